@@ -1,0 +1,65 @@
+// What of automatic differentiation is no operator: gradients of outputs, accumulation into given buffers, grad mode.
+// `backward` adds each leaf's gradient in place to the tensor that `setGrad` put there, so that a block's gradient lives
+// once, in the buffer of the block, however many micro-batches contribute to it.
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "table.hpp"
+
+namespace revmoe {
+namespace {
+
+template <typename Call>
+auto rethrowing(Napi::Env env, const char* name, Call call) {
+  try {
+    return call();
+  } catch (const c10::OutOfMemoryError& failure) {
+    Napi::Error out = Napi::Error::New(env, std::string(name) + ": " + failure.what_without_backtrace());
+    out.Set("code", Napi::String::New(env, "OUT_OF_MEMORY"));
+    throw out;
+  } catch (const c10::Error& failure) {
+    throw Napi::Error::New(env, std::string(name) + ": " + failure.what_without_backtrace());
+  }
+}
+
+}  // namespace
+
+void init_autograd(Napi::Env env, Napi::Object exports) {
+  define(env, exports, "setGradMode", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const bool before = at::GradMode::is_enabled();
+    at::GradMode::set_enabled(info[0].As<Napi::Boolean>().Value());
+    return Napi::Boolean::New(info.Env(), before);
+  });
+  define(env, exports, "requireGrad", [](const Napi::CallbackInfo& info) {
+    tensor_at(info, 0).set_requires_grad(info[1].As<Napi::Boolean>().Value());
+  });
+  define(env, exports, "setGrad", [](const Napi::CallbackInfo& info) {
+    at::Tensor leaf = tensor_at(info, 0);
+    leaf.mutable_grad() = info[1].IsNumber() ? tensor_at(info, 1) : at::Tensor();
+  });
+  define(env, exports, "takeGrad", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    at::Tensor leaf = tensor_at(info, 0);
+    at::Tensor gradient = leaf.mutable_grad();
+    leaf.mutable_grad() = at::Tensor();
+    return to_js(info.Env(), gradient);
+  });
+  define(env, exports, "backward", [](const Napi::CallbackInfo& info) {
+    const auto outputs = tensors_at(info, 0);
+    const auto gradients = tensors_at(info, 1);
+    rethrowing(info.Env(), "backward", [&] { torch::autograd::backward(outputs, gradients, false, false); });
+  });
+  define(env, exports, "grad", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const auto outputs = tensors_at(info, 0);
+    const auto inputs = tensors_at(info, 1);
+    const auto gradients = tensors_at(info, 2);
+    const auto results = rethrowing(info.Env(), "grad", [&] {
+      return torch::autograd::grad(outputs, inputs, gradients, false, false, /*allow_unused=*/true);
+    });
+    Napi::Array array = Napi::Array::New(info.Env(), results.size());
+    for (size_t i = 0; i < results.size(); i++) array.Set(static_cast<uint32_t>(i), to_js(info.Env(), results[i]));
+    return array;
+  });
+}
+
+}  // namespace revmoe

@@ -1,0 +1,68 @@
+// The engine's own state: version, threads, devices, seeds and generators. And the addon's entry point.
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <dlfcn.h>
+#include <torch/csrc/api/include/torch/version.h>
+
+#include "table.hpp"
+
+namespace revmoe {
+namespace {
+
+// libtorch does not pass its thread count on to a system OpenBLAS.
+void set_blas_threads(int threads) {
+  for (const char* library : {"libopenblas.so.0", "libblas.so.3"}) {
+    void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+    if (!handle) continue;
+    if (auto* set = reinterpret_cast<void (*)(int)>(dlsym(handle, "openblas_set_num_threads"))) set(threads);
+    dlclose(handle);
+  }
+}
+
+at::Generator generator_of(const Napi::CallbackInfo& info, size_t index) {
+  return at::globalContext().defaultGenerator(c10::Device(info[index].As<Napi::String>().Utf8Value()));
+}
+
+}  // namespace
+
+void init_engine(Napi::Env env, Napi::Object exports) {
+  define(env, exports, "engine", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("version", TORCH_VERSION);
+    out.Set("threads", at::get_num_threads());
+    out.Set("cudaDevices", static_cast<double>(at::hasCUDA() ? at::getNumGPUs() : 0));
+    out.Set("config", at::show_config());
+    return out;
+  });
+  define(env, exports, "setThreads", [](const Napi::CallbackInfo& info) {
+    const int threads = info[0].As<Napi::Number>().Int32Value();
+    at::set_num_threads(threads);
+    set_blas_threads(threads);
+  });
+  define(env, exports, "setSeed", [](const Napi::CallbackInfo& info) {
+    at::manual_seed(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+  });
+  define(env, exports, "generatorState", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return to_js(info.Env(), generator_of(info, 0).get_state());
+  });
+  define(env, exports, "setGeneratorState", [](const Napi::CallbackInfo& info) {
+    generator_of(info, 0).set_state(tensor_at(info, 1));
+  });
+  define(env, exports, "synchronize", [](const Napi::CallbackInfo&) {
+    if (at::hasCUDA()) at::detail::getCUDAHooks().deviceSynchronize(at::detail::getCUDAHooks().current_device());
+  });
+}
+
+}  // namespace revmoe
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  revmoe::init_memory(env, exports);  // first: whatever is allocated must be counted
+  revmoe::init_table(env, exports);
+  revmoe::init_op(env, exports);
+  revmoe::init_storage(env, exports);
+  revmoe::init_autograd(env, exports);
+  revmoe::init_engine(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(revmoe, Init)

@@ -1,0 +1,105 @@
+// Honest memory figures. On the CPU every tensor byte passes through the allocator below, which counts live and peak
+// bytes as they were asked for, so the figures are the same on every machine; CUDA reports its own caching allocator.
+// glibc raises its mmap threshold by itself and then fragments; fixing it makes freed blocks return to the system.
+#include <c10/core/CPUAllocator.h>
+#include <malloc.h>
+#include <torch/csrc/api/include/torch/version.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+
+#include "table.hpp"
+
+#define REVMOE_TORCH (TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR)
+#if REVMOE_TORCH >= 209
+#include <c10/core/CachingDeviceAllocator.h>
+#endif
+
+namespace revmoe {
+
+extern size_t mapped_bytes;
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+std::atomic<size_t> live_bytes{0};
+std::atomic<size_t> peak_bytes{0};
+std::atomic<size_t> live_blocks{0};
+
+// The size stands in front of the block, one alignment unit wide.
+void give_back(void* data) {
+  if (!data) return;
+  char* start = static_cast<char*>(data) - kAlignment;
+  live_bytes -= *reinterpret_cast<size_t*>(start);
+  live_blocks--;
+  std::free(start);
+}
+
+struct CountingAllocator final : c10::Allocator {
+#if REVMOE_TORCH >= 203
+  c10::DataPtr allocate(size_t bytes) override { return take(bytes); }
+  void copy_data(void* to, const void* from, size_t count) const override { default_copy_data(to, from, count); }
+#else
+  c10::DataPtr allocate(size_t bytes) const override { return take(bytes); }
+#endif
+  c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
+
+ private:
+  static c10::DataPtr take(size_t bytes) {
+    if (bytes == 0) return {nullptr, nullptr, &give_back, c10::Device(c10::DeviceType::CPU)};
+    void* start = nullptr;
+    if (posix_memalign(&start, kAlignment, bytes + kAlignment) != 0) {
+      throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)},
+                                  "the system refused " + std::to_string(bytes) + " bytes; " +
+                                      std::to_string(live_bytes.load()) + " bytes are in use");
+    }
+    *static_cast<size_t*>(start) = bytes;
+    const size_t now = live_bytes += bytes;
+    live_blocks++;
+    size_t peak = peak_bytes.load();
+    while (now > peak && !peak_bytes.compare_exchange_weak(peak, now)) {
+    }
+    void* data = static_cast<char*>(start) + kAlignment;
+    return {data, data, &give_back, c10::Device(c10::DeviceType::CPU)};
+  }
+};
+
+}  // namespace
+
+void init_memory(Napi::Env env, Napi::Object exports) {
+  static CountingAllocator allocator;
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  c10::SetCPUAllocator(&allocator, 255);
+
+  define(env, exports, "memory", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("handles", static_cast<double>(live_handles()));
+    out.Set("blocks", static_cast<double>(live_blocks.load()));
+    out.Set("liveBytes", static_cast<double>(live_bytes.load()));
+    out.Set("peakBytes", static_cast<double>(peak_bytes.load()));
+    out.Set("mappedBytes", static_cast<double>(mapped_bytes));
+    return out;
+  });
+  define(env, exports, "resetPeak", [](const Napi::CallbackInfo&) { peak_bytes = live_bytes.load(); });
+  define(env, exports, "cudaMemory", [](const Napi::CallbackInfo& info) -> Napi::Value {
+#if REVMOE_TORCH >= 209
+    const auto index = static_cast<c10::DeviceIndex>(info[0].As<Napi::Number>().Int32Value());
+    auto* device = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    if (!device->initialized()) return info.Env().Null();
+    const auto stats = device->getDeviceStats(index);
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("liveBytes", static_cast<double>(stats.allocated_bytes[0].current));
+    out.Set("peakBytes", static_cast<double>(stats.allocated_bytes[0].peak));
+    out.Set("reservedBytes", static_cast<double>(stats.reserved_bytes[0].current));
+    if (info[1].ToBoolean().Value()) device->resetPeakStats(index);
+    return out;
+#else
+    return info.Env().Null();
+#endif
+  });
+}
+
+}  // namespace revmoe

@@ -1,0 +1,38 @@
+// The table of tensors that JavaScript can name. A handle is an integer: generation * 2^24 + slot, so a handle whose
+// tensor was freed is always recognised. A scope owns what was made while it was innermost; depth 0 owns nothing.
+#pragma once
+#ifndef NODE_ADDON_API_CPP_EXCEPTIONS_ALL
+#error "define NODE_ADDON_API_CPP_EXCEPTIONS_ALL: without it a C++ exception ends the process"
+#endif
+#include <ATen/ATen.h>
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+namespace revmoe {
+
+double add_tensor(at::Tensor tensor);
+const at::Tensor& get_tensor(double handle);
+at::Tensor tensor_at(const Napi::CallbackInfo& info, size_t index);
+std::vector<at::Tensor> tensors_at(const Napi::CallbackInfo& info, size_t index);
+Napi::Value to_js(Napi::Env env, const at::Tensor& tensor);
+size_t live_handles();
+
+const char* dtype_name(at::ScalarType type);
+at::ScalarType dtype_from(const std::string& name);
+std::string describe(const at::Tensor& tensor);
+
+void init_table(Napi::Env env, Napi::Object exports);
+void init_op(Napi::Env env, Napi::Object exports);
+void init_storage(Napi::Env env, Napi::Object exports);
+void init_autograd(Napi::Env env, Napi::Object exports);
+void init_memory(Napi::Env env, Napi::Object exports);
+void init_engine(Napi::Env env, Napi::Object exports);
+
+template <typename Function>
+void define(Napi::Env env, Napi::Object exports, const char* name, Function function) {
+  exports.Set(name, Napi::Function::New(env, function, name));
+}
+
+}  // namespace revmoe

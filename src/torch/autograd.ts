@@ -1,0 +1,43 @@
+// Automatic differentiation, kept to what a block needs: a graph is recorded only inside `withGrad`, lives as long as a
+// handle of its output, and is consumed by one `backward` or `grad`.
+import { native } from "./binding.js";
+import type { Tensor } from "./tensor.js";
+
+const detachOp = native.op("aten::detach") as unknown as (t: Tensor) => Tensor;
+
+/** Runs `fn` with gradients recorded. */
+export function withGrad<Result>(fn: () => Result): Result {
+  const before = native.setGradMode(true);
+  try {
+    return fn();
+  } finally {
+    native.setGradMode(before);
+  }
+}
+
+/** The same storage, cut off from any graph. */
+export const detach = (t: Tensor): Tensor => detachOp(t);
+
+/**
+ * A fresh leaf on the storage of `t`. With `into`, backward adds the leaf's gradient to that tensor in place (it may be
+ * of a wider dtype); without, `takeGrad` hands the gradient over.
+ */
+export function leaf(t: Tensor, into?: Tensor): Tensor {
+  const made = detachOp(t);
+  native.requireGrad(made, true);
+  if (into !== undefined) native.setGrad(made, into);
+  return made;
+}
+
+/** The gradient that backward left on a leaf, or null when the outputs do not depend on it. */
+export const takeGrad = (t: Tensor): Tensor | null => native.takeGrad(t) as Tensor | null;
+
+/** Vector-Jacobian product of `outputs` with `gradients`, added to the leaves' gradients; frees the graph. */
+export const backward = (outputs: Tensor[], gradients: Tensor[]): void => native.backward(outputs, gradients);
+
+/** Vector-Jacobian product with respect to `inputs` alone; null where an output does not depend on one. */
+export const grad = (outputs: Tensor[], inputs: Tensor[], gradients: Tensor[]): (Tensor | null)[] =>
+  native.grad(outputs, inputs, gradients) as (Tensor | null)[];
+
+/** Where backward adds the gradient of a leaf from now on. */
+export const setGrad = (t: Tensor, into: Tensor): void => native.setGrad(t, into);

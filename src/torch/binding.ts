@@ -1,0 +1,57 @@
+// Loads the native addon and states what it exports. The only file that touches it; the rest of this folder gives the
+// exports their public form. Gradients are off until `withGrad` turns them on.
+import { createRequire } from "node:module";
+
+import { resolveEngine } from "../../setup/libtorch.mjs";
+import { UserError } from "../errors.js";
+
+export type Handle = number;
+export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
+
+interface Native {
+  op(name: string): (...args: OpArgument[]) => unknown;
+  hasOp(name: string): boolean;
+  schema(name: string): string | null;
+  free(...handles: Handle[]): void;
+  isAlive(handle: Handle): boolean;
+  keep(handle: Handle): void;
+  scopeOpen(): void;
+  scopeClose(kept: Handle[]): void;
+  info(handle: Handle): { shape: number[]; dtype: string; device: string; byteSize: number };
+  sizes(handle: Handle): number[];
+  readBytes(handle: Handle, byteOffset: number, into: Uint8Array): void;
+  writeBytes(handle: Handle, byteOffset: number, from: Uint8Array): void;
+  mapFile(path: string): Handle;
+  setGradMode(on: boolean): boolean;
+  requireGrad(handle: Handle, on: boolean): void;
+  setGrad(leaf: Handle, gradient: Handle | null): void;
+  takeGrad(leaf: Handle): Handle | null;
+  backward(outputs: Handle[], gradients: Handle[]): void;
+  grad(outputs: Handle[], inputs: Handle[], gradients: Handle[]): (Handle | null)[];
+  memory(): { handles: number; blocks: number; liveBytes: number; peakBytes: number; mappedBytes: number };
+  resetPeak(): void;
+  cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
+  engine(): { version: string; threads: number; cudaDevices: number; config: string };
+  setThreads(threads: number): void;
+  setSeed(seed: number): void;
+  generatorState(device: string): Handle;
+  setGeneratorState(device: string, state: Handle): void;
+  synchronize(): void;
+}
+
+function load(): Native {
+  let addon: string;
+  try {
+    addon = resolveEngine().addon;
+  } catch (failure) {
+    throw new UserError((failure as Error).message);
+  }
+  try {
+    return createRequire(import.meta.url)(addon) as Native;
+  } catch (failure) {
+    throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: npm run setup`);
+  }
+}
+
+export const native: Native = load();
+native.setGradMode(false);

@@ -1,0 +1,46 @@
+// What the engine runs on: version, threads, devices, and which dtype the machine multiplies fastest.
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+
+import { UserError } from "../errors.js";
+import { native } from "./binding.js";
+import type { DType } from "./tensor.js";
+
+export const engineInfo = native.engine;
+
+/** 0 asks for all cores. libtorch and the BLAS beside it get the same count; some builds start with one thread. */
+export function setThreads(threads: number): void {
+  native.setThreads(threads > 0 ? threads : availableParallelism());
+}
+
+/** Waits until the device has done all that was asked; a no-op on the CPU. */
+export const synchronize = (): void => native.synchronize();
+
+/** Instruction sets of the CPU that decide whether bfloat16 products are fast, as Linux names them. */
+export function cpuFlags(): Set<string> {
+  try {
+    const line = /^flags\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"));
+    return new Set(line?.[1].split(" "));
+  } catch {
+    return new Set();
+  }
+}
+
+/** bfloat16 where its products are in hardware (CUDA, AVX512-BF16, AMX), else float32, which is then several times faster. */
+export function fastestDtype(device: string): DType {
+  if (!device.startsWith("cpu")) return "bfloat16";
+  const flags = cpuFlags();
+  return flags.has("avx512_bf16") || flags.has("amx_bf16") ? "bfloat16" : "float32";
+}
+
+/** Refuses a device that this engine cannot compute on. */
+export function checkDevice(device: string): void {
+  const parts = /^(cpu|cuda)(?::(\d+))?$/.exec(device);
+  if (!parts) throw new UserError(`device: "${device}" is unknown (expected cpu, cuda or cuda:N).`);
+  const { cudaDevices, version } = native.engine();
+  if (parts[1] === "cuda" && Number(parts[2] ?? 0) >= cudaDevices) {
+    throw new UserError(
+      `device: ${device} is not there: libtorch ${version} sees ${cudaDevices} CUDA device(s). Use --device cpu, or see: revmoe doctor`,
+    );
+  }
+}

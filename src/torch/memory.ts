@@ -1,0 +1,34 @@
+// The ledger: what is alive now and what was at most alive since the last reset, in bytes as asked of the allocator.
+// CPU figures are exact and the same on every machine. Mapped files are apart: the system may drop their pages.
+import { native } from "./binding.js";
+
+export interface Ledger {
+  /** Live handles that JavaScript can name. */
+  tensors: number;
+  /** Live allocations, those held only by a graph included. */
+  blocks: number;
+  liveBytes: number;
+  peakBytes: number;
+  mappedBytes: number;
+}
+
+/** Figures of one device: "cpu", or "cuda:0" (peak from libtorch's caching allocator, 2.9 and newer; else zero). */
+export function ledger(device = "cpu"): Ledger {
+  const cpu = native.memory();
+  if (!device.startsWith("cuda")) {
+    return { tensors: cpu.handles, blocks: cpu.blocks, liveBytes: cpu.liveBytes, peakBytes: cpu.peakBytes, mappedBytes: cpu.mappedBytes };
+  }
+  const cuda = native.cudaMemory(deviceIndex(device), false);
+  return {
+    tensors: cpu.handles, blocks: cpu.blocks, mappedBytes: cpu.mappedBytes,
+    liveBytes: cuda?.liveBytes ?? 0, peakBytes: cuda?.peakBytes ?? 0,
+  };
+}
+
+/** Starts a new peak at what is alive now. */
+export function resetPeak(device = "cpu"): void {
+  native.resetPeak();
+  if (device.startsWith("cuda")) native.cudaMemory(deviceIndex(device), true);
+}
+
+const deviceIndex = (device: string): number => Number(device.split(":")[1] ?? 0);

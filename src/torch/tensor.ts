@@ -1,0 +1,92 @@
+// Tensors as integer handles into the native table: making them, asking them, moving their bytes. A handle made inside
+// `scope` belongs to the scope; one made outside belongs to the caller, who frees it. A stale handle is always an error.
+//
+// Shape letters, one legend for the whole project (x_TD is [T, D]; a gradient is d + the name; `fn_` works in place):
+//   T tokens in the packed batch   D model width        H query heads      K key/value heads   C head width
+//   E experts                      A experts per token  R routed rows T*A  F expert inner width
+//   V vocabulary                   L layers             S tokens of one document   N any count, said where used
+import { type Handle, native } from "./binding.js";
+
+declare const brand: unique symbol;
+export type Tensor = Handle & { readonly [brand]: "tensor" };
+
+export const DTYPES = {
+  float32: 4, float64: 8, bfloat16: 2, float16: 2, int64: 8, int32: 4, int16: 2, int8: 1, uint8: 1, bool: 1,
+} as const;
+export type DType = keyof typeof DTYPES;
+
+export function isDType(name: string): name is DType {
+  return Object.hasOwn(DTYPES, name);
+}
+
+export const shape = (t: Tensor): number[] => native.sizes(t);
+export const dtype = (t: Tensor): DType => native.info(t).dtype as DType;
+export const device = (t: Tensor): string => native.info(t).device;
+export const byteSize = (t: Tensor): number => native.info(t).byteSize;
+export const numel = (t: Tensor): number => shape(t).reduce((product, size) => product * size, 1);
+
+type Make = (size: number[], dtype: DType, layout: null, device: string) => Tensor;
+const makeEmpty = native.op("aten::empty.memory_format") as unknown as Make;
+const makeZeros = native.op("aten::zeros") as unknown as Make;
+const makeFull = native.op("aten::full") as unknown as (
+  size: number[], value: number, dtype: DType, layout: null, device: string,
+) => Tensor;
+const toDevice = native.op("aten::to.device") as unknown as (t: Tensor, device: string, dtype: DType) => Tensor;
+const makeContiguous = native.op("aten::contiguous") as unknown as (t: Tensor) => Tensor;
+
+export const empty = (size: number[], type: DType, on = "cpu"): Tensor => makeEmpty(size, type, null, on);
+export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => makeZeros(size, type, null, on);
+export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor =>
+  makeFull(size, value, type, null, on);
+
+/** The tensor on `on` with elements of type `type`; the same handle's storage when nothing changes. */
+export const to = (t: Tensor, type: DType, on = "cpu"): Tensor => toDevice(t, on, type);
+
+const ARRAYS = {
+  float32: Float32Array, float64: Float64Array, int64: BigInt64Array, int32: Int32Array, int16: Int16Array,
+  int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
+} as const;
+
+/** A tensor with the given elements in row-major order. */
+export function fromArray(values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
+  const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
+  const bytes = staged === "int64"
+    ? BigInt64Array.from(values, (value) => BigInt(value))
+    : new ARRAYS[staged as Exclude<keyof typeof ARRAYS, "int64">](values);
+  const made = empty(size, staged);
+  native.writeBytes(made, 0, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  if (staged === type && on === "cpu") return made;
+  const moved = to(made, type, on);
+  native.free(made);
+  return moved;
+}
+
+/** The elements in row-major order as JavaScript numbers, whatever the dtype and device. */
+export function toArray(t: Tensor): number[] {
+  const type = dtype(t);
+  const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
+  native.scopeOpen();
+  try {
+    const plain = makeContiguous(to(t, staged));
+    const bytes = new Uint8Array(byteSize(plain));
+    native.readBytes(plain, 0, bytes);
+    return Array.from(new ARRAYS[staged](bytes.buffer) as ArrayLike<number | bigint>, Number);
+  } finally {
+    native.scopeClose([]);
+  }
+}
+
+/** The one element of a tensor. */
+const itemOf = native.op("aten::item") as unknown as (t: Tensor) => number;
+export const item = (t: Tensor): number => Number(itemOf(t));
+
+/** A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. */
+export const mapFile = (path: string): Tensor => native.mapFile(path) as Tensor;
+
+/** Raw bytes of a contiguous CPU tensor, from `byteOffset`, into a buffer. */
+export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void =>
+  native.readBytes(t, byteOffset, into);
+
+/** Raw bytes from a buffer into a contiguous CPU tensor at `byteOffset`. */
+export const writeBytes = (t: Tensor, byteOffset: number, from: Uint8Array): void =>
+  native.writeBytes(t, byteOffset, from);
