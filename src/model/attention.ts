@@ -1,0 +1,68 @@
+// Causal self-attention over packed documents: rotary positions, grouped key/value heads, softmax in float32. Uses the
+// engine's fused form where libtorch has one (2.0 and newer), else plain products per document.
+import {
+  bmm, cast, cat, contiguous, expand, flashAttention, hasOp, maskedFill, mul, mulScalar, add, narrow, neg, reshape,
+  softmax, transpose, triu, unsqueeze,
+} from "../torch/ops.js";
+import { device, dtype, full, shape, type Tensor } from "../torch/tensor.js";
+
+/** Keys and values of earlier tokens, per layer; `extend` appends the new ones and returns all. */
+export interface KeyValueCache {
+  extend(layer: number, keys_TKC: Tensor, values_TKC: Tensor): { keys_TKC: Tensor; values_TKC: Tensor };
+}
+
+/** x cos + rotate_half(x) sin, with rotate_half([a, b]) = [-b, a] on halves of the head width (RoFormer, eq. 34). */
+export function rotate(x_THC: Tensor, cos_TC: Tensor, sin_TC: Tensor): Tensor {
+  const half = shape(x_THC)[2] / 2;
+  const turned = cat([neg(narrow(x_THC, 2, half, half)), narrow(x_THC, 2, 0, half)], 2);
+  return add(mul(x_THC, unsqueeze(cos_TC, 1)), mul(turned, unsqueeze(sin_TC, 1)));
+}
+
+/**
+ * softmax(q k^T / sqrt(C) + causal mask) v within each document, heads side by side: [T, H*C].
+ * With a cache there is one document, and the queries are its last tokens.
+ */
+export function attend(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
+  const [rows, heads, width] = shape(q_THC);
+  const past = shape(k_TKC)[0] - rows;
+  let start = 0;
+  const outputs = segments.map((length) => {
+    const q_HSC = transpose(narrow(q_THC, 0, start, length), 0, 1);
+    const k_KSC = transpose(narrow(k_TKC, 0, start, past + length), 0, 1);
+    const v_KSC = transpose(narrow(v_TKC, 0, start, past + length), 0, 1);
+    start += length;
+    const fused = past === 0 && hasOp("aten::scaled_dot_product_attention");
+    const out_HSC = fused ? fusedAttention(q_HSC, k_KSC, v_KSC) : plainAttention(q_HSC, k_KSC, v_KSC, past);
+    return reshape(transpose(out_HSC, 0, 1), [length, heads * width]);
+  });
+  return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
+}
+
+function fusedAttention(q_HSC: Tensor, k_KSC: Tensor, v_KSC: Tensor): Tensor {
+  const [heads, rows, width] = shape(q_HSC);
+  const repeated = (t_KSC: Tensor): Tensor => {
+    const groups = shape(t_KSC)[0];
+    if (groups === heads) return t_KSC;
+    return reshape(expand(unsqueeze(t_KSC, 1), [groups, heads / groups, rows, width]), [heads, rows, width]);
+  };
+  const batch = (t: Tensor): Tensor => unsqueeze(t, 0);
+  const out = flashAttention(batch(q_HSC), batch(repeated(k_KSC)), batch(repeated(v_KSC)), null, 0, true);
+  return reshape(out, [heads, rows, width]);
+}
+
+// The query heads that share a key head are stacked as rows of one product, so keys are never repeated.
+export function plainAttention(q_HSC: Tensor, k_KSC: Tensor, v_KSC: Tensor, past: number): Tensor {
+  const [heads, rows, width] = shape(q_HSC);
+  const [groups, columns] = shape(k_KSC);
+  const q_KNC = reshape(contiguous(q_HSC), [groups, (heads / groups) * rows, width]);
+  const scores_KNS = mulScalar(bmm(q_KNC, contiguous(transpose(k_KSC, 1, 2))), width ** -0.5);
+  const type = dtype(scores_KNS);
+  const wide = type === "float64" ? "float64" : "float32";
+  let scores = reshape(scores_KNS, [heads, rows, columns]);
+  if (rows > 1) {
+    const future = triu(full([rows, columns], 1, "bool", device(q_HSC)), past + 1);
+    scores = maskedFill(scores, future, Number.NEGATIVE_INFINITY);
+  }
+  const weights = reshape(cast(softmax(scores, -1, wide), type), [groups, (heads / groups) * rows, columns]);
+  return reshape(bmm(weights, contiguous(v_KSC)), [heads, rows, width]);
+}

@@ -1,0 +1,63 @@
+// Reading config.json field by field: each value is checked for type and range and named when it is wrong. What a family
+// does with the values is in its own file.
+import { UserError } from "../errors.js";
+
+export class ConfigReader {
+  constructor(readonly source: Record<string, unknown>, readonly where: string) {}
+
+  fail(key: string, expected: string): never {
+    const value = this.source[key];
+    const found = value === undefined ? "missing" : JSON.stringify(value);
+    throw new UserError(`${this.where}: "${key}" is ${found} (expected ${expected}).`);
+  }
+
+  /** A whole number of at least `least`; `fallback` when the key is absent or null. */
+  integer(key: string, fallback?: number, least = 1): number {
+    const value = this.source[key] ?? fallback;
+    if (typeof value !== "number" || !Number.isInteger(value) || value < least) {
+      this.fail(key, `a whole number of at least ${least}`);
+    }
+    return value;
+  }
+
+  number(key: string, fallback?: number): number {
+    const value = this.source[key] ?? fallback;
+    if (typeof value !== "number" || !(value >= 0)) this.fail(key, "a number of at least 0");
+    return value;
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.source[key] ?? fallback;
+    if (typeof value !== "boolean") this.fail(key, "true or false");
+    return value;
+  }
+
+  integers(key: string): number[] {
+    const value = this.source[key] ?? [];
+    if (!Array.isArray(value) || !value.every((item) => Number.isInteger(item))) this.fail(key, "a list of layer numbers");
+    return value as number[];
+  }
+
+  /** Refuses any value but those we compute; a silent difference would train another network. */
+  only(key: string, allowed: unknown[]): void {
+    const value = this.source[key];
+    if (value === undefined || value === null || allowed.includes(value)) return;
+    this.fail(key, `${allowed.map((item) => JSON.stringify(item)).join(" or ")}; other values are not supported`);
+  }
+
+  /** The rotary base frequency from either dialect: `rope_theta`, or `rope_parameters.rope_theta`. */
+  ropeTheta(fallback: number): number {
+    for (const key of ["rope_scaling", "rope_parameters"]) {
+      const block = this.source[key];
+      if (block === undefined || block === null) continue;
+      if (typeof block !== "object") this.fail(key, "an object or null");
+      const { rope_type, type, rope_theta } = block as Record<string, unknown>;
+      const kind = rope_type ?? type ?? "default";
+      if (kind !== "default") {
+        throw new UserError(`${this.where}: rope type ${JSON.stringify(kind)} in "${key}" is not supported (expected "default").`);
+      }
+      if (typeof rope_theta === "number") return rope_theta;
+    }
+    return this.number("rope_theta", fallback);
+  }
+}

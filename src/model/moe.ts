@@ -1,0 +1,57 @@
+// Feed-forward layers: the gated linear unit, and its mixture over routed experts. Tokens are sorted by expert, each
+// non-empty expert does one product per matrix, and a token's contributions are put back side by side and summed over its
+// choices: no scattered additions, so the result has the same bits every time.
+import {
+  bincount, cast, cat, div, embedding, floorDivide, gather, indexSelect, linear, mul, narrow, reshape, silu, softmax,
+  sortStable, sumDim, unsqueeze,
+} from "../torch/ops.js";
+import { device, dtype, full, shape, toArray, type Tensor } from "../torch/tensor.js";
+import type { Routing } from "./routing.js";
+
+/** down(silu(gate x) * (up x)). */
+export function gatedLinear(x_ND: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor): Tensor {
+  return linear(mul(silu(linear(x_ND, gate_FD)), linear(x_ND, up_FD)), down_DF);
+}
+
+// Gate and up in one product; rows 0..F-1 of the stacked matrix are the gate.
+function gatedLinearStacked(x_ND: Tensor, gateUp_2FD: Tensor, down_DF: Tensor): Tensor {
+  const both = linear(x_ND, gateUp_2FD);
+  const width = shape(both)[1] / 2;
+  return linear(mul(silu(narrow(both, 1, 0, width)), narrow(both, 1, width, width)), down_DF);
+}
+
+export interface RoutedExperts {
+  router_ED: Tensor;
+  gateUp: Tensor[];
+  down: Tensor[];
+  expertsPerToken: number;
+  /** Whether the chosen probabilities are rescaled to sum to one. */
+  normalize: boolean;
+}
+
+/** sum_k p_k(x) expert_k(x), p = softmax over all experts in float32, then the top k (Mixtral, Qwen-MoE, OLMoE). */
+export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: number, routing: Routing): Tensor {
+  const [tokens, width] = shape(x_TD);
+  const choices = experts.expertsPerToken;
+  const logits_TE = linear(x_TD, experts.router_ED);
+  const probabilities_TE = softmax(logits_TE, -1, dtype(x_TD) === "float64" ? "float64" : "float32");
+  const indices_TA = routing.choose(layer, probabilities_TE, choices);
+  let gates_TA = gather(probabilities_TE, 1, indices_TA);
+  if (experts.normalize) gates_TA = div(gates_TA, sumDim(gates_TA, [-1], true));
+
+  const expert_R = reshape(indices_TA, [-1]);
+  const order_R = sortStable(expert_R, true, 0)[1];
+  const inverse_R = sortStable(order_R, true, 0)[1];
+  const counts = toArray(bincount(expert_R, null, experts.gateUp.length));
+  const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
+
+  const outputs: Tensor[] = [];
+  let start = 0;
+  for (const [expert, rows] of counts.entries()) {
+    if (rows === 0) continue;
+    outputs.push(gatedLinearStacked(narrow(x_RD, 0, start, rows), experts.gateUp[expert], experts.down[expert]));
+    start += rows;
+  }
+  const y_TAD = reshape(indexSelect(cat(outputs, 0), 0, inverse_R), [tokens, choices, width]);
+  return sumDim(mul(y_TAD, unsqueeze(cast(gates_TA, dtype(x_TD)), -1)), [1], false);
+}

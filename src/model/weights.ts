@@ -1,0 +1,56 @@
+// A block's parameters brought into compute form: leaves in the compute dtype, experts one by one. Each expert is a leaf
+// of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice.
+import { leaf, setGrad } from "../torch/autograd.js";
+import { cast, unbind } from "../torch/ops.js";
+import { free, keep, scope } from "../torch/scope.js";
+import { type DType, type Tensor, zeros, shape, device } from "../torch/tensor.js";
+import type { ParameterSpec, Weights } from "./architecture.js";
+import type { Parameters } from "./model.js";
+
+/** One float32 tensor per parameter, zero at first; the caller owns and frees them. */
+export function makeGradients(parameters: Parameters): Parameters {
+  return Object.fromEntries(Object.entries(parameters).map(([name, parameter]) =>
+    [name, zeros(shape(parameter), "float32", device(parameter))]));
+}
+
+export class OpenWeights implements Weights {
+  readonly #tensors = new Map<string, Tensor | Tensor[]>();
+
+  /** Makes leaves of `parameters`; the copies it needs when the compute dtype differs live until `close`. */
+  constructor(readonly parameters: Parameters, specs: ParameterSpec[], computeDtype: DType) {
+    for (const { name, experts } of specs) {
+      const made = scope(() => {
+        const value = cast(parameters[name], computeDtype);
+        return experts ? unbind(value, 0).map((slice) => leaf(slice)) : leaf(value);
+      });
+      this.#tensors.set(name, made);
+      for (const tensor of [made].flat()) keep(tensor);
+    }
+  }
+
+  get(name: string): Tensor {
+    return this.#tensors.get(name) as Tensor;
+  }
+
+  experts(name: string): Tensor[] {
+    return this.#tensors.get(name) as Tensor[];
+  }
+
+  /** From now on, backward adds each parameter's gradient to its tensor in `gradients`. */
+  collectInto(gradients: Parameters): void {
+    scope(() => {
+      for (const [name, tensor] of this.#tensors) {
+        if (Array.isArray(tensor)) {
+          for (const [expert, slice] of unbind(gradients[name], 0).entries()) setGrad(tensor[expert], slice);
+        } else {
+          setGrad(tensor, gradients[name]);
+        }
+      }
+    });
+  }
+
+  close(): void {
+    for (const tensor of this.#tensors.values()) free(...[tensor].flat());
+    this.#tensors.clear();
+  }
+}

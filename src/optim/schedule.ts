@@ -1,0 +1,19 @@
+// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak.
+
+export interface Schedule {
+  type: "constant" | "linear" | "cosine";
+  peak: number;
+  warmupSteps: number;
+  totalSteps: number;
+  /** The rate at the end as a share of the peak. */
+  minRatio: number;
+}
+
+/** The rate of step `step`, counted from 1. Warm-up ends with the peak at step `warmupSteps`. */
+export function learningRateAt(step: number, { type, peak, warmupSteps, totalSteps, minRatio }: Schedule): number {
+  if (step <= warmupSteps) return (peak * step) / warmupSteps;
+  if (type === "constant") return peak;
+  const progress = Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps));
+  const share = type === "linear" ? 1 - progress : (1 + Math.cos(Math.PI * progress)) / 2;
+  return peak * (minRatio + (1 - minRatio) * share);
+}

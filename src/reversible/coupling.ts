@@ -1,0 +1,47 @@
+// How two residual streams pass a block and come back. A coupling knows branch functions and stream arithmetic, nothing of
+// transformers. The same `reverse` serves every method: rebuilding the inputs (reversible) or not (store, checkpoint), so
+// that gradients are the same to the last bit.
+import type { Tensor } from "../torch/tensor.js";
+import type { StreamFormat } from "./streams.js";
+
+/** "both" is the whole block's addition: attention, then feed-forward on the sum. */
+export type Branch = "attention" | "feedForward" | "both";
+
+/** Evaluates a branch at x_TD; the result has the dtype of x_TD. */
+export type Apply = (branch: Branch, x_TD: Tensor) => Tensor;
+
+/**
+ * Backpropagates dy_TD through a branch. `x_TD` is the branch's input where streams are being rebuilt, and null where the
+ * graph is at hand; `y_TD` is the branch's output in the first case and null in the second.
+ */
+export type Visit = (branch: Branch, x_TD: Tensor | null, dy_TD: Tensor) => { y_TD: Tensor | null; dx_TD: Tensor };
+
+/** What a block's outputs are rebuilt from. */
+export interface Known {
+  streams: Tensor[];
+  bits: Tensor | null;
+}
+
+export interface Coupling {
+  readonly name: string;
+  /** Whether inputs can be rebuilt from outputs; if not, only `store` and `checkpoint` can train it. */
+  readonly reversible: boolean;
+  /** What the network computes right after its weights are taken from an ordinary pretrained one. */
+  readonly atConversion: "equal" | "close" | "different";
+  readonly numStreams: number;
+  /** Bits kept per element of one stream and block. */
+  readonly storedBits: number;
+  begin(x_TD: Tensor, format: StreamFormat): Tensor[];
+  /** A block's output streams; `bits` are what the inverse needs beside them (null when nothing, or not wanted). */
+  forward(streams: Tensor[], apply: Apply, format: StreamFormat, wantBits: boolean): Known;
+  /**
+   * Gradients of a block's input streams from those of its output streams, and, when `known` is given, the input streams.
+   * Consumes its arguments: dStreams and known.streams are overwritten.
+   */
+  reverse(dStreams: Tensor[], visit: Visit, known: Known | null, format: StreamFormat): { dStreams: Tensor[]; streams: Tensor[] | null };
+  /** The hidden state that goes to the final norm, and its vector-Jacobian product. */
+  end(streams: Tensor[], format: StreamFormat): Tensor;
+  endGradient(dHidden_TD: Tensor): Tensor[];
+  /** Gradient of the embedding from the gradients of the first block's input streams. */
+  beginGradient(dStreams: Tensor[]): Tensor;
+}

@@ -1,0 +1,173 @@
+// What a training step keeps of the forward pass, three ways over the same couplings and branch functions:
+//   reversible  the streams of the last block and the bits a coupling drops; inputs are rebuilt block by block
+//   checkpoint  the input streams of every block; a block is run again before it is differentiated
+//   store       every block's graph
+// All three call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
+import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
+import { free, isAlive, keep, scope } from "../torch/scope.js";
+import { byteSize, type Tensor } from "../torch/tensor.js";
+import { assert } from "../errors.js";
+import type { Apply, Branch, Coupling, Known, Visit } from "./coupling.js";
+import type { StreamFormat } from "./streams.js";
+
+/** A block with its weights bound; `context` is the micro-batch's own. */
+export interface Block<Context> {
+  evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor;
+}
+
+interface Graph {
+  x_TD: Tensor;
+  y_TD: Tensor;
+}
+
+/** One micro-batch on its way through the stack. Owns its tensors; `freeBatch` releases what is left. */
+export interface BatchState<Context> {
+  context: Context;
+  streams: Tensor[];
+  dStreams: Tensor[];
+  /** Per block, whatever the method keeps. */
+  kept: (Tensor[] | Graph[] | null)[];
+}
+
+export interface Method {
+  readonly name: "reversible" | "checkpoint" | "store";
+  /** Whether blocks stay open from their forward pass to their backward pass, because graphs hold their weights. */
+  readonly holdsBlocks: boolean;
+  forward<Context>(layer: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
+  backward<Context>(layer: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
+}
+
+export interface Net {
+  coupling: Coupling;
+  format: StreamFormat;
+}
+
+// The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.
+function replace(old: Tensor[], next: Tensor[]): Tensor[] {
+  for (const tensor of next) keep(tensor);
+  for (const tensor of old) if (!next.includes(tensor) && isAlive(tensor)) free(tensor);
+  return next;
+}
+
+function runForward<Context>(
+  layer: number, block: Block<Context>, batch: BatchState<Context>, { coupling, format }: Net, wantBits: boolean,
+): Known {
+  return scope(() => {
+    const known = coupling.forward(batch.streams, (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context)), format, wantBits);
+    for (const stream of known.streams) format.check(stream, `block ${layer}`);
+    return known;
+  });
+}
+
+/** Runs a block with a graph kept per branch, in the order of evaluation. */
+function runRecorded<Context>(block: Block<Context>, context: Context, streams: Tensor[], { coupling, format }: Net): { known: Known; graphs: Graph[] } {
+  const graphs: Graph[] = [];
+  const apply: Apply = (branch, input_TD) => {
+    const graph = scope(() => {
+      const x_TD = leaf(input_TD);
+      return { x_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, context)) };
+    });
+    graphs.push(graph);
+    return detach(graph.y_TD);
+  };
+  const known = scope(() => {
+    const result = coupling.forward(streams, apply, format, false);
+    for (const graph of graphs) [graph.x_TD, graph.y_TD].forEach(keep);
+    return result;
+  });
+  return { known, graphs };
+}
+
+/** Differentiates recorded graphs from the last to the first, freeing each. */
+const visitRecorded = (graphs: Graph[]): Visit => (_branch, _x_TD, dy_TD) => {
+  const graph = graphs.pop();
+  assert(graph, "more branches were visited than recorded");
+  backward([graph.y_TD], [dy_TD]);
+  const dx_TD = takeGrad(graph.x_TD);
+  assert(dx_TD !== null, "a branch does not depend on its input");
+  free(graph.x_TD, graph.y_TD);
+  return { y_TD: null, dx_TD };
+};
+
+function reverseRecorded<Context>(graphs: Graph[], batch: BatchState<Context>, { coupling, format }: Net): void {
+  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format));
+  batch.dStreams = replace(batch.dStreams, dStreams);
+}
+
+export const store: Method = {
+  name: "store",
+  holdsBlocks: true,
+  forward: (layer, block, batch, net) => {
+    const { known, graphs } = runRecorded(block, batch.context, batch.streams, net);
+    for (const stream of known.streams) net.format.check(stream, `block ${layer}`);
+    batch.streams = replace(batch.streams, known.streams);
+    batch.kept[layer] = graphs;
+  },
+  backward: (layer, _block, batch, net) => {
+    reverseRecorded(batch.kept[layer] as Graph[], batch, net);
+    batch.kept[layer] = null;
+  },
+};
+
+export const checkpoint: Method = {
+  name: "checkpoint",
+  holdsBlocks: false,
+  forward: (layer, block, batch, net) => {
+    const { streams } = runForward(layer, block, batch, net, false);
+    batch.kept[layer] = batch.streams;
+    batch.streams = streams.map(keep);
+  },
+  backward: (layer, block, batch, net) => {
+    const inputs = batch.kept[layer] as Tensor[];
+    batch.kept[layer] = null;
+    scope(() => {
+      const { graphs } = runRecorded(block, batch.context, inputs, net);
+      free(...inputs);
+      reverseRecorded(graphs, batch, net);
+    });
+  },
+};
+
+export const reversible: Method = {
+  name: "reversible",
+  holdsBlocks: false,
+  forward: (layer, block, batch, net) => {
+    const { streams, bits } = runForward(layer, block, batch, net, true);
+    batch.streams = replace(batch.streams, streams);
+    batch.kept[layer] = bits === null ? null : [keep(bits)];
+  },
+  backward: (layer, block, batch, { coupling, format }) => {
+    const bits = (batch.kept[layer] as Tensor[] | null)?.[0] ?? null;
+    batch.kept[layer] = null;
+    const visit: Visit = (branch, input_TD, dy_TD) => scope(() => {
+      assert(input_TD !== null, "a reversible block is visited without its input");
+      const x_TD = leaf(input_TD);
+      const y_TD = withGrad(() => block.evaluate(branch, x_TD, batch.context));
+      backward([y_TD], [dy_TD]);
+      const dx_TD = takeGrad(x_TD);
+      assert(dx_TD !== null, "a branch does not depend on its input");
+      return { y_TD: detach(y_TD), dx_TD };
+    });
+    const { dStreams, streams } = scope(() => coupling.reverse(batch.dStreams, visit, { streams: batch.streams, bits }, format));
+    assert(streams !== null, "a reversible coupling did not rebuild its streams");
+    batch.dStreams = replace(batch.dStreams, dStreams);
+    batch.streams = replace(batch.streams, streams);
+    if (bits !== null) free(bits);
+  },
+};
+
+export const METHODS = { reversible, checkpoint, store };
+
+/** Bytes of the stored bits, the reversible method's only part that grows with depth. */
+export function bitBytes<Context>(batch: BatchState<Context>): number {
+  return batch.kept.reduce((total, kept) => total + (kept?.length === 1 && typeof kept[0] === "number" ? byteSize(kept[0]) : 0), 0);
+}
+
+/** Releases whatever a batch still owns; after a failed step too. */
+export function freeBatch<Context>(batch: BatchState<Context>): void {
+  const graphs = batch.kept.flat().flatMap((kept) => (kept === null ? [] : typeof kept === "number" ? [kept] : [kept.x_TD, kept.y_TD]));
+  for (const tensor of [...batch.streams, ...batch.dStreams, ...graphs]) if (isAlive(tensor)) free(tensor);
+  batch.streams = [];
+  batch.dStreams = [];
+  batch.kept = [];
+}

@@ -1,0 +1,75 @@
+// A model seen through a coupling: the function that is trained, evaluated and sampled. Opens blocks (their weights in
+// compute form, one at a time), the embedding in front of them and the head behind them.
+import type { Branch, Coupling } from "../reversible/coupling.js";
+import type { Block } from "../reversible/methods.js";
+import type { StreamFormat } from "../reversible/streams.js";
+import type { Context } from "../model/context.js";
+import type { ParameterSpec } from "../model/architecture.js";
+import type { Model, Parameters } from "../model/model.js";
+import { OpenWeights } from "../model/weights.js";
+import { add, cast, embedding } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
+
+export interface Network {
+  model: Model;
+  coupling: Coupling;
+  format: StreamFormat;
+  computeDtype: DType;
+  device: string;
+  lossTileTokens: number;
+}
+
+/** A block of the model with its weights open; `close` frees what opening made. */
+export class OpenBlock implements Block<Context> {
+  readonly weights: OpenWeights;
+  readonly #network: Network;
+
+  constructor(network: Network, readonly layer: number) {
+    const { architecture, config, blocks } = network.model;
+    this.#network = network;
+    this.weights = new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype);
+  }
+
+  evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor {
+    const { architecture } = this.#network.model;
+    if (branch === "attention") return architecture.attention(this.weights, x_TD, this.layer, context);
+    if (branch === "feedForward") return architecture.feedForward(this.weights, x_TD, this.layer, context);
+    const a_TD = architecture.attention(this.weights, x_TD, this.layer, context);
+    return add(a_TD, architecture.feedForward(this.weights, add(x_TD, a_TD), this.layer, context));
+  }
+
+  close(): void {
+    this.weights.close();
+  }
+}
+
+export interface OuterNames {
+  embedding: ParameterSpec;
+  norm: ParameterSpec;
+  /** The head, or the embedding when tied. */
+  head: ParameterSpec;
+  tied: boolean;
+}
+
+export function outerNames({ model }: Network): OuterNames {
+  const { embedding, norm, head } = model.architecture.outerParameters(model.config);
+  return { embedding, norm, head: head ?? embedding, tied: head === null };
+}
+
+/** Final norm and head in compute form. */
+export function openHead(network: Network): OpenWeights {
+  const { norm, head } = outerNames(network);
+  const parameters: Parameters = { [norm.name]: network.model.outer[norm.name], [head.name]: network.model.outer[head.name] };
+  return new OpenWeights(parameters, [norm, head], network.computeDtype);
+}
+
+/** The first block's input streams for these tokens. */
+export function beginStreams(network: Network, tokens_T: Int32Array): Tensor[] {
+  const { coupling, format, device, model } = network;
+  return scope(() => {
+    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", device);
+    const x_TD = embedding(model.outer[outerNames(network).embedding.name], indices_T);
+    return coupling.begin(cast(x_TD, format.floatDtype), format);
+  });
+}

@@ -1,0 +1,179 @@
+// What the whole project stands on: gradients of rebuilt activations equal those of stored ones bit for bit on the real
+// model code; activation memory does not grow with depth; nothing survives a step.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { qwen2Moe } from "../model/qwen2-moe.js";
+import { freeModel, randomModel, weightBytes, type Model } from "../model/model.js";
+import { adamw } from "../optim/adamw.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import { additive } from "../reversible/additive.js";
+import type { Coupling } from "../reversible/coupling.js";
+import { METHODS } from "../reversible/methods.js";
+import { momentum } from "../reversible/momentum.js";
+import { ordinary } from "../reversible/ordinary.js";
+import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
+import type { Batch } from "../data/batches.js";
+import { ledger, resetPeak } from "../torch/memory.js";
+import { setThreads } from "../torch/device.js";
+import { type DType, dtype, toArray } from "../torch/tensor.js";
+import type { Network } from "./network.js";
+import { OptimizerStates } from "./optimizer-states.js";
+import { trainStep, type StepResult } from "./step.js";
+import { evaluateLoss } from "./evaluate.js";
+
+setThreads(1);
+
+const CONFIG = {
+  model_type: "qwen2_moe", vocab_size: 97, hidden_size: 32, num_attention_heads: 4, num_key_value_heads: 2,
+  intermediate_size: 48, moe_intermediate_size: 24, shared_expert_intermediate_size: 40, num_experts: 8,
+  num_experts_per_tok: 3, num_hidden_layers: 5, mlp_only_layers: [2], initializer_range: 0.2,
+};
+
+/** Packed documents of random tokens; the last label of each is not trained, nor is every fifth. */
+export function randomBatch(segments: number[], seed: number, vocabulary = 97): Batch {
+  const length = segments.reduce((sum, size) => sum + size, 0);
+  const tokens = Int32Array.from({ length }, (_, i) => (Math.imul(i + 1, 2654435761) ^ (seed * 7919)) >>> 7).map((value) => Math.abs(value) % vocabulary);
+  const labels = new Int32Array(length).fill(-100);
+  const positions = new Int32Array(length);
+  let start = 0;
+  for (const size of segments) {
+    for (let i = 0; i < size; i++) {
+      positions[start + i] = i;
+      if (i + 1 < size && (start + i) % 5 !== 0) labels[start + i] = tokens[start + i + 1];
+    }
+    start += size;
+  }
+  return { tokens, labels, positions, segments, trainedTokens: labels.filter((label) => label >= 0).length };
+}
+
+const BATCHES = [randomBatch([7, 19, 3], 1), randomBatch([30], 2)];
+
+/** An optimiser that changes nothing and notes what it was given. */
+function recorder(): { optimizer: Optimizer; gradients: Map<string, number[]>; order: number } {
+  const notes = { gradients: new Map<string, number[]>(), order: 0, optimizer: {} as Optimizer };
+  notes.optimizer = {
+    name: "recorder", init: () => ({}), stateBytes: () => 0,
+    update: (_parameter, gradient) => {
+      assert.equal(dtype(gradient), "float32");
+      notes.gradients.set(String(notes.order++), toArray(gradient));
+    },
+  };
+  return notes;
+}
+
+interface Case {
+  coupling: Coupling;
+  method: keyof typeof METHODS;
+  format?: StreamFormat;
+  computeDtype?: DType;
+  config?: Record<string, unknown>;
+}
+
+function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {} }: Case): { gradients: Map<string, number[]>; result: StepResult } {
+  const model = makeModel(config);
+  const { optimizer, gradients } = recorder();
+  const network: Network = { model, coupling, format, computeDtype, device: "cpu", lossTileTokens: 16 };
+  const states = new OptimizerStates(optimizer, model);
+  const result = trainStep(network, states, BATCHES, { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 });
+  freeModel(model);
+  return { gradients, result };
+}
+
+function makeModel(config: Record<string, unknown> = {}, type: DType = "float32"): Model {
+  return randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, "cpu");
+}
+
+const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125].map(momentum)];
+
+for (const computeDtype of ["float32", "bfloat16"] as const) {
+  for (const coupling of COUPLINGS) {
+    test(`${coupling.name}, ${computeDtype}: gradients of rebuilt, recomputed and stored activations have the same bits`, () => {
+      const stored = gradientsOf({ coupling, method: "store", computeDtype });
+      const rebuilt = gradientsOf({ coupling, method: "reversible", computeDtype });
+      const recomputed = gradientsOf({ coupling, method: "checkpoint", computeDtype });
+      assert.equal(rebuilt.result.reconstructionError, 0);
+      assert.ok(stored.result.gradNorm > 0 && stored.result.loss > 1);
+      assert.equal(rebuilt.result.loss, stored.result.loss);
+      assert.deepEqual(rebuilt.gradients, stored.gradients);
+      assert.deepEqual(recomputed.gradients, stored.gradients);
+    });
+  }
+}
+
+test("int64 streams are exact too, and tied embeddings share one gradient", () => {
+  const config = { tie_word_embeddings: true, norm_topk_prob: true, decoder_sparse_step: 2 };
+  const format = gridStreams("int64", 32);
+  const stored = gradientsOf({ coupling: momentum(0.25), method: "store", format, config });
+  const rebuilt = gradientsOf({ coupling: momentum(0.25), method: "reversible", format, config });
+  assert.equal(rebuilt.result.reconstructionError, 0);
+  assert.deepEqual(rebuilt.gradients, stored.gradients);
+});
+
+test("float streams rebuild their inputs only nearly", () => {
+  const { result } = gradientsOf({ coupling: momentum(0.5), method: "reversible", format: floatStreams("float32") });
+  assert.ok(result.reconstructionError !== null && result.reconstructionError > 0 && result.reconstructionError < 1e-3);
+});
+
+/** Peak of a step above what is alive before it, and what grows with depth. */
+function peakAt(layers: number, coupling: Coupling, method: keyof typeof METHODS): { peak: number; bits: number; gradient: number; largest: number } {
+  const model = makeModel({ num_hidden_layers: layers, mlp_only_layers: [], hidden_size: 128, moe_intermediate_size: 32 });
+  const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
+  const network: Network = { model, coupling, format: gridStreams("int32", 16), computeDtype: "float32", device: "cpu", lossTileTokens: 64 };
+  const before = ledger();
+  resetPeak();
+  const result = trainStep(network, states, [randomBatch([128, 64], 1), randomBatch([192], 2)], { method: METHODS[method], step: 1, learningRate: 1e-3, maxBlockGradNorm: 1, seed: 1 });
+  const after = ledger();
+  assert.deepEqual([after.tensors, after.blocks, after.liveBytes], [before.tensors, before.blocks, before.liveBytes], "nothing survives a step");
+  const largest = 2 * weightBytes({ ...model, outer: {}, blocks: [model.blocks[0]] });
+  states.free();
+  freeModel(model);
+  return { peak: after.peakBytes - before.liveBytes, bits: result.bitBytes, gradient: result.gradientBytes, largest };
+}
+
+for (const coupling of [additive, momentum(-1)]) {
+  test(`${coupling.name}: the activation peak is the same at 4 and at 24 blocks`, () => {
+    const [shallow, deep] = [4, 24].map((layers) => peakAt(layers, coupling, "reversible"));
+    assert.equal(deep.bits, 0);
+    assert.ok(Math.abs(deep.peak / shallow.peak - 1) < 0.01, `${shallow.peak} at 4 blocks, ${deep.peak} at 24`);
+  });
+}
+
+test("momentum(0.25): two bits per element and block are all that grows", () => {
+  const [shallow, deep] = [4, 24].map((layers) => peakAt(layers, momentum(0.25), "reversible"));
+  const elements = 384 * 128;
+  assert.equal(shallow.bits, (4 * elements * 2) / 8);
+  assert.equal(deep.bits, (24 * elements * 2) / 8);
+  const grown = deep.peak - shallow.peak;
+  const bits = deep.bits - shallow.bits;
+  const routing = 20 * 384 * 3;
+  assert.ok(Math.abs(grown - bits - routing) / shallow.peak < 0.01, `grew by ${grown}: ${bits} of bits, ${routing} of routing`);
+});
+
+test("gradient bytes alive never exceed one block's", () => {
+  const { gradient, largest } = peakAt(6, momentum(0.25), "reversible");
+  const oneBlock = largest / 2;
+  assert.equal(gradient, oneBlock);
+});
+
+test("checkpoint grows by the streams of a block, store by its graph", () => {
+  const [shallow, deep] = [4, 24].map((layers) => peakAt(layers, ordinary, "checkpoint"));
+  const streams = 20 * 384 * 128 * 4;
+  assert.ok(Math.abs(deep.peak - shallow.peak - streams) / streams < 0.05, `${deep.peak - shallow.peak} against ${streams}`);
+  const stored = [4, 24].map((layers) => peakAt(layers, ordinary, "store").peak);
+  assert.ok(stored[1] - stored[0] > 5 * streams);
+});
+
+test("training lowers the loss of a repeated batch, with every method and coupling", () => {
+  for (const [coupling, method] of [[momentum(0.25), "reversible"], [additive, "reversible"], [ordinary, "checkpoint"], [ordinary, "store"]] as const) {
+    const model = makeModel();
+    const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
+    const network: Network = { model, coupling, format: coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16), computeDtype: "float32", device: "cpu", lossTileTokens: 16 };
+    const before = evaluateLoss(network, BATCHES);
+    const losses = Array.from({ length: 12 }, (_, i) => trainStep(network, states, BATCHES, { method: METHODS[method], step: i + 1, learningRate: 5e-3, maxBlockGradNorm: 1, seed: 1 }).loss);
+    assert.ok(Math.abs(before - losses[0]) < 1e-5, `${before} evaluated, ${losses[0]} trained`);
+    assert.ok(losses[11] < 0.6 * losses[0], `${coupling.name} ${method}: ${losses[0]} -> ${losses[11]}`);
+    states.free();
+    freeModel(model);
+  }
+});
