@@ -83,7 +83,7 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
 
 /** m for gamma = +-2^-m: the low bits that scaling by gamma drops from each element. */
 export function storedBits(gamma: number): number {
-  const bits = -Math.log2(Math.abs(gamma));
+  const bits = Math.log2(1 / Math.abs(gamma));
   assert(Number.isInteger(bits) && bits >= 0 && bits <= 4, `gamma ${gamma} is not a power of two between 1/16 and 1`);
   return bits;
 }

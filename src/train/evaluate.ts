@@ -30,7 +30,7 @@ export function evaluateLoss(network: Network, batches: Batch[]): number {
 }
 
 /** Hidden states behind the last block, before the final norm; the caller frees them. */
-function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
+export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
   const { model, coupling, format, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
     makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }));

@@ -1,0 +1,234 @@
+// Compiles native/*.cpp against a libtorch into build/<id>/revmoe.node, and makes that engine the default one.
+// Compiles only what changed. The addon is replaced by a rename, so a process that has it loaded keeps the old one.
+// Run by itself: `node setup/build.mjs`; exit code 1 with the compiler's last lines when it fails.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
+import { basename, dirname, join } from "node:path";
+
+import { SetupError, buildRoot, findLibtorch, hasNvidiaDriver, packageRoot, readEngine } from "./libtorch.mjs";
+import { isProgram, runAsProgram } from "./program.mjs";
+
+/** @typedef {import("./libtorch.mjs").Libtorch} Libtorch */
+/** @typedef {import("./libtorch.mjs").Engine} Engine */
+
+const nativeRoot = join(packageRoot, "native");
+
+/**
+ * Builds the engine of this libtorch where it is missing or out of date.
+ * @param {Libtorch} libtorch
+ * @param {{ say?: (line: string) => void, asDefault?: boolean }} [options]
+ * @returns {Promise<Engine>}
+ */
+export async function buildEngine(libtorch, { say = console.log, asDefault = true } = {}) {
+  const folder = join(buildRoot, libtorch.id);
+  const before = readSettings(folder);
+  const driver = hasNvidiaDriver();
+  // Trying to load CUDA takes a second: not done again where it went well.
+  const cudaLoads =
+    before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
+  const cudaRefused = !libtorch.cuda || cudaLoads ? null : whyNotCuda(libtorch, driver);
+  const cuda = libtorch.cuda && cudaRefused === null;
+  const sources = list(".cpp");
+  const settings = {
+    fingerprint: libtorch.fingerprint,
+    driver,
+    cudaRefused,
+    compile: compileCommand(libtorch, cuda),
+    link: linkCommand(libtorch, cuda),
+    sources,
+  };
+
+  const objectOf = (/** @type {string} */ source) => join(folder, basename(source).replace(/\.cpp$/, ".o"));
+  const keepObjects = before?.fingerprint === settings.fingerprint && before.compile.join() === settings.compile.join();
+  if (!keepObjects) rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const headersAt = newest(list(".hpp"));
+  const stale = sources.filter((source) => newest([objectOf(source)]) < Math.max(newest([source]), headersAt));
+  const addon = join(folder, "revmoe.node");
+  const current = readEngine(folder);
+  const upToDate =
+    current &&
+    stale.length === 0 &&
+    JSON.stringify(before) === JSON.stringify(settings) &&
+    newest([addon]) >= newest(sources.map(objectOf));
+  const engine = upToDate
+    ? current
+    : {
+        id: libtorch.id,
+        addon: `${libtorch.id}/revmoe.node`,
+        version: libtorch.version,
+        source: libtorch.source,
+        root: libtorch.root,
+        libDir: libtorch.libDir,
+        fingerprint: libtorch.fingerprint,
+        cuda,
+        cudaRefused,
+        builtAt: new Date().toISOString(),
+      };
+  if (!upToDate) {
+    const files = `${stale.length} of ${sources.length} files to compile`;
+    say(`engine: building against ${describe(libtorch)}${cuda ? " with CUDA" : ""}, ${files}`);
+    writeJson(join(folder, "settings.json"), settings);
+    await compileAll(settings.compile, stale, objectOf, libtorch);
+    const part = `${addon}.${process.pid}.part`;
+    await run([...settings.link, ...sources.map(objectOf), "-o", part], `linking against ${describe(libtorch)}`);
+    const refused = whyNotLoaded(part);
+    if (refused) {
+      rmSync(part);
+      throw new SetupError(`engine: built against ${describe(libtorch)}, but it does not load: ${refused}`);
+    }
+    renameSync(part, addon);
+    writeJson(join(folder, "engine.json"), engine);
+  }
+  const found = { ...engine, source: libtorch.source, root: libtorch.root };
+  if (asDefault || !readEngine(buildRoot)) writeJson(join(buildRoot, "engine.json"), found);
+  return found;
+}
+
+/** @param {Libtorch} libtorch @param {boolean} cuda */
+function compileCommand(libtorch, cuda) {
+  const require = createRequire(import.meta.url);
+  /** @param {string} name */
+  const packageFolder = (name) => dirname(require.resolve(`${name}/package.json`));
+  // ATen.h itself says which C++ it wants: 14 in 1.13, 17 in 2.1, 20 in 2.15.
+  const aten = libtorch.includeDirs
+    .concat("/usr/include")
+    .map((path) => join(path, "ATen/ATen.h"))
+    .find(existsSync);
+  const standard = Math.max(17, Number(/C\+\+(\d+) or later/.exec(readFileSync(aten ?? "", "utf8"))?.[1] ?? 17));
+  return [
+    ...compiler(),
+    `-std=gnu++${standard}`,
+    "-O2",
+    "-fPIC",
+    "-c",
+    `-D_GLIBCXX_USE_CXX11_ABI=${Number(libtorch.cxx11Abi)}`,
+    "-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL",
+    "-DNAPI_VERSION=8",
+    ...(cuda ? ["-DREVMOE_HAS_CUDA_LIB"] : []),
+    ...[
+      ...libtorch.includeDirs,
+      packageFolder("node-addon-api"),
+      join(packageFolder("node-api-headers"), "include"),
+    ].map((path) => `-I${path}`),
+  ];
+}
+
+/** @param {Libtorch} libtorch @param {boolean} cuda */
+function linkCommand({ libDir }, cuda) {
+  // No symbol of the CUDA libraries is used: loading them is what registers the device. Node's own symbols resolve
+  // when node loads the addon.
+  const libraries = ["torch_cpu", "c10", ...(cuda ? ["torch", "torch_cuda", "c10_cuda"] : [])];
+  // Old dtags: an LD_LIBRARY_PATH that leads to another libtorch must not win.
+  const paths = [`-L${libDir}`, `-Wl,-rpath,${libDir}`, "-Wl,--disable-new-dtags"];
+  return [...compiler(), "-shared", ...paths, "-Wl,--no-as-needed", ...libraries.map((name) => `-l${name}`)];
+}
+
+/** Program and first arguments: CXX may be "ccache g++". */
+export const compiler = () => (process.env.CXX?.trim() || "g++").split(/\s+/);
+
+/**
+ * @param {string[]} compile
+ * @param {string[]} sources
+ * @param {(source: string) => string} objectOf
+ * @param {Libtorch} libtorch
+ */
+async function compileAll(compile, sources, objectOf, libtorch) {
+  const waiting = [...sources];
+  const worker = async () => {
+    for (let source = waiting.shift(); source; source = waiting.shift()) {
+      const part = `${objectOf(source)}.${process.pid}.part`;
+      try {
+        await run([...compile, source, "-o", part], `compiling ${basename(source)} against ${describe(libtorch)}`);
+      } catch (failure) {
+        waiting.length = 0;
+        throw failure;
+      }
+      renameSync(part, objectOf(source));
+    }
+  };
+  const ended = await Promise.allSettled(
+    Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker),
+  );
+  for (const end of ended) if (end.status === "rejected") throw end.reason;
+}
+
+/** @param {string[]} command @param {string} doing */
+function run([program, ...args], doing) {
+  return new Promise((done, fail) => {
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text) => (output += text));
+    child.on("error", () =>
+      fail(new SetupError(`${program}: the C++ compiler is missing. Run: apt-get install g++ (or set CXX)`)),
+    );
+    child.on("close", (code, signal) => {
+      if (code === 0) return done(undefined);
+      const last = output.trimEnd().split("\n").slice(-30).join("\n");
+      const killed = signal ? ` (killed by ${signal}; a file takes up to 1.5 GB of memory)` : "";
+      fail(new SetupError(`${doing} failed${killed}. The last lines of ${program}:\n${last}`));
+    });
+  });
+}
+
+// The CUDA libraries take 0.25 GB and a second at each start, so they are linked only where they can be of use.
+/** @param {Libtorch} libtorch @param {boolean} driver */
+function whyNotCuda({ libDir }, driver) {
+  if (!driver) return "no NVIDIA driver here";
+  return whyNotLoaded(join(libDir, "libtorch_cuda.so"));
+}
+
+/** Undefined symbols and missing libraries show only when a process loads the file. @param {string} path */
+function whyNotLoaded(path) {
+  // That a library is no addon ("did not self-register") is said only after it was loaded.
+  const script = `try {
+    process.dlopen({ exports: {} }, process.argv[1]);
+  } catch ({ message }) {
+    if (!message.includes("self-register")) { console.log(message); process.exit(3); }
+  }`;
+  const child = spawnSync(process.execPath, ["-e", script, path], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  return child.status === 0 ? null : child.stdout.trim() || `it ends the process (${child.signal ?? child.status})`;
+}
+
+/** Modification time of the newest of these; 0 for one that is missing. @param {string[]} paths */
+const newest = (paths) => Math.max(0, ...paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0));
+
+/** @param {Libtorch} libtorch */
+const describe = ({ version, root }) => `libtorch ${version} (${root})`;
+
+/** Full paths of the files of native/ that end so. @param {string} ending */
+const list = (ending) =>
+  readdirSync(nativeRoot)
+    .filter((name) => name.endsWith(ending))
+    .sort()
+    .map((name) => join(nativeRoot, name));
+
+/** @param {string} folder */
+function readSettings(folder) {
+  try {
+    return JSON.parse(readFileSync(join(folder, "settings.json"), "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Complete or not at all, and untouched when nothing changes. @param {string} path @param {object} value */
+function writeJson(path, value) {
+  const text = `${JSON.stringify(value, null, 2)}\n`;
+  if (existsSync(path) && readFileSync(path, "utf8") === text) return;
+  writeFileSync(`${path}.${process.pid}.part`, text);
+  renameSync(`${path}.${process.pid}.part`, path);
+}
+
+if (isProgram(import.meta.url)) {
+  await runAsProgram(async () => {
+    const engine = await buildEngine(findLibtorch());
+    console.log(`engine: build/${engine.addon} is up to date`);
+  });
+}

@@ -1,0 +1,41 @@
+// What a command of the command line is: its words, its settings, and a function from resolved settings to an exit
+// code. A command's module exports `command` and imports nothing of the engine (src/torch and what builds on it) at its
+// top: `run` loads that with a dynamic import, so that --help and doctor work where no libtorch is found.
+import type { Output } from "../metrics/output.js";
+import type { SettingRows, SettingsOf, SettingsTable } from "../train/settings-table.js";
+
+/** The one word that may stand without a flag. */
+export interface Positional {
+  /** How the usage line calls it, as CONFIG.yaml. */
+  label: string;
+  about: string;
+  /** The setting it fills; without one it is the settings file. */
+  setting?: string;
+}
+
+export interface CommandInput<Rows extends SettingRows = SettingRows> {
+  settings: SettingsOf<Rows>;
+  /** The names of the settings that the person gave; all others are defaults. */
+  given: ReadonlySet<string>;
+  /** Whether --json was given: then `out` gets one JSON document and nothing else. */
+  json: boolean;
+  out: Output;
+  err: Output;
+}
+
+/** `export const command: Command<typeof ROWS> = { ..., settings: { rows: ROWS } }` gives `run` typed settings. */
+export interface Command<Rows extends SettingRows = SettingRows> {
+  name: string;
+  /** One line without a full stop, for `revmoe --help`. */
+  summary: string;
+  /** After "Usage: ", as "revmoe train [CONFIG.yaml] [--setting value ...]". */
+  usage: string;
+  /** One command line, or several lines, that can be pasted. */
+  example: string;
+  settings: SettingsTable<Rows>;
+  positional?: Positional;
+  /** Whether --json is understood. */
+  json?: boolean;
+  /** Returns the exit code: 0 when all is well. */
+  run(input: CommandInput<Rows>): Promise<number>;
+}

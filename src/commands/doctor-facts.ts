@@ -1,0 +1,139 @@
+// What `doctor` knows of this machine: engine, processor, memory, disk. Only finds out; the words are doctor's. The
+// engine is loaded by a dynamic import, so that all else is known where it cannot be loaded.
+import { readFileSync, statfsSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { basename } from "node:path";
+
+import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../setup/libtorch.mjs";
+
+export interface EngineFacts {
+  libtorch: Pick<Engine, "version" | "source" | "root">;
+  addon: string;
+  builtAt: string;
+  threads: number;
+  cudaDevices: number;
+  /** Whether libtorch's CUDA libraries are linked; if not though it has them, why. */
+  cuda: boolean;
+  cudaRefused: string | null;
+  /** The library that computes float32 products. */
+  blas: string;
+  /** The widest instructions that libtorch's own kernels use. */
+  kernels: string;
+  /** Products of matrices on the CPU, 1e9 multiplications and additions per second; 0 is too slow to wait for. */
+  float32Gflops: number;
+  bfloat16Gflops: number;
+}
+
+export interface Facts {
+  node: string;
+  processor: string;
+  cores: number;
+  /** Instruction sets that matter, and whether the processor has them. */
+  instructions: Record<string, boolean>;
+  nvidiaDriver: boolean;
+  memory: { totalBytes: number; availableBytes: number };
+  disk: { folder: string; availableBytes: number };
+  engine: EngineFacts | null;
+  /** Why there is no engine. */
+  engineFailure: string | null;
+  /** The libtorch that a set-up would take now; null when there is none. */
+  found: Pick<Engine, "version" | "source" | "root"> | null;
+}
+
+const INSTRUCTIONS = { AVX2: "avx2", AVX512: "avx512f", "AVX512-BF16": "avx512_bf16", AMX: "amx_bf16" };
+
+/** Takes a second or two: the engine is loaded and multiplies. */
+export async function gatherFacts(folder = process.cwd()): Promise<Facts> {
+  const cpuinfo = readText("/proc/cpuinfo");
+  const flags = new Set(/^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1].split(" "));
+  const disk = statfsSync(folder);
+  let engine: EngineFacts | null = null;
+  let engineFailure: string | null = null;
+  try {
+    engine = await engineFacts();
+  } catch (failure) {
+    engineFailure = (failure as Error).message;
+  }
+  return {
+    node: process.versions.node,
+    processor: cpus()[0]?.model.trim() || process.arch,
+    cores: availableParallelism(),
+    instructions: Object.fromEntries(Object.entries(INSTRUCTIONS).map(([name, flag]) => [name, flags.has(flag)])),
+    nvidiaDriver: hasNvidiaDriver(),
+    // A container may be allowed less than the machine has.
+    memory: {
+      totalBytes: Math.min(totalmem(), process.constrainedMemory() || totalmem()),
+      availableBytes: process.availableMemory(),
+    },
+    disk: { folder, availableBytes: disk.bavail * disk.bsize },
+    engine,
+    engineFailure,
+    found: foundNow(),
+  };
+}
+
+async function engineFacts(): Promise<EngineFacts> {
+  const built = resolveEngine();
+  const { engineInfo, setThreads } = await import("../torch/device.js");
+  setThreads(0);
+  const { cudaDevices, threads, config } = engineInfo();
+  return {
+    libtorch: { version: built.version, source: built.source, root: built.root },
+    addon: built.addon,
+    builtAt: built.builtAt,
+    threads,
+    cudaDevices,
+    cuda: built.cuda,
+    cudaRefused: built.cudaRefused,
+    blas: blasOf(config, readText("/proc/self/maps")),
+    kernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
+    float32Gflops: await gflops("float32"),
+    bfloat16Gflops: await gflops("bfloat16"),
+  };
+}
+
+/** Names the BLAS from the libraries that this process has loaded, else from libtorch's own account. */
+export function blasOf(config: string, maps: string): string {
+  const loaded = maps.split("\n").map((line) => basename(line.split(/\s+/)[5] ?? ""));
+  const fast = loaded.find((name) => /^lib(openblas|mkl|blis|atlas)/.test(name));
+  if (fast) return fast.startsWith("libopenblas") ? `OpenBLAS (${fast})` : fast;
+  const builtIn = /BLAS_INFO=(\w+)/.exec(config)?.[1];
+  if (builtIn && builtIn !== "generic") return `${builtIn} (in libtorch)`;
+  return loaded.some((name) => name.startsWith("libblas")) ? "reference BLAS (slow)" : "none known";
+}
+
+async function gflops(dtype: "float32" | "bfloat16"): Promise<number> {
+  const { full } = await import("../torch/tensor.js");
+  const { mm } = await import("../torch/ops.js");
+  const { scope } = await import("../torch/scope.js");
+  return scope(() => {
+    const time = (size: number): number => {
+      const a = full([size, size], 0.5, dtype);
+      const started = performance.now();
+      mm(a, a);
+      return performance.now() - started;
+    };
+    // A small product first: it warms up, and tells whether the large one is worth waiting for.
+    const small = time(256);
+    if (Math.min(small, time(256)) > 60) return 0;
+    const best = Math.min(time(1024), time(1024));
+    return (2 * 1024 ** 3) / (best * 1e6);
+  });
+}
+
+function foundNow(): Facts["found"] {
+  try {
+    const libtorch = searchLibtorch();
+    return libtorch ? { version: libtorch.version, source: libtorch.source, root: libtorch.root } : null;
+  } catch {
+    return null; // a LIBTORCH of no use: resolving the engine has already said so
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,109 @@
+// `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line; Ctrl-C saves a
+// checkpoint after the current step, a second one leaves at once.
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { UserError } from "../errors.js";
+import { formatBytes, formatCount } from "../format.js";
+import { consoleSink } from "../metrics/console.js";
+import { jsonlSink } from "../metrics/jsonl.js";
+import type { RunEvent, Sink } from "../metrics/record.js";
+import type { DataReport } from "../data/documents.js";
+import type { Run } from "../train/prepare.js";
+import { describeSettings, TRAIN_TABLE } from "../train/settings.js";
+import type { TRAIN_ROWS } from "../train/settings-rows.js";
+import type { Command } from "./command.js";
+
+export const command: Command<typeof TRAIN_ROWS> = {
+  name: "train",
+  summary: "Fine-tune all parameters of a Mixture-of-Experts model",
+  usage: "revmoe train [CONFIG.yaml] [--setting value ...]",
+  example: "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",
+  settings: TRAIN_TABLE,
+  positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
+  run: async ({ settings, out }) => {
+    const { freeRun, prepareRun } = await import("../train/prepare.js");
+    const { train } = await import("../train/loop.js");
+    const say = (text: string): void => void out.write(`${text}\n`);
+    say(describeSettings(settings));
+    const run = prepareRun(settings);
+    const stop = listenForStop(say);
+    const sink = both(
+      jsonlSink(openRunFolder(run), { resumeStep: run.startStep || -1 }),
+      consoleSink({ out, totalSteps: run.totalSteps, env: process.env }),
+    );
+    try {
+      for (const line of await describeRun(run)) say(line);
+      const { stopped, folder } = await train(run, sink, stop.signal);
+      if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
+      return 0;
+    } finally {
+      sink.close();
+      stop.forget();
+      freeRun(run);
+    }
+  },
+};
+
+/** Makes the run folder, writes config.json into it and returns the path of its metrics. */
+function openRunFolder({ settings }: Run): string {
+  const folder = settings.output_dir;
+  const metrics = join(folder, "metrics.jsonl");
+  if (existsSync(metrics) && !settings.resume && !settings.overwrite_output_dir) {
+    throw new UserError(`output_dir: ${folder} already holds a run. Choose another folder, go on with --resume latest, or start anew with --overwrite-output-dir.`);
+  }
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, "config.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  } catch (failure) {
+    throw new UserError(`output_dir: ${folder} cannot be written: ${(failure as Error).message}. Choose another folder.`);
+  }
+  return metrics;
+}
+
+async function describeRun(run: Run): Promise<string[]> {
+  const { engineInfo } = await import("../torch/device.js");
+  const { allParameters, weightBytes } = await import("../model/model.js");
+  const { dtype, numel } = await import("../torch/tensor.js");
+  const { network, states, totalSteps, startStep, data, settings } = run;
+  const { version, threads } = engineInfo();
+  const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
+  const { coupling, format } = network;
+  return [
+    `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
+    `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
+      `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
+    `network: ${coupling.name}, ${settings.method}, streams ${format.name}, ${coupling.storedBits} stored bits per element and block`,
+    describeData(run.report),
+    `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +
+      `${settings.gradient_accumulation_steps} to a step; ${run.evalBatches.length} held-out batches`,
+  ];
+}
+
+function describeData({ format, rows, tokens, trainedTokens, truncated, split, dropped }: DataReport): string {
+  const share = ((100 * trainedTokens) / tokens).toFixed(1);
+  const notes = [[truncated, "truncated"], [split, "split"], [dropped, "dropped"]] as const;
+  const extra = notes.filter(([count]) => count > 0).map(([count, word]) => `, ${count} ${word}`).join("");
+  return `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}`;
+}
+
+function both(...sinks: Sink[]): Sink {
+  return {
+    write: (event: RunEvent) => sinks.forEach((sink) => sink.write(event)),
+    close: () => sinks.forEach((sink) => sink.close()),
+  };
+}
+
+function listenForStop(say: (text: string) => void): { signal: AbortSignal; forget: () => void } {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    controller.abort();
+    say("\nstopping after this step; once more to leave at once");
+  };
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, onSignal);
+  return {
+    signal: controller.signal,
+    forget: () => ["SIGINT", "SIGTERM"].forEach((name) => process.off(name, onSignal)),
+  };
+}

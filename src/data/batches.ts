@@ -1,0 +1,126 @@
+// Documents into micro-batches. A batch is its documents end to end, without padding: positions begin again with each
+// document, no label looks past its end, and attention is kept apart by `segments`. The order of an epoch follows from
+// (seed, epoch) alone, so that a run can go on from a BatchState without replaying what it has seen.
+// Documents are borrowed and never changed; the arrays of a batch belong to the caller.
+import { assert, UserError } from "../errors.js";
+import type { Document } from "./documents.js";
+import { packLengths } from "./pack.js";
+import { permutation } from "./shuffle.js";
+
+/** The label of a position where no loss is taken. */
+export const NO_LABEL = -100;
+
+export interface Batch {
+  tokens: Int32Array;
+  /** At position i: token i + 1 of the same document, or -100 where that is not trained or there is none. */
+  labels: Int32Array;
+  /** Position within the document, from 0. */
+  positions: Int32Array;
+  /** Lengths of the documents, in order; they sum to tokens.length. */
+  segments: number[];
+  /** How many labels are not -100. */
+  trainedTokens: number;
+}
+
+/** Where the next batch stands: batch `position` of `epoch`, both from 0. */
+export interface BatchState {
+  epoch: number;
+  position: number;
+}
+
+export interface BatchSettings {
+  /** Rows of a batch: bins of at most max_length tokens with packing, else documents. */
+  rows: number;
+  max_length: number;
+  packing: boolean;
+  seed: number;
+}
+
+/** An endless supply of training batches, epoch after epoch, each document once an epoch. */
+export class Batches {
+  readonly batchesPerEpoch: number;
+  private readonly bins: number[][];
+  private at: BatchState = { epoch: 0, position: 0 };
+  private order: { epoch: number; bins: Int32Array } | undefined;
+
+  constructor(
+    private readonly documents: readonly Document[],
+    private readonly settings: BatchSettings,
+  ) {
+    assert(
+      documents.length > 0 && settings.rows > 0,
+      `${documents.length} documents in batches of ${settings.rows} rows`,
+    );
+    const lengths = documents.map(({ tokens }) => tokens.length);
+    this.bins = settings.packing ? packLengths(lengths, settings.max_length) : lengths.map((_, i) => [i]);
+    this.batchesPerEpoch = Math.ceil(this.bins.length / settings.rows);
+  }
+
+  /** The next batch. The last of an epoch may have fewer rows; the one after it begins the next epoch. */
+  next(): Batch {
+    const { epoch, position } = this.at;
+    const { rows, seed } = this.settings;
+    if (this.order?.epoch !== epoch) this.order = { epoch, bins: permutation(this.bins.length, seed, epoch) };
+    const chosen = this.order.bins.subarray(position * rows, (position + 1) * rows);
+    this.at =
+      position + 1 < this.batchesPerEpoch ? { epoch, position: position + 1 } : { epoch: epoch + 1, position: 0 };
+    return concatenate(Array.from(chosen).flatMap((bin) => this.bins[bin].map((index) => this.documents[index])));
+  }
+
+  state(): BatchState {
+    return { ...this.at };
+  }
+
+  /** Errors: UserError when the state cannot be one of these documents and settings. */
+  restore({ epoch, position }: BatchState): void {
+    const whole = Number.isInteger(epoch) && Number.isInteger(position) && epoch >= 0 && position >= 0;
+    if (!whole || position >= this.batchesPerEpoch) {
+      throw new UserError(
+        `resume: batch ${position} of epoch ${epoch} does not exist (expected a batch below ` +
+          `${this.batchesPerEpoch}, as an epoch has that many). ` +
+          "The data or the batch settings are not those of the run; resume with the same.",
+      );
+    }
+    this.at = { epoch, position };
+  }
+}
+
+/** All documents once and in their order, as many to a batch as fit in rows * max_length tokens. For evaluation. */
+export function sequentialBatches(
+  documents: readonly Document[],
+  { rows, max_length }: { rows: number; max_length: number },
+): Batch[] {
+  const groups: Document[][] = [];
+  let room = 0;
+  for (const document of documents) {
+    const length = document.tokens.length;
+    if (groups.length === 0 || length > room) {
+      groups.push([]);
+      room = rows * max_length;
+    }
+    groups[groups.length - 1].push(document);
+    room -= length;
+  }
+  return groups.map(concatenate);
+}
+
+function concatenate(documents: readonly Document[]): Batch {
+  const segments = documents.map(({ tokens }) => tokens.length);
+  const total = segments.reduce((sum, length) => sum + length, 0);
+  const tokens = new Int32Array(total);
+  const labels = new Int32Array(total).fill(NO_LABEL);
+  const positions = new Int32Array(total);
+  let trainedTokens = 0;
+  let start = 0;
+  for (const document of documents) {
+    tokens.set(document.tokens, start);
+    for (let i = 0; i < document.tokens.length; i++) {
+      positions[start + i] = i;
+      if (i === 0 || document.trained[i] === 0) continue;
+      labels[start + i - 1] = document.tokens[i];
+      trainedTokens++;
+    }
+    start += document.tokens.length;
+  }
+  return { tokens, labels, positions, segments, trainedTokens };
+}

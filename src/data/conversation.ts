@@ -1,0 +1,152 @@
+// What a row means: a conversation, a prompt with its completion, or plain text. Columns are renamed first, then the
+// format is found from the first rows, then each row is checked and turned into a Sample; all complaints name the row.
+// Content is passed on untouched, and so are keys that only a chat template knows (tool_calls, reasoning_content).
+import { nearestName, UserError } from "../errors.js";
+import { describe, type Row } from "./rows.js";
+
+export type RowFormat = "messages" | "prompt_completion" | "text";
+
+export interface Message {
+  role: string;
+  /** Null or absent only beside tool_calls. */
+  content?: string | null;
+  [key: string]: unknown;
+}
+
+export type Sample =
+  | { kind: "messages"; messages: Message[]; tools: unknown[] | undefined }
+  | { kind: "chat_completion"; prompt: Message[]; completion: Message[]; tools: unknown[] | undefined }
+  | { kind: "completion"; prompt: string; completion: string }
+  | { kind: "text"; text: string };
+
+const FORMAT_KEYS: Record<RowFormat, string[]> = {
+  messages: ["messages"],
+  prompt_completion: ["prompt", "completion"],
+  text: ["text"],
+};
+const COLUMN_NAMES = [...Object.values(FORMAT_KEYS).flat(), "tools"];
+const ROLES = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
+const ROWS_LOOKED_AT = 100;
+
+/** The rows with columns renamed: `columns` maps our name to the file's, as {prompt: "question"}. */
+export function renameColumns(rows: Row[], columns: Record<string, string>): Row[] {
+  const wanted = Object.entries(columns);
+  if (wanted.length === 0) return rows;
+  const found = keysOf(rows);
+  for (const [ours, theirs] of wanted) {
+    if (!COLUMN_NAMES.includes(ours)) {
+      throw new UserError(
+        `columns: "${ours}" is not a column we read (expected ${list(COLUMN_NAMES)}).${meant(ours, COLUMN_NAMES)}`,
+      );
+    }
+    if (!found.includes(theirs)) {
+      throw new UserError(
+        `${rows[0].place}: no column "${theirs}", which columns gives for "${ours}" (found ` +
+          `${list(found)}).${meant(theirs, found)}`,
+      );
+    }
+  }
+  return rows.map(({ value, place }) => {
+    const renamed = { ...value };
+    for (const [, theirs] of wanted) delete renamed[theirs];
+    for (const [ours, theirs] of wanted) if (theirs in value) renamed[ours] = value[theirs];
+    return { value: renamed, place };
+  });
+}
+
+/** The format all of the first rows have. Errors: UserError with the keys found and the formats known. */
+export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat {
+  const first = rows.slice(0, ROWS_LOOKED_AT);
+  const fits = (format: RowFormat): boolean =>
+    first.every(({ value }) => FORMAT_KEYS[format].every((key) => value[key] !== undefined && value[key] !== null));
+  const formats = wanted === "auto" ? (Object.keys(FORMAT_KEYS) as RowFormat[]) : [wanted];
+  const format = formats.find(fits);
+  if (format !== undefined) return format;
+  const expected = formats
+    .map((name) => `${FORMAT_KEYS[name].map((key) => `"${key}"`).join(" and ")} for the format ${name}`)
+    .join(", ");
+  throw new UserError(
+    `${rows[0].place}: the first rows have the keys ${list(keysOf(first))} (expected ${expected}). ` +
+      `Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.`,
+  );
+}
+
+/** The checked content of one row. Errors: UserError naming the row and the value that is wrong. */
+export function readSample({ value, place }: Row, format: RowFormat): Sample {
+  if (format === "text") return { kind: "text", text: readText(value.text, "text", place) };
+  const tools = readTools(value.tools, place);
+  if (format === "messages")
+    return { kind: "messages", messages: readMessages(value.messages, "messages", place), tools };
+  const { prompt, completion } = value;
+  if (Array.isArray(prompt) !== Array.isArray(completion)) {
+    throw new UserError(
+      `${place}: prompt is ${describe(prompt)} and completion is ${describe(completion)} (expected two texts or ` +
+        "two lists of messages).",
+    );
+  }
+  if (Array.isArray(prompt)) {
+    return {
+      kind: "chat_completion",
+      prompt: readMessages(prompt, "prompt", place),
+      completion: readMessages(completion, "completion", place),
+      tools,
+    };
+  }
+  return {
+    kind: "completion",
+    prompt: readText(prompt, "prompt", place),
+    completion: readText(completion, "completion", place),
+  };
+}
+
+function readText(value: unknown, key: string, place: string): string {
+  if (typeof value === "string") return value;
+  throw new UserError(`${place}: ${key} is ${describe(value)} (expected a text).`);
+}
+
+function readTools(value: unknown, place: string): unknown[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (Array.isArray(value)) return value as unknown[];
+  throw new UserError(`${place}: tools is ${describe(value)} (expected a list of tool descriptions, or no such key).`);
+}
+
+function readMessages(value: unknown, key: string, place: string): Message[] {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw new UserError(
+      `${place}: ${key} is ${describe(value)} (expected a list of at least one {"role", "content"}).`,
+    );
+  }
+  return value.map((item: unknown, i) => readMessage(item, `${place}: ${key}[${i}]`));
+}
+
+function readMessage(item: unknown, where: string): Message {
+  if (typeof item !== "object" || item === null || Array.isArray(item)) {
+    throw new UserError(`${where} is ${describe(item)} (expected {"role", "content"}).`);
+  }
+  const { role, content, tool_calls: calls } = item as Record<string, unknown>;
+  if (typeof role !== "string") {
+    throw new UserError(
+      `${where}: role is ${describe(role)} (expected ${list(ROLES)}; the keys are ${list(Object.keys(item))}).`,
+    );
+  }
+  if (!ROLES.includes(role))
+    throw new UserError(`${where}: role is "${role}" (expected ${list(ROLES)}).${meant(role, ROLES)}`);
+  const onlyCalls = (content === undefined || content === null) && Array.isArray(calls) && calls.length > 0;
+  if (typeof content !== "string" && !onlyCalls) {
+    throw new UserError(`${where}: content is ${describe(content)} (expected a text). Only text can be trained on.`);
+  }
+  return item as Message;
+}
+
+function keysOf(rows: Row[]): string[] {
+  return [...new Set(rows.slice(0, ROWS_LOOKED_AT).flatMap(({ value }) => Object.keys(value)))];
+}
+
+function list(names: string[]): string {
+  return names.map((name) => `"${name}"`).join(", ") || "none";
+}
+
+function meant(name: string, known: string[]): string {
+  const near = nearestName(name, known);
+  return near === undefined ? "" : ` Did you mean "${near}"?`;
+}

@@ -1,0 +1,179 @@
+// The tokenizer of a checkpoint folder: tokenizer.json does the work, tokenizer_config.json names the special tokens
+// and may hold the chat template, which chat_template.jinja overrides. Nothing is added to a text that it does not
+// have: beginning- and end-of-text tokens are put in by the caller, who knows what begins and what ends.
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Tokenizer as JsonTokenizer } from "@huggingface/tokenizers";
+import { UserError } from "../errors.js";
+
+export interface Tokenizer {
+  /**
+   * Token ids of a text; special tokens written in it become their ids, and none are added. With `after`, the text that
+   * goes before, the ids are those of a continuation: some tokenizers put a space before a text that begins.
+   */
+  encode(text: string, after?: string): number[];
+  /** The text of ids, special tokens left out; ids beyond the vocabulary are left out, too. */
+  decode(ids: ArrayLike<number>): string;
+  /** One more than the largest id. */
+  vocabSize: number;
+  eosId: number | undefined;
+  bosId: number | undefined;
+  /** Whether a text on its own begins with the beginning-of-text token. */
+  addBos: boolean;
+  chatTemplate: string | undefined;
+  /** By the names that chat templates use: bos_token, eos_token and so on. */
+  specialTokens: Record<string, string>;
+}
+
+type Json = Record<string, unknown>;
+
+/** A missing tokenizer_config.json is as an empty one. Errors: UserError without tokenizer.json, or when malformed. */
+export function loadTokenizer(folder: string): Tokenizer {
+  const path = join(folder, "tokenizer.json");
+  if (!existsSync(path)) {
+    throw new UserError(
+      `${folder}: there is no tokenizer.json. Copy it from the model's original folder, or save it with ` +
+        `AutoTokenizer.from_pretrained(...).save_pretrained("${folder}").`,
+    );
+  }
+  const configPath = join(folder, "tokenizer_config.json");
+  const json = readObject(path);
+  const config = existsSync(configPath) ? readObject(configPath) : {};
+  const inner = open(json, config, path);
+  const specialTokens = namedTokens(config);
+  const idOf = (name: string): number | undefined => {
+    const token = specialTokens[name];
+    if (token === undefined) return undefined;
+    const id = inner.token_to_id(token);
+    if (id === undefined)
+      throw new UserError(`${configPath}: ${name} is "${token}", which is not in the vocabulary of tokenizer.json.`);
+    return id;
+  };
+  const bosId = idOf("bos_token");
+  const addsBos = config.add_bos_token ?? inner.encode("a").ids[0] === bosId;
+  let vocabSize = 0;
+  for (const id of inner.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
+  const encode = continuingEncoder(inner, json);
+  return {
+    encode,
+    decode: (ids) => {
+      const known = Array.from(ids).filter((id) => inner.id_to_token(id) !== undefined);
+      if (known.length === 0) return "";
+      return inner.decode(known, {
+        skip_special_tokens: true,
+        clean_up_tokenization_spaces: config.clean_up_tokenization_spaces === true,
+      });
+    },
+    vocabSize,
+    eosId: idOf("eos_token"),
+    bosId,
+    addBos: bosId !== undefined && addsBos === true,
+    chatTemplate: findTemplate(folder, config, configPath),
+    specialTokens,
+  };
+}
+
+function readObject(path: string): Json {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new UserError(
+      `${path}: not valid JSON: ${(error as Error).message}. The file is damaged or cut short; fetch it again.`,
+    );
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Json;
+  throw new UserError(`${path}: the file holds ${JSON.stringify(value)?.slice(0, 40)} (expected an object).`);
+}
+
+function open(json: Json, config: Json, path: string): JsonTokenizer {
+  // The library wants every part to be present, though null; files in the wild leave some out.
+  const parts = {
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    ...json,
+  };
+  try {
+    return new JsonTokenizer(parts, config);
+  } catch (error) {
+    throw new UserError(
+      `${path}: this is no tokenizer that can be read: ${(error as Error).message}. Expected the tokenizer.json ` +
+        "of a Hugging Face fast tokenizer.",
+    );
+  }
+}
+
+function namedTokens(config: Json): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const [key, value] of Object.entries(config)) {
+    if (!/^(bos|eos|unk|pad|sep|cls|mask)_token$/.test(key)) continue;
+    const content = typeof value === "object" && value !== null ? (value as Json).content : value;
+    if (typeof content === "string") tokens[key] = content;
+  }
+  return tokens;
+}
+
+function findTemplate(folder: string, config: Json, configPath: string): string | undefined {
+  const file = join(folder, "chat_template.jinja");
+  if (existsSync(file)) return readFileSync(file, "utf8");
+  const given = config.chat_template;
+  if (given === undefined || given === null || typeof given === "string") return given ?? undefined;
+  const named = Array.isArray(given) ? (given as (Json | null)[]) : [];
+  const chosen = named.find((entry) => entry?.name === "default") ?? named[0];
+  if (typeof chosen?.template === "string") return chosen.template;
+  throw new UserError(
+    `${configPath}: chat_template is ${JSON.stringify(given).slice(0, 60)} (expected a text, or a list of ` +
+      `{"name", "template"}).`,
+  );
+}
+
+/**
+ * Encoding that knows how to continue. A tokenizer may put a space before each text, and a special token may swallow
+ * the blanks behind it. So the continuation is encoded behind a short text whose ids are then cut off: the special
+ * token that really goes before, or else a sign that merges with nothing.
+ */
+function continuingEncoder(inner: JsonTokenizer, json: Json): Tokenizer["encode"] {
+  const plain = (text: string): number[] => {
+    const ids: (number | undefined)[] = inner.encode(text, { add_special_tokens: false }).ids;
+    if (!ids.includes(undefined)) return ids as number[];
+    throw new UserError(
+      `tokenizer: no token for a part of the text "${text.slice(0, 40)}", and the vocabulary has no unknown token.`,
+    );
+  };
+  const spaces = putsSpace(json);
+  const added = [...inner.get_added_tokens_decoder().values()];
+  const swallowing = added.filter(({ rstrip }) => spaces || rstrip).map(({ content }) => content);
+  return (text, after = "") => {
+    if (after === "" || text === "") return plain(text);
+    const special = swallowing.find((token) => after.endsWith(token));
+    const guards = special !== undefined ? [special] : spaces ? ["\n", "."] : [];
+    for (const guard of guards) {
+      const head = plain(guard);
+      const ids = plain(guard + text);
+      if (head.every((id, i) => ids[i] === id)) return ids.slice(head.length);
+    }
+    return plain(text);
+  };
+}
+
+/** Whether a part of tokenizer.json puts a space before a text. */
+function putsSpace(part: unknown): boolean {
+  if (Array.isArray(part)) return part.some(putsSpace);
+  if (typeof part !== "object" || part === null) return false;
+  const {
+    type,
+    add_prefix_space: space,
+    prepend_scheme: scheme,
+    normalizer,
+    normalizers,
+    pre_tokenizer,
+    pretokenizers,
+  } = part as Json;
+  if (type === "Prepend") return true;
+  if (type === "Metaspace") return (scheme ?? (space === false ? "never" : "always")) !== "never";
+  if (type === "ByteLevel") return space === true;
+  return [normalizer, normalizers, pre_tokenizer, pretokenizers].some(putsSpace);
+}

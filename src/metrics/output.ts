@@ -1,0 +1,20 @@
+// Where text goes: the part of a Node stream that reports need, so that tests can hand in a plain object. Decides once
+// whether a stream is a terminal that can be redrawn and coloured. Holds no state.
+
+export interface Output {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Whether lines can be rewritten in place: a terminal that understands escape sequences. */
+export function canRedraw(output: Output, env: Environment = process.env): boolean {
+  return output.isTTY === true && env.TERM !== "dumb";
+}
+
+/** Whether to colour: only on such a terminal, and not when NO_COLOR is set to anything (no-color.org). */
+export function canColor(output: Output, env: Environment = process.env): boolean {
+  return canRedraw(output, env) && !env.NO_COLOR;
+}

@@ -1,0 +1,70 @@
+// What a run reports, as plain records: a step, an evaluation, a message; and the sink that takes them. The fields of a
+// record are the keys of a line of metrics.jsonl, so renaming one breaks every reader of old runs.
+
+/** How tokens were spread over the experts of one layer in one step. */
+export interface ExpertLoad {
+  layer: number;
+  /** Tokens of the busiest expert over the mean of all experts; 1 is even. */
+  maxOverMean: number;
+  /** Of the shares, in nats; ln(number of experts) is even. */
+  entropy: number;
+  /** Experts that got no token. */
+  dead: number;
+}
+
+export interface StepRecord {
+  /** Optimizer steps done, this one included. */
+  step: number;
+  /** Passes over the training rows done, as a fraction. */
+  epoch: number;
+  /** Mean over the step's trained tokens, in nats. */
+  loss: number;
+  learningRate: number;
+  /** Norm over all parameters, before clipping. */
+  gradNorm: number;
+  /** Tokens of this step whose loss was taken. */
+  trainedTokens: number;
+  /** All tokens of the step, trained or not. */
+  tokensPerSecond: number;
+  stepMs: number;
+  /** Most bytes of tensors alive at once during the step. */
+  peakBytes: number;
+  /** Bytes of tensors alive after the step. */
+  liveBytes: number;
+  /** Resident memory of the process. */
+  rssBytes: number;
+  streamBytes: number;
+  /** The bits that the coupling drops and keeps, packed. */
+  bitBytes: number;
+  /** Largest difference between a stream and its rebuilt form; null where it was not measured. */
+  reconstructionError: number | null;
+  expertLoad: ExpertLoad[];
+  /** Load-balancing loss with its weight; null where the model has none. */
+  auxLoss: number | null;
+}
+
+export interface EvalRecord {
+  step: number;
+  epoch: number;
+  evalLoss: number;
+  evalPerplexity: number;
+  /** Which network: with the coupling it was trained with, or as the ordinary one that is exported. */
+  network: "trained" | "ordinary";
+}
+
+export interface MessageRecord {
+  step: number;
+  message: string;
+  level: "info" | "warning";
+}
+
+export type RunEvent =
+  | ({ kind: "step" } & StepRecord)
+  | ({ kind: "eval" } & EvalRecord)
+  | ({ kind: "message" } & MessageRecord);
+
+/** Takes the events of a run in their order. */
+export interface Sink {
+  write(event: RunEvent): void;
+  close(): void;
+}

@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { scope } from "../torch/scope.js";
+import { fromArray } from "../torch/tensor.js";
+import { clipFactor, gradientNorm } from "./clip.js";
+import { learningRateAt, type Schedule } from "./schedule.js";
+
+const near = (actual: number, expected: number): void => assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} != ${expected}`);
+
+test("warm-up rises to the peak, then each shape ends at its share of it", () => {
+  const schedule: Schedule = { type: "cosine", peak: 2, warmupSteps: 4, totalSteps: 12, minRatio: 0.1 };
+  near(learningRateAt(1, schedule), 0.5);
+  near(learningRateAt(4, schedule), 2);
+  near(learningRateAt(8, schedule), 2 * 0.55);
+  near(learningRateAt(12, schedule), 0.2);
+  near(learningRateAt(8, { ...schedule, type: "linear", minRatio: 0 }), 1);
+  near(learningRateAt(12, { ...schedule, type: "linear", minRatio: 0 }), 0);
+  near(learningRateAt(9, { ...schedule, type: "constant" }), 2);
+  near(learningRateAt(1, { ...schedule, type: "constant", warmupSteps: 0 }), 2);
+});
+
+test("norms run over all tensors of a block; clipping scales to the limit and never up", () => {
+  scope(() => {
+    near(gradientNorm([fromArray([3, 0], [2], "float32"), fromArray([4], [1], "float32")]), 5);
+  });
+  near(clipFactor(5, 1) * (5 + 1e-6), 1);
+  assert.equal(clipFactor(0.5, 1), 1);
+  assert.equal(clipFactor(5, 0), 1);
+});

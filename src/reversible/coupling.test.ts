@@ -1,0 +1,145 @@
+// Couplings on toy blocks: in float64 their gradients equal those of one plain autograd graph, also where every input is
+// rebuilt; on the integer grid every inverse is exact at any depth.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { detach, grad, leaf, withGrad } from "../torch/autograd.js";
+import { add, equal, mm, mul, mulScalar, normal_, sigmoid, silu, sum } from "../torch/ops.js";
+import { setSeed } from "../torch/random.js";
+import { free, keep, scope } from "../torch/scope.js";
+import { type DType, full, toArray, zeros, type Tensor } from "../torch/tensor.js";
+import { additive } from "./additive.js";
+import type { Branch, Coupling } from "./coupling.js";
+import { type BatchState, METHODS } from "./methods.js";
+import { momentum } from "./momentum.js";
+import { ordinary } from "./ordinary.js";
+import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
+
+const WIDTH = 8;
+const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125].map(momentum)];
+
+interface Weights {
+  first: Tensor;
+  second: Tensor;
+}
+
+interface Toy {
+  weights: Weights[];
+  x_TD: Tensor;
+  dHidden_TD: Tensor;
+}
+
+function makeToy(depth: number, type: DType): Toy {
+  setSeed(5);
+  const random = (size: number[], scale: number): Tensor => mulScalar(normal_(zeros(size, type), 0, 1), scale);
+  const gain = 0.9 / Math.sqrt(depth + 1); // so that deep toys do not leave the grid
+  return {
+    weights: Array.from({ length: depth }, () => ({ first: random([WIDTH, WIDTH], gain), second: random([WIDTH, WIDTH], gain) })),
+    x_TD: random([4, WIDTH], 1),
+    dHidden_TD: random([4, WIDTH], 1),
+  };
+}
+
+// Two smooth branches with nothing in common with a transformer.
+function evaluate({ first, second }: Weights, branch: Branch, x_TD: Tensor): Tensor {
+  const attention = (x: Tensor): Tensor => mul(silu(mm(x, first)), sigmoid(x));
+  const feedForward = (x: Tensor): Tensor => mm(silu(mm(x, second)), first);
+  if (branch === "attention") return attention(x_TD);
+  if (branch === "feedForward") return feedForward(x_TD);
+  const a_TD = attention(x_TD);
+  return add(a_TD, feedForward(add(x_TD, a_TD)));
+}
+
+/** d sum(hidden * dHidden) with respect to the input and every weight, everything in one graph. */
+function plainGradients({ weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, format: StreamFormat): number[][] {
+  const leaves = weights.map(({ first, second }) => ({ first: leaf(first), second: leaf(second) }));
+  const input = leaf(x_TD);
+  const loss = withGrad(() => {
+    let streams = coupling.begin(input, format);
+    for (const layer of leaves) ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, value), format, false));
+    return sum(mul(coupling.end(streams, format), dHidden_TD));
+  });
+  const inputs = [input, ...leaves.flatMap(({ first, second }) => [first, second])];
+  return grad([loss], inputs, [full([], 1, "float64")]).map((gradient) => toArray(gradient as Tensor));
+}
+
+/** The same by the engine, block by block; with it, whether the first streams came back to the bit. */
+function engineGradients(
+  { weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, format: StreamFormat, method: keyof typeof METHODS,
+): { gradients: number[][]; restored: boolean } {
+  const net = { coupling, format };
+  const begun = coupling.begin(mulScalar(x_TD, 1), format);
+  const batch: BatchState<null> = { context: null, streams: coupling.begin(mulScalar(x_TD, 1), format).map(keep), dStreams: [], kept: [] };
+  const buffers = weights.map(({ first }) => ({ first: mulScalar(first, 0), second: mulScalar(first, 0) }));
+  const blocks = weights.map(({ first, second }, layer) => {
+    const leaves = { first: leaf(first, buffers[layer].first), second: leaf(second, buffers[layer].second) };
+    return { evaluate: (branch: Branch, value: Tensor) => evaluate(leaves, branch, value) };
+  });
+  blocks.forEach((block, layer) => METHODS[method].forward(layer, block, batch, net));
+  batch.dStreams = coupling.endGradient(mulScalar(dHidden_TD, 1)).map(keep);
+  for (let layer = blocks.length - 1; layer >= 0; layer--) METHODS[method].backward(layer, blocks[layer], batch, net);
+  const gradients = [coupling.beginGradient(batch.dStreams), ...buffers.flatMap(({ first, second }) => [first, second])].map(toArray);
+  const restored = begun.every((stream, i) => equal(stream, batch.streams[i]));
+  free(...batch.streams, ...batch.dStreams);
+  return { gradients, restored };
+}
+
+function relativeError(actual: number[][], expected: number[][]): number {
+  return Math.max(...expected.map((row, i) => {
+    const size = Math.sqrt(row.reduce((total, value) => total + value * value, 0));
+    return Math.sqrt(row.reduce((total, value, j) => total + (value - actual[i][j]) ** 2, 0)) / size;
+  }));
+}
+
+for (const coupling of [ordinary, ...COUPLINGS]) {
+  test(`${coupling.name}: float64 gradients equal those of one autograd graph within 1e-10`, () => {
+    scope(() => {
+      // Three blocks: rebuilding float streams multiplies rounding by 1/gamma per block.
+      const toy = makeToy(3, "float64");
+      const format = floatStreams("float64");
+      const expected = plainGradients(toy, coupling, format);
+      for (const method of coupling.reversible ? ["store", "checkpoint", "reversible"] as const : ["store", "checkpoint"] as const) {
+        const { gradients } = engineGradients(toy, coupling, format, method);
+        assert.ok(relativeError(gradients, expected) < 1e-10, `${method}: ${relativeError(gradients, expected)}`);
+      }
+    });
+  });
+}
+
+for (const coupling of COUPLINGS) {
+  test(`${coupling.name}: 4, 24 and 96 blocks on the grid come back to the bit`, () => {
+    for (const depth of [4, 24, 96]) {
+      for (const format of [gridStreams("int32", 16), gridStreams("int32", 10), gridStreams("int64", 32)]) {
+        scope(() => {
+          const toy = makeToy(depth, "float32");
+          const rebuilt = engineGradients(toy, coupling, format, "reversible");
+          assert.ok(rebuilt.restored, `${format.name} at depth ${depth}`);
+          assert.deepEqual(rebuilt.gradients, engineGradients(toy, coupling, format, "store").gradients);
+        });
+      }
+    }
+  });
+}
+
+test("float32 streams do not come back: the reason for the grid", () => {
+  scope(() => {
+    const toy = makeToy(24, "float32");
+    assert.equal(engineGradients(toy, momentum(0.25), floatStreams("float32"), "reversible").restored, false);
+  });
+});
+
+test("a small gamma is close to the ordinary network, a gamma of -1 is not", () => {
+  scope(() => {
+    const toy = makeToy(6, "float64");
+    const format = floatStreams("float64");
+    const hidden = (coupling: Coupling): number[] => {
+      let streams = coupling.begin(toy.x_TD, format);
+      for (const layer of toy.weights) ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, detach(value)), format, false));
+      return toArray(coupling.end(streams, format));
+    };
+    const truth = hidden(ordinary);
+    const distance = (gamma: number): number => relativeError([hidden(momentum(gamma))], [truth]);
+    assert.ok(distance(0.125) < distance(0.25) && distance(0.25) < distance(0.5) && distance(0.5) < distance(-1));
+    assert.throws(() => momentum(0.3), /gamma: 0\.3 is not possible \(expected one of -1, 0\.5/);
+  });
+});

@@ -1,0 +1,92 @@
+// The training loop, one page: step, record, evaluate, save, and a turn of the event loop so that signals are heard. Events
+// go to the sink; what is measured is in the step. Stops after the step in which `signal` is raised, with a checkpoint.
+import { setImmediate } from "node:timers/promises";
+
+import type { Batch } from "../data/batches.js";
+import type { Sink } from "../metrics/record.js";
+import { learningRateAt } from "../optim/schedule.js";
+import { METHODS } from "../reversible/methods.js";
+import { ordinary } from "../reversible/ordinary.js";
+import { floatStreams } from "../reversible/streams.js";
+import { synchronize } from "../torch/device.js";
+import { ledger, resetPeak } from "../torch/memory.js";
+import { evaluateLoss } from "./evaluate.js";
+import { expertLoad } from "./expert-load.js";
+import type { Run } from "./prepare.js";
+import { saveCheckpoint, saveFinal } from "./snapshot.js";
+import { trainStep } from "./step.js";
+
+export interface Outcome {
+  stopped: boolean;
+  steps: number;
+  /** The folder written last. */
+  folder: string;
+}
+
+export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise<Outcome> {
+  const { settings, totalSteps, startStep } = run;
+  const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
+  if (startStep === 0) evaluate(run, sink, 0, "trained");
+  for (let step = startStep + 1; step <= totalSteps; step++) {
+    oneStep(run, sink, step);
+    if (due(settings.eval_steps, step)) evaluate(run, sink, step, "trained");
+    const stopping = signal?.aborted === true && step < totalSteps;
+    if (due(settings.save_steps, step) || stopping) {
+      const folder = saveCheckpoint(run, step);
+      sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
+      if (stopping) return { stopped: true, steps: step, folder };
+    }
+    await setImmediate();
+  }
+  evaluate(run, sink, totalSteps, "trained");
+  if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
+  const folder = saveFinal(run);
+  sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
+  return { stopped: false, steps: totalSteps, folder };
+}
+
+function oneStep(run: Run, sink: Sink, step: number): void {
+  const { settings, network, data } = run;
+  const { device } = network;
+  const learningRate = learningRateAt(step, {
+    type: settings.lr_scheduler_type, peak: settings.learning_rate, warmupSteps: run.warmupSteps,
+    totalSteps: run.totalSteps, minRatio: settings.min_lr_ratio,
+  });
+  const started = performance.now();
+  const batches: Batch[] = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
+  resetPeak(device);
+  const result = trainStep(network, run.states, batches, {
+    method: METHODS[settings.method], step, learningRate, maxBlockGradNorm: settings.max_block_grad_norm, seed: settings.seed,
+  });
+  synchronize();
+  const stepMs = performance.now() - started;
+  const { peakBytes, liveBytes } = ledger(device);
+  if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return;
+  sink.write({
+    kind: "step", step, learningRate, stepMs, peakBytes, liveBytes,
+    epoch: epochOf(run),
+    loss: result.loss,
+    gradNorm: result.gradNorm,
+    trainedTokens: result.trainedTokens,
+    tokensPerSecond: (batches.reduce((sum, { tokens }) => sum + tokens.length, 0) / stepMs) * 1000,
+    rssBytes: process.memoryUsage.rss(),
+    streamBytes: result.streamBytes,
+    bitBytes: result.bitBytes,
+    reconstructionError: result.reconstructionError,
+    expertLoad: expertLoad(result.expertCounts),
+    auxLoss: null,
+  });
+}
+
+/** Held-out loss, as the network that is trained or as the ordinary one that its weights make. */
+function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): void {
+  if (run.evalBatches.length === 0) return;
+  const network = as === "trained" ? run.network : { ...run.network, coupling: ordinary, format: floatStreams("float32") };
+  const evalLoss = evaluateLoss(network, run.evalBatches);
+  sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
+}
+
+function epochOf({ data }: Run): number {
+  const { epoch, position } = data.state();
+  return epoch + position / data.batchesPerEpoch;
+}

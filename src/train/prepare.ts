@@ -1,0 +1,105 @@
+// From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
+// step where an earlier run stopped. Reads only; the caller owns the run and frees its tensors with `freeRun`.
+import { UserError } from "../errors.js";
+import { latestCheckpoint, readRunState, type RunState } from "../checkpoint/run-state.js";
+import { loadModel } from "../checkpoint/load.js";
+import { readConfig } from "../checkpoint/folder.js";
+import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
+import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
+import { readRows, type Row } from "../data/rows.js";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import { architectureOf } from "../model/architecture.js";
+import { freeModel, type Model, randomModel } from "../model/model.js";
+import { adamw } from "../optim/adamw.js";
+import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
+import { describeNetwork, couplingOf, formatOf, type NetworkDescription } from "./network-file.js";
+import type { Network } from "./network.js";
+import { OptimizerStates } from "./optimizer-states.js";
+import type { TrainSettings } from "./settings.js";
+
+export interface Run {
+  settings: TrainSettings;
+  description: NetworkDescription;
+  network: Network;
+  states: OptimizerStates;
+  data: Batches;
+  evalBatches: Batch[];
+  report: DataReport;
+  /** Steps already done by the run that is resumed. */
+  startStep: number;
+  totalSteps: number;
+  warmupSteps: number;
+}
+
+export function prepareRun(settings: TrainSettings): Run {
+  checkDevice(settings.device);
+  setThreads(settings.threads);
+  const resumed = findResumed(settings);
+  const tokenizer = loadTokenizer(settings.model);
+  const { documents, evalDocuments, report } = readData(settings, tokenizer);
+  const data = new Batches(documents, {
+    rows: settings.per_device_train_batch_size, max_length: settings.max_length, packing: settings.packing, seed: settings.seed,
+  });
+  if (resumed) data.restore(resumed.state.batches);
+  const model = makeModel(settings, resumed?.folder);
+  checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
+  const description = describeNetwork(settings);
+  const states = new OptimizerStates(adamw({
+    beta1: settings.adam_beta1, beta2: settings.adam_beta2, epsilon: settings.adam_epsilon, weightDecay: settings.weight_decay,
+  }), model);
+  if (resumed) resumed.state.restore(states.tensors());
+  const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
+  const totalSteps = settings.max_steps || Math.max(1, byEpochs);
+  return {
+    settings, description, states, data, report, totalSteps,
+    network: {
+      model, coupling: couplingOf(description), format: formatOf(description), device: settings.device,
+      computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
+      lossTileTokens: settings.loss_tile_tokens,
+    },
+    evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
+    startStep: resumed?.state.step ?? 0,
+    warmupSteps: settings.warmup_steps || Math.ceil(settings.warmup_ratio * totalSteps),
+  };
+}
+
+export function freeRun(run: Run): void {
+  run.states.free();
+  freeModel(run.network.model);
+}
+
+function findResumed({ resume, output_dir }: TrainSettings): { folder: string; state: RunState } | undefined {
+  if (!resume) return undefined;
+  const folder = resume === "latest" ? latestCheckpoint(output_dir) : resume;
+  if (!folder) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
+  return { folder, state: readRunState(folder) };
+}
+
+function makeModel(settings: TrainSettings, resumedFolder: string | undefined): Model {
+  const { device, weights_dtype: weightsDtype } = settings;
+  if (resumedFolder || settings.init_weights === "checkpoint") return loadModel(resumedFolder ?? settings.model, { weightsDtype, device });
+  const { config: source, path } = readConfig(settings.model);
+  const architecture = architectureOf(source, path);
+  return randomModel(architecture, architecture.readConfig(source, path), settings.seed, weightsDtype === "auto" ? "float32" : weightsDtype, device);
+}
+
+function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
+  const rows = readRows(settings.train_file);
+  const held = settings.validation_rows;
+  if (held >= rows.length) {
+    throw new UserError(`validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`);
+  }
+  const make = (some: Row[]) => makeDocuments(some, tokenizer, settings);
+  const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
+  const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
+  return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+}
+
+function checkTokens(documents: Document[], vocabSize: number): void {
+  for (const { tokens, place } of documents) {
+    const bad = tokens.find((token) => token >= vocabSize);
+    if (bad !== undefined) {
+      throw new UserError(`${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer.json does not belong to this model.`);
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { resolveSettings } from "./settings.js";
+import type { SettingValue } from "./settings-table.js";
+
+const BASE = { model: "base", train_file: "train.jsonl", output_dir: "runs/a" };
+const withFlags = (flags: Record<string, SettingValue>): unknown =>
+  resolveSettings({ flags: { ...BASE, ...flags } }).settings;
+
+const REFUSED: [Record<string, SettingValue>, string][] = [
+  [
+    { coupling: "ordinary" },
+    "--coupling ordinary cannot be reversed, which method reversible (the default) needs. " +
+      "Set method to store or checkpoint, or coupling to momentum or additive.",
+  ],
+  [
+    { coupling: "additive", gamma: "0.25" },
+    "--gamma 0.25 has no effect: only coupling momentum has it, not --coupling additive. " +
+      "Remove gamma, or set coupling to momentum.",
+  ],
+  [
+    { coupling: "ordinary", method: "store", stream: "int64" },
+    "--stream int64 has no effect: streams are rebuilt in no block with --coupling ordinary. " +
+      "Remove stream, or set coupling to momentum or additive.",
+  ],
+  [
+    { coupling: "ordinary", method: "store", stream_fraction_bits: "16" },
+    "--stream-fraction-bits 16 has no effect: streams are rebuilt in no block with --coupling ordinary. " +
+      "Remove stream_fraction_bits, or set coupling to momentum or additive.",
+  ],
+  [
+    { stream: "float32", stream_fraction_bits: "12" },
+    "--stream-fraction-bits 12 has no effect: --stream float32 has no grid. " +
+      "Remove stream_fraction_bits, or set stream to int32 or int64.",
+  ],
+  [
+    { stream_fraction_bits: "29" },
+    "--stream-fraction-bits 29 leaves stream int32 (the default) no room for whole numbers (expected at most 28). " +
+      "Set fewer bits, or stream to int64.",
+  ],
+  [
+    { warmup_steps: "10", warmup_ratio: "0.1" },
+    "--warmup-ratio 0.1 has no effect: --warmup-steps 10 says how long warm-up is. " +
+      "Remove warmup_ratio or warmup_steps.",
+  ],
+  [
+    { lr_scheduler_type: "constant", min_lr_ratio: "0.1" },
+    "--min-lr-ratio 0.1 has no effect: the learning rate never falls with --lr-scheduler-type constant. " +
+      "Remove min_lr_ratio, or set lr_scheduler_type to cosine or linear.",
+  ],
+  [
+    { validation_file: "v.jsonl", validation_rows: "20" },
+    "--validation-rows 20 has no effect: --validation-file v.jsonl is what is evaluated. " +
+      "Remove validation_rows or validation_file.",
+  ],
+  [
+    { format: "text", assistant_only_loss: true },
+    "--assistant-only-loss has no effect: --format text has no assistant's turns. " +
+      "Remove assistant_only_loss, or set format to messages or auto.",
+  ],
+  [
+    { format: "prompt_completion", assistant_only_loss: false },
+    "--no-assistant-only-loss has no effect: --format prompt_completion has no assistant's turns. " +
+      "Remove assistant_only_loss, or set format to messages or auto.",
+  ],
+  [
+    { format: "messages", completion_only_loss: false },
+    "--no-completion-only-loss has no effect: --format messages has no completion. " +
+      "Remove completion_only_loss, or set format to prompt_completion or auto.",
+  ],
+  [
+    { max_steps: "5", num_train_epochs: "2" },
+    "--num-train-epochs 2 has no effect: --max-steps 5 says how long to train. Remove num_train_epochs or max_steps.",
+  ],
+  [
+    { eval_steps: "10" },
+    "--eval-steps 10 has no effect: there is nothing to evaluate on. " +
+      "Remove eval_steps, or set validation_file or validation_rows.",
+  ],
+  [
+    { save_total_limit: "2" },
+    "--save-total-limit 2 has no effect: save_steps 0 (the default) makes one checkpoint, at the end. " +
+      "Remove save_total_limit, or set save_steps.",
+  ],
+];
+
+for (const [flags, message] of REFUSED) {
+  test(`refused: ${Object.entries(flags)
+    .map((pair) => pair.join(" "))
+    .join(", ")}`, () => {
+    assert.throws(() => withFlags(flags), { name: "UserError", message });
+  });
+}
+
+test("the ways out that the messages name are open", () => {
+  const allowed: Record<string, SettingValue>[] = [
+    { coupling: "ordinary", method: "store" },
+    { coupling: "ordinary", method: "checkpoint", stream: "int32" },
+    { coupling: "additive" },
+    { coupling: "momentum", gamma: "-1" },
+    { stream: "float32" },
+    { stream: "int64", stream_fraction_bits: "40" },
+    { stream_fraction_bits: "28" },
+    { warmup_steps: "10" },
+    { warmup_ratio: "0.1" },
+    { warmup_steps: "0", warmup_ratio: "0.1" },
+    { lr_scheduler_type: "constant" },
+    { lr_scheduler_type: "linear", min_lr_ratio: "0" },
+    { validation_file: "v.jsonl" },
+    { validation_rows: "20" },
+    { validation_file: "v.jsonl", validation_rows: "0" },
+    { assistant_only_loss: false },
+    { format: "messages", assistant_only_loss: false },
+    { format: "text" },
+    { format: "prompt_completion", completion_only_loss: false },
+    { max_steps: "5" },
+    { num_train_epochs: "2" },
+    { max_steps: "0", num_train_epochs: "2" },
+    { eval_steps: "10", validation_rows: "5" },
+    { save_total_limit: "2", save_steps: "10" },
+  ];
+  for (const flags of allowed) assert.doesNotThrow(() => withFlags(flags), JSON.stringify(flags));
+});
+
+test("settings of a file are named with their lines", () => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-checks-"));
+  try {
+    const file = join(folder, "run.yaml");
+    writeFileSync(file, "model: base\ntrain_file: t.jsonl\noutput_dir: runs/a\ncoupling: additive\ngamma: 0.50\n");
+    assert.throws(() => resolveSettings({ file }), {
+      message:
+        `${file}:5: gamma 0.50 has no effect: only coupling momentum has it, not coupling additive (${file}:4). ` +
+        "Remove gamma, or set coupling to momentum.",
+    });
+    assert.throws(() => resolveSettings({ file, flags: { coupling: "ordinary", method: "store" } }), {
+      message:
+        `${file}:5: gamma 0.50 has no effect: only coupling momentum has it, not --coupling ordinary. ` +
+        "Remove gamma, or set coupling to momentum.",
+    });
+    assert.equal(resolveSettings({ file, flags: { coupling: "momentum" } }).settings.gamma, 0.5);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,83 @@
+// What a table of settings is, and the TypeScript type that follows from it. Any command can have its own table;
+// `train` has the large one. Only shapes and names: settings-values reads values, settings-resolve puts them together.
+
+export type SettingValue = string | number | boolean | Readonly<Record<string, string>>;
+
+type Default<T> =
+  | { readonly default: T; readonly required?: false }
+  | { readonly required: true; readonly default?: undefined };
+
+interface Described {
+  /** One line: what it is, its unit, a good value. */
+  readonly about: string;
+  /** Heading in --help and in the docs. */
+  readonly group?: string;
+  /** What stands for the value in --help, as FOLDER. */
+  readonly metavar?: string;
+}
+
+/** Bounds of a number: `min` and `max` belong to the range, `above` and `below` do not; `oneOf` lists all there are. */
+export interface Range {
+  readonly min?: number;
+  readonly max?: number;
+  readonly above?: number;
+  readonly below?: number;
+  readonly oneOf?: readonly number[];
+}
+
+export type SettingRow = Described &
+  (
+    | ({ readonly kind: "string"; readonly pattern?: RegExp; readonly expected?: string } & Default<string>)
+    | ({ readonly kind: "integer" | "number" } & Range & Default<number>)
+    | ({ readonly kind: "boolean" } & Default<boolean>)
+    | ({ readonly kind: "choice"; readonly choices: readonly string[] } & Default<string>)
+    | ({ readonly kind: "map" } & Default<Readonly<Record<string, string>>>)
+  );
+
+/** Rows by name; names are snake_case, as in TRL and transformers. */
+export type SettingRows = Readonly<Record<string, SettingRow>>;
+
+type ValueOf<Row> = Row extends { kind: "choice"; choices: readonly (infer Choice)[] }
+  ? Choice
+  : Row extends { kind: "string" }
+    ? string
+    : Row extends { kind: "integer" | "number" }
+      ? number
+      : Row extends { kind: "boolean" }
+        ? boolean
+        : Row extends { kind: "map" }
+          ? Readonly<Record<string, string>>
+          : never;
+
+/** The record that a table's rows describe. */
+export type SettingsOf<Rows extends SettingRows> = { -readonly [Name in keyof Rows]: ValueOf<Rows[Name]> };
+
+export interface SettingsTable<Rows extends SettingRows = SettingRows> {
+  readonly rows: Rows;
+  /** Names that other trainers use, and what to use here; completes "NAME is unknown. ". */
+  readonly elsewhere?: Readonly<Record<string, string>>;
+  /** Looks at settings that exclude each other: the first problem as a whole message, or undefined. */
+  check?(settings: SettingsOf<Rows>, given: Given): string | undefined;
+}
+
+/** What the person gave, as opposed to defaults, and how to speak of it. */
+export interface Given {
+  has(name: string): boolean;
+  /** To open a message: `--gamma 0.5`, `run.yaml:7: gamma 0.5` or `gamma 0.25 (the default)`. */
+  subject(name: string): string;
+  /** Inside a message: `--gamma 0.5`, `gamma 0.5 (run.yaml:7)` or `gamma 0.25 (the default)`. */
+  mention(name: string): string;
+}
+
+/** `--learning-rate` for learning_rate. */
+export const flagOf = (name: string): string => `--${name.replaceAll("_", "-")}`;
+
+/** learning_rate for `learning-rate`. */
+export const nameOf = (flag: string): string => flag.replaceAll("-", "_");
+
+/** Whether two values of one row are equal; maps by their entries, in any order. */
+export function isSame(a: SettingValue, b: SettingValue | undefined): boolean {
+  if (typeof a !== "object" || typeof b !== "object") return a === b;
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}

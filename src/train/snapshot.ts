@@ -1,0 +1,36 @@
+// What a run writes: checkpoint-N, from which it resumes exactly, and final/, the result. Both are Hugging Face folders of
+// the ordinary architecture with revmoe.json beside, saved whole or not at all.
+import { join } from "node:path";
+
+import { pruneCheckpoints, writeRunState } from "../checkpoint/run-state.js";
+import { saveModel } from "../checkpoint/save.js";
+import { NETWORK_FILE } from "./network-file.js";
+import type { Run } from "./prepare.js";
+import { writeFileSync } from "node:fs";
+
+/** Saves the run after `step`; returns the folder. */
+export function saveCheckpoint(run: Run, step: number): string {
+  const { settings, network, states, data } = run;
+  const folder = join(settings.output_dir, `checkpoint-${step}`);
+  saveModel(folder, network.model, {
+    sourceFolder: settings.model,
+    verify: false,
+    extraFiles: (side) => {
+      writeDescription(run, side);
+      writeRunState(side, { step, batches: data.state(), settings, tensors: states.tensors() });
+    },
+  });
+  if (settings.save_total_limit > 0) pruneCheckpoints(settings.output_dir, settings.save_total_limit);
+  return folder;
+}
+
+/** Saves the trained model, reopened and compared before success is reported; returns the folder. */
+export function saveFinal(run: Run): string {
+  const folder = join(run.settings.output_dir, "final");
+  saveModel(folder, run.network.model, { sourceFolder: run.settings.model, extraFiles: (side) => writeDescription(run, side) });
+  return folder;
+}
+
+function writeDescription(run: Run, folder: string): void {
+  writeFileSync(join(folder, NETWORK_FILE), `${JSON.stringify(run.description, null, 2)}\n`);
+}
