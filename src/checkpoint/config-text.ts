@@ -1,0 +1,37 @@
+// The text of a saved config.json: the source's own text with the stated dtype exchanged, so that nothing else changes,
+// not even how a number is written (readers that check types strictly tell 1.0 from 1).
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+
+import type { DType } from "../torch/tensor.js";
+
+const DTYPE_KEYS = ["torch_dtype", "dtype"];
+
+/**
+ * config.json for weights of `dtype`: the text in `sourceFolder` if it says the same as `source`, else `source` written
+ * out.
+ */
+export function configText(sourceFolder: string, source: Record<string, unknown>, dtype: DType): string {
+  const used = DTYPE_KEYS.filter((key) => Object.hasOwn(source, key));
+  const stated = Object.fromEntries((used.length > 0 ? used : DTYPE_KEYS.slice(0, 1)).map((key) => [key, dtype]));
+  const wanted = { ...source, ...stated };
+  const path = join(sourceFolder, "config.json");
+  if (existsSync(path)) {
+    const text = readFileSync(path, "utf8");
+    const edited =
+      used.length > 0
+        ? text.replaceAll(/("(?:torch_dtype|dtype)"\s*:\s*)("[^"]*"|null)/g, (_, key: string) => `${key}"${dtype}"`)
+        : text.replace(/\s*\}\s*$/, `,\n  "${DTYPE_KEYS[0]}": "${dtype}"\n}\n`);
+    if (saysTheSame(edited, wanted)) return edited;
+  }
+  return `${JSON.stringify(wanted, null, 2)}\n`;
+}
+
+function saysTheSame(text: string, wanted: Record<string, unknown>): boolean {
+  try {
+    return isDeepStrictEqual(JSON.parse(text), wanted);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,73 @@
+// Writing that must reach the disk, and what went wrong when it does not: the failure names the file, how much was to
+// be written and how much room there is. Nothing here decides what is written.
+import { closeSync, fsyncSync, openSync, readdirSync, statfsSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { UserError } from "../errors.js";
+import { formatBytes } from "../format.js";
+
+/** Creates or empties the file at `path` and hands `fill` a function that appends `bytes` bytes in all. */
+export function writeDurably(path: string, bytes: number, fill: (append: (chunk: Uint8Array) => void) => void): void {
+  let written = 0;
+  try {
+    const file = openSync(path, "w");
+    try {
+      fill((chunk) => {
+        // A disk that fills up takes part of a chunk before it refuses the rest.
+        for (let done = 0; done < chunk.length; ) {
+          const count = writeSync(file, chunk, done, chunk.length - done);
+          done += count;
+          written += count;
+        }
+      });
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  } catch (failure) {
+    throw diskFailure(path, bytes, written, failure);
+  }
+}
+
+/** Writes a small file whole. */
+export function writeFileDurably(path: string, content: string | Uint8Array): void {
+  const bytes = Buffer.from(content);
+  writeDurably(path, bytes.length, (append) => append(bytes));
+}
+
+/** Asks the system to put a folder, with every file directly in it, on the disk. */
+export function syncFolder(folder: string): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) if (entry.isFile()) sync(join(folder, entry.name));
+  sync(folder);
+}
+
+/** As `syncFolder`, for the list of names alone: after a rename. */
+export function sync(path: string): void {
+  const opened = openSync(path, "r");
+  try {
+    fsyncSync(opened);
+  } finally {
+    closeSync(opened);
+  }
+}
+
+/** A failure of the system while writing as a UserError; any other is returned as it is. */
+export function diskFailure(path: string, bytes: number, written: number, failure: unknown): unknown {
+  if (!(failure instanceof Error) || !("errno" in failure)) return failure;
+  const { code, message } = failure as NodeJS.ErrnoException;
+  const full = code === "ENOSPC" || code === "EDQUOT";
+  return new UserError(
+    `${path}: cannot be written: ${full ? "the disk is full" : message} (${formatBytes(bytes)} needed, ` +
+      `${formatBytes(written)} written, ${freeSpace(dirname(path))} free).` +
+      (full ? " Free some space or choose another disk." : ""),
+  );
+}
+
+function freeSpace(folder: string): string {
+  try {
+    const { bavail, bsize } = statfsSync(folder);
+    return formatBytes(bavail * bsize);
+  } catch {
+    return "an unknown number of bytes";
+  }
+}

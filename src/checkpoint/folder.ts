@@ -1,0 +1,115 @@
+// A Hugging Face folder as one set of named tensors, whether its weights are one file or shards with an index, and its
+// config.json. The folder object owns the mappings of its files until `close`.
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+
+import { UserError } from "../errors.js";
+import type { Tensor } from "../torch/tensor.js";
+import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors.js";
+
+export const SINGLE_FILE = "model.safetensors";
+export const INDEX_FILE = "model.safetensors.index.json";
+
+export interface Folder {
+  dir: string;
+  tensors: Map<string, TensorEntry>;
+  /** A tensor for the caller's scope, see `SafetensorsFile.read`. */
+  read(name: string): Tensor;
+  close(): void;
+}
+
+/** The parsed config.json of a folder, and its path for errors about it. */
+export function readConfig(dir: string): { config: Record<string, unknown>; path: string } {
+  checkFolder(dir);
+  const path = join(dir, "config.json");
+  if (!existsSync(path)) {
+    throw new UserError(`${dir}: no config.json (expected the folder of a Hugging Face checkpoint).`);
+  }
+  return { config: readJsonObject(path), path };
+}
+
+/** All tensors of a folder's weights; only headers are read. */
+export function openFolder(dir: string): Folder {
+  checkFolder(dir);
+  if (existsSync(join(dir, SINGLE_FILE))) {
+    const file = openSafetensors(join(dir, SINGLE_FILE));
+    return { dir, tensors: file.entries, read: file.read, close: file.close };
+  }
+  if (existsSync(join(dir, INDEX_FILE))) return openShards(dir);
+  const pickled = readdirSync(dir).find((name) => /^pytorch_model.*\.bin(\.index\.json)?$/.test(name));
+  throw new UserError(
+    pickled
+      ? `${dir}: ${pickled} but no ${SINGLE_FILE}. Convert it: load it in transformers and call save_pretrained.`
+      : `${dir}: no weights (expected ${SINGLE_FILE}, or ${INDEX_FILE} with its shards).`,
+  );
+}
+
+/** A JSON file that must hold an object; both failures name the file. */
+export function readJsonObject(path: string): Record<string, unknown> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(readFileSync(path, "utf8"));
+  } catch (failure) {
+    throw new UserError(`${path}: cannot be read as JSON: ${(failure as Error).message}.`);
+  }
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
+    throw new UserError(`${path}: holds ${JSON.stringify(parsed).slice(0, 40)} (expected a JSON object).`);
+  }
+  return parsed as Record<string, unknown>;
+}
+
+function checkFolder(dir: string): void {
+  if (!existsSync(dir)) throw new UserError(`${dir}: no such folder.`);
+  if (!statSync(dir).isDirectory())
+    throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
+}
+
+function openShards(dir: string): Folder {
+  const weightMap = readWeightMap(join(dir, INDEX_FILE));
+  const files = new Map<string, SafetensorsFile>();
+  const close = (): void => {
+    for (const file of files.values()) file.close();
+  };
+  try {
+    const fileOf = new Map<string, SafetensorsFile>();
+    for (const shard of new Set(weightMap.values())) {
+      if (!existsSync(join(dir, shard)))
+        throw new UserError(`${dir}: ${shard} is missing, but ${INDEX_FILE} names it. Download it again.`);
+      const file = openSafetensors(join(dir, shard));
+      files.set(shard, file);
+      // Tensors that the index does not list are kept, so that whoever loads can refuse them by name.
+      for (const name of file.entries.keys()) fileOf.set(name, file);
+    }
+    const tensors = new Map<string, TensorEntry>();
+    for (const [name, shard] of weightMap) {
+      const file = files.get(shard) as SafetensorsFile;
+      if (!file.entries.has(name))
+        throw new UserError(`${dir}: ${INDEX_FILE} places ${name} in ${shard}, which lacks it. Download both again.`);
+      fileOf.set(name, file);
+    }
+    for (const [name, file] of fileOf) tensors.set(name, file.entries.get(name) as TensorEntry);
+    return { dir, tensors, read: (name) => (fileOf.get(name) as SafetensorsFile).read(name), close };
+  } catch (failure) {
+    close();
+    throw failure;
+  }
+}
+
+function readWeightMap(path: string): Map<string, string> {
+  const { weight_map: stated } = readJsonObject(path);
+  if (typeof stated !== "object" || stated === null || Array.isArray(stated) || Object.keys(stated).length === 0) {
+    throw new UserError(
+      `${path}: weight_map is ${JSON.stringify(stated)?.slice(0, 40) ?? "missing"} ` +
+        "(expected an object from tensor to file).",
+    );
+  }
+  const map = new Map(Object.entries(stated) as [string, unknown][]);
+  for (const [name, shard] of map) {
+    if (typeof shard !== "string" || shard === "" || basename(shard) !== shard) {
+      throw new UserError(
+        `${path}: weight_map places ${name} in ${JSON.stringify(shard)} (expected the name of a file in this folder).`,
+      );
+    }
+  }
+  return map as Map<string, string>;
+}

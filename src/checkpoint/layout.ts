@@ -1,0 +1,42 @@
+// How a parameter of the model lies on disk: as it is in memory (the fused form of transformers 5), or one matrix per
+// expert and part, each a slice of the stacked tensor. Loading and saving share these names.
+import type { PlacedParameter } from "../model/model.js";
+import { narrow, select } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import type { Tensor } from "../torch/tensor.js";
+
+export type Layout = "per-expert" | "fused";
+
+/** One tensor on disk; `slice` says which rows of which expert it is of a stacked parameter, null for all of it. */
+export interface DiskTensor {
+  name: string;
+  shape: number[];
+  slice: { expert: number; firstRow: number } | null;
+}
+
+/** The name of the whole parameter; for experts, the fused one. */
+export const fullName = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;
+
+/** The tensors on disk that make up a parameter; both layouts agree where there are no experts. */
+export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor[] {
+  const { prefix, spec } = placed;
+  if (!spec.experts || layout === "fused") return [{ name: fullName(placed), shape: spec.shape, slice: null }];
+  const { template, parts } = spec.experts;
+  const [experts, allRows, ...rest] = spec.shape;
+  const rows = allRows / parts.length;
+  return Array.from({ length: experts }, (_, expert) =>
+    parts.map(
+      (part, i): DiskTensor => ({
+        name: prefix + template.replace("{expert}", String(expert)).replace("{part}", part),
+        shape: [rows, ...rest],
+        slice: { expert, firstRow: i * rows },
+      }),
+    ),
+  ).flat();
+}
+
+/** The part of a parameter that a disk tensor stands for: a view, for the caller's scope. */
+export function viewOf(parameter: Tensor, { shape, slice }: DiskTensor): Tensor {
+  if (!slice) return parameter;
+  return scope(() => narrow(select(parameter, 0, slice.expert), 0, slice.firstRow, shape[0]));
+}

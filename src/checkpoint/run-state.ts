@@ -1,0 +1,160 @@
+// What a checkpoint-N folder holds beside the model so that a run goes on exactly where it stopped: trainer_state.json
+// and optimizer.safetensors. Which tensors those are is the training loop's matter; here they have names and bytes.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+import { UserError } from "../errors.js";
+import { copy_ } from "../torch/ops.js";
+import { generatorState, setGeneratorState } from "../torch/random.js";
+import { scope } from "../torch/scope.js";
+import { byteSize, dtype, fromArray, readBytes, shape, type Tensor } from "../torch/tensor.js";
+import { OPTIMIZER_FILE, STATE_FILE } from "./checkpoints.js";
+import { writeFileDurably } from "./disk.js";
+import { readJsonObject } from "./folder.js";
+import { openSafetensors, type SafetensorsFile } from "./safetensors.js";
+import { writeSafetensors } from "./safetensors-writer.js";
+
+export { latestCheckpoint, listCheckpoints, pruneCheckpoints } from "./checkpoints.js";
+
+const VERSION = 1;
+
+export interface NamedTensor {
+  name: string;
+  tensor: Tensor;
+}
+
+interface Progress {
+  /** Steps done. */
+  step: number;
+  /** Where the data goes on. */
+  batches: { epoch: number; position: number };
+}
+
+export interface WrittenState extends Progress {
+  /** Resolved settings of the run; anything that JSON can hold. */
+  settings: object;
+  /** The optimiser's state. */
+  tensors: NamedTensor[];
+  /** State of random generators by device, see `generatorStates`; for work that draws in sequence. */
+  generators?: Record<string, string> | null;
+}
+
+export interface RunState extends Progress {
+  settings: Record<string, unknown>;
+  generators: Record<string, string> | null;
+  /**
+   * Copies the saved optimiser state into these tensors. Throws a UserError before the first copy when names, shapes or
+   * dtypes differ: the optimiser or the model is not that of the run.
+   */
+  restore(tensors: NamedTensor[]): void;
+}
+
+/** Writes the state of a run into an existing folder that `saveFolder` puts in its place. */
+export function writeRunState(
+  dir: string,
+  { step, batches, settings, tensors, generators = null }: WrittenState,
+): void {
+  writeSafetensors(
+    join(dir, OPTIMIZER_FILE),
+    tensors.map(({ name, tensor }) => ({ name, dtype: dtype(tensor), shape: shape(tensor), read: () => tensor })),
+  );
+  const text = JSON.stringify({ version: VERSION, step, batches, settings, generators }, null, 2);
+  writeFileDurably(join(dir, STATE_FILE), `${text}\n`);
+}
+
+/** The state of the run in a checkpoint folder; the optimiser's file is checked for completeness too. */
+export function readRunState(dir: string): RunState {
+  for (const file of [STATE_FILE, OPTIMIZER_FILE]) {
+    if (!existsSync(join(dir, file))) {
+      throw new UserError(
+        `${dir}: ${file} is missing, so no run can go on from here (expected a complete checkpoint-N folder of a run).`,
+      );
+    }
+  }
+  const path = join(dir, STATE_FILE);
+  const { version, step, batches, settings, generators } = readJsonObject(path);
+  if (version !== VERSION) {
+    throw new UserError(
+      `${path}: version is ${JSON.stringify(version) ?? "missing"} (expected ${VERSION}). ` +
+        "Resume with the program that wrote it.",
+    );
+  }
+  if (!isCount(step)) throw badField(path, "step", step, "a whole number of at least 0");
+  if (!isRecord(batches) || !isCount(batches.epoch) || !isCount(batches.position)) {
+    throw badField(path, "batches", batches, "{ epoch, position }, whole numbers of at least 0");
+  }
+  if (!isRecord(settings)) throw badField(path, "settings", settings, "an object");
+  if (generators !== null && !isTextRecord(generators)) {
+    throw badField(path, "generators", generators, "null or an object of base64 texts");
+  }
+  const optimizer = join(dir, OPTIMIZER_FILE);
+  openSafetensors(optimizer).close();
+  const { epoch, position } = batches;
+  return {
+    step,
+    batches: { epoch, position },
+    settings,
+    generators,
+    restore: (tensors) => restoreTensors(optimizer, tensors),
+  };
+}
+
+function restoreTensors(path: string, tensors: NamedTensor[]): void {
+  const file = openSafetensors(path);
+  try {
+    for (const { name, tensor } of tensors) checkFits(file, name, tensor);
+    const wanted = new Set(tensors.map(({ name }) => name));
+    const extra = [...file.entries.keys()].find((name) => !wanted.has(name));
+    if (extra !== undefined) throw unlike(file, extra, "saved, but not part of this run's optimiser");
+    for (const { name, tensor } of tensors) scope(() => void copy_(tensor, file.read(name)));
+  } finally {
+    file.close();
+  }
+}
+
+function checkFits(file: SafetensorsFile, name: string, tensor: Tensor): void {
+  const entry = file.entries.get(name);
+  if (!entry) throw unlike(file, name, "not saved");
+  const saved = `${entry.dtype} [${entry.shape.join(", ")}]`;
+  const needed = `${dtype(tensor)} [${shape(tensor).join(", ")}]`;
+  if (saved !== needed) throw unlike(file, name, `saved as ${saved}, but ${needed} in this run`);
+}
+
+const unlike = (file: SafetensorsFile, name: string, problem: string): UserError =>
+  new UserError(
+    `${file.path}: ${name}: ${problem}. Resume with the model and optimizer settings that the run was started with.`,
+  );
+
+/** The full state of the generators of these devices, as a checkpoint keeps it. */
+export function generatorStates(devices: string[]): Record<string, string> {
+  return Object.fromEntries(
+    devices.map((device) =>
+      scope(() => {
+        const state = generatorState(device);
+        const bytes = Buffer.alloc(byteSize(state));
+        readBytes(state, 0, bytes);
+        return [device, bytes.toString("base64")];
+      }),
+    ),
+  );
+}
+
+/** Sets the generators as `generatorStates` found them. */
+export function restoreGenerators(states: Record<string, string>): void {
+  for (const [device, text] of Object.entries(states)) {
+    const bytes = Buffer.from(text, "base64");
+    scope(() => setGeneratorState(fromArray(bytes, [bytes.length], "uint8"), device));
+  }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const isTextRecord = (value: unknown): value is Record<string, string> =>
+  isRecord(value) && Object.values(value).every((text) => typeof text === "string");
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+const badField = (path: string, key: string, value: unknown, expected: string): UserError =>
+  new UserError(
+    `${path}: "${key}" is ${JSON.stringify(value) ?? "missing"} (expected ${expected}). ` +
+      "Resume from another checkpoint.",
+  );

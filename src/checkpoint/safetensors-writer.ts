@@ -1,0 +1,69 @@
+// Writing a safetensors file tensor by tensor: at any time one tensor is on the CPU and one buffer of 8 MiB is in use,
+// whatever the size of the file. The file is complete when the function returns, not before: see save-folder.ts.
+import { assert } from "../errors.js";
+import { contiguous } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { type DType, DTYPES, dtype as dtypeOf, readBytes, shape as shapeOf, type Tensor, to } from "../torch/tensor.js";
+import { writeDurably } from "./disk.js";
+import { byteLength, DTYPE_ON_DISK } from "./safetensors-header.js";
+
+/**
+ * A tensor to be written; `read` is called once when its turn comes, on any device, and what it makes is freed after.
+ */
+export interface TensorSource {
+  name: string;
+  dtype: DType;
+  shape: number[];
+  read: () => Tensor;
+}
+
+const BUFFER_BYTES = 8 * 2 ** 20;
+
+/** Bytes that the tensors take in a file, without its header. */
+export const sourceBytes = (tensors: TensorSource[]): number =>
+  tensors.reduce((total, { dtype, shape }) => total + byteLength(dtype, shape), 0);
+
+/** Writes `tensors` to `path`; wide elements come first, so that every tensor is aligned to its element size. */
+export function writeSafetensors(path: string, tensors: TensorSource[], metadata: Record<string, string> = {}): void {
+  const ordered = [...tensors].sort((a, b) => DTYPES[b.dtype] - DTYPES[a.dtype]);
+  const head = encodeHeader(ordered, metadata);
+  writeDurably(path, head.length + sourceBytes(ordered), (append) => {
+    append(head);
+    const buffer = new Uint8Array(BUFFER_BYTES);
+    for (const source of ordered) appendTensor(source, buffer, append);
+  });
+}
+
+function encodeHeader(tensors: TensorSource[], metadata: Record<string, string>): Buffer {
+  const fields: [string, unknown][] = Object.keys(metadata).length > 0 ? [["__metadata__", metadata]] : [];
+  let begin = 0;
+  for (const { name, dtype, shape } of tensors) {
+    const end = begin + byteLength(dtype, shape);
+    fields.push([name, { dtype: DTYPE_ON_DISK[dtype], shape, data_offsets: [begin, end] }]);
+    begin = end;
+  }
+  assert(new Set(fields.map(([name]) => name)).size === fields.length, "two tensors of one name in a safetensors file");
+  const text = Buffer.from(JSON.stringify(Object.fromEntries(fields)));
+  const head = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, " ");
+  head.writeBigUInt64LE(BigInt(head.length - 8));
+  text.copy(head, 8);
+  return head;
+}
+
+function appendTensor(source: TensorSource, buffer: Uint8Array, append: (chunk: Uint8Array) => void): void {
+  scope(() => {
+    const made = source.read();
+    assert(
+      dtypeOf(made) === source.dtype && shapeOf(made).join() === source.shape.join(),
+      `${source.name} was announced as ${source.dtype} [${source.shape.join()}] ` +
+        `and came as ${dtypeOf(made)} [${shapeOf(made).join()}]`,
+    );
+    const total = byteLength(source.dtype, source.shape);
+    const plain = contiguous(to(made, source.dtype, "cpu"));
+    for (let offset = 0; offset < total; offset += buffer.length) {
+      const chunk = buffer.subarray(0, Math.min(buffer.length, total - offset));
+      readBytes(plain, offset, chunk);
+      append(chunk);
+    }
+  });
+}

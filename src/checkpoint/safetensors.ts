@@ -1,0 +1,47 @@
+// Reading a safetensors file through a mapping: opening costs the header alone, a tensor's pages are read when touched.
+// The file object owns the mapping until `close`; a tensor that was read before and is still alive stays valid after
+// it.
+import { assert } from "../errors.js";
+import { clone, narrow, reshape, viewDtype } from "../torch/ops.js";
+import { free, keep, scope } from "../torch/scope.js";
+import { DTYPES, empty, mapFile, type Tensor } from "../torch/tensor.js";
+import { readHeader, type TensorEntry } from "./safetensors-header.js";
+
+export type { TensorEntry } from "./safetensors-header.js";
+
+export interface SafetensorsFile {
+  path: string;
+  entries: Map<string, TensorEntry>;
+  metadata: Record<string, string>;
+  /**
+   * The tensor `name`, for the caller's scope: a view of the mapped file, or a copy when the file does not align it to
+   * its element size. Writing to a view changes memory only, never the file.
+   */
+  read(name: string): Tensor;
+  close(): void;
+}
+
+/** Opens the file at `path`; the whole header is checked at once, see `readHeader`. */
+export function openSafetensors(path: string): SafetensorsFile {
+  const { entries, metadata } = readHeader(path);
+  const mapping = keep(mapFile(path));
+  return {
+    path,
+    entries,
+    metadata,
+    read: (name) => {
+      const entry = entries.get(name);
+      assert(entry, `${path} has no tensor ${name}`);
+      return readEntry(mapping, entry);
+    },
+    close: () => free(mapping),
+  };
+}
+
+function readEntry(mapping: Tensor, { dtype, shape, begin, end }: TensorEntry): Tensor {
+  if (begin === end) return empty(shape, dtype);
+  return scope(() => {
+    const bytes = narrow(mapping, 0, begin, end - begin);
+    return reshape(viewDtype(begin % DTYPES[dtype] === 0 ? bytes : clone(bytes), dtype), shape);
+  });
+}

@@ -1,0 +1,130 @@
+// From a model to a Hugging Face folder: config.json, weights in one file or in shards with an index, and the
+// tokenizer's files as they were. Tensors are read one at a time, so saving takes no memory beyond one tensor. Then the
+// folder is opened again and every byte compared before it takes its place. Does not free the model.
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { assert, UserError } from "../errors.js";
+import { formatBytes } from "../format.js";
+import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { cast } from "../torch/ops.js";
+import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
+import { configText } from "./config-text.js";
+import { writeFileDurably } from "./disk.js";
+import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
+import { diskTensors, fullName, type Layout, viewOf } from "./layout.js";
+import { saveFolder } from "./save-folder.js";
+import { byteLength } from "./safetensors-header.js";
+import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors-writer.js";
+import { compareFolder } from "./verify.js";
+
+export interface SaveOptions {
+  /** The folder the model came from: its tokenizer and generation files are copied. */
+  sourceFolder: string;
+  /** How experts lie on disk; "per-expert", which every loader reads, unless said otherwise. */
+  layout?: Layout;
+  /** The dtype on disk; each parameter's own unless said otherwise. */
+  dtype?: DType;
+  /** Largest file of weights in bytes, 5e9 unless said otherwise; a tensor larger than that is a file of its own. */
+  maxShardBytes?: number;
+  /** Writes further files into the folder while it is not yet in its place. */
+  extraFiles?: (side: string) => void;
+  /** Whether the written weights are read again and compared; true unless said otherwise. */
+  verify?: boolean;
+}
+
+const COPIED_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "vocab.json",
+  "merges.txt",
+  "vocab.txt",
+  "tokenizer.model",
+];
+
+/** Saves a model as the folder `dir`, which exists afterwards completely or, after a failure, as it was before. */
+export function saveModel(dir: string, model: Model, options: SaveOptions): void {
+  saveFolder(dir, (side) => writeModel(side, model, options));
+}
+
+function writeModel(folder: string, model: Model, options: SaveOptions): void {
+  const { sourceFolder, layout = "per-expert", maxShardBytes = 5e9, extraFiles, verify = true } = options;
+  const tensors = modelTensors(model, { layout, dtype: options.dtype });
+  writeFileDurably(join(folder, "config.json"), configText(sourceFolder, model.config.source, mainDtype(tensors)));
+  for (const name of COPIED_FILES) {
+    const source = join(sourceFolder, name);
+    if (existsSync(source)) writeFileDurably(join(folder, name), readFileSync(source));
+  }
+  writeWeights(folder, tensors, maxShardBytes);
+  extraFiles?.(folder);
+  if (verify) compareFolder(folder, tensors);
+}
+
+/** A model's tensors under their names on disk, in the order of the forward pass; each is made when it is read. */
+export function modelTensors(model: Model, options: { layout: Layout; dtype?: DType }): TensorSource[] {
+  return placedParameters(model.architecture, model.config).flatMap((placed) => {
+    const parameter = parameterOf(model, placed);
+    const dtype = options.dtype ?? dtypeOf(parameter);
+    return diskTensors(placed, options.layout).map(
+      (piece): TensorSource => ({
+        name: piece.name,
+        shape: piece.shape,
+        dtype,
+        read: () => cast(viewOf(parameter, piece), dtype),
+      }),
+    );
+  });
+}
+
+function parameterOf(model: Model, placed: PlacedParameter): Tensor {
+  const parameter = (placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name];
+  assert(parameter !== undefined, `the model has no parameter ${fullName(placed)}`);
+  return parameter;
+}
+
+function writeWeights(folder: string, tensors: TensorSource[], maxShardBytes: number): void {
+  if (!(maxShardBytes >= 1))
+    throw new UserError(`maxShardBytes: is ${maxShardBytes} (expected at least 1; ${formatBytes(5e9)} is usual).`);
+  const shards = splitIntoShards(tensors, maxShardBytes);
+  const metadata = { format: "pt" };
+  if (shards.length === 1) {
+    writeSafetensors(join(folder, SINGLE_FILE), tensors, metadata);
+    return;
+  }
+  const weightMap: Record<string, string> = {};
+  for (const [i, shard] of shards.entries()) {
+    const number = (value: number): string => String(value).padStart(5, "0");
+    const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
+    for (const { name } of shard) weightMap[name] = file;
+    writeSafetensors(join(folder, file), shard, metadata);
+  }
+  const index = { metadata: { total_size: sourceBytes(tensors) }, weight_map: weightMap };
+  writeFileDurably(join(folder, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`);
+}
+
+function splitIntoShards(tensors: TensorSource[], maxShardBytes: number): TensorSource[][] {
+  const shards: TensorSource[][] = [[]];
+  let room = maxShardBytes;
+  for (const tensor of tensors) {
+    const bytes = byteLength(tensor.dtype, tensor.shape);
+    if (bytes > room && shards[shards.length - 1].length > 0) {
+      shards.push([]);
+      room = maxShardBytes;
+    }
+    shards[shards.length - 1].push(tensor);
+    room -= bytes;
+  }
+  return shards;
+}
+
+/** The dtype that most bytes are stored in. */
+function mainDtype(tensors: TensorSource[]): DType {
+  const bytes = new Map<DType, number>();
+  for (const { dtype, shape } of tensors) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
+  return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
+}
