@@ -24,6 +24,7 @@ export const command: Command<typeof TRAIN_ROWS> = {
   run: async ({ settings, out }) => {
     const { freeRun, prepareRun } = await import("../train/prepare.js");
     const { train } = await import("../train/loop.js");
+    const { describeMemory } = await import("../train/memory-terms.js");
     const say = (text: string): void => void out.write(`${text}\n`);
     say(describeSettings(settings));
     const run = prepareRun(settings);
@@ -34,7 +35,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
     );
     try {
       for (const line of await describeRun(run)) say(line);
-      const { stopped, folder } = await train(run, sink, stop.signal);
+      const { stopped, folder, memory } = await train(run, sink, stop.signal);
+      if (memory) say(`peak of a step: ${describeMemory(memory)}`);
       if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
       return 0;
     } finally {

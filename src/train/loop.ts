@@ -12,6 +12,7 @@ import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { evaluateLoss } from "./evaluate.js";
 import { expertLoad } from "./expert-load.js";
+import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
 import type { Run } from "./prepare.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
 import { trainStep } from "./step.js";
@@ -21,20 +22,23 @@ export interface Outcome {
   steps: number;
   /** The folder written last. */
   folder: string;
+  /** The peak of the last step by term; null when no step was left to do. */
+  memory: MemoryTerms | null;
 }
 
 export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise<Outcome> {
   const { settings, totalSteps, startStep } = run;
   const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
+  let memory: MemoryTerms | null = null;
   if (startStep === 0) evaluate(run, sink, 0, "trained");
   for (let step = startStep + 1; step <= totalSteps; step++) {
-    oneStep(run, sink, step);
+    memory = oneStep(run, sink, step);
     if (due(settings.eval_steps, step)) evaluate(run, sink, step, "trained");
     const stopping = signal?.aborted === true && step < totalSteps;
     if (due(settings.save_steps, step) || stopping) {
       const folder = saveCheckpoint(run, step);
       sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
-      if (stopping) return { stopped: true, steps: step, folder };
+      if (stopping) return { stopped: true, steps: step, folder, memory };
     }
     await setImmediate();
   }
@@ -42,10 +46,10 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
   if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
   const folder = saveFinal(run);
   sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
-  return { stopped: false, steps: totalSteps, folder };
+  return { stopped: false, steps: totalSteps, folder, memory };
 }
 
-function oneStep(run: Run, sink: Sink, step: number): void {
+function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
   const { settings, network, data } = run;
   const { device } = network;
   const learningRate = learningRateAt(step, {
@@ -61,7 +65,8 @@ function oneStep(run: Run, sink: Sink, step: number): void {
   synchronize();
   const stepMs = performance.now() - started;
   const { peakBytes, liveBytes } = ledger(device);
-  if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return;
+  const memory = memoryTerms(network, run.states, result);
+  if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return memory;
   sink.write({
     kind: "step", step, learningRate, stepMs, peakBytes, liveBytes,
     epoch: epochOf(run),
@@ -76,6 +81,7 @@ function oneStep(run: Run, sink: Sink, step: number): void {
     expertLoad: expertLoad(result.expertCounts),
     auxLoss: null,
   });
+  return memory;
 }
 
 /** Held-out loss, as the network that is trained or as the ordinary one that its weights make. */

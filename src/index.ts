@@ -1,0 +1,39 @@
+// The library: what the command line is made of. Everything here may be imported from "revmoe"; the rest is internal.
+export { UserError } from "./errors.js";
+
+export { hasOp } from "./torch/ops.js";
+export { type Ledger, ledger, resetPeak } from "./torch/memory.js";
+export { engineInfo, setThreads } from "./torch/device.js";
+export { free, keep, scope } from "./torch/scope.js";
+export type { DType, Tensor } from "./torch/tensor.js";
+
+export type { Architecture, ModelConfig, ParameterSpec } from "./model/architecture.js";
+export { freeModel, type Model } from "./model/model.js";
+export { loadModel } from "./checkpoint/load.js";
+export { saveModel } from "./checkpoint/save.js";
+
+export type { Coupling } from "./reversible/coupling.js";
+export { additive } from "./reversible/additive.js";
+export { momentum } from "./reversible/momentum.js";
+export { ordinary } from "./reversible/ordinary.js";
+export { type Method, METHODS } from "./reversible/methods.js";
+export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
+
+export type { Optimizer } from "./optim/optimizer.js";
+export { adamw } from "./optim/adamw.js";
+
+export { type Batch, Batches } from "./data/batches.js";
+export { loadTokenizer, type Tokenizer } from "./data/tokenizer.js";
+
+export type { RunEvent, Sink } from "./metrics/record.js";
+export { evaluateLoss } from "./train/evaluate.js";
+export { type Outcome, train } from "./train/loop.js";
+export { describeMemory, type MemoryTerms, memoryTerms } from "./train/memory-terms.js";
+export type { Network } from "./train/network.js";
+export { OptimizerStates } from "./train/optimizer-states.js";
+export { freeRun, prepareRun, type Run } from "./train/prepare.js";
+export { resolveSettings, type TrainSettings } from "./train/settings.js";
+export { trainStep } from "./train/step.js";
+
+export { generateTokens } from "./generate/generate.js";
+export { openNetwork } from "./generate/open-network.js";

@@ -1,0 +1,85 @@
+// The tree is the architecture: imports go downhill between folders, none go in a circle, files stay short, and the docs
+// that follow from tables agree with them.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { test } from "node:test";
+
+import { settingsMarkdown } from "./train/settings.js";
+
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const SRC = join(ROOT, "src");
+
+/** What each folder may import from, beside itself and the files of src/ itself. */
+const DOWNHILL: Record<string, string[]> = {
+  torch: [],
+  model: ["torch"],
+  reversible: ["torch"],
+  optim: ["torch"],
+  data: [],
+  metrics: [],
+  checkpoint: ["torch", "model"],
+  train: ["torch", "model", "reversible", "optim", "data", "checkpoint", "metrics"],
+  generate: ["torch", "model", "reversible", "data", "checkpoint", "train"],
+  commands: ["torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate"],
+};
+/** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
+const SHARED = new Set(["errors", "format"]);
+const LONGEST_FILE = 400;
+
+const isTest = (file: string): boolean => file.endsWith(".test.ts") || file.includes("/testing-");
+const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+const folderOf = (file: string): string => (file.includes("/") ? file.slice(0, file.indexOf("/")) : "");
+
+function importsOf(file: string, withTypes: boolean): string[] {
+  const text = readFileSync(join(SRC, file), "utf8");
+  const found = text.matchAll(/(?:^|\n)(?:import|export)\s+(type\s)?(?:[^"';]*?from\s+)?"(\.[^"]+)"/g);
+  return [...found]
+    .filter(([, type]) => withTypes || !type)
+    .map(([, , path]) => relative(SRC, resolve(SRC, dirname(file), path)).replace(/\.js$/, ".ts"))
+    .filter((path) => !path.startsWith(".."));
+}
+
+test("imports go downhill", () => {
+  for (const file of files.filter((each) => !isTest(each) && folderOf(each) !== "")) {
+    const allowed = DOWNHILL[folderOf(file)];
+    assert.ok(allowed, `${file}: a new folder needs a place in the order of imports`);
+    for (const path of importsOf(file, true)) {
+      const to = folderOf(path);
+      const fine = to === "" ? SHARED.has(path.replace(/\.ts$/, "")) : to === folderOf(file) || allowed.includes(to);
+      assert.ok(fine, `${file} imports ${path}`);
+    }
+  }
+});
+
+test("no imports go in a circle", () => {
+  const done = new Set<string>();
+  const visit = (file: string, path: string[]): void => {
+    assert.ok(!path.includes(file), `${[...path.slice(path.indexOf(file)), file].join(" -> ")}`);
+    if (done.has(file)) return;
+    for (const next of importsOf(file, false)) if (files.includes(next)) visit(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) visit(file, []);
+});
+
+test("only src/torch touches the addon", () => {
+  for (const file of files.filter((each) => folderOf(each) !== "torch" && !isTest(each))) {
+    assert.ok(!importsOf(file, true).includes("torch/binding.ts"), file);
+  }
+});
+
+test("files are short and open with what they are for", () => {
+  for (const file of files) {
+    const lines = readFileSync(join(SRC, file), "utf8").split("\n");
+    assert.ok(lines.length <= LONGEST_FILE, `${file}: ${lines.length} lines`);
+    const opening = lines[0].startsWith("#!") ? lines[1] : lines[0];
+    if (!isTest(file)) assert.match(opening, /^\/\/ \S/, `${file} has no opening comment`);
+  }
+});
+
+test("docs/settings.md is what the table of settings says", () => {
+  const written = readFileSync(join(ROOT, "docs/settings.md"), "utf8");
+  assert.ok(written.includes(settingsMarkdown().trim()), "run: node dist/docs.js");
+});

@@ -1,0 +1,38 @@
+// The peak of a step as a sum of terms, so that a reader sees what takes the memory. All figures but the last are counted;
+// the working set is what remains: a block's activations, the loss tile, the optimiser's tile.
+import { formatBytes } from "../format.js";
+import { weightBytes } from "../model/model.js";
+import { ledger } from "../torch/memory.js";
+import type { Network } from "./network.js";
+import type { OptimizerStates } from "./optimizer-states.js";
+import type { StepResult } from "./step.js";
+
+export interface MemoryTerms {
+  weightBytes: number;
+  stateBytes: number;
+  gradientBytes: number;
+  streamBytes: number;
+  bitBytes: number;
+  routingBytes: number;
+  workBytes: number;
+  peakBytes: number;
+}
+
+/** Terms of the peak since the ledger was last reset, after a step. */
+export function memoryTerms(network: Network, states: OptimizerStates, result: StepResult): MemoryTerms {
+  const { peakBytes } = ledger(network.device);
+  const { gradientBytes, streamBytes, bitBytes, routingBytes } = result;
+  const terms = { weightBytes: weightBytes(network.model), stateBytes: states.bytes, gradientBytes, streamBytes, bitBytes, routingBytes };
+  return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };
+}
+
+export const TERM_NAMES: [keyof MemoryTerms, string][] = [
+  ["weightBytes", "weights"], ["stateBytes", "optimizer state"], ["gradientBytes", "gradient"], ["streamBytes", "streams"],
+  ["bitBytes", "stored bits"], ["routingBytes", "routing"], ["workBytes", "working set"],
+];
+
+/** "258 MiB = 15.5 MiB weights + ..." */
+export function describeMemory(terms: MemoryTerms): string {
+  const parts = TERM_NAMES.filter(([key]) => terms[key] > 0).map(([key, name]) => `${formatBytes(terms[key])} ${name}`);
+  return `${formatBytes(terms.peakBytes)} = ${parts.join(" + ")}`;
+}
