@@ -8,6 +8,7 @@ import { formatBytes, formatTable } from "../format.js";
 import { consoleSink } from "../metrics/console.js";
 import type { RunEvent } from "../metrics/record.js";
 import type { MemoryTerms } from "../train/memory-terms.js";
+import type { Network } from "../train/network.js";
 import type { Run } from "../train/prepare.js";
 import { resolveSettings } from "../train/settings.js";
 import type { SettingRows, SettingsOf } from "../train/settings-table.js";
@@ -52,7 +53,7 @@ export const command: Command<typeof ROWS> = {
       say("\nHeld-out loss on chapters that were not trained on:");
       say(formatTable(["", "loss"], [["before", first], ["after, as trained", trained], ["after, as the ordinary network", exported]]));
       say("\nMemory of one training step of 2048 tokens at its peak, by term:");
-      say(memoryTable(await compareMethods(run)));
+      say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
       say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
       say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
       say(`  node dist/cli.js generate --model ${folder} --prompt "Call me"`);
@@ -76,7 +77,7 @@ async function quickSettings({ output_dir, max_steps, threads }: SettingsOf<type
   }).settings;
 }
 
-/** One step with each method on the same tokens, with a learning rate of zero. */
+/** One step with each method on the same tokens, with a learning rate of zero; the others train the ordinary network. */
 async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
   const { trainStep } = await import("../train/step.js");
   const { METHODS } = await import("../reversible/methods.js");
@@ -85,34 +86,41 @@ async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
   const batches = [run.data.next()];
   const rows = new Map<string, MemoryTerms>();
   for (const method of [METHODS.reversible, METHODS.checkpoint, METHODS.store]) {
+    const network = method === METHODS.reversible ? run.network : await asOrdinary(run.network);
     resetPeak();
-    const result = trainStep(run.network, run.states, batches, { method, step: run.totalSteps + 1, learningRate: 0, maxBlockGradNorm: 1, seed: 1 });
-    rows.set(method.name, memoryTerms(run.network, run.states, result));
+    const result = trainStep(network, run.states, batches, { method, step: run.totalSteps + 1, learningRate: 0, maxBlockGradNorm: 1, seed: 1 });
+    rows.set(method.name, memoryTerms(network, run.states, result));
   }
   return rows;
 }
 
-function memoryTable(rows: Map<string, MemoryTerms>): string {
-  const columns: [string, (terms: MemoryTerms) => number][] = [
+async function asOrdinary(network: Network): Promise<Network> {
+  const { ordinary } = await import("../reversible/ordinary.js");
+  const { floatStreams } = await import("../reversible/streams.js");
+  return { ...network, coupling: ordinary, format: floatStreams("float32") };
+}
+
+function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
+  const bytes: [string, (terms: MemoryTerms) => number][] = [
     ["weights", (terms) => terms.weightBytes],
     ["optimizer", (terms) => terms.stateBytes],
     ["gradient", (terms) => terms.gradientBytes],
-    ["streams + bits", (terms) => terms.streamBytes + terms.bitBytes + terms.routingBytes],
-    ["kept + working set", (terms) => terms.workBytes],
-    ["peak", (terms) => terms.peakBytes],
+    ["streams", (terms) => terms.streamBytes],
+    ["working set", (terms) => terms.workBytes],
+    ["kept for backward", (terms) => terms.keptBytes],
+    ["= peak", (terms) => terms.peakBytes],
+    ["each further block keeps", (terms) => terms.keptBytes / layers],
   ];
-  return formatTable(["", ...columns.map(([name]) => name)],
-    [...rows].map(([method, terms]) => [method, ...columns.map(([, bytes]) => formatBytes(bytes(terms)))]));
+  return formatTable(["", ...bytes.map(([name]) => name)],
+    [...rows].map(([method, terms]) => [method, ...bytes.map(([, of]) => formatBytes(of(terms)))]));
 }
 
 /** Forty tokens after the prompt from the weights as they are now. */
 async function sample({ network, settings }: Run, as: "trained" | "ordinary"): Promise<string> {
   const { generateTokens } = await import("../generate/generate.js");
   const { loadTokenizer } = await import("../data/tokenizer.js");
-  const { ordinary } = await import("../reversible/ordinary.js");
-  const { floatStreams } = await import("../reversible/streams.js");
   const tokenizer = loadTokenizer(settings.model);
-  const seen = as === "trained" ? network : { ...network, coupling: ordinary, format: floatStreams("float32") };
+  const seen = as === "trained" ? network : await asOrdinary(network);
   const tokens = [...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 })];
   return tokenizer.decode(tokens).trim().replaceAll("\n", " ");
 }

@@ -1,8 +1,8 @@
 // Causal self-attention over packed documents: rotary positions, grouped key/value heads, softmax in float32. Uses the
 // engine's fused form where libtorch has one (2.0 and newer), else plain products per document.
 import {
-  bmm, cast, cat, contiguous, expand, flashAttention, hasOp, maskedFill, mul, mulScalar, add, narrow, neg, reshape,
-  softmax, transpose, triu, unsqueeze,
+  add, baddbmm, bmm, cast, cat, contiguous, expand, flashAttention, hasOp, mul, narrow, neg, reshape, softmax, transpose,
+  triu, unsqueeze,
 } from "../torch/ops.js";
 import { device, dtype, full, shape, type Tensor } from "../torch/tensor.js";
 
@@ -50,19 +50,17 @@ function fusedAttention(q_HSC: Tensor, k_KSC: Tensor, v_KSC: Tensor): Tensor {
   return reshape(out, [heads, rows, width]);
 }
 
-// The query heads that share a key head are stacked as rows of one product, so keys are never repeated.
+// The query heads that share a key head are stacked as rows of one product, so keys are never repeated. The causal mask is
+// what the product is added to: 0 where a query sees a key, -inf where it does not.
 export function plainAttention(q_HSC: Tensor, k_KSC: Tensor, v_KSC: Tensor, past: number): Tensor {
   const [heads, rows, width] = shape(q_HSC);
   const [groups, columns] = shape(k_KSC);
-  const q_KNC = reshape(contiguous(q_HSC), [groups, (heads / groups) * rows, width]);
-  const scores_KNS = mulScalar(bmm(q_KNC, contiguous(transpose(k_KSC, 1, 2))), width ** -0.5);
-  const type = dtype(scores_KNS);
-  const wide = type === "float64" ? "float64" : "float32";
-  let scores = reshape(scores_KNS, [heads, rows, columns]);
-  if (rows > 1) {
-    const future = triu(full([rows, columns], 1, "bool", device(q_HSC)), past + 1);
-    scores = maskedFill(scores, future, Number.NEGATIVE_INFINITY);
-  }
-  const weights = reshape(cast(softmax(scores, -1, wide), type), [groups, (heads / groups) * rows, columns]);
-  return reshape(bmm(weights, contiguous(v_KSC)), [heads, rows, width]);
+  const shared = heads / groups;
+  const type = dtype(q_HSC);
+  const q_KNC = reshape(contiguous(q_HSC), [groups, shared * rows, width]);
+  const mask_SS = triu(full([rows, columns], Number.NEGATIVE_INFINITY, type, device(q_HSC)), past + 1);
+  const mask_NS = reshape(expand(unsqueeze(mask_SS, 0), [shared, rows, columns]), [1, shared * rows, columns]);
+  const scores_KNS = baddbmm(mask_NS, q_KNC, contiguous(transpose(k_KSC, 1, 2)), 1, width ** -0.5);
+  const weights_KNS = cast(softmax(scores_KNS, -1, type === "float64" ? "float64" : "float32"), type);
+  return reshape(bmm(weights_KNS, contiguous(v_KSC)), [heads, rows, width]);
 }

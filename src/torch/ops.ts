@@ -26,6 +26,7 @@ export const schemaOf = (name: string): string | null => native.schema(name);
 // products
 export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor");
 export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor");
+export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>("aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor");
 export const addmm_ = op<(self: T, a: T, b: T) => T>("aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)");
 export const linear = op<(x: T, weight: T, bias?: T | null) => T>("aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor");
 export const outer = op<(a: T, b: T) => T>("aten::outer(Tensor self, Tensor vec2) -> Tensor");

@@ -12,8 +12,8 @@ export interface MemoryTerms {
   stateBytes: number;
   gradientBytes: number;
   streamBytes: number;
-  bitBytes: number;
-  routingBytes: number;
+  /** Kept from the forward pass: stored bits and routing, block inputs, or graphs. */
+  keptBytes: number;
   workBytes: number;
   peakBytes: number;
 }
@@ -21,14 +21,14 @@ export interface MemoryTerms {
 /** Terms of the peak since the ledger was last reset, after a step. */
 export function memoryTerms(network: Network, states: OptimizerStates, result: StepResult): MemoryTerms {
   const { peakBytes } = ledger(network.device);
-  const { gradientBytes, streamBytes, bitBytes, routingBytes } = result;
-  const terms = { weightBytes: weightBytes(network.model), stateBytes: states.bytes, gradientBytes, streamBytes, bitBytes, routingBytes };
+  const { gradientBytes, streamBytes, keptBytes } = result;
+  const terms = { weightBytes: weightBytes(network.model), stateBytes: states.bytes, gradientBytes, streamBytes, keptBytes };
   return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };
 }
 
 export const TERM_NAMES: [keyof MemoryTerms, string][] = [
   ["weightBytes", "weights"], ["stateBytes", "optimizer state"], ["gradientBytes", "gradient"], ["streamBytes", "streams"],
-  ["bitBytes", "stored bits"], ["routingBytes", "routing"], ["workBytes", "working set"],
+  ["keptBytes", "kept for the way back"], ["workBytes", "working set"],
 ];
 
 /** "258 MiB = 15.5 MiB weights + ..." */

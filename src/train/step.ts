@@ -11,6 +11,7 @@ import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { lossAndGradient } from "../reversible/loss.js";
 import { bitBytes, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
+import { ledger } from "../torch/memory.js";
 import { abs, amax, indexAdd_, sub } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
@@ -33,6 +34,8 @@ export interface StepResult {
   trainedTokens: number;
   gradNorm: number;
   streamBytes: number;
+  /** What the method kept of the forward pass for the backward pass; stored bits and routing are part of it. */
+  keptBytes: number;
   bitBytes: number;
   routingBytes: number;
   /** Bytes of the largest gradient that was alive at once. */
@@ -95,13 +98,16 @@ class StepRun {
   all(works: Work[]): Omit<StepResult, "trainedTokens"> {
     const { method } = this.#options;
     const depth = this.#net.model.config.numLayers;
+    const liveBefore = ledger(this.#net.device).liveBytes;
     for (let layer = 0; layer < depth; layer++) {
       const block = this.#block(layer);
       for (const work of works) method.forward(layer, block, work, this.#net);
       if (!method.holdsBlocks) this.#leave(layer);
     }
     const total = (size: (work: Work) => number): number => works.reduce((sum, work) => sum + size(work), 0);
-    const storedBytes = { bitBytes: total(bitBytes), routingBytes: total(({ routing }) => routing.bytes) };
+    // Streams are as large now as before the first block, so what has come to live since then was kept.
+    const keptBytes = ledger(this.#net.device).liveBytes - liveBefore;
+    const storedBytes = { keptBytes, bitBytes: total(bitBytes), routingBytes: total(({ routing }) => routing.bytes) };
 
     const tied = this.#gradient(headParameters(this.#net));
     const loss = this.#headAndLoss(works, tied);

@@ -1,0 +1,179 @@
+// Each layer against a slow, obvious float64 version in plain loops.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { hasOp, normal_ } from "../torch/ops.js";
+import { ledger } from "../torch/memory.js";
+import { setSeed } from "../torch/random.js";
+import { scope } from "../torch/scope.js";
+import { type DType, fromArray, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
+import { attend, plainAttention, rotate } from "./attention.js";
+import { gatedLinear, routedExperts } from "./moe.js";
+import { rmsNorm } from "./norm.js";
+import { freshRouting, RecordedRouting } from "./routing.js";
+
+const random = (size: number[], type: DType = "float64"): Tensor => normal_(zeros(size, type), 0, 1);
+
+/** Row-major nested access. */
+function reader(t: Tensor): (...index: number[]) => number {
+  const size = shape(t);
+  const values = toArray(t);
+  return (...index) => values[index.reduce((at, i, axis) => at * size[axis] + i, 0)];
+}
+
+function assertNear(actual: Tensor, expected: number[], bound = 1e-12): void {
+  const values = toArray(actual);
+  assert.equal(values.length, expected.length);
+  for (const [i, value] of values.entries()) assert.ok(Math.abs(value - expected[i]) < bound, `element ${i}: ${value}, not ${expected[i]}`);
+}
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+const dot = (a: number[], b: number[]): number => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const silu = (x: number): number => x / (1 + Math.exp(-x));
+
+test("norm: x / sqrt(mean(x^2) + eps) * weight", () => {
+  scope(() => {
+    setSeed(1);
+    const [x_TD, w_D] = [random([3, 5]), random([5])];
+    const [x, w] = [reader(x_TD), reader(w_D)];
+    const expected = range(3).flatMap((t) => {
+      const scale = 1 / Math.sqrt(range(5).reduce((sum, d) => sum + x(t, d) ** 2, 0) / 5 + 1e-3);
+      return range(5).map((d) => x(t, d) * scale * w(d));
+    });
+    assertNear(rmsNorm(x_TD, w_D, 1e-3, "float64"), expected);
+  });
+});
+
+test("rotary positions turn the pairs (i, i + C/2) by their angle", () => {
+  scope(() => {
+    setSeed(2);
+    const x_THC = random([4, 2, 6]);
+    const angles = range(4).map((t) => range(3).map((i) => t / 10 ** i));
+    const table = (f: (angle: number) => number): Tensor => fromArray(angles.flatMap((row) => [...row, ...row].map(f)), [4, 6], "float64");
+    const x = reader(x_THC);
+    const expected = range(4).flatMap((t) => range(2).flatMap((h) => range(6).map((c) => {
+      const angle = angles[t][c % 3];
+      return c < 3
+        ? x(t, h, c) * Math.cos(angle) - x(t, h, c + 3) * Math.sin(angle)
+        : x(t, h, c) * Math.cos(angle) + x(t, h, c - 3) * Math.sin(angle);
+    })));
+    assertNear(rotate(x_THC, table(Math.cos), table(Math.sin)), expected);
+  });
+});
+
+function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): number[] {
+  const [[rows, heads, width], [all, groups]] = [shape(q_THC), shape(k_TKC)];
+  const [q, k, v] = [reader(q_THC), reader(k_TKC), reader(v_TKC)];
+  const start = (t: number): number => {
+    let first = 0;
+    for (const length of segments) {
+      if (t < first + length) return first;
+      first += length;
+    }
+    return first;
+  };
+  return range(rows).flatMap((t) => range(heads).flatMap((h) => {
+    const group = Math.floor(h / (heads / groups));
+    const seen = range(all - rows + t + 1).slice(all === rows ? start(t) : 0);
+    const scores = seen.map((s) => Math.exp(range(width).reduce((sum, c) => sum + q(t, h, c) * k(s, group, c), 0) / Math.sqrt(width)));
+    const total = scores.reduce((sum, score) => sum + score, 0);
+    return range(width).map((c) => seen.reduce((sum, s, i) => sum + (scores[i] / total) * v(s, group, c), 0));
+  }));
+}
+
+test("attention is causal, stays in its document and shares keys within a group", () => {
+  scope(() => {
+    setSeed(3);
+    for (const segments of [[7], [3, 1, 3]]) {
+      const [q, k, v] = [random([7, 4, 6]), random([7, 2, 6]), random([7, 2, 6])];
+      assertNear(attend(q, k, v, segments), slowAttention(q, k, v, segments));
+    }
+    const [q, k, v] = [random([2, 4, 6]), random([5, 2, 6]), random([5, 2, 6])];
+    assertNear(attend(q, k, v, [2]), slowAttention(q, k, v, [2]));
+  });
+});
+
+test("the fused form of newer engines and the plain one agree", { skip: !hasOp("aten::scaled_dot_product_attention") && "this libtorch has no fused attention" }, () => {
+  scope(() => {
+    setSeed(4);
+    const [q, k, v] = [random([4, 9, 8]), random([2, 9, 8]), random([2, 9, 8])];
+    const fused = attend(...([q, k, v].map((t) => transposed(t)) as [Tensor, Tensor, Tensor]), [9]);
+    assertNear(fused, toArray(transposed(plainAttention(q, k, v, 0))));
+  });
+});
+
+/** [H, S, C] -> [S, H, C] by plain copying. */
+function transposed(t: Tensor): Tensor {
+  const [heads, rows, width] = shape(t);
+  const read = reader(t);
+  return fromArray(range(rows).flatMap((s) => range(heads).flatMap((h) => range(width).map((c) => read(h, s, c)))), [rows, heads, width], "float64");
+}
+
+for (const normalize of [false, true]) {
+  test(`experts: each token's top two, ${normalize ? "rescaled to sum to one" : "as they are"}`, () => {
+    scope(() => {
+      setSeed(5);
+      const [T, D, F, E] = [9, 4, 3, 5];
+      const x_TD = random([T, D]);
+      const router_ED = random([E, D]);
+      const gateUp = range(E).map(() => random([2 * F, D]));
+      const down = range(E).map(() => random([D, F]));
+      const x = reader(x_TD);
+      const router = reader(router_ED);
+      const expected = range(T).flatMap((t) => {
+        const row = range(D).map((d) => x(t, d));
+        const scores = range(E).map((e) => Math.exp(dot(row, range(D).map((d) => router(e, d)))));
+        const total = scores.reduce((sum, score) => sum + score, 0);
+        const chosen = range(E).sort((a, b) => scores[b] - scores[a]).slice(0, 2);
+        const share = normalize ? chosen.reduce((sum, e) => sum + scores[e], 0) : total;
+        const outputs = chosen.map((e) => {
+          const [up, low] = [reader(gateUp[e]), reader(down[e])];
+          const inner = range(F).map((f) => silu(dot(row, range(D).map((d) => up(f, d)))) * dot(row, range(D).map((d) => up(f + F, d))));
+          return range(D).map((d) => (scores[e] / share) * dot(inner, range(F).map((f) => low(d, f))));
+        });
+        return range(D).map((d) => outputs.reduce((sum, output) => sum + output[d], 0));
+      });
+      const experts = { router_ED, gateUp, down, expertsPerToken: 2, normalize };
+      assertNear(routedExperts(x_TD, experts, 0, freshRouting), expected);
+    });
+  });
+}
+
+test("an expert without tokens, a single expert, and all experts for every token", () => {
+  scope(() => {
+    setSeed(6);
+    const x_TD = random([3, 4]);
+    const expert = (): { gateUp: Tensor; down: Tensor } => ({ gateUp: random([6, 4]), down: random([4, 3]) });
+    const one = expert();
+    const single = routedExperts(x_TD, { router_ED: random([1, 4]), gateUp: [one.gateUp], down: [one.down], expertsPerToken: 1, normalize: true }, 0, freshRouting);
+    const rows = reader(one.gateUp);
+    const half = (from: number): Tensor => fromArray(range(3).flatMap((f) => range(4).map((d) => rows(f + from, d))), [3, 4], "float64");
+    assertNear(single, toArray(gatedLinear(x_TD, half(0), half(3), one.down)));
+    const same = { gateUp: [one.gateUp, one.gateUp, one.gateUp], down: [one.down, one.down, one.down], expertsPerToken: 3, normalize: false };
+    assertNear(routedExperts(x_TD, { router_ED: random([3, 4]), ...same }, 0, freshRouting), toArray(single));
+    const away = fromArray([...range(4).map(() => 0), ...range(4).map(() => 0), ...range(4).map(() => 0)], [3, 4], "float64");
+    assertNear(routedExperts(x_TD, { router_ED: away, ...same, expertsPerToken: 1, normalize: true }, 0, freshRouting), toArray(single));
+  });
+});
+
+test("recorded routing replays its choice where scores tie or change, and frees what it kept", () => {
+  const before = ledger();
+  scope(() => {
+    const routing = new RecordedRouting(4);
+    const tied = fromArray([0.25, 0.25, 0.25, 0.25, 0.1, 0.2, 0.3, 0.4], [2, 4], "float32");
+    const first = toArray(routing.choose(0, tied, 2));
+    assert.deepEqual(first.slice(2), [3, 2]);
+    const changed = fromArray([0.1, 0.2, 0.3, 0.4, 0.4, 0.3, 0.2, 0.1], [2, 4], "float32");
+    assert.deepEqual(toArray(routing.choose(0, changed, 2)), first);
+    assert.notDeepEqual(toArray(freshRouting.choose(0, changed, 2)), first);
+    assert.equal(routing.bytes, 4);
+    const counts = routing.counts().get(0) as number[];
+    assert.equal(counts.reduce((sum, count) => sum + count, 0), 4);
+    const many = new RecordedRouting(300);
+    many.choose(0, random([2, 300], "float32"), 3);
+    assert.equal(many.bytes, 12);
+    routing.free();
+    many.free();
+  });
+  assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
+});
