@@ -29,21 +29,29 @@ export function latestCheckpoint(outputDir: string): string | null {
 
 /**
  * Removes all complete checkpoints but the newest `keep`, and what a killed removal or save left; 0 keeps all. Returns
- * the removed steps.
+ * the removed steps. `current` is the step the run is at: later checkpoints are of a run that went back before them,
+ * so they count as the oldest.
  */
-export function pruneCheckpoints(outputDir: string, keep: number): number[] {
+export function pruneCheckpoints(outputDir: string, keep: number, current = Number.POSITIVE_INFINITY): number[] {
   for (const name of existsSync(outputDir) ? readdirSync(outputDir) : []) {
     if (/^checkpoint-\d+\.partial$/.test(name)) rmSync(join(outputDir, name), { recursive: true, force: true });
   }
-  const steps = listCheckpoints(outputDir);
+  const all = listCheckpoints(outputDir);
+  const steps = [...all.filter((step) => step > current), ...all.filter((step) => step <= current)];
   const removed = keep > 0 ? steps.slice(0, Math.max(0, steps.length - keep)) : [];
-  for (const step of removed) {
-    // Renamed first, so that a removal cut short never leaves something that looks like a checkpoint.
-    const folder = checkpointFolder(outputDir, step);
-    renameSync(folder, `${folder}.partial`);
-    rmSync(`${folder}.partial`, { recursive: true });
-  }
+  for (const step of removed) removeCheckpoint(checkpointFolder(outputDir, step));
   return removed;
+}
+
+/** Removes all complete checkpoints of a run that is begun anew. */
+export function removeCheckpoints(outputDir: string): void {
+  for (const step of listCheckpoints(outputDir)) removeCheckpoint(checkpointFolder(outputDir, step));
+}
+
+// Renamed first, so that a removal cut short never leaves something that looks like a checkpoint.
+function removeCheckpoint(folder: string): void {
+  renameSync(folder, `${folder}.partial`);
+  rmSync(`${folder}.partial`, { recursive: true });
 }
 
 function isComplete(folder: string): boolean {

@@ -8,7 +8,6 @@ import { formatBytes, formatTable } from "../format.js";
 import { consoleSink } from "../metrics/console.js";
 import type { RunEvent } from "../metrics/record.js";
 import type { MemoryTerms } from "../train/memory-terms.js";
-import type { Network } from "../train/network.js";
 import type { Run } from "../train/prepare.js";
 import { resolveSettings } from "../train/settings.js";
 import type { SettingRows, SettingsOf } from "../train/settings-table.js";
@@ -80,24 +79,19 @@ async function quickSettings({ output_dir, max_steps, threads }: SettingsOf<type
 /** One step with each method on the same tokens, with a learning rate of zero; the others train the ordinary network. */
 async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
   const { trainStep } = await import("../train/step.js");
+  const { asOrdinary } = await import("../train/network.js");
   const { METHODS } = await import("../reversible/methods.js");
   const { memoryTerms } = await import("../train/memory-terms.js");
   const { resetPeak } = await import("../torch/memory.js");
   const batches = [run.data.next()];
   const rows = new Map<string, MemoryTerms>();
   for (const method of [METHODS.reversible, METHODS.checkpoint, METHODS.store]) {
-    const network = method === METHODS.reversible ? run.network : await asOrdinary(run.network);
+    const network = method === METHODS.reversible ? run.network : asOrdinary(run.network);
     resetPeak();
     const result = trainStep(network, run.states, batches, { method, step: run.totalSteps + 1, learningRate: 0, maxBlockGradNorm: 1, seed: 1 });
     rows.set(method.name, memoryTerms(network, run.states, result));
   }
   return rows;
-}
-
-async function asOrdinary(network: Network): Promise<Network> {
-  const { ordinary } = await import("../reversible/ordinary.js");
-  const { floatStreams } = await import("../reversible/streams.js");
-  return { ...network, coupling: ordinary, format: floatStreams("float32") };
 }
 
 function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
@@ -119,8 +113,9 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
 async function sample({ network, settings }: Run, as: "trained" | "ordinary"): Promise<string> {
   const { generateTokens } = await import("../generate/generate.js");
   const { loadTokenizer } = await import("../data/tokenizer.js");
+  const { asOrdinary } = await import("../train/network.js");
   const tokenizer = loadTokenizer(settings.model);
-  const seen = as === "trained" ? network : await asOrdinary(network);
+  const seen = as === "trained" ? network : asOrdinary(network);
   const tokens = [...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 })];
   return tokenizer.decode(tokens).trim().replaceAll("\n", " ");
 }

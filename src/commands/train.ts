@@ -1,7 +1,7 @@
 // `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line; Ctrl-C saves a
 // checkpoint after the current step, a second one leaves at once.
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 
 import { UserError } from "../errors.js";
 import { formatBytes, formatCount } from "../format.js";
@@ -10,7 +10,7 @@ import { jsonlSink } from "../metrics/jsonl.js";
 import type { RunEvent, Sink } from "../metrics/record.js";
 import type { DataReport } from "../data/documents.js";
 import type { Run } from "../train/prepare.js";
-import { describeSettings, TRAIN_TABLE } from "../train/settings.js";
+import { describeSettings, TRAIN_TABLE, type TrainSettings } from "../train/settings.js";
 import type { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Command } from "./command.js";
 
@@ -27,10 +27,11 @@ export const command: Command<typeof TRAIN_ROWS> = {
     const { describeMemory } = await import("../train/memory-terms.js");
     const say = (text: string): void => void out.write(`${text}\n`);
     say(describeSettings(settings));
+    refuseUsedFolder(settings);
     const run = prepareRun(settings);
     const stop = listenForStop(say);
     const sink = both(
-      jsonlSink(openRunFolder(run), { resumeStep: run.startStep || -1 }),
+      jsonlSink(await openRunFolder(run), { resumeStep: run.startStep || -1 }),
       consoleSink({ out, totalSteps: run.totalSteps, env: process.env }),
     );
     try {
@@ -47,20 +48,31 @@ export const command: Command<typeof TRAIN_ROWS> = {
   },
 };
 
-/** Makes the run folder, writes config.json into it and returns the path of its metrics. */
-function openRunFolder({ settings }: Run): string {
-  const folder = settings.output_dir;
-  const metrics = join(folder, "metrics.jsonl");
-  if (existsSync(metrics) && !settings.resume && !settings.overwrite_output_dir) {
+const METRICS = "metrics.jsonl";
+
+/** Before anything is loaded, which can take minutes. */
+function refuseUsedFolder({ model, output_dir: folder, resume, overwrite_output_dir: overwrite }: TrainSettings): void {
+  if (overwrite && !resume && /^checkpoint-/.test(relative(folder, model))) {
+    throw new UserError(`model: ${model} is a checkpoint of the run that --overwrite-output-dir replaces. Choose another output_dir, or copy the checkpoint first.`);
+  }
+  if (existsSync(join(folder, METRICS)) && !resume && !overwrite) {
     throw new UserError(`output_dir: ${folder} already holds a run. Choose another folder, go on with --resume latest, or start anew with --overwrite-output-dir.`);
   }
+}
+
+/** Makes the run folder, writes config.json into it and returns the path of its metrics. */
+async function openRunFolder({ settings }: Run): Promise<string> {
+  const folder = settings.output_dir;
+  const { removeCheckpoints } = await import("../checkpoint/checkpoints.js");
   try {
     mkdirSync(folder, { recursive: true });
+    // Those of the run that was here would pass for this run's newest.
+    if (settings.overwrite_output_dir && !settings.resume) removeCheckpoints(folder);
     writeFileSync(join(folder, "config.json"), `${JSON.stringify(settings, null, 2)}\n`);
   } catch (failure) {
     throw new UserError(`output_dir: ${folder} cannot be written: ${(failure as Error).message}. Choose another folder.`);
   }
-  return metrics;
+  return join(folder, METRICS);
 }
 
 async function describeRun(run: Run): Promise<string[]> {

@@ -99,9 +99,9 @@ export const store: Method = {
   holdsBlocks: true,
   forward: (layer, block, batch, net) => {
     const { known, graphs } = runRecorded(block, batch.context, batch.streams, net);
-    for (const stream of known.streams) net.format.check(stream, `block ${layer}`);
     batch.streams = replace(batch.streams, known.streams);
     batch.kept[layer] = graphs;
+    for (const stream of batch.streams) net.format.check(stream, `block ${layer}`);
   },
   backward: (layer, _block, batch, net) => {
     reverseRecorded(batch.kept[layer] as Graph[], batch, net);
@@ -158,7 +158,7 @@ export const reversible: Method = {
 
 export const METHODS = { reversible, checkpoint, store };
 
-/** Bytes of the stored bits, the reversible method's only part that grows with depth. */
+/** Bytes of the stored bits, the only part that grows with depth; for the reversible method alone. */
 export function bitBytes<Context>(batch: BatchState<Context>): number {
   return batch.kept.reduce((total, kept) => total + (kept?.length === 1 && typeof kept[0] === "number" ? byteSize(kept[0]) : 0), 0);
 }

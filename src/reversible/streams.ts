@@ -118,8 +118,13 @@ function notFinite(where: string): UserError {
   );
 }
 
+/** The limit of int64 with its usual 32 fractional bits. */
+const WIDEST = 2 ** 30;
+
 function outOfRange(largest: number, limit: number, where = "a branch of the network"): UserError {
-  return new UserError(
-    `${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}). Use fewer bits (--stream-fraction-bits) or --stream int64.`,
-  );
+  const remedy =
+    largest < WIDEST
+      ? "Use fewer bits (--stream-fraction-bits) or --stream int64."
+      : "No grid holds that: the learning rate may be too high, or the checkpoint broken.";
+  return new UserError(`${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}). ${remedy}`);
 }

@@ -46,7 +46,7 @@ export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
   }
   for (const { cos_TC, sin_TC } of contexts) free(cos_TC, sin_TC);
   return streams.map((last) => {
-    const hidden = keep(coupling.end(last, format));
+    const hidden = keep(scope(() => coupling.end(last, format)));
     for (const stream of last) if (stream !== hidden) free(stream);
     return hidden;
   });

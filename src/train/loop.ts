@@ -7,11 +7,11 @@ import type { Sink } from "../metrics/record.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { METHODS } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
-import { floatStreams } from "../reversible/streams.js";
 import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { evaluateLoss } from "./evaluate.js";
 import { expertLoad } from "./expert-load.js";
+import { asOrdinary } from "./network.js";
 import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
 import type { Run } from "./prepare.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
@@ -33,6 +33,7 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
   if (startStep === 0) evaluate(run, sink, 0, "trained");
   for (let step = startStep + 1; step <= totalSteps; step++) {
     memory = oneStep(run, sink, step);
+    await setImmediate();
     if (due(settings.eval_steps, step)) evaluate(run, sink, step, "trained");
     const stopping = signal?.aborted === true && step < totalSteps;
     if (due(settings.save_steps, step) || stopping) {
@@ -40,7 +41,6 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
       sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
       if (stopping) return { stopped: true, steps: step, folder, memory };
     }
-    await setImmediate();
   }
   evaluate(run, sink, totalSteps, "trained");
   if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
@@ -87,7 +87,7 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
 /** Held-out loss, as the network that is trained or as the ordinary one that its weights make. */
 function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): void {
   if (run.evalBatches.length === 0) return;
-  const network = as === "trained" ? run.network : { ...run.network, coupling: ordinary, format: floatStreams("float32") };
+  const network = as === "trained" ? run.network : asOrdinary(run.network);
   const evalLoss = evaluateLoss(network, run.evalBatches);
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
 }

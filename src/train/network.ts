@@ -2,7 +2,8 @@
 // compute form, one at a time), the embedding in front of them and the head behind them.
 import type { Branch, Coupling } from "../reversible/coupling.js";
 import type { Block } from "../reversible/methods.js";
-import type { StreamFormat } from "../reversible/streams.js";
+import { ordinary } from "../reversible/ordinary.js";
+import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Context } from "../model/context.js";
 import type { ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters } from "../model/model.js";
@@ -18,6 +19,11 @@ export interface Network {
   computeDtype: DType;
   device: string;
   lossTileTokens: number;
+}
+
+/** The same weights as the network that everyone runs: what `final/` is in other tools. */
+export function asOrdinary(network: Network): Network {
+  return { ...network, coupling: ordinary, format: floatStreams("float32") };
 }
 
 /** A block of the model with its weights open; `close` frees what opening made. */

@@ -20,7 +20,7 @@ export function saveCheckpoint(run: Run, step: number): string {
       writeRunState(side, { step, batches: data.state(), settings, tensors: states.tensors() });
     },
   });
-  if (settings.save_total_limit > 0) pruneCheckpoints(settings.output_dir, settings.save_total_limit);
+  if (settings.save_total_limit > 0) pruneCheckpoints(settings.output_dir, settings.save_total_limit, step);
   return folder;
 }
 

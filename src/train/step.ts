@@ -90,9 +90,11 @@ class StepRun {
 
   start(batch: Batch): Work {
     const { model, computeDtype, device } = this.#net;
+    // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
+    const streams = beginStreams(this.#net, batch.tokens).map(keep);
     const routing = new RecordedRouting(model.config.numExperts);
     const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
-    return { batch, routing, context, streams: beginStreams(this.#net, batch.tokens).map(keep), dStreams: [], kept: [] };
+    return { batch, routing, context, streams, dStreams: [], kept: [] };
   }
 
   all(works: Work[]): Omit<StepResult, "trainedTokens"> {
@@ -107,7 +109,7 @@ class StepRun {
     const total = (size: (work: Work) => number): number => works.reduce((sum, work) => sum + size(work), 0);
     // Streams are as large now as before the first block, so what has come to live since then was kept.
     const keptBytes = ledger(this.#net.device).liveBytes - liveBefore;
-    const storedBytes = { keptBytes, bitBytes: total(bitBytes), routingBytes: total(({ routing }) => routing.bytes) };
+    const storedBytes = { keptBytes, bitBytes: method.name === "reversible" ? total(bitBytes) : 0, routingBytes: total(({ routing }) => routing.bytes) };
 
     const tied = this.#gradient(headParameters(this.#net));
     const loss = this.#headAndLoss(works, tied);

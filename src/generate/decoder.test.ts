@@ -1,0 +1,95 @@
+// What generation stands on: reading piece by piece with a cache gives the logits of one pass over the whole sequence,
+// for every coupling.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { freeModel } from "../model/model.js";
+import { additive } from "../reversible/additive.js";
+import { momentum } from "../reversible/momentum.js";
+import { ordinary } from "../reversible/ordinary.js";
+import { floatStreams, gridStreams } from "../reversible/streams.js";
+import { setThreads } from "../torch/device.js";
+import { ledger, resetPeak } from "../torch/memory.js";
+import type { Network } from "../train/network.js";
+import { Decoder } from "./decoder.js";
+import { fullLogits, tinyNetwork } from "./testing-network.js";
+
+setThreads(1);
+
+const TOKENS = Array.from({ length: 30 }, (_, i) => (i * i * 31 + 17 * i + 3) % 97);
+
+/** Logits behind the last token of each piece. */
+function pieceLogits(network: Network, pieces: number[], tileTokens?: number): Float32Array[] {
+  const decoder = new Decoder(network, { tileTokens });
+  let start = 0;
+  const logits = pieces.map((length) => decoder.advance(Int32Array.from(TOKENS.slice(start, (start += length)))));
+  decoder.close();
+  return logits;
+}
+
+function assertClose(found: Float32Array, expected: number[], tolerance: number): void {
+  assert.equal(found.length, expected.length);
+  for (const [id, value] of found.entries()) {
+    const near = Math.abs(value - expected[id]) <= tolerance;
+    assert.ok(near, `token ${id}: ${value} with the cache, ${expected[id]} without`);
+  }
+}
+
+const float = floatStreams("float32");
+// Rounding to the grid may turn a difference of the last float bit into a whole unit of 2^-16.
+for (const [name, coupling, format, tolerance] of [
+  ["ordinary", ordinary, float, 1e-4],
+  ["additive", additive, float, 1e-4],
+  ["momentum 0.25", momentum(0.25), float, 1e-4],
+  ["momentum -1", momentum(-1), float, 1e-4],
+  ["additive on the grid", additive, gridStreams("int32", 16), 1e-3],
+  ["momentum 0.25 on the grid", momentum(0.25), gridStreams("int32", 16), 1e-3],
+  ["momentum -1 on the grid", momentum(-1), gridStreams("int32", 16), 1e-3],
+] as const) {
+  test(`${name}: logits with the cache are those of the whole sequence`, () => {
+    const network = tinyNetwork(coupling, format);
+    const before = ledger();
+    const expected = fullLogits(network, TOKENS);
+    assert.ok(Math.max(...expected[29]) - Math.min(...expected[29]) > 1, "the logits differ enough to compare");
+    for (const [pieces, tileTokens] of [
+      [[11, ...new Array<number>(19).fill(1)], undefined], [[1, 4, 20, 5], undefined], [[25, 1, 4], 8], [[16, 14], 8],
+    ] as const) {
+      let end = 0;
+      for (const [i, logits] of pieceLogits(network, [...pieces], tileTokens).entries()) {
+        end += pieces[i];
+        assertClose(logits, expected[end - 1], tolerance);
+      }
+    }
+    assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
+    freeModel(network.model);
+  });
+}
+
+test("couplings are different networks on the same weights", () => {
+  const last = [ordinary, additive, momentum(0.25), momentum(-1)].map((coupling) => {
+    const network = tinyNetwork(coupling);
+    const [logits] = pieceLogits(network, [30]);
+    freeModel(network.model);
+    return logits[0].toFixed(3);
+  });
+  assert.equal(new Set(last).size, 4, last.join(" "));
+});
+
+test("a prompt's streams do not pile up over the blocks, nor its tiles", () => {
+  const peakOf = (layers: number, tileTokens?: number): number => {
+    const network = tinyNetwork(momentum(0.25), float, { num_hidden_layers: layers, mlp_only_layers: [] });
+    const decoder = new Decoder(network, { tileTokens });
+    const tokens = Int32Array.from({ length: 256 }, (_, i) => i % 97);
+    resetPeak();
+    const before = ledger().liveBytes;
+    decoder.advance(tokens);
+    const peak = ledger().peakBytes - before;
+    decoder.close();
+    freeModel(network.model);
+    return peak;
+  };
+  // Keys and values of a layer: 2 tensors of 256 tokens, 2 heads of 8, float32.
+  const cacheBytes = 2 * 256 * 2 * 8 * 4;
+  assert.equal(peakOf(12) - peakOf(4), 8 * cacheBytes);
+  assert.ok(peakOf(4, 32) < peakOf(4) / 2, `${peakOf(4, 32)} ${peakOf(4)}`);
+});

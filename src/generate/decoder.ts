@@ -1,0 +1,74 @@
+// A network that reads a sequence piece by piece: tokens in, logits of what follows them out. Holds every block's
+// weights in compute form and the keys and values of all tokens read, until `close`.
+import { makeContext } from "../model/context.js";
+import { freshRouting } from "../model/routing.js";
+import type { OpenWeights } from "../model/weights.js";
+import type { Branch } from "../reversible/coupling.js";
+import { linear, narrow } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
+import { numel, readBytes, shape, type Tensor, to } from "../torch/tensor.js";
+import { beginStreams, type Network, OpenBlock, openHead, outerNames } from "../train/network.js";
+import { GrowingCache } from "./cache.js";
+
+// Tokens that pass the network at once: attention's scores of a long prompt would else take T * T * H numbers.
+const TILE_TOKENS = 1024;
+
+export class Decoder {
+  readonly #network: Network;
+  readonly #cache = new GrowingCache();
+  readonly #blocks: OpenBlock[];
+  readonly #head: OpenWeights;
+  readonly #tileTokens: number;
+  #length = 0;
+
+  constructor(network: Network, { tileTokens = TILE_TOKENS }: { tileTokens?: number } = {}) {
+    this.#network = network;
+    this.#tileTokens = tileTokens;
+    this.#blocks = Array.from({ length: network.model.config.numLayers }, (_, layer) => new OpenBlock(network, layer));
+    this.#head = openHead(network);
+  }
+
+  /** Reads further tokens, at least one, and returns the logits of the token after them. */
+  advance(tokens_T: Int32Array): Float32Array {
+    const last = Math.max(0, Math.ceil(tokens_T.length / this.#tileTokens) - 1) * this.#tileTokens;
+    for (let start = 0; start < last; start += this.#tileTokens) {
+      scope(() => void this.#hidden(tokens_T.subarray(start, start + this.#tileTokens)));
+    }
+    return scope(() => this.#logits(this.#hidden(tokens_T.subarray(last))));
+  }
+
+  close(): void {
+    for (const block of this.#blocks) block.close();
+    this.#head.close();
+    this.#cache.free();
+  }
+
+  /** Hidden states behind the last block; what is made on the way is for the caller's scope. */
+  #hidden(tokens_T: Int32Array): Tensor {
+    const { model, coupling, format, computeDtype, device } = this.#network;
+    const positions = Array.from(tokens_T, (_, i) => this.#length + i);
+    const context = makeContext(model.config, positions, [tokens_T.length], {
+      computeDtype, device, routing: freshRouting, cache: this.#cache,
+    });
+    let streams = beginStreams(this.#network, tokens_T);
+    for (const block of this.#blocks) {
+      const evaluate = (branch: Branch, x_TD: Tensor): Tensor => scope(() => block.evaluate(branch, x_TD, context));
+      const after = scope(() => coupling.forward(streams, evaluate, format, false).streams);
+      free(...streams);
+      streams = after;
+    }
+    this.#length += tokens_T.length;
+    return coupling.end(streams, format);
+  }
+
+  #logits(hidden_TD: Tensor): Float32Array {
+    const { model, computeDtype } = this.#network;
+    const { norm, head } = outerNames(this.#network);
+    const last_1D = narrow(hidden_TD, 0, shape(hidden_TD)[0] - 1, 1);
+    const normed_1D = model.architecture.finalNorm(this.#head.get(norm.name), last_1D, model.config, computeDtype);
+    const logits_1V = to(linear(normed_1D, this.#head.get(head.name)), "float32");
+    const logits = new Float32Array(numel(logits_1V));
+    readBytes(logits_1V, 0, new Uint8Array(logits.buffer));
+    return logits;
+  }
+}

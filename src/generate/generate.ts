@@ -1,0 +1,69 @@
+// Token after token from a network: the prompt is read once, then each token alone, with the keys and values of those
+// before. Whatever is opened is closed when the last token is out, the consumer stops early, or something fails.
+import { UserError } from "../errors.js";
+import type { ModelConfig } from "../model/architecture.js";
+import type { Network } from "../train/network.js";
+import { Decoder } from "./decoder.js";
+import { pickToken } from "./sample.js";
+
+export interface GenerateOptions {
+  maxNewTokens: number;
+  /** 0, which is also the default, always takes the likeliest token. */
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  seed?: number;
+  /** Tokens that end the text; they are not part of it. */
+  stopIds?: Iterable<number>;
+}
+
+/**
+ * The tokens that follow `promptIds`. A consumer that does not run to the end must call `return`, as `break` in a
+ * for-of does. Errors: UserError, at once, for a prompt that is empty, foreign to the vocabulary or too long.
+ */
+export function generateTokens(
+  network: Network, promptIds: ArrayLike<number>, options: GenerateOptions,
+): Generator<number, void, undefined> {
+  checkPrompt(network.model.config, promptIds, options.maxNewTokens);
+  return follow(network, Int32Array.from(promptIds), options);
+}
+
+function* follow(network: Network, prompt_T: Int32Array, options: GenerateOptions): Generator<number, void, undefined> {
+  const { maxNewTokens, temperature = 0, topK = 0, topP = 1, seed = 42 } = options;
+  const stopIds = new Set(options.stopIds);
+  const decoder = new Decoder(network);
+  try {
+    let unread_T = prompt_T;
+    for (let made = 0; made < maxNewTokens; made++) {
+      const token = pickToken(decoder.advance(unread_T), { temperature, topK, topP, seed }, prompt_T.length + made);
+      if (stopIds.has(token)) return;
+      yield token;
+      unread_T = Int32Array.of(token);
+    }
+  } finally {
+    decoder.close();
+  }
+}
+
+/** Throws the errors of `generateTokens`, for those who want to know before they load weights. */
+export function checkPrompt(config: ModelConfig, promptIds: ArrayLike<number>, maxNewTokens: number): void {
+  const { vocabSize, maxPositions } = config;
+  if (promptIds.length === 0) {
+    throw new UserError("prompt: it has no tokens (expected at least one). Give a text to go on from.");
+  }
+  const foreign = Array.from(promptIds).find((id) => id >= vocabSize);
+  if (foreign !== undefined) {
+    throw new UserError(
+      `prompt: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` +
+        "The tokenizer.json does not belong to this model.",
+    );
+  }
+  // The last token is never read, so it needs no position.
+  const room = maxPositions + 1 - promptIds.length;
+  if (maxNewTokens <= room) return;
+  throw new UserError(
+    `prompt: ${promptIds.length} tokens of prompt and ${maxNewTokens} new ones go beyond the model's positions ` +
+      `(max_position_embeddings is ${maxPositions}). ` +
+      `${room > 0 ? `Use at most ${room} new tokens` : "Shorten the prompt"}.`,
+  );
+}

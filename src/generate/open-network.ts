@@ -1,0 +1,45 @@
+// From a folder to a network that can be run: its weights, and the coupling they were trained with or the ordinary one.
+// Weights are loaded in the compute dtype, so that open blocks need no copies. The caller frees them with `freeModel`.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+import { loadModel } from "../checkpoint/load.js";
+import { UserError } from "../errors.js";
+import { fastestDtype } from "../torch/device.js";
+import type { DType } from "../torch/tensor.js";
+import type { Network } from "../train/network.js";
+import {
+  couplingOf, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile,
+} from "../train/network-file.js";
+
+export interface OpenOptions {
+  /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
+  as: "auto" | "trained" | "ordinary";
+  device: string;
+  computeDtype: "auto" | DType;
+}
+
+/** Which network a folder is run as. Errors: UserError for "trained" when the folder does not say how it was. */
+export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDescription {
+  if (as === "ordinary") return ORDINARY;
+  if (as === "trained" && !existsSync(join(folder, NETWORK_FILE))) {
+    throw new UserError(
+      `as: trained is not possible: ${folder} has no ${NETWORK_FILE}, which tells how it was. ` +
+        "Use ordinary, or leave it out.",
+    );
+  }
+  return readNetworkFile(folder);
+}
+
+export function openNetwork(folder: string, { as, device, computeDtype: asked }: OpenOptions): Network {
+  const description = chooseNetwork(folder, as);
+  const computeDtype = asked === "auto" ? fastestDtype(device) : asked;
+  return {
+    model: loadModel(folder, { weightsDtype: computeDtype, device }),
+    coupling: couplingOf(description),
+    format: formatOf(description),
+    computeDtype,
+    device,
+    lossTileTokens: 1024,
+  };
+}

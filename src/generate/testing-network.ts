@@ -1,0 +1,47 @@
+// For the tests of this folder: tiny random networks, and the logits that a pass over the whole sequence gives.
+import { randomModel } from "../model/model.js";
+import { qwen2Moe } from "../model/qwen2-moe.js";
+import type { Coupling } from "../reversible/coupling.js";
+import { ordinary } from "../reversible/ordinary.js";
+import { floatStreams, type StreamFormat } from "../reversible/streams.js";
+import { linear } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
+import { toArray } from "../torch/tensor.js";
+import { hiddenStates } from "../train/evaluate.js";
+import { type Network, openHead, outerNames } from "../train/network.js";
+
+export const CONFIG = {
+  model_type: "qwen2_moe", vocab_size: 97, hidden_size: 32, num_attention_heads: 4, num_key_value_heads: 2,
+  intermediate_size: 48, moe_intermediate_size: 24, shared_expert_intermediate_size: 40, num_experts: 8,
+  num_experts_per_tok: 3, num_hidden_layers: 5, mlp_only_layers: [2], initializer_range: 0.2,
+  max_position_embeddings: 64,
+};
+
+/** A network with random weights in float32; the caller frees its model. */
+export function tinyNetwork(
+  coupling: Coupling = ordinary, format: StreamFormat = floatStreams("float32"), changes: Record<string, unknown> = {},
+): Network {
+  const model = randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...changes }, "tiny"), 7, "float32", "cpu");
+  return { model, coupling, format, computeDtype: "float32", device: "cpu", lossTileTokens: 64 };
+}
+
+/** Logits behind every position, without a cache. */
+export function fullLogits(network: Network, tokens: number[]): number[][] {
+  const positions = Int32Array.from(tokens.keys());
+  const labels = new Int32Array(tokens.length).fill(-100);
+  const batch = { tokens: Int32Array.from(tokens), labels, positions, segments: [tokens.length], trainedTokens: 0 };
+  const { model, computeDtype } = network;
+  const { norm, head } = outerNames(network);
+  const rows: number[][] = [];
+  scope(() => {
+    const [hidden_TD] = hiddenStates(network, [batch]);
+    const open = openHead(network);
+    const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
+    const flat = toArray(linear(normed_TD, open.get(head.name)));
+    const width = model.config.vocabSize;
+    for (let i = 0; i < tokens.length; i++) rows.push(flat.slice(i * width, (i + 1) * width));
+    open.close();
+    free(hidden_TD);
+  });
+  return rows;
+}
