@@ -22,12 +22,12 @@ export const command: Command<typeof TRAIN_ROWS> = {
   settings: TRAIN_TABLE,
   positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
   run: async ({ settings, out }) => {
+    refuseUsedFolder(settings);
     const { freeRun, prepareRun } = await import("../train/prepare.js");
     const { train } = await import("../train/loop.js");
     const { describeMemory } = await import("../train/memory-terms.js");
     const say = (text: string): void => void out.write(`${text}\n`);
     say(describeSettings(settings));
-    refuseUsedFolder(settings);
     const run = prepareRun(settings);
     const stop = listenForStop(say);
     const sink = both(
@@ -88,6 +88,7 @@ async function describeRun(run: Run): Promise<string[]> {
     `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}, ${coupling.storedBits} stored bits per element and block`,
+    ...run.notes.map((note) => `note: ${note}`),
     describeData(run.report),
     `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +
       `${settings.gradient_accumulation_steps} to a step; ${run.evalBatches.length} held-out batches`,

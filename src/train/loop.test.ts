@@ -235,3 +235,18 @@ function valuesOf(folder: string): number[] {
   freeModel(model);
   return values;
 }
+
+test("a resumed run keeps its network and its data's order; a new one from its weights says what changes", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { max_steps: 4 });
+  const stopped = await runTraining(settings, { stopAt: 2 });
+  const folder = stopped.outcome.folder;
+  for (const [name, value] of [["coupling", "additive"], ["gamma", -0.5], ["seed", 9], ["packing", false]] as const) {
+    const message = new RegExp(`^${name}: ${value} here, but .*checkpoint-2 was trained with .*start a new run with --model`);
+    await assert.rejects(runTraining({ ...settings, [name]: value, resume: folder }), { name: "UserError", message });
+  }
+  let notes: string[] = [];
+  const look = (run: { notes: string[] }): void => void ({ notes } = run);
+  await runTraining(settingsFor(place, { model: folder, gamma: -1, max_steps: 1, output_dir: place.out("second") }), { look });
+  assert.match(notes[0], /checkpoint-2 was trained as momentum\(0\.25\); this run trains it as momentum\(-1\)$/);
+});

@@ -12,7 +12,7 @@ import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
-import { describeNetwork, couplingOf, formatOf, type NetworkDescription } from "./network-file.js";
+import { couplingOf, describeNetwork, formatOf, type NetworkDescription, readNetworkFile } from "./network-file.js";
 import type { Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
@@ -25,6 +25,8 @@ export interface Run {
   data: Batches;
   evalBatches: Batch[];
   report: DataReport;
+  /** What the person should know of these settings and did not ask. */
+  notes: string[];
   /** Steps already done by the run that is resumed. */
   startStep: number;
   totalSteps: number;
@@ -52,6 +54,7 @@ export function prepareRun(settings: TrainSettings): Run {
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
   return {
     settings, description, states, data, report, totalSteps,
+    notes: resumed ? [] : notesOf(settings, description),
     network: {
       model, coupling: couplingOf(description), format: formatOf(description), device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
@@ -63,16 +66,40 @@ export function prepareRun(settings: TrainSettings): Run {
   };
 }
 
+function notesOf({ model }: TrainSettings, description: NetworkDescription): string[] {
+  const before = readNetworkFile(model);
+  const name = (network: NetworkDescription): string => couplingOf(network).name;
+  if (before.coupling === "ordinary" || name(before) === name(description)) return [];
+  return [`${model} was trained as ${name(before)}; this run trains it as ${name(description)}`];
+}
+
 export function freeRun(run: Run): void {
   run.states.free();
   freeModel(run.network.model);
 }
 
-function findResumed({ resume, output_dir }: TrainSettings): { folder: string; state: RunState } | undefined {
+/** What a run cannot change midway: the network it trains, and the order of its data, in which it has a position. */
+const FIXED = [
+  "coupling", "gamma", "stream", "stream_fraction_bits", "seed", "packing", "max_length", "per_device_train_batch_size",
+] as const satisfies (keyof TrainSettings)[];
+
+function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
+  for (const name of FIXED) {
+    if (before[name] === undefined || before[name] === settings[name]) continue;
+    throw new UserError(
+      `${name}: ${settings[name]} here, but ${folder} was trained with ${before[name]}. Give the same value, or start a new run with --model ${folder}.`,
+    );
+  }
+}
+
+function findResumed(settings: TrainSettings): { folder: string; state: RunState } | undefined {
+  const { resume, output_dir } = settings;
   if (!resume) return undefined;
   const folder = resume === "latest" ? latestCheckpoint(output_dir) : resume;
   if (!folder) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
-  return { folder, state: readRunState(folder) };
+  const state = readRunState(folder);
+  checkSame(settings, state.settings, folder);
+  return { folder, state };
 }
 
 function makeModel(settings: TrainSettings, resumedFolder: string | undefined): Model {

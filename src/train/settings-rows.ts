@@ -35,7 +35,7 @@ export const TRAIN_ROWS = {
   },
   overwrite_output_dir: {
     kind: "boolean", default: false, group: MODEL,
-    about: "start anew in a folder that already holds a run",
+    about: "start anew in a folder that already holds a run; its checkpoints are removed",
   },
   format: {
     kind: "choice", choices: ["auto", "messages", "prompt_completion", "text"], default: "auto", group: MODEL,

@@ -59,7 +59,7 @@ export interface Ran {
 }
 
 export interface RunOptions {
-  /** Asks for a stop as this step is reported. */
+  /** Asks for a stop in this step; as a signal, it is heard when the event loop turns. */
   stopAt?: number;
   /** Called before the first step. */
   look?: (run: Run) => void;
@@ -71,7 +71,7 @@ export async function runTraining(settings: TrainSettings, { stopAt, look }: Run
   const controller = new AbortController();
   const write = (event: RunEvent): void => {
     events.push(event);
-    if (event.kind === "step" && event.step === stopAt) controller.abort();
+    if (event.kind === "step" && event.step === stopAt) setImmediate(() => controller.abort());
   };
   const alive = (): number[] => {
     const { tensors, blocks, liveBytes, mappedBytes } = ledger();
