@@ -35,7 +35,7 @@ std::atomic<size_t> live_blocks{0};
 std::mutex cache_lock;
 std::map<size_t, std::vector<void*>> cache;
 size_t cached_bytes = 0;
-size_t highest_bytes = 0;
+std::atomic<size_t> highest_bytes{0};
 
 // The sizes stand in front of a block, one alignment unit wide.
 struct Header {
@@ -61,15 +61,21 @@ void* take_cached(size_t given) {
   return start;
 }
 
-// Releases kept blocks, the largest first, until `needed` more bytes fit under the highest total so far.
+// Releases kept blocks, the smallest first, until `needed` more bytes fit under the highest total so far.
 void make_room(size_t needed) {
   const std::lock_guard<std::mutex> guard(cache_lock);
-  for (auto row = cache.rbegin(); row != cache.rend() && cached_bytes > 0; ++row) {
-    while (!row->second.empty() && live_bytes + cached_bytes + needed > highest_bytes) {
-      std::free(row->second.back());
-      row->second.pop_back();
-      cached_bytes -= row->first;
+  for (auto& [size, blocks] : cache) {
+    while (!blocks.empty() && live_bytes + cached_bytes + needed > highest_bytes) {
+      std::free(blocks.back());
+      blocks.pop_back();
+      cached_bytes -= size;
     }
+  }
+}
+
+void raise(std::atomic<size_t>& most, size_t now) {
+  size_t before = most;
+  while (now > before && !most.compare_exchange_weak(before, now)) {
   }
 }
 
@@ -115,8 +121,8 @@ struct CountingAllocator final : c10::Allocator {
     *static_cast<Header*>(start) = {bytes, given};
     const size_t now = live_bytes += bytes;
     live_blocks++;
-    if (now > peak_bytes) peak_bytes = now;
-    if (now > highest_bytes) highest_bytes = now;
+    raise(peak_bytes, now);
+    raise(highest_bytes, now);
     void* data = static_cast<char*>(start) + kAlignment;
     return {data, data, &give_back, c10::Device(c10::DeviceType::CPU)};
   }

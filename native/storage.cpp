@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 
 #include "table.hpp"
@@ -22,7 +23,7 @@ std::pair<char*, size_t> window(const Napi::CallbackInfo& info, const at::Tensor
   if (!tensor.device().is_cpu() || !tensor.is_contiguous()) {
     throw std::runtime_error(describe(tensor) + ": raw bytes need a contiguous tensor on the CPU");
   }
-  if (offset < 0 || offset + length > tensor.nbytes()) {
+  if (!(offset >= 0 && offset + length <= tensor.nbytes() && std::floor(offset) == offset)) {
     throw std::runtime_error(describe(tensor) + ": bytes " + std::to_string(static_cast<int64_t>(offset)) + " to " +
                              std::to_string(static_cast<int64_t>(offset) + length) + " lie outside the tensor");
   }

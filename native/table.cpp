@@ -47,7 +47,8 @@ void release(double handle) {
   entry.tensor = at::Tensor();
   entry.generation++;
   live--;
-  vacant.push_back(static_cast<uint32_t>(std::fmod(handle, kSlots)));
+  // A slot whose generations are used up is left alone: beyond 2^53 handles would no longer be told apart.
+  if (entry.generation < (1u << 29)) vacant.push_back(static_cast<uint32_t>(std::fmod(handle, kSlots)));
 }
 
 bool alive_in(double handle, size_t depth) {
@@ -135,8 +136,8 @@ void init_table(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "isAlive", [](const Napi::CallbackInfo& info) -> Napi::Value {
     const double handle = info[0].As<Napi::Number>().DoubleValue();
-    const size_t slot = static_cast<size_t>(std::fmod(handle, kSlots));
-    const bool alive = handle > 0 && slot < entries.size() && entries[slot].tensor.defined() &&
+    const size_t slot = handle > 0 ? static_cast<size_t>(std::fmod(handle, kSlots)) : 0;
+    const bool alive = slot > 0 && slot < entries.size() && entries[slot].tensor.defined() &&
                        entries[slot].generation == std::floor(handle / kSlots);
     return Napi::Boolean::New(info.Env(), alive);
   });

@@ -8,14 +8,15 @@ import { learningRateAt, type Schedule } from "./schedule.js";
 
 const near = (actual: number, expected: number): void => assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} != ${expected}`);
 
-test("warm-up rises to the peak, then each shape ends at its share of it", () => {
-  const schedule: Schedule = { type: "cosine", peak: 2, warmupSteps: 4, totalSteps: 12, minRatio: 0.1 };
+test("warm-up rises to the peak, then each shape falls towards its share of it and no step is idle", () => {
+  const schedule: Schedule = { type: "cosine", peak: 2, warmupSteps: 4, totalSteps: 11, minRatio: 0.1 };
   near(learningRateAt(1, schedule), 0.5);
   near(learningRateAt(4, schedule), 2);
   near(learningRateAt(8, schedule), 2 * 0.55);
-  near(learningRateAt(12, schedule), 0.2);
+  near(learningRateAt(11, schedule), 2 * (0.1 + 0.45 * (1 + Math.cos((7 * Math.PI) / 8))));
   near(learningRateAt(8, { ...schedule, type: "linear", minRatio: 0 }), 1);
-  near(learningRateAt(12, { ...schedule, type: "linear", minRatio: 0 }), 0);
+  near(learningRateAt(11, { ...schedule, type: "linear", minRatio: 0 }), 0.25);
+  near(learningRateAt(1, { ...schedule, warmupSteps: 0, totalSteps: 1, minRatio: 0 }), 1);
   near(learningRateAt(9, { ...schedule, type: "constant" }), 2);
   near(learningRateAt(1, { ...schedule, type: "constant", warmupSteps: 0 }), 2);
 });

@@ -13,7 +13,8 @@ export interface Schedule {
 export function learningRateAt(step: number, { type, peak, warmupSteps, totalSteps, minRatio }: Schedule): number {
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
   if (type === "constant") return peak;
-  const progress = Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps));
+  // The share is reached one step after the last, so that a share of 0 does not make the last step idle.
+  const progress = Math.min(1, (step - warmupSteps) / (Math.max(0, totalSteps - warmupSteps) + 1));
   const share = type === "linear" ? 1 - progress : (1 + Math.cos(Math.PI * progress)) / 2;
   return peak * (minRatio + (1 - minRatio) * share);
 }

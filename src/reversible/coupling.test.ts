@@ -79,7 +79,7 @@ function engineGradients(
   batch.dStreams = coupling.endGradient(mulScalar(dHidden_TD, 1)).map(keep);
   for (let layer = blocks.length - 1; layer >= 0; layer--) METHODS[method].backward(layer, blocks[layer], batch, net);
   const gradients = [coupling.beginGradient(batch.dStreams), ...buffers.flatMap(({ first, second }) => [first, second])].map(toArray);
-  const restored = begun.every((stream, i) => equal(stream, batch.streams[i]));
+  const restored = batch.streams.length > 0 && begun.every((stream, i) => equal(stream, batch.streams[i]));
   free(...batch.streams, ...batch.dStreams);
   return { gradients, restored };
 }

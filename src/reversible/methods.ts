@@ -80,16 +80,18 @@ function runRecorded<Context>(block: Block<Context>, context: Context, streams: 
 
 /** Differentiates recorded graphs from the last to the first, freeing each. */
 const visitRecorded = (graphs: Graph[]): Visit => (_branch, _x_TD, dy_TD) => {
-  const graph = graphs.pop();
+  const graph = graphs.at(-1);
   assert(graph, "more branches were visited than recorded");
   backward([graph.y_TD], [dy_TD]);
   const dx_TD = takeGrad(graph.x_TD);
   assert(dx_TD !== null, "a branch does not depend on its input");
+  graphs.pop();
   free(graph.x_TD, graph.y_TD);
   return { y_TD: null, dx_TD };
 };
 
 function reverseRecorded<Context>(graphs: Graph[], batch: BatchState<Context>, { coupling, format }: Net): void {
+  batch.streams = replace(batch.streams, []); // the last block's outputs: only rebuilding needs them
   const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format));
   batch.dStreams = replace(batch.dStreams, dStreams);
 }
@@ -119,12 +121,13 @@ export const checkpoint: Method = {
   },
   backward: (layer, block, batch, net) => {
     const inputs = batch.kept[layer] as Tensor[];
-    batch.kept[layer] = null;
     scope(() => {
-      const { graphs } = runRecorded(block, batch.context, inputs, net);
-      free(...inputs);
+      const { known, graphs } = runRecorded(block, batch.context, inputs, net);
+      batch.kept[layer] = graphs;
+      free(...inputs, ...known.streams);
       reverseRecorded(graphs, batch, net);
     });
+    batch.kept[layer] = null;
   },
 };
 
@@ -138,11 +141,11 @@ export const reversible: Method = {
   },
   backward: (layer, block, batch, { coupling, format }) => {
     const bits = (batch.kept[layer] as Tensor[] | null)?.[0] ?? null;
-    batch.kept[layer] = null;
     const visit: Visit = (branch, input_TD, dy_TD) => scope(() => {
       assert(input_TD !== null, "a reversible block is visited without its input");
       const x_TD = leaf(input_TD);
-      const y_TD = withGrad(() => block.evaluate(branch, x_TD, batch.context));
+      // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
+      const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context)));
       backward([y_TD], [dy_TD]);
       const dx_TD = takeGrad(x_TD);
       assert(dx_TD !== null, "a branch does not depend on its input");
@@ -152,6 +155,7 @@ export const reversible: Method = {
     assert(streams !== null, "a reversible coupling did not rebuild its streams");
     batch.dStreams = replace(batch.dStreams, dStreams);
     batch.streams = replace(batch.streams, streams);
+    batch.kept[layer] = null;
     if (bits !== null) free(bits);
   },
 };

@@ -40,6 +40,9 @@ interface Native {
 }
 
 function load(): Native {
+  // Threads that spin while they wait starve each other as soon as anything else runs: measured in LOG.md. Read by the
+  // OpenMP runtime when it is loaded, so it must be set before.
+  process.env.OMP_WAIT_POLICY ??= "passive";
   let addon: string;
   try {
     addon = resolveEngine().addon;

@@ -5,6 +5,7 @@
 //   T tokens in the packed batch   D model width        H query heads      K key/value heads   C head width
 //   E experts                      A experts per token  R routed rows T*A  F expert inner width
 //   V vocabulary                   L layers             S tokens of one document   N any count, said where used
+import { assert } from "../errors.js";
 import { type Handle, native } from "./binding.js";
 
 declare const brand: unique symbol;
@@ -53,6 +54,7 @@ export function fromArray(values: ArrayLike<number>, size: number[], type: DType
   const bytes = staged === "int64"
     ? BigInt64Array.from(values, (value) => BigInt(value))
     : new ARRAYS[staged as Exclude<keyof typeof ARRAYS, "int64">](values);
+  assert(bytes.length === size.reduce((product, each) => product * each, 1), `${bytes.length} values do not fill [${size}]`);
   const made = empty(size, staged);
   native.writeBytes(made, 0, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   if (staged === type && on === "cpu") return made;

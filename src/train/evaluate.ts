@@ -1,6 +1,6 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
 import type { Batch } from "../data/batches.js";
-import { makeContext } from "../model/context.js";
+import { type Context, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossSum } from "../reversible/loss.js";
@@ -19,12 +19,15 @@ export function evaluateLoss(network: Network, batches: Batch[]): number {
     const group = batches.slice(start, start + GROUP);
     const hidden = hiddenStates(network, group);
     const open = openHead(network);
-    for (const [i, hidden_TD] of hidden.entries()) {
-      total += scope(() => lossOf(network, open, hidden_TD, group[i]));
-      tokens += group[i].trainedTokens;
+    try {
+      for (const [i, hidden_TD] of hidden.entries()) {
+        total += scope(() => lossOf(network, open, hidden_TD, group[i]));
+        tokens += group[i].trainedTokens;
+      }
+    } finally {
+      open.close();
+      free(...hidden);
     }
-    open.close();
-    free(...hidden);
   }
   return total / tokens;
 }
@@ -34,22 +37,34 @@ export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
   const { model, coupling, format, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
     makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }));
-  let streams = batches.map(({ tokens }) => beginStreams(network, tokens).map(keep));
-  for (let layer = 0; layer < model.config.numLayers; layer++) {
-    const block = new OpenBlock(network, layer);
-    streams = streams.map((before, i) => {
-      const after = scope(() => coupling.forward(before, (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, contexts[i])), format, false).streams);
-      free(...before);
-      return after.map(keep);
-    });
-    block.close();
+  let block: OpenBlock | null = null;
+  let streams: Tensor[][] = [];
+  try {
+    streams = batches.map(({ tokens }) => beginStreams(network, tokens).map(keep));
+    for (let layer = 0; layer < model.config.numLayers; layer++) {
+      block = new OpenBlock(network, layer);
+      for (const [i, context] of contexts.entries()) streams[i] = passBlock(network, block, streams[i], context);
+      block.close();
+      block = null;
+    }
+    return streams.map((last) => keep(scope(() => coupling.end(last, format))));
+  } finally {
+    block?.close();
+    for (const { cos_TC, sin_TC } of contexts) free(cos_TC, sin_TC);
+    // The caller owns the hidden states; a hidden state can be a stream itself.
+    if (coupling.numStreams > 1 || format.exact) free(...streams.flat());
   }
-  for (const { cos_TC, sin_TC } of contexts) free(cos_TC, sin_TC);
-  return streams.map((last) => {
-    const hidden = keep(scope(() => coupling.end(last, format)));
-    for (const stream of last) if (stream !== hidden) free(stream);
-    return hidden;
+}
+
+/** Replaces a batch's streams by those behind the block. */
+function passBlock({ coupling, format }: Network, block: OpenBlock, before: Tensor[], context: Context): Tensor[] {
+  const after = scope(() => {
+    const { streams } = coupling.forward(before, (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, context)), format, false);
+    for (const stream of streams) format.check(stream, `block ${block.layer}`);
+    return streams;
   });
+  free(...before);
+  return after.map(keep);
 }
 
 function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, batch: Batch): number {

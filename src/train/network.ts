@@ -39,10 +39,12 @@ export class OpenBlock implements Block<Context> {
 
   evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor {
     const { architecture } = this.#network.model;
-    if (branch === "attention") return architecture.attention(this.weights, x_TD, this.layer, context);
-    if (branch === "feedForward") return architecture.feedForward(this.weights, x_TD, this.layer, context);
-    const a_TD = architecture.attention(this.weights, x_TD, this.layer, context);
-    return add(a_TD, architecture.feedForward(this.weights, add(x_TD, a_TD), this.layer, context));
+    const attention = (): Tensor => scope(() => architecture.attention(this.weights, x_TD, this.layer, context));
+    const feedForward = (h_TD: Tensor): Tensor => scope(() => architecture.feedForward(this.weights, h_TD, this.layer, context));
+    if (branch === "attention") return attention();
+    if (branch === "feedForward") return feedForward(x_TD);
+    const a_TD = attention();
+    return add(a_TD, feedForward(add(x_TD, a_TD)));
   }
 
   close(): void {

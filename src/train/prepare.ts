@@ -46,6 +46,7 @@ export function prepareRun(settings: TrainSettings): Run {
   const model = makeModel(settings, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
+  checkPacking(settings, model.config.hiddenSize, couplingOf(description).storedBits);
   const states = new OptimizerStates(adamw({
     beta1: settings.adam_beta1, beta2: settings.adam_beta2, epsilon: settings.adam_epsilon, weightDecay: settings.weight_decay,
   }), model);
@@ -120,6 +121,12 @@ function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: D
   const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
   const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
   return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+}
+
+/** Stored bits are packed eight elements to a whole number of bytes. */
+function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, storedBits: number): void {
+  if (storedBits === 0 || stream === "float32" || hiddenSize % 8 === 0) return;
+  throw new UserError(`gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`);
 }
 
 function checkTokens(documents: Document[], vocabSize: number): void {
