@@ -17,10 +17,13 @@ export interface DiskTensor {
 /** The name of the whole parameter; for experts, the fused one. */
 export const fullName = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;
 
-/** The tensors on disk that make up a parameter; both layouts agree where there are no experts. */
+/** The tensors on disk that make up a parameter; both layouts agree where there are no experts, but for Mixtral's router. */
 export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor[] {
   const { prefix, spec } = placed;
-  if (!spec.experts || layout === "fused") return [{ name: fullName(placed), shape: spec.shape, slice: null }];
+  if (!spec.experts || layout === "fused") {
+    const name = layout === "per-expert" && spec.perExpertName ? prefix + spec.perExpertName : fullName(placed);
+    return [{ name, shape: spec.shape, slice: null }];
+  }
   const { template, parts } = spec.experts;
   const [experts, allRows, ...rest] = spec.shape;
   const rows = allRows / parts.length;

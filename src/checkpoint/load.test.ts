@@ -73,6 +73,24 @@ test("experts are stacked gate over up, expert by expert", () =>
     freeModel(model);
   }));
 
+test("Mixtral's w1 is the gate, w3 the upper and w2 the lower matrix, and what is missing has its name on disk", () =>
+  withFolder((folder) => {
+    const mixtral = { model_type: "mixtral" };
+    const parts = ["w1", "w3", "w2"];
+    write(folder, (tensors) => tensors.map((source) => {
+      const expert = /layers\.2\.block_sparse_moe\.experts\.(\d)\.(w\d)\.weight/.exec(source.name);
+      if (!expert) return source;
+      return { ...source, read: () => full(source.shape, Number(expert[1]) * 10 + parts.indexOf(expert[2]), "float32") };
+    }), mixtral);
+    const model = loadModel(folder, CPU());
+    const rows = (name: string, width: number): number[] => toArray(model.blocks[2][name]).filter((_, i) => i % width === 0);
+    assert.deepEqual(rows("mlp.experts.gate_up_proj", 24 * 16), [0, 1, 10, 11, 20, 21, 30, 31]);
+    assert.deepEqual(rows("mlp.experts.down_proj", 16 * 24), [2, 12, 22, 32]);
+    freeModel(model);
+    write(folder, (tensors) => tensors.filter(({ name }) => !/layers\.1\..*(gate|2\.w3)/.test(name)), mixtral);
+    assert.throws(() => loadModel(folder, CPU()), /2 missing: model\.layers\.1\.block_sparse_moe\.gate\.weight; model\.layers\.1\.block_sparse_moe\.experts\.2\.w3\.weight\./);
+  }));
+
 test("dtypes: auto keeps float32 and bfloat16 and widens float16; a stated one converts", () =>
   withFolder((folder) => {
     const model = tinyModel("float32");

@@ -76,6 +76,33 @@ test("names and shapes on disk are those of the family, in both layouts", () =>
     freeModel(model);
   }));
 
+test("every family comes back bit for bit in both layouts, with Mixtral's own names on disk expert by expert", () =>
+  withFolder((folder) => {
+    for (const model_type of ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe"]) {
+      const model = tinyModel("bfloat16", { model_type, attention_bias: true });
+      for (const layout of ["per-expert", "fused"] as const) {
+        const dir = join(folder, `${model_type}-${layout}`);
+        saveModel(dir, model, { sourceFolder: folder, layout });
+        const loaded = loadModel(dir, AUTO);
+        assert.equal(loaded.architecture.modelType, model_type);
+        assert.deepEqual(differences(loaded, model), []);
+        freeModel(loaded);
+      }
+      freeModel(model);
+    }
+    const routedNames = (layout: string): string[] => {
+      const opened = openFolder(join(folder, `mixtral-${layout}`));
+      opened.close();
+      return [...opened.tensors.keys()].filter((name) => /layers\.1\..*(moe|mlp)/.test(name)).map((name) => name.replace("model.layers.1.", "")).sort();
+    };
+    assert.deepEqual(routedNames("per-expert"), [
+      "block_sparse_moe.gate.weight",
+      ...[0, 1, 2, 3].flatMap((e) => [`block_sparse_moe.experts.${e}.w1.weight`, `block_sparse_moe.experts.${e}.w3.weight`]),
+      ...[0, 1, 2, 3].map((e) => `block_sparse_moe.experts.${e}.w2.weight`),
+    ].sort());
+    assert.deepEqual(routedNames("fused"), ["mlp.experts.down_proj", "mlp.experts.gate_up_proj", "mlp.gate.weight"]);
+  }));
+
 test("shards keep to their size, and the index names every tensor and the total", () =>
   withFolder((folder) => {
     const model = tinyModel("float32");

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { architectureOf } from "../model/architecture.js";
 import { placedParameters, randomModel, type Model } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
 import type { DType } from "../torch/tensor.js";
 import { fullName } from "./layout.js";
 import { sameBits } from "./verify.js";
@@ -34,7 +34,8 @@ export const CONFIG_TEXT = JSON.stringify(CONFIG, null, 1).replace(
 /** A random model of `CONFIG` with changes; the caller frees it. */
 export function tinyModel(dtype: DType, changes: Record<string, unknown> = {}): Model {
   const source = { ...(JSON.parse(CONFIG_TEXT) as Record<string, unknown>), ...changes };
-  return randomModel(qwen2Moe, qwen2Moe.readConfig(source, "tiny"), 7, dtype, "cpu");
+  const architecture = architectureOf(source, "tiny");
+  return randomModel(architecture, architecture.readConfig(source, "tiny"), 7, dtype, "cpu");
 }
 
 /** Runs `body` with a new folder, removed afterwards. */

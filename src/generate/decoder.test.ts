@@ -65,6 +65,39 @@ for (const [name, coupling, format, tolerance] of [
   });
 }
 
+const longrope = { rope_type: "longrope", short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4], original_max_position_embeddings: 20 };
+for (const [model_type, changes] of [
+  ["qwen3_moe", { head_dim: 12, attention_bias: true }],
+  ["qwen3_moe", { use_sliding_window: true, sliding_window: 6, norm_topk_prob: true }],
+  ["mixtral", { sliding_window: 7, rope_scaling: { rope_type: "linear", factor: 2 } }],
+  ["mixtral", { sliding_window: 1 }],
+  ["olmoe", { clip_qkv: 0.5 }],
+] as const) {
+  test(`${model_type} ${JSON.stringify(changes)}: logits with the cache are those of the whole sequence`, () => {
+    const network = tinyNetwork(ordinary, float, { model_type, ...changes });
+    const expected = fullLogits(network, TOKENS);
+    for (const [pieces, tileTokens] of [[[11, ...new Array<number>(19).fill(1)], undefined], [[25, 1, 4], 8]] as const) {
+      let end = 0;
+      for (const [i, logits] of pieceLogits(network, [...pieces], tileTokens).entries()) {
+        end += pieces[i];
+        assertClose(logits, expected[end - 1], 1e-4);
+      }
+    }
+    freeModel(network.model);
+  });
+}
+
+test("frequencies that depend on the length are those of the whole prompt, not of a tile", () => {
+  const changes = { rope_scaling: { rope_type: "dynamic", factor: 4 }, max_position_embeddings: 16 };
+  for (const each of [changes, { rope_scaling: longrope }]) {
+    const network = tinyNetwork(ordinary, float, each);
+    const [whole] = pieceLogits(network, [30]);
+    assertClose(whole, fullLogits(network, TOKENS)[29], 1e-4);
+    assertClose(pieceLogits(network, [30], 8)[0], [...whole], 1e-4);
+    freeModel(network.model);
+  }
+});
+
 test("couplings are different networks on the same weights", () => {
   const last = [ordinary, additive, momentum(0.25), momentum(-1)].map((coupling) => {
     const network = tinyNetwork(coupling);

@@ -30,11 +30,12 @@ export class Decoder {
 
   /** Reads further tokens, at least one, and returns the logits of the token after them. */
   advance(tokens_T: Int32Array): Float32Array {
+    const length = this.#length + tokens_T.length;
     const last = Math.max(0, Math.ceil(tokens_T.length / this.#tileTokens) - 1) * this.#tileTokens;
     for (let start = 0; start < last; start += this.#tileTokens) {
-      scope(() => void this.#hidden(tokens_T.subarray(start, start + this.#tileTokens)));
+      scope(() => void this.#hidden(tokens_T.subarray(start, start + this.#tileTokens), length));
     }
-    return scope(() => this.#logits(this.#hidden(tokens_T.subarray(last))));
+    return scope(() => this.#logits(this.#hidden(tokens_T.subarray(last), length)));
   }
 
   close(): void {
@@ -43,12 +44,12 @@ export class Decoder {
     this.#cache.free();
   }
 
-  /** Hidden states behind the last block; what is made on the way is for the caller's scope. */
-  #hidden(tokens_T: Int32Array): Tensor {
+  /** Hidden states behind the last block; what is made on the way is for the caller's scope. `length`: of the text so far. */
+  #hidden(tokens_T: Int32Array, length: number): Tensor {
     const { model, coupling, format, computeDtype, device } = this.#network;
     const positions = Array.from(tokens_T, (_, i) => this.#length + i);
     const context = makeContext(model.config, positions, [tokens_T.length], {
-      computeDtype, device, routing: freshRouting, cache: this.#cache,
+      computeDtype, device, routing: freshRouting, cache: this.#cache, length,
     });
     let streams = beginStreams(this.#network, tokens_T);
     for (const block of this.#blocks) {

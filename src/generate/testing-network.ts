@@ -1,6 +1,6 @@
 // For the tests of this folder: tiny random networks, and the logits that a pass over the whole sequence gives.
+import { architectureOf } from "../model/architecture.js";
 import { randomModel } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
@@ -21,7 +21,9 @@ export const CONFIG = {
 export function tinyNetwork(
   coupling: Coupling = ordinary, format: StreamFormat = floatStreams("float32"), changes: Record<string, unknown> = {},
 ): Network {
-  const model = randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...changes }, "tiny"), 7, "float32", "cpu");
+  const source = { ...CONFIG, ...changes };
+  const architecture = architectureOf(source, "tiny");
+  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", "cpu");
   return { model, coupling, format, computeDtype: "float32", device: "cpu", lossTileTokens: 64 };
 }
 

@@ -3,7 +3,11 @@
 import { UserError } from "../errors.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { Context } from "./context.js";
+import { mixtral } from "./mixtral.js";
+import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
+import { qwen3Moe } from "./qwen3-moe.js";
+import type { Rope } from "./rope.js";
 
 export interface ModelConfig {
   modelType: string;
@@ -14,8 +18,16 @@ export interface ModelConfig {
   numKeyValueHeads: number;
   headDim: number;
   normEpsilon: number;
-  ropeTheta: number;
+  rope: Rope;
   maxPositions: number;
+  /** Which projections of attention have a bias: none, all, or query, key and value. */
+  attentionBias: "none" | "qkv" | "all";
+  /** What RMSNorm of queries and keys runs over: nothing, each head, or the vector of all heads. */
+  queryKeyNorm: "none" | "head" | "whole";
+  /** Largest size of an element of queries, keys and values; null for no limit. */
+  clipQkv: number | null;
+  /** How many tokens a query sees, itself included; null for all before it. */
+  slidingWindow: number | null;
   tieEmbeddings: boolean;
   initializerRange: number;
   /** Inner width of a dense feed-forward layer. */
@@ -23,6 +35,7 @@ export interface ModelConfig {
   numExperts: number;
   expertsPerToken: number;
   expertWidth: number;
+  /** 0 where there is no shared expert. */
   sharedExpertWidth: number;
   normalizeTopK: boolean;
   /** Whether layer i routes its tokens to experts; a dense feed-forward otherwise. */
@@ -36,6 +49,8 @@ export interface ParameterSpec {
   name: string;
   shape: number[];
   init: "normal" | "ones" | "zeros";
+  /** The name among per-expert tensors on disk, where it is another one. */
+  perExpertName?: string;
   /** Stacked over experts: how one expert's matrices are named on disk, in the order they are stacked in rows. */
   experts?: { template: string; parts: string[] };
 }
@@ -61,7 +76,7 @@ export interface Architecture {
   finalNorm(weight_D: Tensor, x_TD: Tensor, config: ModelConfig, computeDtype: DType): Tensor;
 }
 
-const ARCHITECTURES: Architecture[] = [qwen2Moe];
+const ARCHITECTURES: Architecture[] = [qwen2Moe, qwen3Moe, mixtral, olmoe];
 
 /** The family of a config.json; `where` names the file in errors. */
 export function architectureOf(source: Record<string, unknown>, where: string): Architecture {

@@ -11,6 +11,12 @@ export class ConfigReader {
     throw new UserError(`${this.where}: "${key}" is ${found} (expected ${expected}).`);
   }
 
+  /** Whether the key is there with a value; null and an empty object are none. */
+  holds(key: string): boolean {
+    const value = this.source[key] ?? null;
+    return value !== null && !(typeof value === "object" && Object.keys(value).length === 0);
+  }
+
   /** A whole number of at least `least`; `fallback` when the key is absent or null. */
   integer(key: string, fallback?: number, least = 1): number {
     const value = this.source[key] ?? fallback;
@@ -24,6 +30,20 @@ export class ConfigReader {
     const value = this.source[key] ?? fallback;
     if (typeof value !== "number" || !(value >= 0)) this.fail(key, "a number of at least 0");
     return value;
+  }
+
+  positive(key: string, fallback?: number): number {
+    const value = this.source[key] ?? fallback;
+    if (typeof value !== "number" || !(value > 0)) this.fail(key, "a number above 0");
+    return value;
+  }
+
+  /** A list of `length` numbers above 0. */
+  positives(key: string, length: number): number[] {
+    const value = this.source[key];
+    const fits = Array.isArray(value) && value.length === length && value.every((item) => typeof item === "number" && item > 0);
+    if (!fits) this.fail(key, `a list of ${length} numbers above 0`);
+    return value as number[];
   }
 
   boolean(key: string, fallback: boolean): boolean {
@@ -43,21 +63,5 @@ export class ConfigReader {
     const value = this.source[key];
     if (value === undefined || value === null || allowed.includes(value)) return;
     this.fail(key, `${allowed.map((item) => JSON.stringify(item)).join(" or ")}; other values are not supported`);
-  }
-
-  /** The rotary base frequency from either dialect: `rope_theta`, or `rope_parameters.rope_theta`. */
-  ropeTheta(fallback: number): number {
-    for (const key of ["rope_scaling", "rope_parameters"]) {
-      const block = this.source[key];
-      if (block === undefined || block === null) continue;
-      if (typeof block !== "object") this.fail(key, "an object or null");
-      const { rope_type, type, rope_theta } = block as Record<string, unknown>;
-      const kind = rope_type ?? type ?? "default";
-      if (kind !== "default") {
-        throw new UserError(`${this.where}: rope type ${JSON.stringify(kind)} in "${key}" is not supported (expected "default").`);
-      }
-      if (typeof rope_theta === "number") return rope_theta;
-    }
-    return this.number("rope_theta", fallback);
   }
 }

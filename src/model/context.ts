@@ -1,10 +1,11 @@
 // What a micro-batch carries through every block: document lengths, rotary tables, the routing of its tokens, and, when
 // generating, the keys and values of what came before. Its tensors belong to whoever made the context.
-import { cast, cat, cos, outer, sin } from "../torch/ops.js";
+import { cast, cat, cos, mulScalar, outer, sin } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
 import type { ModelConfig } from "./architecture.js";
 import type { KeyValueCache } from "./attention.js";
+import { rotaryFrequencies } from "./rope.js";
 import type { Routing } from "./routing.js";
 
 export interface Context {
@@ -18,24 +19,28 @@ export interface Context {
   cache?: KeyValueCache;
 }
 
-/** Rotary tables are computed in float32 and rounded once, as transformers does. The caller frees cos_TC and sin_TC. */
+/**
+ * Rotary tables are computed in float32 and rounded once, as transformers does. The caller frees cos_TC and sin_TC.
+ * `length` counts the positions of the whole text where these are a part of it; else it is the largest of them plus one.
+ */
 export function makeContext(
   config: ModelConfig,
   positions_T: ArrayLike<number>,
   segments: number[],
-  options: { computeDtype: DType; device: string; routing: Routing; cache?: KeyValueCache },
+  options: { computeDtype: DType; device: string; routing: Routing; cache?: KeyValueCache; length?: number },
 ): Context {
   const { computeDtype, device, routing, cache } = options;
+  const length = options.length ?? Array.from(positions_T).reduce((most, position) => Math.max(most, position + 1), 0);
   const tables = scope(() => {
     const half = config.headDim / 2;
-    const frequencies = Array.from({ length: half }, (_, i) => Math.fround(1 / config.ropeTheta ** (i / half)));
+    const { frequencies, scale } = rotaryFrequencies(config.rope, config.headDim, length);
     const angleDtype = computeDtype === "float64" ? "float64" : "float32";
     const angles_TH = outer(
       fromArray(positions_T, [positions_T.length], angleDtype, device),
       fromArray(frequencies, [half], angleDtype, device),
     );
     const angles_TC = cat([angles_TH, angles_TH], 1);
-    return [cast(cos(angles_TC), computeDtype), cast(sin(angles_TC), computeDtype)];
+    return [cos(angles_TC), sin(angles_TC)].map((table_TC) => cast(mulScalar(table_TC, scale), computeDtype));
   });
   return { config, segments, cos_TC: tables[0], sin_TC: tables[1], computeDtype, routing, cache };
 }

@@ -61,7 +61,7 @@ test("rotary positions turn the pairs (i, i + C/2) by their angle", () => {
   });
 });
 
-function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): number[] {
+function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[], window = Number.POSITIVE_INFINITY): number[] {
   const [[rows, heads, width], [all, groups]] = [shape(q_THC), shape(k_TKC)];
   const [q, k, v] = [reader(q_THC), reader(k_TKC), reader(v_TKC)];
   const start = (t: number): number => {
@@ -74,7 +74,7 @@ function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: nu
   };
   return range(rows).flatMap((t) => range(heads).flatMap((h) => {
     const group = Math.floor(h / (heads / groups));
-    const seen = range(all - rows + t + 1).slice(all === rows ? start(t) : 0);
+    const seen = range(all - rows + t + 1).slice(all === rows ? start(t) : 0).slice(-window);
     const scores = seen.map((s) => Math.exp(range(width).reduce((sum, c) => sum + q(t, h, c) * k(s, group, c), 0) / Math.sqrt(width)));
     const total = scores.reduce((sum, score) => sum + score, 0);
     return range(width).map((c) => seen.reduce((sum, s, i) => sum + (scores[i] / total) * v(s, group, c), 0));
@@ -90,6 +90,22 @@ test("attention is causal, stays in its document and shares keys within a group"
     }
     const [q, k, v] = [random([2, 4, 6]), random([5, 2, 6]), random([5, 2, 6])];
     assertNear(attend(q, k, v, [2]), slowAttention(q, k, v, [2]));
+  });
+});
+
+test("with a window, a query sees its own key and the last few before it, in documents and with a cache", () => {
+  scope(() => {
+    setSeed(9);
+    for (const window of [1, 2, 3, 6, 7, 100]) {
+      for (const segments of [[7], [3, 1, 3]]) {
+        const [q, k, v] = [random([7, 4, 6]), random([7, 2, 6]), random([7, 2, 6])];
+        assertNear(attend(q, k, v, segments, window), slowAttention(q, k, v, segments, window));
+      }
+      for (const [rows, all] of [[1, 9], [3, 9], [8, 9]]) {
+        const [q, k, v] = [random([rows, 4, 6]), random([all, 2, 6]), random([all, 2, 6])];
+        assertNear(attend(q, k, v, [rows], window), slowAttention(q, k, v, [rows], window));
+      }
+    }
   });
 });
 

@@ -59,6 +59,7 @@ export const addcdiv_ = op<(self: T, a: T, b: T, value?: N) => T>("aten::addcdiv
 
 // whole numbers: rounding, bits, shifts (arithmetic on signed types)
 export const round_ = op<(a: T) => T>("aten::round_(Tensor(a!) self) -> Tensor(a!)");
+export const clamp = op<(a: T, min: N | null, max?: N | null) => T>("aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor");
 export const clamp_ = op<(a: T, min: N | null, max?: N | null) => T>("aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)");
 export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor");
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
@@ -92,6 +93,7 @@ export const indexCopy_ = op<(self: T, dim: N, index: T, source: T) => T>("aten:
 export const gather = op<(a: T, dim: N, index: T) => T>("aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor");
 export const scatterAdd_ = op<(self: T, dim: N, index: T, source: T) => T>("aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)");
 export const maskedFill = op<(a: T, mask: T, value: N) => T>("aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor");
+export const tril = op<(a: T, diagonal?: N) => T>("aten::tril(Tensor self, int diagonal=0) -> Tensor");
 export const triu = op<(a: T, diagonal?: N) => T>("aten::triu(Tensor self, int diagonal=0) -> Tensor");
 
 // shape and storage
@@ -126,4 +128,4 @@ function newerOp<F extends (...args: never[]) => unknown>(schema: string): F {
   rows.pop();
   return made;
 }
-export const flashAttention = newerOp<(q: T, k: T, v: T, mask: null, dropout: 0, causal: boolean) => T>("aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor");
+export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout: 0, causal: boolean) => T>("aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor");

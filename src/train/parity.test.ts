@@ -1,14 +1,17 @@
 // Our network against Hugging Face transformers in float32, from files that test/golden/make_golden.py made: logits, loss
 // and every gradient of random models, and the logits of a folder that a run of ours saved and transformers loaded.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 
+import { readConfig } from "../checkpoint/folder.js";
 import { loadModel } from "../checkpoint/load.js";
 import { openSafetensors } from "../checkpoint/safetensors.js";
 import type { Batch } from "../data/batches.js";
+import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { freeModel, placedParameters } from "../model/model.js";
+import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { METHODS } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
@@ -32,6 +35,11 @@ const folderOf = (name: string): string => fileURLToPath(new URL(`../../test/gol
 function golden(name: string): (tensor: string) => number[] {
   const file = openSafetensors(`${folderOf(name)}/golden.safetensors`);
   return (tensor) => scope(() => toArray(file.read(tensor)));
+}
+
+function networkConfig(name: string): ModelConfig {
+  const { config, path } = readConfig(folderOf(name));
+  return architectureOf(config, path).readConfig(config, path);
 }
 
 function networkOf(name: string): Network {
@@ -82,7 +90,26 @@ function gradientsOf(network: Network, batch: Batch): { loss: number; gradients:
   return { loss, gradients };
 }
 
-for (const name of ["hf-tiny", "hf-tied"]) {
+const CASES = readdirSync(folderOf("")).filter((name) => existsSync(`${folderOf(name)}/golden.safetensors`) && name !== "store-run");
+
+test("the golden files cover every family and rope type, in both dialects, and every variant", () => {
+  const configs = CASES.map((name) => networkConfig(name));
+  const seen = (what: (config: ModelConfig) => unknown): unknown[] => [...new Set(configs.map(what))].sort();
+  assert.deepEqual(seen((config) => config.modelType), ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]);
+  assert.deepEqual(seen(({ rope }) => rope.scaling.type), ["default", "dynamic", "linear", "llama3", "longrope", "yarn"]);
+  assert.deepEqual(seen(({ source }) => "rope_parameters" in source), [false, true]);
+  assert.deepEqual(seen((config) => config.attentionBias), ["all", "none", "qkv"]);
+  for (const variant of [
+    (config: ModelConfig) => config.sparse.includes(false), (config: ModelConfig) => config.normalizeTopK, (config: ModelConfig) => config.tieEmbeddings,
+    (config: ModelConfig) => config.slidingWindow !== null, (config: ModelConfig) => config.clipQkv !== null,
+    (config: ModelConfig) => config.headDim * config.numHeads !== config.hiddenSize,
+    (config: ModelConfig) => config.numHeads !== config.numKeyValueHeads,
+  ]) {
+    assert.deepEqual(seen(variant), [false, true], String(variant));
+  }
+});
+
+for (const name of CASES) {
   test(`${name}: logits, loss and every gradient equal those of transformers`, () => {
     const read = golden(name);
     const network = networkOf(name);
@@ -93,6 +120,25 @@ for (const name of ["hf-tiny", "hf-tied"]) {
     const parameters = placedParameters(network.model.architecture, network.model.config);
     assert.equal(gradients.size, parameters.length);
     for (const [parameter, gradient] of gradients) assertClose(gradient, read(`grad.${parameter}`), parameter);
+    freeModel(network.model);
+  });
+}
+
+const TRAINED = ["hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"];
+for (const name of TRAINED) {
+  test(`${name}: ten steps of AdamW have the losses of torch's`, () => {
+    const read = golden(name);
+    const network = networkOf(name);
+    const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), network.model);
+    const expected = read("adamw_losses");
+    assert.equal(expected.length, 10);
+    assert.ok(expected[9] < 0.9 * expected[0], "the losses fall");
+    for (const [i, loss] of expected.entries()) {
+      const options = { method: METHODS.store, step: i + 1, learningRate: 1e-3, maxBlockGradNorm: 0, seed: 1 };
+      const found = trainStep(network, states, [batchOf(read("input_ids"))], options).loss;
+      assert.ok(Math.abs(found - loss) < 1e-4 * loss, `step ${i + 1}: loss ${found}, not ${loss}`);
+    }
+    states.free();
     freeModel(network.model);
   });
 }

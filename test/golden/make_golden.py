@@ -2,42 +2,86 @@
 
     npm run setup
     pip install torch transformers safetensors
-    python3 test/golden/make_golden.py
+    python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/       tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32)
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/
+            tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
+            the losses of ten AdamW steps
 store-run/  a run of `revmoe train --method store` from hf-tiny; transformers loads its final/ and gives the logits
 """
 import json
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
+from transformers import (AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
+                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-SMALL = dict(
-    vocab_size=80, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=40,
-    moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts=6, num_experts_per_tok=2, initializer_range=0.3,
+EVERY = dict(vocab_size=80, hidden_size=24, num_attention_heads=4, num_key_value_heads=2, num_experts_per_tok=2, initializer_range=0.3)
+QWEN2 = dict(
+    **EVERY, num_hidden_layers=3, intermediate_size=40, moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts=6,
     max_position_embeddings=64, rope_theta=10000.0,
 )
+QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, num_experts=5, max_position_embeddings=64)
+MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
+OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
+TOKENS = 33
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"}
+
+# `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
+# type has that key.
 CASES = {
-    "hf-tiny": dict(mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False),
-    "hf-tied": dict(decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True),
+    "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
+    "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
+    "qwen3-plain": (Qwen3MoeForCausalLM, Qwen3MoeConfig, QWEN3),
+    "qwen3-wide": (Qwen3MoeForCausalLM, Qwen3MoeConfig, dict(
+        QWEN3, head_dim=10, mlp_only_layers=[0], norm_topk_prob=True, attention_bias=True, tie_word_embeddings=True, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16))),
+    "qwen3-window": (Qwen3MoeForCausalLM, Qwen3MoeConfig, dict(
+        QWEN3, head_dim=16, decoder_sparse_step=2, use_sliding_window=True, sliding_window=5, norm_topk_prob=True,
+        rope=dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                  original_max_position_embeddings=24))),
+    "mixtral-plain": (MixtralForCausalLM, MixtralConfig, dict(MIXTRAL, num_key_value_heads=4)),
+    "mixtral-window": (MixtralForCausalLM, MixtralConfig, dict(
+        MIXTRAL, sliding_window=7, head_dim=8, old="type", rope=dict(rope_type="linear", rope_theta=1e6, factor=3.0))),
+    "mixtral-dynamic": (MixtralForCausalLM, MixtralConfig, dict(
+        MIXTRAL, head_dim=6, max_position_embeddings=16, old="rope_type", rope=dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0))),
+    "mixtral-yarn": (MixtralForCausalLM, MixtralConfig, dict(
+        MIXTRAL, head_dim=12, rope=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32,
+                                        beta_fast=16.0, beta_slow=2.0, mscale=0.7, mscale_all_dim=1.3, truncate=False))),
+    "olmoe-plain": (OlmoeForCausalLM, OlmoeConfig, OLMOE),
+    "olmoe-clip": (OlmoeForCausalLM, OlmoeConfig, dict(
+        OLMOE, clip_qkv=0.6, attention_bias=True, norm_topk_prob=True,
+        rope=dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1, 1.3], long_factor=[1.5, 2.5, 4.0],
+                  original_max_position_embeddings=16))),
+    "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
+        OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
+                                          long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
 }
 
 
 def tokens(count, seed):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, SMALL["vocab_size"], (1, count), generator=generator)
+    return torch.randint(0, EVERY["vocab_size"], (1, count), generator=generator)
 
 
-def write_case(name, overrides):
+def logits_and_loss(model):
+    ids = tokens(TOKENS, 1)
+    return model(input_ids=ids, labels=ids)
+
+
+def write_case(name):
+    make_model, make_config, settings = CASES[name]
+    settings = dict(settings)
+    old, rope = settings.pop("old", None), settings.pop("rope", None)
     torch.manual_seed(7)
-    model = Qwen2MoeForCausalLM(Qwen2MoeConfig(**SMALL, **overrides)).float()
+    model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -45,13 +89,42 @@ def write_case(name, overrides):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
-    ids = tokens(33, 1)
-    out = model(input_ids=ids, labels=ids)
+    if old:
+        write_old_dialect(folder / "config.json", old)
+    out = logits_and_loss(model)
     out.loss.backward()
-    golden = {"input_ids": ids[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
+    golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in model.named_parameters():
         golden[f"grad.{key}"] = parameter.grad.contiguous()
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
+    if name in TRAINED:
+        golden["adamw_losses"] = torch.tensor(train(reloaded))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+def write_old_dialect(path, type_key):
+    """As files from before transformers 5 say it."""
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = {type_key: rope.pop("rope_type"), **rope}
+    config["torch_dtype"] = config.pop("dtype")
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def train(model):
+    """Losses before each of ten steps of torch's AdamW on the same tokens."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    losses = []
+    for _ in range(10):
+        loss = logits_and_loss(model).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
 
 
 def write_store_run():
@@ -79,6 +152,9 @@ def write_store_run():
               metadata={"transformers": transformers.__version__, "torch": torch.__version__})
 
 
-for case, settings in CASES.items():
-    write_case(case, settings)
-write_store_run()
+wanted = sys.argv[1:]
+for case in CASES:
+    if not wanted or any(case.startswith(prefix) for prefix in wanted):
+        write_case(case)
+if not wanted or "store-run" in wanted:
+    write_store_run()

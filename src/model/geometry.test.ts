@@ -1,0 +1,62 @@
+// Parameter counts of released models from the numbers in their config.json, against the published counts: what a family
+// has too much or too little of shows here, however tiny the models of the other tests are.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { architectureOf } from "./architecture.js";
+import { parameterCount, placedParameters } from "./model.js";
+
+const RELEASED: { name: string; count: number; source: Record<string, unknown> }[] = [
+  {
+    name: "Qwen1.5-MoE-A2.7B", count: 14_315_784_192,
+    source: {
+      model_type: "qwen2_moe", hidden_act: "silu", hidden_size: 2048, intermediate_size: 5632, moe_intermediate_size: 1408,
+      shared_expert_intermediate_size: 5632, num_hidden_layers: 24, num_attention_heads: 16, num_key_value_heads: 16,
+      num_experts: 60, num_experts_per_tok: 4, decoder_sparse_step: 1, norm_topk_prob: false, max_position_embeddings: 8192,
+      max_window_layers: 21, sliding_window: 32768, use_sliding_window: false, attention_dropout: 0.0, rms_norm_eps: 1e-6,
+      rope_theta: 1000000.0, initializer_range: 0.02, tie_word_embeddings: false, torch_dtype: "bfloat16", vocab_size: 151936,
+    },
+  },
+  {
+    name: "Qwen3-30B-A3B", count: 30_532_122_624,
+    source: {
+      model_type: "qwen3_moe", hidden_act: "silu", hidden_size: 2048, intermediate_size: 6144, moe_intermediate_size: 768,
+      num_hidden_layers: 48, num_attention_heads: 32, num_key_value_heads: 4, head_dim: 128, num_experts: 128,
+      num_experts_per_tok: 8, decoder_sparse_step: 1, mlp_only_layers: [], norm_topk_prob: true, attention_bias: false,
+      attention_dropout: 0.0, max_position_embeddings: 40960, max_window_layers: 48, sliding_window: null,
+      use_sliding_window: false, rms_norm_eps: 1e-6, rope_scaling: null, rope_theta: 1000000.0, initializer_range: 0.02,
+      tie_word_embeddings: false, torch_dtype: "bfloat16", vocab_size: 151936,
+    },
+  },
+  {
+    name: "Mixtral-8x7B", count: 46_702_792_704,
+    source: {
+      model_type: "mixtral", hidden_act: "silu", hidden_size: 4096, intermediate_size: 14336, num_hidden_layers: 32,
+      num_attention_heads: 32, num_key_value_heads: 8, num_local_experts: 8, num_experts_per_tok: 2, attention_dropout: 0.0,
+      max_position_embeddings: 32768, sliding_window: null, rms_norm_eps: 1e-5, rope_theta: 1000000.0,
+      initializer_range: 0.02, tie_word_embeddings: false, torch_dtype: "bfloat16", vocab_size: 32000,
+    },
+  },
+  {
+    name: "OLMoE-1B-7B", count: 6_919_161_856,
+    source: {
+      model_type: "olmoe", hidden_act: "silu", hidden_size: 2048, intermediate_size: 1024, num_hidden_layers: 16,
+      num_attention_heads: 16, num_key_value_heads: 16, num_experts: 64, num_experts_per_tok: 8, norm_topk_prob: false,
+      attention_bias: false, attention_dropout: 0.0, clip_qkv: null, max_position_embeddings: 4096, rms_norm_eps: 1e-5,
+      rope_scaling: null, rope_theta: 10000.0, initializer_range: 0.02, tie_word_embeddings: false, torch_dtype: "bfloat16",
+      vocab_size: 50304,
+    },
+  },
+];
+
+for (const { name, count, source } of RELEASED) {
+  test(`${name} has ${(count / 1e9).toFixed(1)} billion parameters`, () => {
+    const architecture = architectureOf(source, "config.json");
+    const config = architecture.readConfig(source, "config.json");
+    assert.equal(parameterCount(placedParameters(architecture, config)), count);
+    assert.deepEqual(config.sparse, new Array(config.numLayers).fill(true));
+    assert.deepEqual(config.rope, { theta: source.rope_theta, scaling: { type: "default" } });
+    assert.equal(config.slidingWindow, null);
+    assert.equal(config.normalizeTopK, ["qwen3_moe", "mixtral"].includes(config.modelType));
+  });
+}

@@ -1,0 +1,63 @@
+// The part of config.json that means the same in every family: sizes, positions, embeddings, experts. Where a key may be
+// absent, the default is that of the family's class in transformers.
+import type { ModelConfig } from "./architecture.js";
+import type { ConfigReader } from "./config.js";
+import { readRope } from "./rope.js";
+
+interface Defaults {
+  /** Null where the file must say it. */
+  keyValueHeads: "as many as heads" | null;
+  normEpsilon: number;
+  theta: number;
+  maxPositions: number;
+  expertsPerToken: number;
+}
+
+type Geometry = Pick<
+  ModelConfig,
+  | "vocabSize" | "hiddenSize" | "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim" | "normEpsilon" | "rope"
+  | "maxPositions" | "tieEmbeddings" | "initializerRange" | "denseWidth" | "numExperts" | "expertsPerToken" | "source"
+>;
+
+/** Reads what all families share, and refuses what none of them computes. */
+export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
+  read.only("hidden_act", ["silu"]);
+  read.only("attention_dropout", [0]);
+  const hiddenSize = read.integer("hidden_size");
+  const numHeads = read.integer("num_attention_heads");
+  const numKeyValueHeads = read.integer("num_key_value_heads", defaults.keyValueHeads ? numHeads : undefined);
+  const headDim = read.integer("head_dim", hiddenSize / numHeads);
+  if (numHeads % numKeyValueHeads !== 0) read.fail("num_key_value_heads", `a divisor of num_attention_heads, ${numHeads}`);
+  if (headDim % 2 !== 0) read.fail("head_dim", "an even number");
+  // Files of transformers 5 may have either name, whatever the family's own is.
+  const expertsKey = read.holds("num_experts") ? "num_experts" : "num_local_experts";
+  const numExperts = read.integer(expertsKey, undefined, 0);
+  const expertsPerToken = read.integer("num_experts_per_tok", defaults.expertsPerToken);
+  if (numExperts > 0 && expertsPerToken > numExperts) read.fail("num_experts_per_tok", `at most ${expertsKey}, ${numExperts}`);
+  const maxPositions = read.integer("max_position_embeddings", defaults.maxPositions);
+  return {
+    vocabSize: read.integer("vocab_size"),
+    hiddenSize, numLayers: read.integer("num_hidden_layers"), numHeads, numKeyValueHeads, headDim,
+    normEpsilon: read.number("rms_norm_eps", defaults.normEpsilon),
+    rope: readRope(read, defaults.theta, { headDim, maxPositions }),
+    maxPositions,
+    tieEmbeddings: read.boolean("tie_word_embeddings", false),
+    initializerRange: read.number("initializer_range", 0.02),
+    denseWidth: read.integer("intermediate_size"),
+    numExperts, expertsPerToken,
+    source: read.source,
+  };
+}
+
+/** Which layers of the Qwen families route: those that `decoder_sparse_step` counts and `mlp_only_layers` does not name. */
+export function sparseBySteps(read: ConfigReader, { numLayers, numExperts }: Geometry): boolean[] {
+  const step = read.integer("decoder_sparse_step", 1);
+  const dense = new Set(read.integers("mlp_only_layers"));
+  return Array.from({ length: numLayers }, (_, i) => numExperts > 0 && !dense.has(i) && (i + 1) % step === 0);
+}
+
+/** Every layer routes; at least one expert is needed. */
+export function sparseEverywhere(read: ConfigReader, { numLayers, numExperts }: Geometry): boolean[] {
+  if (numExperts === 0) read.fail(read.holds("num_experts") ? "num_experts" : "num_local_experts", "a whole number of at least 1");
+  return new Array<boolean>(numLayers).fill(true);
+}
