@@ -4,7 +4,18 @@
 import { readFileSync } from "node:fs";
 
 import {
-  adamw, engineInfo, floatStreams, gridStreams, ledger, METHODS, momentum, ordinary, OptimizerStates, resetPeak, setThreads, trainStep,
+  adamw,
+  engineInfo,
+  floatStreams,
+  gridStreams,
+  ledger,
+  METHODS,
+  momentum,
+  ordinary,
+  OptimizerStates,
+  resetPeak,
+  setThreads,
+  trainStep,
 } from "../dist/index.js";
 import { randomModel } from "../dist/model/model.js";
 import { qwen2Moe } from "../dist/model/qwen2-moe.js";
@@ -27,8 +38,11 @@ const CASES = {
 
 const ids = Int32Array.from({ length: tokens }, (_, i) => Math.abs(Math.imul(i + 1, 2654435761) >>> 8) % source.vocab_size);
 const batch = {
-  tokens: ids, labels: Int32Array.from(ids, (_, i) => ids[i + 1] ?? -100), positions: Int32Array.from(ids, (_, i) => i % LENGTH),
-  segments: Array(tokens / LENGTH).fill(LENGTH), trainedTokens: tokens - 1,
+  tokens: ids,
+  labels: Int32Array.from(ids, (_, i) => ids[i + 1] ?? -100),
+  positions: Int32Array.from(ids, (_, i) => i % LENGTH),
+  segments: Array(tokens / LENGTH).fill(LENGTH),
+  trainedTokens: tokens - 1,
 };
 const rows = Object.keys(CASES).map((name) => ({ name, ms: [], peak: 0 }));
 for (let round = 0; round <= rounds; round++) {

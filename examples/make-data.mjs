@@ -15,7 +15,9 @@ export function makeData(name, folder) {
   const corpus = CORPORA[name];
   if (!corpus) throw new Error(`make-data: unknown corpus "${name}" (expected ${Object.keys(CORPORA).join(" or ")})`);
   const data = fileURLToPath(new URL(`../node_modules/${corpus.package}/data/`, import.meta.url));
-  const files = readdirSync(data).filter((file) => corpus.file.test(file)).sort(new Intl.Collator("en", { numeric: true }).compare);
+  const files = readdirSync(data)
+    .filter((file) => corpus.file.test(file))
+    .sort(new Intl.Collator("en", { numeric: true }).compare);
   const rows = files.map((file) => JSON.stringify({ text: unwrap(readFileSync(join(data, file), "utf8")) }));
   mkdirSync(folder, { recursive: true });
   const pick = (held) => rows.filter((_, i) => (i % corpus.heldOut === corpus.heldOut - 1) === held);
@@ -27,7 +29,10 @@ export function makeData(name, folder) {
 
 // Lines broken at a fixed width become paragraphs.
 function unwrap(text) {
-  return text.replaceAll("\r\n", "\n").trim().replaceAll(/([^\n])\n(?=[^\n])/g, "$1 ");
+  return text
+    .replaceAll("\r\n", "\n")
+    .trim()
+    .replaceAll(/([^\n])\n(?=[^\n])/g, "$1 ");
 }
 
 if (process.argv[1] && dirname(process.argv[1]) === dirname(fileURLToPath(import.meta.url))) {

@@ -26,8 +26,7 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
   const before = readSettings(folder);
   const driver = hasNvidiaDriver();
   // Trying to load CUDA takes a second: not done again where it went well.
-  const cudaLoads =
-    before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
+  const cudaLoads = before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
   const cudaRefused = !libtorch.cuda || cudaLoads ? null : whyNotCuda(libtorch, driver);
   const cuda = libtorch.cuda && cudaRefused === null;
   const sources = list(".cpp");
@@ -108,11 +107,9 @@ function compileCommand(libtorch, cuda) {
     "-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL",
     "-DNAPI_VERSION=8",
     ...(cuda ? ["-DREVMOE_HAS_CUDA_LIB"] : []),
-    ...[
-      ...libtorch.includeDirs,
-      packageFolder("node-addon-api"),
-      join(packageFolder("node-api-headers"), "include"),
-    ].map((path) => `-I${path}`),
+    ...[...libtorch.includeDirs, packageFolder("node-addon-api"), join(packageFolder("node-api-headers"), "include")].map(
+      (path) => `-I${path}`,
+    ),
   ];
 }
 
@@ -149,9 +146,7 @@ async function compileAll(compile, sources, objectOf, libtorch) {
       renameSync(part, objectOf(source));
     }
   };
-  const ended = await Promise.allSettled(
-    Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker),
-  );
+  const ended = await Promise.allSettled(Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker));
   for (const end of ended) if (end.status === "rejected") throw end.reason;
 }
 
@@ -160,11 +155,8 @@ function run([program, ...args], doing) {
   return new Promise((done, fail) => {
     const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding("utf8").on("data", (text) => (output += text));
-    child.on("error", () =>
-      fail(new SetupError(`${program}: the C++ compiler is missing. Run: apt-get install g++ (or set CXX)`)),
-    );
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+    child.on("error", () => fail(new SetupError(`${program}: the C++ compiler is missing. Run: apt-get install g++ (or set CXX)`)));
     child.on("close", (code, signal) => {
       if (code === 0) return done(undefined);
       const last = output.trimEnd().split("\n").slice(-30).join("\n");

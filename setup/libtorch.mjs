@@ -35,9 +35,7 @@ export class SetupError extends Error {
 export function findLibtorch(search) {
   const found = searchLibtorch(search);
   if (found) return found;
-  throw new SetupError(
-    `libtorch: none found by LIBTORCH, python3 or the system. Get it in one of three ways:\n${waysToGetLibtorch}`,
-  );
+  throw new SetupError(`libtorch: none found by LIBTORCH, python3 or the system. Get it in one of three ways:\n${waysToGetLibtorch}`);
 }
 
 /**
@@ -70,9 +68,7 @@ export function resolveEngine({ env = process.env, folder = buildRoot } = {}) {
   const addon = join(folder, engine.id, "revmoe.node");
   if (!existsSync(addon)) throw new SetupError(`${addon}: the engine is gone. Run: npm run setup`);
   if (fingerprintOf(engine.libDir) !== engine.fingerprint) {
-    throw new SetupError(
-      `${engine.libDir}: libtorch is not the ${engine.version} that the engine was built against. Run: npm run setup`,
-    );
+    throw new SetupError(`${engine.libDir}: libtorch is not the ${engine.version} that the engine was built against. Run: npm run setup`);
   }
   return { ...engine, source: place?.source ?? engine.source, addon };
 }
@@ -93,8 +89,7 @@ export function readEngine(folder) {
 }
 
 /** Whether the driver of an NVIDIA card is running, also as a container or Windows' Linux subsystem shows it. */
-export const hasNvidiaDriver = () =>
-  ["/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"].some((path) => existsSync(path));
+export const hasNvidiaDriver = () => ["/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"].some((path) => existsSync(path));
 
 /** @param {string} value @returns {Place} */
 function placeOfEnvironment(value) {
@@ -172,16 +167,13 @@ function describe(place) {
 function versionOf({ root, includeDir }) {
   for (const header of ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h", "torch/version.h"]) {
     const path = join(includeDir, header);
-    const version =
-      existsSync(path) && /define\s+TORCH_VERSION\s+(?:\\\s+)?"(\d[\d.]*)/.exec(readFileSync(path, "utf8"));
+    const version = existsSync(path) && /define\s+TORCH_VERSION\s+(?:\\\s+)?"(\d[\d.]*)/.exec(readFileSync(path, "utf8"));
     if (version) return version[1];
   }
   const file = join(root, "build-version");
   const version = existsSync(file) && /^\d[\d.]*/.exec(readFileSync(file, "utf8"));
   if (version) return version[0];
-  throw new SetupError(
-    `${root}: this libtorch does not say its version (expected torch/version.h or build-version in it).`,
-  );
+  throw new SetupError(`${root}: this libtorch does not say its version (expected torch/version.h or build-version in it).`);
 }
 
 /** @param {Place} place @param {string} version */

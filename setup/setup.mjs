@@ -30,9 +30,7 @@ function checkNode() {
   const [major, minor] = process.versions.node.split(".").map(Number);
   const [oldestMajor, oldestMinor] = oldestNode.split(".").map(Number);
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
-  throw new SetupError(
-    `Node.js ${process.versions.node} is too old (expected ${oldestNode} or newer). See https://nodejs.org/en/download`,
-  );
+  throw new SetupError(`Node.js ${process.versions.node} is too old (expected ${oldestNode} or newer). See https://nodejs.org/en/download`);
 }
 
 /** @param {(line: string) => void} say */
@@ -44,9 +42,7 @@ function haveLibtorch(say) {
       try {
         install(["libtorch-dev", "libopenblas0-pthread", "g++"], say, "libtorch: none found");
       } catch (failure) {
-        throw new SetupError(
-          `${/** @type {Error} */ (failure).message}\nGet libtorch in one of three ways:\n${waysToGetLibtorch}`,
-        );
+        throw new SetupError(`${/** @type {Error} */ (failure).message}\nGet libtorch in one of three ways:\n${waysToGetLibtorch}`);
       }
     }
     libtorch = findLibtorch();
@@ -73,8 +69,7 @@ function lacksBlas(libDir) {
 /** @param {(line: string) => void} say */
 function haveCompiler(say) {
   if (onPath(compiler()[0])) return;
-  if (process.env.CXX)
-    throw new SetupError(`CXX=${process.env.CXX}: no such program. Mend it or unset it; g++ is used then.`);
+  if (process.env.CXX) throw new SetupError(`CXX=${process.env.CXX}: no such program. Mend it or unset it; g++ is used then.`);
   if (!canInstall()) throw new SetupError("g++: the C++ compiler is missing. Run: apt-get install g++ (or set CXX)");
   install(["g++"], say, "g++: missing");
 }
@@ -88,9 +83,7 @@ function havePackages(say) {
   const wrong = Object.keys(wanted).filter((path) => {
     if (path === "") return false;
     const file = join(packageRoot, path, "package.json");
-    return existsSync(file)
-      ? JSON.parse(readFileSync(file, "utf8")).version !== wanted[path].version
-      : !wanted[path].optional;
+    return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")).version !== wanted[path].version : !wanted[path].optional;
   });
   if (wrong.length === 0) return;
   say(`npm: ${wrong.length} package(s) missing or of another version: npm ci`);
@@ -99,10 +92,8 @@ function havePackages(say) {
     cwd: packageRoot,
     stdio: ["ignore", "inherit", "inherit"],
   });
-  if (npm.error)
-    throw new SetupError("npm: no such program on PATH. It comes with Node.js: https://nodejs.org/en/download");
-  if (npm.status !== 0)
-    throw new SetupError(`npm ci ended with ${npm.signal ?? npm.status}; its own lines above say why.`);
+  if (npm.error) throw new SetupError("npm: no such program on PATH. It comes with Node.js: https://nodejs.org/en/download");
+  if (npm.status !== 0) throw new SetupError(`npm ci ended with ${npm.signal ?? npm.status}; its own lines above say why.`);
 }
 
 /** @param {string} program */

@@ -15,31 +15,17 @@ export function buildTypeScript(say) {
   if (!existsSync(src)) return; // installed as a package, with dist/ in it
   removeStale(src, dist);
   const stampFile = join(dist, ".sources");
-  const stamp = stampOf([
-    ...filesOf(src).map((name) => join("src", name)),
-    "setup/libtorch.d.mts",
-    "tsconfig.json",
-    "package-lock.json",
-  ]);
+  const stamp = stampOf([...filesOf(src).map((name) => join("src", name)), "setup/libtorch.d.mts", "tsconfig.json", "package-lock.json"]);
   if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return;
   say("typescript: compiling src to dist");
   const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-  const options = [
-    "--project",
-    packageRoot,
-    "--incremental",
-    "--tsBuildInfoFile",
-    join(dist, ".tsbuildinfo"),
-    "--pretty",
-    "false",
-  ];
+  const options = ["--project", packageRoot, "--incremental", "--tsBuildInfoFile", join(dist, ".tsbuildinfo"), "--pretty", "false"];
   const result = spawnSync(process.execPath, [tsc, ...options], {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "pipe"],
     cwd: packageRoot,
   });
-  if (result.status !== 0)
-    throw new SetupError(`tsc found errors in src:\n${(result.stdout + result.stderr).trimEnd()}`);
+  if (result.status !== 0) throw new SetupError(`tsc found errors in src:\n${(result.stdout + result.stderr).trimEnd()}`);
   writeFileSync(stampFile, stamp);
 }
 

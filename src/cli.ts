@@ -9,8 +9,7 @@ import type { Command } from "./commands/command.js";
 const COMMANDS = ["train", "generate", "doctor", "quickstart"] as const;
 
 const program: Program = {
-  version: () =>
-    (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,
+  version: () => (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,
   commands: Object.fromEntries(COMMANDS.map((name) => [name, () => loadCommand(name)])),
 };
 

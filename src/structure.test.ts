@@ -73,7 +73,7 @@ test("only src/torch touches the addon", () => {
 test("files are short and open with what they are for", () => {
   for (const file of files) {
     const lines = readFileSync(join(SRC, file), "utf8").split("\n");
-    assert.ok(lines.length <= LONGEST_FILE, `${file}: ${lines.length} lines`);
+    assert.ok(isTest(file) || lines.length <= LONGEST_FILE, `${file}: ${lines.length} lines`);
     const opening = lines[0].startsWith("#!") ? lines[1] : lines[0];
     if (!isTest(file)) assert.match(opening, /^\/\/ \S/, `${file} has no opening comment`);
   }

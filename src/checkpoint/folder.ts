@@ -60,8 +60,7 @@ export function readJsonObject(path: string): Record<string, unknown> {
 
 function checkFolder(dir: string): void {
   if (!existsSync(dir)) throw new UserError(`${dir}: no such folder.`);
-  if (!statSync(dir).isDirectory())
-    throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
+  if (!statSync(dir).isDirectory()) throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
 }
 
 function openShards(dir: string): Folder {
@@ -73,8 +72,7 @@ function openShards(dir: string): Folder {
   try {
     const fileOf = new Map<string, SafetensorsFile>();
     for (const shard of new Set(weightMap.values())) {
-      if (!existsSync(join(dir, shard)))
-        throw new UserError(`${dir}: ${shard} is missing, but ${INDEX_FILE} names it. Download it again.`);
+      if (!existsSync(join(dir, shard))) throw new UserError(`${dir}: ${shard} is missing, but ${INDEX_FILE} names it. Download it again.`);
       const file = openSafetensors(join(dir, shard));
       files.set(shard, file);
       // Tensors that the index does not list are kept, so that whoever loads can refuse them by name.
@@ -99,16 +97,13 @@ function readWeightMap(path: string): Map<string, string> {
   const { weight_map: stated } = readJsonObject(path);
   if (typeof stated !== "object" || stated === null || Array.isArray(stated) || Object.keys(stated).length === 0) {
     throw new UserError(
-      `${path}: weight_map is ${JSON.stringify(stated)?.slice(0, 40) ?? "missing"} ` +
-        "(expected an object from tensor to file).",
+      `${path}: weight_map is ${JSON.stringify(stated)?.slice(0, 40) ?? "missing"} ` + "(expected an object from tensor to file).",
     );
   }
   const map = new Map(Object.entries(stated) as [string, unknown][]);
   for (const [name, shard] of map) {
     if (typeof shard !== "string" || shard === "" || basename(shard) !== shard) {
-      throw new UserError(
-        `${path}: weight_map places ${name} in ${JSON.stringify(shard)} (expected the name of a file in this folder).`,
-      );
+      throw new UserError(`${path}: weight_map places ${name} in ${JSON.stringify(shard)} (expected the name of a file in this folder).`);
     }
   }
   return map as Map<string, string>;

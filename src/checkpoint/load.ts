@@ -69,22 +69,16 @@ function matchTensors(folder: Folder, architecture: Architecture, config: ModelC
       const found = folder.tensors.get(name);
       if (!found) missing.push(name);
       else if (found.shape.join() !== shape.join()) {
-        unfit.push(
-          `${name}: shape [${found.shape.join(", ")}] in the checkpoint, [${shape.join(", ")}] by config.json`,
-        );
+        unfit.push(`${name}: shape [${found.shape.join(", ")}] in the checkpoint, [${shape.join(", ")}] by config.json`);
       } else if (!FLOATS.includes(found.dtype)) {
         unfit.push(`${name}: ${found.dtype} in the checkpoint (expected ${FLOATS.join(", ")})`);
       }
     }
   }
   const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !isIgnorable(name, config));
-  const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter(
-    (list) => list !== "",
-  );
+  const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter((list) => list !== "");
   if (lists.length > 0) {
-    throw new UserError(
-      `${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`,
-    );
+    throw new UserError(`${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`);
   }
   return matched;
 }

@@ -50,10 +50,7 @@ export interface RunState extends Progress {
 }
 
 /** Writes the state of a run into an existing folder that `saveFolder` puts in its place. */
-export function writeRunState(
-  dir: string,
-  { step, batches, settings, tensors, generators = null }: WrittenState,
-): void {
+export function writeRunState(dir: string, { step, batches, settings, tensors, generators = null }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
     tensors.map(({ name, tensor }) => ({ name, dtype: dtype(tensor), shape: shape(tensor), read: () => tensor })),
@@ -66,17 +63,14 @@ export function writeRunState(
 export function readRunState(dir: string): RunState {
   for (const file of [STATE_FILE, OPTIMIZER_FILE]) {
     if (!existsSync(join(dir, file))) {
-      throw new UserError(
-        `${dir}: ${file} is missing, so no run can go on from here (expected a complete checkpoint-N folder of a run).`,
-      );
+      throw new UserError(`${dir}: ${file} is missing, so no run can go on from here (expected a complete checkpoint-N folder of a run).`);
     }
   }
   const path = join(dir, STATE_FILE);
   const { version, step, batches, settings, generators } = readJsonObject(path);
   if (version !== VERSION) {
     throw new UserError(
-      `${path}: version is ${JSON.stringify(version) ?? "missing"} (expected ${VERSION}). ` +
-        "Resume with the program that wrote it.",
+      `${path}: version is ${JSON.stringify(version) ?? "missing"} (expected ${VERSION}). ` + "Resume with the program that wrote it.",
     );
   }
   if (!isCount(step)) throw badField(path, "step", step, "a whole number of at least 0");
@@ -121,9 +115,7 @@ function checkFits(file: SafetensorsFile, name: string, tensor: Tensor): void {
 }
 
 const unlike = (file: SafetensorsFile, name: string, problem: string): UserError =>
-  new UserError(
-    `${file.path}: ${name}: ${problem}. Resume with the model and optimizer settings that the run was started with.`,
-  );
+  new UserError(`${file.path}: ${name}: ${problem}. Resume with the model and optimizer settings that the run was started with.`);
 
 /** The full state of the generators of these devices, as a checkpoint keeps it. */
 export function generatorStates(devices: string[]): Record<string, string> {
@@ -147,14 +139,10 @@ export function restoreGenerators(states: Record<string, string>): void {
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
 const isTextRecord = (value: unknown): value is Record<string, string> =>
   isRecord(value) && Object.values(value).every((text) => typeof text === "string");
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 const badField = (path: string, key: string, value: unknown, expected: string): UserError =>
-  new UserError(
-    `${path}: "${key}" is ${JSON.stringify(value) ?? "missing"} (expected ${expected}). ` +
-      "Resume from another checkpoint.",
-  );
+  new UserError(`${path}: "${key}" is ${JSON.stringify(value) ?? "missing"} (expected ${expected}). ` + "Resume from another checkpoint.");

@@ -36,8 +36,7 @@ const DTYPE_BY_NAME = new Map(Object.entries(DTYPE_ON_DISK).map(([dtype, name]) 
 
 const AGAIN = "Download or save it again.";
 
-export const byteLength = (dtype: DType, shape: number[]): number =>
-  shape.reduce((product, size) => product * size, DTYPES[dtype]);
+export const byteLength = (dtype: DType, shape: number[]): number => shape.reduce((product, size) => product * size, DTYPES[dtype]);
 
 /** Reads and checks the head of the file at `path`. */
 export function readHeader(path: string): Header {
@@ -45,17 +44,13 @@ export function readHeader(path: string): Header {
   try {
     const size = fstatSync(file).size;
     if (size < 8) {
-      throw new UserError(
-        `${path}: the file has ${size} bytes (expected at least 8, the length of its header). ${AGAIN}`,
-      );
+      throw new UserError(`${path}: the file has ${size} bytes (expected at least 8, the length of its header). ${AGAIN}`);
     }
     const first = Buffer.alloc(8);
     readSync(file, first, 0, 8, 0);
     const length = Number(first.readBigUInt64LE());
     if (first.toString("latin1") === "version " && size < 1024) {
-      throw new UserError(
-        `${path}: this is a Git LFS pointer of ${size} bytes, not the weights. Run "git lfs pull" in its folder.`,
-      );
+      throw new UserError(`${path}: this is a Git LFS pointer of ${size} bytes, not the weights. Run "git lfs pull" in its folder.`);
     }
     if (length > size - 8) {
       throw new UserError(
@@ -89,15 +84,11 @@ function parseHeader(text: string, dataStart: number, fileSize: number, path: st
     throw new UserError(`${path}: the header is not JSON. The file is damaged, or no safetensors file. ${AGAIN}`);
   }
   if (!isRecord(parsed)) {
-    throw new UserError(
-      `${path}: the header is ${JSON.stringify(parsed).slice(0, 40)} (expected an object of tensors). ${AGAIN}`,
-    );
+    throw new UserError(`${path}: the header is ${JSON.stringify(parsed).slice(0, 40)} (expected an object of tensors). ${AGAIN}`);
   }
   const { __metadata__: metadata = {}, ...tensors } = parsed;
   if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
-    throw new UserError(
-      `${path}: __metadata__ is ${JSON.stringify(metadata)} (expected an object of strings). ${AGAIN}`,
-    );
+    throw new UserError(`${path}: __metadata__ is ${JSON.stringify(metadata)} (expected an object of strings). ${AGAIN}`);
   }
   const entries = Object.entries(tensors).map(([name, stated]) => parseEntry(name, stated, dataStart, path));
   checkPlaces(entries, dataStart, fileSize, path);
@@ -119,8 +110,7 @@ function parseEntry(name: string, stated: unknown, dataStart: number, path: stri
   }
   if (!isListOfWholeNumbers(shape)) {
     throw new UserError(
-      `${path}: ${name}: shape is ${JSON.stringify(shape) ?? "missing"} ` +
-        `(expected a list of whole numbers of at least 0). ${AGAIN}`,
+      `${path}: ${name}: shape is ${JSON.stringify(shape) ?? "missing"} ` + `(expected a list of whole numbers of at least 0). ${AGAIN}`,
     );
   }
   if (!isListOfWholeNumbers(offsets) || offsets.length !== 2) {
@@ -130,8 +120,7 @@ function parseEntry(name: string, stated: unknown, dataStart: number, path: stri
     );
   }
   const [begin, end] = offsets;
-  if (begin > end)
-    throw new UserError(`${path}: ${name}: data_offsets [${begin}, ${end}] end before they begin. ${AGAIN}`);
+  if (begin > end) throw new UserError(`${path}: ${name}: data_offsets [${begin}, ${end}] end before they begin. ${AGAIN}`);
   const needed = byteLength(dtype, shape);
   if (end - begin !== needed) {
     throw new UserError(
@@ -165,14 +154,12 @@ function checkPlaces(entries: TensorEntry[], dataStart: number, fileSize: number
   }
   if (filled !== fileSize) {
     throw new UserError(
-      `${path}: ${fileSize - filled} bytes follow the last tensor (expected none). ` +
-        `The header lies about offsets. ${AGAIN}`,
+      `${path}: ${fileSize - filled} bytes follow the last tensor (expected none). ` + `The header lies about offsets. ${AGAIN}`,
     );
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
 
 const isListOfWholeNumbers = (value: unknown): value is number[] =>
   Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);

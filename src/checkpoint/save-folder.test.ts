@@ -36,11 +36,7 @@ test("a new folder appears with its parents; an older model is replaced whole; n
       put(side, { [MODEL]: "1", "old.txt": "o" });
     });
     saveFolder(`${dir}/`, (side) => {
-      assert.deepEqual(
-        contents(dir),
-        { [MODEL]: "1", "old.txt": "o" },
-        "the older one stays until the new one is complete",
-      );
+      assert.deepEqual(contents(dir), { [MODEL]: "1", "old.txt": "o" }, "the older one stays until the new one is complete");
       put(side, { [MODEL]: "2" });
     });
     assert.deepEqual(contents(dir), { [MODEL]: "2" });
@@ -67,9 +63,7 @@ test("a failure leaves what was there, removes the side folder, and says so", ()
     assert.equal(failing(bug), bug);
     assert.throws(
       () => saveFolder(dir, (side) => void readFileSync(join(side, "none"))),
-      (failure: Error) =>
-        failure instanceof UserError &&
-        /a: cannot be saved: ENOENT.*Nothing that was saved before/.test(failure.message),
+      (failure: Error) => failure instanceof UserError && /a: cannot be saved: ENOENT.*Nothing that was saved before/.test(failure.message),
     );
     assert.deepEqual(contents(dir), { [MODEL]: "1" });
     assert.deepEqual(readdirSync(folder), ["a"]);
@@ -112,10 +106,7 @@ test("a folder with anything but a model in it is not replaced, a file neither; 
         },
       );
     put(join(folder, "home"), { "letter.txt": "dear" });
-    refuses(
-      "home",
-      /home: is not replaced, because it holds letter\.txt and no model \(expected a new or empty folder/,
-    );
+    refuses("home", /home: is not replaced, because it holds letter\.txt and no model \(expected a new or empty folder/);
     put(join(folder, "run", "checkpoint-5"), {});
     put(join(folder, "run"), { [MODEL]: "1" });
     refuses("run", /run: is not replaced, because it holds the folder checkpoint-5/);

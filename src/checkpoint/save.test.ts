@@ -35,9 +35,7 @@ test("every dtype, tying and layout comes back bit for bit, in one file and in s
               assert.ok(
                 files.length > 2 &&
                   files.every(
-                    (name, i) =>
-                      name ===
-                      `model-${String(i + 1).padStart(5, "0")}-of-${String(files.length).padStart(5, "0")}.safetensors`,
+                    (name, i) => name === `model-${String(i + 1).padStart(5, "0")}-of-${String(files.length).padStart(5, "0")}.safetensors`,
                   ),
               );
             const loaded = loadModel(dir, AUTO);
@@ -93,13 +91,19 @@ test("every family comes back bit for bit in both layouts, with Mixtral's own na
     const routedNames = (layout: string): string[] => {
       const opened = openFolder(join(folder, `mixtral-${layout}`));
       opened.close();
-      return [...opened.tensors.keys()].filter((name) => /layers\.1\..*(moe|mlp)/.test(name)).map((name) => name.replace("model.layers.1.", "")).sort();
+      return [...opened.tensors.keys()]
+        .filter((name) => /layers\.1\..*(moe|mlp)/.test(name))
+        .map((name) => name.replace("model.layers.1.", ""))
+        .sort();
     };
-    assert.deepEqual(routedNames("per-expert"), [
-      "block_sparse_moe.gate.weight",
-      ...[0, 1, 2, 3].flatMap((e) => [`block_sparse_moe.experts.${e}.w1.weight`, `block_sparse_moe.experts.${e}.w3.weight`]),
-      ...[0, 1, 2, 3].map((e) => `block_sparse_moe.experts.${e}.w2.weight`),
-    ].sort());
+    assert.deepEqual(
+      routedNames("per-expert"),
+      [
+        "block_sparse_moe.gate.weight",
+        ...[0, 1, 2, 3].flatMap((e) => [`block_sparse_moe.experts.${e}.w1.weight`, `block_sparse_moe.experts.${e}.w3.weight`]),
+        ...[0, 1, 2, 3].map((e) => `block_sparse_moe.experts.${e}.w2.weight`),
+      ].sort(),
+    );
     assert.deepEqual(routedNames("fused"), ["mlp.experts.down_proj", "mlp.experts.gate_up_proj", "mlp.gate.weight"]);
   }));
 
@@ -118,8 +122,7 @@ test("shards keep to their size, and the index names every tensor and the total"
     const bytes = new Map<string, number[]>();
     for (const [name, { begin, end }] of opened.tensors)
       bytes.set(index.weight_map[name], [...(bytes.get(index.weight_map[name]) ?? []), end - begin]);
-    for (const sizes of bytes.values())
-      assert.ok(sizes.length === 1 || sizes.reduce((sum, size) => sum + size) <= 3000, `${sizes}`);
+    for (const sizes of bytes.values()) assert.ok(sizes.length === 1 || sizes.reduce((sum, size) => sum + size) <= 3000, `${sizes}`);
     assert.throws(
       () => saveModel(join(folder, "n"), model, { sourceFolder: folder, maxShardBytes: 0 }),
       /maxShardBytes: is 0 \(expected at least 1/,
@@ -181,10 +184,7 @@ test("verification finds a single changed bit, a missing and an extra tensor", (
     writeSafetensors(join(folder, "model.safetensors"), tensors);
     compareFolder(folder, tensors);
     assert.throws(() => compareFolder(folder, tensors.slice(1)), /model\.embed_tokens\.weight reads back differently/);
-    assert.throws(
-      () => compareFolder(folder, [...tensors, { ...tensors[0], name: "new" }]),
-      /: new reads back differently/,
-    );
+    assert.throws(() => compareFolder(folder, [...tensors, { ...tensors[0], name: "new" }]), /: new reads back differently/);
     addScalar_(model.blocks[2]["post_attention_layernorm.weight"], 2 ** -23);
     assert.throws(
       () => compareFolder(folder, tensors),

@@ -88,8 +88,7 @@ function parameterOf(model: Model, placed: PlacedParameter): Tensor {
 }
 
 function writeWeights(folder: string, tensors: TensorSource[], maxShardBytes: number): void {
-  if (!(maxShardBytes >= 1))
-    throw new UserError(`maxShardBytes: is ${maxShardBytes} (expected at least 1; ${formatBytes(5e9)} is usual).`);
+  if (!(maxShardBytes >= 1)) throw new UserError(`maxShardBytes: is ${maxShardBytes} (expected at least 1; ${formatBytes(5e9)} is usual).`);
   const shards = splitIntoShards(tensors, maxShardBytes);
   const metadata = { format: "pt" };
   if (shards.length === 1) {

@@ -31,17 +31,12 @@ const facts: Facts = {
 };
 
 const problems = (changed: Partial<Facts>, changedEngine: Partial<EngineFacts> = {}): string[] =>
-  adviceFor({ ...facts, engine: { ...engine, ...changedEngine }, ...changed }).map(
-    ({ problem, remedy }) => `${problem} | ${remedy}`,
-  );
+  adviceFor({ ...facts, engine: { ...engine, ...changedEngine }, ...changed }).map(({ problem, remedy }) => `${problem} | ${remedy}`);
 
 test("a good machine gets no advice", () => {
   assert.deepEqual(problems({}), []);
   const text = report(facts, []);
-  assert.match(
-    text,
-    /^libtorch +2\.6\.0 from the torch of python3 \(\/venv\/torch\); for another: LIBTORCH=\/path npm run setup$/m,
-  );
+  assert.match(text, /^libtorch +2\.6\.0 from the torch of python3 \(\/venv\/torch\); for another: LIBTORCH=\/path npm run setup$/m);
   assert.match(text, /^bfloat16 +1600 GFLOP\/s on the CPU; fast: 4\.0 times float32$/m);
   assert.match(text, /^instructions +AVX2, no AMX$/m);
   assert.match(text, /^memory +48\.0 GiB available of 64\.0 GiB$/m);
@@ -56,10 +51,7 @@ test("no engine: why, and what a set-up would do", () => {
       remedy: "npm run setup; it would use libtorch 2.6.0 from the torch of python3 (/venv/torch)",
     },
   ]);
-  assert.match(
-    adviceFor({ ...found, found: null })[0].remedy,
-    /or get libtorch yourself:\n {2}apt-get install libtorch-dev/,
-  );
+  assert.match(adviceFor({ ...found, found: null })[0].remedy, /or get libtorch yourself:\n {2}apt-get install libtorch-dev/);
 });
 
 test("an NVIDIA card that is not used gets the remedy that fits", () => {

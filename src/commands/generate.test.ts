@@ -22,7 +22,8 @@ const program: Program = { version: () => "1.2.3", commands: { generate: () => P
 /** A checkpoint with random weights in a folder of its own, removed after the test. */
 function checkpoint(t: TestContext, tokenizer: object = {}, network?: object): string {
   const source = folderOf(t, {
-    "config.json": SHAPE, "tokenizer.json": tokenizerJson(),
+    "config.json": SHAPE,
+    "tokenizer.json": tokenizerJson(),
     "tokenizer_config.json": { eos_token: "<|im_end|>", ...tokenizer },
   });
   const model = tinyModel("float32", SHAPE);

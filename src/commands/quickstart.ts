@@ -14,7 +14,12 @@ import type { SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
 
 const ROWS = {
-  output_dir: { kind: "string", default: "runs/quickstart", metavar: "FOLDER", about: "folder of the run; an earlier quickstart there is replaced" },
+  output_dir: {
+    kind: "string",
+    default: "runs/quickstart",
+    metavar: "FOLDER",
+    about: "folder of the run; an earlier quickstart there is replaced",
+  },
   max_steps: { kind: "integer", default: 80, min: 1, about: "training steps of 2048 tokens" },
   threads: { kind: "integer", default: 0, min: 0, about: "CPU threads; 0: all cores" },
 } as const satisfies SettingRows;
@@ -50,7 +55,16 @@ export const command: Command<typeof ROWS> = {
       sink.close();
       const [first, trained, exported] = losses.map(({ evalLoss }) => evalLoss.toFixed(3));
       say("\nHeld-out loss on chapters that were not trained on:");
-      say(formatTable(["", "loss"], [["before", first], ["after, as trained", trained], ["after, as the ordinary network", exported]]));
+      say(
+        formatTable(
+          ["", "loss"],
+          [
+            ["before", first],
+            ["after, as trained", trained],
+            ["after, as the ordinary network", exported],
+          ],
+        ),
+      );
       say("\nMemory of one training step of 2048 tokens at its peak, by term:");
       say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
       say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
@@ -70,8 +84,16 @@ async function quickSettings({ output_dir, max_steps, threads }: SettingsOf<type
   const data = maker.makeData("moby-dick", join(output_dir, "data"));
   return resolveSettings({
     flags: {
-      model: join(ROOT, "examples/tiny-moe"), train_file: data.train, validation_file: data.valid, output_dir,
-      max_steps, threads, max_length: 256, per_device_train_batch_size: 8, per_device_eval_batch_size: 8, learning_rate: 1e-3,
+      model: join(ROOT, "examples/tiny-moe"),
+      train_file: data.train,
+      validation_file: data.valid,
+      output_dir,
+      max_steps,
+      threads,
+      max_length: 256,
+      per_device_train_batch_size: 8,
+      per_device_eval_batch_size: 8,
+      learning_rate: 1e-3,
     },
   }).settings;
 }
@@ -88,7 +110,13 @@ async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
   for (const method of [METHODS.reversible, METHODS.checkpoint, METHODS.store]) {
     const network = method === METHODS.reversible ? run.network : asOrdinary(run.network);
     resetPeak();
-    const result = trainStep(network, run.states, batches, { method, step: run.totalSteps + 1, learningRate: 0, maxBlockGradNorm: 1, seed: 1 });
+    const result = trainStep(network, run.states, batches, {
+      method,
+      step: run.totalSteps + 1,
+      learningRate: 0,
+      maxBlockGradNorm: 1,
+      seed: 1,
+    });
     rows.set(method.name, memoryTerms(network, run.states, result));
   }
   return rows;
@@ -105,8 +133,10 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
     ["= peak", (terms) => terms.peakBytes],
     ["each further block keeps", (terms) => terms.keptBytes / layers],
   ];
-  return formatTable(["", ...bytes.map(([name]) => name)],
-    [...rows].map(([method, terms]) => [method, ...bytes.map(([, of]) => formatBytes(of(terms)))]));
+  return formatTable(
+    ["", ...bytes.map(([name]) => name)],
+    [...rows].map(([method, terms]) => [method, ...bytes.map(([, of]) => formatBytes(of(terms)))]),
+  );
 }
 
 /** Forty tokens after the prompt from the weights as they are now. */

@@ -25,10 +25,7 @@ interface FakeLibtorch {
 }
 
 /** A folder that looks like a libtorch; returns it. */
-function fakeLibtorch(
-  name: string,
-  { version = "2.6.0", cuda = false, cxx11 = true, lib = "lib" }: FakeLibtorch = {},
-): string {
+function fakeLibtorch(name: string, { version = "2.6.0", cuda = false, cxx11 = true, lib = "lib" }: FakeLibtorch = {}): string {
   const root = join(folder, name);
   write(join(root, "include/ATen/ATen.h"), "");
   write(
@@ -37,10 +34,7 @@ function fakeLibtorch(
   );
   const libraries = ["libtorch_cpu.so", "libc10.so", ...(cuda ? ["libtorch_cuda.so", "libc10_cuda.so"] : [])];
   for (const library of libraries) write(join(root, lib, library), "");
-  write(
-    join(root, lib, "libc10.so"),
-    cxx11 ? "_ZN3c1010IndexErrorC1ENSt7__cxx1112basic_string" : "_ZN3c1010IndexErrorC1ESs __cxx11",
-  );
+  write(join(root, lib, "libc10.so"), cxx11 ? "_ZN3c1010IndexErrorC1ENSt7__cxx1112basic_string" : "_ZN3c1010IndexErrorC1ESs __cxx11");
   return root;
 }
 
@@ -85,10 +79,7 @@ test("a torch of python3 without headers gives way to the system", () => {
 test("a LIBTORCH of no use is an error, though others are there", () => {
   const system = fakeLibtorch("system");
   const message = messageOf(() => findLibtorch({ env: { LIBTORCH: join(folder, "nothing") }, systemRoots: [system] }));
-  assert.match(
-    message,
-    /^LIBTORCH=.*nothing: no libtorch there \(expected include\/ATen\/ATen\.h and lib\/libtorch_cpu\.so in it/,
-  );
+  assert.match(message, /^LIBTORCH=.*nothing: no libtorch there \(expected include\/ATen\/ATen\.h and lib\/libtorch_cpu\.so in it/);
   assert.match(message, /Correct it, or unset it/);
 });
 
@@ -154,10 +145,7 @@ test("the engine is that of LIBTORCH, else the last one set up", () => {
     /no engine is built.*Run: LIBTORCH=.*named npm run setup/,
   );
 
-  write(
-    join(build, id, "engine.json"),
-    JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "system" }),
-  );
+  write(join(build, id, "engine.json"), JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "system" }));
   write(join(build, id, "revmoe.node"), "");
   const engine = resolveEngine({ env: { LIBTORCH: root }, folder: build });
   assert.deepEqual([engine.addon, engine.source], [join(build, id, "revmoe.node"), "LIBTORCH"]);

@@ -42,8 +42,16 @@ function revmoe(words: string[], { env = {}, interruptAt }: Around = {}): Promis
 /** Words that train two steps of one micro-batch, or as the changes say. */
 function wordsFor({ model, rows, out }: Workplace, changes: Record<string, string> = {}): string[] {
   const flags = {
-    model, train_file: rows, output_dir: out(), max_length: "64", max_steps: "2", per_device_train_batch_size: "1",
-    threads: "1", compute_dtype: "float32", learning_rate: "5e-3", ...changes,
+    model,
+    train_file: rows,
+    output_dir: out(),
+    max_length: "64",
+    max_steps: "2",
+    per_device_train_batch_size: "1",
+    threads: "1",
+    compute_dtype: "float32",
+    learning_rate: "5e-3",
+    ...changes,
   };
   return ["train", ...Object.entries(flags).map(([name, value]) => `--${name.replaceAll("_", "-")}=${value}`)];
 }
@@ -58,10 +66,14 @@ function assertRefused({ code, err }: Ended, pattern: RegExp): void {
 function metricsOf(folder: string): RunEvent[] {
   const text = readFileSync(join(folder, "metrics.jsonl"), "utf8");
   assert.ok(text.endsWith("\n"));
-  return text.trimEnd().split("\n").map((line) => JSON.parse(line) as RunEvent);
+  return text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as RunEvent);
 }
 
-const stepsOf = (folder: string): [number, number][] => metricsOf(folder).flatMap((event) => (event.kind === "step" ? [[event.step, event.loss]] : []));
+const stepsOf = (folder: string): [number, number][] =>
+  metricsOf(folder).flatMap((event) => (event.kind === "step" ? [[event.step, event.loss]] : []));
 
 interface RawTensor {
   dtype: string;
@@ -211,12 +223,19 @@ const REFUSALS: Refusal[] = [
     name: "a checkpoint of another model",
     break: async (place) => {
       const { outcome } = await runTraining(settingsFor(place), { stopAt: 1 });
-      changeConfig({ ...place, model: outcome.folder }, (text) => text.replace('"moe_intermediate_size": 12', '"moe_intermediate_size": 16'));
+      changeConfig({ ...place, model: outcome.folder }, (text) =>
+        text.replace('"moe_intermediate_size": 12', '"moe_intermediate_size": 16'),
+      );
       return { resume: outcome.folder };
     },
     says: /checkpoint-1: the weights do not fit config\.json\. \d+ unfit/,
   },
-  { name: "a LIBTORCH of no use", break: () => {}, env: { LIBTORCH: "/nonexistent" }, says: /LIBTORCH=\/nonexistent: no libtorch there .*apt-get install libtorch-dev/ },
+  {
+    name: "a LIBTORCH of no use",
+    break: () => {},
+    env: { LIBTORCH: "/nonexistent" },
+    says: /LIBTORCH=\/nonexistent: no libtorch there .*apt-get install libtorch-dev/,
+  },
   {
     name: "an output folder that cannot be made",
     break: ({ rows }) => ({ output_dir: join(rows, "run") }),
@@ -238,8 +257,16 @@ const REFUSALS: Refusal[] = [
     },
     says: /model: \S+checkpoint-3 is a checkpoint of the run that --overwrite-output-dir replaces/,
   },
-  { name: "a device that is not there", break: () => ({ device: "cuda:99" }), says: /device: cuda:99 is not there: libtorch \S+ sees \d+ CUDA device\(s\)/ },
-  { name: "a learning rate that blows up", break: () => ({ learning_rate: "1e30" }), says: /leaves the grid.*learning rate|not a finite number/ },
+  {
+    name: "a device that is not there",
+    break: () => ({ device: "cuda:99" }),
+    says: /device: cuda:99 is not there: libtorch \S+ sees \d+ CUDA device\(s\)/,
+  },
+  {
+    name: "a learning rate that blows up",
+    break: () => ({ learning_rate: "1e30" }),
+    says: /leaves the grid.*learning rate|not a finite number/,
+  },
 ];
 
 describe("bad input ends in one line and exit code 2", { concurrency: 2 }, () => {
@@ -255,11 +282,25 @@ describe("bad input ends in one line and exit code 2", { concurrency: 2 }, () =>
 test("a run from a YAML file: its folder, its metrics, and its config.json as the settings of another run", async (t) => {
   const place = makeWorkplace(t);
   const file = join(place.folder, "run.yaml");
-  writeFileSync(file, [
-    "# a comment", `model: ${place.model}`, `train_file: ${place.rows}`, "validation_rows: 2", `output_dir: ${place.out()}`,
-    "max_length: 64", "max_steps: 4", "save_steps: 2", "gamma: -0.5", "learning_rate: 5.0e-3", "per_device_train_batch_size: 1",
-    "threads: 1", "compute_dtype: float32", "",
-  ].join("\n"));
+  writeFileSync(
+    file,
+    [
+      "# a comment",
+      `model: ${place.model}`,
+      `train_file: ${place.rows}`,
+      "validation_rows: 2",
+      `output_dir: ${place.out()}`,
+      "max_length: 64",
+      "max_steps: 4",
+      "save_steps: 2",
+      "gamma: -0.5",
+      "learning_rate: 5.0e-3",
+      "per_device_train_batch_size: 1",
+      "threads: 1",
+      "compute_dtype: float32",
+      "",
+    ].join("\n"),
+  );
   const { code, out, err } = await revmoe(["train", file]);
   assert.deepEqual([code, err], [0, ""]);
   assert.match(out, /^gamma +-0\.5$/m);
@@ -270,7 +311,13 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
 
   assert.deepEqual(readdirSync(place.out()).sort(), ["checkpoint-2", "config.json", "final", "metrics.jsonl"]);
   assert.deepEqual(readdirSync(join(place.out(), "checkpoint-2")).sort(), [
-    "config.json", "model.safetensors", "optimizer.safetensors", "revmoe.json", "tokenizer.json", "tokenizer_config.json", "trainer_state.json",
+    "config.json",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "revmoe.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "trainer_state.json",
   ]);
   const kinds = metricsOf(place.out()).map((event) => `${event.kind} ${event.step}`);
   assert.deepEqual(kinds, ["eval 0", "step 1", "step 2", "message 2", "step 3", "step 4", "eval 4", "eval 4", "message 4"]);
@@ -298,7 +345,10 @@ test("Ctrl-C saves a checkpoint after the step, says how to go on, and that work
   assert.deepEqual([resumed.code, resumed.err], [0, ""]);
   assert.match(resumed.out, new RegExp(`^steps: ${last}, resuming after step ${step};`, "m"));
   const steps = stepsOf(place.out());
-  assert.deepEqual(steps.map(([number]) => number), Array.from({ length: last }, (_, i) => i + 1));
+  assert.deepEqual(
+    steps.map(([number]) => number),
+    Array.from({ length: last }, (_, i) => i + 1),
+  );
   assert.deepEqual(steps.slice(0, done.length), done);
 });
 
@@ -309,7 +359,10 @@ test("overwriting a run forgets its lines and its checkpoints", async (t) => {
   const { code, err } = await revmoe([...wordsFor(place, { save_steps: "1" }), "--overwrite-output-dir"]);
   assert.deepEqual([code, err], [0, ""]);
   assert.deepEqual(readdirSync(place.out()).sort(), ["checkpoint-1", "config.json", "final", "metrics.jsonl"]);
-  assert.deepEqual(stepsOf(place.out()).map(([step]) => step), [1, 2]);
+  assert.deepEqual(
+    stepsOf(place.out()).map(([step]) => step),
+    [1, 2],
+  );
   assert.ok(!readFileSync(join(place.out(), "metrics.jsonl"), "utf8").includes("old"));
 });
 
@@ -325,12 +378,28 @@ test("a disk that fills up while saving: one line, and what was saved before is 
   try {
     const output_dir = join(disk, "run");
     const ended = await revmoe(wordsFor(place, { output_dir, max_steps: "9", save_steps: "1" }));
-    assertRefused(ended, /checkpoint-3\S*: cannot be written: the disk is full \(.* needed, .* free\)\. Free some space.* Nothing that was saved before was touched\./);
+    assertRefused(
+      ended,
+      /checkpoint-3\S*: cannot be written: the disk is full \(.* needed, .* free\)\. Free some space.* Nothing that was saved before was touched\./,
+    );
     assert.deepEqual(readdirSync(output_dir).sort(), ["checkpoint-1", "checkpoint-2", "config.json", "metrics.jsonl"]);
-    assert.deepEqual(stepsOf(output_dir).map(([step]) => step), [1, 2, 3]);
+    assert.deepEqual(
+      stepsOf(output_dir).map(([step]) => step),
+      [1, 2, 3],
+    );
     const whole = await runTraining(settingsFor(place, { max_steps: 9, output_dir: place.out("whole") }));
-    const resumed = await runTraining(settingsFor(place, { max_steps: 9, output_dir: place.out(), resume: join(output_dir, "checkpoint-2") }));
-    assert.deepEqual([...stepsOf(output_dir).slice(0, 2).map(([, loss]) => loss), ...resumed.losses], whole.losses);
+    const resumed = await runTraining(
+      settingsFor(place, { max_steps: 9, output_dir: place.out(), resume: join(output_dir, "checkpoint-2") }),
+    );
+    assert.deepEqual(
+      [
+        ...stepsOf(output_dir)
+          .slice(0, 2)
+          .map(([, loss]) => loss),
+        ...resumed.losses,
+      ],
+      whole.losses,
+    );
     rmSync(output_dir, { recursive: true });
   } finally {
     assert.equal(spawnSync("umount", [disk]).status, 0);

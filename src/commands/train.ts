@@ -53,10 +53,14 @@ const METRICS = "metrics.jsonl";
 /** Before anything is loaded, which can take minutes. */
 function refuseUsedFolder({ model, output_dir: folder, resume, overwrite_output_dir: overwrite }: TrainSettings): void {
   if (overwrite && !resume && /^checkpoint-/.test(relative(folder, model))) {
-    throw new UserError(`model: ${model} is a checkpoint of the run that --overwrite-output-dir replaces. Choose another output_dir, or copy the checkpoint first.`);
+    throw new UserError(
+      `model: ${model} is a checkpoint of the run that --overwrite-output-dir replaces. Choose another output_dir, or copy the checkpoint first.`,
+    );
   }
   if (existsSync(join(folder, METRICS)) && !resume && !overwrite) {
-    throw new UserError(`output_dir: ${folder} already holds a run. Choose another folder, go on with --resume latest, or start anew with --overwrite-output-dir.`);
+    throw new UserError(
+      `output_dir: ${folder} already holds a run. Choose another folder, go on with --resume latest, or start anew with --overwrite-output-dir.`,
+    );
   }
 }
 
@@ -97,8 +101,15 @@ async function describeRun(run: Run): Promise<string[]> {
 
 function describeData({ format, rows, tokens, trainedTokens, truncated, split, dropped }: DataReport): string {
   const share = ((100 * trainedTokens) / tokens).toFixed(1);
-  const notes = [[truncated, "truncated"], [split, "split"], [dropped, "dropped"]] as const;
-  const extra = notes.filter(([count]) => count > 0).map(([count, word]) => `, ${count} ${word}`).join("");
+  const notes = [
+    [truncated, "truncated"],
+    [split, "split"],
+    [dropped, "dropped"],
+  ] as const;
+  const extra = notes
+    .filter(([count]) => count > 0)
+    .map(([count, word]) => `, ${count} ${word}`)
+    .join("");
   return `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}`;
 }
 

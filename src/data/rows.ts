@@ -28,8 +28,7 @@ export function readRows(path: string): Row[] {
   }
   if (ending !== ".jsonl" && ending !== ".json" && ending !== ".txt") {
     throw new UserError(
-      `${path}: files ending in "${ending}" are not known (expected .jsonl, .json or .txt). Rename or convert ` +
-        "the file.",
+      `${path}: files ending in "${ending}" are not known (expected .jsonl, .json or .txt). Rename or convert ` + "the file.",
     );
   }
   const rows = ending === ".jsonl" ? jsonLines(path) : ending === ".json" ? jsonArray(path) : wholeText(path);
@@ -39,10 +38,8 @@ export function readRows(path: string): Row[] {
 
 function checkFile(path: string): void {
   const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined)
-    throw new UserError(`${path}: there is no such file. Check the path; it is taken from the current folder.`);
-  if (stat.isDirectory())
-    throw new UserError(`${path}: this is a folder (expected a .jsonl, .json or .txt file). Name one file in it.`);
+  if (stat === undefined) throw new UserError(`${path}: there is no such file. Check the path; it is taken from the current folder.`);
+  if (stat.isDirectory()) throw new UserError(`${path}: this is a folder (expected a .jsonl, .json or .txt file). Name one file in it.`);
 }
 
 function jsonLines(path: string): Row[] {
@@ -56,9 +53,7 @@ function jsonLines(path: string): Row[] {
     try {
       value = JSON.parse(line);
     } catch (error) {
-      throw new UserError(
-        `${place}: not valid JSON: ${oneLine(error)}. Each line of a .jsonl file must be one object.`,
-      );
+      throw new UserError(`${place}: not valid JSON: ${oneLine(error)}. Each line of a .jsonl file must be one object.`);
     }
     rows.push({ value: asObject(value, place), place });
   }
@@ -184,7 +179,6 @@ export function describe(value: unknown): string {
         .map((key) => `"${key}"`)
         .join(", ") || "(none)"
     }`;
-  if (typeof value === "string")
-    return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
+  if (typeof value === "string") return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
   return `the ${typeof value} ${String(value)}`;
 }

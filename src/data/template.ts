@@ -50,11 +50,7 @@ export function renderChat(
  * The conversation as text, and the spans of it that the assistant's turns are, in order.
  * Errors: as renderChat, and UserError when the spans cannot be told for certain.
  */
-export function renderWithMask(
-  tokenizer: Tokenizer,
-  messages: Message[],
-  options: ChatOptions = {},
-): { text: string; trained: Span[] } {
+export function renderWithMask(tokenizer: Tokenizer, messages: Message[], options: ChatOptions = {}): { text: string; trained: Span[] } {
   const chat = { tokenizer, messages, ...options };
   const { plain, marked } = compile(tokenizer, options.place);
   const text = run(plain, chat, false);
@@ -64,8 +60,7 @@ export function renderWithMask(
     if (role !== "assistant") continue;
     const cursor = trained.at(-1)?.[1] ?? 0;
     const span = prefixSpan(chat, plain, text, i) ?? searchedSpan(chat, plain, text, i, cursor);
-    if (span === undefined || span[0] < cursor)
-      unverifiable(chat, `messages[${i}] cannot be told apart in the rendered text`);
+    if (span === undefined || span[0] < cursor) unverifiable(chat, `messages[${i}] cannot be told apart in the rendered text`);
     if (span[1] > span[0]) trained.push(span);
   }
   return { text, trained };
@@ -119,13 +114,7 @@ function run(template: Template, { tokenizer, messages, tools, place }: Chat, ad
 }
 
 /** As run, of the first `count` messages and `more`; undefined where the template wants another beginning. */
-function tryRun(
-  template: Template,
-  chat: Chat,
-  count: number,
-  addGenerationPrompt: boolean,
-  more: Message[] = [],
-): string | undefined {
+function tryRun(template: Template, chat: Chat, count: number, addGenerationPrompt: boolean, more: Message[] = []): string | undefined {
   try {
     return run(template, { ...chat, messages: [...chat.messages.slice(0, count), ...more] }, addGenerationPrompt);
   } catch {
@@ -153,8 +142,7 @@ function taggedSpans(marked: string, text: string, chat: Chat): Span[] {
 function prefixSpan(chat: Chat, template: Template, text: string, i: number): Span | undefined {
   const before = tryRun(template, chat, i, true);
   const after = i === chat.messages.length - 1 ? text : tryRun(template, chat, i + 1, false);
-  if (before === undefined || after === undefined || !after.startsWith(before) || !text.startsWith(after))
-    return undefined;
+  if (before === undefined || after === undefined || !after.startsWith(before) || !text.startsWith(after)) return undefined;
   const turn = after.slice(before.length);
   const content = (chat.messages[i].content ?? "").trim();
   const found = content === "" ? -1 : turn.lastIndexOf(content);
@@ -189,14 +177,7 @@ function searchedSpan(chat: Chat, template: Template, text: string, i: number, c
 }
 
 /** Where the next assistant header from `cursor` on ends; the header is what the generation prompt adds. */
-function behindHeader(
-  chat: Chat,
-  template: Template,
-  text: string,
-  before: string,
-  i: number,
-  cursor: number,
-): number | undefined {
+function behindHeader(chat: Chat, template: Template, text: string, before: string, i: number, cursor: number): number | undefined {
   const bare = tryRun(template, chat, i, false);
   if (bare === undefined || !before.startsWith(bare)) return undefined;
   const header = before.slice(bare.length);

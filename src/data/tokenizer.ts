@@ -45,8 +45,7 @@ export function loadTokenizer(folder: string): Tokenizer {
     const token = specialTokens[name];
     if (token === undefined) return undefined;
     const id = inner.token_to_id(token);
-    if (id === undefined)
-      throw new UserError(`${configPath}: ${name} is "${token}", which is not in the vocabulary of tokenizer.json.`);
+    if (id === undefined) throw new UserError(`${configPath}: ${name} is "${token}", which is not in the vocabulary of tokenizer.json.`);
     return id;
   };
   const bosId = idOf("bos_token");
@@ -78,9 +77,7 @@ function readObject(path: string): Json {
   try {
     value = JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
-    throw new UserError(
-      `${path}: not valid JSON: ${(error as Error).message}. The file is damaged or cut short; fetch it again.`,
-    );
+    throw new UserError(`${path}: not valid JSON: ${(error as Error).message}. The file is damaged or cut short; fetch it again.`);
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Json;
   throw new UserError(`${path}: the file holds ${JSON.stringify(value)?.slice(0, 40)} (expected an object).`);
@@ -125,8 +122,7 @@ function findTemplate(folder: string, config: Json, configPath: string): string 
   const chosen = named.find((entry) => entry?.name === "default") ?? named[0];
   if (typeof chosen?.template === "string") return chosen.template;
   throw new UserError(
-    `${configPath}: chat_template is ${JSON.stringify(given).slice(0, 60)} (expected a text, or a list of ` +
-      `{"name", "template"}).`,
+    `${configPath}: chat_template is ${JSON.stringify(given).slice(0, 60)} (expected a text, or a list of ` + `{"name", "template"}).`,
   );
 }
 
@@ -139,9 +135,7 @@ function continuingEncoder(inner: JsonTokenizer, json: Json): Tokenizer["encode"
   const plain = (text: string): number[] => {
     const ids: (number | undefined)[] = inner.encode(text, { add_special_tokens: false }).ids;
     if (!ids.includes(undefined)) return ids as number[];
-    throw new UserError(
-      `tokenizer: no token for a part of the text "${text.slice(0, 40)}", and the vocabulary has no unknown token.`,
-    );
+    throw new UserError(`tokenizer: no token for a part of the text "${text.slice(0, 40)}", and the vocabulary has no unknown token.`);
   };
   const spaces = putsSpace(json);
   const added = [...inner.get_added_tokens_decoder().values()];
@@ -163,15 +157,7 @@ function continuingEncoder(inner: JsonTokenizer, json: Json): Tokenizer["encode"
 function putsSpace(part: unknown): boolean {
   if (Array.isArray(part)) return part.some(putsSpace);
   if (typeof part !== "object" || part === null) return false;
-  const {
-    type,
-    add_prefix_space: space,
-    prepend_scheme: scheme,
-    normalizer,
-    normalizers,
-    pre_tokenizer,
-    pretokenizers,
-  } = part as Json;
+  const { type, add_prefix_space: space, prepend_scheme: scheme, normalizer, normalizers, pre_tokenizer, pretokenizers } = part as Json;
   if (type === "Prepend") return true;
   if (type === "Metaspace") return (scheme ?? (space === false ? "never" : "always")) !== "never";
   if (type === "ByteLevel") return space === true;

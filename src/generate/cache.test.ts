@@ -9,7 +9,9 @@ import { GrowingCache } from "./cache.js";
 /** `rows` tokens of one head of width 2, numbered from `first`. */
 const tokens = (first: number, rows: number): Tensor =>
   fromArray(
-    Array.from({ length: 2 * rows }, (_, i) => 10 * (first + Math.floor(i / 2)) + (i % 2)), [rows, 1, 2], "float32",
+    Array.from({ length: 2 * rows }, (_, i) => 10 * (first + Math.floor(i / 2)) + (i % 2)),
+    [rows, 1, 2],
+    "float32",
   );
 
 test("returns everything so far in order, layers apart, across growth", () => {
@@ -49,7 +51,13 @@ test("what extend returned stays as it was when the layer grows within the same 
   scope(() => {
     const first = cache.extend(0, tokens(1, 1), tokens(2, 1));
     cache.extend(0, tokens(3, 5), tokens(4, 5));
-    assert.deepEqual([toArray(first.keys_TKC), toArray(first.values_TKC)], [[10, 11], [20, 21]]);
+    assert.deepEqual(
+      [toArray(first.keys_TKC), toArray(first.values_TKC)],
+      [
+        [10, 11],
+        [20, 21],
+      ],
+    );
   });
   cache.free();
 });

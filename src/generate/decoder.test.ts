@@ -52,7 +52,10 @@ for (const [name, coupling, format, tolerance] of [
     const expected = fullLogits(network, TOKENS);
     assert.ok(Math.max(...expected[29]) - Math.min(...expected[29]) > 1, "the logits differ enough to compare");
     for (const [pieces, tileTokens] of [
-      [[11, ...new Array<number>(19).fill(1)], undefined], [[1, 4, 20, 5], undefined], [[25, 1, 4], 8], [[16, 14], 8],
+      [[11, ...new Array<number>(19).fill(1)], undefined],
+      [[1, 4, 20, 5], undefined],
+      [[25, 1, 4], 8],
+      [[16, 14], 8],
     ] as const) {
       let end = 0;
       for (const [i, logits] of pieceLogits(network, [...pieces], tileTokens).entries()) {
@@ -76,7 +79,10 @@ for (const [model_type, changes] of [
   test(`${model_type} ${JSON.stringify(changes)}: logits with the cache are those of the whole sequence`, () => {
     const network = tinyNetwork(ordinary, float, { model_type, ...changes });
     const expected = fullLogits(network, TOKENS);
-    for (const [pieces, tileTokens] of [[[11, ...new Array<number>(19).fill(1)], undefined], [[25, 1, 4], 8]] as const) {
+    for (const [pieces, tileTokens] of [
+      [[11, ...new Array<number>(19).fill(1)], undefined],
+      [[25, 1, 4], 8],
+    ] as const) {
       let end = 0;
       for (const [i, logits] of pieceLogits(network, [...pieces], tileTokens).entries()) {
         end += pieces[i];

@@ -49,7 +49,11 @@ export class Decoder {
     const { model, coupling, format, computeDtype, device } = this.#network;
     const positions = Array.from(tokens_T, (_, i) => this.#length + i);
     const context = makeContext(model.config, positions, [tokens_T.length], {
-      computeDtype, device, routing: freshRouting, cache: this.#cache, length,
+      computeDtype,
+      device,
+      routing: freshRouting,
+      cache: this.#cache,
+      length,
     });
     let streams = beginStreams(this.#network, tokens_T);
     for (const block of this.#blocks) {

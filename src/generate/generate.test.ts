@@ -112,8 +112,9 @@ test("stop tokens end the text and are not part of it", () => {
 
 test("draws repeat with their seed and differ without", () => {
   withNetwork(tinyNetwork(), (network) => {
-    const drawn = (seed: number): number[] =>
-      [...generateTokens(network, PROMPT, { maxNewTokens: 15, temperature: 1, topP: 0.95, topK: 50, seed })];
+    const drawn = (seed: number): number[] => [
+      ...generateTokens(network, PROMPT, { maxNewTokens: 15, temperature: 1, topP: 0.95, topK: 50, seed }),
+    ];
     assert.deepEqual(drawn(1), drawn(1));
     assert.notDeepEqual(drawn(1), drawn(2));
     const likeliest = [...generateTokens(network, PROMPT, { maxNewTokens: 15, temperature: 1, topK: 1 })];
@@ -124,8 +125,10 @@ test("draws repeat with their seed and differ without", () => {
 test("every position up to the last can be used, none beyond", () => {
   withNetwork(tinyNetwork(), (network) => {
     const refuses = (length: number, maxNewTokens: number, pattern: RegExp): void =>
-      assert.throws(() => generateTokens(network, new Array<number>(length).fill(1), { maxNewTokens }),
-        (failure: Error) => failure instanceof UserError && pattern.test(failure.message));
+      assert.throws(
+        () => generateTokens(network, new Array<number>(length).fill(1), { maxNewTokens }),
+        (failure: Error) => failure instanceof UserError && pattern.test(failure.message),
+      );
     assert.equal([...generateTokens(network, PROMPT, { maxNewTokens: 60 })].length, 60);
     refuses(5, 61, /5 tokens of prompt and 61 new ones .*embeddings is 64\)\. Use at most 60 new tokens\.$/);
     refuses(65, 1, /65 tokens of prompt and 1 new ones .*Shorten the prompt\.$/);

@@ -22,7 +22,9 @@ export interface GenerateOptions {
  * for-of does. Errors: UserError, at once, for a prompt that is empty, foreign to the vocabulary or too long.
  */
 export function generateTokens(
-  network: Network, promptIds: ArrayLike<number>, options: GenerateOptions,
+  network: Network,
+  promptIds: ArrayLike<number>,
+  options: GenerateOptions,
 ): Generator<number, void, undefined> {
   checkPrompt(network.model.config, promptIds, options.maxNewTokens);
   return follow(network, Int32Array.from(promptIds), options);
@@ -54,8 +56,7 @@ export function checkPrompt(config: ModelConfig, promptIds: ArrayLike<number>, m
   const foreign = Array.from(promptIds).find((id) => id >= vocabSize);
   if (foreign !== undefined) {
     throw new UserError(
-      `prompt: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` +
-        "The tokenizer.json does not belong to this model.",
+      `prompt: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` + "The tokenizer.json does not belong to this model.",
     );
   }
   // The last token is never read, so it needs no position.

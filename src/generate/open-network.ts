@@ -8,9 +8,7 @@ import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
 import type { Network } from "../train/network.js";
-import {
-  couplingOf, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile,
-} from "../train/network-file.js";
+import { couplingOf, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile } from "../train/network-file.js";
 
 export interface OpenOptions {
   /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
@@ -24,8 +22,7 @@ export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDes
   if (as === "ordinary") return ORDINARY;
   if (as === "trained" && !existsSync(join(folder, NETWORK_FILE))) {
     throw new UserError(
-      `as: trained is not possible: ${folder} has no ${NETWORK_FILE}, which tells how it was. ` +
-        "Use ordinary, or leave it out.",
+      `as: trained is not possible: ${folder} has no ${NETWORK_FILE}, which tells how it was. ` + "Use ordinary, or leave it out.",
     );
   }
   return readNetworkFile(folder);

@@ -45,9 +45,15 @@ test("draws follow the softmax at any temperature", () => {
 });
 
 test("top_k draws from the k likeliest, renormalised; more than there are means all", () => {
-  assertNear(shares(LOGITS, { topK: 3 }), softmax(LOGITS, 1, (id) => [2, 0, 4].includes(id)));
+  assertNear(
+    shares(LOGITS, { topK: 3 }),
+    softmax(LOGITS, 1, (id) => [2, 0, 4].includes(id)),
+  );
   // Tokens 0 and 4 are equal: the lower id is the second likeliest.
-  assertNear(shares(LOGITS, { topK: 2 }), softmax(LOGITS, 1, (id) => [2, 0].includes(id)));
+  assertNear(
+    shares(LOGITS, { topK: 2 }),
+    softmax(LOGITS, 1, (id) => [2, 0].includes(id)),
+  );
   assertNear(shares(LOGITS, { topK: 50 }), softmax(LOGITS, 1));
 });
 
@@ -80,8 +86,7 @@ test("in a large vocabulary the cuts keep exactly what a full sort keeps", () =>
 
 test("a draw repeats with its seed and position, and changes with either", () => {
   const flat = new Float32Array(1000);
-  const drawn = (seed: number): number[] =>
-    Array.from({ length: 200 }, (_, position) => pickToken(flat, sampling({ seed }), position));
+  const drawn = (seed: number): number[] => Array.from({ length: 200 }, (_, position) => pickToken(flat, sampling({ seed }), position));
   assert.deepEqual(drawn(7), drawn(7));
   // 200 draws from 1000 tokens: about 181 different ones, and two seeds agree about 0.2 times.
   assert.ok(new Set(drawn(7)).size > 160);
@@ -91,12 +96,15 @@ test("a draw repeats with its seed and position, and changes with either", () =>
 
 test("broken logits are refused, minus infinity is a token that is never taken", () => {
   for (const [logits, found] of [
-    [[0, Number.NaN, 1], "token 1 is NaN"], [[0, Number.POSITIVE_INFINITY], "token 1 is Infinity"],
+    [[0, Number.NaN, 1], "token 1 is NaN"],
+    [[0, Number.POSITIVE_INFINITY], "token 1 is Infinity"],
     [[-Infinity, -Infinity], "token 0 is -Infinity"],
   ] as const) {
     for (const temperature of [0, 1]) {
-      assert.throws(() => pickToken(logits, sampling({ temperature }), 0),
-        (failure: Error) => failure instanceof UserError && failure.message.includes(found));
+      assert.throws(
+        () => pickToken(logits, sampling({ temperature }), 0),
+        (failure: Error) => failure instanceof UserError && failure.message.includes(found),
+      );
     }
   }
   assertNear(shares([0, -Infinity, 0], {}), [0.5, 0, 0.5]);

@@ -51,7 +51,10 @@ function topPIds(weights: Float64Array, ids: Int32Array, topP: number): Int32Arr
   const total = sumOf(weights, ids);
   // All ids below this bound have less than 1 - topP together, so the others reach topP without them.
   const least = ((1 - topP) * total) / ids.length;
-  const kept = byWeight(ids.filter((id) => weights[id] >= least), weights);
+  const kept = byWeight(
+    ids.filter((id) => weights[id] >= least),
+    weights,
+  );
   let count = 0;
   for (let reached = 0; count < kept.length && reached < topP * total; count++) reached += weights[kept[count]];
   return kept.subarray(0, count);
@@ -65,8 +68,7 @@ function idsOfAtLeast(weights: Float64Array, least: number): Int32Array {
 }
 
 /** Sorts in place, the likeliest first. */
-const byWeight = (ids: Int32Array, weights: Float64Array): Int32Array =>
-  ids.sort((a, b) => weights[b] - weights[a] || a - b);
+const byWeight = (ids: Int32Array, weights: Float64Array): Int32Array => ids.sort((a, b) => weights[b] - weights[a] || a - b);
 
 /** The id in whose share of the summed weights the point `share` of [0, 1) lies. */
 function draw(weights: Float64Array, ids: Int32Array, share: number): number {

@@ -6,7 +6,8 @@ import { loadTokenizer } from "../data/tokenizer.js";
 import { findStopIds } from "./stop-ids.js";
 
 const tokenizerFiles = (config: Record<string, unknown>): Record<string, unknown> => ({
-  "tokenizer.json": tokenizerJson(), "tokenizer_config.json": config,
+  "tokenizer.json": tokenizerJson(),
+  "tokenizer_config.json": config,
 });
 
 test("every source of end tokens counts, as an id or a list; what is absent does not", (t) => {
@@ -15,10 +16,14 @@ test("every source of end tokens counts, as an id or a list; what is absent does
     [tokenizerFiles({ eos_token: "<|im_end|>" }), [SPECIAL.imEnd]],
     [{ ...tokenizerFiles({}), "config.json": { eos_token_id: 3 } }, [3]],
     [{ ...tokenizerFiles({}), "config.json": { eos_token_id: null } }, []],
-    [{
-      ...tokenizerFiles({ eos_token: "<|endoftext|>" }),
-      "config.json": { eos_token_id: 0 }, "generation_config.json": { eos_token_id: [7, 0] },
-    }, [7, 0, SPECIAL.endoftext]],
+    [
+      {
+        ...tokenizerFiles({ eos_token: "<|endoftext|>" }),
+        "config.json": { eos_token_id: 0 },
+        "generation_config.json": { eos_token_id: [7, 0] },
+      },
+      [7, 0, SPECIAL.endoftext],
+    ],
   ];
   for (const [files, expected] of sources) {
     const folder = folderOf(t, files);

@@ -24,7 +24,10 @@ function eosIds(path: string): number[] {
 
 /** The special token that follows an assistant's words, if one does. */
 function turnEnd(tokenizer: Tokenizer): number | undefined {
-  const turns = [{ role: "user", content: "?" }, { role: "assistant", content: PROBE }];
+  const turns = [
+    { role: "user", content: "?" },
+    { role: "assistant", content: PROBE },
+  ];
   const text = renderChat(tokenizer, turns, { addGenerationPrompt: false });
   const tail = text.slice(text.lastIndexOf(PROBE) + PROBE.length).trimStart();
   const first = tokenizer.encode(tail, PROBE).at(0);

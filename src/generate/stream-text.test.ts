@@ -36,7 +36,10 @@ test("bytes that are no text come out at the end, or when waiting is of no use",
   const tokenizer = testTokenizer(t);
   assert.deepEqual([...streamText([65, 0xe4, 0xbd], tokenizer)], ["A", "\uFFFD"]);
   const pieces = [...streamText(new Array<number>(70).fill(0x80), tokenizer)];
-  assert.deepEqual(pieces.map((piece) => piece.length), [32, 32, 6]);
+  assert.deepEqual(
+    pieces.map((piece) => piece.length),
+    [32, 32, 6],
+  );
   assert.deepEqual([...streamText([0x80, 65, 66], tokenizer)], ["\uFFFDA", "B"]);
 });
 
@@ -51,7 +54,10 @@ test("special tokens say nothing; a text of them alone has no pieces", (t) => {
 const spacing = {
   words: ["\u2581Once", "\u2581upon", "\u2581a", "\u2581time", "s"],
   decode(ids: ArrayLike<number>): string {
-    return Array.from(ids, (id) => spacing.words[id]).join("").replaceAll("\u2581", " ").replace(/^ /, "");
+    return Array.from(ids, (id) => spacing.words[id])
+      .join("")
+      .replaceAll("\u2581", " ")
+      .replace(/^ /, "");
   },
 };
 

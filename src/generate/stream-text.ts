@@ -14,7 +14,9 @@ const MOST_HELD = 32;
 
 /** Pieces of text that join to what `tokens` say behind `promptIds`; none is empty. */
 export function* streamText(
-  tokens: Iterable<number>, tokenizer: Pick<Tokenizer, "decode">, promptIds: ArrayLike<number> = [],
+  tokens: Iterable<number>,
+  tokenizer: Pick<Tokenizer, "decode">,
+  promptIds: ArrayLike<number> = [],
 ): Generator<string, void, undefined> {
   let said = Array.from(promptIds).slice(-CONTEXT_TOKENS);
   let held: number[] = [];

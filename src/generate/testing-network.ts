@@ -11,15 +11,27 @@ import { hiddenStates } from "../train/evaluate.js";
 import { type Network, openHead, outerNames } from "../train/network.js";
 
 export const CONFIG = {
-  model_type: "qwen2_moe", vocab_size: 97, hidden_size: 32, num_attention_heads: 4, num_key_value_heads: 2,
-  intermediate_size: 48, moe_intermediate_size: 24, shared_expert_intermediate_size: 40, num_experts: 8,
-  num_experts_per_tok: 3, num_hidden_layers: 5, mlp_only_layers: [2], initializer_range: 0.2,
+  model_type: "qwen2_moe",
+  vocab_size: 97,
+  hidden_size: 32,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  intermediate_size: 48,
+  moe_intermediate_size: 24,
+  shared_expert_intermediate_size: 40,
+  num_experts: 8,
+  num_experts_per_tok: 3,
+  num_hidden_layers: 5,
+  mlp_only_layers: [2],
+  initializer_range: 0.2,
   max_position_embeddings: 64,
 };
 
 /** A network with random weights in float32; the caller frees its model. */
 export function tinyNetwork(
-  coupling: Coupling = ordinary, format: StreamFormat = floatStreams("float32"), changes: Record<string, unknown> = {},
+  coupling: Coupling = ordinary,
+  format: StreamFormat = floatStreams("float32"),
+  changes: Record<string, unknown> = {},
 ): Network {
   const source = { ...CONFIG, ...changes };
   const architecture = architectureOf(source, "tiny");

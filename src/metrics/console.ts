@@ -85,8 +85,7 @@ function evalLine({ step, evalLoss, evalPerplexity, network }: EvalRecord): stri
   return `eval at step ${step}: ${numbers} (${which})`;
 }
 
-const messageLine = ({ level, message }: MessageRecord): string =>
-  level === "warning" ? `warning: ${message}` : message;
+const messageLine = ({ level, message }: MessageRecord): string => (level === "warning" ? `warning: ${message}` : message);
 
 /** Time left from the steps seen: a mean that forgets, because the first steps warm caches up. */
 function estimator(totalSteps: number): (record: StepRecord) => number {
@@ -110,7 +109,6 @@ function formatPerplexity(perplexity: number): string {
 
 const formatRate = (rate: number): string => (Number.isFinite(rate) ? rate.toExponential(2) : formatOdd(rate));
 
-const formatSpeed = (speed: number): string =>
-  Number.isFinite(speed) ? formatCount(Math.round(speed)) : formatOdd(speed);
+const formatSpeed = (speed: number): string => (Number.isFinite(speed) ? formatCount(Math.round(speed)) : formatOdd(speed));
 
 const formatOdd = (value: number): string => (Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf");

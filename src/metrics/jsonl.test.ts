@@ -56,11 +56,7 @@ test("an event is a line that holds all its fields, there before write returns",
   sink.write(evalEvent(1));
   sink.write({ kind: "message", step: 1, message: "saved\ncheckpoint-1", level: "info" });
   sink.close();
-  assert.deepEqual(lines(), [
-    stepEvent(1),
-    evalEvent(1),
-    { kind: "message", step: 1, message: "saved\ncheckpoint-1", level: "info" },
-  ]);
+  assert.deepEqual(lines(), [stepEvent(1), evalEvent(1), { kind: "message", step: 1, message: "saved\ncheckpoint-1", level: "info" }]);
   assert.ok(readFileSync(path, "utf8").endsWith("}\n"));
 });
 
@@ -136,10 +132,7 @@ test("on resume, a line that is no record is named", () => {
   writeFileSync(path, `${JSON.stringify(stepEvent(1))}\nstep 2 loss 3\n${JSON.stringify(stepEvent(3))}\n`);
   assert.throws(() => jsonlSink(path, { resumeStep: 5 }), {
     name: "UserError",
-    message: [
-      `${path}:2: no line of metrics (expected a JSON object with a number "step").`,
-      "Remove the line, or the file.",
-    ].join(" "),
+    message: [`${path}:2: no line of metrics (expected a JSON object with a number "step").`, "Remove the line, or the file."].join(" "),
   });
 });
 

@@ -1,16 +1,6 @@
 // metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so that a killed run keeps all
 // its lines. A number that is not finite is null. The sink owns its open file until `close`.
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
 
 import { UserError } from "../errors.js";
 import type { RunEvent, Sink } from "./record.js";
@@ -79,8 +69,7 @@ function linesUpTo(path: string, content: Buffer, step: number): Buffer {
     const at = stepOf(bytes);
     if (at === undefined) {
       throw new UserError(
-        `${path}:${line}: no line of metrics (expected a JSON object with a number "step"). ` +
-          "Remove the line, or the file.",
+        `${path}:${line}: no line of metrics (expected a JSON object with a number "step"). ` + "Remove the line, or the file.",
       );
     }
     if (at <= step) kept.push(bytes);

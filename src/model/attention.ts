@@ -1,8 +1,24 @@
 // Causal self-attention over packed documents: rotary positions, grouped key/value heads, an optional sliding window,
 // softmax in float32. Uses the engine's fused form where libtorch has one (2.0 and newer), else plain products per document.
 import {
-  add, baddbmm, bmm, cast, cat, contiguous, expand, flashAttention, hasOp, mul, narrow, neg, reshape, softmax, transpose,
-  tril, triu, unsqueeze,
+  add,
+  baddbmm,
+  bmm,
+  cast,
+  cat,
+  contiguous,
+  expand,
+  flashAttention,
+  hasOp,
+  mul,
+  narrow,
+  neg,
+  reshape,
+  softmax,
+  transpose,
+  tril,
+  triu,
+  unsqueeze,
 } from "../torch/ops.js";
 import { device, dtype, full, shape, type Tensor } from "../torch/tensor.js";
 

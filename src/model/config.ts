@@ -3,7 +3,10 @@
 import { UserError } from "../errors.js";
 
 export class ConfigReader {
-  constructor(readonly source: Record<string, unknown>, readonly where: string) {}
+  constructor(
+    readonly source: Record<string, unknown>,
+    readonly where: string,
+  ) {}
 
   fail(key: string, expected: string): never {
     const value = this.source[key];

@@ -7,8 +7,14 @@ import { UserError } from "../errors.js";
 import { architectureOf, type ModelConfig } from "./architecture.js";
 
 const SIZES = {
-  vocab_size: 40, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 4, num_key_value_heads: 2, intermediate_size: 24,
-  num_experts: 4, num_experts_per_tok: 2,
+  vocab_size: 40,
+  hidden_size: 16,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  intermediate_size: 24,
+  num_experts: 4,
+  num_experts_per_tok: 2,
 };
 const QWEN = { ...SIZES, moe_intermediate_size: 8 };
 const FAMILIES = {
@@ -25,11 +31,14 @@ function read(model_type: Family, changes: Record<string, unknown> = {}): ModelC
 }
 
 function refuses(model_type: Family, changes: Record<string, unknown>, pattern: RegExp): void {
-  assert.throws(() => read(model_type, changes), (failure: Error) => {
-    assert.ok(failure instanceof UserError, String(failure));
-    assert.match(failure.message, pattern);
-    return true;
-  });
+  assert.throws(
+    () => read(model_type, changes),
+    (failure: Error) => {
+      assert.ok(failure instanceof UserError, String(failure));
+      assert.match(failure.message, pattern);
+      return true;
+    },
+  );
 }
 
 const NAMES = Object.keys(FAMILIES) as Family[];
@@ -53,7 +62,10 @@ test("defaults are those of the classes in transformers", () => {
 
 test("both names of the number of experts are read, in every family", () => {
   for (const name of NAMES) {
-    for (const [num_experts, num_local_experts] of [[6, undefined], [undefined, 6]]) {
+    for (const [num_experts, num_local_experts] of [
+      [6, undefined],
+      [undefined, 6],
+    ]) {
       assert.equal(read(name, { num_experts, num_local_experts }).numExperts, 6);
     }
     refuses(name, { num_experts: undefined, num_local_experts: undefined }, /"num_local_experts" is missing/);
@@ -86,13 +98,18 @@ test("head width, biases, windows and clipping", () => {
 });
 
 test("what is not computed is refused by name", () => {
-  refuses("mixtral", { router_jitter_noise: 0.1 }, /config\.json: "router_jitter_noise" is 0\.1 \(expected 0; other values are not supported\)/);
+  refuses(
+    "mixtral",
+    { router_jitter_noise: 0.1 },
+    /config\.json: "router_jitter_noise" is 0\.1 \(expected 0; other values are not supported\)/,
+  );
   refuses("qwen2_moe", { use_sliding_window: true }, /"use_sliding_window" is true/);
   refuses("qwen2_moe", { qkv_bias: false }, /"qkv_bias" is false/);
   refuses("qwen3_moe", { use_sliding_window: true }, /"sliding_window" is missing/);
   refuses("mixtral", { sliding_window: 0 }, /"sliding_window" is 0/);
   refuses("olmoe", { head_dim: 6 }, /"head_dim" is 6 \(expected 4; other values/);
-  for (const name of ["qwen3_moe", "mixtral"] as const) refuses(name, { num_key_value_heads: undefined }, /"num_key_value_heads" is missing/);
+  for (const name of ["qwen3_moe", "mixtral"] as const)
+    refuses(name, { num_key_value_heads: undefined }, /"num_key_value_heads" is missing/);
   for (const name of NAMES) {
     refuses(name, { hidden_act: "gelu" }, /"hidden_act" is "gelu"/);
     refuses(name, { attention_dropout: 0.1 }, /"attention_dropout" is 0\.1/);

@@ -50,15 +50,25 @@ export function feedForwardBranch(weights: Weights, x_TD: Tensor, layer: number,
   const { config } = context;
   const h_TD = rmsNorm(x_TD, weights.get("post_attention_layernorm.weight"), config.normEpsilon, context.computeDtype);
   const unit = (prefix: string): Tensor =>
-    gatedLinear(h_TD, weights.get(`${prefix}.gate_proj.weight`), weights.get(`${prefix}.up_proj.weight`), weights.get(`${prefix}.down_proj.weight`));
+    gatedLinear(
+      h_TD,
+      weights.get(`${prefix}.gate_proj.weight`),
+      weights.get(`${prefix}.up_proj.weight`),
+      weights.get(`${prefix}.down_proj.weight`),
+    );
   if (!config.sparse[layer]) return cast(unit("mlp"), dtype(x_TD));
-  const routed_TD = routedExperts(h_TD, {
-    router_ED: weights.get("mlp.gate.weight"),
-    gateUp: weights.experts("mlp.experts.gate_up_proj"),
-    down: weights.experts("mlp.experts.down_proj"),
-    expertsPerToken: config.expertsPerToken,
-    normalize: config.normalizeTopK,
-  }, layer, context.routing);
+  const routed_TD = routedExperts(
+    h_TD,
+    {
+      router_ED: weights.get("mlp.gate.weight"),
+      gateUp: weights.experts("mlp.experts.gate_up_proj"),
+      down: weights.experts("mlp.experts.down_proj"),
+      expertsPerToken: config.expertsPerToken,
+      normalize: config.normalizeTopK,
+    },
+    layer,
+    context.routing,
+  );
   if (config.sharedExpertWidth === 0) return cast(routed_TD, dtype(x_TD));
   const shared_TD = mul(sigmoid(linear(h_TD, weights.get("mlp.shared_expert_gate.weight"))), unit("mlp.shared_expert"));
   return cast(add(routed_TD, shared_TD), dtype(x_TD));

@@ -15,8 +15,21 @@ interface Defaults {
 
 type Geometry = Pick<
   ModelConfig,
-  | "vocabSize" | "hiddenSize" | "numLayers" | "numHeads" | "numKeyValueHeads" | "headDim" | "normEpsilon" | "rope"
-  | "maxPositions" | "tieEmbeddings" | "initializerRange" | "denseWidth" | "numExperts" | "expertsPerToken" | "source"
+  | "vocabSize"
+  | "hiddenSize"
+  | "numLayers"
+  | "numHeads"
+  | "numKeyValueHeads"
+  | "headDim"
+  | "normEpsilon"
+  | "rope"
+  | "maxPositions"
+  | "tieEmbeddings"
+  | "initializerRange"
+  | "denseWidth"
+  | "numExperts"
+  | "expertsPerToken"
+  | "source"
 >;
 
 /** Reads what all families share, and refuses what none of them computes. */
@@ -37,14 +50,19 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
   const maxPositions = read.integer("max_position_embeddings", defaults.maxPositions);
   return {
     vocabSize: read.integer("vocab_size"),
-    hiddenSize, numLayers: read.integer("num_hidden_layers"), numHeads, numKeyValueHeads, headDim,
+    hiddenSize,
+    numLayers: read.integer("num_hidden_layers"),
+    numHeads,
+    numKeyValueHeads,
+    headDim,
     normEpsilon: read.number("rms_norm_eps", defaults.normEpsilon),
     rope: readRope(read, defaults.theta, { headDim, maxPositions }),
     maxPositions,
     tieEmbeddings: read.boolean("tie_word_embeddings", false),
     initializerRange: read.number("initializer_range", 0.02),
     denseWidth: read.integer("intermediate_size"),
-    numExperts, expertsPerToken,
+    numExperts,
+    expertsPerToken,
     source: read.source,
   };
 }

@@ -49,14 +49,23 @@ test("rotary positions turn the pairs (i, i + C/2) by their angle", () => {
     setSeed(2);
     const x_THC = random([4, 2, 6]);
     const angles = range(4).map((t) => range(3).map((i) => t / 10 ** i));
-    const table = (f: (angle: number) => number): Tensor => fromArray(angles.flatMap((row) => [...row, ...row].map(f)), [4, 6], "float64");
+    const table = (f: (angle: number) => number): Tensor =>
+      fromArray(
+        angles.flatMap((row) => [...row, ...row].map(f)),
+        [4, 6],
+        "float64",
+      );
     const x = reader(x_THC);
-    const expected = range(4).flatMap((t) => range(2).flatMap((h) => range(6).map((c) => {
-      const angle = angles[t][c % 3];
-      return c < 3
-        ? x(t, h, c) * Math.cos(angle) - x(t, h, c + 3) * Math.sin(angle)
-        : x(t, h, c) * Math.cos(angle) + x(t, h, c - 3) * Math.sin(angle);
-    })));
+    const expected = range(4).flatMap((t) =>
+      range(2).flatMap((h) =>
+        range(6).map((c) => {
+          const angle = angles[t][c % 3];
+          return c < 3
+            ? x(t, h, c) * Math.cos(angle) - x(t, h, c + 3) * Math.sin(angle)
+            : x(t, h, c) * Math.cos(angle) + x(t, h, c - 3) * Math.sin(angle);
+        }),
+      ),
+    );
     assertNear(rotate(x_THC, table(Math.cos), table(Math.sin)), expected);
   });
 });
@@ -72,13 +81,17 @@ function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: nu
     }
     return first;
   };
-  return range(rows).flatMap((t) => range(heads).flatMap((h) => {
-    const group = Math.floor(h / (heads / groups));
-    const seen = range(all - rows + t + 1).slice(all === rows ? start(t) : 0).slice(-window);
-    const scores = seen.map((s) => Math.exp(range(width).reduce((sum, c) => sum + q(t, h, c) * k(s, group, c), 0) / Math.sqrt(width)));
-    const total = scores.reduce((sum, score) => sum + score, 0);
-    return range(width).map((c) => seen.reduce((sum, s, i) => sum + (scores[i] / total) * v(s, group, c), 0));
-  }));
+  return range(rows).flatMap((t) =>
+    range(heads).flatMap((h) => {
+      const group = Math.floor(h / (heads / groups));
+      const seen = range(all - rows + t + 1)
+        .slice(all === rows ? start(t) : 0)
+        .slice(-window);
+      const scores = seen.map((s) => Math.exp(range(width).reduce((sum, c) => sum + q(t, h, c) * k(s, group, c), 0) / Math.sqrt(width)));
+      const total = scores.reduce((sum, score) => sum + score, 0);
+      return range(width).map((c) => seen.reduce((sum, s, i) => sum + (scores[i] / total) * v(s, group, c), 0));
+    }),
+  );
 }
 
 test("attention is causal, stays in its document and shares keys within a group", () => {
@@ -101,7 +114,11 @@ test("with a window, a query sees its own key and the last few before it, in doc
         const [q, k, v] = [random([7, 4, 6]), random([7, 2, 6]), random([7, 2, 6])];
         assertNear(attend(q, k, v, segments, window), slowAttention(q, k, v, segments, window));
       }
-      for (const [rows, all] of [[1, 9], [3, 9], [8, 9]]) {
+      for (const [rows, all] of [
+        [1, 9],
+        [3, 9],
+        [8, 9],
+      ]) {
         const [q, k, v] = [random([rows, 4, 6]), random([all, 2, 6]), random([all, 2, 6])];
         assertNear(attend(q, k, v, [rows], window), slowAttention(q, k, v, [rows], window));
       }
@@ -109,7 +126,9 @@ test("with a window, a query sees its own key and the last few before it, in doc
   });
 });
 
-test("the fused form of newer engines and the plain one agree", { skip: !hasOp("aten::scaled_dot_product_attention") && "this libtorch has no fused attention" }, () => {
+test("the fused form of newer engines and the plain one agree", {
+  skip: !hasOp("aten::scaled_dot_product_attention") && "this libtorch has no fused attention",
+}, () => {
   scope(() => {
     setSeed(4);
     const [q, k, v] = [random([4, 9, 8]), random([2, 9, 8]), random([2, 9, 8])];
@@ -122,7 +141,11 @@ test("the fused form of newer engines and the plain one agree", { skip: !hasOp("
 function transposed(t: Tensor): Tensor {
   const [heads, rows, width] = shape(t);
   const read = reader(t);
-  return fromArray(range(rows).flatMap((s) => range(heads).flatMap((h) => range(width).map((c) => read(h, s, c)))), [rows, heads, width], "float64");
+  return fromArray(
+    range(rows).flatMap((s) => range(heads).flatMap((h) => range(width).map((c) => read(h, s, c)))),
+    [rows, heads, width],
+    "float64",
+  );
 }
 
 for (const normalize of [false, true]) {
@@ -138,14 +161,42 @@ for (const normalize of [false, true]) {
       const router = reader(router_ED);
       const expected = range(T).flatMap((t) => {
         const row = range(D).map((d) => x(t, d));
-        const scores = range(E).map((e) => Math.exp(dot(row, range(D).map((d) => router(e, d)))));
+        const scores = range(E).map((e) =>
+          Math.exp(
+            dot(
+              row,
+              range(D).map((d) => router(e, d)),
+            ),
+          ),
+        );
         const total = scores.reduce((sum, score) => sum + score, 0);
-        const chosen = range(E).sort((a, b) => scores[b] - scores[a]).slice(0, 2);
+        const chosen = range(E)
+          .sort((a, b) => scores[b] - scores[a])
+          .slice(0, 2);
         const share = normalize ? chosen.reduce((sum, e) => sum + scores[e], 0) : total;
         const outputs = chosen.map((e) => {
           const [up, low] = [reader(gateUp[e]), reader(down[e])];
-          const inner = range(F).map((f) => silu(dot(row, range(D).map((d) => up(f, d)))) * dot(row, range(D).map((d) => up(f + F, d))));
-          return range(D).map((d) => (scores[e] / share) * dot(inner, range(F).map((f) => low(d, f))));
+          const inner = range(F).map(
+            (f) =>
+              silu(
+                dot(
+                  row,
+                  range(D).map((d) => up(f, d)),
+                ),
+              ) *
+              dot(
+                row,
+                range(D).map((d) => up(f + F, d)),
+              ),
+          );
+          return range(D).map(
+            (d) =>
+              (scores[e] / share) *
+              dot(
+                inner,
+                range(F).map((f) => low(d, f)),
+              ),
+          );
         });
         return range(D).map((d) => outputs.reduce((sum, output) => sum + output[d], 0));
       });
@@ -161,11 +212,26 @@ test("an expert without tokens, a single expert, and all experts for every token
     const x_TD = random([3, 4]);
     const expert = (): { gateUp: Tensor; down: Tensor } => ({ gateUp: random([6, 4]), down: random([4, 3]) });
     const one = expert();
-    const single = routedExperts(x_TD, { router_ED: random([1, 4]), gateUp: [one.gateUp], down: [one.down], expertsPerToken: 1, normalize: true }, 0, freshRouting);
+    const single = routedExperts(
+      x_TD,
+      { router_ED: random([1, 4]), gateUp: [one.gateUp], down: [one.down], expertsPerToken: 1, normalize: true },
+      0,
+      freshRouting,
+    );
     const rows = reader(one.gateUp);
-    const half = (from: number): Tensor => fromArray(range(3).flatMap((f) => range(4).map((d) => rows(f + from, d))), [3, 4], "float64");
+    const half = (from: number): Tensor =>
+      fromArray(
+        range(3).flatMap((f) => range(4).map((d) => rows(f + from, d))),
+        [3, 4],
+        "float64",
+      );
     assertNear(single, toArray(gatedLinear(x_TD, half(0), half(3), one.down)));
-    const same = { gateUp: [one.gateUp, one.gateUp, one.gateUp], down: [one.down, one.down, one.down], expertsPerToken: 3, normalize: false };
+    const same = {
+      gateUp: [one.gateUp, one.gateUp, one.gateUp],
+      down: [one.down, one.down, one.down],
+      expertsPerToken: 3,
+      normalize: false,
+    };
     assertNear(routedExperts(x_TD, { router_ED: random([3, 4]), ...same }, 0, freshRouting), toArray(single));
     const away = fromArray([...range(4).map(() => 0), ...range(4).map(() => 0), ...range(4).map(() => 0)], [3, 4], "float64");
     assertNear(routedExperts(x_TD, { router_ED: away, ...same, expertsPerToken: 1, normalize: true }, 0, freshRouting), toArray(single));
@@ -184,7 +250,10 @@ test("recorded routing replays its choice where scores tie or change, and frees 
     assert.notDeepEqual(toArray(freshRouting.choose(0, changed, 2)), first);
     assert.equal(routing.bytes, 4);
     const counts = routing.counts().get(0) as number[];
-    assert.equal(counts.reduce((sum, count) => sum + count, 0), 4);
+    assert.equal(
+      counts.reduce((sum, count) => sum + count, 0),
+      4,
+    );
     const many = new RecordedRouting(300);
     many.choose(0, random([2, 300], "float32"), 3);
     assert.equal(many.bytes, 12);

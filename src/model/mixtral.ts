@@ -10,7 +10,11 @@ function readConfig(read: ConfigReader): ModelConfig {
   // Noise on the router's input would have to be drawn again, the same, on the way back.
   read.only("router_jitter_noise", [0]);
   const geometry = readGeometry(read, {
-    keyValueHeads: null, normEpsilon: 1e-5, theta: 1_000_000, maxPositions: 131_072, expertsPerToken: 2,
+    keyValueHeads: null,
+    normEpsilon: 1e-5,
+    theta: 1_000_000,
+    maxPositions: 131_072,
+    expertsPerToken: 2,
   });
   return {
     modelType: "mixtral",
@@ -32,6 +36,8 @@ export const mixtral = preNormDecoder({
   expertNames: {
     router: "block_sparse_moe.gate.weight",
     template: "block_sparse_moe.experts.{expert}.{part}.weight",
-    gate: "w1", up: "w3", down: "w2",
+    gate: "w1",
+    up: "w3",
+    down: "w2",
   },
 });

@@ -40,9 +40,7 @@ export function placedParameters(architecture: Architecture, config: ModelConfig
 }
 
 /** A model whose parameters `make` supplies one by one; `make` hands over ownership. */
-export function buildModel(
-  architecture: Architecture, config: ModelConfig, make: (placed: PlacedParameter) => Tensor,
-): Model {
+export function buildModel(architecture: Architecture, config: ModelConfig, make: (placed: PlacedParameter) => Tensor): Model {
   const outer: Parameters = {};
   const blocks: Parameters[] = Array.from({ length: config.numLayers }, () => ({}));
   for (const placed of placedParameters(architecture, config)) {
@@ -68,7 +66,6 @@ export function allParameters(model: Model): Tensor[] {
 export const parameterCount = (specs: PlacedParameter[]): number =>
   specs.reduce((total, { spec }) => total + spec.shape.reduce((product, size) => product * size, 1), 0);
 
-export const weightBytes = (model: Model): number =>
-  allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
+export const weightBytes = (model: Model): number => allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
 
 export const freeModel = (model: Model): void => free(...allParameters(model));

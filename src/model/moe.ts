@@ -2,8 +2,23 @@
 // non-empty expert does one product per matrix, and a token's contributions are put back side by side and summed over its
 // choices: no scattered additions, so the result has the same bits every time.
 import {
-  bincount, cast, cat, div, embedding, floorDivide, gather, indexSelect, linear, mul, narrow, reshape, silu, softmax,
-  sortStable, sumDim, unsqueeze,
+  bincount,
+  cast,
+  cat,
+  div,
+  embedding,
+  floorDivide,
+  gather,
+  indexSelect,
+  linear,
+  mul,
+  narrow,
+  reshape,
+  silu,
+  softmax,
+  sortStable,
+  sumDim,
+  unsqueeze,
 } from "../torch/ops.js";
 import { device, dtype, full, shape, toArray, type Tensor } from "../torch/tensor.js";
 import type { Routing } from "./routing.js";

@@ -8,7 +8,11 @@ import { preNormDecoder } from "./pre-norm-decoder.js";
 
 function readConfig(read: ConfigReader): ModelConfig {
   const geometry = readGeometry(read, {
-    keyValueHeads: "as many as heads", normEpsilon: 1e-5, theta: 10_000, maxPositions: 4096, expertsPerToken: 8,
+    keyValueHeads: "as many as heads",
+    normEpsilon: 1e-5,
+    theta: 10_000,
+    maxPositions: 4096,
+    expertsPerToken: 8,
   });
   const { hiddenSize, numHeads } = geometry;
   read.only("head_dim", [hiddenSize / numHeads]);

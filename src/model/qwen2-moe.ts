@@ -10,7 +10,11 @@ function readConfig(read: ConfigReader): ModelConfig {
   read.only("use_sliding_window", [false]);
   read.only("qkv_bias", [true]);
   const geometry = readGeometry(read, {
-    keyValueHeads: "as many as heads", normEpsilon: 1e-6, theta: 10_000, maxPositions: 32_768, expertsPerToken: 4,
+    keyValueHeads: "as many as heads",
+    normEpsilon: 1e-6,
+    theta: 10_000,
+    maxPositions: 32_768,
+    expertsPerToken: 4,
   });
   return {
     modelType: "qwen2_moe",

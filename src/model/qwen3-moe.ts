@@ -8,7 +8,11 @@ import { preNormDecoder } from "./pre-norm-decoder.js";
 
 function readConfig(read: ConfigReader): ModelConfig {
   const geometry = readGeometry(read, {
-    keyValueHeads: null, normEpsilon: 1e-6, theta: 10_000, maxPositions: 32_768, expertsPerToken: 8,
+    keyValueHeads: null,
+    normEpsilon: 1e-6,
+    theta: 10_000,
+    maxPositions: 32_768,
+    expertsPerToken: 8,
   });
   return {
     modelType: "qwen3_moe",

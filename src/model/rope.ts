@@ -15,8 +15,13 @@ export type RopeScaling =
   | { type: "linear"; factor: number }
   | { type: "dynamic"; factor: number; maxPositions: number }
   | {
-      type: "yarn"; factor: number; originalPositions: number; attentionFactor: number;
-      betaFast: number; betaSlow: number; truncate: boolean;
+      type: "yarn";
+      factor: number;
+      originalPositions: number;
+      attentionFactor: number;
+      betaFast: number;
+      betaSlow: number;
+      truncate: boolean;
     }
   | { type: "longrope"; shortFactors: number[]; longFactors: number[]; originalPositions: number; attentionFactor: number }
   | { type: "llama3"; factor: number; lowFactor: number; highFactor: number; originalPositions: number };
@@ -78,7 +83,9 @@ function readYarn(block: Block): RopeScaling {
   const [above, below] = [read.number("mscale", 0), read.number("mscale_all_dim", 0)];
   const usual = above && below ? stretch(above) / stretch(below) : stretch(1);
   return {
-    type: "yarn", factor, originalPositions: originalPositions(),
+    type: "yarn",
+    factor,
+    originalPositions: originalPositions(),
     attentionFactor: read.number("attention_factor", usual),
     betaFast: read.number("beta_fast", 0) || 32,
     betaSlow: read.number("beta_slow", 0) || 1,
@@ -92,7 +99,8 @@ function readLongrope(block: Block): RopeScaling {
   const factor = read.holds("factor") ? read.positive("factor") : lengthRatio(block);
   const usual = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalPositions));
   return {
-    type: "longrope", originalPositions,
+    type: "longrope",
+    originalPositions,
     shortFactors: read.positives("short_factor", headDim / 2),
     longFactors: read.positives("long_factor", headDim / 2),
     attentionFactor: read.number("attention_factor", usual),
@@ -114,7 +122,12 @@ export function rotaryFrequencies(rope: Rope, headDim: number, length: number): 
 }
 
 // NTK-aware scaling that grows with the text (u/emozilla): the base is raised so that the longest wavelength just fits.
-function dynamicTheta(theta: number, { factor, maxPositions }: { factor: number; maxPositions: number }, headDim: number, length: number): number {
+function dynamicTheta(
+  theta: number,
+  { factor, maxPositions }: { factor: number; maxPositions: number },
+  headDim: number,
+  length: number,
+): number {
   const longest = Math.max(length, maxPositions);
   return theta * ((factor * longest) / maxPositions - (factor - 1)) ** (headDim / (headDim - 2));
 }

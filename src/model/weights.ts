@@ -9,15 +9,20 @@ import type { Parameters } from "./model.js";
 
 /** One float32 tensor per parameter, zero at first; the caller owns and frees them. */
 export function makeGradients(parameters: Parameters): Parameters {
-  return Object.fromEntries(Object.entries(parameters).map(([name, parameter]) =>
-    [name, zeros(shape(parameter), "float32", device(parameter))]));
+  return Object.fromEntries(
+    Object.entries(parameters).map(([name, parameter]) => [name, zeros(shape(parameter), "float32", device(parameter))]),
+  );
 }
 
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
 
   /** Makes leaves of `parameters`; the copies it needs when the compute dtype differs live until `close`. */
-  constructor(readonly parameters: Parameters, specs: ParameterSpec[], computeDtype: DType) {
+  constructor(
+    readonly parameters: Parameters,
+    specs: ParameterSpec[],
+    computeDtype: DType,
+  ) {
     for (const { name, experts } of specs) {
       const made = scope(() => {
         const value = cast(parameters[name], computeDtype);

@@ -28,7 +28,9 @@ test("ten steps agree with the published equations computed in float64", () => {
       v[i] = 0.95 * v[i] + 0.05 * (0.5 * gradient) ** 2;
       w[i] -= (learningRate * (m[i] / (1 - 0.9 ** step))) / (Math.sqrt(v[i] / (1 - 0.95 ** step)) + 1e-8);
     });
-    scope(() => optimizer.update(parameter, fromArray(g, [2, 2], "float32"), state, { step, learningRate, gradientScale: 0.5, decay: true }));
+    scope(() =>
+      optimizer.update(parameter, fromArray(g, [2, 2], "float32"), state, { step, learningRate, gradientScale: 0.5, decay: true }),
+    );
   }
   toArray(parameter).forEach((value, i) => assert.ok(Math.abs(value - w[i]) < 2e-6 * Math.max(1, Math.abs(w[i])), `${value} ${w[i]}`));
 });
@@ -65,17 +67,18 @@ test("stochastic rounding is unbiased, lands on neighbours only, and keeps what 
 });
 
 test("bfloat16 weights move under updates far below their rounding step, and repeat with the seed", () => {
-  const run = (): number[] => scope(() => {
-    const optimizer = adamw({ ...SETTINGS, weightDecay: 0 });
-    const parameter = full([512], 1, "bfloat16");
-    const state = optimizer.init(parameter);
-    for (let step = 1; step <= 100; step++) {
-      setSeed(step);
-      optimizer.update(parameter, full([512], 1, "float32"), state, { step, learningRate: 1e-4, gradientScale: 1, decay: false });
-    }
-    assert.equal(dtype(parameter), "bfloat16");
-    return toArray(parameter);
-  });
+  const run = (): number[] =>
+    scope(() => {
+      const optimizer = adamw({ ...SETTINGS, weightDecay: 0 });
+      const parameter = full([512], 1, "bfloat16");
+      const state = optimizer.init(parameter);
+      for (let step = 1; step <= 100; step++) {
+        setSeed(step);
+        optimizer.update(parameter, full([512], 1, "float32"), state, { step, learningRate: 1e-4, gradientScale: 1, decay: false });
+      }
+      assert.equal(dtype(parameter), "bfloat16");
+      return toArray(parameter);
+    });
   const moved = run();
   const mean = moved.reduce((sum, value) => sum + value, 0) / moved.length;
   assert.ok(Math.abs(mean - 0.99) < 0.001, `100 steps of 1e-4 lead from 1 to ${mean}`);

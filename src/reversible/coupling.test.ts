@@ -65,7 +65,10 @@ function plainGradients({ weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, 
 
 /** The same by the engine, block by block; with it, whether the first streams came back to the bit. */
 function engineGradients(
-  { weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, format: StreamFormat, method: keyof typeof METHODS,
+  { weights, x_TD, dHidden_TD }: Toy,
+  coupling: Coupling,
+  format: StreamFormat,
+  method: keyof typeof METHODS,
 ): { gradients: number[][]; restored: boolean } {
   const net = { coupling, format };
   const begun = coupling.begin(mulScalar(x_TD, 1), format);
@@ -85,10 +88,12 @@ function engineGradients(
 }
 
 function relativeError(actual: number[][], expected: number[][]): number {
-  return Math.max(...expected.map((row, i) => {
-    const size = Math.sqrt(row.reduce((total, value) => total + value * value, 0));
-    return Math.sqrt(row.reduce((total, value, j) => total + (value - actual[i][j]) ** 2, 0)) / size;
-  }));
+  return Math.max(
+    ...expected.map((row, i) => {
+      const size = Math.sqrt(row.reduce((total, value) => total + value * value, 0));
+      return Math.sqrt(row.reduce((total, value, j) => total + (value - actual[i][j]) ** 2, 0)) / size;
+    }),
+  );
 }
 
 for (const coupling of [ordinary, ...COUPLINGS]) {
@@ -98,7 +103,7 @@ for (const coupling of [ordinary, ...COUPLINGS]) {
       const toy = makeToy(3, "float64");
       const format = floatStreams("float64");
       const expected = plainGradients(toy, coupling, format);
-      for (const method of coupling.reversible ? ["store", "checkpoint", "reversible"] as const : ["store", "checkpoint"] as const) {
+      for (const method of coupling.reversible ? (["store", "checkpoint", "reversible"] as const) : (["store", "checkpoint"] as const)) {
         const { gradients } = engineGradients(toy, coupling, format, method);
         assert.ok(relativeError(gradients, expected) < 1e-10, `${method}: ${relativeError(gradients, expected)}`);
       }
@@ -134,7 +139,8 @@ test("a small gamma is close to the ordinary network, a gamma of -1 is not", () 
     const format = floatStreams("float64");
     const hidden = (coupling: Coupling): number[] => {
       let streams = coupling.begin(toy.x_TD, format);
-      for (const layer of toy.weights) ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, detach(value)), format, false));
+      for (const layer of toy.weights)
+        ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, detach(value)), format, false));
       return toArray(coupling.end(streams, format));
     };
     const truth = hidden(ordinary);

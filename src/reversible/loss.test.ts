@@ -24,7 +24,14 @@ test("values and gradients do not depend on the tile and equal those through ful
     const rows = Array.from(labels_T.keys()).filter((i) => labels_T[i] >= 0);
     const loss = withGrad(() => {
       const logits = linear(indexSelect(x, 0, fromArray(rows, [rows.length], "int64")), w);
-      const target = unsqueeze(fromArray(rows.map((i) => labels_T[i]), [rows.length], "int64"), 1);
+      const target = unsqueeze(
+        fromArray(
+          rows.map((i) => labels_T[i]),
+          [rows.length],
+          "int64",
+        ),
+        1,
+      );
       return mulScalar(sum(sub(logsumexp(logits, [1], true), gather(logits, 1, target))), SCALE);
     });
     const [dx, dw] = grad([loss], [x, w], [full([], 1, "float64")]).map((gradient) => toArray(gradient as Tensor));

@@ -2,8 +2,23 @@
 // and gradient are computed together, so nothing of a tile is kept:
 //   loss = scale * sum_n (logsumexp(z_n) - z_n[label_n]),  dz_n = scale * (softmax(z_n) - onehot(label_n))
 import {
-  add_, cast, exp_, gather, indexCopy_, indexSelect, linear, logsumexp, mm, mulScalar_, narrow, scatterAdd_, sub, sub_, sum,
-  transpose, unsqueeze,
+  add_,
+  cast,
+  exp_,
+  gather,
+  indexCopy_,
+  indexSelect,
+  linear,
+  logsumexp,
+  mm,
+  mulScalar_,
+  narrow,
+  scatterAdd_,
+  sub,
+  sub_,
+  sum,
+  transpose,
+  unsqueeze,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, fromArray, full, item, shape, type Tensor, zeros } from "../torch/tensor.js";
@@ -36,7 +51,9 @@ export function lossSum({ hidden_TD, head_VD, labels_T, tileTokens }: LossTile):
 
 /** As `lossSum`, and gradients times `scale`: the head's is added to dHead_VD in place, that of the hidden state returned. */
 export function lossAndGradient(
-  { hidden_TD, head_VD, labels_T, tileTokens }: LossTile, scale: number, dHead_VD: Tensor,
+  { hidden_TD, head_VD, labels_T, tileTokens }: LossTile,
+  scale: number,
+  dHead_VD: Tensor,
 ): { total: number; dHidden_TD: Tensor } {
   const on = device(hidden_TD);
   const type = dtype(hidden_TD);

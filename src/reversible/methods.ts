@@ -50,17 +50,31 @@ function replace(old: Tensor[], next: Tensor[]): Tensor[] {
 }
 
 function runForward<Context>(
-  layer: number, block: Block<Context>, batch: BatchState<Context>, { coupling, format }: Net, wantBits: boolean,
+  layer: number,
+  block: Block<Context>,
+  batch: BatchState<Context>,
+  { coupling, format }: Net,
+  wantBits: boolean,
 ): Known {
   return scope(() => {
-    const known = coupling.forward(batch.streams, (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context)), format, wantBits);
+    const known = coupling.forward(
+      batch.streams,
+      (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context)),
+      format,
+      wantBits,
+    );
     for (const stream of known.streams) format.check(stream, `block ${layer}`);
     return known;
   });
 }
 
 /** Runs a block with a graph kept per branch, in the order of evaluation. */
-function runRecorded<Context>(block: Block<Context>, context: Context, streams: Tensor[], { coupling, format }: Net): { known: Known; graphs: Graph[] } {
+function runRecorded<Context>(
+  block: Block<Context>,
+  context: Context,
+  streams: Tensor[],
+  { coupling, format }: Net,
+): { known: Known; graphs: Graph[] } {
   const graphs: Graph[] = [];
   const apply: Apply = (branch, input_TD) => {
     const graph = scope(() => {
@@ -79,16 +93,18 @@ function runRecorded<Context>(block: Block<Context>, context: Context, streams: 
 }
 
 /** Differentiates recorded graphs from the last to the first, freeing each. */
-const visitRecorded = (graphs: Graph[]): Visit => (_branch, _x_TD, dy_TD) => {
-  const graph = graphs.at(-1);
-  assert(graph, "more branches were visited than recorded");
-  backward([graph.y_TD], [dy_TD]);
-  const dx_TD = takeGrad(graph.x_TD);
-  assert(dx_TD !== null, "a branch does not depend on its input");
-  graphs.pop();
-  free(graph.x_TD, graph.y_TD);
-  return { y_TD: null, dx_TD };
-};
+const visitRecorded =
+  (graphs: Graph[]): Visit =>
+  (_branch, _x_TD, dy_TD) => {
+    const graph = graphs.at(-1);
+    assert(graph, "more branches were visited than recorded");
+    backward([graph.y_TD], [dy_TD]);
+    const dx_TD = takeGrad(graph.x_TD);
+    assert(dx_TD !== null, "a branch does not depend on its input");
+    graphs.pop();
+    free(graph.x_TD, graph.y_TD);
+    return { y_TD: null, dx_TD };
+  };
 
 function reverseRecorded<Context>(graphs: Graph[], batch: BatchState<Context>, { coupling, format }: Net): void {
   batch.streams = replace(batch.streams, []); // the last block's outputs: only rebuilding needs them
@@ -141,16 +157,17 @@ export const reversible: Method = {
   },
   backward: (layer, block, batch, { coupling, format }) => {
     const bits = (batch.kept[layer] as Tensor[] | null)?.[0] ?? null;
-    const visit: Visit = (branch, input_TD, dy_TD) => scope(() => {
-      assert(input_TD !== null, "a reversible block is visited without its input");
-      const x_TD = leaf(input_TD);
-      // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
-      const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context)));
-      backward([y_TD], [dy_TD]);
-      const dx_TD = takeGrad(x_TD);
-      assert(dx_TD !== null, "a branch does not depend on its input");
-      return { y_TD: detach(y_TD), dx_TD };
-    });
+    const visit: Visit = (branch, input_TD, dy_TD) =>
+      scope(() => {
+        assert(input_TD !== null, "a reversible block is visited without its input");
+        const x_TD = leaf(input_TD);
+        // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
+        const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context)));
+        backward([y_TD], [dy_TD]);
+        const dx_TD = takeGrad(x_TD);
+        assert(dx_TD !== null, "a branch does not depend on its input");
+        return { y_TD: detach(y_TD), dx_TD };
+      });
     const { dStreams, streams } = scope(() => coupling.reverse(batch.dStreams, visit, { streams: batch.streams, bits }, format));
     assert(streams !== null, "a reversible coupling did not rebuild its streams");
     batch.dStreams = replace(batch.dStreams, dStreams);

@@ -28,7 +28,11 @@ test("scaling drops m low bits towards minus infinity, and the bits bring every 
     for (const gamma of [-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125]) {
       const bits = storedBits(gamma);
       const scaled = grid.scale(stream, gamma);
-      assert.deepEqual(toArray(scaled), values.map((value) => (gamma < 0 ? -(value >> bits) : value >> bits) + 0), `gamma ${gamma}`);
+      assert.deepEqual(
+        toArray(scaled),
+        values.map((value) => (gamma < 0 ? -(value >> bits) : value >> bits) + 0),
+        `gamma ${gamma}`,
+      );
       const packed = grid.droppedBits(stream, gamma);
       assert.equal(packed === null ? 0 : byteSize(packed), (1024 * (bits === 3 ? 4 : bits)) / 8);
       assert.deepEqual(toArray(grid.unscale(scaled, packed, gamma)), values);
@@ -40,7 +44,14 @@ test("packing is lossless for every width", () => {
   scope(() => {
     for (const bits of [1, 2, 3, 4]) {
       const values = Array.from({ length: 64 }, (_, i) => (i * 7) % 2 ** bits);
-      const packed = packBits(fromArray(values.map((value) => value - 256), [8, 8], "int32"), bits);
+      const packed = packBits(
+        fromArray(
+          values.map((value) => value - 256),
+          [8, 8],
+          "int32",
+        ),
+        bits,
+      );
       assert.deepEqual(toArray(unpackBits(packed, bits, [64], "int32")), values);
     }
   });
@@ -48,7 +59,10 @@ test("packing is lossless for every width", () => {
 
 test("a value that leaves the grid, or is no number, is refused with the way out", () => {
   scope(() => {
-    assert.throws(() => grid.fromFloat(fromArray([20_000], [1], "float32")), /2\.00e\+4 leaves the grid \(limit 16384\).*--stream-fraction-bits/);
+    assert.throws(
+      () => grid.fromFloat(fromArray([20_000], [1], "float32")),
+      /2\.00e\+4 leaves the grid \(limit 16384\).*--stream-fraction-bits/,
+    );
     assert.throws(() => grid.fromFloat(fromArray([1, Number.NaN], [2], "float32")), /not a finite number/);
     assert.throws(() => grid.fromFloat(fromArray([Number.NEGATIVE_INFINITY], [1], "float32")), /not a finite number/);
     assert.throws(() => grid.check(fromArray([2 ** 30 + 5], [1], "int32"), "block 3"), /block 3: a stream value of 1\.64e\+4/);

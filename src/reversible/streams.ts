@@ -3,8 +3,22 @@
 // bit. Float streams are the plain alternative, with an error that grows with depth.
 import { UserError, assert } from "../errors.js";
 import {
-  abs, amax, bitAnd, bitOr_, cast, cat, mulScalar, mulScalar_, narrow, neg, reshape, round_, shiftLeft, shiftLeft_,
-  shiftRight, view,
+  abs,
+  amax,
+  bitAnd,
+  bitOr_,
+  cast,
+  cat,
+  mulScalar,
+  mulScalar_,
+  narrow,
+  neg,
+  reshape,
+  round_,
+  shiftLeft,
+  shiftLeft_,
+  shiftRight,
+  view,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { item, numel, shape, type DType, type Tensor } from "../torch/tensor.js";

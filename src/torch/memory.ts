@@ -20,8 +20,11 @@ export function ledger(device = "cpu"): Ledger {
   }
   const cuda = native.cudaMemory(deviceIndex(device), false);
   return {
-    tensors: cpu.handles, blocks: cpu.blocks, mappedBytes: cpu.mappedBytes,
-    liveBytes: cuda?.liveBytes ?? 0, peakBytes: cuda?.peakBytes ?? 0,
+    tensors: cpu.handles,
+    blocks: cpu.blocks,
+    mappedBytes: cpu.mappedBytes,
+    liveBytes: cuda?.liveBytes ?? 0,
+    peakBytes: cuda?.peakBytes ?? 0,
   };
 }
 

@@ -27,7 +27,10 @@ test("arguments of every kind are converted", () => {
     assert.deepEqual(toArray(ops.cat([a, a], 0)), [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6]);
     assert.deepEqual(toArray(ops.add(a, a, 0.5)), [1.5, 3, 4.5, 6, 7.5, 9]);
     assert.equal(dtype(ops.cast(a, "bfloat16")), "bfloat16");
-    assert.deepEqual(ops.unbind(a).map(toArray), [[1, 2, 3], [4, 5, 6]]);
+    assert.deepEqual(ops.unbind(a).map(toArray), [
+      [1, 2, 3],
+      [4, 5, 6],
+    ]);
     assert.deepEqual(shape(ops.linear(a, a, null)), [2, 2]);
     assert.equal(ops.equal(a, a), true);
     const integers = fromArray([-5, 6], [2], "int32");

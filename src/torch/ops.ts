@@ -27,7 +27,6 @@ export const schemaOf = (name: string): string | null => native.schema(name);
 export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor");
 export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor");
 export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>("aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor");
-export const addmm_ = op<(self: T, a: T, b: T) => T>("aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)");
 export const linear = op<(x: T, weight: T, bias?: T | null) => T>("aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor");
 export const outer = op<(a: T, b: T) => T>("aten::outer(Tensor self, Tensor vec2) -> Tensor");
 
@@ -39,7 +38,6 @@ export const addScalar_ = op<(a: T, b: N) => T>("aten::add_.Scalar(Tensor(a!) se
 export const sub = op<(a: T, b: T) => T>("aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor");
 export const sub_ = op<(a: T, b: T, alpha?: N) => T>("aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)");
 export const mul = op<(a: T, b: T) => T>("aten::mul.Tensor(Tensor self, Tensor other) -> Tensor");
-export const mul_ = op<(a: T, b: T) => T>("aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const mulScalar = op<(a: T, b: N) => T>("aten::mul.Scalar(Tensor self, Scalar other) -> Tensor");
 export const mulScalar_ = op<(a: T, b: N) => T>("aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor other) -> Tensor");
@@ -60,7 +58,6 @@ export const addcdiv_ = op<(self: T, a: T, b: T, value?: N) => T>("aten::addcdiv
 // whole numbers: rounding, bits, shifts (arithmetic on signed types)
 export const round_ = op<(a: T) => T>("aten::round_(Tensor(a!) self) -> Tensor(a!)");
 export const clamp = op<(a: T, min: N | null, max?: N | null) => T>("aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor");
-export const clamp_ = op<(a: T, min: N | null, max?: N | null) => T>("aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)");
 export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor");
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const bitOr_ = op<(a: T, b: T) => T>("aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
@@ -74,16 +71,12 @@ export const sum = op<(a: T) => T>("aten::sum(Tensor self, *, ScalarType? dtype=
 export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => T>("aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const meanDim = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const amax = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
-export const maximum = op<(a: T, b: T) => T>("aten::maximum(Tensor self, Tensor other) -> Tensor");
-export const argmax = op<(a: T, dim: N) => T>("aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor");
 export const logsumexp = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor");
 export const softmax = op<(a: T, dim: N, dtype?: DType) => T>("aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor");
 export const topk = op<(a: T, k: N, dim: N) => [values: T, indices: T]>("aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)");
 export const sortStable = op<(a: T, stable: true, dim: N, descending?: boolean) => [values: T, indices: T]>("aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)");
-export const cumsum = op<(a: T, dim: N) => T>("aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor");
 export const bincount = op<(a: T, weights: null, minLength: N) => T>("aten::bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor");
 export const equal = op<(a: T, b: T) => boolean>("aten::equal(Tensor self, Tensor other) -> bool");
-export const greater = op<(a: T, b: N) => T>("aten::gt.Scalar(Tensor self, Scalar other) -> Tensor");
 
 // rows by index
 export const embedding = op<(weight: T, indices: T) => T>("aten::embedding(Tensor weight, Tensor indices, int padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor");
@@ -92,7 +85,6 @@ export const indexAdd_ = op<(self: T, dim: N, index: T, source: T) => T>("aten::
 export const indexCopy_ = op<(self: T, dim: N, index: T, source: T) => T>("aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)");
 export const gather = op<(a: T, dim: N, index: T) => T>("aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor");
 export const scatterAdd_ = op<(self: T, dim: N, index: T, source: T) => T>("aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)");
-export const maskedFill = op<(a: T, mask: T, value: N) => T>("aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor");
 export const tril = op<(a: T, diagonal?: N) => T>("aten::tril(Tensor self, int diagonal=0) -> Tensor");
 export const triu = op<(a: T, diagonal?: N) => T>("aten::triu(Tensor self, int diagonal=0) -> Tensor");
 
@@ -104,7 +96,6 @@ export const cast = op<(a: T, dtype: DType, nonBlocking?: boolean, copy?: boolea
 export const contiguous = op<(a: T) => T>("aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)");
 export const clone = op<(a: T) => T>("aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor");
 export const copy_ = op<(self: T, source: T) => T>("aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)");
-export const zero_ = op<(a: T) => T>("aten::zero_(Tensor(a!) self) -> Tensor(a!)");
 export const fill_ = op<(a: T, value: N) => T>("aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)");
 export const cat = op<(tensors: T[], dim?: N) => T>("aten::cat(Tensor[] tensors, int dim=0) -> Tensor");
 export const narrow = op<(a: T, dim: N, start: N, length: N) => T>("aten::narrow(Tensor(a) self, int dim, int start, int length) -> Tensor(a)");
@@ -113,12 +104,10 @@ export const unbind = op<(a: T, dim?: N) => T[]>("aten::unbind.int(Tensor(a -> *
 export const transpose = op<(a: T, dim0: N, dim1: N) => T>("aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)");
 export const expand = op<(a: T, size: N[]) => T>("aten::expand(Tensor(a) self, int[] size, *, bool implicit=False) -> Tensor(a)");
 export const unsqueeze = op<(a: T, dim: N) => T>("aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)");
-export const arange = op<(end: N, dtype: DType, layout: null, device: string) => T>("aten::arange(Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor");
 
 // random
 export const normal_ = op<(a: T, mean: N, std: N) => T>("aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)");
 export const random_ = op<(a: T, from: N, to: N) => T>("aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)");
-export const multinomial = op<(a: T, count: N) => T>("aten::multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor");
 
 /** Operators that newer libtorch versions have; ask `hasOp` first, a tested fallback stands beside each use. */
 export const newer: string[] = [];

@@ -29,8 +29,15 @@ test("a stale handle is refused everywhere, also after its slot was used again",
   free(stale);
   const fresh = zeros([2], "float32");
   const uses = [
-    () => shape(stale), () => toArray(stale), () => byteSize(stale), () => add(stale, fresh), () => free(stale),
-    () => keep(stale), () => leaf(stale), () => readBytes(stale, 0, new Uint8Array(4)), () => item(stale),
+    () => shape(stale),
+    () => toArray(stale),
+    () => byteSize(stale),
+    () => add(stale, fresh),
+    () => free(stale),
+    () => keep(stale),
+    () => leaf(stale),
+    () => readBytes(stale, 0, new Uint8Array(4)),
+    () => item(stale),
   ];
   for (const use of uses) assert.throws(use, /tensor #\d+ was already freed/);
   assert.throws(() => shape(7 as never), /not a tensor handle/);
@@ -40,11 +47,15 @@ test("a stale handle is refused everywhere, also after its slot was used again",
 test("a kept tensor outlives its scope; an error inside frees the rest", () => {
   const before = ledger().tensors;
   let kept = 0 as never;
-  assert.throws(() => scope(() => {
-    kept = keep(full([3], 2, "float32")) as never;
-    zeros([4], "float32");
-    throw new Error("inside");
-  }), /inside/);
+  assert.throws(
+    () =>
+      scope(() => {
+        kept = keep(full([3], 2, "float32")) as never;
+        zeros([4], "float32");
+        throw new Error("inside");
+      }),
+    /inside/,
+  );
   assert.equal(ledger().tensors, before + 1);
   assert.deepEqual(toArray(kept), [2, 2, 2]);
   free(kept);
@@ -59,7 +70,9 @@ test("the ledger counts live and peak bytes exactly", () => {
   resetPeak();
   scope(() => {
     const a = zeros([1000], "float64");
-    scope(() => { add(a, a); });
+    scope(() => {
+      add(a, a);
+    });
     assert.equal(ledger().liveBytes - start, 8000);
   });
   assert.equal(ledger().peakBytes - start, 16000);

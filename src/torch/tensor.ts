@@ -12,7 +12,16 @@ declare const brand: unique symbol;
 export type Tensor = Handle & { readonly [brand]: "tensor" };
 
 export const DTYPES = {
-  float32: 4, float64: 8, bfloat16: 2, float16: 2, int64: 8, int32: 4, int16: 2, int8: 1, uint8: 1, bool: 1,
+  float32: 4,
+  float64: 8,
+  bfloat16: 2,
+  float16: 2,
+  int64: 8,
+  int32: 4,
+  int16: 2,
+  int8: 1,
+  uint8: 1,
+  bool: 1,
 } as const;
 export type DType = keyof typeof DTYPES;
 
@@ -30,30 +39,40 @@ type Make = (size: number[], dtype: DType, layout: null, device: string) => Tens
 const makeEmpty = native.op("aten::empty.memory_format") as unknown as Make;
 const makeZeros = native.op("aten::zeros") as unknown as Make;
 const makeFull = native.op("aten::full") as unknown as (
-  size: number[], value: number, dtype: DType, layout: null, device: string,
+  size: number[],
+  value: number,
+  dtype: DType,
+  layout: null,
+  device: string,
 ) => Tensor;
 const toDevice = native.op("aten::to.device") as unknown as (t: Tensor, device: string, dtype: DType) => Tensor;
 const makeContiguous = native.op("aten::contiguous") as unknown as (t: Tensor) => Tensor;
 
 export const empty = (size: number[], type: DType, on = "cpu"): Tensor => makeEmpty(size, type, null, on);
 export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => makeZeros(size, type, null, on);
-export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor =>
-  makeFull(size, value, type, null, on);
+export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor => makeFull(size, value, type, null, on);
 
 /** The tensor on `on` with elements of type `type`; the same handle's storage when nothing changes. */
 export const to = (t: Tensor, type: DType, on = "cpu"): Tensor => toDevice(t, on, type);
 
 const ARRAYS = {
-  float32: Float32Array, float64: Float64Array, int64: BigInt64Array, int32: Int32Array, int16: Int16Array,
-  int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
+  float32: Float32Array,
+  float64: Float64Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int16: Int16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
 } as const;
 
 /** A tensor with the given elements in row-major order. */
 export function fromArray(values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
   const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
-  const bytes = staged === "int64"
-    ? BigInt64Array.from(values, (value) => BigInt(value))
-    : new ARRAYS[staged as Exclude<keyof typeof ARRAYS, "int64">](values);
+  const bytes =
+    staged === "int64"
+      ? BigInt64Array.from(values, (value) => BigInt(value))
+      : new ARRAYS[staged as Exclude<keyof typeof ARRAYS, "int64">](values);
   assert(bytes.length === size.reduce((product, each) => product * each, 1), `${bytes.length} values do not fill [${size}]`);
   const made = empty(size, staged);
   native.writeBytes(made, 0, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
@@ -86,9 +105,7 @@ export const item = (t: Tensor): number => Number(itemOf(t));
 export const mapFile = (path: string): Tensor => native.mapFile(path) as Tensor;
 
 /** Raw bytes of a contiguous CPU tensor, from `byteOffset`, into a buffer. */
-export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void =>
-  native.readBytes(t, byteOffset, into);
+export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void => native.readBytes(t, byteOffset, into);
 
 /** Raw bytes from a buffer into a contiguous CPU tensor at `byteOffset`. */
-export const writeBytes = (t: Tensor, byteOffset: number, from: Uint8Array): void =>
-  native.writeBytes(t, byteOffset, from);
+export const writeBytes = (t: Tensor, byteOffset: number, from: Uint8Array): void => native.writeBytes(t, byteOffset, from);

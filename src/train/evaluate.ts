@@ -36,7 +36,8 @@ export function evaluateLoss(network: Network, batches: Batch[]): number {
 export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
   const { model, coupling, format, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
-    makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }));
+    makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }),
+  );
   let block: OpenBlock | null = null;
   let streams: Tensor[][] = [];
   try {

@@ -3,12 +3,20 @@ import { test } from "node:test";
 
 import { expertLoad } from "./expert-load.js";
 
-const near = (actual: number, expected: number): void =>
-  assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
+const near = (actual: number, expected: number): void => assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
 
 test("a layer each, in the order of the layers, whatever the order of the counts", () => {
-  const load = expertLoad(new Map([[10, [1, 1]], [2, [1, 1]], [0, [1, 1]]]));
-  assert.deepEqual(load.map(({ layer }) => layer), [0, 2, 10]);
+  const load = expertLoad(
+    new Map([
+      [10, [1, 1]],
+      [2, [1, 1]],
+      [0, [1, 1]],
+    ]),
+  );
+  assert.deepEqual(
+    load.map(({ layer }) => layer),
+    [0, 2, 10],
+  );
   assert.deepEqual(expertLoad(new Map()), []);
 });
 

@@ -16,8 +16,8 @@ import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf } from "./
 
 /** Ten losses of the default coupling. Sums are taken in another order by each build of libtorch: later digits differ. */
 const LOSSES = [
-  5.11674149831136, 4.215636291503906, 4.015452164870042, 3.698958396911621, 3.3854052225748696,
-  2.897450764973958, 3.0400777963491588, 2.673843701680501, 2.59936253229777, 2.4098240534464517,
+  5.11674149831136, 4.215636291503906, 4.015452164870042, 3.698958396911621, 3.3854052225748696, 2.897450764973958, 3.0400777963491588,
+  2.673843701680501, 2.59936253229777, 2.4098240534464517,
 ];
 const LOSS_TOLERANCE = 1e-4;
 
@@ -30,13 +30,19 @@ test("ten losses: the same digits each time, and the committed ones", async (t) 
   assert.deepEqual(second.losses, first.losses);
   assert.equal(first.losses.length, LOSSES.length);
   for (const [i, loss] of first.losses.entries()) {
-    assert.ok(Math.abs(loss - LOSSES[i]) < LOSS_TOLERANCE, `step ${i + 1}: ${loss} instead of ${LOSSES[i]}; all: ${first.losses.join(", ")}`);
+    assert.ok(
+      Math.abs(loss - LOSSES[i]) < LOSS_TOLERANCE,
+      `step ${i + 1}: ${loss} instead of ${LOSSES[i]}; all: ${first.losses.join(", ")}`,
+    );
   }
 });
 
 test("another seed gives another order of rows", async (t) => {
   const place = makeWorkplace(t);
-  const [first, second] = [await runTraining(settingsFor(place, { max_steps: 3 })), await runTraining(settingsFor(place, { max_steps: 3, seed: 7 }))];
+  const [first, second] = [
+    await runTraining(settingsFor(place, { max_steps: 3 })),
+    await runTraining(settingsFor(place, { max_steps: 3, seed: 7 })),
+  ];
   assert.notDeepEqual(second.losses, first.losses);
 });
 
@@ -49,16 +55,22 @@ for (const [name, changes] of RESUMED) {
   test(`${name}: stopped after step 5 and resumed, a run ends in the same bytes`, async (t) => {
     const place = makeWorkplace(t);
     const settings = settingsFor(place, { ...ACCUMULATED, ...changes });
-    const whole = await runTraining({ ...settings, output_dir: place.out("whole") }, {
-      look: ({ data }) => assert.equal(data.batchesPerEpoch, settings.packing ? 7 : 14),
-    });
+    const whole = await runTraining(
+      { ...settings, output_dir: place.out("whole") },
+      {
+        look: ({ data }) => assert.equal(data.batchesPerEpoch, settings.packing ? 7 : 14),
+      },
+    );
     const stopped = await runTraining(settings, { stopAt: 5 });
     const checkpoint = join(settings.output_dir, "checkpoint-5");
     assert.deepEqual([stopped.outcome.stopped, stopped.outcome.steps, stopped.outcome.folder], [true, 5, checkpoint]);
     assert.ok(!existsSync(join(settings.output_dir, "final")));
     const resumed = await runTraining({ ...settings, resume: checkpoint }, { look: (run) => assert.equal(run.startStep, 5) });
     assert.deepEqual([...stopped.losses, ...resumed.losses], whole.losses);
-    assert.deepEqual(resumed.steps.map(({ step, epoch, learningRate }) => [step, epoch, learningRate]), whole.steps.slice(5).map(({ step, epoch, learningRate }) => [step, epoch, learningRate]));
+    assert.deepEqual(
+      resumed.steps.map(({ step, epoch, learningRate }) => [step, epoch, learningRate]),
+      whole.steps.slice(5).map(({ step, epoch, learningRate }) => [step, epoch, learningRate]),
+    );
     assert.deepEqual(weightsOf(resumed.outcome.folder), weightsOf(whole.outcome.folder));
     for (const file of ["config.json", "revmoe.json"]) {
       assert.equal(readFileSync(join(resumed.outcome.folder, file), "utf8"), readFileSync(join(whole.outcome.folder, file), "utf8"));
@@ -72,9 +84,14 @@ test('save_steps with save_total_limit 1 leaves the newest; "latest" goes on fro
   const whole = await runTraining(settings);
   const folders = (): string[] => readdirSync(settings.output_dir).sort();
   assert.deepEqual(folders(), ["checkpoint-8", "final"]);
-  assert.deepEqual(whole.events.filter((event) => event.kind === "message").map(({ step, message }) => [step, message]), [
-    [4, `saved ${join(settings.output_dir, "checkpoint-4")}`], [8, `saved ${join(settings.output_dir, "checkpoint-8")}`], [10, `saved ${join(settings.output_dir, "final")}`],
-  ]);
+  assert.deepEqual(
+    whole.events.filter((event) => event.kind === "message").map(({ step, message }) => [step, message]),
+    [
+      [4, `saved ${join(settings.output_dir, "checkpoint-4")}`],
+      [8, `saved ${join(settings.output_dir, "checkpoint-8")}`],
+      [10, `saved ${join(settings.output_dir, "final")}`],
+    ],
+  );
   const weights = weightsOf(whole.outcome.folder);
   const resumed = await runTraining({ ...settings, resume: "latest" });
   assert.deepEqual(resumed.losses, whole.losses.slice(8));
@@ -92,7 +109,10 @@ test("a run that goes back to an earlier checkpoint keeps what it saves, though 
 
 test('"latest" without a checkpoint is an error that says so', async (t) => {
   const place = makeWorkplace(t);
-  await assert.rejects(runTraining(settingsFor(place, { resume: "latest" })), { name: "UserError", message: /^resume: no complete checkpoint-N folder in .*run\. Leave --resume out/ });
+  await assert.rejects(runTraining(settingsFor(place, { resume: "latest" })), {
+    name: "UserError",
+    message: /^resume: no complete checkpoint-N folder in .*run\. Leave --resume out/,
+  });
 });
 
 test("a run that is resumed after its last step only evaluates and saves", async (t) => {
@@ -102,7 +122,13 @@ test("a run that is resumed after its last step only evaluates and saves", async
   assert.deepEqual(readdirSync(settings.output_dir).sort(), ["checkpoint-2", "checkpoint-3"]);
   const { outcome, steps, evals } = await runTraining({ ...settings, max_steps: 3, resume: stopped.outcome.folder });
   assert.deepEqual([outcome.stopped, outcome.memory, steps], [false, null, []]);
-  assert.deepEqual(evals.map(({ step, network }) => [step, network]), [[3, "trained"], [3, "ordinary"]]);
+  assert.deepEqual(
+    evals.map(({ step, network }) => [step, network]),
+    [
+      [3, "trained"],
+      [3, "ordinary"],
+    ],
+  );
 });
 
 /** After 20 steps at most this share of the first loss is left. */
@@ -128,7 +154,10 @@ test("two micro-batches of one row are one of two rows, up to the order of sums"
   const one = await runTraining({ ...settings, per_device_train_batch_size: 2, output_dir: place.out("one") });
   const two = await runTraining({ ...settings, gradient_accumulation_steps: 2, output_dir: place.out("two") });
   assert.ok(Math.abs(one.losses[0] - two.losses[0]) < 1e-6, `${one.losses[0]} against ${two.losses[0]}`);
-  assert.deepEqual(two.steps.map(({ trainedTokens, epoch }) => [trainedTokens, epoch]), one.steps.map(({ trainedTokens, epoch }) => [trainedTokens, epoch]));
+  assert.deepEqual(
+    two.steps.map(({ trainedTokens, epoch }) => [trainedTokens, epoch]),
+    one.steps.map(({ trainedTokens, epoch }) => [trainedTokens, epoch]),
+  );
   const [a, b] = [one, two].map(({ outcome }) => valuesOf(outcome.folder));
   // Weights moved by up to 1e-2: a gradient summed in another order differs near 1e-7 of itself.
   const largest = a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
@@ -139,9 +168,17 @@ test("records of steps are complete and sensible", async (t) => {
   const place = makeWorkplace(t);
   const settings = settingsFor(place, { ...ACCUMULATED, max_steps: 5, eval_steps: 2, validation_rows: 2, save_steps: 3 });
   const { steps, evals, events, outcome } = await runTraining(settings);
-  assert.deepEqual(steps.map(({ step }) => step), [1, 2, 3, 4, 5]);
+  assert.deepEqual(
+    steps.map(({ step }) => step),
+    [1, 2, 3, 4, 5],
+  );
   for (const [i, record] of steps.entries()) {
-    assert.deepEqual(Object.keys(record).filter((key) => key !== "kind").sort(), FIELDS);
+    assert.deepEqual(
+      Object.keys(record)
+        .filter((key) => key !== "kind")
+        .sort(),
+      FIELDS,
+    );
     for (const [key, value] of Object.entries(record)) {
       if (typeof value === "number") assert.ok(Number.isFinite(value), `${key} is ${value}`);
     }
@@ -150,7 +187,10 @@ test("records of steps are complete and sensible", async (t) => {
     assert.ok(Math.abs(epoch - (i + 1) / 3) < 1e-12, `${epoch}`);
     assert.ok(loss > 0 && loss < 10 && gradNorm > 0);
     const tokens = (tokensPerSecond * stepMs) / 1000;
-    assert.ok(Math.abs(tokens - Math.round(tokens)) < 1e-6 && trainedTokens < tokens && tokens <= 2 * settings.max_length, `${tokens} tokens, ${trainedTokens} trained`);
+    assert.ok(
+      Math.abs(tokens - Math.round(tokens)) < 1e-6 && trainedTokens < tokens && tokens <= 2 * settings.max_length,
+      `${tokens} tokens, ${trainedTokens} trained`,
+    );
     assert.equal(record.reconstructionError, 0);
     assert.equal(record.auxLoss, null);
     assert.ok(peakBytes > liveBytes && liveBytes > 0 && rssBytes > peakBytes);
@@ -158,42 +198,101 @@ test("records of steps are complete and sensible", async (t) => {
     // Two streams of 24 int32 per token, their gradients in float32; two bits per element and block of one stream.
     assert.equal(streamBytes, Math.round(tokens) * 24 * 4 * (2 + 2));
     assert.equal(bitBytes, (Math.round(tokens) * 24 * 3 * 2) / 8);
-    assert.deepEqual(record.expertLoad.map(({ layer }) => layer), [0, 2]);
+    assert.deepEqual(
+      record.expertLoad.map(({ layer }) => layer),
+      [0, 2],
+    );
     for (const { maxOverMean, entropy, dead } of record.expertLoad) {
       assert.ok(maxOverMean >= 1 && maxOverMean <= 6 && entropy > 0 && entropy <= Math.log(6) + 1e-12 && dead >= 0 && dead < 6);
     }
   }
   assert.ok(steps[0].learningRate === settings.learning_rate && steps[4].learningRate < 0.2 * settings.learning_rate);
 
-  assert.deepEqual(evals.map(({ step, network }) => [step, network]), [[0, "trained"], [2, "trained"], [4, "trained"], [5, "trained"], [5, "ordinary"]]);
-  assert.deepEqual(evals.map(({ epoch }) => epoch), [0, steps[1].epoch, steps[3].epoch, steps[4].epoch, steps[4].epoch]);
+  assert.deepEqual(
+    evals.map(({ step, network }) => [step, network]),
+    [
+      [0, "trained"],
+      [2, "trained"],
+      [4, "trained"],
+      [5, "trained"],
+      [5, "ordinary"],
+    ],
+  );
+  assert.deepEqual(
+    evals.map(({ epoch }) => epoch),
+    [0, steps[1].epoch, steps[3].epoch, steps[4].epoch, steps[4].epoch],
+  );
   for (const { evalLoss, evalPerplexity } of evals) assert.equal(evalPerplexity, Math.exp(evalLoss));
   assert.ok(evals[3].evalLoss < 0.8 * evals[0].evalLoss && evals[4].evalLoss !== evals[3].evalLoss);
-  assert.deepEqual(events.slice(-3).map(({ kind }) => kind), ["eval", "eval", "message"]);
+  assert.deepEqual(
+    events.slice(-3).map(({ kind }) => kind),
+    ["eval", "eval", "message"],
+  );
 
   assert.equal(outcome.folder, join(settings.output_dir, "final"));
-  assert.deepEqual(readdirSync(outcome.folder).sort(), ["config.json", "model.safetensors", "revmoe.json", "tokenizer.json", "tokenizer_config.json"]);
+  assert.deepEqual(readdirSync(outcome.folder).sort(), [
+    "config.json",
+    "model.safetensors",
+    "revmoe.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+  ]);
   assert.deepEqual(readNetworkFile(outcome.folder), { coupling: "momentum", gamma: 0.25, stream: "int32", streamFractionBits: 16 });
   const { peakBytes, ...terms } = outcome.memory ?? assert.fail("no memory");
   assert.equal(peakBytes, steps[4].peakBytes);
-  assert.equal(Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes);
+  assert.equal(
+    Object.values(terms).reduce((sum, bytes) => sum + bytes, 0),
+    peakBytes,
+  );
 });
 
 const FIELDS = [
-  "auxLoss", "bitBytes", "epoch", "expertLoad", "gradNorm", "learningRate", "liveBytes", "loss", "peakBytes", "reconstructionError",
-  "rssBytes", "step", "stepMs", "streamBytes", "tokensPerSecond", "trainedTokens",
+  "auxLoss",
+  "bitBytes",
+  "epoch",
+  "expertLoad",
+  "gradNorm",
+  "learningRate",
+  "liveBytes",
+  "loss",
+  "peakBytes",
+  "reconstructionError",
+  "rssBytes",
+  "step",
+  "stepMs",
+  "streamBytes",
+  "tokensPerSecond",
+  "trainedTokens",
 ];
 
 test("the ordinary network rebuilds nothing, keeps no bits and is evaluated once at the end", async (t) => {
   const place = makeWorkplace(t);
-  const { steps, evals } = await runTraining(settingsFor(place, { coupling: "ordinary", method: "checkpoint", max_steps: 4, logging_steps: 3, validation_rows: 2 }));
-  assert.deepEqual(steps.map(({ step, reconstructionError, bitBytes }) => [step, reconstructionError, bitBytes]), [[3, null, 0], [4, null, 0]]);
-  assert.deepEqual(evals.map(({ step, network }) => [step, network]), [[0, "trained"], [4, "trained"]]);
+  const { steps, evals } = await runTraining(
+    settingsFor(place, { coupling: "ordinary", method: "checkpoint", max_steps: 4, logging_steps: 3, validation_rows: 2 }),
+  );
+  assert.deepEqual(
+    steps.map(({ step, reconstructionError, bitBytes }) => [step, reconstructionError, bitBytes]),
+    [
+      [3, null, 0],
+      [4, null, 0],
+    ],
+  );
+  assert.deepEqual(
+    evals.map(({ step, network }) => [step, network]),
+    [
+      [0, "trained"],
+      [4, "trained"],
+    ],
+  );
 });
 
 test("epochs decide how many steps there are when max_steps does not", async (t) => {
   const place = makeWorkplace(t);
-  for (const [num_train_epochs, expected] of [[1, 4], [0.1, 1], [2, 7]] as const) {
+  for (const [num_train_epochs, expected] of [
+    [1, 4],
+    [0.1, 1],
+    [2, 7],
+  ] as const) {
     const settings = settingsFor(place, { ...ACCUMULATED, max_steps: 0, num_train_epochs });
     const { outcome } = await runTraining(settings);
     assert.equal(outcome.steps, expected, `${num_train_epochs} epochs`);
@@ -201,7 +300,10 @@ test("epochs decide how many steps there are when max_steps does not", async (t)
 });
 
 async function failureOf(settings: TrainSettings, look?: Parameters<typeof runTraining>[1]): Promise<UserError> {
-  const failure: unknown = await runTraining(settings, look).then((ran: Ran) => assert.fail(`no failure; losses ${ran.losses.join()}`), (reason: unknown) => reason);
+  const failure: unknown = await runTraining(settings, look).then(
+    (ran: Ran) => assert.fail(`no failure; losses ${ran.losses.join()}`),
+    (reason: unknown) => reason,
+  );
   assert.ok(failure instanceof UserError, String(failure));
   assert.ok(!failure.message.includes("\n"));
   return failure;
@@ -222,7 +324,9 @@ test("weights that are not a number are found in the first step, and nothing is 
   const place = makeWorkplace(t);
   for (const changes of [{}, { coupling: "ordinary", method: "store" }] as const) {
     const settings = settingsFor(place, { ...changes, save_steps: 1 });
-    const { message } = await failureOf(settings, { look: ({ network }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)) });
+    const { message } = await failureOf(settings, {
+      look: ({ network }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)),
+    });
     assert.match(message, /not a finite number/);
     assert.ok(!existsSync(settings.output_dir));
   }
@@ -241,7 +345,12 @@ test("a resumed run keeps its network and its data's order; a new one from its w
   const settings = settingsFor(place, { max_steps: 4 });
   const stopped = await runTraining(settings, { stopAt: 2 });
   const folder = stopped.outcome.folder;
-  for (const [name, value] of [["coupling", "additive"], ["gamma", -0.5], ["seed", 9], ["packing", false]] as const) {
+  for (const [name, value] of [
+    ["coupling", "additive"],
+    ["gamma", -0.5],
+    ["seed", 9],
+    ["packing", false],
+  ] as const) {
     const message = new RegExp(`^${name}: ${value} here, but .*checkpoint-2 was trained with .*start a new run with --model`);
     await assert.rejects(runTraining({ ...settings, [name]: value, resume: folder }), { name: "UserError", message });
   }

@@ -53,14 +53,21 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
   const { settings, network, data } = run;
   const { device } = network;
   const learningRate = learningRateAt(step, {
-    type: settings.lr_scheduler_type, peak: settings.learning_rate, warmupSteps: run.warmupSteps,
-    totalSteps: run.totalSteps, minRatio: settings.min_lr_ratio,
+    type: settings.lr_scheduler_type,
+    peak: settings.learning_rate,
+    warmupSteps: run.warmupSteps,
+    totalSteps: run.totalSteps,
+    minRatio: settings.min_lr_ratio,
   });
   const started = performance.now();
   const batches: Batch[] = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
   resetPeak(device);
   const result = trainStep(network, run.states, batches, {
-    method: METHODS[settings.method], step, learningRate, maxBlockGradNorm: settings.max_block_grad_norm, seed: settings.seed,
+    method: METHODS[settings.method],
+    step,
+    learningRate,
+    maxBlockGradNorm: settings.max_block_grad_norm,
+    seed: settings.seed,
   });
   synchronize();
   const stepMs = performance.now() - started;
@@ -68,7 +75,12 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
   const memory = memoryTerms(network, run.states, result);
   if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return memory;
   sink.write({
-    kind: "step", step, learningRate, stepMs, peakBytes, liveBytes,
+    kind: "step",
+    step,
+    learningRate,
+    stepMs,
+    peakBytes,
+    liveBytes,
     epoch: epochOf(run),
     loss: result.loss,
     gradNorm: result.gradNorm,

@@ -27,8 +27,12 @@ export function memoryTerms(network: Network, states: OptimizerStates, result: S
 }
 
 export const TERM_NAMES: [keyof MemoryTerms, string][] = [
-  ["weightBytes", "weights"], ["stateBytes", "optimizer state"], ["gradientBytes", "gradient"], ["streamBytes", "streams"],
-  ["keptBytes", "kept for the way back"], ["workBytes", "working set"],
+  ["weightBytes", "weights"],
+  ["stateBytes", "optimizer state"],
+  ["gradientBytes", "gradient"],
+  ["streamBytes", "streams"],
+  ["keptBytes", "kept for the way back"],
+  ["workBytes", "working set"],
 ];
 
 /** "258 MiB = 15.5 MiB weights + ..." */

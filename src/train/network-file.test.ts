@@ -17,10 +17,22 @@ function makeFolder(t: TestContext): string {
 test("settings as a description: only what the network depends on, with the fraction bits spelled out", () => {
   const cases: [Parameters<typeof describeNetwork>[0], NetworkDescription][] = [
     [DEFAULTS, { coupling: "momentum", gamma: 0.25, stream: "int32", streamFractionBits: 16 }],
-    [{ ...DEFAULTS, gamma: -1, stream_fraction_bits: 12 }, { coupling: "momentum", gamma: -1, stream: "int32", streamFractionBits: 12 }],
-    [{ ...DEFAULTS, stream: "int64" }, { coupling: "momentum", gamma: 0.25, stream: "int64", streamFractionBits: 32 }],
-    [{ ...DEFAULTS, stream: "float32" }, { coupling: "momentum", gamma: 0.25, stream: "float32" }],
-    [{ ...DEFAULTS, coupling: "additive" }, { coupling: "additive", stream: "int32", streamFractionBits: 16 }],
+    [
+      { ...DEFAULTS, gamma: -1, stream_fraction_bits: 12 },
+      { coupling: "momentum", gamma: -1, stream: "int32", streamFractionBits: 12 },
+    ],
+    [
+      { ...DEFAULTS, stream: "int64" },
+      { coupling: "momentum", gamma: 0.25, stream: "int64", streamFractionBits: 32 },
+    ],
+    [
+      { ...DEFAULTS, stream: "float32" },
+      { coupling: "momentum", gamma: 0.25, stream: "float32" },
+    ],
+    [
+      { ...DEFAULTS, coupling: "additive" },
+      { coupling: "additive", stream: "int32", streamFractionBits: 16 },
+    ],
     [{ ...DEFAULTS, coupling: "ordinary" }, ORDINARY],
   ];
   for (const [settings, expected] of cases) assert.deepEqual(describeNetwork(settings), expected);
@@ -32,13 +44,22 @@ test("a description as a coupling and a stream format, also when it leaves out w
   assert.deepEqual(names({ coupling: "momentum", stream: "int64" }), ["momentum(0.25)", "int64/32"]);
   assert.deepEqual(names({ coupling: "additive", stream: "int32" }), ["additive", "int32/16"]);
   assert.deepEqual(names(ORDINARY), ["ordinary", "float32"]);
-  assert.throws(() => couplingOf({ coupling: "momentum", gamma: 0.3, stream: "int32" }), { name: "UserError", message: /^gamma: 0\.3 is not possible/ });
+  assert.throws(() => couplingOf({ coupling: "momentum", gamma: 0.3, stream: "int32" }), {
+    name: "UserError",
+    message: /^gamma: 0\.3 is not possible/,
+  });
 });
 
 test("what is written is read back; a folder without the file is the ordinary network", (t) => {
   const folder = makeFolder(t);
   assert.deepEqual(readNetworkFile(folder), ORDINARY);
-  for (const changes of [{}, { coupling: "additive" }, { stream: "float32" }, { coupling: "ordinary" }, { stream: "int64", gamma: -0.125 }] as const) {
+  for (const changes of [
+    {},
+    { coupling: "additive" },
+    { stream: "float32" },
+    { coupling: "ordinary" },
+    { stream: "int64", gamma: -0.125 },
+  ] as const) {
     const description = describeNetwork({ ...DEFAULTS, ...changes });
     writeFileSync(join(folder, NETWORK_FILE), JSON.stringify(description));
     assert.deepEqual(readNetworkFile(folder), description);
@@ -47,9 +68,26 @@ test("what is written is read back; a folder without the file is the ordinary ne
 
 test("a file that says something else is refused by its name", (t) => {
   const folder = makeFolder(t);
-  const wrong = ["", "{", "null", "[]", "7", "{}", '{"coupling": "momentum"}', '{"coupling": "revffn", "stream": "int32"}', '{"coupling": "additive", "stream": "int8"}'];
+  const wrong = [
+    "",
+    "{",
+    "null",
+    "[]",
+    "7",
+    "{}",
+    '{"coupling": "momentum"}',
+    '{"coupling": "revffn", "stream": "int32"}',
+    '{"coupling": "additive", "stream": "int8"}',
+  ];
   for (const text of wrong) {
     writeFileSync(join(folder, NETWORK_FILE), text);
-    assert.throws(() => readNetworkFile(folder), { name: "UserError", message: `${join(folder, NETWORK_FILE)}: is not a description of a network that this version knows. Remove it to use the folder as the ordinary network.` }, text);
+    assert.throws(
+      () => readNetworkFile(folder),
+      {
+        name: "UserError",
+        message: `${join(folder, NETWORK_FILE)}: is not a description of a network that this version knows. Remove it to use the folder as the ordinary network.`,
+      },
+      text,
+    );
   }
 });

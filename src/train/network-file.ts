@@ -25,7 +25,10 @@ export const ORDINARY: NetworkDescription = { coupling: "ordinary", stream: "flo
 const FRACTION_BITS = { int32: 16, int64: 32 };
 
 export function describeNetwork(settings: {
-  coupling: NetworkDescription["coupling"]; gamma: number; stream: NetworkDescription["stream"]; stream_fraction_bits: number;
+  coupling: NetworkDescription["coupling"];
+  gamma: number;
+  stream: NetworkDescription["stream"];
+  stream_fraction_bits: number;
 }): NetworkDescription {
   const { coupling, gamma, stream, stream_fraction_bits: bits } = settings;
   if (coupling === "ordinary") return ORDINARY;
@@ -56,5 +59,7 @@ export function readNetworkFile(folder: string): NetworkDescription {
   } catch {
     // Falls through to the one message.
   }
-  throw new UserError(`${path}: is not a description of a network that this version knows. Remove it to use the folder as the ordinary network.`);
+  throw new UserError(
+    `${path}: is not a description of a network that this version knows. Remove it to use the folder as the ordinary network.`,
+  );
 }

@@ -31,7 +31,10 @@ export class OpenBlock implements Block<Context> {
   readonly weights: OpenWeights;
   readonly #network: Network;
 
-  constructor(network: Network, readonly layer: number) {
+  constructor(
+    network: Network,
+    readonly layer: number,
+  ) {
     const { architecture, config, blocks } = network.model;
     this.#network = network;
     this.weights = new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype);

@@ -9,7 +9,10 @@ export class OptimizerStates {
   readonly #states = new Map<string, State>();
   readonly #model: Model;
 
-  constructor(readonly optimizer: Optimizer, model: Model) {
+  constructor(
+    readonly optimizer: Optimizer,
+    model: Model,
+  ) {
     this.#model = model;
     for (const { layer, prefix, spec } of placedParameters(model.architecture, model.config)) {
       const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
@@ -26,7 +29,9 @@ export class OptimizerStates {
 
   /** Every state tensor with its name in a checkpoint: kind, then the parameter's name. */
   tensors(): { name: string; tensor: Tensor }[] {
-    return [...this.#states].flatMap(([name, state]) => Object.entries(state).map(([kind, tensor]) => ({ name: `${kind}.${name}`, tensor })));
+    return [...this.#states].flatMap(([name, state]) =>
+      Object.entries(state).map(([kind, tensor]) => ({ name: `${kind}.${name}`, tensor })),
+    );
   }
 
   get bytes(): number {

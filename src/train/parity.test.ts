@@ -82,7 +82,9 @@ function gradientsOf(network: Network, batch: Batch): { loss: number; gradients:
   }
   const gradients = new Map<string, number[]>();
   const optimizer: Optimizer = {
-    name: "looker", init: () => ({}), stateBytes: () => 0,
+    name: "looker",
+    init: () => ({}),
+    stateBytes: () => 0,
     update: (parameter, gradient) => void gradients.set(names.get(parameter) as string, toArray(gradient)),
   };
   const options = { method: METHODS.store, step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 };
@@ -95,13 +97,28 @@ const CASES = readdirSync(folderOf("")).filter((name) => existsSync(`${folderOf(
 test("the golden files cover every family and rope type, in both dialects, and every variant", () => {
   const configs = CASES.map((name) => networkConfig(name));
   const seen = (what: (config: ModelConfig) => unknown): unknown[] => [...new Set(configs.map(what))].sort();
-  assert.deepEqual(seen((config) => config.modelType), ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]);
-  assert.deepEqual(seen(({ rope }) => rope.scaling.type), ["default", "dynamic", "linear", "llama3", "longrope", "yarn"]);
-  assert.deepEqual(seen(({ source }) => "rope_parameters" in source), [false, true]);
-  assert.deepEqual(seen((config) => config.attentionBias), ["all", "none", "qkv"]);
+  assert.deepEqual(
+    seen((config) => config.modelType),
+    ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"],
+  );
+  assert.deepEqual(
+    seen(({ rope }) => rope.scaling.type),
+    ["default", "dynamic", "linear", "llama3", "longrope", "yarn"],
+  );
+  assert.deepEqual(
+    seen(({ source }) => "rope_parameters" in source),
+    [false, true],
+  );
+  assert.deepEqual(
+    seen((config) => config.attentionBias),
+    ["all", "none", "qkv"],
+  );
   for (const variant of [
-    (config: ModelConfig) => config.sparse.includes(false), (config: ModelConfig) => config.normalizeTopK, (config: ModelConfig) => config.tieEmbeddings,
-    (config: ModelConfig) => config.slidingWindow !== null, (config: ModelConfig) => config.clipQkv !== null,
+    (config: ModelConfig) => config.sparse.includes(false),
+    (config: ModelConfig) => config.normalizeTopK,
+    (config: ModelConfig) => config.tieEmbeddings,
+    (config: ModelConfig) => config.slidingWindow !== null,
+    (config: ModelConfig) => config.clipQkv !== null,
     (config: ModelConfig) => config.headDim * config.numHeads !== config.hiddenSize,
     (config: ModelConfig) => config.numHeads !== config.numKeyValueHeads,
   ]) {

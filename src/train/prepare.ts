@@ -40,24 +40,41 @@ export function prepareRun(settings: TrainSettings): Run {
   const tokenizer = loadTokenizer(settings.model);
   const { documents, evalDocuments, report } = readData(settings, tokenizer);
   const data = new Batches(documents, {
-    rows: settings.per_device_train_batch_size, max_length: settings.max_length, packing: settings.packing, seed: settings.seed,
+    rows: settings.per_device_train_batch_size,
+    max_length: settings.max_length,
+    packing: settings.packing,
+    seed: settings.seed,
   });
   if (resumed) data.restore(resumed.state.batches);
   const model = makeModel(settings, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
   checkPacking(settings, model.config.hiddenSize, couplingOf(description).storedBits);
-  const states = new OptimizerStates(adamw({
-    beta1: settings.adam_beta1, beta2: settings.adam_beta2, epsilon: settings.adam_epsilon, weightDecay: settings.weight_decay,
-  }), model);
+  const states = new OptimizerStates(
+    adamw({
+      beta1: settings.adam_beta1,
+      beta2: settings.adam_beta2,
+      epsilon: settings.adam_epsilon,
+      weightDecay: settings.weight_decay,
+    }),
+    model,
+  );
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
   return {
-    settings, description, states, data, report, totalSteps,
+    settings,
+    description,
+    states,
+    data,
+    report,
+    totalSteps,
     notes: resumed ? [] : notesOf(settings, description),
     network: {
-      model, coupling: couplingOf(description), format: formatOf(description), device: settings.device,
+      model,
+      coupling: couplingOf(description),
+      format: formatOf(description),
+      device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
       lossTileTokens: settings.loss_tile_tokens,
     },
@@ -81,7 +98,14 @@ export function freeRun(run: Run): void {
 
 /** What a run cannot change midway: the network it trains, and the order of its data, in which it has a position. */
 const FIXED = [
-  "coupling", "gamma", "stream", "stream_fraction_bits", "seed", "packing", "max_length", "per_device_train_batch_size",
+  "coupling",
+  "gamma",
+  "stream",
+  "stream_fraction_bits",
+  "seed",
+  "packing",
+  "max_length",
+  "per_device_train_batch_size",
 ] as const satisfies (keyof TrainSettings)[];
 
 function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
@@ -108,7 +132,13 @@ function makeModel(settings: TrainSettings, resumedFolder: string | undefined): 
   if (resumedFolder || settings.init_weights === "checkpoint") return loadModel(resumedFolder ?? settings.model, { weightsDtype, device });
   const { config: source, path } = readConfig(settings.model);
   const architecture = architectureOf(source, path);
-  return randomModel(architecture, architecture.readConfig(source, path), settings.seed, weightsDtype === "auto" ? "float32" : weightsDtype, device);
+  return randomModel(
+    architecture,
+    architecture.readConfig(source, path),
+    settings.seed,
+    weightsDtype === "auto" ? "float32" : weightsDtype,
+    device,
+  );
 }
 
 function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
@@ -126,14 +156,18 @@ function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: D
 /** Stored bits are packed eight elements to a whole number of bytes. */
 function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, storedBits: number): void {
   if (storedBits === 0 || stream === "float32" || hiddenSize % 8 === 0) return;
-  throw new UserError(`gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`);
+  throw new UserError(
+    `gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`,
+  );
 }
 
 function checkTokens(documents: Document[], vocabSize: number): void {
   for (const { tokens, place } of documents) {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {
-      throw new UserError(`${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer.json does not belong to this model.`);
+      throw new UserError(
+        `${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer.json does not belong to this model.`,
+      );
     }
   }
 }

@@ -8,8 +8,7 @@ import { resolveSettings } from "./settings.js";
 import type { SettingValue } from "./settings-table.js";
 
 const BASE = { model: "base", train_file: "train.jsonl", output_dir: "runs/a" };
-const withFlags = (flags: Record<string, SettingValue>): unknown =>
-  resolveSettings({ flags: { ...BASE, ...flags } }).settings;
+const withFlags = (flags: Record<string, SettingValue>): unknown => resolveSettings({ flags: { ...BASE, ...flags } }).settings;
 
 const REFUSED: [Record<string, SettingValue>, string][] = [
   [
@@ -19,8 +18,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { coupling: "additive", gamma: "0.25" },
-    "--gamma 0.25 has no effect: only coupling momentum has it, not --coupling additive. " +
-      "Remove gamma, or set coupling to momentum.",
+    "--gamma 0.25 has no effect: only coupling momentum has it, not --coupling additive. " + "Remove gamma, or set coupling to momentum.",
   ],
   [
     { coupling: "ordinary", method: "store", stream: "int64" },
@@ -44,8 +42,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { warmup_steps: "10", warmup_ratio: "0.1" },
-    "--warmup-ratio 0.1 has no effect: --warmup-steps 10 says how long warm-up is. " +
-      "Remove warmup_ratio or warmup_steps.",
+    "--warmup-ratio 0.1 has no effect: --warmup-steps 10 says how long warm-up is. " + "Remove warmup_ratio or warmup_steps.",
   ],
   [
     { lr_scheduler_type: "constant", min_lr_ratio: "0.1" },
@@ -54,8 +51,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { validation_file: "v.jsonl", validation_rows: "20" },
-    "--validation-rows 20 has no effect: --validation-file v.jsonl is what is evaluated. " +
-      "Remove validation_rows or validation_file.",
+    "--validation-rows 20 has no effect: --validation-file v.jsonl is what is evaluated. " + "Remove validation_rows or validation_file.",
   ],
   [
     { format: "text", assistant_only_loss: true },
@@ -78,8 +74,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { eval_steps: "10" },
-    "--eval-steps 10 has no effect: there is nothing to evaluate on. " +
-      "Remove eval_steps, or set validation_file or validation_rows.",
+    "--eval-steps 10 has no effect: there is nothing to evaluate on. " + "Remove eval_steps, or set validation_file or validation_rows.",
   ],
   [
     { save_total_limit: "2" },

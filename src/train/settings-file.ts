@@ -2,16 +2,7 @@
 // YAML 1.2 as the `yaml` package reads it: 1e-5 and 1.0e-5 are numbers, yes and no are words.
 import { readFileSync } from "node:fs";
 
-import {
-  type Document,
-  isMap,
-  isNode,
-  isScalar,
-  LineCounter,
-  parseDocument,
-  type YAMLParseError,
-  type YAMLWarning,
-} from "yaml";
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type YAMLParseError, type YAMLWarning } from "yaml";
 
 import { UserError } from "../errors.js";
 import type { Entry } from "./settings-values.js";
@@ -26,9 +17,7 @@ export function readSettingsFile(path: string): (Entry & { place: string })[] {
   if (fault) throw new UserError(`${placeOf(fault.pos[0])} ${faultWords(fault, source)}`);
   if (document.contents === null) return [];
   if (!isMap(document.contents)) {
-    throw new UserError(
-      `${placeOf(span(document.contents)[0])} not a map of settings (expected lines such as "learning_rate: 1e-5").`,
-    );
+    throw new UserError(`${placeOf(span(document.contents)[0])} not a map of settings (expected lines such as "learning_rate: 1e-5").`);
   }
   return document.contents.items.map(({ key, value }) => {
     const place = placeOf(span(key)[0]);
@@ -69,10 +58,8 @@ function readText(path: string): string {
     return readFileSync(path, "utf8");
   } catch (failure) {
     const { code } = failure as NodeJS.ErrnoException;
-    if (code === "ENOENT")
-      throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
-    if (code === "EISDIR")
-      throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
+    if (code === "ENOENT") throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
+    if (code === "EISDIR") throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
     throw new UserError(`${path}: cannot be read (${code}). Check who may read it.`);
   }
 }

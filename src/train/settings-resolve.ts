@@ -48,8 +48,7 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     if (entry) {
       settings[name] = readEntry(row, entry);
       // A run's own record (config.json) holds every setting: there, a default was not asked for by anyone.
-      if (!(entry.place !== null && sources.file?.endsWith(".json") && isSame(settings[name], row.default)))
-        given.add(name);
+      if (!(entry.place !== null && sources.file?.endsWith(".json") && isSame(settings[name], row.default))) given.add(name);
     } else if (row.default === undefined) missing.push(name);
     else settings[name] = row.default;
   }
@@ -67,9 +66,7 @@ export function unknownSetting(table: SettingsTable, subject: string, name: stri
   if (Object.hasOwn(elsewhere, name)) return new UserError(`${subject} is unknown. ${elsewhere[name]}`);
   const near = nearestName(name, Object.keys(table.rows));
   const spelled = near !== undefined && subject.startsWith("--") ? flagOf(near) : near;
-  return new UserError(
-    `${subject} is unknown. ${spelled === undefined ? "See the known ones with --help." : `Did you mean ${spelled}?`}`,
-  );
+  return new UserError(`${subject} is unknown. ${spelled === undefined ? "See the known ones with --help." : `Did you mean ${spelled}?`}`);
 }
 
 function missingSettings(rows: SettingRows, missing: string[], file: string | undefined): UserError {

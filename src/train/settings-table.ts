@@ -3,9 +3,7 @@
 
 export type SettingValue = string | number | boolean | Readonly<Record<string, string>>;
 
-type Default<T> =
-  | { readonly default: T; readonly required?: false }
-  | { readonly required: true; readonly default?: undefined };
+type Default<T> = { readonly default: T; readonly required?: false } | { readonly required: true; readonly default?: undefined };
 
 interface Described {
   /** One line: what it is, its unit, a good value. */

@@ -15,17 +15,13 @@ const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 
 /** The checked value of an entry. */
 export function readEntry(row: SettingRow, entry: Entry): SettingValue {
-  const subject =
-    entry.place === null
-      ? `${flagOf(entry.name)} ${showEntry(entry)}`
-      : `${entry.place} ${entry.name} ${showEntry(entry)}`;
+  const subject = entry.place === null ? `${flagOf(entry.name)} ${showEntry(entry)}` : `${entry.place} ${entry.name} ${showEntry(entry)}`;
   const expected = `(expected ${expectation(row)})`;
   if (entry.value === null) {
     throw new UserError(`${entry.place} ${entry.name} has no value ${expected}. Give one, or remove the line.`);
   }
   const value = convert(row, entry);
-  if (value === undefined || !isInRange(row, value))
-    throw new UserError(`${subject} is not possible ${expected}.${advice(row, entry)}`);
+  if (value === undefined || !isInRange(row, value)) throw new UserError(`${subject} is not possible ${expected}.${advice(row, entry)}`);
   return value;
 }
 
@@ -65,9 +61,7 @@ function mapFromText(text: string): Record<string, string> | undefined {
 
 function mapFromValue(value: unknown): Record<string, string> | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
-  return Object.values(value).every((word) => typeof word === "string")
-    ? { ...(value as Record<string, string>) }
-    : undefined;
+  return Object.values(value).every((word) => typeof word === "string") ? { ...(value as Record<string, string>) } : undefined;
 }
 
 function isInRange(row: SettingRow, value: SettingValue): boolean {
@@ -85,11 +79,7 @@ function advice(row: SettingRow, { value, place }: Entry): string {
     const near = nearestName(value, row.choices);
     return near === undefined ? "" : ` Did you mean ${near}?`;
   }
-  const quoted =
-    place !== null &&
-    typeof value === "string" &&
-    (row.kind === "integer" || row.kind === "number") &&
-    NUMBER.test(value);
+  const quoted = place !== null && typeof value === "string" && (row.kind === "integer" || row.kind === "number") && NUMBER.test(value);
   return quoted ? " Remove the quotes." : "";
 }
 
@@ -143,8 +133,7 @@ export function metavar(row: SettingRow): string {
 export function showValue(value: unknown): string {
   if (typeof value === "number") return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
   if (typeof value === "string") return value === "" || /\s/.test(value) ? JSON.stringify(value) : value;
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    return JSON.stringify(value) ?? String(value);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return JSON.stringify(value) ?? String(value);
   const pairs = Object.entries(value).map(([key, word]) => `${key}=${showValue(word)}`);
   return pairs.length === 0 ? "{}" : pairs.join(",");
 }

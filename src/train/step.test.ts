@@ -25,15 +25,27 @@ import { evaluateLoss } from "./evaluate.js";
 setThreads(1);
 
 const CONFIG = {
-  model_type: "qwen2_moe", vocab_size: 97, hidden_size: 32, num_attention_heads: 4, num_key_value_heads: 2,
-  intermediate_size: 48, moe_intermediate_size: 24, shared_expert_intermediate_size: 40, num_experts: 8,
-  num_experts_per_tok: 3, num_hidden_layers: 5, mlp_only_layers: [2], initializer_range: 0.2,
+  model_type: "qwen2_moe",
+  vocab_size: 97,
+  hidden_size: 32,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  intermediate_size: 48,
+  moe_intermediate_size: 24,
+  shared_expert_intermediate_size: 40,
+  num_experts: 8,
+  num_experts_per_tok: 3,
+  num_hidden_layers: 5,
+  mlp_only_layers: [2],
+  initializer_range: 0.2,
 };
 
 /** Packed documents of random tokens; the last label of each is not trained, nor is every fifth. */
 export function randomBatch(segments: number[], seed: number, vocabulary = 97): Batch {
   const length = segments.reduce((sum, size) => sum + size, 0);
-  const tokens = Int32Array.from({ length }, (_, i) => (Math.imul(i + 1, 2654435761) ^ (seed * 7919)) >>> 7).map((value) => Math.abs(value) % vocabulary);
+  const tokens = Int32Array.from({ length }, (_, i) => (Math.imul(i + 1, 2654435761) ^ (seed * 7919)) >>> 7).map(
+    (value) => Math.abs(value) % vocabulary,
+  );
   const labels = new Int32Array(length).fill(-100);
   const positions = new Int32Array(length);
   let start = 0;
@@ -53,7 +65,9 @@ const BATCHES = [randomBatch([7, 19, 3], 1), randomBatch([30], 2)];
 function recorder(): { optimizer: Optimizer; gradients: Map<string, number[]>; order: number } {
   const notes = { gradients: new Map<string, number[]>(), order: 0, optimizer: {} as Optimizer };
   notes.optimizer = {
-    name: "recorder", init: () => ({}), stateBytes: () => 0,
+    name: "recorder",
+    init: () => ({}),
+    stateBytes: () => 0,
     update: (_parameter, gradient) => {
       assert.equal(dtype(gradient), "float32");
       notes.gradients.set(String(notes.order++), toArray(gradient));
@@ -70,7 +84,10 @@ interface Case {
   config?: Record<string, unknown>;
 }
 
-function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {} }: Case): { gradients: Map<string, number[]>; result: StepResult } {
+function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {} }: Case): {
+  gradients: Map<string, number[]>;
+  result: StepResult;
+} {
   const model = makeModel(config);
   const { optimizer, gradients } = recorder();
   const network: Network = { model, coupling, format, computeDtype, device: "cpu", lossTileTokens: 16 };
@@ -116,15 +133,36 @@ test("float streams rebuild their inputs only nearly", () => {
 });
 
 /** Peak of a step above what is alive before it, and what grows with depth. */
-function peakAt(layers: number, coupling: Coupling, method: keyof typeof METHODS): { peak: number; bits: number; gradient: number; largest: number } {
+function peakAt(
+  layers: number,
+  coupling: Coupling,
+  method: keyof typeof METHODS,
+): { peak: number; bits: number; gradient: number; largest: number } {
   const model = makeModel({ num_hidden_layers: layers, mlp_only_layers: [], hidden_size: 128, moe_intermediate_size: 32 });
   const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
-  const network: Network = { model, coupling, format: gridStreams("int32", 16), computeDtype: "float32", device: "cpu", lossTileTokens: 64 };
+  const network: Network = {
+    model,
+    coupling,
+    format: gridStreams("int32", 16),
+    computeDtype: "float32",
+    device: "cpu",
+    lossTileTokens: 64,
+  };
   const before = ledger();
   resetPeak();
-  const result = trainStep(network, states, [randomBatch([128, 64], 1), randomBatch([192], 2)], { method: METHODS[method], step: 1, learningRate: 1e-3, maxBlockGradNorm: 1, seed: 1 });
+  const result = trainStep(network, states, [randomBatch([128, 64], 1), randomBatch([192], 2)], {
+    method: METHODS[method],
+    step: 1,
+    learningRate: 1e-3,
+    maxBlockGradNorm: 1,
+    seed: 1,
+  });
   const after = ledger();
-  assert.deepEqual([after.tensors, after.blocks, after.liveBytes], [before.tensors, before.blocks, before.liveBytes], "nothing survives a step");
+  assert.deepEqual(
+    [after.tensors, after.blocks, after.liveBytes],
+    [before.tensors, before.blocks, before.liveBytes],
+    "nothing survives a step",
+  );
   const largest = 2 * weightBytes({ ...model, outer: {}, blocks: [model.blocks[0]] });
   states.free();
   freeModel(model);
@@ -165,12 +203,29 @@ test("checkpoint grows by the streams of a block, store by its graph", () => {
 });
 
 test("training lowers the loss of a repeated batch, with every method and coupling", () => {
-  for (const [coupling, method] of [[momentum(0.25), "reversible"], [additive, "reversible"], [ordinary, "checkpoint"], [ordinary, "store"]] as const) {
+  for (const [coupling, method] of [
+    [momentum(0.25), "reversible"],
+    [additive, "reversible"],
+    [ordinary, "checkpoint"],
+    [ordinary, "store"],
+  ] as const) {
     const model = makeModel();
     const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
-    const network: Network = { model, coupling, format: coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16), computeDtype: "float32", device: "cpu", lossTileTokens: 16 };
+    const network: Network = {
+      model,
+      coupling,
+      format: coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16),
+      computeDtype: "float32",
+      device: "cpu",
+      lossTileTokens: 16,
+    };
     const before = evaluateLoss(network, BATCHES);
-    const losses = Array.from({ length: 12 }, (_, i) => trainStep(network, states, BATCHES, { method: METHODS[method], step: i + 1, learningRate: 5e-3, maxBlockGradNorm: 1, seed: 1 }).loss);
+    const losses = Array.from(
+      { length: 12 },
+      (_, i) =>
+        trainStep(network, states, BATCHES, { method: METHODS[method], step: i + 1, learningRate: 5e-3, maxBlockGradNorm: 1, seed: 1 })
+          .loss,
+    );
     assert.ok(Math.abs(before - losses[0]) < 1e-5, `${before} evaluated, ${losses[0]} trained`);
     assert.ok(losses[11] < 0.6 * losses[0], `${coupling.name} ${method}: ${losses[0]} -> ${losses[11]}`);
     states.free();

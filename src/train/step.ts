@@ -51,7 +51,8 @@ type Work = BatchState<Context> & { batch: Batch; routing: RecordedRouting };
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
 export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
   const trainedTokens = batches.reduce((total, batch) => total + batch.trainedTokens, 0);
-  if (trainedTokens === 0) throw new UserError(`step ${options.step}: no token of this step is trained. Use longer max_length or larger batches.`);
+  if (trainedTokens === 0)
+    throw new UserError(`step ${options.step}: no token of this step is trained. Use longer max_length or larger batches.`);
   const run = new StepRun(network, states, options, 1 / trainedTokens);
   const works: Work[] = [];
   try {
@@ -109,7 +110,11 @@ class StepRun {
     const total = (size: (work: Work) => number): number => works.reduce((sum, work) => sum + size(work), 0);
     // Streams are as large now as before the first block, so what has come to live since then was kept.
     const keptBytes = ledger(this.#net.device).liveBytes - liveBefore;
-    const storedBytes = { keptBytes, bitBytes: method.name === "reversible" ? total(bitBytes) : 0, routingBytes: total(({ routing }) => routing.bytes) };
+    const storedBytes = {
+      keptBytes,
+      bitBytes: method.name === "reversible" ? total(bitBytes) : 0,
+      routingBytes: total(({ routing }) => routing.bytes),
+    };
 
     const tied = this.#gradient(headParameters(this.#net));
     const loss = this.#headAndLoss(works, tied);
@@ -125,7 +130,10 @@ class StepRun {
     const reconstructionError = method.name === "reversible" ? Math.max(...works.map((work) => this.#reconstructionError(work))) : null;
     this.#embeddingGradient(works, tied);
     return {
-      loss, streamBytes, ...storedBytes, reconstructionError,
+      loss,
+      streamBytes,
+      ...storedBytes,
+      reconstructionError,
       gradNorm: Math.sqrt(this.#squaredNorm),
       gradientBytes: this.#gradientBytes,
       expertCounts: addCounts(works.map(({ routing }) => routing.counts())),
@@ -168,7 +176,9 @@ class StepRun {
       open.close();
     }
     if (!Number.isFinite(total)) {
-      throw new UserError(`step ${this.#options.step}: the loss is not a finite number. The learning rate may be too high; nothing of this step was saved.`);
+      throw new UserError(
+        `step ${this.#options.step}: the loss is not a finite number. The learning rate may be too high; nothing of this step was saved.`,
+      );
     }
     if (!tied) this.#update(-1, this.#net.model.outer, gradients);
     else this.#update(-1, { [norm.name]: this.#net.model.outer[norm.name] }, gradients, [norm.name]);
@@ -183,7 +193,8 @@ class StepRun {
       const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
       const { total, dHidden_TD } = lossAndGradient(
         { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), labels_T: work.batch.labels, tileTokens: lossTileTokens },
-        this.#lossScale, dHead_VD,
+        this.#lossScale,
+        dHead_VD,
       );
       backward([normed_TD], [dHidden_TD]);
       work.dStreams = coupling.endGradient(takeGrad(x_TD) as Tensor).map(keep);
@@ -198,7 +209,9 @@ class StepRun {
     const parameters = { [name]: model.outer[name] };
     const gradients = tied ? tiedGradients : this.#gradient(parameters);
     for (const { batch, dStreams } of works) {
-      scope(() => indexAdd_(gradients[name], 0, fromArray(batch.tokens, [batch.tokens.length], "int64", device), coupling.beginGradient(dStreams)));
+      scope(() =>
+        indexAdd_(gradients[name], 0, fromArray(batch.tokens, [batch.tokens.length], "int64", device), coupling.beginGradient(dStreams)),
+      );
     }
     this.#update(-2, parameters, gradients, [name]);
   }
@@ -208,12 +221,18 @@ class StepRun {
     const { step, learningRate, maxBlockGradNorm, seed } = this.#options;
     const norm = gradientNorm(names.map((name) => gradients[name]));
     if (!Number.isFinite(norm)) {
-      throw new UserError(`step ${step}: the gradient of ${layer < 0 ? "the embedding or head" : `block ${layer}`} is not a finite number. Lower learning_rate or resume from the last checkpoint.`);
+      throw new UserError(
+        `step ${step}: the gradient of ${layer < 0 ? "the embedding or head" : `block ${layer}`} is not a finite number. Lower learning_rate or resume from the last checkpoint.`,
+      );
     }
     this.#squaredNorm += norm * norm;
     setSeed(seedFor(seed, step, layer + 2));
     for (const name of names) {
-      this.#states.update(layer, name, parameters[name], gradients[name], { step, learningRate, gradientScale: clipFactor(norm, maxBlockGradNorm) });
+      this.#states.update(layer, name, parameters[name], gradients[name], {
+        step,
+        learningRate,
+        gradientScale: clipFactor(norm, maxBlockGradNorm),
+      });
     }
     for (const name of names) {
       free(gradients[name]);
@@ -240,7 +259,11 @@ function headParameters(network: Network): Parameters {
 function addCounts(maps: Map<number, number[]>[]): Map<number, number[]> {
   const totals = new Map<number, number[]>();
   for (const map of maps) {
-    for (const [layer, counts] of map) totals.set(layer, counts.map((count, expert) => count + (totals.get(layer)?.[expert] ?? 0)));
+    for (const [layer, counts] of map)
+      totals.set(
+        layer,
+        counts.map((count, expert) => count + (totals.get(layer)?.[expert] ?? 0)),
+      );
   }
   return totals;
 }

@@ -44,8 +44,16 @@ export function makeWorkplace(t: TestContext): Workplace {
 export function settingsFor({ model, rows, out }: Workplace, changes: Partial<TrainSettings> = {}): TrainSettings {
   return resolveSettings({
     flags: {
-      model, train_file: rows, output_dir: out(), threads: 1, compute_dtype: "float32", max_length: 64, max_steps: 10,
-      per_device_train_batch_size: 1, learning_rate: 5e-3, ...changes,
+      model,
+      train_file: rows,
+      output_dir: out(),
+      threads: 1,
+      compute_dtype: "float32",
+      max_length: 64,
+      max_steps: 10,
+      per_device_train_batch_size: 1,
+      learning_rate: 5e-3,
+      ...changes,
     },
   }).settings;
 }
