@@ -59,7 +59,7 @@ export function readJsonObject(path: string): Record<string, unknown> {
 }
 
 function checkFolder(dir: string): void {
-  if (!existsSync(dir)) throw new UserError(`${dir}: no such folder.`);
+  if (!existsSync(dir)) throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
   if (!statSync(dir).isDirectory()) throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
 }
 

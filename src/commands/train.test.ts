@@ -112,7 +112,7 @@ const REFUSALS: Refusal[] = [
   {
     name: "no such model folder",
     break: ({ folder }) => ({ model: join(folder, "nowhere") }),
-    says: /nowhere: (no such folder|there is no tokenizer\.json)/,
+    says: /nowhere: no such folder\. Check the path/,
   },
   {
     name: "a model family that is not known",

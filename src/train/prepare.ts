@@ -36,6 +36,7 @@ export interface Run {
 export function prepareRun(settings: TrainSettings): Run {
   checkDevice(settings.device);
   setThreads(settings.threads);
+  checkModel(settings.model);
   const resumed = findResumed(settings);
   const tokenizer = loadTokenizer(settings.model);
   const { documents, evalDocuments, report } = readData(settings, tokenizer);
@@ -94,6 +95,12 @@ function notesOf({ model }: TrainSettings, description: NetworkDescription): str
 export function freeRun(run: Run): void {
   run.states.free();
   freeModel(run.network.model);
+}
+
+/** Says at once that a folder is no model of ours, before rows are read and tokens made. */
+function checkModel(folder: string): void {
+  const { config, path } = readConfig(folder);
+  architectureOf(config, path);
 }
 
 /** What a run cannot change midway: the network it trains, and the order of its data, in which it has a position. */
