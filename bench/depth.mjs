@@ -4,7 +4,19 @@
 import { readFileSync } from "node:fs";
 
 import {
-  adamw, additive, floatStreams, freeModel, gridStreams, ledger, METHODS, momentum, ordinary, OptimizerStates, resetPeak, setThreads, trainStep,
+  adamw,
+  additive,
+  floatStreams,
+  freeModel,
+  gridStreams,
+  ledger,
+  METHODS,
+  momentum,
+  ordinary,
+  OptimizerStates,
+  resetPeak,
+  setThreads,
+  trainStep,
 } from "../dist/index.js";
 import { randomModel } from "../dist/model/model.js";
 import { qwen2Moe } from "../dist/model/qwen2-moe.js";
@@ -24,8 +36,11 @@ const CASES = [
 ];
 const tokens = Int32Array.from({ length: TOKENS }, (_, i) => Math.abs(Math.imul(i + 1, 2654435761) >>> 8) % source.vocab_size);
 const batch = {
-  tokens, labels: Int32Array.from(tokens, (_, i) => tokens[i + 1] ?? -100), positions: Int32Array.from(tokens, (_, i) => i % LENGTH),
-  segments: Array(TOKENS / LENGTH).fill(LENGTH), trainedTokens: TOKENS - 1,
+  tokens,
+  labels: Int32Array.from(tokens, (_, i) => tokens[i + 1] ?? -100),
+  positions: Int32Array.from(tokens, (_, i) => i % LENGTH),
+  segments: Array(TOKENS / LENGTH).fill(LENGTH),
+  trainedTokens: TOKENS - 1,
 };
 
 function peakMiB(layers, coupling, format, method) {

@@ -62,8 +62,14 @@ test("what is wrong with a folder is said, and no mapping stays open", () =>
         return true;
       });
     const index = join(folder, "model.safetensors.index.json");
-    refuses(() => openFolder(join(folder, "none")), /none: no such folder\.$/);
-    refuses(() => readConfig(join(folder, "none")), /none: no such folder\.$/);
+    refuses(
+      () => openFolder(join(folder, "none")),
+      /none: no such folder\. Check the path: a model is the folder of a Hugging Face checkpoint\.$/,
+    );
+    refuses(
+      () => readConfig(join(folder, "none")),
+      /none: no such folder\. Check the path: a model is the folder of a Hugging Face checkpoint\.$/,
+    );
     refuses(() => readConfig(folder), /: no config\.json \(expected the folder of a Hugging Face checkpoint\)/);
     refuses(() => openFolder(folder), /: no weights \(expected model\.safetensors, or/);
     writeFileSync(join(folder, "pytorch_model.bin"), "");
