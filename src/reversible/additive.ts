@@ -8,7 +8,6 @@ import type { Coupling } from "./coupling.js";
 export const additive: Coupling = {
   name: "additive",
   reversible: true,
-  atConversion: "different",
   numStreams: 2,
   storedBits: 0,
   begin: (x_TD, format) => {

@@ -26,8 +26,6 @@ export interface Coupling {
   readonly name: string;
   /** Whether inputs can be rebuilt from outputs; if not, only `store` and `checkpoint` can train it. */
   readonly reversible: boolean;
-  /** What the network computes right after its weights are taken from an ordinary pretrained one. */
-  readonly atConversion: "equal" | "close" | "different";
   readonly numStreams: number;
   /** Bits kept per element of one stream and block. */
   readonly storedBits: number;

@@ -20,7 +20,6 @@ export function momentum(gamma: number): Coupling {
   return {
     name: `momentum(${gamma})`,
     reversible: true,
-    atConversion: Math.abs(gamma) <= 0.25 ? "equal" : gamma === -1 ? "different" : "close",
     numStreams: 2,
     storedBits: storedBits(gamma),
     begin: (x_TD, format) => {

@@ -6,7 +6,6 @@ import type { Coupling } from "./coupling.js";
 export const ordinary: Coupling = {
   name: "ordinary",
   reversible: false,
-  atConversion: "equal",
   numStreams: 1,
   storedBits: 0,
   begin: (x_TD, format) => [format.fromFloat(x_TD)],
