@@ -8,7 +8,7 @@ import { UserError } from "../errors.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { narrow, normal_, transpose } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { DTYPES, dtype, fromArray, isDType, item, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
+import { type DType, DTYPES, dtype, fromArray, item, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
 import { openSafetensors } from "./safetensors.js";
 import { type TensorSource, writeSafetensors } from "./safetensors-writer.js";
 import { withFolder } from "./testing-model.js";
@@ -25,9 +25,7 @@ test("every dtype, scalars, empty and transposed tensors come back bit for bit, 
   withFolder((folder) =>
     scope(() => {
       const path = join(folder, "a.safetensors");
-      const sources = Object.keys(DTYPES)
-        .filter(isDType)
-        .map((type, i) => sourceOf(type, fromArray([0, 1, i % 2], [3], type)));
+      const sources = (Object.keys(DTYPES) as DType[]).map((type, i) => sourceOf(type, fromArray([0, 1, i % 2], [3], type)));
       const matrix = fromArray([1, 2, 3, 4, 5, NaN], [2, 3], "bfloat16");
       sources.push(
         sourceOf("scalar", fromArray([-2.5], [], "float32")),

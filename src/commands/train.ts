@@ -87,11 +87,12 @@ async function describeRun(run: Run): Promise<string[]> {
   const { version, threads } = engineInfo();
   const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
   const { coupling, format } = network;
+  const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
     `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
-    `network: ${coupling.name}, ${settings.method}, streams ${format.name}, ${coupling.storedBits} stored bits per element and block`,
+    `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
     ...run.notes.map((note) => `note: ${note}`),
     describeData(run.report),
     `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +

@@ -20,13 +20,20 @@ interface Graph {
   y_TD: Tensor;
 }
 
+/** What a method keeps of a block: dropped bits (reversible), input streams (checkpoint), or graphs (store). */
+interface Kept {
+  bits?: Tensor;
+  inputs?: Tensor[];
+  graphs?: Graph[];
+}
+
 /** One micro-batch on its way through the stack. Owns its tensors; `freeBatch` releases what is left. */
 export interface BatchState<Context> {
   context: Context;
   streams: Tensor[];
   dStreams: Tensor[];
   /** Per block, whatever the method keeps. */
-  kept: (Tensor[] | Graph[] | null)[];
+  kept: Kept[];
 }
 
 export interface Method {
@@ -118,12 +125,11 @@ export const store: Method = {
   forward: (layer, block, batch, net) => {
     const { known, graphs } = runRecorded(block, batch.context, batch.streams, net);
     batch.streams = replace(batch.streams, known.streams);
-    batch.kept[layer] = graphs;
+    batch.kept[layer] = { graphs };
     for (const stream of batch.streams) net.format.check(stream, `block ${layer}`);
   },
   backward: (layer, _block, batch, net) => {
-    reverseRecorded(batch.kept[layer] as Graph[], batch, net);
-    batch.kept[layer] = null;
+    reverseRecorded(batch.kept[layer].graphs ?? [], batch, net);
   },
 };
 
@@ -132,18 +138,17 @@ export const checkpoint: Method = {
   holdsBlocks: false,
   forward: (layer, block, batch, net) => {
     const { streams } = runForward(layer, block, batch, net, false);
-    batch.kept[layer] = batch.streams;
+    batch.kept[layer] = { inputs: batch.streams };
     batch.streams = streams.map(keep);
   },
   backward: (layer, block, batch, net) => {
-    const inputs = batch.kept[layer] as Tensor[];
+    const { inputs = [] } = batch.kept[layer];
     scope(() => {
       const { known, graphs } = runRecorded(block, batch.context, inputs, net);
-      batch.kept[layer] = graphs;
+      batch.kept[layer] = { graphs };
       free(...inputs, ...known.streams);
       reverseRecorded(graphs, batch, net);
     });
-    batch.kept[layer] = null;
   },
 };
 
@@ -153,10 +158,10 @@ export const reversible: Method = {
   forward: (layer, block, batch, net) => {
     const { streams, bits } = runForward(layer, block, batch, net, true);
     batch.streams = replace(batch.streams, streams);
-    batch.kept[layer] = bits === null ? null : [keep(bits)];
+    batch.kept[layer] = bits === null ? {} : { bits: keep(bits) };
   },
   backward: (layer, block, batch, { coupling, format }) => {
-    const bits = (batch.kept[layer] as Tensor[] | null)?.[0] ?? null;
+    const { bits = null } = batch.kept[layer];
     const visit: Visit = (branch, input_TD, dy_TD) =>
       scope(() => {
         assert(input_TD !== null, "a reversible block is visited without its input");
@@ -172,22 +177,26 @@ export const reversible: Method = {
     assert(streams !== null, "a reversible coupling did not rebuild its streams");
     batch.dStreams = replace(batch.dStreams, dStreams);
     batch.streams = replace(batch.streams, streams);
-    batch.kept[layer] = null;
+    batch.kept[layer] = {};
     if (bits !== null) free(bits);
   },
 };
 
 export const METHODS = { reversible, checkpoint, store };
 
-/** Bytes of the stored bits, the only part that grows with depth; for the reversible method alone. */
+/** Bytes of the stored bits, the only part of the reversible method that grows with depth. */
 export function bitBytes<Context>(batch: BatchState<Context>): number {
-  return batch.kept.reduce((total, kept) => total + (kept?.length === 1 && typeof kept[0] === "number" ? byteSize(kept[0]) : 0), 0);
+  return batch.kept.reduce((total, { bits }) => total + (bits === undefined ? 0 : byteSize(bits)), 0);
 }
 
 /** Releases whatever a batch still owns; after a failed step too. */
 export function freeBatch<Context>(batch: BatchState<Context>): void {
-  const graphs = batch.kept.flat().flatMap((kept) => (kept === null ? [] : typeof kept === "number" ? [kept] : [kept.x_TD, kept.y_TD]));
-  for (const tensor of [...batch.streams, ...batch.dStreams, ...graphs]) if (isAlive(tensor)) free(tensor);
+  const kept = batch.kept.flatMap(({ bits, inputs = [], graphs = [] }) => [
+    ...(bits === undefined ? [] : [bits]),
+    ...inputs,
+    ...graphs.flatMap(({ x_TD, y_TD }) => [x_TD, y_TD]),
+  ]);
+  for (const tensor of [...batch.streams, ...batch.dStreams, ...kept]) if (isAlive(tensor)) free(tensor);
   batch.streams = [];
   batch.dStreams = [];
   batch.kept = [];

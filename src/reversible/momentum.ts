@@ -8,7 +8,7 @@ import { UserError } from "../errors.js";
 import { add, add_, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
 import { type Tensor, zeros, shape, dtype, device } from "../torch/tensor.js";
 import type { Coupling } from "./coupling.js";
-import { storedBits } from "./streams.js";
+import { keptBits } from "./streams.js";
 
 export const GAMMAS = [-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125];
 
@@ -21,7 +21,7 @@ export function momentum(gamma: number): Coupling {
     name: `momentum(${gamma})`,
     reversible: true,
     numStreams: 2,
-    storedBits: storedBits(gamma),
+    storedBits: keptBits(gamma),
     begin: (x_TD, format) => {
       const p_TD = format.fromFloat(x_TD);
       return [p_TD, zeros(shape(p_TD), dtype(p_TD), device(p_TD))];

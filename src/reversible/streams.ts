@@ -59,7 +59,7 @@ export function floatStreams(type: "float32" | "float64"): StreamFormat {
   };
 }
 
-/** Streams on the grid of 2^-fractionBits. int64 computes branches in float64 precision up to the branch's own dtype. */
+/** Streams on the grid of 2^-fractionBits. Branches see float32 in either case; int64 is rounded from float64. */
 export function gridStreams(type: "int32" | "int64", fractionBits: number): StreamFormat {
   const unit = 2 ** fractionBits;
   // Half the range: the sum of two checked values cannot wrap.
@@ -102,7 +102,10 @@ export function storedBits(gamma: number): number {
   return bits;
 }
 
-// m bits per element, 8/m elements to a byte (m of 3 takes a nibble). Byte i holds elements i, i+n, i+2n, ...: whole
+/** Bits that are kept per element: m of 3 takes a nibble, since a byte holds whole elements. */
+export const keptBits = (gamma: number): number => slotBits(storedBits(gamma));
+
+// m bits per element, 8/m elements to a byte. Byte i holds elements i, i+n, i+2n, ...: whole
 // ranges are shifted and joined, which needs no strided access.
 const slotBits = (bits: number): number => (bits === 3 ? 4 : bits);
 

@@ -25,10 +25,6 @@ export const DTYPES = {
 } as const;
 export type DType = keyof typeof DTYPES;
 
-export function isDType(name: string): name is DType {
-  return Object.hasOwn(DTYPES, name);
-}
-
 export const shape = (t: Tensor): number[] => native.sizes(t);
 export const dtype = (t: Tensor): DType => native.info(t).dtype as DType;
 export const device = (t: Tensor): string => native.info(t).device;

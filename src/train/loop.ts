@@ -69,7 +69,7 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     maxBlockGradNorm: settings.max_block_grad_norm,
     seed: settings.seed,
   });
-  synchronize();
+  synchronize(device);
   const stepMs = performance.now() - started;
   const { peakBytes, liveBytes } = ledger(device);
   const memory = memoryTerms(network, run.states, result);

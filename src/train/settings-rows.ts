@@ -115,7 +115,7 @@ export const TRAIN_ROWS = {
     default: 0.25,
     oneOf: [-1, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125],
     group: REVERSIBLE,
-    about: "share of momentum kept by a block; stored bits per element: +-0.5 1, +-0.25 2, +-0.125 3, -1 none",
+    about: "share of momentum kept by a block; stored bits per element: +-0.5 1, +-0.25 2, +-0.125 4, -1 none",
   },
   stream: {
     kind: "choice",

@@ -2,11 +2,11 @@
 // the ordinary architecture with revmoe.json beside, saved whole or not at all.
 import { join } from "node:path";
 
+import { writeFileDurably } from "../checkpoint/disk.js";
 import { pruneCheckpoints, writeRunState } from "../checkpoint/run-state.js";
 import { saveModel } from "../checkpoint/save.js";
 import { NETWORK_FILE } from "./network-file.js";
 import type { Run } from "./prepare.js";
-import { writeFileSync } from "node:fs";
 
 /** Saves the run after `step`; returns the folder. */
 export function saveCheckpoint(run: Run, step: number): string {
@@ -32,5 +32,5 @@ export function saveFinal(run: Run): string {
 }
 
 function writeDescription(run: Run, folder: string): void {
-  writeFileSync(join(folder, NETWORK_FILE), `${JSON.stringify(run.description, null, 2)}\n`);
+  writeFileDurably(join(folder, NETWORK_FILE), `${JSON.stringify(run.description, null, 2)}\n`);
 }

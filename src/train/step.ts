@@ -112,7 +112,7 @@ class StepRun {
     const keptBytes = ledger(this.#net.device).liveBytes - liveBefore;
     const storedBytes = {
       keptBytes,
-      bitBytes: method.name === "reversible" ? total(bitBytes) : 0,
+      bitBytes: total(bitBytes),
       routingBytes: total(({ routing }) => routing.bytes),
     };
 
