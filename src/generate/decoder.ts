@@ -3,11 +3,11 @@
 import { makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
-import type { Branch } from "../reversible/coupling.js";
+import { passForward } from "../reversible/methods.js";
 import { linear, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { numel, readBytes, shape, type Tensor, to } from "../torch/tensor.js";
-import { beginStreams, type Network, OpenBlock, openHead, outerNames } from "../train/network.js";
+import { embed, type Network, OpenUnit, openHead, outerNames, type Segment, segmentsOf } from "../train/network.js";
 import { GrowingCache } from "./cache.js";
 
 // Tokens that pass the network at once: attention's scores of a long prompt would else take T * T * H numbers.
@@ -16,7 +16,7 @@ const TILE_TOKENS = 1024;
 export class Decoder {
   readonly #network: Network;
   readonly #cache = new GrowingCache();
-  readonly #blocks: OpenBlock[];
+  readonly #segments: { segment: Segment; units: OpenUnit[] }[];
   readonly #head: OpenWeights;
   readonly #tileTokens: number;
   #length = 0;
@@ -24,7 +24,10 @@ export class Decoder {
   constructor(network: Network, { tileTokens = TILE_TOKENS }: { tileTokens?: number } = {}) {
     this.#network = network;
     this.#tileTokens = tileTokens;
-    this.#blocks = Array.from({ length: network.model.config.numLayers }, (_, layer) => new OpenBlock(network, layer));
+    this.#segments = segmentsOf(network).map((segment) => ({
+      segment,
+      units: segment.units.map((layers) => new OpenUnit(network, layers)),
+    }));
     this.#head = openHead(network);
   }
 
@@ -39,14 +42,14 @@ export class Decoder {
   }
 
   close(): void {
-    for (const block of this.#blocks) block.close();
+    for (const { units } of this.#segments) for (const unit of units) unit.close();
     this.#head.close();
     this.#cache.free();
   }
 
   /** Hidden states behind the last block; what is made on the way is for the caller's scope. `length`: of the text so far. */
   #hidden(tokens_T: Int32Array, length: number): Tensor {
-    const { model, coupling, format, computeDtype, device } = this.#network;
+    const { model, computeDtype, device } = this.#network;
     const positions = Array.from(tokens_T, (_, i) => this.#length + i);
     const context = makeContext(model.config, positions, [tokens_T.length], {
       computeDtype,
@@ -55,15 +58,18 @@ export class Decoder {
       cache: this.#cache,
       length,
     });
-    let streams = beginStreams(this.#network, tokens_T);
-    for (const block of this.#blocks) {
-      const evaluate = (branch: Branch, x_TD: Tensor): Tensor => scope(() => block.evaluate(branch, x_TD, context));
-      const after = scope(() => coupling.forward(streams, evaluate, format, false).streams);
-      free(...streams);
-      streams = after;
+    let hidden_TD = embed(this.#network, tokens_T);
+    for (const { segment, units } of this.#segments) {
+      let streams = segment.coupling.begin(hidden_TD, segment.format);
+      for (const [i, unit] of units.entries()) {
+        const after = passForward(i, unit, { context, streams, dStreams: [], kept: [] }, segment).streams;
+        free(...streams);
+        streams = after;
+      }
+      hidden_TD = segment.coupling.end(streams, segment.format);
     }
     this.#length += tokens_T.length;
-    return coupling.end(streams, format);
+    return hidden_TD;
   }
 
   #logits(hidden_TD: Tensor): Float32Array {

@@ -10,6 +10,8 @@ export const additive: Coupling = {
   reversible: true,
   numStreams: 2,
   storedBits: 0,
+  drawsSigns: false,
+  takesUnits: false,
   begin: (x_TD, format) => {
     const a_TD = format.fromFloat(x_TD);
     return [a_TD, clone(a_TD)];

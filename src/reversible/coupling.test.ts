@@ -4,19 +4,22 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { detach, grad, leaf, withGrad } from "../torch/autograd.js";
-import { add, equal, mm, mul, mulScalar, normal_, sigmoid, silu, sum } from "../torch/ops.js";
+import { add, addScalar, equal, mm, mul, mulScalar, normal_, sigmoid, silu, sum } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, full, toArray, zeros, type Tensor } from "../torch/tensor.js";
+import { type DType, fromArray, full, toArray, zeros, type Tensor } from "../torch/tensor.js";
 import { additive } from "./additive.js";
+import { bdia } from "./bdia.js";
 import type { Branch, Coupling } from "./coupling.js";
 import { type BatchState, METHODS } from "./methods.js";
-import { momentum } from "./momentum.js";
+import { GAMMAS, momentum } from "./momentum.js";
 import { ordinary } from "./ordinary.js";
 import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
 
 const WIDTH = 8;
-const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125].map(momentum)];
+const COUPLINGS = [additive, ...GAMMAS.map(momentum), ...[0.5, 0.25, 0.125].map(bdia)];
+/** Both signs, other ones for every unit. */
+const signsOf = (unit: number): Tensor => fromArray([1, -1, unit % 2 === 0 ? -1 : 1, unit % 3 === 0 ? 1 : -1], [4, 1], "float32");
 
 interface Weights {
   first: Tensor;
@@ -56,7 +59,10 @@ function plainGradients({ weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, 
   const input = leaf(x_TD);
   const loss = withGrad(() => {
     let streams = coupling.begin(input, format);
-    for (const layer of leaves) ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, value), format, false));
+    for (const [unit, layer] of leaves.entries()) {
+      const pass = { unit, wantBits: false, signs_T1: signsOf(unit) };
+      ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, value), format, pass));
+    }
     return sum(mul(coupling.end(streams, format), dHidden_TD));
   });
   const inputs = [input, ...leaves.flatMap(({ first, second }) => [first, second])];
@@ -72,7 +78,8 @@ function engineGradients(
 ): { gradients: number[][]; restored: boolean } {
   const net = { coupling, format };
   const begun = coupling.begin(mulScalar(x_TD, 1), format);
-  const batch: BatchState<null> = { context: null, streams: coupling.begin(mulScalar(x_TD, 1), format).map(keep), dStreams: [], kept: [] };
+  const streams = coupling.begin(mulScalar(x_TD, 1), format).map(keep);
+  const batch: BatchState<null> = { context: null, streams, dStreams: [], kept: [], signs: signsOf };
   const buffers = weights.map(({ first }) => ({ first: mulScalar(first, 0), second: mulScalar(first, 0) }));
   const blocks = weights.map(({ first, second }, layer) => {
     const leaves = { first: leaf(first, buffers[layer].first), second: leaf(second, buffers[layer].second) };
@@ -139,13 +146,36 @@ test("a small gamma is close to the ordinary network, a gamma of -1 is not", () 
     const format = floatStreams("float64");
     const hidden = (coupling: Coupling): number[] => {
       let streams = coupling.begin(toy.x_TD, format);
-      for (const layer of toy.weights)
-        ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, detach(value)), format, false));
+      for (const [unit, layer] of toy.weights.entries()) {
+        const apply = (branch: Branch, value: Tensor): Tensor => evaluate(layer, branch, detach(value));
+        ({ streams } = coupling.forward(streams, apply, format, { unit, wantBits: false }));
+      }
       return toArray(coupling.end(streams, format));
     };
     const truth = hidden(ordinary);
     const distance = (gamma: number): number => relativeError([hidden(momentum(gamma))], [truth]);
     assert.ok(distance(0.125) < distance(0.25) && distance(0.25) < distance(0.5) && distance(0.5) < distance(-1));
     assert.throws(() => momentum(0.3), /gamma: 0\.3 is not possible \(expected one of -1, 0\.5/);
+  });
+});
+
+test("bdia is its published recurrence, and the first block is an ordinary step", () => {
+  scope(() => {
+    const toy = makeToy(5, "float64");
+    const format = floatStreams("float64");
+    const f = (unit: number, p: Tensor): Tensor => evaluate(toy.weights[unit], "both", p);
+    const coupling = bdia(0.25);
+    let streams = coupling.begin(toy.x_TD, format);
+    let [before, now] = [toy.x_TD, add(toy.x_TD, f(0, toy.x_TD))];
+    for (const unit of toy.weights.keys()) {
+      const signs_T1 = signsOf(unit);
+      ({ streams } = coupling.forward(streams, (_branch, value) => f(unit, value), format, { unit, wantBits: false, signs_T1 }));
+      if (unit === 0) continue;
+      // Our sign is that of the factor on v, which is -gamma.
+      const gamma = mulScalar(signs_T1, -0.25);
+      const next = add(add(mul(before, gamma), mul(now, addScalar(mulScalar(gamma, -1), 1))), mul(f(unit, now), addScalar(gamma, 1)));
+      [before, now] = [now, next];
+    }
+    assert.ok(relativeError([toArray(coupling.end(streams, format))], [toArray(now)]) < 1e-12);
   });
 });

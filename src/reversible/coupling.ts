@@ -22,6 +22,16 @@ export interface Known {
   bits: Tensor | null;
 }
 
+/** One pass of one unit (a block, or a few that count as one) through a coupling. */
+export interface Pass {
+  /** From 0, counted from where the coupling's streams begin. */
+  unit: number;
+  /** Whether the forward pass is to hand over what the inverse needs beside the streams. */
+  wantBits: boolean;
+  /** +-1 per token as float32 [T, 1], for couplings that draw; the same on the way back. */
+  signs_T1?: Tensor;
+}
+
 export interface Coupling {
   readonly name: string;
   /** Whether inputs can be rebuilt from outputs; if not, only `store` and `checkpoint` can train it. */
@@ -29,14 +39,24 @@ export interface Coupling {
   readonly numStreams: number;
   /** Bits kept per element of one stream and block. */
   readonly storedBits: number;
+  /** Training noise around the ordinary network: signs are drawn for every unit, and the ordinary one is evaluated. */
+  readonly drawsSigns: boolean;
+  /** Whether it uses a block as one function, so that several blocks can make one unit. */
+  readonly takesUnits: boolean;
   begin(x_TD: Tensor, format: StreamFormat): Tensor[];
   /** A block's output streams; `bits` are what the inverse needs beside them (null when nothing, or not wanted). */
-  forward(streams: Tensor[], apply: Apply, format: StreamFormat, wantBits: boolean): Known;
+  forward(streams: Tensor[], apply: Apply, format: StreamFormat, pass: Pass): Known;
   /**
    * Gradients of a block's input streams from those of its output streams, and, when `known` is given, the input streams.
    * Consumes its arguments: dStreams and known.streams are overwritten.
    */
-  reverse(dStreams: Tensor[], visit: Visit, known: Known | null, format: StreamFormat): { dStreams: Tensor[]; streams: Tensor[] | null };
+  reverse(
+    dStreams: Tensor[],
+    visit: Visit,
+    known: Known | null,
+    format: StreamFormat,
+    pass: Pass,
+  ): { dStreams: Tensor[]; streams: Tensor[] | null };
   /** The hidden state that goes to the final norm, and its vector-Jacobian product. */
   end(streams: Tensor[], format: StreamFormat): Tensor;
   endGradient(dHidden_TD: Tensor): Tensor[];

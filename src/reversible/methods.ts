@@ -2,12 +2,13 @@
 //   reversible  the streams of the last block and the bits a coupling drops; inputs are rebuilt block by block
 //   checkpoint  the input streams of every block; a block is run again before it is differentiated
 //   store       every block's graph
+// A unit is what a coupling passes at once: a block, or several blocks as one function.
 // All three call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
-import { byteSize, type Tensor } from "../torch/tensor.js";
+import { byteSize, device, type Tensor, to } from "../torch/tensor.js";
 import { assert } from "../errors.js";
-import type { Apply, Branch, Coupling, Known, Visit } from "./coupling.js";
+import type { Apply, Branch, Coupling, Known, Pass, Visit } from "./coupling.js";
 import type { StreamFormat } from "./streams.js";
 
 /** A block with its weights bound; `context` is the micro-batch's own. */
@@ -27,26 +28,37 @@ interface Kept {
   graphs?: Graph[];
 }
 
-/** One micro-batch on its way through the stack. Owns its tensors; `freeBatch` releases what is left. */
+/** One micro-batch on its way through units of one coupling. Owns its tensors; `freeBatch` releases what is left. */
 export interface BatchState<Context> {
   context: Context;
   streams: Tensor[];
   dStreams: Tensor[];
-  /** Per block, whatever the method keeps. */
+  /** Per unit, whatever the method keeps. */
   kept: Kept[];
+  /** +-1 per token [T, 1], the same at every call with one unit; for couplings that draw. */
+  signs?: (unit: number) => Tensor;
 }
 
 export interface Method {
   readonly name: "reversible" | "checkpoint" | "store";
   /** Whether blocks stay open from their forward pass to their backward pass, because graphs hold their weights. */
   readonly holdsBlocks: boolean;
-  forward<Context>(layer: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
-  backward<Context>(layer: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
+  forward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
+  backward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
 }
 
 export interface Net {
   coupling: Coupling;
   format: StreamFormat;
+  /** What unit 0 is called in errors; the others count on from it. */
+  firstLayer?: number;
+  /** Whether stored bits wait in host memory. */
+  bitsOnHost?: boolean;
+}
+
+/** For the scope of the caller. */
+function passOf<Context>(unit: number, batch: BatchState<Context>, { coupling }: Net, wantBits = false): Pass {
+  return { unit, wantBits, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
 }
 
 // The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.
@@ -56,43 +68,37 @@ function replace(old: Tensor[], next: Tensor[]): Tensor[] {
   return next;
 }
 
-function runForward<Context>(
-  layer: number,
-  block: Block<Context>,
-  batch: BatchState<Context>,
-  { coupling, format }: Net,
-  wantBits: boolean,
-): Known {
+/** The streams behind a unit, checked; for the caller's scope. */
+export function passForward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net, wantBits = false): Known {
+  const { coupling, format, firstLayer = 0 } = net;
   return scope(() => {
-    const known = coupling.forward(
-      batch.streams,
-      (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context)),
-      format,
-      wantBits,
-    );
-    for (const stream of known.streams) format.check(stream, `block ${layer}`);
+    const apply: Apply = (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context));
+    const known = coupling.forward(batch.streams, apply, format, passOf(unit, batch, net, wantBits));
+    for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
     return known;
   });
 }
 
 /** Runs a block with a graph kept per branch, in the order of evaluation. */
 function runRecorded<Context>(
+  unit: number,
   block: Block<Context>,
-  context: Context,
+  batch: BatchState<Context>,
   streams: Tensor[],
-  { coupling, format }: Net,
+  net: Net,
 ): { known: Known; graphs: Graph[] } {
+  const { coupling, format } = net;
   const graphs: Graph[] = [];
   const apply: Apply = (branch, input_TD) => {
     const graph = scope(() => {
       const x_TD = leaf(input_TD);
-      return { x_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, context)) };
+      return { x_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, batch.context)) };
     });
     graphs.push(graph);
     return detach(graph.y_TD);
   };
   const known = scope(() => {
-    const result = coupling.forward(streams, apply, format, false);
+    const result = coupling.forward(streams, apply, format, passOf(unit, batch, net));
     for (const graph of graphs) [graph.x_TD, graph.y_TD].forEach(keep);
     return result;
   });
@@ -113,41 +119,42 @@ const visitRecorded =
     return { y_TD: null, dx_TD };
   };
 
-function reverseRecorded<Context>(graphs: Graph[], batch: BatchState<Context>, { coupling, format }: Net): void {
-  batch.streams = replace(batch.streams, []); // the last block's outputs: only rebuilding needs them
-  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format));
+function reverseRecorded<Context>(unit: number, graphs: Graph[], batch: BatchState<Context>, net: Net): void {
+  const { coupling, format } = net;
+  batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them
+  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format, passOf(unit, batch, net)));
   batch.dStreams = replace(batch.dStreams, dStreams);
 }
 
 export const store: Method = {
   name: "store",
   holdsBlocks: true,
-  forward: (layer, block, batch, net) => {
-    const { known, graphs } = runRecorded(block, batch.context, batch.streams, net);
+  forward: (unit, block, batch, net) => {
+    const { known, graphs } = runRecorded(unit, block, batch, batch.streams, net);
     batch.streams = replace(batch.streams, known.streams);
-    batch.kept[layer] = { graphs };
-    for (const stream of batch.streams) net.format.check(stream, `block ${layer}`);
+    batch.kept[unit] = { graphs };
+    for (const stream of batch.streams) net.format.check(stream, `block ${(net.firstLayer ?? 0) + unit}`);
   },
-  backward: (layer, _block, batch, net) => {
-    reverseRecorded(batch.kept[layer].graphs ?? [], batch, net);
+  backward: (unit, _block, batch, net) => {
+    reverseRecorded(unit, batch.kept[unit].graphs ?? [], batch, net);
   },
 };
 
 export const checkpoint: Method = {
   name: "checkpoint",
   holdsBlocks: false,
-  forward: (layer, block, batch, net) => {
-    const { streams } = runForward(layer, block, batch, net, false);
-    batch.kept[layer] = { inputs: batch.streams };
+  forward: (unit, block, batch, net) => {
+    const { streams } = passForward(unit, block, batch, net);
+    batch.kept[unit] = { inputs: batch.streams };
     batch.streams = streams.map(keep);
   },
-  backward: (layer, block, batch, net) => {
-    const { inputs = [] } = batch.kept[layer];
+  backward: (unit, block, batch, net) => {
+    const { inputs = [] } = batch.kept[unit];
     scope(() => {
-      const { known, graphs } = runRecorded(block, batch.context, inputs, net);
-      batch.kept[layer] = { graphs };
+      const { known, graphs } = runRecorded(unit, block, batch, inputs, net);
+      batch.kept[unit] = { graphs };
       free(...inputs, ...known.streams);
-      reverseRecorded(graphs, batch, net);
+      reverseRecorded(unit, graphs, batch, net);
     });
   },
 };
@@ -155,13 +162,19 @@ export const checkpoint: Method = {
 export const reversible: Method = {
   name: "reversible",
   holdsBlocks: false,
-  forward: (layer, block, batch, net) => {
-    const { streams, bits } = runForward(layer, block, batch, net, true);
+  forward: (unit, block, batch, net) => {
+    const { streams, bits } = passForward(unit, block, batch, net, true);
     batch.streams = replace(batch.streams, streams);
-    batch.kept[layer] = bits === null ? {} : { bits: keep(bits) };
+    if (bits === null) batch.kept[unit] = {};
+    else if (!net.bitsOnHost) batch.kept[unit] = { bits: keep(bits) };
+    else {
+      batch.kept[unit] = { bits: keep(to(bits, "uint8", "cpu")) };
+      free(bits);
+    }
   },
-  backward: (layer, block, batch, { coupling, format }) => {
-    const { bits = null } = batch.kept[layer];
+  backward: (unit, block, batch, net) => {
+    const { coupling, format } = net;
+    const { bits: stored } = batch.kept[unit];
     const visit: Visit = (branch, input_TD, dy_TD) =>
       scope(() => {
         assert(input_TD !== null, "a reversible block is visited without its input");
@@ -173,12 +186,15 @@ export const reversible: Method = {
         assert(dx_TD !== null, "a branch does not depend on its input");
         return { y_TD: detach(y_TD), dx_TD };
       });
-    const { dStreams, streams } = scope(() => coupling.reverse(batch.dStreams, visit, { streams: batch.streams, bits }, format));
+    const { dStreams, streams } = scope(() => {
+      const bits = stored === undefined ? null : to(stored, "uint8", device(batch.streams[0]));
+      return coupling.reverse(batch.dStreams, visit, { streams: batch.streams, bits }, format, passOf(unit, batch, net));
+    });
     assert(streams !== null, "a reversible coupling did not rebuild its streams");
     batch.dStreams = replace(batch.dStreams, dStreams);
     batch.streams = replace(batch.streams, streams);
-    batch.kept[layer] = {};
-    if (bits !== null) free(bits);
+    batch.kept[unit] = {};
+    if (stored !== undefined) free(stored);
   },
 };
 

@@ -5,45 +5,70 @@
 // gamma = +-2^-m drops m low bits of v per element and block, which are kept and brought back.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../errors.js";
-import { add, add_, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
+import { add, add_, addScalar, mul, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
 import { type Tensor, zeros, shape, dtype, device } from "../torch/tensor.js";
-import type { Coupling } from "./coupling.js";
+import type { Coupling, Pass } from "./coupling.js";
 import { keptBits } from "./streams.js";
 
-export const GAMMAS = [-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125];
+export const GAMMAS = [-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125, 0.0625, -0.0625];
 
 export function momentum(gamma: number): Coupling {
+  return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${gamma})` };
+}
+
+/** The factor on v in one pass: gamma, or gamma times +-1 per token; 0 where v is zero and none of its bits are kept. */
+export interface Factor {
+  gamma: number;
+  signs_T1?: Tensor;
+}
+
+/** The update above; the factors of all passes have the size of `gamma`, or are 0. `gamma` itself counts at the flush. */
+export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): Coupling {
   if (!GAMMAS.includes(gamma)) {
     throw new UserError(`gamma: ${gamma} is not possible (expected one of ${GAMMAS.join(", ")}): other factors do not shift bits.`);
   }
-  const gain = 1 - gamma;
   return {
-    name: `momentum(${gamma})`,
+    name: "momentum",
     reversible: true,
     numStreams: 2,
     storedBits: keptBits(gamma),
+    drawsSigns: false,
+    takesUnits: true,
     begin: (x_TD, format) => {
       const p_TD = format.fromFloat(x_TD);
       return [p_TD, zeros(shape(p_TD), dtype(p_TD), device(p_TD))];
     },
-    forward: ([p_TD, v_TD], apply, format, wantBits) => {
-      const bits = wantBits ? format.droppedBits(v_TD, gamma) : null;
-      const f_TD = apply("both", format.toFloat(p_TD));
-      const vNext_TD = add(format.scale(v_TD, gamma), format.fromFloat(mulScalar(f_TD, gain)));
+    forward: ([p_TD, v_TD], apply, format, pass) => {
+      const factor = factorOf(pass);
+      const bits = pass.wantBits && factor.gamma !== 0 ? format.droppedBits(v_TD, factor.gamma) : null;
+      const f_TD = format.fromFloat(timesRest(apply("both", format.toFloat(p_TD)), factor));
+      const vNext_TD = factor.gamma === 0 ? f_TD : add(format.scale(v_TD, factor.gamma, factor.signs_T1), f_TD);
       return { streams: [add(p_TD, vNext_TD), vNext_TD], bits };
     },
-    reverse: ([dp_TD, dv_TD], visit, known, format) => {
+    reverse: ([dp_TD, dv_TD], visit, known, format, pass) => {
+      const factor = factorOf(pass);
       const g_TD = add_(dv_TD, dp_TD);
       let p_TD: Tensor | null = null;
       if (known) p_TD = sub_(known.streams[0], known.streams[1]);
-      const { y_TD, dx_TD } = visit("both", p_TD === null ? null : format.toFloat(p_TD), mulScalar(g_TD, gain));
-      const dStreams = [add_(dp_TD, dx_TD), mulScalar_(g_TD, gamma)];
+      const { y_TD, dx_TD } = visit("both", p_TD === null ? null : format.toFloat(p_TD), timesRest(g_TD, factor));
+      const dStreams = [add_(dp_TD, dx_TD), timesFactor_(g_TD, factor)];
       if (!known || p_TD === null || y_TD === null) return { dStreams, streams: null };
-      const scaled_TD = sub_(known.streams[1], format.fromFloat(mulScalar(y_TD, gain)));
-      return { dStreams, streams: [p_TD, format.unscale(scaled_TD, known.bits, gamma)] };
+      const left_TD = sub_(known.streams[1], format.fromFloat(timesRest(y_TD, factor)));
+      const v_TD = factor.gamma === 0 ? left_TD : format.unscale(left_TD, known.bits, factor.gamma, factor.signs_T1);
+      return { dStreams, streams: [p_TD, v_TD] };
     },
-    end: ([p_TD, v_TD], format) => add_(mulScalar(format.toFloat(v_TD), gamma / gain), format.toFloat(p_TD)),
-    endGradient: (dHidden_TD) => [dHidden_TD, mulScalar(dHidden_TD, gamma / gain)],
+    end: ([p_TD, v_TD], format) => add_(mulScalar(format.toFloat(v_TD), gamma / (1 - gamma)), format.toFloat(p_TD)),
+    endGradient: (dHidden_TD) => [dHidden_TD, mulScalar(dHidden_TD, gamma / (1 - gamma))],
     beginGradient: ([dp_TD]) => dp_TD,
   };
+}
+
+/** (1 - factor) y */
+function timesRest(y_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
+  return signs_T1 === undefined ? mulScalar(y_TD, 1 - gamma) : mul(y_TD, addScalar(mulScalar(signs_T1, -gamma), 1));
+}
+
+function timesFactor_(g_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
+  mulScalar_(g_TD, gamma);
+  return signs_T1 === undefined ? g_TD : mul(g_TD, signs_T1);
 }

@@ -8,6 +8,8 @@ export const ordinary: Coupling = {
   reversible: false,
   numStreams: 1,
   storedBits: 0,
+  drawsSigns: false,
+  takesUnits: true,
   begin: (x_TD, format) => [format.fromFloat(x_TD)],
   forward: ([p_TD], apply, format) => ({
     streams: [add(p_TD, format.fromFloat(apply("both", format.toFloat(p_TD))))],

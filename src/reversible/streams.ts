@@ -9,6 +9,7 @@ import {
   bitOr_,
   cast,
   cat,
+  mul,
   mulScalar,
   mulScalar_,
   narrow,
@@ -21,7 +22,7 @@ import {
   view,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { item, numel, shape, type DType, type Tensor } from "../torch/tensor.js";
+import { dtype, item, numel, shape, type DType, type Tensor } from "../torch/tensor.js";
 
 export interface StreamFormat {
   readonly name: string;
@@ -32,12 +33,12 @@ export interface StreamFormat {
   /** A branch output as an increment of the stream. */
   fromFloat(y: Tensor): Tensor;
   toFloat(stream: Tensor): Tensor;
-  /** gamma * stream, rounded down to the grid. */
-  scale(stream: Tensor, gamma: number): Tensor;
+  /** gamma * stream, rounded down to the grid, then times `signs` (+-1 per token, [T, 1]) where given. */
+  scale(stream: Tensor, gamma: number, signs?: Tensor): Tensor;
   /** The low bits that `scale` drops, packed; null when it drops none. */
   droppedBits(stream: Tensor, gamma: number): Tensor | null;
   /** The stream whose `scale` this is, given the dropped bits. */
-  unscale(scaled: Tensor, bits: Tensor | null, gamma: number): Tensor;
+  unscale(scaled: Tensor, bits: Tensor | null, gamma: number, signs?: Tensor): Tensor;
   /** Throws when a stream is near the end of its range: an overflow would be silent. */
   check(stream: Tensor, where: string): void;
 }
@@ -50,9 +51,9 @@ export function floatStreams(type: "float32" | "float64"): StreamFormat {
     floatDtype: type,
     fromFloat: (y) => cast(y, type),
     toFloat: (stream) => stream,
-    scale: (stream, gamma) => mulScalar(stream, gamma),
+    scale: (stream, gamma, signs) => flip(mulScalar(stream, gamma), signs),
     droppedBits: () => null,
-    unscale: (scaled, _bits, gamma) => mulScalar(scaled, 1 / gamma),
+    unscale: (scaled, _bits, gamma, signs) => mulScalar(flip(scaled, signs), 1 / gamma),
     check: (stream, where) => {
       if (!Number.isFinite(largestOf(stream))) throw notFinite(where);
     },
@@ -75,14 +76,15 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
       return cast(round_(mulScalar(cast(y, wide), unit)), type);
     },
     toFloat: (stream) => cast(mulScalar_(cast(stream, wide), 1 / unit), "float32"),
-    scale: (stream, gamma) => {
+    scale: (stream, gamma, signs) => {
       const bits = storedBits(gamma);
       const shifted = bits === 0 ? stream : shiftRight(stream, bits);
-      return gamma < 0 ? neg(shifted) : shifted;
+      return flip(gamma < 0 ? neg(shifted) : shifted, signs);
     },
     droppedBits: (stream, gamma) => (storedBits(gamma) === 0 ? null : packBits(stream, storedBits(gamma))),
-    unscale: (scaled, packed, gamma) => {
-      const signed = gamma < 0 ? neg(scaled) : scaled;
+    unscale: (scaled, packed, gamma, signs) => {
+      const flipped = flip(scaled, signs);
+      const signed = gamma < 0 ? neg(flipped) : flipped;
       const bits = storedBits(gamma);
       if (bits === 0) return signed;
       assert(packed !== null, "the dropped bits of a stream are missing");
@@ -94,6 +96,8 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
     },
   };
 }
+
+const flip = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ? stream : mul(stream, cast(signs, dtype(stream))));
 
 /** m for gamma = +-2^-m: the low bits that scaling by gamma drops from each element. */
 export function storedBits(gamma: number): number {

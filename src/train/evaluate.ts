@@ -4,9 +4,10 @@ import { type Context, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossSum } from "../reversible/loss.js";
+import { type BatchState, freeBatch, passForward } from "../reversible/methods.js";
 import { free, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
-import { beginStreams, type Network, OpenBlock, openHead, outerNames } from "./network.js";
+import { embed, type Network, OpenUnit, openHead, outerNames, segmentsOf } from "./network.js";
 
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
@@ -34,38 +35,48 @@ export function evaluateLoss(network: Network, batches: Batch[]): number {
 
 /** Hidden states behind the last block, before the final norm; the caller frees them. */
 export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
-  const { model, coupling, format, computeDtype, device } = network;
+  const { model, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
     makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }),
   );
-  let block: OpenBlock | null = null;
-  let streams: Tensor[][] = [];
+  let unit: OpenUnit | null = null;
+  const hidden: Tensor[] = [];
+  let states: BatchState<Context>[] = [];
   try {
-    streams = batches.map(({ tokens }) => beginStreams(network, tokens).map(keep));
-    for (let layer = 0; layer < model.config.numLayers; layer++) {
-      block = new OpenBlock(network, layer);
-      for (const [i, context] of contexts.entries()) streams[i] = passBlock(network, block, streams[i], context);
-      block.close();
-      block = null;
+    for (const { tokens } of batches) hidden.push(keep(embed(network, tokens)));
+    for (const segment of segmentsOf(network)) {
+      const { coupling, format, units } = segment;
+      states = contexts.map((context) => ({ context, streams: [], dStreams: [], kept: [] }));
+      for (const [i, state] of states.entries()) state.streams = scope(() => coupling.begin(hidden[i], format)).map(keep);
+      // A stream can be the hidden state itself.
+      for (const [i, hidden_TD] of hidden.splice(0).entries()) if (!states[i].streams.includes(hidden_TD)) free(hidden_TD);
+      for (const [i, layers] of units.entries()) {
+        unit = new OpenUnit(network, layers);
+        for (const state of states) {
+          const before = state.streams;
+          state.streams = passForward(i, unit, state, segment).streams.map(keep);
+          free(...before);
+        }
+        unit.close();
+        unit = null;
+      }
+      for (const state of states) {
+        const hidden_TD = keep(scope(() => coupling.end(state.streams, format)));
+        hidden.push(hidden_TD);
+        // A hidden state can be a stream itself; it is no longer the batch's.
+        state.streams = state.streams.filter((stream) => stream !== hidden_TD);
+        freeBatch(state);
+      }
     }
-    return streams.map((last) => keep(scope(() => coupling.end(last, format))));
+    return hidden;
+  } catch (failure) {
+    free(...hidden);
+    throw failure;
   } finally {
-    block?.close();
+    unit?.close();
+    states.forEach(freeBatch);
     for (const { cos_TC, sin_TC } of contexts) free(cos_TC, sin_TC);
-    // The caller owns the hidden states; a hidden state can be a stream itself.
-    if (coupling.numStreams > 1 || format.exact) free(...streams.flat());
   }
-}
-
-/** Replaces a batch's streams by those behind the block. */
-function passBlock({ coupling, format }: Network, block: OpenBlock, before: Tensor[], context: Context): Tensor[] {
-  const after = scope(() => {
-    const { streams } = coupling.forward(before, (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, context)), format, false);
-    for (const stream of streams) format.check(stream, `block ${block.layer}`);
-    return streams;
-  });
-  free(...before);
-  return after.map(keep);
 }
 
 function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, batch: Batch): number {

@@ -1,7 +1,7 @@
-// A model seen through a coupling: the function that is trained, evaluated and sampled. Opens blocks (their weights in
-// compute form, one at a time), the embedding in front of them and the head behind them.
+// A model seen through its couplings: the function that is trained, evaluated and sampled. Says which blocks pass which
+// coupling together, and opens blocks (their weights in compute form), the embedding before and the head behind them.
 import type { Branch, Coupling } from "../reversible/coupling.js";
-import type { Block } from "../reversible/methods.js";
+import type { Block, Net } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Context } from "../model/context.js";
@@ -12,46 +12,102 @@ import { add, cast, embedding } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
 
+/** How the blocks are shared out; by default each is a unit of the network's coupling. */
+export interface Division {
+  /** Blocks that the coupling passes as one function. */
+  blocksPerStep: number;
+  /** Blocks at either end that stay ordinary: their inputs are kept where others are rebuilt. */
+  ordinaryFirst: number;
+  ordinaryLast: number;
+}
+
 export interface Network {
   model: Model;
   coupling: Coupling;
   format: StreamFormat;
+  division?: Division;
+  bitsOnHost?: boolean;
   computeDtype: DType;
   device: string;
   lossTileTokens: number;
 }
 
-/** The same weights as the network that everyone runs: what `final/` is in other tools. */
-export function asOrdinary(network: Network): Network {
-  return { ...network, coupling: ordinary, format: floatStreams("float32") };
+/** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
+export interface Segment extends Net {
+  /** The layers of each unit, in order. */
+  units: number[][];
+  /** Whether it is ordinary in a network that is not. */
+  ordinaryEnd: boolean;
 }
 
-/** A block of the model with its weights open; `close` frees what opening made. */
-export class OpenBlock implements Block<Context> {
-  readonly weights: OpenWeights;
+export function segmentsOf({ model, coupling, format, division, bitsOnHost }: Network): Segment[] {
+  const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = division ?? {};
+  const depth = model.config.numLayers;
+  const plain = { coupling: ordinary, format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"), ordinaryEnd: true };
+  const last = depth - ordinaryLast;
+  return [
+    { ...plain, firstLayer: 0, units: unitsOf(0, ordinaryFirst, 1) },
+    { coupling, format, bitsOnHost, ordinaryEnd: false, firstLayer: ordinaryFirst, units: unitsOf(ordinaryFirst, last, blocksPerStep) },
+    { ...plain, firstLayer: last, units: unitsOf(last, depth, 1) },
+  ].filter(({ units }) => units.length > 0);
+}
+
+function unitsOf(from: number, end: number, size: number): number[][] {
+  const units: number[][] = [];
+  for (let first = from; first < end; first += size) {
+    units.push(Array.from({ length: Math.min(size, end - first) }, (_, i) => first + i));
+  }
+  return units;
+}
+
+/** The same weights as the network that everyone runs: what `final/` is in other tools. */
+export function asOrdinary(network: Network): Network {
+  return { ...network, coupling: ordinary, format: floatStreams("float32"), division: undefined };
+}
+
+/** The network that is meant when it is not being trained: without training noise. */
+export const asEvaluated = (network: Network): Network => (network.coupling.drawsSigns ? asOrdinary(network) : network);
+
+/** The blocks of a unit with their weights open; `close` frees what opening made. */
+export class OpenUnit implements Block<Context> {
   readonly #network: Network;
+  readonly #weights: OpenWeights[];
 
   constructor(
     network: Network,
-    readonly layer: number,
+    readonly layers: number[],
   ) {
     const { architecture, config, blocks } = network.model;
     this.#network = network;
-    this.weights = new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype);
+    this.#weights = layers.map(
+      (layer) => new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype),
+    );
   }
 
   evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor {
     const { architecture } = this.#network.model;
-    const attention = (): Tensor => scope(() => architecture.attention(this.weights, x_TD, this.layer, context));
-    const feedForward = (h_TD: Tensor): Tensor => scope(() => architecture.feedForward(this.weights, h_TD, this.layer, context));
-    if (branch === "attention") return attention();
-    if (branch === "feedForward") return feedForward(x_TD);
-    const a_TD = attention();
-    return add(a_TD, feedForward(add(x_TD, a_TD)));
+    const attention = (i: number, h_TD: Tensor): Tensor =>
+      scope(() => architecture.attention(this.#weights[i], h_TD, this.layers[i], context));
+    const feedForward = (i: number, h_TD: Tensor): Tensor =>
+      scope(() => architecture.feedForward(this.#weights[i], h_TD, this.layers[i], context));
+    if (branch === "attention") return attention(0, x_TD);
+    if (branch === "feedForward") return feedForward(0, x_TD);
+    const both = (i: number, h_TD: Tensor): Tensor => {
+      const a_TD = attention(i, h_TD);
+      return add(a_TD, feedForward(i, add(h_TD, a_TD)));
+    };
+    let f_TD = both(0, x_TD);
+    for (let i = 1; i < this.layers.length; i++) f_TD = add(f_TD, both(i, add(x_TD, f_TD)));
+    return f_TD;
+  }
+
+  /** From now on, backward adds the gradients of the i-th block to `gradients[i]`. */
+  collectInto(gradients: Parameters[]): void {
+    for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i]);
   }
 
   close(): void {
-    this.weights.close();
+    for (const weights of this.#weights) weights.close();
   }
 }
 
@@ -75,12 +131,11 @@ export function openHead(network: Network): OpenWeights {
   return new OpenWeights(parameters, [norm, head], network.computeDtype);
 }
 
-/** The first block's input streams for these tokens. */
-export function beginStreams(network: Network, tokens_T: Int32Array): Tensor[] {
-  const { coupling, format, device, model } = network;
+/** The hidden state in front of the first block, in the float type of the streams. */
+export function embed(network: Network, tokens_T: Int32Array): Tensor {
+  const { format, device, model } = network;
   return scope(() => {
     const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", device);
-    const x_TD = embedding(model.outer[outerNames(network).embedding.name], indices_T);
-    return coupling.begin(cast(x_TD, format.floatDtype), format);
+    return cast(embedding(model.outer[outerNames(network).embedding.name], indices_T), format.floatDtype);
   });
 }

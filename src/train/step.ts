@@ -9,14 +9,14 @@ import type { Parameters } from "../model/model.js";
 import { RecordedRouting } from "../model/routing.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { lossAndGradient } from "../reversible/loss.js";
-import { bitBytes, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
+import { bitBytes, checkpoint, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { ledger } from "../torch/memory.js";
 import { abs, amax, indexAdd_, sub } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
-import { free, keep, scope } from "../torch/scope.js";
+import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, fromArray, item, type Tensor } from "../torch/tensor.js";
-import { beginStreams, type Network, OpenBlock, openHead, outerNames } from "./network.js";
+import { embed, type Network, openHead, OpenUnit, outerNames, type Segment, segmentsOf } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface StepOptions {
@@ -40,13 +40,21 @@ export interface StepResult {
   routingBytes: number;
   /** Bytes of the largest gradient that was alive at once. */
   gradientBytes: number;
-  /** Largest difference between the rebuilt and the true first streams; null where nothing is rebuilt. */
+  /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
   reconstructionError: number | null;
   /** Tokens per expert, by layer. */
   expertCounts: Map<number, number[]>;
 }
 
-type Work = BatchState<Context> & { batch: Batch; routing: RecordedRouting };
+/** A micro-batch: what it carries through all segments, and its streams in each that it has reached. */
+interface Work {
+  batch: Batch;
+  routing: RecordedRouting;
+  context: Context;
+  parts: BatchState<Context>[];
+  /** Of the hidden state behind the segment that is being differentiated. */
+  dHidden_TD: Tensor | null;
+}
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
 export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
@@ -56,7 +64,7 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   const run = new StepRun(network, states, options, 1 / trainedTokens);
   const works: Work[] = [];
   try {
-    for (const batch of batches) works.push(run.start(batch));
+    for (const [i, batch] of batches.entries()) works.push(run.start(batch, i));
     return { ...run.all(works), trainedTokens };
   } finally {
     for (const work of works) finish(work);
@@ -65,18 +73,20 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
 }
 
 function finish(work: Work): void {
-  freeBatch(work);
+  work.parts.forEach(freeBatch);
+  if (work.dHidden_TD !== null && isAlive(work.dHidden_TD)) free(work.dHidden_TD);
   work.routing.free();
   free(work.context.cos_TC, work.context.sin_TC);
 }
 
 class StepRun {
   readonly #net: Network;
+  readonly #segments: Segment[];
   readonly #states: OptimizerStates;
   readonly #options: StepOptions;
   readonly #lossScale: number;
-  /** Open blocks by layer; with a method that holds blocks, all of them during the step. */
-  readonly #open = new Map<number, OpenBlock>();
+  /** Open units by their first layer; with a method that holds blocks, all of them during the step. */
+  readonly #open = new Map<number, OpenUnit>();
   /** The gradients alive now. */
   #gradients = new Set<Parameters>();
   #gradientBytes = 0;
@@ -84,50 +94,41 @@ class StepRun {
 
   constructor(network: Network, states: OptimizerStates, options: StepOptions, lossScale: number) {
     this.#net = network;
+    this.#segments = segmentsOf(network);
     this.#states = states;
     this.#options = options;
     this.#lossScale = lossScale;
   }
 
-  start(batch: Batch): Work {
+  start(batch: Batch, index: number): Work {
     const { model, computeDtype, device } = this.#net;
     // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
-    const streams = beginStreams(this.#net, batch.tokens).map(keep);
+    const streams = scope(() => this.#segments[0].coupling.begin(embed(this.#net, batch.tokens), this.#segments[0].format)).map(keep);
     const routing = new RecordedRouting(model.config.numExperts);
     const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
-    return { batch, routing, context, streams, dStreams: [], kept: [] };
+    const signs = this.#signs(batch, index);
+    return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs }], dHidden_TD: null };
   }
 
   all(works: Work[]): Omit<StepResult, "trainedTokens"> {
-    const { method } = this.#options;
-    const depth = this.#net.model.config.numLayers;
     const liveBefore = ledger(this.#net.device).liveBytes;
-    for (let layer = 0; layer < depth; layer++) {
-      const block = this.#block(layer);
-      for (const work of works) method.forward(layer, block, work, this.#net);
-      if (!method.holdsBlocks) this.#leave(layer);
-    }
+    const beganBytes = streamBytesOf(works);
+    for (const s of this.#segments.keys()) this.#forward(s, works);
     const total = (size: (work: Work) => number): number => works.reduce((sum, work) => sum + size(work), 0);
-    // Streams are as large now as before the first block, so what has come to live since then was kept.
-    const keptBytes = ledger(this.#net.device).liveBytes - liveBefore;
+    const endedBytes = streamBytesOf(works);
     const storedBytes = {
-      keptBytes,
-      bitBytes: total(bitBytes),
+      // What has come to live since before the first block, but for the streams themselves.
+      keptBytes: ledger(this.#net.device).liveBytes - liveBefore - (endedBytes - beganBytes),
+      bitBytes: total(({ parts }) => parts.reduce((sum, part) => sum + bitBytes(part), 0)),
       routingBytes: total(({ routing }) => routing.bytes),
     };
 
     const tied = this.#gradient(headParameters(this.#net));
     const loss = this.#headAndLoss(works, tied);
-    const streamBytes = total(({ streams, dStreams }) => [...streams, ...dStreams].reduce((sum, stream) => sum + byteSize(stream), 0));
-    for (let layer = depth - 1; layer >= 0; layer--) {
-      const block = this.#block(layer);
-      const gradients = this.#gradient(this.#net.model.blocks[layer]);
-      block.weights.collectInto(gradients);
-      for (const work of works) method.backward(layer, block, work, this.#net);
-      this.#leave(layer);
-      this.#update(layer, this.#net.model.blocks[layer], gradients);
-    }
-    const reconstructionError = method.name === "reversible" ? Math.max(...works.map((work) => this.#reconstructionError(work))) : null;
+    const streamBytes = endedBytes + total(({ dHidden_TD }) => byteSize(dHidden_TD as Tensor)) * this.#segments.at(-1)!.coupling.numStreams;
+    for (const s of [...this.#segments.keys()].reverse()) this.#backward(s, works);
+    const rebuilt = this.#methodOf(this.#segments[0]).name === "reversible";
+    const reconstructionError = rebuilt ? Math.max(...works.map((work) => this.#reconstructionError(work))) : null;
     this.#embeddingGradient(works, tied);
     return {
       loss,
@@ -141,19 +142,91 @@ class StepRun {
   }
 
   close(): void {
-    for (const block of this.#open.values()) block.close();
+    for (const unit of this.#open.values()) unit.close();
     for (const gradients of this.#gradients) free(...Object.values(gradients));
   }
 
-  #block(layer: number): OpenBlock {
-    const block = this.#open.get(layer) ?? new OpenBlock(this.#net, layer);
-    this.#open.set(layer, block);
-    return block;
+  #methodOf({ ordinaryEnd }: Segment): Method {
+    const { method } = this.#options;
+    return ordinaryEnd && method.name === "reversible" ? checkpoint : method;
   }
 
-  #leave(layer: number): void {
-    this.#open.get(layer)?.close();
-    this.#open.delete(layer);
+  #forward(index: number, works: Work[]): void {
+    const segment = this.#segments[index];
+    const method = this.#methodOf(segment);
+    if (index > 0) for (const work of works) this.#enter(index, work);
+    for (const [unit, layers] of segment.units.entries()) {
+      const block = this.#unit(layers);
+      for (const { parts } of works) method.forward(unit, block, parts[index], segment);
+      if (!method.holdsBlocks) this.#leave(layers);
+    }
+  }
+
+  /** From the streams behind one segment to those in front of the next; only rebuilding needs the former again. */
+  #enter(index: number, { parts, context }: Work): void {
+    const [before, after] = [this.#segments[index - 1], this.#segments[index]];
+    const { streams } = parts[index - 1];
+    const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(keep);
+    parts.push({ context, streams: begun, dStreams: [], kept: [], signs: parts[0].signs });
+    if (this.#methodOf(before).name === "reversible") return;
+    free(...streams.filter((stream) => !begun.includes(stream)));
+    parts[index - 1].streams = [];
+  }
+
+  #backward(index: number, works: Work[]): void {
+    const segment = this.#segments[index];
+    const { coupling, units } = segment;
+    const method = this.#methodOf(segment);
+    for (const work of works) {
+      const dHidden_TD = work.dHidden_TD as Tensor;
+      work.parts[index].dStreams = scope(() => coupling.endGradient(dHidden_TD)).map(keep);
+      if (!work.parts[index].dStreams.includes(dHidden_TD)) free(dHidden_TD);
+      work.dHidden_TD = null;
+    }
+    for (const [unit, layers] of [...units.entries()].reverse()) {
+      const block = this.#unit(layers);
+      const gradients = layers.map((layer) => this.#gradient(this.#net.model.blocks[layer]));
+      block.collectInto(gradients);
+      for (const { parts } of works) method.backward(unit, block, parts[index], segment);
+      this.#leave(layers);
+      for (const [i, layer] of [...layers.entries()].reverse()) this.#update(layer, this.#net.model.blocks[layer], gradients[i]);
+    }
+    for (const work of works) {
+      const part = work.parts[index];
+      const dHidden_TD = keep(scope(() => coupling.beginGradient(part.dStreams)));
+      work.dHidden_TD = dHidden_TD;
+      part.dStreams = part.dStreams.filter((stream) => stream !== dHidden_TD);
+      // The first segment's rebuilt streams are compared with the truth before they go.
+      if (index > 0) freeBatch(part);
+      else {
+        free(...part.dStreams);
+        part.dStreams = [];
+      }
+    }
+  }
+
+  #unit(layers: number[]): OpenUnit {
+    const unit = this.#open.get(layers[0]) ?? new OpenUnit(this.#net, layers);
+    this.#open.set(layers[0], unit);
+    return unit;
+  }
+
+  #leave(layers: number[]): void {
+    this.#open.get(layers[0])?.close();
+    this.#open.delete(layers[0]);
+  }
+
+  /** For couplings that draw: +-1 for each document and unit, from what identifies them, so that nothing is kept. */
+  #signs({ segments }: Batch, index: number): ((unit: number) => Tensor) | undefined {
+    const { coupling, device } = this.#net;
+    const { seed, step } = this.#options;
+    if (!coupling.drawsSigns) return undefined;
+    return (unit) => {
+      const signs = segments.flatMap((length, document) =>
+        new Array<number>(length).fill(seedFor(seed, step, index, unit, document) % 2 === 0 ? 1 : -1),
+      );
+      return fromArray(signs, [signs.length, 1], "float32", device);
+    };
   }
 
   #gradient(parameters: Parameters): Parameters {
@@ -186,10 +259,11 @@ class StepRun {
   }
 
   #lossOf(work: Work, open: OpenWeights, dHead_VD: Tensor): number {
-    const { coupling, format, model, computeDtype, lossTileTokens } = this.#net;
+    const { model, computeDtype, lossTileTokens } = this.#net;
+    const { coupling, format } = this.#segments.at(-1) as Segment;
     const { norm, head } = outerNames(this.#net);
     return scope(() => {
-      const x_TD = leaf(coupling.end(work.streams, format));
+      const x_TD = leaf(coupling.end((work.parts.at(-1) as BatchState<Context>).streams, format));
       const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
       const { total, dHidden_TD } = lossAndGradient(
         { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), labels_T: work.batch.labels, tileTokens: lossTileTokens },
@@ -197,21 +271,19 @@ class StepRun {
         dHead_VD,
       );
       backward([normed_TD], [dHidden_TD]);
-      work.dStreams = coupling.endGradient(takeGrad(x_TD) as Tensor).map(keep);
+      work.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
       return total;
     });
   }
 
   #embeddingGradient(works: Work[], tiedGradients: Parameters): void {
-    const { coupling, model, device } = this.#net;
+    const { model, device } = this.#net;
     const { embedding, tied } = outerNames(this.#net);
     const name = embedding.name;
     const parameters = { [name]: model.outer[name] };
     const gradients = tied ? tiedGradients : this.#gradient(parameters);
-    for (const { batch, dStreams } of works) {
-      scope(() =>
-        indexAdd_(gradients[name], 0, fromArray(batch.tokens, [batch.tokens.length], "int64", device), coupling.beginGradient(dStreams)),
-      );
+    for (const { batch, dHidden_TD } of works) {
+      scope(() => indexAdd_(gradients[name], 0, fromArray(batch.tokens, [batch.tokens.length], "int64", device), dHidden_TD as Tensor));
     }
     this.#update(-2, parameters, gradients, [name]);
   }
@@ -241,14 +313,17 @@ class StepRun {
     if (Object.keys(gradients).length === 0) this.#gradients.delete(gradients);
   }
 
-  #reconstructionError(work: Work): number {
-    const { format } = this.#net;
+  #reconstructionError({ batch, parts }: Work): number {
+    const { coupling, format } = this.#segments[0];
     return scope(() => {
-      const truth = beginStreams(this.#net, work.batch.tokens);
-      return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(work.streams[i]), format.toFloat(stream)))))));
+      const truth = coupling.begin(embed(this.#net, batch.tokens), format);
+      return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(parts[0].streams[i]), format.toFloat(stream)))))));
     });
   }
 }
+
+const streamBytesOf = (works: Work[]): number =>
+  works.flatMap(({ parts }) => parts.flatMap(({ streams }) => streams)).reduce((sum, stream) => sum + byteSize(stream), 0);
 
 function headParameters(network: Network): Parameters {
   const { norm, head } = outerNames(network);
