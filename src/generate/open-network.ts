@@ -8,7 +8,7 @@ import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
 import type { Network } from "../train/network.js";
-import { couplingOf, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile } from "../train/network-file.js";
+import { NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, readNetworkFile } from "../train/network-file.js";
 
 export interface OpenOptions {
   /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
@@ -33,8 +33,7 @@ export function openNetwork(folder: string, { as, device, computeDtype: asked }:
   const computeDtype = asked === "auto" ? fastestDtype(device) : asked;
   return {
     model: loadModel(folder, { weightsDtype: computeDtype, device }),
-    coupling: couplingOf(description),
-    format: formatOf(description),
+    ...networkParts(description),
     computeDtype,
     device,
     lossTileTokens: 1024,

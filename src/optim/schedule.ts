@@ -9,6 +9,18 @@ export interface Schedule {
   minRatio: number;
 }
 
+/**
+ * gamma at `step` (from 1): halved again and again until it is `final` for the last of the `share * totalSteps` steps at
+ * the end, every value for as many steps. A `final` of 0 leaves it as it is.
+ */
+export function gammaAt(step: number, plan: { gamma: number; final: number; share: number; totalSteps: number }): number {
+  const { gamma, final, share, totalSteps } = plan;
+  if (final === 0) return gamma;
+  const halvings = Math.log2(gamma / final);
+  const done = Math.floor((halvings * (step - 1 - totalSteps * (1 - share))) / (totalSteps * share)) + 1;
+  return gamma / 2 ** Math.min(halvings, Math.max(0, done));
+}
+
 /** The rate of step `step`, counted from 1. Warm-up ends with the peak at step `warmupSteps`. */
 export function learningRateAt(step: number, { type, peak, warmupSteps, totalSteps, minRatio }: Schedule): number {
   if (step <= warmupSteps) return (peak * step) / warmupSteps;

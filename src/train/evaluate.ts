@@ -5,7 +5,7 @@ import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossSum } from "../reversible/loss.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods.js";
-import { free, keep, scope } from "../torch/scope.js";
+import { free, isAlive, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
 import { embed, type Network, OpenUnit, openHead, outerNames, segmentsOf } from "./network.js";
 
@@ -70,7 +70,7 @@ export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
     }
     return hidden;
   } catch (failure) {
-    free(...hidden);
+    free(...hidden.filter(isAlive));
     throw failure;
   } finally {
     unit?.close();

@@ -133,7 +133,14 @@ test("a run that is resumed after its last step only evaluates and saves", async
 
 /** After 20 steps at most this share of the first loss is left. */
 const LEARNT = 0.6;
-for (const changes of [{ gamma: 0.25 }, { gamma: -1 }, { coupling: "additive" }] as const) {
+for (const changes of [
+  { gamma: 0.25 },
+  { gamma: -1 },
+  { coupling: "additive" },
+  { coupling: "bdia" },
+  { blocks_per_step: 2 },
+  { gamma: -0.5, checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 },
+] as const) {
   test(`${JSON.stringify(changes)} learns, with the same losses from rebuilt, recomputed and stored activations`, async (t) => {
     const place = makeWorkplace(t);
     const losses = async (more: Partial<TrainSettings>): Promise<number[]> =>
@@ -162,6 +169,35 @@ test("two micro-batches of one row are one of two rows, up to the order of sums"
   // Weights moved by up to 1e-2: a gradient summed in another order differs near 1e-7 of itself.
   const largest = a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
   assert.ok(largest < 1e-6, `weights differ by ${largest}`);
+});
+
+test("gamma goes down late in training, also across a resume, and the folder says where it ended", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { max_steps: 8, gamma_final: 0.0625, gamma_final_ratio: 0.5, validation_rows: 2, save_steps: 7 });
+  const whole = await runTraining(settings);
+  const longest = whole.steps.map(({ bitBytes }, i) => bitBytes / whole.steps[i].streamBytes);
+  assert.deepEqual(
+    longest.map((share) => Math.round((share / longest[0]) * 2)),
+    [2, 2, 2, 2, 4, 4, 4, 4],
+  );
+  assert.equal(readNetworkFile(whole.outcome.folder).gamma, 0.0625);
+  assert.equal(readNetworkFile(join(settings.output_dir, "checkpoint-7")).gamma, 0.0625);
+  const rest = await runTraining({ ...settings, resume: join(settings.output_dir, "checkpoint-7"), output_dir: place.out("rest") });
+  assert.deepEqual(rest.losses, whole.losses.slice(7));
+  assert.deepEqual(
+    rest.evals.map(({ evalLoss }) => evalLoss),
+    whole.evals.slice(1).map(({ evalLoss }) => evalLoss),
+  );
+});
+
+test("bdia is evaluated as the ordinary network", async (t) => {
+  const { evals } = await runTraining(settingsFor(makeWorkplace(t), { max_steps: 2, coupling: "bdia", validation_rows: 2 }));
+  const last = evals.filter(({ step }) => step === 2);
+  assert.deepEqual(
+    last.map(({ network }) => network),
+    ["trained", "ordinary"],
+  );
+  assert.equal(last[0].evalLoss, last[1].evalLoss);
 });
 
 test("records of steps are complete and sensible", async (t) => {

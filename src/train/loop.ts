@@ -4,14 +4,15 @@ import { setImmediate } from "node:timers/promises";
 
 import type { Batch } from "../data/batches.js";
 import type { Sink } from "../metrics/record.js";
-import { learningRateAt } from "../optim/schedule.js";
+import { gammaAt, learningRateAt } from "../optim/schedule.js";
 import { METHODS } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { evaluateLoss } from "./evaluate.js";
 import { expertLoad } from "./expert-load.js";
-import { asOrdinary } from "./network.js";
+import { asEvaluated, asOrdinary } from "./network.js";
+import { couplingOf, describeNetwork } from "./network-file.js";
 import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
 import type { Run } from "./prepare.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
@@ -59,6 +60,8 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     totalSteps: run.totalSteps,
     minRatio: settings.min_lr_ratio,
   });
+  run.description = describeNetwork(settings, gammaOf(run, step));
+  network.coupling = couplingOf(run.description);
   const started = performance.now();
   const batches: Batch[] = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
   resetPeak(device);
@@ -99,9 +102,13 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
 /** Held-out loss, as the network that is trained or as the ordinary one that its weights make. */
 function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): void {
   if (run.evalBatches.length === 0) return;
-  const network = as === "trained" ? run.network : asOrdinary(run.network);
+  const network = as === "trained" ? asEvaluated(run.network) : asOrdinary(run.network);
   const evalLoss = evaluateLoss(network, run.evalBatches);
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
+}
+
+function gammaOf({ settings, totalSteps }: Run, step: number): number {
+  return gammaAt(step, { gamma: settings.gamma, final: settings.gamma_final, share: settings.gamma_final_ratio, totalSteps });
 }
 
 function epochOf({ data }: Run): number {

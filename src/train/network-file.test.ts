@@ -6,7 +6,15 @@ import { type TestContext, test } from "node:test";
 
 import { couplingOf, describeNetwork, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile } from "./network-file.js";
 
-const DEFAULTS = { coupling: "momentum", gamma: 0.25, stream: "int32", stream_fraction_bits: 0 } as const;
+const DEFAULTS = {
+  coupling: "momentum",
+  gamma: 0.25,
+  stream: "int32",
+  stream_fraction_bits: 0,
+  blocks_per_step: 1,
+  checkpoint_first_blocks: 0,
+  checkpoint_last_blocks: 0,
+} as const;
 
 function makeFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-network-"));
@@ -32,6 +40,10 @@ test("settings as a description: only what the network depends on, with the frac
     [
       { ...DEFAULTS, coupling: "additive" },
       { coupling: "additive", stream: "int32", streamFractionBits: 16 },
+    ],
+    [
+      { ...DEFAULTS, coupling: "bdia", blocks_per_step: 2, checkpoint_first_blocks: 1, checkpoint_last_blocks: 3 },
+      { coupling: "bdia", gamma: 0.25, stream: "int32", streamFractionBits: 16, blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 3 },
     ],
     [{ ...DEFAULTS, coupling: "ordinary" }, ORDINARY],
   ];
@@ -59,6 +71,7 @@ test("what is written is read back; a folder without the file is the ordinary ne
     { stream: "float32" },
     { coupling: "ordinary" },
     { stream: "int64", gamma: -0.125 },
+    { coupling: "bdia", blocks_per_step: 3, checkpoint_last_blocks: 1 },
   ] as const) {
     const description = describeNetwork({ ...DEFAULTS, ...changes });
     writeFileSync(join(folder, NETWORK_FILE), JSON.stringify(description));

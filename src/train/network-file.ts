@@ -5,16 +5,18 @@ import { join } from "node:path";
 
 import { UserError } from "../errors.js";
 import { additive } from "../reversible/additive.js";
+import { bdia } from "../reversible/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { momentum } from "../reversible/momentum.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
+import type { Division } from "./network.js";
 
 export const NETWORK_FILE = "revmoe.json";
 
-export interface NetworkDescription {
-  coupling: "momentum" | "additive" | "ordinary";
-  /** For momentum alone. */
+export interface NetworkDescription extends Partial<Division> {
+  coupling: "momentum" | "bdia" | "additive" | "ordinary";
+  /** For momentum and bdia. */
   gamma?: number;
   stream: "int32" | "int64" | "float32";
   streamFractionBits?: number;
@@ -24,25 +26,42 @@ export const ORDINARY: NetworkDescription = { coupling: "ordinary", stream: "flo
 
 const FRACTION_BITS = { int32: 16, int64: 32 };
 
-export function describeNetwork(settings: {
+export interface NetworkSettings {
   coupling: NetworkDescription["coupling"];
   gamma: number;
   stream: NetworkDescription["stream"];
   stream_fraction_bits: number;
-}): NetworkDescription {
-  const { coupling, gamma, stream, stream_fraction_bits: bits } = settings;
+  blocks_per_step: number;
+  checkpoint_first_blocks: number;
+  checkpoint_last_blocks: number;
+}
+
+/** `gamma` is that of the moment, where it changes during a run. */
+export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {
+  const { coupling, stream, stream_fraction_bits: bits, blocks_per_step, checkpoint_first_blocks, checkpoint_last_blocks } = settings;
   if (coupling === "ordinary") return ORDINARY;
+  const hasGamma = coupling === "momentum" || coupling === "bdia";
   return {
     coupling,
-    ...(coupling === "momentum" ? { gamma } : {}),
+    ...(hasGamma ? { gamma } : {}),
     stream,
     ...(stream === "float32" ? {} : { streamFractionBits: bits || FRACTION_BITS[stream] }),
+    ...(blocks_per_step > 1 ? { blocksPerStep: blocks_per_step } : {}),
+    ...(checkpoint_first_blocks > 0 ? { ordinaryFirst: checkpoint_first_blocks } : {}),
+    ...(checkpoint_last_blocks > 0 ? { ordinaryLast: checkpoint_last_blocks } : {}),
   };
 }
 
-export function couplingOf({ coupling, gamma }: NetworkDescription): Coupling {
-  if (coupling === "momentum") return momentum(gamma ?? 0.25);
+export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription): Coupling {
+  if (coupling === "momentum") return momentum(gamma);
+  if (coupling === "bdia") return bdia(gamma);
   return coupling === "additive" ? additive : ordinary;
+}
+
+/** What of a network a description says. */
+export function networkParts(description: NetworkDescription): { coupling: Coupling; format: StreamFormat; division: Division } {
+  const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = description;
+  return { coupling: couplingOf(description), format: formatOf(description), division: { blocksPerStep, ordinaryFirst, ordinaryLast } };
 }
 
 export function formatOf({ stream, streamFractionBits }: NetworkDescription): StreamFormat {
@@ -55,7 +74,8 @@ export function readNetworkFile(folder: string): NetworkDescription {
   if (!existsSync(path)) return ORDINARY;
   try {
     const read = JSON.parse(readFileSync(path, "utf8")) as NetworkDescription;
-    if (["momentum", "additive", "ordinary"].includes(read.coupling) && ["int32", "int64", "float32"].includes(read.stream)) return read;
+    if (["momentum", "bdia", "additive", "ordinary"].includes(read.coupling) && ["int32", "int64", "float32"].includes(read.stream))
+      return read;
   } catch {
     // Falls through to the one message.
   }

@@ -12,7 +12,7 @@ import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
-import { couplingOf, describeNetwork, formatOf, type NetworkDescription, readNetworkFile } from "./network-file.js";
+import { couplingOf, describeNetwork, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
 import type { Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
@@ -50,7 +50,9 @@ export function prepareRun(settings: TrainSettings): Run {
   const model = makeModel(settings, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
-  checkPacking(settings, model.config.hiddenSize, couplingOf(description).storedBits);
+  const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
+  checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
+  checkDivision(settings, model.config.numLayers);
   const states = new OptimizerStates(
     adamw({
       beta1: settings.adam_beta1,
@@ -73,8 +75,8 @@ export function prepareRun(settings: TrainSettings): Run {
     notes: resumed ? [] : notesOf(settings, description),
     network: {
       model,
-      coupling: couplingOf(description),
-      format: formatOf(description),
+      ...networkParts(description),
+      bitsOnHost: settings.stored_bits === "host",
       device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
       lossTileTokens: settings.loss_tile_tokens,
@@ -107,6 +109,10 @@ function checkModel(folder: string): void {
 const FIXED = [
   "coupling",
   "gamma",
+  "gamma_final",
+  "blocks_per_step",
+  "checkpoint_first_blocks",
+  "checkpoint_last_blocks",
   "stream",
   "stream_fraction_bits",
   "seed",
@@ -166,6 +172,18 @@ function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, stor
   throw new UserError(
     `gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`,
   );
+}
+
+function checkDivision(settings: TrainSettings, layers: number): void {
+  const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size, coupling } = settings;
+  if (first + last >= layers && first + last > 0) {
+    throw new UserError(
+      `checkpoint_first_blocks and checkpoint_last_blocks: ${first} and ${last} of ${layers} blocks leave none to reverse. Keep fewer, or set coupling ordinary and method checkpoint.`,
+    );
+  }
+  if (size > layers - first - last && coupling !== "ordinary") {
+    throw new UserError(`blocks_per_step: ${size} is more than the ${layers - first - last} blocks there are to reverse. Use fewer.`);
+  }
 }
 
 function checkTokens(documents: Document[], vocabSize: number): void {

@@ -17,8 +17,35 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "Set method to store or checkpoint, or coupling to momentum or additive.",
   ],
   [
+    { coupling: "bdia", gamma: "-0.25" },
+    "--gamma -0.25 has no sign of its own with --coupling bdia, which draws it (expected 0.5, 0.25, 0.125 or 0.0625). Drop the minus.",
+  ],
+  [
+    { gamma: "0.25", gamma_final: "-0.125" },
+    "--gamma-final -0.125 is not smaller than --gamma 0.25 with the same sign, in a coupling that has one (coupling momentum (the default)). " +
+      "Set gamma_final to a half, a quarter or an eighth of gamma, or remove it.",
+  ],
+  [
+    { gamma_final_ratio: "0.5" },
+    "--gamma-final-ratio 0.5 has no effect: gamma stays as it is. Remove gamma_final_ratio, or set gamma_final.",
+  ],
+  [
+    { coupling: "additive", blocks_per_step: "2" },
+    "--blocks-per-step 2 is not possible with --coupling additive, which does not pass a block as one function. " +
+      "Remove blocks_per_step, or set coupling to momentum or bdia.",
+  ],
+  [
+    { coupling: "ordinary", method: "checkpoint", checkpoint_last_blocks: "1" },
+    "--checkpoint-last-blocks 1 has no effect: all blocks are ordinary with --coupling ordinary. Remove it, or set coupling to momentum.",
+  ],
+  [
+    { stored_bits: "host" },
+    "--stored-bits host has no effect: device cpu (the default) is the host. Remove stored_bits, or set device to cuda.",
+  ],
+  [
     { coupling: "additive", gamma: "0.25" },
-    "--gamma 0.25 has no effect: only coupling momentum has it, not --coupling additive. " + "Remove gamma, or set coupling to momentum.",
+    "--gamma 0.25 has no effect: only couplings momentum and bdia have it, not --coupling additive. " +
+      "Remove gamma, or set coupling to momentum.",
   ],
   [
     { coupling: "ordinary", method: "store", stream: "int64" },
@@ -128,12 +155,12 @@ test("settings of a file are named with their lines", () => {
     writeFileSync(file, "model: base\ntrain_file: t.jsonl\noutput_dir: runs/a\ncoupling: additive\ngamma: 0.50\n");
     assert.throws(() => resolveSettings({ file }), {
       message:
-        `${file}:5: gamma 0.50 has no effect: only coupling momentum has it, not coupling additive (${file}:4). ` +
+        `${file}:5: gamma 0.50 has no effect: only couplings momentum and bdia have it, not coupling additive (${file}:4). ` +
         "Remove gamma, or set coupling to momentum.",
     });
     assert.throws(() => resolveSettings({ file, flags: { coupling: "ordinary", method: "store" } }), {
       message:
-        `${file}:5: gamma 0.50 has no effect: only coupling momentum has it, not --coupling ordinary. ` +
+        `${file}:5: gamma 0.50 has no effect: only couplings momentum and bdia have it, not --coupling ordinary. ` +
         "Remove gamma, or set coupling to momentum.",
     });
     assert.equal(resolveSettings({ file, flags: { coupling: "momentum" } }).settings.gamma, 0.5);

@@ -5,6 +5,8 @@ import type { TrainSettings } from "./settings-rows.js";
 
 type Problem = (settings: TrainSettings, given: Given) => string | false;
 
+const hasGamma = (coupling: TrainSettings["coupling"]): boolean => coupling === "momentum" || coupling === "bdia";
+
 const PROBLEMS: readonly Problem[] = [
   ({ coupling, method }, at) =>
     coupling === "ordinary" &&
@@ -12,10 +14,37 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("coupling")} cannot be reversed, which ${at.mention("method")} needs. ` +
       "Set method to store or checkpoint, or coupling to momentum or additive.",
   ({ coupling }, at) =>
-    coupling !== "momentum" &&
+    !hasGamma(coupling) &&
     at.has("gamma") &&
-    `${at.subject("gamma")} has no effect: only coupling momentum has it, not ${at.mention("coupling")}. ` +
+    `${at.subject("gamma")} has no effect: only couplings momentum and bdia have it, not ${at.mention("coupling")}. ` +
       "Remove gamma, or set coupling to momentum.",
+  ({ coupling, gamma }, at) =>
+    coupling === "bdia" &&
+    gamma < 0 &&
+    `${at.subject("gamma")} has no sign of its own with ${at.mention("coupling")}, which draws it (expected 0.5, 0.25, 0.125 or 0.0625). Drop the minus.`,
+  ({ coupling, gamma, gamma_final: end }, at) =>
+    end !== 0 &&
+    (!hasGamma(coupling) || Math.abs(end) >= Math.abs(gamma) || Math.sign(end) !== Math.sign(gamma)) &&
+    `${at.subject("gamma_final")} is not smaller than ${at.mention("gamma")} with the same sign, in a coupling that has one (${at.mention("coupling")}). ` +
+      "Set gamma_final to a half, a quarter or an eighth of gamma, or remove it.",
+  ({ gamma_final: end }, at) =>
+    end === 0 &&
+    at.has("gamma_final_ratio") &&
+    `${at.subject("gamma_final_ratio")} has no effect: gamma stays as it is. Remove gamma_final_ratio, or set gamma_final.`,
+  ({ coupling, blocks_per_step: size }, at) =>
+    size > 1 &&
+    (coupling === "additive" || coupling === "ordinary") &&
+    `${at.subject("blocks_per_step")} is not possible with ${at.mention("coupling")}, which does not pass a block as one function. ` +
+      "Remove blocks_per_step, or set coupling to momentum or bdia.",
+  ({ coupling, checkpoint_first_blocks: first, checkpoint_last_blocks: last }, at) =>
+    first + last > 0 &&
+    coupling === "ordinary" &&
+    `${at.subject(first > 0 ? "checkpoint_first_blocks" : "checkpoint_last_blocks")} has no effect: all blocks are ordinary with ${at.mention("coupling")}. ` +
+      "Remove it, or set coupling to momentum.",
+  ({ stored_bits, device }, at) =>
+    stored_bits === "host" &&
+    device === "cpu" &&
+    `${at.subject("stored_bits")} has no effect: ${at.mention("device")} is the host. Remove stored_bits, or set device to cuda.`,
   ({ coupling, stream }, at) =>
     coupling === "ordinary" &&
     stream !== "int32" &&

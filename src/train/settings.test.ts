@@ -23,8 +23,14 @@ const FLAGS = `
 --max-length N = 2048
 --packing true|false = true
 --method reversible|checkpoint|store = reversible
---coupling momentum|additive|ordinary = momentum
+--coupling momentum|bdia|additive|ordinary = momentum
 --gamma X = 0.25
+--gamma-final X = 0
+--gamma-final-ratio X = 0.2
+--blocks-per-step N = 1
+--checkpoint-first-blocks N = 0
+--checkpoint-last-blocks N = 0
+--stored-bits device|host = device
 --stream int32|int64|float32 = int32
 --stream-fraction-bits N = 0
 --weights-dtype auto|bfloat16|float32 = auto
@@ -182,7 +188,7 @@ test("help shows every flag once, in at most 100 columns", () => {
 
 test("the docs' tables hold every setting, with bars escaped", () => {
   const markdown = settingsMarkdown();
-  for (const [name] of rows) assert.equal(markdown.split(`| \`${name}\` |`).length, 2, name);
+  for (const [name] of rows) assert.equal(markdown.split(`\n| \`${name}\` |`).length, 2, name);
   assert.ok(markdown.startsWith("### Model and data\n\n| setting | value | default | what it is |\n| --- | --- | --- | --- |\n"));
   assert.ok(markdown.includes("| `threads` | an integer of at least 0 | `0` | CPU threads; 0: all cores |\n"));
   assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on |\n"));

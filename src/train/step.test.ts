@@ -8,6 +8,7 @@ import { freeModel, randomModel, weightBytes, type Model } from "../model/model.
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { additive } from "../reversible/additive.js";
+import { bdia } from "../reversible/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { METHODS } from "../reversible/methods.js";
 import { momentum } from "../reversible/momentum.js";
@@ -17,7 +18,7 @@ import type { Batch } from "../data/batches.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { setThreads } from "../torch/device.js";
 import { type DType, dtype, toArray } from "../torch/tensor.js";
-import type { Network } from "./network.js";
+import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { trainStep, type StepResult } from "./step.js";
 import { evaluateLoss } from "./evaluate.js";
@@ -82,15 +83,16 @@ interface Case {
   format?: StreamFormat;
   computeDtype?: DType;
   config?: Record<string, unknown>;
+  division?: Division;
 }
 
-function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {} }: Case): {
+function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {}, division }: Case): {
   gradients: Map<string, number[]>;
   result: StepResult;
 } {
   const model = makeModel(config);
   const { optimizer, gradients } = recorder();
-  const network: Network = { model, coupling, format, computeDtype, device: "cpu", lossTileTokens: 16 };
+  const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16 };
   const states = new OptimizerStates(optimizer, model);
   const result = trainStep(network, states, BATCHES, { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 });
   freeModel(model);
@@ -101,7 +103,7 @@ function makeModel(config: Record<string, unknown> = {}, type: DType = "float32"
   return randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, "cpu");
 }
 
-const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125].map(momentum)];
+const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125].map(momentum), bdia(0.25), bdia(0.5)];
 
 for (const computeDtype of ["float32", "bfloat16"] as const) {
   for (const coupling of COUPLINGS) {
@@ -117,6 +119,37 @@ for (const computeDtype of ["float32", "bfloat16"] as const) {
     });
   }
 }
+
+for (const division of [
+  { blocksPerStep: 2, ordinaryFirst: 0, ordinaryLast: 0 },
+  { blocksPerStep: 1, ordinaryFirst: 2, ordinaryLast: 0 },
+  { blocksPerStep: 1, ordinaryFirst: 0, ordinaryLast: 1 },
+  { blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 },
+]) {
+  for (const coupling of [momentum(0.25), momentum(-1), bdia(0.5)]) {
+    test(`${coupling.name} ${JSON.stringify(division)}: the same bits, however blocks are shared out`, () => {
+      const stored = gradientsOf({ coupling, method: "store", division });
+      const rebuilt = gradientsOf({ coupling, method: "reversible", division });
+      assert.equal(rebuilt.result.reconstructionError, division.ordinaryFirst > 0 ? null : 0);
+      assert.deepEqual(rebuilt.gradients, stored.gradients);
+      assert.notEqual(stored.result.loss, gradientsOf({ coupling, method: "store" }).result.loss, "the network is another one");
+      const units = Math.ceil((5 - division.ordinaryFirst - division.ordinaryLast) / division.blocksPerStep);
+      const plain = coupling.drawsSigns ? 1 : 0;
+      assert.equal(rebuilt.result.bitBytes, ((units - plain) * 59 * 32 * coupling.storedBits) / 8);
+    });
+  }
+}
+
+test("additive with ordinary ends, and one unit of all blocks, which is the ordinary network", () => {
+  const ends = { blocksPerStep: 1, ordinaryFirst: 1, ordinaryLast: 2 };
+  const stored = gradientsOf({ coupling: additive, method: "store", division: ends });
+  assert.deepEqual(gradientsOf({ coupling: additive, method: "reversible", division: ends }).gradients, stored.gradients);
+  assert.deepEqual(gradientsOf({ coupling: additive, method: "checkpoint", division: ends }).gradients, stored.gradients);
+  const whole = { blocksPerStep: 5, ordinaryFirst: 0, ordinaryLast: 0 };
+  const flushed = gradientsOf({ coupling: momentum(0.25), method: "reversible", division: whole }).result.loss;
+  const plain = gradientsOf({ coupling: ordinary, method: "store", format: floatStreams("float32") }).result.loss;
+  assert.ok(Math.abs(flushed - plain) < 1e-3, `${flushed} ${plain}`);
+});
 
 test("int64 streams are exact too, and tied embeddings share one gradient", () => {
   const config = { tie_word_embeddings: true, norm_topk_prob: true, decoder_sparse_step: 2 };
