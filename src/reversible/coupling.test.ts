@@ -4,20 +4,30 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { detach, grad, leaf, withGrad } from "../torch/autograd.js";
-import { add, addScalar, equal, mm, mul, mulScalar, normal_, sigmoid, silu, sum } from "../torch/ops.js";
+import { abs, add, addScalar, amax, equal, mm, mul, mulScalar, mulScalar_, narrow, normal_, sigmoid, silu, sub, sum } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, fromArray, full, toArray, zeros, type Tensor } from "../torch/tensor.js";
+import { type DType, fromArray, full, item, shape, toArray, zeros, type Tensor } from "../torch/tensor.js";
 import { additive } from "./additive.js";
 import { bdia } from "./bdia.js";
 import type { Branch, Coupling } from "./coupling.js";
 import { type BatchState, METHODS } from "./methods.js";
 import { GAMMAS, momentum } from "./momentum.js";
+import type { Solution } from "./fixed-point.js";
 import { ordinary } from "./ordinary.js";
+import { revffn, type RevffnSettings } from "./revffn.js";
 import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
 
 const WIDTH = 8;
-const COUPLINGS = [additive, ...GAMMAS.map(momentum), ...[0.5, 0.25, 0.125].map(bdia)];
+const SOLVER = { iterations: 3, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false } as const;
+const PRECISE = { ...SOLVER, iterations: 100, tolerance: 1e-15 };
+const EXACT = [
+  additive,
+  ...GAMMAS.map(momentum),
+  ...[0.5, 0.25, 0.125].map(bdia),
+  revffn({ ...SOLVER, storedHint: true }),
+  revffn({ ...SOLVER, storedHint: true, iterations: 1, start: "zero" }),
+];
 /** Both signs, other ones for every unit. */
 const signsOf = (unit: number): Tensor => fromArray([1, -1, unit % 2 === 0 ? -1 : 1, unit % 3 === 0 ? 1 : -1], [4, 1], "float32");
 
@@ -43,11 +53,15 @@ function makeToy(depth: number, type: DType): Toy {
   };
 }
 
-// Two smooth branches with nothing in common with a transformer.
-function evaluate({ first, second }: Weights, branch: Branch, x_TD: Tensor): Tensor {
-  const attention = (x: Tensor): Tensor => mul(silu(mm(x, first)), sigmoid(x));
+// Two smooth branches with nothing in common with a transformer. Streams of half the width use a quarter of the weights,
+// and a fifth of the first branch, so that it contracts.
+function evaluate(weights: Weights, branch: Branch, x_TD: Tensor, memory_TD?: Tensor): Tensor {
+  const width = shape(x_TD)[1];
+  const [first, second] = [weights.first, weights.second].map((whole) => narrow(narrow(whole, 0, 0, width), 1, 0, width));
+  const attention = (x: Tensor, memory?: Tensor): Tensor =>
+    memory === undefined ? mul(silu(mm(x, first)), sigmoid(x)) : mulScalar(mul(silu(mm(x, first)), sigmoid(memory)), 0.2);
   const feedForward = (x: Tensor): Tensor => mm(silu(mm(x, second)), first);
-  if (branch === "attention") return attention(x_TD);
+  if (branch === "attention") return attention(x_TD, memory_TD);
   if (branch === "feedForward") return feedForward(x_TD);
   const a_TD = attention(x_TD);
   return add(a_TD, feedForward(add(x_TD, a_TD)));
@@ -61,7 +75,7 @@ function plainGradients({ weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, 
     let streams = coupling.begin(input, format);
     for (const [unit, layer] of leaves.entries()) {
       const pass = { unit, wantBits: false, signs_T1: signsOf(unit) };
-      ({ streams } = coupling.forward(streams, (branch, value) => evaluate(layer, branch, value), format, pass));
+      ({ streams } = coupling.forward(streams, (branch, ...inputs) => evaluate(layer, branch, ...inputs), format, pass));
     }
     return sum(mul(coupling.end(streams, format), dHidden_TD));
   });
@@ -83,7 +97,7 @@ function engineGradients(
   const buffers = weights.map(({ first }) => ({ first: mulScalar(first, 0), second: mulScalar(first, 0) }));
   const blocks = weights.map(({ first, second }, layer) => {
     const leaves = { first: leaf(first, buffers[layer].first), second: leaf(second, buffers[layer].second) };
-    return { evaluate: (branch: Branch, value: Tensor) => evaluate(leaves, branch, value) };
+    return { evaluate: (branch: Branch, x: Tensor, _: null, memory?: Tensor) => evaluate(leaves, branch, x, memory) };
   });
   blocks.forEach((block, layer) => METHODS[method].forward(layer, block, batch, net));
   batch.dStreams = coupling.endGradient(mulScalar(dHidden_TD, 1)).map(keep);
@@ -103,7 +117,7 @@ function relativeError(actual: number[][], expected: number[][]): number {
   );
 }
 
-for (const coupling of [ordinary, ...COUPLINGS]) {
+for (const coupling of [ordinary, ...EXACT.slice(0, -2), revffn(PRECISE), revffn({ ...PRECISE, anderson: true }), revffn({ ...PRECISE, damping: 0.75, start: "zero" })]) {
   test(`${coupling.name}: float64 gradients equal those of one autograd graph within 1e-10`, () => {
     scope(() => {
       // Three blocks: rebuilding float streams multiplies rounding by 1/gamma per block.
@@ -118,7 +132,7 @@ for (const coupling of [ordinary, ...COUPLINGS]) {
   });
 }
 
-for (const coupling of COUPLINGS) {
+for (const coupling of EXACT) {
   test(`${coupling.name}: 4, 24 and 96 blocks on the grid come back to the bit`, () => {
     for (const depth of [4, 24, 96]) {
       for (const format of [gridStreams("int32", 16), gridStreams("int32", 10), gridStreams("int64", 32)]) {
@@ -178,4 +192,41 @@ test("bdia is its published recurrence, and the first block is an ordinary step"
     }
     assert.ok(relativeError([toArray(coupling.end(streams, format))], [toArray(now)]) < 1e-12);
   });
+});
+
+test("revffn by iteration alone: closer with every evaluation, and a branch that does not contract is reported", () => {
+  const run = (settings: Partial<RevffnSettings>, gain: number): { error: number; solutions: Solution[] } =>
+    scope(() => {
+      const toy = makeToy(4, "float32");
+      for (const { first, second } of toy.weights) [first, second].forEach((weight) => mulScalar_(weight, gain));
+      const format = gridStreams("int32", 16);
+      const solutions: Solution[] = [];
+      const coupling = revffn({ ...SOLVER, ...settings });
+      const batch: BatchState<null> = {
+        context: null,
+        streams: coupling.begin(toy.x_TD, format).map(keep),
+        dStreams: [],
+        kept: [],
+        report: (_unit, solution) => solutions.push(solution),
+      };
+      const blocks = toy.weights.map((weights) => ({
+        evaluate: (branch: Branch, x: Tensor, _: null, memory?: Tensor) => evaluate(weights, branch, x, memory),
+      }));
+      const net = { coupling, format };
+      blocks.forEach((block, unit) => METHODS.reversible.forward(unit, block, batch, net));
+      batch.dStreams = coupling.endGradient(toy.dHidden_TD).map(keep);
+      for (const unit of [3, 2, 1, 0]) METHODS.reversible.backward(unit, blocks[unit], batch, net);
+      const error = Math.max(...coupling.begin(toy.x_TD, format).map((x, i) => item(amax(abs(sub(x, batch.streams[i]))))));
+      free(...batch.streams, ...batch.dStreams);
+      return { error, solutions };
+    });
+  const [one, three, fifty] = [1, 3, 50].map((iterations) => run({ iterations }, 1));
+  assert.ok(one.error > three.error && three.error > fifty.error, `${one.error} ${three.error} ${fifty.error}`);
+  assert.equal(fifty.error, 0, "on the grid the iteration ends on the very point");
+  assert.ok(fifty.solutions.every(({ residual, diverged, iterations }) => residual === 0 && !diverged && iterations < 50));
+  const total = (settings: Partial<RevffnSettings>): number =>
+    run({ iterations: 200, ...settings }, 2.5).solutions.reduce((sum, { iterations }) => sum + iterations, 0);
+  assert.ok(total({ anderson: true }) < total({}), `${total({ anderson: true })} ${total({})}`);
+  assert.ok(run({ iterations: 20 }, 12).solutions.some(({ diverged }) => diverged));
+  assert.equal(run({ iterations: 20, storedHint: true }, 12).error, 0, "the hint makes even that exact");
 });

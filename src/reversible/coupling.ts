@@ -2,24 +2,35 @@
 // transformers. The same `reverse` serves every method: rebuilding the inputs (reversible) or not (store, checkpoint), so
 // that gradients are the same to the last bit.
 import type { Tensor } from "../torch/tensor.js";
+import type { Solution } from "./fixed-point.js";
 import type { StreamFormat } from "./streams.js";
 
 /** "both" is the whole block's addition: attention, then feed-forward on the sum. */
 export type Branch = "attention" | "feedForward" | "both";
 
-/** Evaluates a branch at x_TD; the result has the dtype of x_TD. */
-export type Apply = (branch: Branch, x_TD: Tensor) => Tensor;
+/** Evaluates a branch at x_TD; the result has the dtype of x_TD. `memory_TD`: where attention has its keys and values from, x_TD else. */
+export type Apply = (branch: Branch, x_TD: Tensor, memory_TD?: Tensor) => Tensor;
 
 /**
- * Backpropagates dy_TD through a branch. `x_TD` is the branch's input where streams are being rebuilt, and null where the
- * graph is at hand; `y_TD` is the branch's output in the first case and null in the second.
+ * Backpropagates dy_TD through a branch. `x_TD` and `memory_TD` are the branch's inputs where streams are being rebuilt, and
+ * null where the graph is at hand; `y_TD` is the branch's output in the first case and null in the second.
  */
-export type Visit = (branch: Branch, x_TD: Tensor | null, dy_TD: Tensor) => { y_TD: Tensor | null; dx_TD: Tensor };
+export type Visit = (
+  branch: Branch,
+  x_TD: Tensor | null,
+  dy_TD: Tensor,
+  memory_TD?: Tensor | null,
+) => { y_TD: Tensor | null; dx_TD: Tensor; dMemory_TD: Tensor | null };
 
 /** What a block's outputs are rebuilt from. */
 export interface Known {
   streams: Tensor[];
   bits: Tensor | null;
+}
+
+/** What the way back starts from: a block's outputs, and its branches to be evaluated again. */
+export interface Rebuild extends Known {
+  apply: Apply;
 }
 
 /** One pass of one unit (a block, or a few that count as one) through a coupling. */
@@ -30,6 +41,8 @@ export interface Pass {
   wantBits: boolean;
   /** +-1 per token as float32 [T, 1], for couplings that draw; the same on the way back. */
   signs_T1?: Tensor;
+  /** Told how an inverse that is solved by iteration went. */
+  report?: (solution: Solution) => void;
 }
 
 export interface Coupling {
@@ -53,7 +66,7 @@ export interface Coupling {
   reverse(
     dStreams: Tensor[],
     visit: Visit,
-    known: Known | null,
+    known: Rebuild | null,
     format: StreamFormat,
     pass: Pass,
   ): { dStreams: Tensor[]; streams: Tensor[] | null };

@@ -6,18 +6,20 @@
 // All three call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
-import { byteSize, device, type Tensor, to } from "../torch/tensor.js";
+import { byteSize, device, dtype, type Tensor, to } from "../torch/tensor.js";
 import { assert } from "../errors.js";
 import type { Apply, Branch, Coupling, Known, Pass, Visit } from "./coupling.js";
+import type { Solution } from "./fixed-point.js";
 import type { StreamFormat } from "./streams.js";
 
 /** A block with its weights bound; `context` is the micro-batch's own. */
 export interface Block<Context> {
-  evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor;
+  evaluate(branch: Branch, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor;
 }
 
 interface Graph {
   x_TD: Tensor;
+  memory_TD?: Tensor;
   y_TD: Tensor;
 }
 
@@ -37,6 +39,8 @@ export interface BatchState<Context> {
   kept: Kept[];
   /** +-1 per token [T, 1], the same at every call with one unit; for couplings that draw. */
   signs?: (unit: number) => Tensor;
+  /** Told how the inverse of a unit went, where it is solved by iteration. */
+  report?: (unit: number, solution: Solution) => void;
 }
 
 export interface Method {
@@ -58,7 +62,8 @@ export interface Net {
 
 /** For the scope of the caller. */
 function passOf<Context>(unit: number, batch: BatchState<Context>, { coupling }: Net, wantBits = false): Pass {
-  return { unit, wantBits, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
+  const report = (solution: Solution): void => batch.report?.(unit, solution);
+  return { unit, wantBits, report, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
 }
 
 // The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.
@@ -68,12 +73,16 @@ function replace(old: Tensor[], next: Tensor[]): Tensor[] {
   return next;
 }
 
+const applyTo =
+  <Context>(block: Block<Context>, context: Context): Apply =>
+  (branch, x_TD, memory_TD) =>
+    scope(() => block.evaluate(branch, x_TD, context, memory_TD));
+
 /** The streams behind a unit, checked; for the caller's scope. */
 export function passForward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net, wantBits = false): Known {
   const { coupling, format, firstLayer = 0 } = net;
   return scope(() => {
-    const apply: Apply = (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context));
-    const known = coupling.forward(batch.streams, apply, format, passOf(unit, batch, net, wantBits));
+    const known = coupling.forward(batch.streams, applyTo(block, batch.context), format, passOf(unit, batch, net, wantBits));
     for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
     return known;
   });
@@ -89,20 +98,28 @@ function runRecorded<Context>(
 ): { known: Known; graphs: Graph[] } {
   const { coupling, format } = net;
   const graphs: Graph[] = [];
-  const apply: Apply = (branch, input_TD) => {
-    const graph = scope(() => {
-      const x_TD = leaf(input_TD);
-      return { x_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, batch.context)) };
+  const apply: Apply = (branch, input_TD, memory) => {
+    const graph: Graph = scope(() => {
+      const [x_TD, memory_TD] = [leaf(input_TD), memory === undefined ? undefined : leaf(memory)];
+      return { x_TD, memory_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, batch.context, memory_TD)) };
     });
     graphs.push(graph);
     return detach(graph.y_TD);
   };
   const known = scope(() => {
     const result = coupling.forward(streams, apply, format, passOf(unit, batch, net));
-    for (const graph of graphs) [graph.x_TD, graph.y_TD].forEach(keep);
+    for (const graph of graphs) tensorsOf(graph).forEach(keep);
     return result;
   });
   return { known, graphs };
+}
+
+const tensorsOf = ({ x_TD, memory_TD, y_TD }: Graph): Tensor[] => [x_TD, y_TD, ...(memory_TD === undefined ? [] : [memory_TD])];
+
+function inputGradients(x_TD: Tensor, memory_TD: Tensor | undefined): { dx_TD: Tensor; dMemory_TD: Tensor | null } {
+  const dx_TD = takeGrad(x_TD);
+  assert(dx_TD !== null, "a branch does not depend on its input");
+  return { dx_TD, dMemory_TD: memory_TD === undefined ? null : takeGrad(memory_TD) };
 }
 
 /** Differentiates recorded graphs from the last to the first, freeing each. */
@@ -112,11 +129,10 @@ const visitRecorded =
     const graph = graphs.at(-1);
     assert(graph, "more branches were visited than recorded");
     backward([graph.y_TD], [dy_TD]);
-    const dx_TD = takeGrad(graph.x_TD);
-    assert(dx_TD !== null, "a branch does not depend on its input");
+    const gradients = inputGradients(graph.x_TD, graph.memory_TD);
     graphs.pop();
-    free(graph.x_TD, graph.y_TD);
-    return { y_TD: null, dx_TD };
+    free(...tensorsOf(graph));
+    return { y_TD: null, ...gradients };
   };
 
 function reverseRecorded<Context>(unit: number, graphs: Graph[], batch: BatchState<Context>, net: Net): void {
@@ -168,27 +184,26 @@ export const reversible: Method = {
     if (bits === null) batch.kept[unit] = {};
     else if (!net.bitsOnHost) batch.kept[unit] = { bits: keep(bits) };
     else {
-      batch.kept[unit] = { bits: keep(to(bits, "uint8", "cpu")) };
+      batch.kept[unit] = { bits: keep(to(bits, dtype(bits), "cpu")) };
       free(bits);
     }
   },
   backward: (unit, block, batch, net) => {
     const { coupling, format } = net;
     const { bits: stored } = batch.kept[unit];
-    const visit: Visit = (branch, input_TD, dy_TD) =>
+    const visit: Visit = (branch, input_TD, dy_TD, memory) =>
       scope(() => {
-        assert(input_TD !== null, "a reversible block is visited without its input");
-        const x_TD = leaf(input_TD);
+        assert(input_TD !== null && memory !== null, "a reversible block is visited without its inputs");
+        const [x_TD, memory_TD] = [leaf(input_TD), memory === undefined ? undefined : leaf(memory)];
         // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
-        const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context)));
+        const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context, memory_TD)));
         backward([y_TD], [dy_TD]);
-        const dx_TD = takeGrad(x_TD);
-        assert(dx_TD !== null, "a branch does not depend on its input");
-        return { y_TD: detach(y_TD), dx_TD };
+        return { y_TD: detach(y_TD), ...inputGradients(x_TD, memory_TD) };
       });
     const { dStreams, streams } = scope(() => {
-      const bits = stored === undefined ? null : to(stored, "uint8", device(batch.streams[0]));
-      return coupling.reverse(batch.dStreams, visit, { streams: batch.streams, bits }, format, passOf(unit, batch, net));
+      const bits = stored === undefined ? null : to(stored, dtype(stored), device(batch.streams[0]));
+      const known = { streams: batch.streams, bits, apply: applyTo(block, batch.context) };
+      return coupling.reverse(batch.dStreams, visit, known, format, passOf(unit, batch, net));
     });
     assert(streams !== null, "a reversible coupling did not rebuild its streams");
     batch.dStreams = replace(batch.dStreams, dStreams);
@@ -210,7 +225,7 @@ export function freeBatch<Context>(batch: BatchState<Context>): void {
   const kept = batch.kept.flatMap(({ bits, inputs = [], graphs = [] }) => [
     ...(bits === undefined ? [] : [bits]),
     ...inputs,
-    ...graphs.flatMap(({ x_TD, y_TD }) => [x_TD, y_TD]),
+    ...graphs.flatMap(tensorsOf),
   ]);
   for (const tensor of [...batch.streams, ...batch.dStreams, ...kept]) if (isAlive(tensor)) free(tensor);
   batch.streams = [];
