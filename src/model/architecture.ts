@@ -53,6 +53,8 @@ export interface ParameterSpec {
   perExpertName?: string;
   /** Stacked over experts: how one expert's matrices are named on disk, in the order they are stacked in rows. */
   experts?: { template: string; parts: string[] };
+  /** Not of the pretrained model: how it starts, and which stream it serves. */
+  adapter?: { init: "random" | "identity"; stream: 1 | 2 };
 }
 
 /** A block's parameters in compute form: matrices by name, stacked ones as one tensor per expert. */
@@ -63,14 +65,16 @@ export interface Weights {
 
 export interface Architecture {
   modelType: string;
+  /** Which adapters the blocks have, where they run on streams of half the width. */
+  adapters?: "layer" | "stream";
   readConfig(source: Record<string, unknown>, where: string): ModelConfig;
   /** Prefix of block `layer` on disk. */
   blockPrefix(layer: number): string;
   blockParameters(config: ModelConfig, layer: number): ParameterSpec[];
   /** Embedding, final norm and head under their names on disk; the head is absent when tied. */
   outerParameters(config: ModelConfig): { embedding: ParameterSpec; norm: ParameterSpec; head: ParameterSpec | null };
-  /** x_TD -> the attention branch's addition to the residual stream, in the dtype of x. */
-  attention(weights: Weights, x_TD: Tensor, layer: number, context: Context): Tensor;
+  /** x_TD -> the attention branch's addition to the residual stream, in the dtype of x; keys and values are from `memory_TD` where given. */
+  attention(weights: Weights, x_TD: Tensor, layer: number, context: Context, memory_TD?: Tensor): Tensor;
   /** x_TD -> the feed-forward branch's addition to the residual stream, in the dtype of x. */
   feedForward(weights: Weights, x_TD: Tensor, layer: number, context: Context): Tensor;
   finalNorm(weight_D: Tensor, x_TD: Tensor, config: ModelConfig, computeDtype: DType): Tensor;

@@ -34,18 +34,19 @@ export function attentionParameters(config: ModelConfig): ParameterSpec[] {
 }
 
 /** x_TD -> attention(norm(x)) in the dtype of x; see `Architecture.attention`. */
-export function attentionBranch(weights: Weights, x_TD: Tensor, layer: number, context: Context): Tensor {
+export function attentionBranch(weights: Weights, x_TD: Tensor, layer: number, context: Context, memory_TD = x_TD): Tensor {
   const { config, cos_TC, sin_TC, computeDtype } = context;
   const { clipQkv, queryKeyNorm, headDim, numHeads, numKeyValueHeads } = config;
   const normed = (t: Tensor, name: string): Tensor => rmsNorm(t, weights.get(name), config.normEpsilon, computeDtype);
   const h_TD = normed(x_TD, "input_layernorm.weight");
+  const hMemory_TD = memory_TD === x_TD ? h_TD : normed(memory_TD, "input_layernorm.weight");
   const project = (name: string, of_TD: Tensor): Tensor => {
     const bias = hasBias(config, name) ? weights.get(`self_attn.${name}_proj.bias`) : null;
     return linear(of_TD, weights.get(`self_attn.${name}_proj.weight`), bias);
   };
   const heads = (name: string, count: number): Tensor => {
     const norm = name === "v" ? "none" : queryKeyNorm;
-    const projected_TN = project(name, h_TD);
+    const projected_TN = project(name, name === "q" ? h_TD : hMemory_TD);
     const whole_TN = norm === "whole" ? normed(projected_TN, `self_attn.${name}_norm.weight`) : projected_TN;
     const split_THC = reshape(clipQkv === null ? whole_TN : clamp(whole_TN, -clipQkv, clipQkv), [-1, count, headDim]);
     return norm === "head" ? normed(split_THC, `self_attn.${name}_norm.weight`) : split_THC;

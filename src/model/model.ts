@@ -4,6 +4,7 @@ import { normal_ } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
 import { byteSize, full, zeros, type DType, type Tensor } from "../torch/tensor.js";
+import { makeAdapter } from "./adapters.js";
 import type { Architecture, ModelConfig, ParameterSpec } from "./architecture.js";
 
 export type Parameters = Record<string, Tensor>;
@@ -53,6 +54,7 @@ export function buildModel(architecture: Architecture, config: ModelConfig, make
 export function randomModel(architecture: Architecture, config: ModelConfig, seed: number, dtype: DType, device: string): Model {
   let index = 0;
   return buildModel(architecture, config, ({ spec }) => {
+    if (spec.adapter) return makeAdapter(spec, [seed, index++], dtype, device);
     setSeed(seedFor(seed, index++));
     if (spec.init !== "normal") return full(spec.shape, spec.init === "ones" ? 1 : 0, dtype, device);
     return normal_(zeros(spec.shape, dtype, device), 0, config.initializerRange);

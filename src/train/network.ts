@@ -4,8 +4,9 @@ import type { Branch, Coupling } from "../reversible/coupling.js";
 import type { Block, Net } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
+import { bridgedAttention, bridgedFeedForward } from "../model/adapters.js";
 import type { Context } from "../model/context.js";
-import type { ParameterSpec } from "../model/architecture.js";
+import { architectureOf, type ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { add, cast, embedding } from "../torch/ops.js";
@@ -62,7 +63,14 @@ function unitsOf(from: number, end: number, size: number): number[][] {
 
 /** The same weights as the network that everyone runs: what `final/` is in other tools. */
 export function asOrdinary(network: Network): Network {
-  return { ...network, coupling: ordinary, format: floatStreams("float32"), division: undefined };
+  const { model } = network;
+  return {
+    ...network,
+    model: { ...model, architecture: architectureOf(model.config.source, "config.json") },
+    coupling: ordinary,
+    format: floatStreams("float32"),
+    division: undefined,
+  };
 }
 
 /** The network that is meant when it is not being trained: without training noise. */
@@ -84,8 +92,9 @@ export class OpenUnit implements Block<Context> {
     );
   }
 
-  evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor {
+  evaluate(branch: Branch, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor {
     const { architecture } = this.#network.model;
+    if (architecture.adapters) return this.#bridged(branch, x_TD, context, memory_TD);
     const attention = (i: number, h_TD: Tensor): Tensor =>
       scope(() => architecture.attention(this.#weights[i], h_TD, this.layers[i], context));
     const feedForward = (i: number, h_TD: Tensor): Tensor =>
@@ -99,6 +108,13 @@ export class OpenUnit implements Block<Context> {
     let f_TD = both(0, x_TD);
     for (let i = 1; i < this.layers.length; i++) f_TD = add(f_TD, both(i, add(x_TD, f_TD)));
     return f_TD;
+  }
+
+  #bridged(branch: Branch, x_TH: Tensor, context: Context, memory_TH = x_TH): Tensor {
+    const { architecture } = this.#network.model;
+    const [weights, layer] = [this.#weights[0], this.layers[0]];
+    if (branch === "attention") return bridgedAttention(architecture, weights, x_TH, memory_TH, layer, context);
+    return bridgedFeedForward(architecture, weights, x_TH, layer, context);
   }
 
   /** From now on, backward adds the gradients of the i-th block to `gradients[i]`. */
