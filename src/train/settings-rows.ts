@@ -12,9 +12,9 @@ export const TRAIN_ROWS = {
   model: {
     kind: "string",
     required: true,
-    metavar: "FOLDER",
+    metavar: "MODEL",
     group: MODEL,
-    about: "folder of a Hugging Face checkpoint",
+    about: "folder of a Hugging Face checkpoint, or its name on the hub: org/name[@revision]",
   },
   init_weights: {
     kind: "choice",
