@@ -62,7 +62,7 @@ test("train and generate by name: killed, continued, trained, resumed without a 
   assert.ok(!existsSync(place.out()));
 
   hub.seen.length = 0;
-  const second = await revmoe(words(1), env).ended;
+  const second = await revmoe(words(2), env).ended;
   assert.equal(second.code, 0, second.err);
   assert.deepEqual(
     hub.seen.filter((line) => line.includes("store/")),
@@ -74,7 +74,7 @@ test("train and generate by name: killed, continued, trained, resumed without a 
   assert.deepEqual(readFileSync(join(place.out(), "final/tokenizer.json")), hub.files.get("tokenizer.json"));
 
   hub.close();
-  const third = await revmoe([...words(2), "--resume", "latest"], env).ended;
+  const third = await revmoe([...words(3), "--resume", "latest"], env).ended;
   assert.equal(third.code, 0, third.err);
   assert.match(third.out, /resuming after step 1/);
   const said = await revmoe(

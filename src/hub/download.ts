@@ -1,9 +1,9 @@
 // One file from a hub to a place named by its checksum. A transfer that breaks off, or is killed, leaves NAME.part, and
-// goes on behind its last byte; only bytes with the right checksum get the name. Bytes are written at their own offsets,
-// so two processes that fetch the same file do no harm.
+// goes on behind its last byte; only bytes with the right checksum get the name. Every byte is written at its own offset
+// and none is ever cut off, so processes that fetch the same file at once do no harm.
 import { createHash, type Hash } from "node:crypto";
-import { existsSync, statSync } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { constants, statSync } from "node:fs";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 
 import { diskFailure } from "../checkpoint/disk.js";
@@ -32,18 +32,13 @@ export async function download(
     progress.begin(file, file.bytes);
     return progress.end();
   }
-  const resumed = existsSync(part);
-  const handle = await onDisk(part, file, () => open(part, resumed ? "r+" : "w+"));
+  const handle = await onDisk(part, file, () => open(part, constants.O_RDWR | constants.O_CREAT));
   try {
     const transfer = { file, url, part, handle, connection, progress };
-    let whole = await fill(transfer);
-    if (!whole && resumed) {
-      // What an earlier process left is damaged.
-      await startAnew(transfer);
-      whole = await fill(transfer);
-    }
-    if (!whole) {
-      await rm(part, { force: true });
+    const left = await readPart(file, handle);
+    const none = { at: 0, hash: newHash(file) };
+    // What an earlier process left may be damaged: then all of it is fetched again.
+    if (!(await fill(transfer, left)) && !(left.at > 0 && (await fill(transfer, none)))) {
       const { repo, endpoint } = connection;
       throw new UserError(`${repo.given}: what ${endpoint} sends as ${file.path} has another checksum than it states. Try again later.`);
     }
@@ -67,17 +62,21 @@ interface Transfer {
   progress: FetchProgress;
 }
 
-/** Goes on behind what the part holds, to the end; returns whether the checksum is right. */
-async function fill(transfer: Transfer): Promise<boolean> {
-  const { file, url, part, handle, connection, progress } = transfer;
-  let { at, hash } = await readPart(transfer);
+/** The first `at` bytes, and their checksum so far. */
+interface Beginning {
+  at: number;
+  hash: Hash;
+}
+
+/** Goes on from a beginning to the end of the file; returns whether the checksum is right. */
+async function fill({ file, url, part, handle, connection, progress }: Transfer, beginning: Beginning): Promise<boolean> {
+  let { at, hash } = beginning;
   progress.begin(file, at);
   const once = async (): Promise<void> => {
     if (at === file.bytes) return;
     const response = await request(connection, url, at > 0 ? { range: `bytes=${at}-` } : {});
     if (at > 0 && response.status !== 206) {
       // A server without ranges sends everything again.
-      await startAnew(transfer);
       [at, hash] = [0, newHash(file)];
       progress.begin(file, 0);
     }
@@ -98,27 +97,22 @@ async function fill(transfer: Transfer): Promise<boolean> {
   return hash.digest("hex") === file.hash;
 }
 
-/** How much of the file is there, and the state of its checksum. */
-async function readPart(transfer: Transfer): Promise<{ at: number; hash: Hash }> {
-  const { file, handle } = transfer;
+/** What an earlier process left; nothing when it is more than the whole. */
+async function readPart(file: RemoteFile, handle: FileHandle): Promise<Beginning> {
   const hash = newHash(file);
   const { size } = await handle.stat();
   if (size > file.bytes) {
-    await startAnew(transfer);
+    await handle.truncate(file.bytes);
     return { at: 0, hash };
   }
   const buffer = Buffer.alloc(1 << 20);
   let at = 0;
-  while (at < size) {
-    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, size - at), at);
-    if (bytesRead === 0) break;
-    hash.update(buffer.subarray(0, bytesRead));
-    at += bytesRead;
+  for (let count = -1; count !== 0; at += count) {
+    count = (await handle.read(buffer, 0, Math.min(buffer.length, size - at), at)).bytesRead;
+    hash.update(buffer.subarray(0, count));
   }
   return { at, hash };
 }
-
-const startAnew = ({ handle, file, part }: Transfer): Promise<void> => onDisk(part, file, () => handle.truncate(0));
 
 /** Git's checksum of a file covers a head with its length (git-scm.com, "Git Objects"). */
 const newHash = ({ hash, bytes }: RemoteFile): Hash =>

@@ -12,6 +12,8 @@ import { loadModel } from "../checkpoint/load.js";
 import { saveModel } from "../checkpoint/save.js";
 import { tinyModel } from "../checkpoint/testing-model.js";
 import { UserError } from "../errors.js";
+import { parseName } from "./names.js";
+import { request } from "./request.js";
 import { type ResolveOptions, resolveModel } from "./resolve.js";
 import { filesOf, startHub, type TestingHub } from "./testing-hub.js";
 
@@ -195,10 +197,19 @@ test("a damaged part, a server without ranges and a shortened file are all mende
   await leave();
   hub.faults.ignoreRanges = true;
   const found = await resolve();
+  assert.equal(weightRequests(hub).length, 1);
   assert.deepEqual(readFileSync(join(found, "model.safetensors")), whole);
   truncateSync(join(found, "model.safetensors"), 10);
   await resolve();
   assert.deepEqual(readFileSync(join(found, "model.safetensors")), whole);
+});
+
+test("two at once get the same whole folder", async (t) => {
+  const { hub, resolve } = await makePlace(t);
+  hub.faults.cut = { file: "model.safetensors", share: 0.5, times: 1 };
+  const [first, second] = await Promise.all([resolve(), resolve()]);
+  assert.equal(first, second);
+  for (const name of readdirSync(first)) assert.deepEqual(readFileSync(join(first, name)), hub.files.get(name));
 });
 
 test("a hub that is busy is asked again, a few times", async (t) => {
@@ -223,6 +234,9 @@ test("the token goes to the hub and not to its storage", async (t) => {
   await refused(resolve("org/name", { env: { HF_TOKEN: "hf_ü" } }), /^HF_TOKEN: holds characters/);
   await resolve("org/name", { env: { HF_TOKEN: " hf_right\n" } });
   assert.deepEqual(weightRequests(hub), ["GET store/model.safetensors"]);
+  const connection = { repo: parseName("org/name")!, endpoint: hub.endpoint, token: "hf_right", attempts: 1, waitMs: 1 };
+  await (await request(connection, `${hub.store}/model.safetensors`)).body?.cancel();
+  assert.deepEqual(weightRequests(hub), Array(2).fill("GET store/model.safetensors"));
 });
 
 test("refusals and unfit repositories are one sentence each", async (t) => {
@@ -236,6 +250,8 @@ test("refusals and unfit repositories are one sentence each", async (t) => {
   await refused(resolve(), /only to some \(status 403\)\. Accept the licence on http.*\/org\/name, and set HF_TOKEN\.$/);
   hub.faults.statuses = { path: "/resolve/", codes: [418] };
   await refused(resolve(), /refuses with status 418\. Check HF_ENDPOINT and HF_TOKEN\.$/);
+  hub.faults.statuses = { path: "/revision/", codes: [200] };
+  await refused(resolve(), /^org\/name: http.* does not answer as a hub does: commit undefined\. Check HF_ENDPOINT\.$/);
   hub.faults = { damaged: "model.safetensors" };
   await refused(resolve(), /what http.* sends as model\.safetensors has another checksum than it states\. Try again later\.$/);
   assert.ok(!existsSync(join(cache, "models/org/name", hub.commit(), "model.safetensors")));

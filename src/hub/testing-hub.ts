@@ -9,6 +9,8 @@ import type { TestContext } from "node:test";
 
 export interface TestingHub {
   endpoint: string;
+  /** Where large files are. */
+  store: string;
   /** Files of the one model, org/name, by path; may be changed, which makes a new commit. */
   files: Map<string, Buffer>;
   commit(): string;
@@ -53,7 +55,7 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     createHash("sha1")
       .update([...files].map(([path, bytes]) => path + sha256(bytes)).join())
       .digest("hex");
-  const hub: TestingHub = { endpoint, files, commit, seen: [], faults: {}, close };
+  const hub: TestingHub = { endpoint, store, files, commit, seen: [], faults: {}, close };
 
   function answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? "", endpoint);
