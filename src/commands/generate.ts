@@ -13,7 +13,7 @@ const ROWS = {
   model: {
     kind: "string",
     required: true,
-    metavar: "MODEL",
+    metavar: "FOLDER",
     group: MODEL,
     about: "folder of a Hugging Face checkpoint or of a run's result, or a name on the hub: org/name[@revision]",
   },
@@ -79,7 +79,7 @@ type GenerateSettings = SettingsOf<typeof ROWS>;
 export const command: Command<typeof ROWS> = {
   name: "generate",
   summary: "Print what a model says to a prompt",
-  usage: "revmoe generate --model MODEL --prompt TEXT [--setting value ...]",
+  usage: "revmoe generate --model FOLDER --prompt TEXT [--setting value ...]",
   example: 'revmoe generate --model runs/first/final --prompt "Once upon a time" --max-new-tokens 64',
   settings: {
     rows: ROWS,

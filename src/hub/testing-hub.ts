@@ -67,23 +67,22 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
       response.writeHead(status, { "content-type": "application/json", ...(code ? { "x-error-code": code } : {}) });
       response.end(JSON.stringify({ error: "refused" }));
     };
-    if (statuses && path.includes(statuses.path) && statuses.codes.length > 0)
-      return refuse(statuses.codes.shift() ?? 500, statuses.errorCode);
-    if (token && authorization !== `Bearer ${token}`) return refuse(401);
-    const [, info] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
-    if (info) return ["main", commit()].includes(info) ? json({ _id: "1", id: NAME, sha: commit() }) : refuse(404, "RevisionNotFound");
-    if (path === `/api/models/${NAME}/tree/${commit()}`) return tree(Number(url.searchParams.get("cursor") ?? 0));
-    const [, file] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
-    const bytes = files.get(file ?? "");
-    if (!bytes) return refuse(404, "RepoNotFound");
-    if (!isLarge(file)) return send(file, bytes, request, response);
-    response.writeHead(302, {
-      location: `${store}/${file}`,
-      "x-linked-size": bytes.length,
-      "x-linked-etag": sha256(bytes),
-      "x-repo-commit": commit(),
-    });
-    response.end();
+    const failing = statuses && path.includes(statuses.path) ? statuses.codes.shift() : undefined;
+    const [, revision] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
+    const [, file = ""] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
+    const bytes = files.get(file);
+    if (failing) refuse(failing, statuses?.errorCode);
+    else if (token && authorization !== `Bearer ${token}`) refuse(401);
+    else if (revision === "main" || revision === commit()) json({ _id: "1", id: NAME, sha: commit() });
+    else if (revision) refuse(404, "RevisionNotFound");
+    else if (path === `/api/models/${NAME}/tree/${commit()}`) tree(Number(url.searchParams.get("cursor") ?? 0));
+    else if (!bytes) refuse(404, "RepoNotFound");
+    else if (!isLarge(file)) send(file, bytes, request, response);
+    else {
+      const linked = { "x-linked-size": bytes.length, "x-linked-etag": sha256(bytes), "x-repo-commit": commit() };
+      response.writeHead(302, { location: `${store}/${file}`, ...linked });
+      response.end();
+    }
 
     function json(value: unknown, headers: Record<string, string> = {}): void {
       response.writeHead(200, { "content-type": "application/json", ...headers });

@@ -12,7 +12,7 @@ export const TRAIN_ROWS = {
   model: {
     kind: "string",
     required: true,
-    metavar: "MODEL",
+    metavar: "FOLDER",
     group: MODEL,
     about: "folder of a Hugging Face checkpoint, or its name on the hub: org/name[@revision]",
   },
