@@ -37,3 +37,4 @@ export { trainStep } from "./train/step.js";
 
 export { generateTokens } from "./generate/generate.js";
 export { openNetwork } from "./generate/open-network.js";
+export { resolveModel } from "./hub/resolve.js";

@@ -136,13 +136,15 @@ test("dtypes: auto keeps float32 and bfloat16 and widens float16; a stated one c
 
 test("memory: the model, at most one tensor more, and nothing mapped afterwards; updates never reach the file", () =>
   withFolder((folder) => {
-    for (const [onDisk, asked] of [
-      ["float32", "auto"],
-      ["bfloat16", "auto"],
-      ["float32", "bfloat16"],
-      ["bfloat16", "float32"],
+    for (const [onDisk, asked, layout] of [
+      ["float32", "auto", "per-expert"],
+      ["bfloat16", "auto", "per-expert"],
+      ["float32", "bfloat16", "per-expert"],
+      ["bfloat16", "float32", "per-expert"],
+      ["float32", "auto", "fused"],
+      ["bfloat16", "float32", "fused"],
     ] as const) {
-      write(folder, (tensors) => tensors, {}, onDisk);
+      write(folder, (_, model) => modelTensors(model, { layout }), {}, onDisk);
       const before = ledger();
       resetPeak();
       const model = loadModel(folder, CPU(asked));

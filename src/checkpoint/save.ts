@@ -33,7 +33,8 @@ export interface SaveOptions {
   verify?: boolean;
 }
 
-const COPIED_FILES = [
+/** What a folder may hold beside config.json and weights. */
+export const COPIED_FILES = [
   "tokenizer.json",
   "tokenizer_config.json",
   "special_tokens_map.json",

@@ -15,7 +15,7 @@ const ROWS = {
     required: true,
     metavar: "FOLDER",
     group: MODEL,
-    about: "folder of a Hugging Face checkpoint, or of a run's result",
+    about: "folder of a Hugging Face checkpoint or of a run's result, or a name on the hub: org/name[@revision]",
   },
   prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
   chat: {
@@ -87,18 +87,20 @@ export const command: Command<typeof ROWS> = {
     check: checkSampling,
   },
   json: true,
-  run: async ({ settings, json, out }) => {
+  run: async ({ settings, json, out, err }) => {
     const { readConfig } = await import("../checkpoint/folder.js");
     const { loadTokenizer } = await import("../data/tokenizer.js");
     const { checkPrompt } = await import("../generate/generate.js");
     const { findStopIds } = await import("../generate/stop-ids.js");
     const { chooseNetwork, openNetwork } = await import("../generate/open-network.js");
+    const { resolveModel } = await import("../hub/resolve.js");
     const { architectureOf } = await import("../model/architecture.js");
     const { freeModel } = await import("../model/model.js");
     const { checkDevice, setThreads } = await import("../torch/device.js");
-    const { model: folder, as, device, compute_dtype: computeDtype, threads, chat } = settings;
+    const { as, device, compute_dtype: computeDtype, threads, chat } = settings;
     checkDevice(device);
     setThreads(threads);
+    const folder = await resolveModel(settings.model, { out: err });
     // Whatever can be wrong is found out before the weights are read, which may take minutes.
     const { config, path } = readConfig(folder);
     const description = chooseNetwork(folder, as);

@@ -21,8 +21,11 @@ export const command: Command<typeof TRAIN_ROWS> = {
   example: "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",
   settings: TRAIN_TABLE,
   positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
-  run: async ({ settings, out }) => {
-    refuseUsedFolder(settings);
+  run: async ({ settings: asked, out }) => {
+    refuseUsedFolder(asked);
+    const { resolveModel } = await import("../hub/resolve.js");
+    // From here on the model is a folder, also in what the run records: resuming needs no network.
+    const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
     const { freeRun, prepareRun } = await import("../train/prepare.js");
     const { train } = await import("../train/loop.js");
     const { describeMemory } = await import("../train/memory-terms.js");

@@ -1,0 +1,89 @@
+// What a repository on a hub holds at one commit, and which of its files a model needs: configuration, tokenizer, and
+// weights as safetensors. Limits: files at the top of the repository; pickled and GGUF weights are refused.
+import { listFiles, modelInfo } from "@huggingface/hub";
+
+import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
+import { COPIED_FILES } from "../checkpoint/save.js";
+import { UserError } from "../errors.js";
+import { isCommit } from "./names.js";
+import { type Connection, fetchFor } from "./request.js";
+
+export interface RemoteFile {
+  path: string;
+  bytes: number;
+  /** SHA-256 of a large file; the git blob's SHA-1 of any other. In hexadecimal. */
+  hash: string;
+}
+
+export interface Repository {
+  commit: string;
+  files: RemoteFile[];
+}
+
+/** Asks the hub. Errors: HubUnreachable; UserError for a refusal or for an answer that is not a hub's. */
+export async function readRepository(connection: Connection): Promise<Repository> {
+  const { repo, endpoint } = connection;
+  const access = { hubUrl: endpoint, fetch: fetchFor(connection) };
+  try {
+    const { sha: commit } = await modelInfo({ name: repo.id, revision: repo.revision, additionalFields: ["sha"], ...access });
+    if (!isCommit(commit)) throw new Error(`commit ${JSON.stringify(commit)}`);
+    const files: RemoteFile[] = [];
+    for await (const { type, path, size, oid, lfs } of listFiles({ repo: { type: "model", name: repo.id }, revision: commit, ...access })) {
+      if (type === "file") files.push({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" });
+    }
+    return { commit, files };
+  } catch (failure) {
+    if (failure instanceof UserError) throw failure;
+    throw new UserError(`${repo.given}: ${endpoint} does not answer as a hub does: ${(failure as Error).message}. Check HF_ENDPOINT.`);
+  }
+}
+
+const SIDE_FILES = new Set(["config.json", "revmoe.json", ...COPIED_FILES]);
+
+export interface Needed {
+  config: RemoteFile;
+  /** Of sharded weights; names the shards. */
+  index: RemoteFile | undefined;
+  /** All weights in one file. */
+  single: RemoteFile | undefined;
+  /** Tokenizer and the like. */
+  others: RemoteFile[];
+}
+
+/** Errors: UserError when there is no config.json or no safetensors. */
+export function chooseFiles({ files }: Repository, given: string): Needed {
+  const named = (name: string): RemoteFile | undefined => files.find(({ path }) => path === name);
+  const config = named("config.json");
+  if (!config)
+    throw new UserError(`${given}: the repository has no config.json (expected a checkpoint of transformers). Choose another model.`);
+  const single = named(SINGLE_FILE);
+  const index = single ? undefined : named(INDEX_FILE);
+  if (!single && !index) {
+    const kinds = [".bin", ".gguf", ".pt", ".pth", ".h5", ".safetensors"].filter((kind) => files.some(({ path }) => path.endsWith(kind)));
+    throw new UserError(
+      `${given}: the repository has no ${SINGLE_FILE} and no ${INDEX_FILE}` +
+        `${kinds.length > 0 ? `, only files of kind ${kinds.join(", ")}` : ""}. ` +
+        "Choose a repository with safetensors, or load it in transformers and call save_pretrained.",
+    );
+  }
+  return { config, single, index, others: files.filter((file) => isSideFile(file) && file !== config) };
+}
+
+const isSideFile = ({ path }: RemoteFile): boolean => SIDE_FILES.has(path) || /^chat_template[\w.-]*$/.test(path);
+
+/** The files that the text of an index names. Errors: UserError when it is no index, or one of them is not there. */
+export function shardsOf(indexText: string, { files }: Repository, given: string): RemoteFile[] {
+  let names: Set<unknown>;
+  try {
+    names = new Set(Object.values((JSON.parse(indexText) as { weight_map: Record<string, unknown> }).weight_map));
+  } catch {
+    throw new UserError(`${given}: its ${INDEX_FILE} has no weight_map of file names. Choose another revision.`);
+  }
+  return [...names].map((name) => {
+    const found = files.find(({ path }) => path === name);
+    if (found && !found.path.includes("/")) return found;
+    throw new UserError(
+      `${given}: its ${INDEX_FILE} names ${JSON.stringify(name)}, which the repository does not have. Choose another revision.`,
+    );
+  });
+}

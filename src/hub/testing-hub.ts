@@ -1,0 +1,131 @@
+// For tests: a hub on the loopback interface that speaks the paths of huggingface.co which a download uses, with faults on
+// demand. Large files (safetensors) are redirected to another port, as the real one sends them to its storage.
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+
+export interface TestingHub {
+  endpoint: string;
+  /** Where large files are. */
+  store: string;
+  /** Files of the one model, org/name, by path; may be changed, which makes a new commit. */
+  files: Map<string, Buffer>;
+  commit(): string;
+  /** "GET /path" of every request, with " bytes=N-" behind it for a range and " token" when one came. */
+  seen: string[];
+  faults: {
+    /** Answers the first requests whose path holds this with these statuses, one after another. */
+    statuses?: { path: string; codes: number[]; errorCode?: string };
+    /** Breaks the connection, or leaves it open without a word, after this share of the named file's bytes. */
+    cut?: { file: string; share: number; times: number; hang?: boolean };
+    ignoreRanges?: boolean;
+    /** Sends other bytes than it states for this file. */
+    damaged?: string;
+    /** States another size for a file in the list. */
+    stated?: { file: string; bytes: number };
+    token?: string;
+  };
+  close(): void;
+}
+
+const NAME = "org/name";
+const sha256 = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
+const gitSha1 = (bytes: Buffer): string => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
+const isLarge = (path: string): boolean => path.endsWith(".safetensors");
+
+/** The files directly in a folder. */
+export const filesOf = (folder: string): Map<string, Buffer> =>
+  new Map(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]));
+
+/** A running hub; closed after the test. */
+export async function startHub(t: TestContext, files: Map<string, Buffer>): Promise<TestingHub> {
+  const servers = [createServer((request, response) => answer(request, response)), createServer((q, s) => storage(q, s))];
+  for (const server of servers) await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const [endpoint, store] = servers.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const close = (): void =>
+    servers.forEach((server) => {
+      server.close();
+      server.closeAllConnections();
+    });
+  t.after(close);
+  const commit = (): string =>
+    createHash("sha1")
+      .update([...files].map(([path, bytes]) => path + sha256(bytes)).join())
+      .digest("hex");
+  const hub: TestingHub = { endpoint, store, files, commit, seen: [], faults: {}, close };
+
+  function answer(request: IncomingMessage, response: ServerResponse): void {
+    const url = new URL(request.url ?? "", endpoint);
+    const path = decodeURIComponent(url.pathname);
+    const { authorization, range } = request.headers;
+    hub.seen.push(`${request.method} ${path}${range ? ` ${range}` : ""}${authorization ? " token" : ""}`);
+    const { statuses, token } = hub.faults;
+    const refuse = (status: number, code = ""): void => {
+      response.writeHead(status, { "content-type": "application/json", ...(code ? { "x-error-code": code } : {}) });
+      response.end(JSON.stringify({ error: "refused" }));
+    };
+    const failing = statuses && path.includes(statuses.path) ? statuses.codes.shift() : undefined;
+    const [, revision] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
+    const [, file = ""] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
+    const bytes = files.get(file);
+    if (failing) refuse(failing, statuses?.errorCode);
+    else if (token && authorization !== `Bearer ${token}`) refuse(401);
+    else if (revision === "main" || revision === commit()) json({ _id: "1", id: NAME, sha: commit() });
+    else if (revision) refuse(404, "RevisionNotFound");
+    else if (path === `/api/models/${NAME}/tree/${commit()}`) tree(Number(url.searchParams.get("cursor") ?? 0));
+    else if (!bytes) refuse(404, "RepoNotFound");
+    else if (!isLarge(file)) send(file, bytes, request, response);
+    else {
+      const linked = { "x-linked-size": bytes.length, "x-linked-etag": sha256(bytes), "x-repo-commit": commit() };
+      response.writeHead(302, { location: `${store}/${file}`, ...linked });
+      response.end();
+    }
+
+    function json(value: unknown, headers: Record<string, string> = {}): void {
+      response.writeHead(200, { "content-type": "application/json", ...headers });
+      response.end(JSON.stringify(value));
+    }
+    /** Two entries to a page. */
+    function tree(from: number): void {
+      const entries = [...files].map(([name, content]) => {
+        const { stated } = hub.faults;
+        const size = stated?.file === name ? stated.bytes : content.length;
+        return isLarge(name)
+          ? { type: "file", path: name, size, oid: gitSha1(Buffer.from("pointer")), lfs: { oid: sha256(content), size, pointerSize: 130 } }
+          : { type: "file", path: name, size, oid: gitSha1(content) };
+      });
+      const next = `<${endpoint}${url.pathname}?recursive=false&cursor=${from + 2}>; rel="next"`;
+      json(
+        [{ type: "directory", path: "original", size: 0, oid: "0" }, ...entries].slice(from, from + 2),
+        from + 2 <= entries.length ? { link: next } : {},
+      );
+    }
+  }
+
+  function storage(request: IncomingMessage, response: ServerResponse): void {
+    const file = (request.url ?? "").slice(1);
+    const { authorization, range } = request.headers;
+    hub.seen.push(`GET store/${file}${range ? ` ${range}` : ""}${authorization ? " token" : ""}`);
+    send(file, files.get(file) as Buffer, request, response);
+  }
+
+  function send(file: string, whole: Buffer, request: IncomingMessage, response: ServerResponse): void {
+    const { cut, damaged, ignoreRanges } = hub.faults;
+    const from = ignoreRanges ? 0 : Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    const sent = damaged === file ? Buffer.alloc(whole.length, 7) : whole;
+    const headers = { "content-length": whole.length - from, etag: `"${sha256(whole)}"`, "accept-ranges": "bytes" };
+    if (from > 0) response.writeHead(206, { ...headers, "content-range": `bytes ${from}-${whole.length - 1}/${whole.length}` });
+    else response.writeHead(200, headers);
+    const stop = cut?.file === file && cut.times > 0 ? from + Math.floor((whole.length - from) * cut.share) : whole.length;
+    if (!cut || stop === whole.length) return void response.end(sent.subarray(from));
+    cut.times--;
+    response.write(sent.subarray(from, stop), () => {
+      if (!cut.hang) setTimeout(() => request.socket.destroy(), 50);
+    });
+  }
+
+  return hub;
+}
