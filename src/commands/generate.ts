@@ -88,7 +88,7 @@ export const command: Command<typeof ROWS> = {
   },
   json: true,
   run: async ({ settings, json, out }) => {
-    const { readConfig } = await import("../checkpoint/folder.js");
+    const { openSource } = await import("../checkpoint/source.js");
     const { loadTokenizer } = await import("../data/tokenizer.js");
     const { checkPrompt } = await import("../generate/generate.js");
     const { findStopIds } = await import("../generate/stop-ids.js");
@@ -96,17 +96,18 @@ export const command: Command<typeof ROWS> = {
     const { architectureOf } = await import("../model/architecture.js");
     const { freeModel } = await import("../model/model.js");
     const { checkDevice, setThreads } = await import("../torch/device.js");
-    const { model: folder, as, device, compute_dtype: computeDtype, threads, chat } = settings;
+    const { model, as, device, compute_dtype: computeDtype, threads, chat } = settings;
     checkDevice(device);
     setThreads(threads);
     // Whatever can be wrong is found out before the weights are read, which may take minutes.
-    const { config, path } = readConfig(folder);
-    const description = chooseNetwork(folder, as);
-    const tokenizer = loadTokenizer(folder);
+    const source = openSource(model);
+    const description = chooseNetwork(model, as);
+    const tokenizer = loadTokenizer(source);
     const promptIds = await encodePrompt(tokenizer, settings);
-    checkPrompt(architectureOf(config, path).readConfig(config, path), promptIds, settings.max_new_tokens);
-    const stopIds = findStopIds(folder, tokenizer, { chat });
-    const network = openNetwork(folder, { as, device, computeDtype });
+    const { config, configPath } = source;
+    checkPrompt(architectureOf(config, configPath).readConfig(config, configPath), promptIds, settings.max_new_tokens);
+    const stopIds = findStopIds(source, tokenizer, { chat });
+    const network = openNetwork(source, { as, device, computeDtype });
     try {
       const made = await say({ network, tokenizer, promptIds, stopIds, settings, out: json ? null : out });
       const record = { prompt: settings.prompt, ...made, network: description };
