@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { configText } from "./config-text.js";
+import { folderFiles } from "./source.js";
 import { withFolder } from "./testing-model.js";
 
 test("the key that the source uses gets the dtype, torch_dtype when it uses none", () =>
@@ -16,7 +17,7 @@ test("the key that the source uses gets the dtype, torch_dtype when it uses none
       ['{"a": 1.0}\n', '{"a": 1.0,\n  "torch_dtype": "bfloat16"\n}\n'],
     ]) {
       writeFileSync(join(folder, "config.json"), text);
-      assert.equal(configText(folder, JSON.parse(text) as Record<string, unknown>, "bfloat16"), expected);
+      assert.equal(configText(folderFiles(folder), JSON.parse(text) as Record<string, unknown>, "bfloat16"), expected);
     }
   }));
 
@@ -24,10 +25,10 @@ test("a nested dtype is left alone, and a source that differs from the text is w
   withFolder((folder) => {
     const nested = { inner: { dtype: "int4" }, dtype: "float32" };
     writeFileSync(join(folder, "config.json"), JSON.stringify(nested));
-    assert.deepEqual(JSON.parse(configText(folder, nested, "bfloat16")), {
+    assert.deepEqual(JSON.parse(configText(folderFiles(folder), nested, "bfloat16")), {
       inner: { dtype: "int4" },
       dtype: "bfloat16",
     });
-    assert.equal(configText(folder, { other: 1 }, "float32"), '{\n  "other": 1,\n  "torch_dtype": "float32"\n}\n');
-    assert.equal(configText(join(folder, "none"), {}, "float32"), '{\n  "torch_dtype": "float32"\n}\n');
+    assert.equal(configText(folderFiles(folder), { other: 1 }, "float32"), '{\n  "other": 1,\n  "torch_dtype": "float32"\n}\n');
+    assert.equal(configText(folderFiles(join(folder, "none")), {}, "float32"), '{\n  "torch_dtype": "float32"\n}\n');
   }));

@@ -1,24 +1,23 @@
 // The text of a saved config.json: the source's own text with the stated dtype exchanged, so that nothing else changes,
 // not even how a number is written (readers that check types strictly tell 1.0 from 1).
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 
 import type { DType } from "../torch/tensor.js";
+import type { ModelFiles } from "./source.js";
 
 const DTYPE_KEYS = ["torch_dtype", "dtype"];
 
 /**
- * config.json for weights of `dtype`: the text in `sourceFolder` if it says the same as `source`, else `source` written
+ * config.json for weights of `dtype`: the text in `files` if it says the same as `source`, else `source` written
  * out.
  */
-export function configText(sourceFolder: string, source: Record<string, unknown>, dtype: DType): string {
+export function configText(files: ModelFiles, source: Record<string, unknown>, dtype: DType): string {
   const used = DTYPE_KEYS.filter((key) => Object.hasOwn(source, key));
   const stated = Object.fromEntries((used.length > 0 ? used : DTYPE_KEYS.slice(0, 1)).map((key) => [key, dtype]));
   const wanted = { ...source, ...stated };
-  const path = join(sourceFolder, "config.json");
-  if (existsSync(path)) {
-    const text = readFileSync(path, "utf8");
+  const bytes = files.readFile("config.json");
+  if (bytes) {
+    const text = Buffer.from(bytes).toString("utf8");
     const edited =
       used.length > 0
         ? text.replaceAll(/("(?:torch_dtype|dtype)"\s*:\s*)("[^"]*"|null)/g, (_, key: string) => `${key}"${dtype}"`)

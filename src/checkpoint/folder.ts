@@ -12,7 +12,7 @@ export const INDEX_FILE = "model.safetensors.index.json";
 
 export interface Folder {
   dir: string;
-  tensors: Map<string, TensorEntry>;
+  tensors: Map<string, Pick<TensorEntry, "dtype" | "shape">>;
   /** A tensor for the caller's scope, see `SafetensorsFile.read`. */
   read(name: string): Tensor;
   close(): void;
@@ -45,10 +45,13 @@ export function openFolder(dir: string): Folder {
 }
 
 /** A JSON file that must hold an object; both failures name the file. */
-export function readJsonObject(path: string): Record<string, unknown> {
+export const readJsonObject = (path: string): Record<string, unknown> => parseJsonObject(() => readFileSync(path, "utf8"), path);
+
+/** As `readJsonObject`, for a text from anywhere. */
+export function parseJsonObject(text: () => string, path: string): Record<string, unknown> {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(readFileSync(path, "utf8"));
+    parsed = JSON.parse(text());
   } catch (failure) {
     throw new UserError(`${path}: cannot be read as JSON: ${(failure as Error).message}.`);
   }

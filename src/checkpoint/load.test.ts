@@ -14,6 +14,7 @@ import { byteSize, type DType, dtype, full, toArray, zeros } from "../torch/tens
 import { loadModel, type LoadOptions } from "./load.js";
 import { modelTensors, saveModel } from "./save.js";
 import { type TensorSource, writeSafetensors } from "./safetensors-writer.js";
+import { folderFiles } from "./source.js";
 import { CONFIG, differences, tinyModel, withFolder } from "./testing-model.js";
 
 const CPU = (weightsDtype: LoadOptions["weightsDtype"] = "auto"): LoadOptions => ({ weightsDtype, device: "cpu" });
@@ -231,7 +232,7 @@ test("missing, misshapen and extra tensors are all named with their counts, befo
 test("a shard cut off in a download is refused with its name", () =>
   withFolder((folder) => {
     const model = tinyModel("float32");
-    saveModel(join(folder, "m"), model, { sourceFolder: folder, maxShardBytes: 8000 });
+    saveModel(join(folder, "m"), model, { source: folderFiles(folder), maxShardBytes: 8000 });
     freeModel(model);
     const shard = readdirSync(join(folder, "m")).filter((name) => /^model-00002-of-\d{5}\.safetensors$/.test(name))[0];
     truncateSync(join(folder, "m", shard), statSync(join(folder, "m", shard)).size - 100);

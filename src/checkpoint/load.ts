@@ -1,4 +1,4 @@
-// From a Hugging Face folder to a model. Every tensor is matched against config.json before the first byte is read, so
+// From a model's source to a model. Every tensor is matched against config.json before the first byte is read, so
 // a folder that does not fit fails at once, with every difference counted. Weights are copied tensor by tensor from the
 // mapped files, experts straight into their slice of the stacked tensor: the peak is the model plus at most one tensor.
 import { UserError } from "../errors.js";
@@ -7,8 +7,9 @@ import { buildModel, type Model, placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, empty, type Tensor } from "../torch/tensor.js";
-import { type Folder, openFolder, readConfig } from "./folder.js";
+import type { Folder } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
+import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
   /**
@@ -23,15 +24,15 @@ const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
 const SHOWN = 5;
 
 /**
- * The model in the folder `dir`, in memory of its own; the caller frees it with `freeModel`.
+ * The model of `from`, a source or the path of one, in memory of its own; the caller frees it with `freeModel`.
  * Throws a UserError that names what is missing, of another shape, or extra. Ignored extras: stored rotary frequencies,
  * and the head when it is tied to the embedding.
  */
-export function loadModel(dir: string, { weightsDtype, device }: LoadOptions): Model {
-  const { config: source, path } = readConfig(dir);
-  const architecture = architectureOf(source, path);
-  const config = architecture.readConfig(source, path);
-  const folder = openFolder(dir);
+export function loadModel(from: ModelSource | string, { weightsDtype, device }: LoadOptions): Model {
+  const source = typeof from === "string" ? openSource(from) : from;
+  const architecture = architectureOf(source.config, source.configPath);
+  const config = architecture.readConfig(source.config, source.configPath);
+  const folder = source.openWeights();
   const made: Tensor[] = [];
   try {
     const matched = matchTensors(folder, architecture, config);

@@ -22,6 +22,7 @@ import {
   writeRunState,
 } from "./run-state.js";
 import { saveModel } from "./save.js";
+import { folderFiles } from "./source.js";
 import { tinyModel, withFolder } from "./testing-model.js";
 
 const stateOf = (values: number[]): WrittenState => ({
@@ -120,7 +121,7 @@ test("checkpoints are whole folders, listed in order of steps; the oldest go fir
     for (const step of [2, 10, 9, 100]) {
       scope(() =>
         saveModel(join(folder, `checkpoint-${step}`), model, {
-          sourceFolder: folder,
+          source: folderFiles(folder),
           maxShardBytes: step === 9 ? 4000 : undefined,
           extraFiles: (side) => writeRunState(side, { ...stateOf([1]), step }),
         }),

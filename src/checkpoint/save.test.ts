@@ -13,6 +13,8 @@ import { openFolder } from "./folder.js";
 import { loadModel } from "./load.js";
 import { modelTensors, saveModel } from "./save.js";
 import { writeSafetensors } from "./safetensors-writer.js";
+import { byteLength } from "./safetensors-header.js";
+import { folderFiles } from "./source.js";
 import { CONFIG_TEXT, differences, tinyModel, withFolder } from "./testing-model.js";
 import { compareFolder } from "./verify.js";
 
@@ -27,7 +29,7 @@ test("every dtype, tying and layout comes back bit for bit, in one file and in s
             const dir = join(folder, "model");
             const model = tinyModel(type, { tie_word_embeddings: tied });
             const before = ledger();
-            saveModel(dir, model, { sourceFolder: folder, layout, maxShardBytes });
+            saveModel(dir, model, { source: folderFiles(folder), layout, maxShardBytes });
             assert.equal(ledger().tensors, before.tensors);
             const files = readdirSync(dir).filter((name) => name.endsWith(".safetensors"));
             if (maxShardBytes === undefined) assert.deepEqual(files, ["model.safetensors"]);
@@ -54,7 +56,7 @@ test("names and shapes on disk are those of the family, in both layouts", () =>
   withFolder((folder) => {
     const model = tinyModel("bfloat16");
     const shapes = (layout: "per-expert" | "fused"): Record<string, number[]> => {
-      saveModel(join(folder, layout), model, { sourceFolder: folder, layout });
+      saveModel(join(folder, layout), model, { source: folderFiles(folder), layout });
       const opened = openFolder(join(folder, layout));
       opened.close();
       return Object.fromEntries([...opened.tensors].map(([name, entry]) => [name, entry.shape]));
@@ -80,7 +82,7 @@ test("every family comes back bit for bit in both layouts, with Mixtral's own na
       const model = tinyModel("bfloat16", { model_type, attention_bias: true });
       for (const layout of ["per-expert", "fused"] as const) {
         const dir = join(folder, `${model_type}-${layout}`);
-        saveModel(dir, model, { sourceFolder: folder, layout });
+        saveModel(dir, model, { source: folderFiles(folder), layout });
         const loaded = loadModel(dir, AUTO);
         assert.equal(loaded.architecture.modelType, model_type);
         assert.deepEqual(differences(loaded, model), []);
@@ -110,7 +112,7 @@ test("every family comes back bit for bit in both layouts, with Mixtral's own na
 test("shards keep to their size, and the index names every tensor and the total", () =>
   withFolder((folder) => {
     const model = tinyModel("float32");
-    saveModel(join(folder, "m"), model, { sourceFolder: folder, maxShardBytes: 3000 });
+    saveModel(join(folder, "m"), model, { source: folderFiles(folder), maxShardBytes: 3000 });
     const index = JSON.parse(readFileSync(join(folder, "m", "model.safetensors.index.json"), "utf8")) as {
       metadata: { total_size: number };
       weight_map: Record<string, string>;
@@ -120,11 +122,11 @@ test("shards keep to their size, and the index names every tensor and the total"
     assert.equal(index.metadata.total_size, weightBytes(model));
     assert.deepEqual(Object.keys(index.weight_map).sort(), [...opened.tensors.keys()].sort());
     const bytes = new Map<string, number[]>();
-    for (const [name, { begin, end }] of opened.tensors)
-      bytes.set(index.weight_map[name], [...(bytes.get(index.weight_map[name]) ?? []), end - begin]);
+    for (const [name, { dtype, shape }] of opened.tensors)
+      bytes.set(index.weight_map[name], [...(bytes.get(index.weight_map[name]) ?? []), byteLength(dtype, shape)]);
     for (const sizes of bytes.values()) assert.ok(sizes.length === 1 || sizes.reduce((sum, size) => sum + size) <= 3000, `${sizes}`);
     assert.throws(
-      () => saveModel(join(folder, "n"), model, { sourceFolder: folder, maxShardBytes: 0 }),
+      () => saveModel(join(folder, "n"), model, { source: folderFiles(folder), maxShardBytes: 0 }),
       /maxShardBytes: is 0 \(expected at least 1/,
     );
     assert.equal(existsSync(join(folder, "n")), false);
@@ -136,9 +138,9 @@ test("saving takes no memory beyond one slice, verification included", () =>
     const model = tinyModel("float32");
     const before = ledger();
     resetPeak();
-    saveModel(join(folder, "m"), model, { sourceFolder: folder });
+    saveModel(join(folder, "m"), model, { source: folderFiles(folder) });
     assert.equal(ledger().peakBytes, before.liveBytes, "same dtype: views alone");
-    saveModel(join(folder, "m"), model, { sourceFolder: folder, dtype: "bfloat16" });
+    saveModel(join(folder, "m"), model, { source: folderFiles(folder), dtype: "bfloat16" });
     const largestOnDisk = byteSize(model.outer["lm_head.weight"]) / 2;
     assert.ok(ledger().peakBytes - before.liveBytes <= largestOnDisk, `${ledger().peakBytes - before.liveBytes}`);
     const loaded = loadModel(join(folder, "m"), AUTO);
@@ -156,7 +158,7 @@ test("config.json keeps its text but for the dtype; tokenizer files are copied; 
       writeFileSync(join(source, name), `<${name}>`);
     const model = tinyModel("bfloat16");
     const dir = join(folder, "m");
-    saveModel(dir, model, { sourceFolder: source, extraFiles: (side) => writeFileSync(join(side, "more.json"), "{}") });
+    saveModel(dir, model, { source: folderFiles(source), extraFiles: (side) => writeFileSync(join(side, "more.json"), "{}") });
     assert.deepEqual(readdirSync(dir).sort(), [
       "chat_template.jinja",
       "config.json",
@@ -172,7 +174,7 @@ test("config.json keeps its text but for the dtype; tokenizer files are copied; 
       readFileSync(join(dir, "config.json"), "utf8"),
       CONFIG_TEXT.replace('"torch_dtype": "float32"', '"torch_dtype": "bfloat16"'),
     );
-    saveModel(dir, model, { sourceFolder: dir, dtype: "float32" });
+    saveModel(dir, model, { source: folderFiles(dir), dtype: "float32" });
     assert.equal(readFileSync(join(dir, "config.json"), "utf8"), CONFIG_TEXT, "a folder may be saved over itself");
     freeModel(model);
   }));
@@ -194,7 +196,7 @@ test("verification finds a single changed bit, a missing and an extra tensor", (
     assert.throws(
       () =>
         saveModel(dir, model, {
-          sourceFolder: folder,
+          source: folderFiles(folder),
           extraFiles: (side) => writeSafetensors(join(side, "model.safetensors"), tensors.slice(1)),
         }),
       /model\.embed_tokens\.weight reads back differently.* Nothing that was saved before was touched/,

@@ -1,7 +1,6 @@
 // From a model to a Hugging Face folder: config.json, weights in one file or in shards with an index, and the
 // tokenizer's files as they were. Tensors are read one at a time, so saving takes no memory beyond one tensor. Then the
 // folder is opened again and every byte compared before it takes its place. Does not free the model.
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { assert, UserError } from "../errors.js";
@@ -16,11 +15,12 @@ import { diskTensors, fullName, type Layout, viewOf } from "./layout.js";
 import { saveFolder } from "./save-folder.js";
 import { byteLength } from "./safetensors-header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors-writer.js";
+import type { ModelFiles } from "./source.js";
 import { compareFolder } from "./verify.js";
 
 export interface SaveOptions {
-  /** The folder the model came from: its tokenizer and generation files are copied. */
-  sourceFolder: string;
+  /** Where the model came from: its tokenizer and generation files are copied. */
+  source: ModelFiles;
   /** How experts lie on disk; "per-expert", which every loader reads, unless said otherwise. */
   layout?: Layout;
   /** The dtype on disk; each parameter's own unless said otherwise. */
@@ -54,12 +54,12 @@ export function saveModel(dir: string, model: Model, options: SaveOptions): void
 }
 
 function writeModel(folder: string, model: Model, options: SaveOptions): void {
-  const { sourceFolder, layout = "per-expert", maxShardBytes = 5e9, extraFiles, verify = true } = options;
+  const { source, layout = "per-expert", maxShardBytes = 5e9, extraFiles, verify = true } = options;
   const tensors = modelTensors(model, { layout, dtype: options.dtype });
-  writeFileDurably(join(folder, "config.json"), configText(sourceFolder, model.config.source, mainDtype(tensors)));
+  writeFileDurably(join(folder, "config.json"), configText(source, model.config.source, mainDtype(tensors)));
   for (const name of COPIED_FILES) {
-    const source = join(sourceFolder, name);
-    if (existsSync(source)) writeFileDurably(join(folder, name), readFileSync(source));
+    const bytes = source.readFile(name);
+    if (bytes) writeFileDurably(join(folder, name), bytes);
   }
   writeWeights(folder, tensors, maxShardBytes);
   extraFiles?.(folder);

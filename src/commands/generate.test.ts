@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import { saveModel } from "../checkpoint/save.js";
+import { folderFiles } from "../checkpoint/source.js";
 import { CONFIG, tinyModel } from "../checkpoint/testing-model.js";
 import { type Program, runCli } from "../cli-run.js";
 import { CHATML, folderOf, tokenizerJson } from "../data/testing-tokenizer.js";
@@ -28,7 +29,7 @@ function checkpoint(t: TestContext, tokenizer: object = {}, network?: object): s
   });
   const model = tinyModel("float32", SHAPE);
   const folder = join(source, "model");
-  saveModel(folder, model, { sourceFolder: source });
+  saveModel(folder, model, { source: folderFiles(source) });
   freeModel(model);
   if (network) writeFileSync(join(folder, "revmoe.json"), JSON.stringify(network));
   return folder;

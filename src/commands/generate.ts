@@ -88,7 +88,7 @@ export const command: Command<typeof ROWS> = {
   },
   json: true,
   run: async ({ settings, json, out, err }) => {
-    const { readConfig } = await import("../checkpoint/folder.js");
+    const { openSource } = await import("../checkpoint/source.js");
     const { loadTokenizer } = await import("../data/tokenizer.js");
     const { checkPrompt } = await import("../generate/generate.js");
     const { findStopIds } = await import("../generate/stop-ids.js");
@@ -102,13 +102,14 @@ export const command: Command<typeof ROWS> = {
     setThreads(threads);
     const folder = await resolveModel(settings.model, { out: err });
     // Whatever can be wrong is found out before the weights are read, which may take minutes.
-    const { config, path } = readConfig(folder);
+    const source = openSource(folder);
     const description = chooseNetwork(folder, as);
-    const tokenizer = loadTokenizer(folder);
+    const tokenizer = loadTokenizer(source);
     const promptIds = await encodePrompt(tokenizer, settings);
-    checkPrompt(architectureOf(config, path).readConfig(config, path), promptIds, settings.max_new_tokens);
-    const stopIds = findStopIds(folder, tokenizer, { chat });
-    const network = openNetwork(folder, { as, device, computeDtype });
+    const { config, configPath } = source;
+    checkPrompt(architectureOf(config, configPath).readConfig(config, configPath), promptIds, settings.max_new_tokens);
+    const stopIds = findStopIds(source, tokenizer, { chat });
+    const network = openNetwork(source, { as, device, computeDtype });
     try {
       const made = await say({ network, tokenizer, promptIds, stopIds, settings, out: json ? null : out });
       const record = { prompt: settings.prompt, ...made, network: description };

@@ -140,11 +140,11 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
 }
 
 /** Forty tokens after the prompt from the weights as they are now. */
-async function sample({ network, settings }: Run, as: "trained" | "ordinary"): Promise<string> {
+async function sample({ network, source }: Run, as: "trained" | "ordinary"): Promise<string> {
   const { generateTokens } = await import("../generate/generate.js");
   const { loadTokenizer } = await import("../data/tokenizer.js");
   const { asOrdinary } = await import("../train/network.js");
-  const tokenizer = loadTokenizer(settings.model);
+  const tokenizer = loadTokenizer(source);
   const seen = as === "trained" ? network : asOrdinary(network);
   const tokens = [...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 })];
   return tokenizer.decode(tokens).trim().replaceAll("\n", " ");

@@ -1,4 +1,4 @@
-// The tokenizer of a checkpoint folder: tokenizer.json does the work, tokenizer_config.json names the special tokens
+// The tokenizer of a model: tokenizer.json does the work, tokenizer_config.json names the special tokens
 // and may hold the chat template, which chat_template.jinja overrides. Nothing is added to a text that it does not
 // have: beginning- and end-of-text tokens are put in by the caller, who knows what begins and what ends.
 import { existsSync, readFileSync } from "node:fs";
@@ -25,20 +25,27 @@ export interface Tokenizer {
   specialTokens: Record<string, string>;
 }
 
+/** The files of a model by name, wherever they are. */
+export interface TokenizerFiles {
+  path: string;
+  readFile(name: string): Uint8Array | undefined;
+}
+
 type Json = Record<string, unknown>;
 
 /** A missing tokenizer_config.json is as an empty one. Errors: UserError without tokenizer.json, or when malformed. */
-export function loadTokenizer(folder: string): Tokenizer {
-  const path = join(folder, "tokenizer.json");
-  if (!existsSync(path)) {
+export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
+  const files = typeof from === "string" ? folderFiles(from) : from;
+  const path = join(files.path, "tokenizer.json");
+  const json = readObject(files, "tokenizer.json");
+  if (!json) {
     throw new UserError(
-      `${folder}: there is no tokenizer.json. Copy it from the model's original folder, or save it with ` +
-        `AutoTokenizer.from_pretrained(...).save_pretrained("${folder}").`,
+      `${files.path}: there is no tokenizer.json. Copy it from the model's original folder, or save it with ` +
+        `AutoTokenizer.from_pretrained(...).save_pretrained("${files.path}").`,
     );
   }
-  const configPath = join(folder, "tokenizer_config.json");
-  const json = readObject(path);
-  const config = existsSync(configPath) ? readObject(configPath) : {};
+  const configPath = join(files.path, "tokenizer_config.json");
+  const config = readObject(files, "tokenizer_config.json") ?? {};
   const inner = open(json, config, path);
   const specialTokens = namedTokens(config);
   const idOf = (name: string): number | undefined => {
@@ -67,15 +74,30 @@ export function loadTokenizer(folder: string): Tokenizer {
     eosId: idOf("eos_token"),
     bosId,
     addBos: bosId !== undefined && addsBos === true,
-    chatTemplate: findTemplate(folder, config, configPath),
+    chatTemplate: findTemplate(files, config, configPath),
     specialTokens,
   };
 }
 
-function readObject(path: string): Json {
+function folderFiles(folder: string): TokenizerFiles {
+  return {
+    path: folder,
+    readFile: (name) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name)) : undefined),
+  };
+}
+
+function readText(files: TokenizerFiles, name: string): string | undefined {
+  const bytes = files.readFile(name);
+  return bytes && Buffer.from(bytes).toString("utf8");
+}
+
+function readObject(files: TokenizerFiles, name: string): Json | undefined {
+  const text = readText(files, name);
+  if (text === undefined) return undefined;
+  const path = join(files.path, name);
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, "utf8"));
+    value = JSON.parse(text);
   } catch (error) {
     throw new UserError(`${path}: not valid JSON: ${(error as Error).message}. The file is damaged or cut short; fetch it again.`);
   }
@@ -113,9 +135,9 @@ function namedTokens(config: Json): Record<string, string> {
   return tokens;
 }
 
-function findTemplate(folder: string, config: Json, configPath: string): string | undefined {
-  const file = join(folder, "chat_template.jinja");
-  if (existsSync(file)) return readFileSync(file, "utf8");
+function findTemplate(files: TokenizerFiles, config: Json, configPath: string): string | undefined {
+  const alone = readText(files, "chat_template.jinja");
+  if (alone !== undefined) return alone;
   const given = config.chat_template;
   if (given === undefined || given === null || typeof given === "string") return given ?? undefined;
   const named = Array.isArray(given) ? (given as (Json | null)[]) : [];

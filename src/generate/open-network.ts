@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 import { loadModel } from "../checkpoint/load.js";
+import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
@@ -28,11 +29,11 @@ export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDes
   return readNetworkFile(folder);
 }
 
-export function openNetwork(folder: string, { as, device, computeDtype: asked }: OpenOptions): Network {
-  const description = chooseNetwork(folder, as);
+export function openNetwork(from: ModelSource | string, { as, device, computeDtype: asked }: OpenOptions): Network {
+  const description = chooseNetwork(typeof from === "string" ? from : from.path, as);
   const computeDtype = asked === "auto" ? fastestDtype(device) : asked;
   return {
-    model: loadModel(folder, { weightsDtype: computeDtype, device }),
+    model: loadModel(from, { weightsDtype: computeDtype, device }),
     ...networkParts(description),
     computeDtype,
     device,

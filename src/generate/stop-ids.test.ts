@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { folderFiles } from "../checkpoint/source.js";
 import { CHATML, CHATML_TAGGED, CHATML_THINKING, folderOf, SPECIAL, tokenizerJson } from "../data/testing-tokenizer.js";
 import { loadTokenizer } from "../data/tokenizer.js";
 import { findStopIds } from "./stop-ids.js";
@@ -27,7 +28,7 @@ test("every source of end tokens counts, as an id or a list; what is absent does
   ];
   for (const [files, expected] of sources) {
     const folder = folderOf(t, files);
-    assert.deepEqual([...findStopIds(folder, loadTokenizer(folder), { chat: false })], expected);
+    assert.deepEqual([...findStopIds(folderFiles(folder), loadTokenizer(folder), { chat: false })], expected);
   }
 });
 
@@ -35,8 +36,8 @@ test("in a chat, the template's own end of a turn counts", (t) => {
   for (const template of [CHATML, CHATML_TAGGED, CHATML_THINKING]) {
     const folder = folderOf(t, tokenizerFiles({ eos_token: "<|endoftext|>", chat_template: template }));
     const tokenizer = loadTokenizer(folder);
-    assert.deepEqual([...findStopIds(folder, tokenizer, { chat: true })], [SPECIAL.endoftext, SPECIAL.imEnd]);
-    assert.deepEqual([...findStopIds(folder, tokenizer, { chat: false })], [SPECIAL.endoftext]);
+    assert.deepEqual([...findStopIds(folderFiles(folder), tokenizer, { chat: true })], [SPECIAL.endoftext, SPECIAL.imEnd]);
+    assert.deepEqual([...findStopIds(folderFiles(folder), tokenizer, { chat: false })], [SPECIAL.endoftext]);
   }
 });
 
@@ -44,6 +45,6 @@ test("a template that ends turns with ordinary words, or nothing, adds no end to
   for (const ending of ["", "\n", "\n### END\n"]) {
     const template = `{% for message in messages %}{{ message.role }}: {{ message.content }}${ending}{% endfor %}`;
     const folder = folderOf(t, tokenizerFiles({ chat_template: template }));
-    assert.deepEqual([...findStopIds(folder, loadTokenizer(folder), { chat: true })], []);
+    assert.deepEqual([...findStopIds(folderFiles(folder), loadTokenizer(folder), { chat: true })], []);
   }
 });

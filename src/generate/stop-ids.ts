@@ -1,25 +1,28 @@
-// Which tokens end a text: those that the folder names, and in a chat the one that its template puts behind a turn,
+// Which tokens end a text: those that the model's files name, and in a chat the one that its template puts behind a turn,
 // which need not be among them.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 
-import { readJsonObject } from "../checkpoint/folder.js";
+import { parseJsonObject } from "../checkpoint/folder.js";
+import type { ModelFiles } from "../checkpoint/source.js";
 import { renderChat } from "../data/template.js";
 import type { Tokenizer } from "../data/tokenizer.js";
 
 const PROBE = "probe";
 
 /** `chat`: whether the model answers in the form of the tokenizer's chat template. */
-export function findStopIds(folder: string, tokenizer: Tokenizer, { chat }: { chat: boolean }): Set<number> {
-  const named = ["generation_config.json", "config.json"].flatMap((name) => eosIds(join(folder, name)));
+export function findStopIds(files: ModelFiles, tokenizer: Tokenizer, { chat }: { chat: boolean }): Set<number> {
+  const named = ["generation_config.json", "config.json"].flatMap((name) => eosIds(files, name));
   const all = [...named, tokenizer.eosId, chat ? turnEnd(tokenizer) : undefined];
   return new Set(all.filter((id) => id !== undefined));
 }
 
 /** eos_token_id is an id, a list of them, null or absent. */
-function eosIds(path: string): number[] {
-  if (!existsSync(path)) return [];
-  return [readJsonObject(path).eos_token_id].flat().filter((id) => typeof id === "number");
+function eosIds(files: ModelFiles, name: string): number[] {
+  const bytes = files.readFile(name);
+  if (!bytes) return [];
+  return [parseJsonObject(() => Buffer.from(bytes).toString("utf8"), join(files.path, name)).eos_token_id]
+    .flat()
+    .filter((id) => typeof id === "number");
 }
 
 /** The special token that follows an assistant's words, if one does. */

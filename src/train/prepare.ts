@@ -3,7 +3,7 @@
 import { UserError } from "../errors.js";
 import { latestCheckpoint, readRunState, type RunState } from "../checkpoint/run-state.js";
 import { loadModel } from "../checkpoint/load.js";
-import { readConfig } from "../checkpoint/folder.js";
+import { type ModelSource, openSource } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
 import { readRows, type Row } from "../data/rows.js";
@@ -19,6 +19,8 @@ import type { TrainSettings } from "./settings.js";
 
 export interface Run {
   settings: TrainSettings;
+  /** The model that training starts from. */
+  source: ModelSource;
   description: NetworkDescription;
   network: Network;
   states: OptimizerStates;
@@ -36,9 +38,11 @@ export interface Run {
 export function prepareRun(settings: TrainSettings): Run {
   checkDevice(settings.device);
   setThreads(settings.threads);
-  checkModel(settings.model);
+  const source = openSource(settings.model);
+  // A folder that is no model of ours is refused before rows are read and tokens made.
+  architectureOf(source.config, source.configPath);
   const resumed = findResumed(settings);
-  const tokenizer = loadTokenizer(settings.model);
+  const tokenizer = loadTokenizer(source);
   const { documents, evalDocuments, report } = readData(settings, tokenizer);
   const data = new Batches(documents, {
     rows: settings.per_device_train_batch_size,
@@ -47,7 +51,7 @@ export function prepareRun(settings: TrainSettings): Run {
     seed: settings.seed,
   });
   if (resumed) data.restore(resumed.state.batches);
-  const model = makeModel(settings, resumed?.folder);
+  const model = makeModel(settings, source, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
   const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
@@ -67,6 +71,7 @@ export function prepareRun(settings: TrainSettings): Run {
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
   return {
     settings,
+    source,
     description,
     states,
     data,
@@ -97,12 +102,6 @@ function notesOf({ model }: TrainSettings, description: NetworkDescription): str
 export function freeRun(run: Run): void {
   run.states.free();
   freeModel(run.network.model);
-}
-
-/** Says at once that a folder is no model of ours, before rows are read and tokens made. */
-function checkModel(folder: string): void {
-  const { config, path } = readConfig(folder);
-  architectureOf(config, path);
 }
 
 /** What a run cannot change midway: the network it trains, and the order of its data, in which it has a position. */
@@ -140,14 +139,13 @@ function findResumed(settings: TrainSettings): { folder: string; state: RunState
   return { folder, state };
 }
 
-function makeModel(settings: TrainSettings, resumedFolder: string | undefined): Model {
+function makeModel(settings: TrainSettings, source: ModelSource, resumedFolder: string | undefined): Model {
   const { device, weights_dtype: weightsDtype } = settings;
-  if (resumedFolder || settings.init_weights === "checkpoint") return loadModel(resumedFolder ?? settings.model, { weightsDtype, device });
-  const { config: source, path } = readConfig(settings.model);
-  const architecture = architectureOf(source, path);
+  if (resumedFolder || settings.init_weights === "checkpoint") return loadModel(resumedFolder ?? source, { weightsDtype, device });
+  const architecture = architectureOf(source.config, source.configPath);
   return randomModel(
     architecture,
-    architecture.readConfig(source, path),
+    architecture.readConfig(source.config, source.configPath),
     settings.seed,
     weightsDtype === "auto" ? "float32" : weightsDtype,
     device,

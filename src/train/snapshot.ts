@@ -10,10 +10,10 @@ import type { Run } from "./prepare.js";
 
 /** Saves the run after `step`; returns the folder. */
 export function saveCheckpoint(run: Run, step: number): string {
-  const { settings, network, states, data } = run;
+  const { settings, source, network, states, data } = run;
   const folder = join(settings.output_dir, `checkpoint-${step}`);
   saveModel(folder, network.model, {
-    sourceFolder: settings.model,
+    source,
     verify: false,
     extraFiles: (side) => {
       writeDescription(run, side);
@@ -27,7 +27,7 @@ export function saveCheckpoint(run: Run, step: number): string {
 /** Saves the trained model, reopened and compared before success is reported; returns the folder. */
 export function saveFinal(run: Run): string {
   const folder = join(run.settings.output_dir, "final");
-  saveModel(folder, run.network.model, { sourceFolder: run.settings.model, extraFiles: (side) => writeDescription(run, side) });
+  saveModel(folder, run.network.model, { source: run.source, extraFiles: (side) => writeDescription(run, side) });
   return folder;
 }
 
