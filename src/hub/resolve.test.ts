@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { freeModel } from "../model/model.js";
 import { loadModel } from "../checkpoint/load.js";
 import { saveModel } from "../checkpoint/save.js";
+import { folderFiles } from "../checkpoint/source.js";
 import { tinyModel } from "../checkpoint/testing-model.js";
 import { UserError } from "../errors.js";
 import { parseName } from "./names.js";
@@ -33,7 +34,7 @@ async function makePlace(t: TestContext, { maxShardBytes }: { maxShardBytes?: nu
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const model = tinyModel("float32");
   cpSync(join(GOLDEN, "letters"), join(folder, "source"), { recursive: true });
-  saveModel(join(folder, "model"), model, { sourceFolder: join(folder, "source"), maxShardBytes });
+  saveModel(join(folder, "model"), model, { source: folderFiles(join(folder, "source")), maxShardBytes });
   freeModel(model);
   const hub = await startHub(t, filesOf(join(folder, "model")));
   hub.files.set("README.md", Buffer.from("about"));

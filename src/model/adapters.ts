@@ -45,7 +45,8 @@ export function makeAdapter({ name, shape, adapter }: ParameterSpec, seed: numbe
     if (adapter?.init === "identity") {
       const offset = adapter.stream === 2 ? Math.min(rows, columns) : 0;
       const values = new Float32Array(rows * columns);
-      for (let i = 0; i < Math.min(rows, columns); i++) values[name.includes(".up") ? (i + offset) * columns + i : i * columns + i + offset] = 1;
+      for (let i = 0; i < Math.min(rows, columns); i++)
+        values[name.includes(".up") ? (i + offset) * columns + i : i * columns + i + offset] = 1;
       return fromArray(values, shape, type, device);
     }
     setSeed(seedFor(...seed));

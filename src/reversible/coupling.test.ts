@@ -4,7 +4,23 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { detach, grad, leaf, withGrad } from "../torch/autograd.js";
-import { abs, add, addScalar, amax, equal, mm, mul, mulScalar, mulScalar_, narrow, normal_, sigmoid, silu, sub, sum } from "../torch/ops.js";
+import {
+  abs,
+  add,
+  addScalar,
+  amax,
+  equal,
+  mm,
+  mul,
+  mulScalar,
+  mulScalar_,
+  narrow,
+  normal_,
+  sigmoid,
+  silu,
+  sub,
+  sum,
+} from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, fromArray, full, item, shape, toArray, zeros, type Tensor } from "../torch/tensor.js";
@@ -117,7 +133,13 @@ function relativeError(actual: number[][], expected: number[][]): number {
   );
 }
 
-for (const coupling of [ordinary, ...EXACT.slice(0, -2), revffn(PRECISE), revffn({ ...PRECISE, anderson: true }), revffn({ ...PRECISE, damping: 0.75, start: "zero" })]) {
+for (const coupling of [
+  ordinary,
+  ...EXACT.slice(0, -2),
+  revffn(PRECISE),
+  revffn({ ...PRECISE, anderson: true }),
+  revffn({ ...PRECISE, damping: 0.75, start: "zero" }),
+]) {
   test(`${coupling.name}: float64 gradients equal those of one autograd graph within 1e-10`, () => {
     scope(() => {
       // Three blocks: rebuilding float streams multiplies rounding by 1/gamma per block.
