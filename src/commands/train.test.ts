@@ -207,7 +207,7 @@ const REFUSALS: Refusal[] = [
   {
     name: "a setting without effect",
     break: () => ({ coupling: "additive", gamma: "0.5" }),
-    says: /--gamma 0\.5 has no effect: only coupling momentum has it, not --coupling additive/,
+    says: /--gamma 0\.5 has no effect: only couplings momentum and bdia have it, not --coupling additive/,
   },
   {
     name: "a checkpoint whose optimizer file is cut off",
