@@ -3,7 +3,8 @@
 // mapped files, experts straight into their slice of the stacked tensor: the peak is the model plus at most one tensor.
 import { UserError } from "../errors.js";
 import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
-import { buildModel, type Model, placedParameters } from "../model/model.js";
+import { makeAdapter } from "../model/adapters.js";
+import { buildModel, type Model, type PlacedParameter, placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, empty, type Tensor } from "../torch/tensor.js";
@@ -18,6 +19,9 @@ export interface LoadOptions {
    */
   weightsDtype: "auto" | DType;
   device: string;
+  /** Adds parameters to the family that the weights may lack; those that all lack are made from `seed`. */
+  extend?: (architecture: Architecture) => Architecture;
+  seed?: number;
 }
 
 const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
@@ -28,15 +32,22 @@ const SHOWN = 5;
  * Throws a UserError that names what is missing, of another shape, or extra. Ignored extras: stored rotary frequencies,
  * and the head when it is tied to the embedding.
  */
-export function loadModel(from: ModelSource | string, { weightsDtype, device }: LoadOptions): Model {
+export function loadModel(from: ModelSource | string, { weightsDtype, device, extend = (as) => as, seed = 0 }: LoadOptions): Model {
   const source = typeof from === "string" ? openSource(from) : from;
-  const architecture = architectureOf(source.config, source.configPath);
+  const architecture = extend(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
   const folder = source.openWeights();
   const made: Tensor[] = [];
   try {
     const matched = matchTensors(folder, architecture, config);
+    const common = commonDtype(folder);
     return buildModel(architecture, config, (placed) => {
+      if (isNewAdapter(folder, placed)) {
+        const type = weightsDtype === "auto" ? common : weightsDtype;
+        const adapter = keep(makeAdapter(placed.spec, [seed, made.length], type, device));
+        made.push(adapter);
+        return adapter;
+      }
       const pieces = matched.get(fullName(placed)) as DiskTensor[];
       const dtype = weightsDtype === "auto" ? dtypeOnDisk(folder, pieces) : weightsDtype;
       const parameter = keep(empty(placed.spec.shape, dtype, device));
@@ -56,6 +67,16 @@ function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
   return pieces.every(({ name }) => folder.tensors.get(name)?.dtype === "bfloat16") ? "bfloat16" : "float32";
 }
 
+/** bfloat16 for a folder of bfloat16 alone. */
+const commonDtype = (folder: Folder): DType =>
+  [...folder.tensors.values()].every(({ dtype }) => dtype === "bfloat16") ? "bfloat16" : "float32";
+
+/** Whether this is an adapter, and the folder is of a model that never had any. */
+const isNewAdapter = (folder: Folder, { spec }: PlacedParameter): boolean =>
+  spec.adapter !== undefined && ![...folder.tensors.keys()].some(isAdapterName);
+
+const isAdapterName = (name: string): boolean => name.includes(".adapters.");
+
 /** For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. */
 function matchTensors(folder: Folder, architecture: Architecture, config: ModelConfig): Map<string, DiskTensor[]> {
   const matched = new Map<string, DiskTensor[]>();
@@ -63,6 +84,7 @@ function matchTensors(folder: Folder, architecture: Architecture, config: ModelC
   const unfit: string[] = [];
   const known = new Set<string>();
   for (const placed of placedParameters(architecture, config)) {
+    if (isNewAdapter(folder, placed)) continue;
     const pieces = diskTensors(placed, folder.tensors.has(fullName(placed)) ? "fused" : "per-expert");
     matched.set(fullName(placed), pieces);
     for (const { name, shape } of pieces) {
@@ -76,7 +98,9 @@ function matchTensors(folder: Folder, architecture: Architecture, config: ModelC
       }
     }
   }
-  const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !isIgnorable(name, config));
+  // The ordinary network of a folder with adapters is its weights without them.
+  const ignorable = (name: string): boolean => isIgnorable(name, config) || (!architecture.adapters && isAdapterName(name));
+  const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !ignorable(name));
   const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter((list) => list !== "");
   if (lists.length > 0) {
     throw new UserError(`${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`);

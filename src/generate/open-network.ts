@@ -9,7 +9,7 @@ import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
 import type { Network } from "../train/network.js";
-import { NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, readNetworkFile } from "../train/network-file.js";
+import { extensionOf, NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, readNetworkFile } from "../train/network-file.js";
 
 export interface OpenOptions {
   /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
@@ -33,7 +33,7 @@ export function openNetwork(from: ModelSource | string, { as, device, computeDty
   const description = chooseNetwork(typeof from === "string" ? from : from.path, as);
   const computeDtype = asked === "auto" ? fastestDtype(device) : asked;
   return {
-    model: loadModel(from, { weightsDtype: computeDtype, device }),
+    model: loadModel(from, { weightsDtype: computeDtype, device, extend: extensionOf(description) }),
     ...networkParts(description),
     computeDtype,
     device,

@@ -22,6 +22,7 @@ const RECORD: StepRecord = {
   streamBytes: 1024,
   bitBytes: 512,
   reconstructionError: 0,
+  inverse: null,
   expertLoad: [],
   auxLoss: null,
 };

@@ -32,6 +32,7 @@ const stepEvent = (step: number, loss = 2.5): RunEvent => ({
   streamBytes: 256,
   bitBytes: 16,
   reconstructionError: 0,
+  inverse: null,
   expertLoad: [{ layer: 0, maxOverMean: 1.5, entropy: 2.01, dead: 0 }],
   auxLoss: null,
 });

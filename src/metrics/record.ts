@@ -12,6 +12,16 @@ export interface ExpertLoad {
   dead: number;
 }
 
+/** Over all blocks and micro-batches of a step. */
+export interface Inverse {
+  /** Mean evaluations of a branch per block. */
+  iterations: number;
+  /** Largest change by the last evaluation. */
+  residual: number;
+  /** Blocks that ended further off than they began. */
+  diverged: number[];
+}
+
 export interface StepRecord {
   /** Optimizer steps done, this one included. */
   step: number;
@@ -38,6 +48,8 @@ export interface StepRecord {
   bitBytes: number;
   /** Largest difference between a stream and its rebuilt form; null where it was not measured. */
   reconstructionError: number | null;
+  /** How the iterations went that rebuild blocks; null where inverses are explicit. */
+  inverse: Inverse | null;
   expertLoad: ExpertLoad[];
   /** Load-balancing loss with its weight; null where the model has none. */
   auxLoss: number | null;

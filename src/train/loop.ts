@@ -60,8 +60,10 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     totalSteps: run.totalSteps,
     minRatio: settings.min_lr_ratio,
   });
-  run.description = describeNetwork(settings, gammaOf(run, step));
-  network.coupling = couplingOf(run.description);
+  if (settings.gamma_final !== 0) {
+    run.description = describeNetwork(settings, gammaOf(run, step));
+    network.coupling = couplingOf(run.description);
+  }
   const started = performance.now();
   const batches: Batch[] = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
   resetPeak(device);
@@ -93,9 +95,15 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     streamBytes: result.streamBytes,
     bitBytes: result.bitBytes,
     reconstructionError: result.reconstructionError,
+    inverse: result.inverse,
     expertLoad: expertLoad(result.expertCounts),
     auxLoss: null,
   });
+  const { diverged = [] } = result.inverse ?? {};
+  if (diverged.length > 0) {
+    const message = `the inverse of ${diverged.length === 1 ? "block" : "blocks"} ${diverged.join(", ")} diverged: gradients below are wrong. Use --reconstruction stored_hint, more damping, or coupling momentum.`;
+    sink.write({ kind: "message", step, message, level: "warning" });
+  }
   return memory;
 }
 

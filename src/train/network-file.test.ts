@@ -14,6 +14,7 @@ const DEFAULTS = {
   blocks_per_step: 1,
   checkpoint_first_blocks: 0,
   checkpoint_last_blocks: 0,
+  adapter_sharing: "layer",
 } as const;
 
 function makeFolder(t: TestContext): string {
@@ -44,6 +45,10 @@ test("settings as a description: only what the network depends on, with the frac
     [
       { ...DEFAULTS, coupling: "bdia", blocks_per_step: 2, checkpoint_first_blocks: 1, checkpoint_last_blocks: 3 },
       { coupling: "bdia", gamma: 0.25, stream: "int32", streamFractionBits: 16, blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 3 },
+    ],
+    [
+      { ...DEFAULTS, coupling: "revffn", adapter_sharing: "stream" },
+      { coupling: "revffn", adapters: "stream", stream: "int32", streamFractionBits: 16 },
     ],
     [{ ...DEFAULTS, coupling: "ordinary" }, ORDINARY],
   ];
@@ -89,7 +94,7 @@ test("a file that says something else is refused by its name", (t) => {
     "7",
     "{}",
     '{"coupling": "momentum"}',
-    '{"coupling": "revffn", "stream": "int32"}',
+    '{"coupling": "reformer", "stream": "int32"}',
     '{"coupling": "additive", "stream": "int8"}',
   ];
   for (const text of wrong) {

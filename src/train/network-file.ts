@@ -4,20 +4,25 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { UserError } from "../errors.js";
+import { type AdapterSettings, withAdapters } from "../model/adapters.js";
+import type { Architecture } from "../model/architecture.js";
 import { additive } from "../reversible/additive.js";
 import { bdia } from "../reversible/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { momentum } from "../reversible/momentum.js";
 import { ordinary } from "../reversible/ordinary.js";
+import { revffn, type RevffnSettings } from "../reversible/revffn.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Division } from "./network.js";
 
 export const NETWORK_FILE = "revmoe.json";
 
 export interface NetworkDescription extends Partial<Division> {
-  coupling: "momentum" | "bdia" | "additive" | "ordinary";
+  coupling: "momentum" | "bdia" | "additive" | "revffn" | "ordinary";
   /** For momentum and bdia. */
   gamma?: number;
+  /** For revffn: which adapters there are. How its inverse is solved is no part of the network. */
+  adapters?: AdapterSettings["sharing"];
   stream: "int32" | "int64" | "float32";
   streamFractionBits?: number;
 }
@@ -34,6 +39,7 @@ export interface NetworkSettings {
   blocks_per_step: number;
   checkpoint_first_blocks: number;
   checkpoint_last_blocks: number;
+  adapter_sharing: AdapterSettings["sharing"];
 }
 
 /** `gamma` is that of the moment, where it changes during a run. */
@@ -44,6 +50,7 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
   return {
     coupling,
     ...(hasGamma ? { gamma } : {}),
+    ...(coupling === "revffn" ? { adapters: settings.adapter_sharing } : {}),
     stream,
     ...(stream === "float32" ? {} : { streamFractionBits: bits || FRACTION_BITS[stream] }),
     ...(blocks_per_step > 1 ? { blocksPerStep: blocks_per_step } : {}),
@@ -52,16 +59,33 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
   };
 }
 
-export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription): Coupling {
+/** Enough where only the forward direction counts. */
+const DEFAULT_INVERSE: RevffnSettings = { iterations: 10, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false };
+
+export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
+  if (coupling === "revffn") return revffn(inverse);
   if (coupling === "momentum") return momentum(gamma);
   if (coupling === "bdia") return bdia(gamma);
   return coupling === "additive" ? additive : ordinary;
 }
 
+/** What a network adds to a family: adapters, where its streams are narrower than the model. */
+export const extensionOf =
+  ({ adapters }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
+  (architecture: Architecture): Architecture =>
+    adapters ? withAdapters(architecture, { sharing: adapters, init }) : architecture;
+
 /** What of a network a description says. */
-export function networkParts(description: NetworkDescription): { coupling: Coupling; format: StreamFormat; division: Division } {
+export function networkParts(
+  description: NetworkDescription,
+  inverse?: RevffnSettings,
+): { coupling: Coupling; format: StreamFormat; division: Division } {
   const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = description;
-  return { coupling: couplingOf(description), format: formatOf(description), division: { blocksPerStep, ordinaryFirst, ordinaryLast } };
+  return {
+    coupling: couplingOf(description, inverse),
+    format: formatOf(description),
+    division: { blocksPerStep, ordinaryFirst, ordinaryLast },
+  };
 }
 
 export function formatOf({ stream, streamFractionBits }: NetworkDescription): StreamFormat {
@@ -74,7 +98,10 @@ export function readNetworkFile(folder: string): NetworkDescription {
   if (!existsSync(path)) return ORDINARY;
   try {
     const read = JSON.parse(readFileSync(path, "utf8")) as NetworkDescription;
-    if (["momentum", "bdia", "additive", "ordinary"].includes(read.coupling) && ["int32", "int64", "float32"].includes(read.stream))
+    if (
+      ["momentum", "bdia", "additive", "revffn", "ordinary"].includes(read.coupling) &&
+      ["int32", "int64", "float32"].includes(read.stream)
+    )
       return read;
   } catch {
     // Falls through to the one message.

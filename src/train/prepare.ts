@@ -11,8 +11,9 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
+import type { RevffnSettings } from "../reversible/revffn.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
-import { couplingOf, describeNetwork, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
+import { couplingOf, describeNetwork, extensionOf, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
 import type { Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
@@ -57,6 +58,7 @@ export function prepareRun(settings: TrainSettings): Run {
   const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
   checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
   checkDivision(settings, model.config.numLayers);
+  checkHalves(settings, model.config.hiddenSize);
   const states = new OptimizerStates(
     adamw({
       beta1: settings.adam_beta1,
@@ -80,7 +82,7 @@ export function prepareRun(settings: TrainSettings): Run {
     notes: resumed ? [] : notesOf(settings, description),
     network: {
       model,
-      ...networkParts(description),
+      ...networkParts(description, inverseOf(settings)),
       bitsOnHost: settings.stored_bits === "host",
       device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
@@ -109,6 +111,7 @@ const FIXED = [
   "coupling",
   "gamma",
   "gamma_final",
+  "adapter_sharing",
   "blocks_per_step",
   "checkpoint_first_blocks",
   "checkpoint_last_blocks",
@@ -139,14 +142,29 @@ function findResumed(settings: TrainSettings): { folder: string; state: RunState
   return { folder, state };
 }
 
+/** How revffn is to be reversed. */
+function inverseOf(settings: TrainSettings): RevffnSettings {
+  return {
+    iterations: settings.fixed_point_iterations,
+    tolerance: settings.fixed_point_tolerance,
+    start: settings.fixed_point_start,
+    damping: settings.fixed_point_damping,
+    anderson: settings.fixed_point_anderson,
+    storedHint: settings.reconstruction === "stored_hint",
+  };
+}
+
 function makeModel(settings: TrainSettings, source: ModelSource, resumedFolder: string | undefined): Model {
-  const { device, weights_dtype: weightsDtype } = settings;
-  if (resumedFolder || settings.init_weights === "checkpoint") return loadModel(resumedFolder ?? source, { weightsDtype, device });
+  const { device, seed, weights_dtype: weightsDtype } = settings;
+  const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
+  if (resumedFolder || settings.init_weights === "checkpoint") {
+    return loadModel(resumedFolder ?? source, { weightsDtype, device, extend, seed });
+  }
   const architecture = architectureOf(source.config, source.configPath);
   return randomModel(
-    architecture,
+    extend(architecture),
     architecture.readConfig(source.config, source.configPath),
-    settings.seed,
+    seed,
     weightsDtype === "auto" ? "float32" : weightsDtype,
     device,
   );
@@ -170,6 +188,11 @@ function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, stor
   throw new UserError(
     `gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`,
   );
+}
+
+function checkHalves({ coupling }: TrainSettings, hiddenSize: number): void {
+  if (coupling !== "revffn" || hiddenSize % 2 === 0) return;
+  throw new UserError(`coupling: revffn splits the hidden state, so hidden_size must be even, not ${hiddenSize}. Use coupling momentum.`);
 }
 
 function checkDivision(settings: TrainSettings, layers: number): void {

@@ -7,6 +7,16 @@ type Problem = (settings: TrainSettings, given: Given) => string | false;
 
 const hasGamma = (coupling: TrainSettings["coupling"]): boolean => coupling === "momentum" || coupling === "bdia";
 
+const SOLVER_ROWS = [
+  "reconstruction",
+  "fixed_point_iterations",
+  "fixed_point_tolerance",
+  "fixed_point_start",
+  "fixed_point_damping",
+  "fixed_point_anderson",
+] as const;
+const REVFFN_ROWS = [...SOLVER_ROWS, "adapter_sharing", "adapter_init"] as const;
+
 const PROBLEMS: readonly Problem[] = [
   ({ coupling, method }, at) =>
     coupling === "ordinary" &&
@@ -33,9 +43,31 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("gamma_final_ratio")} has no effect: gamma stays as it is. Remove gamma_final_ratio, or set gamma_final.`,
   ({ coupling, blocks_per_step: size }, at) =>
     size > 1 &&
-    (coupling === "additive" || coupling === "ordinary") &&
+    !hasGamma(coupling) &&
     `${at.subject("blocks_per_step")} is not possible with ${at.mention("coupling")}, which does not pass a block as one function. ` +
       "Remove blocks_per_step, or set coupling to momentum or bdia.",
+  ({ coupling }, at) => {
+    const name = REVFFN_ROWS.find((row) => coupling !== "revffn" && at.has(row));
+    return (
+      name !== undefined &&
+      `${at.subject(name)} has no effect: only coupling revffn has it, not ${at.mention("coupling")}. Remove ${name}, or set coupling to revffn.`
+    );
+  },
+  ({ fixed_point_anderson, fixed_point_damping }, at) =>
+    fixed_point_anderson &&
+    fixed_point_damping !== 1 &&
+    `${at.subject("fixed_point_damping")} has no effect: ${at.mention("fixed_point_anderson")} chooses its own steps. Remove one of them.`,
+  ({ reconstruction, stream }, at) =>
+    reconstruction === "stored_hint" &&
+    stream === "float32" &&
+    `${at.subject("reconstruction")} needs an integer stream, not ${at.mention("stream")}. Set stream to int32, or reconstruction to fixed_point.`,
+  ({ coupling, method }, at) => {
+    const name = SOLVER_ROWS.find((row) => coupling === "revffn" && method !== "reversible" && at.has(row));
+    return (
+      name !== undefined &&
+      `${at.subject(name)} has no effect: nothing is rebuilt with ${at.mention("method")}. Remove ${name}, or set method to reversible.`
+    );
+  },
   ({ coupling, checkpoint_first_blocks: first, checkpoint_last_blocks: last }, at) =>
     first + last > 0 &&
     coupling === "ordinary" &&

@@ -4,6 +4,7 @@ import type { SettingRows, SettingsOf } from "./settings-table.js";
 
 const MODEL = "Model and data";
 const REVERSIBLE = "Reversible blocks and memory";
+const REVFFN = "Coupling revffn: adapters and inverse";
 const OPTIMIZER = "Optimizer";
 const LENGTH = "Length and batches";
 const RUN = "Evaluation, checkpoints and the run";
@@ -105,7 +106,7 @@ export const TRAIN_ROWS = {
   },
   coupling: {
     kind: "choice",
-    choices: ["momentum", "bdia", "additive", "ordinary"],
+    choices: ["momentum", "bdia", "additive", "revffn", "ordinary"],
     default: "momentum",
     group: REVERSIBLE,
     about:
@@ -153,6 +154,62 @@ export const TRAIN_ROWS = {
     min: 0,
     group: REVERSIBLE,
     about: "last blocks that stay as in the ordinary network, their inputs kept",
+  },
+  reconstruction: {
+    kind: "choice",
+    choices: ["fixed_point", "stored_hint"],
+    default: "fixed_point",
+    group: REVFFN,
+    about: "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
+  },
+  fixed_point_iterations: {
+    kind: "integer",
+    default: 10,
+    min: 1,
+    group: REVFFN,
+    about: "evaluations of attention at most to rebuild a block",
+  },
+  fixed_point_tolerance: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: REVFFN,
+    about: "stop when no element changes by more; 0: when nothing changes on the grid",
+  },
+  fixed_point_start: {
+    kind: "choice",
+    choices: ["output", "zero"],
+    default: "output",
+    group: REVFFN,
+    about: "where the iteration starts: at the block's output, or at zero",
+  },
+  fixed_point_damping: {
+    kind: "number",
+    default: 1,
+    above: 0,
+    max: 1,
+    group: REVFFN,
+    about: "share of each step taken; below 1 where the plain iteration swings",
+  },
+  fixed_point_anderson: {
+    kind: "boolean",
+    default: false,
+    group: REVFFN,
+    about: "accelerate the iteration by mixing its last two values",
+  },
+  adapter_sharing: {
+    kind: "choice",
+    choices: ["layer", "stream"],
+    default: "layer",
+    group: REVFFN,
+    about: "a pair of adapters per layer, or one for each stream of it",
+  },
+  adapter_init: {
+    kind: "choice",
+    choices: ["random", "identity"],
+    default: "identity",
+    group: REVFFN,
+    about: "random, or each half of the hidden state kept in its place",
   },
   stored_bits: {
     kind: "choice",

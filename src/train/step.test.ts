@@ -12,6 +12,8 @@ import { bdia } from "../reversible/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { METHODS } from "../reversible/methods.js";
 import { momentum } from "../reversible/momentum.js";
+import { revffn } from "../reversible/revffn.js";
+import { withAdapters } from "../model/adapters.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Batch } from "../data/batches.js";
@@ -90,7 +92,7 @@ function gradientsOf({ coupling, method, format = gridStreams("int32", 16), comp
   gradients: Map<string, number[]>;
   result: StepResult;
 } {
-  const model = makeModel(config);
+  const model = makeModel(config, "float32", coupling.name.startsWith("revffn"));
   const { optimizer, gradients } = recorder();
   const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16 };
   const states = new OptimizerStates(optimizer, model);
@@ -99,11 +101,13 @@ function gradientsOf({ coupling, method, format = gridStreams("int32", 16), comp
   return { gradients, result };
 }
 
-function makeModel(config: Record<string, unknown> = {}, type: DType = "float32"): Model {
-  return randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, "cpu");
+function makeModel(config: Record<string, unknown> = {}, type: DType = "float32", adapters = false): Model {
+  const architecture = adapters ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
+  return randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, "cpu");
 }
 
-const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125].map(momentum), bdia(0.25), bdia(0.5)];
+const INVERSE = { iterations: 4, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: true } as const;
+const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125].map(momentum), bdia(0.25), bdia(0.5), revffn(INVERSE)];
 
 for (const computeDtype of ["float32", "bfloat16"] as const) {
   for (const coupling of COUPLINGS) {
@@ -158,6 +162,20 @@ test("int64 streams are exact too, and tied embeddings share one gradient", () =
   const rebuilt = gradientsOf({ coupling: momentum(0.25), method: "reversible", format, config });
   assert.equal(rebuilt.result.reconstructionError, 0);
   assert.deepEqual(rebuilt.gradients, stored.gradients);
+});
+
+test("revffn: iteration alone comes back nearly, more of it nearer, and the figures of every block say so", () => {
+  const run = (iterations: number): StepResult =>
+    gradientsOf({ coupling: revffn({ ...INVERSE, iterations, storedHint: false }), method: "reversible" }).result;
+  const [few, many] = [run(1), run(40)];
+  assert.ok(
+    (few.reconstructionError as number) > (many.reconstructionError as number),
+    `${few.reconstructionError} ${many.reconstructionError}`,
+  );
+  assert.equal(few.inverse?.iterations, 1);
+  assert.ok((many.inverse?.iterations as number) > 1 && (many.inverse?.residual as number) < (few.inverse?.residual as number));
+  const stored = gradientsOf({ coupling: revffn({ ...INVERSE, storedHint: true }), method: "reversible" }).result;
+  assert.ok(stored.bitBytes > 0 && stored.reconstructionError === 0);
 });
 
 test("float streams rebuild their inputs only nearly", () => {

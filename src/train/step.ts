@@ -3,12 +3,14 @@
 // the streams of the micro-batches, one block's gradient and one block's working set.
 import { UserError } from "../errors.js";
 import type { Batch } from "../data/batches.js";
+import type { Inverse } from "../metrics/record.js";
 import { makeContext, type Context } from "../model/context.js";
 import { makeGradients, type OpenWeights } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import { RecordedRouting } from "../model/routing.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { lossAndGradient } from "../reversible/loss.js";
+import type { Solution } from "../reversible/fixed-point.js";
 import { bitBytes, checkpoint, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { ledger } from "../torch/memory.js";
@@ -42,6 +44,7 @@ export interface StepResult {
   gradientBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
   reconstructionError: number | null;
+  inverse: Inverse | null;
   /** Tokens per expert, by layer. */
   expertCounts: Map<number, number[]>;
 }
@@ -91,6 +94,8 @@ class StepRun {
   #gradients = new Set<Parameters>();
   #gradientBytes = 0;
   #squaredNorm = 0;
+  /** Of inverses that are solved by iteration, by layer. */
+  readonly #solutions: [number, Solution][] = [];
 
   constructor(network: Network, states: OptimizerStates, options: StepOptions, lossScale: number) {
     this.#net = network;
@@ -107,7 +112,8 @@ class StepRun {
     const routing = new RecordedRouting(model.config.numExperts);
     const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
     const signs = this.#signs(batch, index);
-    return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs }], dHidden_TD: null };
+    const report = this.#reportOf(this.#segments[0]);
+    return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs, report }], dHidden_TD: null };
   }
 
   all(works: Work[]): Omit<StepResult, "trainedTokens"> {
@@ -135,6 +141,7 @@ class StepRun {
       streamBytes,
       ...storedBytes,
       reconstructionError,
+      inverse: summary(this.#solutions),
       gradNorm: Math.sqrt(this.#squaredNorm),
       gradientBytes: this.#gradientBytes,
       expertCounts: addCounts(works.map(({ routing }) => routing.counts())),
@@ -167,7 +174,7 @@ class StepRun {
     const [before, after] = [this.#segments[index - 1], this.#segments[index]];
     const { streams } = parts[index - 1];
     const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(keep);
-    parts.push({ context, streams: begun, dStreams: [], kept: [], signs: parts[0].signs });
+    parts.push({ context, streams: begun, dStreams: [], kept: [], signs: parts[0].signs, report: this.#reportOf(after) });
     if (this.#methodOf(before).name === "reversible") return;
     free(...streams.filter((stream) => !begun.includes(stream)));
     parts[index - 1].streams = [];
@@ -214,6 +221,10 @@ class StepRun {
   #leave(layers: number[]): void {
     this.#open.get(layers[0])?.close();
     this.#open.delete(layers[0]);
+  }
+
+  #reportOf({ firstLayer = 0 }: Segment): (unit: number, solution: Solution) => void {
+    return (unit, solution) => this.#solutions.push([firstLayer + unit, solution]);
   }
 
   /** For couplings that draw: +-1 for each document and unit, from what identifies them, so that nothing is kept. */
@@ -320,6 +331,15 @@ class StepRun {
       return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(parts[0].streams[i]), format.toFloat(stream)))))));
     });
   }
+}
+
+function summary(solutions: [number, Solution][]): Inverse | null {
+  if (solutions.length === 0) return null;
+  return {
+    iterations: solutions.reduce((sum, [, { iterations }]) => sum + iterations, 0) / solutions.length,
+    residual: Math.max(...solutions.map(([, { residual }]) => residual)),
+    diverged: [...new Set(solutions.filter(([, { diverged }]) => diverged).map(([layer]) => layer))].sort((a, b) => a - b),
+  };
 }
 
 const streamBytesOf = (works: Work[]): number =>
