@@ -53,13 +53,14 @@ export const command: Command<typeof ROWS> = {
       const before = await sample(run, "ordinary");
       const { folder } = await train(run, sink);
       sink.close();
-      const [first, trained, exported] = losses.map(({ evalLoss }) => evalLoss.toFixed(3));
+      const [first, converted, trained, exported] = losses.map(({ evalLoss }) => evalLoss.toFixed(3));
       say("\nHeld-out loss on chapters that were not trained on:");
       say(
         formatTable(
           ["", "loss"],
           [
-            ["before", first],
+            ["before, as the ordinary network", first],
+            ["before, converted", converted],
             ["after, as trained", trained],
             ["after, as the ordinary network", exported],
           ],

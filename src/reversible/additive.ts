@@ -10,6 +10,7 @@ export const additive: Coupling = {
   reversible: true,
   numStreams: 2,
   storedBits: 0,
+  conversion: "different",
   drawsSigns: false,
   takesUnits: false,
   begin: (x_TD, format) => {

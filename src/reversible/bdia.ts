@@ -17,6 +17,7 @@ export function bdia(gamma: number): Coupling {
       return { gamma: magnitude, signs_T1 };
     }),
     name: `bdia(${magnitude})`,
+    conversion: "equal",
     drawsSigns: true,
     end: ([p_TD], format) => format.toFloat(p_TD),
     endGradient: (dHidden_TD) => [dHidden_TD, mulScalar(dHidden_TD, 0)],

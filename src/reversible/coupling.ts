@@ -52,6 +52,8 @@ export interface Coupling {
   readonly numStreams: number;
   /** Bits kept per element of one stream and block. */
   readonly storedBits: number;
+  /** What the network computes when a pretrained one becomes it: the same, nearly the same, or something else. */
+  readonly conversion: "equal" | "close" | "different";
   /** Training noise around the ordinary network: signs are drawn for every unit, and the ordinary one is evaluated. */
   readonly drawsSigns: boolean;
   /** Whether it uses a block as one function, so that several blocks can make one unit. */

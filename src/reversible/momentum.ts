@@ -32,6 +32,8 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
     reversible: true,
     numStreams: 2,
     storedBits: keptBits(gamma),
+    // The momentum under way grows with gamma: see the quality study for how far off that is.
+    conversion: gamma === -1 ? "different" : "close",
     drawsSigns: false,
     takesUnits: true,
     begin: (x_TD, format) => {

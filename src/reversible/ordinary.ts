@@ -8,6 +8,7 @@ export const ordinary: Coupling = {
   reversible: false,
   numStreams: 1,
   storedBits: 0,
+  conversion: "equal",
   drawsSigns: false,
   takesUnits: true,
   begin: (x_TD, format) => [format.fromFloat(x_TD)],

@@ -22,6 +22,7 @@ export function revffn(settings: RevffnSettings): Coupling {
     reversible: true,
     numStreams: 2,
     storedBits: 0,
+    conversion: "different",
     drawsSigns: false,
     takesUnits: false,
     begin: (x_TD, format) => halves(format.fromFloat(x_TD)),

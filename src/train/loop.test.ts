@@ -188,7 +188,7 @@ test("gamma goes down late in training, also across a resume, and the folder say
   assert.deepEqual(rest.losses, whole.losses.slice(7));
   assert.deepEqual(
     rest.evals.map(({ evalLoss }) => evalLoss),
-    whole.evals.slice(1).map(({ evalLoss }) => evalLoss),
+    whole.evals.slice(2).map(({ evalLoss }) => evalLoss),
   );
 });
 
@@ -249,6 +249,7 @@ test("records of steps are complete and sensible", async (t) => {
   assert.deepEqual(
     evals.map(({ step, network }) => [step, network]),
     [
+      [0, "ordinary"],
       [0, "trained"],
       [2, "trained"],
       [4, "trained"],
@@ -258,10 +259,11 @@ test("records of steps are complete and sensible", async (t) => {
   );
   assert.deepEqual(
     evals.map(({ epoch }) => epoch),
-    [0, steps[1].epoch, steps[3].epoch, steps[4].epoch, steps[4].epoch],
+    [0, 0, steps[1].epoch, steps[3].epoch, steps[4].epoch, steps[4].epoch],
   );
   for (const { evalLoss, evalPerplexity } of evals) assert.equal(evalPerplexity, Math.exp(evalLoss));
-  assert.ok(evals[3].evalLoss < 0.8 * evals[0].evalLoss && evals[4].evalLoss !== evals[3].evalLoss);
+  assert.ok(evals[4].evalLoss < 0.8 * evals[0].evalLoss && evals[5].evalLoss !== evals[4].evalLoss);
+  assert.ok(Math.abs(evals[1].evalLoss / evals[0].evalLoss - 1) < 0.01, "momentum is close to the network it was made from");
   assert.deepEqual(
     events.slice(-3).map(({ kind }) => kind),
     ["eval", "eval", "message"],

@@ -31,7 +31,10 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
   const { settings, totalSteps, startStep } = run;
   const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
   let memory: MemoryTerms | null = null;
-  if (startStep === 0) evaluate(run, sink, 0, "trained");
+  if (startStep === 0) {
+    if (run.converted) evaluate(run, sink, 0, "ordinary");
+    evaluate(run, sink, 0, "trained");
+  }
   for (let step = startStep + 1; step <= totalSteps; step++) {
     memory = oneStep(run, sink, step);
     await setImmediate();

@@ -30,6 +30,8 @@ export interface Run {
   report: DataReport;
   /** What the person should know of these settings and did not ask. */
   notes: string[];
+  /** Whether weights of the ordinary network begin to be trained as another one. */
+  converted: boolean;
   /** Steps already done by the run that is resumed. */
   startStep: number;
   totalSteps: number;
@@ -80,6 +82,7 @@ export function prepareRun(settings: TrainSettings): Run {
     report,
     totalSteps,
     notes: resumed ? [] : notesOf(settings, description),
+    converted: isConverted(settings, description),
     network: {
       model,
       ...networkParts(description, inverseOf(settings)),
@@ -94,11 +97,25 @@ export function prepareRun(settings: TrainSettings): Run {
   };
 }
 
-function notesOf({ model }: TrainSettings, description: NetworkDescription): string[] {
+const CONVERSIONS = {
+  equal: "which computes the same until training begins",
+  close: "which computes nearly the same until training adapts it",
+  different: "which computes something else until training adapts it",
+};
+
+function isConverted({ model, init_weights }: TrainSettings, description: NetworkDescription): boolean {
+  return init_weights === "checkpoint" && readNetworkFile(model).coupling === "ordinary" && description.coupling !== "ordinary";
+}
+
+function notesOf(settings: TrainSettings, description: NetworkDescription): string[] {
+  const { model } = settings;
+  const coupling = couplingOf(description);
+  if (isConverted(settings, description)) {
+    return [`${model} is an ordinary network; it becomes ${coupling.name}, ${CONVERSIONS[coupling.conversion]}`];
+  }
   const before = readNetworkFile(model);
-  const name = (network: NetworkDescription): string => couplingOf(network).name;
-  if (before.coupling === "ordinary" || name(before) === name(description)) return [];
-  return [`${model} was trained as ${name(before)}; this run trains it as ${name(description)}`];
+  if (before.coupling === "ordinary" || couplingOf(before).name === coupling.name) return [];
+  return [`${model} was trained as ${couplingOf(before).name}; this run trains it as ${coupling.name}`];
 }
 
 export function freeRun(run: Run): void {
