@@ -24,6 +24,7 @@ const RECORD: StepRecord = {
   reconstructionError: 0,
   expertLoad: [],
   auxLoss: null,
+  zLoss: null,
 };
 const stepEvent = (changes: Partial<StepRecord> = {}): RunEvent => ({ kind: "step", ...RECORD, ...changes });
 const EVAL: RunEvent = {

@@ -34,6 +34,7 @@ const stepEvent = (step: number, loss = 2.5): RunEvent => ({
   reconstructionError: 0,
   expertLoad: [{ layer: 0, maxOverMean: 1.5, entropy: 2.01, dead: 0 }],
   auxLoss: null,
+  zLoss: null,
 });
 const evalEvent = (step: number): RunEvent => ({
   kind: "eval",

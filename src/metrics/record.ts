@@ -39,8 +39,10 @@ export interface StepRecord {
   /** Largest difference between a stream and its rebuilt form; null where it was not measured. */
   reconstructionError: number | null;
   expertLoad: ExpertLoad[];
-  /** Load-balancing loss with its weight; null where the model has none. */
+  /** Load-balancing loss without its coefficient, no part of `loss`; null where it is off. */
   auxLoss: number | null;
+  /** Router z-loss without its coefficient, no part of `loss`; null where it is off. */
+  zLoss: number | null;
 }
 
 export interface EvalRecord {

@@ -13,6 +13,11 @@ import type { StreamFormat } from "./streams.js";
 /** A block with its weights bound; `context` is the micro-batch's own. */
 export interface Block<Context> {
   evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor;
+  /**
+   * Values inside the branch's graph as last recorded that have losses of their own (router logits), and the gradients of
+   * those losses. The caller frees both.
+   */
+  innerRoots?(branch: Branch, context: Context): { outputs: Tensor[]; gradients: Tensor[] };
 }
 
 interface Graph {
@@ -99,13 +104,22 @@ function runRecorded<Context>(
   return { known, graphs };
 }
 
+/** Backpropagates dy_TD, and losses inside the branch, to the leaves; frees the graph. */
+function differentiate<Context>(block: Block<Context>, branch: Branch, context: Context, y_TD: Tensor, dy_TD: Tensor): void {
+  scope(() => {
+    const { outputs = [], gradients = [] } = block.innerRoots?.(branch, context) ?? {};
+    backward([y_TD, ...outputs], [dy_TD, ...gradients]);
+    free(...outputs);
+  });
+}
+
 /** Differentiates recorded graphs from the last to the first, freeing each. */
 const visitRecorded =
-  (graphs: Graph[]): Visit =>
-  (_branch, _x_TD, dy_TD) => {
+  <Context>(graphs: Graph[], block: Block<Context>, context: Context): Visit =>
+  (branch, _x_TD, dy_TD) => {
     const graph = graphs.at(-1);
     assert(graph, "more branches were visited than recorded");
-    backward([graph.y_TD], [dy_TD]);
+    differentiate(block, branch, context, graph.y_TD, dy_TD);
     const dx_TD = takeGrad(graph.x_TD);
     assert(dx_TD !== null, "a branch does not depend on its input");
     graphs.pop();
@@ -113,9 +127,9 @@ const visitRecorded =
     return { y_TD: null, dx_TD };
   };
 
-function reverseRecorded<Context>(graphs: Graph[], batch: BatchState<Context>, { coupling, format }: Net): void {
+function reverseRecorded<Context>(graphs: Graph[], block: Block<Context>, batch: BatchState<Context>, { coupling, format }: Net): void {
   batch.streams = replace(batch.streams, []); // the last block's outputs: only rebuilding needs them
-  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format));
+  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs, block, batch.context), null, format));
   batch.dStreams = replace(batch.dStreams, dStreams);
 }
 
@@ -128,8 +142,8 @@ export const store: Method = {
     batch.kept[layer] = { graphs };
     for (const stream of batch.streams) net.format.check(stream, `block ${layer}`);
   },
-  backward: (layer, _block, batch, net) => {
-    reverseRecorded(batch.kept[layer].graphs ?? [], batch, net);
+  backward: (layer, block, batch, net) => {
+    reverseRecorded(batch.kept[layer].graphs ?? [], block, batch, net);
   },
 };
 
@@ -147,7 +161,7 @@ export const checkpoint: Method = {
       const { known, graphs } = runRecorded(block, batch.context, inputs, net);
       batch.kept[layer] = { graphs };
       free(...inputs, ...known.streams);
-      reverseRecorded(graphs, batch, net);
+      reverseRecorded(graphs, block, batch, net);
     });
   },
 };
@@ -168,7 +182,7 @@ export const reversible: Method = {
         const x_TD = leaf(input_TD);
         // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
         const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context)));
-        backward([y_TD], [dy_TD]);
+        differentiate(block, branch, batch.context, y_TD, dy_TD);
         const dx_TD = takeGrad(x_TD);
         assert(dx_TD !== null, "a branch does not depend on its input");
         return { y_TD: detach(y_TD), dx_TD };

@@ -68,6 +68,12 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     learningRate,
     maxBlockGradNorm: settings.max_block_grad_norm,
     seed: settings.seed,
+    router: {
+      auxCoef: settings.router_aux_loss_coef,
+      auxType: settings.router_aux_loss_type,
+      zCoef: settings.router_z_loss_coef,
+      jitterNoise: settings.router_jitter_noise,
+    },
   });
   synchronize(device);
   const stepMs = performance.now() - started;
@@ -91,7 +97,8 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     bitBytes: result.bitBytes,
     reconstructionError: result.reconstructionError,
     expertLoad: expertLoad(result.expertCounts),
-    auxLoss: null,
+    auxLoss: result.auxLoss,
+    zLoss: result.zLoss,
   });
   return memory;
 }

@@ -19,6 +19,8 @@ export interface Network {
   computeDtype: DType;
   device: string;
   lossTileTokens: number;
+  /** Names of block parameters that are not trained. */
+  frozen?: ReadonlySet<string>;
 }
 
 /** The same weights as the network that everyone runs: what `final/` is in other tools. */
@@ -37,7 +39,7 @@ export class OpenBlock implements Block<Context> {
   ) {
     const { architecture, config, blocks } = network.model;
     this.#network = network;
-    this.weights = new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype);
+    this.weights = new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype, network.frozen);
   }
 
   evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor {
@@ -50,9 +52,20 @@ export class OpenBlock implements Block<Context> {
     return add(a_TD, feedForward(add(x_TD, a_TD)));
   }
 
+  innerRoots(branch: Branch, { routerObserver }: Context): { outputs: Tensor[]; gradients: Tensor[] } {
+    const none = branch === "attention" || routerObserver === undefined;
+    return none ? { outputs: [], gradients: [] } : routerObserver.roots(this.layer);
+  }
+
   close(): void {
     this.weights.close();
   }
+}
+
+/** Names of the weights that choose experts. */
+export function routerNames({ architecture, config }: Model): ReadonlySet<string> {
+  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
+  return new Set(specs.filter(({ router }) => router).map(({ name }) => name));
 }
 
 export interface OuterNames {

@@ -8,12 +8,12 @@ import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
-import { architectureOf } from "../model/architecture.js";
+import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
 import { couplingOf, describeNetwork, formatOf, type NetworkDescription, readNetworkFile } from "./network-file.js";
-import type { Network } from "./network.js";
+import { type Network, routerNames } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
 
@@ -50,7 +50,9 @@ export function prepareRun(settings: TrainSettings): Run {
   const model = makeModel(settings, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
+  checkRouter(settings, model.config);
   checkPacking(settings, model.config.hiddenSize, couplingOf(description).storedBits);
+  const frozen = settings.freeze_router ? routerNames(model) : new Set<string>();
   const states = new OptimizerStates(
     adamw({
       beta1: settings.adam_beta1,
@@ -59,6 +61,7 @@ export function prepareRun(settings: TrainSettings): Run {
       weightDecay: settings.weight_decay,
     }),
     model,
+    frozen,
   );
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
@@ -70,7 +73,7 @@ export function prepareRun(settings: TrainSettings): Run {
     data,
     report,
     totalSteps,
-    notes: resumed ? [] : notesOf(settings, description),
+    notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config)],
     network: {
       model,
       coupling: couplingOf(description),
@@ -78,6 +81,7 @@ export function prepareRun(settings: TrainSettings): Run {
       device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
       lossTileTokens: settings.loss_tile_tokens,
+      frozen,
     },
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
     startStep: resumed?.state.step ?? 0,
@@ -90,6 +94,15 @@ function notesOf({ model }: TrainSettings, description: NetworkDescription): str
   const name = (network: NetworkDescription): string => couplingOf(network).name;
   if (before.coupling === "ordinary" || name(before) === name(description)) return [];
   return [`${model} was trained as ${name(before)}; this run trains it as ${name(description)}`];
+}
+
+/** What transformers would take from config.json in training, and a run here takes from its settings alone. */
+function routerNotes(settings: TrainSettings, { source }: ModelConfig): string[] {
+  const note = (key: "router_aux_loss_coef" | "router_jitter_noise", asks: boolean): string[] =>
+    asks && Number(source[key]) > 0 && settings[key] === 0
+      ? [`config.json has ${key} ${source[key]}, which is off here unless it is given as a setting`]
+      : [];
+  return [...note("router_aux_loss_coef", source.output_router_logits === true), ...note("router_jitter_noise", true)];
 }
 
 export function freeRun(run: Run): void {
@@ -113,6 +126,7 @@ const FIXED = [
   "packing",
   "max_length",
   "per_device_train_batch_size",
+  "freeze_router",
 ] as const satisfies (keyof TrainSettings)[];
 
 function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
@@ -158,6 +172,14 @@ function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: D
   const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
   const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
   return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+}
+
+function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): void {
+  const given = (["router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "freeze_router"] as const).find(
+    (name) => settings[name],
+  );
+  if (given === undefined || sparse.includes(true)) return;
+  throw new UserError(`${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`);
 }
 
 /** Stored bits are packed eight elements to a whole number of bytes. */

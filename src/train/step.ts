@@ -18,6 +18,8 @@ import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, fromArray, item, type Tensor } from "../torch/tensor.js";
 import { beginStreams, type Network, OpenBlock, openHead, outerNames } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
+import { routerJitter } from "./jitter.js";
+import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
 
 export interface StepOptions {
   method: Method;
@@ -26,6 +28,8 @@ export interface StepOptions {
   learningRate: number;
   maxBlockGradNorm: number;
   seed: number;
+  /** Losses on the router's logits and noise on its input; without it, none. */
+  router?: RouterLossSettings & { jitterNoise: number };
 }
 
 export interface StepResult {
@@ -42,6 +46,9 @@ export interface StepResult {
   gradientBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where nothing is rebuilt. */
   reconstructionError: number | null;
+  /** Load-balancing loss and z-loss of the router, without their coefficients and no part of `loss`; null where off. */
+  auxLoss: number | null;
+  zLoss: number | null;
   /** Tokens per expert, by layer. */
   expertCounts: Map<number, number[]>;
 }
@@ -53,10 +60,11 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   const trainedTokens = batches.reduce((total, batch) => total + batch.trainedTokens, 0);
   if (trainedTokens === 0)
     throw new UserError(`step ${options.step}: no token of this step is trained. Use longer max_length or larger batches.`);
-  const run = new StepRun(network, states, options, 1 / trainedTokens);
+  const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
+  const run = new StepRun(network, states, options, { lossScale: 1 / trainedTokens, tokens });
   const works: Work[] = [];
   try {
-    for (const batch of batches) works.push(run.start(batch));
+    for (const [index, batch] of batches.entries()) works.push(run.start(batch, index));
     return { ...run.all(works), trainedTokens };
   } finally {
     for (const work of works) finish(work);
@@ -75,6 +83,7 @@ class StepRun {
   readonly #states: OptimizerStates;
   readonly #options: StepOptions;
   readonly #lossScale: number;
+  readonly #routerLosses: RouterLosses | null;
   /** Open blocks by layer; with a method that holds blocks, all of them during the step. */
   readonly #open = new Map<number, OpenBlock>();
   /** The gradients alive now. */
@@ -82,19 +91,29 @@ class StepRun {
   #gradientBytes = 0;
   #squaredNorm = 0;
 
-  constructor(network: Network, states: OptimizerStates, options: StepOptions, lossScale: number) {
+  constructor(
+    network: Network,
+    states: OptimizerStates,
+    options: StepOptions,
+    { lossScale, tokens }: { lossScale: number; tokens: number },
+  ) {
     this.#net = network;
     this.#states = states;
     this.#options = options;
     this.#lossScale = lossScale;
+    const { router } = options;
+    this.#routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   }
 
-  start(batch: Batch): Work {
+  start(batch: Batch, index: number): Work {
     const { model, computeDtype, device } = this.#net;
     // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
     const streams = beginStreams(this.#net, batch.tokens).map(keep);
     const routing = new RecordedRouting(model.config.numExperts);
     const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+    context.routerObserver = this.#routerLosses?.observer();
+    const { router, seed, step } = this.#options;
+    if (router && router.jitterNoise > 0) context.jitter = routerJitter(router.jitterNoise, seed, step, index);
     return { batch, routing, context, streams, dStreams: [], kept: [] };
   }
 
@@ -107,6 +126,8 @@ class StepRun {
       for (const work of works) method.forward(layer, block, work, this.#net);
       if (!method.holdsBlocks) this.#leave(layer);
     }
+    const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
+    this.#routerLosses?.complete(expertCounts);
     const total = (size: (work: Work) => number): number => works.reduce((sum, work) => sum + size(work), 0);
     // Streams are as large now as before the first block, so what has come to live since then was kept.
     const keptBytes = ledger(this.#net.device).liveBytes - liveBefore;
@@ -121,7 +142,7 @@ class StepRun {
     const streamBytes = total(({ streams, dStreams }) => [...streams, ...dStreams].reduce((sum, stream) => sum + byteSize(stream), 0));
     for (let layer = depth - 1; layer >= 0; layer--) {
       const block = this.#block(layer);
-      const gradients = this.#gradient(this.#net.model.blocks[layer]);
+      const gradients = this.#gradient(trained(this.#net, layer));
       block.weights.collectInto(gradients);
       for (const work of works) method.backward(layer, block, work, this.#net);
       this.#leave(layer);
@@ -136,13 +157,15 @@ class StepRun {
       reconstructionError,
       gradNorm: Math.sqrt(this.#squaredNorm),
       gradientBytes: this.#gradientBytes,
-      expertCounts: addCounts(works.map(({ routing }) => routing.counts())),
+      expertCounts,
+      ...(this.#routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
     };
   }
 
   close(): void {
     for (const block of this.#open.values()) block.close();
     for (const gradients of this.#gradients) free(...Object.values(gradients));
+    this.#routerLosses?.free();
   }
 
   #block(layer: number): OpenBlock {
@@ -248,6 +271,10 @@ class StepRun {
       return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(work.streams[i]), format.toFloat(stream)))))));
     });
   }
+}
+
+function trained({ model, frozen }: Network, layer: number): Parameters {
+  return Object.fromEntries(Object.entries(model.blocks[layer]).filter(([name]) => !frozen?.has(name)));
 }
 
 function headParameters(network: Network): Parameters {
