@@ -12,13 +12,13 @@ import { lossAndGradient } from "../reversible/loss.js";
 import { bitBytes, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { ledger } from "../torch/memory.js";
-import { abs, amax, indexAdd_, sub } from "../torch/ops.js";
+import { abs, amax, cast, indexAdd_, sub } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, fromArray, item, type Tensor } from "../torch/tensor.js";
+import { routerJitter } from "./jitter.js";
 import { beginStreams, type Network, OpenBlock, openHead, outerNames } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { routerJitter } from "./jitter.js";
 import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
 
 export interface StepOptions {
@@ -233,7 +233,12 @@ class StepRun {
     const gradients = tied ? tiedGradients : this.#gradient(parameters);
     for (const { batch, dStreams } of works) {
       scope(() =>
-        indexAdd_(gradients[name], 0, fromArray(batch.tokens, [batch.tokens.length], "int64", device), coupling.beginGradient(dStreams)),
+        indexAdd_(
+          gradients[name],
+          0,
+          fromArray(batch.tokens, [batch.tokens.length], "int64", device),
+          cast(coupling.beginGradient(dStreams), "float32"),
+        ),
       );
     }
     this.#update(-2, parameters, gradients, [name]);
