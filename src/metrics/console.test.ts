@@ -25,6 +25,7 @@ const RECORD: StepRecord = {
   inverse: null,
   expertLoad: [],
   auxLoss: null,
+  zLoss: null,
 };
 const stepEvent = (changes: Partial<StepRecord> = {}): RunEvent => ({ kind: "step", ...RECORD, ...changes });
 const EVAL: RunEvent = {
@@ -71,6 +72,12 @@ test("a plain stream gets a line per event and no escape sequences", () => {
       "",
     ].join("\n"),
   );
+});
+
+test("router losses stand behind the loss where they are on", () => {
+  const out = new Recorder(false);
+  consoleSink({ out, totalSteps: 100, env: {} }).write(stepEvent({ auxLoss: 2.01234, zLoss: 5.5 }));
+  assert.equal(out.text, "step 12/100  loss 2.3457  aux 2.0123  z 5.5000  left 2m12s  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6\n");
 });
 
 test("a plain stream is not cut at any width", () => {

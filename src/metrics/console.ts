@@ -57,6 +57,8 @@ function progressFields(record: StepRecord, totalSteps: number, leftMs: number):
   return [
     `step ${record.step}/${totalSteps}`,
     `loss ${formatLoss(record.loss)}`,
+    ...(record.auxLoss === null ? [] : [`aux ${formatLoss(record.auxLoss)}`]),
+    ...(record.zLoss === null ? [] : [`z ${formatLoss(record.zLoss)}`]),
     `left ${formatDuration(leftMs)}`,
     `${formatSpeed(record.tokensPerSecond)} tok/s`,
     `peak ${formatBytes(record.peakBytes)}`,

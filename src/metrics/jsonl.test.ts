@@ -35,6 +35,7 @@ const stepEvent = (step: number, loss = 2.5): RunEvent => ({
   inverse: null,
   expertLoad: [{ layer: 0, maxOverMean: 1.5, entropy: 2.01, dead: 0 }],
   auxLoss: null,
+  zLoss: null,
 });
 const evalEvent = (step: number): RunEvent => ({
   kind: "eval",

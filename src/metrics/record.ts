@@ -51,8 +51,10 @@ export interface StepRecord {
   /** How the iterations went that rebuild blocks; null where inverses are explicit. */
   inverse: Inverse | null;
   expertLoad: ExpertLoad[];
-  /** Load-balancing loss with its weight; null where the model has none. */
+  /** Load-balancing loss without its coefficient, no part of `loss`; null where it is off. */
   auxLoss: number | null;
+  /** Router z-loss without its coefficient, no part of `loss`; null where it is off. */
+  zLoss: number | null;
 }
 
 export interface EvalRecord {

@@ -51,6 +51,8 @@ export interface ParameterSpec {
   init: "normal" | "ones" | "zeros";
   /** The name among per-expert tensors on disk, where it is another one. */
   perExpertName?: string;
+  /** Whether these weights choose the experts. */
+  router?: true;
   /** Stacked over experts: how one expert's matrices are named on disk, in the order they are stacked in rows. */
   experts?: { template: string; parts: string[] };
   /** Not of the pretrained model: how it starts, and which stream it serves. */

@@ -6,7 +6,7 @@ import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
 import type { ModelConfig } from "./architecture.js";
 import type { KeyValueCache } from "./attention.js";
 import { rotaryFrequencies } from "./rope.js";
-import type { Routing } from "./routing.js";
+import type { RouterObserver, Routing } from "./routing.js";
 
 export interface Context {
   config: ModelConfig;
@@ -17,6 +17,9 @@ export interface Context {
   computeDtype: DType;
   routing: Routing;
   cache?: KeyValueCache;
+  /** In training alone: what looks at the router's logits, and noise on the input of a layer with experts. */
+  routerObserver?: RouterObserver;
+  jitter?: (h_TD: Tensor, layer: number) => Tensor;
 }
 
 /**

@@ -98,11 +98,6 @@ test("head width, biases, windows and clipping", () => {
 });
 
 test("what is not computed is refused by name", () => {
-  refuses(
-    "mixtral",
-    { router_jitter_noise: 0.1 },
-    /config\.json: "router_jitter_noise" is 0\.1 \(expected 0; other values are not supported\)/,
-  );
   refuses("qwen2_moe", { use_sliding_window: true }, /"use_sliding_window" is true/);
   refuses("qwen2_moe", { qkv_bias: false }, /"qkv_bias" is false/);
   refuses("qwen3_moe", { use_sliding_window: true }, /"sliding_window" is missing/);

@@ -38,7 +38,7 @@ export function feedForwardParameters(config: ModelConfig, layer: number, names:
   const { template } = names;
   return [
     norm,
-    { ...matrix("mlp.gate.weight", E, D), perExpertName: names.router },
+    { ...matrix("mlp.gate.weight", E, D), perExpertName: names.router, router: true },
     { ...matrix("mlp.experts.gate_up_proj", E, 2 * F, D), experts: { template, parts: [names.gate, names.up] } },
     { ...matrix("mlp.experts.down_proj", E, D, F), experts: { template, parts: [names.down] } },
     ...(shared === 0 ? [] : [...gatedUnit("mlp.shared_expert", shared), matrix("mlp.shared_expert_gate.weight", 1, D)]),
@@ -48,7 +48,8 @@ export function feedForwardParameters(config: ModelConfig, layer: number, names:
 /** x_TD -> feed_forward(norm(x)) in the dtype of x; see `Architecture.feedForward`. */
 export function feedForwardBranch(weights: Weights, x_TD: Tensor, layer: number, context: Context): Tensor {
   const { config } = context;
-  const h_TD = rmsNorm(x_TD, weights.get("post_attention_layernorm.weight"), config.normEpsilon, context.computeDtype);
+  const normed_TD = rmsNorm(x_TD, weights.get("post_attention_layernorm.weight"), config.normEpsilon, context.computeDtype);
+  const h_TD = context.jitter && config.sparse[layer] ? context.jitter(normed_TD, layer) : normed_TD;
   const unit = (prefix: string): Tensor =>
     gatedLinear(
       h_TD,
@@ -68,6 +69,7 @@ export function feedForwardBranch(weights: Weights, x_TD: Tensor, layer: number,
     },
     layer,
     context.routing,
+    context.routerObserver,
   );
   if (config.sharedExpertWidth === 0) return cast(routed_TD, dtype(x_TD));
   const shared_TD = mul(sigmoid(linear(h_TD, weights.get("mlp.shared_expert_gate.weight"))), unit("mlp.shared_expert"));

@@ -7,8 +7,6 @@ import { readGeometry, sparseEverywhere } from "./geometry.js";
 import { preNormDecoder } from "./pre-norm-decoder.js";
 
 function readConfig(read: ConfigReader): ModelConfig {
-  // Noise on the router's input would have to be drawn again, the same, on the way back.
-  read.only("router_jitter_noise", [0]);
   const geometry = readGeometry(read, {
     keyValueHeads: null,
     normEpsilon: 1e-5,

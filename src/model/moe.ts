@@ -21,7 +21,7 @@ import {
   unsqueeze,
 } from "../torch/ops.js";
 import { device, dtype, full, shape, toArray, type Tensor } from "../torch/tensor.js";
-import type { Routing } from "./routing.js";
+import type { RouterObserver, Routing } from "./routing.js";
 
 /** down(silu(gate x) * (up x)). */
 export function gatedLinear(x_ND: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor): Tensor {
@@ -45,11 +45,12 @@ export interface RoutedExperts {
 }
 
 /** sum_k p_k(x) expert_k(x), p = softmax over all experts in float32, then the top k (Mixtral, Qwen-MoE, OLMoE). */
-export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: number, routing: Routing): Tensor {
+export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: number, routing: Routing, observer?: RouterObserver): Tensor {
   const [tokens, width] = shape(x_TD);
   const choices = experts.expertsPerToken;
   const logits_TE = linear(x_TD, experts.router_ED);
   const probabilities_TE = softmax(logits_TE, -1, dtype(x_TD) === "float64" ? "float64" : "float32");
+  observer?.observe(layer, logits_TE, probabilities_TE);
   const indices_TA = routing.choose(layer, probabilities_TE, choices);
   let gates_TA = gather(probabilities_TE, 1, indices_TA);
   if (experts.normalize) gates_TA = div(gates_TA, sumDim(gates_TA, [-1], true));

@@ -10,6 +10,16 @@ export interface Routing {
   choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number): Tensor;
 }
 
+/** Sees the router's raw logits while training, for losses on them; see `Context.routerObserver`. */
+export interface RouterObserver {
+  observe(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void;
+  /**
+   * The logits of `layer` that were seen with a graph since the last call, and the gradients of the losses on them. The
+   * caller frees both.
+   */
+  roots(layer: number): { outputs: Tensor[]; gradients: Tensor[] };
+}
+
 const pick = (probabilities_TE: Tensor, expertsPerToken: number): Tensor => topk(probabilities_TE, expertsPerToken, -1)[1];
 
 /** Chooses anew at every call: evaluation and generation. */

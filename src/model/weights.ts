@@ -1,6 +1,6 @@
 // A block's parameters brought into compute form: leaves in the compute dtype, experts one by one. Each expert is a leaf
 // of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice.
-import { leaf, setGrad } from "../torch/autograd.js";
+import { detach, leaf, setGrad } from "../torch/autograd.js";
 import { cast, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, type Tensor, zeros, shape, device } from "../torch/tensor.js";
@@ -17,15 +17,17 @@ export function makeGradients(parameters: Parameters): Parameters {
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
 
-  /** Makes leaves of `parameters`; the copies it needs when the compute dtype differs live until `close`. */
+  /** Makes leaves of `parameters` but the frozen; the copies it needs when the compute dtype differs live until `close`. */
   constructor(
     readonly parameters: Parameters,
     specs: ParameterSpec[],
     computeDtype: DType,
+    frozen: ReadonlySet<string> = new Set(),
   ) {
     for (const { name, experts } of specs) {
       const made = scope(() => {
         const value = cast(parameters[name], computeDtype);
+        if (frozen.has(name)) return detach(value);
         return experts ? unbind(value, 0).map((slice) => leaf(slice)) : leaf(value);
       });
       this.#tensors.set(name, made);
@@ -41,10 +43,11 @@ export class OpenWeights implements Weights {
     return this.#tensors.get(name) as Tensor[];
   }
 
-  /** From now on, backward adds each parameter's gradient to its tensor in `gradients`. */
+  /** From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for the frozen. */
   collectInto(gradients: Parameters): void {
     scope(() => {
       for (const [name, tensor] of this.#tensors) {
+        if (!(name in gradients)) continue;
         if (Array.isArray(tensor)) {
           for (const [expert, slice] of unbind(gradients[name], 0).entries()) setGrad(tensor[expert], slice);
         } else {

@@ -15,6 +15,11 @@ import type { StreamFormat } from "./streams.js";
 /** A block with its weights bound; `context` is the micro-batch's own. */
 export interface Block<Context> {
   evaluate(branch: Branch, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor;
+  /**
+   * Values inside the branch's graph as last recorded that have losses of their own (router logits), and the gradients of
+   * those losses. The caller frees both.
+   */
+  innerRoots?(branch: Branch, context: Context): { outputs: Tensor[]; gradients: Tensor[] };
 }
 
 interface Graph {
@@ -122,23 +127,33 @@ function inputGradients(x_TD: Tensor, memory_TD: Tensor | undefined): { dx_TD: T
   return { dx_TD, dMemory_TD: memory_TD === undefined ? null : takeGrad(memory_TD) };
 }
 
+/** Backpropagates dy_TD, and losses inside the branch, to the leaves; frees the graph. */
+function differentiate<Context>(block: Block<Context>, branch: Branch, context: Context, y_TD: Tensor, dy_TD: Tensor): void {
+  scope(() => {
+    const { outputs = [], gradients = [] } = block.innerRoots?.(branch, context) ?? {};
+    backward([y_TD, ...outputs], [dy_TD, ...gradients]);
+    free(...outputs);
+  });
+}
+
 /** Differentiates recorded graphs from the last to the first, freeing each. */
 const visitRecorded =
-  (graphs: Graph[]): Visit =>
-  (_branch, _x_TD, dy_TD) => {
+  <Context>(graphs: Graph[], block: Block<Context>, context: Context): Visit =>
+  (branch, _x_TD, dy_TD) => {
     const graph = graphs.at(-1);
     assert(graph, "more branches were visited than recorded");
-    backward([graph.y_TD], [dy_TD]);
+    differentiate(block, branch, context, graph.y_TD, dy_TD);
     const gradients = inputGradients(graph.x_TD, graph.memory_TD);
     graphs.pop();
     free(...tensorsOf(graph));
     return { y_TD: null, ...gradients };
   };
 
-function reverseRecorded<Context>(unit: number, graphs: Graph[], batch: BatchState<Context>, net: Net): void {
+function reverseRecorded<Context>(unit: number, graphs: Graph[], block: Block<Context>, batch: BatchState<Context>, net: Net): void {
   const { coupling, format } = net;
   batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them
-  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format, passOf(unit, batch, net)));
+  const visit = visitRecorded(graphs, block, batch.context);
+  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visit, null, format, passOf(unit, batch, net)));
   batch.dStreams = replace(batch.dStreams, dStreams);
 }
 
@@ -151,8 +166,8 @@ export const store: Method = {
     batch.kept[unit] = { graphs };
     for (const stream of batch.streams) net.format.check(stream, `block ${(net.firstLayer ?? 0) + unit}`);
   },
-  backward: (unit, _block, batch, net) => {
-    reverseRecorded(unit, batch.kept[unit].graphs ?? [], batch, net);
+  backward: (unit, block, batch, net) => {
+    reverseRecorded(unit, batch.kept[unit].graphs ?? [], block, batch, net);
   },
 };
 
@@ -170,7 +185,7 @@ export const checkpoint: Method = {
       const { known, graphs } = runRecorded(unit, block, batch, inputs, net);
       batch.kept[unit] = { graphs };
       free(...inputs, ...known.streams);
-      reverseRecorded(unit, graphs, batch, net);
+      reverseRecorded(unit, graphs, block, batch, net);
     });
   },
 };
@@ -197,7 +212,7 @@ export const reversible: Method = {
         const [x_TD, memory_TD] = [leaf(input_TD), memory === undefined ? undefined : leaf(memory)];
         // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
         const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context, memory_TD)));
-        backward([y_TD], [dy_TD]);
+        differentiate(block, branch, batch.context, y_TD, dy_TD);
         return { y_TD: detach(y_TD), ...inputGradients(x_TD, memory_TD) };
       });
     const { dStreams, streams } = scope(() => {

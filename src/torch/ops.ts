@@ -108,6 +108,7 @@ export const unsqueeze = op<(a: T, dim: N) => T>("aten::unsqueeze(Tensor(a) self
 
 // random
 export const normal_ = op<(a: T, mean: N, std: N) => T>("aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)");
+export const uniform_ = op<(a: T, from: N, to: N) => T>("aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)");
 export const random_ = op<(a: T, from: N, to: N) => T>("aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)");
 
 /** Operators that newer libtorch versions have; ask `hasOp` first, a tested fallback stands beside each use. */

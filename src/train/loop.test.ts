@@ -230,7 +230,7 @@ test("records of steps are complete and sensible", async (t) => {
       `${tokens} tokens, ${trainedTokens} trained`,
     );
     assert.equal(record.reconstructionError, 0);
-    assert.equal(record.auxLoss, null);
+    assert.deepEqual([record.auxLoss, record.zLoss], [null, null]);
     assert.ok(peakBytes > liveBytes && liveBytes > 0 && rssBytes > peakBytes);
     assert.equal(liveBytes, steps[0].liveBytes);
     // Two streams of 24 int32 per token, their gradients in float32; two bits per element and block of one stream.
@@ -304,6 +304,7 @@ const FIELDS = [
   "streamBytes",
   "tokensPerSecond",
   "trainedTokens",
+  "zLoss",
 ];
 
 test("the ordinary network rebuilds nothing, keeps no bits and is evaluated once at the end", async (t) => {

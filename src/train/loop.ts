@@ -76,6 +76,12 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     learningRate,
     maxBlockGradNorm: settings.max_block_grad_norm,
     seed: settings.seed,
+    router: {
+      auxCoef: settings.router_aux_loss_coef,
+      auxType: settings.router_aux_loss_type,
+      zCoef: settings.router_z_loss_coef,
+      jitterNoise: settings.router_jitter_noise,
+    },
   });
   synchronize(device);
   const stepMs = performance.now() - started;
@@ -100,7 +106,8 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     reconstructionError: result.reconstructionError,
     inverse: result.inverse,
     expertLoad: expertLoad(result.expertCounts),
-    auxLoss: null,
+    auxLoss: result.auxLoss,
+    zLoss: result.zLoss,
   });
   const { diverged = [] } = result.inverse ?? {};
   if (diverged.length > 0) {

@@ -31,6 +31,8 @@ export interface Network {
   computeDtype: DType;
   device: string;
   lossTileTokens: number;
+  /** Names of block parameters that are not trained. */
+  frozen?: ReadonlySet<string>;
 }
 
 /** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
@@ -88,7 +90,7 @@ export class OpenUnit implements Block<Context> {
     const { architecture, config, blocks } = network.model;
     this.#network = network;
     this.#weights = layers.map(
-      (layer) => new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype),
+      (layer) => new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype, network.frozen),
     );
   }
 
@@ -122,9 +124,21 @@ export class OpenUnit implements Block<Context> {
     for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i]);
   }
 
+  innerRoots(branch: Branch, { routerObserver }: Context): { outputs: Tensor[]; gradients: Tensor[] } {
+    if (branch === "attention" || routerObserver === undefined) return { outputs: [], gradients: [] };
+    const roots = this.layers.map((layer) => routerObserver.roots(layer));
+    return { outputs: roots.flatMap(({ outputs }) => outputs), gradients: roots.flatMap(({ gradients }) => gradients) };
+  }
+
   close(): void {
     for (const weights of this.#weights) weights.close();
   }
+}
+
+/** Names of the weights that choose experts. */
+export function routerNames({ architecture, config }: Model): ReadonlySet<string> {
+  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
+  return new Set(specs.filter(({ router }) => router).map(({ name }) => name));
 }
 
 export interface OuterNames {

@@ -1,4 +1,4 @@
-// The optimiser's state for every parameter of a model, by place and name. Owns the state tensors until `free`.
+// The optimiser's state for every trained parameter of a model, by place and name. Owns the state tensors until `free`.
 import type { Optimizer, State, Update } from "../optim/optimizer.js";
 import { placedParameters, type Model } from "../model/model.js";
 import { free } from "../torch/scope.js";
@@ -12,9 +12,11 @@ export class OptimizerStates {
   constructor(
     readonly optimizer: Optimizer,
     model: Model,
+    frozen: ReadonlySet<string> = new Set(),
   ) {
     this.#model = model;
     for (const { layer, prefix, spec } of placedParameters(model.architecture, model.config)) {
+      if (layer >= 0 && frozen.has(spec.name)) continue;
       const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
       this.#states.set(prefix + spec.name, optimizer.init(parameter));
     }

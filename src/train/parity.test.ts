@@ -23,7 +23,7 @@ import { toArray } from "../torch/tensor.js";
 import { hiddenStates } from "./evaluate.js";
 import { type Network, openHead, outerNames } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
-import { trainStep } from "./step.js";
+import { type StepOptions, type StepResult, trainStep } from "./step.js";
 
 setThreads(1);
 
@@ -32,8 +32,8 @@ const TOLERANCE = 1e-5;
 
 const folderOf = (name: string): string => fileURLToPath(new URL(`../../test/golden/${name}`, import.meta.url));
 
-function golden(name: string): (tensor: string) => number[] {
-  const file = openSafetensors(`${folderOf(name)}/golden.safetensors`);
+function golden(name: string, fileName = "golden.safetensors"): (tensor: string) => number[] {
+  const file = openSafetensors(`${folderOf(name)}/${fileName}`);
   return (tensor) => scope(() => toArray(file.read(tensor)));
 }
 
@@ -74,8 +74,25 @@ function assertClose(actual: number[], expected: number[], what: string): void {
   assert.ok(error < TOLERANCE, `${what}: relative error ${error}`);
 }
 
+/** Documents end to end, each as `batchOf` has it. */
+function joined(documents: number[][]): Batch {
+  const parts = documents.map(batchOf);
+  const all = (key: "tokens" | "labels" | "positions"): Int32Array => Int32Array.from(parts.flatMap((part) => [...part[key]]));
+  return {
+    tokens: all("tokens"),
+    labels: all("labels"),
+    positions: all("positions"),
+    segments: parts.flatMap(({ segments }) => segments),
+    trainedTokens: parts.reduce((sum, { trainedTokens }) => sum + trainedTokens, 0),
+  };
+}
+
 /** Gradients by name on disk, from a step with an optimiser that only looks. */
-function gradientsOf(network: Network, batch: Batch): { loss: number; gradients: Map<string, number[]> } {
+function gradientsOf(
+  network: Network,
+  batches: Batch[],
+  router?: StepOptions["router"],
+): { result: StepResult; gradients: Map<string, number[]> } {
   const names = new Map<number, string>();
   for (const { layer, prefix, spec } of placedParameters(network.model.architecture, network.model.config)) {
     names.set((layer < 0 ? network.model.outer : network.model.blocks[layer])[spec.name], prefix + spec.name);
@@ -87,9 +104,9 @@ function gradientsOf(network: Network, batch: Batch): { loss: number; gradients:
     stateBytes: () => 0,
     update: (parameter, gradient) => void gradients.set(names.get(parameter) as string, toArray(gradient)),
   };
-  const options = { method: METHODS.store, step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 };
-  const { loss } = trainStep(network, new OptimizerStates(optimizer, network.model), [batch], options);
-  return { loss, gradients };
+  const options = { method: METHODS.store, step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1, router };
+  const result = trainStep(network, new OptimizerStates(optimizer, network.model), batches, options);
+  return { result, gradients };
 }
 
 const CASES = readdirSync(folderOf("")).filter((name) => existsSync(`${folderOf(name)}/golden.safetensors`) && name !== "store-run");
@@ -132,13 +149,51 @@ for (const name of CASES) {
     const network = networkOf(name);
     const batch = batchOf(read("input_ids"));
     assertClose(logitsOf(network, batch), read("logits"), "logits");
-    const { loss, gradients } = gradientsOf(network, batch);
-    assertClose([loss], read("loss"), "loss");
+    const { result, gradients } = gradientsOf(network, [batch]);
+    assertClose([result.loss], read("loss"), "loss");
     const parameters = placedParameters(network.model.architecture, network.model.config);
     assert.equal(gradients.size, parameters.length);
     for (const [parameter, gradient] of gradients) assertClose(gradient, read(`grad.${parameter}`), parameter);
     freeModel(network.model);
   });
+}
+
+const ROUTED = CASES.filter((name) => existsSync(`${folderOf(name)}/router.safetensors`));
+
+test("losses on router logits are compared in every family", () => {
+  assert.deepEqual(ROUTED.map((name) => networkConfig(name).modelType).sort(), ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]);
+});
+
+for (const name of ROUTED) {
+  for (const split of [false, true]) {
+    test(`${name}: router losses and every gradient with them, ${split ? "in micro-batches" : "packed"}`, () => {
+      const read = golden(name, "router.safetensors");
+      const ids = read("input_ids");
+      const [auxCoef, layerCoef, zCoef] = read("coefficients");
+      let start = 0;
+      const rows = read("row_lengths").map((length) => ids.slice(start, (start += length)));
+      const batches = split ? [joined(rows.slice(0, 2)), batchOf(rows[2])] : [joined(rows)];
+      const network = networkOf(name);
+      const expectGradients = (kind: string, gradients: Map<string, number[]>): void => {
+        assert.equal(gradients.size, placedParameters(network.model.architecture, network.model.config).length);
+        for (const [parameter, gradient] of gradients) assertClose(gradient, read(`${kind}.grad.${parameter}`), parameter);
+      };
+
+      const pooled = gradientsOf(network, batches, { auxCoef, auxType: "pooled", zCoef: 0, jitterNoise: 0 });
+      const { auxLoss, zLoss, loss } = pooled.result;
+      assert.equal(zLoss, null);
+      assertClose([auxLoss as number], read("pooled.aux"), "pooled auxiliary loss");
+      assertClose([loss + auxCoef * (auxLoss as number)], read("pooled.loss"), "loss with the auxiliary loss");
+      expectGradients("pooled", pooled.gradients);
+
+      const layer = gradientsOf(network, batches, { auxCoef: layerCoef, auxType: "layer", zCoef, jitterNoise: 0 });
+      assert.equal(layer.result.loss, loss);
+      assertClose([layer.result.auxLoss as number], read("layer.aux"), "mean auxiliary loss of layers");
+      assertClose([layer.result.zLoss as number], read("layer.z"), "z-loss");
+      expectGradients("layer", layer.gradients);
+      freeModel(network.model);
+    });
+  }
 }
 
 const TRAINED = ["hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"];

@@ -8,13 +8,13 @@ import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
-import { architectureOf } from "../model/architecture.js";
+import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import type { RevffnSettings } from "../reversible/revffn.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
 import { couplingOf, describeNetwork, extensionOf, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
-import type { Network } from "./network.js";
+import { type Network, routerNames } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
 
@@ -57,10 +57,12 @@ export function prepareRun(settings: TrainSettings): Run {
   const model = makeModel(settings, source, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
+  checkRouter(settings, model.config);
   const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
   checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
   checkDivision(settings, model.config.numLayers);
   checkHalves(settings, model.config.hiddenSize);
+  const frozen = settings.freeze_router ? routerNames(model) : new Set<string>();
   const states = new OptimizerStates(
     adamw({
       beta1: settings.adam_beta1,
@@ -69,6 +71,7 @@ export function prepareRun(settings: TrainSettings): Run {
       weightDecay: settings.weight_decay,
     }),
     model,
+    frozen,
   );
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
@@ -81,7 +84,7 @@ export function prepareRun(settings: TrainSettings): Run {
     data,
     report,
     totalSteps,
-    notes: resumed ? [] : notesOf(settings, description),
+    notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config)],
     converted: isConverted(settings, description),
     network: {
       model,
@@ -90,6 +93,7 @@ export function prepareRun(settings: TrainSettings): Run {
       device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
       lossTileTokens: settings.loss_tile_tokens,
+      frozen,
     },
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
     startStep: resumed?.state.step ?? 0,
@@ -118,6 +122,15 @@ function notesOf(settings: TrainSettings, description: NetworkDescription): stri
   return [`${model} was trained as ${couplingOf(before).name}; this run trains it as ${coupling.name}`];
 }
 
+/** What transformers would take from config.json in training, and a run here takes from its settings alone. */
+function routerNotes(settings: TrainSettings, { source }: ModelConfig): string[] {
+  const note = (key: "router_aux_loss_coef" | "router_jitter_noise", asks: boolean): string[] =>
+    asks && Number(source[key]) > 0 && settings[key] === 0
+      ? [`config.json has ${key} ${source[key]}, which is off here unless it is given as a setting`]
+      : [];
+  return [...note("router_aux_loss_coef", source.output_router_logits === true), ...note("router_jitter_noise", true)];
+}
+
 export function freeRun(run: Run): void {
   run.states.free();
   freeModel(run.network.model);
@@ -138,6 +151,7 @@ const FIXED = [
   "packing",
   "max_length",
   "per_device_train_batch_size",
+  "freeze_router",
 ] as const satisfies (keyof TrainSettings)[];
 
 function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
@@ -197,6 +211,14 @@ function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: D
   const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
   const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
   return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+}
+
+function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): void {
+  const given = (["router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "freeze_router"] as const).find(
+    (name) => settings[name],
+  );
+  if (given === undefined || sparse.includes(true)) return;
+  throw new UserError(`${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`);
 }
 
 /** Stored bits are packed eight elements to a whole number of bytes. */

@@ -96,6 +96,21 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "Remove completion_only_loss, or set format to prompt_completion or auto.",
   ],
   [
+    { router_aux_loss_type: "layer" },
+    "--router-aux-loss-type layer has no effect: router_aux_loss_coef 0 (the default) asks for no such loss. " +
+      "Remove router_aux_loss_type, or set router_aux_loss_coef.",
+  ],
+  [
+    { router_aux_loss_coef: "0.01", freeze_router: true },
+    "--router-aux-loss-coef 0.01 is there to move the router, which --freeze-router holds still: " +
+      "it would bend the hidden states instead. Remove router_aux_loss_coef or freeze_router.",
+  ],
+  [
+    { router_z_loss_coef: "0.01", freeze_router: true },
+    "--router-z-loss-coef 0.01 is there to move the router, which --freeze-router holds still: " +
+      "it would bend the hidden states instead. Remove router_z_loss_coef or freeze_router.",
+  ],
+  [
     { max_steps: "5", num_train_epochs: "2" },
     "--num-train-epochs 2 has no effect: --max-steps 5 says how long to train. Remove num_train_epochs or max_steps.",
   ],
@@ -139,6 +154,8 @@ test("the ways out that the messages name are open", () => {
     { format: "messages", assistant_only_loss: false },
     { format: "text" },
     { format: "prompt_completion", completion_only_loss: false },
+    { router_aux_loss_coef: "0.01", router_aux_loss_type: "layer", router_z_loss_coef: "0.001", router_jitter_noise: "0.01" },
+    { freeze_router: true, router_jitter_noise: "0.01", router_aux_loss_coef: "0" },
     { max_steps: "5" },
     { num_train_epochs: "2" },
     { max_steps: "0", num_train_epochs: "2" },

@@ -124,6 +124,13 @@ const PROBLEMS: readonly Problem[] = [
     at.has("completion_only_loss") &&
     `${at.subject("completion_only_loss")} has no effect: ${at.mention("format")} has no completion. ` +
       "Remove completion_only_loss, or set format to prompt_completion or auto.",
+  ({ router_aux_loss_coef: coef }, at) =>
+    coef === 0 &&
+    at.has("router_aux_loss_type") &&
+    `${at.subject("router_aux_loss_type")} has no effect: ${at.mention("router_aux_loss_coef")} asks for no such loss. ` +
+      "Remove router_aux_loss_type, or set router_aux_loss_coef.",
+  ({ router_aux_loss_coef: coef, freeze_router }, at) => frozenLoss("router_aux_loss_coef", coef, freeze_router, at),
+  ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
   ({ max_steps }, at) =>
     max_steps > 0 &&
     at.has("num_train_epochs") &&
@@ -141,6 +148,12 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("save_total_limit")} has no effect: ${at.mention("save_steps")} makes one checkpoint, at the end. ` +
       "Remove save_total_limit, or set save_steps.",
 ];
+
+const frozenLoss = (name: string, coefficient: number, frozen: boolean, at: Given): string | false =>
+  coefficient > 0 &&
+  frozen &&
+  `${at.subject(name)} is there to move the router, which ${at.mention("freeze_router")} holds still: ` +
+    `it would bend the hidden states instead. Remove ${name} or freeze_router.`;
 
 /** The first problem of settings that are each possible by themselves, or undefined. */
 export function checkTrainSettings(settings: TrainSettings, given: Given): string | undefined {

@@ -6,6 +6,7 @@ const MODEL = "Model and data";
 const REVERSIBLE = "Reversible blocks and memory";
 const REVFFN = "Coupling revffn: adapters and inverse";
 const OPTIMIZER = "Optimizer";
+const ROUTER = "Router";
 const LENGTH = "Length and batches";
 const RUN = "Evaluation, checkpoints and the run";
 
@@ -341,6 +342,42 @@ export const TRAIN_ROWS = {
     about: "clips each block's gradient by itself to this norm; 0: off",
   },
 
+  router_aux_loss_coef: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: ROUTER,
+    about: "weight of the load-balancing loss; 0: none, whatever config.json says; 0.001 is usual",
+  },
+  router_aux_loss_type: {
+    kind: "choice",
+    choices: ["pooled", "layer"],
+    default: "pooled",
+    group: ROUTER,
+    about: "pooled: over all layers at once, as transformers, experts per token at balance; layer: their mean, 1 at balance",
+  },
+  router_z_loss_coef: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: ROUTER,
+    about: "weight of the mean of logsumexp(router logits)^2; 0: none; 0.001 is usual",
+  },
+  router_jitter_noise: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    below: 1,
+    group: ROUTER,
+    about: "in training, layers with experts see their input times noise from 1 -+ this; 0: none, whatever config.json says",
+  },
+  freeze_router: {
+    kind: "boolean",
+    default: false,
+    group: ROUTER,
+    about: "leave the weights that choose experts as they are, without gradient and optimizer state",
+  },
+
   num_train_epochs: {
     kind: "number",
     default: 1,
@@ -401,6 +438,9 @@ export const TRAIN_ELSEWHERE = {
   max_seq_length: "Use max_length.",
   optim: "Use optimizer.",
   max_grad_norm: "All gradients never exist at once: use max_block_grad_norm, which clips each block by itself.",
+  output_router_logits: "Use router_aux_loss_coef.",
+  moe_aux_loss_coef: "Use router_aux_loss_coef.",
+  moe_z_loss_coef: "Use router_z_loss_coef.",
   gradient_checkpointing: "Use method: checkpoint, or leave it out: reversible blocks need less memory.",
   bf16: "Use compute_dtype: bfloat16 and weights_dtype: bfloat16.",
   fp16: "Use compute_dtype: bfloat16.",

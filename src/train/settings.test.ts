@@ -57,6 +57,11 @@ const FLAGS = `
 --adam-beta2 X = 0.95
 --adam-epsilon X = 1e-8
 --max-block-grad-norm X = 1
+--router-aux-loss-coef X = 0
+--router-aux-loss-type pooled|layer = pooled
+--router-z-loss-coef X = 0
+--router-jitter-noise X = 0
+--freeze-router true|false = false
 --num-train-epochs X = 1
 --max-steps N = 0
 --per-device-train-batch-size N = 4
@@ -118,6 +123,9 @@ test("ranges of train's settings", () => {
     device: ["gpu", "cuda:x"],
     stream_fraction_bits: ["-1", "53"],
     max_block_grad_norm: ["-1"],
+    router_aux_loss_coef: ["-0.1"],
+    router_z_loss_coef: ["-0.1"],
+    router_jitter_noise: ["-0.1", "1"],
   };
   const allowed: Record<string, string[]> = {
     max_length: ["2"],

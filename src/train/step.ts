@@ -14,12 +14,14 @@ import type { Solution } from "../reversible/fixed-point.js";
 import { bitBytes, checkpoint, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { ledger } from "../torch/memory.js";
-import { abs, amax, indexAdd_, sub } from "../torch/ops.js";
+import { abs, amax, cast, indexAdd_, sub } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, fromArray, item, type Tensor } from "../torch/tensor.js";
+import { routerJitter } from "./jitter.js";
 import { embed, type Network, openHead, OpenUnit, outerNames, type Segment, segmentsOf } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
+import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
 
 export interface StepOptions {
   method: Method;
@@ -28,6 +30,8 @@ export interface StepOptions {
   learningRate: number;
   maxBlockGradNorm: number;
   seed: number;
+  /** Losses on the router's logits and noise on its input; without it, none. */
+  router?: RouterLossSettings & { jitterNoise: number };
 }
 
 export interface StepResult {
@@ -45,6 +49,9 @@ export interface StepResult {
   /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
   reconstructionError: number | null;
   inverse: Inverse | null;
+  /** Load-balancing loss and z-loss of the router, without their coefficients and no part of `loss`; null where off. */
+  auxLoss: number | null;
+  zLoss: number | null;
   /** Tokens per expert, by layer. */
   expertCounts: Map<number, number[]>;
 }
@@ -64,10 +71,11 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   const trainedTokens = batches.reduce((total, batch) => total + batch.trainedTokens, 0);
   if (trainedTokens === 0)
     throw new UserError(`step ${options.step}: no token of this step is trained. Use longer max_length or larger batches.`);
-  const run = new StepRun(network, states, options, 1 / trainedTokens);
+  const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
+  const run = new StepRun(network, states, options, { lossScale: 1 / trainedTokens, tokens });
   const works: Work[] = [];
   try {
-    for (const [i, batch] of batches.entries()) works.push(run.start(batch, i));
+    for (const [index, batch] of batches.entries()) works.push(run.start(batch, index));
     return { ...run.all(works), trainedTokens };
   } finally {
     for (const work of works) finish(work);
@@ -88,6 +96,7 @@ class StepRun {
   readonly #states: OptimizerStates;
   readonly #options: StepOptions;
   readonly #lossScale: number;
+  readonly #routerLosses: RouterLosses | null;
   /** Open units by their first layer; with a method that holds blocks, all of them during the step. */
   readonly #open = new Map<number, OpenUnit>();
   /** The gradients alive now. */
@@ -97,12 +106,19 @@ class StepRun {
   /** Of inverses that are solved by iteration, by layer. */
   readonly #solutions: [number, Solution][] = [];
 
-  constructor(network: Network, states: OptimizerStates, options: StepOptions, lossScale: number) {
+  constructor(
+    network: Network,
+    states: OptimizerStates,
+    options: StepOptions,
+    { lossScale, tokens }: { lossScale: number; tokens: number },
+  ) {
     this.#net = network;
     this.#segments = segmentsOf(network);
     this.#states = states;
     this.#options = options;
     this.#lossScale = lossScale;
+    const { router } = options;
+    this.#routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   }
 
   start(batch: Batch, index: number): Work {
@@ -111,6 +127,9 @@ class StepRun {
     const streams = scope(() => this.#segments[0].coupling.begin(embed(this.#net, batch.tokens), this.#segments[0].format)).map(keep);
     const routing = new RecordedRouting(model.config.numExperts);
     const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+    context.routerObserver = this.#routerLosses?.observer();
+    const { router, seed, step } = this.#options;
+    if (router && router.jitterNoise > 0) context.jitter = routerJitter(router.jitterNoise, seed, step, index);
     const signs = this.#signs(batch, index);
     const report = this.#reportOf(this.#segments[0]);
     return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs, report }], dHidden_TD: null };
@@ -120,6 +139,8 @@ class StepRun {
     const liveBefore = ledger(this.#net.device).liveBytes;
     const beganBytes = streamBytesOf(works);
     for (const s of this.#segments.keys()) this.#forward(s, works);
+    const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
+    this.#routerLosses?.complete(expertCounts);
     const total = (size: (work: Work) => number): number => works.reduce((sum, work) => sum + size(work), 0);
     const endedBytes = streamBytesOf(works);
     const storedBytes = {
@@ -144,13 +165,15 @@ class StepRun {
       inverse: summary(this.#solutions),
       gradNorm: Math.sqrt(this.#squaredNorm),
       gradientBytes: this.#gradientBytes,
-      expertCounts: addCounts(works.map(({ routing }) => routing.counts())),
+      expertCounts,
+      ...(this.#routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
     };
   }
 
   close(): void {
     for (const unit of this.#open.values()) unit.close();
     for (const gradients of this.#gradients) free(...Object.values(gradients));
+    this.#routerLosses?.free();
   }
 
   #methodOf({ ordinaryEnd }: Segment): Method {
@@ -192,7 +215,7 @@ class StepRun {
     }
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
-      const gradients = layers.map((layer) => this.#gradient(this.#net.model.blocks[layer]));
+      const gradients = layers.map((layer) => this.#gradient(trained(this.#net, layer)));
       block.collectInto(gradients);
       for (const { parts } of works) method.backward(unit, block, parts[index], segment);
       this.#leave(layers);
@@ -294,7 +317,10 @@ class StepRun {
     const parameters = { [name]: model.outer[name] };
     const gradients = tied ? tiedGradients : this.#gradient(parameters);
     for (const { batch, dHidden_TD } of works) {
-      scope(() => indexAdd_(gradients[name], 0, fromArray(batch.tokens, [batch.tokens.length], "int64", device), dHidden_TD as Tensor));
+      scope(() => {
+        const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", device);
+        return indexAdd_(gradients[name], 0, indices_T, cast(dHidden_TD as Tensor, "float32"));
+      });
     }
     this.#update(-2, parameters, gradients, [name]);
   }
@@ -331,6 +357,10 @@ class StepRun {
       return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(parts[0].streams[i]), format.toFloat(stream)))))));
     });
   }
+}
+
+function trained({ model, frozen }: Network, layer: number): Parameters {
+  return Object.fromEntries(Object.entries(model.blocks[layer]).filter(([name]) => !frozen?.has(name)));
 }
 
 function summary(solutions: [number, Solution][]): Inverse | null {

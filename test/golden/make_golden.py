@@ -7,6 +7,8 @@
 hf-*/ qwen3-*/ mixtral-*/ olmoe-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
+            router.safetensors, one model of each family: losses on router logits and every gradient with them, for rows of
+            several lengths under an attention mask
 store-run/  a run of `revmoe train --method store` from hf-tiny; transformers loads its final/ and gives the logits
 """
 import json
@@ -32,6 +34,9 @@ QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediat
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 TOKENS = 33
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain"}
+ROW_LENGTHS = [20, 13, 7]
+AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
 TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
@@ -98,9 +103,54 @@ def write_case(name):
         golden[f"grad.{key}"] = parameter.grad.contiguous()
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
+    if name in ROUTED:
+        write_router_losses(folder)
     if name in TRAINED:
         golden["adamw_losses"] = torch.tensor(train(reloaded))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+def write_router_losses(folder):
+    """pooled: transformers' own auxiliary loss, in float32. layer, z: the equations in float64, by autograd. Rows are padded
+    on the right, so that the figures hold for the same rows without padding."""
+    ids = torch.zeros(len(ROW_LENGTHS), max(ROW_LENGTHS), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, length in enumerate(ROW_LENGTHS):
+        ids[row, :length] = tokens(length, 10 + row)[0].clamp(min=2)  # 1 is OLMoE's padding, whose embedding has no gradient
+        mask[row, :length] = 1
+    batch = dict(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100), output_router_logits=True)
+    golden = {"input_ids": ids[mask == 1], "row_lengths": torch.tensor(ROW_LENGTHS),
+              "coefficients": torch.tensor([AUX_COEF, LAYER_COEF, Z_COEF], dtype=torch.float64)}
+
+    def note(kind, loss):
+        model.zero_grad()
+        loss.backward()
+        golden[f"{kind}.loss"] = loss.detach().clone()
+        for key, parameter in model.named_parameters():
+            golden[f"{kind}.grad.{key}"] = parameter.grad.to(torch.float32, copy=True)
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
+    model.router_aux_loss_coef = AUX_COEF
+    out = model(**batch)
+    golden["pooled.aux"] = out.aux_loss.detach()
+    note("pooled", out.loss)
+
+    model = model.double()
+    model.router_aux_loss_coef = 0.0
+    out = model(**batch)
+    # The mask picks the tokens that are there; choices are those of the raw logits.
+    logits = [z.reshape(-1, z.shape[-1])[mask.reshape(-1) == 1] for z in out.router_logits]
+    experts, choices = logits[0].shape[-1], model.config.num_experts_per_tok
+    probabilities = [z.softmax(-1) for z in logits]
+    shares = [torch.nn.functional.one_hot(p.topk(choices, -1).indices, experts).sum(1).double().mean(0) for p in probabilities]
+    pooled = experts * (torch.stack(shares).mean(0) * torch.cat(probabilities).mean(0)).sum()
+    assert torch.allclose(pooled, golden["pooled.aux"].double(), rtol=1e-6), "transformers' auxiliary loss is not that of the raw logits"
+    layer = torch.stack([experts / choices * (f * p.mean(0)).sum() for f, p in zip(shares, probabilities)]).mean()
+    z = torch.stack([(z.logsumexp(-1) ** 2).mean() for z in logits]).mean()
+    golden["layer.aux"], golden["layer.z"] = layer.detach(), z.detach()
+    note("layer", out.loss + LAYER_COEF * layer + Z_COEF * z)
+    model.float()
+    save_file(golden, folder / "router.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
 
 
 def write_old_dialect(path, type_key):

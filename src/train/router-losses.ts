@@ -1,0 +1,136 @@
+// Losses on the router's raw logits z, over all S sparse layers and all T tokens of a step (prompts count, padding does not
+// exist; micro-batches make one whole). p = softmax(z) in float32; c_le tokens sent to expert e in layer l; k choices:
+//   aux, pooled  E sum_e F_e P_e, F_e = sum_l c_le / (S T), P_e the mean of p_e over layers and tokens: k at balance. Switch
+//                Transformers, arXiv 2101.03961, eq. 4-6, as transformers' load_balancing_loss_func pools it
+//   aux, layer   mean over layers of E/k sum_e f_le P_le, f_le = c_le / T, P_le of this layer: 1 at balance. Megatron-LM's
+//                switch_load_balancing_loss_func, which adds layers up: its coefficient is ours divided by S
+//   z            mean over layers and tokens of logsumexp(z)^2: ST-MoE, arXiv 2202.08906, eq. 5
+// Counts have no gradient, so with weights w_le = the factor of sum_t p_te above, dz = p (w - sum_j p_j w_j): it needs the
+// counts, which are known after the forward pass, and is added where a block is differentiated. No logits are stored.
+import { detach, isRecording } from "../torch/autograd.js";
+import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../torch/ops.js";
+import { free, isAlive, keep, scope } from "../torch/scope.js";
+import { device, dtype, fromArray, item, type Tensor, toArray } from "../torch/tensor.js";
+import type { ModelConfig } from "../model/architecture.js";
+import type { RouterObserver } from "../model/routing.js";
+import { assert } from "../errors.js";
+
+export interface RouterLossSettings {
+  /** Weight of the load-balancing loss; 0: none. */
+  auxCoef: number;
+  auxType: "pooled" | "layer";
+  /** Weight of the z-loss; 0: none. */
+  zCoef: number;
+}
+
+type Counts = ReadonlyMap<number, readonly number[]>;
+
+/** The losses of one step. Owns the logits that observers keep until `free`. */
+export class RouterLosses {
+  readonly #probabilitySums = new Map<number, number[]>();
+  readonly #kept = new Set<Tensor>();
+  #squareSum = 0;
+  #counts: Counts | null = null;
+
+  constructor(
+    readonly settings: RouterLossSettings,
+    readonly config: ModelConfig,
+    /** Tokens of the step. */
+    readonly tokens: number,
+  ) {}
+
+  /** What one micro-batch's routers report to. */
+  observer(): RouterObserver {
+    const seen = new Map<number, Tensor[]>();
+    return {
+      observe: (layer, logits_TE, probabilities_TE) => {
+        if (this.#counts === null) scope(() => this.#addSums(layer, detach(logits_TE), detach(probabilities_TE)));
+        if (!isRecording()) return;
+        seen.set(layer, [...(seen.get(layer) ?? []), keep(logits_TE)]);
+        this.#kept.add(logits_TE);
+      },
+      roots: (layer) => {
+        const outputs = seen.get(layer) ?? [];
+        seen.delete(layer);
+        return { outputs, gradients: outputs.map((logits_TE) => this.#gradient(layer, logits_TE)) };
+      },
+    };
+  }
+
+  /** Ends the forward pass: tokens sent to each expert, by layer. Sums are complete, and gradients can be asked for. */
+  complete(counts: Counts): void {
+    this.#counts = counts;
+  }
+
+  /** Both losses without their coefficients; null where a coefficient is 0. */
+  values(): { auxLoss: number | null; zLoss: number | null } {
+    const { auxCoef, zCoef } = this.settings;
+    const weighted = [...this.#probabilitySums].map(([layer, sums]) => dot(this.#weights(layer), sums));
+    return {
+      auxLoss: auxCoef > 0 ? weighted.reduce((total, value) => total + value, 0) : null,
+      zLoss: zCoef > 0 ? this.#squareSum / this.#rows : null,
+    };
+  }
+
+  free(): void {
+    for (const logits_TE of this.#kept) if (isAlive(logits_TE)) free(logits_TE);
+    this.#kept.clear();
+  }
+
+  #addSums(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void {
+    const { auxCoef, zCoef } = this.settings;
+    if (auxCoef > 0) {
+      const before = this.#probabilitySums.get(layer) ?? [];
+      const sums = toArray(sumDim(probabilities_TE, [0], false, "float64"));
+      this.#probabilitySums.set(
+        layer,
+        sums.map((sum, expert) => sum + (before[expert] ?? 0)),
+      );
+    }
+    if (zCoef > 0) this.#squareSum += item(sumDim(square(logsumexp(wide(logits_TE), [1])), [0], false, "float64"));
+  }
+
+  /** S T: tokens over all sparse layers. */
+  get #rows(): number {
+    return this.tokens * this.config.sparse.filter(Boolean).length;
+  }
+
+  /** w_le: the auxiliary loss is sum_l sum_e w_le sum_t p_lte. */
+  #weights(layer: number): number[] {
+    const { numExperts: E, expertsPerToken: k } = this.config;
+    const counts = this.#counts;
+    assert(counts !== null, "the counts of the forward pass are missing");
+    const ofLayer = counts.get(layer) ?? [];
+    if (this.settings.auxType === "layer") return ofLayer.map((count) => ((E / k) * (count / this.tokens)) / this.#rows);
+    return ofLayer.map((_, expert) => {
+      const pooled = [...counts.values()].reduce((sum, each) => sum + each[expert], 0);
+      return (E * (pooled / this.#rows)) / this.#rows;
+    });
+  }
+
+  /** dz = p (auxCoef (w - sum_j p_j w_j) + zCoef 2/(S T) logsumexp(z)), in the dtype of the logits. */
+  #gradient(layer: number, logits_TE: Tensor): Tensor {
+    const { auxCoef, zCoef } = this.settings;
+    return scope(() => {
+      const z_TE = wide(logits_TE);
+      const p_TE = softmax(z_TE, -1);
+      const pulls: Tensor[] = [];
+      if (auxCoef > 0) {
+        const scaled = this.#weights(layer).map((weight) => auxCoef * weight);
+        const w_E = fromArray(scaled, [scaled.length], dtype(p_TE), device(p_TE));
+        pulls.push(sub(w_E, sumDim(mul(p_TE, w_E), [-1], true)));
+      }
+      if (zCoef > 0) pulls.push(mulScalar(logsumexp(z_TE, [1], true), (2 * zCoef) / this.#rows));
+      return cast(
+        mul(
+          p_TE,
+          pulls.reduce((a, b) => add(a, b)),
+        ),
+        dtype(logits_TE),
+      );
+    });
+  }
+}
+
+const wide = (t: Tensor): Tensor => cast(t, dtype(t) === "float64" ? "float64" : "float32");
+const dot = (a: number[], b: number[]): number => a.reduce((sum, value, i) => sum + value * b[i], 0);
