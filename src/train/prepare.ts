@@ -11,6 +11,7 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
+import type { Optimizer } from "../optim/optimizer.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
 import { couplingOf, describeNetwork, formatOf, type NetworkDescription, readNetworkFile } from "./network-file.js";
 import type { Network } from "./network.js";
@@ -50,16 +51,8 @@ export function prepareRun(settings: TrainSettings): Run {
   const model = makeModel(settings, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
-  checkPacking(settings, model.config.hiddenSize, couplingOf(description).storedBits);
-  const states = new OptimizerStates(
-    adamw({
-      beta1: settings.adam_beta1,
-      beta2: settings.adam_beta2,
-      epsilon: settings.adam_epsilon,
-      weightDecay: settings.weight_decay,
-    }),
-    model,
-  );
+  const network = networkOf(settings, model);
+  const states = new OptimizerStates(optimizerOf(settings), model);
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
@@ -71,18 +64,35 @@ export function prepareRun(settings: TrainSettings): Run {
     report,
     totalSteps,
     notes: resumed ? [] : notesOf(settings, description),
-    network: {
-      model,
-      coupling: couplingOf(description),
-      format: formatOf(description),
-      device: settings.device,
-      computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
-      lossTileTokens: settings.loss_tile_tokens,
-    },
+    network,
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
     startStep: resumed?.state.step ?? 0,
     warmupSteps: settings.warmup_steps || Math.ceil(settings.warmup_ratio * totalSteps),
   };
+}
+
+/** The model as these settings train it; the model stays the caller's. */
+export function networkOf(settings: TrainSettings, model: Model): Network {
+  const description = describeNetwork(settings);
+  const coupling = couplingOf(description);
+  checkPacking(settings, model.config.hiddenSize, coupling.storedBits);
+  return {
+    model,
+    coupling,
+    format: formatOf(description),
+    device: settings.device,
+    computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
+    lossTileTokens: settings.loss_tile_tokens,
+  };
+}
+
+export function optimizerOf(settings: TrainSettings): Optimizer {
+  return adamw({
+    beta1: settings.adam_beta1,
+    beta2: settings.adam_beta2,
+    epsilon: settings.adam_epsilon,
+    weightDecay: settings.weight_decay,
+  });
 }
 
 function notesOf({ model }: TrainSettings, description: NetworkDescription): string[] {
@@ -148,7 +158,11 @@ function makeModel(settings: TrainSettings, resumedFolder: string | undefined): 
   );
 }
 
-function readData(settings: TrainSettings, tokenizer: Tokenizer): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
+/** The rows of settings as documents, trained and held out. */
+export function readData(
+  settings: TrainSettings,
+  tokenizer: Tokenizer,
+): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
   const rows = readRows(settings.train_file);
   const held = settings.validation_rows;
   if (held >= rows.length) {
@@ -168,7 +182,8 @@ function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, stor
   );
 }
 
-function checkTokens(documents: Document[], vocabSize: number): void {
+/** Refuses a document with a token that the model does not have. */
+export function checkTokens(documents: Document[], vocabSize: number): void {
   for (const { tokens, place } of documents) {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {

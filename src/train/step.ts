@@ -9,7 +9,7 @@ import type { Parameters } from "../model/model.js";
 import { RecordedRouting } from "../model/routing.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { lossAndGradient } from "../reversible/loss.js";
-import { bitBytes, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
+import { bitBytes, freeBatch, hostBytes, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { ledger } from "../torch/memory.js";
 import { abs, amax, indexAdd_, sub } from "../torch/ops.js";
@@ -38,6 +38,8 @@ export interface StepResult {
   keptBytes: number;
   bitBytes: number;
   routingBytes: number;
+  /** What waits in host memory; on the CPU it is part of `keptBytes`. */
+  hostBytes: number;
   /** Bytes of the largest gradient that was alive at once. */
   gradientBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where nothing is rebuilt. */
@@ -114,6 +116,7 @@ class StepRun {
       keptBytes,
       bitBytes: total(bitBytes),
       routingBytes: total(({ routing }) => routing.bytes),
+      hostBytes: total(hostBytes),
     };
 
     const tied = this.#gradient(headParameters(this.#net));
