@@ -50,7 +50,7 @@ export function describeBench({ rows, engine, device, model, steps, notes }: Ben
           `libtorch ${engine.version} on ${device}, ${engine.threads} thread(s), computing in ${engine.computeDtype}, weights in ${engine.weightsDtype}`,
         ];
   return [
-    [`model: ${model}`, ...machine, `medians of ${steps} steps after one that is not counted; rows take turns`].join("\n"),
+    [`model: ${model}`, ...machine, `times: medians of ${steps} step(s), after one that is not counted; rows take turns`].join("\n"),
     ...[...cells].flatMap(([title, cell]) => [
       `${title}\n${timeTable(cell, rows)}`,
       `Memory of a step at its peak, by term\n${memoryTable(cell, rows)}`,
