@@ -6,6 +6,7 @@
 #include <torch/csrc/api/include/torch/version.h>
 
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -29,6 +30,7 @@ constexpr size_t kCachedFrom = size_t{1} << 18;
 std::atomic<size_t> live_bytes{0};
 std::atomic<size_t> peak_bytes{0};
 std::atomic<size_t> live_blocks{0};
+std::atomic<size_t> limit_bytes{SIZE_MAX};
 
 // Fresh pages cost more than the arithmetic that fills them, so big freed blocks are kept for reuse, sixteen sizes to a
 // doubling. Live and kept bytes together never exceed the most that was ever live: the process is no larger than without.
@@ -36,6 +38,11 @@ std::mutex cache_lock;
 std::map<size_t, std::vector<void*>> cache;
 size_t cached_bytes = 0;
 std::atomic<size_t> highest_bytes{0};
+
+[[noreturn]] void refuse(const char* who, size_t bytes) {
+  const std::string in_use = std::to_string(bytes) + " bytes; " + std::to_string(live_bytes.load()) + " bytes are in use";
+  throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)}, std::string(who) + " refused " + in_use);
+}
 
 // The sizes stand in front of a block, one alignment unit wide.
 struct Header {
@@ -108,15 +115,12 @@ struct CountingAllocator final : c10::Allocator {
  private:
   static c10::DataPtr take(size_t bytes) {
     if (bytes == 0) return {nullptr, nullptr, &give_back, c10::Device(c10::DeviceType::CPU)};
+    if (live_bytes + bytes > limit_bytes) refuse("the memory limit", bytes);
     const size_t given = rounded(bytes);
     void* start = take_cached(given);
     if (!start) {
       make_room(given);
-      if (posix_memalign(&start, kAlignment, given + kAlignment) != 0) {
-        throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)},
-                                    "the system refused " + std::to_string(bytes) + " bytes; " +
-                                        std::to_string(live_bytes.load()) + " bytes are in use");
-      }
+      if (posix_memalign(&start, kAlignment, given + kAlignment) != 0) refuse("the system", bytes);
     }
     *static_cast<Header*>(start) = {bytes, given};
     const size_t now = live_bytes += bytes;
@@ -147,6 +151,9 @@ void init_memory(Napi::Env env, Napi::Object exports) {
     return out;
   });
   define(env, exports, "resetPeak", [](const Napi::CallbackInfo&) { peak_bytes = live_bytes.load(); });
+  define(env, exports, "setMemoryLimit", [](const Napi::CallbackInfo& info) {
+    limit_bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
+  });
   define(env, exports, "cudaMemory", [](const Napi::CallbackInfo& info) -> Napi::Value {
 #if REVMOE_TORCH >= 209
     const auto index = static_cast<c10::DeviceIndex>(info[0].As<Napi::Number>().Int32Value());

@@ -14,6 +14,14 @@ export function formatBytes(bytes: number): string {
   return `${bytes < 0 ? "-" : ""}${value.toFixed(digits)} ${BYTE_UNITS[unit]}`;
 }
 
+/** "8GiB" -> 8 * 2^30, "1.5 GB" -> 1.5e9; undefined for anything else. */
+export function parseBytes(text: string): number | undefined {
+  const [, digits, prefix, binary] = /^(\d+(?:\.\d+)?) ?(?:([KMGT])(i)?)?B$/i.exec(text.trim()) ?? [];
+  if (digits === undefined) return undefined;
+  const power = " KMGT".indexOf(prefix?.toUpperCase() ?? " ");
+  return Math.round(Number(digits) * (binary ? 1024 : 1000) ** power);
+}
+
 /** 93_000 -> "1m33s"; below ten seconds with a decimal. */
 export function formatDuration(ms: number): string {
   if (!Number.isFinite(ms)) return "?";

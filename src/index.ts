@@ -36,6 +36,10 @@ export { freeRun, prepareRun, type Run } from "./train/prepare.js";
 export { resolveSettings, type TrainSettings } from "./train/settings.js";
 export { trainStep } from "./train/step.js";
 
+export { bench, type BenchOptions, type BenchResult } from "./bench/bench.js";
+export type { BenchRow } from "./bench/rows.js";
+export { type BenchSettings, resolveBench } from "./bench/settings.js";
+
 export { generateTokens } from "./generate/generate.js";
 export { openNetwork } from "./generate/open-network.js";
 export { resolveModel } from "./hub/resolve.js";

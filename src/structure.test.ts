@@ -23,7 +23,8 @@ const DOWNHILL: Record<string, string[]> = {
   train: ["torch", "model", "reversible", "optim", "data", "checkpoint", "metrics"],
   generate: ["torch", "model", "reversible", "data", "checkpoint", "train"],
   hub: ["model", "checkpoint", "metrics"],
-  commands: ["torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "hub"],
+  bench: ["torch", "model", "reversible", "optim", "data", "checkpoint", "train"],
+  commands: ["bench", "torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "hub"],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format"]);

@@ -146,7 +146,8 @@ for (const coupling of [
       const toy = makeToy(3, "float64");
       const format = floatStreams("float64");
       const expected = plainGradients(toy, coupling, format);
-      for (const method of coupling.reversible ? (["store", "checkpoint", "reversible"] as const) : (["store", "checkpoint"] as const)) {
+      const recording = ["store", "checkpoint", "checkpoint-offload"] as const;
+      for (const method of coupling.reversible ? ([...recording, "reversible"] as const) : recording) {
         const { gradients } = engineGradients(toy, coupling, format, method);
         assert.ok(relativeError(gradients, expected) < 1e-10, `${method}: ${relativeError(gradients, expected)}`);
       }

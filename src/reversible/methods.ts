@@ -1,9 +1,10 @@
-// What a training step keeps of the forward pass, three ways over the same couplings and branch functions:
+// What a training step keeps of the forward pass, four ways over the same couplings and branch functions:
 //   reversible  the streams of the last block and the bits a coupling drops; inputs are rebuilt block by block
 //   checkpoint  the input streams of every block; a block is run again before it is differentiated
+//   checkpoint-offload  the same, kept in host memory (on the CPU that is where they are)
 //   store       every block's graph
 // A unit is what a coupling passes at once: a block, or several blocks as one function.
-// All three call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
+// All four call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, type Tensor, to } from "../torch/tensor.js";
@@ -28,10 +29,11 @@ interface Graph {
   y_TD: Tensor;
 }
 
-/** What a method keeps of a block: dropped bits (reversible), input streams (checkpoint), or graphs (store). */
+/** What a method keeps of a block: dropped bits (reversible), input streams (checkpoint; `host`: away), or graphs (store). */
 interface Kept {
   bits?: Tensor;
   inputs?: Tensor[];
+  host?: Tensor[];
   graphs?: Graph[];
 }
 
@@ -49,7 +51,7 @@ export interface BatchState<Context> {
 }
 
 export interface Method {
-  readonly name: "reversible" | "checkpoint" | "store";
+  readonly name: "reversible" | "checkpoint" | "checkpoint-offload" | "store";
   /** Whether blocks stay open from their forward pass to their backward pass, because graphs hold their weights. */
   readonly holdsBlocks: boolean;
   forward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net): void;
@@ -171,24 +173,31 @@ export const store: Method = {
   },
 };
 
-export const checkpoint: Method = {
-  name: "checkpoint",
+const checkpointing = (name: "checkpoint" | "checkpoint-offload"): Method => ({
+  name,
   holdsBlocks: false,
   forward: (unit, block, batch, net) => {
     const { streams } = passForward(unit, block, batch, net);
-    batch.kept[unit] = { inputs: batch.streams };
+    const onHost = (): Tensor[] => batch.streams.map((stream) => to(stream, dtype(stream), "cpu"));
+    batch.kept[unit] = name === "checkpoint" ? { inputs: batch.streams } : { host: replace(batch.streams, onHost()) };
     batch.streams = streams.map(keep);
   },
   backward: (unit, block, batch, net) => {
-    const { inputs = [] } = batch.kept[unit];
+    const { inputs = [], host = [] } = batch.kept[unit];
     scope(() => {
-      const { known, graphs } = runRecorded(unit, block, batch, inputs, net);
+      const back = host.map((stream) => to(stream, dtype(stream), device(batch.dStreams[0])));
+      const x = [...inputs, ...replace(host, back)];
+      batch.kept[unit] = { inputs: x };
+      const { known, graphs } = runRecorded(unit, block, batch, x, net);
       batch.kept[unit] = { graphs };
-      free(...inputs, ...known.streams);
+      free(...x, ...known.streams);
       reverseRecorded(unit, graphs, block, batch, net);
     });
   },
-};
+});
+
+export const checkpoint = checkpointing("checkpoint");
+export const checkpointOffload = checkpointing("checkpoint-offload");
 
 export const reversible: Method = {
   name: "reversible",
@@ -228,18 +237,24 @@ export const reversible: Method = {
   },
 };
 
-export const METHODS = { reversible, checkpoint, store };
+export const METHODS = { reversible, checkpoint, "checkpoint-offload": checkpointOffload, store };
 
 /** Bytes of the stored bits, the only part of the reversible method that grows with depth. */
 export function bitBytes<Context>(batch: BatchState<Context>): number {
   return batch.kept.reduce((total, { bits }) => total + (bits === undefined ? 0 : byteSize(bits)), 0);
 }
 
+/** Bytes of the block inputs that wait in host memory. */
+export function hostBytes<Context>(batch: BatchState<Context>): number {
+  return batch.kept.flatMap(({ host = [] }) => host).reduce((total, stream) => total + byteSize(stream), 0);
+}
+
 /** Releases whatever a batch still owns; after a failed step too. */
 export function freeBatch<Context>(batch: BatchState<Context>): void {
-  const kept = batch.kept.flatMap(({ bits, inputs = [], graphs = [] }) => [
+  const kept = batch.kept.flatMap(({ bits, inputs = [], host = [], graphs = [] }) => [
     ...(bits === undefined ? [] : [bits]),
     ...inputs,
+    ...host,
     ...graphs.flatMap(tensorsOf),
   ]);
   for (const tensor of [...batch.streams, ...batch.dStreams, ...kept]) if (isAlive(tensor)) free(tensor);

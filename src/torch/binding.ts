@@ -30,6 +30,7 @@ interface Native {
   grad(outputs: Handle[], inputs: Handle[], gradients: Handle[]): (Handle | null)[];
   memory(): { handles: number; blocks: number; liveBytes: number; peakBytes: number; mappedBytes: number };
   resetPeak(): void;
+  setMemoryLimit(bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
   setThreads(threads: number): void;

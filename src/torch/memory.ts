@@ -34,4 +34,7 @@ export function resetPeak(device = "cpu"): void {
   if (device.startsWith("cuda")) native.cudaMemory(deviceIndex(device), true);
 }
 
+/** From now on, an allocation on the CPU that would bring the live bytes above `bytes` fails with code OUT_OF_MEMORY. */
+export const limitMemory = (bytes: number): void => native.setMemoryLimit(bytes);
+
 const deviceIndex = (device: string): number => Number(device.split(":")[1] ?? 0);

@@ -29,8 +29,8 @@ function helpWords(row: SettingRow): string {
 }
 
 function showDefault(row: SettingRow): string {
-  const words = showValue(row.default);
-  return words === '""' || words === "{}" ? "none" : words;
+  const words = Array.isArray(row.default) ? row.default.join(",") : showValue(row.default);
+  return words === "" || words === '""' || words === "{}" ? "none" : words;
 }
 
 function wrap(text: string, width: number): string[] {

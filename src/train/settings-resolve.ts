@@ -81,7 +81,7 @@ function missingSettings(rows: SettingRows, missing: string[], file: string | un
 }
 
 function speakOf(settings: Record<string, SettingValue>, given: Set<string>, entries: Map<string, Entry>): Given {
-  const shown = (name: string): Entry => entries.get(name) ?? { name, value: settings[name], text: null, place: null };
+  const shown = (name: string): Entry => entries.get(name) ?? { name, value: settings[name], text: listWords(settings[name]), place: null };
   const byDefault = (name: string): string => `${name} ${showEntry(shown(name))} (the default)`;
   const byFlag = (name: string): string => flagWords(name, shown(name));
   return {
@@ -98,6 +98,8 @@ function speakOf(settings: Record<string, SettingValue>, given: Set<string>, ent
     },
   };
 }
+
+const listWords = (value: SettingValue): string | null => (Array.isArray(value) ? value.join(",") : null);
 
 function flagWords(name: string, entry: Entry): string {
   if (entry.value === true) return flagOf(name);

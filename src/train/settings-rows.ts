@@ -100,10 +100,12 @@ export const TRAIN_ROWS = {
 
   method: {
     kind: "choice",
-    choices: ["reversible", "checkpoint", "store"],
+    choices: ["reversible", "checkpoint", "checkpoint-offload", "store"],
     default: "reversible",
     group: REVERSIBLE,
-    about: "what is kept of the forward pass: the last block's streams, each block's input, or everything",
+    about:
+      "what is kept of the forward pass: the last block's streams, each block's input (offload: in host memory; on the cpu " +
+      "the same as checkpoint), or everything",
   },
   coupling: {
     kind: "choice",

@@ -1,9 +1,12 @@
 // What a table of settings is, and the TypeScript type that follows from it. Any command can have its own table;
 // `train` has the large one. Only shapes and names: settings-values reads values, settings-resolve puts them together.
 
-export type SettingValue = string | number | boolean | Readonly<Record<string, string>>;
+export type SettingValue = string | number | boolean | readonly (string | number)[] | Readonly<Record<string, string>>;
 
 type Default<T> = { readonly default: T; readonly required?: false } | { readonly required: true; readonly default?: undefined };
+
+/** One value; with `list` several, each once: a,b,c as a flag, [a, b, c] in a file. */
+type OneOrList<T> = ({ readonly list?: false } & Default<T>) | ({ readonly list: true } & Default<readonly T[]>);
 
 interface Described {
   /** One line: what it is, its unit, a good value. */
@@ -26,16 +29,18 @@ export interface Range {
 export type SettingRow = Described &
   (
     | ({ readonly kind: "string"; readonly pattern?: RegExp; readonly expected?: string } & Default<string>)
-    | ({ readonly kind: "integer" | "number" } & Range & Default<number>)
+    | ({ readonly kind: "integer" | "number" } & Range & OneOrList<number>)
     | ({ readonly kind: "boolean" } & Default<boolean>)
-    | ({ readonly kind: "choice"; readonly choices: readonly string[] } & Default<string>)
+    | ({ readonly kind: "choice"; readonly choices: readonly string[] } & OneOrList<string>)
     | ({ readonly kind: "map" } & Default<Readonly<Record<string, string>>>)
   );
 
 /** Rows by name; names are snake_case, as in TRL and transformers. */
 export type SettingRows = Readonly<Record<string, SettingRow>>;
 
-type ValueOf<Row> = Row extends { kind: "choice"; choices: readonly (infer Choice)[] }
+type ValueOf<Row> = Row extends { list: true } ? readonly OneOf<Row>[] : OneOf<Row>;
+
+type OneOf<Row> = Row extends { kind: "choice"; choices: readonly (infer Choice)[] }
   ? Choice
   : Row extends { kind: "string" }
     ? string
@@ -76,6 +81,7 @@ export const nameOf = (flag: string): string => flag.replaceAll("-", "_");
 /** Whether two values of one row are equal; maps by their entries, in any order. */
 export function isSame(a: SettingValue, b: SettingValue | undefined): boolean {
   if (typeof a !== "object" || typeof b !== "object") return a === b;
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+  const entries = Object.entries(a);
+  const others = new Map<string, unknown>(Object.entries(b));
+  return entries.length === others.size && entries.every(([key, value]) => others.get(key) === value);
 }

@@ -23,6 +23,8 @@ const ROWS = {
   choice: { kind: "choice", choices: ["momentum", "additive"], default: "momentum", about },
   single: { kind: "choice", choices: ["adamw"], default: "adamw", about },
   map: { kind: "map", default: {}, about },
+  depths: { kind: "integer", list: true, default: [], min: 1, about },
+  methods: { kind: "choice", choices: ["store", "reversible"], list: true, default: ["store"], about },
 } as const satisfies Record<string, SettingRow>;
 
 test("a flag's words become values", () => {
@@ -44,6 +46,22 @@ test("a flag's words become values", () => {
     [ROWS.map, "prompt=question, completion=a=b", { prompt: "question", completion: "a=b" }],
   ];
   for (const [row, words, value] of cases) assert.deepEqual(fromFlag(row, words), value, words);
+});
+
+test("a list takes several values, each once: words with commas, an array, or one value", () => {
+  assert.deepEqual(fromFlag(ROWS.depths, "4,24, 48"), [4, 24, 48]);
+  assert.deepEqual(fromFlag(ROWS.depths, [4, 24]), [4, 24]);
+  assert.deepEqual(fromFlag(ROWS.depths, []), []);
+  assert.deepEqual(fromFile(ROWS.depths, 4, "4"), [4]);
+  assert.deepEqual(fromFile(ROWS.methods, ["reversible", "store"], "[reversible, store]"), ["reversible", "store"]);
+  assert.equal(metavar(ROWS.methods), "store|reversible,...");
+  const expected = "(expected an integer of at least 1; several with commas between, each once).";
+  for (const words of ["4,,8", "4,4", "4,0", "", "4;8"]) {
+    const written = words === "" ? '""' : words;
+    assert.throws(() => fromFlag(ROWS.depths, words), { message: `--some-name ${written} is not possible ${expected}` });
+  }
+  assert.throws(() => fromFlag(ROWS.methods, "store,reversibel"), /Did you mean reversible\?$/);
+  assert.throws(() => fromFlag(ROWS.methods, []), /is not possible/);
 });
 
 test("a program may give values in their own types", () => {

@@ -25,7 +25,19 @@ export function readEntry(row: SettingRow, entry: Entry): SettingValue {
   return value;
 }
 
-function convert(row: SettingRow, { value, text, place }: Entry): SettingValue | undefined {
+function convert(row: SettingRow, entry: Entry): SettingValue | undefined {
+  const { value, place } = entry;
+  if (!isList(row)) return convertOne(row, entry);
+  const parts: unknown[] = Array.isArray(value) ? value : typeof value === "string" && place === null ? value.split(",") : [value];
+  const values = parts.map((part) => convertOne(row, { ...entry, value: typeof part === "string" ? part.trim() : part }));
+  const distinct = new Set(values);
+  if (parts.length === 0) return Array.isArray(row.default) && row.default.length === 0 ? [] : undefined;
+  return distinct.has(undefined) || distinct.size < parts.length ? undefined : (values as (string | number)[]);
+}
+
+const isList = (row: SettingRow): boolean => "list" in row && row.list === true;
+
+function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValue | undefined {
   // In a file, types are the file's: "3" in quotes is no number. A flag is always words.
   const words = typeof value === "string" && place === null;
   switch (row.kind) {
@@ -65,6 +77,7 @@ function mapFromValue(value: unknown): Record<string, string> | undefined {
 }
 
 function isInRange(row: SettingRow, value: SettingValue): boolean {
+  if (Array.isArray(value)) return value.every((one) => isInRange(row, one as SettingValue));
   if (typeof value === "string") {
     if (row.kind !== "string") return true;
     return (value !== "" || row.required !== true) && (row.pattern?.test(value) ?? true);
@@ -76,7 +89,8 @@ function isInRange(row: SettingRow, value: SettingValue): boolean {
 
 function advice(row: SettingRow, { value, place }: Entry): string {
   if (row.kind === "choice" && typeof value === "string") {
-    const near = nearestName(value, row.choices);
+    const wrong = value.split(",").find((word) => !row.choices.includes(word)) ?? value;
+    const near = nearestName(wrong, row.choices);
     return near === undefined ? "" : ` Did you mean ${near}?`;
   }
   const quoted = place !== null && typeof value === "string" && (row.kind === "integer" || row.kind === "number") && NUMBER.test(value);
@@ -85,6 +99,10 @@ function advice(row: SettingRow, { value, place }: Entry): string {
 
 /** What a row takes, in words: "a number above 0". */
 export function expectation(row: SettingRow): string {
+  return isList(row) ? `${expectedOne(row)}; several with commas between, each once` : expectedOne(row);
+}
+
+function expectedOne(row: SettingRow): string {
   switch (row.kind) {
     case "string":
       return row.expected ?? (row.required === true ? "a text that is not empty" : "a text");
@@ -113,6 +131,10 @@ function expectedNumber(noun: string, { min, max, above, below, oneOf }: Range):
 /** What stands for the value in --help: FOLDER, N, momentum|additive. */
 export function metavar(row: SettingRow): string {
   if (row.metavar !== undefined) return row.metavar;
+  return isList(row) ? `${metavarOne(row)},...` : metavarOne(row);
+}
+
+function metavarOne(row: SettingRow): string {
   switch (row.kind) {
     case "string":
       return "TEXT";

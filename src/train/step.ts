@@ -11,7 +11,7 @@ import { RecordedRouting } from "../model/routing.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { lossAndGradient } from "../reversible/loss.js";
 import type { Solution } from "../reversible/fixed-point.js";
-import { bitBytes, checkpoint, freeBatch, type BatchState, type Method } from "../reversible/methods.js";
+import { bitBytes, checkpoint, freeBatch, hostBytes, type BatchState, type Method } from "../reversible/methods.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { ledger } from "../torch/memory.js";
 import { abs, amax, cast, indexAdd_, sub } from "../torch/ops.js";
@@ -44,6 +44,8 @@ export interface StepResult {
   keptBytes: number;
   bitBytes: number;
   routingBytes: number;
+  /** What waits in host memory; on the CPU it is part of `keptBytes`. */
+  hostBytes: number;
   /** Bytes of the largest gradient that was alive at once. */
   gradientBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
@@ -148,6 +150,7 @@ class StepRun {
       keptBytes: ledger(this.#net.device).liveBytes - liveBefore - (endedBytes - beganBytes),
       bitBytes: total(({ parts }) => parts.reduce((sum, part) => sum + bitBytes(part), 0)),
       routingBytes: total(({ routing }) => routing.bytes),
+      hostBytes: total(({ parts }) => parts.reduce((sum, part) => sum + hostBytes(part), 0)),
     };
 
     const tied = this.#gradient(headParameters(this.#net));

@@ -1,0 +1,16 @@
+// A config.json at another depth, so that memory can be measured against it. Nothing is read or written.
+
+/**
+ * The same model with `layers` blocks. A list with an entry per block (layer_types and its like) is cut, or goes on from
+ * its beginning; numbers of blocks beyond the depth are dropped from mlp_only_layers.
+ */
+export function atDepth(source: Readonly<Record<string, unknown>>, layers: number): Record<string, unknown> {
+  const before = source.num_hidden_layers;
+  const entries = Object.entries(source).map(([key, value]): [string, unknown] => {
+    if (!Array.isArray(value)) return [key, value];
+    if (key === "mlp_only_layers") return [key, value.filter((layer) => layer < layers)];
+    if (value.length !== before || before === 0) return [key, value];
+    return [key, Array.from({ length: layers }, (_, i) => value[i % value.length])];
+  });
+  return { ...Object.fromEntries(entries), num_hidden_layers: layers };
+}

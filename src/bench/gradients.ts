@@ -1,0 +1,66 @@
+// All gradients of a step, written to a file or compared with those in it, as they come: head, blocks from the last to
+// the first, embedding. Both are optimisers that change nothing, so a step hands them its gradients and needs no other
+// way in. float32, in tiles; whoever makes one closes it.
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+
+import { assert } from "../errors.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import { narrow, view } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { dtype, numel, readBytes, to, type Tensor } from "../torch/tensor.js";
+
+const TILE_ELEMENTS = 1 << 20;
+
+interface Witness {
+  optimizer: Optimizer;
+  close(): void;
+}
+
+export function writeGradients(path: string): Witness {
+  const file = openSync(path, "w");
+  return { optimizer: witness((values) => writeAll(file, new Uint8Array(values.buffer))), close: () => closeSync(file) };
+}
+
+/** `relativeError` is the norm of the difference to the gradients in `path` over the norm of those, summed in float64. */
+export function compareGradients(path: string): Witness & { relativeError(): number } {
+  const file = openSync(path, "r");
+  let [difference, size] = [0, 0];
+  const optimizer = witness((values) => {
+    const stored = new Float32Array(values.length);
+    const bytes = readSync(file, new Uint8Array(stored.buffer));
+    assert(bytes === stored.byteLength, `${path} ends before the gradients do`);
+    for (let i = 0; i < values.length; i++) {
+      difference += (values[i] - stored[i]) ** 2;
+      size += stored[i] ** 2;
+    }
+  });
+  return { optimizer, relativeError: () => Math.sqrt(difference) / Math.sqrt(size), close: () => closeSync(file) };
+}
+
+function writeAll(file: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
+}
+
+/** Shows every gradient to `look`, tile by tile. */
+function witness(look: (values: Float32Array) => void): Optimizer {
+  return {
+    name: "witness",
+    init: () => ({}),
+    stateBytes: () => 0,
+    update: (_parameter, gradient) => {
+      assert(dtype(gradient) === "float32", "a gradient is not in float32");
+      const elements = numel(gradient);
+      for (let start = 0; start < elements; start += TILE_ELEMENTS) {
+        look(valuesOf(gradient, start, Math.min(TILE_ELEMENTS, elements - start)));
+      }
+    },
+  };
+}
+
+function valuesOf(gradient: Tensor, start: number, length: number): Float32Array {
+  return scope(() => {
+    const values = new Float32Array(length);
+    readBytes(to(narrow(view(gradient, [numel(gradient)]), 0, start, length), "float32"), 0, new Uint8Array(values.buffer));
+    return values;
+  });
+}

@@ -1,0 +1,132 @@
+// From settings to the network and the optimiser of a run: a model is loaded or made, seen through its coupling, and
+// settings that this model cannot have are refused. The caller owns the model.
+import { UserError } from "../errors.js";
+import { loadModel } from "../checkpoint/load.js";
+import type { ModelSource } from "../checkpoint/source.js";
+import { architectureOf, type ModelConfig } from "../model/architecture.js";
+import { type Model, randomModel } from "../model/model.js";
+import { adamw } from "../optim/adamw.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import type { RevffnSettings } from "../reversible/revffn.js";
+import { fastestDtype } from "../torch/device.js";
+import { couplingOf, describeNetwork, extensionOf, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
+import { type Network, routerNames } from "./network.js";
+import type { TrainSettings } from "./settings.js";
+
+export function makeModel(settings: TrainSettings, source: ModelSource, resumedFolder: string | undefined): Model {
+  const { device, seed, weights_dtype: weightsDtype } = settings;
+  const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
+  if (resumedFolder || settings.init_weights === "checkpoint") {
+    return loadModel(resumedFolder ?? source, { weightsDtype, device, extend, seed });
+  }
+  const architecture = architectureOf(source.config, source.configPath);
+  return randomModel(
+    extend(architecture),
+    architecture.readConfig(source.config, source.configPath),
+    seed,
+    weightsDtype === "auto" ? "float32" : weightsDtype,
+    device,
+  );
+}
+
+/** The model as these settings train it; the model stays the caller's. */
+export function networkOf(settings: TrainSettings, model: Model): Network {
+  const description = describeNetwork(settings);
+  const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
+  checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
+  checkDivision(settings, model.config.numLayers);
+  checkHalves(settings, model.config.hiddenSize);
+  return {
+    model,
+    ...networkParts(description, inverseOf(settings)),
+    bitsOnHost: settings.stored_bits === "host",
+    device: settings.device,
+    computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
+    lossTileTokens: settings.loss_tile_tokens,
+    frozen: settings.freeze_router ? routerNames(model) : new Set<string>(),
+  };
+}
+
+/** How revffn is to be reversed. */
+function inverseOf(settings: TrainSettings): RevffnSettings {
+  return {
+    iterations: settings.fixed_point_iterations,
+    tolerance: settings.fixed_point_tolerance,
+    start: settings.fixed_point_start,
+    damping: settings.fixed_point_damping,
+    anderson: settings.fixed_point_anderson,
+    storedHint: settings.reconstruction === "stored_hint",
+  };
+}
+
+export function optimizerOf(settings: TrainSettings): Optimizer {
+  return adamw({
+    beta1: settings.adam_beta1,
+    beta2: settings.adam_beta2,
+    epsilon: settings.adam_epsilon,
+    weightDecay: settings.weight_decay,
+  });
+}
+
+const CONVERSIONS = {
+  equal: "which computes the same until training begins",
+  close: "which computes nearly the same until training adapts it",
+  different: "which computes something else until training adapts it",
+};
+
+export function isConverted({ model, init_weights }: TrainSettings, description: NetworkDescription): boolean {
+  return init_weights === "checkpoint" && readNetworkFile(model).coupling === "ordinary" && description.coupling !== "ordinary";
+}
+
+export function notesOf(settings: TrainSettings, description: NetworkDescription): string[] {
+  const { model } = settings;
+  const coupling = couplingOf(description);
+  if (isConverted(settings, description)) {
+    return [`${model} is an ordinary network; it becomes ${coupling.name}, ${CONVERSIONS[coupling.conversion]}`];
+  }
+  const before = readNetworkFile(model);
+  if (before.coupling === "ordinary" || couplingOf(before).name === coupling.name) return [];
+  return [`${model} was trained as ${couplingOf(before).name}; this run trains it as ${coupling.name}`];
+}
+
+/** What transformers would take from config.json in training, and a run here takes from its settings alone. */
+export function routerNotes(settings: TrainSettings, { source }: ModelConfig): string[] {
+  const note = (key: "router_aux_loss_coef" | "router_jitter_noise", asks: boolean): string[] =>
+    asks && Number(source[key]) > 0 && settings[key] === 0
+      ? [`config.json has ${key} ${source[key]}, which is off here unless it is given as a setting`]
+      : [];
+  return [...note("router_aux_loss_coef", source.output_router_logits === true), ...note("router_jitter_noise", true)];
+}
+
+export function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): void {
+  const given = (["router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "freeze_router"] as const).find(
+    (name) => settings[name],
+  );
+  if (given === undefined || sparse.includes(true)) return;
+  throw new UserError(`${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`);
+}
+
+/** Stored bits are packed eight elements to a whole number of bytes. */
+function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, storedBits: number): void {
+  if (storedBits === 0 || stream === "float32" || hiddenSize % 8 === 0) return;
+  throw new UserError(
+    `gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`,
+  );
+}
+
+function checkHalves({ coupling }: TrainSettings, hiddenSize: number): void {
+  if (coupling !== "revffn" || hiddenSize % 2 === 0) return;
+  throw new UserError(`coupling: revffn splits the hidden state, so hidden_size must be even, not ${hiddenSize}. Use coupling momentum.`);
+}
+
+function checkDivision(settings: TrainSettings, layers: number): void {
+  const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size, coupling } = settings;
+  if (first + last >= layers && first + last > 0) {
+    throw new UserError(
+      `checkpoint_first_blocks and checkpoint_last_blocks: ${first} and ${last} of ${layers} blocks leave none to reverse. Keep fewer, or set coupling ordinary and method checkpoint.`,
+    );
+  }
+  if (size > layers - first - last && coupling !== "ordinary") {
+    throw new UserError(`blocks_per_step: ${size} is more than the ${layers - first - last} blocks there are to reverse. Use fewer.`);
+  }
+}
