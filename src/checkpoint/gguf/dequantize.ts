@@ -1,7 +1,7 @@
 // Quantised blocks to float32. The arithmetic is that of gguf-py's `quants.py`, operation by operation in float32, so the
 // bits are the same. One tensor, or one expert of it, at a time; the result is for the caller's scope.
 import { assert } from "../../errors.js";
-import { empty, type Tensor, writeBytes } from "../../torch/tensor.js";
+import { empty, readBytes, type Tensor, writeBytes } from "../../torch/tensor.js";
 import type { BlockType } from "./types.js";
 
 /** Writes the elements of the block at byte `at` of `from` to `out`, from element `to` on. */
@@ -85,13 +85,24 @@ const UNPACK: Record<string, Unpack> = {
   },
 };
 
-/** `bytes` of a quantised type as float32 of `shape`. */
-export function dequantize(bytes: Uint8Array, type: BlockType, shape: number[]): Tensor {
+/** Blocks that are unpacked at once: no second copy of a tensor is made. */
+const SLAB_BLOCKS = 8192;
+
+/** The bytes from `begin` to `end` of a file, blocks of a quantised type, as float32 of `shape`. */
+export function dequantize(file: Tensor, { begin, end }: { begin: number; end: number }, type: BlockType, shape: number[]): Tensor {
   const unpack = UNPACK[type.name];
   assert(unpack !== undefined, `${type.name} is not quantised`);
-  const values = new Float32Array((bytes.length / type.bytes) * type.elements);
-  for (let at = 0, to = 0; at < bytes.length; at += type.bytes, to += type.elements) unpack(bytes, at, values, to);
   const made = empty(shape, "float32");
-  writeBytes(made, 0, new Uint8Array(values.buffer));
+  const packed = new Uint8Array(Math.min(SLAB_BLOCKS * type.bytes, end - begin));
+  const values = new Float32Array((packed.length / type.bytes) * type.elements);
+  const unpacked = new Uint8Array(values.buffer);
+  for (let at = begin, done = 0; at < end; at += packed.length) {
+    const blocks = Math.min(packed.length, end - at) / type.bytes;
+    readBytes(file, at, packed.subarray(0, blocks * type.bytes));
+    for (let i = 0; i < blocks; i++) unpack(packed, i * type.bytes, values, i * type.elements);
+    const filled = unpacked.subarray(0, blocks * type.elements * 4);
+    writeBytes(made, done, filled);
+    done += filled.length;
+  }
   return made;
 }

@@ -10,13 +10,15 @@ import { freeModel } from "../../model/model.js";
 import { ledger } from "../../torch/memory.js";
 import { cast } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
-import { toArray } from "../../torch/tensor.js";
+import { fromArray, toArray } from "../../torch/tensor.js";
 import { loadModel } from "../load.js";
 import { openSafetensors } from "../safetensors.js";
 import { openSource } from "../source.js";
 import { differences, withFolder } from "../testing-model.js";
 import { sameBits } from "../verify.js";
+import { readGgufConfig } from "./config.js";
 import { dequantize } from "./dequantize.js";
+import { readHeader } from "./header.js";
 import { EMBEDDING, floats, GOLDEN, golden, LLAMA, type RawTensor, writeGguf } from "./testing-gguf.js";
 import { TYPES } from "./types.js";
 
@@ -33,6 +35,15 @@ for (const name of ["hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"]) 
     freeModel(file);
   });
 }
+
+test("where the file does not say whether gates are rescaled, its family does", () => {
+  const norm = (name: string): unknown => {
+    const header = readHeader(golden(name));
+    delete header.metadata[`${String(header.metadata["general.architecture"])}.expert_weights_norm`];
+    return readGgufConfig(header).config.norm_topk_prob;
+  };
+  assert.deepEqual(["hf-tiny.gguf", "qwen3-plain.gguf", "olmoe-plain.gguf"].map(norm), [false, true, false]);
+});
 
 const DENSE: Record<string, object> = {
   llama: {
@@ -91,8 +102,11 @@ test("an expert of a quantised stack is read alone; names that are not known are
     );
     scope(() => {
       for (const [expert, name] of names.entries()) {
-        const slice = data.subarray(expert * 3 * 34, (expert + 1) * 3 * 34);
-        assert.ok(sameBits(weights.read(name), dequantize(slice, TYPES[8], [3, 32])), name);
+        const [begin, end] = [expert * 3 * 34, (expert + 1) * 3 * 34];
+        assert.ok(
+          sameBits(weights.read(name), dequantize(fromArray(data, [data.length], "uint8"), { begin, end }, TYPES[8], [3, 32])),
+          name,
+        );
       }
       assert.deepEqual(toArray(weights.read("model.layers.0.block_sparse_moe.experts.1.w1.weight")), [5, 6]);
     });

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { assert, UserError } from "../../errors.js";
 import { contiguous, reshape, transpose } from "../../torch/ops.js";
 import { free, keep, scope } from "../../torch/scope.js";
-import { mapFile, readBytes, type Tensor } from "../../torch/tensor.js";
+import { mapFile, type Tensor } from "../../torch/tensor.js";
 import type { Folder } from "../folder.js";
 import { readEntry } from "../safetensors.js";
 import type { ModelSource } from "../source.js";
@@ -81,10 +81,8 @@ function readPiece(mapping: Tensor, { source, shape, expert, name }: NamedPiece)
   const bytes = (source.end - source.begin) / (expert === null ? 1 : source.shape[0]);
   const begin = source.begin + (expert ?? 0) * bytes;
   const { plain } = source.type;
-  if (plain) return readEntry(mapping, { name, dtype: plain, shape, begin, end: begin + bytes });
-  const packed = new Uint8Array(bytes);
-  readBytes(mapping, begin, packed);
-  return dequantize(packed, source.type, shape);
+  const end = begin + bytes;
+  return plain ? readEntry(mapping, { name, dtype: plain, shape, begin, end }) : dequantize(mapping, { begin, end }, source.type, shape);
 }
 
 /**

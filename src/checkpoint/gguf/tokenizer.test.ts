@@ -70,6 +70,14 @@ test("kinds of tokens: user's own are found whole but shown, fillers are left ou
   assert.deepEqual(open(unsaid).encode("x<|im_end|>").ids.at(-1), 2);
 });
 
+test("a word that is a token as a whole needs no merges where the model was trained so", () => {
+  const whole = (pre: string): boolean => {
+    const metadata = metadataOf("bpe.gguf", { "tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": [] });
+    return open(metadata).encode("on", { add_special_tokens: false }).ids.length === 1;
+  };
+  assert.deepEqual(["llama-bpe", "tekken", "qwen2", "gpt-2"].map(whole), [true, true, false, false]);
+});
+
 test("without a space in front, SentencePiece's text stays as it is", () => {
   const tokenizer = open(metadataOf("spm.gguf", { "tokenizer.ggml.add_space_prefix": false }));
   const spaced = open(metadataOf("spm.gguf"));
