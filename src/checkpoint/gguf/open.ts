@@ -16,6 +16,9 @@ import { type GgufHeader, readHeader } from "./header.js";
 import { type NamedPiece, type Naming, namePieces } from "./names.js";
 import { tokenizerFiles } from "./tokenizer.js";
 
+/** Numbers that config.json has as floats: readers that check types strictly tell 1.0 from 1. */
+const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_qkv)": \d+)(?=[,\n])/g;
+
 /** The model in the file at `path`. Throws a UserError when the file is damaged, or holds what we cannot read. */
 export function openGguf(path: string): ModelSource {
   const header = withOtherParts(readHeader(path));
@@ -27,7 +30,7 @@ export function openGguf(path: string): ModelSource {
     configPath: path,
     readFile: (name) => {
       const content = name === "config.json" ? config : (tokenizer ??= tokenizerFiles(header.metadata, path))[name];
-      return content && Buffer.from(`${JSON.stringify(content, null, 2)}\n`);
+      return content && Buffer.from(`${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`);
     },
     openWeights: () => openTensors(header, naming),
   };
