@@ -16,7 +16,7 @@ export const TRAIN_ROWS = {
     required: true,
     metavar: "FOLDER",
     group: MODEL,
-    about: "folder of a Hugging Face checkpoint, or its name on the hub: org/name[@revision]",
+    about: "folder of a Hugging Face checkpoint, a .gguf file, or a name on the hub: org/name[@revision]",
   },
   init_weights: {
     kind: "choice",

@@ -199,7 +199,7 @@ test("help shows every flag once, in at most 100 columns", () => {
   );
   assert.ok(
     helpText(TRAIN_TABLE).startsWith(
-      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint, or its name on the hub:\n",
+      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint, a .gguf file, or a name on the\n",
     ),
   );
 });
