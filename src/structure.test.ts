@@ -22,7 +22,8 @@ const DOWNHILL: Record<string, string[]> = {
   checkpoint: ["torch", "model"],
   train: ["torch", "model", "reversible", "optim", "data", "checkpoint", "metrics"],
   generate: ["torch", "model", "reversible", "data", "checkpoint", "train"],
-  commands: ["torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate"],
+  upcycle: ["torch", "model", "checkpoint"],
+  commands: ["torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "upcycle"],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format"]);
