@@ -84,7 +84,7 @@ test("the mixture computes what the dense model computes in transformers, in eve
   }
 });
 
-test("the router has a say: tokens go to different experts, and noise in the experts changes the result", (t) => {
+test("noise: of the size asked for, another in each expert, and it changes the result", (t) => {
   const { folder, error, plan } = make(t, "llama", { noise: 0.1 });
   assert.equal(plan.equal, false);
   assert.ok(error > 100 * EQUAL && error < 0.5, `${error}`);
@@ -131,6 +131,10 @@ test("slices that a token does not pick whole are refused, and said when allowed
   assert.ok(error > 100 * EQUAL, `${error}`);
   const rows = tensorOf(folder, "model.layers.1.block_sparse_moe.gate.weight").values;
   assert.notDeepEqual(rows.slice(0, 24), rows.slice(24, 48));
+  // Over all experts, gates that are equal on average sum the slices to the MLP.
+  const down = tensorOf(denseFolder("llama"), "model.layers.0.mlp.down_proj.weight").values;
+  const slice = tensorOf(folder, "model.layers.0.block_sparse_moe.experts.4.w2.weight").values;
+  assert.deepEqual(slice, Array.from({ length: 24 * 12 }, (_, i) => Math.fround(3 * down[36 * Math.floor(i / 12) + 12 + (i % 12)])));
 });
 
 test("what a family cannot express is named, refused, and dropped when allowed", (t) => {
