@@ -71,6 +71,8 @@ test("what is wrong with a folder is said, and no mapping stays open", () =>
       /none: no such folder\. Check the path: a model is the folder of a Hugging Face checkpoint\.$/,
     );
     refuses(() => readConfig(folder), /: no config\.json \(expected the folder of a Hugging Face checkpoint\)/);
+    writeFileSync(join(folder, "a.gguf"), "");
+    refuses(() => readConfig(folder), /Hugging Face checkpoint\)\. Give the file itself: .*a\.gguf\.$/);
     refuses(() => openFolder(folder), /: no weights \(expected model\.safetensors, or/);
     writeFileSync(join(folder, "pytorch_model.bin"), "");
     refuses(() => openFolder(folder), /: pytorch_model\.bin but no model\.safetensors\. Convert it: load/);

@@ -23,7 +23,10 @@ export function readConfig(dir: string): { config: Record<string, unknown>; path
   checkFolder(dir);
   const path = join(dir, "config.json");
   if (!existsSync(path)) {
-    throw new UserError(`${dir}: no config.json (expected the folder of a Hugging Face checkpoint).`);
+    const gguf = readdirSync(dir).find((name) => /\.gguf$/i.test(name));
+    throw new UserError(
+      `${dir}: no config.json (expected the folder of a Hugging Face checkpoint).${gguf ? ` Give the file itself: ${join(dir, gguf)}.` : ""}`,
+    );
   }
   return { config: readJsonObject(path), path };
 }

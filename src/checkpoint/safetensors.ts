@@ -38,7 +38,8 @@ export function openSafetensors(path: string): SafetensorsFile {
   };
 }
 
-function readEntry(mapping: Tensor, { dtype, shape, begin, end }: TensorEntry): Tensor {
+/** The bytes of an entry as a tensor, see `SafetensorsFile.read`. */
+export function readEntry(mapping: Tensor, { dtype, shape, begin, end }: TensorEntry): Tensor {
   if (begin === end) return empty(shape, dtype);
   return scope(() => {
     const bytes = narrow(mapping, 0, begin, end - begin);

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 import { type Folder, openFolder, readConfig } from "./folder.js";
+import { openGguf } from "./gguf/open.js";
 
 /** The files beside the weights, by the names they have in a Hugging Face folder. */
 export interface ModelFiles {
@@ -22,8 +23,9 @@ export interface ModelSource extends ModelFiles {
   openWeights(): Folder;
 }
 
-/** The model at `path`, a Hugging Face folder. Throws a UserError when there is none. */
+/** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {
+  if (/\.gguf$/i.test(path) && !(existsSync(path) && statSync(path).isDirectory())) return openGguf(path);
   const { config, path: configPath } = readConfig(path);
   return { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
 }

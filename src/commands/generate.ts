@@ -15,7 +15,7 @@ const ROWS = {
     required: true,
     metavar: "FOLDER",
     group: MODEL,
-    about: "folder of a Hugging Face checkpoint, or of a run's result",
+    about: "folder of a Hugging Face checkpoint or of a run's result, or a .gguf file",
   },
   prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
   chat: {

@@ -14,7 +14,7 @@ export const TRAIN_ROWS = {
     required: true,
     metavar: "FOLDER",
     group: MODEL,
-    about: "folder of a Hugging Face checkpoint",
+    about: "folder of a Hugging Face checkpoint, or a .gguf file",
   },
   init_weights: {
     kind: "choice",
