@@ -24,7 +24,8 @@ const DOWNHILL: Record<string, string[]> = {
   generate: ["torch", "model", "reversible", "data", "checkpoint", "train"],
   hub: ["model", "checkpoint", "metrics"],
   bench: ["torch", "model", "reversible", "optim", "data", "checkpoint", "train"],
-  commands: ["bench", "torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "hub"],
+  upcycle: ["torch", "model", "checkpoint"],
+  commands: ["bench", "torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "hub", "upcycle"],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format"]);

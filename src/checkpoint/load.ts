@@ -77,8 +77,11 @@ const isNewAdapter = (folder: Folder, { spec }: PlacedParameter): boolean =>
 
 const isAdapterName = (name: string): boolean => name.includes(".adapters.");
 
-/** For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. */
-function matchTensors(folder: Folder, architecture: Architecture, config: ModelConfig): Map<string, DiskTensor[]> {
+/**
+ * For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. Errors:
+ * UserError as `loadModel`.
+ */
+export function matchTensors(folder: Folder, architecture: Architecture, config: ModelConfig): Map<string, DiskTensor[]> {
   const matched = new Map<string, DiskTensor[]>();
   const missing: string[] = [];
   const unfit: string[] = [];

@@ -1,0 +1,109 @@
+// A dense checkpoint becomes a mixture of experts, tensor by tensor from the mapped source to the written folder: never
+// more than one tensor and its copy in memory. The folder is complete and compared when `upcycle` returns, or is not there.
+import { existsSync, readdirSync, statSync } from "node:fs";
+
+import { checkFreeSpace } from "../checkpoint/disk.js";
+import { matchTensors } from "../checkpoint/load.js";
+import { mainDtype, writeContent } from "../checkpoint/save.js";
+import { saveFolder } from "../checkpoint/save-folder.js";
+import { sourceBytes } from "../checkpoint/safetensors-writer.js";
+import { openSource } from "../checkpoint/source.js";
+import { UserError } from "../errors.js";
+import type { ModelConfig } from "../model/architecture.js";
+import { parameterCount, placedParameters } from "../model/model.js";
+import type { DType } from "../torch/tensor.js";
+import { readDenseModel } from "./dense.js";
+import { chooseTarget, type ExpertShape, type Target, type TargetModel, TARGETS } from "./target.js";
+import { type Drawing, upcycledTensors } from "./tensors.js";
+
+export interface UpcycleOptions extends ExpertShape, Drawing {
+  to: "auto" | Target;
+  weightsDtype: "auto" | DType;
+  /** Whether a result is wanted that computes another function than the dense model. */
+  allowInexact: boolean;
+  /** As `WriteOptions.maxShardBytes`. */
+  maxShardBytes?: number;
+  /** Told what will be written, before it is. */
+  onPlan?: (plan: UpcyclePlan) => void;
+}
+
+export interface UpcyclePlan {
+  from: string;
+  to: Target;
+  numExperts: number;
+  expertsPerToken: number;
+  expertWidth: number;
+  sharedExpertWidth: number;
+  sparseLayers: number;
+  layers: number;
+  /** Whether the mixture computes what the dense model computes, up to rounding; else `lost` or noise says why not. */
+  equal: boolean;
+  lost: string[];
+  denseParameters: number;
+  parameters: number;
+  /** Those that take part for one token. */
+  parametersPerToken: number;
+  bytes: number;
+  dtype: DType;
+}
+
+/** Writes the mixture of the dense model at `model` as the new folder `dir`. Errors: UserError, and nothing is written. */
+export function upcycle(model: string, dir: string, options: UpcycleOptions): UpcyclePlan {
+  checkNew(dir);
+  const source = openSource(model);
+  const dense = readDenseModel(source);
+  const target = chooseTarget(dense, options.to, options);
+  checkLoss(model, dense.config.modelType, target, options.allowInexact);
+  const folder = source.openWeights();
+  try {
+    matchTensors(folder, dense.architecture, dense.config);
+    const tensors = upcycledTensors(folder, target, options.weightsDtype, options);
+    const bytes = sourceBytes(tensors);
+    checkFreeSpace(dir, bytes);
+    const { architecture, config, lost } = target;
+    const parameters = parameterCount(placedParameters(architecture, config));
+    const plan: UpcyclePlan = {
+      from: dense.config.modelType,
+      to: config.modelType as Target,
+      numExperts: config.numExperts,
+      expertsPerToken: config.expertsPerToken,
+      expertWidth: config.expertWidth,
+      sharedExpertWidth: config.sharedExpertWidth,
+      sparseLayers: sparseLayers(config),
+      layers: config.numLayers,
+      equal: lost.length === 0 && options.noise === 0,
+      lost,
+      denseParameters: parameterCount(placedParameters(dense.architecture, dense.config)),
+      parameters,
+      parametersPerToken: parameters - idleParameters(config),
+      bytes,
+      dtype: mainDtype(tensors),
+    };
+    options.onPlan?.(plan);
+    const { maxShardBytes } = options;
+    saveFolder(dir, (side) => writeContent(side, { tensors, config: config.source }, { source, maxShardBytes }));
+    return plan;
+  } finally {
+    folder.close();
+  }
+}
+
+const sparseLayers = ({ sparse }: ModelConfig): number => sparse.filter(Boolean).length;
+
+const idleParameters = (config: ModelConfig): number =>
+  sparseLayers(config) * (config.numExperts - config.expertsPerToken) * 3 * config.expertWidth * config.hiddenSize;
+
+function checkNew(dir: string): void {
+  if (existsSync(dir) && !(statSync(dir).isDirectory() && readdirSync(dir).length === 0)) {
+    throw new UserError(`${dir}: there is something already (expected a new or empty folder). Choose another folder.`);
+  }
+}
+
+function checkLoss(model: string, from: string, { config, lost }: TargetModel, allowed: boolean): void {
+  if (lost.length === 0 && allowed) throw new UserError("--allow-inexact has no effect: nothing is lost here. Remove it.");
+  if (lost.length === 0 || allowed) return;
+  throw new UserError(
+    `${model}: as ${config.modelType}, this ${from} model would not compute the same at the start: it loses ${lost.join("; ")}. ` +
+      `Choose other experts or another --to (${TARGETS.join(", ")}), or accept it with --allow-inexact.`,
+  );
+}
