@@ -11,6 +11,7 @@ export type { Architecture, ModelConfig, ParameterSpec } from "./model/architect
 export { freeModel, type Model } from "./model/model.js";
 export { loadModel } from "./checkpoint/load.js";
 export { saveModel } from "./checkpoint/save.js";
+export { exportFolder } from "./checkpoint/export.js";
 
 export type { Coupling } from "./reversible/coupling.js";
 export { additive } from "./reversible/additive.js";

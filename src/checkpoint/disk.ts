@@ -1,7 +1,7 @@
 // Writing that must reach the disk, and what went wrong when it does not: the failure names the file, how much was to
 // be written and how much room there is. Nothing here decides what is written.
-import { closeSync, fsyncSync, openSync, readdirSync, statfsSync, writeSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { closeSync, existsSync, fsyncSync, openSync, readdirSync, statfsSync, writeSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
@@ -63,10 +63,25 @@ export function diskFailure(path: string, bytes: number, written: number, failur
   );
 }
 
+/** Throws a UserError when the disk of `folder`, which need not exist yet, has no room for `bytes`. */
+export function checkFreeSpace(folder: string, bytes: number): void {
+  let existing = resolve(folder);
+  while (!existsSync(existing)) existing = dirname(existing);
+  const free = freeBytes(existing);
+  if (free >= bytes) return;
+  throw new UserError(
+    `${folder}: ${formatBytes(bytes)} are needed, but only ${formatBytes(free)} are free on its disk. Free some space or choose another disk.`,
+  );
+}
+
+function freeBytes(folder: string): number {
+  const { bavail, bsize } = statfsSync(folder);
+  return bavail * bsize;
+}
+
 function freeSpace(folder: string): string {
   try {
-    const { bavail, bsize } = statfsSync(folder);
-    return formatBytes(bavail * bsize);
+    return formatBytes(freeBytes(folder));
   } catch {
     return "an unknown number of bytes";
   }

@@ -55,8 +55,11 @@ function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
   return pieces.every(({ name }) => folder.tensors.get(name)?.dtype === "bfloat16") ? "bfloat16" : "float32";
 }
 
-/** For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. */
-function matchTensors(folder: Folder, architecture: Architecture, config: ModelConfig): Map<string, DiskTensor[]> {
+/**
+ * For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. Errors:
+ * UserError as `loadModel`.
+ */
+export function matchTensors(folder: Folder, architecture: Architecture, config: ModelConfig): Map<string, DiskTensor[]> {
   const matched = new Map<string, DiskTensor[]>();
   const missing: string[] = [];
   const unfit: string[] = [];

@@ -18,19 +18,29 @@ import { byteLength } from "./safetensors-header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors-writer.js";
 import { compareFolder } from "./verify.js";
 
-export interface SaveOptions {
+export interface WriteOptions {
   /** The folder the model came from: its tokenizer and generation files are copied. */
   sourceFolder: string;
-  /** How experts lie on disk; "per-expert", which every loader reads, unless said otherwise. */
-  layout?: Layout;
-  /** The dtype on disk; each parameter's own unless said otherwise. */
-  dtype?: DType;
   /** Largest file of weights in bytes, 5e9 unless said otherwise; a tensor larger than that is a file of its own. */
   maxShardBytes?: number;
   /** Writes further files into the folder while it is not yet in its place. */
   extraFiles?: (side: string) => void;
   /** Whether the written weights are read again and compared; true unless said otherwise. */
   verify?: boolean;
+}
+
+export interface SaveOptions extends WriteOptions {
+  /** How experts lie on disk; "per-expert", which every loader reads, unless said otherwise. */
+  layout?: Layout;
+  /** The dtype on disk; each parameter's own unless said otherwise. */
+  dtype?: DType;
+}
+
+export interface FolderContent {
+  tensors: TensorSource[];
+  /** The source's config.json, and what the written one says beside it. */
+  config: Record<string, unknown>;
+  addedKeys?: Record<string, unknown>;
 }
 
 const COPIED_FILES = [
@@ -53,9 +63,14 @@ export function saveModel(dir: string, model: Model, options: SaveOptions): void
 }
 
 function writeModel(folder: string, model: Model, options: SaveOptions): void {
-  const { sourceFolder, layout = "per-expert", maxShardBytes = 5e9, extraFiles, verify = true } = options;
-  const tensors = modelTensors(model, { layout, dtype: options.dtype });
-  writeFileDurably(join(folder, "config.json"), configText(sourceFolder, model.config.source, mainDtype(tensors)));
+  const { layout = "per-expert", dtype } = options;
+  writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config: model.config.source }, options);
+}
+
+/** Fills `folder` with a checkpoint of `tensors`, which are read one at a time: once to write and once to compare. */
+export function writeContent(folder: string, { tensors, config, addedKeys }: FolderContent, options: WriteOptions): void {
+  const { sourceFolder, maxShardBytes = 5e9, extraFiles, verify = true } = options;
+  writeFileDurably(join(folder, "config.json"), configText(sourceFolder, config, mainDtype(tensors), addedKeys));
   for (const name of COPIED_FILES) {
     const source = join(sourceFolder, name);
     if (existsSync(source)) writeFileDurably(join(folder, name), readFileSync(source));
@@ -122,7 +137,7 @@ function splitIntoShards(tensors: TensorSource[], maxShardBytes: number): Tensor
 }
 
 /** The dtype that most bytes are stored in. */
-function mainDtype(tensors: TensorSource[]): DType {
+export function mainDtype(tensors: TensorSource[]): DType {
   const bytes = new Map<DType, number>();
   for (const { dtype, shape } of tensors) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
   return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];

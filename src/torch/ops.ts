@@ -71,6 +71,7 @@ export const sum = op<(a: T) => T>("aten::sum(Tensor self, *, ScalarType? dtype=
 export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => T>("aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const meanDim = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const amax = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
+export const amin = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
 export const logsumexp = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor");
 export const softmax = op<(a: T, dim: N, dtype?: DType) => T>("aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor");
 export const topk = op<(a: T, k: N, dim: N) => [values: T, indices: T]>("aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)");

@@ -49,6 +49,13 @@ export function formatOf({ stream, streamFractionBits }: NetworkDescription): St
   return stream === "float32" ? floatStreams("float32") : gridStreams(stream, streamFractionBits ?? FRACTION_BITS[stream]);
 }
 
+/**
+ * Whether the ordinary network of the same weights is, within a fraction of a percent of held-out loss, the network that
+ * was trained: `additive` and the midpoint rule (momentum with gamma -1) are other functions.
+ */
+export const isNearOrdinary = ({ coupling, gamma }: NetworkDescription): boolean =>
+  coupling === "ordinary" || (coupling === "momentum" && gamma !== -1);
+
 /** What a folder says of itself; the ordinary network when it says nothing. */
 export function readNetworkFile(folder: string): NetworkDescription {
   const path = join(folder, NETWORK_FILE);
