@@ -46,6 +46,11 @@ export function olderKeys(source: Json): Json {
   if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
     const { rope_theta: theta, ...scaling } = rope as Json;
     if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
+    // Of a longrope block without a factor, transformers 4 looks for the original length at the top.
+    const length = scaling.original_max_position_embeddings;
+    if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
+      added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
+    }
     added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
   }
   return added;
