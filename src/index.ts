@@ -12,6 +12,7 @@ export { freeModel, type Model } from "./model/model.js";
 export { loadModel } from "./checkpoint/load.js";
 export { saveModel } from "./checkpoint/save.js";
 export { type ModelSource, openSource } from "./checkpoint/source.js";
+export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
 export type { Coupling } from "./reversible/coupling.js";

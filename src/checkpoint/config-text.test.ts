@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { configText } from "./config-text.js";
+import { configText, olderKeys } from "./config-text.js";
 import { folderFiles } from "./source.js";
 import { withFolder } from "./testing-model.js";
 
@@ -32,3 +32,40 @@ test("a nested dtype is left alone, and a source that differs from the text is w
     assert.equal(configText(folderFiles(folder), { other: 1 }, "float32"), '{\n  "other": 1,\n  "torch_dtype": "float32"\n}\n');
     assert.equal(configText(folderFiles(join(folder, "none")), {}, "float32"), '{\n  "torch_dtype": "float32"\n}\n');
   }));
+
+test("keys are added behind the source's own text, and real numbers keep their point", () =>
+  withFolder((folder) => {
+    const text = '{\n  "dtype": "float32",\n  "eps": 1e-06\n}\n';
+    writeFileSync(join(folder, "config.json"), text);
+    const added = {
+      rope_theta: 10000,
+      rope_scaling: { rope_type: "yarn", factor: 4, original_max_position_embeddings: 32, truncate: false },
+    };
+    assert.equal(
+      configText(folderFiles(folder), JSON.parse(text) as Record<string, unknown>, "float32", added),
+      '{\n  "dtype": "float32",\n  "eps": 1e-06,\n  "rope_theta": 10000.0,\n  "rope_scaling": { "rope_type": "yarn", "factor": 4.0, ' +
+        '"original_max_position_embeddings": 32, "truncate": false }\n}\n',
+    );
+  }));
+
+test("what transformers 4 needs beside the keys of transformers 5, and nothing where it is there", () => {
+  const rope = { rope_theta: 1e6, rope_type: "linear", factor: 2 };
+  assert.deepEqual(olderKeys({ model_type: "qwen3_moe", num_local_experts: 5, rope_parameters: rope }), {
+    num_experts: 5,
+    rope_theta: 1e6,
+    rope_scaling: { rope_type: "linear", factor: 2 },
+  });
+  assert.deepEqual(olderKeys({ model_type: "mixtral", num_experts: 5 }), { num_local_experts: 5 });
+  assert.deepEqual(olderKeys({ model_type: "olmoe", num_experts: 5, rope_parameters: { rope_theta: 10, rope_type: "default" } }), {
+    rope_theta: 10,
+    rope_scaling: null,
+  });
+  const longrope = { rope_type: "longrope", original_max_position_embeddings: 16 };
+  assert.deepEqual(olderKeys({ rope_parameters: longrope, num_experts: 1 }), {
+    rope_scaling: longrope,
+    original_max_position_embeddings: 16,
+  });
+  for (const old of [{ rope_theta: 1e4, rope_scaling: null, num_experts: 5 }, { rope_parameters: rope, rope_scaling: rope }, {}]) {
+    assert.deepEqual(olderKeys(old), {});
+  }
+});

@@ -1,33 +1,70 @@
 // The text of a saved config.json: the source's own text with the stated dtype exchanged, so that nothing else changes,
-// not even how a number is written (readers that check types strictly tell 1.0 from 1).
+// not even how a number is written (readers that check types strictly tell 1.0 from 1). An export adds keys at its end.
 import { isDeepStrictEqual } from "node:util";
 
 import type { DType } from "../torch/tensor.js";
 import type { ModelFiles } from "./source.js";
 
+type Json = Record<string, unknown>;
+
 const DTYPE_KEYS = ["torch_dtype", "dtype"];
+const WHOLE_KEYS = ["num_experts", "num_local_experts", "original_max_position_embeddings"];
 
 /**
- * config.json for weights of `dtype`: the text in `files` if it says the same as `source`, else `source` written
- * out.
+ * config.json for weights of `dtype`, with the keys `added`: the text in `files` if it says the same as `source`, else
+ * `source` written out.
  */
-export function configText(files: ModelFiles, source: Record<string, unknown>, dtype: DType): string {
+export function configText(files: ModelFiles, source: Json, dtype: DType, added: Json = {}): string {
   const used = DTYPE_KEYS.filter((key) => Object.hasOwn(source, key));
-  const stated = Object.fromEntries((used.length > 0 ? used : DTYPE_KEYS.slice(0, 1)).map((key) => [key, dtype]));
-  const wanted = { ...source, ...stated };
+  const exchanged = Object.fromEntries(used.map((key) => [key, dtype]));
+  const appended = used.length > 0 ? added : { [DTYPE_KEYS[0]]: dtype, ...added };
+  const wanted = { ...source, ...exchanged, ...appended };
   const bytes = files.readFile("config.json");
   if (bytes) {
-    const text = Buffer.from(bytes).toString("utf8");
-    const edited =
-      used.length > 0
-        ? text.replaceAll(/("(?:torch_dtype|dtype)"\s*:\s*)("[^"]*"|null)/g, (_, key: string) => `${key}"${dtype}"`)
-        : text.replace(/\s*\}\s*$/, `,\n  "${DTYPE_KEYS[0]}": "${dtype}"\n}\n`);
-    if (saysTheSame(edited, wanted)) return edited;
+    const lines = Object.entries(appended).map(([key, value]) => `,\n  ${JSON.stringify(key)}: ${spell(value, key)}`);
+    const edited = Buffer.from(bytes)
+      .toString("utf8")
+      .replaceAll(/("(?:torch_dtype|dtype)"\s*:\s*)("[^"]*"|null)/g, (_, key: string) => `${key}"${dtype}"`);
+    const extended = lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
+    if (saysTheSame(extended, wanted)) return extended;
   }
   return `${JSON.stringify(wanted, null, 2)}\n`;
 }
 
-function saysTheSame(text: string, wanted: Record<string, unknown>): boolean {
+/**
+ * What a config.json of transformers 5 must also say for transformers 4, which otherwise takes its defaults without a
+ * word: `rope_theta` and `rope_scaling` beside `rope_parameters`, and the number of experts under the family's own name.
+ * Nothing where the file is in the older dialect. transformers 5 reads the same from both.
+ */
+export function olderKeys(source: Json): Json {
+  const added: Json = {};
+  const [own, other] = source.model_type === "mixtral" ? ["num_local_experts", "num_experts"] : ["num_experts", "num_local_experts"];
+  if (source[own] === undefined && source[other] !== undefined) added[own] = source[other];
+  const rope = source.rope_parameters;
+  if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
+    const { rope_theta: theta, ...scaling } = rope as Json;
+    if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
+    // Of a longrope block without a factor, transformers 4 looks for the original length at the top.
+    const length = scaling.original_max_position_embeddings;
+    if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
+      added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
+    }
+    added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
+  }
+  return added;
+}
+
+/** As JSON.stringify, but with the point that tells a real number from a whole one. */
+function spell(value: unknown, key: string): string {
+  if (Array.isArray(value)) return `[${value.map((item) => spell(item, key)).join(", ")}]`;
+  if (typeof value === "object" && value !== null) {
+    const fields = Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${spell(item, name)}`);
+    return `{ ${fields.join(", ")} }`;
+  }
+  return Number.isInteger(value) && !WHOLE_KEYS.includes(key) ? (value as number).toFixed(1) : JSON.stringify(value);
+}
+
+function saysTheSame(text: string, wanted: Json): boolean {
   try {
     return isDeepStrictEqual(JSON.parse(text), wanted);
   } catch {

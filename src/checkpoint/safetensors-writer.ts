@@ -8,7 +8,7 @@ import { writeDurably } from "./disk.js";
 import { byteLength, DTYPE_ON_DISK } from "./safetensors-header.js";
 
 /**
- * A tensor to be written; `read` is called once when its turn comes, on any device, and what it makes is freed after.
+ * A tensor to be written; `read` is called when its turn comes, on any device, and what it makes is freed after.
  */
 export interface TensorSource {
   name: string;

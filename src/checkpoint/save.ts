@@ -38,8 +38,9 @@ export interface SaveOptions extends WriteOptions {
 
 export interface FolderContent {
   tensors: TensorSource[];
-  /** What config.json says, but for the dtype. */
+  /** The source's config.json but for the dtype, and what the written one says beside it. */
   config: Record<string, unknown>;
+  addedKeys?: Record<string, unknown>;
 }
 
 /** What a folder may hold beside config.json and weights. */
@@ -68,9 +69,9 @@ function writeModel(folder: string, model: Model, options: SaveOptions): void {
 }
 
 /** Fills `folder` with a checkpoint of `tensors`, which are read one at a time: once to write and once to compare. */
-export function writeContent(folder: string, { tensors, config }: FolderContent, options: WriteOptions): void {
+export function writeContent(folder: string, { tensors, config, addedKeys }: FolderContent, options: WriteOptions): void {
   const { source, maxShardBytes = 5e9, extraFiles, verify = true } = options;
-  writeFileDurably(join(folder, "config.json"), configText(source, config, mainDtype(tensors)));
+  writeFileDurably(join(folder, "config.json"), configText(source, config, mainDtype(tensors), addedKeys));
   for (const name of COPIED_FILES) {
     const bytes = source.readFile(name);
     if (bytes) writeFileDurably(join(folder, name), bytes);

@@ -320,7 +320,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
     "trainer_state.json",
   ]);
   const kinds = metricsOf(place.out()).map((event) => `${event.kind} ${event.step}`);
-  assert.deepEqual(kinds, ["eval 0", "step 1", "step 2", "message 2", "step 3", "step 4", "eval 4", "eval 4", "message 4"]);
+  assert.deepEqual(kinds, ["eval 0", "eval 0", "step 1", "step 2", "message 2", "step 3", "step 4", "eval 4", "eval 4", "message 4"]);
   const settings = JSON.parse(readFileSync(join(place.out(), "config.json"), "utf8")) as Record<string, unknown>;
   assert.deepEqual([settings.gamma, settings.max_steps, settings.seed], [-0.5, 4, 42]);
 

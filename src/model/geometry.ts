@@ -1,5 +1,6 @@
 // The part of config.json that means the same in every family: sizes, positions, embeddings, experts. Where a key may be
 // absent, the default is that of the family's class in transformers.
+import { UserError } from "../errors.js";
 import type { ModelConfig } from "./architecture.js";
 import type { ConfigReader } from "./config.js";
 import { readRope } from "./rope.js";
@@ -36,6 +37,7 @@ type Geometry = Pick<
 export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
   read.only("hidden_act", ["silu"]);
   read.only("attention_dropout", [0]);
+  refuseQuantised(read);
   const hiddenSize = read.integer("hidden_size");
   const numHeads = read.integer("num_attention_heads");
   const numKeyValueHeads = read.integer("num_key_value_heads", defaults.keyValueHeads ? numHeads : undefined);
@@ -65,6 +67,15 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     expertsPerToken,
     source: read.source,
   };
+}
+
+function refuseQuantised({ source, where }: ConfigReader): void {
+  const quantisation = source.quantization_config as { quant_method?: unknown } | null | undefined;
+  if (quantisation === undefined || quantisation === null) return;
+  throw new UserError(
+    `${where}: quantization_config says the weights are quantised (${String(quantisation.quant_method ?? "method unknown")}), ` +
+      "which cannot be trained (expected float weights). Convert the model to bfloat16 first.",
+  );
 }
 
 /** Which layers of the Qwen families route: those that `decoder_sparse_step` counts and `mlp_only_layers` does not name. */

@@ -1,0 +1,135 @@
+// From one checkpoint folder to another of the same network: other names, another dtype, other shards. Tensors go from
+// the mapped source to the file one at a time, so the peak is one tensor, or one stack of experts. The written folder is
+// opened again, matched against its config.json as a loader would, and every tensor compared before it takes its place.
+import { existsSync, realpathSync } from "node:fs";
+
+import { UserError } from "../errors.js";
+import { architectureOf } from "../model/architecture.js";
+import { type PlacedParameter, placedParameters } from "../model/model.js";
+import { amax, amin, cast, copy_ } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { type DType, dtype as dtypeOf, empty, item, type Tensor } from "../torch/tensor.js";
+import { olderKeys } from "./config-text.js";
+import { checkFreeSpace } from "./disk.js";
+import { type Folder, openFolder, readConfig } from "./folder.js";
+import { type DiskTensor, diskTensors, fullName, type Layout, viewOf } from "./layout.js";
+import { matchTensors } from "./load.js";
+import { mainDtype, writeContent } from "./save.js";
+import { saveFolder } from "./save-folder.js";
+import { folderFiles } from "./source.js";
+import { sourceBytes, type TensorSource } from "./safetensors-writer.js";
+
+export interface ExportOptions {
+  /** "per-expert" also says in config.json what transformers 4 needs, see `olderKeys`. */
+  layout: Layout;
+  /** "auto" keeps the dtype of every tensor; a stack of experts of several dtypes becomes float32. */
+  dtype: "auto" | DType;
+  maxShardBytes: number;
+}
+
+export interface Exported {
+  /** The dtype of most bytes. */
+  dtype: DType;
+  tensors: number;
+  bytes: number;
+  /** Tensors of the source that no parameter stands for: rotary frequencies, and the head when it is tied. */
+  leftOut: string[];
+  /** Keys added to config.json. */
+  addedKeys: string[];
+}
+
+/** Largest finite values; what is beyond them would become infinite. */
+const LARGEST: Partial<Record<DType, number>> = {
+  float16: 65504,
+  bfloat16: 2 ** 127 * (2 - 2 ** -7),
+  float32: 2 ** 127 * (2 - 2 ** -23),
+  float64: Number.MAX_VALUE,
+};
+
+/**
+ * Writes the model in `source` as the folder `dir`, which exists afterwards completely or, after a failure, as it was
+ * before. Errors: UserError as `loadModel`; when a weight is not finite or not representable; without room on the disk.
+ */
+export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
+  const { config: stated, path } = readConfig(source);
+  const architecture = architectureOf(stated, path);
+  const config = architecture.readConfig(stated, path);
+  if (existsSync(dir) && realpathSync(dir) === realpathSync(source)) {
+    throw new UserError(`${dir}: is the model that is exported. Choose another folder for the result.`);
+  }
+  const folder = openFolder(source);
+  try {
+    const matched = matchTensors(folder, architecture, config);
+    const tensors = placedParameters(architecture, config).flatMap((placed) =>
+      parameterSources(folder, placed, matched.get(fullName(placed)) as DiskTensor[], options),
+    );
+    checkFreeSpace(dir, sourceBytes(tensors));
+    const addedKeys = options.layout === "per-expert" ? olderKeys(stated) : {};
+    saveFolder(dir, (side) => {
+      const { maxShardBytes } = options;
+      writeContent(side, { tensors, config: stated, addedKeys }, { source: folderFiles(source), maxShardBytes, extraFiles: matchAgain });
+    });
+    const used = new Set([...matched.values()].flat().map(({ name }) => name));
+    return {
+      dtype: mainDtype(tensors),
+      tensors: tensors.length,
+      bytes: sourceBytes(tensors),
+      leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
+      addedKeys: Object.keys(addedKeys),
+    };
+  } finally {
+    folder.close();
+  }
+}
+
+/** The tensors to write for one parameter; `pieces` are those it has in the source. */
+function parameterSources(folder: Folder, placed: PlacedParameter, pieces: DiskTensor[], options: ExportOptions): TensorSource[] {
+  const targets = diskTensors(placed, options.layout);
+  const dtypeOnDisk = (piece: DiskTensor): DType => folder.tensors.get(piece.name)?.dtype as DType;
+  const whole = pieces[0].slice === null;
+  return targets.map((target, i): TensorSource => {
+    const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(pieces[whole ? 0 : i]);
+    const dtype = options.dtype === "auto" ? own : options.dtype;
+    const make = (): Tensor => {
+      if (whole) return viewOf(folder.read(pieces[0].name), target);
+      return target.slice === null ? stack(folder, placed, pieces, own) : folder.read(pieces[i].name);
+    };
+    return { name: target.name, shape: target.shape, dtype, read: () => scope(() => convert(make(), dtype, target.name, folder.dir)) };
+  });
+}
+
+const commonDtype = (found: DType[]): DType => (found.every((each) => each === found[0]) ? found[0] : "float32");
+
+function stack(folder: Folder, { spec }: PlacedParameter, pieces: DiskTensor[], dtype: DType): Tensor {
+  const made = empty(spec.shape, dtype);
+  for (const piece of pieces) scope(() => void copy_(viewOf(made, piece), folder.read(piece.name)));
+  return made;
+}
+
+function convert(value: Tensor, dtype: DType, name: string, source: string): Tensor {
+  // A NaN is at most nothing, so it fails the test too.
+  const size = Math.max(item(amax(value)), -item(amin(value)));
+  const largest = LARGEST[dtype] ?? 0;
+  if (size <= largest) return cast(value, dtype);
+  if (Number.isFinite(size)) {
+    throw new UserError(
+      `${source}: ${name} holds ${size.toPrecision(6)} (expected at most ${largest.toPrecision(6)}, the largest ${dtype}). ` +
+        `Use dtype auto, which keeps ${dtypeOf(value)}.`,
+    );
+  }
+  throw new UserError(
+    `${source}: ${name} holds ${Number.isNaN(size) ? "NaN" : "an infinite value"} (expected finite weights). Export an earlier checkpoint.`,
+  );
+}
+
+/** Whether what was written fits its config.json, as a loader finds out. */
+function matchAgain(side: string): void {
+  const { config: source, path } = readConfig(side);
+  const architecture = architectureOf(source, path);
+  const written = openFolder(side);
+  try {
+    matchTensors(written, architecture, architecture.readConfig(source, path));
+  } finally {
+    written.close();
+  }
+}

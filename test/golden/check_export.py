@@ -1,0 +1,87 @@
+"""Loads exported folders in Hugging Face transformers and compares the logits with ours, in float32.
+
+    npm run setup
+    python3 test/golden/check_export.py                 # exports of the golden models: families, layouts, dtypes, shards
+    python3 test/golden/check_export.py FOLDER...       # folders that `revmoe export` wrote
+
+transformers 5 reads both layouts, transformers 4 the per-expert one; run it once in an environment of each. Of the golden
+models, the weights in transformers are also compared bit for bit between the layouts. Exits with 1 on a difference.
+"""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+OLD = int(transformers.__version__.split(".")[0]) < 5
+# Of every family the plain model, and one whose rotary type, biases or tying show what config.json lost.
+MODELS = ["hf-tiny", "hf-tied", "qwen3-plain", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-yarn", "mixtral-window",
+          "olmoe-plain", "olmoe-short", "olmoe-clip"]
+# Of a longrope block that states its factor, transformers 4 takes the original length from elsewhere: another network.
+OTHER_IN_4 = {"olmoe-short"}
+TOLERANCE = 1e-5
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+def export(name, layout, dtype):
+    folder = ROOT / "build" / "exported" / transformers.__version__ / f"{name}-{layout}-{dtype}"
+    shutil.rmtree(folder, ignore_errors=True)
+    command = ["node", "dist/cli.js", "export", "--model", str(HERE / name), "--output-dir", str(folder), "--layout", layout,
+               "--dtype", dtype, "--max-shard-bytes", "30KB"]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def ours(folder, tokens):
+    words = ["node", "test/golden/logits.mjs", str(folder), ",".join(map(str, tokens))]
+    return torch.tensor(json.loads(subprocess.run(words, check=True, cwd=ROOT, capture_output=True).stdout))
+
+
+def check(folder):
+    """Relative difference of the logits, and the weights that transformers holds."""
+    model, found = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32, output_loading_info=True)
+    problems = {key: value for key, value in found.items() if value}
+    assert not problems, f"{folder}: {problems}"
+    tokens = torch.randint(0, model.config.vocab_size, (33,), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        theirs = model(input_ids=tokens[None]).logits[0]
+    difference = (ours(folder, tokens.tolist()) - theirs).norm() / theirs.norm()
+    return difference.item(), model.state_dict()
+
+
+def check_golden():
+    worst = 0.0
+    for name in MODELS:
+        if OLD and name in OTHER_IN_4:
+            print(f"{name:16} left out: transformers 4 computes another network from its config.json")
+            continue
+        for dtype in ("float32", "bfloat16", "float16"):
+            weights = None
+            for layout in ("per-expert",) if OLD else ("per-expert", "fused"):
+                difference, state = check(export(name, layout, dtype))
+                worst = max(worst, difference)
+                print(f"{name:16} {layout:10} {dtype:8} {difference:.1e}", flush=True)
+                if weights is not None:
+                    assert weights.keys() == state.keys() and all(torch.equal(weights[key], state[key]) for key in state), f"{name}: layouts differ"
+                weights = state
+    return worst
+
+
+print(f"transformers {transformers.__version__}, torch {torch.__version__}")
+if len(sys.argv) > 1:
+    worst = 0.0
+    for folder in sys.argv[1:]:
+        difference, _ = check(pathlib.Path(folder))
+        worst = max(worst, difference)
+        print(f"{folder} {difference:.1e}")
+else:
+    worst = check_golden()
+print(f"largest relative difference {worst:.1e} (allowed {TOLERANCE:.0e})")
+sys.exit(0 if worst < TOLERANCE else 1)

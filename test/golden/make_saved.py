@@ -1,0 +1,69 @@
+"""Makes saved/: tiny random models of the four families as transformers itself saves them, and the logits it computes.
+
+    pip install 'transformers<5' torch && python3 test/golden/make_saved.py      # saved/FAMILY-4-*: one matrix per expert
+    pip install 'transformers>=5' torch && python3 test/golden/make_saved.py     # saved/FAMILY-5-*: stacked experts
+
+Folders of transformers 4 say `torch_dtype`, `rope_theta` and `rope_scaling`, those of 5 `dtype` and `rope_parameters`.
+Logits are of the saved weights, in float32.
+"""
+import json
+import pathlib
+import shutil
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import (AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
+                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+
+HERE = pathlib.Path(__file__).parent
+VERSION = int(transformers.__version__.split(".")[0])
+transformers.utils.logging.set_verbosity_error()
+EVERY = dict(vocab_size=40, hidden_size=16, num_attention_heads=4, num_key_value_heads=2, num_experts_per_tok=2, num_hidden_layers=2,
+             intermediate_size=8, max_position_embeddings=32, initializer_range=0.4, bos_token_id=None, eos_token_id=None,
+             pad_token_id=None)
+FAMILIES = {
+    "qwen2_moe": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(num_experts=3, moe_intermediate_size=8, shared_expert_intermediate_size=12), None),
+    "qwen3_moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig, dict(num_experts=3, moe_intermediate_size=8, head_dim=8, norm_topk_prob=True),
+                  dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=16)),
+    "mixtral": (MixtralForCausalLM, MixtralConfig, dict(num_local_experts=3), dict(rope_type="linear", factor=2.0)),
+    "olmoe": (OlmoeForCausalLM, OlmoeConfig, dict(num_experts=3), dict(rope_type="dynamic", factor=2.0)),
+}
+THETA = 700.0
+# dtype and largest file; every family is saved in each.
+FORMS = {4: {"bfloat16": "6KB", "float16": "1MB"}, 5: {"float32": "12KB", "bfloat16": "1MB"}}[VERSION]
+
+
+def write(family, dtype, shard_size):
+    make_model, make_config, settings, rope = FAMILIES[family]
+    stretched = dict(rope_theta=THETA, rope_scaling=rope) if VERSION == 4 else dict(
+        rope_parameters=dict(rope or dict(rope_type="default"), rope_theta=THETA))
+    torch.manual_seed(11)
+    model = make_model(make_config(**{**EVERY, **settings}, **stretched))
+    with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    folder = HERE / "saved" / f"{family}-{VERSION}-{dtype}"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = model.to(getattr(torch, dtype))
+    # transformers 5 would otherwise save the names of 4.
+    model.save_pretrained(folder, max_shard_size=shard_size, **({} if VERSION == 4 else {"save_original_format": False}))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if VERSION == 4:  # the key's name before 4.56, as in the files of released models
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        if "dtype" in config:
+            config["torch_dtype"] = config.pop("dtype")
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    ids = torch.randint(0, EVERY["vocab_size"], (1, 21), generator=torch.Generator().manual_seed(5))
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32)
+    with torch.no_grad():
+        logits = reloaded(input_ids=ids).logits[0]
+    save_file({"input_ids": ids[0], "logits": logits.contiguous()}, folder / "golden.safetensors",
+              metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+for family in FAMILIES:
+    for dtype, shard_size in FORMS.items():
+        write(family, dtype, shard_size)
