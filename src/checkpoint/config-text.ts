@@ -24,8 +24,14 @@ export function configText(files: ModelFiles, source: Record<string, unknown>, d
         : text.replace(/\s*\}\s*$/, `,\n  "${DTYPE_KEYS[0]}": "${dtype}"\n}\n`);
     if (saysTheSame(edited, wanted)) return edited;
   }
-  return `${JSON.stringify(wanted, null, 2)}\n`;
+  return jsonText(wanted);
 }
+
+/** Keys whose numbers are floats: readers that check types strictly tell 1.0 from 1. */
+const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_qkv)": \d+)(?=[,\n])/g;
+
+/** A JSON file that no text was given for, with the floats of a config.json as floats. */
+export const jsonText = (content: object): string => `${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`;
 
 function saysTheSame(text: string, wanted: Record<string, unknown>): boolean {
   try {
