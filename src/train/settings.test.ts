@@ -176,7 +176,9 @@ test("help shows every flag once, in at most 100 columns", () => {
     ),
   );
   assert.ok(
-    helpText(TRAIN_TABLE).startsWith("Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint (required)\n"),
+    helpText(TRAIN_TABLE).startsWith(
+      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint, or a .gguf file (required)\n",
+    ),
   );
 });
 
