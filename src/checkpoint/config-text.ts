@@ -28,7 +28,7 @@ export function configText(files: ModelFiles, source: Json, dtype: DType, added:
     const extended = lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
     if (saysTheSame(extended, wanted)) return extended;
   }
-  return `${JSON.stringify(wanted, null, 2)}\n`;
+  return jsonText(wanted);
 }
 
 /**
@@ -63,6 +63,12 @@ function spell(value: unknown, key: string): string {
   }
   return Number.isInteger(value) && !WHOLE_KEYS.includes(key) ? (value as number).toFixed(1) : JSON.stringify(value);
 }
+
+/** Keys whose numbers are floats: readers that check types strictly tell 1.0 from 1. */
+const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_qkv)": \d+)(?=[,\n])/g;
+
+/** A JSON file that no text was given for, with the floats of a config.json as floats. */
+export const jsonText = (content: object): string => `${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`;
 
 function saysTheSame(text: string, wanted: Json): boolean {
   try {

@@ -15,7 +15,7 @@ const ROWS = {
     required: true,
     metavar: "MODEL",
     group: WHAT,
-    about: "a dense checkpoint: Llama, SmolLM, Mistral, Qwen2, Qwen2.5 or Qwen3",
+    about: "a dense model, a folder or a .gguf file: Llama, SmolLM2, Mistral, Qwen2, Qwen2.5 or Qwen3",
   },
   output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "the new folder" },
   to: {
@@ -88,9 +88,9 @@ type UpcycleSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "upcycle",
-  summary: "Turn a dense model into a mixture of experts that computes the same, to be trained further",
+  summary: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
   usage: "revmoe upcycle --model MODEL --output-dir FOLDER [--setting value ...]",
-  example: "revmoe upcycle --model SmolLM2-135M --output-dir SmolLM2-8x135M --num-experts 8 --weights-dtype bfloat16",
+  example: "revmoe upcycle --model SmolLM2-135M --output-dir SmolLM2-8x135M --weights-dtype bfloat16",
   settings: {
     rows: ROWS,
     elsewhere: {

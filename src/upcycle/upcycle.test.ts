@@ -6,13 +6,18 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import { openFolder } from "../checkpoint/folder.js";
+import { openSafetensors } from "../checkpoint/safetensors.js";
 import { type TensorSource, writeSafetensors } from "../checkpoint/safetensors-writer.js";
+import { openSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { setThreads } from "../torch/device.js";
-import { ledger } from "../torch/memory.js";
+import { ledger, resetPeak } from "../torch/memory.js";
 import { cast, fill_, select } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { toArray, type Tensor } from "../torch/tensor.js";
+import { readDenseModel } from "./dense.js";
+import { chooseTarget } from "./target.js";
+import { upcycledTensors } from "./tensors.js";
 import { changedDense, denseFolder, golden, logitsOf, OPTIONS, relativeError, temporaryFolder } from "./testing-dense.js";
 import { upcycle, type UpcycleOptions, type UpcyclePlan } from "./upcycle.js";
 
@@ -211,6 +216,8 @@ test("config.json says all that loaders need; other files come along; shards kee
     sliding_window: null,
     torch_dtype: "float32",
   });
+  // Readers that check types tell 2.0 from 2.
+  assert.match(readFileSync(join(folder, "config.json"), "utf8"), /"rope_theta": 100000\.0,[\s\S]*"factor": 2\.0\n/);
   const files = readdirSync(folder);
   for (const file of ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"]) {
     assert.ok(files.includes(file), file);
@@ -277,6 +284,38 @@ test("bad input: one sentence, and no folder is left", (t) => {
     );
     assert.deepEqual(readdirSync(parent), []);
   }
+});
+
+test("a .gguf file is a dense model like any other", (t) => {
+  const file = (name: string): string => denseFolder(`../gguf/dense-${name}`);
+  // These have no tokenizer, so they are no whole models; their tensors are made all the same.
+  for (const name of ["qwen2", "qwen3"]) {
+    const source = openSource(`${file(name)}.gguf`);
+    const target = chooseTarget(readDenseModel(source), "auto", OPTIONS);
+    assert.deepEqual([target.config.modelType, target.lost], [`${name}_moe`, []]);
+    const weights = source.openWeights();
+    const tensors = upcycledTensors(weights, target, "auto", OPTIONS);
+    const up = tensors.find((tensor) => tensor.name === "model.layers.0.mlp.experts.3.up_proj.weight");
+    const golden = openSafetensors(`${file(name)}.safetensors`);
+    const [made, dense] = scope(() => [up?.read() as Tensor, golden.read("model.layers.0.mlp.up_proj.weight")].map(toArray));
+    assert.deepEqual(made, dense);
+    for (const opened of [weights, golden]) opened.close();
+  }
+  // This one has biases in all four projections.
+  const attempt = (): unknown => upcycle(`${file("llama")}.gguf`, join(temporaryFolder(t), "moe"), OPTIONS);
+  assert.throws(attempt, /this llama model would not compute the same at the start: it loses the biases of attention, which mixtral/);
+});
+
+test("memory: a few copies of one tensor, however many there are", (t) => {
+  const peakOf = (numExperts: number): number => {
+    resetPeak();
+    const before = ledger().liveBytes;
+    upcycle(denseFolder("llama"), join(temporaryFolder(t), "moe"), { ...OPTIONS, numExperts, noise: 0.1 });
+    return ledger().peakBytes - before;
+  };
+  // An MLP's matrix has 36 x 24 weights of 4 bytes; noise needs it exact, centred, squared and drawn.
+  assert.ok(peakOf(4) <= 5 * 36 * 24 * 4, `${peakOf(4)}`);
+  assert.equal(peakOf(16), peakOf(4));
 });
 
 test("an existing folder with anything in it is never written to, not even the dense model's own", (t) => {

@@ -7,6 +7,7 @@ import { assert, UserError } from "../../errors.js";
 import { contiguous, reshape, transpose } from "../../torch/ops.js";
 import { free, keep, scope } from "../../torch/scope.js";
 import { mapFile, type Tensor } from "../../torch/tensor.js";
+import { jsonText } from "../config-text.js";
 import type { Folder } from "../folder.js";
 import { readEntry } from "../safetensors.js";
 import type { ModelSource } from "../source.js";
@@ -15,9 +16,6 @@ import { dequantize } from "./dequantize.js";
 import { type GgufHeader, readHeader } from "./header.js";
 import { type NamedPiece, type Naming, namePieces } from "./names.js";
 import { tokenizerFiles } from "./tokenizer.js";
-
-/** Numbers that config.json has as floats: readers that check types strictly tell 1.0 from 1. */
-const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_qkv)": \d+)(?=[,\n])/g;
 
 /** The model in the file at `path`. Throws a UserError when the file is damaged, or holds what we cannot read. */
 export function openGguf(path: string): ModelSource {
@@ -30,7 +28,7 @@ export function openGguf(path: string): ModelSource {
     configPath: path,
     readFile: (name) => {
       const content = name === "config.json" ? config : (tokenizer ??= tokenizerFiles(header.metadata, path))[name];
-      return content && Buffer.from(`${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`);
+      return content && Buffer.from(jsonText(content));
     },
     openWeights: () => openTensors(header, naming),
   };
