@@ -11,7 +11,6 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
-import type { Optimizer } from "../optim/optimizer.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
 import { couplingOf, describeNetwork, formatOf, type NetworkDescription, readNetworkFile } from "./network-file.js";
 import type { Network } from "./network.js";
@@ -52,7 +51,7 @@ export function prepareRun(settings: TrainSettings): Run {
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
   const network = networkOf(settings, model);
-  const states = new OptimizerStates(optimizerOf(settings), model);
+  const states = statesOf(settings, network);
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
@@ -86,13 +85,17 @@ export function networkOf(settings: TrainSettings, model: Model): Network {
   };
 }
 
-export function optimizerOf(settings: TrainSettings): Optimizer {
-  return adamw({
-    beta1: settings.adam_beta1,
-    beta2: settings.adam_beta2,
-    epsilon: settings.adam_epsilon,
-    weightDecay: settings.weight_decay,
-  });
+/** The optimiser that these settings choose, with fresh state; the caller frees it. */
+export function statesOf(settings: TrainSettings, { model }: Network): OptimizerStates {
+  return new OptimizerStates(
+    adamw({
+      beta1: settings.adam_beta1,
+      beta2: settings.adam_beta2,
+      epsilon: settings.adam_epsilon,
+      weightDecay: settings.weight_decay,
+    }),
+    model,
+  );
 }
 
 function notesOf({ model }: TrainSettings, description: NetworkDescription): string[] {
