@@ -17,7 +17,7 @@ import { type MemoryTerms, memoryTerms } from "../train/memory-terms.js";
 import type { Network } from "../train/network.js";
 import { OptimizerStates } from "../train/optimizer-states.js";
 import { checkTokens, readData } from "../train/prepare.js";
-import { networkOf, optimizerOf } from "../train/prepare-network.js";
+import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings.js";
 import { trainStep, type StepResult } from "../train/step.js";
 import { atDepth } from "./depth.js";
@@ -61,7 +61,7 @@ export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job)
   let states: OptimizerStates | null = null;
   let index = 0;
   const step = (): StepFigures => {
-    states ??= new OptimizerStates(optimizerOf(settings), model);
+    states ??= statesOf(settings, network);
     const figures = measure(network, states, settings, batches ?? nextBatches(index), index++);
     batches = null;
     return figures;
@@ -127,7 +127,7 @@ function takeGradients(
   const comparison = action === "compare" ? compareGradients(path) : null;
   const { optimizer, close } = comparison ?? writeGradients(path);
   try {
-    step(network, new OptimizerStates(optimizer, network.model), settings, batches, 0);
+    step(network, new OptimizerStates(optimizer, network.model), { ...settings, max_block_grad_norm: 0 }, batches, 0);
     return comparison?.relativeError() ?? null;
   } finally {
     close();

@@ -11,6 +11,7 @@ import type { RevffnSettings } from "../reversible/revffn.js";
 import { fastestDtype } from "../torch/device.js";
 import { couplingOf, describeNetwork, extensionOf, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
 import { type Network, routerNames } from "./network.js";
+import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
 
 export function makeModel(settings: TrainSettings, source: ModelSource, resumedFolder: string | undefined): Model {
@@ -59,7 +60,7 @@ function inverseOf(settings: TrainSettings): RevffnSettings {
   };
 }
 
-export function optimizerOf(settings: TrainSettings): Optimizer {
+function optimizerOf(settings: TrainSettings): Optimizer {
   return adamw({
     beta1: settings.adam_beta1,
     beta2: settings.adam_beta2,
@@ -67,6 +68,10 @@ export function optimizerOf(settings: TrainSettings): Optimizer {
     weightDecay: settings.weight_decay,
   });
 }
+
+/** Optimiser state for what the network trains; the caller frees it. */
+export const statesOf = (settings: TrainSettings, { model, frozen }: Network): OptimizerStates =>
+  new OptimizerStates(optimizerOf(settings), model, frozen);
 
 const CONVERSIONS = {
   equal: "which computes the same until training begins",

@@ -12,8 +12,8 @@ import { freeModel } from "../model/model.js";
 import { checkDevice, setThreads } from "../torch/device.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
-import { OptimizerStates } from "./optimizer-states.js";
-import { checkRouter, isConverted, makeModel, networkOf, notesOf, optimizerOf, routerNotes } from "./prepare-network.js";
+import type { OptimizerStates } from "./optimizer-states.js";
+import { checkRouter, isConverted, makeModel, networkOf, notesOf, routerNotes, statesOf } from "./prepare-network.js";
 import type { TrainSettings } from "./settings.js";
 
 export interface Run {
@@ -57,7 +57,7 @@ export function prepareRun(settings: TrainSettings): Run {
   const description = describeNetwork(settings);
   checkRouter(settings, model.config);
   const network = networkOf(settings, model);
-  const states = new OptimizerStates(optimizerOf(settings), model, network.frozen);
+  const states = statesOf(settings, network);
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
