@@ -10,8 +10,8 @@ import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
-import { adamw } from "../optim/adamw.js";
 import { checkDevice, fastestDtype, setThreads } from "../torch/device.js";
+import { checkOptimizer, chooseOptimizer } from "./choose-optimizer.js";
 import { couplingOf, describeNetwork, formatOf, type NetworkDescription, readNetworkFile } from "./network-file.js";
 import type { Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
@@ -51,15 +51,11 @@ export function prepareRun(settings: TrainSettings): Run {
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
   checkPacking(settings, model.config.hiddenSize, couplingOf(description).storedBits);
-  const states = new OptimizerStates(
-    adamw({
-      beta1: settings.adam_beta1,
-      beta2: settings.adam_beta2,
-      epsilon: settings.adam_epsilon,
-      weightDecay: settings.weight_decay,
-    }),
-    model,
-  );
+  checkOptimizer(settings, model);
+  const computeDtype = settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype;
+  const states = new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
+    weightsCorrection: settings.weights_correction === "8bit",
+  });
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
@@ -76,7 +72,7 @@ export function prepareRun(settings: TrainSettings): Run {
       coupling: couplingOf(description),
       format: formatOf(description),
       device: settings.device,
-      computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
+      computeDtype,
       lossTileTokens: settings.loss_tile_tokens,
     },
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
@@ -103,10 +99,12 @@ function checkModel(folder: string): void {
   architectureOf(config, path);
 }
 
-/** What a run cannot change midway: the network it trains, and the order of its data, in which it has a position. */
+/** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
 const FIXED = [
   "coupling",
   "gamma",
+  "optimizer",
+  "weights_correction",
   "stream",
   "stream_fraction_bits",
   "seed",
