@@ -30,7 +30,7 @@ export function adamwRule(settings: AdamWSettings, parameter: ParameterFacts): R
   return {
     layout: { m: moment, v: moment },
     update: (weight, gradient, { m, v }, update) =>
-      forTiles(weight.elements, (start, count) => {
+      forTiles(gradient, (start, count) => {
         const tile = (t: Tensor): Tensor => range(t, start, count);
         apply(weight, start, tile(gradient), { m: tile(m), v: tile(v) }, update);
       }),

@@ -2,7 +2,7 @@
 // updated and used in float32, then stored in 8 bits: m by the signed, v by the unsigned dynamic map.
 // State: 2 bytes per element and 8 per 256 elements. As in bitsandbytes, parameters below 4096 elements keep float32 state;
 // as in the paper (section 2.3) and transformers' Trainer, so does the embedding, whose gradients are sparse and uneven.
-import type { Tensor } from "../torch/tensor.js";
+import { device, type Tensor } from "../torch/tensor.js";
 import { type AdamWSettings, adamwRule, adamwUpdate } from "./adamw.js";
 import { BLOCK_ELEMENTS, BlockQuantizer } from "./block-quantize.js";
 import { elementsOf, type Optimizer, type ParameterFacts, type Rule } from "./optimizer.js";
@@ -29,9 +29,9 @@ function blockwise(settings: AdamWSettings, parameter: ParameterFacts): Rule {
     layout: { m: code, m_scale: scale, v: code, v_scale: scale },
     update: (weight, gradient, state, update) =>
       scope(() => {
-        const signed = new BlockQuantizer(true, weight.device);
-        const unsigned = new BlockQuantizer(false, weight.device);
-        forTiles(weight.elements, (start, count) => {
+        const signed = new BlockQuantizer(true, device(gradient));
+        const unsigned = new BlockQuantizer(false, device(gradient));
+        forTiles(gradient, (start, count) => {
           const tile = (t: Tensor): Tensor => range(t, start, count);
           const scales = (t: Tensor): Tensor => range(t, start / BLOCK_ELEMENTS, Math.ceil(count / BLOCK_ELEMENTS));
           const m = signed.decode(tile(state.m), scales(state.m_scale));

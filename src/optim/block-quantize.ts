@@ -1,12 +1,30 @@
 // Block-wise 8-bit quantisation (Dettmers et al., arXiv 2110.02861, section 2; as in bitsandbytes): 256 elements share a
 // scale, their largest magnitude, and each is the nearest of the 256 values of a dynamic map: a decade of exponent and a
 // fraction that is the finer the higher the decade. Tensors made here belong to the caller's scope.
-import { abs, add_, addScalar_, amax, cast, clamp, copy_, div, gt, indexSelect, mul_, shiftRight, view, viewDtype } from "../torch/ops.js";
+import {
+  abs,
+  add_,
+  addScalar_,
+  amax,
+  cast,
+  clamp_,
+  copy_,
+  div_,
+  gt,
+  indexSelect,
+  mul_,
+  shiftRight,
+  view,
+  viewDtype,
+} from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
 import { fromArray, numel, type Tensor } from "../torch/tensor.js";
 import { range } from "./tiles.js";
 
 export const BLOCK_ELEMENTS = 256;
 const DECADES = 7;
+/** Of a block of zeros, so that nothing is divided by zero. */
+const SMALLEST_SCALE = 1e-38;
 
 /** Values of the dynamic map in ascending order: 0, 1 and the middles of equal intervals of [0.1, 1] in each decade. */
 export function dynamicMap(signed: boolean): number[] {
@@ -83,29 +101,32 @@ export class BlockQuantizer {
 
   /** value = code[q] * scale of its block. */
   decode(q_N: Tensor, scale_B: Tensor): Tensor {
-    const x_N = indexSelect(this.#code, 0, cast(q_N, "int32"));
-    eachPart(numel(q_N), (start, blocks, size) => {
-      mul_(view(range(x_N, start, blocks * size), [blocks, size]), view(range(scale_B, start / BLOCK_ELEMENTS, blocks), [blocks, 1]));
+    return scope(() => {
+      const x_N = indexSelect(this.#code, 0, cast(q_N, "int32"));
+      eachPart(numel(q_N), (start, blocks, size) => {
+        mul_(view(range(x_N, start, blocks * size), [blocks, size]), view(range(scale_B, start / BLOCK_ELEMENTS, blocks), [blocks, 1]));
+      });
+      return x_N;
     });
-    return x_N;
   }
 
-  /** Stores `x_N` (float32) as codes and scales. */
+  /** Stores `x_N` (float32) as codes and scales; overwrites it. */
   encode(x_N: Tensor, q_N: Tensor, scale_B: Tensor): void {
-    eachPart(numel(x_N), (start, blocks, size) => {
-      const x_BN = view(range(x_N, start, blocks * size), [blocks, size]);
-      const largest_B1 = amax(abs(x_BN), [1], true);
-      copy_(range(scale_B, start / BLOCK_ELEMENTS, blocks), view(largest_B1, [blocks]));
-      const share_N = view(clamp(div(x_BN, clamp(largest_B1, 1e-38)), -1, 1), [-1]);
-      copy_(range(q_N, start, blocks * size), this.#nearest(share_N));
-    });
+    eachPart(numel(x_N), (start, blocks, size) =>
+      scope(() => {
+        const x_BN = view(range(x_N, start, blocks * size), [blocks, size]);
+        const largest_B1 = scope(() => amax(abs(x_BN), [1], true));
+        copy_(range(scale_B, start / BLOCK_ELEMENTS, blocks), view(largest_B1, [blocks]));
+        const share_BN = clamp_(div_(x_BN, clamp_(largest_B1, SMALLEST_SCALE, null)), -1, 1);
+        copy_(range(q_N, start, blocks * size), this.#nearest(view(share_BN, [-1])));
+      }),
+    );
   }
 
   // A search through 255 bounds is slow on a CPU. The upper 16 bits of a float32 already say which code it has or that it
   // is one below, since no two bounds have these bits in common.
   #nearest(share_N: Tensor): Tensor {
-    const pattern_N = addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768);
-    const code_N = indexSelect(this.#first, 0, pattern_N);
+    const code_N = scope(() => indexSelect(this.#first, 0, addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768)));
     return add_(code_N, gt(share_N, indexSelect(this.#bounds, 0, code_N)));
   }
 }

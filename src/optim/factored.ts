@@ -76,7 +76,7 @@ function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, 
   const row_N = range(row, index * rows, rows);
   const column_N = range(column, index * columns, columns);
   const sums_N = zeros([columns], "float32", device(gradient));
-  forBands(matrix, (first, count, start) => {
+  forBands(gradient, matrix, (first, count, start) => {
     const squares = addScalar(square(band(gradient, start, count, columns)), GRADIENT_FLOOR);
     average_(range(row_N, first, count), meanDim(squares, [1]), keep);
     add_(sums_N, sumDim(squares, [0]));
@@ -84,7 +84,7 @@ function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, 
   average_(column_N, mulScalar(sums_N, 1 / rows), keep);
   const rowFactor_N = rsqrt(div(row_N, meanDim(row_N, [0], true)));
   const columnFactor_N = rsqrt(column_N);
-  forBands(matrix, (first, count, start) => {
+  forBands(gradient, matrix, (first, count, start) => {
     const g = band(gradient, start, count, columns);
     mul_(mul_(g, columnFactor_N), unsqueeze(range(rowFactor_N, first, count), 1));
   });
@@ -96,9 +96,9 @@ function apply(settings: FactoredSettings, weight: Weight, gradient: Tensor, mat
   const elements = rows * columns;
   const root = Math.sqrt(elements);
   const rms = scope(() => gradientNorm([range(gradient, index * elements, elements)])) / root;
-  const rate = scaleParameter ? learningRate * Math.max(WEIGHT_FLOOR, weightNorm(weight, matrix) / root) : learningRate;
+  const rate = scaleParameter ? learningRate * Math.max(WEIGHT_FLOOR, weightNorm(weight, gradient, matrix) / root) : learningRate;
   const clip = updateClip > 0 ? Math.max(1, rms / updateClip) : 1;
-  forBands(matrix, (_, count, start) =>
+  forBands(gradient, matrix, (_, count, start) =>
     weight.edit(start, count * columns, (w_N) => {
       if (weightDecay > 0) mulScalar_(w_N, 1 - rate * weightDecay);
       add_(w_N, range(gradient, start, count * columns), -rate / clip);
@@ -106,9 +106,9 @@ function apply(settings: FactoredSettings, weight: Weight, gradient: Tensor, mat
   );
 }
 
-function weightNorm(weight: Weight, matrix: Matrix): number {
+function weightNorm(weight: Weight, gradient: Tensor, matrix: Matrix): number {
   let squares = 0;
-  forBands(matrix, (_, count, start) => {
+  forBands(gradient, matrix, (_, count, start) => {
     const w_N = weight.read(start, count * matrix.columns);
     squares += item(sum(mul(w_N, w_N)));
   });

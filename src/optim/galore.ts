@@ -71,7 +71,7 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
           const moments = { m: one(m, index, low), v: one(v, index, low) };
           const N = div(moments.m, updateMoments(R, moments, settings, step));
           const rate = (learningRate * scale) / (1 - beta1 ** step);
-          forBands({ index, rows, columns }, (row, count, start) => {
+          forBands(gradient, { index, rows, columns }, (row, count, start) => {
             const update = tall ? mm(narrow(N, 0, row, count), transpose(P, 0, 1)) : mm(narrow(P, 0, row, count), N);
             weight.edit(start, count * columns, (w_N) => {
               if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);

@@ -38,7 +38,7 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape
   return {
     layout: { buffer: { shape: size, dtype: "float32" } },
     update: (weight, gradient, { buffer }, { learningRate }) => {
-      forTiles(weight.elements, (start, count) => {
+      forTiles(gradient, (start, count) => {
         const [g_N, b_N] = [range(gradient, start, count), range(buffer, start, count)];
         lerp_(b_N, g_N, 1 - momentum);
         lerp_(g_N, b_N, momentum);
@@ -46,7 +46,7 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape
       for (let index = 0; index < matrices; index++) {
         scope(() => {
           const update_N = reshape(orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype), [-1]);
-          forBands({ index, rows, columns }, (row, count, start) =>
+          forBands(gradient, { index, rows, columns }, (row, count, start) =>
             weight.edit(start, count * columns, (w_N) => {
               if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
               add_(w_N, range(update_N, row * columns, count * columns), -learningRate * scale);

@@ -18,7 +18,7 @@ export function sgd({ momentum, weightDecay }: SgdSettings, name = "sgd"): Optim
     rule: ({ shape, kind }) => ({
       layout: momentum > 0 ? { buffer: { shape, dtype: "float32" } } : ({} as StateLayout),
       update: (weight, gradient, { buffer }, { learningRate }) =>
-        forTiles(weight.elements, (start, count) => {
+        forTiles(gradient, (start, count) => {
           const g_N = range(gradient, start, count);
           const direction_N = momentum > 0 ? add_(mulScalar_(range(buffer, start, count), momentum), g_N) : g_N;
           weight.edit(start, count, (w_N) => {

@@ -1,14 +1,12 @@
 // A stored weight as optimisers see it: float32 values, read and changed tile by tile. How they are stored is decided
 // here: in float32 as they are; in bfloat16 with stochastic rounding; in bfloat16 with a correction that makes 24 bits.
 import { cast, copy_ } from "../torch/ops.js";
-import { device, dtype, numel, type Tensor } from "../torch/tensor.js";
+import { dtype, type Tensor } from "../torch/tensor.js";
 import { joinCorrection, splitCorrection } from "./correction.js";
 import { roundStochastically } from "./rounding.js";
 import { range } from "./tiles.js";
 
 export interface Weight {
-  readonly elements: number;
-  readonly device: string;
   /** The values of a range as float32, not to be changed. Belongs to the scope. */
   read(start: number, count: number): Tensor;
   /** Lets `change` work in place on the float32 values of a range, and stores them. */
@@ -17,7 +15,6 @@ export interface Weight {
 
 /** The weight in `parameter`; with `correction` (int8, one per element), bfloat16 and correction together are the weight. */
 export function openWeight(parameter: Tensor, correction?: Tensor): Weight {
-  const facts = { elements: numel(parameter), device: device(parameter) };
   const stored = (start: number, count: number): Tensor => range(parameter, start, count);
   if (correction !== undefined) {
     const read = (start: number, count: number): Tensor => joinCorrection(stored(start, count), range(correction, start, count));
@@ -26,13 +23,12 @@ export function openWeight(parameter: Tensor, correction?: Tensor): Weight {
       change(w_N);
       splitCorrection(w_N, stored(start, count), range(correction, start, count));
     };
-    return { ...facts, read, edit };
+    return { read, edit };
   }
   const read = (start: number, count: number): Tensor => cast(stored(start, count), "float32");
-  if (dtype(parameter) === "float32") return { ...facts, read, edit: (start, count, change) => change(stored(start, count)) };
+  if (dtype(parameter) === "float32") return { read, edit: (start, count, change) => change(stored(start, count)) };
   const store = dtype(parameter) === "bfloat16" ? roundStochastically : (w_N: Tensor, into: Tensor) => void copy_(into, w_N);
   return {
-    ...facts,
     read,
     edit: (start, count, change) => {
       const w_N = read(start, count);

@@ -44,6 +44,7 @@ export const mul_ = op<(a: T, b: T) => T>("aten::mul_.Tensor(Tensor(a!) self, Te
 export const mulScalar = op<(a: T, b: N) => T>("aten::mul.Scalar(Tensor self, Scalar other) -> Tensor");
 export const mulScalar_ = op<(a: T, b: N) => T>("aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor other) -> Tensor");
+export const div_ = op<(a: T, b: T) => T>("aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const neg = op<(a: T) => T>("aten::neg(Tensor self) -> Tensor");
 export const abs = op<(a: T) => T>("aten::abs(Tensor self) -> Tensor");
 export const sqrt = op<(a: T) => T>("aten::sqrt(Tensor self) -> Tensor");
@@ -61,6 +62,7 @@ export const addcdiv_ = op<(self: T, a: T, b: T, value?: N) => T>("aten::addcdiv
 // whole numbers: rounding, bits, shifts (arithmetic on signed types)
 export const round_ = op<(a: T) => T>("aten::round_(Tensor(a!) self) -> Tensor(a!)");
 export const clamp = op<(a: T, min: N | null, max?: N | null) => T>("aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor");
+export const clamp_ = op<(a: T, min: N | null, max: N | null) => T>("aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)");
 export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor");
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const bitOr_ = op<(a: T, b: T) => T>("aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
