@@ -23,7 +23,13 @@ export { type Method, METHODS } from "./reversible/methods.js";
 export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
 
 export type { Optimizer } from "./optim/optimizer.js";
+export { adafactor } from "./optim/adafactor.js";
+export { adalomo } from "./optim/adalomo.js";
 export { adamw } from "./optim/adamw.js";
+export { adamw8bit } from "./optim/adamw8bit.js";
+export { galoreAdamw } from "./optim/galore.js";
+export { muon } from "./optim/muon.js";
+export { lomo, sgd } from "./optim/sgd.js";
 
 export { type Batch, Batches } from "./data/batches.js";
 export { loadTokenizer, type Tokenizer } from "./data/tokenizer.js";
@@ -33,7 +39,7 @@ export { evaluateLoss } from "./train/evaluate.js";
 export { type Outcome, train } from "./train/loop.js";
 export { describeMemory, type MemoryTerms, memoryTerms } from "./train/memory-terms.js";
 export type { Network } from "./train/network.js";
-export { OptimizerStates } from "./train/optimizer-states.js";
+export { OptimizerStates, plannedStateBytes } from "./train/optimizer-states.js";
 export { freeRun, prepareRun, type Run } from "./train/prepare.js";
 export { resolveSettings, type TrainSettings } from "./train/settings.js";
 export { trainStep } from "./train/step.js";

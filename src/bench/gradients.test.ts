@@ -6,13 +6,14 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import type { Update } from "../optim/optimizer.js";
+import { openWeight } from "../optim/weight.js";
 import { normal_ } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, type Tensor, toArray, zeros } from "../torch/tensor.js";
+import { fromArray, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
 import { compareGradients, writeGradients } from "./gradients.js";
 
-const UPDATE: Update = { step: 1, learningRate: 1, gradientScale: 1, decay: true };
+const UPDATE: Update = { step: 1, learningRate: 1 };
 
 function file(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-gradients-"));
@@ -22,7 +23,10 @@ function file(t: TestContext): string {
 
 function show(witness: ReturnType<typeof writeGradients>, gradients: Tensor[]): void {
   try {
-    for (const gradient of gradients) witness.optimizer.update(gradient, gradient, {}, UPDATE);
+    for (const gradient of gradients) {
+      const facts = { name: "any", shape: shape(gradient), kind: "vector", matrices: 1, rows: 1, columns: 1 } as const;
+      witness.optimizer.rule(facts).update(openWeight(gradient), gradient, {}, UPDATE);
+    }
   } finally {
     witness.close();
   }

@@ -45,15 +45,16 @@ function writeAll(file: number, bytes: Uint8Array): void {
 function witness(look: (values: Float32Array) => void): Optimizer {
   return {
     name: "witness",
-    init: () => ({}),
-    stateBytes: () => 0,
-    update: (_parameter, gradient) => {
-      assert(dtype(gradient) === "float32", "a gradient is not in float32");
-      const elements = numel(gradient);
-      for (let start = 0; start < elements; start += TILE_ELEMENTS) {
-        look(valuesOf(gradient, start, Math.min(TILE_ELEMENTS, elements - start)));
-      }
-    },
+    rule: () => ({
+      layout: {},
+      update: (_weight, gradient) => {
+        assert(dtype(gradient) === "float32", "a gradient is not in float32");
+        const elements = numel(gradient);
+        for (let start = 0; start < elements; start += TILE_ELEMENTS) {
+          look(valuesOf(gradient, start, Math.min(TILE_ELEMENTS, elements - start)));
+        }
+      },
+    }),
   };
 }
 

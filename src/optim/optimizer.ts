@@ -1,24 +1,54 @@
-// What every optimiser offers: state per parameter, an update in place, and how many bytes its state takes. The state's
-// tensors belong to whoever called `init`.
-import type { Tensor } from "../torch/tensor.js";
+// What every optimiser offers: for a parameter, a rule: which state it keeps and how it updates in place. Layouts are
+// plain shapes, so that state can be planned without being made. State tensors belong to whoever calls `initState`.
+import { type DType, DTYPES, type Tensor, zeros } from "../torch/tensor.js";
+import type { Weight } from "./weight.js";
 
+/** What an optimiser may ask of a parameter before it exists. */
+export interface ParameterFacts {
+  /** Name on disk; fused for stacked experts. */
+  name: string;
+  shape: number[];
+  /**
+   * What it does in the network, because some optimisers treat these apart: `hidden` are the matrices of the blocks,
+   * `vector` norms and biases.
+   */
+  kind: "hidden" | "embedding" | "head" | "vector";
+  /** Matrices side by side in memory: for stacked experts one per expert and projection, as checkpoints name them; else 1. */
+  matrices: number;
+  /** Rows and columns of one matrix; a vector is one row. */
+  rows: number;
+  columns: number;
+}
+
+export type StateLayout = Record<string, { shape: readonly number[]; dtype: DType }>;
 export type State = Record<string, Tensor>;
 
 export interface Update {
   /** 1 for the first step. */
   step: number;
   learningRate: number;
-  /** Factor on the gradient, from clipping. */
-  gradientScale: number;
-  /** Whether weight decay applies: to matrices, not to norms and biases. */
-  decay: boolean;
+}
+
+/** How one parameter is updated. */
+export interface Rule {
+  /** The state tensors by name, all zero before the first step. */
+  readonly layout: StateLayout;
+  /** Updates the weight and the state in place; the gradient (float32, shape of the parameter) may be overwritten. */
+  update(weight: Weight, gradient: Tensor, state: State, update: Update): void;
 }
 
 export interface Optimizer {
   readonly name: string;
-  init(parameter: Tensor): State;
-  /** Updates the parameter and its state in place; the gradient may be overwritten. */
-  update(parameter: Tensor, gradient: Tensor, state: State, update: Update): void;
-  /** State bytes for a parameter of this many elements. */
-  stateBytes(elements: number): number;
+  rule(parameter: ParameterFacts): Rule;
+}
+
+export const elementsOf = (sizes: readonly number[]): number => sizes.reduce((product, size) => product * size, 1);
+
+export function layoutBytes(layout: StateLayout): number {
+  return Object.values(layout).reduce((total, { shape, dtype }) => total + elementsOf(shape) * DTYPES[dtype], 0);
+}
+
+/** State before the first step; the caller frees it. */
+export function initState(layout: StateLayout, device: string): State {
+  return Object.fromEntries(Object.entries(layout).map(([name, { shape, dtype }]) => [name, zeros([...shape], dtype, device)]));
 }

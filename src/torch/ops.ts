@@ -27,6 +27,8 @@ export const schemaOf = (name: string): string | null => native.schema(name);
 export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor");
 export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor");
 export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>("aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor");
+export const addmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>("aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor");
+export const linalgEigh = op<(a: T) => [values: T, vectors: T]>("aten::linalg_eigh(Tensor self, str UPLO=\"L\") -> (Tensor eigenvalues, Tensor eigenvectors)");
 export const linear = op<(x: T, weight: T, bias?: T | null) => T>("aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor");
 export const outer = op<(a: T, b: T) => T>("aten::outer(Tensor self, Tensor vec2) -> Tensor");
 
@@ -38,9 +40,11 @@ export const addScalar_ = op<(a: T, b: N) => T>("aten::add_.Scalar(Tensor(a!) se
 export const sub = op<(a: T, b: T) => T>("aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor");
 export const sub_ = op<(a: T, b: T, alpha?: N) => T>("aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)");
 export const mul = op<(a: T, b: T) => T>("aten::mul.Tensor(Tensor self, Tensor other) -> Tensor");
+export const mul_ = op<(a: T, b: T) => T>("aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const mulScalar = op<(a: T, b: N) => T>("aten::mul.Scalar(Tensor self, Scalar other) -> Tensor");
 export const mulScalar_ = op<(a: T, b: N) => T>("aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor other) -> Tensor");
+export const div_ = op<(a: T, b: T) => T>("aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const neg = op<(a: T) => T>("aten::neg(Tensor self) -> Tensor");
 export const abs = op<(a: T) => T>("aten::abs(Tensor self) -> Tensor");
 export const sqrt = op<(a: T) => T>("aten::sqrt(Tensor self) -> Tensor");
@@ -58,6 +62,7 @@ export const addcdiv_ = op<(self: T, a: T, b: T, value?: N) => T>("aten::addcdiv
 // whole numbers: rounding, bits, shifts (arithmetic on signed types)
 export const round_ = op<(a: T) => T>("aten::round_(Tensor(a!) self) -> Tensor(a!)");
 export const clamp = op<(a: T, min: N | null, max?: N | null) => T>("aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor");
+export const clamp_ = op<(a: T, min: N | null, max: N | null) => T>("aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)");
 export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor");
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const bitOr_ = op<(a: T, b: T) => T>("aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
@@ -77,6 +82,8 @@ export const softmax = op<(a: T, dim: N, dtype?: DType) => T>("aten::softmax.int
 export const topk = op<(a: T, k: N, dim: N) => [values: T, indices: T]>("aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)");
 export const sortStable = op<(a: T, stable: true, dim: N, descending?: boolean) => [values: T, indices: T]>("aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)");
 export const bincount = op<(a: T, weights: null, minLength: N) => T>("aten::bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor");
+export const gt = op<(a: T, b: T) => T>("aten::gt.Tensor(Tensor self, Tensor other) -> Tensor");
+export const lt = op<(a: T, b: N) => T>("aten::lt.Scalar(Tensor self, Scalar other) -> Tensor");
 export const equal = op<(a: T, b: T) => boolean>("aten::equal(Tensor self, Tensor other) -> bool");
 
 // rows by index
@@ -109,7 +116,7 @@ export const unsqueeze = op<(a: T, dim: N) => T>("aten::unsqueeze(Tensor(a) self
 // random
 export const normal_ = op<(a: T, mean: N, std: N) => T>("aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)");
 export const uniform_ = op<(a: T, from: N, to: N) => T>("aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)");
-export const random_ = op<(a: T, from: N, to: N) => T>("aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)");
+export const random_ = op<(a: T, from: N | bigint, to: N | null) => T>("aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)");
 
 /** Operators that newer libtorch versions have; ask `hasOp` first, a tested fallback stands beside each use. */
 export const newer: string[] = [];

@@ -1,37 +1,51 @@
-// The optimiser's state for every trained parameter of a model, by place and name. Owns the state tensors until `free`.
-import type { Optimizer, State, Update } from "../optim/optimizer.js";
-import { placedParameters, type Model } from "../model/model.js";
+// The optimiser's rule and state for every trained parameter of a model, by place and name. Owns the state until `free`.
+import { initState, layoutBytes, type Optimizer, type Rule, type State, type StateLayout, type Update } from "../optim/optimizer.js";
+import { openWeight } from "../optim/weight.js";
+import type { Architecture, ModelConfig } from "../model/architecture.js";
+import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { mulScalar_ } from "../torch/ops.js";
 import { free } from "../torch/scope.js";
-import { byteSize, shape, type Tensor } from "../torch/tensor.js";
+import { byteSize, device, type DType, dtype, type Tensor } from "../torch/tensor.js";
+import { parameterFacts } from "./parameter-facts.js";
+
+export interface StateOptions {
+  /** Whether bfloat16 weights have a correction that makes 24 bits of them, instead of stochastic rounding. */
+  weightsCorrection?: boolean;
+  /** Names of block parameters that are not trained and have no state. */
+  frozen?: ReadonlySet<string>;
+}
 
 export class OptimizerStates {
   /** By full name on disk (fused names for experts). */
-  readonly #states = new Map<string, State>();
+  readonly #entries = new Map<string, { rule: Rule; state: State }>();
   readonly #model: Model;
 
   constructor(
     readonly optimizer: Optimizer,
     model: Model,
-    frozen: ReadonlySet<string> = new Set(),
+    { frozen = new Set(), ...options }: StateOptions = {},
   ) {
     this.#model = model;
-    for (const { layer, prefix, spec } of placedParameters(model.architecture, model.config)) {
+    for (const placed of placedParameters(model.architecture, model.config)) {
+      const { layer, spec, prefix } = placed;
       if (layer >= 0 && frozen.has(spec.name)) continue;
       const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
-      this.#states.set(prefix + spec.name, optimizer.init(parameter));
+      const { rule, layout } = plan(optimizer, model, placed, dtype(parameter), options);
+      this.#entries.set(prefix + spec.name, { rule, state: initState(layout, device(parameter)) });
     }
   }
 
-  /** Updates a parameter in place; negative layers are outer parameters. */
-  update(layer: number, name: string, parameter: Tensor, gradient: Tensor, update: Omit<Update, "decay">): void {
+  /** Updates a parameter in place with its gradient times `gradientScale`; negative layers are outer parameters. */
+  update(layer: number, name: string, parameter: Tensor, gradient: Tensor, update: Update & { gradientScale: number }): void {
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
-    const decay = shape(parameter).length > 1;
-    this.optimizer.update(parameter, gradient, this.#states.get(full) as State, { ...update, decay });
+    const { rule, state } = this.#entries.get(full) as { rule: Rule; state: State };
+    if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
+    rule.update(openWeight(parameter, state.correction), gradient, state, update);
   }
 
   /** Every state tensor with its name in a checkpoint: kind, then the parameter's name. */
   tensors(): { name: string; tensor: Tensor }[] {
-    return [...this.#states].flatMap(([name, state]) =>
+    return [...this.#entries].flatMap(([name, { state }]) =>
       Object.entries(state).map(([kind, tensor]) => ({ name: `${kind}.${name}`, tensor })),
     );
   }
@@ -42,6 +56,32 @@ export class OptimizerStates {
 
   free(): void {
     free(...this.tensors().map(({ tensor }) => tensor));
-    this.#states.clear();
+    this.#entries.clear();
   }
+}
+
+/** State bytes of a model that need not exist: what `OptimizerStates` would take, exactly. */
+export function plannedStateBytes(
+  optimizer: Optimizer,
+  model: { architecture: Architecture; config: ModelConfig },
+  weightsDtype: DType,
+  options: StateOptions = {},
+): number {
+  return placedParameters(model.architecture, model.config).reduce(
+    (total, placed) => total + layoutBytes(plan(optimizer, model, placed, weightsDtype, options).layout),
+    0,
+  );
+}
+
+function plan(
+  optimizer: Optimizer,
+  { architecture, config }: { architecture: Architecture; config: ModelConfig },
+  placed: PlacedParameter,
+  weightsDtype: DType,
+  { weightsCorrection = false }: StateOptions,
+): { rule: Rule; layout: StateLayout } {
+  const facts = parameterFacts(architecture, config, placed);
+  const rule = optimizer.rule(facts);
+  const corrected = weightsCorrection && weightsDtype === "bfloat16";
+  return { rule, layout: corrected ? { ...rule.layout, correction: { shape: facts.shape, dtype: "int8" } } : rule.layout };
 }

@@ -93,16 +93,10 @@ function gradientsOf(
   batches: Batch[],
   router?: StepOptions["router"],
 ): { result: StepResult; gradients: Map<string, number[]> } {
-  const names = new Map<number, string>();
-  for (const { layer, prefix, spec } of placedParameters(network.model.architecture, network.model.config)) {
-    names.set((layer < 0 ? network.model.outer : network.model.blocks[layer])[spec.name], prefix + spec.name);
-  }
   const gradients = new Map<string, number[]>();
   const optimizer: Optimizer = {
     name: "looker",
-    init: () => ({}),
-    stateBytes: () => 0,
-    update: (parameter, gradient) => void gradients.set(names.get(parameter) as string, toArray(gradient)),
+    rule: ({ name }) => ({ layout: {}, update: (_weight, gradient) => void gradients.set(name, toArray(gradient)) }),
   };
   const options = { method: METHODS.store, step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1, router };
   const result = trainStep(network, new OptimizerStates(optimizer, network.model), batches, options);

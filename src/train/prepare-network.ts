@@ -5,10 +5,9 @@ import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
-import { adamw } from "../optim/adamw.js";
-import type { Optimizer } from "../optim/optimizer.js";
 import type { RevffnSettings } from "../reversible/revffn.js";
 import { fastestDtype } from "../torch/device.js";
+import { chooseOptimizer } from "./choose-optimizer.js";
 import { couplingOf, describeNetwork, extensionOf, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
 import { type Network, routerNames } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
@@ -60,18 +59,12 @@ function inverseOf(settings: TrainSettings): RevffnSettings {
   };
 }
 
-function optimizerOf(settings: TrainSettings): Optimizer {
-  return adamw({
-    beta1: settings.adam_beta1,
-    beta2: settings.adam_beta2,
-    epsilon: settings.adam_epsilon,
-    weightDecay: settings.weight_decay,
-  });
-}
-
 /** Optimiser state for what the network trains; the caller frees it. */
-export const statesOf = (settings: TrainSettings, { model, frozen }: Network): OptimizerStates =>
-  new OptimizerStates(optimizerOf(settings), model, frozen);
+export const statesOf = (settings: TrainSettings, { model, frozen, computeDtype }: Network): OptimizerStates =>
+  new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
+    weightsCorrection: settings.weights_correction === "8bit",
+    frozen,
+  });
 
 const CONVERSIONS = {
   equal: "which computes the same until training begins",

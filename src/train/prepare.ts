@@ -10,6 +10,7 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
 import { checkDevice, setThreads } from "../torch/device.js";
+import { checkOptimizer } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -56,6 +57,7 @@ export function prepareRun(settings: TrainSettings): Run {
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   const description = describeNetwork(settings);
   checkRouter(settings, model.config);
+  checkOptimizer(settings, model);
   const network = networkOf(settings, model);
   const states = statesOf(settings, network);
   if (resumed) resumed.state.restore(states.tensors());
@@ -83,7 +85,7 @@ export function freeRun(run: Run): void {
   freeModel(run.network.model);
 }
 
-/** What a run cannot change midway: the network it trains, and the order of its data, in which it has a position. */
+/** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
 const FIXED = [
   "coupling",
   "gamma",
@@ -92,6 +94,8 @@ const FIXED = [
   "blocks_per_step",
   "checkpoint_first_blocks",
   "checkpoint_last_blocks",
+  "optimizer",
+  "weights_correction",
   "stream",
   "stream_fraction_bits",
   "seed",

@@ -85,11 +85,9 @@ function stepOf(network: Network, method: keyof typeof METHODS, router: StepOpti
   const gradients: number[][] = [];
   const optimizer: Optimizer = {
     name: "recorder",
-    init: () => ({}),
-    stateBytes: () => 0,
-    update: (_parameter, gradient) => void gradients.push(toArray(gradient)),
+    rule: () => ({ layout: {}, update: (_weight, gradient) => void gradients.push(toArray(gradient)) }),
   };
-  const states = new OptimizerStates(optimizer, network.model, network.frozen);
+  const states = new OptimizerStates(optimizer, network.model, { frozen: network.frozen });
   const before = ledger();
   const options = { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1, router };
   const result = trainStep(network, states, batches, options);
@@ -301,7 +299,7 @@ test("a frozen router has no gradient, no state and the same bits after steps; a
     "the others' gradients have the same bits",
   );
 
-  const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 }), model, frozen);
+  const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 }), model, { frozen });
   assert.ok(states.tensors().every(({ name }) => !name.endsWith("mlp.gate.weight")));
   assert.equal(states.tensors().length, 2 * (placedParameters(model.architecture, model.config).length - 3));
   const weights = (): string[] => model.blocks.flatMap((block) => Object.entries(block).map(([name, t]) => `${name} ${toArray(t)}`));

@@ -123,6 +123,30 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
     "--save-total-limit 2 has no effect: save_steps 0 (the default) makes one checkpoint, at the end. " +
       "Remove save_total_limit, or set save_steps.",
   ],
+  [
+    { weights_dtype: "float32", weights_correction: "8bit" },
+    "--weights-correction 8bit has no effect: --weights-dtype float32 needs no correction. " +
+      "Remove weights_correction, or set weights_dtype to bfloat16.",
+  ],
+  [
+    { sgd_momentum: "0.5" },
+    "--sgd-momentum 0.5 has no effect: only sgd has it, not optimizer adamw (the default). Remove sgd_momentum, or set optimizer to sgd.",
+  ],
+  [
+    { optimizer: "lomo", adam_beta2: "0.99" },
+    "--adam-beta2 0.99 has no effect: only adamw, adamw8bit, galore_adamw, muon have it, not --optimizer lomo. " +
+      "Remove adam_beta2, or set optimizer to adamw or adamw8bit or galore_adamw or muon.",
+  ],
+  [
+    { optimizer: "adalomo", adafactor_scale_parameter: true },
+    "--adafactor-scale-parameter has no effect: only adafactor has it, not --optimizer adalomo. " +
+      "Remove adafactor_scale_parameter, or set optimizer to adafactor.",
+  ],
+  [
+    { optimizer: "sgd", update_rms_clip: "0" },
+    "--update-rms-clip 0 has no effect: only adafactor, adalomo have it, not --optimizer sgd. " +
+      "Remove update_rms_clip, or set optimizer to adafactor or adalomo.",
+  ],
 ];
 
 for (const [flags, message] of REFUSED) {
@@ -161,6 +185,13 @@ test("the ways out that the messages name are open", () => {
     { max_steps: "0", num_train_epochs: "2" },
     { eval_steps: "10", validation_rows: "5" },
     { save_total_limit: "2", save_steps: "10" },
+    { weights_correction: "8bit" },
+    { weights_correction: "8bit", weights_dtype: "bfloat16" },
+    { optimizer: "sgd", sgd_momentum: "0.5" },
+    { optimizer: "muon", muon_momentum: "0.9", adam_beta1: "0.8" },
+    { optimizer: "galore_adamw", galore_rank: "64", galore_update_gap: "50", galore_scale: "1", adam_epsilon: "1e-6" },
+    { optimizer: "adafactor", adafactor_scale_parameter: true, factored_decay_rate: "1", update_rms_clip: "0" },
+    { optimizer: "adalomo", update_rms_clip: "2" },
   ];
   for (const flags of allowed) assert.doesNotThrow(() => withFlags(flags), JSON.stringify(flags));
 });

@@ -1,5 +1,6 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Ranges of single settings are in their rows.
+import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
 import type { Given } from "./settings-table.js";
 import type { TrainSettings } from "./settings-rows.js";
 
@@ -147,6 +148,19 @@ const PROBLEMS: readonly Problem[] = [
     save_steps === 0 &&
     `${at.subject("save_total_limit")} has no effect: ${at.mention("save_steps")} makes one checkpoint, at the end. ` +
       "Remove save_total_limit, or set save_steps.",
+  ({ weights_dtype, weights_correction }, at) =>
+    weights_dtype === "float32" &&
+    weights_correction !== "none" &&
+    `${at.subject("weights_correction")} has no effect: ${at.mention("weights_dtype")} needs no correction. ` +
+      "Remove weights_correction, or set weights_dtype to bfloat16.",
+  ...Object.entries(OPTIMIZERS_WITH).map(
+    ([name, optimizers]): Problem =>
+      ({ optimizer }, at) =>
+        at.has(name) &&
+        !optimizers.includes(optimizer) &&
+        `${at.subject(name)} has no effect: only ${optimizers.join(", ")} ${optimizers.length > 1 ? "have" : "has"} it, ` +
+          `not ${at.mention("optimizer")}. Remove ${name}, or set optimizer to ${optimizers.join(" or ")}.`,
+  ),
 ];
 
 const frozenLoss = (name: string, coefficient: number, frozen: boolean, at: Given): string | false =>

@@ -1,5 +1,6 @@
 // The settings of `train`, each once: the type, flags, --help, the check of config files, the docs and the record saved
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
+import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
 import type { SettingRows, SettingsOf } from "./settings-table.js";
 
 const MODEL = "Model and data";
@@ -243,6 +244,13 @@ export const TRAIN_ROWS = {
     group: REVERSIBLE,
     about: "type of the weights; auto: the checkpoint's; bfloat16: updated with stochastic rounding; float32: masters",
   },
+  weights_correction: {
+    kind: "choice",
+    choices: ["none", "8bit"],
+    default: "none",
+    group: REVERSIBLE,
+    about: "8bit: a byte more per bfloat16 weight makes a 24-bit master, rounded to nearest instead of stochastically",
+  },
   compute_dtype: {
     kind: "choice",
     choices: ["auto", "bfloat16", "float32"],
@@ -270,17 +278,21 @@ export const TRAIN_ROWS = {
 
   optimizer: {
     kind: "choice",
-    choices: ["adamw"],
+    choices: OPTIMIZERS,
     default: "adamw",
     group: OPTIMIZER,
-    about: "update rule, applied block by block",
+    about:
+      "update rule, applied block by block; state bytes per parameter: adamw 8, adamw8bit 2, muon 4, sgd 4, " +
+      "galore_adamw by galore_rank, adafactor and adalomo about 0.01, lomo 0",
   },
   learning_rate: {
     kind: "number",
     default: 1e-5,
     above: 0,
     group: OPTIMIZER,
-    about: "highest learning rate; 1e-5 to 2e-5 suits all parameters of a pretrained model",
+    about:
+      "highest learning rate; for all parameters of a pretrained model 1e-5 to 2e-5 with adamw, adamw8bit, adafactor and muon, " +
+      "4e-5 to 1e-4 with galore_adamw, 5e-4 to 1e-3 with adalomo, 1e-2 to 1e-1 with lomo, a tenth of that with sgd",
   },
   lr_scheduler_type: {
     kind: "choice",
@@ -343,6 +355,7 @@ export const TRAIN_ROWS = {
     group: OPTIMIZER,
     about: "clips each block's gradient by itself to this norm; 0: off",
   },
+  ...OPTIMIZER_ROWS,
 
   router_aux_loss_coef: {
     kind: "number",

@@ -69,12 +69,13 @@ function recorder(): { optimizer: Optimizer; gradients: Map<string, number[]>; o
   const notes = { gradients: new Map<string, number[]>(), order: 0, optimizer: {} as Optimizer };
   notes.optimizer = {
     name: "recorder",
-    init: () => ({}),
-    stateBytes: () => 0,
-    update: (_parameter, gradient) => {
-      assert.equal(dtype(gradient), "float32");
-      notes.gradients.set(String(notes.order++), toArray(gradient));
-    },
+    rule: () => ({
+      layout: {},
+      update: (_weight, gradient) => {
+        assert.equal(dtype(gradient), "float32");
+        notes.gradients.set(String(notes.order++), toArray(gradient));
+      },
+    }),
   };
   return notes;
 }

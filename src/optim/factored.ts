@@ -1,0 +1,116 @@
+// The factored second moment of Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5), as transformers.Adafactor
+// and lomo_optim.AdaLomo compute it, on which both optimisers here are built. For each matrix, with b_t = 1 - t^-decay:
+//   r = b_t r + (1 - b_t) mean over columns of (g^2 + 1e-30);  c the same over rows;  V = r c' / mean(r)
+//   u = g / sqrt(V);  u /= max(1, rms(u) / clip);  a = lr, or lr * max(1e-3, rms(w));  w -= a * decay * w;  w -= a u
+// State: r and c in float32, 4 bytes per row and column of every matrix, so of every expert; a vector has all of V.
+// Works through bands of rows; the gradient is overwritten by u, so that a matrix takes no workspace of its own.
+import {
+  add_,
+  addScalar,
+  addScalar_,
+  div,
+  meanDim,
+  mul,
+  mul_,
+  mulScalar,
+  mulScalar_,
+  rsqrt,
+  square,
+  sum,
+  sumDim,
+  unsqueeze,
+} from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { device, item, type Tensor, zeros } from "../torch/tensor.js";
+import { gradientNorm } from "./clip.js";
+import type { Optimizer, ParameterFacts, Rule, State, Update } from "./optimizer.js";
+import { band, forBands, type Matrix, range } from "./tiles.js";
+import type { Weight } from "./weight.js";
+
+export interface FactoredSettings {
+  /** Exponent of the step in the decay of the second moment. */
+  decayRate: number;
+  /** Largest root mean square of an update before the learning rate; 0: no limit. */
+  updateClip: number;
+  /** Whether the learning rate is relative to the root mean square of the weights. */
+  scaleParameter: boolean;
+  weightDecay: number;
+}
+
+const GRADIENT_FLOOR = 1e-30;
+const WEIGHT_FLOOR = 1e-3;
+
+export function factored(name: string, settings: FactoredSettings): Optimizer {
+  return { name, rule: (parameter) => factoredRule(settings, parameter) };
+}
+
+function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows, columns }: ParameterFacts): Rule {
+  const isVector = kind === "vector";
+  const weightDecay = isVector ? 0 : settings.weightDecay;
+  return {
+    layout: isVector
+      ? { variance: { shape, dtype: "float32" } }
+      : { row: { shape: [matrices, rows], dtype: "float32" }, column: { shape: [matrices, columns], dtype: "float32" } },
+    update: (weight, gradient, state, update) => {
+      for (let index = 0; index < matrices; index++) {
+        const matrix = { index, rows, columns };
+        const keep = 1 - update.step ** -settings.decayRate;
+        scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
+        apply({ ...settings, weightDecay }, weight, gradient, matrix, update);
+      }
+    },
+  };
+}
+
+/** x = b x + (1 - b) new. */
+const average_ = (x: Tensor, value: Tensor, b: number): Tensor => add_(mulScalar_(x, b), value, 1 - b);
+
+function divideVector(gradient: Tensor, variance: Tensor, keep: number): void {
+  average_(variance, addScalar_(square(gradient), GRADIENT_FLOOR), keep);
+  mul_(gradient, rsqrt(variance));
+}
+
+/** Updates r and c with one matrix of the gradient, and divides it by sqrt(V). */
+function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, keep: number): void {
+  const { index, rows, columns } = matrix;
+  const row_N = range(row, index * rows, rows);
+  const column_N = range(column, index * columns, columns);
+  const sums_N = zeros([columns], "float32", device(gradient));
+  forBands(gradient, matrix, (first, count, start) => {
+    const squares = addScalar(square(band(gradient, start, count, columns)), GRADIENT_FLOOR);
+    average_(range(row_N, first, count), meanDim(squares, [1]), keep);
+    add_(sums_N, sumDim(squares, [0]));
+  });
+  average_(column_N, mulScalar(sums_N, 1 / rows), keep);
+  const rowFactor_N = rsqrt(div(row_N, meanDim(row_N, [0], true)));
+  const columnFactor_N = rsqrt(column_N);
+  forBands(gradient, matrix, (first, count, start) => {
+    const g = band(gradient, start, count, columns);
+    mul_(mul_(g, columnFactor_N), unsqueeze(range(rowFactor_N, first, count), 1));
+  });
+}
+
+function apply(settings: FactoredSettings, weight: Weight, gradient: Tensor, matrix: Matrix, { learningRate }: Update): void {
+  const { updateClip, scaleParameter, weightDecay } = settings;
+  const { index, rows, columns } = matrix;
+  const elements = rows * columns;
+  const root = Math.sqrt(elements);
+  const rms = scope(() => gradientNorm([range(gradient, index * elements, elements)])) / root;
+  const rate = scaleParameter ? learningRate * Math.max(WEIGHT_FLOOR, weightNorm(weight, gradient, matrix) / root) : learningRate;
+  const clip = updateClip > 0 ? Math.max(1, rms / updateClip) : 1;
+  forBands(gradient, matrix, (_, count, start) =>
+    weight.edit(start, count * columns, (w_N) => {
+      if (weightDecay > 0) mulScalar_(w_N, 1 - rate * weightDecay);
+      add_(w_N, range(gradient, start, count * columns), -rate / clip);
+    }),
+  );
+}
+
+function weightNorm(weight: Weight, gradient: Tensor, matrix: Matrix): number {
+  let squares = 0;
+  forBands(gradient, matrix, (_, count, start) => {
+    const w_N = weight.read(start, count * matrix.columns);
+    squares += item(sum(mul(w_N, w_N)));
+  });
+  return Math.sqrt(squares);
+}

@@ -1,0 +1,101 @@
+// GaLore with AdamW (Zhao et al., arXiv 2403.03507, algorithm 2; galore_torch.GaLoreAdamW, projection "std"): the moments
+// live in the r leading singular directions of the gradient, on the shorter side, found anew every `updateGap` steps.
+//   rows >= columns: G = U S V', P = V_r, R = G P;  else P = U_r, R = P' G;  N = AdamW's direction of R
+//   w -= lr * decay * w;  w -= lr * scale * (N P'  or  P N)
+// P comes from the eigenvectors of G'G (or GG'), a third of the time of a decomposition of G. The moments stay when P
+// changes, as published, so signs matter, which the paper leaves to LAPACK: here a new direction points to the side of the
+// one before it in its place. State: 4 bytes x r x (2 longer + shorter side) for every matrix, so for every expert. Matrices of the blocks
+// whose shorter side exceeds r are projected; all else has AdamW. An expert that no token reached when P is due keeps its
+// P, or gets its first with its first gradient (galore_torch takes an arbitrary one). Decay comes first, as in AdamW.
+import {
+  abs,
+  add_,
+  addScalar_,
+  amax,
+  cast,
+  copy_,
+  div,
+  linalgEigh,
+  lt,
+  mm,
+  mul,
+  mulScalar_,
+  narrow,
+  sumDim,
+  transpose,
+  view,
+} from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { shape, type Tensor, toArray } from "../torch/tensor.js";
+import { type AdamWSettings, adamwRule, updateMoments } from "./adamw.js";
+import { gradientNorm } from "./clip.js";
+import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
+import { band, forBands } from "./tiles.js";
+
+export interface GaloreSettings extends AdamWSettings {
+  rank: number;
+  /** Steps between new projections. */
+  updateGap: number;
+  /** Factor on the update. */
+  scale: number;
+}
+
+export function galoreAdamw(settings: GaloreSettings): Optimizer {
+  return {
+    name: "galore_adamw",
+    rule: (parameter) =>
+      parameter.kind === "hidden" && Math.min(parameter.rows, parameter.columns) > settings.rank
+        ? galoreRule(settings, parameter)
+        : adamwRule(settings, parameter),
+  };
+}
+
+function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: ParameterFacts): Rule {
+  const { rank, updateGap, scale, beta1, weightDecay } = settings;
+  const tall = rows >= columns;
+  const short = Math.min(rows, columns);
+  const low = tall ? [rows, rank] : [rank, columns];
+  const moment = { shape: [matrices, ...low], dtype: "float32" } as const;
+  const one = (t: Tensor, index: number, [height, width]: number[]): Tensor => band(t, index * height * width, height, width);
+  return {
+    layout: { projection: { shape: [matrices, short, rank], dtype: "float32" }, m: moment, v: moment },
+    update: (weight, gradient, { projection, m, v }, { step, learningRate }) => {
+      const due = (step - 1) % updateGap === 0;
+      const largest = scope(() => toArray(amax(abs(view(projection, [matrices, -1])), [1])));
+      for (let index = 0; index < matrices; index++) {
+        scope(() => {
+          const G = one(gradient, index, [rows, columns]);
+          const P = one(projection, index, [short, rank]);
+          if ((due || largest[index] === 0) && gradientNorm([G]) > 0) copy_(P, alike(leadingDirections(G, rank), P));
+          const R = tall ? mm(G, P) : mm(transpose(P, 0, 1), G);
+          const moments = { m: one(m, index, low), v: one(v, index, low) };
+          const N = div(moments.m, updateMoments(R, moments, settings, step));
+          const rate = (learningRate * scale) / (1 - beta1 ** step);
+          forBands(gradient, { index, rows, columns }, (row, count, start) => {
+            const update = tall ? mm(narrow(N, 0, row, count), transpose(P, 0, 1)) : mm(narrow(P, 0, row, count), N);
+            weight.edit(start, count * columns, (w_N) => {
+              if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
+              add_(w_N, view(update, [-1]), -rate);
+            });
+          });
+        });
+      }
+    },
+  };
+}
+
+/** [shorter side, rank]: orthonormal, spanning the leading singular directions of a matrix on its shorter side. */
+function leadingDirections(G: Tensor, rank: number): Tensor {
+  return scope(() => {
+    const turned = transpose(G, 0, 1);
+    const [rows, columns] = shape(G);
+    const vectors = linalgEigh(rows >= columns ? mm(turned, G) : mm(G, turned))[1];
+    return narrow(vectors, 1, Math.min(rows, columns) - rank, rank);
+  });
+}
+
+/** `directions`, each with the sign that gives it a product of at least zero with the column of `before` in its place. */
+function alike(directions: Tensor, before: Tensor): Tensor {
+  const against = cast(lt(sumDim(mul(directions, before), [0], true), 0), "float32");
+  return mul(directions, addScalar_(mulScalar_(against, -2), 1));
+}

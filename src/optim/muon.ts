@@ -1,0 +1,78 @@
+// Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon; torch.optim.Muon with nesterov): momentum, orthogonalised.
+//   b = mu b + (1 - mu) g;  d = (1 - mu) g + mu b;  X = d / |d|, with at most as many rows as columns
+//   five times: A = X X';  X = 3.4445 X + (-4.7750 A + 2.0315 A A) X
+//   w -= lr * decay * w;  w -= lr * 0.2 sqrt(max(rows, columns)) X
+// The last factor gives updates the root mean square of AdamW's (Moonlight, arXiv 2502.16982, equation 4), so one learning
+// rate serves both: every matrix of a block, each expert's by itself, routers included, has Muon; embedding, head, norms,
+// biases and matrices of one row or column have AdamW (as in Moonlight's code). State: b in float32, 4 bytes per element.
+// Workspace: five times one matrix. Products are in `productDtype`; torch's are always in bfloat16.
+import { add_, addmm, cast, lerp_, mm, mulScalar, mulScalar_, reshape, transpose } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
+import { type DType, shape, type Tensor } from "../torch/tensor.js";
+import { type AdamWSettings, adamwRule } from "./adamw.js";
+import { gradientNorm } from "./clip.js";
+import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
+import { band, forBands, forTiles, range } from "./tiles.js";
+
+export interface MuonSettings extends AdamWSettings {
+  momentum: number;
+  productDtype: DType;
+}
+
+const COEFFICIENTS = [3.4445, -4.775, 2.0315] as const;
+const ITERATIONS = 5;
+const SMALLEST_NORM = 1e-7;
+
+export function muon(settings: MuonSettings): Optimizer {
+  return {
+    name: "muon",
+    rule: (parameter) =>
+      parameter.kind === "hidden" && Math.min(parameter.rows, parameter.columns) > 1
+        ? muonRule(settings, parameter)
+        : adamwRule(settings, parameter),
+  };
+}
+
+function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape: size, matrices, rows, columns }: ParameterFacts): Rule {
+  const scale = 0.2 * Math.sqrt(Math.max(rows, columns));
+  return {
+    layout: { buffer: { shape: size, dtype: "float32" } },
+    update: (weight, gradient, { buffer }, { learningRate }) => {
+      forTiles(gradient, (start, count) => {
+        const [g_N, b_N] = [range(gradient, start, count), range(buffer, start, count)];
+        lerp_(b_N, g_N, 1 - momentum);
+        lerp_(g_N, b_N, momentum);
+      });
+      for (let index = 0; index < matrices; index++) {
+        scope(() => {
+          const update_N = reshape(orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype), [-1]);
+          forBands(gradient, { index, rows, columns }, (row, count, start) =>
+            weight.edit(start, count * columns, (w_N) => {
+              if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
+              add_(w_N, range(update_N, row * columns, count * columns), -learningRate * scale);
+            }),
+          );
+        });
+      }
+    },
+  };
+}
+
+/** U S' V' of the singular value decomposition U S V', with S' near one: Newton-Schulz on x / |x|, in `dtype`. */
+export function orthogonalize(x: Tensor, dtype: DType): Tensor {
+  const [a, b, c] = COEFFICIENTS;
+  const [rows, columns] = shape(x);
+  const norm = Math.max(gradientNorm([x]), SMALLEST_NORM);
+  const turned = rows > columns;
+  const start = cast(mulScalar(x, 1 / norm), dtype);
+  let y = turned ? transpose(start, 0, 1) : start;
+  for (let i = 0; i < ITERATIONS; i++) {
+    const next = scope(() => {
+      const gram = mm(y, transpose(y, 0, 1));
+      return addmm(y, addmm(gram, gram, gram, b, c), y, a, 1);
+    });
+    free(y);
+    y = next;
+  }
+  return cast(turned ? transpose(y, 0, 1) : y, "float32");
+}

@@ -1,0 +1,33 @@
+// Stochastic gradient descent with momentum (torch.optim.SGD, dampening 0), and LOMO, which is the same without momentum
+// (Lv et al., arXiv 2306.09782, equation 1: one parameter is updated as soon as its gradient is there):
+//   b = momentum b + g;  w -= lr * decay * w;  w -= lr * b
+// State: b in float32, 4 bytes per element; LOMO none. Decay is decoupled as in LOMO's own code and in AdamW; torch's SGD
+// adds it to the gradient instead. No decay of norms and biases.
+import { add_, mulScalar_ } from "../torch/ops.js";
+import type { Optimizer, StateLayout } from "./optimizer.js";
+import { forTiles, range } from "./tiles.js";
+
+export interface SgdSettings {
+  momentum: number;
+  weightDecay: number;
+}
+
+export function sgd({ momentum, weightDecay }: SgdSettings, name = "sgd"): Optimizer {
+  return {
+    name,
+    rule: ({ shape, kind }) => ({
+      layout: momentum > 0 ? { buffer: { shape, dtype: "float32" } } : ({} as StateLayout),
+      update: (weight, gradient, { buffer }, { learningRate }) =>
+        forTiles(gradient, (start, count) => {
+          const g_N = range(gradient, start, count);
+          const direction_N = momentum > 0 ? add_(mulScalar_(range(buffer, start, count), momentum), g_N) : g_N;
+          weight.edit(start, count, (w_N) => {
+            if (kind !== "vector" && weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
+            add_(w_N, direction_N, -learningRate);
+          });
+        }),
+    }),
+  };
+}
+
+export const lomo = (settings: Omit<SgdSettings, "momentum">): Optimizer => sgd({ ...settings, momentum: 0 }, "lomo");

@@ -1,0 +1,38 @@
+// For tests of optimisers: a parameter with its rule and state, stepped by given gradients.
+import { scope } from "../torch/scope.js";
+import { fromArray, type Tensor } from "../torch/tensor.js";
+import { elementsOf, initState, type Optimizer, type ParameterFacts, type State } from "./optimizer.js";
+import { openWeight } from "./weight.js";
+
+/** A hidden matrix, a stack of them or a vector, by its shape, unless `changes` say otherwise. */
+export function factsOf(shape: number[], changes: Partial<ParameterFacts> = {}): ParameterFacts {
+  const columns = shape[shape.length - 1];
+  const rows = shape.length > 1 ? shape[shape.length - 2] : 1;
+  const matrices = elementsOf(shape) / (rows * columns);
+  return { name: "w", shape, kind: shape.length > 1 ? "hidden" : "vector", matrices, rows, columns, ...changes };
+}
+
+export interface Stepped {
+  parameter: Tensor;
+  state: State;
+  step(gradient: ArrayLike<number>, learningRate: number): void;
+}
+
+/** Belongs to the scope around it. */
+export function stepped(optimizer: Optimizer, parameter: Tensor, facts: ParameterFacts, correction?: Tensor): Stepped {
+  const rule = optimizer.rule(facts);
+  const state = initState(rule.layout, "cpu");
+  let step = 0;
+  return {
+    parameter,
+    state,
+    step: (gradient, learningRate) =>
+      scope(() =>
+        rule.update(openWeight(parameter, correction), fromArray(gradient, facts.shape, "float32"), state, { step: ++step, learningRate }),
+      ),
+  };
+}
+
+/** Sines, as in test/golden/make_optim.py, rounded to float32. */
+export const numbers = (count: number, seed: number): number[] =>
+  Array.from({ length: count }, (_, i) => Math.fround(Math.sin((i + 1) * 12.9898 + seed * 78.233)));

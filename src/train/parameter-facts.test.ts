@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { placedParameters } from "../model/model.js";
+import { qwen2Moe } from "../model/qwen2-moe.js";
+import { parameterFacts } from "./parameter-facts.js";
+
+const CONFIG = {
+  model_type: "qwen2_moe",
+  vocab_size: 97,
+  hidden_size: 32,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  intermediate_size: 48,
+  moe_intermediate_size: 24,
+  shared_expert_intermediate_size: 40,
+  num_experts: 8,
+  num_experts_per_tok: 3,
+  num_hidden_layers: 1,
+};
+
+test("experts are as many matrices as a checkpoint names; tables, vectors and the matrices of blocks are told apart", () => {
+  const kinds = (tied: boolean): Record<string, string> => {
+    const config = qwen2Moe.readConfig({ ...CONFIG, tie_word_embeddings: tied }, "test");
+    return Object.fromEntries(
+      placedParameters(qwen2Moe, config).map((placed) => {
+        const { name, kind, matrices, rows, columns, shape } = parameterFacts(qwen2Moe, config, placed);
+        assert.equal(
+          matrices * rows * columns,
+          shape.reduce((product, size) => product * size, 1),
+        );
+        return [name.replace("model.layers.0.", ""), `${kind} ${matrices} x ${rows} x ${columns}`];
+      }),
+    );
+  };
+  assert.deepEqual(kinds(false), {
+    "model.embed_tokens.weight": "embedding 1 x 97 x 32",
+    "input_layernorm.weight": "vector 1 x 1 x 32",
+    "self_attn.q_proj.weight": "hidden 1 x 32 x 32",
+    "self_attn.q_proj.bias": "vector 1 x 1 x 32",
+    "self_attn.k_proj.weight": "hidden 1 x 16 x 32",
+    "self_attn.k_proj.bias": "vector 1 x 1 x 16",
+    "self_attn.v_proj.weight": "hidden 1 x 16 x 32",
+    "self_attn.v_proj.bias": "vector 1 x 1 x 16",
+    "self_attn.o_proj.weight": "hidden 1 x 32 x 32",
+    "post_attention_layernorm.weight": "vector 1 x 1 x 32",
+    "mlp.gate.weight": "hidden 1 x 8 x 32",
+    "mlp.experts.gate_up_proj": "hidden 16 x 24 x 32",
+    "mlp.experts.down_proj": "hidden 8 x 32 x 24",
+    "mlp.shared_expert.gate_proj.weight": "hidden 1 x 40 x 32",
+    "mlp.shared_expert.up_proj.weight": "hidden 1 x 40 x 32",
+    "mlp.shared_expert.down_proj.weight": "hidden 1 x 32 x 40",
+    "mlp.shared_expert_gate.weight": "hidden 1 x 1 x 32",
+    "model.norm.weight": "vector 1 x 1 x 32",
+    "lm_head.weight": "head 1 x 97 x 32",
+  });
+  assert.equal(kinds(true)["model.embed_tokens.weight"], "embedding 1 x 97 x 32");
+});
