@@ -71,10 +71,12 @@ for (const plan of plans()) {
 function plans() {
   const shape = { length: Number(flags.length), batch: Number(flags.batch), evalTokens: Number(flags["eval-tokens"]) };
   const steps = Number(flags.steps);
+  const named = flags.cases === "all" ? Object.keys(ALL) : flags.cases ? flags.cases.split(";") : null;
   if (flags.part === "tune") {
-    return TUNED.flatMap((name) => numbers(flags.rates).map((rate) => ({ part: "tune", name, seed: 1, rate, steps: steps / 2, ...shape })));
+    const names = named ?? TUNED;
+    return numbers(flags.rates).flatMap((rate) => names.map((name) => ({ part: "tune", name, seed: 1, rate, steps: steps / 2, ...shape })));
   }
-  const names = flags.cases === "all" ? Object.keys(ALL) : flags.cases ? flags.cases.split(";") : Object.keys(CASES);
+  const names = named ?? Object.keys(CASES);
   return numbers(flags.seeds).flatMap((seed) =>
     names.map((name) => ({ part: "seeds", name, seed, rate: Number(flags.rate), steps, ...shape })),
   );
