@@ -86,7 +86,7 @@ function seedsTable(some) {
   const marks = rows.length > 0 ? paired[0].evals.filter(({ step }) => [50, 150, 500].includes(step) && step < paired[0].steps) : [];
   const head = [
     "coupling",
-    "bits",
+    "bits at end",
     "seeds",
     "at conversion",
     ...marks.map(({ step }) => `step ${step}`),
