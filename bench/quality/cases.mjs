@@ -1,0 +1,30 @@
+// What the quality study trains: each case is settings of `train` on top of the common ones. Order is priority.
+const momentum = (gamma, more = {}) => ({ coupling: "momentum", gamma, ...more });
+
+export const CASES = {
+  ordinary: { coupling: "ordinary" },
+  "momentum 1/4": momentum(0.25),
+  "momentum -1/4": momentum(-0.25),
+  "momentum 1/2": momentum(0.5),
+  "momentum -1/2": momentum(-0.5),
+  "momentum -1": momentum(-1),
+  "momentum 1/4 to 1/16": momentum(0.25, { gamma_final: 0.0625 }),
+  "momentum -1/4 to -1/16": momentum(-0.25, { gamma_final: -0.0625 }),
+  "bdia 1/4": { coupling: "bdia", gamma: 0.25 },
+  additive: { coupling: "additive" },
+  "momentum 1/8": momentum(0.125),
+  "momentum -1/8": momentum(-0.125),
+};
+
+/** Ways to store fewer bits; trained when named with --cases, or by --cases all. */
+export const MORE_CASES = {
+  "momentum 1/2 to 1/16": momentum(0.5, { gamma_final: 0.0625 }),
+  "momentum -1/2 to -1/16": momentum(-0.5, { gamma_final: -0.0625 }),
+  "momentum 1/4, 2 blocks a step": momentum(0.25, { blocks_per_step: 2 }),
+  "momentum -1/2, ends ordinary": momentum(-0.5, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
+  "momentum -1, ends ordinary": momentum(-1, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
+  revffn: { coupling: "revffn" },
+};
+
+/** The couplings whose learning rates are compared. */
+export const TUNED = ["ordinary", "momentum 1/4", "momentum -1", "additive"];

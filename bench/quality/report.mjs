@@ -1,0 +1,130 @@
+// Tables (Markdown, to stdout) and the plot of the study's results: node bench/quality/report.mjs [RESULTS.jsonl] [PLOT.svg]
+// Percentages are paired: each run against the ordinary run of the same seed; means and standard deviations are over seeds.
+import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { CASES, MORE_CASES } from "./cases.mjs";
+import { plot } from "./plot.mjs";
+
+const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+const [results = path("results/tiny-moe.jsonl"), svg = path("../../docs/quality.svg")] = process.argv.slice(2);
+const lines = readFileSync(results, "utf8").split("\n").filter(Boolean);
+// Two processes on one file can both do a run; it counts once.
+const runs = [...new Map(lines.map((line) => JSON.parse(line)).map((run) => [run.key, run])).values()];
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const deviation = (values) => Math.sqrt(mean(values.map((value) => (value - mean(values)) ** 2)) * (values.length / (values.length - 1)));
+const spread = (values, digits, plus = false) => {
+  const sign = plus && mean(values) >= 0 ? "+" : "";
+  return sign + mean(values).toFixed(digits) + (values.length > 1 ? ` ± ${deviation(values).toFixed(digits)}` : "");
+};
+const table = (head, rows) =>
+  [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+
+for (const shape of groups(
+  runs.filter(({ part }) => part === "seeds"),
+  ({ steps, batch, length, rate }) => `${steps} steps of ${batch} x ${length} tokens, learning rate ${rate}`,
+)) {
+  const [title, some] = shape;
+  console.log(`### ${title}\n\n${seedsTable(some)}\n`);
+}
+for (const [title, some] of groups(
+  runs.filter(({ part }) => part === "tune"),
+  ({ steps, batch, length }) => `Learning rates: ${steps} steps of ${batch} x ${length} tokens, one seed, exported`,
+)) {
+  console.log(`### ${title}\n\n${tuneTable(some)}\n`);
+}
+
+function seedsTable(some) {
+  const ordinary = new Map(some.filter(({ name }) => name === "ordinary").map((run) => [run.seed, run]));
+  const paired = some.filter(({ seed }) => ordinary.has(seed));
+  const rows = [];
+  const lines = [];
+  for (const name of Object.keys({ ...CASES, ...MORE_CASES })) {
+    const same = paired.filter((run) => run.name === name);
+    if (same.length === 0) continue;
+    const over = (of) => same.map((run) => 100 * (of(run.evals.at(-1)) / ordinary.get(run.seed).evals.at(-1).exported - 1));
+    const exported = over((at) => at.exported);
+    const errors = (when) => (same[0][when] ? Math.max(...same.map((run) => run[when].float32)).toPrecision(1) : "-");
+    const grid = same[0].atEnd ? String(Math.max(...same.flatMap(({ atStart, atEnd }) => [atStart.int32, atEnd.int32]))) : "-";
+    rows.push([
+      name,
+      same[0].bits ?? "-",
+      same.length,
+      same[0].evals[0].trained.toFixed(3),
+      ...same[0].evals
+        .filter(({ step }) => [50, 150, 500].includes(step) && step < same[0].steps)
+        .map(({ step }) =>
+          spread(
+            same.map(({ evals }) => evals.find((at) => at.step === step).trained),
+            3,
+          ),
+        ),
+      spread(
+        same.map(({ evals }) => evals.at(-1).trained),
+        3,
+      ),
+      spread(
+        same.map(({ evals }) => evals.at(-1).exported),
+        3,
+      ),
+      name === "ordinary" ? "-" : spread(exported, 2, true),
+      name === "ordinary" ? "-" : share(same, ordinary),
+      `${errors("atStart")} / ${errors("atEnd")}`,
+      grid,
+    ]);
+    const steps = same[0].evals.map(({ step }) => step);
+    const at = (step) => mean(same.map(({ evals }) => evals.find((one) => one.step === step).exported));
+    lines.push({
+      name,
+      curve: steps.map((step) => [step, at(step)]),
+      gap: mean(exported),
+      error: exported.length > 1 ? deviation(exported) : 0,
+    });
+  }
+  writeFileSync(svg, plot(lines));
+  const marks = rows.length > 0 ? paired[0].evals.filter(({ step }) => [50, 150, 500].includes(step) && step < paired[0].steps) : [];
+  const head = [
+    "coupling",
+    "bits at end",
+    "seeds",
+    "at conversion",
+    ...marks.map(({ step }) => `step ${step}`),
+    `step ${some[0].steps}, as trained`,
+  ];
+  return table([...head, "exported", "% of ordinary", "tokens ordinary needs for it", "float32 error start / end", "int32 error"], rows);
+}
+
+/** The share of its tokens after which the ordinary run had the loss that this one has, exported, at its end. */
+function share(same, ordinary) {
+  const shares = same.map(({ seed, steps, evals }) => {
+    const curve = ordinary.get(seed).evals;
+    const wanted = evals.at(-1).exported;
+    const i = curve.findIndex(({ exported }) => exported <= wanted);
+    if (i <= 0) return 1;
+    const [a, b] = [curve[i - 1], curve[i]];
+    return (a.step + ((b.step - a.step) * (a.exported - wanted)) / (a.exported - b.exported)) / steps;
+  });
+  return `${(100 * mean(shares)).toFixed(0)} %`;
+}
+
+function tuneTable(some) {
+  const rates = [...new Set(some.map(({ rate }) => rate))].sort((a, b) => a - b);
+  const rows = groups(some, ({ name }) => name).map(([name, mine]) => [
+    name,
+    ...rates.map(
+      (rate) =>
+        mine
+          .find((run) => run.rate === rate)
+          ?.evals.at(-1)
+          .exported.toFixed(3) ?? "",
+    ),
+  ]);
+  return table(["coupling", ...rates], rows);
+}
+
+function groups(items, keyOf) {
+  const found = new Map();
+  for (const item of items) found.set(keyOf(item), [...(found.get(keyOf(item)) ?? []), item]);
+  return [...found];
+}

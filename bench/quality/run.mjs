@@ -1,0 +1,193 @@
+// Fine-tunes one model with every coupling and keeps the held-out losses: node bench/quality/run.mjs [--part tune|seeds]
+//   tune   one seed, half the steps, every rate of --rates, for representative couplings
+//   seeds  every case and seed at --rate
+// One line a run goes to --out; runs that are there already are skipped, so it can be stopped and started at will.
+// Gradients do not depend on the method (bitwise), so the runs store activations, which is fastest; --method says otherwise.
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import {
+  engineInfo,
+  evaluateLoss,
+  freeRun,
+  METHODS,
+  OptimizerStates,
+  prepareRun,
+  resolveSettings,
+  trainStep,
+  adamw,
+} from "../../dist/index.js";
+import { gammaAt, learningRateAt } from "../../dist/optim/schedule.js";
+import { asEvaluated, asOrdinary } from "../../dist/train/network.js";
+import { couplingOf, describeNetwork, formatOf } from "../../dist/train/network-file.js";
+import { TRAIN_ROWS } from "../../dist/train/settings-rows.js";
+import { makeData } from "../../examples/make-data.mjs";
+import { CASES, MORE_CASES, TUNED } from "./cases.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { values: flags } = parseArgs({
+  options: {
+    part: { type: "string", default: "seeds" },
+    model: { type: "string", default: join(here, "../../examples/tiny-moe") },
+    data: { type: "string", default: "" }, // a folder with train.jsonl and valid.jsonl; Moby-Dick by default
+    out: { type: "string", default: "" },
+    cases: { type: "string", default: "" }, // names, separated by semicolons, or "all"
+    seeds: { type: "string", default: "1,2,3" },
+    rate: { type: "string", default: "1e-3" },
+    rates: { type: "string", default: "5e-4,1e-3,2e-3" },
+    steps: { type: "string", default: "300" },
+    length: { type: "string", default: "128" },
+    batch: { type: "string", default: "2" },
+    "eval-tokens": { type: "string", default: "8192" },
+    threads: { type: "string", default: "1" },
+    device: { type: "string", default: "cpu" },
+    method: { type: "string", default: "store" },
+  },
+});
+const numbers = (text) => text.split(",").map(Number);
+const ALL = { ...CASES, ...MORE_CASES };
+const out = flags.out || join(here, "results", `${basename(flags.model)}.jsonl`);
+const data = flags.data
+  ? { train: join(flags.data, "train.jsonl"), valid: join(flags.data, "valid.jsonl") }
+  : makeData("moby-dick", join(tmpdir(), "revmoe-quality"));
+
+for (const plan of plans()) {
+  const key = keyOf(plan);
+  if (done().has(key)) continue;
+  if (!TRAIN_ROWS.coupling.choices.includes(ALL[plan.name].coupling)) {
+    console.log(`${key}: no such coupling in this version, left out`);
+    continue;
+  }
+  const result = fineTune(plan);
+  mkdirSync(dirname(out), { recursive: true });
+  appendFileSync(out, `${JSON.stringify({ key, ...plan, ...result })}\n`);
+  const last = result.evals.at(-1);
+  console.log(`${key}: ${last?.trained.toFixed(4)} as trained, ${last?.exported.toFixed(4)} exported; ${result.cpuSeconds} s`);
+}
+
+function plans() {
+  const shape = { length: Number(flags.length), batch: Number(flags.batch), evalTokens: Number(flags["eval-tokens"]) };
+  const steps = Number(flags.steps);
+  const named = flags.cases === "all" ? Object.keys(ALL) : flags.cases ? flags.cases.split(";") : null;
+  if (flags.part === "tune") {
+    const names = named ?? TUNED;
+    return numbers(flags.rates).flatMap((rate) => names.map((name) => ({ part: "tune", name, seed: 1, rate, steps: steps / 2, ...shape })));
+  }
+  const names = named ?? Object.keys(CASES);
+  return numbers(flags.seeds).flatMap((seed) =>
+    names.map((name) => ({ part: "seeds", name, seed, rate: Number(flags.rate), steps, ...shape })),
+  );
+}
+
+function keyOf({ part, name, seed, rate, steps, length, batch }) {
+  return `${part}, ${name}, seed ${seed}, rate ${rate}, ${steps} steps of ${batch} x ${length}`;
+}
+
+function done() {
+  if (!existsSync(out)) return new Set();
+  return new Set(
+    readFileSync(out, "utf8")
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line).key),
+  );
+}
+
+function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
+  const cpuStart = process.cpuUsage();
+  const { coupling } = ALL[name];
+  const { settings } = resolveSettings({
+    flags: {
+      ...ALL[name],
+      model: flags.model,
+      train_file: data.train,
+      validation_file: data.valid,
+      output_dir: join(tmpdir(), "revmoe-quality", "unused"),
+      method: coupling === "ordinary" && flags.method === "reversible" ? "checkpoint" : flags.method,
+      learning_rate: rate,
+      max_steps: steps,
+      max_length: length,
+      per_device_train_batch_size: batch,
+      per_device_eval_batch_size: Math.max(1, Math.floor(1024 / length)),
+      threads: Number(flags.threads),
+      device: flags.device,
+      seed,
+    },
+  });
+  const run = prepareRun(settings);
+  try {
+    const held = spread(run.evalBatches, evalTokens);
+    const evals = [evaluate(run, held, 0)];
+    const atStart = reconstruction(run);
+    for (let step = 1; step <= steps; step++) {
+      oneStep(run, step);
+      if (isMark(step, steps, coupling)) evals.push(evaluate(run, held, step));
+    }
+    const atEnd = reconstruction(run);
+    const { user, system } = process.cpuUsage(cpuStart);
+    const trainBatches = run.data.batchesPerEpoch;
+    const bits = coupling === "ordinary" ? null : run.network.coupling.storedBits;
+    return { evals, bits, atStart, atEnd, trainBatches, cpuSeconds: Math.round((user + system) / 1e6), engine: engineInfo().version };
+  } finally {
+    freeRun(run);
+  }
+}
+
+/** The ordinary network at more steps: its curve is what others are laid against. */
+function isMark(step, steps, coupling) {
+  if (step === steps || [50, 150, 500].includes(step)) return true;
+  return coupling === "ordinary" && step % 25 === 0;
+}
+
+function oneStep(run, step) {
+  const { settings, network, totalSteps } = run;
+  const { gamma, gamma_final: final, gamma_final_ratio: share } = settings;
+  run.description = describeNetwork(settings, gammaAt(step, { gamma, final, share, totalSteps }));
+  network.coupling = couplingOf(run.description);
+  trainStep(network, run.states, [run.data.next()], {
+    method: METHODS[settings.method],
+    step,
+    learningRate: learningRateAt(step, {
+      type: settings.lr_scheduler_type,
+      peak: settings.learning_rate,
+      warmupSteps: run.warmupSteps,
+      totalSteps,
+      minRatio: settings.min_lr_ratio,
+    }),
+    maxBlockGradNorm: settings.max_block_grad_norm,
+    seed: settings.seed,
+  });
+}
+
+/** Held-out loss with the coupling of the moment, and as the ordinary network. */
+function evaluate({ network, settings }, held, step) {
+  const exported = evaluateLoss(asOrdinary(network), held);
+  const same = settings.coupling === "ordinary" || network.coupling.drawsSigns;
+  return { step, trained: same ? exported : evaluateLoss(asEvaluated(network), held), exported };
+}
+
+/** Batches from all over the held-out text, of about so many tokens. */
+function spread(batches, tokens) {
+  const count = Math.min(batches.length, Math.max(1, Math.round(tokens / batches[0].tokens.length)));
+  return Array.from({ length: count }, (_, i) => batches[Math.floor((i * batches.length) / count)]);
+}
+
+/** Reconstruction error of one batch with each kind of stream, at these weights; a rate of zero leaves them as they are. */
+function reconstruction({ network, settings, evalBatches, description }) {
+  if (settings.coupling === "ordinary") return null;
+  const errors = {};
+  for (const stream of ["int32", "float32"]) {
+    const states = new OptimizerStates(adamw({ beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0 }), network.model);
+    try {
+      const format = formatOf({ ...description, stream, streamFractionBits: stream === "int32" ? 16 : undefined });
+      const options = { method: METHODS.reversible, step: 1, learningRate: 0, maxBlockGradNorm: 1, seed: settings.seed };
+      errors[stream] = trainStep({ ...network, format }, states, [evalBatches[0]], options).reconstructionError;
+    } finally {
+      states.free();
+    }
+  }
+  return errors;
+}
