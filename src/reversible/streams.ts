@@ -99,6 +99,13 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
 
 const flip = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ? stream : mul(stream, cast(signs, dtype(stream))));
 
+/**
+ * The most fractional bits, `usual` at most, with which an int32 grid holds values of four times `largest`: pretrained
+ * networks have a few elements that are thousands of times the others, and they grow while training.
+ */
+export const fittingFractionBits = (largest: number, usual: number): number =>
+  Math.max(0, Math.min(usual, Math.floor(30 - Math.log2(4 * largest))));
+
 /** m for gamma = +-2^-m: the low bits that scaling by gamma drops from each element. */
 export function storedBits(gamma: number): number {
   const bits = Math.log2(1 / Math.abs(gamma));

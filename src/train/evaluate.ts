@@ -6,8 +6,9 @@ import type { OpenWeights } from "../model/weights.js";
 import { lossSum } from "../reversible/loss.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
-import type { Tensor } from "../torch/tensor.js";
-import { embed, type Network, OpenUnit, openHead, outerNames, segmentsOf } from "./network.js";
+import { abs, amax } from "../torch/ops.js";
+import { item, type Tensor } from "../torch/tensor.js";
+import { asOrdinary, embed, type Network, OpenUnit, openHead, outerNames, segmentsOf } from "./network.js";
 
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
@@ -34,7 +35,7 @@ export function evaluateLoss(network: Network, batches: Batch[]): number {
 }
 
 /** Hidden states behind the last block, before the final norm; the caller frees them. */
-export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
+export function hiddenStates(network: Network, batches: Batch[], look: (stream: Tensor) => void = () => {}): Tensor[] {
   const { model, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
     makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }),
@@ -56,6 +57,7 @@ export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
           const before = state.streams;
           state.streams = passForward(i, unit, state, segment).streams.map(keep);
           free(...before);
+          state.streams.forEach(look);
         }
         unit.close();
         unit = null;
@@ -77,6 +79,20 @@ export function hiddenStates(network: Network, batches: Batch[]): Tensor[] {
     states.forEach(freeBatch);
     for (const { cos_TC, sin_TC } of contexts) free(cos_TC, sin_TC);
   }
+}
+
+/** Largest size of an element of the ordinary network's hidden state in front of, between and behind blocks. */
+export function largestHidden(network: Network, batch: Batch): number {
+  let largest = 0;
+  const look = (stream: Tensor): void => {
+    largest = Math.max(
+      largest,
+      scope(() => item(amax(abs(stream)))),
+    );
+  };
+  scope(() => look(embed(network, batch.tokens)));
+  free(...hiddenStates(asOrdinary(network), [batch], look));
+  return largest;
 }
 
 function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, batch: Batch): number {

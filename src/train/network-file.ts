@@ -29,7 +29,7 @@ export interface NetworkDescription extends Partial<Division> {
 
 export const ORDINARY: NetworkDescription = { coupling: "ordinary", stream: "float32" };
 
-const FRACTION_BITS = { int32: 16, int64: 32 };
+export const FRACTION_BITS = { int32: 16, int64: 32 };
 
 export interface NetworkSettings {
   coupling: NetworkDescription["coupling"];

@@ -5,10 +5,22 @@ import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
+import type { Document } from "../data/documents.js";
+import { sequentialBatches } from "../data/batches.js";
 import type { RevffnSettings } from "../reversible/revffn.js";
+import { fittingFractionBits } from "../reversible/streams.js";
 import { fastestDtype } from "../torch/device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
-import { couplingOf, describeNetwork, extensionOf, type NetworkDescription, networkParts, readNetworkFile } from "./network-file.js";
+import {
+  couplingOf,
+  describeNetwork,
+  extensionOf,
+  FRACTION_BITS,
+  type NetworkDescription,
+  networkParts,
+  readNetworkFile,
+} from "./network-file.js";
+import { largestHidden } from "./evaluate.js";
 import { type Network, routerNames } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
@@ -45,6 +57,14 @@ export function networkOf(settings: TrainSettings, model: Model): Network {
     lossTileTokens: settings.loss_tile_tokens,
     frozen: settings.freeze_router ? routerNames(model) : new Set<string>(),
   };
+}
+
+/** Where the number of fractional bits is left open, sets it to what this model's hidden states leave room for. */
+export function fitGrid(settings: TrainSettings, model: Model, documents: Document[]): void {
+  const { coupling, stream, stream_fraction_bits: given, max_length } = settings;
+  if (given > 0 || stream !== "int32" || coupling === "ordinary") return;
+  const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
+  settings.stream_fraction_bits = fittingFractionBits(largestHidden(networkOf(settings, model), batch), FRACTION_BITS.int32);
 }
 
 /** How revffn is to be reversed. */

@@ -14,7 +14,7 @@ import { checkOptimizer } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { checkRouter, isConverted, makeModel, networkOf, notesOf, routerNotes, statesOf } from "./prepare-network.js";
+import { checkRouter, fitGrid, isConverted, makeModel, networkOf, notesOf, routerNotes, statesOf } from "./prepare-network.js";
 import type { TrainSettings } from "./settings.js";
 
 export interface Run {
@@ -37,7 +37,8 @@ export interface Run {
   warmupSteps: number;
 }
 
-export function prepareRun(settings: TrainSettings): Run {
+export function prepareRun(asked: TrainSettings): Run {
+  const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
   const source = openSource(settings.model);
@@ -55,9 +56,10 @@ export function prepareRun(settings: TrainSettings): Run {
   if (resumed) data.restore(resumed.state.batches);
   const model = makeModel(settings, source, resumed?.folder);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
-  const description = describeNetwork(settings);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
+  if (!resumed) fitGrid(settings, model, documents);
+  const description = describeNetwork(settings);
   const network = networkOf(settings, model);
   const states = statesOf(settings, network);
   if (resumed) resumed.state.restore(states.tensors());
@@ -120,6 +122,8 @@ function findResumed(settings: TrainSettings): { folder: string; state: RunState
   const folder = resume === "latest" ? latestCheckpoint(output_dir) : resume;
   if (!folder) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
   const state = readRunState(folder);
+  // Left open, the grid is the one that the run began with.
+  if (settings.stream_fraction_bits === 0) settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
   checkSame(settings, state.settings, folder);
   return { folder, state };
 }

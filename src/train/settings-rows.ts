@@ -235,7 +235,7 @@ export const TRAIN_ROWS = {
     min: 0,
     max: 52,
     group: REVERSIBLE,
-    about: "fractional bits of an integer stream; 0: 16 for int32, 32 for int64",
+    about: "fractional bits of an integer stream; 0: 32 for int64; for int32 16, or as many as this model's largest values leave",
   },
   weights_dtype: {
     kind: "choice",
