@@ -1,6 +1,6 @@
 // From one checkpoint folder to another of the same network: other names, another dtype, other shards. Tensors go from
 // the mapped source to the file one at a time, so the peak is one tensor, or one stack of experts. The written folder is
-// opened again, matched against its config.json as a loader would, and every tensor compared before it takes its place.
+// opened again and every tensor compared, bit for bit, before it takes its place.
 import { existsSync, realpathSync } from "node:fs";
 
 import { UserError } from "../errors.js";
@@ -67,7 +67,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
     const addedKeys = options.layout === "per-expert" ? olderKeys(stated) : {};
     saveFolder(dir, (side) => {
       const { maxShardBytes } = options;
-      writeContent(side, { tensors, config: stated, addedKeys }, { source: folderFiles(source), maxShardBytes, extraFiles: matchAgain });
+      writeContent(side, { tensors, config: stated, addedKeys }, { source: folderFiles(source), maxShardBytes });
     });
     const used = new Set([...matched.values()].flat().map(({ name }) => name));
     return {
@@ -88,13 +88,15 @@ function parameterSources(folder: Folder, placed: PlacedParameter, pieces: DiskT
   const dtypeOnDisk = (piece: DiskTensor): DType => folder.tensors.get(piece.name)?.dtype as DType;
   const whole = pieces[0].slice === null;
   return targets.map((target, i): TensorSource => {
-    const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(pieces[whole ? 0 : i]);
+    const piece = whole ? pieces[0] : pieces[i];
+    const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(piece);
     const dtype = options.dtype === "auto" ? own : options.dtype;
-    const make = (): Tensor => {
-      if (whole) return viewOf(folder.read(pieces[0].name), target);
-      return target.slice === null ? stack(folder, placed, pieces, own) : folder.read(pieces[i].name);
+    const read = (): Tensor => {
+      if (target.slice === null && !whole) return stack(folder, placed, pieces, dtype);
+      const value = folder.read(piece.name);
+      return cast(checked(whole ? viewOf(value, target) : value, dtype, piece.name, folder.dir), dtype);
     };
-    return { name: target.name, shape: target.shape, dtype, read: () => scope(() => convert(make(), dtype, target.name, folder.dir)) };
+    return { name: target.name, shape: target.shape, dtype, read: () => scope(read) };
   });
 }
 
@@ -102,15 +104,18 @@ const commonDtype = (found: DType[]): DType => (found.every((each) => each === f
 
 function stack(folder: Folder, { spec }: PlacedParameter, pieces: DiskTensor[], dtype: DType): Tensor {
   const made = empty(spec.shape, dtype);
-  for (const piece of pieces) scope(() => void copy_(viewOf(made, piece), folder.read(piece.name)));
+  for (const piece of pieces) {
+    scope(() => void copy_(viewOf(made, piece), checked(folder.read(piece.name), dtype, piece.name, folder.dir)));
+  }
   return made;
 }
 
-function convert(value: Tensor, dtype: DType, name: string, source: string): Tensor {
-  // A NaN is at most nothing, so it fails the test too.
+/** The value itself, when `dtype` can hold all of it. */
+function checked(value: Tensor, dtype: DType, name: string, source: string): Tensor {
+  // A NaN makes the size NaN, which is not at most anything.
   const size = Math.max(item(amax(value)), -item(amin(value)));
   const largest = LARGEST[dtype] ?? 0;
-  if (size <= largest) return cast(value, dtype);
+  if (size <= largest) return value;
   if (Number.isFinite(size)) {
     throw new UserError(
       `${source}: ${name} holds ${size.toPrecision(6)} (expected at most ${largest.toPrecision(6)}, the largest ${dtype}). ` +
@@ -120,16 +125,4 @@ function convert(value: Tensor, dtype: DType, name: string, source: string): Ten
   throw new UserError(
     `${source}: ${name} holds ${Number.isNaN(size) ? "NaN" : "an infinite value"} (expected finite weights). Export an earlier checkpoint.`,
   );
-}
-
-/** Whether what was written fits its config.json, as a loader finds out. */
-function matchAgain(side: string): void {
-  const { config: source, path } = readConfig(side);
-  const architecture = architectureOf(source, path);
-  const written = openFolder(side);
-  try {
-    matchTensors(written, architecture, architecture.readConfig(source, path));
-  } finally {
-    written.close();
-  }
 }

@@ -98,10 +98,20 @@ function readText(value: unknown, key: string, place: string): string {
   throw new UserError(`${place}: ${key} is ${describe(value)} (expected a text).`);
 }
 
+/** A list, or the text of one: tables that want one type a column keep it so. */
 function readTools(value: unknown, place: string): unknown[] | undefined {
   if (value === undefined || value === null) return undefined;
-  if (Array.isArray(value)) return value as unknown[];
+  const list = typeof value === "string" ? parseJson(value) : value;
+  if (Array.isArray(list)) return list as unknown[];
   throw new UserError(`${place}: tools is ${describe(value)} (expected a list of tool descriptions, or no such key).`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function readMessages(value: unknown, key: string, place: string): Message[] {

@@ -141,7 +141,8 @@ function chatCompletion(
   return encodeSpans(
     tokenizer,
     text,
-    trained.filter(([start]) => start >= asked.length),
+    // Some templates count the end of the header to the turn; it stands in the prompt.
+    trained.filter(([, end]) => end > asked.length).map(([start, end]) => [Math.max(start, asked.length), end]),
   );
 }
 

@@ -7,6 +7,7 @@
 import { Template } from "@huggingface/jinja";
 import { UserError } from "../errors.js";
 import type { Message } from "./conversation.js";
+import { STRIP_VARIABLES, withPythonStrip } from "./python-strip.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 /** Character range [start, end) of a text. */
@@ -86,7 +87,8 @@ function compile(tokenizer: Tokenizer, place?: string): Compiled {
       (_, left: string, end: string | undefined, right: string) =>
         `${blank.replace("$1", left)}{{ "${end === undefined ? OPEN : CLOSE}" }}{% set revmoe_mark = 0 ${right}%}`,
     );
-    const both = { plain: new Template(source), marked: marking === source ? undefined : new Template(marking) };
+    const read = (text: string): Template => withPythonStrip(new Template(text));
+    const both = { plain: read(source), marked: marking === source ? undefined : read(marking) };
     compiled.set(tokenizer, both);
     return both;
   } catch (error) {
@@ -100,6 +102,7 @@ function compile(tokenizer: Tokenizer, place?: string): Compiled {
 function run(template: Template, { tokenizer, messages, tools, place }: Chat, addGenerationPrompt: boolean): string {
   try {
     return template.render({
+      ...STRIP_VARIABLES,
       ...tokenizer.specialTokens,
       messages,
       tools: tools ?? null,
@@ -122,6 +125,19 @@ function tryRun(template: Template, chat: Chat, count: number, addGenerationProm
   }
 }
 
+/** All before a turn, with the generation prompt. */
+function promptOf(chat: Chat, template: Template, i: number): string | undefined {
+  const prompt = tryRun(template, chat, i, true);
+  if (prompt === undefined || i > 0) return prompt;
+  // Some templates write the generation prompt in their loop over the messages, of which a conversation that begins with
+  // the assistant has none before it: what they add behind a question tells the header.
+  const question = [{ role: "user", content: PROBE }];
+  const bare = tryRun(template, chat, 0, false, question);
+  const asked = tryRun(template, chat, 0, true, question);
+  const header = bare !== undefined && asked?.startsWith(bare) ? asked.slice(bare.length) : "";
+  return prompt.endsWith(header) ? prompt : prompt + header;
+}
+
 function taggedSpans(marked: string, text: string, chat: Chat): Span[] {
   const spans: Span[] = [];
   let length = 0;
@@ -140,7 +156,7 @@ function taggedSpans(marked: string, text: string, chat: Chat): Span[] {
 
 /** The span between "all before, and the generation prompt" and "all up to this turn", if both begin the whole text. */
 function prefixSpan(chat: Chat, template: Template, text: string, i: number): Span | undefined {
-  const before = tryRun(template, chat, i, true);
+  const before = promptOf(chat, template, i);
   const after = i === chat.messages.length - 1 ? text : tryRun(template, chat, i + 1, false);
   if (before === undefined || after === undefined || !after.startsWith(before) || !text.startsWith(after)) return undefined;
   const turn = after.slice(before.length);
@@ -157,7 +173,7 @@ function prefixSpan(chat: Chat, template: Template, text: string, i: number): Sp
  * It begins behind the header, and the end marker must follow the content at once.
  */
 function searchedSpan(chat: Chat, template: Template, text: string, i: number, cursor: number): Span | undefined {
-  const before = tryRun(template, chat, i, true);
+  const before = promptOf(chat, template, i);
   const probed = tryRun(template, chat, i, false, [{ role: "assistant", content: PROBE }]);
   if (before === undefined || !probed?.includes(PROBE)) return undefined;
   const tail = probed.slice(probed.lastIndexOf(PROBE) + PROBE.length);

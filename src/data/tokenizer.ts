@@ -148,6 +148,9 @@ function findTemplate(files: TokenizerFiles, config: Json, configPath: string): 
   );
 }
 
+// The last is a byte of its own where bytes stand in for unknown letters, and merges with nothing.
+const GUARDS = ["\n", ".", "\u0001"];
+
 /**
  * Encoding that knows how to continue. A tokenizer may put a space before each text, and a special token may swallow
  * the blanks behind it. So the continuation is encoded behind a short text whose ids are then cut off: the special
@@ -165,7 +168,7 @@ function continuingEncoder(inner: JsonTokenizer, json: Json): Tokenizer["encode"
   return (text, after = "") => {
     if (after === "" || text === "") return plain(text);
     const special = swallowing.find((token) => after.endsWith(token));
-    const guards = special !== undefined ? [special] : spaces ? ["\n", "."] : [];
+    const guards = special !== undefined ? [special] : spaces ? GUARDS : [];
     for (const guard of guards) {
       const head = plain(guard);
       const ids = plain(guard + text);
