@@ -283,7 +283,7 @@ export const TRAIN_ROWS = {
     group: OPTIMIZER,
     about:
       "update rule, applied block by block; state bytes per parameter: adamw 8, adamw8bit 2, muon 4, sgd 4, " +
-      "galore_adamw by galore_rank, adafactor and adalomo about 0.01, lomo 0",
+      "galore_adamw by galore_rank, adafactor and adalomo below 0.05, lomo 0",
   },
   learning_rate: {
     kind: "number",
