@@ -37,7 +37,7 @@ const find = ({ rows }: BenchResult, wanted: Partial<BenchRow>): BenchRow => {
 
 let deep: BenchResult;
 before(async () => {
-  deep = await bench(settingsOf({ layers: [4, 24], coupling: ["ordinary", "momentum"], gamma: [0.25, -1], memory_limit: "6 MiB" }));
+  deep = await bench(settingsOf({ layers: [4, 24], coupling: ["ordinary", "momentum"], gamma: [0.25, -1], memory_limit: "4 MiB" }));
 });
 
 test("what each method keeps of a further block is what its definition says", () => {
@@ -71,7 +71,7 @@ test("a method that needs more than the limit is a row that says so, and the oth
     assert.equal(find(deep, { method: "checkpoint", coupling, layers: 24 }).status, "ok");
   }
   assert.equal(find(deep, { method: "store", coupling: "ordinary", layers: 4 }).status, "ok");
-  assert.ok(deep.rows.every(({ peakBytes }) => peakBytes === null || peakBytes <= 6 * 2 ** 20));
+  assert.ok(deep.rows.every(({ peakBytes }) => peakBytes === null || peakBytes <= 4 * 2 ** 20));
 });
 
 test("the terms add up to the peak, and rates are those of the times", () => {
