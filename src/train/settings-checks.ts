@@ -16,7 +16,7 @@ const SOLVER_ROWS = [
   "fixed_point_damping",
   "fixed_point_anderson",
 ] as const;
-const REVFFN_ROWS = [...SOLVER_ROWS, "adapter_sharing", "adapter_init"] as const;
+const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init"] as const;
 
 const PROBLEMS: readonly Problem[] = [
   ({ coupling, method }, at) =>
@@ -48,7 +48,7 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("blocks_per_step")} is not possible with ${at.mention("coupling")}, which does not pass a block as one function. ` +
       "Remove blocks_per_step, or set coupling to momentum or bdia.",
   ({ coupling }, at) => {
-    const name = REVFFN_ROWS.find((row) => coupling !== "revffn" && at.has(row));
+    const name = REVFFN_ONLY.find((row) => coupling !== "revffn" && at.has(row));
     return (
       name !== undefined &&
       `${at.subject(name)} has no effect: only coupling revffn has it, not ${at.mention("coupling")}. Remove ${name}, or set coupling to revffn.`

@@ -1,11 +1,10 @@
 // The settings of `train`, each once: the type, flags, --help, the check of config files, the docs and the record saved
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
+import { REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
 import type { SettingRows, SettingsOf } from "./settings-table.js";
 
 const MODEL = "Model and data";
-const REVERSIBLE = "Reversible blocks and memory";
-const REVFFN = "Coupling revffn: adapters and inverse";
 const OPTIMIZER = "Optimizer";
 const ROUTER = "Router";
 const LENGTH = "Length and batches";
@@ -99,183 +98,8 @@ export const TRAIN_ROWS = {
     about: "fill rows of max_length with whole documents; no attention between them",
   },
 
-  method: {
-    kind: "choice",
-    choices: ["reversible", "checkpoint", "checkpoint-offload", "store"],
-    default: "reversible",
-    group: REVERSIBLE,
-    about:
-      "what is kept of the forward pass: the last block's streams, each block's input (offload: in host memory; on the cpu " +
-      "the same as checkpoint), or everything",
-  },
-  coupling: {
-    kind: "choice",
-    choices: ["momentum", "bdia", "additive", "revffn", "ordinary"],
-    default: "momentum",
-    group: REVERSIBLE,
-    about:
-      "how streams pass a block; momentum starts near the pretrained network; bdia trains it with noise; ordinary is that one, not reversible",
-  },
-  gamma: {
-    kind: "number",
-    default: 0.25,
-    oneOf: [-1, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625],
-    group: REVERSIBLE,
-    about: "share of momentum kept by a block; stored bits per element: +-0.5 1, +-0.25 2, +-0.125 and +-0.0625 4, -1 none",
-  },
-  gamma_final: {
-    kind: "number",
-    default: 0,
-    oneOf: [0, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625],
-    group: REVERSIBLE,
-    about: "halves gamma down to this late in training, so that the export as the ordinary network loses less; 0: gamma stays",
-  },
-  gamma_final_ratio: {
-    kind: "number",
-    default: 0.2,
-    above: 0,
-    max: 1,
-    group: REVERSIBLE,
-    about: "share of the steps, at the end, in which gamma goes down to gamma_final",
-  },
-  blocks_per_step: {
-    kind: "integer",
-    default: 1,
-    min: 1,
-    group: REVERSIBLE,
-    about: "blocks that make one reversible step; stored bits per block fall by it, the working set and the gradient grow by it",
-  },
-  checkpoint_first_blocks: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: REVERSIBLE,
-    about: "first blocks that stay as in the ordinary network, their inputs kept",
-  },
-  checkpoint_last_blocks: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: REVERSIBLE,
-    about: "last blocks that stay as in the ordinary network, their inputs kept",
-  },
-  reconstruction: {
-    kind: "choice",
-    choices: ["fixed_point", "stored_hint"],
-    default: "fixed_point",
-    group: REVFFN,
-    about: "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
-  },
-  fixed_point_iterations: {
-    kind: "integer",
-    default: 10,
-    min: 1,
-    group: REVFFN,
-    about: "evaluations of attention at most to rebuild a block",
-  },
-  fixed_point_tolerance: {
-    kind: "number",
-    default: 0,
-    min: 0,
-    group: REVFFN,
-    about: "stop when no element changes by more; 0: when nothing changes on the grid",
-  },
-  fixed_point_start: {
-    kind: "choice",
-    choices: ["output", "zero"],
-    default: "output",
-    group: REVFFN,
-    about: "where the iteration starts: at the block's output, or at zero",
-  },
-  fixed_point_damping: {
-    kind: "number",
-    default: 1,
-    above: 0,
-    max: 1,
-    group: REVFFN,
-    about: "share of each step taken; below 1 where the plain iteration swings",
-  },
-  fixed_point_anderson: {
-    kind: "boolean",
-    default: false,
-    group: REVFFN,
-    about: "accelerate the iteration by mixing its last two values",
-  },
-  adapter_sharing: {
-    kind: "choice",
-    choices: ["layer", "stream"],
-    default: "layer",
-    group: REVFFN,
-    about: "a pair of adapters per layer, or one for each stream of it",
-  },
-  adapter_init: {
-    kind: "choice",
-    choices: ["random", "identity"],
-    default: "identity",
-    group: REVFFN,
-    about: "random, or each half of the hidden state kept in its place",
-  },
-  stored_bits: {
-    kind: "choice",
-    choices: ["device", "host"],
-    default: "device",
-    group: REVERSIBLE,
-    about: "where stored bits wait for the way back; host: in main memory, with device cuda",
-  },
-  stream: {
-    kind: "choice",
-    choices: ["int32", "int64", "float32"],
-    default: "int32",
-    group: REVERSIBLE,
-    about: "type of the residual streams; integers reverse bit-exactly",
-  },
-  stream_fraction_bits: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    max: 52,
-    group: REVERSIBLE,
-    about: "fractional bits of an integer stream; 0: 32 for int64; for int32 16, or as many as this model's largest values leave",
-  },
-  weights_dtype: {
-    kind: "choice",
-    choices: ["auto", "bfloat16", "float32"],
-    default: "auto",
-    group: REVERSIBLE,
-    about: "type of the weights; auto: the checkpoint's; bfloat16: updated with stochastic rounding; float32: masters",
-  },
-  weights_correction: {
-    kind: "choice",
-    choices: ["none", "8bit"],
-    default: "none",
-    group: REVERSIBLE,
-    about: "8bit: a byte more per bfloat16 weight makes a 24-bit master, rounded to nearest instead of stochastically",
-  },
-  compute_dtype: {
-    kind: "choice",
-    choices: ["auto", "bfloat16", "float32"],
-    default: "auto",
-    group: REVERSIBLE,
-    about: "type of the matrix products; auto: what the device multiplies fastest",
-  },
-  device: {
-    kind: "string",
-    default: "cpu",
-    metavar: "DEVICE",
-    pattern: /^(cpu|cuda(:\d+)?)$/,
-    expected: "cpu, cuda or cuda:N",
-    group: REVERSIBLE,
-    about: "where to compute: cpu, cuda or cuda:N",
-  },
-  threads: { kind: "integer", default: 0, min: 0, group: REVERSIBLE, about: "CPU threads; 0: all cores" },
-  loss_tile_tokens: {
-    kind: "integer",
-    default: 1024,
-    min: 1,
-    group: REVERSIBLE,
-    about: "tokens whose logits exist at once; fewer take less memory and a little more time",
-  },
-
+  ...REVERSIBLE_ROWS,
+  ...REVFFN_ROWS,
   optimizer: {
     kind: "choice",
     choices: OPTIMIZERS,
