@@ -8,7 +8,7 @@ import { formatBytes } from "../format.js";
 import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
 import { cast } from "../torch/ops.js";
 import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
-import { configText } from "./config-text.js";
+import { configText, olderKeys } from "./config-text.js";
 import { writeFileDurably } from "./disk.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 import { diskTensors, fullName, type Layout, viewOf } from "./layout.js";
@@ -65,7 +65,9 @@ export function saveModel(dir: string, model: Model, options: SaveOptions): void
 
 function writeModel(folder: string, model: Model, options: SaveOptions): void {
   const { layout = "per-expert", dtype } = options;
-  writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config: model.config.source }, options);
+  const { source: config } = model.config;
+  const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
+  writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config, addedKeys }, options);
 }
 
 /** Fills `folder` with a checkpoint of `tensors`, which are read one at a time: once to write and once to compare. */

@@ -17,7 +17,7 @@ const ROWS = {
     required: true,
     metavar: "FOLDER",
     group: WHAT,
-    about: "a run's folder (its final/, or else its newest checkpoint), or the folder of a Hugging Face checkpoint",
+    about: "a run's folder (its final/, or else its newest checkpoint), the folder of a Hugging Face checkpoint, or org/name[@revision]",
   },
   output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes" },
   as: {
@@ -89,13 +89,14 @@ export const command: Command<typeof ROWS> = {
     check: checkLoss,
   },
   json: true,
-  run: async ({ settings, json, out }) => {
+  run: async ({ settings, json, out, err }) => {
+    const { resolveModel } = await import("../hub/resolve.js");
     const { exportFolder } = await import("../checkpoint/export.js");
     const { findModel } = await import("../checkpoint/find-model.js");
     const { couplingOf, ORDINARY, readNetworkFile } = await import("../train/network-file.js");
     const { layout, output_dir: dir, validation_file: file } = settings;
     const say = (text: string): void => void (json || out.write(`${text}\n`));
-    const { folder, run, newer } = findModel(settings.model);
+    const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
     const description = readNetworkFile(folder);
     await refuseOther(folder, settings);
     if (newer) say(`note: ${newer} was saved after ${folder}; give its path to export it instead`);

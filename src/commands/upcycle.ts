@@ -101,9 +101,12 @@ export const command: Command<typeof ROWS> = {
     check: checkExperts,
   },
   json: true,
-  run: async ({ settings, json, out }) => {
+  run: async ({ settings, json, out, err }) => {
+    const { resolveModel } = await import("../hub/resolve.js");
+    const { readDenseModel } = await import("../upcycle/dense.js");
     const { upcycle } = await import("../upcycle/upcycle.js");
-    const { model, output_dir: dir, to, seed, noise } = settings;
+    const { output_dir: dir, to, seed, noise } = settings;
+    const model = await resolveModel(settings.model, { out: err, check: (config, configPath) => readDenseModel({ config, configPath }) });
     const plan = upcycle(model, dir, {
       to,
       seed,

@@ -21,6 +21,8 @@ export interface ResolveOptions {
   out: Output;
   /** Takes a revision that is complete in the cache without asking whether the hub has a newer commit. */
   preferCached?: boolean;
+  /** Refuses a config.json before hours of download; by default a family that cannot be trained. */
+  check?: (config: Record<string, unknown>, path: string) => void;
   env?: Environment;
   /** Failures in a row before giving up, and the wait after the first. */
   attempts?: number;
@@ -50,11 +52,16 @@ export async function resolveModel(model: string, options: ResolveOptions): Prom
     out.write(`note: ${connection.endpoint} cannot be reached; ${model} is commit ${known.commit} from the cache\n`);
     return join(place, known.commit);
   }
-  if (known?.commit !== repository.commit) await fetchRepository(repository, place, connection, out);
+  if (known?.commit !== repository.commit) await fetchRepository(repository, place, connection, options);
   return join(place, repository.commit);
 }
 
-async function fetchRepository(repository: Repository, place: string, connection: Connection, out: Output): Promise<void> {
+async function fetchRepository(
+  repository: Repository,
+  place: string,
+  connection: Connection,
+  { out, check = (config, path) => architectureOf(config, path).readConfig(config, path) }: ResolveOptions,
+): Promise<void> {
   const { repo, endpoint } = connection;
   const folder = join(place, repository.commit);
   const blobs = join(place, "blobs");
@@ -70,9 +77,8 @@ async function fetchRepository(repository: Repository, place: string, connection
 
   const { config, index, single, others } = chooseFiles(repository, repo.given);
   await fetchOne(config);
-  // An architecture that cannot be trained is found out before hours of download.
   const { config: source, path } = readConfig(folder);
-  architectureOf(source, path).readConfig(source, path);
+  check(source, path);
   if (index) await fetchOne(index);
   const shards = index ? shardsOf(readFileSync(blobPath(blobs, index), "utf8"), repository, repo.given) : [];
   const rest = [...others, ...(single ? [single] : shards)];

@@ -29,7 +29,10 @@ export function makeModel(settings: TrainSettings, source: ModelSource, resumedF
   const { device, seed, weights_dtype: weightsDtype } = settings;
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   if (resumedFolder || settings.init_weights === "checkpoint") {
-    return loadModel(resumedFolder ?? source, { weightsDtype, device, extend, seed });
+    const model = loadModel(resumedFolder ?? source, { weightsDtype, device, extend, seed });
+    // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
+    model.config.source = source.config;
+    return model;
   }
   const architecture = architectureOf(source.config, source.configPath);
   return randomModel(

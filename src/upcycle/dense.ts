@@ -39,7 +39,7 @@ const FAMILIES: Record<string, (read: ConfigReader) => ModelConfig> = {
 };
 
 /** What a source's config.json describes. Errors: UserError when it is no dense model of these families, or a part is not supported. */
-export function readDenseModel({ config: source, configPath }: ModelSource): DenseModel {
+export function readDenseModel({ config: source, configPath }: Pick<ModelSource, "config" | "configPath">): DenseModel {
   const modelType = source.model_type;
   if (typeof modelType !== "string" || !Object.hasOwn(FAMILIES, modelType)) {
     throw new UserError(
