@@ -89,7 +89,9 @@ export function architectureOf(source: Record<string, unknown>, where: string): 
   const wanted = source.model_type;
   const found = ARCHITECTURES.find(({ modelType }) => modelType === wanted);
   if (found) return found;
+  const dense = ["llama", "mistral", "qwen2", "qwen3"].includes(String(wanted));
   throw new UserError(
-    `${where}: model_type is ${JSON.stringify(wanted) ?? "missing"} (expected ${ARCHITECTURES.map((a) => a.modelType).join(", ")}). This architecture is not supported.`,
+    `${where}: model_type is ${JSON.stringify(wanted) ?? "missing"} (expected ${ARCHITECTURES.map((a) => a.modelType).join(", ")}). ` +
+      (dense ? "Make a mixture of experts of it: revmoe upcycle." : "This architecture is not supported."),
   );
 }
