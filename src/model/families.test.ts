@@ -111,7 +111,10 @@ test("what is not computed is refused by name", () => {
     refuses(name, { num_key_value_heads: 3 }, /"num_key_value_heads" is 3 \(expected a divisor of num_attention_heads, 4\)/);
     refuses(name, { rope_scaling: { type: "su" } }, /config\.json: rope_scaling: rope type "su" is not supported/);
   }
+  assert.throws(() => architectureOf({ model_type: "bloom" }, "config.json"), {
+    message: 'config.json: model_type is "bloom" (expected qwen2_moe, qwen3_moe, mixtral, olmoe). This architecture is not supported.',
+  });
   assert.throws(() => architectureOf({ model_type: "llama" }, "config.json"), {
-    message: 'config.json: model_type is "llama" (expected qwen2_moe, qwen3_moe, mixtral, olmoe). This architecture is not supported.',
+    message: /model_type is "llama" \(expected qwen2_moe, .*\)\. Make a mixture of experts of it: revmoe upcycle\.$/,
   });
 });
