@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { detach, grad, leaf, withGrad } from "../torch/autograd.js";
-import { add, addScalar, equal, mm, mul, mulScalar, normal_, sigmoid, silu, sum } from "../torch/ops.js";
+import { add, addScalar, equal, mm, mul, mulScalar, normal_, sigmoid, silu, sum, sumDim } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, fromArray, full, toArray, zeros, type Tensor } from "../torch/tensor.js";
@@ -14,6 +14,7 @@ import type { Branch, Coupling } from "./coupling.js";
 import { type BatchState, METHODS } from "./methods.js";
 import { GAMMAS, momentum } from "./momentum.js";
 import { ordinary } from "./ordinary.js";
+import type { Stage } from "./stages.js";
 import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
 
 const WIDTH = 8;
@@ -43,14 +44,21 @@ function makeToy(depth: number, type: DType): Toy {
   };
 }
 
-// Two smooth branches with nothing in common with a transformer.
-function evaluate({ first, second }: Weights, branch: Branch, x_TD: Tensor): Tensor {
-  const attention = (x: Tensor): Tensor => mul(silu(mm(x, first)), sigmoid(x));
-  const feedForward = (x: Tensor): Tensor => mm(silu(mm(x, second)), first);
-  if (branch === "attention") return attention(x_TD);
-  if (branch === "feedForward") return feedForward(x_TD);
-  const a_TD = attention(x_TD);
-  return add(a_TD, feedForward(add(x_TD, a_TD)));
+// Two smooth branches with nothing in common with a transformer. The first mixes tokens, the second does not.
+const attention = ({ first }: Weights, x: Tensor): Tensor => mul(silu(mm(x, first)), sigmoid(sumDim(x, [0], true)));
+const feedForward = ({ first, second }: Weights, x: Tensor): Tensor => mm(silu(mm(x, second)), first);
+
+function evaluate(weights: Weights, branch: Branch, x_TD: Tensor): Tensor {
+  if (branch === "attention") return attention(weights, x_TD);
+  if (branch === "feedForward") return feedForward(weights, x_TD);
+  const a_TD = attention(weights, x_TD);
+  return add(a_TD, feedForward(weights, add(x_TD, a_TD)));
+}
+
+function stagesOf(weights: Weights, branch: Branch): Stage<null>[] {
+  const mixing = { tokenwise: false, evaluate: (x: Tensor) => attention(weights, x) };
+  const tokenwise = { tokenwise: true, evaluate: (x: Tensor) => feedForward(weights, x) };
+  return { attention: [mixing], feedForward: [tokenwise], both: [mixing, tokenwise] }[branch];
 }
 
 /** d sum(hidden * dHidden) with respect to the input and every weight, everything in one graph. */
@@ -75,15 +83,16 @@ function engineGradients(
   coupling: Coupling,
   format: StreamFormat,
   method: keyof typeof METHODS,
+  tileTokens = 0,
 ): { gradients: number[][]; restored: boolean } {
-  const net = { coupling, format };
+  const net = { coupling, format, tileTokens };
   const begun = coupling.begin(mulScalar(x_TD, 1), format);
   const streams = coupling.begin(mulScalar(x_TD, 1), format).map(keep);
   const batch: BatchState<null> = { context: null, streams, dStreams: [], kept: [], signs: signsOf };
   const buffers = weights.map(({ first }) => ({ first: mulScalar(first, 0), second: mulScalar(first, 0) }));
   const blocks = weights.map(({ first, second }, layer) => {
     const leaves = { first: leaf(first, buffers[layer].first), second: leaf(second, buffers[layer].second) };
-    return { evaluate: (branch: Branch, value: Tensor) => evaluate(leaves, branch, value) };
+    return { stages: (branch: Branch) => stagesOf(leaves, branch) };
   });
   blocks.forEach((block, layer) => METHODS[method].forward(layer, block, batch, net));
   batch.dStreams = coupling.endGradient(mulScalar(dHidden_TD, 1)).map(keep);
@@ -111,8 +120,11 @@ for (const coupling of [ordinary, ...COUPLINGS]) {
       const format = floatStreams("float64");
       const expected = plainGradients(toy, coupling, format);
       for (const method of coupling.reversible ? (["store", "checkpoint", "reversible"] as const) : (["store", "checkpoint"] as const)) {
-        const { gradients } = engineGradients(toy, coupling, format, method);
-        assert.ok(relativeError(gradients, expected) < 1e-10, `${method}: ${relativeError(gradients, expected)}`);
+        for (const tileTokens of [0, 1, 3, 4]) {
+          const { gradients } = engineGradients(toy, coupling, format, method, tileTokens);
+          const error = relativeError(gradients, expected);
+          assert.ok(error < 1e-10, `${method}, tiles of ${tileTokens}: ${error}`);
+        }
       }
     });
   });
@@ -124,9 +136,13 @@ for (const coupling of COUPLINGS) {
       for (const format of [gridStreams("int32", 16), gridStreams("int32", 10), gridStreams("int64", 32)]) {
         scope(() => {
           const toy = makeToy(depth, "float32");
-          const rebuilt = engineGradients(toy, coupling, format, "reversible");
-          assert.ok(rebuilt.restored, `${format.name} at depth ${depth}`);
-          assert.deepEqual(rebuilt.gradients, engineGradients(toy, coupling, format, "store").gradients);
+          for (const tileTokens of [0, 3]) {
+            const rebuilt = engineGradients(toy, coupling, format, "reversible", tileTokens);
+            assert.ok(rebuilt.restored, `${format.name} at depth ${depth}`);
+            for (const method of ["store", "checkpoint"] as const) {
+              assert.deepEqual(rebuilt.gradients, engineGradients(toy, coupling, format, method, tileTokens).gradients);
+            }
+          }
         });
       }
     }

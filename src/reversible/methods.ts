@@ -4,28 +4,23 @@
 //   store       every block's graph
 // A unit is what a coupling passes at once: a block, or several blocks as one function.
 // All three call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
-import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, device, type Tensor, to } from "../torch/tensor.js";
 import { assert } from "../errors.js";
 import type { Apply, Branch, Coupling, Known, Pass, Visit } from "./coupling.js";
+import { backwardStages, type BranchGraphs, differentiateStages, evaluateStages, freeGraphs, recordStages, type Stage } from "./stages.js";
 import type { StreamFormat } from "./streams.js";
 
-/** A block with its weights bound; `context` is the micro-batch's own. */
+/** A block with its weights bound; a stage's `context` is the micro-batch's own. */
 export interface Block<Context> {
-  evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor;
-}
-
-interface Graph {
-  x_TD: Tensor;
-  y_TD: Tensor;
+  stages(branch: Branch): Stage<Context>[];
 }
 
 /** What a method keeps of a block: dropped bits (reversible), input streams (checkpoint), or graphs (store). */
 interface Kept {
   bits?: Tensor;
   inputs?: Tensor[];
-  graphs?: Graph[];
+  graphs?: BranchGraphs[];
 }
 
 /** One micro-batch on its way through units of one coupling. Owns its tensors; `freeBatch` releases what is left. */
@@ -54,6 +49,8 @@ export interface Net {
   firstLayer?: number;
   /** Whether stored bits wait in host memory. */
   bitsOnHost?: boolean;
+  /** Tokens that pass a tokenwise stage at once; 0 or nothing for all. */
+  tileTokens?: number;
 }
 
 /** For the scope of the caller. */
@@ -70,73 +67,36 @@ function replace(old: Tensor[], next: Tensor[]): Tensor[] {
 
 /** The streams behind a unit, checked; for the caller's scope. */
 export function passForward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net, wantBits = false): Known {
-  const { coupling, format, firstLayer = 0 } = net;
+  const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
   return scope(() => {
-    const apply: Apply = (branch, x_TD) => scope(() => block.evaluate(branch, x_TD, batch.context));
+    const apply: Apply = (branch, x_TD) => evaluateStages(block.stages(branch), x_TD, batch.context, tileTokens);
     const known = coupling.forward(batch.streams, apply, format, passOf(unit, batch, net, wantBits));
     for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
     return known;
   });
 }
 
-/** Runs a block with a graph kept per branch, in the order of evaluation. */
-function runRecorded<Context>(
-  unit: number,
-  block: Block<Context>,
-  batch: BatchState<Context>,
-  streams: Tensor[],
-  net: Net,
-): { known: Known; graphs: Graph[] } {
-  const { coupling, format } = net;
-  const graphs: Graph[] = [];
-  const apply: Apply = (branch, input_TD) => {
-    const graph = scope(() => {
-      const x_TD = leaf(input_TD);
-      return { x_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, batch.context)) };
-    });
-    graphs.push(graph);
-    return detach(graph.y_TD);
-  };
-  const known = scope(() => {
-    const result = coupling.forward(streams, apply, format, passOf(unit, batch, net));
-    for (const graph of graphs) [graph.x_TD, graph.y_TD].forEach(keep);
-    return result;
-  });
-  return { known, graphs };
-}
-
-/** Differentiates recorded graphs from the last to the first, freeing each. */
-const visitRecorded =
-  (graphs: Graph[]): Visit =>
-  (_branch, _x_TD, dy_TD) => {
-    const graph = graphs.at(-1);
-    assert(graph, "more branches were visited than recorded");
-    backward([graph.y_TD], [dy_TD]);
-    const dx_TD = takeGrad(graph.x_TD);
-    assert(dx_TD !== null, "a branch does not depend on its input");
-    graphs.pop();
-    free(graph.x_TD, graph.y_TD);
-    return { y_TD: null, dx_TD };
-  };
-
-function reverseRecorded<Context>(unit: number, graphs: Graph[], batch: BatchState<Context>, net: Net): void {
-  const { coupling, format } = net;
-  batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them
-  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visitRecorded(graphs), null, format, passOf(unit, batch, net)));
-  batch.dStreams = replace(batch.dStreams, dStreams);
-}
-
 export const store: Method = {
   name: "store",
   holdsBlocks: true,
   forward: (unit, block, batch, net) => {
-    const { known, graphs } = runRecorded(unit, block, batch, batch.streams, net);
-    batch.streams = replace(batch.streams, known.streams);
+    const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
+    const graphs: BranchGraphs[] = [];
     batch.kept[unit] = { graphs };
-    for (const stream of batch.streams) net.format.check(stream, `block ${(net.firstLayer ?? 0) + unit}`);
+    const { streams } = scope(() => {
+      const apply: Apply = (branch, x_TD) => {
+        const recorded = recordStages(block.stages(branch), x_TD, batch.context, tileTokens);
+        graphs.push(recorded.graphs);
+        return recorded.y_TD;
+      };
+      return coupling.forward(batch.streams, apply, format, passOf(unit, batch, net));
+    });
+    batch.streams = replace(batch.streams, streams);
+    for (const stream of streams) format.check(stream, `block ${firstLayer + unit}`);
   },
   backward: (unit, _block, batch, net) => {
-    reverseRecorded(unit, batch.kept[unit].graphs ?? [], batch, net);
+    const { graphs = [] } = batch.kept[unit];
+    reverseKept(unit, batch, net, (_branch, _x_TD, dy_TD) => ({ y_TD: null, dx_TD: backwardLast(graphs, dy_TD) }));
   },
 };
 
@@ -149,15 +109,56 @@ export const checkpoint: Method = {
     batch.streams = streams.map(keep);
   },
   backward: (unit, block, batch, net) => {
+    const { coupling, format, tileTokens = 0 } = net;
     const { inputs = [] } = batch.kept[unit];
+    const graphs: BranchGraphs[] = [];
+    batch.kept[unit] = { inputs, graphs };
+    const branches = coupling.takesUnits ? 1 : 2;
     scope(() => {
-      const { known, graphs } = runRecorded(unit, block, batch, inputs, net);
-      batch.kept[unit] = { graphs };
-      free(...inputs, ...known.streams);
-      reverseRecorded(unit, graphs, batch, net);
+      let last: { branch: Branch; x_TD: Tensor } | null = null;
+      scope(() => {
+        // The last branch is evaluated when its gradient is at hand. What stands here for its value goes into streams
+        // behind the block, which nobody reads.
+        const apply: Apply = (branch, x_TD) => {
+          if (graphs.length === branches - 1) {
+            last = { branch, x_TD };
+            return x_TD;
+          }
+          const recorded = recordStages(block.stages(branch), x_TD, batch.context, tileTokens);
+          graphs.push(recorded.graphs);
+          return recorded.y_TD;
+        };
+        coupling.forward(inputs, apply, format, passOf(unit, batch, net));
+        return last;
+      });
+      free(...inputs.filter((input) => input !== last?.x_TD));
+      reverseKept(unit, batch, net, (_branch, _x_TD, dy_TD) => {
+        if (last === null) return { y_TD: null, dx_TD: backwardLast(graphs, dy_TD) };
+        const { branch, x_TD } = last;
+        last = null;
+        return { y_TD: null, dx_TD: differentiateStages(block.stages(branch), x_TD, dy_TD, batch.context, tileTokens).dx_TD };
+      });
+      free(...inputs.filter(isAlive));
+      batch.kept[unit] = {};
     });
   },
 };
+
+function backwardLast(graphs: BranchGraphs[], dy_TD: Tensor): Tensor {
+  const last = graphs.at(-1);
+  assert(last, "more branches were visited than recorded");
+  const dx_TD = backwardStages(last, dy_TD);
+  graphs.pop();
+  return dx_TD;
+}
+
+/** The way back through a unit of which something else than its streams is kept. */
+function reverseKept<Context>(unit: number, batch: BatchState<Context>, net: Net, visit: Visit): void {
+  const { coupling, format } = net;
+  batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them
+  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visit, null, format, passOf(unit, batch, net)));
+  batch.dStreams = replace(batch.dStreams, dStreams);
+}
 
 export const reversible: Method = {
   name: "reversible",
@@ -173,19 +174,12 @@ export const reversible: Method = {
     }
   },
   backward: (unit, block, batch, net) => {
-    const { coupling, format } = net;
+    const { coupling, format, tileTokens = 0 } = net;
     const { bits: stored } = batch.kept[unit];
-    const visit: Visit = (branch, input_TD, dy_TD) =>
-      scope(() => {
-        assert(input_TD !== null, "a reversible block is visited without its input");
-        const x_TD = leaf(input_TD);
-        // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
-        const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context)));
-        backward([y_TD], [dy_TD]);
-        const dx_TD = takeGrad(x_TD);
-        assert(dx_TD !== null, "a branch does not depend on its input");
-        return { y_TD: detach(y_TD), dx_TD };
-      });
+    const visit: Visit = (branch, x_TD, dy_TD) => {
+      assert(x_TD !== null, "a reversible block is visited without its input");
+      return differentiateStages(block.stages(branch), x_TD, dy_TD, batch.context, tileTokens);
+    };
     const { dStreams, streams } = scope(() => {
       const bits = stored === undefined ? null : to(stored, "uint8", device(batch.streams[0]));
       return coupling.reverse(batch.dStreams, visit, { streams: batch.streams, bits }, format, passOf(unit, batch, net));
@@ -207,11 +201,8 @@ export function bitBytes<Context>(batch: BatchState<Context>): number {
 
 /** Releases whatever a batch still owns; after a failed step too. */
 export function freeBatch<Context>(batch: BatchState<Context>): void {
-  const kept = batch.kept.flatMap(({ bits, inputs = [], graphs = [] }) => [
-    ...(bits === undefined ? [] : [bits]),
-    ...inputs,
-    ...graphs.flatMap(({ x_TD, y_TD }) => [x_TD, y_TD]),
-  ]);
+  const kept = batch.kept.flatMap(({ bits, inputs = [] }) => [...(bits === undefined ? [] : [bits]), ...inputs]);
+  batch.kept.flatMap(({ graphs = [] }) => graphs).forEach(freeGraphs);
   for (const tensor of [...batch.streams, ...batch.dStreams, ...kept]) if (isAlive(tensor)) free(tensor);
   batch.streams = [];
   batch.dStreams = [];

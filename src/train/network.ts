@@ -3,12 +3,13 @@
 import type { Branch, Coupling } from "../reversible/coupling.js";
 import type { Block, Net } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
+import type { Stage } from "../reversible/stages.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Context } from "../model/context.js";
 import type { ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
-import { add, cast, embedding } from "../torch/ops.js";
+import { cast, embedding } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
 
@@ -30,6 +31,8 @@ export interface Network {
   computeDtype: DType;
   device: string;
   lossTileTokens: number;
+  /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
+  tileTokens?: number;
 }
 
 /** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
@@ -40,14 +43,27 @@ export interface Segment extends Net {
   ordinaryEnd: boolean;
 }
 
-export function segmentsOf({ model, coupling, format, division, bitsOnHost }: Network): Segment[] {
+export function segmentsOf({ model, coupling, format, division, bitsOnHost, tileTokens }: Network): Segment[] {
   const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = division ?? {};
   const depth = model.config.numLayers;
-  const plain = { coupling: ordinary, format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"), ordinaryEnd: true };
+  const plain = {
+    coupling: ordinary,
+    format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"),
+    tileTokens,
+    ordinaryEnd: true,
+  };
   const last = depth - ordinaryLast;
   return [
     { ...plain, firstLayer: 0, units: unitsOf(0, ordinaryFirst, 1) },
-    { coupling, format, bitsOnHost, ordinaryEnd: false, firstLayer: ordinaryFirst, units: unitsOf(ordinaryFirst, last, blocksPerStep) },
+    {
+      coupling,
+      format,
+      bitsOnHost,
+      tileTokens,
+      ordinaryEnd: false,
+      firstLayer: ordinaryFirst,
+      units: unitsOf(ordinaryFirst, last, blocksPerStep),
+    },
     { ...plain, firstLayer: last, units: unitsOf(last, depth, 1) },
   ].filter(({ units }) => units.length > 0);
 }
@@ -84,21 +100,21 @@ export class OpenUnit implements Block<Context> {
     );
   }
 
-  evaluate(branch: Branch, x_TD: Tensor, context: Context): Tensor {
+  stages(branch: Branch): Stage<Context>[] {
     const { architecture } = this.#network.model;
-    const attention = (i: number, h_TD: Tensor): Tensor =>
-      scope(() => architecture.attention(this.#weights[i], h_TD, this.layers[i], context));
-    const feedForward = (i: number, h_TD: Tensor): Tensor =>
-      scope(() => architecture.feedForward(this.#weights[i], h_TD, this.layers[i], context));
-    if (branch === "attention") return attention(0, x_TD);
-    if (branch === "feedForward") return feedForward(0, x_TD);
-    const both = (i: number, h_TD: Tensor): Tensor => {
-      const a_TD = attention(i, h_TD);
-      return add(a_TD, feedForward(i, add(h_TD, a_TD)));
-    };
-    let f_TD = both(0, x_TD);
-    for (let i = 1; i < this.layers.length; i++) f_TD = add(f_TD, both(i, add(x_TD, f_TD)));
-    return f_TD;
+    return this.layers.flatMap((layer, i) => {
+      const weights = this.#weights[i];
+      const attention: Stage<Context> = {
+        tokenwise: false,
+        evaluate: (h_TD, context) => architecture.attention(weights, h_TD, layer, context),
+      };
+      const feedForward: Stage<Context> = {
+        tokenwise: true,
+        evaluate: (h_ND, context, first) =>
+          architecture.feedForward(weights, h_ND, layer, { ...context, routing: context.routing.from(first) }),
+      };
+      return { attention: [attention], feedForward: [feedForward], both: [attention, feedForward] }[branch];
+    });
   }
 
   /** From now on, backward adds the gradients of the i-th block to `gradients[i]`. */

@@ -84,15 +84,24 @@ interface Case {
   computeDtype?: DType;
   config?: Record<string, unknown>;
   division?: Division;
+  tileTokens?: number;
 }
 
-function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {}, division }: Case): {
+function gradientsOf({
+  coupling,
+  method,
+  format = gridStreams("int32", 16),
+  computeDtype = "float32",
+  config = {},
+  division,
+  tileTokens,
+}: Case): {
   gradients: Map<string, number[]>;
   result: StepResult;
 } {
   const model = makeModel(config);
   const { optimizer, gradients } = recorder();
-  const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16 };
+  const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16, tileTokens };
   const states = new OptimizerStates(optimizer, model);
   const result = trainStep(network, states, BATCHES, { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 });
   freeModel(model);
@@ -138,6 +147,34 @@ for (const division of [
       assert.equal(rebuilt.result.bitBytes, ((units - plain) * 59 * 32 * coupling.storedBits) / 8);
     });
   }
+}
+
+for (const [coupling, division] of [
+  [additive, undefined],
+  [momentum(0.25), undefined],
+  [momentum(0.25), { blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 }],
+  [bdia(0.5), undefined],
+] as const) {
+  for (const computeDtype of ["float32", "bfloat16"] as const) {
+    test(`${coupling.name}, ${computeDtype}, ${division ? "units of two" : "each block"}: tiles of tokens have the same bits too`, () => {
+      const of = (method: keyof typeof METHODS, tileTokens = 8): ReturnType<typeof gradientsOf> =>
+        gradientsOf({ coupling, method, computeDtype, division, tileTokens });
+      const stored = of("store");
+      assert.deepEqual(of("reversible").gradients, stored.gradients);
+      assert.deepEqual(of("checkpoint").gradients, stored.gradients);
+      const whole = of("store", 0);
+      assert.deepEqual(stored.result.expertCounts, whole.result.expertCounts);
+      if (computeDtype === "float32")
+        assert.ok(distance(stored.gradients, whole.gradients) < 1e-4, `${distance(stored.gradients, whole.gradients)}`);
+    });
+  }
+}
+
+/** Relative, over all gradients. */
+function distance(actual: Map<string, number[]>, expected: Map<string, number[]>): number {
+  const square = (rows: Iterable<number[]>): number => [...rows].flat().reduce((sum, value) => sum + value * value, 0);
+  const apart = [...expected].map(([name, row]) => row.map((value, i) => value - (actual.get(name) as number[])[i]));
+  return Math.sqrt(square(apart) / square(expected.values()));
 }
 
 test("additive with ordinary ends, and one unit of all blocks, which is the ordinary network", () => {
