@@ -38,6 +38,7 @@ export const addScalar_ = op<(a: T, b: N) => T>("aten::add_.Scalar(Tensor(a!) se
 export const sub = op<(a: T, b: T) => T>("aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor");
 export const sub_ = op<(a: T, b: T, alpha?: N) => T>("aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)");
 export const mul = op<(a: T, b: T) => T>("aten::mul.Tensor(Tensor self, Tensor other) -> Tensor");
+export const mul_ = op<(a: T, b: T) => T>("aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const mulScalar = op<(a: T, b: N) => T>("aten::mul.Scalar(Tensor self, Scalar other) -> Tensor");
 export const mulScalar_ = op<(a: T, b: N) => T>("aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor other) -> Tensor");
@@ -48,6 +49,8 @@ export const rsqrt = op<(a: T) => T>("aten::rsqrt(Tensor self) -> Tensor");
 export const square = op<(a: T) => T>("aten::square(Tensor self) -> Tensor");
 export const cos = op<(a: T) => T>("aten::cos(Tensor self) -> Tensor");
 export const sin = op<(a: T) => T>("aten::sin(Tensor self) -> Tensor");
+export const log = op<(a: T) => T>("aten::log(Tensor self) -> Tensor");
+export const reciprocal = op<(a: T) => T>("aten::reciprocal(Tensor self) -> Tensor");
 export const exp_ = op<(a: T) => T>("aten::exp_(Tensor(a!) self) -> Tensor(a!)");
 export const silu = op<(a: T) => T>("aten::silu(Tensor self) -> Tensor");
 export const sigmoid = op<(a: T) => T>("aten::sigmoid(Tensor self) -> Tensor");
