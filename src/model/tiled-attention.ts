@@ -32,7 +32,8 @@ interface Limits {
   rows: number;
 }
 
-const LIMITS: Limits = { scores: 2 ** 22, rows: 256 };
+// On a processor a tile's scores should stay in its caches; elsewhere products should be large.
+const limitsOn = (on: string): Limits => (on === "cpu" ? { scores: 2 ** 20, rows: 256 } : { scores: 2 ** 26, rows: 1024 });
 
 /** Queries [row, row + rows) of key heads [group, group + groups), and the keys [key, key + keys) that they see. */
 interface Tile {
@@ -51,7 +52,7 @@ export function tiledAttention(
   v_UKC: Tensor,
   segments: number[],
   window: number | null,
-  limits = LIMITS,
+  limits = limitsOn(device(q_THC)),
 ): Tensor {
   const [tokens, heads] = shape(q_THC);
   const [allKeys, groups] = shape(k_UKC);

@@ -79,7 +79,7 @@ export function freeGraph({ x, y, cuts }: Graph): void {
 const freeTensors = (tensors: Tensor[]): void => free(...new Set(tensors.filter(isAlive)));
 
 /**
- * forward(), whose gradient with respect to `inputs` is `gradient` of that of its result. Where a graph is recorded, the
+ * forward(), whose gradient with respect to `inputs` is `gradient` of that of its result; all inputs have one. Where a graph is recorded, the
  * graph owns the inputs and the result from now on, and nothing else in it may use the inputs: what lies before them is
  * differentiated when `gradient` has been.
  */

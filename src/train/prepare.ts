@@ -80,6 +80,7 @@ export function prepareRun(settings: TrainSettings): Run {
       device: settings.device,
       computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
       lossTileTokens: settings.loss_tile_tokens,
+      tileTokens: settings.tile_tokens,
     },
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
     startStep: resumed?.state.step ?? 0,

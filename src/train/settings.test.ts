@@ -106,6 +106,7 @@ test("ranges of train's settings", () => {
     per_device_train_batch_size: ["0"],
     logging_steps: ["0"],
     loss_tile_tokens: ["0"],
+    tile_tokens: ["-1"],
     seed: ["-1", "1.5"],
     device: ["gpu", "cuda:x"],
     stream_fraction_bits: ["-1", "53"],
@@ -119,6 +120,7 @@ test("ranges of train's settings", () => {
     num_train_epochs: ["0.5"],
     max_block_grad_norm: ["0"],
     seed: ["0"],
+    tile_tokens: ["0"],
   };
   for (const [name, values] of Object.entries(refused)) {
     for (const value of values) {

@@ -258,6 +258,41 @@ test("momentum(0.25): two bits per element and block are all that grows", () => 
   assert.ok(Math.abs(grown - bits - routing) / shallow.peak < 0.01, `grew by ${grown}: ${bits} of bits, ${routing} of routing`);
 });
 
+test("the peak of a long document grows in proportion to its length, and less with tiles", () => {
+  const peakOf = (length: number, tileTokens: number): number => {
+    const model = makeModel({ num_hidden_layers: 1, mlp_only_layers: [] });
+    const states = new OptimizerStates(recorder().optimizer, model);
+    const format = gridStreams("int32", 16);
+    const network: Network = {
+      model,
+      coupling: momentum(-1),
+      format,
+      computeDtype: "float32",
+      device: "cpu",
+      lossTileTokens: 64,
+      tileTokens,
+    };
+    const before = ledger().liveBytes;
+    resetPeak();
+    trainStep(network, states, [randomBatch([length], 1)], {
+      method: METHODS.reversible,
+      step: 1,
+      learningRate: 0,
+      maxBlockGradNorm: 0,
+      seed: 1,
+    });
+    const peak = ledger().peakBytes - before;
+    freeModel(model);
+    return peak;
+  };
+  const [short, middle, long] = [2048, 4096, 8192].map((length) => peakOf(length, 256));
+  assert.ok(long - middle < 2.1 * (middle - short), `${short}, ${middle}, ${long}: the second doubling adds twice the first`);
+  assert.ok(long < (8192 * 8192 * 4) / 4, `${long} bytes are far from one matrix of scores`);
+  const slope = (long - middle) / 4096;
+  const untiled = (peakOf(8192, 0) - peakOf(4096, 0)) / 4096;
+  assert.ok(slope < 0.75 * untiled, `${slope} bytes per token in tiles, ${untiled} without`);
+});
+
 test("gradient bytes alive never exceed one block's", () => {
   const { gradient, largest } = peakAt(6, momentum(0.25), "reversible");
   const oneBlock = largest / 2;
