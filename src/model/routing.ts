@@ -27,15 +27,11 @@ export class RecordedRouting implements Routing {
 
   constructor(readonly numExperts: number) {}
 
-  choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number): Tensor {
-    return this.#choose(layer, 0, probabilities_TE, expertsPerToken);
-  }
-
   from(first: number): Routing {
-    return { choose: (layer, ...rest) => this.#choose(layer, first, ...rest), from: (more) => this.from(first + more) };
+    return { choose: (layer, p_TE, choices) => this.choose(layer, p_TE, choices, first), from: (more) => this.from(first + more) };
   }
 
-  #choose(layer: number, first: number, probabilities_TE: Tensor, expertsPerToken: number): Tensor {
+  choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number, first = 0): Tensor {
     const tiles = this.#chosen.get(layer) ?? new Map<number, Tensor>();
     const known = tiles.get(first);
     if (known !== undefined) return cast(known, "int64");
