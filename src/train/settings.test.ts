@@ -37,6 +37,7 @@ const FLAGS = `
 --compute-dtype auto|bfloat16|float32 = auto
 --device DEVICE = cpu
 --threads N = 0
+--tile-tokens N = 4096
 --loss-tile-tokens N = 1024
 --optimizer adamw = adamw
 --learning-rate X = 1e-5
