@@ -159,14 +159,15 @@ for (const [coupling, division] of [
   [momentum(0.25), undefined],
   [momentum(0.25), { blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 }],
   [bdia(0.5), undefined],
+  [revffn(INVERSE), undefined],
 ] as const) {
   for (const computeDtype of ["float32", "bfloat16"] as const) {
     test(`${coupling.name}, ${computeDtype}, ${division ? "units of two" : "each block"}: tiles of tokens have the same bits too`, () => {
       const of = (method: keyof typeof METHODS, tileTokens = 8): ReturnType<typeof gradientsOf> =>
         gradientsOf({ coupling, method, computeDtype, division, tileTokens });
       const stored = of("store");
-      assert.deepEqual(of("reversible").gradients, stored.gradients);
-      assert.deepEqual(of("checkpoint").gradients, stored.gradients);
+      for (const method of ["reversible", "checkpoint", "checkpoint-offload"] as const)
+        assert.deepEqual(of(method).gradients, stored.gradients, method);
       const whole = of("store", 0);
       assert.deepEqual(stored.result.expertCounts, whole.result.expertCounts);
       if (computeDtype === "float32")
