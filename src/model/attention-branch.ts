@@ -2,6 +2,7 @@
 // optional norm and clipping of queries and keys, rotary positions, attention, output projection. What a family has of
 // these is in its ModelConfig.
 import { cast, clamp, linear, reshape } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
 import { dtype, type Tensor } from "../torch/tensor.js";
 import type { ModelConfig, ParameterSpec, Weights } from "./architecture.js";
 import { attend, rotate } from "./attention.js";
@@ -51,9 +52,10 @@ export function attentionBranch(weights: Weights, x_TD: Tensor, layer: number, c
     const split_THC = reshape(clipQkv === null ? whole_TN : clamp(whole_TN, -clipQkv, clipQkv), [-1, count, headDim]);
     return norm === "head" ? normed(split_THC, `self_attn.${name}_norm.weight`) : split_THC;
   };
-  const q_THC = rotate(heads("q", numHeads), cos_TC, sin_TC);
-  let keys_TKC = rotate(heads("k", numKeyValueHeads), cos_TC, sin_TC);
-  let values_TKC = heads("v", numKeyValueHeads);
+  const q_THC = scope(() => rotate(heads("q", numHeads), cos_TC, sin_TC));
+  let keys_TKC = scope(() => rotate(heads("k", numKeyValueHeads), cos_TC, sin_TC));
+  let values_TKC = scope(() => heads("v", numKeyValueHeads));
+  free(h_TD);
   if (context.cache) ({ keys_TKC, values_TKC } = context.cache.extend(layer, keys_TKC, values_TKC));
   return cast(project("o", attend(q_THC, keys_TKC, values_TKC, context.segments, config.slidingWindow)), dtype(x_TD));
 }

@@ -17,9 +17,10 @@ export interface Context {
   computeDtype: DType;
   routing: Routing;
   cache?: KeyValueCache;
-  /** In training alone: what looks at the router's logits, and noise on the input of a layer with experts. */
+  /** In training alone: what looks at the router's logits, and noise on the input of a layer with experts.
+   * A tile are the rows from `first` on, of so many tokens in all. */
   routerObserver?: RouterObserver;
-  jitter?: (h_TD: Tensor, layer: number) => Tensor;
+  jitter?: (h_ND: Tensor, layer: number, tile?: { first: number; tokens: number }) => Tensor;
 }
 
 /**

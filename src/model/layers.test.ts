@@ -2,12 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { hasOp, normal_ } from "../torch/ops.js";
+import { grad, leaf, withGrad } from "../torch/autograd.js";
+import { backwardThrough, record } from "../torch/graph.js";
+import { add, hasOp, mm, mul, mulScalar, normal_, select, softmax, sum, transpose } from "../torch/ops.js";
 import { ledger } from "../torch/memory.js";
 import { setSeed } from "../torch/random.js";
-import { scope } from "../torch/scope.js";
+import { free, scope } from "../torch/scope.js";
 import { type DType, fromArray, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
-import { attend, plainAttention, rotate } from "./attention.js";
+import { attend, rotate } from "./attention.js";
+import { tiledAttention } from "./tiled-attention.js";
 import { gatedLinear, routedExperts } from "./moe.js";
 import { rmsNorm } from "./norm.js";
 import { freshRouting, RecordedRouting } from "./routing.js";
@@ -126,27 +129,78 @@ test("with a window, a query sees its own key and the last few before it, in doc
   });
 });
 
+test("attention in tiles of any size: values, and gradients equal to those of one graph through all scores", () => {
+  scope(() => {
+    setSeed(10);
+    for (const [segments, window] of [
+      [[23], null],
+      [[23], 5],
+      [[23], 1],
+      [[9, 1, 13], null],
+      [[9, 1, 13], 4],
+    ] as const) {
+      const [q, k, v, dOut] = [random([23, 4, 6]), random([23, 2, 6]), random([23, 2, 6]), random([23, 4, 6])];
+      const expected = slowAttention(q, k, v, [...segments], window ?? undefined);
+      const slow = wholeGradients(q, k, v, dOut, maskOf([...segments], window));
+      for (const limits of [
+        { scores: 1, rows: 1 },
+        { scores: 40, rows: 4 },
+        { scores: 100, rows: 7 },
+        { scores: 1e6, rows: 256 },
+      ]) {
+        const tiled = (q: Tensor, k: Tensor, v: Tensor): Tensor => tiledAttention(q, k, v, [...segments], window, limits);
+        assertNear(tiled(q, k, v), expected);
+        const blocksBefore = ledger().blocks;
+        const gradients = scope(() => {
+          const graph = record([q, k, v], (...inputs) => tiled(...(inputs.map((t) => mulScalar(t, 1)) as [Tensor, Tensor, Tensor])));
+          return backwardThrough(graph, dOut) as Tensor[];
+        });
+        gradients.forEach((gradient, i) => assertNear(gradient, slow[i]));
+        free(...gradients);
+        assert.equal(ledger().blocks, blocksBefore);
+      }
+    }
+  });
+});
+
+/** 0 where a query sees a key of its document and window, -inf where not. */
+function maskOf(segments: number[], window: number | null): Tensor {
+  const documents = segments.flatMap((length, document) => new Array<number>(length).fill(document));
+  const count = documents.length;
+  const sees = (t: number, s: number): boolean => documents[t] === documents[s] && s <= t && (window === null || s > t - window);
+  return fromArray(
+    range(count).flatMap((t) => range(count).map((s) => (sees(t, s) ? 0 : Number.NEGATIVE_INFINITY))),
+    [count, count],
+    "float64",
+  );
+}
+
+/** Gradients of sum(attention * dOut), by one graph of whole matrices, head by head. */
+function wholeGradients(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, dOut_THC: Tensor, mask_TT: Tensor): number[][] {
+  const [[, heads, width], [, groups]] = [shape(q_THC), shape(k_TKC)];
+  const inputs = [q_THC, k_TKC, v_TKC].map((t) => leaf(t));
+  const loss = withGrad(() =>
+    range(heads)
+      .map((h) => {
+        const group = Math.floor(h / (heads / groups));
+        const [q, k, v] = [select(inputs[0], 1, h), select(inputs[1], 1, group), select(inputs[2], 1, group)];
+        const weights = softmax(add(mulScalar(mm(q, transpose(k, 0, 1)), width ** -0.5), mask_TT), -1);
+        return sum(mul(mm(weights, v), select(dOut_THC, 1, h)));
+      })
+      .reduce((a, b) => add(a, b)),
+  );
+  return grad([loss], inputs, [fromArray([1], [], "float64")]).map((gradient) => toArray(gradient as Tensor));
+}
+
 test("the fused form of newer engines and the plain one agree", {
   skip: !hasOp("aten::scaled_dot_product_attention") && "this libtorch has no fused attention",
 }, () => {
   scope(() => {
     setSeed(4);
-    const [q, k, v] = [random([4, 9, 8]), random([2, 9, 8]), random([2, 9, 8])];
-    const fused = attend(...([q, k, v].map((t) => transposed(t)) as [Tensor, Tensor, Tensor]), [9]);
-    assertNear(fused, toArray(transposed(plainAttention(q, k, v, 0))));
+    const [q, k, v] = [random([9, 4, 8]), random([9, 2, 8]), random([9, 2, 8])];
+    assertNear(attend(q, k, v, [4, 5]), toArray(tiledAttention(q, k, v, [4, 5], null)));
   });
 });
-
-/** [H, S, C] -> [S, H, C] by plain copying. */
-function transposed(t: Tensor): Tensor {
-  const [heads, rows, width] = shape(t);
-  const read = reader(t);
-  return fromArray(
-    range(rows).flatMap((s) => range(heads).flatMap((h) => range(width).map((c) => read(h, s, c)))),
-    [rows, heads, width],
-    "float64",
-  );
-}
 
 for (const normalize of [false, true]) {
   test(`experts: each token's top two, ${normalize ? "rescaled to sum to one" : "as they are"}`, () => {

@@ -20,19 +20,28 @@ import {
   sumDim,
   unsqueeze,
 } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
 import { device, dtype, full, shape, toArray, type Tensor } from "../torch/tensor.js";
 import type { RouterObserver, Routing } from "./routing.js";
 
 /** down(silu(gate x) * (up x)). */
 export function gatedLinear(x_ND: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor): Tensor {
-  return linear(mul(silu(linear(x_ND, gate_FD)), linear(x_ND, up_FD)), down_DF);
+  return scope(() => {
+    const inner_NF = scope(() => mul(silu(linear(x_ND, gate_FD)), linear(x_ND, up_FD)));
+    return linear(inner_NF, down_DF);
+  });
 }
 
 // Gate and up in one product; rows 0..F-1 of the stacked matrix are the gate.
 function gatedLinearStacked(x_ND: Tensor, gateUp_2FD: Tensor, down_DF: Tensor): Tensor {
-  const both = linear(x_ND, gateUp_2FD);
-  const width = shape(both)[1] / 2;
-  return linear(mul(silu(narrow(both, 1, 0, width)), narrow(both, 1, width, width)), down_DF);
+  return scope(() => {
+    const inner_NF = scope(() => {
+      const both_N2F = linear(x_ND, gateUp_2FD);
+      const width = shape(both_N2F)[1] / 2;
+      return mul(silu(narrow(both_N2F, 1, 0, width)), narrow(both_N2F, 1, width, width));
+    });
+    return linear(inner_NF, down_DF);
+  });
 }
 
 export interface RoutedExperts {
@@ -59,15 +68,18 @@ export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: numbe
   const order_R = sortStable(expert_R, true, 0)[1];
   const inverse_R = sortStable(order_R, true, 0)[1];
   const counts = toArray(bincount(expert_R, null, experts.gateUp.length));
-  const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
-
-  const outputs: Tensor[] = [];
-  let start = 0;
-  for (const [expert, rows] of counts.entries()) {
-    if (rows === 0) continue;
-    outputs.push(gatedLinearStacked(narrow(x_RD, 0, start, rows), experts.gateUp[expert], experts.down[expert]));
-    start += rows;
-  }
-  const y_TAD = reshape(indexSelect(cat(outputs, 0), 0, inverse_R), [tokens, choices, width]);
+  const y_RD = scope(() => {
+    const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
+    const outputs: Tensor[] = [];
+    let start = 0;
+    for (const [expert, rows] of counts.entries()) {
+      if (rows === 0) continue;
+      outputs.push(gatedLinearStacked(narrow(x_RD, 0, start, rows), experts.gateUp[expert], experts.down[expert]));
+      start += rows;
+    }
+    return cat(outputs, 0);
+  });
+  const y_TAD = reshape(indexSelect(y_RD, 0, inverse_R), [tokens, choices, width]);
+  free(y_RD);
   return sumDim(mul(y_TAD, unsqueeze(cast(gates_TA, dtype(x_TD)), -1)), [1], false);
 }

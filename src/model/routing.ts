@@ -1,23 +1,21 @@
 // Which experts a token goes to. Recomputation must repeat the choice of the first pass: probabilities close to a tie
 // would else flip and silently change the function that is differentiated. So the choice of each layer is kept (one byte
 // per token and choice up to 256 experts) and replayed; the gate values are recomputed, with their gradient.
-import { bincount, cast, reshape, topk } from "../torch/ops.js";
+import { bincount, cast, cat, reshape, topk } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, toArray, type Tensor } from "../torch/tensor.js";
 
 export interface Routing {
   /** probabilities_TE -> indices_TA (int64) of the experts of each token. */
   choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number): Tensor;
+  /** The routing of the tokens from `first` on, which are chosen for by themselves. */
+  from(first: number): Routing;
 }
 
 /** Sees the router's raw logits while training, for losses on them; see `Context.routerObserver`. */
 export interface RouterObserver {
+  /** Called once for every tile of tokens; where a graph is recorded, the losses become a part of it. */
   observe(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void;
-  /**
-   * The logits of `layer` that were seen with a graph since the last call, and the gradients of the losses on them. The
-   * caller frees both.
-   */
-  roots(layer: number): { outputs: Tensor[]; gradients: Tensor[] };
 }
 
 const pick = (probabilities_TE: Tensor, expertsPerToken: number): Tensor => topk(probabilities_TE, expertsPerToken, -1)[1];
@@ -25,19 +23,26 @@ const pick = (probabilities_TE: Tensor, expertsPerToken: number): Tensor => topk
 /** Chooses anew at every call: evaluation and generation. */
 export const freshRouting: Routing = {
   choose: (_layer, probabilities_TE, expertsPerToken) => pick(probabilities_TE, expertsPerToken),
+  from: () => freshRouting,
 };
 
-/** Chooses at the first call of a layer and replays at every later one. Owns the kept choices until `free`. */
+/** Chooses at the first call of a layer and a first token, and replays at every later one. Owns the kept choices until `free`. */
 export class RecordedRouting implements Routing {
-  readonly #chosen = new Map<number, Tensor>();
+  /** By layer, then by first token. */
+  readonly #chosen = new Map<number, Map<number, Tensor>>();
 
   constructor(readonly numExperts: number) {}
 
-  choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number): Tensor {
-    const known = this.#chosen.get(layer);
+  from(first: number): Routing {
+    return { choose: (layer, p_TE, choices) => this.choose(layer, p_TE, choices, first), from: (more) => this.from(first + more) };
+  }
+
+  choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number, first = 0): Tensor {
+    const tiles = this.#chosen.get(layer) ?? new Map<number, Tensor>();
+    const known = tiles.get(first);
     if (known !== undefined) return cast(known, "int64");
     const chosen = pick(probabilities_TE, expertsPerToken);
-    this.#chosen.set(layer, keep(cast(chosen, this.numExperts <= 256 ? "uint8" : "int16", false, true)));
+    this.#chosen.set(layer, tiles.set(first, keep(cast(chosen, this.numExperts <= 256 ? "uint8" : "int16", false, true))));
     return chosen;
   }
 
@@ -45,19 +50,24 @@ export class RecordedRouting implements Routing {
   counts(): Map<number, number[]> {
     return scope(() => {
       const counts = new Map<number, number[]>();
-      for (const [layer, chosen] of this.#chosen) {
-        counts.set(layer, toArray(bincount(reshape(cast(chosen, "int64"), [-1]), null, this.numExperts)));
+      for (const [layer, tiles] of this.#chosen) {
+        const chosen = cat([...tiles.values()].map((tile) => reshape(tile, [-1])));
+        counts.set(layer, toArray(bincount(cast(chosen, "int64"), null, this.numExperts)));
       }
       return counts;
     });
   }
 
   get bytes(): number {
-    return [...this.#chosen.values()].reduce((total, chosen) => total + byteSize(chosen), 0);
+    return this.#all().reduce((total, chosen) => total + byteSize(chosen), 0);
   }
 
   free(): void {
-    free(...this.#chosen.values());
+    free(...this.#all());
     this.#chosen.clear();
+  }
+
+  #all(): Tensor[] {
+    return [...this.#chosen.values()].flatMap((tiles) => [...tiles.values()]);
   }
 }

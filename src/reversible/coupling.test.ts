@@ -20,6 +20,7 @@ import {
   silu,
   sub,
   sum,
+  sumDim,
 } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
@@ -32,6 +33,7 @@ import { GAMMAS, momentum } from "./momentum.js";
 import type { Solution } from "./fixed-point.js";
 import { ordinary } from "./ordinary.js";
 import { revffn, type RevffnSettings } from "./revffn.js";
+import type { Stage } from "./stages.js";
 import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
 
 const WIDTH = 8;
@@ -69,18 +71,26 @@ function makeToy(depth: number, type: DType): Toy {
   };
 }
 
-// Two smooth branches with nothing in common with a transformer. Streams of half the width use a quarter of the weights,
-// and a fifth of the first branch, so that it contracts.
+// Two smooth branches with nothing in common with a transformer. The first mixes tokens, the second does not. Streams of
+// half the width use a quarter of the weights, and a fifth of the first branch, so that it contracts.
+const quarter = (whole: Tensor, like: Tensor): Tensor => narrow(narrow(whole, 0, 0, shape(like)[1]), 1, 0, shape(like)[1]);
+const attention = ({ first }: Weights, x: Tensor, memory?: Tensor): Tensor => {
+  const y = mul(silu(mm(x, quarter(first, x))), sigmoid(sumDim(memory ?? x, [0], true)));
+  return memory === undefined ? y : mulScalar(y, 0.2);
+};
+const feedForward = ({ first, second }: Weights, x: Tensor): Tensor => mm(silu(mm(x, quarter(second, x))), quarter(first, x));
+
 function evaluate(weights: Weights, branch: Branch, x_TD: Tensor, memory_TD?: Tensor): Tensor {
-  const width = shape(x_TD)[1];
-  const [first, second] = [weights.first, weights.second].map((whole) => narrow(narrow(whole, 0, 0, width), 1, 0, width));
-  const attention = (x: Tensor, memory?: Tensor): Tensor =>
-    memory === undefined ? mul(silu(mm(x, first)), sigmoid(x)) : mulScalar(mul(silu(mm(x, first)), sigmoid(memory)), 0.2);
-  const feedForward = (x: Tensor): Tensor => mm(silu(mm(x, second)), first);
-  if (branch === "attention") return attention(x_TD, memory_TD);
-  if (branch === "feedForward") return feedForward(x_TD);
-  const a_TD = attention(x_TD);
-  return add(a_TD, feedForward(add(x_TD, a_TD)));
+  if (branch === "attention") return attention(weights, x_TD, memory_TD);
+  if (branch === "feedForward") return feedForward(weights, x_TD);
+  const a_TD = attention(weights, x_TD);
+  return add(a_TD, feedForward(weights, add(x_TD, a_TD)));
+}
+
+function stagesOf(weights: Weights, branch: Branch): Stage<null>[] {
+  const mixing: Stage<null> = { tokenwise: false, evaluate: (x, _context, _first, memory) => attention(weights, x, memory) };
+  const tokenwise: Stage<null> = { tokenwise: true, evaluate: (x) => feedForward(weights, x) };
+  return { attention: [mixing], feedForward: [tokenwise], both: [mixing, tokenwise] }[branch];
 }
 
 /** d sum(hidden * dHidden) with respect to the input and every weight, everything in one graph. */
@@ -105,15 +115,16 @@ function engineGradients(
   coupling: Coupling,
   format: StreamFormat,
   method: keyof typeof METHODS,
+  tileTokens = 0,
 ): { gradients: number[][]; restored: boolean } {
-  const net = { coupling, format };
+  const net = { coupling, format, tileTokens };
   const begun = coupling.begin(mulScalar(x_TD, 1), format);
   const streams = coupling.begin(mulScalar(x_TD, 1), format).map(keep);
   const batch: BatchState<null> = { context: null, streams, dStreams: [], kept: [], signs: signsOf };
   const buffers = weights.map(({ first }) => ({ first: mulScalar(first, 0), second: mulScalar(first, 0) }));
   const blocks = weights.map(({ first, second }, layer) => {
     const leaves = { first: leaf(first, buffers[layer].first), second: leaf(second, buffers[layer].second) };
-    return { evaluate: (branch: Branch, x: Tensor, _: null, memory?: Tensor) => evaluate(leaves, branch, x, memory) };
+    return { stages: (branch: Branch) => stagesOf(leaves, branch) };
   });
   blocks.forEach((block, layer) => METHODS[method].forward(layer, block, batch, net));
   batch.dStreams = coupling.endGradient(mulScalar(dHidden_TD, 1)).map(keep);
@@ -148,8 +159,11 @@ for (const coupling of [
       const expected = plainGradients(toy, coupling, format);
       const recording = ["store", "checkpoint", "checkpoint-offload"] as const;
       for (const method of coupling.reversible ? ([...recording, "reversible"] as const) : recording) {
-        const { gradients } = engineGradients(toy, coupling, format, method);
-        assert.ok(relativeError(gradients, expected) < 1e-10, `${method}: ${relativeError(gradients, expected)}`);
+        for (const tileTokens of [0, 1, 3, 4]) {
+          const { gradients } = engineGradients(toy, coupling, format, method, tileTokens);
+          const error = relativeError(gradients, expected);
+          assert.ok(error < 1e-10, `${method}, tiles of ${tileTokens}: ${error}`);
+        }
       }
     });
   });
@@ -161,9 +175,13 @@ for (const coupling of EXACT) {
       for (const format of [gridStreams("int32", 16), gridStreams("int32", 10), gridStreams("int64", 32)]) {
         scope(() => {
           const toy = makeToy(depth, "float32");
-          const rebuilt = engineGradients(toy, coupling, format, "reversible");
-          assert.ok(rebuilt.restored, `${format.name} at depth ${depth}`);
-          assert.deepEqual(rebuilt.gradients, engineGradients(toy, coupling, format, "store").gradients);
+          for (const tileTokens of [0, 3]) {
+            const rebuilt = engineGradients(toy, coupling, format, "reversible", tileTokens);
+            assert.ok(rebuilt.restored, `${format.name} at depth ${depth}`);
+            for (const method of ["store", "checkpoint"] as const) {
+              assert.deepEqual(rebuilt.gradients, engineGradients(toy, coupling, format, method, tileTokens).gradients);
+            }
+          }
         });
       }
     }
@@ -232,9 +250,7 @@ test("revffn by iteration alone: closer with every evaluation, and a branch that
         kept: [],
         report: (_unit, solution) => solutions.push(solution),
       };
-      const blocks = toy.weights.map((weights) => ({
-        evaluate: (branch: Branch, x: Tensor, _: null, memory?: Tensor) => evaluate(weights, branch, x, memory),
-      }));
+      const blocks = toy.weights.map((weights) => ({ stages: (branch: Branch) => stagesOf(weights, branch) }));
       const net = { coupling, format };
       blocks.forEach((block, unit) => METHODS.reversible.forward(unit, block, batch, net));
       batch.dStreams = coupling.endGradient(toy.dHidden_TD).map(keep);

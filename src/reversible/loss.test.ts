@@ -4,6 +4,7 @@ import { test } from "node:test";
 
 import { grad, leaf, withGrad } from "../torch/autograd.js";
 import { gather, indexSelect, linear, logsumexp, mulScalar, normal_, sub, sum, unsqueeze } from "../torch/ops.js";
+import { ledger, resetPeak } from "../torch/memory.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, full, item, toArray, zeros, type Tensor } from "../torch/tensor.js";
@@ -51,5 +52,25 @@ test("rows without a label are not looked at", () => {
     const { hidden_TD, head_VD } = make();
     const none = new Int32Array(10).fill(-100);
     assert.equal(lossSum({ hidden_TD, head_VD, labels_T: none, tileTokens: 4 }), 0);
+  });
+});
+
+test("a logit takes four bytes in float32 and six in bfloat16, at most", () => {
+  scope(() => {
+    const [rows, vocabulary] = [256, 20_000];
+    for (const [type, bytes] of [
+      ["float32", 4],
+      ["bfloat16", 6],
+    ] as const) {
+      const [hidden_TD, head_VD] = [zeros([rows, 8], type), zeros([vocabulary, 8], type)];
+      const dHead_VD = zeros([vocabulary, 8], "float32");
+      const labels_T = new Int32Array(rows);
+      const before = ledger().liveBytes;
+      resetPeak();
+      const { total } = lossAndGradient({ hidden_TD, head_VD, labels_T, tileTokens: rows }, 1, dHead_VD);
+      assert.ok(Math.abs(total / rows - Math.log(vocabulary)) < 1e-5);
+      const perLogit = (ledger().peakBytes - before) / (rows * vocabulary);
+      assert.ok(perLogit < bytes + 0.2, `${type}: ${perLogit} bytes`);
+    }
   });
 });

@@ -5,28 +5,17 @@
 //   store       every block's graph
 // A unit is what a coupling passes at once: a block, or several blocks as one function.
 // All four call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
-import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, type Tensor, to } from "../torch/tensor.js";
 import { assert } from "../errors.js";
 import type { Apply, Branch, Coupling, Known, Pass, Visit } from "./coupling.js";
 import type { Solution } from "./fixed-point.js";
+import { backwardStages, type BranchGraphs, differentiateStages, evaluateStages, freeGraphs, recordStages, type Stage } from "./stages.js";
 import type { StreamFormat } from "./streams.js";
 
-/** A block with its weights bound; `context` is the micro-batch's own. */
+/** A block with its weights bound; a stage's `context` is the micro-batch's own. */
 export interface Block<Context> {
-  evaluate(branch: Branch, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor;
-  /**
-   * Values inside the branch's graph as last recorded that have losses of their own (router logits), and the gradients of
-   * those losses. The caller frees both.
-   */
-  innerRoots?(branch: Branch, context: Context): { outputs: Tensor[]; gradients: Tensor[] };
-}
-
-interface Graph {
-  x_TD: Tensor;
-  memory_TD?: Tensor;
-  y_TD: Tensor;
+  stages(branch: Branch): Stage<Context>[];
 }
 
 /** What a method keeps of a block: dropped bits (reversible), input streams (checkpoint; `host`: away), or graphs (store). */
@@ -34,7 +23,7 @@ interface Kept {
   bits?: Tensor;
   inputs?: Tensor[];
   host?: Tensor[];
-  graphs?: Graph[];
+  graphs?: BranchGraphs[];
 }
 
 /** One micro-batch on its way through units of one coupling. Owns its tensors; `freeBatch` releases what is left. */
@@ -65,6 +54,8 @@ export interface Net {
   firstLayer?: number;
   /** Whether stored bits wait in host memory. */
   bitsOnHost?: boolean;
+  /** Tokens that pass a tokenwise stage at once; 0 or nothing for all. */
+  tileTokens?: number;
 }
 
 /** For the scope of the caller. */
@@ -81,95 +72,41 @@ function replace(old: Tensor[], next: Tensor[]): Tensor[] {
 }
 
 const applyTo =
-  <Context>(block: Block<Context>, context: Context): Apply =>
+  <Context>(block: Block<Context>, context: Context, tileTokens: number): Apply =>
   (branch, x_TD, memory_TD) =>
-    scope(() => block.evaluate(branch, x_TD, context, memory_TD));
+    evaluateStages(block.stages(branch), x_TD, context, tileTokens, memory_TD);
 
 /** The streams behind a unit, checked; for the caller's scope. */
 export function passForward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net, wantBits = false): Known {
-  const { coupling, format, firstLayer = 0 } = net;
+  const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
   return scope(() => {
-    const known = coupling.forward(batch.streams, applyTo(block, batch.context), format, passOf(unit, batch, net, wantBits));
+    const known = coupling.forward(batch.streams, applyTo(block, batch.context, tileTokens), format, passOf(unit, batch, net, wantBits));
     for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
     return known;
   });
-}
-
-/** Runs a block with a graph kept per branch, in the order of evaluation. */
-function runRecorded<Context>(
-  unit: number,
-  block: Block<Context>,
-  batch: BatchState<Context>,
-  streams: Tensor[],
-  net: Net,
-): { known: Known; graphs: Graph[] } {
-  const { coupling, format } = net;
-  const graphs: Graph[] = [];
-  const apply: Apply = (branch, input_TD, memory) => {
-    const graph: Graph = scope(() => {
-      const [x_TD, memory_TD] = [leaf(input_TD), memory === undefined ? undefined : leaf(memory)];
-      return { x_TD, memory_TD, y_TD: withGrad(() => block.evaluate(branch, x_TD, batch.context, memory_TD)) };
-    });
-    graphs.push(graph);
-    return detach(graph.y_TD);
-  };
-  const known = scope(() => {
-    const result = coupling.forward(streams, apply, format, passOf(unit, batch, net));
-    for (const graph of graphs) tensorsOf(graph).forEach(keep);
-    return result;
-  });
-  return { known, graphs };
-}
-
-const tensorsOf = ({ x_TD, memory_TD, y_TD }: Graph): Tensor[] => [x_TD, y_TD, ...(memory_TD === undefined ? [] : [memory_TD])];
-
-function inputGradients(x_TD: Tensor, memory_TD: Tensor | undefined): { dx_TD: Tensor; dMemory_TD: Tensor | null } {
-  const dx_TD = takeGrad(x_TD);
-  assert(dx_TD !== null, "a branch does not depend on its input");
-  return { dx_TD, dMemory_TD: memory_TD === undefined ? null : takeGrad(memory_TD) };
-}
-
-/** Backpropagates dy_TD, and losses inside the branch, to the leaves; frees the graph. */
-function differentiate<Context>(block: Block<Context>, branch: Branch, context: Context, y_TD: Tensor, dy_TD: Tensor): void {
-  scope(() => {
-    const { outputs = [], gradients = [] } = block.innerRoots?.(branch, context) ?? {};
-    backward([y_TD, ...outputs], [dy_TD, ...gradients]);
-    free(...outputs);
-  });
-}
-
-/** Differentiates recorded graphs from the last to the first, freeing each. */
-const visitRecorded =
-  <Context>(graphs: Graph[], block: Block<Context>, context: Context): Visit =>
-  (branch, _x_TD, dy_TD) => {
-    const graph = graphs.at(-1);
-    assert(graph, "more branches were visited than recorded");
-    differentiate(block, branch, context, graph.y_TD, dy_TD);
-    const gradients = inputGradients(graph.x_TD, graph.memory_TD);
-    graphs.pop();
-    free(...tensorsOf(graph));
-    return { y_TD: null, ...gradients };
-  };
-
-function reverseRecorded<Context>(unit: number, graphs: Graph[], block: Block<Context>, batch: BatchState<Context>, net: Net): void {
-  const { coupling, format } = net;
-  batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them
-  const visit = visitRecorded(graphs, block, batch.context);
-  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visit, null, format, passOf(unit, batch, net)));
-  batch.dStreams = replace(batch.dStreams, dStreams);
 }
 
 export const store: Method = {
   name: "store",
   holdsBlocks: true,
   forward: (unit, block, batch, net) => {
-    const { known, graphs } = runRecorded(unit, block, batch, batch.streams, net);
-    batch.streams = replace(batch.streams, known.streams);
+    const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
+    const graphs: BranchGraphs[] = [];
     batch.kept[unit] = { graphs };
-    for (const stream of batch.streams) net.format.check(stream, `block ${(net.firstLayer ?? 0) + unit}`);
+    const { streams } = scope(() => {
+      const apply: Apply = (branch, x_TD, memory_TD) => {
+        const recorded = recordStages(block.stages(branch), x_TD, batch.context, tileTokens, memory_TD);
+        graphs.push(recorded.graphs);
+        return recorded.y_TD;
+      };
+      return coupling.forward(batch.streams, apply, format, passOf(unit, batch, net));
+    });
+    batch.streams = replace(batch.streams, streams);
+    for (const stream of streams) format.check(stream, `block ${firstLayer + unit}`);
   },
-  backward: (unit, block, batch, net) => {
-    reverseRecorded(unit, batch.kept[unit].graphs ?? [], block, batch, net);
+  backward: (unit, _block, batch, net) => {
+    const { graphs = [] } = batch.kept[unit];
+    reverseKept(unit, batch, net, (_branch, _x_TD, dy_TD) => ({ y_TD: null, ...backwardLast(graphs, dy_TD) }));
   },
 };
 
@@ -183,21 +120,62 @@ const checkpointing = (name: "checkpoint" | "checkpoint-offload"): Method => ({
     batch.streams = streams.map(keep);
   },
   backward: (unit, block, batch, net) => {
-    const { inputs = [], host = [] } = batch.kept[unit];
+    const { coupling, format, tileTokens = 0 } = net;
+    const { inputs: here = [], host = [] } = batch.kept[unit];
+    const graphs: BranchGraphs[] = [];
+    const branches = coupling.takesUnits ? 1 : 2;
     scope(() => {
       const back = host.map((stream) => to(stream, dtype(stream), device(batch.dStreams[0])));
-      const x = [...inputs, ...replace(host, back)];
-      batch.kept[unit] = { inputs: x };
-      const { known, graphs } = runRecorded(unit, block, batch, x, net);
-      batch.kept[unit] = { graphs };
-      free(...x, ...known.streams);
-      reverseRecorded(unit, graphs, block, batch, net);
+      const inputs = [...here, ...replace(host, back)];
+      batch.kept[unit] = { inputs, graphs };
+      let last: { branch: Branch; x_TD: Tensor } | null = null;
+      scope(() => {
+        // The last branch is evaluated when its gradient is at hand. What stands here for its value goes into streams
+        // behind the block, which nobody reads.
+        const apply: Apply = (branch, x_TD, memory_TD) => {
+          if (graphs.length === branches - 1) {
+            assert(memory_TD === undefined, "the last branch of a block has no memory");
+            last = { branch, x_TD };
+            return x_TD;
+          }
+          const recorded = recordStages(block.stages(branch), x_TD, batch.context, tileTokens, memory_TD);
+          graphs.push(recorded.graphs);
+          return recorded.y_TD;
+        };
+        coupling.forward(inputs, apply, format, passOf(unit, batch, net));
+        return last;
+      });
+      free(...inputs.filter((input) => input !== last?.x_TD));
+      reverseKept(unit, batch, net, (_branch, _x_TD, dy_TD) => {
+        if (last === null) return { y_TD: null, ...backwardLast(graphs, dy_TD) };
+        const { branch, x_TD } = last;
+        last = null;
+        return { ...differentiateStages(block.stages(branch), x_TD, dy_TD, batch.context, tileTokens), y_TD: null };
+      });
+      free(...inputs.filter(isAlive));
+      batch.kept[unit] = {};
     });
   },
 });
 
 export const checkpoint = checkpointing("checkpoint");
 export const checkpointOffload = checkpointing("checkpoint-offload");
+
+function backwardLast(graphs: BranchGraphs[], dy_TD: Tensor): ReturnType<typeof backwardStages> {
+  const last = graphs.at(-1);
+  assert(last, "more branches were visited than recorded");
+  const gradients = backwardStages(last, dy_TD);
+  graphs.pop();
+  return gradients;
+}
+
+/** The way back through a unit of which something else than its streams is kept. */
+function reverseKept<Context>(unit: number, batch: BatchState<Context>, net: Net, visit: Visit): void {
+  const { coupling, format } = net;
+  batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them
+  const { dStreams } = scope(() => coupling.reverse(batch.dStreams, visit, null, format, passOf(unit, batch, net)));
+  batch.dStreams = replace(batch.dStreams, dStreams);
+}
 
 export const reversible: Method = {
   name: "reversible",
@@ -213,20 +191,15 @@ export const reversible: Method = {
     }
   },
   backward: (unit, block, batch, net) => {
-    const { coupling, format } = net;
+    const { coupling, format, tileTokens = 0 } = net;
     const { bits: stored } = batch.kept[unit];
-    const visit: Visit = (branch, input_TD, dy_TD, memory) =>
-      scope(() => {
-        assert(input_TD !== null && memory !== null, "a reversible block is visited without its inputs");
-        const [x_TD, memory_TD] = [leaf(input_TD), memory === undefined ? undefined : leaf(memory)];
-        // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
-        const y_TD = scope(() => withGrad(() => block.evaluate(branch, x_TD, batch.context, memory_TD)));
-        differentiate(block, branch, batch.context, y_TD, dy_TD);
-        return { y_TD: detach(y_TD), ...inputGradients(x_TD, memory_TD) };
-      });
+    const visit: Visit = (branch, x_TD, dy_TD, memory_TD) => {
+      assert(x_TD !== null && memory_TD !== null, "a reversible block is visited without its inputs");
+      return differentiateStages(block.stages(branch), x_TD, dy_TD, batch.context, tileTokens, memory_TD);
+    };
     const { dStreams, streams } = scope(() => {
       const bits = stored === undefined ? null : to(stored, dtype(stored), device(batch.streams[0]));
-      const known = { streams: batch.streams, bits, apply: applyTo(block, batch.context) };
+      const known = { streams: batch.streams, bits, apply: applyTo(block, batch.context, tileTokens) };
       return coupling.reverse(batch.dStreams, visit, known, format, passOf(unit, batch, net));
     });
     assert(streams !== null, "a reversible coupling did not rebuild its streams");
@@ -251,12 +224,8 @@ export function hostBytes<Context>(batch: BatchState<Context>): number {
 
 /** Releases whatever a batch still owns; after a failed step too. */
 export function freeBatch<Context>(batch: BatchState<Context>): void {
-  const kept = batch.kept.flatMap(({ bits, inputs = [], host = [], graphs = [] }) => [
-    ...(bits === undefined ? [] : [bits]),
-    ...inputs,
-    ...host,
-    ...graphs.flatMap(tensorsOf),
-  ]);
+  const kept = batch.kept.flatMap(({ bits, inputs = [], host = [] }) => [...(bits === undefined ? [] : [bits]), ...inputs, ...host]);
+  batch.kept.flatMap(({ graphs = [] }) => graphs).forEach(freeGraphs);
   for (const tensor of [...batch.streams, ...batch.dStreams, ...kept]) if (isAlive(tensor)) free(tensor);
   batch.streams = [];
   batch.dStreams = [];

@@ -15,13 +15,6 @@ export function withGrad<Result>(fn: () => Result): Result {
   }
 }
 
-/** Whether gradients are being recorded. */
-export function isRecording(): boolean {
-  const on = native.setGradMode(true);
-  native.setGradMode(on);
-  return on;
-}
-
 /** The same storage, cut off from any graph. */
 export const detach = (t: Tensor): Tensor => detachOp(t);
 

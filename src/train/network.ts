@@ -3,15 +3,16 @@
 import type { Branch, Coupling } from "../reversible/coupling.js";
 import type { Block, Net } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
+import type { Stage } from "../reversible/stages.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import { bridgedAttention, bridgedFeedForward } from "../model/adapters.js";
 import type { Context } from "../model/context.js";
 import { architectureOf, type ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
-import { add, cast, embedding } from "../torch/ops.js";
+import { cast, embedding } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
+import { fromArray, type DType, shape, type Tensor } from "../torch/tensor.js";
 
 /** How the blocks are shared out; by default each is a unit of the network's coupling. */
 export interface Division {
@@ -33,6 +34,8 @@ export interface Network {
   lossTileTokens: number;
   /** Names of block parameters that are not trained. */
   frozen?: ReadonlySet<string>;
+  /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
+  tileTokens?: number;
 }
 
 /** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
@@ -43,14 +46,27 @@ export interface Segment extends Net {
   ordinaryEnd: boolean;
 }
 
-export function segmentsOf({ model, coupling, format, division, bitsOnHost }: Network): Segment[] {
+export function segmentsOf({ model, coupling, format, division, bitsOnHost, tileTokens }: Network): Segment[] {
   const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = division ?? {};
   const depth = model.config.numLayers;
-  const plain = { coupling: ordinary, format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"), ordinaryEnd: true };
+  const plain = {
+    coupling: ordinary,
+    format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"),
+    tileTokens,
+    ordinaryEnd: true,
+  };
   const last = depth - ordinaryLast;
   return [
     { ...plain, firstLayer: 0, units: unitsOf(0, ordinaryFirst, 1) },
-    { coupling, format, bitsOnHost, ordinaryEnd: false, firstLayer: ordinaryFirst, units: unitsOf(ordinaryFirst, last, blocksPerStep) },
+    {
+      coupling,
+      format,
+      bitsOnHost,
+      tileTokens,
+      ordinaryEnd: false,
+      firstLayer: ordinaryFirst,
+      units: unitsOf(ordinaryFirst, last, blocksPerStep),
+    },
     { ...plain, firstLayer: last, units: unitsOf(last, depth, 1) },
   ].filter(({ units }) => units.length > 0);
 }
@@ -94,29 +110,29 @@ export class OpenUnit implements Block<Context> {
     );
   }
 
-  evaluate(branch: Branch, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor {
+  stages(branch: Branch): Stage<Context>[] {
     const { architecture } = this.#network.model;
-    if (architecture.adapters) return this.#bridged(branch, x_TD, context, memory_TD);
-    const attention = (i: number, h_TD: Tensor): Tensor =>
-      scope(() => architecture.attention(this.#weights[i], h_TD, this.layers[i], context));
-    const feedForward = (i: number, h_TD: Tensor): Tensor =>
-      scope(() => architecture.feedForward(this.#weights[i], h_TD, this.layers[i], context));
-    if (branch === "attention") return attention(0, x_TD);
-    if (branch === "feedForward") return feedForward(0, x_TD);
-    const both = (i: number, h_TD: Tensor): Tensor => {
-      const a_TD = attention(i, h_TD);
-      return add(a_TD, feedForward(i, add(h_TD, a_TD)));
-    };
-    let f_TD = both(0, x_TD);
-    for (let i = 1; i < this.layers.length; i++) f_TD = add(f_TD, both(i, add(x_TD, f_TD)));
-    return f_TD;
-  }
-
-  #bridged(branch: Branch, x_TH: Tensor, context: Context, memory_TH = x_TH): Tensor {
-    const { architecture } = this.#network.model;
-    const [weights, layer] = [this.#weights[0], this.layers[0]];
-    if (branch === "attention") return bridgedAttention(architecture, weights, x_TH, memory_TH, layer, context);
-    return bridgedFeedForward(architecture, weights, x_TH, layer, context);
+    const bridged = architecture.adapters !== undefined;
+    return this.layers.flatMap((layer, i) => {
+      const weights = this.#weights[i];
+      const attention: Stage<Context> = {
+        tokenwise: false,
+        evaluate: (h_TD, context, _first, memory_TD = h_TD) =>
+          bridged
+            ? bridgedAttention(architecture, weights, h_TD, memory_TD, layer, context)
+            : architecture.attention(weights, h_TD, layer, context),
+      };
+      const feedForward: Stage<Context> = {
+        tokenwise: true,
+        evaluate: (h_ND, context, first) => {
+          const own = contextFrom(context, first);
+          return bridged
+            ? bridgedFeedForward(architecture, weights, h_ND, layer, own)
+            : architecture.feedForward(weights, h_ND, layer, own);
+        },
+      };
+      return { attention: [attention], feedForward: [feedForward], both: [attention, feedForward] }[branch];
+    });
   }
 
   /** From now on, backward adds the gradients of the i-th block to `gradients[i]`. */
@@ -124,16 +140,17 @@ export class OpenUnit implements Block<Context> {
     for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i]);
   }
 
-  innerRoots(branch: Branch, { routerObserver }: Context): { outputs: Tensor[]; gradients: Tensor[] } {
-    if (branch === "attention" || routerObserver === undefined) return { outputs: [], gradients: [] };
-    const roots = this.layers.map((layer) => routerObserver.roots(layer));
-    return { outputs: roots.flatMap(({ outputs }) => outputs), gradients: roots.flatMap(({ gradients }) => gradients) };
-  }
-
   close(): void {
     for (const weights of this.#weights) weights.close();
   }
 }
+
+/** The context of the tokens from `first` on, for what treats each token by itself. */
+const contextFrom = (context: Context, first: number): Context => ({
+  ...context,
+  routing: context.routing.from(first),
+  jitter: context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: shape(context.cos_TC)[0] })),
+});
 
 /** Names of the weights that choose experts. */
 export function routerNames({ architecture, config }: Model): ReadonlySet<string> {

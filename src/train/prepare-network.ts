@@ -58,6 +58,7 @@ export function networkOf(settings: TrainSettings, model: Model): Network {
     device: settings.device,
     computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
     lossTileTokens: settings.loss_tile_tokens,
+    tileTokens: settings.tile_tokens,
     frozen: settings.freeze_router ? routerNames(model) : new Set<string>(),
   };
 }

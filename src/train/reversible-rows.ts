@@ -118,6 +118,13 @@ export const REVERSIBLE_ROWS = {
     about: "where to compute: cpu, cuda or cuda:N",
   },
   threads: { kind: "integer", default: 0, min: 0, group: REVERSIBLE, about: "CPU threads; 0: all cores" },
+  tile_tokens: {
+    kind: "integer",
+    default: 4096,
+    min: 0,
+    group: REVERSIBLE,
+    about: "tokens that pass a feed-forward layer at once; fewer take less memory on long sequences, with smaller products; 0: all",
+  },
   loss_tile_tokens: {
     kind: "integer",
     default: 1024,

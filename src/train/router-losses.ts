@@ -7,9 +7,10 @@
 //   z            mean over layers and tokens of logsumexp(z)^2: ST-MoE, arXiv 2202.08906, eq. 5
 // Counts have no gradient, so with weights w_le = the factor of sum_t p_te above, dz = p (w - sum_j p_j w_j): it needs the
 // counts, which are known after the forward pass, and is added where a block is differentiated. No logits are stored.
-import { detach, isRecording } from "../torch/autograd.js";
+import { detach } from "../torch/autograd.js";
+import { addRoot } from "../torch/graph.js";
 import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../torch/ops.js";
-import { free, isAlive, keep, scope } from "../torch/scope.js";
+import { scope } from "../torch/scope.js";
 import { device, dtype, fromArray, item, type Tensor, toArray } from "../torch/tensor.js";
 import type { ModelConfig } from "../model/architecture.js";
 import type { RouterObserver } from "../model/routing.js";
@@ -25,10 +26,9 @@ export interface RouterLossSettings {
 
 type Counts = ReadonlyMap<number, readonly number[]>;
 
-/** The losses of one step. Owns the logits that observers keep until `free`. */
-export class RouterLosses {
+/** The losses of one step, which the routers of all micro-batches report to. */
+export class RouterLosses implements RouterObserver {
   readonly #probabilitySums = new Map<number, number[]>();
-  readonly #kept = new Set<Tensor>();
   #squareSum = 0;
   #counts: Counts | null = null;
 
@@ -39,22 +39,9 @@ export class RouterLosses {
     readonly tokens: number,
   ) {}
 
-  /** What one micro-batch's routers report to. */
-  observer(): RouterObserver {
-    const seen = new Map<number, Tensor[]>();
-    return {
-      observe: (layer, logits_TE, probabilities_TE) => {
-        if (this.#counts === null) scope(() => this.#addSums(layer, detach(logits_TE), detach(probabilities_TE)));
-        if (!isRecording()) return;
-        seen.set(layer, [...(seen.get(layer) ?? []), keep(logits_TE)]);
-        this.#kept.add(logits_TE);
-      },
-      roots: (layer) => {
-        const outputs = seen.get(layer) ?? [];
-        seen.delete(layer);
-        return { outputs, gradients: outputs.map((logits_TE) => this.#gradient(layer, logits_TE)) };
-      },
-    };
+  observe(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void {
+    if (this.#counts === null) scope(() => this.#addSums(layer, detach(logits_TE), detach(probabilities_TE)));
+    addRoot(logits_TE, () => this.#gradient(layer, logits_TE));
   }
 
   /** Ends the forward pass: tokens sent to each expert, by layer. Sums are complete, and gradients can be asked for. */
@@ -70,11 +57,6 @@ export class RouterLosses {
       auxLoss: auxCoef > 0 ? weighted.reduce((total, value) => total + value, 0) : null,
       zLoss: zCoef > 0 ? this.#squareSum / this.#rows : null,
     };
-  }
-
-  free(): void {
-    for (const logits_TE of this.#kept) if (isAlive(logits_TE)) free(logits_TE);
-    this.#kept.clear();
   }
 
   #addSums(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void {

@@ -110,11 +110,15 @@ for (const coupling of [additive, momentum(0.25), momentum(-1)]) {
         const network = networkOf(model, { coupling, computeDtype });
         const router = { ...ALL, auxType };
         const stored = stepOf(network, "store", router);
-        for (const method of ["reversible", "checkpoint"] as const) {
-          const { result, gradients } = stepOf(network, method, router);
-          assert.deepEqual(gradients, stored.gradients, method);
-          const { loss, auxLoss, zLoss } = stored.result;
-          assert.deepEqual([result.loss, result.auxLoss, result.zLoss], [loss, auxLoss, zLoss]);
+        for (const tileTokens of [0, 8]) {
+          const tiled = { ...network, tileTokens };
+          const { result: expected, gradients: same } = tileTokens === 0 ? stored : stepOf(tiled, "store", router);
+          for (const method of ["reversible", "checkpoint"] as const) {
+            const { result, gradients } = stepOf(tiled, method, router);
+            assert.deepEqual(gradients, same, `${method}, tiles of ${tileTokens}`);
+            const { loss, auxLoss, zLoss } = expected;
+            assert.deepEqual([result.loss, result.auxLoss, result.zLoss], [loss, auxLoss, zLoss]);
+          }
         }
         for (const changed of [{ auxCoef: 0 }, { zCoef: 0 }, { jitterNoise: 0 }]) {
           const other = stepOf(network, "reversible", { ...router, ...changed });
@@ -189,6 +193,21 @@ test("micro-batches make one whole: two have the losses and the gradient of one 
     }
     // Gradients are kept in float32.
     assert.ok(distance(split.gradients, whole.gradients) < 1e-6);
+  }
+  freeModel(model);
+});
+
+test("tiles of tokens change neither the losses nor the noise: gradients differ by rounding alone", () => {
+  const model = makeModel();
+  const network = networkOf(model, { coupling: ordinary, format: floatStreams("float64"), computeDtype: "float64" });
+  const whole = stepOf(network, "store", ALL);
+  for (const method of ["store", "checkpoint"] as const) {
+    const tiled = stepOf({ ...network, tileTokens: 8 }, method, ALL);
+    assert.ok(distance(tiled.gradients, whole.gradients) < 1e-6, `${distance(tiled.gradients, whole.gradients)}`);
+    for (const key of ["loss", "auxLoss", "zLoss"] as const) {
+      const [a, b] = [whole.result[key] as number, tiled.result[key] as number];
+      assert.ok(Math.abs(a - b) < 1e-13 * a, `${key}: ${a} whole, ${b} in tiles`);
+    }
   }
   freeModel(model);
 });

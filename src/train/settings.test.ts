@@ -38,6 +38,7 @@ const FLAGS = `
 --compute-dtype auto|bfloat16|float32 = auto
 --device DEVICE = cpu
 --threads N = 0
+--tile-tokens N = 4096
 --loss-tile-tokens N = 1024
 --reconstruction fixed_point|stored_hint = fixed_point
 --fixed-point-iterations N = 10
@@ -128,6 +129,7 @@ test("ranges of train's settings", () => {
     per_device_train_batch_size: ["0"],
     logging_steps: ["0"],
     loss_tile_tokens: ["0"],
+    tile_tokens: ["-1"],
     seed: ["-1", "1.5"],
     device: ["gpu", "cuda:x"],
     stream_fraction_bits: ["-1", "53"],
@@ -144,6 +146,7 @@ test("ranges of train's settings", () => {
     num_train_epochs: ["0.5"],
     max_block_grad_norm: ["0"],
     seed: ["0"],
+    tile_tokens: ["0"],
   };
   for (const [name, values] of Object.entries(refused)) {
     for (const value of values) {

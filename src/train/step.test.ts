@@ -87,15 +87,24 @@ interface Case {
   computeDtype?: DType;
   config?: Record<string, unknown>;
   division?: Division;
+  tileTokens?: number;
 }
 
-function gradientsOf({ coupling, method, format = gridStreams("int32", 16), computeDtype = "float32", config = {}, division }: Case): {
+function gradientsOf({
+  coupling,
+  method,
+  format = gridStreams("int32", 16),
+  computeDtype = "float32",
+  config = {},
+  division,
+  tileTokens,
+}: Case): {
   gradients: Map<string, number[]>;
   result: StepResult;
 } {
   const model = makeModel(config, "float32", coupling.name.startsWith("revffn"));
   const { optimizer, gradients } = recorder();
-  const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16 };
+  const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16, tileTokens };
   const states = new OptimizerStates(optimizer, model);
   const result = trainStep(network, states, BATCHES, { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 });
   freeModel(model);
@@ -143,6 +152,35 @@ for (const division of [
       assert.equal(rebuilt.result.bitBytes, ((units - plain) * 59 * 32 * coupling.storedBits) / 8);
     });
   }
+}
+
+for (const [coupling, division] of [
+  [additive, undefined],
+  [momentum(0.25), undefined],
+  [momentum(0.25), { blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 }],
+  [bdia(0.5), undefined],
+  [revffn(INVERSE), undefined],
+] as const) {
+  for (const computeDtype of ["float32", "bfloat16"] as const) {
+    test(`${coupling.name}, ${computeDtype}, ${division ? "units of two" : "each block"}: tiles of tokens have the same bits too`, () => {
+      const of = (method: keyof typeof METHODS, tileTokens = 8): ReturnType<typeof gradientsOf> =>
+        gradientsOf({ coupling, method, computeDtype, division, tileTokens });
+      const stored = of("store");
+      for (const method of ["reversible", "checkpoint", "checkpoint-offload"] as const)
+        assert.deepEqual(of(method).gradients, stored.gradients, method);
+      const whole = of("store", 0);
+      assert.deepEqual(stored.result.expertCounts, whole.result.expertCounts);
+      if (computeDtype === "float32")
+        assert.ok(distance(stored.gradients, whole.gradients) < 1e-4, `${distance(stored.gradients, whole.gradients)}`);
+    });
+  }
+}
+
+/** Relative, over all gradients. */
+function distance(actual: Map<string, number[]>, expected: Map<string, number[]>): number {
+  const square = (rows: Iterable<number[]>): number => [...rows].flat().reduce((sum, value) => sum + value * value, 0);
+  const apart = [...expected].map(([name, row]) => row.map((value, i) => value - (actual.get(name) as number[])[i]));
+  return Math.sqrt(square(apart) / square(expected.values()));
 }
 
 test("additive with ordinary ends, and one unit of all blocks, which is the ordinary network", () => {
@@ -242,6 +280,41 @@ test("momentum(0.25): two bits per element and block are all that grows", () => 
   const bits = deep.bits - shallow.bits;
   const routing = 20 * 384 * 3;
   assert.ok(Math.abs(grown - bits - routing) / shallow.peak < 0.01, `grew by ${grown}: ${bits} of bits, ${routing} of routing`);
+});
+
+test("the peak of a long document grows in proportion to its length, and less with tiles", () => {
+  const peakOf = (length: number, tileTokens: number): number => {
+    const model = makeModel({ num_hidden_layers: 1, mlp_only_layers: [] });
+    const states = new OptimizerStates(recorder().optimizer, model);
+    const format = gridStreams("int32", 16);
+    const network: Network = {
+      model,
+      coupling: momentum(-1),
+      format,
+      computeDtype: "float32",
+      device: "cpu",
+      lossTileTokens: 64,
+      tileTokens,
+    };
+    const before = ledger().liveBytes;
+    resetPeak();
+    trainStep(network, states, [randomBatch([length], 1)], {
+      method: METHODS.reversible,
+      step: 1,
+      learningRate: 0,
+      maxBlockGradNorm: 0,
+      seed: 1,
+    });
+    const peak = ledger().peakBytes - before;
+    freeModel(model);
+    return peak;
+  };
+  const [short, middle, long] = [2048, 4096, 8192].map((length) => peakOf(length, 256));
+  assert.ok(long - middle < 2.1 * (middle - short), `${short}, ${middle}, ${long}: the second doubling adds twice the first`);
+  assert.ok(long < (8192 * 8192 * 4) / 4, `${long} bytes are far from one matrix of scores`);
+  const slope = (long - middle) / 4096;
+  const untiled = (peakOf(8192, 0) - peakOf(4096, 0)) / 4096;
+  assert.ok(slope < 0.75 * untiled, `${slope} bytes per token in tiles, ${untiled} without`);
 });
 
 test("gradient bytes alive never exceed one block's", () => {

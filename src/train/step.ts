@@ -129,7 +129,7 @@ class StepRun {
     const streams = scope(() => this.#segments[0].coupling.begin(embed(this.#net, batch.tokens), this.#segments[0].format)).map(keep);
     const routing = new RecordedRouting(model.config.numExperts);
     const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
-    context.routerObserver = this.#routerLosses?.observer();
+    context.routerObserver = this.#routerLosses ?? undefined;
     const { router, seed, step } = this.#options;
     if (router && router.jitterNoise > 0) context.jitter = routerJitter(router.jitterNoise, seed, step, index);
     const signs = this.#signs(batch, index);
@@ -176,7 +176,6 @@ class StepRun {
   close(): void {
     for (const unit of this.#open.values()) unit.close();
     for (const gradients of this.#gradients) free(...Object.values(gradients));
-    this.#routerLosses?.free();
   }
 
   #methodOf({ ordinaryEnd }: Segment): Method {

@@ -1,0 +1,118 @@
+// A function recorded once and differentiated once: its graph owns the tensors it needs until the way back, or `freeGraph`.
+// A custom function cuts the graph in two: what it computes is outside, and its gradient is our own code, called between
+// the part behind it and the part before it. A root is a value inside the graph with a loss of its own, which is
+// differentiated together with the result. All on the calling thread, on every device.
+import { assert } from "../errors.js";
+import { native } from "./binding.js";
+import { backward, leaf, takeGrad, withGrad } from "./autograd.js";
+import { free, isAlive, keep, scope } from "./scope.js";
+import type { Tensor } from "./tensor.js";
+
+interface Cut {
+  inputs: Tensor[];
+  /** A leaf: the part behind leaves its gradient here. */
+  output: Tensor;
+  gradient: (dOutput: Tensor) => Tensor[];
+}
+
+interface Root {
+  output: Tensor;
+  gradient: () => Tensor;
+}
+
+/** What a recording gathers beside the engine's own graph. */
+interface Recording {
+  cuts: Cut[];
+  roots: Root[];
+}
+
+export interface Graph extends Recording {
+  /** Leaves on the storage of the inputs. */
+  inputs: Tensor[];
+  y: Tensor;
+}
+
+let recording: Recording | null = null;
+
+/** y = fn(...inputs) with its graph. */
+export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): Graph {
+  const before = recording;
+  const gathered: Recording = { cuts: [], roots: [] };
+  recording = gathered;
+  try {
+    const { leaves, y } = scope(() => {
+      const leaves = inputs.map((input) => leaf(input));
+      // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
+      return { leaves, y: scope(() => withGrad(() => fn(...leaves))) };
+    });
+    return { inputs: leaves.map(keep), y: keep(y), ...gathered };
+  } catch (failure) {
+    freeTensors(tensorsOf(gathered));
+    throw failure;
+  } finally {
+    recording = before;
+  }
+}
+
+/** The gradients of the inputs from that of y, null for one that y does not depend on; leaves on the way get theirs. Consumes the graph. */
+export function backwardThrough(graph: Graph, dy: Tensor): (Tensor | null)[] {
+  try {
+    return scope(() => {
+      scope(() => backward([graph.y, ...graph.roots.map(({ output }) => output)], [dy, ...graph.roots.map(({ gradient }) => gradient())]));
+      while (graph.cuts.length > 0) {
+        const cut = graph.cuts.at(-1) as Cut;
+        scope(() => throughCut(cut));
+        graph.cuts.pop();
+      }
+      return graph.inputs.map(takeGrad);
+    });
+  } finally {
+    freeGraph(graph);
+  }
+}
+
+function throughCut({ inputs, output, gradient }: Cut): void {
+  const dOutput = takeGrad(output);
+  assert(dOutput !== null, "what a custom function returned was not used");
+  free(output);
+  const dInputs = scope(() => gradient(dOutput));
+  free(dOutput);
+  backward(inputs, dInputs);
+  free(...inputs);
+}
+
+export function freeGraph(graph: Graph): void {
+  freeTensors([...graph.inputs, graph.y, ...tensorsOf(graph)]);
+}
+
+const tensorsOf = ({ cuts, roots }: Recording): Tensor[] => [
+  ...cuts.flatMap(({ inputs, output }) => [...inputs, output]),
+  ...roots.map(({ output }) => output),
+];
+
+const freeTensors = (tensors: Tensor[]): void => free(...new Set(tensors.filter(isAlive)));
+
+/**
+ * forward(), whose gradient with respect to `inputs` is `gradient` of that of its result; all inputs have one. Where a graph is recorded, the
+ * graph owns the inputs and the result from now on, and nothing else in it may use the inputs: what lies before them is
+ * differentiated when `gradient` has been.
+ */
+export function customFunction(inputs: Tensor[], forward: () => Tensor, gradient: (dOutput: Tensor) => Tensor[]): Tensor {
+  if (recording === null) return forward();
+  const before = native.setGradMode(false);
+  try {
+    const output = keep(leaf(scope(forward)));
+    recording.cuts.push({ inputs: inputs.map(keep), output, gradient });
+    return output;
+  } finally {
+    native.setGradMode(before);
+  }
+}
+
+/**
+ * Where a graph is recorded, differentiates a loss on `output` with it: `gradient` is asked for on the way back. The graph owns
+ * the output from now on. No custom function may lie behind it.
+ */
+export function addRoot(output: Tensor, gradient: () => Tensor): void {
+  recording?.roots.push({ output: keep(output), gradient });
+}
