@@ -18,12 +18,12 @@ const CASES = {
   "adamw, 24-bit masters": { optimizer: "adamw", learning_rate: 1e-3, weights_correction: "8bit" },
   "adamw, float32 weights": { optimizer: "adamw", learning_rate: 1e-3, weights_dtype: "float32" },
   adamw8bit: { optimizer: "adamw8bit", learning_rate: 1e-3 },
-  adafactor: { optimizer: "adafactor", learning_rate: 1e-3 },
+  adafactor: { optimizer: "adafactor", learning_rate: 3e-3 },
   adalomo: { optimizer: "adalomo", learning_rate: 3e-2 },
-  lomo: { optimizer: "lomo", learning_rate: 0.3 },
-  sgd: { optimizer: "sgd", learning_rate: 0.03 },
+  lomo: { optimizer: "lomo", learning_rate: 0.9 },
+  sgd: { optimizer: "sgd", learning_rate: 0.09 },
   galore_adamw: { optimizer: "galore_adamw", learning_rate: 3e-3, galore_rank: 64 },
-  muon: { optimizer: "muon", learning_rate: 1e-3 },
+  muon: { optimizer: "muon", learning_rate: 3e-3 },
 };
 
 const folder = mkdtempSync(join(tmpdir(), "revmoe-optimizers-"));
