@@ -1,0 +1,80 @@
+// Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed. Owns every
+// gradient it made until it is applied, or `close`.
+import { UserError } from "../errors.js";
+import { makeGradients } from "../model/weights.js";
+import type { Parameters } from "../model/model.js";
+import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { seedFor, setSeed } from "../torch/random.js";
+import { free } from "../torch/scope.js";
+import { byteSize } from "../torch/tensor.js";
+import type { OptimizerStates } from "./optimizer-states.js";
+
+export interface UpdateOptions {
+  step: number;
+  learningRate: number;
+  /** Largest norm of one block's gradient; 0: no limit. */
+  maxBlockGradNorm: number;
+  seed: number;
+}
+
+/** Layers by which outer parameters are updated: head and final norm, then the embedding. */
+export const HEAD = -1;
+export const EMBEDDING = -2;
+
+export class BlockUpdates {
+  readonly #states: OptimizerStates;
+  readonly #options: UpdateOptions;
+  readonly #alive = new Set<Parameters>();
+  #squaredNorm = 0;
+  /** Bytes of the most gradients that were alive at once. */
+  peakBytes = 0;
+
+  constructor(states: OptimizerStates, options: UpdateOptions) {
+    this.#states = states;
+    this.#options = options;
+  }
+
+  /** Norm of all gradients that were applied, before clipping. */
+  get norm(): number {
+    return Math.sqrt(this.#squaredNorm);
+  }
+
+  /** Gradients of zero for some parameters. */
+  begin(parameters: Parameters): Parameters {
+    const gradients = makeGradients(parameters);
+    this.#alive.add(gradients);
+    const bytes = [...this.#alive].flatMap((each) => Object.values(each)).reduce((sum, tensor) => sum + byteSize(tensor), 0);
+    this.peakBytes = Math.max(this.peakBytes, bytes);
+    return gradients;
+  }
+
+  /** Clips and applies the gradients of one block (or part of the outer parameters), then frees them. */
+  apply(layer: number, parameters: Parameters, gradients: Parameters, names = Object.keys(gradients)): void {
+    const { step, learningRate, maxBlockGradNorm, seed } = this.#options;
+    const norm = gradientNorm(names.map((name) => gradients[name]));
+    if (!Number.isFinite(norm)) {
+      throw new UserError(
+        `step ${step}: the gradient of ${layer < 0 ? "the embedding or head" : `block ${layer}`} is not a finite number. Lower learning_rate or resume from the last checkpoint.`,
+      );
+    }
+    this.#squaredNorm += norm * norm;
+    setSeed(seedFor(seed, step, layer + 2));
+    for (const name of names) {
+      this.#states.update(layer, name, parameters[name], gradients[name], {
+        step,
+        learningRate,
+        gradientScale: clipFactor(norm, maxBlockGradNorm),
+      });
+    }
+    for (const name of names) {
+      free(gradients[name]);
+      delete gradients[name];
+    }
+    if (Object.keys(gradients).length === 0) this.#alive.delete(gradients);
+  }
+
+  close(): void {
+    for (const gradients of this.#alive) free(...Object.values(gradients));
+    this.#alive.clear();
+  }
+}

@@ -1,0 +1,67 @@
+// A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
+// Owns all of these; `freeMicroBatch` releases what is left.
+import type { Batch } from "../data/batches.js";
+import { type Context, makeContext } from "../model/context.js";
+import { RecordedRouting } from "../model/routing.js";
+import type { Solution } from "../reversible/fixed-point.js";
+import { type BatchState, freeBatch } from "../reversible/methods.js";
+import { seedFor } from "../torch/random.js";
+import { free, isAlive, keep, scope } from "../torch/scope.js";
+import { byteSize, fromArray, type Tensor } from "../torch/tensor.js";
+import { routerJitter } from "./jitter.js";
+import { embed, type Network, type Segment } from "./network.js";
+import type { RouterLosses } from "./router-losses.js";
+
+export interface MicroBatch {
+  batch: Batch;
+  routing: RecordedRouting;
+  context: Context;
+  parts: BatchState<Context>[];
+  /** Of the hidden state behind the segment that is being differentiated. */
+  dHidden_TD: Tensor | null;
+}
+
+export type Report = (unit: number, solution: Solution) => void;
+
+export interface Beginning {
+  segment: Segment;
+  step: number;
+  seed: number;
+  jitterNoise: number;
+  observer: RouterLosses | null;
+  report: Report;
+}
+
+/** The micro-batch in front of the first block; `index` is its place in the step. */
+export function startMicroBatch(network: Network, batch: Batch, index: number, beginning: Beginning): MicroBatch {
+  const { model, computeDtype, device } = network;
+  const { segment, step, seed, jitterNoise, observer, report } = beginning;
+  // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
+  const streams = scope(() => segment.coupling.begin(embed(network, batch.tokens), segment.format)).map(keep);
+  const routing = new RecordedRouting(model.config.numExperts);
+  const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+  context.routerObserver = observer ?? undefined;
+  if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
+  const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
+  return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs, report }], dHidden_TD: null };
+}
+
+/** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
+function drawnSigns({ segments }: Batch, device: string, place: number[]): (unit: number) => Tensor {
+  return (unit) => {
+    const signs = segments.flatMap((length, document) =>
+      new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1),
+    );
+    return fromArray(signs, [signs.length, 1], "float32", device);
+  };
+}
+
+export function freeMicroBatch({ parts, dHidden_TD, routing, context }: MicroBatch): void {
+  parts.forEach(freeBatch);
+  if (dHidden_TD !== null && isAlive(dHidden_TD)) free(dHidden_TD);
+  routing.free();
+  free(context.cos_TC, context.sin_TC);
+}
+
+export const streamBytesOf = (microBatches: MicroBatch[]): number =>
+  microBatches.flatMap(({ parts }) => parts.flatMap(({ streams }) => streams)).reduce((sum, stream) => sum + byteSize(stream), 0);
