@@ -133,6 +133,7 @@ test("ranges of train's settings", () => {
     seed: ["-1", "1.5"],
     device: ["gpu", "cuda:x"],
     stream_fraction_bits: ["-1", "53"],
+    max_grad_norm: ["-0.5"],
     max_block_grad_norm: ["-1"],
     router_aux_loss_coef: ["-0.1"],
     router_z_loss_coef: ["-0.1"],
@@ -144,6 +145,7 @@ test("ranges of train's settings", () => {
     device: ["cpu", "cuda", "cuda:1"],
     adam_beta1: ["0"],
     num_train_epochs: ["0.5"],
+    max_grad_norm: ["0.3"],
     max_block_grad_norm: ["0"],
     seed: ["0"],
     tile_tokens: ["0"],
@@ -159,6 +161,18 @@ test("ranges of train's settings", () => {
       assert.equal(String(settings[name]), value);
     }
   }
+});
+
+test("max_grad_norm alone is exactly that: the limit of each block's norm is off, unless it is given", () => {
+  const limits = (flags: Record<string, string>): number[] => {
+    const { max_grad_norm, max_block_grad_norm } = resolveSettings({ flags: { ...BASE, ...flags } }).settings;
+    return [max_grad_norm, max_block_grad_norm];
+  };
+  assert.deepEqual(limits({}), [0, 1]);
+  assert.deepEqual(limits({ max_grad_norm: "0.5" }), [0.5, 0]);
+  assert.deepEqual(limits({ max_grad_norm: "0" }), [0, 0]);
+  assert.deepEqual(limits({ max_grad_norm: "0", max_block_grad_norm: "2" }), [0, 2]);
+  assert.deepEqual(limits({ max_grad_norm: "2", max_block_grad_norm: "0" }), [2, 0]);
 });
 
 test("without folder and file, all that is missing is named at once", () => {
