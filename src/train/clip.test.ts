@@ -175,7 +175,7 @@ test("a gradient that is no finite number is found before anything is updated", 
   freeModel(network.model);
 });
 
-test("one block's gradient is alive at most; the peak grows by a copy of the streams behind the last block", () => {
+test("one block's gradient is alive at most; the peak grows by little more than a copy of the last streams", () => {
   for (const [coupling, method, streams] of [
     [momentum(0.25), "reversible", 2],
     [ordinary, "checkpoint", 1],
@@ -192,13 +192,14 @@ test("one block's gradient is alive at most; the peak grows by a copy of the str
       return { peak: ledger().peakBytes - before, result };
     };
     const [plain, clipped] = [peakOf(0), peakOf(0.1)];
+    // Checkpoint also holds the input of the block that is recomputed until its gradient is there.
     const copy = 320 * 64 * 4 * streams;
     const block = Object.values(network.model.blocks[0]).reduce((sum, tensor) => sum + byteSize(tensor), 0);
     assert.equal(clipped.result.gradientBytes, block);
     assert.equal(clipped.result.streamBytes - plain.result.streamBytes, copy);
     assert.equal(clipped.result.keptBytes, plain.result.keptBytes);
-    assert.ok(clipped.peak <= plain.peak + 1.02 * copy, `${method}: ${clipped.peak} and ${plain.peak} + ${copy}`);
-    assert.ok(weightBytes(network.model) > 5 * block && copy < block, "a second block's gradient would show");
+    assert.ok(clipped.peak <= plain.peak + 2 * copy, `${method}: ${clipped.peak} and ${plain.peak} + ${copy}`);
+    assert.ok(weightBytes(network.model) > 5 * block && 2 * copy < block, "a second block's gradient would show");
     freeModel(network.model);
   }
 });

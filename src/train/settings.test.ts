@@ -58,6 +58,7 @@ const FLAGS = `
 --adam-beta1 X = 0.9
 --adam-beta2 X = 0.95
 --adam-epsilon X = 1e-8
+--max-grad-norm X = 0
 --max-block-grad-norm X = 1
 --update-rms-clip X = 1
 --factored-decay-rate X = 0.8
