@@ -1,5 +1,5 @@
 // Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed. Owns every
-// gradient it made until it is applied, or `close`.
+// gradient it made until it is applied, or `close`. Without optimiser states it only measures them.
 import { UserError } from "../errors.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
@@ -12,6 +12,8 @@ import type { OptimizerStates } from "./optimizer-states.js";
 export interface UpdateOptions {
   step: number;
   learningRate: number;
+  /** Factor on every gradient, from the norm of them all; nothing for 1. */
+  gradientScale?: number;
   /** Largest norm of one block's gradient; 0: no limit. */
   maxBlockGradNorm: number;
   seed: number;
@@ -22,19 +24,19 @@ export const HEAD = -1;
 export const EMBEDDING = -2;
 
 export class BlockUpdates {
-  readonly #states: OptimizerStates;
+  readonly #states: OptimizerStates | null;
   readonly #options: UpdateOptions;
   readonly #alive = new Set<Parameters>();
   #squaredNorm = 0;
   /** Bytes of the most gradients that were alive at once. */
   peakBytes = 0;
 
-  constructor(states: OptimizerStates, options: UpdateOptions) {
+  constructor(states: OptimizerStates | null, options: UpdateOptions) {
     this.#states = states;
     this.#options = options;
   }
 
-  /** Norm of all gradients that were applied, before clipping. */
+  /** Norm of all gradients so far, before clipping. */
   get norm(): number {
     return Math.sqrt(this.#squaredNorm);
   }
@@ -50,7 +52,7 @@ export class BlockUpdates {
 
   /** Clips and applies the gradients of one block (or part of the outer parameters), then frees them. */
   apply(layer: number, parameters: Parameters, gradients: Parameters, names = Object.keys(gradients)): void {
-    const { step, learningRate, maxBlockGradNorm, seed } = this.#options;
+    const { step, learningRate, gradientScale: scale = 1, maxBlockGradNorm, seed } = this.#options;
     const norm = gradientNorm(names.map((name) => gradients[name]));
     if (!Number.isFinite(norm)) {
       throw new UserError(
@@ -60,10 +62,10 @@ export class BlockUpdates {
     this.#squaredNorm += norm * norm;
     setSeed(seedFor(seed, step, layer + 2));
     for (const name of names) {
-      this.#states.update(layer, name, parameters[name], gradients[name], {
+      this.#states?.update(layer, name, parameters[name], gradients[name], {
         step,
         learningRate,
-        gradientScale: clipFactor(norm, maxBlockGradNorm),
+        gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm),
       });
     }
     for (const name of names) {

@@ -38,6 +38,16 @@ export function chooseOptimizer(settings: TrainSettings, productDtype: DType): O
   }
 }
 
+const SCALED = ["muon", "adafactor", "adalomo"];
+
+/** What the person should know of clipping that they pay for. */
+export function clippingNotes({ optimizer, max_grad_norm: limit }: TrainSettings): string[] {
+  if (limit === 0 || !SCALED.includes(optimizer)) return [];
+  return [
+    `max_grad_norm ${limit} does little with optimizer ${optimizer}, whose updates do not grow with the gradient, and costs an extra way back`,
+  ];
+}
+
 /** Refuses settings of the optimiser that have no effect on this model. */
 export function checkOptimizer({ galore_rank, weights_correction, ...settings }: TrainSettings, model: Model): void {
   const type = dtype(Object.values(model.outer)[0]);

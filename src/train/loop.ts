@@ -74,6 +74,7 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
     method: METHODS[settings.method],
     step,
     learningRate,
+    maxGradNorm: settings.max_grad_norm,
     maxBlockGradNorm: settings.max_block_grad_norm,
     seed: settings.seed,
     router: {

@@ -1,13 +1,15 @@
 // A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
-// Owns all of these; `freeMicroBatch` releases what is left.
+// Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second way back from the same place.
 import type { Batch } from "../data/batches.js";
 import { type Context, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { type BatchState, freeBatch } from "../reversible/methods.js";
+import { detach } from "../torch/autograd.js";
+import { cast } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
-import { byteSize, fromArray, type Tensor } from "../torch/tensor.js";
+import { byteSize, dtype, fromArray, type Tensor } from "../torch/tensor.js";
 import { routerJitter } from "./jitter.js";
 import { embed, type Network, type Segment } from "./network.js";
 import type { RouterLosses } from "./router-losses.js";
@@ -17,6 +19,8 @@ export interface MicroBatch {
   routing: RecordedRouting;
   context: Context;
   parts: BatchState<Context>[];
+  /** What `restore` goes back to. */
+  saved: BatchState<Context>[];
   /** Of the hidden state behind the segment that is being differentiated. */
   dHidden_TD: Tensor | null;
 }
@@ -43,7 +47,7 @@ export function startMicroBatch(network: Network, batch: Batch, index: number, b
   context.routerObserver = observer ?? undefined;
   if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
   const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
-  return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs, report }], dHidden_TD: null };
+  return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs, report }], saved: [], dHidden_TD: null };
 }
 
 /** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
@@ -56,12 +60,38 @@ function drawnSigns({ segments }: Batch, device: string, place: number[]): (unit
   };
 }
 
-export function freeMicroBatch({ parts, dHidden_TD, routing, context }: MicroBatch): void {
-  parts.forEach(freeBatch);
+/** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
+export function save(work: MicroBatch): void {
+  scope(() => {
+    const shared = (tensors: Tensor[] = []): Tensor[] => tensors.map((tensor) => keep(detach(tensor)));
+    work.saved = work.parts.map((part) => ({
+      ...part,
+      streams: part.streams.map((stream) => keep(cast(stream, dtype(stream), false, true))),
+      dStreams: [],
+      kept: part.kept.map(({ bits, inputs, host }) => ({
+        ...(bits && { bits: keep(detach(bits)) }),
+        inputs: shared(inputs),
+        host: shared(host),
+      })),
+    }));
+  });
+}
+
+/** Frees what it holds and goes on from what was saved; losses behind the last block and gradients are to be taken anew. */
+export function restore(work: MicroBatch): void {
+  work.parts.forEach(freeBatch);
+  if (work.dHidden_TD !== null) free(work.dHidden_TD);
+  work.dHidden_TD = null;
+  work.parts = work.saved;
+  work.saved = [];
+}
+
+export function freeMicroBatch({ parts, saved, dHidden_TD, routing, context }: MicroBatch): void {
+  [...parts, ...saved].forEach(freeBatch);
   if (dHidden_TD !== null && isAlive(dHidden_TD)) free(dHidden_TD);
   routing.free();
   free(context.cos_TC, context.sin_TC);
 }
 
-export const streamBytesOf = (microBatches: MicroBatch[]): number =>
-  microBatches.flatMap(({ parts }) => parts.flatMap(({ streams }) => streams)).reduce((sum, stream) => sum + byteSize(stream), 0);
+export const streamBytesOf = (parts: BatchState<Context>[]): number =>
+  parts.flatMap(({ streams }) => streams).reduce((sum, stream) => sum + byteSize(stream), 0);

@@ -190,23 +190,31 @@ for (const name of ROUTED) {
   }
 }
 
+/** As in make_golden.py. */
+const MAX_NORM = 3;
 const TRAINED = ["hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"];
 for (const name of TRAINED) {
-  test(`${name}: ten steps of AdamW have the losses of torch's`, () => {
-    const read = golden(name);
-    const network = networkOf(name);
-    const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), network.model);
-    const expected = read("adamw_losses");
-    assert.equal(expected.length, 10);
-    assert.ok(expected[9] < 0.9 * expected[0], "the losses fall");
-    for (const [i, loss] of expected.entries()) {
-      const options = { method: METHODS.store, step: i + 1, learningRate: 1e-3, maxBlockGradNorm: 0, seed: 1 };
-      const found = trainStep(network, states, [batchOf(read("input_ids"))], options).loss;
-      assert.ok(Math.abs(found - loss) < 1e-4 * loss, `step ${i + 1}: loss ${found}, not ${loss}`);
-    }
-    states.free();
-    freeModel(network.model);
-  });
+  for (const maxGradNorm of [0, MAX_NORM]) {
+    const kind = maxGradNorm > 0 ? "clipped" : "adamw";
+    test(`${name}: ten steps of AdamW${maxGradNorm > 0 ? ", clipped by the norm of all gradients," : ""} have the losses of torch's`, () => {
+      const read = golden(name);
+      const network = networkOf(name);
+      const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), network.model);
+      const expected = read(`${kind}_losses`);
+      assert.equal(expected.length, 10);
+      assert.ok(expected[9] < 0.9 * expected[0], "the losses fall");
+      for (const [i, loss] of expected.entries()) {
+        const options = { method: METHODS.checkpoint, step: i + 1, learningRate: 1e-3, maxGradNorm, maxBlockGradNorm: 0, seed: 1 };
+        const found = trainStep(network, states, [batchOf(read("input_ids"))], options);
+        assert.ok(Math.abs(found.loss - loss) < 1e-4 * loss, `step ${i + 1}: loss ${found.loss}, not ${loss}`);
+        if (maxGradNorm === 0) continue;
+        const norm = read("clipped_norms")[i];
+        assert.ok(Math.abs(found.gradNorm - norm) < 1e-4 * norm, `step ${i + 1}: norm ${found.gradNorm}, not ${norm}`);
+      }
+      states.free();
+      freeModel(network.model);
+    });
+  }
 }
 
 test("a final/ folder of ours gives the same logits in transformers", () => {

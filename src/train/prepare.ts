@@ -10,7 +10,7 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
 import { checkDevice, setThreads } from "../torch/device.js";
-import { checkOptimizer } from "./choose-optimizer.js";
+import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -73,7 +73,7 @@ export function prepareRun(asked: TrainSettings): Run {
     data,
     report,
     totalSteps,
-    notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config)],
+    notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)],
     converted: isConverted(settings, description),
     network,
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),

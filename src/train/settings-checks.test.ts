@@ -12,6 +12,10 @@ const withFlags = (flags: Record<string, SettingValue>): unknown => resolveSetti
 
 const REFUSED: [Record<string, SettingValue>, string][] = [
   [
+    { max_grad_norm: "1", max_block_grad_norm: "0.5" },
+    "--max-grad-norm 1 limits all gradients together, and --max-block-grad-norm 0.5 each block's by itself. Remove one of the two.",
+  ],
+  [
     { coupling: "ordinary" },
     "--coupling ordinary cannot be reversed, which method reversible (the default) needs. " +
       "Set method to store or checkpoint, or coupling to momentum or additive.",

@@ -132,6 +132,11 @@ const PROBLEMS: readonly Problem[] = [
       "Remove router_aux_loss_type, or set router_aux_loss_coef.",
   ({ router_aux_loss_coef: coef, freeze_router }, at) => frozenLoss("router_aux_loss_coef", coef, freeze_router, at),
   ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
+  ({ max_grad_norm: all, max_block_grad_norm: each }, at) =>
+    all > 0 &&
+    each > 0 &&
+    `${at.subject("max_grad_norm")} limits all gradients together, and ${at.mention("max_block_grad_norm")} each block's by itself. ` +
+      "Remove one of the two.",
   ({ max_steps }, at) =>
     max_steps > 0 &&
     at.has("num_train_epochs") &&

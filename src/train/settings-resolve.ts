@@ -52,6 +52,9 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     } else if (row.default === undefined) missing.push(name);
     else settings[name] = row.default;
   }
+  for (const [name, { otherwise }] of Object.entries(table.rows)) {
+    if (otherwise && !given.has(name) && given.has(otherwise.given)) settings[name] = otherwise.value;
+  }
   if (missing.length > 0) throw missingSettings(table.rows, missing, sources.file);
 
   const resolved = settings as SettingsOf<Rows>;

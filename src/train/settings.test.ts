@@ -58,6 +58,7 @@ const FLAGS = `
 --adam-beta1 X = 0.9
 --adam-beta2 X = 0.95
 --adam-epsilon X = 1e-8
+--max-grad-norm X = 0
 --max-block-grad-norm X = 1
 --update-rms-clip X = 1
 --factored-decay-rate X = 0.8
@@ -133,6 +134,7 @@ test("ranges of train's settings", () => {
     seed: ["-1", "1.5"],
     device: ["gpu", "cuda:x"],
     stream_fraction_bits: ["-1", "53"],
+    max_grad_norm: ["-0.5"],
     max_block_grad_norm: ["-1"],
     router_aux_loss_coef: ["-0.1"],
     router_z_loss_coef: ["-0.1"],
@@ -144,6 +146,7 @@ test("ranges of train's settings", () => {
     device: ["cpu", "cuda", "cuda:1"],
     adam_beta1: ["0"],
     num_train_epochs: ["0.5"],
+    max_grad_norm: ["0.3"],
     max_block_grad_norm: ["0"],
     seed: ["0"],
     tile_tokens: ["0"],
@@ -159,6 +162,18 @@ test("ranges of train's settings", () => {
       assert.equal(String(settings[name]), value);
     }
   }
+});
+
+test("max_grad_norm alone is exactly that: the limit of each block's norm is off, unless it is given", () => {
+  const limits = (flags: Record<string, string>): number[] => {
+    const { max_grad_norm, max_block_grad_norm } = resolveSettings({ flags: { ...BASE, ...flags } }).settings;
+    return [max_grad_norm, max_block_grad_norm];
+  };
+  assert.deepEqual(limits({}), [0, 1]);
+  assert.deepEqual(limits({ max_grad_norm: "0.5" }), [0.5, 0]);
+  assert.deepEqual(limits({ max_grad_norm: "0" }), [0, 0]);
+  assert.deepEqual(limits({ max_grad_norm: "0", max_block_grad_norm: "2" }), [0, 2]);
+  assert.deepEqual(limits({ max_grad_norm: "2", max_block_grad_norm: "0" }), [2, 0]);
 });
 
 test("without folder and file, all that is missing is named at once", () => {

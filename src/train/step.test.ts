@@ -16,7 +16,6 @@ import { revffn } from "../reversible/revffn.js";
 import { withAdapters } from "../model/adapters.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
-import type { Batch } from "../data/batches.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { setThreads } from "../torch/device.js";
 import { type DType, dtype, toArray } from "../torch/tensor.js";
@@ -24,6 +23,7 @@ import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { trainStep, type StepResult } from "./step.js";
 import { evaluateLoss } from "./evaluate.js";
+import { randomBatch } from "./testing-batch.js";
 
 setThreads(1);
 
@@ -42,25 +42,6 @@ const CONFIG = {
   mlp_only_layers: [2],
   initializer_range: 0.2,
 };
-
-/** Packed documents of random tokens; the last label of each is not trained, nor is every fifth. */
-export function randomBatch(segments: number[], seed: number, vocabulary = 97): Batch {
-  const length = segments.reduce((sum, size) => sum + size, 0);
-  const tokens = Int32Array.from({ length }, (_, i) => (Math.imul(i + 1, 2654435761) ^ (seed * 7919)) >>> 7).map(
-    (value) => Math.abs(value) % vocabulary,
-  );
-  const labels = new Int32Array(length).fill(-100);
-  const positions = new Int32Array(length);
-  let start = 0;
-  for (const size of segments) {
-    for (let i = 0; i < size; i++) {
-      positions[start + i] = i;
-      if (i + 1 < size && (start + i) % 5 !== 0) labels[start + i] = tokens[start + i + 1];
-    }
-    start += size;
-  }
-  return { tokens, labels, positions, segments, trainedTokens: labels.filter((label) => label >= 0).length };
-}
 
 const BATCHES = [randomBatch([7, 19, 3], 1), randomBatch([30], 2)];
 

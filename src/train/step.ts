@@ -1,25 +1,26 @@
 // One training step: micro-batches pass the blocks layer by layer, the loss behind the last one begins the way back, and
 // every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
-// block's gradient and one block's working set.
+// block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
+// a first way back measures and discards, a second one updates.
 import { UserError } from "../errors.js";
 import type { Batch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
+import { clipFactor } from "../optim/clip.js";
 import { bitBytes, hostBytes, type Method } from "../reversible/methods.js";
 import { ledger } from "../torch/memory.js";
-import { abs, amax, sub } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { byteSize, item, type Tensor } from "../torch/tensor.js";
 import { BlockPass } from "./block-pass.js";
 import { BlockUpdates, type UpdateOptions } from "./block-updates.js";
-import { freeMicroBatch, type MicroBatch, type Report, startMicroBatch, streamBytesOf } from "./micro-batch.js";
-import { embed, type Network, type Segment, segmentsOf } from "./network.js";
+import { freeMicroBatch, type MicroBatch, type Report, restore, save, startMicroBatch, streamBytesOf } from "./micro-batch.js";
+import { type Network, type Segment, segmentsOf } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { embeddingGradient, headAndLoss } from "./outer-gradients.js";
 import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import { passBack } from "./way-back.js";
 
 export interface StepOptions extends UpdateOptions {
   method: Method;
+  /** Largest norm of all gradients together; 0 or nothing: no limit, and one way back. */
+  maxGradNorm?: number;
   /** Losses on the router's logits and noise on its input; without it, none. */
   router?: RouterLossSettings & { jitterNoise: number };
 }
@@ -28,6 +29,7 @@ export interface StepResult {
   /** Mean cross-entropy per trained token of the whole step. */
   loss: number;
   trainedTokens: number;
+  /** Norm of all gradients before clipping. */
   gradNorm: number;
   streamBytes: number;
   /** What the method kept of the forward pass for the backward pass; stored bits and routing are part of it. */
@@ -50,7 +52,7 @@ export interface StepResult {
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
 export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
-  const { method, step, seed, router } = options;
+  const { method, step, seed, router, maxGradNorm = 0 } = options;
   const trainedTokens = batches.reduce((total, batch) => total + batch.trainedTokens, 0);
   if (trainedTokens === 0) throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
@@ -63,39 +65,42 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
       void solutions.push([firstLayer + unit, solution]);
   const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
-  const updates = new BlockUpdates(states, options);
   const works: MicroBatch[] = [];
+  const ended = { network, pass, segments, works, lossScale: 1 / trainedTokens, step };
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
     for (const [index, batch] of batches.entries()) works.push(startMicroBatch(network, batch, index, beginning));
 
+    // Graphs serve once and are made anew, from the beginning; with other methods there is a way back to the end.
+    if (maxGradNorm > 0 && method.holdsBlocks) works.forEach(save);
     const liveBefore = ledger(network.device).liveBytes;
-    const beganBytes = streamBytesOf(works);
+    const beganBytes = sum(works, ({ parts }) => streamBytesOf(parts));
     pass.forward(works);
     const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
     routerLosses?.complete(expertCounts);
-    const endedBytes = streamBytesOf(works);
+    const endedBytes = sum(works, ({ parts }) => streamBytesOf(parts));
     // What has come to live since before the first block, but for the streams themselves.
     const keptBytes = ledger(network.device).liveBytes - liveBefore - (endedBytes - beganBytes);
     const stored = storedBytes(works);
 
-    const last = segments[segments.length - 1];
-    const { loss, tied } = headAndLoss(network, last, works, updates, { lossScale: 1 / trainedTokens, step });
-    const gradientOfStreamBytes = works.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
-    pass.backward(works, updates);
-    const rebuilt = pass.methodOf(first).name === "reversible";
-    const reconstructionError = rebuilt ? Math.max(...works.map((work) => errorOf(network, first, work))) : null;
-    embeddingGradient(network, works, updates, tied);
+    let gradientScale = 1;
+    let savedBytes = 0;
+    if (maxGradNorm > 0) {
+      if (!method.holdsBlocks) works.forEach(save);
+      savedBytes = sum(works, ({ saved }) => streamBytesOf(saved));
+      gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options)).gradNorm, maxGradNorm);
+      works.forEach(restore);
+      solutions.length = 0;
+      if (method.holdsBlocks) pass.forward(works);
+    }
+    const { gradientOfStreamBytes, ...figures } = passBack(ended, new BlockUpdates(states, { ...options, gradientScale }));
     return {
-      loss,
+      ...figures,
       trainedTokens,
-      gradNorm: updates.norm,
-      streamBytes: endedBytes + gradientOfStreamBytes,
+      streamBytes: endedBytes + gradientOfStreamBytes + savedBytes,
       keptBytes,
       ...stored,
-      gradientBytes: updates.peakBytes,
-      reconstructionError,
       inverse: summary(solutions),
       expertCounts,
       ...(routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
@@ -103,25 +108,17 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   } finally {
     works.forEach(freeMicroBatch);
     pass.close();
-    updates.close();
   }
 }
 
-function storedBytes(works: MicroBatch[]): Pick<StepResult, "bitBytes" | "routingBytes" | "hostBytes"> {
-  const total = (size: (work: MicroBatch) => number): number => works.reduce((sum, work) => sum + size(work), 0);
-  return {
-    bitBytes: total(({ parts }) => parts.reduce((sum, part) => sum + bitBytes(part), 0)),
-    routingBytes: total(({ routing }) => routing.bytes),
-    hostBytes: total(({ parts }) => parts.reduce((sum, part) => sum + hostBytes(part), 0)),
-  };
-}
+const sum = <T>(items: T[], size: (item: T) => number): number => items.reduce((total, item) => total + size(item), 0);
 
-/** Largest difference between the rebuilt and the true streams in front of the first block. */
-function errorOf(network: Network, { coupling, format }: Segment, { batch, parts }: MicroBatch): number {
-  return scope(() => {
-    const truth = coupling.begin(embed(network, batch.tokens), format);
-    return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(parts[0].streams[i]), format.toFloat(stream)))))));
-  });
+function storedBytes(works: MicroBatch[]): Pick<StepResult, "bitBytes" | "routingBytes" | "hostBytes"> {
+  return {
+    bitBytes: sum(works, ({ parts }) => sum(parts, bitBytes)),
+    routingBytes: sum(works, ({ routing }) => routing.bytes),
+    hostBytes: sum(works, ({ parts }) => sum(parts, hostBytes)),
+  };
 }
 
 function summary(solutions: [number, Solution][]): Inverse | null {

@@ -12,6 +12,7 @@ hf-*/ qwen3-*/ mixtral-*/ olmoe-*/
 store-run/  a run of `revmoe train --method store` from hf-tiny; transformers loads its final/ and gives the logits
 """
 import json
+import math
 import pathlib
 import shutil
 import subprocess
@@ -34,6 +35,7 @@ QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediat
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 TOKENS = 33
+MAX_NORM = 3.0  # between the norms of the ten steps
 ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
@@ -106,7 +108,9 @@ def write_case(name):
     if name in ROUTED:
         write_router_losses(folder)
     if name in TRAINED:
-        golden["adamw_losses"] = torch.tensor(train(reloaded))
+        golden["adamw_losses"] = torch.tensor(train(reloaded)[0])
+        reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
 
 
@@ -163,18 +167,19 @@ def write_old_dialect(path, type_key):
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def train(model):
-    """Losses before each of ten steps of torch's AdamW on the same tokens."""
+def train(model, max_norm=None):
+    """Losses and norms before each of ten steps of torch's AdamW on the same tokens."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
-    losses = []
+    losses, norms = [], []
     for _ in range(10):
         loss = logits_and_loss(model).loss
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm or math.inf).item())
         optimizer.step()
-    return losses
+    return losses, norms
 
 
 def write_store_run():
