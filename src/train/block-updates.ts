@@ -11,6 +11,8 @@ import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
   step: number;
+  /** Steps of the optimizer since its states were zero, this one included; `step` by default. */
+  optimizerStep?: number;
   learningRate: number;
   /** Largest norm of one block's gradient; 0: no limit. */
   maxBlockGradNorm: number;
@@ -50,7 +52,7 @@ export class BlockUpdates {
 
   /** Clips and applies the gradients of one block (or part of the outer parameters), then frees them. */
   apply(layer: number, parameters: Parameters, gradients: Parameters, names = Object.keys(gradients)): void {
-    const { step, learningRate, maxBlockGradNorm, seed } = this.#options;
+    const { step, optimizerStep = step, learningRate, maxBlockGradNorm, seed } = this.#options;
     const norm = gradientNorm(names.map((name) => gradients[name]));
     if (!Number.isFinite(norm)) {
       throw new UserError(
@@ -61,7 +63,7 @@ export class BlockUpdates {
     setSeed(seedFor(seed, step, layer + 2));
     for (const name of names) {
       this.#states.update(layer, name, parameters[name], gradients[name], {
-        step,
+        step: optimizerStep,
         learningRate,
         gradientScale: clipFactor(norm, maxBlockGradNorm),
       });

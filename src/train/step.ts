@@ -4,6 +4,7 @@
 import { UserError } from "../errors.js";
 import type { Batch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
+import { crossEntropy } from "../reversible/objectives.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { bitBytes, hostBytes, type Method } from "../reversible/methods.js";
 import { ledger } from "../torch/memory.js";
@@ -17,15 +18,18 @@ import { embed, type Network, type Segment, segmentsOf } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 import { embeddingGradient, headAndLoss } from "./outer-gradients.js";
 import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import type { Lesson, Teacher } from "./teacher.js";
 
 export interface StepOptions extends UpdateOptions {
   method: Method;
   /** Losses on the router's logits and noise on its input; without it, none. */
   router?: RouterLossSettings & { jitterNoise: number };
+  /** Whose logits are learnt, at every token; without it, the labels. */
+  teacher?: Teacher;
 }
 
 export interface StepResult {
-  /** Mean cross-entropy per trained token of the whole step. */
+  /** Mean per trained token of the whole step: cross-entropy, or divergence from the teacher. */
   loss: number;
   trainedTokens: number;
   gradNorm: number;
@@ -38,6 +42,8 @@ export interface StepResult {
   hostBytes: number;
   /** Bytes of the largest gradient that was alive at once. */
   gradientBytes: number;
+  /** What a teacher keeps until the loss, beside the weights of a block while it passes. */
+  teacherBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
   reconstructionError: number | null;
   inverse: Inverse | null;
@@ -50,8 +56,8 @@ export interface StepResult {
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
 export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
-  const { method, step, seed, router } = options;
-  const trainedTokens = batches.reduce((total, batch) => total + batch.trainedTokens, 0);
+  const { method, step, seed, router, teacher } = options;
+  const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
   if (trainedTokens === 0) throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
   const segments = segmentsOf(network);
@@ -65,6 +71,7 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   const pass = new BlockPass(network, segments, method, reportOf);
   const updates = new BlockUpdates(states, options);
   const works: MicroBatch[] = [];
+  let lesson: Lesson | null = null;
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
@@ -81,7 +88,12 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
     const stored = storedBytes(works);
 
     const last = segments[segments.length - 1];
-    const { loss, tied } = headAndLoss(network, last, works, updates, { lossScale: 1 / trainedTokens, step });
+    lesson = teacher?.lesson(batches) ?? null;
+    const teacherBytes = lesson?.bytes ?? 0;
+    const objectives = lesson?.objectives ?? batches.map(({ labels }) => crossEntropy(labels));
+    const { loss, tied } = headAndLoss(network, last, works, updates, { objectives, lossScale: 1 / trainedTokens, step });
+    lesson?.free();
+    lesson = null;
     const gradientOfStreamBytes = works.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
     pass.backward(works, updates);
     const rebuilt = pass.methodOf(first).name === "reversible";
@@ -95,12 +107,14 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
       keptBytes,
       ...stored,
       gradientBytes: updates.peakBytes,
+      teacherBytes,
       reconstructionError,
       inverse: summary(solutions),
       expertCounts,
       ...(routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
     };
   } finally {
+    lesson?.free();
     works.forEach(freeMicroBatch);
     pass.close();
     updates.close();
