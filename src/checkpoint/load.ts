@@ -63,7 +63,8 @@ export function loadModel(from: ModelSource | string, { weightsDtype, device, ex
   }
 }
 
-function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
+/** The type in which pieces are stacked. */
+export function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
   return pieces.every(({ name }) => folder.tensors.get(name)?.dtype === "bfloat16") ? "bfloat16" : "float32";
 }
 

@@ -9,6 +9,7 @@ const CLEAR = "\r\x1b[2K";
 
 const RECORD: StepRecord = {
   step: 12,
+  phase: "full",
   epoch: 0.12,
   loss: 2.34567,
   learningRate: 9.5e-6,

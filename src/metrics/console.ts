@@ -56,7 +56,8 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
 function progressFields(record: StepRecord, totalSteps: number, leftMs: number): string[] {
   return [
     `step ${record.step}/${totalSteps}`,
-    `loss ${formatLoss(record.loss)}`,
+    ...(record.phase === "full" ? [] : [record.phase]),
+    `${record.phase === "distillation" ? "kl" : "loss"} ${formatLoss(record.loss)}`,
     ...(record.auxLoss === null ? [] : [`aux ${formatLoss(record.auxLoss)}`]),
     ...(record.zLoss === null ? [] : [`z ${formatLoss(record.zLoss)}`]),
     `left ${formatDuration(leftMs)}`,
@@ -78,7 +79,8 @@ function fitted(fields: string[], width: number): string[] {
 }
 
 function paintField(field: string): string {
-  return field.startsWith("loss ") ? `${DIM}loss${PLAIN} ${BOLD}${field.slice(5)}${PLAIN}` : `${DIM}${field}${PLAIN}`;
+  const [, name, value] = /^(loss|kl) (.*)$/.exec(field) ?? [];
+  return name ? `${DIM}${name}${PLAIN} ${BOLD}${value}${PLAIN}` : `${DIM}${field}${PLAIN}`;
 }
 
 function evalLine({ step, evalLoss, evalPerplexity, network }: EvalRecord): string {

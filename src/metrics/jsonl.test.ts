@@ -19,6 +19,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 const stepEvent = (step: number, loss = 2.5): RunEvent => ({
   kind: "step",
   step,
+  phase: "full",
   epoch: step / 10,
   loss,
   learningRate: 1e-5,

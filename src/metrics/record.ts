@@ -25,9 +25,11 @@ export interface Inverse {
 export interface StepRecord {
   /** Optimizer steps done, this one included. */
   step: number;
+  /** What the step trains: adapters alone, the original network's logits, or everything by labels. */
+  phase: "adapters" | "distillation" | "full";
   /** Passes over the training rows done, as a fraction. */
   epoch: number;
-  /** Mean over the step's trained tokens, in nats. */
+  /** Mean over the step's trained tokens, in nats: cross-entropy, or in distillation the divergence of all tokens. */
   loss: number;
   learningRate: number;
   /** Norm over all parameters, before clipping. */

@@ -26,6 +26,13 @@ export interface PlacedParameter {
   prefix: string;
 }
 
+/** Which parameters are trained, by place and name; `layer` -1 stands for the outer ones. */
+export type Trains = (layer: number, name: string) => boolean;
+
+/** Those of `parameters` that are trained. */
+export const trainedOf = (parameters: Parameters, layer: number, trains: Trains = () => true): Parameters =>
+  Object.fromEntries(Object.entries(parameters).filter(([name]) => trains(layer, name)));
+
 /** Every parameter of a model in the order of the forward pass. */
 export function placedParameters(architecture: Architecture, config: ModelConfig): PlacedParameter[] {
   const { embedding, norm, head } = architecture.outerParameters(config);

@@ -17,18 +17,17 @@ export function makeGradients(parameters: Parameters): Parameters {
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
 
-  /** Makes leaves of `parameters` but the frozen; the copies it needs when the compute dtype differs live until `close`. */
-  constructor(
-    readonly parameters: Parameters,
-    specs: ParameterSpec[],
-    computeDtype: DType,
-    frozen: ReadonlySet<string> = new Set(),
-  ) {
+  /**
+   * Makes leaves of the parameters that are trained; the copies it needs when the compute dtype differs live until `close`. What
+   * `read` makes for it, one parameter at a time, belongs to a scope.
+   */
+  constructor(read: (name: string) => Tensor, specs: ParameterSpec[], computeDtype: DType, trains: (name: string) => boolean = () => true) {
     for (const { name, experts } of specs) {
+      // Autograd makes no gradient of a weight that is no leaf.
+      const open = trains(name) ? (value: Tensor): Tensor => leaf(value) : detach;
       const made = scope(() => {
-        const value = cast(parameters[name], computeDtype);
-        if (frozen.has(name)) return detach(value);
-        return experts ? unbind(value, 0).map((slice) => leaf(slice)) : leaf(value);
+        const value = cast(read(name), computeDtype);
+        return experts ? unbind(value, 0).map(open) : open(value);
       });
       this.#tensors.set(name, made);
       for (const tensor of [made].flat()) keep(tensor);
@@ -43,7 +42,7 @@ export class OpenWeights implements Weights {
     return this.#tensors.get(name) as Tensor[];
   }
 
-  /** From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for the frozen. */
+  /** From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for what is not trained. */
   collectInto(gradients: Parameters): void {
     scope(() => {
       for (const [name, tensor] of this.#tensors) {

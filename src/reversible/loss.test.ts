@@ -9,6 +9,7 @@ import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, full, item, toArray, zeros, type Tensor } from "../torch/tensor.js";
 import { lossAndGradient, lossSum } from "./loss.js";
+import { crossEntropy } from "./objectives.js";
 
 const labels_T = Int32Array.from([3, -100, 0, 11, -100, 7, 7, 2, -100, 5]);
 const SCALE = 0.25;
@@ -36,11 +37,12 @@ test("values and gradients do not depend on the tile and equal those through ful
       return mulScalar(sum(sub(logsumexp(logits, [1], true), gather(logits, 1, target))), SCALE);
     });
     const [dx, dw] = grad([loss], [x, w], [full([], 1, "float64")]).map((gradient) => toArray(gradient as Tensor));
+    const objective = crossEntropy(labels_T);
     for (const tileTokens of [1, 3, 7, 100]) {
       const dHead_VD = full([12, 6], 0.5, "float64");
-      const { total, dHidden_TD } = lossAndGradient({ hidden_TD, head_VD, labels_T, tileTokens }, SCALE, dHead_VD);
+      const { total, dHidden_TD } = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens }, SCALE, dHead_VD);
       assert.ok(Math.abs(total * SCALE - item(loss)) < 1e-12);
-      assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, labels_T, tileTokens }) - total) < 1e-12);
+      assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens }) - total) < 1e-12);
       toArray(dHidden_TD).forEach((value, i) => assert.ok(Math.abs(value - dx[i]) < 1e-12));
       toArray(dHead_VD).forEach((value, i) => assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"));
     }
@@ -51,7 +53,7 @@ test("rows without a label are not looked at", () => {
   scope(() => {
     const { hidden_TD, head_VD } = make();
     const none = new Int32Array(10).fill(-100);
-    assert.equal(lossSum({ hidden_TD, head_VD, labels_T: none, tileTokens: 4 }), 0);
+    assert.equal(lossSum({ hidden_TD, head_VD, objective: crossEntropy(none), tileTokens: 4 }), 0);
   });
 });
 
@@ -64,10 +66,10 @@ test("a logit takes four bytes in float32 and six in bfloat16, at most", () => {
     ] as const) {
       const [hidden_TD, head_VD] = [zeros([rows, 8], type), zeros([vocabulary, 8], type)];
       const dHead_VD = zeros([vocabulary, 8], "float32");
-      const labels_T = new Int32Array(rows);
+      const objective = crossEntropy(new Int32Array(rows));
       const before = ledger().liveBytes;
       resetPeak();
-      const { total } = lossAndGradient({ hidden_TD, head_VD, labels_T, tileTokens: rows }, 1, dHead_VD);
+      const { total } = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: rows }, 1, dHead_VD);
       assert.ok(Math.abs(total / rows - Math.log(vocabulary)) < 1e-5);
       const perLogit = (ledger().peakBytes - before) / (rows * vocabulary);
       assert.ok(perLogit < bytes + 0.2, `${type}: ${perLogit} bytes`);

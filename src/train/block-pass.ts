@@ -2,7 +2,7 @@
 // rebuilt, differentiated for every micro-batch into its one gradient buffer, updated and left. Owns the blocks it opens
 // until they are left, or `close`.
 import type { Context } from "../model/context.js";
-import type { Parameters } from "../model/model.js";
+import { trainedOf } from "../model/model.js";
 import { checkpoint, freeBatch, type Method } from "../reversible/methods.js";
 import { free, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
@@ -69,6 +69,7 @@ export class BlockPass {
   #backward(index: number, works: MicroBatch[], updates: BlockUpdates): void {
     const segment = this.#segments[index];
     const { coupling, units } = segment;
+    const { model, trains } = this.#net;
     const method = this.methodOf(segment);
     for (const work of works) {
       const dHidden_TD = work.dHidden_TD as Tensor;
@@ -78,11 +79,11 @@ export class BlockPass {
     }
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
-      const gradients = layers.map((layer) => updates.begin(trained(this.#net, layer)));
+      const gradients = layers.map((layer) => updates.begin(trainedOf(model.blocks[layer], layer, trains)));
       block.collectInto(gradients);
       for (const { parts } of works) method.backward<Context>(unit, block, parts[index], segment);
       this.#leave(layers);
-      for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, this.#net.model.blocks[layer], gradients[i]);
+      for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, model.blocks[layer], gradients[i]);
     }
     for (const work of works) {
       const part = work.parts[index];
@@ -108,8 +109,4 @@ export class BlockPass {
     this.#open.get(layers[0])?.close();
     this.#open.delete(layers[0]);
   }
-}
-
-function trained({ model, frozen }: Network, layer: number): Parameters {
-  return Object.fromEntries(Object.entries(model.blocks[layer]).filter(([name]) => !frozen?.has(name)));
 }

@@ -11,6 +11,8 @@ import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
   step: number;
+  /** Steps of the optimizer since its states were zero, this one included; `step` by default. */
+  optimizerStep?: number;
   learningRate: number;
   /** Factor on every gradient, from the norm of them all; nothing for 1. */
   gradientScale?: number;
@@ -52,7 +54,7 @@ export class BlockUpdates {
 
   /** Clips and applies the gradients of one block (or part of the outer parameters), then frees them. */
   apply(layer: number, parameters: Parameters, gradients: Parameters, names = Object.keys(gradients)): void {
-    const { step, learningRate, gradientScale: scale = 1, maxBlockGradNorm, seed } = this.#options;
+    const { step, optimizerStep = step, learningRate, gradientScale: scale = 1, maxBlockGradNorm, seed } = this.#options;
     const norm = gradientNorm(names.map((name) => gradients[name]));
     if (!Number.isFinite(norm)) {
       throw new UserError(
@@ -63,7 +65,7 @@ export class BlockUpdates {
     setSeed(seedFor(seed, step, layer + 2));
     for (const name of names) {
       this.#states?.update(layer, name, parameters[name], gradients[name], {
-        step,
+        step: optimizerStep,
         learningRate,
         gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm),
       });

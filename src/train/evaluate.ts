@@ -4,6 +4,7 @@ import { type Context, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossSum } from "../reversible/loss.js";
+import { crossEntropy } from "../reversible/objectives.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { abs, amax } from "../torch/ops.js";
@@ -36,15 +37,25 @@ export function evaluateLoss(network: Network, batches: Batch[]): number {
 
 /** Hidden states behind the last block, before the final norm; the caller frees them. */
 export function hiddenStates(network: Network, batches: Batch[], look: (stream: Tensor) => void = () => {}): Tensor[] {
+  const embedded: Tensor[] = [];
+  try {
+    for (const { tokens } of batches) embedded.push(keep(embed(network, tokens)));
+  } catch (failure) {
+    free(...embedded);
+    throw failure;
+  }
+  return throughBlocks(network, batches, embedded, look);
+}
+
+/** The same from the hidden states in front of the first block, which it consumes. */
+export function throughBlocks(network: Network, batches: Batch[], hidden: Tensor[], look: (stream: Tensor) => void = () => {}): Tensor[] {
   const { model, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
     makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }),
   );
   let unit: OpenUnit | null = null;
-  const hidden: Tensor[] = [];
   let states: BatchState<Context>[] = [];
   try {
-    for (const { tokens } of batches) hidden.push(keep(embed(network, tokens)));
     for (const segment of segmentsOf(network)) {
       const { coupling, format, units } = segment;
       states = contexts.map((context) => ({ context, streams: [], dStreams: [], kept: [] }));
@@ -99,5 +110,5 @@ function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, batch: B
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
-  return lossSum({ hidden_TD: normed_TD, head_VD: open.get(head.name), labels_T: batch.labels, tileTokens: lossTileTokens });
+  return lossSum({ hidden_TD: normed_TD, head_VD: open.get(head.name), objective: crossEntropy(batch.labels), tileTokens: lossTileTokens });
 }

@@ -297,6 +297,7 @@ const FIELDS = [
   "liveBytes",
   "loss",
   "peakBytes",
+  "phase",
   "reconstructionError",
   "rssBytes",
   "step",

@@ -4,7 +4,7 @@ import { setImmediate } from "node:timers/promises";
 
 import type { Batch } from "../data/batches.js";
 import type { Sink } from "../metrics/record.js";
-import { gammaAt, learningRateAt } from "../optim/schedule.js";
+import { gammaAt } from "../optim/schedule.js";
 import { METHODS } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { synchronize } from "../torch/device.js";
@@ -14,6 +14,7 @@ import { expertLoad } from "./expert-load.js";
 import { asEvaluated, asOrdinary } from "./network.js";
 import { couplingOf, describeNetwork } from "./network-file.js";
 import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
+import { learningRateIn, type Phase, phaseAt, trainsOf } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
 import { trainStep } from "./step.js";
@@ -36,9 +37,12 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
     evaluate(run, sink, 0, "trained");
   }
   for (let step = startStep + 1; step <= totalSteps; step++) {
-    memory = oneStep(run, sink, step);
+    const phase = phaseAt(run.phases, step);
+    if (step === phase.firstStep) enter(run, sink, phase);
+    memory = oneStep(run, sink, step, phase);
     await setImmediate();
-    if (due(settings.eval_steps, step)) evaluate(run, sink, step, "trained");
+    const ended = step === phase.lastStep && step < totalSteps;
+    if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
     const stopping = signal?.aborted === true && step < totalSteps;
     if (due(settings.save_steps, step) || stopping) {
       const folder = saveCheckpoint(run, step);
@@ -53,16 +57,35 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
   return { stopped: false, steps: totalSteps, folder, memory };
 }
 
-function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
+const PHASES = {
+  adapters: "adapters alone are trained",
+  distillation: "the original network's logits are learnt",
+  full: "training",
+};
+
+/** Trains what a phase trains from here on, with optimizer states of zero; in the first phase they are that already. */
+function enter(run: Run, sink: Sink, phase: Phase): void {
+  const { network, states, settings, phases } = run;
+  const { name, firstStep, lastStep } = phase;
+  if (phases.length > 1) {
+    sink.write({ kind: "message", step: firstStep, message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`, level: "info" });
+  }
+  if (firstStep > 1) {
+    network.trains = trainsOf(phase, settings, network.model);
+    states.restart(network.trains);
+  }
+  if (name === "full") {
+    run.teacher?.close();
+    run.teacher = null;
+  }
+}
+
+function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms {
   const { settings, network, data } = run;
   const { device } = network;
-  const learningRate = learningRateAt(step, {
-    type: settings.lr_scheduler_type,
-    peak: settings.learning_rate,
-    warmupSteps: run.warmupSteps,
-    totalSteps: run.totalSteps,
-    minRatio: settings.min_lr_ratio,
-  });
+  const learningRate = learningRateIn(phase, step, settings);
+  // The router's losses are there to move the router.
+  const routerIsTrained = phase.name !== "adapters";
   if (settings.gamma_final !== 0) {
     run.description = describeNetwork(settings, gammaOf(run, step));
     network.coupling = couplingOf(run.description);
@@ -73,16 +96,18 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
   const result = trainStep(network, run.states, batches, {
     method: METHODS[settings.method],
     step,
+    optimizerStep: step - phase.firstStep + 1,
     learningRate,
     maxGradNorm: settings.max_grad_norm,
     maxBlockGradNorm: settings.max_block_grad_norm,
     seed: settings.seed,
     router: {
-      auxCoef: settings.router_aux_loss_coef,
+      auxCoef: routerIsTrained ? settings.router_aux_loss_coef : 0,
       auxType: settings.router_aux_loss_type,
-      zCoef: settings.router_z_loss_coef,
+      zCoef: routerIsTrained ? settings.router_z_loss_coef : 0,
       jitterNoise: settings.router_jitter_noise,
     },
+    teacher: phase.name === "distillation" ? (run.teacher ?? undefined) : undefined,
   });
   synchronize(device);
   const stepMs = performance.now() - started;
@@ -92,6 +117,7 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
   sink.write({
     kind: "step",
     step,
+    phase: phase.name,
     learningRate,
     stepMs,
     peakBytes,

@@ -14,6 +14,8 @@ export interface MemoryTerms {
   streamBytes: number;
   /** Kept from the forward pass: stored bits and routing, block inputs, or graphs. */
   keptBytes: number;
+  /** Hidden states of the teacher, until the loss. */
+  teacherBytes: number;
   workBytes: number;
   peakBytes: number;
 }
@@ -21,8 +23,8 @@ export interface MemoryTerms {
 /** Terms of the peak since the ledger was last reset, after a step. */
 export function memoryTerms(network: Network, states: OptimizerStates, result: StepResult): MemoryTerms {
   const { peakBytes } = ledger(network.device);
-  const { gradientBytes, streamBytes, keptBytes } = result;
-  const terms = { weightBytes: weightBytes(network.model), stateBytes: states.bytes, gradientBytes, streamBytes, keptBytes };
+  const { gradientBytes, streamBytes, keptBytes, teacherBytes } = result;
+  const terms = { weightBytes: weightBytes(network.model), stateBytes: states.bytes, gradientBytes, streamBytes, keptBytes, teacherBytes };
   return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };
 }
 
@@ -32,6 +34,7 @@ export const TERM_NAMES: [keyof MemoryTerms, string][] = [
   ["gradientBytes", "gradient"],
   ["streamBytes", "streams"],
   ["keptBytes", "kept for the way back"],
+  ["teacherBytes", "teacher"],
   ["workBytes", "working set"],
 ];
 

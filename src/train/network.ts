@@ -8,7 +8,7 @@ import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import { bridgedAttention, bridgedFeedForward } from "../model/adapters.js";
 import type { Context } from "../model/context.js";
 import { architectureOf, type ParameterSpec } from "../model/architecture.js";
-import type { Model, Parameters } from "../model/model.js";
+import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { cast, embedding } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -32,8 +32,10 @@ export interface Network {
   computeDtype: DType;
   device: string;
   lossTileTokens: number;
-  /** Names of block parameters that are not trained. */
-  frozen?: ReadonlySet<string>;
+  /** Reads a block's parameter, for the scope of the caller, where the model does not hold it. */
+  read?: (layer: number, name: string) => Tensor;
+  /** Which parameters are trained; all by default. May change from one step to the next. */
+  trains?: Trains;
   /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
   tileTokens?: number;
 }
@@ -104,10 +106,12 @@ export class OpenUnit implements Block<Context> {
     readonly layers: number[],
   ) {
     const { architecture, config, blocks } = network.model;
+    const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
     this.#network = network;
-    this.#weights = layers.map(
-      (layer) => new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype, network.frozen),
-    );
+    this.#weights = layers.map((layer) => {
+      const specs = architecture.blockParameters(config, layer);
+      return new OpenWeights((name) => read(layer, name), specs, computeDtype, trainsIn(network, layer));
+    });
   }
 
   stages(branch: Branch): Stage<Context>[] {
@@ -145,6 +149,11 @@ export class OpenUnit implements Block<Context> {
   }
 }
 
+const trainsIn =
+  ({ trains = () => true }: Network, layer: number) =>
+  (name: string): boolean =>
+    trains(layer, name);
+
 /** The context of the tokens from `first` on, for what treats each token by itself. */
 const contextFrom = (context: Context, first: number): Context => ({
   ...context,
@@ -174,8 +183,7 @@ export function outerNames({ model }: Network): OuterNames {
 /** Final norm and head in compute form. */
 export function openHead(network: Network): OpenWeights {
   const { norm, head } = outerNames(network);
-  const parameters: Parameters = { [norm.name]: network.model.outer[norm.name], [head.name]: network.model.outer[head.name] };
-  return new OpenWeights(parameters, [norm, head], network.computeDtype);
+  return new OpenWeights((name) => network.model.outer[name], [norm, head], network.computeDtype, trainsIn(network, -1));
 }
 
 /** The hidden state in front of the first block, in the float type of the streams. */

@@ -2,7 +2,7 @@
 import { initState, layoutBytes, type Optimizer, type Rule, type State, type StateLayout, type Update } from "../optim/optimizer.js";
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
-import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
 import { mulScalar_ } from "../torch/ops.js";
 import { free } from "../torch/scope.js";
 import { byteSize, device, type DType, dtype, type Tensor } from "../torch/tensor.js";
@@ -11,27 +11,45 @@ import { parameterFacts } from "./parameter-facts.js";
 export interface StateOptions {
   /** Whether bfloat16 weights have a correction that makes 24 bits of them, instead of stochastic rounding. */
   weightsCorrection?: boolean;
-  /** Names of block parameters that are not trained and have no state. */
-  frozen?: ReadonlySet<string>;
+  /** What is trained and has a state; all by default. */
+  trains?: Trains;
 }
 
 export class OptimizerStates {
   /** By full name on disk (fused names for experts). */
   readonly #entries = new Map<string, { rule: Rule; state: State }>();
   readonly #model: Model;
+  readonly #options: StateOptions;
 
   constructor(
     readonly optimizer: Optimizer,
     model: Model,
-    { frozen = new Set(), ...options }: StateOptions = {},
+    { trains, ...options }: StateOptions = {},
   ) {
     this.#model = model;
+    this.#options = options;
+    this.restart(trains);
+  }
+
+  /**
+   * From now on `trains` says what is trained, each with a state as before the first step. What is part of a weight, its correction, stays.
+   */
+  restart(trains: Trains = () => true): void {
+    const model = this.#model;
     for (const placed of placedParameters(model.architecture, model.config)) {
       const { layer, spec, prefix } = placed;
-      if (layer >= 0 && frozen.has(spec.name)) continue;
       const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
-      const { rule, layout } = plan(optimizer, model, placed, dtype(parameter), options);
-      this.#entries.set(prefix + spec.name, { rule, state: initState(layout, device(parameter)) });
+      const { correction, ...old } = this.#entries.get(prefix + spec.name)?.state ?? {};
+      free(...Object.values(old));
+      if (trains(layer, spec.name)) {
+        const { rule, layout } = plan(this.optimizer, model, placed, dtype(parameter), this.#options);
+        const { correction: planned, ...rest } = layout;
+        const state = initState(correction === undefined ? layout : rest, device(parameter));
+        this.#entries.set(prefix + spec.name, { rule, state: correction === undefined ? state : { ...state, correction } });
+      } else {
+        if (correction !== undefined) free(correction);
+        this.#entries.delete(prefix + spec.name);
+      }
     }
   }
 

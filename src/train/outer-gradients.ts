@@ -1,9 +1,10 @@
 // The two ends of a step outside the blocks: loss, final norm and head behind the last one, the embedding before the
 // first. A head that is the embedding is updated once, after both gave their gradient.
 import { UserError } from "../errors.js";
-import type { Parameters } from "../model/model.js";
+import { type Parameters, trainedOf } from "../model/model.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossAndGradient } from "../reversible/loss.js";
+import type { Objective } from "../reversible/objectives.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { cast, indexAdd_ } from "../torch/ops.js";
 import { keep, scope } from "../torch/scope.js";
@@ -13,24 +14,25 @@ import type { MicroBatch } from "./micro-batch.js";
 import { type Network, openHead, outerNames, type Segment } from "./network.js";
 
 /**
- * The loss of the step, and of every micro-batch the gradient behind `last`; `lossScale` is 1 / trained tokens. Updates final
- * norm and head. Returned gradients are the embedding's so far, where it is the head.
+ * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
+ * 1 / trained tokens. Updates final norm and head where they are trained. Returned gradients are the embedding's so far, where it is the head.
  */
 export function headAndLoss(
   network: Network,
   last: Segment,
   works: MicroBatch[],
   updates: BlockUpdates,
-  { lossScale, step }: { lossScale: number; step: number },
+  { objectives, lossScale, step }: { objectives: Objective[]; lossScale: number; step: number },
 ): { loss: number; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
-  const gradients = updates.begin({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] });
+  const gradients = updates.begin(trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains));
+  const dHead_VD = gradients[head.name] ?? null;
   const open = openHead(network);
   open.collectInto(gradients);
   let total = 0;
   try {
-    for (const work of works) total += lossOf(network, last, work, { open, dHead_VD: gradients[head.name], lossScale });
+    for (const [i, work] of works.entries()) total += lossOf(network, last, work, { open, objective: objectives[i], dHead_VD, lossScale });
   } finally {
     open.close();
   }
@@ -39,25 +41,28 @@ export function headAndLoss(
       `step ${step}: the loss is not a finite number. The learning rate may be too high; nothing of this step was saved.`,
     );
   }
-  if (tied) updates.apply(HEAD, { [norm.name]: outer[norm.name] }, gradients, [norm.name]);
-  else updates.apply(HEAD, outer, gradients);
-  return { loss: total * lossScale, tied: tied ? gradients : null };
+  const later = tied && dHead_VD !== null;
+  const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
+  updates.apply(HEAD, outer, gradients, names);
+  return { loss: total * lossScale, tied: later ? gradients : null };
 }
 
 interface Head {
   open: OpenWeights;
-  dHead_VD: Tensor;
+  objective: Objective;
+  /** Null where the head is not trained. */
+  dHead_VD: Tensor | null;
   lossScale: number;
 }
 
-function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatch, { open, dHead_VD, lossScale }: Head): number {
+function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatch, { open, objective, dHead_VD, lossScale }: Head): number {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   return scope(() => {
     const x_TD = leaf(coupling.end(work.parts[work.parts.length - 1].streams, format));
     const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
     const { total, dHidden_TD } = lossAndGradient(
-      { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), labels_T: work.batch.labels, tileTokens: lossTileTokens },
+      { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
       lossScale,
       dHead_VD,
     );
@@ -67,10 +72,11 @@ function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatc
   });
 }
 
-/** Adds the gradients in front of the first block to the embedding's rows, and updates it; `tied` is what the head left. */
+/** Where the embedding is trained, adds the gradients in front of the first block to its rows, and updates it; `tied` is what the head left. */
 export function embeddingGradient(network: Network, works: MicroBatch[], updates: BlockUpdates, tied: Parameters | null): void {
   const { name } = outerNames(network).embedding;
-  const parameters = { [name]: network.model.outer[name] };
+  const parameters = trainedOf({ [name]: network.model.outer[name] }, -1, network.trains);
+  if (!(name in parameters)) return;
   const gradients = tied ?? updates.begin(parameters);
   for (const { batch, dHidden_TD } of works) {
     scope(() => {

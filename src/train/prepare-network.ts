@@ -21,9 +21,10 @@ import {
   readNetworkFile,
 } from "./network-file.js";
 import { largestHidden } from "./evaluate.js";
-import { type Network, routerNames } from "./network.js";
+import type { Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
+import { Teacher } from "./teacher.js";
 
 export function makeModel(settings: TrainSettings, source: ModelSource, resumedFolder: string | undefined): Model {
   const { device, seed, weights_dtype: weightsDtype } = settings;
@@ -59,7 +60,6 @@ export function networkOf(settings: TrainSettings, model: Model): Network {
     computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
     lossTileTokens: settings.loss_tile_tokens,
     tileTokens: settings.tile_tokens,
-    frozen: settings.freeze_router ? routerNames(model) : new Set<string>(),
   };
 }
 
@@ -84,11 +84,23 @@ function inverseOf(settings: TrainSettings): RevffnSettings {
 }
 
 /** Optimiser state for what the network trains; the caller frees it. */
-export const statesOf = (settings: TrainSettings, { model, frozen, computeDtype }: Network): OptimizerStates =>
+export const statesOf = (settings: TrainSettings, { model, trains, computeDtype }: Network): OptimizerStates =>
   new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
     weightsCorrection: settings.weights_correction === "8bit",
-    frozen,
+    trains,
   });
+
+/** The original network for a run that distils it; the caller closes it. */
+export function teacherOf(settings: TrainSettings, source: ModelSource, network: Network, description: NetworkDescription): Teacher | null {
+  if (settings.distill_steps === 0) return null;
+  if (!isConverted(settings, description)) {
+    throw new UserError(
+      `distill_steps: ${settings.distill_steps} needs an ordinary network to learn from, and ${settings.model} was trained as ` +
+        `${couplingOf(readNetworkFile(settings.model)).name}. Remove distill_steps, or give the network that it was made from.`,
+    );
+  }
+  return new Teacher(source, network, settings.distill_temperature);
+}
 
 const CONVERSIONS = {
   equal: "which computes the same until training begins",

@@ -14,8 +14,10 @@ import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { checkRouter, fitGrid, isConverted, makeModel, networkOf, notesOf, routerNotes, statesOf } from "./prepare-network.js";
+import { type Phase, phaseAt, phasesOf, trainsOf } from "./phases.js";
+import { checkRouter, fitGrid, isConverted, makeModel, networkOf, notesOf, routerNotes, statesOf, teacherOf } from "./prepare-network.js";
 import type { TrainSettings } from "./settings.js";
+import type { Teacher } from "./teacher.js";
 
 export interface Run {
   settings: TrainSettings;
@@ -34,7 +36,9 @@ export interface Run {
   /** Steps already done by the run that is resumed. */
   startStep: number;
   totalSteps: number;
-  warmupSteps: number;
+  phases: Phase[];
+  /** The original network, from here to the end of distillation. */
+  teacher: Teacher | null;
 }
 
 export function prepareRun(asked: TrainSettings): Run {
@@ -60,11 +64,14 @@ export function prepareRun(asked: TrainSettings): Run {
   checkOptimizer(settings, model);
   if (!resumed) fitGrid(settings, model, documents);
   const description = describeNetwork(settings);
-  const network = networkOf(settings, model);
-  const states = statesOf(settings, network);
-  if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
+  const startStep = resumed?.state.step ?? 0;
+  const phases = phasesOf(settings, totalSteps);
+  const network = { ...networkOf(settings, model), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
+  const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;
+  const states = statesOf(settings, network);
+  if (resumed) resumed.state.restore(states.tensors());
   return {
     settings,
     source,
@@ -73,16 +80,18 @@ export function prepareRun(asked: TrainSettings): Run {
     data,
     report,
     totalSteps,
+    phases,
+    teacher,
+    startStep,
     notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)],
     converted: isConverted(settings, description),
     network,
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
-    startStep: resumed?.state.step ?? 0,
-    warmupSteps: settings.warmup_steps || Math.ceil(settings.warmup_ratio * totalSteps),
   };
 }
 
 export function freeRun(run: Run): void {
+  run.teacher?.close();
   run.states.free();
   freeModel(run.network.model);
 }
@@ -105,6 +114,8 @@ const FIXED = [
   "max_length",
   "per_device_train_batch_size",
   "freeze_router",
+  "adapter_steps",
+  "distill_steps",
 ] as const satisfies (keyof TrainSettings)[];
 
 function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {

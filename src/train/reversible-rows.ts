@@ -2,6 +2,7 @@
 import type { SettingRows } from "./settings-table.js";
 
 const REVERSIBLE = "Reversible blocks and memory";
+const DISTILL = "Distillation after conversion";
 const REVFFN = "Coupling revffn: adapters and inverse";
 
 export const REVERSIBLE_ROWS = {
@@ -134,6 +135,30 @@ export const REVERSIBLE_ROWS = {
   },
 } as const satisfies SettingRows;
 
+export const DISTILL_ROWS = {
+  distill_steps: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: DISTILL,
+    about: "first steps of the run that learn the original network's logits at all tokens, instead of labels; after adapter_steps",
+  },
+  distill_learning_rate: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: DISTILL,
+    about: "highest learning rate in distill_steps, which have a warm-up and a decay of their own; 0: learning_rate",
+  },
+  distill_temperature: {
+    kind: "number",
+    default: 1,
+    above: 0,
+    group: DISTILL,
+    about: "divides the logits of both networks; above 1, unlikely tokens count for more",
+  },
+} as const satisfies SettingRows;
+
 export const REVFFN_ROWS = {
   reconstruction: {
     kind: "choice",
@@ -190,5 +215,19 @@ export const REVFFN_ROWS = {
     default: "identity",
     group: REVFFN,
     about: "random, or each half of the hidden state kept in its place",
+  },
+  adapter_steps: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: REVFFN,
+    about: "first steps of the run in which adapters alone are trained; the paper then trains the rest with freeze_router",
+  },
+  adapter_learning_rate: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: REVFFN,
+    about: "highest learning rate in adapter_steps, which have a warm-up and a decay of their own; 0: learning_rate",
   },
 } as const satisfies SettingRows;

@@ -16,7 +16,7 @@ const SOLVER_ROWS = [
   "fixed_point_damping",
   "fixed_point_anderson",
 ] as const;
-const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init"] as const;
+const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init", "adapter_steps", "adapter_learning_rate"] as const;
 
 const PROBLEMS: readonly Problem[] = [
   ({ coupling, method }, at) =>
@@ -54,6 +54,19 @@ const PROBLEMS: readonly Problem[] = [
       `${at.subject(name)} has no effect: only coupling revffn has it, not ${at.mention("coupling")}. Remove ${name}, or set coupling to revffn.`
     );
   },
+  ({ adapter_steps: steps }, at) => withoutSteps("adapter_learning_rate", "adapter_steps", steps, at),
+  ({ distill_steps: steps }, at) => withoutSteps("distill_learning_rate", "distill_steps", steps, at),
+  ({ distill_steps: steps }, at) => withoutSteps("distill_temperature", "distill_steps", steps, at),
+  ({ distill_steps: steps, coupling }, at) =>
+    steps > 0 &&
+    coupling === "ordinary" &&
+    `${at.subject("distill_steps")} has no effect: ${at.mention("coupling")} is the original network already. ` +
+      "Remove distill_steps, or set coupling to momentum.",
+  ({ distill_steps: steps, init_weights }, at) =>
+    steps > 0 &&
+    init_weights === "random" &&
+    `${at.subject("distill_steps")} needs an original network to learn from, which ${at.mention("init_weights")} is not. ` +
+      "Remove distill_steps, or set init_weights to checkpoint.",
   ({ fixed_point_anderson, fixed_point_damping }, at) =>
     fixed_point_anderson &&
     fixed_point_damping !== 1 &&
@@ -167,6 +180,9 @@ const PROBLEMS: readonly Problem[] = [
           `not ${at.mention("optimizer")}. Remove ${name}, or set optimizer to ${optimizers.join(" or ")}.`,
   ),
 ];
+
+const withoutSteps = (name: keyof TrainSettings, of: keyof TrainSettings, steps: number, at: Given): string | false =>
+  steps === 0 && at.has(name) && `${at.subject(name)} has no effect: ${at.mention(of)} has none. Remove ${name}, or set ${of}.`;
 
 const frozenLoss = (name: string, coefficient: number, frozen: boolean, at: Given): string | false =>
   coefficient > 0 &&

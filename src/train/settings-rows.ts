@@ -1,7 +1,7 @@
 // The settings of `train`, each once: the type, flags, --help, the check of config files, the docs and the record saved
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
-import { REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
+import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
 import type { SettingRows, SettingsOf } from "./settings-table.js";
 
 const MODEL = "Model and data";
@@ -99,6 +99,7 @@ export const TRAIN_ROWS = {
   },
 
   ...REVERSIBLE_ROWS,
+  ...DISTILL_ROWS,
   ...REVFFN_ROWS,
   optimizer: {
     kind: "choice",

@@ -15,6 +15,7 @@ import { freeMicroBatch, type MicroBatch, type Report, restore, save, startMicro
 import { type Network, type Segment, segmentsOf } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import type { Teacher } from "./teacher.js";
 import { passBack } from "./way-back.js";
 
 export interface StepOptions extends UpdateOptions {
@@ -23,10 +24,12 @@ export interface StepOptions extends UpdateOptions {
   maxGradNorm?: number;
   /** Losses on the router's logits and noise on its input; without it, none. */
   router?: RouterLossSettings & { jitterNoise: number };
+  /** Whose logits are learnt, at every token; without it, the labels. */
+  teacher?: Teacher;
 }
 
 export interface StepResult {
-  /** Mean cross-entropy per trained token of the whole step. */
+  /** Mean per trained token of the whole step: cross-entropy, or divergence from the teacher. */
   loss: number;
   trainedTokens: number;
   /** Norm of all gradients before clipping. */
@@ -40,6 +43,8 @@ export interface StepResult {
   hostBytes: number;
   /** Bytes of the largest gradient that was alive at once. */
   gradientBytes: number;
+  /** What a teacher keeps until the loss, beside the weights of a block while it passes. */
+  teacherBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
   reconstructionError: number | null;
   inverse: Inverse | null;
@@ -52,8 +57,8 @@ export interface StepResult {
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
 export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
-  const { method, step, seed, router, maxGradNorm = 0 } = options;
-  const trainedTokens = batches.reduce((total, batch) => total + batch.trainedTokens, 0);
+  const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
+  const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
   if (trainedTokens === 0) throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
   const segments = segmentsOf(network);
@@ -66,7 +71,7 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
   const works: MicroBatch[] = [];
-  const ended = { network, pass, segments, works, lossScale: 1 / trainedTokens, step };
+  const ended = { network, pass, segments, works, teacher, lossScale: 1 / trainedTokens, step };
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };

@@ -1,0 +1,50 @@
+// A model's parameters read from its source one at a time, for a forward pass that never holds the model. What lies on disk as it is
+// used is a view of the mapped file; experts one by one are stacked, and quantised weights made float32, when they are read.
+// Owns the mappings until `close`.
+import { assert } from "../errors.js";
+import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
+import { placedParameters } from "../model/model.js";
+import { copy_ } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { dtype, empty, type Tensor, to } from "../torch/tensor.js";
+import { dtypeOnDisk, matchTensors } from "./load.js";
+import { fullName, viewOf } from "./layout.js";
+import type { ModelSource } from "./source.js";
+
+export interface StreamedModel {
+  architecture: Architecture;
+  config: ModelConfig;
+  /** A parameter by its place, -1 for the outer ones, in the type it has on disk, not to be changed; for the caller's scope. */
+  read(layer: number, name: string): Tensor;
+  close(): void;
+}
+
+/** The ordinary network of a source. Throws a UserError as `loadModel` does, before anything is read. */
+export function streamModel(source: ModelSource, device: string): StreamedModel {
+  const architecture = architectureOf(source.config, source.configPath);
+  const config = architecture.readConfig(source.config, source.configPath);
+  const folder = source.openWeights();
+  try {
+    const matched = matchTensors(folder, architecture, config);
+    const places = new Map(placedParameters(architecture, config).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]));
+    const read = (layer: number, name: string): Tensor => {
+      const placed = places.get(`${layer} ${name}`);
+      const pieces = placed && matched.get(fullName(placed));
+      assert(placed && pieces, `no parameter ${name} at layer ${layer}`);
+      const [{ slice }] = pieces;
+      return scope(() => {
+        if (slice === null) {
+          const stored = folder.read(pieces[0].name);
+          return to(stored, dtype(stored), device);
+        }
+        const stacked = empty(placed.spec.shape, dtypeOnDisk(folder, pieces), device);
+        for (const piece of pieces) scope(() => void copy_(viewOf(stacked, piece), folder.read(piece.name)));
+        return stacked;
+      });
+    };
+    return { architecture, config, read, close: () => folder.close() };
+  } catch (failure) {
+    folder.close();
+    throw failure;
+  }
+}

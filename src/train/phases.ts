@@ -1,0 +1,71 @@
+// The phases of a run, one after the other: steps that share what is trained, what the loss is and a course of the learning rate. Each
+// begins with optimizer states of zero. A run has one phase unless settings ask for more.
+import { UserError } from "../errors.js";
+import type { Model, Trains } from "../model/model.js";
+import { learningRateAt } from "../optim/schedule.js";
+import { routerNames } from "./network.js";
+import type { TrainSettings } from "./settings.js";
+
+export interface Phase {
+  /** adapters: they alone are trained; distillation: the loss is the divergence from a teacher; full: what settings say, by labels. */
+  name: "adapters" | "distillation" | "full";
+  /** From 1. */
+  firstStep: number;
+  lastStep: number;
+  peakLearningRate: number;
+}
+
+/** The phases of `totalSteps` steps in their order; those without steps are left out. */
+export function phasesOf(settings: TrainSettings, totalSteps: number): Phase[] {
+  const { adapter_steps: adapters, distill_steps: distillation, learning_rate: rate } = settings;
+  if (adapters + distillation > totalSteps) {
+    const names = [...(adapters > 0 ? ["adapter_steps"] : []), ...(distillation > 0 ? ["distill_steps"] : [])].join(" and ");
+    throw new UserError(
+      `${names}: ${adapters + distillation} of a run of ${totalSteps} steps (expected at most ${totalSteps}). Set fewer, or a larger max_steps or num_train_epochs.`,
+    );
+  }
+  const plan: [Phase["name"], number, number][] = [
+    ["adapters", adapters, settings.adapter_learning_rate || rate],
+    ["distillation", distillation, settings.distill_learning_rate || rate],
+    ["full", totalSteps - adapters - distillation, rate],
+  ];
+  let done = 0;
+  return plan
+    .map(([name, steps, peakLearningRate]): Phase => {
+      const firstStep = done + 1;
+      done += steps;
+      return { name, firstStep, lastStep: done, peakLearningRate };
+    })
+    .filter(({ firstStep, lastStep }) => lastStep >= firstStep);
+}
+
+/** The phase of a step; before the first step, the first. */
+export const phaseAt = (phases: Phase[], step: number): Phase =>
+  phases.find(({ lastStep }) => lastStep >= step) ?? phases[phases.length - 1];
+
+/** Each phase has a warm-up and a decay of its own, by the same settings. */
+export function learningRateIn({ firstStep, lastStep, peakLearningRate }: Phase, step: number, settings: TrainSettings): number {
+  const totalSteps = lastStep - firstStep + 1;
+  return learningRateAt(step - firstStep + 1, {
+    type: settings.lr_scheduler_type,
+    peak: peakLearningRate,
+    warmupSteps: settings.warmup_steps || Math.ceil(settings.warmup_ratio * totalSteps),
+    totalSteps,
+    minRatio: settings.min_lr_ratio,
+  });
+}
+
+/** What a phase trains of a model. */
+export function trainsOf({ name: phase }: Phase, { freeze_router }: TrainSettings, model: Model): Trains {
+  if (phase === "adapters") {
+    const adapters = adapterNames(model);
+    return (layer, name) => layer >= 0 && adapters.has(name);
+  }
+  const frozen = freeze_router ? routerNames(model) : new Set<string>();
+  return (layer, name) => layer < 0 || !frozen.has(name);
+}
+
+function adapterNames({ architecture, config }: Model): ReadonlySet<string> {
+  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
+  return new Set(specs.filter(({ adapter }) => adapter).map(({ name }) => name));
+}
