@@ -1,32 +1,33 @@
 // A block's parameters brought into compute form: leaves in the compute dtype, experts one by one. Each expert is a leaf
 // of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
-import { cast, unbind } from "../torch/ops.js";
+import { unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, type Tensor, zeros, shape, device } from "../torch/tensor.js";
+import { type DType, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
 import type { Parameters } from "./model.js";
 
-/** One float32 tensor per parameter, zero at first; the caller owns and frees them. */
-export function makeGradients(parameters: Parameters): Parameters {
+/** One float32 tensor per parameter, zero at first, where the parameters are or on a device; the caller owns and frees them. */
+export function makeGradients(parameters: Parameters, on?: string): Parameters {
   return Object.fromEntries(
-    Object.entries(parameters).map(([name, parameter]) => [name, zeros(shape(parameter), "float32", device(parameter))]),
+    Object.entries(parameters).map(([name, parameter]) => [name, zeros(shape(parameter), "float32", on ?? device(parameter))]),
   );
 }
 
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
 
-  /** Makes leaves of `parameters` but the frozen; the copies it needs when the compute dtype differs live until `close`. */
+  /** Makes leaves of `parameters` but the frozen; the copies it needs when compute dtype or device differ live until `close`. */
   constructor(
     readonly parameters: Parameters,
     specs: ParameterSpec[],
     computeDtype: DType,
     frozen: ReadonlySet<string> = new Set(),
+    on?: string,
   ) {
     for (const { name, experts } of specs) {
       const made = scope(() => {
-        const value = cast(parameters[name], computeDtype);
+        const value = to(parameters[name], computeDtype, on ?? device(parameters[name]));
         if (frozen.has(name)) return detach(value);
         return experts ? unbind(value, 0).map((slice) => leaf(slice)) : leaf(value);
       });

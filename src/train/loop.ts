@@ -83,6 +83,7 @@ function oneStep(run: Run, sink: Sink, step: number): MemoryTerms {
       jitterNoise: settings.router_jitter_noise,
     },
   });
+  network.tier?.finishStep({ step, batches: data.state(), settings });
   synchronize(device);
   const stepMs = performance.now() - started;
   const { peakBytes, liveBytes } = ledger(device);

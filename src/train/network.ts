@@ -10,9 +10,10 @@ import type { Context } from "../model/context.js";
 import { architectureOf, type ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
-import { cast, embedding } from "../torch/ops.js";
+import { HEAD, type Tier } from "../tiers/tier.js";
+import { embedding } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, type DType, shape, type Tensor } from "../torch/tensor.js";
+import { device as deviceOf, fromArray, type DType, shape, type Tensor, to } from "../torch/tensor.js";
 
 /** How the blocks are shared out; by default each is a unit of the network's coupling. */
 export interface Division {
@@ -30,7 +31,10 @@ export interface Network {
   division?: Division;
   bitsOnHost?: boolean;
   computeDtype: DType;
+  /** Where it is computed; parameters may lie elsewhere. */
   device: string;
+  /** Where parameters lie while no block uses them; without it, on the device. */
+  tier?: Tier;
   lossTileTokens: number;
   /** Names of block parameters that are not trained. */
   frozen?: ReadonlySet<string>;
@@ -105,9 +109,16 @@ export class OpenUnit implements Block<Context> {
   ) {
     const { architecture, config, blocks } = network.model;
     this.#network = network;
-    this.#weights = layers.map(
-      (layer) => new OpenWeights(blocks[layer], architecture.blockParameters(config, layer), network.computeDtype, network.frozen),
-    );
+    this.#weights = layers.map((layer) => {
+      network.tier?.enter(layer);
+      return new OpenWeights(
+        blocks[layer],
+        architecture.blockParameters(config, layer),
+        network.computeDtype,
+        network.frozen,
+        network.device,
+      );
+    });
   }
 
   stages(branch: Branch): Stage<Context>[] {
@@ -175,14 +186,16 @@ export function outerNames({ model }: Network): OuterNames {
 export function openHead(network: Network): OpenWeights {
   const { norm, head } = outerNames(network);
   const parameters: Parameters = { [norm.name]: network.model.outer[norm.name], [head.name]: network.model.outer[head.name] };
-  return new OpenWeights(parameters, [norm, head], network.computeDtype);
+  network.tier?.enter(HEAD);
+  return new OpenWeights(parameters, [norm, head], network.computeDtype, undefined, network.device);
 }
 
 /** The hidden state in front of the first block, in the float type of the streams. */
 export function embed(network: Network, tokens_T: Int32Array): Tensor {
   const { format, device, model } = network;
   return scope(() => {
-    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", device);
-    return cast(embedding(model.outer[outerNames(network).embedding.name], indices_T), format.floatDtype);
+    const weight_VD = model.outer[outerNames(network).embedding.name];
+    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", deviceOf(weight_VD));
+    return to(embedding(weight_VD, indices_T), format.floatDtype, device);
   });
 }

@@ -3,9 +3,9 @@ import { initState, layoutBytes, type Optimizer, type Rule, type State, type Sta
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
-import { mulScalar_ } from "../torch/ops.js";
-import { free } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, type Tensor } from "../torch/tensor.js";
+import { clone, copy_, mulScalar_ } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
+import { byteSize, device, type DType, dtype, type Tensor, to } from "../torch/tensor.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
@@ -13,25 +13,33 @@ export interface StateOptions {
   weightsCorrection?: boolean;
   /** Names of block parameters that are not trained and have no state. */
   frozen?: ReadonlySet<string>;
+  /** Makes room for all state, and returns that of a parameter; memory beside the parameters unless said otherwise. */
+  room?: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => State;
+  /** Updates copies even where the parameters lie on the device that updates them: for tests of what tiers do. */
+  staged?: boolean;
 }
 
 export class OptimizerStates {
   /** By full name on disk (fused names for experts). */
   readonly #entries = new Map<string, { rule: Rule; state: State }>();
   readonly #model: Model;
+  readonly #staged: boolean;
 
   constructor(
     readonly optimizer: Optimizer,
     model: Model,
-    { frozen = new Set(), ...options }: StateOptions = {},
+    { frozen = new Set(), room, staged = false, ...options }: StateOptions = {},
   ) {
     this.#model = model;
-    for (const placed of placedParameters(model.architecture, model.config)) {
-      const { layer, spec, prefix } = placed;
-      if (layer >= 0 && frozen.has(spec.name)) continue;
-      const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
-      const { rule, layout } = plan(optimizer, model, placed, dtype(parameter), options);
-      this.#entries.set(prefix + spec.name, { rule, state: initState(layout, device(parameter)) });
+    this.#staged = staged;
+    const parameterOf = ({ layer, spec }: PlacedParameter): Tensor => (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
+    const planned = placedParameters(model.architecture, model.config)
+      .filter(({ layer, spec }) => layer < 0 || !frozen.has(spec.name))
+      .map((placed) => ({ placed, ...plan(optimizer, model, placed, dtype(parameterOf(placed)), options) }));
+    const stateOf = room?.(planned);
+    for (const { placed, rule, layout } of planned) {
+      const state = stateOf?.(placed) ?? initState(layout, device(parameterOf(placed)));
+      this.#entries.set(placed.prefix + placed.spec.name, { rule, state });
     }
   }
 
@@ -40,7 +48,16 @@ export class OptimizerStates {
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
     const { rule, state } = this.#entries.get(full) as { rule: Rule; state: State };
     if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
-    rule.update(openWeight(parameter, state.correction), gradient, state, update);
+    const on = device(gradient);
+    if (device(parameter) === on && !this.#staged) return rule.update(openWeight(parameter, state.correction), gradient, state, update);
+    scope(() => {
+      const bring = (t: Tensor): Tensor => (device(t) === on ? clone(t) : to(t, dtype(t), on));
+      const weight = bring(parameter);
+      const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, bring(tensor)]));
+      rule.update(openWeight(weight, here.correction), gradient, here, update);
+      copy_(parameter, weight);
+      for (const [kind, tensor] of Object.entries(state)) copy_(tensor, here[kind]);
+    });
   }
 
   /** Every state tensor with its name in a checkpoint: kind, then the parameter's name. */

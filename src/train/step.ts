@@ -63,7 +63,7 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
       void solutions.push([firstLayer + unit, solution]);
   const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
-  const updates = new BlockUpdates(states, options);
+  const updates = new BlockUpdates(states, options, network);
   const works: MicroBatch[] = [];
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
