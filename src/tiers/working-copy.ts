@@ -204,7 +204,11 @@ export class WorkingCopy implements Tier {
     return join(this.#folder, `${name}${kind === "state" ? "-state" : ""}.safetensors`);
   }
 
-  #fitting(file: PartFile | undefined, part: number, { name, shape, dtype }: { name: string; shape: readonly number[]; dtype?: DType }): Tensor {
+  #fitting(
+    file: PartFile | undefined,
+    part: number,
+    { name, shape, dtype }: { name: string; shape: readonly number[]; dtype?: DType },
+  ): Tensor {
     const tensor = file?.tensors.get(name);
     if (tensor !== undefined && shapeOf(tensor).join() === shape.join() && (dtype ?? dtypeOf(tensor)) === dtypeOf(tensor)) return tensor;
     const found = tensor === undefined ? "missing" : `${dtypeOf(tensor)} [${shapeOf(tensor).join(", ")}]`;

@@ -33,7 +33,10 @@ export function makeTier(settings: TrainSettings, source: ModelSource): Tier | u
 }
 
 /** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
-export function unfinishedRun({ parameters, output_dir }: TrainSettings, step: number): { folder: string; progress: ReadProgress } | undefined {
+export function unfinishedRun(
+  { parameters, output_dir }: TrainSettings,
+  step: number,
+): { folder: string; progress: ReadProgress } | undefined {
   const folder = workingFolder(output_dir);
   const path = join(folder, STATE_FILE);
   if (parameters !== "disk" || !existsSync(path)) return undefined;

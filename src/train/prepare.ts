@@ -15,7 +15,17 @@ import { checkOptimizer } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { checkRouter, fitGrid, isConverted, makeModel, networkOf, notesOf, type ResumedFrom, routerNotes, statesOf } from "./prepare-network.js";
+import {
+  checkRouter,
+  fitGrid,
+  isConverted,
+  makeModel,
+  networkOf,
+  notesOf,
+  type ResumedFrom,
+  routerNotes,
+  statesOf,
+} from "./prepare-network.js";
 import { makeTier, unfinishedRun } from "./prepare-tier.js";
 import type { TrainSettings } from "./settings.js";
 

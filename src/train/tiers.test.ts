@@ -28,7 +28,10 @@ for (const [name, changes] of CASES) {
     const disk = await runTraining(settings, {
       look: ({ network, states }) => {
         const { model } = network;
-        const mapped = [...[model.outer, ...model.blocks].flatMap((some) => Object.values(some)), ...states.tensors().map(({ tensor }) => tensor)];
+        const mapped = [
+          ...[model.outer, ...model.blocks].flatMap((some) => Object.values(some)),
+          ...states.tensors().map(({ tensor }) => tensor),
+        ];
         assert.ok(ledger().mappedBytes >= mapped.reduce((sum, tensor) => sum + byteSize(tensor), 0));
         assert.equal(ledger().liveBytes, live);
         assert.ok(existsSync(workingFolder(settings.output_dir)));
