@@ -15,7 +15,7 @@ export interface StateOptions {
   frozen?: ReadonlySet<string>;
   /** Makes room for all state, and returns that of a parameter; memory beside the parameters unless said otherwise. */
   room?: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => State;
-  /** Updates copies even where the parameters lie on the device that updates them: for tests of what tiers do. */
+  /** Copies weights and state to the device of the gradient, and back, for every update. */
   staged?: boolean;
 }
 
@@ -49,7 +49,10 @@ export class OptimizerStates {
     const { rule, state } = this.#entries.get(full) as { rule: Rule; state: State };
     if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
     const on = device(gradient);
-    if (device(parameter) === on && !this.#staged) return rule.update(openWeight(parameter, state.correction), gradient, state, update);
+    if (!this.#staged && device(parameter) === on) {
+      rule.update(openWeight(parameter, state.correction), gradient, state, update);
+      return;
+    }
     scope(() => {
       const bring = (t: Tensor): Tensor => (device(t) === on ? clone(t) : to(t, dtype(t), on));
       const weight = bring(parameter);

@@ -101,6 +101,7 @@ export const statesOf = (settings: TrainSettings, { model, frozen, computeDtype,
     weightsCorrection: settings.weights_correction === "8bit",
     frozen,
     room: tier?.stateRoom,
+    staged: tier?.name === "host",
   });
 
 const CONVERSIONS = {

@@ -3,7 +3,10 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
 
-import { workingFolder } from "../tiers/working-copy.js";
+import { openSource } from "../checkpoint/source.js";
+import { architectureOf } from "../model/architecture.js";
+import { randomModel } from "../model/model.js";
+import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
 import { ledger } from "../torch/memory.js";
 import { byteSize } from "../torch/tensor.js";
 import type { TrainSettings } from "./settings.js";
@@ -57,3 +60,31 @@ test("a stopped disk run goes on from its checkpoint, and in memory as well", as
     assert.deepEqual(weightsOf(resumed.outcome.folder), weightsOf(whole.outcome.folder));
   }
 });
+
+test("host: weights and state copied for every update give the same bits", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { max_steps: 3, optimizer: "adamw8bit", weights_dtype: "bfloat16" });
+  const device = await runTraining({ ...settings, output_dir: place.out("device") });
+  // What the command line refuses without a GPU; here the host is its own device.
+  const host = await runTraining({ ...settings, parameters: "host" });
+  assert.deepEqual(host.losses, device.losses);
+  assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
+});
+
+test("a disk without room is refused before anything is written", (t) => {
+  const place = makeWorkplace(t);
+  const folder = place.out("small");
+  const { architecture, config } = modelOf(place.model);
+  const copy = new WorkingCopy(folder, architecture, config, { durability: "snapshot", stateBytes: () => 2 ** 60 });
+  assert.throws(() => randomModel(architecture, config, 1, "float32", "cpu", copy.home), {
+    name: "UserError",
+    message: /small: \d.* are needed, but only .* are free on its disk/,
+  });
+  assert.ok(!existsSync(folder));
+});
+
+function modelOf(path: string) {
+  const { config: source } = openSource(path);
+  const architecture = architectureOf(source, path);
+  return { architecture, config: architecture.readConfig(source, path) };
+}
