@@ -37,16 +37,18 @@ export const command: Command<typeof TRAIN_ROWS> = {
       jsonlSink(await openRunFolder(run), { resumeStep: run.startStep || -1 }),
       consoleSink({ out, totalSteps: run.totalSteps, env: process.env }),
     );
+    let finished = false;
     try {
       for (const line of await describeRun(run)) say(line);
       const { stopped, folder, memory } = await train(run, sink, stop.signal);
+      finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
       if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
       return 0;
     } finally {
       sink.close();
       stop.forget();
-      freeRun(run);
+      freeRun(run, finished);
     }
   },
 };

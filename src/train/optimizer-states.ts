@@ -3,9 +3,9 @@ import { initState, layoutBytes, type Optimizer, type Rule, type State, type Sta
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
-import { mulScalar_ } from "../torch/ops.js";
-import { free } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, type Tensor } from "../torch/tensor.js";
+import { clone, copy_, fill_, mulScalar_ } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
+import { byteSize, device, type DType, dtype, type Tensor, to } from "../torch/tensor.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
@@ -13,6 +13,10 @@ export interface StateOptions {
   weightsCorrection?: boolean;
   /** What is trained and has a state; all by default. */
   trains?: Trains;
+  /** Makes room for all state, trained or not yet, and returns that of a parameter; memory beside the parameters unless said otherwise. */
+  room?: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => State;
+  /** Copies weights and state to the device of the gradient, and back, for every update. */
+  staged?: boolean;
 }
 
 export class OptimizerStates {
@@ -20,6 +24,8 @@ export class OptimizerStates {
   readonly #entries = new Map<string, { rule: Rule; state: State }>();
   readonly #model: Model;
   readonly #options: StateOptions;
+  /** State of parameters by full name, where there is room for all of them. */
+  readonly #roomOf: ((placed: PlacedParameter) => State) | null;
 
   constructor(
     readonly optimizer: Optimizer,
@@ -28,7 +34,9 @@ export class OptimizerStates {
   ) {
     this.#model = model;
     this.#options = options;
-    this.restart(trains);
+    const all = placedParameters(model.architecture, model.config);
+    this.#roomOf = options.room?.(all.map((placed) => ({ placed, layout: this.#plan(placed).layout }))) ?? null;
+    for (const placed of all) if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed);
   }
 
   /**
@@ -38,19 +46,28 @@ export class OptimizerStates {
     const model = this.#model;
     for (const placed of placedParameters(model.architecture, model.config)) {
       const { layer, spec, prefix } = placed;
-      const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
-      const { correction, ...old } = this.#entries.get(prefix + spec.name)?.state ?? {};
-      free(...Object.values(old));
-      if (trains(layer, spec.name)) {
-        const { rule, layout } = plan(this.optimizer, model, placed, dtype(parameter), this.#options);
-        const { correction: planned, ...rest } = layout;
-        const state = initState(correction === undefined ? layout : rest, device(parameter));
-        this.#entries.set(prefix + spec.name, { rule, state: correction === undefined ? state : { ...state, correction } });
-      } else {
-        if (correction !== undefined) free(correction);
-        this.#entries.delete(prefix + spec.name);
-      }
+      const name = prefix + spec.name;
+      const { correction, ...old } = this.#entries.get(name)?.state ?? {};
+      this.#entries.delete(name);
+      if (this.#roomOf === null) free(...Object.values(old));
+      else for (const [kind, tensor] of Object.entries(this.#roomOf(placed))) if (kind !== "correction") fill_(tensor, 0);
+      if (trains(layer, spec.name)) this.#add(placed, correction);
+      else if (correction !== undefined && this.#roomOf === null) free(correction);
     }
+  }
+
+  #plan(placed: PlacedParameter): { rule: Rule; layout: StateLayout } {
+    return plan(this.optimizer, this.#model, placed, dtype(this.#parameter(placed)), this.#options);
+  }
+
+  #parameter = ({ layer, spec }: PlacedParameter): Tensor => (layer < 0 ? this.#model.outer : this.#model.blocks[layer])[spec.name];
+
+  /** State as before the first step, but for a correction that there is already. */
+  #add(placed: PlacedParameter, correction?: Tensor): void {
+    const { rule, layout } = this.#plan(placed);
+    const { correction: _kept, ...rest } = layout;
+    const made = this.#roomOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
+    this.#entries.set(placed.prefix + placed.spec.name, { rule, state: correction === undefined ? made : { ...made, correction } });
   }
 
   /** Updates a parameter in place with its gradient times `gradientScale`; negative layers are outer parameters. */
@@ -58,7 +75,19 @@ export class OptimizerStates {
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
     const { rule, state } = this.#entries.get(full) as { rule: Rule; state: State };
     if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
-    rule.update(openWeight(parameter, state.correction), gradient, state, update);
+    const on = device(gradient);
+    if (!this.#options.staged && device(parameter) === on) {
+      rule.update(openWeight(parameter, state.correction), gradient, state, update);
+      return;
+    }
+    scope(() => {
+      const bring = (t: Tensor): Tensor => (device(t) === on ? clone(t) : to(t, dtype(t), on));
+      const weight = bring(parameter);
+      const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, bring(tensor)]));
+      rule.update(openWeight(weight, here.correction), gradient, here, update);
+      copy_(parameter, weight);
+      for (const [kind, tensor] of Object.entries(state)) copy_(tensor, here[kind]);
+    });
   }
 
   /** Every state tensor with its name in a checkpoint: kind, then the parameter's name. */
