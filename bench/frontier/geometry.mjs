@@ -1,8 +1,8 @@
-// config.json of Qwen1.5-MoE-A2.7B (Apache-2.0 model of the Qwen team), key by key; layers and experts can be fewer.
-export const geometry = ({ layers = 24, experts = 60 }) => ({
+// config.json of Qwen1.5-MoE-A2.7B (Apache-2.0 model of the Qwen team), key by key; layers, experts and vocabulary can be fewer.
+export const geometry = ({ layers = 24, experts = 60, vocabulary = 151_936 }) => ({
   architectures: ["Qwen2MoeForCausalLM"],
   model_type: "qwen2_moe",
-  vocab_size: 151_936,
+  vocab_size: vocabulary,
   hidden_size: 2048,
   num_hidden_layers: layers,
   num_attention_heads: 16,

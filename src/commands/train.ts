@@ -98,6 +98,11 @@ async function describeRun(run: Run): Promise<string[]> {
     `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
+    ...(settings.parameters === "disk"
+      ? [
+          `parameters: on disk in ${join(settings.output_dir, "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
+        ]
+      : []),
     ...run.notes.map((note) => `note: ${note}`),
     describeData(run.report),
     `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +

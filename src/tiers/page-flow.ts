@@ -20,7 +20,7 @@ export class PageFlow {
   readonly #parts = new Map<number, Part>();
   /** Files with pages in memory, the one used last at the end. */
   readonly #resident = new Set<SharedMapping>();
-  #index = 0;
+  #index = -1;
   #direction = 1;
 
   constructor(order: number[]) {
@@ -53,10 +53,15 @@ export class PageFlow {
     }
   }
 
-  /** On the way down blocks are updated, which needs their state. */
+  /** The part that was entered last. */
+  get current(): number {
+    return this.#order[this.#index];
+  }
+
+  /** On the way down blocks are updated, which needs their state; both ends are entered only then. */
   #files(part: number): SharedMapping[] {
-    const { weights, state } = this.#parts.get(part) as Part;
-    return state !== undefined && this.#direction < 0 ? [weights, state] : [weights];
+    const isEnd = part === this.#order[0] || part === this.#order[this.#order.length - 1];
+    return this.#direction < 0 || isEnd ? this.#all(part) : [(this.#parts.get(part) as Part).weights];
   }
 
   #all(part: number): SharedMapping[] {

@@ -47,6 +47,8 @@ export class WorkingCopy implements Tier {
   #updateStarted = 0;
   /** Whether the files are those of an earlier run. */
   #opened = false;
+  /** Whether a later run could go on with the folder as it is. */
+  #lasts = false;
 
   constructor(folder: string, architecture: Architecture, config: ModelConfig, options: WorkingCopyOptions) {
     this.#folder = folder;
@@ -77,6 +79,7 @@ export class WorkingCopy implements Tier {
   /** The model that is in the folder. */
   openModel(): Model {
     this.#opened = true;
+    this.#lasts = true;
     for (const part of partsOf(this.#config)) {
       const path = this.#path(part, "weights");
       if (existsSync(path)) this.#addWeights(part, openPartFile(path));
@@ -110,7 +113,8 @@ export class WorkingCopy implements Tier {
   /** Weights and state are those of the end of a step: from here on the promise of `durability` holds. */
   begin(progress: WrittenProgress): void {
     this.#step = progress.step;
-    if (this.#options.durability === "step") {
+    this.#lasts = this.#options.durability === "step";
+    if (this.#lasts) {
       this.#log = new UndoLog(this.#folder);
       for (const { mapping } of [...this.#weights.values(), ...this.#states.values()]) mapping.sync();
       this.#writeProgress(progress);
@@ -129,7 +133,7 @@ export class WorkingCopy implements Tier {
   }
 
   beginUpdate(part: number): void {
-    this.enter(part);
+    if (part !== this.#flow.current) this.enter(part);
     const started = performance.now();
     if (this.#log !== null && !this.#changed.has(part)) this.#log.append(this.#step + 1, this.#mappings(part));
     this.#changed.add(part);
@@ -170,7 +174,7 @@ export class WorkingCopy implements Tier {
     this.#weights.clear();
     this.#states.clear();
     this.#log?.close();
-    if (finished || this.#log === null) rmSync(this.#folder, { recursive: true, force: true });
+    if (finished || !this.#lasts) rmSync(this.#folder, { recursive: true, force: true });
     this.#log = null;
   }
 

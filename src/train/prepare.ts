@@ -10,6 +10,7 @@ import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
+import type { Tier } from "../tiers/tier.js";
 import { checkDevice, setThreads } from "../torch/device.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
@@ -55,6 +56,17 @@ export interface Run {
 }
 
 export function prepareRun(asked: TrainSettings): Run {
+  const opened: Tier[] = [];
+  try {
+    return makeRun(asked, opened);
+  } catch (failure) {
+    // A working copy of many gigabytes must not stay behind a wrong setting.
+    for (const tier of opened) tier.close(false);
+    throw failure;
+  }
+}
+
+function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
@@ -72,6 +84,7 @@ export function prepareRun(asked: TrainSettings): Run {
   });
   if (resumed) data.restore(resumed.state.batches);
   const tier = makeTier(settings, source);
+  if (tier) opened.push(tier);
   const model = makeModel(settings, source, resumed, tier);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);

@@ -9,6 +9,7 @@ import { randomModel } from "../model/model.js";
 import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
 import { ledger } from "../torch/memory.js";
 import { byteSize } from "../torch/tensor.js";
+import { freeRun, prepareRun } from "./prepare.js";
 import type { TrainSettings } from "./settings.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "./testing-run.js";
 
@@ -69,6 +70,25 @@ test("host: weights and state copied for every update give the same bits", async
   const host = await runTraining({ ...settings, parameters: "host" });
   assert.deepEqual(host.losses, device.losses);
   assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
+});
+
+test("a setting that the model cannot have leaves no working copy behind, and keeps one that a run can go on with", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { parameters: "disk", durability: "step", max_steps: 3 });
+  const folder = workingFolder(settings.output_dir);
+  const refused = { ...settings, optimizer: "galore_adamw", galore_rank: 4096 } as const;
+  assert.throws(() => prepareRun(refused), { name: "UserError", message: /^galore_rank: 4096/ });
+  assert.ok(!existsSync(folder));
+  freeRun(prepareRun(settings));
+  assert.ok(existsSync(folder));
+  assert.throws(() => prepareRun({ ...settings, resume: "latest", weights_correction: "8bit" }), {
+    name: "UserError",
+    message: /^weights_correction/,
+  });
+  assert.ok(existsSync(folder));
+  const { losses } = await runTraining({ ...settings, resume: "latest", max_steps: 2 });
+  assert.equal(losses.length, 2);
+  assert.ok(!existsSync(folder));
 });
 
 test("a disk without room is refused before anything is written", (t) => {
