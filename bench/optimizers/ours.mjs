@@ -1,0 +1,83 @@
+// Loss curves of our optimisers, for comparison with their published implementations: node bench/optimizers/ours.mjs FOLDER [steps]
+// Writes FOLDER/tokens.json (the rows of every step: packs of 64 tokens of Moby-Dick, two a step) and
+// FOLDER/ours.json: the losses of every case, from examples/tiny-moe in float32 as the ordinary network, one micro-batch a step,
+// clipped by the norm of all gradients. The band is what the same arithmetic in another order does: with other tiles of the
+// loss and checkpoint instead of store. theirs.py does the same in PyTorch; compare.mjs makes the table and the drawing.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { makeData } from "../../examples/make-data.mjs";
+import { engineInfo, freeRun, METHODS, prepareRun, resolveSettings, trainStep } from "../../dist/index.js";
+import { learningRateAt } from "../../dist/optim/schedule.js";
+import { CASES, COURSE, ROWS, ROW_TOKENS } from "./cases.mjs";
+
+const folder = process.argv[2];
+const steps = Number(process.argv[3] ?? 200);
+mkdirSync(folder, { recursive: true });
+const temporary = mkdtempSync(join(tmpdir(), "revmoe-optimizers-"));
+const { train } = makeData("moby-dick", temporary);
+// Every case has the same batches; its own run only needs some row.
+const one = join(temporary, "one.jsonl");
+writeFileSync(one, readFileSync(train, "utf8").slice(0, 2000).replace(/[^ ]*$/, '"}').split("\n")[0]);
+
+const open = (changes, train_file = one) =>
+  prepareRun(
+    resolveSettings({
+      flags: {
+        model: fileURLToPath(new URL("../../examples/tiny-moe", import.meta.url)),
+        train_file,
+        output_dir: join(temporary, "run"),
+        max_steps: steps,
+        max_length: ROW_TOKENS,
+        per_device_train_batch_size: ROWS,
+        coupling: "ordinary",
+        method: "store",
+        weights_dtype: "float32",
+        compute_dtype: "float32",
+        threads: 1,
+        max_grad_norm: COURSE.maxGradNorm,
+        ...changes,
+      },
+    }).settings,
+  );
+
+function course(changes, batches) {
+  const run = open(changes);
+  const { method, learning_rate: peak, seed, max_grad_norm: maxGradNorm } = run.settings;
+  const losses = [];
+  for (let step = 1; step <= steps; step++) {
+    const learningRate = learningRateAt(step, { type: "cosine", peak, warmupSteps: COURSE.warmupSteps, totalSteps: steps, minRatio: 0.1 });
+    const options = { method: METHODS[method], step, learningRate, maxGradNorm, maxBlockGradNorm: 0, seed };
+    losses.push(trainStep(run.network, run.states, [batches[step - 1]], options).loss);
+  }
+  freeRun(run);
+  return losses;
+}
+
+const first = open({}, train);
+const batches = Array.from({ length: steps }, () => first.data.next());
+freeRun(first);
+const rates = Array.from({ length: steps }, (_, i) =>
+  learningRateAt(i + 1, { type: "cosine", peak: 1, warmupSteps: COURSE.warmupSteps, totalSteps: steps, minRatio: 0.1 }),
+);
+const rowsOf = ({ tokens, labels, segments }) => {
+  let start = 0;
+  return segments.map((length) => {
+    const range = [start, (start += length)];
+    return { tokens: Array.from(tokens.slice(...range)), labels: Array.from(labels.slice(...range)) };
+  });
+};
+writeFileSync(join(folder, "tokens.json"), JSON.stringify({ rates, cases: CASES, course: COURSE, steps: batches.map(rowsOf) }));
+
+const result = { libtorch: engineInfo().version, date: new Date().toISOString().slice(0, 10), losses: {} };
+for (const [curve, changes] of Object.entries({ whole: {}, again: { method: "checkpoint", loss_tile_tokens: 48 } })) {
+  for (const [name, { settings }] of Object.entries(CASES)) {
+    const losses = course({ ...settings, ...changes }, batches);
+    result.losses[name] = { ...result.losses[name], [curve]: losses };
+    console.log(curve, name, losses[0].toFixed(4), losses[steps - 1].toFixed(4));
+    writeFileSync(join(folder, "ours.json"), JSON.stringify(result));
+  }
+}
+rmSync(temporary, { recursive: true });
