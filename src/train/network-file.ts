@@ -73,9 +73,9 @@ export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inver
 
 /** What a network adds to a family: adapters, where its streams are narrower than the model. */
 export const extensionOf =
-  ({ adapters }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
+  ({ adapters, ordinaryFirst, ordinaryLast }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
   (architecture: Architecture): Architecture =>
-    adapters ? withAdapters(architecture, { sharing: adapters, init }) : architecture;
+    adapters ? withAdapters(architecture, { sharing: adapters, init, ordinaryFirst, ordinaryLast }) : architecture;
 
 /** What of a network a description says. */
 export function networkParts(
