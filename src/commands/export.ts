@@ -183,7 +183,7 @@ async function refuseOther(folder: string, { as, validation_file: file }: Export
 type Loss = (folder: string, as: "auto" | "trained" | "ordinary") => number;
 
 async function makeLoss(settings: ExportSettings, folder: string, run: string | undefined): Promise<Loss> {
-  const { heldOutBatches, lossOf } = await import("./export-loss.js");
+  const { heldOutBatches, lossOf } = await import("../eval/held-out.js");
   const { checkDevice, setThreads } = await import("../torch/device.js");
   const { device, threads, compute_dtype: computeDtype, validation_file: file } = settings;
   checkDevice(device);

@@ -39,6 +39,7 @@ NETWORKS = [
     {"coupling": "revffn", "adapters": "stream", **FLOAT, "ordinaryLast": 1},
 ]
 TOLERANCE = {"float32": 1e-5, "int64": 1e-5, "int32": 1e-4}
+torch.set_num_threads(1)
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
