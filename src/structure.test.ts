@@ -23,10 +23,11 @@ const DOWNHILL: Record<string, string[]> = {
   tiers: ["torch", "model", "checkpoint"],
   train: ["torch", "model", "reversible", "optim", "data", "checkpoint", "metrics", "tiers"],
   generate: ["torch", "model", "reversible", "data", "checkpoint", "train"],
+  eval: ["torch", "model", "data", "checkpoint", "train", "generate"],
   hub: ["model", "checkpoint", "metrics"],
   bench: ["torch", "model", "reversible", "optim", "data", "checkpoint", "train"],
   upcycle: ["torch", "model", "checkpoint"],
-  commands: ["bench", "torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "hub", "upcycle"],
+  commands: ["bench", "torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "eval", "hub", "upcycle"],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format"]);

@@ -1,5 +1,5 @@
-// The text of a saved config.json: the source's own text with the stated dtype exchanged, so that nothing else changes,
-// not even how a number is written (readers that check types strictly tell 1.0 from 1). An export adds keys at its end.
+// The text of a saved config.json: the source's own text with what differs exchanged, so that nothing else changes, not even
+// how a number is written (readers that check types strictly tell 1.0 from 1). An export adds keys at its end.
 import { isDeepStrictEqual } from "node:util";
 
 import type { DType } from "../torch/tensor.js";
@@ -8,11 +8,14 @@ import type { ModelFiles } from "./source.js";
 type Json = Record<string, unknown>;
 
 const DTYPE_KEYS = ["torch_dtype", "dtype"];
-const WHOLE_KEYS = ["num_experts", "num_local_experts", "original_max_position_embeddings"];
+const WHOLE_KEYS = [
+  ...["num_experts", "num_local_experts", "original_max_position_embeddings"],
+  ...["streamFractionBits", "blocksPerStep", "ordinaryFirst", "ordinaryLast"],
+];
 
 /**
- * config.json for weights of `dtype`, with the keys `added`: the text in `files` if it says the same as `source`, else
- * `source` written out.
+ * config.json for weights of `dtype`, with the keys `added`: the text in `files`, edited, if it then says the same as
+ * `source`, else `source` written out.
  */
 export function configText(files: ModelFiles, source: Json, dtype: DType, added: Json = {}): string {
   const used = DTYPE_KEYS.filter((key) => Object.hasOwn(source, key));
@@ -20,15 +23,27 @@ export function configText(files: ModelFiles, source: Json, dtype: DType, added:
   const appended = used.length > 0 ? added : { [DTYPE_KEYS[0]]: dtype, ...added };
   const wanted = { ...source, ...exchanged, ...appended };
   const bytes = files.readFile("config.json");
-  if (bytes) {
-    const lines = Object.entries(appended).map(([key, value]) => `,\n  ${JSON.stringify(key)}: ${spell(value, key)}`);
-    const edited = Buffer.from(bytes)
-      .toString("utf8")
-      .replaceAll(/("(?:torch_dtype|dtype)"\s*:\s*)("[^"]*"|null)/g, (_, key: string) => `${key}"${dtype}"`);
-    const extended = lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
-    if (saysTheSame(extended, wanted)) return extended;
+  const edited = bytes ? edit(Buffer.from(bytes).toString("utf8"), wanted) : "";
+  return saysTheSame(edited, wanted) ? edited : jsonText(wanted);
+}
+
+/** `text` with plain values exchanged, keys left out and keys added; whether it says what is wanted is still to be seen. */
+function edit(text: string, wanted: Json): string {
+  const stated = parse(text);
+  let edited = text;
+  for (const [key, value] of Object.entries(stated)) {
+    if (isDeepStrictEqual(value, wanted[key]) || !/^\w+$/.test(key)) continue;
+    edited = Object.hasOwn(wanted, key)
+      ? edited.replace(
+          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\[[^[\\]]*\\])`),
+          (_, start: string) => start + spell(wanted[key], key),
+        )
+      : edited.replace(new RegExp(`,\\s*"${key}"\\s*:\\s*(\\{[^{}]*\\}|"[^"]*"|null)`), "");
   }
-  return jsonText(wanted);
+  const lines = Object.entries(wanted)
+    .filter(([key]) => !Object.hasOwn(stated, key))
+    .map(([key, value]) => `,\n  ${JSON.stringify(key)}: ${spell(value, key)}`);
+  return lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
 }
 
 /**
@@ -70,10 +85,12 @@ const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_q
 /** A JSON file that no text was given for, with the floats of a config.json as floats. */
 export const jsonText = (content: object): string => `${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`;
 
-function saysTheSame(text: string, wanted: Json): boolean {
+const saysTheSame = (text: string, wanted: Json): boolean => isDeepStrictEqual(parse(text), wanted);
+
+function parse(text: string): Json {
   try {
-    return isDeepStrictEqual(JSON.parse(text), wanted);
+    return JSON.parse(text) as Json;
   } catch {
-    return false;
+    return {};
   }
 }

@@ -1,7 +1,8 @@
-// From one checkpoint folder to another of the same network: other names, another dtype, other shards. Tensors go from
-// the mapped source to the file one at a time, so the peak is one tensor, or one stack of experts. The written folder is
+// From one checkpoint folder to another of the same weights, as the ordinary network or as the one that was trained: other
+// names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one tensor, or one stack of experts. The written folder is
 // opened again and every tensor compared, bit for bit, before it takes its place.
 import { existsSync, realpathSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 
 import { UserError } from "../errors.js";
 import { architectureOf } from "../model/architecture.js";
@@ -18,6 +19,7 @@ import { mainDtype, writeContent } from "./save.js";
 import { saveFolder } from "./save-folder.js";
 import { folderFiles } from "./source.js";
 import { sourceBytes, type TensorSource } from "./safetensors-writer.js";
+import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
 export interface ExportOptions {
   /** "per-expert" also says in config.json what transformers 4 needs, see `olderKeys`. */
@@ -25,6 +27,8 @@ export interface ExportOptions {
   /** "auto" keeps the dtype of every tensor; a stack of experts of several dtypes becomes float32. */
   dtype: "auto" | DType;
   maxShardBytes: number;
+  /** Writes the network that was trained, as transformers loads it; the ordinary one without. */
+  trained?: TrainedForm;
 }
 
 export interface Exported {
@@ -34,7 +38,7 @@ export interface Exported {
   bytes: number;
   /** Tensors of the source that no parameter stands for: rotary frequencies, and the head when it is tied. */
   leftOut: string[];
-  /** Keys added to config.json. */
+  /** Keys added to config.json for transformers 4. */
   addedKeys: string[];
 }
 
@@ -52,7 +56,9 @@ const LARGEST: Partial<Record<DType, number>> = {
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
   const { config: stated, path } = readConfig(source);
-  const architecture = architectureOf(stated, path);
+  const { trained, layout, maxShardBytes } = options;
+  const family = architectureOf(stated, path);
+  const architecture = trained ? trained.extend(family) : family;
   const config = architecture.readConfig(stated, path);
   if (existsSync(dir) && realpathSync(dir) === realpathSync(source)) {
     throw new UserError(`${dir}: is the model that is exported. Choose another folder for the result.`);
@@ -61,13 +67,20 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
   try {
     const matched = matchTensors(folder, architecture, config);
     const tensors = placedParameters(architecture, config).flatMap((placed) =>
-      parameterSources(folder, placed, matched.get(fullName(placed)) as DiskTensor[], options),
+      parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
     checkFreeSpace(dir, sourceBytes(tensors));
-    const addedKeys = options.layout === "per-expert" ? olderKeys(stated) : {};
+    const older = layout === "per-expert" ? olderKeys(stated) : {};
+    const form = trained ? trainedConfig(stated, trained.network) : { config: stated, addedKeys: {} };
+    const extraFiles = (side: string): void => {
+      if (trained === undefined) return;
+      copyModeling(side);
+      trained.extraFiles(side);
+    };
     saveFolder(dir, (side) => {
-      const { maxShardBytes } = options;
-      writeContent(side, { tensors, config: stated, addedKeys }, { source: folderFiles(source), maxShardBytes });
+      const content = { tensors, config: form.config, addedKeys: { ...older, ...form.addedKeys } };
+      writeContent(side, content, { source: folderFiles(source), maxShardBytes, extraFiles });
+      checkReopened(side, stated);
     });
     const used = new Set([...matched.values()].flat().map(({ name }) => name));
     return {
@@ -75,11 +88,28 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       tensors: tensors.length,
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
-      addedKeys: Object.keys(addedKeys),
+      addedKeys: Object.keys(older),
     };
   } finally {
     folder.close();
   }
+}
+
+/** Throws when config.json reads back as another model. */
+function checkReopened(folder: string, stated: Record<string, unknown>): void {
+  const { config, path } = readConfig(folder);
+  const differing = Object.keys(stated).find((key) => !DTYPE_OR_CLASS.includes(key) && !isDeepStrictEqual(config[key], stated[key]));
+  if (differing === undefined) return;
+  throw new UserError(`${path}: ${differing} reads back differently from what was saved. Check the disk and save again.`);
+}
+
+/** What an export changes in config.json. */
+const DTYPE_OR_CLASS = ["dtype", "torch_dtype", "architectures"];
+
+function piecesOf(matched: Map<string, DiskTensor[]>, placed: PlacedParameter, source: string): DiskTensor[] {
+  const pieces = matched.get(fullName(placed));
+  if (pieces) return pieces;
+  throw new UserError(`${source}: has no ${fullName(placed)}, though its description says so. Export what a run wrote.`);
 }
 
 /** The tensors to write for one parameter; `pieces` are those it has in the source. */

@@ -6,6 +6,7 @@ import { basename, join } from "node:path";
 import { UserError } from "../errors.js";
 import type { Tensor } from "../torch/tensor.js";
 import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors.js";
+import { familyConfig } from "./trained-form.js";
 
 export const SINGLE_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
@@ -18,7 +19,7 @@ export interface Folder {
   close(): void;
 }
 
-/** The parsed config.json of a folder, and its path for errors about it. */
+/** The parsed config.json of a folder, in the family's own form, and its path for errors about it. */
 export function readConfig(dir: string): { config: Record<string, unknown>; path: string } {
   checkFolder(dir);
   const path = join(dir, "config.json");
@@ -28,7 +29,7 @@ export function readConfig(dir: string): { config: Record<string, unknown>; path
       `${dir}: no config.json (expected the folder of a Hugging Face checkpoint).${gguf ? ` Give the file itself: ${join(dir, gguf)}.` : ""}`,
     );
   }
-  return { config: readJsonObject(path), path };
+  return { config: familyConfig(readJsonObject(path)), path };
 }
 
 /** All tensors of a folder's weights; only headers are read. */

@@ -1,5 +1,6 @@
-// `revmoe export`: the ordinary network of a run's weights as a Hugging Face folder, in the layout, dtype and shards asked
-// for; any other checkpoint folder can be laid out anew the same way. Success is reported after everything was compared.
+// `revmoe export`: a run's result as a Hugging Face folder, as the ordinary network of its weights or, with the code that
+// transformers needs for it, as the network that was trained, in the layout, dtype and shards asked for; any other
+// checkpoint folder can be laid out anew the same way. Success is reported after everything was compared.
 import { readdirSync } from "node:fs";
 
 import { UserError } from "../errors.js";
@@ -22,10 +23,12 @@ const ROWS = {
   output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes" },
   as: {
     kind: "choice",
-    choices: ["auto", "ordinary"],
+    choices: ["auto", "ordinary", "trained"],
     default: "auto",
     group: WHAT,
-    about: "ordinary: write the ordinary network, even where it is another function than was trained",
+    about:
+      "ordinary: write the ordinary network, even where it is another function than was trained; trained: write that one, " +
+      "with the code by which transformers loads it (trust_remote_code); auto: the ordinary one where it is near",
   },
   layout: {
     kind: "choice",
@@ -80,7 +83,7 @@ type ExportSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "export",
-  summary: "Write a run's result as an ordinary Hugging Face folder",
+  summary: "Write a run's result as a Hugging Face folder",
   usage: "revmoe export --model RUN --output-dir FOLDER [--setting value ...]",
   example: "revmoe export --model runs/first --output-dir first-bf16 --dtype bfloat16 --validation-file held-out.jsonl",
   settings: {
@@ -93,7 +96,7 @@ export const command: Command<typeof ROWS> = {
     const { resolveModel } = await import("../hub/resolve.js");
     const { exportFolder } = await import("../checkpoint/export.js");
     const { findModel } = await import("../checkpoint/find-model.js");
-    const { couplingOf, ORDINARY, readNetworkFile } = await import("../train/network-file.js");
+    const { couplingOf, extensionOf, ORDINARY, readNetworkFile, writeNetworkFile } = await import("../train/network-file.js");
     const { layout, output_dir: dir, validation_file: file } = settings;
     const say = (text: string): void => void (json || out.write(`${text}\n`));
     const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
@@ -101,12 +104,20 @@ export const command: Command<typeof ROWS> = {
     await refuseOther(folder, settings);
     if (newer) say(`note: ${newer} was saved after ${folder}; give its path to export it instead`);
     const name = couplingOf(description).name;
+    const asTrained = settings.as === "trained";
     if (description.coupling === ORDINARY.coupling) say(`exporting ${folder}`);
+    else if (asTrained) say(`exporting ${folder} as it was trained: ${name}`);
     else say(`exporting ${folder}, trained as ${name}, as the ordinary network of its weights`);
 
     const loss = file ? await makeLoss(settings, folder, run) : null;
     const trainedLoss = loss?.(folder, "auto") ?? null;
-    const exported = exportFolder(dir, folder, { layout, dtype: settings.dtype, maxShardBytes: parseBytes(settings.max_shard_bytes) });
+    const trained = asTrained && {
+      network: description,
+      extend: extensionOf(description),
+      extraFiles: (side: string) => writeNetworkFile(side, description),
+    };
+    const maxShardBytes = parseBytes(settings.max_shard_bytes);
+    const exported = exportFolder(dir, folder, { layout, dtype: settings.dtype, maxShardBytes, trained: trained || undefined });
     const files = readdirSync(dir).filter((each) => each.endsWith(".safetensors")).length;
     const { tensors, bytes, dtype, leftOut, addedKeys } = exported;
     if (leftOut.length > 0) say(`left out, as no parameter of the network: ${leftOut.join(", ")}`);
@@ -115,10 +126,21 @@ export const command: Command<typeof ROWS> = {
       `wrote ${dir}: ${tensors} tensors, ${layout}, ${dtype}, ${formatBytes(bytes)} in ${files} file${files > 1 ? "s" : ""}; ` +
         "reopened, and every tensor is the same bit for bit",
     );
-    const exportedLoss = loss?.(dir, "ordinary") ?? null;
+    if (asTrained) say("transformers loads it with AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)");
+    const exportedLoss = loss?.(dir, asTrained ? "trained" : "ordinary") ?? null;
     if (trainedLoss !== null && exportedLoss !== null) say(describeLoss(trainedLoss, exportedLoss, name));
     if (json) {
-      const record = { source: folder, folder: dir, network: description, layout, files, ...exported, trainedLoss, exportedLoss };
+      const record = {
+        source: folder,
+        folder: dir,
+        network: description,
+        as: asTrained ? "trained" : "ordinary",
+        layout,
+        files,
+        ...exported,
+        trainedLoss,
+        exportedLoss,
+      };
       out.write(`${JSON.stringify(record, null, 2)}\n`);
     }
     return 0;
@@ -132,16 +154,23 @@ function checkLoss({ validation_file: file }: ExportSettings, at: Given): string
   return `${at.subject(idle)} has no effect: it is for the held-out loss. Remove ${idle}, or give validation_file.`;
 }
 
-/** Some couplings make a function of the weights that the ordinary network is not near. */
+/** Some couplings make a function of the weights that the ordinary network is not near; of others it is the result. */
 async function refuseOther(folder: string, { as, validation_file: file }: ExportSettings): Promise<void> {
   const { couplingOf, readNetworkFile } = await import("../train/network-file.js");
   const description = readNetworkFile(folder);
-  const { name, conversion } = couplingOf(description);
+  const { name, conversion, drawsSigns } = couplingOf(description);
+  if (as === "trained") {
+    if (description.coupling !== "ordinary" && !drawsSigns) return;
+    throw new UserError(
+      `as: trained is not needed: ${folder} ${drawsSigns ? `was trained as ${name}, of which the ordinary network is the result` : "is an ordinary network"}. ` +
+        "Leave --as out.",
+    );
+  }
   if (conversion !== "different") return;
   if (as === "auto") {
     throw new UserError(
       `${folder}: was trained as ${name}, which is another function of its weights than the ordinary network. ` +
-        "To write the ordinary network all the same, add --as ordinary and a --validation-file that shows what is lost.",
+        "Add --as trained, which writes it with the code that transformers needs, or --as ordinary with a --validation-file that shows what is lost.",
     );
   }
   if (!file) {
@@ -151,10 +180,10 @@ async function refuseOther(folder: string, { as, validation_file: file }: Export
   }
 }
 
-type Loss = (folder: string, as: "auto" | "ordinary") => number;
+type Loss = (folder: string, as: "auto" | "trained" | "ordinary") => number;
 
 async function makeLoss(settings: ExportSettings, folder: string, run: string | undefined): Promise<Loss> {
-  const { heldOutBatches, lossOf } = await import("./export-loss.js");
+  const { heldOutBatches, lossOf } = await import("../eval/held-out.js");
   const { checkDevice, setThreads } = await import("../torch/device.js");
   const { device, threads, compute_dtype: computeDtype, validation_file: file } = settings;
   checkDevice(device);

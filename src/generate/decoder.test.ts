@@ -7,12 +7,13 @@ import { freeModel } from "../model/model.js";
 import { additive } from "../reversible/additive.js";
 import { momentum } from "../reversible/momentum.js";
 import { ordinary } from "../reversible/ordinary.js";
-import { floatStreams, gridStreams } from "../reversible/streams.js";
+import { floatStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import type { Network } from "../train/network.js";
+import type { NetworkDescription } from "../train/network-file.js";
 import { Decoder } from "./decoder.js";
-import { fullLogits, tinyNetwork } from "./testing-network.js";
+import { describedNetwork, fullLogits, tinyNetwork } from "./testing-network.js";
 
 setThreads(1);
 
@@ -36,18 +37,29 @@ function assertClose(found: Float32Array, expected: number[], tolerance: number)
 }
 
 const float = floatStreams("float32");
-// Rounding to the grid may turn a difference of the last float bit into a whole unit of 2^-16.
-for (const [name, coupling, format, tolerance] of [
-  ["ordinary", ordinary, float, 1e-4],
-  ["additive", additive, float, 1e-4],
-  ["momentum 0.25", momentum(0.25), float, 1e-4],
-  ["momentum -1", momentum(-1), float, 1e-4],
-  ["additive on the grid", additive, gridStreams("int32", 16), 1e-3],
-  ["momentum 0.25 on the grid", momentum(0.25), gridStreams("int32", 16), 1e-3],
-  ["momentum -1 on the grid", momentum(-1), gridStreams("int32", 16), 1e-3],
-] as const) {
-  test(`${name}: logits with the cache are those of the whole sequence`, () => {
-    const network = tinyNetwork(coupling, format);
+const GRID = { stream: "int32", streamFractionBits: 16 } as const;
+const FLOAT = { stream: "float32" } as const;
+for (const description of [
+  { coupling: "ordinary", ...FLOAT },
+  { coupling: "additive", ...FLOAT },
+  { coupling: "momentum", gamma: 0.25, ...FLOAT },
+  { coupling: "momentum", gamma: -1, ...FLOAT },
+  { coupling: "momentum", gamma: -0.125, stream: "int64", streamFractionBits: 32 },
+  { coupling: "additive", ...GRID },
+  { coupling: "momentum", gamma: 0.25, ...GRID },
+  { coupling: "momentum", gamma: -1, ...GRID },
+  { coupling: "momentum", gamma: 0.5, ...GRID, blocksPerStep: 2 },
+  { coupling: "momentum", gamma: -0.25, ...GRID, blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 },
+  { coupling: "additive", ...GRID, ordinaryFirst: 2 },
+  { coupling: "revffn", adapters: "layer", ...GRID },
+  { coupling: "revffn", adapters: "stream", ...FLOAT },
+  { coupling: "revffn", adapters: "stream", ...GRID, ordinaryFirst: 1, ordinaryLast: 2 },
+  { coupling: "bdia", gamma: 0.25, ...GRID },
+] as NetworkDescription[]) {
+  test(`${JSON.stringify(description)}: logits with the cache are those of the whole sequence`, () => {
+    const network = describedNetwork(description);
+    // Rounding to the grid may turn a difference of the last float bit into a whole unit of 2^-16.
+    const tolerance = description.stream === "int32" ? 1e-3 : 1e-4;
     const before = ledger();
     const expected = fullLogits(network, TOKENS);
     assert.ok(Math.max(...expected[29]) - Math.min(...expected[29]) > 1, "the logits differ enough to compare");

@@ -1,15 +1,12 @@
 // From a folder to a network that can be run: its weights, and the coupling they were trained with or the ordinary one.
 // Weights are loaded in the compute dtype, so that open blocks need no copies. The caller frees them with `freeModel`.
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-
 import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
-import type { Network } from "../train/network.js";
-import { extensionOf, NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, readNetworkFile } from "../train/network-file.js";
+import { asEvaluated, type Network } from "../train/network.js";
+import { extensionOf, NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, statedNetwork } from "../train/network-file.js";
 
 export interface OpenOptions {
   /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
@@ -21,22 +18,24 @@ export interface OpenOptions {
 /** Which network a folder is run as. Errors: UserError for "trained" when the folder does not say how it was. */
 export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDescription {
   if (as === "ordinary") return ORDINARY;
-  if (as === "trained" && !existsSync(join(folder, NETWORK_FILE))) {
+  const stated = statedNetwork(folder);
+  if (as === "trained" && stated === undefined) {
     throw new UserError(
       `as: trained is not possible: ${folder} has no ${NETWORK_FILE}, which tells how it was. ` + "Use ordinary, or leave it out.",
     );
   }
-  return readNetworkFile(folder);
+  return stated ?? ORDINARY;
 }
 
+/** Of a coupling that draws noise in training, the network without it. */
 export function openNetwork(from: ModelSource | string, { as, device, computeDtype: asked }: OpenOptions): Network {
   const description = chooseNetwork(typeof from === "string" ? from : from.path, as);
   const computeDtype = asked === "auto" ? fastestDtype(device) : asked;
-  return {
+  return asEvaluated({
     model: loadModel(from, { weightsDtype: computeDtype, device, extend: extensionOf(description) }),
     ...networkParts(description),
     computeDtype,
     device,
     lossTileTokens: 1024,
-  };
+  });
 }

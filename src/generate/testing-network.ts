@@ -8,7 +8,8 @@ import { linear } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
 import { hiddenStates } from "../train/evaluate.js";
-import { type Network, openHead, outerNames } from "../train/network.js";
+import { extensionOf, type NetworkDescription, networkParts } from "../train/network-file.js";
+import { asEvaluated, type Network, openHead, outerNames } from "../train/network.js";
 
 export const CONFIG = {
   model_type: "qwen2_moe",
@@ -37,6 +38,14 @@ export function tinyNetwork(
   const architecture = architectureOf(source, "tiny");
   const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", "cpu");
   return { model, coupling, format, computeDtype: "float32", device: "cpu", lossTileTokens: 64 };
+}
+
+/** The same of what a folder may say it was trained as. */
+export function describedNetwork(description: NetworkDescription, changes: Record<string, unknown> = {}): Network {
+  const source = { ...CONFIG, ...changes };
+  const architecture = extensionOf(description, "random")(architectureOf(source, "tiny"));
+  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", "cpu");
+  return asEvaluated({ model, ...networkParts(description), computeDtype: "float32", device: "cpu", lossTileTokens: 64 });
 }
 
 /** Logits behind every position, without a cache. */

@@ -16,18 +16,23 @@ export interface AdapterSettings {
    * elsewhere, P_down takes that half; with one pair per layer, the first half.
    */
   init: "random" | "identity";
+  /** Blocks at either end that stay ordinary and have none. */
+  ordinaryFirst?: number;
+  ordinaryLast?: number;
 }
 
 const nameOf = (part: "up" | "down", stream: 1 | 2, sharing: AdapterSettings["sharing"]): string =>
   `adapters.${part}${sharing === "layer" ? "" : `_${stream}`}.weight`;
 
-/** The same family with adapters among the parameters of each block; they are first in the order of the forward pass. */
-export function withAdapters(architecture: Architecture, { sharing, init }: AdapterSettings): Architecture {
+/** The same family with adapters among the parameters of each block that is not ordinary; they are first in the order of the forward pass. */
+export function withAdapters(architecture: Architecture, settings: AdapterSettings): Architecture {
+  const { sharing, init, ordinaryFirst = 0, ordinaryLast = 0 } = settings;
   const streams = sharing === "layer" ? ([1] as const) : ([1, 2] as const);
   return {
     ...architecture,
     adapters: sharing,
     blockParameters: (config, layer) => {
+      if (layer < ordinaryFirst || layer >= config.numLayers - ordinaryLast) return architecture.blockParameters(config, layer);
       const [D, half] = [config.hiddenSize, config.hiddenSize / 2];
       const own = streams.flatMap((stream): ParameterSpec[] => [
         { name: nameOf("up", stream, sharing), shape: [D, half], init: "normal", adapter: { init, stream } },

@@ -7,32 +7,54 @@ import { lossSum } from "../reversible/loss.js";
 import { crossEntropy } from "../reversible/objectives.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
-import { abs, amax } from "../torch/ops.js";
+import { abs, amax, narrow } from "../torch/ops.js";
 import { item, type Tensor } from "../torch/tensor.js";
 import { asOrdinary, embed, type Network, OpenUnit, openHead, outerNames, segmentsOf } from "./network.js";
 
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
 
-/** Mean cross-entropy over all trained tokens of `batches`. */
-export function evaluateLoss(network: Network, batches: Batch[]): number {
+/** Mean cross-entropy over all trained tokens of `batches`; `seen` is told how many batches are done. */
+export function evaluateLoss(network: Network, batches: Batch[], seen: (batches: number) => void = () => {}): number {
   let total = 0;
   let tokens = 0;
+  let done = 0;
+  overHidden(network, batches, (hidden_TD, batch, open) => {
+    total += lossOf(network, open, hidden_TD, batch.labels);
+    tokens += batch.trainedTokens;
+    seen(++done);
+  });
+  return total / tokens;
+}
+
+/** For each document of `batches`, in order, the sum of the cross-entropies of its trained tokens. */
+export function documentLosses(network: Network, batches: Batch[], seen: (batches: number) => void = () => {}): number[] {
+  const losses: number[] = [];
+  let done = 0;
+  overHidden(network, batches, (hidden_TD, { segments, labels }, open) => {
+    let start = 0;
+    for (const length of segments) {
+      const [from, end] = [start, (start += length)];
+      losses.push(scope(() => lossOf(network, open, narrow(hidden_TD, 0, from, length), labels.subarray(from, end))));
+    }
+    seen(++done);
+  });
+  return losses;
+}
+
+/** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
+function overHidden(network: Network, batches: Batch[], use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void): void {
   for (let start = 0; start < batches.length; start += GROUP) {
     const group = batches.slice(start, start + GROUP);
     const hidden = hiddenStates(network, group);
     const open = openHead(network);
     try {
-      for (const [i, hidden_TD] of hidden.entries()) {
-        total += scope(() => lossOf(network, open, hidden_TD, group[i]));
-        tokens += group[i].trainedTokens;
-      }
+      for (const [i, hidden_TD] of hidden.entries()) scope(() => use(hidden_TD, group[i], open));
     } finally {
       open.close();
       free(...hidden);
     }
   }
-  return total / tokens;
 }
 
 /** Hidden states behind the last block, before the final norm; the caller frees them. */
@@ -106,9 +128,9 @@ export function largestHidden(network: Network, batch: Batch): number {
   return largest;
 }
 
-function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, batch: Batch): number {
+function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: Int32Array): number {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
-  return lossSum({ hidden_TD: normed_TD, head_VD: open.get(head.name), objective: crossEntropy(batch.labels), tileTokens: lossTileTokens });
+  return lossSum({ hidden_TD: normed_TD, head_VD: open.get(head.name), objective: crossEntropy(labels_T), tileTokens: lossTileTokens });
 }

@@ -3,6 +3,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { writeFileDurably } from "../checkpoint/disk.js";
+import { NETWORK_KEY } from "../checkpoint/trained-form.js";
 import { UserError } from "../errors.js";
 import { type AdapterSettings, withAdapters } from "../model/adapters.js";
 import type { Architecture } from "../model/architecture.js";
@@ -71,9 +73,9 @@ export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inver
 
 /** What a network adds to a family: adapters, where its streams are narrower than the model. */
 export const extensionOf =
-  ({ adapters }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
+  ({ adapters, ordinaryFirst, ordinaryLast }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
   (architecture: Architecture): Architecture =>
-    adapters ? withAdapters(architecture, { sharing: adapters, init }) : architecture;
+    adapters ? withAdapters(architecture, { sharing: adapters, init, ordinaryFirst, ordinaryLast }) : architecture;
 
 /** What of a network a description says. */
 export function networkParts(
@@ -93,20 +95,31 @@ export function formatOf({ stream, streamFractionBits }: NetworkDescription): St
 }
 
 /** What a folder says of itself; the ordinary network when it says nothing. */
-export function readNetworkFile(folder: string): NetworkDescription {
-  const path = join(folder, NETWORK_FILE);
-  if (!existsSync(path)) return ORDINARY;
+export const readNetworkFile = (folder: string): NetworkDescription => statedNetwork(folder) ?? ORDINARY;
+
+/** What a folder says of itself: in revmoe.json, or in config.json where transformers saved it anew. */
+export function statedNetwork(folder: string): NetworkDescription | undefined {
+  const own = join(folder, NETWORK_FILE);
+  const path = existsSync(own) ? own : join(folder, "config.json");
+  if (!existsSync(path)) return undefined;
   try {
-    const read = JSON.parse(readFileSync(path, "utf8")) as NetworkDescription;
+    const parsed = JSON.parse(readFileSync(path, "utf8")) as NetworkDescription & { [NETWORK_KEY]?: NetworkDescription };
+    const read = path === own ? parsed : parsed[NETWORK_KEY];
+    if (read === undefined) return undefined;
     if (
       ["momentum", "bdia", "additive", "revffn", "ordinary"].includes(read.coupling) &&
       ["int32", "int64", "float32"].includes(read.stream)
     )
       return read;
   } catch {
-    // Falls through to the one message.
+    // A config.json that cannot be read is complained about by whoever reads the model.
+    if (path !== own) return undefined;
   }
   throw new UserError(
     `${path}: is not a description of a network that this version knows. Remove it to use the folder as the ordinary network.`,
   );
 }
+
+/** Writes what `readNetworkFile` reads. */
+export const writeNetworkFile = (folder: string, description: NetworkDescription): void =>
+  writeFileDurably(join(folder, NETWORK_FILE), `${JSON.stringify(description, null, 2)}\n`);

@@ -120,10 +120,10 @@ export class OpenUnit implements Block<Context> {
   }
 
   stages(branch: Branch): Stage<Context>[] {
-    const { architecture } = this.#network.model;
-    const bridged = architecture.adapters !== undefined;
+    const { architecture, config } = this.#network.model;
     return this.layers.flatMap((layer, i) => {
       const weights = this.#weights[i];
+      const bridged = architecture.blockParameters(config, layer).some(({ adapter }) => adapter !== undefined);
       const attention: Stage<Context> = {
         tokenwise: false,
         evaluate: (h_TD, context, _first, memory_TD = h_TD) =>

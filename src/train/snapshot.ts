@@ -2,10 +2,9 @@
 // the ordinary architecture with revmoe.json beside, saved whole or not at all.
 import { join } from "node:path";
 
-import { writeFileDurably } from "../checkpoint/disk.js";
 import { pruneCheckpoints, writeRunState } from "../checkpoint/run-state.js";
 import { saveModel } from "../checkpoint/save.js";
-import { NETWORK_FILE } from "./network-file.js";
+import { writeNetworkFile } from "./network-file.js";
 import type { Run } from "./prepare.js";
 
 /** Saves the run after `step`; returns the folder. */
@@ -16,7 +15,7 @@ export function saveCheckpoint(run: Run, step: number): string {
     source,
     verify: false,
     extraFiles: (side) => {
-      writeDescription(run, side);
+      writeNetworkFile(side, run.description);
       writeRunState(side, { step, batches: data.state(), settings, tensors: states.tensors() });
     },
   });
@@ -27,10 +26,6 @@ export function saveCheckpoint(run: Run, step: number): string {
 /** Saves the trained model, reopened and compared before success is reported; returns the folder. */
 export function saveFinal(run: Run): string {
   const folder = join(run.settings.output_dir, "final");
-  saveModel(folder, run.network.model, { source: run.source, extraFiles: (side) => writeDescription(run, side) });
+  saveModel(folder, run.network.model, { source: run.source, extraFiles: (side) => writeNetworkFile(side, run.description) });
   return folder;
-}
-
-function writeDescription(run: Run, folder: string): void {
-  writeFileDurably(join(folder, NETWORK_FILE), `${JSON.stringify(run.description, null, 2)}\n`);
 }

@@ -1,0 +1,53 @@
+// What makes a folder load in transformers as the network that was trained: config.json names classes of our own, and
+// says in `revmoe` which network it is; export/modeling_revmoe.py, which has the classes, is copied beside it. The model
+// type is not the family's, so that whoever does not run the code refuses the folder, and does not take it for the
+// ordinary network.
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import type { Architecture } from "../model/architecture.js";
+
+export const MODELING_FILE = "modeling_revmoe.py";
+const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, import.meta.url));
+
+/** The key of config.json that says which network it is. */
+export const NETWORK_KEY = "revmoe";
+
+/** The stem of the names of a family's classes in transformers. */
+const CLASSES: Record<string, string> = { qwen2_moe: "Qwen2Moe", qwen3_moe: "Qwen3Moe", mixtral: "Mixtral", olmoe: "Olmoe" };
+
+/** How an export is told which network it is; `network` is written as it is. */
+export interface TrainedForm {
+  network: object;
+  extend: (architecture: Architecture) => Architecture;
+  /** Writes what else our own readers need beside it. */
+  extraFiles: (folder: string) => void;
+}
+
+/** A family's config.json as that of a network of ours, and the keys it has beside the family's. */
+export function trainedConfig(
+  config: Record<string, unknown>,
+  network: object,
+): { config: Record<string, unknown>; addedKeys: Record<string, unknown> } {
+  const family = String(config.model_type);
+  const stem = `RevMoe${CLASSES[family]}`;
+  const code = MODELING_FILE.replace(/\.py$/, "");
+  return {
+    config: { ...config, model_type: `revmoe_${family}`, architectures: [`${stem}ForCausalLM`] },
+    addedKeys: {
+      auto_map: { AutoConfig: `${code}.${stem}Config`, AutoModelForCausalLM: `${code}.${stem}ForCausalLM` },
+      [NETWORK_KEY]: network,
+    },
+  };
+}
+
+/** The family's own config.json of one that `trainedConfig` made; any other as it is. */
+export function familyConfig(config: Record<string, unknown>): Record<string, unknown> {
+  const family = /^revmoe_(\w+)$/.exec(String(config.model_type))?.[1] ?? "";
+  if (!(family in CLASSES)) return config;
+  const { auto_map: _map, [NETWORK_KEY]: _network, ...own } = config;
+  return { ...own, model_type: family, architectures: [`${CLASSES[family]}ForCausalLM`] };
+}
+
+export const copyModeling = (folder: string): void => copyFileSync(MODELING_SOURCE, join(folder, MODELING_FILE));

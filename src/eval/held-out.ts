@@ -1,0 +1,54 @@
+// Held-out loss: rows are made into batches as the run made them, or else by the defaults of training, and a folder is
+// measured as it was trained or as the ordinary network. Frees what it loads.
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { readJsonObject } from "../checkpoint/folder.js";
+import { type Batch, sequentialBatches } from "../data/batches.js";
+import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
+import { readRows, type Row } from "../data/rows.js";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import { openNetwork, type OpenOptions } from "../generate/open-network.js";
+import { freeModel } from "../model/model.js";
+import { evaluateLoss } from "../train/evaluate.js";
+import { TRAIN_ROWS } from "../train/settings-rows.js";
+import type { SettingsOf } from "../train/settings-table.js";
+
+/** Settings of training by which rows become batches. */
+export const DATA_ROWS = pick(TRAIN_ROWS);
+export type DataSettings = SettingsOf<typeof DATA_ROWS>;
+
+function pick({ format, columns, assistant_only_loss, completion_only_loss, max_length, per_device_eval_batch_size }: typeof TRAIN_ROWS) {
+  return { format, columns, assistant_only_loss, completion_only_loss, max_length, per_device_eval_batch_size };
+}
+
+/** The rows of `file` as batches for the model in `folder`, read as the run did that made it, where there is one. */
+export function heldOutBatches(file: string, folder: string, run?: string): Batch[] {
+  return batchesOf(readRows(file), loadTokenizer(folder), dataSettings(folder, run)).batches;
+}
+
+export function batchesOf(
+  rows: Row[],
+  tokenizer: Tokenizer,
+  settings: DataSettings,
+): { documents: Document[]; batches: Batch[]; report: DataReport } {
+  const { documents, report } = makeDocuments(rows, tokenizer, settings);
+  const { per_device_eval_batch_size: size, max_length } = settings;
+  return { documents, batches: sequentialBatches(documents, { rows: size, max_length }), report };
+}
+
+/** Mean cross-entropy of the trained tokens. */
+export function lossOf(folder: string, batches: Batch[], options: OpenOptions): number {
+  const network = openNetwork(folder, options);
+  try {
+    return evaluateLoss(network, batches);
+  } finally {
+    freeModel(network.model);
+  }
+}
+
+/** What the run in `run`, by default the folder's parent, was set to, or else the defaults of training. */
+export function dataSettings(folder: string, run: string = dirname(folder)): DataSettings {
+  const ofRun = existsSync(join(run, "metrics.jsonl")) ? readJsonObject(join(run, "config.json")) : {};
+  return Object.fromEntries(Object.entries(DATA_ROWS).map(([name, row]) => [name, ofRun[name] ?? row.default])) as DataSettings;
+}

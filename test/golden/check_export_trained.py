@@ -1,0 +1,106 @@
+"""Loads folders of `revmoe export --as trained` in Hugging Face transformers with trust_remote_code, and compares with ours.
+
+    npm run setup
+    python3 test/golden/check_export_trained.py                 # the golden models as every coupling
+    python3 test/golden/check_export_trained.py FOLDER...       # folders that were exported
+
+Compared in float32: the logits of 33 tokens, the loss, and 16 greedy tokens with a key/value cache and without. That the network
+is another one than the ordinary is checked, too, and that gradients reach every weight. Runs in transformers 4.57 and 5. Exits
+with 1 on a difference. Rounding to the grid can turn a difference in the last bit of a float into a whole unit of it, so networks
+on the grid agree less closely than those on float streams.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+MODELS = ["hf-tiny", "hf-tied", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-window", "olmoe-plain", "olmoe-clip"]
+GRID = {"stream": "int32", "streamFractionBits": 16}
+WIDE = {"stream": "int64", "streamFractionBits": 32}
+FLOAT = {"stream": "float32"}
+NETWORKS = [
+    *({"coupling": "momentum", "gamma": gamma, **GRID} for gamma in (0.5, 0.25, -0.125, -1)),
+    {"coupling": "momentum", "gamma": -0.5, **FLOAT},
+    {"coupling": "momentum", "gamma": 0.25, **WIDE},
+    {"coupling": "momentum", "gamma": -0.25, **GRID, "blocksPerStep": 2},
+    {"coupling": "momentum", "gamma": -1, **GRID, "ordinaryFirst": 1},
+    {"coupling": "additive", **GRID},
+    {"coupling": "additive", **FLOAT, "ordinaryFirst": 1, "ordinaryLast": 1},
+    {"coupling": "revffn", "adapters": "layer", **GRID},
+    {"coupling": "revffn", "adapters": "stream", **FLOAT, "ordinaryLast": 1},
+]
+TOLERANCE = {"float32": 1e-5, "int64": 1e-5, "int32": 1e-4}
+torch.set_num_threads(1)
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+def node(*words):
+    return subprocess.run(["node", *map(str, words)], check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout
+
+
+def export(name, network):
+    folder = ROOT / "build" / "exported" / transformers.__version__
+    made, to = folder / "trained-source", folder / "trained"
+    for each in (made, to):
+        shutil.rmtree(each, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    node("test/golden/trained.mjs", "make", HERE / name, json.dumps(network), made)
+    node("dist/cli.js", "export", "--model", made, "--output-dir", to, "--as", "trained", "--max-shard-bytes", "30KB")
+    return to
+
+
+def norm_difference(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+def check(folder):
+    network = json.loads((folder / "revmoe.json").read_text())
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    assert config.revmoe == network, f"{config.revmoe} is not {network}"
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder, torch_dtype=torch.float32, output_loading_info=True, trust_remote_code=True)
+    problems = {key: value for key, value in found.items() if value}
+    assert not problems, f"{folder}: {problems}"
+    tokens = torch.randint(0, model.config.vocab_size, (33,), generator=torch.Generator().manual_seed(3))
+    count = 16
+    ours = json.loads(node("test/golden/trained.mjs", "run", folder, ",".join(map(str, tokens.tolist())), count))
+    logits = torch.tensor(ours["logits"])
+    output = model(input_ids=tokens[None], labels=tokens[None])
+    difference = norm_difference(output.logits[0].detach(), logits)
+    loss = torch.nn.functional.cross_entropy(logits[:-1], tokens[1:])
+    assert abs(output.loss.item() - loss.item()) < 1e-4, f"loss {output.loss.item()}, ours {loss.item()}"
+    apart = norm_difference(torch.tensor(ours["ordinary"]), logits)
+    assert apart > 10 * difference + 1e-4, f"as the ordinary network: {apart}"
+    output.loss.backward()
+    reached = [p.grad is not None and torch.isfinite(p.grad).all().item() for p in model.parameters()]
+    assert all(reached), "a weight has no gradient"
+    for use_cache in (True, False):
+        made = model.generate(tokens[None, :8], attention_mask=torch.ones(1, 8, dtype=torch.long), max_new_tokens=count,
+                              do_sample=False, use_cache=use_cache, eos_token_id=None, pad_token_id=0)[0, 8:].tolist()
+        assert made == ours["generated"], f"cache {use_cache}: {made}, ours {ours['generated']}"
+    return difference, apart, network["stream"]
+
+
+print(f"transformers {transformers.__version__}, torch {torch.__version__}")
+worst = dict.fromkeys(TOLERANCE, 0.0)
+for folder, words in (
+    ((pathlib.Path(folder), folder) for folder in sys.argv[1:])
+    if len(sys.argv) > 1
+    else ((export(name, network), f"{name:15} {json.dumps(network)}") for name in MODELS for network in NETWORKS)
+):
+    difference, apart, stream = check(folder)
+    worst[stream] = max(worst[stream], difference)
+    print(f"{words} {difference:.1e} (the ordinary network: {apart:.1e})", flush=True)
+for stream, most in worst.items():
+    print(f"{stream} streams: largest relative difference {most:.1e} (allowed {TOLERANCE[stream]:.0e})")
+sys.exit(0 if all(most < TOLERANCE[stream] for stream, most in worst.items()) else 1)
