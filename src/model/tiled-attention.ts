@@ -47,7 +47,7 @@ interface Limits {
 
 // On a processor a chunk's scores should stay in its caches; elsewhere products should be large.
 const limitsOn = (on: string): Limits =>
-  on === "cpu" ? { scores: 2 ** 20, rows: 256, keys: 2048 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
+  on === "cpu" ? { scores: 2 ** 18, rows: 256, keys: 512 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
 
 /** Queries [row, row + rows) of key heads [group, group + groups), and the keys [key, key + keys) that they see. */
 interface Tile {
@@ -188,10 +188,12 @@ function* tilesOf(
 ): Generator<Tile> {
   let start = 0;
   for (const length of segments) {
+    // Half of a tile's last scores are masked: a short document is worth more tiles.
+    const most = Math.min(limits.rows, Math.max(64, Math.ceil(length / 4)));
     for (let done = 0, rows: number; done < length; done += rows) {
       const first = window === null ? 0 : Math.max(0, cached + done + 1 - window);
-      const reach = Math.min(cached + length, cached + done + limits.rows, first + limits.keys) - first;
-      rows = Math.min(length - done, limits.rows, Math.max(1, Math.floor(limits.scores / (shared * reach))));
+      const reach = Math.min(cached + length, cached + done + most, first + limits.keys) - first;
+      rows = Math.min(length - done, most, Math.max(1, Math.floor(limits.scores / (shared * reach))));
       const keys = cached + done + rows - first;
       const together = Math.min(groups, Math.max(1, Math.floor(limits.scores / (shared * rows * Math.min(keys, limits.keys)))));
       for (let group = 0; group < groups; group += together) {
