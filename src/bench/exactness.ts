@@ -42,8 +42,8 @@ export interface Exactness {
 export interface Experiment {
   /** Steps on successive pieces of the text; the loss of each. */
   train(steps: number, learningRate: number): number[];
-  /** Null where the rebuilt values leave the range of numbers. */
-  measure(format: StreamFormat, computeDtype: DType): Exactness | null;
+  /** Null where the rebuilt values leave the range of numbers. `other` has the same forward pass and another way back. */
+  measure(format: StreamFormat, computeDtype: DType, other?: Coupling): Exactness | null;
   close(): void;
 }
 
@@ -67,8 +67,8 @@ export function openExperiment(coupling: Coupling, numLayers: number, reading: R
         const batch = pieceOf(reading, steps++);
         return trainStep(usual, states, [batch], { ...OPTIONS, method: METHODS.store, step: steps, learningRate, maxBlockGradNorm: 1 }).loss;
       }),
-    measure: (format, computeDtype) => {
-      const network = networkOf(model, coupling, format, computeDtype);
+    measure: (format, computeDtype, other = coupling) => {
+      const network = networkOf(model, other, format, computeDtype);
       // A piece that no step has seen yet.
       const batch = pieceOf(reading, 1_000_003);
       const memory = memorizeGradients();
