@@ -1,6 +1,6 @@
 // All gradients of a step, written to a file or compared with those in it, as they come: head, blocks from the last to
 // the first, embedding. Both are optimisers that change nothing, so a step hands them its gradients and needs no other
-// way in. float32, in tiles; whoever makes one closes it.
+// way in. float32, in tiles; whoever makes one closes it. Small models' gradients are compared in memory.
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 
 import { assert } from "../errors.js";
@@ -24,17 +24,34 @@ export function writeGradients(path: string): Witness {
 /** `relativeError` is the norm of the difference to the gradients in `path` over the norm of those, summed in float64. */
 export function compareGradients(path: string): Witness & { relativeError(): number } {
   const file = openSync(path, "r");
-  let [difference, size] = [0, 0];
+  const { add, relativeError } = distance();
   const optimizer = witness((values) => {
     const stored = new Float32Array(values.length);
     const bytes = readSync(file, new Uint8Array(stored.buffer));
     assert(bytes === stored.byteLength, `${path} ends before the gradients do`);
+    add(values, stored);
+  });
+  return { optimizer, relativeError, close: () => closeSync(file) };
+}
+
+/** `next` is the optimiser of one step: the first step's gradients are kept, the second's compared with them. */
+export function memorizeGradients(): { next(): Optimizer; relativeError(): number } {
+  const stored: Float32Array[] = [];
+  const { add, relativeError } = distance();
+  const [keepThem, compareThem] = [(values: Float32Array) => stored.push(values), (values: Float32Array) => add(values, stored[at++])];
+  let at = 0;
+  return { next: () => witness(stored.length === 0 ? keepThem : compareThem), relativeError };
+}
+
+function distance(): { add(values: Float32Array, stored: Float32Array): void; relativeError(): number } {
+  let [difference, size] = [0, 0];
+  const add = (values: Float32Array, stored: Float32Array): void => {
     for (let i = 0; i < values.length; i++) {
       difference += (values[i] - stored[i]) ** 2;
       size += stored[i] ** 2;
     }
-  });
-  return { optimizer, relativeError: () => Math.sqrt(difference) / Math.sqrt(size), close: () => closeSync(file) };
+  };
+  return { add, relativeError: () => Math.sqrt(difference) / Math.sqrt(size) };
 }
 
 function writeAll(file: number, bytes: Uint8Array): void {

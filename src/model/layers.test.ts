@@ -143,10 +143,11 @@ test("attention in tiles of any size: values, and gradients equal to those of on
       const expected = slowAttention(q, k, v, [...segments], window ?? undefined);
       const slow = wholeGradients(q, k, v, dOut, maskOf([...segments], window));
       for (const limits of [
-        { scores: 1, rows: 1 },
-        { scores: 40, rows: 4 },
-        { scores: 100, rows: 7 },
-        { scores: 1e6, rows: 256 },
+        { scores: 1, rows: 1, keys: 1 },
+        { scores: 40, rows: 4, keys: 5 },
+        { scores: 100, rows: 7, keys: 7 },
+        { scores: 1e6, rows: 4, keys: 16 },
+        { scores: 1e6, rows: 256, keys: 2048 },
       ]) {
         const tiled = (q: Tensor, k: Tensor, v: Tensor): Tensor => tiledAttention(q, k, v, [...segments], window, limits);
         assertNear(tiled(q, k, v), expected);

@@ -1,23 +1,34 @@
-// Exact attention where the engine has no fused form for it: tiles of queries, each over the keys that they see, so that
-// scores never exist for more than a tile. Nothing of them is kept: the way back forms them again, tile by tile.
-//   P = softmax(q k^T / sqrt(C) + mask),  o = P v;  dv = P^T do,  dS = P * (do v^T - rowsum(P * do v^T)),
-//   dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)        (FlashAttention, arXiv 2205.14135, appendix B.4)
+// Exact attention where the engine has no fused form for it: tiles of queries, each over chunks of the keys that they see, so
+// that scores never exist for more than a tile. Kept are the output and one number per query and head; the way back forms the
+// scores again, chunk by chunk.
+//   S = q k^T / sqrt(C) + mask,  L = logsumexp(S),  P = exp(S - L),  o = P v
+//   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)
+// (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2)
 import { customFunction } from "../torch/graph.js";
-import { scope } from "../torch/scope.js";
+import { free, scope } from "../torch/scope.js";
 import {
   add,
   add_,
+  amax,
   baddbmm,
   bmm,
   cast,
   contiguous,
   copy_,
+  div,
+  exp_,
   expand,
+  log,
+  maximum,
+  mul,
+  mul_,
   mulScalar_,
   narrow,
+  neg,
   reshape,
-  softmax,
-  softmaxBackward,
+  sub,
+  sub_,
+  sumDim,
   transpose,
   tril,
   triu,
@@ -26,14 +37,17 @@ import {
 import { device, dtype, type DType, empty, full, shape, type Tensor, zeros } from "../torch/tensor.js";
 
 interface Limits {
-  /** Scores of one tile. On the way back there are four such tensors. */
+  /** Scores of one chunk. On the way back there are two such tensors. */
   scores: number;
   /** More rows than this do not make products faster, and waste more on keys that are masked. */
   rows: number;
+  /** Keys of a chunk; no fewer than rows, so that every query sees some of the first. */
+  keys: number;
 }
 
-// On a processor a tile's scores should stay in its caches; elsewhere products should be large.
-const limitsOn = (on: string): Limits => (on === "cpu" ? { scores: 2 ** 20, rows: 256 } : { scores: 2 ** 26, rows: 1024 });
+// On a processor a chunk's scores should stay in its caches; elsewhere products should be large.
+const limitsOn = (on: string): Limits =>
+  on === "cpu" ? { scores: 2 ** 18, rows: 256, keys: 512 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
 
 /** Queries [row, row + rows) of key heads [group, group + groups), and the keys [key, key + keys) that they see. */
 interface Tile {
@@ -45,6 +59,20 @@ interface Tile {
   groups: number;
 }
 
+/** Keys [key, key + keys) for a tile, and what its scores are added to: null where every query sees every key. */
+interface Chunk {
+  key: number;
+  keys: number;
+  mask_RS: Tensor | null;
+}
+
+/** Of the chunks so far: sums of exp(S - max) v and of exp(S - max). */
+interface Running {
+  out_KRC: Tensor;
+  max_KR1: Tensor;
+  sum_KR1: Tensor;
+}
+
 /** As `attend`, from q_THC, k_UKC and v_UKC to [T, H, C]. */
 export function tiledAttention(
   q_THC: Tensor,
@@ -54,39 +82,101 @@ export function tiledAttention(
   window: number | null,
   limits = limitsOn(device(q_THC)),
 ): Tensor {
-  const [tokens, heads] = shape(q_THC);
+  const [tokens, heads, width] = shape(q_THC);
   const [allKeys, groups] = shape(k_UKC);
   const shared = heads / groups;
   const type = dtype(q_THC);
   const wide: DType = type === "float64" ? "float64" : "float32";
   const tiles = [...tilesOf(segments, { cached: allKeys - tokens, window, groups, shared }, limits)];
-  const queriesOf = (t_THC: Tensor, { row, rows, group, groups }: Tile): Tensor =>
-    transpose(narrow(narrow(t_THC, 0, row, rows), 1, group * shared, groups * shared), 0, 1);
-  const keysOf = (t_UKC: Tensor, { key, keys, group, groups }: Tile): Tensor =>
+  const queriesOf = (t_THN: Tensor, { row, rows, group, groups }: Tile): Tensor =>
+    transpose(narrow(narrow(t_THN, 0, row, rows), 1, group * shared, groups * shared), 0, 1);
+  // The query heads that share a key head are stacked as rows of one product, so keys are never repeated.
+  const stackedOf = (t_THN: Tensor, tile: Tile): Tensor =>
+    reshape(contiguous(queriesOf(t_THN, tile)), [tile.groups, shared * tile.rows, shape(t_THN)[2]]);
+  const write = (t_THN: Tensor, tile: Tile, values_KRN: Tensor): Tensor =>
+    copy_(queriesOf(t_THN, tile), reshape(values_KRN, [tile.groups * shared, tile.rows, -1]));
+  const keysOf = (t_UKC: Tensor, { group, groups }: Tile, { key, keys }: Chunk): Tensor =>
     transpose(narrow(narrow(t_UKC, 0, key, keys), 1, group, groups), 0, 1);
+  const chunksOf = function* (tile: Tile): Generator<Chunk> {
+    const lastKey = tile.key + tile.keys - 1;
+    for (let key = tile.key; key <= lastKey; key += limits.keys) {
+      const keys = Math.min(limits.keys, lastKey + 1 - key);
+      // Row i stands at the key of the chunk's column `past` + i.
+      const past = lastKey - key - (tile.rows - 1);
+      const mask_NS = maskOf(tile.rows, keys, past, window, q_THC);
+      const mask_RS = mask_NS && reshape(expand(unsqueeze(mask_NS, 0), [shared, tile.rows, keys]), [1, -1, keys]);
+      yield { key, keys, mask_RS };
+    }
+  };
+  const scoresOf = (q_KRC: Tensor, k_KSC: Tensor, mask_RS: Tensor | null): Tensor => {
+    const to_KRS = mask_RS ?? full([1, 1, 1], 0, type, device(q_KRC));
+    return cast(baddbmm(to_KRS, q_KRC, transpose(k_KSC, 1, 2), 1, width ** -0.5), wide);
+  };
 
-  const forward = (): Tensor => {
+  const forward = (): { output: Tensor; saved: Tensor[] } => {
     const out_THC = empty(shape(q_THC), type, device(q_THC));
+    const logSum_TH1 = empty([tokens, heads, 1], wide, device(q_THC));
     for (const tile of tiles) {
       scope(() => {
-        const out_HNC = attendTile(queriesOf(q_THC, tile), keysOf(k_UKC, tile), keysOf(v_UKC, tile), window);
-        copy_(queriesOf(out_THC, tile), out_HNC);
+        const q_KRC = stackedOf(q_THC, tile);
+        let running: Running | null = null;
+        for (const chunk of chunksOf(tile)) {
+          const before: Running | null = running;
+          running = scope((): Running => {
+            const scores_KRS = scoresOf(q_KRC, keysOf(k_UKC, tile, chunk), chunk.mask_RS);
+            const own_KR1 = amax(scores_KRS, [-1], true);
+            const max_KR1 = before === null ? own_KR1 : maximum(before.max_KR1, own_KR1);
+            const weights_KRS = exp_(sub_(scores_KRS, max_KR1));
+            const sum_KR1 = sumDim(weights_KRS, [-1], true);
+            const out_KRC = cast(bmm(cast(weights_KRS, type), keysOf(v_UKC, tile, chunk)), wide);
+            if (before !== null) {
+              const shrink_KR1 = exp_(sub(before.max_KR1, max_KR1));
+              add_(sum_KR1, mul_(before.sum_KR1, shrink_KR1));
+              add_(out_KRC, mul_(before.out_KRC, shrink_KR1));
+            }
+            return { out_KRC, max_KR1, sum_KR1 };
+          });
+        }
+        const { out_KRC, max_KR1, sum_KR1 } = running as unknown as Running;
+        write(out_THC, tile, div(out_KRC, sum_KR1));
+        write(logSum_TH1, tile, add(log(sum_KR1), max_KR1));
       });
     }
-    return out_THC;
+    return { output: out_THC, saved: [logSum_TH1] };
   };
-  const gradient = (dOut_THC: Tensor): Tensor[] => {
+  const gradient = (dOut_THC: Tensor, out_THC: Tensor, [logSum_TH1]: Tensor[]): Tensor[] => {
+    const minusInner_TH1 = empty([tokens, heads, 1], wide, device(q_THC));
+    for (const tile of tiles) {
+      scope(() => {
+        const product = mul(cast(queriesOf(dOut_THC, tile), wide), cast(queriesOf(out_THC, tile), wide));
+        copy_(queriesOf(minusInner_TH1, tile), neg(sumDim(product, [-1], true)));
+      });
+    }
+    free(out_THC);
     const dq_THC = empty(shape(q_THC), type, device(q_THC));
     const [dk_UKC, dv_UKC] = [k_UKC, v_UKC].map((t) => zeros(shape(t), wide, device(t)));
     for (const tile of tiles) {
       scope(() => {
-        const d = tileGradient(queriesOf(q_THC, tile), keysOf(k_UKC, tile), keysOf(v_UKC, tile), queriesOf(dOut_THC, tile), window);
-        copy_(queriesOf(dq_THC, tile), d.dq_HNC);
-        add_(keysOf(dk_UKC, tile), d.dk_KSC);
-        add_(keysOf(dv_UKC, tile), d.dv_KSC);
+        const q_KRC = stackedOf(q_THC, tile);
+        const dOut_KRC = stackedOf(dOut_THC, tile);
+        const logSum_KR1 = stackedOf(logSum_TH1, tile);
+        const minusInner_KR1 = stackedOf(minusInner_TH1, tile);
+        const dq_KRC = zeros(shape(q_KRC), wide, device(q_KRC));
+        for (const chunk of chunksOf(tile)) {
+          scope(() => {
+            const [k_KSC, v_KSC] = [keysOf(k_UKC, tile, chunk), keysOf(v_UKC, tile, chunk)];
+            const weights_KRS = exp_(sub_(scoresOf(q_KRC, k_KSC, chunk.mask_RS), logSum_KR1));
+            add_(keysOf(dv_UKC, tile, chunk), bmm(transpose(cast(weights_KRS, type), 1, 2), dOut_KRC));
+            const dWeights_KRS = cast(bmm(dOut_KRC, transpose(v_KSC, 1, 2)), wide);
+            const dScores_KRS = cast(mul_(add_(dWeights_KRS, minusInner_KR1), weights_KRS), type);
+            add_(dq_KRC, bmm(dScores_KRS, k_KSC));
+            add_(keysOf(dk_UKC, tile, chunk), bmm(transpose(dScores_KRS, 1, 2), q_KRC));
+          });
+        }
+        write(dq_THC, tile, mulScalar_(dq_KRC, width ** -0.5));
       });
     }
-    return [dq_THC, cast(dk_UKC, type), cast(dv_UKC, type)];
+    return [dq_THC, cast(mulScalar_(dk_UKC, width ** -0.5), type), cast(dv_UKC, type)];
   };
   return customFunction([q_THC, k_UKC, v_UKC], forward, gradient);
 }
@@ -98,12 +188,14 @@ function* tilesOf(
 ): Generator<Tile> {
   let start = 0;
   for (const length of segments) {
+    // Half of a tile's last scores are masked: a short document is worth more tiles.
+    const most = Math.min(limits.rows, Math.max(64, Math.ceil(length / 4)));
     for (let done = 0, rows: number; done < length; done += rows) {
       const first = window === null ? 0 : Math.max(0, cached + done + 1 - window);
-      const reach = Math.min(cached + length, cached + done + limits.rows) - first;
-      rows = Math.min(length - done, limits.rows, Math.max(1, Math.floor(limits.scores / (shared * reach))));
+      const reach = Math.min(cached + length, cached + done + most, first + limits.keys) - first;
+      rows = Math.min(length - done, most, Math.max(1, Math.floor(limits.scores / (shared * reach))));
       const keys = cached + done + rows - first;
-      const together = Math.min(groups, Math.max(1, Math.floor(limits.scores / (shared * rows * keys))));
+      const together = Math.min(groups, Math.max(1, Math.floor(limits.scores / (shared * rows * Math.min(keys, limits.keys)))));
       for (let group = 0; group < groups; group += together) {
         yield { row: start + done, rows, key: start + first, keys, group, groups: Math.min(together, groups - group) };
       }
@@ -112,56 +204,14 @@ function* tilesOf(
   }
 }
 
-// What scores are added to: 0 where a query sees a key, -inf where it does not. The last row stands at the last column.
-function maskOf(rows: number, columns: number, window: number | null, like: Tensor): Tensor {
-  const past = columns - rows;
+// What scores are added to: 0 where a query sees a key, -inf where it does not; null where all see all.
+function maskOf(rows: number, columns: number, past: number, window: number | null, like: Tensor): Tensor | null {
+  const ahead = past + 1 < columns;
+  const behind = window !== null && past + rows > window;
+  if (!ahead && !behind) return null;
   const closed_NS = full([rows, columns], Number.NEGATIVE_INFINITY, dtype(like), device(like));
-  const ahead_NS = triu(closed_NS, past + 1);
-  return window === null || window >= columns ? ahead_NS : add(ahead_NS, tril(closed_NS, past - window));
-}
-
-// The query heads that share a key head are stacked as rows of one product, so keys are never repeated.
-const stacked = (t_HNC: Tensor, groups: number): Tensor => {
-  const [heads, rows, width] = shape(t_HNC);
-  return reshape(contiguous(t_HNC), [groups, (heads / groups) * rows, width]);
-};
-
-function weightsOf(q_HNC: Tensor, k_KSC: Tensor, window: number | null): Tensor {
-  const [heads, rows, width] = shape(q_HNC);
-  const [groups, columns] = shape(k_KSC);
-  return scope(() => {
-    const mask_NS = unsqueeze(maskOf(rows, columns, window, q_HNC), 0);
-    const mask_RS = reshape(expand(mask_NS, [heads / groups, rows, columns]), [1, -1, columns]);
-    const scores_KRS = baddbmm(mask_RS, stacked(q_HNC, groups), transpose(k_KSC, 1, 2), 1, width ** -0.5);
-    return softmax(scores_KRS, -1, dtype(q_HNC) === "float64" ? "float64" : "float32");
-  });
-}
-
-function attendTile(q_HNC: Tensor, k_KSC: Tensor, v_KSC: Tensor, window: number | null): Tensor {
-  const weights_KRS = weightsOf(q_HNC, k_KSC, window);
-  return reshape(bmm(cast(weights_KRS, dtype(q_HNC)), v_KSC), shape(q_HNC));
-}
-
-function tileGradient(
-  q_HNC: Tensor,
-  k_KSC: Tensor,
-  v_KSC: Tensor,
-  dOut_HNC: Tensor,
-  window: number | null,
-): { dq_HNC: Tensor; dk_KSC: Tensor; dv_KSC: Tensor } {
-  const type = dtype(q_HNC);
-  const groups = shape(k_KSC)[0];
-  const scale = shape(q_HNC)[2] ** -0.5;
-  const dOut_KRC = stacked(dOut_HNC, groups);
-  const weights_KRS = weightsOf(q_HNC, k_KSC, window);
-  const dv_KSC = scope(() => bmm(transpose(cast(weights_KRS, type), 1, 2), dOut_KRC));
-  const dScores_KRS = scope(() => {
-    const dWeights_KRS = cast(bmm(dOut_KRC, transpose(v_KSC, 1, 2)), dtype(weights_KRS));
-    return cast(softmaxBackward(dWeights_KRS, weights_KRS, -1, dtype(weights_KRS)), type);
-  });
-  return {
-    dq_HNC: reshape(mulScalar_(bmm(dScores_KRS, k_KSC), scale), shape(q_HNC)),
-    dk_KSC: mulScalar_(bmm(transpose(dScores_KRS, 1, 2), stacked(q_HNC, groups)), scale),
-    dv_KSC,
-  };
+  const ahead_NS = ahead ? triu(closed_NS, past + 1) : null;
+  if (!behind) return ahead_NS;
+  const behind_NS = tril(closed_NS, past - (window as number));
+  return ahead_NS === null ? behind_NS : add(ahead_NS, behind_NS);
 }

@@ -12,8 +12,12 @@ interface Cut {
   inputs: Tensor[];
   /** A leaf: the part behind leaves its gradient here. */
   output: Tensor;
-  gradient: (dOutput: Tensor) => Tensor[];
+  saved: Tensor[];
+  gradient: Gradient;
 }
+
+/** Of a custom function's inputs. It may free what it was given as soon as it needs it no more. */
+type Gradient = (dOutput: Tensor, output: Tensor, saved: Tensor[]) => Tensor[];
 
 interface Root {
   output: Tensor;
@@ -71,12 +75,11 @@ export function backwardThrough(graph: Graph, dy: Tensor): (Tensor | null)[] {
   }
 }
 
-function throughCut({ inputs, output, gradient }: Cut): void {
+function throughCut({ inputs, output, saved, gradient }: Cut): void {
   const dOutput = takeGrad(output);
   assert(dOutput !== null, "what a custom function returned was not used");
-  free(output);
-  const dInputs = scope(() => gradient(dOutput));
-  free(dOutput);
+  const dInputs = scope(() => gradient(dOutput, output, saved));
+  freeTensors([dOutput, output, ...saved]);
   backward(inputs, dInputs);
   free(...inputs);
 }
@@ -86,23 +89,26 @@ export function freeGraph(graph: Graph): void {
 }
 
 const tensorsOf = ({ cuts, roots }: Recording): Tensor[] => [
-  ...cuts.flatMap(({ inputs, output }) => [...inputs, output]),
+  ...cuts.flatMap(({ inputs, output, saved }) => [...inputs, output, ...saved]),
   ...roots.map(({ output }) => output),
 ];
 
 const freeTensors = (tensors: Tensor[]): void => free(...new Set(tensors.filter(isAlive)));
 
 /**
- * forward(), whose gradient with respect to `inputs` is `gradient` of that of its result; all inputs have one. Where a graph is recorded, the
- * graph owns the inputs and the result from now on, and nothing else in it may use the inputs: what lies before them is
- * differentiated when `gradient` has been.
+ * The output of forward(), whose gradient with respect to `inputs` is `gradient` of that of the output and of what `forward` saved for it; all
+ * inputs have one. Where a graph is recorded, the graph owns the inputs, the output and what is saved from now on, and nothing else in it may
+ * use the inputs: what lies before them is differentiated when `gradient` has been.
  */
-export function customFunction(inputs: Tensor[], forward: () => Tensor, gradient: (dOutput: Tensor) => Tensor[]): Tensor {
-  if (recording === null) return forward();
+export function customFunction(inputs: Tensor[], forward: () => { output: Tensor; saved: Tensor[] }, gradient: Gradient): Tensor {
+  if (recording === null) return scope(() => forward().output);
   const before = native.setGradMode(false);
   try {
-    const output = keep(leaf(scope(forward)));
-    recording.cuts.push({ inputs: inputs.map(keep), output, gradient });
+    const { output, saved } = scope(() => {
+      const made = forward();
+      return { output: leaf(made.output), saved: made.saved };
+    });
+    recording.cuts.push({ inputs: inputs.map(keep), output: keep(output), saved: saved.map(keep), gradient });
     return output;
   } finally {
     native.setGradMode(before);

@@ -57,6 +57,7 @@ export const reciprocal = op<(a: T) => T>("aten::reciprocal(Tensor self) -> Tens
 export const exp_ = op<(a: T) => T>("aten::exp_(Tensor(a!) self) -> Tensor(a!)");
 export const silu = op<(a: T) => T>("aten::silu(Tensor self) -> Tensor");
 export const sigmoid = op<(a: T) => T>("aten::sigmoid(Tensor self) -> Tensor");
+export const maximum = op<(a: T, b: T) => T>("aten::maximum(Tensor self, Tensor other) -> Tensor");
 export const lerp_ = op<(self: T, end: T, weight: N) => T>("aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)");
 export const addcmul_ = op<(self: T, a: T, b: T, value?: N) => T>("aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)");
 export const addcdiv_ = op<(self: T, a: T, b: T, value?: N) => T>("aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)");
