@@ -11,6 +11,7 @@ import { architectureOf, type ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { cast, embedding } from "../torch/ops.js";
+import { during } from "../torch/moment.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, type DType, shape, type Tensor } from "../torch/tensor.js";
 
@@ -96,6 +97,9 @@ export function asOrdinary(network: Network): Network {
 /** The network that is meant when it is not being trained: without training noise. */
 export const asEvaluated = (network: Network): Network => (network.coupling.drawsSigns ? asOrdinary(network) : network);
 
+/** The moment in which weights are brought into compute form. */
+export const WEIGHTS_IN_USE = "weights in compute form";
+
 /** The blocks of a unit with their weights open; `close` frees what opening made. */
 export class OpenUnit implements Block<Context> {
   readonly #network: Network;
@@ -108,10 +112,11 @@ export class OpenUnit implements Block<Context> {
     const { architecture, config, blocks } = network.model;
     const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
     this.#network = network;
-    this.#weights = layers.map((layer) => {
+    const open = (layer: number): OpenWeights => {
       const specs = architecture.blockParameters(config, layer);
       return new OpenWeights((name) => read(layer, name), specs, computeDtype, trainsIn(network, layer));
-    });
+    };
+    this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
 
   stages(branch: Branch): Stage<Context>[] {
@@ -121,6 +126,7 @@ export class OpenUnit implements Block<Context> {
       const weights = this.#weights[i];
       const attention: Stage<Context> = {
         tokenwise: false,
+        moment: "attention",
         evaluate: (h_TD, context, _first, memory_TD = h_TD) =>
           bridged
             ? bridgedAttention(architecture, weights, h_TD, memory_TD, layer, context)
@@ -128,6 +134,7 @@ export class OpenUnit implements Block<Context> {
       };
       const feedForward: Stage<Context> = {
         tokenwise: true,
+        moment: "feed-forward",
         evaluate: (h_ND, context, first) => {
           const own = contextFrom(context, first);
           return bridged

@@ -9,7 +9,10 @@ import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
+import { parseBytes } from "../format.js";
 import { checkDevice, setThreads } from "../torch/device.js";
+import { limitMemory, NO_LIMIT } from "../torch/memory.js";
+import { during } from "../torch/moment.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
@@ -45,6 +48,7 @@ export function prepareRun(asked: TrainSettings): Run {
   const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
+  limitMemory(parseBytes(settings.memory_limit) ?? NO_LIMIT);
   const source = openSource(settings.model);
   // A folder that is no model of ours is refused before rows are read and tokens made.
   architectureOf(source.config, source.configPath);
@@ -58,7 +62,7 @@ export function prepareRun(asked: TrainSettings): Run {
     seed: settings.seed,
   });
   if (resumed) data.restore(resumed.state.batches);
-  const model = makeModel(settings, source, resumed?.folder);
+  const model = during("loading weights", () => makeModel(settings, source, resumed?.folder));
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
@@ -70,7 +74,7 @@ export function prepareRun(asked: TrainSettings): Run {
   const phases = phasesOf(settings, totalSteps);
   const network = { ...networkOf(settings, model), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
   const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;
-  const states = statesOf(settings, network);
+  const states = during("optimizer state", () => statesOf(settings, network));
   if (resumed) resumed.state.restore(states.tensors());
   return {
     settings,
@@ -94,6 +98,7 @@ export function freeRun(run: Run): void {
   run.teacher?.close();
   run.states.free();
   freeModel(run.network.model);
+  if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }
 
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
