@@ -27,7 +27,22 @@ const DOWNHILL: Record<string, string[]> = {
   hub: ["model", "checkpoint", "metrics"],
   bench: ["torch", "model", "reversible", "optim", "data", "checkpoint", "train"],
   upcycle: ["torch", "model", "checkpoint"],
-  commands: ["bench", "torch", "model", "reversible", "data", "checkpoint", "metrics", "train", "generate", "eval", "hub", "upcycle"],
+  plan: ["torch", "model", "reversible", "optim", "data", "checkpoint", "metrics", "train"],
+  commands: [
+    "plan",
+    "bench",
+    "torch",
+    "model",
+    "reversible",
+    "data",
+    "checkpoint",
+    "metrics",
+    "train",
+    "generate",
+    "eval",
+    "hub",
+    "upcycle",
+  ],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format"]);

@@ -57,7 +57,13 @@ export interface Reading {
 export function openExperiment(coupling: Coupling, numLayers: number, reading: Reading): Experiment {
   const adapted = coupling.name.startsWith("revffn");
   const architecture = adapted ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  const model = randomModel(architecture, architecture.readConfig({ ...CONFIG, num_hidden_layers: numLayers }, "test"), 1, "float32", "cpu");
+  const model = randomModel(
+    architecture,
+    architecture.readConfig({ ...CONFIG, num_hidden_layers: numLayers }, "test"),
+    1,
+    "float32",
+    "cpu",
+  );
   const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
   let steps = 0;
   const usual = networkOf(model, coupling, gridStreams("int32", 16), "float32");
@@ -65,7 +71,8 @@ export function openExperiment(coupling: Coupling, numLayers: number, reading: R
     train: (count, learningRate) =>
       Array.from({ length: count }, () => {
         const batch = pieceOf(reading, steps++);
-        return trainStep(usual, states, [batch], { ...OPTIONS, method: METHODS.store, step: steps, learningRate, maxBlockGradNorm: 1 }).loss;
+        return trainStep(usual, states, [batch], { ...OPTIONS, method: METHODS.store, step: steps, learningRate, maxBlockGradNorm: 1 })
+          .loss;
       }),
     measure: (format, computeDtype, other = coupling) => {
       const network = networkOf(model, other, format, computeDtype);

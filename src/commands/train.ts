@@ -9,6 +9,7 @@ import { consoleSink } from "../metrics/console.js";
 import { jsonlSink } from "../metrics/jsonl.js";
 import type { RunEvent, Sink } from "../metrics/record.js";
 import type { DataReport } from "../data/documents.js";
+import type { RunPlan } from "../plan/run-plan.js";
 import type { Run } from "../train/prepare.js";
 import { describeSettings, TRAIN_TABLE, type TrainSettings } from "../train/settings.js";
 import type { TRAIN_ROWS } from "../train/settings-rows.js";
@@ -31,7 +32,10 @@ export const command: Command<typeof TRAIN_ROWS> = {
     const { describeMemory } = await import("../train/memory-terms.js");
     const say = (text: string): void => void out.write(`${text}\n`);
     say(describeSettings(settings));
-    const run = prepareRun(settings);
+    const { planRun } = await import("../plan/run-plan.js");
+    const { planLine } = await import("../plan/words.js");
+    const { watching } = await import("../plan/watch.js");
+    const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
     const stop = listenForStop(say);
     const sink = both(
       jsonlSink(await openRunFolder(run), { resumeStep: run.startStep || -1 }),
@@ -40,7 +44,10 @@ export const command: Command<typeof TRAIN_ROWS> = {
     let finished = false;
     try {
       for (const line of await describeRun(run)) say(line);
-      const { stopped, folder, memory } = await train(run, sink, stop.signal);
+      const planned = planRun(run);
+      say(`plan of a step: ${planLine(planned.plan)}`);
+      const watched = watching(sink, planned);
+      const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop.signal));
       finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
       if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
@@ -54,6 +61,22 @@ export const command: Command<typeof TRAIN_ROWS> = {
 };
 
 const METRICS = "metrics.jsonl";
+
+/** Runs `work`; running out of memory becomes a sentence that says what would fit. */
+async function explaining<Result>(settings: TrainSettings, planned: RunPlan | null, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (failure) {
+    const { explainOutOfMemory, isOutOfMemory } = await import("../plan/out-of-memory.js");
+    if (!isOutOfMemory(failure)) throw failure;
+    const { latestCheckpoint } = await import("../checkpoint/checkpoints.js");
+    const { readGeometry } = await import("../plan/geometry.js");
+    const geometry = planned?.geometry ?? readGeometry(settings);
+    (await import("../torch/memory.js")).limitMemory(Number.MAX_SAFE_INTEGER); // for what is done to explain
+    const lastCheckpoint = latestCheckpoint(settings.output_dir);
+    throw explainOutOfMemory(failure, { settings, geometry, plan: planned?.plan ?? null, lastCheckpoint });
+  }
+}
 
 /** Before anything is loaded, which can take minutes. */
 function refuseUsedFolder({ model, output_dir: folder, resume, overwrite_output_dir: overwrite }: TrainSettings): void {

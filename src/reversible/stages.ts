@@ -6,6 +6,7 @@
 import { record, backwardThrough, freeGraph, type Graph } from "../torch/graph.js";
 import { detach } from "../torch/autograd.js";
 import { add, copy_, narrow } from "../torch/ops.js";
+import { during } from "../torch/moment.js";
 import { free, scope } from "../torch/scope.js";
 import { assert } from "../errors.js";
 import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
@@ -13,6 +14,8 @@ import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 export interface Stage<Context> {
   /** Whether each token is treated by itself. */
   tokenwise: boolean;
+  /** What its evaluation is called where memory is told apart. */
+  moment: string;
   /** g(h_ND) in the dtype of h_ND, of the tokens from `first` on. */
   evaluate(h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Tensor;
 }
@@ -43,7 +46,7 @@ export function evaluateStages<Context>(
     for (const stage of stages) {
       const [h_TD, before_TD] = [inputOf(x_TD, f_TD), f_TD];
       f_TD = inTiles(x_TD, tileOf(stage, tileTokens), 1, (start, length) => [
-        plus(before_TD, stage.evaluate(rows(h_TD, start, length), context, start, memory_TD), start),
+        plus(before_TD, evaluated(stage, rows(h_TD, start, length), context, start, memory_TD), start),
       ])[0];
       if (before_TD !== null) free(h_TD, before_TD);
     }
@@ -138,8 +141,11 @@ export function freeGraphs(graphs: BranchGraphs): void {
 
 function recordTile<Context>(stage: Stage<Context>, h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Graph {
   const inputs = memory_TD === undefined ? [h_ND] : [h_ND, memory_TD];
-  return record(inputs, (h, memory) => stage.evaluate(h, context, first, memory));
+  return during(stage.moment, () => record(inputs, (h, memory) => stage.evaluate(h, context, first, memory)));
 }
+
+const evaluated = <Context>(stage: Stage<Context>, h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Tensor =>
+  during(stage.moment, () => stage.evaluate(h_ND, context, first, memory_TD));
 
 /** Of the tokens, then of the memory where there is one. */
 function inputGradients(graph: Graph, dy_ND: Tensor): Tensor[] {

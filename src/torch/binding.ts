@@ -1,5 +1,5 @@
 // Loads the native addon and states what it exports. The only file that touches it; the rest of this folder gives the
-// exports their public form. Gradients are off until `withGrad` turns them on.
+// exports their public form. Gradients are off until `withGrad` turns them on. For a time, another engine may take its place.
 import { createRequire } from "node:module";
 
 import { resolveEngine } from "../../setup/libtorch.mjs";
@@ -8,7 +8,7 @@ import { UserError } from "../errors.js";
 export type Handle = number;
 export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
 
-interface Native {
+export interface Native {
   op(name: string): (...args: OpArgument[]) => unknown;
   hasOp(name: string): boolean;
   schema(name: string): string | null;
@@ -62,5 +62,40 @@ function load(): Native {
   }
 }
 
-export const native: Native = load();
-native.setGradMode(false);
+const addon = load();
+addon.setGradMode(false);
+let engine = addon;
+
+/** Runs `fn` with the engine that `make` makes beside the real one; tensors of either are unknown to the other. */
+export function withEngine<Result>(make: (real: Native) => Native, fn: () => Result): Result {
+  const before = engine;
+  engine = make(addon);
+  try {
+    return fn();
+  } finally {
+    engine = before;
+  }
+}
+
+/** An operator of whatever engine there is at a call, looked up once for each. */
+function operator(name: string): (...args: OpArgument[]) => unknown {
+  let of: Native | null = null;
+  let call: ReturnType<Native["op"]>;
+  return (...args) => {
+    if (of !== engine) {
+      call = engine.op(name);
+      of = engine;
+    }
+    return call(...args);
+  };
+}
+
+type Call = (...args: unknown[]) => unknown;
+
+/** What the engine of the moment exports. */
+export const native = Object.fromEntries(
+  Object.keys(addon).map((name) => [
+    name,
+    name === "op" ? operator : (...args: unknown[]) => (engine[name as keyof Native] as Call)(...args),
+  ]),
+) as unknown as Native;

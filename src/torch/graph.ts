@@ -5,6 +5,7 @@
 import { assert } from "../errors.js";
 import { native } from "./binding.js";
 import { backward, leaf, takeGrad, withGrad } from "./autograd.js";
+import { currentMoment, during } from "./moment.js";
 import { free, isAlive, keep, scope } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
@@ -34,6 +35,8 @@ export interface Graph extends Recording {
   /** Leaves on the storage of the inputs. */
   inputs: Tensor[];
   y: Tensor;
+  /** In which it was recorded. */
+  moment: string;
 }
 
 let recording: Recording | null = null;
@@ -49,7 +52,7 @@ export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): G
       // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
       return { leaves, y: scope(() => withGrad(() => fn(...leaves))) };
     });
-    return { inputs: leaves.map(keep), y: keep(y), ...gathered };
+    return { inputs: leaves.map(keep), y: keep(y), moment: currentMoment(), ...gathered };
   } catch (failure) {
     freeTensors(tensorsOf(gathered));
     throw failure;
@@ -61,15 +64,19 @@ export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): G
 /** The gradients of the inputs from that of y, null for one that y does not depend on; leaves on the way get theirs. Consumes the graph. */
 export function backwardThrough(graph: Graph, dy: Tensor): (Tensor | null)[] {
   try {
-    return scope(() => {
-      scope(() => backward([graph.y, ...graph.roots.map(({ output }) => output)], [dy, ...graph.roots.map(({ gradient }) => gradient())]));
-      while (graph.cuts.length > 0) {
-        const cut = graph.cuts.at(-1) as Cut;
-        scope(() => throughCut(cut));
-        graph.cuts.pop();
-      }
-      return graph.inputs.map(takeGrad);
-    });
+    return during(`${graph.moment}, way back`, () =>
+      scope(() => {
+        scope(() =>
+          backward([graph.y, ...graph.roots.map(({ output }) => output)], [dy, ...graph.roots.map(({ gradient }) => gradient())]),
+        );
+        while (graph.cuts.length > 0) {
+          const cut = graph.cuts.at(-1) as Cut;
+          scope(() => throughCut(cut));
+          graph.cuts.pop();
+        }
+        return graph.inputs.map(takeGrad);
+      }),
+    );
   } finally {
     freeGraph(graph);
   }

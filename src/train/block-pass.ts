@@ -4,6 +4,7 @@
 import type { Context } from "../model/context.js";
 import { trainedOf } from "../model/model.js";
 import { checkpoint, freeBatch, type Method } from "../reversible/methods.js";
+import { during } from "../torch/moment.js";
 import { free, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
 import type { BlockUpdates } from "./block-updates.js";
@@ -50,7 +51,9 @@ export class BlockPass {
     if (index > 0) for (const work of works) this.#enter(index, work);
     for (const [unit, layers] of segment.units.entries()) {
       const block = this.#unit(layers);
-      for (const { parts } of works) method.forward<Context>(unit, block, parts[index], segment);
+      during("streams", () => {
+        for (const { parts } of works) method.forward<Context>(unit, block, parts[index], segment);
+      });
       if (!method.holdsBlocks) this.#leave(layers);
     }
   }
@@ -81,7 +84,9 @@ export class BlockPass {
       const block = this.#unit(layers);
       const gradients = layers.map((layer) => updates.begin(trainedOf(model.blocks[layer], layer, trains)));
       block.collectInto(gradients);
-      for (const { parts } of works) method.backward<Context>(unit, block, parts[index], segment);
+      during("streams, way back", () => {
+        for (const { parts } of works) method.backward<Context>(unit, block, parts[index], segment);
+      });
       this.#leave(layers);
       for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, model.blocks[layer], gradients[i]);
     }

@@ -5,6 +5,7 @@ import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Tier } from "../tiers/tier.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { during } from "../torch/moment.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
 import { byteSize } from "../torch/tensor.js";
@@ -50,7 +51,7 @@ export class BlockUpdates {
 
   /** Gradients of zero for some parameters. */
   begin(parameters: Parameters): Parameters {
-    const gradients = makeGradients(parameters, this.#place.device);
+    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device));
     this.#alive.add(gradients);
     const bytes = [...this.#alive].flatMap((each) => Object.values(each)).reduce((sum, tensor) => sum + byteSize(tensor), 0);
     this.peakBytes = Math.max(this.peakBytes, bytes);
@@ -70,13 +71,12 @@ export class BlockUpdates {
     }
     this.#squaredNorm += norm * norm;
     setSeed(seedFor(seed, step, layer + 2));
-    for (const name of names) {
-      this.#states?.update(layer, name, parameters[name], gradients[name], {
-        step: optimizerStep,
-        learningRate,
-        gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm),
-      });
-    }
+    const gradientScale = scale * clipFactor(scale * norm, maxBlockGradNorm);
+    during("optimizer update", () => {
+      for (const name of names) {
+        this.#states?.update(layer, name, parameters[name], gradients[name], { step: optimizerStep, learningRate, gradientScale });
+      }
+    });
     tier?.endUpdate(layer);
     for (const name of names) {
       free(gradients[name]);

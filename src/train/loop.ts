@@ -5,18 +5,19 @@ import { setImmediate } from "node:timers/promises";
 import type { Batch } from "../data/batches.js";
 import type { Sink } from "../metrics/record.js";
 import { gammaAt } from "../optim/schedule.js";
-import { METHODS } from "../reversible/methods.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
+import { during } from "../torch/moment.js";
 import { evaluateLoss } from "./evaluate.js";
 import { expertLoad } from "./expert-load.js";
 import { asEvaluated, asOrdinary } from "./network.js";
 import { couplingOf, describeNetwork } from "./network-file.js";
 import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
-import { learningRateIn, type Phase, phaseAt, trainsOf } from "./phases.js";
+import { type Phase, phaseAt, trainsOf } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
+import { stepOptions } from "./step-options.js";
 import { trainStep } from "./step.js";
 
 export interface Outcome {
@@ -83,9 +84,6 @@ function enter(run: Run, sink: Sink, phase: Phase): void {
 function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms {
   const { settings, network, data } = run;
   const { device } = network;
-  const learningRate = learningRateIn(phase, step, settings);
-  // The router's losses are there to move the router.
-  const routerIsTrained = phase.name !== "adapters";
   if (settings.gamma_final !== 0) {
     run.description = describeNetwork(settings, gammaOf(run, step));
     network.coupling = couplingOf(run.description);
@@ -93,22 +91,9 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
   const started = performance.now();
   const batches: Batch[] = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
   resetPeak(device);
-  const result = trainStep(network, run.states, batches, {
-    method: METHODS[settings.method],
-    step,
-    optimizerStep: step - phase.firstStep + 1,
-    learningRate,
-    maxGradNorm: settings.max_grad_norm,
-    maxBlockGradNorm: settings.max_block_grad_norm,
-    seed: settings.seed,
-    router: {
-      auxCoef: routerIsTrained ? settings.router_aux_loss_coef : 0,
-      auxType: settings.router_aux_loss_type,
-      zCoef: routerIsTrained ? settings.router_z_loss_coef : 0,
-      jitterNoise: settings.router_jitter_noise,
-    },
-    teacher: phase.name === "distillation" ? (run.teacher ?? undefined) : undefined,
-  });
+  const teacher = phase.name === "distillation" ? (run.teacher ?? undefined) : undefined;
+  const options = { ...stepOptions(settings, phase, step), teacher };
+  const result = during("streams", () => trainStep(network, run.states, batches, options));
   network.tier?.finishStep({ step, batches: data.state(), settings });
   synchronize(device);
   const stepMs = performance.now() - started;
@@ -119,7 +104,7 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
     kind: "step",
     step,
     phase: phase.name,
-    learningRate,
+    learningRate: options.learningRate,
     stepMs,
     peakBytes,
     liveBytes,
@@ -149,7 +134,7 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
 function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): void {
   if (run.evalBatches.length === 0) return;
   const network = as === "trained" ? asEvaluated(run.network) : asOrdinary(run.network);
-  const evalLoss = evaluateLoss(network, run.evalBatches);
+  const evalLoss = during("evaluation", () => evaluateLoss(network, run.evalBatches));
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
 }
 

@@ -12,6 +12,7 @@ import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { HEAD, type Tier } from "../tiers/tier.js";
 import { embedding } from "../torch/ops.js";
+import { during } from "../torch/moment.js";
 import { scope } from "../torch/scope.js";
 import { device as deviceOf, fromArray, type DType, shape, type Tensor, to } from "../torch/tensor.js";
 
@@ -100,6 +101,9 @@ export function asOrdinary(network: Network): Network {
 /** The network that is meant when it is not being trained: without training noise. */
 export const asEvaluated = (network: Network): Network => (network.coupling.drawsSigns ? asOrdinary(network) : network);
 
+/** The moment in which weights are brought into compute form. */
+export const WEIGHTS_IN_USE = "weights in compute form";
+
 /** The blocks of a unit with their weights open; `close` frees what opening made. */
 export class OpenUnit implements Block<Context> {
   readonly #network: Network;
@@ -112,11 +116,12 @@ export class OpenUnit implements Block<Context> {
     const { architecture, config, blocks } = network.model;
     const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
     this.#network = network;
-    this.#weights = layers.map((layer) => {
+    const open = (layer: number): OpenWeights => {
       const specs = architecture.blockParameters(config, layer);
       network.tier?.enter(layer);
       return new OpenWeights((name) => read(layer, name), specs, computeDtype, trainsIn(network, layer), network.device);
-    });
+    };
+    this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
 
   stages(branch: Branch): Stage<Context>[] {
@@ -126,6 +131,7 @@ export class OpenUnit implements Block<Context> {
       const bridged = architecture.blockParameters(config, layer).some(({ adapter }) => adapter !== undefined);
       const attention: Stage<Context> = {
         tokenwise: false,
+        moment: "attention",
         evaluate: (h_TD, context, _first, memory_TD = h_TD) =>
           bridged
             ? bridgedAttention(architecture, weights, h_TD, memory_TD, layer, context)
@@ -133,6 +139,7 @@ export class OpenUnit implements Block<Context> {
       };
       const feedForward: Stage<Context> = {
         tokenwise: true,
+        moment: "feed-forward",
         evaluate: (h_ND, context, first) => {
           const own = contextFrom(context, first);
           return bridged

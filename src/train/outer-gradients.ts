@@ -6,13 +6,14 @@ import type { OpenWeights } from "../model/weights.js";
 import { lossAndGradient } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
+import { during } from "../torch/moment.js";
 import { cast, indexAdd_ } from "../torch/ops.js";
 import { keep, scope } from "../torch/scope.js";
 import { fromArray, type Tensor } from "../torch/tensor.js";
 import { EMBEDDING, HEAD } from "../tiers/tier.js";
 import type { BlockUpdates } from "./block-updates.js";
 import type { MicroBatch } from "./micro-batch.js";
-import { type Network, openHead, outerNames, type Segment } from "./network.js";
+import { type Network, openHead, outerNames, type Segment, WEIGHTS_IN_USE } from "./network.js";
 
 /**
  * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
@@ -29,7 +30,7 @@ export function headAndLoss(
   const { outer } = network.model;
   const gradients = updates.begin(trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains));
   const dHead_VD = gradients[head.name] ?? null;
-  const open = openHead(network);
+  const open = during(WEIGHTS_IN_USE, () => openHead(network));
   open.collectInto(gradients);
   let total = 0;
   try {
@@ -59,18 +60,20 @@ interface Head {
 function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatch, { open, objective, dHead_VD, lossScale }: Head): number {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
-  return scope(() => {
-    const x_TD = leaf(coupling.end(work.parts[work.parts.length - 1].streams, format));
-    const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
-    const { total, dHidden_TD } = lossAndGradient(
-      { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
-      lossScale,
-      dHead_VD,
-    );
-    backward([normed_TD], [dHidden_TD]);
-    work.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
-    return total;
-  });
+  return during("loss", () =>
+    scope(() => {
+      const x_TD = leaf(coupling.end(work.parts[work.parts.length - 1].streams, format));
+      const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
+      const { total, dHidden_TD } = lossAndGradient(
+        { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
+        lossScale,
+        dHead_VD,
+      );
+      backward([normed_TD], [dHidden_TD]);
+      work.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
+      return total;
+    }),
+  );
 }
 
 /** Where the embedding is trained, adds the gradients in front of the first block to its rows, and updates it; `tied` is what the head left. */
@@ -80,10 +83,12 @@ export function embeddingGradient(network: Network, works: MicroBatch[], updates
   if (!(name in parameters)) return;
   const gradients = tied ?? updates.begin(parameters);
   for (const { batch, dHidden_TD } of works) {
-    scope(() => {
-      const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", network.device);
-      return indexAdd_(gradients[name], 0, indices_T, cast(dHidden_TD as Tensor, "float32"));
-    });
+    during("embedding's gradient", () =>
+      scope(() => {
+        const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", network.device);
+        return indexAdd_(gradients[name], 0, indices_T, cast(dHidden_TD as Tensor, "float32"));
+      }),
+    );
   }
   updates.apply(EMBEDDING, parameters, gradients, [name]);
 }

@@ -10,8 +10,11 @@ import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
+import { parseBytes } from "../format.js";
 import type { Tier } from "../tiers/tier.js";
 import { checkDevice, setThreads } from "../torch/device.js";
+import { limitMemory, NO_LIMIT } from "../torch/memory.js";
+import { during } from "../torch/moment.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
@@ -70,6 +73,7 @@ function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
+  limitMemory(parseBytes(settings.memory_limit) ?? NO_LIMIT);
   const source = openSource(settings.model);
   // A folder that is no model of ours is refused before rows are read and tokens made.
   architectureOf(source.config, source.configPath);
@@ -85,7 +89,7 @@ function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   if (resumed) data.restore(resumed.state.batches);
   const tier = makeTier(settings, source);
   if (tier) opened.push(tier);
-  const model = makeModel(settings, source, resumed, tier);
+  const model = during("loading weights", () => makeModel(settings, source, resumed, tier));
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
@@ -97,7 +101,7 @@ function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   const phases = phasesOf(settings, totalSteps);
   const network = { ...networkOf(settings, model, tier), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
   const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;
-  const states = statesOf(settings, network);
+  const states = during("optimizer state", () => statesOf(settings, network));
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
   tier?.begin({ step: startStep, batches: data.state(), settings });
   return {
@@ -124,6 +128,7 @@ export function freeRun(run: Run, finished = false): void {
   run.states.free();
   freeModel(run.network.model);
   run.network.tier?.close(finished);
+  if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }
 
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */

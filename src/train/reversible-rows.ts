@@ -150,6 +150,15 @@ export const REVERSIBLE_ROWS = {
     group: REVERSIBLE,
     about: "tokens whose logits exist at once; fewer take less memory and a little more time",
   },
+  memory_limit: {
+    kind: "string",
+    default: "",
+    metavar: "SIZE",
+    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
+    expected: "a size such as 8GiB or 500MB",
+    group: REVERSIBLE,
+    about: "most bytes of tensors on the cpu: a run that needs more ends with what would fit, not the machine; none: what there is",
+  },
 } as const satisfies SettingRows;
 
 export const DISTILL_ROWS = {

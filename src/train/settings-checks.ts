@@ -1,5 +1,6 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Ranges of single settings are in their rows.
+import { parseBytes } from "../format.js";
 import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
 import type { Given } from "./settings-table.js";
 import type { TrainSettings } from "./settings-rows.js";
@@ -87,6 +88,14 @@ const PROBLEMS: readonly Problem[] = [
     coupling === "ordinary" &&
     `${at.subject(first > 0 ? "checkpoint_first_blocks" : "checkpoint_last_blocks")} has no effect: all blocks are ordinary with ${at.mention("coupling")}. ` +
       "Remove it, or set coupling to momentum.",
+  ({ memory_limit, device }, at) =>
+    memory_limit !== "" &&
+    device !== "cpu" &&
+    `${at.subject("memory_limit")} has no effect: it limits the cpu, not ${at.mention("device")}. Remove one of the two.`,
+  ({ memory_limit }, at) =>
+    memory_limit !== "" &&
+    parseBytes(memory_limit) === 0 &&
+    `${at.subject("memory_limit")} leaves no memory (expected a size such as 8GiB). Remove it for no limit.`,
   ({ stored_bits, device }, at) =>
     stored_bits === "host" &&
     device === "cpu" &&

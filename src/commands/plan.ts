@@ -1,0 +1,112 @@
+// `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. Chooses the largest work that
+// fits a memory, or lays all methods side by side.
+import { writeFileSync } from "node:fs";
+
+import { UserError } from "../errors.js";
+import { formatBytes, formatDuration, parseBytes } from "../format.js";
+import { PLAN_TABLE, type PLAN_ROWS, trainSettingsOf } from "../plan/settings.js";
+import type { Command } from "./command.js";
+
+export const command: Command<typeof PLAN_ROWS> = {
+  name: "plan",
+  summary: "Say what a training step will take, by term, and what fits",
+  usage: "revmoe plan --model FOLDER|config.json [--setting value ...]",
+  example:
+    "revmoe plan --model ./Qwen1.5-MoE-A2.7B/config.json --optimizer lomo --memory 40GiB\n" +
+    "revmoe plan --model examples/tiny-moe --compare --svg plan.svg",
+  settings: PLAN_TABLE,
+  json: true,
+  run: async ({ settings: asked, given, json, out, err }) => {
+    const { resolveModel } = await import("../hub/resolve.js");
+    const model = await resolveModel(asked.model, { out: err, preferCached: true });
+    const settings = { ...trainSettingsOf(asked, given), model };
+    const { readGeometry } = await import("../plan/geometry.js");
+    const { setThreads } = await import("../torch/device.js");
+    const geometry = readGeometry(settings);
+    setThreads(settings.threads);
+    const print = (value: unknown, text: string): void => void out.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+    if (asked.compare) {
+      const { comparePlans } = await import("../plan/compare.js");
+      const { compareTable } = await import("../plan/words.js");
+      const { planChart } = await import("../plan/svg.js");
+      const compared = comparePlans(settings, geometry);
+      const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length } = settings;
+      const work = `${asked.model}, ${steps} x ${rows} x ${length} tokens, ${settings.optimizer}`;
+      if (asked.svg !== "") write(asked.svg, planChart(compared, work));
+      print(
+        compared.map(({ name, plan }) => ({ name, ...shown(plan) })),
+        `${work}\n\n${compareTable(compared)}${asked.svg === "" ? "" : `\n\nbars: ${asked.svg}`}`,
+      );
+      return 0;
+    }
+    const { describePlan, trainFlags } = await import("../plan/words.js");
+    const { planStep } = await import("../plan/plan.js");
+    const limit = asked.memory === "" ? null : (parseBytes(asked.memory) as number);
+    const { largestThatFits, waysToFit } = await import("../plan/choose.js");
+    const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
+    const plan = choice?.plan ?? planStep(settings, geometry);
+    const estimate = asked.calibrate ? await stepMs(plan.settings, geometry.config) : null;
+    const notes: string[] = [];
+    if (estimate !== null) {
+      notes.push(`matrix products of a step: about ${formatDuration(estimate)} on this machine, an estimate; a step takes longer`);
+    }
+    let ways: string[] = [];
+    if (choice !== null && limit !== null) {
+      if (choice.fits) notes.push(`the largest that fits ${formatBytes(limit)}: ${trainFlags({ ...plan.settings, model: asked.model })}`);
+      else {
+        const { per_device_train_batch_size: rows, max_length: length } = plan.settings;
+        const over = formatBytes(plan.placed.deviceBytes - limit);
+        ways = waysToFit(plan.settings, geometry, limit).map(({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`);
+        notes.push(
+          `nothing fits ${formatBytes(limit)}: ${rows} row of ${length} tokens is ${over} too much. ` +
+            (ways.length > 0
+              ? `These would fit: ${ways.join("; ")}.`
+              : "No optimizer or tile size of train makes it fit: use a smaller model or more memory."),
+        );
+      }
+    }
+    const value = {
+      ...shown(plan),
+      fits: choice?.fits ?? null,
+      productMs: estimate,
+      flags: choice?.fits ? choice.flags : null,
+      waysToFit: ways,
+    };
+    print(value, [describePlan(plan), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
+    return choice === null || choice.fits ? 0 : 1;
+  },
+};
+
+async function stepMs(
+  settings: Parameters<typeof import("../plan/calibrate.js").productMs>[0],
+  config: Parameters<typeof import("../plan/calibrate.js").productMs>[1],
+): Promise<number> {
+  const { productMs } = await import("../plan/calibrate.js");
+  const { fastestDtype } = await import("../torch/device.js");
+  return productMs(settings, config, settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype);
+}
+
+/** A plan for machines: without the settings that were not asked for. */
+function shown({ settings, terms, kept, moments, placed }: import("../plan/plan.js").Plan): Record<string, unknown> {
+  const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } = settings;
+  return {
+    method,
+    coupling,
+    optimizer,
+    max_length,
+    per_device_train_batch_size,
+    gradient_accumulation_steps,
+    terms,
+    kept,
+    moments,
+    placed,
+  };
+}
+
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (failure) {
+    throw new UserError(`svg: ${path} cannot be written: ${(failure as Error).message}. Choose another path.`);
+  }
+}

@@ -1,0 +1,19 @@
+// The batches that a plan assumes: every row as long as it may be and one document, all tokens but the last trained. Shorter
+// documents take less: attention of a row is largest when it is one document.
+import { type Batch, NO_LABEL } from "../data/batches.js";
+import { seedFor } from "../torch/random.js";
+import type { TrainSettings } from "../train/settings.js";
+
+type Sizes = Pick<TrainSettings, "per_device_train_batch_size" | "max_length">;
+
+/** Random tokens by `seed`. */
+export function fullBatch({ per_device_train_batch_size: rows, max_length: length }: Sizes, vocabSize: number, seed: number): Batch {
+  const tokens = Int32Array.from({ length: rows * length }, (_, i) => seedFor(seed, i) % vocabSize);
+  return {
+    tokens,
+    labels: Int32Array.from(tokens, (_, i) => ((i + 1) % length === 0 ? NO_LABEL : tokens[i + 1])),
+    positions: Int32Array.from(tokens, (_, i) => i % length),
+    segments: new Array<number>(rows).fill(length),
+    trainedTokens: rows * (length - 1),
+  };
+}

@@ -1,0 +1,111 @@
+// The largest work that fits a given memory. The length asked for is kept and the micro-batch grows; where not even one row
+// fits, the length shrinks; where nothing fits, it says by how much and what else would.
+import type { TrainSettings } from "../train/settings.js";
+import { type Plan, planStep } from "./plan.js";
+import type { Geometry } from "./shadow-step.js";
+
+/** More rows to a micro-batch make products hardly faster. */
+const MOST_ROWS = 256;
+const LEAST_LENGTH = 64;
+
+export interface Choice {
+  plan: Plan;
+  fits: boolean;
+  /** What was changed of the settings asked for, for the command line. */
+  flags: Partial<TrainSettings>;
+}
+
+const bytesOf = ({ placed }: Plan): number => placed.deviceBytes;
+
+/** The choice for `memoryBytes` on the device; when nothing fits, the smallest plan there is. */
+export function largestThatFits(settings: TrainSettings, geometry: Geometry, memoryBytes: number): Choice {
+  const rowsPlan = (rows: number): Plan => planStep({ ...settings, per_device_train_batch_size: rows }, geometry);
+  const one = rowsPlan(1);
+  if (bytesOf(one) <= memoryBytes) {
+    const { value, plan } = largest(1, one, MOST_ROWS, rowsPlan, memoryBytes);
+    return { plan, fits: true, flags: { per_device_train_batch_size: value, max_length: settings.max_length } };
+  }
+  const lengthPlan = (length: number): Plan => planStep({ ...settings, per_device_train_batch_size: 1, max_length: length }, geometry);
+  const least = Math.min(LEAST_LENGTH, settings.max_length);
+  const shortest = lengthPlan(least);
+  if (bytesOf(shortest) > memoryBytes) return { plan: shortest, fits: false, flags: {} };
+  const unit = (count: number): Plan => lengthPlan(count * least);
+  const { value, plan } = largest(1, shortest, Math.floor(settings.max_length / least), unit, memoryBytes);
+  return { plan, fits: true, flags: { per_device_train_batch_size: 1, max_length: value * least } };
+}
+
+/**
+ * The largest value up to `most` whose plan fits, given the first, which does. Bytes grow nearly along a line, so the next value
+ * tried is where the line through the last two meets the limit.
+ */
+function largest(
+  first: number,
+  firstPlan: Plan,
+  most: number,
+  planOf: (value: number) => Plan,
+  memoryBytes: number,
+): { value: number; plan: Plan } {
+  let [value, plan, above] = [first, firstPlan, most + 1];
+  let [before, last] = [
+    { value: 0, bytes: 0 },
+    { value: first, bytes: bytesOf(firstPlan) },
+  ];
+  let guess = 2 * first;
+  while (above - value > 1) {
+    const tried = Math.max(value + 1, Math.min(guess, above - 1));
+    const made = planOf(tried);
+    [before, last] = [last, { value: tried, bytes: bytesOf(made) }];
+    if (last.bytes > memoryBytes) above = tried;
+    else [value, plan] = [tried, made];
+    const perUnit = (last.bytes - before.bytes) / (last.value - before.value);
+    guess = perUnit > 0 ? Math.floor(last.value + (memoryBytes - last.bytes) / perUnit) : above - 1;
+  }
+  return { value, plan };
+}
+
+export interface WayOut {
+  words: string;
+  plan: Plan;
+}
+
+/** Changes that need less memory and leave the mathematics of a step alone as far as they can, the mildest first; those that fit. */
+export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryBytes: number): WayOut[] {
+  const { per_device_train_batch_size: rows, gradient_accumulation_steps: steps } = settings;
+  const tries: [Partial<TrainSettings>, string][] = [];
+  for (let fewer = rows; fewer > 1; ) {
+    fewer = largestDivisorBelow(rows, fewer);
+    const more = (steps * rows) / fewer;
+    tries.push([
+      { per_device_train_batch_size: fewer, gradient_accumulation_steps: more },
+      `--per-device-train-batch-size ${fewer} --gradient-accumulation-steps ${more}`,
+    ]);
+  }
+  const small = tries.at(-1) ?? [{}, ""];
+  const with_ = (change: Partial<TrainSettings>, words: string): [Partial<TrainSettings>, string] => [
+    { ...small[0], ...change },
+    [small[1], words].filter((each) => each !== "").join(" "),
+  ];
+  const tiles: Partial<TrainSettings> = { tile_tokens: 512, loss_tile_tokens: 256 };
+  tries.push(with_(tiles, "--tile-tokens 512 --loss-tile-tokens 256"));
+  for (let length = settings.max_length >> 1; length >= 128; length >>= 1)
+    tries.push(with_({ max_length: length }, `--max-length ${length}`));
+  for (const optimizer of ["adamw8bit", "adafactor", "lomo"] as const) {
+    if (optimizer !== settings.optimizer)
+      tries.push(with_({ ...tiles, optimizer }, `--tile-tokens 512 --loss-tile-tokens 256 --optimizer ${optimizer}`));
+  }
+  if (settings.method !== "reversible" && settings.coupling !== "ordinary") tries.push([{ method: "reversible" }, "--method reversible"]);
+  const found: WayOut[] = [];
+  for (const [change, words] of tries) {
+    // More of what is enough already is no other way.
+    if (found.some((way) => words.startsWith(way.words))) continue;
+    const plan = planStep({ ...settings, ...change }, geometry);
+    if (bytesOf(plan) <= memoryBytes) found.push({ words, plan });
+    if (found.length === 2) break;
+  }
+  return found;
+}
+
+function largestDivisorBelow(of: number, below: number): number {
+  for (let divisor = below - 1; divisor > 1; divisor--) if (of % divisor === 0) return divisor;
+  return 1;
+}

@@ -1,0 +1,36 @@
+// Where the bytes of a plan are: the device's memory, main memory, files. The one place that knows which terms a tier moves.
+import type { MemoryTerms } from "../train/memory-terms.js";
+import type { TrainSettings } from "../train/settings.js";
+
+export interface Placed {
+  /** The peak on the device; on the CPU that is main memory. */
+  deviceBytes: number;
+  /** Main memory beside it; 0 where the device is the CPU. */
+  hostBytes: number;
+  /** Mapped files, of which the system keeps what it has room for. */
+  diskBytes: number;
+}
+
+/** The terms without weights and optimizer state where `parameters` has these elsewhere; a block's copies in use stay in the working set. */
+export function onDevice(
+  { parameters }: Pick<TrainSettings, "parameters">,
+  terms: MemoryTerms,
+): { terms: MemoryTerms; elsewhereBytes: number } {
+  if (parameters === "device") return { terms, elsewhereBytes: 0 };
+  const elsewhereBytes = terms.weightBytes + terms.stateBytes;
+  return { terms: { ...terms, weightBytes: 0, stateBytes: 0, peakBytes: terms.peakBytes - elsewhereBytes }, elsewhereBytes };
+}
+
+/** `hostBytes` is what waits in main memory for the way back, `elsewhereBytes` what `onDevice` left out. */
+export function placementOf(
+  { device, parameters }: Pick<TrainSettings, "device" | "parameters">,
+  terms: MemoryTerms,
+  { hostBytes, elsewhereBytes }: { hostBytes: number; elsewhereBytes: number },
+): Placed {
+  const waiting = device === "cpu" ? 0 : hostBytes;
+  return {
+    deviceBytes: terms.peakBytes,
+    hostBytes: waiting + (parameters === "host" ? elsewhereBytes : 0),
+    diskBytes: parameters === "disk" ? elsewhereBytes : 0,
+  };
+}

@@ -1,0 +1,103 @@
+// The plan of a training step: bytes by term, by moment, and where they are. Blocks of one kind and micro-batches of one
+// size each add the same, so a deep model or a step of many micro-batches is planned from two small depths and two small
+// numbers of micro-batches, and what a further one adds is added as often as there are more.
+import type { Batch } from "../data/batches.js";
+import type { MemoryTerms } from "../train/memory-terms.js";
+import type { TrainSettings } from "../train/settings.js";
+import { fullBatch } from "./batches.js";
+import { onDevice, placementOf, type Placed } from "./placement.js";
+import { type Geometry, type ShadowStep, shadowStep } from "./shadow-step.js";
+
+export interface Moment {
+  name: string;
+  bytes: number;
+}
+
+/** What is kept for the way back, by its parts. */
+export interface Kept {
+  bitBytes: number;
+  routingBytes: number;
+  /** Block inputs (checkpoint) or graphs (store). */
+  otherBytes: number;
+}
+
+export interface Plan {
+  settings: TrainSettings;
+  terms: MemoryTerms;
+  kept: Kept;
+  /** The highest totals on the device, the highest first: the first is the peak. */
+  moments: Moment[];
+  placed: Placed;
+}
+
+/** The plan of a step of these settings; `batches` are the micro-batches, full ones where there are none. */
+export function planStep(settings: TrainSettings, geometry: Geometry, batches?: Batch[]): Plan {
+  const micro = settings.gradient_accumulation_steps;
+  const full = (): Batch => fullBatch(settings, geometry.config.vocabSize, settings.seed);
+  const step = (depth: number, count: number): ShadowStep =>
+    shadowStep(settings, atDepth(geometry, depth), batches?.slice(0, count) ?? new Array<Batch>(count).fill(full()));
+  const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
+  const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
+  const depths = depthsOf(settings, geometry);
+  // Rows of the outer list are depths.
+  const planned = depths.map((depth) =>
+    extended(
+      counts.map((count) => step(depth, count)),
+      counts,
+      batches?.length ?? micro,
+    ),
+  );
+  return describe(settings, extended(planned, depths, geometry.config.numLayers));
+}
+
+/** Two depths between which one more unit of blocks lies, both of the form of the whole; or the whole. */
+function depthsOf(settings: TrainSettings, { config }: Geometry): number[] {
+  const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size } = settings;
+  const { numLayers, sparse } = config;
+  const rest = (numLayers - first - last) % size;
+  const least = first + last + rest + 2 * size;
+  const alike = sparse.every((is) => is === sparse[0]);
+  return alike && numLayers > least + size ? [least, least + size] : [numLayers];
+}
+
+function atDepth(geometry: Geometry, depth: number): Geometry {
+  const { config } = geometry;
+  return { ...geometry, config: { ...config, numLayers: depth, sparse: config.sparse.slice(0, depth) } };
+}
+
+/** From figures at one place, or at two places on a line, to those at `wanted`. */
+function extended(steps: ShadowStep[], places: number[], wanted: number): ShadowStep {
+  if (steps.length === 1) return steps[0];
+  const share = (wanted - places[0]) / (places[1] - places[0]);
+  const along = (a: number, b: number): number => Math.round(a + share * (b - a));
+  const [from, to] = steps;
+  const moments = new Map([...to.moments].map(([name, bytes]) => [name, along(from.moments.get(name) ?? 0, bytes)]));
+  const terms = Object.fromEntries(
+    Object.entries(from.terms).map(([name, bytes]) => [name, along(bytes, to.terms[name as keyof MemoryTerms])]),
+  ) as unknown as MemoryTerms;
+  // The peak is that of the highest moment, which may be another one there.
+  const peakBytes = Math.max(...moments.values());
+  terms.workBytes += peakBytes - terms.peakBytes;
+  terms.peakBytes = peakBytes;
+  return {
+    terms,
+    moments,
+    bitBytes: along(from.bitBytes, to.bitBytes),
+    routingBytes: along(from.routingBytes, to.routingBytes),
+    hostBytes: along(from.hostBytes, to.hostBytes),
+  };
+}
+
+function describe(settings: TrainSettings, step: ShadowStep): Plan {
+  const { bitBytes, routingBytes, hostBytes } = step;
+  const { terms, elsewhereBytes } = onDevice(settings, step.terms);
+  const moments = [...step.moments].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);
+  const bitsHere = settings.stored_bits === "host" ? 0 : bitBytes;
+  return {
+    settings,
+    terms,
+    kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
+    moments: moments.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
+    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes }),
+  };
+}

@@ -1,0 +1,44 @@
+// The plan of a run that is about to begin: its own weights and its own rows. Looks ahead at an epoch and goes back.
+import type { Batch } from "../data/batches.js";
+import { architectureOf } from "../model/architecture.js";
+import { dtype } from "../torch/tensor.js";
+import type { Run } from "../train/prepare.js";
+import { type Plan, planStep } from "./plan.js";
+import type { Geometry } from "./shadow-step.js";
+
+/** Steps that are looked at; with packing, one is as good as all. */
+const AHEAD = 100;
+/** More micro-batches are planned as if all were as large as the largest. */
+const FEW = 4;
+
+export interface RunPlan {
+  plan: Plan;
+  geometry: Geometry;
+  /** Of the step that is planned, the largest of those ahead. */
+  tokens: number;
+}
+
+export function planRun({ settings, source, network, data, startStep, totalSteps }: Run): RunPlan {
+  const { model } = network;
+  // Asked now: the engine that plans knows nothing of these tensors.
+  const types = [model.outer, ...model.blocks].map((parameters) =>
+    Object.fromEntries(Object.entries(parameters).map(([name, tensor]) => [name, dtype(tensor)])),
+  );
+  const geometry: Geometry = {
+    architecture: architectureOf(source.config, source.configPath),
+    config: model.config,
+    dtypeOf: ({ layer, spec }) => types[layer + 1][spec.name],
+  };
+  const from = data.state();
+  let largest: Batch[] = [];
+  for (let step = 0; step < Math.max(1, Math.min(AHEAD, totalSteps - startStep)); step++) {
+    const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
+    if (tokensOf(batches) > tokensOf(largest)) largest = batches;
+  }
+  data.restore(from);
+  const longest = largest.reduce((most, batch) => (batch.tokens.length > most.tokens.length ? batch : most));
+  const planned = largest.length > FEW ? largest.map(() => longest) : largest;
+  return { plan: planStep(settings, geometry, planned), geometry, tokens: tokensOf(largest) };
+}
+
+const tokensOf = (batches: Batch[]): number => batches.reduce((sum, { tokens }) => sum + tokens.length, 0);

@@ -1,0 +1,102 @@
+// The settings of `plan`: those of `train` that decide memory, from its table, and what to do with the plan.
+import { TRAIN_ROWS, type TrainSettings } from "../train/settings-rows.js";
+import { resolveSettings } from "../train/settings.js";
+import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../train/settings-table.js";
+import { parseBytes } from "../format.js";
+
+const PLAN = "The plan";
+const row = TRAIN_ROWS;
+
+export const PLAN_ROWS = {
+  model: {
+    ...row.model,
+    metavar: "FOLDER|FILE",
+    about: "folder of a Hugging Face checkpoint, a config.json by itself, a .gguf file, or a name on the hub: org/name[@revision]",
+  },
+  max_length: row.max_length,
+  per_device_train_batch_size: row.per_device_train_batch_size,
+  gradient_accumulation_steps: row.gradient_accumulation_steps,
+  method: row.method,
+  coupling: row.coupling,
+  gamma: row.gamma,
+  blocks_per_step: row.blocks_per_step,
+  checkpoint_first_blocks: row.checkpoint_first_blocks,
+  checkpoint_last_blocks: row.checkpoint_last_blocks,
+  stored_bits: row.stored_bits,
+  stream: row.stream,
+  reconstruction: row.reconstruction,
+  adapter_sharing: row.adapter_sharing,
+  max_grad_norm: row.max_grad_norm,
+  weights_dtype: {
+    ...row.weights_dtype,
+    about: "type of the weights; auto: the checkpoint's, or as a config.json by itself says",
+  },
+  weights_correction: row.weights_correction,
+  compute_dtype: row.compute_dtype,
+  device: row.device,
+  threads: row.threads,
+  tile_tokens: row.tile_tokens,
+  loss_tile_tokens: row.loss_tile_tokens,
+  optimizer: row.optimizer,
+  galore_rank: row.galore_rank,
+  freeze_router: row.freeze_router,
+  router_aux_loss_coef: row.router_aux_loss_coef,
+  router_z_loss_coef: row.router_z_loss_coef,
+  router_jitter_noise: row.router_jitter_noise,
+  memory: {
+    kind: "string",
+    default: "",
+    metavar: "SIZE",
+    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
+    expected: "a size such as 24GiB or 500MB",
+    group: PLAN,
+    about: "choose the largest micro-batch of rows of max_length that fits; where one row does not, the longest length",
+  },
+  compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
+  svg: { kind: "string", default: "", metavar: "FILE", group: PLAN, about: "draw the comparison as stacked bars; with compare" },
+  calibrate: {
+    kind: "boolean",
+    default: false,
+    group: PLAN,
+    about: "time matrix products of the model's shapes on this machine, for an estimate of a step's time",
+  },
+} as const satisfies SettingRows;
+
+export type PlanSettings = SettingsOf<typeof PLAN_ROWS>;
+
+export const PLAN_TABLE: SettingsTable<typeof PLAN_ROWS> = {
+  rows: PLAN_ROWS,
+  elsewhere: {
+    train_file: "A plan needs no rows: leave it out.",
+    output_dir: "A plan saves nothing: leave it out, or use svg.",
+    memory_limit: "Use memory.",
+  },
+  check: checkPlan,
+};
+
+const OWN = ["memory", "compare", "svg", "calibrate"];
+
+/** The settings of `train` that are planned; those not in the table have their defaults. */
+export function trainSettingsOf(settings: PlanSettings, given: ReadonlySet<string>): TrainSettings {
+  const asked = Object.entries(settings).filter(([name]) => given.has(name) && !OWN.includes(name)) as [string, SettingValue][];
+  return resolveSettings({ flags: { ...Object.fromEntries(asked), train_file: "-", output_dir: "-" } }).settings;
+}
+
+function checkPlan(settings: PlanSettings, at: Given): string | undefined {
+  if (settings.svg !== "" && !settings.compare) {
+    return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add --compare, or remove svg.`;
+  }
+  if (settings.memory !== "" && settings.compare) {
+    return `${at.subject("compare")} compares the same work, and ${at.mention("memory")} chooses it. Give one of the two.`;
+  }
+  if (settings.memory !== "" && !((parseBytes(settings.memory) ?? 0) > 0)) {
+    return `${at.subject("memory")} leaves no memory (expected a size such as 24GiB). Give what there is.`;
+  }
+  if (at.has("per_device_train_batch_size") && settings.memory !== "") {
+    return `${at.subject("per_device_train_batch_size")} has no effect: ${at.mention("memory")} chooses it. Remove one of the two.`;
+  }
+  if (settings.calibrate && settings.device !== "cpu") {
+    return `${at.subject("calibrate")} times this machine's processor, not ${at.mention("device")}. Remove calibrate.`;
+  }
+  return undefined;
+}

@@ -1,0 +1,64 @@
+// One training step on an engine that counts bytes and computes nothing: the same code as in a run, so what the step needs at
+// its highest moment is what it will need. Two things are guesses: tokens spread evenly over experts, and documents are as long
+// as they may be. Nothing is allocated and nothing read but config.json.
+import type { Batch } from "../data/batches.js";
+import type { Architecture, ModelConfig } from "../model/architecture.js";
+import { buildModel, type PlacedParameter } from "../model/model.js";
+import { ledger, resetPeak } from "../torch/memory.js";
+import { during } from "../torch/moment.js";
+import { onShadow, shadowMoments } from "../torch/shadow.js";
+import { type DType, empty } from "../torch/tensor.js";
+import { type MemoryTerms, memoryTerms } from "../train/memory-terms.js";
+import { describeNetwork, extensionOf } from "../train/network-file.js";
+import { type Phase, trainsOf } from "../train/phases.js";
+import { networkOf, statesOf } from "../train/prepare-network.js";
+import type { TrainSettings } from "../train/settings.js";
+import { stepOptions } from "../train/step-options.js";
+import { trainStep } from "../train/step.js";
+
+/** What of a model a plan has to know; adapters are added by the settings. */
+export interface Geometry {
+  architecture: Architecture;
+  config: ModelConfig;
+  /** As the weights are stored. */
+  dtypeOf(parameter: PlacedParameter): DType;
+}
+
+export interface ShadowStep {
+  terms: MemoryTerms;
+  /** Parts of what is kept for the way back. */
+  bitBytes: number;
+  routingBytes: number;
+  /** The highest total on the device in each moment of the step, by its name. */
+  moments: Map<string, number>;
+  /** Beside it in main memory, where the device has memory of its own: block inputs or stored bits that wait there. */
+  hostBytes: number;
+}
+
+/** The phase that trains all that is trained, by labels; others train less, and may have a teacher beside them. */
+export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
+  name: "full",
+  firstStep: 1,
+  lastStep: 1,
+  peakLearningRate: learning_rate,
+});
+
+export function shadowStep(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry, batches: Batch[]): ShadowStep {
+  return onShadow(() => {
+    const { device } = settings;
+    const extended = extensionOf(describeNetwork(settings))(architecture);
+    const model = during("weights", () => buildModel(extended, config, (placed) => empty([...placed.spec.shape], dtypeOf(placed), device)));
+    const network = { ...networkOf(settings, model), trains: trainsOf(plannedPhase(settings), settings, model) };
+    const states = during("optimizer state", () => statesOf(settings, network));
+    resetPeak(device);
+    const result = during("streams", () => trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)));
+    const { bitBytes, routingBytes } = result;
+    return {
+      terms: memoryTerms(network, states, result),
+      bitBytes,
+      routingBytes,
+      moments: shadowMoments(device),
+      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes,
+    };
+  });
+}

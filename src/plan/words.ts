@@ -1,0 +1,67 @@
+// A plan in words: one line by term, a list for people who plan, a table of several, and the flags for `train`.
+import { formatBytes, formatTable } from "../format.js";
+import { TRAIN_ROWS, type TrainSettings } from "../train/settings-rows.js";
+import { flagOf } from "../train/settings-table.js";
+import type { Compared } from "./compare.js";
+import type { Plan } from "./plan.js";
+
+/** Parts of a plan's peak, in the order of how long they live. */
+export function partsOf({ terms, kept, settings }: Plan): { name: string; bytes: number }[] {
+  const other = settings.method === "store" ? "graphs" : settings.coupling === "revffn" ? "hints" : "block inputs";
+  return [
+    { name: "weights", bytes: terms.weightBytes },
+    { name: "optimizer state", bytes: terms.stateBytes },
+    { name: "gradient", bytes: terms.gradientBytes },
+    { name: "streams", bytes: terms.streamBytes },
+    { name: "stored bits", bytes: kept.bitBytes },
+    { name: "routing", bytes: kept.routingBytes },
+    { name: other, bytes: kept.otherBytes },
+    { name: "working set", bytes: terms.workBytes },
+  ];
+}
+
+/** "4.67 GiB = 1.39 GiB weights + ...; highest in: feed-forward, way back" */
+export function planLine(plan: Plan): string {
+  const parts = partsOf(plan).filter(({ bytes }) => bytes > 0);
+  const sum = parts.map(({ name, bytes }) => `${formatBytes(bytes)} ${name}`).join(" + ");
+  return `${formatBytes(plan.terms.peakBytes)} = ${sum}; highest in: ${plan.moments[0].name}`;
+}
+
+export function describePlan(plan: Plan): string {
+  const { settings, moments, placed, terms } = plan;
+  const above = moments.map(({ name, bytes }) => ({ name, bytes: bytes - terms.weightBytes - terms.stateBytes }));
+  const { per_device_train_batch_size: rows, max_length: length, gradient_accumulation_steps: steps, device } = settings;
+  const host = placed.hostBytes > 0 ? `, and ${formatBytes(placed.hostBytes)} in main memory` : "";
+  const disk = placed.diskBytes > 0 ? `, and ${formatBytes(placed.diskBytes)} in files` : "";
+  const shown = (entries: { name: string; bytes: number }[]): string[][] => entries.map(({ name, bytes }) => [name, formatBytes(bytes)]);
+  return [
+    `a step of ${steps} micro-batch${steps === 1 ? "" : "es"} of ${rows} x ${length} tokens, ${settings.method}, ${settings.coupling}, ${settings.optimizer}`,
+    `takes ${formatBytes(placed.deviceBytes)} on ${device}${host}${disk}`,
+    "",
+    formatTable(["by term", ""], shown(partsOf(plan).filter(({ bytes }) => bytes > 0))),
+    "",
+    formatTable(["highest above weights and state, by moment", ""], shown(above)),
+  ].join("\n");
+}
+
+export function compareTable(compared: Compared[]): string {
+  const header = ["method, coupling", "weights", "state", "gradient", "streams", "kept", "working set", "peak"];
+  const rows = compared.map(({ name, plan: { terms } }) => [
+    name,
+    ...[terms.weightBytes, terms.stateBytes, terms.gradientBytes, terms.streamBytes, terms.keptBytes, terms.workBytes].map(formatBytes),
+    formatBytes(terms.peakBytes),
+  ]);
+  return formatTable(header, rows);
+}
+
+/** The command line of `train` with these settings: what differs from the defaults. */
+export function trainFlags(settings: TrainSettings): string {
+  const flags = Object.entries(TRAIN_ROWS).flatMap(([name, row]) => {
+    const value = settings[name as keyof TrainSettings];
+    if (name === "train_file" || name === "output_dir" || value === (row as { default?: unknown }).default || typeof value === "object")
+      return [];
+    if (typeof value === "boolean") return [value ? flagOf(name) : flagOf(`no_${name}`)];
+    return [`${flagOf(name)} ${value}`];
+  });
+  return `revmoe train ${flags.join(" ")} --train-file FILE --output-dir FOLDER`;
+}

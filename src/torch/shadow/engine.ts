@@ -1,0 +1,158 @@
+// An engine that computes nothing and counts every byte: the same handles, scopes, operators and gradients as the real one,
+// on tensors that have sizes and no elements. Running a training step on it says what the step will need. What has to be
+// read from a tensor is a plain guess: numbers are 1, tokens are shared evenly among experts.
+import type { Handle, Native, OpArgument } from "../binding.js";
+
+import { backward, setRecording } from "./gradients.js";
+import { type Argument, libtorch, operatorOf, type Result } from "./operators.js";
+import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
+
+/** Handles count on from here: above any number that a record may hold beside them. */
+const FIRST = 2 ** 52;
+
+const noFiles = (): never => {
+  throw new Error("internal: the shadow engine maps no files");
+};
+const NO_FILES = {
+  mapFile: noFiles,
+  mapShared: noFiles,
+  readAhead: noFiles,
+  writeBack: noFiles,
+  dropPages: noFiles,
+  waitForPages: noFiles,
+};
+
+/** `real` answers what the machine decides: which operators there are, its version and devices. */
+export function shadowEngine(real: Native): Native {
+  clearAccounts();
+  libtorch.before20 = real.engine().version.startsWith("1.");
+  const table = new Map<Handle, { value: Value; depth: number }>();
+  const scopes: Handle[][] = [];
+  let next = FIRST;
+
+  const enter = (value: Value): Handle => {
+    const handle = next++;
+    table.set(handle, { value, depth: scopes.length });
+    scopes.at(-1)?.push(handle);
+    return handle;
+  };
+  const at = (handle: Handle): Value => {
+    const entry = table.get(handle);
+    if (entry === undefined) throw new Error("internal: a tensor of the shadow engine was already freed");
+    return entry.value;
+  };
+  const release = (handle: Handle): void => {
+    drop(at(handle));
+    table.delete(handle);
+  };
+  const read = (argument: OpArgument): Argument => {
+    if (Array.isArray(argument)) return argument.map(read);
+    return typeof argument === "number" && table.has(argument) ? at(argument) : (argument as Argument);
+  };
+  const write = (result: Result, given: ReadonlyMap<Value, Handle>): unknown => {
+    if (Array.isArray(result)) return result.map((each) => write(each, given));
+    if (typeof result !== "object") return result;
+    const same = given.get(result);
+    if (same === undefined) return enter(result);
+    return same;
+  };
+
+  return {
+    op: (name) => {
+      const operator = operatorOf(name);
+      if (operator === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
+      return (...args) => {
+        const values = args.map(read);
+        const given = new Map<Value, Handle>();
+        for (const [i, value] of values.entries()) if (isValue(value)) given.set(value, args[i] as Handle);
+        const holders = [...given.keys()].map((value) => value.holders);
+        const result = operator(...values);
+        // What hands its input back (a cast to the same type) holds it once more, and the real engine names it by its handle.
+        [...given.keys()].forEach((value, i) => {
+          if (value === result && value.holders > holders[i]) value.holders = holders[i];
+        });
+        return write(result, given);
+      };
+    },
+    hasOp: (name) => real.hasOp(name),
+    schema: (name) => real.schema(name),
+    free: (...handles) => handles.forEach(release),
+    isAlive: (handle) => table.has(handle),
+    keep: (handle) => {
+      (table.get(handle) as { depth: number }).depth = 0;
+    },
+    scopeOpen: () => void scopes.push([]),
+    scopeClose: (kept) => {
+      const depth = scopes.length;
+      const own = scopes.pop() ?? [];
+      for (const handle of kept) {
+        const entry = table.get(handle);
+        if (entry?.depth !== depth) continue;
+        entry.depth = depth - 1;
+        scopes.at(-1)?.push(handle);
+      }
+      for (const handle of own) if (table.get(handle)?.depth === depth) release(handle);
+    },
+    info: (handle) => {
+      const { sizes, dtype, device, bytes } = at(handle);
+      return { shape: [...sizes], dtype, device, byteSize: bytes };
+    },
+    sizes: (handle) => [...at(handle).sizes],
+    readBytes: (handle, byteOffset, into) => {
+      const { storage, dtype } = at(handle);
+      into.fill(0);
+      if (storage.elements === null || dtype !== "int64") return;
+      const view = new DataView(into.buffer, into.byteOffset, into.byteLength);
+      for (let i = 0; i * 8 < into.byteLength; i++) view.setBigInt64(i * 8, BigInt(storage.elements[byteOffset / 8 + i]), true);
+    },
+    writeBytes: () => {},
+    ...NO_FILES,
+    setGradMode: setRecording,
+    requireGrad: (handle, on) => {
+      at(handle).requiresGrad = on;
+    },
+    setGrad: (leaf, gradient) => {
+      const value = at(leaf);
+      drop(value.grad);
+      const from = gradient === null ? null : at(gradient);
+      value.grad = from && hold(from);
+    },
+    takeGrad: (leaf) => {
+      const value = at(leaf);
+      const { grad } = value;
+      value.grad = null;
+      return grad === null ? null : enter(viewOfDropped(grad));
+    },
+    backward: (outputs, gradients) => backward(outputs.map(at), gradients.map(at)),
+    grad: () => {
+      throw new Error("internal: the shadow engine has no gradients with respect to inputs alone");
+    },
+    memory: () => {
+      const { liveBytes, peakBytes, blocks } = accountOf("cpu");
+      return { handles: table.size, blocks, liveBytes, peakBytes, mappedBytes: 0 };
+    },
+    resetPeak: () => accountOf("cpu").resetPeak(),
+    setMemoryLimit: () => {},
+    cudaMemory: (index, reset) => {
+      const account = accountOf(`cuda:${index}`);
+      if (reset) account.resetPeak();
+      return { liveBytes: account.liveBytes, peakBytes: account.peakBytes, reservedBytes: account.liveBytes };
+    },
+    engine: () => real.engine(),
+    setThreads: () => {},
+    setSeed: () => {},
+    generatorState: () => enter(make([0], "uint8", "cpu")),
+    setGeneratorState: () => {},
+    synchronize: () => {},
+  };
+}
+
+const isValue = (argument: Argument): argument is Value => typeof argument === "object" && argument !== null && "storage" in argument;
+
+/** A gradient that leaves its leaf is a tensor of its own; it may have been a view of a buffer. */
+function viewOfDropped(grad: Value): Value {
+  if (grad.holders === 1) return grad;
+  const view = viewOf(grad, grad.sizes, grad.strides);
+  drop(grad);
+  return view;
+}

@@ -1,0 +1,200 @@
+// Automatic differentiation without numbers, in the order and with the lifetimes of libtorch's engine: nodes run by falling
+// sequence number, what a node saved goes when it has run, and gradients that meet are added in place where nobody else
+// holds them (torch/csrc/autograd/engine.cpp, input_buffer.cpp, accumulate_grad.h).
+import { add, castTo, sumTo } from "./arithmetic.js";
+import { isDense } from "./shapes.js";
+import { drop, hold, type Value, viewOf } from "./values.js";
+
+interface Edge {
+  node: Node;
+  /** Which result of the node. */
+  result: number;
+}
+
+/** The gradients of a node's inputs from that of its result (or of several); each is the caller's to drop. */
+export type Gradient = (dy: Value, needed: readonly boolean[], saved: readonly Value[]) => (Value | null)[];
+
+let sequence = 0;
+let enabled = false;
+
+export function setRecording(on: boolean): boolean {
+  const before = enabled;
+  enabled = on;
+  return before;
+}
+
+export class Node {
+  holders = 0;
+  readonly order: number;
+
+  constructor(
+    readonly edges: (Edge | null)[],
+    /** What the gradients have to look like: the inputs' sizes and dtypes. */
+    readonly inputs: readonly { sizes: readonly number[]; dtype: Value["dtype"] }[],
+    /** Held by the node. */
+    public saved: Value[],
+    readonly gradient: Gradient,
+    /** The leaf whose gradient this node adds to. */
+    readonly leaf: Value | null = null,
+  ) {
+    for (const edge of edges) if (edge !== null) edge.node.holders++;
+    this.order = leaf === null ? sequence++ : Number.POSITIVE_INFINITY;
+    if (leaf !== null) hold(leaf);
+  }
+
+  forget(): void {
+    for (const value of this.saved) drop(value);
+    this.saved = [];
+  }
+
+  release(): void {
+    this.holders--;
+    if (this.holders > 0) return;
+    this.forget();
+    for (const edge of this.edges) edge?.node.release();
+    if (this.leaf !== null) {
+      this.leaf.accumulator = null;
+      drop(this.leaf);
+    }
+  }
+}
+
+function edgeOf(value: Value): Edge | null {
+  if (value.node !== null) return { node: value.node, result: value.result };
+  if (!value.requiresGrad) return null;
+  value.accumulator ??= new Node([], [], [], () => [], value);
+  return { node: value.accumulator, result: 0 };
+}
+
+/** Makes `results` the results of a node, where a graph is recorded and an input has a gradient. */
+export function record<Result extends Value | Value[]>(
+  results: Result,
+  inputs: readonly (Value | null)[],
+  saved: readonly (Value | null)[],
+  gradient: Gradient,
+): Result {
+  if (!enabled || !inputs.some((input) => input?.requiresGrad)) return results;
+  const edges = inputs.map((input) => (input === null ? null : edgeOf(input)));
+  const looks = inputs.map((input) => ({ sizes: input?.sizes ?? [], dtype: input?.dtype ?? ("float32" as const) }));
+  // What is saved of a node's own result is its storage alone: the result holds the node, not the other way around.
+  const own = new Set<Value>([results].flat());
+  const kept = saved.flatMap((value) => (value === null ? [] : [own.has(value) ? viewOf(value, value.sizes, value.strides) : hold(value)]));
+  const node = new Node(edges, looks, kept, gradient);
+  for (const [i, result] of [results].flat().entries()) {
+    result.requiresGrad = true;
+    result.node = node;
+    result.result = i;
+    node.holders++;
+  }
+  return results;
+}
+
+/** Adds to the gradients of leaves; the gradients given stay the caller's. */
+export function backward(outputs: readonly Value[], gradients: readonly Value[]): void {
+  const waiting = new Map<Node, number>();
+  const roots = outputs.flatMap((output, i) => {
+    const edge = edgeOf(output);
+    return edge === null ? [] : [{ edge, gradient: gradients[i] }];
+  });
+  const seen = new Set<Node>();
+  const stack = roots.map(({ edge }) => edge.node);
+  while (stack.length > 0) {
+    const node = stack.pop() as Node;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    for (const edge of node.edges) {
+      if (edge === null) continue;
+      waiting.set(edge.node, (waiting.get(edge.node) ?? 0) + 1);
+      stack.push(edge.node);
+    }
+  }
+  const before = setRecording(false);
+  const buffers = new Map<Node, Value>();
+  const ready = new Ready();
+  for (const { edge, gradient } of roots) put(buffers, edge.node, hold(gradient));
+  for (const node of new Set(roots.map(({ edge }) => edge.node))) {
+    node.holders++;
+    if (!waiting.get(node)) ready.add(node);
+  }
+  const rooted = [...new Set(roots.map(({ edge }) => edge.node))];
+  for (let node = ready.take(); node !== undefined; node = ready.take()) {
+    const dy = buffers.get(node) as Value;
+    buffers.delete(node);
+    const made = run(node, dy);
+    drop(dy);
+    if (node.leaf === null) node.forget();
+    for (const [i, edge] of node.edges.entries()) {
+      if (edge === null) continue;
+      const gradient = made[i];
+      if (gradient) put(buffers, edge.node, gradient);
+      const left = (waiting.get(edge.node) as number) - 1;
+      waiting.set(edge.node, left);
+      if (left === 0 && buffers.has(edge.node)) ready.add(edge.node);
+    }
+  }
+  setRecording(before);
+  for (const node of rooted) node.release();
+}
+
+function run(node: Node, dy: Value): (Value | null)[] {
+  if (node.leaf !== null) {
+    accumulate(node.leaf, dy);
+    return [];
+  }
+  const needed = node.edges.map((edge) => edge !== null);
+  return node.gradient(dy, needed, node.saved).map((gradient, i) => {
+    if (gradient === null || !needed[i]) {
+      drop(gradient);
+      return null;
+    }
+    return likeInput(gradient, node.inputs[i]);
+  });
+}
+
+function likeInput(gradient: Value, { sizes, dtype }: Node["inputs"][number]): Value {
+  const summed = sumTo(gradient, sizes);
+  if (summed.dtype === dtype) return summed;
+  const right = castTo(summed, dtype);
+  drop(summed);
+  return right;
+}
+
+/** Takes the gradient over. */
+function put(buffers: Map<Node, Value>, node: Node, gradient: Value): void {
+  const before = buffers.get(node);
+  if (before === undefined) {
+    buffers.set(node, gradient);
+    return;
+  }
+  const alone = before.holders === 1 && before.storage.holders === 1 && isDense(before.sizes, before.strides);
+  if (!alone) {
+    buffers.set(node, add(before, gradient));
+    drop(before);
+  }
+  drop(gradient);
+}
+
+function accumulate(leaf: Value, dy: Value): void {
+  if (leaf.grad !== null) {
+    // In place, where dtypes differ through a copy in the wider one.
+    if (leaf.grad.dtype !== dy.dtype && dy.device === "cpu") drop(castTo(dy, leaf.grad.dtype));
+    return;
+  }
+  const same = dy.strides.every((stride, i) => stride === leaf.strides[i] || dy.sizes[i] === 1);
+  leaf.grad = dy.holders === 1 && same ? hold(dy) : castTo(dy, dy.dtype, true, leaf.strides);
+}
+
+/** A queue of nodes, the latest first. */
+class Ready {
+  readonly #nodes: Node[] = [];
+
+  add(node: Node): void {
+    let at = this.#nodes.length;
+    while (at > 0 && this.#nodes[at - 1].order > node.order) at--;
+    this.#nodes.splice(at, 0, node);
+  }
+
+  take(): Node | undefined {
+    return this.#nodes.pop();
+  }
+}

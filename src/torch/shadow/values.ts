@@ -1,0 +1,122 @@
+// Tensors without elements: sizes, strides, a dtype, and a storage that is counted as long as something holds it. Who makes
+// or gets one holds it, until `drop`. The ledger knows what is alive on each device, the highest total, and in which moment
+// of the work each total was reached.
+import { currentMoment } from "../moment.js";
+import { DTYPES, type DType } from "../tensor.js";
+import type { Node } from "./gradients.js";
+import { countOf, isContiguous, rowMajor } from "./shapes.js";
+
+export class Account {
+  liveBytes = 0;
+  peakBytes = 0;
+  blocks = 0;
+  /** By moment, the highest total while it lasted. */
+  readonly moments = new Map<string, number>();
+
+  change(bytes: number): void {
+    this.liveBytes += bytes;
+    this.blocks += Math.sign(bytes);
+    if (bytes <= 0) return;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    const moment = currentMoment();
+    if (this.liveBytes > (this.moments.get(moment) ?? 0)) this.moments.set(moment, this.liveBytes);
+  }
+
+  resetPeak(): void {
+    this.peakBytes = this.liveBytes;
+    this.moments.clear();
+  }
+}
+
+/** libtorch's caching allocator on CUDA gives whole multiples of this. */
+const CUDA_UNIT = 512;
+
+export class Storage {
+  holders = 0;
+  /** What reading it gives, where the engine has to know; else zeros. */
+  elements: number[] | null = null;
+
+  constructor(
+    readonly bytes: number,
+    readonly device: string,
+    readonly account: Account,
+  ) {
+    if (bytes > 0) account.change(bytes);
+  }
+
+  release(): void {
+    this.holders--;
+    if (this.holders === 0 && this.bytes > 0) this.account.change(-this.bytes);
+  }
+}
+
+export class Value {
+  holders = 1;
+  requiresGrad = false;
+  /** What made it, where a graph was recorded, and as which of its results. */
+  node: Node | null = null;
+  result = 0;
+  grad: Value | null = null;
+  /** Of a leaf: the node that adds to its gradient. */
+  accumulator: Node | null = null;
+
+  constructor(
+    readonly storage: Storage,
+    readonly sizes: readonly number[],
+    readonly strides: readonly number[],
+    readonly dtype: DType,
+  ) {
+    storage.holders++;
+  }
+
+  get device(): string {
+    return this.storage.device;
+  }
+  get count(): number {
+    return countOf(this.sizes);
+  }
+  get bytes(): number {
+    return this.count * DTYPES[this.dtype];
+  }
+  get contiguous(): boolean {
+    return isContiguous(this.sizes, this.strides);
+  }
+}
+
+const accounts = new Map<string, Account>();
+
+/** The account of a device; "cuda" and "cuda:0" are one. */
+export function accountOf(device: string): Account {
+  const key = device === "cuda" ? "cuda:0" : device;
+  const found = accounts.get(key) ?? new Account();
+  accounts.set(key, found);
+  return found;
+}
+
+export const clearAccounts = (): void => accounts.clear();
+
+export function make(sizes: readonly number[], dtype: DType, device: string, strides: readonly number[] = rowMajor(sizes)): Value {
+  const bytes = countOf(sizes) * DTYPES[dtype];
+  const given = device.startsWith("cuda") ? Math.ceil(bytes / CUDA_UNIT) * CUDA_UNIT : bytes;
+  return new Value(new Storage(given, device, accountOf(device)), sizes, strides, dtype);
+}
+
+/** Another tensor on the same storage. */
+export const viewOf = (of: Value, sizes: readonly number[], strides: readonly number[], dtype = of.dtype): Value =>
+  new Value(of.storage, sizes, strides, dtype);
+
+export function hold(value: Value): Value {
+  value.holders++;
+  return value;
+}
+
+export function drop(value: Value | null): void {
+  if (value === null) return;
+  value.holders--;
+  if (value.holders > 0) return;
+  value.storage.release();
+  value.node?.release();
+  value.node = null;
+  drop(value.grad);
+  value.grad = null;
+}

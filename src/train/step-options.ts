@@ -1,0 +1,25 @@
+// What of the settings a step is told; for runs, and for plans of them.
+import { METHODS } from "../reversible/methods.js";
+import { learningRateIn, type Phase } from "./phases.js";
+import type { TrainSettings } from "./settings-rows.js";
+import type { StepOptions } from "./step.js";
+
+export function stepOptions(settings: TrainSettings, phase: Phase, step: number): StepOptions {
+  // The router's losses are there to move the router.
+  const routerIsTrained = phase.name !== "adapters";
+  return {
+    method: METHODS[settings.method],
+    step,
+    optimizerStep: step - phase.firstStep + 1,
+    learningRate: learningRateIn(phase, step, settings),
+    maxGradNorm: settings.max_grad_norm,
+    maxBlockGradNorm: settings.max_block_grad_norm,
+    seed: settings.seed,
+    router: {
+      auxCoef: routerIsTrained ? settings.router_aux_loss_coef : 0,
+      auxType: settings.router_aux_loss_type,
+      zCoef: routerIsTrained ? settings.router_z_loss_coef : 0,
+      jitterNoise: settings.router_jitter_noise,
+    },
+  };
+}
