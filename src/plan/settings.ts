@@ -23,6 +23,7 @@ export const PLAN_ROWS = {
   checkpoint_first_blocks: row.checkpoint_first_blocks,
   checkpoint_last_blocks: row.checkpoint_last_blocks,
   stored_bits: row.stored_bits,
+  parameters: row.parameters,
   stream: row.stream,
   reconstruction: row.reconstruction,
   adapter_sharing: row.adapter_sharing,
