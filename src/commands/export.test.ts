@@ -87,6 +87,7 @@ test("a run becomes an ordinary folder; the losses are those that the run found"
       source: join(folder, "final"),
       folder: to,
       network: { coupling: "momentum", gamma: 0.5, stream: "int32", streamFractionBits: 16 },
+      as: "ordinary",
       layout: "fused",
       files: readdirSync(to).filter((name) => name.endsWith(".safetensors")).length,
       dtype: "bfloat16",
@@ -142,7 +143,7 @@ test("networks that are another function than the ordinary one are refused, unle
     const words = ["--model", folder, "--output-dir", to];
     await refused(
       words,
-      /final: was trained as (momentum\(-1\)|additive), which is another function of its weights than .* add --as ordinary and a --validation-file/,
+      /final: was trained as (momentum\(-1\)|additive), which is another function of its weights than .* Add --as trained, .* or --as ordinary with a --validation-file/,
     );
     await refused(
       [...words, "--as", "ordinary"],
@@ -153,6 +154,79 @@ test("networks that are another function than the ordinary one are refused, unle
     assert.ok(out.includes(`${losses[1].toFixed(4)} as exported (+`), out);
     assert.ok(losses[1] > losses[0]);
   }
+});
+
+test("as trained: the code beside it, the network in config.json, and the same logits for us", async (t) => {
+  for (const [changes, network] of [
+    [
+      { gamma: 0.25, blocks_per_step: 2 },
+      { coupling: "momentum", gamma: 0.25, stream: "int32", streamFractionBits: 16, blocksPerStep: 2 },
+    ],
+    [
+      { coupling: "additive", stream: "float32" },
+      { coupling: "additive", stream: "float32" },
+    ],
+    [
+      { coupling: "revffn", adapter_sharing: "stream", checkpoint_first_blocks: 1 },
+      { coupling: "revffn", adapters: "stream", stream: "int32", streamFractionBits: 16, ordinaryFirst: 1 },
+    ],
+  ] as const) {
+    const { place, folder, losses } = await trained(t, changes as Partial<TrainSettings>);
+    const to = join(place.folder, "to");
+    const words = ["--model", folder, "--output-dir", to, "--as", "trained", "--max-shard-bytes", "30KB"];
+    const { code, out, err } = await run(...words, "--validation-file", place.rows, ...COMPUTE);
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(
+      out,
+      /^exporting .*final as it was trained: .*\nwrote .* every tensor is the same bit for bit\ntransformers loads it with/,
+    );
+    assert.ok(out.includes(`${losses[0].toFixed(4)} as exported (+0.00 %)`), out);
+    assert.deepEqual(
+      readdirSync(to).filter((name) => !name.startsWith("model-")),
+      ["config.json", "model.safetensors.index.json", "modeling_revmoe.py", "revmoe.json", "tokenizer.json", "tokenizer_config.json"],
+    );
+    const read = (path: string): Record<string, unknown> => JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+    const { auto_map, revmoe, model_type, architectures, ...own } = read(join(to, "config.json"));
+    assert.deepEqual([revmoe, read(join(to, "revmoe.json"))], [network, network]);
+    assert.deepEqual([model_type, architectures], ["revmoe_qwen2_moe", ["RevMoeQwen2MoeForCausalLM"]]);
+    assert.deepEqual(auto_map, {
+      AutoConfig: "modeling_revmoe.RevMoeQwen2MoeConfig",
+      AutoModelForCausalLM: "modeling_revmoe.RevMoeQwen2MoeForCausalLM",
+    });
+    const python = readFileSync(join(to, "modeling_revmoe.py"), "utf8");
+    for (const name of ["RevMoeQwen2MoeConfig", "RevMoeQwen2MoeForCausalLM"]) assert.ok(python.includes(`class ${name}(`));
+    const { model_type: family, architectures: _, ...before } = read(join(folder, "final", "config.json"));
+    assert.equal(family, "qwen2_moe");
+    for (const [key, value] of Object.entries(before)) assert.deepEqual(own[key], value, key);
+
+    // What is read back is the family's again: exported as the ordinary network it is that of the run, and it trains on.
+    const [back, direct] = [join(place.folder, "back"), join(place.folder, "direct")];
+    const ordinary = ["--as", "ordinary", "--validation-file", place.rows, ...COMPUTE];
+    for (const [from, target] of [
+      [to, back],
+      [folder, direct],
+    ]) {
+      assert.equal((await run("--model", from, "--output-dir", target, ...ordinary)).err, "");
+    }
+    // The text, too, but for white space: readers that check types strictly tell 1.0 from 1.
+    const text = (of: string): string => readFileSync(join(of, "config.json"), "utf8").replaceAll(/\s/g, "");
+    assert.equal(text(back), text(direct));
+    assert.deepEqual(readFileSync(join(back, "model.safetensors")), readFileSync(join(direct, "model.safetensors")));
+    rmSync(join(to, "revmoe.json"));
+    const more = settingsFor(place, { ...(changes as Partial<TrainSettings>), model: to, output_dir: place.out("more"), max_steps: 1 });
+    const { evals } = await runTraining({ ...more, validation_file: place.rows });
+    assert.equal(evals[0].evalLoss, losses[0], "the network that was trained, also from config.json alone");
+  }
+});
+
+test("as trained is refused where the ordinary network is what was trained", async (t) => {
+  const { folder, place } = await trained(t, { coupling: "bdia" });
+  const to = ["--output-dir", join(place.folder, "to"), "--as", "trained"];
+  await refused(
+    ["--model", folder, ...to],
+    /as: trained is not needed: .*final was trained as bdia\(.*\), of which the ordinary network is the result\. Leave --as out\./,
+  );
+  await refused(["--model", place.model, ...to], /as: trained is not needed: .*model is an ordinary network\. Leave --as out\./);
 });
 
 test("wrong calls are refused in one sentence", async (t) => {

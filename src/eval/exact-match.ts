@@ -34,8 +34,8 @@ export function makeQuestions(rows: AnswerRow[], form: PromptForm, config: Model
 
 export interface Attempt {
   text: string;
-  /** The number found in the text, where there is one. */
-  found: string | undefined;
+  /** The number found in the text, null where there is none. */
+  found: string | null;
   answer: string;
   correct: boolean;
 }
@@ -54,7 +54,7 @@ export function attempt(network: Network, questions: Question[], form: PromptFor
     const text = textOf(generateTokens(network, promptIds, { maxNewTokens, stopIds }), form.tokenizer, end);
     const found = extractAnswer(text);
     seen?.((i + 1) / questions.length);
-    return { text, found, answer, correct: sameAnswer(found, answer) };
+    return { text, found: found ?? null, answer, correct: sameAnswer(found, answer) };
   });
 }
 

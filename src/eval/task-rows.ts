@@ -50,7 +50,7 @@ export function readChoiceRow({ value, place }: Row): ChoiceRow {
   const listed = value.choices ?? value.endings;
   const labelled =
     typeof listed === "object" && listed !== null && !Array.isArray(listed) ? (listed as Record<string, unknown>) : undefined;
-  const name = value.choices === undefined ? "endings" : "choices";
+  const name = value.choices === undefined && value.endings !== undefined ? "endings" : "choices";
   const choices = labelled ? labelled.text : listed;
   if (!Array.isArray(choices) || choices.length < 2 || choices.some((choice) => typeof choice !== "string" || choice === "")) {
     throw new UserError(`${place}: ${name} is ${describe(listed)} (expected at least two texts, or {"text": [...], "label": [...]}).`);
