@@ -222,6 +222,6 @@ test("a run that begins from no ordinary network has no teacher, and says so", a
 test("a GGUF file teaches too", async (t) => {
   const place = makeWorkplace(t);
   const model = join(GOLDEN, "gguf/mixtral-window.gguf");
-  const { losses } = await runTraining(settingsFor(place, { ...DISTILLED, model, max_steps: 6, learning_rate: 5e-3 }));
-  assert.ok(losses[5] < losses[0], losses.join());
+  const { losses } = await runTraining(settingsFor(place, { ...DISTILLED, model, max_steps: 6, distill_learning_rate: 1e-3, warmup_ratio: 0 }));
+  assert.ok(losses[5] < 0.8 * losses[0], losses.join());
 });
