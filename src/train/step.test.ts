@@ -22,7 +22,6 @@ import { type DType, dtype, toArray } from "../torch/tensor.js";
 import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { trainStep, type StepResult } from "./step.js";
-import { randomBatch } from "./testing-batch.js";
 import { evaluateLoss } from "./evaluate.js";
 import { randomBatch } from "./testing-batch.js";
 
