@@ -60,6 +60,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_table(env, exports);
   revmoe::init_op(env, exports);
   revmoe::init_storage(env, exports);
+  revmoe::init_mapping(env, exports);
   revmoe::init_autograd(env, exports);
   revmoe::init_engine(env, exports);
   return exports;

@@ -20,7 +20,7 @@
 
 namespace revmoe {
 
-extern size_t mapped_bytes;
+extern std::atomic<size_t> mapped_bytes;
 
 namespace {
 
@@ -146,7 +146,7 @@ void init_memory(Napi::Env env, Napi::Object exports) {
     out.Set("blocks", static_cast<double>(live_blocks.load()));
     out.Set("liveBytes", static_cast<double>(live_bytes.load()));
     out.Set("peakBytes", static_cast<double>(peak_bytes.load()));
-    out.Set("mappedBytes", static_cast<double>(mapped_bytes));
+    out.Set("mappedBytes", static_cast<double>(mapped_bytes.load()));
     out.Set("cachedBytes", static_cast<double>(cached_bytes));
     return out;
   });

@@ -1,11 +1,12 @@
 // Bytes in and out of tensors: raw copies from and to JavaScript buffers, and files mapped into memory.
-// Mappings are private copies on write: a stray in-place update can never reach the file. Mapped bytes are counted
+// These mappings are private copies on write: a stray in-place update can never reach the file. Mapped bytes are counted
 // apart from allocated ones, because the system may drop and reread them.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -14,7 +15,7 @@
 
 namespace revmoe {
 
-size_t mapped_bytes = 0;
+std::atomic<size_t> mapped_bytes{0};
 
 namespace {
 

@@ -4,10 +4,10 @@
 import { UserError } from "../errors.js";
 import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
 import { makeAdapter } from "../model/adapters.js";
-import { buildModel, type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { buildModel, type Home, inMemory, type Model, type PlacedParameter, placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
-import { free, keep, scope } from "../torch/scope.js";
-import { type DType, empty, type Tensor } from "../torch/tensor.js";
+import { free, scope } from "../torch/scope.js";
+import type { DType, Tensor } from "../torch/tensor.js";
 import type { Folder } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { type ModelSource, openSource } from "./source.js";
@@ -22,6 +22,8 @@ export interface LoadOptions {
   /** Adds parameters to the family that the weights may lack; those that all lack are made from `seed`. */
   extend?: (architecture: Architecture) => Architecture;
   seed?: number;
+  /** Where the parameters are to lie; memory of `device` unless said otherwise. */
+  home?: Home;
 }
 
 const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
@@ -32,7 +34,8 @@ const SHOWN = 5;
  * Throws a UserError that names what is missing, of another shape, or extra. Ignored extras: stored rotary frequencies,
  * and the head when it is tied to the embedding.
  */
-export function loadModel(from: ModelSource | string, { weightsDtype, device, extend = (as) => as, seed = 0 }: LoadOptions): Model {
+export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
+  const { weightsDtype, device, extend = (as) => as, seed = 0, home = inMemory(device) } = options;
   const source = typeof from === "string" ? openSource(from) : from;
   const architecture = extend(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
@@ -41,18 +44,20 @@ export function loadModel(from: ModelSource | string, { weightsDtype, device, ex
   try {
     const matched = matchTensors(folder, architecture, config);
     const common = commonDtype(folder);
+    const dtypeOf = (placed: PlacedParameter): DType => {
+      if (weightsDtype !== "auto") return weightsDtype;
+      return isNewAdapter(folder, placed) ? common : dtypeOnDisk(folder, matched.get(fullName(placed)) as DiskTensor[]);
+    };
+    const room = home(placedParameters(architecture, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
     return buildModel(architecture, config, (placed) => {
+      const parameter = room(placed);
+      const index = made.push(parameter) - 1;
       if (isNewAdapter(folder, placed)) {
-        const type = weightsDtype === "auto" ? common : weightsDtype;
-        const adapter = keep(makeAdapter(placed.spec, [seed, made.length], type, device));
-        made.push(adapter);
-        return adapter;
+        scope(() => void copy_(parameter, makeAdapter(placed.spec, [seed, index], dtypeOf(placed), device)));
+      } else {
+        const pieces = matched.get(fullName(placed)) as DiskTensor[];
+        for (const piece of pieces) scope(() => void copy_(viewOf(parameter, piece), folder.read(piece.name)));
       }
-      const pieces = matched.get(fullName(placed)) as DiskTensor[];
-      const dtype = weightsDtype === "auto" ? dtypeOnDisk(folder, pieces) : weightsDtype;
-      const parameter = keep(empty(placed.spec.shape, dtype, device));
-      made.push(parameter);
-      for (const piece of pieces) scope(() => void copy_(viewOf(parameter, piece), folder.read(piece.name)));
       return parameter;
     });
   } catch (failure) {

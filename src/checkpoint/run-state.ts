@@ -30,18 +30,24 @@ interface Progress {
   batches: { epoch: number; position: number };
 }
 
-export interface WrittenState extends Progress {
+export interface WrittenProgress extends Progress {
   /** Resolved settings of the run; anything that JSON can hold. */
   settings: object;
-  /** The optimiser's state. */
-  tensors: NamedTensor[];
   /** State of random generators by device, see `generatorStates`; for work that draws in sequence. */
   generators?: Record<string, string> | null;
 }
 
-export interface RunState extends Progress {
+export interface WrittenState extends WrittenProgress {
+  /** The optimiser's state. */
+  tensors: NamedTensor[];
+}
+
+export interface ReadProgress extends Progress {
   settings: Record<string, unknown>;
   generators: Record<string, string> | null;
+}
+
+export interface RunState extends ReadProgress {
   /**
    * Copies the saved optimiser state into these tensors. Throws a UserError before the first copy when names, shapes or
    * dtypes differ: the optimiser or the model is not that of the run.
@@ -50,14 +56,17 @@ export interface RunState extends Progress {
 }
 
 /** Writes the state of a run into an existing folder that `saveFolder` puts in its place. */
-export function writeRunState(dir: string, { step, batches, settings, tensors, generators = null }: WrittenState): void {
+export function writeRunState(dir: string, { tensors, ...progress }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
     tensors.map(({ name, tensor }) => ({ name, dtype: dtype(tensor), shape: shape(tensor), read: () => tensor })),
   );
-  const text = JSON.stringify({ version: VERSION, step, batches, settings, generators }, null, 2);
-  writeFileDurably(join(dir, STATE_FILE), `${text}\n`);
+  writeFileDurably(join(dir, STATE_FILE), progressText(progress));
 }
+
+/** What trainer_state.json says. */
+export const progressText = ({ step, batches, settings, generators = null }: WrittenProgress): string =>
+  `${JSON.stringify({ version: VERSION, step, batches, settings, generators }, null, 2)}\n`;
 
 /** The state of the run in a checkpoint folder; the optimiser's file is checked for completeness too. */
 export function readRunState(dir: string): RunState {
@@ -66,7 +75,14 @@ export function readRunState(dir: string): RunState {
       throw new UserError(`${dir}: ${file} is missing, so no run can go on from here (expected a complete checkpoint-N folder of a run).`);
     }
   }
-  const path = join(dir, STATE_FILE);
+  const progress = readProgress(join(dir, STATE_FILE));
+  const optimizer = join(dir, OPTIMIZER_FILE);
+  openSafetensors(optimizer).close();
+  return { ...progress, restore: (tensors) => restoreTensors(optimizer, tensors) };
+}
+
+/** The file that `progressText` is the text of. */
+export function readProgress(path: string): ReadProgress {
   const { version, step, batches, settings, generators } = readJsonObject(path);
   if (version !== VERSION) {
     throw new UserError(
@@ -81,16 +97,8 @@ export function readRunState(dir: string): RunState {
   if (generators !== null && !isTextRecord(generators)) {
     throw badField(path, "generators", generators, "null or an object of base64 texts");
   }
-  const optimizer = join(dir, OPTIMIZER_FILE);
-  openSafetensors(optimizer).close();
   const { epoch, position } = batches;
-  return {
-    step,
-    batches: { epoch, position },
-    settings,
-    generators,
-    restore: (tensors) => restoreTensors(optimizer, tensors),
-  };
+  return { step, batches: { epoch, position }, settings, generators };
 }
 
 function restoreTensors(path: string, tensors: NamedTensor[]): void {

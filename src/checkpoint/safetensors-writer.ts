@@ -7,6 +7,9 @@ import { type DType, DTYPES, dtype as dtypeOf, readBytes, shape as shapeOf, type
 import { writeDurably } from "./disk.js";
 import { byteLength, DTYPE_ON_DISK } from "./safetensors-header.js";
 
+/** What a header says of a tensor. */
+export type TensorPlan = Pick<TensorSource, "name" | "dtype" | "shape">;
+
 /**
  * A tensor to be written; `read` is called when its turn comes, on any device, and what it makes is freed after.
  */
@@ -20,12 +23,16 @@ export interface TensorSource {
 const BUFFER_BYTES = 8 * 2 ** 20;
 
 /** Bytes that the tensors take in a file, without its header. */
-export const sourceBytes = (tensors: TensorSource[]): number =>
+export const sourceBytes = (tensors: TensorPlan[]): number =>
   tensors.reduce((total, { dtype, shape }) => total + byteLength(dtype, shape), 0);
 
-/** Writes `tensors` to `path`; wide elements come first, so that every tensor is aligned to its element size. */
+/** Wide elements come first, so that every tensor is aligned to its element size. */
+export const inFileOrder = <Plan extends TensorPlan>(tensors: Plan[]): Plan[] =>
+  [...tensors].sort((a, b) => DTYPES[b.dtype] - DTYPES[a.dtype]);
+
+/** Writes `tensors` to `path`. */
 export function writeSafetensors(path: string, tensors: TensorSource[], metadata: Record<string, string> = {}): void {
-  const ordered = [...tensors].sort((a, b) => DTYPES[b.dtype] - DTYPES[a.dtype]);
+  const ordered = inFileOrder(tensors);
   const head = encodeHeader(ordered, metadata);
   writeDurably(path, head.length + sourceBytes(ordered), (append) => {
     append(head);
@@ -34,7 +41,8 @@ export function writeSafetensors(path: string, tensors: TensorSource[], metadata
   });
 }
 
-function encodeHeader(tensors: TensorSource[], metadata: Record<string, string>): Buffer {
+/** The head of a file of these tensors, in this order. */
+export function encodeHeader(tensors: TensorPlan[], metadata: Record<string, string>): Buffer {
   const fields: [string, unknown][] = Object.keys(metadata).length > 0 ? [["__metadata__", metadata]] : [];
   let begin = 0;
   for (const { name, dtype, shape } of tensors) {

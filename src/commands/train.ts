@@ -37,16 +37,18 @@ export const command: Command<typeof TRAIN_ROWS> = {
       jsonlSink(await openRunFolder(run), { resumeStep: run.startStep || -1 }),
       consoleSink({ out, totalSteps: run.totalSteps, env: process.env }),
     );
+    let finished = false;
     try {
       for (const line of await describeRun(run)) say(line);
       const { stopped, folder, memory } = await train(run, sink, stop.signal);
+      finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
       if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
       return 0;
     } finally {
       sink.close();
       stop.forget();
-      freeRun(run);
+      freeRun(run, finished);
     }
   },
 };
@@ -96,6 +98,11 @@ async function describeRun(run: Run): Promise<string[]> {
     `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
+    ...(settings.parameters === "disk"
+      ? [
+          `parameters: on disk in ${join(settings.output_dir, "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
+        ]
+      : []),
     ...run.notes.map((note) => `note: ${note}`),
     describeData(run.report),
     `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +

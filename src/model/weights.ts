@@ -1,16 +1,16 @@
 // A block's parameters brought into compute form: leaves in the compute dtype, experts one by one. Each expert is a leaf
 // of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
-import { cast, unbind } from "../torch/ops.js";
+import { unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, type Tensor, zeros, shape, device } from "../torch/tensor.js";
+import { type DType, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
 import type { Parameters } from "./model.js";
 
-/** One float32 tensor per parameter, zero at first; the caller owns and frees them. */
-export function makeGradients(parameters: Parameters): Parameters {
+/** One float32 tensor per parameter, zero at first, where the parameters are or on a device; the caller owns and frees them. */
+export function makeGradients(parameters: Parameters, on?: string): Parameters {
   return Object.fromEntries(
-    Object.entries(parameters).map(([name, parameter]) => [name, zeros(shape(parameter), "float32", device(parameter))]),
+    Object.entries(parameters).map(([name, parameter]) => [name, zeros(shape(parameter), "float32", on ?? device(parameter))]),
   );
 }
 
@@ -18,15 +18,22 @@ export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
 
   /**
-   * Makes leaves of the parameters that are trained; the copies it needs when the compute dtype differs live until `close`. What
+   * Makes leaves of the parameters that are trained; the copies it needs when compute dtype or device differ live until `close`. What
    * `read` makes for it, one parameter at a time, belongs to a scope.
    */
-  constructor(read: (name: string) => Tensor, specs: ParameterSpec[], computeDtype: DType, trains: (name: string) => boolean = () => true) {
+  constructor(
+    read: (name: string) => Tensor,
+    specs: ParameterSpec[],
+    computeDtype: DType,
+    trains: (name: string) => boolean = () => true,
+    on?: string,
+  ) {
     for (const { name, experts } of specs) {
       // Autograd makes no gradient of a weight that is no leaf.
       const open = trains(name) ? (value: Tensor): Tensor => leaf(value) : detach;
       const made = scope(() => {
-        const value = cast(read(name), computeDtype);
+        const stored = read(name);
+        const value = to(stored, computeDtype, on ?? device(stored));
         return experts ? unbind(value, 0).map(open) : open(value);
       });
       this.#tensors.set(name, made);

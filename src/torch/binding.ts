@@ -22,6 +22,11 @@ interface Native {
   readBytes(handle: Handle, byteOffset: number, into: Uint8Array): void;
   writeBytes(handle: Handle, byteOffset: number, from: Uint8Array): void;
   mapFile(path: string): Handle;
+  mapShared(file: number, bytes: number, allocate: boolean): Handle;
+  readAhead(mapping: Handle): number;
+  writeBack(file: number): number;
+  dropPages(mapping: Handle, file: number): number;
+  waitForPages(reader: boolean, ticket: number): void;
   setGradMode(on: boolean): boolean;
   requireGrad(handle: Handle, on: boolean): void;
   setGrad(leaf: Handle, gradient: Handle | null): void;

@@ -31,7 +31,7 @@ export const device = (t: Tensor): string => native.info(t).device;
 export const byteSize = (t: Tensor): number => native.info(t).byteSize;
 export const numel = (t: Tensor): number => shape(t).reduce((product, size) => product * size, 1);
 
-type Make = (size: number[], dtype: DType, layout: null, device: string) => Tensor;
+type Make = (size: number[], dtype: DType, layout: null, device: string, pinned?: boolean) => Tensor;
 const makeEmpty = native.op("aten::empty.memory_format") as unknown as Make;
 const makeZeros = native.op("aten::zeros") as unknown as Make;
 const makeFull = native.op("aten::full") as unknown as (
@@ -45,6 +45,8 @@ const toDevice = native.op("aten::to.device") as unknown as (t: Tensor, device: 
 const makeContiguous = native.op("aten::contiguous") as unknown as (t: Tensor) => Tensor;
 
 export const empty = (size: number[], type: DType, on = "cpu"): Tensor => makeEmpty(size, type, null, on);
+/** On the CPU, in pages that a GPU copies from by itself; needs CUDA. */
+export const emptyPinned = (size: number[], type: DType): Tensor => makeEmpty(size, type, null, "cpu", true);
 export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => makeZeros(size, type, null, on);
 export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor => makeFull(size, value, type, null, on);
 

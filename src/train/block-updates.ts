@@ -3,6 +3,7 @@
 import { UserError } from "../errors.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
+import type { Tier } from "../tiers/tier.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
@@ -21,19 +22,23 @@ export interface UpdateOptions {
   seed: number;
 }
 
-/** Layers by which outer parameters are updated: head and final norm, then the embedding. */
-export const HEAD = -1;
-export const EMBEDDING = -2;
+/** Where gradients are made and updates happen. */
+export interface UpdatePlace {
+  device: string;
+  tier?: Tier;
+}
 
 export class BlockUpdates {
   readonly #states: OptimizerStates | null;
   readonly #options: UpdateOptions;
+  readonly #place: UpdatePlace;
   readonly #alive = new Set<Parameters>();
   #squaredNorm = 0;
   /** Bytes of the most gradients that were alive at once. */
   peakBytes = 0;
 
-  constructor(states: OptimizerStates | null, options: UpdateOptions) {
+  constructor(states: OptimizerStates | null, options: UpdateOptions, place: UpdatePlace) {
+    this.#place = place;
     this.#states = states;
     this.#options = options;
   }
@@ -45,16 +50,19 @@ export class BlockUpdates {
 
   /** Gradients of zero for some parameters. */
   begin(parameters: Parameters): Parameters {
-    const gradients = makeGradients(parameters);
+    const gradients = makeGradients(parameters, this.#place.device);
     this.#alive.add(gradients);
     const bytes = [...this.#alive].flatMap((each) => Object.values(each)).reduce((sum, tensor) => sum + byteSize(tensor), 0);
     this.peakBytes = Math.max(this.peakBytes, bytes);
     return gradients;
   }
 
-  /** Clips and applies the gradients of one block (or part of the outer parameters), then frees them. */
+  /** Clips and applies the gradients of a part (see tiers/tier.ts), then frees them. */
   apply(layer: number, parameters: Parameters, gradients: Parameters, names = Object.keys(gradients)): void {
     const { step, optimizerStep = step, learningRate, gradientScale: scale = 1, maxBlockGradNorm, seed } = this.#options;
+    // What is only measured changes nothing.
+    const tier = this.#states === null || names.length === 0 ? undefined : this.#place.tier;
+    tier?.beginUpdate(layer);
     const norm = gradientNorm(names.map((name) => gradients[name]));
     if (!Number.isFinite(norm)) {
       throw new UserError(
@@ -70,6 +78,7 @@ export class BlockUpdates {
         gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm),
       });
     }
+    tier?.endUpdate(layer);
     for (const name of names) {
       free(gradients[name]);
       delete gradients[name];

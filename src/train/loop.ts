@@ -109,6 +109,7 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
     },
     teacher: phase.name === "distillation" ? (run.teacher ?? undefined) : undefined,
   });
+  network.tier?.finishStep({ step, batches: data.state(), settings });
   synchronize(device);
   const stepMs = performance.now() - started;
   const { peakBytes, liveBytes } = ledger(device);

@@ -10,9 +10,10 @@ import type { Context } from "../model/context.js";
 import { architectureOf, type ParameterSpec } from "../model/architecture.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
-import { cast, embedding } from "../torch/ops.js";
+import { HEAD, type Tier } from "../tiers/tier.js";
+import { embedding } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, type DType, shape, type Tensor } from "../torch/tensor.js";
+import { device as deviceOf, fromArray, type DType, shape, type Tensor, to } from "../torch/tensor.js";
 
 /** How the blocks are shared out; by default each is a unit of the network's coupling. */
 export interface Division {
@@ -30,7 +31,10 @@ export interface Network {
   division?: Division;
   bitsOnHost?: boolean;
   computeDtype: DType;
+  /** Where it is computed; parameters may lie elsewhere. */
   device: string;
+  /** Where parameters lie while no block uses them; without it, on the device. */
+  tier?: Tier;
   lossTileTokens: number;
   /** Reads a block's parameter, for the scope of the caller, where the model does not hold it. */
   read?: (layer: number, name: string) => Tensor;
@@ -109,8 +113,9 @@ export class OpenUnit implements Block<Context> {
     const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
     this.#network = network;
     this.#weights = layers.map((layer) => {
+      network.tier?.enter(layer);
       const specs = architecture.blockParameters(config, layer);
-      return new OpenWeights((name) => read(layer, name), specs, computeDtype, trainsIn(network, layer));
+      return new OpenWeights((name) => read(layer, name), specs, computeDtype, trainsIn(network, layer), network.device);
     });
   }
 
@@ -183,14 +188,16 @@ export function outerNames({ model }: Network): OuterNames {
 /** Final norm and head in compute form. */
 export function openHead(network: Network): OpenWeights {
   const { norm, head } = outerNames(network);
-  return new OpenWeights((name) => network.model.outer[name], [norm, head], network.computeDtype, trainsIn(network, -1));
+  network.tier?.enter(HEAD);
+  return new OpenWeights((name) => network.model.outer[name], [norm, head], network.computeDtype, trainsIn(network, -1), network.device);
 }
 
 /** The hidden state in front of the first block, in the float type of the streams. */
 export function embed(network: Network, tokens_T: Int32Array): Tensor {
   const { format, device, model } = network;
   return scope(() => {
-    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", device);
-    return cast(embedding(model.outer[outerNames(network).embedding.name], indices_T), format.floatDtype);
+    const weight_VD = model.outer[outerNames(network).embedding.name];
+    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", deviceOf(weight_VD));
+    return to(embedding(weight_VD, indices_T), format.floatDtype, device);
   });
 }

@@ -3,9 +3,9 @@ import { initState, layoutBytes, type Optimizer, type Rule, type State, type Sta
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
-import { mulScalar_ } from "../torch/ops.js";
-import { free } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, type Tensor } from "../torch/tensor.js";
+import { clone, copy_, mulScalar_ } from "../torch/ops.js";
+import { free, scope } from "../torch/scope.js";
+import { byteSize, device, type DType, dtype, type Tensor, to } from "../torch/tensor.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
@@ -13,6 +13,10 @@ export interface StateOptions {
   weightsCorrection?: boolean;
   /** What is trained and has a state; all by default. */
   trains?: Trains;
+  /** Makes room for all state, and returns that of a parameter; memory beside the parameters unless said otherwise. */
+  room?: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => State;
+  /** Copies weights and state to the device of the gradient, and back, for every update. */
+  staged?: boolean;
 }
 
 export class OptimizerStates {
@@ -36,19 +40,29 @@ export class OptimizerStates {
    */
   restart(trains: Trains = () => true): void {
     const model = this.#model;
-    for (const placed of placedParameters(model.architecture, model.config)) {
-      const { layer, spec, prefix } = placed;
-      const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
-      const { correction, ...old } = this.#entries.get(prefix + spec.name)?.state ?? {};
+    const parameterOf = ({ layer, spec }: PlacedParameter): Tensor => (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
+    const all = placedParameters(model.architecture, model.config);
+    const planned = all
+      .filter(({ layer, spec }) => trains(layer, spec.name))
+      .map((placed) => ({ placed, ...plan(this.optimizer, model, placed, dtype(parameterOf(placed)), this.#options) }));
+    const stateOf = this.#options.room?.(planned);
+    const ofPlaced = new Map(planned.map((entry) => [entry.placed.prefix + entry.placed.spec.name, entry]));
+    for (const placed of all) {
+      const name = placed.prefix + placed.spec.name;
+      const { correction, ...old } = this.#entries.get(name)?.state ?? {};
       free(...Object.values(old));
-      if (trains(layer, spec.name)) {
-        const { rule, layout } = plan(this.optimizer, model, placed, dtype(parameter), this.#options);
-        const { correction: planned, ...rest } = layout;
-        const state = initState(correction === undefined ? layout : rest, device(parameter));
-        this.#entries.set(prefix + spec.name, { rule, state: correction === undefined ? state : { ...state, correction } });
+      const entry = ofPlaced.get(name);
+      if (entry) {
+        const { correction: _, ...rest } = entry.layout;
+        const state = stateOf?.(placed) ?? initState(correction === undefined ? entry.layout : rest, device(parameterOf(placed)));
+        if (correction !== undefined && stateOf) {
+          copy_(state.correction, correction);
+          free(correction);
+        } else if (correction !== undefined) state.correction = correction;
+        this.#entries.set(name, { rule: entry.rule, state });
       } else {
         if (correction !== undefined) free(correction);
-        this.#entries.delete(prefix + spec.name);
+        this.#entries.delete(name);
       }
     }
   }
@@ -58,7 +72,19 @@ export class OptimizerStates {
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
     const { rule, state } = this.#entries.get(full) as { rule: Rule; state: State };
     if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
-    rule.update(openWeight(parameter, state.correction), gradient, state, update);
+    const on = device(gradient);
+    if (!this.#options.staged && device(parameter) === on) {
+      rule.update(openWeight(parameter, state.correction), gradient, state, update);
+      return;
+    }
+    scope(() => {
+      const bring = (t: Tensor): Tensor => (device(t) === on ? clone(t) : to(t, dtype(t), on));
+      const weight = bring(parameter);
+      const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, bring(tensor)]));
+      rule.update(openWeight(weight, here.correction), gradient, here, update);
+      copy_(parameter, weight);
+      for (const [kind, tensor] of Object.entries(state)) copy_(tensor, here[kind]);
+    });
   }
 
   /** Every state tensor with its name in a checkpoint: kind, then the parameter's name. */

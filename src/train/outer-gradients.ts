@@ -9,7 +9,8 @@ import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js
 import { cast, indexAdd_ } from "../torch/ops.js";
 import { keep, scope } from "../torch/scope.js";
 import { fromArray, type Tensor } from "../torch/tensor.js";
-import { type BlockUpdates, EMBEDDING, HEAD } from "./block-updates.js";
+import { EMBEDDING, HEAD } from "../tiers/tier.js";
+import type { BlockUpdates } from "./block-updates.js";
 import type { MicroBatch } from "./micro-batch.js";
 import { type Network, openHead, outerNames, type Segment } from "./network.js";
 

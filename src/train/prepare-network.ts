@@ -9,6 +9,7 @@ import type { Document } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
 import type { RevffnSettings } from "../reversible/revffn.js";
 import { fittingFractionBits } from "../reversible/streams.js";
+import type { Tier } from "../tiers/tier.js";
 import { fastestDtype } from "../torch/device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import {
@@ -26,11 +27,20 @@ import { OptimizerStates } from "./optimizer-states.js";
 import type { TrainSettings } from "./settings.js";
 import { Teacher } from "./teacher.js";
 
-export function makeModel(settings: TrainSettings, source: ModelSource, resumedFolder: string | undefined): Model {
-  const { device, seed, weights_dtype: weightsDtype } = settings;
+/** The run that is resumed: its folder, and whether that is the working copy itself. */
+export interface ResumedFrom {
+  folder: string;
+  inPlace: boolean;
+}
+
+export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier): Model {
+  const { seed, weights_dtype: weightsDtype } = settings;
+  const device = tier ? "cpu" : settings.device;
+  const home = tier?.home;
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
-  if (resumedFolder || settings.init_weights === "checkpoint") {
-    const model = loadModel(resumedFolder ?? source, { weightsDtype, device, extend, seed });
+  if (resumed?.inPlace && tier?.openModel) return tier.openModel();
+  if (resumed || settings.init_weights === "checkpoint") {
+    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, home });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.config.source = source.config;
     return model;
@@ -42,11 +52,12 @@ export function makeModel(settings: TrainSettings, source: ModelSource, resumedF
     seed,
     weightsDtype === "auto" ? "float32" : weightsDtype,
     device,
+    home,
   );
 }
 
 /** The model as these settings train it; the model stays the caller's. */
-export function networkOf(settings: TrainSettings, model: Model): Network {
+export function networkOf(settings: TrainSettings, model: Model, tier?: Tier): Network {
   const description = describeNetwork(settings);
   const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
   checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
@@ -57,6 +68,7 @@ export function networkOf(settings: TrainSettings, model: Model): Network {
     ...networkParts(description, inverseOf(settings)),
     bitsOnHost: settings.stored_bits === "host",
     device: settings.device,
+    tier,
     computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
     lossTileTokens: settings.loss_tile_tokens,
     tileTokens: settings.tile_tokens,
@@ -64,11 +76,11 @@ export function networkOf(settings: TrainSettings, model: Model): Network {
 }
 
 /** Where the number of fractional bits is left open, sets it to what this model's hidden states leave room for. */
-export function fitGrid(settings: TrainSettings, model: Model, documents: Document[]): void {
+export function fitGrid(settings: TrainSettings, model: Model, documents: Document[], tier?: Tier): void {
   const { coupling, stream, stream_fraction_bits: given, max_length } = settings;
   if (given > 0 || stream !== "int32" || coupling === "ordinary") return;
   const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
-  settings.stream_fraction_bits = fittingFractionBits(largestHidden(networkOf(settings, model), batch), FRACTION_BITS.int32);
+  settings.stream_fraction_bits = fittingFractionBits(largestHidden(networkOf(settings, model, tier), batch), FRACTION_BITS.int32);
 }
 
 /** How revffn is to be reversed. */
@@ -84,10 +96,12 @@ function inverseOf(settings: TrainSettings): RevffnSettings {
 }
 
 /** Optimiser state for what the network trains; the caller frees it. */
-export const statesOf = (settings: TrainSettings, { model, trains, computeDtype }: Network): OptimizerStates =>
+export const statesOf = (settings: TrainSettings, { model, trains, computeDtype, tier }: Network): OptimizerStates =>
   new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
     weightsCorrection: settings.weights_correction === "8bit",
     trains,
+    room: tier?.stateRoom,
+    staged: tier?.name === "host",
   });
 
 /** The original network for a run that distils it; the caller closes it. */

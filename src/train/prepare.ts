@@ -1,7 +1,8 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Reads only; the caller owns the run and frees its tensors with `freeRun`.
 import { UserError } from "../errors.js";
-import { latestCheckpoint, readRunState, type RunState } from "../checkpoint/run-state.js";
+import { checkpointFolder } from "../checkpoint/checkpoints.js";
+import { listCheckpoints, readRunState, type RunState } from "../checkpoint/run-state.js";
 import { type ModelSource, openSource } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
@@ -9,13 +10,26 @@ import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
+import type { Tier } from "../tiers/tier.js";
 import { checkDevice, setThreads } from "../torch/device.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 import { type Phase, phaseAt, phasesOf, trainsOf } from "./phases.js";
-import { checkRouter, fitGrid, isConverted, makeModel, networkOf, notesOf, routerNotes, statesOf, teacherOf } from "./prepare-network.js";
+import {
+  checkRouter,
+  fitGrid,
+  isConverted,
+  makeModel,
+  networkOf,
+  notesOf,
+  type ResumedFrom,
+  routerNotes,
+  statesOf,
+  teacherOf,
+} from "./prepare-network.js";
+import { makeTier, unfinishedRun } from "./prepare-tier.js";
 import type { TrainSettings } from "./settings.js";
 import type { Teacher } from "./teacher.js";
 
@@ -42,6 +56,17 @@ export interface Run {
 }
 
 export function prepareRun(asked: TrainSettings): Run {
+  const opened: Tier[] = [];
+  try {
+    return makeRun(asked, opened);
+  } catch (failure) {
+    // A working copy of many gigabytes must not stay behind a wrong setting.
+    for (const tier of opened) tier.close(false);
+    throw failure;
+  }
+}
+
+function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
@@ -58,20 +83,23 @@ export function prepareRun(asked: TrainSettings): Run {
     seed: settings.seed,
   });
   if (resumed) data.restore(resumed.state.batches);
-  const model = makeModel(settings, source, resumed?.folder);
+  const tier = makeTier(settings, source);
+  if (tier) opened.push(tier);
+  const model = makeModel(settings, source, resumed, tier);
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
-  if (!resumed) fitGrid(settings, model, documents);
+  if (!resumed) fitGrid(settings, model, documents, tier);
   const description = describeNetwork(settings);
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
   const startStep = resumed?.state.step ?? 0;
   const phases = phasesOf(settings, totalSteps);
-  const network = { ...networkOf(settings, model), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
+  const network = { ...networkOf(settings, model, tier), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
   const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;
   const states = statesOf(settings, network);
-  if (resumed) resumed.state.restore(states.tensors());
+  if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
+  tier?.begin({ step: startStep, batches: data.state(), settings });
   return {
     settings,
     source,
@@ -90,10 +118,12 @@ export function prepareRun(asked: TrainSettings): Run {
   };
 }
 
-export function freeRun(run: Run): void {
+/** `finished` says that a checkpoint or the result holds all that the run has done. */
+export function freeRun(run: Run, finished = false): void {
   run.teacher?.close();
   run.states.free();
   freeModel(run.network.model);
+  run.network.tier?.close(finished);
 }
 
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
@@ -127,16 +157,30 @@ function checkSame(settings: TrainSettings, before: Record<string, unknown>, fol
   }
 }
 
-function findResumed(settings: TrainSettings): { folder: string; state: RunState } | undefined {
-  const { resume, output_dir } = settings;
-  if (!resume) return undefined;
-  const folder = resume === "latest" ? latestCheckpoint(output_dir) : resume;
-  if (!folder) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
-  const state = readRunState(folder);
+interface Resumed extends ResumedFrom {
+  state: RunState;
+}
+
+function findResumed(settings: TrainSettings): Resumed | undefined {
+  if (!settings.resume) return undefined;
+  const found = settings.resume === "latest" ? latestRun(settings) : readCheckpoint(settings.resume);
+  const { state, folder } = found;
   // Left open, the grid is the one that the run began with.
   if (settings.stream_fraction_bits === 0) settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
   checkSame(settings, state.settings, folder);
-  return { folder, state };
+  return found;
+}
+
+const readCheckpoint = (folder: string): Resumed => ({ folder, inPlace: false, state: readRunState(folder) });
+
+/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint. */
+function latestRun(settings: TrainSettings): Resumed {
+  const { output_dir } = settings;
+  const newest = listCheckpoints(output_dir).at(-1) ?? -1;
+  const unfinished = unfinishedRun(settings, newest + 1);
+  if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} } };
+  if (newest < 0) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
+  return readCheckpoint(checkpointFolder(output_dir, newest));
 }
 
 /** The rows of settings as documents, trained and held out. */

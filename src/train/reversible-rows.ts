@@ -15,6 +15,23 @@ export const REVERSIBLE_ROWS = {
       "what is kept of the forward pass: the last block's streams, each block's input (offload: in host memory; on the cpu " +
       "the same as checkpoint), or everything",
   },
+  parameters: {
+    kind: "choice",
+    choices: ["device", "host", "disk"],
+    default: "device",
+    group: REVERSIBLE,
+    about:
+      "where weights and optimizer state lie while no block uses them; host: in host memory beside a GPU; disk: in files in output_dir/working, " +
+      "updated in place",
+  },
+  durability: {
+    kind: "choice",
+    choices: ["snapshot", "step"],
+    default: "snapshot",
+    group: REVERSIBLE,
+    about:
+      "with parameters disk, what a crash leaves: the last checkpoint-N, or the last step, for which the old bytes of every block are written too",
+  },
   coupling: {
     kind: "choice",
     choices: ["momentum", "bdia", "additive", "revffn", "ordinary"],

@@ -47,6 +47,20 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
     "--stored-bits host has no effect: device cpu (the default) is the host. Remove stored_bits, or set device to cuda.",
   ],
   [
+    { parameters: "host" },
+    "--parameters host has no effect: device cpu (the default) is the host. Remove parameters, or set device to cuda.",
+  ],
+  [
+    { parameters: "disk", method: "store" },
+    "--parameters disk saves nothing: --method store holds the weights of every block. " +
+      "Set method to reversible or checkpoint, or remove parameters.",
+  ],
+  [
+    { durability: "step" },
+    "--durability step has no effect: only parameters disk has it, not parameters device (the default). " +
+      "Remove durability, or set parameters to disk.",
+  ],
+  [
     { coupling: "additive", gamma: "0.25" },
     "--gamma 0.25 has no effect: only couplings momentum and bdia have it, not --coupling additive. " +
       "Remove gamma, or set coupling to momentum.",

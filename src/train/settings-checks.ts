@@ -91,6 +91,25 @@ const PROBLEMS: readonly Problem[] = [
     stored_bits === "host" &&
     device === "cpu" &&
     `${at.subject("stored_bits")} has no effect: ${at.mention("device")} is the host. Remove stored_bits, or set device to cuda.`,
+  ({ parameters, device }, at) =>
+    parameters === "host" &&
+    device === "cpu" &&
+    `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
+  ({ parameters, method }, at) =>
+    parameters !== "device" &&
+    method === "store" &&
+    `${at.subject("parameters")} saves nothing: ${at.mention("method")} holds the weights of every block. ` +
+      "Set method to reversible or checkpoint, or remove parameters.",
+  ({ parameters, adapter_steps, distill_steps }, at) =>
+    parameters === "disk" &&
+    adapter_steps + distill_steps > 0 &&
+    `${at.subject("parameters")} keeps optimizer state in files that are made once, but ${at.mention(adapter_steps > 0 ? "adapter_steps" : "distill_steps")} ` +
+      "makes it anew midway. Remove parameters, or train the phases as runs of their own.",
+  ({ parameters }, at) =>
+    parameters !== "disk" &&
+    at.has("durability") &&
+    `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
+      "Remove durability, or set parameters to disk.",
   ({ coupling, stream }, at) =>
     coupling === "ordinary" &&
     stream !== "int32" &&

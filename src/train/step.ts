@@ -94,12 +94,12 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
     if (maxGradNorm > 0) {
       if (!method.holdsBlocks) works.forEach(save);
       savedBytes = sum(works, ({ saved }) => streamBytesOf(saved));
-      gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options)).gradNorm, maxGradNorm);
+      gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options, network)).gradNorm, maxGradNorm);
       works.forEach(restore);
       solutions.length = 0;
       if (method.holdsBlocks) pass.forward(works);
     }
-    const { gradientOfStreamBytes, ...figures } = passBack(ended, new BlockUpdates(states, { ...options, gradientScale }));
+    const { gradientOfStreamBytes, ...figures } = passBack(ended, new BlockUpdates(states, { ...options, gradientScale }, network));
     return {
       ...figures,
       trainedTokens,

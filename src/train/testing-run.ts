@@ -87,13 +87,15 @@ export async function runTraining(settings: TrainSettings, { stopAt, look }: Run
   };
   const before = alive();
   const run = prepareRun(settings);
+  let finished = false;
   try {
     look?.(run);
     const outcome = await train(run, { write, close: () => {} }, controller.signal);
+    finished = true;
     const steps = events.filter((event) => event.kind === "step");
     return { outcome, events, steps, losses: steps.map(({ loss }) => loss), evals: events.filter((event) => event.kind === "eval") };
   } finally {
-    freeRun(run);
+    freeRun(run, finished);
     assert.deepEqual(alive(), before, "alive after the run: tensors, blocks, bytes, mapped bytes");
   }
 }

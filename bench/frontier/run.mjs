@@ -1,0 +1,157 @@
+// 14.3 billion parameters, all trained, with the weights on disk: node bench/frontier/run.mjs [--layers N] [--experts N]
+//   [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--durability snapshot|step] [--dir FOLDER] [--json FILE]
+// The geometry of Qwen1.5-MoE-A2.7B with random bfloat16 weights, which are made in the folder on disk and removed at the end,
+// Ctrl-C included; one batch of real text (Moby-Dick, with the tokenizer of examples/tiny-moe) is repeated. Disk bandwidth is
+// measured first, past the page cache. Anonymous memory is sampled from outside. The work is in work.mjs, a process of its own.
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({
+  options: {
+    layers: { type: "string", default: "24" },
+    experts: { type: "string", default: "60" },
+    tokens: { type: "string", default: "1024" },
+    steps: { type: "string", default: "3" },
+    optimizer: { type: "string", default: "adalomo" },
+    rate: { type: "string", default: "0.01" },
+    durability: { type: "string", default: "snapshot" },
+    dir: { type: "string", default: tmpdir() },
+    json: { type: "string" },
+  },
+});
+const [layers, experts] = [Number(values.layers), Number(values.experts)];
+
+/** By the geometry: embedding and head, and for each layer attention with biases, router, experts, shared expert, norms. */
+const perLayer = 4 * 2048 ** 2 + 3 * 2048 + experts * 2048 + experts * 3 * 1408 * 2048 + 3 * 5632 * 2048 + 2048 + 2 * 2048;
+const parameters = 2 * 151_936 * 2048 + 2048 + layers * perLayer;
+const needed = 2 * parameters * (values.durability === "step" ? 2 : 1) * 1.03 + 3e9;
+const { bavail, bsize } = statfsSync(values.dir);
+if (bavail * bsize < needed) {
+  console.error(`${values.dir}: ${gb(needed)} are needed, ${gb(bavail * bsize)} are free. Choose another --dir, or fewer --layers.`);
+  process.exit(1);
+}
+
+const folder = mkdtempSync(join(values.dir, "revmoe-frontier-"));
+let child;
+const cleanUp = () => {
+  child?.kill("SIGKILL");
+  rmSync(folder, { recursive: true, force: true });
+};
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => {
+    cleanUp();
+    process.exit(130);
+  });
+}
+try {
+  const disk = measureDisk(join(folder, "probe"));
+  console.log(`disk: reads ${gb(disk.read)}/s, writes ${gb(disk.write)}/s (2 GiB past the page cache)`);
+  const result = await work();
+  report({ ...result, disk });
+} finally {
+  cleanUp();
+}
+
+function measureDisk(path) {
+  const megabytes = 2048;
+  const dd = (...args) => {
+    const started = performance.now();
+    const { status, stderr } = spawnSync("dd", [...args, "bs=8M"], { encoding: "utf8" });
+    if (status !== 0) throw new Error(`dd ${args.join(" ")}: ${stderr}`);
+    return (megabytes * 2 ** 20) / ((performance.now() - started) / 1000);
+  };
+  const write = dd("if=/dev/zero", `of=${path}`, `count=${megabytes / 8}`, "oflag=direct", "conv=fsync");
+  const read = dd(`if=${path}`, "of=/dev/null", "iflag=direct");
+  rmSync(path);
+  return { read, write };
+}
+
+async function work() {
+  mkdirSync(join(folder, "run"));
+  const script = fileURLToPath(new URL("./work.mjs", import.meta.url));
+  const options = {
+    ...values,
+    layers,
+    experts,
+    tokens: Number(values.tokens),
+    steps: Number(values.steps),
+    rate: Number(values.rate),
+    folder,
+  };
+  child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] });
+  const result = { steps: [], peakAnonBytes: 0 };
+  const sampler = setInterval(() => {
+    try {
+      const kib = Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0);
+      result.peakAnonBytes = Math.max(result.peakAnonBytes, kib * 1024);
+    } catch {
+      // The process has ended.
+    }
+  }, 100);
+  const ended = new Promise((done) => child.on("close", done));
+  for await (const line of createInterface({ input: child.stdout })) {
+    const event = JSON.parse(line);
+    if (event.kind === "step") {
+      result.steps.push(event);
+      console.log(
+        `step ${event.step}: loss ${event.loss.toFixed(4)}, ${event.seconds.toFixed(1)} s ` +
+          `(waiting for reads ${event.waitS.toFixed(1)}, updates ${event.updateS.toFixed(1)}, undo log and sync ${event.writeS.toFixed(1)}), ` +
+          `read ${gb(event.readBytes)}, written ${gb(event.writtenBytes)}`,
+      );
+    } else {
+      Object.assign(result, event);
+      if (event.makeS) console.log(`${(event.parameters / 1e9).toFixed(3)} B parameters, made on disk in ${event.makeS.toFixed(1)} s`);
+    }
+  }
+  clearInterval(sampler);
+  const code = await ended;
+  if (code !== 0) throw new Error(`work.mjs ended with ${code}`);
+  if (result.parameters !== parameters) throw new Error(`${result.parameters} parameters instead of ${parameters}`);
+  return result;
+}
+
+function report(result) {
+  const { disk, steps } = result;
+  // The first step finds the page cache as making the weights left it; the last is the steady state.
+  const last = steps.at(-1);
+  const [readS, writeS] = [last.readBytes / disk.read, last.writtenBytes / disk.write];
+  const computeS = last.seconds - last.waitS - last.updateS - last.writeS;
+  const limitS = readS + writeS;
+  const share = (seconds) => `${((100 * seconds) / last.seconds).toFixed(0)} %`;
+  console.log(`loss: ${steps.map(({ loss }) => loss.toFixed(4)).join(" -> ")}`);
+  console.log(
+    `last step: ${last.seconds.toFixed(1)} s: waiting for reads ${share(last.waitS)}, computing ${share(computeS)}, updates ${share(last.updateS)}, ` +
+      `undo log and sync ${share(last.writeS)}; rest of the writing after the last step ${result.flushS.toFixed(1)} s`,
+  );
+  console.log(
+    `limit of the disk: ${limitS.toFixed(1)} s (${readS.toFixed(1)} reading, ${writeS.toFixed(1)} writing); the step takes ${(last.seconds / limitS).toFixed(2)} times that`,
+  );
+  console.log(`peak anonymous memory ${gib(result.peakAnonBytes)}; allocator's peak ${gib(result.memory.peakBytes)} = ${result.terms}`);
+  console.log(
+    "| parameters | tokens | optimizer | s/step | reads awaited | computing | updates | read | written | disk limit | peak anonymous | loss |",
+  );
+  console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+  console.log(
+    `| ${(result.parameters / 1e9).toFixed(2)} B | ${result.tokens} | ${values.optimizer} | ${last.seconds.toFixed(1)} | ${share(last.waitS)} | ${share(computeS)} | ` +
+      `${share(last.updateS)} | ${gb(last.readBytes)} | ${gb(last.writtenBytes)} | ${limitS.toFixed(1)} s | ${gib(result.peakAnonBytes)} | ` +
+      `${steps.map(({ loss }) => loss.toFixed(3)).join(", ")} |`,
+  );
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ settings: values, ...result, limitS, computeS }, null, 2)}\n`);
+  if (!(last.loss < steps[0].loss)) {
+    console.error("the loss did not fall");
+    process.exitCode = 1;
+  }
+}
+
+function gb(bytes) {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}
+
+function gib(bytes) {
+  return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}

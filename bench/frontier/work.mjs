@@ -1,0 +1,109 @@
+// The process that run.mjs measures: makes the model on disk, trains on one repeated batch, and prints a line of JSON for each
+// step. Its argument is JSON; it writes to the folder it is told and removes nothing but the working copy.
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { setTimeout } from "node:timers/promises";
+import { spawnSync } from "node:child_process";
+
+import { placedParameters, parameterCount } from "../../dist/model/model.js";
+import { METHODS } from "../../dist/reversible/methods.js";
+import { resetPeak } from "../../dist/torch/memory.js";
+import { describeMemory, memoryTerms } from "../../dist/train/memory-terms.js";
+import { freeRun, prepareRun } from "../../dist/train/prepare.js";
+import { resolveSettings } from "../../dist/train/settings.js";
+import { trainStep } from "../../dist/train/step.js";
+import { makeData } from "../../examples/make-data.mjs";
+import { geometry } from "./geometry.mjs";
+
+const options = JSON.parse(process.argv[2]);
+const { folder, tokens, steps, rate, parameters = "disk" } = options;
+const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
+
+const model = join(folder, "model");
+mkdirSync(model, { recursive: true });
+writeFileSync(join(model, "config.json"), JSON.stringify(geometry(options), null, 2));
+const tiny = fileURLToPath(new URL("../../examples/tiny-moe", import.meta.url));
+for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(tiny, file), join(model, file));
+const { train } = makeData("moby-dick", folder);
+
+const { settings } = resolveSettings({
+  flags: {
+    model,
+    init_weights: "random",
+    weights_dtype: "bfloat16",
+    train_file: train,
+    output_dir: join(folder, "run"),
+    parameters,
+    ...(parameters === "disk" ? { durability: options.durability ?? "snapshot" } : {}),
+    optimizer: options.optimizer,
+    learning_rate: rate,
+    lr_scheduler_type: "constant",
+    warmup_ratio: 0,
+    max_length: tokens,
+    per_device_train_batch_size: 1,
+    max_steps: steps,
+    stream_fraction_bits: 16,
+  },
+});
+const started = performance.now();
+const run = prepareRun(settings);
+const { network, states, data } = run;
+say({
+  kind: "made",
+  makeS: (performance.now() - started) / 1000,
+  parameters: parameterCount(placedParameters(network.model.architecture, network.model.config)),
+});
+const batches = Array.from({ length: options.microBatches ?? 1 }, () => data.next());
+let memory;
+for (let step = 1; step <= steps; step++) {
+  const before = transferred();
+  resetPeak();
+  const began = performance.now();
+  const result = trainStep(network, states, batches, {
+    method: METHODS.reversible,
+    step,
+    learningRate: rate,
+    maxBlockGradNorm: settings.max_block_grad_norm,
+    seed: settings.seed,
+  });
+  network.tier?.finishStep({ step, batches: data.state(), settings });
+  const seconds = (performance.now() - began) / 1000;
+  const times = network.tier?.takeTimes() ?? { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
+  memory = memoryTerms(network, states, result);
+  const after = transferred();
+  say({
+    kind: "step",
+    step,
+    loss: result.loss,
+    seconds,
+    waitS: times.waitMs / 1000,
+    updateS: times.updateMs / 1000,
+    writeS: (times.logMs + times.syncMs) / 1000,
+    readBytes: after.read_bytes - before.read_bytes,
+    writtenBytes: after.write_bytes - before.write_bytes,
+  });
+  await setTimeout(0);
+}
+const flushing = performance.now();
+spawnSync("sync");
+say({
+  kind: "end",
+  flushS: (performance.now() - flushing) / 1000,
+  tokens: batches.reduce((sum, batch) => sum + batch.tokens.length, 0),
+  memory,
+  terms: describeMemory(memory),
+});
+freeRun(run, true);
+
+/** What this process has moved to and from the disk, by the kernel's count. */
+function transferred() {
+  const text = readFileSync("/proc/self/io", "utf8");
+  return Object.fromEntries(
+    text
+      .trim()
+      .split("\n")
+      .map((line) => line.split(": "))
+      .map(([name, count]) => [name, Number(count)]),
+  );
+}

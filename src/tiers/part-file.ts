@@ -1,0 +1,46 @@
+// The file of a part: a safetensors file that is mapped and written in place, so that its tensors are ordinary tensors whose
+// changes reach the disk. The tensors are views: whoever takes them frees them before `mapping` is closed.
+import { UserError } from "../errors.js";
+import { readHeader } from "../checkpoint/safetensors-header.js";
+import { readEntry } from "../checkpoint/safetensors.js";
+import { encodeHeader, inFileOrder, sourceBytes } from "../checkpoint/safetensors-writer.js";
+import { SharedMapping } from "../torch/mapping.js";
+import { keep } from "../torch/scope.js";
+import { type DType, type Tensor, writeBytes } from "../torch/tensor.js";
+
+export interface PartTensor {
+  name: string;
+  dtype: DType;
+  shape: readonly number[];
+}
+
+export interface PartFile {
+  mapping: SharedMapping;
+  tensors: Map<string, Tensor>;
+}
+
+/** Makes the file at `path`, all zero, with its place on the disk taken. */
+export function createPartFile(path: string, tensors: PartTensor[]): PartFile {
+  const ordered = inFileOrder(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] })));
+  const head = encodeHeader(ordered, {});
+  let mapping: SharedMapping;
+  try {
+    mapping = new SharedMapping(path, head.length + sourceBytes(ordered));
+  } catch (failure) {
+    throw new UserError(`${(failure as Error).message}. Free some space or choose another output_dir.`);
+  }
+  writeBytes(mapping.tensor, 0, head);
+  return { mapping, tensors: viewsOf(path, mapping) };
+}
+
+/** Opens a file that `createPartFile` made. */
+export function openPartFile(path: string): PartFile {
+  // The header is checked first: it says when the file is missing or cut off.
+  readHeader(path);
+  const mapping = new SharedMapping(path);
+  return { mapping, tensors: viewsOf(path, mapping) };
+}
+
+function viewsOf(path: string, mapping: SharedMapping): Map<string, Tensor> {
+  return new Map([...readHeader(path).entries].map(([name, entry]) => [name, keep(readEntry(mapping.tensor, entry))]));
+}

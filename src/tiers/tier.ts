@@ -1,0 +1,53 @@
+// Where parameters and optimizer state lie while no block uses them, as a training step sees it: parts are entered before
+// they are read, and changed between `beginUpdate` and `endUpdate`. A part is a block, or one end of the network.
+import type { WrittenProgress } from "../checkpoint/run-state.js";
+import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Home, Model, PlacedParameter } from "../model/model.js";
+import type { DType, Tensor } from "../torch/tensor.js";
+
+/** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
+export const HEAD = -1;
+export const EMBEDDING = -2;
+
+export type StateLayout = Record<string, { shape: readonly number[]; dtype: DType }>;
+
+export interface Tier {
+  readonly name: "host" | "disk";
+  /** Room for the weights of a model that is being made. */
+  readonly home: Home;
+  /** Room for all optimizer state, zero or as it was left; returns that of a parameter. */
+  readonly stateRoom: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => Record<string, Tensor>;
+  /** The model of a run that was cut off, where the tier kept it. */
+  openModel?(): Model;
+  /** Weights and state are those of the end of a step; training begins. */
+  begin(progress: WrittenProgress): void;
+  /** Before a part's weights are read: waits until they are there, and begins to bring the part that will be next. */
+  enter(part: number): void;
+  /** Before a part's weights and state are changed. */
+  beginUpdate(part: number): void;
+  endUpdate(part: number): void;
+  finishStep(progress: WrittenProgress): void;
+  /** Milliseconds of the steps since the last call that were not computing. */
+  takeTimes(): TierTimes;
+  /** Releases what the tier holds, after the model and the state; `finished`: nobody needs what it kept any more. */
+  close(finished: boolean): void;
+}
+
+export interface TierTimes {
+  /** Waiting for a part to be there. */
+  waitMs: number;
+  /** Norm, clipping and update of weights and state. */
+  updateMs: number;
+  /** Keeping old bytes before they are changed. */
+  logMs: number;
+  /** Waiting at the end of a step until all changes are kept. */
+  syncMs: number;
+}
+
+/** All parts in the order of the forward pass. */
+export const partsOf = ({ numLayers }: ModelConfig): number[] => [EMBEDDING, ...Array.from({ length: numLayers }, (_, i) => i), HEAD];
+
+export function partOf(architecture: Architecture, config: ModelConfig, { layer, spec }: PlacedParameter): number {
+  if (layer >= 0) return layer;
+  return spec.name === architecture.outerParameters(config).embedding.name ? EMBEDDING : HEAD;
+}

@@ -1,0 +1,63 @@
+// A file mapped for writing: what is written to its tensor reaches the file. Its pages are brought, written back and let go
+// by threads of the engine, of which only the waiting is seen here. Owned by whoever opened it, until `close`; views of the
+// tensor must be freed before.
+import { closeSync, fsyncSync, fstatSync, openSync } from "node:fs";
+
+import { native } from "./binding.js";
+import { free, keep } from "./scope.js";
+import type { Tensor } from "./tensor.js";
+
+export class SharedMapping {
+  readonly path: string;
+  readonly bytes: number;
+  /** uint8, the whole file. */
+  readonly tensor: Tensor;
+  readonly #file: number;
+  #read = 0;
+  #written = 0;
+
+  /** Maps the file at `path`; with `bytes`, it is made with that size, its place on the disk taken. */
+  constructor(path: string, bytes = 0) {
+    this.path = path;
+    this.#file = openSync(path, bytes > 0 ? "w+" : "r+");
+    try {
+      this.bytes = bytes > 0 ? bytes : fstatSync(this.#file).size;
+      this.tensor = keep(native.mapShared(this.#file, this.bytes, bytes > 0) as Tensor);
+    } catch (failure) {
+      closeSync(this.#file);
+      throw new Error(`${path}: ${(failure as Error).message}`);
+    }
+  }
+
+  /** Begins to read all pages into memory, behind what was asked before. */
+  readAhead(): void {
+    this.#read = native.readAhead(this.tensor);
+  }
+
+  /** Waits until the last `readAhead` is done. */
+  awaitRead(): void {
+    native.waitForPages(true, this.#read);
+  }
+
+  /** Begins to write changed pages to the disk. */
+  writeBack(): void {
+    this.#written = native.writeBack(this.#file);
+  }
+
+  /** Lets the pages that need no writing go, behind what was asked before. */
+  drop(): void {
+    this.#written = native.dropPages(this.tensor, this.#file);
+  }
+
+  /** Returns when every change is on the disk. */
+  sync(): void {
+    fsyncSync(this.#file);
+  }
+
+  close(): void {
+    native.waitForPages(true, this.#read);
+    native.waitForPages(false, this.#written);
+    free(this.tensor);
+    closeSync(this.#file);
+  }
+}

@@ -1,0 +1,47 @@
+// Where the parameters of a run lie: from settings to the tier, and from a working copy that a crash left behind to the step
+// that it can go on from.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+import { STATE_FILE } from "../checkpoint/checkpoints.js";
+import { readProgress, type ReadProgress } from "../checkpoint/run-state.js";
+import type { ModelSource } from "../checkpoint/source.js";
+import { architectureOf } from "../model/architecture.js";
+import { hostTier } from "../tiers/host.js";
+import type { Tier } from "../tiers/tier.js";
+import { rollBack } from "../tiers/undo-log.js";
+import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
+import { fastestDtype } from "../torch/device.js";
+import { chooseOptimizer } from "./choose-optimizer.js";
+import { describeNetwork, extensionOf } from "./network-file.js";
+import { plannedStateBytes } from "./optimizer-states.js";
+import type { TrainSettings } from "./settings.js";
+
+/** The tier of a run, undefined where parameters stay on the device; the caller closes it. */
+export function makeTier(settings: TrainSettings, source: ModelSource): Tier | undefined {
+  if (settings.parameters === "device") return undefined;
+  if (settings.parameters === "host") return hostTier(settings.device !== "cpu");
+  const architecture = extensionOf(describeNetwork(settings), settings.adapter_init)(architectureOf(source.config, source.configPath));
+  const config = architecture.readConfig(source.config, source.configPath);
+  const { device, compute_dtype: asked } = settings;
+  const optimizer = chooseOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked);
+  return new WorkingCopy(workingFolder(settings.output_dir), architecture, config, {
+    durability: settings.durability,
+    stateBytes: (dtype) =>
+      plannedStateBytes(optimizer, { architecture, config }, dtype, { weightsCorrection: settings.weights_correction === "8bit" }),
+  });
+}
+
+/** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
+export function unfinishedRun(
+  { parameters, output_dir }: TrainSettings,
+  step: number,
+): { folder: string; progress: ReadProgress } | undefined {
+  const folder = workingFolder(output_dir);
+  const path = join(folder, STATE_FILE);
+  if (parameters !== "disk" || !existsSync(path)) return undefined;
+  const progress = readProgress(path);
+  if (progress.step < step) return undefined;
+  rollBack(folder, progress.step);
+  return { folder, progress };
+}

@@ -1,0 +1,81 @@
+// A run that is killed again and again, for tests: `crashingRun` begins it in processes of their own, each killed with SIGKILL
+// at its moment by a thread that does not wait for the step, and lets the last one end. As a program, this file is that process.
+import { spawn } from "node:child_process";
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
+
+import { listCheckpoints, STATE_FILE } from "../checkpoint/checkpoints.js";
+import { workingFolder } from "../tiers/working-copy.js";
+import type { TrainSettings } from "./settings.js";
+
+/** What one process did. */
+export interface Life {
+  killed: boolean;
+  /** The step it went on from; null when it was killed before it was ready. */
+  startStep: number | null;
+  /** Losses of the steps that it reported as done, by step. */
+  losses: Map<number, number>;
+}
+
+/** Runs and kills after each of `delaysMs`, counted from the beginning of training; then once to the end. */
+export async function crashingRun(settings: TrainSettings, delaysMs: number[]): Promise<Life[]> {
+  const lives: Life[] = [];
+  for (const delayMs of [...delaysMs, null]) {
+    const { output_dir } = settings;
+    const resumable = listCheckpoints(output_dir).length > 0 || existsSync(join(workingFolder(output_dir), STATE_FILE));
+    mkdirSync(dirname(output_dir), { recursive: true });
+    const log = join(dirname(output_dir), `life-${lives.length}.txt`);
+    const work = { settings: { ...settings, resume: resumable ? "latest" : "" }, delayMs, log };
+    lives.push({ ...readLog(log, await live(work)) });
+    if (!lives[lives.length - 1].killed) break;
+  }
+  return lives;
+}
+
+interface Work {
+  settings: TrainSettings;
+  delayMs: number | null;
+  log: string;
+}
+
+function live(work: Work): Promise<boolean> {
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(work)], { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  return new Promise((resolve, reject) => {
+    child.on("close", (code, signal) => {
+      if (signal === "SIGKILL") resolve(true);
+      else if (code === 0) resolve(false);
+      else reject(new Error(said));
+    });
+  });
+}
+
+function readLog(log: string, killed: boolean): Life {
+  const lines = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n") : [];
+  const losses = lines.slice(1).map((line): [number, number] => line.split(" ").map(Number) as [number, number]);
+  return { killed, startStep: lines.length > 0 ? Number(lines[0]) : null, losses: new Map(losses) };
+}
+
+async function main({ settings, delayMs, log }: Work): Promise<void> {
+  const { freeRun, prepareRun } = await import("./prepare.js");
+  const { train } = await import("./loop.js");
+  const run = prepareRun(settings);
+  appendFileSync(log, `${run.startStep}\n`);
+  if (delayMs !== null) {
+    const killer = `setTimeout(() => process.kill(${process.pid}, "SIGKILL"), ${delayMs}); require("node:worker_threads").parentPort.postMessage("")`;
+    await new Promise((ready) => new Worker(killer, { eval: true }).once("message", ready));
+  }
+  await train(run, {
+    write: (event) => {
+      if (event.kind === "step") appendFileSync(log, `${event.step} ${event.loss}\n`);
+    },
+    close: () => {},
+  });
+  freeRun(run, true);
+  process.exit(0);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main(JSON.parse(process.argv[2]) as Work);

@@ -1,0 +1,110 @@
+// Parameters on disk: the same bits as in memory, whatever the optimizer keeps, and nothing left behind.
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { test } from "node:test";
+
+import { openSource } from "../checkpoint/source.js";
+import { architectureOf } from "../model/architecture.js";
+import { randomModel } from "../model/model.js";
+import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
+import { ledger } from "../torch/memory.js";
+import { byteSize } from "../torch/tensor.js";
+import { freeRun, prepareRun } from "./prepare.js";
+import type { TrainSettings } from "./settings.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf } from "./testing-run.js";
+
+const CASES: [string, Partial<TrainSettings>][] = [
+  ["adamw, float32 masters, micro-batches", { gradient_accumulation_steps: 2 }],
+  ["adamw8bit, bfloat16 stochastically rounded", { optimizer: "adamw8bit", weights_dtype: "bfloat16" }],
+  ["adamw, bfloat16 with correction", { weights_dtype: "bfloat16", weights_correction: "8bit", blocks_per_step: 2 }],
+  ["adafactor, bfloat16, micro-batches", { optimizer: "adafactor", weights_dtype: "bfloat16", gradient_accumulation_steps: 2 }],
+  ["lomo keeps no state", { optimizer: "lomo", learning_rate: 1e-2, durability: "step" }],
+  ["random weights, every step durable", { init_weights: "random", durability: "step", freeze_router: true }],
+  ["revffn with adapters, checkpointed", { coupling: "revffn", method: "checkpoint" }],
+];
+for (const [name, changes] of CASES) {
+  test(`disk and device give the same bits: ${name}`, async (t) => {
+    const place = makeWorkplace(t);
+    const settings = settingsFor(place, { max_steps: 4, validation_rows: 2, parameters: "disk", ...changes });
+    const { durability: _, ...rest } = settings;
+    const device = await runTraining({ ...rest, durability: "snapshot", parameters: "device", output_dir: place.out("device") });
+    const live = ledger().liveBytes;
+    const disk = await runTraining(settings, {
+      look: ({ network, states }) => {
+        const { model } = network;
+        const mapped = [
+          ...[model.outer, ...model.blocks].flatMap((some) => Object.values(some)),
+          ...states.tensors().map(({ tensor }) => tensor),
+        ];
+        assert.ok(ledger().mappedBytes >= mapped.reduce((sum, tensor) => sum + byteSize(tensor), 0));
+        assert.equal(ledger().liveBytes, live);
+        assert.ok(existsSync(workingFolder(settings.output_dir)));
+      },
+    });
+    assert.deepEqual(disk.losses, device.losses);
+    assert.deepEqual(disk.evals, device.evals);
+    assert.deepEqual(weightsOf(disk.outcome.folder), weightsOf(device.outcome.folder));
+    assert.deepEqual(disk.outcome.memory?.weightBytes, 0);
+    assert.ok(!existsSync(workingFolder(settings.output_dir)));
+  });
+}
+
+test("a stopped disk run goes on from its checkpoint, and in memory as well", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { parameters: "disk", max_steps: 6, weights_dtype: "bfloat16" });
+  const whole = await runTraining({ ...settings, output_dir: place.out("whole") });
+  const stopped = await runTraining(settings, { stopAt: 3 });
+  assert.ok(!existsSync(workingFolder(settings.output_dir)));
+  for (const parameters of ["device", "disk"] as const) {
+    const resumed = await runTraining({ ...settings, parameters, resume: "latest" });
+    assert.deepEqual([...stopped.losses, ...resumed.losses], whole.losses);
+    assert.deepEqual(weightsOf(resumed.outcome.folder), weightsOf(whole.outcome.folder));
+  }
+});
+
+test("host: weights and state copied for every update give the same bits", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { max_steps: 3, optimizer: "adamw8bit", weights_dtype: "bfloat16" });
+  const device = await runTraining({ ...settings, output_dir: place.out("device") });
+  // What the command line refuses without a GPU; here the host is its own device.
+  const host = await runTraining({ ...settings, parameters: "host" });
+  assert.deepEqual(host.losses, device.losses);
+  assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
+});
+
+test("a setting that the model cannot have leaves no working copy behind, and keeps one that a run can go on with", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { parameters: "disk", durability: "step", max_steps: 3 });
+  const folder = workingFolder(settings.output_dir);
+  const refused = { ...settings, optimizer: "galore_adamw", galore_rank: 4096 } as const;
+  assert.throws(() => prepareRun(refused), { name: "UserError", message: /^galore_rank: 4096/ });
+  assert.ok(!existsSync(folder));
+  freeRun(prepareRun(settings));
+  assert.ok(existsSync(folder));
+  assert.throws(() => prepareRun({ ...settings, resume: "latest", weights_correction: "8bit" }), {
+    name: "UserError",
+    message: /^weights_correction/,
+  });
+  assert.ok(existsSync(folder));
+  const { losses } = await runTraining({ ...settings, resume: "latest", max_steps: 2 });
+  assert.equal(losses.length, 2);
+  assert.ok(!existsSync(folder));
+});
+
+test("a disk without room is refused before anything is written", (t) => {
+  const place = makeWorkplace(t);
+  const folder = place.out("small");
+  const { architecture, config } = modelOf(place.model);
+  const copy = new WorkingCopy(folder, architecture, config, { durability: "snapshot", stateBytes: () => 2 ** 60 });
+  assert.throws(() => randomModel(architecture, config, 1, "float32", "cpu", copy.home), {
+    name: "UserError",
+    message: /small: \d.* are needed, but only .* are free on its disk/,
+  });
+  assert.ok(!existsSync(folder));
+});
+
+function modelOf(path: string) {
+  const { config: source } = openSource(path);
+  const architecture = architectureOf(source, path);
+  return { architecture, config: architecture.readConfig(source, path) };
+}
