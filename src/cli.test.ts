@@ -11,7 +11,11 @@ test("the executable: exit code and one line on stderr", () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, "trian"], { encoding: "utf8" });
   assert.deepEqual(
     [status, stdout, stderr],
-    [2, "", 'revmoe: "trian" is no command (expected train, bench, generate, export, upcycle, doctor, quickstart). Did you mean train?\n'],
+    [
+      2,
+      "",
+      'revmoe: "trian" is no command (expected train, plan, bench, generate, export, upcycle, doctor, quickstart). Did you mean train?\n',
+    ],
   );
 });
 
