@@ -14,6 +14,7 @@ export const CASES = {
   additive: { coupling: "additive" },
   "momentum 1/8": momentum(0.125),
   "momentum -1/8": momentum(-0.125),
+  revffn: { coupling: "revffn" },
 };
 
 /** Ways to store fewer bits; trained when named with --cases, or by --cases all. */
@@ -23,7 +24,10 @@ export const MORE_CASES = {
   "momentum 1/4, 2 blocks a step": momentum(0.25, { blocks_per_step: 2 }),
   "momentum -1/2, ends ordinary": momentum(-0.5, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
   "momentum -1, ends ordinary": momentum(-1, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
-  revffn: { coupling: "revffn" },
+  "bdia 1/8": { coupling: "bdia", gamma: 0.125 },
+  "momentum 1/16": momentum(0.0625),
+  "momentum -1/16": momentum(-0.0625),
+  "momentum -1/8 to -1/16": momentum(-0.125, { gamma_final: -0.0625 }),
 };
 
 /** The couplings whose learning rates are compared. */

@@ -23,7 +23,7 @@ const table = (head, rows) =>
 
 for (const shape of groups(
   runs.filter(({ part }) => part === "seeds"),
-  ({ steps, batch, length, rate }) => `${steps} steps of ${batch} x ${length} tokens, learning rate ${rate}`,
+  ({ steps, batch, length }) => `${steps} steps of ${batch} x ${length} tokens`,
 )) {
   const [title, some] = shape;
   console.log(`### ${title}\n\n${seedsTable(some)}\n`);
@@ -49,11 +49,12 @@ function seedsTable(some) {
     const grid = same[0].atEnd ? String(Math.max(...same.flatMap(({ atStart, atEnd }) => [atStart.int32, atEnd.int32]))) : "-";
     rows.push([
       name,
+      [...new Set(same.map(({ rate }) => rate))].join(", "),
       same[0].bits ?? "-",
       same.length,
       same[0].evals[0].trained.toFixed(3),
       ...same[0].evals
-        .filter(({ step }) => [50, 150, 500].includes(step) && step < same[0].steps)
+        .filter(({ step }) => [20, 50, 150, 500].includes(step) && step < same[0].steps)
         .map(({ step }) =>
           spread(
             same.map(({ evals }) => evals.find((at) => at.step === step).trained),
@@ -83,9 +84,10 @@ function seedsTable(some) {
     });
   }
   writeFileSync(svg, plot(lines));
-  const marks = rows.length > 0 ? paired[0].evals.filter(({ step }) => [50, 150, 500].includes(step) && step < paired[0].steps) : [];
+  const marks = rows.length > 0 ? paired[0].evals.filter(({ step }) => [20, 50, 150, 500].includes(step) && step < paired[0].steps) : [];
   const head = [
     "coupling",
+    "rate",
     "bits at end",
     "seeds",
     "at conversion",

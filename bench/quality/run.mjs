@@ -1,6 +1,6 @@
 // Fine-tunes one model with every coupling and keeps the held-out losses: node bench/quality/run.mjs [--part tune|seeds]
 //   tune   one seed, half the steps, every rate of --rates, for representative couplings
-//   seeds  every case and seed at --rate
+//   seeds  every case and seed at --rate; `--rate tuned`: at the rate that was best in `tune` for this case
 // One line a run goes to --out; runs that are there already are skipped, so it can be stopped and started at will.
 // Gradients do not depend on the method (bitwise), so the runs store activations, which is fastest; --method says otherwise.
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
@@ -33,6 +33,8 @@ const { values: flags } = parseArgs({
     part: { type: "string", default: "seeds" },
     model: { type: "string", default: join(here, "../../examples/tiny-moe") },
     data: { type: "string", default: "" }, // a folder with train.jsonl and valid.jsonl; Moby-Dick by default
+    columns: { type: "string", default: "" }, // of the data: prompt=question,completion=answer
+    errors: { type: "string", default: "yes" }, // no: leave out the reconstruction errors, two steps more at either end
     out: { type: "string", default: "" },
     cases: { type: "string", default: "" }, // names, separated by semicolons, or "all"
     seeds: { type: "string", default: "1,2,3" },
@@ -77,23 +79,35 @@ function plans() {
     return numbers(flags.rates).flatMap((rate) => names.map((name) => ({ part: "tune", name, seed: 1, rate, steps: steps / 2, ...shape })));
   }
   const names = named ?? Object.keys(CASES);
-  return numbers(flags.seeds).flatMap((seed) =>
-    names.map((name) => ({ part: "seeds", name, seed, rate: Number(flags.rate), steps, ...shape })),
-  );
+  const rateOf = flags.rate === "tuned" ? tunedRates() : () => Number(flags.rate);
+  return numbers(flags.seeds).flatMap((seed) => names.map((name) => ({ part: "seeds", name, seed, rate: rateOf(name), steps, ...shape })));
+}
+
+/** For each case the rate with the lowest held-out loss, as exported, of the runs of part `tune` so far. */
+function tunedRates() {
+  const tune = results().filter(({ part }) => part === "tune");
+  return (name) => {
+    const mine = tune.filter((run) => run.name === name);
+    if (mine.length === 0) throw new Error(`${name}: no run of part tune in ${out}; run --part tune --cases "${name}" first`);
+    const end = ({ evals }) => evals.at(-1).exported;
+    return mine.reduce((best, run) => (end(run) < end(best) ? run : best)).rate;
+  };
 }
 
 function keyOf({ part, name, seed, rate, steps, length, batch }) {
   return `${part}, ${name}, seed ${seed}, rate ${rate}, ${steps} steps of ${batch} x ${length}`;
 }
 
+function results() {
+  if (!existsSync(out)) return [];
+  return readFileSync(out, "utf8")
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
+}
+
 function done() {
-  if (!existsSync(out)) return new Set();
-  return new Set(
-    readFileSync(out, "utf8")
-      .split("\n")
-      .filter(Boolean)
-      .map((line) => JSON.parse(line).key),
-  );
+  return new Set(results().map(({ key }) => key));
 }
 
 function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
@@ -105,6 +119,7 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       model: flags.model,
       train_file: data.train,
       validation_file: data.valid,
+      ...(flags.columns ? { columns: Object.fromEntries(flags.columns.split(",").map((pair) => pair.split("="))) } : {}),
       output_dir: join(tmpdir(), "revmoe-quality", "unused"),
       method: coupling === "ordinary" && flags.method === "reversible" ? "checkpoint" : flags.method,
       learning_rate: rate,
@@ -138,8 +153,8 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
 
 /** The ordinary network at more steps: its curve is what others are laid against. */
 function isMark(step, steps, coupling) {
-  if (step === steps || [50, 150, 500].includes(step)) return true;
-  return coupling === "ordinary" && step % 25 === 0;
+  if (step === steps || [20, 50, 150, 500].includes(step)) return true;
+  return coupling === "ordinary" && step % (steps < 100 ? 5 : 25) === 0;
 }
 
 function oneStep(run, step) {
@@ -177,7 +192,7 @@ function spread(batches, tokens) {
 
 /** Reconstruction error of one batch with each kind of stream, at these weights; a rate of zero leaves them as they are. */
 function reconstruction({ network, settings, evalBatches, description }) {
-  if (settings.coupling === "ordinary") return null;
+  if (settings.coupling === "ordinary" || flags.errors === "no") return null;
   const errors = {};
   for (const stream of ["int32", "float32"]) {
     const states = new OptimizerStates(adamw({ beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0 }), network.model);
