@@ -42,6 +42,7 @@ const FLAGS = `
 --threads N = 0
 --tile-tokens N = 4096
 --loss-tile-tokens N = 1024
+--memory-limit SIZE = ""
 --distill-steps N = 0
 --distill-learning-rate X = 0
 --distill-temperature X = 1
