@@ -9,7 +9,7 @@ import { type DataReport, type Document, makeDocuments } from "../data/documents
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
-import { freeModel } from "../model/model.js";
+import { freeModel, type Model } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import type { Tier } from "../tiers/tier.js";
 import { checkDevice, setThreads } from "../torch/device.js";
@@ -59,17 +59,28 @@ export interface Run {
 }
 
 export function prepareRun(asked: TrainSettings): Run {
-  const opened: Tier[] = [];
+  const made: Made = {};
   try {
-    return makeRun(asked, opened);
+    return makeRun(asked, made);
   } catch (failure) {
+    made.teacher?.close();
+    made.states?.free();
+    if (made.model) freeModel(made.model);
     // A working copy of many gigabytes must not stay behind a wrong setting.
-    for (const tier of opened) tier.close(false);
+    made.tier?.close(false);
     throw failure;
   }
 }
 
-function makeRun(asked: TrainSettings, opened: Tier[]): Run {
+/** What is to be released when the rest of the preparation is refused. */
+interface Made {
+  tier?: Tier;
+  model?: Model;
+  teacher?: Teacher | null;
+  states?: OptimizerStates;
+}
+
+function makeRun(asked: TrainSettings, made: Made): Run {
   const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
@@ -88,8 +99,9 @@ function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   });
   if (resumed) data.restore(resumed.state.batches);
   const tier = makeTier(settings, source);
-  if (tier) opened.push(tier);
+  made.tier = tier;
   const model = during("loading weights", () => makeModel(settings, source, resumed, tier));
+  made.model = model;
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
@@ -101,7 +113,9 @@ function makeRun(asked: TrainSettings, opened: Tier[]): Run {
   const phases = phasesOf(settings, totalSteps);
   const network = { ...networkOf(settings, model, tier), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
   const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;
+  made.teacher = teacher;
   const states = during("optimizer state", () => statesOf(settings, network));
+  made.states = states;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
   tier?.begin({ step: startStep, batches: data.state(), settings });
   return {

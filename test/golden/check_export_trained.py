@@ -80,7 +80,9 @@ def check(folder):
     loss = torch.nn.functional.cross_entropy(logits[:-1], tokens[1:])
     assert abs(output.loss.item() - loss.item()) < 1e-4, f"loss {output.loss.item()}, ours {loss.item()}"
     apart = norm_difference(torch.tensor(ours["ordinary"]), logits)
-    assert apart > 10 * difference + 1e-4, f"as the ordinary network: {apart}"
+    blocks = config.num_hidden_layers - network.get("ordinaryFirst", 0) - network.get("ordinaryLast", 0)
+    # Momentum that passes all blocks as one function is the ordinary network.
+    assert apart > 10 * difference + 1e-4 or blocks <= network.get("blocksPerStep", 1), f"as the ordinary network: {apart}"
     output.loss.backward()
     reached = [p.grad is not None and torch.isfinite(p.grad).all().item() for p in model.parameters()]
     assert all(reached), "a weight has no gradient"
