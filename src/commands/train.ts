@@ -45,7 +45,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
       for (const line of await describeRun(run)) say(line);
       const planned = planRun(run);
       say(`plan of a step: ${planLine(planned.plan)}`);
-      const watched = watching(sink, planned);
+      // Phases before the last train less, and may have a teacher beside them.
+      const watched = run.phases.length > 1 ? sink : watching(sink, planned);
       const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop.signal));
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
       if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
