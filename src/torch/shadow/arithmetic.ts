@@ -30,7 +30,8 @@ export function elementwise(inputs: readonly Value[], dtype?: DType): Value {
 
 /** The same in place: nothing stays, but copies exist for a moment. */
 export function inPlace(target: Value, inputs: readonly Value[]): void {
-  const all = [target, ...inputs];
+  // The target is read and written: an operand each.
+  const all = [target, target, ...inputs];
   const common = inputs.reduce((type, input) => (type === input.dtype ? type : promoted(target, input)), target.dtype);
   for (const copy of copiesFor(all, common)) drop(copy);
 }

@@ -1,0 +1,109 @@
+// `revmoe plan` as a person runs it, and a run that is out of memory, leaves its checkpoint whole and goes on from it.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { makeWorkplace, weightsOf } from "../train/testing-run.js";
+
+const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
+const FOLDER = fileURLToPath(new URL("../../test/golden/hf-tiny", import.meta.url));
+const SMALL = ["--model", FOLDER, "--max-length", "32", "--compute-dtype", "float32", "--threads", "1"];
+
+const revmoe = (...words: string[]) => spawnSync(process.execPath, [CLI, ...words], { encoding: "utf8" });
+
+test("a plan names its terms and moments; --json is one document", () => {
+  const plain = revmoe("plan", ...SMALL);
+  assert.deepEqual([plain.status, plain.stderr], [0, ""]);
+  for (const term of ["weights", "optimizer state", "stored bits", "routing", "working set", "feed-forward, way back"]) {
+    assert.match(plain.stdout, new RegExp(`^${term} +[\\d.]+ [KMG]?i?B$`, "m"));
+  }
+  const document = JSON.parse(revmoe("plan", ...SMALL, "--json").stdout) as { terms: Record<string, number>; moments: { bytes: number }[] };
+  const { peakBytes, ...terms } = document.terms;
+  assert.equal(
+    Object.values(terms).reduce((sum, bytes) => sum + bytes, 0),
+    peakBytes,
+  );
+  assert.equal(document.moments[0].bytes, peakBytes);
+});
+
+test("--memory prints flags that train takes; too little is exit code 1", () => {
+  const fits = revmoe("plan", ...SMALL, "--memory", "2MB", "--json");
+  assert.equal(fits.status, 0, fits.stderr);
+  const { flags, terms } = JSON.parse(fits.stdout) as { flags: { per_device_train_batch_size: number }; terms: { peakBytes: number } };
+  assert.ok(flags.per_device_train_batch_size > 1 && terms.peakBytes <= 2e6);
+  const none = revmoe("plan", ...SMALL, "--memory", "1kB");
+  assert.equal(none.status, 1);
+  assert.match(none.stdout, /nothing fits 1000 B: 1 row of 32 tokens is [\d.]+ KiB too much\./);
+});
+
+test("--compare draws what it tabulates", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-plan-command-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const svg = join(folder, "plan.svg");
+  const { status, stdout, stderr } = revmoe("plan", ...SMALL, "--compare", "--svg", svg);
+  assert.deepEqual([status, stderr], [0, ""]);
+  assert.match(stdout, /^reversible, momentum -1 /m);
+  assert.match(readFileSync(svg, "utf8"), /^<svg /);
+});
+
+const REFUSED: [string[], RegExp][] = [
+  [["--memory", "much"], /--memory much is not possible \(expected a size such as 24GiB or 500MB\)/],
+  [["--svg", "x.svg"], /--svg x\.svg has nothing to draw.*Add --compare/],
+  [["--compare", "--memory", "1GiB"], /--compare compares the same work, and --memory 1GiB chooses it/],
+  [["--coupling", "ordinary"], /--coupling ordinary cannot be reversed/],
+  [["--train-file", "a.jsonl"], /--train-file is unknown\. A plan needs no rows/],
+  [["--calibrate", "--device", "cuda"], /--calibrate times this machine's processor/],
+];
+for (const [words, pattern] of REFUSED) {
+  test(`refused: ${words.join(" ")}`, () => {
+    const { status, stderr } = revmoe("plan", ...SMALL, ...words);
+    assert.equal(status, 2);
+    assert.match(stderr, pattern);
+    assert.match(stderr, /^revmoe: [^\n]+\n$/);
+  });
+}
+
+test("a run out of memory says what would fit, and its last checkpoint goes on to the same weights", (t) => {
+  const place = makeWorkplace(t);
+  const train = (out: string, ...more: string[]) =>
+    revmoe(
+      "train",
+      ...["--model", place.model, "--train-file", place.rows, "--output-dir", out, "--max-length", "64", "--max-steps", "4"],
+      ...more,
+    );
+  const common = [
+    "--save-steps",
+    "2",
+    "--threads",
+    "1",
+    "--compute-dtype",
+    "float32",
+    "--learning-rate",
+    "5e-3",
+    "--per-device-train-batch-size",
+    "2",
+  ];
+  const whole = train(place.out("whole"), ...common);
+  assert.equal(whole.status, 0, whole.stderr);
+  const peak = /^plan of a step: .* highest in: /m;
+  assert.match(whole.stdout, peak);
+  assert.doesNotMatch(whole.stdout, /planned were/);
+
+  const broken = place.out("broken");
+  assert.equal(train(broken, ...common).status, 0);
+  // As if it had ended after its second step.
+  rmSync(join(broken, "final"), { recursive: true });
+  const short = train(broken, ...common, "--resume", "latest", "--memory-limit", "500KB");
+  assert.equal(short.status, 2, short.stdout);
+  assert.match(short.stderr, /^revmoe: cpu: out of memory in [^\n]+ asked, [^\n]+ in use, [^\n]+memory_limit 500KB[^\n]+\n$/);
+  assert.match(short.stderr, /These would fit: --/);
+  assert.match(short.stderr, /checkpoint-2 is whole: go on from it with --resume latest\.\n$/);
+  const on = train(broken, ...common, "--resume", "latest");
+  assert.equal(on.status, 0, on.stderr);
+  assert.ok(existsSync(join(broken, "final")));
+  assert.deepEqual(weightsOf(join(broken, "final")), weightsOf(join(place.out("whole"), "final")));
+});

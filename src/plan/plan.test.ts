@@ -1,0 +1,168 @@
+// Plans from small depths against the whole, the choice of what fits, and the words around them.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import type { RunEvent } from "../metrics/record.js";
+import { architectureOf } from "../model/architecture.js";
+import type { SettingValue } from "../train/settings-table.js";
+import { fullBatch } from "./batches.js";
+import { largestThatFits, waysToFit } from "./choose.js";
+import { comparePlans } from "./compare.js";
+import { readGeometry } from "./geometry.js";
+import { explainOutOfMemory } from "./out-of-memory.js";
+import { planStep } from "./plan.js";
+import { type Geometry, shadowStep } from "./shadow-step.js";
+import { planChart } from "./svg.js";
+import { settingsOf, SIZES } from "./testing-grid.js";
+import { watching } from "./watch.js";
+import { trainFlags } from "./words.js";
+
+function geometryOf(sizes: Record<string, unknown> = {}): Geometry {
+  const source = { ...SIZES, model_type: "qwen3_moe", ...sizes };
+  const architecture = architectureOf(source, "test");
+  return { architecture, config: architecture.readConfig(source, "test"), dtypeOf: () => "float32" };
+}
+
+const WORK = { max_length: 64, per_device_train_batch_size: 2 };
+
+const WAYS: Record<string, SettingValue>[] = [
+  {},
+  { coupling: "bdia" },
+  { coupling: "revffn" },
+  { blocks_per_step: 2 },
+  { method: "checkpoint", coupling: "ordinary" },
+  { method: "store", coupling: "ordinary", optimizer: "adalomo" },
+];
+for (const way of WAYS) {
+  test(`a deep model with many micro-batches is planned from small ones: ${JSON.stringify(way)}`, () => {
+    const settings = settingsOf({ ...WORK, gradient_accumulation_steps: 4, ...way });
+    const geometry = geometryOf({ num_hidden_layers: 9 });
+    const plan = planStep(settings, geometry);
+    const whole = shadowStep(settings, geometry, new Array(4).fill(fullBatch(settings, SIZES.vocab_size, 42)));
+    assert.deepEqual(plan.terms, whole.terms);
+    assert.equal(plan.moments[0].bytes, whole.terms.peakBytes);
+    assert.deepEqual([plan.kept.bitBytes, plan.kept.routingBytes], [whole.bitBytes, whole.routingBytes]);
+  });
+}
+
+test("the 14.3 B geometry is planned from its config.json alone, and its terms are what arithmetic says", () => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-plan-"));
+  try {
+    const path = join(folder, "config.json");
+    const config = {
+      model_type: "qwen2_moe",
+      vocab_size: 151_936,
+      hidden_size: 2048,
+      intermediate_size: 5632,
+      moe_intermediate_size: 1408,
+      shared_expert_intermediate_size: 5632,
+      num_attention_heads: 16,
+      num_key_value_heads: 16,
+      num_hidden_layers: 24,
+      num_experts: 60,
+      num_experts_per_tok: 4,
+      torch_dtype: "bfloat16",
+    };
+    writeFileSync(path, JSON.stringify(config));
+    const settings = settingsOf({
+      model: path,
+      max_length: 64,
+      per_device_train_batch_size: 1,
+      optimizer: "lomo",
+      compute_dtype: "bfloat16",
+    });
+    const { terms, kept } = planStep(settings, readGeometry(settings));
+    assert.equal(terms.weightBytes, 2 * 14_315_784_192);
+    assert.equal(terms.stateBytes, 0);
+    // Two int32 streams behind the blocks, two float32 gradients of theirs.
+    assert.equal(terms.streamBytes, 4 * 64 * 2048 * 4);
+    assert.equal(kept.bitBytes, (24 * 64 * 2048 * 2) / 8);
+    assert.equal(kept.routingBytes, 24 * 64 * 4);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("the choice is the largest that fits: one row more does not", () => {
+  const geometry = geometryOf();
+  const settings = settingsOf(WORK);
+  const bytesWith = (changes: object): number => planStep({ ...settings, ...changes }, geometry).placed.deviceBytes;
+  const limit = bytesWith({ per_device_train_batch_size: 5 }) + 1000;
+  const choice = largestThatFits(settings, geometry, limit);
+  assert.deepEqual([choice.fits, choice.flags], [true, { per_device_train_batch_size: 5, max_length: 64 }]);
+  assert.ok(bytesWith({ per_device_train_batch_size: 6 }) > limit);
+  assert.match(trainFlags(choice.plan.settings), /--max-length 64 .*--per-device-train-batch-size 5 /);
+});
+
+test("where one row does not fit, it is shortened; where nothing fits, that is said", () => {
+  const geometry = geometryOf();
+  const settings = settingsOf({ max_length: 512, per_device_train_batch_size: 4 });
+  const ofLength = (max_length: number): number =>
+    planStep({ ...settings, max_length, per_device_train_batch_size: 1 }, geometry).placed.deviceBytes;
+  const short = largestThatFits(settings, geometry, ofLength(192));
+  assert.deepEqual([short.fits, short.flags], [true, { per_device_train_batch_size: 1, max_length: 192 }]);
+  const none = largestThatFits(settings, geometry, 1000);
+  assert.deepEqual([none.fits, none.plan.settings.max_length], [false, 64]);
+  assert.deepEqual(waysToFit(settings, geometry, 1000), []);
+  for (const { plan } of waysToFit(settings, geometry, ofLength(512) + 1)) assert.ok(plan.terms.peakBytes <= ofLength(512) + 1);
+});
+
+test("running out of memory is told by moment, bytes, flags that fit and the last checkpoint", () => {
+  const geometry = geometryOf();
+  const settings = settingsOf({ max_length: 64, per_device_train_batch_size: 4, memory_limit: "5MB" });
+  const failure = Object.assign(new Error("aten::mm(...): the memory limit refused 1048576 bytes; 4194304 bytes are in use"), {
+    code: "OUT_OF_MEMORY",
+    moment: "attention, way back",
+  });
+  const circumstances = { settings, geometry, plan: planStep(settings, geometry), lastCheckpoint: "runs/a/checkpoint-7" };
+  const { message } = explainOutOfMemory(failure, circumstances);
+  assert.match(
+    message,
+    /^cpu: out of memory in attention, way back \(1\.00 MiB asked, 4\.00 MiB in use, 787 KiB free of memory_limit 5MB, planned to reach/,
+  );
+  assert.match(message, /These would fit: --per-device-train-batch-size /);
+  assert.match(message, /runs\/a\/checkpoint-7 is whole: go on from it with --resume latest\.$/);
+  const cuda = new Error("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 14.00 GiB total capacity; 11.5 GiB already allocated)");
+  const told = explainOutOfMemory(cuda, {
+    settings: { ...settings, device: "cuda", memory_limit: "" },
+    geometry: null,
+    plan: null,
+    lastCheckpoint: null,
+  });
+  assert.match(
+    told.message,
+    /^cuda: out of memory in preparing the run \(2\.00 GiB asked, 11\.5 GiB in use\)\. .* No checkpoint was written yet\.$/,
+  );
+});
+
+test("a run is told once that its peak is not the planned one", () => {
+  const plan = planStep(settingsOf(WORK), geometryOf());
+  const planned = plan.terms.peakBytes;
+  const told = (tokens: number, ...peaks: number[]): string[] => {
+    const events: RunEvent[] = [];
+    const sink = watching({ write: (event) => void events.push(event), close: () => {} }, { plan, tokens: 128 });
+    for (const peakBytes of peaks) {
+      sink.write({ kind: "step", step: 1, peakBytes, tokensPerSecond: tokens, stepMs: 1000 } as unknown as RunEvent);
+    }
+    return events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
+  };
+  assert.equal(told(128, planned, planned * 1.04, planned * 0.96).length, 0);
+  assert.match(told(128, planned * 1.06, planned * 1.2)[0], /\(6 %\)$/);
+  assert.equal(told(128, planned * 1.06, planned * 1.2).length, 1);
+  assert.equal(told(128, planned * 0.9).length, 1);
+  assert.equal(told(64, planned * 0.6).length, 0, "a smaller step takes less");
+  assert.equal(told(128, 0).length, 0, "nothing is known of the peak");
+});
+
+test("methods side by side: a bar for each, its parts adding up to its peak", () => {
+  const compared = comparePlans(settingsOf(WORK), geometryOf());
+  assert.equal(compared.length, 7);
+  const svg = planChart(compared, "a < b");
+  assert.equal(svg.match(/working set: /g)?.length, 7);
+  assert.match(svg, /a &lt; b/);
+  const peaks = new Map(compared.map(({ name, plan }) => [name, plan.terms.peakBytes]));
+  assert.ok((peaks.get("store, ordinary") as number) > (peaks.get("checkpoint, ordinary") as number));
+});

@@ -1,0 +1,134 @@
+// The shadow engine knows every operator there is, and where memory comes and goes it agrees with the real one.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { backward, leaf, withGrad } from "./autograd.js";
+import { ledger, resetPeak } from "./memory.js";
+import { during } from "./moment.js";
+import * as ops from "./ops.js";
+import { scope } from "./scope.js";
+import { onShadow, shadowMoments } from "./shadow.js";
+import { operatorOf } from "./shadow/operators.js";
+import { empty, item, shape, type Tensor, toArray } from "./tensor.js";
+
+test("every operator of ops.ts can be planned", () => {
+  const names = [...ops.rows, ...ops.newer].map((schema) => schema.slice(0, schema.indexOf("(")));
+  assert.deepEqual(
+    names.filter((name) => operatorOf(name) === undefined),
+    [],
+  );
+});
+
+const random = (...size: number[]): Tensor => ops.uniform_(empty(size, "float32"), -1, 1);
+
+/** Live and peak bytes above the start, at every mark. */
+function courseOf(work: (mark: () => void) => void): [number, number][] {
+  return scope(() => {
+    const course: [number, number][] = [];
+    const base = ledger().liveBytes;
+    resetPeak();
+    work(() => course.push([ledger().liveBytes - base, ledger().peakBytes - base]));
+    return course;
+  });
+}
+
+const WORKS: Record<string, (mark: () => void) => void> = {
+  views: (mark) => {
+    const x = random(6, 4, 8);
+    mark();
+    const turned = ops.transpose(x, 0, 1);
+    ops.reshape(turned, [4, 48]); // has to be copied
+    mark();
+    ops.reshape(ops.narrow(x, 0, 1, 3), [12, 8]); // need not
+    ops.contiguous(x);
+    mark();
+  },
+  "mixed types": (mark) => {
+    const [x, y] = [random(64, 64), ops.cast(random(64, 64), "bfloat16")];
+    ops.add(x, y);
+    mark();
+    ops.add_(y, x);
+    mark();
+  },
+  "a gated product and its gradients": (mark) => {
+    const [x, gate, down] = [leaf(random(32, 16)), leaf(random(24, 16)), leaf(random(16, 24))];
+    mark();
+    const y = scope(() => withGrad(() => ops.linear(ops.silu(ops.linear(x, gate)), down)));
+    mark();
+    backward([y], [random(32, 16)]);
+    mark();
+  },
+  "a softmax that is picked from": (mark) => {
+    const x = leaf(ops.cast(random(128, 16), "bfloat16"));
+    const [index, y] = scope(() =>
+      withGrad(() => {
+        const p = ops.softmax(x, -1, "float32");
+        const index = ops.topk(p, 2, -1)[1];
+        const gates = ops.gather(p, 1, index);
+        return [index, ops.div(gates, ops.sumDim(gates, [-1], true))];
+      }),
+    );
+    mark();
+    backward([y], [random(128, 2)]);
+    mark();
+    ops.sortStable(ops.reshape(index, [-1]), true, 0);
+    mark();
+  },
+};
+
+for (const [name, work] of Object.entries(WORKS)) {
+  test(`the shadow of ${name} takes the same bytes`, () => {
+    const real = courseOf(work);
+    const shadow = onShadow(() => courseOf(work));
+    for (const [i, [live, peak]] of real.entries()) {
+      assert.equal(shadow[i][0], live, `alive at mark ${i}`);
+      // Scalars that the real engine makes for a moment are not counted.
+      assert.ok(Math.abs(shadow[i][1] - peak) <= 64, `peak at mark ${i}: ${shadow[i][1]} planned, ${peak} real`);
+    }
+  });
+}
+
+test("the shadow engine leaves the real one as it was, also on failure", () => {
+  scope(() => {
+    const x = random(3, 5);
+    const before = ledger();
+    assert.throws(
+      () =>
+        onShadow(() => {
+          random(1000, 1000);
+          shape(x);
+        }),
+      /already freed/,
+    );
+    assert.deepEqual(ledger(), before);
+    assert.deepEqual(shape(x), [3, 5]);
+  });
+});
+
+test("moments are told apart, and an error carries the innermost", () => {
+  onShadow(() => {
+    during("early", () => scope(() => void random(10)));
+    during("late", () => scope(() => void random(100)));
+    const moments = shadowMoments("cpu");
+    assert.deepEqual([moments.get("early"), moments.get("late")], [40, 400]);
+  });
+  try {
+    during("outer", () =>
+      during("inner", () => {
+        throw new Error("no");
+      }),
+    );
+    assert.fail();
+  } catch (failure) {
+    assert.equal((failure as { moment?: string }).moment, "inner");
+  }
+});
+
+test("tokens are shared evenly in the shadow", () => {
+  onShadow(() =>
+    scope(() => {
+      assert.deepEqual(toArray(ops.bincount(empty([10], "int64"), null, 4)), [3, 3, 2, 2]);
+      assert.equal(item(random()), 1);
+    }),
+  );
+});
