@@ -229,6 +229,8 @@ const OPERATORS = {
   "aten::outer": (a: Value, b: Value) => make([a.count, b.count], a.dtype, a.device),
 
   "aten::add.Tensor": addition,
+  // Of running maxima, which have no gradient.
+  "aten::maximum": (a: Value, b: Value) => elementwise([a, b]),
   "aten::add_.Tensor": (a: Value, b: Value) => changed(a, b),
   "aten::add.Scalar": (x: Value, number: number) => record(withNumber(x, number), [x], [], (dy) => [hold(dy)]),
   "aten::add_.Scalar": changed,
