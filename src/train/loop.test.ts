@@ -139,6 +139,7 @@ for (const changes of [
   { coupling: "additive" },
   { coupling: "bdia" },
   { coupling: "revffn", adapter_sharing: "stream" },
+  { coupling: "revffn", checkpoint_last_blocks: 1 },
   { blocks_per_step: 2 },
   { gamma: -0.5, checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 },
 ] as const) {
