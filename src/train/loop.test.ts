@@ -7,10 +7,12 @@ import { test } from "node:test";
 import { loadModel } from "../checkpoint/load.js";
 import { UserError } from "../errors.js";
 import { allParameters, freeModel } from "../model/model.js";
+import { ledger } from "../torch/memory.js";
 import { fill_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
 import { readNetworkFile } from "./network-file.js";
+import { prepareRun } from "./prepare.js";
 import type { TrainSettings } from "./settings.js";
 import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf } from "./testing-run.js";
 
@@ -350,6 +352,42 @@ async function failureOf(settings: TrainSettings, look?: Parameters<typeof runTr
   assert.ok(!failure.message.includes("\n"));
   return failure;
 }
+
+test("settings that the model refuses leave nothing alive", (t) => {
+  const place = makeWorkplace(t);
+  const alive = ledger();
+  for (const changes of [
+    { blocks_per_step: 4 },
+    { optimizer: "galore_adamw", galore_rank: 512 },
+    { checkpoint_first_blocks: 2, checkpoint_last_blocks: 1 },
+  ] as const) {
+    assert.throws(() => prepareRun(settingsFor(place, changes)), { name: "UserError" });
+    assert.deepEqual([ledger().tensors, ledger().liveBytes], [alive.tensors, alive.liveBytes], JSON.stringify(changes));
+  }
+});
+
+test("max_grad_norm in a run: the norm before clipping is recorded, and who pays for little is told", async (t) => {
+  const place = makeWorkplace(t);
+  const losses: number[][] = [];
+  for (const [max_grad_norm, optimizer] of [
+    [0.1, "lomo"],
+    [0, "lomo"],
+    [0.1, "muon"],
+  ] as const) {
+    let notes: string[] = [];
+    const look = (run: { notes: string[] }): void => void ({ notes } = run);
+    const settings = settingsFor(place, { max_steps: 3, learning_rate: 1e-1, max_grad_norm, optimizer, weights_dtype: "bfloat16" });
+    const { steps } = await runTraining(settings, { look });
+    assert.ok(steps.every(({ gradNorm }) => gradNorm > 1));
+    losses.push(steps.map(({ loss }) => loss));
+    assert.equal(
+      notes.filter((note) => note.startsWith("max_grad_norm 0.1 does little with optimizer muon")).length,
+      optimizer === "muon" ? 1 : 0,
+    );
+  }
+  assert.equal(losses[0][0], losses[1][0]);
+  assert.notEqual(losses[0][1], losses[1][1]);
+});
 
 for (const changes of [{}, { coupling: "additive" }, { stream: "float32" }, { coupling: "ordinary", method: "store" }] as const) {
   test(`${JSON.stringify(changes)}: a learning rate that blows up ends in one sentence, and checkpoints remain`, async (t) => {

@@ -8,7 +8,7 @@ import { type DataReport, type Document, makeDocuments } from "../data/documents
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
-import { freeModel } from "../model/model.js";
+import { freeModel, type Model } from "../model/model.js";
 import { checkDevice, setThreads } from "../torch/device.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
@@ -38,6 +38,23 @@ export interface Run {
 }
 
 export function prepareRun(asked: TrainSettings): Run {
+  const made: Made = {};
+  try {
+    return prepare(asked, made);
+  } catch (failure) {
+    made.states?.free();
+    if (made.model) freeModel(made.model);
+    throw failure;
+  }
+}
+
+/** What is to be freed when the rest of the preparation is refused. */
+interface Made {
+  model?: Model;
+  states?: OptimizerStates;
+}
+
+function prepare(asked: TrainSettings, made: Made): Run {
   const settings = { ...asked };
   checkDevice(settings.device);
   setThreads(settings.threads);
@@ -55,6 +72,7 @@ export function prepareRun(asked: TrainSettings): Run {
   });
   if (resumed) data.restore(resumed.state.batches);
   const model = makeModel(settings, source, resumed?.folder);
+  made.model = model;
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
@@ -62,6 +80,7 @@ export function prepareRun(asked: TrainSettings): Run {
   const description = describeNetwork(settings);
   const network = networkOf(settings, model);
   const states = statesOf(settings, network);
+  made.states = states;
   if (resumed) resumed.state.restore(states.tensors());
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);

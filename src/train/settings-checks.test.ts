@@ -39,6 +39,11 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "Remove blocks_per_step, or set coupling to momentum or bdia.",
   ],
   [
+    { coupling: "revffn", checkpoint_last_blocks: "1" },
+    "--checkpoint-last-blocks 1 is not possible with --coupling revffn, whose blocks take half of the hidden state. " +
+      "Remove it, or set coupling to momentum.",
+  ],
+  [
     { coupling: "ordinary", method: "checkpoint", checkpoint_last_blocks: "1" },
     "--checkpoint-last-blocks 1 has no effect: all blocks are ordinary with --coupling ordinary. Remove it, or set coupling to momentum.",
   ],

@@ -74,6 +74,11 @@ const PROBLEMS: readonly Problem[] = [
     coupling === "ordinary" &&
     `${at.subject(first > 0 ? "checkpoint_first_blocks" : "checkpoint_last_blocks")} has no effect: all blocks are ordinary with ${at.mention("coupling")}. ` +
       "Remove it, or set coupling to momentum.",
+  ({ coupling, checkpoint_first_blocks: first, checkpoint_last_blocks: last }, at) =>
+    first + last > 0 &&
+    coupling === "revffn" &&
+    `${at.subject(first > 0 ? "checkpoint_first_blocks" : "checkpoint_last_blocks")} is not possible with ${at.mention("coupling")}, ` +
+      "whose blocks take half of the hidden state. Remove it, or set coupling to momentum.",
   ({ stored_bits, device }, at) =>
     stored_bits === "host" &&
     device === "cpu" &&
