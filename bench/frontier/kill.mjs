@@ -22,7 +22,7 @@ const common = {
   max_length: 128,
   per_device_train_batch_size: 1,
   gradient_accumulation_steps: 2,
-  max_steps: 12,
+  max_steps: 24,
 };
 const run = async (flags, delays) => {
   const { settings } = resolveSettings({ flags: { ...common, ...flags } });
@@ -39,12 +39,13 @@ let random = seed;
 const draw = () => (random = (random * 48_271) % 2_147_483_647) / 2_147_483_647;
 try {
   const whole = await run({ output_dir: join(folder, "whole/run") }, []);
-  const losses = whole.lives[0].losses;
+  const { losses, stepMs: all } = whole.lives[0];
+  const stepMs = [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
   for (const durability of ["step", "snapshot"]) {
     const flags = { parameters: "disk", durability, output_dir: join(folder, durability, "run") };
-    if (durability === "snapshot") flags.save_steps = 3;
-    // Moments of a few steps, so that a run is killed many times before it is done.
-    const delays = Array.from({ length: kills }, () => draw() * 700);
+    if (durability === "snapshot") flags.save_steps = 1;
+    // Up to three steps after the beginning of training, so that a run is killed many times before it is done.
+    const delays = Array.from({ length: kills }, () => draw() * 3 * stepMs);
     const { lives, weights } = await run(flags, delays);
     const wrong = lives.flatMap((life) => [...life.losses].filter(([step, loss]) => loss !== losses.get(step)));
     const equal = weights.equals(whole.weights) && wrong.length === 0;

@@ -17,6 +17,8 @@ export interface Life {
   startStep: number | null;
   /** Losses of the steps that it reported as done, by step. */
   losses: Map<number, number>;
+  /** Of the steps that it reported. */
+  stepMs: number[];
 }
 
 /** Runs and kills after each of `delaysMs`, counted from the beginning of training; then once to the end. */
@@ -55,8 +57,13 @@ function live(work: Work): Promise<boolean> {
 
 function readLog(log: string, killed: boolean): Life {
   const lines = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n") : [];
-  const losses = lines.slice(1).map((line): [number, number] => line.split(" ").map(Number) as [number, number]);
-  return { killed, startStep: lines.length > 0 ? Number(lines[0]) : null, losses: new Map(losses) };
+  const steps = lines.slice(1).map((line) => line.split(" ").map(Number));
+  return {
+    killed,
+    startStep: lines.length > 0 ? Number(lines[0]) : null,
+    losses: new Map(steps.map(([step, loss]) => [step, loss])),
+    stepMs: steps.map((step) => step[2]),
+  };
 }
 
 async function main({ settings, delayMs, log }: Work): Promise<void> {
@@ -70,7 +77,7 @@ async function main({ settings, delayMs, log }: Work): Promise<void> {
   }
   await train(run, {
     write: (event) => {
-      if (event.kind === "step") appendFileSync(log, `${event.step} ${event.loss}\n`);
+      if (event.kind === "step") appendFileSync(log, `${event.step} ${event.loss} ${event.stepMs}\n`);
     },
     close: () => {},
   });
