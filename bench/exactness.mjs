@@ -37,7 +37,8 @@ const { values } = parseArgs({
 const depths = values.depths.split(",").map(Number);
 const steps = Number(values.steps);
 const names = values.couplings.split(";").map((name) => name.trim());
-for (const name of names) if (!(name in COUPLINGS)) throw new Error(`no coupling "${name}" (expected ${Object.keys(COUPLINGS).join("; ")})`);
+for (const name of names)
+  if (!(name in COUPLINGS)) throw new Error(`no coupling "${name}" (expected ${Object.keys(COUPLINGS).join("; ")})`);
 
 setThreads(1);
 const reading = { text: mobyDick(), documents: 2, length: 64 };

@@ -26,6 +26,7 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kCachedFrom = size_t{1} << 18;
+constexpr size_t kLooseUpTo = size_t{1} << 23;  // larger ones may be weights, and must fit
 
 std::atomic<size_t> live_bytes{0};
 std::atomic<size_t> peak_bytes{0};
@@ -33,10 +34,13 @@ std::atomic<size_t> live_blocks{0};
 std::atomic<size_t> limit_bytes{SIZE_MAX};
 
 // Fresh pages cost more than the arithmetic that fills them, so big freed blocks are kept for reuse, sixteen sizes to a
-// doubling. Live and kept bytes together never exceed the most that was ever live: the process is no larger than without.
+// doubling. Held and kept bytes together never exceed the most that was ever live: the process is no larger than without.
+// How many rows an expert gets differs from block to block, so hardly two sizes are the same: a short-lived block may be
+// up to twice as large as what it is needed for. Held bytes count what a block really takes.
 std::mutex cache_lock;
 std::map<size_t, std::vector<void*>> cache;
 size_t cached_bytes = 0;
+std::atomic<size_t> held_bytes{0};
 std::atomic<size_t> highest_bytes{0};
 
 [[noreturn]] void refuse(const char* who, size_t bytes) {
@@ -57,22 +61,27 @@ size_t rounded(size_t bytes) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-void* take_cached(size_t given) {
+// The smallest kept block that will do; `given` becomes its size.
+void* take_cached(size_t& given) {
   if (given < kCachedFrom) return nullptr;
   const std::lock_guard<std::mutex> guard(cache_lock);
-  const auto found = cache.find(given);
-  if (found == cache.end() || found->second.empty()) return nullptr;
-  void* start = found->second.back();
-  found->second.pop_back();
-  cached_bytes -= given;
-  return start;
+  const size_t most = given <= kLooseUpTo ? 2 * given : given;
+  for (auto found = cache.lower_bound(given); found != cache.end() && found->first <= most; ++found) {
+    if (found->second.empty()) continue;
+    void* start = found->second.back();
+    found->second.pop_back();
+    given = found->first;
+    cached_bytes -= given;
+    return start;
+  }
+  return nullptr;
 }
 
 // Releases kept blocks, the smallest first, until `needed` more bytes fit under the highest total so far.
 void make_room(size_t needed) {
   const std::lock_guard<std::mutex> guard(cache_lock);
   for (auto& [size, blocks] : cache) {
-    while (!blocks.empty() && live_bytes + cached_bytes + needed > highest_bytes) {
+    while (!blocks.empty() && held_bytes + cached_bytes + needed > highest_bytes) {
       std::free(blocks.back());
       blocks.pop_back();
       cached_bytes -= size;
@@ -91,10 +100,11 @@ void give_back(void* data) {
   char* start = static_cast<char*>(data) - kAlignment;
   const Header header = *reinterpret_cast<Header*>(start);
   live_bytes -= header.asked;
+  held_bytes -= header.given;
   live_blocks--;
   if (header.given >= kCachedFrom) {
     const std::lock_guard<std::mutex> guard(cache_lock);
-    if (live_bytes + cached_bytes + header.given <= highest_bytes) {
+    if (held_bytes + cached_bytes + header.given <= highest_bytes) {
       cache[header.given].push_back(start);
       cached_bytes += header.given;
       return;
@@ -116,7 +126,7 @@ struct CountingAllocator final : c10::Allocator {
   static c10::DataPtr take(size_t bytes) {
     if (bytes == 0) return {nullptr, nullptr, &give_back, c10::Device(c10::DeviceType::CPU)};
     if (live_bytes + bytes > limit_bytes) refuse("the memory limit", bytes);
-    const size_t given = rounded(bytes);
+    size_t given = rounded(bytes);
     void* start = take_cached(given);
     if (!start) {
       make_room(given);
@@ -124,6 +134,7 @@ struct CountingAllocator final : c10::Allocator {
     }
     *static_cast<Header*>(start) = {bytes, given};
     const size_t now = live_bytes += bytes;
+    held_bytes += given;
     live_blocks++;
     raise(peak_bytes, now);
     raise(highest_bytes, now);

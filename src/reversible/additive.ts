@@ -18,8 +18,8 @@ export const additive: Coupling = {
     return [a_TD, clone(a_TD)];
   },
   forward: ([a_TD, b_TD], apply, format) => {
-    const aNext_TD = add(a_TD, format.fromFloat(apply("attention", format.toFloat(b_TD))));
-    const bNext_TD = add(b_TD, format.fromFloat(apply("feedForward", format.toFloat(aNext_TD))));
+    const aNext_TD = add_(format.fromFloat(apply("attention", format.toFloat(b_TD))), a_TD);
+    const bNext_TD = add_(format.fromFloat(apply("feedForward", format.toFloat(aNext_TD))), b_TD);
     return { streams: [aNext_TD, bNext_TD], bits: null };
   },
   reverse: ([da_TD, db_TD], visit, known, format) => {

@@ -5,10 +5,11 @@
 // gamma = +-2^-m drops m low bits of v per element and block, which are kept and brought back.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../errors.js";
-import { add, add_, addScalar, mul, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
+import { add, add_, addScalar, mul, mul_, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
 import { type Tensor, zeros, shape, dtype, device } from "../torch/tensor.js";
 import type { Coupling, Pass } from "./coupling.js";
-import { keptBits } from "./streams.js";
+import { keptBits, type StreamFormat } from "./streams.js";
 
 export const GAMMAS = [-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125, 0.0625, -0.0625];
 
@@ -43,8 +44,8 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
     forward: ([p_TD, v_TD], apply, format, pass) => {
       const factor = factorOf(pass);
       const bits = pass.wantBits && factor.gamma !== 0 ? format.droppedBits(v_TD, factor.gamma) : null;
-      const f_TD = format.fromFloat(timesRest(apply("both", format.toFloat(p_TD)), factor));
-      const vNext_TD = factor.gamma === 0 ? f_TD : add(format.scale(v_TD, factor.gamma, factor.signs_T1), f_TD);
+      const vNext_TD = increment(apply("both", format.toFloat(p_TD)), factor, format);
+      if (factor.gamma !== 0) format.addScaled_(vNext_TD, v_TD, factor.gamma, factor.signs_T1);
       return { streams: [add(p_TD, vNext_TD), vNext_TD], bits };
     },
     reverse: ([dp_TD, dv_TD], visit, known, format, pass) => {
@@ -55,15 +56,19 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
       const { y_TD, dx_TD } = visit("both", p_TD === null ? null : format.toFloat(p_TD), timesRest(g_TD, factor));
       const dStreams = [add_(dp_TD, dx_TD), timesFactor_(g_TD, factor)];
       if (!known || p_TD === null || y_TD === null) return { dStreams, streams: null };
-      const left_TD = sub_(known.streams[1], format.fromFloat(timesRest(y_TD, factor)));
-      const v_TD = factor.gamma === 0 ? left_TD : format.unscale(left_TD, known.bits, factor.gamma, factor.signs_T1);
+      const left_TD = scope(() => sub_(known.streams[1], increment(y_TD, factor, format)));
+      const v_TD = factor.gamma === 0 ? left_TD : format.unscale_(left_TD, known.bits, factor.gamma, factor.signs_T1);
       return { dStreams, streams: [p_TD, v_TD] };
     },
-    end: ([p_TD, v_TD], format) => add_(mulScalar(format.toFloat(v_TD), gamma / (1 - gamma)), format.toFloat(p_TD)),
+    end: ([p_TD, v_TD], format) => scope(() => add_(mulScalar(format.toFloat(v_TD), gamma / (1 - gamma)), format.toFloat(p_TD))),
     endGradient: (dHidden_TD) => [dHidden_TD, mulScalar(dHidden_TD, gamma / (1 - gamma))],
     beginGradient: ([dp_TD]) => dp_TD,
   };
 }
+
+/** (1 - factor) y, on the grid. */
+const increment = (y_TD: Tensor, factor: Factor, format: StreamFormat): Tensor =>
+  factor.signs_T1 === undefined ? format.fromFloat(y_TD, 1 - factor.gamma) : format.fromFloat(timesRest(y_TD, factor));
 
 /** (1 - factor) y */
 function timesRest(y_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
@@ -72,5 +77,5 @@ function timesRest(y_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
 
 function timesFactor_(g_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
   mulScalar_(g_TD, gamma);
-  return signs_T1 === undefined ? g_TD : mul(g_TD, signs_T1);
+  return signs_T1 === undefined ? g_TD : mul_(g_TD, signs_T1);
 }

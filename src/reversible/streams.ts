@@ -3,26 +3,28 @@
 // bit. Float streams are the plain alternative, with an error that grows with depth.
 import { UserError, assert } from "../errors.js";
 import {
-  abs,
-  amax,
+  add_,
+  aminmax,
   bitAnd,
+  bitAnd_,
   bitOr_,
   cast,
   cat,
   mul,
+  mul_,
   mulScalar,
   mulScalar_,
   narrow,
-  neg,
+  neg_,
   reshape,
   round_,
-  shiftLeft,
   shiftLeft_,
   shiftRight,
+  sub_,
   view,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { dtype, item, numel, shape, type DType, type Tensor } from "../torch/tensor.js";
+import { dtype, item, numel, type DType, type Tensor } from "../torch/tensor.js";
 
 export interface StreamFormat {
   readonly name: string;
@@ -30,15 +32,15 @@ export interface StreamFormat {
   readonly exact: boolean;
   /** The float dtype in which branches see the stream. */
   readonly floatDtype: DType;
-  /** A branch output as an increment of the stream. */
-  fromFloat(y: Tensor): Tensor;
+  /** A branch output times `factor` as an increment of the stream, a tensor of its own. */
+  fromFloat(y: Tensor, factor?: number): Tensor;
   toFloat(stream: Tensor): Tensor;
-  /** gamma * stream, rounded down to the grid, then times `signs` (+-1 per token, [T, 1]) where given. */
-  scale(stream: Tensor, gamma: number, signs?: Tensor): Tensor;
-  /** The low bits that `scale` drops, packed; null when it drops none. */
+  /** sum + gamma * stream, the product rounded down to the grid, then times `signs` (+-1 per token, [T, 1]) where given; in place of `sum`. */
+  addScaled_(sum: Tensor, stream: Tensor, gamma: number, signs?: Tensor): Tensor;
+  /** The low bits that `addScaled_` drops, packed; null when it drops none. */
   droppedBits(stream: Tensor, gamma: number): Tensor | null;
-  /** The stream whose `scale` this is, given the dropped bits. */
-  unscale(scaled: Tensor, bits: Tensor | null, gamma: number, signs?: Tensor): Tensor;
+  /** The stream of which `addScaled_` makes `scaled` out of zeros, given the dropped bits; in place of `scaled`, where it is a grid. */
+  unscale_(scaled: Tensor, bits: Tensor | null, gamma: number, signs?: Tensor): Tensor;
   /** Throws when a stream is near the end of its range: an overflow would be silent. */
   check(stream: Tensor, where: string): void;
 }
@@ -49,11 +51,11 @@ export function floatStreams(type: "float32" | "float64"): StreamFormat {
     name: type,
     exact: false,
     floatDtype: type,
-    fromFloat: (y) => cast(y, type),
+    fromFloat: (y, factor = 1) => (factor === 1 ? cast(y, type, false, true) : mulScalar(cast(y, type), factor)),
     toFloat: (stream) => stream,
-    scale: (stream, gamma, signs) => flip(mulScalar(stream, gamma), signs),
+    addScaled_: (sum, stream, gamma, signs) => add_(sum, signs === undefined ? stream : mul(stream, cast(signs, type)), gamma),
     droppedBits: () => null,
-    unscale: (scaled, _bits, gamma, signs) => mulScalar(flip(scaled, signs), 1 / gamma),
+    unscale_: (scaled, _bits, gamma, signs) => mulScalar_(flip_(scaled, signs), 1 / gamma),
     check: (stream, where) => {
       if (!Number.isFinite(largestOf(stream))) throw notFinite(where);
     },
@@ -70,25 +72,30 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
     name: `${type}/${fractionBits}`,
     exact: true,
     floatDtype: "float32",
-    fromFloat: (y) => {
-      const largest = largestOf(y);
-      if (!(largest < limit)) throw Number.isFinite(largest) ? outOfRange(largest, limit) : notFinite("a branch of the network");
-      return cast(round_(mulScalar(cast(y, wide), unit)), type);
-    },
-    toFloat: (stream) => cast(mulScalar_(cast(stream, wide), 1 / unit), "float32"),
-    scale: (stream, gamma, signs) => {
-      const bits = storedBits(gamma);
-      const shifted = bits === 0 ? stream : shiftRight(stream, bits);
-      return flip(gamma < 0 ? neg(shifted) : shifted, signs);
-    },
+    // One product: times a power of two no bit is lost, and every temporary is gone before the next is made.
+    fromFloat: (y, factor = 1) =>
+      scope(() => {
+        const rounded = scope(() => round_(mulScalar(cast(y, wide), factor * unit)));
+        const largest = largestOf(rounded) / unit;
+        if (!(largest < limit)) throw Number.isFinite(largest) ? outOfRange(largest, limit) : notFinite("a branch of the network");
+        return cast(rounded, type);
+      }),
+    toFloat: (stream) => scope(() => cast(mulScalar_(cast(stream, wide), 1 / unit), "float32")),
+    addScaled_: (sum, stream, gamma, signs) =>
+      scope(() => {
+        const bits = storedBits(gamma);
+        const shifted = bits === 0 ? stream : shiftRight(stream, bits);
+        const own = signs === undefined ? shifted : mul(shifted, cast(signs, type));
+        return gamma < 0 ? sub_(sum, own) : add_(sum, own);
+      }),
     droppedBits: (stream, gamma) => (storedBits(gamma) === 0 ? null : packBits(stream, storedBits(gamma))),
-    unscale: (scaled, packed, gamma, signs) => {
-      const flipped = flip(scaled, signs);
-      const signed = gamma < 0 ? neg(flipped) : flipped;
+    unscale_: (scaled, packed, gamma, signs) => {
+      flip_(scaled, signs);
+      if (gamma < 0) neg_(scaled);
       const bits = storedBits(gamma);
-      if (bits === 0) return signed;
+      if (bits === 0) return scaled;
       assert(packed !== null, "the dropped bits of a stream are missing");
-      return bitOr_(shiftLeft(signed, bits), unpackBits(packed, bits, shape(scaled), type));
+      return unpackInto_(shiftLeft_(scaled, bits), packed, bits);
     },
     check: (stream, where) => {
       const largest = largestOf(stream) / unit;
@@ -97,7 +104,7 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
   };
 }
 
-const flip = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ? stream : mul(stream, cast(signs, dtype(stream))));
+const flip_ = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ? stream : mul_(stream, cast(signs, dtype(stream))));
 
 /**
  * The most fractional bits, `usual` at most, with which an int32 grid holds values of four times `largest`: pretrained
@@ -125,11 +132,25 @@ export function packBits(stream: Tensor, bits: number): Tensor {
   const perByte = 8 / slot;
   const count = numel(stream);
   assert(count % perByte === 0, `${count} elements do not fill bytes of ${perByte}`);
-  const rows = view(cast(bitAnd(stream, 2 ** bits - 1), "uint8"), [perByte, count / perByte]);
-  const packed = reshape(narrow(rows, 0, 0, 1), [-1]);
-  for (let i = 1; i < perByte; i++) bitOr_(packed, shiftLeft_(reshape(narrow(rows, 0, i, 1), [-1]), i * slot));
-  // `packed` is a view of the first rows; the copy lets the rest go.
-  return cast(packed, "uint8", false, true);
+  return scope(() => {
+    // The cast keeps the low byte.
+    const rows = view(bitAnd_(cast(stream, "uint8", false, true), 2 ** bits - 1), [perByte, count / perByte]);
+    const packed = reshape(narrow(rows, 0, 0, 1), [-1]);
+    for (let i = 1; i < perByte; i++) bitOr_(packed, shiftLeft_(reshape(narrow(rows, 0, i, 1), [-1]), i * slot));
+    // `packed` is a view of the first rows; the copy lets the rest go.
+    return cast(packed, "uint8", false, true);
+  });
+}
+
+/** `into` or the unpacked bits, in place. */
+function unpackInto_(into: Tensor, packed: Tensor, bits: number): Tensor {
+  const slot = slotBits(bits);
+  const perByte = 8 / slot;
+  const rows = view(into, [perByte, numel(into) / perByte]);
+  for (let i = 0; i < perByte; i++) {
+    scope(() => bitOr_(reshape(narrow(rows, 0, i, 1), [-1]), bitAnd_(shiftRight(packed, i * slot), 2 ** bits - 1)));
+  }
+  return into;
 }
 
 export function unpackBits(packed: Tensor, bits: number, size: number[], type: DType): Tensor {
@@ -138,7 +159,12 @@ export function unpackBits(packed: Tensor, bits: number, size: number[], type: D
   return reshape(cast(cat(rows, 0), type), size);
 }
 
-const largestOf = (t: Tensor): number => scope(() => item(amax(abs(t))));
+/** Not a number where an element is. */
+const largestOf = (t: Tensor): number =>
+  scope(() => {
+    const [least, most] = aminmax(t).map(item);
+    return Math.max(-least, most);
+  });
 
 function notFinite(where: string): UserError {
   return new UserError(

@@ -45,6 +45,7 @@ export const mulScalar = op<(a: T, b: N) => T>("aten::mul.Scalar(Tensor self, Sc
 export const mulScalar_ = op<(a: T, b: N) => T>("aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor other) -> Tensor");
 export const div_ = op<(a: T, b: T) => T>("aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
+export const neg_ = op<(a: T) => T>("aten::neg_(Tensor(a!) self) -> Tensor(a!)");
 export const neg = op<(a: T) => T>("aten::neg(Tensor self) -> Tensor");
 export const abs = op<(a: T) => T>("aten::abs(Tensor self) -> Tensor");
 export const sqrt = op<(a: T) => T>("aten::sqrt(Tensor self) -> Tensor");
@@ -80,6 +81,7 @@ export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => 
 export const meanDim = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const amax = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
 export const amin = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
+export const aminmax = op<(a: T) => [least: T, most: T]>("aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)");
 export const logsumexp = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor");
 export const softmax = op<(a: T, dim: N, dtype?: DType) => T>("aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor");
 export const softmaxBackward = op<(dy: T, y: T, dim: N, inputDtype: DType) => T>("aten::_softmax_backward_data(Tensor grad_output, Tensor output, int dim, ScalarType input_dtype) -> Tensor");
