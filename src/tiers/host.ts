@@ -2,7 +2,7 @@
 // opened, updated there and copied back. Blocks and updates see by the tensors' own devices that they must copy; this tier
 // only says where tensors lie. It has not run on a GPU yet; copies and computing do not overlap.
 import { fill_ } from "../torch/ops.js";
-import { keep } from "../torch/scope.js";
+import { free, isAlive, keep } from "../torch/scope.js";
 import { type DType, empty, emptyPinned, type Tensor } from "../torch/tensor.js";
 import type { Tier } from "./tier.js";
 
@@ -10,6 +10,7 @@ import type { Tier } from "./tier.js";
 export function hostTier(pin: boolean): Tier {
   const make = (shape: readonly number[], dtype: DType): Tensor => keep((pin ? emptyPinned : empty)([...shape], dtype));
   const nothing = (): void => {};
+  const states = new Map<string, Record<string, Tensor>>();
   return {
     name: "host",
     home: (planned) => {
@@ -18,10 +19,15 @@ export function hostTier(pin: boolean): Tier {
     },
     stateRoom: (planned) => {
       const layouts = new Map(planned.map(({ placed, layout }) => [placed.prefix + placed.spec.name, layout]));
-      return ({ prefix, spec }) =>
-        Object.fromEntries(
-          Object.entries(layouts.get(prefix + spec.name) ?? {}).map(([kind, { shape, dtype }]) => [kind, fill_(make(shape, dtype), 0)]),
-        );
+      // Asked for again when a phase begins, and then the same.
+      return ({ prefix, spec }) => {
+        const name = prefix + spec.name;
+        const layout = Object.entries(layouts.get(name) ?? {});
+        const state =
+          states.get(name) ?? Object.fromEntries(layout.map(([kind, { shape, dtype }]) => [kind, fill_(make(shape, dtype), 0)]));
+        states.set(name, state);
+        return state;
+      };
     },
     begin: nothing,
     enter: nothing,
@@ -29,6 +35,7 @@ export function hostTier(pin: boolean): Tier {
     endUpdate: nothing,
     finishStep: nothing,
     takeTimes: () => ({ waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 }),
-    close: nothing,
+    // What is no longer trained belongs to no optimizer.
+    close: () => free(...[...states.values()].flatMap((state) => Object.values(state)).filter(isAlive)),
   };
 }

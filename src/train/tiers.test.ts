@@ -62,15 +62,21 @@ test("a stopped disk run goes on from its checkpoint, and in memory as well", as
   }
 });
 
-test("host: weights and state copied for every update give the same bits", async (t) => {
-  const place = makeWorkplace(t);
-  const settings = settingsFor(place, { max_steps: 3, optimizer: "adamw8bit", weights_dtype: "bfloat16" });
-  const device = await runTraining({ ...settings, output_dir: place.out("device") });
-  // What the command line refuses without a GPU; here the host is its own device.
-  const host = await runTraining({ ...settings, parameters: "host" });
-  assert.deepEqual(host.losses, device.losses);
-  assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
-});
+const ON_HOST: [string, Partial<TrainSettings>][] = [
+  ["adamw8bit", { optimizer: "adamw8bit", weights_dtype: "bfloat16" }],
+  ["two phases", { coupling: "revffn", adapter_steps: 1, weights_dtype: "bfloat16", weights_correction: "8bit" }],
+];
+for (const [name, changes] of ON_HOST) {
+  test(`host: weights and state copied for every update give the same bits: ${name}`, async (t) => {
+    const place = makeWorkplace(t);
+    const settings = settingsFor(place, { max_steps: 3, ...changes });
+    const device = await runTraining({ ...settings, output_dir: place.out("device") });
+    // What the command line refuses without a GPU; here the host is its own device. Nothing may be alive afterwards.
+    const host = await runTraining({ ...settings, parameters: "host" });
+    assert.deepEqual(host.losses, device.losses);
+    assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
+  });
+}
 
 test("a setting that the model cannot have leaves no working copy behind, and keeps one that a run can go on with", async (t) => {
   const place = makeWorkplace(t);
