@@ -20,7 +20,13 @@ const temporary = mkdtempSync(join(tmpdir(), "revmoe-optimizers-"));
 const { train } = makeData("moby-dick", temporary);
 // Every case has the same batches; its own run only needs some row.
 const one = join(temporary, "one.jsonl");
-writeFileSync(one, readFileSync(train, "utf8").slice(0, 2000).replace(/[^ ]*$/, '"}').split("\n")[0]);
+writeFileSync(
+  one,
+  readFileSync(train, "utf8")
+    .slice(0, 2000)
+    .replace(/[^ ]*$/, '"}')
+    .split("\n")[0],
+);
 
 const open = (changes, train_file = one) =>
   prepareRun(
