@@ -109,3 +109,16 @@ test("a file that says something else is refused by its name", (t) => {
     );
   }
 });
+
+test("config.json may say it too; then its key is what is refused, not the file", (t) => {
+  const folder = makeFolder(t);
+  const config = join(folder, "config.json");
+  const description = describeNetwork({ ...DEFAULTS, coupling: "additive" });
+  writeFileSync(config, JSON.stringify({ hidden_size: 8, revmoe: description }));
+  assert.deepEqual(readNetworkFile(folder), description);
+  writeFileSync(config, JSON.stringify({ hidden_size: 8, revmoe: { coupling: "reformer", stream: "int32" } }));
+  assert.throws(() => readNetworkFile(folder), {
+    name: "UserError",
+    message: `${config}: revmoe is not a description of a network that this version knows. Remove its key revmoe to use the folder as the ordinary network.`,
+  });
+});

@@ -115,8 +115,10 @@ export function statedNetwork(folder: string): NetworkDescription | undefined {
     // A config.json that cannot be read is complained about by whoever reads the model.
     if (path !== own) return undefined;
   }
+  const it = path === own ? "it" : `its key ${NETWORK_KEY}`;
+  const what = path === own ? "is not" : `${NETWORK_KEY} is not`;
   throw new UserError(
-    `${path}: is not a description of a network that this version knows. Remove it to use the folder as the ordinary network.`,
+    `${path}: ${what} a description of a network that this version knows. Remove ${it} to use the folder as the ordinary network.`,
   );
 }
 
