@@ -108,6 +108,8 @@ export const WEIGHTS_IN_USE = "weights in compute form";
 export class OpenUnit implements Block<Context> {
   readonly #network: Network;
   readonly #weights: OpenWeights[];
+  /** Whether a block has adapters. */
+  readonly #bridged: boolean[];
 
   constructor(
     network: Network,
@@ -116,19 +118,20 @@ export class OpenUnit implements Block<Context> {
     const { architecture, config, blocks } = network.model;
     const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
     this.#network = network;
-    const open = (layer: number): OpenWeights => {
-      const specs = architecture.blockParameters(config, layer);
+    const specs = layers.map((layer) => architecture.blockParameters(config, layer));
+    this.#bridged = specs.map((some) => some.some(({ adapter }) => adapter !== undefined));
+    const open = (layer: number, i: number): OpenWeights => {
       network.tier?.enter(layer);
-      return new OpenWeights((name) => read(layer, name), specs, computeDtype, trainsIn(network, layer), network.device);
+      return new OpenWeights((name) => read(layer, name), specs[i], computeDtype, trainsIn(network, layer), network.device);
     };
     this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
 
   stages(branch: Branch): Stage<Context>[] {
-    const { architecture, config } = this.#network.model;
+    const { architecture } = this.#network.model;
     return this.layers.flatMap((layer, i) => {
       const weights = this.#weights[i];
-      const bridged = architecture.blockParameters(config, layer).some(({ adapter }) => adapter !== undefined);
+      const bridged = this.#bridged[i];
       const attention: Stage<Context> = {
         tokenwise: false,
         moment: "attention",
