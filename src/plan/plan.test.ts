@@ -165,4 +165,14 @@ test("methods side by side: a bar for each, its parts adding up to its peak", ()
   assert.match(svg, /a &lt; b/);
   const peaks = new Map(compared.map(({ name, plan }) => [name, plan.terms.peakBytes]));
   assert.ok((peaks.get("store, ordinary") as number) > (peaks.get("checkpoint, ordinary") as number));
+  // What was asked for beside the method counts for all.
+  const onDisk = comparePlans(settingsOf({ ...WORK, parameters: "disk", max_grad_norm: 1 }), geometryOf());
+  assert.deepEqual(
+    onDisk.map(({ name }) => name),
+    compared.map(({ name }) => name).filter((name) => name !== "store, ordinary"),
+  );
+  for (const { plan } of onDisk) {
+    assert.deepEqual([plan.terms.weightBytes, plan.terms.stateBytes, plan.settings.max_grad_norm], [0, 0, 1]);
+    assert.ok(plan.placed.diskBytes > 0);
+  }
 });

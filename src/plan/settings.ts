@@ -7,7 +7,8 @@ import { parseBytes } from "../format.js";
 const PLAN = "The plan";
 const row = TRAIN_ROWS;
 
-export const PLAN_ROWS = {
+/** Those of `train`. */
+export const PLANNED_ROWS = {
   model: {
     ...row.model,
     metavar: "FOLDER|FILE",
@@ -44,6 +45,10 @@ export const PLAN_ROWS = {
   router_aux_loss_coef: row.router_aux_loss_coef,
   router_z_loss_coef: row.router_z_loss_coef,
   router_jitter_noise: row.router_jitter_noise,
+} as const satisfies SettingRows;
+
+export const PLAN_ROWS = {
+  ...PLANNED_ROWS,
   memory: {
     kind: "string",
     default: "",
@@ -75,11 +80,15 @@ export const PLAN_TABLE: SettingsTable<typeof PLAN_ROWS> = {
   check: checkPlan,
 };
 
-const OWN = ["memory", "compare", "svg", "calibrate"];
+/** What the methods of a comparison differ in, or only some of them have. */
+export const WAY_ROWS: readonly string[] = [
+  ...["method", "coupling", "gamma", "blocks_per_step", "checkpoint_first_blocks", "checkpoint_last_blocks"],
+  ...["stored_bits", "stream", "reconstruction", "adapter_sharing"],
+];
 
 /** The settings of `train` that are planned; those not in the table have their defaults. */
 export function trainSettingsOf(settings: PlanSettings, given: ReadonlySet<string>): TrainSettings {
-  const asked = Object.entries(settings).filter(([name]) => given.has(name) && !OWN.includes(name)) as [string, SettingValue][];
+  const asked = Object.entries(settings).filter(([name]) => given.has(name) && name in PLANNED_ROWS) as [string, SettingValue][];
   return resolveSettings({ flags: { ...Object.fromEntries(asked), train_file: "-", output_dir: "-" } }).settings;
 }
 
@@ -87,6 +96,8 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.svg !== "" && !settings.compare) {
     return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add --compare, or remove svg.`;
   }
+  const way = settings.compare ? WAY_ROWS.find((name) => at.has(name)) : undefined;
+  if (way !== undefined) return `${at.subject(way)} has no effect: ${at.mention("compare")} shows all of them. Remove one of the two.`;
   if (settings.memory !== "" && settings.compare) {
     return `${at.subject("compare")} compares the same work, and ${at.mention("memory")} chooses it. Give one of the two.`;
   }
