@@ -1,7 +1,7 @@
 // How exact a coupling's way back is on a small model of the real code: what rebuilding leaves of the first streams, and
 // the gradients beside those of stored activations, with random weights and with trained ones. An experiment trains and
 // owns its model until `close`; training keeps activations, so that it is the same whatever the inverse is worth.
-import type { Batch } from "../data/batches.js";
+import { type Batch, NO_LABEL } from "../data/batches.js";
 import { UserError } from "../errors.js";
 import { withAdapters } from "../model/adapters.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
@@ -120,7 +120,7 @@ function pieceOf({ text, documents, length }: Reading, index: number): Batch {
   const tokens = Int32Array.from(text.subarray(start, start + count));
   return {
     tokens,
-    labels: Int32Array.from(tokens, (_, i) => ((i + 1) % length === 0 ? -100 : tokens[i + 1])),
+    labels: Int32Array.from(tokens, (_, i) => ((i + 1) % length === 0 ? NO_LABEL : tokens[i + 1])),
     positions: Int32Array.from(tokens, (_, i) => i % length),
     segments: new Array<number>(documents).fill(length),
     trainedTokens: documents * (length - 1),

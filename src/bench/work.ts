@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 
 import { readConfig, readJsonObject } from "../checkpoint/folder.js";
 import { loadModel } from "../checkpoint/load.js";
-import { type Batch, Batches, NO_LABEL } from "../data/batches.js";
+import { type Batch, Batches } from "../data/batches.js";
 import { loadTokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
@@ -13,6 +13,7 @@ import { checkDevice, engineInfo, setThreads, synchronize } from "../torch/devic
 import { ledger, limitMemory, resetPeak } from "../torch/memory.js";
 import { seedFor } from "../torch/random.js";
 import { dtype } from "../torch/tensor.js";
+import { fullBatch } from "../train/full-batch.js";
 import { type MemoryTerms, memoryTerms } from "../train/memory-terms.js";
 import type { Network } from "../train/network.js";
 import { OptimizerStates } from "../train/optimizer-states.js";
@@ -89,23 +90,12 @@ function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSe
 function supply(settings: TrainSettings, { config }: Model): (step: number) => Batch[] {
   const { train_file: file, max_length, per_device_train_batch_size: rows, gradient_accumulation_steps: count, packing, seed } = settings;
   if (file === "-") {
-    return (step) => Array.from({ length: count }, (_, i) => randomBatch(rows, max_length, config.vocabSize, seedFor(seed, step, i)));
+    return (step) => Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, seedFor(seed, step, i)));
   }
   const { documents } = readData(settings, loadTokenizer(settings.model));
   checkTokens(documents, config.vocabSize);
   const data = new Batches(documents, { rows, max_length, packing, seed });
   return () => Array.from({ length: count }, () => data.next());
-}
-
-function randomBatch(rows: number, length: number, vocabSize: number, seed: number): Batch {
-  const tokens = Int32Array.from({ length: rows * length }, (_, i) => seedFor(seed, i) % vocabSize);
-  return {
-    tokens,
-    labels: Int32Array.from(tokens, (_, i) => ((i + 1) % length === 0 ? NO_LABEL : tokens[i + 1])),
-    positions: Int32Array.from(tokens, (_, i) => i % length),
-    segments: new Array<number>(rows).fill(length),
-    trainedTokens: rows * (length - 1),
-  };
 }
 
 function step(network: Network, states: OptimizerStates, settings: TrainSettings, batches: Batch[], index: number): StepResult {

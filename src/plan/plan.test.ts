@@ -8,7 +8,7 @@ import { test } from "node:test";
 import type { RunEvent } from "../metrics/record.js";
 import { architectureOf } from "../model/architecture.js";
 import type { SettingValue } from "../train/settings-table.js";
-import { fullBatch } from "./batches.js";
+import { fullBatch } from "../train/full-batch.js";
 import { largestThatFits, waysToFit } from "./choose.js";
 import { comparePlans } from "./compare.js";
 import { readGeometry } from "./geometry.js";

@@ -4,7 +4,7 @@
 import type { Batch } from "../data/batches.js";
 import type { MemoryTerms } from "../train/memory-terms.js";
 import type { TrainSettings } from "../train/settings.js";
-import { fullBatch } from "./batches.js";
+import { fullBatch } from "../train/full-batch.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { type Geometry, type ShadowStep, shadowStep } from "./shadow-step.js";
 

@@ -11,7 +11,7 @@ import { resolveSettings, type TrainSettings } from "../train/settings.js";
 import type { SettingValue } from "../train/settings-table.js";
 import { stepOptions } from "../train/step-options.js";
 import { trainStep } from "../train/step.js";
-import { fullBatch } from "./batches.js";
+import { fullBatch } from "../train/full-batch.js";
 import { plannedPhase, type ShadowStep, shadowStep } from "./shadow-step.js";
 
 /** Sizes that all families of the grid share. */

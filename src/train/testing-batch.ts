@@ -1,5 +1,5 @@
 // For tests of steps: batches of random tokens, the same each time.
-import type { Batch } from "../data/batches.js";
+import { type Batch, NO_LABEL } from "../data/batches.js";
 
 /** Packed documents of random tokens; the last label of each is not trained, nor is every fifth. */
 export function randomBatch(segments: number[], seed: number, vocabulary = 97): Batch {
@@ -7,7 +7,7 @@ export function randomBatch(segments: number[], seed: number, vocabulary = 97): 
   const tokens = Int32Array.from({ length }, (_, i) => (Math.imul(i + 1, 2654435761) ^ (seed * 7919)) >>> 7).map(
     (value) => Math.abs(value) % vocabulary,
   );
-  const labels = new Int32Array(length).fill(-100);
+  const labels = new Int32Array(length).fill(NO_LABEL);
   const positions = new Int32Array(length);
   let start = 0;
   for (const size of segments) {

@@ -1,8 +1,8 @@
-// The batches that a plan assumes: every row as long as it may be and one document, all tokens but the last trained. Shorter
-// documents take less: attention of a row is largest when it is one document.
+// A batch without a file: rows of random tokens, each as long as it may be and one document, all tokens but the last trained.
+// For benches, and for plans: shorter documents take less, since attention of a row is largest when it is one document.
 import { type Batch, NO_LABEL } from "../data/batches.js";
 import { seedFor } from "../torch/random.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { TrainSettings } from "./settings-rows.js";
 
 type Sizes = Pick<TrainSettings, "per_device_train_batch_size" | "max_length">;
 
