@@ -3,7 +3,7 @@
 import { statSync } from "node:fs";
 
 import { readConfig, readJsonObject } from "../checkpoint/folder.js";
-import { loadModel } from "../checkpoint/load.js";
+import { loadModel, statedDtype } from "../checkpoint/load.js";
 import { type Batch, Batches } from "../data/batches.js";
 import { loadTokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
@@ -82,8 +82,13 @@ function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSe
   const { source, path, own } = readModelConfig(model, layers);
   if (own) return loadModel(model, { weightsDtype, device });
   const architecture = architectureOf(source, path);
-  const onDisk = (source.dtype ?? source.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
-  return randomModel(architecture, architecture.readConfig(source, path), seed, weightsDtype === "auto" ? onDisk : weightsDtype, device);
+  return randomModel(
+    architecture,
+    architecture.readConfig(source, path),
+    seed,
+    weightsDtype === "auto" ? statedDtype(source) : weightsDtype,
+    device,
+  );
 }
 
 /** Micro-batches of each step: rows of random tokens that follow from (seed, step), or the file's. */

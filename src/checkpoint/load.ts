@@ -73,8 +73,12 @@ export function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
   return pieces.every(({ name }) => folder.tensors.get(name)?.dtype === "bfloat16") ? "bfloat16" : "float32";
 }
 
+/** The type of weights that are not there, by what a config.json says of itself. */
+export const statedDtype = (config: Record<string, unknown>): DType =>
+  (config.dtype ?? config.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
+
 /** bfloat16 for a folder of bfloat16 alone. */
-const commonDtype = (folder: Folder): DType =>
+export const commonDtype = (folder: Folder): DType =>
   [...folder.tensors.values()].every(({ dtype }) => dtype === "bfloat16") ? "bfloat16" : "float32";
 
 /** Whether this is an adapter, and the folder is of a model that never had any. */

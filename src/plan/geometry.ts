@@ -3,11 +3,10 @@
 import { statSync } from "node:fs";
 
 import { readJsonObject } from "../checkpoint/folder.js";
-import { matchTensors } from "../checkpoint/load.js";
+import { commonDtype, dtypeOnDisk, matchTensors, statedDtype } from "../checkpoint/load.js";
 import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
 import { architectureOf } from "../model/architecture.js";
-import type { DType } from "../torch/tensor.js";
 import type { TrainSettings } from "../train/settings.js";
 import type { Geometry } from "./shadow-step.js";
 
@@ -17,8 +16,8 @@ export function readGeometry({ model, weights_dtype: wanted }: Pick<TrainSetting
   if (isFile && model.endsWith(".json")) {
     const source = readJsonObject(model);
     const architecture = architectureOf(source, model);
-    const stored: DType = (source.dtype ?? source.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
-    return { architecture, config: architecture.readConfig(source, model), dtypeOf: () => (wanted === "auto" ? stored : wanted) };
+    const dtype = wanted === "auto" ? statedDtype(source) : wanted;
+    return { architecture, config: architecture.readConfig(source, model), dtypeOf: () => dtype };
   }
   const source = openSource(model);
   const architecture = architectureOf(source.config, source.configPath);
@@ -27,13 +26,15 @@ export function readGeometry({ model, weights_dtype: wanted }: Pick<TrainSetting
   const folder = source.openWeights();
   try {
     const matched = matchTensors(folder, architecture, config);
-    const isBfloat16 = (name: string): boolean => folder.tensors.get(name)?.dtype === "bfloat16";
-    const common = [...folder.tensors.keys()].every(isBfloat16);
+    const common = commonDtype(folder);
     return {
       architecture,
       config,
-      // As `loadModel`: bfloat16 where all of a parameter is; what the weights lack (adapters) as they all are.
-      dtypeOf: (placed) => ((matched.get(fullName(placed))?.every(({ name }) => isBfloat16(name)) ?? common) ? "bfloat16" : "float32"),
+      dtypeOf: (placed) => {
+        const pieces = matched.get(fullName(placed));
+        // What the weights lack, adapters, is as they all are.
+        return pieces ? dtypeOnDisk(folder, pieces) : common;
+      },
     };
   } finally {
     folder.close();
