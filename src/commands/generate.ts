@@ -105,7 +105,7 @@ export const command: Command<typeof ROWS> = {
     const source = openSource(folder);
     const description = chooseNetwork(folder, as);
     const tokenizer = loadTokenizer(source);
-    const promptIds = await encodePrompt(tokenizer, settings);
+    const promptIds = await promptIdsOf(tokenizer, settings);
     const { config, configPath } = source;
     checkPrompt(architectureOf(config, configPath).readConfig(config, configPath), promptIds, settings.max_new_tokens);
     const stopIds = findStopIds(source, tokenizer, { chat });
@@ -133,21 +133,16 @@ function checkSampling({ temperature }: GenerateSettings, at: Given): string | u
 
 type Tokenizer = import("../data/tokenizer.js").Tokenizer;
 
-/** The prompt's ids as training has them: behind the beginning-of-text token where the tokenizer puts one. */
-async function encodePrompt(tokenizer: Tokenizer, { model, prompt, chat }: GenerateSettings): Promise<number[]> {
-  if (chat) {
-    const { renderChat } = await import("../data/template.js");
-    if (tokenizer.chatTemplate === undefined) {
-      throw new UserError(
-        `--chat: ${model} has no chat template (expected chat_template in tokenizer_config.json, or the file ` +
-          "chat_template.jinja). Leave --chat out, or add the model's template.",
-      );
-    }
-    return tokenizer.encode(renderChat(tokenizer, [{ role: "user", content: prompt }], { addGenerationPrompt: true }));
+/** The prompt's ids as training has them. */
+async function promptIdsOf(tokenizer: Tokenizer, { model, prompt, chat }: GenerateSettings): Promise<number[]> {
+  const { encodePrompt } = await import("../generate/prompt.js");
+  if (chat && tokenizer.chatTemplate === undefined) {
+    throw new UserError(
+      `--chat: ${model} has no chat template (expected chat_template in tokenizer_config.json, or the file ` +
+        "chat_template.jinja). Leave --chat out, or add the model's template.",
+    );
   }
-  const ids = tokenizer.encode(prompt);
-  const { addBos, bosId } = tokenizer;
-  return addBos && bosId !== undefined && ids[0] !== bosId ? [bosId, ...ids] : ids;
+  return encodePrompt(tokenizer, prompt, { chat }).ids;
 }
 
 interface Saying {

@@ -2,10 +2,11 @@
 // tokens; acc takes the likeliest choice, acc_norm the likeliest per byte of the choice. Ties go to the first.
 import { sequentialBatches } from "../data/batches.js";
 import type { Document } from "../data/documents.js";
+import { encodePrompt } from "../generate/prompt.js";
 import { documentLosses } from "../train/evaluate.js";
 import type { Network } from "../train/network.js";
 import { checkTokens } from "../train/prepare.js";
-import { encodePrompt, fill, type PromptForm } from "./prompt.js";
+import { fill, type PromptForm } from "./prompt.js";
 import { type ChoiceRow, tidied } from "./task-rows.js";
 
 /** A row's choices as documents of which only the choice is trained, and their lengths in bytes. */
@@ -19,7 +20,7 @@ export interface ChoiceItem {
 export function makeChoices(rows: ChoiceRow[], form: PromptForm, maxPositions: number): { items: ChoiceItem[]; cut: number } {
   let cut = 0;
   const items = rows.map(({ context, isQuestion, choices, answer, place }) => {
-    const prompt = encodePrompt(form, isQuestion ? fill(form, context) : context, place);
+    const prompt = encodePrompt(form.tokenizer, isQuestion ? fill(form, context) : context, { chat: form.chat, place });
     const texts = isQuestion ? choices : choices.map(tidied);
     const documents = texts.map((choice): Document => {
       const ids = form.tokenizer.encode(form.chat ? choice : ` ${choice}`, prompt.text);

@@ -3,10 +3,11 @@
 import type { Tokenizer } from "../data/tokenizer.js";
 import { UserError } from "../errors.js";
 import { checkPrompt, generateTokens } from "../generate/generate.js";
+import { encodePrompt } from "../generate/prompt.js";
 import type { ModelConfig } from "../model/architecture.js";
 import type { Network } from "../train/network.js";
 import { extractAnswer, sameAnswer } from "./answers.js";
-import { encodePrompt, fill, nextQuestion, type PromptForm } from "./prompt.js";
+import { fill, nextQuestion, type PromptForm } from "./prompt.js";
 import type { AnswerRow } from "./task-rows.js";
 
 export interface Question {
@@ -22,7 +23,7 @@ export function makeQuestions(rows: AnswerRow[], form: PromptForm, config: Model
     if (number === undefined) {
       throw new UserError(`${place}: answer has no number (expected one behind ####, or as its last). Task exact-match compares numbers.`);
     }
-    const { ids } = encodePrompt(form, fill(form, question), place);
+    const { ids } = encodePrompt(form.tokenizer, fill(form, question), { chat: form.chat, place });
     try {
       checkPrompt(config, ids, maxNewTokens);
     } catch (failure) {

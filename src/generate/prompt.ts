@@ -1,0 +1,19 @@
+// From words to the tokens that a model goes on from: as they are, behind the beginning-of-text token where the tokenizer puts
+// one, or as a user's message in the tokenizer's chat template.
+import { renderChat } from "../data/template.js";
+import type { Tokenizer } from "../data/tokenizer.js";
+
+/** Tokens of a prompt, and its text as a continuation is encoded behind it. `place` names the row in errors. */
+export function encodePrompt(
+  tokenizer: Tokenizer,
+  words: string,
+  { chat, place }: { chat: boolean; place?: string },
+): { ids: number[]; text: string } {
+  if (chat) {
+    const text = renderChat(tokenizer, [{ role: "user", content: words }], { addGenerationPrompt: true, place });
+    return { ids: tokenizer.encode(text), text };
+  }
+  const { addBos, bosId } = tokenizer;
+  const ids = tokenizer.encode(words);
+  return { ids: addBos && bosId !== undefined && ids[0] !== bosId ? [bosId, ...ids] : ids, text: words };
+}
