@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
+import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
 
@@ -60,23 +61,9 @@ const ROWS = {
     group: LOSS,
     about: "held-out rows: prints the loss as trained and as exported; read with the settings of the run",
   },
-  device: {
-    kind: "string",
-    default: "cpu",
-    metavar: "DEVICE",
-    pattern: /^(cpu|cuda(:\d+)?)$/,
-    expected: "cpu, cuda or cuda:N",
-    group: LOSS,
-    about: "where to compute the loss: cpu, cuda or cuda:N",
-  },
-  threads: { kind: "integer", default: 0, min: 0, group: LOSS, about: "CPU threads; 0: all cores" },
-  compute_dtype: {
-    kind: "choice",
-    choices: ["auto", "bfloat16", "float32"],
-    default: "auto",
-    group: LOSS,
-    about: "type of the products; auto: what the device multiplies fastest",
-  },
+  device: { ...TRAIN_ROWS.device, group: LOSS, about: "where to compute the loss: cpu, cuda or cuda:N" },
+  threads: { ...TRAIN_ROWS.threads, group: LOSS },
+  compute_dtype: { ...TRAIN_ROWS.compute_dtype, group: LOSS, about: "type of the products; auto: what the device multiplies fastest" },
 } as const satisfies SettingRows;
 
 type ExportSettings = SettingsOf<typeof ROWS>;

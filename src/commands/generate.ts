@@ -2,6 +2,7 @@
 // at once, with counts and the time of a token.
 import { UserError } from "../errors.js";
 import type { Output } from "../metrics/output.js";
+import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
 
@@ -55,20 +56,10 @@ const ROWS = {
     about: "draw from this many likeliest tokens; 0: from all",
   },
   seed: { kind: "integer", default: 42, min: 0, group: SAMPLING, about: "of the draws; the same gives the same text" },
-  device: {
-    kind: "string",
-    default: "cpu",
-    metavar: "DEVICE",
-    pattern: /^(cpu|cuda(:\d+)?)$/,
-    expected: "cpu, cuda or cuda:N",
-    group: MACHINE,
-    about: "where to compute: cpu, cuda or cuda:N",
-  },
-  threads: { kind: "integer", default: 0, min: 0, group: MACHINE, about: "CPU threads; 0: all cores" },
+  device: { ...TRAIN_ROWS.device, group: MACHINE },
+  threads: { ...TRAIN_ROWS.threads, group: MACHINE },
   compute_dtype: {
-    kind: "choice",
-    choices: ["auto", "bfloat16", "float32"],
-    default: "auto",
+    ...TRAIN_ROWS.compute_dtype,
     group: MACHINE,
     about: "type of the weights and products; auto: what the device multiplies fastest",
   },
