@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import type { Architecture } from "../model/architecture.js";
 
-export const MODELING_FILE = "modeling_revmoe.py";
+const MODELING_FILE = "modeling_revmoe.py";
 const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, import.meta.url));
 
 /** The key of config.json that says which network it is. */

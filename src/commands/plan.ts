@@ -45,7 +45,8 @@ export const command: Command<typeof PLAN_ROWS> = {
     const { largestThatFits, waysToFit } = await import("../plan/choose.js");
     const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
     const plan = choice?.plan ?? planStep(settings, geometry);
-    const estimate = asked.calibrate ? await stepMs(plan.settings, geometry.config) : null;
+    const { productMs } = await import("../plan/calibrate.js");
+    const estimate = asked.calibrate ? productMs(plan.settings, geometry.config) : null;
     const notes: string[] = [];
     if (estimate !== null) {
       notes.push(`matrix products of a step: about ${formatDuration(estimate)} on this machine, an estimate; a step takes longer`);
@@ -76,15 +77,6 @@ export const command: Command<typeof PLAN_ROWS> = {
     return choice === null || choice.fits ? 0 : 1;
   },
 };
-
-async function stepMs(
-  settings: Parameters<typeof import("../plan/calibrate.js").productMs>[0],
-  config: Parameters<typeof import("../plan/calibrate.js").productMs>[1],
-): Promise<number> {
-  const { productMs } = await import("../plan/calibrate.js");
-  const { fastestDtype } = await import("../torch/device.js");
-  return productMs(settings, config, settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype);
-}
 
 /** A plan for machines: without the settings that were not asked for. */
 function shown({ settings, terms, kept, moments, placed }: import("../plan/plan.js").Plan): Record<string, unknown> {

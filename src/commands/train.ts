@@ -73,7 +73,8 @@ async function explaining<Result>(settings: TrainSettings, planned: RunPlan | nu
     const { latestCheckpoint } = await import("../checkpoint/checkpoints.js");
     const { readGeometry } = await import("../plan/geometry.js");
     const geometry = planned?.geometry ?? readGeometry(settings);
-    (await import("../torch/memory.js")).limitMemory(Number.MAX_SAFE_INTEGER); // for what is done to explain
+    const { limitMemory, NO_LIMIT } = await import("../torch/memory.js");
+    limitMemory(NO_LIMIT); // for what is done to explain
     const lastCheckpoint = latestCheckpoint(settings.output_dir);
     throw explainOutOfMemory(failure, { settings, geometry, plan: planned?.plan ?? null, lastCheckpoint });
   }

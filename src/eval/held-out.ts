@@ -15,7 +15,7 @@ import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { SettingsOf } from "../train/settings-table.js";
 
 /** Settings of training by which rows become batches. */
-export const DATA_ROWS = pick(TRAIN_ROWS);
+const DATA_ROWS = pick(TRAIN_ROWS);
 export type DataSettings = SettingsOf<typeof DATA_ROWS>;
 
 function pick({ format, columns, assistant_only_loss, completion_only_loss, max_length, per_device_eval_batch_size }: typeof TRAIN_ROWS) {

@@ -63,13 +63,16 @@ export function buildModel(architecture: Architecture, config: ModelConfig, make
  */
 export type Home = (planned: { placed: PlacedParameter; dtype: DType }[]) => (placed: PlacedParameter) => Tensor;
 
-/** Memory of a device, taken parameter by parameter. */
-export const inMemory =
-  (device: string): Home =>
+/** Each parameter by itself, as `make` makes it when it is asked for. */
+export const oneByOne =
+  (make: (shape: number[], dtype: DType) => Tensor): Home =>
   (planned) => {
     const types = new Map(planned.map(({ placed: { prefix, spec }, dtype }) => [prefix + spec.name, dtype]));
-    return ({ prefix, spec }) => keep(empty(spec.shape, types.get(prefix + spec.name) as DType, device));
+    return ({ prefix, spec }) => keep(make(spec.shape, types.get(prefix + spec.name) as DType));
   };
+
+/** Memory of a device. */
+export const inMemory = (device: string): Home => oneByOne((shape, dtype) => empty(shape, dtype, device));
 
 /** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases. */
 export function randomModel(

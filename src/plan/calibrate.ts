@@ -1,6 +1,7 @@
 // An estimate of a step's time from a few timed products of the model's shapes on this machine. Products alone: what lies
 // between them is not timed, so a step takes longer; it says which of two plans is quicker, and roughly how long a run is.
 import type { ModelConfig } from "../model/architecture.js";
+import { fastestDtype } from "../torch/device.js";
 import { bmm, linear } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type DType, type Tensor, zeros } from "../torch/tensor.js";
@@ -18,7 +19,8 @@ const MEASURED = 3;
 const WITH_GRAPH = 3;
 
 /** Milliseconds of matrix products in a step on the CPU. */
-export function productMs(settings: TrainSettings, config: ModelConfig, computeDtype: DType): number {
+export function productMs(settings: TrainSettings, config: ModelConfig): number {
+  const computeDtype = settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype;
   // Blocks are computed once more where nothing of them was kept.
   const passes = settings.method === "store" ? WITH_GRAPH : WITH_GRAPH + 1;
   const { blocks, head } = productsOf(settings, config, computeDtype);

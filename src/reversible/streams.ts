@@ -5,11 +5,9 @@ import { UserError, assert } from "../errors.js";
 import {
   add_,
   aminmax,
-  bitAnd,
   bitAnd_,
   bitOr_,
   cast,
-  cat,
   mul,
   mul_,
   mulScalar,
@@ -24,7 +22,7 @@ import {
   view,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { dtype, item, numel, type DType, type Tensor } from "../torch/tensor.js";
+import { device, dtype, item, numel, type DType, type Tensor, zeros } from "../torch/tensor.js";
 
 export interface StreamFormat {
   readonly name: string;
@@ -153,11 +151,8 @@ function unpackInto_(into: Tensor, packed: Tensor, bits: number): Tensor {
   return into;
 }
 
-export function unpackBits(packed: Tensor, bits: number, size: number[], type: DType): Tensor {
-  const slot = slotBits(bits);
-  const rows = Array.from({ length: 8 / slot }, (_, i) => bitAnd(shiftRight(packed, i * slot), 2 ** bits - 1));
-  return reshape(cast(cat(rows, 0), type), size);
-}
+export const unpackBits = (packed: Tensor, bits: number, size: number[], type: DType): Tensor =>
+  unpackInto_(zeros(size, type, device(packed)), packed, bits);
 
 /** Not a number where an element is. */
 const largestOf = (t: Tensor): number =>

@@ -1,6 +1,7 @@
 // Parameters and optimizer state in host memory, pinned, while a GPU computes: a block is copied to the device when it is
 // opened, updated there and copied back. Blocks and updates see by the tensors' own devices that they must copy; this tier
 // only says where tensors lie. It has not run on a GPU yet; copies and computing do not overlap.
+import { oneByOne } from "../model/model.js";
 import { fill_ } from "../torch/ops.js";
 import { free, isAlive, keep } from "../torch/scope.js";
 import { type DType, empty, emptyPinned, type Tensor } from "../torch/tensor.js";
@@ -8,15 +9,12 @@ import type { Tier } from "./tier.js";
 
 /** `pin` is for machines with CUDA, where copies from pinned memory are faster. */
 export function hostTier(pin: boolean): Tier {
-  const make = (shape: readonly number[], dtype: DType): Tensor => keep((pin ? emptyPinned : empty)([...shape], dtype));
+  const make = pin ? emptyPinned : (shape: number[], dtype: DType): Tensor => empty(shape, dtype);
   const nothing = (): void => {};
   const states = new Map<string, Record<string, Tensor>>();
   return {
     name: "host",
-    home: (planned) => {
-      const types = new Map(planned.map(({ placed: { prefix, spec }, dtype }) => [prefix + spec.name, dtype]));
-      return ({ prefix, spec }) => make(spec.shape, types.get(prefix + spec.name) as DType);
-    },
+    home: oneByOne(make),
     stateRoom: (planned) => {
       const layouts = new Map(planned.map(({ placed, layout }) => [placed.prefix + placed.spec.name, layout]));
       // Asked for again when a phase begins, and then the same.
@@ -24,7 +22,7 @@ export function hostTier(pin: boolean): Tier {
         const name = prefix + spec.name;
         const layout = Object.entries(layouts.get(name) ?? {});
         const state =
-          states.get(name) ?? Object.fromEntries(layout.map(([kind, { shape, dtype }]) => [kind, fill_(make(shape, dtype), 0)]));
+          states.get(name) ?? Object.fromEntries(layout.map(([kind, { shape, dtype }]) => [kind, fill_(keep(make([...shape], dtype)), 0)]));
         states.set(name, state);
         return state;
       };

@@ -84,7 +84,6 @@ export const amin = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amin(T
 export const aminmax = op<(a: T) => [least: T, most: T]>("aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)");
 export const logsumexp = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor");
 export const softmax = op<(a: T, dim: N, dtype?: DType) => T>("aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor");
-export const softmaxBackward = op<(dy: T, y: T, dim: N, inputDtype: DType) => T>("aten::_softmax_backward_data(Tensor grad_output, Tensor output, int dim, ScalarType input_dtype) -> Tensor");
 export const topk = op<(a: T, k: N, dim: N) => [values: T, indices: T]>("aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)");
 export const sortStable = op<(a: T, stable: true, dim: N, descending?: boolean) => [values: T, indices: T]>("aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)");
 export const bincount = op<(a: T, weights: null, minLength: N) => T>("aten::bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor");

@@ -278,7 +278,6 @@ const OPERATORS = {
   "aten::aminmax": (x: Value) => [make([], x.dtype, x.device), make([], x.dtype, x.device)],
   "aten::logsumexp": logsumexp,
   "aten::softmax.int": softmax,
-  "aten::_softmax_backward_data": (dy: Value) => zerosLike(dy),
   "aten::topk": (x: Value, k: number) => pair(x, [...x.sizes.slice(0, -1), k]),
   "aten::sort.stable": (x: Value) => pair(x, x.sizes),
   "aten::bincount": bincount,
