@@ -4,7 +4,8 @@
 import type { Handle, Native, OpArgument } from "../binding.js";
 
 import { backward, setRecording } from "./gradients.js";
-import { type Argument, libtorch, operatorOf, type Result } from "./operators.js";
+import { libtorch } from "./kernels.js";
+import { type Argument, operatorOf, type Result } from "./operators.js";
 import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
 
 /** Handles count on from here: above any number that a record may hold beside them. */
