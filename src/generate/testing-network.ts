@@ -1,5 +1,6 @@
 // For the tests of this folder: tiny random networks, and the logits that a pass over the whole sequence gives.
 import { architectureOf } from "../model/architecture.js";
+import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { randomModel } from "../model/model.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { ordinary } from "../reversible/ordinary.js";
@@ -11,22 +12,7 @@ import { hiddenStates } from "../train/evaluate.js";
 import { extensionOf, type NetworkDescription, networkParts } from "../train/network-file.js";
 import { asEvaluated, type Network, openHead, outerNames } from "../train/network.js";
 
-export const CONFIG = {
-  model_type: "qwen2_moe",
-  vocab_size: 97,
-  hidden_size: 32,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  intermediate_size: 48,
-  moe_intermediate_size: 24,
-  shared_expert_intermediate_size: 40,
-  num_experts: 8,
-  num_experts_per_tok: 3,
-  num_hidden_layers: 5,
-  mlp_only_layers: [2],
-  initializer_range: 0.2,
-  max_position_embeddings: 64,
-};
+export const CONFIG = { ...TINY_QWEN2_MOE, max_position_embeddings: 64 };
 
 /** A network with random weights in float32; the caller frees its model. */
 export function tinyNetwork(

@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import type { Batch } from "../data/batches.js";
 import { freeModel, placedParameters, randomModel } from "../model/model.js";
+import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { qwen2Moe } from "../model/qwen2-moe.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { lomo } from "../optim/sgd.js";
@@ -20,21 +21,7 @@ import { type StepResult, trainStep } from "./step.js";
 
 setThreads(1);
 
-const CONFIG = {
-  model_type: "qwen2_moe",
-  vocab_size: 97,
-  hidden_size: 32,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  intermediate_size: 48,
-  moe_intermediate_size: 24,
-  shared_expert_intermediate_size: 40,
-  num_experts: 6,
-  num_experts_per_tok: 2,
-  num_hidden_layers: 3,
-  mlp_only_layers: [1],
-  initializer_range: 0.2,
-};
+const CONFIG = { ...TINY_QWEN2_MOE, num_experts: 6, num_experts_per_tok: 2, num_hidden_layers: 3, mlp_only_layers: [1] };
 
 /** One document of distinct tokens, of which the last `trained` labels but one are trained. */
 function document(length: number, trained: number, factor: number): Batch {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { makeContext } from "../model/context.js";
+import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { feedForwardBranch } from "../model/feed-forward-branch.js";
 import { mixtral } from "../model/mixtral.js";
 import { freeModel, type Model, placedParameters, randomModel } from "../model/model.js";
@@ -32,21 +33,7 @@ import { type StepOptions, type StepResult, trainStep } from "./step.js";
 
 setThreads(1);
 
-const CONFIG = {
-  model_type: "qwen2_moe",
-  vocab_size: 61,
-  hidden_size: 32,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  intermediate_size: 48,
-  moe_intermediate_size: 24,
-  shared_expert_intermediate_size: 40,
-  num_experts: 8,
-  num_experts_per_tok: 3,
-  num_hidden_layers: 4,
-  mlp_only_layers: [2],
-  initializer_range: 0.2,
-};
+const CONFIG = { ...TINY_QWEN2_MOE, vocab_size: 61, num_hidden_layers: 4 };
 
 /** Documents of tokens that follow from a seed; every token but a document's last is trained. */
 function documents(segments: number[], seed: number): Batch {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { qwen2Moe } from "../model/qwen2-moe.js";
+import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { freeModel, randomModel, weightBytes, type Model } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -27,21 +28,7 @@ import { randomBatch } from "./testing-batch.js";
 
 setThreads(1);
 
-const CONFIG = {
-  model_type: "qwen2_moe",
-  vocab_size: 97,
-  hidden_size: 32,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  intermediate_size: 48,
-  moe_intermediate_size: 24,
-  shared_expert_intermediate_size: 40,
-  num_experts: 8,
-  num_experts_per_tok: 3,
-  num_hidden_layers: 5,
-  mlp_only_layers: [2],
-  initializer_range: 0.2,
-};
+const CONFIG = TINY_QWEN2_MOE;
 
 const BATCHES = [randomBatch([7, 19, 3], 1), randomBatch([30], 2)];
 
