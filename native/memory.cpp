@@ -34,9 +34,10 @@ std::atomic<size_t> live_blocks{0};
 std::atomic<size_t> limit_bytes{SIZE_MAX};
 
 // Fresh pages cost more than the arithmetic that fills them, so big freed blocks are kept for reuse, sixteen sizes to a
-// doubling. Held and kept bytes together never exceed the most that was ever live: the process is no larger than without.
+// doubling, as long as held and kept bytes together do not exceed the most that was ever live.
 // How many rows an expert gets differs from block to block, so hardly two sizes are the same: a short-lived block may be
-// up to twice as large as what it is needed for. Held bytes count what a block really takes.
+// up to twice as large as what it is needed for. Held bytes count what a block really takes; by that slack alone, of
+// blocks up to kLooseUpTo, they can exceed what is live.
 std::mutex cache_lock;
 std::map<size_t, std::vector<void*>> cache;
 size_t cached_bytes = 0;

@@ -1,6 +1,7 @@
 // From one checkpoint folder to another of the same weights, as the ordinary network or as the one that was trained: other
-// names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one tensor, or one stack of experts. The written folder is
-// opened again and every tensor compared, bit for bit, before it takes its place.
+// names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one
+// tensor, or one stack of experts. The written folder is opened again and every tensor compared, bit for bit, before it
+// takes its place.
 import { existsSync, realpathSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 

@@ -1,5 +1,6 @@
-// Multiple choice by likelihood, as lm-evaluation-harness defines it: log p(choice | context) is the sum over the choice's
-// tokens; acc takes the likeliest choice, acc_norm the likeliest per byte of the choice. Ties go to the first.
+// Multiple choice by likelihood, as in lm-evaluation-harness: log p(choice | context) is the sum over the choice's tokens; acc
+// takes the likeliest choice, acc_norm the likeliest per byte of the choice, where the harness counts characters: in ASCII
+// they are the same. Ties go to the first.
 import { sequentialBatches } from "../data/batches.js";
 import type { Document } from "../data/documents.js";
 import { encodePrompt } from "../generate/prompt.js";

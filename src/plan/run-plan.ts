@@ -1,4 +1,4 @@
-// The plan of a run that is about to begin: its own weights and its own rows. Looks ahead at an epoch and goes back.
+// The plan of a run that is about to begin: its own weights and its own rows, of which it looks at those of the next steps.
 import type { Batch } from "../data/batches.js";
 import { architectureOf } from "../model/architecture.js";
 import { dtype } from "../torch/tensor.js";

@@ -66,7 +66,7 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
   };
 }
 
-/** (1 - factor) y, on the grid. */
+/** (1 - factor) y, as an increment of the stream. */
 const increment = (y_TD: Tensor, factor: Factor, format: StreamFormat): Tensor =>
   factor.signs_T1 === undefined ? format.fromFloat(y_TD, 1 - factor.gamma) : format.fromFloat(timesRest(y_TD, factor));
 

@@ -12,6 +12,7 @@ import { byteSize } from "../torch/tensor.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
+  /** 1 for the first step. */
   step: number;
   /** Steps of the optimizer since its states were zero, this one included; `step` by default. */
   optimizerStep?: number;

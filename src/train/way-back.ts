@@ -27,7 +27,7 @@ export interface Ended {
   pass: BlockPass;
   segments: Segment[];
   works: MicroBatch[];
-  /** Whose logits are learnt; without it, the labels. */
+  /** Whose logits are learnt, asked anew on every way back; without it, the labels. */
   teacher?: Teacher;
   /** 1 / trained tokens of the step. */
   lossScale: number;
