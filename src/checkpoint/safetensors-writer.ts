@@ -41,8 +41,8 @@ export function writeSafetensors(path: string, tensors: TensorSource[], metadata
   });
 }
 
-/** The head of a file of these tensors, in this order. */
-export function encodeHeader(tensors: TensorPlan[], metadata: Record<string, string>): Buffer {
+/** The head of a file of these tensors, in this order; its length is a multiple of `alignment`. */
+export function encodeHeader(tensors: TensorPlan[], metadata: Record<string, string>, alignment = 8): Buffer {
   const fields: [string, unknown][] = Object.keys(metadata).length > 0 ? [["__metadata__", metadata]] : [];
   let begin = 0;
   for (const { name, dtype, shape } of tensors) {
@@ -52,7 +52,7 @@ export function encodeHeader(tensors: TensorPlan[], metadata: Record<string, str
   }
   assert(new Set(fields.map(([name]) => name)).size === fields.length, "two tensors of one name in a safetensors file");
   const text = Buffer.from(JSON.stringify(Object.fromEntries(fields)));
-  const head = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, " ");
+  const head = Buffer.alloc(Math.ceil((8 + text.length) / alignment) * alignment, " ");
   head.writeBigUInt64LE(BigInt(head.length - 8));
   text.copy(head, 8);
   return head;

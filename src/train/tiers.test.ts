@@ -1,13 +1,17 @@
 // Parameters on disk: the same bits as in memory, whatever the optimizer keeps, and nothing left behind.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { openSource } from "../checkpoint/source.js";
 import { architectureOf } from "../model/architecture.js";
 import { randomModel } from "../model/model.js";
+import { readHeader } from "../checkpoint/safetensors-header.js";
+import { createPartFile } from "../tiers/part-file.js";
 import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
 import { ledger } from "../torch/memory.js";
+import { free } from "../torch/scope.js";
 import { byteSize } from "../torch/tensor.js";
 import { freeRun, prepareRun } from "./prepare.js";
 import type { TrainSettings } from "./settings.js";
@@ -114,3 +118,17 @@ function modelOf(path: string) {
   const architecture = architectureOf(source, path);
   return { architecture, config: architecture.readConfig(source, path) };
 }
+
+test("every tensor of a working copy begins at a multiple of 64 bytes, and nothing else is seen of the padding", (t) => {
+  const path = join(makeWorkplace(t).out("parts"), "..", "part.safetensors");
+  const shapes = [[3, 5], [7], [2, 2, 9]];
+  const made = createPartFile(
+    path,
+    shapes.map((shape, i) => ({ name: `t${i}`, dtype: i === 1 ? "bfloat16" : "float32", shape })),
+  );
+  const { entries } = readHeader(path);
+  for (const name of made.tensors.keys()) assert.equal((entries.get(name)?.begin as number) % 64, 0, name);
+  assert.deepEqual([...made.tensors.keys()].sort(), ["t0", "t1", "t2"]);
+  free(...made.tensors.values());
+  made.mapping.close();
+});
