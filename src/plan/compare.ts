@@ -26,7 +26,9 @@ export interface Compared {
 /** Plans of the same work, with all that was asked for but the way itself. */
 export function comparePlans(settings: TrainSettings, geometry: Geometry): Compared[] {
   const settingOf = (name: string): SettingValue => settings[name as keyof TrainSettings];
-  const asked = Object.entries<SettingRow>(PLANNED_ROWS).filter(([name, row]) => !WAY_ROWS.includes(name) && settingOf(name) !== row.default);
+  const asked = Object.entries<SettingRow>(PLANNED_ROWS).filter(
+    ([name, row]) => !WAY_ROWS.includes(name) && settingOf(name) !== row.default,
+  );
   const common = Object.fromEntries(asked.map(([name]) => [name, settingOf(name)]));
   const ways = WAYS.filter(
     ({ method }) =>
