@@ -17,7 +17,7 @@ export const CASES = {
   revffn: { coupling: "revffn" },
 };
 
-/** Ways to store fewer bits; trained when named with --cases, or by --cases all. */
+/** Ways to store fewer bits, to start revffn, and to begin with the original's logits; trained when named with --cases, or by --cases all. */
 export const MORE_CASES = {
   "momentum 1/2 to 1/16": momentum(0.5, { gamma_final: 0.0625 }),
   "momentum -1/2 to -1/16": momentum(-0.5, { gamma_final: -0.0625 }),
@@ -28,6 +28,13 @@ export const MORE_CASES = {
   "momentum 1/16": momentum(0.0625),
   "momentum -1/16": momentum(-0.0625),
   "momentum -1/8 to -1/16": momentum(-0.125, { gamma_final: -0.0625 }),
+  "revffn, random adapters": { coupling: "revffn", adapter_init: "random" },
+  "revffn, adapters per stream": { coupling: "revffn", adapter_sharing: "stream" },
+  "revffn, two stages": { coupling: "revffn", adapter_steps: 0.3, freeze_router: true },
+  "revffn, distilled": { coupling: "revffn", distill_steps: 0.3 },
+  "momentum -1, distilled": momentum(-1, { distill_steps: 0.3 }),
+  "momentum -1/8, distilled": momentum(-0.125, { distill_steps: 0.3 }),
+  "additive, distilled": { coupling: "additive", distill_steps: 0.3 },
 };
 
 /** The couplings whose learning rates are compared. */

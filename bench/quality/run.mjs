@@ -20,9 +20,10 @@ import {
   trainStep,
   adamw,
 } from "../../dist/index.js";
-import { gammaAt, learningRateAt } from "../../dist/optim/schedule.js";
 import { asEvaluated, asOrdinary } from "../../dist/train/network.js";
-import { couplingOf, describeNetwork, formatOf } from "../../dist/train/network-file.js";
+import { formatOf } from "../../dist/train/network-file.js";
+import { phaseAt } from "../../dist/train/phases.js";
+import { enterPhase, runStep } from "../../dist/train/run-step.js";
 import { TRAIN_ROWS } from "../../dist/train/settings-rows.js";
 import { makeData } from "../../examples/make-data.mjs";
 import { CASES, MORE_CASES, TUNED } from "./cases.mjs";
@@ -115,7 +116,7 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
   const { coupling } = ALL[name];
   const { settings } = resolveSettings({
     flags: {
-      ...ALL[name],
+      ...withShares(ALL[name], steps),
       model: flags.model,
       train_file: data.train,
       validation_file: data.valid,
@@ -138,7 +139,9 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
     const evals = [evaluate(run, held, 0)];
     const atStart = reconstruction(run);
     for (let step = 1; step <= steps; step++) {
-      oneStep(run, step);
+      const phase = phaseAt(run.phases, step);
+      if (step === phase.firstStep) enterPhase(run, phase);
+      runStep(run, phase, step);
       if (isMark(step, steps, coupling)) evals.push(evaluate(run, held, step));
     }
     const atEnd = reconstruction(run);
@@ -151,30 +154,20 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
   }
 }
 
+/** A case's `adapter_steps` and `distill_steps` below 1 are shares of the run. */
+function withShares(settings, steps) {
+  const { adapter_steps: adapters = 0, distill_steps: distillation = 0 } = settings;
+  return {
+    ...settings,
+    ...(adapters > 0 ? { adapter_steps: Math.round(adapters * steps) } : {}),
+    ...(distillation > 0 ? { distill_steps: Math.round(distillation * steps) } : {}),
+  };
+}
+
 /** The ordinary network at more steps: its curve is what others are laid against. */
 function isMark(step, steps, coupling) {
   if (step === steps || [20, 50, 150, 500].includes(step)) return true;
   return coupling === "ordinary" && step % (steps < 100 ? 5 : 25) === 0;
-}
-
-function oneStep(run, step) {
-  const { settings, network, totalSteps } = run;
-  const { gamma, gamma_final: final, gamma_final_ratio: share } = settings;
-  run.description = describeNetwork(settings, gammaAt(step, { gamma, final, share, totalSteps }));
-  network.coupling = couplingOf(run.description);
-  trainStep(network, run.states, [run.data.next()], {
-    method: METHODS[settings.method],
-    step,
-    learningRate: learningRateAt(step, {
-      type: settings.lr_scheduler_type,
-      peak: settings.learning_rate,
-      warmupSteps: run.warmupSteps,
-      totalSteps,
-      minRatio: settings.min_lr_ratio,
-    }),
-    maxBlockGradNorm: settings.max_block_grad_norm,
-    seed: settings.seed,
-  });
 }
 
 /** Held-out loss with the coupling of the moment, and as the ordinary network. */

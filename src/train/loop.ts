@@ -1,10 +1,8 @@
-// The training loop, one page: step, record, evaluate, save, and a turn of the event loop so that signals are heard. Events
+// The training loop, one page: step (run-step.ts), record, evaluate, save, and a turn of the event loop so that signals are heard. Events
 // go to the sink; what is measured is in the step. Stops after the step in which `signal` is raised, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
 
-import type { Batch } from "../data/batches.js";
 import type { Sink } from "../metrics/record.js";
-import { gammaAt } from "../optim/schedule.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
@@ -12,13 +10,11 @@ import { during } from "../torch/moment.js";
 import { evaluateLoss } from "./evaluate.js";
 import { expertLoad } from "./expert-load.js";
 import { asEvaluated, asOrdinary } from "./network.js";
-import { couplingOf, describeNetwork } from "./network-file.js";
 import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
-import { type Phase, phaseAt, trainsOf } from "./phases.js";
+import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
+import { enterPhase, runStep } from "./run-step.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
-import { stepOptions } from "./step-options.js";
-import { trainStep } from "./step.js";
 
 export interface Outcome {
   stopped: boolean;
@@ -39,7 +35,10 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
   }
   for (let step = startStep + 1; step <= totalSteps; step++) {
     const phase = phaseAt(run.phases, step);
-    if (step === phase.firstStep) enter(run, sink, phase);
+    if (step === phase.firstStep) {
+      announce(run, sink, phase);
+      enterPhase(run, phase);
+    }
     memory = oneStep(run, sink, step, phase);
     await setImmediate();
     const ended = step === phase.lastStep && step < totalSteps;
@@ -64,37 +63,17 @@ const PHASES = {
   full: "training",
 };
 
-/** Trains what a phase trains from here on, with optimizer states of zero; in the first phase they are that already. */
-function enter(run: Run, sink: Sink, phase: Phase): void {
-  const { network, states, settings, phases } = run;
-  const { name, firstStep, lastStep } = phase;
-  if (phases.length > 1) {
-    sink.write({ kind: "message", step: firstStep, message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`, level: "info" });
-  }
-  if (firstStep > 1) {
-    network.trains = trainsOf(phase, settings, network.model);
-    states.restart(network.trains);
-  }
-  if (name === "full") {
-    run.teacher?.close();
-    run.teacher = null;
-  }
+function announce({ phases }: Run, sink: Sink, { name, firstStep, lastStep }: Phase): void {
+  if (phases.length === 1) return;
+  sink.write({ kind: "message", step: firstStep, message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`, level: "info" });
 }
 
 function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms {
-  const { settings, network, data } = run;
+  const { settings, network } = run;
   const { device } = network;
-  if (settings.gamma_final !== 0) {
-    run.description = describeNetwork(settings, gammaOf(run, step));
-    network.coupling = couplingOf(run.description);
-  }
   const started = performance.now();
-  const batches: Batch[] = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
   resetPeak(device);
-  const teacher = phase.name === "distillation" ? (run.teacher ?? undefined) : undefined;
-  const options = { ...stepOptions(settings, phase, step), teacher };
-  const result = during("streams", () => trainStep(network, run.states, batches, options));
-  network.tier?.finishStep({ step, batches: data.state(), settings });
+  const { result, batches, learningRate } = runStep(run, phase, step);
   synchronize(device);
   const stepMs = performance.now() - started;
   const { peakBytes, liveBytes } = ledger(device);
@@ -104,7 +83,7 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
     kind: "step",
     step,
     phase: phase.name,
-    learningRate: options.learningRate,
+    learningRate,
     stepMs,
     peakBytes,
     liveBytes,
@@ -136,10 +115,6 @@ function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"
   const network = as === "trained" ? asEvaluated(run.network) : asOrdinary(run.network);
   const evalLoss = during("evaluation", () => evaluateLoss(network, run.evalBatches));
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
-}
-
-function gammaOf({ settings, totalSteps }: Run, step: number): number {
-  return gammaAt(step, { gamma: settings.gamma, final: settings.gamma_final, share: settings.gamma_final_ratio, totalSteps });
 }
 
 function epochOf({ data }: Run): number {
