@@ -89,8 +89,9 @@ def check(folder):
     # Momentum that passes all blocks as one function is the ordinary network.
     assert apart > 10 * difference + 1e-4 or blocks <= network.get("blocksPerStep", 1), f"as the ordinary network: {apart}"
     output.loss.backward()
-    reached = [p.grad is not None and torch.isfinite(p.grad).all().item() for p in model.parameters()]
-    assert all(reached), "a weight has no gradient"
+    # In transformers 4 an expert that no token chose has none.
+    reached = {name: p.grad is not None and torch.isfinite(p.grad).all().item() for name, p in model.named_parameters() if ".experts." not in name}
+    assert all(reached.values()), f"no gradient: {[name for name, has in reached.items() if not has]}"
     for use_cache in (True, False):
         made = model.generate(tokens[None, :8], attention_mask=torch.ones(1, 8, dtype=torch.long), max_new_tokens=count,
                               do_sample=False, use_cache=use_cache, eos_token_id=None, pad_token_id=0)[0, 8:].tolist()
