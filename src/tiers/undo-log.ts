@@ -1,7 +1,7 @@
 // The old bytes of what a step changes, on the disk before the change begins. A record is a head, the bytes of one file of
 // the working copy, and a mark that is written when these have reached the disk: a file whose record has no mark is unchanged.
 // Heads and marks are 512 bytes of text.
-import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 
 import { diskFailure } from "../checkpoint/disk.js";
@@ -27,7 +27,8 @@ export class UndoLog {
 
   constructor(folder: string) {
     this.#path = join(folder, UNDO_FILE);
-    this.#file = openSync(this.#path, "w");
+    // Appending: after `clear` the next record is the first byte of the file again.
+    this.#file = openSync(this.#path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND, 0o644);
   }
 
   /** Keeps the bytes of these files as they are before `step`; they may be changed when it returns. */
