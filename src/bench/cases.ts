@@ -1,6 +1,7 @@
 // Every combination of a bench's lists as settings of `train`, which decide what is possible together: the ordinary
 // network has no reversible row and no gamma. Nothing is run here.
 import { UserError } from "../errors.js";
+import { hasGamma } from "../train/network-file.js";
 import { resolveSettings, type TrainSettings } from "../train/settings.js";
 import type { SettingValue } from "../train/settings-table.js";
 import type { BenchSettings } from "./settings.js";
@@ -36,7 +37,7 @@ function casesAt(settings: BenchSettings, layers: number | null, maxLength: numb
             coupling,
             optimizer,
             layers,
-            gamma: resolved.used.has("gamma") ? gamma : null,
+            gamma: hasGamma(coupling) ? resolved.settings.gamma : null,
             settings: resolved.settings,
           };
           cases.set(`${networkKey(made)} ${method} ${optimizer}`, made);

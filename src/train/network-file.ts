@@ -44,14 +44,15 @@ export interface NetworkSettings {
   adapter_sharing: AdapterSettings["sharing"];
 }
 
+export const hasGamma = (coupling: NetworkDescription["coupling"]): boolean => coupling === "momentum" || coupling === "bdia";
+
 /** `gamma` is that of the moment, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {
   const { coupling, stream, stream_fraction_bits: bits, blocks_per_step, checkpoint_first_blocks, checkpoint_last_blocks } = settings;
   if (coupling === "ordinary") return ORDINARY;
-  const hasGamma = coupling === "momentum" || coupling === "bdia";
   return {
     coupling,
-    ...(hasGamma ? { gamma } : {}),
+    ...(hasGamma(coupling) ? { gamma } : {}),
     ...(coupling === "revffn" ? { adapters: settings.adapter_sharing } : {}),
     stream,
     ...(stream === "float32" ? {} : { streamFractionBits: bits || FRACTION_BITS[stream] }),
@@ -64,7 +65,7 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
 /** Enough where only the forward direction counts. */
 const DEFAULT_INVERSE: RevffnSettings = { iterations: 10, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false };
 
-export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
+export function couplingOf({ coupling, gamma = -0.125 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
   if (coupling === "revffn") return revffn(inverse);
   if (coupling === "momentum") return momentum(gamma);
   if (coupling === "bdia") return bdia(gamma);

@@ -53,7 +53,8 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     else settings[name] = row.default;
   }
   for (const [name, { otherwise }] of Object.entries(table.rows)) {
-    if (otherwise && !given.has(name) && given.has(otherwise.given)) settings[name] = otherwise.value;
+    if (!otherwise || given.has(name) || !given.has(otherwise.given)) continue;
+    if (otherwise.is === undefined || settings[otherwise.given] === otherwise.is) settings[name] = otherwise.value;
   }
   if (missing.length > 0) throw missingSettings(table.rows, missing, sources.file);
 

@@ -16,7 +16,7 @@ interface Described {
   /** What stands for the value in --help, as FOLDER. */
   readonly metavar?: string;
   /** Another default, where that setting is given. */
-  readonly otherwise?: { readonly given: string; readonly value: SettingValue };
+  readonly otherwise?: { readonly given: string; readonly is?: SettingValue; readonly value: SettingValue };
 }
 
 /** Bounds of a number: `min` and `max` belong to the range, `above` and `below` do not; `oneOf` lists all there are. */
