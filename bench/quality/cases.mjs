@@ -37,5 +37,8 @@ export const MORE_CASES = {
   "additive, distilled": { coupling: "additive", distill_steps: 0.3 },
 };
 
+/** Whether the weights make a good ordinary network, too: without, only the network as trained counts. */
+export const hasOrdinaryForm = (name) => name === "ordinary" || name.startsWith("bdia") || /^momentum -?1\//.test(name);
+
 /** The couplings whose learning rates are compared. */
 export const TUNED = ["ordinary", "momentum 1/4", "momentum -1", "additive"];

@@ -3,9 +3,11 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { CASES, MORE_CASES } from "./cases.mjs";
+import { CASES, hasOrdinaryForm, MORE_CASES } from "./cases.mjs";
 import { plot } from "./plot.mjs";
 
+/** Trained and evaluated as the ordinary network anyway. */
+const SAME = /^(ordinary|bdia)/;
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 const [results = path("results/tiny-moe.jsonl"), svg = path("../../docs/quality.svg")] = process.argv.slice(2);
 const lines = readFileSync(results, "utf8").split("\n").filter(Boolean);
@@ -18,6 +20,11 @@ const spread = (values, digits, plus = false) => {
   const sign = plus && mean(values) >= 0 ? "+" : "";
   return sign + mean(values).toFixed(digits) + (values.length > 1 ? ` ± ${deviation(values).toFixed(digits)}` : "");
 };
+/** What a network is used as in the end: the ordinary one, where its weights make one. */
+const finalOf = (name, { trained, exported }) => (hasOrdinaryForm(name) ? exported : trained);
+const endOf = ({ name, evals }) => finalOf(name, evals.at(-1));
+/** The steps that have a column. */
+const marksOf = ({ evals, steps }) => evals.map(({ step }) => step).filter((step) => [20, 50, 150, 500].includes(step) || step === steps);
 const table = (head, rows) =>
   [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 
@@ -30,7 +37,7 @@ for (const shape of groups(
 }
 for (const [title, some] of groups(
   runs.filter(({ part }) => part === "tune"),
-  ({ steps, batch, length }) => `Learning rates: ${steps} steps of ${batch} x ${length} tokens, one seed, exported`,
+  ({ steps, batch, length }) => `Learning rates: ${steps} steps of ${batch} x ${length} tokens, one seed`,
 )) {
   console.log(`### ${title}\n\n${tuneTable(some)}\n`);
 }
@@ -43,65 +50,53 @@ function seedsTable(some) {
   for (const name of Object.keys({ ...CASES, ...MORE_CASES })) {
     const same = paired.filter((run) => run.name === name);
     if (same.length === 0) continue;
-    const over = (of) => same.map((run) => 100 * (of(run.evals.at(-1)) / ordinary.get(run.seed).evals.at(-1).exported - 1));
-    const exported = over((at) => at.exported);
-    const errors = (when) => (same[0][when] ? Math.max(...same.map((run) => run[when].float32)).toPrecision(1) : "-");
-    const grid = same[0].atEnd ? String(Math.max(...same.flatMap(({ atStart, atEnd }) => [atStart.int32, atEnd.int32]))) : "-";
+    const formed = hasOrdinaryForm(name);
+    const over = same.map((run) => 100 * (endOf(run) / endOf(ordinary.get(run.seed)) - 1));
+    const at = (step, of) =>
+      spread(
+        same.map(({ evals }) => of(evals.find((one) => one.step === step))),
+        3,
+      );
+    const both = (step) =>
+      at(step, ({ trained }) => trained) + (formed && !SAME.test(name) ? ` / ${at(step, ({ exported }) => exported)}` : "");
     rows.push([
       name,
       [...new Set(same.map(({ rate }) => rate))].join(", "),
       same[0].bits ?? "-",
       same.length,
       same[0].evals[0].trained.toFixed(3),
-      ...same[0].evals
-        .filter(({ step }) => [20, 50, 150, 500].includes(step) && step < same[0].steps)
-        .map(({ step }) =>
-          spread(
-            same.map(({ evals }) => evals.find((at) => at.step === step).trained),
-            3,
-          ),
-        ),
-      spread(
-        same.map(({ evals }) => evals.at(-1).trained),
-        3,
-      ),
-      spread(
-        same.map(({ evals }) => evals.at(-1).exported),
-        3,
-      ),
-      name === "ordinary" ? "-" : spread(exported, 2, true),
+      ...marksOf(same[0]).map(both),
+      name === "ordinary" ? "-" : spread(over, 2, true) + (formed ? "" : " (as trained)"),
       name === "ordinary" ? "-" : share(same, ordinary),
-      `${errors("atStart")} / ${errors("atEnd")}`,
-      grid,
     ]);
     const steps = same[0].evals.map(({ step }) => step);
-    const at = (step) => mean(same.map(({ evals }) => evals.find((one) => one.step === step).exported));
+    const meanAt = (step) =>
+      mean(
+        same.map((run) =>
+          finalOf(
+            run.name,
+            run.evals.find((one) => one.step === step),
+          ),
+        ),
+      );
     lines.push({
       name,
-      curve: steps.map((step) => [step, at(step)]),
-      gap: mean(exported),
-      error: exported.length > 1 ? deviation(exported) : 0,
+      curve: steps.map((step) => [step, meanAt(step)]),
+      gap: mean(over),
+      error: over.length > 1 ? deviation(over) : 0,
     });
   }
   writeFileSync(svg, plot(lines));
-  const marks = rows.length > 0 ? paired[0].evals.filter(({ step }) => [20, 50, 150, 500].includes(step) && step < paired[0].steps) : [];
-  const head = [
-    "coupling",
-    "rate",
-    "bits at end",
-    "seeds",
-    "at conversion",
-    ...marks.map(({ step }) => `step ${step}`),
-    `step ${some[0].steps}, as trained`,
-  ];
-  return table([...head, "exported", "% of ordinary", "tokens ordinary needs for it", "float32 error start / end", "int32 error"], rows);
+  const marks = rows.length > 0 ? marksOf(paired[0]) : [];
+  const head = ["coupling", "rate", "bits at end", "seeds", "at conversion", ...marks.map((step) => `step ${step}, as trained / exported`)];
+  return table([...head, "% of ordinary", "tokens ordinary needs for it"], rows);
 }
 
 /** The share of its tokens after which the ordinary run had the loss that this one has, exported, at its end. */
 function share(same, ordinary) {
-  const shares = same.map(({ seed, steps, evals }) => {
+  const shares = same.map(({ name, seed, steps, evals }) => {
     const curve = ordinary.get(seed).evals;
-    const wanted = evals.at(-1).exported;
+    const wanted = endOf({ name, evals });
     const i = curve.findIndex(({ exported }) => exported <= wanted);
     if (i <= 0) return 1;
     const [a, b] = [curve[i - 1], curve[i]];
@@ -117,9 +112,9 @@ function tuneTable(some) {
     ...rates.map(
       (rate) =>
         mine
-          .find((run) => run.rate === rate)
-          ?.evals.at(-1)
-          .exported.toFixed(3) ?? "",
+          .filter((run) => run.rate === rate)
+          .map((run) => endOf(run).toFixed(3))
+          .join() || "",
     ),
   ]);
   return table(["coupling", ...rates], rows);

@@ -26,7 +26,7 @@ import { phaseAt } from "../../dist/train/phases.js";
 import { enterPhase, runStep } from "../../dist/train/run-step.js";
 import { TRAIN_ROWS } from "../../dist/train/settings-rows.js";
 import { makeData } from "../../examples/make-data.mjs";
-import { CASES, MORE_CASES, TUNED } from "./cases.mjs";
+import { CASES, hasOrdinaryForm, MORE_CASES, TUNED } from "./cases.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { values: flags } = parseArgs({
@@ -84,13 +84,13 @@ function plans() {
   return numbers(flags.seeds).flatMap((seed) => names.map((name) => ({ part: "seeds", name, seed, rate: rateOf(name), steps, ...shape })));
 }
 
-/** For each case the rate with the lowest held-out loss, as exported, of the runs of part `tune` so far. */
+/** For each case the rate with the lowest held-out loss, as exported where it can be, of the runs of part `tune` so far. */
 function tunedRates() {
   const tune = results().filter(({ part }) => part === "tune");
   return (name) => {
     const mine = tune.filter((run) => run.name === name);
     if (mine.length === 0) throw new Error(`${name}: no run of part tune in ${out}; run --part tune --cases "${name}" first`);
-    const end = ({ evals }) => evals.at(-1).exported;
+    const end = ({ evals }) => evals.at(-1)[hasOrdinaryForm(name) ? "exported" : "trained"];
     return mine.reduce((best, run) => (end(run) < end(best) ? run : best)).rate;
   };
 }

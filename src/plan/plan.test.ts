@@ -73,6 +73,7 @@ test("the 14.3 B geometry is planned from its config.json alone, and its terms a
       per_device_train_batch_size: 1,
       optimizer: "lomo",
       compute_dtype: "bfloat16",
+      gamma: 0.25,
     });
     const { terms, kept } = planStep(settings, readGeometry(settings));
     assert.equal(terms.weightBytes, 2 * 14_315_784_192);
