@@ -47,7 +47,8 @@ export const REVERSIBLE_ROWS = {
     otherwise: { given: "coupling", is: "bdia", value: 0.125 },
     oneOf: [-1, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625],
     group: REVERSIBLE,
-    about: "share of momentum kept by a block; stored bits per element: +-0.5 1, +-0.25 2, +-0.125 and +-0.0625 4, -1 none",
+    about:
+      "share of momentum kept by a block (bdia draws the sign: 0.125); stored bits per element: +-0.5 1, +-0.25 2, +-0.125 and +-0.0625 4, -1 none",
   },
   gamma_final: {
     kind: "number",
