@@ -2,8 +2,8 @@
 // Writes FOLDER/tokens.json (the rows of every step: packs of 64 tokens of Moby-Dick, two a step) and
 // FOLDER/ours.json: the losses of every case, from examples/tiny-moe in float32 as the ordinary network, one micro-batch a step,
 // clipped by the norm of all gradients. The band is what the same arithmetic in another order does: with other tiles of the
-// loss and checkpoint instead of store. theirs.py does the same in PyTorch; compare.mjs makes the table and the drawing.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+// loss and checkpoint instead of store. Curves that are there already are kept. theirs.py does the same in PyTorch; compare.mjs makes the table and the drawing.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -77,13 +77,17 @@ const rowsOf = ({ tokens, labels, segments }) => {
 };
 writeFileSync(join(folder, "tokens.json"), JSON.stringify({ rates, cases: CASES, course: COURSE, steps: batches.map(rowsOf) }));
 
-const result = { libtorch: engineInfo().version, date: new Date().toISOString().slice(0, 10), losses: {} };
+const kept = join(folder, "ours.json");
+const result = existsSync(kept)
+  ? JSON.parse(readFileSync(kept, "utf8"))
+  : { libtorch: engineInfo().version, date: new Date().toISOString().slice(0, 10), losses: {} };
 for (const [curve, changes] of Object.entries({ whole: {}, again: { method: "checkpoint", loss_tile_tokens: 48 } })) {
   for (const [name, { settings }] of Object.entries(CASES)) {
+    if (result.losses[name]?.[curve]?.length === steps) continue;
     const losses = course({ ...settings, ...changes }, batches);
     result.losses[name] = { ...result.losses[name], [curve]: losses };
     console.log(curve, name, losses[0].toFixed(4), losses[steps - 1].toFixed(4));
-    writeFileSync(join(folder, "ours.json"), JSON.stringify(result));
+    writeFileSync(kept, JSON.stringify(result));
   }
 }
 rmSync(temporary, { recursive: true });
