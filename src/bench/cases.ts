@@ -1,7 +1,7 @@
 // Every combination of a bench's lists as settings of `train`, which decide what is possible together: the ordinary
 // network has no reversible row and no gamma. Nothing is run here.
 import { UserError } from "../errors.js";
-import { hasGamma } from "../train/network-file.js";
+import { hasGamma } from "../train/reversible-rows.js";
 import { resolveSettings, type TrainSettings } from "../train/settings.js";
 import type { SettingValue } from "../train/settings-table.js";
 import type { BenchSettings } from "./settings.js";

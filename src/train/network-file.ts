@@ -16,6 +16,7 @@ import { ordinary } from "../reversible/ordinary.js";
 import { revffn, type RevffnSettings } from "../reversible/revffn.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Division } from "./network.js";
+import { hasGamma } from "./reversible-rows.js";
 
 export const NETWORK_FILE = "revmoe.json";
 
@@ -43,8 +44,6 @@ export interface NetworkSettings {
   checkpoint_last_blocks: number;
   adapter_sharing: AdapterSettings["sharing"];
 }
-
-export const hasGamma = (coupling: NetworkDescription["coupling"]): boolean => coupling === "momentum" || coupling === "bdia";
 
 /** `gamma` is that of the moment, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {

@@ -1,8 +1,8 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Ranges of single settings are in their rows.
 import { parseBytes } from "../format.js";
-import { hasGamma } from "./network-file.js";
 import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
+import { hasGamma } from "./reversible-rows.js";
 import type { Given } from "./settings-table.js";
 import type { TrainSettings } from "./settings-rows.js";
 
