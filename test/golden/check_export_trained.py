@@ -4,8 +4,8 @@
     python3 test/golden/check_export_trained.py                 # the golden models as every coupling
     python3 test/golden/check_export_trained.py FOLDER...       # folders that were exported
 
-Compared in float32: the logits of 33 tokens, the loss, and 16 greedy tokens with a key/value cache and without (up to a tie; with one alone where rotation depends on the length). That the network
-is another one than the ordinary is checked, too, and that gradients reach every weight. Runs in transformers 4.57 and 5. Exits
+Compared in float32: the logits of 33 tokens, the loss, and 16 greedy tokens with a key/value cache and, unless rotation depends
+on the length, without. That the network is another one than the ordinary is checked, too, and that gradients reach every weight. Runs in transformers 4.57 and 5. Exits
 with 1 on a difference. Rounding to the grid can turn a difference in the last bit of a float into a whole unit of it, so networks
 on the grid agree less closely than those on float streams.
 """
@@ -68,15 +68,6 @@ def norm_difference(a, b):
     return ((a - b).norm() / b.norm()).item()
 
 
-def gap_where_they_part(model, prompt, made, ours):
-    """How far apart the two tokens' logits are at the first place where greedy choices differ, where a tie may be broken by a rounding; 0 if nowhere."""
-    at = next((i for i, (a, b) in enumerate(zip(made, ours)) if a != b), None)
-    if at is None:
-        return 0.0
-    logits = model(input_ids=torch.tensor([prompt + ours[:at]])).logits[0, -1]
-    return ((logits[made[at]] - logits[ours[at]]).abs() / logits.abs().max()).item()
-
-
 def check(folder):
     network = json.loads((folder / "revmoe.json").read_text())
     config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
@@ -98,8 +89,10 @@ def check(folder):
     # Momentum that passes all blocks as one function is the ordinary network.
     assert apart > 10 * difference + 1e-4 or blocks <= network.get("blocksPerStep", 1), f"as the ordinary network: {apart}"
     output.loss.backward()
-    # In transformers 4 an expert that no token chose has none.
-    reached = {name: p.grad is not None and torch.isfinite(p.grad).all().item() for name, p in model.named_parameters() if ".experts." not in name}
+    # In transformers 4 an expert is a module of its own, and one that no token chose has none.
+    single_experts = transformers.__version__.startswith("4.")
+    reached = {name: p.grad is not None and torch.isfinite(p.grad).all().item() for name, p in model.named_parameters()
+               if not (single_experts and ".experts." in name)}
     assert all(reached.values()), f"no gradient: {[name for name, has in reached.items() if not has]}"
     rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     # Where rotation depends on the length, cached keys keep that of their time: the two ways of generating differ, in transformers too.
@@ -107,8 +100,7 @@ def check(folder):
     for use_cache in (True,) if by_length else (True, False):
         made = model.generate(tokens[None, :8], attention_mask=torch.ones(1, 8, dtype=torch.long), max_new_tokens=count,
                               do_sample=False, use_cache=use_cache, eos_token_id=None, pad_token_id=0)[0, 8:].tolist()
-        gap = gap_where_they_part(model, tokens[:8].tolist(), made, ours["generated"])
-        assert gap < 1e-4, f"cache {use_cache}: {made}, ours {ours['generated']}; their logits differ by {gap} of the largest"
+        assert made == ours["generated"], f"cache {use_cache}: {made}, ours {ours['generated']}"
     return difference, apart, network["stream"]
 
 
