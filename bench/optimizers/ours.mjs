@@ -2,7 +2,8 @@
 // Writes FOLDER/tokens.json (the rows of every step: packs of 64 tokens of Moby-Dick, two a step) and
 // FOLDER/ours.json: the losses of every case, from examples/tiny-moe in float32 as the ordinary network, one micro-batch a step,
 // clipped by the norm of all gradients. The band is what the same arithmetic in another order does: with other tiles of the
-// loss and checkpoint instead of store. Curves that are there already are kept. theirs.py does the same in PyTorch; compare.mjs makes the table and the drawing.
+// loss and checkpoint instead of store. Curves that are there already are kept. theirs.py does the same in PyTorch;
+// compare.mjs makes the table.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 """Loss curves of published optimisers on the rows of ours.mjs, in PyTorch: python bench/optimizers/theirs.py FOLDER
-Reads FOLDER/tokens.json, writes FOLDER/theirs.json. Needs torch >= 2.9 and transformers; pip install --no-deps bitsandbytes
-galore-torch lomo-optim. Experts, which transformers stacks, are given to the optimisers one matrix at a time, as checkpoints name them.
+Reads FOLDER/tokens.json, writes FOLDER/theirs.json; curves that are there already are kept. Needs torch >= 2.9 and transformers;
+pip install --no-deps bitsandbytes galore-torch lomo-optim. Experts, which transformers stacks, are given to the optimisers one matrix at
+a time, as checkpoints name them.
 """
 import ctypes
 import datetime
@@ -171,7 +172,8 @@ result = {"versions": versions, "date": datetime.date.today().isoformat(), "loss
 kept = folder / "theirs.json"
 if kept.exists():
     result["losses"] = json.loads(kept.read_text())["losses"]
-for name in sys.argv[2:] or [name for name in given["cases"] if name not in result["losses"]]:
+missing = [name for name in given["cases"] if len(result["losses"].get(name, [])) != len(given["steps"])]
+for name in sys.argv[2:] or missing:
     losses = course(name, given["cases"][name]["settings"])
     result["losses"][name] = losses
     print(name, round(losses[0], 4), round(losses[-1], 4), flush=True)

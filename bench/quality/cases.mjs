@@ -40,5 +40,8 @@ export const MORE_CASES = {
 /** Whether the weights make a good ordinary network, too: without, only the network as trained counts. */
 export const hasOrdinaryForm = (name) => name === "ordinary" || name.startsWith("bdia") || /^momentum -?1\//.test(name);
 
+/** The loss that counts in the end: of the ordinary network, where the weights make one. */
+export const finalLoss = (name, { trained, exported }) => (hasOrdinaryForm(name) ? exported : trained);
+
 /** The couplings whose learning rates are compared. */
 export const TUNED = ["ordinary", "momentum 1/4", "momentum -1", "additive"];

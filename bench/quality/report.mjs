@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { CASES, hasOrdinaryForm, MORE_CASES } from "./cases.mjs";
+import { CASES, finalLoss, hasOrdinaryForm, MORE_CASES } from "./cases.mjs";
 import { plot } from "./plot.mjs";
 
 /** Trained and evaluated as the ordinary network anyway. */
@@ -20,9 +20,7 @@ const spread = (values, digits, plus = false) => {
   const sign = plus && mean(values) >= 0 ? "+" : "";
   return sign + mean(values).toFixed(digits) + (values.length > 1 ? ` ± ${deviation(values).toFixed(digits)}` : "");
 };
-/** What a network is used as in the end: the ordinary one, where its weights make one. */
-const finalOf = (name, { trained, exported }) => (hasOrdinaryForm(name) ? exported : trained);
-const endOf = ({ name, evals }) => finalOf(name, evals.at(-1));
+const endOf = ({ name, evals }) => finalLoss(name, evals.at(-1));
 /** The steps that have a column. */
 const marksOf = ({ evals, steps }) => evals.map(({ step }) => step).filter((step) => [20, 50, 150, 500].includes(step) || step === steps);
 const table = (head, rows) =>
@@ -73,7 +71,7 @@ function seedsTable(some) {
     const meanAt = (step) =>
       mean(
         same.map((run) =>
-          finalOf(
+          finalLoss(
             run.name,
             run.evals.find((one) => one.step === step),
           ),

@@ -9,24 +9,12 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import {
-  engineInfo,
-  evaluateLoss,
-  freeRun,
-  METHODS,
-  OptimizerStates,
-  prepareRun,
-  resolveSettings,
-  trainStep,
-  adamw,
-} from "../../dist/index.js";
+import { engineInfo, evaluateLoss, freeRun, prepareRun, resolveSettings } from "../../dist/index.js";
 import { asEvaluated, asOrdinary } from "../../dist/train/network.js";
-import { formatOf } from "../../dist/train/network-file.js";
 import { phaseAt } from "../../dist/train/phases.js";
 import { enterPhase, runStep } from "../../dist/train/run-step.js";
-import { TRAIN_ROWS } from "../../dist/train/settings-rows.js";
 import { makeData } from "../../examples/make-data.mjs";
-import { CASES, hasOrdinaryForm, MORE_CASES, TUNED } from "./cases.mjs";
+import { CASES, finalLoss, MORE_CASES, TUNED } from "./cases.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { values: flags } = parseArgs({
@@ -35,7 +23,6 @@ const { values: flags } = parseArgs({
     model: { type: "string", default: join(here, "../../examples/tiny-moe") },
     data: { type: "string", default: "" }, // a folder with train.jsonl and valid.jsonl; Moby-Dick by default
     columns: { type: "string", default: "" }, // of the data: prompt=question,completion=answer
-    errors: { type: "string", default: "yes" }, // no: leave out the reconstruction errors, two steps more at either end
     out: { type: "string", default: "" },
     cases: { type: "string", default: "" }, // names, separated by semicolons, or "all"
     seeds: { type: "string", default: "1,2,3" },
@@ -60,10 +47,6 @@ const data = flags.data
 for (const plan of plans()) {
   const key = keyOf(plan);
   if (done().has(key)) continue;
-  if (!TRAIN_ROWS.coupling.choices.includes(ALL[plan.name].coupling)) {
-    console.log(`${key}: no such coupling in this version, left out`);
-    continue;
-  }
   const result = fineTune(plan);
   mkdirSync(dirname(out), { recursive: true });
   appendFileSync(out, `${JSON.stringify({ key, ...plan, ...result })}\n`);
@@ -90,7 +73,7 @@ function tunedRates() {
   return (name) => {
     const mine = tune.filter((run) => run.name === name);
     if (mine.length === 0) throw new Error(`${name}: no run of part tune in ${out}; run --part tune --cases "${name}" first`);
-    const end = ({ evals }) => evals.at(-1)[hasOrdinaryForm(name) ? "exported" : "trained"];
+    const end = ({ evals }) => finalLoss(name, evals.at(-1));
     return mine.reduce((best, run) => (end(run) < end(best) ? run : best)).rate;
   };
 }
@@ -137,18 +120,16 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
   try {
     const held = spread(run.evalBatches, evalTokens);
     const evals = [evaluate(run, held, 0)];
-    const atStart = reconstruction(run);
     for (let step = 1; step <= steps; step++) {
       const phase = phaseAt(run.phases, step);
       if (step === phase.firstStep) enterPhase(run, phase);
       runStep(run, phase, step);
       if (isMark(step, steps, coupling)) evals.push(evaluate(run, held, step));
     }
-    const atEnd = reconstruction(run);
     const { user, system } = process.cpuUsage(cpuStart);
     const trainBatches = run.data.batchesPerEpoch;
     const bits = coupling === "ordinary" ? null : run.network.coupling.storedBits;
-    return { evals, bits, atStart, atEnd, trainBatches, cpuSeconds: Math.round((user + system) / 1e6), engine: engineInfo().version };
+    return { evals, bits, trainBatches, cpuSeconds: Math.round((user + system) / 1e6), engine: engineInfo().version };
   } finally {
     freeRun(run);
   }
@@ -181,21 +162,4 @@ function evaluate({ network, settings }, held, step) {
 function spread(batches, tokens) {
   const count = Math.min(batches.length, Math.max(1, Math.round(tokens / batches[0].tokens.length)));
   return Array.from({ length: count }, (_, i) => batches[Math.floor((i * batches.length) / count)]);
-}
-
-/** Reconstruction error of one batch with each kind of stream, at these weights; a rate of zero leaves them as they are. */
-function reconstruction({ network, settings, evalBatches, description }) {
-  if (settings.coupling === "ordinary" || flags.errors === "no") return null;
-  const errors = {};
-  for (const stream of ["int32", "float32"]) {
-    const states = new OptimizerStates(adamw({ beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0 }), network.model);
-    try {
-      const format = formatOf({ ...description, stream, streamFractionBits: stream === "int32" ? 16 : undefined });
-      const options = { method: METHODS.reversible, step: 1, learningRate: 0, maxBlockGradNorm: 1, seed: settings.seed };
-      errors[stream] = trainStep({ ...network, format }, states, [evalBatches[0]], options).reconstructionError;
-    } finally {
-      states.free();
-    }
-  }
-  return errors;
 }
