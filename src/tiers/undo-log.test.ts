@@ -1,6 +1,6 @@
 // Old bytes come back from the log, in whichever step of a run the crash fell.
 import assert from "node:assert/strict";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -38,9 +38,7 @@ test("a step that was cut off is undone, in the first step of a run and in later
     log.append(step, files);
     set([step, step]);
     // What a process that starts here would find and do.
-    const crashed = join(folder, `crashed-${step}`);
-    copyFileSync(join(folder, UNDO_FILE), crashed);
-    assert.equal(statSync(crashed).size, 2 * (BYTES + 1024), "nothing of the steps before is left");
+    assert.equal(statSync(join(folder, UNDO_FILE)).size, 2 * (BYTES + 1024), "nothing of the steps before is left");
     assert.equal(rollBack(folder, step - 1).length, 2);
     assert.deepEqual(values(), before);
     set([step, step]);

@@ -243,7 +243,7 @@ test("records of steps are complete and sensible", async (t) => {
     assert.deepEqual([record.auxLoss, record.zLoss], [null, null]);
     assert.ok(peakBytes > liveBytes && liveBytes > 0 && rssBytes > peakBytes);
     assert.equal(liveBytes, steps[0].liveBytes);
-    // Two streams of 24 int32 per token, their gradients in float32; two bits per element and block of one stream.
+    // Two streams of 24 int32 per token, their gradients in float32; four bits per element and block of one stream.
     assert.equal(streamBytes, Math.round(tokens) * 24 * 4 * (2 + 2));
     assert.equal(bitBytes, (Math.round(tokens) * 24 * 3 * 4) / 8);
     assert.deepEqual(

@@ -1,5 +1,5 @@
-// The training loop, one page: step (run-step.ts), record, evaluate, save, and a turn of the event loop so that signals are heard. Events
-// go to the sink; what is measured is in the step. Stops after the step in which `signal` is raised, with a checkpoint.
+// The training loop, one page: step, record, evaluate, save, and a turn of the event loop so that signals are heard. Events
+// go to the sink; what a step does is in run-step.ts, what it measures in step.ts. Stops after the step in which `signal` is raised, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
 
 import type { Sink } from "../metrics/record.js";

@@ -64,6 +64,7 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
 /** Enough where only the forward direction counts. */
 const DEFAULT_INVERSE: RevffnSettings = { iterations: 10, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false };
 
+/** A description without gamma is of the time when there was one default; that of runs may change, a folder's network must not. */
 export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
   if (coupling === "revffn") return revffn(inverse);
   if (coupling === "momentum") return momentum(gamma);

@@ -88,6 +88,7 @@ for (const optimizer of OPTIMIZERS) {
 
 test("24-bit masters end nearer to float32 ones than stochastic rounding does", async (t) => {
   const place = makeWorkplace(t);
+  // Ten steps of one network: where the two distances are nearer to each other, their order is chance.
   const losses = async (name: string, changes: Partial<TrainSettings>): Promise<number[]> =>
     (await runTraining(settingsFor(place, { ...changes, gamma: 0.25, learning_rate: 1e-3, output_dir: place.out(name) }))).losses;
   const exact = await losses("exact", { weights_dtype: "float32" });

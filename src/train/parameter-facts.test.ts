@@ -3,21 +3,10 @@ import { test } from "node:test";
 
 import { placedParameters } from "../model/model.js";
 import { qwen2Moe } from "../model/qwen2-moe.js";
+import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { parameterFacts } from "./parameter-facts.js";
 
-const CONFIG = {
-  model_type: "qwen2_moe",
-  vocab_size: 97,
-  hidden_size: 32,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  intermediate_size: 48,
-  moe_intermediate_size: 24,
-  shared_expert_intermediate_size: 40,
-  num_experts: 8,
-  num_experts_per_tok: 3,
-  num_hidden_layers: 1,
-};
+const CONFIG = { ...TINY_QWEN2_MOE, num_hidden_layers: 1, mlp_only_layers: [] };
 
 test("experts are as many matrices as a checkpoint names; tables, vectors and the matrices of blocks are told apart", () => {
   const kinds = (tied: boolean): Record<string, string> => {

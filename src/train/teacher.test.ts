@@ -12,6 +12,7 @@ import { writeSafetensors } from "../checkpoint/safetensors-writer.js";
 import { openSource } from "../checkpoint/source.js";
 import { freeModel, type Model, randomModel, weightBytes } from "../model/model.js";
 import { qwen2Moe } from "../model/qwen2-moe.js";
+import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { lossSum } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import { ordinary } from "../reversible/ordinary.js";
@@ -94,19 +95,7 @@ function writeDeep(t: TestContext, layout: "per-expert" | "fused", layers: numbe
   const folder = join(mkdtempSync(join(tmpdir(), "revmoe-teacher-")), "model");
   t.after(() => rmSync(join(folder, ".."), { recursive: true, force: true }));
   mkdirSync(folder);
-  const source = {
-    model_type: "qwen2_moe",
-    vocab_size: 97,
-    hidden_size: 32,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    intermediate_size: 48,
-    moe_intermediate_size: 64,
-    shared_expert_intermediate_size: 40,
-    num_experts: 16,
-    num_experts_per_tok: 3,
-    num_hidden_layers: layers,
-  };
+  const source = { ...TINY_QWEN2_MOE, num_experts: 16, moe_intermediate_size: 64, num_hidden_layers: layers, mlp_only_layers: [] };
   const model = randomModel(qwen2Moe, qwen2Moe.readConfig(source, "test"), 3, "float32", "cpu");
   writeSafetensors(join(folder, "model.safetensors"), modelTensors(model, { layout }));
   writeFileSync(join(folder, "config.json"), JSON.stringify(source));
