@@ -5,11 +5,10 @@ import { test } from "node:test";
 import { cast, normal_ } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
-import { dtype, fromArray, full, type Tensor, toArray, zeros } from "../torch/tensor.js";
+import { dtype, fromArray, full, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
 import { adamw } from "./adamw.js";
-import { roundStochastically } from "./rounding.js";
-import { factsOf, numbers, stepped } from "./testing-rules.js";
-import { range } from "./tiles.js";
+import { roundingNoise, roundStochastically } from "./rounding.js";
+import { factsOf, stepped } from "./testing-rules.js";
 
 const SETTINGS = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
 
@@ -35,40 +34,44 @@ test("ten steps agree with the published equations computed in float64", () => {
   });
 });
 
+// The step of bfloat16 above 1.
+const ULP = 2 ** -7;
+const rounded = (value: number, noise: Tensor): number[] => {
+  const [count] = shape(noise);
+  const into = zeros([count], "bfloat16");
+  roundStochastically(full([count], value, "float32"), into, noise);
+  return toArray(into);
+};
+const meanOf = (values: number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
+
 test("stochastic rounding is unbiased, lands on neighbours only, and keeps what bfloat16 can hold", () => {
   scope(() => {
     setSeed(3);
-    const value = 1 + 0.3 * 2 ** -7;
-    const count = 200_000;
-    const rounded = zeros([count], "bfloat16");
-    roundStochastically(full([count], value, "float32"), rounded);
-    const values = toArray(rounded);
-    assert.deepEqual([...new Set(values)].sort(), [1, 1 + 2 ** -7]);
-    const mean = values.reduce((sum, each) => sum + each, 0) / count;
-    assert.ok(Math.abs((mean - value) / 2 ** -7) < 0.005, `mean ${mean}, value ${value}`);
+    const noise = roundingNoise(200_000, "cpu");
+    for (const value of [1 + 0.3 * ULP, 1 + 0.9 * ULP]) {
+      for (const sign of [1, -1]) {
+        const values = rounded(sign * value, noise).map((each) => sign * each);
+        assert.deepEqual([...new Set(values)].sort(), [1, 1 + ULP]);
+        assert.ok(Math.abs((meanOf(values) - value) / ULP) < 0.005, `mean ${meanOf(values)}, value ${value}`);
+      }
+    }
     const exact = cast(normal_(zeros([1000], "float32"), 0, 1), "bfloat16");
     const again = zeros([1000], "bfloat16");
-    roundStochastically(cast(exact, "float32"), again);
+    roundStochastically(cast(exact, "float32"), again, noise);
     assert.deepEqual(toArray(again), toArray(exact));
-    const negative = zeros([count], "bfloat16");
-    roundStochastically(full([count], -value, "float32"), negative);
-    assert.ok(Math.abs((toArray(negative).reduce((sum, each) => sum + each, 0) / count + value) / 2 ** -7) < 0.005);
   });
 });
 
-test("on the CPU, rounding in tiles of a multiple of four draws what rounding at once does", () => {
+test("one element's roundings in many tiles are unbiased and as independent as those of its neighbours in one", () => {
   scope(() => {
-    const values = (): Tensor => fromArray(numbers(5000, 1), [5000], "float32");
-    const [whole, tiled] = [zeros([5000], "bfloat16"), zeros([5000], "bfloat16")];
-    setSeed(5);
-    roundStochastically(values(), whole);
-    setSeed(5);
-    const [x, y] = [values(), tiled];
-    for (let start = 0; start < 5000; start += 1500) {
-      const count = Math.min(1500, 5000 - start);
-      roundStochastically(range(x, start, count), range(y, start, count));
-    }
-    assert.deepEqual(toArray(tiled), toArray(whole));
+    setSeed(4);
+    const noise = roundingNoise(3, "cpu");
+    const tiles = Array.from({ length: 20_000 }, () => rounded(1 + 0.3 * ULP, noise).map((each) => Number(each > 1)));
+    const correlation = (a: number[], b: number[]): number => meanOf(a.map((each, i) => (each - 0.3) * (b[i] - 0.3))) / (0.3 * 0.7);
+    const [first, second] = [0, 1].map((element) => tiles.map((tile) => tile[element]));
+    for (const ups of [first, second]) assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.015, `up in ${meanOf(ups)} of the tiles`);
+    assert.ok(Math.abs(correlation(first.slice(1), first)) < 0.03, "a tile and the next");
+    assert.ok(Math.abs(correlation(first.slice(1), second)) < 0.03, "a tile and the next, neighbours");
   });
 });
 

@@ -2,13 +2,17 @@
 // tile then stays in the cache; more on a GPU, where each call costs microseconds however little it does.
 import { narrow, view } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { device, numel, type Tensor } from "../torch/tensor.js";
+import { device, numel, shape, type Tensor } from "../torch/tensor.js";
 
 // Multiples of the 256 elements that share a scale in 8-bit state, and of the four that share a random draw.
 const CPU_ELEMENTS = 1 << 18;
 const GPU_ELEMENTS = 1 << 22;
 
 const tileElements = (tensor: Tensor): number => (device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS);
+
+/** No tile or band of `tensor` has more elements. */
+export const mostAtOnce = (tensor: Tensor): number =>
+  Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));
 
 /** Runs `work` on consecutive ranges that cover the elements of `tensor`, each in a scope of its own. */
 export function forTiles(tensor: Tensor, work: (start: number, count: number) => void): void {

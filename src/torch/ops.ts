@@ -70,6 +70,7 @@ export const clamp_ = op<(a: T, min: N | null, max: N | null) => T>("aten::clamp
 export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor");
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const bitOr_ = op<(a: T, b: T) => T>("aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
+export const bitXor_ = op<(a: T, b: T) => T>("aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const shiftLeft = op<(a: T, bits: N) => T>("aten::__lshift__.Scalar(Tensor self, Scalar other) -> Tensor");
 export const shiftLeft_ = op<(a: T, bits: N) => T>("aten::__ilshift__.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const shiftRight = op<(a: T, bits: N) => T>("aten::__rshift__.Scalar(Tensor self, Scalar other) -> Tensor");

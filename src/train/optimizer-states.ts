@@ -77,7 +77,7 @@ export class OptimizerStates {
     if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
     const on = device(gradient);
     if (!this.#options.staged && device(parameter) === on) {
-      rule.update(openWeight(parameter, state.correction), gradient, state, update);
+      scope(() => rule.update(openWeight(parameter, state.correction), gradient, state, update));
       return;
     }
     scope(() => {

@@ -87,6 +87,7 @@ const OPERATORS = {
   "aten::bitwise_and.Scalar": bits,
   "aten::bitwise_and_.Scalar": changed,
   "aten::bitwise_or_.Tensor": (a: Value, b: Value) => changed(a, b),
+  "aten::bitwise_xor_.Tensor": (a: Value, b: Value) => changed(a, b),
   "aten::__lshift__.Scalar": bits,
   "aten::__ilshift__.Scalar": changed,
   "aten::__rshift__.Scalar": bits,
