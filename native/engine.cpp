@@ -9,21 +9,27 @@
 namespace revmoe {
 namespace {
 
-// libtorch does not pass its thread count on to a system OpenBLAS.
-void set_blas_threads(int threads) {
-  for (const char* library : {"libopenblas.so.0", "libblas.so.3"}) {
-    void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
-    if (!handle) continue;
-    if (auto* set = reinterpret_cast<void (*)(int)>(dlsym(handle, "openblas_set_num_threads"))) set(threads);
-    dlclose(handle);
-  }
-}
-
 at::Generator generator_of(const Napi::CallbackInfo& info, size_t index) {
   return at::globalContext().defaultGenerator(c10::Device(info[index].As<Napi::String>().Utf8Value()));
 }
 
 }  // namespace
+
+// libtorch does not pass its thread count on to a system OpenBLAS.
+void set_blas_threads(int threads) {
+  using Set = void (*)(int);
+  static const std::vector<Set> setters = [] {
+    std::vector<Set> found;
+    for (const char* library : {"libopenblas.so.0", "libblas.so.3"}) {
+      void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+      if (!handle) continue;
+      if (auto* set = reinterpret_cast<Set>(dlsym(handle, "openblas_set_num_threads"))) found.push_back(set);
+      dlclose(handle);
+    }
+    return found;
+  }();
+  for (const Set set : setters) set(threads);
+}
 
 void init_engine(Napi::Env env, Napi::Object exports) {
   define(env, exports, "engine", [](const Napi::CallbackInfo& info) -> Napi::Value {

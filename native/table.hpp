@@ -23,6 +23,9 @@ const char* dtype_name(at::ScalarType type);
 at::ScalarType dtype_from(const std::string& name);
 std::string describe(const at::Tensor& tensor);
 
+/** Threads of a BLAS that libtorch's own thread count does not reach. */
+void set_blas_threads(int threads);
+
 void init_table(Napi::Env env, Napi::Object exports);
 void init_op(Napi::Env env, Napi::Object exports);
 void init_storage(Napi::Env env, Napi::Object exports);

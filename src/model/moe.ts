@@ -1,18 +1,17 @@
-// Feed-forward layers: the gated linear unit, and its mixture over routed experts. Tokens are sorted by expert, each
-// non-empty expert does one product per matrix, and a token's contributions are put back side by side and summed over its
+// Feed-forward layers: the gated linear unit, and its mixture over routed experts. Tokens are sorted by expert, so
+// that each expert does one product per matrix, and a token's contributions are put back side by side and summed over its
 // choices: no scattered additions, so the result has the same bits every time.
 import {
   bincount,
   cast,
-  cat,
   div,
   embedding,
   floorDivide,
   gather,
+  groupedSwiglu,
   indexSelect,
   linear,
   mul,
-  narrow,
   reshape,
   silu,
   softmax,
@@ -32,20 +31,9 @@ export function gatedLinear(x_ND: Tensor, gate_FD: Tensor, up_FD: Tensor, down_D
   });
 }
 
-// Gate and up in one product; rows 0..F-1 of the stacked matrix are the gate.
-function gatedLinearStacked(x_ND: Tensor, gateUp_2FD: Tensor, down_DF: Tensor): Tensor {
-  return scope(() => {
-    const inner_NF = scope(() => {
-      const both_N2F = linear(x_ND, gateUp_2FD);
-      const width = shape(both_N2F)[1] / 2;
-      return mul(silu(narrow(both_N2F, 1, 0, width)), narrow(both_N2F, 1, width, width));
-    });
-    return linear(inner_NF, down_DF);
-  });
-}
-
 export interface RoutedExperts {
   router_ED: Tensor;
+  /** Gate and up in one matrix each: rows 0..F-1 are the gate. */
   gateUp: Tensor[];
   down: Tensor[];
   expertsPerToken: number;
@@ -70,14 +58,7 @@ export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: numbe
   const counts = toArray(bincount(expert_R, null, experts.gateUp.length));
   const y_RD = scope(() => {
     const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
-    const outputs: Tensor[] = [];
-    let start = 0;
-    for (const [expert, rows] of counts.entries()) {
-      if (rows === 0) continue;
-      outputs.push(gatedLinearStacked(narrow(x_RD, 0, start, rows), experts.gateUp[expert], experts.down[expert]));
-      start += rows;
-    }
-    return cat(outputs, 0);
+    return groupedSwiglu(x_RD, experts.gateUp, experts.down, counts);
   });
   const y_TAD = reshape(indexSelect(y_RD, 0, inverse_R), [tokens, choices, width]);
   free(y_RD);

@@ -11,8 +11,7 @@ const GPU_ELEMENTS = 1 << 22;
 const tileElements = (tensor: Tensor): number => (device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS);
 
 /** No tile or band of `tensor` has more elements. */
-export const mostAtOnce = (tensor: Tensor): number =>
-  Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));
+export const mostAtOnce = (tensor: Tensor): number => Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));
 
 /** Runs `work` on consecutive ranges that cover the elements of `tensor`, each in a scope of its own. */
 export function forTiles(tensor: Tensor, work: (start: number, count: number) => void): void {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { backward, leaf, withGrad } from "./autograd.js";
+import { backward, leaf, setGrad, withGrad } from "./autograd.js";
 import { ledger, resetPeak } from "./memory.js";
 import { during } from "./moment.js";
 import * as ops from "./ops.js";
@@ -56,6 +56,25 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     const y = scope(() => withGrad(() => ops.linear(ops.silu(ops.linear(x, gate)), down)));
     mark();
     backward([y], [random(32, 16)]);
+    mark();
+  },
+  "experts, some with a gradient to add to": (mark) => {
+    const x = leaf(random(10, 16));
+    const [gateUp, down] = [() => leaf(random(24, 16)), () => leaf(random(16, 12))].map((make) => [make(), make(), make()]);
+    for (const weight of [gateUp[0], gateUp[2], down[1]]) setGrad(weight, random(...shape(weight)));
+    mark();
+    const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6, 0])));
+    mark();
+    backward([y], [random(10, 16)]);
+    mark();
+  },
+  "experts with gradients of another type": (mark) => {
+    const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
+    const [x, gateUp, down] = [leafOf(10, 16), [leafOf(24, 16), leafOf(24, 16)], [leafOf(16, 12), leafOf(16, 12)]];
+    for (const weight of [...gateUp, ...down]) setGrad(weight, random(...shape(weight)));
+    const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6])));
+    mark();
+    backward([y], [ops.cast(random(10, 16), "bfloat16")]);
     mark();
   },
   "a softmax that is picked from": (mark) => {

@@ -1,7 +1,7 @@
 // What operators do as far as memory goes: the results' sizes, what a graph saves, and what gradients need on the way.
 // Follows libtorch's derivatives.yaml and CPU kernels; how near it comes is measured in plan/grid.test.ts.
 import type { DType } from "../tensor.js";
-import { castTo, elementwise, expanded, inPlace, zerosLike } from "./arithmetic.js";
+import { castTo, contiguous, elementwise, expanded, inPlace, zerosLike } from "./arithmetic.js";
 import { record } from "./gradients.js";
 import { dimOf, rowMajor, stridesLike } from "./shapes.js";
 import { drop, hold, make, type Value, viewOf } from "./values.js";
@@ -124,6 +124,37 @@ export function linear(x: Value, weight: Value, bias: Value | null = null): Valu
   );
   drop(turned);
   drop(flat);
+  return result;
+}
+
+/** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
+export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
+  const width = down[0].sizes[1];
+  const both = matrix(x.sizes[0], 2 * width, x);
+  const inner = matrix(x.sizes[0], width, x);
+  const y = matrix(x.sizes[0], down[0].sizes[0], x);
+  drop(inner);
+  const weights = [...gateUp, ...down];
+  const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
+    const dense = contiguous(dy);
+    const has = (i: number): boolean => toWeights[i] && rows[i % rows.length] > 0;
+    const made = weights.map((weight, i) => (has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null));
+    const addAlone = (first: number): void => {
+      for (const [i, { grad, sizes, dtype, device }] of weights.slice(first, first + rows.length).entries()) {
+        if (!has(first + i) || grad === null || grad.dtype === dtype) continue;
+        const gradient = make(sizes, dtype, device);
+        if (device === "cpu") drop(castTo(gradient, grad.dtype));
+        drop(gradient);
+      }
+    };
+    const [silu, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
+    addAlone(rows.length);
+    const dx = toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
+    addAlone(0);
+    for (const each of [silu, product, dense]) drop(each);
+    return [dx, ...made];
+  });
+  drop(both);
   return result;
 }
 

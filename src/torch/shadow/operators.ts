@@ -18,6 +18,7 @@ import {
   eigh,
   fresh,
   gather,
+  groupedSwiglu,
   linear,
   logsumexp,
   mm,
@@ -48,6 +49,7 @@ const OPERATORS = {
   "aten::addmm": (_c: Value, a: Value, b: Value) => mm(a, b),
   "aten::linalg_eigh": eigh,
   "aten::linear": linear,
+  "revmoe::grouped_swiglu": groupedSwiglu,
   "aten::outer": (a: Value, b: Value) => make([a.count, b.count], a.dtype, a.device),
 
   "aten::add.Tensor": addition,

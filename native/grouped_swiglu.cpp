@@ -1,0 +1,192 @@
+// revmoe::grouped_swiglu, the experts of a layer: rows of x sorted by expert, y_e = (silu(x_e Wg') * (x_e Wu')) Wd', gate and up stacked.
+// The way back adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
+// a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
+// thread each. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
+#include <ATen/Parallel.h>
+#include <ATen/TensorIterator.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+
+#include "table.hpp"
+
+namespace revmoe {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// With this many rows a product by itself keeps all threads busy.
+constexpr int64_t kManyRows = 512;
+
+struct Group {
+  size_t expert;
+  int64_t first;
+  int64_t rows;
+  at::Tensor of(const at::Tensor& all) const { return all.narrow(0, first, rows); }
+};
+
+std::vector<Group> groups_of(at::IntArrayRef rows) {
+  std::vector<Group> groups;
+  int64_t first = 0;
+  for (size_t expert = 0; expert < rows.size(); expert++) {
+    if (rows[expert] > 0) groups.push_back({expert, first, rows[expert]});
+    first += rows[expert];
+  }
+  return groups;
+}
+
+struct OneBlasThread {
+  OneBlasThread() { set_blas_threads(1); }
+  ~OneBlasThread() { set_blas_threads(at::get_num_threads()); }
+};
+
+// at::parallel_for is compiled where it is called, so it would need libtorch's own OpenMP here; this one was compiled with it.
+void on_all_threads(const std::function<void()>& work) {
+  at::Tensor one_each = at::empty({at::get_num_threads()}, at::kByte);
+  at::TensorIterator::nullary_op(one_each).for_each([&](char**, const int64_t*, int64_t) { work(); }, /*grain_size=*/1);
+}
+
+// Calls `work` for every group; `together`: for small ones several at a time.
+void for_each(const std::vector<Group>& groups, bool together, const std::function<void(const Group&)>& work) {
+  std::vector<Group> small;
+  for (const Group& group : groups) {
+    if (group.rows < kManyRows) small.push_back(group);
+  }
+  const auto threads = static_cast<size_t>(at::get_num_threads());
+  if (!together || threads == 1 || small.size() < threads) {
+    for (const Group& group : groups) work(group);
+    return;
+  }
+  for (const Group& group : groups) {
+    if (group.rows >= kManyRows) work(group);
+  }
+  std::stable_sort(small.begin(), small.end(), [](const Group& a, const Group& b) { return a.rows > b.rows; });
+  const OneBlasThread guard;
+  std::atomic<size_t> next{0};
+  on_all_threads([&] {
+    const at::NoGradGuard no_grad;
+    for (size_t i = next++; i < small.size(); i = next++) work(small[i]);
+  });
+}
+
+// Whether a product into a given tensor takes nothing beside it.
+bool without_workspace(const at::Tensor& tensor) {
+  return tensor.is_cpu() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble);
+}
+
+void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) {
+  at::Tensor out = into;
+  at::mm_out(out, a, b);
+}
+
+// A weight on the way back: its gradient is added to a buffer that is there, or becomes one.
+struct Weight {
+  at::Tensor value;
+  at::Tensor buffer;
+  bool made;
+
+  bool takes_workspace() const { return buffer.defined() && buffer.scalar_type() != value.scalar_type(); }
+
+  void add(const at::Tensor& dy, const at::Tensor& x) const {
+    if (!buffer.defined()) return;
+    if (made) {
+      multiply(buffer, dy.t(), x);
+    } else if (takes_workspace()) {
+      buffer.add_(dy.t().mm(x));
+    } else {
+      at::Tensor(buffer).addmm_(dy.t(), x);
+    }
+  }
+};
+
+struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up, at::TensorList down,
+                            std::vector<int64_t> rows) {
+    const std::vector<Group> groups = groups_of(rows);
+    const bool together = without_workspace(x_RD);
+    const int64_t width = down[0].size(1);
+    const at::Tensor both_R2F = at::empty({x_RD.size(0), 2 * width}, x_RD.options());
+    for_each(groups, together, [&](const Group& group) { multiply(group.of(both_R2F), group.of(x_RD), gate_up[group.expert].t()); });
+    const at::Tensor inner_RF = at::silu(both_R2F.narrow(1, 0, width)).mul_(both_R2F.narrow(1, width, width));
+    const at::Tensor y_RD = at::empty({x_RD.size(0), down[0].size(0)}, x_RD.options());
+    for_each(groups, together, [&](const Group& group) { multiply(group.of(y_RD), group.of(inner_RF), down[group.expert].t()); });
+
+    variable_list saved{x_RD, both_R2F};
+    saved.insert(saved.end(), gate_up.begin(), gate_up.end());
+    saved.insert(saved.end(), down.begin(), down.end());
+    context->save_for_backward(saved);
+    context->saved_data["rows"] = std::move(rows);
+    return y_RD;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const std::vector<Group> groups = groups_of(context->saved_data["rows"].toIntVector());
+    const at::Tensor x_RD = saved[0].detach();
+    const at::Tensor dy_RD = gradients[0].contiguous();
+    std::vector<Weight> weights;
+    for (size_t i = 2; i < saved.size(); i++) {
+      const bool needed = context->needs_input_grad(i - 1);
+      weights.push_back({saved[i].detach(), needed ? saved[i].grad() : at::Tensor(), needed && !saved[i].grad().defined()});
+    }
+    Weight* const gate_up = weights.data();
+    Weight* const down = gate_up + weights.size() / 2;
+    for (const Group& group : groups) {
+      for (Weight* weight : {gate_up + group.expert, down + group.expert}) {
+        if (weight->made) weight->buffer = at::empty_like(weight->value);
+      }
+    }
+    const bool alone = std::any_of(weights.begin(), weights.end(), [](const Weight& each) { return each.takes_workspace(); });
+    const bool together = !alone && without_workspace(x_RD);
+
+    const at::Tensor& both_R2F = saved[1];
+    const int64_t width = both_R2F.size(1) / 2;
+    at::Tensor gate_RF = both_R2F.narrow(1, 0, width);
+    const at::Tensor up_RF = both_R2F.narrow(1, width, width);
+    const at::Tensor silu_RF = at::silu(gate_RF);
+    const at::Tensor inner_RF = silu_RF * up_RF;
+    for_each(groups, together, [&](const Group& group) {
+      down[group.expert].add(group.of(dy_RD), group.of(inner_RF));
+      multiply(group.of(inner_RF), group.of(dy_RD), down[group.expert].value);
+    });
+    // From the gradient of the product, now in inner_RF, to those of gate and up, in their own places.
+    silu_RF.mul_(inner_RF);
+    inner_RF.mul_(up_RF);
+    at::silu_backward_out(gate_RF, inner_RF, gate_RF);
+    up_RF.copy_(silu_RF);
+
+    variable_list made(saved.size());
+    const bool needs_x = context->needs_input_grad(0);
+    if (needs_x) made[0] = at::empty(x_RD.sizes(), x_RD.options());
+    for_each(groups, together, [&](const Group& group) {
+      gate_up[group.expert].add(group.of(both_R2F), group.of(x_RD));
+      if (needs_x) multiply(group.of(made[0]), group.of(both_R2F), gate_up[group.expert].value);
+    });
+    for (size_t i = 0; i < weights.size(); i++) {
+      if (weights[i].made) made[i + 1] = weights[i].buffer;
+    }
+    return made;
+  }
+};
+
+at::Tensor grouped_swiglu(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
+  TORCH_CHECK(!rows.empty() && gate_up.size() == rows.size() && down.size() == rows.size(),
+              "each expert needs its matrices and a number of rows");
+  int64_t all = 0;
+  for (const int64_t each : rows) all += each;
+  TORCH_CHECK(all == x.size(0), "there are ", x.size(0), " rows, and the experts have ", all);
+  return GroupedSwiglu::apply(x, gate_up, down, rows.vec());
+}
+
+}  // namespace
+
+TORCH_LIBRARY(revmoe, library) {
+  library.def("grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor", &grouped_swiglu);
+}
+
+}  // namespace revmoe

@@ -1,0 +1,140 @@
+// The experts' operator against the same product spelt out expert by expert, and what it promises of bits and memory.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "./autograd.js";
+import { engineInfo, setThreads } from "./device.js";
+import { add, cast, cat, groupedSwiglu, linear, mul, narrow, normal_, silu, sub } from "./ops.js";
+import { setSeed } from "./random.js";
+import { scope } from "./scope.js";
+import { type DType, dtype, shape, type Tensor, toArray, zeros } from "./tensor.js";
+
+const [WIDTH, INNER] = [6, 4];
+const random = (size: number[], type: DType = "float64", std = 1): Tensor => normal_(zeros(size, type), 0, std);
+
+interface Layer {
+  x_RD: Tensor;
+  gateUp: Tensor[];
+  down: Tensor[];
+  rows: number[];
+}
+
+function layerOf(rows: number[], type: DType, width = WIDTH, inner = INNER): Layer {
+  setSeed(rows.length);
+  const [each, all] = [rows.map(() => 0), rows.reduce((sum, count) => sum + count, 0)];
+  return {
+    x_RD: random([all, width], type),
+    gateUp: each.map(() => random([2 * inner, width], type, 0.5)),
+    down: each.map(() => random([width, inner], type, 0.5)),
+    rows,
+  };
+}
+
+const weightsOf = ({ gateUp, down }: Layer): Tensor[] => [...gateUp, ...down];
+const asLeaves = (layer: Layer): Layer => ({
+  ...layer,
+  x_RD: leaf(layer.x_RD),
+  gateUp: layer.gateUp.map((weight) => leaf(weight)),
+  down: layer.down.map((weight) => leaf(weight)),
+});
+const together = ({ x_RD, gateUp, down, rows }: Layer): Tensor => groupedSwiglu(x_RD, gateUp, down, rows);
+
+function oneByOne({ x_RD, gateUp, down, rows }: Layer): Tensor {
+  let first = 0;
+  const parts = rows.map((count, expert) => {
+    const x_ND = narrow(x_RD, 0, first, count);
+    first += count;
+    const both = linear(x_ND, gateUp[expert]);
+    const half = (start: number): Tensor => narrow(both, 1, start, INNER);
+    return linear(mul(silu(half(0)), half(INNER)), down[expert]);
+  });
+  return cat(parts, 0);
+}
+
+const assertNear = (actual: Tensor, expected: Tensor, bound: number): void =>
+  toArray(sub(cast(actual, "float64"), cast(expected, "float64"))).forEach((off, i) =>
+    assert.ok(Math.abs(off) <= bound, `element ${i} is off by ${off}`),
+  );
+
+for (const rows of [[3, 0, 5, 1], [600, 2, 0, 7, 4], [11]]) {
+  test(`rows ${rows.join(", ")}: value and every gradient are those of the experts one by one`, () => {
+    scope(() => {
+      const plain = layerOf(rows, "float64");
+      const [ours, theirs] = [asLeaves(plain), asLeaves(plain)];
+      const [y, expected] = withGrad(() => [together(ours), oneByOne(theirs)]);
+      assertNear(y, expected, 1e-12);
+      const dy = random([rows.reduce((sum, count) => sum + count, 0), WIDTH]);
+      backward([y], [dy]);
+      backward([expected], [dy]);
+      const gradients = (layer: Layer): (Tensor | null)[] => [layer.x_RD, ...weightsOf(layer)].map(takeGrad);
+      const [mine, right] = [gradients(ours), gradients(theirs)];
+      for (const [i, gradient] of mine.entries()) {
+        // An expert without rows has none.
+        if (gradient === null)
+          assert.ok(
+            toArray(right[i] as Tensor).every((value) => value === 0),
+            `gradient ${i}`,
+          );
+        else assertNear(gradient, right[i] as Tensor, 1e-12);
+      }
+      assert.equal(mine.filter((gradient) => gradient === null).length, 2 * rows.filter((count) => count === 0).length);
+    });
+  });
+}
+
+for (const type of ["float32", "bfloat16"] as DType[]) {
+  test(`${type}: gradients are added to float32 buffers, and what is not trained stays out`, () => {
+    scope(() => {
+      const layer = asLeaves(layerOf([5, 4, 0, 9], type));
+      layer.gateUp[0] = detach(layer.gateUp[0]);
+      const buffers = weightsOf(layer).map((weight) => random(shape(weight), "float32"));
+      const before = buffers.map((buffer) => toArray(buffer));
+      weightsOf(layer).forEach((weight, i) => weight !== layer.gateUp[0] && setGrad(weight, buffers[i]));
+      const dy = random([18, WIDTH], type);
+      const twice = 2;
+      for (let pass = 0; pass < twice; pass++) backward([withGrad(() => together(layer))], [dy]);
+      const fresh = asLeaves(layer);
+      backward([withGrad(() => together(fresh))], [dy]);
+      for (const [i, weight] of weightsOf(fresh).entries()) {
+        const once = takeGrad(weight);
+        if (i === 0 || once === null) {
+          assert.deepEqual(toArray(buffers[i]), before[i]);
+          continue;
+        }
+        assert.equal(dtype(buffers[i]), "float32");
+        const [now, gradient] = [toArray(buffers[i]), toArray(cast(once, "float64"))];
+        now.forEach((value, at) => {
+          const expected = before[i][at] + twice * gradient[at];
+          assert.ok(Math.abs(value - expected) < 2e-5 * (1 + Math.abs(expected)), `${value}, not ${expected}`);
+        });
+      }
+    });
+  });
+}
+
+test("the same bits whatever the number of threads, when no expert has many rows", () => {
+  const threads = engineInfo().threads;
+  const bits = (count: number): number[][] =>
+    scope(() => {
+      setThreads(count);
+      const layer = asLeaves(layerOf([40, 7, 0, 130, 61, 22], "float32", 96, 64));
+      const y = withGrad(() => together(layer));
+      backward([y], [add(y, y)]);
+      return [y, ...[layer.x_RD, ...weightsOf(layer)].map(takeGrad)].flatMap((t) => (t === null ? [] : [toArray(t)]));
+    });
+  try {
+    const [one, two, three] = [1, 2, 3].map(bits);
+    assert.deepEqual(two, one);
+    assert.deepEqual(three, one);
+  } finally {
+    setThreads(threads);
+  }
+});
+
+test("rows and weights that do not belong together are refused", () => {
+  scope(() => {
+    const { x_RD, gateUp, down } = layerOf([2, 3], "float32");
+    assert.throws(() => groupedSwiglu(x_RD, gateUp, down, [2, 4]), /there are 5 rows, and the experts have 6/);
+    assert.throws(() => groupedSwiglu(x_RD, gateUp, down.slice(1), [2, 3]), /each expert needs its matrices/);
+  });
+});
