@@ -84,6 +84,22 @@ void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) 
   at::mm_out(out, a, b);
 }
 
+// Each group times its transposed weight.
+at::Tensor products(const std::vector<Group>& groups, const at::Tensor& x, at::TensorList weights) {
+  const at::Tensor y = at::empty({x.size(0), weights[0].size(0)}, x.options());
+  for_each(groups, without_workspace(x), [&](const Group& group) { multiply(group.of(y), group.of(x), weights[group.expert].t()); });
+  return y;
+}
+
+// Where no graph is wanted: the inner product takes the place of the gate.
+at::Tensor value_alone(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
+  const std::vector<Group> groups = groups_of(rows);
+  const at::Tensor both = products(groups, x, gate_up);
+  const int64_t width = both.size(1) / 2;
+  at::Tensor gate = both.narrow(1, 0, width);
+  return products(groups, at::silu_(gate).mul_(both.narrow(1, width, width)), down);
+}
+
 // A weight on the way back: its gradient is added to a buffer that is there, or becomes one.
 struct Weight {
   at::Tensor value;
@@ -108,14 +124,9 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up, at::TensorList down,
                             std::vector<int64_t> rows) {
     const std::vector<Group> groups = groups_of(rows);
-    const bool together = without_workspace(x_RD);
-    const int64_t width = down[0].size(1);
-    const at::Tensor both_R2F = at::empty({x_RD.size(0), 2 * width}, x_RD.options());
-    for_each(groups, together, [&](const Group& group) { multiply(group.of(both_R2F), group.of(x_RD), gate_up[group.expert].t()); });
-    const at::Tensor inner_RF = at::silu(both_R2F.narrow(1, 0, width)).mul_(both_R2F.narrow(1, width, width));
-    const at::Tensor y_RD = at::empty({x_RD.size(0), down[0].size(0)}, x_RD.options());
-    for_each(groups, together, [&](const Group& group) { multiply(group.of(y_RD), group.of(inner_RF), down[group.expert].t()); });
-
+    const at::Tensor both_R2F = products(groups, x_RD, gate_up);
+    const int64_t width = both_R2F.size(1) / 2;
+    const at::Tensor y_RD = products(groups, at::silu(both_R2F.narrow(1, 0, width)).mul_(both_R2F.narrow(1, width, width)), down);
     variable_list saved{x_RD, both_R2F};
     saved.insert(saved.end(), gate_up.begin(), gate_up.end());
     saved.insert(saved.end(), down.begin(), down.end());
@@ -180,7 +191,11 @@ at::Tensor grouped_swiglu(const at::Tensor& x, at::TensorList gate_up, at::Tenso
   int64_t all = 0;
   for (const int64_t each : rows) all += each;
   TORCH_CHECK(all == x.size(0), "there are ", x.size(0), " rows, and the experts have ", all);
-  return GroupedSwiglu::apply(x, gate_up, down, rows.vec());
+  const auto trained = [](at::TensorList tensors) {
+    return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& each) { return each.requires_grad(); });
+  };
+  const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || trained(gate_up) || trained(down));
+  return graph ? GroupedSwiglu::apply(x, gate_up, down, rows.vec()) : value_alone(x, gate_up, down, rows);
 }
 
 }  // namespace

@@ -63,6 +63,7 @@ for (const rows of [[3, 0, 5, 1], [600, 2, 0, 7, 4], [11]]) {
       const [ours, theirs] = [asLeaves(plain), asLeaves(plain)];
       const [y, expected] = withGrad(() => [together(ours), oneByOne(theirs)]);
       assertNear(y, expected, 1e-12);
+      assertNear(together(plain), expected, 1e-12);
       const dy = random([rows.reduce((sum, count) => sum + count, 0), WIDTH]);
       backward([y], [dy]);
       backward([expected], [dy]);

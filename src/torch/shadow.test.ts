@@ -63,6 +63,8 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     const [gateUp, down] = [() => leaf(random(24, 16)), () => leaf(random(16, 12))].map((make) => [make(), make(), make()]);
     for (const weight of [gateUp[0], gateUp[2], down[1]]) setGrad(weight, random(...shape(weight)));
     mark();
+    scope(() => void ops.groupedSwiglu(x, gateUp, down, [4, 6, 0]));
+    mark();
     const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6, 0])));
     mark();
     backward([y], [random(10, 16)]);

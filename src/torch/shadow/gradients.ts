@@ -66,6 +66,9 @@ function edgeOf(value: Value): Edge | null {
   return { node: value.accumulator, result: 0 };
 }
 
+/** Whether what is made of `inputs` becomes part of a graph. */
+export const records = (inputs: readonly (Value | null)[]): boolean => enabled && inputs.some((input) => input?.requiresGrad);
+
 /** Makes `results` the results of a node, where a graph is recorded and an input has a gradient. */
 export function record<Result extends Value | Value[]>(
   results: Result,
@@ -73,7 +76,7 @@ export function record<Result extends Value | Value[]>(
   saved: readonly (Value | null)[],
   gradient: Gradient,
 ): Result {
-  if (!enabled || !inputs.some((input) => input?.requiresGrad)) return results;
+  if (!records(inputs)) return results;
   const edges = inputs.map((input) => (input === null ? null : edgeOf(input)));
   const looks = inputs.map((input) => ({ sizes: input?.sizes ?? [], dtype: input?.dtype ?? ("float32" as const) }));
   // What is saved of a node's own result is its storage alone: the result holds the node, not the other way around.

@@ -2,7 +2,7 @@
 // Follows libtorch's derivatives.yaml and CPU kernels; how near it comes is measured in plan/grid.test.ts.
 import type { DType } from "../tensor.js";
 import { castTo, contiguous, elementwise, expanded, inPlace, zerosLike } from "./arithmetic.js";
-import { record } from "./gradients.js";
+import { record, records } from "./gradients.js";
 import { dimOf, rowMajor, stridesLike } from "./shapes.js";
 import { drop, hold, make, type Value, viewOf } from "./values.js";
 import { transpose, view } from "./views.js";
@@ -131,10 +131,11 @@ export function linear(x: Value, weight: Value, bias: Value | null = null): Valu
 export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
   const width = down[0].sizes[1];
   const both = matrix(x.sizes[0], 2 * width, x);
-  const inner = matrix(x.sizes[0], width, x);
+  const weights = [...gateUp, ...down];
+  // Without a graph it takes the place of the gate.
+  const inner = records([x, ...weights]) ? matrix(x.sizes[0], width, x) : null;
   const y = matrix(x.sizes[0], down[0].sizes[0], x);
   drop(inner);
-  const weights = [...gateUp, ...down];
   const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
     const dense = contiguous(dy);
     const has = (i: number): boolean => toWeights[i] && rows[i % rows.length] > 0;
