@@ -161,7 +161,7 @@ void init_memory(Napi::Env env, Napi::Object exports) {
     out.Set("liveBytes", static_cast<double>(live_bytes.load()));
     out.Set("peakBytes", static_cast<double>(peak_bytes.load()));
     out.Set("mappedBytes", static_cast<double>(mapped_bytes.load()));
-    out.Set("cachedBytes", static_cast<double>(cached_bytes));
+    out.Set("spareBytes", static_cast<double>(kSlack));
     return out;
   });
   define(env, exports, "resetPeak", [](const Napi::CallbackInfo&) { peak_bytes = live_bytes.load(); });

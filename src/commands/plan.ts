@@ -22,8 +22,10 @@ export const command: Command<typeof PLAN_ROWS> = {
     const settings = { ...trainSettingsOf(asked, given), model };
     const { readGeometry } = await import("../plan/geometry.js");
     const { setThreads } = await import("../torch/device.js");
+    const { processBytes } = await import("../torch/memory.js");
     const geometry = readGeometry(settings);
     setThreads(settings.threads);
+    const ownBytes = processBytes();
     const print = (value: unknown, text: string): void => void out.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
     if (asked.compare) {
       const { comparePlans } = await import("../plan/compare.js");
@@ -69,11 +71,12 @@ export const command: Command<typeof PLAN_ROWS> = {
     const value = {
       ...shown(plan),
       fits: choice?.fits ?? null,
+      processBytes: ownBytes,
       productMs: estimate,
       flags: choice?.fits ? choice.flags : null,
       waysToFit: ways,
     };
-    print(value, [describePlan(plan), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
+    print(value, [describePlan(plan, ownBytes), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
     return choice === null || choice.fits ? 0 : 1;
   },
 };

@@ -27,7 +27,8 @@ export function planLine(plan: Plan): string {
   return `${formatBytes(plan.terms.peakBytes)} = ${sum}; highest in: ${plan.moments[0].name}`;
 }
 
-export function describePlan(plan: Plan): string {
+/** `processBytes`: what the process takes in main memory beside all that is planned. */
+export function describePlan(plan: Plan, processBytes: number): string {
   const { settings, moments, placed, terms } = plan;
   const above = moments.map(({ name, bytes }) => ({ name, bytes: bytes - terms.weightBytes - terms.stateBytes }));
   const { per_device_train_batch_size: rows, max_length: length, gradient_accumulation_steps: steps, device } = settings;
@@ -37,6 +38,7 @@ export function describePlan(plan: Plan): string {
   return [
     `a step of ${steps} micro-batch${steps === 1 ? "" : "es"} of ${rows} x ${length} tokens, ${settings.method}, ${settings.coupling}, ${settings.optimizer}`,
     `takes ${formatBytes(placed.deviceBytes)} on ${device}${host}${disk}`,
+    `and about ${formatBytes(processBytes)} of main memory for Node, the engine and freed blocks kept for reuse`,
     "",
     formatTable(["by term", ""], shown(partsOf(plan).filter(({ bytes }) => bytes > 0))),
     "",

@@ -33,7 +33,7 @@ export interface Native {
   takeGrad(leaf: Handle): Handle | null;
   backward(outputs: Handle[], gradients: Handle[]): void;
   grad(outputs: Handle[], inputs: Handle[], gradients: Handle[]): (Handle | null)[];
-  memory(): { handles: number; blocks: number; liveBytes: number; peakBytes: number; mappedBytes: number };
+  memory(): { handles: number; blocks: number; liveBytes: number; peakBytes: number; mappedBytes: number; spareBytes: number };
   resetPeak(): void;
   setMemoryLimit(bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;

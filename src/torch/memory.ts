@@ -39,4 +39,10 @@ export const NO_LIMIT = Number.MAX_SAFE_INTEGER;
 /** From now on, an allocation on the CPU that would bring the live bytes above `bytes` fails with code OUT_OF_MEMORY. */
 export const limitMemory = (bytes: number): void => native.setMemoryLimit(bytes);
 
+/**
+ * Main memory that the process takes beside its tensors: Node, the engine and this program, as they are now, and what the allocator may keep
+ * of freed blocks. What a GPU's own libraries take is not known.
+ */
+export const processBytes = (): number => process.memoryUsage().rss - native.memory().liveBytes + native.memory().spareBytes;
+
 const deviceIndex = (device: string): number => Number(device.split(":")[1] ?? 0);

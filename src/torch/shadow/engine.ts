@@ -130,7 +130,7 @@ export function shadowEngine(real: Native): Native {
     },
     memory: () => {
       const { liveBytes, peakBytes, blocks } = accountOf("cpu");
-      return { handles: table.size, blocks, liveBytes, peakBytes, mappedBytes: 0 };
+      return { handles: table.size, blocks, liveBytes, peakBytes, mappedBytes: 0, spareBytes: 0 };
     },
     resetPeak: () => accountOf("cpu").resetPeak(),
     setMemoryLimit: () => {},
