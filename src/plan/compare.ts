@@ -11,9 +11,9 @@ const WAYS: Way[] = [
   { method: "store", coupling: "ordinary" },
   { method: "checkpoint", coupling: "ordinary" },
   { method: "checkpoint-offload", coupling: "ordinary" },
-  { method: "reversible", coupling: "momentum", gamma: -0.125 },
+  { method: "reversible", coupling: "momentum", gamma: -0.0625 },
   { method: "reversible", coupling: "momentum", gamma: -1 },
-  { method: "reversible", coupling: "bdia", gamma: 0.125 },
+  { method: "reversible", coupling: "bdia", gamma: 0.0625 },
   { method: "reversible", coupling: "additive" },
   { method: "reversible", coupling: "revffn" },
 ];

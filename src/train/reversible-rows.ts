@@ -42,13 +42,13 @@ export const REVERSIBLE_ROWS = {
   },
   gamma: {
     kind: "number",
-    default: -0.125,
+    default: -0.0625,
     // bdia draws the sign.
-    otherwise: { given: "coupling", is: "bdia", value: 0.125 },
+    otherwise: { given: "coupling", is: "bdia", value: 0.0625 },
     oneOf: [-1, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625],
     group: REVERSIBLE,
     about:
-      "share of momentum kept by a block (bdia draws the sign: 0.125); stored bits per element: +-0.5 1, +-0.25 2, +-0.125 and +-0.0625 4, -1 none",
+      "share of momentum kept by a block (bdia draws the sign: 0.0625); stored bits per element: +-0.5 1, +-0.25 2, +-0.125 and +-0.0625 4, -1 none",
   },
   gamma_final: {
     kind: "number",
