@@ -49,6 +49,8 @@ function load(): Native {
   // Threads that spin while they wait starve each other as soon as anything else runs: measured in LOG.md. Read by the
   // OpenMP runtime when it is loaded, so it must be set before.
   process.env.OMP_WAIT_POLICY ??= "passive";
+  // The same for the threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
+  process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
   let addon: string;
   try {
     addon = resolveEngine().addon;
