@@ -1,5 +1,5 @@
 // Tables (Markdown, to stdout) and the plot of the study's results: node bench/quality/report.mjs [RESULTS.jsonl] [PLOT.svg]
-// Percentages are paired: each run against the ordinary run of the same seed; means and standard deviations are over seeds.
+// The plot is of the longest runs. Percentages are paired: each run against the ordinary run of the same seed; means and standard deviations are over seeds.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -26,10 +26,9 @@ const marksOf = ({ evals, steps }) => evals.map(({ step }) => step).filter((step
 const table = (head, rows) =>
   [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 
-for (const shape of groups(
-  runs.filter(({ part }) => part === "seeds"),
-  ({ steps, batch, length }) => `${steps} steps of ${batch} x ${length} tokens`,
-)) {
+const seeded = runs.filter(({ part }) => part === "seeds");
+const mostSteps = Math.max(...seeded.map(({ steps }) => steps));
+for (const shape of groups(seeded, ({ steps, batch, length }) => `${steps} steps of ${batch} x ${length} tokens`)) {
   const [title, some] = shape;
   console.log(`### ${title}\n\n${seedsTable(some)}\n`);
 }
@@ -84,7 +83,7 @@ function seedsTable(some) {
       error: over.length > 1 ? deviation(over) : 0,
     });
   }
-  writeFileSync(svg, plot(lines));
+  if (some[0].steps === mostSteps) writeFileSync(svg, plot(lines));
   const marks = rows.length > 0 ? marksOf(paired[0]) : [];
   const head = ["coupling", "rate", "bits at end", "seeds", "at conversion", ...marks.map((step) => `step ${step}, as trained / exported`)];
   return table([...head, "% of ordinary", "tokens ordinary needs for it"], rows);
