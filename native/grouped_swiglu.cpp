@@ -1,7 +1,7 @@
 // revmoe::grouped_swiglu, the experts of a layer: rows of x sorted by expert, y_e = (silu(x_e Wg') * (x_e Wu')) Wd', gate and up stacked.
 // The way back adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
 // a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
-// thread each. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
+// thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 #include <c10/core/GradMode.h>

@@ -21,13 +21,20 @@ test("a plan names its terms and moments; --json is one document", () => {
   for (const term of ["weights", "optimizer state", "stored bits", "routing", "working set", "feed-forward, way back"]) {
     assert.match(plain.stdout, new RegExp(`^${term} +[\\d.]+ [KMG]?i?B$`, "m"));
   }
-  const document = JSON.parse(revmoe("plan", ...SMALL, "--json").stdout) as { terms: Record<string, number>; moments: { bytes: number }[] };
+  const document = JSON.parse(revmoe("plan", ...SMALL, "--json").stdout) as {
+    terms: Record<string, number>;
+    moments: { bytes: number }[];
+    processBytes: number;
+  };
   const { peakBytes, ...terms } = document.terms;
   assert.equal(
     Object.values(terms).reduce((sum, bytes) => sum + bytes, 0),
     peakBytes,
   );
   assert.equal(document.moments[0].bytes, peakBytes);
+  assert.match(plain.stdout, /^and about [\d.]+ MiB of main memory for Node, the engine and freed blocks/m);
+  // Node and libtorch take tens of megabytes, and 64 MiB of freed blocks may be kept.
+  assert.ok(document.processBytes > 100 * 2 ** 20, `${document.processBytes}`);
 });
 
 test("--memory prints flags that train takes; too little is exit code 1", () => {

@@ -4,7 +4,7 @@ import { narrow, view } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { device, numel, shape, type Tensor } from "../torch/tensor.js";
 
-// Multiples of the 256 elements that share a scale in 8-bit state, and of the four that share a random draw.
+// Multiples of the 256 elements that share a scale in 8-bit state.
 const CPU_ELEMENTS = 1 << 18;
 const GPU_ELEMENTS = 1 << 22;
 
