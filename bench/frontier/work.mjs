@@ -32,6 +32,7 @@ const { settings } = resolveSettings({
     model,
     init_weights: "random",
     weights_dtype: "bfloat16",
+    compute_dtype: options.computeDtype ?? "auto",
     train_file: train,
     output_dir: join(folder, "run"),
     parameters,
