@@ -25,6 +25,7 @@ export const MORE_CASES = {
   "momentum -1/2, ends ordinary": momentum(-0.5, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
   "momentum -1, ends ordinary": momentum(-1, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
   "bdia 1/8": { coupling: "bdia", gamma: 0.125 },
+  "bdia 1/16": { coupling: "bdia", gamma: 0.0625 },
   "momentum 1/16": momentum(0.0625),
   "momentum -1/16": momentum(-0.0625),
   "momentum -1/8 to -1/16": momentum(-0.125, { gamma_final: -0.0625 }),

@@ -34,6 +34,7 @@ const { values: flags } = parseArgs({
     "eval-tokens": { type: "string", default: "8192" },
     threads: { type: "string", default: "1" },
     device: { type: "string", default: "cpu" },
+    "compute-dtype": { type: "string", default: "float32" }, // not the machine's choice, so that results of several can stand side by side
     method: { type: "string", default: "store" },
   },
 });
@@ -113,6 +114,7 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       per_device_eval_batch_size: Math.max(1, Math.floor(1024 / length)),
       threads: Number(flags.threads),
       device: flags.device,
+      compute_dtype: flags["compute-dtype"],
       seed,
     },
   });
