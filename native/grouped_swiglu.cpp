@@ -2,6 +2,7 @@
 // The way back adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
 // a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
+// Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 #include <c10/core/GradMode.h>
@@ -51,53 +52,99 @@ void on_all_threads(const std::function<void()>& work) {
   at::TensorIterator::nullary_op(one_each).for_each([&](char**, const int64_t*, int64_t) { work(); }, /*grain_size=*/1);
 }
 
-// Calls `work` for every group; `together`: for small ones several at a time.
-void for_each(const std::vector<Group>& groups, bool together, const std::function<void(const Group&)>& work) {
-  std::vector<Group> small;
-  for (const Group& group : groups) {
-    if (group.rows < kManyRows) small.push_back(group);
-  }
-  const auto threads = static_cast<size_t>(at::get_num_threads());
-  if (!together || threads == 1 || small.size() < threads) {
-    for (const Group& group : groups) work(group);
-    return;
-  }
-  for (const Group& group : groups) {
-    if (group.rows >= kManyRows) work(group);
-  }
-  std::stable_sort(small.begin(), small.end(), [](const Group& a, const Group& b) { return a.rows > b.rows; });
-  const OneBlasThread guard;
-  std::atomic<size_t> next{0};
-  on_all_threads([&] {
-    const at::NoGradGuard no_grad;
-    for (size_t i = next++; i < small.size(); i = next++) work(small[i]);
-  });
-}
+bool is_small(const Group& group) { return group.rows < kManyRows; }
 
 // Whether a product into a given tensor takes nothing beside it.
 bool without_workspace(const at::Tensor& tensor) {
   return tensor.is_cpu() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble);
 }
 
+// How many groups are worked on at a time: one for each thread where `together` and enough of them are small.
+size_t places_for(const std::vector<Group>& groups, bool together) {
+  const auto threads = static_cast<size_t>(at::get_num_threads());
+  const auto small = static_cast<size_t>(std::count_if(groups.begin(), groups.end(), is_small));
+  return together && small >= threads ? threads : 1;
+}
+
+// Calls `work` for every group and a place that is its own meanwhile; large groups come first, each alone.
+void for_each(const std::vector<Group>& groups, size_t places, const std::function<void(const Group&, size_t)>& work) {
+  if (places == 1) {
+    for (const Group& group : groups) work(group, 0);
+    return;
+  }
+  std::vector<Group> small;
+  for (const Group& group : groups) {
+    if (is_small(group)) {
+      small.push_back(group);
+    } else {
+      work(group, 0);
+    }
+  }
+  std::stable_sort(small.begin(), small.end(), [](const Group& a, const Group& b) { return a.rows > b.rows; });
+  const OneBlasThread guard;
+  std::atomic<size_t> next{0};
+  std::atomic<size_t> next_place{0};
+  on_all_threads([&] {
+    const at::NoGradGuard no_grad;
+    const size_t place = next_place++;
+    for (size_t i = next++; i < small.size(); i = next++) work(small[i], place);
+  });
+}
+
+// Weights in the dtype of the products. Those of another dtype are copied, each place's over the one before.
+class Casts {
+ public:
+  Casts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, size_t places) {
+    int64_t most = 0;
+    for (const at::TensorList& weights : {gate_up, down}) {
+      for (const at::Tensor& weight : weights) {
+        if (weight.scalar_type() != x.scalar_type()) most = std::max(most, weight.numel());
+      }
+    }
+    if (most > 0) copies_ = at::empty({static_cast<int64_t>(places), most}, x.options());
+  }
+
+  at::Tensor of(const at::Tensor& weight, size_t place) const {
+    if (!copies_.defined() || weight.scalar_type() == copies_.scalar_type()) return weight;
+    at::Tensor copy = copies_.select(0, static_cast<int64_t>(place)).narrow(0, 0, weight.numel()).view(weight.sizes());
+    return copy.copy_(weight);
+  }
+
+ private:
+  at::Tensor copies_;
+};
+
 void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) {
   at::Tensor out = into;
   at::mm_out(out, a, b);
 }
 
-// Each group times its transposed weight.
-at::Tensor products(const std::vector<Group>& groups, const at::Tensor& x, at::TensorList weights) {
-  const at::Tensor y = at::empty({x.size(0), weights[0].size(0)}, x.options());
-  for_each(groups, without_workspace(x), [&](const Group& group) { multiply(group.of(y), group.of(x), weights[group.expert].t()); });
-  return y;
-}
+// The groups of a layer, and its weights as products need them, for one way forward.
+struct Layer {
+  std::vector<Group> groups;
+  size_t places;
+  Casts casts;
+
+  Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows)
+      : groups(groups_of(rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
+
+  // Each group times its transposed weight.
+  at::Tensor products(const at::Tensor& x, at::TensorList weights) const {
+    const at::Tensor y = at::empty({x.size(0), weights[0].size(0)}, x.options());
+    for_each(groups, places, [&](const Group& group, size_t place) {
+      multiply(group.of(y), group.of(x), casts.of(weights[group.expert], place).t());
+    });
+    return y;
+  }
+};
 
 // Where no graph is wanted: the inner product takes the place of the gate.
 at::Tensor value_alone(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
-  const std::vector<Group> groups = groups_of(rows);
-  const at::Tensor both = products(groups, x, gate_up);
+  const Layer layer(x, gate_up, down, rows);
+  const at::Tensor both = layer.products(x, gate_up);
   const int64_t width = both.size(1) / 2;
   at::Tensor gate = both.narrow(1, 0, width);
-  return products(groups, at::silu_(gate).mul_(both.narrow(1, width, width)), down);
+  return layer.products(at::silu_(gate).mul_(both.narrow(1, width, width)), down);
 }
 
 // A weight on the way back: its gradient is added to a buffer that is there, or becomes one.
@@ -106,16 +153,16 @@ struct Weight {
   at::Tensor buffer;
   bool made;
 
-  bool takes_workspace() const { return buffer.defined() && buffer.scalar_type() != value.scalar_type(); }
-
   void add(const at::Tensor& dy, const at::Tensor& x) const {
     if (!buffer.defined()) return;
-    if (made) {
-      multiply(buffer, dy.t(), x);
-    } else if (takes_workspace()) {
-      buffer.add_(dy.t().mm(x));
+    at::Tensor sum = buffer;
+    if (sum.scalar_type() != x.scalar_type()) {
+      const at::Tensor product = dy.t().mm(x);
+      made ? sum.copy_(product) : sum.add_(product);
+    } else if (made) {
+      multiply(sum, dy.t(), x);
     } else {
-      at::Tensor(buffer).addmm_(dy.t(), x);
+      sum.addmm_(dy.t(), x);
     }
   }
 };
@@ -123,10 +170,10 @@ struct Weight {
 struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up, at::TensorList down,
                             std::vector<int64_t> rows) {
-    const std::vector<Group> groups = groups_of(rows);
-    const at::Tensor both_R2F = products(groups, x_RD, gate_up);
+    const Layer layer(x_RD, gate_up, down, rows);
+    const at::Tensor both_R2F = layer.products(x_RD, gate_up);
     const int64_t width = both_R2F.size(1) / 2;
-    const at::Tensor y_RD = products(groups, at::silu(both_R2F.narrow(1, 0, width)).mul_(both_R2F.narrow(1, width, width)), down);
+    const at::Tensor y_RD = layer.products(at::silu(both_R2F.narrow(1, 0, width)).mul_(both_R2F.narrow(1, width, width)), down);
     variable_list saved{x_RD, both_R2F};
     saved.insert(saved.end(), gate_up.begin(), gate_up.end());
     saved.insert(saved.end(), down.begin(), down.end());
@@ -152,8 +199,12 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
         if (weight->made) weight->buffer = at::empty_like(weight->value);
       }
     }
-    const bool alone = std::any_of(weights.begin(), weights.end(), [](const Weight& each) { return each.takes_workspace(); });
-    const bool together = !alone && without_workspace(x_RD);
+    const bool alone = std::any_of(weights.begin(), weights.end(), [&](const Weight& each) {
+      return each.buffer.defined() && each.buffer.scalar_type() != x_RD.scalar_type();
+    });
+    const size_t places = places_for(groups, !alone && without_workspace(x_RD));
+    const size_t experts = weights.size() / 2;
+    const Casts casts(x_RD, at::TensorList(saved).slice(2, experts), at::TensorList(saved).slice(2 + experts), places);
 
     const at::Tensor& both_R2F = saved[1];
     const int64_t width = both_R2F.size(1) / 2;
@@ -161,9 +212,9 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     const at::Tensor up_RF = both_R2F.narrow(1, width, width);
     const at::Tensor silu_RF = at::silu(gate_RF);
     const at::Tensor inner_RF = silu_RF * up_RF;
-    for_each(groups, together, [&](const Group& group) {
+    for_each(groups, places, [&](const Group& group, size_t place) {
       down[group.expert].add(group.of(dy_RD), group.of(inner_RF));
-      multiply(group.of(inner_RF), group.of(dy_RD), down[group.expert].value);
+      multiply(group.of(inner_RF), group.of(dy_RD), casts.of(down[group.expert].value, place));
     });
     // From the gradient of the product, now in inner_RF, to those of gate and up, in their own places.
     silu_RF.mul_(inner_RF);
@@ -174,9 +225,9 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     variable_list made(saved.size());
     const bool needs_x = context->needs_input_grad(0);
     if (needs_x) made[0] = at::empty(x_RD.sizes(), x_RD.options());
-    for_each(groups, together, [&](const Group& group) {
+    for_each(groups, places, [&](const Group& group, size_t place) {
       gate_up[group.expert].add(group.of(both_R2F), group.of(x_RD));
-      if (needs_x) multiply(group.of(made[0]), group.of(both_R2F), gate_up[group.expert].value);
+      if (needs_x) multiply(group.of(made[0]), group.of(both_R2F), casts.of(gate_up[group.expert].value, place));
     });
     for (size_t i = 0; i < weights.size(); i++) {
       if (weights[i].made) made[i + 1] = weights[i].buffer;

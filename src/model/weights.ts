@@ -1,9 +1,10 @@
 // A block's parameters brought into compute form: leaves in the compute dtype, experts one by one. Each expert is a leaf
-// of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice.
+// of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice. Experts stay
+// in their stored dtype: their product casts one at a time, so that a block of them in compute form never exists.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
 import { unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
+import { type DType, dtype, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
 import type { Parameters } from "./model.js";
 
@@ -33,7 +34,7 @@ export class OpenWeights implements Weights {
       const open = trains(name) ? (value: Tensor): Tensor => leaf(value) : detach;
       const made = scope(() => {
         const stored = read(name);
-        const value = to(stored, computeDtype, on ?? device(stored));
+        const value = to(stored, experts ? dtype(stored) : computeDtype, on ?? device(stored));
         return experts ? unbind(value, 0).map(open) : open(value);
       });
       this.#tensors.set(name, made);

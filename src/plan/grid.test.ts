@@ -34,6 +34,7 @@ const GRID: Point[] = [
     { family, flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 } },
     { family, flags: { ...BFLOAT16, weights_correction: "8bit", optimizer: "adalomo", max_length: 96, per_device_train_batch_size: 2 } },
     { family, flags: { weights_dtype: "bfloat16", max_length: 40, per_device_train_batch_size: 5 } },
+    { family, flags: { compute_dtype: "bfloat16", method: "checkpoint", max_length: 96, per_device_train_batch_size: 2 } },
     { family, flags: { compute_dtype: "bfloat16", coupling: "additive", max_length: 128, per_device_train_batch_size: 1 } },
   ]),
   { family: "mixtral", flags: { max_length: 512, per_device_train_batch_size: 1, gradient_accumulation_steps: 3 } },

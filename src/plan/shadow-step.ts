@@ -4,6 +4,7 @@
 import type { Batch } from "../data/batches.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { buildModel, type PlacedParameter } from "../model/model.js";
+import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
 import { onShadow, shadowMoments } from "../torch/shadow.js";
@@ -45,7 +46,8 @@ export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
 
 export function shadowStep(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry, batches: Batch[]): ShadowStep {
   return onShadow(() => {
-    const { device } = settings;
+    const { device, threads } = settings;
+    setThreads(threads);
     const extended = extensionOf(describeNetwork(settings))(architecture);
     const model = during("weights", () => buildModel(extended, config, (placed) => empty([...placed.spec.shape], dtypeOf(placed), device)));
     const network = { ...networkOf(settings, model), trains: trainsOf(plannedPhase(settings), settings, model) };

@@ -131,6 +131,41 @@ test("the same bits for any number of threads up to that of experts, when none h
   }
 });
 
+for (const [type, of] of [
+  ["bfloat16", "float32"],
+  ["float32", "bfloat16"],
+] as DType[][]) {
+  test(`${type} weights of ${of} rows: the same bits as weights cast beforehand, without and with gradients to add to`, () => {
+    scope(() => {
+      const layer = layerOf([40, 0, 7, 530, 61], of, 32, 24);
+      const [gateUp, down] = [layer.gateUp, layer.down].map((weights) => weights.map((weight) => cast(weight, type)));
+      const stored = { ...layer, gateUp, down };
+      const opened = { ...layer, gateUp: gateUp.map((weight) => cast(weight, of)), down: down.map((weight) => cast(weight, of)) };
+      const dy = random([638, 32], of);
+      const run = (plain: Layer, buffered: boolean) => {
+        setSeed(7);
+        const leaves = asLeaves(plain);
+        if (buffered) for (const weight of weightsOf(leaves)) setGrad(weight, random(shape(weight), "float32"));
+        const y = withGrad(() => together(leaves));
+        backward([y], [dy]);
+        assert.deepEqual(toArray(together(plain)), toArray(y));
+        return { y, gradients: [leaves.x_RD, ...weightsOf(leaves)].map(takeGrad) };
+      };
+      for (const buffered of [true, false]) {
+        const [ours, expected] = [stored, opened].map((plain) => run(plain, buffered));
+        assert.deepEqual(toArray(ours.y), toArray(expected.y));
+        for (const [i, gradient] of ours.gradients.entries()) {
+          const right = expected.gradients[i];
+          assert.equal(gradient === null, right === null);
+          if (gradient === null || right === null) continue;
+          // A gradient that is made has the type of its weight.
+          assert.deepEqual(toArray(gradient), toArray(cast(right, dtype(gradient))), `gradient ${i}`);
+        }
+      }
+    });
+  });
+}
+
 test("rows and weights that do not belong together are refused", () => {
   scope(() => {
     const { x_RD, gateUp, down } = layerOf([2, 3], "float32");

@@ -79,6 +79,23 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     backward([y], [ops.cast(random(10, 16), "bfloat16")]);
     mark();
   },
+  "experts of another type than their rows": (mark) => {
+    const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
+    const [x, gateUp, down] = [leaf(random(620, 16)), [0, 1, 2].map(() => leafOf(24, 16)), [0, 1, 2].map(() => leafOf(16, 12))];
+    scope(() => void ops.groupedSwiglu(x, gateUp, down, [6, 600, 14]));
+    mark();
+    // The last has no gradient to add to.
+    for (const weight of [...gateUp, ...down].slice(0, 5)) setGrad(weight, random(...shape(weight)));
+    for (const rows of [
+      [6, 600, 14],
+      [310, 300, 10],
+    ]) {
+      const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, rows)));
+      mark();
+      backward([y], [random(620, 16)]);
+      mark();
+    }
+  },
   "a softmax that is picked from": (mark) => {
     const x = leaf(ops.cast(random(128, 16), "bfloat16"));
     const [index, y] = scope(() =>

@@ -26,7 +26,8 @@ const NO_FILES = {
 /** `real` answers what the machine decides: which operators there are, its version and devices. */
 export function shadowEngine(real: Native): Native {
   clearAccounts();
-  libtorch.before20 = real.engine().version.startsWith("1.");
+  const { version, threads } = real.engine();
+  Object.assign(libtorch, { before20: version.startsWith("1."), threads });
   const table = new Map<Handle, { value: Value; depth: number }>();
   const scopes: Handle[][] = [];
   let next = FIRST;
@@ -140,7 +141,7 @@ export function shadowEngine(real: Native): Native {
       return { liveBytes: account.liveBytes, peakBytes: account.peakBytes, reservedBytes: account.liveBytes };
     },
     engine: () => real.engine(),
-    setThreads: () => {},
+    setThreads: (threads) => void Object.assign(libtorch, { threads }),
     setSeed: () => {},
     generatorState: () => enter(make([0], "uint8", "cpu")),
     setGeneratorState: () => {},

@@ -8,7 +8,7 @@ import { drop, hold, make, type Value, viewOf } from "./values.js";
 import { transpose, view } from "./views.js";
 
 /** What depends on the engine that is stood in for. */
-export const libtorch = { before20: true };
+export const libtorch = { before20: true, threads: 1 };
 
 export const scalarOf = (value: Value, dtype = value.dtype): Value => make([], dtype, value.device);
 const isFloat = (dtype: DType): boolean => dtype.includes("float");
@@ -127,24 +127,40 @@ export function linear(x: Value, weight: Value, bias: Value | null = null): Valu
   return result;
 }
 
+/** kManyRows of native/grouped_swiglu.cpp. */
+const MANY_ROWS = 512;
+
+/** Where native/grouped_swiglu.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
+function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
+  const others = weights.filter(({ dtype }) => dtype !== x.dtype);
+  if (others.length === 0) return null;
+  const small = rows.filter((count) => count > 0 && count < MANY_ROWS).length;
+  const together = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= libtorch.threads;
+  return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
+}
+
 /** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
 export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
   const width = down[0].sizes[1];
-  const both = matrix(x.sizes[0], 2 * width, x);
   const weights = [...gateUp, ...down];
+  const casts = castPlaces(x, weights, rows);
+  const both = matrix(x.sizes[0], 2 * width, x);
   // Without a graph it takes the place of the gate.
   const inner = records([x, ...weights]) ? matrix(x.sizes[0], width, x) : null;
   const y = matrix(x.sizes[0], down[0].sizes[0], x);
-  drop(inner);
+  for (const each of [inner, casts]) drop(each);
   const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
     const dense = contiguous(dy);
     const has = (i: number): boolean => toWeights[i] && rows[i % rows.length] > 0;
     const made = weights.map((weight, i) => (has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null));
+    const buffers = weights.map((weight, i) => (has(i) ? (made[i] ?? weight.grad) : null));
+    const ofOtherType = (buffer: Value | null): boolean => buffer !== null && buffer.dtype !== x.dtype;
+    const places = castPlaces(x, weights, rows, buffers.some(ofOtherType));
     const addAlone = (first: number): void => {
-      for (const [i, { grad, sizes, dtype, device }] of weights.slice(first, first + rows.length).entries()) {
-        if (!has(first + i) || grad === null || grad.dtype === dtype) continue;
-        const gradient = make(sizes, dtype, device);
-        if (device === "cpu") drop(castTo(gradient, grad.dtype));
+      for (const buffer of buffers.slice(first, first + rows.length)) {
+        if (buffer === null || !ofOtherType(buffer)) continue;
+        const gradient = make(buffer.sizes, x.dtype, x.device);
+        if (x.device === "cpu" && !made.includes(buffer)) drop(castTo(gradient, buffer.dtype));
         drop(gradient);
       }
     };
@@ -152,7 +168,7 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
     addAlone(rows.length);
     const dx = toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
     addAlone(0);
-    for (const each of [silu, product, dense]) drop(each);
+    for (const each of [silu, product, places, dense]) drop(each);
     return [dx, ...made];
   });
   drop(both);
