@@ -1,16 +1,19 @@
-// The curves of ours.mjs and theirs.py side by side: node bench/optimizers/compare.mjs FOLDER
+// The curves of ours.mjs and theirs.py side by side: node bench/optimizers/compare.mjs FOLDER [OTHER]
 // Per case: losses of both (means of five steps), the largest difference of a step's loss between both, and the band: the
-// largest difference between our two runs, whose sums are taken in another order.
+// largest difference between our two runs, whose sums are taken in another order, or, where that is larger, from the run in OTHER
+// with another libtorch.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { CASES } from "./cases.mjs";
 
-const read = (name) => {
-  const path = join(process.argv[2], name);
+const [folder, other] = process.argv.slice(2);
+const read = (name, from = folder) => {
+  const path = join(from, name);
   return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : { losses: {} };
 };
 const [ours, theirs] = [read("ours.json"), read("theirs.json")];
+const elsewhere = other ? read("ours.json", other) : { losses: {} };
 const mean = (losses, end) => losses.slice(Math.max(0, end - 5), end).reduce((sum, loss, _, some) => sum + loss / some.length, 0);
 const largest = (a, b) => Math.max(...a.slice(0, b.length).map((loss, i) => Math.abs(loss - b[i])));
 
@@ -22,7 +25,8 @@ for (const [name, { reference }] of Object.entries(CASES)) {
   const published = theirs.losses[name];
   if (!whole || !published) continue;
   const steps = Math.min(whole.length, published.length);
-  const band = again ? largest(whole, again).toExponential(1) : "";
+  const runs = [again, elsewhere.losses[name]?.whole].filter(Boolean);
+  const band = runs.length > 0 ? Math.max(...runs.map((run) => largest(whole, run))).toExponential(1) : "";
   const curves = [`${whole[0].toFixed(3)} to ${mean(whole, steps).toFixed(4)}`, mean(published, steps).toFixed(4)];
   console.log(`| ${[name, reference, steps, ...curves, largest(whole, published).toExponential(1), band].join(" | ")} |`);
 }

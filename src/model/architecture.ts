@@ -59,7 +59,7 @@ export interface ParameterSpec {
   adapter?: { init: "random" | "identity"; stream: 1 | 2 };
 }
 
-/** A block's parameters in compute form: matrices by name, stacked ones as one tensor per expert. */
+/** A block's parameters in compute form: matrices by name, stacked ones as one tensor per expert, in the dtype they are stored in. */
 export interface Weights {
   get(name: string): Tensor;
   experts(name: string): Tensor[];

@@ -1,6 +1,6 @@
-// A block's parameters brought into compute form: leaves in the compute dtype, experts one by one. Each expert is a leaf
-// of its own whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice. Experts stay
-// in their stored dtype: their product casts one at a time, so that a block of them in compute form never exists.
+// A block's parameters brought into compute form: leaves in the compute dtype, but for experts, whose product casts one at a time, so
+// that a block of them in compute form never exists. Each expert is a leaf of its own whose gradient goes straight into its slice
+// of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
 import { unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";

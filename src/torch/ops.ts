@@ -30,7 +30,7 @@ export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>("aten::
 export const addmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>("aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor");
 export const linalgEigh = op<(a: T) => [values: T, vectors: T]>("aten::linalg_eigh(Tensor self, str UPLO=\"L\") -> (Tensor eigenvalues, Tensor eigenvectors)");
 export const linear = op<(x: T, weight: T, bias?: T | null) => T>("aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor");
-/** y_RD = (silu(x Wg') * (x Wu')) Wd' of rows sorted by expert, with stacked gate and up [2F, D], down [D, F] and the number of rows of each expert (native/grouped_swiglu.cpp). */
+/** y_RD = (silu(x Wg') * (x Wu')) Wd' of rows sorted by expert, with stacked gate and up [2F, D], down [D, F] in any dtype, cast one at a time, and the number of rows of each expert (native/grouped_swiglu.cpp). */
 export const groupedSwiglu = op<(x: T, gateUp: T[], down: T[], rows: N[]) => T>("revmoe::grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor");
 export const outer = op<(a: T, b: T) => T>("aten::outer(Tensor self, Tensor vec2) -> Tensor");
 
