@@ -3,6 +3,8 @@
 // a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
+// revmoe::grouped_swiglu_keep makes no gradients of weights: the way back leaves what they are made of in `kept`, three tensors of rows:
+// the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy.
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 #include <c10/core/GradMode.h>
@@ -128,9 +130,9 @@ struct Layer {
   Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows)
       : groups(groups_of(rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
 
-  // Each group times its transposed weight.
-  at::Tensor products(const at::Tensor& x, at::TensorList weights) const {
-    const at::Tensor y = at::empty({x.size(0), weights[0].size(0)}, x.options());
+  // Each group times its transposed weight, in a tensor that is given or a new one.
+  at::Tensor products(const at::Tensor& x, at::TensorList weights, const at::Tensor& into = {}) const {
+    const at::Tensor y = into.defined() ? into : at::empty({x.size(0), weights[0].size(0)}, x.options());
     for_each(groups, places, [&](const Group& group, size_t place) {
       multiply(group.of(y), group.of(x), casts.of(weights[group.expert], place).t());
     });
@@ -169,9 +171,9 @@ struct Weight {
 
 struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up, at::TensorList down,
-                            std::vector<int64_t> rows) {
+                            std::vector<int64_t> rows, std::vector<at::Tensor> kept) {
     const Layer layer(x_RD, gate_up, down, rows);
-    const at::Tensor both_R2F = layer.products(x_RD, gate_up);
+    const at::Tensor both_R2F = layer.products(x_RD, gate_up, kept.empty() ? at::Tensor() : kept[0]);
     const int64_t width = both_R2F.size(1) / 2;
     const at::Tensor y_RD = layer.products(at::silu(both_R2F.narrow(1, 0, width)).mul_(both_R2F.narrow(1, width, width)), down);
     variable_list saved{x_RD, both_R2F};
@@ -179,6 +181,10 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     saved.insert(saved.end(), down.begin(), down.end());
     context->save_for_backward(saved);
     context->saved_data["rows"] = std::move(rows);
+    if (!kept.empty()) {
+      context->saved_data["inner"] = kept[1];
+      context->saved_data["dy"] = kept[2];
+    }
     return y_RD;
   }
 
@@ -187,9 +193,10 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     const std::vector<Group> groups = groups_of(context->saved_data["rows"].toIntVector());
     const at::Tensor x_RD = saved[0].detach();
     const at::Tensor dy_RD = gradients[0].contiguous();
+    const bool keeps = context->saved_data.count("dy") > 0;
     std::vector<Weight> weights;
     for (size_t i = 2; i < saved.size(); i++) {
-      const bool needed = context->needs_input_grad(i - 1);
+      const bool needed = !keeps && context->needs_input_grad(i - 1);
       weights.push_back({saved[i].detach(), needed ? saved[i].grad() : at::Tensor(), needed && !saved[i].grad().defined()});
     }
     Weight* const gate_up = weights.data();
@@ -211,18 +218,21 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     at::Tensor gate_RF = both_R2F.narrow(1, 0, width);
     const at::Tensor up_RF = both_R2F.narrow(1, width, width);
     const at::Tensor silu_RF = at::silu(gate_RF);
-    const at::Tensor inner_RF = silu_RF * up_RF;
+    at::Tensor inner_RF = keeps ? context->saved_data["inner"].toTensor() : at::empty_like(silu_RF);
+    at::mul_out(inner_RF, silu_RF, up_RF);
+    if (keeps) context->saved_data["dy"].toTensor().copy_(dy_RD);
+    const at::Tensor dInner_RF = keeps ? at::empty_like(inner_RF) : inner_RF;
     for_each(groups, places, [&](const Group& group, size_t place) {
       down[group.expert].add(group.of(dy_RD), group.of(inner_RF));
-      multiply(group.of(inner_RF), group.of(dy_RD), casts.of(down[group.expert].value, place));
+      multiply(group.of(dInner_RF), group.of(dy_RD), casts.of(down[group.expert].value, place));
     });
-    // From the gradient of the product, now in inner_RF, to those of gate and up, in their own places.
-    silu_RF.mul_(inner_RF);
-    inner_RF.mul_(up_RF);
-    at::silu_backward_out(gate_RF, inner_RF, gate_RF);
+    // From the gradient of the product to those of gate and up, in their own places.
+    silu_RF.mul_(dInner_RF);
+    dInner_RF.mul_(up_RF);
+    at::silu_backward_out(gate_RF, dInner_RF, gate_RF);
     up_RF.copy_(silu_RF);
 
-    variable_list made(saved.size());
+    variable_list made(saved.size() + 1);
     const bool needs_x = context->needs_input_grad(0);
     if (needs_x) made[0] = at::empty(x_RD.sizes(), x_RD.options());
     for_each(groups, places, [&](const Group& group, size_t place) {
@@ -236,23 +246,34 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
   }
 };
 
-at::Tensor grouped_swiglu(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
+void check(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
   TORCH_CHECK(!rows.empty() && gate_up.size() == rows.size() && down.size() == rows.size(),
               "each expert needs its matrices and a number of rows");
   int64_t all = 0;
   for (const int64_t each : rows) all += each;
   TORCH_CHECK(all == x.size(0), "there are ", x.size(0), " rows, and the experts have ", all);
+}
+
+at::Tensor grouped_swiglu(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
+  check(x, gate_up, down, rows);
   const auto trained = [](at::TensorList tensors) {
     return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& each) { return each.requires_grad(); });
   };
   const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || trained(gate_up) || trained(down));
-  return graph ? GroupedSwiglu::apply(x, gate_up, down, rows.vec()) : value_alone(x, gate_up, down, rows);
+  return graph ? GroupedSwiglu::apply(x, gate_up, down, rows.vec(), std::vector<at::Tensor>()) : value_alone(x, gate_up, down, rows);
+}
+
+at::Tensor grouped_swiglu_keep(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList kept) {
+  check(x, gate_up, down, rows);
+  TORCH_CHECK(kept.size() == 3, "three tensors keep rows, not ", kept.size());
+  return GroupedSwiglu::apply(x, gate_up, down, rows.vec(), kept.vec());
 }
 
 }  // namespace
 
 TORCH_LIBRARY(revmoe, library) {
   library.def("grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor", &grouped_swiglu);
+  library.def("grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor", &grouped_swiglu_keep);
 }
 
 }  // namespace revmoe

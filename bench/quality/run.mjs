@@ -150,7 +150,7 @@ function withShares(settings, steps) {
 /** The ordinary network at more steps: its curve is what others are laid against. */
 function isMark(step, steps, coupling) {
   if (step === steps || [20, 50, 150, 500].includes(step)) return true;
-  return coupling === "ordinary" && step % (steps < 100 ? 5 : 25) === 0;
+  return coupling === "ordinary" && step % (steps < 100 ? 5 : steps < 400 ? 25 : 50) === 0;
 }
 
 /** Held-out loss with the coupling of the moment, and as the ordinary network. */

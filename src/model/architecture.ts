@@ -3,6 +3,7 @@
 import { UserError } from "../errors.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { Context } from "./context.js";
+import type { ExpertRows } from "./expert-rows.js";
 import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
@@ -63,6 +64,8 @@ export interface ParameterSpec {
 export interface Weights {
   get(name: string): Tensor;
   experts(name: string): Tensor[];
+  /** Where rows of experts are kept instead of gradients made of them, in what is recorded from now on; without it, gradients are made. */
+  readonly expertRows?: ExpertRows | null;
 }
 
 export interface Architecture {

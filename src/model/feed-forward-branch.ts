@@ -4,6 +4,7 @@ import { add, cast, linear, mul, sigmoid } from "../torch/ops.js";
 import { dtype, type Tensor } from "../torch/tensor.js";
 import type { ModelConfig, ParameterSpec, Weights } from "./architecture.js";
 import type { Context } from "./context.js";
+import { EXPERT_MATRICES } from "./expert-rows.js";
 import { gatedLinear, routedExperts } from "./moe.js";
 import { rmsNorm } from "./norm.js";
 
@@ -39,8 +40,8 @@ export function feedForwardParameters(config: ModelConfig, layer: number, names:
   return [
     norm,
     { ...matrix("mlp.gate.weight", E, D), perExpertName: names.router, router: true },
-    { ...matrix("mlp.experts.gate_up_proj", E, 2 * F, D), experts: { template, parts: [names.gate, names.up] } },
-    { ...matrix("mlp.experts.down_proj", E, D, F), experts: { template, parts: [names.down] } },
+    { ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D), experts: { template, parts: [names.gate, names.up] } },
+    { ...matrix(EXPERT_MATRICES.down, E, D, F), experts: { template, parts: [names.down] } },
     ...(shared === 0 ? [] : [...gatedUnit("mlp.shared_expert", shared), matrix("mlp.shared_expert_gate.weight", 1, D)]),
   ];
 }
@@ -62,8 +63,9 @@ export function feedForwardBranch(weights: Weights, x_TD: Tensor, layer: number,
     h_TD,
     {
       router_ED: weights.get("mlp.gate.weight"),
-      gateUp: weights.experts("mlp.experts.gate_up_proj"),
-      down: weights.experts("mlp.experts.down_proj"),
+      gateUp: weights.experts(EXPERT_MATRICES.gateUp),
+      down: weights.experts(EXPERT_MATRICES.down),
+      rows: weights.expertRows,
       expertsPerToken: config.expertsPerToken,
       normalize: config.normalizeTopK,
     },

@@ -19,8 +19,10 @@ import {
   sumDim,
   unsqueeze,
 } from "../torch/ops.js";
+import { isRecorded } from "../torch/graph.js";
 import { free, scope } from "../torch/scope.js";
 import { device, dtype, full, shape, toArray, type Tensor } from "../torch/tensor.js";
+import type { ExpertRows } from "./expert-rows.js";
 import type { RouterObserver, Routing } from "./routing.js";
 
 /** down(silu(gate x) * (up x)). */
@@ -39,6 +41,8 @@ export interface RoutedExperts {
   expertsPerToken: number;
   /** Whether the chosen probabilities are rescaled to sum to one. */
   normalize: boolean;
+  /** See `Weights`. */
+  rows?: ExpertRows | null;
 }
 
 /** sum_k p_k(x) expert_k(x), p = softmax over all experts in float32, then the top k (Mixtral, Qwen-MoE, OLMoE). */
@@ -58,7 +62,8 @@ export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: numbe
   const counts = toArray(bincount(expert_R, null, experts.gateUp.length));
   const y_RD = scope(() => {
     const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
-    return groupedSwiglu(x_RD, experts.gateUp, experts.down, counts);
+    const { gateUp, down, rows } = experts;
+    return rows && isRecorded() ? rows.product(x_RD, gateUp, down, counts) : groupedSwiglu(x_RD, gateUp, down, counts);
   });
   const y_TAD = reshape(indexSelect(y_RD, 0, inverse_R), [tokens, choices, width]);
   free(y_RD);

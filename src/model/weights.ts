@@ -6,6 +6,7 @@ import { unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, dtype, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
+import type { ExpertRows } from "./expert-rows.js";
 import type { Parameters } from "./model.js";
 
 /** One float32 tensor per parameter, zero at first, where the parameters are or on a device; the caller owns and frees them. */
@@ -17,6 +18,7 @@ export function makeGradients(parameters: Parameters, on?: string): Parameters {
 
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
+  expertRows: ExpertRows | null = null;
 
   /**
    * Makes leaves of the parameters that are trained; the copies it needs when compute dtype or device (`on`) differ live until
@@ -50,8 +52,12 @@ export class OpenWeights implements Weights {
     return this.#tensors.get(name) as Tensor[];
   }
 
-  /** From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for what is not trained. */
-  collectInto(gradients: Parameters): void {
+  /**
+   * From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for what is not trained, and none
+   * for experts where their rows are kept.
+   */
+  collectInto(gradients: Parameters, rows: ExpertRows | null = null): void {
+    this.expertRows = rows;
     scope(() => {
       for (const [name, tensor] of this.#tensors) {
         if (!(name in gradients)) continue;

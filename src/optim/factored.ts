@@ -24,7 +24,7 @@ import { scope } from "../torch/scope.js";
 import { device, item, type Tensor, zeros } from "../torch/tensor.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer, ParameterFacts, Rule, State, Update } from "./optimizer.js";
-import { band, forBands, type Matrix, range } from "./tiles.js";
+import { band, forBands, type Matrix, matricesIn, range } from "./tiles.js";
 import type { Weight } from "./weight.js";
 
 export interface FactoredSettings {
@@ -52,7 +52,7 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
       ? { variance: { shape, dtype: "float32" } }
       : { row: { shape: [matrices, rows], dtype: "float32" }, column: { shape: [matrices, columns], dtype: "float32" } },
     update: (weight, gradient, state, update) => {
-      for (let index = 0; index < matrices; index++) {
+      for (let index = 0; index < matricesIn(gradient, { rows, columns }); index++) {
         const matrix = { index, rows, columns };
         const keep = 1 - update.step ** -settings.decayRate;
         scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));

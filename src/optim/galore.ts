@@ -30,7 +30,7 @@ import { shape, type Tensor, toArray } from "../torch/tensor.js";
 import { type AdamWSettings, adamwRule, updateMoments } from "./adamw.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
-import { band, forBands } from "./tiles.js";
+import { band, forBands, matricesIn } from "./tiles.js";
 
 export interface GaloreSettings extends AdamWSettings {
   rank: number;
@@ -61,8 +61,9 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
     layout: { projection: { shape: [matrices, short, rank], dtype: "float32" }, m: moment, v: moment },
     update: (weight, gradient, { projection, m, v }, { step, learningRate }) => {
       const due = (step - 1) % updateGap === 0;
-      const largest = scope(() => toArray(amax(abs(view(projection, [matrices, -1])), [1])));
-      for (let index = 0; index < matrices; index++) {
+      const count = matricesIn(gradient, { rows, columns });
+      const largest = scope(() => toArray(amax(abs(view(projection, [count, -1])), [1])));
+      for (let index = 0; index < count; index++) {
         scope(() => {
           const G = one(gradient, index, [rows, columns]);
           const P = one(projection, index, [short, rank]);
@@ -71,9 +72,9 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
           const moments = { m: one(m, index, low), v: one(v, index, low) };
           const N = div(moments.m, updateMoments(R, moments, settings, step));
           const rate = (learningRate * scale) / (1 - beta1 ** step);
-          forBands(gradient, { index, rows, columns }, (row, count, start) => {
-            const update = tall ? mm(narrow(N, 0, row, count), transpose(P, 0, 1)) : mm(narrow(P, 0, row, count), N);
-            weight.edit(start, count * columns, (w_N) => {
+          forBands(gradient, { index, rows, columns }, (row, height, start) => {
+            const update = tall ? mm(narrow(N, 0, row, height), transpose(P, 0, 1)) : mm(narrow(P, 0, row, height), N);
+            weight.edit(start, height * columns, (w_N) => {
               if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
               add_(w_N, view(update, [-1]), -rate);
             });

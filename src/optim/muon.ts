@@ -12,7 +12,7 @@ import { type DType, shape, type Tensor } from "../torch/tensor.js";
 import { type AdamWSettings, adamwRule } from "./adamw.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
-import { band, forBands, forTiles, range } from "./tiles.js";
+import { band, forBands, forTiles, matricesIn, range } from "./tiles.js";
 
 export interface MuonSettings extends AdamWSettings {
   momentum: number;
@@ -33,7 +33,7 @@ export function muon(settings: MuonSettings): Optimizer {
   };
 }
 
-function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape: size, matrices, rows, columns }: ParameterFacts): Rule {
+function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape: size, rows, columns }: ParameterFacts): Rule {
   const scale = 0.2 * Math.sqrt(Math.max(rows, columns));
   return {
     layout: { buffer: { shape: size, dtype: "float32" } },
@@ -43,7 +43,7 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape
         lerp_(b_N, g_N, 1 - momentum);
         lerp_(g_N, b_N, momentum);
       });
-      for (let index = 0; index < matrices; index++) {
+      for (let index = 0; index < matricesIn(gradient, { rows, columns }); index++) {
         scope(() => {
           const update_N = reshape(orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype), [-1]);
           forBands(gradient, { index, rows, columns }, (row, count, start) =>

@@ -33,7 +33,10 @@ export interface Update {
 export interface Rule {
   /** The state tensors by name, all zero before the first step. */
   readonly layout: StateLayout;
-  /** Updates the weight and the state in place; the gradient (float32, shape of the parameter) may be overwritten. */
+  /**
+   * Updates the weight and the state in place; the gradient (float32) may be overwritten. All three are the whole parameter's, or those
+   * of some of its matrices side by side, state then as a row of elements.
+   */
   update(weight: Weight, gradient: Tensor, state: State, update: Update): void;
 }
 

@@ -32,6 +32,9 @@ export interface Matrix {
   columns: number;
 }
 
+/** How many matrices lie side by side in a tensor. */
+export const matricesIn = (tensor: Tensor, { rows, columns }: Omit<Matrix, "index">): number => numel(tensor) / (rows * columns);
+
 /** Runs `work` on bands of whole rows of one matrix in `tensor`: the band's first row, its rows, where its elements start. */
 export function forBands(
   tensor: Tensor,

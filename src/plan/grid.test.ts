@@ -42,6 +42,14 @@ const GRID: Point[] = [
   { family: "mixtral", flags: { max_length: 192, per_device_train_batch_size: 1 }, sizes: { sliding_window: 64 } },
   { family: "qwen3_moe", flags: { max_length: 96, per_device_train_batch_size: 2, blocks_per_step: 2 } },
   { family: "qwen3_moe", flags: { max_length: 96, per_device_train_batch_size: 2, checkpoint_first_blocks: 1 } },
+  ...["qwen2_moe", "mixtral"].flatMap((family): Point[] => [
+    { family, flags: { expert_group_size: 2, max_length: 16, per_device_train_batch_size: 1 } },
+    {
+      family,
+      flags: { ...BFLOAT16, expert_group_size: 3, max_length: 96, per_device_train_batch_size: 1, gradient_accumulation_steps: 2 },
+    },
+    { family, flags: { weights_dtype: "bfloat16", optimizer: "lomo", expert_group_size: 1, tile_tokens: 16, max_length: 40 } },
+  ]),
   { family: "qwen2_moe", flags: { ...ROUTER, max_length: 96, per_device_train_batch_size: 2 } },
   { family: "qwen2_moe", flags: { freeze_router: true, stream: "int64", max_length: 96, per_device_train_batch_size: 2 } },
   { family: "qwen2_moe", flags: { stream: "float32", max_length: 96, per_device_train_batch_size: 2 }, sizes: { mlp_only_layers: [1] } },

@@ -35,6 +35,7 @@ const WAYS: Record<string, SettingValue>[] = [
   { blocks_per_step: 2 },
   { method: "checkpoint", coupling: "ordinary" },
   { method: "store", coupling: "ordinary", optimizer: "adalomo" },
+  { expert_group_size: 2 },
 ];
 for (const way of WAYS) {
   test(`a deep model with many micro-batches is planned from small ones: ${JSON.stringify(way)}`, () => {

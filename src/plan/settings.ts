@@ -38,6 +38,7 @@ export const PLANNED_ROWS = {
   device: row.device,
   threads: row.threads,
   tile_tokens: row.tile_tokens,
+  expert_group_size: row.expert_group_size,
   loss_tile_tokens: row.loss_tile_tokens,
   optimizer: row.optimizer,
   galore_rank: row.galore_rank,

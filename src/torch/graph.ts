@@ -41,6 +41,9 @@ export interface Graph extends Recording {
 
 let recording: Recording | null = null;
 
+/** Whether what is computed now becomes part of a graph that `record` makes. */
+export const isRecorded = (): boolean => recording !== null;
+
 /** y = fn(...inputs) with its graph. */
 export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): Graph {
   const before = recording;

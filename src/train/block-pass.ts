@@ -1,5 +1,5 @@
 // The layer-major passes of a step: every micro-batch passes block 1, then block 2, ...; on the way back each block is
-// rebuilt, differentiated for every micro-batch into its one gradient buffer, updated and left. Owns the blocks it opens
+// rebuilt, differentiated for every micro-batch into its one gradient, updated and left. Owns the blocks it opens
 // until they are left, or `close`.
 import type { Context } from "../model/context.js";
 import { trainedOf } from "../model/model.js";
@@ -82,7 +82,7 @@ export class BlockPass {
     }
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
-      const gradients = layers.map((layer) => updates.begin(trainedOf(model.blocks[layer], layer, trains)));
+      const gradients = layers.map((layer) => updates.beginBlock(trainedOf(model.blocks[layer], layer, trains)));
       block.collectInto(gradients);
       during("streams, way back", () => {
         for (const { parts } of works) method.backward<Context>(unit, block, parts[index], segment);

@@ -8,6 +8,7 @@ import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import { bridgedAttention, bridgedFeedForward } from "../model/adapters.js";
 import type { Context } from "../model/context.js";
 import { architectureOf, type ParameterSpec } from "../model/architecture.js";
+import type { ExpertRows } from "../model/expert-rows.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { HEAD, type Tier } from "../tiers/tier.js";
@@ -154,9 +155,9 @@ export class OpenUnit implements Block<Context> {
     });
   }
 
-  /** From now on, backward adds the gradients of the i-th block to `gradients[i]`. */
-  collectInto(gradients: Parameters[]): void {
-    for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i]);
+  /** From now on, backward adds the gradients of the i-th block to `whole` of the i-th, and keeps rows of its experts where there is a place for them. */
+  collectInto(gradients: { whole: Parameters; rows: ExpertRows | null }[]): void {
+    for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i].whole, gradients[i].rows);
   }
 
   close(): void {

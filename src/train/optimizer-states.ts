@@ -1,11 +1,24 @@
 // The optimiser's rule and state for every trained parameter of a model, by place and name. Owns the state until `free`.
-import { initState, layoutBytes, type Optimizer, type Rule, type State, type StateLayout, type Update } from "../optim/optimizer.js";
+import { UserError } from "../errors.js";
+import { BLOCK_ELEMENTS } from "../optim/block-quantize.js";
+import {
+  elementsOf,
+  initState,
+  layoutBytes,
+  type Optimizer,
+  type ParameterFacts,
+  type Rule,
+  type State,
+  type StateLayout,
+  type Update,
+} from "../optim/optimizer.js";
+import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
-import { clone, copy_, fill_, mulScalar_ } from "../torch/ops.js";
+import { clone, copy_, fill_, mulScalar_, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, type Tensor, to } from "../torch/tensor.js";
+import { byteSize, device, type DType, dtype, numel, shape, type Tensor, to } from "../torch/tensor.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
@@ -19,9 +32,15 @@ export interface StateOptions {
   staged?: boolean;
 }
 
+interface Entry {
+  facts: ParameterFacts;
+  rule: Rule;
+  state: State;
+}
+
 export class OptimizerStates {
   /** By full name on disk (fused names for experts). */
-  readonly #entries = new Map<string, { rule: Rule; state: State }>();
+  readonly #entries = new Map<string, Entry>();
   readonly #model: Model;
   readonly #options: StateOptions;
   /** State of parameters by full name, where there is room for all of them. */
@@ -56,7 +75,7 @@ export class OptimizerStates {
     }
   }
 
-  #plan(placed: PlacedParameter): { rule: Rule; layout: StateLayout } {
+  #plan(placed: PlacedParameter): { facts: ParameterFacts; rule: Rule; layout: StateLayout } {
     return plan(this.optimizer, this.#model, placed, dtype(this.#parameter(placed)), this.#options);
   }
 
@@ -64,23 +83,34 @@ export class OptimizerStates {
 
   /** State as before the first step, but for a correction that there is already. */
   #add(placed: PlacedParameter, correction?: Tensor): void {
-    const { rule, layout } = this.#plan(placed);
+    const { facts, rule, layout } = this.#plan(placed);
     const { correction: _kept, ...rest } = layout;
     const made = this.#roomOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
-    this.#entries.set(placed.prefix + placed.spec.name, { rule, state: correction === undefined ? made : { ...made, correction } });
+    this.#entries.set(placed.prefix + placed.spec.name, { facts, rule, state: correction === undefined ? made : { ...made, correction } });
   }
 
-  /** Updates a parameter in place with its gradient times `gradientScale`; negative layers are outer parameters. */
-  update(layer: number, name: string, parameter: Tensor, gradient: Tensor, update: Update & { gradientScale: number }): void {
+  /**
+   * Updates a parameter in place with its gradient times `gradientScale`; negative layers are outer parameters. With `firstExpert`, the
+   * gradient is that of some of a stack of experts, and only these are updated.
+   */
+  update(
+    layer: number,
+    name: string,
+    whole: Tensor,
+    gradient: Tensor,
+    { gradientScale, firstExpert, ...update }: Update & { gradientScale: number; firstExpert?: number },
+  ): void {
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
-    const { rule, state } = this.#entries.get(full) as { rule: Rule; state: State };
-    if (update.gradientScale !== 1) mulScalar_(gradient, update.gradientScale);
+    const entry = this.#entries.get(full) as Entry;
+    if (gradientScale !== 1) mulScalar_(gradient, gradientScale);
     const on = device(gradient);
-    if (!this.#options.staged && device(parameter) === on) {
-      scope(() => rule.update(openWeight(parameter, state.correction), gradient, state, update));
-      return;
-    }
     scope(() => {
+      const { parameter, rule, state } =
+        firstExpert === undefined ? { parameter: whole, ...entry } : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
+      if (!this.#options.staged && device(parameter) === on) {
+        rule.update(openWeight(parameter, state.correction), gradient, state, update);
+        return;
+      }
       const bring = (t: Tensor): Tensor => (device(t) === on ? clone(t) : to(t, dtype(t), on));
       const weight = bring(parameter);
       const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, bring(tensor)]));
@@ -107,6 +137,31 @@ export class OptimizerStates {
   }
 }
 
+/** A stacked parameter and its state cut down to `count` experts from `first` on. */
+function someExperts(
+  { facts, rule, state }: Entry,
+  parameter: Tensor,
+  first: number,
+  count: number,
+): { parameter: Tensor; rule: Rule; state: State } {
+  const [experts, ...one] = facts.shape;
+  const cut = (tensor: Tensor): Tensor => {
+    const each = numel(tensor) / experts;
+    if (dtype(tensor) === "uint8" && elementsOf(one) % BLOCK_ELEMENTS !== 0) {
+      throw new UserError(
+        `expert_group_size: the 8-bit state of ${facts.name} has blocks of ${BLOCK_ELEMENTS} elements that experts share (each has ${elementsOf(one)}). ` +
+          "Use 0, or another optimizer.",
+      );
+    }
+    return range(tensor, first * each, count * each);
+  };
+  return {
+    parameter: narrow(parameter, 0, first, count),
+    rule,
+    state: Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, cut(tensor)])),
+  };
+}
+
 /** State bytes of a model that need not exist: what `OptimizerStates` would take, exactly. */
 export function plannedStateBytes(
   optimizer: Optimizer,
@@ -126,9 +181,9 @@ function plan(
   placed: PlacedParameter,
   weightsDtype: DType,
   { weightsCorrection = false }: StateOptions,
-): { rule: Rule; layout: StateLayout } {
+): { facts: ParameterFacts; rule: Rule; layout: StateLayout } {
   const facts = parameterFacts(architecture, config, placed);
   const rule = optimizer.rule(facts);
   const corrected = weightsCorrection && weightsDtype === "bfloat16";
-  return { rule, layout: corrected ? { ...rule.layout, correction: { shape: facts.shape, dtype: "int8" } } : rule.layout };
+  return { facts, rule, layout: corrected ? { ...rule.layout, correction: { shape: facts.shape, dtype: "int8" } } : rule.layout };
 }

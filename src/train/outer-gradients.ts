@@ -45,7 +45,7 @@ export function headAndLoss(
   }
   const later = tied && dHead_VD !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
-  updates.apply(HEAD, outer, gradients, names);
+  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
   return { loss: total * lossScale, tied: later ? gradients : null };
 }
 
@@ -90,5 +90,5 @@ export function embeddingGradient(network: Network, works: MicroBatch[], updates
       }),
     );
   }
-  updates.apply(EMBEDDING, parameters, gradients, [name]);
+  updates.apply(EMBEDDING, parameters, { whole: gradients, rows: null }, [name]);
 }

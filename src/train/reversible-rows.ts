@@ -146,6 +146,15 @@ export const REVERSIBLE_ROWS = {
     group: REVERSIBLE,
     about: "tokens that pass a feed-forward layer at once; fewer take less memory on long sequences, with smaller products; 0: all",
   },
+  expert_group_size: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: REVERSIBLE,
+    about:
+      "experts of a block whose gradients exist at a time, made when the block's way back is done; less memory where a block's " +
+      "experts are large, and with a limit on norms a fifth more products; 0: all",
+  },
   loss_tile_tokens: {
     kind: "integer",
     default: 1024,

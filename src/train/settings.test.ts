@@ -41,6 +41,7 @@ const FLAGS = `
 --device DEVICE = cpu
 --threads N = 0
 --tile-tokens N = 4096
+--expert-group-size N = 0
 --loss-tile-tokens N = 1024
 --memory-limit SIZE = ""
 --distill-steps N = 0

@@ -14,6 +14,7 @@ export function stepOptions(settings: TrainSettings, phase: Phase, step: number)
     learningRate: learningRateIn(phase, step, settings),
     maxGradNorm: settings.max_grad_norm,
     maxBlockGradNorm: settings.max_block_grad_norm,
+    expertGroupSize: settings.expert_group_size,
     seed: settings.seed,
     router: {
       auxCoef: routerIsTrained ? settings.router_aux_loss_coef : 0,

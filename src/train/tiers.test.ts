@@ -24,6 +24,7 @@ const CASES: [string, Partial<TrainSettings>][] = [
   ["adafactor, bfloat16, micro-batches", { optimizer: "adafactor", weights_dtype: "bfloat16", gradient_accumulation_steps: 2 }],
   ["lomo keeps no state", { optimizer: "lomo", learning_rate: 1e-2, durability: "step" }],
   ["random weights, every step durable", { init_weights: "random", durability: "step", freeze_router: true }],
+  ["experts in groups", { expert_group_size: 3, gradient_accumulation_steps: 2 }],
   ["revffn with adapters, checkpointed", { coupling: "revffn", method: "checkpoint" }],
 ];
 for (const [name, changes] of CASES) {
@@ -68,6 +69,7 @@ test("a stopped disk run goes on from its checkpoint, and in memory as well", as
 
 const ON_HOST: [string, Partial<TrainSettings>][] = [
   ["adamw8bit", { optimizer: "adamw8bit", weights_dtype: "bfloat16" }],
+  ["experts in groups", { expert_group_size: 1, weights_dtype: "bfloat16", optimizer: "adalomo" }],
   ["two phases", { coupling: "revffn", adapter_steps: 1, weights_dtype: "bfloat16", weights_correction: "8bit" }],
 ];
 for (const [name, changes] of ON_HOST) {

@@ -175,6 +175,28 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
   return result;
 }
 
+/** The same with room for what is kept: no product or gradient of a weight is made. */
+export function groupedSwigluKeep(
+  x: Value,
+  gateUp: readonly Value[],
+  down: readonly Value[],
+  rows: readonly number[],
+  kept: readonly Value[],
+): Value {
+  const width = down[0].sizes[1];
+  const weights = [...gateUp, ...down];
+  const casts = castPlaces(x, weights, rows);
+  const inner = matrix(x.sizes[0], width, x);
+  const y = matrix(x.sizes[0], down[0].sizes[0], x);
+  for (const each of [inner, casts]) drop(each);
+  return record(y, [x], [x, ...kept, ...weights], (dy) => {
+    const made = [contiguous(dy), castPlaces(x, weights, rows), matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
+    const dx = matrix(x.sizes[0], x.sizes[1], x);
+    for (const each of made) drop(each);
+    return [dx];
+  });
+}
+
 export const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
 
 // --- sums and comparisons

@@ -1,0 +1,78 @@
+// What the gradients of a routed layer's experts are made of, kept so that they can be made later, a few experts at a time: for every
+// tile of tokens the rows that entered each product and the gradients that came back to it. Where a token has far fewer rows than an
+// expert has columns, that is far less than the gradients. Owns what it keeps until `free`.
+import { detach } from "../torch/autograd.js";
+import { add_, addmm_, groupedSwigluKeep, mm, narrow, select, transpose } from "../torch/ops.js";
+import { free, keep, scope } from "../torch/scope.js";
+import { byteSize, device, dtype, empty, shape, type Tensor, zeros } from "../torch/tensor.js";
+import type { Parameters } from "./model.js";
+
+/** Names of the stacked matrices of routed experts, in all families. */
+export const EXPERT_MATRICES = { gateUp: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj" } as const;
+
+/** Rows sorted by expert, and how many each has. */
+interface Tile {
+  x_RD: Tensor;
+  dBoth_R2F: Tensor;
+  inner_RF: Tensor;
+  dy_RD: Tensor;
+  counts: number[];
+}
+
+export class ExpertRows {
+  readonly #tiles: Tile[] = [];
+
+  /** The experts' product, of which the way back keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
+  product(x_RD: Tensor, gateUp: Tensor[], down: Tensor[], counts: number[]): Tensor {
+    const [[rows, width], [, inner]] = [shape(x_RD), shape(down[0])];
+    const room = (columns: number): Tensor => keep(empty([rows, columns], dtype(x_RD), device(x_RD)));
+    const tile = { x_RD: keep(detach(x_RD)), dBoth_R2F: room(2 * inner), inner_RF: room(inner), dy_RD: room(width), counts };
+    this.#tiles.push(tile);
+    return groupedSwigluKeep(x_RD, gateUp, down, counts, [tile.dBoth_R2F, tile.inner_RF, tile.dy_RD]);
+  }
+
+  /** Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`; `first` is the first of them. */
+  forGroups(parameters: Parameters, size: number, work: (name: string, first: number, gradient: Tensor) => void): void {
+    for (const name of Object.values(EXPERT_MATRICES)) {
+      const [experts] = shape(parameters[name]);
+      for (let first = 0; first < experts; first += size) {
+        const count = Math.min(size, experts - first);
+        scope(() => work(name, first, this.#gradient(name, shape(parameters[name]), first, count)));
+      }
+    }
+  }
+
+  get bytes(): number {
+    return this.#tensors().reduce((sum, tensor) => sum + byteSize(tensor), 0);
+  }
+
+  free(): void {
+    free(...this.#tensors());
+    this.#tiles.length = 0;
+  }
+
+  #tensors(): Tensor[] {
+    return this.#tiles.flatMap(({ x_RD, dBoth_R2F, inner_RF, dy_RD }) => [x_RD, dBoth_R2F, inner_RF, dy_RD]);
+  }
+
+  /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
+  #gradient(name: string, [, height, width]: number[], first: number, count: number): Tensor {
+    const sum_EHW = zeros([count, height, width], "float32", device(this.#tiles[0].x_RD));
+    for (const { x_RD, dBoth_R2F, inner_RF, dy_RD, counts } of this.#tiles) {
+      const [out, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
+      let start = counts.slice(0, first).reduce((sum, rows) => sum + rows, 0);
+      for (const [i, rows] of counts.slice(first, first + count).entries()) {
+        if (rows > 0) scope(() => addProduct(select(sum_EHW, 0, i), narrow(out, 0, start, rows), narrow(into, 0, start, rows)));
+        start += rows;
+      }
+    }
+    return sum_EHW;
+  }
+}
+
+/** sum += dy' x; products of another dtype than the sum are whole before they are added, as in native/grouped_swiglu.cpp. */
+function addProduct(sum_HW: Tensor, dy_RH: Tensor, x_RW: Tensor): void {
+  const turned_HR = transpose(dy_RH, 0, 1);
+  if (dtype(x_RW) === dtype(sum_HW)) addmm_(sum_HW, turned_HR, x_RW);
+  else add_(sum_HW, mm(turned_HR, x_RW));
+}
