@@ -1,5 +1,6 @@
 // 14.3 billion parameters, all trained, with the weights on disk: node bench/frontier/run.mjs [--layers N] [--experts N]
-//   [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--durability snapshot|step] [--dir FOLDER] [--json FILE]
+//   [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
+//   [--durability snapshot|step] [--dir FOLDER] [--json FILE]
 // The geometry of Qwen1.5-MoE-A2.7B with random bfloat16 weights, which are made in the folder on disk and removed at the end,
 // Ctrl-C included; one batch of real text (Moby-Dick, with the tokenizer of examples/tiny-moe) is repeated. Disk bandwidth is
 // measured first, past the page cache. Anonymous memory is sampled from outside. The work is in work.mjs, a process of its own.
@@ -20,6 +21,8 @@ const { values } = parseArgs({
     optimizer: { type: "string", default: "adalomo" },
     rate: { type: "string", default: "0.01" },
     "compute-dtype": { type: "string", default: "auto" },
+    "expert-group-size": { type: "string", default: "0" },
+    "loss-tile-tokens": { type: "string", default: "1024" },
     durability: { type: "string", default: "snapshot" },
     dir: { type: "string", default: tmpdir() },
     json: { type: "string" },
@@ -83,6 +86,8 @@ async function work() {
     steps: Number(values.steps),
     rate: Number(values.rate),
     computeDtype: values["compute-dtype"],
+    expertGroupSize: Number(values["expert-group-size"]),
+    lossTileTokens: Number(values["loss-tile-tokens"]),
     folder,
   };
   child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] });

@@ -7,11 +7,12 @@ import { setTimeout } from "node:timers/promises";
 import { spawnSync } from "node:child_process";
 
 import { placedParameters, parameterCount } from "../../dist/model/model.js";
-import { METHODS } from "../../dist/reversible/methods.js";
 import { resetPeak } from "../../dist/torch/memory.js";
 import { describeMemory, memoryTerms } from "../../dist/train/memory-terms.js";
+import { phaseAt } from "../../dist/train/phases.js";
 import { freeRun, prepareRun } from "../../dist/train/prepare.js";
 import { resolveSettings } from "../../dist/train/settings.js";
+import { stepOptions } from "../../dist/train/step-options.js";
 import { trainStep } from "../../dist/train/step.js";
 import { makeData } from "../../examples/make-data.mjs";
 import { geometry } from "./geometry.mjs";
@@ -33,6 +34,8 @@ const { settings } = resolveSettings({
     init_weights: "random",
     weights_dtype: "bfloat16",
     compute_dtype: options.computeDtype ?? "auto",
+    ...(options.expertGroupSize ? { expert_group_size: options.expertGroupSize } : {}),
+    ...(options.lossTileTokens ? { loss_tile_tokens: options.lossTileTokens } : {}),
     train_file: train,
     output_dir: join(folder, "run"),
     parameters,
@@ -61,13 +64,7 @@ for (let step = 1; step <= steps; step++) {
   const before = transferred();
   resetPeak();
   const began = performance.now();
-  const result = trainStep(network, states, batches, {
-    method: METHODS.reversible,
-    step,
-    learningRate: rate,
-    maxBlockGradNorm: settings.max_block_grad_norm,
-    seed: settings.seed,
-  });
+  const result = trainStep(network, states, batches, stepOptions(settings, phaseAt(run.phases, step), step));
   network.tier?.finishStep({ step, batches: data.state(), settings });
   const seconds = (performance.now() - began) / 1000;
   const times = network.tier?.takeTimes() ?? { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };

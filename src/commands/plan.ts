@@ -47,11 +47,16 @@ export const command: Command<typeof PLAN_ROWS> = {
     const { largestThatFits, waysToFit } = await import("../plan/choose.js");
     const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
     const plan = choice?.plan ?? planStep(settings, geometry);
-    const { productMs } = await import("../plan/calibrate.js");
-    const estimate = asked.calibrate ? productMs(plan.settings, geometry.config) : null;
+    const { stepMs } = await import("../plan/calibrate.js");
+    const estimate = asked.calibrate ? stepMs(plan.settings, geometry) : null;
     const notes: string[] = [];
     if (estimate !== null) {
-      notes.push(`matrix products of a step: about ${formatDuration(estimate)} on this machine, an estimate; a step takes longer`);
+      const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length, parameters } = plan.settings;
+      const rate = ((steps * rows * length) / estimate) * 1000;
+      const disk = parameters === "disk" ? "; what does not fit in main memory is read from the disk besides" : "";
+      notes.push(
+        `about ${formatDuration(estimate)} a step on this machine, ${rate.toPrecision(3)} tokens/s, by steps with few blocks${disk}`,
+      );
     }
     let ways: string[] = [];
     if (choice !== null && limit !== null) {
@@ -72,7 +77,7 @@ export const command: Command<typeof PLAN_ROWS> = {
       ...shown(plan),
       fits: choice?.fits ?? null,
       processBytes: ownBytes,
-      productMs: estimate,
+      stepMs: estimate,
       flags: choice?.fits ? choice.flags : null,
       waysToFit: ways,
     };

@@ -2,9 +2,9 @@
 // tile of tokens the rows that entered each product and the gradients that came back to it. Where a token has far fewer rows than an
 // expert has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
-import { add_, addmm_, groupedSwigluKeep, mm, narrow, select, transpose } from "../torch/ops.js";
+import { add_, addmm_, copy_, fill_, groupedSwigluKeep, mm, narrow, select, transpose } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { byteSize, device, dtype, empty, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 import type { Parameters } from "./model.js";
 
 /** Names of the stacked matrices of routed experts, in all families. */
@@ -57,22 +57,27 @@ export class ExpertRows {
 
   /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
   #gradient(name: string, [, height, width]: number[], first: number, count: number): Tensor {
-    const sum_EHW = zeros([count, height, width], "float32", device(this.#tiles[0].x_RD));
+    const sums_EHW = empty([count, height, width], "float32", device(this.#tiles[0].x_RD));
+    const isMade = new Array<boolean>(count).fill(false);
     for (const { x_RD, dBoth_R2F, inner_RF, dy_RD, counts } of this.#tiles) {
       const [out, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
       let start = counts.slice(0, first).reduce((sum, rows) => sum + rows, 0);
       for (const [i, rows] of counts.slice(first, first + count).entries()) {
-        if (rows > 0) scope(() => addProduct(select(sum_EHW, 0, i), narrow(out, 0, start, rows), narrow(into, 0, start, rows)));
+        if (rows === 0) continue;
+        scope(() => addProduct(select(sums_EHW, 0, i), narrow(out, 0, start, rows), narrow(into, 0, start, rows), isMade[i]));
+        isMade[i] = true;
         start += rows;
       }
     }
-    return sum_EHW;
+    scope(() => isMade.forEach((is, i) => void (is || fill_(select(sums_EHW, 0, i), 0))));
+    return sums_EHW;
   }
 }
 
-/** sum += dy' x; products of another dtype than the sum are whole before they are added, as in native/grouped_swiglu.cpp. */
-function addProduct(sum_HW: Tensor, dy_RH: Tensor, x_RW: Tensor): void {
+/** sum (+)= dy' x; products of another dtype than the sum are whole before they are added, as in native/grouped_swiglu.cpp. */
+function addProduct(sum_HW: Tensor, dy_RH: Tensor, x_RW: Tensor, isMade: boolean): void {
   const turned_HR = transpose(dy_RH, 0, 1);
-  if (dtype(x_RW) === dtype(sum_HW)) addmm_(sum_HW, turned_HR, x_RW);
-  else add_(sum_HW, mm(turned_HR, x_RW));
+  if (dtype(x_RW) === dtype(sum_HW)) addmm_(sum_HW, turned_HR, x_RW, isMade ? 1 : 0);
+  else if (isMade) add_(sum_HW, mm(turned_HR, x_RW));
+  else copy_(sum_HW, mm(turned_HR, x_RW));
 }

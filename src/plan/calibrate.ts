@@ -1,83 +1,102 @@
-// An estimate of a step's time from a few timed products of the model's shapes on this machine. Products alone: what lies
-// between them is not timed, so a step takes longer; it says which of two plans is quicker, and roughly how long a run is.
-import type { ModelConfig } from "../model/architecture.js";
-import { fastestDtype } from "../torch/device.js";
-import { bmm, linear } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { type DType, type Tensor, zeros } from "../torch/tensor.js";
+// An estimate of a step's time on this machine: steps at the model's own width and work, with random weights and few blocks, are taken
+// and timed, and what one more block and one more micro-batch cost is carried on along a line. In memory: what a disk takes comes on top.
+import { UserError } from "../errors.js";
+import { formatBytes } from "../format.js";
+import { freeModel, randomModel } from "../model/model.js";
+import { setThreads } from "../torch/device.js";
+import { fullBatch } from "../train/full-batch.js";
+import { describeNetwork, extensionOf } from "../train/network-file.js";
+import { trainsOf } from "../train/phases.js";
+import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings.js";
+import { stepOptions } from "../train/step-options.js";
+import { trainStep } from "../train/step.js";
+import { atDepth, planStep } from "./plan.js";
+import { type Geometry, plannedPhase } from "./shadow-step.js";
 
-interface Product {
-  /** How often a forward pass does it. */
-  times: number;
-  /** Makes the factors, for the caller's scope, and returns what multiplies them. */
-  prepare(): () => unknown;
-}
-
+/** Steps at one place: the first pays for what is touched for the first time. A step of more than LONG_MS is taken once more, not twice. */
 const MEASURED = 3;
-/** A pass forward, and one back: two products for each of the forward pass. */
-const WITH_GRAPH = 3;
+const LONG_MS = 5000;
 
-/** Milliseconds of matrix products in a step on the CPU. */
-export function productMs(settings: TrainSettings, config: ModelConfig): number {
-  const computeDtype = settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype;
-  // Blocks are computed once more where nothing of them was kept.
-  const passes = settings.method === "store" ? WITH_GRAPH : WITH_GRAPH + 1;
-  const { blocks, head } = productsOf(settings, config, computeDtype);
-  const total = (products: Product[]): number =>
-    products.reduce((sum, { times, prepare }) => sum + times * scope(() => timed(prepare())), 0);
-  return settings.gradient_accumulation_steps * (passes * total(blocks) + WITH_GRAPH * total(head));
+/** Places between which a step is timed: blocks and micro-batches, one value where the whole has no more. */
+export interface Places {
+  depths: number[];
+  counts: number[];
 }
 
-function productsOf(settings: TrainSettings, config: ModelConfig, type: DType): { blocks: Product[]; head: Product[] } {
-  const { per_device_train_batch_size: rows, max_length: length, tile_tokens, loss_tile_tokens } = settings;
-  const { hiddenSize: D, numLayers, numHeads: H, numKeyValueHeads: K, headDim: C, sparse } = config;
-  const tokens = rows * length;
-  const tile = Math.min(tokens, tile_tokens || tokens);
-  const lossTile = Math.min(tokens, loss_tile_tokens);
-  const sparseLayers = sparse.filter(Boolean).length;
-  const denseLayers = numLayers - sparseLayers;
-  const perExpert = Math.max(1, Math.round((tile * config.expertsPerToken) / Math.max(1, config.numExperts)));
-  const busy = Math.min(config.numExperts, tile * config.expertsPerToken);
-  const tiles = tokens / tile;
-  const matrix = (times: number, count: number, inputs: number, outputs: number): Product[] =>
-    times === 0 || outputs === 0
-      ? []
-      : [{ times, prepare: () => multiplied(zeros([count, inputs], type), zeros([outputs, inputs], type)) }];
-  const gated = (times: number, count: number, width: number): Product[] => [
-    ...matrix(times, count, D, 2 * width),
-    ...matrix(times, count, width, D),
-  ];
-  // Half of the scores are masked and not computed.
-  const scores: Product = {
-    times: (numLayers * rows * length) / 256 / 2,
-    prepare: () => {
-      const [q, k, v] = [zeros([H, Math.min(256, length), C], type), zeros([H, C, length], type), zeros([H, length, C], type)];
-      return () => bmm(bmm(q, k), v);
-    },
-  };
+/** Milliseconds of a step on the CPU. */
+export function stepMs(settings: TrainSettings, geometry: Geometry): number {
+  const places = placesOf(settings, geometry);
+  const inMemory: TrainSettings = { ...settings, parameters: "device", memory_limit: "", learning_rate: 0 };
+  checkRoom(inMemory, geometry, places);
+  setThreads(settings.threads);
+  const times = places.depths.map((depth) => timesAt(inMemory, atDepth(geometry, depth), places.counts));
+  return extendedMs(times, places, { depth: geometry.config.numLayers, count: settings.gradient_accumulation_steps });
+}
+
+/** One unit between the ordinary ends and two, and one micro-batch and two; all blocks where they are not alike. */
+export function placesOf(settings: TrainSettings, { config }: Geometry): Places {
+  const {
+    checkpoint_first_blocks: first,
+    checkpoint_last_blocks: last,
+    blocks_per_step: size,
+    gradient_accumulation_steps: micro,
+  } = settings;
+  const least = first + last + size;
+  const alike = config.sparse.every((is) => is === config.sparse[0]);
   return {
-    blocks: [
-      ...matrix(numLayers, tokens, D, (H + 2 * K) * C),
-      ...matrix(numLayers, tokens, H * C, D),
-      scores,
-      ...gated(sparseLayers * tiles * busy, perExpert, config.expertWidth),
-      ...gated(sparseLayers * tiles, tile, config.sharedExpertWidth),
-      ...gated(denseLayers * tiles, tile, config.denseWidth),
-    ],
-    head: matrix(tokens / lossTile, lossTile, D, config.vocabSize),
+    depths: alike && config.numLayers > least + size ? [least, least + size] : [config.numLayers],
+    counts: micro > 2 ? [1, 2] : [micro],
   };
 }
 
-const multiplied = (x: Tensor, weight: Tensor) => () => linear(x, weight);
+/** From times by depth, then by micro-batches, to that of the whole: blocks pay for themselves and for each micro-batch. */
+export function extendedMs(times: number[][], { depths, counts }: Places, whole: { depth: number; count: number }): number {
+  const along = ([from, to = from]: number[], places: number[], wanted: number): number =>
+    from + (places.length < 2 ? 0 : ((to - from) * (wanted - places[0])) / (places[1] - places[0]));
+  return along(
+    times.map((some) => along(some, counts, whole.count)),
+    depths,
+    whole.depth,
+  );
+}
 
-/** The least of a few times, after one that is not counted. */
-function timed(run: () => unknown): number {
-  let least = Number.POSITIVE_INFINITY;
-  for (let i = 0; i <= MEASURED; i++) {
-    const started = performance.now();
-    scope(() => void run());
-    if (i > 0) least = Math.min(least, performance.now() - started);
+function checkRoom(settings: TrainSettings, geometry: Geometry, { depths, counts }: Places): void {
+  const [depth, count] = [depths.at(-1) as number, counts.at(-1) as number];
+  const needed = planStep({ ...settings, gradient_accumulation_steps: count }, atDepth(geometry, depth)).terms.peakBytes;
+  const available = process.availableMemory();
+  if (needed <= available) return;
+  throw new UserError(
+    `calibrate: a step of the model's width with ${depth} blocks takes ${formatBytes(needed)}, and ${formatBytes(available)} are available. ` +
+      "Leave calibrate out, or give less work.",
+  );
+}
+
+/** The least time of a step of one and of two micro-batches. */
+function timesAt(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry, counts: number[]): number[] {
+  const extended = extensionOf(describeNetwork(settings))(architecture);
+  const [spec] = architecture.blockParameters(config, 0);
+  const stored = dtypeOf({ layer: 0, spec, prefix: architecture.blockPrefix(0) });
+  const model = randomModel(extended, config, settings.seed, stored, settings.device);
+  const phase = plannedPhase(settings);
+  const network = { ...networkOf(settings, model), trains: trainsOf(phase, settings, model) };
+  const states = statesOf(settings, network);
+  try {
+    let step = 0;
+    const taken = (count: number): number => {
+      const batches = Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, settings.seed + i));
+      const started = performance.now();
+      trainStep(network, states, batches, stepOptions(settings, phase, ++step));
+      return performance.now() - started;
+    };
+    taken(counts[0]);
+    return counts.map((count) => {
+      const times = [taken(count)];
+      while (times.length < MEASURED && Math.min(...times) < LONG_MS) times.push(taken(count));
+      return Math.min(...times);
+    });
+  } finally {
+    states.free();
+    freeModel(model);
   }
-  return least;
 }

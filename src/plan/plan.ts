@@ -60,7 +60,8 @@ function depthsOf(settings: TrainSettings, { config }: Geometry): number[] {
   return alike && numLayers > least + size ? [least, least + size] : [numLayers];
 }
 
-function atDepth(geometry: Geometry, depth: number): Geometry {
+/** The same model with its first blocks alone. */
+export function atDepth(geometry: Geometry, depth: number): Geometry {
   const { config } = geometry;
   return { ...geometry, config: { ...config, numLayers: depth, sparse: config.sparse.slice(0, depth) } };
 }

@@ -65,7 +65,7 @@ export const PLAN_ROWS = {
     kind: "boolean",
     default: false,
     group: PLAN,
-    about: "time matrix products of the model's shapes on this machine, for an estimate of a step's time",
+    about: "take steps of the model's width with few blocks and random weights on this machine, for an estimate of a step's time",
   },
 } as const satisfies SettingRows;
 
