@@ -5,9 +5,9 @@ import { test } from "node:test";
 import { cast, normal_ } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
-import { dtype, fromArray, full, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
+import { dtype, fromArray, full, shape, toArray, zeros } from "../torch/tensor.js";
 import { adamw } from "./adamw.js";
-import { roundingNoise, roundStochastically } from "./rounding.js";
+import { type RoundingNoise, roundingNoise, roundStochastically } from "./rounding.js";
 import { factsOf, stepped } from "./testing-rules.js";
 
 const SETTINGS = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
@@ -36,8 +36,8 @@ test("ten steps agree with the published equations computed in float64", () => {
 
 // The step of bfloat16 above 1.
 const ULP = 2 ** -7;
-const rounded = (value: number, noise: Tensor): number[] => {
-  const [count] = shape(noise);
+const rounded = (value: number, noise: RoundingNoise): number[] => {
+  const [count] = shape(noise.bits_N);
   const into = zeros([count], "bfloat16");
   roundStochastically(full([count], value, "float32"), into, noise);
   return toArray(into);

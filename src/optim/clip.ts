@@ -1,24 +1,25 @@
 // Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
-import { mul, narrow, sum, view } from "../torch/ops.js";
+import { mul, narrow, squareSum, sum, view } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { item, numel, type Tensor } from "../torch/tensor.js";
+import { device, dtype, item, numel, type Tensor } from "../torch/tensor.js";
 
-// Squares are summed in tiles: no copy of a whole gradient, and the tiles' sums are added in float64.
+// Where squares are a tensor, they are summed in tiles: no copy of a whole gradient, and the tiles' sums are added in float64.
 const TILE_ELEMENTS = 1 << 20;
 
 /** Euclidean norm over all the tensors together. */
-export function gradientNorm(gradients: Tensor[]): number {
-  let squares = 0;
-  for (const gradient of gradients) {
-    const elements = numel(gradient);
-    for (let start = 0; start < elements; start += TILE_ELEMENTS) {
-      squares += scope(() => {
-        const tile = narrow(view(gradient, [elements]), 0, start, Math.min(TILE_ELEMENTS, elements - start));
-        return item(sum(mul(tile, tile)));
-      });
-    }
+export const gradientNorm = (gradients: Tensor[]): number => Math.sqrt(gradients.reduce((total, gradient) => total + squares(gradient), 0));
+
+function squares(gradient: Tensor): number {
+  if (device(gradient) === "cpu" && dtype(gradient) === "float32") return squareSum(gradient);
+  const elements = numel(gradient);
+  let total = 0;
+  for (let start = 0; start < elements; start += TILE_ELEMENTS) {
+    total += scope(() => {
+      const tile = narrow(view(gradient, [elements]), 0, start, Math.min(TILE_ELEMENTS, elements - start));
+      return item(sum(mul(tile, tile)));
+    });
   }
-  return Math.sqrt(squares);
+  return total;
 }
 
 /** The factor that brings `norm` down to `limit` (0: no limit), as torch.nn.utils.clip_grad_norm_. */

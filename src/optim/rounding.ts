@@ -2,25 +2,34 @@
 // step is not lost but happens with the matching probability. Unbiased: E[rounded] = value.
 // Random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
 // stays equally likely and any two roundings independent, in one tile or two, so sums have the mean and the variance of fresh draws.
-import { add_, bitAnd_, bitXor_, cast, copy_, narrow, random_, viewDtype } from "../torch/ops.js";
-import { device, empty, numel, type Tensor } from "../torch/tensor.js";
+import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, roundStochastically_, viewDtype } from "../torch/ops.js";
+import { device, empty, item, numel, type Tensor } from "../torch/tensor.js";
 
 const LOWEST_INT64 = -(2n ** 63n);
 const LOW_16 = 65_535;
 
-/** 16 random bits for each of `count` elements, as int32; from the engine's generator: seed it to repeat. */
-export function roundingNoise(count: number, onDevice: string): Tensor {
+export interface RoundingNoise {
+  /** 16 random bits for each element of a tile, as int32. */
+  bits_N: Tensor;
+  /** What they are combined with for the tile at hand. */
+  mask: number;
+}
+
+/** Noise for tiles of up to `count` elements; from the engine's generator: seed it to repeat. */
+export function roundingNoise(count: number, onDevice: string): RoundingNoise {
   // One draw of 64 bits serves four elements.
   const drawn = random_(empty([Math.ceil(count / 4)], "int64", onDevice), LOWEST_INT64, null);
-  return bitAnd_(cast(narrow(viewDtype(drawn, "int16"), 0, 0, count), "int32"), LOW_16);
+  return { bits_N: bitAnd_(cast(narrow(viewDtype(drawn, "int16"), 0, 0, count), "int32"), LOW_16), mask: 0 };
 }
 
 /**
- * Adds 16 random bits below the kept ones and cuts. Overwrites `value` (one dimension, no longer than `noise`), and `noise`
- * with bits for the next call; the result goes to `into` (bfloat16).
+ * Adds 16 random bits below the kept ones and cuts. May overwrite `value` (one dimension, no longer than the noise); the result goes
+ * to `into` (bfloat16). The next call has other bits.
  */
-export function roundStochastically(value: Tensor, into: Tensor, noise: Tensor): void {
-  const renewed = bitXor_(noise, random_(empty([1], "int32", device(value)), 0, LOW_16 + 1));
-  bitAnd_(add_(viewDtype(value, "int32"), narrow(renewed, 0, 0, numel(value))), -LOW_16 - 1);
+export function roundStochastically(value: Tensor, into: Tensor, noise: RoundingNoise): void {
+  noise.mask ^= item(random_(empty([1], "int32"), 0, LOW_16 + 1));
+  if (device(value) === "cpu") return void roundStochastically_(into, value, noise.bits_N, noise.mask);
+  const renewed = bitXor(narrow(noise.bits_N, 0, 0, numel(value)), noise.mask);
+  bitAnd_(add_(viewDtype(value, "int32"), renewed), -LOW_16 - 1);
   copy_(into, value);
 }

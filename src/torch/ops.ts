@@ -75,13 +75,17 @@ export const clamp_ = op<(a: T, min: N | null, max: N | null) => T>("aten::clamp
 export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor");
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const bitOr_ = op<(a: T, b: T) => T>("aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
-export const bitXor_ = op<(a: T, b: T) => T>("aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
+export const bitXor = op<(a: T, b: N) => T>("aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor");
+/** bits(into) = (bits(value) + (noise ^ mask)) >> 16, of float32 to bfloat16 on a CPU, with 16 random bits in each int32 of noise (native/update_passes.cpp). */
+export const roundStochastically_ = op<(into: T, value: T, noise: T, mask: N) => void>("revmoe::round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()");
 export const shiftLeft = op<(a: T, bits: N) => T>("aten::__lshift__.Scalar(Tensor self, Scalar other) -> Tensor");
 export const shiftLeft_ = op<(a: T, bits: N) => T>("aten::__ilshift__.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const shiftRight = op<(a: T, bits: N) => T>("aten::__rshift__.Scalar(Tensor self, Scalar other) -> Tensor");
 export const floorDivide = op<(a: T, b: T) => T>("aten::floor_divide(Tensor self, Tensor other) -> Tensor");
 
 // reductions and comparisons
+/** Sum of the squares of a dense float32 tensor on a CPU, in float64 (native/update_passes.cpp). */
+export const squareSum = op<(x: T) => N>("revmoe::square_sum(Tensor x) -> float");
 export const sum = op<(a: T) => T>("aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor");
 export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => T>("aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const meanDim = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
