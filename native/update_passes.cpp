@@ -1,10 +1,15 @@
-// Two passes over every element of a step's gradients and weights, each in one read on a CPU, where ATen's operators take three and five:
-// revmoe::square_sum of a float32 tensor, squares and sums in float64; and revmoe::round_stochastically_ of float32 values to bfloat16.
+// What an update does to every element of gradients, weights and state, in one pass on a CPU where ATen's operators take three to thirteen:
+//   revmoe::square_sum              sum of squares of float32 values, in float64
+//   revmoe::round_stochastically_   float32 values to bfloat16
+//   revmoe::adamw_                  moments and weights of AdamW
+//   revmoe::decode_blocks_, revmoe::encode_blocks_   state in 8 bits (src/optim/block-quantize.ts)
 // Work is shared out by chunks, not by threads, so that results do not depend on how many there are.
 #include <ATen/TensorIterator.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <functional>
 #include <numeric>
 #include <vector>
@@ -22,6 +27,10 @@ namespace {
 
 constexpr int64_t kChunk = int64_t{1} << 16;
 constexpr int64_t kLanes = 8;
+// Elements that share a scale; a chunk holds whole blocks.
+constexpr int64_t kBlock = 256;
+// Of a block of zeros, so that nothing is divided by zero.
+constexpr float kSmallestScale = 1e-38f;
 
 int64_t chunks_of(int64_t elements) { return (elements + kChunk - 1) / kChunk; }
 
@@ -40,6 +49,45 @@ REVMOE_VECTORIZED double chunk_square_sum(const float* x, int64_t count) {
 
 REVMOE_VECTORIZED void chunk_round(const uint32_t* value, const uint32_t* noise, uint32_t mask, uint16_t* into, int64_t count) {
   for (int64_t i = 0; i < count; i++) into[i] = static_cast<uint16_t>((value[i] + (noise[i] ^ mask)) >> 16);
+}
+
+struct AdamW {
+  float beta1, beta2, epsilon;
+  // 1 - learning rate * decay; learning rate / (1 - beta1^t); 1 / sqrt(1 - beta2^t).
+  float keep, rate, scale;
+};
+
+REVMOE_VECTORIZED void chunk_adamw(float* w, float* m, float* v, const float* g, const AdamW& by, int64_t count) {
+  const AdamW s = by;
+  for (int64_t i = 0; i < count; i++) {
+    m[i] += (1 - s.beta1) * (g[i] - m[i]);
+    v[i] = v[i] * s.beta2 + (1 - s.beta2) * g[i] * g[i];
+    w[i] = w[i] * s.keep - s.rate * m[i] / (std::sqrt(v[i]) * s.scale + s.epsilon);
+  }
+}
+
+REVMOE_VECTORIZED void decode_block(float* x, const uint8_t* q, float scale, const float* code, int64_t count) {
+  for (int64_t i = 0; i < count; i++) x[i] = code[q[i]] * scale;
+}
+
+REVMOE_VECTORIZED float largest_of(const float* x, int64_t count) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; i++) largest = std::max(largest, std::abs(x[i]));
+  return largest;
+}
+
+REVMOE_VECTORIZED void shares_of(float* share, const float* x, float scale, int64_t count) {
+  for (int64_t i = 0; i < count; i++) share[i] = std::min(std::max(x[i] / scale, -1.0f), 1.0f);
+}
+
+// The upper 16 bits of a share say which code it has or that it is one below.
+void codes_of(uint8_t* q, const float* share, const int32_t* first, const float* bounds, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    int32_t bits;
+    std::memcpy(&bits, share + i, sizeof bits);
+    const int32_t code = first[(bits >> 16) + 32768];
+    q[i] = static_cast<uint8_t>(code + (share[i] > bounds[code]));
+  }
 }
 
 // Calls `work` with the number of every chunk, where it begins and its elements, on all threads (see grouped_swiglu.cpp on at::parallel_for).
@@ -82,11 +130,70 @@ void round_stochastically_(at::Tensor into, const at::Tensor& value, const at::T
   });
 }
 
+void adamw_(at::Tensor w, at::Tensor m, at::Tensor v, const at::Tensor& g, double beta1, double beta2, double epsilon, double keep,
+            double rate, double scale) {
+  for (const at::Tensor& each : {w, m, v, g}) {
+    check(each, at::kFloat);
+    TORCH_CHECK(each.numel() == g.numel(), "the sizes do not belong together");
+  }
+  const auto narrow = [](double value) { return static_cast<float>(value); };
+  const AdamW by{narrow(beta1), narrow(beta2), narrow(epsilon), narrow(keep), narrow(rate), narrow(scale)};
+  const auto at = [](const at::Tensor& tensor, int64_t start) { return static_cast<float*>(tensor.data_ptr()) + start; };
+  for_chunks(g.numel(), [&](int64_t, int64_t start, int64_t count) {
+    chunk_adamw(at(w, start), at(m, start), at(v, start), at(g, start), by, count);
+  });
+}
+
+// Calls `work` with every block's number, where it begins and its elements.
+void for_blocks(int64_t elements, const std::function<void(int64_t, int64_t, int64_t)>& work) {
+  for_chunks(elements, [&](int64_t, int64_t first, int64_t count) {
+    for (int64_t start = first; start < first + count; start += kBlock) work(start / kBlock, start, std::min(kBlock, first + count - start));
+  });
+}
+
+void check_blocks(const at::Tensor& x, const at::Tensor& q, const at::Tensor& scale) {
+  check(x, at::kFloat);
+  check(q, at::kByte);
+  check(scale, at::kFloat);
+  TORCH_CHECK(x.numel() == q.numel() && scale.numel() == (x.numel() + kBlock - 1) / kBlock, "the sizes do not belong together");
+}
+
+void decode_blocks_(at::Tensor into, const at::Tensor& q, const at::Tensor& scale, const at::Tensor& code) {
+  check_blocks(into, q, scale);
+  auto* const x = static_cast<float*>(into.data_ptr());
+  const auto* const codes = static_cast<const uint8_t*>(q.data_ptr());
+  const auto* const scales = static_cast<const float*>(scale.data_ptr());
+  const auto* const values = static_cast<const float*>(code.data_ptr());
+  for_blocks(into.numel(), [&](int64_t block, int64_t start, int64_t count) {
+    decode_block(x + start, codes + start, scales[block], values, count);
+  });
+}
+
+void encode_blocks_(at::Tensor q, at::Tensor scale, const at::Tensor& x, const at::Tensor& first, const at::Tensor& bounds) {
+  check_blocks(x, q, scale);
+  const auto* const values = static_cast<const float*>(x.data_ptr());
+  auto* const codes = static_cast<uint8_t*>(q.data_ptr());
+  auto* const scales = static_cast<float*>(scale.data_ptr());
+  const auto* const firsts = static_cast<const int32_t*>(first.data_ptr());
+  const auto* const edges = static_cast<const float*>(bounds.data_ptr());
+  for_blocks(x.numel(), [&](int64_t block, int64_t start, int64_t count) {
+    float share[kBlock];
+    scales[block] = largest_of(values + start, count);
+    shares_of(share, values + start, std::max(scales[block], kSmallestScale), count);
+    codes_of(codes + start, share, firsts, edges, count);
+  });
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def("square_sum(Tensor x) -> float", &square_sum);
   library.def("round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()", &round_stochastically_);
+  library.def(
+      "adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()",
+      &adamw_);
+  library.def("decode_blocks_(Tensor(a!) into, Tensor q, Tensor scale, Tensor code) -> ()", &decode_blocks_);
+  library.def("encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()", &encode_blocks_);
 }
 
 }  // namespace revmoe

@@ -2,8 +2,8 @@
 //   w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 // State: m and v in float32, 8 bytes per element. No decay of norms and biases.
-import { addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
-import { numel, type Tensor } from "../torch/tensor.js";
+import { adamw_, addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
+import { device, numel, type Tensor } from "../torch/tensor.js";
 import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 import type { Weight } from "./weight.js";
@@ -46,12 +46,19 @@ export function updateMoments(g: Tensor, { m, v }: Moments, { beta1, beta2, epsi
 
 /** The whole update of one tile, given its float32 moments, which change too. */
 export function adamwUpdate(settings: AdamWSettings, { kind }: ParameterFacts) {
-  const { beta1, weightDecay } = settings;
+  const { beta1, beta2, epsilon, weightDecay } = settings;
   return (weight: Weight, start: number, g_N: Tensor, moments: Moments, { step, learningRate }: Update): void => {
+    const rate = learningRate / (1 - beta1 ** step);
+    if (device(g_N) === "cpu") {
+      const keep = kind === "vector" ? 1 : 1 - learningRate * weightDecay;
+      const scale = 1 / Math.sqrt(1 - beta2 ** step);
+      weight.edit(start, numel(g_N), (w_N) => adamw_(w_N, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale));
+      return;
+    }
     const denominator_N = updateMoments(g_N, moments, settings, step);
     weight.edit(start, numel(g_N), (w_N) => {
       if (kind !== "vector" && weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
-      addcdiv_(w_N, moments.m, denominator_N, -learningRate / (1 - beta1 ** step));
+      addcdiv_(w_N, moments.m, denominator_N, -rate);
     });
   };
 }

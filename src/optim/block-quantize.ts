@@ -9,7 +9,9 @@ import {
   cast,
   clamp_,
   copy_,
+  decodeBlocks_,
   div_,
+  encodeBlocks_,
   gt,
   indexSelect,
   mul_,
@@ -18,7 +20,7 @@ import {
   viewDtype,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, numel, type Tensor } from "../torch/tensor.js";
+import { device, empty, fromArray, numel, type Tensor } from "../torch/tensor.js";
 import { range } from "./tiles.js";
 
 export const BLOCK_ELEMENTS = 256;
@@ -92,15 +94,21 @@ export class BlockQuantizer {
   readonly #bounds: Tensor;
   readonly #first: Tensor;
 
-  constructor(signed: boolean, device: string) {
+  constructor(signed: boolean, on: string) {
     const { code, bounds, first } = tables(signed);
-    this.#code = fromArray(code, [code.length], "float32", device);
-    this.#bounds = fromArray(bounds, [bounds.length], "float32", device);
-    this.#first = fromArray(first, [first.length], "int32", device);
+    this.#code = fromArray(code, [code.length], "float32", on);
+    this.#bounds = fromArray(bounds, [bounds.length], "float32", on);
+    this.#first = fromArray(first, [first.length], "int32", on);
   }
 
   /** value = code[q] * scale of its block. */
   decode(q_N: Tensor, scale_B: Tensor): Tensor {
+    const on = device(q_N);
+    if (on === "cpu") {
+      const x_N = empty([numel(q_N)], "float32", on);
+      decodeBlocks_(x_N, q_N, scale_B, this.#code);
+      return x_N;
+    }
     return scope(() => {
       const x_N = indexSelect(this.#code, 0, cast(q_N, "int32"));
       eachPart(numel(q_N), (start, blocks, size) => {
@@ -110,8 +118,9 @@ export class BlockQuantizer {
     });
   }
 
-  /** Stores `x_N` (float32) as codes and scales; overwrites it. */
+  /** Stores `x_N` (float32) as codes and scales; may overwrite it. */
   encode(x_N: Tensor, q_N: Tensor, scale_B: Tensor): void {
+    if (device(x_N) === "cpu") return void encodeBlocks_(q_N, scale_B, x_N, this.#first, this.#bounds);
     eachPart(numel(x_N), (start, blocks, size) =>
       scope(() => {
         const x_BN = view(range(x_N, start, blocks * size), [blocks, size]);

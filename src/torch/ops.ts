@@ -76,8 +76,6 @@ export const bitAnd = op<(a: T, b: N) => T>("aten::bitwise_and.Scalar(Tensor sel
 export const bitAnd_ = op<(a: T, b: N) => T>("aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const bitOr_ = op<(a: T, b: T) => T>("aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const bitXor = op<(a: T, b: N) => T>("aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor");
-/** bits(into) = (bits(value) + (noise ^ mask)) >> 16, of float32 to bfloat16 on a CPU, with 16 random bits in each int32 of noise (native/update_passes.cpp). */
-export const roundStochastically_ = op<(into: T, value: T, noise: T, mask: N) => void>("revmoe::round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()");
 export const shiftLeft = op<(a: T, bits: N) => T>("aten::__lshift__.Scalar(Tensor self, Scalar other) -> Tensor");
 export const shiftLeft_ = op<(a: T, bits: N) => T>("aten::__ilshift__.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)");
 export const shiftRight = op<(a: T, bits: N) => T>("aten::__rshift__.Scalar(Tensor self, Scalar other) -> Tensor");
@@ -142,3 +140,13 @@ function newerOp<F extends (...args: never[]) => unknown>(schema: string): F {
   return made;
 }
 export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout: 0, causal: boolean) => T>("aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor");
+
+// updates, in one pass on a CPU (native/update_passes.cpp)
+/** bits(into) = (bits(value) + (noise ^ mask)) >> 16, of float32 to bfloat16 on a CPU, with 16 random bits in each int32 of noise. */
+export const roundStochastically_ = op<(into: T, value: T, noise: T, mask: N) => void>("revmoe::round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()");
+/** m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  w = keep w - rate m / (scale sqrt(v) + epsilon), all dense float32. */
+export const adamw_ = op<(w: T, m: T, v: T, g: T, beta1: N, beta2: N, epsilon: N, keep: N, rate: N, scale: N) => void>("revmoe::adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()");
+/** into = code[q] * scale of its block of 256 elements. */
+export const decodeBlocks_ = op<(into: T, q: T, scale: T, code: T) => void>("revmoe::decode_blocks_(Tensor(a!) into, Tensor q, Tensor scale, Tensor code) -> ()");
+/** scale = the largest magnitude of a block;  q = first[upper 16 bits of x / scale], or the next code where x / scale is above its bound. */
+export const encodeBlocks_ = op<(q: T, scale: T, x: T, first: T, bounds: T) => void>("revmoe::encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()");

@@ -100,6 +100,9 @@ const OPERATORS = {
   "aten::floor_divide": (a: Value, b: Value) => elementwise([a, b]),
 
   "revmoe::square_sum": () => 1,
+  "revmoe::adamw_": (w: Value) => changed(w),
+  "revmoe::decode_blocks_": (into: Value) => changed(into),
+  "revmoe::encode_blocks_": (q: Value) => changed(q),
   "aten::sum": (x: Value) => scalarOf(x),
   "aten::sum.dim_IntList": (x: Value, dims: number[], keep = false, dtype?: DType) => reduced(x, dims, keep, dtype ?? x.dtype, false),
   "aten::mean.dim": (x: Value, dims: number[], keep = false) => reduced(x, dims, keep, x.dtype, true),
