@@ -4,7 +4,8 @@
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
 // revmoe::grouped_swiglu_keep makes no gradients of weights: the way back leaves what they are made of in `kept`, three tensors of rows:
-// the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy.
+// the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy. revmoe::expert_gradients_ makes the gradients of some experts of them, in the same way
+// as the whole way back does, and so with the same bits.
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 #include <c10/core/GradMode.h>
@@ -269,11 +270,30 @@ at::Tensor grouped_swiglu_keep(const at::Tensor& x, at::TensorList gate_up, at::
   return GroupedSwiglu::apply(x, gate_up, down, rows.vec(), kept.vec());
 }
 
+// sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
+void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows, int64_t first, bool add) {
+  const std::vector<Group> all = groups_of(rows);
+  const size_t places = places_for(all, sums[0].scalar_type() == x.scalar_type() && without_workspace(x));
+  const auto sum_of = [&](size_t expert) { return sums[expert - static_cast<size_t>(first)]; };
+  std::vector<Group> some;
+  const size_t end = static_cast<size_t>(first) + sums.size();
+  for (const Group& group : all) {
+    if (group.expert >= static_cast<size_t>(first) && group.expert < end) some.push_back(group);
+  }
+  for (size_t expert = static_cast<size_t>(first); !add && expert < end; expert++) {
+    if (rows[expert] == 0) sum_of(expert).zero_();
+  }
+  for_each(some, places, [&](const Group& group, size_t) {
+    Weight{at::Tensor(), sum_of(group.expert), !add}.add(group.of(dy), group.of(x));
+  });
+}
+
 }  // namespace
 
 TORCH_LIBRARY(revmoe, library) {
   library.def("grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor", &grouped_swiglu);
   library.def("grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor", &grouped_swiglu_keep);
+  library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()", &expert_gradients_);
 }
 
 }  // namespace revmoe

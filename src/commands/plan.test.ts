@@ -51,7 +51,7 @@ test("--compare draws what it tabulates", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-plan-command-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const svg = join(folder, "plan.svg");
-  const { status, stdout, stderr } = revmoe("plan", ...SMALL, "--compare", "--svg", svg);
+  const { status, stdout, stderr } = revmoe("plan", ...SMALL, "--compare", "--svg", svg, "--expert-group-size", "2");
   assert.deepEqual([status, stderr], [0, ""]);
   assert.match(stdout, /^reversible, momentum -1 /m);
   assert.match(readFileSync(svg, "utf8"), /^<svg /);
@@ -64,6 +64,8 @@ const REFUSED: [string[], RegExp][] = [
   [["--compare", "--memory", "1GiB"], /--compare compares the same work, and --memory 1GiB chooses it/],
   [["--coupling", "ordinary"], /--coupling ordinary cannot be reversed/],
   [["--train-file", "a.jsonl"], /--train-file is unknown\. A plan needs no rows/],
+  [["--calibrate", "--compare"], /--calibrate times one way of training, and --compare shows all of them/],
+  [["--expert-group-size", "2", "--method", "store"], /--expert-group-size 2 is not possible with --method store/],
   [["--calibrate", "--device", "cuda"], /--calibrate times this machine's processor/],
 ];
 for (const [words, pattern] of REFUSED) {

@@ -69,7 +69,7 @@ export const command: Command<typeof PLAN_ROWS> = {
           `nothing fits ${formatBytes(limit)}: ${rows} row of ${length} tokens is ${over} too much. ` +
             (ways.length > 0
               ? `These would fit: ${ways.join("; ")}.`
-              : "No optimizer or tile size of train makes it fit: use a smaller model or more memory."),
+              : "No optimizer, tile size or group of experts makes it fit: use a smaller model or more memory."),
         );
       }
     }

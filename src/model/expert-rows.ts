@@ -1,8 +1,8 @@
 // What the gradients of a routed layer's experts are made of, kept so that they can be made later, a few experts at a time: for every
-// tile of tokens the rows that entered each product and the gradients that came back to it. Where a token has far fewer rows than an
-// expert has columns, that is far less than the gradients. Owns what it keeps until `free`.
+// tile of tokens the rows that entered each product and the gradients that came back to it. Where an expert gets far fewer rows than it
+// has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
-import { add_, addmm_, copy_, fill_, groupedSwigluKeep, mm, narrow, select, transpose } from "../torch/ops.js";
+import { expertGradients_, groupedSwigluKeep, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 import type { Parameters } from "./model.js";
@@ -24,11 +24,15 @@ export class ExpertRows {
 
   /** The experts' product, of which the way back keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
   product(x_RD: Tensor, gateUp: Tensor[], down: Tensor[], counts: number[]): Tensor {
-    const [[rows, width], [, inner]] = [shape(x_RD), shape(down[0])];
-    const room = (columns: number): Tensor => keep(empty([rows, columns], dtype(x_RD), device(x_RD)));
-    const tile = { x_RD: keep(detach(x_RD)), dBoth_R2F: room(2 * inner), inner_RF: room(inner), dy_RD: room(width), counts };
-    this.#tiles.push(tile);
-    return groupedSwigluKeep(x_RD, gateUp, down, counts, [tile.dBoth_R2F, tile.inner_RF, tile.dy_RD]);
+    return scope(() => {
+      const [[rows, width], [, inner]] = [shape(x_RD), shape(down[0])];
+      const [dBoth_R2F, inner_RF, dy_RD] = [2 * inner, inner, width].map((columns) => empty([rows, columns], dtype(x_RD), device(x_RD)));
+      const y_RD = groupedSwigluKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD]);
+      const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
+      for (const tensor of Object.values(tile)) keep(tensor);
+      this.#tiles.push({ ...tile, counts });
+      return y_RD;
+    });
   }
 
   /** Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`; `first` is the first of them. */
@@ -58,26 +62,13 @@ export class ExpertRows {
   /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
   #gradient(name: string, [, height, width]: number[], first: number, count: number): Tensor {
     const sums_EHW = empty([count, height, width], "float32", device(this.#tiles[0].x_RD));
-    const isMade = new Array<boolean>(count).fill(false);
-    for (const { x_RD, dBoth_R2F, inner_RF, dy_RD, counts } of this.#tiles) {
-      const [out, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
-      let start = counts.slice(0, first).reduce((sum, rows) => sum + rows, 0);
-      for (const [i, rows] of counts.slice(first, first + count).entries()) {
-        if (rows === 0) continue;
-        scope(() => addProduct(select(sums_EHW, 0, i), narrow(out, 0, start, rows), narrow(into, 0, start, rows), isMade[i]));
-        isMade[i] = true;
-        start += rows;
+    scope(() => {
+      const sums = unbind(sums_EHW, 0);
+      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts }] of this.#tiles.entries()) {
+        const [dOut, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
+        expertGradients_(sums, dOut, into, counts, first, i > 0);
       }
-    }
-    scope(() => isMade.forEach((is, i) => void (is || fill_(select(sums_EHW, 0, i), 0))));
+    });
     return sums_EHW;
   }
-}
-
-/** sum (+)= dy' x; products of another dtype than the sum are whole before they are added, as in native/grouped_swiglu.cpp. */
-function addProduct(sum_HW: Tensor, dy_RH: Tensor, x_RW: Tensor, isMade: boolean): void {
-  const turned_HR = transpose(dy_RH, 0, 1);
-  if (dtype(x_RW) === dtype(sum_HW)) addmm_(sum_HW, turned_HR, x_RW, isMade ? 1 : 0);
-  else if (isMade) add_(sum_HW, mm(turned_HR, x_RW));
-  else copy_(sum_HW, mm(turned_HR, x_RW));
 }

@@ -11,9 +11,12 @@ import type { Parameters } from "./model.js";
 
 /** One float32 tensor per parameter, zero at first, where the parameters are or on a device; the caller owns and frees them. */
 export function makeGradients(parameters: Parameters, on?: string): Parameters {
-  return Object.fromEntries(
-    Object.entries(parameters).map(([name, parameter]) => [name, zeros(shape(parameter), "float32", on ?? device(parameter))]),
-  );
+  return scope(() => {
+    const made = Object.entries(parameters).map(
+      ([name, parameter]) => [name, zeros(shape(parameter), "float32", on ?? device(parameter))] as const,
+    );
+    return Object.fromEntries(made.map(([name, gradient]) => [name, keep(gradient)]));
+  });
 }
 
 export class OpenWeights implements Weights {

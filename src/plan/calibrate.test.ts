@@ -36,6 +36,11 @@ test("times are carried on along both lines", () => {
   const places = { depths: [1, 2], counts: [1, 2] };
   const times = places.depths.map((depth) => places.counts.map((count) => ms(depth, count)));
   assert.equal(extendedMs(times, places, { depth: 24, count: 8 }), ms(24, 8));
+  assert.equal(
+    extendedMs([[20], [18]], { depths: [1, 2], counts: [1] }, { depth: 24, count: 1 }),
+    20,
+    "a clock may be off, and more never takes less",
+  );
   assert.equal(extendedMs([[12]], { depths: [3], counts: [1] }, { depth: 3, count: 1 }), 12);
 });
 

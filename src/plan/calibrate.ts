@@ -7,6 +7,7 @@ import { setThreads } from "../torch/device.js";
 import { fullBatch } from "../train/full-batch.js";
 import { describeNetwork, extensionOf } from "../train/network-file.js";
 import { trainsOf } from "../train/phases.js";
+import type { OptimizerStates } from "../train/optimizer-states.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings.js";
 import { stepOptions } from "../train/step-options.js";
@@ -14,7 +15,7 @@ import { trainStep } from "../train/step.js";
 import { atDepth, planStep } from "./plan.js";
 import { type Geometry, plannedPhase } from "./shadow-step.js";
 
-/** Steps at one place: the first pays for what is touched for the first time. A step of more than LONG_MS is taken once more, not twice. */
+/** Steps that are timed at one place, one where it takes longer than LONG_MS; one before them pays for what is touched for the first time. */
 const MEASURED = 3;
 const LONG_MS = 5000;
 
@@ -50,10 +51,10 @@ export function placesOf(settings: TrainSettings, { config }: Geometry): Places 
   };
 }
 
-/** From times by depth, then by micro-batches, to that of the whole: blocks pay for themselves and for each micro-batch. */
+/** From times by depth, then by micro-batches, to that of the whole: blocks pay for themselves and for each micro-batch. More never takes less, whatever a clock says. */
 export function extendedMs(times: number[][], { depths, counts }: Places, whole: { depth: number; count: number }): number {
   const along = ([from, to = from]: number[], places: number[], wanted: number): number =>
-    from + (places.length < 2 ? 0 : ((to - from) * (wanted - places[0])) / (places[1] - places[0]));
+    from + (places.length < 2 ? 0 : (Math.max(0, to - from) * (wanted - places[0])) / (places[1] - places[0]));
   return along(
     times.map((some) => along(some, counts, whole.count)),
     depths,
@@ -79,24 +80,26 @@ function timesAt(settings: TrainSettings, { architecture, config, dtypeOf }: Geo
   const stored = dtypeOf({ layer: 0, spec, prefix: architecture.blockPrefix(0) });
   const model = randomModel(extended, config, settings.seed, stored, settings.device);
   const phase = plannedPhase(settings);
-  const network = { ...networkOf(settings, model), trains: trainsOf(phase, settings, model) };
-  const states = statesOf(settings, network);
+  let states: OptimizerStates | null = null;
   try {
+    const network = { ...networkOf(settings, model), trains: trainsOf(phase, settings, model) };
+    const made = statesOf(settings, network);
+    states = made;
     let step = 0;
     const taken = (count: number): number => {
       const batches = Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, settings.seed + i));
       const started = performance.now();
-      trainStep(network, states, batches, stepOptions(settings, phase, ++step));
+      trainStep(network, made, batches, stepOptions(settings, phase, ++step));
       return performance.now() - started;
     };
-    taken(counts[0]);
     return counts.map((count) => {
+      taken(count);
       const times = [taken(count)];
       while (times.length < MEASURED && Math.min(...times) < LONG_MS) times.push(taken(count));
       return Math.min(...times);
     });
   } finally {
-    states.free();
+    states?.free();
     freeModel(model);
   }
 }

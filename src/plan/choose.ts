@@ -1,6 +1,6 @@
 // The largest work that fits a given memory. The length asked for is kept and the micro-batch grows; where not even one row
 // fits, the length shrinks; where nothing fits, it says by how much and what else would.
-import { BLOCK_ELEMENTS } from "../optim/block-quantize.js";
+import { expertsShareState } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings.js";
 import { type Plan, planStep } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";
@@ -87,16 +87,19 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
     [small[1], words].filter((each) => each !== "").join(" "),
   ];
   const tiles = { tile_tokens: 512, loss_tile_tokens: 256 };
-  const least = (optimizer: TrainSettings["optimizer"]): [Partial<TrainSettings>, string] => {
-    const groups = groupsFor({ ...settings, optimizer }, geometry);
-    const words = Object.values(groups).map((size) => ` --expert-group-size ${size}`);
-    const other = optimizer === settings.optimizer ? "" : ` --optimizer ${optimizer}`;
-    return with_({ ...tiles, ...groups, optimizer }, `--tile-tokens 512 --loss-tile-tokens 256${words}${other}`);
+  const tiled = (change: Partial<TrainSettings>, words: string): void => {
+    const asked = { ...settings, ...change };
+    tries.push(with_({ ...tiles, ...change }, `--tile-tokens 512 --loss-tile-tokens 256${words}`));
+    // Fewer gradients, but rows in their place: less memory where a step has few tokens.
+    const size = smallGroup(asked, geometry);
+    const groups = { ...tiles, ...change, expert_group_size: size ?? 0 };
+    if (size !== null) tries.push(with_(groups, `--tile-tokens 512 --loss-tile-tokens 256${words} --expert-group-size ${size}`));
   };
-  tries.push(with_(tiles, "--tile-tokens 512 --loss-tile-tokens 256"), least(settings.optimizer));
+  tiled({}, "");
   for (let length = settings.max_length >> 1; length >= 128; length >>= 1)
     tries.push(with_({ max_length: length }, `--max-length ${length}`));
-  for (const optimizer of ["adamw8bit", "adafactor", "lomo"] as const) if (optimizer !== settings.optimizer) tries.push(least(optimizer));
+  for (const optimizer of ["adamw8bit", "adafactor", "lomo"] as const)
+    if (optimizer !== settings.optimizer) tiled({ optimizer }, ` --optimizer ${optimizer}`);
   if (settings.method !== "reversible" && settings.coupling !== "ordinary") tries.push([{ method: "reversible" }, "--method reversible"]);
   const found: WayOut[] = [];
   for (const [change, words] of tries) {
@@ -109,11 +112,11 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
   return found;
 }
 
-/** An eighth of the experts at a time, where that is fewer than now and each has its own part of the state. */
-function groupsFor({ method, optimizer, expert_group_size: now }: TrainSettings, { config }: Geometry): Partial<TrainSettings> {
-  const size = Math.max(1, config.numExperts >> 3);
-  const shared = optimizer === "adamw8bit" && (config.hiddenSize * config.expertWidth) % BLOCK_ELEMENTS !== 0;
-  return method === "store" || shared || (now > 0 && now <= size) ? {} : { expert_group_size: size };
+/** An eighth of the experts, where that is fewer than at a time now and they can go in groups. */
+function smallGroup(settings: TrainSettings, { config }: Geometry): number | null {
+  const [size, now] = [Math.max(1, config.numExperts >> 3), settings.expert_group_size];
+  const possible = settings.method !== "store" && config.sparse.includes(true) && !expertsShareState(settings, config);
+  return possible && (now === 0 || now > size) ? size : null;
 }
 
 function largestDivisorBelow(of: number, below: number): number {

@@ -7,6 +7,7 @@ import { test } from "node:test";
 
 import type { RunEvent } from "../metrics/record.js";
 import { architectureOf } from "../model/architecture.js";
+import type { TrainSettings } from "../train/settings.js";
 import type { SettingValue } from "../train/settings-table.js";
 import { fullBatch } from "../train/full-batch.js";
 import { largestThatFits, waysToFit } from "./choose.js";
@@ -110,6 +111,22 @@ test("where one row does not fit, it is shortened; where nothing fits, that is s
   assert.deepEqual([none.fits, none.plan.settings.max_length], [false, 64]);
   assert.deepEqual(waysToFit(settings, geometry, 1000), []);
   for (const { plan } of waysToFit(settings, geometry, ofLength(512) + 1)) assert.ok(plan.terms.peakBytes <= ofLength(512) + 1);
+});
+
+test("another optimizer is a way out by itself where rows take more than gradients, and groups are one where they take less", () => {
+  const geometry = geometryOf({ mlp_only_layers: [] });
+  const with_ = (settings: TrainSettings, changes: Partial<TrainSettings>): number =>
+    planStep({ ...settings, tile_tokens: 512, loss_tile_tokens: 256, ...changes }, geometry).placed.deviceBytes;
+  const long = settingsOf({ max_length: 256, per_device_train_batch_size: 1, gradient_accumulation_steps: 16 });
+  const limit = with_(long, { optimizer: "lomo" }) + 1000;
+  assert.ok(with_(long, { optimizer: "lomo", expert_group_size: 1 }) > limit);
+  assert.ok(waysToFit(long, geometry, limit).some(({ words }) => words.endsWith("--loss-tile-tokens 256 --optimizer lomo")));
+  const short = settingsOf({ max_length: 16, per_device_train_batch_size: 1 });
+  const less = with_(short, { expert_group_size: 1 });
+  assert.ok(less < with_(short, {}));
+  assert.ok(waysToFit(short, geometry, less).some(({ words }) => words.endsWith("--expert-group-size 1")));
+  const stored = settingsOf({ method: "store", coupling: "ordinary", max_length: 16, per_device_train_batch_size: 1 });
+  assert.ok(waysToFit(stored, geometry, 1e12).every(({ words }) => !words.includes("group")));
 });
 
 test("running out of memory is told by moment, bytes, flags that fit and the last checkpoint", () => {

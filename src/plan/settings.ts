@@ -99,6 +99,9 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   }
   const way = settings.compare ? WAY_ROWS.find((name) => at.has(name)) : undefined;
   if (way !== undefined) return `${at.subject(way)} has no effect: ${at.mention("compare")} shows all of them. Remove one of the two.`;
+  if (settings.calibrate && settings.compare) {
+    return `${at.subject("calibrate")} times one way of training, and ${at.mention("compare")} shows all of them. Give one of the two.`;
+  }
   if (settings.memory !== "" && settings.compare) {
     return `${at.subject("compare")} compares the same work, and ${at.mention("memory")} chooses it. Give one of the two.`;
   }

@@ -36,7 +36,7 @@ export interface Tier {
 export interface TierTimes {
   /** Waiting for a part to be there. */
   waitMs: number;
-  /** Norm, clipping and update of weights and state. */
+  /** Norm, clipping and update of weights and state, and the gradients of experts in groups. */
   updateMs: number;
   /** Keeping old bytes before they are changed. */
   logMs: number;

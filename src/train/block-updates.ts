@@ -98,7 +98,7 @@ export class BlockUpdates {
       );
     };
     measure(names.map((name) => whole[name]));
-    // Of experts in groups, only where the first update depends on it: their gradients are made once more.
+    // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
     const isMeasured = states === null || maxBlockGradNorm > 0;
     if (isMeasured) this.#forExperts(rows, parameters, (_name, _first, gradient) => measure([gradient]));
     setSeed(seedFor(seed, step, part + 2));

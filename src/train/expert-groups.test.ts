@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import type { Batch } from "../data/batches.js";
 import { withAdapters } from "../model/adapters.js";
 import { EXPERT_MATRICES } from "../model/expert-rows.js";
 import { TINY_QWEN2_MOE } from "../model/testing-config.js";
@@ -16,11 +17,12 @@ import { ordinary } from "../reversible/ordinary.js";
 import { revffn } from "../reversible/revffn.js";
 import { floatStreams, gridStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
-import { ledger, resetPeak } from "../torch/memory.js";
+import { ledger, limitMemory, NO_LIMIT, resetPeak } from "../torch/memory.js";
 import { byteSize, type DType, toArray } from "../torch/tensor.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
+import { networkOf } from "./prepare-network.js";
 import { resolveSettings } from "./settings.js";
 import { type StepOptions, type StepResult, trainStep } from "./step.js";
 import { randomBatch } from "./testing-batch.js";
@@ -45,6 +47,7 @@ interface Case {
   compute?: DType;
   tileTokens?: number;
   options?: Partial<StepOptions>;
+  batches?: Batch[];
 }
 
 function makeNetwork({ coupling = momentum(0.25), division, config, weights = "float32", compute = "float32", tileTokens }: Case): Network {
@@ -58,7 +61,7 @@ function makeNetwork({ coupling = momentum(0.25), division, config, weights = "f
 function stepped(of: Case, expertGroupSize: number): { weights: Map<string, number[]>; result: StepResult } {
   const network = makeNetwork(of);
   const { model } = network;
-  const { optimizer = "adamw", flags = {}, method = "reversible" } = of;
+  const { optimizer = "adamw", flags = {}, method = "reversible", batches = BATCHES } = of;
   const { settings } = resolveSettings({ flags: { model: "-", train_file: "-", output_dir: "-", optimizer, ...flags } });
   const states = new OptimizerStates(chooseOptimizer(settings, "float32"), model, {
     weightsCorrection: settings.weights_correction !== "none",
@@ -66,7 +69,7 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
   try {
     const alive = ledger();
     const step = (count: number): StepResult =>
-      trainStep(network, states, BATCHES, {
+      trainStep(network, states, batches, {
         ...{ step: count, learningRate: 1e-2, maxBlockGradNorm: 0, seed: 1, method: METHODS[method], expertGroupSize },
         ...of.options,
       });
@@ -171,26 +174,81 @@ test("a group's gradient exists at a time, beside the rows it is made of", () =>
   assert.ok(whole.peak - groups.peak > 0.6 * whole.experts, `${whole.peak} and ${groups.peak}`);
 });
 
-test("state that experts share, and a gradient that is no finite number, are told; nothing stays alive", () => {
-  const shared: Case = { optimizer: "adamw8bit", config: { moe_intermediate_size: 23 } };
-  assert.throws(() => stepped(shared, 3), {
-    name: "UserError",
-    message:
-      /^expert_group_size: the 8-bit state of model\.layers\.\d\.mlp\.experts\.\w+ has blocks of 256 elements that experts share \(each has 1472\)\. Use 0/,
-  });
+test("with two threads as with one: small groups of rows and large, products that a thread does alone and together", (t) => {
+  t.after(() => setThreads(1));
+  const config = {
+    hidden_size: 200,
+    moe_intermediate_size: 136,
+    num_experts: 4,
+    num_experts_per_tok: 2,
+    num_hidden_layers: 1,
+    mlp_only_layers: [],
+  };
+  for (const threads of [1, 2, 3]) {
+    setThreads(threads);
+    for (const batches of [[randomBatch([700], 1)], [randomBatch([1100], 1), randomBatch([20], 2)]]) {
+      const of: Case = { config, optimizer: "lomo", batches };
+      assert.deepEqual(stepped(of, 3).weights, stepped(of, 0).weights, `${threads} threads`);
+    }
+  }
+});
+
+test("a gradient that is no finite number, and a way back that runs out of memory, leave nothing alive", (t) => {
+  t.after(() => limitMemory(NO_LIMIT));
   const network = makeNetwork({});
   const states = new OptimizerStates({ name: "none", rule: () => ({ layout: {}, update: () => {} }) }, network.model);
+  const options = { step: 1, learningRate: 1, maxBlockGradNorm: 1, seed: 1, method: METHODS.reversible, expertGroupSize: 2 };
   const alive = ledger();
+  const nothingMore = (): void => assert.deepEqual([ledger().tensors, ledger().liveBytes], [alive.tensors, alive.liveBytes]);
   const router = { auxCoef: 3e38, auxType: "layer", zCoef: 3e38, jitterNoise: 0 } as const;
   for (const maxBlockGradNorm of [0, 1]) {
-    assert.throws(
-      () =>
-        trainStep(network, states, BATCHES, {
-          ...{ step: 1, learningRate: 1, maxBlockGradNorm, seed: 1, method: METHODS.reversible, router, expertGroupSize: 2 },
-        }),
-      { name: "UserError", message: /^step 1: the gradient of (block \d|the embedding or head) is not a finite number/ },
-    );
-    assert.deepEqual([ledger().tensors, ledger().liveBytes], [alive.tensors, alive.liveBytes]);
+    assert.throws(() => trainStep(network, states, BATCHES, { ...options, maxBlockGradNorm, router }), {
+      name: "UserError",
+      message: /^step 1: the gradient of (block \d|the embedding or head) is not a finite number/,
+    });
+    nothingMore();
   }
+  resetPeak();
+  trainStep(network, states, BATCHES, options);
+  const peak = ledger().peakBytes;
+  let failed = 0;
+  for (let limit = peak - 1; limit > alive.liveBytes; limit -= 997) {
+    limitMemory(limit);
+    assert.throws(() => trainStep(network, states, BATCHES, options), /refused/);
+    nothingMore();
+    failed++;
+  }
+  limitMemory(NO_LIMIT);
+  assert.ok(failed > 50);
   freeModel(network.model);
+});
+
+test("what cannot be is refused: activations stored, state that experts share, no experts at all", () => {
+  const network = makeNetwork({});
+  const states = new OptimizerStates({ name: "none", rule: () => ({ layout: {}, update: () => {} }) }, network.model);
+  const options = { step: 1, learningRate: 1, maxBlockGradNorm: 1, seed: 1, method: METHODS.store, expertGroupSize: 2 };
+  assert.throws(
+    () => trainStep(network, states, BATCHES, options),
+    /^UserError: step 1: method store makes every gradient of a block at once/,
+  );
+  freeModel(network.model);
+  const refusal = (sizes: Record<string, unknown>, flags: Record<string, string | number>): string => {
+    const { settings } = resolveSettings({ flags: { model: "M", train_file: "-", output_dir: "-", expert_group_size: 2, ...flags } });
+    const model = randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...sizes }, "test"), 3, "float32", "cpu");
+    try {
+      networkOf(settings, model);
+      return "";
+    } catch (failure) {
+      return (failure as Error).message;
+    } finally {
+      freeModel(model);
+    }
+  };
+  assert.equal(refusal({}, { optimizer: "adamw8bit" }), "");
+  assert.equal(refusal({ moe_intermediate_size: 23 }, {}), "");
+  assert.match(
+    refusal({ moe_intermediate_size: 23 }, { optimizer: "adamw8bit" }),
+    /^expert_group_size: 2 would divide blocks of 256 elements that experts of 32 x 23 share in the state of adamw8bit\. Remove it/,
+  );
+  assert.equal(refusal({ mlp_only_layers: [0, 1, 2, 3] }, {}), "expert_group_size: 2 has no effect: no layer of M has experts. Remove it.");
 });

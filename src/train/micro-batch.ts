@@ -40,14 +40,17 @@ export interface Beginning {
 export function startMicroBatch(network: Network, batch: Batch, index: number, beginning: Beginning): MicroBatch {
   const { model, computeDtype, device } = network;
   const { segment, step, seed, jitterNoise, observer, report } = beginning;
-  // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
-  const streams = scope(() => segment.coupling.begin(embed(network, batch.tokens), segment.format)).map(keep);
-  const routing = new RecordedRouting(model.config.numExperts);
-  const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
-  context.routerObserver = observer ?? undefined;
-  if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
-  const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
-  return { batch, routing, context, parts: [{ context, streams, dStreams: [], kept: [], signs, report }], saved: [], dHidden_TD: null };
+  return scope(() => {
+    // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
+    const streams = segment.coupling.begin(embed(network, batch.tokens), segment.format);
+    const routing = new RecordedRouting(model.config.numExperts);
+    const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+    context.routerObserver = observer ?? undefined;
+    if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
+    const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
+    const part = { context, streams: streams.map(keep), dStreams: [], kept: [], signs, report };
+    return { batch, routing, context, parts: [part], saved: [], dHidden_TD: null };
+  });
 }
 
 /** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
@@ -63,10 +66,11 @@ function drawnSigns({ segments }: Batch, device: string, place: number[]): (unit
 /** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
 export function save(work: MicroBatch): void {
   scope(() => {
+    const copies = work.parts.map(({ streams }) => streams.map((stream) => cast(stream, dtype(stream), false, true)));
     const shared = (tensors: Tensor[] = []): Tensor[] => tensors.map((tensor) => keep(detach(tensor)));
-    work.saved = work.parts.map((part) => ({
+    work.saved = work.parts.map((part, i) => ({
       ...part,
-      streams: part.streams.map((stream) => keep(cast(stream, dtype(stream), false, true))),
+      streams: copies[i].map(keep),
       dStreams: [],
       kept: part.kept.map(({ bits, inputs, host }) => ({
         ...(bits && { bits: keep(detach(bits)) }),

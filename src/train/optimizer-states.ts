@@ -1,8 +1,6 @@
 // The optimiser's rule and state for every trained parameter of a model, by place and name. Owns the state until `free`.
-import { UserError } from "../errors.js";
-import { BLOCK_ELEMENTS } from "../optim/block-quantize.js";
+import { assert } from "../errors.js";
 import {
-  elementsOf,
   initState,
   layoutBytes,
   type Optimizer,
@@ -144,15 +142,10 @@ function someExperts(
   first: number,
   count: number,
 ): { parameter: Tensor; rule: Rule; state: State } {
-  const [experts, ...one] = facts.shape;
+  const [experts] = facts.shape;
   const cut = (tensor: Tensor): Tensor => {
     const each = numel(tensor) / experts;
-    if (dtype(tensor) === "uint8" && elementsOf(one) % BLOCK_ELEMENTS !== 0) {
-      throw new UserError(
-        `expert_group_size: the 8-bit state of ${facts.name} has blocks of ${BLOCK_ELEMENTS} elements that experts share (each has ${elementsOf(one)}). ` +
-          "Use 0, or another optimizer.",
-      );
-    }
+    assert(Number.isInteger(each), `experts share state of ${facts.name}`);
     return range(tensor, first * each, count * each);
   };
   return {

@@ -1,5 +1,6 @@
 // From settings to the network and the optimiser of a run: a model is loaded or made, seen through its coupling, and
 // settings that this model cannot have are refused. The caller owns the model.
+import { BLOCK_ELEMENTS } from "../optim/block-quantize.js";
 import { UserError } from "../errors.js";
 import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
@@ -63,6 +64,7 @@ export function networkOf(settings: TrainSettings, model: Model, tier?: Tier): N
   checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
   checkDivision(settings, model.config.numLayers);
   checkHalves(settings, model.config.hiddenSize);
+  checkGroups(settings, model.config);
   return {
     model,
     ...networkParts(description, inverseOf(settings)),
@@ -159,6 +161,25 @@ function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, stor
   if (storedBits === 0 || stream === "float32" || hiddenSize % 8 === 0) return;
   throw new UserError(
     `gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`,
+  );
+}
+
+/** Whether blocks of 8-bit state would belong to two experts. */
+export const expertsShareState = (
+  { optimizer }: Pick<TrainSettings, "optimizer">,
+  { hiddenSize, expertWidth }: Pick<ModelConfig, "hiddenSize" | "expertWidth">,
+): boolean => optimizer === "adamw8bit" && (hiddenSize * expertWidth) % BLOCK_ELEMENTS !== 0;
+
+function checkGroups(settings: TrainSettings, config: ModelConfig): void {
+  const { expert_group_size: size, model } = settings;
+  if (size === 0) return;
+  if (!config.sparse.includes(true)) {
+    throw new UserError(`expert_group_size: ${size} has no effect: no layer of ${model} has experts. Remove it.`);
+  }
+  if (!expertsShareState(settings, config)) return;
+  throw new UserError(
+    `expert_group_size: ${size} would divide blocks of ${BLOCK_ELEMENTS} elements that experts of ${config.hiddenSize} x ${config.expertWidth} share ` +
+      "in the state of adamw8bit. Remove it, or use another optimizer.",
   );
 }
 

@@ -153,7 +153,7 @@ export const REVERSIBLE_ROWS = {
     group: REVERSIBLE,
     about:
       "experts of a block whose gradients exist at a time, made when the block's way back is done; less memory where a block's " +
-      "experts are large, and a quarter more of their products where norms are limited; 0: all",
+      "experts are large, and a quarter more of their products where each block's norm is limited; 0: all",
   },
   loss_tile_tokens: {
     kind: "integer",

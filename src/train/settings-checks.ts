@@ -166,12 +166,12 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("router_aux_loss_type")} has no effect: ${at.mention("router_aux_loss_coef")} asks for no such loss. ` +
       "Remove router_aux_loss_type, or set router_aux_loss_coef.",
   ({ router_aux_loss_coef: coef, freeze_router }, at) => frozenLoss("router_aux_loss_coef", coef, freeze_router, at),
+  ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
   ({ expert_group_size: size, method }, at) =>
     size > 0 &&
     method === "store" &&
     `${at.subject("expert_group_size")} is not possible with ${at.mention("method")}, whose graphs make every gradient of a block at once. ` +
       "Remove expert_group_size, or set method to reversible or checkpoint.",
-  ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
   ({ max_grad_norm: all, max_block_grad_norm: each }, at) =>
     all > 0 &&
     each > 0 &&

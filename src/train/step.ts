@@ -59,6 +59,9 @@ export interface StepResult {
 export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
   const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
   const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
+  if (method.holdsBlocks && options.expertGroupSize) {
+    throw new UserError(`step ${step}: method ${method.name} makes every gradient of a block at once: expertGroupSize must be 0.`);
+  }
   if (trainedTokens === 0) throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
   const segments = segmentsOf(network);

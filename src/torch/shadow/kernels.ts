@@ -197,6 +197,24 @@ export function groupedSwigluKeep(
   });
 }
 
+/** Products of another type than the sums are whole, one at a time, before they are added, which copies them. */
+export function expertGradients(
+  sums: readonly Value[],
+  _dy: Value,
+  x: Value,
+  rows: readonly number[],
+  first: number,
+  add: boolean,
+): boolean {
+  for (const [i, sum] of sums.entries()) {
+    if (rows[first + i] === 0 || sum.dtype === x.dtype) continue;
+    const product = make(sum.sizes, x.dtype, x.device);
+    if (x.device === "cpu" && add) drop(castTo(product, sum.dtype));
+    drop(product);
+  }
+  return true;
+}
+
 export const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
 
 // --- sums and comparisons
