@@ -3,7 +3,8 @@
 //   w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 // State: m and v in float32, 8 bytes per element. No decay of norms and biases.
 import { adamw_, addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
-import { device, numel, type Tensor } from "../torch/tensor.js";
+import { numel, type Tensor } from "../torch/tensor.js";
+import { inOnePass } from "./passes.js";
 import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 import type { Weight } from "./weight.js";
@@ -49,7 +50,7 @@ export function adamwUpdate(settings: AdamWSettings, { kind }: ParameterFacts) {
   const { beta1, beta2, epsilon, weightDecay } = settings;
   return (weight: Weight, start: number, g_N: Tensor, moments: Moments, { step, learningRate }: Update): void => {
     const rate = learningRate / (1 - beta1 ** step);
-    if (device(g_N) === "cpu") {
+    if (inOnePass(g_N)) {
       const keep = kind === "vector" ? 1 : 1 - learningRate * weightDecay;
       const scale = 1 / Math.sqrt(1 - beta2 ** step);
       weight.edit(start, numel(g_N), (w_N) => adamw_(w_N, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale));

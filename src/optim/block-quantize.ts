@@ -20,7 +20,8 @@ import {
   viewDtype,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { device, empty, fromArray, numel, type Tensor } from "../torch/tensor.js";
+import { empty, fromArray, numel, type Tensor } from "../torch/tensor.js";
+import { inOnePass } from "./passes.js";
 import { range } from "./tiles.js";
 
 export const BLOCK_ELEMENTS = 256;
@@ -103,9 +104,8 @@ export class BlockQuantizer {
 
   /** value = code[q] * scale of its block. */
   decode(q_N: Tensor, scale_B: Tensor): Tensor {
-    const on = device(q_N);
-    if (on === "cpu") {
-      const x_N = empty([numel(q_N)], "float32", on);
+    if (inOnePass(q_N)) {
+      const x_N = empty([numel(q_N)], "float32");
       decodeBlocks_(x_N, q_N, scale_B, this.#code);
       return x_N;
     }
@@ -120,7 +120,7 @@ export class BlockQuantizer {
 
   /** Stores `x_N` (float32) as codes and scales; may overwrite it. */
   encode(x_N: Tensor, q_N: Tensor, scale_B: Tensor): void {
-    if (device(x_N) === "cpu") return void encodeBlocks_(q_N, scale_B, x_N, this.#first, this.#bounds);
+    if (inOnePass(x_N)) return void encodeBlocks_(q_N, scale_B, x_N, this.#first, this.#bounds);
     eachPart(numel(x_N), (start, blocks, size) =>
       scope(() => {
         const x_BN = view(range(x_N, start, blocks * size), [blocks, size]);

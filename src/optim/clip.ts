@@ -1,7 +1,8 @@
 // Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
 import { mul, narrow, squareSum, sum, view } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { device, dtype, item, numel, type Tensor } from "../torch/tensor.js";
+import { dtype, item, numel, type Tensor } from "../torch/tensor.js";
+import { inOnePass } from "./passes.js";
 
 // Where squares are a tensor, they are summed in tiles: no copy of a whole gradient, and the tiles' sums are added in float64.
 const TILE_ELEMENTS = 1 << 20;
@@ -10,7 +11,7 @@ const TILE_ELEMENTS = 1 << 20;
 export const gradientNorm = (gradients: Tensor[]): number => Math.sqrt(gradients.reduce((total, gradient) => total + squares(gradient), 0));
 
 function squares(gradient: Tensor): number {
-  if (device(gradient) === "cpu" && dtype(gradient) === "float32") return squareSum(gradient);
+  if (inOnePass(gradient) && dtype(gradient) === "float32") return squareSum(gradient);
   const elements = numel(gradient);
   let total = 0;
   for (let start = 0; start < elements; start += TILE_ELEMENTS) {

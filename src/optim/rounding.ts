@@ -3,7 +3,8 @@
 // Random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
 // stays equally likely and any two roundings independent, in one tile or two, so sums have the mean and the variance of fresh draws.
 import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, roundStochastically_, viewDtype } from "../torch/ops.js";
-import { device, empty, item, numel, type Tensor } from "../torch/tensor.js";
+import { empty, item, numel, type Tensor } from "../torch/tensor.js";
+import { inOnePass } from "./passes.js";
 
 const LOWEST_INT64 = -(2n ** 63n);
 const LOW_16 = 65_535;
@@ -28,7 +29,7 @@ export function roundingNoise(count: number, onDevice: string): RoundingNoise {
  */
 export function roundStochastically(value: Tensor, into: Tensor, noise: RoundingNoise): void {
   noise.mask ^= item(random_(empty([1], "int32"), 0, LOW_16 + 1));
-  if (device(value) === "cpu") return void roundStochastically_(into, value, noise.bits_N, noise.mask);
+  if (inOnePass(value)) return void roundStochastically_(into, value, noise.bits_N, noise.mask);
   const renewed = bitXor(narrow(noise.bits_N, 0, 0, numel(value)), noise.mask);
   bitAnd_(add_(viewDtype(value, "int32"), renewed), -LOW_16 - 1);
   copy_(into, value);
