@@ -3,6 +3,7 @@
 //   revmoe::round_stochastically_   float32 values to bfloat16
 //   revmoe::adamw_                  moments and weights of AdamW
 //   revmoe::decode_blocks_, revmoe::encode_blocks_   state in 8 bits (src/optim/block-quantize.ts)
+//   revmoe::factored_squares_, revmoe::scale_matrix_   statistics of rows and columns, and what is divided by them (src/optim/factored.ts)
 // Work is shared out by chunks, not by threads, so that results do not depend on how many there are.
 #include <ATen/TensorIterator.h>
 #include <torch/library.h>
@@ -29,6 +30,7 @@ constexpr int64_t kChunk = int64_t{1} << 16;
 constexpr int64_t kLanes = 8;
 // Elements that share a scale; a chunk holds whole blocks.
 constexpr int64_t kBlock = 256;
+constexpr int64_t kMostBands = 64;
 // Of a block of zeros, so that nothing is divided by zero.
 constexpr float kSmallestScale = 1e-38f;
 
@@ -88,6 +90,30 @@ void codes_of(uint8_t* q, const float* share, const int32_t* first, const float*
     const int32_t code = first[(bits >> 16) + 32768];
     q[i] = static_cast<uint8_t>(code + (share[i] > bounds[code]));
   }
+}
+
+REVMOE_VECTORIZED void row_squares(double* columns, float* mean, const float* g, float floor, int64_t count) {
+  double lanes[kLanes] = {};
+  double sum = 0;
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; lane++) {
+      const float square = g[i + lane] * g[i + lane] + floor;
+      columns[i + lane] += square;
+      lanes[lane] += square;
+    }
+  }
+  for (; i < count; i++) {
+    const float square = g[i] * g[i] + floor;
+    columns[i] += square;
+    sum += square;
+  }
+  for (const double lane : lanes) sum += lane;
+  *mean = static_cast<float>(sum / static_cast<double>(count));
+}
+
+REVMOE_VECTORIZED void scale_row(float* g, const float* columns, float row, int64_t count) {
+  for (int64_t i = 0; i < count; i++) g[i] = g[i] * columns[i] * row;
 }
 
 // Calls `work` with the number of every chunk, where it begins and its elements, on all threads (see grouped_swiglu.cpp on at::parallel_for).
@@ -184,6 +210,61 @@ void encode_blocks_(at::Tensor q, at::Tensor scale, const at::Tensor& x, const a
   });
 }
 
+void check_matrix(const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& g) {
+  for (const at::Tensor& each : {rows, columns, g}) check(each, at::kFloat);
+  TORCH_CHECK(g.dim() == 2 && rows.numel() == g.size(0) && columns.numel() == g.size(1), "the sizes do not belong together");
+}
+
+// Bands of whole rows, each with sums of its own: as many rows as a chunk has room for, or more, so that the sums stay few.
+struct Bands {
+  int64_t rows, height, count;
+
+  explicit Bands(const at::Tensor& g)
+      : rows(g.size(0)),
+        height(std::max((rows + kMostBands - 1) / kMostBands, kChunk / std::max<int64_t>(1, g.size(1))) + 1),
+        count((rows + height - 1) / height) {}
+
+  // Calls `work` with the number of every band, its first row and the one behind its last.
+  void for_each(const std::function<void(int64_t, int64_t, int64_t)>& work) const {
+    for_chunks(count * kChunk, [&](int64_t band, int64_t, int64_t) { work(band, band * height, std::min(rows, (band + 1) * height)); });
+  }
+};
+
+// Means over the columns, and sums over the rows, of g^2 + floor.
+void factored_squares_(at::Tensor row_means, at::Tensor column_sums, const at::Tensor& g, double floor) {
+  check_matrix(row_means, column_sums, g);
+  const int64_t columns = g.size(1);
+  const Bands bands(g);
+  const auto* const values = static_cast<const float*>(g.data_ptr());
+  auto* const means = static_cast<float*>(row_means.data_ptr());
+  std::vector<double> sums(std::max<int64_t>(1, bands.count) * columns);
+  bands.for_each([&](int64_t band, int64_t row, int64_t end) {
+    for (; row < end; row++) row_squares(&sums[band * columns], means + row, values + row * columns, static_cast<float>(floor), columns);
+  });
+  auto* const totals = static_cast<float*>(column_sums.data_ptr());
+  for (int64_t band = 1; band < bands.count; band++) {
+    for (int64_t i = 0; i < columns; i++) sums[i] += sums[band * columns + i];
+  }
+  for (int64_t i = 0; i < columns; i++) totals[i] = static_cast<float>(sums[i]);
+}
+
+// g_ij *= columns_j * rows_i; the sum of the squares of what comes out.
+double scale_matrix_(at::Tensor g, const at::Tensor& rows, const at::Tensor& columns) {
+  check_matrix(rows, columns, g);
+  const int64_t width = g.size(1);
+  auto* const values = static_cast<float*>(g.data_ptr());
+  const auto* const by_row = static_cast<const float*>(rows.data_ptr());
+  const auto* const by_column = static_cast<const float*>(columns.data_ptr());
+  std::vector<double> sums(g.size(0));
+  Bands(g).for_each([&](int64_t, int64_t row, int64_t end) {
+    for (; row < end; row++) {
+      scale_row(values + row * width, by_column, by_row[row], width);
+      sums[row] = chunk_square_sum(values + row * width, width);
+    }
+  });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
@@ -192,6 +273,8 @@ TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def(
       "adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()",
       &adamw_);
+  library.def("factored_squares_(Tensor(a!) row_means, Tensor(b!) column_sums, Tensor g, float floor) -> ()", &factored_squares_);
+  library.def("scale_matrix_(Tensor(a!) g, Tensor rows, Tensor columns) -> float", &scale_matrix_);
   library.def("decode_blocks_(Tensor(a!) into, Tensor q, Tensor scale, Tensor code) -> ()", &decode_blocks_);
   library.def("encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()", &encode_blocks_);
 }

@@ -9,21 +9,24 @@ import {
   addScalar,
   addScalar_,
   div,
+  factoredSquares_,
   meanDim,
   mul,
   mul_,
   mulScalar,
   mulScalar_,
   rsqrt,
+  scaleMatrix_,
   square,
   sum,
   sumDim,
   unsqueeze,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { device, item, type Tensor, zeros } from "../torch/tensor.js";
+import { device, empty, item, type Tensor, zeros } from "../torch/tensor.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer, ParameterFacts, Rule, State, Update } from "./optimizer.js";
+import { inOnePass } from "./passes.js";
 import { band, forBands, type Matrix, matricesIn, range } from "./tiles.js";
 import type { Weight } from "./weight.js";
 
@@ -55,8 +58,8 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
       for (let index = 0; index < matricesIn(gradient, { rows, columns }); index++) {
         const matrix = { index, rows, columns };
         const keep = 1 - update.step ** -settings.decayRate;
-        scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
-        apply({ ...settings, weightDecay }, weight, gradient, matrix, update);
+        const norm = scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
+        apply({ ...settings, weightDecay }, { weight, gradient, norm }, matrix, update);
       }
     },
   };
@@ -65,16 +68,26 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
 /** x = b x + (1 - b) new. */
 const average_ = (x: Tensor, value: Tensor, b: number): Tensor => add_(mulScalar_(x, b), value, 1 - b);
 
-function divideVector(gradient: Tensor, variance: Tensor, keep: number): void {
+/** Updates V with the gradient, divides it by sqrt(V), and returns its norm. */
+function divideVector(gradient: Tensor, variance: Tensor, keep: number): number {
   average_(variance, addScalar_(square(gradient), GRADIENT_FLOOR), keep);
   mul_(gradient, rsqrt(variance));
+  return gradientNorm([gradient]);
 }
 
-/** Updates r and c with one matrix of the gradient, and divides it by sqrt(V). */
-function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, keep: number): void {
+/** The same of one matrix of the gradient, by r and c. */
+function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, keep: number): number {
   const { index, rows, columns } = matrix;
   const row_N = range(row, index * rows, rows);
   const column_N = range(column, index * columns, columns);
+  if (inOnePass(gradient)) {
+    const G = band(gradient, index * rows * columns, rows, columns);
+    const [means_N, sums_N] = [empty([rows], "float32"), empty([columns], "float32")];
+    factoredSquares_(means_N, sums_N, G, GRADIENT_FLOOR);
+    average_(row_N, means_N, keep);
+    average_(column_N, mulScalar(sums_N, 1 / rows), keep);
+    return Math.sqrt(scaleMatrix_(G, rsqrt(div(row_N, meanDim(row_N, [0], true))), rsqrt(column_N)));
+  }
   const sums_N = zeros([columns], "float32", device(gradient));
   forBands(gradient, matrix, (first, count, start) => {
     const squares = addScalar(square(band(gradient, start, count, columns)), GRADIENT_FLOOR);
@@ -88,14 +101,21 @@ function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, 
     const g = band(gradient, start, count, columns);
     mul_(mul_(g, columnFactor_N), unsqueeze(range(rowFactor_N, first, count), 1));
   });
+  return gradientNorm([range(gradient, index * rows * columns, rows * columns)]);
 }
 
-function apply(settings: FactoredSettings, weight: Weight, gradient: Tensor, matrix: Matrix, { learningRate }: Update): void {
+interface Divided {
+  weight: Weight;
+  gradient: Tensor;
+  /** Of the matrix of the gradient. */
+  norm: number;
+}
+
+function apply(settings: FactoredSettings, { weight, gradient, norm }: Divided, matrix: Matrix, { learningRate }: Update): void {
   const { updateClip, scaleParameter, weightDecay } = settings;
-  const { index, rows, columns } = matrix;
-  const elements = rows * columns;
-  const root = Math.sqrt(elements);
-  const rms = scope(() => gradientNorm([range(gradient, index * elements, elements)])) / root;
+  const { rows, columns } = matrix;
+  const root = Math.sqrt(rows * columns);
+  const rms = norm / root;
   const rate = scaleParameter ? learningRate * Math.max(WEIGHT_FLOOR, weightNorm(weight, gradient, matrix) / root) : learningRate;
   const clip = updateClip > 0 ? Math.max(1, rms / updateClip) : 1;
   forBands(gradient, matrix, (_, count, start) =>

@@ -151,3 +151,7 @@ export const adamw_ = op<(w: T, m: T, v: T, g: T, beta1: N, beta2: N, epsilon: N
 export const decodeBlocks_ = op<(into: T, q: T, scale: T, code: T) => void>("revmoe::decode_blocks_(Tensor(a!) into, Tensor q, Tensor scale, Tensor code) -> ()");
 /** scale = the largest magnitude of a block;  q = first[upper 16 bits of x / scale], or the next code where x / scale is above its bound. */
 export const encodeBlocks_ = op<(q: T, scale: T, x: T, first: T, bounds: T) => void>("revmoe::encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()");
+/** Of a matrix g: means of g^2 + floor over the columns, and sums over the rows. */
+export const factoredSquares_ = op<(rowMeans: T, columnSums: T, g: T, floor: N) => void>("revmoe::factored_squares_(Tensor(a!) row_means, Tensor(b!) column_sums, Tensor g, float floor) -> ()");
+/** g_ij *= rows_i columns_j; returns the sum of the squares of what comes out. */
+export const scaleMatrix_ = op<(g: T, rows: T, columns: T) => N>("revmoe::scale_matrix_(Tensor(a!) g, Tensor rows, Tensor columns) -> float");

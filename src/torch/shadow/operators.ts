@@ -102,6 +102,8 @@ const OPERATORS = {
 
   "revmoe::square_sum": () => 1,
   "revmoe::adamw_": (w: Value) => changed(w),
+  "revmoe::factored_squares_": (rowMeans: Value) => changed(rowMeans),
+  "revmoe::scale_matrix_": () => 1,
   "revmoe::decode_blocks_": (into: Value) => changed(into),
   "revmoe::encode_blocks_": (q: Value) => changed(q),
   "aten::sum": (x: Value) => scalarOf(x),
