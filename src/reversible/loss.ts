@@ -6,8 +6,9 @@ import { free, scope } from "../torch/scope.js";
 import { device, dtype, fromArray, item, shape, type Tensor, zeros } from "../torch/tensor.js";
 import { type Objective, wide } from "./objectives.js";
 
-// Rows of the vocabulary whose weight gradient is formed at once beside the buffer it is added to.
-const VOCABULARY_TILE = 16_384;
+// Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
+// times as much for a moment.
+const PRODUCT_ELEMENTS = 1 << 23;
 
 export interface LossTile {
   hidden_TD: Tensor;
@@ -30,7 +31,8 @@ export function lossSum(of: LossTile): number {
 export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | null): { total: number; dHidden_TD: Tensor } {
   const { hidden_TD, head_VD } = of;
   const type = dtype(hidden_TD);
-  const vocabulary = shape(head_VD)[0];
+  const [vocabulary, width] = shape(head_VD);
+  const together = Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
   const dHidden_TD = zeros(shape(hidden_TD), type, device(hidden_TD));
   let total = 0;
   for (const first of tiles(of)) {
@@ -40,8 +42,8 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
       const dLogits_NV = cast(wide_NV, type);
       if (dtype(wide_NV) !== type) free(wide_NV);
       indexCopy_(dHidden_TD, 0, rows_N, mm(dLogits_NV, head_VD));
-      for (let start = 0; dHead_VD !== null && start < vocabulary; start += VOCABULARY_TILE) {
-        const length = Math.min(VOCABULARY_TILE, vocabulary - start);
+      for (let start = 0; dHead_VD !== null && start < vocabulary; start += together) {
+        const length = Math.min(together, vocabulary - start);
         scope(() => add_(narrow(dHead_VD, 0, start, length), mm(transpose(narrow(dLogits_NV, 1, start, length), 0, 1), h_ND)));
       }
       return item(loss);
