@@ -55,7 +55,7 @@ export const command: Command<typeof PLAN_ROWS> = {
       const rate = ((steps * rows * length) / estimate) * 1000;
       const disk = parameters === "disk" ? "; what does not fit in main memory is read from the disk besides" : "";
       notes.push(
-        `about ${formatDuration(estimate)} a step on this machine, ${rate.toPrecision(3)} tokens/s, by steps with few blocks${disk}`,
+        `at least about ${formatDuration(estimate)} a step on this machine, ${rate.toPrecision(3)} tokens/s, by steps with few blocks${disk}`,
       );
     }
     let ways: string[] = [];
