@@ -89,6 +89,7 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
   const tiles = { tile_tokens: 512, loss_tile_tokens: 256 };
   const tiled = (change: Partial<TrainSettings>, words: string): void => {
     const asked = { ...settings, ...change };
+    if (asked.expert_group_size > 0 && expertsShareState(asked, geometry.config)) return;
     tries.push(with_({ ...tiles, ...change }, `--tile-tokens 512 --loss-tile-tokens 256${words}`));
     // Fewer gradients, but rows in their place: less memory where a step has few tokens.
     const size = smallGroup(asked, geometry);

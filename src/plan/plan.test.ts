@@ -113,6 +113,8 @@ test("where one row does not fit, it is shortened; where nothing fits, that is s
   for (const { plan } of waysToFit(settings, geometry, ofLength(512) + 1)) assert.ok(plan.terms.peakBytes <= ofLength(512) + 1);
 });
 
+const SHORT = { max_length: 16, per_device_train_batch_size: 1 };
+
 test("another optimizer is a way out by itself where rows take more than gradients, and groups are one where they take less", () => {
   const geometry = geometryOf({ mlp_only_layers: [] });
   const with_ = (settings: TrainSettings, changes: Partial<TrainSettings>): number =>
@@ -121,10 +123,14 @@ test("another optimizer is a way out by itself where rows take more than gradien
   const limit = with_(long, { optimizer: "lomo" }) + 1000;
   assert.ok(with_(long, { optimizer: "lomo", expert_group_size: 1 }) > limit);
   assert.ok(waysToFit(long, geometry, limit).some(({ words }) => words.endsWith("--loss-tile-tokens 256 --optimizer lomo")));
-  const short = settingsOf({ max_length: 16, per_device_train_batch_size: 1 });
+  const short = settingsOf(SHORT);
   const less = with_(short, { expert_group_size: 1 });
   assert.ok(less < with_(short, {}));
   assert.ok(waysToFit(short, geometry, less).some(({ words }) => words.endsWith("--expert-group-size 1")));
+  const shared = geometryOf({ mlp_only_layers: [], moe_intermediate_size: 46 });
+  const grouped = settingsOf({ ...SHORT, expert_group_size: 1 });
+  assert.ok(waysToFit(grouped, shared, 1e12).length > 0);
+  assert.deepEqual(waysToFit(grouped, shared, 1000), [], "every other optimizer is tried, but none whose state experts would share");
   const stored = settingsOf({ method: "store", coupling: "ordinary", max_length: 16, per_device_train_batch_size: 1 });
   assert.ok(waysToFit(stored, geometry, 1e12).every(({ words }) => !words.includes("group")));
 });
