@@ -272,6 +272,7 @@ at::Tensor grouped_swiglu_keep(const at::Tensor& x, at::TensorList gate_up, at::
 
 // sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
 void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows, int64_t first, bool add) {
+  TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= rows.size(), "there are ", rows.size(), " experts");
   const std::vector<Group> all = groups_of(rows);
   const size_t places = places_for(all, sums[0].scalar_type() == x.scalar_type() && without_workspace(x));
   const auto sum_of = [&](size_t expert) { return sums[expert - static_cast<size_t>(first)]; };

@@ -47,8 +47,7 @@ export const command: Command<typeof PLAN_ROWS> = {
     const { largestThatFits, waysToFit } = await import("../plan/choose.js");
     const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
     const plan = choice?.plan ?? planStep(settings, geometry);
-    const { stepMs } = await import("../plan/calibrate.js");
-    const estimate = asked.calibrate ? stepMs(plan.settings, geometry) : null;
+    const estimate = asked.calibrate ? (await import("../plan/calibrate.js")).stepMs(plan.settings, geometry) : null;
     const notes: string[] = [];
     if (estimate !== null) {
       const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length, parameters } = plan.settings;

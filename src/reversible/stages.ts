@@ -1,6 +1,6 @@
 // A branch as a chain of stages, each adding to the residual stream: h_i+1 = h_i + g_i(h_i), and f(x) = sum of all g_i(h_i).
-// Stages that treat each token by itself pass in tiles of tokens, so that what a tile needs inside (routed rows of experts, but for those that are kept for gradients in groups)
-// never exists for all tokens. The last stage of a branch is differentiated tile by tile as it is evaluated. Evaluated,
+// Stages that treat each token by itself pass in tiles of tokens, so that what a tile needs inside (routed rows of experts, unless
+// they are kept for gradients in groups) never exists for all tokens. The last stage of a branch is differentiated tile by tile as it is evaluated. Evaluated,
 // recorded or rebuilt, tiles and the order of sums are the same, and so are the bits. A branch with a memory (a second input,
 // see `Apply`) has one stage, which is not tokenwise.
 import { record, backwardThrough, freeGraph, type Graph } from "../torch/graph.js";

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "./autograd.js";
 import { engineInfo, setThreads } from "./device.js";
-import { add, cast, cat, groupedSwiglu, linear, mul, narrow, normal_, silu, sub } from "./ops.js";
+import { add, cast, cat, expertGradients_, groupedSwiglu, groupedSwigluKeep, linear, mul, narrow, normal_, silu, sub } from "./ops.js";
 import { setSeed } from "./random.js";
 import { scope } from "./scope.js";
 import { type DType, dtype, shape, type Tensor, toArray, zeros } from "./tensor.js";
@@ -175,5 +175,7 @@ test("rows and weights that do not belong together are refused", () => {
     const { x_RD, gateUp, down } = layerOf([2, 3], "float32");
     assert.throws(() => groupedSwiglu(x_RD, gateUp, down, [2, 4]), /there are 5 rows, and the experts have 6/);
     assert.throws(() => groupedSwiglu(x_RD, gateUp, down.slice(1), [2, 3]), /each expert needs its matrices/);
+    assert.throws(() => groupedSwigluKeep(x_RD, gateUp, down, [2, 3], [x_RD]), /three tensors keep rows, not 1/);
+    assert.throws(() => expertGradients_(down, x_RD, x_RD, [2, 3], 1, false), /there are 2 experts/);
   });
 });

@@ -1,8 +1,8 @@
 // What operators do as far as memory goes: the results' sizes, what a graph saves, and what gradients need on the way.
 // Follows libtorch's derivatives.yaml and CPU kernels; how near it comes is measured in plan/grid.test.ts.
 import type { DType } from "../tensor.js";
-import { castTo, contiguous, elementwise, expanded, inPlace, zerosLike } from "./arithmetic.js";
-import { record, records } from "./gradients.js";
+import { castTo, elementwise, expanded, inPlace, zerosLike } from "./arithmetic.js";
+import { record } from "./gradients.js";
 import { dimOf, rowMajor, stridesLike } from "./shapes.js";
 import { drop, hold, make, type Value, viewOf } from "./values.js";
 import { transpose, view } from "./views.js";
@@ -92,7 +92,7 @@ export function cast(x: Value, dtype: DType, _nonBlocking = false, copy = false)
 
 // --- products
 
-const matrix = (rows: number, columns: number, like: Value): Value => make([rows, columns], like.dtype, like.device);
+export const matrix = (rows: number, columns: number, like: Value): Value => make([rows, columns], like.dtype, like.device);
 
 /** a [N, K] b [K, M]; a factor with rows and columns both apart is copied for the BLAS. */
 export function mm(a: Value, b: Value): Value {
@@ -125,94 +125,6 @@ export function linear(x: Value, weight: Value, bias: Value | null = null): Valu
   drop(turned);
   drop(flat);
   return result;
-}
-
-/** kManyRows of native/grouped_swiglu.cpp. */
-const MANY_ROWS = 512;
-
-/** Where native/grouped_swiglu.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
-function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
-  const others = weights.filter(({ dtype }) => dtype !== x.dtype);
-  if (others.length === 0) return null;
-  const small = rows.filter((count) => count > 0 && count < MANY_ROWS).length;
-  const together = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= libtorch.threads;
-  return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
-}
-
-/** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
-export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
-  const width = down[0].sizes[1];
-  const weights = [...gateUp, ...down];
-  const casts = castPlaces(x, weights, rows);
-  const both = matrix(x.sizes[0], 2 * width, x);
-  // Without a graph it takes the place of the gate.
-  const inner = records([x, ...weights]) ? matrix(x.sizes[0], width, x) : null;
-  const y = matrix(x.sizes[0], down[0].sizes[0], x);
-  for (const each of [inner, casts]) drop(each);
-  const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
-    const dense = contiguous(dy);
-    const has = (i: number): boolean => toWeights[i] && rows[i % rows.length] > 0;
-    const made = weights.map((weight, i) => (has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null));
-    const buffers = weights.map((weight, i) => (has(i) ? (made[i] ?? weight.grad) : null));
-    const ofOtherType = (buffer: Value | null): boolean => buffer !== null && buffer.dtype !== x.dtype;
-    const places = castPlaces(x, weights, rows, buffers.some(ofOtherType));
-    const addAlone = (first: number): void => {
-      for (const buffer of buffers.slice(first, first + rows.length)) {
-        if (buffer === null || !ofOtherType(buffer)) continue;
-        const gradient = make(buffer.sizes, x.dtype, x.device);
-        if (x.device === "cpu" && !made.includes(buffer)) drop(castTo(gradient, buffer.dtype));
-        drop(gradient);
-      }
-    };
-    const [silu, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
-    addAlone(rows.length);
-    const dx = toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
-    addAlone(0);
-    for (const each of [silu, product, places, dense]) drop(each);
-    return [dx, ...made];
-  });
-  drop(both);
-  return result;
-}
-
-/** The same with room for what is kept: no product or gradient of a weight is made. */
-export function groupedSwigluKeep(
-  x: Value,
-  gateUp: readonly Value[],
-  down: readonly Value[],
-  rows: readonly number[],
-  kept: readonly Value[],
-): Value {
-  const width = down[0].sizes[1];
-  const weights = [...gateUp, ...down];
-  const casts = castPlaces(x, weights, rows);
-  const inner = matrix(x.sizes[0], width, x);
-  const y = matrix(x.sizes[0], down[0].sizes[0], x);
-  for (const each of [inner, casts]) drop(each);
-  return record(y, [x], [x, ...kept, ...weights], (dy) => {
-    const made = [contiguous(dy), castPlaces(x, weights, rows), matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
-    const dx = matrix(x.sizes[0], x.sizes[1], x);
-    for (const each of made) drop(each);
-    return [dx];
-  });
-}
-
-/** Products of another type than the sums are whole, one at a time, before they are added, which copies them. */
-export function expertGradients(
-  sums: readonly Value[],
-  _dy: Value,
-  x: Value,
-  rows: readonly number[],
-  first: number,
-  add: boolean,
-): boolean {
-  for (const [i, sum] of sums.entries()) {
-    if (rows[first + i] === 0 || sum.dtype === x.dtype) continue;
-    const product = make(sum.sizes, x.dtype, x.device);
-    if (x.device === "cpu" && add) drop(castTo(product, sum.dtype));
-    drop(product);
-  }
-  return true;
 }
 
 export const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);

@@ -3,6 +3,7 @@
 import type { OpArgument } from "../binding.js";
 import type { DType } from "../tensor.js";
 import { castTo, elementwise } from "./arithmetic.js";
+import { expertGradients, groupedSwiglu, groupedSwigluKeep } from "./experts.js";
 import { record } from "./gradients.js";
 import { hold, make, type Value, viewOf } from "./values.js";
 import { cat, copied, expand, narrow, reshape, select, transpose, unbind, unsqueeze, view, viewAs } from "./views.js";
@@ -16,11 +17,8 @@ import {
   changed,
   clamp,
   eigh,
-  expertGradients,
   fresh,
   gather,
-  groupedSwiglu,
-  groupedSwigluKeep,
   linear,
   logsumexp,
   mm,
@@ -94,18 +92,11 @@ const OPERATORS = {
   "aten::bitwise_and_.Scalar": changed,
   "aten::bitwise_or_.Tensor": (a: Value, b: Value) => changed(a, b),
   "aten::bitwise_xor.Scalar": bits,
-  "revmoe::round_stochastically_": (into: Value) => changed(into),
   "aten::__lshift__.Scalar": bits,
   "aten::__ilshift__.Scalar": changed,
   "aten::__rshift__.Scalar": bits,
   "aten::floor_divide": (a: Value, b: Value) => elementwise([a, b]),
 
-  "revmoe::square_sum": () => 1,
-  "revmoe::adamw_": (w: Value) => changed(w),
-  "revmoe::factored_squares_": (rowMeans: Value) => changed(rowMeans),
-  "revmoe::scale_matrix_": () => 1,
-  "revmoe::decode_blocks_": (into: Value) => changed(into),
-  "revmoe::encode_blocks_": (q: Value) => changed(q),
   "aten::sum": (x: Value) => scalarOf(x),
   "aten::sum.dim_IntList": (x: Value, dims: number[], keep = false, dtype?: DType) => reduced(x, dims, keep, dtype ?? x.dtype, false),
   "aten::mean.dim": (x: Value, dims: number[], keep = false) => reduced(x, dims, keep, x.dtype, true),
@@ -164,6 +155,14 @@ const OPERATORS = {
   "aten::zeros": fresh,
   "aten::full": (sizes: number[], _value: number, dtype: DType, _layout: null, device: string) => make(sizes, dtype, device),
   "aten::scaled_dot_product_attention": attention,
+
+  "revmoe::round_stochastically_": (into: Value) => changed(into),
+  "revmoe::square_sum": () => 1,
+  "revmoe::adamw_": (w: Value) => changed(w),
+  "revmoe::factored_squares_": (rowMeans: Value) => changed(rowMeans),
+  "revmoe::scale_matrix_": () => 1,
+  "revmoe::decode_blocks_": (into: Value) => changed(into),
+  "revmoe::encode_blocks_": (q: Value) => changed(q),
 } as const satisfies Record<string, Operator>;
 
 export function operatorOf(name: string): ((...args: Argument[]) => Result) | undefined {
