@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <dlfcn.h>
-#include <torch/csrc/api/include/torch/version.h>
 
 #include "table.hpp"
 
@@ -47,6 +46,13 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "setSeed", [](const Napi::CallbackInfo& info) {
     at::manual_seed(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+  });
+  define(env, exports, "setDeterministic", [](const Napi::CallbackInfo& info) {
+    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/true);
+#if REVMOE_TORCH >= 202
+    // Fresh tensors are written over here anyway.
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+#endif
   });
   define(env, exports, "generatorState", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return to_js(info.Env(), generator_of(info, 0).get_state());

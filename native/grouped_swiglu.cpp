@@ -159,6 +159,13 @@ struct Weight {
   void add(const at::Tensor& dy, const at::Tensor& x) const {
     if (!buffer.defined()) return;
     at::Tensor sum = buffer;
+#if REVMOE_TORCH >= 208
+    // cuBLAS adds products of half as many bits to float32 sums by itself.
+    if (x.is_cuda() && sum.scalar_type() == at::kFloat && x.element_size() == 2) {
+      at::addmm_out(sum, sum, dy.t(), x, at::kFloat, made ? 0 : 1, 1);
+      return;
+    }
+#endif
     if (sum.scalar_type() != x.scalar_type()) {
       const at::Tensor product = dy.t().mm(x);
       made ? sum.copy_(product) : sum.add_(product);

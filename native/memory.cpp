@@ -3,7 +3,6 @@
 // glibc raises its mmap threshold by itself and then fragments; fixing it makes freed blocks return to the system.
 #include <c10/core/CPUAllocator.h>
 #include <malloc.h>
-#include <torch/csrc/api/include/torch/version.h>
 
 #include <atomic>
 #include <cstdint>
@@ -13,7 +12,6 @@
 
 #include "table.hpp"
 
-#define REVMOE_TORCH (TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR)
 #if REVMOE_TORCH >= 209
 #include <c10/core/CachingDeviceAllocator.h>
 #endif

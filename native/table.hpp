@@ -6,9 +6,13 @@
 #endif
 #include <ATen/ATen.h>
 #include <napi.h>
+#include <torch/csrc/api/include/torch/version.h>
 
 #include <string>
 #include <vector>
+
+/** 213 for libtorch 2.13. */
+#define REVMOE_TORCH (TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR)
 
 namespace revmoe {
 

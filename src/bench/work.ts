@@ -9,7 +9,7 @@ import { loadTokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
 import { METHODS } from "../reversible/methods.js";
-import { checkDevice, engineInfo, setThreads, synchronize } from "../torch/device.js";
+import { useDevice, engineInfo, setThreads, synchronize } from "../torch/device.js";
 import { ledger, limitMemory, resetPeak } from "../torch/memory.js";
 import { seedFor } from "../torch/random.js";
 import { dtype } from "../torch/tensor.js";
@@ -49,7 +49,7 @@ export interface StepFigures extends MemoryTerms {
 
 /** Builds the model and takes its gradients where the job wants them; `step` then trains it by one step at every call. */
 export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job): { start: Start; step: () => StepFigures } {
-  checkDevice(settings.device);
+  useDevice(settings.device);
   setThreads(settings.threads);
   if (memoryLimitBytes !== null) limitMemory(memoryLimitBytes);
   const model = makeModel(settings, layers);

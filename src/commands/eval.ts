@@ -97,9 +97,9 @@ export const command: Command<typeof ROWS> = {
     const { chooseNetwork, openNetwork } = await import("../generate/open-network.js");
     const { resolveModel } = await import("../hub/resolve.js");
     const { freeModel } = await import("../model/model.js");
-    const { checkDevice, setThreads } = await import("../torch/device.js");
+    const { useDevice, setThreads } = await import("../torch/device.js");
     const { device, threads, compute_dtype: computeDtype, limit, file } = settings;
-    checkDevice(device);
+    useDevice(device);
     setThreads(threads);
     const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
     if (newer) err.write(`note: ${newer} was saved after ${folder}; give its path to measure it instead\n`);

@@ -171,9 +171,9 @@ type Loss = (folder: string, as: "auto" | "trained" | "ordinary") => number;
 
 async function makeLoss(settings: ExportSettings, folder: string, run: string | undefined): Promise<Loss> {
   const { heldOutBatches, lossOf } = await import("../eval/held-out.js");
-  const { checkDevice, setThreads } = await import("../torch/device.js");
+  const { useDevice, setThreads } = await import("../torch/device.js");
   const { device, threads, compute_dtype: computeDtype, validation_file: file } = settings;
-  checkDevice(device);
+  useDevice(device);
   setThreads(threads);
   const batches = heldOutBatches(file, folder, run);
   return (of, as) => lossOf(of, batches, { as, device, computeDtype });

@@ -87,9 +87,9 @@ export const command: Command<typeof ROWS> = {
     const { resolveModel } = await import("../hub/resolve.js");
     const { architectureOf } = await import("../model/architecture.js");
     const { freeModel } = await import("../model/model.js");
-    const { checkDevice, setThreads } = await import("../torch/device.js");
+    const { useDevice, setThreads } = await import("../torch/device.js");
     const { as, device, compute_dtype: computeDtype, threads, chat } = settings;
-    checkDevice(device);
+    useDevice(device);
     setThreads(threads);
     const folder = await resolveModel(settings.model, { out: err });
     // Whatever can be wrong is found out before the weights are read, which may take minutes.

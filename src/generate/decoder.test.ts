@@ -10,6 +10,7 @@ import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Network } from "../train/network.js";
 import type { NetworkDescription } from "../train/network-file.js";
 import { Decoder } from "./decoder.js";
@@ -60,7 +61,7 @@ for (const description of [
     const network = describedNetwork(description);
     // Rounding to the grid may turn a difference of the last float bit into a whole unit of 2^-16.
     const tolerance = description.stream === "int32" ? 1e-3 : 1e-4;
-    const before = ledger();
+    const before = ledger(TEST_DEVICE);
     const expected = fullLogits(network, TOKENS);
     assert.ok(Math.max(...expected[29]) - Math.min(...expected[29]) > 1, "the logits differ enough to compare");
     for (const [pieces, tileTokens] of [
@@ -75,7 +76,7 @@ for (const description of [
         assertClose(logits, expected[end - 1], tolerance);
       }
     }
-    assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
+    assert.deepEqual([ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes], [before.tensors, before.liveBytes]);
     freeModel(network.model);
   });
 }
@@ -131,10 +132,10 @@ test("a prompt's streams do not pile up over the blocks, nor its tiles", () => {
     const network = tinyNetwork(momentum(0.25), float, { num_hidden_layers: layers, mlp_only_layers: [] });
     const decoder = new Decoder(network, { tileTokens });
     const tokens = Int32Array.from({ length: 256 }, (_, i) => i % 97);
-    resetPeak();
-    const before = ledger().liveBytes;
+    resetPeak(TEST_DEVICE);
+    const before = ledger(TEST_DEVICE).liveBytes;
     decoder.advance(tokens);
-    const peak = ledger().peakBytes - before;
+    const peak = ledger(TEST_DEVICE).peakBytes - before;
     decoder.close();
     freeModel(network.model);
     return peak;

@@ -10,6 +10,7 @@ import { gridStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger } from "../torch/memory.js";
 import { scope } from "../torch/scope.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Network } from "../train/network.js";
 import { generateTokens } from "./generate.js";
 import { fullLogits, tinyNetwork } from "./testing-network.js";
@@ -20,10 +21,10 @@ const PROMPT = [5, 80, 3, 3, 41];
 
 /** Runs `body` with a network, and asserts that no tensor but the model's is alive afterwards. */
 function withNetwork(network: Network, body: (network: Network) => void): void {
-  const before = ledger();
+  const before = ledger(TEST_DEVICE);
   try {
     body(network);
-    assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
+    assert.deepEqual([ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes], [before.tensors, before.liveBytes]);
   } finally {
     freeModel(network.model);
   }
@@ -62,20 +63,20 @@ test("weights in another dtype than the computing are copied, and the copies fre
 
 test("blocks stay open while tokens come, and a consumer that stops early frees them", () => {
   withNetwork(tinyNetwork(), (network) => {
-    const idle = ledger().tensors;
+    const idle = ledger(TEST_DEVICE).tensors;
     const seen: number[] = [];
     for (const token of generateTokens(network, PROMPT, { maxNewTokens: 20 })) {
-      assert.ok(ledger().tensors > idle);
+      assert.ok(ledger(TEST_DEVICE).tensors > idle);
       seen.push(token);
       if (seen.length === 3) break;
     }
-    assert.equal(ledger().tensors, idle);
+    assert.equal(ledger(TEST_DEVICE).tensors, idle);
     assert.throws(() => {
       for (const token of generateTokens(network, PROMPT, { maxNewTokens: 20 })) throw new Error(`consumer ${token}`);
     }, /consumer/);
-    assert.equal(ledger().tensors, idle);
+    assert.equal(ledger(TEST_DEVICE).tensors, idle);
     generateTokens(network, PROMPT, { maxNewTokens: 20 });
-    assert.equal(ledger().tensors, idle, "nothing is opened before the first token is asked for");
+    assert.equal(ledger(TEST_DEVICE).tensors, idle, "nothing is opened before the first token is asked for");
   });
 });
 

@@ -8,6 +8,7 @@ import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import { linear } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { hiddenStates } from "../train/evaluate.js";
 import { extensionOf, type NetworkDescription, networkParts } from "../train/network-file.js";
 import { asEvaluated, type Network, openHead, outerNames } from "../train/network.js";
@@ -22,16 +23,16 @@ export function tinyNetwork(
 ): Network {
   const source = { ...CONFIG, ...changes };
   const architecture = architectureOf(source, "tiny");
-  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", "cpu");
-  return { model, coupling, format, computeDtype: "float32", device: "cpu", lossTileTokens: 64 };
+  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", TEST_DEVICE);
+  return { model, coupling, format, computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 64 };
 }
 
 /** The same of what a folder may say it was trained as. */
 export function describedNetwork(description: NetworkDescription, changes: Record<string, unknown> = {}): Network {
   const source = { ...CONFIG, ...changes };
   const architecture = extensionOf(description, "random")(architectureOf(source, "tiny"));
-  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", "cpu");
-  return asEvaluated({ model, ...networkParts(description), computeDtype: "float32", device: "cpu", lossTileTokens: 64 });
+  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", TEST_DEVICE);
+  return asEvaluated({ model, ...networkParts(description), computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 64 });
 }
 
 /** Logits behind every position, without a cache. */

@@ -6,6 +6,7 @@ import { cast, normal_ } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { dtype, fromArray, full, shape, toArray, zeros } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { adamw } from "./adamw.js";
 import { type RoundingNoise, roundingNoise, roundStochastically } from "./rounding.js";
 import { factsOf, stepped } from "./testing-rules.js";
@@ -38,8 +39,8 @@ test("ten steps agree with the published equations computed in float64", () => {
 const ULP = 2 ** -7;
 const rounded = (value: number, noise: RoundingNoise): number[] => {
   const [count] = shape(noise.bits_N);
-  const into = zeros([count], "bfloat16");
-  roundStochastically(full([count], value, "float32"), into, noise);
+  const into = zeros([count], "bfloat16", TEST_DEVICE);
+  roundStochastically(full([count], value, "float32", TEST_DEVICE), into, noise);
   return toArray(into);
 };
 const meanOf = (values: number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
@@ -47,7 +48,7 @@ const meanOf = (values: number[]): number => values.reduce((sum, each) => sum + 
 test("stochastic rounding is unbiased, lands on neighbours only, and keeps what bfloat16 can hold", () => {
   scope(() => {
     setSeed(3);
-    const noise = roundingNoise(200_000, "cpu");
+    const noise = roundingNoise(200_000, TEST_DEVICE);
     for (const value of [1 + 0.3 * ULP, 1 + 0.9 * ULP]) {
       for (const sign of [1, -1]) {
         const values = rounded(sign * value, noise).map((each) => sign * each);
@@ -55,8 +56,8 @@ test("stochastic rounding is unbiased, lands on neighbours only, and keeps what 
         assert.ok(Math.abs((meanOf(values) - value) / ULP) < 0.005, `mean ${meanOf(values)}, value ${value}`);
       }
     }
-    const exact = cast(normal_(zeros([1000], "float32"), 0, 1), "bfloat16");
-    const again = zeros([1000], "bfloat16");
+    const exact = cast(normal_(zeros([1000], "float32", TEST_DEVICE), 0, 1), "bfloat16");
+    const again = zeros([1000], "bfloat16", TEST_DEVICE);
     roundStochastically(cast(exact, "float32"), again, noise);
     assert.deepEqual(toArray(again), toArray(exact));
   });
@@ -65,7 +66,7 @@ test("stochastic rounding is unbiased, lands on neighbours only, and keeps what 
 test("one element's roundings in many tiles are unbiased and as independent as those of its neighbours in one", () => {
   scope(() => {
     setSeed(4);
-    const noise = roundingNoise(3, "cpu");
+    const noise = roundingNoise(3, TEST_DEVICE);
     const tiles = Array.from({ length: 20_000 }, () => rounded(1 + 0.3 * ULP, noise).map((each) => Number(each > 1)));
     const correlation = (a: number[], b: number[]): number => meanOf(a.map((each, i) => (each - 0.3) * (b[i] - 0.3))) / (0.3 * 0.7);
     const [first, second] = [0, 1].map((element) => tiles.map((tile) => tile[element]));

@@ -2,9 +2,9 @@
 //   w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 // State: m and v in float32, 8 bytes per element. No decay of norms and biases.
-import { adamw_, addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
-import { numel, type Tensor } from "../torch/tensor.js";
-import { inOnePass } from "./passes.js";
+import { adamw_, addScalar_, addcdiv_, addcmul_, fusedAdamw_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
+import { device, full, numel, type Tensor } from "../torch/tensor.js";
+import { hasFusedAdamw, inOnePass } from "./passes.js";
 import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 import type { Weight } from "./weight.js";
@@ -54,6 +54,14 @@ export function adamwUpdate(settings: AdamWSettings, { kind }: ParameterFacts) {
       const keep = kind === "vector" ? 1 : 1 - learningRate * weightDecay;
       const scale = 1 / Math.sqrt(1 - beta2 ** step);
       weight.edit(start, numel(g_N), (w_N) => adamw_(w_N, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale));
+      return;
+    }
+    if (hasFusedAdamw(g_N)) {
+      const steps = full([], step, "float32", device(g_N));
+      const decay = kind === "vector" ? 0 : weightDecay;
+      weight.edit(start, numel(g_N), (w_N) =>
+        fusedAdamw_([w_N], [g_N], [moments.m], [moments.v], [], [steps], learningRate, beta1, beta2, decay, epsilon, false, false),
+      );
       return;
     }
     const denominator_N = updateMoments(g_N, moments, settings, step);

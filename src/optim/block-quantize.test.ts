@@ -4,6 +4,7 @@ import { test } from "node:test";
 
 import { scope } from "../torch/scope.js";
 import { dtype, fromArray, toArray, zeros } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { adamw } from "./adamw.js";
 import { adamw8bit } from "./adamw8bit.js";
 import { BLOCK_ELEMENTS, BlockQuantizer, dynamicMap } from "./block-quantize.js";
@@ -28,10 +29,10 @@ for (const signed of [true, false]) {
     const padded = values.flatMap((value, i) => (i % (BLOCK_ELEMENTS - 1) === 0 ? [1, value] : [value]));
     scope(() => {
       const count = padded.length;
-      const codes = zeros([count], "uint8");
-      const scales = zeros([Math.ceil(count / BLOCK_ELEMENTS)], "float32");
-      const quantizer = new BlockQuantizer(signed, "cpu");
-      quantizer.encode(fromArray(padded, [count], "float32"), codes, scales);
+      const codes = zeros([count], "uint8", TEST_DEVICE);
+      const scales = zeros([Math.ceil(count / BLOCK_ELEMENTS)], "float32", TEST_DEVICE);
+      const quantizer = new BlockQuantizer(signed, TEST_DEVICE);
+      quantizer.encode(fromArray(padded, [count], "float32", TEST_DEVICE), codes, scales);
       assert.ok(toArray(scales).every((scale) => scale === 1));
       const found = toArray(codes);
       // As bitsandbytes has it: on an edge, the lower one.
@@ -47,9 +48,9 @@ for (const signed of [true, false]) {
 test("blocks of zeros, of one sign and cut short come back within half a step of their own scale", () => {
   scope(() => {
     const values = [...Array(256).fill(0), ...numbers(256, 2).map((x) => 1e-20 * Math.abs(x)), ...numbers(77, 3).map((x) => 1e6 * x)];
-    const [codes, scales] = [zeros([values.length], "uint8"), zeros([3], "float32")];
-    const quantizer = new BlockQuantizer(true, "cpu");
-    quantizer.encode(fromArray(values, [values.length], "float32"), codes, scales);
+    const [codes, scales] = [zeros([values.length], "uint8", TEST_DEVICE), zeros([3], "float32", TEST_DEVICE)];
+    const quantizer = new BlockQuantizer(true, TEST_DEVICE);
+    quantizer.encode(fromArray(values, [values.length], "float32", TEST_DEVICE), codes, scales);
     const back = toArray(quantizer.decode(codes, scales));
     values.forEach((value, i) => {
       const scale = [0, 1e-20, 1e6][Math.floor(i / 256)];

@@ -1,26 +1,34 @@
 // Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
-import { mul, narrow, squareSum, sum, view } from "../torch/ops.js";
+import { add_, cast, narrow, square, squareSum, vectorNorm, view } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { dtype, item, numel, type Tensor } from "../torch/tensor.js";
+import { device, dtype, item, numel, type Tensor, zeros } from "../torch/tensor.js";
 import { inOnePass } from "./passes.js";
 
-// Where squares are a tensor, they are summed in tiles: no copy of a whole gradient, and the tiles' sums are added in float64.
-const TILE_ELEMENTS = 1 << 20;
+// Summed in float32, before the tiles' sums are added in float64.
+const TILE_ELEMENTS = 1 << 24;
 
-/** Euclidean norm over all the tensors together. */
-export const gradientNorm = (gradients: Tensor[]): number => Math.sqrt(gradients.reduce((total, gradient) => total + squares(gradient), 0));
+/** Euclidean norm over all the tensors together. A GPU is waited for once. */
+export function gradientNorm(gradients: Tensor[]): number {
+  const inPasses = gradients.filter((gradient) => inOnePass(gradient) && dtype(gradient) === "float32");
+  const others = gradients.filter((gradient) => !inPasses.includes(gradient));
+  const squares = inPasses.reduce((total, gradient) => total + squareSum(gradient), 0);
+  return Math.sqrt(others.length === 0 ? squares : squares + squaresOf(others));
+}
 
-function squares(gradient: Tensor): number {
-  if (inOnePass(gradient) && dtype(gradient) === "float32") return squareSum(gradient);
-  const elements = numel(gradient);
-  let total = 0;
-  for (let start = 0; start < elements; start += TILE_ELEMENTS) {
-    total += scope(() => {
-      const tile = narrow(view(gradient, [elements]), 0, start, Math.min(TILE_ELEMENTS, elements - start));
-      return item(sum(mul(tile, tile)));
-    });
-  }
-  return total;
+function squaresOf(gradients: Tensor[]): number {
+  return scope(() => {
+    const total = zeros([], "float64", device(gradients[0]));
+    for (const gradient of gradients) {
+      const elements = numel(gradient);
+      for (let start = 0; start < elements; start += TILE_ELEMENTS) {
+        scope(() => {
+          const tile_N = narrow(view(gradient, [elements]), 0, start, Math.min(TILE_ELEMENTS, elements - start));
+          add_(total, square(cast(vectorNorm(tile_N, 2), "float64")));
+        });
+      }
+    }
+    return item(total);
+  });
 }
 
 /** The factor that brings `norm` down to `limit` (0: no limit), as torch.nn.utils.clip_grad_norm_. */

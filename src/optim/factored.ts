@@ -3,12 +3,14 @@
 //   r = b_t r + (1 - b_t) mean over columns of (g^2 + 1e-30);  c the same over rows;  V = r c' / mean(r)
 //   u = g / sqrt(V);  u /= max(1, rms(u) / clip);  a = lr, or lr * max(1e-3, rms(w));  w -= a * decay * w;  w -= a u
 // State: r and c in float32, 4 bytes per row and column of every matrix, so of every expert; a vector has all of V.
-// Works through bands of rows; the gradient is overwritten by u, so that a matrix takes no workspace of its own.
+// Works through bands of rows, or where that saves a GPU calls through several matrices at once; the gradient is overwritten by u.
 import {
   add_,
   addScalar,
   addScalar_,
+  clamp_,
   div,
+  div_,
   factoredSquares_,
   meanDim,
   mul,
@@ -18,16 +20,19 @@ import {
   rsqrt,
   scaleMatrix_,
   square,
+  sub_,
   sum,
   sumDim,
   unsqueeze,
+  vectorNorm,
+  view,
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { device, empty, item, type Tensor, zeros } from "../torch/tensor.js";
+import { device, empty, full, item, type Tensor, zeros } from "../torch/tensor.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer, ParameterFacts, Rule, State, Update } from "./optimizer.js";
 import { inOnePass } from "./passes.js";
-import { band, forBands, type Matrix, matricesIn, range } from "./tiles.js";
+import { band, forBands, type Matrix, matricesIn, range, tileElements } from "./tiles.js";
 import type { Weight } from "./weight.js";
 
 export interface FactoredSettings {
@@ -49,17 +54,24 @@ export function factored(name: string, settings: FactoredSettings): Optimizer {
 
 function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows, columns }: ParameterFacts): Rule {
   const isVector = kind === "vector";
-  const weightDecay = isVector ? 0 : settings.weightDecay;
+  const own = { ...settings, weightDecay: isVector ? 0 : settings.weightDecay };
   return {
     layout: isVector
       ? { variance: { shape, dtype: "float32" } }
       : { row: { shape: [matrices, rows], dtype: "float32" }, column: { shape: [matrices, columns], dtype: "float32" } },
     update: (weight, gradient, state, update) => {
-      for (let index = 0; index < matricesIn(gradient, { rows, columns }); index++) {
+      const keep = 1 - update.step ** -settings.decayRate;
+      const count = matricesIn(gradient, { rows, columns });
+      const together = isVector || inOnePass(gradient) ? 0 : Math.floor(tileElements(gradient) / (rows * columns));
+      for (let index = 0; index < count; index += Math.max(1, together)) {
         const matrix = { index, rows, columns };
-        const keep = 1 - update.step ** -settings.decayRate;
-        const norm = scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
-        apply({ ...settings, weightDecay }, { weight, gradient, norm }, matrix, update);
+        if (together > 0) {
+          const some = { ...matrix, count: Math.min(together, count - index) };
+          scope(() => updateTogether(own, { weight, gradient, state }, some, keep, update));
+        } else {
+          const norm = scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
+          apply(own, { weight, gradient, norm }, matrix, update);
+        }
       }
     },
   };
@@ -67,6 +79,39 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
 
 /** x = b x + (1 - b) new. */
 const average_ = (x: Tensor, value: Tensor, b: number): Tensor => add_(mulScalar_(x, b), value, 1 - b);
+
+/** The whole update of `count` matrices side by side, each by itself, in few calls that wait for nothing: for a GPU. */
+function updateTogether(
+  { updateClip, scaleParameter, weightDecay }: FactoredSettings,
+  { weight, gradient, state }: { weight: Weight; gradient: Tensor; state: State },
+  { index, rows, columns, count }: Matrix & { count: number },
+  keep: number,
+  { learningRate }: Update,
+): void {
+  const each = rows * columns;
+  const matricesOf = (t_N: Tensor): Tensor => view(t_N, [count, rows, columns]);
+  const rms_N = (t: Tensor): Tensor => mulScalar_(vectorNorm(t, 2, [1, 2]), 1 / Math.sqrt(each));
+  const perMatrix = (t_N: Tensor): Tensor => view(t_N, [count, 1, 1]);
+  const g = matricesOf(range(gradient, index * each, count * each));
+  const row = view(range(state.row, index * rows, count * rows), [count, rows]);
+  const column = view(range(state.column, index * columns, count * columns), [count, columns]);
+  scope(() => {
+    const squares = addScalar_(square(g), GRADIENT_FLOOR);
+    average_(row, meanDim(squares, [2]), keep);
+    average_(column, meanDim(squares, [1]), keep);
+  });
+  mul_(mul_(g, unsqueeze(rsqrt(column), 1)), unsqueeze(rsqrt(div(row, meanDim(row, [1], true))), 2));
+  if (updateClip > 0) div_(g, perMatrix(clamp_(mulScalar_(rms_N(g), 1 / updateClip), 1, null)));
+  weight.edit(index * each, count * each, (w_N) => {
+    const w = matricesOf(w_N);
+    const rate = scaleParameter
+      ? perMatrix(mulScalar_(clamp_(rms_N(w), WEIGHT_FLOOR, null), learningRate))
+      : full([count, 1, 1], learningRate, "float32", device(gradient));
+    mul_(g, rate);
+    if (weightDecay > 0) mul_(w, addScalar_(mulScalar(rate, -weightDecay), 1));
+    sub_(w, g);
+  });
+}
 
 /** Updates V with the gradient, divides it by sqrt(V), and returns its norm. */
 function divideVector(gradient: Tensor, variance: Tensor, keep: number): number {

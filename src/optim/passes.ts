@@ -1,10 +1,13 @@
-// Whether an update goes through the addon's single passes (native/update_passes.cpp), which are for a CPU, or through the engine's operators,
-// as on every other device. Both are the same arithmetic.
+// How an update goes through its elements: in the addon's single passes (native/update_passes.cpp), which are for a CPU; in a kernel of libtorch's
+// that is one for the whole update, where a GPU has it; or in the engine's operators. All are the same arithmetic.
+import { hasOp } from "../torch/ops.js";
 import { device, type Tensor } from "../torch/tensor.js";
 
 let enabled = true;
 
 export const inOnePass = (tensor: Tensor): boolean => enabled && device(tensor) === "cpu";
+
+export const hasFusedAdamw = (tensor: Tensor): boolean => device(tensor).startsWith("cuda") && hasOp("aten::_fused_adamw_");
 
 /** Runs `fn` as on other devices; for tests. */
 export function withoutPasses<Result>(fn: () => Result): Result {

@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { scope } from "../torch/scope.js";
 import { fromArray, shape, toArray, zeros } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { adafactor } from "./adafactor.js";
 import { adalomo } from "./adalomo.js";
 import { adamw8bit } from "./adamw8bit.js";
@@ -85,8 +86,9 @@ for (const signed of [true, false]) {
     scope(() => {
       const count = q.length;
       const values = numbers(count, 99).map((value, i) => value ** 5 * (1e-3 + ((3 - 1e-3) * i) / (count - 1)));
-      const [codes, scales] = [zeros([count], "uint8"), zeros([scale.length], "float32")];
-      new BlockQuantizer(signed, "cpu").encode(fromArray(signed ? values : values.map(Math.abs), [count], "float32"), codes, scales);
+      const [codes, scales] = [zeros([count], "uint8", TEST_DEVICE), zeros([scale.length], "float32", TEST_DEVICE)];
+      const x = fromArray(signed ? values : values.map(Math.abs), [count], "float32", TEST_DEVICE);
+      new BlockQuantizer(signed, TEST_DEVICE).encode(x, codes, scales);
       assert.deepEqual(shape(scales), [3]);
       assert.deepEqual(toArray(codes), q);
       for (const [i, value] of toArray(scales).entries()) assert.ok(Math.abs(value - scale[i]) <= 1e-6 * scale[i]);

@@ -1,6 +1,7 @@
 // For tests of optimisers: a parameter with its rule and state, stepped by given gradients.
 import { scope } from "../torch/scope.js";
-import { fromArray, type Tensor } from "../torch/tensor.js";
+import { dtype, fromArray, type Tensor, to } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { elementsOf, initState, type Optimizer, type ParameterFacts, type State } from "./optimizer.js";
 import { openWeight } from "./weight.js";
 
@@ -19,16 +20,23 @@ export interface Stepped {
 }
 
 /** Belongs to the scope around it. */
-export function stepped(optimizer: Optimizer, parameter: Tensor, facts: ParameterFacts, correction?: Tensor): Stepped {
+export function stepped(optimizer: Optimizer, start: Tensor, facts: ParameterFacts, startCorrection?: Tensor): Stepped {
+  const [parameter, correction] = [start, startCorrection].map((given) => given && to(given, dtype(given), TEST_DEVICE)) as [
+    Tensor,
+    Tensor?,
+  ];
   const rule = optimizer.rule(facts);
-  const state = initState(rule.layout, "cpu");
+  const state = initState(rule.layout, TEST_DEVICE);
   let step = 0;
   return {
     parameter,
     state,
     step: (gradient, learningRate) =>
       scope(() =>
-        rule.update(openWeight(parameter, correction), fromArray(gradient, facts.shape, "float32"), state, { step: ++step, learningRate }),
+        rule.update(openWeight(parameter, correction), fromArray(gradient, facts.shape, "float32", TEST_DEVICE), state, {
+          step: ++step,
+          learningRate,
+        }),
       ),
   };
 }

@@ -7,9 +7,10 @@ import { device, numel, shape, type Tensor } from "../torch/tensor.js";
 
 // Multiples of the 256 elements that share a scale in 8-bit state.
 const CPU_ELEMENTS = 1 << 20;
-const GPU_ELEMENTS = 1 << 22;
+const GPU_ELEMENTS = 1 << 24;
 
-const tileElements = (tensor: Tensor): number => (device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS);
+/** Elements that are worked on at once. */
+export const tileElements = (tensor: Tensor): number => (device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS);
 
 /** No tile or band of `tensor` has more elements. */
 export const mostAtOnce = (tensor: Tensor): number => Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));

@@ -59,17 +59,20 @@ const GRID: Point[] = [
 ];
 
 test(`planned peaks are within 5 % of measured ones at ${GRID.length} places`, (t) => {
+  const missed: string[] = [];
   const errors = GRID.map((point) => {
     const { error, planned, measured } = compare(point);
     const where = `${point.family} ${JSON.stringify(point.flags)}`;
-    assert.ok(
-      Math.abs(error) < TOLERANCE,
-      `${where}: planned ${JSON.stringify(planned.terms)}, measured ${JSON.stringify(measured)}, ${(100 * error).toFixed(2)} %`,
-    );
+    if (!(Math.abs(error) < TOLERANCE)) {
+      missed.push(
+        `${where}: planned ${JSON.stringify(planned.terms)}, measured ${JSON.stringify(measured)}, ${(100 * error).toFixed(2)} %`,
+      );
+    }
     for (const term of ["weightBytes", "stateBytes", "gradientBytes", "streamBytes"] as const)
       assert.equal(planned.terms[term], measured[term], `${where}: ${term}`);
     return Math.abs(error);
   }).sort((a, b) => a - b);
+  assert.deepEqual(missed, []);
   assert.ok(GRID.length >= 40);
   const [median, worst] = [errors[errors.length >> 1], errors[errors.length - 1]];
   t.diagnostic(`median error ${(100 * median).toFixed(3)} %, worst ${(100 * worst).toFixed(3)} %`);

@@ -3,6 +3,7 @@
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, randomModel, weightBytes } from "../model/model.js";
 import { ledger, resetPeak } from "../torch/memory.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { type MemoryTerms, memoryTerms } from "../train/memory-terms.js";
 import { describeNetwork, extensionOf } from "../train/network-file.js";
 import { trainsOf } from "../train/phases.js";
@@ -45,7 +46,9 @@ export interface Compared {
 }
 
 export function settingsOf(flags: Record<string, SettingValue>): TrainSettings {
-  return resolveSettings({ flags: { model: "-", train_file: "-", output_dir: "-", compute_dtype: "float32", ...flags } }).settings;
+  return resolveSettings({
+    flags: { model: "-", train_file: "-", output_dir: "-", compute_dtype: "float32", device: TEST_DEVICE, ...flags },
+  }).settings;
 }
 
 /** Plans the first step and takes it. */
@@ -58,12 +61,12 @@ export function compare({ family, flags, sizes = {} }: Point, seed = 3): Compare
   const batches = Array.from({ length: settings.gradient_accumulation_steps }, (_, i) => fullBatch(settings, config.vocabSize, seed + i));
   const planned = shadowStep(settings, { architecture, config, dtypeOf: () => dtype }, batches);
   const extended = extensionOf(describeNetwork(settings))(architecture);
-  const model = randomModel(extended, config, seed, dtype, "cpu");
+  const model = randomModel(extended, config, seed, dtype, settings.device);
   const network = { ...networkOf(settings, model), trains: trainsOf(plannedPhase(settings), settings, model) };
   const states = statesOf(settings, network);
   try {
-    resetPeak();
-    const before = ledger().liveBytes - weightBytes(model) - states.bytes;
+    resetPeak(settings.device);
+    const before = ledger(settings.device).liveBytes - weightBytes(model) - states.bytes;
     const result = trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1));
     const measured = memoryTerms(network, states, result);
     measured.peakBytes -= before;

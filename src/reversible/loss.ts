@@ -1,9 +1,9 @@
 // A loss over the vocabulary in tiles of tokens: full logits never exist. Only the rows of the objective are looked at. Value
 // and gradient are computed together, so nothing of a tile is kept. With cross-entropy a logit takes 4 bytes in float32 and 6 in
 // bfloat16, at the start and the end of a tile, which works in place; with a teacher's logits beside them, 12 and 14.
-import { add_, cast, indexCopy_, indexSelect, linear, mm, narrow, transpose } from "../torch/ops.js";
+import { add_, addmmWide, cast, hasOp, indexCopy_, indexSelect, linear, mm, narrow, transpose } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
-import { device, dtype, fromArray, item, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { device, type DType, dtype, fromArray, item, shape, type Tensor, zeros } from "../torch/tensor.js";
 import { type Objective, wide } from "./objectives.js";
 
 // Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
@@ -44,13 +44,20 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
       indexCopy_(dHidden_TD, 0, rows_N, mm(dLogits_NV, head_VD));
       for (let start = 0; dHead_VD !== null && start < vocabulary; start += together) {
         const length = Math.min(together, vocabulary - start);
-        scope(() => add_(narrow(dHead_VD, 0, start, length), mm(transpose(narrow(dLogits_NV, 1, start, length), 0, 1), h_ND)));
+        const [sum_ND, dLogits_NN] = [narrow(dHead_VD, 0, start, length), transpose(narrow(dLogits_NV, 1, start, length), 0, 1)];
+        scope(() =>
+          addsWide(dHead_VD, type) ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND)),
+        );
       }
       return item(loss);
     });
   }
   return { total, dHidden_TD };
 }
+
+/** Whether products of `type` can be added to the wider `sum` by themselves. */
+const addsWide = (sum: Tensor, type: DType): boolean =>
+  type === "bfloat16" && dtype(sum) === "float32" && device(sum).startsWith("cuda") && hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
 function tileLoss({ hidden_TD, head_VD, objective, tileTokens }: LossTile, first: number) {

@@ -40,6 +40,7 @@ export interface Native {
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
   setThreads(threads: number): void;
   setSeed(seed: number): void;
+  setDeterministic(on: boolean): void;
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(): void;
@@ -51,6 +52,8 @@ function load(): Native {
   process.env.OMP_WAIT_POLICY ??= "passive";
   // The same for the threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
   process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
+  // cuBLAS gives the same bits every time only with a workspace of a given size; this is its own on recent cards.
+  process.env.CUBLAS_WORKSPACE_CONFIG ??= ":4096:8";
   let addon: string;
   try {
     addon = resolveEngine().addon;

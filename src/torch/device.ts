@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 
 import { UserError } from "../errors.js";
 import { native } from "./binding.js";
+import { startLibraries } from "./memory.js";
 import type { DType } from "./tensor.js";
 
 export const engineInfo = native.engine;
@@ -35,8 +36,11 @@ export function fastestDtype(device: string): DType {
   return flags.has("avx512_bf16") || flags.has("amx_bf16") ? "bfloat16" : "float32";
 }
 
-/** Refuses a device that this engine cannot compute on. */
-export function checkDevice(device: string): void {
+/**
+ * Refuses a device that this engine cannot compute on. From now on a GPU takes kernels that give the same bits every time, where libtorch
+ * has them; a CPU's do anyway.
+ */
+export function useDevice(device: string): void {
   const parts = /^(cpu|cuda)(?::(\d+))?$/.exec(device);
   if (!parts) throw new UserError(`device: "${device}" is unknown (expected cpu, cuda or cuda:N).`);
   const { cudaDevices, version } = native.engine();
@@ -45,4 +49,7 @@ export function checkDevice(device: string): void {
       `device: ${device} is not there: libtorch ${version} sees ${cudaDevices} CUDA device(s). Use --device cpu, or see: revmoe doctor`,
     );
   }
+  if (parts[1] !== "cuda") return;
+  native.setDeterministic(true);
+  startLibraries(device);
 }

@@ -1,6 +1,10 @@
 // The ledger: what is alive now and what was at most alive since the last reset, in bytes as asked of the allocator.
 // CPU figures are exact and the same on every machine. Mapped files are apart: the system may drop their pages.
+import { backward, leaf, withGrad } from "./autograd.js";
 import { native } from "./binding.js";
+import { linear, mm } from "./ops.js";
+import { scope } from "./scope.js";
+import { zeros } from "./tensor.js";
 
 export interface Ledger {
   /** Live handles that JavaScript can name. */
@@ -12,19 +16,37 @@ export interface Ledger {
   mappedBytes: number;
 }
 
-/** Figures of one device: "cpu", or "cuda:0" (peak from libtorch's caching allocator, 2.9 and newer; else zero). */
+/** By GPU: what libtorch's libraries hold from their first product to the end of the process. */
+const libraryBytes = new Map<number, number>();
+
+/** Lets the libraries of a GPU take the workspace that they keep (cuBLAS, for each thread that computes), so that it counts with no tensor. */
+export function startLibraries(device: string): void {
+  const index = deviceIndex(device);
+  if (libraryBytes.has(index)) return;
+  const before = native.cudaMemory(index, false)?.liveBytes ?? 0;
+  scope(() => {
+    const x = zeros([64, 64], "bfloat16", device);
+    const weight = leaf(x);
+    const y = withGrad(() => linear(mm(x, weight), weight, zeros([64], "bfloat16", device)));
+    backward([y], [x]);
+  });
+  libraryBytes.set(index, Math.max(0, (native.cudaMemory(index, false)?.liveBytes ?? 0) - before));
+}
+
+/** Figures of one device: "cpu", or "cuda:0" without what its libraries hold (from libtorch's caching allocator, 2.9 and newer; else zero). */
 export function ledger(device = "cpu"): Ledger {
   const cpu = native.memory();
   if (!device.startsWith("cuda")) {
     return { tensors: cpu.handles, blocks: cpu.blocks, liveBytes: cpu.liveBytes, peakBytes: cpu.peakBytes, mappedBytes: cpu.mappedBytes };
   }
   const cuda = native.cudaMemory(deviceIndex(device), false);
+  const held = libraryBytes.get(deviceIndex(device)) ?? 0;
   return {
     tensors: cpu.handles,
     blocks: cpu.blocks,
     mappedBytes: cpu.mappedBytes,
-    liveBytes: cuda?.liveBytes ?? 0,
-    peakBytes: cuda?.peakBytes ?? 0,
+    liveBytes: Math.max(0, (cuda?.liveBytes ?? 0) - held),
+    peakBytes: Math.max(0, (cuda?.peakBytes ?? 0) - held),
   };
 }
 

@@ -98,6 +98,8 @@ export const sortStable = op<(a: T, stable: true, dim: N, descending?: boolean) 
 export const bincount = op<(a: T, weights: null, minLength: N) => T>("aten::bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor");
 export const gt = op<(a: T, b: T) => T>("aten::gt.Tensor(Tensor self, Tensor other) -> Tensor");
 export const lt = op<(a: T, b: N) => T>("aten::lt.Scalar(Tensor self, Scalar other) -> Tensor");
+/** sqrt(sum of squares), of everything or along some dimensions. */
+export const vectorNorm = op<(x: T, order: 2, dims?: N[] | null) => T>("aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor");
 export const equal = op<(a: T, b: T) => boolean>("aten::equal(Tensor self, Tensor other) -> bool");
 
 // rows by index
@@ -141,6 +143,10 @@ function newerOp<F extends (...args: never[]) => unknown>(schema: string): F {
   return made;
 }
 export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout: 0, causal: boolean) => T>("aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor");
+/** out = self + a b in float32, of factors in bfloat16 or float16; on CUDA alone. */
+export const addmmWide = newerOp<(self: T, a: T, b: T, type: "float32", beta: N, alpha: N, out: T) => T>("aten::addmm.dtype_out(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1, Tensor(a!) out) -> Tensor(a!)");
+/** adamw_ of whole lists in one kernel, with the number of steps as float32 tensors. */
+export const fusedAdamw_ = newerOp<(w: T[], g: T[], m: T[], v: T[], most: T[], steps: T[], rate: N, beta1: N, beta2: N, decay: N, epsilon: N, amsgrad: false, maximize: false) => void>("aten::_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()");
 
 // updates, in one pass on a CPU (native/update_passes.cpp)
 /** bits(into) = (bits(value) + (noise ^ mask)) >> 16, of float32 to bfloat16 on a CPU, with 16 random bits in each int32 of noise. */

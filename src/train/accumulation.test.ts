@@ -15,6 +15,7 @@ import { ordinary } from "../reversible/ordinary.js";
 import { floatStreams, gridStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { type StepResult, trainStep } from "./step.js";
@@ -54,14 +55,14 @@ const KINDS: [string, Clipping][] = [
 
 /** One step: gradients as optimisers get them, weights' movement at a learning rate of 1, and figures. */
 function step(batches: Batch[], method: keyof typeof METHODS, clipping = NONE): { values: number[]; result: StepResult } {
-  const model = randomModel(qwen2Moe, qwen2Moe.readConfig(CONFIG, "test"), 3, "float32", "cpu");
+  const model = randomModel(qwen2Moe, qwen2Moe.readConfig(CONFIG, "test"), 3, "float32", TEST_DEVICE);
   const rebuilt = method === "reversible";
   const network: Network = {
     model,
     coupling: rebuilt ? momentum(0.25) : ordinary,
     format: rebuilt ? gridStreams("int32", 16) : floatStreams("float32"),
     computeDtype: "float32",
-    device: "cpu",
+    device: TEST_DEVICE,
     lossTileTokens: 128,
   };
   const gradients = new Map<string, number[]>();

@@ -23,6 +23,7 @@ import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { scope } from "../torch/scope.js";
 import { byteSize, fromArray, shape, toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { type StepOptions, type StepResult, trainStep } from "./step.js";
@@ -45,9 +46,9 @@ interface Case {
 
 function makeNetwork({ coupling, division, config = {}, float = false }: Case): Network {
   const architecture = coupling.name.startsWith("revffn") ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  const model = randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, "float32", "cpu");
+  const model = randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, "float32", TEST_DEVICE);
   const format = float || coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
-  return { model, coupling, format, division, computeDtype: "float32", device: "cpu", lossTileTokens: 16 };
+  return { model, coupling, format, division, computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 16 };
 }
 
 const OPTIONS = { step: 1, learningRate: 1e-2, maxBlockGradNorm: 0, seed: 1 };
@@ -66,9 +67,9 @@ function weightsOf(model: Model): Map<string, number[]> {
 function stepped(of: Case, optimizer: Optimizer, options: Partial<StepOptions>): { weights: Map<string, number[]>; result: StepResult } {
   const network = makeNetwork(of);
   const states = new OptimizerStates(optimizer, network.model);
-  const before = ledger();
+  const before = ledger(TEST_DEVICE);
   const result = trainStep(network, states, BATCHES, { ...OPTIONS, method: METHODS[of.method], ...options });
-  const after = ledger();
+  const after = ledger(TEST_DEVICE);
   assert.deepEqual([after.tensors, after.blocks, after.liveBytes], [before.tensors, before.blocks, before.liveBytes]);
   const weights = weightsOf(network.model);
   states.free();
@@ -93,7 +94,7 @@ function updatedFrom(of: Case, optimizer: Optimizer, gradients: Map<string, numb
   for (const { layer, spec, prefix } of placedParameters(model.architecture, model.config)) {
     const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
     scope(() => {
-      const gradient = fromArray(gradients.get(prefix + spec.name) as number[], shape(parameter), "float32");
+      const gradient = fromArray(gradients.get(prefix + spec.name) as number[], shape(parameter), "float32", TEST_DEVICE);
       states.update(layer, spec.name, parameter, gradient, { step: 1, learningRate: OPTIONS.learningRate, gradientScale });
     });
   }
@@ -150,13 +151,17 @@ test("a gradient that is no finite number is found before anything is updated", 
   // The loss is finite; the router's gradient is not.
   const router = { auxCoef: 3e38, auxType: "layer", zCoef: 3e38, jitterNoise: 0 } as const;
   const before = weightsOf(network.model);
-  const alive = ledger();
+  const alive = ledger(TEST_DEVICE);
   for (const method of ["reversible", "store"] as const) {
     assert.throws(() => trainStep(network, states, BATCHES, { ...OPTIONS, method: METHODS[method], router, maxGradNorm: 1 }), {
       name: "UserError",
       message: /^step 1: the gradient of .* is not a finite number/,
     });
-    assert.deepEqual([ledger().tensors, ledger().liveBytes], [alive.tensors, alive.liveBytes], "alive after the failure");
+    assert.deepEqual(
+      [ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes],
+      [alive.tensors, alive.liveBytes],
+      "alive after the failure",
+    );
   }
   assert.deepEqual(weightsOf(network.model), before);
   freeModel(network.model);
@@ -173,10 +178,10 @@ test("one block's gradient is alive at most; the peak grows by little more than 
     const states = new OptimizerStates(lomo({ weightDecay: 0 }), network.model);
     const batches = [randomBatch([48, 32], 1, 24), randomBatch([80], 2, 24)];
     const peakOf = (maxGradNorm: number): { peak: number; result: StepResult } => {
-      const before = ledger().liveBytes;
-      resetPeak();
+      const before = ledger(TEST_DEVICE).liveBytes;
+      resetPeak(TEST_DEVICE);
       const result = trainStep(network, states, batches, { ...OPTIONS, learningRate: 0, method: METHODS[method], maxGradNorm });
-      return { peak: ledger().peakBytes - before, result };
+      return { peak: ledger(TEST_DEVICE).peakBytes - before, result };
     };
     const [plain, clipped] = [peakOf(0), peakOf(0.1)];
     // Checkpoint also holds the input of the block that is recomputed until its gradient is there.

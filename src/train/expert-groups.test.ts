@@ -19,6 +19,7 @@ import { floatStreams, gridStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, limitMemory, NO_LIMIT, resetPeak } from "../torch/memory.js";
 import { byteSize, type DType, toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
@@ -52,9 +53,9 @@ interface Case {
 
 function makeNetwork({ coupling = momentum(0.25), division, config, weights = "float32", compute = "float32", tileTokens }: Case): Network {
   const architecture = coupling.name.startsWith("revffn") ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  const model = randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, weights, "cpu");
+  const model = randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, weights, TEST_DEVICE);
   const format = coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
-  return { model, coupling, format, division, computeDtype: compute, device: "cpu", lossTileTokens: 16, tileTokens };
+  return { model, coupling, format, division, computeDtype: compute, device: TEST_DEVICE, lossTileTokens: 16, tileTokens };
 }
 
 /** Two steps, and that nothing stays alive; weights, state and what the second step measured. */
@@ -67,7 +68,7 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
     weightsCorrection: settings.weights_correction !== "none",
   });
   try {
-    const alive = ledger();
+    const alive = ledger(TEST_DEVICE);
     const step = (count: number): StepResult =>
       trainStep(network, states, batches, {
         ...{ step: count, learningRate: 1e-2, maxBlockGradNorm: 0, seed: 1, method: METHODS[method], expertGroupSize },
@@ -75,7 +76,10 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
       });
     step(1);
     const result = step(2);
-    assert.deepEqual([ledger().tensors, ledger().blocks, ledger().liveBytes], [alive.tensors, alive.blocks, alive.liveBytes]);
+    assert.deepEqual(
+      [ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).blocks, ledger(TEST_DEVICE).liveBytes],
+      [alive.tensors, alive.blocks, alive.liveBytes],
+    );
     const tensors = placedParameters(model.architecture, model.config).map(
       ({ layer, spec, prefix }) => [prefix + spec.name, (layer < 0 ? model.outer : model.blocks[layer])[spec.name]] as const,
     );
@@ -153,12 +157,12 @@ test("a group's gradient exists at a time, beside the rows it is made of", () =>
   const peakOf = (expertGroupSize: number): { peak: number; gradientBytes: number; experts: number; block: number } => {
     const network = makeNetwork({ config });
     const states = new OptimizerStates({ name: "none", rule: () => ({ layout: {}, update: () => {} }) }, network.model);
-    const before = ledger().liveBytes;
-    resetPeak();
+    const before = ledger(TEST_DEVICE).liveBytes;
+    resetPeak(TEST_DEVICE);
     const { gradientBytes } = trainStep(network, states, [randomBatch([16], 1)], {
       ...{ step: 1, learningRate: 0, maxBlockGradNorm: 1, seed: 1, method: METHODS.reversible, expertGroupSize },
     });
-    const peak = ledger().peakBytes - before;
+    const peak = ledger(TEST_DEVICE).peakBytes - before;
     const [parameters] = network.model.blocks;
     const block = Object.values(parameters).reduce((sum, tensor) => sum + byteSize(tensor), 0);
     const experts = Object.values(EXPERT_MATRICES).reduce((sum, name) => sum + byteSize(parameters[name]), 0);
@@ -193,13 +197,16 @@ test("with two threads as with one: small groups of rows and large, products tha
   }
 });
 
-test("a gradient that is no finite number, and a way back that runs out of memory, leave nothing alive", (t) => {
+test("a gradient that is no finite number, and a way back that runs out of memory, leave nothing alive", {
+  skip: TEST_DEVICE !== "cpu" && "only the CPU has a limit",
+}, (t) => {
   t.after(() => limitMemory(NO_LIMIT));
   const network = makeNetwork({});
   const states = new OptimizerStates({ name: "none", rule: () => ({ layout: {}, update: () => {} }) }, network.model);
   const options = { step: 1, learningRate: 1, maxBlockGradNorm: 1, seed: 1, method: METHODS.reversible, expertGroupSize: 2 };
-  const alive = ledger();
-  const nothingMore = (): void => assert.deepEqual([ledger().tensors, ledger().liveBytes], [alive.tensors, alive.liveBytes]);
+  const alive = ledger(TEST_DEVICE);
+  const nothingMore = (): void =>
+    assert.deepEqual([ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes], [alive.tensors, alive.liveBytes]);
   const router = { auxCoef: 3e38, auxType: "layer", zCoef: 3e38, jitterNoise: 0 } as const;
   for (const maxBlockGradNorm of [0, 1]) {
     assert.throws(() => trainStep(network, states, BATCHES, { ...options, maxBlockGradNorm, router }), {
@@ -208,9 +215,9 @@ test("a gradient that is no finite number, and a way back that runs out of memor
     });
     nothingMore();
   }
-  resetPeak();
+  resetPeak(TEST_DEVICE);
   trainStep(network, states, BATCHES, options);
-  const peak = ledger().peakBytes;
+  const peak = ledger(TEST_DEVICE).peakBytes;
   let failed = 0;
   for (let limit = peak - 1; limit > alive.liveBytes; limit -= 997) {
     limitMemory(limit);
@@ -234,7 +241,7 @@ test("what cannot be is refused: activations stored, state that experts share, n
   freeModel(network.model);
   const refusal = (sizes: Record<string, unknown>, flags: Record<string, string | number>): string => {
     const { settings } = resolveSettings({ flags: { model: "M", train_file: "-", output_dir: "-", expert_group_size: 2, ...flags } });
-    const model = randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...sizes }, "test"), 3, "float32", "cpu");
+    const model = randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...sizes }, "test"), 3, "float32", TEST_DEVICE);
     try {
       networkOf(settings, model);
       return "";

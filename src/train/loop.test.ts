@@ -11,6 +11,7 @@ import { ledger } from "../torch/memory.js";
 import { fill_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { readNetworkFile } from "./network-file.js";
 import { prepareRun } from "./prepare.js";
 import type { TrainSettings } from "./settings.js";
@@ -364,14 +365,18 @@ async function failureOf(settings: TrainSettings, look?: Parameters<typeof runTr
 
 test("settings that the model refuses leave nothing alive", (t) => {
   const place = makeWorkplace(t);
-  const alive = ledger();
+  const alive = ledger(TEST_DEVICE);
   for (const changes of [
     { blocks_per_step: 4 },
     { optimizer: "galore_adamw", galore_rank: 512 },
     { checkpoint_first_blocks: 2, checkpoint_last_blocks: 1 },
   ] as const) {
     assert.throws(() => prepareRun(settingsFor(place, changes)), { name: "UserError" });
-    assert.deepEqual([ledger().tensors, ledger().liveBytes], [alive.tensors, alive.liveBytes], JSON.stringify(changes));
+    assert.deepEqual(
+      [ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes],
+      [alive.tensors, alive.liveBytes],
+      JSON.stringify(changes),
+    );
   }
 });
 

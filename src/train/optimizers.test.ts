@@ -7,6 +7,7 @@ import { test } from "node:test";
 
 import { UserError } from "../errors.js";
 import { dtype } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import { OPTIMIZERS } from "./optimizer-rows.js";
 import { plannedStateBytes } from "./optimizer-states.js";
@@ -86,7 +87,8 @@ for (const optimizer of OPTIMIZERS) {
   }
 }
 
-test("24-bit masters end nearer to float32 ones than stochastic rounding does", async (t) => {
+const oneNetwork = TEST_DEVICE !== "cpu" && "of other draws the order is chance";
+test("24-bit masters end nearer to float32 ones than stochastic rounding does", { skip: oneNetwork }, async (t) => {
   const place = makeWorkplace(t);
   // Ten steps of one network: where the two distances are nearer to each other, their order is chance.
   const losses = async (name: string, changes: Partial<TrainSettings>): Promise<number[]> =>

@@ -20,6 +20,7 @@ import { setThreads } from "../torch/device.js";
 import { linear } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { hiddenStates } from "./evaluate.js";
 import { type Network, openHead, outerNames } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
@@ -43,8 +44,8 @@ function networkConfig(name: string): ModelConfig {
 }
 
 function networkOf(name: string): Network {
-  const model = loadModel(folderOf(name), { weightsDtype: "float32", device: "cpu" });
-  return { model, coupling: ordinary, format: floatStreams("float32"), computeDtype: "float32", device: "cpu", lossTileTokens: 16 };
+  const model = loadModel(folderOf(name), { weightsDtype: "float32", device: TEST_DEVICE });
+  return { model, coupling: ordinary, format: floatStreams("float32"), computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 16 };
 }
 
 /** The batch that transformers sees with labels equal to its inputs. */

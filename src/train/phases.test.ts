@@ -17,6 +17,7 @@ import { ledger, resetPeak } from "../torch/memory.js";
 import { linear, sum } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { full, toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { learningRateIn, phaseAt, phasesOf } from "./phases.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "./testing-run.js";
 
@@ -71,7 +72,7 @@ function tie({ model }: Workplace): void {
   const path = join(model, "config.json");
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), tie_word_embeddings: true }));
   const source = openSource(model);
-  const tied = loadModel(model, { weightsDtype: "auto", device: "cpu" });
+  const tied = loadModel(model, { weightsDtype: "auto", device: TEST_DEVICE });
   saveModel(model, tied, { source });
   freeModel(tied);
 }
@@ -143,11 +144,11 @@ test("autograd makes no gradient for a weight that is not trained", () => {
         () => trained,
       );
       const graph = record([full([1, columns], 1, "float32")], (x) => sum(linear(x, open.get("w"))));
-      const before = ledger().liveBytes;
-      resetPeak();
+      const before = ledger(TEST_DEVICE).liveBytes;
+      resetPeak(TEST_DEVICE);
       const [dx] = backwardThrough(graph, full([], 1, "float32"));
       assert.ok(Math.abs(toArray(dx as never)[0] - rows * 0.1) < 0.1);
-      const peak = ledger().peakBytes - before;
+      const peak = ledger(TEST_DEVICE).peakBytes - before;
       open.close();
       return peak;
     });
@@ -173,7 +174,7 @@ test("experts that are not trained are still opened one by one, in the same bits
     },
     "test",
   );
-  const model = randomModel(architecture, config, 1, "float32", "cpu");
+  const model = randomModel(architecture, config, 1, "float32", TEST_DEVICE);
   assert.ok(weightBytes(model) > 0);
   const specs = architecture.blockParameters(config, 0);
   const [trained, held] = [true, false].map(

@@ -12,7 +12,7 @@ import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import type { Tier } from "../tiers/tier.js";
-import { checkDevice, setThreads } from "../torch/device.js";
+import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
@@ -82,7 +82,7 @@ interface Made {
 
 function makeRun(asked: TrainSettings, made: Made): Run {
   const settings = { ...asked };
-  checkDevice(settings.device);
+  useDevice(settings.device);
   setThreads(settings.threads);
   limitMemory(parseBytes(settings.memory_limit) ?? NO_LIMIT);
   const source = openSource(settings.model);

@@ -25,6 +25,7 @@ import { addScalar_, copy_, equal, mul, narrow, normal_ } from "../torch/ops.js"
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { full, shape, toArray, type Tensor, zeros } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { evaluateLoss } from "./evaluate.js";
 import { routerJitter } from "./jitter.js";
 import { type Network, routerNames } from "./network.js";
@@ -49,14 +50,14 @@ const ALL: StepOptions["router"] = { auxCoef: 0.1, auxType: "pooled", zCoef: 0.0
 const OFF: StepOptions["router"] = { auxCoef: 0, auxType: "pooled", zCoef: 0, jitterNoise: 0 };
 
 const makeModel = (config: Record<string, unknown> = {}): Model =>
-  randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, "float32", "cpu");
+  randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, "float32", TEST_DEVICE);
 
 const networkOf = (model: Model, changes: Partial<Network> = {}): Network => ({
   model,
   coupling: momentum(0.25),
   format: gridStreams("int32", 16),
   computeDtype: "float32",
-  device: "cpu",
+  device: TEST_DEVICE,
   lossTileTokens: 16,
   ...changes,
 });
@@ -75,10 +76,10 @@ function stepOf(network: Network, method: keyof typeof METHODS, router: StepOpti
     rule: () => ({ layout: {}, update: (_weight, gradient) => void gradients.push(toArray(gradient)) }),
   };
   const states = new OptimizerStates(optimizer, network.model, { trains: network.trains });
-  const before = ledger();
+  const before = ledger(TEST_DEVICE);
   const options = { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1, router };
   const result = trainStep(network, states, batches, options);
-  const after = ledger();
+  const after = ledger(TEST_DEVICE);
   assert.deepEqual([after.tensors, after.liveBytes], [before.tensors, before.liveBytes], "nothing survives a step");
   return { result, gradients };
 }
@@ -136,10 +137,10 @@ test("no logits are kept for the way back, and none survive a step that fails", 
   copy_(model.outer["model.norm.weight"], full([], Number.NaN, "float32"));
   const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
   for (const method of ["reversible", "checkpoint", "store"] as const) {
-    const before = ledger();
+    const before = ledger(TEST_DEVICE);
     const options = { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1, router: ALL };
     assert.throws(() => trainStep(network, states, BATCHES, options), /the loss is not a finite number/);
-    const after = ledger();
+    const after = ledger(TEST_DEVICE);
     assert.deepEqual([after.tensors, after.liveBytes], [before.tensors, before.liveBytes], method);
   }
   states.free();
@@ -201,14 +202,14 @@ test("tiles of tokens change neither the losses nor the noise: gradients differ 
 
 test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon, the same each time and another elsewhere", () => {
   const config = mixtral.readConfig({ ...CONFIG, model_type: "mixtral", num_local_experts: 8, num_experts: undefined }, "test");
-  const model = randomModel(mixtral, config, 3, "float32", "cpu");
+  const model = randomModel(mixtral, config, 3, "float32", TEST_DEVICE);
   const weights = new OpenWeights((name) => model.blocks[1][name], mixtral.blockParameters(config, 1), "float32");
   scope(() => {
     setSeed(5);
-    const x_TD = normal_(zeros([9, 32], "float32"), 0, 1);
+    const x_TD = normal_(zeros([9, 32], "float32", TEST_DEVICE), 0, 1);
     const seen: Tensor[] = [];
     const contextOf = (epsilon: number, step: number) => {
-      const made = makeContext(config, [...Array(9).keys()], [9], { computeDtype: "float32", device: "cpu", routing: freshRouting });
+      const made = makeContext(config, [...Array(9).keys()], [9], { computeDtype: "float32", device: TEST_DEVICE, routing: freshRouting });
       const jitter = routerJitter(epsilon, 1, step, 0);
       const noise = (h_TD: Tensor, layer: number): Tensor => {
         seen.push(h_TD);
@@ -222,7 +223,7 @@ test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon,
     assert.notDeepEqual(branch(0.25, 2), noisy);
     assert.notDeepEqual(branch(0), noisy);
 
-    const ones_TD = full(shape(x_TD), 1, "float32");
+    const ones_TD = full(shape(x_TD), 1, "float32", TEST_DEVICE);
     const noise_TD = routerJitter(0.25, 1, 1, 0)(ones_TD, 1);
     const values = toArray(noise_TD);
     assert.ok(Math.min(...values) < 0.77 && Math.max(...values) > 1.23 && values.every((value) => value >= 0.75 && value <= 1.25));

@@ -20,6 +20,7 @@ import { floatStreams, gridStreams, type StreamFormat } from "../reversible/stre
 import { ledger, resetPeak } from "../torch/memory.js";
 import { setThreads } from "../torch/device.js";
 import { type DType, dtype, toArray } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Division, Network } from "./network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { trainStep, type StepResult } from "./step.js";
@@ -72,7 +73,7 @@ function gradientsOf({
 } {
   const model = makeModel(config, "float32", coupling.name.startsWith("revffn"));
   const { optimizer, gradients } = recorder();
-  const network: Network = { model, coupling, format, division, computeDtype, device: "cpu", lossTileTokens: 16, tileTokens };
+  const network: Network = { model, coupling, format, division, computeDtype, device: TEST_DEVICE, lossTileTokens: 16, tileTokens };
   const states = new OptimizerStates(optimizer, model);
   const result = trainStep(network, states, BATCHES, { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 });
   freeModel(model);
@@ -81,7 +82,7 @@ function gradientsOf({
 
 function makeModel(config: Record<string, unknown> = {}, type: DType = "float32", adapters = false): Model {
   const architecture = adapters ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  return randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, "cpu");
+  return randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, TEST_DEVICE);
 }
 
 const INVERSE = { iterations: 4, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: true } as const;
@@ -207,11 +208,11 @@ function peakAt(
     coupling,
     format: gridStreams("int32", 16),
     computeDtype: "float32",
-    device: "cpu",
+    device: TEST_DEVICE,
     lossTileTokens: 64,
   };
-  const before = ledger();
-  resetPeak();
+  const before = ledger(TEST_DEVICE);
+  resetPeak(TEST_DEVICE);
   const result = trainStep(network, states, [randomBatch([128, 64], 1), randomBatch([192], 2)], {
     method: METHODS[method],
     step: 1,
@@ -219,7 +220,7 @@ function peakAt(
     maxBlockGradNorm: 1,
     seed: 1,
   });
-  const after = ledger();
+  const after = ledger(TEST_DEVICE);
   assert.deepEqual(
     [after.tensors, after.blocks, after.liveBytes],
     [before.tensors, before.blocks, before.liveBytes],
@@ -260,12 +261,12 @@ test("the peak of a long document grows in proportion to its length, and less wi
       coupling: momentum(-1),
       format,
       computeDtype: "float32",
-      device: "cpu",
+      device: TEST_DEVICE,
       lossTileTokens: 64,
       tileTokens,
     };
-    const before = ledger().liveBytes;
-    resetPeak();
+    const before = ledger(TEST_DEVICE).liveBytes;
+    resetPeak(TEST_DEVICE);
     trainStep(network, states, [randomBatch([length], 1)], {
       method: METHODS.reversible,
       step: 1,
@@ -273,7 +274,7 @@ test("the peak of a long document grows in proportion to its length, and less wi
       maxBlockGradNorm: 0,
       seed: 1,
     });
-    const peak = ledger().peakBytes - before;
+    const peak = ledger(TEST_DEVICE).peakBytes - before;
     freeModel(model);
     return peak;
   };
@@ -313,7 +314,7 @@ test("training lowers the loss of a repeated batch, with every method and coupli
       coupling,
       format: coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16),
       computeDtype: "float32",
-      device: "cpu",
+      device: TEST_DEVICE,
       lossTileTokens: 16,
     };
     const before = evaluateLoss(network, BATCHES);

@@ -21,6 +21,7 @@ import { ledger, resetPeak } from "../torch/memory.js";
 import { mulScalar_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { hiddenStates } from "./evaluate.js";
 import { type Network, openHead, outerNames } from "./network.js";
 import { randomBatch } from "./testing-batch.js";
@@ -40,7 +41,7 @@ const networkOf = (model: Model, computeDtype: DType): Network => ({
   coupling: ordinary,
   format: floatStreams("float32"),
   computeDtype,
-  device: "cpu",
+  device: TEST_DEVICE,
   lossTileTokens: 16,
 });
 
@@ -65,8 +66,8 @@ for (const computeDtype of ["float32", "bfloat16"] as const) {
   test(`${computeDtype}: of every layout, type and family, the logits are those of the loaded original`, () => {
     for (const name of SOURCES) {
       const source = openSource(join(GOLDEN, name));
-      const before = ledger();
-      const model = loadModel(source, { weightsDtype: "auto", device: "cpu" });
+      const before = ledger(TEST_DEVICE);
+      const model = loadModel(source, { weightsDtype: "auto", device: TEST_DEVICE });
       const network = networkOf(model, computeDtype);
       const teacher = new Teacher(source, network, 1);
       const batches = [randomBatch([9, 4], 1, 30), randomBatch([6], 2, 30)];
@@ -83,7 +84,7 @@ for (const computeDtype of ["float32", "bfloat16"] as const) {
       teacher.close();
       freeModel(model);
       assert.deepEqual(
-        ledger().liveBytes + ledger().mappedBytes + ledger().tensors,
+        ledger(TEST_DEVICE).liveBytes + ledger(TEST_DEVICE).mappedBytes + ledger(TEST_DEVICE).tensors,
         before.liveBytes + before.mappedBytes + before.tensors,
       );
     }
@@ -96,7 +97,7 @@ function writeDeep(t: TestContext, layout: "per-expert" | "fused", layers: numbe
   t.after(() => rmSync(join(folder, ".."), { recursive: true, force: true }));
   mkdirSync(folder);
   const source = { ...TINY_QWEN2_MOE, num_experts: 16, moe_intermediate_size: 64, num_hidden_layers: layers, mlp_only_layers: [] };
-  const model = randomModel(qwen2Moe, qwen2Moe.readConfig(source, "test"), 3, "float32", "cpu");
+  const model = randomModel(qwen2Moe, qwen2Moe.readConfig(source, "test"), 3, "float32", TEST_DEVICE);
   writeSafetensors(join(folder, "model.safetensors"), modelTensors(model, { layout }));
   writeFileSync(join(folder, "config.json"), JSON.stringify(source));
   const sizes = { block: weightBytes({ ...model, outer: {}, blocks: [model.blocks[0]] }), whole: weightBytes(model) };
@@ -109,24 +110,24 @@ test("a pass never holds more than one block's weights, and none where the file'
   for (const layout of ["per-expert", "fused"] as const) {
     const { folder, block, whole } = writeDeep(t, layout, 12);
     assert.ok(whole > 10 * block);
-    const model = loadModel(folder, { weightsDtype: "auto", device: "cpu" });
+    const model = loadModel(folder, { weightsDtype: "auto", device: TEST_DEVICE });
     const network = networkOf(model, "float32");
     const peakOf = (pass: () => void): number => {
-      const before = ledger().liveBytes;
-      resetPeak();
+      const before = ledger(TEST_DEVICE).liveBytes;
+      resetPeak(TEST_DEVICE);
       pass();
-      return ledger().peakBytes - before;
+      return ledger(TEST_DEVICE).peakBytes - before;
     };
     const loaded = peakOf(() => free(...hiddenStates(network, [batch])));
     const teacher = new Teacher(openSource(folder), network, 1);
     let bytes = 0;
     const streamed = peakOf(() => {
-      const before = ledger().liveBytes;
+      const before = ledger(TEST_DEVICE).liveBytes;
       const lesson = teacher.lesson([batch]);
       ({ bytes } = lesson);
-      assert.equal(ledger().liveBytes - before, bytes);
+      assert.equal(ledger(TEST_DEVICE).liveBytes - before, bytes);
       lesson.free();
-      assert.equal(ledger().liveBytes, before);
+      assert.equal(ledger(TEST_DEVICE).liveBytes, before);
     });
     assert.equal(bytes, 40 * 32 * 4, "the final hidden states; the head is a view of its file");
     // Norms and biases at odd offsets of a file are copied.

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 
 import type { EvalRecord, RunEvent, StepRecord } from "../metrics/record.js";
 import { ledger } from "../torch/memory.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { type Outcome, train } from "./loop.js";
 import { freeRun, prepareRun, type Run } from "./prepare.js";
 import { resolveSettings, type TrainSettings } from "./settings.js";
@@ -49,6 +50,7 @@ export function settingsFor({ model, rows, out }: Workplace, changes: Partial<Tr
       output_dir: out(),
       threads: 1,
       compute_dtype: "float32",
+      device: TEST_DEVICE,
       max_length: 64,
       max_steps: 10,
       per_device_train_batch_size: 1,
@@ -82,7 +84,7 @@ export async function runTraining(settings: TrainSettings, { stopAt, look }: Run
     if (event.kind === "step" && event.step === stopAt) setImmediate(() => controller.abort());
   };
   const alive = (): number[] => {
-    const { tensors, blocks, liveBytes, mappedBytes } = ledger();
+    const { tensors, blocks, liveBytes, mappedBytes } = ledger(TEST_DEVICE);
     return [tensors, blocks, liveBytes, mappedBytes];
   };
   const before = alive();

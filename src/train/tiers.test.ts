@@ -13,6 +13,7 @@ import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
 import { ledger } from "../torch/memory.js";
 import { free } from "../torch/scope.js";
 import { byteSize } from "../torch/tensor.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { freeRun, prepareRun } from "./prepare.js";
 import type { TrainSettings } from "./settings.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "./testing-run.js";
@@ -33,7 +34,7 @@ for (const [name, changes] of CASES) {
     const settings = settingsFor(place, { max_steps: 4, validation_rows: 2, parameters: "disk", ...changes });
     const { durability: _, ...rest } = settings;
     const device = await runTraining({ ...rest, durability: "snapshot", parameters: "device", output_dir: place.out("device") });
-    const live = ledger().liveBytes;
+    const live = ledger(TEST_DEVICE).liveBytes;
     const disk = await runTraining(settings, {
       look: ({ network, states }) => {
         const { model } = network;
@@ -41,8 +42,8 @@ for (const [name, changes] of CASES) {
           ...[model.outer, ...model.blocks].flatMap((some) => Object.values(some)),
           ...states.tensors().map(({ tensor }) => tensor),
         ];
-        assert.ok(ledger().mappedBytes >= mapped.reduce((sum, tensor) => sum + byteSize(tensor), 0));
-        assert.equal(ledger().liveBytes, live);
+        assert.ok(ledger(TEST_DEVICE).mappedBytes >= mapped.reduce((sum, tensor) => sum + byteSize(tensor), 0));
+        assert.equal(ledger(TEST_DEVICE).liveBytes, live);
         assert.ok(existsSync(workingFolder(settings.output_dir)));
       },
     });

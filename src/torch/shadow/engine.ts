@@ -27,7 +27,8 @@ const NO_FILES = {
 export function shadowEngine(real: Native): Native {
   clearAccounts();
   const { version, threads } = real.engine();
-  Object.assign(libtorch, { before20: version.startsWith("1."), threads });
+  const [major, minor] = version.split(".").map(Number);
+  Object.assign(libtorch, { version: 100 * major + minor, threads });
   const table = new Map<Handle, { value: Value; depth: number }>();
   const scopes: Handle[][] = [];
   let next = FIRST;
@@ -143,6 +144,7 @@ export function shadowEngine(real: Native): Native {
     engine: () => real.engine(),
     setThreads: (threads) => void Object.assign(libtorch, { threads }),
     setSeed: () => {},
+    setDeterministic: () => {},
     generatorState: () => enter(make([0], "uint8", "cpu")),
     setGeneratorState: () => {},
     synchronize: () => {},

@@ -1,5 +1,6 @@
 // What the experts' operators (native/grouped_swiglu.cpp) do as far as memory goes: one expert's weights are cast at a time, gradients of
 // weights are added to those that are there, or rows are kept for gradients that are made later.
+import { DTYPES } from "../tensor.js";
 import { castTo, contiguous } from "./arithmetic.js";
 import { record, records } from "./gradients.js";
 import { libtorch, matrix } from "./kernels.js";
@@ -16,6 +17,10 @@ function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[]
   const together = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= libtorch.threads;
   return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
+
+/** Where cuBLAS adds products of x to a sum of another type by itself. */
+const addsWide = (sum: Value, x: Value): boolean =>
+  libtorch.version >= 208 && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
 
 /** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
 export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
@@ -36,7 +41,7 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
     const places = castPlaces(x, weights, rows, buffers.some(ofOtherType));
     const addAlone = (first: number): void => {
       for (const buffer of buffers.slice(first, first + rows.length)) {
-        if (buffer === null || !ofOtherType(buffer)) continue;
+        if (buffer === null || !ofOtherType(buffer) || addsWide(buffer, x)) continue;
         const gradient = make(buffer.sizes, x.dtype, x.device);
         if (x.device === "cpu" && !made.includes(buffer)) drop(castTo(gradient, buffer.dtype));
         drop(gradient);
@@ -85,7 +90,7 @@ export function expertGradients(
   add: boolean,
 ): boolean {
   for (const [i, sum] of sums.entries()) {
-    if (rows[first + i] === 0 || sum.dtype === x.dtype) continue;
+    if (rows[first + i] === 0 || sum.dtype === x.dtype || addsWide(sum, x)) continue;
     const product = make(sum.sizes, x.dtype, x.device);
     if (x.device === "cpu" && add) drop(castTo(product, sum.dtype));
     drop(product);

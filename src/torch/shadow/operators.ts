@@ -103,6 +103,8 @@ const OPERATORS = {
   "aten::amax": (x: Value, dims: number[] = [], keep = false) => make(withoutDims(x.sizes, dims, keep), x.dtype, x.device),
   "aten::amin": (x: Value, dims: number[] = [], keep = false) => make(withoutDims(x.sizes, dims, keep), x.dtype, x.device),
   "aten::aminmax": (x: Value) => [make([], x.dtype, x.device), make([], x.dtype, x.device)],
+  "aten::linalg_vector_norm": (x: Value, _order: number, dims: number[] | null = null) =>
+    dims === null ? scalarOf(x) : make(withoutDims(x.sizes, dims, false), x.dtype, x.device),
   "aten::logsumexp": logsumexp,
   "aten::softmax.int": softmax,
   "aten::topk": (x: Value, k: number) => pair(x, [...x.sizes.slice(0, -1), k]),
@@ -155,6 +157,9 @@ const OPERATORS = {
   "aten::zeros": fresh,
   "aten::full": (sizes: number[], _value: number, dtype: DType, _layout: null, device: string) => make(sizes, dtype, device),
   "aten::scaled_dot_product_attention": attention,
+
+  "aten::addmm.dtype_out": (...args: Argument[]) => hold(args[6] as Value),
+  "aten::_fused_adamw_": () => true,
 
   "revmoe::round_stochastically_": (into: Value) => changed(into),
   "revmoe::square_sum": () => 1,
