@@ -48,6 +48,10 @@ void init_engine(Napi::Env env, Napi::Object exports) {
     at::manual_seed(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
   });
   define(env, exports, "setDeterministic", [](const Napi::CallbackInfo& info) {
+#if REVMOE_TORCH >= 205
+    // cuDNN's attention stays as it is when only a warning is asked for; flash attention does not.
+    at::globalContext().setSDPUseCuDNN(!info[0].As<Napi::Boolean>().Value());
+#endif
     at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/true);
 #if REVMOE_TORCH >= 202
     // Fresh tensors are written over here anyway.

@@ -3,6 +3,8 @@
 // a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
+// On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
+// grouped kernel, all experts at once.
 // revmoe::grouped_swiglu_keep makes no gradients of weights: the way back leaves what they are made of in `kept`, three tensors of rows:
 // the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy. revmoe::expert_gradients_ makes the gradients of some experts of them, in the same way
 // as the whole way back does, and so with the same bits.
@@ -16,6 +18,7 @@
 #include <atomic>
 #include <functional>
 
+#include "grouped_products.hpp"
 #include "table.hpp"
 
 namespace revmoe {
@@ -124,15 +127,18 @@ void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) 
 
 // The groups of a layer, and its weights as products need them, for one way forward.
 struct Layer {
+  Grouped grouped;
   std::vector<Group> groups;
   size_t places;
   Casts casts;
 
   Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows)
-      : groups(groups_of(rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
+      : grouped(x, rows), groups(groups_of(rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
 
   // Each group times its transposed weight, in a tensor that is given or a new one.
   at::Tensor products(const at::Tensor& x, at::TensorList weights, const at::Tensor& into = {}) const {
+    const at::Tensor together = grouped.products(x, weights, /*transposed=*/true);
+    if (together.defined()) return into.defined() ? into.copy_(together) : together;
     const at::Tensor y = into.defined() ? into : at::empty({x.size(0), weights[0].size(0)}, x.options());
     for_each(groups, places, [&](const Group& group, size_t place) {
       multiply(group.of(y), group.of(x), casts.of(weights[group.expert], place).t());
@@ -198,8 +204,10 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const std::vector<Group> groups = groups_of(context->saved_data["rows"].toIntVector());
+    const std::vector<int64_t> rows = context->saved_data["rows"].toIntVector();
+    const std::vector<Group> groups = groups_of(rows);
     const at::Tensor x_RD = saved[0].detach();
+    const Grouped grouped(x_RD, rows);
     const at::Tensor dy_RD = gradients[0].contiguous();
     const bool keeps = context->saved_data.count("dy") > 0;
     std::vector<Weight> weights;
@@ -229,11 +237,22 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     at::Tensor inner_RF = keeps ? context->saved_data["inner"].toTensor() : at::empty_like(silu_RF);
     at::mul_out(inner_RF, silu_RF, up_RF);
     if (keeps) context->saved_data["dy"].toTensor().copy_(dy_RD);
-    const at::Tensor dInner_RF = keeps ? at::empty_like(inner_RF) : inner_RF;
-    for_each(groups, places, [&](const Group& group, size_t place) {
-      down[group.expert].add(group.of(dy_RD), group.of(inner_RF));
-      multiply(group.of(dInner_RF), group.of(dy_RD), casts.of(down[group.expert].value, place));
-    });
+    // Adds gradients of weights, and returns dy W in `into` or a tensor of its own.
+    const auto back = [&](const Weight* some, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& into) {
+      std::vector<at::Tensor> buffers, values;
+      for (size_t i = 0; i < experts; i++) {
+        if (!some[i].made) buffers.push_back(some[i].buffer);
+        values.push_back(some[i].value);
+      }
+      const bool added = buffers.size() == experts && grouped.add_gradients(buffers, dy, x, 0, /*add=*/true);
+      const at::Tensor together = into.defined() ? grouped.products(dy, values, /*transposed=*/false) : at::Tensor();
+      for_each(groups, places, [&](const Group& group, size_t place) {
+        if (!added) some[group.expert].add(group.of(dy), group.of(x));
+        if (into.defined() && !together.defined()) multiply(group.of(into), group.of(dy), casts.of(some[group.expert].value, place));
+      });
+      return together.defined() ? together : into;
+    };
+    const at::Tensor dInner_RF = back(down, dy_RD, inner_RF, keeps ? at::empty_like(inner_RF) : inner_RF);
     // From the gradient of the product to those of gate and up, in their own places.
     silu_RF.mul_(dInner_RF);
     dInner_RF.mul_(up_RF);
@@ -241,12 +260,7 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     up_RF.copy_(silu_RF);
 
     variable_list made(saved.size() + 1);
-    const bool needs_x = context->needs_input_grad(0);
-    if (needs_x) made[0] = at::empty(x_RD.sizes(), x_RD.options());
-    for_each(groups, places, [&](const Group& group, size_t place) {
-      gate_up[group.expert].add(group.of(both_R2F), group.of(x_RD));
-      if (needs_x) multiply(group.of(made[0]), group.of(both_R2F), casts.of(gate_up[group.expert].value, place));
-    });
+    made[0] = back(gate_up, both_R2F, x_RD, context->needs_input_grad(0) ? at::empty(x_RD.sizes(), x_RD.options()) : at::Tensor());
     for (size_t i = 0; i < weights.size(); i++) {
       if (weights[i].made) made[i + 1] = weights[i].buffer;
     }
@@ -280,6 +294,7 @@ at::Tensor grouped_swiglu_keep(const at::Tensor& x, at::TensorList gate_up, at::
 // sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
 void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows, int64_t first, bool add) {
   TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= rows.size(), "there are ", rows.size(), " experts");
+  if (Grouped(x, rows).add_gradients(sums, dy, x, first, add)) return;
   const std::vector<Group> all = groups_of(rows);
   const size_t places = places_for(all, sums[0].scalar_type() == x.scalar_type() && without_workspace(x));
   const auto sum_of = [&](size_t expert) { return sums[expert - static_cast<size_t>(first)]; };

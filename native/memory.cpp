@@ -31,6 +31,8 @@ std::atomic<size_t> live_bytes{0};
 std::atomic<size_t> peak_bytes{0};
 std::atomic<size_t> live_blocks{0};
 std::atomic<size_t> limit_bytes{SIZE_MAX};
+// By GPU: bytes that belong to its libraries and to no tensor.
+std::map<int, int64_t> library_bytes;
 
 // Fresh pages cost more than the arithmetic that fills them, so big freed blocks are kept for reuse, sixteen sizes to a
 // doubling, as long as held and kept bytes together do not exceed the most that was ever live by more than kSlack: without
@@ -166,15 +168,19 @@ void init_memory(Napi::Env env, Napi::Object exports) {
   define(env, exports, "setMemoryLimit", [](const Napi::CallbackInfo& info) {
     limit_bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
   });
+  define(env, exports, "setLibraryBytes", [](const Napi::CallbackInfo& info) {
+    library_bytes[info[0].As<Napi::Number>().Int32Value()] = info[1].As<Napi::Number>().Int64Value();
+  });
   define(env, exports, "cudaMemory", [](const Napi::CallbackInfo& info) -> Napi::Value {
 #if REVMOE_TORCH >= 209
     const auto index = static_cast<c10::DeviceIndex>(info[0].As<Napi::Number>().Int32Value());
     auto* device = c10::getDeviceAllocator(c10::DeviceType::CUDA);
     if (!device->initialized()) return info.Env().Null();
     const auto stats = device->getDeviceStats(index);
+    const int64_t held = library_bytes[index];
     Napi::Object out = Napi::Object::New(info.Env());
-    out.Set("liveBytes", static_cast<double>(stats.allocated_bytes[0].current));
-    out.Set("peakBytes", static_cast<double>(stats.allocated_bytes[0].peak));
+    out.Set("liveBytes", static_cast<double>(stats.allocated_bytes[0].current - held));
+    out.Set("peakBytes", static_cast<double>(stats.allocated_bytes[0].peak - held));
     out.Set("reservedBytes", static_cast<double>(stats.reserved_bytes[0].current));
     if (info[1].ToBoolean().Value()) device->resetPeakStats(index);
     return out;

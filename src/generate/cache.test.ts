@@ -4,7 +4,6 @@ import { test } from "node:test";
 import { ledger } from "../torch/memory.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, shape, type Tensor, toArray } from "../torch/tensor.js";
-import { TEST_DEVICE } from "../torch/testing-device.js";
 import { GrowingCache } from "./cache.js";
 
 /** `rows` tokens of one head of width 2, numbered from `first`. */
@@ -16,7 +15,7 @@ const tokens = (first: number, rows: number): Tensor =>
   );
 
 test("returns everything so far in order, layers apart, across growth", () => {
-  const before = ledger(TEST_DEVICE);
+  const before = ledger();
   const cache = new GrowingCache(4);
   let length = 0;
   for (const rows of [3, 1, 1, 2, 20, 1]) {
@@ -31,17 +30,17 @@ test("returns everything so far in order, layers apart, across growth", () => {
     length += rows;
   }
   cache.free();
-  assert.deepEqual([ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes], [before.tensors, before.liveBytes]);
+  assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
 });
 
 test("room doubles when full; a longer piece gets what it needs", () => {
-  const before = ledger(TEST_DEVICE).liveBytes;
+  const before = ledger().liveBytes;
   const cache = new GrowingCache(4);
   const bytesPerToken = 2 * 2 * 4;
   const rooms: number[] = [];
   for (const rows of [1, 3, 1, 3, 1, 40]) {
     scope(() => void cache.extend(0, tokens(0, rows), tokens(0, rows)));
-    rooms.push((ledger(TEST_DEVICE).liveBytes - before) / bytesPerToken);
+    rooms.push((ledger().liveBytes - before) / bytesPerToken);
   }
   assert.deepEqual(rooms, [4, 4, 8, 8, 16, 49]);
   cache.free();

@@ -4,6 +4,7 @@ import { test } from "node:test";
 
 import { cast } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
+import { TEST_DEVICE } from "../torch/testing-device.js";
 import { fromArray, full, toArray, zeros } from "../torch/tensor.js";
 import { adamw } from "./adamw.js";
 import { joinCorrection, splitCorrection } from "./correction.js";
@@ -28,8 +29,8 @@ const VALUES = [
 test("bfloat16 and correction hold the value rounded to 24 bits, and the bfloat16 is the nearest to it", () => {
   scope(() => {
     const count = VALUES.length;
-    const [weight, correction] = [zeros([count], "bfloat16"), zeros([count], "int8")];
-    splitCorrection(fromArray(VALUES, [count], "float32"), weight, correction);
+    const [weight, correction] = [zeros([count], "bfloat16", TEST_DEVICE), zeros([count], "int8", TEST_DEVICE)];
+    splitCorrection(fromArray(VALUES, [count], "float32", TEST_DEVICE), weight, correction);
     const joined = joinCorrection(weight, correction);
     const held = toArray(joined);
     held.forEach((value, i) => assert.equal(value, nearest24(VALUES[i]), `${VALUES[i]}`));
@@ -45,8 +46,8 @@ test("bfloat16 and correction hold the value rounded to 24 bits, and the bfloat1
 test("held values survive being read and stored again, bit for bit", () => {
   scope(() => {
     const count = VALUES.length;
-    const [weight, correction] = [zeros([count], "bfloat16"), zeros([count], "int8")];
-    splitCorrection(fromArray(VALUES, [count], "float32"), weight, correction);
+    const [weight, correction] = [zeros([count], "bfloat16", TEST_DEVICE), zeros([count], "int8", TEST_DEVICE)];
+    splitCorrection(fromArray(VALUES, [count], "float32", TEST_DEVICE), weight, correction);
     const before = [toArray(weight), toArray(correction)];
     splitCorrection(joinCorrection(weight, correction), weight, correction);
     assert.deepEqual([toArray(weight), toArray(correction)], before);

@@ -32,7 +32,7 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
   const { hidden_TD, head_VD } = of;
   const type = dtype(hidden_TD);
   const [vocabulary, width] = shape(head_VD);
-  const together = Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
+  const together = addsWide(dHead_VD, type) ? vocabulary : Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
   const dHidden_TD = zeros(shape(hidden_TD), type, device(hidden_TD));
   let total = 0;
   for (const first of tiles(of)) {
@@ -56,8 +56,8 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
 }
 
 /** Whether products of `type` can be added to the wider `sum` by themselves. */
-const addsWide = (sum: Tensor, type: DType): boolean =>
-  type === "bfloat16" && dtype(sum) === "float32" && device(sum).startsWith("cuda") && hasOp("aten::addmm.dtype_out");
+const addsWide = (sum: Tensor | null, type: DType): boolean =>
+  sum !== null && type === "bfloat16" && dtype(sum) === "float32" && device(sum).startsWith("cuda") && hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
 function tileLoss({ hidden_TD, head_VD, objective, tileTokens }: LossTile, first: number) {

@@ -36,6 +36,8 @@ export interface Native {
   memory(): { handles: number; blocks: number; liveBytes: number; peakBytes: number; mappedBytes: number; spareBytes: number };
   resetPeak(): void;
   setMemoryLimit(bytes: number): void;
+  /** From now on figures of this GPU are without these bytes. */
+  setLibraryBytes(index: number, bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
   setThreads(threads: number): void;

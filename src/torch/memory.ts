@@ -2,7 +2,7 @@
 // CPU figures are exact and the same on every machine. Mapped files are apart: the system may drop their pages.
 import { backward, leaf, withGrad } from "./autograd.js";
 import { native } from "./binding.js";
-import { linear, mm } from "./ops.js";
+import { linear, mm, mulScalar } from "./ops.js";
 import { scope } from "./scope.js";
 import { zeros } from "./tensor.js";
 
@@ -16,21 +16,22 @@ export interface Ledger {
   mappedBytes: number;
 }
 
-/** By GPU: what libtorch's libraries hold from their first product to the end of the process. */
-const libraryBytes = new Map<number, number>();
+const started = new Set<number>();
 
-/** Lets the libraries of a GPU take the workspace that they keep (cuBLAS, for each thread that computes), so that it counts with no tensor. */
+/** Lets the libraries of a GPU take the workspace that they keep (cuBLAS, for each thread that computes), so that it counts with no step. */
 export function startLibraries(device: string): void {
   const index = deviceIndex(device);
-  if (libraryBytes.has(index)) return;
+  if (started.has(index)) return;
+  started.add(index);
   const before = native.cudaMemory(index, false)?.liveBytes ?? 0;
   scope(() => {
     const x = zeros([64, 64], "bfloat16", device);
     const weight = leaf(x);
-    const y = withGrad(() => linear(mm(x, weight), weight, zeros([64], "bfloat16", device)));
+    // The product with a number comes last, so that the way back finds the GPU at work.
+    const y = withGrad(() => mulScalar(linear(mm(x, weight), weight, zeros([64], "bfloat16", device)), 2));
     backward([y], [x]);
   });
-  libraryBytes.set(index, Math.max(0, (native.cudaMemory(index, false)?.liveBytes ?? 0) - before));
+  native.setLibraryBytes(index, (native.cudaMemory(index, false)?.liveBytes ?? before) - before);
 }
 
 /** Figures of one device: "cpu", or "cuda:0" without what its libraries hold (from libtorch's caching allocator, 2.9 and newer; else zero). */
@@ -40,13 +41,12 @@ export function ledger(device = "cpu"): Ledger {
     return { tensors: cpu.handles, blocks: cpu.blocks, liveBytes: cpu.liveBytes, peakBytes: cpu.peakBytes, mappedBytes: cpu.mappedBytes };
   }
   const cuda = native.cudaMemory(deviceIndex(device), false);
-  const held = libraryBytes.get(deviceIndex(device)) ?? 0;
   return {
     tensors: cpu.handles,
     blocks: cpu.blocks,
     mappedBytes: cpu.mappedBytes,
-    liveBytes: Math.max(0, (cuda?.liveBytes ?? 0) - held),
-    peakBytes: Math.max(0, (cuda?.peakBytes ?? 0) - held),
+    liveBytes: cuda?.liveBytes ?? 0,
+    peakBytes: cuda?.peakBytes ?? 0,
   };
 }
 

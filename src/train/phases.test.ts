@@ -144,11 +144,11 @@ test("autograd makes no gradient for a weight that is not trained", () => {
         () => trained,
       );
       const graph = record([full([1, columns], 1, "float32")], (x) => sum(linear(x, open.get("w"))));
-      const before = ledger(TEST_DEVICE).liveBytes;
-      resetPeak(TEST_DEVICE);
+      const before = ledger().liveBytes;
+      resetPeak();
       const [dx] = backwardThrough(graph, full([], 1, "float32"));
       assert.ok(Math.abs(toArray(dx as never)[0] - rows * 0.1) < 0.1);
-      const peak = ledger(TEST_DEVICE).peakBytes - before;
+      const peak = ledger().peakBytes - before;
       open.close();
       return peak;
     });

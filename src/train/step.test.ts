@@ -236,7 +236,8 @@ for (const coupling of [additive, momentum(-1)]) {
   test(`${coupling.name}: the activation peak is the same at 4 and at 24 blocks`, () => {
     const [shallow, deep] = [4, 24].map((layers) => peakAt(layers, coupling, "reversible"));
     assert.equal(deep.bits, 0);
-    assert.ok(Math.abs(deep.peak / shallow.peak - 1) < 0.01, `${shallow.peak} at 4 blocks, ${deep.peak} at 24`);
+    // What of a block's routing is kept takes whole units of 512 bytes on a GPU.
+    assert.ok(Math.abs(deep.peak / shallow.peak - 1) < (TEST_DEVICE === "cpu" ? 0.01 : 0.015), `${shallow.peak} at 4 blocks, ${deep.peak} at 24`);
   });
 }
 

@@ -105,7 +105,9 @@ function writeDeep(t: TestContext, layout: "per-expert" | "fused", layers: numbe
   return { folder, ...sizes };
 }
 
-test("a pass never holds more than one block's weights, and none where the file's are used as they are", (t) => {
+const copies = TEST_DEVICE !== "cpu" && "no weights of a file are used as they are there";
+
+test("a pass never holds more than one block's weights, and none where the file's are used as they are", { skip: copies }, (t) => {
   const batch = randomBatch([40], 1);
   for (const layout of ["per-expert", "fused"] as const) {
     const { folder, block, whole } = writeDeep(t, layout, 12);
@@ -149,7 +151,7 @@ test("learning the original's logits brings the held-out loss back; then labels 
   const [original, converted, polished] = ran.evals.map(({ evalLoss }) => evalLoss);
   assert.ok(converted > original && polished - original < 0.7 * (converted - original), `${original} ${converted} ${polished}`);
   const tokens = ran.steps[19].trainedTokens;
-  assert.equal(teacherBytes, tokens * 24 * 4);
+  if (!copies) assert.equal(teacherBytes, tokens * 24 * 4);
   assert.ok((ran.outcome.memory?.workBytes ?? 0) > 0);
 
   const mixed = await runTraining(settingsFor(place, { ...DISTILLED, output_dir: place.out("mixed") }));

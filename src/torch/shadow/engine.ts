@@ -136,6 +136,7 @@ export function shadowEngine(real: Native): Native {
     },
     resetPeak: () => accountOf("cpu").resetPeak(),
     setMemoryLimit: () => {},
+    setLibraryBytes: () => {},
     cudaMemory: (index, reset) => {
       const account = accountOf(`cuda:${index}`);
       if (reset) account.resetPeak();

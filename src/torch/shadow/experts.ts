@@ -22,6 +22,23 @@ function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[]
 const addsWide = (sum: Value, x: Value): boolean =>
   libtorch.version >= 208 && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
 
+/** kGroupedElements of native/grouped_products.hpp. */
+const GROUPED_ELEMENTS = 2 ** 26;
+
+/** Where all experts go through one kernel. */
+const together = (x: Value, weights: readonly Value[]): boolean =>
+  libtorch.version >= 210 &&
+  x.device !== "cpu" &&
+  weights.every(({ dtype }) => dtype === "bfloat16") &&
+  x.dtype === "bfloat16" &&
+  [...x.sizes.slice(1), ...weights[0].sizes].every((size) => size % 8 === 0);
+
+/** Gradients of weights of all experts, some at a time, before they are added to their sums. */
+function addTogether(sums: readonly Value[], x: Value): void {
+  const most = Math.max(1, Math.floor(GROUPED_ELEMENTS / sums[0].count));
+  drop(make([Math.min(most, sums.length), ...sums[0].sizes], x.dtype, x.device));
+}
+
 /** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
 export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
   const width = down[0].sizes[1];
@@ -39,7 +56,10 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
     const buffers = weights.map((weight, i) => (has(i) ? (made[i] ?? weight.grad) : null));
     const ofOtherType = (buffer: Value | null): boolean => buffer !== null && buffer.dtype !== x.dtype;
     const places = castPlaces(x, weights, rows, buffers.some(ofOtherType));
+    const grouped = together(x, weights) && made.every((each) => each === null);
     const addAlone = (first: number): void => {
+      const sums = buffers.slice(first, first + rows.length).filter((buffer) => buffer !== null);
+      if (grouped) return void (sums.length > 0 && addTogether(sums, x));
       for (const buffer of buffers.slice(first, first + rows.length)) {
         if (buffer === null || !ofOtherType(buffer) || addsWide(buffer, x)) continue;
         const gradient = make(buffer.sizes, x.dtype, x.device);
@@ -49,9 +69,10 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
     };
     const [silu, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
     addAlone(rows.length);
+    const dInner = grouped ? matrix(x.sizes[0], width, x) : null;
     const dx = toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
     addAlone(0);
-    for (const each of [silu, product, places, dense]) drop(each);
+    for (const each of [silu, product, dInner, places, dense]) drop(each);
     return [dx, ...made];
   });
   drop(both);
@@ -69,6 +90,7 @@ export function groupedSwigluKeep(
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
+  if (together(x, weights)) drop(matrix(x.sizes[0], 2 * width, x));
   const inner = matrix(x.sizes[0], width, x);
   const y = matrix(x.sizes[0], down[0].sizes[0], x);
   for (const each of [inner, casts]) drop(each);
@@ -89,6 +111,10 @@ export function expertGradients(
   first: number,
   add: boolean,
 ): boolean {
+  if (together(x, sums.map(() => x)) && sums[0].sizes.every((size) => size % 8 === 0)) {
+    addTogether(sums, x);
+    return true;
+  }
   for (const [i, sum] of sums.entries()) {
     if (rows[first + i] === 0 || sum.dtype === x.dtype || addsWide(sum, x)) continue;
     const product = make(sum.sizes, x.dtype, x.device);

@@ -1,0 +1,96 @@
+// Products of all experts of a layer in one kernel of libtorch's, for rows in bfloat16 on CUDA, where a product by itself costs as much as many of
+// these take: x sorted by expert, weights that lie side by side. Where it cannot be done, nothing is done and the caller hears of it.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "table.hpp"
+
+namespace revmoe {
+
+// The matrices as one tensor where they lie side by side, as those of a stack do; else undefined.
+inline at::Tensor stack_of(at::TensorList weights) {
+  if (weights.empty() || !weights[0].defined()) return {};
+  const at::Tensor first = weights[0].detach();
+  for (size_t i = 0; i < weights.size(); i++) {
+    const at::Tensor& each = weights[i];
+    const int64_t offset = first.storage_offset() + static_cast<int64_t>(i) * first.numel();
+    const bool follows = each.defined() && each.sizes() == first.sizes() && each.is_contiguous() && each.scalar_type() == first.scalar_type() &&
+                         each.storage().is_alias_of(first.storage()) && each.storage_offset() == offset;
+    if (!follows) return {};
+  }
+  return first.as_strided({static_cast<int64_t>(weights.size()), first.size(0), first.size(1)}, {first.numel(), first.size(1), 1});
+}
+
+// Elements of gradients of weights that the grouped kernel makes at a time, in the type of the factors.
+constexpr int64_t kGroupedElements = int64_t{1} << 26;
+
+// Products of all experts in one kernel: for rows in bfloat16 on CUDA.
+class Grouped {
+ public:
+  Grouped(const at::Tensor& x, at::IntArrayRef rows) : rows_(rows) {
+#if REVMOE_TORCH >= 210
+    if (!x.is_cuda() || x.scalar_type() != at::kBFloat16 || x.size(0) == 0) return;
+    at::Tensor ends = at::empty({static_cast<int64_t>(rows.size())}, at::kInt);
+    auto* const data = static_cast<int32_t*>(ends.data_ptr());
+    int64_t end = 0;
+    for (size_t i = 0; i < rows.size(); i++) data[i] = static_cast<int32_t>(end += rows[i]);
+    ends_ = ends.to(x.device());
+#endif
+  }
+
+  // x_e W_e' of every expert, or x_e W_e; undefined where the weights do not allow it.
+  at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed) const {
+    const at::Tensor stack = fits(x) && weights[0].scalar_type() == x.scalar_type() ? stack_of(weights) : at::Tensor();
+    if (!stack.defined() || !aligned(stack)) return {};
+    return product(x, transposed ? stack.transpose(1, 2) : stack, ends_);
+  }
+
+  // sums_e = or += dy_e' x_e of the experts from `first` on; false where these cannot be made so.
+  bool add_gradients(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, int64_t first, bool add) const {
+    if (!fits(x) || !fits(dy)) return false;
+    const at::Tensor stack = stack_of(sums);
+    if (!stack.defined() || !aligned(stack)) return false;
+    const int64_t most = std::max<int64_t>(1, kGroupedElements / stack[0].numel());
+    int64_t row = 0;
+    for (int64_t e = 0; e < first; e++) row += rows_[e];
+    for (int64_t start = 0; start < stack.size(0); start += most) {
+      const int64_t count = std::min(most, stack.size(0) - start);
+      int64_t length = 0;
+      for (int64_t i = 0; i < count; i++) length += rows_[first + start + i];
+      at::Tensor some = stack.narrow(0, start, count);
+      if (length > 0) {
+        const at::Tensor ends = ends_.narrow(0, first + start, count).sub(row);
+        const at::Tensor made = product(dy.narrow(0, row, length).t(), x.narrow(0, row, length), ends);
+        for (int64_t i = 0; i < count; i++) {
+          if (rows_[first + start + i] == 0) made.select(0, i).zero_();
+        }
+        add ? some.add_(made) : some.copy_(made);
+      } else if (!add) {
+        some.zero_();
+      }
+      row += length;
+    }
+    return true;
+  }
+
+ private:
+  // What the kernel reads begins at multiples of 16 bytes.
+  static bool aligned(const at::Tensor& stack) { return stack.size(1) % 8 == 0 && stack.size(2) % 8 == 0; }
+  bool fits(const at::Tensor& x) const { return ends_.defined() && x.is_contiguous() && x.size(1) % 8 == 0; }
+
+  static at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends) {
+#if REVMOE_TORCH >= 210
+    return at::_grouped_mm(a, b, ends);
+#else
+    return {};
+#endif
+  }
+
+  at::IntArrayRef rows_;
+  at::Tensor ends_;
+};
+
+}  // namespace revmoe
