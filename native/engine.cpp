@@ -49,10 +49,10 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "setDeterministic", [](const Napi::CallbackInfo& info) {
 #if REVMOE_TORCH >= 205
-    // cuDNN's attention stays as it is when only a warning is asked for; flash attention does not.
+    // Flash attention has a way back with the same bits every time.
     at::globalContext().setSDPUseCuDNN(!info[0].As<Napi::Boolean>().Value());
 #endif
-    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/true);
+    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/false);
 #if REVMOE_TORCH >= 202
     // Fresh tensors are written over here anyway.
     at::globalContext().setDeterministicFillUninitializedMemory(false);
@@ -77,6 +77,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_op(env, exports);
   revmoe::init_storage(env, exports);
   revmoe::init_mapping(env, exports);
+  revmoe::init_aside(env, exports);
   revmoe::init_autograd(env, exports);
   revmoe::init_engine(env, exports);
   return exports;

@@ -1,5 +1,5 @@
 // Products of all experts of a layer in one kernel of libtorch's, for rows in bfloat16 on CUDA, where a product by itself costs as much as many of
-// these take: x sorted by expert, weights that lie side by side. Where it cannot be done, nothing is done and the caller hears of it.
+// these take: x sorted by expert, weights that lie side by side, which of another type are copied together. Where it cannot be done, nothing is done and the caller hears of it.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -43,8 +43,9 @@ class Grouped {
 
   // x_e W_e' of every expert, or x_e W_e; undefined where the weights do not allow it.
   at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed) const {
-    const at::Tensor stack = fits(x) && weights[0].scalar_type() == x.scalar_type() ? stack_of(weights) : at::Tensor();
+    at::Tensor stack = fits(x) ? stack_of(weights) : at::Tensor();
     if (!stack.defined() || !aligned(stack)) return {};
+    stack = stack.to(x.scalar_type());
     return product(x, transposed ? stack.transpose(1, 2) : stack, ends_);
   }
 
@@ -79,7 +80,7 @@ class Grouped {
  private:
   // What the kernel reads begins at multiples of 16 bytes.
   static bool aligned(const at::Tensor& stack) { return stack.size(1) % 8 == 0 && stack.size(2) % 8 == 0; }
-  bool fits(const at::Tensor& x) const { return ends_.defined() && x.is_contiguous() && x.size(1) % 8 == 0; }
+  bool fits(const at::Tensor& x) const { return ends_.defined() && x.stride(1) == 1 && x.stride(0) % 8 == 0 && x.size(1) % 8 == 0; }
 
   static at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends) {
 #if REVMOE_TORCH >= 210

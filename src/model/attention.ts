@@ -3,7 +3,7 @@
 // else tiles; in either case scores of all queries against all keys never exist.
 import { add, cat, expand, flashAttention, hasOp, mul, narrow, neg, reshape, select, transpose, unsqueeze } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { shape, type Tensor } from "../torch/tensor.js";
+import { device, dtype, shape, type Tensor } from "../torch/tensor.js";
 import { tiledAttention } from "./tiled-attention.js";
 
 /** Keys and values of earlier tokens, per layer; `extend` appends the new ones and returns all. */
@@ -27,10 +27,13 @@ export function rotate(x_THC: Tensor, cos_TC: Tensor, sin_TC: Tensor): Tensor {
 export function attend(q_THC: Tensor, k_UKC: Tensor, v_UKC: Tensor, segments: number[], window: number | null = null): Tensor {
   const [tokens, heads, width] = shape(q_THC);
   const plain = shape(k_UKC)[0] === tokens && segments.every((length) => window === null || window >= length);
-  const fused = plain && hasOp("aten::scaled_dot_product_attention");
+  const fused = plain && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
   const out_THC = fused ? fusedAttention(q_THC, k_UKC, v_UKC, segments) : tiledAttention(q_THC, k_UKC, v_UKC, segments, window);
   return reshape(out_THC, [tokens, heads * width]);
 }
+
+/** On a GPU, fused attention in float32 is another kernel, whose way back has other bits each time. */
+const hasFlash = (q: Tensor): boolean => device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
 
 function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);

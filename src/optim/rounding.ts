@@ -2,7 +2,7 @@
 // step is not lost but happens with the matching probability. Unbiased: E[rounded] = value.
 // Random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
 // stays equally likely and any two roundings independent, in one tile or two, so sums have the mean and the variance of fresh draws.
-import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, roundStochastically_, viewDtype } from "../torch/ops.js";
+import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, roundStochastically_, select, view, viewDtype } from "../torch/ops.js";
 import { empty, item, numel, type Tensor } from "../torch/tensor.js";
 import { inOnePass } from "./passes.js";
 
@@ -31,6 +31,7 @@ export function roundStochastically(value: Tensor, into: Tensor, noise: Rounding
   noise.mask ^= item(random_(empty([1], "int32"), 0, LOW_16 + 1));
   if (inOnePass(value)) return void roundStochastically_(into, value, noise.bits_N, noise.mask);
   const renewed = bitXor(narrow(noise.bits_N, 0, 0, numel(value)), noise.mask);
-  bitAnd_(add_(viewDtype(value, "int32"), renewed), -LOW_16 - 1);
-  copy_(into, value);
+  // The upper halves of the sums, as they lie in memory.
+  const sums_N2 = view(viewDtype(add_(viewDtype(value, "int32"), renewed), "int16"), [numel(value), 2]);
+  copy_(viewDtype(into, "int16"), select(sums_N2, 1, 1));
 }

@@ -3,7 +3,7 @@
 // as they may be. Nothing is allocated and nothing read but config.json.
 import type { Batch } from "../data/batches.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
-import { buildModel, type PlacedParameter } from "../model/model.js";
+import { buildModel, type PlacedParameter, placedParameters, weightBytes } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
@@ -12,6 +12,7 @@ import { type DType, empty } from "../torch/tensor.js";
 import { type MemoryTerms, memoryTerms } from "../train/memory-terms.js";
 import { describeNetwork, extensionOf } from "../train/network-file.js";
 import { type Phase, trainsOf } from "../train/phases.js";
+import { hostTierOf } from "../train/prepare-tier.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings.js";
 import { stepOptions } from "../train/step-options.js";
@@ -49,18 +50,25 @@ export function shadowStep(settings: TrainSettings, { architecture, config, dtyp
     const { device, threads } = settings;
     setThreads(threads);
     const extended = extensionOf(describeNetwork(settings))(architecture);
-    const model = during("weights", () => buildModel(extended, config, (placed) => empty([...placed.spec.shape], dtypeOf(placed), device)));
-    const network = { ...networkOf(settings, model), trains: trainsOf(plannedPhase(settings), settings, model) };
+    const tier = hostTierOf(settings, extended, config);
+    const room = tier?.home(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+    const make = room ?? ((placed: PlacedParameter) => empty([...placed.spec.shape], dtypeOf(placed), device));
+    const model = during("weights", () => buildModel(extended, config, make));
+    const network = { ...networkOf(settings, model, tier), trains: trainsOf(plannedPhase(settings), settings, model) };
     const states = during("optimizer state", () => statesOf(settings, network));
     resetPeak(device);
     const result = during("streams", () => trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)));
     const { bitBytes, routingBytes } = result;
+    // Told as if they were on the device; where they are is said by placement.ts.
+    const elsewhere = tier ? { weightBytes: weightBytes(model), stateBytes: states.bytes } : { weightBytes: 0, stateBytes: 0 };
+    const elsewhereBytes = elsewhere.weightBytes + elsewhere.stateBytes;
+    const terms = memoryTerms(network, states, result);
     return {
-      terms: memoryTerms(network, states, result),
+      terms: tier ? { ...terms, ...elsewhere, peakBytes: terms.peakBytes + elsewhereBytes } : terms,
       bitBytes,
       routingBytes,
-      moments: shadowMoments(device),
-      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes,
+      moments: new Map([...shadowMoments(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
+      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - elsewhereBytes,
     };
   });
 }

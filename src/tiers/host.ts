@@ -1,39 +1,177 @@
-// Parameters and optimizer state in host memory, pinned, while a GPU computes: a block is copied to the device when it is
-// opened, updated there and copied back. Blocks and updates see by the tensors' own devices that they must copy; this tier
-// only says where tensors lie. It has not run on a GPU yet; copies and computing do not overlap.
-import { oneByOne } from "../model/model.js";
-import { fill_ } from "../torch/ops.js";
+// Parameters and optimizer state in main memory, pinned, while a GPU computes. The part that is entered is on the device while it is in use;
+// the one behind it is copied there meanwhile, on the way down with its state; what an update changed goes back while the next part
+// computes. Owns slabs of main memory and copies on the device; the tensors in main memory belong to the model and the optimizer.
+import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Home, PlacedParameter } from "../model/model.js";
+import { awaitAside, copyAside } from "../torch/aside.js";
+import { synchronize } from "../torch/device.js";
+import { clone, copy_, fill_ } from "../torch/ops.js";
 import { free, isAlive, keep } from "../torch/scope.js";
-import { type DType, empty, emptyPinned, type Tensor } from "../torch/tensor.js";
-import type { Tier } from "./tier.js";
+import { byteSize, device as deviceOf, dtype, empty, emptyPinned, shape, type Tensor, to } from "../torch/tensor.js";
+import { makeRoom, type Wanted } from "./slabs.js";
+import { partOf, partsOf, type Staging, type Tier, type TierTimes } from "./tier.js";
+import { Walk } from "./walk.js";
 
-/** `pin` is for machines with CUDA, where copies from pinned memory are faster. */
-export function hostTier(pin: boolean): Tier {
-  const make = pin ? emptyPinned : (shape: number[], dtype: DType): Tensor => empty(shape, dtype);
-  const nothing = (): void => {};
-  const states = new Map<string, Record<string, Tensor>>();
-  return {
-    name: "host",
-    home: oneByOne(make),
-    stateRoom: (planned) => {
-      const layouts = new Map(planned.map(({ placed, layout }) => [placed.prefix + placed.spec.name, layout]));
-      // Asked for again when a phase begins, and then the same.
-      return ({ prefix, spec }) => {
-        const name = prefix + spec.name;
-        const layout = Object.entries(layouts.get(name) ?? {});
-        const state =
-          states.get(name) ?? Object.fromEntries(layout.map(([kind, { shape, dtype }]) => [kind, fill_(keep(make([...shape], dtype)), 0)]));
-        states.set(name, state);
-        return state;
-      };
-    },
-    begin: nothing,
-    enter: nothing,
-    beginUpdate: nothing,
-    endUpdate: nothing,
-    finishStep: nothing,
-    takeTimes: () => ({ waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 }),
-    // What is no longer trained belongs to no optimizer.
-    close: () => free(...[...states.values()].flatMap((state) => Object.values(state)).filter(isAlive)),
-  };
+/** Copies of a part on the device, by what they are copies of. */
+interface Copies {
+  part: number;
+  of: Map<Tensor, Tensor>;
 }
+
+const NO_TIME: TierTimes = { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
+
+export class HostTier implements Tier {
+  readonly name = "host";
+  readonly #device: string;
+  readonly #partOf: (placed: PlacedParameter) => number;
+  readonly #walk: Walk;
+  readonly #weights = new Map<number, Tensor[]>();
+  readonly #states = new Map<number, Tensor[]>();
+  readonly #slabs: Tensor[] = [];
+  #here: Copies | null = null;
+  #next: Copies | null = null;
+  /** Parts that are on their way back since the step began. */
+  readonly #sent = new Set<number>();
+  #times = { ...NO_TIME };
+  #updateStarted = 0;
+
+  /** Without a GPU the host is its own device, and nothing is brought ahead: for tests. */
+  constructor(device: string, architecture: Architecture, config: ModelConfig) {
+    this.#device = device;
+    this.#partOf = (placed) => partOf(architecture, config, placed);
+    this.#walk = new Walk(partsOf(config));
+  }
+
+  readonly home: Home = (planned) => {
+    const room = this.#room(planned.map(({ placed, dtype }) => ({ name: nameOf(placed), shape: placed.spec.shape, dtype })));
+    for (const { placed } of planned) this.#add(this.#weights, placed, [room.get(nameOf(placed)) as Tensor]);
+    return (placed) => room.get(nameOf(placed)) as Tensor;
+  };
+
+  readonly stateRoom: Tier["stateRoom"] = (planned) => {
+    const wanted = planned.flatMap(({ placed, layout }) =>
+      Object.entries(layout).map(([kind, { shape, dtype }]) => ({ name: `${kind}.${nameOf(placed)}`, shape, dtype })),
+    );
+    const room = this.#room(wanted);
+    for (const tensor of room.values()) fill_(tensor, 0);
+    const states = new Map(
+      planned.map(({ placed, layout }) => {
+        const state = Object.fromEntries(Object.keys(layout).map((kind) => [kind, room.get(`${kind}.${nameOf(placed)}`) as Tensor]));
+        this.#add(this.#states, placed, Object.values(state));
+        return [nameOf(placed), state];
+      }),
+    );
+    return (placed) => states.get(nameOf(placed)) as Record<string, Tensor>;
+  };
+
+  readonly staging: Staging = {
+    take: (stored, on) => this.here(stored) ?? (deviceOf(stored) === on ? clone(stored) : to(stored, dtype(stored), on)),
+    give: (stored, changed) => {
+      if (this.here(stored) !== changed) return void copy_(stored, changed);
+      copyAside(stored, changed);
+      this.#sent.add((this.#here as Copies).part);
+    },
+  };
+
+  here(stored: Tensor): Tensor | undefined {
+    return this.#here?.of.get(stored);
+  }
+
+  get deviceBytes(): number {
+    const copies = [this.#here, this.#next].flatMap((part) => [...(part?.of.values() ?? [])]);
+    return copies.reduce((sum, copy) => sum + byteSize(copy), 0);
+  }
+
+  begin(): void {}
+
+  enter(part: number): void {
+    if (this.#device === "cpu") return;
+    const started = performance.now();
+    const ahead = this.#walk.enter(part);
+    if (this.#here?.part !== part) {
+      this.#drop(this.#here);
+      const isNext = this.#next?.part === part;
+      this.#here = isNext ? this.#next : this.#bring(part);
+      awaitAside(this.#device, "in");
+      if (!isNext) this.#drop(this.#next);
+      this.#next = null;
+    }
+    if (ahead !== undefined && this.#next?.part !== ahead) {
+      this.#dropNext();
+      this.#next = this.#bring(ahead);
+    }
+    this.#times.waitMs += performance.now() - started;
+  }
+
+  beginUpdate(part: number): void {
+    if (part !== this.#walk.current) this.enter(part);
+    this.#updateStarted = performance.now();
+  }
+
+  endUpdate(): void {
+    // Of experts in groups only what is stored was changed.
+    this.#drop(this.#here);
+    this.#here = null;
+    this.#times.updateMs += performance.now() - this.#updateStarted;
+  }
+
+  finishStep(): void {
+    const started = performance.now();
+    synchronize(this.#device);
+    this.#sent.clear();
+    this.#times.syncMs += performance.now() - started;
+  }
+
+  takeTimes(): TierTimes {
+    const times = this.#times;
+    this.#times = { ...NO_TIME };
+    return times;
+  }
+
+  close(): void {
+    this.#drop(this.#here);
+    this.#dropNext();
+    synchronize(this.#device);
+    const stored = [this.#weights, this.#states].flatMap((parts) => [...parts.values()].flat());
+    free(...stored.filter(isAlive), ...this.#slabs);
+    for (const parts of [this.#weights, this.#states]) parts.clear();
+    this.#slabs.length = 0;
+    this.#here = null;
+  }
+
+  #room(wanted: Wanted[]): Map<string, Tensor> {
+    const make = this.#device === "cpu" ? empty : emptyPinned;
+    const { slabs, tensors } = makeRoom(wanted, (bytes) => make([bytes], "uint8"));
+    this.#slabs.push(...slabs);
+    return tensors;
+  }
+
+  #add(parts: Map<number, Tensor[]>, placed: PlacedParameter, tensors: Tensor[]): void {
+    const part = this.#partOf(placed);
+    parts.set(part, [...(parts.get(part) ?? []), ...tensors]);
+  }
+
+  #bring(part: number): Copies {
+    if (this.#sent.has(part)) awaitAside(this.#device, "out");
+    const stored = [...(this.#weights.get(part) ?? []), ...(this.#walk.isUpdated(part) ? (this.#states.get(part) ?? []) : [])];
+    const of = new Map<Tensor, Tensor>();
+    for (const tensor of stored.filter(isAlive)) {
+      const copy = keep(empty(shape(tensor), dtype(tensor), this.#device));
+      of.set(tensor, copy);
+      copyAside(copy, tensor);
+    }
+    return { part, of };
+  }
+
+  #dropNext(): void {
+    if (this.#next !== null) awaitAside(this.#device, "in");
+    this.#drop(this.#next);
+    this.#next = null;
+  }
+
+  #drop(copies: Copies | null): void {
+    if (copies !== null) free(...copies.of.values());
+  }
+}
+
+const nameOf = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { freemem } from "node:os";
 
 import type { SharedMapping } from "../torch/mapping.js";
+import { Walk } from "./walk.js";
 
 /** Memory that page cache leaves to everything else. */
 const RESERVE_BYTES = 2 ** 30;
@@ -16,15 +17,13 @@ interface Part {
 }
 
 export class PageFlow {
-  readonly #order: number[];
+  readonly #walk: Walk;
   readonly #parts = new Map<number, Part>();
   /** Files with pages in memory, the one used last at the end. */
   readonly #resident = new Set<SharedMapping>();
-  #index = -1;
-  #direction = 1;
 
   constructor(order: number[]) {
-    this.#order = order;
+    this.#walk = new Walk(order);
   }
 
   /** Makes a part known, or more of it. */
@@ -34,15 +33,10 @@ export class PageFlow {
 
   /** Waits for the pages of a part, and begins to read those of the part behind it on the walk. */
   enter(part: number): void {
-    const index = this.#order.indexOf(part);
-    if (index !== this.#index) this.#direction = index > this.#index ? 1 : -1;
-    if (index === 0) this.#direction = 1;
-    if (index === this.#order.length - 1) this.#direction = -1;
-    this.#index = index;
+    const ahead = this.#walk.enter(part);
     this.#bring(part);
-    const ahead = this.#order[index + this.#direction];
     const waited = this.#files(part);
-    if (ahead !== undefined && ahead !== part) this.#bring(ahead);
+    if (ahead !== undefined) this.#bring(ahead);
     for (const file of waited) file.awaitRead();
   }
 
@@ -55,13 +49,11 @@ export class PageFlow {
 
   /** The part that was entered last. */
   get current(): number {
-    return this.#order[this.#index];
+    return this.#walk.current;
   }
 
-  /** On the way down blocks are updated, which needs their state; both ends are entered only then. */
   #files(part: number): SharedMapping[] {
-    const isEnd = part === this.#order[0] || part === this.#order[this.#order.length - 1];
-    return this.#direction < 0 || isEnd ? this.#all(part) : [(this.#parts.get(part) as Part).weights];
+    return this.#walk.isUpdated(part) ? this.#all(part) : [(this.#parts.get(part) as Part).weights];
   }
 
   #all(part: number): SharedMapping[] {

@@ -11,12 +11,26 @@ export const EMBEDDING = -2;
 
 export type StateLayout = Record<string, { shape: readonly number[]; dtype: DType }>;
 
+/** Where an optimizer's update finds what lies elsewhere, and where it leaves it. */
+export interface Staging {
+  /** A tensor on the device `on` with the values of a stored one, to be changed; for the caller's scope, or the tier's own. */
+  take(stored: Tensor, on: string): Tensor;
+  /** The stored tensor has the values of what `take` gave. */
+  give(stored: Tensor, changed: Tensor): void;
+}
+
 export interface Tier {
   readonly name: "host" | "disk";
   /** Room for the weights of a model that is being made. */
   readonly home: Home;
   /** Room for all optimizer state, zero or as it was left; returns that of a parameter. */
   readonly stateRoom: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => Record<string, Tensor>;
+  /** For updates, where what is stored is not to be changed in place. */
+  readonly staging?: Staging;
+  /** What of the part that was entered last is on the device already, of a stored tensor. */
+  here?(stored: Tensor): Tensor | undefined;
+  /** Bytes of the device that hold parts in use and on the way. */
+  readonly deviceBytes?: number;
   /** The model of a run that was cut off, where the tier kept it. */
   openModel?(): Model;
   /** Weights and state are those of the end of a step; training begins. */

@@ -27,6 +27,8 @@ export interface Native {
   writeBack(file: number): number;
   dropPages(mapping: Handle, file: number): number;
   waitForPages(reader: boolean, ticket: number): void;
+  copyAside(to: Handle, from: Handle): void;
+  awaitAside(device: string, out: boolean): void;
   setGradMode(on: boolean): boolean;
   requireGrad(handle: Handle, on: boolean): void;
   setGrad(leaf: Handle, gradient: Handle | null): void;

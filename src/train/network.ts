@@ -123,7 +123,7 @@ export class OpenUnit implements Block<Context> {
     this.#bridged = specs.map((some) => some.some(({ adapter }) => adapter !== undefined));
     const open = (layer: number, i: number): OpenWeights => {
       network.tier?.enter(layer);
-      return new OpenWeights((name) => read(layer, name), specs[i], computeDtype, trainsIn(network, layer), network.device);
+      return new OpenWeights((name) => inUse(network, read(layer, name)), specs[i], computeDtype, trainsIn(network, layer), network.device);
     };
     this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
@@ -165,6 +165,9 @@ export class OpenUnit implements Block<Context> {
   }
 }
 
+/** A stored parameter of the part that was entered, or its copy on the device where the tier brought one. */
+const inUse = ({ tier }: Network, stored: Tensor): Tensor => tier?.here?.(stored) ?? stored;
+
 const trainsIn =
   ({ trains = () => true }: Network, layer: number) =>
   (name: string): boolean =>
@@ -201,7 +204,7 @@ export function openHead(network: Network): OpenWeights {
   const { norm, head } = outerNames(network);
   network.tier?.enter(HEAD);
   const { outer } = network.model;
-  return new OpenWeights((name) => outer[name], [norm, head], network.computeDtype, trainsIn(network, -1), network.device);
+  return new OpenWeights((name) => inUse(network, outer[name]), [norm, head], network.computeDtype, trainsIn(network, -1), network.device);
 }
 
 /** The hidden state in front of the first block, in the float type of the streams. */

@@ -14,9 +14,10 @@ import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
-import { clone, copy_, fill_, mulScalar_, narrow } from "../torch/ops.js";
+import { copy_, fill_, mulScalar_, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { byteSize, device, type DType, dtype, numel, shape, type Tensor, to } from "../torch/tensor.js";
+import type { Staging } from "../tiers/tier.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
@@ -26,9 +27,12 @@ export interface StateOptions {
   trains?: Trains;
   /** Makes room for all state, trained or not yet, and returns that of a parameter; memory beside the parameters unless said otherwise. */
   room?: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => State;
-  /** Copies weights and state to the device of the gradient, and back, for every update. */
-  staged?: boolean;
+  /** Brings weights and state to the device of the gradient, and back, for every update. */
+  staging?: Staging;
 }
+
+/** Parameters of a file that is mapped, or of the CPU, while another device computes. */
+const COPIES: Staging = { take: (stored, on) => to(stored, dtype(stored), on), give: (stored, changed) => void copy_(stored, changed) };
 
 interface Entry {
   facts: ParameterFacts;
@@ -105,16 +109,16 @@ export class OptimizerStates {
     scope(() => {
       const { parameter, rule, state } =
         firstExpert === undefined ? { parameter: whole, ...entry } : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
-      if (!this.#options.staged && device(parameter) === on) {
+      const { staging = device(parameter) === on ? undefined : COPIES } = this.#options;
+      if (staging === undefined) {
         rule.update(openWeight(parameter, state.correction), gradient, state, update);
         return;
       }
-      const bring = (t: Tensor): Tensor => (device(t) === on ? clone(t) : to(t, dtype(t), on));
-      const weight = bring(parameter);
-      const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, bring(tensor)]));
+      const weight = staging.take(parameter, on);
+      const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, staging.take(tensor, on)]));
       rule.update(openWeight(weight, here.correction), gradient, here, update);
-      copy_(parameter, weight);
-      for (const [kind, tensor] of Object.entries(state)) copy_(tensor, here[kind]);
+      staging.give(parameter, weight);
+      for (const [kind, tensor] of Object.entries(state)) staging.give(tensor, here[kind]);
     });
   }
 

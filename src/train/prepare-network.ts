@@ -103,7 +103,7 @@ export const statesOf = (settings: TrainSettings, { model, trains, computeDtype,
     weightsCorrection: settings.weights_correction === "8bit",
     trains,
     room: tier?.stateRoom,
-    staged: tier?.name === "host",
+    staging: tier?.staging,
   });
 
 /** The original network for a run that distils it; the caller closes it. */

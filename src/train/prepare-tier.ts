@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { STATE_FILE } from "../checkpoint/checkpoints.js";
 import { readProgress, type ReadProgress } from "../checkpoint/run-state.js";
 import type { ModelSource } from "../checkpoint/source.js";
-import { architectureOf } from "../model/architecture.js";
-import { hostTier } from "../tiers/host.js";
+import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
+import { HostTier } from "../tiers/host.js";
 import type { Tier } from "../tiers/tier.js";
 import { rollBack } from "../tiers/undo-log.js";
 import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
@@ -20,9 +20,10 @@ import type { TrainSettings } from "./settings.js";
 /** The tier of a run, undefined where parameters stay on the device; the caller closes it. */
 export function makeTier(settings: TrainSettings, source: ModelSource): Tier | undefined {
   if (settings.parameters === "device") return undefined;
-  if (settings.parameters === "host") return hostTier(settings.device !== "cpu");
   const architecture = extensionOf(describeNetwork(settings), settings.adapter_init)(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
+  const host = hostTierOf(settings, architecture, config);
+  if (host) return host;
   const { device, compute_dtype: asked } = settings;
   const optimizer = chooseOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked);
   return new WorkingCopy(workingFolder(settings.output_dir), architecture, config, {
@@ -31,6 +32,13 @@ export function makeTier(settings: TrainSettings, source: ModelSource): Tier | u
       plannedStateBytes(optimizer, { architecture, config }, dtype, { weightsCorrection: settings.weights_correction === "8bit" }),
   });
 }
+
+/** The tier of a run whose parameters are in main memory. */
+export const hostTierOf = (
+  { parameters, device }: TrainSettings,
+  architecture: Architecture,
+  config: ModelConfig,
+): Tier | undefined => (parameters === "host" ? new HostTier(device, architecture, config) : undefined);
 
 /** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
 export function unfinishedRun(

@@ -82,14 +82,15 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
 
     // Graphs serve once and are made anew, from the beginning; with other methods there is a way back to the end.
     if (maxGradNorm > 0 && method.holdsBlocks) works.forEach(save);
-    const liveBefore = ledger(network.device).liveBytes;
+    const live = (): number => ledger(network.device).liveBytes - (network.tier?.deviceBytes ?? 0);
+    const liveBefore = live();
     const beganBytes = sum(works, ({ parts }) => streamBytesOf(parts));
     pass.forward(works);
     const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
     routerLosses?.complete(expertCounts);
     const endedBytes = sum(works, ({ parts }) => streamBytesOf(parts));
     // What has come to live since before the first block, but for the streams themselves.
-    const keptBytes = ledger(network.device).liveBytes - liveBefore - (endedBytes - beganBytes);
+    const keptBytes = live() - liveBefore - (endedBytes - beganBytes);
     const stored = storedBytes(works);
 
     let gradientScale = 1;

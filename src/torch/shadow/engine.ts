@@ -110,6 +110,8 @@ export function shadowEngine(real: Native): Native {
     },
     writeBytes: () => {},
     ...NO_FILES,
+    copyAside: () => {},
+    awaitAside: () => {},
     setGradMode: setRecording,
     requireGrad: (handle, on) => {
       at(handle).requiresGrad = on;

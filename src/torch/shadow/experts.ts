@@ -29,9 +29,16 @@ const GROUPED_ELEMENTS = 2 ** 26;
 const together = (x: Value, weights: readonly Value[]): boolean =>
   libtorch.version >= 210 &&
   x.device !== "cpu" &&
-  weights.every(({ dtype }) => dtype === "bfloat16") &&
   x.dtype === "bfloat16" &&
   [...x.sizes.slice(1), ...weights[0].sizes].every((size) => size % 8 === 0);
+
+/** The result of `make`, made while a copy of the weights in the type of x exists, where they are of another and go through one kernel. */
+function withCast(x: Value, weights: readonly Value[], make_: () => Value): Value {
+  const copy = together(x, weights) && weights[0].dtype !== x.dtype ? make([weights.length, ...weights[0].sizes], x.dtype, x.device) : null;
+  const result = make_();
+  drop(copy);
+  return result;
+}
 
 /** Gradients of weights of all experts, some at a time, before they are added to their sums. */
 function addTogether(sums: readonly Value[], x: Value): void {
@@ -44,10 +51,10 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
-  const both = matrix(x.sizes[0], 2 * width, x);
+  const both = withCast(x, gateUp, () => matrix(x.sizes[0], 2 * width, x));
   // Without a graph it takes the place of the gate.
   const inner = records([x, ...weights]) ? matrix(x.sizes[0], width, x) : null;
-  const y = matrix(x.sizes[0], down[0].sizes[0], x);
+  const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
   for (const each of [inner, casts]) drop(each);
   const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
     const dense = contiguous(dy);
@@ -69,9 +76,10 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
     };
     const [silu, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
     addAlone(rows.length);
-    const dInner = grouped ? matrix(x.sizes[0], width, x) : null;
-    const dx = toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
+    const dInner = together(x, weights) ? withCast(x, down, () => matrix(x.sizes[0], width, x)) : null;
+    const before = together(x, weights) ? null : toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
     addAlone(0);
+    const dx = before ?? (toX ? withCast(x, gateUp, () => matrix(x.sizes[0], x.sizes[1], x)) : null);
     for (const each of [silu, product, dInner, places, dense]) drop(each);
     return [dx, ...made];
   });
@@ -90,9 +98,9 @@ export function groupedSwigluKeep(
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
-  if (together(x, weights)) drop(matrix(x.sizes[0], 2 * width, x));
+  if (together(x, weights)) drop(withCast(x, gateUp, () => matrix(x.sizes[0], 2 * width, x)));
   const inner = matrix(x.sizes[0], width, x);
-  const y = matrix(x.sizes[0], down[0].sizes[0], x);
+  const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
   for (const each of [inner, casts]) drop(each);
   return record(y, [x], [x, ...kept, ...weights], (dy) => {
     const made = [contiguous(dy), castPlaces(x, weights, rows), matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];

@@ -1,0 +1,58 @@
+// Copies between main memory and a GPU on streams of their own, one for each direction, so that they go on while it computes. Without CUDA's
+// headers: through libtorch's interface to any device that has streams.
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <map>
+
+#include "table.hpp"
+
+namespace revmoe {
+namespace {
+
+c10::Stream stream_aside(c10::Device device, bool out) {
+  static std::map<std::pair<int, bool>, c10::Stream> streams;
+  const std::pair<int, bool> key{device.index(), out};
+  const auto found = streams.find(key);
+  if (found != streams.end()) return found->second;
+  const c10::Stream made = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/false);
+  return streams.emplace(key, made).first->second;
+}
+
+c10::Stream computing(c10::Device device) { return c10::impl::VirtualGuardImpl(device.type()).getStream(device); }
+
+// What `after` is asked from now on waits for what `before` was asked so far.
+void order(const c10::Stream& before, const c10::Stream& after) {
+  c10::Event event(before.device_type());
+  event.record(before);
+  event.block(after);
+}
+
+void copy_aside(at::Tensor to, const at::Tensor& from) {
+  const bool out = to.device().is_cpu();
+  const at::Tensor& there = out ? from : to;
+  if (there.device().is_cpu()) {
+    to.copy_(from);
+    return;
+  }
+  const c10::Stream aside = stream_aside(there.device(), out);
+  order(computing(there.device()), aside);
+  const c10::StreamGuard guard(aside);
+  to.copy_(from, /*non_blocking=*/true);
+  // Whoever reads a copy waits for it first; what is copied out may be freed at once.
+  if (out) there.record_stream(aside);
+}
+
+}  // namespace
+
+void init_aside(Napi::Env env, Napi::Object exports) {
+  define(env, exports, "copyAside", [](const Napi::CallbackInfo& info) { copy_aside(tensor_at(info, 0), tensor_at(info, 1)); });
+  define(env, exports, "awaitAside", [](const Napi::CallbackInfo& info) {
+    const c10::Device named(info[0].As<Napi::String>().Utf8Value());
+    const c10::Device device = named.has_index() ? named : c10::impl::VirtualGuardImpl(named.type()).getDevice();
+    order(stream_aside(device, info[1].As<Napi::Boolean>().Value()), computing(device));
+  });
+}
+
+}  // namespace revmoe

@@ -1,0 +1,33 @@
+// The way of a step through the parts of a network: up in the forward pass, down on the way back. From the part at hand follows the
+// one that will be next.
+
+export class Walk {
+  readonly #order: number[];
+  #index = -1;
+  #direction = 1;
+
+  constructor(order: number[]) {
+    this.#order = order;
+  }
+
+  /** Goes to a part; returns the part behind it, if there is one. */
+  enter(part: number): number | undefined {
+    const index = this.#order.indexOf(part);
+    if (index !== this.#index) this.#direction = index > this.#index ? 1 : -1;
+    if (index === 0) this.#direction = 1;
+    if (index === this.#order.length - 1) this.#direction = -1;
+    this.#index = index;
+    const ahead = this.#order[index + this.#direction];
+    return ahead === part ? undefined : ahead;
+  }
+
+  /** The part that was entered last. */
+  get current(): number {
+    return this.#order[this.#index];
+  }
+
+  /** Whether a part needs its state: on the way down parts are updated, and both ends are entered only then. */
+  isUpdated(part: number): boolean {
+    return this.#direction < 0 || part === this.#order[0] || part === this.#order[this.#order.length - 1];
+  }
+}

@@ -1,0 +1,13 @@
+// Copies between main memory and a GPU that go on while it computes. A copy begins behind all that was asked before it. Between
+// tensors of the CPU it is an ordinary one.
+import { native } from "./binding.js";
+import type { Tensor } from "./tensor.js";
+
+/**
+ * to = from, one of them in pinned main memory. What is copied to the GPU may be read behind `awaitAside`, and until then not be freed; what
+ * is copied from it may be freed at once, and is in main memory when the device was waited for.
+ */
+export const copyAside = (to: Tensor, from: Tensor): void => native.copyAside(to, from);
+
+/** What the GPU is asked from now on waits for the copies so far, to it ("in") or from it ("out"). */
+export const awaitAside = (device: string, direction: "in" | "out"): void => native.awaitAside(device, direction === "out");
