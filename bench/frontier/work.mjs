@@ -7,6 +7,8 @@ import { setTimeout } from "node:timers/promises";
 import { spawnSync } from "node:child_process";
 
 import { placedParameters, parameterCount } from "../../dist/model/model.js";
+import { planRun } from "../../dist/plan/run-plan.js";
+import { synchronize } from "../../dist/torch/device.js";
 import { resetPeak } from "../../dist/torch/memory.js";
 import { describeMemory, memoryTerms } from "../../dist/train/memory-terms.js";
 import { phaseAt } from "../../dist/train/phases.js";
@@ -18,7 +20,7 @@ import { makeData } from "../../examples/make-data.mjs";
 import { geometry } from "./geometry.mjs";
 
 const options = JSON.parse(process.argv[2]);
-const { folder, tokens, steps, rate, parameters = "disk" } = options;
+const { folder, tokens, steps, rate, parameters = "disk", device = "cpu" } = options;
 const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 
 const model = join(folder, "model");
@@ -38,6 +40,9 @@ const { settings } = resolveSettings({
     ...(options.lossTileTokens ? { loss_tile_tokens: options.lossTileTokens } : {}),
     train_file: train,
     output_dir: join(folder, "run"),
+    device,
+    ...(options.method ? { method: options.method } : {}),
+    ...(options.method && options.method !== "reversible" ? { coupling: "ordinary" } : {}),
     parameters,
     ...(parameters === "disk" ? { durability: options.durability ?? "snapshot" } : {}),
     optimizer: options.optimizer,
@@ -45,9 +50,10 @@ const { settings } = resolveSettings({
     lr_scheduler_type: "constant",
     warmup_ratio: 0,
     max_length: tokens,
-    per_device_train_batch_size: 1,
+    per_device_train_batch_size: options.rows ?? 1,
     max_steps: steps,
-    stream_fraction_bits: 16,
+    ...(options.method && options.method !== "reversible" ? {} : { stream_fraction_bits: 16 }),
+    ...(options.tileTokens === undefined ? {} : { tile_tokens: options.tileTokens }),
   },
 });
 const started = performance.now();
@@ -58,14 +64,17 @@ say({
   makeS: (performance.now() - started) / 1000,
   parameters: parameterCount(placedParameters(network.model.architecture, network.model.config)),
 });
+say({ kind: "planned", ...planRun(run).plan.placed });
 const batches = Array.from({ length: options.microBatches ?? 1 }, () => data.next());
 let memory;
 for (let step = 1; step <= steps; step++) {
   const before = transferred();
-  resetPeak();
+  resetPeak(device);
+  synchronize(device);
   const began = performance.now();
   const result = trainStep(network, states, batches, stepOptions(settings, phaseAt(run.phases, step), step));
   network.tier?.finishStep({ step, batches: data.state(), settings });
+  synchronize(device);
   const seconds = (performance.now() - began) / 1000;
   const times = network.tier?.takeTimes() ?? { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
   memory = memoryTerms(network, states, result);

@@ -74,7 +74,7 @@ export const oneByOne =
 /** Memory of a device. */
 export const inMemory = (device: string): Home => oneByOne((shape, dtype) => empty(shape, dtype, device));
 
-/** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases. */
+/** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases; drawn on `device`, wherever they lie. */
 export function randomModel(
   architecture: Architecture,
   config: ModelConfig,
@@ -91,7 +91,7 @@ export function randomModel(
     if (spec.adapter) scope(() => void copy_(parameter, makeAdapter(spec, [seed, index++], dtype, device)));
     else {
       setSeed(seedFor(seed, index++));
-      if (spec.init === "normal") fillNormal(parameter, config.initializerRange);
+      if (spec.init === "normal") fillNormal(parameter, config.initializerRange, device);
       else fill_(parameter, spec.init === "ones" ? 1 : 0);
     }
     return parameter;
@@ -101,15 +101,16 @@ export function randomModel(
 // Tiles in float32, which the engine draws several times faster than it draws bfloat16, and which need no second copy.
 const DRAWN_ELEMENTS = 1 << 20;
 
-function fillNormal(parameter: Tensor, deviation: number): void {
+function fillNormal(parameter: Tensor, deviation: number, device: string): void {
   if (dtypeOf(parameter) === "float64") return void normal_(parameter, 0, deviation);
+  const inPlace = dtypeOf(parameter) === "float32" && deviceOf(parameter).startsWith(device);
   const elements = numel(parameter);
   for (let start = 0; start < elements; start += DRAWN_ELEMENTS) {
     scope(() => {
       const count = Math.min(DRAWN_ELEMENTS, elements - start);
       const tile = narrow(view(parameter, [elements]), 0, start, count);
-      if (dtypeOf(parameter) === "float32") return void normal_(tile, 0, deviation);
-      copy_(tile, normal_(empty([count], "float32", deviceOf(parameter)), 0, deviation));
+      const drawn = normal_(inPlace ? tile : empty([count], "float32", device), 0, deviation);
+      if (!inPlace) copy_(tile, drawn);
     });
   }
 }

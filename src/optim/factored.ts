@@ -3,14 +3,14 @@
 //   r = b_t r + (1 - b_t) mean over columns of (g^2 + 1e-30);  c the same over rows;  V = r c' / mean(r)
 //   u = g / sqrt(V);  u /= max(1, rms(u) / clip);  a = lr, or lr * max(1e-3, rms(w));  w -= a * decay * w;  w -= a u
 // State: r and c in float32, 4 bytes per row and column of every matrix, so of every expert; a vector has all of V.
-// Works through bands of rows, or where that saves a GPU calls through several matrices at once; the gradient is overwritten by u.
+// Works through bands of rows, or where that saves a GPU calls through several matrices at once; the gradient is overwritten.
 import {
   add_,
+  addcmul_,
   addScalar,
   addScalar_,
   clamp_,
   div,
-  div_,
   factoredSquares_,
   meanDim,
   mul,
@@ -20,7 +20,6 @@ import {
   rsqrt,
   scaleMatrix_,
   square,
-  sub_,
   sum,
   sumDim,
   unsqueeze,
@@ -90,26 +89,26 @@ function updateTogether(
 ): void {
   const each = rows * columns;
   const matricesOf = (t_N: Tensor): Tensor => view(t_N, [count, rows, columns]);
-  const rms_N = (t: Tensor): Tensor => mulScalar_(vectorNorm(t, 2, [1, 2]), 1 / Math.sqrt(each));
   const perMatrix = (t_N: Tensor): Tensor => view(t_N, [count, 1, 1]);
+  const meanSquares = (t: Tensor, dim: number, size: number): Tensor =>
+    addScalar_(mulScalar_(square(vectorNorm(t, 2, [dim])), 1 / size), GRADIENT_FLOOR);
   const g = matricesOf(range(gradient, index * each, count * each));
-  const row = view(range(state.row, index * rows, count * rows), [count, rows]);
-  const column = view(range(state.column, index * columns, count * columns), [count, columns]);
-  scope(() => {
-    const squares = addScalar_(square(g), GRADIENT_FLOOR);
-    average_(row, meanDim(squares, [2]), keep);
-    average_(column, meanDim(squares, [1]), keep);
-  });
-  mul_(mul_(g, unsqueeze(rsqrt(column), 1)), unsqueeze(rsqrt(div(row, meanDim(row, [1], true))), 2));
-  if (updateClip > 0) div_(g, perMatrix(clamp_(mulScalar_(rms_N(g), 1 / updateClip), 1, null)));
+  const row_NR = view(range(state.row, index * rows, count * rows), [count, rows]);
+  const column_NC = view(range(state.column, index * columns, count * columns), [count, columns]);
+  average_(row_NR, meanSquares(g, 2, columns), keep);
+  average_(column_NC, meanSquares(g, 1, rows), keep);
+  const rowFactor_NR = rsqrt(div(row_NR, meanDim(row_NR, [1], true)));
+  mul_(g, unsqueeze(rsqrt(column_NC), 1));
+  // |u|^2 = sum over rows of (rowFactor |row of g|)^2: u itself is nowhere.
+  const rms_N = mulScalar_(vectorNorm(mul(vectorNorm(g, 2, [2]), rowFactor_NR), 2, [1]), 1 / Math.sqrt(each));
   weight.edit(index * each, count * each, (w_N) => {
     const w = matricesOf(w_N);
-    const rate = scaleParameter
-      ? perMatrix(mulScalar_(clamp_(rms_N(w), WEIGHT_FLOOR, null), learningRate))
-      : full([count, 1, 1], learningRate, "float32", device(gradient));
-    mul_(g, rate);
-    if (weightDecay > 0) mul_(w, addScalar_(mulScalar(rate, -weightDecay), 1));
-    sub_(w, g);
+    const rate_N = scaleParameter
+      ? mulScalar_(clamp_(mulScalar_(vectorNorm(w, 2, [1, 2]), 1 / Math.sqrt(each)), WEIGHT_FLOOR, null), learningRate)
+      : full([count], learningRate, "float32", device(gradient));
+    const clipped_N = updateClip > 0 ? div(rate_N, clamp_(mulScalar_(rms_N, 1 / updateClip), 1, null)) : rate_N;
+    if (weightDecay > 0) mul_(w, addScalar_(mulScalar(perMatrix(rate_N), -weightDecay), 1));
+    addcmul_(w, g, unsqueeze(mul(rowFactor_NR, view(clipped_N, [count, 1])), 2), -1);
   });
 }
 

@@ -52,7 +52,7 @@ export function makeModel(settings: TrainSettings, source: ModelSource, resumed?
     architecture.readConfig(source.config, source.configPath),
     seed,
     weightsDtype === "auto" ? "float32" : weightsDtype,
-    device,
+    settings.device,
     home,
   );
 }

@@ -34,11 +34,8 @@ export function makeTier(settings: TrainSettings, source: ModelSource): Tier | u
 }
 
 /** The tier of a run whose parameters are in main memory. */
-export const hostTierOf = (
-  { parameters, device }: TrainSettings,
-  architecture: Architecture,
-  config: ModelConfig,
-): Tier | undefined => (parameters === "host" ? new HostTier(device, architecture, config) : undefined);
+export const hostTierOf = ({ parameters, device }: TrainSettings, architecture: Architecture, config: ModelConfig): Tier | undefined =>
+  parameters === "host" ? new HostTier(device, architecture, config) : undefined;
 
 /** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
 export function unfinishedRun(

@@ -237,7 +237,10 @@ for (const coupling of [additive, momentum(-1)]) {
     const [shallow, deep] = [4, 24].map((layers) => peakAt(layers, coupling, "reversible"));
     assert.equal(deep.bits, 0);
     // What of a block's routing is kept takes whole units of 512 bytes on a GPU.
-    assert.ok(Math.abs(deep.peak / shallow.peak - 1) < (TEST_DEVICE === "cpu" ? 0.01 : 0.015), `${shallow.peak} at 4 blocks, ${deep.peak} at 24`);
+    assert.ok(
+      Math.abs(deep.peak / shallow.peak - 1) < (TEST_DEVICE === "cpu" ? 0.01 : 0.015),
+      `${shallow.peak} at 4 blocks, ${deep.peak} at 24`,
+    );
   });
 }
 
@@ -252,7 +255,8 @@ test("momentum(0.25): two bits per element and block are all that grows", () => 
   assert.ok(Math.abs(grown - bits - routing) / shallow.peak < 0.01, `grew by ${grown}: ${bits} of bits, ${routing} of routing`);
 });
 
-test("the peak of a long document grows in proportion to its length, and less with tiles", () => {
+const larger = TEST_DEVICE !== "cpu" && "tiles are larger there";
+test("the peak of a long document grows in proportion to its length, and less with tiles", { skip: larger }, () => {
   const peakOf = (length: number, tileTokens: number): number => {
     const model = makeModel({ num_hidden_layers: 1, mlp_only_layers: [] });
     const states = new OptimizerStates(recorder().optimizer, model);

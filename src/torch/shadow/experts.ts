@@ -119,7 +119,13 @@ export function expertGradients(
   first: number,
   add: boolean,
 ): boolean {
-  if (together(x, sums.map(() => x)) && sums[0].sizes.every((size) => size % 8 === 0)) {
+  if (
+    together(
+      x,
+      sums.map(() => x),
+    ) &&
+    sums[0].sizes.every((size) => size % 8 === 0)
+  ) {
     addTogether(sums, x);
     return true;
   }

@@ -190,12 +190,27 @@ export function bincount(x: Value, _weights: null, least = 0): Value {
 
 // --- fused attention, and what only optimisers use
 
+/** Of an H100; other cards have from 40 to 192. */
+const MULTIPROCESSORS = 132;
+
+/** On a GPU, the way back with the same bits each time adds up gradients of queries in as many parts as keep its processors busy. */
+function flashSums({ sizes: [one, heads, tokens, width], device }: Value): Value {
+  const up = (size: number, unit: number): number => Math.ceil(size / unit) * unit;
+  const parts = Math.ceil(MULTIPROCESSORS / (one * heads));
+  return make([parts, one, up(tokens, 128), heads, up(width, width <= 128 ? 32 : 64)], "float32", device);
+}
+
 /** flash attention: the result lies [1, S, H, C]; a logarithm per query and head is kept beside queries, keys and values. */
 export function attention(q: Value, k: Value, v: Value): Value {
   const [one, heads, tokens, width] = q.sizes;
   const out = make(q.sizes, q.dtype, q.device, [tokens * heads * width, width, heads * width, 1]);
   const sums = make([one, heads, tokens], "float32", q.device);
-  const result = record(out, [q, k, v], [q, k, v, out, sums], () => [q, k, v].map((input) => make(input.sizes, input.dtype, input.device)));
+  const result = record(out, [q, k, v], [q, k, v, out, sums], () => {
+    const work = q.device === "cpu" ? null : flashSums(q);
+    const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
+    drop(work);
+    return made;
+  });
   drop(sums);
   return result;
 }

@@ -1,0 +1,122 @@
+// Steps on a GPU, each way in a process of its own: node bench/frontier/gpu.mjs [--layers N] [--experts N] [--tokens N] [--rows N]
+//   [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N] [--loss-tile-tokens N]
+//   [--theirs NAME,...] [--device cuda:N]
+// The geometry of Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters) with random bfloat16 weights; one batch of real text is repeated. Ways:
+// device, host (parameters and state in main memory), disk, and checkpoint (parameters on the device, the ordinary network). The card's memory in use
+// is nvidia-smi's, which holds all that the process takes. --theirs runs transformers on the same geometry (adamw, adafactor; theirs.py).
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({
+  options: {
+    layers: { type: "string", default: "24" },
+    experts: { type: "string", default: "60" },
+    tokens: { type: "string", default: "2048" },
+    rows: { type: "string", default: "4" },
+    "micro-batches": { type: "string", default: "1" },
+    steps: { type: "string", default: "4" },
+    ways: { type: "string", default: "device,host" },
+    optimizer: { type: "string", default: "adalomo" },
+    rate: { type: "string", default: "0.003" },
+    "loss-tile-tokens": { type: "string", default: "1024" },
+    "tile-tokens": { type: "string" },
+    theirs: { type: "string", default: "" },
+    device: { type: "string", default: "cuda" },
+    dir: { type: "string", default: tmpdir() },
+  },
+});
+const here = (name) => fileURLToPath(new URL(name, import.meta.url));
+const list = (text) => text.split(",").filter(Boolean);
+const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+
+console.log(spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], { encoding: "utf8" }).stdout.trim());
+console.log("| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory | loss |");
+console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+for (const way of list(values.ways)) await ours(way);
+for (const optimizer of list(values.theirs)) await theirs(optimizer);
+
+async function ours(way) {
+  const folder = mkdtempSync(join(values.dir, "revmoe-gpu-"));
+  mkdirSync(join(folder, "run"));
+  const onDevice = way === "checkpoint" || way === "store";
+  const options = {
+    layers: Number(values.layers),
+    experts: Number(values.experts),
+    tokens: Number(values.tokens),
+    rows: Number(values.rows),
+    microBatches: Number(values["micro-batches"]),
+    steps: Number(values.steps),
+    rate: Number(values.rate),
+    lossTileTokens: Number(values["loss-tile-tokens"]),
+    ...(values["tile-tokens"] === undefined ? {} : { tileTokens: Number(values["tile-tokens"]) }),
+    optimizer: values.optimizer,
+    device: values.device,
+    parameters: onDevice ? "device" : way,
+    ...(onDevice ? { method: way } : {}),
+    folder,
+  };
+  const { events, cardBytes } = await watched(process.execPath, [here("./work.mjs"), JSON.stringify(options)]);
+  rmSync(folder, { recursive: true, force: true });
+  const [made, planned, end] = ["made", "planned", "end"].map((kind) => events.find((event) => event.kind === kind));
+  if (!end) return console.log(`| ${way} | failed: ${events.at(-1)?.text ?? "no output"} |`);
+  const steps = events.filter(({ kind }) => kind === "step");
+  const seconds = median(steps.slice(1).map((step) => step.seconds));
+  const cells = [
+    way,
+    `${(made.parameters / 1e9).toFixed(2)} B`,
+    values.optimizer,
+    end.tokens,
+    seconds.toFixed(2),
+    (end.tokens / seconds).toFixed(0),
+    gib(end.memory.peakBytes),
+    gib(planned.deviceBytes),
+    gib(cardBytes),
+    gib(planned.hostBytes),
+    steps.map(({ loss }) => loss.toFixed(3)).join(", "),
+  ];
+  console.log(`| ${cells.join(" | ")} |`);
+  console.log(`  made in ${made.makeS.toFixed(1)} s; updates ${steps.at(-1).updateS.toFixed(2)} s; ${end.terms}`);
+}
+
+async function theirs(optimizer) {
+  const given = ["layers", "experts", "tokens", "rows", "steps"].map((name) => values[name]);
+  const { events } = await watched("python3", [here("./theirs.py"), optimizer, ...given]);
+  console.log(events.map(({ text, ...rest }) => text ?? JSON.stringify(rest)).join("\n"));
+}
+
+/** The lines that a program prints, as JSON or as text, and the most memory of the card that was in use meanwhile. */
+async function watched(program, args) {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const smi = spawn("nvidia-smi", ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "-lms", "100"]);
+  smi.on("error", () => {});
+  let most = 0;
+  smi.stdout.on("data", (data) => {
+    for (const line of String(data).split("\n")) most = Math.max(most, Number(line) || 0);
+  });
+  const events = [];
+  let failure = "";
+  child.stderr.on("data", (data) => (failure = (failure + data).slice(-2000)));
+  const ended = new Promise((done) => child.on("close", done));
+  for await (const line of createInterface({ input: child.stdout })) events.push(parsed(line));
+  if ((await ended) !== 0) events.push({ text: failure.trim().split("\n").at(-1) });
+  smi.kill();
+  return { events, cardBytes: most * 2 ** 20 };
+}
+
+function parsed(line) {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return { text: line };
+  }
+}
+
+function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1];
+}
