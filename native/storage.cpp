@@ -53,18 +53,15 @@ at::Tensor map_file(const std::string& path) {
 }  // namespace
 
 void init_storage(Napi::Env env, Napi::Object exports) {
-  define(env, exports, "info", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    const at::Tensor tensor = tensor_at(info, 0);
-    Napi::Array sizes = Napi::Array::New(info.Env(), tensor.dim());
-    for (int64_t i = 0; i < tensor.dim(); i++) {
-      sizes.Set(static_cast<uint32_t>(i), Napi::Number::New(info.Env(), static_cast<double>(tensor.size(i))));
-    }
-    Napi::Object out = Napi::Object::New(info.Env());
-    out.Set("shape", sizes);
-    out.Set("dtype", dtype_name(tensor.scalar_type()));
-    out.Set("device", tensor.device().str());
-    out.Set("byteSize", static_cast<double>(tensor.nbytes()));
-    return out;
+  define(env, exports, "dtype", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::String::New(info.Env(), dtype_name(tensor_at(info, 0).scalar_type()));
+  });
+  define(env, exports, "device", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const c10::Device device = tensor_at(info, 0).device();
+    return Napi::String::New(info.Env(), device.is_cpu() ? "cpu" : device.str());
+  });
+  define(env, exports, "byteSize", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(tensor_at(info, 0).nbytes()));
   });
   define(env, exports, "sizes", [](const Napi::CallbackInfo& info) -> Napi::Value {
     const at::Tensor tensor = tensor_at(info, 0);

@@ -36,6 +36,7 @@ const { values: flags } = parseArgs({
     device: { type: "string", default: "cpu" },
     "compute-dtype": { type: "string", default: "float32" }, // not the machine's choice, so that results of several can stand side by side
     method: { type: "string", default: "store" },
+    curve: { type: "string", default: "yes" }, // the ordinary network at more steps than the others
   },
 });
 const numbers = (text) => text.split(",").map(Number);
@@ -152,7 +153,7 @@ function withShares(settings, steps) {
 /** The ordinary network at more steps: its curve is what others are laid against. */
 function isMark(step, steps, coupling) {
   if (step === steps || [20, 50, 150, 500].includes(step)) return true;
-  return coupling === "ordinary" && step % (steps < 100 ? 5 : steps < 400 ? 25 : 50) === 0;
+  return flags.curve === "yes" && coupling === "ordinary" && step % (steps < 100 ? 5 : steps < 400 ? 25 : 50) === 0;
 }
 
 /** Held-out loss with the coupling of the moment, and as the ordinary network. */

@@ -17,7 +17,9 @@ export interface Native {
   keep(handle: Handle): void;
   scopeOpen(): void;
   scopeClose(kept: Handle[]): void;
-  info(handle: Handle): { shape: number[]; dtype: string; device: string; byteSize: number };
+  dtype(handle: Handle): string;
+  device(handle: Handle): string;
+  byteSize(handle: Handle): number;
   sizes(handle: Handle): number[];
   readBytes(handle: Handle, byteOffset: number, into: Uint8Array): void;
   writeBytes(handle: Handle, byteOffset: number, from: Uint8Array): void;

@@ -26,9 +26,9 @@ export const DTYPES = {
 export type DType = keyof typeof DTYPES;
 
 export const shape = (t: Tensor): number[] => native.sizes(t);
-export const dtype = (t: Tensor): DType => native.info(t).dtype as DType;
-export const device = (t: Tensor): string => native.info(t).device;
-export const byteSize = (t: Tensor): number => native.info(t).byteSize;
+export const dtype = (t: Tensor): DType => native.dtype(t) as DType;
+export const device = (t: Tensor): string => native.device(t);
+export const byteSize = (t: Tensor): number => native.byteSize(t);
 export const numel = (t: Tensor): number => shape(t).reduce((product, size) => product * size, 1);
 
 type Make = (size: number[], dtype: DType, layout: null, device: string, pinned?: boolean) => Tensor;

@@ -96,10 +96,9 @@ export function shadowEngine(real: Native): Native {
       }
       for (const handle of own) if (table.get(handle)?.depth === depth) release(handle);
     },
-    info: (handle) => {
-      const { sizes, dtype, device, bytes } = at(handle);
-      return { shape: [...sizes], dtype, device, byteSize: bytes };
-    },
+    dtype: (handle) => at(handle).dtype,
+    device: (handle) => at(handle).device,
+    byteSize: (handle) => at(handle).bytes,
     sizes: (handle) => [...at(handle).sizes],
     readBytes: (handle, byteOffset, into) => {
       const { storage, dtype } = at(handle);
