@@ -55,6 +55,7 @@ const GRID: Point[] = [
   { family: "qwen2_moe", flags: { stream: "float32", max_length: 96, per_device_train_batch_size: 2 }, sizes: { mlp_only_layers: [1] } },
   { family: "olmoe", flags: { max_grad_norm: "1", max_length: 96, per_device_train_batch_size: 2 } },
   { family: "qwen3_moe", flags: { max_grad_norm: "1", gamma: "-0.0625", max_length: 96, per_device_train_batch_size: 2 } },
+  { family: "mixtral", flags: { gamma: "-1/256", max_length: 96, per_device_train_batch_size: 2 } },
   { family: "olmoe", flags: { max_length: 96, per_device_train_batch_size: 2 }, sizes: { tie_word_embeddings: true } },
 ];
 

@@ -3,15 +3,16 @@
 // v starts at zero, and after the last block the momentum still under way is flushed: hidden = p + v gamma / (1 - gamma).
 // gamma -> 0 is the ordinary network; gamma = -1 is the midpoint rule (arXiv 2512.02056, eq. 2.4) and stores nothing;
 // gamma = +-2^-m drops m low bits of v per element and block, which are kept and brought back.
+// Between -1 and 0 a smaller gamma keeps more bits and is nearer to the ordinary network: 4 bits at 1/16, a byte at 1/256.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../errors.js";
 import { add, add_, addScalar, mul, mul_, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type Tensor, zeros, shape, dtype, device } from "../torch/tensor.js";
 import type { Coupling, Pass } from "./coupling.js";
-import { keptBits, type StreamFormat } from "./streams.js";
+import { keptBits, MOST_BITS, type StreamFormat } from "./streams.js";
 
-export const GAMMAS = [-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.125, 0.0625, -0.0625];
+export const GAMMAS = [-1, ...Array.from({ length: MOST_BITS }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [size, -size])];
 
 export function momentum(gamma: number): Coupling {
   return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${gamma})` };
@@ -26,7 +27,7 @@ export interface Factor {
 /** The update above; the factors of all passes have the size of `gamma`, or are 0. `gamma` itself counts at the flush. */
 export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): Coupling {
   if (!GAMMAS.includes(gamma)) {
-    throw new UserError(`gamma: ${gamma} is not possible (expected one of ${GAMMAS.join(", ")}): other factors do not shift bits.`);
+    throw new UserError(`gamma: ${gamma} is not possible (expected -1, or + or - one of 1/2, 1/4, 1/8 to 1/${2 ** MOST_BITS}): other factors do not shift bits.`);
   }
   return {
     name: "momentum",

@@ -111,19 +111,22 @@ const flip_ = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ?
 export const fittingFractionBits = (largest: number, usual: number): number =>
   Math.max(0, Math.min(usual, Math.floor(30 - Math.log2(4 * largest))));
 
+/** Of an element that scaling by the smallest gamma drops. */
+export const MOST_BITS = 8;
+
 /** m for gamma = +-2^-m: the low bits that scaling by gamma drops from each element. */
 export function storedBits(gamma: number): number {
   const bits = Math.log2(1 / Math.abs(gamma));
-  assert(Number.isInteger(bits) && bits >= 0 && bits <= 4, `gamma ${gamma} is not a power of two between 1/16 and 1`);
+  assert(Number.isInteger(bits) && bits >= 0 && bits <= MOST_BITS, `gamma ${gamma} is not a power of two between 1/256 and 1`);
   return bits;
 }
 
-/** Bits that are kept per element: m of 3 takes a nibble, since a byte holds whole elements. */
+/** Bits that are kept per element: m of 3 takes a nibble and m above 4 a byte, since a byte holds whole elements. */
 export const keptBits = (gamma: number): number => slotBits(storedBits(gamma));
 
 // m bits per element, 8/m elements to a byte. Byte i holds elements i, i+n, i+2n, ...: whole
 // ranges are shifted and joined, which needs no strided access.
-const slotBits = (bits: number): number => (bits === 3 ? 4 : bits);
+const slotBits = (bits: number): number => (bits > 4 ? 8 : bits === 3 ? 4 : bits);
 
 export function packBits(stream: Tensor, bits: number): Tensor {
   const slot = slotBits(bits);

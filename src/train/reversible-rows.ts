@@ -2,6 +2,10 @@
 import type { SettingRows } from "./settings-table.js";
 
 const REVERSIBLE = "Reversible blocks and memory";
+
+// +-1/2, +-1/4 to +-1/256: factors that shift bits (reversible/momentum.ts).
+const POWERS = Array.from({ length: 8 }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [-size, size]);
+const POWERS_IN_WORDS = "+ or - one of 1/2, 1/4, 1/8 to 1/256";
 const DISTILL = "Distillation after conversion";
 const REVFFN = "Coupling revffn: adapters and inverse";
 
@@ -45,15 +49,17 @@ export const REVERSIBLE_ROWS = {
     default: -0.0625,
     // bdia draws the sign.
     otherwise: { given: "coupling", is: "bdia", value: 0.0625 },
-    oneOf: [-1, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625],
+    oneOf: [-1, ...POWERS],
+    expected: `-1, or ${POWERS_IN_WORDS}`,
     group: REVERSIBLE,
     about:
-      "share of momentum kept by a block (bdia draws the sign: 0.0625); stored bits per element: +-0.5 1, +-0.25 2, +-0.125 and +-0.0625 4, -1 none",
+      "share of momentum kept by a block (bdia draws the sign: 0.0625); stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8, -1 none",
   },
   gamma_final: {
     kind: "number",
     default: 0,
-    oneOf: [0, -0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625],
+    oneOf: [0, ...POWERS],
+    expected: `0, or ${POWERS_IN_WORDS}`,
     group: REVERSIBLE,
     about: "halves gamma down to this late in training, so that the export as the ordinary network loses less; 0: gamma stays",
   },

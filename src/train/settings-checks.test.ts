@@ -22,7 +22,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { coupling: "bdia", gamma: "-0.25" },
-    "--gamma -0.25 has no sign of its own with --coupling bdia, which draws it (expected 0.5, 0.25, 0.125 or 0.0625). Drop the minus.",
+    "--gamma -0.25 has no sign of its own with --coupling bdia, which draws it (expected 1/2, 1/4, 1/8 to 1/256). Drop the minus.",
   ],
   [
     { gamma: "0.25", gamma_final: "-0.125" },

@@ -32,7 +32,7 @@ const PROBLEMS: readonly Problem[] = [
   ({ coupling, gamma }, at) =>
     coupling === "bdia" &&
     gamma < 0 &&
-    `${at.subject("gamma")} has no sign of its own with ${at.mention("coupling")}, which draws it (expected 0.5, 0.25, 0.125 or 0.0625). Drop the minus.`,
+    `${at.subject("gamma")} has no sign of its own with ${at.mention("coupling")}, which draws it (expected 1/2, 1/4, 1/8 to 1/256). Drop the minus.`,
   ({ coupling, gamma, gamma_final: end }, at) =>
     end !== 0 &&
     (!hasGamma(coupling) || Math.abs(end) >= Math.abs(gamma) || Math.sign(end) !== Math.sign(gamma)) &&

@@ -26,6 +26,8 @@ export interface Range {
   readonly above?: number;
   readonly below?: number;
   readonly oneOf?: readonly number[];
+  /** What is possible in words, where a list would be long. */
+  readonly expected?: string;
 }
 
 export type SettingRow = Described &

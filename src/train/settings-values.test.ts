@@ -73,6 +73,10 @@ test("a program may give values in their own types", () => {
 test("in a file, a number's own words name a folder, and types are the file's", () => {
   assert.equal(fromFile(ROWS.folder, 2024.1, "2024.10"), "2024.10");
   assert.equal(fromFile(ROWS.positive, 1e-5, "1.0e-5"), 1e-5);
+  assert.equal(fromFile(ROWS.positive, "1/256", "1/256"), 2 ** -8);
+  assert.equal(fromFlag(ROWS.share, "+3/4"), 0.75);
+  assert.throws(() => fromFlag(ROWS.integer, "4/2"), /expected an integer/);
+  assert.throws(() => fromFlag(ROWS.positive, "-1/4"), /expected a number above 0/);
 });
 
 test("a flag's impossible value is refused with what was expected", () => {

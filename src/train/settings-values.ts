@@ -11,6 +11,8 @@ export interface Entry {
   place: string | null;
 }
 
+/** -1/16, where a number is asked for: in a file too, which knows no fractions. */
+const FRACTION = /^([-+]?\d+)\/([1-9]\d*)$/;
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 
 /** The checked value of an entry. */
@@ -48,7 +50,8 @@ function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValu
       return typeof value === "string" && row.choices.includes(value) ? value : undefined;
     case "integer":
     case "number": {
-      const number = words && NUMBER.test(value) ? Number(value) : value;
+      const [, over, under] = (row.kind === "number" && typeof value === "string" && FRACTION.exec(value)) || [];
+      const number = under !== undefined ? Number(over) / Number(under) : words && NUMBER.test(value) ? Number(value) : value;
       if (typeof number !== "number" || !Number.isFinite(number)) return undefined;
       return row.kind === "integer" && !Number.isSafeInteger(number) ? undefined : number;
     }
@@ -118,7 +121,8 @@ function expectedOne(row: SettingRow): string {
   }
 }
 
-function expectedNumber(noun: string, { min, max, above, below, oneOf }: Range): string {
+function expectedNumber(noun: string, { min, max, above, below, oneOf, expected }: Range): string {
+  if (expected !== undefined) return expected;
   if (oneOf) return `one of ${oneOf.join(", ")}`;
   if (min !== undefined && max !== undefined) return `${noun} from ${min} to ${max}`;
   const bounds = [

@@ -128,7 +128,7 @@ test("what other trainers call a setting is no setting here, and the advice name
 test("ranges of train's settings", () => {
   const refused: Record<string, string[]> = {
     max_length: ["1"],
-    gamma: ["0.3", "0", "1"],
+    gamma: ["0.3", "0", "1", "1/3", "-1/512", "1/0"],
     learning_rate: ["0", "-1e-5"],
     adam_beta1: ["1"],
     adam_beta2: ["-0.1"],
@@ -151,7 +151,7 @@ test("ranges of train's settings", () => {
   };
   const allowed: Record<string, string[]> = {
     max_length: ["2"],
-    gamma: ["-1", "-0.5", "0.5", "-0.25", "-0.125", "0.125"],
+    gamma: ["-1", "-0.5", "0.5", "-0.25", "-0.125", "0.125", "0.00390625"],
     device: ["cpu", "cuda", "cuda:1"],
     adam_beta1: ["0"],
     num_train_epochs: ["0.5"],
