@@ -52,7 +52,7 @@ void init_engine(Napi::Env env, Napi::Object exports) {
     // Flash attention has a way back with the same bits every time.
     at::globalContext().setSDPUseCuDNN(!info[0].As<Napi::Boolean>().Value());
 #endif
-    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/false);
+    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/REVMOE_TORCH < 201);
 #if REVMOE_TORCH >= 202
     // Fresh tensors are written over here anyway.
     at::globalContext().setDeterministicFillUninitializedMemory(false);
@@ -64,8 +64,10 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   define(env, exports, "setGeneratorState", [](const Napi::CallbackInfo& info) {
     generator_of(info, 0).set_state(tensor_at(info, 1));
   });
-  define(env, exports, "synchronize", [](const Napi::CallbackInfo&) {
-    if (at::hasCUDA()) at::detail::getCUDAHooks().deviceSynchronize(at::detail::getCUDAHooks().current_device());
+  define(env, exports, "synchronize", [](const Napi::CallbackInfo& info) {
+    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+    const auto& hooks = at::detail::getCUDAHooks();
+    if (at::hasCUDA()) hooks.deviceSynchronize(device.has_index() ? device.index() : hooks.current_device());
   });
 }
 

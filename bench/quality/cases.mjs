@@ -28,6 +28,8 @@ export const MORE_CASES = {
   "bdia 1/16": { coupling: "bdia", gamma: 0.0625 },
   "momentum 1/16": momentum(0.0625),
   "momentum -1/16": momentum(-0.0625),
+  "momentum -1/256": momentum(-1 / 256),
+  "momentum -1/16 to -1/256": momentum(-0.0625, { gamma_final: -1 / 256 }),
   "momentum -1/8 to -1/16": momentum(-0.125, { gamma_final: -0.0625 }),
   "revffn, random adapters": { coupling: "revffn", adapter_init: "random" },
   "revffn, adapters per stream": { coupling: "revffn", adapter_sharing: "stream" },

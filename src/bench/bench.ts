@@ -10,7 +10,7 @@ import { readRows } from "../data/rows.js";
 import { UserError } from "../errors.js";
 import { parseBytes } from "../format.js";
 import { architectureOf } from "../model/architecture.js";
-import { useDevice } from "../torch/device.js";
+import { checkDevice } from "../torch/device.js";
 import { type Case, casesOf, networkKey } from "./cases.js";
 import { addStep, type BenchRow, type Entry, newEntry, setStatus } from "./rows.js";
 import type { BenchSettings } from "./settings.js";
@@ -49,7 +49,8 @@ export async function bench(settings: BenchSettings, options: BenchOptions = {})
 
 /** What would make every row fail is said before the first. */
 function checkWork({ model, layers, device, train_file: file }: BenchSettings): void {
-  useDevice(device);
+  // Without opening it: the rows are processes of their own.
+  checkDevice(device);
   for (const depth of layers.length > 0 ? layers : [null]) {
     const { source, path, own } = readModelConfig(model, depth);
     architectureOf(source, path).readConfig(source, path);

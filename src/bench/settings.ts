@@ -36,7 +36,15 @@ export const BENCH_ROWS = {
     group: COMPARED,
     about: "the network of the rows; auto: momentum for method reversible, the ordinary network for the others",
   },
-  gamma: { kind: "number", oneOf: row.gamma.oneOf, expected: row.gamma.expected, list: true, default: [row.gamma.default], group: COMPARED, about: row.gamma.about },
+  gamma: {
+    kind: "number",
+    oneOf: row.gamma.oneOf,
+    expected: row.gamma.expected,
+    list: true,
+    default: [row.gamma.default],
+    group: COMPARED,
+    about: row.gamma.about,
+  },
   optimizer: {
     kind: "choice",
     choices: row.optimizer.choices,

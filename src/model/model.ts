@@ -74,7 +74,7 @@ export const oneByOne =
 /** Memory of a device. */
 export const inMemory = (device: string): Home => oneByOne((shape, dtype) => empty(shape, dtype, device));
 
-/** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases; drawn on `device`, wherever they lie. */
+/** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases; drawn on `device`, wherever they lie (float64, which is for tests, where they lie). */
 export function randomModel(
   architecture: Architecture,
   config: ModelConfig,

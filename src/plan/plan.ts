@@ -6,7 +6,7 @@ import type { MemoryTerms } from "../train/memory-terms.js";
 import type { TrainSettings } from "../train/settings.js";
 import { fullBatch } from "../train/full-batch.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
-import { type Geometry, type ShadowStep, shadowStep } from "./shadow-step.js";
+import { type Geometry, hostRoomBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
 
 export interface Moment {
   name: string;
@@ -47,7 +47,7 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
       batches?.length ?? micro,
     ),
   );
-  return describe(settings, extended(planned, depths, geometry.config.numLayers));
+  return describe(settings, extended(planned, depths, geometry.config.numLayers), hostRoomBytes(settings, geometry));
 }
 
 /** Two depths between which one more unit of blocks lies, both of the form of the whole; or the whole. */
@@ -89,7 +89,7 @@ function extended(steps: ShadowStep[], places: number[], wanted: number): Shadow
   };
 }
 
-function describe(settings: TrainSettings, step: ShadowStep): Plan {
+function describe(settings: TrainSettings, step: ShadowStep, roomBytes: number): Plan {
   const { bitBytes, routingBytes, hostBytes } = step;
   const { terms, elsewhereBytes } = onDevice(settings, step.terms);
   const moments = [...step.moments].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);
@@ -99,6 +99,6 @@ function describe(settings: TrainSettings, step: ShadowStep): Plan {
     terms,
     kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
     moments: moments.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
-    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes }),
+    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, roomBytes }),
   };
 }

@@ -45,22 +45,15 @@ export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
   peakLearningRate: learning_rate,
 });
 
-export function shadowStep(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry, batches: Batch[]): ShadowStep {
+export function shadowStep(settings: TrainSettings, geometry: Geometry, batches: Batch[]): ShadowStep {
   return onShadow(() => {
-    const { device, threads } = settings;
-    setThreads(threads);
-    const extended = extensionOf(describeNetwork(settings))(architecture);
-    const tier = hostTierOf(settings, extended, config);
-    const room = tier?.home(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
-    const make = room ?? ((placed: PlacedParameter) => empty([...placed.spec.shape], dtypeOf(placed), device));
-    const model = during("weights", () => buildModel(extended, config, make));
-    const network = { ...networkOf(settings, model, tier), trains: trainsOf(plannedPhase(settings), settings, model) };
-    const states = during("optimizer state", () => statesOf(settings, network));
+    const { device } = settings;
+    const { tier, network, states } = shadowNetwork(settings, geometry);
     resetPeak(device);
     const result = during("streams", () => trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)));
     const { bitBytes, routingBytes } = result;
     // Told as if they were on the device; where they are is said by placement.ts.
-    const elsewhere = tier ? { weightBytes: weightBytes(model), stateBytes: states.bytes } : { weightBytes: 0, stateBytes: 0 };
+    const elsewhere = tier ? { weightBytes: weightBytes(network.model), stateBytes: states.bytes } : { weightBytes: 0, stateBytes: 0 };
     const elsewhereBytes = elsewhere.weightBytes + elsewhere.stateBytes;
     const terms = memoryTerms(network, states, result);
     return {
@@ -68,7 +61,24 @@ export function shadowStep(settings: TrainSettings, { architecture, config, dtyp
       bitBytes,
       routingBytes,
       moments: new Map([...shadowMoments(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
-      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - elsewhereBytes,
+      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - (tier?.roomBytes ?? 0),
     };
   });
+}
+
+/** Main memory for all parameters and state of a run that has them there; it is no sum of what each takes, and so not told by a step at another depth. */
+export const hostRoomBytes = (settings: TrainSettings, geometry: Geometry): number =>
+  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).tier?.roomBytes ?? 0) : 0;
+
+function shadowNetwork(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry) {
+  const { device, threads } = settings;
+  setThreads(threads);
+  const extended = extensionOf(describeNetwork(settings))(architecture);
+  const tier = hostTierOf(settings, extended, config);
+  const room = tier?.home(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+  const make = room ?? ((placed: PlacedParameter) => empty([...placed.spec.shape], dtypeOf(placed), device));
+  const model = during("weights", () => buildModel(extended, config, make));
+  const network = { ...networkOf(settings, model, tier), trains: trainsOf(plannedPhase(settings), settings, model) };
+  const states = during("optimizer state", () => statesOf(settings, network));
+  return { tier, network, states };
 }

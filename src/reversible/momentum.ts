@@ -27,7 +27,9 @@ export interface Factor {
 /** The update above; the factors of all passes have the size of `gamma`, or are 0. `gamma` itself counts at the flush. */
 export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): Coupling {
   if (!GAMMAS.includes(gamma)) {
-    throw new UserError(`gamma: ${gamma} is not possible (expected -1, or + or - one of 1/2, 1/4, 1/8 to 1/${2 ** MOST_BITS}): other factors do not shift bits.`);
+    throw new UserError(
+      `gamma: ${gamma} is not possible (expected -1, or + or - one of 1/2, 1/4, 1/8 to 1/${2 ** MOST_BITS}): other factors do not shift bits.`,
+    );
   }
   return {
     name: "momentum",

@@ -1,6 +1,8 @@
 // Parameters and optimizer state in main memory, pinned, while a GPU computes. The part that is entered is on the device while it is in use;
 // the one behind it is copied there meanwhile, on the way down with its state; what an update changed goes back while the next part
 // computes. Owns slabs of main memory and copies on the device; the tensors in main memory belong to the model and the optimizer.
+import { UserError } from "../errors.js";
+import { formatBytes } from "../format.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import type { Home, PlacedParameter } from "../model/model.js";
 import { awaitAside, copyAside } from "../torch/aside.js";
@@ -8,7 +10,7 @@ import { synchronize } from "../torch/device.js";
 import { clone, copy_, fill_ } from "../torch/ops.js";
 import { free, isAlive, keep } from "../torch/scope.js";
 import { byteSize, device as deviceOf, dtype, empty, emptyPinned, shape, type Tensor, to } from "../torch/tensor.js";
-import { makeRoom, type Wanted } from "./slabs.js";
+import { layOut, makeRoom, type Wanted } from "./slabs.js";
 import { partOf, partsOf, type Staging, type Tier, type TierTimes } from "./tier.js";
 import { Walk } from "./walk.js";
 
@@ -32,6 +34,9 @@ export class HostTier implements Tier {
   #next: Copies | null = null;
   /** Parts that are on their way back since the step began. */
   readonly #sent = new Set<number>();
+  /** Whether the parts that are entered will be updated, and need their state. */
+  #updates = false;
+  #isChanging = false;
   #times = { ...NO_TIME };
   #updateStarted = 0;
 
@@ -82,19 +87,30 @@ export class HostTier implements Tier {
     return copies.reduce((sum, copy) => sum + byteSize(copy), 0);
   }
 
+  get roomBytes(): number {
+    return this.#slabs.reduce((sum, slab) => sum + byteSize(slab), 0);
+  }
+
   begin(): void {}
+
+  wayBack(updates: boolean): void {
+    this.#updates = updates;
+    // An update that was cut off has changed the copy, and not what is stored.
+    if (this.#isChanging) this.#dropHere();
+    this.#isChanging = false;
+  }
 
   enter(part: number): void {
     if (this.#device === "cpu") return;
     const started = performance.now();
     const ahead = this.#walk.enter(part);
     if (this.#here?.part !== part) {
-      this.#drop(this.#here);
+      this.#dropHere();
       const isNext = this.#next?.part === part;
+      if (!isNext) this.#dropNext();
       this.#here = isNext ? this.#next : this.#bring(part);
-      awaitAside(this.#device, "in");
-      if (!isNext) this.#drop(this.#next);
       this.#next = null;
+      awaitAside(this.#device, "in");
     }
     if (ahead !== undefined && this.#next?.part !== ahead) {
       this.#dropNext();
@@ -105,13 +121,14 @@ export class HostTier implements Tier {
 
   beginUpdate(part: number): void {
     if (part !== this.#walk.current) this.enter(part);
+    this.#isChanging = true;
     this.#updateStarted = performance.now();
   }
 
   endUpdate(): void {
     // Of experts in groups only what is stored was changed.
-    this.#drop(this.#here);
-    this.#here = null;
+    this.#dropHere();
+    this.#isChanging = false;
     this.#times.updateMs += performance.now() - this.#updateStarted;
   }
 
@@ -129,21 +146,28 @@ export class HostTier implements Tier {
   }
 
   close(): void {
-    this.#drop(this.#here);
+    this.#dropHere();
     this.#dropNext();
     synchronize(this.#device);
     const stored = [this.#weights, this.#states].flatMap((parts) => [...parts.values()].flat());
     free(...stored.filter(isAlive), ...this.#slabs);
     for (const parts of [this.#weights, this.#states]) parts.clear();
     this.#slabs.length = 0;
-    this.#here = null;
   }
 
   #room(wanted: Wanted[]): Map<string, Tensor> {
     const make = this.#device === "cpu" ? empty : emptyPinned;
-    const { slabs, tensors } = makeRoom(wanted, (bytes) => make([bytes], "uint8"));
-    this.#slabs.push(...slabs);
-    return tensors;
+    try {
+      const { slabs, tensors } = makeRoom(wanted, (bytes) => make([bytes], "uint8"));
+      this.#slabs.push(...slabs);
+      return tensors;
+    } catch (failure) {
+      const bytes = layOut(wanted).slabs.reduce((sum, each) => sum + each, 0);
+      throw new UserError(
+        `parameters: host needs ${formatBytes(bytes)} of main memory that stays there (pinned), which the system refused: ` +
+          `${(failure as Error).message.split("\n")[0].slice(0, 200)}. Use --parameters disk, an optimizer with less state, or more memory.`,
+      );
+    }
   }
 
   #add(parts: Map<number, Tensor[]>, placed: PlacedParameter, tensors: Tensor[]): void {
@@ -153,20 +177,33 @@ export class HostTier implements Tier {
 
   #bring(part: number): Copies {
     if (this.#sent.has(part)) awaitAside(this.#device, "out");
-    const stored = [...(this.#weights.get(part) ?? []), ...(this.#walk.isUpdated(part) ? (this.#states.get(part) ?? []) : [])];
+    const stored = [...(this.#weights.get(part) ?? []), ...(this.#updates ? (this.#states.get(part) ?? []) : [])];
     const of = new Map<Tensor, Tensor>();
-    for (const tensor of stored.filter(isAlive)) {
-      const copy = keep(empty(shape(tensor), dtype(tensor), this.#device));
-      of.set(tensor, copy);
-      copyAside(copy, tensor);
+    try {
+      for (const tensor of stored.filter(isAlive)) {
+        const copy = keep(empty(shape(tensor), dtype(tensor), this.#device));
+        of.set(tensor, copy);
+        copyAside(copy, tensor);
+      }
+    } catch (failure) {
+      awaitAside(this.#device, "in");
+      free(...of.values());
+      throw failure;
     }
     return { part, of };
   }
 
+  #dropHere(): void {
+    const here = this.#here;
+    this.#here = null;
+    this.#drop(here);
+  }
+
   #dropNext(): void {
-    if (this.#next !== null) awaitAside(this.#device, "in");
-    this.#drop(this.#next);
+    const next = this.#next;
     this.#next = null;
+    if (next !== null) awaitAside(this.#device, "in");
+    this.#drop(next);
   }
 
   #drop(copies: Copies | null): void {

@@ -2,7 +2,7 @@
 // they hold; here they lie side by side in slabs that are powers of two, and what is left over is a few percent.
 // Slabs are the caller's; so are the tensors, which are views of them.
 import { narrow, view, viewDtype } from "../torch/ops.js";
-import { keep, scope } from "../torch/scope.js";
+import { free, keep, scope } from "../torch/scope.js";
 import { type DType, DTYPES, type Tensor } from "../torch/tensor.js";
 
 export interface Wanted {
@@ -12,37 +12,41 @@ export interface Wanted {
 }
 
 const ALIGNMENT = 256;
-const MOST_BYTES = 2 ** 33;
+const MOST_BYTES = 2 ** 34;
 
 const sizeOf = ({ shape, dtype }: Wanted): number =>
   Math.ceil((shape.reduce((product, each) => product * each, 1) * DTYPES[dtype]) / ALIGNMENT) * ALIGNMENT;
-const powerFor = (bytes: number): number => 2 ** Math.ceil(Math.log2(Math.max(bytes, ALIGNMENT)));
 
-/** The sizes of slabs, and for each tensor which one holds it and from where. */
+/** The sizes of slabs, and for each tensor which one holds it and from where: the first with room, else a new one, as large as what is left has use for. */
 export function layOut(wanted: Wanted[]): { slabs: number[]; places: { slab: number; offset: number }[] } {
   const sizes = wanted.map(sizeOf);
   let left = sizes.reduce((sum, bytes) => sum + bytes, 0);
-  const slabs: number[] = [];
-  let used = 0;
+  const slabs: { bytes: number; used: number }[] = [];
   const places = sizes.map((bytes) => {
-    if (slabs.length === 0 || used + bytes > slabs[slabs.length - 1]) {
-      // Half of a power of two where that is nearer to what is left.
-      const whole = Math.min(MOST_BYTES, powerFor(left));
-      slabs.push(Math.max(powerFor(bytes), left > 0.75 * whole ? whole : whole / 2));
-      used = 0;
+    let slab = slabs.findIndex(({ bytes: all, used }) => used + bytes <= all);
+    if (slab < 0) {
+      const least = 2 ** Math.ceil(Math.log2(Math.max(bytes, ALIGNMENT)));
+      const useful = Math.min(MOST_BYTES, 2 ** Math.floor(Math.log2(Math.max(left, ALIGNMENT))));
+      slab = slabs.push({ bytes: Math.max(least, useful), used: 0 }) - 1;
     }
-    const place = { slab: slabs.length - 1, offset: used };
-    used += bytes;
+    const place = { slab, offset: slabs[slab].used };
+    slabs[slab].used += bytes;
     left -= bytes;
     return place;
   });
-  return { slabs, places };
+  return { slabs: slabs.map(({ bytes }) => bytes), places };
 }
 
 /** The tensors by name, with whatever `make` leaves in so many bytes. */
 export function makeRoom(wanted: Wanted[], make: (bytes: number) => Tensor): { slabs: Tensor[]; tensors: Map<string, Tensor> } {
   const { slabs: sizes, places } = layOut(wanted);
-  const slabs = sizes.map((bytes) => keep(make(bytes)));
+  const slabs: Tensor[] = [];
+  try {
+    for (const bytes of sizes) slabs.push(keep(make(bytes)));
+  } catch (failure) {
+    free(...slabs);
+    throw failure;
+  }
   const tensors = wanted.map((each, i): [string, Tensor] => {
     const { slab, offset } = places[i];
     const bytes = each.shape.reduce((product, size) => product * size, 1) * DTYPES[each.dtype];

@@ -31,10 +31,14 @@ export interface Tier {
   here?(stored: Tensor): Tensor | undefined;
   /** Bytes of the device that hold parts in use and on the way. */
   readonly deviceBytes?: number;
+  /** Bytes of main memory that hold all parts. */
+  readonly roomBytes?: number;
   /** The model of a run that was cut off, where the tier kept it. */
   openModel?(): Model;
   /** Weights and state are those of the end of a step; training begins. */
   begin(progress: WrittenProgress): void;
+  /** A way back begins, on which parts are updated or only measured; or it has ended, also by an error, and nothing is updated. */
+  wayBack?(updates: boolean): void;
   /** Before a part's weights are read: waits until they are there, and begins to bring the part that will be next. */
   enter(part: number): void;
   /** Before a part's weights and state are changed. */
@@ -48,7 +52,7 @@ export interface Tier {
 }
 
 export interface TierTimes {
-  /** Waiting for a part to be there. */
+  /** Waiting for a part to be there; on a GPU, which waits by itself, asking for it. */
   waitMs: number;
   /** Norm, clipping and update of weights and state, and the gradients of experts in groups. */
   updateMs: number;

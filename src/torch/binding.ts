@@ -49,7 +49,7 @@ export interface Native {
   setDeterministic(on: boolean): void;
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
-  synchronize(): void;
+  synchronize(device: string): void;
 }
 
 function load(): Native {

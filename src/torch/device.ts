@@ -16,7 +16,7 @@ export function setThreads(threads: number): void {
 
 /** Waits until the device has done all that was asked; nothing to wait for on the CPU. */
 export function synchronize(device: string): void {
-  if (!device.startsWith("cpu")) native.synchronize();
+  if (!device.startsWith("cpu")) native.synchronize(device);
 }
 
 /** Instruction sets of the CPU that decide whether bfloat16 products are fast, as Linux names them. */
@@ -36,11 +36,8 @@ export function fastestDtype(device: string): DType {
   return flags.has("avx512_bf16") || flags.has("amx_bf16") ? "bfloat16" : "float32";
 }
 
-/**
- * Refuses a device that this engine cannot compute on. From now on a GPU takes kernels that give the same bits every time, where libtorch
- * has them; a CPU's do anyway.
- */
-export function useDevice(device: string): void {
+/** Refuses a device that this engine cannot compute on. */
+export function checkDevice(device: string): void {
   const parts = /^(cpu|cuda)(?::(\d+))?$/.exec(device);
   if (!parts) throw new UserError(`device: "${device}" is unknown (expected cpu, cuda or cuda:N).`);
   const { cudaDevices, version } = native.engine();
@@ -49,7 +46,15 @@ export function useDevice(device: string): void {
       `device: ${device} is not there: libtorch ${version} sees ${cudaDevices} CUDA device(s). Use --device cpu, or see: revmoe doctor`,
     );
   }
-  if (parts[1] !== "cuda") return;
+}
+
+/**
+ * The same for a device that is to be used. From now on a GPU takes kernels that give the same bits every time, where libtorch
+ * has them; a CPU's do anyway.
+ */
+export function useDevice(device: string): void {
+  checkDevice(device);
+  if (device.startsWith("cpu")) return;
   native.setDeterministic(true);
   startLibraries(device);
 }

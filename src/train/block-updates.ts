@@ -60,6 +60,11 @@ export class BlockUpdates {
     this.#options = options;
   }
 
+  /** Whether gradients are applied, and not only measured. */
+  get applies(): boolean {
+    return this.#states !== null;
+  }
+
   /** Norm of all gradients so far, before clipping. */
   get norm(): number {
     return Math.sqrt(this.#squaredNorm);

@@ -86,7 +86,13 @@ function makeModel(config: Record<string, unknown> = {}, type: DType = "float32"
 }
 
 const INVERSE = { iterations: 4, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: true } as const;
-const COUPLINGS = [additive, ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.0625, -1 / 256].map(momentum), bdia(0.25), bdia(0.5), revffn(INVERSE)];
+const COUPLINGS = [
+  additive,
+  ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.0625, -1 / 256].map(momentum),
+  bdia(0.25),
+  bdia(0.5),
+  revffn(INVERSE),
+];
 
 for (const computeDtype of ["float32", "bfloat16"] as const) {
   for (const coupling of COUPLINGS) {

@@ -38,6 +38,7 @@ export interface Ended {
 export function passBack(from: Ended, updates: BlockUpdates): WayBack {
   const { network, pass, segments, works } = from;
   const [first, last] = [segments[0], segments[segments.length - 1]];
+  network.tier?.wayBack?.(updates.applies);
   try {
     const { loss, tied, teacherBytes } = lossOf(from, last, updates);
     const gradientOfStreamBytes = works.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
@@ -48,6 +49,7 @@ export function passBack(from: Ended, updates: BlockUpdates): WayBack {
     return { loss, gradNorm: updates.norm, gradientBytes: updates.peakBytes, reconstructionError, gradientOfStreamBytes, teacherBytes };
   } finally {
     updates.close();
+    network.tier?.wayBack?.(false);
   }
 }
 

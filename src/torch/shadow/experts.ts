@@ -30,7 +30,7 @@ const together = (x: Value, weights: readonly Value[]): boolean =>
   libtorch.version >= 210 &&
   x.device !== "cpu" &&
   x.dtype === "bfloat16" &&
-  [...x.sizes.slice(1), ...weights[0].sizes].every((size) => size % 8 === 0);
+  [...x.sizes.slice(1), ...weights[0].sizes, ...weights[weights.length - 1].sizes].every((size) => size % 8 === 0);
 
 /** The result of `make`, made while a copy of the weights in the type of x exists, where they are of another and go through one kernel. */
 function withCast(x: Value, weights: readonly Value[], make_: () => Value): Value {
