@@ -50,6 +50,7 @@ void init_aside(Napi::Env env, Napi::Object exports) {
   define(env, exports, "copyAside", [](const Napi::CallbackInfo& info) { copy_aside(tensor_at(info, 0), tensor_at(info, 1)); });
   define(env, exports, "awaitAside", [](const Napi::CallbackInfo& info) {
     const c10::Device named(info[0].As<Napi::String>().Utf8Value());
+    if (named.is_cpu()) return;
     const c10::Device device = named.has_index() ? named : c10::impl::VirtualGuardImpl(named.type()).getDevice();
     order(stream_aside(device, info[1].As<Napi::Boolean>().Value()), computing(device));
   });

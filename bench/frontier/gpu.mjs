@@ -35,7 +35,7 @@ const list = (text) => text.split(",").filter(Boolean);
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
 console.log(spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], { encoding: "utf8" }).stdout.trim());
-console.log("| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory | loss |");
+console.log("| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory, planned | loss |");
 console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 for (const way of list(values.ways)) await ours(way);
 for (const optimizer of list(values.theirs)) await theirs(optimizer);

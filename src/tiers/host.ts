@@ -40,7 +40,7 @@ export class HostTier implements Tier {
   #times = { ...NO_TIME };
   #updateStarted = 0;
 
-  /** Without a GPU the host is its own device, and nothing is brought ahead: for tests. */
+  /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not aside. */
   constructor(device: string, architecture: Architecture, config: ModelConfig) {
     this.#device = device;
     this.#partOf = (placed) => partOf(architecture, config, placed);
@@ -101,7 +101,6 @@ export class HostTier implements Tier {
   }
 
   enter(part: number): void {
-    if (this.#device === "cpu") return;
     const started = performance.now();
     const ahead = this.#walk.enter(part);
     if (this.#here?.part !== part) {

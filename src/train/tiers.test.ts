@@ -1,8 +1,9 @@
 // Parameters on disk: the same bits as in memory, whatever the optimizer keeps, and nothing left behind.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { openSource } from "../checkpoint/source.js";
 import { architectureOf } from "../model/architecture.js";
@@ -10,7 +11,7 @@ import { randomModel } from "../model/model.js";
 import { readHeader } from "../checkpoint/safetensors-header.js";
 import { createPartFile } from "../tiers/part-file.js";
 import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
-import { ledger } from "../torch/memory.js";
+import { ledger, resetPeak } from "../torch/memory.js";
 import { free } from "../torch/scope.js";
 import { byteSize } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
@@ -68,22 +69,56 @@ test("a stopped disk run goes on from its checkpoint, and in memory as well", as
   }
 });
 
+const TIED = fileURLToPath(new URL("../../test/golden/hf-tied", import.meta.url));
+
 const ON_HOST: [string, Partial<TrainSettings>][] = [
   ["adamw8bit", { optimizer: "adamw8bit", weights_dtype: "bfloat16" }],
   ["experts in groups", { expert_group_size: 1, weights_dtype: "bfloat16", optimizer: "adalomo" }],
+  [
+    "two blocks a step, norms of all gradients, held-out rows",
+    { blocks_per_step: 2, max_grad_norm: 0.5, eval_steps: 1, validation_rows: 2 },
+  ],
+  ["a tied head, checkpointed, micro-batches", { coupling: "ordinary", method: "checkpoint", gradient_accumulation_steps: 2 }],
   ["two phases", { coupling: "revffn", adapter_steps: 1, weights_dtype: "bfloat16", weights_correction: "8bit" }],
 ];
 for (const [name, changes] of ON_HOST) {
   test(`host: weights and state copied for every update give the same bits: ${name}`, async (t) => {
     const place = makeWorkplace(t);
+    if (name.startsWith("a tied head")) {
+      for (const file of ["config.json", "model.safetensors"]) cpSync(join(TIED, file), join(place.model, file));
+    }
     const settings = settingsFor(place, { max_steps: 3, ...changes });
     const device = await runTraining({ ...settings, output_dir: place.out("device") });
     // What the command line refuses without a GPU; here the host is its own device. Nothing may be alive afterwards.
     const host = await runTraining({ ...settings, parameters: "host" });
     assert.deepEqual(host.losses, device.losses);
+    assert.deepEqual(host.evals, device.evals);
     assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
   });
 }
+
+test("host: where memory runs out in a step, that is what is said, and nothing is left", {
+  skip: TEST_DEVICE !== "cpu" && "only the CPU has a limit",
+}, async (t) => {
+  const place = makeWorkplace(t);
+  const settings = { ...settingsFor(place, { max_steps: 2, optimizer: "adamw8bit" }), parameters: "host" } as const;
+  let before = 0;
+  resetPeak();
+  await runTraining(settings, { look: () => (before = ledger().liveBytes) });
+  const taken = ledger().peakBytes - before;
+  const moments = new Set<string | undefined>();
+  for (let share = 0.02; share < 0.99; share += 0.03) {
+    const memory_limit = `${Math.round(before + share * taken)}B`;
+    await assert.rejects(
+      runTraining({ ...settings, memory_limit, output_dir: place.out(`${share}`) }),
+      (failure: Error & { code?: string; moment?: string }) => {
+        moments.add(failure.moment);
+        return failure.code === "OUT_OF_MEMORY";
+      },
+    );
+  }
+  assert.ok(moments.has("weights in compute form") && moments.size > 3, [...moments].join("; "));
+});
 
 test("a setting that the model cannot have leaves no working copy behind, and keeps one that a run can go on with", async (t) => {
   const place = makeWorkplace(t);
