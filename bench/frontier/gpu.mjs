@@ -34,7 +34,12 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const list = (text) => text.split(",").filter(Boolean);
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-console.log(spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], { encoding: "utf8" }).stdout.trim());
+const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], { encoding: "utf8" });
+if (card.status !== 0) {
+  console.error("nvidia-smi: no NVIDIA GPU answers here, which this benchmark is for. bench/frontier/run.mjs measures a CPU and its disk.");
+  process.exit(1);
+}
+console.log(card.stdout.trim());
 console.log("| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory, planned | loss |");
 console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 for (const way of list(values.ways)) await ours(way);
@@ -103,7 +108,8 @@ async function watched(program, args) {
   child.stderr.on("data", (data) => (failure = (failure + data).slice(-2000)));
   const ended = new Promise((done) => child.on("close", done));
   for await (const line of createInterface({ input: child.stdout })) events.push(parsed(line));
-  if ((await ended) !== 0) events.push({ text: failure.trim().split("\n").at(-1) });
+  const said = failure.trim().split("\n");
+  if ((await ended) !== 0) events.push({ text: said.find((line) => /Error/.test(line)) ?? said.at(-1) });
   smi.kill();
   return { events, cardBytes: most * 2 ** 20 };
 }
