@@ -24,20 +24,21 @@ export function isOutOfMemory(failure: unknown): failure is Error & Timed & { co
 }
 
 export function explainOutOfMemory(failure: Error & Timed, { settings, geometry, plan, lastCheckpoint }: Circumstances): UserError {
-  const { asked, inUse } = figuresOf(failure.message);
+  const { asked, inUse, free } = figuresOf(failure.message);
   const limit = parseBytes(settings.memory_limit) ?? null;
   const moment = failure.moment ?? "preparing the run";
   const planned = plan?.moments.find(({ name }) => name === moment);
   const figures = [
     ...(asked === null ? [] : [`${formatBytes(asked)} asked`]),
     ...(inUse === null ? [] : [`${formatBytes(inUse)} in use`]),
+    ...(free === null ? [] : [`${formatBytes(free)} free`]),
     ...(limit === null
       ? []
       : [`${limit - (inUse ?? 0) > 0 ? `${formatBytes(limit - (inUse ?? 0))} free of ` : ""}memory_limit ${settings.memory_limit}`]),
     ...(planned === undefined ? [] : [`planned to reach ${formatBytes(planned.bytes)}`]),
   ];
-  // Without a limit of ours, what was in use when the system refused is all there is.
-  const room = limit ?? inUse;
+  // Without a limit of ours, what was in use when the system refused, and what it says was free, is all there is.
+  const room = limit ?? (inUse === null ? null : inUse + (free ?? 0));
   const ways = geometry === null || room === null ? [] : waysToFit(settings, geometry, room);
   const remedy =
     ways.length > 0
@@ -52,12 +53,16 @@ export function explainOutOfMemory(failure: Error & Timed, { settings, geometry,
 const firstLine = (message: string): string => message.split("\n")[0].slice(0, 200);
 
 /** Bytes in the words of our allocator on the CPU, or of libtorch's on CUDA. */
-function figuresOf(message: string): { asked: number | null; inUse: number | null } {
+function figuresOf(message: string): { asked: number | null; inUse: number | null; free: number | null } {
   const own = /refused (\d+) bytes; (\d+) bytes are in use/.exec(message);
-  if (own) return { asked: Number(own[1]), inUse: Number(own[2]) };
+  if (own) return { asked: Number(own[1]), inUse: Number(own[2]), free: null };
   const size = (pattern: RegExp): number | null => {
     const found = pattern.exec(message);
     return found === null ? null : (parseBytes(found[1]) ?? null);
   };
-  return { asked: size(/Tried to allocate ([\d.]+ [KMG]iB)/), inUse: size(/([\d.]+ [KMG]iB) (?:is |already )allocated/) };
+  return {
+    asked: size(/Tried to allocate ([\d.]+ [KMG]iB)/),
+    inUse: size(/([\d.]+ [KMG]iB) (?:is |already )allocated/),
+    free: size(/([\d.]+ [KMG]iB) is free/),
+  };
 }

@@ -150,17 +150,18 @@ test("running out of memory is told by moment, bytes, flags that fit and the las
   );
   assert.match(message, /These would fit: --per-device-train-batch-size /);
   assert.match(message, /runs\/a\/checkpoint-7 is whole: go on from it with --resume latest\.$/);
-  const cuda = new Error("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 14.00 GiB total capacity; 11.5 GiB already allocated)");
-  const told = explainOutOfMemory(cuda, {
-    settings: { ...settings, device: "cuda", memory_limit: "" },
-    geometry: null,
-    plan: null,
-    lastCheckpoint: null,
-  });
-  assert.match(
-    told.message,
-    /^cuda: out of memory in preparing the run \(2\.00 GiB asked, 11\.5 GiB in use\)\. .* No checkpoint was written yet\.$/,
-  );
+  const onCuda = { settings: { ...settings, device: "cuda", memory_limit: "" }, geometry: null, plan: null, lastCheckpoint: null };
+  for (const [said, told] of [
+    ["(GPU 0; 14.00 GiB total capacity; 11.5 GiB already allocated)", "2.00 GiB asked, 11.5 GiB in use"],
+    [
+      "GPU 0 has a total capacity of 14.00 GiB of which 1.25 GiB is free. Of the allocated memory 11.5 GiB is allocated by PyTorch, and 1 GiB is reserved",
+      "2.00 GiB asked, 11.5 GiB in use, 1.25 GiB free",
+    ],
+  ]) {
+    const { message } = explainOutOfMemory(new Error(`CUDA out of memory. Tried to allocate 2.00 GiB. ${said}`), onCuda);
+    assert.ok(message.startsWith(`cuda: out of memory in preparing the run (${told}). `), message);
+    assert.ok(message.endsWith(" No checkpoint was written yet."), message);
+  }
 });
 
 test("a run is told once that its peak is not the planned one", () => {
