@@ -237,22 +237,24 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     at::Tensor inner_RF = keeps ? context->saved_data["inner"].toTensor() : at::empty_like(silu_RF);
     at::mul_out(inner_RF, silu_RF, up_RF);
     if (keeps) context->saved_data["dy"].toTensor().copy_(dy_RD);
-    // Adds gradients of weights, and returns dy W in `into` or a tensor of its own.
-    const auto back = [&](const Weight* some, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& into) {
+    // Adds gradients of weights, and returns dy W where it is wanted: in `into`, if that is given and products go one by one.
+    const auto back = [&](const Weight* some, const at::Tensor& dy, const at::Tensor& x, bool wanted, at::Tensor into = {}) {
       std::vector<at::Tensor> buffers, values;
       for (size_t i = 0; i < experts; i++) {
         if (!some[i].made) buffers.push_back(some[i].buffer);
         values.push_back(some[i].value);
       }
       const bool added = buffers.size() == experts && grouped.add_gradients(buffers, dy, x, 0, /*add=*/true);
-      const at::Tensor together = into.defined() ? grouped.products(dy, values, /*transposed=*/false) : at::Tensor();
+      const at::Tensor together = wanted ? grouped.products(dy, values, /*transposed=*/false) : at::Tensor();
+      const bool by_itself = wanted && !together.defined();
+      if (by_itself && !into.defined()) into = at::empty({dy.size(0), values[0].size(1)}, dy.options());
       for_each(groups, places, [&](const Group& group, size_t place) {
         if (!added) some[group.expert].add(group.of(dy), group.of(x));
-        if (into.defined() && !together.defined()) multiply(group.of(into), group.of(dy), casts.of(some[group.expert].value, place));
+        if (by_itself) multiply(group.of(into), group.of(dy), casts.of(some[group.expert].value, place));
       });
-      return together.defined() ? together : into;
+      return together.defined() || !wanted ? together : into;
     };
-    const at::Tensor dInner_RF = back(down, dy_RD, inner_RF, keeps ? at::empty_like(inner_RF) : inner_RF);
+    const at::Tensor dInner_RF = back(down, dy_RD, inner_RF, /*wanted=*/true, keeps ? at::Tensor() : inner_RF);
     // From the gradient of the product to those of gate and up, in their own places.
     silu_RF.mul_(dInner_RF);
     dInner_RF.mul_(up_RF);
@@ -260,7 +262,7 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
     up_RF.copy_(silu_RF);
 
     variable_list made(saved.size() + 1);
-    made[0] = back(gate_up, both_R2F, x_RD, context->needs_input_grad(0) ? at::empty(x_RD.sizes(), x_RD.options()) : at::Tensor());
+    made[0] = back(gate_up, both_R2F, x_RD, context->needs_input_grad(0));
     for (size_t i = 0; i < weights.size(); i++) {
       if (weights[i].made) made[i + 1] = weights[i].buffer;
     }

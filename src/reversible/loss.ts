@@ -32,7 +32,8 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
   const { hidden_TD, head_VD } = of;
   const type = dtype(hidden_TD);
   const [vocabulary, width] = shape(head_VD);
-  const together = addsWide(dHead_VD, type) ? vocabulary : Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
+  const isWide = addsWide(dHead_VD, type);
+  const together = isWide ? vocabulary : Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
   const dHidden_TD = zeros(shape(hidden_TD), type, device(hidden_TD));
   let total = 0;
   for (const first of tiles(of)) {
@@ -45,9 +46,7 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
       for (let start = 0; dHead_VD !== null && start < vocabulary; start += together) {
         const length = Math.min(together, vocabulary - start);
         const [sum_ND, dLogits_NN] = [narrow(dHead_VD, 0, start, length), transpose(narrow(dLogits_NV, 1, start, length), 0, 1)];
-        scope(() =>
-          addsWide(dHead_VD, type) ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND)),
-        );
+        scope(() => (isWide ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND))));
       }
       return item(loss);
     });

@@ -3,7 +3,7 @@
 // v starts at zero, and after the last block the momentum still under way is flushed: hidden = p + v gamma / (1 - gamma).
 // gamma -> 0 is the ordinary network; gamma = -1 is the midpoint rule (arXiv 2512.02056, eq. 2.4) and stores nothing;
 // gamma = +-2^-m drops m low bits of v per element and block, which are kept and brought back.
-// Between -1 and 0 a smaller gamma keeps more bits and is nearer to the ordinary network: 4 bits at 1/16, a byte at 1/256.
+// The smaller its size, the more bits are kept and the nearer is the ordinary network: 4 bits at 1/16, a byte at 1/256.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../errors.js";
 import { add, add_, addScalar, mul, mul_, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";

@@ -111,7 +111,7 @@ const flip_ = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ?
 export const fittingFractionBits = (largest: number, usual: number): number =>
   Math.max(0, Math.min(usual, Math.floor(30 - Math.log2(4 * largest))));
 
-/** Of an element that scaling by the smallest gamma drops. */
+/** Bits of an element that scaling by the smallest gamma drops. */
 export const MOST_BITS = 8;
 
 /** m for gamma = +-2^-m: the low bits that scaling by gamma drops from each element. */

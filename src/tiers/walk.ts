@@ -26,7 +26,7 @@ export class Walk {
     return this.#order[this.#index];
   }
 
-  /** Whether a part needs its state: on the way down parts are updated, and both ends are entered only then. */
+  /** Whether a part needs its state: on the way down parts are updated, and both ends are entered then, or to evaluate. */
   isUpdated(part: number): boolean {
     return this.#direction < 0 || part === this.#order[0] || part === this.#order[this.#order.length - 1];
   }

@@ -4,7 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
+import { GAMMAS } from "../reversible/momentum.js";
 import { couplingOf, describeNetwork, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile } from "./network-file.js";
+import { TRAIN_ROWS } from "./settings-rows.js";
 
 const DEFAULTS = {
   coupling: "momentum",
@@ -65,6 +67,12 @@ test("a description as a coupling and a stream format, also when it leaves out w
     name: "UserError",
     message: /^gamma: 0\.3 is not possible/,
   });
+});
+
+test("the settings of gamma are the factors that the coupling can shift by", () => {
+  const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
+  assert.deepEqual(sorted(TRAIN_ROWS.gamma.oneOf), sorted(GAMMAS));
+  assert.deepEqual(sorted([-1, ...TRAIN_ROWS.gamma_final.oneOf.filter((gamma) => gamma !== 0)]), sorted(GAMMAS));
 });
 
 test("what is written is read back; a folder without the file is the ordinary network", (t) => {
