@@ -30,19 +30,46 @@ using torch::autograd::variable_list;
 // With this many rows a product by itself keeps all threads busy.
 constexpr int64_t kManyRows = 512;
 
+// oneDNN, which multiplies bfloat16 on a CPU, writes code for each number of rows it meets, in the time of several products. So products
+// take a few rows of their neighbours with them: sixteen numbers to a doubling, and tiles of 16 rows would do that work in any case.
+int64_t steady_rows(int64_t rows) {
+  int64_t step = 16;
+  while (step * 32 <= rows) step *= 2;
+  return (rows + step - 1) / step * step;
+}
+
+// The rows of an expert, and the span of rows that its products take: these and a few of the groups after it, or before it at the end.
 struct Group {
   size_t expert;
   int64_t first;
   int64_t rows;
+  int64_t span_first;
+  int64_t span_rows;
+
   at::Tensor of(const at::Tensor& all) const { return all.narrow(0, first, rows); }
+  at::Tensor span(const at::Tensor& all) const { return all.narrow(0, span_first, span_rows); }
+  at::Tensor in_span(const at::Tensor& span) const { return span.narrow(0, first - span_first, rows); }
+
+  // The span with zeros in place of the others' rows.
+  at::Tensor alone(const at::Tensor& all) const {
+    if (span_rows == rows) return of(all);
+    at::Tensor padded = at::zeros({span_rows, all.size(1)}, all.options());
+    in_span(padded).copy_(of(all));
+    return padded;
+  }
 };
 
-std::vector<Group> groups_of(at::IntArrayRef rows) {
+// The groups of rows like those of x.
+std::vector<Group> groups_of(const at::Tensor& x, at::IntArrayRef rows) {
+  const bool steady = x.is_cpu() && x.element_size() == 2;
   std::vector<Group> groups;
   int64_t first = 0;
   for (size_t expert = 0; expert < rows.size(); expert++) {
-    if (rows[expert] > 0) groups.push_back({expert, first, rows[expert]});
-    first += rows[expert];
+    const int64_t own = rows[expert];
+    const int64_t wanted = steady ? steady_rows(own) : own;
+    const int64_t span = wanted <= x.size(0) ? wanted : own;
+    if (own > 0) groups.push_back({expert, first, own, std::min(first, x.size(0) - span), span});
+    first += own;
   }
   return groups;
 }
@@ -125,6 +152,15 @@ void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) 
   at::mm_out(out, a, b);
 }
 
+// A group's rows of a b. What it writes over of later groups is theirs to write, so groups come in order.
+void multiply_rows(const Group& group, const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) {
+  if (group.span_first == group.first) {
+    multiply(group.span(into), group.span(a), b);
+  } else {
+    group.of(into).copy_(group.in_span(group.span(a).mm(b)));
+  }
+}
+
 // The groups of a layer, and its weights as products need them, for one way forward.
 struct Layer {
   Grouped grouped;
@@ -133,7 +169,7 @@ struct Layer {
   Casts casts;
 
   Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows)
-      : grouped(x, rows), groups(groups_of(rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
+      : grouped(x, rows), groups(groups_of(x, rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
 
   // Each group times its transposed weight, in a tensor that is given or a new one.
   at::Tensor products(const at::Tensor& x, at::TensorList weights, const at::Tensor& into = {}) const {
@@ -141,7 +177,7 @@ struct Layer {
     if (together.defined()) return into.defined() ? into.copy_(together) : together;
     const at::Tensor y = into.defined() ? into : at::empty({x.size(0), weights[0].size(0)}, x.options());
     for_each(groups, places, [&](const Group& group, size_t place) {
-      multiply(group.of(y), group.of(x), casts.of(weights[group.expert], place).t());
+      multiply_rows(group, y, x, casts.of(weights[group.expert], place).t());
     });
     return y;
   }
@@ -162,8 +198,12 @@ struct Weight {
   at::Tensor buffer;
   bool made;
 
-  void add(const at::Tensor& dy, const at::Tensor& x) const {
+  // Adds dy' x of a group. Zeros for the others' rows in the narrower factor leave them out, whatever the wider holds there.
+  void add(const Group& group, const at::Tensor& all_dy, const at::Tensor& all_x) const {
     if (!buffer.defined()) return;
+    const bool narrow_dy = all_dy.size(1) < all_x.size(1);
+    const at::Tensor dy = narrow_dy ? group.alone(all_dy) : group.span(all_dy);
+    const at::Tensor x = narrow_dy ? group.span(all_x) : group.alone(all_x);
     at::Tensor sum = buffer;
 #if REVMOE_TORCH >= 208
     // cuBLAS adds products of half as many bits to float32 sums by itself.
@@ -205,8 +245,8 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const std::vector<int64_t> rows = context->saved_data["rows"].toIntVector();
-    const std::vector<Group> groups = groups_of(rows);
     const at::Tensor x_RD = saved[0].detach();
+    const std::vector<Group> groups = groups_of(x_RD, rows);
     const Grouped grouped(x_RD, rows);
     const at::Tensor dy_RD = gradients[0].contiguous();
     const bool keeps = context->saved_data.count("dy") > 0;
@@ -248,10 +288,13 @@ struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
       const at::Tensor together = wanted ? grouped.products(dy, values, /*transposed=*/false) : at::Tensor();
       const bool by_itself = wanted && !together.defined();
       if (by_itself && !into.defined()) into = at::empty({dy.size(0), values[0].size(1)}, dy.options());
-      for_each(groups, places, [&](const Group& group, size_t place) {
-        if (!added) some[group.expert].add(group.of(dy), group.of(x));
-        if (by_itself) multiply(group.of(into), group.of(dy), casts.of(some[group.expert].value, place));
-      });
+      // Gradients before products, which may write over x.
+      if (!added) for_each(groups, places, [&](const Group& group, size_t) { some[group.expert].add(group, dy, x); });
+      if (by_itself) {
+        for_each(groups, places, [&](const Group& group, size_t place) {
+          multiply_rows(group, into, dy, casts.of(some[group.expert].value, place));
+        });
+      }
       return together.defined() || !wanted ? together : into;
     };
     const at::Tensor dInner_RF = back(down, dy_RD, inner_RF, /*wanted=*/true, keeps ? at::Tensor() : inner_RF);
@@ -297,7 +340,7 @@ at::Tensor grouped_swiglu_keep(const at::Tensor& x, at::TensorList gate_up, at::
 void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows, int64_t first, bool add) {
   TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= rows.size(), "there are ", rows.size(), " experts");
   if (Grouped(x, rows).add_gradients(sums, dy, x, first, add)) return;
-  const std::vector<Group> all = groups_of(rows);
+  const std::vector<Group> all = groups_of(x, rows);
   const size_t places = places_for(all, sums[0].scalar_type() == x.scalar_type() && without_workspace(x));
   const auto sum_of = [&](size_t expert) { return sums[expert - static_cast<size_t>(first)]; };
   std::vector<Group> some;
@@ -309,7 +352,7 @@ void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tens
     if (rows[expert] == 0) sum_of(expert).zero_();
   }
   for_each(some, places, [&](const Group& group, size_t) {
-    Weight{at::Tensor(), sum_of(group.expert), !add}.add(group.of(dy), group.of(x));
+    Weight{at::Tensor(), sum_of(group.expert), !add}.add(group, dy, x);
   });
 }
 

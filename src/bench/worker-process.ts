@@ -3,6 +3,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
+import { settleWaiting } from "../torch/waiting.js";
 import type { Job, Start } from "./work.js";
 import type { Answer, Request } from "./worker.js";
 
@@ -20,6 +21,7 @@ export class WorkerProcess {
 
   /** The caller ends it; an abort of `signal` does too. `script` is for tests. */
   constructor({ signal, script = WORKER }: { signal?: AbortSignal; script?: string } = {}) {
+    settleWaiting(); // Once for all rows.
     this.#child = fork(script, { signal, killSignal: "SIGKILL", execArgv: [], stdio: ["ignore", "ignore", "pipe", "ipc"] });
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#said = (this.#said + text).slice(-4000)));
     this.#ended = new Promise((resolve) => {

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 
 import { resolveEngine } from "../../setup/libtorch.mjs";
 import { UserError } from "../errors.js";
+import { settleWaiting } from "./waiting.js";
 
 export type Handle = number;
 export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
@@ -53,10 +54,8 @@ export interface Native {
 }
 
 function load(): Native {
-  // Threads that spin while they wait starve each other as soon as anything else runs: measured in LOG.md. Read by the
-  // OpenMP runtime when it is loaded, so it must be set before.
-  process.env.OMP_WAIT_POLICY ??= "passive";
-  // The same for the threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
+  settleWaiting();
+  // The threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
   process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
   // cuBLAS gives the same bits every time only with a workspace of a given size; this is its own on recent cards.
   process.env.CUBLAS_WORKSPACE_CONFIG ??= ":4096:8";

@@ -4,7 +4,21 @@ import { test } from "node:test";
 
 import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "./autograd.js";
 import { engineInfo, setThreads } from "./device.js";
-import { add, cast, cat, expertGradients_, groupedSwiglu, groupedSwigluKeep, linear, mul, narrow, normal_, silu, sub } from "./ops.js";
+import {
+  add,
+  cast,
+  cat,
+  expertGradients_,
+  groupedSwiglu,
+  groupedSwigluKeep,
+  linear,
+  mul,
+  mulScalar_,
+  narrow,
+  normal_,
+  silu,
+  sub,
+} from "./ops.js";
 import { setSeed } from "./random.js";
 import { scope } from "./scope.js";
 import { type DType, dtype, shape, type Tensor, toArray, zeros } from "./tensor.js";
@@ -165,6 +179,50 @@ for (const [type, of] of [
           // A gradient that is made has the type of its weight.
           assert.deepEqual(toArray(gradient), toArray(cast(right, dtype(gradient))), `gradient ${i}`);
         }
+      }
+    });
+  });
+}
+
+for (const rows of [
+  [40, 0, 7, 530, 61, 20, 3],
+  [5, 130, 9],
+  [3, 2],
+]) {
+  test(`bfloat16 rows ${rows.join(", ")}: products that reach into the rows of neighbours leave them alone`, () => {
+    scope(() => {
+      // Each expert's rows are a hundred times the size of the one's before, so that what leaks is seen.
+      const narrow_ = layerOf(rows, "bfloat16");
+      let first = 0;
+      for (const [expert, count] of rows.entries()) {
+        mulScalar_(narrow(narrow_.x_RD, 0, first, count), 100 ** (expert % 2));
+        first += count;
+      }
+      const wide = (t: Tensor): Tensor => cast(t, "float64");
+      const exact = { ...narrow_, x_RD: wide(narrow_.x_RD), gateUp: narrow_.gateUp.map(wide), down: narrow_.down.map(wide) };
+      const dy = random([first, WIDTH], "bfloat16");
+      const [ours, theirs] = [asLeaves(narrow_), asLeaves(exact)];
+      for (const weight of weightsOf(ours)) setGrad(weight, zeros(shape(weight), "float32"));
+      const [y, expected] = withGrad(() => [together(ours), together(theirs)]);
+      backward([y], [dy]);
+      backward([expected], [wide(dy)]);
+      assert.deepEqual(toArray(together(narrow_)), toArray(y));
+      const near = (actual: Tensor, right: Tensor, name: string): void => {
+        const [values, exactly] = [toArray(wide(actual)), toArray(right)];
+        const most = Math.max(...exactly.map(Math.abs));
+        values.forEach((value, i) => assert.ok(Math.abs(value - exactly[i]) <= 0.03 * most, `${name} ${i}: ${value}, not ${exactly[i]}`));
+      };
+      const [dx, exactDx] = [ours.x_RD, theirs.x_RD].map(takeGrad) as Tensor[];
+      const gradients = [ours, theirs].map((layer) => weightsOf(layer).map(takeGrad));
+      first = 0;
+      for (const [expert, count] of rows.entries()) {
+        if (count === 0) continue;
+        const of = (t: Tensor): Tensor => narrow(t, 0, first, count);
+        near(of(y), of(expected), `expert ${expert}, output`);
+        near(of(dx), of(exactDx), `expert ${expert}, gradient of rows`);
+        for (const i of [expert, rows.length + expert])
+          near(gradients[0][i] as Tensor, gradients[1][i] as Tensor, `gradient of weight ${i}`);
+        first += count;
       }
     });
   });

@@ -18,6 +18,43 @@ function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[]
   return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
 
+/** steady_rows of native/grouped_swiglu.cpp. */
+function steadyRows(rows: number): number {
+  let step = 16;
+  while (step * 32 <= rows) step *= 2;
+  return Math.ceil(rows / step) * step;
+}
+
+interface Span {
+  rows: number;
+  /** Of which others are left out of sums. */
+  padded: boolean;
+  /** Whether it begins in the rows of another expert, so that products of it need a place of their own. */
+  early: boolean;
+}
+
+/** The rows that each expert's products take, null where it has none (groups_of of native/grouped_swiglu.cpp). */
+function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
+  const steady = x.device === "cpu" && DTYPES[x.dtype] === 2;
+  let first = 0;
+  return rows.map((own) => {
+    const wanted = steady ? steadyRows(own) : own;
+    const span = wanted <= x.sizes[0] ? wanted : own;
+    const early = first > x.sizes[0] - span;
+    first += own;
+    return own === 0 ? null : { rows: span, padded: span !== own, early };
+  });
+}
+
+/** Rows of products of x with matrices, in a tensor that is there. */
+function multiplyRows(x: Value, spans: readonly (Span | null)[], width: number): void {
+  for (const span of spans) if (span?.early) drop(matrix(span.rows, width, x));
+}
+
+/** The narrower factor of a gradient of a weight, with zeros for the rows of others. */
+const aloneOf = (x: Value, span: Span | null, sum: Value): Value | null =>
+  span?.padded ? matrix(span.rows, Math.min(...sum.sizes), x) : null;
+
 /** Where cuBLAS adds products of x to a sum of another type by itself. */
 const addsWide = (sum: Value, x: Value): boolean =>
   libtorch.version >= 208 && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
@@ -46,15 +83,29 @@ function addTogether(sums: readonly Value[], x: Value): void {
   drop(make([Math.min(most, sums.length), ...sums[0].sizes], x.dtype, x.device));
 }
 
+/** A gradient of one expert's weight: of another type than its sum it is whole before it is added, which copies it. */
+function addOne(sum: Value, x: Value, span: Span | null, add: boolean): void {
+  const alone = aloneOf(x, span, sum);
+  if (sum.dtype !== x.dtype && !addsWide(sum, x)) {
+    const gradient = make(sum.sizes, x.dtype, x.device);
+    if (x.device === "cpu" && add) drop(castTo(gradient, sum.dtype));
+    drop(gradient);
+  }
+  drop(alone);
+}
+
 /** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
 export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
+  const spans = spansOf(x, rows);
   const both = withCast(x, gateUp, () => matrix(x.sizes[0], 2 * width, x));
+  multiplyRows(x, spans, 2 * width);
   // Without a graph it takes the place of the gate.
   const inner = records([x, ...weights]) ? matrix(x.sizes[0], width, x) : null;
   const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
+  multiplyRows(x, spans, down[0].sizes[0]);
   for (const each of [inner, casts]) drop(each);
   const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
     const dense = contiguous(dy);
@@ -67,18 +118,18 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
     const addAlone = (first: number): void => {
       const sums = buffers.slice(first, first + rows.length).filter((buffer) => buffer !== null);
       if (grouped) return void (sums.length > 0 && addTogether(sums, x));
-      for (const buffer of buffers.slice(first, first + rows.length)) {
-        if (buffer === null || !ofOtherType(buffer) || addsWide(buffer, x)) continue;
-        const gradient = make(buffer.sizes, x.dtype, x.device);
-        if (x.device === "cpu" && !made.includes(buffer)) drop(castTo(gradient, buffer.dtype));
-        drop(gradient);
+      for (const [i, buffer] of buffers.slice(first, first + rows.length).entries()) {
+        if (buffer === null) continue;
+        addOne(buffer, x, spans[i], !made.includes(buffer));
       }
     };
     const [silu, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
     addAlone(rows.length);
     const dInner = together(x, weights) ? withCast(x, down, () => matrix(x.sizes[0], width, x)) : null;
+    multiplyRows(x, spans, width);
     const before = together(x, weights) ? null : toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
     addAlone(0);
+    if (toX) multiplyRows(x, spans, x.sizes[1]);
     const dx = before ?? (toX ? withCast(x, gateUp, () => matrix(x.sizes[0], x.sizes[1], x)) : null);
     for (const each of [silu, product, dInner, places, dense]) drop(each);
     return [dx, ...made];
@@ -99,18 +150,23 @@ export function groupedSwigluKeep(
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
   if (together(x, weights)) drop(withCast(x, gateUp, () => matrix(x.sizes[0], 2 * width, x)));
+  const spans = spansOf(x, rows);
+  multiplyRows(x, spans, 2 * width);
   const inner = matrix(x.sizes[0], width, x);
   const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
+  multiplyRows(x, spans, down[0].sizes[0]);
   for (const each of [inner, casts]) drop(each);
   return record(y, [x], [x, ...kept, ...weights], (dy) => {
     const made = [contiguous(dy), castPlaces(x, weights, rows), matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
+    multiplyRows(x, spans, width);
     const dx = matrix(x.sizes[0], x.sizes[1], x);
+    multiplyRows(x, spans, x.sizes[1]);
     for (const each of made) drop(each);
     return [dx];
   });
 }
 
-/** Products of another type than the sums are whole, one at a time, before they are added, which copies them. */
+/** Gradients of the weights of some experts. */
 export function expertGradients(
   sums: readonly Value[],
   _dy: Value,
@@ -129,11 +185,7 @@ export function expertGradients(
     addTogether(sums, x);
     return true;
   }
-  for (const [i, sum] of sums.entries()) {
-    if (rows[first + i] === 0 || sum.dtype === x.dtype || addsWide(sum, x)) continue;
-    const product = make(sum.sizes, x.dtype, x.device);
-    if (x.device === "cpu" && add) drop(castTo(product, sum.dtype));
-    drop(product);
-  }
+  const spans = spansOf(x, rows);
+  for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addOne(sum, x, spans[first + i], add);
   return true;
 }

@@ -1,0 +1,41 @@
+// How the threads of a product wait for each other, settled before OpenMP's runtime is loaded, which reads it once. Threads that
+// sleep at once wake late, and a step has thousands of waits; threads that spin take the processor from those they wait for as soon as
+// anything else runs (figures in LOG.md). So they spin for a moment, and only where nothing else wanted to run when the program began.
+import { readdirSync, readFileSync } from "node:fs";
+
+/** Turns of a waiting loop, 50 to 300 us: about what a step does on one thread between two operators. */
+const SPINS = "5000";
+const LOOKS = 5;
+
+/** Sets OMP_WAIT_POLICY and GOMP_SPINCOUNT where neither is set. Programs started from here wait in the same way. */
+export function settleWaiting(environment: NodeJS.ProcessEnv = process.env, others: () => number | null = othersRunning): void {
+  if (environment.OMP_WAIT_POLICY !== undefined || environment.GOMP_SPINCOUNT !== undefined) return;
+  environment.OMP_WAIT_POLICY = "passive";
+  if (others() === 0) environment.GOMP_SPINCOUNT = SPINS;
+}
+
+/** Threads of other programs that run or want to, the least of a few looks; null where the system does not say. */
+export function othersRunning(): number | null {
+  try {
+    return Math.max(0, Math.min(...Array.from({ length: LOOKS }, () => allRunning() - ownRunning())));
+  } catch {
+    return null;
+  }
+}
+
+function allRunning(): number {
+  const running = / (\d+)\/\d+ /.exec(readFileSync("/proc/loadavg", "latin1"))?.[1];
+  if (running === undefined) throw new Error("/proc/loadavg does not say how many threads run");
+  return Number(running);
+}
+
+/** Node's own threads among them: it compiles and collects beside its main thread. */
+function ownRunning(): number {
+  return readdirSync("/proc/self/task").filter((thread) => {
+    try {
+      return readFileSync(`/proc/self/task/${thread}/stat`, "latin1").includes(") R ");
+    } catch {
+      return false; // It ended between the two.
+    }
+  }).length;
+}
