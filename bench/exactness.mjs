@@ -19,6 +19,7 @@ const COUPLINGS = {
   "momentum -1/4": [momentum(-0.25)],
   "momentum -1/8": [momentum(-0.125)],
   "momentum -1/16": [momentum(-0.0625)],
+  "momentum -1/256": [momentum(-1 / 256)],
   "momentum -1": [momentum(-1)],
   "bdia 1/4": [bdia(0.25)],
   additive: [additive],

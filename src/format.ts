@@ -22,6 +22,13 @@ export function parseBytes(text: string): number | undefined {
   return Math.round(Number(digits) * (binary ? 1024 : 1000) ** power);
 }
 
+/** 0.00001 -> "1e-5"; halves of halves, which have many digits, as fractions: "-1/256". */
+export function formatNumber(value: number): string {
+  const parts = 1 / Math.abs(value);
+  if (parts >= 16 && parts <= 1024 && Number.isInteger(Math.log2(parts))) return `${value < 0 ? "-" : ""}1/${parts}`;
+  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
+}
+
 /** 93_000 -> "1m33s"; below ten seconds with a decimal. */
 export function formatDuration(ms: number): string {
   if (!Number.isFinite(ms)) return "?";

@@ -1,6 +1,7 @@
 // Every combination of a bench's lists as settings of `train`, which decide what is possible together: the ordinary
 // network has no reversible row and no gamma. Nothing is run here.
 import { UserError } from "../errors.js";
+import { formatNumber } from "../format.js";
 import { hasGamma } from "../train/reversible-rows.js";
 import { resolveSettings, type TrainSettings } from "../train/settings.js";
 import type { SettingValue } from "../train/settings-table.js";
@@ -51,7 +52,7 @@ function casesAt(settings: BenchSettings, layers: number | null, maxLength: numb
 }
 
 /** What decides the function that is trained, beside its depth and its data. */
-export const networkKey = ({ coupling, gamma }: Case): string => [coupling, gamma ?? ""].join(" ").trim();
+export const networkKey = ({ coupling, gamma }: Case): string => (gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`);
 
 /** Settings of `train` with those of `optional` that have an effect; undefined where the fixed ones exclude each other. */
 function resolve(

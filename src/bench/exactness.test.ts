@@ -17,7 +17,7 @@ setThreads(1);
 const READING = { text: Uint8Array.from({ length: 4096 }, (_, i) => 97 + (((i * i) >> 3) % 26)), documents: 2, length: 16 };
 const INVERSE = { iterations: 3, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: true } as const;
 
-for (const coupling of [momentum(0.25), momentum(-0.0625), momentum(-1), bdia(0.25), additive, revffn(INVERSE)]) {
+for (const coupling of [momentum(0.25), momentum(-1 / 256), momentum(-1), bdia(0.25), additive, revffn(INVERSE)]) {
   test(`${coupling.name}: after training, 24 blocks come back to the last bit`, () => {
     const blocksBefore = ledger().blocks;
     const experiment = openExperiment(coupling, 24, READING);

@@ -16,7 +16,7 @@ test("by default reversible runs with momentum, and the others as everyone runs 
     "512 store ordinary",
     "512 checkpoint ordinary",
     "512 checkpoint-offload ordinary",
-    "512 reversible momentum -0.0625",
+    "512 reversible momentum -1/256",
   ]);
 });
 

@@ -1,10 +1,10 @@
 // A bench's rows as text for people: time and peak beside checkpointing, memory by term, and memory against depth.
-import { formatBytes, formatTable } from "../format.js";
+import { formatBytes, formatNumber, formatTable } from "../format.js";
 import type { BenchResult } from "./bench.js";
 import type { BenchRow } from "./rows.js";
 
 /** "momentum 0.25", "ordinary". */
-const networkName = ({ coupling, gamma }: BenchRow): string => (gamma === null ? coupling : `${coupling} ${gamma}`);
+const networkName = ({ coupling, gamma }: BenchRow): string => (gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`);
 
 /** What tells a line of one depth from the others: method, network, and the optimiser and length where there are several. */
 export function lineName(row: BenchRow, rows: BenchRow[]): string {

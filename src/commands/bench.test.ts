@@ -51,9 +51,9 @@ test("--json prints one document with the fields of the contract, and --svg draw
     ]),
     [
       ["store", "ordinary", null, "adamw", 3, 32, "ok"],
-      ["reversible", "momentum", -0.0625, "adamw", 3, 32, "ok"],
+      ["reversible", "momentum", -1 / 256, "adamw", 3, 32, "ok"],
       ["store", "ordinary", null, "adamw", 5, 32, "ok"],
-      ["reversible", "momentum", -0.0625, "adamw", 5, 32, "ok"],
+      ["reversible", "momentum", -1 / 256, "adamw", 5, 32, "ok"],
     ],
   );
   for (const row of document.rows) {

@@ -1,4 +1,5 @@
 // Every method on the same work: the ordinary network with what others keep, and the reversible couplings.
+import { formatNumber } from "../format.js";
 import { resolveSettings, type TrainSettings } from "../train/settings.js";
 import type { SettingRow, SettingValue } from "../train/settings-table.js";
 import { type Plan, planStep } from "./plan.js";
@@ -11,6 +12,7 @@ const WAYS: Way[] = [
   { method: "store", coupling: "ordinary" },
   { method: "checkpoint", coupling: "ordinary" },
   { method: "checkpoint-offload", coupling: "ordinary" },
+  { method: "reversible", coupling: "momentum", gamma: -1 / 256 },
   { method: "reversible", coupling: "momentum", gamma: -0.0625 },
   { method: "reversible", coupling: "momentum", gamma: -1 },
   { method: "reversible", coupling: "bdia", gamma: 0.0625 },
@@ -40,7 +42,7 @@ export function comparePlans(settings: TrainSettings, geometry: Geometry): Compa
     // Its graphs make every gradient of a block at once.
     const rest: Record<string, SettingValue> = way.method === "store" ? { expert_group_size: 0 } : {};
     return {
-      name: `${way.method}, ${way.coupling}${way.gamma === undefined ? "" : ` ${way.gamma}`}`,
+      name: `${way.method}, ${way.coupling}${way.gamma === undefined ? "" : ` ${formatNumber(way.gamma)}`}`,
       plan: planStep(resolveSettings({ flags: { ...common, ...way, ...rest, train_file: "-", output_dir: "-" } }).settings, geometry),
     };
   });

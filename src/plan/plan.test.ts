@@ -185,9 +185,9 @@ test("a run is told once that its peak is not the planned one", () => {
 
 test("methods side by side: a bar for each, its parts adding up to its peak", () => {
   const compared = comparePlans(settingsOf(WORK), geometryOf());
-  assert.equal(compared.length, 7);
+  assert.equal(compared.length, 8);
   const svg = planChart(compared, "a < b");
-  assert.equal(svg.match(/working set: /g)?.length, 7);
+  assert.equal(svg.match(/working set: /g)?.length, 8);
   assert.match(svg, /a &lt; b/);
   const peaks = new Map(compared.map(({ name, plan }) => [name, plan.terms.peakBytes]));
   assert.ok((peaks.get("store, ordinary") as number) > (peaks.get("checkpoint, ordinary") as number));

@@ -4,6 +4,7 @@
 // first block is an ordinary step. gamma has mean 0, so training is noise around the ordinary network, which is the one
 // that is evaluated and exported.
 import { assert } from "../errors.js";
+import { formatNumber } from "../format.js";
 import { mulScalar } from "../torch/ops.js";
 import type { Coupling } from "./coupling.js";
 import { momentumUnits } from "./momentum.js";
@@ -16,7 +17,7 @@ export function bdia(gamma: number): Coupling {
       assert(signs_T1 !== undefined, "bdia passes a block without signs");
       return { gamma: magnitude, signs_T1 };
     }),
-    name: `bdia(${magnitude})`,
+    name: `bdia(${formatNumber(magnitude)})`,
     conversion: "equal",
     drawsSigns: true,
     end: ([p_TD], format) => format.toFloat(p_TD),

@@ -6,6 +6,7 @@
 // The smaller its size, the more bits are kept and the nearer is the ordinary network: 4 bits at 1/16, a byte at 1/256.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../errors.js";
+import { formatNumber } from "../format.js";
 import { add, add_, addScalar, mul, mul_, mulScalar, mulScalar_, sub_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type Tensor, zeros, shape, dtype, device } from "../torch/tensor.js";
@@ -15,7 +16,7 @@ import { keptBits, MOST_BITS, type StreamFormat } from "./streams.js";
 export const GAMMAS = [-1, ...Array.from({ length: MOST_BITS }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [size, -size])];
 
 export function momentum(gamma: number): Coupling {
-  return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${gamma})` };
+  return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${formatNumber(gamma)})` };
 }
 
 /** The factor on v in one pass: gamma, or gamma times +-1 per token; 0 where v is zero and none of its bits are kept. */

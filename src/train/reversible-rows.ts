@@ -46,14 +46,18 @@ export const REVERSIBLE_ROWS = {
   },
   gamma: {
     kind: "number",
-    default: -0.0625,
-    // bdia draws the sign.
-    otherwise: { given: "coupling", is: "bdia", value: 0.0625 },
+    default: -1 / 256,
+    otherwise: [
+      // It draws the sign.
+      { given: "coupling", is: "bdia", value: 0.0625 },
+      // Without a grid every block divides by gamma, and rounding grows with that.
+      { given: "stream", is: "float32", value: -1 },
+    ],
     oneOf: [-1, ...POWERS],
     expected: `-1, or ${POWERS_IN_WORDS}`,
     group: REVERSIBLE,
     about:
-      "share of momentum kept by a block (bdia draws the sign: 0.0625); stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8, -1 none",
+      "share of momentum kept by a block (bdia draws the sign: 1/16; -1 with stream float32); stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8, -1 none",
   },
   gamma_final: {
     kind: "number",

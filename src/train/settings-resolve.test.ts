@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 
 import { resolveTable } from "./settings-resolve.js";
-import type { SettingRows, SettingsOf, SettingsTable } from "./settings-table.js";
+import type { SettingRows, SettingsOf, SettingsTable, SettingValue } from "./settings-table.js";
 
 const ROWS = {
   model: { kind: "string", required: true, metavar: "FOLDER", about: "folder of a checkpoint" },
@@ -94,6 +94,25 @@ test("in a run's own record, a default counts as not given", () => {
   const { settings, given } = resolveTable(TABLE, { file: write(JSON.stringify(record, null, 2), "config.json") });
   assert.deepEqual(settings, record);
   assert.deepEqual([...given], ["model", "temperature"]);
+});
+
+test("another default holds where the setting it follows is given, but not over a run's own record of both", () => {
+  const { temperature: own, ...rest } = ROWS;
+  const temperature = {
+    ...own,
+    otherwise: [
+      { given: "style", is: "chat", value: 1 },
+      { given: "max_new_tokens", value: 2 },
+    ],
+  } as const;
+  const table = { rows: { ...rest, temperature } };
+  const chosen = (flags: Record<string, SettingValue>, file?: string): unknown =>
+    resolveTable(table, { file, flags: { model: "m", ...flags } }).settings.temperature;
+  assert.deepEqual([chosen({}), chosen({ style: "plain" }), chosen({ style: "chat" })], [0, 0, 1]);
+  assert.deepEqual([chosen({ max_new_tokens: 1 }), chosen({ max_new_tokens: 1, style: "chat" })], [2, 1]);
+  assert.equal(chosen({ style: "chat", temperature: 0 }), 0);
+  const record = write(JSON.stringify({ temperature: 0, style: "chat" }), "config.json");
+  assert.deepEqual([chosen({}, record), chosen({ max_new_tokens: 1, style: "plain" }, record)], [0, 2]);
 });
 
 test("a table's own check sees values, what was given, and how to speak of it", () => {

@@ -40,6 +40,8 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     entries.set(name, { name, value, text: null, place: null });
   }
 
+  // Of a run's own record, config.json, which holds every setting as it was.
+  const isRecorded = (name: string): boolean => sources.file?.endsWith(".json") === true && typeof entries.get(name)?.place === "string";
   const settings: Record<string, SettingValue> = {};
   const given = new Set<string>();
   const missing: string[] = [];
@@ -47,14 +49,15 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     const entry = entries.get(name);
     if (entry) {
       settings[name] = readEntry(row, entry);
-      // A run's own record (config.json) holds every setting: there, a default was not asked for by anyone.
-      if (!(entry.place !== null && sources.file?.endsWith(".json") && isSame(settings[name], row.default))) given.add(name);
+      // There, a default was not asked for by anyone.
+      if (!(isRecorded(name) && isSame(settings[name], row.default))) given.add(name);
     } else if (row.default === undefined) missing.push(name);
     else settings[name] = row.default;
   }
   for (const [name, { otherwise }] of Object.entries(table.rows)) {
-    if (!otherwise || given.has(name) || !given.has(otherwise.given)) continue;
-    if (otherwise.is === undefined || settings[otherwise.given] === otherwise.is) settings[name] = otherwise.value;
+    if (given.has(name)) continue;
+    const rule = otherwise?.find((each) => given.has(each.given) && (each.is === undefined || settings[each.given] === each.is));
+    if (rule && !(isRecorded(name) && isRecorded(rule.given))) settings[name] = rule.value;
   }
   if (missing.length > 0) throw missingSettings(table.rows, missing, sources.file);
 

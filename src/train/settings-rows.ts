@@ -185,7 +185,7 @@ export const TRAIN_ROWS = {
   max_block_grad_norm: {
     kind: "number",
     default: 1,
-    otherwise: { given: "max_grad_norm", value: 0 },
+    otherwise: [{ given: "max_grad_norm", value: 0 }],
     min: 0,
     group: OPTIMIZER,
     about: "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",

@@ -15,8 +15,8 @@ interface Described {
   readonly group?: string;
   /** What stands for the value in --help, as FOLDER. */
   readonly metavar?: string;
-  /** Another default, where that setting is given. */
-  readonly otherwise?: { readonly given: string; readonly is?: SettingValue; readonly value: SettingValue };
+  /** Other defaults, where these settings are given; the first that fits. */
+  readonly otherwise?: readonly { readonly given: string; readonly is?: SettingValue; readonly value: SettingValue }[];
 }
 
 /** Bounds of a number: `min` and `max` belong to the range, `above` and `below` do not; `oneOf` lists all there are. */

@@ -133,17 +133,8 @@ test("rows and values as words", () => {
     "momentum|additive",
     "KEY=NAME,...",
   ]);
-  assert.deepEqual([0.00001, 2.5e-4, 0.001, 0, -1, "", "a b", "ab", true, {}, { prompt: "q", text: "a b" }].map(showValue), [
-    "1e-5",
-    "2.5e-4",
-    "0.001",
-    "0",
-    "-1",
-    '""',
-    '"a b"',
-    "ab",
-    "true",
-    "{}",
-    'prompt=q,text="a b"',
-  ]);
+  assert.deepEqual(
+    [0.00001, 2.5e-4, 0.001, 0, -1, -1 / 256, 0.0625, 0.25, "", "a b", "ab", true, {}, { prompt: "q", text: "a b" }].map(showValue),
+    ["1e-5", "2.5e-4", "0.001", "0", "-1", "-1/256", "1/16", "0.25", '""', '"a b"', "ab", "true", "{}", 'prompt=q,text="a b"'],
+  );
 });

@@ -1,6 +1,7 @@
 // One value of one setting: read from the words of a flag, from a YAML node or from a program, checked against its row,
 // and written as words again. Knows nothing of where tables come from.
 import { nearestName, UserError } from "../errors.js";
+import { formatNumber } from "../format.js";
 import { flagOf, type Range, type SettingRow, type SettingValue } from "./settings-table.js";
 
 /** A value as given. `place` is "run.yaml:7:", or null for a flag; `text` is the file's own words, if a scalar. */
@@ -157,7 +158,7 @@ function metavarOne(row: SettingRow): string {
 
 /** A value as words that a flag would take: 1e-5, prompt=question, "" for nothing. */
 export function showValue(value: unknown): string {
-  if (typeof value === "number") return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
+  if (typeof value === "number") return formatNumber(value);
   if (typeof value === "string") return value === "" || /\s/.test(value) ? JSON.stringify(value) : value;
   if (typeof value !== "object" || value === null || Array.isArray(value)) return JSON.stringify(value) ?? String(value);
   const pairs = Object.entries(value).map(([key, word]) => `${key}=${showValue(word)}`);

@@ -214,7 +214,7 @@ test("a run that begins from no ordinary network has no teacher, and says so", a
   await assert.rejects(runTraining(settingsFor(place, { model: outcome.folder, distill_steps: 2, output_dir: place.out("second") })), {
     name: "UserError",
     message:
-      /^distill_steps: 2 needs an ordinary network to learn from, and .*final was trained as momentum\(-0\.0625\)\. Remove distill_steps, or/,
+      /^distill_steps: 2 needs an ordinary network to learn from, and .*final was trained as momentum\(-1\/256\)\. Remove distill_steps, or/,
   });
 });
 

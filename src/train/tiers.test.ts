@@ -107,7 +107,7 @@ test("host: where memory runs out in a step, that is what is said, and nothing i
   await runTraining(settings, { look: () => (before = ledger().liveBytes) });
   const taken = ledger().peakBytes - before;
   const moments = new Set<string | undefined>();
-  for (let share = 0.02; share < 0.99; share += 0.03) {
+  for (let share = 0.02; share < 0.99; share += 0.02) {
     const memory_limit = `${Math.round(before + share * taken)}B`;
     await assert.rejects(
       runTraining({ ...settings, memory_limit, output_dir: place.out(`${share}`) }),
