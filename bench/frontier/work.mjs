@@ -52,7 +52,8 @@ const { settings } = resolveSettings({
     max_length: tokens,
     per_device_train_batch_size: options.rows ?? 1,
     max_steps: steps,
-    ...(options.method && options.method !== "reversible" ? {} : { stream_fraction_bits: 16 }),
+    // The gamma of the figures in docs/benchmarks.md.
+    ...(options.method && options.method !== "reversible" ? {} : { stream_fraction_bits: 16, gamma: -1 / 16 }),
     ...(options.tileTokens === undefined ? {} : { tile_tokens: options.tileTokens }),
   },
 });
