@@ -27,7 +27,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   [
     { gamma: "0.25", gamma_final: "-0.125" },
     "--gamma-final -0.125 is not smaller than --gamma 0.25 with the same sign, in a coupling that has one (coupling momentum (the default)). " +
-      "Set gamma_final to a half, a quarter or an eighth of gamma, or remove it.",
+      "Set a larger gamma or a smaller gamma_final, or remove gamma_final.",
   ],
   [
     { gamma_final_ratio: "0.5" },

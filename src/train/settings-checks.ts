@@ -37,7 +37,7 @@ const PROBLEMS: readonly Problem[] = [
     end !== 0 &&
     (!hasGamma(coupling) || Math.abs(end) >= Math.abs(gamma) || Math.sign(end) !== Math.sign(gamma)) &&
     `${at.subject("gamma_final")} is not smaller than ${at.mention("gamma")} with the same sign, in a coupling that has one (${at.mention("coupling")}). ` +
-      "Set gamma_final to a half, a quarter or an eighth of gamma, or remove it.",
+      "Set a larger gamma or a smaller gamma_final, or remove gamma_final.",
   ({ gamma_final: end }, at) =>
     end === 0 &&
     at.has("gamma_final_ratio") &&
