@@ -198,7 +198,7 @@ struct Weight {
   at::Tensor buffer;
   bool made;
 
-  // Adds dy' x of a group. Zeros for the others' rows in the narrower factor leave them out, whatever the wider holds there.
+  // Adds dy' x of a group. Zeros for the others' rows in the narrower factor leave out what the wider holds there.
   void add(const Group& group, const at::Tensor& all_dy, const at::Tensor& all_x) const {
     if (!buffer.defined()) return;
     const bool narrow_dy = all_dy.size(1) < all_x.size(1);

@@ -26,6 +26,7 @@ export const MORE_CASES = {
   "momentum -1, ends ordinary": momentum(-1, { checkpoint_first_blocks: 1, checkpoint_last_blocks: 1 }),
   "bdia 1/8": { coupling: "bdia", gamma: 0.125 },
   "bdia 1/16": { coupling: "bdia", gamma: 0.0625 },
+  "bdia 1/256": { coupling: "bdia", gamma: 1 / 256 },
   "momentum 1/16": momentum(0.0625),
   "momentum -1/16": momentum(-0.0625),
   "momentum -1/256": momentum(-1 / 256),
