@@ -8,121 +8,20 @@
 // revmoe::grouped_swiglu_keep makes no gradients of weights: the way back leaves what they are made of in `kept`, three tensors of rows:
 // the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy. revmoe::expert_gradients_ makes the gradients of some experts of them, in the same way
 // as the whole way back does, and so with the same bits.
-#include <ATen/Parallel.h>
-#include <ATen/TensorIterator.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <atomic>
-#include <functional>
 
+#include "expert_groups.hpp"
 #include "grouped_products.hpp"
-#include "table.hpp"
 
 namespace revmoe {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// With this many rows a product by itself keeps all threads busy.
-constexpr int64_t kManyRows = 512;
-
-// oneDNN, which multiplies bfloat16 on a CPU, writes code for each number of rows it meets, in the time of several products. So products
-// take a few rows of their neighbours with them: sixteen numbers to a doubling, and tiles of 16 rows would do that work in any case.
-int64_t steady_rows(int64_t rows) {
-  int64_t step = 16;
-  while (step * 32 <= rows) step *= 2;
-  return (rows + step - 1) / step * step;
-}
-
-// The rows of an expert, and the span of rows that its products take: these and a few of the groups after it, or before it at the end.
-struct Group {
-  size_t expert;
-  int64_t first;
-  int64_t rows;
-  int64_t span_first;
-  int64_t span_rows;
-
-  at::Tensor of(const at::Tensor& all) const { return all.narrow(0, first, rows); }
-  at::Tensor span(const at::Tensor& all) const { return all.narrow(0, span_first, span_rows); }
-  at::Tensor in_span(const at::Tensor& span) const { return span.narrow(0, first - span_first, rows); }
-
-  // The span with zeros in place of the others' rows.
-  at::Tensor alone(const at::Tensor& all) const {
-    if (span_rows == rows) return of(all);
-    at::Tensor padded = at::zeros({span_rows, all.size(1)}, all.options());
-    in_span(padded).copy_(of(all));
-    return padded;
-  }
-};
-
-// The groups of rows like those of x.
-std::vector<Group> groups_of(const at::Tensor& x, at::IntArrayRef rows) {
-  const bool steady = x.is_cpu() && x.element_size() == 2;
-  std::vector<Group> groups;
-  int64_t first = 0;
-  for (size_t expert = 0; expert < rows.size(); expert++) {
-    const int64_t own = rows[expert];
-    const int64_t wanted = steady ? steady_rows(own) : own;
-    const int64_t span = wanted <= x.size(0) ? wanted : own;
-    if (own > 0) groups.push_back({expert, first, own, std::min(first, x.size(0) - span), span});
-    first += own;
-  }
-  return groups;
-}
-
-struct OneBlasThread {
-  OneBlasThread() { set_blas_threads(1); }
-  ~OneBlasThread() { set_blas_threads(at::get_num_threads()); }
-};
-
-// at::parallel_for is compiled where it is called, so it would need libtorch's own OpenMP here; this one was compiled with it.
-void on_all_threads(const std::function<void()>& work) {
-  at::Tensor one_each = at::empty({at::get_num_threads()}, at::kByte);
-  at::TensorIterator::nullary_op(one_each).for_each([&](char**, const int64_t*, int64_t) { work(); }, /*grain_size=*/1);
-}
-
-bool is_small(const Group& group) { return group.rows < kManyRows; }
-
-// Whether a product into a given tensor takes nothing beside it.
-bool without_workspace(const at::Tensor& tensor) {
-  return tensor.is_cpu() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble);
-}
-
-// How many groups are worked on at a time: one for each thread where `together` and enough of them are small.
-size_t places_for(const std::vector<Group>& groups, bool together) {
-  const auto threads = static_cast<size_t>(at::get_num_threads());
-  const auto small = static_cast<size_t>(std::count_if(groups.begin(), groups.end(), is_small));
-  return together && small >= threads ? threads : 1;
-}
-
-// Calls `work` for every group and a place that is its own meanwhile; large groups come first, each alone.
-void for_each(const std::vector<Group>& groups, size_t places, const std::function<void(const Group&, size_t)>& work) {
-  if (places == 1) {
-    for (const Group& group : groups) work(group, 0);
-    return;
-  }
-  std::vector<Group> small;
-  for (const Group& group : groups) {
-    if (is_small(group)) {
-      small.push_back(group);
-    } else {
-      work(group, 0);
-    }
-  }
-  std::stable_sort(small.begin(), small.end(), [](const Group& a, const Group& b) { return a.rows > b.rows; });
-  const OneBlasThread guard;
-  std::atomic<size_t> next{0};
-  std::atomic<size_t> next_place{0};
-  on_all_threads([&] {
-    const at::NoGradGuard no_grad;
-    const size_t place = next_place++;
-    for (size_t i = next++; i < small.size(); i = next++) work(small[i], place);
-  });
-}
 
 // Weights in the dtype of the products. Those of another dtype are copied, each place's over the one before.
 class Casts {
@@ -146,20 +45,6 @@ class Casts {
  private:
   at::Tensor copies_;
 };
-
-void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) {
-  at::Tensor out = into;
-  at::mm_out(out, a, b);
-}
-
-// A group's rows of a b. What it writes over of later groups is theirs to write, so groups come in order.
-void multiply_rows(const Group& group, const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) {
-  if (group.span_first == group.first) {
-    multiply(group.span(into), group.span(a), b);
-  } else {
-    group.of(into).copy_(group.in_span(group.span(a).mm(b)));
-  }
-}
 
 // The groups of a layer, and its weights as products need them, for one way forward.
 struct Layer {

@@ -59,9 +59,7 @@ struct Header {
 
 size_t rounded(size_t bytes) {
   if (bytes < kCachedFrom) return bytes;
-  size_t unit = kCachedFrom / 16;
-  while (unit * 32 <= bytes) unit *= 2;
-  return (bytes + unit - 1) / unit * unit;
+  return round_up_sixteenth(bytes, kCachedFrom / 16);
 }
 
 // The smallest kept block that will do; `given` becomes its size.

@@ -30,6 +30,13 @@ std::string describe(const at::Tensor& tensor);
 /** Threads of a BLAS that libtorch's own thread count does not reach. */
 void set_blas_threads(int threads);
 
+/** The next of sixteen sizes to a doubling, of which the smallest are multiples of `unit`. */
+template <typename Size>
+Size round_up_sixteenth(Size size, Size unit) {
+  while (unit * 32 <= size) unit *= 2;
+  return (size + unit - 1) / unit * unit;
+}
+
 void init_table(Napi::Env env, Napi::Object exports);
 void init_op(Napi::Env env, Napi::Object exports);
 void init_storage(Napi::Env env, Napi::Object exports);

@@ -191,7 +191,7 @@ for (const rows of [
 ]) {
   test(`bfloat16 rows ${rows.join(", ")}: products that reach into the rows of neighbours leave them alone`, () => {
     scope(() => {
-      // Each expert's rows are a hundred times the size of the one's before, so that what leaks is seen.
+      // Every other expert's rows are a hundred times as large, so that what leaks is seen.
       const narrow_ = layerOf(rows, "bfloat16");
       let first = 0;
       for (const [expert, count] of rows.entries()) {

@@ -3,7 +3,7 @@
 // anything else runs (figures in LOG.md). So they spin for a moment, and only where nothing else wanted to run when the program began.
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Turns of a waiting loop, 50 to 300 us: about what a step does on one thread between two operators. */
+/** Turns of a waiting loop, 50 to 300 us: the fewest that were as fast as spinning without end. */
 const SPINS = "5000";
 const LOOKS = 5;
 

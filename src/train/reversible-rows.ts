@@ -49,9 +49,9 @@ export const REVERSIBLE_ROWS = {
     default: -1 / 256,
     otherwise: [
       // It draws the sign.
-      { given: "coupling", is: "bdia", value: 0.0625 },
+      { given: "coupling", when: { coupling: "bdia" }, value: 0.0625 },
       // Without a grid every block divides by gamma, and rounding grows with that.
-      { given: "stream", is: "float32", value: -1 },
+      { given: "stream", when: { stream: "float32", coupling: "momentum" }, value: -1 },
     ],
     oneOf: [-1, ...POWERS],
     expected: `-1, or ${POWERS_IN_WORDS}`,

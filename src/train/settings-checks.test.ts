@@ -214,6 +214,29 @@ test("the ways out that the messages name are open", () => {
   for (const flags of allowed) assert.doesNotThrow(() => withFlags(flags), JSON.stringify(flags));
 });
 
+test("gamma's default follows coupling and stream, and a run's own record of it stands for itself", () => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-checks-"));
+  try {
+    const file = join(folder, "config.json");
+    const cases: [Record<string, SettingValue>, number][] = [
+      [{}, -1 / 256],
+      [{ coupling: "bdia" }, 1 / 16],
+      [{ stream: "float32" }, -1],
+      [{ stream: "float32", gamma: "-1/256" }, -1 / 256],
+      [{ stream: "float32", coupling: "bdia" }, 1 / 16],
+      [{ stream: "float32", coupling: "additive" }, -1 / 256],
+    ];
+    for (const [flags, gamma] of cases) {
+      const { settings } = resolveSettings({ flags: { ...BASE, ...flags } });
+      assert.equal(settings.gamma, gamma, JSON.stringify(flags));
+      writeFileSync(file, JSON.stringify(settings, null, 2));
+      assert.deepEqual(resolveSettings({ file }).settings, settings);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("settings of a file are named with their lines", () => {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-checks-"));
   try {

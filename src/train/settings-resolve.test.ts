@@ -101,7 +101,7 @@ test("another default holds where the setting it follows is given, but not over 
   const temperature = {
     ...own,
     otherwise: [
-      { given: "style", is: "chat", value: 1 },
+      { given: "style", when: { style: "chat", stream: true }, value: 1 },
       { given: "max_new_tokens", value: 2 },
     ],
   } as const;
@@ -110,7 +110,7 @@ test("another default holds where the setting it follows is given, but not over 
     resolveTable(table, { file, flags: { model: "m", ...flags } }).settings.temperature;
   assert.deepEqual([chosen({}), chosen({ style: "plain" }), chosen({ style: "chat" })], [0, 0, 1]);
   assert.deepEqual([chosen({ max_new_tokens: 1 }), chosen({ max_new_tokens: 1, style: "chat" })], [2, 1]);
-  assert.equal(chosen({ style: "chat", temperature: 0 }), 0);
+  assert.deepEqual([chosen({ style: "chat", temperature: 0 }), chosen({ style: "chat", stream: false })], [0, 0]);
   const record = write(JSON.stringify({ temperature: 0, style: "chat" }), "config.json");
   assert.deepEqual([chosen({}, record), chosen({ max_new_tokens: 1, style: "plain" }, record)], [0, 2]);
 });

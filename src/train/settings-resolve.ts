@@ -56,7 +56,9 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
   }
   for (const [name, { otherwise }] of Object.entries(table.rows)) {
     if (given.has(name)) continue;
-    const rule = otherwise?.find((each) => given.has(each.given) && (each.is === undefined || settings[each.given] === each.is));
+    const rule = otherwise?.find(
+      (each) => given.has(each.given) && Object.entries(each.when ?? {}).every(([other, value]) => settings[other] === value),
+    );
     if (rule && !(isRecorded(name) && isRecorded(rule.given))) settings[name] = rule.value;
   }
   if (missing.length > 0) throw missingSettings(table.rows, missing, sources.file);

@@ -15,8 +15,12 @@ interface Described {
   readonly group?: string;
   /** What stands for the value in --help, as FOLDER. */
   readonly metavar?: string;
-  /** Other defaults, where these settings are given; the first that fits. */
-  readonly otherwise?: readonly { readonly given: string; readonly is?: SettingValue; readonly value: SettingValue }[];
+  /** Other defaults, where a setting is given and all of `when` hold; the first that fits. */
+  readonly otherwise?: readonly {
+    readonly given: string;
+    readonly when?: Readonly<Record<string, SettingValue>>;
+    readonly value: SettingValue;
+  }[];
 }
 
 /** Bounds of a number: `min` and `max` belong to the range, `above` and `below` do not; `oneOf` lists all there are. */

@@ -6,7 +6,7 @@ import { record, records } from "./gradients.js";
 import { libtorch, matrix } from "./kernels.js";
 import { drop, make, type Value } from "./values.js";
 
-/** kManyRows of native/grouped_swiglu.cpp. */
+/** kManyRows of native/expert_groups.hpp. */
 const MANY_ROWS = 512;
 
 /** Where native/grouped_swiglu.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
@@ -18,7 +18,7 @@ function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[]
   return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
 
-/** steady_rows of native/grouped_swiglu.cpp. */
+/** steady_rows of native/expert_groups.hpp. */
 function steadyRows(rows: number): number {
   let step = 16;
   while (step * 32 <= rows) step *= 2;
@@ -33,7 +33,7 @@ interface Span {
   early: boolean;
 }
 
-/** The rows that each expert's products take, null where it has none (groups_of of native/grouped_swiglu.cpp). */
+/** The rows that each expert's products take, null where it has none (groups_of of native/expert_groups.hpp). */
 function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
   const steady = x.device === "cpu" && DTYPES[x.dtype] === 2;
   let first = 0;
