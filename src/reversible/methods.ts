@@ -74,7 +74,7 @@ function replace(old: Tensor[], next: Tensor[]): Tensor[] {
 const applyTo =
   <Context>(block: Block<Context>, context: Context, tileTokens: number): Apply =>
   (branch, x_TD, memory_TD) =>
-    evaluateStages(block.stages(branch), x_TD, context, tileTokens, memory_TD);
+    evaluateStages(block.stages(branch), { x_TD, context, tileTokens, memory_TD });
 
 /** The streams behind a unit, checked; for the caller's scope. */
 export function passForward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net, wantBits = false): Known {
@@ -95,7 +95,7 @@ export const store: Method = {
     batch.kept[unit] = { graphs };
     const { streams } = scope(() => {
       const apply: Apply = (branch, x_TD, memory_TD) => {
-        const recorded = recordStages(block.stages(branch), x_TD, batch.context, tileTokens, memory_TD);
+        const recorded = recordStages(block.stages(branch), { x_TD, context: batch.context, tileTokens, memory_TD });
         graphs.push(recorded.graphs);
         return recorded.y_TD;
       };
@@ -138,7 +138,7 @@ const checkpointing = (name: "checkpoint" | "checkpoint-offload"): Method => ({
             last = { branch, x_TD };
             return x_TD;
           }
-          const recorded = recordStages(block.stages(branch), x_TD, batch.context, tileTokens, memory_TD);
+          const recorded = recordStages(block.stages(branch), { x_TD, context: batch.context, tileTokens, memory_TD });
           graphs.push(recorded.graphs);
           return recorded.y_TD;
         };
@@ -150,7 +150,7 @@ const checkpointing = (name: "checkpoint" | "checkpoint-offload"): Method => ({
         if (last === null) return { y_TD: null, ...backwardLast(graphs, dy_TD) };
         const { branch, x_TD } = last;
         last = null;
-        return { ...differentiateStages(block.stages(branch), x_TD, dy_TD, batch.context, tileTokens), y_TD: null };
+        return { ...differentiateStages(block.stages(branch), { x_TD, context: batch.context, tileTokens }, dy_TD), y_TD: null };
       });
       free(...inputs.filter(isAlive));
       batch.kept[unit] = {};
@@ -195,7 +195,7 @@ export const reversible: Method = {
     const { bits: stored } = batch.kept[unit];
     const visit: Visit = (branch, x_TD, dy_TD, memory_TD) => {
       assert(x_TD !== null && memory_TD !== null, "a reversible block is visited without its inputs");
-      return differentiateStages(block.stages(branch), x_TD, dy_TD, batch.context, tileTokens, memory_TD);
+      return differentiateStages(block.stages(branch), { x_TD, context: batch.context, tileTokens, memory_TD }, dy_TD);
     };
     const { dStreams, streams } = scope(() => {
       const bits = stored === undefined ? null : to(stored, dtype(stored), device(batch.streams[0]));

@@ -1,6 +1,6 @@
 // A branch as a chain of stages, each adding to the residual stream: h_i+1 = h_i + g_i(h_i), and f(x) = sum of all g_i(h_i).
 // Stages that treat each token by itself pass in tiles of tokens, so that what a tile needs inside (routed rows of experts, unless
-// they are kept for gradients in groups) never exists for all tokens. The last stage of a branch is differentiated tile by tile as it is evaluated. Evaluated,
+// they are kept for gradients in groups) never exists for all tokens. The last stage of a block is differentiated tile by tile as it is evaluated. Evaluated,
 // recorded or rebuilt, tiles and the order of sums are the same, and so are the bits. A branch with a memory (a second input,
 // see `Apply`) has one stage, which is not tokenwise.
 import { record, backwardThrough, freeGraph, type Graph } from "../torch/graph.js";
@@ -20,64 +20,44 @@ export interface Stage<Context> {
   evaluate(h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Tensor;
 }
 
+/** What a branch is evaluated at. */
+interface Input<Context> {
+  x_TD: Tensor;
+  context: Context;
+  /** Tokens of a tile; 0 for no tiles. */
+  tileTokens: number;
+  memory_TD?: Tensor;
+}
+
 /** Gradients of a branch's inputs; that of the memory is null where there is none. */
 interface InputGradients {
   dx_TD: Tensor;
   dMemory_TD: Tensor | null;
 }
 
-/** Tokens of a tile; 0 for no tiles. */
-type TileTokens = number;
-
 /** The graphs of a branch's stages, each tile by tile. Owned by whoever recorded them, until they are differentiated. */
 export type BranchGraphs = Graph[][];
 
-/** f(x_TD); nothing is kept. */
-export function evaluateStages<Context>(
-  stages: Stage<Context>[],
-  x_TD: Tensor,
-  context: Context,
-  tileTokens: TileTokens,
-  memory_TD?: Tensor,
-): Tensor {
-  checkMemory(stages, memory_TD);
-  return scope(() => {
-    let f_TD: Tensor | null = null;
-    for (const stage of stages) {
-      const [h_TD, before_TD] = [inputOf(x_TD, f_TD), f_TD];
-      f_TD = inTiles(x_TD, tileOf(stage, tileTokens), 1, (start, length) => [
-        plus(before_TD, evaluated(stage, rows(h_TD, start, length), context, start, memory_TD), start),
-      ])[0];
-      if (before_TD !== null) free(h_TD, before_TD);
-    }
-    return f_TD as Tensor;
-  });
+/** f(x_TD), added to the sum of stages before these where there are some; nothing is kept. */
+export function evaluateStages<Context>(stages: Stage<Context>[], input: Input<Context>, before_TD: Tensor | null = null): Tensor {
+  return alongStages(stages, input, before_TD, (stage, h_ND, first) =>
+    during(stage.moment, () => stage.evaluate(h_ND, input.context, first, input.memory_TD)),
+  );
 }
 
-/** f(x_TD) and its graphs. */
+/** The same with its graphs. */
 export function recordStages<Context>(
   stages: Stage<Context>[],
-  x_TD: Tensor,
-  context: Context,
-  tileTokens: TileTokens,
-  memory_TD?: Tensor,
+  input: Input<Context>,
+  before_TD: Tensor | null = null,
 ): { y_TD: Tensor; graphs: BranchGraphs } {
-  checkMemory(stages, memory_TD);
   const graphs: BranchGraphs = [];
   try {
-    const y_TD = scope(() => {
-      let f_TD: Tensor | null = null;
-      for (const stage of stages) {
-        const [h_TD, before_TD, tiles] = [inputOf(x_TD, f_TD), f_TD, [] as Graph[]];
-        graphs.push(tiles);
-        f_TD = inTiles(x_TD, tileOf(stage, tileTokens), 1, (start, length) => {
-          const graph = recordTile(stage, rows(h_TD, start, length), context, start, memory_TD);
-          tiles.push(graph);
-          return [plus(before_TD, detach(graph.y), start)];
-        })[0];
-        if (before_TD !== null) free(h_TD, before_TD);
-      }
-      return f_TD as Tensor;
+    const y_TD = alongStages(stages, input, before_TD, (stage, h_ND, first) => {
+      if (first === 0) graphs.push([]);
+      const graph = recordTile(stage, h_ND, first, input);
+      graphs[graphs.length - 1].push(graph);
+      return detach(graph.y);
     });
     return { y_TD, graphs };
   } catch (failure) {
@@ -91,12 +71,12 @@ export function backwardStages(graphs: BranchGraphs, dy_TD: Tensor, dh_TD: Tenso
   return scope(() => {
     let dMemory_TD: Tensor | null = null;
     for (let stage = graphs.at(-1); stage !== undefined; stage = graphs.at(-1)) {
-      const r_TD = dh_TD === null ? dy_TD : add(dy_TD, dh_TD);
+      const r_TD = sum(dy_TD, dh_TD);
       const tiles = stage;
       const [d_TD, ofMemory_TD = null] = inTiles(dy_TD, shape(tiles[0].inputs[0])[0], 1, (start, length) =>
         inputGradients(tiles.shift() as Graph, rows(r_TD, start, length)),
       );
-      dh_TD = dh_TD === null ? d_TD : add(dh_TD, d_TD);
+      dh_TD = sum(d_TD, dh_TD);
       dMemory_TD = ofMemory_TD;
       graphs.pop();
     }
@@ -104,30 +84,63 @@ export function backwardStages(graphs: BranchGraphs, dy_TD: Tensor, dh_TD: Tenso
   });
 }
 
-/** f(x_TD), and the gradients from dy_TD. */
+/**
+ * f(x_TD), and the gradients from dy_TD. Of several blocks only the sum in front of each is held: all but the last are evaluated
+ * once more, so that no more than one block's graph exists.
+ */
 export function differentiateStages<Context>(
   stages: Stage<Context>[],
-  x_TD: Tensor,
+  input: Input<Context>,
   dy_TD: Tensor,
-  context: Context,
-  tileTokens: TileTokens,
-  memory_TD?: Tensor,
 ): InputGradients & { y_TD: Tensor } {
-  checkMemory(stages, memory_TD);
-  const last = stages[stages.length - 1];
+  checkMemory(stages, input);
+  const blocks = blocksOf(stages);
   return scope(() => {
-    const earlier = stages.length === 1 ? null : recordStages(stages.slice(0, -1), x_TD, context, tileTokens);
+    const sums: (Tensor | null)[] = [null];
+    for (const block of blocks.slice(0, -1)) sums.push(evaluateStages(block, input, sums[sums.length - 1]));
+    const last = blocks.length - 1;
+    const { y_TD, dMemory_TD, ...found } = differentiateBlock(blocks[last], input, sums[last], dy_TD, null);
+    let { dx_TD } = found;
+    for (let i = last - 1; i >= 0; i--) {
+      const dh_TD = dx_TD;
+      dx_TD = scope(() => differentiateBlock(blocks[i], input, sums[i], dy_TD, dh_TD).dx_TD);
+      free(dh_TD);
+    }
+    return { y_TD: y_TD as Tensor, dx_TD, dMemory_TD };
+  });
+}
+
+/**
+ * One block of them: its last stage tile by tile as it is evaluated, those before it from their graphs. `dh_TD`: the gradient of
+ * the next block's input; without a next block, the sum up to the end is the branch's value. Frees before_TD.
+ */
+function differentiateBlock<Context>(
+  stages: Stage<Context>[],
+  input: Input<Context>,
+  before_TD: Tensor | null,
+  dy_TD: Tensor,
+  dh_TD: Tensor | null,
+): InputGradients & { y_TD: Tensor | null } {
+  const last = stages[stages.length - 1];
+  const isLast = dh_TD === null;
+  return scope(() => {
+    const earlier = stages.length === 1 ? null : recordStages(stages.slice(0, -1), input, before_TD);
     const graphs = earlier?.graphs ?? [];
     try {
-      const before_TD = earlier?.y_TD ?? null;
-      const h_TD = inputOf(x_TD, before_TD);
-      const [y_TD, dh_TD, dMemory_TD = null] = inTiles(x_TD, tileOf(last, tileTokens), 2, (start, length) => {
-        const graph = recordTile(last, rows(h_TD, start, length), context, start, memory_TD);
-        const y_ND = plus(before_TD, detach(graph.y), start);
-        return [y_ND, ...inputGradients(graph, rows(dy_TD, start, length))];
+      const f_TD = earlier?.y_TD ?? before_TD;
+      if (earlier !== null && before_TD !== null) free(before_TD);
+      const h_TD = sum(input.x_TD, f_TD);
+      const results = inTiles(input.x_TD, tileOf(last, input), isLast ? 2 : 1, (start, length) => {
+        const graph = recordTile(last, rows(h_TD, start, length), start, input);
+        const value = isLast ? [plus(f_TD, detach(graph.y), start)] : [];
+        const dLater_ND = dh_TD && rows(dh_TD, start, length);
+        return [...value, ...inputGradients(graph, sum(rows(dy_TD, start, length), dLater_ND))];
       });
-      if (before_TD !== null) free(h_TD, before_TD);
-      return { y_TD, ...(graphs.length === 0 ? { dx_TD: dh_TD, dMemory_TD } : backwardStages(graphs, dy_TD, dh_TD)) };
+      const y_TD = isLast ? (results.shift() as Tensor) : null;
+      const [d_TD, dMemory_TD = null] = results;
+      if (f_TD !== null) free(h_TD, f_TD);
+      const dLast_TD = sum(d_TD, dh_TD);
+      return { y_TD, ...(graphs.length === 0 ? { dx_TD: dLast_TD, dMemory_TD } : backwardStages(graphs, dy_TD, dLast_TD)) };
     } finally {
       freeGraphs(graphs);
     }
@@ -139,13 +152,44 @@ export function freeGraphs(graphs: BranchGraphs): void {
   graphs.length = 0;
 }
 
-function recordTile<Context>(stage: Stage<Context>, h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Graph {
+/** Blocks end with a stage that treats each token by itself. */
+function blocksOf<Context>(stages: Stage<Context>[]): Stage<Context>[][] {
+  const blocks: Stage<Context>[][] = [];
+  stages.forEach((stage, i) => {
+    if (i === 0 || (stages[i - 1].tokenwise && !stage.tokenwise)) blocks.push([]);
+    blocks[blocks.length - 1].push(stage);
+  });
+  return blocks;
+}
+
+/** before_TD + sum of g_i(h_i), where `of` is g of a tile, one stage after the other. */
+function alongStages<Context>(
+  stages: Stage<Context>[],
+  input: Input<Context>,
+  before_TD: Tensor | null,
+  of: (stage: Stage<Context>, h_ND: Tensor, first: number) => Tensor,
+): Tensor {
+  checkMemory(stages, input);
+  const { x_TD } = input;
+  return scope(() => {
+    let f_TD = before_TD;
+    for (const stage of stages) {
+      const sum_TD = f_TD;
+      const h_TD = sum(x_TD, sum_TD);
+      f_TD = inTiles(x_TD, tileOf(stage, input), 1, (start, length) => [
+        plus(sum_TD, of(stage, rows(h_TD, start, length), start), start),
+      ])[0];
+      if (sum_TD !== null) free(h_TD);
+      if (sum_TD !== null && sum_TD !== before_TD) free(sum_TD);
+    }
+    return f_TD as Tensor;
+  });
+}
+
+function recordTile<Context>(stage: Stage<Context>, h_ND: Tensor, first: number, { context, memory_TD }: Input<Context>): Graph {
   const inputs = memory_TD === undefined ? [h_ND] : [h_ND, memory_TD];
   return during(stage.moment, () => record(inputs, (h, memory) => stage.evaluate(h, context, first, memory)));
 }
-
-const evaluated = <Context>(stage: Stage<Context>, h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Tensor =>
-  during(stage.moment, () => stage.evaluate(h_ND, context, first, memory_TD));
 
 /** Of the tokens, then of the memory where there is one. */
 function inputGradients(graph: Graph, dy_ND: Tensor): Tensor[] {
@@ -155,13 +199,14 @@ function inputGradients(graph: Graph, dy_ND: Tensor): Tensor[] {
   });
 }
 
-function checkMemory<Context>(stages: Stage<Context>[], memory_TD: Tensor | undefined): void {
+function checkMemory<Context>(stages: Stage<Context>[], { memory_TD }: Input<Context>): void {
   assert(memory_TD === undefined || (stages.length === 1 && !stages[0].tokenwise), "a memory is for one stage of all tokens");
 }
 
-const tileOf = ({ tokenwise }: Stage<never>, tileTokens: TileTokens): number => (tokenwise && tileTokens > 0 ? tileTokens : Infinity);
+const tileOf = ({ tokenwise }: Stage<never>, { tileTokens }: Input<unknown>): number =>
+  tokenwise && tileTokens > 0 ? tileTokens : Infinity;
 
-const inputOf = (x_TD: Tensor, f_TD: Tensor | null): Tensor => (f_TD === null ? x_TD : add(x_TD, f_TD));
+const sum = (a_TD: Tensor, b_TD: Tensor | null): Tensor => (b_TD === null ? a_TD : add(a_TD, b_TD));
 
 const rows = (t_TD: Tensor, start: number, length: number): Tensor => (length === shape(t_TD)[0] ? t_TD : narrow(t_TD, 0, start, length));
 

@@ -80,7 +80,8 @@ export const REVERSIBLE_ROWS = {
     default: 1,
     min: 1,
     group: REVERSIBLE,
-    about: "blocks that make one reversible step; stored bits per block fall by it, the working set and the gradient grow by it",
+    about:
+      "blocks that make one reversible step: stored bits per block fall by it, the gradient grows by it, and all but the last of each are evaluated once more",
   },
   checkpoint_first_blocks: {
     kind: "integer",

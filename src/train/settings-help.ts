@@ -29,7 +29,7 @@ function helpWords(row: SettingRow): string {
 }
 
 function showDefault(row: SettingRow): string {
-  const words = Array.isArray(row.default) ? row.default.join(",") : showValue(row.default);
+  const words = Array.isArray(row.default) ? row.default.map(showValue).join(",") : showValue(row.default);
   return words === "" || words === '""' || words === "{}" ? "none" : words;
 }
 

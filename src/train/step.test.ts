@@ -114,6 +114,7 @@ for (const division of [
   { blocksPerStep: 1, ordinaryFirst: 2, ordinaryLast: 0 },
   { blocksPerStep: 1, ordinaryFirst: 0, ordinaryLast: 1 },
   { blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 },
+  { blocksPerStep: 4, ordinaryFirst: 0, ordinaryLast: 0 },
 ]) {
   for (const coupling of [momentum(0.25), momentum(-1), bdia(0.5)]) {
     test(`${coupling.name} ${JSON.stringify(division)}: the same bits, however blocks are shared out`, () => {
@@ -121,6 +122,7 @@ for (const division of [
       const rebuilt = gradientsOf({ coupling, method: "reversible", division });
       assert.equal(rebuilt.result.reconstructionError, division.ordinaryFirst > 0 ? null : 0);
       assert.deepEqual(rebuilt.gradients, stored.gradients);
+      assert.deepEqual(gradientsOf({ coupling, method: "checkpoint", division }).gradients, stored.gradients);
       assert.notEqual(stored.result.loss, gradientsOf({ coupling, method: "store" }).result.loss, "the network is another one");
       const units = Math.ceil((5 - division.ordinaryFirst - division.ordinaryLast) / division.blocksPerStep);
       const plain = coupling.drawsSigns ? 1 : 0;
@@ -206,6 +208,7 @@ function peakAt(
   layers: number,
   coupling: Coupling,
   method: keyof typeof METHODS,
+  blocksPerStep = 1,
 ): { peak: number; bits: number; gradient: number; largest: number } {
   const model = makeModel({ num_hidden_layers: layers, mlp_only_layers: [], hidden_size: 128, moe_intermediate_size: 32 });
   const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
@@ -213,6 +216,7 @@ function peakAt(
     model,
     coupling,
     format: gridStreams("int32", 16),
+    division: { blocksPerStep, ordinaryFirst: 0, ordinaryLast: 0 },
     computeDtype: "float32",
     device: TEST_DEVICE,
     lossTileTokens: 64,
@@ -301,6 +305,19 @@ test("gradient bytes alive never exceed one block's", () => {
   const { gradient, largest } = peakAt(6, momentum(0.25), "reversible");
   const oneBlock = largest / 2;
   assert.equal(gradient, oneBlock);
+});
+
+test("a unit of several blocks holds the gradient of each and the sums in front of them, and one block's graph", () => {
+  const [single, ofThree, ofSix] = [1, 3, 6].map((size) => peakAt(6, momentum(-1), "reversible", size));
+  const sum = 192 * 128 * 4;
+  for (const [unit, size] of [
+    [ofThree, 3],
+    [ofSix, 6],
+  ] as const) {
+    assert.equal(unit.gradient, size * single.gradient);
+    const more = unit.peak - single.peak - (unit.gradient - single.gradient);
+    assert.ok(more <= (size + 1) * sum, `${more / sum} sums with ${size} blocks`);
+  }
 });
 
 test("checkpoint grows by the streams of a block, store by its graph", () => {
