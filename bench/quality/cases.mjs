@@ -30,6 +30,7 @@ export const MORE_CASES = {
   "momentum 1/16": momentum(0.0625),
   "momentum -1/16": momentum(-0.0625),
   "momentum -1/256": momentum(-1 / 256),
+  "momentum -1/256, 2 blocks a step": momentum(-1 / 256, { blocks_per_step: 2 }),
   "momentum -1/16 to -1/256": momentum(-0.0625, { gamma_final: -1 / 256 }),
   "momentum -1/8 to -1/16": momentum(-0.125, { gamma_final: -0.0625 }),
   "revffn, random adapters": { coupling: "revffn", adapter_init: "random" },

@@ -2,6 +2,7 @@
 // go to the sink; what a step does is in run-step.ts, what it measures in step.ts. Stops after the step in which `signal` is raised, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
 
+import { formatLoss } from "../metrics/console.js";
 import type { Sink } from "../metrics/record.js";
 import { ordinary } from "../reversible/ordinary.js";
 import { synchronize } from "../torch/device.js";
@@ -30,8 +31,9 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
   const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
   let memory: MemoryTerms | null = null;
   if (startStep === 0) {
-    if (run.converted) evaluate(run, sink, 0, "ordinary");
-    evaluate(run, sink, 0, "trained");
+    const pretrained = run.converted ? evaluate(run, sink, 0, "ordinary") : null;
+    const converted = evaluate(run, sink, 0, "trained");
+    if (pretrained !== null && converted !== null) warnOfLoss(run, sink, pretrained, converted);
   }
   for (let step = startStep + 1; step <= totalSteps; step++) {
     const phase = phaseAt(run.phases, step);
@@ -109,12 +111,27 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
   return memory;
 }
 
-/** Held-out loss, as the network that is trained or as the ordinary one that its weights make. */
-function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): void {
-  if (run.evalBatches.length === 0) return;
+/** In the quality study, networks that began more than this share above the pretrained one did not catch up with ordinary fine-tuning. */
+const LOST_SHARE = 0.01;
+
+function warnOfLoss({ network, settings }: Run, sink: Sink, pretrained: number, converted: number): void {
+  if (converted <= pretrained * (1 + LOST_SHARE)) return;
+  const { coupling, gamma } = settings;
+  const isNearest = coupling === "momentum" && Math.abs(gamma) === 1 / 256;
+  const message =
+    `${network.coupling.name} begins at a held-out loss of ${formatLoss(converted)}, the pretrained network at ${formatLoss(pretrained)}: ` +
+    "steps will go into winning back what conversion lost. " +
+    `Use ${isNearest ? "coupling ordinary with method checkpoint" : "coupling momentum with gamma -1/256"}, or plan for a longer run.`;
+  sink.write({ kind: "message", step: 0, message, level: "warning" });
+}
+
+/** Held-out loss, as the network that is trained or as the ordinary one that its weights make; null without rows for it. */
+function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): number | null {
+  if (run.evalBatches.length === 0) return null;
   const network = as === "trained" ? asEvaluated(run.network) : asOrdinary(run.network);
   const evalLoss = during("evaluation", () => evaluateLoss(network, run.evalBatches));
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
+  return evalLoss;
 }
 
 function epochOf({ data }: Run): number {
