@@ -108,6 +108,12 @@ for (const coupling of [additive, momentum(0.25), momentum(-1)]) {
             assert.deepEqual([result.loss, result.auxLoss, result.zLoss], [loss, auxLoss, zLoss]);
           }
         }
+        if (coupling.takesUnits) {
+          const division = { blocksPerStep: 3, ordinaryFirst: 0, ordinaryLast: 0 };
+          const [kept, rebuilt] = (["store", "reversible"] as const).map((method) => stepOf({ ...network, division }, method, router));
+          assert.deepEqual(rebuilt.gradients, kept.gradients, "units of three blocks");
+          assert.deepEqual([rebuilt.result.auxLoss, rebuilt.result.zLoss], [kept.result.auxLoss, kept.result.zLoss]);
+        }
         for (const changed of [{ auxCoef: 0 }, { zCoef: 0 }, { jitterNoise: 0 }]) {
           const other = stepOf(network, "reversible", { ...router, ...changed });
           assert.ok(distance(other.gradients, stored.gradients) > 1e-4, `${Object.keys(changed)} has no effect`);
