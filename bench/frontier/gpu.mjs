@@ -40,7 +40,9 @@ if (card.status !== 0) {
   process.exit(1);
 }
 console.log(card.stdout.trim());
-console.log("| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory, planned | loss |");
+console.log(
+  "| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory, planned | loss |",
+);
 console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 for (const way of list(values.ways)) await ours(way);
 for (const optimizer of list(values.theirs)) await theirs(optimizer);

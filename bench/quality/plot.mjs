@@ -1,7 +1,9 @@
 // The study's plot as SVG text: left, mean held-out loss of the exported network against steps; right, its distance from
 // ordinary fine-tuning at the end, with one standard deviation over seeds; what is further off than FURTHEST percent lies at the edge.
+// Curves that end further off than LEFT_OUT percent do not stretch the left part; they leave it at its top.
 const HEIGHT = 380;
 const FURTHEST = 2;
+const LEFT_OUT = 25;
 const BOX = { top: 40, bottom: 330, left: [60, 380], right: [600, 840] };
 const COLORS = [
   "#222222",
@@ -29,18 +31,22 @@ ${parts.join("\n")}
 }
 
 function curves(lines) {
-  const points = lines.flatMap(({ curve }) => curve);
+  const points = lines.filter(({ gap }) => gap < LEFT_OUT).flatMap(({ curve }) => curve);
   const losses = points.map(([, loss]) => loss);
   const x = scale([0, Math.max(...points.map(([step]) => step))], BOX.left);
   const y = scale([Math.min(...losses) - 0.02, Math.max(...losses) + 0.02], [BOX.bottom, BOX.top]);
+  const [left, right] = BOX.left;
   const parts = [
+    `<clipPath id="left"><rect x="${left}" y="${BOX.top}" width="${right - left}" height="${BOX.bottom - BOX.top}"/></clipPath>`,
     text(BOX.left[0], 24, "held-out loss (exported) against steps"),
     ...axis(x, BOX.bottom, "h", 0),
     ...axis(y, BOX.left[0], "v", 2),
   ];
   for (const [i, { curve }] of [...lines.entries()].reverse()) {
     const path = curve.map(([step, loss]) => `${x.at(step).toFixed(1)},${y.at(loss).toFixed(1)}`).join(" ");
-    parts.push(`<polyline points="${path}" fill="none" stroke="${color(i)}" stroke-width="${i === 0 ? 2.5 : 1.3}"/>`);
+    parts.push(
+      `<polyline points="${path}" fill="none" stroke="${color(i)}" stroke-width="${i === 0 ? 2.5 : 1.3}" clip-path="url(#left)"/>`,
+    );
   }
   return parts;
 }

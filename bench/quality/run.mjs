@@ -129,7 +129,8 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       runStep(run, phase, step);
       if (!isMark(step, steps, coupling)) continue;
       evals.push(evaluate(run, held, step));
-      if (step < steps) console.log(`${name}, seed ${seed}, step ${step}: ${evals.at(-1).trained.toFixed(4)}, ${evals.at(-1).exported.toFixed(4)}`);
+      if (step < steps)
+        console.log(`${name}, seed ${seed}, step ${step}: ${evals.at(-1).trained.toFixed(4)}, ${evals.at(-1).exported.toFixed(4)}`);
     }
     const { user, system } = process.cpuUsage(cpuStart);
     const trainBatches = run.data.batchesPerEpoch;
