@@ -95,7 +95,7 @@ function share(same, ordinary) {
     const curve = ordinary.get(seed).evals;
     const wanted = endOf({ name, evals });
     const i = curve.findIndex(({ exported }) => exported <= wanted);
-    if (i <= 0) return 1;
+    if (i <= 0) return i === 0 ? 0 : 1; // before its first step, or never
     const [a, b] = [curve[i - 1], curve[i]];
     return (a.step + ((b.step - a.step) * (a.exported - wanted)) / (a.exported - b.exported)) / steps;
   });

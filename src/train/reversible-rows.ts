@@ -57,7 +57,7 @@ export const REVERSIBLE_ROWS = {
     expected: `-1, or ${POWERS_IN_WORDS}`,
     group: REVERSIBLE,
     about:
-      "share of momentum kept by a block (bdia draws the sign: 1/16; -1 with stream float32); stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8, -1 none",
+      "share of momentum kept by a block (bdia draws the sign: 1/16; -1 with stream float32); stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8; -1 none, and it starts far from a pretrained network",
   },
   gamma_final: {
     kind: "number",
