@@ -305,6 +305,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
   assert.deepEqual([code, err], [0, ""]);
   assert.match(out, /^gamma +-0\.5$/m);
   assert.match(out, /^network: momentum\(-0\.5\), reversible, streams int32\/16, 1 stored bits per element and block$/m);
+  assert.match(out, /^warning: momentum\(-0\.5\) begins at a held-out loss of \d\S+, the pretrained network at \d/m);
   assert.match(out, /^step 4\/4 {2}loss \d/m);
   assert.match(out, /^saved \S+\/run\/final$/m);
   assert.match(out, /^peak of a step: .* = .* weights \+ /m);
@@ -320,7 +321,9 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
     "trainer_state.json",
   ]);
   const kinds = metricsOf(place.out()).map((event) => `${event.kind} ${event.step}`);
-  assert.deepEqual(kinds, ["eval 0", "eval 0", "step 1", "step 2", "message 2", "step 3", "step 4", "eval 4", "eval 4", "message 4"]);
+  assert.deepEqual(kinds, [
+    ...["eval 0", "eval 0", "message 0", "step 1", "step 2", "message 2", "step 3", "step 4", "eval 4", "eval 4", "message 4"],
+  ]);
   const settings = JSON.parse(readFileSync(join(place.out(), "config.json"), "utf8")) as Record<string, unknown>;
   assert.deepEqual([settings.gamma, settings.max_steps, settings.seed], [-0.5, 4, 42]);
 
