@@ -66,7 +66,8 @@ function seedsTable(some) {
       name === "ordinary" ? "-" : spread(over, 2, true) + (formed ? "" : " (as trained)"),
       name === "ordinary" ? "-" : share(same, ordinary),
     ]);
-    const steps = same[0].evals.map(({ step }) => step);
+    // Some were evaluated more often than others.
+    const steps = same[0].evals.map(({ step }) => step).filter((step) => same.every(({ evals }) => evals.some((one) => one.step === step)));
     const meanAt = (step) =>
       mean(
         same.map((run) =>
