@@ -114,14 +114,12 @@ function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms 
 /** In the quality study, networks that began more than this share above the pretrained one did not catch up with ordinary fine-tuning. */
 const LOST_SHARE = 0.01;
 
-function warnOfLoss({ network, settings }: Run, sink: Sink, pretrained: number, converted: number): void {
+function warnOfLoss({ network }: Run, sink: Sink, pretrained: number, converted: number): void {
   if (converted <= pretrained * (1 + LOST_SHARE)) return;
-  const { coupling, gamma } = settings;
-  const isNearest = coupling === "momentum" && Math.abs(gamma) === 1 / 256;
   const message =
     `${network.coupling.name} begins at a held-out loss of ${formatLoss(converted)}, the pretrained network at ${formatLoss(pretrained)}: ` +
-    "steps will go into winning back what conversion lost. " +
-    `Use ${isNearest ? "coupling ordinary with method checkpoint" : "coupling momentum with gamma -1/256"}, or plan for a longer run.`;
+    "steps will go into winning back what conversion lost. Use coupling momentum with gamma -1/256 and integer streams, " +
+    "or coupling ordinary with method checkpoint, which converts nothing.";
   sink.write({ kind: "message", step: 0, message, level: "warning" });
 }
 
