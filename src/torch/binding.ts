@@ -1,5 +1,6 @@
-// Loads the native addon and states what it exports. The only file that touches it; the rest of this folder gives the
-// exports their public form. Gradients are off until `withGrad` turns them on. For a time, another engine may take its place.
+// Loads the native addon at its first use and states what it exports. The only file that touches it; the rest of this folder
+// gives the exports their public form. Gradients are off until `withGrad` turns them on. For a time, another engine may take
+// its place. Importing this file costs nothing and needs no libtorch.
 import { createRequire } from "node:module";
 
 import { resolveEngine } from "../../setup/libtorch.mjs";
@@ -72,18 +73,67 @@ function load(): Native {
   }
 }
 
-const addon = load();
-addon.setGradMode(false);
-let engine = addon;
+/** Every export, so that what calls them can be made before there is an engine. */
+const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
+  hasOp: true,
+  schema: true,
+  free: true,
+  isAlive: true,
+  keep: true,
+  scopeOpen: true,
+  scopeClose: true,
+  dtype: true,
+  device: true,
+  byteSize: true,
+  sizes: true,
+  readBytes: true,
+  writeBytes: true,
+  mapFile: true,
+  mapShared: true,
+  readAhead: true,
+  writeBack: true,
+  dropPages: true,
+  waitForPages: true,
+  copyAside: true,
+  awaitAside: true,
+  setGradMode: true,
+  requireGrad: true,
+  setGrad: true,
+  takeGrad: true,
+  backward: true,
+  grad: true,
+  memory: true,
+  resetPeak: true,
+  setMemoryLimit: true,
+  setLibraryBytes: true,
+  cudaMemory: true,
+  engine: true,
+  setThreads: true,
+  setSeed: true,
+  setDeterministic: true,
+  generatorState: true,
+  setGeneratorState: true,
+  synchronize: true,
+};
+
+let addon: Native | null = null;
+/** The addon from its first use on, or what takes its place for a time. */
+let engine: Native | null = null;
+
+function start(): Native {
+  addon = load();
+  addon.setGradMode(false);
+  return (engine = addon);
+}
 
 /** Runs `fn` with the engine that `make` makes beside the real one; tensors of either are unknown to the other. */
 export function withEngine<Result>(make: (real: Native) => Native, fn: () => Result): Result {
   const before = engine;
-  engine = make(addon);
+  engine = make(addon ?? start());
   try {
     return fn();
   } finally {
-    engine = before;
+    engine = before ?? addon;
   }
 }
 
@@ -92,9 +142,9 @@ function operator(name: string): (...args: OpArgument[]) => unknown {
   let of: Native | null = null;
   let call: ReturnType<Native["op"]>;
   return (...args) => {
-    if (of !== engine) {
-      call = engine.op(name);
-      of = engine;
+    if (of === null || of !== engine) {
+      of = engine ?? start();
+      call = of.op(name);
     }
     return call(...args);
   };
@@ -102,10 +152,10 @@ function operator(name: string): (...args: OpArgument[]) => unknown {
 
 type Call = (...args: unknown[]) => unknown;
 
-/** What the engine of the moment exports. */
-export const native = Object.fromEntries(
-  Object.keys(addon).map((name) => [
-    name,
-    name === "op" ? operator : (...args: unknown[]) => (engine[name as keyof Native] as Call)(...args),
-  ]),
-) as unknown as Native;
+/** What the engine of the moment exports. Nothing is loaded before the first call. */
+export const native = {
+  op: operator,
+  ...Object.fromEntries(
+    Object.keys(EXPORTS).map((name) => [name, (...args: unknown[]) => ((engine ?? start())[name as keyof Native] as Call)(...args)]),
+  ),
+} as unknown as Native;
