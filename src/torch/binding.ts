@@ -25,7 +25,9 @@ export interface Native {
   readBytes(handle: Handle, byteOffset: number, into: Uint8Array): void;
   writeBytes(handle: Handle, byteOffset: number, from: Uint8Array): void;
   mapFile(path: string): Handle;
-  mapShared(file: number, bytes: number, allocate: boolean): Handle;
+  mapShared(file: number, bytes: number, allocate: boolean, path: string): Handle;
+  /** Throws when a mapped file was cut short; operators and copies of bytes do so by themselves. */
+  checkFiles(): void;
   readAhead(mapping: Handle): number;
   writeBack(file: number): number;
   dropPages(mapping: Handle, file: number): number;
@@ -96,16 +98,39 @@ function operator(name: string): (...args: OpArgument[]) => unknown {
       call = engine.op(name);
       of = engine;
     }
-    return call(...args);
+    try {
+      return call(...args);
+    } catch (failure) {
+      throw inWords(failure);
+    }
   };
 }
 
+/** A mapped file that was cut short (native/cut_files.cpp) as a UserError; any other failure as it is. */
+function inWords(failure: unknown): unknown {
+  const { code, path = "" } = failure as { code?: string; path?: string };
+  return code === "FILE_CUT_SHORT" ? fileCutShort(path) : failure;
+}
+
+export const fileCutShort = (path: string): UserError =>
+  new UserError(
+    `${path}: was cut short or could not be read while it was used (expected the same file to the end). ` +
+      "Nothing that was made of it since is saved. Check the disk and what else writes there, restore the file, then start again.",
+  );
+
 type Call = (...args: unknown[]) => unknown;
+
+const plain =
+  (name: keyof Native): Call =>
+  (...args) => {
+    try {
+      return (engine[name] as Call)(...args);
+    } catch (failure) {
+      throw inWords(failure);
+    }
+  };
 
 /** What the engine of the moment exports. */
 export const native = Object.fromEntries(
-  Object.keys(addon).map((name) => [
-    name,
-    name === "op" ? operator : (...args: unknown[]) => (engine[name as keyof Native] as Call)(...args),
-  ]),
+  Object.keys(addon).map((name) => [name, name === "op" ? operator : plain(name as keyof Native)]),
 ) as unknown as Native;

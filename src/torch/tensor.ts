@@ -5,8 +5,8 @@
 //   T tokens in the packed batch   D model width        H query heads      K key/value heads   C head width
 //   E experts                      A experts per token  R routed rows T*A  F expert inner width
 //   V vocabulary                   L layers             S tokens of one document   N any count, said where used
-import { assert } from "../errors.js";
-import { type Handle, native } from "./binding.js";
+import { assert, UserError } from "../errors.js";
+import { fileCutShort, type Handle, native } from "./binding.js";
 
 declare const brand: unique symbol;
 export type Tensor = Handle & { readonly [brand]: "tensor" };
@@ -99,8 +99,21 @@ export function toArray(t: Tensor): number[] {
 const itemOf = native.op("aten::item") as unknown as (t: Tensor) => number;
 export const item = (t: Tensor): number => Number(itemOf(t));
 
-/** A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. */
-export const mapFile = (path: string): Tensor => native.mapFile(path) as Tensor;
+/**
+ * A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. Errors: UserError
+ * when it has fewer than `bytes` bytes, or cannot be mapped; whatever reads it later throws one when it is cut short.
+ */
+export function mapFile(path: string, bytes = 1): Tensor {
+  let mapping: Tensor;
+  try {
+    mapping = native.mapFile(path) as Tensor;
+  } catch (failure) {
+    throw new UserError(`${(failure as Error).message}. Check the file and try again.`);
+  }
+  if (byteSize(mapping) >= bytes) return mapping;
+  native.free(mapping);
+  throw fileCutShort(path);
+}
 
 /** Raw bytes of a contiguous CPU tensor, from `byteOffset`, into a buffer. */
 export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void => native.readBytes(t, byteOffset, into);

@@ -21,6 +21,7 @@ const NO_FILES = {
   writeBack: noFiles,
   dropPages: noFiles,
   waitForPages: noFiles,
+  checkFiles: () => {},
 };
 
 /** `real` answers what the machine decides: which operators there are, its version and devices. */
