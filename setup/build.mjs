@@ -18,11 +18,12 @@ const nativeRoot = join(packageRoot, "native");
 /**
  * Builds the engine of this libtorch where it is missing or out of date.
  * @param {Libtorch} libtorch
- * @param {{ say?: (line: string) => void, asDefault?: boolean }} [options]
+ * @param {{ say?: (line: string) => void, asDefault?: boolean, root?: string, flags?: string[], loadEnv?: NodeJS.ProcessEnv }} [options]
+ *   root: the folder in place of build/; flags: further ones, for compiling and linking; loadEnv: what a process needs to load the result
  * @returns {Promise<Engine>}
  */
-export async function buildEngine(libtorch, { say = console.log, asDefault = true } = {}) {
-  const folder = join(buildRoot, libtorch.id);
+export async function buildEngine(libtorch, { say = console.log, asDefault = true, root = buildRoot, flags = [], loadEnv } = {}) {
+  const folder = join(root, libtorch.id);
   const before = readSettings(folder);
   const driver = hasNvidiaDriver();
   // Trying to load CUDA takes a second: not done again where it went well.
@@ -34,8 +35,8 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
     fingerprint: libtorch.fingerprint,
     driver,
     cudaRefused,
-    compile: compileCommand(libtorch, cuda),
-    link: linkCommand(libtorch, cuda),
+    compile: [...compileCommand(libtorch, cuda), ...flags],
+    link: [...linkCommand(libtorch, cuda), ...flags],
     sources,
   };
 
@@ -73,7 +74,7 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
     await compileAll(settings.compile, stale, objectOf, libtorch);
     const part = `${addon}.${process.pid}.part`;
     await run([...settings.link, ...sources.map(objectOf), "-o", part], `linking against ${describe(libtorch)}`);
-    const refused = whyNotLoaded(part);
+    const refused = whyNotLoaded(part, loadEnv);
     if (refused) {
       rmSync(part);
       throw new SetupError(`engine: built against ${describe(libtorch)}, but it does not load: ${refused}`);
@@ -82,7 +83,7 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
     writeJson(join(folder, "engine.json"), engine);
   }
   const found = { ...engine, source: libtorch.source, root: libtorch.root };
-  if (asDefault || !readEngine(buildRoot)) writeJson(join(buildRoot, "engine.json"), found);
+  if (asDefault || !readEngine(root)) writeJson(join(root, "engine.json"), found);
   return found;
 }
 
@@ -173,8 +174,8 @@ function whyNotCuda({ libDir }, driver) {
   return whyNotLoaded(join(libDir, "libtorch_cuda.so"));
 }
 
-/** Undefined symbols and missing libraries show only when a process loads the file. @param {string} path */
-function whyNotLoaded(path) {
+/** Undefined symbols and missing libraries show only when a process loads the file. @param {string} path @param {NodeJS.ProcessEnv} [env] */
+function whyNotLoaded(path, env) {
   // That a library is no addon ("did not self-register") is said only after it was loaded.
   const script = `try {
     process.dlopen({ exports: {} }, process.argv[1]);
@@ -182,6 +183,7 @@ function whyNotLoaded(path) {
     if (!message.includes("self-register")) { console.log(message); process.exit(3); }
   }`;
   const child = spawnSync(process.execPath, ["-e", script, path], {
+    env,
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });

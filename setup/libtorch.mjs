@@ -54,7 +54,7 @@ export function searchLibtorch({ env = process.env, systemRoots = ["/usr/local",
  * @param {import("./libtorch.mjs").EngineSearch} [search]
  * @returns {Engine}
  */
-export function resolveEngine({ env = process.env, folder = buildRoot } = {}) {
+export function resolveEngine({ env = process.env, folder = env.REVMOE_BUILD || buildRoot } = {}) {
   const place = env.LIBTORCH ? placeOfEnvironment(env.LIBTORCH) : undefined;
   const id = place && idOf(place, versionOf(place));
   const engine = readEngine(id ? join(folder, id) : folder);

@@ -34,7 +34,8 @@ export const DTYPE_ON_DISK: Record<DType, string> = {
 };
 const DTYPE_BY_NAME = new Map(Object.entries(DTYPE_ON_DISK).map(([dtype, name]) => [name, dtype as DType]));
 
-const AGAIN = "Download or save it again.";
+/** The remedy of whatever `readHeader` refuses. */
+export const AGAIN = "Download or save it again.";
 
 export const byteLength = (dtype: DType, shape: number[]): number => shape.reduce((product, size) => product * size, DTYPES[dtype]);
 
