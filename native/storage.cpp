@@ -74,13 +74,13 @@ void init_storage(Napi::Env env, Napi::Object exports) {
   define(env, exports, "readBytes", [](const Napi::CallbackInfo& info) {
     Napi::Uint8Array into = info[2].As<Napi::Uint8Array>();
     const auto [data, length] = window(info, tensor_at(info, 0), into.ByteLength());
-    std::memcpy(into.Data(), data, length);
+    if (length > 0) std::memcpy(into.Data(), data, length);  // none of an empty tensor, which may have no address
     check_files(info.Env());
   });
   define(env, exports, "writeBytes", [](const Napi::CallbackInfo& info) {
     const Napi::Uint8Array from = info[2].As<Napi::Uint8Array>();
     const auto [data, length] = window(info, tensor_at(info, 0), from.ByteLength());
-    std::memcpy(data, from.Data(), length);
+    if (length > 0) std::memcpy(data, from.Data(), length);
     check_files(info.Env());
   });
   define(env, exports, "mapFile", [](const Napi::CallbackInfo& info) -> Napi::Value {

@@ -22,7 +22,7 @@ export interface ProgressOptions {
   env?: Readonly<Record<string, string | undefined>>;
 }
 
-const CLEAR_LINE = "\r\x1b[2K";
+export const CLEAR_LINE = "\r\x1b[2K";
 
 export const SILENT: FetchProgress = { begin: () => {}, arrived: () => {}, end: () => {}, close: () => {} };
 

@@ -13,6 +13,7 @@ import { saveModel } from "../checkpoint/save.js";
 import { folderFiles } from "../checkpoint/source.js";
 import { tinyModel } from "../checkpoint/testing-model.js";
 import { UserError } from "../errors.js";
+import { LIMITS } from "./limits.js";
 import { parseName } from "./names.js";
 import { request } from "./request.js";
 import { type ResolveOptions, resolveModel } from "./resolve.js";
@@ -47,6 +48,7 @@ async function makePlace(t: TestContext, { maxShardBytes }: { maxShardBytes?: nu
       out,
       env: { ...env, ...changes.env },
       waitMs: 1,
+      limits: { leastBytes: 1, ...changes.limits },
       ...("attempts" in changes ? { attempts: changes.attempts } : {}),
       preferCached: changes.preferCached,
     });
@@ -236,7 +238,8 @@ test("the token goes to the hub and not to its storage", async (t) => {
   await resolve("org/name", { env: { HF_TOKEN: " hf_right\n" } });
   assert.deepEqual(weightRequests(hub), ["GET store/model.safetensors"]);
   const connection = { repo: parseName("org/name")!, endpoint: hub.endpoint, token: "hf_right", attempts: 1, waitMs: 1 };
-  await (await request(connection, `${hub.store}/model.safetensors`)).body?.cancel();
+  const { chunks } = await request({ ...connection, limits: LIMITS, say: () => {} }, `${hub.store}/model.safetensors`);
+  for await (const _ of chunks) break;
   assert.deepEqual(weightRequests(hub), Array(2).fill("GET store/model.safetensors"));
 });
 
