@@ -9,7 +9,9 @@ import { fileURLToPath } from "node:url";
 
 import { UserError } from "../errors.js";
 import { INDEX_FILE } from "../checkpoint/folder.js";
+import type { Output } from "../metrics/output.js";
 import type { Limits } from "./limits.js";
+import { CLEAR_LINE } from "./progress.js";
 import { shardsOf } from "./repository.js";
 import { resolveModel } from "./resolve.js";
 import { filesOf, startHub, type TestingHub } from "./testing-hub.js";
@@ -30,7 +32,7 @@ interface Place {
   hub: TestingHub;
   blobs: () => Map<string, number>;
   said: string[];
-  resolve(limits?: Partial<Limits>): Promise<string>;
+  resolve(limits?: Partial<Limits>, out?: Output): Promise<string>;
 }
 
 async function makePlace(t: TestContext): Promise<Place> {
@@ -44,8 +46,8 @@ async function makePlace(t: TestContext): Promise<Place> {
     hub,
     said,
     blobs: () => new Map(readdirSync(folder).map((name) => [name, statSync(join(folder, name)).size])),
-    resolve: (limits) =>
-      resolveModel("org/name", { out: { write: (text) => said.push(text) }, env, waitMs: 1, attempts: 2, limits: { ...QUICK, ...limits } }),
+    resolve: (limits, out = { write: (text) => said.push(text) }) =>
+      resolveModel("org/name", { out, env, waitMs: 1, attempts: 2, limits: { ...QUICK, ...limits } }),
   };
 }
 
@@ -111,6 +113,16 @@ test("what comes behind the stated end is not read", async (t) => {
   assert.deepEqual(readFileSync(join(await resolve(), "model.safetensors")), hub.files.get("model.safetensors"));
   const sizes = new Set([...hub.files.values()].map(({ length }) => length));
   for (const size of blobs().values()) assert.ok(sizes.has(size));
+});
+
+test("on a terminal, words while waiting take the place of the line of figures", async (t) => {
+  const { hub, resolve } = await makePlace(t);
+  hub.faults.odd = { path: WEIGHTS, way: "silent" };
+  const said: string[] = [];
+  const out = { write: (text: string) => said.push(text), isTTY: true, columns: 80 };
+  await refused(resolve({ silenceMs: 150, noticeMs: 40 }, out), /nothing came/);
+  const line = said.find((text) => text.includes("given up at")) ?? "";
+  assert.ok(line.startsWith(`${CLEAR_LINE}waiting for http`) && line.endsWith(" unless more comes\n"), line);
 });
 
 test("a list that goes on at another host gets no token", async (t) => {

@@ -56,6 +56,7 @@ export const WAYS = {
   "many files": (response) => response.writeHead(200, JSON_TYPE).end(JSON.stringify(Array.from({ length: 500 }, (_, i) => entry(`f${i}`)))),
   "no files": (response) => response.writeHead(200, JSON_TYPE).end("[null]"),
   "sizes that are none": (response) => response.writeHead(200, JSON_TYPE).end(JSON.stringify([{ ...entry("config.json"), size: "1e999" }])),
+  "a rest of four minutes": (response) => response.writeHead(429, { "retry-after": "240" }).end(),
   "a rest of 31 years": (response) => response.writeHead(429, { "retry-after": "1000000000" }).end(),
   "a rest until a day": (response) => response.writeHead(503, { "retry-after": new Date(Date.now() + 1e9).toUTCString() }).end(),
   "to itself": (response, { url }) => response.writeHead(302, { location: url.href }).end(),
