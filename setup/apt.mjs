@@ -25,37 +25,39 @@ export function canInstall() {
 /** @param {string[]} packages @param {Say} say @param {string} why */
 export async function install(packages, say, why) {
   say(why);
-  let update = isKnown(packages) ? undefined : await refresh(say);
-  let result = await aptInstall(packages, say);
+  let asked = await ask(packages);
+  let update = asked.known ? undefined : await refresh(say);
+  if (update) asked = await ask(packages);
+  say(`apt-get install ${packages.join(" ")}${sizes(asked.said)}`);
+  const words = ["-y", "-q", ...installing(packages)];
+  let result = await aptGet(words, say);
   // Package lists older than the archive name files that are gone.
   if (result.failed && !update) {
     update = await refresh(say);
-    if (!update.failed) result = await aptInstall(packages, say);
+    if (!update.failed) result = await aptGet(words, say);
   }
   if (!result.failed) return;
   const first = update?.failed ? `apt-get update failed:\n${lastLines(update.lines)}\nand so ` : "";
   const remedy = update?.failed
-    ? "Mend that (a network? the sources in /etc/apt?), and try again."
+    ? "Check the network and the sources in /etc/apt, and try again."
     : `To see all of it: ${installLine(packages)}`;
   throw new SetupError(`${first}apt-get install ${packages.join(" ")} failed:\n${lastLines(result.lines)}\n${remedy}`);
 }
 
 /** @param {string[]} packages */
-const isKnown = (packages) => spawnSync("apt-cache", ["show", ...packages], { stdio: "ignore" }).status === 0;
+const installing = (packages) => ["install", "--no-install-recommends", ...packages];
+
+/** What apt-get would do. Unknown is what it has no candidate of, or cannot look up. @param {string[]} packages */
+async function ask(packages) {
+  const { lines } = await aptGet(["--assume-no", ...installing(packages)]);
+  return { known: !lines.some((line) => line.startsWith("E:")), said: lines.join("\n") };
+}
 
 /** @param {Say} say */
 function refresh(say) {
   say("apt-get update: refreshing the lists of packages");
   // Without this option, an update of which every part failed ends with 0.
   return aptGet(["-o", "APT::Update::Error-Mode=any", "update"], say);
-}
-
-/** @param {string[]} packages @param {Say} say */
-async function aptInstall(packages, say) {
-  const args = ["install", "--no-install-recommends", ...packages];
-  const asked = await aptGet(["--assume-no", ...args]);
-  say(`apt-get install ${packages.join(" ")}${sizes(asked.lines.join("\n"))}`);
-  return aptGet(["-y", "-q", ...args], say);
 }
 
 /** How much apt-get says it will fetch and unpack, in brackets. @param {string} said */

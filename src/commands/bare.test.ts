@@ -39,9 +39,9 @@ function run(script: string, ...words: string[]): { code: number | null; out: st
 /** An apt-get whose `update` and `install` end so. */
 function fakeApt(update: string, install: string): void {
   const scripts = {
-    "apt-get": `case "$*" in *update*) ${update};; *assume-no*) echo 'Need to get 1,5 kB/283 MB of archives.'
-echo 'After this operation, 1,203 MB of additional disk space will be used.'; exit 1;; *) ${install};; esac`,
-    "apt-cache": "exit 100",
+    "apt-get": `case "$*" in *update*) ${update};; *assume-no*) echo 'E: Unable to locate package g++'
+echo 'Need to get 1,5 kB/283 MB of archives.'; echo 'After this operation, 1,203 MB of additional disk space will be used.'; exit 1;;
+*) ${install};; esac`,
     sudo: 'shift; exec "$@"',
   };
   for (const [name, text] of Object.entries(scripts)) writeFileSync(join(folder, "path", name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
