@@ -36,6 +36,9 @@ const machines = {
     await step("quickstart", 0, "npm run quickstart", clone);
     await step("quickstart again, no network", 0, short, { ...clone, offline: true });
     await step("doctor", 0, "npm run doctor", clone);
+    const chosen = "&& npm run setup && npm run doctor | grep '^libtorch.*the LIBTORCH of an earlier set-up'";
+    await step("LIBTORCH is remembered", 0, `LIBTORCH=/usr npm run setup ${chosen}`, clone);
+    await step("LIBTORCH is forgotten", 0, "LIBTORCH= npm run setup && npm run doctor | grep '^libtorch.*from the system'", clone);
     await step("tests of the command line", 0, "npm test -- cli commands/doctor commands/setup", clone);
     await starts(step, clone);
     await step("npm ci, no network", 1, "rm -r node_modules && npm run setup", { ...clone, offline: true });
