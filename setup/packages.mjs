@@ -21,7 +21,7 @@ export async function havePackages(say) {
     env.npm_config_cache = join(packageRoot, "build/npm-cache");
     say(`npm: its cache ${cache} cannot be written; build/npm-cache takes its place`);
   }
-  say(`npm: ${wrong.length} package(s) missing or of another version: npm ci (90 MB on disk)`);
+  say(`npm: ${wrong.length} package(s) missing or of another version: npm ci (150 MB on disk)`);
   // Development packages bring the TypeScript compiler, so they are wanted also where NODE_ENV says production.
   const npm = await runWatched(["npm", "ci", "--include=dev", "--no-audit", "--no-fund"], { label: "npm ci", say, cwd: packageRoot, env });
   if (!npm.failed) return;

@@ -128,6 +128,7 @@ const speed = (gflops: number): string => (gflops > 0 ? `${gflops.toFixed(0)} GF
 
 function bfloat16Verdict({ float32Gflops, bfloat16Gflops }: NonNullable<Facts["engine"]>): string {
   const ratio = bfloat16Gflops / float32Gflops;
+  if (float32Gflops === 0) return bfloat16Gflops > 0 ? "faster than float32" : "as slow as float32";
   if (ratio > 1.2) return `fast: ${ratio.toFixed(1)} times float32`;
   return ratio > 0.8 ? "as fast as float32" : "slow: compute in float32";
 }
