@@ -9,11 +9,12 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { buildEngine, compiler } from "./build.mjs";
-import { SetupError, buildRoot, findLibtorch, packageRoot } from "./libtorch.mjs";
+import { packageRoot } from "./folders.mjs";
+import { SetupError, findLibtorch } from "./libtorch.mjs";
 import { runAsProgram } from "./program.mjs";
 import { buildTypeScript, filesOf } from "./typescript.mjs";
 
-const root = join(buildRoot, "sanitized");
+const root = join(packageRoot, "build", "sanitized");
 const reports = join(root, "reports");
 const flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1", "-O1"];
 

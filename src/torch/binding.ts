@@ -2,7 +2,7 @@
 // exports their public form. Gradients are off until `withGrad` turns them on. For a time, another engine may take its place.
 import { createRequire } from "node:module";
 
-import { resolveEngine } from "../../setup/libtorch.mjs";
+import { beforeOpening, resolveEngine, setUpCommand } from "../../setup/libtorch.mjs";
 import { UserError } from "../errors.js";
 import { settleWaiting } from "./waiting.js";
 
@@ -57,6 +57,7 @@ export interface Native {
 
 function load(): Native {
   settleWaiting();
+  for (const [name, value] of Object.entries(beforeOpening)) process.env[name] ??= value;
   // The threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
   process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
   // cuBLAS gives the same bits every time only with a workspace of a given size; this is its own on recent cards.
@@ -70,7 +71,7 @@ function load(): Native {
   try {
     return createRequire(import.meta.url)(addon) as Native;
   } catch (failure) {
-    throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: npm run setup`);
+    throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: ${setUpCommand}`);
   }
 }
 
