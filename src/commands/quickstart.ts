@@ -82,13 +82,18 @@ async function quickSettings({ output_dir, max_steps, threads }: SettingsOf<type
   const maker = (await import(new URL("../../examples/make-data.mjs", import.meta.url).href)) as {
     makeData(name: string, folder: string): { train: string; valid: string };
   };
+  const { claimRunFolder } = await import("../train/run-folder.js");
+  const model = join(ROOT, "examples/tiny-moe");
+  // The rows lie in the run's folder, so it is asked for before they are written.
+  claimRunFolder({ output_dir, model, overwrite_output_dir: true, resume: "", train_file: "", validation_file: "" });
   const data = maker.makeData("moby-dick", join(output_dir, "data"));
   return resolveSettings({
     flags: {
-      model: join(ROOT, "examples/tiny-moe"),
+      model,
       train_file: data.train,
       validation_file: data.valid,
       output_dir,
+      overwrite_output_dir: true,
       max_steps,
       threads,
       max_length: 256,

@@ -143,7 +143,7 @@ test("a full disk is the person's to mend", { skip: !existsSync("/dev/full") }, 
   const sink = jsonlSink("/dev/full");
   assert.throws(() => sink.write(stepEvent(1)), {
     name: "UserError",
-    message: "/dev/full: the disk is full. Free some space, then go on with --resume latest.",
+    message: "/dev/full: the disk is full. Free some space, and start again.",
   });
   sink.close();
 });
