@@ -9,7 +9,7 @@ while (Date.now() < Number(at));
 try {
   const { note, release } = takeLock(dir);
   console.log(`taken ${note ?? ""}`);
-  process.stdin.on("end", () => (release(), process.exit(0))).resume();
+  process.stdin.on("end", release).resume();
 } catch (failure) {
   if (!(failure instanceof UserError)) throw failure;
   console.log(failure.message);

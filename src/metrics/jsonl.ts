@@ -20,19 +20,27 @@ export function jsonlSink(path: string, { resumeStep, warn }: JsonlOptions = {})
   if (resumeStep !== undefined) dropLinesAfter(path, resumeStep);
   const file = orUserError(path, () => openSync(path, "a"));
   const waiting: Buffer[] = [];
-  const write = (event: RunEvent): void => {
-    waiting.push(Buffer.from(lineOf(event)));
+  let warned = false;
+  const writeWaiting = (): void => {
     try {
       for (; waiting.length > 0; waiting.shift()) writeWhole(file, waiting[0]);
     } catch (failure) {
       if (warn === undefined || !isFull(failure)) throw failure;
-      if (waiting.length === 1) warn(`${path}: the disk is full. Lines wait until there is room.`);
+      if (!warned) warn(`${path}: the disk is full. Lines wait until there is room.`);
+      warned = true;
     }
   };
   return {
-    write: (event) => orUserError(path, () => write(event)),
+    write: (event) => {
+      waiting.push(Buffer.from(lineOf(event)));
+      orUserError(path, writeWaiting);
+    },
     close: () => {
-      closeSync(file);
+      try {
+        if (warned) orUserError(path, writeWaiting);
+      } finally {
+        closeSync(file);
+      }
       if (waiting.length > 0) warn?.(`${path}: the disk is full; the last ${waiting.length} lines were not written.`);
     },
   };

@@ -33,7 +33,7 @@ import {
   teacherOf,
 } from "./prepare-network.js";
 import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-tier.js";
-import { openRunFolder, type RunFolder } from "./run-folder.js";
+import { nothingToResume, openRunFolder, type RunFolder } from "./run-folder.js";
 import { checkRoom } from "./run-room.js";
 import type { TrainSettings } from "./settings.js";
 import type { Teacher } from "./teacher.js";
@@ -216,11 +216,9 @@ function latestRun(settings: TrainSettings): Resumed {
   const unfinished = unfinishedRun(settings, newest + 1);
   if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
   if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} } };
-  if (newest < 0) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. ${WAYS_TO_BEGIN}`);
+  if (newest < 0) throw nothingToResume(output_dir);
   return readCheckpoint(checkpointFolder(output_dir, newest));
 }
-
-const WAYS_TO_BEGIN = "Leave --resume out to begin, with --overwrite-output-dir where a run has begun already.";
 
 /** The rows of settings as documents, trained and held out. */
 export function readData(

@@ -25,33 +25,33 @@ const contentOf = (dir: string): string[] =>
       return `${name} ${statSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, "base64") : ""}`;
     });
 
-function small(place: Workplace, name: string): void {
-  mkdirSync(place.out(name), { recursive: true });
-  writeFileSync(join(place.out(name), "README.md"), "mine");
+function linked(to: string, place: Workplace): string {
+  symlinkSync(to, place.out("link"));
+  return place.out("link");
+}
+
+function holding(file: string, place: Workplace): string {
+  mkdirSync(place.out("project"));
+  writeFileSync(join(place.out("project"), file), "{}");
+  return place.out("project");
+}
+
+function copied({ model, out }: Workplace): string {
+  cpSync(model, out("other"), { recursive: true });
+  return out("other");
 }
 
 const FOREIGN: [string, (place: Workplace) => string, RegExp][] = [
   ["the model's folder", ({ model }) => model, /is the folder of the model/],
-  ["a link to it", ({ model, out }) => (symlinkSync(model, out("link")), out("link")), /is the folder of the model/],
+  ["a link to it", (place) => linked(place.model, place), /is the folder of the model/],
   ["it by way of another", ({ model }) => `${relative(process.cwd(), model)}/../model/`, /is the folder of the model/],
   ["a new folder in it", ({ model }) => join(model, "runs/a"), /lies in the folder of the model/],
-  [
-    "a new folder behind a link",
-    ({ model, out }) => (symlinkSync(model, out("link")), join(out("link"), "new/run")),
-    /lies in the folder of/,
-  ],
-  [
-    "a link to a new folder in it",
-    ({ model, out }) => (symlinkSync(join(model, "new"), out("link")), out("link")),
-    /lies in the folder of/,
-  ],
-  ["another model", ({ model, out }) => (cpSync(model, out("other"), { recursive: true }), out("other")), /holds the weights of a model/],
-  ["a person's project", (place) => (small(place, "project"), place.out("project")), /holds README\.md and is not the folder of a run/],
-  [
-    "one with a config.json of its own",
-    ({ out }) => (mkdirSync(out("web")), writeFileSync(join(out("web"), "config.json"), "{}"), out("web")),
-    /holds config\.json and is not/,
-  ],
+  ["a new folder behind a link", (place) => join(linked(place.model, place), "new/run"), /lies in the folder of the model/],
+  ["a link to a new folder in it", (place) => linked(join(place.model, "new"), place), /lies in the folder of the model/],
+  ["another model", copied, /holds the weights of a model/],
+  ["a person's project", (place) => holding("README.md", place), /holds README\.md and is not the folder of a run/],
+  ["one with a config.json of its own", (place) => holding("config.json", place), /holds config\.json and is not/],
+  ["one with metrics of its own", (place) => holding("metrics.jsonl", place), /holds metrics\.jsonl and is not/],
   ["a file", ({ rows }) => rows, /is a file/],
 ];
 for (const [name, make, message] of FOREIGN) {
@@ -288,7 +288,11 @@ test("a disk that is full at the end: the result waits for room, or is given up 
     const given = /disk is full .* No checkpoint was saved yet\.$/;
     await assert.rejects(runTraining({ ...settings, disk_full_wait: 0 }, { look: fill }), { name: "UserError", message: given });
     rmSync(filler);
-    const { events, outcome } = await runTraining(settings, { look: () => (fill(), setTimeout(() => rmSync(filler), 400)) });
+    const look = (): void => {
+      fill();
+      setTimeout(() => rmSync(filler), 400);
+    };
+    const { events, outcome } = await runTraining(settings, { look });
     const said = events.flatMap((event) => (event.kind === "message" && event.level === "warning" ? [event.message] : []));
     assert.equal(said.length, 1, said.join("\n"));
     assert.match(said[0], /final\S*: cannot be written: the disk is full .* Waiting 10\S*.* for .* of room; Ctrl-C gives up\.$/);

@@ -37,11 +37,21 @@ type Place = Pick<TrainSettings, "output_dir" | "model" | "resume" | "overwrite_
 
 /** Refuses a folder that a run must not write to, before anything is loaded; writes nothing. Errors: UserError. */
 export function checkRunFolder(settings: Place): void {
-  checkOutsideOfModel(settings.output_dir, settings.model);
-  if (!existsSync(settings.output_dir)) return;
-  checkKind(settings.output_dir);
-  checkUnlocked(settings.output_dir);
-  checkContent(settings);
+  const { output_dir: dir, resume } = settings;
+  checkOutsideOfModel(dir, settings.model);
+  if (existsSync(dir)) {
+    checkKind(dir);
+    checkUnlocked(dir);
+    checkContent(settings);
+  }
+  // Seen before the lock is taken, lest a run that can begin meets the lock of one that cannot.
+  if (resume === "latest" && latestCheckpoint(dir) === null && !hasWorkingCopy(dir)) throw nothingToResume(dir);
+}
+
+/** What to do in place of `--resume latest` where there is no checkpoint. */
+export function nothingToResume(dir: string): UserError {
+  const begin = existsSync(dir) && isUsed(dir) ? "Start anew with --overwrite-output-dir in its place" : "Leave --resume out to begin";
+  return new UserError(`resume: no complete checkpoint-N folder in ${dir}. ${begin}.`);
 }
 
 /** Makes the folder of a run, or takes over one that is the run's, and locks it. Errors: UserError. */
@@ -152,8 +162,10 @@ const isUsed = (dir: string): boolean =>
 
 function waysOn(dir: string): string {
   if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
-  return existsSync(join(dir, WORKING_FOLDER, STATE_FILE)) ? ", go on with --resume latest --parameters disk" : "";
+  return hasWorkingCopy(dir) ? ", go on with --resume latest --parameters disk" : "";
 }
+
+const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FOLDER, STATE_FILE));
 
 const INPUTS = ["model", "train_file", "validation_file", "resume"] as const;
 
