@@ -43,11 +43,6 @@ export function pruneCheckpoints(outputDir: string, keep: number, current = Numb
   return removed;
 }
 
-/** Removes all complete checkpoints of a run that is begun anew. */
-export function removeCheckpoints(outputDir: string): void {
-  for (const step of listCheckpoints(outputDir)) removeCheckpoint(checkpointFolder(outputDir, step));
-}
-
 // Renamed first, so that a removal cut short never leaves something that looks like a checkpoint.
 function removeCheckpoint(folder: string): void {
   renameSync(folder, `${folder}.partial`);

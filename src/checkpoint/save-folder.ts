@@ -1,11 +1,11 @@
 // A folder that exists completely or not at all: it is filled beside its place under the name DIR.partial, put on the
 // disk, and renamed. A folder that was there before stands aside as DIR.previous until then, and is back after any
 // failure. Limits: the folder holds files only; two processes must not save to one place at once.
-import { type Dirent, existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import { type Dirent, existsSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 import { UserError } from "../errors.js";
-import { sync, syncFolder } from "./disk.js";
+import { makeFolders, reasonOf, sync, syncFolder } from "./disk.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 
 /**
@@ -23,7 +23,7 @@ export function saveFolder(dir: string, fill: (side: string) => void): void {
   remove(aside);
   remove(side);
   try {
-    mkdirSync(side, { recursive: true });
+    makeFolders(side);
     fill(side);
     syncFolder(side);
     putInPlace(target, side, aside);
@@ -73,9 +73,9 @@ const remove = (folder: string): void => rmSync(folder, { recursive: true, force
 
 function withReassurance(failure: unknown, target: string): unknown {
   const tail = "Nothing that was saved before was touched.";
-  if (failure instanceof UserError) return new UserError(`${failure.message} ${tail}`);
+  if (failure instanceof UserError) return new UserError(`${failure.message} ${tail}`, { cause: failure });
   if (failure instanceof Error && "errno" in failure) {
-    return new UserError(`${target}: cannot be saved: ${failure.message}. ${tail}`);
+    return new UserError(`${target}: cannot be saved: ${reasonOf(failure)}. ${tail}`, { cause: failure });
   }
   return failure;
 }

@@ -85,6 +85,7 @@ function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROW
       train_file: join(EXAMPLES, "moby-dick/train.jsonl"),
       validation_file: join(EXAMPLES, "moby-dick/valid.jsonl"),
       output_dir,
+      overwrite_output_dir: true,
       max_steps,
       threads,
       max_length: 256,

@@ -1,9 +1,9 @@
 // `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line; Ctrl-C saves a
 // checkpoint after the current step, a second one leaves at once.
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { renameSync } from "node:fs";
+import { join } from "node:path";
 
-import { UserError } from "../errors.js";
+import { writeFileDurably } from "../checkpoint/disk.js";
 import { formatBytes, formatCount } from "../format.js";
 import { consoleSink } from "../metrics/console.js";
 import { jsonlSink } from "../metrics/jsonl.js";
@@ -23,7 +23,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
   settings: TRAIN_TABLE,
   positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
   run: async ({ settings: asked, out }) => {
-    refuseUsedFolder(asked);
+    const { checkRunFolder } = await import("../train/run-folder.js");
+    checkRunFolder(asked); // before anything is loaded, which can take minutes
     const { resolveModel } = await import("../hub/resolve.js");
     // From here on the model is a folder, also in what the run records: resuming needs no network.
     const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
@@ -37,10 +38,7 @@ export const command: Command<typeof TRAIN_ROWS> = {
     const { watching } = await import("../plan/watch.js");
     const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
     const stop = listenForStop(say);
-    const sink = both(
-      jsonlSink(await openRunFolder(run), { resumeStep: run.startStep || -1 }),
-      consoleSink({ out, totalSteps: run.totalSteps, env: process.env }),
-    );
+    const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
     let finished = false;
     try {
       for (const line of await describeRun(run)) say(line);
@@ -61,8 +59,6 @@ export const command: Command<typeof TRAIN_ROWS> = {
   },
 };
 
-const METRICS = "metrics.jsonl";
-
 /** Runs `work`; running out of memory becomes a sentence that says what would fit. */
 async function explaining<Result>(settings: TrainSettings, planned: RunPlan | null, work: () => Promise<Result>): Promise<Result> {
   try {
@@ -80,33 +76,14 @@ async function explaining<Result>(settings: TrainSettings, planned: RunPlan | nu
   }
 }
 
-/** Before anything is loaded, which can take minutes. */
-function refuseUsedFolder({ model, output_dir: folder, resume, overwrite_output_dir: overwrite }: TrainSettings): void {
-  if (overwrite && !resume && /^checkpoint-/.test(relative(folder, model))) {
-    throw new UserError(
-      `model: ${model} is a checkpoint of the run that --overwrite-output-dir replaces. Choose another output_dir, or copy the checkpoint first.`,
-    );
-  }
-  if (existsSync(join(folder, METRICS)) && !resume && !overwrite) {
-    throw new UserError(
-      `output_dir: ${folder} already holds a run. Choose another folder, go on with --resume latest, or start anew with --overwrite-output-dir.`,
-    );
-  }
-}
-
-/** Makes the run folder, writes config.json into it and returns the path of its metrics. */
-async function openRunFolder({ settings }: Run): Promise<string> {
-  const folder = settings.output_dir;
-  const { removeCheckpoints } = await import("../checkpoint/checkpoints.js");
-  try {
-    mkdirSync(folder, { recursive: true });
-    // Those of the run that was here would pass for this run's newest.
-    if (settings.overwrite_output_dir && !settings.resume) removeCheckpoints(folder);
-    writeFileSync(join(folder, "config.json"), `${JSON.stringify(settings, null, 2)}\n`);
-  } catch (failure) {
-    throw new UserError(`output_dir: ${folder} cannot be written: ${(failure as Error).message}. Choose another folder.`);
-  }
-  return join(folder, METRICS);
+/** Writes config.json into the run's folder and begins its metrics. */
+function openSinks({ settings, startStep }: Run, console: Sink): Sink {
+  const path = join(settings.output_dir, "config.json");
+  // As the settings of another run, the file must not remove one.
+  writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
+  const warn = (message: string): void => console.write({ kind: "message", step: startStep, message, level: "warning" });
+  return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { resumeStep: startStep || -1, warn }), console);
 }
 
 async function describeRun(run: Run): Promise<string[]> {

@@ -11,15 +11,38 @@ export interface JsonlOptions {
    * Without it, lines are added to what is there.
    */
   resumeStep?: number;
+  /** Told once when the disk is full: lines wait for room then, and only what has none at the end is lost. Without it, a full disk throws. */
+  warn?: (message: string) => void;
 }
 
 /** Adds events to the file at `path`, which is made when missing. */
-export function jsonlSink(path: string, { resumeStep }: JsonlOptions = {}): Sink {
+export function jsonlSink(path: string, { resumeStep, warn }: JsonlOptions = {}): Sink {
   if (resumeStep !== undefined) dropLinesAfter(path, resumeStep);
   const file = orUserError(path, () => openSync(path, "a"));
+  const waiting: Buffer[] = [];
+  let warned = false;
+  const writeWaiting = (): void => {
+    try {
+      for (; waiting.length > 0; waiting.shift()) writeWhole(file, waiting[0]);
+    } catch (failure) {
+      if (warn === undefined || !isFull(failure)) throw failure;
+      if (!warned) warn(`${path}: the disk is full. Lines wait until there is room.`);
+      warned = true;
+    }
+  };
   return {
-    write: (event) => orUserError(path, () => writeWhole(file, Buffer.from(lineOf(event)))),
-    close: () => closeSync(file),
+    write: (event) => {
+      waiting.push(Buffer.from(lineOf(event)));
+      orUserError(path, writeWaiting);
+    },
+    close: () => {
+      try {
+        if (warned) orUserError(path, writeWaiting);
+      } finally {
+        closeSync(file);
+      }
+      if (waiting.length > 0) warn?.(`${path}: the disk is full; the last ${waiting.length} lines were not written.`);
+    },
   };
 }
 
@@ -96,9 +119,11 @@ function readIfThere(path: string): Buffer | null {
   }
 }
 
+const isFull = (failure: unknown): boolean => ["ENOSPC", "EDQUOT"].includes((failure as NodeJS.ErrnoException).code ?? "");
+
 const ADVICE: Readonly<Record<string, string>> = {
-  ENOSPC: "the disk is full. Free some space, then go on with --resume latest.",
-  EDQUOT: "your disk quota is used up. Free some space, then go on with --resume latest.",
+  ENOSPC: "the disk is full. Free some space, and start again.",
+  EDQUOT: "your disk quota is used up. Free some space, and start again.",
   EACCES: "this user may not write there. Change its owner or mode, or choose another output_dir.",
   EPERM: "this user may not write there. Change its owner or mode, or choose another output_dir.",
   EROFS: "the file system is read-only. Choose another output_dir.",

@@ -15,7 +15,7 @@ import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { enterPhase, runStep } from "./run-step.js";
-import { saveCheckpoint, saveFinal } from "./snapshot.js";
+import { saveBetween, saveResult, saveStopped } from "./safe-saves.js";
 
 export interface Outcome {
   stopped: boolean;
@@ -47,14 +47,14 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
     if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
     const stopping = signal?.aborted === true && step < totalSteps;
     if (due(settings.save_steps, step) || stopping) {
-      const folder = saveCheckpoint(run, step);
-      sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
-      if (stopping) return { stopped: true, steps: step, folder, memory };
+      const folder = stopping ? saveStopped(run, step) : saveBetween(run, sink, step);
+      if (folder !== null) sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
+      if (stopping && folder !== null) return { stopped: true, steps: step, folder, memory };
     }
   }
   evaluate(run, sink, totalSteps, "trained");
   if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
-  const folder = saveFinal(run);
+  const folder = await saveResult(run, sink, signal);
   sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
   return { stopped: false, steps: totalSteps, folder, memory };
 }

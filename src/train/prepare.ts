@@ -1,5 +1,5 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
-// step where an earlier run stopped. Reads only; the caller owns the run and frees its tensors with `freeRun`.
+// step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { UserError } from "../errors.js";
 import { checkpointFolder } from "../checkpoint/checkpoints.js";
 import { listCheckpoints, readRunState, type RunState } from "../checkpoint/run-state.js";
@@ -9,7 +9,7 @@ import { type DataReport, type Document, makeDocuments } from "../data/documents
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
-import { freeModel, type Model } from "../model/model.js";
+import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import type { Tier } from "../tiers/tier.js";
 import { useDevice, setThreads } from "../torch/device.js";
@@ -32,12 +32,16 @@ import {
   statesOf,
   teacherOf,
 } from "./prepare-network.js";
-import { makeTier, unfinishedRun } from "./prepare-tier.js";
+import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-tier.js";
+import { nothingToResume, openRunFolder, type RunFolder } from "./run-folder.js";
+import { checkRoom } from "./run-room.js";
 import type { TrainSettings } from "./settings.js";
 import type { Teacher } from "./teacher.js";
 
 export interface Run {
   settings: TrainSettings;
+  /** Held until `freeRun`. */
+  folder: RunFolder;
   /** The model that training starts from. */
   source: ModelSource;
   description: NetworkDescription;
@@ -58,16 +62,19 @@ export interface Run {
   teacher: Teacher | null;
 }
 
+/** Makes the run and holds its folder, where no other can be made until `freeRun`. Errors: UserError, and nothing is left. */
 export function prepareRun(asked: TrainSettings): Run {
+  const folder = openRunFolder(asked);
   const made: Made = {};
   try {
-    return makeRun(asked, made);
+    return makeRun(asked, made, folder);
   } catch (failure) {
     made.teacher?.close();
     made.states?.free();
     if (made.model) freeModel(made.model);
     // A working copy of many gigabytes must not stay behind a wrong setting.
     made.tier?.close(false);
+    folder.abandon();
     throw failure;
   }
 }
@@ -80,7 +87,7 @@ interface Made {
   states?: OptimizerStates;
 }
 
-function makeRun(asked: TrainSettings, made: Made): Run {
+function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   const settings = { ...asked };
   useDevice(settings.device);
   setThreads(settings.threads);
@@ -98,6 +105,8 @@ function makeRun(asked: TrainSettings, made: Made): Run {
     seed: settings.seed,
   });
   if (resumed) data.restore(resumed.state.batches);
+  // Its working copy takes the place of the one that is there.
+  if (settings.parameters === "disk") folder.begin();
   const tier = makeTier(settings, source);
   made.tier = tier;
   const model = during("loading weights", () => makeModel(settings, source, resumed, tier));
@@ -117,6 +126,8 @@ function makeRun(asked: TrainSettings, made: Made): Run {
   const states = during("optimizer state", () => statesOf(settings, network));
   made.states = states;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
+  const room = checkRoom({ settings, startStep, totalSteps, weightBytes: weightBytes(model), stateBytes: states.bytes });
+  folder.begin();
   tier?.begin({ step: startStep, batches: data.state(), settings });
   return {
     settings,
@@ -129,7 +140,12 @@ function makeRun(asked: TrainSettings, made: Made): Run {
     phases,
     teacher,
     startStep,
-    notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)],
+    folder,
+    notes: [
+      ...folder.notes,
+      ...room,
+      ...(resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
+    ],
     converted: isConverted(settings, description),
     network,
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
@@ -142,6 +158,7 @@ export function freeRun(run: Run, finished = false): void {
   run.states.free();
   freeModel(run.network.model);
   run.network.tier?.close(finished);
+  run.folder.close();
   if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }
 
@@ -197,8 +214,9 @@ function latestRun(settings: TrainSettings): Resumed {
   const { output_dir } = settings;
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;
   const unfinished = unfinishedRun(settings, newest + 1);
+  if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
   if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} } };
-  if (newest < 0) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
+  if (newest < 0) throw nothingToResume(output_dir);
   return readCheckpoint(checkpointFolder(output_dir, newest));
 }
 

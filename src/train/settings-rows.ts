@@ -57,7 +57,7 @@ export const TRAIN_ROWS = {
     kind: "boolean",
     default: false,
     group: MODEL,
-    about: "start anew in a folder that already holds a run; its checkpoints are removed",
+    about: "start anew in a folder that already holds a run: its checkpoints, result, working copy and metrics are removed",
   },
   format: {
     kind: "choice",
@@ -267,6 +267,14 @@ export const TRAIN_ROWS = {
     about: "steps between checkpoints; 0: only at the end",
   },
   save_total_limit: { kind: "integer", default: 0, min: 0, group: RUN, about: "newest checkpoints to keep; 0: all" },
+  disk_full_wait: {
+    kind: "integer",
+    default: 10,
+    min: 0,
+    max: 10_080,
+    group: RUN,
+    about: "minutes to wait for room when the disk has none for the result; 0: end with an error at once",
+  },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },
   resume: {
     kind: "string",

@@ -90,6 +90,7 @@ const FLAGS = `
 --eval-steps N = 0
 --save-steps N = 0
 --save-total-limit N = 0
+--disk-full-wait N = 10
 --logging-steps N = 1
 --resume FOLDER = ""
 --seed N = 42

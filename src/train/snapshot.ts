@@ -24,8 +24,8 @@ export function saveCheckpoint(run: Run, step: number): string {
 }
 
 /** Saves the trained model, reopened and compared before success is reported; returns the folder. */
-export function saveFinal(run: Run): string {
-  const folder = join(run.settings.output_dir, "final");
+export function saveFinal(run: Run, name = "final"): string {
+  const folder = join(run.settings.output_dir, name);
   saveModel(folder, run.network.model, { source: run.source, extraFiles: (side) => writeNetworkFile(side, run.description) });
   return folder;
 }

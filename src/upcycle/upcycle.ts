@@ -4,6 +4,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 
 import { checkFreeSpace } from "../checkpoint/disk.js";
 import { matchTensors } from "../checkpoint/load.js";
+import { checkPlaceBesideModel } from "../checkpoint/places.js";
 import { mainDtype, writeContent } from "../checkpoint/save.js";
 import { saveFolder } from "../checkpoint/save-folder.js";
 import { sourceBytes } from "../checkpoint/safetensors-writer.js";
@@ -50,6 +51,7 @@ export interface UpcyclePlan {
 /** Writes the mixture of the dense model at `model` as the new folder `dir`. Errors: UserError, and nothing is written. */
 export function upcycle(model: string, dir: string, options: UpcycleOptions): UpcyclePlan {
   checkNew(dir);
+  checkPlaceBesideModel(dir, model);
   const source = openSource(model);
   const dense = readDenseModel(source);
   const target = chooseTarget(dense, options.to, options);
