@@ -139,7 +139,8 @@ test("saving takes no memory beyond one slice, verification included", () =>
     const before = ledger();
     resetPeak();
     saveModel(join(folder, "m"), model, { source: folderFiles(folder) });
-    assert.equal(ledger().peakBytes, before.liveBytes, "same dtype: views alone");
+    const scalars = 1024;
+    assert.ok(ledger().peakBytes <= before.liveBytes + scalars, "same dtype: views, and the least and largest value of one");
     saveModel(join(folder, "m"), model, { source: folderFiles(folder), dtype: "bfloat16" });
     const largestOnDisk = byteSize(model.outer["lm_head.weight"]) / 2;
     assert.ok(ledger().peakBytes - before.liveBytes <= largestOnDisk, `${ledger().peakBytes - before.liveBytes}`);

@@ -47,14 +47,14 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
     if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
     const stopping = signal?.aborted === true && step < totalSteps;
     if (due(settings.save_steps, step) || stopping) {
-      const folder = saveCheckpoint(run, step);
+      const folder = saveCheckpoint(run, step, (message) => sink.write({ kind: "message", step, message, level: "warning" }));
       sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
       if (stopping) return { stopped: true, steps: step, folder, memory };
     }
   }
   evaluate(run, sink, totalSteps, "trained");
   if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
-  const folder = saveFinal(run);
+  const folder = saveFinal(run, (message) => sink.write({ kind: "message", step: totalSteps, message, level: "warning" }));
   sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
   return { stopped: false, steps: totalSteps, folder, memory };
 }
