@@ -1,6 +1,6 @@
 // Whether numbers are numbers: one pass over a tensor, on its own device, with two scalars as the result.
 import { UserError } from "../errors.js";
-import { aminmax } from "../torch/ops.js";
+import { amax, amin, aminmax, isInf, isNan, sum } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, item, numel, type Tensor } from "../torch/tensor.js";
 
@@ -21,7 +21,8 @@ export class NotFiniteError extends UserError {
 export function largestSize(value: Tensor): number {
   if (numel(value) === 0) return 0;
   return scope(() => {
-    const [least, most] = aminmax(value).map(item);
+    // Without float16 on a CPU (libtorch 1.13).
+    const [least, most] = (dtype(value) === "float16" ? [amin(value), amax(value)] : aminmax(value)).map(item);
     return Math.max(most, -least);
   });
 }
@@ -31,6 +32,12 @@ export function notFinite(value: Tensor): NotFinite | undefined {
   if (!/float/.test(dtype(value))) return undefined;
   const size = largestSize(value);
   return Number.isFinite(size) ? undefined : Number.isNaN(size) ? "NaN" : "an infinite value";
+}
+
+/** How many values of a tensor are NaN, and how many are infinite. */
+export function countNotFinite(value: Tensor): { nan: number; infinite: number } {
+  if (notFinite(value) === undefined) return { nan: 0, infinite: 0 };
+  return scope(() => ({ nan: item(sum(isNan(value))), infinite: item(sum(isInf(value))) }));
 }
 
 /** Throws a NotFiniteError, whose sentence begins with `where`, when a tensor holds anything but numbers. */

@@ -2,7 +2,7 @@
 // in a folder that is replaced is still there, wherever it was cut off.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import fs, { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import fs, { existsSync, mkdirSync, readdirSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -20,7 +20,7 @@ const MODEL = "model.safetensors";
 
 /** The files of a folder by name, but for the manifest. */
 function contents(folder: string): Record<string, string> {
-  const names = readdirSync(folder).filter((name) => name !== MANIFEST_FILE && statSync(join(folder, name)).isFile());
+  const names = readdirSync(folder).filter((name) => name !== MANIFEST_FILE && lstatSync(join(folder, name)).isFile());
   return Object.fromEntries(names.sort().map((name) => [name, readFileSync(join(folder, name), "utf8")]));
 }
 
@@ -137,7 +137,11 @@ test("a folder that is not ours is not replaced, a file neither; an empty one is
     put(join(folder, "damaged"), { [MODEL]: "1", [MANIFEST_FILE]: "{" });
     refuses("damaged", /damaged: is not replaced/);
     save(join(folder, "ours"), { [MODEL]: "1" });
-    refuses("ours", /ours: is not replaced, because it holds .* Choose another folder, or replace this one with --overwrite-output-dir/, "nothing");
+    refuses(
+      "ours",
+      /ours: is not replaced, because it holds .* Choose another folder, or replace this one with --overwrite-output-dir/,
+      "nothing",
+    );
     put(folder, { file: "f" });
     refuses("file", /file: is not replaced, because it is no folder that can be read/);
     assert.deepEqual(contents(join(folder, "home")), { "letter.txt": "dear" });
@@ -165,14 +169,17 @@ test("what a person has in a folder stays when it is replaced, under a name that
       "new.json.kept": "mine",
     });
     assert.equal(readFileSync(join(dir, "plots", "loss.svg"), "utf8"), "<svg>");
-    assert.ok(fs.lstatSync(join(dir, "link")).isSymbolicLink());
+    assert.ok(lstatSync(join(dir, "link")).isSymbolicLink());
     assert.equal(notes.length, 6);
     for (const pattern of [
       /README\.md is not of our making; kept$/,
       /generation_config\.json was changed since it was saved; kept as generation_config\.json\.kept$/,
       /model\.safetensors is not of our making; kept as model\.safetensors\.kept$/,
     ]) {
-      assert.ok(notes.some((note) => pattern.test(note)), `${pattern} in ${notes.join("\n")}`);
+      assert.ok(
+        notes.some((note) => pattern.test(note)),
+        `${pattern} in ${notes.join("\n")}`,
+      );
     }
     save(dir, { [MODEL]: "3", "config.json": "{}" });
     assert.deepEqual([contents(dir)["README.md"], contents(dir)["new.json.kept"], contents(dir)[MODEL]], ["card", "mine", "3"]);
