@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { type Program, runCli } from "./cli-run.js";
 import type { Command } from "./commands/command.js";
 
-const COMMANDS = ["train", "plan", "bench", "generate", "eval", "export", "upcycle", "setup", "doctor", "quickstart"] as const;
+const COMMANDS = ["train", "plan", "bench", "generate", "eval", "export", "upcycle", "verify", "setup", "doctor", "quickstart"] as const;
 
 const program: Program = {
   version: () => (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,

@@ -27,6 +27,7 @@ const DOWNHILL: Record<string, string[]> = {
   hub: ["model", "checkpoint", "metrics"],
   bench: ["torch", "model", "reversible", "optim", "data", "checkpoint", "train"],
   upcycle: ["torch", "model", "checkpoint"],
+  verify: ["torch", "model", "data", "checkpoint", "train", "upcycle"],
   plan: ["torch", "model", "reversible", "optim", "data", "checkpoint", "metrics", "train"],
   commands: [
     "plan",
@@ -42,6 +43,7 @@ const DOWNHILL: Record<string, string[]> = {
     "eval",
     "hub",
     "upcycle",
+    "verify",
   ],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */

@@ -1,18 +1,44 @@
 // Writing that must reach the disk, and what went wrong when it does not: the failure names the file, how much was to
-// be written and how much room there is. Nothing here decides what is written.
+// be written and how much room there is. Checksums are taken on the way, so that nothing is read again for them. Nothing
+// here decides what is written.
+import { createHash } from "node:crypto";
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, statfsSync, statSync, writeSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 
+/** What a file that was written holds. */
+export interface FileRecord {
+  bytes: number;
+  /** In hexadecimal. */
+  sha256: string;
+}
+
+const recordings = new Map<string, Map<string, FileRecord>>();
+
+/** Runs `write` and returns a record, by name, of every file that `writeDurably` put directly into `folder` meanwhile. */
+export function recordWrites(folder: string, write: () => void): Map<string, FileRecord> {
+  const records = new Map<string, FileRecord>();
+  recordings.set(folder, records);
+  try {
+    write();
+    return records;
+  } finally {
+    recordings.delete(folder);
+  }
+}
+
 /** Creates or empties the file at `path` and hands `fill` a function that appends `bytes` bytes in all. */
 export function writeDurably(path: string, bytes: number, fill: (append: (chunk: Uint8Array) => void) => void): void {
   let written = 0;
+  const records = recordings.get(dirname(path));
+  const hash = records && createHash("sha256");
   try {
     const file = openSync(path, "w");
     try {
       fill((chunk) => {
+        hash?.update(chunk);
         // A disk that fills up takes part of a chunk before it refuses the rest.
         for (let done = 0; done < chunk.length; ) {
           const count = writeSync(file, chunk, done, chunk.length - done);
@@ -27,6 +53,7 @@ export function writeDurably(path: string, bytes: number, fill: (append: (chunk:
   } catch (failure) {
     throw diskFailure(path, bytes, written, failure);
   }
+  if (hash) records?.set(basename(path), { bytes: written, sha256: hash.digest("hex") });
 }
 
 /** Writes a small file whole. */

@@ -10,6 +10,15 @@ import { familyConfig } from "./trained-form.js";
 
 export const SINGLE_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
+/** Of a checkpoint-N, beside the model. */
+export const STATE_FILE = "trainer_state.json";
+export const OPTIMIZER_FILE = "optimizer.safetensors";
+
+const SHARD = /^model-\d{5,}-of-\d{5,}\.safetensors$/;
+
+/** Whether a reader takes a file for weights, or for the state of a run, by its name alone. */
+export const isWeightsName = (name: string): boolean => name === SINGLE_FILE || name === INDEX_FILE || SHARD.test(name);
+export const isStateName = (name: string): boolean => name === STATE_FILE || name === OPTIMIZER_FILE;
 
 export interface Folder {
   dir: string;

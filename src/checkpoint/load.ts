@@ -8,6 +8,7 @@ import { buildModel, type Home, inMemory, type Model, type PlacedParameter, plac
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
+import { checkWeightFiles } from "./check-files.js";
 import type { Folder } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { type ModelSource, openSource } from "./source.js";
@@ -24,6 +25,8 @@ export interface LoadOptions {
   seed?: number;
   /** Where the parameters are to lie; memory of `device` unless said otherwise. */
   home?: Home;
+  /** Whether files of weights are compared with their checksums, where there are any; true unless said otherwise. */
+  verify?: boolean;
 }
 
 const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
@@ -31,11 +34,11 @@ const SHOWN = 5;
 
 /**
  * The model of `from`, a source or the path of one, in memory of its own; the caller frees it with `freeModel`.
- * Throws a UserError that names what is missing, of another shape, or extra. Ignored extras: stored rotary frequencies,
+ * Throws a UserError that names what is missing, of another shape, extra, or changed since it was saved. Ignored extras: stored rotary frequencies,
  * and the head when it is tied to the embedding.
  */
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
-  const { weightsDtype, device, extend = (as) => as, seed = 0, home = inMemory(device) } = options;
+  const { weightsDtype, device, extend = (as) => as, seed = 0, home = inMemory(device), verify = true } = options;
   const source = typeof from === "string" ? openSource(from) : from;
   const architecture = extend(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
@@ -43,6 +46,7 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
   const made: Tensor[] = [];
   try {
     const matched = matchTensors(folder, architecture, config);
+    if (verify) checkWeightFiles(source.path);
     const common = commonDtype(folder);
     const dtypeOf = (placed: PlacedParameter): DType => {
       if (weightsDtype !== "auto") return weightsDtype;

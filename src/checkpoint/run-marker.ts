@@ -47,10 +47,10 @@ export function isRunFolder(dir: string): boolean {
 }
 
 /** Folders that a run makes in its own: checkpoints, results, the working copy, and what a killed save of them leaves. */
-export const isRunPart = (name: string): boolean => /^((checkpoint-\d+|final(-\d+)?)(\.partial|\.previous)?|working)$/.test(name);
+export const isRunPart = (name: string): boolean => /^((checkpoint-\d+|final(-\d+)?)(\.partial|\.revmoe-previous)?|working)$/.test(name);
 
 /** What a killed save leaves beside the folder that it was to make. */
-export const isUnfinished = (name: string): boolean => isRunPart(name) && /\.(partial|previous)$/.test(name);
+export const isUnfinished = (name: string): boolean => isRunPart(name) && name.includes(".");
 
 /** The parts of the run in `dir`, by name. */
 export const runParts = (dir: string): string[] => readdirSync(dir).filter(isRunPart).sort();

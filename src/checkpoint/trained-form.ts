@@ -2,11 +2,12 @@
 // says in `revmoe` which network it is; export/modeling_revmoe.py, which has the classes, is copied beside it. The model
 // type is not the family's, so that whoever does not run the code refuses the folder, and does not take it for the
 // ordinary network.
-import { copyFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { Architecture } from "../model/architecture.js";
+import { writeFileDurably } from "./disk.js";
 
 const MODELING_FILE = "modeling_revmoe.py";
 const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, import.meta.url));
@@ -50,4 +51,4 @@ export function familyConfig(config: Record<string, unknown>): Record<string, un
   return { ...own, model_type: family, architectures: [`${CLASSES[family]}ForCausalLM`] };
 }
 
-export const copyModeling = (folder: string): void => copyFileSync(MODELING_SOURCE, join(folder, MODELING_FILE));
+export const copyModeling = (folder: string): void => writeFileDurably(join(folder, MODELING_FILE), readFileSync(MODELING_SOURCE));

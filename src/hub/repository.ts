@@ -3,7 +3,7 @@
 import { listFiles, modelInfo } from "@huggingface/hub";
 
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
-import { COPIED_FILES } from "../checkpoint/save.js";
+import { COPIED_FILES } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { isCommit } from "./names.js";
 import { pageGuard } from "./limits.js";

@@ -63,6 +63,14 @@ export async function resolveModel(model: string, options: ResolveOptions): Prom
 
 const HURRY_MS = 10_000;
 
+/** The folder of a name that is complete in the cache, without asking the hub; undefined when it is not there, or no name. */
+export function cachedFolder(model: string, env: Environment = process.env): string | undefined {
+  const repo = parseName(model);
+  const place = repo && join(cacheFolder(env), "models", repo.id);
+  const known = repo && place && readRecord(place, repo.revision);
+  return known && place && join(place, known.commit);
+}
+
 async function fetchRepository(
   repository: Repository,
   place: string,

@@ -284,6 +284,7 @@ test("records of steps are complete and sensible", async (t) => {
   assert.deepEqual(readdirSync(outcome.folder).sort(), [
     "config.json",
     "model.safetensors",
+    "revmoe-manifest.json",
     "revmoe.json",
     "tokenizer.json",
     "tokenizer_config.json",

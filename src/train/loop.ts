@@ -47,7 +47,7 @@ export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise
     if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
     const stopping = signal?.aborted === true && step < totalSteps;
     if (due(settings.save_steps, step) || stopping) {
-      const folder = stopping ? saveStopped(run, step) : saveBetween(run, sink, step);
+      const folder = stopping ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
       if (folder !== null) sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
       if (stopping && folder !== null) return { stopped: true, steps: step, folder, memory };
     }

@@ -172,6 +172,22 @@ export function plannedStateBytes(
   );
 }
 
+/** Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` says how a weight is stored. */
+export function plannedStates(
+  optimizer: Optimizer,
+  model: { architecture: Architecture; config: ModelConfig },
+  dtypeOf: (placed: PlacedParameter) => DType,
+  options: StateOptions = {},
+): Map<string, { shape: readonly number[]; dtype: DType }> {
+  return new Map(
+    placedParameters(model.architecture, model.config).flatMap((placed) =>
+      Object.entries(plan(optimizer, model, placed, dtypeOf(placed), options).layout).map(
+        ([kind, each]) => [`${kind}.${placed.prefix}${placed.spec.name}`, each] as const,
+      ),
+    ),
+  );
+}
+
 function plan(
   optimizer: Optimizer,
   { architecture, config }: { architecture: Architecture; config: ModelConfig },

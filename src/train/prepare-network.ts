@@ -41,7 +41,8 @@ export function makeModel(settings: TrainSettings, source: ModelSource, resumed?
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   if (resumed?.inPlace && tier?.openModel) return tier.openModel();
   if (resumed || settings.init_weights === "checkpoint") {
-    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, home });
+    // What is resumed was checked when it was found.
+    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, home, verify: resumed === undefined });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.config.source = source.config;
     return model;

@@ -1,11 +1,11 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { UserError } from "../errors.js";
-import { checkpointFolder } from "../checkpoint/checkpoints.js";
-import { listCheckpoints, readRunState, type RunState } from "../checkpoint/run-state.js";
-import { type ModelSource, openSource } from "../checkpoint/source.js";
+import { listCheckpoints, type RunState } from "../checkpoint/run-state.js";
+import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
+import type { DataFingerprint } from "../data/fingerprint.js";
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
@@ -33,7 +33,8 @@ import {
   teacherOf,
 } from "./prepare-network.js";
 import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-tier.js";
-import { nothingToResume, openRunFolder, type RunFolder } from "./run-folder.js";
+import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./resume-checks.js";
+import { openRunFolder, type RunFolder } from "./run-folder.js";
 import { checkRoom } from "./run-room.js";
 import type { TrainSettings } from "./settings.js";
 import type { Teacher } from "./teacher.js";
@@ -48,6 +49,8 @@ export interface Run {
   network: Network;
   states: OptimizerStates;
   data: Batches;
+  /** What `data` and the held-out rows are, as checkpoints keep it. */
+  fingerprint: DataFingerprint;
   evalBatches: Batch[];
   report: DataReport;
   /** What the person should know of these settings and did not ask. */
@@ -92,12 +95,16 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   useDevice(settings.device);
   setThreads(settings.threads);
   limitMemory(parseBytes(settings.memory_limit) ?? NO_LIMIT);
-  const source = openSource(settings.model);
+  const source = withFilesKept(openSource(settings.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
   architectureOf(source.config, source.configPath);
   const resumed = findResumed(settings);
   const tokenizer = loadTokenizer(source);
   const { documents, evalDocuments, report } = readData(settings, tokenizer);
+  const { chatTemplate } = tokenizer;
+  const given = withFingerprint({ documents, evalDocuments, tokenizer: source.readFile("tokenizer.json"), chatTemplate });
+  const { fingerprint } = given;
+  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(settings, resumed, given)] : [];
   const data = new Batches(documents, {
     rows: settings.per_device_train_batch_size,
     max_length: settings.max_length,
@@ -128,13 +135,14 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
   const room = checkRoom({ settings, startStep, totalSteps, weightBytes: weightBytes(model), stateBytes: states.bytes });
   folder.begin();
-  tier?.begin({ step: startStep, batches: data.state(), settings });
+  tier?.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
   return {
     settings,
     source,
     description,
     states,
     data,
+    fingerprint,
     report,
     totalSteps,
     phases,
@@ -143,6 +151,8 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     folder,
     notes: [
       ...folder.notes,
+      ...resumeNotes,
+      ...filesLeftOut(source),
       ...room,
       ...(resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
     ],
@@ -195,11 +205,12 @@ function checkSame(settings: TrainSettings, before: Record<string, unknown>, fol
 
 interface Resumed extends ResumedFrom {
   state: RunState;
+  notes: string[];
 }
 
 function findResumed(settings: TrainSettings): Resumed | undefined {
   if (!settings.resume) return undefined;
-  const found = settings.resume === "latest" ? latestRun(settings) : readCheckpoint(settings.resume);
+  const found = settings.resume === "latest" ? latestRun(settings) : { ...openCheckpoint(settings.resume), inPlace: false };
   const { state, folder } = found;
   // Left open, the grid is the one that the run began with.
   if (settings.stream_fraction_bits === 0) settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
@@ -207,17 +218,14 @@ function findResumed(settings: TrainSettings): Resumed | undefined {
   return found;
 }
 
-const readCheckpoint = (folder: string): Resumed => ({ folder, inPlace: false, state: readRunState(folder) });
-
-/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint. */
+/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint that is whole. */
 function latestRun(settings: TrainSettings): Resumed {
   const { output_dir } = settings;
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;
   const unfinished = unfinishedRun(settings, newest + 1);
   if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
-  if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} } };
-  if (newest < 0) throw nothingToResume(output_dir);
-  return readCheckpoint(checkpointFolder(output_dir, newest));
+  if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} }, notes: [] };
+  return { ...openNewestCheckpoint(output_dir), inPlace: false };
 }
 
 /** The rows of settings as documents, trained and held out. */

@@ -116,7 +116,7 @@ async function makeOldRun(place: Workplace): Promise<void> {
   const run = place.out();
   cpSync(join(run, "checkpoint-3"), join(run, "working"), { recursive: true });
   mkdirSync(join(run, "checkpoint-9.partial"));
-  mkdirSync(join(run, "final.previous"));
+  mkdirSync(join(run, "final.revmoe-previous"));
   writeFileSync(join(run, "metrics.jsonl"), '{"kind":"message","step":3,"message":"old","level":"info"}\n');
   writeFileSync(join(run, "config.json"), "{}");
   writeFileSync(join(run, "notes.txt"), "mine");
@@ -173,16 +173,15 @@ test("what a killed save left is put right and said", async (t) => {
   const place = makeWorkplace(t);
   await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
   const run = place.out();
-  for (const name of ["checkpoint-2.partial", "final.partial", "checkpoint-1.previous"]) mkdirSync(join(run, name));
-  cpSync(join(run, "final"), join(run, "final.previous"), { recursive: true });
+  for (const name of ["checkpoint-2.partial", "final.partial"]) mkdirSync(join(run, name));
+  for (const name of ["checkpoint-1", "final"]) cpSync(join(run, name), join(run, `${name}.revmoe-previous`), { recursive: true });
   rmSync(join(run, "final"), { recursive: true });
   const { notes, close } = openRunFolder(asked(place, { resume: "latest" }));
   close();
   assert.deepEqual(notes, [
-    `removed checkpoint-1.previous, which a save that was cut off left in ${run}`,
+    `${join(run, "final")} is the one from before: a save that was to replace it was cut off`,
     `removed checkpoint-2.partial, which a save that was cut off left in ${run}`,
     `removed final.partial, which a save that was cut off left in ${run}`,
-    "final is the one from before: replacing it was cut off",
   ]);
   assert.deepEqual(listOf(run), ["checkpoint-1", "final", "run.json"]);
 });
@@ -227,13 +226,13 @@ test("a result that cannot be saved is seen before the first step", async (t) =>
   await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
   const final = join(place.out(), "final");
   const ways: [() => void, RegExp][] = [
-    [() => mkdirSync(join(final, "plots")), /final holds the folder plots\. Move it away/],
-    [() => writeFileSync(join(final, "README.md"), "mine"), /final holds README\.md and no model/],
-    [() => writeFileSync(final, "mine"), /final is a file/],
+    [() => mkdirSync(join(final, "plots")), /final stays, because it holds plots, .* Move it away/],
+    [() => writeFileSync(join(final, "README.md"), "mine"), /final stays, because it holds README\.md, and no manifest/],
+    [() => writeFileSync(final, "mine"), /final stays, because it is no folder that can be read/],
   ];
   for (const [block, message] of ways) {
     rmSync(final, { recursive: true, force: true });
-    if (!/is a file/.test(message.source)) mkdirSync(final);
+    if (!/is no folder/.test(message.source)) mkdirSync(final);
     block();
     const look = (): void => assert.fail("training began");
     await assert.rejects(runTraining(asked(place, { resume: "latest", max_steps: 9 }), { look }), { name: "UserError", message });
@@ -243,7 +242,7 @@ test("a result that cannot be saved is seen before the first step", async (t) =>
 test("a result whose place is taken during the run is saved beside it", async (t) => {
   const place = makeWorkplace(t);
   const look = (): void => void mkdirSync(join(place.out(), "final", "plots"), { recursive: true });
-  const message = /final: is not replaced, because it holds the folder plots .* The result is saved as \S+final-2 instead\.$/;
+  const message = /final: is not replaced, because it holds plots, .* The result is saved as \S+final-2 instead\.$/;
   await assert.rejects(runTraining(asked(place, { max_steps: 2 }), { look }), { name: "UserError", message });
   const other = await runTraining(asked(place, { max_steps: 2, output_dir: place.out("other") }));
   const weights = (folder: string): Buffer => readFileSync(join(folder, "model.safetensors"));

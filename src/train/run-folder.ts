@@ -1,11 +1,12 @@
 // The folder of a run: a new or empty one, or one that a run wrote before; nobody else's. Held by a lock from `openRunFolder`
 // to `close`. What a killed run left half done is put right and said. A run that is overwritten is first declared void, and
 // then removed, so that a kill in between leaves the old run as it was or nothing that a resume could take for one.
-import { accessSync, constants, existsSync, lstatSync, readdirSync, renameSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 import { latestCheckpoint, STATE_FILE } from "../checkpoint/checkpoints.js";
 import { makeFolders, reasonOf } from "../checkpoint/disk.js";
+import { foreignEntries } from "../checkpoint/kept-files.js";
 import { checkOutsideOfModel, holdsWeights, liesIn } from "../checkpoint/places.js";
 import { checkUnlocked, LOCK_FILE, type RunLock, takeLock } from "../checkpoint/run-lock.js";
 import {
@@ -18,7 +19,7 @@ import {
   WORKING_FOLDER,
   writeMarker,
 } from "../checkpoint/run-marker.js";
-import { foreignFile } from "../checkpoint/saved-files.js";
+import { settleFolders } from "../checkpoint/save-folder.js";
 import { UserError } from "../errors.js";
 import type { TrainSettings } from "./settings.js";
 
@@ -179,13 +180,22 @@ function checkRemovable(settings: Place): void {
         `${used}: ${settings[used]} is in ${part} of the run that --overwrite-output-dir removes. Choose another output_dir, or copy it first.`,
       );
     }
-    const foreign = isUnfinished(part) || part === WORKING_FOLDER ? undefined : foreignFile(path);
+    const foreign = isUnfinished(part) || part === WORKING_FOLDER ? undefined : foreignPath(path);
     if (foreign !== undefined) {
       throw new UserError(
         `output_dir: ${foreign} was not written by a run, and --overwrite-output-dir would remove it. Move it away, or choose another folder.`,
       );
     }
   }
+}
+
+/** Something in a checkpoint or a result, or that itself, which no save made. A link is the person's, but what it leads to stays. */
+function foreignPath(path: string): string | undefined {
+  const status = lstatSync(path);
+  if (status.isSymbolicLink()) return undefined;
+  if (!status.isDirectory()) return path;
+  const [first] = foreignEntries(path);
+  return first && join(path, first);
 }
 
 function removeRun(dir: string): void {
@@ -196,17 +206,10 @@ function removeRun(dir: string): void {
 
 /** Puts right what a save that was killed left; returns what was done. */
 function tidy(dir: string): string[] {
-  return runParts(dir)
-    .filter(isUnfinished)
-    .map((name) => {
-      const whole = name.replace(/\.\w+$/, "");
-      if (name.endsWith(".previous") && !existsSync(join(dir, whole))) {
-        renameSync(join(dir, name), join(dir, whole));
-        return `${whole} is the one from before: replacing it was cut off`;
-      }
-      remove(dir, name);
-      return `removed ${name}, which a save that was cut off left in ${dir}`;
-    });
+  const settled = settleFolders(dir);
+  const left = runParts(dir).filter(isUnfinished);
+  for (const name of left) remove(dir, name);
+  return [...settled, ...left.map((name) => `removed ${name}, which a save that was cut off left in ${dir}`)];
 }
 
 function remove(dir: string, name: string): void {

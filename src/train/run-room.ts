@@ -1,11 +1,12 @@
 // Before the first step: whether what a run will save has a place. What is certain to be written must fit on the disk and
 // be allowed; what may run out later is said. Reads only.
-import { accessSync, constants, existsSync, lstatSync, readdirSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { listCheckpoints } from "../checkpoint/checkpoints.js";
 import { freeBytes, reasonOf } from "../checkpoint/disk.js";
-import { holdsWeights, realPath } from "../checkpoint/places.js";
+import { realPath } from "../checkpoint/places.js";
+import { whyNotReplaced } from "../checkpoint/save-folder.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import { isReplaced, replacedBytes } from "./run-folder.js";
@@ -47,12 +48,9 @@ export function checkRoom(saving: Saving): string[] {
 export function finalProblem(dir: string): string | undefined {
   const final = join(dir, "final");
   if (!existsSync(final)) return undefined;
-  if (!lstatSync(realPath(final)).isDirectory()) return `${final} is a file`;
+  const inTheWay = whyNotReplaced(final, "ours or older");
+  if (inTheWay !== undefined) return `${final} stays, because ${inTheWay}`;
   try {
-    const entries = readdirSync(final, { withFileTypes: true });
-    const folder = entries.find((entry) => entry.isDirectory());
-    if (folder) return `${final} holds the folder ${folder.name}`;
-    if (entries.length > 0 && !holdsWeights(final)) return `${final} holds ${entries[0].name} and no model`;
     for (const each of [final, dirname(realPath(final))]) accessSync(each, constants.W_OK | constants.X_OK);
     return undefined;
   } catch (failure) {

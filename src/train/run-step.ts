@@ -38,7 +38,7 @@ export function runStep(run: Run, phase: Phase, step: number): Stepped {
   const teacher = phase.name === "distillation" ? (run.teacher ?? undefined) : undefined;
   const options = { ...stepOptions(settings, phase, step), teacher };
   const result = during("streams", () => trainStep(network, run.states, batches, options));
-  network.tier?.finishStep({ step, batches: data.state(), settings });
+  network.tier?.finishStep({ step, batches: data.state(), settings, data: run.fingerprint });
   return { result, batches, learningRate: options.learningRate };
 }
 

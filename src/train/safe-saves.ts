@@ -17,7 +17,7 @@ import { saveCheckpoint, saveFinal } from "./snapshot.js";
 /** Saves a checkpoint and goes on when the disk refuses it; returns the folder, or null. */
 export function saveBetween(run: Run, sink: Sink, step: number): string | null {
   try {
-    return saveCheckpoint(run, step);
+    return saveCheckpoint(run, step, warningTo(sink, step));
   } catch (failure) {
     if (!refusalOf(failure)) throw failure;
     const again = step + run.settings.save_steps < run.totalSteps ? `step ${step + run.settings.save_steps}` : "the end";
@@ -28,9 +28,9 @@ export function saveBetween(run: Run, sink: Sink, step: number): string | null {
 }
 
 /** Saves a checkpoint of a run that is asked to stop. Errors: UserError, which says from where one can go on. */
-export function saveStopped(run: Run, step: number): string {
+export function saveStopped(run: Run, sink: Sink, step: number): string {
   try {
-    return saveCheckpoint(run, step);
+    return saveCheckpoint(run, step, warningTo(sink, step));
   } catch (failure) {
     if (!refusalOf(failure)) throw failure;
     throw new UserError(`stopped after step ${step} without a checkpoint: ${(failure as Error).message} ${sentence(newest(run))}`);
@@ -46,11 +46,11 @@ export async function saveResult(run: Run, sink: Sink, signal?: AbortSignal): Pr
   const until = Date.now() + minutes * 60_000;
   for (let waited = false; ; waited = true) {
     try {
-      return saveFinal(run);
+      return saveFinal(run, warningTo(sink, run.totalSteps));
     } catch (failure) {
       const refusal = refusalOf(failure);
       if (!refusal && !finalProblem(dir)) throw failure;
-      if (!refusal || !isFull(refusal)) throw saveAside(run, failure as Error);
+      if (!refusal || !isFull(refusal)) throw saveAside(run, sink, failure as Error);
       const left = until - Date.now();
       if (left <= 0 || signal?.aborted) throw new UserError(`${(failure as Error).message} ${sentence(newest(run))}`);
       if (!waited) {
@@ -63,10 +63,10 @@ export async function saveResult(run: Run, sink: Sink, signal?: AbortSignal): Pr
 }
 
 /** Saves the result as final-N; returns the error to end with. */
-function saveAside(run: Run, failure: Error): Error {
+function saveAside(run: Run, sink: Sink, failure: Error): Error {
   const name = `final-${run.totalSteps}`;
   try {
-    return new UserError(`${failure.message} The result is saved as ${saveFinal(run, name)} instead.`);
+    return new UserError(`${failure.message} The result is saved as ${saveFinal(run, warningTo(sink, run.totalSteps), name)} instead.`);
   } catch (second) {
     if (!(second instanceof UserError)) return failure;
     return new UserError(
@@ -74,6 +74,11 @@ function saveAside(run: Run, failure: Error): Error {
     );
   }
 }
+
+const warningTo =
+  (sink: Sink, step: number) =>
+  (message: string): void =>
+    sink.write({ kind: "message", step, message, level: "warning" });
 
 const FIRST_POLL_MS = 250;
 const LAST_POLL_MS = 8000;
