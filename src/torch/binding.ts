@@ -51,9 +51,22 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
+  /** See repeat.ts. */
+  repeat(count: number, work: (round: number) => void): void;
+  leavesOut(): boolean;
+  hasElements(): boolean;
 }
 
-function load(): Native {
+/** What the addon leaves to this side. */
+const HERE: Pick<Native, "repeat" | "leavesOut" | "hasElements"> = {
+  repeat: (count, work) => {
+    for (let round = 0; round < count; round++) work(round);
+  },
+  leavesOut: () => false,
+  hasElements: () => true,
+};
+
+function load(): Omit<Native, keyof typeof HERE> {
   settleWaiting();
   // The threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
   process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
@@ -66,13 +79,13 @@ function load(): Native {
     throw new UserError((failure as Error).message);
   }
   try {
-    return createRequire(import.meta.url)(addon) as Native;
+    return createRequire(import.meta.url)(addon) as Omit<Native, keyof typeof HERE>;
   } catch (failure) {
     throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: npm run setup`);
   }
 }
 
-const addon = load();
+const addon = { ...load(), ...HERE };
 addon.setGradMode(false);
 let engine = addon;
 
