@@ -45,8 +45,8 @@ export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
   peakLearningRate: learning_rate,
 });
 
-export function shadowStep(settings: TrainSettings, geometry: Geometry, batches: SizedBatch[]): ShadowStep {
-  return onShadow(() => {
+export function shadowStep(settings: TrainSettings, geometry: Geometry, batches: SizedBatch[], engine = onShadow): ShadowStep {
+  return engine(() => {
     const { device } = settings;
     const { tier, network, states } = shadowNetwork(settings, geometry);
     resetPeak(device);

@@ -1,10 +1,11 @@
-// Many rounds of the same work, counted by a few. The third stands for all that are like it: while it runs, what it makes and
-// frees counts once, and when it ends, what it has left behind is counted as often as there are more of them. The first and
-// the last two run at the totals that they really meet, so the highest total is one of theirs.
+// Many rounds of the same work, counted by a few. The third stands for all but the last of those that are like it: while it runs, what
+// it makes and frees counts once, and when it ends, what it has left behind is counted as often as there are more of them. The
+// others run at the totals that they really meet, the first and the last of those that are alike among them, so that the
+// highest total, in every moment, is one of theirs.
 import { accounts, type Account, representing } from "./values.js";
 
-/** First, second, third, last but one, last. */
-const WALKED = 5;
+/** First, second and third; the last of those like them; the last two, which may be others. */
+const WALKED = 6;
 
 /** Rounds that should have been alike are not: everything has to be counted anew, round by round. */
 export class UnlikeRounds extends Error {}
@@ -14,17 +15,19 @@ export function everyRound(count: number, work: (round: number) => void): void {
   for (let round = 0; round < count; round++) work(round);
 }
 
-/** Runs five of them at most. Throws UnlikeRounds where the second and the third differ. */
+/** Runs six of them at most. Throws UnlikeRounds where the second and the third differ. */
 export function fewRounds(count: number, work: (round: number) => void): void {
-  if (count <= WALKED) return everyRound(count, work);
+  if (count <= WALKED) {
+    everyRound(count, work);
+    return;
+  }
   work(0);
   const second = changesBy(() => work(1));
   const alike = count - WALKED + 1;
   const third = representing(alike, () => changesBy(() => work(2)));
   if (!isSame(second, third)) throw new UnlikeRounds("internal: rounds that should need the same memory do not");
-  for (const [account, { grown }] of third) account.change((alike - 1) * grown);
-  work(count - 2);
-  work(count - 1);
+  for (const [account, { grown }] of third) account.grow((alike - 1) * grown);
+  for (let left = 3; left > 0; left--) work(count - left);
 }
 
 /** Of a device, what a round has left behind and how high it went, above where it began. */

@@ -16,14 +16,19 @@ export class Account {
   #highest = 0;
 
   change(bytes: number): void {
-    this.liveBytes += bytes;
+    this.grow(bytes);
     this.blocks += Math.sign(bytes);
     if (bytes <= 0) return;
-    if (this.liveBytes > Number.MAX_SAFE_INTEGER) throw beyondCounting();
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
     this.#highest = Math.max(this.#highest, this.liveBytes);
     const moment = currentMoment();
     if (this.liveBytes > (this.moments.get(moment) ?? 0)) this.moments.set(moment, this.liveBytes);
+  }
+
+  /** Goes to another total that is noted nowhere. */
+  grow(bytes: number): void {
+    this.liveBytes += bytes;
+    if (this.liveBytes > Number.MAX_SAFE_INTEGER) throw beyondCounting();
   }
 
   resetPeak(): void {
