@@ -2,7 +2,7 @@
 import { withEngine } from "./binding.js";
 import { operatorCalls, shadowEngine } from "./shadow/engine.js";
 import { everyRound, fewRounds, UnlikeRounds } from "./shadow/rounds.js";
-import { accountOf } from "./shadow/values.js";
+import { accountOf, beyondCounting } from "./shadow/values.js";
 
 /**
  * Runs `fn` on a new shadow engine, in whose ledger nothing is alive yet. Tensors made before are unknown in it. Of rounds that are
@@ -23,5 +23,5 @@ export const onFullShadow = <Result>(fn: () => Result): Result => withEngine((re
 /** Since the last reset, by moment, the most bytes that were alive on a device of the shadow engine. */
 export const shadowMoments = (device: string): Map<string, number> => new Map(accountOf(device).moments);
 
-/** Operators called on the last shadow engine. */
-export { operatorCalls };
+/** `operatorCalls`: those on the last shadow engine. */
+export { beyondCounting, operatorCalls };

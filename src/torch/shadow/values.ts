@@ -51,7 +51,8 @@ export class Account {
   }
 }
 
-const beyondCounting = (): UserError =>
+/** What ends a plan whose bytes are no longer told apart by a number. */
+export const beyondCounting = (): UserError =>
   new UserError("the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.");
 
 /** For how many rounds of a loop the one that runs stands, the loops around it included. */
