@@ -22,6 +22,13 @@ export interface Batch {
   trainedTokens: number;
 }
 
+/** A batch as a step takes it. An engine without elements looks at no value of the arrays, so a plan may have sizes alone. */
+export interface SizedBatch extends Pick<Batch, "segments" | "trainedTokens"> {
+  tokens: ArrayLike<number>;
+  labels: ArrayLike<number>;
+  positions: ArrayLike<number>;
+}
+
 /** Where the next batch stands: batch `position` of `epoch`, both from 0. */
 export interface BatchState {
   epoch: number;

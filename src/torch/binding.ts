@@ -53,9 +53,22 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
+  /** See repeat.ts. */
+  repeat(count: number, work: (round: number) => void): void;
+  leavesOut(): boolean;
+  hasElements(): boolean;
 }
 
-function load(): Native {
+/** What the addon leaves to this side. */
+const HERE: Pick<Native, "repeat" | "leavesOut" | "hasElements"> = {
+  repeat: (count, work) => {
+    for (let round = 0; round < count; round++) work(round);
+  },
+  leavesOut: () => false,
+  hasElements: () => true,
+};
+
+function load(): Omit<Native, keyof typeof HERE> {
   settleWaiting();
   for (const [name, value] of Object.entries(beforeOpening)) process.env[name] ??= value;
   // The threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
@@ -69,13 +82,13 @@ function load(): Native {
     throw new UserError((failure as Error).message);
   }
   try {
-    return createRequire(import.meta.url)(addon) as Native;
+    return createRequire(import.meta.url)(addon) as Omit<Native, keyof typeof HERE>;
   } catch (failure) {
     throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: ${setUpCommand}`);
   }
 }
 
-const addon = load();
+const addon = { ...load(), ...HERE };
 addon.setGradMode(false);
 let engine = addon;
 

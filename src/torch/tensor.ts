@@ -65,19 +65,24 @@ const ARRAYS = {
 } as const;
 
 /** A tensor with the given elements in row-major order. */
-export function fromArray(values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
+export const fromArray = (values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor =>
+  fromValues(() => values, size, type, on);
+
+/** The same with elements that are asked for only by an engine that has any. */
+export function fromValues(valuesOf: () => ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
   const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
-  const bytes =
-    staged === "int64"
-      ? BigInt64Array.from(values, (value) => BigInt(value))
-      : new ARRAYS[staged as Exclude<keyof typeof ARRAYS, "int64">](values);
-  assert(bytes.length === size.reduce((product, each) => product * each, 1), `${bytes.length} values do not fill [${size}]`);
   const made = empty(size, staged);
-  native.writeBytes(made, 0, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  if (native.hasElements()) native.writeBytes(made, 0, bytesOf(valuesOf(), size, staged));
   if (staged === type && on === "cpu") return made;
   const moved = to(made, type, on);
   native.free(made);
   return moved;
+}
+
+function bytesOf(values: ArrayLike<number>, size: number[], type: keyof typeof ARRAYS): Uint8Array {
+  const array = type === "int64" ? BigInt64Array.from(values, (value) => BigInt(value)) : new ARRAYS[type](values);
+  assert(array.length === size.reduce((product, each) => product * each, 1), `${array.length} values do not fill [${size}]`);
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
 /** The elements in row-major order as JavaScript numbers, whatever the dtype and device. */

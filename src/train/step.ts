@@ -3,7 +3,7 @@
 // block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
 // a first way back measures and discards, a second one updates.
 import { UserError } from "../errors.js";
-import type { Batch } from "../data/batches.js";
+import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
@@ -56,7 +56,7 @@ export interface StepResult {
 }
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
-export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
+export function trainStep(network: Network, states: OptimizerStates, batches: SizedBatch[], options: StepOptions): StepResult {
   const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
   const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
   if (method.holdsBlocks && options.expertGroupSize) {

@@ -59,7 +59,7 @@ function lossOf(from: Ended, last: Segment, updates: BlockUpdates): ReturnType<t
   const batches = works.map(({ batch }) => batch);
   const lesson = teacher?.lesson(batches);
   try {
-    const objectives = lesson?.objectives ?? batches.map(({ labels }) => crossEntropy(labels));
+    const objectives = lesson?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
     return { ...headAndLoss(network, last, works, updates, { objectives, lossScale, step }), teacherBytes: lesson?.bytes ?? 0 };
   } finally {
     lesson?.free();
