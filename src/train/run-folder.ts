@@ -158,12 +158,15 @@ function checkContent(settings: Place): void {
 }
 
 const isUsed = (dir: string): boolean =>
-  runParts(dir).some((name) => !isUnfinished(name)) || (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
+  runParts(dir).some((name) => !isLeft(dir, name)) || (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
 
 function waysOn(dir: string): string {
   if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
   return hasWorkingCopy(dir) ? ", go on with --resume latest --parameters disk" : "";
 }
+
+/** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands. */
+const isLeft = (dir: string, name: string): boolean => isUnfinished(name) || (name === WORKING_FOLDER && !hasWorkingCopy(dir));
 
 const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FOLDER, STATE_FILE));
 
@@ -194,10 +197,10 @@ function removeRun(dir: string): void {
   writeMarker(dir, { replacing: false });
 }
 
-/** Puts right what a save that was killed left; returns what was done. */
+/** Puts right what a run that was killed left; returns what was done. */
 function tidy(dir: string): string[] {
   return runParts(dir)
-    .filter(isUnfinished)
+    .filter((name) => isLeft(dir, name))
     .map((name) => {
       const whole = name.replace(/\.\w+$/, "");
       if (name.endsWith(".previous") && !existsSync(join(dir, whole))) {
@@ -205,7 +208,9 @@ function tidy(dir: string): string[] {
         return `${whole} is the one from before: replacing it was cut off`;
       }
       remove(dir, name);
-      return `removed ${name}, which a save that was cut off left in ${dir}`;
+      return name === WORKING_FOLDER
+        ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had --durability snapshot`
+        : `removed ${name}, which a save that was cut off left in ${dir}`;
     });
 }
 
