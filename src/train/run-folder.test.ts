@@ -186,6 +186,19 @@ test("what a killed save left is put right and said", async (t) => {
   assert.deepEqual(listOf(run), ["checkpoint-1", "final", "run.json"]);
 });
 
+test("a working copy that was never ready is no run: a new one may begin there, and it is said", async (t) => {
+  const place = makeWorkplace(t);
+  mkdirSync(place.out());
+  writeMarker(place.out(), { replacing: false });
+  mkdirSync(join(place.out(), "working"));
+  writeFileSync(join(place.out(), "working", "head.safetensors"), "");
+  const { notes, close } = openRunFolder(asked(place));
+  close();
+  assert.match(notes.join(), /^removed \S+working, from which no run can go on: it was killed before/);
+  await runTraining(asked(place, { max_steps: 1, parameters: "disk" }));
+  assert.deepEqual(listOf(place.out()), ["final", "run.json"]);
+});
+
 test("a second run in the folder is refused while the first is at work, which is not disturbed", async (t) => {
   const place = makeWorkplace(t);
   const whole = await runTraining(asked(place, { output_dir: place.out("whole"), max_steps: 3 }));

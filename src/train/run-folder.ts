@@ -159,12 +159,15 @@ function checkContent(settings: Place): void {
 }
 
 const isUsed = (dir: string): boolean =>
-  runParts(dir).some((name) => !isUnfinished(name)) || (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
+  runParts(dir).some((name) => !isLeft(dir, name)) || (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
 
 function waysOn(dir: string): string {
   if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
   return hasWorkingCopy(dir) ? ", go on with --resume latest --parameters disk" : "";
 }
+
+/** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands. */
+const isLeft = (dir: string, name: string): boolean => isUnfinished(name) || (name === WORKING_FOLDER && !hasWorkingCopy(dir));
 
 const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FOLDER, STATE_FILE));
 
@@ -204,12 +207,17 @@ function removeRun(dir: string): void {
   writeMarker(dir, { replacing: false });
 }
 
-/** Puts right what a save that was killed left; returns what was done. */
+/** Puts right what a run that was killed left; returns what was done. */
 function tidy(dir: string): string[] {
   const settled = settleFolders(dir);
-  const left = runParts(dir).filter(isUnfinished);
+  const left = runParts(dir).filter((name) => isLeft(dir, name));
   for (const name of left) remove(dir, name);
-  return [...settled, ...left.map((name) => `removed ${name}, which a save that was cut off left in ${dir}`)];
+  const removed = left.map((name) =>
+    name === WORKING_FOLDER
+      ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had --durability snapshot`
+      : `removed ${name}, which a save that was cut off left in ${dir}`,
+  );
+  return [...settled, ...removed];
 }
 
 function remove(dir: string, name: string): void {

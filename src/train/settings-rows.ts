@@ -267,14 +267,7 @@ export const TRAIN_ROWS = {
     about: "steps between checkpoints; 0: only at the end",
   },
   save_total_limit: { kind: "integer", default: 0, min: 0, group: RUN, about: "newest checkpoints to keep; 0: all" },
-  disk_full_wait: {
-    kind: "integer",
-    default: 10,
-    min: 0,
-    max: 10_080,
-    group: RUN,
-    about: "minutes to wait for room when the disk has none for the result; 0: end with an error at once",
-  },
+  disk_full_wait: { kind: "integer", default: 10, min: 0, group: RUN, about: "minutes that the result waits for room; 0: none" },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },
   resume: {
     kind: "string",
