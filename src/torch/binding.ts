@@ -51,6 +51,12 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
+  /** From now on SIGINT, SIGTERM and SIGHUP ask for a stop, see torch/signals.ts. */
+  listenForStop(fd: number, acknowledged: string, left: string): void;
+  setStopWords(acknowledged: string, left: string): void;
+  /** The signal that asked; 0 for none. */
+  stopSignal(): number;
+  forgetStop(): void;
 }
 
 function load(): Native {
