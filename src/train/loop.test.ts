@@ -409,7 +409,7 @@ for (const changes of [{}, { coupling: "additive" }, { stream: "float32" }, { co
     const settings = settingsFor(place, { ...changes, learning_rate: 1e30, save_steps: 1 });
     const { message } = await failureOf(settings);
     assert.match(message, /not a finite number.*learning.rate|stream value of \S+ leaves the grid.*learning rate/);
-    assert.deepEqual(readdirSync(settings.output_dir), ["checkpoint-1"]);
+    assert.deepEqual(readdirSync(settings.output_dir), ["checkpoint-1", "nonfinite-step-2.json"]);
     freeModel(loadModel(join(settings.output_dir, "checkpoint-1"), { weightsDtype: "auto", device: "cpu" }));
   });
 }
@@ -422,7 +422,8 @@ test("weights that are not a number are found in the first step, and nothing is 
       look: ({ network }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)),
     });
     assert.match(message, /not a finite number/);
-    assert.ok(!existsSync(settings.output_dir));
+    assert.match(message, /the weight model\.\S+ was not finite before this step: damaged/);
+    assert.deepEqual(readdirSync(settings.output_dir), ["nonfinite-step-1.json"]);
   }
 });
 

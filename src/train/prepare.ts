@@ -16,6 +16,7 @@ import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
+import { readLeftOut } from "./left-out.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -56,6 +57,9 @@ export interface Run {
   phases: Phase[];
   /** The original network, from here to the end of distillation. */
   teacher: Teacher | null;
+  /** Where the run went on from; nothing for one that began. */
+  resumedFrom?: ResumedFrom;
+  tokenizer: Tokenizer;
 }
 
 export function prepareRun(asked: TrainSettings): Run {
@@ -97,7 +101,10 @@ function makeRun(asked: TrainSettings, made: Made): Run {
     packing: settings.packing,
     seed: settings.seed,
   });
-  if (resumed) data.restore(resumed.state.batches);
+  if (resumed) {
+    data.restore(resumed.state.batches);
+    for (const place of readLeftOut(settings.output_dir)) data.leaveOut(place);
+  }
   const tier = makeTier(settings, source);
   made.tier = tier;
   const model = during("loading weights", () => makeModel(settings, source, resumed, tier));
@@ -129,6 +136,8 @@ function makeRun(asked: TrainSettings, made: Made): Run {
     phases,
     teacher,
     startStep,
+    tokenizer,
+    resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
     notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)],
     converted: isConverted(settings, description),
     network,

@@ -3,6 +3,7 @@
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
 import type { SettingRows, SettingsOf } from "./settings-table.js";
+import { STABILITY_ROWS } from "./stability-rows.js";
 
 const MODEL = "Model and data";
 const OPTIMIZER = "Optimizer";
@@ -192,6 +193,7 @@ export const TRAIN_ROWS = {
   },
   ...OPTIMIZER_ROWS,
 
+  ...STABILITY_ROWS,
   router_aux_loss_coef: {
     kind: "number",
     default: 0,
