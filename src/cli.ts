@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 
 import { type Program, runCli } from "./cli-run.js";
 import type { Command } from "./commands/command.js";
-import { openTerminal } from "./metrics/terminal.js";
+import { forgetClosedTerminal, openTerminal } from "./metrics/terminal.js";
 
 const COMMANDS = ["train", "plan", "bench", "generate", "eval", "export", "upcycle", "doctor", "quickstart"] as const;
 
@@ -22,6 +22,7 @@ async function loadCommand(name: string): Promise<Command> {
 // Node itself prints warnings through these streams: one that cannot be written ends nothing.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
+forgetClosedTerminal();
 const terminal = openTerminal();
 const words = process.argv.slice(2);
 process.exitCode = await runCli(program, words, terminal.out, terminal.err);

@@ -46,7 +46,8 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
       }
     },
     close: () => {
-      if (redraw && last) writeRaw(out, "\n");
+      if (out.endLine) out.endLine();
+      else if (redraw && last) writeRaw(out, "\n");
       last = null;
     },
   };

@@ -6,6 +6,8 @@ export interface Output {
   write(text: string): unknown;
   /** Text with control sequences of our own, or that must not lose a byte; where there is no such way, `write` takes it as it is. */
   raw?(text: string): unknown;
+  /** Ends a line that `raw` has left open, if there is one. */
+  endLine?(): void;
   isTTY?: boolean;
   columns?: number;
 }

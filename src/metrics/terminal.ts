@@ -1,7 +1,7 @@
 // What this process prints, all of it through one owner: text for people has its control characters made visible, and never runs into a
 // progress line that is still open. What cannot be written (a full disk, a reader or a terminal that is gone) is dropped: printing
 // ends no run. Owns no file.
-import { writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
 
 import { visibleText } from "../format.js";
@@ -37,6 +37,10 @@ export function openTerminal(write: Write = writeSync, isTerminal: (fd: number) 
         open = null;
         to.put(visibleText(text));
       },
+      endLine: () => {
+        if (open === to) to.put("\n");
+        open = null;
+      },
       raw: (text) => {
         to.put(text);
         open = text.endsWith("\n") || text.endsWith(CLEAR_LINE) ? null : to;
@@ -44,6 +48,16 @@ export function openTerminal(write: Write = writeSync, isTerminal: (fd: number) 
     };
   };
   return { out: outputOf(out), err: outputOf(err), lost: () => out.lost };
+}
+
+/**
+ * When the process ends, lets go of a terminal that was closed meanwhile: Node aborts when it cannot set that terminal's modes back.
+ */
+export function forgetClosedTerminal(): void {
+  const terminals = [0, OUT, ERR].filter((fd) => isatty(fd));
+  process.on("exit", () => {
+    for (const fd of terminals) if (!isatty(fd)) closeSync(fd);
+  });
 }
 
 const TRIES = 100;

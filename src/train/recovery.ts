@@ -83,14 +83,16 @@ export class Recovery {
     const batches = batchesFrom(run, at);
     const half = changed && network.tier?.undoStep?.() !== true;
     const damage = findDamage(run);
-    const fact = `step ${step}: ${failure.what} ${reasonOf(failure, damage, half)}`;
+    const from = step === run.startStep + 1 ? (run.resumedFrom?.folder ?? settings.model) : null;
+    const fact = `step ${step}: ${failure.what} ${reasonOf(failure, damage, { half, from })}`;
     const facts = { kind: "nonfinite", step, message: fact, learningRate: learningRateIn(phase, step, settings), loss: null } as const;
     const record = recordBatches(run, facts, batches, ++this.#recoveries);
     const said = `${fact} Its batch: ${record}.`;
     const whole = !half && damage === null;
     data.restore(at);
     const policy = this.#recoveries > settings.nonfinite_limit ? "stop" : settings.on_nonfinite;
-    if (policy === "stop" || (policy === "skip" && !whole)) throw new UserError(`${said} ${this.#stop(step, whole)}`);
+    if (policy === "stop" || (policy === "skip" && !whole))
+      throw new UserError(`${said} ${this.#stop(step, whole, damage !== null && from !== null)}`);
     // Damage that was there before the step, or may have been, is not its batch's doing: then the steps are made again, each one watched.
     if (damage === null || (half && this.#soundAfter === step - 1)) this.#leaveOut(batches);
     if (whole) {
@@ -101,7 +103,7 @@ export class Recovery {
   }
 
   /** Keeps what is good; returns what to say of it. */
-  #stop(step: number, whole: boolean): string {
+  #stop(step: number, whole: boolean, wasDamaged: boolean): string {
     const run = this.#run;
     const newest = this.#newest();
     const limit = this.#recoveries > run.settings.nonfinite_limit ? `That happened ${this.#recoveries} times (nonfinite_limit). ` : "";
@@ -112,6 +114,7 @@ export class Recovery {
       return `${limit}The end of step ${step - 1} is saved: go on with --resume ${folder}, a lower learning_rate or --on-nonfinite skip.`;
     }
     const kept = newest?.folder ? `The last checkpoint is ${newest.folder}.` : "There is no checkpoint: nothing was saved.";
+    if (wasDamaged) return kept;
     return `${limit}${kept} Lower learning_rate, or let --on-nonfinite rollback leave the batch out.`;
   }
 
@@ -175,13 +178,16 @@ function checkUpdate(run: Run): void {
   if (damage !== null) throw new BadValuesError(`the update left values that are not finite in ${describeDamage(damage)}.`, "");
 }
 
-function reasonOf({ advice }: BadValuesError, damage: Damage | null, half: boolean): string {
+/** `from`: what the run began with, in its first step. */
+function reasonOf({ advice }: BadValuesError, damage: Damage | null, { half, from }: { half: boolean; from: string | null }): string {
   if (advice === "") return "The learning rate may be too high, or the optimizer state was damaged.";
   if (half) return "Other parameters were updated before that was known.";
-  if (damage === null)
-    return advice.includes("--stream")
-      ? advice
-      : "Weights and optimizer state are finite: the batch, or a learning rate that is too high, made it so.";
-  const each = `${describeDamage(damage)} ${damage.weight && damage.state ? "were" : "was"} not finite before this step`;
-  return `${each[0].toUpperCase()}${each.slice(1)}: damaged, or spoilt by an earlier update.`;
+  if (damage === null) {
+    const doubt = "Weights and optimizer state are finite: the batch, or a learning rate that is too high, made it so.";
+    return advice.includes("--stream") ? advice : doubt;
+  }
+  const found = `${describeDamage(damage)} ${damage.weight && damage.state ? "were" : "was"} not finite before`;
+  const sentence =
+    from === null ? `${found} this step: damaged, or spoilt by an earlier update.` : `${found} the first step: ${from} is damaged.`;
+  return `${sentence[0].toUpperCase()}${sentence.slice(1)}`;
 }

@@ -254,20 +254,8 @@ export const TRAIN_ROWS = {
     about: "rows of a micro-batch in evaluation",
   },
 
-  eval_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: RUN,
-    about: "steps between evaluations; 0: only at start and end",
-  },
-  save_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: RUN,
-    about: "steps between checkpoints; 0: only at the end",
-  },
+  eval_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between evaluations; 0: only at start and end" },
+  save_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between checkpoints; 0: only at the end" },
   save_total_limit: { kind: "integer", default: 0, min: 0, group: RUN, about: "newest checkpoints to keep; 0: all" },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },
   resume: {
