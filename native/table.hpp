@@ -56,6 +56,7 @@ void init_aside(Napi::Env env, Napi::Object exports);
 void init_autograd(Napi::Env env, Napi::Object exports);
 void init_memory(Napi::Env env, Napi::Object exports);
 void init_engine(Napi::Env env, Napi::Object exports);
+void init_signals(Napi::Env env, Napi::Object exports);
 
 template <typename Function>
 void define(Napi::Env env, Napi::Object exports, const char* name, Function function) {

@@ -6,6 +6,19 @@ export class UserError extends Error {
   override name = "UserError";
 }
 
+/**
+ * Values that a computation cannot go on with: not finite, or beyond the range of the streams. `what` is the bare fact; whoever knows more of
+ * where they come from makes another sentence of it.
+ */
+export class BadValuesError extends UserError {
+  constructor(
+    readonly what: string,
+    readonly advice: string,
+  ) {
+    super(`${what} ${advice}`);
+  }
+}
+
 /** Throws when an invariant of our own code is broken; never for input. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal: ${message}`);

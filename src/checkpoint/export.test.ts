@@ -228,7 +228,10 @@ test("tokenizer files come along, revmoe.json does not; the source itself is no 
     ]);
     symlinkSync(dir, join(folder, "link"));
     for (const same of [dir, `${dir}/`, join(folder, "link")]) {
-      assert.throws(() => exportFolder(same, dir, AS_IT_IS), /is the folder of the model, which nothing may change\. Choose another folder\./);
+      assert.throws(
+        () => exportFolder(same, dir, AS_IT_IS),
+        /is the folder of the model, which nothing may change\. Choose another folder\./,
+      );
     }
     assert.ok(existsSync(join(dir, "revmoe.json")));
   }));

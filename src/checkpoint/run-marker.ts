@@ -52,6 +52,10 @@ export const isRunPart = (name: string): boolean => /^((checkpoint-\d+|final(-\d
 /** What a killed save leaves beside the folder that it was to make. */
 export const isUnfinished = (name: string): boolean => isRunPart(name) && name.includes(".");
 
+/** Files of a run beside its parts: what it did, and the batches it met trouble with. */
+export const isRunRecord = (name: string): boolean =>
+  /^(metrics\.jsonl(\.tmp)?|(config|left-out)\.json(\.new)?|(nonfinite|spike)-step-[\d-]+\.json)$/.test(name);
+
 /** The parts of the run in `dir`, by name. */
 export const runParts = (dir: string): string[] => readdirSync(dir).filter(isRunPart).sort();
 

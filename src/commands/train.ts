@@ -1,5 +1,5 @@
-// `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line; Ctrl-C saves a
-// checkpoint after the current step, a second one leaves at once.
+// `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line. How it is stopped is in
+// stop-signals.ts.
 import { renameSync } from "node:fs";
 import { join } from "node:path";
 
@@ -37,7 +37,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
     const { planLine } = await import("../plan/words.js");
     const { watching } = await import("../plan/watch.js");
     const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
-    const stop = listenForStop(say);
+    const { requestedStop } = await import("./stop-signals.js");
+    const stop = requestedStop(settings.resume === "" ? null : settings.resume);
     const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
     let finished = false;
     try {
@@ -46,11 +47,12 @@ export const command: Command<typeof TRAIN_ROWS> = {
       say(`plan of a step: ${planLine(planned.plan)}`);
       // Phases before the last train less, and may have a teacher beside them.
       const watched = run.phases.length > 1 ? sink : watching(sink, planned);
-      const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop.signal));
+      const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
       finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
-      if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
-      return 0;
+      if (!stopped) return 0;
+      say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
+      return stop.exitCode;
     } finally {
       sink.close();
       stop.forget();
@@ -130,19 +132,5 @@ function both(...sinks: Sink[]): Sink {
   return {
     write: (event: RunEvent) => sinks.forEach((sink) => sink.write(event)),
     close: () => sinks.forEach((sink) => sink.close()),
-  };
-}
-
-function listenForStop(say: (text: string) => void): { signal: AbortSignal; forget: () => void } {
-  const controller = new AbortController();
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130);
-    controller.abort();
-    say("\nstopping after this step; once more to leave at once");
-  };
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, onSignal);
-  return {
-    signal: controller.signal,
-    forget: () => ["SIGINT", "SIGTERM"].forEach((name) => process.off(name, onSignal)),
   };
 }

@@ -18,7 +18,7 @@ import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor } from "../
 import { createPartFile, openPartFile, type PartFile, type PartTensor } from "./part-file.js";
 import { PageFlow } from "./page-flow.js";
 import { EMBEDDING, HEAD, partOf, partsOf, type StateLayout, type Tier, type TierTimes } from "./tier.js";
-import { UNDO_FILE, UndoLog } from "./undo-log.js";
+import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
 
 export type Durability = "snapshot" | "step";
 
@@ -125,6 +125,23 @@ export class WorkingCopy implements Tier {
       sync(this.#folder);
       for (const { mapping } of [...this.#weights.values(), ...this.#states.values()]) mapping.writeBack();
     }
+  }
+
+  undoStep(): boolean {
+    if (this.#log === null) return false;
+    rollBack(this.#folder, this.#step);
+    this.#log.clear();
+    this.#changed.clear();
+    return true;
+  }
+
+  abandon(): void {
+    this.#log?.close();
+    this.#log = null;
+    this.#lasts = false;
+    this.#changed.clear();
+    for (const file of [STATE_FILE, UNDO_FILE]) rmSync(join(this.#folder, file), { force: true });
+    sync(this.#folder);
   }
 
   enter(part: number): void {

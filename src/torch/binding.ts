@@ -57,6 +57,12 @@ export interface Native {
   repeat(count: number, work: (round: number) => void): void;
   leavesOut(): boolean;
   hasElements(): boolean;
+  /** From now on SIGINT, SIGTERM and SIGHUP ask for a stop, see torch/signals.ts. */
+  listenForStop(fd: number, acknowledged: string, left: string): void;
+  setStopWords(acknowledged: string, left: string): void;
+  /** The signal that asked; 0 for none. */
+  stopSignal(): number;
+  forgetStop(): void;
 }
 
 /** What the addon leaves to this side. */

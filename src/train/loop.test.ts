@@ -410,7 +410,7 @@ for (const changes of [{}, { coupling: "additive" }, { stream: "float32" }, { co
     const settings = settingsFor(place, { ...changes, learning_rate: 1e30, save_steps: 1 });
     const { message } = await failureOf(settings);
     assert.match(message, /not a finite number.*learning.rate|stream value of \S+ leaves the grid.*learning rate/);
-    assert.deepEqual(readdirSync(settings.output_dir).sort(), ["checkpoint-1", "run.json"]);
+    assert.deepEqual(readdirSync(settings.output_dir).sort(), ["checkpoint-1", "nonfinite-step-2.json", "run.json"]);
     freeModel(loadModel(join(settings.output_dir, "checkpoint-1"), { weightsDtype: "auto", device: "cpu" }));
   });
 }
@@ -423,7 +423,11 @@ test("weights that are not a number are found in the first step, and nothing is 
       look: ({ network }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)),
     });
     assert.match(message, /not a finite number/);
-    assert.deepEqual(readdirSync(settings.output_dir), ["run.json"]);
+    assert.match(
+      message,
+      /The weight model\.\S+ was not finite before the first step: \S+model is damaged\. Its batch.* There is no checkpoint: nothing was saved\.$/,
+    );
+    assert.deepEqual(readdirSync(settings.output_dir).sort(), ["nonfinite-step-1.json", "run.json"]);
   }
 });
 

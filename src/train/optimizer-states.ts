@@ -41,6 +41,8 @@ interface Entry {
 }
 
 export class OptimizerStates {
+  /** How many updates of parameters were begun: who compares two counts knows whether anything has changed between. */
+  updates = 0;
   /** By full name on disk (fused names for experts). */
   readonly #entries = new Map<string, Entry>();
   readonly #model: Model;
@@ -102,6 +104,7 @@ export class OptimizerStates {
     gradient: Tensor,
     { gradientScale, firstExpert, ...update }: Update & { gradientScale: number; firstExpert?: number },
   ): void {
+    this.updates++;
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
     const entry = this.#entries.get(full) as Entry;
     if (gradientScale !== 1) mulScalar_(gradient, gradientScale);

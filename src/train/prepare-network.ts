@@ -34,10 +34,9 @@ export interface ResumedFrom {
   inPlace: boolean;
 }
 
-export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier): Model {
+export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier, home = tier?.home): Model {
   const { seed, weights_dtype: weightsDtype } = settings;
   const device = tier ? "cpu" : settings.device;
-  const home = tier?.home;
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   if (resumed?.inPlace && tier?.openModel) return tier.openModel();
   if (resumed || settings.init_weights === "checkpoint") {

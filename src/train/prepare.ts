@@ -16,6 +16,7 @@ import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
+import { readLeftOut } from "./left-out.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -63,6 +64,9 @@ export interface Run {
   phases: Phase[];
   /** The original network, from here to the end of distillation. */
   teacher: Teacher | null;
+  /** Where the run went on from; nothing for one that began. */
+  resumedFrom?: ResumedFrom;
+  tokenizer: Tokenizer;
 }
 
 /** Makes the run and holds its folder, where no other can be made until `freeRun`. Errors: UserError, and nothing is left. */
@@ -111,7 +115,10 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     packing: settings.packing,
     seed: settings.seed,
   });
-  if (resumed) data.restore(resumed.state.batches);
+  if (resumed) {
+    data.restore(resumed.state.batches);
+    for (const place of readLeftOut(settings.output_dir)) data.leaveOut(place);
+  }
   // Its working copy takes the place of the one that is there.
   if (settings.parameters === "disk") folder.begin();
   const tier = makeTier(settings, source);
@@ -149,6 +156,8 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     teacher,
     startStep,
     folder,
+    tokenizer,
+    resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
     notes: [
       ...folder.notes,
       ...resumeNotes,

@@ -11,6 +11,7 @@ import { checkOutsideOfModel, holdsWeights, liesIn } from "../checkpoint/places.
 import { checkUnlocked, LOCK_FILE, type RunLock, takeLock } from "../checkpoint/run-lock.js";
 import {
   isRunFolder,
+  isRunRecord,
   isUnfinished,
   METRICS_FILE,
   readMarker,
@@ -203,7 +204,7 @@ function foreignPath(path: string): string | undefined {
 
 function removeRun(dir: string): void {
   writeMarker(dir, { replacing: true });
-  for (const name of [...runParts(dir), METRICS_FILE, `${METRICS_FILE}.tmp`, "config.json", "config.json.new"]) remove(dir, name);
+  for (const name of [...runParts(dir), ...readdirSync(dir).filter(isRunRecord)]) remove(dir, name);
   writeMarker(dir, { replacing: false });
 }
 

@@ -13,6 +13,7 @@ import { weightBytes } from "../model/model.js";
 import type { Run } from "./prepare.js";
 import { finalProblem } from "./run-room.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
+import type { StopSignal } from "./stop.js";
 
 /** Saves a checkpoint and goes on when the disk refuses it; returns the folder, or null. */
 export function saveBetween(run: Run, sink: Sink, step: number): string | null {
@@ -39,9 +40,9 @@ export function saveStopped(run: Run, sink: Sink, step: number): string {
 
 /**
  * Saves the result and returns its folder. Errors: UserError when it had to be saved under another name, or when the disk
- * stayed full; `signal` ends the waiting.
+ * stayed full; `stop` ends the waiting.
  */
-export async function saveResult(run: Run, sink: Sink, signal?: AbortSignal): Promise<string> {
+export async function saveResult(run: Run, sink: Sink, stop: StopSignal = { aborted: false }): Promise<string> {
   const { output_dir: dir, disk_full_wait: minutes } = run.settings;
   const until = Date.now() + minutes * 60_000;
   for (let waited = false; ; waited = true) {
@@ -52,12 +53,12 @@ export async function saveResult(run: Run, sink: Sink, signal?: AbortSignal): Pr
       if (!refusal && !finalProblem(dir)) throw failure;
       if (!refusal || !isFull(refusal)) throw saveAside(run, sink, failure as Error);
       const left = until - Date.now();
-      if (left <= 0 || signal?.aborted) throw new UserError(`${(failure as Error).message} ${sentence(newest(run))}`);
+      if (left <= 0 || stop.aborted) throw new UserError(`${(failure as Error).message} ${sentence(newest(run))}`);
       if (!waited) {
         const message = `${(failure as Error).message} Waiting ${formatDuration(left)} for ${formatBytes(weightBytes(run.network.model))} of room; Ctrl-C gives up.`;
         sink.write({ kind: "message", step: run.totalSteps, message, level: "warning" });
       }
-      await roomOrEnd(run, until, signal);
+      await roomOrEnd(run, until, stop);
     }
   }
 }
@@ -81,15 +82,15 @@ const warningTo =
     sink.write({ kind: "message", step, message, level: "warning" });
 
 const FIRST_POLL_MS = 250;
-const LAST_POLL_MS = 8000;
+const LAST_POLL_MS = 1000;
 
-async function roomOrEnd({ settings, network }: Run, until: number, signal?: AbortSignal): Promise<void> {
+async function roomOrEnd({ settings, network }: Run, until: number, stop: StopSignal): Promise<void> {
   const needed = weightBytes(network.model);
   let pollMs = FIRST_POLL_MS;
   do {
-    await sleep(Math.max(1, Math.min(pollMs, until - Date.now())), undefined, { signal }).catch(() => {}); // woken by the signal
+    await sleep(Math.max(1, Math.min(pollMs, until - Date.now())));
     pollMs = Math.min(2 * pollMs, LAST_POLL_MS);
-  } while (freeBytes(settings.output_dir) < needed && Date.now() < until && !signal?.aborted);
+  } while (freeBytes(settings.output_dir) < needed && Date.now() < until && !stop.aborted);
 }
 
 function newest({ settings }: Run): string {

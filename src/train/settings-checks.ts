@@ -29,6 +29,14 @@ const PROBLEMS: readonly Problem[] = [
     at.has("gamma") &&
     `${at.subject("gamma")} has no effect: only couplings momentum and bdia have it, not ${at.mention("coupling")}. ` +
       "Remove gamma, or set coupling to momentum.",
+  ({ on_nonfinite: policy }, at) =>
+    policy === "stop" &&
+    at.has("nonfinite_limit") &&
+    `${at.subject("nonfinite_limit")} has no effect: ${at.mention("on_nonfinite")} stops at the first. Remove nonfinite_limit, or set on_nonfinite to skip or rollback.`,
+  ({ spike_threshold: threshold }, at) =>
+    threshold === 0 &&
+    at.has("spike_window") &&
+    `${at.subject("spike_window")} has no effect: ${at.mention("spike_threshold")} looks for no spikes. Remove one of the two.`,
   ({ coupling, gamma }, at) =>
     coupling === "bdia" &&
     gamma < 0 &&

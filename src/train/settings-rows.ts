@@ -3,6 +3,7 @@
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
 import type { SettingRows, SettingsOf } from "./settings-table.js";
+import { STABILITY_ROWS } from "./stability-rows.js";
 
 const MODEL = "Model and data";
 const OPTIMIZER = "Optimizer";
@@ -192,6 +193,7 @@ export const TRAIN_ROWS = {
   },
   ...OPTIMIZER_ROWS,
 
+  ...STABILITY_ROWS,
   router_aux_loss_coef: {
     kind: "number",
     default: 0,
@@ -252,20 +254,8 @@ export const TRAIN_ROWS = {
     about: "rows of a micro-batch in evaluation",
   },
 
-  eval_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: RUN,
-    about: "steps between evaluations; 0: only at start and end",
-  },
-  save_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: RUN,
-    about: "steps between checkpoints; 0: only at the end",
-  },
+  eval_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between evaluations; 0: only at start and end" },
+  save_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between checkpoints; 0: only at the end" },
   save_total_limit: { kind: "integer", default: 0, min: 0, group: RUN, about: "newest checkpoints to keep; 0: all" },
   disk_full_wait: { kind: "integer", default: 10, min: 0, group: RUN, about: "minutes that the result waits for room; 0: none" },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },

@@ -161,6 +161,10 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     generatorState: () => enter(make([0], "uint8", "cpu")),
     setGeneratorState: () => {},
     synchronize: () => {},
+    listenForStop: real.listenForStop,
+    setStopWords: real.setStopWords,
+    stopSignal: real.stopSignal,
+    forgetStop: real.forgetStop,
   };
 }
 
