@@ -201,13 +201,3 @@ test("a folder that is missing, or in the way, is the person's to mend", () => {
     (error) => error instanceof UserError && error.message.startsWith(`${folder}: a folder has this name`),
   );
 });
-
-test("who can be warned loses no line to a disk that is full for a while", { skip: !existsSync("/dev/full") }, () => {
-  const said: string[] = [];
-  const sink = jsonlSink("/dev/full", { warn: (message) => said.push(message) });
-  sink.write(stepEvent(1));
-  sink.write(stepEvent(1));
-  assert.deepEqual(said, ["/dev/full: the disk is full. Lines wait until there is room."]);
-  sink.close();
-  assert.equal(said[1], "/dev/full: the disk is full; the last 2 lines were not written.");
-});
