@@ -23,7 +23,9 @@ export async function havePackages(say) {
   }
   say(`npm: ${wrong.length} package(s) missing or of another version: npm ci (150 MB on disk)`);
   // Development packages bring the TypeScript compiler, so they are wanted also where NODE_ENV says production.
-  const npm = await runWatched(["npm", "ci", "--include=dev", "--no-audit", "--no-fund"], { label: "npm ci", say, cwd: packageRoot, env });
+  // The lock file has checksums, so what npm's cache holds need not be asked about again.
+  const words = ["npm", "ci", "--include=dev", "--prefer-offline", "--no-audit", "--no-fund"];
+  const npm = await runWatched(words, { label: "npm ci", say, cwd: packageRoot, env });
   if (!npm.failed) return;
   const offline = /EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ETIMEDOUT|ENETUNREACH/.test(npm.lines.join());
   const remedy = offline

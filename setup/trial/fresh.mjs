@@ -41,7 +41,8 @@ const machines = {
     await step("LIBTORCH is forgotten", 0, "LIBTORCH= npm run setup && npm run doctor | grep '^libtorch.*from the system'", clone);
     await step("tests of the command line", 0, "npm test -- cli commands/doctor commands/setup", clone);
     await starts(step, clone);
-    await step("npm ci, no network", 1, "rm -r node_modules && npm run setup", { ...clone, offline: true });
+    await step("npm packages from npm's cache, no network", 0, "rm -r node_modules && npm run setup", { ...clone, offline: true });
+    await step("no cache either", 1, "rm -r node_modules && npm_config_cache=/tmp/empty npm run setup", { ...clone, offline: true });
     const fresh = cloneInto(machine, "/root/to-pack");
     await step("npm pack in a fresh clone", 0, "npm pack --pack-destination /root && tar tf /root/revmoe-*.tgz", fresh);
     const project = { at: "/root/project" };
@@ -81,10 +82,13 @@ const machines = {
 /** @param {Step} step @param {How} clone */
 async function starts(step, clone) {
   if (values.starts === "0") return;
-  for (const hooks of ["yes", "no"]) {
-    const one = `UCX_MEM_EVENTS=${hooks} node -e 'import("./dist/torch/tensor.js")'`;
+  for (const [hooks, setting] of [
+    ["with UCX's hooks", "UCX_MEM_EVENTS=yes "],
+    ["as we start", ""],
+  ]) {
+    const one = `${setting}node -e 'import("./dist/torch/tensor.js")'`;
     const line = `d=0; for i in $(seq ${values.starts}); do ${one} 2> /dev/null || d=$((d+1)); done; echo $d of ${values.starts} died`;
-    console.log(await step(`${values.starts} starts, UCX_MEM_EVENTS=${hooks}`, 0, line, clone));
+    console.log(await step(`${values.starts} starts ${hooks}`, 0, line, clone));
   }
 }
 
