@@ -3,6 +3,7 @@
 import { parseFlags } from "./cli-flags.js";
 import type { Command } from "./commands/command.js";
 import { nearestName, UserError } from "./errors.js";
+import { systemFailure } from "./read-file.js";
 import type { Output } from "./metrics/output.js";
 import { flagLines, helpText } from "./train/settings-help.js";
 import { resolveTable } from "./train/settings-resolve.js";
@@ -18,8 +19,9 @@ export async function runCli(program: Program, words: readonly string[], out: Ou
   try {
     return await dispatch(program, words, out, err);
   } catch (failure) {
-    if (failure instanceof UserError) {
-      err.write(`revmoe: ${failure.message.replaceAll(/\s*\n\s*/g, " ")}\n`);
+    const refusal = failure instanceof UserError ? failure : systemFailure(failure);
+    if (refusal) {
+      err.write(`revmoe: ${refusal.message.replaceAll(/\s*\n\s*/g, " ")}\n`);
       return 2;
     }
     err.write(`${failure instanceof Error ? (failure.stack ?? failure.message) : String(failure)}\n`);

@@ -46,7 +46,7 @@ const DOWNHILL: Record<string, string[]> = {
   fuzz: ["", "torch", "model", "data", "checkpoint", "metrics", "tiers", "train", "generate", "eval", "hub", "upcycle", "plan", "commands"],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
-const SHARED = new Set(["errors", "format"]);
+const SHARED = new Set(["errors", "format", "read-file"]);
 const LONGEST_FILE = 400;
 
 const isTest = (file: string): boolean => file.endsWith(".test.ts") || file.includes("/testing-");

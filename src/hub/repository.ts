@@ -4,7 +4,7 @@ import { listFiles, modelInfo } from "@huggingface/hub";
 
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
 import { COPIED_FILES } from "../checkpoint/save.js";
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import { isCommit } from "./names.js";
 import { type Connection, fetchFor } from "./request.js";
 
@@ -26,16 +26,25 @@ export async function readRepository(connection: Connection): Promise<Repository
   const access = { hubUrl: endpoint, fetch: fetchFor(connection) };
   try {
     const { sha: commit } = await modelInfo({ name: repo.id, revision: repo.revision, additionalFields: ["sha"], ...access });
-    if (!isCommit(commit)) throw new Error(`commit ${JSON.stringify(commit)}`);
+    if (!isCommit(commit)) throw new Error(`commit ${excerpt(commit)}`);
     const files: RemoteFile[] = [];
     for await (const { type, path, size, oid, lfs } of listFiles({ repo: { type: "model", name: repo.id }, revision: commit, ...access })) {
-      if (type === "file") files.push({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" });
+      if (type === "file") files.push(checkedFile({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" }));
     }
     return { commit, files };
   } catch (failure) {
     if (failure instanceof UserError) throw failure;
-    throw new UserError(`${repo.given}: ${endpoint} does not answer as a hub does: ${(failure as Error).message}. Check HF_ENDPOINT.`);
+    throw new UserError(
+      `${repo.given}: ${endpoint} does not answer as a hub does: ${(failure as Error).message.slice(0, 200)}. Check HF_ENDPOINT.`,
+    );
   }
+}
+
+/** What the library hands on as it came. */
+function checkedFile(file: RemoteFile): RemoteFile {
+  const { path, bytes, hash } = file;
+  if (typeof path === "string" && Number.isFinite(bytes) && bytes >= 0 && typeof hash === "string") return file;
+  throw new Error(`it lists a file ${excerpt(file)}`);
 }
 
 const SIDE_FILES = new Set(["config.json", "revmoe.json", ...COPIED_FILES]);
@@ -82,8 +91,6 @@ export function shardsOf(indexText: string, { files }: Repository, given: string
   return [...names].map((name) => {
     const found = files.find(({ path }) => path === name);
     if (found && !found.path.includes("/")) return found;
-    throw new UserError(
-      `${given}: its ${INDEX_FILE} names ${JSON.stringify(name)}, which the repository does not have. Choose another revision.`,
-    );
+    throw new UserError(`${given}: its ${INDEX_FILE} names ${excerpt(name)}, which the repository does not have. Choose another revision.`);
   });
 }
