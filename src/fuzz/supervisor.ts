@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
+import { type Finding, LIMIT_BYTES, LIMIT_MS, type Progress } from "./finding.js";
 import { inputOf } from "./inputs.js";
 import type { Reader } from "./reader.js";
-import { type Finding, LIMIT_BYTES, LIMIT_MS, type Progress } from "./worker.js";
 
 const WORKER = fileURLToPath(new URL("worker.js", import.meta.url));
 const POLL_MS = 100;

@@ -98,6 +98,7 @@ export const modelReader: Reader = {
   open: (folder) => (input) => {
     const cut = input.indexOf(0);
     const name = textOf(input.subarray(0, cut));
+    if (!FOLDERS.includes(name)) return;
     copyFileSync(repositoryFile(`test/golden/${name}/model.safetensors`), join(folder, "model.safetensors"));
     writeFileSync(join(folder, "config.json"), input.subarray(cut + 1));
     freeModel(loadModel(folder, { weightsDtype: "auto", device: "cpu" }));

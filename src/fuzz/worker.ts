@@ -4,38 +4,8 @@ import { appendFileSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 import { UserError } from "../errors.js";
+import { describeFailure, type Finding, LIMIT_BYTES, LIMIT_MS, PROGRESS_BYTES, type Progress } from "./finding.js";
 import { inputOf, readerNamed } from "./inputs.js";
-
-export interface Progress {
-  /** The input that is being read, or, in the end, the one after the last. */
-  index: number;
-  accepted: number;
-  refused: number;
-  slowestMs: number;
-  peakBytes: number;
-}
-
-export interface Finding {
-  reader: string;
-  index: number;
-  kind: "raw error" | "hang" | "crash" | "memory";
-  /** What tells findings apart. */
-  what: string;
-}
-
-export const PROGRESS_BYTES = 256;
-export const LIMIT_MS = 5000;
-export const LIMIT_BYTES = 2 * 2 ** 30;
-
-/** The message without what differs from input to input, and the place that threw. */
-export function describeFailure(failure: unknown): string {
-  if (!(failure instanceof Error)) return `threw ${typeof failure}`;
-  const at = /\n\s+at (.*)/.exec(failure.stack ?? "")?.[1] ?? "";
-  return `${failure.name}: ${failure.message.slice(0, 120)} ${at.replace(/\(?file:\/\/.*\/dist\//, "(").replace(/:\d+\)?$/, ")")}`.replaceAll(
-    /\s+/g,
-    " ",
-  );
-}
 
 async function work(name: string, seed: number, first: number, end: number, folder: string): Promise<void> {
   const reader = readerNamed(name);
