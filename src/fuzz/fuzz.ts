@@ -2,10 +2,17 @@
 // or refusing happened.
 import { parseArgs } from "node:util";
 
+import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import { readerNamed } from "./inputs.js";
 import { READERS } from "./registry.js";
 import { type Counts, fuzz } from "./supervisor.js";
+
+// A wrong name or number ends here as it does in `revmoe`.
+process.on("uncaughtException", (failure) => {
+  console.error(failure instanceof UserError ? `fuzz: ${failure.message}` : failure);
+  process.exit(failure instanceof UserError ? 2 : 1);
+});
 
 const { values } = parseArgs({
   options: {
@@ -15,13 +22,17 @@ const { values } = parseArgs({
     corpus: { type: "string", default: "fuzz-findings" },
   },
 });
+const [total, seed] = [Number(values.inputs), Number(values.seed)];
+if (!(Number.isSafeInteger(total) && total > 0 && Number.isSafeInteger(seed) && seed >= 0)) {
+  throw new UserError(`--inputs ${values.inputs} --seed ${values.seed}: not possible (expected whole numbers, and at least one input).`);
+}
 const readers = values.reader?.map(readerNamed) ?? READERS;
 const shares = readers.reduce((sum, { share = 1 }) => sum + share, 0);
 
 const table: Counts[] = [];
 for (const reader of readers) {
-  const inputs = Math.ceil((Number(values.inputs) * (reader.share ?? 1)) / shares);
-  const counts = await fuzz(reader, { seed: Number(values.seed), inputs, corpus: values.corpus }, ({ index, kind, what }) =>
+  const inputs = Math.ceil((total * (reader.share ?? 1)) / shares);
+  const counts = await fuzz(reader, { seed, inputs, corpus: values.corpus }, ({ index, kind, what }) =>
     console.error(`${reader.name}, input ${index}: ${kind}: ${what}`),
   );
   table.push(counts);
