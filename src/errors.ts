@@ -48,3 +48,36 @@ function editDistance(a: string, b: string): number {
   }
   return previous[b.length];
 }
+
+const LONGEST_EXCERPT = 80;
+const SHOWN_ITEMS = 8;
+const SHOWN_DEPTH = 3;
+
+/** A value as a message shows it: JSON, cut where it is long or deep; "missing" for undefined. Takes any value, however large, deep or circular. */
+export function excerpt(value: unknown, longest = LONGEST_EXCERPT): string {
+  if (value === undefined) return "missing";
+  const text = JSON.stringify(shallow(value, longest, SHOWN_DEPTH)) ?? typeof value;
+  return text.length > longest ? `${text.slice(0, longest)}...` : text;
+}
+
+/** The first items of the first levels, as plain values; what is cut ends in "...". */
+function shallow(value: unknown, longest: number, depth: number): unknown {
+  if (typeof value === "string") return value.slice(0, longest + 1);
+  if (typeof value === "bigint") return String(value);
+  if (typeof value !== "object" || value === null) return value;
+  if (depth === 0) return "...";
+  if (Array.isArray(value)) {
+    const items = value.slice(0, SHOWN_ITEMS).map((item) => shallow(item, longest, depth - 1));
+    return value.length > SHOWN_ITEMS ? [...items, "..."] : items;
+  }
+  const shown: [string, unknown][] = [];
+  for (const [key, item] of Object.entries(value)) {
+    if (shown.length === SHOWN_ITEMS) {
+      shown.push(["...", "..."]);
+      break;
+    }
+    // A key of the file must not be taken for a function of the object.
+    shown.push([key.slice(0, longest), typeof item === "function" ? null : shallow(item, longest, depth - 1)]);
+  }
+  return Object.fromEntries(shown);
+}

@@ -31,6 +31,8 @@ export interface LoadOptions {
 
 const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
 const SHOWN = 5;
+/** Missing tensors that are still counted by name. */
+const MANY = 10_000;
 
 /**
  * The model of `from`, a source or the path of one, in memory of its own; the caller frees it with `freeModel`.
@@ -100,7 +102,9 @@ export function matchTensors(folder: Folder, architecture: Architecture, config:
   const missing: string[] = [];
   const unfit: string[] = [];
   const known = new Set<string>();
-  for (const placed of placedParameters(architecture, config)) {
+  const placedAll = placedParameters(architecture, config);
+  checkCount(folder, placedAll, config);
+  for (const placed of placedAll) {
     if (isNewAdapter(folder, placed)) continue;
     const pieces = diskTensors(placed, folder.tensors.has(fullName(placed)) ? "fused" : "per-expert");
     matched.set(fullName(placed), pieces);
@@ -123,6 +127,18 @@ export function matchTensors(folder: Folder, architecture: Architecture, config:
     throw new UserError(`${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`);
   }
   return matched;
+}
+
+/** Refuses settings of another order of size than the weights before the names of all their tensors are made. */
+function checkCount(folder: Folder, placed: PlacedParameter[], { numLayers, numExperts }: ModelConfig): void {
+  const described = placed.reduce((sum, { spec }) => sum + (spec.experts ? spec.shape[0] : 1), 0);
+  const found = folder.tensors.size;
+  // In the fused form one tensor holds all experts of a layer.
+  if (described <= 2 * found + MANY || placed.length <= found) return;
+  throw new UserError(
+    `${folder.dir}: the weights do not fit config.json, which has ${numLayers} layers and ${numExperts} experts, ${described} tensors or more: ` +
+      `there are ${found}. Check that both belong to one model.`,
+  );
 }
 
 const isIgnorable = (name: string, config: ModelConfig): boolean =>

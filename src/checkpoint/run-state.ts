@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import { copy_ } from "../torch/ops.js";
 import { generatorState, setGeneratorState } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
@@ -95,9 +95,7 @@ export function readRunState(dir: string): RunState {
 export function readProgress(path: string): ReadProgress {
   const { version, step, batches, settings, data = null, generators } = readJsonObject(path);
   if (version !== VERSION) {
-    throw new UserError(
-      `${path}: version is ${JSON.stringify(version) ?? "missing"} (expected ${VERSION}). ` + "Resume with the program that wrote it.",
-    );
+    throw new UserError(`${path}: version is ${excerpt(version)} (expected ${VERSION}). ` + "Resume with the program that wrote it.");
   }
   if (!isCount(step)) throw badField(path, "step", step, "a whole number of at least 0");
   if (!isRecord(batches) || !isCount(batches.epoch) || !isCount(batches.position)) {
@@ -170,4 +168,4 @@ const isTextRecord = (value: unknown): value is Record<string, string> =>
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 const badField = (path: string, key: string, value: unknown, expected: string): UserError =>
-  new UserError(`${path}: "${key}" is ${JSON.stringify(value) ?? "missing"} (expected ${expected}). ` + "Resume from another checkpoint.");
+  new UserError(`${path}: "${key}" is ${excerpt(value)} (expected ${expected}). ` + "Resume from another checkpoint.");

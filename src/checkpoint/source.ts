@@ -1,8 +1,9 @@
 // Where a model comes from: its settings, its tokenizer's files and its weights, whatever holds them. Everything that
 // takes a model as input goes through here. Nothing stays open but between `openWeights` and the `close` of its result.
-import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
+import { readWholeFile, statOf } from "../read-file.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
 
@@ -42,7 +43,7 @@ export interface ModelSource extends ModelFiles {
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {
-  if (/\.gguf$/i.test(path) && !(existsSync(path) && statSync(path).isDirectory())) return openGguf(path);
+  if (/\.gguf$/i.test(path) && statOf(path)?.isDirectory() !== true) return openGguf(path);
   const { config, path: configPath } = readConfig(path);
   return { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
 }
@@ -53,7 +54,7 @@ export function folderFiles(dir: string): ModelFiles {
     path: dir,
     readFile: (name) => {
       const path = join(dir, name);
-      return existsSync(path) && statSync(path).isFile() ? readFileSync(path) : undefined;
+      return statOf(path)?.isFile() ? readWholeFile(path) : undefined;
     },
     outside: (name) => {
       const path = join(dir, name);

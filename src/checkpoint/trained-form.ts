@@ -45,8 +45,9 @@ export function trainedConfig(
 
 /** The family's own config.json of one that `trainedConfig` made; any other as it is. */
 export function familyConfig(config: Record<string, unknown>): Record<string, unknown> {
-  const family = /^revmoe_(\w+)$/.exec(String(config.model_type))?.[1] ?? "";
-  if (!(family in CLASSES)) return config;
+  const { model_type: type } = config;
+  const family = (typeof type === "string" && /^revmoe_(\w+)$/.exec(type)?.[1]) || "";
+  if (!Object.hasOwn(CLASSES, family)) return config;
   const { auto_map: _map, [NETWORK_KEY]: _network, ...own } = config;
   return { ...own, model_type: family, architectures: [`${CLASSES[family]}ForCausalLM`] };
 }

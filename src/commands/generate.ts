@@ -56,7 +56,14 @@ const ROWS = {
     group: SAMPLING,
     about: "draw from this many likeliest tokens; 0: from all",
   },
-  seed: { kind: "integer", default: 42, min: 0, group: SAMPLING, about: "of the draws; the same gives the same text" },
+  seed: {
+    kind: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    group: SAMPLING,
+    about: "of the draws; the same gives the same text",
+  },
   device: { ...TRAIN_ROWS.device, group: MACHINE },
   threads: { ...TRAIN_ROWS.threads, group: MACHINE },
   compute_dtype: {

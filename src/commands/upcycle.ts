@@ -80,7 +80,14 @@ const ROWS = {
       "what is added to each expert, as a fraction of a matrix's standard deviation. 0: the function is equal, and the router learns once the experts " +
       "have parted, because they see different tokens",
   },
-  seed: { kind: "integer", default: 42, min: 0, group: VALUES, about: "of router and noise; the same gives the same files" },
+  seed: {
+    kind: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    group: VALUES,
+    about: "of router and noise; the same gives the same files",
+  },
   weights_dtype: {
     kind: "choice",
     choices: ["auto", "bfloat16", "float32"],

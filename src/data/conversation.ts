@@ -1,8 +1,8 @@
 // What a row means: a conversation, a prompt with its completion, or plain text. Columns are renamed first, then the
 // format is found from the first rows, then each row is checked and turned into a Sample; all complaints name the row.
 // Content is passed on untouched, and so are keys that only a chat template knows (tool_calls, reasoning_content).
-import { nearestName, UserError } from "../errors.js";
-import { describe, type Row } from "./rows.js";
+import { excerpt, nearestName, UserError } from "../errors.js";
+import { describe, keyList, type Row } from "./rows.js";
 
 export type RowFormat = "messages" | "prompt_completion" | "text";
 
@@ -129,7 +129,7 @@ function readMessage(item: unknown, where: string): Message {
   if (typeof role !== "string") {
     throw new UserError(`${where}: role is ${describe(role)} (expected ${list(ROLES)}; the keys are ${list(Object.keys(item))}).`);
   }
-  if (!ROLES.includes(role)) throw new UserError(`${where}: role is "${role}" (expected ${list(ROLES)}).${meant(role, ROLES)}`);
+  if (!ROLES.includes(role)) throw new UserError(`${where}: role is ${excerpt(role, 60)} (expected ${list(ROLES)}).${meant(role, ROLES)}`);
   const onlyCalls = (content === undefined || content === null) && Array.isArray(calls) && calls.length > 0;
   if (typeof content !== "string" && !onlyCalls) {
     throw new UserError(`${where}: content is ${describe(content)} (expected a text). Only text can be trained on.`);
@@ -142,7 +142,7 @@ function keysOf(rows: Row[]): string[] {
 }
 
 function list(names: string[]): string {
-  return names.map((name) => `"${name}"`).join(", ") || "none";
+  return keyList(names) || "none";
 }
 
 function meant(name: string, known: string[]): string {

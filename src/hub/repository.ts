@@ -4,7 +4,7 @@ import { listFiles, modelInfo } from "@huggingface/hub";
 
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
 import { COPIED_FILES } from "../checkpoint/source.js";
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import { isCommit } from "./names.js";
 import { pageGuard } from "./limits.js";
 import { type Connection, fetchFor } from "./request.js";
@@ -27,7 +27,7 @@ export async function readRepository(connection: Connection): Promise<Repository
   const access = { hubUrl: endpoint, fetch: fetchFor(connection, pageGuard(repo.given, endpoint, connection.limits)) };
   try {
     const { sha: commit } = await modelInfo({ name: repo.id, revision: repo.revision, additionalFields: ["sha"], ...access });
-    if (!isCommit(commit)) throw new Error(`commit ${JSON.stringify(commit)}`);
+    if (!isCommit(commit)) throw new Error(`commit ${excerpt(commit)}`);
     const files: RemoteFile[] = [];
     for await (const { type, path, size, oid, lfs } of listFiles({ repo: { type: "model", name: repo.id }, revision: commit, ...access })) {
       if (files.length >= connection.limits.files) throw new Error(`more than ${connection.limits.files} files`);
@@ -42,10 +42,11 @@ export async function readRepository(connection: Connection): Promise<Repository
   }
 }
 
+/** What the library hands on as it came. */
 function checkedFile(file: RemoteFile): RemoteFile {
   const { path, bytes, hash } = file as { [key in keyof RemoteFile]: unknown };
-  if (typeof path === "string" && Number.isInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string") return file;
-  throw new Error(`a file ${JSON.stringify({ path, bytes, hash }).slice(0, 200)}`);
+  if (typeof path === "string" && Number.isSafeInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string") return file;
+  throw new Error(`it lists a file ${excerpt({ path, bytes, hash })}`);
 }
 
 const SIDE_FILES = new Set(["config.json", "revmoe.json", ...COPIED_FILES]);
@@ -95,8 +96,6 @@ export function shardsOf(indexText: string, { files }: Repository, given: string
   return [...names].map((name) => {
     const found = known.get(name);
     if (found && SHARD.test(found.path)) return found;
-    throw new UserError(
-      `${given}: its ${INDEX_FILE} names ${String(JSON.stringify(name)).slice(0, 100)}, which the repository does not have. Choose another revision.`,
-    );
+    throw new UserError(`${given}: its ${INDEX_FILE} names ${excerpt(name)}, which the repository does not have. Choose another revision.`);
   });
 }

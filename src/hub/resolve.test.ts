@@ -256,7 +256,7 @@ test("refusals and unfit repositories are one sentence each", async (t) => {
   hub.faults.statuses = { path: "/resolve/", codes: [418] };
   await refused(resolve(), /refuses with status 418\. Check HF_ENDPOINT and HF_TOKEN\.$/);
   hub.faults.statuses = { path: "/revision/", codes: [200] };
-  await refused(resolve(), /^org\/name: http.* does not answer as a hub does: commit undefined\. Check HF_ENDPOINT\.$/);
+  await refused(resolve(), /^org\/name: http.* does not answer as a hub does: commit missing\. Check HF_ENDPOINT\.$/);
   hub.faults = { damaged: "model.safetensors" };
   await refused(resolve(), /what http.* sends as model\.safetensors has another checksum than it states\. Try again later\.$/);
   assert.ok(!existsSync(join(cache, "models/org/name", hub.commit(), "model.safetensors")));

@@ -151,6 +151,7 @@ const recordPath = (place: string, revision: string): string => join(place, "ref
 function readRecord(place: string, revision: string): Repository | undefined {
   try {
     const record = JSON.parse(readFileSync(recordPath(place, revision), "utf8")) as Repository;
+    if (!isCommit(record.commit)) return undefined;
     const isWhole = ({ path, bytes }: RemoteFile): boolean => statSync(join(place, record.commit, path)).size === bytes;
     return record.files.every(isWhole) ? record : undefined;
   } catch {

@@ -3,6 +3,7 @@
 import { parseBytes } from "../format.js";
 import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
 import { hasGamma } from "./reversible-rows.js";
+import { tooManyTokens } from "./settings-limits.js";
 import type { Given } from "./settings-table.js";
 import type { TrainSettings } from "./settings-rows.js";
 
@@ -19,6 +20,7 @@ const SOLVER_ROWS = [
 const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init", "adapter_steps", "adapter_learning_rate"] as const;
 
 const PROBLEMS: readonly Problem[] = [
+  ({ per_device_train_batch_size: rows, max_length: length }, at) => tooManyTokens(rows, length, at),
   ({ coupling, method }, at) =>
     coupling === "ordinary" &&
     method === "reversible" &&
