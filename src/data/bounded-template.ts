@@ -37,7 +37,8 @@ const KNOWN = "Known";
 const LOOK_AFTER = 1 << 24;
 
 const dated = new Template("{{ strftime_now(format) }}");
-const GLOBALS: Record<string, unknown> = {
+/** What every template knows; nothing of it can change, so all share it. */
+const globals = scopeOf({
   true: true,
   false: false,
   none: null,
@@ -50,7 +51,13 @@ const GLOBALS: Record<string, unknown> = {
   range,
   strftime_now: (format: unknown) => dated.render({ format }),
   ...STRIP_VARIABLES,
-};
+});
+
+function scopeOf(variables: Record<string, unknown>, outer?: Scope): Scope {
+  const scope = new Environment(outer);
+  for (const name in variables) scope.set(name, variables[name]);
+  return scope;
+}
 
 /** Errors: LimitExceeded for one that is too long, SyntaxError and others for one that cannot be read. */
 export function readTemplate(source: string): Template {
@@ -60,11 +67,7 @@ export function readTemplate(source: string): Template {
 
 /** The text. Errors: LimitExceeded, and what the template itself throws. */
 export function renderTemplate(template: Template, variables: Record<string, unknown>): string {
-  return named(() => {
-    const environment = new Environment();
-    for (const [name, value] of Object.entries({ ...GLOBALS, ...variables })) environment.set(name, value);
-    return new BoundedInterpreter(environment, variables).run(template.parsed).value as string;
-  });
+  return named(() => new BoundedInterpreter(scopeOf(variables, globals), variables).run(template.parsed).value as string);
 }
 
 /** The engine's own limits, by our names. */
