@@ -113,13 +113,15 @@ class BoundedInterpreter extends LibraryInterpreter {
   override evaluate(node: Node | undefined, scope: Scope): Value {
     if (++this.steps > LIMITS.steps) throw new LimitExceeded(`it takes more than ${LIMITS.steps} steps for one text`);
     if (node?.type === KNOWN) return node.value as Value;
-    const depth = this.depth++;
-    if (depth > LIMITS.depth) throw tooDeep();
-    const value = super.evaluate(this.searchBounded(node, scope), scope);
-    // {% break %} and {% continue %} leave by an error that their loop catches: it begins anew from its own depth.
-    this.depth = depth;
-    this.weigh(value);
-    return value;
+    if (++this.depth > LIMITS.depth) throw tooDeep();
+    try {
+      const value = super.evaluate(this.searchBounded(node, scope), scope);
+      this.weigh(value);
+      return value;
+    } finally {
+      // Also behind {% break %} and {% continue %}, which are errors that the loop catches.
+      this.depth--;
+    }
   }
 
   /** The node, with the operands of a search known and found to be small enough: `a in b` and `b.split(a)`. */
@@ -141,17 +143,24 @@ class BoundedInterpreter extends LibraryInterpreter {
   }
 
   private weigh(made: Value | undefined): void {
-    const size = made?.type === "StringValue" || Array.isArray(made?.value) ? (made.value as string | unknown[]).length : 0;
-    if (size > (made?.type === "StringValue" ? LIMITS.text : LIMITS.entries)) this.checkSize(made as Value, size);
-    this.unlooked += size + 64;
+    let bytes = 64;
+    if (made?.type === "StringValue") {
+      const { length } = made.value as string;
+      if (length > LIMITS.text) this.checkSize("text", length, LIMITS.text);
+      bytes += length;
+    } else if (Array.isArray(made?.value)) {
+      const { length } = made.value;
+      if (length > LIMITS.entries) this.checkSize("list", length, LIMITS.entries);
+      bytes += 8 * length;
+    }
+    this.unlooked += bytes;
     if (this.unlooked > LOOK_AFTER) this.lookAtMemory();
   }
 
   /** A long conversation may make long texts. */
-  private checkSize({ type }: Value, size: number): void {
-    this.given ??= sizeOf(this.variables);
-    const [kind, most] = type === "StringValue" ? ["text", LIMITS.text] : ["list", LIMITS.entries];
-    if (size > most + 4 * this.given) throw new LimitExceeded(`it makes a ${kind} of ${size} (expected at most ${most + 4 * this.given})`);
+  private checkSize(kind: string, size: number, most: number): void {
+    this.given ??= 4 * sizeOf(this.variables);
+    if (size > most + this.given) throw new LimitExceeded(`it makes a ${kind} of ${size} (expected at most ${most + this.given})`);
   }
 
   private lookAtMemory(): void {

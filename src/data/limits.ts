@@ -17,7 +17,7 @@ export const TEMPLATE_LIMITS = {
   text: 1 << 22,
   entries: 1 << 20,
   /** Bytes of memory that one rendering may take beside what there is when it is first looked at. */
-  memory: 2 ** 30,
+  memory: 2 ** 29,
   /** Letters compared by one search in the worst case, as nothing can stop a search: about 1 s. */
   search: 2 ** 33,
 } as const;

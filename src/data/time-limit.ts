@@ -62,8 +62,8 @@ export function eachInTime<T, R>(
 
 function guarded<T>(seconds: number, work: () => T, place?: () => string): T {
   let result: { value: T } | undefined;
+  const before = process.cpuUsage();
   for (let timeout = Math.ceil(seconds * 1000); ; timeout *= 2) {
-    const before = process.cpuUsage();
     slot[SLOT] = () => {
       result = { value: work() };
     };
