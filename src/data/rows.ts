@@ -4,6 +4,7 @@
 import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { extname } from "node:path";
 import { UserError } from "../errors.js";
+import { quoted } from "./limits.js";
 
 export interface Row {
   value: Record<string, unknown>;
@@ -109,7 +110,7 @@ function parses(text: string): boolean {
 }
 
 function oneLine(error: unknown): string {
-  return (error as Error).message.replaceAll(/\s+/g, " ");
+  return quoted((error as Error).message);
 }
 
 function wholeText(path: string): Row[] {
@@ -168,17 +169,20 @@ function asObject(value: unknown, place: string): Record<string, unknown> {
   throw new UserError(`${place}: the row is ${describe(value)} (expected an object such as {"text": "..."}).`);
 }
 
+const KEYS_SHOWN = 12;
+
 /** A value in few words, for messages: `null`, `an array of 3`, `an object`, `the number 5`. */
 export function describe(value: unknown): string {
   if (value === undefined) return "missing";
   if (value === null) return "null";
   if (Array.isArray(value)) return value.length === 0 ? "an empty array" : `an array of ${value.length}`;
-  if (typeof value === "object")
-    return `an object with the keys ${
-      Object.keys(value)
-        .map((key) => `"${key}"`)
-        .join(", ") || "(none)"
-    }`;
+  if (typeof value === "object") return `an object with the keys ${listNames(Object.keys(value)) || "(none)"}`;
   if (typeof value === "string") return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
   return `the ${typeof value} ${String(value)}`;
+}
+
+/** Names in quotes, as many as a message can hold. */
+export function listNames(names: string[]): string {
+  const shown = names.slice(0, KEYS_SHOWN).map((name) => `"${quoted(name)}"`);
+  return shown.join(", ") + (names.length > KEYS_SHOWN ? ` and ${names.length - KEYS_SHOWN} more` : "");
 }
