@@ -39,7 +39,7 @@ export function openTokenizer(json: Json, config: Json, path: string, bytes: num
   const fails = (error: unknown, text: string): never => {
     if (error instanceof UserError) throw error;
     const what = `the tokenizer fails on a text of ${text.length} letters, "${quoted(text.slice(0, 40))}"`;
-    throw new UserError(`${path}: ${what}: ${quoted((error as Error).message)}. ${encoding.remedy}`);
+    throw new UserError(`${path}: ${what}: ${quoted((error as Error).message)}. Its file is damaged, or the text too long for it.`);
   };
   return {
     inner,

@@ -56,6 +56,11 @@ interface Part {
 
 const READING = { what: "reading the row", remedy: "The row is far too large. Shorten or split it." };
 
+const LIMITS = {
+  secondsFor: ({ value }: Row): number => secondsFor(value, Array.isArray(value.messages) ? value.messages.length : 0),
+  place: ({ place }: Row): string => `${place}: `,
+};
+
 /** Errors: UserError for rows that cannot be read as the format says, and when no token of all rows is trained. */
 export function makeDocuments(
   rows: Row[],
@@ -75,7 +80,7 @@ export function makeDocuments(
     dropped: 0,
   };
   const documents: Document[] = [];
-  const made = eachInTime(renamed, READING, { secondsFor: ({ value }) => secondsFor(value), place: ({ place }) => `${place}: ` }, (row) =>
+  const made = eachInTime(renamed, READING, LIMITS, (row) =>
     join(samplesParts(readSample(row, format), tokenizer, settings, row.place), row.place),
   );
   for (const whole of made) {

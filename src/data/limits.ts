@@ -39,14 +39,17 @@ export const TOKENIZER_LIMITS = {
   growth: 32,
 } as const;
 
-/** In seconds of the processor's time, so that a busy machine, or one that was asleep, breaks no limit. */
+/** In seconds. A machine that is busy with other things, or was asleep, gets four times as much. */
 export const TIME_LIMITS = {
   /** To read a template or a tokenizer, beside `perMegabyte`. The largest real tokenizers take 1 s and 35 MB. */
-  read: 3,
-  /** To render and encode a row, beside `perMegabyte`. A row of a thousand turns takes 1 s. */
-  row: 4,
-  /** For each million letters. Real tokenizers take 0.3 to 1 s. */
-  perMegabyte: 4,
+  read: 2,
+  /** To render and encode a row, beside the two below. Real rows take milliseconds. */
+  row: 2,
+  /** For each million letters. Real tokenizers take 0.3 to 1.5 s. */
+  perMegabyte: 6,
+  /** For each message: the assistant's part is found with up to six renderings of all before it. Up to a thousand messages. */
+  perMessage: 0.004,
+  messages: 1000,
 } as const;
 
 /** Letters of all texts in a value, names included, and one for each entry. Walks without recursion, be it ever so deep. */
@@ -68,9 +71,10 @@ export function sizeOf(value: unknown): number {
   return size;
 }
 
-/** Seconds that a row, or a text, may take. */
-export function secondsFor(value: unknown): number {
-  return TIME_LIMITS.row + TIME_LIMITS.perMegabyte * 1e-6 * sizeOf(value);
+/** Seconds that a row, or a text, may take, of which `messages` are turns. */
+export function secondsFor(value: unknown, messages = 0): number {
+  const { row, perMegabyte, perMessage } = TIME_LIMITS;
+  return row + perMegabyte * 1e-6 * sizeOf(value) + perMessage * Math.min(messages, TIME_LIMITS.messages);
 }
 
 /** What someone else wrote, for a message of ours: one line, not long, and nothing that a terminal obeys. */

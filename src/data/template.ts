@@ -69,7 +69,7 @@ export function renderWithMask(tokenizer: Tokenizer, messages: Message[], option
 
 function rendering<T>(chat: Chat, work: (chat: Chat) => T): T {
   return inTime(
-    () => secondsFor(chat.messages),
+    () => secondsFor(chat.messages, chat.messages.length),
     RENDERING,
     () => work(chat),
     () => at(chat.place),
