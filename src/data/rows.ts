@@ -5,6 +5,7 @@ import { closeSync, readSync } from "node:fs";
 import { extname } from "node:path";
 import { UserError } from "../errors.js";
 import { openForReading, readWholeFile, statOf } from "../read-file.js";
+import { quoted } from "./limits.js";
 
 export interface Row {
   value: Record<string, unknown>;
@@ -110,7 +111,7 @@ function parses(text: string): boolean {
 }
 
 function oneLine(error: unknown): string {
-  return (error as Error).message.replaceAll(/\s+/g, " ");
+  return quoted((error as Error).message);
 }
 
 function wholeText(path: string): Row[] {
@@ -181,8 +182,11 @@ export function describe(value: unknown): string {
 
 const SHOWN_KEYS = 12;
 
-/** Names in quotation marks for a message, the first of them where there are many. */
+/** Names in quotation marks for a message, as many as one can hold. */
 export function keyList(names: readonly string[]): string {
-  const shown = names.slice(0, SHOWN_KEYS).map((name) => `"${name.length > 60 ? `${name.slice(0, 60)}...` : name}"`);
-  return [...shown, ...(names.length > SHOWN_KEYS ? [`${names.length - SHOWN_KEYS} more`] : [])].join(", ");
+  const shown = names
+    .slice(0, SHOWN_KEYS)
+    .map((name) => `"${quoted(name)}"`)
+    .join(", ");
+  return names.length > SHOWN_KEYS ? `${shown} and ${names.length - SHOWN_KEYS} more` : shown;
 }

@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { LIMITS } from "../hub/limits.js";
 import { chooseFiles, readRepository, shardsOf } from "../hub/repository.js";
 import { resolveModel } from "../hub/resolve.js";
 import { mutateJson } from "./mutate-json.js";
@@ -15,7 +16,7 @@ const FILES = [
   { type: "directory", path: "onnx", size: 0, oid: COMMIT },
 ];
 const REPO = { given: "org/name", id: "org/name", revision: "main" };
-const CONNECTION = { repo: REPO, endpoint: "http://hub.invalid", token: undefined, attempts: 1, waitMs: 1 };
+const CONNECTION = { repo: REPO, endpoint: "http://hub.invalid", token: undefined, attempts: 1, waitMs: 1, limits: LIMITS, say: () => {} };
 
 /** The first answer is of the model, the second lists its files. */
 export const listingReader: Reader = {
