@@ -72,7 +72,7 @@ const CASES: [path: string, way: Way, pattern: RegExp][] = [
   ["/tree/", "ever new pages", /has more than 20 pages/],
   ["/tree/", "many files", /more than 400 files/],
   ["/tree/", "no files", /does not answer as a hub does/],
-  ["/tree/", "sizes that are none", /does not answer as a hub does: a file \{"path":"config\.json","bytes":"1e999"/],
+  ["/tree/", "sizes that are none", /does not answer as a hub does: it lists a file \{"path":"config\.json","bytes":"1e999"/],
   ["/revision/", "a rest of 31 years", /answers with status 429 and asks to be left alone for 277777h46m \(expected at most 5m00s\)/],
   [WEIGHTS, "a rest until a day", /answers with status 503 and asks to be left alone for 277h\d+m/],
   ["/revision/", "to itself", /fails: redirect count exceeded/],

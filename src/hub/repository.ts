@@ -45,7 +45,7 @@ export async function readRepository(connection: Connection): Promise<Repository
 /** What the library hands on as it came. */
 function checkedFile(file: RemoteFile): RemoteFile {
   const { path, bytes, hash } = file as { [key in keyof RemoteFile]: unknown };
-  if (typeof path === "string" && Number.isSafeInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string") return file;
+  if (typeof path === "string" && Number.isInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string") return file;
   throw new Error(`it lists a file ${excerpt({ path, bytes, hash })}`);
 }
 

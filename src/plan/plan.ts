@@ -7,7 +7,6 @@ import type { TrainSettings } from "../train/settings.js";
 import { sizedBatch } from "../train/full-batch.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
-import { checkCountable } from "./countable.js";
 import { type Geometry, hostRoomBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
 
 export interface Moment {
@@ -40,7 +39,6 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
   const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
   const depths = depthsOf(settings, geometry);
-  checkCountable(settings, geometry.config, Math.max(...depths));
   // Rows of the outer list are depths.
   const planned = depths.map((depth) =>
     extended(

@@ -17,7 +17,7 @@ import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } fr
 /** Four steps with a checkpoint after each but the last. */
 async function ran(t: TestContext, changes: Partial<TrainSettings> = {}): Promise<{ place: Workplace; settings: TrainSettings }> {
   const place = makeWorkplace(t);
-  const settings = settingsFor(place, { max_steps: 4, save_steps: 1, save_total_limit: 0, ...changes });
+  const settings = settingsFor(place, { overwrite_output_dir: false, max_steps: 4, save_steps: 1, save_total_limit: 0, ...changes });
   await runTraining(settings);
   return { place, settings };
 }
@@ -188,7 +188,7 @@ test("the model's folder may go while a run goes on: tokenizer and text of confi
   symlinkSync(join(place.folder, "outside"), join(place.model, "merges.txt"));
   const kept = join(place.folder, "kept");
   cpSync(place.model, kept, { recursive: true });
-  const settings = settingsFor(place, { max_steps: 2, save_steps: 1 });
+  const settings = settingsFor(place, { overwrite_output_dir: false, max_steps: 2, save_steps: 1 });
   let notes: string[] = [];
   const { outcome } = await runTraining(settings, {
     look: (run) => {
