@@ -28,6 +28,8 @@ const CASES = {
 
 const folder = mkdtempSync(join(tmpdir(), "revmoe-optimizers-"));
 const data = makeData("moby-dick", folder);
+// Each run holds a folder of its own, in which nothing is saved.
+let opened = 0;
 const open = (changes) =>
   prepareRun(
     resolveSettings({
@@ -35,7 +37,7 @@ const open = (changes) =>
         model: fileURLToPath(new URL("../examples/tiny-moe", import.meta.url)),
         train_file: data.train,
         validation_file: data.valid,
-        output_dir: join(folder, "run"),
+        output_dir: join(folder, `run-${opened++}`),
         max_steps: steps,
         max_length: 256,
         per_device_train_batch_size: 8,

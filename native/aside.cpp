@@ -47,7 +47,10 @@ void copy_aside(at::Tensor to, const at::Tensor& from) {
 }  // namespace
 
 void init_aside(Napi::Env env, Napi::Object exports) {
-  define(env, exports, "copyAside", [](const Napi::CallbackInfo& info) { copy_aside(tensor_at(info, 0), tensor_at(info, 1)); });
+  define(env, exports, "copyAside", [](const Napi::CallbackInfo& info) {
+    copy_aside(tensor_at(info, 0), tensor_at(info, 1));
+    check_files(info.Env());
+  });
   define(env, exports, "awaitAside", [](const Napi::CallbackInfo& info) {
     const c10::Device named(info[0].As<Napi::String>().Utf8Value());
     if (named.is_cpu()) return;

@@ -13,12 +13,15 @@ namespace {
 template <typename Call>
 auto rethrowing(Napi::Env env, const char* name, Call call) {
   try {
-    return call();
+    auto results = call();
+    check_files(env);
+    return results;
   } catch (const c10::OutOfMemoryError& failure) {
     Napi::Error out = Napi::Error::New(env, std::string(name) + ": " + failure.what_without_backtrace());
     out.Set("code", Napi::String::New(env, "OUT_OF_MEMORY"));
     throw out;
   } catch (const c10::Error& failure) {
+    check_files(env);
     throw Napi::Error::New(env, std::string(name) + ": " + failure.what_without_backtrace());
   }
 }
@@ -47,7 +50,10 @@ void init_autograd(Napi::Env env, Napi::Object exports) {
   define(env, exports, "backward", [](const Napi::CallbackInfo& info) {
     const auto outputs = tensors_at(info, 0);
     const auto gradients = tensors_at(info, 1);
-    rethrowing(info.Env(), "backward", [&] { torch::autograd::backward(outputs, gradients, false, false); });
+    rethrowing(info.Env(), "backward", [&] {
+      torch::autograd::backward(outputs, gradients, false, false);
+      return true;
+    });
   });
   define(env, exports, "grad", [](const Napi::CallbackInfo& info) -> Napi::Value {
     const auto outputs = tensors_at(info, 0);

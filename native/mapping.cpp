@@ -30,7 +30,7 @@ constexpr size_t kPage = 4096;
 constexpr size_t kPiece = size_t{4} << 20;
 constexpr size_t kAhead = size_t{64} << 20;
 
-at::Tensor map_shared(int file, size_t length, bool allocate) {
+at::Tensor map_shared(int file, size_t length, bool allocate, const std::string& path) {
   // A file that has its place on the disk cannot meet a full one later, where the only answer left is a signal.
   if (allocate) {
     const int refused = posix_fallocate(file, 0, static_cast<off_t>(length));
@@ -39,7 +39,9 @@ at::Tensor map_shared(int file, size_t length, bool allocate) {
   void* data = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (data == MAP_FAILED) throw std::runtime_error(std::string("cannot be mapped: ") + std::strerror(errno));
   mapped_bytes += length;
+  watch_mapping(data, length, path);
   const auto unmap = [length](void* start) {
+    forget_mapping(start);
     munmap(start, length);
     mapped_bytes -= length;
   };
@@ -112,8 +114,9 @@ void init_mapping(Napi::Env env, Napi::Object exports) {
   define(env, exports, "mapShared", [](const Napi::CallbackInfo& info) -> Napi::Value {
     const int file = info[0].As<Napi::Number>().Int32Value();
     const auto length = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    return to_js(info.Env(), map_shared(file, length, info[2].ToBoolean().Value()));
+    return to_js(info.Env(), map_shared(file, length, info[2].ToBoolean().Value(), info[3].As<Napi::String>().Utf8Value()));
   });
+  define(env, exports, "checkFiles", [](const Napi::CallbackInfo& info) { check_files(info.Env()); });
   define(env, exports, "readAhead", [](const Napi::CallbackInfo& info) -> Napi::Value {
     const at::Tensor mapping = tensor_at(info, 0);
     return Napi::Number::New(info.Env(), worker(true).add([mapping] {

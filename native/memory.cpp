@@ -23,7 +23,11 @@ extern std::atomic<size_t> mapped_bytes;
 namespace {
 
 constexpr size_t kAlignment = 64;
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kCachedFrom = SIZE_MAX;  // every block is one of its own, with watched ends, and is not used again
+#else
 constexpr size_t kCachedFrom = size_t{1} << 18;
+#endif
 constexpr size_t kLooseUpTo = size_t{1} << 23;  // larger ones may be weights, and must fit
 constexpr size_t kSlack = size_t{1} << 26;
 

@@ -136,6 +136,7 @@ class Operator {
     } catch (const std::exception& failure) {
       throw error(info, failure.what());
     }
+    check_files(info.Env());
     if (stack.size() == 1) return result(info.Env(), stack[0]);
     Napi::Array results = Napi::Array::New(info.Env(), stack.size());
     for (size_t i = 0; i < stack.size(); i++) results.Set(static_cast<uint32_t>(i), result(info.Env(), stack[i]));
@@ -168,6 +169,7 @@ class Operator {
 
   // "aten::mm(float32[8,3], float32[4]): what libtorch says"
   Napi::Error error(const Napi::CallbackInfo& info, const std::string& message) {
+    check_files(info.Env());  // the zeros in place of a file may be what an operator refuses
     const auto& schema = handle_.schema();
     std::string words = schema.name();
     if (!schema.overload_name().empty()) words += "." + schema.overload_name();

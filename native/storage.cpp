@@ -43,7 +43,9 @@ at::Tensor map_file(const std::string& path) {
   if (data == MAP_FAILED) throw std::runtime_error(path + ": cannot be mapped: " + std::strerror(failure));
   if (!length) throw std::runtime_error(path + ": the file is empty");
   mapped_bytes += length;
+  watch_mapping(data, length, path);
   const auto unmap = [length](void* start) {
+    forget_mapping(start);
     munmap(start, length);
     mapped_bytes -= length;
   };
@@ -72,12 +74,14 @@ void init_storage(Napi::Env env, Napi::Object exports) {
   define(env, exports, "readBytes", [](const Napi::CallbackInfo& info) {
     Napi::Uint8Array into = info[2].As<Napi::Uint8Array>();
     const auto [data, length] = window(info, tensor_at(info, 0), into.ByteLength());
-    std::memcpy(into.Data(), data, length);
+    if (length > 0) std::memcpy(into.Data(), data, length);  // none of an empty tensor, which may have no address
+    check_files(info.Env());
   });
   define(env, exports, "writeBytes", [](const Napi::CallbackInfo& info) {
     const Napi::Uint8Array from = info[2].As<Napi::Uint8Array>();
     const auto [data, length] = window(info, tensor_at(info, 0), from.ByteLength());
-    std::memcpy(data, from.Data(), length);
+    if (length > 0) std::memcpy(data, from.Data(), length);
+    check_files(info.Env());
   });
   define(env, exports, "mapFile", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return to_js(info.Env(), map_file(info[0].As<Napi::String>().Utf8Value()));

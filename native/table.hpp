@@ -8,6 +8,7 @@
 #include <napi.h>
 #include <torch/csrc/api/include/torch/version.h>
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,16 @@ const char* dtype_name(at::ScalarType type);
 at::ScalarType dtype_from(const std::string& name);
 std::string describe(const at::Tensor& tensor);
 
+/** From mmap to munmap: see cut_files.cpp. */
+void watch_mapping(void* start, size_t length, const std::string& path);
+void forget_mapping(void* start);
+extern std::atomic<int> cut_files;
+void throw_cut_file(Napi::Env env);
+/** Throws when a mapped file was cut short: then no result can be trusted. Called behind whatever may have read one. */
+inline void check_files(Napi::Env env) {
+  if (cut_files.load(std::memory_order_relaxed) != 0) throw_cut_file(env);
+}
+
 /** Threads of a BLAS that libtorch's own thread count does not reach. */
 void set_blas_threads(int threads);
 
@@ -45,6 +56,7 @@ void init_aside(Napi::Env env, Napi::Object exports);
 void init_autograd(Napi::Env env, Napi::Object exports);
 void init_memory(Napi::Env env, Napi::Object exports);
 void init_engine(Napi::Env env, Napi::Object exports);
+void init_signals(Napi::Env env, Napi::Object exports);
 
 template <typename Function>
 void define(Napi::Env env, Napi::Object exports, const char* name, Function function) {

@@ -1,14 +1,17 @@
-// Compiles native/*.cpp against a libtorch into build/<id>/revmoe.node, and makes that engine the default one.
+// Compiles native/*.cpp against a libtorch into <id>/revmoe.node of the build folder, and makes that engine the default one.
 // Compiles only what changed. The addon is replaced by a rename, so a process that has it loaded keeps the old one.
 // Run by itself: `node setup/build.mjs`; exit code 1 with the compiler's last lines when it fails.
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 
-import { SetupError, buildRoot, findLibtorch, hasNvidiaDriver, packageRoot, readEngine } from "./libtorch.mjs";
-import { isProgram, runAsProgram } from "./program.mjs";
+import { installLine } from "./apt.mjs";
+import { buildFolder, packageRoot } from "./folders.mjs";
+import { beforeOpening, findLibtorch, hasNvidiaDriver, readEngine, rememberLibtorch } from "./libtorch.mjs";
+import { SetupError, isProgram, runAsProgram } from "./program.mjs";
+import { runWatched } from "./watched.mjs";
 
 /** @typedef {import("./libtorch.mjs").Libtorch} Libtorch */
 /** @typedef {import("./libtorch.mjs").Engine} Engine */
@@ -18,11 +21,12 @@ const nativeRoot = join(packageRoot, "native");
 /**
  * Builds the engine of this libtorch where it is missing or out of date.
  * @param {Libtorch} libtorch
- * @param {{ say?: (line: string) => void, asDefault?: boolean }} [options]
+ * @param {{ say?: (line: string) => void, asDefault?: boolean, root?: string, flags?: string[], loadEnv?: NodeJS.ProcessEnv }} [options]
+ *   root: the folder in place of build/; flags: further ones, for compiling and linking; loadEnv: what a process needs to load the result
  * @returns {Promise<Engine>}
  */
-export async function buildEngine(libtorch, { say = console.log, asDefault = true } = {}) {
-  const folder = join(buildRoot, libtorch.id);
+export async function buildEngine(libtorch, { say = console.log, asDefault = true, root = buildFolder(), flags = [], loadEnv } = {}) {
+  const folder = join(root, libtorch.id);
   const before = readSettings(folder);
   const driver = hasNvidiaDriver();
   // Trying to load CUDA takes a second: not done again where it went well.
@@ -34,8 +38,8 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
     fingerprint: libtorch.fingerprint,
     driver,
     cudaRefused,
-    compile: compileCommand(libtorch, cuda),
-    link: linkCommand(libtorch, cuda),
+    compile: [...compileCommand(libtorch, cuda), ...flags],
+    link: [...linkCommand(libtorch, cuda), ...flags],
     sources,
   };
 
@@ -68,12 +72,13 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
       };
   if (!upToDate) {
     const files = `${stale.length} of ${sources.length} files to compile`;
-    say(`engine: building against ${describe(libtorch)}${cuda ? " with CUDA" : ""}, ${files}`);
+    say(`engine: building against ${describe(libtorch)}${cuda ? " with CUDA" : ""} in ${folder}`);
+    say(`engine: ${files}${stale.length > 3 ? "; a minute or two on two cores" : ""}`);
     writeJson(join(folder, "settings.json"), settings);
-    await compileAll(settings.compile, stale, objectOf, libtorch);
+    await compileAll(settings.compile, stale, objectOf, libtorch, say);
     const part = `${addon}.${process.pid}.part`;
     await run([...settings.link, ...sources.map(objectOf), "-o", part], `linking against ${describe(libtorch)}`);
-    const refused = whyNotLoaded(part);
+    const refused = whyNotLoaded(part, loadEnv);
     if (refused) {
       rmSync(part);
       throw new SetupError(`engine: built against ${describe(libtorch)}, but it does not load: ${refused}`);
@@ -82,15 +87,21 @@ export async function buildEngine(libtorch, { say = console.log, asDefault = tru
     writeJson(join(folder, "engine.json"), engine);
   }
   const found = { ...engine, source: libtorch.source, root: libtorch.root };
-  if (asDefault || !readEngine(buildRoot)) writeJson(join(buildRoot, "engine.json"), found);
+  if (asDefault || !readEngine(root)) writeJson(join(root, "engine.json"), found);
   return found;
+}
+
+/** @param {string} name */
+function packageFolder(name) {
+  try {
+    return dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
+  } catch {
+    throw new SetupError(`${name}: not installed. Run: npm install`);
+  }
 }
 
 /** @param {Libtorch} libtorch @param {boolean} cuda */
 function compileCommand(libtorch, cuda) {
-  const require = createRequire(import.meta.url);
-  /** @param {string} name */
-  const packageFolder = (name) => dirname(require.resolve(`${name}/package.json`));
   // ATen.h itself says which C++ it wants: 14 in 1.13, 17 in 2.1, 20 in 2.15.
   const aten = libtorch.includeDirs
     .concat("/usr/include")
@@ -131,9 +142,12 @@ export const compiler = () => (process.env.CXX?.trim() || "g++").split(/\s+/);
  * @param {string[]} sources
  * @param {(source: string) => string} objectOf
  * @param {Libtorch} libtorch
+ * @param {(line: string) => void} say
  */
-async function compileAll(compile, sources, objectOf, libtorch) {
+async function compileAll(compile, sources, objectOf, libtorch, say) {
+  const started = performance.now();
   const waiting = [...sources];
+  let finished = 0;
   const worker = async () => {
     for (let source = waiting.shift(); source; source = waiting.shift()) {
       const part = `${objectOf(source)}.${process.pid}.part`;
@@ -144,6 +158,8 @@ async function compileAll(compile, sources, objectOf, libtorch) {
         throw failure;
       }
       renameSync(part, objectOf(source));
+      const seconds = Math.round((performance.now() - started) / 1000);
+      say(`engine: ${++finished} of ${sources.length} compiled, ${seconds} s (${basename(source)})`);
     }
   };
   const ended = await Promise.allSettled(Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker));
@@ -151,19 +167,12 @@ async function compileAll(compile, sources, objectOf, libtorch) {
 }
 
 /** @param {string[]} command @param {string} doing */
-function run([program, ...args], doing) {
-  return new Promise((done, fail) => {
-    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
-    child.on("error", () => fail(new SetupError(`${program}: the C++ compiler is missing. Run: apt-get install g++ (or set CXX)`)));
-    child.on("close", (code, signal) => {
-      if (code === 0) return done(undefined);
-      const last = output.trimEnd().split("\n").slice(-30).join("\n");
-      const killed = signal ? ` (killed by ${signal}; a file takes up to 1.5 GB of memory)` : "";
-      fail(new SetupError(`${doing} failed${killed}. The last lines of ${program}:\n${last}`));
-    });
-  });
+async function run(command, doing) {
+  const ended = await runWatched(command);
+  if (ended.missing) throw new SetupError(`${command[0]}: the C++ compiler is missing. Run: ${installLine(["g++"])} (or set CXX)`);
+  if (!ended.failed) return;
+  const killed = ended.how.startsWith("SIG") ? ` (killed by ${ended.how}; a file takes up to 1.5 GB of memory)` : "";
+  throw new SetupError(`${doing} failed${killed}. The last lines of ${command[0]}:\n${ended.lines.slice(-30).join("\n")}`);
 }
 
 // The CUDA libraries take 0.25 GB and a second at each start, so they are linked only where they can be of use.
@@ -173,8 +182,8 @@ function whyNotCuda({ libDir }, driver) {
   return whyNotLoaded(join(libDir, "libtorch_cuda.so"));
 }
 
-/** Undefined symbols and missing libraries show only when a process loads the file. @param {string} path */
-function whyNotLoaded(path) {
+/** Undefined symbols and missing libraries show only when a process loads the file. @param {string} path @param {NodeJS.ProcessEnv} [env] */
+function whyNotLoaded(path, env = process.env) {
   // That a library is no addon ("did not self-register") is said only after it was loaded.
   const script = `try {
     process.dlopen({ exports: {} }, process.argv[1]);
@@ -182,6 +191,7 @@ function whyNotLoaded(path) {
     if (!message.includes("self-register")) { console.log(message); process.exit(3); }
   }`;
   const child = spawnSync(process.execPath, ["-e", script, path], {
+    env: { ...beforeOpening, ...env },
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
@@ -220,7 +230,9 @@ function writeJson(path, value) {
 
 if (isProgram(import.meta.url)) {
   await runAsProgram(async () => {
-    const engine = await buildEngine(findLibtorch());
-    console.log(`engine: build/${engine.addon} is up to date`);
+    const libtorch = findLibtorch();
+    rememberLibtorch(libtorch);
+    const engine = await buildEngine(libtorch);
+    console.log(`engine: ${join(buildFolder(), engine.addon)} is up to date`);
   });
 }

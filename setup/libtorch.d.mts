@@ -1,8 +1,8 @@
 // Types of libtorch.mjs, which is plain JavaScript because it runs before TypeScript is installed.
 
 export interface Libtorch {
-  /** Which of the three ways found it. */
-  source: "LIBTORCH" | "python3" | "system";
+  /** Which way found it; remembered: by the LIBTORCH of an earlier set-up. */
+  source: "LIBTORCH" | "remembered" | "python3" | "system";
   root: string;
   includeDirs: string[];
   libDir: string;
@@ -37,21 +37,29 @@ export interface Engine {
 export interface Search {
   env?: NodeJS.ProcessEnv;
   systemRoots?: string[];
+  /** Where a remembered LIBTORCH may be; by default the folders where engines may be. */
+  folders?: string[];
 }
 
 export interface EngineSearch {
   env?: NodeJS.ProcessEnv;
-  /** The build folder; by default build/ of this package. */
-  folder?: string;
+  /** Where engines may be, in order; by default build/ of this package, or the person's cache before it. */
+  folders?: string[];
 }
 
 export class SetupError extends Error {}
-export const packageRoot: string;
-export const buildRoot: string;
+/** What the person types to install these packages of Debian or Ubuntu. */
+export function installLine(packages: string[]): string;
+/** What the person types to set up. */
+export const setUpCommand: string;
+/** What must be in the environment before libtorch is opened, unless the person set it otherwise. */
+export const beforeOpening: Readonly<Record<string, string>>;
 export const oldestVersion: string;
-export const waysToGetLibtorch: string;
+export function waysToGetLibtorch(): string;
+export function sourceName(source: Libtorch["source"]): string;
 export function findLibtorch(search?: Search): Libtorch;
 export function searchLibtorch(search?: Search): Libtorch | undefined;
+export function rememberLibtorch(libtorch: Pick<Libtorch, "source">, options?: { env?: NodeJS.ProcessEnv; folder?: string }): void;
 export function resolveEngine(search?: EngineSearch): Engine;
 export function hasNvidiaDriver(): boolean;
 export function readEngine(folder: string): Engine | undefined;

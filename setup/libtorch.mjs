@@ -1,31 +1,48 @@
 // Finds libtorch, and the engine (the native addon) that was built against it. Node built-ins only, because the set-up
 // runs this before any package is installed; the command line imports it too (types: libtorch.d.mts).
-// Order: LIBTORCH, the torch of the active python3, the system's. A LIBTORCH of no use is an error, never skipped.
+// Order: LIBTORCH, that of an earlier set-up, the torch of the active python3, the system's. A LIBTORCH of no use is an
+// error, never skipped.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+
+import { installLine } from "./apt.mjs";
+import { buildFolder, buildFolders, setUpCommand } from "./folders.mjs";
+import { SetupError } from "./program.mjs";
+
+export { installLine } from "./apt.mjs";
+export { setUpCommand } from "./folders.mjs";
+export { SetupError } from "./program.mjs";
 
 /** @typedef {import("./libtorch.mjs").Libtorch} Libtorch */
 /** @typedef {import("./libtorch.mjs").Engine} Engine */
 /** @typedef {{ source: Libtorch["source"], root: string, includeDir: string, libDir: string }} Place */
 
-/** The folder that holds native/, src/ and build/. */
-export const packageRoot = dirname(dirname(fileURLToPath(import.meta.url)));
-export const buildRoot = join(packageRoot, "build");
 export const oldestVersion = "1.13";
 
-export const waysToGetLibtorch = [
-  "  apt-get install libtorch-dev libopenblas0-pthread   Debian and Ubuntu; computes on the CPU",
-  "  pip install torch                                   CPU or NVIDIA; its python3 must be the one on PATH",
-  "  LIBTORCH=/path                                      an unpacked libtorch, a site-packages/torch, or a Python venv",
-].join("\n");
+/**
+ * What must be in the environment before libtorch is opened, unless the person set it otherwise. Debian's libtorch 2.6 brings
+ * UCX (by way of MPI), whose watch over memory gives back a page in use when sbrk fails: one start in a hundred dies of it.
+ */
+export const beforeOpening = { UCX_MEM_EVENTS: "no" };
 
-/** A failure that the person can mend: shown without a stack. */
-export class SetupError extends Error {
-  name = "SetupError";
-}
+/** One a line. */
+export const waysToGetLibtorch = () =>
+  [
+    `  ${installLine(["libtorch-dev", "libopenblas0-pthread", "g++"])}`,
+    "      Debian and Ubuntu; computes on the CPU (some 300 MB to download, 1.2 GB on disk)",
+    "  pip install torch",
+    "      CPU or NVIDIA; its python3 must be the one on PATH",
+    `  LIBTORCH=/path ${setUpCommand}`,
+    "      an unpacked libtorch, a site-packages/torch, or a Python venv; it is remembered",
+  ].join("\n");
+
+/** @param {Libtorch["source"]} source */
+export const sourceName = (source) =>
+  ({ LIBTORCH: "LIBTORCH", remembered: "the LIBTORCH of an earlier set-up", python3: "the torch of python3", system: "the system" })[
+    source
+  ];
 
 /**
  * The libtorch to build against; throws a SetupError that says how to get one.
@@ -35,7 +52,7 @@ export class SetupError extends Error {
 export function findLibtorch(search) {
   const found = searchLibtorch(search);
   if (found) return found;
-  throw new SetupError(`libtorch: none found by LIBTORCH, python3 or the system. Get it in one of three ways:\n${waysToGetLibtorch}`);
+  throw new SetupError(`libtorch: none found by LIBTORCH, python3 or the system. Get it in one of three ways:\n${waysToGetLibtorch()}`);
 }
 
 /**
@@ -43,10 +60,43 @@ export function findLibtorch(search) {
  * @param {import("./libtorch.mjs").Search} [search]
  * @returns {Libtorch | undefined}
  */
-export function searchLibtorch({ env = process.env, systemRoots = ["/usr/local", "/usr"] } = {}) {
+export function searchLibtorch({ env = process.env, systemRoots = ["/usr/local", "/usr"], folders = buildFolders() } = {}) {
   if (env.LIBTORCH) return describe(placeOfEnvironment(env.LIBTORCH));
-  const place = placeOfPython(env) ?? systemRoots.map((root) => placeOf("system", root)).find(Boolean);
+  const remembered = env.LIBTORCH === undefined ? folders.map(rememberedLibtorch).find(Boolean) : undefined;
+  const place = remembered
+    ? placeRemembered(remembered)
+    : (placeOfPython(env) ?? systemRoots.map((root) => placeOf("system", root)).find(Boolean));
   return place && describe(place);
+}
+
+/**
+ * Keeps the LIBTORCH of this set-up for the next ones; an empty LIBTORCH forgets it.
+ * @param {Pick<Libtorch, "source">} libtorch
+ * @param {{ env?: NodeJS.ProcessEnv, folder?: string }} [options]
+ */
+export function rememberLibtorch({ source }, { env = process.env, folder = buildFolder() } = {}) {
+  const path = join(folder, "libtorch.json");
+  if (env.LIBTORCH === "") rmSync(path, { force: true });
+  if (source !== "LIBTORCH") return;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path, `${JSON.stringify({ LIBTORCH: resolve(env.LIBTORCH ?? ""), since: new Date().toISOString() }, null, 2)}\n`);
+}
+
+/** @param {string} folder @returns {string | undefined} */
+function rememberedLibtorch(folder) {
+  return readJson(join(folder, "libtorch.json"))?.LIBTORCH;
+}
+
+/** @param {string} path @returns {Place} */
+function placeRemembered(path) {
+  try {
+    return { ...placeOfEnvironment(path), source: "remembered" };
+  } catch {
+    throw new SetupError(
+      `LIBTORCH=${path} of an earlier set-up: no libtorch is there any more. Put it back, name another with ` +
+        `LIBTORCH=/path ${setUpCommand}, or forget it with LIBTORCH= ${setUpCommand}; that takes the torch of python3 or the system's.`,
+    );
+  }
 }
 
 /**
@@ -54,23 +104,27 @@ export function searchLibtorch({ env = process.env, systemRoots = ["/usr/local",
  * @param {import("./libtorch.mjs").EngineSearch} [search]
  * @returns {Engine}
  */
-export function resolveEngine({ env = process.env, folder = buildRoot } = {}) {
+export function resolveEngine({ env = process.env, folders = buildFolders() } = {}) {
   const place = env.LIBTORCH ? placeOfEnvironment(env.LIBTORCH) : undefined;
-  const id = place && idOf(place, versionOf(place));
-  const engine = readEngine(id ? join(folder, id) : folder);
+  const id = place ? idOf(place, versionOf(place)) : "";
+  const folder = folders.find((each) => readEngine(join(each, id)));
+  const engine = folder && readEngine(join(folder, id));
   if (!engine) {
     throw new SetupError(
       place
-        ? `LIBTORCH=${env.LIBTORCH}: no engine is built against it. Run: LIBTORCH=${env.LIBTORCH} npm run setup`
-        : "engine: none is built yet. Run: npm run setup",
+        ? `LIBTORCH=${env.LIBTORCH}: no engine is built against it. Run: LIBTORCH=${env.LIBTORCH} ${setUpCommand}`
+        : `engine: none is built yet. Run: ${setUpCommand}`,
     );
   }
   const addon = join(folder, engine.id, "revmoe.node");
-  if (!existsSync(addon)) throw new SetupError(`${addon}: the engine is gone. Run: npm run setup`);
-  if (fingerprintOf(engine.libDir) !== engine.fingerprint) {
-    throw new SetupError(`${engine.libDir}: libtorch is not the ${engine.version} that the engine was built against. Run: npm run setup`);
+  if (!existsSync(addon)) throw new SetupError(`${addon}: the engine is gone. Run: ${setUpCommand}`);
+  const fingerprint = fingerprintOf(engine.libDir);
+  if (fingerprint !== engine.fingerprint) {
+    const now = fingerprint ? "libtorch is not" : "there is no libtorch any more,";
+    throw new SetupError(`${engine.libDir}: ${now} the ${engine.version} that the engine was built against. Run: ${setUpCommand}`);
   }
-  return { ...engine, source: place?.source ?? engine.source, addon };
+  const source = place?.source ?? (engine.source === "LIBTORCH" ? "remembered" : engine.source);
+  return { ...engine, source, addon };
 }
 
 /**
@@ -79,12 +133,16 @@ export function resolveEngine({ env = process.env, folder = buildRoot } = {}) {
  * @returns {Engine | undefined}
  */
 export function readEngine(folder) {
-  const path = join(folder, "engine.json");
+  return readJson(join(folder, "engine.json"));
+}
+
+/** @param {string} path */
+function readJson(path) {
   if (!existsSync(path)) return undefined;
   try {
     return JSON.parse(readFileSync(path, "utf8"));
   } catch {
-    throw new SetupError(`${path}: cannot be read. Remove it, then run: npm run setup`);
+    throw new SetupError(`${path}: cannot be read. Remove it, then run: ${setUpCommand}`);
   }
 }
 
@@ -106,7 +164,7 @@ function placeOfEnvironment(value) {
   throw new SetupError(
     `LIBTORCH=${value}: no libtorch there (expected include/ATen/ATen.h and lib/libtorch_cpu.so in it, ` +
       `or a Python venv with torch). Correct it, or unset it to use another.\n` +
-      `The ways to get libtorch:\n${waysToGetLibtorch}`,
+      `The ways to get libtorch:\n${waysToGetLibtorch()}`,
   );
 }
 
@@ -145,7 +203,7 @@ function describe(place) {
   if (isOlder(version, oldestVersion)) {
     throw new SetupError(
       `${root}: libtorch ${version} is too old (expected ${oldestVersion} or newer). ` +
-        `A newer one, in one of three ways:\n${waysToGetLibtorch}`,
+        `A newer one, in one of three ways:\n${waysToGetLibtorch()}`,
     );
   }
   return {

@@ -1,9 +1,13 @@
-// What the scripts of this folder have in common when they are run by themselves: a failure that the person can mend is
-// shown in one line, anything else with its stack; the exit code is 1 for both.
-import { realpathSync } from "node:fs";
+// What the scripts of this folder have in common: a failure that the person can mend is one sentence without a stack,
+// anything else has its stack, and the exit code is 1 for both. Node built-ins only.
+import { accessSync, constants, existsSync, realpathSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { SetupError } from "./libtorch.mjs";
+/** A failure that the person can mend: shown without a stack. */
+export class SetupError extends Error {
+  name = "SetupError";
+}
 
 /** Whether the module of this URL is what node was started with, and not imported. @param {string} url */
 export function isProgram(url) {
@@ -17,5 +21,38 @@ export async function runAsProgram(work) {
   } catch (failure) {
     console.error(failure instanceof SetupError ? `setup: ${failure.message}` : failure);
     process.exitCode = 1;
+  }
+}
+
+const oldestNode = "20.17";
+
+/** Throws a SetupError where this Node.js is too old. */
+export function checkNode(version = process.versions.node) {
+  const [major, minor] = version.split(".").map(Number);
+  const [oldestMajor, oldestMinor] = oldestNode.split(".").map(Number);
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
+  throw new SetupError(`Node.js ${version} is too old (expected ${oldestNode} or newer). See https://nodejs.org/en/download`);
+}
+
+/** Whether a program of this name or path can be started. @param {string} program */
+export function onPath(program, path = process.env.PATH ?? "") {
+  if (program.includes("/")) return existsSync(program);
+  return path.split(delimiter).some((folder) => allows(join(folder, program), constants.X_OK));
+}
+
+/** Whether files can be made at this path: in it, or in the nearest folder above it that is there. @param {string} path */
+export function canWrite(path) {
+  let folder = path;
+  while (!existsSync(folder) && folder !== join(folder, "..")) folder = join(folder, "..");
+  return allows(folder, constants.W_OK);
+}
+
+/** @param {string} path @param {number} mode */
+function allows(path, mode) {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -4,8 +4,9 @@
 import { spawnSync } from "node:child_process";
 import { join, resolve } from "node:path";
 
-import { SetupError, packageRoot } from "./libtorch.mjs";
-import { runAsProgram } from "./program.mjs";
+import { packageRoot } from "./folders.mjs";
+import { sourceName } from "./libtorch.mjs";
+import { SetupError, runAsProgram } from "./program.mjs";
 import { setUp } from "./setup.mjs";
 import { filesOf } from "./typescript.mjs";
 
@@ -19,7 +20,7 @@ await runAsProgram(async () => {
   }
   const engine = await setUp({ asDefault: !process.env.LIBTORCH });
   const cuda = engine.cuda ? ", CUDA linked" : "";
-  console.log(`testing with libtorch ${engine.version} from ${engine.source} (${engine.root})${cuda}`);
+  console.log(`testing with libtorch ${engine.version} from ${sourceName(engine.source)} (${engine.root})${cuda}`);
 
   const options = args.filter((arg) => arg.startsWith("-"));
   const filters = args.filter((arg) => !arg.startsWith("-"));

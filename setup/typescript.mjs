@@ -1,31 +1,29 @@
 // Compiles src/ to dist/ where something changed, and takes out of dist/ what has no source any more, so that the test
 // of a file that is gone cannot run.
-import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { SetupError, packageRoot } from "./libtorch.mjs";
+import { isClone, packageRoot } from "./folders.mjs";
+import { SetupError } from "./program.mjs";
+import { runWatched } from "./watched.mjs";
 
 /** @param {(line: string) => void} say */
-export function buildTypeScript(say) {
+export async function buildTypeScript(say) {
+  if (!isClone) return; // installed as a package, with dist/ in it
+
   const src = join(packageRoot, "src");
   const dist = join(packageRoot, "dist");
-  if (!existsSync(src)) return; // installed as a package, with dist/ in it
   removeStale(src, dist);
   const stampFile = join(dist, ".sources");
   const stamp = stampOf([...filesOf(src).map((name) => join("src", name)), "setup/libtorch.d.mts", "tsconfig.json", "package-lock.json"]);
   if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return;
-  say("typescript: compiling src to dist");
+  say("typescript: compiling src to dist (some 10 s)");
   const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
   const options = ["--project", packageRoot, "--incremental", "--tsBuildInfoFile", join(dist, ".tsbuildinfo"), "--pretty", "false"];
-  const result = spawnSync(process.execPath, [tsc, ...options], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "pipe"],
-    cwd: packageRoot,
-  });
-  if (result.status !== 0) throw new SetupError(`tsc found errors in src:\n${(result.stdout + result.stderr).trimEnd()}`);
+  const result = await runWatched([process.execPath, tsc, ...options], { label: "typescript", say, cwd: packageRoot });
+  if (result.failed) throw new SetupError(`tsc ended with ${result.how}:\n${result.lines.join("\n")}`);
   writeFileSync(stampFile, stamp);
 }
 

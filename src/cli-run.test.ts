@@ -238,3 +238,23 @@ test("help of a command shows usage, example and settings, whatever else was typ
       "For every command\n  --help                        print this\n",
   );
 });
+
+test("what errors quote reaches no terminal as it is, and not without end", async () => {
+  for (const [thrown, says] of [
+    [
+      new UserError(`m.gguf: "\x1b[2J\u009b1m${"k".repeat(57_000)}" is no key. Download it again.`),
+      /^revmoe: m\.gguf: "\\x1b\[2J\\u009b1mkkk.* Download it again\.\n$/,
+    ],
+    [new UserError("a\u202eb\x07.\n  Do this."), /^revmoe: a\\u202eb\\x07\. Do this\.\n$/],
+    [new Error(`\x1b]0;t\x07${"e".repeat(9_000)}`), /^Error: \\x1b\]0;t\\x07eee/],
+  ] as const) {
+    const { err } = await run(
+      fakeProgram(() => {
+        throw thrown;
+      }),
+      "tune --model m",
+    );
+    assert.match(err, says);
+    assert.ok(err.length < 2200, `${err.length}`);
+  }
+});

@@ -3,6 +3,8 @@
 import { parseFlags } from "./cli-flags.js";
 import type { Command } from "./commands/command.js";
 import { nearestName, UserError } from "./errors.js";
+import { cutText, visibleText } from "./format.js";
+import { systemFailure } from "./read-file.js";
 import type { Output } from "./metrics/output.js";
 import { flagLines, helpText } from "./train/settings-help.js";
 import { resolveTable } from "./train/settings-resolve.js";
@@ -18,14 +20,18 @@ export async function runCli(program: Program, words: readonly string[], out: Ou
   try {
     return await dispatch(program, words, out, err);
   } catch (failure) {
-    if (failure instanceof UserError) {
-      err.write(`revmoe: ${failure.message.replaceAll(/\s*\n\s*/g, " ")}\n`);
+    const refusal = failure instanceof UserError ? failure : systemFailure(failure);
+    if (refusal) {
+      err.write(`revmoe: ${printable(refusal.message.replaceAll(/\s*\n\s*/g, " "))}\n`);
       return 2;
     }
-    err.write(`${failure instanceof Error ? (failure.stack ?? failure.message) : String(failure)}\n`);
+    err.write(`${printable(failure instanceof Error ? (failure.stack ?? failure.message) : String(failure))}\n`);
     return 1;
   }
 }
+
+/** Errors quote names and excerpts from files and answers that nobody has looked at. */
+const printable = (message: string): string => visibleText(cutText(message));
 
 async function dispatch(program: Program, words: readonly string[], out: Output, err: Output): Promise<number> {
   const [first, ...rest] = words;

@@ -5,8 +5,9 @@ import { readFileSync } from "node:fs";
 
 import { type Program, runCli } from "./cli-run.js";
 import type { Command } from "./commands/command.js";
+import { forgetClosedTerminal, openTerminal } from "./metrics/terminal.js";
 
-const COMMANDS = ["train", "plan", "bench", "generate", "eval", "export", "upcycle", "doctor", "quickstart"] as const;
+const COMMANDS = ["train", "plan", "bench", "generate", "eval", "export", "upcycle", "verify", "setup", "doctor", "quickstart"] as const;
 
 const program: Program = {
   version: () => (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,
@@ -18,12 +19,17 @@ async function loadCommand(name: string): Promise<Command> {
   return module.command;
 }
 
-// A reader that goes away (`revmoe train ... | head`) is no reason to lose a run: what cannot be written is dropped.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on("error", (failure: NodeJS.ErrnoException) => {
-    if (failure.code !== "EPIPE" && failure.code !== "ERR_STREAM_DESTROYED") throw failure;
-  });
-}
+// Node itself prints warnings through these streams: one that cannot be written ends nothing.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
-// No process.exit: output still on its way to a pipe would be cut off.
-process.exitCode = await runCli(program, process.argv.slice(2), process.stdout, process.stderr);
+forgetClosedTerminal();
+const terminal = openTerminal();
+const words = process.argv.slice(2);
+process.exitCode = await runCli(program, words, terminal.out, terminal.err);
+
+const lost = terminal.lost();
+if (lost !== null) {
+  terminal.err.write(`revmoe: stdout could not be written (${lost}): what was printed there is not complete.\n`);
+  // What training makes is its folder; what other commands make may be what they print.
+  if (words[0] !== "train") process.exitCode ||= 1;
+}

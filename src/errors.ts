@@ -6,6 +6,19 @@ export class UserError extends Error {
   override name = "UserError";
 }
 
+/**
+ * Values that a computation cannot go on with: not finite, or beyond the range of the streams. `what` is the bare fact; whoever knows more of
+ * where they come from makes another sentence of it.
+ */
+export class BadValuesError extends UserError {
+  constructor(
+    readonly what: string,
+    readonly advice: string,
+  ) {
+    super(`${what} ${advice}`);
+  }
+}
+
 /** Throws when an invariant of our own code is broken; never for input. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal: ${message}`);
@@ -34,4 +47,37 @@ function editDistance(a: string, b: string): number {
     previous = row;
   }
   return previous[b.length];
+}
+
+const LONGEST_EXCERPT = 80;
+const SHOWN_ITEMS = 8;
+const SHOWN_DEPTH = 3;
+
+/** A value as a message shows it: JSON, cut where it is long or deep; "missing" for undefined. Takes any value, however large, deep or circular. */
+export function excerpt(value: unknown, longest = LONGEST_EXCERPT): string {
+  if (value === undefined) return "missing";
+  const text = JSON.stringify(shallow(value, longest, SHOWN_DEPTH)) ?? typeof value;
+  return text.length > longest ? `${text.slice(0, longest)}...` : text;
+}
+
+/** The first items of the first levels, as plain values; what is cut ends in "...". */
+function shallow(value: unknown, longest: number, depth: number): unknown {
+  if (typeof value === "string") return value.slice(0, longest + 1);
+  if (typeof value === "bigint") return String(value);
+  if (typeof value !== "object" || value === null) return value;
+  if (depth === 0) return "...";
+  if (Array.isArray(value)) {
+    const items = value.slice(0, SHOWN_ITEMS).map((item) => shallow(item, longest, depth - 1));
+    return value.length > SHOWN_ITEMS ? [...items, "..."] : items;
+  }
+  const shown: [string, unknown][] = [];
+  for (const [key, item] of Object.entries(value)) {
+    if (shown.length === SHOWN_ITEMS) {
+      shown.push(["...", "..."]);
+      break;
+    }
+    // A key of the file must not be taken for a function of the object.
+    shown.push([key.slice(0, longest), typeof item === "function" ? null : shallow(item, longest, depth - 1)]);
+  }
+  return Object.fromEntries(shown);
 }

@@ -1,4 +1,4 @@
-// Numbers as people read them: bytes, durations, counts. Pure functions, no dependencies; every report uses these.
+// What people read: bytes, durations, counts, and text that came from outside. Pure functions, no dependencies; every report uses these.
 
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -64,4 +64,23 @@ export function formatTable(header: string[], rows: string[][]): string {
       .join("  ")
       .trimEnd();
   return [line(header), widths.map((width) => "-".repeat(width)).join("  "), ...rows.map(line)].join("\n");
+}
+
+/**
+ * Text from anywhere, harmless on a terminal and in a log: control characters but newline and tab, and those that turn the direction of
+ * writing, are spelt out. What JSON allows stays JSON, and means the same.
+ */
+export function visibleText(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Bidi_C}\u2028\u2029]/gu, (character) => {
+    if (character === "\n" || character === "\t") return character;
+    const code = character.charCodeAt(0).toString(16);
+    return character < " " ? `\\x${code.padStart(2, "0")}` : `\\u${code.padStart(4, "0")}`;
+  });
+}
+
+/** A message of at most about `limit` characters: the middle goes, since a message ends with what to do. */
+export function cutText(text: string, limit = 2000): string {
+  if (text.length <= limit) return text;
+  const [head, tail] = [Math.ceil(0.7 * limit), Math.floor(0.3 * limit)];
+  return `${text.slice(0, head)} [... ${text.length - head - tail} characters ...] ${text.slice(-tail)}`;
 }

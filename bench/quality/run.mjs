@@ -106,7 +106,7 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       train_file: data.train,
       validation_file: data.valid,
       ...(flags.columns ? { columns: Object.fromEntries(flags.columns.split(",").map((pair) => pair.split("="))) } : {}),
-      output_dir: join(tmpdir(), "revmoe-quality", "unused"),
+      output_dir: join(tmpdir(), "revmoe-quality", `unused-${process.pid}`),
       method: coupling === "ordinary" && flags.method === "reversible" ? "checkpoint" : flags.method,
       learning_rate: rate,
       max_steps: steps,

@@ -1,6 +1,8 @@
 // The settings of `bench`. What a training run has too is taken from the table of `train`, so that new couplings and
 // optimisers are here by themselves; some become lists, and every combination of the lists is a row.
 import { parseBytes } from "../format.js";
+import { MOST } from "../model/config.js";
+import { LONGEST, tooManyTokens } from "../train/settings-limits.js";
 import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable } from "../train/settings-table.js";
 import { resolveTable } from "../train/settings-resolve.js";
@@ -56,12 +58,13 @@ export const BENCH_ROWS = {
   layers: {
     kind: "integer",
     min: 1,
+    max: MOST.layers,
     list: true,
     default: [],
     group: COMPARED,
     about: "numbers of blocks; other than the model's own: random weights; none: the model's own",
   },
-  max_length: { kind: "integer", min: 2, list: true, default: [512], group: COMPARED, about: "tokens of a row" },
+  max_length: { kind: "integer", min: 2, max: LONGEST, list: true, default: [512], group: COMPARED, about: "tokens of a row" },
 
   train_file: {
     kind: "string",
@@ -128,6 +131,8 @@ export function resolveBench(given: Partial<BenchSettings> & Pick<BenchSettings,
 }
 
 function checkBench(settings: BenchSettings, at: Given): string | undefined {
+  const tooMany = tooManyTokens(settings.per_device_train_batch_size, Math.max(...settings.max_length), at);
+  if (tooMany !== false) return tooMany;
   const cases = casesOf(settings);
   for (const [name, values, used] of [
     ["methods", settings.methods, cases.map(({ method }) => method)],

@@ -1,13 +1,12 @@
 // What one process of a bench does: builds the model of one case, compares its gradients and takes steps when told to.
 // Nothing is freed: the end of the process is the end of all it made.
-import { statSync } from "node:fs";
-
 import { readConfig, readJsonObject } from "../checkpoint/folder.js";
 import { loadModel, statedDtype } from "../checkpoint/load.js";
 import { type Batch, Batches } from "../data/batches.js";
 import { loadTokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
+import { statOf } from "../read-file.js";
 import { METHODS } from "../reversible/methods.js";
 import { useDevice, engineInfo, setThreads, synchronize } from "../torch/device.js";
 import { ledger, limitMemory, resetPeak } from "../torch/memory.js";
@@ -72,7 +71,7 @@ export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job)
 
 /** The config.json of a folder or of a file by itself, at a depth; `own` says whether that is the file's own. */
 export function readModelConfig(model: string, layers: number | null): { source: Record<string, unknown>; path: string; own: boolean } {
-  const isFile = statSync(model, { throwIfNoEntry: false })?.isFile() === true;
+  const isFile = statOf(model)?.isFile() === true;
   const { config, path } = isFile ? { config: readJsonObject(model), path: model } : readConfig(model);
   const own = !isFile && (layers === null || layers === config.num_hidden_layers);
   return { source: layers === null ? config : atDepth(config, layers), path, own };

@@ -1,12 +1,12 @@
 // The checkpoint-N folders of a run: which there are, which is the newest, and removing old ones. A folder counts when
-// everything a run needs to go on is in it.
+// everything a run needs to go on is in it. Removing takes what is ours; what a person put into a checkpoint stays there.
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
+import { INDEX_FILE, OPTIMIZER_FILE, SINGLE_FILE, STATE_FILE } from "./folder.js";
+import { foreignEntries, MARKS } from "./kept-files.js";
 
-export const STATE_FILE = "trainer_state.json";
-export const OPTIMIZER_FILE = "optimizer.safetensors";
+export { OPTIMIZER_FILE, STATE_FILE } from "./folder.js";
 
 export const checkpointFolder = (outputDir: string, step: number): string => join(outputDir, `checkpoint-${step}`);
 
@@ -43,15 +43,18 @@ export function pruneCheckpoints(outputDir: string, keep: number, current = Numb
   return removed;
 }
 
-/** Removes all complete checkpoints of a run that is begun anew. */
-export function removeCheckpoints(outputDir: string): void {
-  for (const step of listCheckpoints(outputDir)) removeCheckpoint(checkpointFolder(outputDir, step));
-}
-
-// Renamed first, so that a removal cut short never leaves something that looks like a checkpoint.
+// Renamed first, so that a removal cut short never leaves something that looks like a checkpoint. With files of a person in
+// it, the folder stays with these and what marks it as ours, so that a checkpoint of this step can take its place.
 function removeCheckpoint(folder: string): void {
-  renameSync(folder, `${folder}.partial`);
-  rmSync(`${folder}.partial`, { recursive: true });
+  const foreign = foreignEntries(folder);
+  if (foreign.length === 0) {
+    renameSync(folder, `${folder}.partial`);
+    rmSync(`${folder}.partial`, { recursive: true });
+    return;
+  }
+  rmSync(join(folder, STATE_FILE));
+  const ours = readdirSync(folder).filter((name) => !foreign.includes(name) && !MARKS.includes(name));
+  for (const name of ours) rmSync(join(folder, name), { force: true });
 }
 
 function isComplete(folder: string): boolean {

@@ -2,7 +2,7 @@
 // wrong with the source leaves nothing behind.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -22,7 +22,7 @@ import { folderFiles } from "./source.js";
 import { CONFIG, differences, tinyModel, withFolder } from "./testing-model.js";
 import { sameBits } from "./verify.js";
 
-const AS_IT_IS: ExportOptions = { layout: "per-expert", dtype: "auto", maxShardBytes: 5e9 };
+const AS_IT_IS: ExportOptions = { layout: "per-expert", dtype: "auto", maxShardBytes: 5e9, overwrite: true };
 const LAYOUTS = ["per-expert", "fused"] as const;
 
 /** A model of the family, saved; the caller removes it with its folder. */
@@ -223,13 +223,69 @@ test("tokenizer files come along, revmoe.json does not; the source itself is no 
       "config.json",
       "generation_config.json",
       "model.safetensors",
+      "revmoe-manifest.json",
       "tokenizer.json",
     ]);
     symlinkSync(dir, join(folder, "link"));
     for (const same of [dir, `${dir}/`, join(folder, "link")]) {
-      assert.throws(() => exportFolder(same, dir, AS_IT_IS), /is the model that is exported\. Choose another folder for the result\./);
+      assert.throws(
+        () => exportFolder(same, dir, AS_IT_IS),
+        /is the folder of the model, which nothing may change\. Choose another folder\./,
+      );
     }
     assert.ok(existsSync(join(dir, "revmoe.json")));
+  }));
+
+test("a folder is replaced by request alone, and by that only one of ours", () =>
+  withFolder((folder) => {
+    const dir = source(folder, "olmoe", "fused", "float32");
+    const to = join(folder, "to");
+    const options = { ...AS_IT_IS, overwrite: undefined };
+    exportFolder(to, dir, options);
+    writeFileSync(join(to, "README.md"), "card");
+    assert.throws(
+      () => exportFolder(to, dir, options),
+      /to: is not replaced, because it holds .*or replace this one with --overwrite-output-dir/,
+    );
+    assert.match(exportFolder(to, dir, { ...options, overwrite: true }).notes.join(), /README\.md is not of our making; kept/);
+    assert.equal(readFileSync(join(to, "README.md"), "utf8"), "card");
+    rmSync(join(to, "revmoe-manifest.json"));
+    assert.throws(() => exportFolder(to, dir, { ...options, overwrite: true }), /and no manifest says that it was saved by this program/);
+    assert.equal(readFileSync(join(to, "README.md"), "utf8"), "card");
+  }));
+
+test("links that leave the model's folder are not copied, and named; those of a hub's cache are followed", () =>
+  withFolder((folder) => {
+    const dir = source(folder, "olmoe", "fused", "float32");
+    const secret = join(folder, "secret");
+    writeFileSync(secret, "key");
+    mkdirSync(join(folder, "blobs"));
+    writeFileSync(join(folder, "blobs", "a".repeat(40)), "{}");
+    symlinkSync(secret, join(dir, "tokenizer.json"));
+    symlinkSync("../secret", join(dir, "chat_template.jinja"));
+    symlinkSync(`../blobs/${"a".repeat(40)}`, join(dir, "merges.txt"));
+    writeFileSync(join(dir, "inside"), "i");
+    symlinkSync("inside", join(dir, "vocab.txt"));
+    const { notes } = exportFolder(join(folder, "to"), dir, AS_IT_IS);
+    assert.deepEqual(
+      notes.map((note) => /(\S+) is a link to (\S+),/.exec(note)?.slice(1)),
+      ["tokenizer.json", "chat_template.jinja", "merges.txt"].map((name) => [
+        join(dir, name),
+        name === "merges.txt" ? join(folder, "blobs", "a".repeat(40)) : secret,
+      ]),
+    );
+    assert.deepEqual(readdirSync(join(folder, "to")).sort(), ["config.json", "model.safetensors", "revmoe-manifest.json", "vocab.txt"]);
+    for (const [commit, up] of [
+      [join(folder, "b".repeat(40)), "../blobs"],
+      [join(folder, "snapshots", "c".repeat(40)), "../../blobs"],
+    ]) {
+      cpSync(dir, commit, { recursive: true, verbatimSymlinks: true });
+      rmSync(join(commit, "merges.txt"));
+      symlinkSync(`${up}/${"a".repeat(40)}`, join(commit, "merges.txt"));
+      const copied = exportFolder(join(folder, "to"), commit, AS_IT_IS);
+      assert.equal(readFileSync(join(folder, "to", "merges.txt"), "utf8"), "{}");
+      assert.ok(!copied.notes.some((note) => note.includes("merges.txt")));
+    }
   }));
 
 test("room on the disk is asked for first", (t) =>

@@ -2,23 +2,25 @@
 // names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one
 // tensor, or one stack of experts. The written folder is opened again and every tensor compared, bit for bit, before it
 // takes its place.
-import { existsSync, realpathSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 
 import { UserError } from "../errors.js";
 import { architectureOf } from "../model/architecture.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";
-import { amax, amin, cast, copy_ } from "../torch/ops.js";
+import { cast, copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { type DType, dtype as dtypeOf, empty, item, type Tensor } from "../torch/tensor.js";
+import { type DType, dtype as dtypeOf, empty, type Tensor } from "../torch/tensor.js";
+import { checkWeightFiles } from "./check-files.js";
 import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./disk.js";
+import { largestSize } from "./finite.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, type Layout, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
+import { checkPlaceBesideModel } from "./places.js";
 import { mainDtype, writeContent } from "./save.js";
-import { saveFolder } from "./save-folder.js";
-import { folderFiles } from "./source.js";
+import { checkReplaceable, saveFolder } from "./save-folder.js";
+import { filesLeftOut, folderFiles } from "./source.js";
 import { sourceBytes, type TensorSource } from "./safetensors-writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
@@ -28,6 +30,8 @@ export interface ExportOptions {
   /** "auto" keeps the dtype of every tensor; a stack of experts of several dtypes becomes float32. */
   dtype: "auto" | DType;
   maxShardBytes: number;
+  /** Whether `dir` may be a folder that this program saved, which is replaced; without, it is new or empty. */
+  overwrite?: boolean;
   /** Writes the network that was trained, as transformers loads it; the ordinary one without. */
   trained?: TrainedForm;
 }
@@ -41,6 +45,8 @@ export interface Exported {
   leftOut: string[];
   /** Keys added to config.json for transformers 4. */
   addedKeys: string[];
+  /** What is to be said of links that were not copied, and of files that a person had in the folder that was replaced. */
+  notes: string[];
 }
 
 /** Largest finite values; what is beyond them would become infinite. */
@@ -53,20 +59,22 @@ const LARGEST: Partial<Record<DType, number>> = {
 
 /**
  * Writes the model in `source` as the folder `dir`, which exists afterwards completely or, after a failure, as it was
- * before. Errors: UserError as `loadModel`; when a weight is not finite or not representable; without room on the disk.
+ * before. Errors: UserError as `loadModel`; when a weight is not finite or not representable; when `dir` may not be
+ * replaced; without room on the disk.
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
   const { config: stated, path } = readConfig(source);
-  const { trained, layout, maxShardBytes } = options;
+  const { trained, layout, maxShardBytes, overwrite = false } = options;
+  const replaced = overwrite ? "ours" : "nothing";
   const family = architectureOf(stated, path);
   const architecture = trained ? trained.extend(family) : family;
   const config = architecture.readConfig(stated, path);
-  if (existsSync(dir) && realpathSync(dir) === realpathSync(source)) {
-    throw new UserError(`${dir}: is the model that is exported. Choose another folder for the result.`);
-  }
+  checkPlaceBesideModel(dir, source);
+  checkReplaceable(dir, replaced);
   const folder = openFolder(source);
   try {
     const matched = matchTensors(folder, architecture, config);
+    checkWeightFiles(source);
     const tensors = placedParameters(architecture, config).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
@@ -78,11 +86,13 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       copyModeling(side);
       trained.extraFiles(side);
     };
-    saveFolder(dir, (side) => {
+    const files = folderFiles(source);
+    const write = (side: string): void => {
       const content = { tensors, config: form.config, addedKeys: { ...older, ...form.addedKeys } };
-      writeContent(side, content, { source: folderFiles(source), maxShardBytes, extraFiles });
+      writeContent(side, content, { source: files, maxShardBytes, extraFiles });
       checkReopened(side, stated);
-    });
+    };
+    const kept = saveFolder(dir, write, replaced);
     const used = new Set([...matched.values()].flat().map(({ name }) => name));
     return {
       dtype: mainDtype(tensors),
@@ -90,6 +100,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
+      notes: [...filesLeftOut(files), ...kept],
     };
   } finally {
     folder.close();
@@ -144,7 +155,7 @@ function stack(folder: Folder, { spec }: PlacedParameter, pieces: DiskTensor[], 
 /** The value itself, when `dtype` can hold all of it. */
 function checked(value: Tensor, dtype: DType, name: string, source: string): Tensor {
   // A NaN makes the size NaN, which is not at most anything.
-  const size = Math.max(item(amax(value)), -item(amin(value)));
+  const size = largestSize(value);
   const largest = LARGEST[dtype] ?? 0;
   if (size <= largest) return value;
   if (Number.isFinite(size)) {

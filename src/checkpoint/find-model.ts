@@ -4,6 +4,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 import { UserError } from "../errors.js";
+import { statOf } from "../read-file.js";
 import { latestCheckpoint } from "./checkpoints.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 
@@ -20,6 +21,8 @@ const hasWeights = (dir: string): boolean => existsSync(join(dir, SINGLE_FILE)) 
 
 /** The model at `path`: the folder itself, or of a run final/, or else the newest complete checkpoint. */
 export function findModel(path: string): FoundModel {
+  // Whoever reads it says what is wrong with it.
+  if (statOf(path)?.isDirectory() !== true) return { folder: path };
   const final = join(path, "final");
   if (hasWeights(path)) return { folder: path };
   const checkpoint = latestCheckpoint(path);

@@ -1,15 +1,27 @@
 // A Hugging Face folder as one set of named tensors, whether its weights are one file or shards with an index, and its
 // config.json. The folder object owns the mappings of its files until `close`.
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
+import { readWholeFile, reading, statOf } from "../read-file.js";
 import type { Tensor } from "../torch/tensor.js";
 import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors.js";
 import { familyConfig } from "./trained-form.js";
 
 export const SINGLE_FILE = "model.safetensors";
+/** Levels of JSON; config.json has four. */
+const DEEPEST = 50;
 export const INDEX_FILE = "model.safetensors.index.json";
+/** Of a checkpoint-N, beside the model. */
+export const STATE_FILE = "trainer_state.json";
+export const OPTIMIZER_FILE = "optimizer.safetensors";
+
+const SHARD = /^model-\d{5,}-of-\d{5,}\.safetensors$/;
+
+/** Whether a reader takes a file for weights, or for the state of a run, by its name alone. */
+export const isWeightsName = (name: string): boolean => name === SINGLE_FILE || name === INDEX_FILE || SHARD.test(name);
+export const isStateName = (name: string): boolean => name === STATE_FILE || name === OPTIMIZER_FILE;
 
 export interface Folder {
   dir: string;
@@ -24,7 +36,7 @@ export function readConfig(dir: string): { config: Record<string, unknown>; path
   checkFolder(dir);
   const path = join(dir, "config.json");
   if (!existsSync(path)) {
-    const gguf = readdirSync(dir).find((name) => /\.gguf$/i.test(name));
+    const gguf = reading(dir, () => readdirSync(dir)).find((name) => /\.gguf$/i.test(name));
     throw new UserError(
       `${dir}: no config.json (expected the folder of a Hugging Face checkpoint).${gguf ? ` Give the file itself: ${join(dir, gguf)}.` : ""}`,
     );
@@ -40,7 +52,7 @@ export function openFolder(dir: string): Folder {
     return { dir, tensors: file.entries, read: file.read, close: file.close };
   }
   if (existsSync(join(dir, INDEX_FILE))) return openShards(dir);
-  const pickled = readdirSync(dir).find((name) => /^pytorch_model.*\.bin(\.index\.json)?$/.test(name));
+  const pickled = reading(dir, () => readdirSync(dir)).find((name) => /^pytorch_model.*\.bin(\.index\.json)?$/.test(name));
   throw new UserError(
     pickled
       ? `${dir}: ${pickled} but no ${SINGLE_FILE}. Convert it: load it in transformers and call save_pretrained.`
@@ -49,7 +61,7 @@ export function openFolder(dir: string): Folder {
 }
 
 /** A JSON file that must hold an object; both failures name the file. */
-export const readJsonObject = (path: string): Record<string, unknown> => parseJsonObject(() => readFileSync(path, "utf8"), path);
+export const readJsonObject = (path: string): Record<string, unknown> => parseJsonObject(() => readWholeFile(path).toString("utf8"), path);
 
 /** As `readJsonObject`, for a text from anywhere. */
 export function parseJsonObject(text: () => string, path: string): Record<string, unknown> {
@@ -57,17 +69,31 @@ export function parseJsonObject(text: () => string, path: string): Record<string
   try {
     parsed = JSON.parse(text());
   } catch (failure) {
-    throw new UserError(`${path}: cannot be read as JSON: ${(failure as Error).message}.`);
+    if (failure instanceof UserError) throw failure;
+    throw new UserError(`${path}: cannot be read as JSON: ${(failure as Error).message.slice(0, 200)}.`);
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw new UserError(`${path}: holds ${JSON.stringify(parsed).slice(0, 40)} (expected a JSON object).`);
+    throw new UserError(`${path}: holds ${excerpt(parsed, 40)} (expected a JSON object).`);
   }
+  if (isDeep(parsed))
+    throw new UserError(`${path}: is nested more than ${DEEPEST} levels deep, which no file of its kind is. Download it again.`);
   return parsed as Record<string, unknown>;
 }
 
+/** Whoever walks such a value, to copy or to compare it, would run out of stack. */
+function isDeep(value: object): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; depth <= DEEPEST; depth++) {
+    level = level.flatMap((each) => Object.values(each as object).filter((item) => typeof item === "object" && item !== null));
+    if (level.length === 0) return false;
+  }
+  return true;
+}
+
 function checkFolder(dir: string): void {
-  if (!existsSync(dir)) throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
-  if (!statSync(dir).isDirectory()) throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
+  const stats = statOf(dir);
+  if (!stats) throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
+  if (!stats.isDirectory()) throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
 }
 
 function openShards(dir: string): Folder {
@@ -79,7 +105,8 @@ function openShards(dir: string): Folder {
   try {
     const fileOf = new Map<string, SafetensorsFile>();
     for (const shard of new Set(weightMap.values())) {
-      if (!existsSync(join(dir, shard))) throw new UserError(`${dir}: ${shard} is missing, but ${INDEX_FILE} names it. Download it again.`);
+      if (!existsSync(join(dir, shard)))
+        throw new UserError(`${dir}: ${shard.slice(0, 300)} is missing, but ${INDEX_FILE} names it. Download it again.`);
       const file = openSafetensors(join(dir, shard));
       files.set(shard, file);
       // Tensors that the index does not list are kept, so that whoever loads can refuse them by name.
@@ -103,14 +130,14 @@ function openShards(dir: string): Folder {
 function readWeightMap(path: string): Map<string, string> {
   const { weight_map: stated } = readJsonObject(path);
   if (typeof stated !== "object" || stated === null || Array.isArray(stated) || Object.keys(stated).length === 0) {
-    throw new UserError(
-      `${path}: weight_map is ${JSON.stringify(stated)?.slice(0, 40) ?? "missing"} ` + "(expected an object from tensor to file).",
-    );
+    throw new UserError(`${path}: weight_map is ${excerpt(stated, 40)} ` + "(expected an object from tensor to file).");
   }
   const map = new Map(Object.entries(stated) as [string, unknown][]);
   for (const [name, shard] of map) {
-    if (typeof shard !== "string" || shard === "" || basename(shard) !== shard) {
-      throw new UserError(`${path}: weight_map places ${name} in ${JSON.stringify(shard)} (expected the name of a file in this folder).`);
+    if (typeof shard !== "string" || [".", "..", ""].includes(shard) || basename(shard) !== shard || shard.includes("\0")) {
+      throw new UserError(
+        `${path}: weight_map places ${name.slice(0, 300)} in ${excerpt(shard)} (expected the name of a file in this folder).`,
+      );
     }
   }
   return map as Map<string, string>;

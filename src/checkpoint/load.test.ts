@@ -245,3 +245,20 @@ test("a shard cut off in a download is refused with its name", () =>
       },
     );
   }));
+
+test("settings of another order of size than the weights are refused by their counts, not name by name", () =>
+  withFolder((folder) => {
+    write(folder, (tensors) => tensors);
+    for (const [change, said] of [
+      [{ num_hidden_layers: 500, num_experts: 2000 }, /500 layers and 2000 experts, \d{6,} tensors or more: there are \d+\./],
+      [{ num_hidden_layers: 1_000_000_000 }, /"num_hidden_layers" is 1000000000 \(expected at most 512\)/],
+      [{ num_experts: 10_000_000 }, /"num_experts" is 10000000 \(expected at most 2048\)/],
+      [
+        { num_hidden_layers: 500, num_experts: 2000, hidden_size: 131_072, head_dim: 64, moe_intermediate_size: 131_072 },
+        /its sizes make up to \d+\.\d T parameters \(expected at most 1000\.0 T\)/,
+      ],
+    ] as const) {
+      writeFileSync(join(folder, "config.json"), JSON.stringify({ ...CONFIG, ...change }));
+      assert.throws(() => loadModel(folder, CPU()), { name: "UserError", message: said });
+    }
+  }));

@@ -8,6 +8,7 @@ import { buildModel, type Home, inMemory, type Model, type PlacedParameter, plac
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
+import { checkWeightFiles } from "./check-files.js";
 import type { Folder } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { type ModelSource, openSource } from "./source.js";
@@ -24,18 +25,22 @@ export interface LoadOptions {
   seed?: number;
   /** Where the parameters are to lie; memory of `device` unless said otherwise. */
   home?: Home;
+  /** Whether files of weights are compared with their checksums, where there are any; true unless said otherwise. */
+  verify?: boolean;
 }
 
 const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
 const SHOWN = 5;
+/** Missing tensors that are still counted by name. */
+const MANY = 10_000;
 
 /**
  * The model of `from`, a source or the path of one, in memory of its own; the caller frees it with `freeModel`.
- * Throws a UserError that names what is missing, of another shape, or extra. Ignored extras: stored rotary frequencies,
+ * Throws a UserError that names what is missing, of another shape, extra, or changed since it was saved. Ignored extras: stored rotary frequencies,
  * and the head when it is tied to the embedding.
  */
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
-  const { weightsDtype, device, extend = (as) => as, seed = 0, home = inMemory(device) } = options;
+  const { weightsDtype, device, extend = (as) => as, seed = 0, home = inMemory(device), verify = true } = options;
   const source = typeof from === "string" ? openSource(from) : from;
   const architecture = extend(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
@@ -43,6 +48,7 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
   const made: Tensor[] = [];
   try {
     const matched = matchTensors(folder, architecture, config);
+    if (verify) checkWeightFiles(source.path);
     const common = commonDtype(folder);
     const dtypeOf = (placed: PlacedParameter): DType => {
       if (weightsDtype !== "auto") return weightsDtype;
@@ -96,7 +102,9 @@ export function matchTensors(folder: Folder, architecture: Architecture, config:
   const missing: string[] = [];
   const unfit: string[] = [];
   const known = new Set<string>();
-  for (const placed of placedParameters(architecture, config)) {
+  const placedAll = placedParameters(architecture, config);
+  checkCount(folder, placedAll, config);
+  for (const placed of placedAll) {
     if (isNewAdapter(folder, placed)) continue;
     const pieces = diskTensors(placed, folder.tensors.has(fullName(placed)) ? "fused" : "per-expert");
     matched.set(fullName(placed), pieces);
@@ -119,6 +127,18 @@ export function matchTensors(folder: Folder, architecture: Architecture, config:
     throw new UserError(`${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`);
   }
   return matched;
+}
+
+/** Refuses settings of another order of size than the weights before the names of all their tensors are made. */
+function checkCount(folder: Folder, placed: PlacedParameter[], { numLayers, numExperts }: ModelConfig): void {
+  const described = placed.reduce((sum, { spec }) => sum + (spec.experts ? spec.shape[0] : 1), 0);
+  const found = folder.tensors.size;
+  // In the fused form one tensor holds all experts of a layer.
+  if (described <= 2 * found + MANY || placed.length <= found) return;
+  throw new UserError(
+    `${folder.dir}: the weights do not fit config.json, which has ${numLayers} layers and ${numExperts} experts, ${described} tensors or more: ` +
+      `there are ${found}. Check that both belong to one model.`,
+  );
 }
 
 const isIgnorable = (name: string, config: ModelConfig): boolean =>

@@ -3,13 +3,14 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import { copy_ } from "../torch/ops.js";
 import { generatorState, setGeneratorState } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { byteSize, dtype, fromArray, readBytes, shape, type Tensor } from "../torch/tensor.js";
 import { OPTIMIZER_FILE, STATE_FILE } from "./checkpoints.js";
 import { writeFileDurably } from "./disk.js";
+import { checkFinite, notFinite } from "./finite.js";
 import { readJsonObject } from "./folder.js";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.js";
 import { writeSafetensors } from "./safetensors-writer.js";
@@ -33,6 +34,8 @@ interface Progress {
 export interface WrittenProgress extends Progress {
   /** Resolved settings of the run; anything that JSON can hold. */
   settings: object;
+  /** What the run is trained on, so that it goes on with nothing else; anything that JSON can hold. */
+  data?: object | null;
   /** State of random generators by device, see `generatorStates`; for work that draws in sequence. */
   generators?: Record<string, string> | null;
 }
@@ -44,13 +47,15 @@ export interface WrittenState extends WrittenProgress {
 
 export interface ReadProgress extends Progress {
   settings: Record<string, unknown>;
+  /** As it is in the file, unchecked; null where an older version left it out. */
+  data: unknown;
   generators: Record<string, string> | null;
 }
 
 export interface RunState extends ReadProgress {
   /**
    * Copies the saved optimiser state into these tensors. Throws a UserError before the first copy when names, shapes or
-   * dtypes differ: the optimiser or the model is not that of the run.
+   * dtypes differ: the optimiser or the model is not that of the run; and after it when the state holds no numbers.
    */
   restore(tensors: NamedTensor[]): void;
 }
@@ -59,14 +64,19 @@ export interface RunState extends ReadProgress {
 export function writeRunState(dir: string, { tensors, ...progress }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
-    tensors.map(({ name, tensor }) => ({ name, dtype: dtype(tensor), shape: shape(tensor), read: () => tensor })),
+    tensors.map(({ name, tensor }) => ({ name, dtype: dtype(tensor), shape: shape(tensor), read: () => finite(tensor, name, dir) })),
   );
   writeFileDurably(join(dir, STATE_FILE), progressText(progress));
 }
 
+function finite(tensor: Tensor, name: string, where: string): Tensor {
+  checkFinite(tensor, name, where);
+  return tensor;
+}
+
 /** What trainer_state.json says. */
-export const progressText = ({ step, batches, settings, generators = null }: WrittenProgress): string =>
-  `${JSON.stringify({ version: VERSION, step, batches, settings, generators }, null, 2)}\n`;
+export const progressText = ({ step, batches, settings, data = null, generators = null }: WrittenProgress): string =>
+  `${JSON.stringify({ version: VERSION, step, batches, settings, data, generators }, null, 2)}\n`;
 
 /** The state of the run in a checkpoint folder; the optimiser's file is checked for completeness too. */
 export function readRunState(dir: string): RunState {
@@ -83,11 +93,9 @@ export function readRunState(dir: string): RunState {
 
 /** The file that `progressText` is the text of. */
 export function readProgress(path: string): ReadProgress {
-  const { version, step, batches, settings, generators } = readJsonObject(path);
+  const { version, step, batches, settings, data = null, generators } = readJsonObject(path);
   if (version !== VERSION) {
-    throw new UserError(
-      `${path}: version is ${JSON.stringify(version) ?? "missing"} (expected ${VERSION}). ` + "Resume with the program that wrote it.",
-    );
+    throw new UserError(`${path}: version is ${excerpt(version)} (expected ${VERSION}). ` + "Resume with the program that wrote it.");
   }
   if (!isCount(step)) throw badField(path, "step", step, "a whole number of at least 0");
   if (!isRecord(batches) || !isCount(batches.epoch) || !isCount(batches.position)) {
@@ -98,7 +106,7 @@ export function readProgress(path: string): ReadProgress {
     throw badField(path, "generators", generators, "null or an object of base64 texts");
   }
   const { epoch, position } = batches;
-  return { step, batches: { epoch, position }, settings, generators };
+  return { step, batches: { epoch, position }, settings, data, generators };
 }
 
 function restoreTensors(path: string, tensors: NamedTensor[]): void {
@@ -108,7 +116,14 @@ function restoreTensors(path: string, tensors: NamedTensor[]): void {
     const wanted = new Set(tensors.map(({ name }) => name));
     const extra = [...file.entries.keys()].find((name) => !wanted.has(name));
     if (extra !== undefined) throw unlike(file, extra, "saved, but not part of this run's optimiser");
-    for (const { name, tensor } of tensors) scope(() => void copy_(tensor, file.read(name)));
+    for (const { name, tensor } of tensors) {
+      scope(() => void copy_(tensor, file.read(name)));
+      const found = notFinite(tensor);
+      if (found === undefined) continue;
+      throw new UserError(
+        `${path}: ${name} holds ${found} (expected finite numbers): the optimizer state of this checkpoint is damaged. Resume from another checkpoint.`,
+      );
+    }
   } finally {
     file.close();
   }
@@ -153,4 +168,4 @@ const isTextRecord = (value: unknown): value is Record<string, string> =>
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 const badField = (path: string, key: string, value: unknown, expected: string): UserError =>
-  new UserError(`${path}: "${key}" is ${JSON.stringify(value) ?? "missing"} (expected ${expected}). ` + "Resume from another checkpoint.");
+  new UserError(`${path}: "${key}" is ${excerpt(value)} (expected ${expected}). ` + "Resume from another checkpoint.");

@@ -1,9 +1,10 @@
 // The head of a safetensors file: 8 bytes of length, then JSON that says dtype, shape and place of every tensor. All of
 // it is checked here, because a header that lies about places would give wrong weights without a word. Limits: the
 // dtypes of `DTYPE_ON_DISK`; packed and 8-bit floats are refused by name.
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
+import { openForReading } from "../read-file.js";
 import { type DType, DTYPES } from "../torch/tensor.js";
 
 export interface TensorEntry {
@@ -34,7 +35,11 @@ export const DTYPE_ON_DISK: Record<DType, string> = {
 };
 const DTYPE_BY_NAME = new Map(Object.entries(DTYPE_ON_DISK).map(([dtype, name]) => [name, dtype as DType]));
 
-const AGAIN = "Download or save it again.";
+/** The remedy of whatever `readHeader` refuses. */
+export const AGAIN = "Download or save it again.";
+/** As in the reader of the format's authors. */
+const LONGEST_HEADER = 100_000_000;
+const MOST_DIMENSIONS = 8;
 
 export const byteLength = (dtype: DType, shape: number[]): number => shape.reduce((product, size) => product * size, DTYPES[dtype]);
 
@@ -59,20 +64,14 @@ export function readHeader(path: string): Header {
           `The file is cut off, or no safetensors file. ${AGAIN}`,
       );
     }
+    if (length > LONGEST_HEADER) {
+      throw new UserError(`${path}: the header takes ${length} bytes (expected at most ${LONGEST_HEADER}). ${AGAIN}`);
+    }
     const text = Buffer.alloc(length);
     readSync(file, text, 0, length, 8);
     return parseHeader(text.toString("utf8"), 8 + length, size, path);
   } finally {
     closeSync(file);
-  }
-}
-
-function openForReading(path: string): number {
-  try {
-    return openSync(path, "r");
-  } catch (failure) {
-    const { code, message } = failure as NodeJS.ErrnoException;
-    throw new UserError(code === "ENOENT" ? `${path}: no such file.` : `${path}: cannot be read: ${message}.`);
   }
 }
 
@@ -84,11 +83,11 @@ function parseHeader(text: string, dataStart: number, fileSize: number, path: st
     throw new UserError(`${path}: the header is not JSON. The file is damaged, or no safetensors file. ${AGAIN}`);
   }
   if (!isRecord(parsed)) {
-    throw new UserError(`${path}: the header is ${JSON.stringify(parsed).slice(0, 40)} (expected an object of tensors). ${AGAIN}`);
+    throw new UserError(`${path}: the header is ${excerpt(parsed, 40)} (expected an object of tensors). ${AGAIN}`);
   }
   const { __metadata__: metadata = {}, ...tensors } = parsed;
   if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
-    throw new UserError(`${path}: __metadata__ is ${JSON.stringify(metadata)} (expected an object of strings). ${AGAIN}`);
+    throw new UserError(`${path}: __metadata__ is ${excerpt(metadata)} (expected an object of strings). ${AGAIN}`);
   }
   const entries = Object.entries(tensors).map(([name, stated]) => parseEntry(name, stated, dataStart, path));
   checkPlaces(entries, dataStart, fileSize, path);
@@ -104,20 +103,18 @@ function parseEntry(name: string, stated: unknown, dataStart: number, path: stri
   if (!dtype) {
     const known = [...DTYPE_BY_NAME.keys()].join(", ");
     throw new UserError(
-      `${path}: ${name}: dtype ${JSON.stringify(label) ?? "missing"} is not supported (expected ${known}). ` +
+      `${path}: ${name}: dtype ${excerpt(label)} is not supported (expected ${known}). ` +
         "Quantised weights must be converted to bfloat16 first.",
     );
   }
   if (!isListOfWholeNumbers(shape)) {
-    throw new UserError(
-      `${path}: ${name}: shape is ${JSON.stringify(shape) ?? "missing"} ` + `(expected a list of whole numbers of at least 0). ${AGAIN}`,
-    );
+    throw new UserError(`${path}: ${name}: shape is ${excerpt(shape)} ` + `(expected a list of whole numbers of at least 0). ${AGAIN}`);
+  }
+  if (shape.length > MOST_DIMENSIONS) {
+    throw new UserError(`${path}: ${name}: has ${shape.length} dimensions (expected at most ${MOST_DIMENSIONS}). ${AGAIN}`);
   }
   if (!isListOfWholeNumbers(offsets) || offsets.length !== 2) {
-    throw new UserError(
-      `${path}: ${name}: data_offsets is ${JSON.stringify(offsets) ?? "missing"} ` +
-        `(expected two whole numbers, begin and end). ${AGAIN}`,
-    );
+    throw new UserError(`${path}: ${name}: data_offsets is ${excerpt(offsets)} ` + `(expected two whole numbers, begin and end). ${AGAIN}`);
   }
   const [begin, end] = offsets;
   if (begin > end) throw new UserError(`${path}: ${name}: data_offsets [${begin}, ${end}] end before they begin. ${AGAIN}`);

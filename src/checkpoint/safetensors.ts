@@ -24,7 +24,9 @@ export interface SafetensorsFile {
 /** Opens the file at `path`; the whole header is checked at once, see `readHeader`. */
 export function openSafetensors(path: string): SafetensorsFile {
   const { entries, metadata } = readHeader(path);
-  const mapping = keep(mapFile(path));
+  // The file may have changed since its head was read.
+  const bytes = [...entries.values()].reduce((most, { end }) => Math.max(most, end), 1);
+  const mapping = keep(mapFile(path, bytes));
   return {
     path,
     entries,

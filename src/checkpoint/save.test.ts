@@ -139,10 +139,11 @@ test("saving takes no memory beyond one slice, verification included", () =>
     const before = ledger();
     resetPeak();
     saveModel(join(folder, "m"), model, { source: folderFiles(folder) });
-    assert.equal(ledger().peakBytes, before.liveBytes, "same dtype: views alone");
+    const scalars = 8;
+    assert.ok(ledger().peakBytes <= before.liveBytes + scalars, "same dtype: views, and the least and largest value of one");
     saveModel(join(folder, "m"), model, { source: folderFiles(folder), dtype: "bfloat16" });
     const largestOnDisk = byteSize(model.outer["lm_head.weight"]) / 2;
-    assert.ok(ledger().peakBytes - before.liveBytes <= largestOnDisk, `${ledger().peakBytes - before.liveBytes}`);
+    assert.ok(ledger().peakBytes - before.liveBytes <= largestOnDisk + scalars, `${ledger().peakBytes - before.liveBytes}`);
     const loaded = loadModel(join(folder, "m"), AUTO);
     assert.equal(dtype(loaded.outer["model.norm.weight"]), "bfloat16");
     freeModel(loaded);
@@ -166,6 +167,7 @@ test("config.json keeps its text but for the dtype; tokenizer files are copied; 
       "merges.txt",
       "model.safetensors",
       "more.json",
+      "revmoe-manifest.json",
       "tokenizer.json",
     ]);
     assert.equal(readFileSync(join(dir, "tokenizer.json"), "utf8"), "<tokenizer.json>");

@@ -10,12 +10,13 @@ import { cast } from "../torch/ops.js";
 import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
 import { writeFileDurably } from "./disk.js";
+import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 import { diskTensors, fullName, type Layout, viewOf } from "./layout.js";
-import { saveFolder } from "./save-folder.js";
+import { type Replaced, saveFolder } from "./save-folder.js";
 import { byteLength } from "./safetensors-header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors-writer.js";
-import type { ModelFiles } from "./source.js";
+import { copiedFiles, type ModelFiles } from "./source.js";
 import { compareFolder } from "./verify.js";
 
 export interface WriteOptions {
@@ -27,6 +28,8 @@ export interface WriteOptions {
   extraFiles?: (side: string) => void;
   /** Whether the written weights are read again and compared; true unless said otherwise. */
   verify?: boolean;
+  /** What may be replaced; "ours" unless said otherwise. */
+  replaced?: Replaced;
 }
 
 export interface SaveOptions extends WriteOptions {
@@ -41,46 +44,43 @@ export interface FolderContent {
   /** The source's config.json but for the dtype, and what the written one says beside it. */
   config: Record<string, unknown>;
   addedKeys?: Record<string, unknown>;
+  /** Called with every tensor as it is written, on its own device. */
+  check?: (value: Tensor, name: string) => void;
 }
 
-/** What a folder may hold beside config.json and weights. */
-export const COPIED_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "chat_template.json",
-  "generation_config.json",
-  "vocab.json",
-  "merges.txt",
-  "vocab.txt",
-  "tokenizer.model",
-];
-
-/** Saves a model as the folder `dir`, which exists afterwards completely or, after a failure, as it was before. */
-export function saveModel(dir: string, model: Model, options: SaveOptions): void {
-  saveFolder(dir, (side) => writeModel(side, model, options));
+/**
+ * Saves a model as the folder `dir`, which exists afterwards completely or, after a failure, as it was before. Returns what
+ * is to be said of files that a person had there. Errors: NotFiniteError for a weight that is no number; else UserError.
+ */
+export function saveModel(dir: string, model: Model, options: SaveOptions): string[] {
+  return saveFolder(dir, (side) => writeModel(side, dir, model, options), options.replaced);
 }
 
-function writeModel(folder: string, model: Model, options: SaveOptions): void {
+function writeModel(folder: string, dir: string, model: Model, options: SaveOptions): void {
   const { layout = "per-expert", dtype } = options;
   const { source: config } = model.config;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
-  writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config, addedKeys }, options);
+  const check = (value: Tensor, name: string): void => checkFinite(value, name, dir);
+  writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config, addedKeys, check }, options);
 }
 
 /** Fills `folder` with a checkpoint of `tensors`, which are read one at a time: once to write and once to compare. */
-export function writeContent(folder: string, { tensors, config, addedKeys }: FolderContent, options: WriteOptions): void {
+export function writeContent(folder: string, { tensors, config, addedKeys, check }: FolderContent, options: WriteOptions): void {
   const { source, maxShardBytes = 5e9, extraFiles, verify = true } = options;
   writeFileDurably(join(folder, "config.json"), configText(source, config, mainDtype(tensors), addedKeys));
-  for (const name of COPIED_FILES) {
-    const bytes = source.readFile(name);
-    if (bytes) writeFileDurably(join(folder, name), bytes);
-  }
-  writeWeights(folder, tensors, maxShardBytes);
+  for (const [name, bytes] of copiedFiles(source)) writeFileDurably(join(folder, name), bytes);
+  writeWeights(folder, check ? tensors.map((source) => checkedSource(source, check)) : tensors, maxShardBytes);
   extraFiles?.(folder);
   if (verify) compareFolder(folder, tensors);
+}
+
+function checkedSource(source: TensorSource, check: (value: Tensor, name: string) => void): TensorSource {
+  const read = (): Tensor => {
+    const value = source.read();
+    check(value, source.name);
+    return value;
+  };
+  return { ...source, read };
 }
 
 /** A model's tensors under their names on disk, in the order of the forward pass; each is made when it is read. */

@@ -1,8 +1,9 @@
 // Where a model comes from: its settings, its tokenizer's files and its weights, whatever holds them. Everything that
 // takes a model as input goes through here. Nothing stays open but between `openWeights` and the `close` of its result.
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 
+import { readWholeFile, statOf } from "../read-file.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
 
@@ -12,7 +13,24 @@ export interface ModelFiles {
   path: string;
   /** The bytes of the file `name`, undefined where there is none. */
   readFile(name: string): Uint8Array | undefined;
+  /** Where the file `name` is, when it is a link that leaves the model's folder: it is read, but no copy of it is saved. */
+  outside?(name: string): string | undefined;
 }
+
+/** What a folder may hold beside config.json and weights. */
+export const COPIED_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "vocab.json",
+  "merges.txt",
+  "vocab.txt",
+  "tokenizer.model",
+];
 
 export interface ModelSource extends ModelFiles {
   /** config.json, parsed. */
@@ -25,7 +43,7 @@ export interface ModelSource extends ModelFiles {
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {
-  if (/\.gguf$/i.test(path) && !(existsSync(path) && statSync(path).isDirectory())) return openGguf(path);
+  if (/\.gguf$/i.test(path) && statOf(path)?.isDirectory() !== true) return openGguf(path);
   const { config, path: configPath } = readConfig(path);
   return { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
 }
@@ -36,7 +54,52 @@ export function folderFiles(dir: string): ModelFiles {
     path: dir,
     readFile: (name) => {
       const path = join(dir, name);
-      return existsSync(path) && statSync(path).isFile() ? readFileSync(path) : undefined;
+      return statOf(path)?.isFile() ? readWholeFile(path) : undefined;
     },
+    outside: (name) => {
+      const path = join(dir, name);
+      const real = existsSync(path) ? realpathSync(path) : "";
+      return real === "" || staysInside(real, realpathSync(dir)) ? undefined : real;
+    },
+  };
+}
+
+/** Whether a file is in the folder, or in the blobs of the cache of a hub that the folder is part of (ours, or that of Hugging Face). */
+function staysInside(real: string, folder: string): boolean {
+  if (real.startsWith(`${folder}/`)) return true;
+  const isBlob = /^[0-9a-f]{40}([0-9a-f]{24})?$/.test(basename(real));
+  const isCommit = /^[0-9a-f]{40}$/.test(basename(folder));
+  const model = basename(dirname(folder)) === "snapshots" ? resolve(folder, "../..") : dirname(folder);
+  return isBlob && isCommit && dirname(real) === join(model, "blobs");
+}
+
+/** The files beside config.json that a saved copy of a model has. */
+export function copiedFiles(files: ModelFiles): [name: string, bytes: Uint8Array][] {
+  return COPIED_FILES.filter((name) => files.outside?.(name) === undefined).flatMap((name) => {
+    const bytes = files.readFile(name);
+    return bytes ? [[name, bytes]] : [];
+  });
+}
+
+/** A sentence for each file that `copiedFiles` leaves out. */
+export function filesLeftOut(files: ModelFiles): string[] {
+  return COPIED_FILES.flatMap((name) => {
+    const real = files.outside?.(name);
+    return real === undefined
+      ? []
+      : [
+          `${join(files.path, name)} is a link to ${real}, outside the model's folder, and is not copied; put the file in its place to have it in what is saved`,
+        ];
+  });
+}
+
+/** The source with its small files as they are now, whatever becomes of the folder. */
+export function withFilesKept(source: ModelSource): ModelSource {
+  const names = ["config.json", ...COPIED_FILES];
+  const kept = new Map(names.map((name) => [name, { bytes: source.readFile(name), outside: source.outside?.(name) }]));
+  return {
+    ...source,
+    readFile: (name) => (kept.has(name) ? kept.get(name)?.bytes : source.readFile(name)),
+    outside: (name) => (kept.has(name) ? kept.get(name)?.outside : source.outside?.(name)),
   };
 }

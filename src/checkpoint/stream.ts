@@ -7,6 +7,7 @@ import { placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, empty, type Tensor, to } from "../torch/tensor.js";
+import { checkWeightFiles } from "./check-files.js";
 import { dtypeOnDisk, matchTensors } from "./load.js";
 import { fullName, viewOf } from "./layout.js";
 import type { ModelSource } from "./source.js";
@@ -26,6 +27,7 @@ export function streamModel(source: ModelSource, device: string): StreamedModel 
   const folder = source.openWeights();
   try {
     const matched = matchTensors(folder, architecture, config);
+    checkWeightFiles(source.path);
     const places = new Map(placedParameters(architecture, config).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]));
     const read = (layer: number, name: string): Tensor => {
       const placed = places.get(`${layer} ${name}`);

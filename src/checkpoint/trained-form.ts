@@ -2,11 +2,12 @@
 // says in `revmoe` which network it is; export/modeling_revmoe.py, which has the classes, is copied beside it. The model
 // type is not the family's, so that whoever does not run the code refuses the folder, and does not take it for the
 // ordinary network.
-import { copyFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { Architecture } from "../model/architecture.js";
+import { writeFileDurably } from "./disk.js";
 
 const MODELING_FILE = "modeling_revmoe.py";
 const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, import.meta.url));
@@ -44,10 +45,11 @@ export function trainedConfig(
 
 /** The family's own config.json of one that `trainedConfig` made; any other as it is. */
 export function familyConfig(config: Record<string, unknown>): Record<string, unknown> {
-  const family = /^revmoe_(\w+)$/.exec(String(config.model_type))?.[1] ?? "";
-  if (!(family in CLASSES)) return config;
+  const { model_type: type } = config;
+  const family = (typeof type === "string" && /^revmoe_(\w+)$/.exec(type)?.[1]) || "";
+  if (!Object.hasOwn(CLASSES, family)) return config;
   const { auto_map: _map, [NETWORK_KEY]: _network, ...own } = config;
   return { ...own, model_type: family, architectures: [`${CLASSES[family]}ForCausalLM`] };
 }
 
-export const copyModeling = (folder: string): void => copyFileSync(MODELING_SOURCE, join(folder, MODELING_FILE));
+export const copyModeling = (folder: string): void => writeFileDurably(join(folder, MODELING_FILE), readFileSync(MODELING_SOURCE));

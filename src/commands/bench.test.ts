@@ -101,7 +101,7 @@ test("bad input: exit code 2, and one line that says what to do", (t) => {
     [["--model", "/nowhere"], /\/nowhere: no such folder/],
     [["--model", folder(t)], /no config\.json/],
     [["--model", FOLDER, "--methods", "store,reversibel"], /--methods store,reversibel is not possible .*Did you mean reversible\?/],
-    [["--model", FOLDER, "--layers", "4,x"], /--layers 4,x is not possible \(expected an integer of at least 1; several with commas/],
+    [["--model", FOLDER, "--layers", "4,x"], /--layers 4,x is not possible \(expected an integer from 1 to 512; several with commas/],
     [["--model", FOLDER, "--coupling", "ordinary", "--methods", "reversible"], /cannot be reversed/],
     [["--model", FOLDER, "--memory-limit", "8G"], /--memory-limit 8G is not possible/],
     [["--model", FOLDER, "--layers", "2,4", "--svg", "/nowhere/x.svg"], /svg: \/nowhere\/x\.svg cannot be written/],

@@ -38,6 +38,8 @@ export interface Facts {
   engineFailure: string | null;
   /** The libtorch that a set-up would take now; null when there is none. */
   found: Pick<Engine, "version" | "source" | "root"> | null;
+  /** Why the one that was chosen cannot be taken: a LIBTORCH of no use, or a remembered one that is gone. */
+  foundFailure: string | null;
 }
 
 const INSTRUCTIONS = { AVX2: "avx2", AVX512: "avx512f", "AVX512-BF16": "avx512_bf16", AMX: "amx_bf16" };
@@ -68,7 +70,7 @@ export async function gatherFacts(folder = process.cwd()): Promise<Facts> {
     disk: { folder, availableBytes: disk.bavail * disk.bsize },
     engine,
     engineFailure,
-    found: foundNow(),
+    ...foundNow(),
   };
 }
 
@@ -113,20 +115,20 @@ async function gflops(dtype: "float32" | "bfloat16"): Promise<number> {
       mm(a, a);
       return performance.now() - started;
     };
-    // A small product first: it warms up, and tells whether the large one is worth waiting for.
-    const small = time(256);
-    if (Math.min(small, time(256)) > 60) return 0;
+    // Small products first: they warm up, and tell whether the large one is worth waiting for; several, for a busy machine.
+    if (Math.min(...Array.from({ length: 5 }, () => time(256))) > 60) return 0;
     const best = Math.min(time(1024), time(1024));
     return (2 * 1024 ** 3) / (best * 1e6);
   });
 }
 
-function foundNow(): Facts["found"] {
+function foundNow(): Pick<Facts, "found" | "foundFailure"> {
   try {
     const libtorch = searchLibtorch();
-    return libtorch ? { version: libtorch.version, source: libtorch.source, root: libtorch.root } : null;
-  } catch {
-    return null; // a LIBTORCH of no use: resolving the engine has already said so
+    const found = libtorch ? { version: libtorch.version, source: libtorch.source, root: libtorch.root } : null;
+    return { found, foundFailure: null };
+  } catch (failure) {
+    return { found: null, foundFailure: (failure as Error).message };
   }
 }
 

@@ -28,6 +28,7 @@ const facts: Facts = {
   engine,
   engineFailure: null,
   found: engine.libtorch,
+  foundFailure: null,
 };
 
 const problems = (changed: Partial<Facts>, changedEngine: Partial<EngineFacts> = {}): string[] =>
@@ -51,7 +52,10 @@ test("no engine: why, and what a set-up would do", () => {
       remedy: "npm run setup; it would use libtorch 2.6.0 from the torch of python3 (/venv/torch)",
     },
   ]);
-  assert.match(adviceFor({ ...found, found: null })[0].remedy, /or get libtorch yourself:\n {2}apt-get install libtorch-dev/);
+  assert.match(
+    adviceFor({ ...found, found: null })[0].remedy,
+    /or get libtorch yourself:\n.*apt-get install .*libtorch-dev libopenblas0-pthread g\+\+/,
+  );
 });
 
 test("an NVIDIA card that is not used gets the remedy that fits", () => {
@@ -64,8 +68,26 @@ test("an NVIDIA card that is not used gets the remedy that fits", () => {
   assert.deepEqual(problems({ nvidiaDriver: true }, { cuda: true, cudaDevices: 1 }), []);
 });
 
+test("doctor says why this libtorch is used, and how to have another", () => {
+  const line = (source: "LIBTORCH" | "remembered" | "system"): string =>
+    report({ ...facts, engine: { ...engine, libtorch: { version: "2.6.0", source, root: "/x" } } }, []).split("\n")[1];
+  assert.match(line("LIBTORCH"), /2\.6\.0 from LIBTORCH \(\/x\); LIBTORCH is set$/);
+  assert.match(
+    line("remembered"),
+    /from the LIBTORCH of an earlier set-up \(\/x\); for another: .*; to forget it: LIBTORCH= npm run setup$/,
+  );
+  assert.match(line("system"), /from the system \(\/x\); for another: LIBTORCH=\/path npm run setup$/);
+  assert.match(problems({ found: null, foundFailure: "LIBTORCH=/x is gone" })[0], /would find no libtorch \| LIBTORCH=\/x is gone/);
+});
+
+test("where float32 is too slow to time, no ratio is made up", () => {
+  const slow = (bfloat16Gflops: number): string => report({ ...facts, engine: { ...engine, float32Gflops: 0, bfloat16Gflops } }, []);
+  assert.match(slow(80), /float32 +very slow on the CPU\nbfloat16 +80 GFLOP\/s on the CPU; faster than float32/);
+  assert.match(slow(0), /bfloat16 +very slow on the CPU; as slow as float32/);
+});
+
 test("a slow BLAS and a newer libtorch are pointed out", () => {
-  assert.match(problems({}, { blas: "reference BLAS (slow)" })[0], /apt-get install libopenblas0-pthread/);
+  assert.match(problems({}, { blas: "reference BLAS (slow)" })[0], /apt-get install .*libopenblas0-pthread/);
   assert.match(
     problems({ found: { version: "1.13.0", source: "system", root: "/usr" } })[0],
     /would now take libtorch 1\.13\.0 from the system \(\/usr\)/,
@@ -88,6 +110,6 @@ test("the command prints one JSON document and succeeds where an engine is", asy
   const out = { write: (part: string) => (text += part) };
   assert.equal(await command.run({ settings: {}, given: new Set(), json: true, out, err: out }), 0);
   const said = JSON.parse(text) as Facts;
-  assert.ok(said.engine && said.engine.float32Gflops > 0);
+  assert.ok(said.engine && said.engine.float32Gflops >= 0 && said.engine.bfloat16Gflops >= 0);
   assert.equal(said.node, process.versions.node);
 });

@@ -1,6 +1,6 @@
 // `revmoe doctor`: what was found on this machine, what is missing, and how to get it. Exit code 1 when there is no
 // engine, so that scripts can ask.
-import { waysToGetLibtorch } from "../../setup/libtorch.mjs";
+import { installLine, setUpCommand, sourceName, waysToGetLibtorch } from "../../setup/libtorch.mjs";
 import { formatBytes } from "../format.js";
 import type { Command } from "./command.js";
 import { type Facts, gatherFacts } from "./doctor-facts.js";
@@ -35,8 +35,8 @@ export function adviceFor(facts: Facts): Advice[] {
       {
         problem: `no engine: ${facts.engineFailure?.split("\n")[0]}`,
         remedy: found
-          ? `npm run setup; it would use libtorch ${found.version} from ${sourceOf(found)}`
-          : `npm run setup, or get libtorch yourself:\n${waysToGetLibtorch}`,
+          ? `${setUpCommand}; it would use libtorch ${found.version} from ${sourceOf(found)}`
+          : (facts.foundFailure ?? `${setUpCommand}, or get libtorch yourself:\n${waysToGetLibtorch()}`),
       },
     ];
   }
@@ -51,32 +51,39 @@ export function adviceFor(facts: Facts): Advice[] {
     else if (engine.cudaRefused)
       advice.push({
         problem: `an NVIDIA driver is here, but CUDA is not linked: ${engine.cudaRefused}`,
-        remedy: "npm run setup",
+        remedy: setUpCommand,
       });
     else
       advice.push({
         problem: `an NVIDIA driver is here, but libtorch ${libtorch.version} (${libtorch.root}) has no CUDA`,
-        remedy: "pip install torch; npm run setup",
+        remedy: `pip install torch; ${setUpCommand}`,
       });
   }
   if (engine.blas.startsWith("reference")) {
     advice.push({
       problem: "float32 products use the slow reference BLAS",
-      remedy: "apt-get install libopenblas0-pthread",
+      remedy: installLine(["libopenblas0-pthread"]),
     });
   }
   if (found && found.root !== libtorch.root) {
     advice.push({
       problem: `a set-up would now take libtorch ${found.version} from ${sourceOf(found)}`,
-      remedy: "npm run setup",
+      remedy: setUpCommand,
     });
   }
+  if (facts.foundFailure) advice.push({ problem: "a set-up would find no libtorch", remedy: facts.foundFailure });
   return advice;
 }
 
-function sourceOf({ source, root }: { source: string; root: string }): string {
-  const names: Record<string, string> = { python3: "the torch of python3", system: "the system" };
-  return `${names[source] ?? source} (${root})`;
+type Place = NonNullable<Facts["found"]>;
+
+const sourceOf = ({ source, root }: Place): string => `${sourceName(source)} (${root})`;
+
+/** Why this libtorch and no other is used, and how to have another. */
+function whyThis({ source }: Place): string {
+  if (source === "LIBTORCH") return "LIBTORCH is set";
+  const another = `for another: LIBTORCH=/path ${setUpCommand}`;
+  return source === "remembered" ? `${another}; to forget it: LIBTORCH= ${setUpCommand}` : another;
 }
 
 export function report(facts: Facts, advice: readonly Advice[]): string {
@@ -107,7 +114,7 @@ function engineRows(engine: NonNullable<Facts["engine"]>): string[][] {
   const { libtorch } = engine;
   const cuda = engine.cudaDevices > 0 ? Array.from({ length: engine.cudaDevices }, (_, i) => `cuda:${i}`).join(", ") : "no CUDA device";
   return [
-    ["libtorch", `${libtorch.version} from ${sourceOf(libtorch)}; for another: LIBTORCH=/path npm run setup`],
+    ["libtorch", `${libtorch.version} from ${sourceOf(libtorch)}; ${whyThis(libtorch)}`],
     ["engine", `${engine.addon}, built ${engine.builtAt.slice(0, 16).replace("T", " ")} UTC`],
     ["devices", `cpu with ${engine.threads} thread(s); ${cuda}`],
     ["BLAS", engine.blas],
@@ -121,6 +128,7 @@ const speed = (gflops: number): string => (gflops > 0 ? `${gflops.toFixed(0)} GF
 
 function bfloat16Verdict({ float32Gflops, bfloat16Gflops }: NonNullable<Facts["engine"]>): string {
   const ratio = bfloat16Gflops / float32Gflops;
+  if (float32Gflops === 0) return bfloat16Gflops > 0 ? "faster than float32" : "as slow as float32";
   if (ratio > 1.2) return `fast: ${ratio.toFixed(1)} times float32`;
   return ratio > 0.8 ? "as fast as float32" : "slow: compute in float32";
 }

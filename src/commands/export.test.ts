@@ -2,7 +2,7 @@
 // wrongly.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
@@ -25,8 +25,10 @@ interface Ran {
 async function run(...words: string[]): Promise<Ran> {
   const [out, err]: string[][] = [[], []];
   const before = ledger();
+  // Tests export to one place more than once.
+  const again = words.includes("--output-dir") ? ["--overwrite-output-dir"] : [];
   const into = (list: string[]): Output => ({ write: (text) => list.push(text) });
-  const code = await runCli(program, ["export", ...words], into(out), into(err));
+  const code = await runCli(program, ["export", ...words, ...again], into(out), into(err));
   for (const figure of ["tensors", "liveBytes", "mappedBytes"] as const) assert.equal(ledger()[figure], before[figure], figure);
   return { code, out: out.join(""), err: err.join("") };
 }
@@ -95,6 +97,7 @@ test("a run becomes an ordinary folder; the losses are those that the run found"
       bytes: 0,
       leftOut: [],
       addedKeys: [],
+      notes: [],
       trainedLoss: losses[0],
       exportedLoss: 0,
     },
@@ -183,7 +186,15 @@ test("as trained: the code beside it, the network in config.json, and the same l
     assert.ok(out.includes(`${losses[0].toFixed(4)} as exported (+0.00 %)`), out);
     assert.deepEqual(
       readdirSync(to).filter((name) => !name.startsWith("model-")),
-      ["config.json", "model.safetensors.index.json", "modeling_revmoe.py", "revmoe.json", "tokenizer.json", "tokenizer_config.json"],
+      [
+        "config.json",
+        "model.safetensors.index.json",
+        "modeling_revmoe.py",
+        "revmoe-manifest.json",
+        "revmoe.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+      ],
     );
     const read = (path: string): Record<string, unknown> => JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
     const { auto_map, revmoe, model_type, architectures, ...own } = read(join(to, "config.json"));
@@ -247,8 +258,12 @@ test("wrong calls are refused in one sentence", async (t) => {
     /--threads 1 has no effect: it is for the held-out loss\. Remove threads, or give validation_file\./,
   );
   await refused(["--model", model, ...to, "--validation-file", join(folder, "none.jsonl")], /none\.jsonl/);
-  await refused(["--model", model, "--output-dir", model], /is the model that is exported/);
-  await refused(["--model", model, "--output-dir", folder], /is not replaced, because it holds the folder/);
+  await refused(["--model", model, "--output-dir", model], /is the folder of the model/);
+  await refused(["--model", model, "--output-dir", folder], /holds the model, .*Choose another folder/);
+  const used = join(folder, "used");
+  mkdirSync(used);
+  writeFileSync(join(used, "notes.txt"), "mine");
+  await refused(["--model", model, "--output-dir", used], /is not replaced, because it holds notes\.txt/);
   writeFileSync(join(model, "revmoe.json"), "{}");
   await refused(["--model", model, ...to], /revmoe\.json: is not a description of a network/);
   assert.equal(existsSync(join(folder, "to")), false);

@@ -21,7 +21,13 @@ const ROWS = {
     group: WHAT,
     about: "a run's folder (its final/, or else its newest checkpoint), the folder of a Hugging Face checkpoint, or org/name[@revision]",
   },
-  output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes" },
+  output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes: a new or empty folder" },
+  overwrite_output_dir: {
+    kind: "boolean",
+    default: false,
+    group: WHAT,
+    about: "replace a folder that revmoe saved; files in it that revmoe did not write, or that were changed, are kept",
+  },
   as: {
     kind: "choice",
     choices: ["auto", "ordinary", "trained"],
@@ -75,7 +81,12 @@ export const command: Command<typeof ROWS> = {
   example: "revmoe export --model runs/first --output-dir first-bf16 --dtype bfloat16 --validation-file held-out.jsonl",
   settings: {
     rows: ROWS,
-    elsewhere: { fused: "Use layout: fused.", max_shard_size: "Use max_shard_bytes.", torch_dtype: "Use dtype." },
+    elsewhere: {
+      overwrite: "Use overwrite_output_dir.",
+      fused: "Use layout: fused.",
+      max_shard_size: "Use max_shard_bytes.",
+      torch_dtype: "Use dtype.",
+    },
     check: checkLoss,
   },
   json: true,
@@ -84,7 +95,7 @@ export const command: Command<typeof ROWS> = {
     const { exportFolder } = await import("../checkpoint/export.js");
     const { findModel } = await import("../checkpoint/find-model.js");
     const { couplingOf, extensionOf, ORDINARY, readNetworkFile, writeNetworkFile } = await import("../train/network-file.js");
-    const { layout, output_dir: dir, validation_file: file } = settings;
+    const { layout, output_dir: dir, validation_file: file, overwrite_output_dir: overwrite } = settings;
     const say = (text: string): void => void (json || out.write(`${text}\n`));
     const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
     const description = readNetworkFile(folder);
@@ -104,9 +115,10 @@ export const command: Command<typeof ROWS> = {
       extraFiles: (side: string) => writeNetworkFile(side, description),
     };
     const maxShardBytes = parseBytes(settings.max_shard_bytes);
-    const exported = exportFolder(dir, folder, { layout, dtype: settings.dtype, maxShardBytes, trained: trained || undefined });
+    const exported = exportFolder(dir, folder, { layout, dtype: settings.dtype, maxShardBytes, overwrite, trained: trained || undefined });
     const files = readdirSync(dir).filter((each) => each.endsWith(".safetensors")).length;
-    const { tensors, bytes, dtype, leftOut, addedKeys } = exported;
+    const { tensors, bytes, dtype, leftOut, addedKeys, notes } = exported;
+    for (const note of notes) say(`note: ${note}`);
     if (leftOut.length > 0) say(`left out, as no parameter of the network: ${leftOut.join(", ")}`);
     if (addedKeys.length > 0) say(`config.json also has ${addedKeys.join(", ")}, which transformers 4 reads`);
     say(

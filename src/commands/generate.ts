@@ -1,7 +1,8 @@
 // `revmoe generate`: goes on from a prompt, or answers it, and prints the text as it comes. With --json the text comes
 // at once, with counts and the time of a token.
 import { UserError } from "../errors.js";
-import type { Output } from "../metrics/output.js";
+import { visibleText } from "../format.js";
+import { type Output, writeRaw } from "../metrics/output.js";
 import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
@@ -55,7 +56,14 @@ const ROWS = {
     group: SAMPLING,
     about: "draw from this many likeliest tokens; 0: from all",
   },
-  seed: { kind: "integer", default: 42, min: 0, group: SAMPLING, about: "of the draws; the same gives the same text" },
+  seed: {
+    kind: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    group: SAMPLING,
+    about: "of the draws; the same gives the same text",
+  },
   device: { ...TRAIN_ROWS.device, group: MACHINE },
   threads: { ...TRAIN_ROWS.threads, group: MACHINE },
   compute_dtype: {
@@ -104,7 +112,8 @@ export const command: Command<typeof ROWS> = {
     try {
       const made = await say({ network, tokenizer, promptIds, stopIds, settings, out: json ? null : out });
       const record = { prompt: settings.prompt, ...made, network: description };
-      out.write(json ? `${JSON.stringify(record, null, 2)}\n` : "\n");
+      if (json) out.write(`${JSON.stringify(record, null, 2)}\n`);
+      else writeRaw(out, "\n");
       return 0;
     } finally {
       freeModel(network.model);
@@ -170,7 +179,8 @@ async function say({ network, tokenizer, promptIds, stopIds, settings, out }: Sa
   let text = "";
   for (const piece of streamText(timed(tokens), tokenizer, promptIds)) {
     text += piece;
-    out?.write(piece);
+    // A file or a program gets every byte; a terminal would obey some of them.
+    if (out) writeRaw(out, out.isTTY ? visibleText(piece) : piece);
     // Lets what was written reach a pipe.
     await new Promise(setImmediate);
   }

@@ -36,6 +36,7 @@ test("trained from a .gguf file, resumed with the same bits, saved as a folder t
   assert.deepEqual(readdirSync(folder).sort(), [
     "config.json",
     "model.safetensors",
+    "revmoe-manifest.json",
     "revmoe.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -85,3 +85,40 @@ test("train and generate by name: killed, continued, trained, resumed without a 
   assert.equal((JSON.parse(said.out) as { tokens: number }).tokens, 2);
   assert.match(said.err, /^note: http.* cannot be reached; org\/name is commit /);
 });
+
+for (const [way, waitsFor] of [
+  ["half, and then silent", "half of the weights"],
+  ["a rest of four minutes", "the rest that the hub asked for"],
+  ["silent", "an answer"],
+] as const) {
+  test(`Ctrl-C while a download waits for ${waitsFor} ends it at once, and what has arrived is used`, { timeout: 60_000 }, async (t) => {
+    const place = makeWorkplace(t);
+    const hub = await startHub(t, filesOf(place.model));
+    const cache = join(place.folder, "cache");
+    const env = { HF_ENDPOINT: hub.endpoint, REVMOE_CACHE: cache, HF_TOKEN: "" };
+    const words = ["generate", "--model", "org/name", "--prompt", "The", "--max-new-tokens", "2", "--threads", "1"];
+    const blobs = join(cache, "models/org/name/blobs");
+    const weights = hub.files.get("model.safetensors")!.length;
+    const part = (): number => {
+      const names = existsSync(blobs) ? readdirSync(blobs).filter((name) => name.length > 64 && name.endsWith(".part")) : [];
+      return names.length > 0 ? statSync(join(blobs, names[0])).size : 0;
+    };
+    hub.faults.odd = { path: "store/model.safetensors", way };
+    const { child, ended } = revmoe(words, env);
+    const half = way.startsWith("half") ? Math.floor(weights / 2) : 0;
+    while (!hub.seen.some((line) => line.startsWith("GET store/")) || part() < half) await sleep(20);
+    child.kill("SIGINT");
+    await ended;
+    assert.equal(child.signalCode, "SIGINT");
+    assert.equal(part(), half);
+    hub.faults = {};
+    hub.seen.length = 0;
+    const again = await revmoe(words, env).ended;
+    assert.equal(again.code, 0, again.err);
+    const range = half > 0 ? ` bytes=${half}-` : "";
+    assert.deepEqual(
+      hub.seen.filter((line) => line.startsWith("GET store/")),
+      [`GET store/model.safetensors${range}`],
+    );
+  });
+}

@@ -25,7 +25,7 @@ const ROWS = {
 } as const satisfies SettingRows;
 
 const PROMPT = "The old captain looked at the sea and";
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));
 
 export const command: Command<typeof ROWS> = {
   name: "quickstart",
@@ -39,7 +39,7 @@ export const command: Command<typeof ROWS> = {
     const say = (text = ""): void => void out.write(`${text}\n`);
     say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
     say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
-    const run = prepareRun(await quickSettings(settings));
+    const run = prepareRun(quickSettings(settings));
     const losses: Extract<RunEvent, { kind: "eval" }>[] = [];
     const progress = consoleSink({ out, totalSteps: run.totalSteps, env: process.env });
     const sink = {
@@ -70,7 +70,7 @@ export const command: Command<typeof ROWS> = {
       say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
       say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
       say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
-      say(`  node dist/cli.js generate --model ${folder} --prompt "Call me"`);
+      say(`  npx revmoe generate --model ${folder} --prompt "Call me"`);
       return 0;
     } finally {
       freeRun(run);
@@ -78,17 +78,14 @@ export const command: Command<typeof ROWS> = {
   },
 };
 
-async function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROWS>) {
-  const maker = (await import(new URL("../../examples/make-data.mjs", import.meta.url).href)) as {
-    makeData(name: string, folder: string): { train: string; valid: string };
-  };
-  const data = maker.makeData("moby-dick", join(output_dir, "data"));
+function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROWS>) {
   return resolveSettings({
     flags: {
-      model: join(ROOT, "examples/tiny-moe"),
-      train_file: data.train,
-      validation_file: data.valid,
+      model: join(EXAMPLES, "tiny-moe"),
+      train_file: join(EXAMPLES, "moby-dick/train.jsonl"),
+      validation_file: join(EXAMPLES, "moby-dick/valid.jsonl"),
       output_dir,
+      overwrite_output_dir: true,
       max_steps,
       threads,
       max_length: 256,

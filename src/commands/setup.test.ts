@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { findLibtorch, resolveEngine, SetupError, searchLibtorch } from "../../setup/libtorch.mjs";
+import { findLibtorch, rememberLibtorch, resolveEngine, SetupError, searchLibtorch } from "../../setup/libtorch.mjs";
 
 let folder = "";
 beforeEach(() => {
@@ -61,7 +61,7 @@ test("LIBTORCH comes before python3, python3 before the system", () => {
   const system = fakeLibtorch("system", { version: "1.13.0" });
   const PATH = fakePython(wheel);
   const search = (env: NodeJS.ProcessEnv) => {
-    const { source, root, version } = findLibtorch({ env, systemRoots: [join(folder, "empty"), system] });
+    const { source, root, version } = findLibtorch({ env, systemRoots: [join(folder, "empty"), system], folders: [] });
     return { source, root, version };
   };
   assert.deepEqual(search({ PATH, LIBTORCH: named }), { source: "LIBTORCH", root: named, version: "2.1.0" });
@@ -73,7 +73,7 @@ test("LIBTORCH comes before python3, python3 before the system", () => {
 test("a torch of python3 without headers gives way to the system", () => {
   const system = fakeLibtorch("system");
   const PATH = fakePython(join(folder, "hollow"));
-  assert.equal(findLibtorch({ env: { PATH }, systemRoots: [system] }).source, "system");
+  assert.equal(findLibtorch({ env: { PATH }, systemRoots: [system], folders: [] }).source, "system");
 });
 
 test("a LIBTORCH of no use is an error, though others are there", () => {
@@ -116,10 +116,10 @@ test("the version comes from build-version where no header says it, without its 
 });
 
 test("none at all: the message names the three ways", () => {
-  const none = { env: { PATH: fakePython("") }, systemRoots: [join(folder, "empty")] };
+  const none = { env: { PATH: fakePython("") }, systemRoots: [join(folder, "empty")], folders: [] };
   assert.equal(searchLibtorch(none), undefined);
   const message = messageOf(() => findLibtorch(none));
-  for (const way of ["apt-get install libtorch-dev libopenblas0-pthread", "pip install torch", "LIBTORCH=/path"]) {
+  for (const way of ["apt-get update", "libtorch-dev libopenblas0-pthread g++", "pip install torch", "LIBTORCH=/path"]) {
     assert.ok(message.includes(way), `${way} is missing in: ${message}`);
   }
 });
@@ -137,24 +137,63 @@ test("the engine is that of LIBTORCH, else the last one set up", () => {
   const root = fakeLibtorch("named");
   const { id, libDir, fingerprint } = findLibtorch({ env: { LIBTORCH: root } });
   assert.match(
-    messageOf(() => resolveEngine({ env: {}, folder: build })),
+    messageOf(() => resolveEngine({ env: {}, folders: [build] })),
     /none is built yet. Run: npm run setup/,
   );
   assert.match(
-    messageOf(() => resolveEngine({ env: { LIBTORCH: root }, folder: build })),
+    messageOf(() => resolveEngine({ env: { LIBTORCH: root }, folders: [build] })),
     /no engine is built.*Run: LIBTORCH=.*named npm run setup/,
   );
 
   write(join(build, id, "engine.json"), JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "system" }));
   write(join(build, id, "revmoe.node"), "");
-  const engine = resolveEngine({ env: { LIBTORCH: root }, folder: build });
+  const engine = resolveEngine({ env: { LIBTORCH: root }, folders: [build] });
   assert.deepEqual([engine.addon, engine.source], [join(build, id, "revmoe.node"), "LIBTORCH"]);
 
   write(join(build, "engine.json"), JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "system" }));
-  assert.equal(resolveEngine({ env: {}, folder: build }).source, "system");
+  assert.equal(resolveEngine({ env: {}, folders: [build] }).source, "system");
   write(join(libDir, "libtorch_cpu.so"), "another build of libtorch");
   assert.match(
-    messageOf(() => resolveEngine({ env: {}, folder: build })),
+    messageOf(() => resolveEngine({ env: {}, folders: [build] })),
     /libtorch is not the 2\.6\.0 that the engine was built against/,
   );
+});
+
+test("LIBTORCH of a set-up is remembered, said, and forgotten by an empty one", () => {
+  const build = join(folder, "build");
+  const system = fakeLibtorch("system", { version: "1.13.0" });
+  const PATH = fakePython("");
+  const search = (env: NodeJS.ProcessEnv = {}) => {
+    const found = findLibtorch({ env: { PATH, ...env }, systemRoots: [system], folders: [build] });
+    return [found.source, found.root];
+  };
+  for (const name of ["first", "second"]) {
+    const root = fakeLibtorch(name);
+    rememberLibtorch({ source: "LIBTORCH" }, { env: { LIBTORCH: root }, folder: build });
+    assert.deepEqual(search(), ["remembered", root]);
+  }
+  // A plain set-up keeps it, and who names another for once gets that.
+  rememberLibtorch({ source: "remembered" }, { env: {}, folder: build });
+  assert.deepEqual(search({ LIBTORCH: system }), ["LIBTORCH", system]);
+  rmSync(join(folder, "second"), { recursive: true });
+  assert.match(messageOf(search), /^LIBTORCH=.*second of an earlier set-up: no libtorch is there any more\. .*LIBTORCH= npm run setup/);
+  assert.deepEqual(search({ LIBTORCH: "" }), ["system", system]);
+  rememberLibtorch({ source: "system" }, { env: { LIBTORCH: "" }, folder: build });
+  assert.deepEqual(search(), ["system", system]);
+});
+
+test("the person's own engine comes before that of the package", () => {
+  const [own, shared] = [join(folder, "own"), join(folder, "shared")];
+  const { id, libDir, fingerprint } = findLibtorch({ env: { LIBTORCH: fakeLibtorch("named") } });
+  const build = (at: string) => {
+    write(join(at, "engine.json"), JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "LIBTORCH" }));
+    write(join(at, id, "revmoe.node"), "");
+  };
+  build(shared);
+  const resolved = () => resolveEngine({ env: {}, folders: [own, shared] });
+  assert.deepEqual([resolved().addon, resolved().source], [join(shared, id, "revmoe.node"), "remembered"]);
+  build(own);
+  assert.equal(resolved().addon, join(own, id, "revmoe.node"));
+  rmSync(libDir, { recursive: true });
+  assert.match(messageOf(resolved), /there is no libtorch any more, the 2\.6\.0 that the engine was built against/);
 });

@@ -1,9 +1,9 @@
-// `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line; Ctrl-C saves a
-// checkpoint after the current step, a second one leaves at once.
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+// `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line. How it is stopped is in
+// stop-signals.ts.
+import { renameSync } from "node:fs";
+import { join } from "node:path";
 
-import { UserError } from "../errors.js";
+import { writeFileDurably } from "../checkpoint/disk.js";
 import { formatBytes, formatCount } from "../format.js";
 import { consoleSink } from "../metrics/console.js";
 import { jsonlSink } from "../metrics/jsonl.js";
@@ -23,7 +23,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
   settings: TRAIN_TABLE,
   positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
   run: async ({ settings: asked, out }) => {
-    refuseUsedFolder(asked);
+    const { checkRunFolder } = await import("../train/run-folder.js");
+    checkRunFolder(asked); // before anything is loaded, which can take minutes
     const { resolveModel } = await import("../hub/resolve.js");
     // From here on the model is a folder, also in what the run records: resuming needs no network.
     const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
@@ -36,11 +37,9 @@ export const command: Command<typeof TRAIN_ROWS> = {
     const { planLine } = await import("../plan/words.js");
     const { watching } = await import("../plan/watch.js");
     const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
-    const stop = listenForStop(say);
-    const sink = both(
-      jsonlSink(await openRunFolder(run), { resumeStep: run.startStep || -1 }),
-      consoleSink({ out, totalSteps: run.totalSteps, env: process.env }),
-    );
+    const { requestedStop } = await import("./stop-signals.js");
+    const stop = requestedStop(settings.resume === "" ? null : settings.resume);
+    const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
     let finished = false;
     try {
       for (const line of await describeRun(run)) say(line);
@@ -48,11 +47,12 @@ export const command: Command<typeof TRAIN_ROWS> = {
       say(`plan of a step: ${planLine(planned.plan)}`);
       // Phases before the last train less, and may have a teacher beside them.
       const watched = run.phases.length > 1 ? sink : watching(sink, planned);
-      const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop.signal));
+      const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
       finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
-      if (stopped) say(`stopped; go on with: revmoe train ... --resume ${folder}`);
-      return 0;
+      if (!stopped) return 0;
+      say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
+      return stop.exitCode;
     } finally {
       sink.close();
       stop.forget();
@@ -60,8 +60,6 @@ export const command: Command<typeof TRAIN_ROWS> = {
     }
   },
 };
-
-const METRICS = "metrics.jsonl";
 
 /** Runs `work`; running out of memory becomes a sentence that says what would fit. */
 async function explaining<Result>(settings: TrainSettings, planned: RunPlan | null, work: () => Promise<Result>): Promise<Result> {
@@ -80,33 +78,14 @@ async function explaining<Result>(settings: TrainSettings, planned: RunPlan | nu
   }
 }
 
-/** Before anything is loaded, which can take minutes. */
-function refuseUsedFolder({ model, output_dir: folder, resume, overwrite_output_dir: overwrite }: TrainSettings): void {
-  if (overwrite && !resume && /^checkpoint-/.test(relative(folder, model))) {
-    throw new UserError(
-      `model: ${model} is a checkpoint of the run that --overwrite-output-dir replaces. Choose another output_dir, or copy the checkpoint first.`,
-    );
-  }
-  if (existsSync(join(folder, METRICS)) && !resume && !overwrite) {
-    throw new UserError(
-      `output_dir: ${folder} already holds a run. Choose another folder, go on with --resume latest, or start anew with --overwrite-output-dir.`,
-    );
-  }
-}
-
-/** Makes the run folder, writes config.json into it and returns the path of its metrics. */
-async function openRunFolder({ settings }: Run): Promise<string> {
-  const folder = settings.output_dir;
-  const { removeCheckpoints } = await import("../checkpoint/checkpoints.js");
-  try {
-    mkdirSync(folder, { recursive: true });
-    // Those of the run that was here would pass for this run's newest.
-    if (settings.overwrite_output_dir && !settings.resume) removeCheckpoints(folder);
-    writeFileSync(join(folder, "config.json"), `${JSON.stringify(settings, null, 2)}\n`);
-  } catch (failure) {
-    throw new UserError(`output_dir: ${folder} cannot be written: ${(failure as Error).message}. Choose another folder.`);
-  }
-  return join(folder, METRICS);
+/** Writes config.json into the run's folder and begins its metrics. */
+function openSinks({ settings, startStep }: Run, console: Sink): Sink {
+  const path = join(settings.output_dir, "config.json");
+  // As the settings of another run, the file must not remove one.
+  writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
+  const warn = (message: string): void => console.write({ kind: "message", step: startStep, message, level: "warning" });
+  return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { resumeStep: startStep || -1, warn }), console);
 }
 
 async function describeRun(run: Run): Promise<string[]> {
@@ -153,19 +132,5 @@ function both(...sinks: Sink[]): Sink {
   return {
     write: (event: RunEvent) => sinks.forEach((sink) => sink.write(event)),
     close: () => sinks.forEach((sink) => sink.close()),
-  };
-}
-
-function listenForStop(say: (text: string) => void): { signal: AbortSignal; forget: () => void } {
-  const controller = new AbortController();
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130);
-    controller.abort();
-    say("\nstopping after this step; once more to leave at once");
-  };
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, onSignal);
-  return {
-    signal: controller.signal,
-    forget: () => ["SIGINT", "SIGTERM"].forEach((name) => process.off(name, onSignal)),
   };
 }

@@ -60,6 +60,7 @@ test("--json is one document; noise and losses are why a function is not equal",
     layers: 2,
     equal: true,
     lost: [],
+    notes: [],
     denseParameters: 18424,
     parametersPerToken: 23800,
     dtype: "bfloat16",
@@ -92,6 +93,6 @@ test("wrong words and full disks: one line, exit code 2, and no folder", async (
     assert.equal(existsSync(folder), false);
   }
   writeFileSync(folder, "");
-  assert.match((await run(...given)).err, /there is something already/);
+  assert.match((await run(...given)).err, /is not replaced, because it is no folder that can be read/);
   assert.throws(() => checkFreeSpace(folder, 2 ** 60), /are needed, but only .* are free on its disk/);
 });

@@ -17,7 +17,13 @@ const ROWS = {
     group: WHAT,
     about: "a dense model, a folder or a .gguf file: Llama, SmolLM2, Mistral, Qwen2, Qwen2.5 or Qwen3",
   },
-  output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "the new folder" },
+  output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes: a new or empty folder" },
+  overwrite_output_dir: {
+    kind: "boolean",
+    default: false,
+    group: WHAT,
+    about: "replace a folder that revmoe saved; files in it that revmoe did not write, or that were changed, are kept",
+  },
   to: {
     kind: "choice",
     choices: ["auto", "mixtral", "qwen3_moe", "qwen2_moe"],
@@ -74,7 +80,14 @@ const ROWS = {
       "what is added to each expert, as a fraction of a matrix's standard deviation. 0: the function is equal, and the router learns once the experts " +
       "have parted, because they see different tokens",
   },
-  seed: { kind: "integer", default: 42, min: 0, group: VALUES, about: "of router and noise; the same gives the same files" },
+  seed: {
+    kind: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    group: VALUES,
+    about: "of router and noise; the same gives the same files",
+  },
   weights_dtype: {
     kind: "choice",
     choices: ["auto", "bfloat16", "float32"],
@@ -94,6 +107,7 @@ export const command: Command<typeof ROWS> = {
   settings: {
     rows: ROWS,
     elsewhere: {
+      overwrite: "Use overwrite_output_dir.",
       num_local_experts: "Use num_experts.",
       num_experts_per_tok: "Use experts_per_token.",
       moe_intermediate_size: "Use expert_width.",
@@ -118,8 +132,10 @@ export const command: Command<typeof ROWS> = {
       routerStd: settings.router_std,
       weightsDtype: settings.weights_dtype,
       allowInexact: settings.allow_inexact,
+      overwrite: settings.overwrite_output_dir,
       onPlan: (made) => void (json || out.write(`${describe(made, noise)}\n`)),
     });
+    if (!json) for (const note of plan.notes) out.write(`note: ${note}\n`);
     out.write(json ? `${JSON.stringify({ source: model, folder: dir, ...plan }, null, 2)}\n` : `wrote ${dir}; reopened and compared\n`);
     return 0;
   },

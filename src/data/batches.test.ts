@@ -33,6 +33,7 @@ test("a batch is its documents end to end; labels look one ahead and never past 
     positions: Int32Array.of(0, 1, 2, 0, 1, 2, 3),
     segments: [3, 4],
     trainedTokens: 3,
+    places: documents.map(({ place }) => place),
   });
 });
 

@@ -20,6 +20,15 @@ export interface Batch {
   segments: number[];
   /** How many labels are not -100. */
   trainedTokens: number;
+  /** The row that each document comes from; nothing where there are no rows. */
+  places?: string[];
+}
+
+/** A batch as a step takes it. An engine without elements looks at no value of the arrays, so a plan may have sizes alone. */
+export interface SizedBatch extends Pick<Batch, "segments" | "trainedTokens"> {
+  tokens: ArrayLike<number>;
+  labels: ArrayLike<number>;
+  positions: ArrayLike<number>;
 }
 
 /** Where the next batch stands: batch `position` of `epoch`, both from 0. */
@@ -41,6 +50,7 @@ export class Batches {
   readonly batchesPerEpoch: number;
   private readonly bins: number[][];
   private at: BatchState = { epoch: 0, position: 0 };
+  private readonly leftOut = new Set<string>();
   private order: { epoch: number; bins: Int32Array } | undefined;
 
   constructor(
@@ -53,16 +63,34 @@ export class Batches {
     this.batchesPerEpoch = Math.ceil(this.bins.length / settings.rows);
   }
 
-  /** The next batch. The last of an epoch may have fewer rows; the one after it begins the next epoch. */
-  next(): Batch {
-    const { epoch, position } = this.at;
-    const { rows, seed } = this.settings;
-    if (this.order?.epoch !== epoch) this.order = { epoch, bins: permutation(this.bins.length, seed, epoch) };
-    const chosen = this.order.bins.subarray(position * rows, (position + 1) * rows);
-    this.at = position + 1 < this.batchesPerEpoch ? { epoch, position: position + 1 } : { epoch: epoch + 1, position: 0 };
-    return concatenate(Array.from(chosen).flatMap((bin) => this.bins[bin].map((index) => this.documents[index])));
+  /** `next` passes over this batch from now on. */
+  leaveOut({ epoch, position }: BatchState): void {
+    this.leftOut.add(`${epoch}/${position}`);
   }
 
+  /** The next batch that is not left out. The last of an epoch may have fewer rows; the one after it begins the next epoch. */
+  next(): Batch {
+    return this.nextPlaced().batch;
+  }
+
+  /** The same, and which one it is. */
+  nextPlaced(): { at: BatchState; batch: Batch } {
+    const { rows, seed } = this.settings;
+    while (this.leftOut.has(`${this.at.epoch}/${this.at.position}`)) this.advance();
+    const { at } = this;
+    const { epoch, position } = at;
+    if (this.order?.epoch !== epoch) this.order = { epoch, bins: permutation(this.bins.length, seed, epoch) };
+    const chosen = this.order.bins.subarray(position * rows, (position + 1) * rows);
+    this.advance();
+    return { at, batch: concatenate(Array.from(chosen).flatMap((bin) => this.bins[bin].map((index) => this.documents[index]))) };
+  }
+
+  private advance(): void {
+    const { epoch, position } = this.at;
+    this.at = position + 1 < this.batchesPerEpoch ? { epoch, position: position + 1 } : { epoch: epoch + 1, position: 0 };
+  }
+
+  /** Where `next` is; what is left out is passed over when it is called. */
   state(): BatchState {
     return { ...this.at };
   }
@@ -115,5 +143,5 @@ function concatenate(documents: readonly Document[]): Batch {
     }
     start += document.tokens.length;
   }
-  return { tokens, labels, positions, segments, trainedTokens };
+  return { tokens, labels, positions, segments, trainedTokens, places: documents.map(({ place }) => place) };
 }

@@ -2,7 +2,8 @@
 // format is found from the first rows, then each row is checked and turned into a Sample; all complaints name the row.
 // Content is passed on untouched, and so are keys that only a chat template knows (tool_calls, reasoning_content).
 import { nearestName, UserError } from "../errors.js";
-import { describe, type Row } from "./rows.js";
+import { quoted } from "./limits.js";
+import { describe, keyList, type Row } from "./rows.js";
 
 export type RowFormat = "messages" | "prompt_completion" | "text";
 
@@ -27,6 +28,8 @@ const FORMAT_KEYS: Record<RowFormat, string[]> = {
 const COLUMN_NAMES = [...Object.values(FORMAT_KEYS).flat(), "tools"];
 const ROLES = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
 const ROWS_LOOKED_AT = 100;
+/** Letters of a name that may be a misspelling: finding what it is near to takes as long as it is. */
+const LONGEST_NAME = 60;
 
 /** The rows with columns renamed: `columns` maps our name to the file's, as {prompt: "question"}. */
 export function renameColumns(rows: Row[], columns: Record<string, string>): Row[] {
@@ -129,7 +132,7 @@ function readMessage(item: unknown, where: string): Message {
   if (typeof role !== "string") {
     throw new UserError(`${where}: role is ${describe(role)} (expected ${list(ROLES)}; the keys are ${list(Object.keys(item))}).`);
   }
-  if (!ROLES.includes(role)) throw new UserError(`${where}: role is "${role}" (expected ${list(ROLES)}).${meant(role, ROLES)}`);
+  if (!ROLES.includes(role)) throw new UserError(`${where}: role is "${quoted(role)}" (expected ${list(ROLES)}).${meant(role, ROLES)}`);
   const onlyCalls = (content === undefined || content === null) && Array.isArray(calls) && calls.length > 0;
   if (typeof content !== "string" && !onlyCalls) {
     throw new UserError(`${where}: content is ${describe(content)} (expected a text). Only text can be trained on.`);
@@ -142,10 +145,10 @@ function keysOf(rows: Row[]): string[] {
 }
 
 function list(names: string[]): string {
-  return names.map((name) => `"${name}"`).join(", ") || "none";
+  return keyList(names) || "none";
 }
 
 function meant(name: string, known: string[]): string {
-  const near = nearestName(name, known);
+  const near = nearestName(name.slice(0, LONGEST_NAME), known);
   return near === undefined ? "" : ` Did you mean "${near}"?`;
 }

@@ -7,8 +7,10 @@
 // ways give the same ids. The documents belong to the caller.
 import { UserError } from "../errors.js";
 import { detectFormat, readSample, renameColumns, type RowFormat, type Sample } from "./conversation.js";
+import { secondsFor } from "./limits.js";
 import type { Row } from "./rows.js";
 import { renderChat, renderWithMask, type Span } from "./template.js";
+import { eachInTime } from "./time-limit.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 export interface Document {
@@ -52,6 +54,13 @@ interface Part {
   trained: boolean;
 }
 
+const READING = { what: "reading the row", remedy: "The row is far too large. Shorten or split it." };
+
+const LIMITS = {
+  secondsFor: ({ value }: Row): number => secondsFor(value, Array.isArray(value.messages) ? value.messages.length : 0),
+  place: ({ place }: Row): string => `${place}: `,
+};
+
 /** Errors: UserError for rows that cannot be read as the format says, and when no token of all rows is trained. */
 export function makeDocuments(
   rows: Row[],
@@ -71,8 +80,10 @@ export function makeDocuments(
     dropped: 0,
   };
   const documents: Document[] = [];
-  for (const row of renamed) {
-    const whole = join(samplesParts(readSample(row, format), tokenizer, settings, row.place), row.place);
+  const made = eachInTime(renamed, READING, LIMITS, (row) =>
+    join(samplesParts(readSample(row, format), tokenizer, settings, row.place), row.place),
+  );
+  for (const whole of made) {
     const tooLong = whole.tokens.length > settings.max_length;
     if (tooLong) report[format === "text" ? "split" : "truncated"]++;
     const pieces = !tooLong ? [whole] : format === "text" ? split(whole, settings.max_length) : [slice(whole, 0, settings.max_length)];

@@ -1,9 +1,11 @@
 // Reading a data file into rows: .jsonl, .json (an array of objects) and .txt (the whole file is one row). Every row
 // carries the place it came from, so that each later complaint can name file and line. What a row means is not known
 // here. JSON lines are read in chunks: the size of the file is bounded by memory alone, not by the longest string.
-import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 import { extname } from "node:path";
 import { UserError } from "../errors.js";
+import { openForReading, readWholeFile, statOf } from "../read-file.js";
+import { quoted } from "./limits.js";
 
 export interface Row {
   value: Record<string, unknown>;
@@ -37,7 +39,7 @@ export function readRows(path: string): Row[] {
 }
 
 function checkFile(path: string): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = statOf(path);
   if (stat === undefined) throw new UserError(`${path}: there is no such file. Check the path; it is taken from the current folder.`);
   if (stat.isDirectory()) throw new UserError(`${path}: this is a folder (expected a .jsonl, .json or .txt file). Name one file in it.`);
 }
@@ -109,7 +111,7 @@ function parses(text: string): boolean {
 }
 
 function oneLine(error: unknown): string {
-  return (error as Error).message.replaceAll(/\s+/g, " ");
+  return quoted((error as Error).message);
 }
 
 function wholeText(path: string): Row[] {
@@ -118,19 +120,19 @@ function wholeText(path: string): Row[] {
 }
 
 function wholeFile(path: string): string {
-  const { size } = statSync(path);
+  const size = statOf(path)?.size ?? 0;
   if (size > LONGEST_TEXT_BYTES) {
     throw new UserError(
       `${path}: ${size} bytes are too many for one text (expected at most ${LONGEST_TEXT_BYTES}). Split it into ` +
         "rows of a .jsonl file.",
     );
   }
-  return decodeUtf8(readFileSync(path), path);
+  return decodeUtf8(readWholeFile(path, LONGEST_TEXT_BYTES), path);
 }
 
 /** The lines of a file as bytes, without their newlines; a line is valid until the next is asked for. */
 function* fileLines(path: string): Generator<Uint8Array> {
-  const file = openSync(path, "r");
+  const file = openForReading(path);
   try {
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
     let parts: Buffer[] = [];
@@ -173,12 +175,18 @@ export function describe(value: unknown): string {
   if (value === undefined) return "missing";
   if (value === null) return "null";
   if (Array.isArray(value)) return value.length === 0 ? "an empty array" : `an array of ${value.length}`;
-  if (typeof value === "object")
-    return `an object with the keys ${
-      Object.keys(value)
-        .map((key) => `"${key}"`)
-        .join(", ") || "(none)"
-    }`;
+  if (typeof value === "object") return `an object with the keys ${keyList(Object.keys(value)) || "(none)"}`;
   if (typeof value === "string") return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
   return `the ${typeof value} ${String(value)}`;
+}
+
+const SHOWN_KEYS = 12;
+
+/** Names in quotation marks for a message, as many as one can hold. */
+export function keyList(names: readonly string[]): string {
+  const shown = names
+    .slice(0, SHOWN_KEYS)
+    .map((name) => `"${quoted(name)}"`)
+    .join(", ");
+  return names.length > SHOWN_KEYS ? `${shown} and ${names.length - SHOWN_KEYS} more` : shown;
 }

@@ -4,10 +4,12 @@
 // between the header that the generation prompt shows and the end marker that a probe shows. What cannot be verified
 // is refused. A turn's span ends behind its end marker, which the model must learn to write, but before white space
 // after that.
-import { Template } from "@huggingface/jinja";
+import type { Template } from "@huggingface/jinja";
 import { UserError } from "../errors.js";
+import { mayTakeLong, readTemplate, renderTemplate } from "./bounded-template.js";
 import type { Message } from "./conversation.js";
-import { STRIP_VARIABLES, withPythonStrip } from "./python-strip.js";
+import { LimitExceeded, quoted, secondsFor, TIME_LIMITS } from "./limits.js";
+import { inTime } from "./time-limit.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 /** Character range [start, end) of a text. */
@@ -36,15 +38,24 @@ interface Compiled {
   marked: Template | undefined;
 }
 
+const MEND = "Mend chat_template.jinja in the model's folder, or put the template of a model of that kind there.";
+const RENDERING = {
+  what: "rendering the conversation with the chat template",
+  remedy: `The conversation is far too long, or the template does not end. Shorten the row. ${MEND}`,
+};
+const READING = { what: "chat template: reading it", remedy: MEND };
+const ROLES_SHOWN = 20;
+
 const compiled = new WeakMap<Tokenizer, Compiled>();
 
-/** The conversation as text. Errors: UserError when there is no template, or it refuses the messages. */
+/** The conversation as text. Errors: UserError when there is no template, it refuses the messages, or goes beyond a limit. */
 export function renderChat(
   tokenizer: Tokenizer,
   messages: Message[],
   { addGenerationPrompt, ...options }: ChatOptions & { addGenerationPrompt: boolean },
 ): string {
-  return run(compile(tokenizer, options.place).plain, { tokenizer, messages, ...options }, addGenerationPrompt);
+  const { plain } = compile(tokenizer, options.place);
+  return rendering({ tokenizer, messages, ...options }, (chat) => run(plain, chat, addGenerationPrompt));
 }
 
 /**
@@ -52,15 +63,29 @@ export function renderChat(
  * Errors: as renderChat, and UserError when the spans cannot be told for certain.
  */
 export function renderWithMask(tokenizer: Tokenizer, messages: Message[], options: ChatOptions = {}): { text: string; trained: Span[] } {
-  const chat = { tokenizer, messages, ...options };
-  const { plain, marked } = compile(tokenizer, options.place);
+  const compiled = compile(tokenizer, options.place);
+  return rendering({ tokenizer, messages, ...options }, (chat) => masked(compiled, chat));
+}
+
+function rendering<T>(chat: Chat, work: (chat: Chat) => T): T {
+  return inTime(
+    () => secondsFor(chat.messages, chat.messages.length),
+    RENDERING,
+    () => work(chat),
+    () => at(chat.place),
+  );
+}
+
+function masked({ plain, marked }: Compiled, chat: Chat): { text: string; trained: Span[] } {
+  const { messages } = chat;
   const text = run(plain, chat, false);
   if (marked !== undefined) return { text, trained: taggedSpans(run(marked, chat, false), text, chat) };
   const trained: Span[] = [];
   for (const [i, { role }] of messages.entries()) {
     if (role !== "assistant") continue;
     const cursor = trained.at(-1)?.[1] ?? 0;
-    const span = prefixSpan(chat, plain, text, i) ?? searchedSpan(chat, plain, text, i, cursor);
+    const before = promptOf(chat, plain, i);
+    const span = prefixSpan(chat, plain, text, i, before) ?? searchedSpan(chat, plain, text, i, before, cursor);
     if (span === undefined || span[0] < cursor) unverifiable(chat, `messages[${i}] cannot be told apart in the rendered text`);
     if (span[1] > span[0]) trained.push(span);
   }
@@ -79,6 +104,14 @@ function compile(tokenizer: Tokenizer, place?: string): Compiled {
         "and completion.",
     );
   }
+  return inTime(
+    () => TIME_LIMITS.read,
+    READING,
+    () => readBoth(tokenizer, source),
+  );
+}
+
+function readBoth(tokenizer: Tokenizer, source: string): Compiled {
   try {
     // Statements before and after the sentinel keep what tags do to the white space around them.
     const blank = "{%$1 set revmoe_mark = 0 %}";
@@ -87,40 +120,37 @@ function compile(tokenizer: Tokenizer, place?: string): Compiled {
       (_, left: string, end: string | undefined, right: string) =>
         `${blank.replace("$1", left)}{{ "${end === undefined ? OPEN : CLOSE}" }}{% set revmoe_mark = 0 ${right}%}`,
     );
-    const read = (text: string): Template => withPythonStrip(new Template(text));
-    const both = { plain: read(source), marked: marking === source ? undefined : read(marking) };
+    const both = { plain: readTemplate(source), marked: marking === source ? undefined : readTemplate(marking) };
     compiled.set(tokenizer, both);
     return both;
   } catch (error) {
-    throw new UserError(
-      `chat template: it cannot be read: ${(error as Error).message}. Put a template that can into ` +
-        "chat_template.jinja in the model's folder.",
-    );
+    throw new UserError(`chat template: it cannot be read: ${quoted((error as Error).message)}. ${MEND}`);
   }
 }
 
 function run(template: Template, { tokenizer, messages, tools, place }: Chat, addGenerationPrompt: boolean): string {
   try {
-    return template.render({
-      ...STRIP_VARIABLES,
+    return renderTemplate(template, {
       ...tokenizer.specialTokens,
       messages,
       tools: tools ?? null,
       add_generation_prompt: addGenerationPrompt,
     });
   } catch (error) {
-    throw new UserError(
-      `${at(place)}the chat template refuses these messages: ${(error as Error).message}. Roles: ` +
-        `${messages.map(({ role }) => role).join(", ")}.`,
-    );
+    const what = quoted((error as Error).message);
+    if (error instanceof LimitExceeded) throw new LimitExceeded(`${at(place)}the chat template goes too far: ${what}. ${MEND}`);
+    const roles = messages.slice(0, ROLES_SHOWN).map(({ role }) => role);
+    const more = messages.length > ROLES_SHOWN ? `, and ${messages.length - ROLES_SHOWN} more` : "";
+    throw new UserError(`${at(place)}the chat template refuses these messages: ${what}. Roles: ${roles.join(", ")}${more}.`);
   }
 }
 
-/** As run, of the first `count` messages and `more`; undefined where the template wants another beginning. */
+/** As run, of the first `count` messages and `more`; undefined where the template wants another beginning. Errors: LimitExceeded. */
 function tryRun(template: Template, chat: Chat, count: number, addGenerationPrompt: boolean, more: Message[] = []): string | undefined {
   try {
     return run(template, { ...chat, messages: [...chat.messages.slice(0, count), ...more] }, addGenerationPrompt);
-  } catch {
+  } catch (error) {
+    if (error instanceof LimitExceeded) throw error;
     return undefined;
   }
 }
@@ -155,13 +185,12 @@ function taggedSpans(marked: string, text: string, chat: Chat): Span[] {
 }
 
 /** The span between "all before, and the generation prompt" and "all up to this turn", if both begin the whole text. */
-function prefixSpan(chat: Chat, template: Template, text: string, i: number): Span | undefined {
-  const before = promptOf(chat, template, i);
+function prefixSpan(chat: Chat, template: Template, text: string, i: number, before: string | undefined): Span | undefined {
   const after = i === chat.messages.length - 1 ? text : tryRun(template, chat, i + 1, false);
   if (before === undefined || after === undefined || !after.startsWith(before) || !text.startsWith(after)) return undefined;
   const turn = after.slice(before.length);
   const content = (chat.messages[i].content ?? "").trim();
-  const found = content === "" ? -1 : turn.lastIndexOf(content);
+  const found = content === "" || mayTakeLong(content, turn) ? -1 : turn.lastIndexOf(content);
   const tail = found === -1 ? turn : turn.slice(found + content.length);
   // White space alone is itself the end marker.
   const ending = tail.trim() === "" ? turn : turn.trimEnd();
@@ -172,8 +201,14 @@ function prefixSpan(chat: Chat, template: Template, text: string, i: number): Sp
  * The span of a turn whose rendering depends on what follows it: some templates show only the last turn's thoughts.
  * It begins behind the header, and the end marker must follow the content at once.
  */
-function searchedSpan(chat: Chat, template: Template, text: string, i: number, cursor: number): Span | undefined {
-  const before = promptOf(chat, template, i);
+function searchedSpan(
+  chat: Chat,
+  template: Template,
+  text: string,
+  i: number,
+  before: string | undefined,
+  cursor: number,
+): Span | undefined {
   const probed = tryRun(template, chat, i, false, [{ role: "assistant", content: PROBE }]);
   if (before === undefined || !probed?.includes(PROBE)) return undefined;
   const tail = probed.slice(probed.lastIndexOf(PROBE) + PROBE.length);

@@ -85,7 +85,7 @@ test("the chat template: its file first, then a text, then the one named default
   assert.equal(load({}), undefined);
   assert.throws(() => load({ "tokenizer_config.json": { chat_template: 5 } }), {
     name: "UserError",
-    message: /chat_template is 5 \(expected a text, or a list/,
+    message: /chat_template is the number 5 \(expected a text, or a list/,
   });
 });
 

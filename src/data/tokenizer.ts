@@ -3,8 +3,10 @@
 // have: beginning- and end-of-text tokens are put in by the caller, who knows what begins and what ends.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Tokenizer as JsonTokenizer } from "@huggingface/tokenizers";
 import { UserError } from "../errors.js";
+import { type BoundedTokenizer, openTokenizer } from "./bounded-tokenizer.js";
+import { TOKENIZER_LIMITS as LIMITS, quoted } from "./limits.js";
+import { describe } from "./rows.js";
 
 export interface Tokenizer {
   /**
@@ -45,32 +47,30 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
     );
   }
   const configPath = join(files.path, "tokenizer_config.json");
-  const config = readObject(files, "tokenizer_config.json") ?? {};
-  const inner = open(json, config, path);
+  const config = readObject(files, "tokenizer_config.json")?.value ?? {};
+  const tokenizer = openTokenizer(json.value, config, path, json.bytes);
+  const { inner } = tokenizer;
   const specialTokens = namedTokens(config);
   const idOf = (name: string): number | undefined => {
     const token = specialTokens[name];
     if (token === undefined) return undefined;
     const id = inner.token_to_id(token);
-    if (id === undefined) throw new UserError(`${configPath}: ${name} is "${token}", which is not in the vocabulary of tokenizer.json.`);
+    if (id === undefined) {
+      throw new UserError(`${configPath}: ${name} is "${quoted(token)}", which is not in the vocabulary of tokenizer.json.`);
+    }
     return id;
   };
   const bosId = idOf("bos_token");
-  const addsBos = config.add_bos_token ?? inner.encode("a").ids[0] === bosId;
-  let vocabSize = 0;
-  for (const id of inner.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
-  const encode = continuingEncoder(inner, json);
+  const addsBos = config.add_bos_token ?? tokenizer.encode("a", true)[0] === bosId;
+  const encode = continuingEncoder(tokenizer, json.value, path);
   return {
     encode,
     decode: (ids) => {
       const known = Array.from(ids).filter((id) => inner.id_to_token(id) !== undefined);
       if (known.length === 0) return "";
-      return inner.decode(known, {
-        skip_special_tokens: true,
-        clean_up_tokenization_spaces: config.clean_up_tokenization_spaces === true,
-      });
+      return tokenizer.decode(known, config.clean_up_tokenization_spaces === true);
     },
-    vocabSize,
+    vocabSize: tokenizer.vocabSize,
     eosId: idOf("eos_token"),
     bosId,
     addBos: bosId !== undefined && addsBos === true,
@@ -88,10 +88,14 @@ function folderFiles(folder: string): TokenizerFiles {
 
 function readText(files: TokenizerFiles, name: string): string | undefined {
   const bytes = files.readFile(name);
-  return bytes && Buffer.from(bytes).toString("utf8");
+  if (bytes === undefined || bytes.length <= LIMITS.file) return bytes && Buffer.from(bytes).toString("utf8");
+  const path = join(files.path, name);
+  throw new UserError(
+    `${path}: the file has ${bytes.length} bytes (expected at most ${LIMITS.file}). Fetch it again; no model's is so large.`,
+  );
 }
 
-function readObject(files: TokenizerFiles, name: string): Json | undefined {
+function readObject(files: TokenizerFiles, name: string): { value: Json; bytes: number } | undefined {
   const text = readText(files, name);
   if (text === undefined) return undefined;
   const path = join(files.path, name);
@@ -99,30 +103,10 @@ function readObject(files: TokenizerFiles, name: string): Json | undefined {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new UserError(`${path}: not valid JSON: ${(error as Error).message}. The file is damaged or cut short; fetch it again.`);
+    throw new UserError(`${path}: not valid JSON: ${quoted((error as Error).message)}. The file is damaged or cut short; fetch it again.`);
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Json;
-  throw new UserError(`${path}: the file holds ${JSON.stringify(value)?.slice(0, 40)} (expected an object).`);
-}
-
-function open(json: Json, config: Json, path: string): JsonTokenizer {
-  // The library wants every part to be present, though null; files in the wild leave some out.
-  const parts = {
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: null,
-    post_processor: null,
-    decoder: null,
-    ...json,
-  };
-  try {
-    return new JsonTokenizer(parts, config);
-  } catch (error) {
-    throw new UserError(
-      `${path}: this is no tokenizer that can be read: ${(error as Error).message}. Expected the tokenizer.json ` +
-        "of a Hugging Face fast tokenizer.",
-    );
-  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { value: value as Json, bytes: text.length };
+  throw new UserError(`${path}: the file holds ${quoted(text).slice(0, 40)} (expected an object).`);
 }
 
 function namedTokens(config: Json): Record<string, string> {
@@ -143,9 +127,7 @@ function findTemplate(files: TokenizerFiles, config: Json, configPath: string): 
   const named = Array.isArray(given) ? (given as (Json | null)[]) : [];
   const chosen = named.find((entry) => entry?.name === "default") ?? named[0];
   if (typeof chosen?.template === "string") return chosen.template;
-  throw new UserError(
-    `${configPath}: chat_template is ${JSON.stringify(given).slice(0, 60)} (expected a text, or a list of ` + `{"name", "template"}).`,
-  );
+  throw new UserError(`${configPath}: chat_template is ${describe(given)} (expected a text, or a list of {"name", "template"}).`);
 }
 
 // The last is a byte of its own where bytes stand in for unknown letters, and merges with nothing.
@@ -156,14 +138,15 @@ const GUARDS = ["\n", ".", "\u0001"];
  * the blanks behind it. So the continuation is encoded behind a short text whose ids are then cut off: the special
  * token that really goes before, or else a sign that merges with nothing.
  */
-function continuingEncoder(inner: JsonTokenizer, json: Json): Tokenizer["encode"] {
+function continuingEncoder(tokenizer: BoundedTokenizer, json: Json, path: string): Tokenizer["encode"] {
   const plain = (text: string): number[] => {
-    const ids: (number | undefined)[] = inner.encode(text, { add_special_tokens: false }).ids;
+    const ids = tokenizer.encode(text, false);
     if (!ids.includes(undefined)) return ids as number[];
-    throw new UserError(`tokenizer: no token for a part of the text "${text.slice(0, 40)}", and the vocabulary has no unknown token.`);
+    const part = quoted(text.slice(0, 40));
+    throw new UserError(`${path}: no token for a part of the text "${part}", and the vocabulary has no unknown token.`);
   };
   const spaces = putsSpace(json);
-  const added = [...inner.get_added_tokens_decoder().values()];
+  const added = [...tokenizer.inner.get_added_tokens_decoder().values()];
   const swallowing = added.filter(({ rstrip }) => spaces || rstrip).map(({ content }) => content);
   return (text, after = "") => {
     if (after === "" || text === "") return plain(text);
@@ -179,12 +162,17 @@ function continuingEncoder(inner: JsonTokenizer, json: Json): Tokenizer["encode"
 }
 
 /** Whether a part of tokenizer.json puts a space before a text. */
-function putsSpace(part: unknown): boolean {
-  if (Array.isArray(part)) return part.some(putsSpace);
-  if (typeof part !== "object" || part === null) return false;
-  const { type, add_prefix_space: space, prepend_scheme: scheme, normalizer, normalizers, pre_tokenizer, pretokenizers } = part as Json;
-  if (type === "Prepend") return true;
-  if (type === "Metaspace") return (scheme ?? (space === false ? "never" : "always")) !== "never";
-  if (type === "ByteLevel") return space === true;
-  return [normalizer, normalizers, pre_tokenizer, pretokenizers].some(putsSpace);
+function putsSpace(json: Json): boolean {
+  const left: unknown[] = [json];
+  while (left.length > 0) {
+    const part = left.pop();
+    if (Array.isArray(part)) left.push(...part);
+    if (typeof part !== "object" || part === null) continue;
+    const { type, add_prefix_space: space, prepend_scheme: scheme, normalizer, normalizers, pre_tokenizer, pretokenizers } = part as Json;
+    if (type === "Prepend") return true;
+    if (type === "Metaspace" && (scheme ?? (space === false ? "never" : "always")) !== "never") return true;
+    if (type === "ByteLevel" && space === true) return true;
+    left.push(normalizer, normalizers, pre_tokenizer, pretokenizers);
+  }
+  return false;
 }

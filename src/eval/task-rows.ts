@@ -1,7 +1,7 @@
 // What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
 // the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
 // label; GSM8K's question and answer). All complaints name the row.
-import { describe, type Row } from "../data/rows.js";
+import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
 
 export type Task = "loss" | "choice" | "exact-match";
@@ -37,7 +37,7 @@ export function detectTask(rows: Row[]): Task {
   const first = rows.slice(0, ROWS_LOOKED_AT);
   const fitting = (Object.keys(FITS) as Task[]).filter((task) => first.every(({ value }) => FITS[task](value)));
   if (fitting.length === 1) return fitting[0];
-  const keys = [...new Set(first.flatMap(({ value }) => Object.keys(value)))].map((key) => `"${key}"`).join(", ");
+  const keys = keyList([...new Set(first.flatMap(({ value }) => Object.keys(value)))]);
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${keys}, which ${fitting.length === 0 ? "no task has" : `fit ${fitting.join(" and ")}`} ` +
       '(expected "text", "messages" or "prompt" and "completion" for loss, "choices" or "endings" for choice, "question" and "answer" for ' +
@@ -56,14 +56,14 @@ export function readChoiceRow({ value, place }: Row): ChoiceRow {
     throw new UserError(`${place}: ${name} is ${describe(listed)} (expected at least two texts, or {"text": [...], "label": [...]}).`);
   }
   const labels = labelled ? labelled.label : undefined;
-  if (labels !== undefined && !(Array.isArray(labels) && labels.length === choices.length)) {
+  if (labels !== undefined && !(Array.isArray(labels) && labels.length === choices.length && labels.every(isPlain))) {
     throw new UserError(`${place}: choices.label is ${describe(labels)} (expected one label for each of the ${choices.length} choices).`);
   }
   const given = value.answerKey ?? value.answer ?? value.label ?? value.gold;
-  const answer = answerIndex(given, choices, (labels as unknown[] | undefined)?.map(String));
+  const answer = isPlain(given) ? answerIndex(given, choices, (labels as unknown[] | undefined)?.map(String)) : undefined;
   if (answer === undefined) {
     const expected = labels
-      ? `one of the labels ${(labels as unknown[]).join(", ")}`
+      ? `one of the labels ${keyList((labels as unknown[]).map(String)).replaceAll('"', "")}`
       : `0 to ${choices.length - 1}, a letter, or one of the choices`;
     throw new UserError(`${place}: the answer is ${describe(given)} (expected ${expected}, as answer, answerKey or label).`);
   }
@@ -76,6 +76,8 @@ export function readChoiceRow({ value, place }: Row): ChoiceRow {
     place,
   };
 }
+
+const isPlain = (value: unknown): boolean => typeof value === "string" || typeof value === "number";
 
 function answerIndex(given: unknown, choices: unknown[], labels: string[] | undefined): number | undefined {
   const within = (index: number): number | undefined =>

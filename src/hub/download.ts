@@ -10,7 +10,7 @@ import { diskFailure } from "../checkpoint/disk.js";
 import { UserError } from "../errors.js";
 import type { FetchProgress } from "./progress.js";
 import type { RemoteFile } from "./repository.js";
-import { type Connection, HubUnreachable, reasonOf, request, withRetries } from "./request.js";
+import { type Connection, HubUnreachable, request, withRetries } from "./request.js";
 
 export const blobPath = (blobs: string, { hash }: RemoteFile): string => join(blobs, hash);
 
@@ -74,24 +74,21 @@ async function fill({ file, url, part, handle, connection, progress }: Transfer,
   progress.begin(file, at);
   const once = async (): Promise<void> => {
     if (at === file.bytes) return;
-    const response = await request(connection, url, at > 0 ? { range: `bytes=${at}-` } : {});
-    if (at > 0 && response.status !== 206) {
+    const { status, chunks } = await request(connection, url, { headers: at > 0 ? { range: `bytes=${at}-` } : {} });
+    if (at > 0 && status !== 206) {
       // A server without ranges sends everything again.
       [at, hash] = [0, newHash(file)];
       progress.begin(file, 0);
     }
-    try {
-      for await (const chunk of response.body ?? []) {
-        const piece = (chunk as Uint8Array).subarray(0, file.bytes - at);
-        await onDisk(part, file, () => writeAll(handle, piece, at));
-        hash.update(piece);
-        at += piece.length;
-        progress.arrived(piece.length);
-      }
-    } catch (failure) {
-      throw failure instanceof UserError ? failure : new HubUnreachable(connection, reasonOf(failure));
+    for await (const chunk of chunks) {
+      const piece = chunk.subarray(0, file.bytes - at);
+      await onDisk(part, file, () => writeAll(handle, piece, at));
+      hash.update(piece);
+      at += piece.length;
+      progress.arrived(piece.length);
+      if (at === file.bytes) return; // whatever a server sends beyond is not read
     }
-    if (at < file.bytes) throw new HubUnreachable(connection, `${file.path} ended after ${at} of ${file.bytes} bytes`);
+    throw new HubUnreachable(connection, `${file.path} ended after ${at} of ${file.bytes} bytes`);
   };
   await withRetries(connection, once, () => at);
   return hash.digest("hex") === file.hash;

@@ -1,7 +1,7 @@
 // A download as a person watches it: on a terminal one line, rewritten once a second at most; elsewhere a line per file.
 // Writes to the given output only.
-import { formatBytes, formatDuration } from "../format.js";
-import { canRedraw, type Output } from "../metrics/output.js";
+import { formatBytes, formatDuration, visibleText } from "../format.js";
+import { canRedraw, type Output, writeRaw } from "../metrics/output.js";
 import type { RemoteFile } from "./repository.js";
 
 export interface FetchProgress {
@@ -22,7 +22,7 @@ export interface ProgressOptions {
   env?: Readonly<Record<string, string | undefined>>;
 }
 
-const CLEAR_LINE = "\r\x1b[2K";
+export const CLEAR_LINE = "\r\x1b[2K";
 
 export const SILENT: FetchProgress = { begin: () => {}, arrived: () => {}, end: () => {}, close: () => {} };
 
@@ -45,7 +45,7 @@ export function fetchProgress({ out, files, now = () => performance.now(), env }
     if (!redraw || !current || now() - drawnMs < 1000) return;
     drawnMs = now();
     const line = `file ${finished.files + 1}/${files.length}  ${figures()}  ${current.file.path}`;
-    out.write(CLEAR_LINE + line.slice(0, (out.columns || 80) - 1));
+    writeRaw(out, CLEAR_LINE + visibleText(line).slice(0, (out.columns || 80) - 1));
   };
 
   return {
@@ -66,7 +66,7 @@ export function fetchProgress({ out, files, now = () => performance.now(), env }
       if (!redraw) out.write(`file ${finished.files}/${files.length}  ${figures()}  ${file.path}\n`);
     },
     close: () => {
-      if (redraw && Number.isFinite(drawnMs)) out.write(CLEAR_LINE);
+      if (redraw && Number.isFinite(drawnMs)) writeRaw(out, CLEAR_LINE);
     },
   };
 }

@@ -3,9 +3,10 @@
 import { listFiles, modelInfo } from "@huggingface/hub";
 
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
-import { COPIED_FILES } from "../checkpoint/save.js";
-import { UserError } from "../errors.js";
+import { COPIED_FILES } from "../checkpoint/source.js";
+import { excerpt, UserError } from "../errors.js";
 import { isCommit } from "./names.js";
+import { pageGuard } from "./limits.js";
 import { type Connection, fetchFor } from "./request.js";
 
 export interface RemoteFile {
@@ -23,19 +24,29 @@ export interface Repository {
 /** Asks the hub. Errors: HubUnreachable; UserError for a refusal or for an answer that is not a hub's. */
 export async function readRepository(connection: Connection): Promise<Repository> {
   const { repo, endpoint } = connection;
-  const access = { hubUrl: endpoint, fetch: fetchFor(connection) };
+  const access = { hubUrl: endpoint, fetch: fetchFor(connection, pageGuard(repo.given, endpoint, connection.limits)) };
   try {
     const { sha: commit } = await modelInfo({ name: repo.id, revision: repo.revision, additionalFields: ["sha"], ...access });
-    if (!isCommit(commit)) throw new Error(`commit ${JSON.stringify(commit)}`);
+    if (!isCommit(commit)) throw new Error(`commit ${excerpt(commit)}`);
     const files: RemoteFile[] = [];
     for await (const { type, path, size, oid, lfs } of listFiles({ repo: { type: "model", name: repo.id }, revision: commit, ...access })) {
-      if (type === "file") files.push({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" });
+      if (files.length >= connection.limits.files) throw new Error(`more than ${connection.limits.files} files`);
+      if (type === "file") files.push(checkedFile({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" }));
     }
     return { commit, files };
   } catch (failure) {
     if (failure instanceof UserError) throw failure;
-    throw new UserError(`${repo.given}: ${endpoint} does not answer as a hub does: ${(failure as Error).message}. Check HF_ENDPOINT.`);
+    throw new UserError(
+      `${repo.given}: ${endpoint} does not answer as a hub does: ${(failure as Error).message.slice(0, 200)}. Check HF_ENDPOINT.`,
+    );
   }
+}
+
+/** What the library hands on as it came. */
+function checkedFile(file: RemoteFile): RemoteFile {
+  const { path, bytes, hash } = file as { [key in keyof RemoteFile]: unknown };
+  if (typeof path === "string" && Number.isInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string") return file;
+  throw new Error(`it lists a file ${excerpt({ path, bytes, hash })}`);
 }
 
 const SIDE_FILES = new Set(["config.json", "revmoe.json", ...COPIED_FILES]);
@@ -71,6 +82,8 @@ export function chooseFiles({ files }: Repository, given: string): Needed {
 
 const isSideFile = ({ path }: RemoteFile): boolean => SIDE_FILES.has(path) || /^chat_template[\w.-]*$/.test(path);
 
+const SHARD = /^\w[\w.+-]*$/;
+
 /** The files that the text of an index names. Errors: UserError when it is no index, or one of them is not there. */
 export function shardsOf(indexText: string, { files }: Repository, given: string): RemoteFile[] {
   let names: Set<unknown>;
@@ -79,11 +92,10 @@ export function shardsOf(indexText: string, { files }: Repository, given: string
   } catch {
     throw new UserError(`${given}: its ${INDEX_FILE} has no weight_map of file names. Choose another revision.`);
   }
+  const known = new Map<unknown, RemoteFile>(files.map((file) => [file.path, file]));
   return [...names].map((name) => {
-    const found = files.find(({ path }) => path === name);
-    if (found && !found.path.includes("/")) return found;
-    throw new UserError(
-      `${given}: its ${INDEX_FILE} names ${JSON.stringify(name)}, which the repository does not have. Choose another revision.`,
-    );
+    const found = known.get(name);
+    if (found && SHARD.test(found.path)) return found;
+    throw new UserError(`${given}: its ${INDEX_FILE} names ${excerpt(name)}, which the repository does not have. Choose another revision.`);
   });
 }

@@ -3,6 +3,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { UserError } from "../errors.js";
+import { formatBytes, formatDuration } from "../format.js";
+import { type Limits, Patience, timeIn } from "./limits.js";
 import type { RepoName } from "./names.js";
 
 export interface Connection {
@@ -13,13 +15,16 @@ export interface Connection {
   attempts: number;
   /** Before the second attempt; doubles from then on. */
   waitMs: number;
+  limits: Limits;
+  /** Takes a line for the person, while something is waited for. */
+  say: (line: string) => void;
 }
 
 /** The network or the hub fails, which may pass. */
 export class HubUnreachable extends UserError {
   constructor(
     { repo, endpoint }: Connection,
-    why: string,
+    readonly why: string,
     /** How long the hub asks to be left alone. */
     readonly restMs = 0,
   ) {
@@ -27,32 +32,77 @@ export class HubUnreachable extends UserError {
   }
 }
 
-/** One attempt at a GET; the body is not read yet. Errors: HubUnreachable, or a UserError for what will not pass. */
-export async function request(connection: Connection, url: string, headers: Record<string, string> = {}): Promise<Response> {
-  const { endpoint, token } = connection;
-  const own = new URL(url).origin === new URL(endpoint).origin;
+export interface Answer {
+  status: number;
+  headers: Headers;
+  /** The body as it comes. Errors: HubUnreachable when it breaks off, or stands still for longer than the limits say. */
+  chunks: AsyncIterable<Uint8Array>;
+}
+
+/**
+ * One attempt at a GET. With `whole`, all of the answer must come in the time that is else that of silence. Errors:
+ * HubUnreachable, or a UserError for what will not pass.
+ */
+export async function request(
+  connection: Connection,
+  url: string,
+  { headers = {}, whole = false }: { headers?: Record<string, string>; whole?: boolean } = {},
+): Promise<Answer> {
+  const { endpoint, token, limits, say } = connection;
+  const { origin, pathname } = new URL(url);
+  const own = origin === new URL(endpoint).origin;
+  const patience = new Patience(`${origin}${pathname}`, limits, { say, whole });
   let response: Response;
   try {
     // Ranges count the bytes of the file itself, not of a compressed form. Redirects to other hosts drop the token.
     response = await fetch(url, {
       headers: { ...headers, "accept-encoding": "identity", ...(own && token ? { authorization: `Bearer ${token}` } : {}) },
+      signal: patience.signal,
     });
   } catch (failure) {
+    patience.stop();
     throw new HubUnreachable(connection, reasonOf(failure));
   }
-  if (response.ok) return response;
-  await response.body?.cancel();
-  const { status } = response;
-  if (status === 408 || status === 429 || status >= 500) {
-    const restMs = 1000 * Math.min(30, Number(response.headers.get("retry-after")) || 0);
-    throw new HubUnreachable(connection, `it answers with status ${status}`, restMs);
-  }
-  throw refusal(connection, status, response.headers.get("x-error-code"));
+  if (response.ok) return { status: response.status, headers: response.headers, chunks: chunksOf(response, patience, connection) };
+  patience.stop();
+  response.body?.cancel().catch(() => {}); // what it says beside the status is not read
+  throw failureOf(connection, response);
 }
 
-/** Calls `once` until it succeeds; attempts are counted anew whenever `progress` has grown. */
+async function* chunksOf({ body }: Response, patience: Patience, connection: Connection): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of body ?? []) {
+      patience.arrived((chunk as Uint8Array).length);
+      yield chunk as Uint8Array;
+    }
+  } catch (failure) {
+    throw new HubUnreachable(connection, reasonOf(failure));
+  } finally {
+    patience.stop();
+  }
+}
+
+function failureOf(connection: Connection, { status, headers }: Response): UserError {
+  if (status !== 408 && status !== 429 && status < 500) return refusal(connection, status, headers.get("x-error-code"));
+  const { repo, endpoint, limits } = connection;
+  const restMs = restOf(headers.get("retry-after"));
+  if (restMs <= limits.restMs) return new HubUnreachable(connection, `it answers with status ${status}`, restMs);
+  return new UserError(
+    `${repo.given}: ${endpoint} answers with status ${status} and asks to be left alone for ${formatDuration(restMs)} ` +
+      `(expected at most ${formatDuration(limits.restMs)}). Try again then, what has arrived is kept.`,
+  );
+}
+
+/** A Retry-After in milliseconds, given as seconds or as a date; 0 for none. */
+function restOf(stated: string | null): number {
+  if (!stated) return 0;
+  const ms = /^\d/.test(stated) ? 1000 * Number(stated) : Date.parse(stated) - Date.now();
+  return Math.max(0, ms || 0);
+}
+
+/** Calls `once` until it succeeds; attempts are counted anew whenever `progress`, in bytes, has grown. */
 export async function withRetries<T>(
-  { attempts, waitMs }: Pick<Connection, "attempts" | "waitMs">,
+  { endpoint, attempts, waitMs, limits, say }: Connection,
   once: () => Promise<T>,
   progress: () => number = () => 0,
 ): Promise<T> {
@@ -61,30 +111,37 @@ export async function withRetries<T>(
     try {
       return await once();
     } catch (failure) {
-      failed = progress() > before ? 1 : failed + 1;
+      failed = progress() >= before + limits.leastBytes ? 1 : failed + 1;
       if (!(failure instanceof HubUnreachable) || failed >= attempts) throw failure;
-      await sleep(Math.max(failure.restMs, waitMs * 2 ** (failed - 1)));
+      const pauseMs = Math.max(failure.restMs, waitMs * 2 ** (failed - 1));
+      say(`waiting: ${endpoint} fails (${failure.why}); asked again at ${timeIn(pauseMs)}, attempt ${failed + 1} of ${attempts}`);
+      await sleep(pauseMs);
     }
   }
 }
 
-/** `fetch` for @huggingface/hub: whole answers, with retries. */
-export function fetchFor(connection: Connection): typeof fetch {
-  return (input) =>
-    withRetries(connection, async () => {
-      const { status, headers, body } = await readWhole(connection, String(input));
-      return new Response(body, { status, headers });
+/** `fetch` for @huggingface/hub: whole answers of a limited size, with retries. `check` refuses an address. */
+export function fetchFor(connection: Connection, check: (url: string) => void): typeof fetch {
+  return (input) => {
+    check(String(input));
+    return withRetries(connection, async () => {
+      const { status, headers, chunks } = await request(connection, String(input), { whole: true });
+      const body: Uint8Array[] = [];
+      let bytes = 0;
+      for await (const chunk of chunks) {
+        bytes += chunk.length;
+        if (bytes > connection.limits.answerBytes) throw tooLarge(connection);
+        body.push(chunk);
+      }
+      return new Response(Buffer.concat(body), { status, headers });
     });
+  };
 }
 
-async function readWhole(connection: Connection, url: string): Promise<{ status: number; headers: Headers; body: ArrayBuffer }> {
-  const response = await request(connection, url);
-  try {
-    return { status: response.status, headers: response.headers, body: await response.arrayBuffer() };
-  } catch (failure) {
-    throw new HubUnreachable(connection, reasonOf(failure));
-  }
-}
+const tooLarge = ({ repo, endpoint, limits }: Connection): UserError =>
+  new UserError(
+    `${repo.given}: ${endpoint} does not answer as a hub does: more than ${formatBytes(limits.answerBytes)} where it lists files. Check HF_ENDPOINT.`,
+  );
 
 /** What the system says, under what fetch makes of it. */
 export function reasonOf(failure: unknown): string {

@@ -9,10 +9,12 @@ import { fileURLToPath } from "node:url";
 
 import { freeModel } from "../model/model.js";
 import { loadModel } from "../checkpoint/load.js";
+import { MANIFEST_FILE } from "../checkpoint/manifest.js";
 import { saveModel } from "../checkpoint/save.js";
 import { folderFiles } from "../checkpoint/source.js";
 import { tinyModel } from "../checkpoint/testing-model.js";
 import { UserError } from "../errors.js";
+import { LIMITS } from "./limits.js";
 import { parseName } from "./names.js";
 import { request } from "./request.js";
 import { type ResolveOptions, resolveModel } from "./resolve.js";
@@ -47,6 +49,7 @@ async function makePlace(t: TestContext, { maxShardBytes }: { maxShardBytes?: nu
       out,
       env: { ...env, ...changes.env },
       waitMs: 1,
+      limits: { leastBytes: 1, ...changes.limits },
       ...("attempts" in changes ? { attempts: changes.attempts } : {}),
       preferCached: changes.preferCached,
     });
@@ -77,7 +80,7 @@ test("a model is fetched once: what it needs and no more, byte for byte", async 
   hub.files.set("chat_template.jinja", Buffer.from("{{ messages }}"));
   const found = await resolve();
   assert.equal(found, join(cache, "models/org/name", hub.commit()));
-  const expected = [...readdirSync(join(folder, "model")), "chat_template.jinja"].sort();
+  const expected = [...readdirSync(join(folder, "model")).filter((name) => name !== MANIFEST_FILE), "chat_template.jinja"].sort();
   assert.ok(expected.includes("tokenizer.json") && expected.includes("config.json"));
   assert.deepEqual(readdirSync(found).sort(), expected);
   for (const name of expected) assert.deepEqual(readFileSync(join(found, name)), hub.files.get(name));
@@ -236,7 +239,8 @@ test("the token goes to the hub and not to its storage", async (t) => {
   await resolve("org/name", { env: { HF_TOKEN: " hf_right\n" } });
   assert.deepEqual(weightRequests(hub), ["GET store/model.safetensors"]);
   const connection = { repo: parseName("org/name")!, endpoint: hub.endpoint, token: "hf_right", attempts: 1, waitMs: 1 };
-  await (await request(connection, `${hub.store}/model.safetensors`)).body?.cancel();
+  const { chunks } = await request({ ...connection, limits: LIMITS, say: () => {} }, `${hub.store}/model.safetensors`);
+  for await (const _ of chunks) break;
   assert.deepEqual(weightRequests(hub), Array(2).fill("GET store/model.safetensors"));
 });
 
@@ -252,7 +256,7 @@ test("refusals and unfit repositories are one sentence each", async (t) => {
   hub.faults.statuses = { path: "/resolve/", codes: [418] };
   await refused(resolve(), /refuses with status 418\. Check HF_ENDPOINT and HF_TOKEN\.$/);
   hub.faults.statuses = { path: "/revision/", codes: [200] };
-  await refused(resolve(), /^org\/name: http.* does not answer as a hub does: commit undefined\. Check HF_ENDPOINT\.$/);
+  await refused(resolve(), /^org\/name: http.* does not answer as a hub does: commit missing\. Check HF_ENDPOINT\.$/);
   hub.faults = { damaged: "model.safetensors" };
   await refused(resolve(), /what http.* sends as model\.safetensors has another checksum than it states\. Try again later\.$/);
   assert.ok(!existsSync(join(cache, "models/org/name", hub.commit(), "model.safetensors")));

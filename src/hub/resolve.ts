@@ -8,11 +8,12 @@ import { writeFileDurably } from "../checkpoint/disk.js";
 import { readConfig } from "../checkpoint/folder.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import type { Output } from "../metrics/output.js";
+import { canRedraw, type Output } from "../metrics/output.js";
 import { architectureOf } from "../model/architecture.js";
 import { blobPath, download, missingBytes } from "./download.js";
 import { cacheFolder, type Environment, hubOf, isCommit, parseName, type RepoName } from "./names.js";
-import { fetchProgress, type FetchProgress, SILENT } from "./progress.js";
+import { LIMITS, type Limits } from "./limits.js";
+import { CLEAR_LINE, fetchProgress, type FetchProgress, SILENT } from "./progress.js";
 import { chooseFiles, readRepository, type RemoteFile, type Repository, shardsOf } from "./repository.js";
 import { type Connection, HubUnreachable } from "./request.js";
 
@@ -27,6 +28,7 @@ export interface ResolveOptions {
   /** Failures in a row before giving up, and the wait after the first. */
   attempts?: number;
   waitMs?: number;
+  limits?: Partial<Limits>;
 }
 
 /**
@@ -42,11 +44,14 @@ export async function resolveModel(model: string, options: ResolveOptions): Prom
   const place = join(cacheFolder(env), "models", repo.id);
   const known = readRecord(place, repo.revision);
   if (known && (preferCached || isCommit(repo.revision))) return join(place, known.commit);
-  const connection = { repo, ...hubOf(env), attempts, waitMs };
+  const limits = { ...LIMITS, ...options.limits };
+  const say = (line: string): void => void out.write(`${canRedraw(out, env) ? CLEAR_LINE : ""}${line}\n`);
+  const connection: Connection = { repo, ...hubOf(env), attempts, waitMs, limits, say };
   let repository: Repository;
   try {
     // Who has a complete copy need not wait for a hub that is away.
-    repository = await readRepository(known ? { ...connection, attempts: 1 } : connection);
+    const hurried = { ...connection, attempts: 1, limits: { ...limits, silenceMs: Math.min(limits.silenceMs, HURRY_MS) } };
+    repository = await readRepository(known ? hurried : connection);
   } catch (failure) {
     if (!known || !(failure instanceof HubUnreachable)) throw failure;
     out.write(`note: ${connection.endpoint} cannot be reached; ${model} is commit ${known.commit} from the cache\n`);
@@ -54,6 +59,16 @@ export async function resolveModel(model: string, options: ResolveOptions): Prom
   }
   if (known?.commit !== repository.commit) await fetchRepository(repository, place, connection, options);
   return join(place, repository.commit);
+}
+
+const HURRY_MS = 10_000;
+
+/** The folder of a name that is complete in the cache, without asking the hub; undefined when it is not there, or no name. */
+export function cachedFolder(model: string, env: Environment = process.env): string | undefined {
+  const repo = parseName(model);
+  const place = repo && join(cacheFolder(env), "models", repo.id);
+  const known = repo && place && readRecord(place, repo.revision);
+  return known && place && join(place, known.commit);
 }
 
 async function fetchRepository(
@@ -69,6 +84,11 @@ async function fetchRepository(
   const fetchOne = async (file: RemoteFile, progress: FetchProgress = SILENT): Promise<void> => {
     if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(file.hash)) {
       throw new UserError(`${repo.given}: ${endpoint} states no checksum of ${file.path}. Check HF_ENDPOINT.`);
+    }
+    if (!file.path.endsWith(".safetensors") && file.bytes > connection.limits.sideFileBytes) {
+      throw new UserError(
+        `${repo.given}: ${file.path} has ${formatBytes(file.bytes)} (expected at most ${formatBytes(connection.limits.sideFileBytes)}). Choose another model.`,
+      );
     }
     const url = `${endpoint}/${repo.id}/resolve/${repository.commit}/${encodeURIComponent(file.path)}`;
     await download(file, { url, blobs, connection, progress });
@@ -131,6 +151,7 @@ const recordPath = (place: string, revision: string): string => join(place, "ref
 function readRecord(place: string, revision: string): Repository | undefined {
   try {
     const record = JSON.parse(readFileSync(recordPath(place, revision), "utf8")) as Repository;
+    if (!isCommit(record.commit)) return undefined;
     const isWhole = ({ path, bytes }: RemoteFile): boolean => statSync(join(place, record.commit, path)).size === bytes;
     return record.files.every(isWhole) ? record : undefined;
   } catch {

@@ -7,6 +7,8 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 
+import { type Way, WAYS } from "./testing-hub-faults.js";
+
 export interface TestingHub {
   endpoint: string;
   /** Where large files are. */
@@ -27,6 +29,8 @@ export interface TestingHub {
     /** States another size for a file in the list. */
     stated?: { file: string; bytes: number };
     token?: string;
+    /** Answers requests whose path holds this in one of the ways of testing-hub-faults.ts. */
+    odd?: { path: string; way: Way };
   };
   close(): void;
 }
@@ -67,6 +71,8 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
       response.writeHead(status, { "content-type": "application/json", ...(code ? { "x-error-code": code } : {}) });
       response.end(JSON.stringify({ error: "refused" }));
     };
+    const { odd } = hub.faults;
+    if (odd && path.includes(odd.path)) return void WAYS[odd.way](response, { url, hub });
     const failing = statuses && path.includes(statuses.path) ? statuses.codes.shift() : undefined;
     const [, revision] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
     const [, file = ""] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
@@ -109,7 +115,11 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     const file = (request.url ?? "").slice(1);
     const { authorization, range } = request.headers;
     hub.seen.push(`GET store/${file}${range ? ` ${range}` : ""}${authorization ? " token" : ""}`);
-    send(file, files.get(file) as Buffer, request, response);
+    const { odd } = hub.faults;
+    if (odd && `store/${file}`.includes(odd.path)) return void WAYS[odd.way](response, { url: new URL(request.url ?? "", store), hub });
+    const bytes = files.get(file);
+    if (bytes) send(file, bytes, request, response);
+    else response.writeHead(404).end();
   }
 
   function send(file: string, whole: Buffer, request: IncomingMessage, response: ServerResponse): void {

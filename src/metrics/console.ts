@@ -1,7 +1,7 @@
 // A run as a person watches it: on a terminal one progress line, rewritten in place, with evaluations and messages on
 // lines of their own above it; elsewhere a plain line per event. Writes to the given output only and owns nothing else.
-import { formatBytes, formatCount, formatDuration } from "../format.js";
-import { canColor, canRedraw, type Output } from "./output.js";
+import { cutText, formatBytes, formatCount, formatDuration, visibleText } from "../format.js";
+import { canColor, canRedraw, type Output, writeRaw } from "./output.js";
 import type { EvalRecord, MessageRecord, Sink, StepRecord } from "./record.js";
 
 export interface ConsoleOptions {
@@ -27,11 +27,11 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
     if (!last) return;
     // The last column stays free: writing into it makes some terminals wrap. Some say 0 when they do not know.
     const fields = fitted(progressFields(last.record, totalSteps, last.leftMs), (out.columns || 80) - 1);
-    out.write(CLEAR_LINE + (color ? fields.map(paintField) : fields).join(GAP));
+    writeRaw(out, CLEAR_LINE + (color ? fields.map(paintField) : fields).join(GAP));
   };
   const above = (line: string, style: string): void => {
     const painted = color && style !== "" ? `${style}${line}${PLAIN}` : line;
-    out.write(redraw && last ? `${CLEAR_LINE}${painted}\n` : `${painted}\n`);
+    writeRaw(out, redraw && last ? `${CLEAR_LINE}${painted}\n` : `${painted}\n`);
     if (redraw) drawProgress();
   };
 
@@ -46,7 +46,8 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
       }
     },
     close: () => {
-      if (redraw && last) out.write("\n");
+      if (out.endLine) out.endLine();
+      else if (redraw && last) writeRaw(out, "\n");
       last = null;
     },
   };
@@ -89,15 +90,28 @@ function evalLine({ step, evalLoss, evalPerplexity, network }: EvalRecord): stri
   return `eval at step ${step}: ${numbers} (${which})`;
 }
 
-const messageLine = ({ level, message }: MessageRecord): string => (level === "warning" ? `warning: ${message}` : message);
+function messageLine({ level, message }: MessageRecord): string {
+  const text = visibleText(cutText(message));
+  return level === "warning" ? `warning: ${text}` : text;
+}
 
-/** Time left from the steps seen: a mean that forgets, because the first steps warm caches up. */
+const TIMED_STEPS = 9;
+
+/** Time left from the median of the last steps: one during which the process was held (Ctrl-Z, a sleeping laptop) spoils nothing. */
 function estimator(totalSteps: number): (record: StepRecord) => number {
-  let meanMs = Number.NaN;
+  const times: number[] = [];
   return ({ step, stepMs }) => {
-    if (Number.isFinite(stepMs)) meanMs = Number.isNaN(meanMs) ? stepMs : 0.9 * meanMs + 0.1 * stepMs;
-    return Math.max(0, totalSteps - step) * meanMs;
+    if (Number.isFinite(stepMs)) times.push(stepMs);
+    if (times.length > TIMED_STEPS) times.shift();
+    return Math.max(0, totalSteps - step) * median(times);
   };
+}
+
+/** Not a number where there are none. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** 2.3456; "nan" and "inf" as they are. */

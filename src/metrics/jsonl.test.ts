@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -139,13 +140,55 @@ test("on resume, a line that is no record is named", () => {
   });
 });
 
-test("a full disk is the person's to mend", { skip: !existsSync("/dev/full") }, () => {
-  const sink = jsonlSink("/dev/full");
-  assert.throws(() => sink.write(stepEvent(1)), {
-    name: "UserError",
-    message: "/dev/full: the disk is full. Free some space, then go on with --resume latest.",
-  });
+test("a disk that is full from the start drops lines and is said once", { skip: !existsSync("/dev/full") }, () => {
+  const said: string[] = [];
+  const sink = jsonlSink("/dev/full", { warn: (message) => said.push(message) });
+  for (const step of [1, 2, 3]) sink.write(stepEvent(step));
   sink.close();
+  assert.deepEqual(said, ["/dev/full: the disk is full. Training goes on; lines are dropped until it can be written."]);
+});
+
+test("a disk that fills up and is freed again: whole lines, and one that says how many are missing", (t) => {
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]).status !== 0) {
+    t.skip("a small disk cannot be mounted (needs root)");
+    return;
+  }
+  try {
+    const said: string[] = [];
+    const sink = jsonlSink(path, { warn: (message) => said.push(message) });
+    sink.write(stepEvent(1));
+    const filler = join(folder, "filler");
+    // All pages but the one that the file has begun: a line that crosses its end is cut short.
+    writeFileSync(filler, Buffer.alloc(15 * 4096));
+    for (let step = 2; step <= 40; step++) sink.write(stepEvent(step));
+    assert.ok(readFileSync(path, "utf8").endsWith("}\n"));
+    rmSync(filler);
+    sink.write(stepEvent(41));
+    sink.close();
+    // Every event is there or counted as missing.
+    const missing = (event: Record<string, unknown>): number => (event.kind === "message" ? Number(/^\d+/.exec(String(event.message))) : 0);
+    const events = lines();
+    const steps = events.filter(({ kind }) => kind === "step");
+    assert.deepEqual(events.at(-1), stepEvent(41));
+    assert.ok(steps.length < 41);
+    assert.equal(
+      events.reduce((sum, event) => sum + missing(event), steps.length),
+      41,
+    );
+    assert.match(said[0], /: the disk is full\. Training goes on/);
+    assert.match(said.at(-1) as string, / is written again; \d+ lines? could not be written$/);
+  } finally {
+    assert.equal(spawnSync("umount", [folder]).status, 0);
+  }
+});
+
+test("names from outside cannot speak to a terminal through the file", () => {
+  const sink = jsonlSink(path);
+  const message = "\x1b[2Jwiped \x9b31m \u202Ebackwards";
+  sink.write({ kind: "message", step: 1, message, level: "info" });
+  sink.close();
+  assert.equal(lines()[0].message, message);
+  assert.doesNotMatch(readFileSync(path, "utf8").trimEnd(), /[\p{Cc}\p{Bidi_C}]/u);
 });
 
 test("a folder that is missing, or in the way, is the person's to mend", () => {

@@ -1,8 +1,10 @@
 // metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so that a killed run keeps all
-// its lines. A number that is not finite is null. The sink owns its open file until `close`.
+// its lines. A number that is not finite is null. A line that cannot be written is dropped whole, and said: no disk ends a run
+// here. The sink owns its open file until `close`.
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
 
 import { UserError } from "../errors.js";
+import { visibleText } from "../format.js";
 import type { RunEvent, Sink } from "./record.js";
 
 export interface JsonlOptions {
@@ -11,20 +13,47 @@ export interface JsonlOptions {
    * Without it, lines are added to what is there.
    */
   resumeStep?: number;
+  /** Told once when lines begin to be dropped, and once when they are written again. */
+  warn?: (message: string) => void;
 }
 
 /** Adds events to the file at `path`, which is made when missing. */
-export function jsonlSink(path: string, { resumeStep }: JsonlOptions = {}): Sink {
+export function jsonlSink(path: string, { resumeStep, warn = () => {} }: JsonlOptions = {}): Sink {
   if (resumeStep !== undefined) dropLinesAfter(path, resumeStep);
   const file = orUserError(path, () => openSync(path, "a"));
+  let size = fstatSync(file).size;
+  let dropped = 0;
+  const append = (...events: RunEvent[]): void => {
+    const bytes = Buffer.from(events.map(lineOf).join(""));
+    // What was cut short and could not be taken back at once.
+    if (fstatSync(file).size > size) ftruncateSync(file, size);
+    writeWhole(file, bytes);
+    size += bytes.length;
+  };
   return {
-    write: (event) => orUserError(path, () => writeWhole(file, Buffer.from(lineOf(event)))),
-    close: () => closeSync(file),
+    write: (event) => {
+      const missing = `${dropped} ${dropped === 1 ? "line" : "lines"}`;
+      const gap: RunEvent = { kind: "message", step: event.step, message: `${missing} could not be written here`, level: "warning" };
+      try {
+        append(...(dropped > 0 ? [gap] : []), event);
+        if (dropped > 0) warn(`${path} is written again; ${missing} could not be written`);
+        dropped = 0;
+      } catch (failure) {
+        if (dropped++ === 0) warn(`${path}: ${whyNot(failure)} Training goes on; lines are dropped until it can be written.`);
+      }
+    },
+    close: () => {
+      try {
+        closeSync(file);
+      } catch (failure) {
+        warn(`${path}: ${whyNot(failure)} Its last lines may be missing.`);
+      }
+    },
   };
 }
 
 // JSON.stringify already writes NaN and the infinities as null.
-const lineOf = (event: RunEvent): string => `${JSON.stringify(event)}\n`;
+const lineOf = (event: RunEvent): string => visibleText(`${JSON.stringify(event)}\n`);
 
 /** All bytes or none: a line cut short by a full disk is taken back. */
 function writeWhole(file: number, bytes: Buffer): void {
@@ -96,9 +125,16 @@ function readIfThere(path: string): Buffer | null {
   }
 }
 
+const FULL: Readonly<Record<string, string>> = { ENOSPC: "the disk is full.", EDQUOT: "your disk quota is used up." };
+
+function whyNot(failure: unknown): string {
+  const { code = "", message } = failure as NodeJS.ErrnoException;
+  return FULL[code] ?? `it cannot be written (${code || message}).`;
+}
+
 const ADVICE: Readonly<Record<string, string>> = {
-  ENOSPC: "the disk is full. Free some space, then go on with --resume latest.",
-  EDQUOT: "your disk quota is used up. Free some space, then go on with --resume latest.",
+  ENOSPC: `${FULL.ENOSPC} Free some space, then start again.`,
+  EDQUOT: `${FULL.EDQUOT} Free some space, then start again.`,
   EACCES: "this user may not write there. Change its owner or mode, or choose another output_dir.",
   EPERM: "this user may not write there. Change its owner or mode, or choose another output_dir.",
   EROFS: "the file system is read-only. Choose another output_dir.",

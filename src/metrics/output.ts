@@ -2,10 +2,18 @@
 // whether a stream is a terminal that can be redrawn and coloured. Holds no state.
 
 export interface Output {
+  /** Lines for people. */
   write(text: string): unknown;
+  /** Text with control sequences of our own, or that must not lose a byte; where there is no such way, `write` takes it as it is. */
+  raw?(text: string): unknown;
+  /** Ends a line that `raw` has left open, if there is one. */
+  endLine?(): void;
   isTTY?: boolean;
   columns?: number;
 }
+
+/** Writes text as it is. */
+export const writeRaw = (out: Output, text: string): void => void (out.raw ? out.raw(text) : out.write(text));
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -1,6 +1,6 @@
 // What a model family states, and nothing of training: its settings from config.json, its parameters, and the two branch
 // functions of a block. A family is one file named by its `model_type`; `architectureOf` is the only list of them.
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { Context } from "./context.js";
 import type { ExpertRows } from "./expert-rows.js";
@@ -92,9 +92,9 @@ export function architectureOf(source: Record<string, unknown>, where: string): 
   const wanted = source.model_type;
   const found = ARCHITECTURES.find(({ modelType }) => modelType === wanted);
   if (found) return found;
-  const dense = ["llama", "mistral", "qwen2", "qwen3"].includes(String(wanted));
+  const dense = ["llama", "mistral", "qwen2", "qwen3"].includes(wanted as string);
   throw new UserError(
-    `${where}: model_type is ${JSON.stringify(wanted) ?? "missing"} (expected ${ARCHITECTURES.map((a) => a.modelType).join(", ")}). ` +
+    `${where}: model_type is ${excerpt(wanted)} (expected ${ARCHITECTURES.map((a) => a.modelType).join(", ")}). ` +
       (dense ? "Make a mixture of experts of it: revmoe upcycle." : "This architecture is not supported."),
   );
 }

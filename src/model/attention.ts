@@ -2,6 +2,7 @@
 // softmax in float32. Uses the engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache),
 // else tiles; in either case scores of all queries against all keys never exist.
 import { add, cat, expand, flashAttention, hasOp, mul, narrow, neg, reshape, select, transpose, unsqueeze } from "../torch/ops.js";
+import { repeat } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../torch/tensor.js";
 import { tiledAttention } from "./tiled-attention.js";
@@ -37,8 +38,8 @@ const hasFlash = (q: Tensor): boolean => device(q).startsWith("cpu") || dtype(q)
 
 function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);
-  let start = 0;
-  const outputs = segments.map((length) =>
+  const outputs: Tensor[] = [];
+  const attendTo = (start: number, length: number): Tensor =>
     scope(() => {
       const document = (t: Tensor): Tensor => unsqueeze(transpose(narrow(t, 0, start, length), 0, 1), 0);
       const repeated = (t_TKC: Tensor): Tensor => {
@@ -48,9 +49,23 @@ function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: n
         return reshape(expand(unsqueeze(t_1KSC, 2), [1, groups, heads / groups, length, width]), [1, heads, length, width]);
       };
       const out_1HSC = flashAttention(document(q_THC), repeated(k_TKC), repeated(v_TKC), null, 0, true);
-      start += length;
       return transpose(select(out_1HSC, 0, 0), 0, 1);
-    }),
-  );
+    });
+  for (const { start, length, count } of runsOf(segments)) {
+    repeat(count, (document) => outputs.push(attendTo(start + document * length, length)));
+  }
   return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
+}
+
+/** Documents of one length that follow one another. */
+function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
+  const runs: { start: number; length: number; count: number }[] = [];
+  let start = 0;
+  for (const length of segments) {
+    const last = runs.at(-1);
+    if (last?.length === length) last.count++;
+    else runs.push({ start, length, count: 1 });
+    start += length;
+  }
+  return runs;
 }

@@ -1,6 +1,22 @@
 // Reading config.json field by field: each value is checked for type and range and named when it is wrong. What a family
 // does with the values is in its own file.
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
+
+/**
+ * The largest numbers that are taken, several times those of any released model. What is larger is damage or an attack, and would
+ * make lists that no memory holds before anything else could refuse it.
+ */
+export const MOST = {
+  layers: 512,
+  experts: 2048,
+  heads: 1024,
+  headWidth: 8192,
+  /** Of hidden states and feed-forward layers. */
+  width: 2 ** 17,
+  vocabulary: 2 ** 22,
+  parameters: 1e15,
+  any: 2 ** 31 - 1,
+};
 
 export class ConfigReader {
   constructor(
@@ -9,9 +25,7 @@ export class ConfigReader {
   ) {}
 
   fail(key: string, expected: string): never {
-    const value = this.source[key];
-    const found = value === undefined ? "missing" : JSON.stringify(value);
-    throw new UserError(`${this.where}: "${key}" is ${found} (expected ${expected}).`);
+    throw new UserError(`${this.where}: "${key}" is ${excerpt(this.source[key])} (expected ${expected}).`);
   }
 
   /** Whether the key is there with a value; null and an empty object are none. */
@@ -20,31 +34,33 @@ export class ConfigReader {
     return value !== null && !(typeof value === "object" && Object.keys(value).length === 0);
   }
 
-  /** A whole number of at least `least`; `fallback` when the key is absent or null. */
-  integer(key: string, fallback?: number, least = 1): number {
+  /** A whole number from `least` to `most`; `fallback` when the key is absent or null. */
+  integer(key: string, fallback?: number, least = 1, most = MOST.any): number {
     const value = this.source[key] ?? fallback;
     if (typeof value !== "number" || !Number.isInteger(value) || value < least) {
       this.fail(key, `a whole number of at least ${least}`);
     }
+    if (value > most) this.fail(key, `at most ${most}`);
     return value;
   }
 
   number(key: string, fallback?: number): number {
     const value = this.source[key] ?? fallback;
-    if (typeof value !== "number" || !(value >= 0)) this.fail(key, "a number of at least 0");
+    if (typeof value !== "number" || !(value >= 0 && value < Infinity)) this.fail(key, "a number of at least 0");
     return value;
   }
 
   positive(key: string, fallback?: number): number {
     const value = this.source[key] ?? fallback;
-    if (typeof value !== "number" || !(value > 0)) this.fail(key, "a number above 0");
+    if (typeof value !== "number" || !(value > 0 && value < Infinity)) this.fail(key, "a number above 0");
     return value;
   }
 
   /** A list of `length` numbers above 0. */
   positives(key: string, length: number): number[] {
     const value = this.source[key];
-    const fits = Array.isArray(value) && value.length === length && value.every((item) => typeof item === "number" && item > 0);
+    const fits =
+      Array.isArray(value) && value.length === length && value.every((item) => typeof item === "number" && item > 0 && item < Infinity);
     if (!fits) this.fail(key, `a list of ${length} numbers above 0`);
     return value as number[];
   }
@@ -65,6 +81,6 @@ export class ConfigReader {
   only(key: string, allowed: unknown[]): void {
     const value = this.source[key];
     if (value === undefined || value === null || allowed.includes(value)) return;
-    this.fail(key, `${allowed.map((item) => JSON.stringify(item)).join(" or ")}; other values are not supported`);
+    this.fail(key, `${allowed.map((item) => excerpt(item)).join(" or ")}; other values are not supported`);
   }
 }

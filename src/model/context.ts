@@ -25,7 +25,7 @@ export interface Context {
 
 /**
  * Rotary tables are computed in float32 and rounded once, as transformers does. The caller frees cos_TC and sin_TC.
- * `length` counts the positions of the whole text where these are a part of it; else it is the largest of them plus one.
+ * `length` counts the positions of the whole text where these are a part of it; else it is that of the longest document.
  */
 export function makeContext(
   config: ModelConfig,
@@ -34,7 +34,7 @@ export function makeContext(
   options: { computeDtype: DType; device: string; routing: Routing; cache?: KeyValueCache; length?: number },
 ): Context {
   const { computeDtype, device, routing, cache } = options;
-  const length = options.length ?? Array.from(positions_T).reduce((most, position) => Math.max(most, position + 1), 0);
+  const length = options.length ?? segments.reduce((most, own) => Math.max(most, own), 0);
   const tables = scope(() => {
     const half = config.headDim / 2;
     const { frequencies, scale } = rotaryFrequencies(config.rope, config.headDim, length);

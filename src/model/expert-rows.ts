@@ -3,6 +3,7 @@
 // has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
 import { expertGradients_, groupedSwigluKeep, unbind } from "../torch/ops.js";
+import { forEachTile } from "../torch/repeat.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 import type { Parameters } from "./model.js";
@@ -39,10 +40,9 @@ export class ExpertRows {
   forGroups(parameters: Parameters, size: number, work: (name: string, first: number, gradient: Tensor) => void): void {
     for (const name of Object.values(EXPERT_MATRICES)) {
       const [experts] = shape(parameters[name]);
-      for (let first = 0; first < experts; first += size) {
-        const count = Math.min(size, experts - first);
-        scope(() => work(name, first, this.#gradient(name, shape(parameters[name]), first, count)));
-      }
+      forEachTile(experts, size, (first, count) =>
+        scope(() => work(name, first, this.#gradient(name, shape(parameters[name]), first, count))),
+      );
     }
   }
 

@@ -2,7 +2,7 @@
 // absent, the default is that of the family's class in transformers.
 import { UserError } from "../errors.js";
 import type { ModelConfig } from "./architecture.js";
-import type { ConfigReader } from "./config.js";
+import { type ConfigReader, MOST } from "./config.js";
 import { readRope } from "./rope.js";
 
 interface Defaults {
@@ -38,22 +38,22 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
   read.only("hidden_act", ["silu"]);
   read.only("attention_dropout", [0]);
   refuseQuantised(read);
-  const hiddenSize = read.integer("hidden_size");
-  const numHeads = read.integer("num_attention_heads");
-  const numKeyValueHeads = read.integer("num_key_value_heads", defaults.keyValueHeads ? numHeads : undefined);
-  const headDim = read.integer("head_dim", hiddenSize / numHeads);
+  const hiddenSize = read.integer("hidden_size", undefined, 1, MOST.width);
+  const numHeads = read.integer("num_attention_heads", undefined, 1, MOST.heads);
+  const numKeyValueHeads = read.integer("num_key_value_heads", defaults.keyValueHeads ? numHeads : undefined, 1, MOST.heads);
+  const headDim = read.integer("head_dim", hiddenSize / numHeads, 1, MOST.headWidth);
   if (numHeads % numKeyValueHeads !== 0) read.fail("num_key_value_heads", `a divisor of num_attention_heads, ${numHeads}`);
   if (headDim % 2 !== 0) read.fail("head_dim", "an even number");
   // Files of transformers 5 may have either name, whatever the family's own is.
   const expertsKey = read.holds("num_experts") ? "num_experts" : "num_local_experts";
-  const numExperts = read.integer(expertsKey, undefined, 0);
+  const numExperts = read.integer(expertsKey, undefined, 0, MOST.experts);
   const expertsPerToken = read.integer("num_experts_per_tok", defaults.expertsPerToken);
   if (numExperts > 0 && expertsPerToken > numExperts) read.fail("num_experts_per_tok", `at most ${expertsKey}, ${numExperts}`);
   const maxPositions = read.integer("max_position_embeddings", defaults.maxPositions);
   return {
-    vocabSize: read.integer("vocab_size"),
+    vocabSize: read.integer("vocab_size", undefined, 1, MOST.vocabulary),
     hiddenSize,
-    numLayers: read.integer("num_hidden_layers"),
+    numLayers: read.integer("num_hidden_layers", undefined, 1, MOST.layers),
     numHeads,
     numKeyValueHeads,
     headDim,
@@ -62,7 +62,7 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     maxPositions,
     tieEmbeddings: read.boolean("tie_word_embeddings", false),
     initializerRange: read.number("initializer_range", 0.02),
-    denseWidth: read.integer("intermediate_size"),
+    denseWidth: read.integer("intermediate_size", undefined, 1, MOST.width),
     numExperts,
     expertsPerToken,
     source: read.source,
@@ -72,8 +72,9 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
 function refuseQuantised({ source, where }: ConfigReader): void {
   const quantisation = source.quantization_config as { quant_method?: unknown } | null | undefined;
   if (quantisation === undefined || quantisation === null) return;
+  const method = typeof quantisation.quant_method === "string" ? quantisation.quant_method.slice(0, 40) : "method unknown";
   throw new UserError(
-    `${where}: quantization_config says the weights are quantised (${String(quantisation.quant_method ?? "method unknown")}), ` +
+    `${where}: quantization_config says the weights are quantised (${method}), ` +
       "which cannot be trained (expected float weights). Convert the model to bfloat16 first.",
   );
 }

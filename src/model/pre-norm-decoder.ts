@@ -1,9 +1,11 @@
 // What the supported families have in common beside their branches: pre-norm blocks under `model.layers`, one table of
 // embeddings, a final norm and a head. A family adds how it reads config.json and how its experts lie on disk.
+import { UserError } from "../errors.js";
+import { formatCount } from "../format.js";
 import type { Architecture, ModelConfig } from "./architecture.js";
 import { attentionBranch, attentionParameters } from "./attention-branch.js";
 import { type ExpertNames, feedForwardBranch, feedForwardParameters, USUAL_NAMES } from "./feed-forward-branch.js";
-import { ConfigReader } from "./config.js";
+import { ConfigReader, MOST } from "./config.js";
 import { rmsNorm } from "./norm.js";
 
 interface Family {
@@ -15,7 +17,11 @@ interface Family {
 export function preNormDecoder({ modelType, readConfig, expertNames = USUAL_NAMES }: Family): Architecture {
   return {
     modelType,
-    readConfig: (source, where) => readConfig(new ConfigReader(source, where)),
+    readConfig: (source, where) => {
+      const config = readConfig(new ConfigReader(source, where));
+      checkSize(config, where);
+      return config;
+    },
     blockPrefix: (layer) => `model.layers.${layer}.`,
     blockParameters: (config, layer) => [...attentionParameters(config), ...feedForwardParameters(config, layer, expertNames)],
     outerParameters: (config) => {
@@ -30,4 +36,14 @@ export function preNormDecoder({ modelType, readConfig, expertNames = USUAL_NAME
     feedForward: feedForwardBranch,
     finalNorm: (weight_D, x_TD, config, computeDtype) => rmsNorm(x_TD, weight_D, config.normEpsilon, computeDtype),
   };
+}
+
+/** Sizes that are each possible may not be so together: bytes of such a model could not even be counted exactly. */
+function checkSize({ numLayers, hiddenSize, vocabSize, numHeads, headDim, ...config }: ModelConfig, where: string): void {
+  const feedForward = config.numExperts * config.expertWidth + config.sharedExpertWidth + config.denseWidth;
+  const atMost = hiddenSize * (2 * vocabSize + numLayers * (4 * numHeads * headDim + 3 * feedForward));
+  if (atMost <= MOST.parameters) return;
+  throw new UserError(
+    `${where}: its sizes make up to ${formatCount(atMost)} parameters (expected at most ${formatCount(MOST.parameters)}). Check the numbers in it.`,
+  );
 }

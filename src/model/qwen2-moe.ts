@@ -2,7 +2,7 @@
 // value; softmax over all experts before the top k; a shared expert behind its own sigmoid gate; dense layers between
 // sparse ones by `decoder_sparse_step` and `mlp_only_layers`. Agrees with modeling_qwen2_moe.py of transformers.
 import type { ModelConfig } from "./architecture.js";
-import type { ConfigReader } from "./config.js";
+import { type ConfigReader, MOST } from "./config.js";
 import { readGeometry, sparseBySteps } from "./geometry.js";
 import { preNormDecoder } from "./pre-norm-decoder.js";
 
@@ -23,8 +23,8 @@ function readConfig(read: ConfigReader): ModelConfig {
     queryKeyNorm: "none",
     clipQkv: null,
     slidingWindow: null,
-    expertWidth: read.integer("moe_intermediate_size"),
-    sharedExpertWidth: read.integer("shared_expert_intermediate_size"),
+    expertWidth: read.integer("moe_intermediate_size", undefined, 1, MOST.width),
+    sharedExpertWidth: read.integer("shared_expert_intermediate_size", undefined, 1, MOST.width),
     normalizeTopK: read.boolean("norm_topk_prob", false),
     sparse: sparseBySteps(read, geometry),
   };

@@ -2,7 +2,7 @@
 // before the rotary positions; a head width of its own, so that heads times width need not be the hidden size; no shared
 // expert; dense layers as in qwen2_moe. Agrees with modeling_qwen3_moe.py of transformers.
 import type { ModelConfig } from "./architecture.js";
-import type { ConfigReader } from "./config.js";
+import { type ConfigReader, MOST } from "./config.js";
 import { readGeometry, sparseBySteps } from "./geometry.js";
 import { preNormDecoder } from "./pre-norm-decoder.js";
 
@@ -22,7 +22,7 @@ function readConfig(read: ConfigReader): ModelConfig {
     clipQkv: null,
     // Unlike qwen2_moe, the window holds for every layer once it is on.
     slidingWindow: read.boolean("use_sliding_window", false) ? read.integer("sliding_window") : null,
-    expertWidth: read.integer("moe_intermediate_size"),
+    expertWidth: read.integer("moe_intermediate_size", undefined, 1, MOST.width),
     sharedExpertWidth: 0,
     normalizeTopK: read.boolean("norm_topk_prob", false),
     sparse: sparseBySteps(read, geometry),

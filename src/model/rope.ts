@@ -1,7 +1,7 @@
 // Rotary position frequencies: the plain ones and the ways to stretch them over longer texts, read from config.json in
 // either dialect (`rope_theta` with `rope_scaling`, or `rope_parameters`). Agrees with modeling_rope_utils.py of
 // transformers 5; a type that is not here is refused, because plain frequencies would train another network.
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import { ConfigReader } from "./config.js";
 
 export interface Rope {
@@ -63,9 +63,7 @@ export function readRope(file: ConfigReader, defaultTheta: number, sizes: Sizes)
   for (const each of [file, read]) each.only("partial_rotary_factor", [1]);
   const type = read.source.rope_type ?? read.source.type ?? "default";
   if (typeof type !== "string" || !Object.hasOwn(SCALINGS, type)) {
-    throw new UserError(
-      `${read.where}: rope type ${JSON.stringify(type)} is not supported (expected ${Object.keys(SCALINGS).join(", ")}).`,
-    );
+    throw new UserError(`${read.where}: rope type ${excerpt(type)} is not supported (expected ${Object.keys(SCALINGS).join(", ")}).`);
   }
   const originalKey = "original_max_position_embeddings";
   const originalPositions = (): number => (file.holds(originalKey) ? file : read).integer(originalKey, sizes.maxPositions);

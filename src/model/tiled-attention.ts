@@ -5,6 +5,7 @@
 //   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)
 // (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2)
 import { customFunction } from "../torch/graph.js";
+import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import {
   add,
@@ -35,29 +36,7 @@ import {
   unsqueeze,
 } from "../torch/ops.js";
 import { device, dtype, type DType, empty, full, shape, type Tensor, zeros } from "../torch/tensor.js";
-
-interface Limits {
-  /** Scores of one chunk. On the way back there are two such tensors. */
-  scores: number;
-  /** More rows than this do not make products faster, and waste more on keys that are masked. */
-  rows: number;
-  /** Keys of a chunk; no fewer than rows, so that every query sees some of the first. */
-  keys: number;
-}
-
-// On a processor a chunk's scores should stay in its caches; elsewhere products should be large.
-const limitsOn = (on: string): Limits =>
-  on === "cpu" ? { scores: 2 ** 18, rows: 256, keys: 512 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
-
-/** Queries [row, row + rows) of key heads [group, group + groups), and the keys [key, key + keys) that they see. */
-interface Tile {
-  row: number;
-  rows: number;
-  key: number;
-  keys: number;
-  group: number;
-  groups: number;
-}
+import { limitsOn, type Tile, tilesOf } from "./attention-tiles.js";
 
 /** Keys [key, key + keys) for a tile, and what its scores are added to: null where every query sees every key. */
 interface Chunk {
@@ -87,7 +66,7 @@ export function tiledAttention(
   const shared = heads / groups;
   const type = dtype(q_THC);
   const wide: DType = type === "float64" ? "float64" : "float32";
-  const tiles = [...tilesOf(segments, { cached: allKeys - tokens, window, groups, shared }, limits)];
+  const tiles = tilesOf(segments, { cached: allKeys - tokens, window, groups, shared }, limits);
   const queriesOf = (t_THN: Tensor, { row, rows, group, groups }: Tile): Tensor =>
     transpose(narrow(narrow(t_THN, 0, row, rows), 1, group * shared, groups * shared), 0, 1);
   // The query heads that share a key head are stacked as rows of one product, so keys are never repeated.
@@ -97,17 +76,15 @@ export function tiledAttention(
     copy_(queriesOf(t_THN, tile), reshape(values_KRN, [tile.groups * shared, tile.rows, -1]));
   const keysOf = (t_UKC: Tensor, { group, groups }: Tile, { key, keys }: Chunk): Tensor =>
     transpose(narrow(narrow(t_UKC, 0, key, keys), 1, group, groups), 0, 1);
-  const chunksOf = function* (tile: Tile): Generator<Chunk> {
-    const lastKey = tile.key + tile.keys - 1;
-    for (let key = tile.key; key <= lastKey; key += limits.keys) {
-      const keys = Math.min(limits.keys, lastKey + 1 - key);
+  // Keys are masked in the first chunk, by the window, and in the last two, where the tile ends: the others are alike.
+  const forChunks = (tile: Tile, work: (chunk: Chunk) => void): void =>
+    forEachTile(tile.keys, limits.keys, (start, keys) => {
       // Row i stands at the key of the chunk's column `past` + i.
-      const past = lastKey - key - (tile.rows - 1);
+      const past = tile.keys - start - tile.rows;
       const mask_NS = maskOf(tile.rows, keys, past, window, q_THC);
       const mask_RS = mask_NS && reshape(expand(unsqueeze(mask_NS, 0), [shared, tile.rows, keys]), [1, -1, keys]);
-      yield { key, keys, mask_RS };
-    }
-  };
+      work({ key: tile.key + start, keys, mask_RS });
+    });
   const scoresOf = (q_KRC: Tensor, k_KSC: Tensor, mask_RS: Tensor | null): Tensor => {
     const to_KRS = mask_RS ?? full([1, 1, 1], 0, type, device(q_KRC));
     return cast(baddbmm(to_KRS, q_KRC, transpose(k_KSC, 1, 2), 1, width ** -0.5), wide);
@@ -120,7 +97,7 @@ export function tiledAttention(
       scope(() => {
         const q_KRC = stackedOf(q_THC, tile);
         let running: Running | null = null;
-        for (const chunk of chunksOf(tile)) {
+        forChunks(tile, (chunk) => {
           const before: Running | null = running;
           running = scope((): Running => {
             const scores_KRS = scoresOf(q_KRC, keysOf(k_UKC, tile, chunk), chunk.mask_RS);
@@ -136,7 +113,7 @@ export function tiledAttention(
             }
             return { out_KRC, max_KR1, sum_KR1 };
           });
-        }
+        });
         const { out_KRC, max_KR1, sum_KR1 } = running as unknown as Running;
         write(out_THC, tile, div(out_KRC, sum_KR1));
         write(logSum_TH1, tile, add(log(sum_KR1), max_KR1));
@@ -162,7 +139,7 @@ export function tiledAttention(
         const logSum_KR1 = stackedOf(logSum_TH1, tile);
         const minusInner_KR1 = stackedOf(minusInner_TH1, tile);
         const dq_KRC = zeros(shape(q_KRC), wide, device(q_KRC));
-        for (const chunk of chunksOf(tile)) {
+        forChunks(tile, (chunk) =>
           scope(() => {
             const [k_KSC, v_KSC] = [keysOf(k_UKC, tile, chunk), keysOf(v_UKC, tile, chunk)];
             const weights_KRS = exp_(sub_(scoresOf(q_KRC, k_KSC, chunk.mask_RS), logSum_KR1));
@@ -171,37 +148,14 @@ export function tiledAttention(
             const dScores_KRS = cast(mul_(add_(dWeights_KRS, minusInner_KR1), weights_KRS), type);
             add_(dq_KRC, bmm(dScores_KRS, k_KSC));
             add_(keysOf(dk_UKC, tile, chunk), bmm(transpose(dScores_KRS, 1, 2), q_KRC));
-          });
-        }
+          }),
+        );
         write(dq_THC, tile, mulScalar_(dq_KRC, width ** -0.5));
       });
     }
     return [dq_THC, cast(mulScalar_(dk_UKC, width ** -0.5), type), cast(dv_UKC, type)];
   };
   return customFunction([q_THC, k_UKC, v_UKC], forward, gradient);
-}
-
-function* tilesOf(
-  segments: number[],
-  { cached, window, groups, shared }: { cached: number; window: number | null; groups: number; shared: number },
-  limits: Limits,
-): Generator<Tile> {
-  let start = 0;
-  for (const length of segments) {
-    // Half of a tile's last scores are masked: a short document is worth more tiles.
-    const most = Math.min(limits.rows, Math.max(64, Math.ceil(length / 4)));
-    for (let done = 0, rows: number; done < length; done += rows) {
-      const first = window === null ? 0 : Math.max(0, cached + done + 1 - window);
-      const reach = Math.min(cached + length, cached + done + most, first + limits.keys) - first;
-      rows = Math.min(length - done, most, Math.max(1, Math.floor(limits.scores / (shared * reach))));
-      const keys = cached + done + rows - first;
-      const together = Math.min(groups, Math.max(1, Math.floor(limits.scores / (shared * rows * Math.min(keys, limits.keys)))));
-      for (let group = 0; group < groups; group += together) {
-        yield { row: start + done, rows, key: start + first, keys, group, groups: Math.min(together, groups - group) };
-      }
-    }
-    start += length;
-  }
 }
 
 // What scores are added to: 0 where a query sees a key, -inf where it does not; null where all see all.

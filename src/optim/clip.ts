@@ -1,5 +1,6 @@
 // Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
 import { add_, cast, narrow, square, squareSum, vectorNorm, view } from "../torch/ops.js";
+import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, item, numel, type Tensor, zeros } from "../torch/tensor.js";
 import { inOnePass } from "./passes.js";
@@ -20,12 +21,12 @@ function squaresOf(gradients: Tensor[]): number {
     const total = zeros([], "float64", device(gradients[0]));
     for (const gradient of gradients) {
       const elements = numel(gradient);
-      for (let start = 0; start < elements; start += TILE_ELEMENTS) {
+      forEachTile(elements, TILE_ELEMENTS, (start, count) =>
         scope(() => {
-          const tile_N = narrow(view(gradient, [elements]), 0, start, Math.min(TILE_ELEMENTS, elements - start));
+          const tile_N = narrow(view(gradient, [elements]), 0, start, count);
           add_(total, square(cast(vectorNorm(tile_N, 2), "float64")));
-        });
-      }
+        }),
+      );
     }
     return item(total);
   });

@@ -26,6 +26,7 @@ import {
   vectorNorm,
   view,
 } from "../torch/ops.js";
+import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, empty, full, item, type Tensor, zeros } from "../torch/tensor.js";
 import { gradientNorm } from "./clip.js";
@@ -62,16 +63,15 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
       const keep = 1 - update.step ** -settings.decayRate;
       const count = matricesIn(gradient, { rows, columns });
       const together = isVector || inOnePass(gradient) ? 0 : Math.floor(tileElements(gradient) / (rows * columns));
-      for (let index = 0; index < count; index += Math.max(1, together)) {
+      forEachTile(count, Math.max(1, together), (index, some) => {
         const matrix = { index, rows, columns };
         if (together > 0) {
-          const some = { ...matrix, count: Math.min(together, count - index) };
-          scope(() => updateTogether(own, { weight, gradient, state }, some, keep, update));
+          scope(() => updateTogether(own, { weight, gradient, state }, { ...matrix, count: some }, keep, update));
         } else {
           const norm = scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
           apply(own, { weight, gradient, norm }, matrix, update);
         }
-      }
+      });
     },
   };
 }

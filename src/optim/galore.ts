@@ -25,6 +25,7 @@ import {
   transpose,
   view,
 } from "../torch/ops.js";
+import { repeat } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { shape, type Tensor, toArray } from "../torch/tensor.js";
 import { type AdamWSettings, adamwRule, updateMoments } from "./adamw.js";
@@ -63,7 +64,7 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
       const due = (step - 1) % updateGap === 0;
       const count = matricesIn(gradient, { rows, columns });
       const largest = scope(() => toArray(amax(abs(view(projection, [count, -1])), [1])));
-      for (let index = 0; index < count; index++) {
+      repeat(count, (index) =>
         scope(() => {
           const G = one(gradient, index, [rows, columns]);
           const P = one(projection, index, [short, rank]);
@@ -79,8 +80,8 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
               add_(w_N, view(update, [-1]), -rate);
             });
           });
-        });
-      }
+        }),
+      );
     },
   };
 }

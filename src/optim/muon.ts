@@ -7,6 +7,7 @@
 // biases and matrices of one row or column have AdamW (as in Moonlight's code). State: b in float32, 4 bytes per element.
 // Workspace: five times one matrix. Products are in `productDtype`; torch's are always in bfloat16.
 import { add_, addmm, cast, lerp_, mm, mulScalar, mulScalar_, reshape, transpose } from "../torch/ops.js";
+import { repeat } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { type DType, shape, type Tensor } from "../torch/tensor.js";
 import { type AdamWSettings, adamwRule } from "./adamw.js";
@@ -43,7 +44,7 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape
         lerp_(b_N, g_N, 1 - momentum);
         lerp_(g_N, b_N, momentum);
       });
-      for (let index = 0; index < matricesIn(gradient, { rows, columns }); index++) {
+      repeat(matricesIn(gradient, { rows, columns }), (index) =>
         scope(() => {
           const update_N = reshape(orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype), [-1]);
           forBands(gradient, { index, rows, columns }, (row, count, start) =>
@@ -52,8 +53,8 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape
               add_(w_N, range(update_N, row * columns, count * columns), -learningRate * scale);
             }),
           );
-        });
-      }
+        }),
+      );
     },
   };
 }

@@ -2,6 +2,7 @@
 // that wait go to sleep and waking them costs more than a smaller tile's place in the cache gains; more on a GPU, where each call
 // costs microseconds however little it does.
 import { narrow, view } from "../torch/ops.js";
+import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, numel, shape, type Tensor } from "../torch/tensor.js";
 
@@ -17,10 +18,7 @@ export const mostAtOnce = (tensor: Tensor): number => Math.min(numel(tensor), Ma
 
 /** Runs `work` on consecutive ranges that cover the elements of `tensor`, each in a scope of its own. */
 export function forTiles(tensor: Tensor, work: (start: number, count: number) => void): void {
-  const [elements, most] = [numel(tensor), tileElements(tensor)];
-  for (let start = 0; start < elements; start += most) {
-    scope(() => work(start, Math.min(most, elements - start)));
-  }
+  forEachTile(numel(tensor), tileElements(tensor), (start, count) => scope(() => work(start, count)));
 }
 
 /** Elements `start` to `start + count` of a contiguous tensor, as a view of one dimension. */
@@ -43,9 +41,7 @@ export function forBands(
   work: (row: number, count: number, start: number) => void,
 ): void {
   const height = Math.max(1, Math.floor(tileElements(tensor) / columns));
-  for (let row = 0; row < rows; row += height) {
-    scope(() => work(row, Math.min(height, rows - row), (index * rows + row) * columns));
-  }
+  forEachTile(rows, height, (row, count) => scope(() => work(row, count, (index * rows + row) * columns)));
 }
 
 /** `count` rows from element `start` as a matrix. */

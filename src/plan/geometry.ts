@@ -1,18 +1,17 @@
 // What a plan has to know of a model, from as little as there is: a folder with weights says how each is stored; a config.json
 // by itself is believed. No weights are read.
-import { statSync } from "node:fs";
-
 import { readJsonObject } from "../checkpoint/folder.js";
 import { commonDtype, dtypeOnDisk, matchTensors, statedDtype } from "../checkpoint/load.js";
 import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
+import { statOf } from "../read-file.js";
 import { architectureOf } from "../model/architecture.js";
 import type { TrainSettings } from "../train/settings.js";
 import type { Geometry } from "./shadow-step.js";
 
 /** The geometry at `model`: a folder, a .gguf file, or a config.json. Throws a UserError when it is none of them. */
 export function readGeometry({ model, weights_dtype: wanted }: Pick<TrainSettings, "model" | "weights_dtype">): Geometry {
-  const isFile = statSync(model, { throwIfNoEntry: false })?.isFile() === true;
+  const isFile = statOf(model)?.isFile() === true;
   if (isFile && model.endsWith(".json")) {
     const source = readJsonObject(model);
     const architecture = architectureOf(source, model);

@@ -1,11 +1,12 @@
 // The plan of a training step: bytes by term, by moment, and where they are. Blocks of one kind and micro-batches of one
 // size each add the same, so a deep model or a step of many micro-batches is planned from two small depths and two small
 // numbers of micro-batches, and what a further one adds is added as often as there are more.
-import type { Batch } from "../data/batches.js";
+import type { SizedBatch } from "../data/batches.js";
 import type { MemoryTerms } from "../train/memory-terms.js";
 import type { TrainSettings } from "../train/settings.js";
-import { fullBatch } from "../train/full-batch.js";
+import { sizedBatch } from "../train/full-batch.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
+import { beyondCounting } from "../torch/shadow.js";
 import { type Geometry, hostRoomBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
 
 export interface Moment {
@@ -31,11 +32,10 @@ export interface Plan {
 }
 
 /** The plan of a step of these settings; `batches` are the micro-batches, full ones where there are none. */
-export function planStep(settings: TrainSettings, geometry: Geometry, batches?: Batch[]): Plan {
+export function planStep(settings: TrainSettings, geometry: Geometry, batches?: SizedBatch[]): Plan {
   const micro = settings.gradient_accumulation_steps;
-  const full = (): Batch => fullBatch(settings, geometry.config.vocabSize, settings.seed);
   const step = (depth: number, count: number): ShadowStep =>
-    shadowStep(settings, atDepth(geometry, depth), batches?.slice(0, count) ?? new Array<Batch>(count).fill(full()));
+    shadowStep(settings, atDepth(geometry, depth), batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)));
   const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
   const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
   const depths = depthsOf(settings, geometry);
@@ -70,7 +70,11 @@ export function atDepth(geometry: Geometry, depth: number): Geometry {
 function extended(steps: ShadowStep[], places: number[], wanted: number): ShadowStep {
   if (steps.length === 1) return steps[0];
   const share = (wanted - places[0]) / (places[1] - places[0]);
-  const along = (a: number, b: number): number => Math.round(a + share * (b - a));
+  const along = (a: number, b: number): number => {
+    const bytes = Math.round(a + share * (b - a));
+    if (!Number.isSafeInteger(bytes)) throw beyondCounting();
+    return bytes;
+  };
   const [from, to] = steps;
   const moments = new Map([...to.moments].map(([name, bytes]) => [name, along(from.moments.get(name) ?? 0, bytes)]));
   const terms = Object.fromEntries(

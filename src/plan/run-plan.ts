@@ -8,6 +8,8 @@ import type { Geometry } from "./shadow-step.js";
 
 /** Steps that are looked at; with packing, one is as good as all. */
 const AHEAD = 100;
+/** Of which there may be many in a step. */
+const MICRO_BATCHES_AHEAD = 10_000;
 /** More micro-batches are planned as if all were as large as the largest. */
 const FEW = 4;
 
@@ -31,7 +33,8 @@ export function planRun({ settings, source, network, data, startStep, totalSteps
   };
   const from = data.state();
   let largest: Batch[] = [];
-  for (let step = 0; step < Math.max(1, Math.min(AHEAD, totalSteps - startStep)); step++) {
+  const ahead = Math.min(AHEAD, totalSteps - startStep, Math.ceil(MICRO_BATCHES_AHEAD / settings.gradient_accumulation_steps));
+  for (let step = 0; step < Math.max(1, ahead); step++) {
     const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
     if (tokensOf(batches) > tokensOf(largest)) largest = batches;
   }

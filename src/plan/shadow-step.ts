@@ -1,7 +1,7 @@
 // One training step on an engine that counts bytes and computes nothing: the same code as in a run, so what the step needs at
 // its highest moment is what it will need. Two things are guesses: tokens spread evenly over experts, and documents are as long
 // as they may be. Nothing is allocated and nothing read but config.json.
-import type { Batch } from "../data/batches.js";
+import type { SizedBatch } from "../data/batches.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { buildModel, type PlacedParameter, placedParameters, weightBytes } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
@@ -45,8 +45,8 @@ export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
   peakLearningRate: learning_rate,
 });
 
-export function shadowStep(settings: TrainSettings, geometry: Geometry, batches: Batch[]): ShadowStep {
-  return onShadow(() => {
+export function shadowStep(settings: TrainSettings, geometry: Geometry, batches: SizedBatch[], engine = onShadow): ShadowStep {
+  return engine(() => {
     const { device } = settings;
     const { tier, network, states } = shadowNetwork(settings, geometry);
     resetPeak(device);

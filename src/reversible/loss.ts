@@ -2,8 +2,9 @@
 // and gradient are computed together, so nothing of a tile is kept. With cross-entropy a logit takes 4 bytes in float32 and 6 in
 // bfloat16, at the start and the end of a tile, which works in place; with a teacher's logits beside them, 12 and 14.
 import { add_, addmmWide, cast, hasOp, indexCopy_, indexSelect, linear, mm, narrow, transpose } from "../torch/ops.js";
+import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
-import { device, type DType, dtype, fromArray, item, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { device, type DType, dtype, fromValues, item, shape, type Tensor, zeros } from "../torch/tensor.js";
 import { type Objective, wide } from "./objectives.js";
 
 // Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
@@ -20,7 +21,9 @@ export interface LossTile {
 /** Sum of the losses of the objective's rows. */
 export function lossSum(of: LossTile): number {
   let total = 0;
-  for (const first of tiles(of)) total += scope(() => item(tileLoss(of, first).loss));
+  forEachTile(of.objective.count, of.tileTokens, (first, count) => {
+    total += scope(() => item(tileLoss(of, first, count).loss));
+  });
   return total;
 }
 
@@ -36,21 +39,20 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
   const together = isWide ? vocabulary : Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
   const dHidden_TD = zeros(shape(hidden_TD), type, device(hidden_TD));
   let total = 0;
-  for (const first of tiles(of)) {
+  forEachTile(of.objective.count, of.tileTokens, (first, count) => {
     total += scope(() => {
-      const { h_ND, rows_N, loss, gradient } = tileLoss(of, first);
+      const { h_ND, rows_N, loss, gradient } = tileLoss(of, first, count);
       const wide_NV = gradient(scale);
       const dLogits_NV = cast(wide_NV, type);
       if (dtype(wide_NV) !== type) free(wide_NV);
       indexCopy_(dHidden_TD, 0, rows_N, mm(dLogits_NV, head_VD));
-      for (let start = 0; dHead_VD !== null && start < vocabulary; start += together) {
-        const length = Math.min(together, vocabulary - start);
-        const [sum_ND, dLogits_NN] = [narrow(dHead_VD, 0, start, length), transpose(narrow(dLogits_NV, 1, start, length), 0, 1)];
+      forEachTile(dHead_VD === null ? 0 : vocabulary, together, (start, length) => {
+        const [sum_ND, dLogits_NN] = [narrow(dHead_VD as Tensor, 0, start, length), transpose(narrow(dLogits_NV, 1, start, length), 0, 1)];
         scope(() => (isWide ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND))));
-      }
+      });
       return item(loss);
     });
-  }
+  });
   return { total, dHidden_TD };
 }
 
@@ -59,14 +61,9 @@ const addsWide = (sum: Tensor | null, type: DType): boolean =>
   sum !== null && type === "bfloat16" && dtype(sum) === "float32" && device(sum).startsWith("cuda") && hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
-function tileLoss({ hidden_TD, head_VD, objective, tileTokens }: LossTile, first: number) {
-  const rows = objective.rows.slice(first, first + tileTokens);
-  const rows_N = fromArray(rows, [rows.length], "int64", device(hidden_TD));
+function tileLoss({ hidden_TD, head_VD, objective }: LossTile, first: number, count: number) {
+  const rows_N = fromValues(() => objective.rows(first, count), [count], "int64", device(hidden_TD));
   const h_ND = indexSelect(hidden_TD, 0, rows_N);
   const logits_NV = scope(() => wide(linear(h_ND, head_VD)));
   return { h_ND, rows_N, ...objective.measure(logits_NV, first) };
-}
-
-function* tiles({ objective, tileTokens }: LossTile): Generator<number> {
-  for (let first = 0; first < objective.rows.length; first += tileTokens) yield first;
 }

@@ -20,12 +20,15 @@ import {
   sumDim,
 } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
-import { device, dtype, fromArray, full, shape, type Tensor } from "../torch/tensor.js";
+import { assert } from "../errors.js";
+import { device, dtype, fromValues, full, shape, type Tensor } from "../torch/tensor.js";
 
 export interface Objective {
-  /** The positions of a micro-batch whose logits are looked at, in order. */
-  readonly rows: readonly number[];
-  /** The sum of the losses of rows[first], rows[first + 1], ..., whose logits these are. Overwrites the logits. */
+  /** How many positions of a micro-batch have logits that are looked at. */
+  readonly count: number;
+  /** `count` of these positions, in order, from the `first` of them on. */
+  rows(first: number, count: number): ArrayLike<number>;
+  /** The sum of the losses of as many of these positions as there are logits, from the `first` of them on. Overwrites the logits. */
   measure(logits_NV: Tensor, first: number): Measured;
 }
 
@@ -38,15 +41,17 @@ export interface Measured {
 /**
  * Cross-entropy with the token to predict per position; negative where nothing is trained:
  *   loss = sum_n (logsumexp(z_n) - z_n[label_n]),  dz_n = softmax(z_n) - onehot(label_n)
+ * `trained` is how many are not negative; labels are looked at when they are needed.
  */
-export function crossEntropy(labels_T: Int32Array): Objective {
-  const rows = Array.from(labels_T.keys()).filter((position) => labels_T[position] >= 0);
+export function crossEntropy(labels_T: ArrayLike<number>, trained = countTrained(labels_T)): Objective {
+  let found: Int32Array | null = null;
+  const rows = (first: number, count: number): Int32Array => (found ??= trainedPositions(labels_T, trained)).subarray(first, first + count);
   return {
+    count: trained,
     rows,
     measure: (logits_NV, first) => {
       const [on, count] = [device(logits_NV), shape(logits_NV)[0]];
-      const labels = rows.slice(first, first + count).map((position) => labels_T[position]);
-      const labels_N1 = fromArray(labels, [count, 1], "int64", on);
+      const labels_N1 = fromValues(() => rows(first, count).map((position) => labels_T[position]), [count, 1], "int64", on);
       sub_(logits_NV, amax(logits_NV, [1], true));
       const target_N1 = gather(logits_NV, 1, labels_N1);
       const exp_NV = exp_(logits_NV);
@@ -60,6 +65,20 @@ export function crossEntropy(labels_T: Int32Array): Objective {
       };
     },
   };
+}
+
+function countTrained(labels_T: ArrayLike<number>): number {
+  let count = 0;
+  for (let position = 0; position < labels_T.length; position++) if (labels_T[position] >= 0) count++;
+  return count;
+}
+
+function trainedPositions(labels_T: ArrayLike<number>, count: number): Int32Array {
+  const positions = new Int32Array(count);
+  let found = 0;
+  for (let position = 0; position < labels_T.length; position++) if (labels_T[position] >= 0) positions[found++] = position;
+  assert(found === count, `${found} labels are trained, not ${count}`);
+  return positions;
 }
 
 /** What a teacher says of a micro-batch: its hidden states behind the final norm, and its head. They stay the caller's. */
@@ -77,7 +96,8 @@ export interface Taught {
  */
 export function divergence({ hidden_TD, head_VD, temperature }: Taught): Objective {
   return {
-    rows: Array.from({ length: shape(hidden_TD)[0] }, (_, position) => position),
+    count: shape(hidden_TD)[0],
+    rows: (first, count) => Int32Array.from({ length: count }, (_, i) => first + i),
     measure: (logits_NV, first) => {
       const count = shape(logits_NV)[0];
       const teacher_NV = scope(() => wide(linear(narrow(hidden_TD, 0, first, count), head_VD)));

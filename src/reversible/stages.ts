@@ -7,6 +7,7 @@ import { record, backwardThrough, freeGraph, type Graph } from "../torch/graph.j
 import { detach } from "../torch/autograd.js";
 import { add, copy_, narrow } from "../torch/ops.js";
 import { during } from "../torch/moment.js";
+import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { assert } from "../errors.js";
 import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
@@ -218,9 +219,8 @@ function inTiles(like: Tensor, tile: number, count: number, of: (start: number, 
   const [tokens] = shape(like);
   if (tokens <= tile) return scope(() => of(0, tokens));
   const whole = Array.from({ length: count }, () => empty(shape(like), dtype(like), device(like)));
-  for (let start = 0; start < tokens; start += tile) {
-    const length = Math.min(tile, tokens - start);
-    scope(() => of(start, length).forEach((part, i) => copy_(narrow(whole[i], 0, start, length), part)));
-  }
+  forEachTile(tokens, tile, (start, length) =>
+    scope(() => of(start, length).forEach((part, i) => copy_(narrow(whole[i], 0, start, length), part))),
+  );
   return whole;
 }

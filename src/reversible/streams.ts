@@ -1,7 +1,7 @@
 // The residual streams of a reversible network and their arithmetic. On an integer grid (int32 with 16 fractional bits,
 // or int64 with 32) a branch output is rounded once and added as a whole number, so subtracting it again restores every
 // bit. Float streams are the plain alternative, with an error that grows with depth.
-import { UserError, assert } from "../errors.js";
+import { assert, BadValuesError } from "../errors.js";
 import {
   add_,
   aminmax,
@@ -164,19 +164,17 @@ const largestOf = (t: Tensor): number =>
     return Math.max(-least, most);
   });
 
-function notFinite(where: string): UserError {
-  return new UserError(
-    `${where}: a value is not a finite number. The learning rate may be too high, or the checkpoint broken. Nothing of this step was saved.`,
-  );
+function notFinite(where: string): BadValuesError {
+  return new BadValuesError(`${where}: a value is not a finite number.`, "The model's weights may be damaged.");
 }
 
 /** The limit of int64 with its usual 32 fractional bits. */
 const WIDEST = 2 ** 30;
 
-function outOfRange(largest: number, limit: number, where = "a branch of the network"): UserError {
+function outOfRange(largest: number, limit: number, where = "a branch of the network"): BadValuesError {
   const remedy =
     largest < WIDEST
       ? "Use fewer bits (--stream-fraction-bits) or --stream int64."
-      : "No grid holds that: the learning rate may be too high, or the checkpoint broken.";
-  return new UserError(`${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}). ${remedy}`);
+      : "No grid holds that: the learning rate may be too high, or the weights damaged.";
+  return new BadValuesError(`${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}).`, remedy);
 }

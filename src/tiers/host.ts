@@ -93,6 +93,13 @@ export class HostTier implements Tier {
 
   begin(): void {}
 
+  abandon(): void {
+    this.#dropHere();
+    this.#dropNext();
+    synchronize(this.#device);
+    this.#sent.clear();
+  }
+
   wayBack(updates: boolean): void {
     this.#updates = updates;
     // An update that was cut off has changed the copy, and not what is stored.

@@ -1,7 +1,7 @@
 // The file of a part: a safetensors file that is mapped and written in place, so that its tensors are ordinary tensors whose
 // changes reach the disk. The tensors are views: whoever takes them frees them before `mapping` is closed.
 import { UserError } from "../errors.js";
-import { readHeader } from "../checkpoint/safetensors-header.js";
+import { AGAIN, readHeader } from "../checkpoint/safetensors-header.js";
 import { readEntry } from "../checkpoint/safetensors.js";
 import { encodeHeader, inFileOrder, sourceBytes, type TensorPlan } from "../checkpoint/safetensors-writer.js";
 import { SharedMapping } from "../torch/mapping.js";
@@ -37,10 +37,15 @@ export function createPartFile(path: string, tensors: PartTensor[]): PartFile {
   return { mapping, tensors: viewsOf(path, mapping) };
 }
 
-/** Opens a file that `createPartFile` made. */
+/** Opens a file that `createPartFile` made. Errors: UserError when it is missing, cut off or damaged. */
 export function openPartFile(path: string): PartFile {
-  // The header is checked first: it says when the file is missing or cut off.
-  readHeader(path);
+  try {
+    // The header is checked first: it says when the file is missing or cut off.
+    readHeader(path);
+  } catch (failure) {
+    if (!(failure instanceof UserError)) throw failure;
+    throw new UserError(failure.message.replace(AGAIN, "Resume from a checkpoint-N folder, or start anew with --overwrite-output-dir."));
+  }
   const mapping = new SharedMapping(path);
   return { mapping, tensors: viewsOf(path, mapping) };
 }

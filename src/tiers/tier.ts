@@ -37,6 +37,10 @@ export interface Tier {
   openModel?(): Model;
   /** Weights and state are those of the end of a step; training begins. */
   begin(progress: WrittenProgress): void;
+  /** Brings weights and state back to the end of the step before, where what this one has changed was kept. */
+  undoStep?(): boolean;
+  /** Weights and state are about to be replaced: nothing of them can be gone on from until `begin`. */
+  abandon(): void;
   /** A way back begins, on which parts are updated or only measured; or it has ended, also by an error, and nothing is updated. */
   wayBack?(updates: boolean): void;
   /** Before a part's weights are read: waits until they are there, and begins to bring the part that will be next. */

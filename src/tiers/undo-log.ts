@@ -1,10 +1,12 @@
 // The old bytes of what a step changes, on the disk before the change begins. A record is a head, the bytes of one file of
 // the working copy, and a mark that is written when these have reached the disk: a file whose record has no mark is unchanged.
 // Heads and marks are 512 bytes of text.
-import { closeSync, constants, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 
 import { diskFailure } from "../checkpoint/disk.js";
+import { UserError } from "../errors.js";
+import { openForReading, statOf } from "../read-file.js";
 import type { SharedMapping } from "../torch/mapping.js";
 import { readBytes } from "../torch/tensor.js";
 
@@ -60,30 +62,59 @@ export class UndoLog {
   }
 }
 
-/** Brings the working copy in `folder` back to the end of step `finished`; returns the files that it restored. */
+/**
+ * Brings the working copy in `folder` back to the end of step `finished`; returns the files that it restored. Errors: UserError, before
+ * the first file is touched, when a record is of no file that is there.
+ */
 export function rollBack(folder: string, finished: number): string[] {
-  const restored: string[] = [];
   const path = join(folder, UNDO_FILE);
-  if (!existsSync(path)) return restored;
-  const log = openSync(path, "r+");
+  if (!statOf(path)) return [];
+  const log = openForReading(path, constants.O_RDWR);
   try {
-    const size = fstatSync(log).size;
-    for (let at = 0; at + 2 * FRAME_BYTES <= size; ) {
-      const head = readFrame(log, at) as Partial<Head> | null;
-      // The log of a step that is finished was not yet emptied.
-      if (head?.step !== finished + 1 || !head.file || !head.bytes) break;
-      const end = at + FRAME_BYTES + head.bytes;
-      if (end + FRAME_BYTES > size || readFrame(log, end)?.complete !== true) break;
-      restore(log, at + FRAME_BYTES, join(folder, basename(head.file)), head.bytes);
-      restored.push(head.file);
-      at = end + FRAME_BYTES;
-    }
+    const records = readRecords(log, finished + 1);
+    for (const { file, bytes } of records) checkFile(path, join(folder, file), bytes);
+    for (const { file, bytes, from } of records) restore(log, from, join(folder, file), bytes);
     ftruncateSync(log, 0);
     fsyncSync(log);
+    return records.map(({ file }) => file);
   } finally {
     closeSync(log);
   }
-  return restored;
+}
+
+interface SavedFile extends Head {
+  /** Where the old bytes begin. */
+  from: number;
+}
+
+/** The records of `step` that were finished. There are none where the step before was finished and the log not yet emptied. */
+function readRecords(log: number, step: number): SavedFile[] {
+  const records: SavedFile[] = [];
+  const size = fstatSync(log).size;
+  for (let at = 0; at + 2 * FRAME_BYTES <= size; ) {
+    const head = readFrame(log, at);
+    if (!isHead(head) || head.step !== step) break;
+    const from = at + FRAME_BYTES;
+    const end = from + head.bytes;
+    if (end + FRAME_BYTES > size || readFrame(log, end)?.complete !== true) break;
+    records.push({ ...head, from });
+    at = end + FRAME_BYTES;
+  }
+  return records;
+}
+
+function isHead(head: object | null): head is Head {
+  const { file, bytes } = (head ?? {}) as Partial<Head>;
+  return typeof file === "string" && file !== "" && basename(file) === file && Number.isSafeInteger(bytes) && (bytes as number) > 0;
+}
+
+function checkFile(log: string, path: string, bytes: number): void {
+  const stats = statOf(path);
+  if (stats?.isFile() && stats.size === bytes) return;
+  throw new UserError(
+    `${log}: has ${bytes} bytes of ${path}, which ${stats?.isFile() ? `has ${stats.size}` : "is no file"}. ` +
+      "The working copy is damaged: go on from a checkpoint.",
+  );
 }
 
 function restore(log: number, from: number, path: string, bytes: number): void {
@@ -105,11 +136,12 @@ function frame(content: object): Buffer {
   return Buffer.from(JSON.stringify(content).padEnd(FRAME_BYTES));
 }
 
-function readFrame(file: number, at: number): Record<string, unknown> | null {
+function readFrame(file: number, at: number): { complete?: unknown } | null {
   const bytes = Buffer.alloc(FRAME_BYTES);
   readSync(file, bytes, 0, FRAME_BYTES, at);
   try {
-    return JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
+    const parsed: unknown = JSON.parse(bytes.toString("utf8"));
+    return typeof parsed === "object" ? parsed : null;
   } catch {
     return null;
   }

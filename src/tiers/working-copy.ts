@@ -2,11 +2,12 @@
 // mapped and updated in place. With durability "snapshot" it is worth nothing after a crash: the run goes back to its last
 // checkpoint. With "step" an undo log and the state of the trainer beside it bring it back to the end of the last step.
 // Owns files and mappings; the tensors belong to the model and the optimizer, and what of them is alive is freed by `close`.
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { STATE_FILE } from "../checkpoint/checkpoints.js";
-import { checkFreeSpace, sync, writeFileDurably } from "../checkpoint/disk.js";
+import { checkFreeSpace, makeFolders, sync, writeFileDurably } from "../checkpoint/disk.js";
+import { WORKING_FOLDER } from "../checkpoint/run-marker.js";
 import { progressText, type WrittenProgress } from "../checkpoint/run-state.js";
 import { byteLength } from "../checkpoint/safetensors-header.js";
 import { UserError } from "../errors.js";
@@ -17,7 +18,7 @@ import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor } from "../
 import { createPartFile, openPartFile, type PartFile, type PartTensor } from "./part-file.js";
 import { PageFlow } from "./page-flow.js";
 import { EMBEDDING, HEAD, partOf, partsOf, type StateLayout, type Tier, type TierTimes } from "./tier.js";
-import { UNDO_FILE, UndoLog } from "./undo-log.js";
+import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
 
 export type Durability = "snapshot" | "step";
 
@@ -27,7 +28,7 @@ export interface WorkingCopyOptions {
   stateBytes: (weightsDtype: DType) => number;
 }
 
-export const workingFolder = (outputDir: string): string => join(outputDir, "working");
+export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
 
 const NO_TIME: TierTimes = { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
 
@@ -64,7 +65,7 @@ export class WorkingCopy implements Tier {
     const weightBytes = planned.reduce((sum, { placed, dtype }) => sum + byteLength(dtype, placed.spec.shape), 0);
     const bytes = weightBytes + this.#options.stateBytes(planned[0].dtype);
     checkFreeSpace(this.#folder, this.#options.durability === "step" ? 2 * bytes : bytes);
-    mkdirSync(this.#folder, { recursive: true });
+    makeFolders(this.#folder);
     const tensors = planned.map(({ placed, dtype }) => ({ placed, name: nameOf(placed), dtype, shape: placed.spec.shape }));
     for (const [part, some] of this.#byPart(tensors)) this.#addWeights(part, createPartFile(this.#path(part, "weights"), some));
     let filling: number | null = null;
@@ -124,6 +125,23 @@ export class WorkingCopy implements Tier {
       sync(this.#folder);
       for (const { mapping } of [...this.#weights.values(), ...this.#states.values()]) mapping.writeBack();
     }
+  }
+
+  undoStep(): boolean {
+    if (this.#log === null) return false;
+    rollBack(this.#folder, this.#step);
+    this.#log.clear();
+    this.#changed.clear();
+    return true;
+  }
+
+  abandon(): void {
+    this.#log?.close();
+    this.#log = null;
+    this.#lasts = false;
+    this.#changed.clear();
+    for (const file of [STATE_FILE, UNDO_FILE]) rmSync(join(this.#folder, file), { force: true });
+    sync(this.#folder);
   }
 
   enter(part: number): void {

@@ -3,7 +3,7 @@
 // its place. Importing this file costs nothing and needs no libtorch.
 import { createRequire } from "node:module";
 
-import { resolveEngine } from "../../setup/libtorch.mjs";
+import { beforeOpening, resolveEngine, setUpCommand } from "../../setup/libtorch.mjs";
 import { UserError } from "../errors.js";
 import { settleWaiting } from "./waiting.js";
 
@@ -26,7 +26,9 @@ export interface Native {
   readBytes(handle: Handle, byteOffset: number, into: Uint8Array): void;
   writeBytes(handle: Handle, byteOffset: number, from: Uint8Array): void;
   mapFile(path: string): Handle;
-  mapShared(file: number, bytes: number, allocate: boolean): Handle;
+  mapShared(file: number, bytes: number, allocate: boolean, path: string): Handle;
+  /** Throws when a mapped file was cut short; operators and copies of bytes do so by themselves. */
+  checkFiles(): void;
   readAhead(mapping: Handle): number;
   writeBack(file: number): number;
   dropPages(mapping: Handle, file: number): number;
@@ -52,10 +54,30 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
+  /** See repeat.ts. */
+  repeat(count: number, work: (round: number) => void): void;
+  leavesOut(): boolean;
+  hasElements(): boolean;
+  /** From now on SIGINT, SIGTERM and SIGHUP ask for a stop, see torch/signals.ts. */
+  listenForStop(fd: number, acknowledged: string, left: string): void;
+  setStopWords(acknowledged: string, left: string): void;
+  /** The signal that asked; 0 for none. */
+  stopSignal(): number;
+  forgetStop(): void;
 }
 
-function load(): Native {
+/** What the addon leaves to this side. */
+const HERE: Pick<Native, "repeat" | "leavesOut" | "hasElements"> = {
+  repeat: (count, work) => {
+    for (let round = 0; round < count; round++) work(round);
+  },
+  leavesOut: () => false,
+  hasElements: () => true,
+};
+
+function load(): Omit<Native, keyof typeof HERE> {
   settleWaiting();
+  for (const [name, value] of Object.entries(beforeOpening)) process.env[name] ??= value;
   // The threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
   process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
   // cuBLAS gives the same bits every time only with a workspace of a given size; this is its own on recent cards.
@@ -67,9 +89,9 @@ function load(): Native {
     throw new UserError((failure as Error).message);
   }
   try {
-    return createRequire(import.meta.url)(addon) as Native;
+    return createRequire(import.meta.url)(addon) as Omit<Native, keyof typeof HERE>;
   } catch (failure) {
-    throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: npm run setup`);
+    throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: ${setUpCommand}`);
   }
 }
 
@@ -90,6 +112,7 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   writeBytes: true,
   mapFile: true,
   mapShared: true,
+  checkFiles: true,
   readAhead: true,
   writeBack: true,
   dropPages: true,
@@ -114,6 +137,13 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   generatorState: true,
   setGeneratorState: true,
   synchronize: true,
+  repeat: true,
+  leavesOut: true,
+  hasElements: true,
+  listenForStop: true,
+  setStopWords: true,
+  stopSignal: true,
+  forgetStop: true,
 };
 
 let addon: Native | null = null;
@@ -121,7 +151,7 @@ let addon: Native | null = null;
 let engine: Native | null = null;
 
 function start(): Native {
-  addon = load();
+  addon = { ...load(), ...HERE };
   addon.setGradMode(false);
   return (engine = addon);
 }
@@ -146,16 +176,40 @@ function operator(name: string): (...args: OpArgument[]) => unknown {
       of = engine ?? start();
       call = of.op(name);
     }
-    return call(...args);
+    try {
+      return call(...args);
+    } catch (failure) {
+      throw inWords(failure);
+    }
   };
 }
 
+/** A mapped file that was cut short (native/cut_files.cpp) as a UserError; any other failure as it is. */
+function inWords(failure: unknown): unknown {
+  const { code, path = "" } = failure as { code?: string; path?: string };
+  return code === "FILE_CUT_SHORT" ? fileCutShort(path) : failure;
+}
+
+export const fileCutShort = (path: string): UserError =>
+  new UserError(
+    `${path}: was cut short or could not be read while it was used (expected the same file to the end). ` +
+      "Nothing that was made of it since is saved. Check the disk and what else writes there, restore the file, then start again.",
+  );
+
 type Call = (...args: unknown[]) => unknown;
+
+const plain =
+  (name: keyof Native): Call =>
+  (...args) => {
+    try {
+      return ((engine ?? start())[name] as Call)(...args);
+    } catch (failure) {
+      throw inWords(failure);
+    }
+  };
 
 /** What the engine of the moment exports. Nothing is loaded before the first call. */
 export const native = {
   op: operator,
-  ...Object.fromEntries(
-    Object.keys(EXPORTS).map((name) => [name, (...args: unknown[]) => ((engine ?? start())[name as keyof Native] as Call)(...args)]),
-  ),
+  ...Object.fromEntries(Object.keys(EXPORTS).map((name) => [name, plain(name as keyof Native)])),
 } as unknown as Native;

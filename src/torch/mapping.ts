@@ -3,7 +3,7 @@
 // tensor must be freed before.
 import { closeSync, fsyncSync, fstatSync, openSync } from "node:fs";
 
-import { native } from "./binding.js";
+import { fileCutShort, native } from "./binding.js";
 import { free, keep } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
@@ -22,7 +22,7 @@ export class SharedMapping {
     this.#file = openSync(path, bytes > 0 ? "w+" : "r+");
     try {
       this.bytes = bytes > 0 ? bytes : fstatSync(this.#file).size;
-      this.tensor = keep(native.mapShared(this.#file, this.bytes, bytes > 0) as Tensor);
+      this.tensor = keep(native.mapShared(this.#file, this.bytes, bytes > 0, path) as Tensor);
     } catch (failure) {
       closeSync(this.#file);
       throw new Error(`${path}: ${(failure as Error).message}`);
@@ -49,9 +49,11 @@ export class SharedMapping {
     this.#written = native.dropPages(this.tensor, this.#file);
   }
 
-  /** Returns when every change is on the disk. */
+  /** Returns when every change is on the disk. Errors: UserError when the file has lost some of them. */
   sync(): void {
     fsyncSync(this.#file);
+    native.checkFiles();
+    if (fstatSync(this.#file).size < this.bytes) throw fileCutShort(this.path);
   }
 
   close(): void {

@@ -91,6 +91,8 @@ export const meanDim = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::mean
 export const amax = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
 export const amin = op<(a: T, dims?: N[], keepdim?: boolean) => T>("aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor");
 export const aminmax = op<(a: T) => [least: T, most: T]>("aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)");
+export const isNan = op<(a: T) => T>("aten::isnan(Tensor self) -> Tensor");
+export const isInf = op<(a: T) => T>("aten::isinf(Tensor self) -> Tensor");
 export const logsumexp = op<(a: T, dims: N[], keepdim?: boolean) => T>("aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor");
 export const softmax = op<(a: T, dim: N, dtype?: DType) => T>("aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor");
 export const topk = op<(a: T, k: N, dim: N) => [values: T, indices: T]>("aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)");

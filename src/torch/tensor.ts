@@ -5,8 +5,8 @@
 //   T tokens in the packed batch   D model width        H query heads      K key/value heads   C head width
 //   E experts                      A experts per token  R routed rows T*A  F expert inner width
 //   V vocabulary                   L layers             S tokens of one document   N any count, said where used
-import { assert } from "../errors.js";
-import { type Handle, native } from "./binding.js";
+import { assert, UserError } from "../errors.js";
+import { fileCutShort, type Handle, native } from "./binding.js";
 
 declare const brand: unique symbol;
 export type Tensor = Handle & { readonly [brand]: "tensor" };
@@ -65,19 +65,24 @@ const ARRAYS = {
 } as const;
 
 /** A tensor with the given elements in row-major order. */
-export function fromArray(values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
+export const fromArray = (values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor =>
+  fromValues(() => values, size, type, on);
+
+/** The same with elements that are asked for only by an engine that has any. */
+export function fromValues(valuesOf: () => ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
   const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
-  const bytes =
-    staged === "int64"
-      ? BigInt64Array.from(values, (value) => BigInt(value))
-      : new ARRAYS[staged as Exclude<keyof typeof ARRAYS, "int64">](values);
-  assert(bytes.length === size.reduce((product, each) => product * each, 1), `${bytes.length} values do not fill [${size}]`);
   const made = empty(size, staged);
-  native.writeBytes(made, 0, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  if (native.hasElements()) native.writeBytes(made, 0, bytesOf(valuesOf(), size, staged));
   if (staged === type && on === "cpu") return made;
   const moved = to(made, type, on);
   native.free(made);
   return moved;
+}
+
+function bytesOf(values: ArrayLike<number>, size: number[], type: keyof typeof ARRAYS): Uint8Array {
+  const array = type === "int64" ? BigInt64Array.from(values, (value) => BigInt(value)) : new ARRAYS[type](values);
+  assert(array.length === size.reduce((product, each) => product * each, 1), `${array.length} values do not fill [${size}]`);
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
 /** The elements in row-major order as JavaScript numbers, whatever the dtype and device. */
@@ -99,8 +104,21 @@ export function toArray(t: Tensor): number[] {
 const itemOf = native.op("aten::item") as unknown as (t: Tensor) => number;
 export const item = (t: Tensor): number => Number(itemOf(t));
 
-/** A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. */
-export const mapFile = (path: string): Tensor => native.mapFile(path) as Tensor;
+/**
+ * A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. Errors: UserError
+ * when it has fewer than `bytes` bytes, or cannot be mapped; whatever reads it later throws one when it is cut short.
+ */
+export function mapFile(path: string, bytes = 1): Tensor {
+  let mapping: Tensor;
+  try {
+    mapping = native.mapFile(path) as Tensor;
+  } catch (failure) {
+    throw new UserError(`${(failure as Error).message}. Check the file and try again.`);
+  }
+  if (byteSize(mapping) >= bytes) return mapping;
+  native.free(mapping);
+  throw fileCutShort(path);
+}
 
 /** Raw bytes of a contiguous CPU tensor, from `byteOffset`, into a buffer. */
 export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void => native.readBytes(t, byteOffset, into);

@@ -1,7 +1,7 @@
 // Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed; of its experts, where asked,
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
-import { UserError } from "../errors.js";
+import { BadValuesError } from "../errors.js";
 import { EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
@@ -98,8 +98,9 @@ export class BlockUpdates {
     const measure = (gradients: Tensor[]): void => {
       norm = Math.hypot(norm, gradientNorm(gradients));
       if (Number.isFinite(norm)) return;
-      throw new UserError(
-        `step ${step}: the gradient of ${part < 0 ? "the embedding or head" : `block ${part}`} is not a finite number. Lower learning_rate or resume from the last checkpoint.`,
+      throw new BadValuesError(
+        `the gradient of ${part < 0 ? "the embedding or head" : `block ${part}`} is not a finite number.`,
+        "Lower learning_rate or resume from the last checkpoint.",
       );
     };
     measure(names.map((name) => whole[name]));

@@ -1,5 +1,5 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
-import type { Batch } from "../data/batches.js";
+import type { Batch, SizedBatch } from "../data/batches.js";
 import { type Context, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
@@ -70,7 +70,12 @@ export function hiddenStates(network: Network, batches: Batch[], look: (stream: 
 }
 
 /** The same from the hidden states in front of the first block, which it consumes. */
-export function throughBlocks(network: Network, batches: Batch[], hidden: Tensor[], look: (stream: Tensor) => void = () => {}): Tensor[] {
+export function throughBlocks(
+  network: Network,
+  batches: SizedBatch[],
+  hidden: Tensor[],
+  look: (stream: Tensor) => void = () => {},
+): Tensor[] {
   const { model, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
     makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }),

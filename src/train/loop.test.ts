@@ -86,7 +86,7 @@ test('save_steps with save_total_limit 1 leaves the newest; "latest" goes on fro
   const settings = settingsFor(place, { ...ACCUMULATED, save_steps: 4, save_total_limit: 1 });
   const whole = await runTraining(settings);
   const folders = (): string[] => readdirSync(settings.output_dir).sort();
-  assert.deepEqual(folders(), ["checkpoint-8", "final"]);
+  assert.deepEqual(folders(), ["checkpoint-8", "final", "run.json"]);
   assert.deepEqual(
     whole.events.filter((event) => event.kind === "message").map(({ step, message }) => [step, message]),
     [
@@ -99,7 +99,7 @@ test('save_steps with save_total_limit 1 leaves the newest; "latest" goes on fro
   const resumed = await runTraining({ ...settings, resume: "latest" });
   assert.deepEqual(resumed.losses, whole.losses.slice(8));
   assert.deepEqual(weightsOf(resumed.outcome.folder), weights);
-  assert.deepEqual(folders(), ["checkpoint-8", "final"]);
+  assert.deepEqual(folders(), ["checkpoint-8", "final", "run.json"]);
 });
 
 test("a run that goes back to an earlier checkpoint keeps what it saves, though later ones are there", async (t) => {
@@ -122,7 +122,7 @@ test("a run that is resumed after its last step only evaluates and saves", async
   const place = makeWorkplace(t);
   const settings = settingsFor(place, { max_steps: 4, save_steps: 2, validation_rows: 2 });
   const stopped = await runTraining(settings, { stopAt: 3 });
-  assert.deepEqual(readdirSync(settings.output_dir).sort(), ["checkpoint-2", "checkpoint-3"]);
+  assert.deepEqual(readdirSync(settings.output_dir).sort(), ["checkpoint-2", "checkpoint-3", "run.json"]);
   const { outcome, steps, evals } = await runTraining({ ...settings, max_steps: 3, resume: stopped.outcome.folder });
   assert.deepEqual([outcome.stopped, outcome.memory, steps], [false, null, []]);
   assert.deepEqual(
@@ -284,6 +284,7 @@ test("records of steps are complete and sensible", async (t) => {
   assert.deepEqual(readdirSync(outcome.folder).sort(), [
     "config.json",
     "model.safetensors",
+    "revmoe-manifest.json",
     "revmoe.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -409,7 +410,7 @@ for (const changes of [{}, { coupling: "additive" }, { stream: "float32" }, { co
     const settings = settingsFor(place, { ...changes, learning_rate: 1e30, save_steps: 1 });
     const { message } = await failureOf(settings);
     assert.match(message, /not a finite number.*learning.rate|stream value of \S+ leaves the grid.*learning rate/);
-    assert.deepEqual(readdirSync(settings.output_dir), ["checkpoint-1"]);
+    assert.deepEqual(readdirSync(settings.output_dir).sort(), ["checkpoint-1", "nonfinite-step-2.json", "run.json"]);
     freeModel(loadModel(join(settings.output_dir, "checkpoint-1"), { weightsDtype: "auto", device: "cpu" }));
   });
 }
@@ -422,7 +423,11 @@ test("weights that are not a number are found in the first step, and nothing is 
       look: ({ network }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)),
     });
     assert.match(message, /not a finite number/);
-    assert.ok(!existsSync(settings.output_dir));
+    assert.match(
+      message,
+      /The weight model\.\S+ was not finite before the first step: \S+model is damaged\. Its batch.* There is no checkpoint: nothing was saved\.$/,
+    );
+    assert.deepEqual(readdirSync(settings.output_dir).sort(), ["nonfinite-step-1.json", "run.json"]);
   }
 });
 

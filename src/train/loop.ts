@@ -1,7 +1,9 @@
-// The training loop, one page: step, record, evaluate, save, and a turn of the event loop so that signals are heard. Events
-// go to the sink; what a step does is in run-step.ts, what it measures in step.ts. Stops after the step in which `signal` is raised, with a checkpoint.
+// The training loop, one page: step, record, evaluate, save, and a look whether the run shall stop. Events go to the sink; what a step
+// does is in run-step.ts, what it measures in step.ts, what follows when it goes wrong in recovery.ts. Stops after the step in
+// which a stop is asked for, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
 
+import { BadValuesError } from "../errors.js";
 import { formatLoss } from "../metrics/console.js";
 import type { Sink } from "../metrics/record.js";
 import { ordinary } from "../reversible/ordinary.js";
@@ -10,51 +12,65 @@ import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
 import { evaluateLoss } from "./evaluate.js";
 import { expertLoad } from "./expert-load.js";
-import { asEvaluated, asOrdinary } from "./network.js";
+import { asEvaluated, asOrdinary, type Network } from "./network.js";
 import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
-import { enterPhase, runStep } from "./run-step.js";
-import { saveCheckpoint, saveFinal } from "./snapshot.js";
+import { Recovery } from "./recovery.js";
+import { enterPhase, type Stepped } from "./run-step.js";
+import { saveBetween, saveResult, saveStopped } from "./safe-saves.js";
+import type { StopSignal } from "./stop.js";
 
 export interface Outcome {
   stopped: boolean;
   steps: number;
-  /** The folder written last. */
+  /** The folder written last; empty when the run was stopped before its first step. */
   folder: string;
   /** The peak of the last step by term; null when no step was left to do. */
   memory: MemoryTerms | null;
 }
 
-export async function train(run: Run, sink: Sink, signal?: AbortSignal): Promise<Outcome> {
+export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: false }): Promise<Outcome> {
   const { settings, totalSteps, startStep } = run;
   const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
+  const recovery = new Recovery(run, sink);
   let memory: MemoryTerms | null = null;
   if (startStep === 0) {
     const pretrained = run.converted ? evaluate(run, sink, 0, "ordinary") : null;
     const converted = evaluate(run, sink, 0, "trained");
     if (pretrained !== null && converted !== null) warnOfLoss(run, sink, pretrained, converted);
   }
-  for (let step = startStep + 1; step <= totalSteps; step++) {
+  let done = startStep;
+  if (stop.aborted && done < totalSteps) return { stopped: true, steps: done, folder: "", memory };
+  while (done < totalSteps) {
+    const step = done + 1;
     const phase = phaseAt(run.phases, step);
     if (step === phase.firstStep) {
       announce(run, sink, phase);
       enterPhase(run, phase);
     }
-    memory = oneStep(run, sink, step, phase);
+    const began = performance.now();
+    resetPeak(run.network.device);
+    const made = recovery.attempt(step, phase, due(settings.save_steps, step) || step === totalSteps);
+    done = typeof made === "number" ? made : step;
+    if (typeof made !== "number") memory = record(run, sink, { step, phase, began, made });
     await setImmediate();
+    if (done !== step) continue;
     const ended = step === phase.lastStep && step < totalSteps;
     if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
-    const stopping = signal?.aborted === true && step < totalSteps;
-    if (due(settings.save_steps, step) || stopping) {
-      const folder = saveCheckpoint(run, step);
+    if (due(settings.save_steps, step) || (stop.aborted && step < totalSteps)) {
+      const folder = stop.aborted ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
+      if (folder === null) continue;
+      recovery.saved(step, folder);
+      stop.saved?.(folder);
       sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
-      if (stopping) return { stopped: true, steps: step, folder, memory };
+      // Also when that was asked for while saving.
+      if (stop.aborted) return { stopped: true, steps: step, folder, memory };
     }
   }
   evaluate(run, sink, totalSteps, "trained");
   if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
-  const folder = saveFinal(run);
+  const folder = await saveResult(run, sink, stop);
   sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
   return { stopped: false, steps: totalSteps, folder, memory };
 }
@@ -70,14 +86,20 @@ function announce({ phases }: Run, sink: Sink, { name, firstStep, lastStep }: Ph
   sink.write({ kind: "message", step: firstStep, message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`, level: "info" });
 }
 
-function oneStep(run: Run, sink: Sink, step: number, phase: Phase): MemoryTerms {
+interface Made {
+  step: number;
+  phase: Phase;
+  /** On the clock of `performance`. */
+  began: number;
+  made: Stepped;
+}
+
+/** What a step took and gave, to the sink where a line is due. */
+function record(run: Run, sink: Sink, { step, phase, began, made: { result, batches, learningRate } }: Made): MemoryTerms {
   const { settings, network } = run;
   const { device } = network;
-  const started = performance.now();
-  resetPeak(device);
-  const { result, batches, learningRate } = runStep(run, phase, step);
   synchronize(device);
-  const stepMs = performance.now() - started;
+  const stepMs = performance.now() - began;
   const { peakBytes, liveBytes } = ledger(device);
   const memory = memoryTerms(network, run.states, result);
   if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return memory;
@@ -127,9 +149,20 @@ function warnOfLoss({ network }: Run, sink: Sink, pretrained: number, converted:
 function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): number | null {
   if (run.evalBatches.length === 0) return null;
   const network = as === "trained" ? asEvaluated(run.network) : asOrdinary(run.network);
-  const evalLoss = during("evaluation", () => evaluateLoss(network, run.evalBatches));
+  const evalLoss = during("evaluation", () => lossOrNaN(network, run, sink, step));
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
   return evalLoss;
+}
+
+/** An evaluation that meets values that are not finite is said, and ends no training: what it measured is saved or mended by the steps. */
+function lossOrNaN(network: Network, { evalBatches }: Run, sink: Sink, step: number): number {
+  try {
+    return evaluateLoss(network, evalBatches);
+  } catch (failure) {
+    if (!(failure instanceof BadValuesError)) throw failure;
+    sink.write({ kind: "message", step, message: `evaluation: ${failure.message}`, level: "warning" });
+    return Number.NaN;
+  }
 }
 
 function epochOf({ data }: Run): number {

@@ -1,6 +1,6 @@
 // A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
 // Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second way back from the same place.
-import type { Batch } from "../data/batches.js";
+import type { SizedBatch } from "../data/batches.js";
 import { type Context, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
@@ -9,13 +9,13 @@ import { detach } from "../torch/autograd.js";
 import { cast } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
-import { byteSize, dtype, fromArray, type Tensor } from "../torch/tensor.js";
+import { byteSize, dtype, fromValues, type Tensor } from "../torch/tensor.js";
 import { routerJitter } from "./jitter.js";
 import { embed, type Network, type Segment } from "./network.js";
 import type { RouterLosses } from "./router-losses.js";
 
 export interface MicroBatch {
-  batch: Batch;
+  batch: SizedBatch;
   routing: RecordedRouting;
   context: Context;
   parts: BatchState<Context>[];
@@ -37,7 +37,7 @@ export interface Beginning {
 }
 
 /** The micro-batch in front of the first block; `index` is its place in the step. */
-export function startMicroBatch(network: Network, batch: Batch, index: number, beginning: Beginning): MicroBatch {
+export function startMicroBatch(network: Network, batch: SizedBatch, index: number, beginning: Beginning): MicroBatch {
   const { model, computeDtype, device } = network;
   const { segment, step, seed, jitterNoise, observer, report } = beginning;
   return scope(() => {
@@ -54,13 +54,10 @@ export function startMicroBatch(network: Network, batch: Batch, index: number, b
 }
 
 /** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
-function drawnSigns({ segments }: Batch, device: string, place: number[]): (unit: number) => Tensor {
-  return (unit) => {
-    const signs = segments.flatMap((length, document) =>
-      new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1),
-    );
-    return fromArray(signs, [signs.length, 1], "float32", device);
-  };
+function drawnSigns({ segments, tokens }: SizedBatch, device: string, place: number[]): (unit: number) => Tensor {
+  const signsOf = (unit: number): number[] =>
+    segments.flatMap((length, document) => new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1));
+  return (unit) => fromValues(() => signsOf(unit), [tokens.length, 1], "float32", device);
 }
 
 /** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */

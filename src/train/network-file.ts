@@ -1,12 +1,14 @@
 // revmoe.json: which network a folder's weights were trained as. It stands beside the ordinary config.json, which other
 // tools read; without it a folder is the ordinary network.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 import { writeFileDurably } from "../checkpoint/disk.js";
+import { readJsonObject } from "../checkpoint/folder.js";
 import { NETWORK_KEY } from "../checkpoint/trained-form.js";
 import { UserError } from "../errors.js";
 import { type AdapterSettings, withAdapters } from "../model/adapters.js";
+import { MOST } from "../model/config.js";
 import type { Architecture } from "../model/architecture.js";
 import { additive } from "../reversible/additive.js";
 import { bdia } from "../reversible/bdia.js";
@@ -104,14 +106,10 @@ export function statedNetwork(folder: string): NetworkDescription | undefined {
   const path = existsSync(own) ? own : join(folder, "config.json");
   if (!existsSync(path)) return undefined;
   try {
-    const parsed = JSON.parse(readFileSync(path, "utf8")) as NetworkDescription & { [NETWORK_KEY]?: NetworkDescription };
+    const parsed = readJsonObject(path) as { [NETWORK_KEY]?: unknown };
     const read = path === own ? parsed : parsed[NETWORK_KEY];
     if (read === undefined) return undefined;
-    if (
-      ["momentum", "bdia", "additive", "revffn", "ordinary"].includes(read.coupling) &&
-      ["int32", "int64", "float32"].includes(read.stream)
-    )
-      return read;
+    if (isDescription(read)) return read;
   } catch {
     // A config.json that cannot be read is complained about by whoever reads the model.
     if (path !== own) return undefined;
@@ -120,6 +118,23 @@ export function statedNetwork(folder: string): NetworkDescription | undefined {
   const what = path === own ? "is not" : `${NETWORK_KEY} is not`;
   throw new UserError(
     `${path}: ${what} a description of a network that this version knows. Remove ${it} to use the folder as the ordinary network.`,
+  );
+}
+
+function isDescription(read: unknown): read is NetworkDescription {
+  if (typeof read !== "object" || read === null) return false;
+  const { coupling, stream, gamma, adapters, streamFractionBits, ...division } = read as Record<string, unknown>;
+  const isCount = (value: unknown, least: number, most: number): boolean =>
+    value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most);
+  return (
+    ["momentum", "bdia", "additive", "revffn", "ordinary"].includes(coupling as string) &&
+    ["int32", "int64", "float32"].includes(stream as string) &&
+    (gamma === undefined || typeof gamma === "number") &&
+    (adapters === undefined ? coupling !== "revffn" : ["layer", "stream"].includes(adapters as string)) &&
+    isCount(streamFractionBits, 1, stream === "int32" ? 28 : 52) &&
+    isCount(division.blocksPerStep, 1, MOST.layers) &&
+    isCount(division.ordinaryFirst, 0, MOST.layers) &&
+    isCount(division.ordinaryLast, 0, MOST.layers)
   );
 }
 

@@ -208,7 +208,7 @@ export function openHead(network: Network): OpenWeights {
 }
 
 /** The hidden state in front of the first block, in the float type of the streams. */
-export function embed(network: Network, tokens_T: Int32Array): Tensor {
+export function embed(network: Network, tokens_T: ArrayLike<number>): Tensor {
   const { format, device, model } = network;
   return scope(() => {
     const weight_VD = model.outer[outerNames(network).embedding.name];

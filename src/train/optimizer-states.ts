@@ -41,6 +41,8 @@ interface Entry {
 }
 
 export class OptimizerStates {
+  /** How many updates of parameters were begun: who compares two counts knows whether anything has changed between. */
+  updates = 0;
   /** By full name on disk (fused names for experts). */
   readonly #entries = new Map<string, Entry>();
   readonly #model: Model;
@@ -102,6 +104,7 @@ export class OptimizerStates {
     gradient: Tensor,
     { gradientScale, firstExpert, ...update }: Update & { gradientScale: number; firstExpert?: number },
   ): void {
+    this.updates++;
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
     const entry = this.#entries.get(full) as Entry;
     if (gradientScale !== 1) mulScalar_(gradient, gradientScale);
@@ -169,6 +172,22 @@ export function plannedStateBytes(
   return placedParameters(model.architecture, model.config).reduce(
     (total, placed) => total + layoutBytes(plan(optimizer, model, placed, weightsDtype, options).layout),
     0,
+  );
+}
+
+/** Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` says how a weight is stored. */
+export function plannedStates(
+  optimizer: Optimizer,
+  model: { architecture: Architecture; config: ModelConfig },
+  dtypeOf: (placed: PlacedParameter) => DType,
+  options: StateOptions = {},
+): Map<string, { shape: readonly number[]; dtype: DType }> {
+  return new Map(
+    placedParameters(model.architecture, model.config).flatMap((placed) =>
+      Object.entries(plan(optimizer, model, placed, dtypeOf(placed), options).layout).map(
+        ([kind, each]) => [`${kind}.${placed.prefix}${placed.spec.name}`, each] as const,
+      ),
+    ),
   );
 }
 

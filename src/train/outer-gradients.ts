@@ -1,6 +1,6 @@
 // The two ends of a step outside the blocks: loss, final norm and head behind the last one, the embedding before the
 // first. A head that is the embedding is updated once, after both gave their gradient.
-import { UserError } from "../errors.js";
+import { BadValuesError } from "../errors.js";
 import { type Parameters, trainedOf } from "../model/model.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossAndGradient } from "../reversible/loss.js";
@@ -15,6 +15,8 @@ import type { BlockUpdates } from "./block-updates.js";
 import type { MicroBatch } from "./micro-batch.js";
 import { type Network, openHead, outerNames, type Segment, WEIGHTS_IN_USE } from "./network.js";
 
+const DOUBT = "The learning rate may be too high, or the weights damaged.";
+
 /**
  * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
  * 1 / trained tokens. Updates final norm and head where they are trained. Returned gradients are the embedding's so far, where it is the head.
@@ -24,7 +26,7 @@ export function headAndLoss(
   last: Segment,
   works: MicroBatch[],
   updates: BlockUpdates,
-  { objectives, lossScale, step }: { objectives: Objective[]; lossScale: number; step: number },
+  { objectives, lossScale }: { objectives: Objective[]; lossScale: number },
 ): { loss: number; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
@@ -38,11 +40,7 @@ export function headAndLoss(
   } finally {
     open.close();
   }
-  if (!Number.isFinite(total)) {
-    throw new UserError(
-      `step ${step}: the loss is not a finite number. The learning rate may be too high; nothing of this step was saved.`,
-    );
-  }
+  if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
   const later = tied && dHead_VD !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
   updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);

@@ -1,6 +1,6 @@
 // Phases of a run: adapters first and everything after, on the paper's block; what does not train costs nothing and stays as it is.
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -73,8 +73,11 @@ function tie({ model }: Workplace): void {
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), tie_word_embeddings: true }));
   const source = openSource(model);
   const tied = loadModel(model, { weightsDtype: "auto", device: TEST_DEVICE });
-  saveModel(model, tied, { source });
+  const made = `${model}-tied`;
+  saveModel(made, tied, { source });
   freeModel(tied);
+  rmSync(model, { recursive: true });
+  renameSync(made, model);
 }
 
 for (const tied of [false, true]) {

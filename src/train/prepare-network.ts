@@ -34,14 +34,14 @@ export interface ResumedFrom {
   inPlace: boolean;
 }
 
-export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier): Model {
+export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier, home = tier?.home): Model {
   const { seed, weights_dtype: weightsDtype } = settings;
   const device = tier ? "cpu" : settings.device;
-  const home = tier?.home;
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   if (resumed?.inPlace && tier?.openModel) return tier.openModel();
   if (resumed || settings.init_weights === "checkpoint") {
-    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, home });
+    // What is resumed was checked when it was found.
+    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, home, verify: resumed === undefined });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.config.source = source.config;
     return model;

@@ -3,9 +3,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
-import { STATE_FILE } from "../checkpoint/checkpoints.js";
+import { checkpointFolder, STATE_FILE } from "../checkpoint/checkpoints.js";
 import { readProgress, type ReadProgress } from "../checkpoint/run-state.js";
 import type { ModelSource } from "../checkpoint/source.js";
+import { UserError } from "../errors.js";
 import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
 import { HostTier } from "../tiers/host.js";
 import type { Tier } from "../tiers/tier.js";
@@ -36,6 +37,18 @@ export function makeTier(settings: TrainSettings, source: ModelSource): Tier | u
 /** The tier of a run whose parameters are in main memory. */
 export const hostTierOf = ({ parameters, device }: TrainSettings, architecture: Architecture, config: ModelConfig): Tier | undefined =>
   parameters === "host" ? new HostTier(device, architecture, config) : undefined;
+
+/** Refuses to go on from a checkpoint before the step that is in the working copy, which only a run on disk goes on from. */
+export function refuseIdleCopy(outputDir: string, newest: number): void {
+  const path = join(workingFolder(outputDir), STATE_FILE);
+  const step = existsSync(path) ? readProgress(path).step : -1;
+  if (step <= newest) return;
+  const back = newest < 0 ? "" : `, or name ${checkpointFolder(outputDir, newest)} to go back to it`;
+  throw new UserError(
+    `resume: ${workingFolder(outputDir)} holds step ${step} of this run, whose parameters were on disk` +
+      `${newest < 0 ? " and which has no checkpoint" : `; the newest checkpoint is of step ${newest}`}. Add --parameters disk to go on from step ${step}${back}.`,
+  );
+}
 
 /** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
 export function unfinishedRun(

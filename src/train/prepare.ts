@@ -1,21 +1,22 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
-// step where an earlier run stopped. Reads only; the caller owns the run and frees its tensors with `freeRun`.
+// step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { UserError } from "../errors.js";
-import { checkpointFolder } from "../checkpoint/checkpoints.js";
-import { listCheckpoints, readRunState, type RunState } from "../checkpoint/run-state.js";
-import { type ModelSource, openSource } from "../checkpoint/source.js";
+import { listCheckpoints, type RunState } from "../checkpoint/run-state.js";
+import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
+import type { DataFingerprint } from "../data/fingerprint.js";
 import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
-import { freeModel, type Model } from "../model/model.js";
+import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import type { Tier } from "../tiers/tier.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/moment.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
+import { readLeftOut } from "./left-out.js";
 import { describeNetwork, type NetworkDescription } from "./network-file.js";
 import type { Network } from "./network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -32,18 +33,25 @@ import {
   statesOf,
   teacherOf,
 } from "./prepare-network.js";
-import { makeTier, unfinishedRun } from "./prepare-tier.js";
+import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-tier.js";
+import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./resume-checks.js";
+import { openRunFolder, type RunFolder } from "./run-folder.js";
+import { checkRoom } from "./run-room.js";
 import type { TrainSettings } from "./settings.js";
 import type { Teacher } from "./teacher.js";
 
 export interface Run {
   settings: TrainSettings;
+  /** Held until `freeRun`. */
+  folder: RunFolder;
   /** The model that training starts from. */
   source: ModelSource;
   description: NetworkDescription;
   network: Network;
   states: OptimizerStates;
   data: Batches;
+  /** What `data` and the held-out rows are, as checkpoints keep it. */
+  fingerprint: DataFingerprint;
   evalBatches: Batch[];
   report: DataReport;
   /** What the person should know of these settings and did not ask. */
@@ -56,18 +64,24 @@ export interface Run {
   phases: Phase[];
   /** The original network, from here to the end of distillation. */
   teacher: Teacher | null;
+  /** Where the run went on from; nothing for one that began. */
+  resumedFrom?: ResumedFrom;
+  tokenizer: Tokenizer;
 }
 
+/** Makes the run and holds its folder, where no other can be made until `freeRun`. Errors: UserError, and nothing is left. */
 export function prepareRun(asked: TrainSettings): Run {
+  const folder = openRunFolder(asked);
   const made: Made = {};
   try {
-    return makeRun(asked, made);
+    return makeRun(asked, made, folder);
   } catch (failure) {
     made.teacher?.close();
     made.states?.free();
     if (made.model) freeModel(made.model);
     // A working copy of many gigabytes must not stay behind a wrong setting.
     made.tier?.close(false);
+    folder.abandon();
     throw failure;
   }
 }
@@ -80,24 +94,33 @@ interface Made {
   states?: OptimizerStates;
 }
 
-function makeRun(asked: TrainSettings, made: Made): Run {
+function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   const settings = { ...asked };
   useDevice(settings.device);
   setThreads(settings.threads);
   limitMemory(parseBytes(settings.memory_limit) ?? NO_LIMIT);
-  const source = openSource(settings.model);
+  const source = withFilesKept(openSource(settings.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
   architectureOf(source.config, source.configPath);
   const resumed = findResumed(settings);
   const tokenizer = loadTokenizer(source);
   const { documents, evalDocuments, report } = readData(settings, tokenizer);
+  const { chatTemplate } = tokenizer;
+  const given = withFingerprint({ documents, evalDocuments, tokenizer: source.readFile("tokenizer.json"), chatTemplate });
+  const { fingerprint } = given;
+  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(settings, resumed, given)] : [];
   const data = new Batches(documents, {
     rows: settings.per_device_train_batch_size,
     max_length: settings.max_length,
     packing: settings.packing,
     seed: settings.seed,
   });
-  if (resumed) data.restore(resumed.state.batches);
+  if (resumed) {
+    data.restore(resumed.state.batches);
+    for (const place of readLeftOut(settings.output_dir)) data.leaveOut(place);
+  }
+  // Its working copy takes the place of the one that is there.
+  if (settings.parameters === "disk") folder.begin();
   const tier = makeTier(settings, source);
   made.tier = tier;
   const model = during("loading weights", () => makeModel(settings, source, resumed, tier));
@@ -117,19 +140,31 @@ function makeRun(asked: TrainSettings, made: Made): Run {
   const states = during("optimizer state", () => statesOf(settings, network));
   made.states = states;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
-  tier?.begin({ step: startStep, batches: data.state(), settings });
+  const room = checkRoom({ settings, startStep, totalSteps, weightBytes: weightBytes(model), stateBytes: states.bytes });
+  folder.begin();
+  tier?.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
   return {
     settings,
     source,
     description,
     states,
     data,
+    fingerprint,
     report,
     totalSteps,
     phases,
     teacher,
     startStep,
-    notes: resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)],
+    folder,
+    tokenizer,
+    resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
+    notes: [
+      ...folder.notes,
+      ...resumeNotes,
+      ...filesLeftOut(source),
+      ...room,
+      ...(resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
+    ],
     converted: isConverted(settings, description),
     network,
     evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
@@ -142,6 +177,7 @@ export function freeRun(run: Run, finished = false): void {
   run.states.free();
   freeModel(run.network.model);
   run.network.tier?.close(finished);
+  run.folder.close();
   if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }
 
@@ -178,11 +214,12 @@ function checkSame(settings: TrainSettings, before: Record<string, unknown>, fol
 
 interface Resumed extends ResumedFrom {
   state: RunState;
+  notes: string[];
 }
 
 function findResumed(settings: TrainSettings): Resumed | undefined {
   if (!settings.resume) return undefined;
-  const found = settings.resume === "latest" ? latestRun(settings) : readCheckpoint(settings.resume);
+  const found = settings.resume === "latest" ? latestRun(settings) : { ...openCheckpoint(settings.resume), inPlace: false };
   const { state, folder } = found;
   // Left open, the grid is the one that the run began with.
   if (settings.stream_fraction_bits === 0) settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
@@ -190,16 +227,14 @@ function findResumed(settings: TrainSettings): Resumed | undefined {
   return found;
 }
 
-const readCheckpoint = (folder: string): Resumed => ({ folder, inPlace: false, state: readRunState(folder) });
-
-/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint. */
+/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint that is whole. */
 function latestRun(settings: TrainSettings): Resumed {
   const { output_dir } = settings;
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;
   const unfinished = unfinishedRun(settings, newest + 1);
-  if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} } };
-  if (newest < 0) throw new UserError(`resume: no complete checkpoint-N folder in ${output_dir}. Leave --resume out to start anew.`);
-  return readCheckpoint(checkpointFolder(output_dir, newest));
+  if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
+  if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} }, notes: [] };
+  return { ...openNewestCheckpoint(output_dir), inPlace: false };
 }
 
 /** The rows of settings as documents, trained and held out. */

@@ -149,7 +149,7 @@ export const REVERSIBLE_ROWS = {
     group: REVERSIBLE,
     about: "where to compute: cpu, cuda or cuda:N",
   },
-  threads: { kind: "integer", default: 0, min: 0, group: REVERSIBLE, about: "CPU threads; 0: all cores" },
+  threads: { kind: "integer", default: 0, min: 0, max: 1024, group: REVERSIBLE, about: "CPU threads; 0: all cores" },
   tile_tokens: {
     kind: "integer",
     default: 4096,
@@ -220,6 +220,7 @@ export const REVFFN_ROWS = {
     kind: "integer",
     default: 10,
     min: 1,
+    max: 1000,
     group: REVFFN,
     about: "evaluations of attention at most to rebuild a block",
   },

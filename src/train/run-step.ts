@@ -28,17 +28,23 @@ export interface Stepped {
   learningRate: number;
 }
 
-export function runStep(run: Run, phase: Phase, step: number): Stepped {
+/** The network as it is trained in `step`. */
+export function setGamma(run: Run, step: number): void {
+  if (run.settings.gamma_final === 0) return;
+  run.description = describeNetwork(run.settings, gammaOf(run, step));
+  run.network.coupling = couplingOf(run.description);
+}
+
+/** `check` looks at what the updates have made, and throws, before the step counts as done. */
+export function runStep(run: Run, phase: Phase, step: number, check: () => void = () => {}): Stepped {
   const { settings, network, data } = run;
-  if (settings.gamma_final !== 0) {
-    run.description = describeNetwork(settings, gammaOf(run, step));
-    network.coupling = couplingOf(run.description);
-  }
+  setGamma(run, step);
   const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
   const teacher = phase.name === "distillation" ? (run.teacher ?? undefined) : undefined;
   const options = { ...stepOptions(settings, phase, step), teacher };
   const result = during("streams", () => trainStep(network, run.states, batches, options));
-  network.tier?.finishStep({ step, batches: data.state(), settings });
+  check();
+  network.tier?.finishStep({ step, batches: data.state(), settings, data: run.fingerprint });
   return { result, batches, learningRate: options.learningRate };
 }
 

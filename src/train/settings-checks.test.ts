@@ -129,6 +129,15 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "it would bend the hidden states instead. Remove router_z_loss_coef or freeze_router.",
   ],
   [
+    { nonfinite_limit: "3" },
+    "--nonfinite-limit 3 has no effect: on_nonfinite stop (the default) stops at the first. " +
+      "Remove nonfinite_limit, or set on_nonfinite to skip or rollback.",
+  ],
+  [
+    { spike_threshold: "0", spike_window: "20" },
+    "--spike-window 20 has no effect: --spike-threshold 0 looks for no spikes. Remove one of the two.",
+  ],
+  [
     { max_steps: "5", num_train_epochs: "2" },
     "--num-train-epochs 2 has no effect: --max-steps 5 says how long to train. Remove num_train_epochs or max_steps.",
   ],

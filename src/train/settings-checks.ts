@@ -3,6 +3,7 @@
 import { parseBytes } from "../format.js";
 import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
 import { hasGamma } from "./reversible-rows.js";
+import { tooManyTokens } from "./settings-limits.js";
 import type { Given } from "./settings-table.js";
 import type { TrainSettings } from "./settings-rows.js";
 
@@ -19,6 +20,7 @@ const SOLVER_ROWS = [
 const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init", "adapter_steps", "adapter_learning_rate"] as const;
 
 const PROBLEMS: readonly Problem[] = [
+  ({ per_device_train_batch_size: rows, max_length: length }, at) => tooManyTokens(rows, length, at),
   ({ coupling, method }, at) =>
     coupling === "ordinary" &&
     method === "reversible" &&
@@ -29,6 +31,14 @@ const PROBLEMS: readonly Problem[] = [
     at.has("gamma") &&
     `${at.subject("gamma")} has no effect: only couplings momentum and bdia have it, not ${at.mention("coupling")}. ` +
       "Remove gamma, or set coupling to momentum.",
+  ({ on_nonfinite: policy }, at) =>
+    policy === "stop" &&
+    at.has("nonfinite_limit") &&
+    `${at.subject("nonfinite_limit")} has no effect: ${at.mention("on_nonfinite")} stops at the first. Remove nonfinite_limit, or set on_nonfinite to skip or rollback.`,
+  ({ spike_threshold: threshold }, at) =>
+    threshold === 0 &&
+    at.has("spike_window") &&
+    `${at.subject("spike_window")} has no effect: ${at.mention("spike_threshold")} looks for no spikes. Remove one of the two.`,
   ({ coupling, gamma }, at) =>
     coupling === "bdia" &&
     gamma < 0 &&

@@ -1,17 +1,19 @@
 // A settings file: a flat YAML map, one setting a line. Gives each value with its place, "run.yaml:7:", for messages.
 // YAML 1.2 as the `yaml` package reads it: 1e-5 and 1.0e-5 are numbers, yes and no are words.
-import { readFileSync } from "node:fs";
-
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type YAMLParseError, type YAMLWarning } from "yaml";
 
 import { UserError } from "../errors.js";
+import { readWholeFile, statOf } from "../read-file.js";
 import type { Entry } from "./settings-values.js";
+
+/** Many times what all settings take; YAML is slow to read. */
+const LARGEST_BYTES = 2 ** 18;
 
 /** The entries of a settings file in its order; empty for an empty file. */
 export function readSettingsFile(path: string): (Entry & { place: string })[] {
   const source = readText(path);
   const lines = new LineCounter();
-  const document = parseDocument(source, { lineCounter: lines, prettyErrors: false });
+  const document = parse(path, source, lines);
   const placeOf = (offset: number): string => `${path}:${lines.linePos(offset).line}:`;
   const fault = [...document.errors, ...document.warnings][0];
   if (fault) throw new UserError(`${placeOf(fault.pos[0])} ${faultWords(fault, source)}`);
@@ -27,6 +29,16 @@ export function readSettingsFile(path: string): (Entry & { place: string })[] {
   });
 }
 
+function parse(path: string, source: string, lineCounter: LineCounter): Document.Parsed {
+  try {
+    return parseDocument(source, { lineCounter, prettyErrors: false });
+  } catch (failure) {
+    // Lists in lists without end.
+    if (failure instanceof RangeError) throw new UserError(`${path}: is nested too deeply (expected a flat map of settings).`);
+    throw failure;
+  }
+}
+
 /** What is wrong with the text, in our words where the package's are for programmers. */
 function faultWords({ code, message, pos }: YAMLParseError | YAMLWarning, source: string): string {
   if (code === "DUPLICATE_KEY") {
@@ -35,6 +47,7 @@ function faultWords({ code, message, pos }: YAMLParseError | YAMLWarning, source
   }
   if (code === "MULTIPLE_DOCS")
     return "a second document begins (expected one map of settings). Remove the line with ---, or what follows it.";
+  if (/call stack/.test(message)) return "lists or maps are nested too deeply (expected a flat map of settings). Write one setting a line.";
   return `not valid YAML: ${message.split("\n")[0].replace(/\.$/, "")}. Mend the line, or the one before it.`;
 }
 
@@ -54,12 +67,8 @@ const span = (node: unknown): [number, number] => {
 };
 
 function readText(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (failure) {
-    const { code } = failure as NodeJS.ErrnoException;
-    if (code === "ENOENT") throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
-    if (code === "EISDIR") throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
-    throw new UserError(`${path}: cannot be read (${code}). Check who may read it.`);
-  }
+  const stats = statOf(path);
+  if (!stats) throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
+  if (stats.isDirectory()) throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
+  return readWholeFile(path, LARGEST_BYTES).toString("utf8");
 }

@@ -2,7 +2,9 @@
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
+import { LONGEST, MOST_ROWS } from "./settings-limits.js";
 import type { SettingRows, SettingsOf } from "./settings-table.js";
+import { STABILITY_ROWS } from "./stability-rows.js";
 
 const MODEL = "Model and data";
 const OPTIMIZER = "Optimizer";
@@ -57,7 +59,7 @@ export const TRAIN_ROWS = {
     kind: "boolean",
     default: false,
     group: MODEL,
-    about: "start anew in a folder that already holds a run; its checkpoints are removed",
+    about: "start anew in a folder that already holds a run: its checkpoints, result, working copy and metrics are removed",
   },
   format: {
     kind: "choice",
@@ -88,6 +90,7 @@ export const TRAIN_ROWS = {
     kind: "integer",
     default: 2048,
     min: 2,
+    max: LONGEST,
     group: MODEL,
     about: "tokens of a row at most; with packing, tokens of a pack",
   },
@@ -192,6 +195,7 @@ export const TRAIN_ROWS = {
   },
   ...OPTIMIZER_ROWS,
 
+  ...STABILITY_ROWS,
   router_aux_loss_coef: {
     kind: "number",
     default: 0,
@@ -232,15 +236,17 @@ export const TRAIN_ROWS = {
     kind: "number",
     default: 1,
     above: 0,
+    max: 1e6,
     group: LENGTH,
     about: "passes over the training rows; may be a fraction",
   },
   max_steps: { kind: "integer", default: 0, min: 0, group: LENGTH, about: "optimizer steps; 0: by num_train_epochs" },
-  per_device_train_batch_size: { kind: "integer", default: 4, min: 1, group: LENGTH, about: "rows of a micro-batch" },
+  per_device_train_batch_size: { kind: "integer", default: 4, min: 1, max: MOST_ROWS, group: LENGTH, about: "rows of a micro-batch" },
   gradient_accumulation_steps: {
     kind: "integer",
     default: 1,
     min: 1,
+    max: MOST_ROWS,
     group: LENGTH,
     about: "micro-batches of an optimizer step",
   },
@@ -248,25 +254,15 @@ export const TRAIN_ROWS = {
     kind: "integer",
     default: 4,
     min: 1,
+    max: MOST_ROWS,
     group: LENGTH,
     about: "rows of a micro-batch in evaluation",
   },
 
-  eval_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: RUN,
-    about: "steps between evaluations; 0: only at start and end",
-  },
-  save_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: RUN,
-    about: "steps between checkpoints; 0: only at the end",
-  },
+  eval_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between evaluations; 0: only at start and end" },
+  save_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between checkpoints; 0: only at the end" },
   save_total_limit: { kind: "integer", default: 0, min: 0, group: RUN, about: "newest checkpoints to keep; 0: all" },
+  disk_full_wait: { kind: "integer", default: 10, min: 0, group: RUN, about: "minutes that the result waits for room; 0: none" },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },
   resume: {
     kind: "string",
@@ -275,7 +271,14 @@ export const TRAIN_ROWS = {
     group: RUN,
     about: 'a checkpoint-N folder to go on from, or "latest"',
   },
-  seed: { kind: "integer", default: 42, min: 0, group: RUN, about: "of the order of rows and of stochastic rounding" },
+  seed: {
+    kind: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    group: RUN,
+    about: "of the order of rows and of stochastic rounding",
+  },
 } as const satisfies SettingRows;
 
 export type TrainSettings = SettingsOf<typeof TRAIN_ROWS>;

@@ -87,7 +87,7 @@ test("a flag's impossible value is refused with what was expected", () => {
     [ROWS.integer, "0", "some-name 0 is not possible (expected an integer of at least 1)."],
     [ROWS.integer, "0x10", "some-name 0x10 is not possible (expected an integer of at least 1)."],
     [ROWS.integer, "", 'some-name "" is not possible (expected an integer of at least 1).'],
-    [ROWS.integer, "9007199254740993", "some-name 9007199254740993 is not possible (expected an integer of at least 1)."],
+    [ROWS.integer, "9007199254740993", "some-name 9007199254740993 is not possible (expected an integer from 1 to 1000000000)."],
     [ROWS.positive, "0", "some-name 0 is not possible (expected a number above 0)."],
     [ROWS.positive, "Infinity", "some-name Infinity is not possible (expected a number above 0)."],
     [ROWS.positive, "1e999", "some-name 1e999 is not possible (expected a number above 0)."],

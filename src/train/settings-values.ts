@@ -1,7 +1,8 @@
 // One value of one setting: read from the words of a flag, from a YAML node or from a program, checked against its row,
 // and written as words again. Knows nothing of where tables come from.
-import { nearestName, UserError } from "../errors.js";
+import { excerpt, nearestName, UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
+import { MOST_OF_ANY } from "./settings-limits.js";
 import { flagOf, type Range, type SettingRow, type SettingValue } from "./settings-table.js";
 
 /** A value as given. `place` is "run.yaml:7:", or null for a flag; `text` is the file's own words, if a scalar. */
@@ -12,6 +13,8 @@ export interface Entry {
   place: string | null;
 }
 
+const LONGEST_SHOWN = 300;
+
 /** -1/16, where a number is asked for: in a file too, which knows no fractions. */
 const FRACTION = /^([-+]?\d+)\/([1-9]\d*)$/;
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
@@ -19,7 +22,7 @@ const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 /** The checked value of an entry. */
 export function readEntry(row: SettingRow, entry: Entry): SettingValue {
   const subject = entry.place === null ? `${flagOf(entry.name)} ${showEntry(entry)}` : `${entry.place} ${entry.name} ${showEntry(entry)}`;
-  const expected = `(expected ${expectation(row)})`;
+  const expected = `(expected ${expectation(isTooLarge(row, entry.value) ? { ...row, max: MOST_OF_ANY } : row)})`;
   if (entry.value === null) {
     throw new UserError(`${entry.place} ${entry.name} has no value ${expected}. Give one, or remove the line.`);
   }
@@ -87,9 +90,17 @@ function isInRange(row: SettingRow, value: SettingValue): boolean {
     return (value !== "" || row.required !== true) && (row.pattern?.test(value) ?? true);
   }
   if (typeof value !== "number") return true;
-  const { min = -Infinity, max = Infinity, above = -Infinity, below = Infinity, oneOf } = row as Range;
+  const usual = row.kind === "integer" ? MOST_OF_ANY : Infinity;
+  const { min = -usual, max = usual, above = -Infinity, below = Infinity, oneOf } = row as Range;
   return value >= min && value <= max && value > above && value < below && (oneOf?.includes(value) ?? true);
 }
+
+/** Whether only the bound that all whole numbers have is in the way; it is named nowhere else. */
+const isTooLarge = (row: SettingRow, value: unknown): row is SettingRow & { kind: "integer" } =>
+  row.kind === "integer" &&
+  row.max === undefined &&
+  (typeof value === "number" || typeof value === "string") &&
+  Number(value) > MOST_OF_ANY;
 
 function advice(row: SettingRow, { value, place }: Entry): string {
   if (row.kind === "choice" && typeof value === "string") {
@@ -159,11 +170,14 @@ function metavarOne(row: SettingRow): string {
 /** A value as words that a flag would take: 1e-5, prompt=question, "" for nothing. */
 export function showValue(value: unknown): string {
   if (typeof value === "number") return formatNumber(value);
-  if (typeof value === "string") return value === "" || /\s/.test(value) ? JSON.stringify(value) : value;
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return JSON.stringify(value) ?? String(value);
+  if (typeof value === "string")
+    return value === "" || /\s/.test(value) || value.length > LONGEST_SHOWN ? excerpt(value, LONGEST_SHOWN) : value;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return excerpt(value, LONGEST_SHOWN);
+  if (!Object.values(value).every((word) => typeof word === "string")) return excerpt(value, LONGEST_SHOWN);
   const pairs = Object.entries(value).map(([key, word]) => `${key}=${showValue(word)}`);
   return pairs.length === 0 ? "{}" : pairs.join(",");
 }
 
 /** An entry's value as the person wrote it. */
-export const showEntry = ({ text, value }: Entry): string => text ?? showValue(value);
+export const showEntry = ({ text, value }: Entry): string =>
+  text === null ? showValue(value) : text.length > LONGEST_SHOWN ? excerpt(text, LONGEST_SHOWN) : text;

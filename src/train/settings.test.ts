@@ -77,6 +77,10 @@ const FLAGS = `
 --galore-rank N = 128
 --galore-update-gap N = 200
 --galore-scale X = 0.25
+--on-nonfinite stop|skip|rollback = stop
+--nonfinite-limit N = 5
+--spike-threshold X = 6
+--spike-window N = 50
 --router-aux-loss-coef X = 0
 --router-aux-loss-type pooled|layer = pooled
 --router-z-loss-coef X = 0
@@ -90,6 +94,7 @@ const FLAGS = `
 --eval-steps N = 0
 --save-steps N = 0
 --save-total-limit N = 0
+--disk-full-wait N = 10
 --logging-steps N = 1
 --resume FOLDER = ""
 --seed N = 42
@@ -244,7 +249,36 @@ test("the docs' tables hold every setting, with bars escaped", () => {
   const markdown = settingsMarkdown();
   for (const [name] of rows) assert.equal(markdown.split(`\n| \`${name}\` |`).length, 2, name);
   assert.ok(markdown.startsWith("### Model and data\n\n| setting | value | default | what it is |\n| --- | --- | --- | --- |\n"));
-  assert.ok(markdown.includes("| `threads` | an integer of at least 0 | `0` | CPU threads; 0: all cores |\n"));
+  assert.ok(markdown.includes("| `threads` | an integer from 0 to 1024 | `0` | CPU threads; 0: all cores |\n"));
   assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on |\n"));
   for (const line of markdown.split("\n").filter((text) => text.startsWith("|"))) assert.equal(line.split("|").length, 6, line);
+});
+
+test("absurd numbers are refused with what is possible", () => {
+  for (const [name, value, expected] of [
+    ["max_length", 2147483647, "an integer from 2 to 16777216"],
+    ["gradient_accumulation_steps", 1e15, "an integer from 1 to 65536"],
+    ["num_train_epochs", 1e300, "a number above 0 and of at most 1000000"],
+    ["threads", 1e9, "an integer from 0 to 1024"],
+    ["save_steps", 1e12, "an integer from 0 to 1000000000"],
+  ] as const) {
+    const flags = { model: "m", train_file: "t", output_dir: "o", [name]: value };
+    assert.throws(() => resolveSettings({ flags }), {
+      name: "UserError",
+      message: new RegExp(`is not possible \\(expected ${expected}\\)`),
+    });
+  }
+  const flags = { model: "m", train_file: "t", output_dir: "o", max_length: 2 ** 20, per_device_train_batch_size: 64 };
+  assert.throws(() => resolveSettings({ flags }), {
+    name: "UserError",
+    message: /makes micro-batches of 67108864 tokens .*Set fewer rows/,
+  });
+});
+
+test("every whole number has a bound", () => {
+  for (const [name, row] of rows) {
+    if (row.kind !== "integer" || name === "seed") continue;
+    const flags = { model: "m", train_file: "t", output_dir: "o", [name]: 2 ** 40 };
+    assert.throws(() => resolveSettings({ flags }), { name: "UserError", message: /is not possible/ }, name);
+  }
 });

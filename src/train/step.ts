@@ -2,8 +2,8 @@
 // every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
 // block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
 // a first way back measures and discards, a second one updates.
-import { UserError } from "../errors.js";
-import type { Batch } from "../data/batches.js";
+import { BadValuesError, UserError } from "../errors.js";
+import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
@@ -56,7 +56,7 @@ export interface StepResult {
 }
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
-export function trainStep(network: Network, states: OptimizerStates, batches: Batch[], options: StepOptions): StepResult {
+export function trainStep(network: Network, states: OptimizerStates, batches: SizedBatch[], options: StepOptions): StepResult {
   const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
   const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
   if (method.holdsBlocks && options.expertGroupSize) {
@@ -74,7 +74,7 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
   const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
   const works: MicroBatch[] = [];
-  const ended = { network, pass, segments, works, teacher, lossScale: 1 / trainedTokens, step };
+  const ended = { network, pass, segments, works, teacher, lossScale: 1 / trainedTokens };
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
@@ -88,6 +88,13 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Ba
     pass.forward(works);
     const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
     routerLosses?.complete(expertCounts);
+    // The other losses are looked at behind the head; all are before the first update.
+    if (Object.values(routerLosses?.values() ?? {}).some((loss) => loss !== null && !Number.isFinite(loss))) {
+      throw new BadValuesError(
+        "a loss of the router is not a finite number.",
+        "The learning rate may be too high, or the weights damaged.",
+      );
+    }
     const endedBytes = sum(works, ({ parts }) => streamBytesOf(parts));
     // What has come to live since before the first block, but for the streams themselves.
     const keptBytes = live() - liveBefore - (endedBytes - beganBytes);

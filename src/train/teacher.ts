@@ -3,7 +3,7 @@
 // hidden states stay, until the loss. Owns the mapped files until `close`.
 import type { ModelSource } from "../checkpoint/source.js";
 import { type StreamedModel, streamModel } from "../checkpoint/stream.js";
-import type { Batch } from "../data/batches.js";
+import type { SizedBatch } from "../data/batches.js";
 import type { OpenWeights } from "../model/weights.js";
 import { divergence, type Objective } from "../reversible/objectives.js";
 import { ordinary } from "../reversible/ordinary.js";
@@ -47,7 +47,7 @@ export class Teacher {
   }
 
   /** A forward pass over the micro-batches, layer by layer; the caller frees what it returns. */
-  lesson(batches: Batch[]): Lesson {
+  lesson(batches: SizedBatch[]): Lesson {
     const { device } = this.#network;
     const before = ledger(device).liveBytes;
     const hidden = this.#pass(batches);
@@ -81,7 +81,7 @@ export class Teacher {
     this.#streamed.close();
   }
 
-  #pass(batches: Batch[]): Tensor[] {
+  #pass(batches: SizedBatch[]): Tensor[] {
     const { name } = outerNames(this.#network).embedding;
     const embedded = this.#with([name], (network) => batches.map(({ tokens }) => embed(network, tokens))).map(keep);
     return throughBlocks(this.#network, batches, embedded);

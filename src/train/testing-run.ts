@@ -48,6 +48,7 @@ export function settingsFor({ model, rows, out }: Workplace, changes: Partial<Tr
       model,
       train_file: rows,
       output_dir: out(),
+      overwrite_output_dir: true, // tests run again and again in one folder
       threads: 1,
       compute_dtype: "float32",
       device: TEST_DEVICE,

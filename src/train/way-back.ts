@@ -31,7 +31,6 @@ export interface Ended {
   teacher?: Teacher;
   /** 1 / trained tokens of the step. */
   lossScale: number;
-  step: number;
 }
 
 /** From the streams behind the last block to the embedding; `updates` is closed. */
@@ -55,12 +54,12 @@ export function passBack(from: Ended, updates: BlockUpdates): WayBack {
 
 /** The lesson, if there is one, goes as soon as it is learnt. */
 function lossOf(from: Ended, last: Segment, updates: BlockUpdates): ReturnType<typeof headAndLoss> & { teacherBytes: number } {
-  const { network, works, teacher, lossScale, step } = from;
+  const { network, works, teacher, lossScale } = from;
   const batches = works.map(({ batch }) => batch);
   const lesson = teacher?.lesson(batches);
   try {
-    const objectives = lesson?.objectives ?? batches.map(({ labels }) => crossEntropy(labels));
-    return { ...headAndLoss(network, last, works, updates, { objectives, lossScale, step }), teacherBytes: lesson?.bytes ?? 0 };
+    const objectives = lesson?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
+    return { ...headAndLoss(network, last, works, updates, { objectives, lossScale }), teacherBytes: lesson?.bytes ?? 0 };
   } finally {
     lesson?.free();
   }

@@ -2,7 +2,7 @@
 // families by `model_type`, each with what its attention has. Agrees with modeling_llama.py, modeling_mistral.py,
 // modeling_qwen2.py and modeling_qwen3.py of transformers. What only those compute and we cannot carry over is refused.
 import type { ModelSource } from "../checkpoint/source.js";
-import { UserError } from "../errors.js";
+import { excerpt, UserError } from "../errors.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { ConfigReader } from "../model/config.js";
 import { readGeometry } from "../model/geometry.js";
@@ -43,7 +43,7 @@ export function readDenseModel({ config: source, configPath }: Pick<ModelSource,
   const modelType = source.model_type;
   if (typeof modelType !== "string" || !Object.hasOwn(FAMILIES, modelType)) {
     throw new UserError(
-      `${configPath}: model_type is ${JSON.stringify(modelType) ?? "missing"} (expected a dense model: ${Object.keys(FAMILIES).join(", ")}). ` +
+      `${configPath}: model_type is ${excerpt(modelType)} (expected a dense model: ${Object.keys(FAMILIES).join(", ")}). ` +
         "Only these can be turned into a mixture of experts.",
     );
   }

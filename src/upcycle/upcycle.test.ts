@@ -320,8 +320,12 @@ test("memory: a few copies of one tensor, however many there are", (t) => {
 
 test("an existing folder with anything in it is never written to, not even the dense model's own", (t) => {
   const own = changedDense(t, "llama", {});
-  assert.throws(() => upcycle(own, own, OPTIONS), /there is something already/);
+  assert.throws(() => upcycle(own, own, OPTIONS), /is the folder of the model, which nothing may change/);
   assert.ok(existsSync(join(own, "config.json")));
+  const other = changedDense(t, "llama", {});
+  for (const overwrite of [false, true])
+    assert.throws(() => upcycle(own, other, { ...OPTIONS, overwrite }), /is not replaced, because it holds/);
+  assert.ok(existsSync(join(other, "config.json")));
   const empty = join(temporaryFolder(t), "empty");
   mkdirSync(empty);
   upcycle(own, empty, OPTIONS);

@@ -1,13 +1,13 @@
 // A dense checkpoint becomes a mixture of experts, tensor by tensor from the mapped source to the written folder: never
 // more than one tensor and its copy in memory. The folder is complete and compared when `upcycle` returns, or is not there.
-import { existsSync, readdirSync, statSync } from "node:fs";
-
+import { checkWeightFiles } from "../checkpoint/check-files.js";
 import { checkFreeSpace } from "../checkpoint/disk.js";
 import { matchTensors } from "../checkpoint/load.js";
+import { checkPlaceBesideModel } from "../checkpoint/places.js";
 import { mainDtype, writeContent } from "../checkpoint/save.js";
-import { saveFolder } from "../checkpoint/save-folder.js";
+import { checkReplaceable, saveFolder } from "../checkpoint/save-folder.js";
 import { sourceBytes } from "../checkpoint/safetensors-writer.js";
-import { openSource } from "../checkpoint/source.js";
+import { filesLeftOut, openSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import type { ModelConfig } from "../model/architecture.js";
 import { parameterCount, placedParameters } from "../model/model.js";
@@ -23,6 +23,8 @@ export interface UpcycleOptions extends ExpertShape, Drawing {
   allowInexact: boolean;
   /** As `WriteOptions.maxShardBytes`. */
   maxShardBytes?: number;
+  /** As `ExportOptions.overwrite`. */
+  overwrite?: boolean;
   /** Told what will be written, before it is. */
   onPlan?: (plan: UpcyclePlan) => void;
 }
@@ -45,11 +47,16 @@ export interface UpcyclePlan {
   parametersPerToken: number;
   bytes: number;
   dtype: DType;
+  /** As `Exported.notes`; not known before it is written. */
+  notes: string[];
 }
 
-/** Writes the mixture of the dense model at `model` as the new folder `dir`. Errors: UserError, and nothing is written. */
+/** Writes the mixture of the dense model at `model` as the folder `dir`. Errors: UserError, and nothing is written. */
 export function upcycle(model: string, dir: string, options: UpcycleOptions): UpcyclePlan {
-  checkNew(dir);
+  const { overwrite = false, maxShardBytes } = options;
+  const replaced = overwrite ? "ours" : "nothing";
+  checkPlaceBesideModel(dir, model);
+  checkReplaceable(dir, replaced);
   const source = openSource(model);
   const dense = readDenseModel(source);
   const target = chooseTarget(dense, options.to, options);
@@ -57,6 +64,7 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
   const folder = source.openWeights();
   try {
     matchTensors(folder, dense.architecture, dense.config);
+    checkWeightFiles(source.path);
     const tensors = upcycledTensors(folder, target, options.weightsDtype, options);
     const bytes = sourceBytes(tensors);
     checkFreeSpace(dir, bytes);
@@ -78,11 +86,11 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
       parametersPerToken: parameters - idleParameters(config),
       bytes,
       dtype: mainDtype(tensors),
+      notes: filesLeftOut(source),
     };
     options.onPlan?.(plan);
-    const { maxShardBytes } = options;
-    saveFolder(dir, (side) => writeContent(side, { tensors, config: config.source }, { source, maxShardBytes }));
-    return plan;
+    const kept = saveFolder(dir, (side) => writeContent(side, { tensors, config: config.source }, { source, maxShardBytes }), replaced);
+    return { ...plan, notes: [...plan.notes, ...kept] };
   } finally {
     folder.close();
   }
@@ -92,12 +100,6 @@ const sparseLayers = ({ sparse }: ModelConfig): number => sparse.filter(Boolean)
 
 const idleParameters = (config: ModelConfig): number =>
   sparseLayers(config) * (config.numExperts - config.expertsPerToken) * 3 * config.expertWidth * config.hiddenSize;
-
-function checkNew(dir: string): void {
-  if (existsSync(dir) && !(statSync(dir).isDirectory() && readdirSync(dir).length === 0)) {
-    throw new UserError(`${dir}: there is something already (expected a new or empty folder). Choose another folder.`);
-  }
-}
 
 function checkLoss(model: string, from: string, { config, lost }: TargetModel, allowed: boolean): void {
   if (lost.length === 0 && allowed) throw new UserError("--allow-inexact has no effect: nothing is lost here. Remove it.");

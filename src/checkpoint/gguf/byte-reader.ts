@@ -1,10 +1,13 @@
 // Little-endian values one after the other from a file, through a window of it. A read beyond the end says that the file
 // is cut off. The caller closes it.
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 
 import { UserError } from "../../errors.js";
+import { openForReading } from "../../read-file.js";
 
 const WINDOW_BYTES = 1 << 20;
+/** Several times the largest head of any released model: what goes on for longer is no head. */
+const MOST_BYTES = 1 << 27;
 
 export class ByteReader {
   readonly #file: number;
@@ -16,12 +19,7 @@ export class ByteReader {
   position = 0;
 
   constructor(readonly path: string) {
-    try {
-      this.#file = openSync(path, "r");
-    } catch (failure) {
-      const { code, message } = failure as NodeJS.ErrnoException;
-      throw new UserError(code === "ENOENT" ? `${path}: no such file.` : `${path}: cannot be read: ${message}.`);
-    }
+    this.#file = openForReading(path);
     this.size = fstatSync(this.#file).size;
   }
 
@@ -35,6 +33,11 @@ export class ByteReader {
       throw new UserError(
         `${this.path}: the file is cut off or damaged: its header goes on at byte ${this.position} for ${count} bytes, ` +
           `but the file has ${this.size}. Download it again.`,
+      );
+    }
+    if (this.position + count > MOST_BYTES) {
+      throw new UserError(
+        `${this.path}: its header goes on for more than ${MOST_BYTES} bytes (at byte ${this.position} for ${count}). The file is damaged. Download it again.`,
       );
     }
     let from = this.position - this.#windowStart;

@@ -1,7 +1,7 @@
 // config.json of a GGUF file: the metadata of its architecture in the words of Hugging Face, and what llama.cpp takes for
 // granted said aloud. What would change the network and has no such words is refused.
-import { UserError } from "../../errors.js";
-import { ConfigReader } from "../../model/config.js";
+import { excerpt, UserError } from "../../errors.js";
+import { ConfigReader, MOST } from "../../model/config.js";
 import type { GgufHeader } from "./header.js";
 import type { Naming } from "./names.js";
 import { readRopeScaling } from "./rope.js";
@@ -98,7 +98,7 @@ export function readGgufConfig(header: GgufHeader): { config: Record<string, unk
   if (typeof architecture !== "string" || !Object.hasOwn(FAMILIES, architecture) || prefix === "mixtral") {
     const known = Object.keys(FAMILIES).filter((name) => name !== "mixtral");
     throw new UserError(
-      `${path}: "general.architecture" is ${JSON.stringify(prefix) ?? "missing"} (expected ${known.join(", ")}). This architecture is not supported.`,
+      `${path}: "general.architecture" is ${excerpt(prefix)} (expected ${known.join(", ")}). This architecture is not supported.`,
     );
   }
   const family = FAMILIES[architecture];
@@ -107,7 +107,7 @@ export function readGgufConfig(header: GgufHeader): { config: Record<string, unk
   const keyValueHeads = read.integer(key("attention.head_count_kv"), heads);
   const headDim = read.integer(key("attention.key_length"), hiddenSize / heads);
   for (const name of ["attention.value_length", "rope.dimension_count"]) read.only(key(name), [headDim]);
-  const layers = read.integer(key("block_count"));
+  const layers = read.integer(key("block_count"), undefined, 1, MOST.layers);
   const theta = read.positive(key("rope.freq_base"), 10_000);
   const config = {
     architectures: [family.className],

@@ -1,7 +1,7 @@
 // The head of a GGUF file: metadata by key, then name, shape, type and place of every tensor. All of it is read at once
 // and checked, so that a file that is cut off or lies about places is refused before a weight is read. Layout by
 // docs/gguf.md of ggml, versions 2 and 3, little-endian.
-import { UserError } from "../../errors.js";
+import { excerpt, UserError } from "../../errors.js";
 import { ByteReader } from "./byte-reader.js";
 import { type BlockType, TYPES, typeName } from "./types.js";
 
@@ -25,6 +25,8 @@ export interface GgufHeader {
 }
 
 const AGAIN = "Download it again.";
+/** Many times the tokens and merges of any vocabulary. */
+const MOST_ELEMENTS = 10_000_000;
 const STRING = 8;
 const ARRAY = 9;
 /** Scalars by their number in the file: bytes, and how they are read. */
@@ -73,9 +75,7 @@ function checkBeginning(reader: ByteReader): void {
   const { path, size } = reader;
   const magic = size < 4 ? "" : reader.bytes(4).toString("latin1");
   if (magic !== "GGUF") {
-    throw new UserError(
-      `${path}: begins with ${JSON.stringify(magic)} (expected "GGUF"). This is no GGUF file, or it is damaged. ${AGAIN}`,
-    );
+    throw new UserError(`${path}: begins with ${excerpt(magic)} (expected "GGUF"). This is no GGUF file, or it is damaged. ${AGAIN}`);
   }
   const version = reader.uint32();
   if (version === 2 || version === 3) return;
@@ -98,6 +98,11 @@ function readValue(reader: ByteReader, type: number, key: string): MetadataValue
       `${reader.path}: the file is cut off or damaged: "${key}" has ${count} elements by its header, and ${reader.left} bytes follow. ${AGAIN}`,
     );
   }
+  if (count > MOST_ELEMENTS) {
+    throw new UserError(
+      `${reader.path}: "${key}" has ${count} elements (expected at most ${MOST_ELEMENTS}). The file is damaged. ${AGAIN}`,
+    );
+  }
   return Array.from({ length: count }, () => (element === STRING ? reader.string() : readScalar(reader, element, key))) as MetadataValue;
 }
 
@@ -118,7 +123,7 @@ function readTensors(reader: ByteReader, count: number, metadata: Record<string,
   }
   const alignment = metadata["general.alignment"] ?? 32;
   if (typeof alignment !== "number" || !Number.isInteger(alignment) || alignment < 1) {
-    throw new UserError(`${path}: "general.alignment" is ${JSON.stringify(alignment)} (expected a whole number of bytes). ${AGAIN}`);
+    throw new UserError(`${path}: "general.alignment" is ${excerpt(alignment)} (expected a whole number of bytes). ${AGAIN}`);
   }
   const dataStart = Math.ceil(reader.position / alignment) * alignment;
   let filled = dataStart;
@@ -142,6 +147,7 @@ function readTensor(reader: ByteReader): GgufTensor {
   if (dimensions > 4)
     throw new UserError(`${path}: ${name} has ${dimensions} dimensions (expected at most 4). The file is damaged. ${AGAIN}`);
   const shape = Array.from({ length: dimensions }, () => reader.uint64()).reverse();
+  if (shape.includes(0)) throw new UserError(`${path}: ${name} is empty, [${shape.join(", ")}]. The file is damaged. ${AGAIN}`);
   const number = reader.uint32();
   const type = TYPES[number];
   if (!type) {

@@ -64,8 +64,9 @@ const pad = (part: number): string => String(part).padStart(5, "0");
 
 function openTensors({ path, tensors }: GgufHeader, naming: Naming): Folder {
   const pieces = new Map([...tensors.values()].flatMap((tensor) => namePieces(tensor, naming)).map((piece) => [piece.name, piece]));
-  const mappings = new Map<string, Tensor>();
-  for (const tensor of tensors.values()) if (!mappings.has(tensor.path)) mappings.set(tensor.path, keep(mapFile(tensor.path)));
+  const bytes = new Map<string, number>();
+  for (const { path: file, end } of tensors.values()) bytes.set(file, Math.max(end, bytes.get(file) ?? 1));
+  const mappings = new Map([...bytes].map(([file, needed]) => [file, keep(mapFile(file, needed))]));
   return {
     dir: path,
     tensors: new Map([...pieces].map(([name, { source, shape }]) => [name, { dtype: source.type.plain ?? "float32", shape }])),

@@ -1,7 +1,7 @@
 // How a byte-level vocabulary cuts text before it merges: a GGUF file says it by a name, `tokenizer.ggml.pre`, that
 // llama.cpp gives a pattern. Here the same as the parts of tokenizer.json that the models were released with. A name that
 // is not here is refused: other cuts would train on tokens that the model has never seen.
-import { UserError } from "../../errors.js";
+import { excerpt, UserError } from "../../errors.js";
 
 export interface PreTokenization {
   normalizer: object | null;
@@ -74,7 +74,7 @@ const BY_NAME: Record<string, PreTokenization> = {
 export function preTokenization(name: unknown, path: string): PreTokenization {
   if (typeof name === "string" && Object.hasOwn(BY_NAME, name)) return BY_NAME[name];
   throw new UserError(
-    `${path}: "tokenizer.ggml.pre" is ${JSON.stringify(name) ?? "missing"} (expected ${Object.keys(BY_NAME).join(", ")}). ` +
+    `${path}: "tokenizer.ggml.pre" is ${excerpt(name)} (expected ${Object.keys(BY_NAME).join(", ")}). ` +
       "Another way of cutting text would give tokens that the model does not know; use the model's Hugging Face folder.",
   );
 }

@@ -1,8 +1,9 @@
 // How a GGUF file stretches its rotary embedding: by metadata, or by a tensor of factors, in which llama.cpp has the scaling
 // of Llama 3.1. Given back as `rope_scaling` of config.json.
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 
-import { UserError } from "../../errors.js";
+import { excerpt, UserError } from "../../errors.js";
+import { openForReading } from "../../read-file.js";
 import type { ConfigReader } from "../../model/config.js";
 import type { GgufHeader, GgufTensor } from "./header.js";
 import { ROPE_FACTORS } from "./names.js";
@@ -16,6 +17,7 @@ interface Given {
 }
 
 /** The settings that every release with this scaling has (Llama 3.1, 3.2 and 3.3); a GGUF file keeps their result alone. */
+const MOST_BYTES = 1 << 20;
 const LLAMA3 = { rope_type: "llama3", low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
 
 /** `rope_scaling`, or null for none. Throws a UserError for what is not known here. */
@@ -26,7 +28,7 @@ export function readRopeScaling({ read, key, header, theta, headDim }: Given): R
   const long = [...tensors.keys()].find((name) => name.startsWith("rope_factors_"));
   const type = read.source[key("rope.scaling.type")] ?? (read.holds(key("rope.scale_linear")) ? "linear" : "none");
   if (long !== undefined || typeof type !== "string" || !["none", "linear", "yarn"].includes(type)) {
-    throw new UserError(`${path}: rope scaling ${JSON.stringify(long ?? type)} is not supported (expected none, linear or yarn).`);
+    throw new UserError(`${path}: rope scaling ${excerpt(long ?? type)} is not supported (expected none, linear or yarn).`);
   }
   if (type === "none") return null;
   const factor = read.positive(key(`rope.${read.holds(key("rope.scaling.factor")) ? "scaling.factor" : "scale_linear"}`));
@@ -59,8 +61,10 @@ function llama3(tensor: GgufTensor, theta: number, headDim: number): Record<stri
 
 function readFloats({ path, begin, end, type, name }: GgufTensor): number[] {
   if (type.plain !== "float32") throw new UserError(`${path}: ${name} is ${type.name} (expected F32).`);
+  if (end - begin > MOST_BYTES)
+    throw new UserError(`${path}: ${name} has ${end - begin} bytes (expected one number for each pair of a head's features).`);
   const bytes = Buffer.alloc(end - begin);
-  const file = openSync(path, "r");
+  const file = openForReading(path);
   try {
     readSync(file, bytes, 0, bytes.length, begin);
   } finally {

@@ -1,6 +1,6 @@
 // tokenizer.json and tokenizer_config.json of a GGUF file from its `tokenizer.*` metadata: byte-level BPE ("gpt2"), and
 // SentencePiece's BPE ("llama"), whose merges follow from the scores of its pieces. Other models are refused by name.
-import { UserError } from "../../errors.js";
+import { excerpt, UserError } from "../../errors.js";
 import type { MetadataValue } from "./header.js";
 import { preTokenization } from "./pre-tokenizers.js";
 
@@ -28,7 +28,7 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
   const model = metadata["tokenizer.ggml.model"];
   const parts =
     model === "gpt2" ? byteLevel(vocabulary, metadata, path) : model === "llama" ? sentencePiece(vocabulary, metadata, path) : null;
-  if (!parts) throw new UserError(`${path}: "tokenizer.ggml.model" is ${JSON.stringify(model) ?? "missing"} (expected gpt2 or llama).`);
+  if (!parts) throw new UserError(`${path}: "tokenizer.ggml.model" is ${excerpt(model)} (expected gpt2 or llama).`);
   const { addBos, ...rest } = parts;
   const named = specialTokens(metadata, vocabulary, path);
   const adds = { bos: addBos, eos: metadata["tokenizer.ggml.add_eos_token"] === true };
@@ -69,7 +69,7 @@ function list<T extends string | number>(metadata: Metadata, name: string, path:
   const value = metadata[key];
   if (value === undefined) return undefined;
   if (Array.isArray(value) && (length === undefined || value.length === length)) return value as T[];
-  const found = Array.isArray(value) ? `has ${value.length} elements` : `is ${JSON.stringify(value)}`;
+  const found = Array.isArray(value) ? `has ${value.length} elements` : `is ${excerpt(value)}`;
   throw new UserError(`${path}: "${key}" ${found} (expected a list${length === undefined ? "" : ` of ${length}, as many as tokens`}).`);
 }
 
@@ -162,7 +162,7 @@ function specialTokens(metadata: Metadata, { tokens }: Vocabulary, path: string)
     if (id === undefined) continue;
     if (tokens[id as number] === undefined) {
       throw new UserError(
-        `${path}: "tokenizer.ggml.${key}_token_id" is ${String(id)} (expected one of ${tokens.length} tokens). The file is damaged.`,
+        `${path}: "tokenizer.ggml.${key}_token_id" is ${excerpt(id)} (expected one of ${tokens.length} tokens). The file is damaged.`,
       );
     }
     named[`${name}_token`] = tokens[id as number];

@@ -6,10 +6,15 @@ import type { Handle, Native, OpArgument } from "../binding.js";
 import { backward, setRecording } from "./gradients.js";
 import { libtorch } from "./kernels.js";
 import { type Argument, operatorOf, type Result } from "./operators.js";
+import { everyRound } from "./rounds.js";
 import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
 
-/** Handles count on from here: above any number that a record may hold beside them. */
-const FIRST = 2 ** 52;
+/** Handles count on from here: far from any number that a record or an operator has beside them, and small integers to V8, which are fast keys. */
+const FIRST = -(2 ** 31);
+
+let calls = 0;
+/** Operators called on the engine made last. */
+export const operatorCalls = (): number => calls;
 
 const noFiles = (): never => {
   throw new Error("internal: the shadow engine maps no files");
@@ -21,11 +26,13 @@ const NO_FILES = {
   writeBack: noFiles,
   dropPages: noFiles,
   waitForPages: noFiles,
+  checkFiles: () => {},
 };
 
-/** `real` answers what the machine decides: which operators there are, its version and devices. */
-export function shadowEngine(real: Native): Native {
+/** `real` answers what the machine decides: which operators there are, its version and devices; `repeat` runs the rounds of a loop. */
+export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
   clearAccounts();
+  calls = 0;
   const { version, threads } = real.engine();
   const [major, minor] = version.split(".").map(Number);
   Object.assign(libtorch, { version: 100 * major + minor, threads });
@@ -65,6 +72,7 @@ export function shadowEngine(real: Native): Native {
       const operator = operatorOf(name);
       if (operator === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
       return (...args) => {
+        calls++;
         const values = args.map(read);
         const given = new Map<Value, Handle>();
         for (const [i, value] of values.entries()) if (isValue(value)) given.set(value, args[i] as Handle);
@@ -98,7 +106,7 @@ export function shadowEngine(real: Native): Native {
     },
     dtype: (handle) => at(handle).dtype,
     device: (handle) => at(handle).device,
-    byteSize: (handle) => at(handle).bytes,
+    byteSize: (handle) => at(handle).bytes * at(handle).copies,
     sizes: (handle) => [...at(handle).sizes],
     readBytes: (handle, byteOffset, into) => {
       const { storage, dtype } = at(handle);
@@ -135,6 +143,9 @@ export function shadowEngine(real: Native): Native {
       const { liveBytes, peakBytes, blocks } = accountOf("cpu");
       return { handles: table.size, blocks, liveBytes, peakBytes, mappedBytes: 0, spareBytes: 0 };
     },
+    repeat,
+    leavesOut: () => repeat !== everyRound,
+    hasElements: () => false,
     resetPeak: () => accountOf("cpu").resetPeak(),
     setMemoryLimit: () => {},
     setLibraryBytes: () => {},
@@ -150,6 +161,10 @@ export function shadowEngine(real: Native): Native {
     generatorState: () => enter(make([0], "uint8", "cpu")),
     setGeneratorState: () => {},
     synchronize: () => {},
+    listenForStop: real.listenForStop,
+    setStopWords: real.setStopWords,
+    stopSignal: real.stopSignal,
+    forgetStop: real.forgetStop,
   };
 }
 

@@ -120,7 +120,7 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
       if (grouped) return void (sums.length > 0 && addTogether(sums, x));
       for (const [i, buffer] of buffers.slice(first, first + rows.length).entries()) {
         if (buffer === null) continue;
-        addOne(buffer, x, spans[i], !made.includes(buffer));
+        addOne(buffer, x, spans[i], made[first + i] === null);
       }
     };
     const [silu, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];

@@ -33,7 +33,7 @@ export function isDense(sizes: readonly number[], strides: readonly number[]): b
 
 /** Strides of a fresh tensor that keeps the order of dimensions of a dense one; of any other, row-major ones. */
 export const stridesLike = (sizes: readonly number[], strides: readonly number[]): number[] =>
-  isDense(sizes, strides) ? [...strides] : rowMajor(sizes);
+  isContiguous(sizes, strides) || isDense(sizes, strides) ? [...strides] : rowMajor(sizes);
 
 /** The sizes to which both are broadcast. */
 export function broadcast(a: readonly number[], b: readonly number[]): number[] {

@@ -1,6 +1,7 @@
 // Tensors without elements: sizes, strides, a dtype, and a storage that is counted as long as something holds it. Who makes
 // or gets one holds it, until `drop`. The ledger knows what is alive on each device, the highest total, and in which moment
 // of the work each total was reached.
+import { UserError } from "../../errors.js";
 import { currentMoment } from "../moment.js";
 import { DTYPES, type DType } from "../tensor.js";
 import type { Node } from "./gradients.js";
@@ -12,19 +13,59 @@ export class Account {
   blocks = 0;
   /** By moment, the highest total while it lasted. */
   readonly moments = new Map<string, number>();
+  #highest = 0;
 
   change(bytes: number): void {
-    this.liveBytes += bytes;
+    this.grow(bytes);
     this.blocks += Math.sign(bytes);
     if (bytes <= 0) return;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    this.#highest = Math.max(this.#highest, this.liveBytes);
     const moment = currentMoment();
     if (this.liveBytes > (this.moments.get(moment) ?? 0)) this.moments.set(moment, this.liveBytes);
+  }
+
+  /** Goes to another total that is noted nowhere. */
+  grow(bytes: number): void {
+    this.liveBytes += bytes;
+    if (this.liveBytes > Number.MAX_SAFE_INTEGER) throw beyondCounting();
   }
 
   resetPeak(): void {
     this.peakBytes = this.liveBytes;
     this.moments.clear();
+  }
+
+  /** From now on, the highest total is noted anew. Returns what `endWindow` wants back. */
+  startWindow(): number {
+    const before = this.#highest;
+    this.#highest = this.liveBytes;
+    return before;
+  }
+
+  /** The highest total since the window was started. */
+  endWindow(before: number): number {
+    const highest = this.#highest;
+    this.#highest = Math.max(before, highest);
+    return highest;
+  }
+}
+
+/** What ends a plan whose bytes are no longer told apart by a number. */
+export const beyondCounting = (): UserError =>
+  new UserError("the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.");
+
+/** For how many rounds of a loop the one that runs stands, the loops around it included. */
+let represented = 1;
+
+/** Runs `fn` as one of `count` rounds that are alike: what it makes counts once until it ends, and `count` times afterwards. */
+export function representing<Result>(count: number, fn: () => Result): Result {
+  const before = represented;
+  represented = before * count;
+  try {
+    return fn();
+  } finally {
+    represented = before;
   }
 }
 
@@ -35,6 +76,8 @@ export class Storage {
   holders = 0;
   /** What reading it gives, where the engine has to know; else zeros. */
   elements: number[] | null = null;
+  /** For how many it was made. */
+  readonly #stands = represented;
 
   constructor(
     readonly bytes: number,
@@ -44,9 +87,14 @@ export class Storage {
     if (bytes > 0) account.change(bytes);
   }
 
+  /** How many storages it is, seen from where the work is now: one inside the rounds that made it, many outside of them. */
+  get copies(): number {
+    return Math.max(1, this.#stands / represented);
+  }
+
   release(): void {
     this.holders--;
-    if (this.holders === 0 && this.bytes > 0) this.account.change(-this.bytes);
+    if (this.holders === 0 && this.bytes > 0) this.account.change(-this.bytes * this.copies);
   }
 }
 
@@ -78,22 +126,26 @@ export class Value {
   get bytes(): number {
     return this.count * DTYPES[this.dtype];
   }
+  get copies(): number {
+    return this.storage.copies;
+  }
   get contiguous(): boolean {
     return isContiguous(this.sizes, this.strides);
   }
 }
 
-const accounts = new Map<string, Account>();
+const byDevice = new Map<string, Account>();
+export const accounts = (): Iterable<Account> => byDevice.values();
 
 /** The account of a device; "cuda" and "cuda:0" are one. */
 export function accountOf(device: string): Account {
   const key = device === "cuda" ? "cuda:0" : device;
-  const found = accounts.get(key) ?? new Account();
-  accounts.set(key, found);
+  const found = byDevice.get(key) ?? new Account();
+  byDevice.set(key, found);
   return found;
 }
 
-export const clearAccounts = (): void => accounts.clear();
+export const clearAccounts = (): void => byDevice.clear();
 
 export function make(sizes: readonly number[], dtype: DType, device: string, strides: readonly number[] = rowMajor(sizes)): Value {
   const bytes = countOf(sizes) * DTYPES[dtype];

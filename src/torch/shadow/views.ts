@@ -60,7 +60,8 @@ export function unbind(x: Value, dim = 0): Value[] {
 
 export function cat(parts: readonly Value[], dim = 0): Value {
   const at = dimOf(dim, parts[0].sizes.length);
-  const length = parts.reduce((sum, part) => sum + part.sizes[at], 0);
+  // A part that stands for several is there several times.
+  const length = parts.reduce((sum, part) => sum + part.sizes[at] * part.copies, 0);
   const y = make(
     parts[0].sizes.map((size, i) => (i === at ? length : size)),
     parts[0].dtype,

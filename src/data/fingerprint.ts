@@ -1,0 +1,120 @@
+// What a run was trained on, in a few kilobytes: a checkpoint keeps it, and a run that goes on compares it with the data it
+// is given. Digests are taken of tokens and of what of them is trained, document by document in their order, so that it
+// does not matter where files lie or how they are written.
+import { createHash } from "node:crypto";
+
+import type { Document } from "./documents.js";
+
+export interface RowsFingerprint {
+  documents: number;
+  tokens: number;
+  /** Of all documents in their order. */
+  digest: string;
+  /** Eight digits for each of at most `MOST_PARTS` runs of documents; they tell where a difference begins. */
+  parts: string;
+}
+
+export interface DataFingerprint {
+  trained: RowsFingerprint;
+  /** null without held-out rows. */
+  heldOut: RowsFingerprint | null;
+  /** Digest of the content of tokenizer.json. */
+  tokenizer: string;
+  /** Digest of the chat template; empty without one. */
+  template: string;
+}
+
+const MOST_PARTS = 512;
+const PART_DIGITS = 8;
+
+export interface Fingerprinted {
+  documents: Document[];
+  evalDocuments: Document[];
+  /** The bytes of tokenizer.json. */
+  tokenizer: Uint8Array | undefined;
+  chatTemplate: string | undefined;
+}
+
+export const fingerprintData = ({ documents, evalDocuments, tokenizer, chatTemplate }: Fingerprinted): DataFingerprint => ({
+  trained: fingerprintRows(documents),
+  heldOut: evalDocuments.length > 0 ? fingerprintRows(evalDocuments) : null,
+  tokenizer: tokenizer ? sha256(withoutLayout(tokenizer)) : "",
+  template: chatTemplate === undefined ? "" : sha256(chatTemplate),
+});
+
+function fingerprintRows(documents: Document[]): RowsFingerprint {
+  const parts = Math.min(documents.length, MOST_PARTS);
+  const digests = Array.from({ length: parts }, (_, part) => {
+    const [from, to] = rangeOf(part, parts, documents.length);
+    return digestOf(documents, from, to);
+  });
+  return {
+    documents: documents.length,
+    tokens: documents.reduce((sum, { tokens }) => sum + tokens.length, 0),
+    digest: sha256(digests.join()),
+    parts: digests.map((digest) => digest.slice(0, PART_DIGITS)).join(""),
+  };
+}
+
+/** The first documents and the last where `now` can begin to differ from what `before` was taken of; null when nowhere, or when their numbers differ. */
+export function firstDifference(before: RowsFingerprint, now: RowsFingerprint): { first: number; last: number } | null {
+  const parts = now.parts.length / PART_DIGITS;
+  if (before.documents !== now.documents || before.parts.length !== now.parts.length) return null;
+  const part = partsOf(now).findIndex((digest, i) => digest !== partsOf(before)[i]);
+  if (part < 0) return null;
+  const [from, to] = rangeOf(part, parts, now.documents);
+  return { first: from, last: to - 1 };
+}
+
+/** Whether the same documents are there in another order; false when there are too many to tell. */
+export function isReordered(before: RowsFingerprint, now: RowsFingerprint): boolean {
+  if (before.documents !== now.documents || now.documents > MOST_PARTS) return false;
+  return partsOf(before).sort().join() === partsOf(now).sort().join();
+}
+
+/** The documents of `some` that are among `others`, token for token. */
+export function sharedDocuments(some: Document[], others: Document[]): Document[] {
+  const known = new Set(others.map((_, i) => digestOf(others, i, i + 1)));
+  return some.filter((_, i) => known.has(digestOf(some, i, i + 1)));
+}
+
+/** What a checkpoint has under the fingerprint's name, or null when it is none. */
+export function readFingerprint(value: unknown): DataFingerprint | null {
+  const { trained, heldOut, tokenizer, template } = (value ?? {}) as Partial<Record<keyof DataFingerprint, unknown>>;
+  if (!isRows(trained) || !(heldOut === null || isRows(heldOut)) || typeof tokenizer !== "string" || typeof template !== "string")
+    return null;
+  return { trained, heldOut, tokenizer, template };
+}
+
+function isRows(value: unknown): value is RowsFingerprint {
+  const { documents, tokens, digest, parts } = (value ?? {}) as Partial<Record<keyof RowsFingerprint, unknown>>;
+  return Number.isSafeInteger(documents) && Number.isSafeInteger(tokens) && typeof digest === "string" && typeof parts === "string";
+}
+
+const partsOf = ({ parts }: RowsFingerprint): string[] => parts.match(/.{8}/g) ?? [];
+
+const rangeOf = (part: number, parts: number, documents: number): [from: number, to: number] => [
+  Math.floor((part * documents) / parts),
+  Math.floor(((part + 1) * documents) / parts),
+];
+
+function digestOf(documents: Document[], from: number, to: number): string {
+  const hash = createHash("sha256");
+  for (let i = from; i < to; i++) {
+    const { tokens, trained } = documents[i];
+    hash.update(Int32Array.of(tokens.length)).update(tokens).update(trained);
+  }
+  return hash.digest("hex");
+}
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+/** JSON without its blanks: another program writes the same tokenizer otherwise. */
+function withoutLayout(json: Uint8Array): string {
+  const text = Buffer.from(json).toString("utf8");
+  try {
+    return JSON.stringify(JSON.parse(text));
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,87 @@
+// What a chat template, a tokenizer and a row may cost at most. Templates and tokenizers come with a model, rows with a
+// data set, and neither is written by who runs this: each limit is far above what real ones need, and low enough that
+// whatever they hold ends in a sentence after seconds, with memory to spare.
+import { UserError } from "../errors.js";
+
+/** Thrown where a limit below is passed; the message names it. */
+export class LimitExceeded extends UserError {}
+
+export const TEMPLATE_LIMITS = {
+  /** Characters of a template. The longest of released models have 30,000. */
+  source: 1 << 20,
+  /** Expressions and statements evaluated for one text. A turn takes 20 to 100: enough for 100,000 turns. About 3 s. */
+  steps: 10_000_000,
+  /** Expressions inside one another, and calls of macros. Real ones stay below 60; the stack ends at about 1,500. */
+  depth: 500,
+  /** Characters of any text, and entries of any list, beside four times what the conversation holds itself. */
+  text: 1 << 22,
+  entries: 1 << 20,
+  /** Bytes of memory that one rendering may take beside what there is when it is first looked at. */
+  memory: 2 ** 29,
+  /** Letters compared by one search in the worst case, as nothing can stop a search: about 1 s. */
+  search: 2 ** 33,
+} as const;
+
+export const TOKENIZER_LIMITS = {
+  /** Bytes of tokenizer.json. The largest of released models have 35 million. */
+  file: 96 * 2 ** 20,
+  /** Entries of a vocabulary, and merges. Released ones have up to 260,000 and 515,000. */
+  entries: 1 << 22,
+  /** Ids are rows of the embedding, and indexes of a list that is as long as the largest. */
+  id: (1 << 24) - 1,
+  /** Letters of all added tokens together: each costs an object of 200 bytes. Released ones have up to 200,000. */
+  added: 1 << 20,
+  /** Letters of a text that a part puts before, or in place of, others. Released ones have one. */
+  content: 256,
+  /** Letters of one word, that is of what the pre-tokenizer leaves whole: merging takes 500 bytes for each. */
+  word: 1 << 21,
+  /** Times that a normalizer may lengthen a text, which is 6 for the longest composed letter. */
+  growth: 32,
+} as const;
+
+/** In seconds. A machine that is busy with other things, or was asleep, gets four times as much. */
+export const TIME_LIMITS = {
+  /** To read a template or a tokenizer, beside `perMegabyte`. The largest real tokenizers take 1 s and 35 MB. */
+  read: 2,
+  /** To render and encode a row, beside the two below. Real rows take milliseconds. */
+  row: 2,
+  /** For each million letters. Real tokenizers take 0.3 to 1.5 s. */
+  perMegabyte: 6,
+  /** For each message: the assistant's part is found with up to six renderings of all before it. Up to a thousand messages. */
+  perMessage: 0.004,
+  messages: 1000,
+} as const;
+
+/** Letters of all texts in a value, names included, and one for each entry. Walks without recursion, be it ever so deep. */
+export function sizeOf(value: unknown): number {
+  let size = 0;
+  const left = [value];
+  while (left.length > 0) {
+    const next = left.pop();
+    size++;
+    if (typeof next === "string") size += next.length;
+    else if (Array.isArray(next)) for (const item of next) left.push(item);
+    else if (typeof next === "object" && next !== null) {
+      for (const [key, item] of Object.entries(next)) {
+        size += key.length;
+        left.push(item);
+      }
+    }
+  }
+  return size;
+}
+
+/** Seconds that a row, or a text, may take, of which `messages` are turns. */
+export function secondsFor(value: unknown, messages = 0): number {
+  const { row, perMegabyte, perMessage } = TIME_LIMITS;
+  return row + perMegabyte * 1e-6 * sizeOf(value) + perMessage * Math.min(messages, TIME_LIMITS.messages);
+}
+
+/** What someone else wrote, for a message of ours: one line, not long, and nothing that a terminal obeys. */
+export function quoted(text: string): string {
+  const line = text
+    .slice(0, 1000)
+    .replaceAll(/[\p{Cc}\p{Cf}\s]+/gu, " ")
+    .trim();
+  return line.length > 200 ? `${line.slice(0, 200)}...` : line;
+}

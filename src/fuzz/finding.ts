@@ -1,0 +1,32 @@
+// What a worker and its supervisor tell each other: how far the worker is, and what it found.
+
+export interface Progress {
+  /** The input that is being read, or, in the end, the one after the last. */
+  index: number;
+  accepted: number;
+  refused: number;
+  slowestMs: number;
+  peakBytes: number;
+}
+
+export interface Finding {
+  reader: string;
+  index: number;
+  kind: "raw error" | "hang" | "crash" | "memory";
+  /** What tells findings apart. */
+  what: string;
+}
+
+export const PROGRESS_BYTES = 256;
+export const LIMIT_MS = 5000;
+export const LIMIT_BYTES = 2 * 2 ** 30;
+
+/** The message without what differs from input to input, and the place that threw. */
+export function describeFailure(failure: unknown): string {
+  if (!(failure instanceof Error)) return `threw ${typeof failure}`;
+  const at = /\n\s+at (.*)/.exec(failure.stack ?? "")?.[1] ?? "";
+  return `${failure.name}: ${failure.message.slice(0, 120)} ${at.replace(/\(?file:\/\/.*\/dist\//, "(").replace(/:\d+\)?$/, ")")}`.replaceAll(
+    /\s+/g,
+    " ",
+  );
+}

@@ -1,0 +1,31 @@
+// The draws of one mutated input, which follow from (seed, reader, number) alone: any finding can be made again from these.
+import { type Generator32, seededGenerator } from "../data/shuffle.js";
+
+export class Random {
+  readonly #next: Generator32;
+
+  constructor(seed: number, stream: number) {
+    this.#next = seededGenerator(seed, stream);
+  }
+
+  /** A whole number from 0 to below `count`. */
+  below(count: number): number {
+    return count <= 0 ? 0 : Math.floor((this.#next() / 2 ** 32) * count);
+  }
+
+  /** True once in `count` draws. */
+  oneIn(count: number): boolean {
+    return this.below(count) === 0;
+  }
+
+  pick<T>(choices: readonly T[]): T {
+    return choices[this.below(choices.length)];
+  }
+
+  /** 1, sometimes 2, seldom more. */
+  few(): number {
+    let count = 1;
+    while (count < 8 && this.oneIn(2)) count++;
+    return count;
+  }
+}

@@ -1,0 +1,37 @@
+// Every reader that is fuzzed. A new one is a line here.
+import { configReader, denseReader, generationReader, networkReader, planReader } from "./config-readers.js";
+import { ggufReader } from "./gguf-reader.js";
+import { cacheReader, hubIndexReader, listingReader } from "./hub-readers.js";
+import type { Reader } from "./reader.js";
+import { flagsReader, metricsReader, settingsReader, stateReader } from "./run-readers.js";
+import { conversationReader, jsonlReader, jsonReader, taskReader, templateReader, tokenizerReader, txtReader } from "./text-readers.js";
+import { indexReader, modelReader, optimizerReader, safetensorsReader, undoLogReader, weightsReader } from "./weight-readers.js";
+
+export const READERS: readonly Reader[] = [
+  configReader,
+  planReader,
+  denseReader,
+  generationReader,
+  networkReader,
+  safetensorsReader,
+  indexReader,
+  modelReader,
+  weightsReader,
+  optimizerReader,
+  undoLogReader,
+  ggufReader,
+  tokenizerReader,
+  templateReader,
+  jsonlReader,
+  jsonReader,
+  txtReader,
+  conversationReader,
+  taskReader,
+  settingsReader,
+  flagsReader,
+  stateReader,
+  metricsReader,
+  listingReader,
+  hubIndexReader,
+  cacheReader,
+];

@@ -1,0 +1,99 @@
+// Reading files that people name. Only ordinary files are read: a pipe or a device could keep a reader waiting for ever, or
+// never end. Every failure of the system becomes a sentence with the path and the reason.
+import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, statSync } from "node:fs";
+
+import { UserError } from "./errors.js";
+import { formatBytes } from "./format.js";
+
+/** The largest file that is read as one text: configuration, tokenizers and indexes are at most a tenth of it. */
+export const LARGEST_TEXT_BYTES = 400 * 2 ** 20;
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  ENOTDIR: "it, or a part of its path, is a file (expected a folder)",
+  EISDIR: "is a folder (expected a file)",
+  ENOSPC: "cannot be written: the disk is full",
+  EROFS: "cannot be written: the file system is read-only",
+  EACCES: "this user has no permission",
+  EPERM: "this user has no permission",
+  ENAMETOOLONG: "the path is too long",
+  ELOOP: "its links go in a circle",
+  ENXIO: "is no ordinary file (expected one)",
+  ERR_INVALID_ARG_VALUE: "the path holds a null character, which no path has",
+};
+
+/** What the system's failure says, without the path; undefined for what is no failure of the system. */
+export function systemReason(failure: unknown): string | undefined {
+  if (!(failure instanceof Error) || !("code" in failure)) return undefined;
+  const { code, message, syscall } = failure as NodeJS.ErrnoException;
+  return REASONS[code ?? ""] ?? (syscall === undefined ? undefined : message);
+}
+
+/** A failure of the system with a file, from wherever it comes, as a UserError; undefined for any other. */
+export function systemFailure(failure: unknown): UserError | undefined {
+  const { path, code } = (failure ?? {}) as NodeJS.ErrnoException;
+  const reason = typeof path === "string" || code === "ERR_INVALID_ARG_VALUE" ? systemReason(failure) : undefined;
+  return reason === undefined ? undefined : new UserError(`${path === undefined ? "" : `${shownPath(path)}: `}${reason}.`);
+}
+
+/** Does what `read` does with `path`, with failures of the system as a UserError. */
+export function reading<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (failure) {
+    const reason = systemReason(failure);
+    throw reason === undefined ? failure : new UserError(`${shownPath(path)}: ${reason}.`);
+  }
+}
+
+/** Opens an ordinary file; the caller closes it. Errors: UserError. */
+export function openForReading(path: string, flags = constants.O_RDONLY): number {
+  return reading(path, () => {
+    // Without waiting for the other end of a pipe.
+    const file = openSync(path, flags | constants.O_NONBLOCK);
+    try {
+      const stats = fstatSync(file);
+      if (stats.isDirectory()) throw new UserError(`${path}: is a folder (expected a file).`);
+      if (!stats.isFile()) throw new UserError(`${path}: is ${kindOf(stats)} (expected an ordinary file).`);
+      return file;
+    } catch (failure) {
+      closeSync(file);
+      throw failure;
+    }
+  });
+}
+
+/** The bytes of an ordinary file that fits memory. Errors: UserError. */
+export function readWholeFile(path: string, largest = LARGEST_TEXT_BYTES): Buffer {
+  const file = openForReading(path);
+  try {
+    const { size } = fstatSync(file);
+    if (size > largest) {
+      throw new UserError(`${path}: has ${formatBytes(size)} (expected at most ${formatBytes(largest)}). This is no file of its kind.`);
+    }
+    return reading(path, () => readFileSync(file));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** What is at `path`; undefined where nothing is, or nothing that can be. Errors: UserError where it may not be seen. */
+export function statOf(path: string): Stats | undefined {
+  return reading(path, () => {
+    try {
+      return statSync(path, { throwIfNoEntry: false });
+    } catch (failure) {
+      if ((failure as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
+      throw failure;
+    }
+  });
+}
+
+function kindOf(stats: Stats): string {
+  if (stats.isFIFO()) return "a pipe";
+  if (stats.isSocket()) return "a socket";
+  return stats.isCharacterDevice() || stats.isBlockDevice() ? "a device" : "of another kind";
+}
+
+/** A path that may be of any length, for a message. */
+const shownPath = (path: string): string => (path.length > 300 ? `${path.slice(0, 300)}...` : path);

@@ -1,0 +1,195 @@
+// Everything that can be said of a model's folder, or of a checkpoint-N, without using it: configuration, weights against
+// the family, checksums, tokenizer, and the state of the optimizer against the model. Changes nothing.
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { checkFiles } from "../checkpoint/check-files.js";
+import { type Folder, OPTIMIZER_FILE, readConfig, readJsonObject, STATE_FILE } from "../checkpoint/folder.js";
+import { foreignEntries } from "../checkpoint/kept-files.js";
+import { fullName } from "../checkpoint/layout.js";
+import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
+import { MANIFEST_FILE, readManifest } from "../checkpoint/manifest.js";
+import { readRunState } from "../checkpoint/run-state.js";
+import { openSafetensors } from "../checkpoint/safetensors.js";
+import { COPIED_FILES, type ModelSource } from "../checkpoint/source.js";
+import { loadTokenizer } from "../data/tokenizer.js";
+import { UserError } from "../errors.js";
+import { formatBytes } from "../format.js";
+import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
+import { chooseOptimizer } from "../train/choose-optimizer.js";
+import { extensionOf, readNetworkFile } from "../train/network-file.js";
+import { plannedStates } from "../train/optimizer-states.js";
+import type { TrainSettings } from "../train/settings.js";
+import { readDenseModel } from "../upcycle/dense.js";
+import { attempt, type Report } from "./findings.js";
+import { checkValues, openWeights, some } from "./verify-weights.js";
+
+interface Family {
+  architecture: Architecture;
+  config: ModelConfig;
+}
+
+/** Checks the model in a folder, and the run's state when it is a checkpoint. */
+export function verifyModel(dir: string, report: Report): void {
+  checkChecksums(dir, report);
+  const family = attempt(report, join(dir, "config.json"), () => readFamily(dir, report)) ?? undefined;
+  const weights = attempt(report, dir, () => openWeights(dir, report));
+  try {
+    if (weights) {
+      if (family) attempt(report, dir, () => checkFit(weights.folder, family, report));
+      checkValues(dir, weights.folder, report);
+    }
+    checkTokenizer(dir, family, report);
+    checkSideFiles(dir, report);
+    if (existsSync(join(dir, STATE_FILE)) || existsSync(join(dir, OPTIMIZER_FILE))) checkRun(dir, family, weights?.folder, report);
+  } finally {
+    weights?.folder.close();
+  }
+}
+
+/** Checks a .gguf file; opening it has read and checked its head. */
+export function verifyGguf(source: ModelSource, report: Report): void {
+  const { path } = source;
+  report("ok", path, "header, metadata and places agree with its length");
+  const folder = attempt(report, path, () => source.openWeights());
+  try {
+    const family = attempt(report, path, () => familyOf(source.config, path, undefined, report));
+    if (family && folder) attempt(report, path, () => checkFit(folder, family, report));
+    if (folder) checkValues(path, folder, report);
+    const tokenizer = attempt(report, path, () => loadTokenizer(source));
+    if (tokenizer) report("ok", path, `tokenizer: ${tokenizer.vocabSize} tokens`);
+  } finally {
+    folder?.close();
+  }
+}
+
+function checkChecksums(dir: string, report: Report): void {
+  const path = join(dir, MANIFEST_FILE);
+  if (existsSync(path) && readManifest(dir) === undefined) report("problem", path, "is no manifest that this version understands");
+  const checked = attempt(report, dir, () => checkFiles(dir));
+  if (checked === undefined) return;
+  const { by, files, bytes, problems } = checked;
+  for (const { file, problem } of problems) report("problem", join(dir, file), problem);
+  if (by === null) report("note", dir, "no checksums: there is no manifest, and it is no folder of a hub's cache");
+  else if (problems.length < files)
+    report(
+      "ok",
+      by === "manifest" ? path : dir,
+      `${files - problems.length} of ${files} files, ${formatBytes(bytes)}, have the checksums that the ${by} states`,
+    );
+  const foreign = by === "manifest" ? foreignEntries(dir) : [];
+  if (foreign.length > 0) report("note", path, `does not know ${some(foreign)}, which revmoe did not write`);
+}
+
+function readFamily(dir: string, report: Report): Family | undefined {
+  const { config, path } = readConfig(dir);
+  const network = attempt(report, join(dir, "revmoe.json"), () => readNetworkFile(dir));
+  return familyOf(config, path, network && extensionOf(network), report);
+}
+
+/** The family of a config.json, one that is trained or a dense one. Of others nothing is known. */
+function familyOf(
+  stated: Record<string, unknown>,
+  path: string,
+  extend: ((as: Architecture) => Architecture) | undefined,
+  report: Report,
+): Family | undefined {
+  let family: Family;
+  try {
+    const architecture = (extend ?? ((as) => as))(architectureOf(stated, path));
+    family = { architecture, config: architecture.readConfig(stated, path) };
+  } catch (failure) {
+    if (!(failure instanceof UserError) || !failure.message.includes("model_type")) throw failure;
+    try {
+      family = readDenseModel({ config: stated, configPath: path });
+    } catch {
+      report(
+        "note",
+        path,
+        `model_type ${JSON.stringify(stated.model_type) ?? "is missing, and"} is not of a family that is known: tensors are not compared with it`,
+      );
+      return undefined;
+    }
+  }
+  report("ok", path, `${family.config.modelType}, ${family.config.numLayers} layers of ${family.config.hiddenSize}`);
+  return family;
+}
+
+function checkFit(folder: Folder, { architecture, config }: Family, report: Report): void {
+  const matched = matchTensors(folder, architecture, config);
+  report("ok", folder.dir, `all ${matched.size} parameters of ${config.modelType} are there, with their shapes`);
+}
+
+function checkTokenizer(dir: string, family: Family | undefined, report: Report): void {
+  const path = join(dir, "tokenizer.json");
+  if (!existsSync(path)) {
+    report("note", dir, "has no tokenizer.json");
+    return;
+  }
+  const tokenizer = attempt(report, path, () => loadTokenizer(dir));
+  if (tokenizer === undefined) return;
+  const rows = family?.config.vocabSize;
+  if (rows !== undefined && tokenizer.vocabSize > rows) {
+    report("note", path, `has ids up to ${tokenizer.vocabSize - 1}, the model ${rows} rows: texts with the last ids cannot be used`);
+  } else report("ok", path, `${tokenizer.vocabSize} tokens${tokenizer.chatTemplate === undefined ? "" : ", with a chat template"}`);
+}
+
+function checkSideFiles(dir: string, report: Report): void {
+  const seen = ["tokenizer.json", "config.json"];
+  const others = COPIED_FILES.filter((name) => name.endsWith(".json") && !seen.includes(name) && existsSync(join(dir, name)));
+  for (const name of others) attempt(report, join(dir, name), () => readJsonObject(join(dir, name)));
+}
+
+function checkRun(dir: string, family: Family | undefined, weights: Folder | undefined, report: Report): void {
+  const state = attempt(report, join(dir, STATE_FILE), () => readRunState(dir));
+  if (state) report("ok", join(dir, STATE_FILE), `after step ${state.step}`);
+  const path = join(dir, OPTIMIZER_FILE);
+  const file = attempt(report, path, () => openSafetensors(path));
+  if (file === undefined) return;
+  try {
+    if (state && family && weights)
+      attempt(report, path, () => checkState(file, state.settings as unknown as TrainSettings, family, weights, report));
+    checkValues(path, { dir, tensors: file.entries, read: file.read, close: () => {} }, report);
+  } finally {
+    file.close();
+  }
+}
+
+/** Every tensor of the state is one that the optimizer keeps for the model, and no parameter has a part of its state. */
+function checkState(
+  file: ReturnType<typeof openSafetensors>,
+  settings: TrainSettings,
+  family: Family,
+  weights: Folder,
+  report: Report,
+): void {
+  const matched = matchTensors(weights, family.architecture, family.config);
+  const planned = plannedStates(
+    chooseOptimizer(settings, "float32"),
+    family,
+    (placed) => {
+      const pieces = matched.get(fullName(placed));
+      return pieces ? dtypeOnDisk(weights, pieces) : commonDtype(weights);
+    },
+    { weightsCorrection: settings.weights_correction === "8bit" },
+  );
+  const wrong = [...file.entries.values()].flatMap(({ name, dtype, shape }) => {
+    const plan = planned.get(name);
+    if (plan === undefined) return [`${name} is of no parameter`];
+    return plan.dtype === dtype && plan.shape.join() === shape.join()
+      ? []
+      : [`${name} is ${dtype} [${shape.join(", ")}], not ${plan.dtype} [${plan.shape.join(", ")}]`];
+  });
+  const parameterOf = (name: string): string => name.slice(name.indexOf(".") + 1);
+  const begun = new Set([...file.entries.keys()].map(parameterOf));
+  const missing = [...planned.keys()].filter((name) => begun.has(parameterOf(name)) && !file.entries.has(name));
+  if (wrong.length > 0) report("problem", file.path, `does not fit the model and ${settings.optimizer}: ${some(wrong)}`);
+  if (missing.length > 0) report("problem", file.path, `lacks ${some(missing)}`);
+  if (wrong.length + missing.length > 0) return;
+  const parameters = new Set([...planned.keys()].map(parameterOf)).size;
+  report("ok", file.path, `state of ${settings.optimizer} for ${begun.size} of ${parameters} parameters that have one`);
+}
+
+export const isModelFolder = (dir: string): boolean =>
+  readdirSync(dir).some((name) => name.endsWith(".safetensors") || name === "model.safetensors.index.json") ||
+  existsSync(join(dir, MANIFEST_FILE));
