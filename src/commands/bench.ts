@@ -7,6 +7,7 @@ import { BENCH_TABLE, type BENCH_ROWS } from "../bench/settings.js";
 import { depthChart } from "../bench/svg.js";
 import { UserError } from "../errors.js";
 import type { Command } from "./command.js";
+import { bench } from "../bench/bench.js";
 
 export const command: Command<typeof BENCH_ROWS> = {
   name: "bench",
@@ -18,7 +19,6 @@ export const command: Command<typeof BENCH_ROWS> = {
   settings: BENCH_TABLE,
   json: true,
   run: async ({ settings, json, out, err }) => {
-    const { bench } = await import("../bench/bench.js");
     if (settings.svg !== "") write(settings.svg, ""); // before hours of work, not after
     const controller = new AbortController();
     const stop = (): void => controller.abort();

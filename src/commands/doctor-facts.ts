@@ -5,6 +5,10 @@ import { availableParallelism, cpus, totalmem } from "node:os";
 import { basename } from "node:path";
 
 import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../setup/libtorch.mjs";
+import { engineInfo, setThreads } from "../torch/device.js";
+import { full } from "../torch/tensor.js";
+import { mm } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
 
 export interface EngineFacts {
   libtorch: Pick<Engine, "version" | "source" | "root">;
@@ -76,7 +80,6 @@ export async function gatherFacts(folder = process.cwd()): Promise<Facts> {
 
 async function engineFacts(): Promise<EngineFacts> {
   const built = resolveEngine();
-  const { engineInfo, setThreads } = await import("../torch/device.js");
   setThreads(0);
   const { cudaDevices, threads, config } = engineInfo();
   return {
@@ -105,9 +108,6 @@ export function blasOf(config: string, maps: string): string {
 }
 
 async function gflops(dtype: "float32" | "bfloat16"): Promise<number> {
-  const { full } = await import("../torch/tensor.js");
-  const { mm } = await import("../torch/ops.js");
-  const { scope } = await import("../torch/scope.js");
   return scope(() => {
     const time = (size: number): number => {
       const a = full([size, size], 0.5, dtype);

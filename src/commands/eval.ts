@@ -6,6 +6,17 @@ import type { Output } from "../metrics/output.js";
 import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
+import { openSource } from "../checkpoint/source.js";
+import { findModel } from "../checkpoint/find-model.js";
+import { readRows } from "../data/rows.js";
+import { loadTokenizer } from "../data/tokenizer.js";
+import { dataSettings } from "../eval/held-out.js";
+import { prepareTask } from "../eval/measure.js";
+import { detectTask } from "../eval/task-rows.js";
+import { chooseNetwork, openNetwork } from "../generate/open-network.js";
+import { resolveModel } from "../hub/resolve.js";
+import { freeModel } from "../model/model.js";
+import { setThreads, useDevice } from "../torch/device.js";
 
 const WHAT = "What is measured";
 const LOSS = "Rows of task loss, unless said otherwise as the run had them";
@@ -87,17 +98,6 @@ export const command: Command<typeof ROWS> = {
   },
   json: true,
   run: async ({ settings, given, json, out, err }) => {
-    const { openSource } = await import("../checkpoint/source.js");
-    const { findModel } = await import("../checkpoint/find-model.js");
-    const { readRows } = await import("../data/rows.js");
-    const { loadTokenizer } = await import("../data/tokenizer.js");
-    const { dataSettings } = await import("../eval/held-out.js");
-    const { prepareTask } = await import("../eval/measure.js");
-    const { detectTask } = await import("../eval/task-rows.js");
-    const { chooseNetwork, openNetwork } = await import("../generate/open-network.js");
-    const { resolveModel } = await import("../hub/resolve.js");
-    const { freeModel } = await import("../model/model.js");
-    const { useDevice, setThreads } = await import("../torch/device.js");
     const { device, threads, compute_dtype: computeDtype, limit, file } = settings;
     useDevice(device);
     setThreads(threads);

@@ -8,6 +8,12 @@ import { formatBytes } from "../format.js";
 import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
+import { resolveModel } from "../hub/resolve.js";
+import { exportFolder } from "../checkpoint/export.js";
+import { findModel } from "../checkpoint/find-model.js";
+import { ORDINARY, couplingOf, extensionOf, readNetworkFile, writeNetworkFile } from "../train/network-file.js";
+import { heldOutBatches, lossOf } from "../eval/held-out.js";
+import { setThreads, useDevice } from "../torch/device.js";
 
 const WHAT = "What is exported";
 const FORM = "Form of the result";
@@ -91,10 +97,6 @@ export const command: Command<typeof ROWS> = {
   },
   json: true,
   run: async ({ settings, json, out, err }) => {
-    const { resolveModel } = await import("../hub/resolve.js");
-    const { exportFolder } = await import("../checkpoint/export.js");
-    const { findModel } = await import("../checkpoint/find-model.js");
-    const { couplingOf, extensionOf, ORDINARY, readNetworkFile, writeNetworkFile } = await import("../train/network-file.js");
     const { layout, output_dir: dir, validation_file: file, overwrite_output_dir: overwrite } = settings;
     const say = (text: string): void => void (json || out.write(`${text}\n`));
     const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
@@ -155,7 +157,6 @@ function checkLoss({ validation_file: file }: ExportSettings, at: Given): string
 
 /** Some couplings make a function of the weights that the ordinary network is not near; of others it is the result. */
 async function refuseOther(folder: string, { as, validation_file: file }: ExportSettings): Promise<void> {
-  const { couplingOf, readNetworkFile } = await import("../train/network-file.js");
   const description = readNetworkFile(folder);
   const { name, conversion, drawsSigns } = couplingOf(description);
   if (as === "trained") {
@@ -182,8 +183,6 @@ async function refuseOther(folder: string, { as, validation_file: file }: Export
 type Loss = (folder: string, as: "auto" | "trained" | "ordinary") => number;
 
 async function makeLoss(settings: ExportSettings, folder: string, run: string | undefined): Promise<Loss> {
-  const { heldOutBatches, lossOf } = await import("../eval/held-out.js");
-  const { useDevice, setThreads } = await import("../torch/device.js");
   const { device, threads, compute_dtype: computeDtype, validation_file: file } = settings;
   useDevice(device);
   setThreads(threads);

@@ -6,6 +6,17 @@ import { type Output, writeRaw } from "../metrics/output.js";
 import { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
+import { openSource } from "../checkpoint/source.js";
+import { loadTokenizer } from "../data/tokenizer.js";
+import { checkPrompt, generateTokens } from "../generate/generate.js";
+import { findStopIds } from "../generate/stop-ids.js";
+import { chooseNetwork, openNetwork } from "../generate/open-network.js";
+import { resolveModel } from "../hub/resolve.js";
+import { architectureOf } from "../model/architecture.js";
+import { freeModel } from "../model/model.js";
+import { setThreads, useDevice } from "../torch/device.js";
+import { encodePrompt } from "../generate/prompt.js";
+import { streamText } from "../generate/stream-text.js";
 
 const MODEL = "Model and prompt";
 const SAMPLING = "Choice of tokens";
@@ -87,15 +98,6 @@ export const command: Command<typeof ROWS> = {
   },
   json: true,
   run: async ({ settings, json, out, err }) => {
-    const { openSource } = await import("../checkpoint/source.js");
-    const { loadTokenizer } = await import("../data/tokenizer.js");
-    const { checkPrompt } = await import("../generate/generate.js");
-    const { findStopIds } = await import("../generate/stop-ids.js");
-    const { chooseNetwork, openNetwork } = await import("../generate/open-network.js");
-    const { resolveModel } = await import("../hub/resolve.js");
-    const { architectureOf } = await import("../model/architecture.js");
-    const { freeModel } = await import("../model/model.js");
-    const { useDevice, setThreads } = await import("../torch/device.js");
     const { as, device, compute_dtype: computeDtype, threads, chat } = settings;
     useDevice(device);
     setThreads(threads);
@@ -135,7 +137,6 @@ type Tokenizer = import("../data/tokenizer.js").Tokenizer;
 
 /** The prompt's ids as training has them. */
 async function promptIdsOf(tokenizer: Tokenizer, { model, prompt, chat }: GenerateSettings): Promise<number[]> {
-  const { encodePrompt } = await import("../generate/prompt.js");
   if (chat && tokenizer.chatTemplate === undefined) {
     throw new UserError(
       `--chat: ${model} has no chat template (expected chat_template in tokenizer_config.json, or the file ` +
@@ -165,8 +166,6 @@ interface Said {
 }
 
 async function say({ network, tokenizer, promptIds, stopIds, settings, out }: Saying): Promise<Said> {
-  const { generateTokens } = await import("../generate/generate.js");
-  const { streamText } = await import("../generate/stream-text.js");
   const { max_new_tokens: maxNewTokens, temperature, top_k: topK, top_p: topP, seed } = settings;
   const times: number[] = [];
   function* timed(tokens: Iterable<number>): Generator<number, void, undefined> {

@@ -6,6 +6,15 @@ import { UserError } from "../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../format.js";
 import { PLAN_TABLE, type PLAN_ROWS, trainSettingsOf } from "../plan/settings.js";
 import type { Command } from "./command.js";
+import { resolveModel } from "../hub/resolve.js";
+import { readGeometry } from "../plan/geometry.js";
+import { setThreads } from "../torch/device.js";
+import { processBytes } from "../torch/memory.js";
+import { comparePlans } from "../plan/compare.js";
+import { compareTable, describePlan, trainFlags } from "../plan/words.js";
+import { planChart } from "../plan/svg.js";
+import { planStep } from "../plan/plan.js";
+import { largestThatFits, waysToFit } from "../plan/choose.js";
 
 export const command: Command<typeof PLAN_ROWS> = {
   name: "plan",
@@ -17,20 +26,13 @@ export const command: Command<typeof PLAN_ROWS> = {
   settings: PLAN_TABLE,
   json: true,
   run: async ({ settings: asked, given, json, out, err }) => {
-    const { resolveModel } = await import("../hub/resolve.js");
     const model = await resolveModel(asked.model, { out: err, preferCached: true });
     const settings = { ...trainSettingsOf(asked, given), model };
-    const { readGeometry } = await import("../plan/geometry.js");
-    const { setThreads } = await import("../torch/device.js");
-    const { processBytes } = await import("../torch/memory.js");
     const geometry = readGeometry(settings);
     setThreads(settings.threads);
     const ownBytes = processBytes();
     const print = (value: unknown, text: string): void => void out.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
     if (asked.compare) {
-      const { comparePlans } = await import("../plan/compare.js");
-      const { compareTable } = await import("../plan/words.js");
-      const { planChart } = await import("../plan/svg.js");
       const compared = comparePlans(settings, geometry);
       const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length } = settings;
       const work = `${asked.model}, ${steps} x ${rows} x ${length} tokens, ${settings.optimizer}`;
@@ -41,10 +43,7 @@ export const command: Command<typeof PLAN_ROWS> = {
       );
       return 0;
     }
-    const { describePlan, trainFlags } = await import("../plan/words.js");
-    const { planStep } = await import("../plan/plan.js");
     const limit = asked.memory === "" ? null : (parseBytes(asked.memory) as number);
-    const { largestThatFits, waysToFit } = await import("../plan/choose.js");
     const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
     const plan = choice?.plan ?? planStep(settings, geometry);
     const estimate = asked.calibrate ? (await import("../plan/calibrate.js")).stepMs(plan.settings, geometry) : null;

@@ -7,11 +7,18 @@ import { fileURLToPath } from "node:url";
 import { formatBytes, formatTable } from "../format.js";
 import { consoleSink } from "../metrics/console.js";
 import type { RunEvent } from "../metrics/record.js";
-import type { MemoryTerms } from "../train/memory-terms.js";
-import type { Run } from "../train/prepare.js";
+import { memoryTerms, type MemoryTerms } from "../train/memory-terms.js";
+import { freeRun, prepareRun, type Run } from "../train/prepare.js";
 import { resolveSettings } from "../train/settings.js";
 import type { SettingRows, SettingsOf } from "../train/settings-table.js";
 import type { Command } from "./command.js";
+import { train } from "../train/loop.js";
+import { trainStep } from "../train/step.js";
+import { asOrdinary } from "../train/network.js";
+import { METHODS } from "../reversible/methods.js";
+import { resetPeak } from "../torch/memory.js";
+import { generateTokens } from "../generate/generate.js";
+import { loadTokenizer } from "../data/tokenizer.js";
 
 const ROWS = {
   output_dir: {
@@ -34,8 +41,6 @@ export const command: Command<typeof ROWS> = {
   example: "revmoe quickstart --max-steps 40",
   settings: { rows: ROWS },
   run: async ({ settings, out }) => {
-    const { freeRun, prepareRun } = await import("../train/prepare.js");
-    const { train } = await import("../train/loop.js");
     const say = (text = ""): void => void out.write(`${text}\n`);
     say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
     say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
@@ -98,11 +103,6 @@ function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROW
 
 /** One step with each method on the same tokens, with a learning rate of zero; the others train the ordinary network. */
 async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
-  const { trainStep } = await import("../train/step.js");
-  const { asOrdinary } = await import("../train/network.js");
-  const { METHODS } = await import("../reversible/methods.js");
-  const { memoryTerms } = await import("../train/memory-terms.js");
-  const { resetPeak } = await import("../torch/memory.js");
   const batches = [run.data.next()];
   const rows = new Map<string, MemoryTerms>();
   for (const method of [METHODS.reversible, METHODS.checkpoint, METHODS.store]) {
@@ -139,9 +139,6 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
 
 /** Forty tokens after the prompt from the weights as they are now. */
 async function sample({ network, source }: Run, as: "trained" | "ordinary"): Promise<string> {
-  const { generateTokens } = await import("../generate/generate.js");
-  const { loadTokenizer } = await import("../data/tokenizer.js");
-  const { asOrdinary } = await import("../train/network.js");
   const tokenizer = loadTokenizer(source);
   const seen = as === "trained" ? network : asOrdinary(network);
   const tokens = [...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 })];

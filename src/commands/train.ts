@@ -9,11 +9,25 @@ import { consoleSink } from "../metrics/console.js";
 import { jsonlSink } from "../metrics/jsonl.js";
 import type { RunEvent, Sink } from "../metrics/record.js";
 import type { DataReport } from "../data/documents.js";
-import type { RunPlan } from "../plan/run-plan.js";
-import type { Run } from "../train/prepare.js";
+import { planRun, type RunPlan } from "../plan/run-plan.js";
+import { freeRun, prepareRun, type Run } from "../train/prepare.js";
 import { describeSettings, TRAIN_TABLE, type TrainSettings } from "../train/settings.js";
 import type { TRAIN_ROWS } from "../train/settings-rows.js";
 import type { Command } from "./command.js";
+import { checkRunFolder } from "../train/run-folder.js";
+import { resolveModel } from "../hub/resolve.js";
+import { train } from "../train/loop.js";
+import { describeMemory } from "../train/memory-terms.js";
+import { planLine } from "../plan/words.js";
+import { watching } from "../plan/watch.js";
+import { requestedStop } from "./stop-signals.js";
+import { explainOutOfMemory, isOutOfMemory } from "../plan/out-of-memory.js";
+import { latestCheckpoint } from "../checkpoint/checkpoints.js";
+import { readGeometry } from "../plan/geometry.js";
+import { NO_LIMIT, limitMemory } from "../torch/memory.js";
+import { engineInfo } from "../torch/device.js";
+import { allParameters, weightBytes } from "../model/model.js";
+import { dtype, numel } from "../torch/tensor.js";
 
 export const command: Command<typeof TRAIN_ROWS> = {
   name: "train",
@@ -23,21 +37,12 @@ export const command: Command<typeof TRAIN_ROWS> = {
   settings: TRAIN_TABLE,
   positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
   run: async ({ settings: asked, out }) => {
-    const { checkRunFolder } = await import("../train/run-folder.js");
     checkRunFolder(asked); // before anything is loaded, which can take minutes
-    const { resolveModel } = await import("../hub/resolve.js");
     // From here on the model is a folder, also in what the run records: resuming needs no network.
     const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
-    const { freeRun, prepareRun } = await import("../train/prepare.js");
-    const { train } = await import("../train/loop.js");
-    const { describeMemory } = await import("../train/memory-terms.js");
     const say = (text: string): void => void out.write(`${text}\n`);
     say(describeSettings(settings));
-    const { planRun } = await import("../plan/run-plan.js");
-    const { planLine } = await import("../plan/words.js");
-    const { watching } = await import("../plan/watch.js");
     const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
-    const { requestedStop } = await import("./stop-signals.js");
     const stop = requestedStop(settings.resume === "" ? null : settings.resume);
     const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
     let finished = false;
@@ -66,12 +71,8 @@ async function explaining<Result>(settings: TrainSettings, planned: RunPlan | nu
   try {
     return await work();
   } catch (failure) {
-    const { explainOutOfMemory, isOutOfMemory } = await import("../plan/out-of-memory.js");
     if (!isOutOfMemory(failure)) throw failure;
-    const { latestCheckpoint } = await import("../checkpoint/checkpoints.js");
-    const { readGeometry } = await import("../plan/geometry.js");
     const geometry = planned?.geometry ?? readGeometry(settings);
-    const { limitMemory, NO_LIMIT } = await import("../torch/memory.js");
     limitMemory(NO_LIMIT); // for what is done to explain
     const lastCheckpoint = latestCheckpoint(settings.output_dir);
     throw explainOutOfMemory(failure, { settings, geometry, plan: planned?.plan ?? null, lastCheckpoint });
@@ -89,9 +90,6 @@ function openSinks({ settings, startStep }: Run, console: Sink): Sink {
 }
 
 async function describeRun(run: Run): Promise<string[]> {
-  const { engineInfo } = await import("../torch/device.js");
-  const { allParameters, weightBytes } = await import("../model/model.js");
-  const { dtype, numel } = await import("../torch/tensor.js");
   const { network, states, totalSteps, startStep, data, settings } = run;
   const { version, threads } = engineInfo();
   const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);

@@ -2,8 +2,10 @@
 // Says before it writes what comes out and whether its function is equal.
 import { formatBytes, formatCount } from "../format.js";
 import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
-import type { UpcyclePlan } from "../upcycle/upcycle.js";
+import { upcycle, type UpcyclePlan } from "../upcycle/upcycle.js";
 import type { Command } from "./command.js";
+import { resolveModel } from "../hub/resolve.js";
+import { readDenseModel } from "../upcycle/dense.js";
 
 const WHAT = "From and to";
 const EXPERTS = "Experts";
@@ -116,9 +118,6 @@ export const command: Command<typeof ROWS> = {
   },
   json: true,
   run: async ({ settings, json, out, err }) => {
-    const { resolveModel } = await import("../hub/resolve.js");
-    const { readDenseModel } = await import("../upcycle/dense.js");
-    const { upcycle } = await import("../upcycle/upcycle.js");
     const { output_dir: dir, to, seed, noise } = settings;
     const model = await resolveModel(settings.model, { out: err, check: (config, configPath) => readDenseModel({ config, configPath }) });
     const plan = upcycle(model, dir, {

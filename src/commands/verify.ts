@@ -3,6 +3,10 @@
 import type { SettingRows } from "../train/settings-table.js";
 import type { Finding, Level } from "../verify/findings.js";
 import type { Command } from "./command.js";
+import { existsSync } from "node:fs";
+import { cachedFolder } from "../hub/resolve.js";
+import { verify } from "../verify/verify.js";
+import { setThreads } from "../torch/device.js";
 
 const ROWS = {
   path: {
@@ -25,10 +29,6 @@ export const command: Command<typeof ROWS> = {
   positional: { label: "PATH", about: "what is to be checked", setting: "path" },
   json: true,
   run: async ({ settings, json, out }) => {
-    const { existsSync } = await import("node:fs");
-    const { cachedFolder } = await import("../hub/resolve.js");
-    const { verify } = await import("../verify/verify.js");
-    const { setThreads } = await import("../torch/device.js");
     setThreads(settings.threads);
     const path = existsSync(settings.path) ? settings.path : (cachedFolder(settings.path) ?? settings.path);
     const findings: Finding[] = [];

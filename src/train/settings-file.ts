@@ -1,10 +1,15 @@
 // A settings file: a flat YAML map, one setting a line. Gives each value with its place, "run.yaml:7:", for messages.
 // YAML 1.2 as the `yaml` package reads it: 1e-5 and 1.0e-5 are numbers, yes and no are words.
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type YAMLParseError, type YAMLWarning } from "yaml";
+import { createRequire } from "node:module";
+
+import type { Document, LineCounter, YAMLParseError, YAMLWarning } from "yaml";
 
 import { UserError } from "../errors.js";
 import { readWholeFile, statOf } from "../read-file.js";
 import type { Entry } from "./settings-values.js";
+
+/** Loaded when there is a file to read: a third of the time that a command takes to start. */
+const yaml = (): typeof import("yaml") => createRequire(import.meta.url)("yaml") as typeof import("yaml");
 
 /** Many times what all settings take; YAML is slow to read. */
 const LARGEST_BYTES = 2 ** 18;
@@ -12,6 +17,7 @@ const LARGEST_BYTES = 2 ** 18;
 /** The entries of a settings file in its order; empty for an empty file. */
 export function readSettingsFile(path: string): (Entry & { place: string })[] {
   const source = readText(path);
+  const { isMap, isScalar, LineCounter } = yaml();
   const lines = new LineCounter();
   const document = parse(path, source, lines);
   const placeOf = (offset: number): string => `${path}:${lines.linePos(offset).line}:`;
@@ -31,7 +37,7 @@ export function readSettingsFile(path: string): (Entry & { place: string })[] {
 
 function parse(path: string, source: string, lineCounter: LineCounter): Document.Parsed {
   try {
-    return parseDocument(source, { lineCounter, prettyErrors: false });
+    return yaml().parseDocument(source, { lineCounter, prettyErrors: false });
   } catch (failure) {
     // Lists in lists without end.
     if (failure instanceof RangeError) throw new UserError(`${path}: is nested too deeply (expected a flat map of settings).`);
@@ -52,7 +58,7 @@ function faultWords({ code, message, pos }: YAMLParseError | YAMLWarning, source
 }
 
 function plainValue(node: unknown, document: Document.Parsed, place: string): unknown {
-  if (!isNode(node)) return null;
+  if (!yaml().isNode(node)) return null;
   try {
     return node.toJS(document);
   } catch (failure) {

@@ -9,6 +9,8 @@ import { Worker } from "node:worker_threads";
 import { listCheckpoints, STATE_FILE } from "../checkpoint/checkpoints.js";
 import { workingFolder } from "../tiers/working-copy.js";
 import type { TrainSettings } from "./settings.js";
+import { freeRun, prepareRun } from "./prepare.js";
+import { train } from "./loop.js";
 
 /** What one process did. */
 export interface Life {
@@ -67,8 +69,6 @@ function readLog(log: string, killed: boolean): Life {
 }
 
 async function main({ settings, delayMs, log }: Work): Promise<void> {
-  const { freeRun, prepareRun } = await import("./prepare.js");
-  const { train } = await import("./loop.js");
   const run = prepareRun(settings);
   appendFileSync(log, `${run.startStep}\n`);
   if (delayMs !== null) {
