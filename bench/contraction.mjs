@@ -4,9 +4,9 @@
 // error of all gradients. A minute or two of one core.
 import { parseArgs } from "node:util";
 
-import { openExperiment } from "../dist/bench/exactness.js";
+import { openExperiment } from "../dist/compare/exactness.js";
 import { engineInfo, gridStreams, setThreads } from "../dist/index.js";
-import { revffn } from "../dist/reversible/revffn.js";
+import { revffn } from "../dist/reversible/couplings/revffn.js";
 import { mobyDick } from "./moby-dick.mjs";
 
 const { values } = parseArgs({

@@ -4,10 +4,10 @@
 // a coupling with an explicit inverse, or revffn with its hint, is not exact on an integer grid. All of it takes an hour of one core.
 import { parseArgs } from "node:util";
 
-import { openExperiment } from "../dist/bench/exactness.js";
+import { openExperiment } from "../dist/compare/exactness.js";
 import { additive, engineInfo, floatStreams, gridStreams, momentum, setThreads } from "../dist/index.js";
-import { bdia } from "../dist/reversible/bdia.js";
-import { revffn } from "../dist/reversible/revffn.js";
+import { bdia } from "../dist/reversible/couplings/bdia.js";
+import { revffn } from "../dist/reversible/couplings/revffn.js";
 import { mobyDick } from "./moby-dick.mjs";
 
 const INVERSE = { iterations: 8, tolerance: 0, start: "output", damping: 1, anderson: false };

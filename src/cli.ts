@@ -3,7 +3,7 @@
 // when it is asked for.
 import { readFileSync } from "node:fs";
 
-import { type Program, runCli } from "./cli-run.js";
+import { type Program, runCli } from "./cli/program.js";
 import type { Command } from "./commands/command.js";
 import { forgetClosedTerminal, openTerminal } from "./metrics/terminal.js";
 

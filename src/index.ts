@@ -16,9 +16,9 @@ export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
 export type { Coupling } from "./reversible/coupling.js";
-export { additive } from "./reversible/additive.js";
-export { momentum } from "./reversible/momentum.js";
-export { ordinary } from "./reversible/ordinary.js";
+export { additive } from "./reversible/couplings/additive.js";
+export { momentum } from "./reversible/couplings/momentum.js";
+export { ordinary } from "./reversible/couplings/ordinary.js";
 export { type Method, METHODS } from "./reversible/methods.js";
 export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
 
@@ -32,21 +32,21 @@ export { muon } from "./optim/muon.js";
 export { lomo, sgd } from "./optim/sgd.js";
 
 export { type Batch, Batches } from "./data/batches.js";
-export { loadTokenizer, type Tokenizer } from "./data/tokenizer.js";
+export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";
 
 export type { RunEvent, Sink } from "./metrics/record.js";
-export { evaluateLoss } from "./train/evaluate.js";
+export { evaluateLoss } from "./network/evaluate.js";
 export { type Outcome, train } from "./train/loop.js";
-export { describeMemory, type MemoryTerms, memoryTerms } from "./train/memory-terms.js";
-export type { Network } from "./train/network.js";
-export { OptimizerStates, plannedStateBytes } from "./train/optimizer-states.js";
+export { describeMemory, type MemoryTerms, memoryTerms } from "./step/memory-terms.js";
+export type { Network } from "./network/network.js";
+export { OptimizerStates, plannedStateBytes } from "./step/optimizer-states.js";
 export { freeRun, prepareRun, type Run } from "./train/prepare.js";
-export { resolveSettings, type TrainSettings } from "./train/settings.js";
-export { trainStep } from "./train/step.js";
+export { resolveSettings, type TrainSettings } from "./train/settings/settings.js";
+export { trainStep } from "./step/step.js";
 
-export { bench, type BenchOptions, type BenchResult } from "./bench/bench.js";
-export type { BenchRow } from "./bench/rows.js";
-export { type BenchSettings, resolveBench } from "./bench/settings.js";
+export { bench, type BenchOptions, type BenchResult } from "./compare/bench.js";
+export type { BenchRow } from "./compare/rows.js";
+export { type BenchSettings, resolveBench } from "./compare/settings.js";
 
 export { generateTokens } from "./generate/generate.js";
 export { openNetwork } from "./generate/open-network.js";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { crashingRun } from "../../dist/train/testing-crash.js";
-import { resolveSettings } from "../../dist/train/settings.js";
+import { resolveSettings } from "../../dist/train/settings/settings.js";
 import { makeData } from "../../examples/make-data.mjs";
 
 const [kills, seed] = [Number(process.argv[2] ?? 20), Number(process.argv[3] ?? 1)];

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { engineInfo, evaluateLoss, freeRun, prepareRun, resolveSettings } from "../../dist/index.js";
-import { asEvaluated, asOrdinary } from "../../dist/train/network.js";
+import { asEvaluated, asOrdinary } from "../../dist/network/network.js";
 import { phaseAt } from "../../dist/train/phases.js";
 import { enterPhase, runStep } from "../../dist/train/run-step.js";
 import { makeData } from "../../examples/make-data.mjs";

@@ -10,18 +10,18 @@ import { type PlacedParameter, placedParameters } from "../model/model.js";
 import { cast, copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type DType, dtype as dtypeOf, empty, type Tensor } from "../torch/tensor.js";
-import { checkWeightFiles } from "./check-files.js";
+import { checkWeightFiles } from "./files/check-files.js";
 import { olderKeys } from "./config-text.js";
-import { checkFreeSpace } from "./disk.js";
+import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, type Layout, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
-import { checkPlaceBesideModel } from "./places.js";
+import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
-import { checkReplaceable, saveFolder } from "./save-folder.js";
+import { checkReplaceable, saveFolder } from "./files/save-folder.js";
 import { filesLeftOut, folderFiles } from "./source.js";
-import { sourceBytes, type TensorSource } from "./safetensors-writer.js";
+import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
 export interface ExportOptions {

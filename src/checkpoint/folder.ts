@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import { excerpt, UserError } from "../errors.js";
 import { readWholeFile, reading, statOf } from "../read-file.js";
 import type { Tensor } from "../torch/tensor.js";
-import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors.js";
+import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors/file.js";
 import { familyConfig } from "./trained-form.js";
 
 export const SINGLE_FILE = "model.safetensors";

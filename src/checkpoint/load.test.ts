@@ -13,7 +13,7 @@ import { free, scope } from "../torch/scope.js";
 import { byteSize, type DType, dtype, full, toArray, zeros } from "../torch/tensor.js";
 import { loadModel, type LoadOptions } from "./load.js";
 import { modelTensors, saveModel } from "./save.js";
-import { type TensorSource, writeSafetensors } from "./safetensors-writer.js";
+import { type TensorSource, writeSafetensors } from "./safetensors/writer.js";
 import { folderFiles } from "./source.js";
 import { CONFIG, differences, tinyModel, withFolder } from "./testing-model.js";
 

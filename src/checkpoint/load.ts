@@ -8,7 +8,7 @@ import { buildModel, type Home, inMemory, type Model, type PlacedParameter, plac
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
-import { checkWeightFiles } from "./check-files.js";
+import { checkWeightFiles } from "./files/check-files.js";
 import type { Folder } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { type ModelSource, openSource } from "./source.js";

@@ -9,13 +9,13 @@ import { type Model, type PlacedParameter, placedParameters } from "../model/mod
 import { cast } from "../torch/ops.js";
 import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
-import { writeFileDurably } from "./disk.js";
+import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 import { diskTensors, fullName, type Layout, viewOf } from "./layout.js";
-import { type Replaced, saveFolder } from "./save-folder.js";
-import { byteLength } from "./safetensors-header.js";
-import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors-writer.js";
+import { type Replaced, saveFolder } from "./files/save-folder.js";
+import { byteLength } from "./safetensors/header.js";
+import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors/writer.js";
 import { copiedFiles, type ModelFiles } from "./source.js";
 import { compareFolder } from "./verify.js";
 

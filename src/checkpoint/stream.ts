@@ -7,7 +7,7 @@ import { placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, empty, type Tensor, to } from "../torch/tensor.js";
-import { checkWeightFiles } from "./check-files.js";
+import { checkWeightFiles } from "./files/check-files.js";
 import { dtypeOnDisk, matchTensors } from "./load.js";
 import { fullName, viewOf } from "./layout.js";
 import type { ModelSource } from "./source.js";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { Architecture } from "../model/architecture.js";
-import { writeFileDurably } from "./disk.js";
+import { writeFileDurably } from "./files/disk.js";
 
 const MODELING_FILE = "modeling_revmoe.py";
 const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, import.meta.url));

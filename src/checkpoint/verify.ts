@@ -5,7 +5,7 @@ import { contiguous, equal, reshape, viewDtype } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type DType, DTYPES, dtype, numel, shape, type Tensor, to } from "../torch/tensor.js";
 import { openFolder } from "./folder.js";
-import type { TensorSource } from "./safetensors-writer.js";
+import type { TensorSource } from "./safetensors/writer.js";
 
 const INTEGERS: Record<number, DType> = { 1: "int8", 2: "int16", 4: "int32", 8: "int64" };
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import type { BenchResult } from "../bench/bench.js";
+import type { BenchResult } from "../compare/bench.js";
 import { makeWorkplace } from "../train/testing-run.js";
 
 const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));

@@ -2,12 +2,12 @@
 // memory against depth. Ctrl-C ends the running process and leaves nothing behind.
 import { writeFileSync } from "node:fs";
 
-import { describeBench } from "../bench/table.js";
-import { BENCH_TABLE, type BENCH_ROWS } from "../bench/settings.js";
-import { depthChart } from "../bench/svg.js";
+import { describeBench } from "../compare/table.js";
+import { BENCH_TABLE, type BENCH_ROWS } from "../compare/settings.js";
+import { depthChart } from "../compare/svg.js";
 import { UserError } from "../errors.js";
 import type { Command } from "./command.js";
-import { bench } from "../bench/bench.js";
+import { bench } from "../compare/bench.js";
 
 export const command: Command<typeof BENCH_ROWS> = {
   name: "bench",

@@ -2,7 +2,7 @@
 // code. A command's module exports `command` and imports nothing of the engine (src/torch and what builds on it) at its
 // top: `run` loads that with a dynamic import, so that --help and doctor work where no libtorch is found.
 import type { Output } from "../metrics/output.js";
-import type { SettingRows, SettingsOf, SettingsTable } from "../train/settings-table.js";
+import type { SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 
 /** The one word that may stand without a flag. */
 export interface Positional {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { type Program, runCli } from "../cli-run.js";
+import { type Program, runCli } from "../cli/program.js";
 import type { Output } from "../metrics/output.js";
 import { ledger } from "../torch/memory.js";
 import { makeWorkplace, runTraining, settingsFor } from "../train/testing-run.js";

@@ -3,13 +3,13 @@
 import { UserError } from "../errors.js";
 import { formatDuration } from "../format.js";
 import type { Output } from "../metrics/output.js";
-import { TRAIN_ROWS } from "../train/settings-rows.js";
-import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
 import { openSource } from "../checkpoint/source.js";
-import { findModel } from "../checkpoint/find-model.js";
+import { findModel } from "../checkpoint/run/find-model.js";
 import { readRows } from "../data/rows.js";
-import { loadTokenizer } from "../data/tokenizer.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { dataSettings } from "../eval/held-out.js";
 import { prepareTask } from "../eval/measure.js";
 import { detectTask } from "../eval/task-rows.js";

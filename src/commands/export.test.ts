@@ -6,12 +6,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, w
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { type Program, runCli } from "../cli-run.js";
+import { type Program, runCli } from "../cli/program.js";
 import type { Output } from "../metrics/output.js";
-import { jsonlSink } from "../metrics/jsonl.js";
+import { jsonlSink } from "../metrics/sinks/jsonl.js";
 import { ledger } from "../torch/memory.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../train/testing-run.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import { command } from "./export.js";
 
 const program: Program = { version: () => "1.2.3", commands: { export: () => Promise.resolve(command) } };

@@ -5,13 +5,13 @@ import { readdirSync } from "node:fs";
 
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { TRAIN_ROWS } from "../train/settings-rows.js";
-import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
 import { resolveModel } from "../hub/resolve.js";
 import { exportFolder } from "../checkpoint/export.js";
-import { findModel } from "../checkpoint/find-model.js";
-import { ORDINARY, couplingOf, extensionOf, readNetworkFile, writeNetworkFile } from "../train/network-file.js";
+import { findModel } from "../checkpoint/run/find-model.js";
+import { ORDINARY, couplingOf, extensionOf, readNetworkFile, writeNetworkFile } from "../network/description.js";
 import { heldOutBatches, lossOf } from "../eval/held-out.js";
 import { setThreads, useDevice } from "../torch/device.js";
 

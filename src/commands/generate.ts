@@ -3,11 +3,11 @@
 import { UserError } from "../errors.js";
 import { visibleText } from "../format.js";
 import { type Output, writeRaw } from "../metrics/output.js";
-import { TRAIN_ROWS } from "../train/settings-rows.js";
-import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
 import { openSource } from "../checkpoint/source.js";
-import { loadTokenizer } from "../data/tokenizer.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { checkPrompt, generateTokens } from "../generate/generate.js";
 import { findStopIds } from "../generate/stop-ids.js";
 import { chooseNetwork, openNetwork } from "../generate/open-network.js";
@@ -133,7 +133,7 @@ function checkSampling({ temperature }: GenerateSettings, at: Given): string | u
   );
 }
 
-type Tokenizer = import("../data/tokenizer.js").Tokenizer;
+type Tokenizer = import("../data/tokenizer/tokenizer.js").Tokenizer;
 
 /** The prompt's ids as training has them. */
 async function promptIdsOf(tokenizer: Tokenizer, { model, prompt, chat }: GenerateSettings): Promise<number[]> {
@@ -147,7 +147,7 @@ async function promptIdsOf(tokenizer: Tokenizer, { model, prompt, chat }: Genera
 }
 
 interface Saying {
-  network: import("../train/network.js").Network;
+  network: import("../network/network.js").Network;
   tokenizer: Tokenizer;
   promptIds: number[];
   stopIds: Set<number>;

@@ -6,8 +6,8 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { openSource } from "../checkpoint/source.js";
-import { runCli } from "../cli-run.js";
-import { loadTokenizer } from "../data/tokenizer.js";
+import { runCli } from "../cli/program.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../train/testing-run.js";
 import { command } from "./generate.js";
 

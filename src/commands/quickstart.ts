@@ -5,20 +5,20 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { formatBytes, formatTable } from "../format.js";
-import { consoleSink } from "../metrics/console.js";
+import { consoleSink } from "../metrics/sinks/console.js";
 import type { RunEvent } from "../metrics/record.js";
-import { memoryTerms, type MemoryTerms } from "../train/memory-terms.js";
+import { memoryTerms, type MemoryTerms } from "../step/memory-terms.js";
 import { freeRun, prepareRun, type Run } from "../train/prepare.js";
-import { resolveSettings } from "../train/settings.js";
-import type { SettingRows, SettingsOf } from "../train/settings-table.js";
+import { resolveSettings } from "../train/settings/settings.js";
+import type { SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
 import { train } from "../train/loop.js";
-import { trainStep } from "../train/step.js";
-import { asOrdinary } from "../train/network.js";
+import { trainStep } from "../step/step.js";
+import { asOrdinary } from "../network/network.js";
 import { METHODS } from "../reversible/methods.js";
 import { resetPeak } from "../torch/memory.js";
 import { generateTokens } from "../generate/generate.js";
-import { loadTokenizer } from "../data/tokenizer.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 
 const ROWS = {
   output_dir: {

@@ -1,7 +1,7 @@
 // `revmoe upcycle`: a dense model becomes a mixture of experts that computes the same at first, to be trained further.
 // Says before it writes what comes out and whether its function is equal.
 import { formatBytes, formatCount } from "../format.js";
-import type { Given, SettingRows, SettingsOf } from "../train/settings-table.js";
+import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import { upcycle, type UpcyclePlan } from "../upcycle/upcycle.js";
 import type { Command } from "./command.js";
 import { resolveModel } from "../hub/resolve.js";

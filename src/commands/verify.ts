@@ -1,6 +1,6 @@
 // `revmoe verify`: whether a model, a checkpoint, a whole run or a cached model is what it was when it was saved, and fits
 // itself. One line for each thing; exit code 0 when no problem was found, 2 when one was.
-import type { SettingRows } from "../train/settings-table.js";
+import type { SettingRows } from "../settings/table.js";
 import type { Finding, Level } from "../verify/findings.js";
 import type { Command } from "./command.js";
 import { existsSync } from "node:fs";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Document, type DocumentSettings, makeDocuments } from "./documents.js";
 import type { Row } from "./rows.js";
-import { CHATML, CHATML_TAGGED, CHATML_THINKING, SPECIAL, testTokenizer } from "./testing-tokenizer.js";
+import { CHATML, CHATML_TAGGED, CHATML_THINKING, SPECIAL, testTokenizer } from "./tokenizer/testing-tokenizer.js";
 
 const rowsOf = (...values: Record<string, unknown>[]): Row[] => values.map((value, i) => ({ value, place: `d.jsonl:${i + 1}` }));
 const settings = (more: Partial<DocumentSettings> = {}): DocumentSettings => ({

@@ -9,9 +9,9 @@ import { UserError } from "../errors.js";
 import { detectFormat, readSample, renameColumns, type RowFormat, type Sample } from "./conversation.js";
 import { secondsFor } from "./limits.js";
 import type { Row } from "./rows.js";
-import { renderChat, renderWithMask, type Span } from "./template.js";
+import { renderChat, renderWithMask, type Span } from "./template/template.js";
 import { eachInTime } from "./time-limit.js";
-import type { Tokenizer } from "./tokenizer.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export interface Document {
   tokens: Int32Array;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { describe, readRows } from "./rows.js";
-import { folderOf } from "./testing-tokenizer.js";
+import { folderOf } from "./tokenizer/testing-tokenizer.js";
 
 test("JSON lines: blank lines are skipped but counted, a byte-order mark and CRLF are fine", (t) => {
   const folder = folderOf(t, { "a.jsonl": '\uFEFF{"text": "Gr\u00fc\u00dfe \u{1F600}"}\r\n\r\n  \n{"text": "b"}' });

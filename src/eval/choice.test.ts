@@ -6,7 +6,7 @@ import { fullLogits, describedNetwork } from "../generate/testing-network.js";
 import { freeModel } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { ledger } from "../torch/memory.js";
-import type { NetworkDescription } from "../train/network-file.js";
+import type { NetworkDescription } from "../network/description.js";
 import { choiceLogLikelihoods, type ChoiceItem, makeChoices, scoreChoices } from "./choice.js";
 import { PLAIN_TEMPLATE } from "./prompt.js";
 
@@ -17,7 +17,7 @@ const letters = {
   encode: (text: string) => Array.from(text, (letter) => letter.charCodeAt(0) % 97),
   addBos: true,
   bosId: 96,
-} as unknown as import("../data/tokenizer.js").Tokenizer;
+} as unknown as import("../data/tokenizer/tokenizer.js").Tokenizer;
 const FORM = { tokenizer: letters, template: PLAIN_TEMPLATE, chat: false };
 
 const ROWS = [

@@ -4,8 +4,8 @@
 import { sequentialBatches } from "../data/batches.js";
 import type { Document } from "../data/documents.js";
 import { encodePrompt } from "../generate/prompt.js";
-import { documentLosses } from "../train/evaluate.js";
-import type { Network } from "../train/network.js";
+import { documentLosses } from "../network/evaluate.js";
+import type { Network } from "../network/network.js";
 import { checkTokens } from "../train/prepare.js";
 import { fill, type PromptForm } from "./prompt.js";
 import { type ChoiceRow, tidied } from "./task-rows.js";

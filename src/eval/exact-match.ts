@@ -1,11 +1,11 @@
 // Exact match by generation, GSM8K style: the likeliest tokens are taken until the text ends, and the number that it comes
 // to is compared with the row's.
-import type { Tokenizer } from "../data/tokenizer.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { checkPrompt, generateTokens } from "../generate/generate.js";
 import { encodePrompt } from "../generate/prompt.js";
 import type { ModelConfig } from "../model/architecture.js";
-import type { Network } from "../train/network.js";
+import type { Network } from "../network/network.js";
 import { extractAnswer, sameAnswer } from "./answers.js";
 import { fill, nextQuestion, type PromptForm } from "./prompt.js";
 import type { AnswerRow } from "./task-rows.js";

@@ -7,12 +7,12 @@ import { readJsonObject } from "../checkpoint/folder.js";
 import { type Batch, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
 import { readRows, type Row } from "../data/rows.js";
-import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { openNetwork, type OpenOptions } from "../generate/open-network.js";
 import { freeModel } from "../model/model.js";
-import { evaluateLoss } from "../train/evaluate.js";
-import { TRAIN_ROWS } from "../train/settings-rows.js";
-import type { SettingsOf } from "../train/settings-table.js";
+import { evaluateLoss } from "../network/evaluate.js";
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+import type { SettingsOf } from "../settings/table.js";
 
 /** Settings of training by which rows become batches. */
 const DATA_ROWS = pick(TRAIN_ROWS);

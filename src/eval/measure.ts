@@ -2,11 +2,11 @@
 // tensors.
 import type { ModelSource } from "../checkpoint/source.js";
 import type { Row } from "../data/rows.js";
-import type { Tokenizer } from "../data/tokenizer.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "../generate/stop-ids.js";
 import { architectureOf } from "../model/architecture.js";
-import { evaluateLoss } from "../train/evaluate.js";
-import type { Network } from "../train/network.js";
+import { evaluateLoss } from "../network/evaluate.js";
+import type { Network } from "../network/network.js";
 import { checkTokens } from "../train/prepare.js";
 import { choiceLogLikelihoods, makeChoices, scoreChoices, standardError } from "./choice.js";
 import { attempt, makeQuestions } from "./exact-match.js";

@@ -1,5 +1,5 @@
 // How a question is put to a model: in a template of plain text, or as a user's message in the tokenizer's chat template.
-import type { Tokenizer } from "../data/tokenizer.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
 export interface PromptForm {
   tokenizer: Tokenizer;

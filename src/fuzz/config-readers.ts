@@ -5,14 +5,14 @@ import { join } from "node:path";
 
 import { readConfig } from "../checkpoint/folder.js";
 import { folderFiles } from "../checkpoint/source.js";
-import { loadTokenizer } from "../data/tokenizer.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "../generate/stop-ids.js";
 import { architectureOf } from "../model/architecture.js";
 import { placedParameters } from "../model/model.js";
 import { readGeometry } from "../plan/geometry.js";
 import { planStep } from "../plan/plan.js";
-import { extensionOf, networkParts, readNetworkFile } from "../train/network-file.js";
-import { resolveSettings } from "../train/settings.js";
+import { extensionOf, networkParts, readNetworkFile } from "../network/description.js";
+import { resolveSettings } from "../train/settings/settings.js";
 import { readDenseModel } from "../upcycle/dense.js";
 import { chooseTarget } from "../upcycle/target.js";
 import { mutateJson } from "./mutate-json.js";

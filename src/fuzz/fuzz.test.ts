@@ -10,14 +10,14 @@ import { test } from "node:test";
 import fc from "fast-check";
 
 import { openFolder, readConfig } from "../checkpoint/folder.js";
-import { readProgress } from "../checkpoint/run-state.js";
-import { openSafetensors } from "../checkpoint/safetensors.js";
+import { readProgress } from "../checkpoint/run/state.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { openSource } from "../checkpoint/source.js";
 import { readRows } from "../data/rows.js";
 import { UserError } from "../errors.js";
 import { readGeometry } from "../plan/geometry.js";
-import { rollBack } from "../tiers/undo-log.js";
-import { resolveSettings } from "../train/settings.js";
+import { rollBack } from "../store/disk/undo-log.js";
+import { resolveSettings } from "../train/settings/settings.js";
 import { inputOf } from "./inputs.js";
 import { describeFailure } from "./finding.js";
 import { repositoryFile } from "./reader.js";

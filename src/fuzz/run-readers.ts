@@ -2,8 +2,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { readProgress } from "../checkpoint/run-state.js";
-import { parseFlags } from "../cli-flags.js";
+import { readProgress } from "../checkpoint/run/state.js";
+import { parseFlags } from "../cli/flags.js";
 import { command as bench } from "../commands/bench.js";
 import type { Command } from "../commands/command.js";
 import { command as evaluate } from "../commands/eval.js";
@@ -12,10 +12,10 @@ import { command as generate } from "../commands/generate.js";
 import { command as plan } from "../commands/plan.js";
 import { command as train } from "../commands/train.js";
 import { command as upcycle } from "../commands/upcycle.js";
-import { jsonlSink } from "../metrics/jsonl.js";
-import { resolveTable } from "../train/settings-resolve.js";
-import { flagOf } from "../train/settings-table.js";
-import { describeSettings, resolveSettings } from "../train/settings.js";
+import { jsonlSink } from "../metrics/sinks/jsonl.js";
+import { resolveTable } from "../settings/resolve.js";
+import { flagOf } from "../settings/table.js";
+import { describeSettings, resolveSettings } from "../train/settings/settings.js";
 import { mutateJson } from "./mutate-json.js";
 import { mutateLines, mutateYaml } from "./mutate-text.js";
 import type { Random } from "./random.js";

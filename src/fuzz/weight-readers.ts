@@ -5,10 +5,10 @@ import { join } from "node:path";
 
 import { openFolder } from "../checkpoint/folder.js";
 import { loadModel } from "../checkpoint/load.js";
-import { readRunState } from "../checkpoint/run-state.js";
-import { openSafetensors } from "../checkpoint/safetensors.js";
+import { readRunState } from "../checkpoint/run/state.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { freeModel } from "../model/model.js";
-import { rollBack, UNDO_FILE } from "../tiers/undo-log.js";
+import { rollBack, UNDO_FILE } from "../store/disk/undo-log.js";
 import { scope } from "../torch/scope.js";
 import { numel } from "../torch/tensor.js";
 import { mutateBytes } from "./mutate-bytes.js";

@@ -4,15 +4,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { freeModel } from "../model/model.js";
-import { additive } from "../reversible/additive.js";
-import { momentum } from "../reversible/momentum.js";
-import { ordinary } from "../reversible/ordinary.js";
+import { additive } from "../reversible/couplings/additive.js";
+import { momentum } from "../reversible/couplings/momentum.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import type { Network } from "../train/network.js";
-import type { NetworkDescription } from "../train/network-file.js";
+import type { Network } from "../network/network.js";
+import type { NetworkDescription } from "../network/description.js";
 import { Decoder } from "./decoder.js";
 import { describedNetwork, fullLogits, tinyNetwork } from "./testing-network.js";
 

@@ -7,7 +7,7 @@ import { passForward } from "../reversible/methods.js";
 import { linear, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { numel, readBytes, shape, type Tensor, to } from "../torch/tensor.js";
-import { embed, type Network, OpenUnit, openHead, outerNames, type Segment, segmentsOf } from "../train/network.js";
+import { embed, type Network, OpenUnit, openHead, outerNames, type Segment, segmentsOf } from "../network/network.js";
 import { GrowingCache } from "./cache.js";
 
 // Tokens that pass the network at once: attention's scores of a long prompt would else take T * T * H numbers.

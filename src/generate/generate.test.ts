@@ -3,15 +3,15 @@ import { test } from "node:test";
 
 import { UserError } from "../errors.js";
 import { freeModel } from "../model/model.js";
-import { additive } from "../reversible/additive.js";
-import { momentum } from "../reversible/momentum.js";
-import { ordinary } from "../reversible/ordinary.js";
+import { additive } from "../reversible/couplings/additive.js";
+import { momentum } from "../reversible/couplings/momentum.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
 import { gridStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger } from "../torch/memory.js";
 import { scope } from "../torch/scope.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import type { Network } from "../train/network.js";
+import type { Network } from "../network/network.js";
 import { generateTokens } from "./generate.js";
 import { fullLogits, tinyNetwork } from "./testing-network.js";
 

@@ -2,7 +2,7 @@
 // before. Whatever is opened is closed when the last token is out, the consumer stops early, or something fails.
 import { UserError } from "../errors.js";
 import type { ModelConfig } from "../model/architecture.js";
-import type { Network } from "../train/network.js";
+import type { Network } from "../network/network.js";
 import { Decoder } from "./decoder.js";
 import { pickToken } from "./sample.js";
 

@@ -5,8 +5,8 @@ import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
-import { asEvaluated, type Network } from "../train/network.js";
-import { extensionOf, NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, statedNetwork } from "../train/network-file.js";
+import { asEvaluated, type Network } from "../network/network.js";
+import { extensionOf, NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, statedNetwork } from "../network/description.js";
 
 export interface OpenOptions {
   /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */

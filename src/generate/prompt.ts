@@ -1,7 +1,7 @@
 // From words to the tokens that a model goes on from: as they are, behind the beginning-of-text token where the tokenizer puts
 // one, or as a user's message in the tokenizer's chat template.
-import { renderChat } from "../data/template.js";
-import type { Tokenizer } from "../data/tokenizer.js";
+import { renderChat } from "../data/template/template.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
 /** Tokens of a prompt, and its text as a continuation is encoded behind it. `place` names the row in errors. */
 export function encodePrompt(

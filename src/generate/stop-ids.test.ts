@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { folderFiles } from "../checkpoint/source.js";
-import { CHATML, CHATML_TAGGED, CHATML_THINKING, folderOf, SPECIAL, tokenizerJson } from "../data/testing-tokenizer.js";
-import { loadTokenizer } from "../data/tokenizer.js";
+import { CHATML, CHATML_TAGGED, CHATML_THINKING, folderOf, SPECIAL, tokenizerJson } from "../data/tokenizer/testing-tokenizer.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "./stop-ids.js";
 
 const tokenizerFiles = (config: Record<string, unknown>): Record<string, unknown> => ({

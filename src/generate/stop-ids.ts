@@ -4,8 +4,8 @@ import { join } from "node:path";
 
 import { parseJsonObject } from "../checkpoint/folder.js";
 import type { ModelFiles } from "../checkpoint/source.js";
-import { renderChat } from "../data/template.js";
-import type { Tokenizer } from "../data/tokenizer.js";
+import { renderChat } from "../data/template/template.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
 const PROBE = "probe";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SPECIAL, testTokenizer } from "../data/testing-tokenizer.js";
+import { SPECIAL, testTokenizer } from "../data/tokenizer/testing-tokenizer.js";
 import { streamText } from "./stream-text.js";
 
 const TEXT = "Gr\u00fc\u00dfe, \u4f60\u597d \u{1F468}\u200d\u{1F469}\u200d\u{1F467} e\u0301 hello world\n\n";

@@ -1,7 +1,7 @@
 // Token ids into text as they come. A character may be spread over tokens, and a token may read differently behind
 // another one, so tokens are decoded together with those before them, and held back until their last character is
 // whole.
-import type { Tokenizer } from "../data/tokenizer.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
 const REPLACEMENT = "\uFFFD";
 

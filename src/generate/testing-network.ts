@@ -3,15 +3,15 @@ import { architectureOf } from "../model/architecture.js";
 import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { randomModel } from "../model/model.js";
 import type { Coupling } from "../reversible/coupling.js";
-import { ordinary } from "../reversible/ordinary.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
 import { linear } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { hiddenStates } from "../train/evaluate.js";
-import { extensionOf, type NetworkDescription, networkParts } from "../train/network-file.js";
-import { asEvaluated, type Network, openHead, outerNames } from "../train/network.js";
+import { hiddenStates } from "../network/evaluate.js";
+import { extensionOf, type NetworkDescription, networkParts } from "../network/description.js";
+import { asEvaluated, type Network, openHead, outerNames } from "../network/network.js";
 
 export const CONFIG = { ...TINY_QWEN2_MOE, max_position_embeddings: 64 };
 

@@ -6,7 +6,7 @@ import { constants, statSync } from "node:fs";
 import { type FileHandle, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 
-import { diskFailure } from "../checkpoint/disk.js";
+import { diskFailure } from "../checkpoint/files/disk.js";
 import { UserError } from "../errors.js";
 import type { FetchProgress } from "./progress.js";
 import type { RemoteFile } from "./repository.js";

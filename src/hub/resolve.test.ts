@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 
 import { freeModel } from "../model/model.js";
 import { loadModel } from "../checkpoint/load.js";
-import { MANIFEST_FILE } from "../checkpoint/manifest.js";
+import { MANIFEST_FILE } from "../checkpoint/files/manifest.js";
 import { saveModel } from "../checkpoint/save.js";
 import { folderFiles } from "../checkpoint/source.js";
 import { tinyModel } from "../checkpoint/testing-model.js";

@@ -4,7 +4,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 
-import { writeFileDurably } from "../checkpoint/disk.js";
+import { writeFileDurably } from "../checkpoint/files/disk.js";
 import { readConfig } from "../checkpoint/folder.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { visibleText } from "../format.js";
-import { consoleSink } from "./console.js";
+import { consoleSink } from "./sinks/console.js";
 import { openTerminal } from "./terminal.js";
 
 const CLEAR = "\r\x1b[2K";

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { architectureOf } from "../model/architecture.js";
 import { ledger } from "../torch/memory.js";
 import { extendedMs, placesOf, stepMs } from "./calibrate.js";
-import type { SettingValue } from "../train/settings-table.js";
+import type { SettingValue } from "../settings/table.js";
 import type { Geometry } from "./shadow-step.js";
 import { SIZES, settingsOf } from "./testing-grid.js";
 

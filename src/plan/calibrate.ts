@@ -5,13 +5,13 @@ import { formatBytes } from "../format.js";
 import { freeModel, randomModel } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { fullBatch } from "../train/full-batch.js";
-import { describeNetwork, extensionOf } from "../train/network-file.js";
+import { describeNetwork, extensionOf } from "../network/description.js";
 import { trainsOf } from "../train/phases.js";
-import type { OptimizerStates } from "../train/optimizer-states.js";
+import type { OptimizerStates } from "../step/optimizer-states.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import { stepOptions } from "../train/step-options.js";
-import { trainStep } from "../train/step.js";
+import { trainStep } from "../step/step.js";
 import { atDepth, planStep } from "./plan.js";
 import { type Geometry, plannedPhase } from "./shadow-step.js";
 

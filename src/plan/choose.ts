@@ -1,7 +1,7 @@
 // The largest work that fits a given memory. The length asked for is kept and the micro-batch grows; where not even one row
 // fits, the length shrinks; where nothing fits, it says by how much and what else would.
 import { expertsShareState } from "../train/prepare-network.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import { type Plan, planStep } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";
 

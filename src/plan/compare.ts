@@ -1,7 +1,7 @@
 // Every method on the same work: the ordinary network with what others keep, and the reversible couplings.
 import { formatNumber } from "../format.js";
-import { resolveSettings, type TrainSettings } from "../train/settings.js";
-import type { SettingRow, SettingValue } from "../train/settings-table.js";
+import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
+import type { SettingRow, SettingValue } from "../settings/table.js";
 import { type Plan, planStep } from "./plan.js";
 import { PLANNED_ROWS, WAY_ROWS } from "./settings.js";
 import type { Geometry } from "./shadow-step.js";

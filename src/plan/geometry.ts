@@ -6,7 +6,7 @@ import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
 import { statOf } from "../read-file.js";
 import { architectureOf } from "../model/architecture.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import type { Geometry } from "./shadow-step.js";
 
 /** The geometry at `model`: a folder, a .gguf file, or a config.json. Throws a UserError when it is none of them. */

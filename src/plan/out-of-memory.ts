@@ -2,8 +2,8 @@
 // and where the last checkpoint is.
 import { UserError } from "../errors.js";
 import { formatBytes, parseBytes } from "../format.js";
-import type { Timed } from "../torch/moment.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { Timed } from "../torch/span.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import { waysToFit } from "./choose.js";
 import type { Plan } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";

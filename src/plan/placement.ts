@@ -1,6 +1,6 @@
 // Where the bytes of a plan are: the device's memory, main memory, files. The one place that knows which terms a tier moves.
-import type { MemoryTerms } from "../train/memory-terms.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { MemoryTerms } from "../step/memory-terms.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 
 export interface Placed {
   /** The peak on the device; on the CPU that is main memory. */

@@ -7,8 +7,8 @@ import { test } from "node:test";
 
 import type { RunEvent } from "../metrics/record.js";
 import { architectureOf } from "../model/architecture.js";
-import type { TrainSettings } from "../train/settings.js";
-import type { SettingValue } from "../train/settings-table.js";
+import type { TrainSettings } from "../train/settings/settings.js";
+import type { SettingValue } from "../settings/table.js";
 import { fullBatch } from "../train/full-batch.js";
 import { largestThatFits, waysToFit } from "./choose.js";
 import { comparePlans } from "./compare.js";

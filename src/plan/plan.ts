@@ -2,8 +2,8 @@
 // size each add the same, so a deep model or a step of many micro-batches is planned from two small depths and two small
 // numbers of micro-batches, and what a further one adds is added as often as there are more.
 import type { SizedBatch } from "../data/batches.js";
-import type { MemoryTerms } from "../train/memory-terms.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { MemoryTerms } from "../step/memory-terms.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import { sizedBatch } from "../train/full-batch.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";

@@ -1,7 +1,7 @@
 // The settings of `plan`: those of `train` that decide memory, from its table, and what to do with the plan.
-import { TRAIN_ROWS, type TrainSettings } from "../train/settings-rows.js";
-import { resolveSettings } from "../train/settings.js";
-import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../train/settings-table.js";
+import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
+import { resolveSettings } from "../train/settings/settings.js";
+import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
 import { parseBytes } from "../format.js";
 
 const PLAN = "The plan";

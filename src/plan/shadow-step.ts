@@ -6,17 +6,17 @@ import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { buildModel, type PlacedParameter, placedParameters, weightBytes } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
-import { during } from "../torch/moment.js";
+import { during } from "../torch/span.js";
 import { onShadow, shadowMoments } from "../torch/shadow.js";
 import { type DType, empty } from "../torch/tensor.js";
-import { type MemoryTerms, memoryTerms } from "../train/memory-terms.js";
-import { describeNetwork, extensionOf } from "../train/network-file.js";
+import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
+import { describeNetwork, extensionOf } from "../network/description.js";
 import { type Phase, trainsOf } from "../train/phases.js";
-import { hostTierOf } from "../train/prepare-tier.js";
+import { hostTierOf } from "../train/prepare-store.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
-import type { TrainSettings } from "../train/settings.js";
+import type { TrainSettings } from "../train/settings/settings.js";
 import { stepOptions } from "../train/step-options.js";
-import { trainStep } from "../train/step.js";
+import { trainStep } from "../step/step.js";
 
 /** What of a model a plan has to know; adapters are added by the settings. */
 export interface Geometry {

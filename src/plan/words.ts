@@ -1,7 +1,7 @@
 // A plan in words: one line by term, a list for people who plan, a table of several, and the flags for `train`.
 import { formatBytes, formatTable } from "../format.js";
-import { TRAIN_ROWS, type TrainSettings } from "../train/settings-rows.js";
-import { flagOf } from "../train/settings-table.js";
+import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
+import { flagOf } from "../settings/table.js";
 import type { Compared } from "./compare.js";
 import type { Plan } from "./plan.js";
 

@@ -25,14 +25,14 @@ import {
 import { setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, fromArray, full, item, shape, toArray, zeros, type Tensor } from "../torch/tensor.js";
-import { additive } from "./additive.js";
-import { bdia } from "./bdia.js";
+import { additive } from "./couplings/additive.js";
+import { bdia } from "./couplings/bdia.js";
 import type { Branch, Coupling } from "./coupling.js";
 import { type BatchState, METHODS } from "./methods.js";
-import { GAMMAS, momentum } from "./momentum.js";
+import { GAMMAS, momentum } from "./couplings/momentum.js";
 import type { Solution } from "./fixed-point.js";
-import { ordinary } from "./ordinary.js";
-import { revffn, type RevffnSettings } from "./revffn.js";
+import { ordinary } from "./couplings/ordinary.js";
+import { revffn, type RevffnSettings } from "./couplings/revffn.js";
 import type { Stage } from "./stages.js";
 import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
 

@@ -6,7 +6,7 @@
 import { record, backwardThrough, freeGraph, type Graph } from "../torch/graph.js";
 import { detach } from "../torch/autograd.js";
 import { add, copy_, narrow } from "../torch/ops.js";
-import { during } from "../torch/moment.js";
+import { during } from "../torch/span.js";
 import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { assert } from "../errors.js";

@@ -5,7 +5,7 @@
 import { assert } from "../errors.js";
 import { native } from "./binding.js";
 import { backward, leaf, takeGrad, withGrad } from "./autograd.js";
-import { currentMoment, during } from "./moment.js";
+import { currentMoment, during } from "./span.js";
 import { free, isAlive, keep, scope } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ledger, resetPeak } from "./memory.js";
-import { during } from "./moment.js";
+import { during } from "./span.js";
 import { add, cat } from "./ops.js";
 import { forEachTile, repeat } from "./repeat.js";
 import { free, keep, scope } from "./scope.js";

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { backward, leaf, setGrad, withGrad } from "./autograd.js";
 import { ledger, resetPeak } from "./memory.js";
-import { during } from "./moment.js";
+import { during } from "./span.js";
 import * as ops from "./ops.js";
 import { scope } from "./scope.js";
 import { onShadow, shadowMoments } from "./shadow.js";

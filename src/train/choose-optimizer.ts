@@ -10,8 +10,8 @@ import { muon } from "../optim/muon.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { lomo, sgd } from "../optim/sgd.js";
 import { type DType, dtype } from "../torch/tensor.js";
-import { parameterFacts } from "./parameter-facts.js";
-import type { TrainSettings } from "./settings-rows.js";
+import { parameterFacts } from "../step/parameter-facts.js";
+import type { TrainSettings } from "./settings/rows.js";
 
 /** `productDtype` is the type of matrix products that are no part of the network. */
 export function chooseOptimizer(settings: TrainSettings, productDtype: DType): Optimizer {

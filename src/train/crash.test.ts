@@ -5,11 +5,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { rollBack, UndoLog } from "../tiers/undo-log.js";
+import { rollBack, UndoLog } from "../store/disk/undo-log.js";
 import { SharedMapping } from "../torch/mapping.js";
 import { fill_ } from "../torch/ops.js";
 import { crashingRun, type Life } from "./testing-crash.js";
-import type { TrainSettings } from "./settings.js";
+import type { TrainSettings } from "./settings/settings.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "./testing-run.js";
 
 const CASES: [string, number[], Partial<TrainSettings>][] = [

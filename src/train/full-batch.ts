@@ -2,7 +2,7 @@
 // For benches, and for plans: shorter documents take less, since attention of a row is largest when it is one document.
 import { type Batch, NO_LABEL, type SizedBatch } from "../data/batches.js";
 import { seedFor } from "../torch/random.js";
-import type { TrainSettings } from "./settings-rows.js";
+import type { TrainSettings } from "./settings/rows.js";
 
 type Sizes = Pick<TrainSettings, "per_device_train_batch_size" | "max_length">;
 

@@ -12,9 +12,9 @@ import { fill_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { readNetworkFile } from "./network-file.js";
+import { readNetworkFile } from "../network/description.js";
 import { prepareRun } from "./prepare.js";
-import type { TrainSettings } from "./settings.js";
+import type { TrainSettings } from "./settings/settings.js";
 import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf } from "./testing-run.js";
 
 /** Ten losses of the default coupling. Sums are taken in another order by each build of libtorch: later digits differ. */

@@ -4,21 +4,21 @@
 import { setImmediate } from "node:timers/promises";
 
 import { BadValuesError } from "../errors.js";
-import { formatLoss } from "../metrics/console.js";
+import { formatLoss } from "../metrics/sinks/console.js";
 import type { Sink } from "../metrics/record.js";
-import { ordinary } from "../reversible/ordinary.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
 import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
-import { during } from "../torch/moment.js";
-import { evaluateLoss } from "./evaluate.js";
-import { expertLoad } from "./expert-load.js";
-import { asEvaluated, asOrdinary, type Network } from "./network.js";
-import { type MemoryTerms, memoryTerms } from "./memory-terms.js";
+import { during } from "../torch/span.js";
+import { evaluateLoss } from "../network/evaluate.js";
+import { expertLoad } from "../step/expert-load.js";
+import { asEvaluated, asOrdinary, type Network } from "../network/network.js";
+import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
-import { Recovery } from "./recovery.js";
+import { Recovery } from "./recovery/recovery.js";
 import { enterPhase, type Stepped } from "./run-step.js";
-import { saveBetween, saveResult, saveStopped } from "./safe-saves.js";
+import { saveBetween, saveResult, saveStopped } from "./folder/safe-saves.js";
 import type { StopSignal } from "./stop.js";
 
 export interface Outcome {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { loadModel } from "../checkpoint/load.js";
-import { openSafetensors } from "../checkpoint/safetensors.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { saveModel } from "../checkpoint/save.js";
 import { openSource } from "../checkpoint/source.js";
 import { withAdapters } from "../model/adapters.js";

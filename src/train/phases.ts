@@ -3,8 +3,8 @@
 import { UserError } from "../errors.js";
 import type { Model, Trains } from "../model/model.js";
 import { learningRateAt } from "../optim/schedule.js";
-import { routerNames } from "./network.js";
-import type { TrainSettings } from "./settings.js";
+import { routerNames } from "../network/network.js";
+import type { TrainSettings } from "./settings/settings.js";
 
 export interface Phase {
   /** adapters: they alone are trained; distillation: the loss is the divergence from a teacher; full: what settings say, by labels. */

@@ -8,9 +8,9 @@ import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
 import type { Document } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
-import type { RevffnSettings } from "../reversible/revffn.js";
+import type { RevffnSettings } from "../reversible/couplings/revffn.js";
 import { fittingFractionBits } from "../reversible/streams.js";
-import type { Tier } from "../tiers/tier.js";
+import type { Tier } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import {
@@ -21,12 +21,12 @@ import {
   type NetworkDescription,
   networkParts,
   readNetworkFile,
-} from "./network-file.js";
-import { largestHidden } from "./evaluate.js";
-import type { Network } from "./network.js";
-import { OptimizerStates } from "./optimizer-states.js";
-import type { TrainSettings } from "./settings.js";
-import { Teacher } from "./teacher.js";
+} from "../network/description.js";
+import { largestHidden } from "../network/evaluate.js";
+import type { Network } from "../network/network.js";
+import { OptimizerStates } from "../step/optimizer-states.js";
+import type { TrainSettings } from "./settings/settings.js";
+import { Teacher } from "../step/teacher.js";
 
 /** The run that is resumed: its folder, and whether that is the working copy itself. */
 export interface ResumedFrom {

@@ -1,25 +1,25 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { UserError } from "../errors.js";
-import { listCheckpoints, type RunState } from "../checkpoint/run-state.js";
+import { listCheckpoints, type RunState } from "../checkpoint/run/state.js";
 import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { readRows, type Row } from "../data/rows.js";
-import { loadTokenizer, type Tokenizer } from "../data/tokenizer.js";
+import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
-import type { Tier } from "../tiers/tier.js";
+import type { Tier } from "../store/store.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
-import { during } from "../torch/moment.js";
+import { during } from "../torch/span.js";
 import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
-import { readLeftOut } from "./left-out.js";
-import { describeNetwork, type NetworkDescription } from "./network-file.js";
-import type { Network } from "./network.js";
-import type { OptimizerStates } from "./optimizer-states.js";
+import { readLeftOut } from "./recovery/left-out.js";
+import { describeNetwork, type NetworkDescription } from "../network/description.js";
+import type { Network } from "../network/network.js";
+import type { OptimizerStates } from "../step/optimizer-states.js";
 import { type Phase, phaseAt, phasesOf, trainsOf } from "./phases.js";
 import {
   checkRouter,
@@ -33,12 +33,12 @@ import {
   statesOf,
   teacherOf,
 } from "./prepare-network.js";
-import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-tier.js";
-import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./resume-checks.js";
-import { openRunFolder, type RunFolder } from "./run-folder.js";
-import { checkRoom } from "./run-room.js";
-import type { TrainSettings } from "./settings.js";
-import type { Teacher } from "./teacher.js";
+import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
+import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./folder/resume-checks.js";
+import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
+import { checkRoom } from "./folder/run-room.js";
+import type { TrainSettings } from "./settings/settings.js";
+import type { Teacher } from "../step/teacher.js";
 
 export interface Run {
   settings: TrainSettings;

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { openSafetensors } from "../checkpoint/safetensors.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
 import { freeRun, prepareRun } from "./prepare.js";

@@ -2,12 +2,12 @@
 // batches, and the parameter tier's end of the step. The loop and the benchmarks that keep their own books call it.
 import type { Batch } from "../data/batches.js";
 import { gammaAt } from "../optim/schedule.js";
-import { during } from "../torch/moment.js";
-import { couplingOf, describeNetwork } from "./network-file.js";
+import { during } from "../torch/span.js";
+import { couplingOf, describeNetwork } from "../network/description.js";
 import { type Phase, trainsOf } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { stepOptions } from "./step-options.js";
-import { type StepResult, trainStep } from "./step.js";
+import { type StepResult, trainStep } from "../step/step.js";
 
 /** Before a phase's first step: trains what the phase trains, with optimizer states of zero (in the first phase they are that already). */
 export function enterPhase(run: Run, phase: Phase): void {

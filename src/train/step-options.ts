@@ -1,8 +1,8 @@
 // What of the settings a step is told; for runs, and for plans of them.
 import { METHODS } from "../reversible/methods.js";
 import { learningRateIn, type Phase } from "./phases.js";
-import type { TrainSettings } from "./settings-rows.js";
-import type { StepOptions } from "./step.js";
+import type { TrainSettings } from "./settings/rows.js";
+import type { StepOptions } from "../step/step.js";
 
 export function stepOptions(settings: TrainSettings, phase: Phase, step: number): StepOptions {
   // The router's losses are there to move the router.

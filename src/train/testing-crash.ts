@@ -6,9 +6,9 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 
-import { listCheckpoints, STATE_FILE } from "../checkpoint/checkpoints.js";
-import { workingFolder } from "../tiers/working-copy.js";
-import type { TrainSettings } from "./settings.js";
+import { listCheckpoints, STATE_FILE } from "../checkpoint/run/checkpoints.js";
+import { workingFolder } from "../store/disk/working-copy.js";
+import type { TrainSettings } from "./settings/settings.js";
 import { freeRun, prepareRun } from "./prepare.js";
 import { train } from "./loop.js";
 

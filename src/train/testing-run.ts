@@ -12,7 +12,7 @@ import { ledger } from "../torch/memory.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { type Outcome, train } from "./loop.js";
 import { freeRun, prepareRun, type Run } from "./prepare.js";
-import { resolveSettings, type TrainSettings } from "./settings.js";
+import { resolveSettings, type TrainSettings } from "./settings/settings.js";
 
 const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 

@@ -8,15 +8,15 @@ import { fileURLToPath } from "node:url";
 import { openSource } from "../checkpoint/source.js";
 import { architectureOf } from "../model/architecture.js";
 import { randomModel } from "../model/model.js";
-import { readHeader } from "../checkpoint/safetensors-header.js";
-import { createPartFile } from "../tiers/part-file.js";
-import { WorkingCopy, workingFolder } from "../tiers/working-copy.js";
+import { readHeader } from "../checkpoint/safetensors/header.js";
+import { createPartFile } from "../store/disk/part-file.js";
+import { WorkingCopy, workingFolder } from "../store/disk/working-copy.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { free } from "../torch/scope.js";
 import { byteSize } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { freeRun, prepareRun } from "./prepare.js";
-import type { TrainSettings } from "./settings.js";
+import type { TrainSettings } from "./settings/settings.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "./testing-run.js";
 
 const CASES: [string, Partial<TrainSettings>][] = [

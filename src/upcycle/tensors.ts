@@ -3,7 +3,7 @@
 // written, and the same is made again when it is compared. The caller keeps the dense folder open meanwhile.
 import type { Folder } from "../checkpoint/folder.js";
 import { type DiskTensor, diskTensors } from "../checkpoint/layout.js";
-import type { TensorSource } from "../checkpoint/safetensors-writer.js";
+import type { TensorSource } from "../checkpoint/safetensors/writer.js";
 import { UserError } from "../errors.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";
 import { add, cast, expand, meanDim, mulScalar, narrow, normal_, reshape, square, sub, unsqueeze } from "../torch/ops.js";

@@ -7,10 +7,10 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { loadModel } from "../checkpoint/load.js";
-import { openSafetensors } from "../checkpoint/safetensors.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { fullLogits } from "../generate/testing-network.js";
 import { freeModel } from "../model/model.js";
-import { ordinary } from "../reversible/ordinary.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams } from "../reversible/streams.js";
 import { scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import { openFolder } from "../checkpoint/folder.js";
-import { openSafetensors } from "../checkpoint/safetensors.js";
-import { type TensorSource, writeSafetensors } from "../checkpoint/safetensors-writer.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
+import { type TensorSource, writeSafetensors } from "../checkpoint/safetensors/writer.js";
 import { openSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { setThreads } from "../torch/device.js";

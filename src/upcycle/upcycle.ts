@@ -1,12 +1,12 @@
 // A dense checkpoint becomes a mixture of experts, tensor by tensor from the mapped source to the written folder: never
 // more than one tensor and its copy in memory. The folder is complete and compared when `upcycle` returns, or is not there.
-import { checkWeightFiles } from "../checkpoint/check-files.js";
-import { checkFreeSpace } from "../checkpoint/disk.js";
+import { checkWeightFiles } from "../checkpoint/files/check-files.js";
+import { checkFreeSpace } from "../checkpoint/files/disk.js";
 import { matchTensors } from "../checkpoint/load.js";
-import { checkPlaceBesideModel } from "../checkpoint/places.js";
+import { checkPlaceBesideModel } from "../checkpoint/files/places.js";
 import { mainDtype, writeContent } from "../checkpoint/save.js";
-import { checkReplaceable, saveFolder } from "../checkpoint/save-folder.js";
-import { sourceBytes } from "../checkpoint/safetensors-writer.js";
+import { checkReplaceable, saveFolder } from "../checkpoint/files/save-folder.js";
+import { sourceBytes } from "../checkpoint/safetensors/writer.js";
 import { filesLeftOut, openSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import type { ModelConfig } from "../model/architecture.js";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { countNotFinite } from "../checkpoint/finite.js";
 import { type Folder, INDEX_FILE, isWeightsName, readJsonObject, SINGLE_FILE } from "../checkpoint/folder.js";
-import { openSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { openSafetensors, type SafetensorsFile } from "../checkpoint/safetensors/file.js";
 import { formatBytes } from "../format.js";
 import { scope } from "../torch/scope.js";
 import { attempt, type Report } from "./findings.js";

@@ -3,9 +3,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-import { listCheckpoints } from "../checkpoint/checkpoints.js";
+import { listCheckpoints } from "../checkpoint/run/checkpoints.js";
 import { openGguf } from "../checkpoint/gguf/open.js";
-import { openSafetensors } from "../checkpoint/safetensors.js";
+import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { UserError } from "../errors.js";
 import { attempt, type Report } from "./findings.js";
 import { isModelFolder, verifyGguf, verifyModel } from "./verify-model.js";

@@ -8,7 +8,7 @@ import { generateTokens } from "../../dist/generate/generate.js";
 import { openNetwork } from "../../dist/generate/open-network.js";
 import { fullLogits } from "../../dist/generate/testing-network.js";
 import { setThreads } from "../../dist/torch/device.js";
-import { extensionOf, writeNetworkFile } from "../../dist/train/network-file.js";
+import { extensionOf, writeNetworkFile } from "../../dist/network/description.js";
 
 const [what, from, words, last] = process.argv.slice(2);
 setThreads(1);

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { cast, select } from "../../torch/ops.js";
 import { free, keep, scope } from "../../torch/scope.js";
 import { fromArray, mapFile } from "../../torch/tensor.js";
-import { openSafetensors, readEntry } from "../safetensors.js";
+import { openSafetensors, readEntry } from "../safetensors/file.js";
 import { sameBits } from "../verify.js";
 import { dequantize } from "./dequantize.js";
 import { readHeader } from "./header.js";

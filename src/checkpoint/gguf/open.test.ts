@@ -12,7 +12,7 @@ import { cast } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { fromArray, toArray } from "../../torch/tensor.js";
 import { loadModel } from "../load.js";
-import { openSafetensors } from "../safetensors.js";
+import { openSafetensors } from "../safetensors/file.js";
 import { openSource } from "../source.js";
 import { differences, withFolder } from "../testing-model.js";
 import { sameBits } from "../verify.js";

@@ -9,7 +9,7 @@ import { free, keep, scope } from "../../torch/scope.js";
 import { mapFile, type Tensor } from "../../torch/tensor.js";
 import { jsonText } from "../config-text.js";
 import type { Folder } from "../folder.js";
-import { readEntry } from "../safetensors.js";
+import { readEntry } from "../safetensors/file.js";
 import type { ModelSource } from "../source.js";
 import { readGgufConfig } from "./config.js";
 import { dequantize } from "./dequantize.js";

@@ -2,7 +2,7 @@
 // or gets one holds it, until `drop`. The ledger knows what is alive on each device, the highest total, and in which moment
 // of the work each total was reached.
 import { UserError } from "../../errors.js";
-import { currentMoment } from "../moment.js";
+import { currentMoment } from "../span.js";
 import { DTYPES, type DType } from "../tensor.js";
 import type { Node } from "./gradients.js";
 import { countOf, isContiguous, rowMajor } from "./shapes.js";

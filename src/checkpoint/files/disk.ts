@@ -1,0 +1,154 @@
+// Writing that must reach the disk, and what went wrong when it does not: the failure names the file, how much was to
+// be written and how much room there is. Checksums are taken on the way, so that nothing is read again for them. Nothing
+// here decides what is written.
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, statfsSync, statSync, writeSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+
+import { UserError } from "../../errors.js";
+import { formatBytes } from "../../format.js";
+
+/** What a file that was written holds. */
+export interface FileRecord {
+  bytes: number;
+  /** In hexadecimal. */
+  sha256: string;
+}
+
+const recordings = new Map<string, Map<string, FileRecord>>();
+
+/** Runs `write` and returns a record, by name, of every file that `writeDurably` put directly into `folder` meanwhile. */
+export function recordWrites(folder: string, write: () => void): Map<string, FileRecord> {
+  const records = new Map<string, FileRecord>();
+  recordings.set(folder, records);
+  try {
+    write();
+    return records;
+  } finally {
+    recordings.delete(folder);
+  }
+}
+
+/** Creates or empties the file at `path` and hands `fill` a function that appends `bytes` bytes in all. */
+export function writeDurably(path: string, bytes: number, fill: (append: (chunk: Uint8Array) => void) => void): void {
+  let written = 0;
+  const records = recordings.get(dirname(path));
+  const hash = records && createHash("sha256");
+  try {
+    const file = openSync(path, "w");
+    try {
+      fill((chunk) => {
+        hash?.update(chunk);
+        // A disk that fills up takes part of a chunk before it refuses the rest.
+        for (let done = 0; done < chunk.length; ) {
+          const count = writeSync(file, chunk, done, chunk.length - done);
+          done += count;
+          written += count;
+        }
+      });
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  } catch (failure) {
+    throw diskFailure(path, bytes, written, failure);
+  }
+  if (hash) records?.set(basename(path), { bytes: written, sha256: hash.digest("hex") });
+}
+
+/** Writes a small file whole. */
+export function writeFileDurably(path: string, content: string | Uint8Array): void {
+  const bytes = Buffer.from(content);
+  writeDurably(path, bytes.length, (append) => append(bytes));
+}
+
+/** Asks the system to put a folder, with every file directly in it, on the disk. */
+export function syncFolder(folder: string): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) if (entry.isFile()) sync(join(folder, entry.name));
+  sync(folder);
+}
+
+/** As `syncFolder`, for the list of names alone: after a rename. */
+export function sync(path: string): void {
+  const opened = openSync(path, "r");
+  try {
+    fsyncSync(opened);
+  } finally {
+    closeSync(opened);
+  }
+}
+
+/** A failure of the system while writing as a UserError; any other is returned as it is. */
+export function diskFailure(path: string, bytes: number, written: number, failure: unknown): unknown {
+  if (!(failure instanceof Error) || !("errno" in failure)) return failure;
+  const { code, message } = failure as NodeJS.ErrnoException;
+  const full = isFull(failure);
+  return new UserError(
+    `${path}: cannot be written: ${REASONS[code ?? ""] ?? message} (${formatBytes(bytes)} needed, ` +
+      `${formatBytes(written)} written, ${freeSpace(dirname(path))} free).` +
+      (full ? " Free some space or choose another disk." : ""),
+    { cause: failure },
+  );
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full",
+  EDQUOT: "your disk quota is used up",
+  EROFS: "the file system is read-only",
+  EACCES: "this user may not write there",
+  EPERM: "this user may not write there",
+  ENOTDIR: "a file stands where a folder is expected",
+  ELOOP: "its links lead in a circle",
+  EEXIST: "a file or a link to nowhere has this name",
+  ENAMETOOLONG: "its name is too long for the file system",
+};
+
+/** Why the system refused, in words where there are any. */
+export const reasonOf = (failure: unknown): string => REASONS[(failure as NodeJS.ErrnoException).code ?? ""] ?? (failure as Error).message;
+
+/** What the system refused, behind the sentences that were made of it; undefined when it was something else. */
+export function refusalOf(failure: unknown): NodeJS.ErrnoException | undefined {
+  if (!(failure instanceof Error)) return undefined;
+  return "errno" in failure ? (failure as NodeJS.ErrnoException) : refusalOf(failure.cause);
+}
+
+/** Whether the system refused for want of room. */
+export const isFull = (failure: unknown): boolean => ["ENOSPC", "EDQUOT"].includes((failure as NodeJS.ErrnoException).code ?? "");
+
+/**
+ * Makes a folder and those above it; returns the ones that were not there, the topmost first. One at a time, because
+ * Node's own way of making several calls every refusal ENOENT. Throws the system's error.
+ */
+export function makeFolders(path: string): string[] {
+  const missing: string[] = [];
+  let existing = resolve(path);
+  for (; !existsSync(existing); existing = dirname(existing)) missing.unshift(existing);
+  if (!statSync(existing).isDirectory()) throw Object.assign(new Error(`${existing} is a file`), { code: "ENOTDIR" });
+  for (const folder of missing) mkdirSync(folder);
+  return missing;
+}
+
+/** Throws a UserError when the disk of `folder`, which need not exist yet, has no room for `bytes`. */
+export function checkFreeSpace(folder: string, bytes: number): void {
+  const free = freeBytes(folder);
+  if (free >= bytes) return;
+  throw new UserError(
+    `${folder}: ${formatBytes(bytes)} are needed, but only ${formatBytes(free)} are free on its disk. Free some space or choose another disk.`,
+  );
+}
+
+/** What is free on the disk of `folder`, which need not exist yet; infinite where the file system does not count. */
+export function freeBytes(folder: string): number {
+  let existing = resolve(folder);
+  while (!existsSync(existing)) existing = dirname(existing);
+  const { bavail, bsize, blocks } = statfsSync(existing);
+  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
+}
+
+function freeSpace(folder: string): string {
+  try {
+    return formatBytes(freeBytes(folder));
+  } catch {
+    return "an unknown number of bytes";
+  }
+}

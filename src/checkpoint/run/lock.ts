@@ -1,0 +1,145 @@
+// One run at a time in a folder: run.lock names the process that writes there, and is made in one move with its content.
+// A lock whose process is gone is followed by at most one other: whoever makes run.lock.after-TOKEN, where TOKEN is of the
+// lock that is stale, has taken over, and then moves its own lock into the place of that one. Readers need no lock.
+// Limits: a process on another machine cannot be seen from here, so its lock is left alone.
+import { constants, copyFileSync, linkSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+
+import { UserError } from "../../errors.js";
+import { writeFileDurably } from "../files/disk.js";
+import { type ProcessIdentity, stateOf, thisProcess } from "./process-identity.js";
+
+export const LOCK_FILE = "run.lock";
+
+export interface RunLock {
+  /** Of the lock that a killed run left here. */
+  note: string | null;
+  release(): void;
+}
+
+interface Holder extends ProcessIdentity {
+  /** Of this lock and no other. */
+  token: string;
+  /** When it was taken, ISO 8601. */
+  since: string;
+}
+
+/** Takes the lock of a folder, which exists. Errors: UserError when another process has it; the system's when it cannot write. */
+export function takeLock(dir: string): RunLock {
+  const mine: Holder = { ...thisProcess(), token: randomUUID(), since: new Date().toISOString() };
+  const lock = join(dir, LOCK_FILE);
+  const draft = `${lock}.${mine.token}`;
+  writeFileDurably(draft, `${JSON.stringify(mine, null, 2)}\n`);
+  try {
+    for (;;) {
+      const stale = readHolder(lock);
+      if (stale === null) {
+        if (!createAs(draft, lock)) continue;
+        return held(dir, mine, null);
+      }
+      const last = lastAfter(dir, stale);
+      if (stateOf(last) !== "gone") throw inUse(dir, last);
+      const claim = afterOf(dir, last);
+      if (!createAs(draft, claim)) continue;
+      // Without this, who read the stale lock long ago could take over from a run that took over and has ended since.
+      if (readHolder(lock)?.token !== stale.token) {
+        rmSync(claim, { force: true });
+        continue;
+      }
+      renameSync(draft, lock);
+      return held(dir, mine, stale);
+    }
+  } finally {
+    rmSync(draft, { force: true });
+  }
+}
+
+/** Throws a UserError when a process that may be alive has the lock of `dir`; takes nothing. */
+export function checkUnlocked(dir: string): void {
+  const holder = readHolder(join(dir, LOCK_FILE));
+  const last = holder && lastAfter(dir, holder);
+  if (last && stateOf(last) !== "gone") throw inUse(dir, last);
+}
+
+const afterOf = (dir: string, { token }: Holder): string => join(dir, `${LOCK_FILE}.after-${token}`);
+
+/** Those who took over from `holder` and from each other were killed before they moved their lock into its place. */
+function lastAfter(dir: string, holder: Holder): Holder {
+  const next = readHolder(afterOf(dir, holder));
+  return next === null ? holder : lastAfter(dir, next);
+}
+
+function held(dir: string, mine: Holder, stale: Holder | null): RunLock {
+  const lock = join(dir, LOCK_FILE);
+  removeLeft(dir, mine);
+  const release = (): void => {
+    process.off("exit", release);
+    if (readHolder(lock)?.token === mine.token) rmSync(lock, { force: true });
+  };
+  process.on("exit", release);
+  const note = stale && `${describe(stale)} was at work in ${dir} and did not end by itself; its lock is taken over`;
+  return { note, release };
+}
+
+/** What processes left that were killed while they took the lock. */
+function removeLeft(dir: string, mine: Holder): void {
+  for (const name of readdirSync(dir).filter((each) => each.startsWith(`${LOCK_FILE}.`))) {
+    const left = tryRead(join(dir, name));
+    if (left && (left.token === mine.token || stateOf(left) === "gone")) rmSync(join(dir, name), { force: true });
+  }
+}
+
+/** Makes `path` with the content of `draft`, in one move where the file system has hard links; false when it exists. */
+function createAs(draft: string, path: string): boolean {
+  try {
+    linkSync(draft, path);
+    return true;
+  } catch (failure) {
+    const { code } = failure as NodeJS.ErrnoException;
+    if (code === "EEXIST") return false;
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code ?? "")) throw failure;
+  }
+  try {
+    copyFileSync(draft, path, constants.COPYFILE_EXCL);
+    return true;
+  } catch (failure) {
+    if ((failure as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw failure;
+  }
+}
+
+const TRIES = 50;
+const TRY_MS = 20;
+
+/** Who made the lock at `path`; null without one. One that is still being written is waited for. */
+function readHolder(path: string): Holder | null {
+  for (let tries = 0; tries < TRIES; tries++) {
+    const holder = tryRead(path);
+    if (holder !== undefined) return holder;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TRY_MS);
+  }
+  throw new UserError(`${path}: cannot be read (expected the process that trains in this folder). If none does, remove the file.`);
+}
+
+/** Null without a file; undefined when it holds no lock, or no whole one. */
+function tryRead(path: string): Holder | null | undefined {
+  try {
+    const holder = JSON.parse(readFileSync(path, "utf8")) as Holder | null;
+    return typeof holder?.token === "string" && Number.isSafeInteger(holder.pid) && holder.pid > 0 ? holder : undefined;
+  } catch (failure) {
+    if (failure instanceof SyntaxError) return undefined;
+    if ((failure as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw failure;
+  }
+}
+
+const describe = ({ pid, host, since }: Holder): string => `process ${pid} on ${host} (since ${since.slice(0, 19).replace("T", " ")} UTC)`;
+
+function inUse(dir: string, holder: Holder): UserError {
+  const remedy =
+    stateOf(holder) === "alive"
+      ? "Wait for it, stop it, or choose another folder."
+      : `It cannot be seen from here: if it has ended, remove ${join(dir, LOCK_FILE)} and start again.`;
+  return new UserError(`output_dir: ${dir} is in use by ${describe(holder)}. ${remedy}`);
+}

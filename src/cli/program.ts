@@ -1,0 +1,117 @@
+// The command line as a function: words in, text and an exit code out. Finds the command, gives help, turns a UserError
+// into one line and exit code 2, and anything else into a stack and exit code 1. Owns no stream.
+import { parseFlags } from "./flags.js";
+import type { Command } from "../commands/command.js";
+import { nearestName, UserError } from "../errors.js";
+import { cutText, visibleText } from "../format.js";
+import { systemFailure } from "../read-file.js";
+import type { Output } from "../metrics/output.js";
+import { flagLines, helpText } from "../settings/help.js";
+import { resolveTable } from "../settings/resolve.js";
+
+export interface Program {
+  version(): string;
+  /** Commands by name, loaded when asked for. */
+  commands: Readonly<Record<string, () => Promise<Command>>>;
+}
+
+/** Runs `revmoe WORDS...`; never throws. */
+export async function runCli(program: Program, words: readonly string[], out: Output, err: Output): Promise<number> {
+  try {
+    return await dispatch(program, words, out, err);
+  } catch (failure) {
+    const refusal = failure instanceof UserError ? failure : systemFailure(failure);
+    if (refusal) {
+      err.write(`revmoe: ${printable(refusal.message.replaceAll(/\s*\n\s*/g, " "))}\n`);
+      return 2;
+    }
+    err.write(`${printable(failure instanceof Error ? (failure.stack ?? failure.message) : String(failure))}\n`);
+    return 1;
+  }
+}
+
+/** Errors quote names and excerpts from files and answers that nobody has looked at. */
+const printable = (message: string): string => visibleText(cutText(message));
+
+async function dispatch(program: Program, words: readonly string[], out: Output, err: Output): Promise<number> {
+  const [first, ...rest] = words;
+  if (first === undefined) {
+    err.write(await programHelp(program));
+    return 2;
+  }
+  if (first === "--version" || first === "-v") {
+    out.write(`${program.version()}\n`);
+    return 0;
+  }
+  if (first === "--help" || first === "-h" || (first === "help" && rest.length === 0)) {
+    out.write(await programHelp(program));
+    return 0;
+  }
+  if (first === "help") {
+    out.write(commandHelp(await loadCommand(program, rest[0])));
+    return 0;
+  }
+  const command = await loadCommand(program, first);
+  // Help comes before any complaint: who asks for it may have typed the rest wrongly.
+  const end = rest.indexOf("--");
+  if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
+    out.write(commandHelp(command));
+    return 0;
+  }
+  const { flags, file, json } = parseFlags(command, rest);
+  const { settings, given } = resolveTable(command.settings, { flags, file });
+  return command.run({ settings, given, json, out, err });
+}
+
+async function loadCommand({ commands }: Program, name: string): Promise<Command> {
+  if (Object.hasOwn(commands, name)) return commands[name]();
+  const known = Object.keys(commands);
+  if (name.startsWith("-"))
+    throw new UserError(`${name} stands before a command (expected revmoe COMMAND ${name} ...). See: revmoe --help`);
+  const near = nearestName(name, known);
+  const hint = near === undefined ? "See: revmoe --help" : `Did you mean ${near}?`;
+  throw new UserError(`"${name}" is no command (expected ${known.join(", ")}). ${hint}`);
+}
+
+async function programHelp(program: Program): Promise<string> {
+  const lines = await Promise.all(Object.entries(program.commands).map(async ([name, load]) => flagLines(name, await summaryOf(load))));
+  return [
+    `revmoe ${program.version()}: fine-tune all parameters of Mixture-of-Experts language models on one machine`,
+    "",
+    "Usage: revmoe COMMAND [...]",
+    "",
+    ...lines,
+    "",
+    flagLines("--version", "print the version"),
+    flagLines("COMMAND --help", "what a command does, its settings and an example"),
+    "",
+  ].join("\n");
+}
+
+/** A command that cannot be loaded still has a line in the list: what is missing. */
+async function summaryOf(load: () => Promise<Command>): Promise<string> {
+  try {
+    return (await load()).summary;
+  } catch (failure) {
+    if (failure instanceof UserError) return `cannot be loaded: ${failure.message}`;
+    throw failure;
+  }
+}
+
+/** What `revmoe COMMAND --help` prints. */
+export function commandHelp(command: Command): string {
+  const { positional } = command;
+  const common = [
+    ...(command.json === true ? [flagLines("--json", "print one JSON document for machines")] : []),
+    flagLines("--help", "print this"),
+  ];
+  const sections = [
+    `revmoe ${command.name}: ${command.summary}`,
+    `Usage: ${command.usage}`,
+    ...(positional === undefined ? [] : [flagLines(positional.label, positional.about)]),
+    ["Example:", ...command.example.split("\n").map((line) => `  ${line}`)].join("\n"),
+    ...(Object.keys(command.settings.rows).length === 0 ? [] : [helpText(command.settings)]),
+    ["For every command", ...common].join("\n"),
+  ];
+  return `${sections.join("\n\n")}\n`;
+}

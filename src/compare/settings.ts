@@ -1,0 +1,166 @@
+// The settings of `bench`. What a training run has too is taken from the table of `train`, so that new couplings and
+// optimisers are here by themselves; some become lists, and every combination of the lists is a row.
+import { parseBytes } from "../format.js";
+import { MOST } from "../model/config.js";
+import { LONGEST, tooManyTokens } from "../train/settings/limits.js";
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+import type { Given, SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
+import { resolveTable } from "../settings/resolve.js";
+import { casesOf } from "./cases.js";
+
+const COMPARED = "What is compared";
+const WORK = "The work";
+const MACHINE = "Machine and measurement";
+
+const row = TRAIN_ROWS;
+
+export const BENCH_ROWS = {
+  model: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER|FILE",
+    group: COMPARED,
+    about: "folder of a Hugging Face checkpoint, or a config.json for random weights",
+  },
+  methods: {
+    kind: "choice",
+    choices: row.method.choices,
+    list: true,
+    default: ["store", "checkpoint", "checkpoint-offload", "reversible"],
+    group: COMPARED,
+    about: row.method.about,
+  },
+  coupling: {
+    kind: "choice",
+    choices: ["auto", ...row.coupling.choices],
+    list: true,
+    default: ["auto"],
+    group: COMPARED,
+    about: "the network of the rows; auto: momentum for method reversible, the ordinary network for the others",
+  },
+  gamma: {
+    kind: "number",
+    oneOf: row.gamma.oneOf,
+    expected: row.gamma.expected,
+    list: true,
+    default: [row.gamma.default],
+    group: COMPARED,
+    about: row.gamma.about,
+  },
+  optimizer: {
+    kind: "choice",
+    choices: row.optimizer.choices,
+    list: true,
+    default: [row.optimizer.default],
+    group: COMPARED,
+    about: row.optimizer.about,
+  },
+  layers: {
+    kind: "integer",
+    min: 1,
+    max: MOST.layers,
+    list: true,
+    default: [],
+    group: COMPARED,
+    about: "numbers of blocks; other than the model's own: random weights; none: the model's own",
+  },
+  max_length: { kind: "integer", min: 2, max: LONGEST, list: true, default: [512], group: COMPARED, about: "tokens of a row" },
+
+  train_file: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: WORK,
+    about: "rows to train on, as for train; none: random tokens from the seed",
+  },
+  per_device_train_batch_size: { ...row.per_device_train_batch_size, group: WORK },
+  gradient_accumulation_steps: { ...row.gradient_accumulation_steps, group: WORK },
+  stream: { ...row.stream, group: WORK },
+  weights_dtype: {
+    ...row.weights_dtype,
+    group: WORK,
+    about: "type of the weights; auto: the checkpoint's, and by config.json for random weights",
+  },
+  compute_dtype: { ...row.compute_dtype, group: WORK },
+  loss_tile_tokens: { ...row.loss_tile_tokens, group: WORK },
+  seed: { ...row.seed, group: WORK, about: "of random weights and random tokens" },
+
+  steps: {
+    kind: "integer",
+    default: 6,
+    min: 1,
+    group: MACHINE,
+    about: "measured steps of each row, after one that is not; the rows of a depth take turns, times are medians",
+  },
+  gradients: {
+    kind: "boolean",
+    default: true,
+    group: MACHINE,
+    about: "compare all gradients with those of method store, through a temporary file of 4 bytes per parameter",
+  },
+  memory_limit: {
+    kind: "string",
+    default: "",
+    metavar: "SIZE",
+    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
+    expected: "a size such as 8GiB or 500MB",
+    group: MACHINE,
+    about: "most bytes of tensors on the cpu, to see what runs out of memory; none: what the machine has",
+  },
+  device: { ...row.device, group: MACHINE },
+  threads: { ...row.threads, group: MACHINE },
+  svg: { kind: "string", default: "", metavar: "FILE", group: MACHINE, about: "draw memory against depth, a line per method" },
+} as const satisfies SettingRows;
+
+export type BenchSettings = SettingsOf<typeof BENCH_ROWS>;
+
+export const BENCH_TABLE: SettingsTable<typeof BENCH_ROWS> = {
+  rows: BENCH_ROWS,
+  elsewhere: {
+    method: "Use methods.",
+    max_steps: "Use steps.",
+    gpus: "Use device.",
+    output_dir: "Nothing is saved; use --json, or svg for a drawing.",
+  },
+  check: checkBench,
+};
+
+/** Settings for `bench` from those that differ from the defaults; refuses what the command line would. */
+export function resolveBench(given: Partial<BenchSettings> & Pick<BenchSettings, "model">): BenchSettings {
+  return resolveTable(BENCH_TABLE, { flags: given }).settings;
+}
+
+function checkBench(settings: BenchSettings, at: Given): string | undefined {
+  const tooMany = tooManyTokens(settings.per_device_train_batch_size, Math.max(...settings.max_length), at);
+  if (tooMany !== false) return tooMany;
+  const cases = casesOf(settings);
+  for (const [name, values, used] of [
+    ["methods", settings.methods, cases.map(({ method }) => method)],
+    ["coupling", settings.coupling.filter((name) => name !== "auto"), cases.map(({ coupling }) => coupling)],
+  ] as const) {
+    const idle = (values as readonly string[]).find((value) => !(used as string[]).includes(value));
+    const other = name === "methods" ? "coupling" : "methods";
+    if (idle !== undefined) {
+      return (
+        `${at.subject(name)}: ${idle} has no row with ${at.mention(other)}: the ordinary network cannot be reversed. ` +
+        `Remove ${idle}, or add another to ${other}.`
+      );
+    }
+  }
+  if (at.has("gamma") && cases.every(({ gamma }) => gamma === null)) {
+    return `${at.subject("gamma")} has no effect: no row has coupling momentum. Remove gamma, or add momentum to coupling.`;
+  }
+  if (at.has("stream") && cases.every(({ settings: { stream } }) => stream !== settings.stream)) {
+    return `${at.subject("stream")} has no effect: only the ordinary network is compared. Remove stream, or add momentum to coupling.`;
+  }
+  if (settings.svg !== "" && settings.layers.length < 2) {
+    return `${at.subject("svg")} has nothing to draw: memory against depth needs two depths. Give them, as --layers 4,24,48.`;
+  }
+  if (settings.memory_limit !== "" && settings.device !== "cpu") {
+    return `${at.subject("memory_limit")} has no effect: it limits the cpu, not ${at.mention("device")}. Remove one of the two.`;
+  }
+  if (settings.memory_limit !== "" && parseBytes(settings.memory_limit) === 0) {
+    return `${at.subject("memory_limit")} leaves no memory (expected a size such as 8GiB). Remove it for no limit.`;
+  }
+  return undefined;
+}

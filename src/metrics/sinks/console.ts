@@ -1,0 +1,132 @@
+// A run as a person watches it: on a terminal one progress line, rewritten in place, with evaluations and messages on
+// lines of their own above it; elsewhere a plain line per event. Writes to the given output only and owns nothing else.
+import { cutText, formatBytes, formatCount, formatDuration, visibleText } from "../../format.js";
+import { canColor, canRedraw, type Output, writeRaw } from "../output.js";
+import type { EvalRecord, MessageRecord, Sink, StepRecord } from "../record.js";
+
+export interface ConsoleOptions {
+  out: Output;
+  totalSteps: number;
+  env?: Readonly<Record<string, string | undefined>>;
+}
+
+const BOLD = "\x1b[1m";
+const DIM = "\x1b[2m";
+const YELLOW = "\x1b[33m";
+const PLAIN = "\x1b[0m";
+const CLEAR_LINE = "\r\x1b[2K";
+const GAP = "  ";
+
+export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
+  const redraw = canRedraw(out, env);
+  const color = canColor(out, env);
+  const timeLeft = estimator(totalSteps);
+  let last: { record: StepRecord; leftMs: number } | null = null;
+
+  const drawProgress = (): void => {
+    if (!last) return;
+    // The last column stays free: writing into it makes some terminals wrap. Some say 0 when they do not know.
+    const fields = fitted(progressFields(last.record, totalSteps, last.leftMs), (out.columns || 80) - 1);
+    writeRaw(out, CLEAR_LINE + (color ? fields.map(paintField) : fields).join(GAP));
+  };
+  const above = (line: string, style: string): void => {
+    const painted = color && style !== "" ? `${style}${line}${PLAIN}` : line;
+    writeRaw(out, redraw && last ? `${CLEAR_LINE}${painted}\n` : `${painted}\n`);
+    if (redraw) drawProgress();
+  };
+
+  return {
+    write: (event) => {
+      if (event.kind === "eval") above(evalLine(event), BOLD);
+      else if (event.kind === "message") above(messageLine(event), event.level === "warning" ? YELLOW : "");
+      else {
+        last = { record: event, leftMs: timeLeft(event) };
+        if (redraw) drawProgress();
+        else out.write(`${progressFields(event, totalSteps, last.leftMs).join(GAP)}\n`);
+      }
+    },
+    close: () => {
+      if (out.endLine) out.endLine();
+      else if (redraw && last) writeRaw(out, "\n");
+      last = null;
+    },
+  };
+}
+
+/** The progress line's parts, the dearest first: a narrow terminal drops them from the end. */
+function progressFields(record: StepRecord, totalSteps: number, leftMs: number): string[] {
+  return [
+    `step ${record.step}/${totalSteps}`,
+    ...(record.phase === "full" ? [] : [record.phase]),
+    `${record.phase === "distillation" ? "kl" : "loss"} ${formatLoss(record.loss)}`,
+    ...(record.auxLoss === null ? [] : [`aux ${formatLoss(record.auxLoss)}`]),
+    ...(record.zLoss === null ? [] : [`z ${formatLoss(record.zLoss)}`]),
+    `left ${formatDuration(leftMs)}`,
+    `${formatSpeed(record.tokensPerSecond)} tok/s`,
+    `peak ${formatBytes(record.peakBytes)}`,
+    `lr ${formatRate(record.learningRate)}`,
+  ];
+}
+
+/** As many whole parts as fit; the first is cut when even it does not. */
+function fitted(fields: string[], width: number): string[] {
+  let used = fields[0].length;
+  let count = 1;
+  while (count < fields.length && used + GAP.length + fields[count].length <= width) {
+    used += GAP.length + fields[count].length;
+    count++;
+  }
+  return count === 1 ? [fields[0].slice(0, Math.max(0, width))] : fields.slice(0, count);
+}
+
+function paintField(field: string): string {
+  const [, name, value] = /^(loss|kl) (.*)$/.exec(field) ?? [];
+  return name ? `${DIM}${name}${PLAIN} ${BOLD}${value}${PLAIN}` : `${DIM}${field}${PLAIN}`;
+}
+
+function evalLine({ step, evalLoss, evalPerplexity, network }: EvalRecord): string {
+  const which = network === "trained" ? "as trained" : "as the ordinary network";
+  const numbers = `loss ${formatLoss(evalLoss)}, perplexity ${formatPerplexity(evalPerplexity)}`;
+  return `eval at step ${step}: ${numbers} (${which})`;
+}
+
+function messageLine({ level, message }: MessageRecord): string {
+  const text = visibleText(cutText(message));
+  return level === "warning" ? `warning: ${text}` : text;
+}
+
+const TIMED_STEPS = 9;
+
+/** Time left from the median of the last steps: one during which the process was held (Ctrl-Z, a sleeping laptop) spoils nothing. */
+function estimator(totalSteps: number): (record: StepRecord) => number {
+  const times: number[] = [];
+  return ({ step, stepMs }) => {
+    if (Number.isFinite(stepMs)) times.push(stepMs);
+    if (times.length > TIMED_STEPS) times.shift();
+    return Math.max(0, totalSteps - step) * median(times);
+  };
+}
+
+/** Not a number where there are none. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** 2.3456; "nan" and "inf" as they are. */
+export function formatLoss(loss: number): string {
+  if (!Number.isFinite(loss)) return formatOdd(loss);
+  return loss >= 1e4 ? loss.toExponential(3) : loss.toFixed(4);
+}
+
+function formatPerplexity(perplexity: number): string {
+  if (!Number.isFinite(perplexity)) return formatOdd(perplexity);
+  return perplexity >= 1e5 ? perplexity.toExponential(2) : perplexity.toFixed(2);
+}
+
+const formatRate = (rate: number): string => (Number.isFinite(rate) ? rate.toExponential(2) : formatOdd(rate));
+
+const formatSpeed = (speed: number): string => (Number.isFinite(speed) ? formatCount(Math.round(speed)) : formatOdd(speed));
+
+const formatOdd = (value: number): string => (Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf");

@@ -1,0 +1,143 @@
+// revmoe.json: which network a folder's weights were trained as. It stands beside the ordinary config.json, which other
+// tools read; without it a folder is the ordinary network.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+import { writeFileDurably } from "../checkpoint/files/disk.js";
+import { readJsonObject } from "../checkpoint/folder.js";
+import { NETWORK_KEY } from "../checkpoint/trained-form.js";
+import { UserError } from "../errors.js";
+import { type AdapterSettings, withAdapters } from "../model/adapters.js";
+import { MOST } from "../model/config.js";
+import type { Architecture } from "../model/architecture.js";
+import { additive } from "../reversible/couplings/additive.js";
+import { bdia } from "../reversible/couplings/bdia.js";
+import type { Coupling } from "../reversible/coupling.js";
+import { momentum } from "../reversible/couplings/momentum.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
+import { revffn, type RevffnSettings } from "../reversible/couplings/revffn.js";
+import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
+import type { Division } from "./network.js";
+import { hasGamma } from "../train/settings/reversible-rows.js";
+
+export const NETWORK_FILE = "revmoe.json";
+
+export interface NetworkDescription extends Partial<Division> {
+  coupling: "momentum" | "bdia" | "additive" | "revffn" | "ordinary";
+  /** For momentum and bdia. */
+  gamma?: number;
+  /** For revffn: which adapters there are. How its inverse is solved is no part of the network. */
+  adapters?: AdapterSettings["sharing"];
+  stream: "int32" | "int64" | "float32";
+  streamFractionBits?: number;
+}
+
+export const ORDINARY: NetworkDescription = { coupling: "ordinary", stream: "float32" };
+
+export const FRACTION_BITS = { int32: 16, int64: 32 };
+
+export interface NetworkSettings {
+  coupling: NetworkDescription["coupling"];
+  gamma: number;
+  stream: NetworkDescription["stream"];
+  stream_fraction_bits: number;
+  blocks_per_step: number;
+  checkpoint_first_blocks: number;
+  checkpoint_last_blocks: number;
+  adapter_sharing: AdapterSettings["sharing"];
+}
+
+/** `gamma` is that of the moment, where it changes during a run. */
+export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {
+  const { coupling, stream, stream_fraction_bits: bits, blocks_per_step, checkpoint_first_blocks, checkpoint_last_blocks } = settings;
+  if (coupling === "ordinary") return ORDINARY;
+  return {
+    coupling,
+    ...(hasGamma(coupling) ? { gamma } : {}),
+    ...(coupling === "revffn" ? { adapters: settings.adapter_sharing } : {}),
+    stream,
+    ...(stream === "float32" ? {} : { streamFractionBits: bits || FRACTION_BITS[stream] }),
+    ...(blocks_per_step > 1 ? { blocksPerStep: blocks_per_step } : {}),
+    ...(checkpoint_first_blocks > 0 ? { ordinaryFirst: checkpoint_first_blocks } : {}),
+    ...(checkpoint_last_blocks > 0 ? { ordinaryLast: checkpoint_last_blocks } : {}),
+  };
+}
+
+/** Enough where only the forward direction counts. */
+const DEFAULT_INVERSE: RevffnSettings = { iterations: 10, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false };
+
+/** A description without gamma is of the time when there was one default; that of runs may change, a folder's network must not. */
+export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
+  if (coupling === "revffn") return revffn(inverse);
+  if (coupling === "momentum") return momentum(gamma);
+  if (coupling === "bdia") return bdia(gamma);
+  return coupling === "additive" ? additive : ordinary;
+}
+
+/** What a network adds to a family: adapters, where its streams are narrower than the model. */
+export const extensionOf =
+  ({ adapters, ordinaryFirst, ordinaryLast }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
+  (architecture: Architecture): Architecture =>
+    adapters ? withAdapters(architecture, { sharing: adapters, init, ordinaryFirst, ordinaryLast }) : architecture;
+
+/** What of a network a description says. */
+export function networkParts(
+  description: NetworkDescription,
+  inverse?: RevffnSettings,
+): { coupling: Coupling; format: StreamFormat; division: Division } {
+  const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = description;
+  return {
+    coupling: couplingOf(description, inverse),
+    format: formatOf(description),
+    division: { blocksPerStep, ordinaryFirst, ordinaryLast },
+  };
+}
+
+export function formatOf({ stream, streamFractionBits }: NetworkDescription): StreamFormat {
+  return stream === "float32" ? floatStreams("float32") : gridStreams(stream, streamFractionBits ?? FRACTION_BITS[stream]);
+}
+
+/** What a folder says of itself; the ordinary network when it says nothing. */
+export const readNetworkFile = (folder: string): NetworkDescription => statedNetwork(folder) ?? ORDINARY;
+
+/** What a folder says of itself: in revmoe.json, or in config.json where transformers saved it anew. */
+export function statedNetwork(folder: string): NetworkDescription | undefined {
+  const own = join(folder, NETWORK_FILE);
+  const path = existsSync(own) ? own : join(folder, "config.json");
+  if (!existsSync(path)) return undefined;
+  try {
+    const parsed = readJsonObject(path) as { [NETWORK_KEY]?: unknown };
+    const read = path === own ? parsed : parsed[NETWORK_KEY];
+    if (read === undefined) return undefined;
+    if (isDescription(read)) return read;
+  } catch {
+    // A config.json that cannot be read is complained about by whoever reads the model.
+    if (path !== own) return undefined;
+  }
+  const it = path === own ? "it" : `its key ${NETWORK_KEY}`;
+  const what = path === own ? "is not" : `${NETWORK_KEY} is not`;
+  throw new UserError(
+    `${path}: ${what} a description of a network that this version knows. Remove ${it} to use the folder as the ordinary network.`,
+  );
+}
+
+function isDescription(read: unknown): read is NetworkDescription {
+  if (typeof read !== "object" || read === null) return false;
+  const { coupling, stream, gamma, adapters, streamFractionBits, ...division } = read as Record<string, unknown>;
+  const isCount = (value: unknown, least: number, most: number): boolean =>
+    value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most);
+  return (
+    ["momentum", "bdia", "additive", "revffn", "ordinary"].includes(coupling as string) &&
+    ["int32", "int64", "float32"].includes(stream as string) &&
+    (gamma === undefined || typeof gamma === "number") &&
+    (adapters === undefined ? coupling !== "revffn" : ["layer", "stream"].includes(adapters as string)) &&
+    isCount(streamFractionBits, 1, stream === "int32" ? 28 : 52) &&
+    isCount(division.blocksPerStep, 1, MOST.layers) &&
+    isCount(division.ordinaryFirst, 0, MOST.layers) &&
+    isCount(division.ordinaryLast, 0, MOST.layers)
+  );
+}
+
+/** Writes what `readNetworkFile` reads. */
+export const writeNetworkFile = (folder: string, description: NetworkDescription): void =>
+  writeFileDurably(join(folder, NETWORK_FILE), `${JSON.stringify(description, null, 2)}\n`);

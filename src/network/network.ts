@@ -1,0 +1,218 @@
+// A model seen through its couplings: the function that is trained, evaluated and sampled. Says which blocks pass which
+// coupling together, and opens blocks (their weights in compute form), the embedding before and the head behind them.
+import type { Branch, Coupling } from "../reversible/coupling.js";
+import type { Block, Net } from "../reversible/methods.js";
+import { ordinary } from "../reversible/couplings/ordinary.js";
+import type { Stage } from "../reversible/stages.js";
+import { floatStreams, type StreamFormat } from "../reversible/streams.js";
+import { bridgedAttention, bridgedFeedForward } from "../model/adapters.js";
+import type { Context } from "../model/context.js";
+import { architectureOf, type ParameterSpec } from "../model/architecture.js";
+import type { ExpertRows } from "../model/expert-rows.js";
+import type { Model, Parameters, Trains } from "../model/model.js";
+import { OpenWeights } from "../model/weights.js";
+import { HEAD, type Tier } from "../store/store.js";
+import { embedding } from "../torch/ops.js";
+import { during } from "../torch/span.js";
+import { scope } from "../torch/scope.js";
+import { device as deviceOf, fromArray, type DType, shape, type Tensor, to } from "../torch/tensor.js";
+
+/** How the blocks are shared out; by default each is a unit of the network's coupling. */
+export interface Division {
+  /** Blocks that the coupling passes as one function. */
+  blocksPerStep: number;
+  /** Blocks at either end that stay ordinary: their inputs are kept where others are rebuilt. */
+  ordinaryFirst: number;
+  ordinaryLast: number;
+}
+
+export interface Network {
+  model: Model;
+  coupling: Coupling;
+  format: StreamFormat;
+  division?: Division;
+  bitsOnHost?: boolean;
+  computeDtype: DType;
+  /** Where it is computed; parameters may lie elsewhere. */
+  device: string;
+  /** Where parameters lie while no block uses them; without it, on the device. */
+  tier?: Tier;
+  lossTileTokens: number;
+  /** Reads a block's parameter, for the scope of the caller, where the model does not hold it. */
+  read?: (layer: number, name: string) => Tensor;
+  /** Which parameters are trained; all by default. May change from one step to the next. */
+  trains?: Trains;
+  /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
+  tileTokens?: number;
+}
+
+/** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
+export interface Segment extends Net {
+  /** The layers of each unit, in order. */
+  units: number[][];
+  /** Whether it is ordinary in a network that is not. */
+  ordinaryEnd: boolean;
+}
+
+export function segmentsOf({ model, coupling, format, division, bitsOnHost, tileTokens }: Network): Segment[] {
+  const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = division ?? {};
+  const depth = model.config.numLayers;
+  const plain = {
+    coupling: ordinary,
+    format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"),
+    tileTokens,
+    ordinaryEnd: true,
+  };
+  const last = depth - ordinaryLast;
+  return [
+    { ...plain, firstLayer: 0, units: unitsOf(0, ordinaryFirst, 1) },
+    {
+      coupling,
+      format,
+      bitsOnHost,
+      tileTokens,
+      ordinaryEnd: false,
+      firstLayer: ordinaryFirst,
+      units: unitsOf(ordinaryFirst, last, blocksPerStep),
+    },
+    { ...plain, firstLayer: last, units: unitsOf(last, depth, 1) },
+  ].filter(({ units }) => units.length > 0);
+}
+
+function unitsOf(from: number, end: number, size: number): number[][] {
+  const units: number[][] = [];
+  for (let first = from; first < end; first += size) {
+    units.push(Array.from({ length: Math.min(size, end - first) }, (_, i) => first + i));
+  }
+  return units;
+}
+
+/** The same weights as the network that everyone runs: what `final/` is in other tools. */
+export function asOrdinary(network: Network): Network {
+  const { model } = network;
+  return {
+    ...network,
+    model: { ...model, architecture: architectureOf(model.config.source, "config.json") },
+    coupling: ordinary,
+    format: floatStreams("float32"),
+    division: undefined,
+  };
+}
+
+/** The network that is meant when it is not being trained: without training noise. */
+export const asEvaluated = (network: Network): Network => (network.coupling.drawsSigns ? asOrdinary(network) : network);
+
+/** The moment in which weights are brought into compute form. */
+export const WEIGHTS_IN_USE = "weights in compute form";
+
+/** The blocks of a unit with their weights open; `close` frees what opening made. */
+export class OpenUnit implements Block<Context> {
+  readonly #network: Network;
+  readonly #weights: OpenWeights[];
+  /** Whether a block has adapters. */
+  readonly #bridged: boolean[];
+
+  constructor(
+    network: Network,
+    readonly layers: number[],
+  ) {
+    const { architecture, config, blocks } = network.model;
+    const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
+    this.#network = network;
+    const specs = layers.map((layer) => architecture.blockParameters(config, layer));
+    this.#bridged = specs.map((some) => some.some(({ adapter }) => adapter !== undefined));
+    const open = (layer: number, i: number): OpenWeights => {
+      network.tier?.enter(layer);
+      return new OpenWeights((name) => inUse(network, read(layer, name)), specs[i], computeDtype, trainsIn(network, layer), network.device);
+    };
+    this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
+  }
+
+  stages(branch: Branch): Stage<Context>[] {
+    const { architecture } = this.#network.model;
+    return this.layers.flatMap((layer, i) => {
+      const weights = this.#weights[i];
+      const bridged = this.#bridged[i];
+      const attention: Stage<Context> = {
+        tokenwise: false,
+        moment: "attention",
+        evaluate: (h_TD, context, _first, memory_TD = h_TD) =>
+          bridged
+            ? bridgedAttention(architecture, weights, h_TD, memory_TD, layer, context)
+            : architecture.attention(weights, h_TD, layer, context),
+      };
+      const feedForward: Stage<Context> = {
+        tokenwise: true,
+        moment: "feed-forward",
+        evaluate: (h_ND, context, first) => {
+          const own = contextFrom(context, first);
+          return bridged
+            ? bridgedFeedForward(architecture, weights, h_ND, layer, own)
+            : architecture.feedForward(weights, h_ND, layer, own);
+        },
+      };
+      return { attention: [attention], feedForward: [feedForward], both: [attention, feedForward] }[branch];
+    });
+  }
+
+  /** From now on, backward adds the gradients of the i-th block to `whole` of the i-th, and keeps rows of its experts where there is a place for them. */
+  collectInto(gradients: { whole: Parameters; rows: ExpertRows | null }[]): void {
+    for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i].whole, gradients[i].rows);
+  }
+
+  close(): void {
+    for (const weights of this.#weights) weights.close();
+  }
+}
+
+/** A stored parameter of the part that was entered, or its copy on the device where the tier brought one. */
+const inUse = ({ tier }: Network, stored: Tensor): Tensor => tier?.here?.(stored) ?? stored;
+
+const trainsIn =
+  ({ trains = () => true }: Network, layer: number) =>
+  (name: string): boolean =>
+    trains(layer, name);
+
+/** The context of the tokens from `first` on, for what treats each token by itself. */
+const contextFrom = (context: Context, first: number): Context => ({
+  ...context,
+  routing: context.routing.from(first),
+  jitter: context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: shape(context.cos_TC)[0] })),
+});
+
+/** Names of the weights that choose experts. */
+export function routerNames({ architecture, config }: Model): ReadonlySet<string> {
+  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
+  return new Set(specs.filter(({ router }) => router).map(({ name }) => name));
+}
+
+export interface OuterNames {
+  embedding: ParameterSpec;
+  norm: ParameterSpec;
+  /** The head, or the embedding when tied. */
+  head: ParameterSpec;
+  tied: boolean;
+}
+
+export function outerNames({ model }: Network): OuterNames {
+  const { embedding, norm, head } = model.architecture.outerParameters(model.config);
+  return { embedding, norm, head: head ?? embedding, tied: head === null };
+}
+
+/** Final norm and head in compute form. */
+export function openHead(network: Network): OpenWeights {
+  const { norm, head } = outerNames(network);
+  network.tier?.enter(HEAD);
+  const { outer } = network.model;
+  return new OpenWeights((name) => inUse(network, outer[name]), [norm, head], network.computeDtype, trainsIn(network, -1), network.device);
+}
+
+/** The hidden state in front of the first block, in the float type of the streams. */
+export function embed(network: Network, tokens_T: ArrayLike<number>): Tensor {
+  const { format, device, model } = network;
+  return scope(() => {
+    const weight_VD = model.outer[outerNames(network).embedding.name];
+    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", deviceOf(weight_VD));
+    return to(embedding(weight_VD, indices_T), format.floatDtype, device);
+  });
+}

@@ -1,0 +1,38 @@
+// Additive coupling of two full-width streams (RevNet, arXiv 1707.04585, eq. 6-7; Reformer, arXiv 2001.04451):
+//   a' = a + F(b);  b' = b + G(a')       back: b = b' - G(a');  a = a' - F(b)
+// F attention, G feed-forward; both streams start as the embedding and end as their mean. Nothing is stored. It is no
+// ordinary network, so it suits models trained this way.
+import { add, add_, clone, mulScalar, sub_ } from "../../torch/ops.js";
+import type { Coupling } from "../coupling.js";
+
+export const additive: Coupling = {
+  name: "additive",
+  reversible: true,
+  numStreams: 2,
+  storedBits: 0,
+  conversion: "different",
+  drawsSigns: false,
+  takesUnits: false,
+  begin: (x_TD, format) => {
+    const a_TD = format.fromFloat(x_TD);
+    return [a_TD, clone(a_TD)];
+  },
+  forward: ([a_TD, b_TD], apply, format) => {
+    const aNext_TD = add_(format.fromFloat(apply("attention", format.toFloat(b_TD))), a_TD);
+    const bNext_TD = add_(format.fromFloat(apply("feedForward", format.toFloat(aNext_TD))), b_TD);
+    return { streams: [aNext_TD, bNext_TD], bits: null };
+  },
+  reverse: ([da_TD, db_TD], visit, known, format) => {
+    const [a_TD, b_TD] = known?.streams ?? [null, null];
+    const feedForward = visit("feedForward", a_TD === null ? null : format.toFloat(a_TD), db_TD);
+    add_(da_TD, feedForward.dx_TD);
+    if (b_TD !== null && feedForward.y_TD !== null) sub_(b_TD, format.fromFloat(feedForward.y_TD));
+    const attention = visit("attention", b_TD === null ? null : format.toFloat(b_TD), da_TD);
+    add_(db_TD, attention.dx_TD);
+    if (a_TD !== null && attention.y_TD !== null) sub_(a_TD, format.fromFloat(attention.y_TD));
+    return { dStreams: [da_TD, db_TD], streams: known?.streams ?? null };
+  },
+  end: ([a_TD, b_TD], format) => mulScalar(add(format.toFloat(a_TD), format.toFloat(b_TD)), 0.5),
+  endGradient: (dHidden_TD) => [mulScalar(dHidden_TD, 0.5), mulScalar(dHidden_TD, 0.5)],
+  beginGradient: ([da_TD, db_TD]) => add(da_TD, db_TD),
+};

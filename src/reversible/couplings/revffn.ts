@@ -1,0 +1,84 @@
+// The paper's block (RevFFN, arXiv 2512.20920): the hidden state is split into halves x1 and x2 of width D/2.
+//   y1 = x1 + F(queries from x1; keys and values from x2);  y2 = x2 + G(y1)
+// with F attention and G feed-forward, bridged to full width by adapters that the block owns. Back: x2 = y2 - G(y1) is
+// explicit; x1 = y1 - F(x1; x2) is a fixed point, as good as F contracts. With `storedHint` the forward pass solves it too
+// and keeps the few low bits by which the solution is off, so that the inverse is exact on the grid.
+import { assert } from "../../errors.js";
+import { add, add_, addScalar, amax, amin, bitAnd, cat, cast, narrow, sub, sub_ } from "../../torch/ops.js";
+import { dtype, item, numel, shape, type Tensor } from "../../torch/tensor.js";
+import type { Coupling } from "../coupling.js";
+import { solve, type SolverSettings } from "../fixed-point.js";
+import { packBits, unpackBits } from "../streams.js";
+
+export interface RevffnSettings extends SolverSettings {
+  /** Whether the forward pass keeps what makes the inverse exact; integer streams alone. */
+  storedHint: boolean;
+}
+
+export function revffn(settings: RevffnSettings): Coupling {
+  const startOf = (y1_TD: Tensor): Tensor => (settings.start === "output" ? y1_TD : sub(y1_TD, y1_TD));
+  return {
+    name: settings.storedHint ? "revffn(stored hint)" : "revffn",
+    reversible: true,
+    numStreams: 2,
+    storedBits: 0,
+    conversion: "different",
+    drawsSigns: false,
+    takesUnits: false,
+    begin: (x_TD, format) => halves(format.fromFloat(x_TD)),
+    forward: ([x1_TD, x2_TD], apply, format, pass) => {
+      const attend = (from_TD: Tensor): Tensor => format.fromFloat(apply("attention", format.toFloat(from_TD), format.toFloat(x2_TD)));
+      const y1_TD = add(x1_TD, attend(x1_TD));
+      const y2_TD = add(x2_TD, format.fromFloat(apply("feedForward", format.toFloat(y1_TD))));
+      if (!settings.storedHint || !pass.wantBits) return { streams: [y1_TD, y2_TD], bits: null };
+      const { x } = solve((from) => sub(y1_TD, attend(from)), startOf(y1_TD), format, settings);
+      return { streams: [y1_TD, y2_TD], bits: packHint(sub(x1_TD, x)) };
+    },
+    reverse: ([dy1_TD, dy2_TD], visit, known, format, pass) => {
+      const [y1_TD, y2_TD] = known?.streams ?? [null, null];
+      const feedForward = visit("feedForward", y1_TD === null ? null : format.toFloat(y1_TD), dy2_TD);
+      const dx1_TD = add_(dy1_TD, feedForward.dx_TD);
+      let [x1_TD, x2_TD]: (Tensor | null)[] = [null, null];
+      if (known) {
+        assert(y1_TD !== null && y2_TD !== null && feedForward.y_TD !== null, "revffn rebuilds from both streams");
+        const solid_TD = sub_(y2_TD, format.fromFloat(feedForward.y_TD));
+        const attend = (from_TD: Tensor): Tensor =>
+          format.fromFloat(known.apply("attention", format.toFloat(from_TD), format.toFloat(solid_TD)));
+        const { x, solution } = solve((from) => sub(y1_TD, attend(from)), startOf(y1_TD), format, settings);
+        pass.report?.(solution);
+        [x1_TD, x2_TD] = [known.bits === null ? x : add(x, unpackHint(known.bits, x)), solid_TD];
+      }
+      const float = (stream: Tensor | null): Tensor | null => (stream === null ? null : format.toFloat(stream));
+      const { dx_TD, dMemory_TD } = visit("attention", float(x1_TD), dx1_TD, float(x2_TD));
+      assert(dMemory_TD, "attention hands no gradient to its keys and values");
+      const dStreams = [add(dx1_TD, dx_TD), add_(dy2_TD, dMemory_TD)];
+      return { dStreams, streams: x1_TD === null || x2_TD === null ? null : [x1_TD, x2_TD] };
+    },
+    end: (streams, format) => cat(streams.map(format.toFloat), 1),
+    endGradient: (dHidden_TD) => halves(dHidden_TD),
+    beginGradient: (dStreams) => cat(dStreams, 1),
+  };
+}
+
+function halves(x_TD: Tensor): Tensor[] {
+  const half = shape(x_TD)[1] / 2;
+  // Copies: a view would keep the whole alive, and streams are changed in place.
+  return [0, half].map((start) => cast(narrow(x_TD, 1, start, half), dtype(x_TD), false, true));
+}
+
+/** Bits for a signed correction: as many as its largest element needs; null when it is zero everywhere. */
+function packHint(off_TD: Tensor): Tensor | null {
+  const [least, most] = [item(amin(off_TD)), item(amax(off_TD))];
+  if (least === 0 && most === 0) return null;
+  const bits = [1, 2, 4, 8].find((width) => least >= -(2 ** (width - 1)) && most < 2 ** (width - 1));
+  // What 8 bits do not hold is kept as it is; then the iteration is no use here, and its report says so.
+  return bits === undefined || numel(off_TD) % 8 !== 0 ? off_TD : packBits(off_TD, bits);
+}
+
+function unpackHint(hint: Tensor, like: Tensor): Tensor {
+  if (dtype(hint) !== "uint8") return hint;
+  const bits = (numel(hint) * 8) / numel(like);
+  const half = 2 ** (bits - 1);
+  const shifted = bitAnd(addScalar(unpackBits(hint, bits, shape(like), dtype(like)), half), 2 ** bits - 1);
+  return addScalar(shifted, -half);
+}

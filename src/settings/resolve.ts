@@ -1,0 +1,117 @@
+// How settings come together: flag, then file, then default; then the checks of the whole. Remembers what the person
+// gave and where, so that a setting without effect can be refused by its own name. What is resolved is the caller's.
+import { nearestName, UserError } from "../errors.js";
+import { readSettingsFile } from "./file.js";
+import {
+  flagOf,
+  type Given,
+  isSame,
+  nameOf,
+  type SettingRows,
+  type SettingsOf,
+  type SettingsTable,
+  type SettingValue,
+} from "./table.js";
+import { type Entry, expectation, metavar, readEntry, showEntry } from "./values.js";
+
+export interface Sources {
+  /** A YAML file (JSON is YAML too); paths inside it are relative to the current folder. */
+  file?: string;
+  /** By name, with dashes or underscores: text as typed, or a value given by a program. */
+  flags?: Readonly<Record<string, SettingValue>>;
+}
+
+export interface Resolved<Rows extends SettingRows> {
+  settings: SettingsOf<Rows>;
+  /** The names that a flag or the file gave. */
+  given: Set<string>;
+}
+
+/** Puts flags, file and defaults together and checks the whole; all errors are the person's to mend. */
+export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows>, sources: Sources): Resolved<Rows> {
+  const entries = new Map<string, Entry>();
+  for (const entry of sources.file === undefined ? [] : readSettingsFile(sources.file)) {
+    if (!Object.hasOwn(table.rows, entry.name)) throw unknownSetting(table, `${entry.place} ${entry.name}`, entry.name);
+    entries.set(entry.name, entry);
+  }
+  for (const [flag, value] of Object.entries(sources.flags ?? {})) {
+    const name = nameOf(flag);
+    if (!Object.hasOwn(table.rows, name)) throw unknownSetting(table, flagOf(name), name);
+    entries.set(name, { name, value, text: null, place: null });
+  }
+
+  // Of a run's own record, config.json, which holds every setting as it was.
+  const isRecorded = (name: string): boolean => sources.file?.endsWith(".json") === true && typeof entries.get(name)?.place === "string";
+  const settings: Record<string, SettingValue> = {};
+  const given = new Set<string>();
+  const missing: string[] = [];
+  for (const [name, row] of Object.entries(table.rows)) {
+    const entry = entries.get(name);
+    if (entry) {
+      settings[name] = readEntry(row, entry);
+      // There, a default was not asked for by anyone.
+      if (!(isRecorded(name) && isSame(settings[name], row.default))) given.add(name);
+    } else if (row.default === undefined) missing.push(name);
+    else settings[name] = row.default;
+  }
+  for (const [name, { otherwise }] of Object.entries(table.rows)) {
+    if (given.has(name)) continue;
+    const rule = otherwise?.find(
+      (each) => given.has(each.given) && Object.entries(each.when ?? {}).every(([other, value]) => settings[other] === value),
+    );
+    if (rule && !(isRecorded(name) && isRecorded(rule.given))) settings[name] = rule.value;
+  }
+  if (missing.length > 0) throw missingSettings(table.rows, missing, sources.file);
+
+  const resolved = settings as SettingsOf<Rows>;
+  const problem = table.check?.(resolved, speakOf(settings, given, entries));
+  if (problem !== undefined) throw new UserError(problem);
+  return { settings: resolved, given };
+}
+
+/** The error for a name that no row has; `subject` is how the person wrote it, with its place. */
+export function unknownSetting(table: SettingsTable, subject: string, name: string): UserError {
+  const { elsewhere = {} } = table;
+  if (Object.hasOwn(elsewhere, name)) return new UserError(`${subject} is unknown. ${elsewhere[name]}`);
+  const near = nearestName(name, Object.keys(table.rows));
+  const spelled = near !== undefined && subject.startsWith("--") ? flagOf(near) : near;
+  return new UserError(`${subject} is unknown. ${spelled === undefined ? "See the known ones with --help." : `Did you mean ${spelled}?`}`);
+}
+
+function missingSettings(rows: SettingRows, missing: string[], file: string | undefined): UserError {
+  const flags = missing.map((name) => `${flagOf(name)} ${metavar(rows[name])}`).join(", ");
+  const verb = missing.length === 1 ? "is" : "are";
+  if (file !== undefined) {
+    return new UserError(`${file}: ${missing.join(", ")} ${verb} missing. Add to the file, or give ${flags}.`);
+  }
+  const row = rows[missing[0]];
+  const expected = missing.length === 1 ? ` (expected ${expectation(row)}: ${row.about})` : "";
+  return new UserError(`${flags} ${verb} missing${expected}. See --help.`);
+}
+
+function speakOf(settings: Record<string, SettingValue>, given: Set<string>, entries: Map<string, Entry>): Given {
+  const shown = (name: string): Entry => entries.get(name) ?? { name, value: settings[name], text: listWords(settings[name]), place: null };
+  const byDefault = (name: string): string => `${name} ${showEntry(shown(name))} (the default)`;
+  const byFlag = (name: string): string => flagWords(name, shown(name));
+  return {
+    has: (name) => given.has(name),
+    subject: (name) => {
+      if (!given.has(name)) return byDefault(name);
+      const { place } = shown(name);
+      return place === null ? byFlag(name) : `${place} ${name} ${showEntry(shown(name))}`;
+    },
+    mention: (name) => {
+      if (!given.has(name)) return byDefault(name);
+      const { place } = shown(name);
+      return place === null ? byFlag(name) : `${name} ${showEntry(shown(name))} (${place.slice(0, -1)})`;
+    },
+  };
+}
+
+const listWords = (value: SettingValue): string | null => (Array.isArray(value) ? value.join(",") : null);
+
+function flagWords(name: string, entry: Entry): string {
+  if (entry.value === true) return flagOf(name);
+  if (entry.value === false) return flagOf(`no_${name}`);
+  return `${flagOf(name)} ${showEntry(entry)}`;
+}

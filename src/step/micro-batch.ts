@@ -1,0 +1,98 @@
+// A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
+// Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second way back from the same place.
+import type { SizedBatch } from "../data/batches.js";
+import { type Context, makeContext } from "../model/context.js";
+import { RecordedRouting } from "../model/routing.js";
+import type { Solution } from "../reversible/fixed-point.js";
+import { type BatchState, freeBatch } from "../reversible/methods.js";
+import { detach } from "../torch/autograd.js";
+import { cast } from "../torch/ops.js";
+import { seedFor } from "../torch/random.js";
+import { free, isAlive, keep, scope } from "../torch/scope.js";
+import { byteSize, dtype, fromValues, type Tensor } from "../torch/tensor.js";
+import { routerJitter } from "./jitter.js";
+import { embed, type Network, type Segment } from "../network/network.js";
+import type { RouterLosses } from "./router-losses.js";
+
+export interface MicroBatch {
+  batch: SizedBatch;
+  routing: RecordedRouting;
+  context: Context;
+  parts: BatchState<Context>[];
+  /** What `restore` goes back to. */
+  saved: BatchState<Context>[];
+  /** Of the hidden state behind the segment that is being differentiated. */
+  dHidden_TD: Tensor | null;
+}
+
+export type Report = (unit: number, solution: Solution) => void;
+
+export interface Beginning {
+  segment: Segment;
+  step: number;
+  seed: number;
+  jitterNoise: number;
+  observer: RouterLosses | null;
+  report: Report;
+}
+
+/** The micro-batch in front of the first block; `index` is its place in the step. */
+export function startMicroBatch(network: Network, batch: SizedBatch, index: number, beginning: Beginning): MicroBatch {
+  const { model, computeDtype, device } = network;
+  const { segment, step, seed, jitterNoise, observer, report } = beginning;
+  return scope(() => {
+    // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
+    const streams = segment.coupling.begin(embed(network, batch.tokens), segment.format);
+    const routing = new RecordedRouting(model.config.numExperts);
+    const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+    context.routerObserver = observer ?? undefined;
+    if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
+    const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
+    const part = { context, streams: streams.map(keep), dStreams: [], kept: [], signs, report };
+    return { batch, routing, context, parts: [part], saved: [], dHidden_TD: null };
+  });
+}
+
+/** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
+function drawnSigns({ segments, tokens }: SizedBatch, device: string, place: number[]): (unit: number) => Tensor {
+  const signsOf = (unit: number): number[] =>
+    segments.flatMap((length, document) => new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1));
+  return (unit) => fromValues(() => signsOf(unit), [tokens.length, 1], "float32", device);
+}
+
+/** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
+export function save(work: MicroBatch): void {
+  scope(() => {
+    const copies = work.parts.map(({ streams }) => streams.map((stream) => cast(stream, dtype(stream), false, true)));
+    const shared = (tensors: Tensor[] = []): Tensor[] => tensors.map((tensor) => keep(detach(tensor)));
+    work.saved = work.parts.map((part, i) => ({
+      ...part,
+      streams: copies[i].map(keep),
+      dStreams: [],
+      kept: part.kept.map(({ bits, inputs, host }) => ({
+        ...(bits && { bits: keep(detach(bits)) }),
+        inputs: shared(inputs),
+        host: shared(host),
+      })),
+    }));
+  });
+}
+
+/** Frees what it holds and goes on from what was saved; losses behind the last block and gradients are to be taken anew. */
+export function restore(work: MicroBatch): void {
+  work.parts.forEach(freeBatch);
+  if (work.dHidden_TD !== null) free(work.dHidden_TD);
+  work.dHidden_TD = null;
+  work.parts = work.saved;
+  work.saved = [];
+}
+
+export function freeMicroBatch({ parts, saved, dHidden_TD, routing, context }: MicroBatch): void {
+  [...parts, ...saved].forEach(freeBatch);
+  if (dHidden_TD !== null && isAlive(dHidden_TD)) free(dHidden_TD);
+  routing.free();
+  free(context.cos_TC, context.sin_TC);
+}
+
+export const streamBytesOf = (parts: BatchState<Context>[]): number =>
+  parts.flatMap(({ streams }) => streams).reduce((sum, stream) => sum + byteSize(stream), 0);

@@ -1,0 +1,92 @@
+// The two ends of a step outside the blocks: loss, final norm and head behind the last one, the embedding before the
+// first. A head that is the embedding is updated once, after both gave their gradient.
+import { BadValuesError } from "../errors.js";
+import { type Parameters, trainedOf } from "../model/model.js";
+import type { OpenWeights } from "../model/weights.js";
+import { lossAndGradient } from "../reversible/loss.js";
+import type { Objective } from "../reversible/objectives.js";
+import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
+import { during } from "../torch/span.js";
+import { cast, indexAdd_ } from "../torch/ops.js";
+import { keep, scope } from "../torch/scope.js";
+import { fromArray, type Tensor } from "../torch/tensor.js";
+import { EMBEDDING, HEAD } from "../store/store.js";
+import type { BlockUpdates } from "./block-updates.js";
+import type { MicroBatch } from "./micro-batch.js";
+import { type Network, openHead, outerNames, type Segment, WEIGHTS_IN_USE } from "../network/network.js";
+
+const DOUBT = "The learning rate may be too high, or the weights damaged.";
+
+/**
+ * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
+ * 1 / trained tokens. Updates final norm and head where they are trained. Returned gradients are the embedding's so far, where it is the head.
+ */
+export function headAndLoss(
+  network: Network,
+  last: Segment,
+  works: MicroBatch[],
+  updates: BlockUpdates,
+  { objectives, lossScale }: { objectives: Objective[]; lossScale: number },
+): { loss: number; tied: Parameters | null } {
+  const { norm, head, tied } = outerNames(network);
+  const { outer } = network.model;
+  const gradients = updates.begin(trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains));
+  const dHead_VD = gradients[head.name] ?? null;
+  const open = during(WEIGHTS_IN_USE, () => openHead(network));
+  open.collectInto(gradients);
+  let total = 0;
+  try {
+    for (const [i, work] of works.entries()) total += lossOf(network, last, work, { open, objective: objectives[i], dHead_VD, lossScale });
+  } finally {
+    open.close();
+  }
+  if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
+  const later = tied && dHead_VD !== null;
+  const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
+  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
+  return { loss: total * lossScale, tied: later ? gradients : null };
+}
+
+interface Head {
+  open: OpenWeights;
+  objective: Objective;
+  /** Null where the head is not trained. */
+  dHead_VD: Tensor | null;
+  lossScale: number;
+}
+
+function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatch, { open, objective, dHead_VD, lossScale }: Head): number {
+  const { model, computeDtype, lossTileTokens } = network;
+  const { norm, head } = outerNames(network);
+  return during("loss", () =>
+    scope(() => {
+      const x_TD = leaf(coupling.end(work.parts[work.parts.length - 1].streams, format));
+      const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
+      const { total, dHidden_TD } = lossAndGradient(
+        { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
+        lossScale,
+        dHead_VD,
+      );
+      backward([normed_TD], [dHidden_TD]);
+      work.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
+      return total;
+    }),
+  );
+}
+
+/** Where the embedding is trained, adds the gradients in front of the first block to its rows, and updates it; `tied` is what the head left. */
+export function embeddingGradient(network: Network, works: MicroBatch[], updates: BlockUpdates, tied: Parameters | null): void {
+  const { name } = outerNames(network).embedding;
+  const parameters = trainedOf({ [name]: network.model.outer[name] }, -1, network.trains);
+  if (!(name in parameters)) return;
+  const gradients = tied ?? updates.begin(parameters);
+  for (const { batch, dHidden_TD } of works) {
+    during("embedding's gradient", () =>
+      scope(() => {
+        const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", network.device);
+        return indexAdd_(gradients[name], 0, indices_T, cast(dHidden_TD as Tensor, "float32"));
+      }),
+    );
+  }
+  updates.apply(EMBEDDING, parameters, { whole: gradients, rows: null }, [name]);
+}

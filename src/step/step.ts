@@ -1,0 +1,159 @@
+// One training step: micro-batches pass the blocks layer by layer, the loss behind the last one begins the way back, and
+// every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
+// block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
+// a first way back measures and discards, a second one updates.
+import { BadValuesError, UserError } from "../errors.js";
+import type { SizedBatch } from "../data/batches.js";
+import type { Inverse } from "../metrics/record.js";
+import type { Solution } from "../reversible/fixed-point.js";
+import { clipFactor } from "../optim/clip.js";
+import { bitBytes, hostBytes, type Method } from "../reversible/methods.js";
+import { ledger } from "../torch/memory.js";
+import { BlockPass } from "./block-pass.js";
+import { BlockUpdates, type UpdateOptions } from "./block-updates.js";
+import { freeMicroBatch, type MicroBatch, type Report, restore, save, startMicroBatch, streamBytesOf } from "./micro-batch.js";
+import { type Network, type Segment, segmentsOf } from "../network/network.js";
+import type { OptimizerStates } from "./optimizer-states.js";
+import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import type { Teacher } from "./teacher.js";
+import { passBack } from "./backward.js";
+
+export interface StepOptions extends UpdateOptions {
+  method: Method;
+  /** Largest norm of all gradients together; 0 or nothing: no limit, and one way back. */
+  maxGradNorm?: number;
+  /** Losses on the router's logits and noise on its input; without it, none. */
+  router?: RouterLossSettings & { jitterNoise: number };
+  /** Whose logits are learnt, at every token; without it, the labels. */
+  teacher?: Teacher;
+}
+
+export interface StepResult {
+  /** Mean per trained token of the whole step: cross-entropy, or divergence from the teacher. */
+  loss: number;
+  trainedTokens: number;
+  /** Norm of all gradients before clipping. */
+  gradNorm: number;
+  streamBytes: number;
+  /** What the method kept of the forward pass for the backward pass; stored bits and routing are part of it. */
+  keptBytes: number;
+  bitBytes: number;
+  routingBytes: number;
+  /** What waits in host memory; on the CPU it is part of `keptBytes`. */
+  hostBytes: number;
+  /** Bytes of the largest gradient that was alive at once. */
+  gradientBytes: number;
+  /** What a teacher keeps until the loss, beside the weights of a block while it passes. */
+  teacherBytes: number;
+  /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
+  reconstructionError: number | null;
+  inverse: Inverse | null;
+  /** Load-balancing loss and z-loss of the router, without their coefficients and no part of `loss`; null where off. */
+  auxLoss: number | null;
+  zLoss: number | null;
+  /** Tokens per expert, by layer. */
+  expertCounts: Map<number, number[]>;
+}
+
+/** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
+export function trainStep(network: Network, states: OptimizerStates, batches: SizedBatch[], options: StepOptions): StepResult {
+  const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
+  const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
+  if (method.holdsBlocks && options.expertGroupSize) {
+    throw new UserError(`step ${step}: method ${method.name} makes every gradient of a block at once: expertGroupSize must be 0.`);
+  }
+  if (trainedTokens === 0) throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
+  const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
+  const segments = segmentsOf(network);
+  const [first] = segments;
+  const solutions: [number, Solution][] = [];
+  const reportOf =
+    ({ firstLayer = 0 }: Segment): Report =>
+    (unit, solution) =>
+      void solutions.push([firstLayer + unit, solution]);
+  const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
+  const pass = new BlockPass(network, segments, method, reportOf);
+  const works: MicroBatch[] = [];
+  const ended = { network, pass, segments, works, teacher, lossScale: 1 / trainedTokens };
+  try {
+    const jitterNoise = router?.jitterNoise ?? 0;
+    const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
+    for (const [index, batch] of batches.entries()) works.push(startMicroBatch(network, batch, index, beginning));
+
+    // Graphs serve once and are made anew, from the beginning; with other methods there is a way back to the end.
+    if (maxGradNorm > 0 && method.holdsBlocks) works.forEach(save);
+    const live = (): number => ledger(network.device).liveBytes - (network.tier?.deviceBytes ?? 0);
+    const liveBefore = live();
+    const beganBytes = sum(works, ({ parts }) => streamBytesOf(parts));
+    pass.forward(works);
+    const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
+    routerLosses?.complete(expertCounts);
+    // The other losses are looked at behind the head; all are before the first update.
+    if (Object.values(routerLosses?.values() ?? {}).some((loss) => loss !== null && !Number.isFinite(loss))) {
+      throw new BadValuesError(
+        "a loss of the router is not a finite number.",
+        "The learning rate may be too high, or the weights damaged.",
+      );
+    }
+    const endedBytes = sum(works, ({ parts }) => streamBytesOf(parts));
+    // What has come to live since before the first block, but for the streams themselves.
+    const keptBytes = live() - liveBefore - (endedBytes - beganBytes);
+    const stored = storedBytes(works);
+
+    let gradientScale = 1;
+    let savedBytes = 0;
+    if (maxGradNorm > 0) {
+      if (!method.holdsBlocks) works.forEach(save);
+      savedBytes = sum(works, ({ saved }) => streamBytesOf(saved));
+      gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options, network)).gradNorm, maxGradNorm);
+      works.forEach(restore);
+      solutions.length = 0;
+      if (method.holdsBlocks) pass.forward(works);
+    }
+    const { gradientOfStreamBytes, ...figures } = passBack(ended, new BlockUpdates(states, { ...options, gradientScale }, network));
+    return {
+      ...figures,
+      trainedTokens,
+      streamBytes: endedBytes + gradientOfStreamBytes + savedBytes,
+      keptBytes,
+      ...stored,
+      inverse: summary(solutions),
+      expertCounts,
+      ...(routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
+    };
+  } finally {
+    works.forEach(freeMicroBatch);
+    pass.close();
+  }
+}
+
+const sum = <T>(items: T[], size: (item: T) => number): number => items.reduce((total, item) => total + size(item), 0);
+
+function storedBytes(works: MicroBatch[]): Pick<StepResult, "bitBytes" | "routingBytes" | "hostBytes"> {
+  return {
+    bitBytes: sum(works, ({ parts }) => sum(parts, bitBytes)),
+    routingBytes: sum(works, ({ routing }) => routing.bytes),
+    hostBytes: sum(works, ({ parts }) => sum(parts, hostBytes)),
+  };
+}
+
+function summary(solutions: [number, Solution][]): Inverse | null {
+  if (solutions.length === 0) return null;
+  return {
+    iterations: solutions.reduce((sum, [, { iterations }]) => sum + iterations, 0) / solutions.length,
+    residual: Math.max(...solutions.map(([, { residual }]) => residual)),
+    diverged: [...new Set(solutions.filter(([, { diverged }]) => diverged).map(([layer]) => layer))].sort((a, b) => a - b),
+  };
+}
+
+function addCounts(maps: Map<number, number[]>[]): Map<number, number[]> {
+  const totals = new Map<number, number[]>();
+  for (const map of maps) {
+    for (const [layer, counts] of map)
+      totals.set(
+        layer,
+        counts.map((count, expert) => count + (totals.get(layer)?.[expert] ?? 0)),
+      );
+  }
+  return totals;
+}

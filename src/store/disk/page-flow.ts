@@ -1,0 +1,99 @@
+// Which pages of a working copy are in memory. Parts are walked up and down, so the next one is known: it is read ahead while
+// this one computes. What was changed is written back at once. Pages stay in memory as long as there is room, and the part used
+// longest ago is let go first: in a walk that turns at both ends, that is the one needed last.
+import { readFileSync } from "node:fs";
+import { freemem } from "node:os";
+
+import type { SharedMapping } from "../../torch/mapping.js";
+import { Walk } from "../walk.js";
+
+/** Memory that page cache leaves to everything else. */
+const RESERVE_BYTES = 2 ** 30;
+
+interface Part {
+  weights: SharedMapping;
+  /** Absent where the optimizer keeps nothing of it. */
+  state?: SharedMapping;
+}
+
+export class PageFlow {
+  readonly #walk: Walk;
+  readonly #parts = new Map<number, Part>();
+  /** Files with pages in memory, the one used last at the end. */
+  readonly #resident = new Set<SharedMapping>();
+
+  constructor(order: number[]) {
+    this.#walk = new Walk(order);
+  }
+
+  /** Makes a part known, or more of it. */
+  set(part: number, files: Part): void {
+    this.#parts.set(part, files);
+  }
+
+  /** Waits for the pages of a part, and begins to read those of the part behind it on the walk. */
+  enter(part: number): void {
+    const ahead = this.#walk.enter(part);
+    this.#bring(part);
+    const waited = this.#files(part);
+    if (ahead !== undefined) this.#bring(ahead);
+    for (const file of waited) file.awaitRead();
+  }
+
+  changed(part: number): void {
+    for (const file of this.#all(part)) {
+      this.#use(file);
+      file.writeBack();
+    }
+  }
+
+  /** The part that was entered last. */
+  get current(): number {
+    return this.#walk.current;
+  }
+
+  #files(part: number): SharedMapping[] {
+    return this.#walk.isUpdated(part) ? this.#all(part) : [(this.#parts.get(part) as Part).weights];
+  }
+
+  #all(part: number): SharedMapping[] {
+    const { weights, state } = this.#parts.get(part) as Part;
+    return state ? [weights, state] : [weights];
+  }
+
+  #bring(part: number): void {
+    for (const file of this.#files(part)) {
+      this.#use(file);
+      this.#makeRoom();
+      file.readAhead();
+    }
+  }
+
+  #use(file: SharedMapping): void {
+    this.#resident.delete(file);
+    this.#resident.add(file);
+  }
+
+  #makeRoom(): void {
+    const most = availableBytes() - RESERVE_BYTES;
+    let bytes = [...this.#resident].reduce((sum, file) => sum + file.bytes, 0);
+    const files = [...this.#resident];
+    // The newest are those of the part in use and of the next one.
+    for (const file of files.slice(0, Math.max(0, files.length - 4))) {
+      if (bytes <= most) return;
+      file.drop();
+      this.#resident.delete(file);
+      bytes -= file.bytes;
+    }
+  }
+}
+
+/** Memory that could hold pages: free, or page cache already. */
+function availableBytes(): number {
+  try {
+    const kib = /^MemAvailable:\s+(\d+) kB/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1];
+    return kib === undefined ? freemem() : Number(kib) * 1024;
+  } catch {
+    return freemem();
+  }
+}

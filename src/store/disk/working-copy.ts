@@ -1,0 +1,244 @@
+// The parameters and the optimizer state of a run on disk: a folder with a file of weights and one of state for every part,
+// mapped and updated in place. With durability "snapshot" it is worth nothing after a crash: the run goes back to its last
+// checkpoint. With "step" an undo log and the state of the trainer beside it bring it back to the end of the last step.
+// Owns files and mappings; the tensors belong to the model and the optimizer, and what of them is alive is freed by `close`.
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+import { STATE_FILE } from "../../checkpoint/run/checkpoints.js";
+import { checkFreeSpace, makeFolders, sync, writeFileDurably } from "../../checkpoint/files/disk.js";
+import { WORKING_FOLDER } from "../../checkpoint/run/marker.js";
+import { progressText, type WrittenProgress } from "../../checkpoint/run/state.js";
+import { byteLength } from "../../checkpoint/safetensors/header.js";
+import { UserError } from "../../errors.js";
+import type { Architecture, ModelConfig } from "../../model/architecture.js";
+import { buildModel, type Home, type Model, type PlacedParameter } from "../../model/model.js";
+import { free, isAlive } from "../../torch/scope.js";
+import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor } from "../../torch/tensor.js";
+import { createPartFile, openPartFile, type PartFile, type PartTensor } from "./part-file.js";
+import { PageFlow } from "./page-flow.js";
+import { EMBEDDING, HEAD, partOf, partsOf, type StateLayout, type Tier, type TierTimes } from "../store.js";
+import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
+
+export type Durability = "snapshot" | "step";
+
+export interface WorkingCopyOptions {
+  durability: Durability;
+  /** Bytes of optimizer state of weights of this dtype. */
+  stateBytes: (weightsDtype: DType) => number;
+}
+
+export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
+
+const NO_TIME: TierTimes = { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
+
+export class WorkingCopy implements Tier {
+  readonly name = "disk";
+  readonly #folder: string;
+  readonly #architecture: Architecture;
+  readonly #config: ModelConfig;
+  readonly #options: WorkingCopyOptions;
+  readonly #weights = new Map<number, PartFile>();
+  readonly #states = new Map<number, PartFile>();
+  readonly #flow: PageFlow;
+  readonly #changed = new Set<number>();
+  #log: UndoLog | null = null;
+  #step = 0;
+  #times = { ...NO_TIME };
+  #updateStarted = 0;
+  /** Whether the files are those of an earlier run. */
+  #opened = false;
+  /** Whether a later run could go on with the folder as it is. */
+  #lasts = false;
+
+  constructor(folder: string, architecture: Architecture, config: ModelConfig, options: WorkingCopyOptions) {
+    this.#folder = folder;
+    this.#architecture = architecture;
+    this.#config = config;
+    this.#options = options;
+    this.#flow = new PageFlow(partsOf(config));
+  }
+
+  /** Makes the folder anew, with room for a model; for whatever fills a model with values. */
+  readonly home: Home = (planned) => {
+    rmSync(this.#folder, { recursive: true, force: true });
+    const weightBytes = planned.reduce((sum, { placed, dtype }) => sum + byteLength(dtype, placed.spec.shape), 0);
+    const bytes = weightBytes + this.#options.stateBytes(planned[0].dtype);
+    checkFreeSpace(this.#folder, this.#options.durability === "step" ? 2 * bytes : bytes);
+    makeFolders(this.#folder);
+    const tensors = planned.map(({ placed, dtype }) => ({ placed, name: nameOf(placed), dtype, shape: placed.spec.shape }));
+    for (const [part, some] of this.#byPart(tensors)) this.#addWeights(part, createPartFile(this.#path(part, "weights"), some));
+    let filling: number | null = null;
+    return (placed) => {
+      const part = partOf(this.#architecture, this.#config, placed);
+      if (filling !== null && filling !== part) this.#weights.get(filling)?.mapping.writeBack();
+      filling = part;
+      return this.#weights.get(part)?.tensors.get(nameOf(placed)) as Tensor;
+    };
+  };
+
+  /** The model that is in the folder. */
+  openModel(): Model {
+    this.#opened = true;
+    this.#lasts = true;
+    for (const part of partsOf(this.#config)) {
+      const path = this.#path(part, "weights");
+      if (existsSync(path)) this.#addWeights(part, openPartFile(path));
+    }
+    return buildModel(this.#architecture, this.#config, (placed) => {
+      const part = partOf(this.#architecture, this.#config, placed);
+      return this.#fitting(this.#weights.get(part), part, { name: nameOf(placed), shape: placed.spec.shape });
+    });
+  }
+
+  readonly stateRoom: Tier["stateRoom"] = (planned) => {
+    const tensors = planned.flatMap(({ placed, layout }) =>
+      Object.entries(layout).map(([kind, { shape, dtype }]) => ({ placed, name: `${kind}.${nameOf(placed)}`, dtype, shape })),
+    );
+    for (const [part, some] of this.#byPart(tensors)) {
+      const path = this.#path(part, "state");
+      this.#states.set(part, this.#opened ? openPartFile(path) : createPartFile(path, some));
+    }
+    for (const [part, { mapping }] of this.#weights) this.#flow.set(part, { weights: mapping, state: this.#states.get(part)?.mapping });
+    const layouts = new Map(planned.map(({ placed, layout }) => [nameOf(placed), layout]));
+    return (placed) => {
+      const part = partOf(this.#architecture, this.#config, placed);
+      const of = ([kind, { shape, dtype }]: [string, StateLayout[string]]): [string, Tensor] => [
+        kind,
+        this.#fitting(this.#states.get(part), part, { name: `${kind}.${nameOf(placed)}`, shape, dtype }),
+      ];
+      return Object.fromEntries(Object.entries(layouts.get(nameOf(placed)) as StateLayout).map(of));
+    };
+  };
+
+  /** Weights and state are those of the end of a step: from here on the promise of `durability` holds. */
+  begin(progress: WrittenProgress): void {
+    this.#step = progress.step;
+    this.#lasts = this.#options.durability === "step";
+    if (this.#lasts) {
+      this.#log = new UndoLog(this.#folder);
+      for (const { mapping } of [...this.#weights.values(), ...this.#states.values()]) mapping.sync();
+      this.#writeProgress(progress);
+    } else {
+      rmSync(join(this.#folder, STATE_FILE), { force: true });
+      rmSync(join(this.#folder, UNDO_FILE), { force: true });
+      sync(this.#folder);
+      for (const { mapping } of [...this.#weights.values(), ...this.#states.values()]) mapping.writeBack();
+    }
+  }
+
+  undoStep(): boolean {
+    if (this.#log === null) return false;
+    rollBack(this.#folder, this.#step);
+    this.#log.clear();
+    this.#changed.clear();
+    return true;
+  }
+
+  abandon(): void {
+    this.#log?.close();
+    this.#log = null;
+    this.#lasts = false;
+    this.#changed.clear();
+    for (const file of [STATE_FILE, UNDO_FILE]) rmSync(join(this.#folder, file), { force: true });
+    sync(this.#folder);
+  }
+
+  enter(part: number): void {
+    const started = performance.now();
+    this.#flow.enter(part);
+    this.#times.waitMs += performance.now() - started;
+  }
+
+  beginUpdate(part: number): void {
+    if (part !== this.#flow.current) this.enter(part);
+    const started = performance.now();
+    if (this.#log !== null && !this.#changed.has(part)) this.#log.append(this.#step + 1, this.#mappings(part));
+    this.#changed.add(part);
+    this.#updateStarted = performance.now();
+    this.#times.logMs += this.#updateStarted - started;
+  }
+
+  endUpdate(part: number): void {
+    this.#times.updateMs += performance.now() - this.#updateStarted;
+    this.#flow.changed(part);
+  }
+
+  /** The step is done. Where every step is to last, it does when this returns. */
+  finishStep(progress: WrittenProgress): void {
+    const started = performance.now();
+    this.#step = progress.step;
+    if (this.#log !== null) {
+      for (const part of this.#changed) for (const mapping of this.#mappings(part)) mapping.sync();
+      this.#writeProgress(progress);
+      this.#log.clear();
+    }
+    this.#changed.clear();
+    this.#times.syncMs += performance.now() - started;
+  }
+
+  takeTimes(): TierTimes {
+    const times = this.#times;
+    this.#times = { ...NO_TIME };
+    return times;
+  }
+
+  /** Removes the folder, unless a later run can go on with it. */
+  close(finished: boolean): void {
+    for (const { mapping, tensors } of [...this.#weights.values(), ...this.#states.values()]) {
+      free(...[...tensors.values()].filter(isAlive));
+      mapping.close();
+    }
+    this.#weights.clear();
+    this.#states.clear();
+    this.#log?.close();
+    if (finished || !this.#lasts) rmSync(this.#folder, { recursive: true, force: true });
+    this.#log = null;
+  }
+
+  #addWeights(part: number, file: PartFile): void {
+    this.#weights.set(part, file);
+    this.#flow.set(part, { weights: file.mapping });
+  }
+
+  #mappings(part: number) {
+    return [this.#weights, this.#states].flatMap((files) => files.get(part)?.mapping ?? []);
+  }
+
+  #writeProgress(progress: WrittenProgress): void {
+    const path = join(this.#folder, STATE_FILE);
+    writeFileDurably(`${path}.new`, progressText(progress));
+    renameSync(`${path}.new`, path);
+    sync(this.#folder);
+  }
+
+  #byPart(tensors: (PartTensor & { placed: PlacedParameter })[]): Map<number, PartTensor[]> {
+    const parts = new Map<number, PartTensor[]>();
+    for (const tensor of tensors) {
+      const part = partOf(this.#architecture, this.#config, tensor.placed);
+      parts.set(part, [...(parts.get(part) ?? []), tensor]);
+    }
+    return parts;
+  }
+
+  #path(part: number, kind: "weights" | "state"): string {
+    const name = part === EMBEDDING ? "embedding" : part === HEAD ? "head" : `block-${String(part).padStart(3, "0")}`;
+    return join(this.#folder, `${name}${kind === "state" ? "-state" : ""}.safetensors`);
+  }
+
+  #fitting(
+    file: PartFile | undefined,
+    part: number,
+    { name, shape, dtype }: { name: string; shape: readonly number[]; dtype?: DType },
+  ): Tensor {
+    const tensor = file?.tensors.get(name);
+    if (tensor !== undefined && shapeOf(tensor).join() === shape.join() && (dtype ?? dtypeOf(tensor)) === dtypeOf(tensor)) return tensor;
+    const found = tensor === undefined ? "missing" : `${dtypeOf(tensor)} [${shapeOf(tensor).join(", ")}]`;
+    throw new UserError(
+      `${file?.mapping.path ?? this.#path(part, "weights")}: ${name} is ${found} (expected ${dtype ?? "numbers"} [${shape.join(", ")}]). ` +
+        "The working copy is of another model or optimizer: resume from a checkpoint-N folder, or start anew with --overwrite-output-dir.",
+    );
+  }
+}
+
+const nameOf = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;

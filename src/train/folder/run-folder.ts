@@ -1,0 +1,238 @@
+// The folder of a run: a new or empty one, or one that a run wrote before; nobody else's. Held by a lock from `openRunFolder`
+// to `close`. What a killed run left half done is put right and said. A run that is overwritten is first declared void, and
+// then removed, so that a kill in between leaves the old run as it was or nothing that a resume could take for one.
+import { accessSync, constants, existsSync, lstatSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+import { latestCheckpoint, STATE_FILE } from "../../checkpoint/run/checkpoints.js";
+import { makeFolders, reasonOf } from "../../checkpoint/files/disk.js";
+import { foreignEntries } from "../../checkpoint/files/kept-files.js";
+import { checkOutsideOfModel, holdsWeights, liesIn } from "../../checkpoint/files/places.js";
+import { checkUnlocked, LOCK_FILE, type RunLock, takeLock } from "../../checkpoint/run/lock.js";
+import {
+  isRunFolder,
+  isRunRecord,
+  isUnfinished,
+  METRICS_FILE,
+  readMarker,
+  RUN_FILE,
+  runParts,
+  WORKING_FOLDER,
+  writeMarker,
+} from "../../checkpoint/run/marker.js";
+import { settleFolders } from "../../checkpoint/files/save-folder.js";
+import { UserError } from "../../errors.js";
+import type { TrainSettings } from "../settings/settings.js";
+
+export interface RunFolder {
+  /** What was found and put right. */
+  notes: string[];
+  /** The folder is this run's from here on, and the run that it replaces is gone. More than once is once. */
+  begin(): void;
+  /** Releases the lock. */
+  close(): void;
+  /** As `close`, of a run that was refused: an empty folder that was made for it is removed. */
+  abandon(): void;
+}
+
+type Place = Pick<TrainSettings, "output_dir" | "model" | "resume" | "overwrite_output_dir" | "train_file" | "validation_file">;
+
+/** Refuses a folder that a run must not write to, before anything is loaded; writes nothing. Errors: UserError. */
+export function checkRunFolder(settings: Place): void {
+  const { output_dir: dir, resume } = settings;
+  checkOutsideOfModel(dir, settings.model);
+  if (existsSync(dir)) {
+    checkKind(dir);
+    checkUnlocked(dir);
+    checkContent(settings);
+  }
+  // Seen before the lock is taken, lest a run that can begin meets the lock of one that cannot.
+  if (resume === "latest" && latestCheckpoint(dir) === null && !hasWorkingCopy(dir)) throw nothingToResume(dir);
+}
+
+/** What to do in place of `--resume latest` where there is no checkpoint. */
+export function nothingToResume(dir: string): UserError {
+  const begin = existsSync(dir) && isUsed(dir) ? "Start anew with --overwrite-output-dir in its place" : "Leave --resume out to begin";
+  return new UserError(`resume: no complete checkpoint-N folder in ${dir}. ${begin}.`);
+}
+
+/** Makes the folder of a run, or takes over one that is the run's, and locks it. Errors: UserError. */
+export function openRunFolder(settings: Place): RunFolder {
+  checkRunFolder(settings);
+  const { output_dir: dir } = settings;
+  let made: string[] = [];
+  let lock: RunLock;
+  try {
+    made = makeFolders(dir);
+    accessSync(dir, constants.W_OK | constants.X_OK);
+    lock = takeLock(dir);
+  } catch (failure) {
+    removeEmpty(made);
+    throw failure instanceof UserError
+      ? failure
+      : new UserError(`output_dir: ${dir} cannot be written: ${reasonOf(failure)}. Choose another folder.`);
+  }
+  const notes = lock.note === null ? [] : [lock.note];
+  const marked = readMarker(dir) !== undefined;
+  let begun = false;
+  const abandon = (): void => {
+    if (!marked && isBare(dir)) rmSync(join(dir, RUN_FILE), { force: true });
+    lock.release();
+    removeEmpty(made);
+  };
+  try {
+    if (readMarker(dir)?.replacing) {
+      removeRun(dir);
+      notes.push(`a run in ${dir} was being overwritten when that was cut off; the rest of it is removed`);
+    }
+    // Again, for another run may have ended here since.
+    checkContent(settings);
+    if (!isReplaced(settings)) notes.push(...tidy(dir));
+    if (settings.overwrite_output_dir && !isReplaced(settings)) notes.push("overwrite_output_dir has no effect on a run that is resumed");
+  } catch (failure) {
+    abandon();
+    throw failure;
+  }
+  return {
+    notes,
+    begin: () => {
+      if (begun) return;
+      begun = true;
+      if (isReplaced(settings) && !isBare(dir)) removeRun(dir);
+      else if (!marked) writeMarker(dir, { replacing: false });
+    },
+    close: () => lock.release(),
+    abandon,
+  };
+}
+
+/** Claims a folder for runs before the first, so that files can be put beside them. Errors: UserError. */
+export function claimRunFolder(settings: Place): void {
+  const folder = openRunFolder(settings);
+  try {
+    if (!readMarker(settings.output_dir)) writeMarker(settings.output_dir, { replacing: false });
+  } finally {
+    folder.close();
+  }
+}
+
+/** Bytes of what overwriting will remove. */
+export function replacedBytes(settings: Place): number {
+  const { output_dir: dir } = settings;
+  if (!isReplaced(settings)) return 0;
+  return runParts(dir)
+    .flatMap((part) => (lstatSync(join(dir, part)).isDirectory() ? readdirSync(join(dir, part)).map((file) => join(dir, part, file)) : []))
+    .reduce((sum, file) => sum + lstatSync(file).blocks * 512, 0);
+}
+
+/** Whether the run that is in the folder is to make place: one cannot both go on with it and replace it. */
+export const isReplaced = (settings: Place): boolean => settings.overwrite_output_dir && !resumesHere(settings);
+
+const resumesHere = ({ resume, output_dir: dir }: Place): boolean => resume === "latest" || (resume !== "" && liesIn(resume, dir));
+
+function checkKind(dir: string): void {
+  if (!statSync(dir).isDirectory()) throw new UserError(`output_dir: ${dir} is a file (expected a folder). Choose another name.`);
+  if (!holdsWeights(dir)) return;
+  throw new UserError(`output_dir: ${dir} holds the weights of a model, which a run would mix with its own files. Choose another folder.`);
+}
+
+const isTrace = (name: string): boolean => name.startsWith(LOCK_FILE) || name.startsWith(RUN_FILE);
+
+/** Whether nothing in a folder is of any use to a run that goes on. */
+const isBare = (dir: string): boolean => readdirSync(dir).every(isTrace);
+
+function checkContent(settings: Place): void {
+  const { output_dir: dir, resume } = settings;
+  if (isBare(dir) || readMarker(dir)?.replacing) return;
+  if (!isRunFolder(dir)) {
+    const [first] = readdirSync(dir).filter((name) => !isTrace(name));
+    throw new UserError(
+      `output_dir: ${dir} holds ${first} and is not the folder of a run (expected a new or empty folder, or one that a run wrote). Choose another folder.`,
+    );
+  }
+  if (isReplaced(settings)) checkRemovable(settings);
+  else if (!resumesHere(settings) && isUsed(dir)) {
+    const why = resume === "" ? "already holds a run" : `already holds a run, and ${resume} is of another`;
+    throw new UserError(
+      `output_dir: ${dir} ${why}. Choose another folder${waysOn(dir)}, or start anew with --overwrite-output-dir, which removes that run.`,
+    );
+  }
+}
+
+const isUsed = (dir: string): boolean =>
+  runParts(dir).some((name) => !isLeft(dir, name)) || (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
+
+function waysOn(dir: string): string {
+  if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
+  return hasWorkingCopy(dir) ? ", go on with --resume latest --parameters disk" : "";
+}
+
+/** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands. */
+const isLeft = (dir: string, name: string): boolean => isUnfinished(name) || (name === WORKING_FOLDER && !hasWorkingCopy(dir));
+
+const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FOLDER, STATE_FILE));
+
+const INPUTS = ["model", "train_file", "validation_file", "resume"] as const;
+
+function checkRemovable(settings: Place): void {
+  const { output_dir: dir } = settings;
+  for (const part of runParts(dir)) {
+    const path = join(dir, part);
+    const used = INPUTS.find((name) => settings[name] !== "" && existsSync(settings[name]) && liesIn(settings[name], path));
+    if (used) {
+      throw new UserError(
+        `${used}: ${settings[used]} is in ${part} of the run that --overwrite-output-dir removes. Choose another output_dir, or copy it first.`,
+      );
+    }
+    const foreign = isUnfinished(part) || part === WORKING_FOLDER ? undefined : foreignPath(path);
+    if (foreign !== undefined) {
+      throw new UserError(
+        `output_dir: ${foreign} was not written by a run, and --overwrite-output-dir would remove it. Move it away, or choose another folder.`,
+      );
+    }
+  }
+}
+
+/** Something in a checkpoint or a result, or that itself, which no save made. A link is the person's, but what it leads to stays. */
+function foreignPath(path: string): string | undefined {
+  const status = lstatSync(path);
+  if (status.isSymbolicLink()) return undefined;
+  if (!status.isDirectory()) return path;
+  const [first] = foreignEntries(path);
+  return first && join(path, first);
+}
+
+function removeRun(dir: string): void {
+  writeMarker(dir, { replacing: true });
+  for (const name of [...runParts(dir), ...readdirSync(dir).filter(isRunRecord)]) remove(dir, name);
+  writeMarker(dir, { replacing: false });
+}
+
+/** Puts right what a run that was killed left; returns what was done. */
+function tidy(dir: string): string[] {
+  const settled = settleFolders(dir);
+  const left = runParts(dir).filter((name) => isLeft(dir, name));
+  for (const name of left) remove(dir, name);
+  const removed = left.map((name) =>
+    name === WORKING_FOLDER
+      ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had --durability snapshot`
+      : `removed ${name}, which a save that was cut off left in ${dir}`,
+  );
+  return [...settled, ...removed];
+}
+
+function remove(dir: string, name: string): void {
+  try {
+    rmSync(join(dir, name), { recursive: true, force: true });
+  } catch (failure) {
+    throw new UserError(`output_dir: ${join(dir, name)} cannot be removed: ${reasonOf(failure)}. Remove it, or choose another folder.`);
+  }
+}
+
+/** Of folders that were just made, those that are still empty, the innermost first. */
+function removeEmpty(made: string[]): void {
+  for (const folder of [...made].reverse()) {
+    if (!existsSync(folder) || readdirSync(folder).length > 0) return;
+    rmdirSync(folder);
+  }
+}

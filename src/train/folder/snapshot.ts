@@ -1,0 +1,56 @@
+// What a run writes: checkpoint-N, from which it resumes exactly, and final/, the result. Both are Hugging Face folders of
+// the ordinary architecture with revmoe.json beside, saved whole or not at all.
+import { join } from "node:path";
+
+import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
+import { NotFiniteError } from "../../checkpoint/finite.js";
+import { listCheckpoints, pruneCheckpoints, writeRunState } from "../../checkpoint/run/state.js";
+import { type SaveOptions, saveModel } from "../../checkpoint/save.js";
+import { writeNetworkFile } from "../../network/description.js";
+import type { Run } from "../prepare.js";
+
+/** Told what became of files that a person had in a folder which is replaced. */
+type Say = (note: string) => void;
+
+/**
+ * Saves the run after `step`, and only then removes older checkpoints; returns the folder. Errors: NotFiniteError, and all
+ * that was saved stays, when weights or state are no numbers any more.
+ */
+export function saveCheckpoint(run: Run, step: number, say: Say = () => {}): string {
+  const { settings, states, data, fingerprint } = run;
+  const folder = checkpointFolder(settings.output_dir, step);
+  const extraFiles = (side: string): void => {
+    writeNetworkFile(side, run.description);
+    writeRunState(side, { step, batches: data.state(), settings, data: fingerprint, tensors: states.tensors() });
+  };
+  save(run, step, folder, { verify: false, extraFiles }, say);
+  if (settings.save_total_limit > 0) pruneCheckpoints(settings.output_dir, settings.save_total_limit, step);
+  return folder;
+}
+
+/** Saves the trained model, reopened and compared before success is reported; returns the folder. Errors: as `saveCheckpoint`. */
+export function saveFinal(run: Run, say: Say = () => {}, name = "final"): string {
+  const folder = join(run.settings.output_dir, name);
+  save(run, run.totalSteps, folder, { extraFiles: (side) => writeNetworkFile(side, run.description) }, say);
+  return folder;
+}
+
+function save(run: Run, step: number, folder: string, options: Omit<SaveOptions, "source">, say: Say): void {
+  try {
+    saveModel(folder, run.network.model, { source: run.source, replaced: "ours or older", ...options }).forEach(say);
+  } catch (failure) {
+    throw failure instanceof NotFiniteError ? explained(failure, run, step, folder) : failure;
+  }
+}
+
+function explained({ tensor, value }: NotFiniteError, { settings }: Run, step: number, folder: string): NotFiniteError {
+  const last = listCheckpoints(settings.output_dir).findLast((each) => each <= step);
+  return new NotFiniteError(
+    tensor,
+    value,
+    `step ${step}: ${tensor} holds ${value} (expected finite numbers), so ${folder} is not saved, and nothing that was saved before was touched. ` +
+      (last === undefined
+        ? "No checkpoint was saved before: start anew with a lower learning_rate and with save_steps."
+        : `Go on from the last good checkpoint with a lower learning_rate: --resume ${checkpointFolder(settings.output_dir, last)}`),
+  );
+}

@@ -1,0 +1,54 @@
+// The batches of a step that went wrong, written out for a person: token ids, which of them are learnt, the rows they come
+// from, and their text.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { NO_LABEL, type Batch, type BatchState } from "../../data/batches.js";
+import type { Run } from "../prepare.js";
+
+export interface StepRecordFacts {
+  kind: "nonfinite" | "spike";
+  step: number;
+  message: string;
+  learningRate: number;
+  /** Null where it is not a number. */
+  loss: number | null;
+}
+
+export interface PlacedBatch {
+  at: BatchState;
+  batch: Batch;
+}
+
+/** The batches that a step which began at `at` takes; where the data is afterwards, it was before. */
+export function batchesFrom({ data, settings }: Run, at: BatchState): PlacedBatch[] {
+  const before = data.state();
+  data.restore(at);
+  const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.nextPlaced());
+  data.restore(before);
+  return batches;
+}
+
+/** Writes KIND-step-N.json into the run's folder; returns its path, or why there is none: training does not end for it. */
+export function recordBatches({ settings, tokenizer }: Run, facts: StepRecordFacts, batches: PlacedBatch[], times = 1): string {
+  const path = join(settings.output_dir, `${facts.kind}-step-${facts.step}${times > 1 ? `-${times}` : ""}.json`);
+  const record = { ...facts, batches: batches.map(({ at, batch }) => ({ ...at, documents: documentsOf(batch, tokenizer) })) };
+  try {
+    mkdirSync(settings.output_dir, { recursive: true });
+    writeFileSync(path, `${JSON.stringify(record)}\n`);
+    return path;
+  } catch (failure) {
+    return `(no file: ${(failure as Error).message})`;
+  }
+}
+
+function documentsOf({ tokens, labels, segments, places }: Batch, { decode }: Run["tokenizer"]): object[] {
+  let start = 0;
+  return segments.map((length, i) => {
+    const [from, to] = [start, (start += length)];
+    const ids = Array.from(tokens.subarray(from, to));
+    // A label is the token behind its place: the mask says which tokens are learnt.
+    const trained = ids.map((_, t) => (t > 0 && labels[from + t - 1] !== NO_LABEL ? 1 : 0));
+    return { place: places?.[i] ?? null, tokens: ids, trained, text: decode(ids) };
+  });
+}

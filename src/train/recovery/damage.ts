@@ -1,0 +1,24 @@
+// Whether the weights and optimizer states of a run are numbers still: one pass over all of them, for when something went wrong
+// and before what is made lasts.
+import { notFinite } from "../../checkpoint/finite.js";
+import { placedParameters } from "../../model/model.js";
+import type { Run } from "../prepare.js";
+
+/** The first of each that holds what is not a finite number. */
+export interface Damage {
+  weight?: string;
+  state?: string;
+}
+
+/** Null where all is well. */
+export function findDamage({ network, states }: Pick<Run, "network" | "states">): Damage | null {
+  const { architecture, config, outer, blocks } = network.model;
+  const bad = placedParameters(architecture, config).find(({ layer, spec }) => notFinite((layer < 0 ? outer : blocks[layer])[spec.name]));
+  const weight = bad && bad.prefix + bad.spec.name;
+  const state = states.tensors().find(({ tensor }) => notFinite(tensor))?.name;
+  return weight === undefined && state === undefined ? null : { weight, state };
+}
+
+export function describeDamage({ weight, state }: Damage): string {
+  return [weight && `the weight ${weight}`, state && `the optimizer state ${state}`].filter(Boolean).join(" and ");
+}

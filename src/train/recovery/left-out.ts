@@ -1,0 +1,35 @@
+// left-out.json in a run's folder: the batches that a run has left out for good, so that a run that is resumed before
+// them leaves them out, too.
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+import { writeFileDurably } from "../../checkpoint/files/disk.js";
+import { readJsonObject } from "../../checkpoint/folder.js";
+import type { BatchState } from "../../data/batches.js";
+import { UserError } from "../../errors.js";
+
+export const LEFT_OUT_FILE = "left-out.json";
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** None where there is no such file. Errors: UserError when it is malformed. */
+export function readLeftOut(outputDir: string): BatchState[] {
+  const path = join(outputDir, LEFT_OUT_FILE);
+  if (!existsSync(path)) return [];
+  const { batches } = readJsonObject(path);
+  const whole =
+    Array.isArray(batches) && batches.every((each: Partial<BatchState> | null) => isCount(each?.epoch) && isCount(each?.position));
+  if (!whole) throw new UserError(`${path}: "batches" is no list of { epoch, position }. Remove the file to leave no batch out.`);
+  return (batches as BatchState[]).map(({ epoch, position }) => ({ epoch, position }));
+}
+
+/** Adds batches to the file, whole when this returns. */
+export function addLeftOut(outputDir: string, more: BatchState[]): void {
+  const path = join(outputDir, LEFT_OUT_FILE);
+  mkdirSync(outputDir, { recursive: true });
+  writeFileDurably(`${path}.new`, `${JSON.stringify({ batches: [...readLeftOut(outputDir), ...more] }, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
+}
+
+/** For a run that begins: what an earlier one in this folder left out is nothing to it. */
+export const forgetLeftOut = (outputDir: string): void => rmSync(join(outputDir, LEFT_OUT_FILE), { force: true });

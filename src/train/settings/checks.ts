@@ -1,0 +1,237 @@
+// The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
+// both ways out. Ranges of single settings are in their rows.
+import { parseBytes } from "../../format.js";
+import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
+import { hasGamma } from "./reversible-rows.js";
+import { tooManyTokens } from "./limits.js";
+import type { Given } from "../../settings/table.js";
+import type { TrainSettings } from "./rows.js";
+
+type Problem = (settings: TrainSettings, given: Given) => string | false;
+
+const SOLVER_ROWS = [
+  "reconstruction",
+  "fixed_point_iterations",
+  "fixed_point_tolerance",
+  "fixed_point_start",
+  "fixed_point_damping",
+  "fixed_point_anderson",
+] as const;
+const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init", "adapter_steps", "adapter_learning_rate"] as const;
+
+const PROBLEMS: readonly Problem[] = [
+  ({ per_device_train_batch_size: rows, max_length: length }, at) => tooManyTokens(rows, length, at),
+  ({ coupling, method }, at) =>
+    coupling === "ordinary" &&
+    method === "reversible" &&
+    `${at.subject("coupling")} cannot be reversed, which ${at.mention("method")} needs. ` +
+      "Set method to store or checkpoint, or coupling to momentum or additive.",
+  ({ coupling }, at) =>
+    !hasGamma(coupling) &&
+    at.has("gamma") &&
+    `${at.subject("gamma")} has no effect: only couplings momentum and bdia have it, not ${at.mention("coupling")}. ` +
+      "Remove gamma, or set coupling to momentum.",
+  ({ on_nonfinite: policy }, at) =>
+    policy === "stop" &&
+    at.has("nonfinite_limit") &&
+    `${at.subject("nonfinite_limit")} has no effect: ${at.mention("on_nonfinite")} stops at the first. Remove nonfinite_limit, or set on_nonfinite to skip or rollback.`,
+  ({ spike_threshold: threshold }, at) =>
+    threshold === 0 &&
+    at.has("spike_window") &&
+    `${at.subject("spike_window")} has no effect: ${at.mention("spike_threshold")} looks for no spikes. Remove one of the two.`,
+  ({ coupling, gamma }, at) =>
+    coupling === "bdia" &&
+    gamma < 0 &&
+    `${at.subject("gamma")} has no sign of its own with ${at.mention("coupling")}, which draws it (expected 1/2, 1/4, 1/8 to 1/256). Drop the minus.`,
+  ({ coupling, gamma, gamma_final: end }, at) =>
+    end !== 0 &&
+    (!hasGamma(coupling) || Math.abs(end) >= Math.abs(gamma) || Math.sign(end) !== Math.sign(gamma)) &&
+    `${at.subject("gamma_final")} is not smaller than ${at.mention("gamma")} with the same sign, in a coupling that has one (${at.mention("coupling")}). ` +
+      "Set a larger gamma or a smaller gamma_final, or remove gamma_final.",
+  ({ gamma_final: end }, at) =>
+    end === 0 &&
+    at.has("gamma_final_ratio") &&
+    `${at.subject("gamma_final_ratio")} has no effect: gamma stays as it is. Remove gamma_final_ratio, or set gamma_final.`,
+  ({ coupling, blocks_per_step: size }, at) =>
+    size > 1 &&
+    !hasGamma(coupling) &&
+    `${at.subject("blocks_per_step")} is not possible with ${at.mention("coupling")}, which does not pass a block as one function. ` +
+      "Remove blocks_per_step, or set coupling to momentum or bdia.",
+  ({ coupling }, at) => {
+    const name = REVFFN_ONLY.find((row) => coupling !== "revffn" && at.has(row));
+    return (
+      name !== undefined &&
+      `${at.subject(name)} has no effect: only coupling revffn has it, not ${at.mention("coupling")}. Remove ${name}, or set coupling to revffn.`
+    );
+  },
+  ({ adapter_steps: steps }, at) => withoutSteps("adapter_learning_rate", "adapter_steps", steps, at),
+  ({ distill_steps: steps }, at) => withoutSteps("distill_learning_rate", "distill_steps", steps, at),
+  ({ distill_steps: steps }, at) => withoutSteps("distill_temperature", "distill_steps", steps, at),
+  ({ distill_steps: steps, coupling }, at) =>
+    steps > 0 &&
+    coupling === "ordinary" &&
+    `${at.subject("distill_steps")} has no effect: ${at.mention("coupling")} is the original network already. ` +
+      "Remove distill_steps, or set coupling to momentum.",
+  ({ distill_steps: steps, init_weights }, at) =>
+    steps > 0 &&
+    init_weights === "random" &&
+    `${at.subject("distill_steps")} needs an original network to learn from, which ${at.mention("init_weights")} is not. ` +
+      "Remove distill_steps, or set init_weights to checkpoint.",
+  ({ fixed_point_anderson, fixed_point_damping }, at) =>
+    fixed_point_anderson &&
+    fixed_point_damping !== 1 &&
+    `${at.subject("fixed_point_damping")} has no effect: ${at.mention("fixed_point_anderson")} chooses its own steps. Remove one of them.`,
+  ({ reconstruction, stream }, at) =>
+    reconstruction === "stored_hint" &&
+    stream === "float32" &&
+    `${at.subject("reconstruction")} needs an integer stream, not ${at.mention("stream")}. Set stream to int32, or reconstruction to fixed_point.`,
+  ({ coupling, method }, at) => {
+    const name = SOLVER_ROWS.find((row) => coupling === "revffn" && method !== "reversible" && at.has(row));
+    return (
+      name !== undefined &&
+      `${at.subject(name)} has no effect: nothing is rebuilt with ${at.mention("method")}. Remove ${name}, or set method to reversible.`
+    );
+  },
+  ({ coupling, checkpoint_first_blocks: first, checkpoint_last_blocks: last }, at) =>
+    first + last > 0 &&
+    coupling === "ordinary" &&
+    `${at.subject(first > 0 ? "checkpoint_first_blocks" : "checkpoint_last_blocks")} has no effect: all blocks are ordinary with ${at.mention("coupling")}. ` +
+      "Remove it, or set coupling to momentum.",
+  ({ memory_limit, device }, at) =>
+    memory_limit !== "" &&
+    device !== "cpu" &&
+    `${at.subject("memory_limit")} has no effect: it limits the cpu, not ${at.mention("device")}. Remove one of the two.`,
+  ({ memory_limit }, at) =>
+    memory_limit !== "" &&
+    parseBytes(memory_limit) === 0 &&
+    `${at.subject("memory_limit")} leaves no memory (expected a size such as 8GiB). Remove it for no limit.`,
+  ({ stored_bits, device }, at) =>
+    stored_bits === "host" &&
+    device === "cpu" &&
+    `${at.subject("stored_bits")} has no effect: ${at.mention("device")} is the host. Remove stored_bits, or set device to cuda.`,
+  ({ parameters, device }, at) =>
+    parameters === "host" &&
+    device === "cpu" &&
+    `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
+  ({ parameters, method }, at) =>
+    parameters !== "device" &&
+    method === "store" &&
+    `${at.subject("parameters")} saves nothing: ${at.mention("method")} holds the weights of every block. ` +
+      "Set method to reversible or checkpoint, or remove parameters.",
+  ({ parameters }, at) =>
+    parameters !== "disk" &&
+    at.has("durability") &&
+    `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
+      "Remove durability, or set parameters to disk.",
+  ({ coupling, stream }, at) =>
+    coupling === "ordinary" &&
+    stream !== "int32" &&
+    `${at.subject("stream")} has no effect: streams are rebuilt in no block with ${at.mention("coupling")}. ` +
+      "Remove stream, or set coupling to momentum or additive.",
+  ({ coupling }, at) =>
+    coupling === "ordinary" &&
+    at.has("stream_fraction_bits") &&
+    `${at.subject("stream_fraction_bits")} has no effect: ` +
+      `streams are rebuilt in no block with ${at.mention("coupling")}. ` +
+      "Remove stream_fraction_bits, or set coupling to momentum or additive.",
+  ({ stream }, at) =>
+    stream === "float32" &&
+    at.has("stream_fraction_bits") &&
+    `${at.subject("stream_fraction_bits")} has no effect: ${at.mention("stream")} has no grid. ` +
+      "Remove stream_fraction_bits, or set stream to int32 or int64.",
+  ({ stream, stream_fraction_bits: bits }, at) =>
+    stream === "int32" &&
+    bits > 28 &&
+    `${at.subject("stream_fraction_bits")} leaves ${at.mention("stream")} no room for whole numbers ` +
+      "(expected at most 28). Set fewer bits, or stream to int64.",
+  ({ warmup_steps }, at) =>
+    warmup_steps > 0 &&
+    at.has("warmup_ratio") &&
+    `${at.subject("warmup_ratio")} has no effect: ${at.mention("warmup_steps")} says how long warm-up is. ` +
+      "Remove warmup_ratio or warmup_steps.",
+  ({ lr_scheduler_type: type }, at) =>
+    type === "constant" &&
+    at.has("min_lr_ratio") &&
+    `${at.subject("min_lr_ratio")} has no effect: ` +
+      `the learning rate never falls with ${at.mention("lr_scheduler_type")}. ` +
+      "Remove min_lr_ratio, or set lr_scheduler_type to cosine or linear.",
+  ({ validation_file, validation_rows }, at) =>
+    validation_file !== "" &&
+    validation_rows > 0 &&
+    `${at.subject("validation_rows")} has no effect: ${at.mention("validation_file")} is what is evaluated. ` +
+      "Remove validation_rows or validation_file.",
+  ({ format }, at) =>
+    (format === "text" || format === "prompt_completion") &&
+    at.has("assistant_only_loss") &&
+    `${at.subject("assistant_only_loss")} has no effect: ${at.mention("format")} has no assistant's turns. ` +
+      "Remove assistant_only_loss, or set format to messages or auto.",
+  ({ format }, at) =>
+    (format === "text" || format === "messages") &&
+    at.has("completion_only_loss") &&
+    `${at.subject("completion_only_loss")} has no effect: ${at.mention("format")} has no completion. ` +
+      "Remove completion_only_loss, or set format to prompt_completion or auto.",
+  ({ router_aux_loss_coef: coef }, at) =>
+    coef === 0 &&
+    at.has("router_aux_loss_type") &&
+    `${at.subject("router_aux_loss_type")} has no effect: ${at.mention("router_aux_loss_coef")} asks for no such loss. ` +
+      "Remove router_aux_loss_type, or set router_aux_loss_coef.",
+  ({ router_aux_loss_coef: coef, freeze_router }, at) => frozenLoss("router_aux_loss_coef", coef, freeze_router, at),
+  ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
+  ({ expert_group_size: size, method }, at) =>
+    size > 0 &&
+    method === "store" &&
+    `${at.subject("expert_group_size")} is not possible with ${at.mention("method")}, whose graphs make every gradient of a block at once. ` +
+      "Remove expert_group_size, or set method to reversible or checkpoint.",
+  ({ max_grad_norm: all, max_block_grad_norm: each }, at) =>
+    all > 0 &&
+    each > 0 &&
+    `${at.subject("max_grad_norm")} limits all gradients together, and ${at.mention("max_block_grad_norm")} each block's by itself. ` +
+      "Remove one of the two.",
+  ({ max_steps }, at) =>
+    max_steps > 0 &&
+    at.has("num_train_epochs") &&
+    `${at.subject("num_train_epochs")} has no effect: ${at.mention("max_steps")} says how long to train. ` +
+      "Remove num_train_epochs or max_steps.",
+  ({ eval_steps, validation_file, validation_rows }, at) =>
+    eval_steps > 0 &&
+    validation_file === "" &&
+    validation_rows === 0 &&
+    `${at.subject("eval_steps")} has no effect: there is nothing to evaluate on. ` +
+      "Remove eval_steps, or set validation_file or validation_rows.",
+  ({ save_total_limit, save_steps }, at) =>
+    save_total_limit > 0 &&
+    save_steps === 0 &&
+    `${at.subject("save_total_limit")} has no effect: ${at.mention("save_steps")} makes one checkpoint, at the end. ` +
+      "Remove save_total_limit, or set save_steps.",
+  ({ weights_dtype, weights_correction }, at) =>
+    weights_dtype === "float32" &&
+    weights_correction !== "none" &&
+    `${at.subject("weights_correction")} has no effect: ${at.mention("weights_dtype")} needs no correction. ` +
+      "Remove weights_correction, or set weights_dtype to bfloat16.",
+  ...Object.entries(OPTIMIZERS_WITH).map(
+    ([name, optimizers]): Problem =>
+      ({ optimizer }, at) =>
+        at.has(name) &&
+        !optimizers.includes(optimizer) &&
+        `${at.subject(name)} has no effect: only ${optimizers.join(", ")} ${optimizers.length > 1 ? "have" : "has"} it, ` +
+          `not ${at.mention("optimizer")}. Remove ${name}, or set optimizer to ${optimizers.join(" or ")}.`,
+  ),
+];
+
+const withoutSteps = (name: keyof TrainSettings, of: keyof TrainSettings, steps: number, at: Given): string | false =>
+  steps === 0 && at.has(name) && `${at.subject(name)} has no effect: ${at.mention(of)} has none. Remove ${name}, or set ${of}.`;
+
+const frozenLoss = (name: string, coefficient: number, frozen: boolean, at: Given): string | false =>
+  coefficient > 0 &&
+  frozen &&
+  `${at.subject(name)} is there to move the router, which ${at.mention("freeze_router")} holds still: ` +
+    `it would bend the hidden states instead. Remove ${name} or freeze_router.`;
+
+/** The first problem of settings that are each possible by themselves, or undefined. */
+export function checkTrainSettings(settings: TrainSettings, given: Given): string | undefined {
+  for (const problem of PROBLEMS) {
+    const message = problem(settings, given);
+    if (message !== false) return message;
+  }
+  return undefined;
+}

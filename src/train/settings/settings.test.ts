@@ -1,0 +1,284 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { describeSettings, helpText, resolveSettings, settingsMarkdown, TRAIN_TABLE, type TrainSettings } from "./settings.js";
+import { flagOf, isSame, type SettingRow } from "../../settings/table.js";
+import { metavar, readEntry, showValue } from "../../settings/values.js";
+
+const BASE = { model: "base", train_file: "train.jsonl", output_dir: "runs/a" };
+
+// A change here is a change for everyone's scripts and configs: make it on purpose.
+const FLAGS = `
+--model FOLDER
+--init-weights checkpoint|random = checkpoint
+--train-file FILE
+--validation-file FILE = ""
+--validation-rows N = 0
+--output-dir FOLDER
+--overwrite-output-dir true|false = false
+--format auto|messages|prompt_completion|text = auto
+--columns KEY=NAME,... = {}
+--assistant-only-loss true|false = true
+--completion-only-loss true|false = true
+--max-length N = 2048
+--packing true|false = true
+--method reversible|checkpoint|checkpoint-offload|store = reversible
+--parameters device|host|disk = device
+--durability snapshot|step = snapshot
+--coupling momentum|bdia|additive|revffn|ordinary = momentum
+--gamma X = -1/256
+--gamma-final X = 0
+--gamma-final-ratio X = 0.2
+--blocks-per-step N = 1
+--checkpoint-first-blocks N = 0
+--checkpoint-last-blocks N = 0
+--stored-bits device|host = device
+--stream int32|int64|float32 = int32
+--stream-fraction-bits N = 0
+--weights-dtype auto|bfloat16|float32 = auto
+--weights-correction none|8bit = none
+--compute-dtype auto|bfloat16|float32 = auto
+--device DEVICE = cpu
+--threads N = 0
+--tile-tokens N = 4096
+--expert-group-size N = 0
+--loss-tile-tokens N = 1024
+--memory-limit SIZE = ""
+--distill-steps N = 0
+--distill-learning-rate X = 0
+--distill-temperature X = 1
+--reconstruction fixed_point|stored_hint = fixed_point
+--fixed-point-iterations N = 10
+--fixed-point-tolerance X = 0
+--fixed-point-start output|zero = output
+--fixed-point-damping X = 1
+--fixed-point-anderson true|false = false
+--adapter-sharing layer|stream = layer
+--adapter-init random|identity = identity
+--adapter-steps N = 0
+--adapter-learning-rate X = 0
+--optimizer adamw|adamw8bit|adafactor|adalomo|lomo|sgd|galore_adamw|muon = adamw
+--learning-rate X = 1e-5
+--lr-scheduler-type cosine|linear|constant = cosine
+--warmup-ratio X = 0.03
+--warmup-steps N = 0
+--min-lr-ratio X = 0.1
+--weight-decay X = 0
+--adam-beta1 X = 0.9
+--adam-beta2 X = 0.95
+--adam-epsilon X = 1e-8
+--max-grad-norm X = 0
+--max-block-grad-norm X = 1
+--update-rms-clip X = 1
+--factored-decay-rate X = 0.8
+--adafactor-scale-parameter true|false = false
+--sgd-momentum X = 0.9
+--muon-momentum X = 0.95
+--galore-rank N = 128
+--galore-update-gap N = 200
+--galore-scale X = 0.25
+--on-nonfinite stop|skip|rollback = stop
+--nonfinite-limit N = 5
+--spike-threshold X = 6
+--spike-window N = 50
+--router-aux-loss-coef X = 0
+--router-aux-loss-type pooled|layer = pooled
+--router-z-loss-coef X = 0
+--router-jitter-noise X = 0
+--freeze-router true|false = false
+--num-train-epochs X = 1
+--max-steps N = 0
+--per-device-train-batch-size N = 4
+--gradient-accumulation-steps N = 1
+--per-device-eval-batch-size N = 4
+--eval-steps N = 0
+--save-steps N = 0
+--save-total-limit N = 0
+--disk-full-wait N = 10
+--logging-steps N = 1
+--resume FOLDER = ""
+--seed N = 42
+`;
+
+const rows = Object.entries(TRAIN_TABLE.rows) as [string, SettingRow][];
+
+test("the flags of train and their defaults are these", () => {
+  const flags = rows.map(([name, row]) => `${flagOf(name)} ${metavar(row)}${row.required === true ? "" : ` = ${showValue(row.default)}`}`);
+  assert.deepEqual(flags, FLAGS.trim().split("\n"));
+});
+
+test("every default is possible, every row is explained in one line", () => {
+  for (const [name, row] of rows) {
+    if (row.required !== true) assert.ok(isSame(readEntry(row, { name, value: row.default, text: null, place: null }), row.default), name);
+    assert.match(name, /^[a-z][a-z0-9_]*$/);
+    assert.ok(row.about.length > 0 && !row.about.includes("\n") && !row.about.endsWith("."), name);
+    assert.ok(row.group, name);
+  }
+});
+
+test("what other trainers call a setting is no setting here, and the advice names one", () => {
+  for (const [name, advice] of Object.entries(TRAIN_TABLE.elsewhere ?? {})) {
+    assert.ok(!Object.hasOwn(TRAIN_TABLE.rows, name), name);
+    assert.ok(
+      rows.some(([known]) => advice.includes(known)),
+      `${name}: ${advice}`,
+    );
+    assert.throws(() => resolveSettings({ flags: { ...BASE, [name]: "x" } }), {
+      name: "UserError",
+      message: `${flagOf(name)} is unknown. ${advice}`,
+    });
+  }
+});
+
+test("ranges of train's settings", () => {
+  const refused: Record<string, string[]> = {
+    max_length: ["1"],
+    gamma: ["0.3", "0", "1", "1/3", "-1/512", "1/0"],
+    learning_rate: ["0", "-1e-5"],
+    adam_beta1: ["1"],
+    adam_beta2: ["-0.1"],
+    adam_epsilon: ["0"],
+    warmup_ratio: ["1.5"],
+    min_lr_ratio: ["-0.1"],
+    num_train_epochs: ["0"],
+    per_device_train_batch_size: ["0"],
+    logging_steps: ["0"],
+    loss_tile_tokens: ["0"],
+    tile_tokens: ["-1"],
+    seed: ["-1", "1.5"],
+    device: ["gpu", "cuda:x"],
+    stream_fraction_bits: ["-1", "53"],
+    max_grad_norm: ["-0.5"],
+    max_block_grad_norm: ["-1"],
+    router_aux_loss_coef: ["-0.1"],
+    router_z_loss_coef: ["-0.1"],
+    router_jitter_noise: ["-0.1", "1"],
+  };
+  const allowed: Record<string, string[]> = {
+    max_length: ["2"],
+    gamma: ["-1", "-0.5", "0.5", "-0.25", "-0.125", "0.125", "0.00390625"],
+    device: ["cpu", "cuda", "cuda:1"],
+    adam_beta1: ["0"],
+    num_train_epochs: ["0.5"],
+    max_grad_norm: ["0.3"],
+    max_block_grad_norm: ["0"],
+    seed: ["0"],
+    tile_tokens: ["0"],
+  };
+  for (const [name, values] of Object.entries(refused)) {
+    for (const value of values) {
+      assert.throws(() => resolveSettings({ flags: { ...BASE, [name]: value } }), { name: "UserError" }, `${name} ${value}`);
+    }
+  }
+  for (const [name, values] of Object.entries(allowed)) {
+    for (const value of values) {
+      const settings: Record<string, unknown> = resolveSettings({ flags: { ...BASE, [name]: value } }).settings;
+      assert.equal(String(settings[name]), value);
+    }
+  }
+});
+
+test("max_grad_norm alone is exactly that: the limit of each block's norm is off, unless it is given", () => {
+  const limits = (flags: Record<string, string>): number[] => {
+    const { max_grad_norm, max_block_grad_norm } = resolveSettings({ flags: { ...BASE, ...flags } }).settings;
+    return [max_grad_norm, max_block_grad_norm];
+  };
+  assert.deepEqual(limits({}), [0, 1]);
+  assert.deepEqual(limits({ max_grad_norm: "0.5" }), [0.5, 0]);
+  assert.deepEqual(limits({ max_grad_norm: "0" }), [0, 0]);
+  assert.deepEqual(limits({ max_grad_norm: "0", max_block_grad_norm: "2" }), [0, 2]);
+  assert.deepEqual(limits({ max_grad_norm: "2", max_block_grad_norm: "0" }), [2, 0]);
+});
+
+test("without folder and file, all that is missing is named at once", () => {
+  assert.throws(() => resolveSettings({}), {
+    name: "UserError",
+    message: "--model FOLDER, --train-file FILE, --output-dir FOLDER are missing. See --help.",
+  });
+});
+
+test("the record survives JSON", () => {
+  const { settings } = resolveSettings({
+    flags: { ...BASE, learning_rate: "2e-5", columns: "prompt=question,completion=answer" },
+  });
+  assert.deepEqual(JSON.parse(JSON.stringify(settings)) as TrainSettings, settings);
+  assert.equal(settings.learning_rate, 2e-5);
+  assert.deepEqual(settings.columns, { prompt: "question", completion: "answer" });
+});
+
+test("a run's start says model, data, output, and what is not the default", () => {
+  const { settings } = resolveSettings({
+    flags: { ...BASE, learning_rate: "2e-5", packing: false, columns: "prompt=question", max_length: "2048" },
+  });
+  assert.equal(
+    describeSettings(settings),
+    [
+      "model          base",
+      "train_file     train.jsonl",
+      "output_dir     runs/a",
+      "columns        prompt=question",
+      "packing        false",
+      "learning_rate  2e-5",
+    ].join("\n"),
+  );
+});
+
+test("help shows every flag once, in at most 100 columns", () => {
+  const lines = helpText(TRAIN_TABLE).split("\n");
+  for (const line of lines) assert.ok(line.length <= 100, line);
+  for (const [name, row] of rows) {
+    const flag = row.kind === "boolean" ? `--[no-]${flagOf(name).slice(2)}` : `${flagOf(name)} ${metavar(row)}`;
+    assert.equal(lines.filter((line) => line === `  ${flag}` || line.startsWith(`  ${flag}  `)).length, 1, name);
+  }
+  assert.ok(
+    helpText(TRAIN_TABLE).includes(
+      [
+        "  --device DEVICE               where to compute: cpu, cuda or cuda:N (default cpu)",
+        "  --threads N                   CPU threads; 0: all cores (default 0)",
+      ].join("\n"),
+    ),
+  );
+  assert.ok(
+    helpText(TRAIN_TABLE).startsWith(
+      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint, a .gguf file, or a name on the\n",
+    ),
+  );
+});
+
+test("the docs' tables hold every setting, with bars escaped", () => {
+  const markdown = settingsMarkdown();
+  for (const [name] of rows) assert.equal(markdown.split(`\n| \`${name}\` |`).length, 2, name);
+  assert.ok(markdown.startsWith("### Model and data\n\n| setting | value | default | what it is |\n| --- | --- | --- | --- |\n"));
+  assert.ok(markdown.includes("| `threads` | an integer from 0 to 1024 | `0` | CPU threads; 0: all cores |\n"));
+  assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on |\n"));
+  for (const line of markdown.split("\n").filter((text) => text.startsWith("|"))) assert.equal(line.split("|").length, 6, line);
+});
+
+test("absurd numbers are refused with what is possible", () => {
+  for (const [name, value, expected] of [
+    ["max_length", 2147483647, "an integer from 2 to 16777216"],
+    ["gradient_accumulation_steps", 1e15, "an integer from 1 to 65536"],
+    ["num_train_epochs", 1e300, "a number above 0 and of at most 1000000"],
+    ["threads", 1e9, "an integer from 0 to 1024"],
+    ["save_steps", 1e12, "an integer from 0 to 1000000000"],
+  ] as const) {
+    const flags = { model: "m", train_file: "t", output_dir: "o", [name]: value };
+    assert.throws(() => resolveSettings({ flags }), {
+      name: "UserError",
+      message: new RegExp(`is not possible \\(expected ${expected}\\)`),
+    });
+  }
+  const flags = { model: "m", train_file: "t", output_dir: "o", max_length: 2 ** 20, per_device_train_batch_size: 64 };
+  assert.throws(() => resolveSettings({ flags }), {
+    name: "UserError",
+    message: /makes micro-batches of 67108864 tokens .*Set fewer rows/,
+  });
+});
+
+test("every whole number has a bound", () => {
+  for (const [name, row] of rows) {
+    if (row.kind !== "integer" || name === "seed") continue;
+    const flags = { model: "m", train_file: "t", output_dir: "o", [name]: 2 ** 40 };
+    assert.throws(() => resolveSettings({ flags }), { name: "UserError", message: /is not possible/ }, name);
+  }
+});

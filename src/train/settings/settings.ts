@@ -1,0 +1,31 @@
+// The settings of `train`, put together: its rows, its checks, and how they are read, shown and documented. What is
+// read is plain data; the caller owns it.
+import { checkTrainSettings } from "./checks.js";
+import { describeTable, tableMarkdown } from "../../settings/help.js";
+import { type Resolved, resolveTable, type Sources } from "../../settings/resolve.js";
+import { TRAIN_ELSEWHERE, TRAIN_ROWS, type TrainSettings } from "./rows.js";
+import type { SettingsTable } from "../../settings/table.js";
+
+export { helpText } from "../../settings/help.js";
+export type { TrainSettings } from "./rows.js";
+
+export const TRAIN_TABLE: SettingsTable<typeof TRAIN_ROWS> = {
+  rows: TRAIN_ROWS,
+  elsewhere: TRAIN_ELSEWHERE,
+  check: checkTrainSettings,
+};
+
+/** Flags before the YAML file before defaults; anything unknown, impossible or without effect is refused. */
+export function resolveSettings(sources: Sources): Resolved<typeof TRAIN_ROWS> {
+  return resolveTable(TRAIN_TABLE, sources);
+}
+
+/** For the start of a run: model, data and output, and what differs from the defaults, a line each. */
+export function describeSettings(settings: TrainSettings): string {
+  return describeTable(TRAIN_TABLE, settings);
+}
+
+/** All settings as Markdown tables. */
+export function settingsMarkdown(): string {
+  return tableMarkdown(TRAIN_TABLE);
+}
