@@ -49,7 +49,7 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "setDeterministic", [](const Napi::CallbackInfo& info) {
 #if REVMOE_TORCH >= 205
-    // Flash attention has a way back with the same bits every time.
+    // Flash attention has a backward pass with the same bits every time.
     at::globalContext().setSDPUseCuDNN(!info[0].As<Napi::Boolean>().Value());
 #endif
     at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/REVMOE_TORCH < 201);

@@ -1,13 +1,13 @@
 // revmoe::grouped_swiglu, the experts of a layer: rows of x sorted by expert, y_e = (silu(x_e Wg') * (x_e Wu')) Wd', gate and up stacked.
-// The way back adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
+// The backward pass adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
 // a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
 // On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
 // grouped kernel, all experts at once.
-// revmoe::grouped_swiglu_keep makes no gradients of weights: the way back leaves what they are made of in `kept`, three tensors of rows:
+// revmoe::grouped_swiglu_keep makes no gradients of weights: the backward pass leaves what they are made of in `kept`, three tensors of rows:
 // the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy. revmoe::expert_gradients_ makes the gradients of some experts of them, in the same way
-// as the whole way back does, and so with the same bits.
+// as the whole backward pass does, and so with the same bits.
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -77,7 +77,7 @@ at::Tensor value_alone(const at::Tensor& x, at::TensorList gate_up, at::TensorLi
   return layer.products(at::silu_(gate).mul_(both.narrow(1, width, width)), down);
 }
 
-// A weight on the way back: its gradient is added to a buffer that is there, or becomes one.
+// A weight in the backward pass: its gradient is added to a buffer that is there, or becomes one.
 struct Weight {
   at::Tensor value;
   at::Tensor buffer;

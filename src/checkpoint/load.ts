@@ -4,7 +4,7 @@
 import { UserError } from "../errors.js";
 import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
 import { makeAdapter } from "../model/adapters.js";
-import { buildModel, type Home, inMemory, type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { buildModel, type Allocate, inMemory, type Model, type PlacedParameter, placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
@@ -24,7 +24,7 @@ export interface LoadOptions {
   extend?: (architecture: Architecture) => Architecture;
   seed?: number;
   /** Where the parameters are to lie; memory of `device` unless said otherwise. */
-  home?: Home;
+  allocate?: Allocate;
   /** Whether files of weights are compared with their checksums, where there are any; true unless said otherwise. */
   verify?: boolean;
 }
@@ -40,7 +40,7 @@ const MANY = 10_000;
  * and the head when it is tied to the embedding.
  */
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
-  const { weightsDtype, device, extend = (as) => as, seed = 0, home = inMemory(device), verify = true } = options;
+  const { weightsDtype, device, extend = (as) => as, seed = 0, allocate = inMemory(device), verify = true } = options;
   const source = typeof from === "string" ? openSource(from) : from;
   const architecture = extend(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
@@ -54,7 +54,7 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
       if (weightsDtype !== "auto") return weightsDtype;
       return isNewAdapter(folder, placed) ? common : dtypeOnDisk(folder, matched.get(fullName(placed)) as DiskTensor[]);
     };
-    const room = home(placedParameters(architecture, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+    const room = allocate(placedParameters(architecture, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
     return buildModel(architecture, config, (placed) => {
       const parameter = room(placed);
       const index = made.push(parameter) - 1;

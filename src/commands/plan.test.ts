@@ -15,15 +15,15 @@ const SMALL = ["--model", FOLDER, "--max-length", "32", "--compute-dtype", "floa
 
 const revmoe = (...words: string[]) => spawnSync(process.execPath, [CLI, ...words], { encoding: "utf8" });
 
-test("a plan names its terms and moments; --json is one document", () => {
+test("a plan names its terms and spans; --json is one document", () => {
   const plain = revmoe("plan", ...SMALL);
   assert.deepEqual([plain.status, plain.stderr], [0, ""]);
-  for (const term of ["weights", "optimizer state", "stored bits", "routing", "working set", "feed-forward, way back"]) {
+  for (const term of ["weights", "optimizer state", "stored bits", "routing", "working set", "feed-forward, backward"]) {
     assert.match(plain.stdout, new RegExp(`^${term} +[\\d.]+ [KMG]?i?B$`, "m"));
   }
   const document = JSON.parse(revmoe("plan", ...SMALL, "--json").stdout) as {
     terms: Record<string, number>;
-    moments: { bytes: number }[];
+    spans: { bytes: number }[];
     processBytes: number;
   };
   const { peakBytes, ...terms } = document.terms;
@@ -31,7 +31,7 @@ test("a plan names its terms and moments; --json is one document", () => {
     Object.values(terms).reduce((sum, bytes) => sum + bytes, 0),
     peakBytes,
   );
-  assert.equal(document.moments[0].bytes, peakBytes);
+  assert.equal(document.spans[0].bytes, peakBytes);
   assert.match(plain.stdout, /^and about [\d.]+ MiB of main memory for Node, the engine and freed blocks/m);
   // Node and libtorch take tens of megabytes, and 64 MiB of freed blocks may be kept.
   assert.ok(document.processBytes > 100 * 2 ** 20, `${document.processBytes}`);

@@ -85,7 +85,7 @@ export const command: Command<typeof PLAN_ROWS> = {
 };
 
 /** A plan for machines: without the settings that were not asked for. */
-function shown({ settings, terms, kept, moments, placed }: import("../plan/plan.js").Plan): Record<string, unknown> {
+function shown({ settings, terms, kept, spans, placed }: import("../plan/plan.js").Plan): Record<string, unknown> {
   const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } = settings;
   return {
     method,
@@ -96,7 +96,7 @@ function shown({ settings, terms, kept, moments, placed }: import("../plan/plan.
     gradient_accumulation_steps,
     terms,
     kept,
-    moments,
+    spans,
     placed,
   };
 }

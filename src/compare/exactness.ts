@@ -1,4 +1,4 @@
-// How exact a coupling's way back is on a small model of the real code: what rebuilding leaves of the first streams, and
+// How exact a coupling's backward pass is on a small model of the real code: what rebuilding leaves of the first streams, and
 // the gradients beside those of stored activations, with random weights and with trained ones. An experiment trains and
 // owns its model until `close`; training keeps activations, so that it is the same whatever the inverse is worth.
 import { type Batch, NO_LABEL } from "../data/batches.js";
@@ -42,7 +42,7 @@ export interface Exactness {
 export interface Experiment {
   /** Steps on successive pieces of the text; the loss of each. */
   train(steps: number, learningRate: number): number[];
-  /** Null where the rebuilt values leave the range of numbers. `other` has the same forward pass and another way back. */
+  /** Null where the rebuilt values leave the range of numbers. `other` has the same forward pass and another backward pass. */
   measure(format: StreamFormat, computeDtype: DType, other?: Coupling): Exactness | null;
   close(): void;
 }

@@ -3,7 +3,7 @@
 import { leavesOut } from "../torch/repeat.js";
 
 export interface Limits {
-  /** Scores of one chunk. On the way back there are two such tensors. */
+  /** Scores of one chunk. In the backward pass there are two such tensors. */
   scores: number;
   /** More rows than this do not make products faster, and waste more on keys that are masked. */
   rows: number;

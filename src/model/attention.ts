@@ -33,7 +33,7 @@ export function attend(q_THC: Tensor, k_UKC: Tensor, v_UKC: Tensor, segments: nu
   return reshape(out_THC, [tokens, heads * width]);
 }
 
-/** On a GPU, fused attention in float32 is another kernel, whose way back has other bits each time. */
+/** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
 const hasFlash = (q: Tensor): boolean => device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
 
 function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {

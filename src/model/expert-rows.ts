@@ -23,7 +23,7 @@ interface Tile {
 export class ExpertRows {
   readonly #tiles: Tile[] = [];
 
-  /** The experts' product, of which the way back keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
+  /** The experts' product, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
   product(x_RD: Tensor, gateUp: Tensor[], down: Tensor[], counts: number[]): Tensor {
     return scope(() => {
       const [[rows, width], [, inner]] = [shape(x_RD), shape(down[0])];

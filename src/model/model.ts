@@ -61,18 +61,18 @@ export function buildModel(architecture: Architecture, config: ModelConfig, make
  * Makes room for parameters before they have values: told of all of them with their dtypes, it returns where each one lies. They are
  * asked for in the order of the forward pass, each one filled before the next. The model owns them.
  */
-export type Home = (planned: { placed: PlacedParameter; dtype: DType }[]) => (placed: PlacedParameter) => Tensor;
+export type Allocate = (planned: { placed: PlacedParameter; dtype: DType }[]) => (placed: PlacedParameter) => Tensor;
 
 /** Each parameter by itself, as `make` makes it when it is asked for. */
 export const oneByOne =
-  (make: (shape: number[], dtype: DType) => Tensor): Home =>
+  (make: (shape: number[], dtype: DType) => Tensor): Allocate =>
   (planned) => {
     const types = new Map(planned.map(({ placed: { prefix, spec }, dtype }) => [prefix + spec.name, dtype]));
     return ({ prefix, spec }) => keep(make(spec.shape, types.get(prefix + spec.name) as DType));
   };
 
 /** Memory of a device. */
-export const inMemory = (device: string): Home => oneByOne((shape, dtype) => empty(shape, dtype, device));
+export const inMemory = (device: string): Allocate => oneByOne((shape, dtype) => empty(shape, dtype, device));
 
 /** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases; drawn on `device`, wherever they lie (float64, which is for tests, where they lie). */
 export function randomModel(
@@ -81,9 +81,9 @@ export function randomModel(
   seed: number,
   dtype: DType,
   device: string,
-  home: Home = inMemory(device),
+  allocate: Allocate = inMemory(device),
 ): Model {
-  const room = home(placedParameters(architecture, config).map((placed) => ({ placed, dtype })));
+  const room = allocate(placedParameters(architecture, config).map((placed) => ({ placed, dtype })));
   let index = 0;
   return buildModel(architecture, config, (placed) => {
     const { spec } = placed;

@@ -1,5 +1,5 @@
 // Exact attention where the engine has no fused form for it: tiles of queries, each over chunks of the keys that they see, so
-// that scores never exist for more than a tile. Kept are the output and one number per query and head; the way back forms the
+// that scores never exist for more than a tile. Kept are the output and one number per query and head; the backward pass forms the
 // scores again, chunk by chunk.
 //   S = q k^T / sqrt(C) + mask,  L = logsumexp(S),  P = exp(S - L),  o = P v
 //   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)

@@ -102,7 +102,7 @@ export function asOrdinary(network: Network): Network {
 /** The network that is meant when it is not being trained: without training noise. */
 export const asEvaluated = (network: Network): Network => (network.coupling.drawsSigns ? asOrdinary(network) : network);
 
-/** The moment in which weights are brought into compute form. */
+/** The span in which weights are brought into compute form. */
 export const WEIGHTS_IN_USE = "weights in compute form";
 
 /** The blocks of a unit with their weights open; `close` frees what opening made. */
@@ -135,7 +135,7 @@ export class OpenUnit implements Block<Context> {
       const bridged = this.#bridged[i];
       const attention: Stage<Context> = {
         tokenwise: false,
-        moment: "attention",
+        span: "attention",
         evaluate: (h_TD, context, _first, memory_TD = h_TD) =>
           bridged
             ? bridgedAttention(architecture, weights, h_TD, memory_TD, layer, context)
@@ -143,7 +143,7 @@ export class OpenUnit implements Block<Context> {
       };
       const feedForward: Stage<Context> = {
         tokenwise: true,
-        moment: "feed-forward",
+        span: "feed-forward",
         evaluate: (h_ND, context, first) => {
           const own = contextFrom(context, first);
           return bridged

@@ -26,8 +26,8 @@ export function isOutOfMemory(failure: unknown): failure is Error & Timed & { co
 export function explainOutOfMemory(failure: Error & Timed, { settings, geometry, plan, lastCheckpoint }: Circumstances): UserError {
   const { asked, inUse, free } = figuresOf(failure.message);
   const limit = parseBytes(settings.memory_limit) ?? null;
-  const moment = failure.moment ?? "preparing the run";
-  const planned = plan?.moments.find(({ name }) => name === moment);
+  const span = failure.span ?? "preparing the run";
+  const planned = plan?.spans.find(({ name }) => name === span);
   const figures = [
     ...(asked === null ? [] : [`${formatBytes(asked)} asked`]),
     ...(inUse === null ? [] : [`${formatBytes(inUse)} in use`]),
@@ -47,7 +47,7 @@ export function explainOutOfMemory(failure: Error & Timed, { settings, geometry,
   const rest =
     lastCheckpoint === null ? "No checkpoint was written yet." : `${lastCheckpoint} is whole: go on from it with --resume latest.`;
   const told = figures.length === 0 ? firstLine(failure.message) : figures.join(", ");
-  return new UserError(`${settings.device}: out of memory in ${moment} (${told}). ${remedy} ${rest}`);
+  return new UserError(`${settings.device}: out of memory in ${span} (${told}). ${remedy} ${rest}`);
 }
 
 const firstLine = (message: string): string => message.split("\n")[0].slice(0, 200);

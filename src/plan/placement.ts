@@ -21,16 +21,16 @@ export function onDevice(
   return { terms: { ...terms, weightBytes: 0, stateBytes: 0, peakBytes: terms.peakBytes - elsewhereBytes }, elsewhereBytes };
 }
 
-/** `hostBytes` is what waits in main memory for the way back, `elsewhereBytes` what `onDevice` left out, `roomBytes` what main memory takes for that. */
+/** `hostBytes` is what waits in main memory for the backward pass, `elsewhereBytes` what `onDevice` left out, `storedBytes` what main memory takes for that. */
 export function placementOf(
   { device, parameters }: Pick<TrainSettings, "device" | "parameters">,
   terms: MemoryTerms,
-  { hostBytes, elsewhereBytes, roomBytes }: { hostBytes: number; elsewhereBytes: number; roomBytes: number },
+  { hostBytes, elsewhereBytes, storedBytes }: { hostBytes: number; elsewhereBytes: number; storedBytes: number },
 ): Placed {
   const waiting = device === "cpu" ? 0 : hostBytes;
   return {
     deviceBytes: terms.peakBytes,
-    hostBytes: waiting + (parameters === "host" ? roomBytes : 0),
+    hostBytes: waiting + (parameters === "host" ? storedBytes : 0),
     diskBytes: parameters === "disk" ? elsewhereBytes : 0,
   };
 }

@@ -45,7 +45,7 @@ for (const way of WAYS) {
     const plan = planStep(settings, geometry);
     const whole = shadowStep(settings, geometry, new Array(4).fill(fullBatch(settings, SIZES.vocab_size, 42)));
     assert.deepEqual(plan.terms, whole.terms);
-    assert.equal(plan.moments[0].bytes, whole.terms.peakBytes);
+    assert.equal(plan.spans[0].bytes, whole.terms.peakBytes);
     assert.deepEqual([plan.kept.bitBytes, plan.kept.routingBytes], [whole.bitBytes, whole.routingBytes]);
   });
 }
@@ -135,18 +135,18 @@ test("another optimizer is a way out by itself where rows take more than gradien
   assert.ok(waysToFit(stored, geometry, 1e12).every(({ words }) => !words.includes("group")));
 });
 
-test("running out of memory is told by moment, bytes, flags that fit and the last checkpoint", () => {
+test("running out of memory is told by span, bytes, flags that fit and the last checkpoint", () => {
   const geometry = geometryOf();
   const settings = settingsOf({ max_length: 64, per_device_train_batch_size: 4, memory_limit: "5MB" });
   const failure = Object.assign(new Error("aten::mm(...): the memory limit refused 1048576 bytes; 4194304 bytes are in use"), {
     code: "OUT_OF_MEMORY",
-    moment: "attention, way back",
+    span: "attention, backward",
   });
   const circumstances = { settings, geometry, plan: planStep(settings, geometry), lastCheckpoint: "runs/a/checkpoint-7" };
   const { message } = explainOutOfMemory(failure, circumstances);
   assert.match(
     message,
-    /^cpu: out of memory in attention, way back \(1\.00 MiB asked, 4\.00 MiB in use, 787 KiB free of memory_limit 5MB, planned to reach/,
+    /^cpu: out of memory in attention, backward \(1\.00 MiB asked, 4\.00 MiB in use, 787 KiB free of memory_limit 5MB, planned to reach/,
   );
   assert.match(message, /These would fit: --per-device-train-batch-size /);
   assert.match(message, /runs\/a\/checkpoint-7 is whole: go on from it with --resume latest\.$/);

@@ -1,4 +1,4 @@
-// The plan of a training step: bytes by term, by moment, and where they are. Blocks of one kind and micro-batches of one
+// The plan of a training step: bytes by term, by span, and where they are. Blocks of one kind and micro-batches of one
 // size each add the same, so a deep model or a step of many micro-batches is planned from two small depths and two small
 // numbers of micro-batches, and what a further one adds is added as often as there are more.
 import type { SizedBatch } from "../data/batches.js";
@@ -7,14 +7,14 @@ import type { TrainSettings } from "../train/settings/settings.js";
 import { sizedBatch } from "../train/full-batch.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
-import { type Geometry, hostRoomBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
+import { type Geometry, hostStoreBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
 
-export interface Moment {
+export interface SpanPeak {
   name: string;
   bytes: number;
 }
 
-/** What is kept for the way back, by its parts. */
+/** What is kept for the backward pass, by its parts. */
 export interface Kept {
   bitBytes: number;
   routingBytes: number;
@@ -27,7 +27,7 @@ export interface Plan {
   terms: MemoryTerms;
   kept: Kept;
   /** The highest totals on the device, the highest first: the first is the peak. */
-  moments: Moment[];
+  spans: SpanPeak[];
   placed: Placed;
 }
 
@@ -47,7 +47,7 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
       batches?.length ?? micro,
     ),
   );
-  return describe(settings, extended(planned, depths, geometry.config.numLayers), hostRoomBytes(settings, geometry));
+  return describe(settings, extended(planned, depths, geometry.config.numLayers), hostStoreBytes(settings, geometry));
 }
 
 /** Two depths between which one more unit of blocks lies, both of the form of the whole; or the whole. */
@@ -76,33 +76,33 @@ function extended(steps: ShadowStep[], places: number[], wanted: number): Shadow
     return bytes;
   };
   const [from, to] = steps;
-  const moments = new Map([...to.moments].map(([name, bytes]) => [name, along(from.moments.get(name) ?? 0, bytes)]));
+  const spans = new Map([...to.spans].map(([name, bytes]) => [name, along(from.spans.get(name) ?? 0, bytes)]));
   const terms = Object.fromEntries(
     Object.entries(from.terms).map(([name, bytes]) => [name, along(bytes, to.terms[name as keyof MemoryTerms])]),
   ) as unknown as MemoryTerms;
-  // The peak is that of the highest moment, which may be another one there.
-  const peakBytes = Math.max(...moments.values());
+  // The peak is that of the highest span, which may be another one there.
+  const peakBytes = Math.max(...spans.values());
   terms.workBytes += peakBytes - terms.peakBytes;
   terms.peakBytes = peakBytes;
   return {
     terms,
-    moments,
+    spans,
     bitBytes: along(from.bitBytes, to.bitBytes),
     routingBytes: along(from.routingBytes, to.routingBytes),
     hostBytes: along(from.hostBytes, to.hostBytes),
   };
 }
 
-function describe(settings: TrainSettings, step: ShadowStep, roomBytes: number): Plan {
+function describe(settings: TrainSettings, step: ShadowStep, storedBytes: number): Plan {
   const { bitBytes, routingBytes, hostBytes } = step;
   const { terms, elsewhereBytes } = onDevice(settings, step.terms);
-  const moments = [...step.moments].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);
+  const spans = [...step.spans].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);
   const bitsHere = settings.stored_bits === "host" ? 0 : bitBytes;
   return {
     settings,
     terms,
     kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
-    moments: moments.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
-    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, roomBytes }),
+    spans: spans.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
+    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, storedBytes }),
   };
 }

@@ -1,5 +1,5 @@
 // One training step on an engine that counts bytes and computes nothing: the same code as in a run, so what the step needs at
-// its highest moment is what it will need. Two things are guesses: tokens spread evenly over experts, and documents are as long
+// its highest span is what it will need. Two things are guesses: tokens spread evenly over experts, and documents are as long
 // as they may be. Nothing is allocated and nothing read but config.json.
 import type { SizedBatch } from "../data/batches.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
@@ -7,7 +7,7 @@ import { buildModel, type PlacedParameter, placedParameters, weightBytes } from 
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/span.js";
-import { onShadow, shadowMoments } from "../torch/shadow.js";
+import { onShadow, shadowSpans } from "../torch/shadow.js";
 import { type DType, empty } from "../torch/tensor.js";
 import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
@@ -28,11 +28,11 @@ export interface Geometry {
 
 export interface ShadowStep {
   terms: MemoryTerms;
-  /** Parts of what is kept for the way back. */
+  /** Parts of what is kept for the backward pass. */
   bitBytes: number;
   routingBytes: number;
-  /** The highest total on the device in each moment of the step, by its name. */
-  moments: Map<string, number>;
+  /** The highest total on the device in each span of the step, by its name. */
+  spans: Map<string, number>;
   /** Beside it in main memory, where the device has memory of its own: block inputs or stored bits that wait there. */
   hostBytes: number;
 }
@@ -60,22 +60,22 @@ export function shadowStep(settings: TrainSettings, geometry: Geometry, batches:
       terms: tier ? { ...terms, ...elsewhere, peakBytes: terms.peakBytes + elsewhereBytes } : terms,
       bitBytes,
       routingBytes,
-      moments: new Map([...shadowMoments(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
-      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - (tier?.roomBytes ?? 0),
+      spans: new Map([...shadowSpans(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
+      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - (tier?.storedBytes ?? 0),
     };
   });
 }
 
 /** Main memory for all parameters and state of a run that has them there; it is no sum of what each takes, and so not told by a step at another depth. */
-export const hostRoomBytes = (settings: TrainSettings, geometry: Geometry): number =>
-  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).tier?.roomBytes ?? 0) : 0;
+export const hostStoreBytes = (settings: TrainSettings, geometry: Geometry): number =>
+  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).tier?.storedBytes ?? 0) : 0;
 
 function shadowNetwork(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry) {
   const { device, threads } = settings;
   setThreads(threads);
   const extended = extensionOf(describeNetwork(settings))(architecture);
   const tier = hostTierOf(settings, extended, config);
-  const room = tier?.home(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+  const room = tier?.allocate(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
   const make = room ?? ((placed: PlacedParameter) => empty([...placed.spec.shape], dtypeOf(placed), device));
   const model = during("weights", () => buildModel(extended, config, make));
   const network = { ...networkOf(settings, model, tier), trains: trainsOf(plannedPhase(settings), settings, model) };

@@ -20,17 +20,17 @@ export function partsOf({ terms, kept, settings }: Plan): { name: string; bytes:
   ];
 }
 
-/** "4.67 GiB = 1.39 GiB weights + ...; highest in: feed-forward, way back" */
+/** "4.67 GiB = 1.39 GiB weights + ...; highest in: feed-forward, backward" */
 export function planLine(plan: Plan): string {
   const parts = partsOf(plan).filter(({ bytes }) => bytes > 0);
   const sum = parts.map(({ name, bytes }) => `${formatBytes(bytes)} ${name}`).join(" + ");
-  return `${formatBytes(plan.terms.peakBytes)} = ${sum}; highest in: ${plan.moments[0].name}`;
+  return `${formatBytes(plan.terms.peakBytes)} = ${sum}; highest in: ${plan.spans[0].name}`;
 }
 
 /** `processBytes`: what the process takes in main memory beside all that is planned. */
 export function describePlan(plan: Plan, processBytes: number): string {
-  const { settings, moments, placed, terms } = plan;
-  const above = moments.map(({ name, bytes }) => ({ name, bytes: bytes - terms.weightBytes - terms.stateBytes }));
+  const { settings, spans, placed, terms } = plan;
+  const above = spans.map(({ name, bytes }) => ({ name, bytes: bytes - terms.weightBytes - terms.stateBytes }));
   const { per_device_train_batch_size: rows, max_length: length, gradient_accumulation_steps: steps, device } = settings;
   const host = placed.hostBytes > 0 ? `, and ${formatBytes(placed.hostBytes)} in main memory` : "";
   const disk = placed.diskBytes > 0 ? `, and ${formatBytes(placed.diskBytes)} in files` : "";
@@ -42,7 +42,7 @@ export function describePlan(plan: Plan, processBytes: number): string {
     "",
     formatTable(["by term", ""], shown(partsOf(plan).filter(({ bytes }) => bytes > 0))),
     "",
-    formatTable(["highest above weights and state, by moment", ""], shown(above)),
+    formatTable(["highest above weights and state, by span", ""], shown(above)),
   ].join("\n");
 }
 

@@ -90,10 +90,10 @@ function evaluate(weights: Weights, branch: Branch, x_TD: Tensor, memory_TD?: Te
 function stagesOf(weights: Weights, branch: Branch): Stage<null>[] {
   const mixing: Stage<null> = {
     tokenwise: false,
-    moment: "attention",
+    span: "attention",
     evaluate: (x, _context, _first, memory) => attention(weights, x, memory),
   };
-  const tokenwise: Stage<null> = { tokenwise: true, moment: "feed-forward", evaluate: (x) => feedForward(weights, x) };
+  const tokenwise: Stage<null> = { tokenwise: true, span: "feed-forward", evaluate: (x) => feedForward(weights, x) };
   return { attention: [mixing], feedForward: [tokenwise], both: [mixing, tokenwise] }[branch];
 }
 

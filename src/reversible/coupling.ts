@@ -28,7 +28,7 @@ export interface Known {
   bits: Tensor | null;
 }
 
-/** What the way back starts from: a block's outputs, and its branches to be evaluated again. */
+/** What the backward pass starts from: a block's outputs, and its branches to be evaluated again. */
 export interface Rebuild extends Known {
   apply: Apply;
 }
@@ -39,7 +39,7 @@ export interface Pass {
   unit: number;
   /** Whether the forward pass is to hand over what the inverse needs beside the streams. */
   wantBits: boolean;
-  /** +-1 per token as float32 [T, 1], for couplings that draw; the same on the way back. */
+  /** +-1 per token as float32 [T, 1], for couplings that draw; the same in the backward pass. */
   signs_T1?: Tensor;
   /** Told how an inverse that is solved by iteration went. */
   report?: (solution: Solution) => void;

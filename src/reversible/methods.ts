@@ -169,7 +169,7 @@ function backwardLast(graphs: BranchGraphs[], dy_TD: Tensor): ReturnType<typeof 
   return gradients;
 }
 
-/** The way back through a unit of which something else than its streams is kept. */
+/** The backward pass through a unit of which something else than its streams is kept. */
 function reverseKept<Context>(unit: number, batch: BatchState<Context>, net: Net, visit: Visit): void {
   const { coupling, format } = net;
   batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them

@@ -16,7 +16,7 @@ export interface Stage<Context> {
   /** Whether each token is treated by itself. */
   tokenwise: boolean;
   /** What its evaluation is called where memory is told apart. */
-  moment: string;
+  span: string;
   /** g(h_ND) in the dtype of h_ND, of the tokens from `first` on. */
   evaluate(h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Tensor;
 }
@@ -42,7 +42,7 @@ export type BranchGraphs = Graph[][];
 /** f(x_TD), added to the sum of stages before these where there are some; nothing is kept. */
 export function evaluateStages<Context>(stages: Stage<Context>[], input: Input<Context>, before_TD: Tensor | null = null): Tensor {
   return alongStages(stages, input, before_TD, (stage, h_ND, first) =>
-    during(stage.moment, () => stage.evaluate(h_ND, input.context, first, input.memory_TD)),
+    during(stage.span, () => stage.evaluate(h_ND, input.context, first, input.memory_TD)),
   );
 }
 
@@ -189,7 +189,7 @@ function alongStages<Context>(
 
 function recordTile<Context>(stage: Stage<Context>, h_ND: Tensor, first: number, { context, memory_TD }: Input<Context>): Graph {
   const inputs = memory_TD === undefined ? [h_ND] : [h_ND, memory_TD];
-  return during(stage.moment, () => record(inputs, (h, memory) => stage.evaluate(h, context, first, memory)));
+  return during(stage.span, () => record(inputs, (h, memory) => stage.evaluate(h, context, first, memory)));
 }
 
 /** Of the tokens, then of the memory where there is one. */

@@ -1,4 +1,4 @@
-// The way back of a step, from the streams behind the last block to the embedding: once to update, and once before that where
+// The backward pass of a step, from the streams behind the last block to the embedding: once to update, and once before that where
 // the norm of all gradients must be known first. Owns the gradients on the way; micro-batches are the caller's.
 import { crossEntropy } from "../reversible/objectives.js";
 import { abs, amax, sub } from "../torch/ops.js";
@@ -17,7 +17,7 @@ export interface WayBack {
   gradientBytes: number;
   gradientOfStreamBytes: number;
   reconstructionError: number | null;
-  /** What the teacher's lesson took until the loss was known. */
+  /** What the teacher's targets took until the loss was known. */
   teacherBytes: number;
 }
 
@@ -26,8 +26,8 @@ export interface Ended {
   network: Network;
   pass: BlockPass;
   segments: Segment[];
-  works: MicroBatch[];
-  /** Whose logits are learnt, asked anew on every way back; without it, the labels. */
+  microBatches: MicroBatch[];
+  /** Whose logits are learnt, asked anew in every backward pass; without it, the labels. */
   teacher?: Teacher;
   /** 1 / trained tokens of the step. */
   lossScale: number;
@@ -35,16 +35,16 @@ export interface Ended {
 
 /** From the streams behind the last block to the embedding; `updates` is closed. */
 export function passBack(from: Ended, updates: BlockUpdates): WayBack {
-  const { network, pass, segments, works } = from;
+  const { network, pass, segments, microBatches } = from;
   const [first, last] = [segments[0], segments[segments.length - 1]];
   network.tier?.wayBack?.(updates.applies);
   try {
     const { loss, tied, teacherBytes } = lossOf(from, last, updates);
-    const gradientOfStreamBytes = works.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
-    pass.backward(works, updates);
+    const gradientOfStreamBytes = microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
+    pass.backward(microBatches, updates);
     const rebuilt = pass.methodOf(first).name === "reversible";
-    const reconstructionError = rebuilt ? Math.max(...works.map((work) => errorOf(network, first, work))) : null;
-    embeddingGradient(network, works, updates, tied);
+    const reconstructionError = rebuilt ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch))) : null;
+    embeddingGradient(network, microBatches, updates, tied);
     return { loss, gradNorm: updates.norm, gradientBytes: updates.peakBytes, reconstructionError, gradientOfStreamBytes, teacherBytes };
   } finally {
     updates.close();
@@ -52,16 +52,16 @@ export function passBack(from: Ended, updates: BlockUpdates): WayBack {
   }
 }
 
-/** The lesson, if there is one, goes as soon as it is learnt. */
+/** The targets, if there is one, goes as soon as it is learnt. */
 function lossOf(from: Ended, last: Segment, updates: BlockUpdates): ReturnType<typeof headAndLoss> & { teacherBytes: number } {
-  const { network, works, teacher, lossScale } = from;
-  const batches = works.map(({ batch }) => batch);
-  const lesson = teacher?.lesson(batches);
+  const { network, microBatches, teacher, lossScale } = from;
+  const batches = microBatches.map(({ batch }) => batch);
+  const targets = teacher?.targets(batches);
   try {
-    const objectives = lesson?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
-    return { ...headAndLoss(network, last, works, updates, { objectives, lossScale }), teacherBytes: lesson?.bytes ?? 0 };
+    const objectives = targets?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
+    return { ...headAndLoss(network, last, microBatches, updates, { objectives, lossScale }), teacherBytes: targets?.bytes ?? 0 };
   } finally {
-    lesson?.free();
+    targets?.free();
   }
 }
 

@@ -1,4 +1,4 @@
-// The layer-major passes of a step: every micro-batch passes block 1, then block 2, ...; on the way back each block is
+// The layer-major passes of a step: every micro-batch passes block 1, then block 2, ...; in the backward pass each block is
 // rebuilt, differentiated for every micro-batch into its one gradient, updated and left. Owns the blocks it opens
 // until they are left, or `close`.
 import type { Context } from "../model/context.js";
@@ -31,13 +31,13 @@ export class BlockPass {
     return ordinaryEnd && this.#method.name === "reversible" ? checkpoint : this.#method;
   }
 
-  forward(works: MicroBatch[]): void {
-    for (const index of this.#segments.keys()) this.#forward(index, works);
+  forward(microBatches: MicroBatch[]): void {
+    for (const index of this.#segments.keys()) this.#forward(index, microBatches);
   }
 
   /** From each micro-batch's `dHidden_TD` behind the last block to that before the first; every block is updated. */
-  backward(works: MicroBatch[], updates: BlockUpdates): void {
-    for (const index of [...this.#segments.keys()].reverse()) this.#backward(index, works, updates);
+  backward(microBatches: MicroBatch[], updates: BlockUpdates): void {
+    for (const index of [...this.#segments.keys()].reverse()) this.#backward(index, microBatches, updates);
   }
 
   close(): void {
@@ -45,14 +45,14 @@ export class BlockPass {
     this.#open.clear();
   }
 
-  #forward(index: number, works: MicroBatch[]): void {
+  #forward(index: number, microBatches: MicroBatch[]): void {
     const segment = this.#segments[index];
     const method = this.methodOf(segment);
-    if (index > 0) for (const work of works) this.#enter(index, work);
+    if (index > 0) for (const microBatch of microBatches) this.#enter(index, microBatch);
     for (const [unit, layers] of segment.units.entries()) {
       const block = this.#unit(layers);
       during("streams", () => {
-        for (const { parts } of works) method.forward<Context>(unit, block, parts[index], segment);
+        for (const { parts } of microBatches) method.forward<Context>(unit, block, parts[index], segment);
       });
       if (!method.holdsBlocks) this.#leave(layers);
     }
@@ -69,31 +69,31 @@ export class BlockPass {
     parts[index - 1].streams = [];
   }
 
-  #backward(index: number, works: MicroBatch[], updates: BlockUpdates): void {
+  #backward(index: number, microBatches: MicroBatch[], updates: BlockUpdates): void {
     const segment = this.#segments[index];
     const { coupling, units } = segment;
     const { model, trains } = this.#net;
     const method = this.methodOf(segment);
-    for (const work of works) {
-      const dHidden_TD = work.dHidden_TD as Tensor;
-      work.parts[index].dStreams = scope(() => coupling.endGradient(dHidden_TD)).map(keep);
-      if (!work.parts[index].dStreams.includes(dHidden_TD)) free(dHidden_TD);
-      work.dHidden_TD = null;
+    for (const microBatch of microBatches) {
+      const dHidden_TD = microBatch.dHidden_TD as Tensor;
+      microBatch.parts[index].dStreams = scope(() => coupling.endGradient(dHidden_TD)).map(keep);
+      if (!microBatch.parts[index].dStreams.includes(dHidden_TD)) free(dHidden_TD);
+      microBatch.dHidden_TD = null;
     }
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
       const gradients = layers.map((layer) => updates.beginBlock(trainedOf(model.blocks[layer], layer, trains)));
       block.collectInto(gradients);
-      during("streams, way back", () => {
-        for (const { parts } of works) method.backward<Context>(unit, block, parts[index], segment);
+      during("streams, backward", () => {
+        for (const { parts } of microBatches) method.backward<Context>(unit, block, parts[index], segment);
       });
       this.#leave(layers);
       for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, model.blocks[layer], gradients[i]);
     }
-    for (const work of works) {
-      const part = work.parts[index];
+    for (const microBatch of microBatches) {
+      const part = microBatch.parts[index];
       const dHidden_TD = keep(scope(() => coupling.beginGradient(part.dStreams)));
-      work.dHidden_TD = dHidden_TD;
+      microBatch.dHidden_TD = dHidden_TD;
       part.dStreams = part.dStreams.filter((stream) => stream !== dHidden_TD);
       // The first segment's rebuilt streams are compared with the truth before they go.
       if (index > 0) freeBatch(part);

@@ -199,7 +199,7 @@ test("with two threads as with one: small groups of rows and large, products tha
   }
 });
 
-test("a gradient that is no finite number, and a way back that runs out of memory, leave nothing alive", {
+test("a gradient that is no finite number, and a backward pass that runs out of memory, leave nothing alive", {
   skip: TEST_DEVICE !== "cpu" && "only the CPU has a limit",
 }, (t) => {
   t.after(() => limitMemory(NO_LIMIT));

@@ -35,7 +35,7 @@ export const TERM_NAMES: [keyof MemoryTerms, string][] = [
   ["stateBytes", "optimizer state"],
   ["gradientBytes", "gradient"],
   ["streamBytes", "streams"],
-  ["keptBytes", "kept for the way back"],
+  ["keptBytes", "kept for the backward pass"],
   ["teacherBytes", "teacher"],
   ["workBytes", "working set"],
 ];

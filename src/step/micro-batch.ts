@@ -1,5 +1,5 @@
 // A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
-// Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second way back from the same place.
+// Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second backward pass from the same place.
 import type { SizedBatch } from "../data/batches.js";
 import { type Context, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
@@ -61,11 +61,11 @@ function drawnSigns({ segments, tokens }: SizedBatch, device: string, place: num
 }
 
 /** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
-export function save(work: MicroBatch): void {
+export function save(microBatch: MicroBatch): void {
   scope(() => {
-    const copies = work.parts.map(({ streams }) => streams.map((stream) => cast(stream, dtype(stream), false, true)));
+    const copies = microBatch.parts.map(({ streams }) => streams.map((stream) => cast(stream, dtype(stream), false, true)));
     const shared = (tensors: Tensor[] = []): Tensor[] => tensors.map((tensor) => keep(detach(tensor)));
-    work.saved = work.parts.map((part, i) => ({
+    microBatch.saved = microBatch.parts.map((part, i) => ({
       ...part,
       streams: copies[i].map(keep),
       dStreams: [],
@@ -79,12 +79,12 @@ export function save(work: MicroBatch): void {
 }
 
 /** Frees what it holds and goes on from what was saved; losses behind the last block and gradients are to be taken anew. */
-export function restore(work: MicroBatch): void {
-  work.parts.forEach(freeBatch);
-  if (work.dHidden_TD !== null) free(work.dHidden_TD);
-  work.dHidden_TD = null;
-  work.parts = work.saved;
-  work.saved = [];
+export function restore(microBatch: MicroBatch): void {
+  microBatch.parts.forEach(freeBatch);
+  if (microBatch.dHidden_TD !== null) free(microBatch.dHidden_TD);
+  microBatch.dHidden_TD = null;
+  microBatch.parts = microBatch.saved;
+  microBatch.saved = [];
 }
 
 export function freeMicroBatch({ parts, saved, dHidden_TD, routing, context }: MicroBatch): void {

@@ -48,7 +48,7 @@ export class OptimizerStates {
   readonly #model: Model;
   readonly #options: StateOptions;
   /** State of parameters by full name, where there is room for all of them. */
-  readonly #roomOf: ((placed: PlacedParameter) => State) | null;
+  readonly #stateOf: ((placed: PlacedParameter) => State) | null;
 
   constructor(
     readonly optimizer: Optimizer,
@@ -58,7 +58,7 @@ export class OptimizerStates {
     this.#model = model;
     this.#options = options;
     const all = placedParameters(model.architecture, model.config);
-    this.#roomOf = options.room?.(all.map((placed) => ({ placed, layout: this.#plan(placed).layout }))) ?? null;
+    this.#stateOf = options.room?.(all.map((placed) => ({ placed, layout: this.#plan(placed).layout }))) ?? null;
     for (const placed of all) if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed);
   }
 
@@ -72,10 +72,10 @@ export class OptimizerStates {
       const name = prefix + spec.name;
       const { correction, ...old } = this.#entries.get(name)?.state ?? {};
       this.#entries.delete(name);
-      if (this.#roomOf === null) free(...Object.values(old));
-      else for (const [kind, tensor] of Object.entries(this.#roomOf(placed))) if (kind !== "correction") fill_(tensor, 0);
+      if (this.#stateOf === null) free(...Object.values(old));
+      else for (const [kind, tensor] of Object.entries(this.#stateOf(placed))) if (kind !== "correction") fill_(tensor, 0);
       if (trains(layer, spec.name)) this.#add(placed, correction);
-      else if (correction !== undefined && this.#roomOf === null) free(correction);
+      else if (correction !== undefined && this.#stateOf === null) free(correction);
     }
   }
 
@@ -89,7 +89,7 @@ export class OptimizerStates {
   #add(placed: PlacedParameter, correction?: Tensor): void {
     const { facts, rule, layout } = this.#plan(placed);
     const { correction: _kept, ...rest } = layout;
-    const made = this.#roomOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
+    const made = this.#stateOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
     this.#entries.set(placed.prefix + placed.spec.name, { facts, rule, state: correction === undefined ? made : { ...made, correction } });
   }
 

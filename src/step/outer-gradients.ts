@@ -24,7 +24,7 @@ const DOUBT = "The learning rate may be too high, or the weights damaged.";
 export function headAndLoss(
   network: Network,
   last: Segment,
-  works: MicroBatch[],
+  microBatches: MicroBatch[],
   updates: BlockUpdates,
   { objectives, lossScale }: { objectives: Objective[]; lossScale: number },
 ): { loss: number; tied: Parameters | null } {
@@ -36,7 +36,7 @@ export function headAndLoss(
   open.collectInto(gradients);
   let total = 0;
   try {
-    for (const [i, work] of works.entries()) total += lossOf(network, last, work, { open, objective: objectives[i], dHead_VD, lossScale });
+    for (const [i, microBatch] of microBatches.entries()) total += lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
   } finally {
     open.close();
   }
@@ -55,12 +55,12 @@ interface Head {
   lossScale: number;
 }
 
-function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatch, { open, objective, dHead_VD, lossScale }: Head): number {
+function lossOf(network: Network, { coupling, format }: Segment, microBatch: MicroBatch, { open, objective, dHead_VD, lossScale }: Head): number {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   return during("loss", () =>
     scope(() => {
-      const x_TD = leaf(coupling.end(work.parts[work.parts.length - 1].streams, format));
+      const x_TD = leaf(coupling.end(microBatch.parts[microBatch.parts.length - 1].streams, format));
       const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
       const { total, dHidden_TD } = lossAndGradient(
         { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
@@ -68,19 +68,19 @@ function lossOf(network: Network, { coupling, format }: Segment, work: MicroBatc
         dHead_VD,
       );
       backward([normed_TD], [dHidden_TD]);
-      work.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
+      microBatch.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
       return total;
     }),
   );
 }
 
 /** Where the embedding is trained, adds the gradients in front of the first block to its rows, and updates it; `tied` is what the head left. */
-export function embeddingGradient(network: Network, works: MicroBatch[], updates: BlockUpdates, tied: Parameters | null): void {
+export function embeddingGradient(network: Network, microBatches: MicroBatch[], updates: BlockUpdates, tied: Parameters | null): void {
   const { name } = outerNames(network).embedding;
   const parameters = trainedOf({ [name]: network.model.outer[name] }, -1, network.trains);
   if (!(name in parameters)) return;
   const gradients = tied ?? updates.begin(parameters);
-  for (const { batch, dHidden_TD } of works) {
+  for (const { batch, dHidden_TD } of microBatches) {
     during("embedding's gradient", () =>
       scope(() => {
         const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", network.device);

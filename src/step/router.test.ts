@@ -134,7 +134,7 @@ test("all coefficients at 0 leave every bit as it was, and both losses null", ()
   freeModel(model);
 });
 
-test("no logits are kept for the way back, and none survive a step that fails", () => {
+test("no logits are kept for the backward pass, and none survive a step that fails", () => {
   const model = makeModel();
   const network = networkOf(model);
   for (const method of ["reversible", "checkpoint"] as const) {

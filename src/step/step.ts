@@ -1,7 +1,7 @@
-// One training step: micro-batches pass the blocks layer by layer, the loss behind the last one begins the way back, and
+// One training step: micro-batches pass the blocks layer by layer, the loss behind the last one begins the backward pass, and
 // every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
 // block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
-// a first way back measures and discards, a second one updates.
+// a first backward pass measures and discards, a second one updates.
 import { BadValuesError, UserError } from "../errors.js";
 import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
@@ -20,7 +20,7 @@ import { passBack } from "./backward.js";
 
 export interface StepOptions extends UpdateOptions {
   method: Method;
-  /** Largest norm of all gradients together; 0 or nothing: no limit, and one way back. */
+  /** Largest norm of all gradients together; 0 or nothing: no limit, and one backward pass. */
   maxGradNorm?: number;
   /** Losses on the router's logits and noise on its input; without it, none. */
   router?: RouterLossSettings & { jitterNoise: number };
@@ -73,20 +73,20 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Si
       void solutions.push([firstLayer + unit, solution]);
   const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
-  const works: MicroBatch[] = [];
-  const ended = { network, pass, segments, works, teacher, lossScale: 1 / trainedTokens };
+  const microBatches: MicroBatch[] = [];
+  const ended = { network, pass, segments, microBatches, teacher, lossScale: 1 / trainedTokens };
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
-    for (const [index, batch] of batches.entries()) works.push(startMicroBatch(network, batch, index, beginning));
+    for (const [index, batch] of batches.entries()) microBatches.push(startMicroBatch(network, batch, index, beginning));
 
-    // Graphs serve once and are made anew, from the beginning; with other methods there is a way back to the end.
-    if (maxGradNorm > 0 && method.holdsBlocks) works.forEach(save);
+    // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
+    if (maxGradNorm > 0 && method.holdsBlocks) microBatches.forEach(save);
     const live = (): number => ledger(network.device).liveBytes - (network.tier?.deviceBytes ?? 0);
     const liveBefore = live();
-    const beganBytes = sum(works, ({ parts }) => streamBytesOf(parts));
-    pass.forward(works);
-    const expertCounts = addCounts(works.map(({ routing }) => routing.counts()));
+    const beganBytes = sum(microBatches, ({ parts }) => streamBytesOf(parts));
+    pass.forward(microBatches);
+    const expertCounts = addCounts(microBatches.map(({ routing }) => routing.counts()));
     routerLosses?.complete(expertCounts);
     // The other losses are looked at behind the head; all are before the first update.
     if (Object.values(routerLosses?.values() ?? {}).some((loss) => loss !== null && !Number.isFinite(loss))) {
@@ -95,20 +95,20 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Si
         "The learning rate may be too high, or the weights damaged.",
       );
     }
-    const endedBytes = sum(works, ({ parts }) => streamBytesOf(parts));
+    const endedBytes = sum(microBatches, ({ parts }) => streamBytesOf(parts));
     // What has come to live since before the first block, but for the streams themselves.
     const keptBytes = live() - liveBefore - (endedBytes - beganBytes);
-    const stored = storedBytes(works);
+    const stored = storedBytes(microBatches);
 
     let gradientScale = 1;
     let savedBytes = 0;
     if (maxGradNorm > 0) {
-      if (!method.holdsBlocks) works.forEach(save);
-      savedBytes = sum(works, ({ saved }) => streamBytesOf(saved));
+      if (!method.holdsBlocks) microBatches.forEach(save);
+      savedBytes = sum(microBatches, ({ saved }) => streamBytesOf(saved));
       gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options, network)).gradNorm, maxGradNorm);
-      works.forEach(restore);
+      microBatches.forEach(restore);
       solutions.length = 0;
-      if (method.holdsBlocks) pass.forward(works);
+      if (method.holdsBlocks) pass.forward(microBatches);
     }
     const { gradientOfStreamBytes, ...figures } = passBack(ended, new BlockUpdates(states, { ...options, gradientScale }, network));
     return {
@@ -122,18 +122,18 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Si
       ...(routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
     };
   } finally {
-    works.forEach(freeMicroBatch);
+    microBatches.forEach(freeMicroBatch);
     pass.close();
   }
 }
 
 const sum = <T>(items: T[], size: (item: T) => number): number => items.reduce((total, item) => total + size(item), 0);
 
-function storedBytes(works: MicroBatch[]): Pick<StepResult, "bitBytes" | "routingBytes" | "hostBytes"> {
+function storedBytes(microBatches: MicroBatch[]): Pick<StepResult, "bitBytes" | "routingBytes" | "hostBytes"> {
   return {
-    bitBytes: sum(works, ({ parts }) => sum(parts, bitBytes)),
-    routingBytes: sum(works, ({ routing }) => routing.bytes),
-    hostBytes: sum(works, ({ parts }) => sum(parts, hostBytes)),
+    bitBytes: sum(microBatches, ({ parts }) => sum(parts, bitBytes)),
+    routingBytes: sum(microBatches, ({ routing }) => routing.bytes),
+    hostBytes: sum(microBatches, ({ parts }) => sum(parts, hostBytes)),
   };
 }
 

@@ -71,16 +71,16 @@ for (const computeDtype of ["float32", "bfloat16"] as const) {
       const network = networkOf(model, computeDtype);
       const teacher = new Teacher(source, network, 1);
       const batches = [randomBatch([9, 4], 1, 30), randomBatch([6], 2, 30)];
-      const lesson = teacher.lesson(batches);
-      for (const [i, objective] of lesson.objectives.entries()) {
+      const targets = teacher.targets(batches);
+      for (const [i, objective] of targets.objectives.entries()) {
         const distance = measured(objective, network, batches[i]);
         // Weights that are used as they lie in the file need not lie at 64 bytes, on which MKL's last bits depend.
         if (computeDtype === "bfloat16") assert.equal(distance, 0, name);
         else assert.ok(Math.abs(distance) < 1e-6, `${name}: ${distance}`);
       }
       scope(() => void mulScalar_(model.outer[outerNames(network).norm.name], 1.05));
-      assert.ok(measured(lesson.objectives[0], network, batches[0]) > 0, name);
-      lesson.free();
+      assert.ok(measured(targets.objectives[0], network, batches[0]) > 0, name);
+      targets.free();
       teacher.close();
       freeModel(model);
       assert.deepEqual(
@@ -125,10 +125,10 @@ test("a pass never holds more than one block's weights, and none where the file'
     let bytes = 0;
     const streamed = peakOf(() => {
       const before = ledger(TEST_DEVICE).liveBytes;
-      const lesson = teacher.lesson([batch]);
-      ({ bytes } = lesson);
+      const targets = teacher.targets([batch]);
+      ({ bytes } = targets);
       assert.equal(ledger(TEST_DEVICE).liveBytes - before, bytes);
-      lesson.free();
+      targets.free();
       assert.equal(ledger(TEST_DEVICE).liveBytes, before);
     });
     assert.equal(bytes, 40 * 32 * 4, "the final hidden states; the head is a view of its file");
@@ -190,7 +190,7 @@ test("every method and micro-batches give the same bits; all tokens count, also 
   const { trainedTokens, tokensPerSecond, stepMs } = reversible.steps[0];
   assert.equal(trainedTokens, Math.round((tokensPerSecond * stepMs) / 1000));
   for (const method of ["checkpoint", "store"] as const) assert.deepEqual((await losses({ method })).losses, reversible.losses, method);
-  // With a limit that is never reached, the second way back finds the same lesson.
+  // With a limit that is never reached, the second backward pass finds the same targets.
   assert.deepEqual((await losses({ max_grad_norm: 1e9 })).losses, (await losses({ max_block_grad_norm: 0 })).losses);
 });
 

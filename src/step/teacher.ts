@@ -15,7 +15,7 @@ import { throughBlocks } from "../network/evaluate.js";
 import { embed, type Network, openHead, outerNames } from "../network/network.js";
 
 /** What a teacher says of a step's micro-batches. */
-export interface Lesson {
+export interface TeacherTargets {
   /** One for each micro-batch. */
   objectives: Objective[];
   /** Bytes alive until `free`: hidden states, and the head where it is no view of its file. */
@@ -47,7 +47,7 @@ export class Teacher {
   }
 
   /** A forward pass over the micro-batches, layer by layer; the caller frees what it returns. */
-  lesson(batches: SizedBatch[]): Lesson {
+  targets(batches: SizedBatch[]): TeacherTargets {
     const { device } = this.#network;
     const before = ledger(device).liveBytes;
     const hidden = this.#pass(batches);

@@ -4,8 +4,8 @@
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
-import type { Home, PlacedParameter } from "../model/model.js";
-import { awaitAside, copyAside } from "../torch/async-copy.js";
+import type { Allocate, PlacedParameter } from "../model/model.js";
+import { awaitCopies, copyAsync } from "../torch/async-copy.js";
 import { synchronize } from "../torch/device.js";
 import { clone, copy_, fill_ } from "../torch/ops.js";
 import { free, isAlive, keep } from "../torch/scope.js";
@@ -32,7 +32,7 @@ export class HostTier implements Tier {
   readonly #slabs: Tensor[] = [];
   #here: Copies | null = null;
   #next: Copies | null = null;
-  /** Parts that are on their way back since the step began. */
+  /** Parts that are on their way to main memory since the step began. */
   readonly #sent = new Set<number>();
   /** Whether the parts that are entered will be updated, and need their state. */
   #updates = false;
@@ -40,20 +40,20 @@ export class HostTier implements Tier {
   #times = { ...NO_TIME };
   #updateStarted = 0;
 
-  /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not aside. */
+  /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not asynchronous. */
   constructor(device: string, architecture: Architecture, config: ModelConfig) {
     this.#device = device;
     this.#partOf = (placed) => partOf(architecture, config, placed);
     this.#walk = new Walk(partsOf(config));
   }
 
-  readonly home: Home = (planned) => {
+  readonly allocate: Allocate = (planned) => {
     const room = this.#room(planned.map(({ placed, dtype }) => ({ name: nameOf(placed), shape: placed.spec.shape, dtype })));
     for (const { placed } of planned) this.#add(this.#weights, placed, [room.get(nameOf(placed)) as Tensor]);
     return (placed) => room.get(nameOf(placed)) as Tensor;
   };
 
-  readonly stateRoom: Tier["stateRoom"] = (planned) => {
+  readonly allocateState: Tier["allocateState"] = (planned) => {
     const wanted = planned.flatMap(({ placed, layout }) =>
       Object.entries(layout).map(([kind, { shape, dtype }]) => ({ name: `${kind}.${nameOf(placed)}`, shape, dtype })),
     );
@@ -73,7 +73,7 @@ export class HostTier implements Tier {
     take: (stored, on) => this.here(stored) ?? (deviceOf(stored) === on ? clone(stored) : to(stored, dtype(stored), on)),
     give: (stored, changed) => {
       if (this.here(stored) !== changed) return void copy_(stored, changed);
-      copyAside(stored, changed);
+      copyAsync(stored, changed);
       this.#sent.add((this.#here as Copies).part);
     },
   };
@@ -87,7 +87,7 @@ export class HostTier implements Tier {
     return copies.reduce((sum, copy) => sum + byteSize(copy), 0);
   }
 
-  get roomBytes(): number {
+  get storedBytes(): number {
     return this.#slabs.reduce((sum, slab) => sum + byteSize(slab), 0);
   }
 
@@ -116,7 +116,7 @@ export class HostTier implements Tier {
       if (!isNext) this.#dropNext();
       this.#here = isNext ? this.#next : this.#bring(part);
       this.#next = null;
-      awaitAside(this.#device, "in");
+      awaitCopies(this.#device, "in");
     }
     if (ahead !== undefined && this.#next?.part !== ahead) {
       this.#dropNext();
@@ -182,17 +182,17 @@ export class HostTier implements Tier {
   }
 
   #bring(part: number): Copies {
-    if (this.#sent.has(part)) awaitAside(this.#device, "out");
+    if (this.#sent.has(part)) awaitCopies(this.#device, "out");
     const stored = [...(this.#weights.get(part) ?? []), ...(this.#updates ? (this.#states.get(part) ?? []) : [])];
     const of = new Map<Tensor, Tensor>();
     try {
       for (const tensor of stored.filter(isAlive)) {
         const copy = keep(empty(shape(tensor), dtype(tensor), this.#device));
         of.set(tensor, copy);
-        copyAside(copy, tensor);
+        copyAsync(copy, tensor);
       }
     } catch (failure) {
-      awaitAside(this.#device, "in");
+      awaitCopies(this.#device, "in");
       free(...of.values());
       throw failure;
     }
@@ -208,7 +208,7 @@ export class HostTier implements Tier {
   #dropNext(): void {
     const next = this.#next;
     this.#next = null;
-    if (next !== null) awaitAside(this.#device, "in");
+    if (next !== null) awaitCopies(this.#device, "in");
     this.#drop(next);
   }
 

@@ -2,7 +2,7 @@
 // they are read, and changed between `beginUpdate` and `endUpdate`. A part is a block, or one end of the network.
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
-import type { Home, Model, PlacedParameter } from "../model/model.js";
+import type { Allocate, Model, PlacedParameter } from "../model/model.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 
 /** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
@@ -22,9 +22,9 @@ export interface Staging {
 export interface Tier {
   readonly name: "host" | "disk";
   /** Room for the weights of a model that is being made. */
-  readonly home: Home;
+  readonly allocate: Allocate;
   /** Room for all optimizer state, zero or as it was left; returns that of a parameter. */
-  readonly stateRoom: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => Record<string, Tensor>;
+  readonly allocateState: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => Record<string, Tensor>;
   /** For updates, where what is stored is not to be changed in place. */
   readonly staging?: Staging;
   /** What of the part that was entered last is on the device already, of a stored tensor. */
@@ -32,7 +32,7 @@ export interface Tier {
   /** Bytes of the device that hold parts in use and on the way. */
   readonly deviceBytes?: number;
   /** Bytes of main memory that hold all parts. */
-  readonly roomBytes?: number;
+  readonly storedBytes?: number;
   /** The model of a run that was cut off, where the tier kept it. */
   openModel?(): Model;
   /** Weights and state are those of the end of a step; training begins. */
@@ -41,7 +41,7 @@ export interface Tier {
   undoStep?(): boolean;
   /** Weights and state are about to be replaced: nothing of them can be gone on from until `begin`. */
   abandon(): void;
-  /** A way back begins, on which parts are updated or only measured; or it has ended, also by an error, and nothing is updated. */
+  /** A backward pass begins, on which parts are updated or only measured; or it has ended, also by an error, and nothing is updated. */
   wayBack?(updates: boolean): void;
   /** Before a part's weights are read: waits until they are there, and begins to bring the part that will be next. */
   enter(part: number): void;

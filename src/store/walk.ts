@@ -1,4 +1,4 @@
-// The way of a step through the parts of a network: up in the forward pass, down on the way back. From the part at hand follows the
+// The way of a step through the parts of a network: up in the forward pass, down in the backward pass. From the part at hand follows the
 // one that will be next.
 
 export class Walk {

@@ -4,10 +4,10 @@ import { native } from "./binding.js";
 import type { Tensor } from "./tensor.js";
 
 /**
- * to = from, one of them in pinned main memory. What is copied to the GPU may be read behind `awaitAside`, and until then not be freed; what
+ * to = from, one of them in pinned main memory. What is copied to the GPU may be read behind `awaitCopies`, and until then not be freed; what
  * is copied from it may be freed at once, and is in main memory when the device was waited for.
  */
-export const copyAside = (to: Tensor, from: Tensor): void => native.copyAside(to, from);
+export const copyAsync = (to: Tensor, from: Tensor): void => native.copyAsync(to, from);
 
 /** What the GPU is asked from now on waits for the copies so far, to it ("in") or from it ("out"). */
-export const awaitAside = (device: string, direction: "in" | "out"): void => native.awaitAside(device, direction === "out");
+export const awaitCopies = (device: string, direction: "in" | "out"): void => native.awaitCopies(device, direction === "out");

@@ -33,8 +33,8 @@ export interface Native {
   writeBack(file: number): number;
   dropPages(mapping: Handle, file: number): number;
   waitForPages(reader: boolean, ticket: number): void;
-  copyAside(to: Handle, from: Handle): void;
-  awaitAside(device: string, out: boolean): void;
+  copyAsync(to: Handle, from: Handle): void;
+  awaitCopies(device: string, out: boolean): void;
   setGradMode(on: boolean): boolean;
   requireGrad(handle: Handle, on: boolean): void;
   setGrad(leaf: Handle, gradient: Handle | null): void;
@@ -117,8 +117,8 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   writeBack: true,
   dropPages: true,
   waitForPages: true,
-  copyAside: true,
-  awaitAside: true,
+  copyAsync: true,
+  awaitCopies: true,
   setGradMode: true,
   requireGrad: true,
   setGrad: true,

@@ -1,11 +1,11 @@
-// A function recorded once and differentiated once: its graph owns the tensors it needs until the way back, or `freeGraph`.
+// A function recorded once and differentiated once: its graph owns the tensors it needs until the backward pass, or `freeGraph`.
 // A custom function cuts the graph in two: what it computes is outside, and its gradient is our own code, called between
 // the part behind it and the part before it. A root is a value inside the graph with a loss of its own, which is
 // differentiated together with the result. All on the calling thread, on every device.
 import { assert } from "../errors.js";
 import { native } from "./binding.js";
 import { backward, leaf, takeGrad, withGrad } from "./autograd.js";
-import { currentMoment, during } from "./span.js";
+import { currentSpan, during } from "./span.js";
 import { free, isAlive, keep, scope } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
@@ -36,7 +36,7 @@ export interface Graph extends Recording {
   inputs: Tensor[];
   y: Tensor;
   /** In which it was recorded. */
-  moment: string;
+  span: string;
 }
 
 let recording: Recording | null = null;
@@ -52,10 +52,10 @@ export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): G
   try {
     const { leaves, y } = scope(() => {
       const leaves = inputs.map((input) => leaf(input));
-      // A scope of its own, so that what autograd does not keep is freed before the way back and what it keeps along it.
+      // A scope of its own, so that what autograd does not keep is freed before the backward pass and what it keeps along it.
       return { leaves, y: scope(() => withGrad(() => fn(...leaves))) };
     });
-    return { inputs: leaves.map(keep), y: keep(y), moment: currentMoment(), ...gathered };
+    return { inputs: leaves.map(keep), y: keep(y), span: currentSpan(), ...gathered };
   } catch (failure) {
     freeTensors(tensorsOf(gathered));
     throw failure;
@@ -67,7 +67,7 @@ export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): G
 /** The gradients of the inputs from that of y, null for one that y does not depend on; leaves on the way get theirs. Consumes the graph. */
 export function backwardThrough(graph: Graph, dy: Tensor): (Tensor | null)[] {
   try {
-    return during(`${graph.moment}, way back`, () =>
+    return during(`${graph.span}, backward`, () =>
       scope(() => {
         scope(() =>
           backward([graph.y, ...graph.roots.map(({ output }) => output)], [dy, ...graph.roots.map(({ gradient }) => gradient())]),
@@ -126,7 +126,7 @@ export function customFunction(inputs: Tensor[], forward: () => { output: Tensor
 }
 
 /**
- * Where a graph is recorded, differentiates a loss on `output` with it: `gradient` is asked for on the way back. The graph owns
+ * Where a graph is recorded, differentiates a loss on `output` with it: `gradient` is asked for in the backward pass. The graph owns
  * the output from now on. No custom function may lie behind it.
  */
 export function addRoot(output: Tensor, gradient: () => Tensor): void {

@@ -27,7 +27,7 @@ export function startLibraries(device: string): void {
   scope(() => {
     const x = zeros([64, 64], "bfloat16", device);
     const weight = leaf(x);
-    // The product with a number comes last, so that the way back finds the GPU at work.
+    // The product with a number comes last, so that the backward pass finds the GPU at work.
     const y = withGrad(() => mulScalar(linear(mm(x, weight), weight, zeros([64], "bfloat16", device)), 2));
     backward([y], [x]);
   });

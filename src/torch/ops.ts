@@ -32,7 +32,7 @@ export const linalgEigh = op<(a: T) => [values: T, vectors: T]>("aten::linalg_ei
 export const linear = op<(x: T, weight: T, bias?: T | null) => T>("aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor");
 /** y_RD = (silu(x Wg') * (x Wu')) Wd' of rows sorted by expert, with stacked gate and up [2F, D], down [D, F] in any dtype, cast one at a time, and the number of rows of each expert (native/grouped_swiglu.cpp). */
 export const groupedSwiglu = op<(x: T, gateUp: T[], down: T[], rows: N[]) => T>("revmoe::grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor");
-/** The same, whose way back makes no gradients of weights and leaves in `kept` what they are made of: rows of the gradient of both inner products [R, 2F], of the inner product [R, F], and dy [R, D]. */
+/** The same, whose backward pass makes no gradients of weights and leaves in `kept` what they are made of: rows of the gradient of both inner products [R, 2F], of the inner product [R, F], and dy [R, D]. */
 export const groupedSwigluKeep = op<(x: T, gateUp: T[], down: T[], rows: N[], kept: T[]) => T>("revmoe::grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor");
 /** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts (native/grouped_swiglu.cpp). */
 export const expertGradients_ = op<(sums: T[], dy: T, x: T, rows: N[], first: N, add: boolean) => void>("revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()");

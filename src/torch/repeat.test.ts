@@ -7,7 +7,7 @@ import { during } from "./span.js";
 import { add, cat } from "./ops.js";
 import { forEachTile, repeat } from "./repeat.js";
 import { free, keep, scope } from "./scope.js";
-import { onFullShadow, onShadow, operatorCalls, shadowMoments } from "./shadow.js";
+import { onFullShadow, onShadow, operatorCalls, shadowSpans } from "./shadow.js";
 import { byteSize, empty, type Tensor } from "./tensor.js";
 
 /** Live and highest bytes, by moment too, and operators. */
@@ -15,7 +15,7 @@ function counted(engine: typeof onShadow, work: () => void) {
   return engine(() => {
     resetPeak();
     work();
-    return { live: ledger().liveBytes, peak: ledger().peakBytes, moments: [...shadowMoments("cpu")], calls: operatorCalls() };
+    return { live: ledger().liveBytes, peak: ledger().peakBytes, spans: [...shadowSpans("cpu")], calls: operatorCalls() };
   });
 }
 

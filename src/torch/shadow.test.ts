@@ -7,7 +7,7 @@ import { ledger, resetPeak } from "./memory.js";
 import { during } from "./span.js";
 import * as ops from "./ops.js";
 import { scope } from "./scope.js";
-import { onShadow, shadowMoments } from "./shadow.js";
+import { onShadow, shadowSpans } from "./shadow.js";
 import { operatorOf } from "./shadow/operators.js";
 import { empty, item, shape, type Tensor, toArray } from "./tensor.js";
 
@@ -162,12 +162,12 @@ test("the shadow engine leaves the real one as it was, also on failure", () => {
   });
 });
 
-test("moments are told apart, and an error carries the innermost", () => {
+test("spans are told apart, and an error carries the innermost", () => {
   onShadow(() => {
     during("early", () => scope(() => void random(10)));
     during("late", () => scope(() => void random(100)));
-    const moments = shadowMoments("cpu");
-    assert.deepEqual([moments.get("early"), moments.get("late")], [40, 400]);
+    const spans = shadowSpans("cpu");
+    assert.deepEqual([spans.get("early"), spans.get("late")], [40, 400]);
   });
   try {
     during("outer", () =>
@@ -177,7 +177,7 @@ test("moments are told apart, and an error carries the innermost", () => {
     );
     assert.fail();
   } catch (failure) {
-    assert.equal((failure as { moment?: string }).moment, "inner");
+    assert.equal((failure as { span?: string }).span, "inner");
   }
 });
 

@@ -20,8 +20,8 @@ export function onShadow<Result>(fn: () => Result): Result {
 /** The same with every round. */
 export const onFullShadow = <Result>(fn: () => Result): Result => withEngine((real) => shadowEngine(real, everyRound), fn);
 
-/** Since the last reset, by moment, the most bytes that were alive on a device of the shadow engine. */
-export const shadowMoments = (device: string): Map<string, number> => new Map(accountOf(device).moments);
+/** Since the last reset, by span, the most bytes that were alive on a device of the shadow engine. */
+export const shadowSpans = (device: string): Map<string, number> => new Map(accountOf(device).spans);
 
 /** `operatorCalls`: those on the last shadow engine. */
 export { beyondCounting, operatorCalls };

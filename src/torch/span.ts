@@ -1,24 +1,24 @@
 // Names for what is being done, so that memory, and running out of it, can be told by what needed it.
 
-let moment = "";
+let span = "";
 
-export const currentMoment = (): string => moment;
+export const currentSpan = (): string => span;
 
-/** An error with the innermost moment in which it happened. */
+/** An error with the innermost span in which it happened. */
 export interface Timed {
-  moment?: string;
+  span?: string;
 }
 
-/** Runs `fn` as the moment `name`; the moments around it go on when it returns. */
+/** Runs `fn` as the span `name`; the spans around it go on when it returns. */
 export function during<Result>(name: string, fn: () => Result): Result {
-  const before = moment;
-  moment = name;
+  const before = span;
+  span = name;
   try {
     return fn();
   } catch (failure) {
-    if (failure instanceof Error) (failure as Timed).moment ??= name;
+    if (failure instanceof Error) (failure as Timed).span ??= name;
     throw failure;
   } finally {
-    moment = before;
+    span = before;
   }
 }

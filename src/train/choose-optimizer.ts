@@ -44,7 +44,7 @@ const SCALED = ["muon", "adafactor", "adalomo"];
 export function clippingNotes({ optimizer, max_grad_norm: limit }: TrainSettings): string[] {
   if (limit === 0 || !SCALED.includes(optimizer)) return [];
   return [
-    `max_grad_norm ${limit} does little with optimizer ${optimizer}, whose updates do not grow with the gradient, and costs an extra way back`,
+    `max_grad_norm ${limit} does little with optimizer ${optimizer}, whose updates do not grow with the gradient, and costs an extra backward pass`,
   ];
 }
 

@@ -34,14 +34,14 @@ export interface ResumedFrom {
   inPlace: boolean;
 }
 
-export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier, home = tier?.home): Model {
+export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier, allocate = tier?.allocate): Model {
   const { seed, weights_dtype: weightsDtype } = settings;
   const device = tier ? "cpu" : settings.device;
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   if (resumed?.inPlace && tier?.openModel) return tier.openModel();
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
-    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, home, verify: resumed === undefined });
+    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, allocate, verify: resumed === undefined });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.config.source = source.config;
     return model;
@@ -53,7 +53,7 @@ export function makeModel(settings: TrainSettings, source: ModelSource, resumed?
     seed,
     weightsDtype === "auto" ? "float32" : weightsDtype,
     settings.device,
-    home,
+    allocate,
   );
 }
 
@@ -102,7 +102,7 @@ export const statesOf = (settings: TrainSettings, { model, trains, computeDtype,
   new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
     weightsCorrection: settings.weights_correction === "8bit",
     trains,
-    room: tier?.stateRoom,
+    room: tier?.allocateState,
     staging: tier?.staging,
   });
 

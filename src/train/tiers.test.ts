@@ -106,18 +106,18 @@ test("host: where memory runs out in a step, that is what is said, and nothing i
   resetPeak();
   await runTraining(settings, { look: () => (before = ledger().liveBytes) });
   const taken = ledger().peakBytes - before;
-  const moments = new Set<string | undefined>();
+  const spans = new Set<string | undefined>();
   for (let share = 0.02; share < 0.99; share += 0.02) {
     const memory_limit = `${Math.round(before + share * taken)}B`;
     await assert.rejects(
       runTraining({ ...settings, memory_limit, output_dir: place.out(`${share}`) }),
-      (failure: Error & { code?: string; moment?: string }) => {
-        moments.add(failure.moment);
+      (failure: Error & { code?: string; span?: string }) => {
+        spans.add(failure.span);
         return failure.code === "OUT_OF_MEMORY";
       },
     );
   }
-  assert.ok(moments.has("weights in compute form") && moments.size > 3, [...moments].join("; "));
+  assert.ok(spans.has("weights in compute form") && spans.size > 3, [...spans].join("; "));
 });
 
 test("a setting that the model cannot have leaves no working copy behind, and keeps one that a run can go on with", async (t) => {
@@ -144,7 +144,7 @@ test("a disk without room is refused before anything is written", (t) => {
   const folder = place.out("small");
   const { architecture, config } = modelOf(place.model);
   const copy = new WorkingCopy(folder, architecture, config, { durability: "snapshot", stateBytes: () => 2 ** 60 });
-  assert.throws(() => randomModel(architecture, config, 1, "float32", "cpu", copy.home), {
+  assert.throws(() => randomModel(architecture, config, 1, "float32", "cpu", copy.allocate), {
     name: "UserError",
     message: /small: \d.* are needed, but only .* are free on its disk/,
   });

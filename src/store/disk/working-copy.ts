@@ -12,7 +12,7 @@ import { progressText, type WrittenProgress } from "../../checkpoint/run/state.j
 import { byteLength } from "../../checkpoint/safetensors/header.js";
 import { UserError } from "../../errors.js";
 import type { Architecture, ModelConfig } from "../../model/architecture.js";
-import { buildModel, type Home, type Model, type PlacedParameter } from "../../model/model.js";
+import { buildModel, type Allocate, type Model, type PlacedParameter } from "../../model/model.js";
 import { free, isAlive } from "../../torch/scope.js";
 import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor } from "../../torch/tensor.js";
 import { createPartFile, openPartFile, type PartFile, type PartTensor } from "./part-file.js";
@@ -60,7 +60,7 @@ export class WorkingCopy implements Tier {
   }
 
   /** Makes the folder anew, with room for a model; for whatever fills a model with values. */
-  readonly home: Home = (planned) => {
+  readonly allocate: Allocate = (planned) => {
     rmSync(this.#folder, { recursive: true, force: true });
     const weightBytes = planned.reduce((sum, { placed, dtype }) => sum + byteLength(dtype, placed.spec.shape), 0);
     const bytes = weightBytes + this.#options.stateBytes(planned[0].dtype);
@@ -91,7 +91,7 @@ export class WorkingCopy implements Tier {
     });
   }
 
-  readonly stateRoom: Tier["stateRoom"] = (planned) => {
+  readonly allocateState: Tier["allocateState"] = (planned) => {
     const tensors = planned.flatMap(({ placed, layout }) =>
       Object.entries(layout).map(([kind, { shape, dtype }]) => ({ placed, name: `${kind}.${nameOf(placed)}`, dtype, shape })),
     );

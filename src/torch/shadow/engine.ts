@@ -117,8 +117,8 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     },
     writeBytes: () => {},
     ...NO_FILES,
-    copyAside: () => {},
-    awaitAside: () => {},
+    copyAsync: () => {},
+    awaitCopies: () => {},
     setGradMode: setRecording,
     requireGrad: (handle, on) => {
       at(handle).requiresGrad = on;

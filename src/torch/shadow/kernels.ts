@@ -193,7 +193,7 @@ export function bincount(x: Value, _weights: null, least = 0): Value {
 /** Of an H100; other cards have from 40 to 192. */
 const MULTIPROCESSORS = 132;
 
-/** On a GPU, the way back with the same bits each time adds up gradients of queries in as many parts as keep its processors busy. */
+/** On a GPU, the backward pass with the same bits each time adds up gradients of queries in as many parts as keep its processors busy. */
 function flashSums({ sizes: [one, heads, tokens, width], device }: Value): Value {
   const up = (size: number, unit: number): number => Math.ceil(size / unit) * unit;
   const parts = Math.ceil(MULTIPROCESSORS / (one * heads));

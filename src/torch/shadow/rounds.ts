@@ -1,7 +1,7 @@
 // Many rounds of the same work, counted by a few. The third stands for all but the last of those that are like it: while it runs, what
 // it makes and frees counts once, and when it ends, what it has left behind is counted as often as there are more of them. The
 // others run at the totals that they really meet, the first and the last of those that are alike among them, so that the
-// highest total, in every moment, is one of theirs.
+// highest total, in every span, is one of theirs.
 import { accounts, type Account, representing } from "./values.js";
 
 /** First, second and third; the last of those like them; the last two, which may be others. */

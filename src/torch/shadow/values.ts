@@ -1,8 +1,8 @@
 // Tensors without elements: sizes, strides, a dtype, and a storage that is counted as long as something holds it. Who makes
-// or gets one holds it, until `drop`. The ledger knows what is alive on each device, the highest total, and in which moment
+// or gets one holds it, until `drop`. The ledger knows what is alive on each device, the highest total, and in which span
 // of the work each total was reached.
 import { UserError } from "../../errors.js";
-import { currentMoment } from "../span.js";
+import { currentSpan } from "../span.js";
 import { DTYPES, type DType } from "../tensor.js";
 import type { Node } from "./gradients.js";
 import { countOf, isContiguous, rowMajor } from "./shapes.js";
@@ -11,8 +11,8 @@ export class Account {
   liveBytes = 0;
   peakBytes = 0;
   blocks = 0;
-  /** By moment, the highest total while it lasted. */
-  readonly moments = new Map<string, number>();
+  /** By span, the highest total while it lasted. */
+  readonly spans = new Map<string, number>();
   #highest = 0;
 
   change(bytes: number): void {
@@ -21,8 +21,8 @@ export class Account {
     if (bytes <= 0) return;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
     this.#highest = Math.max(this.#highest, this.liveBytes);
-    const moment = currentMoment();
-    if (this.liveBytes > (this.moments.get(moment) ?? 0)) this.moments.set(moment, this.liveBytes);
+    const span = currentSpan();
+    if (this.liveBytes > (this.spans.get(span) ?? 0)) this.spans.set(span, this.liveBytes);
   }
 
   /** Goes to another total that is noted nowhere. */
@@ -33,7 +33,7 @@ export class Account {
 
   resetPeak(): void {
     this.peakBytes = this.liveBytes;
-    this.moments.clear();
+    this.spans.clear();
   }
 
   /** From now on, the highest total is noted anew. Returns what `endWindow` wants back. */

@@ -1,7 +1,7 @@
 // Back to an earlier place of the course of a run, in the same process and the same memory: weights, optimizer state, data and
 // phase as a checkpoint has them, or as they were before the first step.
 import { readRunState } from "../../checkpoint/run/state.js";
-import { freeModel, type Home } from "../../model/model.js";
+import { freeModel, type Allocate } from "../../model/model.js";
 import { detach } from "../../torch/autograd.js";
 import { fill_ } from "../../torch/ops.js";
 import { keep } from "../../torch/scope.js";
@@ -21,8 +21,8 @@ export function goBack(run: Run, { step, folder }: Place): void {
   const { model, tier } = network;
   tier?.abandon();
   // What is read goes where the weights are: for a moment each has a second name.
-  const home: Home = () => (placed) => keep(detach((placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name]));
-  freeModel(makeModel(settings, source, folder === null ? undefined : { folder, inPlace: false }, tier, home));
+  const allocate: Allocate = () => (placed) => keep(detach((placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name]));
+  freeModel(makeModel(settings, source, folder === null ? undefined : { folder, inPlace: false }, tier, allocate));
   network.trains = trainsOf(phaseAt(phases, step), settings, model);
   states.restart(network.trains);
   if (folder === null) {

@@ -102,7 +102,7 @@ export const REVERSIBLE_ROWS = {
     choices: ["device", "host"],
     default: "device",
     group: REVERSIBLE,
-    about: "where stored bits wait for the way back; host: in main memory, with device cuda",
+    about: "where stored bits wait for the backward pass; host: in main memory, with device cuda",
   },
   stream: {
     kind: "choice",
@@ -163,7 +163,7 @@ export const REVERSIBLE_ROWS = {
     min: 0,
     group: REVERSIBLE,
     about:
-      "experts of a block whose gradients exist at a time, made when the block's way back is done; less memory where a block's " +
+      "experts of a block whose gradients exist at a time, made when the block's backward pass is done; less memory where a block's " +
       "experts are large, and a quarter more of their products where each block's norm is limited; 0: all",
   },
   loss_tile_tokens: {

@@ -182,7 +182,7 @@ export const TRAIN_ROWS = {
     min: 0,
     group: OPTIMIZER,
     about:
-      "clips all gradients together to this norm, as transformers and TRL do; an extra way back measures it: a step takes " +
+      "clips all gradients together to this norm, as transformers and TRL do; an extra backward pass measures it: a step takes " +
       "1.75 times the time, with method store twice; 0: off",
   },
   max_block_grad_norm: {

@@ -11,7 +11,7 @@
 namespace revmoe {
 namespace {
 
-c10::Stream stream_aside(c10::Device device, bool out) {
+c10::Stream copy_stream(c10::Device device, bool out) {
   static std::map<std::pair<int, bool>, c10::Stream> streams;
   const std::pair<int, bool> key{device.index(), out};
   const auto found = streams.find(key);
@@ -29,33 +29,33 @@ void order(const c10::Stream& before, const c10::Stream& after) {
   event.block(after);
 }
 
-void copy_aside(at::Tensor to, const at::Tensor& from) {
+void copy_async(at::Tensor to, const at::Tensor& from) {
   const bool out = to.device().is_cpu();
   const at::Tensor& there = out ? from : to;
   if (there.device().is_cpu()) {
     to.copy_(from);
     return;
   }
-  const c10::Stream aside = stream_aside(there.device(), out);
-  order(computing(there.device()), aside);
-  const c10::StreamGuard guard(aside);
+  const c10::Stream copies = copy_stream(there.device(), out);
+  order(computing(there.device()), copies);
+  const c10::StreamGuard guard(copies);
   to.copy_(from, /*non_blocking=*/true);
   // Whoever reads a copy waits for it first; what is copied out may be freed at once.
-  if (out) there.record_stream(aside);
+  if (out) there.record_stream(copies);
 }
 
 }  // namespace
 
 void init_aside(Napi::Env env, Napi::Object exports) {
-  define(env, exports, "copyAside", [](const Napi::CallbackInfo& info) {
-    copy_aside(tensor_at(info, 0), tensor_at(info, 1));
+  define(env, exports, "copyAsync", [](const Napi::CallbackInfo& info) {
+    copy_async(tensor_at(info, 0), tensor_at(info, 1));
     check_files(info.Env());
   });
-  define(env, exports, "awaitAside", [](const Napi::CallbackInfo& info) {
+  define(env, exports, "awaitCopies", [](const Napi::CallbackInfo& info) {
     const c10::Device named(info[0].As<Napi::String>().Utf8Value());
     if (named.is_cpu()) return;
     const c10::Device device = named.has_index() ? named : c10::impl::VirtualGuardImpl(named.type()).getDevice();
-    order(stream_aside(device, info[1].As<Napi::Boolean>().Value()), computing(device));
+    order(copy_stream(device, info[1].As<Napi::Boolean>().Value()), computing(device));
   });
 }
 
