@@ -40,8 +40,14 @@ for (const mark of values.marks.split(",").map(Number)) {
   const loss = losses.length > 0 ? (losses.reduce((sum, each) => sum + each, 0) / losses.length).toFixed(2) : "-";
   for (const [name, solver] of Object.entries(SOLVERS)) {
     const cells = EVALUATIONS.map((iterations) => {
-      const result = experiment.measure(gridStreams("int32", 16), "float32", revffn({ ...solver, iterations, storedHint: false }));
-      return result === null ? "overflow" : `${result.reconstructionError.toExponential(0)} / ${result.gradientError.toExponential(0)}`;
+      const result = experiment.measure(
+        gridStreams("int32", 16),
+        "float32",
+        revffn({ ...solver, iterations, storedHint: false }),
+      );
+      return result === null
+        ? "overflow"
+        : `${result.reconstructionError.toExponential(0)} / ${result.gradientError.toExponential(0)}`;
     });
     console.log(`| ${[mark, loss, name, ...cells].join(" | ")} |`);
   }

@@ -52,18 +52,28 @@ const batch = {
 resetPeak();
 const before = ledger().liveBytes;
 const [started, cpuStarted] = [performance.now(), process.cpuUsage()];
-const result = trainStep(network, states, [batch], { method: METHODS[method], step: 1, learningRate: 1e-4, maxBlockGradNorm: 1, seed: 1 });
+const result = trainStep(network, states, [batch], {
+  method: METHODS[method],
+  step: 1,
+  learningRate: 1e-4,
+  maxBlockGradNorm: 1,
+  seed: 1,
+});
 const seconds = (performance.now() - started) / 1000;
 const { user, system } = process.cpuUsage(cpuStarted);
 const { version, threads } = engineInfo();
 const form = hasOp("aten::scaled_dot_product_attention") ? "fused attention" : "attention in tiles";
 console.log(`libtorch ${version}, ${threads} threads, ${form}, ${computeDtype}, ${method}`);
-console.log(`one document of ${tokenCount} tokens, feed-forward layers in tiles of ${tileTokens}: loss ${result.loss.toFixed(3)}`);
+console.log(
+  `one document of ${tokenCount} tokens, feed-forward layers in tiles of ${tileTokens}: loss ${result.loss.toFixed(3)}`,
+);
 console.log(
   `${seconds.toFixed(1)} s a step, ${(tokenCount / seconds).toFixed(0)} tokens/s; ${((user + system) / 1e6).toFixed(1)} s of processor time`,
 );
 console.log(`peak ${describeMemory(memoryTerms(network, states, result))}`);
-console.log(`${((ledger().peakBytes - before) / tokenCount / 1024).toFixed(1)} KiB per token above what is alive before the step`);
+console.log(
+  `${((ledger().peakBytes - before) / tokenCount / 1024).toFixed(1)} KiB per token above what is alive before the step`,
+);
 
 function readDocument(count) {
   const data = mkdtempSync(join(tmpdir(), "revmoe-long-"));

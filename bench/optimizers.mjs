@@ -65,7 +65,10 @@ function course(changes) {
   const losses = [];
   try {
     for (let step = 1; step <= steps; step++) {
-      losses.push(take(run, step, learningRateAt(step, { type: "cosine", peak, warmupSteps: 2, totalSteps: steps, minRatio })).loss);
+      losses.push(
+        take(run, step, learningRateAt(step, { type: "cosine", peak, warmupSteps: 2, totalSteps: steps, minRatio }))
+          .loss,
+      );
     }
     return { losses, held: heldOut(run), bytes: run.states.bytes, rate: peak };
   } catch (failure) {
@@ -75,7 +78,8 @@ function course(changes) {
   }
 }
 
-const tried = (rate) => Array.from({ length: rates }, (_, i) => Number((rate * 3 ** (i - (rates >> 1))).toPrecision(2)));
+const tried = (rate) =>
+  Array.from({ length: rates }, (_, i) => Number((rate * 3 ** (i - (rates >> 1))).toPrecision(2)));
 console.log(`libtorch ${engineInfo().version}, ${steps} steps of 2048 tokens, bfloat16 weights unless said otherwise`);
 const shown = [1, ...[1, 2, 3, 4].map((part) => Math.round((steps * part) / 4))];
 console.log(`| optimizer | learning rate | ${shown.map((step) => `step ${step}`).join(" | ")} | held out | state |`);
@@ -84,8 +88,15 @@ for (const [name, changes] of Object.entries(CASES)) {
   const all = tried(changes.learning_rate).map((learning_rate) => course({ ...changes, learning_rate }));
   const { losses, held, bytes, rate } = all.reduce((best, next) => (next.held < best.held ? next : best));
   // Single batches differ; a point of the course is the mean of up to five steps.
-  const point = (step) => losses.slice(Math.max(0, step - 5), step).reduce((sum, loss, _, some) => sum + loss / some.length, 0);
-  const row = [name, rate, ...shown.map((step) => point(step).toFixed(3)), held.toFixed(3), `${(bytes / 2 ** 20).toFixed(2)} MiB`];
+  const point = (step) =>
+    losses.slice(Math.max(0, step - 5), step).reduce((sum, loss, _, some) => sum + loss / some.length, 0);
+  const row = [
+    name,
+    rate,
+    ...shown.map((step) => point(step).toFixed(3)),
+    held.toFixed(3),
+    `${(bytes / 2 ** 20).toFixed(2)} MiB`,
+  ];
   console.log(`| ${row.join(" | ")} |`);
   if (rates > 1) console.error(`  ${name}: ${all.map((each) => `${each.rate} ${each.held.toFixed(3)}`).join(", ")}`);
 }

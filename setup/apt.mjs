@@ -79,7 +79,8 @@ async function aptGet(args, say) {
 
 /** What a status line of apt-get tells: `dlstatus:3:12.5:Retrieving file 3 of 90`. @param {string} line */
 export function aptProgress(line) {
-  const [, part, percent, text] = /^(dlstatus|pmstatus|pmerror|pmconffile|media-change):[^:]*:([\d.]+):(.*)$/.exec(line) ?? [];
+  const [, part, percent, text] =
+    /^(dlstatus|pmstatus|pmerror|pmconffile|media-change):[^:]*:([\d.]+):(.*)$/.exec(line) ?? [];
   if (part === undefined) return undefined;
   return `${Math.floor(Number(percent))} % of ${part === "dlstatus" ? "the download" : "the installation"}: ${text.trim()}`;
 }

@@ -25,12 +25,16 @@ const nativeRoot = join(packageRoot, "native");
  *   root: the folder in place of build/; flags: further ones, for compiling and linking; loadEnv: what a process needs to load the result
  * @returns {Promise<Engine>}
  */
-export async function buildEngine(libtorch, { say = console.log, asDefault = true, root = buildFolder(), flags = [], loadEnv } = {}) {
+export async function buildEngine(
+  libtorch,
+  { say = console.log, asDefault = true, root = buildFolder(), flags = [], loadEnv } = {},
+) {
   const folder = join(root, libtorch.id);
   const before = readSettings(folder);
   const driver = hasNvidiaDriver();
   // Trying to load CUDA takes a second: not done again where it went well.
-  const cudaLoads = before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
+  const cudaLoads =
+    before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
   const cudaRefused = !libtorch.cuda || cudaLoads ? null : whyNotCuda(libtorch, driver);
   const cuda = libtorch.cuda && cudaRefused === null;
   const sources = list(".cpp");
@@ -118,9 +122,11 @@ function compileCommand(libtorch, cuda) {
     "-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL",
     "-DNAPI_VERSION=8",
     ...(cuda ? ["-DREVMOE_HAS_CUDA_LIB"] : []),
-    ...[...libtorch.includeDirs, packageFolder("node-addon-api"), join(packageFolder("node-api-headers"), "include")].map(
-      (path) => `-I${path}`,
-    ),
+    ...[
+      ...libtorch.includeDirs,
+      packageFolder("node-addon-api"),
+      join(packageFolder("node-api-headers"), "include"),
+    ].map((path) => `-I${path}`),
   ];
 }
 
@@ -162,17 +168,22 @@ async function compileAll(compile, sources, objectOf, libtorch, say) {
       say(`engine: ${++finished} of ${sources.length} compiled, ${seconds} s (${basename(source)})`);
     }
   };
-  const ended = await Promise.allSettled(Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker));
+  const ended = await Promise.allSettled(
+    Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker),
+  );
   for (const end of ended) if (end.status === "rejected") throw end.reason;
 }
 
 /** @param {string[]} command @param {string} doing */
 async function run(command, doing) {
   const ended = await runWatched(command);
-  if (ended.missing) throw new SetupError(`${command[0]}: the C++ compiler is missing. Run: ${installLine(["g++"])} (or set CXX)`);
+  if (ended.missing)
+    throw new SetupError(`${command[0]}: the C++ compiler is missing. Run: ${installLine(["g++"])} (or set CXX)`);
   if (!ended.failed) return;
   const killed = ended.how.startsWith("SIG") ? ` (killed by ${ended.how}; a file takes up to 1.5 GB of memory)` : "";
-  throw new SetupError(`${doing} failed${killed}. The last lines of ${command[0]}:\n${ended.lines.slice(-30).join("\n")}`);
+  throw new SetupError(
+    `${doing} failed${killed}. The last lines of ${command[0]}:\n${ended.lines.slice(-30).join("\n")}`,
+  );
 }
 
 // The CUDA libraries take 0.25 GB and a second at each start, so they are linked only where they can be of use.

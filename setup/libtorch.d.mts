@@ -59,7 +59,10 @@ export function waysToGetLibtorch(): string;
 export function sourceName(source: Libtorch["source"]): string;
 export function findLibtorch(search?: Search): Libtorch;
 export function searchLibtorch(search?: Search): Libtorch | undefined;
-export function rememberLibtorch(libtorch: Pick<Libtorch, "source">, options?: { env?: NodeJS.ProcessEnv; folder?: string }): void;
+export function rememberLibtorch(
+  libtorch: Pick<Libtorch, "source">,
+  options?: { env?: NodeJS.ProcessEnv; folder?: string },
+): void;
 export function resolveEngine(search?: EngineSearch): Engine;
 export function hasNvidiaDriver(): boolean;
 export function readEngine(folder: string): Engine | undefined;

@@ -4,7 +4,16 @@
 // error, never skipped.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { installLine } from "./apt.mjs";
@@ -40,9 +49,12 @@ export const waysToGetLibtorch = () =>
 
 /** @param {Libtorch["source"]} source */
 export const sourceName = (source) =>
-  ({ LIBTORCH: "LIBTORCH", remembered: "the LIBTORCH of an earlier set-up", python3: "the torch of python3", system: "the system" })[
-    source
-  ];
+  ({
+    LIBTORCH: "LIBTORCH",
+    remembered: "the LIBTORCH of an earlier set-up",
+    python3: "the torch of python3",
+    system: "the system",
+  })[source];
 
 /**
  * The libtorch to build against; throws a SetupError that says how to get one.
@@ -52,7 +64,9 @@ export const sourceName = (source) =>
 export function findLibtorch(search) {
   const found = searchLibtorch(search);
   if (found) return found;
-  throw new SetupError(`libtorch: none found by LIBTORCH, python3 or the system. Get it in one of three ways:\n${waysToGetLibtorch()}`);
+  throw new SetupError(
+    `libtorch: none found by LIBTORCH, python3 or the system. Get it in one of three ways:\n${waysToGetLibtorch()}`,
+  );
 }
 
 /**
@@ -60,7 +74,11 @@ export function findLibtorch(search) {
  * @param {import("./libtorch.mjs").Search} [search]
  * @returns {Libtorch | undefined}
  */
-export function searchLibtorch({ env = process.env, systemRoots = ["/usr/local", "/usr"], folders = buildFolders() } = {}) {
+export function searchLibtorch({
+  env = process.env,
+  systemRoots = ["/usr/local", "/usr"],
+  folders = buildFolders(),
+} = {}) {
   if (env.LIBTORCH) return describe(placeOfEnvironment(env.LIBTORCH));
   const remembered = env.LIBTORCH === undefined ? folders.map(rememberedLibtorch).find(Boolean) : undefined;
   const place = remembered
@@ -79,7 +97,10 @@ export function rememberLibtorch({ source }, { env = process.env, folder = build
   if (env.LIBTORCH === "") rmSync(path, { force: true });
   if (source !== "LIBTORCH") return;
   mkdirSync(folder, { recursive: true });
-  writeFileSync(path, `${JSON.stringify({ LIBTORCH: resolve(env.LIBTORCH ?? ""), since: new Date().toISOString() }, null, 2)}\n`);
+  writeFileSync(
+    path,
+    `${JSON.stringify({ LIBTORCH: resolve(env.LIBTORCH ?? ""), since: new Date().toISOString() }, null, 2)}\n`,
+  );
 }
 
 /** @param {string} folder @returns {string | undefined} */
@@ -121,7 +142,9 @@ export function resolveEngine({ env = process.env, folders = buildFolders() } = 
   const fingerprint = fingerprintOf(engine.libDir);
   if (fingerprint !== engine.fingerprint) {
     const now = fingerprint ? "libtorch is not" : "there is no libtorch any more,";
-    throw new SetupError(`${engine.libDir}: ${now} the ${engine.version} that the engine was built against. Run: ${setUpCommand}`);
+    throw new SetupError(
+      `${engine.libDir}: ${now} the ${engine.version} that the engine was built against. Run: ${setUpCommand}`,
+    );
   }
   const source = place?.source ?? (engine.source === "LIBTORCH" ? "remembered" : engine.source);
   return { ...engine, source, addon };
@@ -147,7 +170,8 @@ function readJson(path) {
 }
 
 /** Whether the driver of an NVIDIA card is running, also as a container or Windows' Linux subsystem shows it. */
-export const hasNvidiaDriver = () => ["/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"].some((path) => existsSync(path));
+export const hasNvidiaDriver = () =>
+  ["/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"].some((path) => existsSync(path));
 
 /** @param {string} value @returns {Place} */
 function placeOfEnvironment(value) {
@@ -225,13 +249,16 @@ function describe(place) {
 function versionOf({ root, includeDir }) {
   for (const header of ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h", "torch/version.h"]) {
     const path = join(includeDir, header);
-    const version = existsSync(path) && /define\s+TORCH_VERSION\s+(?:\\\s+)?"(\d[\d.]*)/.exec(readFileSync(path, "utf8"));
+    const version =
+      existsSync(path) && /define\s+TORCH_VERSION\s+(?:\\\s+)?"(\d[\d.]*)/.exec(readFileSync(path, "utf8"));
     if (version) return version[1];
   }
   const file = join(root, "build-version");
   const version = existsSync(file) && /^\d[\d.]*/.exec(readFileSync(file, "utf8"));
   if (version) return version[0];
-  throw new SetupError(`${root}: this libtorch does not say its version (expected torch/version.h or build-version in it).`);
+  throw new SetupError(
+    `${root}: this libtorch does not say its version (expected torch/version.h or build-version in it).`,
+  );
 }
 
 /** @param {Place} place @param {string} version */

@@ -11,9 +11,12 @@ import { runWatched } from "./watched.mjs";
 export async function havePackages(say) {
   const wrong = wrongPackages();
   if (wrong.length === 0) return;
-  if (!onPath("npm")) throw new SetupError("npm: no such program on PATH. It comes with Node.js: https://nodejs.org/en/download");
+  if (!onPath("npm"))
+    throw new SetupError("npm: no such program on PATH. It comes with Node.js: https://nodejs.org/en/download");
   if (!canWrite(join(packageRoot, "node_modules"))) {
-    throw new SetupError(`${packageRoot}: npm packages are missing and cannot be installed there (not writable). Use a clone of your own.`);
+    throw new SetupError(
+      `${packageRoot}: npm packages are missing and cannot be installed there (not writable). Use a clone of your own.`,
+    );
   }
   const env = { ...process.env };
   const cache = spawnSync("npm", ["config", "get", "cache"], { encoding: "utf8", cwd: packageRoot }).stdout.trim();
@@ -43,6 +46,8 @@ export function wrongPackages() {
   return Object.keys(wanted).filter((path) => {
     if (path === "") return false;
     const file = join(packageRoot, path, "package.json");
-    return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")).version !== wanted[path].version : !wanted[path].optional;
+    return existsSync(file)
+      ? JSON.parse(readFileSync(file, "utf8")).version !== wanted[path].version
+      : !wanted[path].optional;
   });
 }

@@ -31,7 +31,9 @@ export function checkNode(version = process.versions.node) {
   const [major, minor] = version.split(".").map(Number);
   const [oldestMajor, oldestMinor] = oldestNode.split(".").map(Number);
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
-  throw new SetupError(`Node.js ${version} is too old (expected ${oldestNode} or newer). See https://nodejs.org/en/download`);
+  throw new SetupError(
+    `Node.js ${version} is too old (expected ${oldestNode} or newer). See https://nodejs.org/en/download`,
+  );
 }
 
 /** Whether a program of this name or path can be started. @param {string} program */

@@ -14,7 +14,9 @@ import { onPath } from "./program.mjs";
 export function whyNotReady() {
   const { dependencies } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8"));
   const places = createRequire(import.meta.url);
-  const missing = Object.keys(dependencies).filter((name) => !places.resolve.paths(name)?.some((folder) => existsSync(join(folder, name))));
+  const missing = Object.keys(dependencies).filter(
+    (name) => !places.resolve.paths(name)?.some((folder) => existsSync(join(folder, name))),
+  );
   const remedy = isClone ? setUpCommand : "npm install";
   if (missing.length > 0) return { problem: `npm packages are missing (${missing.join(", ")})`, remedy };
   if (existsSync(join(packageRoot, "dist/cli.js"))) return undefined;

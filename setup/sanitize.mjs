@@ -16,7 +16,13 @@ import { buildTypeScript, filesOf } from "./typescript.mjs";
 
 const root = join(packageRoot, "build", "sanitized");
 const reports = join(root, "reports");
-const flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1", "-O1"];
+const flags = [
+  "-fsanitize=address,undefined",
+  "-fno-sanitize-recover=undefined",
+  "-fno-omit-frame-pointer",
+  "-g1",
+  "-O1",
+];
 
 await runAsProgram(async () => {
   const env = { ...process.env, REVMOE_BUILD: root, ...sanitizers() };
@@ -46,7 +52,9 @@ await runAsProgram(async () => {
   const logs = readdirSync(reports).map((name) => readFileSync(join(reports, name), "utf8"));
   for (const text of [...said, ...logs]) console.log(`\n${text}`);
   const found = said.size + logs.length;
-  console.log(`sanitize: ${chosen.length} test files, ${found} report(s)${found > 0 ? `; those of addresses are in ${reports}` : ""}`);
+  console.log(
+    `sanitize: ${chosen.length} test files, ${found} report(s)${found > 0 ? `; those of addresses are in ${reports}` : ""}`,
+  );
   process.exitCode = found > 0 ? 1 : (status ?? 1);
 });
 
@@ -56,7 +64,8 @@ function sanitizers() {
   const libraries = ["libasan.so", "libubsan.so", "libstdc++.so.6"].map((name) => {
     const [program, ...args] = compiler();
     const path = spawnSync(program, [...args, `-print-file-name=${name}`], { encoding: "utf8" }).stdout?.trim() ?? "";
-    if (!existsSync(path)) throw new SetupError(`${name}: not found by ${program}. Install gcc's sanitizers (libasan, libubsan).`);
+    if (!existsSync(path))
+      throw new SetupError(`${name}: not found by ${program}. Install gcc's sanitizers (libasan, libubsan).`);
     return path;
   });
   return {

@@ -36,7 +36,9 @@ async function haveLibtorch(say) {
         const missing = ["libtorch-dev", "libopenblas0-pthread", ...(lacksCompiler() ? ["g++"] : [])];
         await install(missing, say, "libtorch: none found by LIBTORCH, python3 or the system");
       } catch (failure) {
-        throw new SetupError(`${/** @type {Error} */ (failure).message}\nThe ways to get libtorch:\n${waysToGetLibtorch()}`);
+        throw new SetupError(
+          `${/** @type {Error} */ (failure).message}\nThe ways to get libtorch:\n${waysToGetLibtorch()}`,
+        );
       }
     }
     libtorch = findLibtorch();
@@ -65,8 +67,10 @@ const lacksCompiler = () => !onPath(compiler()[0]);
 /** @param {(line: string) => void} say */
 async function haveCompiler(say) {
   if (!lacksCompiler()) return;
-  if (process.env.CXX) throw new SetupError(`CXX=${process.env.CXX}: no such program. Mend it or unset it; g++ is used then.`);
-  if (!canInstall()) throw new SetupError(`g++: the C++ compiler is missing. Run: ${installLine(["g++"])} (or set CXX)`);
+  if (process.env.CXX)
+    throw new SetupError(`CXX=${process.env.CXX}: no such program. Mend it or unset it; g++ is used then.`);
+  if (!canInstall())
+    throw new SetupError(`g++: the C++ compiler is missing. Run: ${installLine(["g++"])} (or set CXX)`);
   await install(["g++"], say, "g++: the C++ compiler is missing");
 }
 
@@ -75,6 +79,8 @@ if (isProgram(import.meta.url)) {
     const started = performance.now();
     const engine = await setUp();
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    console.log(`set up in ${seconds} s: libtorch ${engine.version} from ${sourceName(engine.source)} (${engine.root})`);
+    console.log(
+      `set up in ${seconds} s: libtorch ${engine.version} from ${sourceName(engine.source)} (${engine.root})`,
+    );
   });
 }

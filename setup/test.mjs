@@ -26,7 +26,8 @@ await runAsProgram(async () => {
   const filters = args.filter((arg) => !arg.startsWith("-"));
   const all = filesOf(join(packageRoot, "dist")).filter((name) => name.endsWith(".test.js"));
   const chosen = all.filter((name) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
-  if (chosen.length === 0) throw new SetupError(`test: no test file's path holds "${filters.join('" or "')}" (of ${all.length} in dist)`);
+  if (chosen.length === 0)
+    throw new SetupError(`test: no test file's path holds "${filters.join('" or "')}" (of ${all.length} in dist)`);
   const tests = spawnSync(
     process.execPath,
     ["--test", "--test-concurrency=2", "--test-reporter=spec", ...options, ...chosen.map((name) => join("dist", name))],

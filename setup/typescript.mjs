@@ -17,11 +17,24 @@ export async function buildTypeScript(say) {
   const dist = join(packageRoot, "dist");
   removeStale(src, dist);
   const stampFile = join(dist, ".sources");
-  const stamp = stampOf([...filesOf(src).map((name) => join("src", name)), "setup/libtorch.d.mts", "tsconfig.json", "package-lock.json"]);
+  const stamp = stampOf([
+    ...filesOf(src).map((name) => join("src", name)),
+    "setup/libtorch.d.mts",
+    "tsconfig.json",
+    "package-lock.json",
+  ]);
   if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return;
   say("typescript: compiling src to dist (some 10 s)");
   const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-  const options = ["--project", packageRoot, "--incremental", "--tsBuildInfoFile", join(dist, ".tsbuildinfo"), "--pretty", "false"];
+  const options = [
+    "--project",
+    packageRoot,
+    "--incremental",
+    "--tsBuildInfoFile",
+    join(dist, ".tsbuildinfo"),
+    "--pretty",
+    "false",
+  ];
   const result = await runWatched([process.execPath, tsc, ...options], { label: "typescript", say, cwd: packageRoot });
   if (result.failed) throw new SetupError(`tsc ended with ${result.how}:\n${result.lines.join("\n")}`);
   writeFileSync(stampFile, stamp);

@@ -7,10 +7,23 @@ import { type Program, runCli } from "./cli/program.js";
 import type { Command } from "./commands/command.js";
 import { forgetClosedTerminal, openTerminal } from "./metrics/terminal.js";
 
-const COMMANDS = ["train", "plan", "bench", "generate", "eval", "export", "upcycle", "verify", "setup", "doctor", "quickstart"] as const;
+const COMMANDS = [
+  "train",
+  "plan",
+  "bench",
+  "generate",
+  "eval",
+  "export",
+  "upcycle",
+  "verify",
+  "setup",
+  "doctor",
+  "quickstart",
+] as const;
 
 const program: Program = {
-  version: () => (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,
+  version: () =>
+    (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,
   commands: Object.fromEntries(COMMANDS.map((name) => [name, () => loadCommand(name)])),
 };
 

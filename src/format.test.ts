@@ -9,7 +9,8 @@ test("sizes are read with binary and decimal units, and nothing else is", () => 
   assert.equal(parseBytes("1.5 GB"), 1.5e9);
   assert.equal(parseBytes("500mb"), 5e8);
   assert.equal(parseBytes("12B"), 12);
-  for (const words of ["", "8", "8G", "GiB", "-1GiB", "8GiBs", "8 iB"]) assert.equal(parseBytes(words), undefined, words);
+  for (const words of ["", "8", "8G", "GiB", "-1GiB", "8GiBs", "8 iB"])
+    assert.equal(parseBytes(words), undefined, words);
   assert.equal(parseBytes(formatBytes(3 * 2 ** 40)), 3 * 2 ** 40);
 });
 
@@ -24,6 +25,9 @@ test("text from outside shows its control characters; JSON stays what it says", 
 test("a long message keeps its beginning and what to do at its end", () => {
   assert.equal(cutText("short. Do this."), "short. Do this.");
   const cut = cutText(`file.gguf: ${"x".repeat(57_000)} Download it again.`);
-  assert.ok(cut.length < 2100 && cut.startsWith("file.gguf: xxx") && cut.endsWith("xx Download it again."), cut.slice(1300, 1500));
+  assert.ok(
+    cut.length < 2100 && cut.startsWith("file.gguf: xxx") && cut.endsWith("xx Download it again."),
+    cut.slice(1300, 1500),
+  );
   assert.match(cut, / \[\.\.\. 55\d{3} characters \.\.\.\] /);
 });

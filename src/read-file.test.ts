@@ -18,8 +18,14 @@ test("a file of many gigabytes in place of a text is refused before it is read",
   const path = join(emptyFolder(t), "config.json");
   writeFileSync(path, "");
   truncateSync(path, 8 * 2 ** 30);
-  assert.throws(() => readWholeFile(path), { name: "UserError", message: /config\.json: has 8\.00 GiB \(expected at most 400 MiB\)/ });
-  assert.throws(() => readWholeFile("/dev/zero"), { name: "UserError", message: "/dev/zero: is a device (expected an ordinary file)." });
+  assert.throws(() => readWholeFile(path), {
+    name: "UserError",
+    message: /config\.json: has 8\.00 GiB \(expected at most 400 MiB\)/,
+  });
+  assert.throws(() => readWholeFile("/dev/zero"), {
+    name: "UserError",
+    message: "/dev/zero: is a device (expected an ordinary file).",
+  });
 });
 
 test("nothing at a path is no failure; a path that cannot be is one", (t) => {
@@ -40,7 +46,10 @@ test("failures of the system with a file become sentences, others stay", (t) => 
       return failure;
     }
   };
-  assert.equal(systemFailure(failureOf(() => readFileSync(join(folder, "none"))))?.message, `${folder}/none: no such file.`);
+  assert.equal(
+    systemFailure(failureOf(() => readFileSync(join(folder, "none"))))?.message,
+    `${folder}/none: no such file.`,
+  );
   assert.equal(systemFailure(new TypeError("x is not a function")), undefined);
   assert.equal(systemFailure("text"), undefined);
 });

@@ -33,7 +33,9 @@ export function systemReason(failure: unknown): string | undefined {
 export function systemFailure(failure: unknown): UserError | undefined {
   const { path, code } = (failure ?? {}) as NodeJS.ErrnoException;
   const reason = typeof path === "string" || code === "ERR_INVALID_ARG_VALUE" ? systemReason(failure) : undefined;
-  return reason === undefined ? undefined : new UserError(`${path === undefined ? "" : `${shownPath(path)}: `}${reason}.`);
+  return reason === undefined
+    ? undefined
+    : new UserError(`${path === undefined ? "" : `${shownPath(path)}: `}${reason}.`);
 }
 
 /** Does what `read` does with `path`, with failures of the system as a UserError. */
@@ -69,7 +71,9 @@ export function readWholeFile(path: string, largest = LARGEST_TEXT_BYTES): Buffe
   try {
     const { size } = fstatSync(file);
     if (size > largest) {
-      throw new UserError(`${path}: has ${formatBytes(size)} (expected at most ${formatBytes(largest)}). This is no file of its kind.`);
+      throw new UserError(
+        `${path}: has ${formatBytes(size)} (expected at most ${formatBytes(largest)}). This is no file of its kind.`,
+      );
     }
     return reading(path, () => readFileSync(file));
   } finally {

@@ -45,7 +45,22 @@ const DOWNHILL: Record<string, string[]> = {
     "upcycle",
     "verify",
   ],
-  fuzz: ["", "torch", "model", "data", "checkpoint", "metrics", "tiers", "train", "generate", "eval", "hub", "upcycle", "plan", "commands"],
+  fuzz: [
+    "",
+    "torch",
+    "model",
+    "data",
+    "checkpoint",
+    "metrics",
+    "tiers",
+    "train",
+    "generate",
+    "eval",
+    "hub",
+    "upcycle",
+    "plan",
+    "commands",
+  ],
 };
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format", "read-file"]);
@@ -70,7 +85,8 @@ test("imports go downhill", () => {
     assert.ok(allowed, `${file}: a new folder needs a place in the order of imports`);
     for (const path of importsOf(file, true)) {
       const to = folderOf(path);
-      const fine = to === "" && SHARED.has(path.replace(/\.ts$/, "")) ? true : to === folderOf(file) || allowed.includes(to);
+      const fine =
+        to === "" && SHARED.has(path.replace(/\.ts$/, "")) ? true : to === folderOf(file) || allowed.includes(to);
       assert.ok(fine, `${file} imports ${path}`);
     }
   }

@@ -34,9 +34,13 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const list = (text) => text.split(",").filter(Boolean);
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], { encoding: "utf8" });
+const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], {
+  encoding: "utf8",
+});
 if (card.status !== 0) {
-  console.error("nvidia-smi: no NVIDIA GPU answers here, which this benchmark is for. bench/frontier/run.mjs measures a CPU and its disk.");
+  console.error(
+    "nvidia-smi: no NVIDIA GPU answers here, which this benchmark is for. bench/frontier/run.mjs measures a CPU and its disk.",
+  );
   process.exit(1);
 }
 console.log(card.stdout.trim());

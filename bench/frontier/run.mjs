@@ -31,12 +31,15 @@ const { values } = parseArgs({
 const [layers, experts] = [Number(values.layers), Number(values.experts)];
 
 /** By the geometry: embedding and head, and for each layer attention with biases, router, experts, shared expert, norms. */
-const perLayer = 4 * 2048 ** 2 + 3 * 2048 + experts * 2048 + experts * 3 * 1408 * 2048 + 3 * 5632 * 2048 + 2048 + 2 * 2048;
+const perLayer =
+  4 * 2048 ** 2 + 3 * 2048 + experts * 2048 + experts * 3 * 1408 * 2048 + 3 * 5632 * 2048 + 2048 + 2 * 2048;
 const parameters = 2 * 151_936 * 2048 + 2048 + layers * perLayer;
 const needed = 2 * parameters * (values.durability === "step" ? 2 : 1) * 1.03 + 3e9;
 const { bavail, bsize } = statfsSync(values.dir);
 if (bavail * bsize < needed) {
-  console.error(`${values.dir}: ${gb(needed)} are needed, ${gb(bavail * bsize)} are free. Choose another --dir, or fewer --layers.`);
+  console.error(
+    `${values.dir}: ${gb(needed)} are needed, ${gb(bavail * bsize)} are free. Choose another --dir, or fewer --layers.`,
+  );
   process.exit(1);
 }
 
@@ -112,7 +115,8 @@ async function work() {
       );
     } else {
       Object.assign(result, event);
-      if (event.makeS) console.log(`${(event.parameters / 1e9).toFixed(3)} B parameters, made on disk in ${event.makeS.toFixed(1)} s`);
+      if (event.makeS)
+        console.log(`${(event.parameters / 1e9).toFixed(3)} B parameters, made on disk in ${event.makeS.toFixed(1)} s`);
     }
   }
   clearInterval(sampler);
@@ -138,7 +142,9 @@ function report(result) {
   console.log(
     `limit of the disk: ${limitS.toFixed(1)} s (${readS.toFixed(1)} reading, ${writeS.toFixed(1)} writing); the step takes ${(last.seconds / limitS).toFixed(2)} times that`,
   );
-  console.log(`peak anonymous memory ${gib(result.peakAnonBytes)}; allocator's peak ${gib(result.memory.peakBytes)} = ${result.terms}`);
+  console.log(
+    `peak anonymous memory ${gib(result.peakAnonBytes)}; allocator's peak ${gib(result.memory.peakBytes)} = ${result.terms}`,
+  );
   console.log(
     "| parameters | tokens | optimizer | s/step | reads awaited | computing | updates | read | written | disk limit | peak anonymous | loss |",
   );
@@ -148,7 +154,8 @@ function report(result) {
       `${share(last.updateS)} | ${gb(last.readBytes)} | ${gb(last.writtenBytes)} | ${limitS.toFixed(1)} s | ${gib(result.peakAnonBytes)} | ` +
       `${steps.map(({ loss }) => loss.toFixed(3)).join(", ")} |`,
   );
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ settings: values, ...result, limitS, computeS }, null, 2)}\n`);
+  if (values.json)
+    writeFileSync(values.json, `${JSON.stringify({ settings: values, ...result, limitS, computeS }, null, 2)}\n`);
   if (!(last.loss < steps[0].loss)) {
     console.error("the loss did not fall");
     process.exitCode = 1;

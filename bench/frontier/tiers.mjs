@@ -32,7 +32,9 @@ function tokensPerSecond(more) {
       steps: Number(values.steps),
     };
     const options = { ...numbers, vocabulary: 4096, optimizer: values.optimizer, rate: 0.01, folder, ...more };
-    const { stdout, stderr, status } = spawnSync(process.execPath, [script, JSON.stringify(options)], { encoding: "utf8" });
+    const { stdout, stderr, status } = spawnSync(process.execPath, [script, JSON.stringify(options)], {
+      encoding: "utf8",
+    });
     if (status !== 0) throw new Error(stderr);
     const events = stdout
       .trim()
@@ -40,18 +42,24 @@ function tokensPerSecond(more) {
       .map((line) => JSON.parse(line));
     const steps = events.filter(({ kind, step }) => kind === "step" && step > 1);
     const seconds = steps.reduce((sum, step) => sum + step.seconds, 0) / steps.length;
-    return { rate: events.at(-1).tokens / seconds, losses: events.filter(({ kind }) => kind === "step").map(({ loss }) => loss) };
+    return {
+      rate: events.at(-1).tokens / seconds,
+      losses: events.filter(({ kind }) => kind === "step").map(({ loss }) => loss),
+    };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-console.log("| micro-batches | tokens a step | device, tokens/s | disk, tokens/s | disk, every step durable | disk / device |");
+console.log(
+  "| micro-batches | tokens a step | device, tokens/s | disk, tokens/s | disk, every step durable | disk / device |",
+);
 console.log("| --- | --- | --- | --- | --- | --- |");
 for (const microBatches of [1, 4, 16]) {
   const ways = [{ parameters: "device" }, { parameters: "disk" }, { parameters: "disk", durability: "step" }];
   const [device, disk, durable] = ways.map((way) => tokensPerSecond({ ...way, microBatches }));
-  if (JSON.stringify(device.losses) !== JSON.stringify(disk.losses)) throw new Error("disk and device differ in their losses");
+  if (JSON.stringify(device.losses) !== JSON.stringify(disk.losses))
+    throw new Error("disk and device differ in their losses");
   const cells = [device, disk, durable].map(({ rate }) => rate.toFixed(1));
   console.log(
     `| ${microBatches} | ${microBatches * Number(values.tokens)} | ${cells.join(" | ")} | ${(disk.rate / device.rate).toFixed(3)} |`,

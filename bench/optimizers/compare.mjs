@@ -14,11 +14,16 @@ const read = (name, from = folder) => {
 };
 const [ours, theirs] = [read("ours.json"), read("theirs.json")];
 const elsewhere = other ? read("ours.json", other) : { losses: {} };
-const mean = (losses, end) => losses.slice(Math.max(0, end - 5), end).reduce((sum, loss, _, some) => sum + loss / some.length, 0);
+const mean = (losses, end) =>
+  losses.slice(Math.max(0, end - 5), end).reduce((sum, loss, _, some) => sum + loss / some.length, 0);
 const largest = (a, b) => Math.max(...a.slice(0, b.length).map((loss, i) => Math.abs(loss - b[i])));
 
-console.log(`ours: libtorch ${ours.libtorch}, ${ours.date}; theirs: ${JSON.stringify(theirs.versions)}, ${theirs.date}`);
-console.log("| optimizer | published | steps | ours, first to last five | published, last five | largest difference of a step | band |");
+console.log(
+  `ours: libtorch ${ours.libtorch}, ${ours.date}; theirs: ${JSON.stringify(theirs.versions)}, ${theirs.date}`,
+);
+console.log(
+  "| optimizer | published | steps | ours, first to last five | published, last five | largest difference of a step | band |",
+);
 console.log("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
 for (const [name, { reference }] of Object.entries(CASES)) {
   const { whole, again } = ours.losses[name] ?? {};
@@ -28,5 +33,7 @@ for (const [name, { reference }] of Object.entries(CASES)) {
   const runs = [again, elsewhere.losses[name]?.whole].filter(Boolean);
   const band = runs.length > 0 ? Math.max(...runs.map((run) => largest(whole, run))).toExponential(1) : "";
   const curves = [`${whole[0].toFixed(3)} to ${mean(whole, steps).toFixed(4)}`, mean(published, steps).toFixed(4)];
-  console.log(`| ${[name, reference, steps, ...curves, largest(whole, published).toExponential(1), band].join(" | ")} |`);
+  console.log(
+    `| ${[name, reference, steps, ...curves, largest(whole, published).toExponential(1), band].join(" | ")} |`,
+  );
 }

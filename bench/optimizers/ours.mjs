@@ -55,7 +55,13 @@ function course(changes, batches) {
   const { method, learning_rate: peak, seed, max_grad_norm: maxGradNorm } = run.settings;
   const losses = [];
   for (let step = 1; step <= steps; step++) {
-    const learningRate = learningRateAt(step, { type: "cosine", peak, warmupSteps: COURSE.warmupSteps, totalSteps: steps, minRatio: 0.1 });
+    const learningRate = learningRateAt(step, {
+      type: "cosine",
+      peak,
+      warmupSteps: COURSE.warmupSteps,
+      totalSteps: steps,
+      minRatio: 0.1,
+    });
     const options = { method: METHODS[method], step, learningRate, maxGradNorm, maxBlockGradNorm: 0, seed };
     losses.push(trainStep(run.network, run.states, [batches[step - 1]], options).loss);
   }
@@ -76,7 +82,10 @@ const rowsOf = ({ tokens, labels, segments }) => {
     return { tokens: Array.from(tokens.slice(...range)), labels: Array.from(labels.slice(...range)) };
   });
 };
-writeFileSync(join(folder, "tokens.json"), JSON.stringify({ rates, cases: CASES, course: COURSE, steps: batches.map(rowsOf) }));
+writeFileSync(
+  join(folder, "tokens.json"),
+  JSON.stringify({ rates, cases: CASES, course: COURSE, steps: batches.map(rowsOf) }),
+);
 
 const kept = join(folder, "ours.json");
 const result = existsSync(kept)

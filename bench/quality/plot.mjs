@@ -52,15 +52,24 @@ function curves(lines) {
 }
 
 function gaps(lines) {
-  const reach = lines.flatMap(({ gap, error }) => [gap - error, gap + error]).map((percent) => Math.min(percent, FURTHEST));
+  const reach = lines
+    .flatMap(({ gap, error }) => [gap - error, gap + error])
+    .map((percent) => Math.min(percent, FURTHEST));
   const inside = scale([Math.min(0, ...reach) - 0.1, Math.max(...reach) + 0.1], BOX.right);
   const x = { ...inside, at: (percent) => inside.at(Math.min(percent, FURTHEST)) };
-  const parts = [text(420, 24, "at the end, exported: % above ordinary fine-tuning (bar: ± 1 s.d.)"), ...axis(x, BOX.bottom, "h", 1)];
-  parts.push(`<line x1="${x.at(0)}" x2="${x.at(0)}" y1="${BOX.top}" y2="${BOX.bottom}" stroke="#222" stroke-dasharray="3 3"/>`);
+  const parts = [
+    text(420, 24, "at the end, exported: % above ordinary fine-tuning (bar: ± 1 s.d.)"),
+    ...axis(x, BOX.bottom, "h", 1),
+  ];
+  parts.push(
+    `<line x1="${x.at(0)}" x2="${x.at(0)}" y1="${BOX.top}" y2="${BOX.bottom}" stroke="#222" stroke-dasharray="3 3"/>`,
+  );
   for (const [i, { name, gap, error }] of lines.entries()) {
     const y = BOX.top + ((i + 0.5) * (BOX.bottom - BOX.top)) / lines.length;
     parts.push(text(BOX.right[0] - 12, y + 4, gap > FURTHEST ? `${name} (+${gap.toFixed(1)} %)` : name, "end"));
-    parts.push(`<line x1="${x.at(gap - error)}" x2="${x.at(gap + error)}" y1="${y}" y2="${y}" stroke="${color(i)}" stroke-width="2"/>`);
+    parts.push(
+      `<line x1="${x.at(gap - error)}" x2="${x.at(gap + error)}" y1="${y}" y2="${y}" stroke="${color(i)}" stroke-width="2"/>`,
+    );
     parts.push(`<circle cx="${x.at(gap)}" cy="${y}" r="4" fill="${color(i)}"/>`);
   }
   return parts;

@@ -15,14 +15,16 @@ const lines = readFileSync(results, "utf8").split("\n").filter(Boolean);
 const runs = [...new Map(lines.map((line) => JSON.parse(line)).map((run) => [run.key, run])).values()];
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const deviation = (values) => Math.sqrt(mean(values.map((value) => (value - mean(values)) ** 2)) * (values.length / (values.length - 1)));
+const deviation = (values) =>
+  Math.sqrt(mean(values.map((value) => (value - mean(values)) ** 2)) * (values.length / (values.length - 1)));
 const spread = (values, digits, plus = false) => {
   const sign = plus && mean(values) >= 0 ? "+" : "";
   return sign + mean(values).toFixed(digits) + (values.length > 1 ? ` ± ${deviation(values).toFixed(digits)}` : "");
 };
 const endOf = ({ name, evals }) => finalLoss(name, evals.at(-1));
 /** The steps that have a column. */
-const marksOf = ({ evals, steps }) => evals.map(({ step }) => step).filter((step) => [20, 50, 150, 500].includes(step) || step === steps);
+const marksOf = ({ evals, steps }) =>
+  evals.map(({ step }) => step).filter((step) => [20, 50, 150, 500].includes(step) || step === steps);
 const table = (head, rows) =>
   [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 
@@ -55,7 +57,8 @@ function seedsTable(some) {
         3,
       );
     const both = (step) =>
-      at(step, ({ trained }) => trained) + (formed && !SAME.test(name) ? ` / ${at(step, ({ exported }) => exported)}` : "");
+      at(step, ({ trained }) => trained) +
+      (formed && !SAME.test(name) ? ` / ${at(step, ({ exported }) => exported)}` : "");
     rows.push([
       name,
       [...new Set(same.map(({ rate }) => rate))].join(", "),
@@ -67,7 +70,9 @@ function seedsTable(some) {
       name === "ordinary" ? "-" : share(same, ordinary),
     ]);
     // Some were evaluated more often than others.
-    const steps = same[0].evals.map(({ step }) => step).filter((step) => same.every(({ evals }) => evals.some((one) => one.step === step)));
+    const steps = same[0].evals
+      .map(({ step }) => step)
+      .filter((step) => same.every(({ evals }) => evals.some((one) => one.step === step)));
     const meanAt = (step) =>
       mean(
         same.map((run) =>
@@ -86,7 +91,14 @@ function seedsTable(some) {
   }
   if (some[0].steps === mostSteps) writeFileSync(svg, plot(lines));
   const marks = rows.length > 0 ? marksOf(paired[0]) : [];
-  const head = ["coupling", "rate", "bits at end", "seeds", "at conversion", ...marks.map((step) => `step ${step}, as trained / exported`)];
+  const head = [
+    "coupling",
+    "rate",
+    "bits at end",
+    "seeds",
+    "at conversion",
+    ...marks.map((step) => `step ${step}, as trained / exported`),
+  ];
   return table([...head, "% of ordinary", "tokens ordinary needs for it"], rows);
 }
 

@@ -53,7 +53,9 @@ for (const plan of plans()) {
   mkdirSync(dirname(out), { recursive: true });
   appendFileSync(out, `${JSON.stringify({ key, ...plan, ...result })}\n`);
   const last = result.evals.at(-1);
-  console.log(`${key}: ${last?.trained.toFixed(4)} as trained, ${last?.exported.toFixed(4)} exported; ${result.cpuSeconds} s`);
+  console.log(
+    `${key}: ${last?.trained.toFixed(4)} as trained, ${last?.exported.toFixed(4)} exported; ${result.cpuSeconds} s`,
+  );
 }
 
 function plans() {
@@ -62,11 +64,15 @@ function plans() {
   const named = flags.cases === "all" ? Object.keys(ALL) : flags.cases ? flags.cases.split(";") : null;
   if (flags.part === "tune") {
     const names = named ?? TUNED;
-    return numbers(flags.rates).flatMap((rate) => names.map((name) => ({ part: "tune", name, seed: 1, rate, steps: steps / 2, ...shape })));
+    return numbers(flags.rates).flatMap((rate) =>
+      names.map((name) => ({ part: "tune", name, seed: 1, rate, steps: steps / 2, ...shape })),
+    );
   }
   const names = named ?? Object.keys(CASES);
   const rateOf = flags.rate === "tuned" ? tunedRates() : () => Number(flags.rate);
-  return numbers(flags.seeds).flatMap((seed) => names.map((name) => ({ part: "seeds", name, seed, rate: rateOf(name), steps, ...shape })));
+  return numbers(flags.seeds).flatMap((seed) =>
+    names.map((name) => ({ part: "seeds", name, seed, rate: rateOf(name), steps, ...shape })),
+  );
 }
 
 /** For each case the rate with the lowest held-out loss, as exported where it can be, of the runs of part `tune` so far. */
@@ -74,7 +80,8 @@ function tunedRates() {
   const tune = results().filter(({ part }) => part === "tune");
   return (name) => {
     const mine = tune.filter((run) => run.name === name);
-    if (mine.length === 0) throw new Error(`${name}: no run of part tune in ${out}; run --part tune --cases "${name}" first`);
+    if (mine.length === 0)
+      throw new Error(`${name}: no run of part tune in ${out}; run --part tune --cases "${name}" first`);
     const end = ({ evals }) => finalLoss(name, evals.at(-1));
     return mine.reduce((best, run) => (end(run) < end(best) ? run : best)).rate;
   };
@@ -105,7 +112,9 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       model: flags.model,
       train_file: data.train,
       validation_file: data.valid,
-      ...(flags.columns ? { columns: Object.fromEntries(flags.columns.split(",").map((pair) => pair.split("="))) } : {}),
+      ...(flags.columns
+        ? { columns: Object.fromEntries(flags.columns.split(",").map((pair) => pair.split("="))) }
+        : {}),
       output_dir: join(tmpdir(), "revmoe-quality", `unused-${process.pid}`),
       method: coupling === "ordinary" && flags.method === "reversible" ? "checkpoint" : flags.method,
       learning_rate: rate,
@@ -130,7 +139,9 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       if (!isMark(step, steps, coupling)) continue;
       evals.push(evaluate(run, held, step));
       if (step < steps)
-        console.log(`${name}, seed ${seed}, step ${step}: ${evals.at(-1).trained.toFixed(4)}, ${evals.at(-1).exported.toFixed(4)}`);
+        console.log(
+          `${name}, seed ${seed}, step ${step}: ${evals.at(-1).trained.toFixed(4)}, ${evals.at(-1).exported.toFixed(4)}`,
+        );
     }
     const { user, system } = process.cpuUsage(cpuStart);
     const trainBatches = run.data.batchesPerEpoch;

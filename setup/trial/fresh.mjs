@@ -38,15 +38,30 @@ const machines = {
     await step("doctor", 0, "npm run doctor", clone);
     const chosen = "&& npm run setup && npm run doctor | grep '^libtorch.*the LIBTORCH of an earlier set-up'";
     await step("LIBTORCH is remembered", 0, `LIBTORCH=/usr npm run setup ${chosen}`, clone);
-    await step("LIBTORCH is forgotten", 0, "LIBTORCH= npm run setup && npm run doctor | grep '^libtorch.*from the system'", clone);
+    await step(
+      "LIBTORCH is forgotten",
+      0,
+      "LIBTORCH= npm run setup && npm run doctor | grep '^libtorch.*from the system'",
+      clone,
+    );
     await step("tests of the command line", 0, "npm test -- cli commands/doctor commands/setup", clone);
     await starts(step, clone);
-    await step("npm packages from npm's cache, no network", 0, "rm -r node_modules && npm run setup", { ...clone, offline: true });
-    await step("no cache either", 1, "rm -r node_modules && npm_config_cache=/tmp/empty npm run setup", { ...clone, offline: true });
+    await step("npm packages from npm's cache, no network", 0, "rm -r node_modules && npm run setup", {
+      ...clone,
+      offline: true,
+    });
+    await step("no cache either", 1, "rm -r node_modules && npm_config_cache=/tmp/empty npm run setup", {
+      ...clone,
+      offline: true,
+    });
     const fresh = cloneInto(machine, "/root/to-pack");
     await step("npm pack in a fresh clone", 0, "npm pack --pack-destination /root && tar tf /root/revmoe-*.tgz", fresh);
     const project = { at: "/root/project" };
-    await step("npm install of the package", 0, "mkdir project && cd project && npm init -y && npm install /root/revmoe-*.tgz");
+    await step(
+      "npm install of the package",
+      0,
+      "mkdir project && cd project && npm init -y && npm install /root/revmoe-*.tgz",
+    );
     await step("package: doctor before", 1, "npx revmoe doctor", project);
     await step("package: setup", 0, "npx revmoe setup", project);
     await step("package: quickstart", 0, "npx revmoe quickstart --max-steps 2", { ...project, offline: true });
@@ -72,7 +87,11 @@ const machines = {
   /** @param {Machine} machine @param {Step} step */
   async sudo(machine, step) {
     const allow = "echo 'user ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/user";
-    await step("sudo without a password", 0, `apt-get update && apt-get install -y --no-install-recommends sudo && ${allow}`);
+    await step(
+      "sudo without a password",
+      0,
+      `apt-get update && apt-get install -y --no-install-recommends sudo && ${allow}`,
+    );
     await step("quickstart", 0, short, cloneInto(machine, "/home/user/revmoe", "user"));
   },
 };

@@ -50,7 +50,8 @@ function makeBase(suite, base) {
   const npm = join(dirname(process.execPath), "../lib/node_modules/npm");
   cpSync(npm, join(part, "usr/lib/node_modules/npm"), { recursive: true });
   cpSync(process.execPath, join(part, "usr/bin/node"));
-  for (const name of ["npm", "npx"]) must("ln", "-s", `../lib/node_modules/npm/bin/${name}-cli.js`, join(part, "usr/bin", name));
+  for (const name of ["npm", "npx"])
+    must("ln", "-s", `../lib/node_modules/npm/bin/${name}-cli.js`, join(part, "usr/bin", name));
   must("chroot", part, "useradd", "-m", "-s", "/bin/bash", "-u", "1000", "user");
   // As on an installed system, whose lists of packages are old or not there.
   rmSync(join(part, "var/lib/apt/lists"), { recursive: true, force: true });
@@ -62,7 +63,8 @@ function stopMachine(layer) {
   for (const mounted of ["root/var/cache/apt/archives", "root/dev", "root/proc", "root"]) {
     spawnSync("umount", ["--lazy", "--recursive", join(layer, mounted)], { stdio: "ignore" });
   }
-  if (readFileSync("/proc/mounts", "utf8").includes(` ${layer}/`)) throw new Error(`${layer}: still mounted; nothing is removed`);
+  if (readFileSync("/proc/mounts", "utf8").includes(` ${layer}/`))
+    throw new Error(`${layer}: still mounted; nothing is removed`);
   rmSync(layer, { recursive: true, force: true });
 }
 
@@ -75,7 +77,9 @@ function stopMachine(layer) {
  */
 export function runIn(machine, line, { user = "root", at, offline = false, env = {} } = {}) {
   const home = user === "root" ? "/root" : "/home/user";
-  const certificates = process.env.NODE_EXTRA_CA_CERTS ? { NODE_EXTRA_CA_CERTS: "/etc/ssl/certs/ca-certificates.crt" } : {};
+  const certificates = process.env.NODE_EXTRA_CA_CERTS
+    ? { NODE_EXTRA_CA_CERTS: "/etc/ssl/certs/ca-certificates.crt" }
+    : {};
   const settings = {
     HOME: home,
     USER: user,
@@ -86,14 +90,22 @@ export function runIn(machine, line, { user = "root", at, offline = false, env =
   const words = [
     ...["nice", "-n", "5"],
     ...(offline ? ["unshare", "--net"] : []),
-    ...["chroot", `--userspec=${user}`, machine.root, "env", "-i", ...Object.entries(settings).map(([name, value]) => `${name}=${value}`)],
+    ...[
+      "chroot",
+      `--userspec=${user}`,
+      machine.root,
+      "env",
+      "-i",
+      ...Object.entries(settings).map(([name, value]) => `${name}=${value}`),
+    ],
     ...["bash", "-c", `cd ${at ?? home} && ${line}`],
   ];
   return new Promise((done) => {
     const started = performance.now();
     const child = spawn(words[0], words.slice(1), { stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text) => (output += text));
     child.on("close", (code) => done({ code, seconds: (performance.now() - started) / 1000, output }));
   });
 }
@@ -102,5 +114,6 @@ export function runIn(machine, line, { user = "root", at, offline = false, env =
 export function must(...words) {
   const ended = spawnSync(words[0], words.slice(1), { encoding: "utf8" });
   if (ended.error) throw new Error(`${words[0]}: ${ended.error.message}`);
-  if (ended.status !== 0) throw new Error(`${words.join(" ")} ended with ${ended.status}:\n${ended.stdout}${ended.stderr}`);
+  if (ended.status !== 0)
+    throw new Error(`${words.join(" ")} ended with ${ended.status}:\n${ended.stdout}${ended.stderr}`);
 }

@@ -29,7 +29,10 @@ test("a nested dtype is left alone, and a source that differs from the text is w
       inner: { dtype: "int4" },
       dtype: "bfloat16",
     });
-    assert.equal(configText(folderFiles(folder), { other: 1 }, "float32"), '{\n  "other": 1,\n  "torch_dtype": "float32"\n}\n');
+    assert.equal(
+      configText(folderFiles(folder), { other: 1 }, "float32"),
+      '{\n  "other": 1,\n  "torch_dtype": "float32"\n}\n',
+    );
     assert.equal(configText(folderFiles(join(folder, "none")), {}, "float32"), '{\n  "torch_dtype": "float32"\n}\n');
   }));
 
@@ -56,16 +59,23 @@ test("what transformers 4 needs beside the keys of transformers 5, and nothing w
     rope_scaling: { rope_type: "linear", factor: 2 },
   });
   assert.deepEqual(olderKeys({ model_type: "mixtral", num_experts: 5 }), { num_local_experts: 5 });
-  assert.deepEqual(olderKeys({ model_type: "olmoe", num_experts: 5, rope_parameters: { rope_theta: 10, rope_type: "default" } }), {
-    rope_theta: 10,
-    rope_scaling: null,
-  });
+  assert.deepEqual(
+    olderKeys({ model_type: "olmoe", num_experts: 5, rope_parameters: { rope_theta: 10, rope_type: "default" } }),
+    {
+      rope_theta: 10,
+      rope_scaling: null,
+    },
+  );
   const longrope = { rope_type: "longrope", original_max_position_embeddings: 16 };
   assert.deepEqual(olderKeys({ rope_parameters: longrope, num_experts: 1 }), {
     rope_scaling: longrope,
     original_max_position_embeddings: 16,
   });
-  for (const old of [{ rope_theta: 1e4, rope_scaling: null, num_experts: 5 }, { rope_parameters: rope, rope_scaling: rope }, {}]) {
+  for (const old of [
+    { rope_theta: 1e4, rope_scaling: null, num_experts: 5 },
+    { rope_parameters: rope, rope_scaling: rope },
+    {},
+  ]) {
     assert.deepEqual(olderKeys(old), {});
   }
 });

@@ -53,7 +53,8 @@ function edit(text: string, wanted: Json): string {
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
-  const [own, other] = source.model_type === "mixtral" ? ["num_local_experts", "num_experts"] : ["num_experts", "num_local_experts"];
+  const [own, other] =
+    source.model_type === "mixtral" ? ["num_local_experts", "num_experts"] : ["num_experts", "num_local_experts"];
   if (source[own] === undefined && source[other] !== undefined) added[own] = source[other];
   const rope = source.rope_parameters;
   if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
@@ -83,7 +84,8 @@ function spell(value: unknown, key: string): string {
 const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_qkv)": \d+)(?=[,\n])/g;
 
 /** A JSON file that no text was given for, with the floats of a config.json as floats. */
-export const jsonText = (content: object): string => `${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`;
+export const jsonText = (content: object): string =>
+  `${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`;
 
 const saysTheSame = (text: string, wanted: Json): boolean => isDeepStrictEqual(parse(text), wanted);
 

@@ -47,7 +47,11 @@ test("every family: from either layout to either, the bits are the same, and bac
           assert.equal(ledger().tensors, before);
           const opened = openFolder(to);
           const wanted = modelTensors(model, { layout });
-          assert.deepEqual([...opened.tensors.keys()].sort(), wanted.map(({ name }) => name).sort(), `${family} ${from} ${layout}`);
+          assert.deepEqual(
+            [...opened.tensors.keys()].sort(),
+            wanted.map(({ name }) => name).sort(),
+            `${family} ${from} ${layout}`,
+          );
           for (const { name, read } of wanted)
             assert.ok(
               scope(() => sameBits(opened.read(name), read())),
@@ -59,7 +63,10 @@ test("every family: from either layout to either, the bits are the same, and bac
           const back = join(folder, "back");
           exportFolder(back, to, { ...AS_IT_IS, layout: from });
           for (const name of ["model.safetensors", "config.json"]) {
-            assert.ok(readFileSync(join(back, name)).equals(readFileSync(join(dir, name))), `${family} ${layout} ${name}`);
+            assert.ok(
+              readFileSync(join(back, name)).equals(readFileSync(join(dir, name))),
+              `${family} ${layout} ${name}`,
+            );
           }
         }
         freeModel(model);
@@ -83,7 +90,10 @@ test("a dtype rounds as a cast does, and config.json says it", () =>
           );
         }
         opened.close();
-        assert.equal((JSON.parse(readFileSync(join(to, "config.json"), "utf8")) as { torch_dtype: string }).torch_dtype, type);
+        assert.equal(
+          (JSON.parse(readFileSync(join(to, "config.json"), "utf8")) as { torch_dtype: string }).torch_dtype,
+          type,
+        );
       }
     }
     freeModel(model);
@@ -97,7 +107,9 @@ test("auto keeps each tensor's dtype; a stack of several becomes float32", () =>
     write(
       dir,
       modelTensors(model, { layout: "per-expert" }).map((tensor) =>
-        wide.includes(tensor.name) ? { ...tensor, dtype: "float32", read: () => full(tensor.shape, 0.1, "float32") } : tensor,
+        wide.includes(tensor.name)
+          ? { ...tensor, dtype: "float32", read: () => full(tensor.shape, 0.1, "float32") }
+          : tensor,
       ),
     );
     const typesOf = (layout: (typeof LAYOUTS)[number]): string[] => {
@@ -105,13 +117,26 @@ test("auto keeps each tensor's dtype; a stack of several becomes float32", () =>
       exportFolder(to, dir, { ...AS_IT_IS, layout });
       const opened = openFolder(to);
       opened.close();
-      return [...opened.tensors].filter(([, { dtype: type }]) => type !== "bfloat16").map(([name, { dtype: type }]) => `${name} ${type}`);
+      return [...opened.tensors]
+        .filter(([, { dtype: type }]) => type !== "bfloat16")
+        .map(([name, { dtype: type }]) => `${name} ${type}`);
     };
     assert.deepEqual(typesOf("per-expert").sort(), wide.map((name) => `${name} float32`).sort());
-    assert.deepEqual(typesOf("fused").sort(), ["model.layers.0.mlp.experts.gate_up_proj float32", "model.norm.weight float32"]);
+    assert.deepEqual(typesOf("fused").sort(), [
+      "model.layers.0.mlp.experts.gate_up_proj float32",
+      "model.norm.weight float32",
+    ]);
     const loaded = loadModel(join(folder, "to"), { weightsDtype: "bfloat16", device: "cpu" });
-    assert.deepEqual(differences(loaded, model).sort(), ["model.layers.0.mlp.experts.gate_up_proj", "model.norm.weight"]);
-    scope(() => assert.equal(toArray(select(loaded.blocks[0]["mlp.experts.gate_up_proj"], 0, 1))[8 * 16], Math.fround(0.10009765625)));
+    assert.deepEqual(differences(loaded, model).sort(), [
+      "model.layers.0.mlp.experts.gate_up_proj",
+      "model.norm.weight",
+    ]);
+    scope(() =>
+      assert.equal(
+        toArray(select(loaded.blocks[0]["mlp.experts.gate_up_proj"], 0, 1))[8 * 16],
+        Math.fround(0.10009765625),
+      ),
+    );
     freeModel(loaded);
     freeModel(model);
   }));
@@ -184,24 +209,39 @@ test("a weight beyond float16, and one that is not finite, is refused with its n
     put(Number.NaN);
     refuses({}, new RegExp(`${UP.replaceAll(".", "\\.")} holds NaN \\(expected finite weights\\)`));
     put(Number.NEGATIVE_INFINITY);
-    refuses({ layout: "fused" }, /model\.layers\.2\.mlp\.experts\.3\.up_proj\.weight holds an infinite value \(expected finite weights\)/);
+    refuses(
+      { layout: "fused" },
+      /model\.layers\.2\.mlp\.experts\.3\.up_proj\.weight holds an infinite value \(expected finite weights\)/,
+    );
     freeModel(model);
   }));
 
 test("what is no parameter is left out and named; keys for transformers 4 are added to the per-expert layout alone", () =>
   withFolder((folder) => {
     const model = tinyModel("float32", { tie_word_embeddings: true });
-    const extra = (name: string): TensorSource => ({ name, dtype: "float32", shape: [2], read: (): Tensor => full([2], 1, "float32") });
-    const rope = { rope_theta: 500, rope_type: "default" };
-    write(join(folder, "source"), [...modelTensors(model, { layout: "fused" }), extra("lm_head.weight"), extra("x.rotary_emb.inv_freq")], {
-      tie_word_embeddings: true,
-      rope_parameters: rope,
+    const extra = (name: string): TensorSource => ({
+      name,
+      dtype: "float32",
+      shape: [2],
+      read: (): Tensor => full([2], 1, "float32"),
     });
+    const rope = { rope_theta: 500, rope_type: "default" };
+    write(
+      join(folder, "source"),
+      [...modelTensors(model, { layout: "fused" }), extra("lm_head.weight"), extra("x.rotary_emb.inv_freq")],
+      {
+        tie_word_embeddings: true,
+        rope_parameters: rope,
+      },
+    );
     freeModel(model);
     const per = exportFolder(join(folder, "per"), join(folder, "source"), AS_IT_IS);
     assert.deepEqual(per.leftOut.sort(), ["lm_head.weight", "x.rotary_emb.inv_freq"]);
     assert.deepEqual(per.addedKeys, ["rope_theta", "rope_scaling"]);
-    assert.match(readFileSync(join(folder, "per", "config.json"), "utf8"), /"rope_theta": 500\.0,\n {2}"rope_scaling": null\n\}/);
+    assert.match(
+      readFileSync(join(folder, "per", "config.json"), "utf8"),
+      /"rope_theta": 500\.0,\n {2}"rope_scaling": null\n\}/,
+    );
     const fused = exportFolder(join(folder, "fused"), join(folder, "source"), { ...AS_IT_IS, layout: "fused" });
     assert.deepEqual(fused.addedKeys, []);
     assert.deepEqual(JSON.parse(readFileSync(join(folder, "fused", "config.json"), "utf8")), {
@@ -214,7 +254,13 @@ test("what is no parameter is left out and named; keys for transformers 4 are ad
 test("tokenizer files come along, revmoe.json does not; the source itself is no place for the result", () =>
   withFolder((folder) => {
     const dir = source(folder, "olmoe", "fused", "float32");
-    for (const name of ["tokenizer.json", "chat_template.jinja", "generation_config.json", "revmoe.json", "optimizer.safetensors"]) {
+    for (const name of [
+      "tokenizer.json",
+      "chat_template.jinja",
+      "generation_config.json",
+      "revmoe.json",
+      "optimizer.safetensors",
+    ]) {
       writeFileSync(join(dir, name), name);
     }
     exportFolder(join(folder, "to"), dir, AS_IT_IS);
@@ -247,10 +293,16 @@ test("a folder is replaced by request alone, and by that only one of ours", () =
       () => exportFolder(to, dir, options),
       /to: is not replaced, because it holds .*or replace this one with --overwrite-output-dir/,
     );
-    assert.match(exportFolder(to, dir, { ...options, overwrite: true }).notes.join(), /README\.md is not of our making; kept/);
+    assert.match(
+      exportFolder(to, dir, { ...options, overwrite: true }).notes.join(),
+      /README\.md is not of our making; kept/,
+    );
     assert.equal(readFileSync(join(to, "README.md"), "utf8"), "card");
     rmSync(join(to, "revmoe-manifest.json"));
-    assert.throws(() => exportFolder(to, dir, { ...options, overwrite: true }), /and no manifest says that it was saved by this program/);
+    assert.throws(
+      () => exportFolder(to, dir, { ...options, overwrite: true }),
+      /and no manifest says that it was saved by this program/,
+    );
     assert.equal(readFileSync(join(to, "README.md"), "utf8"), "card");
   }));
 
@@ -274,7 +326,12 @@ test("links that leave the model's folder are not copied, and named; those of a 
         name === "merges.txt" ? join(folder, "blobs", "a".repeat(40)) : secret,
       ]),
     );
-    assert.deepEqual(readdirSync(join(folder, "to")).sort(), ["config.json", "model.safetensors", "revmoe-manifest.json", "vocab.txt"]);
+    assert.deepEqual(readdirSync(join(folder, "to")).sort(), [
+      "config.json",
+      "model.safetensors",
+      "revmoe-manifest.json",
+      "vocab.txt",
+    ]);
     for (const [commit, up] of [
       [join(folder, "b".repeat(40)), "../blobs"],
       [join(folder, "snapshots", "c".repeat(40)), "../../blobs"],
@@ -305,7 +362,10 @@ test("room on the disk is asked for first", (t) =>
         () => exportFolder(join(disk, "to"), dir, AS_IT_IS),
         (failure: Error) => {
           assert.ok(failure instanceof UserError, String(failure));
-          assert.match(failure.message, /disk\/to: \d+(\.\d)? KiB are needed, but only 32\.0 KiB are free on its disk\. Free some space/);
+          assert.match(
+            failure.message,
+            /disk\/to: \d+(\.\d)? KiB are needed, but only 32\.0 KiB are free on its disk\. Free some space/,
+          );
           return true;
         },
       );
@@ -320,6 +380,9 @@ test("a model that does not fit its config.json is not exported", () =>
     const model = tinyModel("float32");
     write(join(folder, "source"), modelTensors(model, { layout: "per-expert" }).slice(1));
     freeModel(model);
-    assert.throws(() => exportFolder(join(folder, "to"), join(folder, "source"), AS_IT_IS), /1 missing: model\.embed_tokens\.weight\./);
+    assert.throws(
+      () => exportFolder(join(folder, "to"), join(folder, "source"), AS_IT_IS),
+      /1 missing: model\.embed_tokens\.weight\./,
+    );
     assert.equal(existsSync(join(folder, "to")), false);
   }));

@@ -110,9 +110,13 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
 /** Throws when config.json reads back as another model. */
 function checkReopened(folder: string, stated: Record<string, unknown>): void {
   const { config, path } = readConfig(folder);
-  const differing = Object.keys(stated).find((key) => !DTYPE_OR_CLASS.includes(key) && !isDeepStrictEqual(config[key], stated[key]));
+  const differing = Object.keys(stated).find(
+    (key) => !DTYPE_OR_CLASS.includes(key) && !isDeepStrictEqual(config[key], stated[key]),
+  );
   if (differing === undefined) return;
-  throw new UserError(`${path}: ${differing} reads back differently from what was saved. Check the disk and save again.`);
+  throw new UserError(
+    `${path}: ${differing} reads back differently from what was saved. Check the disk and save again.`,
+  );
 }
 
 /** What an export changes in config.json. */
@@ -121,11 +125,18 @@ const DTYPE_OR_CLASS = ["dtype", "torch_dtype", "architectures"];
 function piecesOf(matched: Map<string, DiskTensor[]>, placed: PlacedParameter, source: string): DiskTensor[] {
   const pieces = matched.get(fullName(placed));
   if (pieces) return pieces;
-  throw new UserError(`${source}: has no ${fullName(placed)}, though its description says so. Export what a run wrote.`);
+  throw new UserError(
+    `${source}: has no ${fullName(placed)}, though its description says so. Export what a run wrote.`,
+  );
 }
 
 /** The tensors to write for one parameter; `pieces` are those it has in the source. */
-function parameterSources(folder: Folder, placed: PlacedParameter, pieces: DiskTensor[], options: ExportOptions): TensorSource[] {
+function parameterSources(
+  folder: Folder,
+  placed: PlacedParameter,
+  pieces: DiskTensor[],
+  options: ExportOptions,
+): TensorSource[] {
   const targets = diskTensors(placed, options.layout);
   const dtypeOnDisk = (piece: DiskTensor): DType => folder.tensors.get(piece.name)?.dtype as DType;
   const whole = pieces[0].slice === null;

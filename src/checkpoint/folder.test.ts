@@ -26,13 +26,19 @@ test("shards are one set; a tensor that the index leaves out is still seen; a si
     const valuesOf = (): Record<string, number> =>
       scope(() => {
         const opened = openFolder(folder);
-        const values = Object.fromEntries([...opened.tensors.keys()].map((name) => [name, toArray(opened.read(name))[0]]));
+        const values = Object.fromEntries(
+          [...opened.tensors.keys()].map((name) => [name, toArray(opened.read(name))[0]]),
+        );
         opened.close();
         return values;
       });
     writeShards(folder, { a: "one.safetensors", b: "two.safetensors" });
     assert.deepEqual(valuesOf(), { a: 1, b: 2 });
-    writeRaw(join(folder, "two.safetensors"), { b: byte, c: { ...byte, data_offsets: [1, 2] } }, new Uint8Array([2, 3]));
+    writeRaw(
+      join(folder, "two.safetensors"),
+      { b: byte, c: { ...byte, data_offsets: [1, 2] } },
+      new Uint8Array([2, 3]),
+    );
     assert.deepEqual(valuesOf(), { a: 1, b: 2, c: 3 });
     writeRaw(join(folder, "model.safetensors"), { only: byte }, one(9));
     assert.deepEqual(valuesOf(), { only: 9 });
@@ -44,8 +50,15 @@ test("a tensor in two shards is the one that the index places", () =>
     for (const shard of ["one.safetensors", "two.safetensors"]) {
       writeShards(folder, { a: shard });
       writeRaw(join(folder, "two.safetensors"), { a: byte }, one(5));
-      writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map: { x: "three.safetensors", a: shard } }));
-      writeRaw(join(folder, "three.safetensors"), { x: byte, a: { ...byte, data_offsets: [1, 2] } }, new Uint8Array([0, 7]));
+      writeFileSync(
+        join(folder, "model.safetensors.index.json"),
+        JSON.stringify({ weight_map: { x: "three.safetensors", a: shard } }),
+      );
+      writeRaw(
+        join(folder, "three.safetensors"),
+        { x: byte, a: { ...byte, data_offsets: [1, 2] } },
+        new Uint8Array([0, 7]),
+      );
       const opened = openFolder(folder);
       scope(() => assert.deepEqual(toArray(opened.read("a")), [shard === "one.safetensors" ? 1 : 5]));
       opened.close();
@@ -93,7 +106,10 @@ test("what is wrong with a folder is said, and no mapping stays open", () =>
       [{}, /weight_map is \{\}/],
       [{ a: 5 }, /places a in 5 \(expected the name of a file/],
       [{ a: "../one.safetensors" }, /places a in "\.\.\/one\.safetensors"/],
-      [{ a: "one.safetensors", b: "gone.safetensors" }, /: gone\.safetensors is missing, but model\.safetensors\.index\.json names it/],
+      [
+        { a: "one.safetensors", b: "gone.safetensors" },
+        /: gone\.safetensors is missing, but model\.safetensors\.index\.json names it/,
+      ],
       [{ a: "one.safetensors", c: "two.safetensors" }, /places c in two\.safetensors, which lacks it/],
     ] as const) {
       writeShards(folder, map);

@@ -52,7 +52,9 @@ export function openFolder(dir: string): Folder {
     return { dir, tensors: file.entries, read: file.read, close: file.close };
   }
   if (existsSync(join(dir, INDEX_FILE))) return openShards(dir);
-  const pickled = reading(dir, () => readdirSync(dir)).find((name) => /^pytorch_model.*\.bin(\.index\.json)?$/.test(name));
+  const pickled = reading(dir, () => readdirSync(dir)).find((name) =>
+    /^pytorch_model.*\.bin(\.index\.json)?$/.test(name),
+  );
   throw new UserError(
     pickled
       ? `${dir}: ${pickled} but no ${SINGLE_FILE}. Convert it: load it in transformers and call save_pretrained.`
@@ -61,7 +63,8 @@ export function openFolder(dir: string): Folder {
 }
 
 /** A JSON file that must hold an object; both failures name the file. */
-export const readJsonObject = (path: string): Record<string, unknown> => parseJsonObject(() => readWholeFile(path).toString("utf8"), path);
+export const readJsonObject = (path: string): Record<string, unknown> =>
+  parseJsonObject(() => readWholeFile(path).toString("utf8"), path);
 
 /** As `readJsonObject`, for a text from anywhere. */
 export function parseJsonObject(text: () => string, path: string): Record<string, unknown> {
@@ -76,7 +79,9 @@ export function parseJsonObject(text: () => string, path: string): Record<string
     throw new UserError(`${path}: holds ${excerpt(parsed, 40)} (expected a JSON object).`);
   }
   if (isDeep(parsed))
-    throw new UserError(`${path}: is nested more than ${DEEPEST} levels deep, which no file of its kind is. Download it again.`);
+    throw new UserError(
+      `${path}: is nested more than ${DEEPEST} levels deep, which no file of its kind is. Download it again.`,
+    );
   return parsed as Record<string, unknown>;
 }
 
@@ -84,7 +89,9 @@ export function parseJsonObject(text: () => string, path: string): Record<string
 function isDeep(value: object): boolean {
   let level: unknown[] = [value];
   for (let depth = 0; depth <= DEEPEST; depth++) {
-    level = level.flatMap((each) => Object.values(each as object).filter((item) => typeof item === "object" && item !== null));
+    level = level.flatMap((each) =>
+      Object.values(each as object).filter((item) => typeof item === "object" && item !== null),
+    );
     if (level.length === 0) return false;
   }
   return true;
@@ -92,8 +99,10 @@ function isDeep(value: object): boolean {
 
 function checkFolder(dir: string): void {
   const stats = statOf(dir);
-  if (!stats) throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
-  if (!stats.isDirectory()) throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
+  if (!stats)
+    throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
+  if (!stats.isDirectory())
+    throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
 }
 
 function openShards(dir: string): Folder {
@@ -106,7 +115,9 @@ function openShards(dir: string): Folder {
     const fileOf = new Map<string, SafetensorsFile>();
     for (const shard of new Set(weightMap.values())) {
       if (!existsSync(join(dir, shard)))
-        throw new UserError(`${dir}: ${shard.slice(0, 300)} is missing, but ${INDEX_FILE} names it. Download it again.`);
+        throw new UserError(
+          `${dir}: ${shard.slice(0, 300)} is missing, but ${INDEX_FILE} names it. Download it again.`,
+        );
       const file = openSafetensors(join(dir, shard));
       files.set(shard, file);
       // Tensors that the index does not list are kept, so that whoever loads can refuse them by name.
@@ -134,7 +145,12 @@ function readWeightMap(path: string): Map<string, string> {
   }
   const map = new Map(Object.entries(stated) as [string, unknown][]);
   for (const [name, shard] of map) {
-    if (typeof shard !== "string" || [".", "..", ""].includes(shard) || basename(shard) !== shard || shard.includes("\0")) {
+    if (
+      typeof shard !== "string" ||
+      [".", "..", ""].includes(shard) ||
+      basename(shard) !== shard ||
+      shard.includes("\0")
+    ) {
       throw new UserError(
         `${path}: weight_map places ${name.slice(0, 300)} in ${excerpt(shard)} (expected the name of a file in this folder).`,
       );

@@ -42,7 +42,9 @@ test("per-expert and fused parameters may stand beside one another in one folder
     write(
       folder,
       (tensors) => [
-        ...tensors.filter(({ name }) => !/layers\.0\.mlp\.experts\.\d+\.(gate|up)|layers\.2\.mlp\.experts\.\d+\.down/.test(name)),
+        ...tensors.filter(
+          ({ name }) => !/layers\.0\.mlp\.experts\.\d+\.(gate|up)|layers\.2\.mlp\.experts\.\d+\.down/.test(name),
+        ),
         ...fused,
       ],
       {},
@@ -65,7 +67,8 @@ test("experts are stacked gate over up, expert by expert", () =>
       }),
     );
     const model = loadModel(folder, CPU());
-    const rows = (name: string, width: number): number[] => toArray(model.blocks[2][name]).filter((_, i) => i % width === 0);
+    const rows = (name: string, width: number): number[] =>
+      toArray(model.blocks[2][name]).filter((_, i) => i % width === 0);
     assert.deepEqual(rows("mlp.experts.gate_up_proj", 8 * 16), [0, 1, 10, 11, 20, 21, 30, 31]);
     assert.deepEqual(rows("mlp.experts.down_proj", 16 * 8), [2, 12, 22, 32]);
     freeModel(model);
@@ -81,12 +84,16 @@ test("Mixtral's w1 is the gate, w3 the upper and w2 the lower matrix, and what i
         tensors.map((source) => {
           const expert = /layers\.2\.block_sparse_moe\.experts\.(\d)\.(w\d)\.weight/.exec(source.name);
           if (!expert) return source;
-          return { ...source, read: () => full(source.shape, Number(expert[1]) * 10 + parts.indexOf(expert[2]), "float32") };
+          return {
+            ...source,
+            read: () => full(source.shape, Number(expert[1]) * 10 + parts.indexOf(expert[2]), "float32"),
+          };
         }),
       mixtral,
     );
     const model = loadModel(folder, CPU());
-    const rows = (name: string, width: number): number[] => toArray(model.blocks[2][name]).filter((_, i) => i % width === 0);
+    const rows = (name: string, width: number): number[] =>
+      toArray(model.blocks[2][name]).filter((_, i) => i % width === 0);
     assert.deepEqual(rows("mlp.experts.gate_up_proj", 24 * 16), [0, 1, 10, 11, 20, 21, 30, 31]);
     assert.deepEqual(rows("mlp.experts.down_proj", 16 * 24), [2, 12, 22, 32]);
     freeModel(model);
@@ -151,7 +158,10 @@ test("memory: the model, at most one tensor more, and nothing mapped afterwards;
       const model = loadModel(folder, CPU(asked));
       const largest = Math.max(...allParameters(model).map(byteSize));
       // No slack: nothing but parameters is allocated when the file is aligned, and ours are.
-      assert.ok(ledger().peakBytes - before.liveBytes <= weightBytes(model) + largest, `${ledger().peakBytes - before.liveBytes}`);
+      assert.ok(
+        ledger().peakBytes - before.liveBytes <= weightBytes(model) + largest,
+        `${ledger().peakBytes - before.liveBytes}`,
+      );
       assert.equal(ledger().liveBytes - before.liveBytes, weightBytes(model));
       assert.equal(ledger().mappedBytes, before.mappedBytes);
       for (const parameter of allParameters(model)) addScalar_(parameter, 1);
@@ -197,12 +207,17 @@ test("missing, misshapen and extra tensors are all named with their counts, befo
         tensors.filter(({ name }) => !pattern.test(name));
     const add =
       (name: string, type: DType = "float32") =>
-      (tensors: TensorSource[]): TensorSource[] => [...tensors, { name, dtype: type, shape: [2], read: () => zeros([2], type) }];
+      (tensors: TensorSource[]): TensorSource[] => [
+        ...tensors,
+        { name, dtype: type, shape: [2], read: () => zeros([2], type) },
+      ];
 
     write(folder, drop(/model\.norm/));
     refuses(/the weights do not fit config\.json\. 1 missing: model\.norm\.weight\. Check/);
     write(folder, drop(/mlp\.experts\.2\.up_proj/));
-    refuses(/2 missing: model\.layers\.0\.mlp\.experts\.2\.up_proj\.weight; model\.layers\.2\.mlp\.experts\.2\.up_proj\.weight\./);
+    refuses(
+      /2 missing: model\.layers\.0\.mlp\.experts\.2\.up_proj\.weight; model\.layers\.2\.mlp\.experts\.2\.up_proj\.weight\./,
+    );
     write(folder, drop(/layers\.0\./));
     refuses(/26 missing: (model\.layers\.0\.[\w.]+; ){5}and 21 more\. Check/);
     write(folder, (tensors) => tensors);
@@ -240,7 +255,8 @@ test("a shard cut off in a download is refused with its name", () =>
       () => loadModel(join(folder, "m"), CPU()),
       (failure: Error) => {
         assert.ok(failure instanceof UserError && failure.message.includes(shard), String(failure));
-        const figures = /describes (\d+) bytes of tensors, found (\d+)\./.exec(failure.message) ?? assert.fail(failure.message);
+        const figures =
+          /describes (\d+) bytes of tensors, found (\d+)\./.exec(failure.message) ?? assert.fail(failure.message);
         return Number(figures[1]) - Number(figures[2]) === 100;
       },
     );
@@ -250,11 +266,20 @@ test("settings of another order of size than the weights are refused by their co
   withFolder((folder) => {
     write(folder, (tensors) => tensors);
     for (const [change, said] of [
-      [{ num_hidden_layers: 500, num_experts: 2000 }, /500 layers and 2000 experts, \d{6,} tensors or more: there are \d+\./],
+      [
+        { num_hidden_layers: 500, num_experts: 2000 },
+        /500 layers and 2000 experts, \d{6,} tensors or more: there are \d+\./,
+      ],
       [{ num_hidden_layers: 1_000_000_000 }, /"num_hidden_layers" is 1000000000 \(expected at most 512\)/],
       [{ num_experts: 10_000_000 }, /"num_experts" is 10000000 \(expected at most 2048\)/],
       [
-        { num_hidden_layers: 500, num_experts: 2000, hidden_size: 131_072, head_dim: 64, moe_intermediate_size: 131_072 },
+        {
+          num_hidden_layers: 500,
+          num_experts: 2000,
+          hidden_size: 131_072,
+          head_dim: 64,
+          moe_intermediate_size: 131_072,
+        },
         /its sizes make up to \d+\.\d T parameters \(expected at most 1000\.0 T\)/,
       ],
     ] as const) {

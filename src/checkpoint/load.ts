@@ -4,7 +4,14 @@
 import { UserError } from "../errors.js";
 import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
 import { makeAdapter } from "../model/adapters.js";
-import { buildModel, type Allocate, inMemory, type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import {
+  buildModel,
+  type Allocate,
+  inMemory,
+  type Model,
+  type PlacedParameter,
+  placedParameters,
+} from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
@@ -97,7 +104,11 @@ const isAdapterName = (name: string): boolean => name.includes(".adapters.");
  * For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. Errors:
  * UserError as `loadModel`.
  */
-export function matchTensors(folder: Folder, architecture: Architecture, config: ModelConfig): Map<string, DiskTensor[]> {
+export function matchTensors(
+  folder: Folder,
+  architecture: Architecture,
+  config: ModelConfig,
+): Map<string, DiskTensor[]> {
   const matched = new Map<string, DiskTensor[]>();
   const missing: string[] = [];
   const unfit: string[] = [];
@@ -113,18 +124,25 @@ export function matchTensors(folder: Folder, architecture: Architecture, config:
       const found = folder.tensors.get(name);
       if (!found) missing.push(name);
       else if (found.shape.join() !== shape.join()) {
-        unfit.push(`${name}: shape [${found.shape.join(", ")}] in the checkpoint, [${shape.join(", ")}] by config.json`);
+        unfit.push(
+          `${name}: shape [${found.shape.join(", ")}] in the checkpoint, [${shape.join(", ")}] by config.json`,
+        );
       } else if (!FLOATS.includes(found.dtype)) {
         unfit.push(`${name}: ${found.dtype} in the checkpoint (expected ${FLOATS.join(", ")})`);
       }
     }
   }
   // The ordinary network of a folder with adapters is its weights without them.
-  const ignorable = (name: string): boolean => isIgnorable(name, config) || (!architecture.adapters && isAdapterName(name));
+  const ignorable = (name: string): boolean =>
+    isIgnorable(name, config) || (!architecture.adapters && isAdapterName(name));
   const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !ignorable(name));
-  const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter((list) => list !== "");
+  const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter(
+    (list) => list !== "",
+  );
   if (lists.length > 0) {
-    throw new UserError(`${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`);
+    throw new UserError(
+      `${folder.dir}: the weights do not fit config.json. ${lists.join(" ")} Check that both belong to one model.`,
+    );
   }
   return matched;
 }

@@ -37,7 +37,9 @@ test("every dtype, tying and layout comes back bit for bit, in one file and in s
               assert.ok(
                 files.length > 2 &&
                   files.every(
-                    (name, i) => name === `model-${String(i + 1).padStart(5, "0")}-of-${String(files.length).padStart(5, "0")}.safetensors`,
+                    (name, i) =>
+                      name ===
+                      `model-${String(i + 1).padStart(5, "0")}-of-${String(files.length).padStart(5, "0")}.safetensors`,
                   ),
               );
             const loaded = loadModel(dir, AUTO);
@@ -102,7 +104,10 @@ test("every family comes back bit for bit in both layouts, with Mixtral's own na
       routedNames("per-expert"),
       [
         "block_sparse_moe.gate.weight",
-        ...[0, 1, 2, 3].flatMap((e) => [`block_sparse_moe.experts.${e}.w1.weight`, `block_sparse_moe.experts.${e}.w3.weight`]),
+        ...[0, 1, 2, 3].flatMap((e) => [
+          `block_sparse_moe.experts.${e}.w1.weight`,
+          `block_sparse_moe.experts.${e}.w3.weight`,
+        ]),
         ...[0, 1, 2, 3].map((e) => `block_sparse_moe.experts.${e}.w2.weight`),
       ].sort(),
     );
@@ -124,7 +129,8 @@ test("shards keep to their size, and the index names every tensor and the total"
     const bytes = new Map<string, number[]>();
     for (const [name, { dtype, shape }] of opened.tensors)
       bytes.set(index.weight_map[name], [...(bytes.get(index.weight_map[name]) ?? []), byteLength(dtype, shape)]);
-    for (const sizes of bytes.values()) assert.ok(sizes.length === 1 || sizes.reduce((sum, size) => sum + size) <= 3000, `${sizes}`);
+    for (const sizes of bytes.values())
+      assert.ok(sizes.length === 1 || sizes.reduce((sum, size) => sum + size) <= 3000, `${sizes}`);
     assert.throws(
       () => saveModel(join(folder, "n"), model, { source: folderFiles(folder), maxShardBytes: 0 }),
       /maxShardBytes: is 0 \(expected at least 1/,
@@ -140,10 +146,16 @@ test("saving takes no memory beyond one slice, verification included", () =>
     resetPeak();
     saveModel(join(folder, "m"), model, { source: folderFiles(folder) });
     const scalars = 8;
-    assert.ok(ledger().peakBytes <= before.liveBytes + scalars, "same dtype: views, and the least and largest value of one");
+    assert.ok(
+      ledger().peakBytes <= before.liveBytes + scalars,
+      "same dtype: views, and the least and largest value of one",
+    );
     saveModel(join(folder, "m"), model, { source: folderFiles(folder), dtype: "bfloat16" });
     const largestOnDisk = byteSize(model.outer["lm_head.weight"]) / 2;
-    assert.ok(ledger().peakBytes - before.liveBytes <= largestOnDisk + scalars, `${ledger().peakBytes - before.liveBytes}`);
+    assert.ok(
+      ledger().peakBytes - before.liveBytes <= largestOnDisk + scalars,
+      `${ledger().peakBytes - before.liveBytes}`,
+    );
     const loaded = loadModel(join(folder, "m"), AUTO);
     assert.equal(dtype(loaded.outer["model.norm.weight"]), "bfloat16");
     freeModel(loaded);
@@ -159,7 +171,10 @@ test("config.json keeps its text but for the dtype; tokenizer files are copied; 
       writeFileSync(join(source, name), `<${name}>`);
     const model = tinyModel("bfloat16");
     const dir = join(folder, "m");
-    saveModel(dir, model, { source: folderFiles(source), extraFiles: (side) => writeFileSync(join(side, "more.json"), "{}") });
+    saveModel(dir, model, {
+      source: folderFiles(source),
+      extraFiles: (side) => writeFileSync(join(side, "more.json"), "{}"),
+    });
     assert.deepEqual(readdirSync(dir).sort(), [
       "chat_template.jinja",
       "config.json",
@@ -188,7 +203,10 @@ test("verification finds a single changed bit, a missing and an extra tensor", (
     writeSafetensors(join(folder, "model.safetensors"), tensors);
     compareFolder(folder, tensors);
     assert.throws(() => compareFolder(folder, tensors.slice(1)), /model\.embed_tokens\.weight reads back differently/);
-    assert.throws(() => compareFolder(folder, [...tensors, { ...tensors[0], name: "new" }]), /: new reads back differently/);
+    assert.throws(
+      () => compareFolder(folder, [...tensors, { ...tensors[0], name: "new" }]),
+      /: new reads back differently/,
+    );
     addScalar_(model.blocks[2]["post_attention_layernorm.weight"], 2 ** -23);
     assert.throws(
       () => compareFolder(folder, tensors),

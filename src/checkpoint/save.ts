@@ -65,7 +65,11 @@ function writeModel(folder: string, dir: string, model: Model, options: SaveOpti
 }
 
 /** Fills `folder` with a checkpoint of `tensors`, which are read one at a time: once to write and once to compare. */
-export function writeContent(folder: string, { tensors, config, addedKeys, check }: FolderContent, options: WriteOptions): void {
+export function writeContent(
+  folder: string,
+  { tensors, config, addedKeys, check }: FolderContent,
+  options: WriteOptions,
+): void {
   const { source, maxShardBytes = 5e9, extraFiles, verify = true } = options;
   writeFileDurably(join(folder, "config.json"), configText(source, config, mainDtype(tensors), addedKeys));
   for (const [name, bytes] of copiedFiles(source)) writeFileDurably(join(folder, name), bytes);
@@ -106,7 +110,8 @@ function parameterOf(model: Model, placed: PlacedParameter): Tensor {
 }
 
 function writeWeights(folder: string, tensors: TensorSource[], maxShardBytes: number): void {
-  if (!(maxShardBytes >= 1)) throw new UserError(`maxShardBytes: is ${maxShardBytes} (expected at least 1; ${formatBytes(5e9)} is usual).`);
+  if (!(maxShardBytes >= 1))
+    throw new UserError(`maxShardBytes: is ${maxShardBytes} (expected at least 1; ${formatBytes(5e9)} is usual).`);
   const shards = splitIntoShards(tensors, maxShardBytes);
   const metadata = { format: "pt" };
   if (shards.length === 1) {

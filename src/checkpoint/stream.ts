@@ -28,7 +28,9 @@ export function streamModel(source: ModelSource, device: string): StreamedModel 
   try {
     const matched = matchTensors(folder, architecture, config);
     checkWeightFiles(source.path);
-    const places = new Map(placedParameters(architecture, config).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]));
+    const places = new Map(
+      placedParameters(architecture, config).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]),
+    );
     const read = (layer: number, name: string): Tensor => {
       const placed = places.get(`${layer} ${name}`);
       const pieces = placed && matched.get(fullName(placed));

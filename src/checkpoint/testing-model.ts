@@ -26,7 +26,10 @@ export const CONFIG = {
   torch_dtype: "float32",
 };
 /** The same as a file has it, with numbers that JavaScript would write otherwise. */
-export const CONFIG_TEXT = JSON.stringify(CONFIG, null, 1).replace(/\}$/, ', "rope_theta": 10000.0, "rms_norm_eps": 1e-06 }\n');
+export const CONFIG_TEXT = JSON.stringify(CONFIG, null, 1).replace(
+  /\}$/,
+  ', "rope_theta": 10000.0, "rms_norm_eps": 1e-06 }\n',
+);
 
 /** A random model of `CONFIG` with changes; the caller frees it. */
 export function tinyModel(dtype: DType, changes: Record<string, unknown> = {}): Model {

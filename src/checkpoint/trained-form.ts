@@ -16,7 +16,12 @@ const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, i
 export const NETWORK_KEY = "revmoe";
 
 /** The stem of the names of a family's classes in transformers. */
-const CLASSES: Record<string, string> = { qwen2_moe: "Qwen2Moe", qwen3_moe: "Qwen3Moe", mixtral: "Mixtral", olmoe: "Olmoe" };
+const CLASSES: Record<string, string> = {
+  qwen2_moe: "Qwen2Moe",
+  qwen3_moe: "Qwen3Moe",
+  mixtral: "Mixtral",
+  olmoe: "Olmoe",
+};
 
 /** How an export is told which network it is; `network` is written as it is. */
 export interface TrainedForm {
@@ -52,4 +57,5 @@ export function familyConfig(config: Record<string, unknown>): Record<string, un
   return { ...own, model_type: family, architectures: [`${CLASSES[family]}ForCausalLM`] };
 }
 
-export const copyModeling = (folder: string): void => writeFileDurably(join(folder, MODELING_FILE), readFileSync(MODELING_SOURCE));
+export const copyModeling = (folder: string): void =>
+  writeFileDurably(join(folder, MODELING_FILE), readFileSync(MODELING_SOURCE));

@@ -22,7 +22,9 @@ export function compareFolder(folder: string, tensors: TensorSource[]): void {
     const names = new Set(tensors.map(({ name }) => name));
     const wrong = differing ?? [...opened.tensors.keys()].find((name) => !names.has(name));
     if (wrong !== undefined) {
-      throw new UserError(`${folder}: ${wrong} reads back differently from what was saved. Check the disk and save again.`);
+      throw new UserError(
+        `${folder}: ${wrong} reads back differently from what was saved. Check the disk and save again.`,
+      );
     }
   } finally {
     opened.close();
@@ -35,7 +37,8 @@ export function sameBits(a: Tensor, b: Tensor): boolean {
   if (type !== dtype(b) || shape(a).join() !== shape(b).join()) return false;
   if (numel(a) === 0) return true;
   return scope(() => {
-    const bits = (t: Tensor): Tensor => viewDtype(reshape(contiguous(to(t, type, "cpu")), [-1]), INTEGERS[DTYPES[type]]);
+    const bits = (t: Tensor): Tensor =>
+      viewDtype(reshape(contiguous(to(t, type, "cpu")), [-1]), INTEGERS[DTYPES[type]]);
     return equal(bits(a), bits(b));
   });
 }

@@ -49,7 +49,9 @@ export function parseFlags(command: Command, words: readonly string[]): ParsedFl
         i++;
       }
     } else if (word.startsWith("-") && word.length > 1) {
-      throw new UserError(`${word} is unknown. Flags are long and start with two dashes; see: revmoe ${command.name} --help`);
+      throw new UserError(
+        `${word} is unknown. Flags are long and start with two dashes; see: revmoe ${command.name} --help`,
+      );
     } else alone.push(word);
   }
   placeAlone(command, alone, parsed);
@@ -59,12 +61,15 @@ export function parseFlags(command: Command, words: readonly string[]): ParsedFl
 /** The boolean setting that `--no-packing` turns off. */
 function negated(command: Command, name: string, written: string, bare: boolean): string {
   const positive = name.startsWith("no_") ? name.slice(3) : "";
-  const row: SettingRow | undefined = Object.hasOwn(command.settings.rows, positive) ? command.settings.rows[positive] : undefined;
+  const row: SettingRow | undefined = Object.hasOwn(command.settings.rows, positive)
+    ? command.settings.rows[positive]
+    : undefined;
   if (row?.kind === "boolean") {
     if (!bare) throw new UserError(`${written} takes no value. Give ${written} or ${flagOf(positive)}.`);
     return positive;
   }
-  if (row !== undefined) throw new UserError(`${written} is unknown: ${positive} is no switch. Give ${flagOf(positive)} ${metavar(row)}.`);
+  if (row !== undefined)
+    throw new UserError(`${written} is unknown: ${positive} is no switch. Give ${flagOf(positive)} ${metavar(row)}.`);
   const switches = Object.entries(command.settings.rows)
     .filter(([, { kind }]) => kind === "boolean")
     .map(([known]) => known);
@@ -72,7 +77,9 @@ function negated(command: Command, name: string, written: string, bare: boolean)
   if (near !== undefined) throw new UserError(`${written} is unknown. Did you mean ${flagOf(`no_${near}`)}?`);
   const { positional } = command;
   if (name === "config" && positional !== undefined && positional.setting === undefined) {
-    throw new UserError(`${written} is unknown. The settings file stands without a flag: revmoe ${command.name} ${positional.label}`);
+    throw new UserError(
+      `${written} is unknown. The settings file stands without a flag: revmoe ${command.name} ${positional.label}`,
+    );
   }
   throw unknownSetting(command.settings, written, name);
 }
@@ -86,6 +93,8 @@ function placeAlone({ name, positional }: Command, alone: string[], parsed: Pars
   if (positional === undefined || alone.length === 0) return;
   if (positional.setting === undefined) parsed.file = alone[0];
   else if (Object.hasOwn(parsed.flags, positional.setting)) {
-    throw new UserError(`${positional.label} is given twice: as "${alone[0]}" and as ${flagOf(positional.setting)}. Give it once.`);
+    throw new UserError(
+      `${positional.label} is given twice: as "${alone[0]}" and as ${flagOf(positional.setting)}. Give it once.`,
+    );
   } else parsed.flags[positional.setting] = alone[0];
 }

@@ -104,7 +104,8 @@ test("flags in all their forms", async () => {
     ["say -- --m", { model: "--m" }],
     ["say -- --help", { model: "--help" }],
   ];
-  for (const [line, changes] of cases) assert.deepEqual(await settingsOf(line), { ...DEFAULTS, ...changes }, String(line));
+  for (const [line, changes] of cases)
+    assert.deepEqual(await settingsOf(line), { ...DEFAULTS, ...changes }, String(line));
 });
 
 test("a settings file stands without a flag, and flags go before it", async () => {
@@ -133,14 +134,20 @@ test("what is wrong on the command line is one line and exit code 2", async () =
     ["tune --modle=m", "--modle is unknown. Did you mean --model?"],
     ["tune --config run.yaml", "--config is unknown. The settings file stands without a flag: revmoe tune CONFIG.yaml"],
     ["tune --model", "--model has no value (expected --model FOLDER)."],
-    ["tune --model --echo", "--model has no value (expected --model FOLDER). A value that starts with -- is written --model=--echo."],
+    [
+      "tune --model --echo",
+      "--model has no value (expected --model FOLDER). A value that starts with -- is written --model=--echo.",
+    ],
     ["tune --model a --model b", "--model is given a second time. Give it once."],
     ["tune --echo --no-echo", "--no-echo is given a second time. Give it once."],
     ["tune --no-echo=false", "--no-echo takes no value. Give --no-echo or --echo."],
     ["tune --no-model", "--no-model is unknown: model is no switch. Give --model FOLDER."],
     ["tune --no-eco", "--no-eco is unknown. Did you mean --no-echo?"],
     ["tune -m m", "-m is unknown. Flags are long and start with two dashes; see: revmoe tune --help"],
-    ["tune a.yaml b.yaml", '"b.yaml" is one word too many (expected one CONFIG.yaml and flags). See: revmoe tune --help'],
+    [
+      "tune a.yaml b.yaml",
+      '"b.yaml" is one word too many (expected one CONFIG.yaml and flags). See: revmoe tune --help',
+    ],
     ["look here", '"here" is one word too many (expected flags only). See: revmoe look --help'],
     ["say a --model b", 'FOLDER is given twice: as "a" and as --model. Give it once.'],
     ["say a --json", "--json is not understood by say. Leave it out."],
@@ -189,7 +196,8 @@ test("help of the whole lists the commands", async () => {
     "  COMMAND --help                what a command does, its settings and an example",
     "",
   ].join("\n");
-  for (const line of ["--help", "-h", "help"]) assert.deepEqual(await run(fakeProgram(), line), { code: 0, out: expected, err: "" });
+  for (const line of ["--help", "-h", "help"])
+    assert.deepEqual(await run(fakeProgram(), line), { code: 0, out: expected, err: "" });
   assert.deepEqual(await run(fakeProgram(), ""), { code: 2, out: "", err: expected });
   assert.deepEqual(await run(fakeProgram(), "--version"), { code: 0, out: "1.2.3\n", err: "" });
 });

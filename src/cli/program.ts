@@ -74,7 +74,9 @@ async function loadCommand({ commands }: Program, name: string): Promise<Command
 }
 
 async function programHelp(program: Program): Promise<string> {
-  const lines = await Promise.all(Object.entries(program.commands).map(async ([name, load]) => flagLines(name, await summaryOf(load))));
+  const lines = await Promise.all(
+    Object.entries(program.commands).map(async ([name, load]) => flagLines(name, await summaryOf(load))),
+  );
   return [
     `revmoe ${program.version()}: fine-tune all parameters of Mixture-of-Experts language models on one machine`,
     "",

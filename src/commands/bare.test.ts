@@ -14,7 +14,8 @@ let env: NodeJS.ProcessEnv = {};
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "revmoe-bare-"));
-  for (const name of ["bin", "setup", "native", "package.json"]) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
+  for (const name of ["bin", "setup", "native", "package.json"])
+    cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   mkdirSync(join(folder, "path"));
   for (const name of ["env", "sh", "cat", "chmod"]) symlinkSync(join("/usr/bin", name), join(folder, "path", name));
   // A libtorch by its looks, so that none is asked for.
@@ -32,7 +33,10 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 function run(script: string, ...words: string[]): { code: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(folder, script), ...words], { encoding: "utf8", env });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(folder, script), ...words], {
+    encoding: "utf8",
+    env,
+  });
   return { code: status, out: stdout, err: stderr };
 }
 
@@ -44,7 +48,8 @@ echo 'Need to get 1,5 kB/283 MB of archives.'; echo 'After this operation, 1,203
 *) ${install};; esac`,
     sudo: 'shift; exec "$@"',
   };
-  for (const [name, text] of Object.entries(scripts)) writeFileSync(join(folder, "path", name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  for (const [name, text] of Object.entries(scripts))
+    writeFileSync(join(folder, "path", name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
 }
 
 test("before the set-up, every command is one sentence, and doctor says what there is", () => {
@@ -56,7 +61,10 @@ test("before the set-up, every command is one sentence, and doctor says what the
   const { code, out, err } = run("bin/revmoe.mjs", "doctor");
   assert.deepEqual([code, err], [1, ""]);
   assert.match(out, /^libtorch {2}2\.6\.0 from LIBTORCH/m);
-  assert.match(out, /^compiler {2}g\+\+ is missing; .*apt-get update.* && .*apt-get install --no-install-recommends g\+\+/m);
+  assert.match(
+    out,
+    /^compiler {2}g\+\+ is missing; .*apt-get update.* && .*apt-get install --no-install-recommends g\+\+/m,
+  );
   assert.match(out, /- not set up yet: .*\n {2}remedy: npm install$/m);
 });
 
@@ -70,7 +78,10 @@ test("without leave to install, the advice is what a person types", () => {
 });
 
 test("an update that fails is shown with its own last lines", () => {
-  fakeApt("echo 'E: The repository has no Release file.'; exit 100", "echo 'E: Unable to locate package g++'; exit 100");
+  fakeApt(
+    "echo 'E: The repository has no Release file.'; exit 100",
+    "echo 'E: Unable to locate package g++'; exit 100",
+  );
   const { code, out, err } = run("setup/setup.mjs");
   assert.equal(code, 1);
   assert.match(out, /^apt-get install g\+\+ \(283 MB to download, 1,203 MB on disk\)$/m);
@@ -89,7 +100,10 @@ test("an update that fails does not matter where the package is there", () => {
 });
 
 test("what apt-get says in its own status lines is no part of a failure", () => {
-  fakeApt("exit 0", "echo 'dlstatus:1:20.5:Retrieving file 1 of 2'; echo 'pmstatus:g++:50:Unpacking g++'; echo 'E: no space'; exit 100");
+  fakeApt(
+    "exit 0",
+    "echo 'dlstatus:1:20.5:Retrieving file 1 of 2'; echo 'pmstatus:g++:50:Unpacking g++'; echo 'E: no space'; exit 100",
+  );
   const { err } = run("setup/setup.mjs");
   assert.match(err, /apt-get install g\+\+ failed:\nE: no space\nTo see all of it: .*apt-get install/);
 });

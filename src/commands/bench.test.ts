@@ -12,7 +12,18 @@ import { makeWorkplace } from "../train/testing-run.js";
 
 const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
 const FOLDER = fileURLToPath(new URL("../../test/golden/hf-tiny", import.meta.url));
-const QUICK = ["--threads", "1", "--steps", "1", "--max-length", "16", "--per-device-train-batch-size", "2", "--compute-dtype", "float32"];
+const QUICK = [
+  "--threads",
+  "1",
+  "--steps",
+  "1",
+  "--max-length",
+  "16",
+  "--per-device-train-batch-size",
+  "2",
+  "--compute-dtype",
+  "float32",
+];
 
 const revmoe = (...words: string[]) => spawnSync(process.execPath, [CLI, "bench", ...words], { encoding: "utf8" });
 
@@ -89,10 +100,21 @@ test("rows of a file are trained on; a file that does not fit the model is a row
 });
 
 test("out of memory is a row, not a failure", () => {
-  const { status, stdout, stderr } = revmoe("--model", FOLDER, ...QUICK, "--methods", "store,checkpoint", "--memory-limit", "520KiB");
+  const { status, stdout, stderr } = revmoe(
+    "--model",
+    FOLDER,
+    ...QUICK,
+    "--methods",
+    "store,checkpoint",
+    "--memory-limit",
+    "520KiB",
+  );
   assert.equal(status, 0);
   assert.match(stdout, /\nstore, ordinary +out of memory\ncheckpoint, ordinary +\d+ ms/);
-  assert.match(stderr, /^store, ordinary, 3 blocks, rows of 16 tokens: out of memory\ncheckpoint, .*: \d+ ms a step\n$/);
+  assert.match(
+    stderr,
+    /^store, ordinary, 3 blocks, rows of 16 tokens: out of memory\ncheckpoint, .*: \d+ ms a step\n$/,
+  );
 });
 
 test("bad input: exit code 2, and one line that says what to do", (t) => {
@@ -100,8 +122,14 @@ test("bad input: exit code 2, and one line that says what to do", (t) => {
     [[], /--model FOLDER\|FILE is missing/],
     [["--model", "/nowhere"], /\/nowhere: no such folder/],
     [["--model", folder(t)], /no config\.json/],
-    [["--model", FOLDER, "--methods", "store,reversibel"], /--methods store,reversibel is not possible .*Did you mean reversible\?/],
-    [["--model", FOLDER, "--layers", "4,x"], /--layers 4,x is not possible \(expected an integer from 1 to 512; several with commas/],
+    [
+      ["--model", FOLDER, "--methods", "store,reversibel"],
+      /--methods store,reversibel is not possible .*Did you mean reversible\?/,
+    ],
+    [
+      ["--model", FOLDER, "--layers", "4,x"],
+      /--layers 4,x is not possible \(expected an integer from 1 to 512; several with commas/,
+    ],
     [["--model", FOLDER, "--coupling", "ordinary", "--methods", "reversible"], /cannot be reversed/],
     [["--model", FOLDER, "--memory-limit", "8G"], /--memory-limit 8G is not possible/],
     [["--model", FOLDER, "--layers", "2,4", "--svg", "/nowhere/x.svg"], /svg: \/nowhere\/x\.svg cannot be written/],

@@ -31,7 +31,8 @@ export const command: Command<typeof BENCH_ROWS> = {
           if (!json) err.write(`${method}, ${coupling}, ${layers} blocks, rows of ${maxLength} tokens: ${figure}\n`);
         },
       });
-      if (settings.svg !== "") write(settings.svg, depthChart(result.rows, `${result.model}, ${result.tokens} tokens a step`));
+      if (settings.svg !== "")
+        write(settings.svg, depthChart(result.rows, `${result.model}, ${result.tokens} tokens a step`));
       out.write(json ? `${JSON.stringify(result, null, 2)}\n` : `${describeBench(result)}\n`);
       if (settings.svg !== "" && !json) out.write(`\nmemory against depth: ${settings.svg}\n`);
       return result.rows.some(({ status }) => status.startsWith("failed")) ? 1 : 0;

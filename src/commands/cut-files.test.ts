@@ -23,7 +23,10 @@ interface Cut {
 }
 
 /** Runs the command, empties the file at its moment, and returns what was said. */
-function revmoe(words: string[], { file, when }: Cut): Promise<{ code: number | null; signal: string | null; err: string }> {
+function revmoe(
+  words: string[],
+  { file, when }: Cut,
+): Promise<{ code: number | null; signal: string | null; err: string }> {
   const hook = `import fs from "node:fs"; import { syncBuiltinESMExports } from "node:module";
     const { openSync } = fs;
     fs.openSync = (path, flags, ...rest) => {
@@ -31,9 +34,13 @@ function revmoe(words: string[], { file, when }: Cut): Promise<{ code: number | 
       return openSync(path, flags, ...rest);
     };
     syncBuiltinESMExports();`;
-  const child = spawn(process.execPath, ["--import", `data:text/javascript,${encodeURIComponent(hook)}`, CLI, ...words], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(
+    process.execPath,
+    ["--import", `data:text/javascript,${encodeURIComponent(hook)}`, CLI, ...words],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
   let [out, err] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     const before = out;
@@ -48,7 +55,19 @@ const STEPS = "5000";
 
 /** Words of a run that would go on for long. */
 const training = ({ model, rows, out }: Workplace, ...more: string[]): string[] => [
-  ...["train", "--model", model, "--train-file", rows, "--output-dir", out(), "--max-length", "64", "--max-steps", STEPS],
+  ...[
+    "train",
+    "--model",
+    model,
+    "--train-file",
+    rows,
+    "--output-dir",
+    out(),
+    "--max-length",
+    "64",
+    "--max-steps",
+    STEPS,
+  ],
   ...["--per-device-train-batch-size", "1", "--threads", "2", "--compute-dtype", "float32", ...more],
 ];
 
@@ -108,7 +127,8 @@ for (const [moment, cutAt] of MOMENTS) {
     assert.ok(!existsSync(join(place.out(), "final")) && !existsSync(join(place.out(), "model.safetensors")));
     for (const name of existsSync(place.out()) ? readdirSync(place.out()) : []) {
       assert.doesNotMatch(name, /\.partial$/);
-      if (/^checkpoint-/.test(name)) freeModel(loadModel(join(place.out(), name), { weightsDtype: "auto", device: "cpu" }));
+      if (/^checkpoint-/.test(name))
+        freeModel(loadModel(join(place.out(), name), { weightsDtype: "auto", device: "cpu" }));
     }
     if (!words.includes("disk") || !existsSync(join(place.out(), "checkpoint-2"))) return;
     // The run goes on from what is whole: the working copy where its log can mend it, a checkpoint in any case.

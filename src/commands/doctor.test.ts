@@ -32,12 +32,17 @@ const facts: Facts = {
 };
 
 const problems = (changed: Partial<Facts>, changedEngine: Partial<EngineFacts> = {}): string[] =>
-  adviceFor({ ...facts, engine: { ...engine, ...changedEngine }, ...changed }).map(({ problem, remedy }) => `${problem} | ${remedy}`);
+  adviceFor({ ...facts, engine: { ...engine, ...changedEngine }, ...changed }).map(
+    ({ problem, remedy }) => `${problem} | ${remedy}`,
+  );
 
 test("a good machine gets no advice", () => {
   assert.deepEqual(problems({}), []);
   const text = report(facts, []);
-  assert.match(text, /^libtorch +2\.6\.0 from the torch of python3 \(\/venv\/torch\); for another: LIBTORCH=\/path npm run setup$/m);
+  assert.match(
+    text,
+    /^libtorch +2\.6\.0 from the torch of python3 \(\/venv\/torch\); for another: LIBTORCH=\/path npm run setup$/m,
+  );
   assert.match(text, /^bfloat16 +1600 GFLOP\/s on the CPU; fast: 4\.0 times float32$/m);
   assert.match(text, /^instructions +AVX2, no AMX$/m);
   assert.match(text, /^memory +48\.0 GiB available of 64\.0 GiB$/m);
@@ -77,11 +82,15 @@ test("doctor says why this libtorch is used, and how to have another", () => {
     /from the LIBTORCH of an earlier set-up \(\/x\); for another: .*; to forget it: LIBTORCH= npm run setup$/,
   );
   assert.match(line("system"), /from the system \(\/x\); for another: LIBTORCH=\/path npm run setup$/);
-  assert.match(problems({ found: null, foundFailure: "LIBTORCH=/x is gone" })[0], /would find no libtorch \| LIBTORCH=\/x is gone/);
+  assert.match(
+    problems({ found: null, foundFailure: "LIBTORCH=/x is gone" })[0],
+    /would find no libtorch \| LIBTORCH=\/x is gone/,
+  );
 });
 
 test("where float32 is too slow to time, no ratio is made up", () => {
-  const slow = (bfloat16Gflops: number): string => report({ ...facts, engine: { ...engine, float32Gflops: 0, bfloat16Gflops } }, []);
+  const slow = (bfloat16Gflops: number): string =>
+    report({ ...facts, engine: { ...engine, float32Gflops: 0, bfloat16Gflops } }, []);
   assert.match(slow(80), /float32 +very slow on the CPU\nbfloat16 +80 GFLOP\/s on the CPU; faster than float32/);
   assert.match(slow(0), /bfloat16 +very slow on the CPU; as slow as float32/);
 });

@@ -105,14 +105,19 @@ export function report(facts: Facts, advice: readonly Advice[]): string {
   const lines = rows.map(([label, text]) => `${label.padEnd(width)}  ${text}`);
   lines.push(
     "",
-    ...(advice.length === 0 ? ["Nothing is missing."] : advice.flatMap(({ problem, remedy }) => [`- ${problem}`, `  remedy: ${remedy}`])),
+    ...(advice.length === 0
+      ? ["Nothing is missing."]
+      : advice.flatMap(({ problem, remedy }) => [`- ${problem}`, `  remedy: ${remedy}`])),
   );
   return `${lines.join("\n")}\n`;
 }
 
 function engineRows(engine: NonNullable<Facts["engine"]>): string[][] {
   const { libtorch } = engine;
-  const cuda = engine.cudaDevices > 0 ? Array.from({ length: engine.cudaDevices }, (_, i) => `cuda:${i}`).join(", ") : "no CUDA device";
+  const cuda =
+    engine.cudaDevices > 0
+      ? Array.from({ length: engine.cudaDevices }, (_, i) => `cuda:${i}`).join(", ")
+      : "no CUDA device";
   return [
     ["libtorch", `${libtorch.version} from ${sourceOf(libtorch)}; ${whyThis(libtorch)}`],
     ["engine", `${engine.addon}, built ${engine.builtAt.slice(0, 16).replace("T", " ")} UTC`],
@@ -124,7 +129,8 @@ function engineRows(engine: NonNullable<Facts["engine"]>): string[][] {
   ];
 }
 
-const speed = (gflops: number): string => (gflops > 0 ? `${gflops.toFixed(0)} GFLOP/s on the CPU` : "very slow on the CPU");
+const speed = (gflops: number): string =>
+  gflops > 0 ? `${gflops.toFixed(0)} GFLOP/s on the CPU` : "very slow on the CPU";
 
 function bfloat16Verdict({ float32Gflops, bfloat16Gflops }: NonNullable<Facts["engine"]>): string {
   const ratio = bfloat16Gflops / float32Gflops;

@@ -23,7 +23,8 @@ async function run(...words: string[]): Promise<{ code: number; out: string; err
   const before = ledger();
   const into = (list: string[]): Output => ({ write: (text) => list.push(text) });
   const code = await runCli(program, ["eval", ...words, ...COMPUTE], into(out), into(err));
-  for (const figure of ["tensors", "liveBytes", "mappedBytes"] as const) assert.equal(ledger()[figure], before[figure], figure);
+  for (const figure of ["tensors", "liveBytes", "mappedBytes"] as const)
+    assert.equal(ledger()[figure], before[figure], figure);
   return { code, out: out.join(""), err: err.join("") };
 }
 
@@ -114,7 +115,10 @@ test("wrong calls are refused in one sentence", async (t) => {
   await refused([], /--file FILE is missing/);
   await refused(["--file", "none.jsonl"], /none\.jsonl: there is no such file/);
   await refused(["--file", choices, "--as", "both"], /as: trained is not possible: .* has no revmoe\.json/);
-  await refused(["--file", choices, "--max-new-tokens", "3"], /max_new_tokens has no effect in task choice: it is for exact-match\./);
+  await refused(
+    ["--file", choices, "--max-new-tokens", "3"],
+    /max_new_tokens has no effect in task choice: it is for exact-match\./,
+  );
   await refused(["--file", texts, "--chat"], /chat has no effect in task loss: it is for choice and exact-match\./);
   await refused(["--file", texts, "--task", "choice"], /rows\.jsonl:1: choices is missing/);
   await refused(["--file", questions, "--task", "loss"], /the first rows have the keys "question", "answer"/);
@@ -123,7 +127,10 @@ test("wrong calls are refused in one sentence", async (t) => {
     ["--file", questions, "--max-new-tokens", "4000"],
     /rows\.jsonl:1: prompt: \d+ tokens of prompt and 4000 new ones go beyond/,
   );
-  await refused(["--file", rowsFile(t, [{ question: "Why?", answer: "Because." }])], /rows\.jsonl:1: answer has no number/);
+  await refused(
+    ["--file", rowsFile(t, [{ question: "Why?", answer: "Because." }])],
+    /rows\.jsonl:1: answer has no number/,
+  );
   await refused(["--file", choices, "--tasks", "arc"], /--tasks is unknown\. Use file and task\./);
 });
 

@@ -44,15 +44,28 @@ const ROWS = {
     choices: ["auto", "trained", "ordinary", "both"],
     default: "auto",
     group: WHAT,
-    about: "the network as it was trained, the ordinary one, or both; auto: as trained where the folder says how it was",
+    about:
+      "the network as it was trained, the ordinary one, or both; auto: as trained where the folder says how it was",
   },
   limit: { kind: "integer", default: 0, min: 0, group: WHAT, about: "rows at most, from the first; 0: all" },
   format: { ...TRAIN_ROWS.format, group: LOSS },
   columns: { ...TRAIN_ROWS.columns, group: LOSS },
-  assistant_only_loss: { ...TRAIN_ROWS.assistant_only_loss, group: LOSS, about: "in conversations, the assistant's turns only" },
-  completion_only_loss: { ...TRAIN_ROWS.completion_only_loss, group: LOSS, about: "in prompt and completion, the completion only" },
+  assistant_only_loss: {
+    ...TRAIN_ROWS.assistant_only_loss,
+    group: LOSS,
+    about: "in conversations, the assistant's turns only",
+  },
+  completion_only_loss: {
+    ...TRAIN_ROWS.completion_only_loss,
+    group: LOSS,
+    about: "in prompt and completion, the completion only",
+  },
   max_length: { ...TRAIN_ROWS.max_length, group: LOSS, about: "tokens of a row at most; also of a pack of choices" },
-  per_device_eval_batch_size: { ...TRAIN_ROWS.per_device_eval_batch_size, group: LOSS, about: "rows of max_length that pass at once" },
+  per_device_eval_batch_size: {
+    ...TRAIN_ROWS.per_device_eval_batch_size,
+    group: LOSS,
+    about: "rows of max_length that pass at once",
+  },
   template: {
     kind: "string",
     default: "",
@@ -61,7 +74,13 @@ const ROWS = {
       'how a question is put, with {question} in it and \\n for a new line; "Question: {question}\\nAnswer:", or in a chat the question alone',
   },
   chat: { kind: "boolean", default: false, group: ASKING, about: "ask in the form of the chat template" },
-  max_new_tokens: { kind: "integer", default: 256, min: 1, group: ASKING, about: "tokens of an answer at most, in task exact-match" },
+  max_new_tokens: {
+    kind: "integer",
+    default: 256,
+    min: 1,
+    group: ASKING,
+    about: "tokens of an answer at most, in task exact-match",
+  },
   device: { ...TRAIN_ROWS.device, group: MACHINE },
   threads: { ...TRAIN_ROWS.threads, group: MACHINE },
   compute_dtype: {
@@ -75,7 +94,14 @@ type EvalSettings = SettingsOf<typeof ROWS>;
 
 /** Which settings a task has beside those that all have. */
 const TASK_ROWS = {
-  loss: ["format", "columns", "assistant_only_loss", "completion_only_loss", "max_length", "per_device_eval_batch_size"],
+  loss: [
+    "format",
+    "columns",
+    "assistant_only_loss",
+    "completion_only_loss",
+    "max_length",
+    "per_device_eval_batch_size",
+  ],
   choice: ["template", "chat", "max_length", "per_device_eval_batch_size"],
   "exact-match": ["template", "chat", "max_new_tokens"],
 };
@@ -121,8 +147,13 @@ export const command: Command<typeof ROWS> = {
       try {
         const name = network.coupling.name;
         const result = measure(network, progressOf(err, name));
-        results.push({ as: as === "auto" ? (name === "ordinary" ? "ordinary" : "trained") : as, network: name, ...result.record });
-        if (!json) out.write(`${result.words} (${name === "ordinary" ? "the ordinary network" : `as trained, ${name}`})\n`);
+        results.push({
+          as: as === "auto" ? (name === "ordinary" ? "ordinary" : "trained") : as,
+          network: name,
+          ...result.record,
+        });
+        if (!json)
+          out.write(`${result.words} (${name === "ordinary" ? "the ordinary network" : `as trained, ${name}`})\n`);
       } finally {
         freeModel(network.model);
       }
@@ -158,6 +189,8 @@ function progressOf(err: Output, name: string): (share: number) => void {
     const now = performance.now();
     if (now - told < 5000 || share >= 1) return;
     told = now;
-    err.write(`${name}: ${(100 * share).toFixed(0)} %, left ${formatDuration(((now - start) * (1 - share)) / share)}\n`);
+    err.write(
+      `${name}: ${(100 * share).toFixed(0)} %, left ${formatDuration(((now - start) * (1 - share)) / share)}\n`,
+    );
   };
 }

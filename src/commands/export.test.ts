@@ -29,7 +29,8 @@ async function run(...words: string[]): Promise<Ran> {
   const again = words.includes("--output-dir") ? ["--overwrite-output-dir"] : [];
   const into = (list: string[]): Output => ({ write: (text) => list.push(text) });
   const code = await runCli(program, ["export", ...words, ...again], into(out), into(err));
-  for (const figure of ["tensors", "liveBytes", "mappedBytes"] as const) assert.equal(ledger()[figure], before[figure], figure);
+  for (const figure of ["tensors", "liveBytes", "mappedBytes"] as const)
+    assert.equal(ledger()[figure], before[figure], figure);
   return { code, out: out.join(""), err: err.join("") };
 }
 
@@ -71,16 +72,32 @@ test("a run becomes an ordinary folder; the losses are those that the run found"
   const [trainedLoss, ordinaryLoss] = losses.map((loss) => loss.toFixed(4));
   assert.notEqual(trainedLoss, ordinaryLoss);
   const lines = out.split("\n");
-  assert.equal(lines[0], `exporting ${join(folder, "final")}, trained as momentum(0.5), as the ordinary network of its weights`);
+  assert.equal(
+    lines[0],
+    `exporting ${join(folder, "final")}, trained as momentum(0.5), as the ordinary network of its weights`,
+  );
   assert.match(
     out,
     /\nwrote .*to: \d+ tensors, per-expert, float32, [\d.]+ KiB in \d+ files; reopened, and every tensor is the same bit for bit\n/,
   );
-  assert.ok(out.includes(`held-out loss: ${trainedLoss} as trained (momentum(0.5)), ${ordinaryLoss} as exported (`), out);
+  assert.ok(
+    out.includes(`held-out loss: ${trainedLoss} as trained (momentum(0.5)), ${ordinaryLoss} as exported (`),
+    out,
+  );
   assert.equal(existsSync(join(to, "revmoe.json")), false);
   assert.ok(existsSync(join(to, "tokenizer.json")));
 
-  const second = await run(...words, "--json", "--layout", "fused", "--dtype", "bfloat16", "--validation-file", place.rows, ...COMPUTE);
+  const second = await run(
+    ...words,
+    "--json",
+    "--layout",
+    "fused",
+    "--dtype",
+    "bfloat16",
+    "--validation-file",
+    place.rows,
+    ...COMPUTE,
+  );
   assert.deepEqual([second.code, second.err], [0, ""]);
   const made = JSON.parse(second.out) as Record<string, unknown>;
   assert.deepEqual(
@@ -124,7 +141,10 @@ test("before the end, and after a second start, of a run", async (t) => {
   writeFileSync(join(folder, "config.json"), JSON.stringify({ ...settings, columns: { text: "words" } }));
   writeFileSync(join(place.folder, "held.jsonl"), '{"words": "one and two"}\n');
   const held = ["--validation-file", join(place.folder, "held.jsonl"), ...COMPUTE];
-  assert.match((await run("--model", join(folder, "checkpoint-2"), ...words.slice(2), ...held)).out, /held-out loss: \d/);
+  assert.match(
+    (await run("--model", join(folder, "checkpoint-2"), ...words.slice(2), ...held)).out,
+    /held-out loss: \d/,
+  );
 });
 
 test("any folder can be laid out anew", async (t) => {
@@ -196,7 +216,8 @@ test("as trained: the code beside it, the network in config.json, and the same l
         "tokenizer_config.json",
       ],
     );
-    const read = (path: string): Record<string, unknown> => JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+    const read = (path: string): Record<string, unknown> =>
+      JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
     const { auto_map, revmoe, model_type, architectures, ...own } = read(join(to, "config.json"));
     assert.deepEqual([revmoe, read(join(to, "revmoe.json"))], [network, network]);
     assert.deepEqual([model_type, architectures], ["revmoe_qwen2_moe", ["RevMoeQwen2MoeForCausalLM"]]);
@@ -205,7 +226,8 @@ test("as trained: the code beside it, the network in config.json, and the same l
       AutoModelForCausalLM: "modeling_revmoe.RevMoeQwen2MoeForCausalLM",
     });
     const python = readFileSync(join(to, "modeling_revmoe.py"), "utf8");
-    for (const name of ["RevMoeQwen2MoeConfig", "RevMoeQwen2MoeForCausalLM"]) assert.ok(python.includes(`class ${name}(`));
+    for (const name of ["RevMoeQwen2MoeConfig", "RevMoeQwen2MoeForCausalLM"])
+      assert.ok(python.includes(`class ${name}(`));
     const { model_type: family, architectures: _, ...before } = read(join(folder, "final", "config.json"));
     assert.equal(family, "qwen2_moe");
     for (const [key, value] of Object.entries(before)) assert.deepEqual(own[key], value, key);
@@ -224,7 +246,12 @@ test("as trained: the code beside it, the network in config.json, and the same l
     assert.equal(text(back), text(direct));
     assert.deepEqual(readFileSync(join(back, "model.safetensors")), readFileSync(join(direct, "model.safetensors")));
     rmSync(join(to, "revmoe.json"));
-    const more = settingsFor(place, { ...(changes as Partial<TrainSettings>), model: to, output_dir: place.out("more"), max_steps: 1 });
+    const more = settingsFor(place, {
+      ...(changes as Partial<TrainSettings>),
+      model: to,
+      output_dir: place.out("more"),
+      max_steps: 1,
+    });
     const { evals } = await runTraining({ ...more, validation_file: place.rows });
     assert.equal(evals[0].evalLoss, losses[0], "the network that was trained, also from config.json alone");
   }
@@ -237,7 +264,10 @@ test("as trained is refused where the ordinary network is what was trained", asy
     ["--model", folder, ...to],
     /as: trained is not needed: .*final was trained as bdia\(.*\), of which the ordinary network is the result\. Leave --as out\./,
   );
-  await refused(["--model", place.model, ...to], /as: trained is not needed: .*model is an ordinary network\. Leave --as out\./);
+  await refused(
+    ["--model", place.model, ...to],
+    /as: trained is not needed: .*model is an ordinary network\. Leave --as out\./,
+  );
 });
 
 test("wrong calls are refused in one sentence", async (t) => {
@@ -272,7 +302,15 @@ test("wrong calls are refused in one sentence", async (t) => {
 test("sizes of shards: units of a thousand and of 1024", async (t) => {
   const { folder, model } = makeWorkplace(t);
   const filesAt = async (size: string): Promise<number> => {
-    const { out } = await run("--model", model, "--output-dir", join(folder, "to"), "--json", "--max-shard-bytes", size);
+    const { out } = await run(
+      "--model",
+      model,
+      "--output-dir",
+      join(folder, "to"),
+      "--json",
+      "--max-shard-bytes",
+      size,
+    );
     return (JSON.parse(out) as { files: number }).files;
   };
   // The embedding is the largest tensor: 80 x 24 float32 are 7680 bytes, 7.5 KiB.

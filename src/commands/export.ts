@@ -25,9 +25,16 @@ const ROWS = {
     required: true,
     metavar: "FOLDER",
     group: WHAT,
-    about: "a run's folder (its final/, or else its newest checkpoint), the folder of a Hugging Face checkpoint, or org/name[@revision]",
+    about:
+      "a run's folder (its final/, or else its newest checkpoint), the folder of a Hugging Face checkpoint, or org/name[@revision]",
   },
-  output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes: a new or empty folder" },
+  output_dir: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: WHAT,
+    about: "where the result goes: a new or empty folder",
+  },
   overwrite_output_dir: {
     kind: "boolean",
     default: false,
@@ -75,7 +82,11 @@ const ROWS = {
   },
   device: { ...TRAIN_ROWS.device, group: LOSS, about: "where to compute the loss: cpu, cuda or cuda:N" },
   threads: { ...TRAIN_ROWS.threads, group: LOSS },
-  compute_dtype: { ...TRAIN_ROWS.compute_dtype, group: LOSS, about: "type of the products; auto: what the device multiplies fastest" },
+  compute_dtype: {
+    ...TRAIN_ROWS.compute_dtype,
+    group: LOSS,
+    about: "type of the products; auto: what the device multiplies fastest",
+  },
 } as const satisfies SettingRows;
 
 type ExportSettings = SettingsOf<typeof ROWS>;
@@ -117,7 +128,13 @@ export const command: Command<typeof ROWS> = {
       extraFiles: (side: string) => writeNetworkFile(side, description),
     };
     const maxShardBytes = parseBytes(settings.max_shard_bytes);
-    const exported = exportFolder(dir, folder, { layout, dtype: settings.dtype, maxShardBytes, overwrite, trained: trained || undefined });
+    const exported = exportFolder(dir, folder, {
+      layout,
+      dtype: settings.dtype,
+      maxShardBytes,
+      overwrite,
+      trained: trained || undefined,
+    });
     const files = readdirSync(dir).filter((each) => each.endsWith(".safetensors")).length;
     const { tensors, bytes, dtype, leftOut, addedKeys, notes } = exported;
     for (const note of notes) say(`note: ${note}`);
@@ -127,7 +144,8 @@ export const command: Command<typeof ROWS> = {
       `wrote ${dir}: ${tensors} tensors, ${layout}, ${dtype}, ${formatBytes(bytes)} in ${files} file${files > 1 ? "s" : ""}; ` +
         "reopened, and every tensor is the same bit for bit",
     );
-    if (asTrained) say("transformers loads it with AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)");
+    if (asTrained)
+      say("transformers loads it with AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)");
     const exportedLoss = loss?.(dir, asTrained ? "trained" : "ordinary") ?? null;
     if (trainedLoss !== null && exportedLoss !== null) say(describeLoss(trainedLoss, exportedLoss, name));
     if (json) {

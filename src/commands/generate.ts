@@ -28,7 +28,8 @@ const ROWS = {
     required: true,
     metavar: "FOLDER",
     group: MODEL,
-    about: "folder of a Hugging Face checkpoint or of a run's result, a .gguf file, or a name on the hub: org/name[@revision]",
+    about:
+      "folder of a Hugging Face checkpoint or of a run's result, a .gguf file, or a name on the hub: org/name[@revision]",
   },
   prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
   chat: {

@@ -17,7 +17,19 @@ const TEXT = "The sum of 3 and 4, in other words.";
 async function generate(model: string): Promise<unknown> {
   const written: string[] = [];
   const into = { write: (text: string) => written.push(text) };
-  const words = ["generate", "--model", model, "--prompt", TEXT, "--max-new-tokens", "8", "--temperature", "0", "--as", "ordinary"];
+  const words = [
+    "generate",
+    "--model",
+    model,
+    "--prompt",
+    TEXT,
+    "--max-new-tokens",
+    "8",
+    "--temperature",
+    "0",
+    "--as",
+    "ordinary",
+  ];
   const program = { version: () => "1", commands: { generate: () => Promise.resolve(command) } };
   const code = await runCli(program, [...words, "--json", "--compute-dtype", "float32", "--threads", "1"], into, into);
   assert.equal(code, 0, written.join(""));
@@ -52,7 +64,13 @@ test("trained from a .gguf file, resumed with the same bits, saved as a folder t
   assert.deepEqual(weightsOf(resumed.outcome.folder), weightsOf(folder));
 
   // At a learning rate of zero, what comes out is what went in.
-  const still = await runTraining({ ...settings, max_steps: 1, learning_rate: 0, weight_decay: 0, output_dir: place.out("still") });
+  const still = await runTraining({
+    ...settings,
+    max_steps: 1,
+    learning_rate: 0,
+    weight_decay: 0,
+    output_dir: place.out("still"),
+  });
   const said = await generate(model);
   renameSync(model, `${model}.away`);
   assert.deepEqual(await generate(still.outcome.folder), said);

@@ -19,7 +19,10 @@ interface Running {
 }
 
 function revmoe(words: string[], env: Record<string, string>): Running {
-  const child = spawn(process.execPath, [CLI, ...words], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [CLI, ...words], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let [out, err] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (err += text));
@@ -52,7 +55,9 @@ test("train and generate by name: killed, continued, trained, resumed without a 
   hub.faults.cut = { file: "model.safetensors", share: 0.5, times: 1, hang: true };
   const first = revmoe(words(1), env);
   const partBytes = (): number => {
-    const part = existsSync(blobs) ? readdirSync(blobs).find((name) => name.length > 64 && name.endsWith(".part")) : undefined;
+    const part = existsSync(blobs)
+      ? readdirSync(blobs).find((name) => name.length > 64 && name.endsWith(".part"))
+      : undefined;
     return part ? statSync(join(blobs, part)).size : 0;
   };
   while (partBytes() < half && first.child.exitCode === null) await sleep(20);
@@ -91,7 +96,9 @@ for (const [way, waitsFor] of [
   ["a rest of four minutes", "the rest that the hub asked for"],
   ["silent", "an answer"],
 ] as const) {
-  test(`Ctrl-C while a download waits for ${waitsFor} ends it at once, and what has arrived is used`, { timeout: 60_000 }, async (t) => {
+  test(`Ctrl-C while a download waits for ${waitsFor} ends it at once, and what has arrived is used`, {
+    timeout: 60_000,
+  }, async (t) => {
     const place = makeWorkplace(t);
     const hub = await startHub(t, filesOf(place.model));
     const cache = join(place.folder, "cache");
@@ -100,7 +107,9 @@ for (const [way, waitsFor] of [
     const blobs = join(cache, "models/org/name/blobs");
     const weights = hub.files.get("model.safetensors")!.length;
     const part = (): number => {
-      const names = existsSync(blobs) ? readdirSync(blobs).filter((name) => name.length > 64 && name.endsWith(".part")) : [];
+      const names = existsSync(blobs)
+        ? readdirSync(blobs).filter((name) => name.length > 64 && name.endsWith(".part"))
+        : [];
       return names.length > 0 ? statSync(join(blobs, names[0])).size : 0;
     };
     hub.faults.odd = { path: "store/model.safetensors", way };

@@ -18,7 +18,14 @@ const revmoe = (...words: string[]) => spawnSync(process.execPath, [CLI, ...word
 test("a plan names its terms and spans; --json is one document", () => {
   const plain = revmoe("plan", ...SMALL);
   assert.deepEqual([plain.status, plain.stderr], [0, ""]);
-  for (const term of ["weights", "optimizer state", "stored bits", "routing", "working set", "feed-forward, backward"]) {
+  for (const term of [
+    "weights",
+    "optimizer state",
+    "stored bits",
+    "routing",
+    "working set",
+    "feed-forward, backward",
+  ]) {
     assert.match(plain.stdout, new RegExp(`^${term} +[\\d.]+ [KMG]?i?B$`, "m"));
   }
   const document = JSON.parse(revmoe("plan", ...SMALL, "--json").stdout) as {
@@ -40,7 +47,10 @@ test("a plan names its terms and spans; --json is one document", () => {
 test("--memory prints flags that train takes; too little is exit code 1", () => {
   const fits = revmoe("plan", ...SMALL, "--memory", "2MB", "--json");
   assert.equal(fits.status, 0, fits.stderr);
-  const { flags, terms } = JSON.parse(fits.stdout) as { flags: { per_device_train_batch_size: number }; terms: { peakBytes: number } };
+  const { flags, terms } = JSON.parse(fits.stdout) as {
+    flags: { per_device_train_batch_size: number };
+    terms: { peakBytes: number };
+  };
   assert.ok(flags.per_device_train_batch_size > 1 && terms.peakBytes <= 2e6);
   const none = revmoe("plan", ...SMALL, "--memory", "1kB");
   assert.equal(none.status, 1);
@@ -82,7 +92,18 @@ test("a run out of memory says what would fit, and its last checkpoint goes on t
   const train = (out: string, ...more: string[]) =>
     revmoe(
       "train",
-      ...["--model", place.model, "--train-file", place.rows, "--output-dir", out, "--max-length", "64", "--max-steps", "4"],
+      ...[
+        "--model",
+        place.model,
+        "--train-file",
+        place.rows,
+        "--output-dir",
+        out,
+        "--max-length",
+        "64",
+        "--max-steps",
+        "4",
+      ],
       ...more,
     );
   const common = [
@@ -109,7 +130,10 @@ test("a run out of memory says what would fit, and its last checkpoint goes on t
   rmSync(join(broken, "final"), { recursive: true });
   const short = train(broken, ...common, "--resume", "latest", "--memory-limit", "640KB");
   assert.equal(short.status, 2, short.stdout);
-  assert.match(short.stderr, /^revmoe: cpu: out of memory in [^\n]+ asked, [^\n]+ in use, [^\n]+memory_limit 640KB[^\n]+\n$/);
+  assert.match(
+    short.stderr,
+    /^revmoe: cpu: out of memory in [^\n]+ asked, [^\n]+ in use, [^\n]+memory_limit 640KB[^\n]+\n$/,
+  );
   assert.match(short.stderr, /These would fit: --/);
   assert.match(short.stderr, /checkpoint-2 is whole: go on from it with --resume latest\.\n$/);
   const on = train(broken, ...common, "--resume", "latest");

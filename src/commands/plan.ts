@@ -31,7 +31,8 @@ export const command: Command<typeof PLAN_ROWS> = {
     const geometry = readGeometry(settings);
     setThreads(settings.threads);
     const ownBytes = processBytes();
-    const print = (value: unknown, text: string): void => void out.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+    const print = (value: unknown, text: string): void =>
+      void out.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
     if (asked.compare) {
       const compared = comparePlans(settings, geometry);
       const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length } = settings;
@@ -49,7 +50,12 @@ export const command: Command<typeof PLAN_ROWS> = {
     const estimate = asked.calibrate ? (await import("../plan/calibrate.js")).stepMs(plan.settings, geometry) : null;
     const notes: string[] = [];
     if (estimate !== null) {
-      const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length, parameters } = plan.settings;
+      const {
+        gradient_accumulation_steps: steps,
+        per_device_train_batch_size: rows,
+        max_length: length,
+        parameters,
+      } = plan.settings;
       const rate = ((steps * rows * length) / estimate) * 1000;
       const disk = parameters === "disk" ? "; what does not fit in main memory is read from the disk besides" : "";
       notes.push(
@@ -58,11 +64,16 @@ export const command: Command<typeof PLAN_ROWS> = {
     }
     let ways: string[] = [];
     if (choice !== null && limit !== null) {
-      if (choice.fits) notes.push(`the largest that fits ${formatBytes(limit)}: ${trainFlags({ ...plan.settings, model: asked.model })}`);
+      if (choice.fits)
+        notes.push(
+          `the largest that fits ${formatBytes(limit)}: ${trainFlags({ ...plan.settings, model: asked.model })}`,
+        );
       else {
         const { per_device_train_batch_size: rows, max_length: length } = plan.settings;
         const over = formatBytes(plan.placed.deviceBytes - limit);
-        ways = waysToFit(plan.settings, geometry, limit).map(({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`);
+        ways = waysToFit(plan.settings, geometry, limit).map(
+          ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
+        );
         notes.push(
           `nothing fits ${formatBytes(limit)}: ${rows} row of ${length} tokens is ${over} too much. ` +
             (ways.length > 0
@@ -86,7 +97,8 @@ export const command: Command<typeof PLAN_ROWS> = {
 
 /** A plan for machines: without the settings that were not asked for. */
 function shown({ settings, terms, kept, spans, placed }: import("../plan/plan.js").Plan): Record<string, unknown> {
-  const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } = settings;
+  const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
+    settings;
   return {
     method,
     coupling,

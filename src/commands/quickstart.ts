@@ -141,6 +141,8 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
 async function sample({ network, source }: Run, as: "trained" | "ordinary"): Promise<string> {
   const tokenizer = loadTokenizer(source);
   const seen = as === "trained" ? network : asOrdinary(network);
-  const tokens = [...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 })];
+  const tokens = [
+    ...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 }),
+  ];
   return tokenizer.decode(tokens).trim().replaceAll("\n", " ");
 }

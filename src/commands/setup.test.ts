@@ -25,7 +25,10 @@ interface FakeLibtorch {
 }
 
 /** A folder that looks like a libtorch; returns it. */
-function fakeLibtorch(name: string, { version = "2.6.0", cuda = false, cxx11 = true, lib = "lib" }: FakeLibtorch = {}): string {
+function fakeLibtorch(
+  name: string,
+  { version = "2.6.0", cuda = false, cxx11 = true, lib = "lib" }: FakeLibtorch = {},
+): string {
   const root = join(folder, name);
   write(join(root, "include/ATen/ATen.h"), "");
   write(
@@ -34,7 +37,10 @@ function fakeLibtorch(name: string, { version = "2.6.0", cuda = false, cxx11 = t
   );
   const libraries = ["libtorch_cpu.so", "libc10.so", ...(cuda ? ["libtorch_cuda.so", "libc10_cuda.so"] : [])];
   for (const library of libraries) write(join(root, lib, library), "");
-  write(join(root, lib, "libc10.so"), cxx11 ? "_ZN3c1010IndexErrorC1ENSt7__cxx1112basic_string" : "_ZN3c1010IndexErrorC1ESs __cxx11");
+  write(
+    join(root, lib, "libc10.so"),
+    cxx11 ? "_ZN3c1010IndexErrorC1ENSt7__cxx1112basic_string" : "_ZN3c1010IndexErrorC1ESs __cxx11",
+  );
   return root;
 }
 
@@ -79,7 +85,10 @@ test("a torch of python3 without headers gives way to the system", () => {
 test("a LIBTORCH of no use is an error, though others are there", () => {
   const system = fakeLibtorch("system");
   const message = messageOf(() => findLibtorch({ env: { LIBTORCH: join(folder, "nothing") }, systemRoots: [system] }));
-  assert.match(message, /^LIBTORCH=.*nothing: no libtorch there \(expected include\/ATen\/ATen\.h and lib\/libtorch_cpu\.so in it/);
+  assert.match(
+    message,
+    /^LIBTORCH=.*nothing: no libtorch there \(expected include\/ATen\/ATen\.h and lib\/libtorch_cpu\.so in it/,
+  );
   assert.match(message, /Correct it, or unset it/);
 });
 
@@ -119,7 +128,12 @@ test("none at all: the message names the three ways", () => {
   const none = { env: { PATH: fakePython("") }, systemRoots: [join(folder, "empty")], folders: [] };
   assert.equal(searchLibtorch(none), undefined);
   const message = messageOf(() => findLibtorch(none));
-  for (const way of ["apt-get update", "libtorch-dev libopenblas0-pthread g++", "pip install torch", "LIBTORCH=/path"]) {
+  for (const way of [
+    "apt-get update",
+    "libtorch-dev libopenblas0-pthread g++",
+    "pip install torch",
+    "LIBTORCH=/path",
+  ]) {
     assert.ok(message.includes(way), `${way} is missing in: ${message}`);
   }
 });
@@ -145,7 +159,10 @@ test("the engine is that of LIBTORCH, else the last one set up", () => {
     /no engine is built.*Run: LIBTORCH=.*named npm run setup/,
   );
 
-  write(join(build, id, "engine.json"), JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "system" }));
+  write(
+    join(build, id, "engine.json"),
+    JSON.stringify({ id, libDir, fingerprint, version: "2.6.0", source: "system" }),
+  );
   write(join(build, id, "revmoe.node"), "");
   const engine = resolveEngine({ env: { LIBTORCH: root }, folders: [build] });
   assert.deepEqual([engine.addon, engine.source], [join(build, id, "revmoe.node"), "LIBTORCH"]);
@@ -176,7 +193,10 @@ test("LIBTORCH of a set-up is remembered, said, and forgotten by an empty one", 
   rememberLibtorch({ source: "remembered" }, { env: {}, folder: build });
   assert.deepEqual(search({ LIBTORCH: system }), ["LIBTORCH", system]);
   rmSync(join(folder, "second"), { recursive: true });
-  assert.match(messageOf(search), /^LIBTORCH=.*second of an earlier set-up: no libtorch is there any more\. .*LIBTORCH= npm run setup/);
+  assert.match(
+    messageOf(search),
+    /^LIBTORCH=.*second of an earlier set-up: no libtorch is there any more\. .*LIBTORCH= npm run setup/,
+  );
   assert.deepEqual(search({ LIBTORCH: "" }), ["system", system]);
   rememberLibtorch({ source: "system" }, { env: { LIBTORCH: "" }, folder: build });
   assert.deepEqual(search(), ["system", system]);

@@ -19,7 +19,11 @@ interface Living {
   ended: Promise<{ code: number | null; signal: string | null }>;
 }
 
-function start({ model, rows, out }: Workplace, changes: Record<string, string> = {}, stdout: "pipe" | number = "pipe"): Living {
+function start(
+  { model, rows, out }: Workplace,
+  changes: Record<string, string> = {},
+  stdout: "pipe" | number = "pipe",
+): Living {
   const flags = {
     ...{ model, "train-file": rows, "output-dir": out(), "max-steps": "100000", threads: "1", "learning-rate": "5e-3" },
     ...{ "compute-dtype": "float32", "max-length": "64", "per-device-train-batch-size": "1", ...changes },
@@ -27,7 +31,8 @@ function start({ model, rows, out }: Workplace, changes: Record<string, string> 
   const all = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
   const child = spawn(process.execPath, [CLI, "train", ...all], { stdio: ["ignore", stdout, "pipe"] });
   let said = "";
-  for (const stream of [child.stdout, child.stderr]) stream?.setEncoding("utf8").on("data", (text: string) => (said += text));
+  for (const stream of [child.stdout, child.stderr])
+    stream?.setEncoding("utf8").on("data", (text: string) => (said += text));
   const ended = new Promise<{ code: number | null; signal: string | null }>((resolve) =>
     child.on("close", (code, signal) => resolve({ code, signal })),
   );
@@ -43,7 +48,8 @@ async function until(condition: () => boolean, what: string): Promise<void> {
 
 /** A step of many seconds: whatever is said in it is said while the main thread computes. */
 const LONG_STEP = { "gradient-accumulation-steps": "20000" };
-const ACKNOWLEDGED = /^stopping: a checkpoint is saved when this step ends; once more to leave at once, without this step$/m;
+const ACKNOWLEDGED =
+  /^stopping: a checkpoint is saved when this step ends; once more to leave at once, without this step$/m;
 
 test("the first signal is acknowledged inside a step, the second leaves at once with what there is to go on from", async (t) => {
   for (const [name, code, resumes] of [
@@ -53,7 +59,9 @@ test("the first signal is acknowledged inside a step, the second leaves at once 
     const place = makeWorkplace(t);
     const changes: Record<string, string> = { ...LONG_STEP };
     if (resumes) {
-      const { outcome } = await runTraining(settingsFor(place, { max_steps: 2, save_steps: 1, output_dir: place.out() }));
+      const { outcome } = await runTraining(
+        settingsFor(place, { max_steps: 2, save_steps: 1, output_dir: place.out() }),
+      );
       assert.equal(outcome.steps, 2);
       changes.resume = join(place.out(), "checkpoint-1");
     }
@@ -67,7 +75,10 @@ test("the first signal is acknowledged inside a step, the second leaves at once 
     child.kill(name);
     assert.deepEqual(await ended, { code, signal: null });
     assert.match(said(), /^left at once: nothing of this step is saved; /m);
-    assert.match(said(), resumes ? /go on with: revmoe train \.\.\. --resume \S+checkpoint-1$/m : /there is no checkpoint to go on from$/m);
+    assert.match(
+      said(),
+      resumes ? /go on with: revmoe train \.\.\. --resume \S+checkpoint-1$/m : /there is no checkpoint to go on from$/m,
+    );
     assert.doesNotMatch(said(), /^step /m);
     assert.deepEqual(listCheckpoints(place.out()), resumes ? [1] : []);
   }

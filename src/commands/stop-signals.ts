@@ -27,7 +27,9 @@ export function requestedStop(from: string | null): StopRequest {
     acknowledged: `${clear}stopping: a checkpoint is saved when this step ends; once more to leave at once, without this step\n`,
     left:
       `${clear}left at once: nothing of this step is saved; ` +
-      (folder === null ? "there is no checkpoint to go on from\n" : `go on with: revmoe train ... --resume ${folder}\n`),
+      (folder === null
+        ? "there is no checkpoint to go on from\n"
+        : `go on with: revmoe train ... --resume ${folder}\n`),
   });
   listenForStop(onTerminal ? STDOUT : STDERR, words(from));
   return {

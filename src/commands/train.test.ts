@@ -25,7 +25,10 @@ interface Around {
 }
 
 function revmoe(words: string[], { env = {}, interruptAt }: Around = {}): Promise<Ended> {
-  const child = spawn(process.execPath, [CLI, ...words], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [CLI, ...words], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const ended: Ended = { code: null, out: "", err: "" };
   let interrupted = false;
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
@@ -82,7 +85,10 @@ interface RawTensor {
 }
 
 /** The weights of a model with their header changed; data stays where it is. */
-function changeWeights({ model }: Workplace, change: (header: Record<string, RawTensor>, data: Buffer) => Buffer): void {
+function changeWeights(
+  { model }: Workplace,
+  change: (header: Record<string, RawTensor>, data: Buffer) => Buffer,
+): void {
   const path = join(model, "model.safetensors");
   const bytes = readFileSync(path);
   const length = Number(bytes.readBigUInt64LE());
@@ -126,14 +132,17 @@ const REFUSALS: Refusal[] = [
   },
   {
     name: "a wrong value in config.json",
-    break: (place) => changeConfig(place, (text) => text.replace('"num_key_value_heads": 2', '"num_key_value_heads": 3')),
+    break: (place) =>
+      changeConfig(place, (text) => text.replace('"num_key_value_heads": 2', '"num_key_value_heads": 3')),
     says: /config\.json: "num_key_value_heads" is 3 \(expected a divisor of num_attention_heads, 4\)/,
   },
   {
     name: "a tensor missing",
     break: (place) =>
       changeWeights(place, (header, data) => {
-        const last = Object.keys(header).reduce((a, b) => (header[a].data_offsets[1] > header[b].data_offsets[1] ? a : b));
+        const last = Object.keys(header).reduce((a, b) =>
+          header[a].data_offsets[1] > header[b].data_offsets[1] ? a : b,
+        );
         const [begin] = header[last].data_offsets;
         delete header[last];
         return data.subarray(0, begin);
@@ -199,11 +208,18 @@ const REFUSALS: Refusal[] = [
     name: "a token beyond the vocabulary",
     break: ({ model }) => {
       const path = join(model, "tokenizer.json");
-      writeFileSync(path, readFileSync(path, "utf8").replace('"?": 68', '"?": 68, "~": 80').replace('"m": 14', '"m": 90'));
+      writeFileSync(
+        path,
+        readFileSync(path, "utf8").replace('"?": 68', '"?": 68, "~": 80').replace('"m": 14', '"m": 90'),
+      );
     },
     says: /rows\.jsonl:\d+: token 90 is outside the model's vocabulary of 80/,
   },
-  { name: "an unknown setting", break: () => ({ learning_rte: "1" }), says: /--learning-rte is unknown\. Did you mean --learning-rate\?/ },
+  {
+    name: "an unknown setting",
+    break: () => ({ learning_rte: "1" }),
+    says: /--learning-rte is unknown\. Did you mean --learning-rate\?/,
+  },
   {
     name: "a setting without effect",
     break: () => ({ coupling: "additive", gamma: "0.5" }),
@@ -254,7 +270,8 @@ const REFUSALS: Refusal[] = [
     name: "a model that overwriting would remove",
     break: ({ model, out }) => {
       cpSync(model, join(out(), "checkpoint-3"), { recursive: true });
-      for (const name of ["trainer_state.json", "optimizer.safetensors"]) writeFileSync(join(out(), "checkpoint-3", name), "");
+      for (const name of ["trainer_state.json", "optimizer.safetensors"])
+        writeFileSync(join(out(), "checkpoint-3", name), "");
       return { model: join(out(), "checkpoint-3"), overwrite_output_dir: "true" };
     },
     says: /model: \S+checkpoint-3 is in checkpoint-3 of the run that --overwrite-output-dir removes/,
@@ -306,13 +323,22 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
   const { code, out, err } = await revmoe(["train", file]);
   assert.deepEqual([code, err], [0, ""]);
   assert.match(out, /^gamma +-0\.5$/m);
-  assert.match(out, /^network: momentum\(-0\.5\), reversible, streams int32\/16, 1 stored bits per element and block$/m);
+  assert.match(
+    out,
+    /^network: momentum\(-0\.5\), reversible, streams int32\/16, 1 stored bits per element and block$/m,
+  );
   assert.match(out, /^warning: momentum\(-0\.5\) begins at a held-out loss of \d\S+, the pretrained network at \d/m);
   assert.match(out, /^step 4\/4 {2}loss \d/m);
   assert.match(out, /^saved \S+\/run\/final$/m);
   assert.match(out, /^peak of a step: .* = .* weights \+ /m);
 
-  assert.deepEqual(readdirSync(place.out()).sort(), ["checkpoint-2", "config.json", "final", "metrics.jsonl", "run.json"]);
+  assert.deepEqual(readdirSync(place.out()).sort(), [
+    "checkpoint-2",
+    "config.json",
+    "final",
+    "metrics.jsonl",
+    "run.json",
+  ]);
   assert.deepEqual(readdirSync(join(place.out(), "checkpoint-2")).sort(), [
     "config.json",
     "model.safetensors",
@@ -325,7 +351,19 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
   ]);
   const kinds = metricsOf(place.out()).map((event) => `${event.kind} ${event.step}`);
   assert.deepEqual(kinds, [
-    ...["eval 0", "eval 0", "message 0", "step 1", "step 2", "message 2", "step 3", "step 4", "eval 4", "eval 4", "message 4"],
+    ...[
+      "eval 0",
+      "eval 0",
+      "message 0",
+      "step 1",
+      "step 2",
+      "message 2",
+      "step 3",
+      "step 4",
+      "eval 4",
+      "eval 4",
+      "message 4",
+    ],
   ]);
   const settings = JSON.parse(readFileSync(join(place.out(), "config.json"), "utf8")) as Record<string, unknown>;
   assert.deepEqual([settings.gamma, settings.max_steps, settings.seed], [-0.5, 4, 42]);
@@ -340,8 +378,12 @@ test("Ctrl-C saves a checkpoint after the step, says how to go on, and that work
   const place = makeWorkplace(t);
   const { code, out, err } = await revmoe(wordsFor(place, { max_steps: "100000" }), { interruptAt: /^step 2\//m });
   assert.equal(code, 130);
-  assert.equal(err, "stopping: a checkpoint is saved when this step ends; once more to leave at once, without this step\n");
-  const [, folder, step] = /^stopped; go on with: revmoe train \.\.\. --resume (\S+\/checkpoint-(\d+))$/m.exec(out) ?? assert.fail(out);
+  assert.equal(
+    err,
+    "stopping: a checkpoint is saved when this step ends; once more to leave at once, without this step\n",
+  );
+  const [, folder, step] =
+    /^stopped; go on with: revmoe train \.\.\. --resume (\S+\/checkpoint-(\d+))$/m.exec(out) ?? assert.fail(out);
   assert.deepEqual(readdirSync(place.out()).sort(), [`checkpoint-${step}`, "config.json", "metrics.jsonl", "run.json"]);
   const done = stepsOf(place.out());
   assert.equal(done.length, Number(step));
@@ -364,7 +406,13 @@ test("overwriting a run forgets its lines and its checkpoints", async (t) => {
   writeFileSync(join(place.out(), "metrics.jsonl"), '{"kind":"message","step":8,"message":"old","level":"info"}\n');
   const { code, err } = await revmoe([...wordsFor(place, { save_steps: "1" }), "--overwrite-output-dir"]);
   assert.deepEqual([code, err], [0, ""]);
-  assert.deepEqual(readdirSync(place.out()).sort(), ["checkpoint-1", "config.json", "final", "metrics.jsonl", "run.json"]);
+  assert.deepEqual(readdirSync(place.out()).sort(), [
+    "checkpoint-1",
+    "config.json",
+    "final",
+    "metrics.jsonl",
+    "run.json",
+  ]);
   assert.deepEqual(
     stepsOf(place.out()).map(([step]) => step),
     [1, 2],
@@ -385,12 +433,22 @@ test("a disk that fills up between steps: said, the run goes on, and what was sa
     const output_dir = join(disk, "run");
     const ended = await revmoe(wordsFor(place, { output_dir, max_steps: "9", save_steps: "1" }));
     assert.deepEqual([ended.code, ended.err], [0, ""]);
-    assert.match(ended.out, /^note: all checkpoints and the result need .*, but .* are free on the disk of .*save_total_limit/m);
+    assert.match(
+      ended.out,
+      /^note: all checkpoints and the result need .*, but .* are free on the disk of .*save_total_limit/m,
+    );
     assert.match(
       ended.out,
       /^warning: .*checkpoint-3\S*: cannot be written: the disk is full \(.* needed, .* free\)\. .* Nothing that was saved before was touched\. Training goes on; the newest checkpoint is \S+checkpoint-2, from which --resume latest goes on; the next try is at step 4\.$/m,
     );
-    assert.deepEqual(readdirSync(output_dir).sort(), ["checkpoint-1", "checkpoint-2", "config.json", "final", "metrics.jsonl", "run.json"]);
+    assert.deepEqual(readdirSync(output_dir).sort(), [
+      "checkpoint-1",
+      "checkpoint-2",
+      "config.json",
+      "final",
+      "metrics.jsonl",
+      "run.json",
+    ]);
     assert.equal(stepsOf(output_dir).length, 9);
     const whole = await runTraining(settingsFor(place, { max_steps: 9, output_dir: place.out("whole") }));
     const resumed = await runTraining(

@@ -33,7 +33,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
   name: "train",
   summary: "Fine-tune all parameters of a Mixture-of-Experts model",
   usage: "revmoe train [CONFIG.yaml] [--setting value ...]",
-  example: "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",
+  example:
+    "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",
   settings: TRAIN_TABLE,
   positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
   run: async ({ settings: asked, out }) => {
@@ -67,7 +68,11 @@ export const command: Command<typeof TRAIN_ROWS> = {
 };
 
 /** Runs `work`; running out of memory becomes a sentence that says what would fit. */
-async function explaining<Result>(settings: TrainSettings, planned: RunPlan | null, work: () => Promise<Result>): Promise<Result> {
+async function explaining<Result>(
+  settings: TrainSettings,
+  planned: RunPlan | null,
+  work: () => Promise<Result>,
+): Promise<Result> {
   try {
     return await work();
   } catch (failure) {
@@ -85,7 +90,8 @@ function openSinks({ settings, startStep }: Run, console: Sink): Sink {
   // As the settings of another run, the file must not remove one.
   writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
   renameSync(`${path}.new`, path);
-  const warn = (message: string): void => console.write({ kind: "message", step: startStep, message, level: "warning" });
+  const warn = (message: string): void =>
+    console.write({ kind: "message", step: startStep, message, level: "warning" });
   return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { resumeStep: startStep || -1, warn }), console);
 }
 

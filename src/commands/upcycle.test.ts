@@ -23,7 +23,16 @@ async function run(...words: string[]): Promise<{ code: number; out: string; err
 
 test("what comes out is said before it is written, and the folder is a model of ours", async (t) => {
   const folder = join(temporaryFolder(t), "moe");
-  const words = ["--model", denseFolder("qwen2"), "--output-dir", folder, "--num-experts", "4", "--decoder-sparse-step", "3"];
+  const words = [
+    "--model",
+    denseFolder("qwen2"),
+    "--output-dir",
+    folder,
+    "--num-experts",
+    "4",
+    "--decoder-sparse-step",
+    "3",
+  ];
   const { code, out, err } = await run(...words);
   assert.deepEqual([code, err], [0, ""]);
   // An MLP has 3 x 36 x 24 weights; 4 experts and a shared one instead of one, with the routers' rows.
@@ -42,7 +51,17 @@ test("what comes out is said before it is written, and the folder is a model of 
 
 test("--json is one document; noise and losses are why a function is not equal", async (t) => {
   const folder = join(temporaryFolder(t), "moe");
-  const words = ["--model", denseFolder("qwen3"), "--output-dir", folder, "--num-experts", "4", "--weights-dtype", "bfloat16", "--json"];
+  const words = [
+    "--model",
+    denseFolder("qwen3"),
+    "--output-dir",
+    folder,
+    "--num-experts",
+    "4",
+    "--weights-dtype",
+    "bfloat16",
+    "--json",
+  ];
   const { out, err } = await run(...words);
   assert.equal(err, "");
   const { bytes, parameters, ...rest } = JSON.parse(out) as Record<string, unknown>;
@@ -66,9 +85,22 @@ test("--json is one document; noise and losses are why a function is not equal",
     dtype: "bfloat16",
   });
   const other = join(temporaryFolder(t), "moe");
-  const inexact = ["--model", denseFolder("qwen2"), "--output-dir", other, "--to", "mixtral", "--allow-inexact", "--noise", "0.01"];
+  const inexact = [
+    "--model",
+    denseFolder("qwen2"),
+    "--output-dir",
+    other,
+    "--to",
+    "mixtral",
+    "--allow-inexact",
+    "--noise",
+    "0.01",
+  ];
   const said = (await run(...inexact)).out;
-  assert.match(said, /not equal to the dense model's: the biases of attention, which mixtral does not have; 0\.01 of each expert/);
+  assert.match(
+    said,
+    /not equal to the dense model's: the biases of attention, which mixtral does not have; 0\.01 of each expert/,
+  );
 });
 
 test("wrong words and full disks: one line, exit code 2, and no folder", async (t) => {
@@ -76,7 +108,10 @@ test("wrong words and full disks: one line, exit code 2, and no folder", async (
   const given = ["--model", denseFolder("llama"), "--output-dir", folder];
   const cases: [words: string[], message: RegExp][] = [
     [["--model", denseFolder("llama")], /--output-dir FOLDER is missing/],
-    [[...given, "--experts-per-token", "1"], /--experts-per-token 1 is not possible \(expected an integer of at least 2\)/],
+    [
+      [...given, "--experts-per-token", "1"],
+      /--experts-per-token 1 is not possible \(expected an integer of at least 2\)/,
+    ],
     [[...given, "--experts-per-token", "9"], /--experts-per-token 9 is more than num_experts 8 \(the default\)/],
     [[...given, "--num-experts-per-tok", "2"], /Use experts_per_token/],
     [[...given, "--noise", "2"], /expected a number from 0 to 1/],

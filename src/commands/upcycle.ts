@@ -19,7 +19,13 @@ const ROWS = {
     group: WHAT,
     about: "a dense model, a folder or a .gguf file: Llama, SmolLM2, Mistral, Qwen2, Qwen2.5 or Qwen3",
   },
-  output_dir: { kind: "string", required: true, metavar: "FOLDER", group: WHAT, about: "where the result goes: a new or empty folder" },
+  output_dir: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: WHAT,
+    about: "where the result goes: a new or empty folder",
+  },
   overwrite_output_dir: {
     kind: "boolean",
     default: false,
@@ -41,13 +47,21 @@ const ROWS = {
     group: WHAT,
     about: "also write a model that does not compute the same at the start; what is lost is said",
   },
-  num_experts: { kind: "integer", default: 8, min: 2, max: 1024, group: EXPERTS, about: "experts of a layer, each a copy of its MLP" },
+  num_experts: {
+    kind: "integer",
+    default: 8,
+    min: 2,
+    max: 1024,
+    group: EXPERTS,
+    about: "experts of a layer, each a copy of its MLP",
+  },
   experts_per_token: {
     kind: "integer",
     default: 2,
     min: 2,
     group: EXPERTS,
-    about: "experts that a token is sent to; the gate of a single one would always be 1, and its router would never learn",
+    about:
+      "experts that a token is sent to; the gate of a single one would always be 1, and its router would never learn",
   },
   expert_width: {
     kind: "integer",
@@ -70,7 +84,8 @@ const ROWS = {
     default: 0.02,
     above: 0,
     group: VALUES,
-    about: "standard deviation of the router's weights, which are random: equal ones would send all tokens to the same experts",
+    about:
+      "standard deviation of the router's weights, which are random: equal ones would send all tokens to the same experts",
   },
   noise: {
     kind: "number",
@@ -119,7 +134,10 @@ export const command: Command<typeof ROWS> = {
   json: true,
   run: async ({ settings, json, out, err }) => {
     const { output_dir: dir, to, seed, noise } = settings;
-    const model = await resolveModel(settings.model, { out: err, check: (config, configPath) => readDenseModel({ config, configPath }) });
+    const model = await resolveModel(settings.model, {
+      out: err,
+      check: (config, configPath) => readDenseModel({ config, configPath }),
+    });
     const plan = upcycle(model, dir, {
       to,
       seed,
@@ -135,12 +153,19 @@ export const command: Command<typeof ROWS> = {
       onPlan: (made) => void (json || out.write(`${describe(made, noise)}\n`)),
     });
     if (!json) for (const note of plan.notes) out.write(`note: ${note}\n`);
-    out.write(json ? `${JSON.stringify({ source: model, folder: dir, ...plan }, null, 2)}\n` : `wrote ${dir}; reopened and compared\n`);
+    out.write(
+      json
+        ? `${JSON.stringify({ source: model, folder: dir, ...plan }, null, 2)}\n`
+        : `wrote ${dir}; reopened and compared\n`,
+    );
     return 0;
   },
 };
 
-function checkExperts({ num_experts: experts, experts_per_token: chosen }: UpcycleSettings, at: Given): string | undefined {
+function checkExperts(
+  { num_experts: experts, experts_per_token: chosen }: UpcycleSettings,
+  at: Given,
+): string | undefined {
   if (chosen <= experts) return undefined;
   return `${at.subject("experts_per_token")} is more than ${at.mention("num_experts")}. Set fewer, or more experts.`;
 }
@@ -149,7 +174,10 @@ function checkExperts({ num_experts: experts, experts_per_token: chosen }: Upcyc
 export function describe(plan: UpcyclePlan, noise: number): string {
   const { numExperts, expertsPerToken, expertWidth, sharedExpertWidth, sparseLayers, layers } = plan;
   const shared = sharedExpertWidth > 0 ? `, and a shared one of width ${sharedExpertWidth}` : "";
-  const changes = [...plan.lost, ...(noise > 0 ? [`${noise} of each expert matrix's standard deviation is added as noise`] : [])];
+  const changes = [
+    ...plan.lost,
+    ...(noise > 0 ? [`${noise} of each expert matrix's standard deviation is added as noise`] : []),
+  ];
   return [
     `${plan.from} -> ${plan.to}: ${numExperts} experts of width ${expertWidth}, ${expertsPerToken} for a token${shared}, in ${sparseLayers} of ${layers} layers`,
     `parameters  ${formatCount(plan.denseParameters)} -> ${formatCount(plan.parameters)}, ${formatCount(plan.parametersPerToken)} for a token`,

@@ -30,14 +30,18 @@ const settingsOf = (given: Partial<BenchSettings>): BenchSettings =>
   });
 
 const find = ({ rows }: BenchResult, wanted: Partial<BenchRow>): BenchRow => {
-  const found = rows.find((row) => Object.entries(wanted).every(([key, value]) => row[key as keyof BenchRow] === value));
+  const found = rows.find((row) =>
+    Object.entries(wanted).every(([key, value]) => row[key as keyof BenchRow] === value),
+  );
   assert.ok(found, JSON.stringify(wanted));
   return found;
 };
 
 let deep: BenchResult;
 before(async () => {
-  deep = await bench(settingsOf({ layers: [4, 24], coupling: ["ordinary", "momentum"], gamma: [0.25, -1], memory_limit: "4 MiB" }));
+  deep = await bench(
+    settingsOf({ layers: [4, 24], coupling: ["ordinary", "momentum"], gamma: [0.25, -1], memory_limit: "4 MiB" }),
+  );
 });
 
 test("what each method keeps of a further block is what its definition says", () => {
@@ -47,7 +51,10 @@ test("what each method keeps of a further block is what its definition says", ()
   const routing = TOKENS * 2;
   assert.equal(growth({ method: "checkpoint", coupling: "ordinary" }, "activationBytes"), stream + routing);
   assert.equal(growth({ method: "checkpoint-offload", coupling: "ordinary" }, "hostBytes"), stream);
-  assert.equal(growth({ method: "checkpoint", coupling: "momentum", gamma: 0.25 }, "activationBytes"), 2 * stream + routing);
+  assert.equal(
+    growth({ method: "checkpoint", coupling: "momentum", gamma: 0.25 }, "activationBytes"),
+    2 * stream + routing,
+  );
   assert.equal(growth({ method: "reversible", gamma: 0.25 }, "bitBytes"), stream / 16);
   assert.equal(growth({ method: "reversible", gamma: 0.25 }, "activationBytes"), stream / 16 + routing);
   assert.equal(growth({ method: "reversible", gamma: -1 }, "activationBytes"), routing);
@@ -59,7 +66,9 @@ test("gradients and losses of one network are the same bits with every method", 
     assert.equal(gradRelativeError, 0, `${method} ${coupling} ${gamma}`);
     assert.equal(loss, find(deep, { method: "checkpoint", coupling, gamma, layers }).loss);
   }
-  const losses = new Set(deep.rows.filter(({ layers, status }) => layers === 4 && status === "ok").map(({ loss }) => loss));
+  const losses = new Set(
+    deep.rows.filter(({ layers, status }) => layers === 4 && status === "ok").map(({ loss }) => loss),
+  );
   assert.equal(losses.size, 3, "three networks: ordinary, and two gammas");
 });
 
@@ -92,7 +101,10 @@ test("the terms add up to the peak, and rates are those of the times", () => {
 
 test("the text has each row's figures beside checkpointing's, and each depth", () => {
   const text = describeBench(deep);
-  assert.match(text, /^model: .*config\.json\nlibtorch \S+ on cpu, 1 thread\(s\), computing in float32, weights in float32\n/);
+  assert.match(
+    text,
+    /^model: .*config\.json\nlibtorch \S+ on cpu, 1 thread\(s\), computing in float32, weights in float32\n/,
+  );
   assert.match(text, /4 blocks, 64 tokens a step\n/);
   assert.match(text, /\ncheckpoint, ordinary +\d+ ms +1\.00x +\d+ +\S+ \S+ +1\.00x +\S+ \S+ +1\.00x +0\n/);
   assert.match(text, /\nstore, ordinary +out of memory\n/);
@@ -112,7 +124,9 @@ test("the drawing is well-formed: a line for each method that ran, a cross for w
   assert.deepEqual(open, []);
   assert.ok(drawn.includes("a &lt; b &amp; c") && !/NaN|undefined|null/.test(drawn));
   const ran = new Set(
-    deep.rows.filter(({ status }) => status === "ok").map(({ method, coupling, gamma }) => `${method} ${coupling} ${gamma}`),
+    deep.rows
+      .filter(({ status }) => status === "ok")
+      .map(({ method, coupling, gamma }) => `${method} ${coupling} ${gamma}`),
   );
   assert.equal(drawn.match(/<path d="M[\d.]+ [\d.]+L|<path d="M[\d.]+ [\d.]+" stroke/g)?.length, ran.size);
   assert.equal(drawn.match(/l10 10m0 -10l-10 10/g)?.length, deep.rows.filter(({ status }) => status !== "ok").length);
@@ -132,7 +146,13 @@ test("a folder's own depth has its weights, another depth random ones", async ()
 
 test("float streams are rebuilt with an error, and the row shows it", async () => {
   const { rows } = await bench(
-    settingsOf({ methods: ["store", "reversible"], coupling: ["momentum"], gamma: [-0.5], stream: "float32", steps: 1 }),
+    settingsOf({
+      methods: ["store", "reversible"],
+      coupling: ["momentum"],
+      gamma: [-0.5],
+      stream: "float32",
+      steps: 1,
+    }),
   );
   const [stored, rebuilt] = rows.map(({ gradRelativeError }) => Number(gradRelativeError));
   assert.equal(stored, 0);
@@ -164,6 +184,9 @@ test("what would make every row fail is said at once", async () => {
     [{ train_file: "rows.jsonl" }, /train_file: needs a tokenizer, and .*config\.json is a file by itself/],
     [{ model: FOLDER, train_file: "/nowhere.jsonl" }, /nowhere\.jsonl/],
   ] as [Partial<BenchSettings>, RegExp][]) {
-    await assert.rejects(bench(settingsOf(given)), (failure: Error) => failure instanceof UserError && pattern.test(failure.message));
+    await assert.rejects(
+      bench(settingsOf(given)),
+      (failure: Error) => failure instanceof UserError && pattern.test(failure.message),
+    );
   }
 });

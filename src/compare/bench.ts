@@ -149,7 +149,12 @@ class Bench {
   }
 
   #job({ settings, layers }: Case, action: "write" | "compare" | null): Job {
-    return { settings, layers, gradients: action && { path: this.path, action }, memoryLimitBytes: this.#memoryLimitBytes };
+    return {
+      settings,
+      layers,
+      gradients: action && { path: this.path, action },
+      memoryLimitBytes: this.#memoryLimitBytes,
+    };
   }
 
   /** Writes the gradients of method store where they are not those of this row's network yet; whether they are there now. */
@@ -172,7 +177,9 @@ class Bench {
   }
 
   #notes(entries: Entry[]): string[] {
-    const unsure = entries.filter(({ row }) => this.settings.gradients && row.status === "ok" && row.gradRelativeError === null);
+    const unsure = entries.filter(
+      ({ row }) => this.settings.gradients && row.status === "ok" && row.gradRelativeError === null,
+    );
     return [...new Set(unsure.map(workOf))].map(
       (work) => `${work}: there are no gradients to compare with, method store: ${this.#unstored.get(work)}`,
     );
@@ -180,4 +187,5 @@ class Bench {
 }
 
 /** What decides a gradient: "24 blocks, rows of 512 tokens, momentum 0.25". */
-const workOf = ({ case: each, row }: Entry): string => `${row.layers} blocks, rows of ${row.maxLength} tokens, ${networkKey(each)}`;
+const workOf = ({ case: each, row }: Entry): string =>
+  `${row.layers} blocks, rows of ${row.maxLength} tokens, ${networkKey(each)}`;

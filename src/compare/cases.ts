@@ -31,7 +31,12 @@ function casesAt(settings: BenchSettings, layers: number | null, maxLength: numb
       const coupling = wanted !== "auto" ? wanted : method === "reversible" ? "momentum" : "ordinary";
       for (const gamma of settings.gamma) {
         for (const optimizer of settings.optimizer) {
-          const resolved = resolve(settings, maxLength, { method, coupling, optimizer }, { gamma, stream: settings.stream });
+          const resolved = resolve(
+            settings,
+            maxLength,
+            { method, coupling, optimizer },
+            { gamma, stream: settings.stream },
+          );
           if (resolved === undefined) continue;
           const made = {
             method,
@@ -52,7 +57,8 @@ function casesAt(settings: BenchSettings, layers: number | null, maxLength: numb
 }
 
 /** What decides the function that is trained, beside its depth and its data. */
-export const networkKey = ({ coupling, gamma }: Case): string => (gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`);
+export const networkKey = ({ coupling, gamma }: Case): string =>
+  gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`;
 
 /** Settings of `train` with those of `optional` that have an effect; undefined where the fixed ones exclude each other. */
 function resolve(

@@ -14,8 +14,19 @@ import { openExperiment } from "./exactness.js";
 
 setThreads(1);
 
-const READING = { text: Uint8Array.from({ length: 4096 }, (_, i) => 97 + (((i * i) >> 3) % 26)), documents: 2, length: 16 };
-const INVERSE = { iterations: 3, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: true } as const;
+const READING = {
+  text: Uint8Array.from({ length: 4096 }, (_, i) => 97 + (((i * i) >> 3) % 26)),
+  documents: 2,
+  length: 16,
+};
+const INVERSE = {
+  iterations: 3,
+  tolerance: 0,
+  start: "output",
+  damping: 1,
+  anderson: false,
+  storedHint: true,
+} as const;
 
 for (const coupling of [momentum(0.25), momentum(-1 / 256), momentum(-1), bdia(0.25), additive, revffn(INVERSE)]) {
   test(`${coupling.name}: after training, 24 blocks come back to the last bit`, () => {
@@ -23,7 +34,10 @@ for (const coupling of [momentum(0.25), momentum(-1 / 256), momentum(-1), bdia(0
     const experiment = openExperiment(coupling, 24, READING);
     const losses = experiment.train(5, 3e-3);
     assert.ok(losses[4] < losses[0], `training moves the weights: ${losses}`);
-    assert.deepEqual(experiment.measure(gridStreams("int32", 16), "float32"), { reconstructionError: 0, gradientError: 0 });
+    assert.deepEqual(experiment.measure(gridStreams("int32", 16), "float32"), {
+      reconstructionError: 0,
+      gradientError: 0,
+    });
     experiment.close();
     assert.equal(ledger().blocks, blocksBefore);
   });

@@ -71,8 +71,13 @@ export function openExperiment(coupling: Coupling, numLayers: number, reading: R
     train: (count, learningRate) =>
       Array.from({ length: count }, () => {
         const batch = pieceOf(reading, steps++);
-        return trainStep(usual, states, [batch], { ...OPTIONS, method: METHODS.store, step: steps, learningRate, maxBlockGradNorm: 1 })
-          .loss;
+        return trainStep(usual, states, [batch], {
+          ...OPTIONS,
+          method: METHODS.store,
+          step: steps,
+          learningRate,
+          maxBlockGradNorm: 1,
+        }).loss;
       }),
     measure: (format, computeDtype, other = coupling) => {
       const network = networkOf(model, other, format, computeDtype);

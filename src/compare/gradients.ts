@@ -18,7 +18,10 @@ interface Witness {
 
 export function writeGradients(path: string): Witness {
   const file = openSync(path, "w");
-  return { optimizer: witness((values) => writeAll(file, new Uint8Array(values.buffer))), close: () => closeSync(file) };
+  return {
+    optimizer: witness((values) => writeAll(file, new Uint8Array(values.buffer))),
+    close: () => closeSync(file),
+  };
 }
 
 /** `relativeError` is the norm of the difference to the gradients in `path` over the norm of those, summed in float64. */
@@ -38,7 +41,10 @@ export function compareGradients(path: string): Witness & { relativeError(): num
 export function memorizeGradients(): { next(): Optimizer; relativeError(): number } {
   const stored: Float32Array[] = [];
   const { add, relativeError } = distance();
-  const [keepThem, compareThem] = [(values: Float32Array) => stored.push(values), (values: Float32Array) => add(values, stored[at++])];
+  const [keepThem, compareThem] = [
+    (values: Float32Array) => stored.push(values),
+    (values: Float32Array) => add(values, stored[at++]),
+  ];
   let at = 0;
   return { next: () => witness(stored.length === 0 ? keepThem : compareThem), relativeError };
 }
@@ -78,7 +84,11 @@ function witness(look: (values: Float32Array) => void): Optimizer {
 function valuesOf(gradient: Tensor, start: number, length: number): Float32Array {
   return scope(() => {
     const values = new Float32Array(length);
-    readBytes(to(narrow(view(gradient, [numel(gradient)]), 0, start, length), "float32"), 0, new Uint8Array(values.buffer));
+    readBytes(
+      to(narrow(view(gradient, [numel(gradient)]), 0, start, length), "float32"),
+      0,
+      new Uint8Array(values.buffer),
+    );
     return values;
   });
 }

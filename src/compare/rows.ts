@@ -53,7 +53,17 @@ export interface Entry {
 export function newEntry(each: Case, layers: number): Entry {
   const { method, coupling, gamma, optimizer, settings } = each;
   const { max_length: maxLength, per_device_train_batch_size: rows, gradient_accumulation_steps: count } = settings;
-  const row = { method, coupling, gamma, optimizer, layers, tokens: maxLength * rows * count, maxLength, ...FIGURES, status: "ok" };
+  const row = {
+    method,
+    coupling,
+    gamma,
+    optimizer,
+    layers,
+    tokens: maxLength * rows * count,
+    maxLength,
+    ...FIGURES,
+    status: "ok",
+  };
   return { case: each, row, steps: [] };
 }
 
@@ -73,7 +83,8 @@ export function addStep({ row, steps }: Entry, figures: StepFigures, rssPeakByte
     rssPeakBytes,
   });
   // Some engines cannot say what was alive on their device.
-  if (row.peakBytes === 0) Object.assign(row, { peakBytes: null, activationBytes: null, workBytes: null, keptBytes: null });
+  if (row.peakBytes === 0)
+    Object.assign(row, { peakBytes: null, activationBytes: null, workBytes: null, keptBytes: null });
 }
 
 /** A row that failed has no figures; "ok" begins it anew. */

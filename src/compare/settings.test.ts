@@ -21,15 +21,18 @@ test("by default reversible runs with momentum, and the others as everyone runs 
 });
 
 test("lists multiply; rows of one network stand together, and gamma multiplies only where it is one", () => {
-  assert.deepEqual(rows({ methods: ["store", "reversible"], coupling: ["additive", "momentum", "ordinary"], gamma: [0.5, -1] }), [
-    "512 store additive",
-    "512 reversible additive",
-    "512 store momentum 0.5",
-    "512 reversible momentum 0.5",
-    "512 store momentum -1",
-    "512 reversible momentum -1",
-    "512 store ordinary",
-  ]);
+  assert.deepEqual(
+    rows({ methods: ["store", "reversible"], coupling: ["additive", "momentum", "ordinary"], gamma: [0.5, -1] }),
+    [
+      "512 store additive",
+      "512 reversible additive",
+      "512 store momentum 0.5",
+      "512 reversible momentum 0.5",
+      "512 store momentum -1",
+      "512 reversible momentum -1",
+      "512 store ordinary",
+    ],
+  );
   assert.deepEqual(rows({ methods: ["checkpoint"], layers: [4, 2], max_length: [64, 32] }), [
     "4 64 checkpoint ordinary",
     "4 32 checkpoint ordinary",
@@ -40,7 +43,15 @@ test("lists multiply; rows of one network stand together, and gamma multiplies o
 
 test("a row's settings are those of train", () => {
   const [{ settings }] = casesOf(
-    resolveBench({ model: "m", methods: ["reversible"], gamma: [-0.5], stream: "int64", threads: 1, weights_dtype: "float32", seed: 7 }),
+    resolveBench({
+      model: "m",
+      methods: ["reversible"],
+      gamma: [-0.5],
+      stream: "int64",
+      threads: 1,
+      weights_dtype: "float32",
+      seed: 7,
+    }),
   );
   const { method, coupling, gamma, stream, threads, weights_dtype, seed, train_file } = settings;
   assert.deepEqual(
@@ -64,7 +75,10 @@ test("settings without effect and methods without a row are refused with the way
     [{ methods: ["store"], stream: "int64" }, /--stream int64 has no effect: only the ordinary network/],
     [{ svg: "x.svg" }, /--svg x\.svg has nothing to draw: .* --layers 4,24,48\.$/],
     [{ svg: "x.svg", layers: [4] }, /--svg x\.svg has nothing to draw/],
-    [{ memory_limit: "1GiB", device: "cuda" }, /--memory-limit 1GiB has no effect: it limits the cpu, not --device cuda/],
+    [
+      { memory_limit: "1GiB", device: "cuda" },
+      /--memory-limit 1GiB has no effect: it limits the cpu, not --device cuda/,
+    ],
     [{ memory_limit: "0GiB" }, /--memory-limit 0GiB leaves no memory/],
     [{ memory_limit: "lots" }, /--memory-limit lots is not possible \(expected a size such as 8GiB or 500MB\)/],
     [{ steps: 0 }, /--steps 0 is not possible/],

@@ -64,7 +64,15 @@ export const BENCH_ROWS = {
     group: COMPARED,
     about: "numbers of blocks; other than the model's own: random weights; none: the model's own",
   },
-  max_length: { kind: "integer", min: 2, max: LONGEST, list: true, default: [512], group: COMPARED, about: "tokens of a row" },
+  max_length: {
+    kind: "integer",
+    min: 2,
+    max: LONGEST,
+    list: true,
+    default: [512],
+    group: COMPARED,
+    about: "tokens of a row",
+  },
 
   train_file: {
     kind: "string",
@@ -109,7 +117,13 @@ export const BENCH_ROWS = {
   },
   device: { ...row.device, group: MACHINE },
   threads: { ...row.threads, group: MACHINE },
-  svg: { kind: "string", default: "", metavar: "FILE", group: MACHINE, about: "draw memory against depth, a line per method" },
+  svg: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: MACHINE,
+    about: "draw memory against depth, a line per method",
+  },
 } as const satisfies SettingRows;
 
 export type BenchSettings = SettingsOf<typeof BENCH_ROWS>;

@@ -25,16 +25,19 @@ export function depthChart(rows: BenchRow[], subtitle: string): string {
   const most = Math.max(1, ...rows.map(({ activationBytes }) => activationBytes ?? 0));
   const stepBytes = niceStep(most / 5);
   const topBytes = Math.ceil(most / stepBytes) * stepBytes;
-  const x = (layers: number): number => PLOT.left + ((layers - depths[0]) / (depths[depths.length - 1] - depths[0])) * PLOT.width;
+  const x = (layers: number): number =>
+    PLOT.left + ((layers - depths[0]) / (depths[depths.length - 1] - depths[0])) * PLOT.width;
   const y = (bytes: number): number => PLOT.top + PLOT.height * (1 - bytes / topBytes);
   const bottom = PLOT.top + PLOT.height;
   const legendTop = bottom + 62;
   const height = legendTop + lines.length * LEGEND_LINE;
 
-  const ticksY = Array.from({ length: Math.round(topBytes / stepBytes) + 1 }, (_, i) => i * stepBytes).flatMap((bytes) => [
-    `<path class="grid" d="M${PLOT.left} ${px(y(bytes))}h${PLOT.width}"/>`,
-    label(PLOT.left - 8, y(bytes) + 4, bytes === 0 ? "0" : formatBytes(bytes).replace(/\.0+ /, " "), "end"),
-  ]);
+  const ticksY = Array.from({ length: Math.round(topBytes / stepBytes) + 1 }, (_, i) => i * stepBytes).flatMap(
+    (bytes) => [
+      `<path class="grid" d="M${PLOT.left} ${px(y(bytes))}h${PLOT.width}"/>`,
+      label(PLOT.left - 8, y(bytes) + 4, bytes === 0 ? "0" : formatBytes(bytes).replace(/\.0+ /, " "), "end"),
+    ],
+  );
   const ticksX = depths.flatMap((depth) => [
     `<path class="axis" d="M${px(x(depth))} ${bottom}v5"/>`,
     label(x(depth), bottom + 20, String(depth), "middle"),

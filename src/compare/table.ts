@@ -4,12 +4,16 @@ import type { BenchResult } from "./bench.js";
 import type { BenchRow } from "./rows.js";
 
 /** "momentum 0.25", "ordinary". */
-const networkName = ({ coupling, gamma }: BenchRow): string => (gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`);
+const networkName = ({ coupling, gamma }: BenchRow): string =>
+  gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`;
 
 /** What tells a line of one depth from the others: method, network, and the optimiser and length where there are several. */
 export function lineName(row: BenchRow, rows: BenchRow[]): string {
   const several = (of: (row: BenchRow) => unknown): boolean => new Set(rows.map(of)).size > 1;
-  const extra = [several((each) => each.optimizer) && row.optimizer, several((each) => each.tokens) && `${row.tokens} tokens`];
+  const extra = [
+    several((each) => each.optimizer) && row.optimizer,
+    several((each) => each.tokens) && `${row.tokens} tokens`,
+  ];
   return [`${row.method}, ${networkName(row)}`, ...extra].filter((part) => part !== false).join(", ");
 }
 
@@ -19,7 +23,9 @@ function baseline(row: BenchRow, rows: BenchRow[]): BenchRow | undefined {
     ({ method, layers, maxLength, optimizer }) =>
       method === "checkpoint" && layers === row.layers && maxLength === row.maxLength && optimizer === row.optimizer,
   );
-  return same.find(({ coupling }) => coupling === "ordinary") ?? same.find((each) => networkName(each) === networkName(row));
+  return (
+    same.find(({ coupling }) => coupling === "ordinary") ?? same.find((each) => networkName(each) === networkName(row))
+  );
 }
 
 const bytes = (value: number | null): string => (value === null ? "-" : formatBytes(value));
@@ -50,7 +56,11 @@ export function describeBench({ rows, engine, device, model, steps, notes }: Ben
           `libtorch ${engine.version} on ${device}, ${engine.threads} thread(s), computing in ${engine.computeDtype}, weights in ${engine.weightsDtype}`,
         ];
   return [
-    [`model: ${model}`, ...machine, `times: medians of ${steps} step(s), after one that is not counted; rows take turns`].join("\n"),
+    [
+      `model: ${model}`,
+      ...machine,
+      `times: medians of ${steps} step(s), after one that is not counted; rows take turns`,
+    ].join("\n"),
     ...[...cells].flatMap(([title, cell]) => [
       `${title}\n${timeTable(cell, rows)}`,
       `Memory of a step at its peak, by term\n${memoryTable(cell, rows)}`,
@@ -63,7 +73,17 @@ export function describeBench({ rows, engine, device, model, steps, notes }: Ben
 }
 
 function timeTable(cell: BenchRow[], rows: BenchRow[]): string {
-  const header = ["", "step", "of checkpoint", "tokens/s", "activations", "of checkpoint", "peak", "of checkpoint", "gradient error"];
+  const header = [
+    "",
+    "step",
+    "of checkpoint",
+    "tokens/s",
+    "activations",
+    "of checkpoint",
+    "peak",
+    "of checkpoint",
+    "gradient error",
+  ];
   return formatTable(
     header,
     cell.map((row) => {
@@ -120,7 +140,9 @@ function depthTables(rows: BenchRow[]): string[] {
     return [name, ...depths.map(at), slope];
   });
   const header = ["", ...depths.map((depth) => `${depth} blocks`), "each further block"];
-  return [`Activation peak (the step's peak above what was alive before it) against depth\n${formatTable(header, lines)}`];
+  return [
+    `Activation peak (the step's peak above what was alive before it) against depth\n${formatTable(header, lines)}`,
+  ];
 }
 
 /** Rows that differ in depth alone, in the order of depth. */

@@ -47,7 +47,10 @@ export interface StepFigures extends MemoryTerms {
 }
 
 /** Builds the model and takes its gradients where the job wants them; `step` then trains it by one step at every call. */
-export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job): { start: Start; step: () => StepFigures } {
+export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job): {
+  start: Start;
+  step: () => StepFigures;
+} {
   useDevice(settings.device);
   setThreads(settings.threads);
   if (memoryLimitBytes !== null) limitMemory(memoryLimitBytes);
@@ -56,7 +59,12 @@ export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job)
   const nextBatches = supply(settings, model);
   let batches: Batch[] | null = nextBatches(0);
   const { version, threads } = engineInfo();
-  const engine = { version, threads, computeDtype: network.computeDtype, weightsDtype: dtype(Object.values(model.outer)[0]) };
+  const engine = {
+    version,
+    threads,
+    computeDtype: network.computeDtype,
+    weightsDtype: dtype(Object.values(model.outer)[0]),
+  };
   const gradRelativeError = gradients === null ? null : takeGradients(network, settings, batches, gradients);
   let states: OptimizerStates | null = null;
   let index = 0;
@@ -70,7 +78,10 @@ export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job)
 }
 
 /** The config.json of a folder or of a file by itself, at a depth; `own` says whether that is the file's own. */
-export function readModelConfig(model: string, layers: number | null): { source: Record<string, unknown>; path: string; own: boolean } {
+export function readModelConfig(
+  model: string,
+  layers: number | null,
+): { source: Record<string, unknown>; path: string; own: boolean } {
   const isFile = statOf(model)?.isFile() === true;
   const { config, path } = isFile ? { config: readJsonObject(model), path: model } : readConfig(model);
   const own = !isFile && (layers === null || layers === config.num_hidden_layers);
@@ -92,9 +103,17 @@ function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSe
 
 /** Micro-batches of each step: rows of random tokens that follow from (seed, step), or the file's. */
 function supply(settings: TrainSettings, { config }: Model): (step: number) => Batch[] {
-  const { train_file: file, max_length, per_device_train_batch_size: rows, gradient_accumulation_steps: count, packing, seed } = settings;
+  const {
+    train_file: file,
+    max_length,
+    per_device_train_batch_size: rows,
+    gradient_accumulation_steps: count,
+    packing,
+    seed,
+  } = settings;
   if (file === "-") {
-    return (step) => Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, seedFor(seed, step, i)));
+    return (step) =>
+      Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, seedFor(seed, step, i)));
   }
   const { documents } = readData(settings, loadTokenizer(settings.model));
   checkTokens(documents, config.vocabSize);
@@ -102,7 +121,13 @@ function supply(settings: TrainSettings, { config }: Model): (step: number) => B
   return () => Array.from({ length: count }, () => data.next());
 }
 
-function step(network: Network, states: OptimizerStates, settings: TrainSettings, batches: Batch[], index: number): StepResult {
+function step(
+  network: Network,
+  states: OptimizerStates,
+  settings: TrainSettings,
+  batches: Batch[],
+  index: number,
+): StepResult {
   return trainStep(network, states, batches, {
     method: METHODS[settings.method],
     step: index + 1,
@@ -128,7 +153,13 @@ function takeGradients(
   }
 }
 
-function measure(network: Network, states: OptimizerStates, settings: TrainSettings, batches: Batch[], index: number): StepFigures {
+function measure(
+  network: Network,
+  states: OptimizerStates,
+  settings: TrainSettings,
+  batches: Batch[],
+  index: number,
+): StepFigures {
   const { device } = network;
   synchronize(device);
   resetPeak(device);

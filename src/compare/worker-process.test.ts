@@ -28,14 +28,26 @@ async function statusOf(t: TestContext, body: string): Promise<string> {
 
 test("a process that the system ends for its memory has run out of memory", async (t) => {
   assert.equal(await statusOf(t, 'process.kill(process.pid, "SIGKILL")'), "out of memory");
-  assert.equal(await statusOf(t, 'console.error("FATAL ERROR: JavaScript heap out of memory"); process.exit(134)'), "out of memory");
-  assert.equal(await statusOf(t, 'process.send({ kind: "failure", outOfMemory: true, message: "mm: ..." })'), "out of memory");
+  assert.equal(
+    await statusOf(t, 'console.error("FATAL ERROR: JavaScript heap out of memory"); process.exit(134)'),
+    "out of memory",
+  );
+  assert.equal(
+    await statusOf(t, 'process.send({ kind: "failure", outOfMemory: true, message: "mm: ..." })'),
+    "out of memory",
+  );
 });
 
 test("any other end is a failure with its reason", async (t) => {
-  assert.equal(await statusOf(t, 'console.error("a\\nlast words"); process.exit(3)'), "failed: its process ended with code 3: last words");
+  assert.equal(
+    await statusOf(t, 'console.error("a\\nlast words"); process.exit(3)'),
+    "failed: its process ended with code 3: last words",
+  );
   assert.equal(await statusOf(t, 'process.kill(process.pid, "SIGTERM")'), "failed: its process ended with SIGTERM");
-  assert.equal(await statusOf(t, 'process.send({ kind: "failure", outOfMemory: false, message: "no." })'), "failed: no.");
+  assert.equal(
+    await statusOf(t, 'process.send({ kind: "failure", outOfMemory: false, message: "no." })'),
+    "failed: no.",
+  );
   assert.equal(await statusOf(t, 'process.send({ kind: "start", start: {} }); process.disconnect()'), "ok");
 });
 

@@ -22,8 +22,15 @@ export class WorkerProcess {
   /** The caller ends it; an abort of `signal` does too. `script` is for tests. */
   constructor({ signal, script = WORKER }: { signal?: AbortSignal; script?: string } = {}) {
     settleWaiting(); // Once for all rows.
-    this.#child = fork(script, { signal, killSignal: "SIGKILL", execArgv: [], stdio: ["ignore", "ignore", "pipe", "ipc"] });
-    this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#said = (this.#said + text).slice(-4000)));
+    this.#child = fork(script, {
+      signal,
+      killSignal: "SIGKILL",
+      execArgv: [],
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
+    this.#child.stderr
+      ?.setEncoding("utf8")
+      .on("data", (text: string) => (this.#said = (this.#said + text).slice(-4000)));
     this.#ended = new Promise((resolve) => {
       this.#child.once("close", () => resolve(null));
       this.#child.once("error", (failure) => {

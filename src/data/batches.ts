@@ -57,7 +57,10 @@ export class Batches {
     private readonly documents: readonly Document[],
     private readonly settings: BatchSettings,
   ) {
-    assert(documents.length > 0 && settings.rows > 0, `${documents.length} documents in batches of ${settings.rows} rows`);
+    assert(
+      documents.length > 0 && settings.rows > 0,
+      `${documents.length} documents in batches of ${settings.rows} rows`,
+    );
     const lengths = documents.map(({ tokens }) => tokens.length);
     this.bins = settings.packing ? packLengths(lengths, settings.max_length) : lengths.map((_, i) => [i]);
     this.batchesPerEpoch = Math.ceil(this.bins.length / settings.rows);
@@ -82,12 +85,16 @@ export class Batches {
     if (this.order?.epoch !== epoch) this.order = { epoch, bins: permutation(this.bins.length, seed, epoch) };
     const chosen = this.order.bins.subarray(position * rows, (position + 1) * rows);
     this.advance();
-    return { at, batch: concatenate(Array.from(chosen).flatMap((bin) => this.bins[bin].map((index) => this.documents[index]))) };
+    return {
+      at,
+      batch: concatenate(Array.from(chosen).flatMap((bin) => this.bins[bin].map((index) => this.documents[index]))),
+    };
   }
 
   private advance(): void {
     const { epoch, position } = this.at;
-    this.at = position + 1 < this.batchesPerEpoch ? { epoch, position: position + 1 } : { epoch: epoch + 1, position: 0 };
+    this.at =
+      position + 1 < this.batchesPerEpoch ? { epoch, position: position + 1 } : { epoch: epoch + 1, position: 0 };
   }
 
   /** Where `next` is; what is left out is passed over when it is called. */
@@ -110,7 +117,10 @@ export class Batches {
 }
 
 /** All documents once and in their order, as many to a batch as fit in rows * max_length tokens. For evaluation. */
-export function sequentialBatches(documents: readonly Document[], { rows, max_length }: { rows: number; max_length: number }): Batch[] {
+export function sequentialBatches(
+  documents: readonly Document[],
+  { rows, max_length }: { rows: number; max_length: number },
+): Batch[] {
   const groups: Document[][] = [];
   let room = 0;
   for (const document of documents) {

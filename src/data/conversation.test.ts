@@ -3,14 +3,18 @@ import { test } from "node:test";
 import { detectFormat, readSample, renameColumns, type RowFormat } from "./conversation.js";
 import type { Row } from "./rows.js";
 
-const rowsOf = (...values: Record<string, unknown>[]): Row[] => values.map((value, i) => ({ value, place: `d.jsonl:${i + 1}` }));
+const rowsOf = (...values: Record<string, unknown>[]): Row[] =>
+  values.map((value, i) => ({ value, place: `d.jsonl:${i + 1}` }));
 const turn = (role: string, content: unknown): object => ({ role, content });
 
 test("the format is that of all first rows; conversations win over the text beside them", () => {
   assert.equal(detectFormat(rowsOf({ text: "a" }), "auto"), "text");
   assert.equal(detectFormat(rowsOf({ prompt: "a", completion: "b" }), "auto"), "prompt_completion");
   assert.equal(detectFormat(rowsOf({ prompt: "a", messages: [], text: "b" }), "auto"), "messages");
-  assert.equal(detectFormat(rowsOf({ prompt: "a", text: "b", messages: null }, { text: "c", messages: [] }), "auto"), "text");
+  assert.equal(
+    detectFormat(rowsOf({ prompt: "a", text: "b", messages: null }, { text: "c", messages: [] }), "auto"),
+    "text",
+  );
   assert.equal(detectFormat(rowsOf({ messages: [], text: "b" }), "text"), "text");
 });
 
@@ -31,10 +35,13 @@ test("columns are renamed, over what has our name already", () => {
   const renamed = renameColumns(rows, { prompt: "question", completion: "answer" });
   assert.deepEqual(renamed, [{ value: { prompt: "q", completion: "a", id: 3 }, place: "d.jsonl:1" }]);
   assert.deepEqual(rows[0].value, { question: "q", answer: "a", prompt: "old", id: 3 });
-  assert.deepEqual(renameColumns(rowsOf({ prompt: "x", completion: "y" }), { prompt: "completion", completion: "prompt" })[0].value, {
-    prompt: "y",
-    completion: "x",
-  });
+  assert.deepEqual(
+    renameColumns(rowsOf({ prompt: "x", completion: "y" }), { prompt: "completion", completion: "prompt" })[0].value,
+    {
+      prompt: "y",
+      completion: "x",
+    },
+  );
   assert.equal(renameColumns(rows, {}), rows);
 });
 
@@ -86,16 +93,28 @@ const BAD: [value: Record<string, unknown>, format: RowFormat, message: RegExp][
     "prompt_completion",
     /prompt is an array of 1 and completion is the text "b" \(expected two texts or two lists of messages\)/,
   ],
-  [{ prompt: [], completion: [turn("user", "a")] }, "prompt_completion", /prompt is an empty array \(expected a list of at least one/],
+  [
+    { prompt: [], completion: [turn("user", "a")] },
+    "prompt_completion",
+    /prompt is an empty array \(expected a list of at least one/,
+  ],
   [{ messages: [] }, "messages", /^d\.jsonl:1: messages is an empty array/],
   [{ messages: "hi" }, "messages", /messages is the text "hi"/],
-  [{ messages: [turn("user", "a"), "b"] }, "messages", /^d\.jsonl:1: messages\[1\] is the text "b" \(expected \{"role", "content"\}\)/],
+  [
+    { messages: [turn("user", "a"), "b"] },
+    "messages",
+    /^d\.jsonl:1: messages\[1\] is the text "b" \(expected \{"role", "content"\}\)/,
+  ],
   [
     { messages: [{ from: "human", value: "a" }] },
     "messages",
     /messages\[0\]: role is missing \(expected "system".*the keys are "from", "value"\)/,
   ],
-  [{ messages: [turn("asistant", "a")] }, "messages", /messages\[0\]: role is "asistant" \(expected .*\)\. Did you mean "assistant"\?/],
+  [
+    { messages: [turn("asistant", "a")] },
+    "messages",
+    /messages\[0\]: role is "asistant" \(expected .*\)\. Did you mean "assistant"\?/,
+  ],
   [
     { messages: [turn("user", [{ type: "text", text: "a" }])] },
     "messages",
@@ -103,7 +122,11 @@ const BAD: [value: Record<string, unknown>, format: RowFormat, message: RegExp][
   ],
   [{ messages: [turn("assistant", null)] }, "messages", /messages\[0\]: content is null/],
   [{ messages: [{ role: "assistant", tool_calls: [] }] }, "messages", /messages\[0\]: content is missing/],
-  [{ messages: [turn("user", "a")], tools: "f" }, "messages", /tools is the text "f" \(expected a list of tool descriptions/],
+  [
+    { messages: [turn("user", "a")], tools: "f" },
+    "messages",
+    /tools is the text "f" \(expected a list of tool descriptions/,
+  ],
 ];
 
 for (const [value, format, message] of BAD) {

@@ -38,11 +38,14 @@ export function renameColumns(rows: Row[], columns: Record<string, string>): Row
   const found = keysOf(rows);
   for (const [ours, theirs] of wanted) {
     if (!COLUMN_NAMES.includes(ours)) {
-      throw new UserError(`columns: "${ours}" is not a column we read (expected ${list(COLUMN_NAMES)}).${meant(ours, COLUMN_NAMES)}`);
+      throw new UserError(
+        `columns: "${ours}" is not a column we read (expected ${list(COLUMN_NAMES)}).${meant(ours, COLUMN_NAMES)}`,
+      );
     }
     if (!found.includes(theirs)) {
       throw new UserError(
-        `${rows[0].place}: no column "${theirs}", which columns gives for "${ours}" (found ` + `${list(found)}).${meant(theirs, found)}`,
+        `${rows[0].place}: no column "${theirs}", which columns gives for "${ours}" (found ` +
+          `${list(found)}).${meant(theirs, found)}`,
       );
     }
   }
@@ -62,7 +65,9 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
   const formats = wanted === "auto" ? (Object.keys(FORMAT_KEYS) as RowFormat[]) : [wanted];
   const format = formats.find(fits);
   if (format !== undefined) return format;
-  const expected = formats.map((name) => `${FORMAT_KEYS[name].map((key) => `"${key}"`).join(" and ")} for the format ${name}`).join(", ");
+  const expected = formats
+    .map((name) => `${FORMAT_KEYS[name].map((key) => `"${key}"`).join(" and ")} for the format ${name}`)
+    .join(", ");
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${list(keysOf(first))} (expected ${expected}). ` +
       `Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.`,
@@ -73,7 +78,8 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
 export function readSample({ value, place }: Row, format: RowFormat): Sample {
   if (format === "text") return { kind: "text", text: readText(value.text, "text", place) };
   const tools = readTools(value.tools, place);
-  if (format === "messages") return { kind: "messages", messages: readMessages(value.messages, "messages", place), tools };
+  if (format === "messages")
+    return { kind: "messages", messages: readMessages(value.messages, "messages", place), tools };
   const { prompt, completion } = value;
   if (Array.isArray(prompt) !== Array.isArray(completion)) {
     throw new UserError(
@@ -119,7 +125,9 @@ function parseJson(text: string): unknown {
 
 function readMessages(value: unknown, key: string, place: string): Message[] {
   if (!Array.isArray(value) || value.length === 0) {
-    throw new UserError(`${place}: ${key} is ${describe(value)} (expected a list of at least one {"role", "content"}).`);
+    throw new UserError(
+      `${place}: ${key} is ${describe(value)} (expected a list of at least one {"role", "content"}).`,
+    );
   }
   return value.map((item: unknown, i) => readMessage(item, `${place}: ${key}[${i}]`));
 }
@@ -130,9 +138,12 @@ function readMessage(item: unknown, where: string): Message {
   }
   const { role, content, tool_calls: calls } = item as Record<string, unknown>;
   if (typeof role !== "string") {
-    throw new UserError(`${where}: role is ${describe(role)} (expected ${list(ROLES)}; the keys are ${list(Object.keys(item))}).`);
+    throw new UserError(
+      `${where}: role is ${describe(role)} (expected ${list(ROLES)}; the keys are ${list(Object.keys(item))}).`,
+    );
   }
-  if (!ROLES.includes(role)) throw new UserError(`${where}: role is "${quoted(role)}" (expected ${list(ROLES)}).${meant(role, ROLES)}`);
+  if (!ROLES.includes(role))
+    throw new UserError(`${where}: role is "${quoted(role)}" (expected ${list(ROLES)}).${meant(role, ROLES)}`);
   const onlyCalls = (content === undefined || content === null) && Array.isArray(calls) && calls.length > 0;
   if (typeof content !== "string" && !onlyCalls) {
     throw new UserError(`${where}: content is ${describe(content)} (expected a text). Only text can be trained on.`);

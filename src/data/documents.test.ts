@@ -4,7 +4,8 @@ import { type Document, type DocumentSettings, makeDocuments } from "./documents
 import type { Row } from "./rows.js";
 import { CHATML, CHATML_TAGGED, CHATML_THINKING, SPECIAL, testTokenizer } from "./tokenizer/testing-tokenizer.js";
 
-const rowsOf = (...values: Record<string, unknown>[]): Row[] => values.map((value, i) => ({ value, place: `d.jsonl:${i + 1}` }));
+const rowsOf = (...values: Record<string, unknown>[]): Row[] =>
+  values.map((value, i) => ({ value, place: `d.jsonl:${i + 1}` }));
 const settings = (more: Partial<DocumentSettings> = {}): DocumentSettings => ({
   format: "auto",
   columns: {},
@@ -20,7 +21,8 @@ const NEWLINES = 262;
 const AB = 263;
 
 /** Tokens with a mark at those that are trained: [token, 0 or 1]. */
-const marked = ({ tokens, trained }: Document): [number, number][] => Array.from(tokens, (token, i) => [token, trained[i]]);
+const marked = ({ tokens, trained }: Document): [number, number][] =>
+  Array.from(tokens, (token, i) => [token, trained[i]]);
 const off = (...tokens: number[]): [number, number][] => tokens.map((token) => [token, 0]);
 const on = (...tokens: number[]): [number, number][] => tokens.map((token) => [token, 1]);
 
@@ -102,7 +104,11 @@ test("prompt and completion: encoded apart, closed by the end token", (t) => {
 
 test("columns map question and answer to prompt and completion", (t) => {
   const rows = rowsOf({ question: "b", answer: "ab" });
-  const { documents, report } = makeDocuments(rows, testTokenizer(t), settings({ columns: { prompt: "question", completion: "answer" } }));
+  const { documents, report } = makeDocuments(
+    rows,
+    testTokenizer(t),
+    settings({ columns: { prompt: "question", completion: "answer" } }),
+  );
   assert.deepEqual(marked(documents[0]), [...off(...bytes("b")), ...on(AB, imEnd)]);
   assert.equal(report.format, "prompt_completion");
 });
@@ -175,7 +181,10 @@ test("conversations and completions are cut at the end; those without a trained 
     ["d.jsonl:1", "d.jsonl:3"],
   );
   assert.deepEqual(marked(documents[0]), [...off(...bytes("xyzxyz")), ...on(AB, AB)]);
-  assert.deepEqual([report.truncated, report.dropped, report.tokens, report.trainedTokens, report.rows], [2, 1, 11, 4, 3]);
+  assert.deepEqual(
+    [report.truncated, report.dropped, report.tokens, report.trainedTokens, report.rows],
+    [2, 1, 11, 4, 3],
+  );
 });
 
 test("refused: no token trained, with the way out", (t) => {

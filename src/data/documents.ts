@@ -86,7 +86,11 @@ export function makeDocuments(
   for (const whole of made) {
     const tooLong = whole.tokens.length > settings.max_length;
     if (tooLong) report[format === "text" ? "split" : "truncated"]++;
-    const pieces = !tooLong ? [whole] : format === "text" ? split(whole, settings.max_length) : [slice(whole, 0, settings.max_length)];
+    const pieces = !tooLong
+      ? [whole]
+      : format === "text"
+        ? split(whole, settings.max_length)
+        : [slice(whole, 0, settings.max_length)];
     for (const document of pieces) {
       const trained = count(document.trained);
       if (trained === 0) {
@@ -161,7 +165,8 @@ function encodeSpans(tokenizer: Tokenizer, text: string, trained: Span[]): Part[
   const parts: Part[] = [];
   let cursor = 0;
   const part = (end: number, isTrained: boolean): void => {
-    if (end > cursor) parts.push({ ids: tokenizer.encode(text.slice(cursor, end), text.slice(0, cursor)), trained: isTrained });
+    if (end > cursor)
+      parts.push({ ids: tokenizer.encode(text.slice(cursor, end), text.slice(0, cursor)), trained: isTrained });
     cursor = end;
   };
   for (const [start, end] of trained) {
@@ -216,7 +221,10 @@ function nothingTrained({ format, rows, truncated }: DataReport, place: string, 
     truncated > 0
       ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
       : format === "messages" && settings.assistant_only_loss
-        ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " + "train on all tokens."
+        ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
+          "train on all tokens."
         : "They are shorter than two tokens; check that the columns named are those with the text.";
-  throw new UserError(`${place}: no token of the ${rows} rows is trained (format ${format}, expected at least one). ${remedy}`);
+  throw new UserError(
+    `${place}: no token of the ${rows} rows is trained (format ${format}, expected at least one). ${remedy}`,
+  );
 }

@@ -35,7 +35,12 @@ export interface Fingerprinted {
   chatTemplate: string | undefined;
 }
 
-export const fingerprintData = ({ documents, evalDocuments, tokenizer, chatTemplate }: Fingerprinted): DataFingerprint => ({
+export const fingerprintData = ({
+  documents,
+  evalDocuments,
+  tokenizer,
+  chatTemplate,
+}: Fingerprinted): DataFingerprint => ({
   trained: fingerprintRows(documents),
   heldOut: evalDocuments.length > 0 ? fingerprintRows(evalDocuments) : null,
   tokenizer: tokenizer ? sha256(withoutLayout(tokenizer)) : "",
@@ -81,14 +86,24 @@ export function sharedDocuments(some: Document[], others: Document[]): Document[
 /** What a checkpoint has under the fingerprint's name, or null when it is none. */
 export function readFingerprint(value: unknown): DataFingerprint | null {
   const { trained, heldOut, tokenizer, template } = (value ?? {}) as Partial<Record<keyof DataFingerprint, unknown>>;
-  if (!isRows(trained) || !(heldOut === null || isRows(heldOut)) || typeof tokenizer !== "string" || typeof template !== "string")
+  if (
+    !isRows(trained) ||
+    !(heldOut === null || isRows(heldOut)) ||
+    typeof tokenizer !== "string" ||
+    typeof template !== "string"
+  )
     return null;
   return { trained, heldOut, tokenizer, template };
 }
 
 function isRows(value: unknown): value is RowsFingerprint {
   const { documents, tokens, digest, parts } = (value ?? {}) as Partial<Record<keyof RowsFingerprint, unknown>>;
-  return Number.isSafeInteger(documents) && Number.isSafeInteger(tokens) && typeof digest === "string" && typeof parts === "string";
+  return (
+    Number.isSafeInteger(documents) &&
+    Number.isSafeInteger(tokens) &&
+    typeof digest === "string" &&
+    typeof parts === "string"
+  );
 }
 
 const partsOf = ({ parts }: RowsFingerprint): string[] => parts.match(/.{8}/g) ?? [];

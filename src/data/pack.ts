@@ -25,7 +25,10 @@ function longestFirst(lengths: ArrayLike<number>, capacity: number): Int32Array 
   const starts = new Int32Array(capacity + 2);
   for (let i = 0; i < lengths.length; i++) {
     const length = lengths[i];
-    assert(Number.isInteger(length) && length > 0 && length <= capacity, `document ${i} of length ${length} for bins of ${capacity}`);
+    assert(
+      Number.isInteger(length) && length > 0 && length <= capacity,
+      `document ${i} of length ${length} for bins of ${capacity}`,
+    );
     starts[capacity - length + 1]++;
   }
   for (let i = 1; i < starts.length; i++) starts[i] += starts[i - 1];

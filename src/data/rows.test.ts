@@ -41,7 +41,11 @@ test("a JSON array and a text file", (t) => {
 });
 
 const BAD: [name: string, content: string | Uint8Array, message: RegExp][] = [
-  ["a.jsonl", '{"a": 1}\n\n{"a": 2,}\n', /^.*a\.jsonl:3: not valid JSON: .+\. Each line of a \.jsonl file must be one object\.$/],
+  [
+    "a.jsonl",
+    '{"a": 1}\n\n{"a": 2,}\n',
+    /^.*a\.jsonl:3: not valid JSON: .+\. Each line of a \.jsonl file must be one object\.$/,
+  ],
   ["a.jsonl", '{"a": 1}\n[1, 2]\n', /a\.jsonl:2: the row is an array of 2 \(expected an object/],
   ["a.jsonl", '"word"\n', /a\.jsonl:1: the row is the text "word" \(expected an object/],
   ["a.jsonl", "\n \n", /a\.jsonl: the file has no rows/],

@@ -30,7 +30,8 @@ export function readRows(path: string): Row[] {
   }
   if (ending !== ".jsonl" && ending !== ".json" && ending !== ".txt") {
     throw new UserError(
-      `${path}: files ending in "${ending}" are not known (expected .jsonl, .json or .txt). Rename or convert ` + "the file.",
+      `${path}: files ending in "${ending}" are not known (expected .jsonl, .json or .txt). Rename or convert ` +
+        "the file.",
     );
   }
   const rows = ending === ".jsonl" ? jsonLines(path) : ending === ".json" ? jsonArray(path) : wholeText(path);
@@ -40,8 +41,10 @@ export function readRows(path: string): Row[] {
 
 function checkFile(path: string): void {
   const stat = statOf(path);
-  if (stat === undefined) throw new UserError(`${path}: there is no such file. Check the path; it is taken from the current folder.`);
-  if (stat.isDirectory()) throw new UserError(`${path}: this is a folder (expected a .jsonl, .json or .txt file). Name one file in it.`);
+  if (stat === undefined)
+    throw new UserError(`${path}: there is no such file. Check the path; it is taken from the current folder.`);
+  if (stat.isDirectory())
+    throw new UserError(`${path}: this is a folder (expected a .jsonl, .json or .txt file). Name one file in it.`);
 }
 
 function jsonLines(path: string): Row[] {
@@ -55,7 +58,9 @@ function jsonLines(path: string): Row[] {
     try {
       value = JSON.parse(line);
     } catch (error) {
-      throw new UserError(`${place}: not valid JSON: ${oneLine(error)}. Each line of a .jsonl file must be one object.`);
+      throw new UserError(
+        `${place}: not valid JSON: ${oneLine(error)}. Each line of a .jsonl file must be one object.`,
+      );
     }
     rows.push({ value: asObject(value, place), place });
   }
@@ -176,7 +181,8 @@ export function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return value.length === 0 ? "an empty array" : `an array of ${value.length}`;
   if (typeof value === "object") return `an object with the keys ${keyList(Object.keys(value)) || "(none)"}`;
-  if (typeof value === "string") return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
+  if (typeof value === "string")
+    return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)}`;
   return `the ${typeof value} ${String(value)}`;
 }
 

@@ -4,7 +4,10 @@ import { permutation, seededGenerator, xoshiro128 } from "./shuffle.js";
 
 test("xoshiro128** gives the sequence that its definition gives from the state 1, 2, 3, 4", () => {
   const next = xoshiro128([1, 2, 3, 4]);
-  assert.deepEqual(Array.from({ length: 8 }, next), [11520, 0, 5927040, 70819200, 2031721883, 1637235492, 1287239034, 3734860849]);
+  assert.deepEqual(
+    Array.from({ length: 8 }, next),
+    [11520, 0, 5927040, 70819200, 2031721883, 1637235492, 1287239034, 3734860849],
+  );
 });
 
 test("seeds and streams differ in every bit of theirs, and repeat exactly", () => {

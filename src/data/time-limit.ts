@@ -81,5 +81,7 @@ function guarded<T>(seconds: number, work: () => T, place?: () => string): T {
     }
   }
   const { what, remedy } = current!;
-  throw new UserError(`${place?.() ?? ""}${what} takes more than ${Math.ceil(seconds)} s (expected less than one). ${remedy}`);
+  throw new UserError(
+    `${place?.() ?? ""}${what} takes more than ${Math.ceil(seconds)} s (expected less than one). ${remedy}`,
+  );
 }

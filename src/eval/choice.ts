@@ -18,7 +18,11 @@ export interface ChoiceItem {
 }
 
 /** Contexts that are longer than the model's positions lose their beginning; `cut` counts the choices it happened to. */
-export function makeChoices(rows: ChoiceRow[], form: PromptForm, maxPositions: number): { items: ChoiceItem[]; cut: number } {
+export function makeChoices(
+  rows: ChoiceRow[],
+  form: PromptForm,
+  maxPositions: number,
+): { items: ChoiceItem[]; cut: number } {
   let cut = 0;
   const items = rows.map(({ context, isQuestion, choices, answer, place }) => {
     const prompt = encodePrompt(form.tokenizer, isQuestion ? fill(form, context) : context, { chat: form.chat, place });
@@ -63,8 +67,10 @@ export function choiceLogLikelihoods(
 export function scoreChoices(items: ChoiceItem[], logLikelihoods: number[][]): ChoiceScore {
   const rows = items.length;
   const share = (value: (logLikelihood: number, bytes: number) => number): number =>
-    items.filter(({ bytes, answer }, i) => likeliest(logLikelihoods[i].map((each, choice) => value(each, bytes[choice]))) === answer)
-      .length / rows;
+    items.filter(
+      ({ bytes, answer }, i) =>
+        likeliest(logLikelihoods[i].map((each, choice) => value(each, bytes[choice]))) === answer,
+    ).length / rows;
   const [acc, accNorm] = [share((each) => each), share((each, bytes) => each / bytes)];
   return { rows, acc, accNorm, accError: standardError(acc, rows), accNormError: standardError(accNorm, rows) };
 }

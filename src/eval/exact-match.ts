@@ -17,11 +17,18 @@ export interface Question {
 }
 
 /** Errors: UserError for a row whose answer has no number, or whose prompt and new tokens do not fit the model's positions. */
-export function makeQuestions(rows: AnswerRow[], form: PromptForm, config: ModelConfig, maxNewTokens: number): Question[] {
+export function makeQuestions(
+  rows: AnswerRow[],
+  form: PromptForm,
+  config: ModelConfig,
+  maxNewTokens: number,
+): Question[] {
   return rows.map(({ question, answer, place }) => {
     const number = extractAnswer(answer);
     if (number === undefined) {
-      throw new UserError(`${place}: answer has no number (expected one behind ####, or as its last). Task exact-match compares numbers.`);
+      throw new UserError(
+        `${place}: answer has no number (expected one behind ####, or as its last). Task exact-match compares numbers.`,
+      );
     }
     const { ids } = encodePrompt(form.tokenizer, fill(form, question), { chat: form.chat, place });
     try {

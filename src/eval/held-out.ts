@@ -18,7 +18,14 @@ import type { SettingsOf } from "../settings/table.js";
 const DATA_ROWS = pick(TRAIN_ROWS);
 export type DataSettings = SettingsOf<typeof DATA_ROWS>;
 
-function pick({ format, columns, assistant_only_loss, completion_only_loss, max_length, per_device_eval_batch_size }: typeof TRAIN_ROWS) {
+function pick({
+  format,
+  columns,
+  assistant_only_loss,
+  completion_only_loss,
+  max_length,
+  per_device_eval_batch_size,
+}: typeof TRAIN_ROWS) {
   return { format, columns, assistant_only_loss, completion_only_loss, max_length, per_device_eval_batch_size };
 }
 
@@ -50,5 +57,7 @@ export function lossOf(folder: string, batches: Batch[], options: OpenOptions): 
 /** What the run in `run`, by default the folder's parent, was set to, or else the defaults of training. */
 export function dataSettings(folder: string, run: string = dirname(folder)): DataSettings {
   const ofRun = existsSync(join(run, "metrics.jsonl")) ? readJsonObject(join(run, "config.json")) : {};
-  return Object.fromEntries(Object.entries(DATA_ROWS).map(([name, row]) => [name, ofRun[name] ?? row.default])) as DataSettings;
+  return Object.fromEntries(
+    Object.entries(DATA_ROWS).map(([name, row]) => [name, ofRun[name] ?? row.default]),
+  ) as DataSettings;
 }

@@ -91,7 +91,8 @@ function formOf({ tokenizer, template, chat }: TaskSettings): PromptForm {
   return { tokenizer, template: template === "" ? usual : template.replaceAll("\\n", "\n"), chat };
 }
 
-const configOf = ({ config, configPath }: ModelSource) => architectureOf(config, configPath).readConfig(config, configPath);
+const configOf = ({ config, configPath }: ModelSource) =>
+  architectureOf(config, configPath).readConfig(config, configPath);
 
 const share = (value: number, error: number | null): string =>
   `${(100 * value).toFixed(2)} %${error === null ? "" : ` +- ${(100 * error).toFixed(2)}`}`;

@@ -11,7 +11,8 @@ export interface PromptForm {
 export const PLAIN_TEMPLATE = "Question: {question}\nAnswer:";
 export const CHAT_TEMPLATE = "{question}";
 
-export const fill = ({ template }: PromptForm, question: string): string => template.replace("{question}", () => question);
+export const fill = ({ template }: PromptForm, question: string): string =>
+  template.replace("{question}", () => question);
 
 /** The words that the next question would begin with: where a base model goes on with one, its answer has ended. */
 export const nextQuestion = ({ template, chat }: PromptForm): string =>

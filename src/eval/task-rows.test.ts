@@ -51,20 +51,28 @@ test("choices in the layouts of question and answer, ARC and HellaSwag", () => {
       place: "rows.jsonl:3",
     });
   }
-  assert.deepEqual(readChoiceRow(row({ activity_label: "Sailing", ctx: "A man [step] sails", endings: ["home.", "away."], label: "1" })), {
-    context: "Sailing: A man sails",
-    isQuestion: false,
-    choices: ["home.", "away."],
-    answer: 1,
-    place: "rows.jsonl:3",
-  });
+  assert.deepEqual(
+    readChoiceRow(
+      row({ activity_label: "Sailing", ctx: "A man [step] sails", endings: ["home.", "away."], label: "1" }),
+    ),
+    {
+      context: "Sailing: A man sails",
+      isQuestion: false,
+      choices: ["home.", "away."],
+      answer: 1,
+      place: "rows.jsonl:3",
+    },
+  );
   assert.equal(readChoiceRow(row({ ...two, context: "It rains.", answer: 0 })).context, "It rains.\nQ?");
   assert.equal(readChoiceRow(row({ context: "It rains.", choices: ["x", "y"], answer: 0 })).context, "It rains.");
 });
 
 test("wrong rows are refused by place and value", () => {
   const two = { question: "Q?", choices: ["x", "y"] };
-  refused(() => readChoiceRow(row({ ...two, answer: 2 })), /the answer is the number 2 \(expected 0 to 1, a letter, or one of the choices/);
+  refused(
+    () => readChoiceRow(row({ ...two, answer: 2 })),
+    /the answer is the number 2 \(expected 0 to 1, a letter, or one of the choices/,
+  );
   refused(() => readChoiceRow(row({ ...two, answer: "C" })), /the answer is the text "C"/);
   refused(() => readChoiceRow(row(two)), /the answer is missing/);
   refused(
@@ -83,5 +91,9 @@ test("wrong rows are refused by place and value", () => {
   refused(() => readChoiceRow(row({ choices: ["x", "y"], answer: 0 })), /context is missing \(expected a text\)/);
   refused(() => readAnswerRow(row({ question: "Q?", answer: null })), /answer is null \(expected a text or a number\)/);
   refused(() => readAnswerRow(row({ question: 3, answer: "4" })), /question is the number 3 \(expected a text\)/);
-  assert.deepEqual(readAnswerRow(row({ question: "Q?", answer: 4 })), { question: "Q?", answer: "4", place: "rows.jsonl:3" });
+  assert.deepEqual(readAnswerRow(row({ question: "Q?", answer: 4 })), {
+    question: "Q?",
+    answer: "4",
+    place: "rows.jsonl:3",
+  });
 });

@@ -49,23 +49,37 @@ export function detectTask(rows: Row[]): Task {
 export function readChoiceRow({ value, place }: Row): ChoiceRow {
   const listed = value.choices ?? value.endings;
   const labelled =
-    typeof listed === "object" && listed !== null && !Array.isArray(listed) ? (listed as Record<string, unknown>) : undefined;
+    typeof listed === "object" && listed !== null && !Array.isArray(listed)
+      ? (listed as Record<string, unknown>)
+      : undefined;
   const name = value.choices === undefined && value.endings !== undefined ? "endings" : "choices";
   const choices = labelled ? labelled.text : listed;
-  if (!Array.isArray(choices) || choices.length < 2 || choices.some((choice) => typeof choice !== "string" || choice === "")) {
-    throw new UserError(`${place}: ${name} is ${describe(listed)} (expected at least two texts, or {"text": [...], "label": [...]}).`);
+  if (
+    !Array.isArray(choices) ||
+    choices.length < 2 ||
+    choices.some((choice) => typeof choice !== "string" || choice === "")
+  ) {
+    throw new UserError(
+      `${place}: ${name} is ${describe(listed)} (expected at least two texts, or {"text": [...], "label": [...]}).`,
+    );
   }
   const labels = labelled ? labelled.label : undefined;
   if (labels !== undefined && !(Array.isArray(labels) && labels.length === choices.length && labels.every(isPlain))) {
-    throw new UserError(`${place}: choices.label is ${describe(labels)} (expected one label for each of the ${choices.length} choices).`);
+    throw new UserError(
+      `${place}: choices.label is ${describe(labels)} (expected one label for each of the ${choices.length} choices).`,
+    );
   }
   const given = value.answerKey ?? value.answer ?? value.label ?? value.gold;
-  const answer = isPlain(given) ? answerIndex(given, choices, (labels as unknown[] | undefined)?.map(String)) : undefined;
+  const answer = isPlain(given)
+    ? answerIndex(given, choices, (labels as unknown[] | undefined)?.map(String))
+    : undefined;
   if (answer === undefined) {
     const expected = labels
       ? `one of the labels ${keyList((labels as unknown[]).map(String)).replaceAll('"', "")}`
       : `0 to ${choices.length - 1}, a letter, or one of the choices`;
-    throw new UserError(`${place}: the answer is ${describe(given)} (expected ${expected}, as answer, answerKey or label).`);
+    throw new UserError(
+      `${place}: the answer is ${describe(given)} (expected ${expected}, as answer, answerKey or label).`,
+    );
   }
   const isQuestion = has(value, "question");
   return {

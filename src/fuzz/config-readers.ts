@@ -70,7 +70,9 @@ export const planReader: Reader = {
   mutate: (seed, random) => mutateJson(seed, random, HINTS),
   open: (folder) => {
     const model = join(folder, "config.json");
-    const { settings } = resolveSettings({ flags: { model, train_file: "-", output_dir: "-", max_length: 64, gamma: -1 } });
+    const { settings } = resolveSettings({
+      flags: { model, train_file: "-", output_dir: "-", max_length: 64, gamma: -1 },
+    });
     return (input) => {
       writeFileSync(model, input);
       planStep(settings, readGeometry(settings));
@@ -121,9 +123,22 @@ export const networkReader: Reader = {
       { coupling: "ordinary", stream: "float32" },
     ].map(bytesOf),
   mutate: (seed, random) =>
-    mutateJson(seed, random, ["momentum", "bdia", "additive", "revffn", "ordinary", "int32", "float32", "layer", "stream"]),
+    mutateJson(seed, random, [
+      "momentum",
+      "bdia",
+      "additive",
+      "revffn",
+      "ordinary",
+      "int32",
+      "float32",
+      "layer",
+      "stream",
+    ]),
   open: (folder) => {
-    const seed = JSON.parse(Buffer.from(readRepositoryFile("test/golden/hf-tiny/config.json")).toString()) as Record<string, unknown>;
+    const seed = JSON.parse(Buffer.from(readRepositoryFile("test/golden/hf-tiny/config.json")).toString()) as Record<
+      string,
+      unknown
+    >;
     const family = architectureOf(seed, "config.json");
     return (input) => {
       writeFileSync(join(folder, "revmoe.json"), input);

@@ -59,7 +59,9 @@ for (const reader of READERS) {
   test(`${reader.name}: takes or refuses what is mutated, any JSON and any bytes`, () =>
     withFolder(async (folder) => {
       const read = reader.open(folder);
-      const property = fc.asyncProperty(fc.nat(), (number) => ends(() => read(inputOf(reader, seeds, 1, seeds.length + number))));
+      const property = fc.asyncProperty(fc.nat(), (number) =>
+        ends(() => read(inputOf(reader, seeds, 1, seeds.length + number))),
+      );
       await fc.assert(property, RUNS);
       const texts = fc.oneof(fc.json(), fc.string({ unit: "binary" })).map((text) => Buffer.from(text));
       const bytes = fc.oneof(texts, fc.uint8Array({ maxLength: 600 }));
@@ -76,7 +78,8 @@ for (const name of existsSync(CORPUS) ? readdirSync(CORPUS) : []) {
       const reader = READERS.find((each) => each.name.replaceAll(/[^\w.]+/g, "-") === name);
       assert.ok(reader, `${name} is no reader's`);
       const read = reader.open(folder);
-      for (const file of readdirSync(join(CORPUS, name))) await ends(() => read(readFileSync(join(CORPUS, name, file))));
+      for (const file of readdirSync(join(CORPUS, name)))
+        await ends(() => read(readFileSync(join(CORPUS, name, file))));
     }));
 }
 

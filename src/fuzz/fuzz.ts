@@ -24,7 +24,9 @@ const { values } = parseArgs({
 });
 const [total, seed] = [Number(values.inputs), Number(values.seed)];
 if (!(Number.isSafeInteger(total) && total > 0 && Number.isSafeInteger(seed) && seed >= 0)) {
-  throw new UserError(`--inputs ${values.inputs} --seed ${values.seed}: not possible (expected whole numbers, and at least one input).`);
+  throw new UserError(
+    `--inputs ${values.inputs} --seed ${values.seed}: not possible (expected whole numbers, and at least one input).`,
+  );
 }
 const readers = values.reader?.map(readerNamed) ?? READERS;
 const shares = readers.reduce((sum, { share = 1 }) => sum + share, 0);
@@ -46,6 +48,18 @@ const rows = table.map(({ reader, inputs, accepted, refused, found, peakBytes, s
   `${(slowestMs / 1000).toFixed(2)} s`,
 ]);
 const sums = [1, 2, 3, 4, 5, 6, 7].map((column) => String(rows.reduce((sum, row) => sum + Number(row[column]), 0)));
-const heads = ["reader", "inputs", "taken", "refused", "raw errors", "hangs", "crashes", "over 2 GiB", "peak memory", "slowest"];
-for (const row of [heads, heads.map(() => "---"), ...rows, ["all", ...sums, "", ""]]) console.log(`| ${row.join(" | ")} |`);
+const heads = [
+  "reader",
+  "inputs",
+  "taken",
+  "refused",
+  "raw errors",
+  "hangs",
+  "crashes",
+  "over 2 GiB",
+  "peak memory",
+  "slowest",
+];
+for (const row of [heads, heads.map(() => "---"), ...rows, ["all", ...sums, "", ""]])
+  console.log(`| ${row.join(" | ")} |`);
 process.exitCode = table.some(({ found }) => Object.values(found).some((count) => count > 0)) ? 1 : 0;

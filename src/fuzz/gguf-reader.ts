@@ -12,7 +12,17 @@ import { mutateBytes } from "./mutate-bytes.js";
 import type { Random } from "./random.js";
 import { type Reader, readRepositoryFile } from "./reader.js";
 
-const FILES = ["bpe", "dense-llama", "dense-qwen2", "dense-qwen3", "mixtral-window", "olmoe-plain", "qwen3-plain", "spm", "types"];
+const FILES = [
+  "bpe",
+  "dense-llama",
+  "dense-qwen2",
+  "dense-qwen3",
+  "mixtral-window",
+  "olmoe-plain",
+  "qwen3-plain",
+  "spm",
+  "types",
+];
 /** What follows is weights for the most part, of which any bits are right. */
 const HEAD_BYTES = 6000;
 const TENSORS_READ = 20;
@@ -28,7 +38,8 @@ function mutateNumbers(seed: Uint8Array, random: Random): Uint8Array {
     const letterBefore = /[a-z_]/.test(String.fromCharCode(bytes[at - 1]));
     if (letterBefore && bytes.readUInt32LE(at) === UINT32) places.push(at + 4);
   }
-  for (let left = random.few(); left > 0 && places.length > 0; left--) bytes.writeUInt32LE(random.pick(NUMBERS), random.pick(places));
+  for (let left = random.few(); left > 0 && places.length > 0; left--)
+    bytes.writeUInt32LE(random.pick(NUMBERS), random.pick(places));
   return bytes;
 }
 
@@ -43,7 +54,8 @@ export const ggufReader: Reader = {
     for (const name of ["config.json", "tokenizer.json", "tokenizer_config.json"]) source.readFile(name);
     const weights = source.openWeights();
     try {
-      for (const name of [...weights.tensors.keys()].slice(0, TENSORS_READ)) scope(() => void numel(weights.read(name)));
+      for (const name of [...weights.tensors.keys()].slice(0, TENSORS_READ))
+        scope(() => void numel(weights.read(name)));
     } finally {
       weights.close();
     }

@@ -11,12 +11,26 @@ import { bytesOf, type Reader, textOf } from "./reader.js";
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 const FILES = [
   { type: "file", path: "config.json", size: 600, oid: COMMIT },
-  { type: "file", path: "model.safetensors", size: 5000, oid: COMMIT, lfs: { oid: COMMIT, size: 5000, pointerSize: 130 } },
+  {
+    type: "file",
+    path: "model.safetensors",
+    size: 5000,
+    oid: COMMIT,
+    lfs: { oid: COMMIT, size: 5000, pointerSize: 130 },
+  },
   { type: "file", path: "tokenizer.json", size: 700, oid: COMMIT },
   { type: "directory", path: "onnx", size: 0, oid: COMMIT },
 ];
 const REPO = { given: "org/name", id: "org/name", revision: "main" };
-const CONNECTION = { repo: REPO, endpoint: "http://hub.invalid", token: undefined, attempts: 1, waitMs: 1, limits: LIMITS, say: () => {} };
+const CONNECTION = {
+  repo: REPO,
+  endpoint: "http://hub.invalid",
+  token: undefined,
+  attempts: 1,
+  waitMs: 1,
+  limits: LIMITS,
+  say: () => {},
+};
 
 /** The first answer is of the model, the second lists its files. */
 export const listingReader: Reader = {
@@ -68,7 +82,11 @@ export const hubIndexReader: Reader = {
   seeds: () => [bytesOf({ weight_map: { a: "model-00001-of-00001.safetensors", b: "config.json" } })],
   mutate: (seed, random) => mutateJson(seed, random, ["../x", "config.json", "a/b"]),
   open: () => (input) => {
-    const files = ["config.json", "model-00001-of-00001.safetensors", "a/b"].map((path) => ({ path, bytes: 1, hash: COMMIT }));
+    const files = ["config.json", "model-00001-of-00001.safetensors", "a/b"].map((path) => ({
+      path,
+      bytes: 1,
+      hash: COMMIT,
+    }));
     shardsOf(textOf(input), { commit: COMMIT, files }, REPO.given);
   },
 };

@@ -14,5 +14,7 @@ export function inputOf(reader: Reader, seeds: Uint8Array[], seed: number, index
 export function readerNamed(name: string): Reader {
   const found = READERS.find((reader) => reader.name === name);
   if (found) return found;
-  throw new UserError(`--reader ${name}: there is no such reader (expected ${READERS.map((reader) => reader.name).join(", ")}).`);
+  throw new UserError(
+    `--reader ${name}: there is no such reader (expected ${READERS.map((reader) => reader.name).join(", ")}).`,
+  );
 }

@@ -9,10 +9,39 @@ type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 const deep = (open: string, close: string, depth: number): string => open.repeat(depth) + close.repeat(depth);
 
 const ODD_TEXTS: readonly string[] = [
-  ...["null", "true", "false", "0", "-0", "1", "-1", "2", "3", "7", "0.5", "-0.5", "1e-320", "1e308", "1e999", "-1e999"],
+  ...[
+    "null",
+    "true",
+    "false",
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "2",
+    "3",
+    "7",
+    "0.5",
+    "-0.5",
+    "1e-320",
+    "1e308",
+    "1e999",
+    "-1e999",
+  ],
   ...["255", "65536", "1000000", "10000000", "1000000000", "2147483647", "2147483648", "4294967296", "1099511627776"],
   ...["9007199254740991", "9007199254740993", "18446744073709551616", "1e15", "1e21", "1e300"],
-  ...['""', '" "', '"0"', '"-1"', '"true"', '".."', '"../../etc/passwd"', '"/dev/zero"', '"a\\u0000b"', '"\\ud800"', '"\\udfff\\ud800"'],
+  ...[
+    '""',
+    '" "',
+    '"0"',
+    '"-1"',
+    '"true"',
+    '".."',
+    '"../../etc/passwd"',
+    '"/dev/zero"',
+    '"a\\u0000b"',
+    '"\\ud800"',
+    '"\\udfff\\ud800"',
+  ],
   ...[
     '"\\u001b[2J"',
     '"\\u202e"',
@@ -37,10 +66,26 @@ const ODD_TEXTS: readonly string[] = [
     '{"length": 4294967295}',
   ],
   ...['{"toString": 1}', '{"toJSON": 1, "valueOf": null}', '{"constructor": {"prototype": {}}}'],
-  ...[deep("[", "]", 50), deep("[", "]", 5_000), deep("[", "]", 100_000), deep('{"a":', "}", 20_000).replace(":}", ":1}")],
+  ...[
+    deep("[", "]", 50),
+    deep("[", "]", 5_000),
+    deep("[", "]", 100_000),
+    deep('{"a":', "}", 20_000).replace(":}", ":1}"),
+  ],
   `[${"0,".repeat(50_000)}0]`,
 ];
-const ODD_KEYS = ["__proto__", "constructor", "toString", "hasOwnProperty", "length", "", "\u0000", "\ud800", "then", "k".repeat(5_000)];
+const ODD_KEYS = [
+  "__proto__",
+  "constructor",
+  "toString",
+  "hasOwnProperty",
+  "length",
+  "",
+  "\u0000",
+  "\ud800",
+  "then",
+  "k".repeat(5_000),
+];
 
 const MARK = "\u0001odd";
 
@@ -64,7 +109,10 @@ export function mutateValue(value: Json, random: Random, hints: readonly string[
   };
   const holder: Json = { root: structuredClone(value) };
   for (let left = random.few(); left > 0; left--) changeOne(holder, random, makeOdd);
-  return JSON.stringify(holder.root ?? null).replaceAll(/"\\u0001odd(\d+)\."/g, (_, index: string) => odd[Number(index)]);
+  return JSON.stringify(holder.root ?? null).replaceAll(
+    /"\\u0001odd(\d+)\."/g,
+    (_, index: string) => odd[Number(index)],
+  );
 }
 
 function changeOne(holder: { [key: string]: Json }, random: Random, makeOdd: () => string): void {
@@ -89,11 +137,17 @@ function changeOne(holder: { [key: string]: Json }, random: Random, makeOdd: () 
     case 1:
       // As a definition, lest __proto__ be set instead of made.
       if (!Array.isArray(parent))
-        Object.defineProperty(parent, random.pick(ODD_KEYS), { value: makeOdd(), enumerable: true, configurable: true, writable: true });
+        Object.defineProperty(parent, random.pick(ODD_KEYS), {
+          value: makeOdd(),
+          enumerable: true,
+          configurable: true,
+          writable: true,
+        });
       else parent.push(structuredClone(here));
       return;
     case 2:
-      if (typeof here === "number") record[key] = random.pick([here + 1, here - 1, -here, here * 1000, here / 2, here * 1e9, here + 0.5]);
+      if (typeof here === "number")
+        record[key] = random.pick([here + 1, here - 1, -here, here * 1000, here / 2, here * 1e9, here + 0.5]);
       else if (typeof here === "string")
         record[key] = random.pick([here + here, here.slice(1), here.toUpperCase(), `${here}\u0000`, ` ${here}\n`]);
       else record[key] = [here];

@@ -17,7 +17,16 @@ const YAML_LINES: readonly string[] = [
     "<<: *base",
     "base: &base {seed: 1}\n<<: *base",
   ],
-  ...[`columns:\n  ${bomb.replaceAll("\n", "\n  ")}`, "columns: *a9", "---", "...", "%YAML 9.9\n---", "\tseed: 1", "seed:\t1", "- a\n- b"],
+  ...[
+    `columns:\n  ${bomb.replaceAll("\n", "\n  ")}`,
+    "columns: *a9",
+    "---",
+    "...",
+    "%YAML 9.9\n---",
+    "\tseed: 1",
+    "seed:\t1",
+    "- a\n- b",
+  ],
   ...[
     "seed: !!binary aGVsbG8=",
     "seed: !!js/function 'x'",

@@ -24,5 +24,6 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const repositoryFile = (path: string): string => join(ROOT, path);
 export const readRepositoryFile = (path: string): Uint8Array => readFileSync(repositoryFile(path));
 
-export const bytesOf = (content: unknown): Uint8Array => Buffer.from(typeof content === "string" ? content : JSON.stringify(content));
+export const bytesOf = (content: unknown): Uint8Array =>
+  Buffer.from(typeof content === "string" ? content : JSON.stringify(content));
 export const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");

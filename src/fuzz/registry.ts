@@ -4,8 +4,23 @@ import { ggufReader } from "./gguf-reader.js";
 import { cacheReader, hubIndexReader, listingReader } from "./hub-readers.js";
 import type { Reader } from "./reader.js";
 import { flagsReader, metricsReader, settingsReader, stateReader } from "./run-readers.js";
-import { conversationReader, jsonlReader, jsonReader, taskReader, templateReader, tokenizerReader, txtReader } from "./text-readers.js";
-import { indexReader, modelReader, optimizerReader, safetensorsReader, undoLogReader, weightsReader } from "./weight-readers.js";
+import {
+  conversationReader,
+  jsonlReader,
+  jsonReader,
+  taskReader,
+  templateReader,
+  tokenizerReader,
+  txtReader,
+} from "./text-readers.js";
+import {
+  indexReader,
+  modelReader,
+  optimizerReader,
+  safetensorsReader,
+  undoLogReader,
+  weightsReader,
+} from "./weight-readers.js";
 
 export const READERS: readonly Reader[] = [
   configReader,

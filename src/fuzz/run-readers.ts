@@ -43,7 +43,10 @@ seed: 7
 
 export const settingsReader: Reader = {
   name: "settings file",
-  seeds: () => [bytesOf(YAML), bytesOf({ model: "m", train_file: "t", output_dir: "o", gamma: 0.5, columns: { a: "b" } })],
+  seeds: () => [
+    bytesOf(YAML),
+    bytesOf({ model: "m", train_file: "t", output_dir: "o", gamma: 0.5, columns: { a: "b" } }),
+  ],
   mutate: (seed, random) => (seed[0] === 123 ? mutateJson(seed, random) : mutateYaml(seed, random)),
   open: (folder) => (input) => {
     const path = join(folder, "run.yaml");
@@ -122,7 +125,13 @@ export const flagsReader: Reader = {
 export const stateReader: Reader = {
   name: "trainer_state.json",
   seeds: () => [
-    bytesOf({ version: 1, step: 3, batches: { epoch: 0, position: 3 }, settings: { model: "m", seed: 42 }, generators: { cpu: "AAAA" } }),
+    bytesOf({
+      version: 1,
+      step: 3,
+      batches: { epoch: 0, position: 3 },
+      settings: { model: "m", seed: 42 },
+      generators: { cpu: "AAAA" },
+    }),
     bytesOf({ version: 1, step: 0, batches: { epoch: 2, position: 0 }, settings: {}, generators: null }),
   ],
   mutate: mutateJson,
@@ -132,13 +141,17 @@ export const stateReader: Reader = {
   },
 };
 
-const METRICS = [1, 2, 3, 4].map((step) => JSON.stringify({ kind: "step", step, loss: 2.5, learningRate: 1e-5 })).join("\n");
+const METRICS = [1, 2, 3, 4]
+  .map((step) => JSON.stringify({ kind: "step", step, loss: 2.5, learningRate: 1e-5 }))
+  .join("\n");
 
 export const metricsReader: Reader = {
   name: "metrics.jsonl",
   seeds: () => [bytesOf(`${METRICS}\n`), bytesOf(METRICS)],
   mutate: (seed, random) =>
-    random.oneIn(2) ? mutateLines(seed, random) : bytesOf(`${textOf(mutateJson(bytesOf(METRICS.split("\n")[0]), random))}\n${METRICS}\n`),
+    random.oneIn(2)
+      ? mutateLines(seed, random)
+      : bytesOf(`${textOf(mutateJson(bytesOf(METRICS.split("\n")[0]), random))}\n${METRICS}\n`),
   open: (folder) => (input) => {
     const path = join(folder, "metrics.jsonl");
     writeFileSync(path, input);

@@ -34,7 +34,11 @@ export interface Fuzzing {
 }
 
 /** Feeds `reader` with inputs; findings are told as they come. */
-export async function fuzz(reader: Reader, { seed, inputs, corpus }: Fuzzing, tell: (finding: Finding) => void): Promise<Counts> {
+export async function fuzz(
+  reader: Reader,
+  { seed, inputs, corpus }: Fuzzing,
+  tell: (finding: Finding) => void,
+): Promise<Counts> {
   const found = { "raw error": 0, hang: 0, crash: 0, memory: 0 };
   const counts: Counts = { reader: reader.name, inputs, accepted: 0, refused: 0, found, peakBytes: 0, slowestMs: 0 };
   const kept = new Set<string>();
@@ -78,7 +82,9 @@ async function watch(name: string, seed: number, first: number, end: number): Pr
     const died = await untilItEnds(worker, folder);
     const progress = readProgress(folder);
     if (progress === null) throw new Error(`the worker for ${name} did not start: ${words}`);
-    const lines = existsSync(join(folder, "findings")) ? readFileSync(join(folder, "findings"), "utf8").trim().split("\n") : [];
+    const lines = existsSync(join(folder, "findings"))
+      ? readFileSync(join(folder, "findings"), "utf8").trim().split("\n")
+      : [];
     if (died) progress.slowestMs = Math.max(progress.slowestMs, died.kind === "hang" ? LIMIT_MS : 0);
     return { progress, findings: lines.map((line) => JSON.parse(line) as Finding), died };
   } finally {

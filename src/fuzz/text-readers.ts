@@ -23,7 +23,9 @@ const smallTokenizers = (): string[] =>
 export const tokenizerReader: Reader = {
   name: "tokenizer.json",
   seeds: () =>
-    [LETTERS, ...smallTokenizers()].map((folder) => readRepositoryFile(`${folder}/tokenizer.json`)).filter(({ length }) => length < 30_000),
+    [LETTERS, ...smallTokenizers()]
+      .map((folder) => readRepositoryFile(`${folder}/tokenizer.json`))
+      .filter(({ length }) => length < 30_000),
   mutate: (seed, random) =>
     mutateJson(seed, random, ["ByteLevel", "Metaspace", "Split", "BPE", "Unigram", "WordPiece", "(a+)+$", "Sequence"]),
   open: (folder) => (input) => {
@@ -76,7 +78,8 @@ const ROWS: unknown[] = [
   },
 ];
 
-const mutateRow = (seed: Uint8Array, random: Random): Uint8Array => mutateJson(seed, random, ["user", "assistant", "tool", "system"]);
+const mutateRow = (seed: Uint8Array, random: Random): Uint8Array =>
+  mutateJson(seed, random, ["user", "assistant", "tool", "system"]);
 
 /** Rows one a line, each of which may be wrong, or the lines. */
 function mutateRows(seed: Uint8Array, random: Random): Uint8Array {
@@ -120,7 +123,13 @@ export const conversationReader: Reader = {
     const tokenizer = { ...letters(), chatTemplate: TEMPLATE };
     return (input) => {
       writeFileSync(join(folder, "rows.jsonl"), input);
-      const settings = { format: "auto", columns: {}, assistant_only_loss: true, completion_only_loss: true, max_length: 64 } as const;
+      const settings = {
+        format: "auto",
+        columns: {},
+        assistant_only_loss: true,
+        completion_only_loss: true,
+        max_length: 64,
+      } as const;
       makeDocuments(readRows(join(folder, "rows.jsonl")), tokenizer, settings);
     };
   },

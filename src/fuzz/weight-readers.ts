@@ -40,7 +40,10 @@ const headerEnd = (file: Uint8Array): number => HEAD_BYTES + Number(Buffer.from(
 export function mutateSafetensors(seed: Uint8Array, random: Random): Uint8Array {
   const end = headerEnd(seed);
   if (random.oneIn(2)) return mutateBytes(seed, random, end);
-  return withHeader(mutateJson(seed.subarray(HEAD_BYTES, end), random, ["F32", "BF16", "I64", "BOOL", "F8_E4M3"]), seed.subarray(end));
+  return withHeader(
+    mutateJson(seed.subarray(HEAD_BYTES, end), random, ["F32", "BF16", "I64", "BOOL", "F8_E4M3"]),
+    seed.subarray(end),
+  );
 }
 
 const SMALL = {
@@ -72,9 +75,13 @@ export const safetensorsReader: Reader = {
 export const indexReader: Reader = {
   name: "index of shards",
   seeds: () => [
-    bytesOf({ metadata: { total_size: 40 }, weight_map: { a: "one.safetensors", "b.weight": "one.safetensors", c: "one.safetensors" } }),
+    bytesOf({
+      metadata: { total_size: 40 },
+      weight_map: { a: "one.safetensors", "b.weight": "one.safetensors", c: "one.safetensors" },
+    }),
   ],
-  mutate: (seed, random) => mutateJson(seed, random, ["one.safetensors", "./one.safetensors", "..", ".", "two/one.safetensors"]),
+  mutate: (seed, random) =>
+    mutateJson(seed, random, ["one.safetensors", "./one.safetensors", "..", ".", "two/one.safetensors"]),
   open: (folder) => {
     writeFileSync(join(folder, "one.safetensors"), safetensors(SMALL));
     return (input) => {
@@ -90,7 +97,10 @@ const FOLDERS = ["hf-tiny", "mixtral-plain", "olmoe-plain", "qwen3-plain"];
 export const modelReader: Reader = {
   name: "model folder by config.json",
   share: 0.5,
-  seeds: () => FOLDERS.map((name) => Buffer.concat([Buffer.from(`${name}\0`), readRepositoryFile(`test/golden/${name}/config.json`)])),
+  seeds: () =>
+    FOLDERS.map((name) =>
+      Buffer.concat([Buffer.from(`${name}\0`), readRepositoryFile(`test/golden/${name}/config.json`)]),
+    ),
   mutate: (seed, random) => {
     const cut = seed.indexOf(0) + 1;
     return Buffer.concat([seed.subarray(0, cut), mutateJson(seed.subarray(cut), random)]);
@@ -142,14 +152,20 @@ export const undoLogReader: Reader = {
   name: "undo log",
   seeds: () => [
     Buffer.concat(
-      [1, 2].flatMap((part) => [frame({ step: 4, file: `part-${part}`, bytes: 64 }), Buffer.alloc(64, part), frame({ complete: true })]),
+      [1, 2].flatMap((part) => [
+        frame({ step: 4, file: `part-${part}`, bytes: 64 }),
+        Buffer.alloc(64, part),
+        frame({ complete: true }),
+      ]),
     ),
     Buffer.concat([frame({ step: 4, file: "part-1", bytes: 8 }), Buffer.alloc(8), frame({})]),
   ],
   mutate: (seed, random) => {
     if (random.oneIn(2)) return mutateBytes(seed, random);
     // A head that is JSON of its full width, with other values.
-    const head = Buffer.from(mutateJson(Buffer.from(textOf(seed.subarray(0, FRAME_BYTES)).trim()), random, ["part-1", "undo.log", "."]));
+    const head = Buffer.from(
+      mutateJson(Buffer.from(textOf(seed.subarray(0, FRAME_BYTES)).trim()), random, ["part-1", "undo.log", "."]),
+    );
     return Buffer.concat([
       Buffer.from(head.toString("latin1").padEnd(FRAME_BYTES), "latin1").subarray(0, FRAME_BYTES),
       seed.subarray(FRAME_BYTES),

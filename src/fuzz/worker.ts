@@ -17,7 +17,10 @@ async function work(name: string, seed: number, first: number, end: number, fold
   const progress: Progress = { index: first, accepted: 0, refused: 0, slowestMs: 0, peakBytes: 0 };
   const tell = (): void => void writeSync(file, JSON.stringify(progress).padEnd(PROGRESS_BYTES), 0);
   const report = (kind: Finding["kind"], what: string): void =>
-    appendFileSync(join(folder, "findings"), `${JSON.stringify({ reader: name, index: progress.index, kind, what } satisfies Finding)}\n`);
+    appendFileSync(
+      join(folder, "findings"),
+      `${JSON.stringify({ reader: name, index: progress.index, kind, what } satisfies Finding)}\n`,
+    );
   for (; progress.index < end; progress.index++) {
     tell();
     const input = inputOf(reader, seeds, seed, progress.index);

@@ -49,7 +49,8 @@ export class GrowingCache implements KeyValueCache {
 }
 
 /** Room for `capacity` tokens that are like those of `t`. */
-const room = (t: Tensor, capacity: number): Tensor => keep(empty([capacity, ...shape(t).slice(1)], dtype(t), device(t)));
+const room = (t: Tensor, capacity: number): Tensor =>
+  keep(empty([capacity, ...shape(t).slice(1)], dtype(t), device(t)));
 
 /** A larger buffer with the first `length` tokens of `buffer`, which is freed. */
 function grown(buffer: Tensor, length: number, capacity: number): Tensor {

@@ -81,7 +81,12 @@ for (const description of [
   });
 }
 
-const longrope = { rope_type: "longrope", short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4], original_max_position_embeddings: 20 };
+const longrope = {
+  rope_type: "longrope",
+  short_factor: [1, 1, 1, 1],
+  long_factor: [1, 2, 3, 4],
+  original_max_position_embeddings: 20,
+};
 for (const [model_type, changes] of [
   ["qwen3_moe", { head_dim: 12, attention_bias: true }],
   ["qwen3_moe", { use_sliding_window: true, sliding_window: 6, norm_topk_prob: true }],

@@ -56,7 +56,8 @@ export function checkPrompt(config: ModelConfig, promptIds: ArrayLike<number>, m
   const foreign = Array.from(promptIds).find((id) => id >= vocabSize);
   if (foreign !== undefined) {
     throw new UserError(
-      `prompt: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` + "The tokenizer.json does not belong to this model.",
+      `prompt: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` +
+        "The tokenizer.json does not belong to this model.",
     );
   }
   // The last token is never read, so it needs no position.

@@ -6,7 +6,14 @@ import { UserError } from "../errors.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
 import { asEvaluated, type Network } from "../network/network.js";
-import { extensionOf, NETWORK_FILE, type NetworkDescription, networkParts, ORDINARY, statedNetwork } from "../network/description.js";
+import {
+  extensionOf,
+  NETWORK_FILE,
+  type NetworkDescription,
+  networkParts,
+  ORDINARY,
+  statedNetwork,
+} from "../network/description.js";
 
 export interface OpenOptions {
   /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
@@ -21,7 +28,8 @@ export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDes
   const stated = statedNetwork(folder);
   if (as === "trained" && stated === undefined) {
     throw new UserError(
-      `as: trained is not possible: ${folder} has no ${NETWORK_FILE}, which tells how it was. ` + "Use ordinary, or leave it out.",
+      `as: trained is not possible: ${folder} has no ${NETWORK_FILE}, which tells how it was. ` +
+        "Use ordinary, or leave it out.",
     );
   }
   return stated ?? ORDINARY;

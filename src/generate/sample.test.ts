@@ -86,7 +86,8 @@ test("in a large vocabulary the cuts keep exactly what a full sort keeps", () =>
 
 test("a draw repeats with its seed and position, and changes with either", () => {
   const flat = new Float32Array(1000);
-  const drawn = (seed: number): number[] => Array.from({ length: 200 }, (_, position) => pickToken(flat, sampling({ seed }), position));
+  const drawn = (seed: number): number[] =>
+    Array.from({ length: 200 }, (_, position) => pickToken(flat, sampling({ seed }), position));
   assert.deepEqual(drawn(7), drawn(7));
   // 200 draws from 1000 tokens: about 181 different ones, and two seeds agree about 0.2 times.
   assert.ok(new Set(drawn(7)).size > 160);

@@ -68,7 +68,8 @@ function idsOfAtLeast(weights: Float64Array, least: number): Int32Array {
 }
 
 /** Sorts in place, the likeliest first. */
-const byWeight = (ids: Int32Array, weights: Float64Array): Int32Array => ids.sort((a, b) => weights[b] - weights[a] || a - b);
+const byWeight = (ids: Int32Array, weights: Float64Array): Int32Array =>
+  ids.sort((a, b) => weights[b] - weights[a] || a - b);
 
 /** The id in whose share of the summed weights the point `share` of [0, 1) lies. */
 function draw(weights: Float64Array, ids: Int32Array, share: number): number {

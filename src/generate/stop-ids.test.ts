@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { folderFiles } from "../checkpoint/source.js";
-import { CHATML, CHATML_TAGGED, CHATML_THINKING, folderOf, SPECIAL, tokenizerJson } from "../data/tokenizer/testing-tokenizer.js";
+import {
+  CHATML,
+  CHATML_TAGGED,
+  CHATML_THINKING,
+  folderOf,
+  SPECIAL,
+  tokenizerJson,
+} from "../data/tokenizer/testing-tokenizer.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "./stop-ids.js";
 
@@ -36,7 +43,10 @@ test("in a chat, the template's own end of a turn counts", (t) => {
   for (const template of [CHATML, CHATML_TAGGED, CHATML_THINKING]) {
     const folder = folderOf(t, tokenizerFiles({ eos_token: "<|endoftext|>", chat_template: template }));
     const tokenizer = loadTokenizer(folder);
-    assert.deepEqual([...findStopIds(folderFiles(folder), tokenizer, { chat: true })], [SPECIAL.endoftext, SPECIAL.imEnd]);
+    assert.deepEqual(
+      [...findStopIds(folderFiles(folder), tokenizer, { chat: true })],
+      [SPECIAL.endoftext, SPECIAL.imEnd],
+    );
     assert.deepEqual([...findStopIds(folderFiles(folder), tokenizer, { chat: false })], [SPECIAL.endoftext]);
   }
 });

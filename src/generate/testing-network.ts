@@ -32,7 +32,13 @@ export function describedNetwork(description: NetworkDescription, changes: Recor
   const source = { ...CONFIG, ...changes };
   const architecture = extensionOf(description, "random")(architectureOf(source, "tiny"));
   const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", TEST_DEVICE);
-  return asEvaluated({ model, ...networkParts(description), computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 64 });
+  return asEvaluated({
+    model,
+    ...networkParts(description),
+    computeDtype: "float32",
+    device: TEST_DEVICE,
+    lossTileTokens: 64,
+  });
 }
 
 /** Logits behind every position, without a cache. */

@@ -40,7 +40,9 @@ export async function download(
     // What an earlier process left may be damaged: then all of it is fetched again.
     if (!(await fill(transfer, left)) && !(left.at > 0 && (await fill(transfer, none)))) {
       const { repo, endpoint } = connection;
-      throw new UserError(`${repo.given}: what ${endpoint} sends as ${file.path} has another checksum than it states. Try again later.`);
+      throw new UserError(
+        `${repo.given}: what ${endpoint} sends as ${file.path} has another checksum than it states. Try again later.`,
+      );
     }
     await onDisk(part, file, () => handle.sync());
   } finally {
@@ -69,7 +71,10 @@ interface Beginning {
 }
 
 /** Goes on from a beginning to the end of the file; returns whether the checksum is right. */
-async function fill({ file, url, part, handle, connection, progress }: Transfer, beginning: Beginning): Promise<boolean> {
+async function fill(
+  { file, url, part, handle, connection, progress }: Transfer,
+  beginning: Beginning,
+): Promise<boolean> {
   let { at, hash } = beginning;
   progress.begin(file, at);
   const once = async (): Promise<void> => {

@@ -65,15 +65,27 @@ const CASES: [path: string, way: Way, pattern: RegExp][] = [
   ["/revision/", "silent", /fails: nothing came of http.*\/revision\/main in 150ms\. Try again/],
   ["/tree/", "silent behind the headers", /fails: nothing came of http.*\/tree\/[0-9a-f]+ in 150ms/],
   ["/tree/", "a byte at a time", /fails: (only \d+ B|nothing) came of http.* in 150ms/],
-  ["/revision/", "endless", /does not answer as a hub does: more than 1\.00 MiB where it lists files\. Check HF_ENDPOINT\.$/],
+  [
+    "/revision/",
+    "endless",
+    /does not answer as a hub does: more than 1\.00 MiB where it lists files\. Check HF_ENDPOINT\.$/,
+  ],
   ["/tree/", "endless", /more than 1\.00 MiB where it lists files/],
   ["/tree/", "endless behind an error", /refuses with status 418/],
   ["/tree/", "pages in a circle", /the list of files that http.* gives comes back to a page it had/],
   ["/tree/", "ever new pages", /has more than 20 pages/],
   ["/tree/", "many files", /more than 400 files/],
   ["/tree/", "no files", /does not answer as a hub does/],
-  ["/tree/", "sizes that are none", /does not answer as a hub does: it lists a file \{"path":"config\.json","bytes":"1e999"/],
-  ["/revision/", "a rest of 31 years", /answers with status 429 and asks to be left alone for 277777h46m \(expected at most 5m00s\)/],
+  [
+    "/tree/",
+    "sizes that are none",
+    /does not answer as a hub does: it lists a file \{"path":"config\.json","bytes":"1e999"/,
+  ],
+  [
+    "/revision/",
+    "a rest of 31 years",
+    /answers with status 429 and asks to be left alone for 277777h46m \(expected at most 5m00s\)/,
+  ],
   [WEIGHTS, "a rest until a day", /answers with status 503 and asks to be left alone for 277h\d+m/],
   ["/revision/", "to itself", /fails: redirect count exceeded/],
   ["/resolve/", "to itself", /fails: redirect count exceeded/],
@@ -97,8 +109,14 @@ for (const [path, way, pattern] of CASES) {
       hub.seen.join("\n"),
     );
     if (waits) {
-      assert.match(said.join(""), /\nwaiting for http.*: .* came in 40ms; given up at \d\d:\d\d:\d\d unless more comes\n/);
-      assert.match(`\n${said.join("")}`, /\nwaiting: http.* fails \(.*\); asked again at \d\d:\d\d:\d\d, attempt 2 of 2\n/);
+      assert.match(
+        said.join(""),
+        /\nwaiting for http.*: .* came in 40ms; given up at \d\d:\d\d:\d\d unless more comes\n/,
+      );
+      assert.match(
+        `\n${said.join("")}`,
+        /\nwaiting: http.* fails \(.*\); asked again at \d\d:\d\d:\d\d, attempt 2 of 2\n/,
+      );
     }
     if (path === WEIGHTS) for (const size of blobs().values()) assert.ok(size <= bytes);
     // What has arrived is no hindrance.
@@ -159,12 +177,16 @@ test("an index of very many names takes no time of their square, and odd names a
     files: names.map((path) => ({ path, bytes: 1, hash: "" })),
   });
   const many = Array.from({ length: 1e5 }, (_, i) => `s${i}.safetensors`);
-  assert.equal(shardsOf(index(Object.fromEntries(many.map((name, i) => [`t${i}`, name]))), shards(many), "org/name").length, 1e5);
+  assert.equal(
+    shardsOf(index(Object.fromEntries(many.map((name, i) => [`t${i}`, name]))), shards(many), "org/name").length,
+    1e5,
+  );
   for (const name of ["..", ".", "a/b.safetensors", "a\0.safetensors", "-x", 7, null, "x".repeat(1e6)]) {
     const known = shards([String(name).length < 100 ? String(name) : "other"]);
     assert.throws(
       () => shardsOf(index({ a: name }), known, "org/name"),
-      (failure: Error) => failure instanceof UserError && failure.message.includes(INDEX_FILE) && failure.message.length < 400,
+      (failure: Error) =>
+        failure instanceof UserError && failure.message.includes(INDEX_FILE) && failure.message.length < 400,
       String(name).slice(0, 20),
     );
   }

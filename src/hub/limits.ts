@@ -60,7 +60,10 @@ export class Patience {
         `waiting for ${what}: ${this.#came()} in ${formatDuration(noticeMs)}; given up at ${timeIn(silenceMs - noticeMs)} unless more comes`,
       );
     }, noticeMs);
-    this.#end = setTimeout(() => this.#abort.abort(new Error(`${this.#came()} of ${what} in ${formatDuration(silenceMs)}`)), silenceMs);
+    this.#end = setTimeout(
+      () => this.#abort.abort(new Error(`${this.#came()} of ${what} in ${formatDuration(silenceMs)}`)),
+      silenceMs,
+    );
   }
 
   get signal(): AbortSignal {
@@ -97,7 +100,10 @@ export function pageGuard(given: string, endpoint: string, { pages, listingMs }:
         : performance.now() > until
           ? `took more than ${formatDuration(listingMs)}`
           : undefined;
-    if (wrong) throw new UserError(`${given}: the list of files that ${endpoint} gives ${wrong}. Check HF_ENDPOINT, or try again later.`);
+    if (wrong)
+      throw new UserError(
+        `${given}: the list of files that ${endpoint} gives ${wrong}. Check HF_ENDPOINT, or try again later.`,
+      );
     seen.add(url);
   };
 }

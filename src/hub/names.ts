@@ -42,7 +42,9 @@ export function hubOf(env: Environment): { endpoint: string; token: string | und
   }
   const token = env.HF_TOKEN?.trim() || undefined;
   if (token && !/^[\x21-\x7e]+$/.test(token)) {
-    throw new UserError("HF_TOKEN: holds characters that no token has (expected hf_...). Copy it again from the hub's settings.");
+    throw new UserError(
+      "HF_TOKEN: holds characters that no token has (expected hf_...). Copy it again from the hub's settings.",
+    );
   }
   return { endpoint, token };
 }

@@ -26,10 +26,19 @@ export async function readRepository(connection: Connection): Promise<Repository
   try {
     // Half of the time that a command takes to start, and of use to few.
     const { listFiles, modelInfo } = await import("@huggingface/hub");
-    const { sha: commit } = await modelInfo({ name: repo.id, revision: repo.revision, additionalFields: ["sha"], ...access });
+    const { sha: commit } = await modelInfo({
+      name: repo.id,
+      revision: repo.revision,
+      additionalFields: ["sha"],
+      ...access,
+    });
     if (!isCommit(commit)) throw new Error(`commit ${excerpt(commit)}`);
     const files: RemoteFile[] = [];
-    for await (const { type, path, size, oid, lfs } of listFiles({ repo: { type: "model", name: repo.id }, revision: commit, ...access })) {
+    for await (const { type, path, size, oid, lfs } of listFiles({
+      repo: { type: "model", name: repo.id },
+      revision: commit,
+      ...access,
+    })) {
       if (files.length >= connection.limits.files) throw new Error(`more than ${connection.limits.files} files`);
       if (type === "file") files.push(checkedFile({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" }));
     }
@@ -45,7 +54,8 @@ export async function readRepository(connection: Connection): Promise<Repository
 /** What the library hands on as it came. */
 function checkedFile(file: RemoteFile): RemoteFile {
   const { path, bytes, hash } = file as { [key in keyof RemoteFile]: unknown };
-  if (typeof path === "string" && Number.isInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string") return file;
+  if (typeof path === "string" && Number.isInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string")
+    return file;
   throw new Error(`it lists a file ${excerpt({ path, bytes, hash })}`);
 }
 
@@ -66,11 +76,15 @@ export function chooseFiles({ files }: Repository, given: string): Needed {
   const named = (name: string): RemoteFile | undefined => files.find(({ path }) => path === name);
   const config = named("config.json");
   if (!config)
-    throw new UserError(`${given}: the repository has no config.json (expected a checkpoint of transformers). Choose another model.`);
+    throw new UserError(
+      `${given}: the repository has no config.json (expected a checkpoint of transformers). Choose another model.`,
+    );
   const single = named(SINGLE_FILE);
   const index = single ? undefined : named(INDEX_FILE);
   if (!single && !index) {
-    const kinds = [".bin", ".gguf", ".pt", ".pth", ".h5", ".safetensors"].filter((kind) => files.some(({ path }) => path.endsWith(kind)));
+    const kinds = [".bin", ".gguf", ".pt", ".pth", ".h5", ".safetensors"].filter((kind) =>
+      files.some(({ path }) => path.endsWith(kind)),
+    );
     throw new UserError(
       `${given}: the repository has no ${SINGLE_FILE} and no ${INDEX_FILE}` +
         `${kinds.length > 0 ? `, only files of kind ${kinds.join(", ")}` : ""}. ` +
@@ -96,6 +110,8 @@ export function shardsOf(indexText: string, { files }: Repository, given: string
   return [...names].map((name) => {
     const found = known.get(name);
     if (found && SHARD.test(found.path)) return found;
-    throw new UserError(`${given}: its ${INDEX_FILE} names ${excerpt(name)}, which the repository does not have. Choose another revision.`);
+    throw new UserError(
+      `${given}: its ${INDEX_FILE} names ${excerpt(name)}, which the repository does not have. Choose another revision.`,
+    );
   });
 }

@@ -28,7 +28,9 @@ export class HubUnreachable extends UserError {
     /** How long the hub asks to be left alone. */
     readonly restMs = 0,
   ) {
-    super(`${repo.given}: ${endpoint} fails: ${why}. Try again, what has arrived is kept; or give the path of a folder that exists.`);
+    super(
+      `${repo.given}: ${endpoint} fails: ${why}. Try again, what has arrived is kept; or give the path of a folder that exists.`,
+    );
   }
 }
 
@@ -56,14 +58,19 @@ export async function request(
   try {
     // Ranges count the bytes of the file itself, not of a compressed form. Redirects to other hosts drop the token.
     response = await fetch(url, {
-      headers: { ...headers, "accept-encoding": "identity", ...(own && token ? { authorization: `Bearer ${token}` } : {}) },
+      headers: {
+        ...headers,
+        "accept-encoding": "identity",
+        ...(own && token ? { authorization: `Bearer ${token}` } : {}),
+      },
       signal: patience.signal,
     });
   } catch (failure) {
     patience.stop();
     throw new HubUnreachable(connection, reasonOf(failure));
   }
-  if (response.ok) return { status: response.status, headers: response.headers, chunks: chunksOf(response, patience, connection) };
+  if (response.ok)
+    return { status: response.status, headers: response.headers, chunks: chunksOf(response, patience, connection) };
   patience.stop();
   response.body?.cancel().catch(() => {}); // what it says beside the status is not read
   throw failureOf(connection, response);
@@ -114,7 +121,9 @@ export async function withRetries<T>(
       failed = progress() >= before + limits.leastBytes ? 1 : failed + 1;
       if (!(failure instanceof HubUnreachable) || failed >= attempts) throw failure;
       const pauseMs = Math.max(failure.restMs, waitMs * 2 ** (failed - 1));
-      say(`waiting: ${endpoint} fails (${failure.why}); asked again at ${timeIn(pauseMs)}, attempt ${failed + 1} of ${attempts}`);
+      say(
+        `waiting: ${endpoint} fails (${failure.why}); asked again at ${timeIn(pauseMs)}, attempt ${failed + 1} of ${attempts}`,
+      );
       await sleep(pauseMs);
     }
   }
@@ -153,12 +162,17 @@ export function reasonOf(failure: unknown): string {
 function refusal({ repo, endpoint, token }: Connection, status: number, code: string | null): UserError {
   const { given, id, revision } = repo;
   const page = `${endpoint}/${id}`;
-  if (code === "RevisionNotFound") return new UserError(`${given}: ${id} has no revision ${revision}. Choose one of ${page}/tree/main.`);
+  if (code === "RevisionNotFound")
+    return new UserError(`${given}: ${id} has no revision ${revision}. Choose one of ${page}/tree/main.`);
   if (code === "GatedRepo" || status === 403) {
-    return new UserError(`${given}: its authors give it only to some (status ${status}). Accept the licence on ${page}, and set HF_TOKEN.`);
+    return new UserError(
+      `${given}: its authors give it only to some (status ${status}). Accept the licence on ${page}, and set HF_TOKEN.`,
+    );
   }
   if (status === 401 && token)
-    return new UserError(`${given}: ${endpoint} does not accept HF_TOKEN (status 401). Make a new token in its settings.`);
+    return new UserError(
+      `${given}: ${endpoint} does not accept HF_TOKEN (status 401). Make a new token in its settings.`,
+    );
   if (status === 401) {
     return new UserError(
       `${given}: is no folder here, and no public model of ${endpoint} (status 401). ` +
@@ -170,5 +184,7 @@ function refusal({ repo, endpoint, token }: Connection, status: number, code: st
       `${given}: is no folder here, and no model of ${endpoint}${token ? " that HF_TOKEN may see" : ""}. Check the spelling.`,
     );
   }
-  return new UserError(`${given}: ${endpoint} refuses with status ${status}${code ? ` (${code})` : ""}. Check HF_ENDPOINT and HF_TOKEN.`);
+  return new UserError(
+    `${given}: ${endpoint} refuses with status ${status}${code ? ` (${code})` : ""}. Check HF_ENDPOINT and HF_TOKEN.`,
+  );
 }

@@ -1,7 +1,17 @@
 // Models by name, against a hub of our own: what is fetched, what goes on where it stopped, what is never fetched twice,
 // and every way in which it can fail, each as one sentence.
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -80,14 +90,19 @@ test("a model is fetched once: what it needs and no more, byte for byte", async 
   hub.files.set("chat_template.jinja", Buffer.from("{{ messages }}"));
   const found = await resolve();
   assert.equal(found, join(cache, "models/org/name", hub.commit()));
-  const expected = [...readdirSync(join(folder, "model")).filter((name) => name !== MANIFEST_FILE), "chat_template.jinja"].sort();
+  const expected = [
+    ...readdirSync(join(folder, "model")).filter((name) => name !== MANIFEST_FILE),
+    "chat_template.jinja",
+  ].sort();
   assert.ok(expected.includes("tokenizer.json") && expected.includes("config.json"));
   assert.deepEqual(readdirSync(found).sort(), expected);
   for (const name of expected) assert.deepEqual(readFileSync(join(found, name)), hub.files.get(name));
   freeModel(loadModel(found, { weightsDtype: "auto", device: "cpu" }));
   assert.match(
     text(),
-    new RegExp(`^fetching org/name, commit ${hub.commit()}, from http.*\\n(file \\d/4 .*\\n){4}fetched into ${found}\\n$`),
+    new RegExp(
+      `^fetching org/name, commit ${hub.commit()}, from http.*\\n(file \\d/4 .*\\n){4}fetched into ${found}\\n$`,
+    ),
   );
 
   hub.seen.length = 0;
@@ -135,7 +150,10 @@ test("a connection that breaks goes on behind the last byte, and is given up whe
   rmSync(cache, { recursive: true });
   hub.faults.cut = { file: "model.safetensors", share: 0, times: 9 };
   hub.seen.length = 0;
-  await refused(resolve("org/name", { attempts: 3 }), /^org\/name: http.* fails: .* Try again, what has arrived is kept/);
+  await refused(
+    resolve("org/name", { attempts: 3 }),
+    /^org\/name: http.* fails: .* Try again, what has arrived is kept/,
+  );
   assert.equal(weightRequests(hub).length, 3);
 });
 
@@ -223,7 +241,10 @@ test("a hub that is busy is asked again, a few times", async (t) => {
   assert.equal(hub.seen.filter((line) => line.includes("/revision/")).length, 4);
   hub.faults.statuses = { path: "/revision/", codes: Array(9).fill(503) };
   hub.seen.length = 0;
-  await refused(resolve("org/name@other", { attempts: 3 }), /^org\/name@other: http.* fails: it answers with status 503\. Try again/);
+  await refused(
+    resolve("org/name@other", { attempts: 3 }),
+    /^org\/name@other: http.* fails: it answers with status 503\. Try again/,
+  );
   assert.equal(hub.seen.length, 3);
 });
 
@@ -238,7 +259,13 @@ test("the token goes to the hub and not to its storage", async (t) => {
   await refused(resolve("org/name", { env: { HF_TOKEN: "hf_ü" } }), /^HF_TOKEN: holds characters/);
   await resolve("org/name", { env: { HF_TOKEN: " hf_right\n" } });
   assert.deepEqual(weightRequests(hub), ["GET store/model.safetensors"]);
-  const connection = { repo: parseName("org/name")!, endpoint: hub.endpoint, token: "hf_right", attempts: 1, waitMs: 1 };
+  const connection = {
+    repo: parseName("org/name")!,
+    endpoint: hub.endpoint,
+    token: "hf_right",
+    attempts: 1,
+    waitMs: 1,
+  };
   const { chunks } = await request({ ...connection, limits: LIMITS, say: () => {} }, `${hub.store}/model.safetensors`);
   for await (const _ of chunks) break;
   assert.deepEqual(weightRequests(hub), Array(2).fill("GET store/model.safetensors"));
@@ -246,23 +273,42 @@ test("the token goes to the hub and not to its storage", async (t) => {
 
 test("refusals and unfit repositories are one sentence each", async (t) => {
   const { hub, cache, resolve } = await makePlace(t);
-  await refused(resolve("./org/name"), /^\.\/org\/name: no such folder\. Check the path, or name a model on the hub as org\/name/);
-  for (const name of ["name", "a/b/c", "../name", "org/..", "org/name@../x", ""]) await refused(resolve(name), /no such folder\. Check/);
-  await refused(resolve("org/other"), /^org\/other: is no folder here, and no model of http:.*\. Check the spelling\.$/);
-  await refused(resolve("org/name@v9"), /^org\/name@v9: org\/name has no revision v9\. Choose one of http.*\/org\/name\/tree\/main\.$/);
+  await refused(
+    resolve("./org/name"),
+    /^\.\/org\/name: no such folder\. Check the path, or name a model on the hub as org\/name/,
+  );
+  for (const name of ["name", "a/b/c", "../name", "org/..", "org/name@../x", ""])
+    await refused(resolve(name), /no such folder\. Check/);
+  await refused(
+    resolve("org/other"),
+    /^org\/other: is no folder here, and no model of http:.*\. Check the spelling\.$/,
+  );
+  await refused(
+    resolve("org/name@v9"),
+    /^org\/name@v9: org\/name has no revision v9\. Choose one of http.*\/org\/name\/tree\/main\.$/,
+  );
   await refused(resolve("org/name", { env: { HF_ENDPOINT: "hub.local" } }), /^HF_ENDPOINT: hub\.local is no address/);
   hub.faults.statuses = { path: "/resolve/", codes: [403], errorCode: "GatedRepo" };
-  await refused(resolve(), /only to some \(status 403\)\. Accept the licence on http.*\/org\/name, and set HF_TOKEN\.$/);
+  await refused(
+    resolve(),
+    /only to some \(status 403\)\. Accept the licence on http.*\/org\/name, and set HF_TOKEN\.$/,
+  );
   hub.faults.statuses = { path: "/resolve/", codes: [418] };
   await refused(resolve(), /refuses with status 418\. Check HF_ENDPOINT and HF_TOKEN\.$/);
   hub.faults.statuses = { path: "/revision/", codes: [200] };
   await refused(resolve(), /^org\/name: http.* does not answer as a hub does: commit missing\. Check HF_ENDPOINT\.$/);
   hub.faults = { damaged: "model.safetensors" };
-  await refused(resolve(), /what http.* sends as model\.safetensors has another checksum than it states\. Try again later\.$/);
+  await refused(
+    resolve(),
+    /what http.* sends as model\.safetensors has another checksum than it states\. Try again later\.$/,
+  );
   assert.ok(!existsSync(join(cache, "models/org/name", hub.commit(), "model.safetensors")));
   assert.ok(!existsSync(join(cache, "models/org/name/refs/main.json")));
   hub.faults = { stated: { file: "model.safetensors", bytes: 1e17 } };
-  await refused(resolve(), /^org\/name: takes 90949 TiB more, but the disk of .*blobs has .* free\. Free some space, or set REVMOE_CACHE/);
+  await refused(
+    resolve(),
+    /^org\/name: takes 90949 TiB more, but the disk of .*blobs has .* free\. Free some space, or set REVMOE_CACHE/,
+  );
   const config = hub.files.get("config.json")!;
   hub.faults = {};
   hub.files.set("model.safetensors.index.json", Buffer.from('{"weight_map": {"a": "../a.safetensors"}}'));

@@ -39,7 +39,10 @@ export interface ResolveOptions {
 export async function resolveModel(model: string, options: ResolveOptions): Promise<string> {
   if (existsSync(model)) return model;
   const repo = parseName(model);
-  if (!repo) throw new UserError(`${model}: no such folder. Check the path, or name a model on the hub as org/name or org/name@revision.`);
+  if (!repo)
+    throw new UserError(
+      `${model}: no such folder. Check the path, or name a model on the hub as org/name or org/name@revision.`,
+    );
   const { out, preferCached = false, env = process.env, attempts = 5, waitMs = 500 } = options;
   const place = join(cacheFolder(env), "models", repo.id);
   const known = readRecord(place, repo.revision);
@@ -50,7 +53,11 @@ export async function resolveModel(model: string, options: ResolveOptions): Prom
   let repository: Repository;
   try {
     // Who has a complete copy need not wait for a hub that is away.
-    const hurried = { ...connection, attempts: 1, limits: { ...limits, silenceMs: Math.min(limits.silenceMs, HURRY_MS) } };
+    const hurried = {
+      ...connection,
+      attempts: 1,
+      limits: { ...limits, silenceMs: Math.min(limits.silenceMs, HURRY_MS) },
+    };
     repository = await readRepository(known ? hurried : connection);
   } catch (failure) {
     if (!known || !(failure instanceof HubUnreachable)) throw failure;
@@ -121,7 +128,9 @@ function makeFolders(...folders: string[]): void {
     try {
       mkdirSync(folder, { recursive: true });
     } catch (failure) {
-      throw new UserError(`${folder}: cannot be made: ${(failure as Error).message}. Set REVMOE_CACHE to a folder that can be written.`);
+      throw new UserError(
+        `${folder}: cannot be made: ${(failure as Error).message}. Set REVMOE_CACHE to a folder that can be written.`,
+      );
     }
   }
 }
@@ -145,7 +154,8 @@ function link(path: string, target: string): void {
   }
 }
 
-const recordPath = (place: string, revision: string): string => join(place, "refs", `${encodeURIComponent(revision)}.json`);
+const recordPath = (place: string, revision: string): string =>
+  join(place, "refs", `${encodeURIComponent(revision)}.json`);
 
 /** The record of a revision whose files are all there in their full length. */
 function readRecord(place: string, revision: string): Repository | undefined {

@@ -21,7 +21,9 @@ function pour(response: ServerResponse, chunk: Buffer, everyMs = 0): void {
     else if (taken) next = setImmediate(send);
     else response.once("drain", send);
   };
-  response.on("close", () => (everyMs > 0 ? clearTimeout(next as NodeJS.Timeout) : clearImmediate(next as NodeJS.Immediate)));
+  response.on("close", () =>
+    everyMs > 0 ? clearTimeout(next as NodeJS.Timeout) : clearImmediate(next as NodeJS.Immediate),
+  );
   send();
 }
 
@@ -53,14 +55,18 @@ export const WAYS = {
     page(response, `${url.origin}${url.pathname}?cursor=${url.searchParams.get("cursor") === "1" ? 2 : 1}`),
   "ever new pages": (response, { url }) => page(response, `${url.origin}${url.pathname}?cursor=${Math.random()}`),
   "pages elsewhere": (response, { hub }) => page(response, `${hub.store}/page-${Math.random()}`),
-  "many files": (response) => response.writeHead(200, JSON_TYPE).end(JSON.stringify(Array.from({ length: 500 }, (_, i) => entry(`f${i}`)))),
+  "many files": (response) =>
+    response.writeHead(200, JSON_TYPE).end(JSON.stringify(Array.from({ length: 500 }, (_, i) => entry(`f${i}`)))),
   "no files": (response) => response.writeHead(200, JSON_TYPE).end("[null]"),
-  "sizes that are none": (response) => response.writeHead(200, JSON_TYPE).end(JSON.stringify([{ ...entry("config.json"), size: "1e999" }])),
+  "sizes that are none": (response) =>
+    response.writeHead(200, JSON_TYPE).end(JSON.stringify([{ ...entry("config.json"), size: "1e999" }])),
   "a rest of four minutes": (response) => response.writeHead(429, { "retry-after": "240" }).end(),
   "a rest of 31 years": (response) => response.writeHead(429, { "retry-after": "1000000000" }).end(),
-  "a rest until a day": (response) => response.writeHead(503, { "retry-after": new Date(Date.now() + 1e9).toUTCString() }).end(),
+  "a rest until a day": (response) =>
+    response.writeHead(503, { "retry-after": new Date(Date.now() + 1e9).toUTCString() }).end(),
   "to itself": (response, { url }) => response.writeHead(302, { location: url.href }).end(),
-  "to another host": (response, { hub }) => response.writeHead(302, { location: `${hub.store}/model.safetensors` }).end(),
+  "to another host": (response, { hub }) =>
+    response.writeHead(302, { location: `${hub.store}/model.safetensors` }).end(),
 } satisfies Record<string, Fault>;
 
 export type Way = keyof typeof WAYS;

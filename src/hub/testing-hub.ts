@@ -37,7 +37,8 @@ export interface TestingHub {
 
 const NAME = "org/name";
 const sha256 = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
-const gitSha1 = (bytes: Buffer): string => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
+const gitSha1 = (bytes: Buffer): string =>
+  createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
 const isLarge = (path: string): boolean => path.endsWith(".safetensors");
 
 /** The files directly in a folder. */
@@ -46,7 +47,10 @@ export const filesOf = (folder: string): Map<string, Buffer> =>
 
 /** A running hub; closed after the test. */
 export async function startHub(t: TestContext, files: Map<string, Buffer>): Promise<TestingHub> {
-  const servers = [createServer((request, response) => answer(request, response)), createServer((q, s) => storage(q, s))];
+  const servers = [
+    createServer((request, response) => answer(request, response)),
+    createServer((q, s) => storage(q, s)),
+  ];
   for (const server of servers) await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const [endpoint, store] = servers.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   const close = (): void =>
@@ -100,7 +104,13 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
         const { stated } = hub.faults;
         const size = stated?.file === name ? stated.bytes : content.length;
         return isLarge(name)
-          ? { type: "file", path: name, size, oid: gitSha1(Buffer.from("pointer")), lfs: { oid: sha256(content), size, pointerSize: 130 } }
+          ? {
+              type: "file",
+              path: name,
+              size,
+              oid: gitSha1(Buffer.from("pointer")),
+              lfs: { oid: sha256(content), size, pointerSize: 130 },
+            }
           : { type: "file", path: name, size, oid: gitSha1(content) };
       });
       const next = `<${endpoint}${url.pathname}?recursive=false&cursor=${from + 2}>; rel="next"`;
@@ -116,7 +126,8 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     const { authorization, range } = request.headers;
     hub.seen.push(`GET store/${file}${range ? ` ${range}` : ""}${authorization ? " token" : ""}`);
     const { odd } = hub.faults;
-    if (odd && `store/${file}`.includes(odd.path)) return void WAYS[odd.way](response, { url: new URL(request.url ?? "", store), hub });
+    if (odd && `store/${file}`.includes(odd.path))
+      return void WAYS[odd.way](response, { url: new URL(request.url ?? "", store), hub });
     const bytes = files.get(file);
     if (bytes) send(file, bytes, request, response);
     else response.writeHead(404).end();
@@ -127,9 +138,11 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     const from = ignoreRanges ? 0 : Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
     const sent = damaged === file ? Buffer.alloc(whole.length, 7) : whole;
     const headers = { "content-length": whole.length - from, etag: `"${sha256(whole)}"`, "accept-ranges": "bytes" };
-    if (from > 0) response.writeHead(206, { ...headers, "content-range": `bytes ${from}-${whole.length - 1}/${whole.length}` });
+    if (from > 0)
+      response.writeHead(206, { ...headers, "content-range": `bytes ${from}-${whole.length - 1}/${whole.length}` });
     else response.writeHead(200, headers);
-    const stop = cut?.file === file && cut.times > 0 ? from + Math.floor((whole.length - from) * cut.share) : whole.length;
+    const stop =
+      cut?.file === file && cut.times > 0 ? from + Math.floor((whole.length - from) * cut.share) : whole.length;
     if (!cut || stop === whole.length) return void response.end(sent.subarray(from));
     cut.times--;
     response.write(sent.subarray(from, stop), () => {

@@ -74,7 +74,10 @@ export interface MessageRecord {
   level: "info" | "warning";
 }
 
-export type RunEvent = ({ kind: "step" } & StepRecord) | ({ kind: "eval" } & EvalRecord) | ({ kind: "message" } & MessageRecord);
+export type RunEvent =
+  | ({ kind: "step" } & StepRecord)
+  | ({ kind: "eval" } & EvalRecord)
+  | ({ kind: "message" } & MessageRecord);
 
 /** Takes the events of a run in their order. */
 export interface Sink {

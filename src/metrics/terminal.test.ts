@@ -27,7 +27,15 @@ test("a line that is printed beside the progress line never runs into it, from s
   for (const door of ["out", "err"] as const) {
     const screen = recorded(true);
     const sink = consoleSink({ out: { ...screen.out, columns: 40 }, totalSteps: 1, env: { NO_COLOR: "1" } });
-    const speed = { learningRate: 5.5e-6, loss: 2, tokensPerSecond: 1, stepMs: 1, peakBytes: 1, auxLoss: null, zLoss: null };
+    const speed = {
+      learningRate: 5.5e-6,
+      loss: 2,
+      tokensPerSecond: 1,
+      stepMs: 1,
+      peakBytes: 1,
+      auxLoss: null,
+      zLoss: null,
+    };
     sink.write({ kind: "step", step: 1, phase: "full", ...speed } as never);
     screen[door].write("peak of a step: 3 GiB\n");
     assert.equal(screen.text(), `${CLEAR}step 1/1  loss 2.0000  left 0ms\npeak of a step: 3 GiB\n`);
@@ -105,5 +113,8 @@ test("a full stdout of a command is said, and no stack", { skip: !existsSync("/d
   let err = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => (err += text));
   const code = await new Promise((resolve) => child.on("close", resolve));
-  assert.deepEqual([code, err], [1, "revmoe: stdout could not be written (ENOSPC): what was printed there is not complete.\n"]);
+  assert.deepEqual(
+    [code, err],
+    [1, "revmoe: stdout could not be written (ENOSPC): what was printed there is not complete.\n"],
+  );
 });

@@ -32,7 +32,8 @@ export function withAdapters(architecture: Architecture, settings: AdapterSettin
     ...architecture,
     adapters: sharing,
     blockParameters: (config, layer) => {
-      if (layer < ordinaryFirst || layer >= config.numLayers - ordinaryLast) return architecture.blockParameters(config, layer);
+      if (layer < ordinaryFirst || layer >= config.numLayers - ordinaryLast)
+        return architecture.blockParameters(config, layer);
       const [D, half] = [config.hiddenSize, config.hiddenSize / 2];
       const own = streams.flatMap((stream): ParameterSpec[] => [
         { name: nameOf("up", stream, sharing), shape: [D, half], init: "normal", adapter: { init, stream } },
@@ -44,7 +45,12 @@ export function withAdapters(architecture: Architecture, settings: AdapterSettin
 }
 
 /** A new adapter; the caller owns it. */
-export function makeAdapter({ name, shape, adapter }: ParameterSpec, seed: number[], type: DType, device: string): Tensor {
+export function makeAdapter(
+  { name, shape, adapter }: ParameterSpec,
+  seed: number[],
+  type: DType,
+  device: string,
+): Tensor {
   const [rows, columns] = shape;
   return scope(() => {
     if (adapter?.init === "identity") {
@@ -69,18 +75,29 @@ export function bridgedAttention(
   context: Context,
 ): Tensor {
   const bridge = bridgeOf(architecture, weights, context);
-  return bridge.down(1, architecture.attention(weights, bridge.up(1, x_TH), layer, context, bridge.up(2, memory_TH)), x_TH);
+  return bridge.down(
+    1,
+    architecture.attention(weights, bridge.up(1, x_TH), layer, context, bridge.up(2, memory_TH)),
+    x_TH,
+  );
 }
 
 /** P_down feed_forward(P_up x), [T, D/2] in the dtype of x. */
-export function bridgedFeedForward(architecture: Architecture, weights: Weights, x_TH: Tensor, layer: number, context: Context): Tensor {
+export function bridgedFeedForward(
+  architecture: Architecture,
+  weights: Weights,
+  x_TH: Tensor,
+  layer: number,
+  context: Context,
+): Tensor {
   const bridge = bridgeOf(architecture, weights, context);
   return bridge.down(2, architecture.feedForward(weights, bridge.up(1, x_TH), layer, context), x_TH);
 }
 
 function bridgeOf({ adapters: sharing = "layer" }: Architecture, weights: Weights, { computeDtype }: Context) {
   return {
-    up: (stream: 1 | 2, x_TH: Tensor): Tensor => linear(cast(x_TH, computeDtype), weights.get(nameOf("up", stream, sharing))),
+    up: (stream: 1 | 2, x_TH: Tensor): Tensor =>
+      linear(cast(x_TH, computeDtype), weights.get(nameOf("up", stream, sharing))),
     down: (stream: 1 | 2, y_TD: Tensor, like: Tensor): Tensor =>
       cast(linear(cast(y_TD, computeDtype), weights.get(nameOf("down", stream, sharing))), dtype(like)),
   };

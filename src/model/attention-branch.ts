@@ -22,7 +22,9 @@ export function attentionParameters(config: ModelConfig): ParameterSpec[] {
     ...(hasBias(config, name) ? [{ name: `self_attn.${name}_proj.bias`, shape: [rows], init: "zeros" as const }] : []),
   ];
   const norm = (name: string, width: number): ParameterSpec[] =>
-    queryKeyNorm === "none" ? [] : [{ name: `self_attn.${name}_norm.weight`, shape: [queryKeyNorm === "head" ? C : width], init: "ones" }];
+    queryKeyNorm === "none"
+      ? []
+      : [{ name: `self_attn.${name}_norm.weight`, shape: [queryKeyNorm === "head" ? C : width], init: "ones" }];
   return [
     { name: "input_layernorm.weight", shape: [D], init: "ones" },
     ...projection("q", query, D),
@@ -35,7 +37,13 @@ export function attentionParameters(config: ModelConfig): ParameterSpec[] {
 }
 
 /** x_TD -> attention(norm(x)) in the dtype of x; see `Architecture.attention`. */
-export function attentionBranch(weights: Weights, x_TD: Tensor, layer: number, context: Context, memory_TD = x_TD): Tensor {
+export function attentionBranch(
+  weights: Weights,
+  x_TD: Tensor,
+  layer: number,
+  context: Context,
+  memory_TD = x_TD,
+): Tensor {
   const { config, cos_TC, sin_TC, computeDtype } = context;
   const { clipQkv, queryKeyNorm, headDim, numHeads, numKeyValueHeads } = config;
   const normed = (t: Tensor, name: string): Tensor => rmsNorm(t, weights.get(name), config.normEpsilon, computeDtype);

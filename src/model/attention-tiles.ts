@@ -59,7 +59,10 @@ function* everyTile(segments: number[], heads: Heads, limits: Limits, skip: type
         continue;
       }
       const keys = cached + done + rows - first;
-      const together = Math.min(groups, Math.max(1, Math.floor(limits.scores / (shared * rows * Math.min(keys, limits.keys)))));
+      const together = Math.min(
+        groups,
+        Math.max(1, Math.floor(limits.scores / (shared * rows * Math.min(keys, limits.keys)))),
+      );
       for (let group = 0; group < groups; group += together) {
         yield { row: start + done, rows, key: start + first, keys, group, groups: Math.min(together, groups - group) };
       }

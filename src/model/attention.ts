@@ -1,7 +1,20 @@
 // Causal self-attention over packed documents: rotary positions, grouped key/value heads, an optional sliding window,
 // softmax in float32. Uses the engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache),
 // else tiles; in either case scores of all queries against all keys never exist.
-import { add, cat, expand, flashAttention, hasOp, mul, narrow, neg, reshape, select, transpose, unsqueeze } from "../torch/ops.js";
+import {
+  add,
+  cat,
+  expand,
+  flashAttention,
+  hasOp,
+  mul,
+  narrow,
+  neg,
+  reshape,
+  select,
+  transpose,
+  unsqueeze,
+} from "../torch/ops.js";
 import { repeat } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../torch/tensor.js";
@@ -25,16 +38,25 @@ export function rotate(x_THC: Tensor, cos_TC: Tensor, sin_TC: Tensor): Tensor {
  * softmax(q k^T / sqrt(C) + causal mask) v within each document, heads side by side: [T, H*C]. With a `window`, a query
  * sees so many keys, its own the last. With a cache there is one document, and the queries are its last tokens.
  */
-export function attend(q_THC: Tensor, k_UKC: Tensor, v_UKC: Tensor, segments: number[], window: number | null = null): Tensor {
+export function attend(
+  q_THC: Tensor,
+  k_UKC: Tensor,
+  v_UKC: Tensor,
+  segments: number[],
+  window: number | null = null,
+): Tensor {
   const [tokens, heads, width] = shape(q_THC);
   const plain = shape(k_UKC)[0] === tokens && segments.every((length) => window === null || window >= length);
   const fused = plain && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
-  const out_THC = fused ? fusedAttention(q_THC, k_UKC, v_UKC, segments) : tiledAttention(q_THC, k_UKC, v_UKC, segments, window);
+  const out_THC = fused
+    ? fusedAttention(q_THC, k_UKC, v_UKC, segments)
+    : tiledAttention(q_THC, k_UKC, v_UKC, segments, window);
   return reshape(out_THC, [tokens, heads * width]);
 }
 
 /** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
-const hasFlash = (q: Tensor): boolean => device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
+const hasFlash = (q: Tensor): boolean =>
+  device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
 
 function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);
@@ -46,7 +68,12 @@ function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: n
         const groups = shape(t_TKC)[1];
         const t_1KSC = document(t_TKC);
         if (groups === heads) return t_1KSC;
-        return reshape(expand(unsqueeze(t_1KSC, 2), [1, groups, heads / groups, length, width]), [1, heads, length, width]);
+        return reshape(expand(unsqueeze(t_1KSC, 2), [1, groups, heads / groups, length, width]), [
+          1,
+          heads,
+          length,
+          width,
+        ]);
       };
       const out_1HSC = flashAttention(document(q_THC), repeated(k_TKC), repeated(v_TKC), null, 0, true);
       return transpose(select(out_1HSC, 0, 0), 0, 1);

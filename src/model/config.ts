@@ -60,7 +60,9 @@ export class ConfigReader {
   positives(key: string, length: number): number[] {
     const value = this.source[key];
     const fits =
-      Array.isArray(value) && value.length === length && value.every((item) => typeof item === "number" && item > 0 && item < Infinity);
+      Array.isArray(value) &&
+      value.length === length &&
+      value.every((item) => typeof item === "number" && item > 0 && item < Infinity);
     if (!fits) this.fail(key, `a list of ${length} numbers above 0`);
     return value as number[];
   }
@@ -73,7 +75,8 @@ export class ConfigReader {
 
   integers(key: string): number[] {
     const value = this.source[key] ?? [];
-    if (!Array.isArray(value) || !value.every((item) => Number.isInteger(item))) this.fail(key, "a list of layer numbers");
+    if (!Array.isArray(value) || !value.every((item) => Number.isInteger(item)))
+      this.fail(key, "a list of layer numbers");
     return value as number[];
   }
 

@@ -27,7 +27,9 @@ export class ExpertRows {
   product(x_RD: Tensor, gateUp: Tensor[], down: Tensor[], counts: number[]): Tensor {
     return scope(() => {
       const [[rows, width], [, inner]] = [shape(x_RD), shape(down[0])];
-      const [dBoth_R2F, inner_RF, dy_RD] = [2 * inner, inner, width].map((columns) => empty([rows, columns], dtype(x_RD), device(x_RD)));
+      const [dBoth_R2F, inner_RF, dy_RD] = [2 * inner, inner, width].map((columns) =>
+        empty([rows, columns], dtype(x_RD), device(x_RD)),
+      );
       const y_RD = groupedSwigluKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD]);
       const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
       for (const tensor of Object.values(tile)) keep(tensor);

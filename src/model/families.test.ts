@@ -45,7 +45,8 @@ const NAMES = Object.keys(FAMILIES) as Family[];
 
 test("defaults are those of the classes in transformers", () => {
   const table = NAMES.map((name) => {
-    const { attentionBias, queryKeyNorm, normalizeTopK, normEpsilon, rope, expertWidth, sharedExpertWidth } = read(name);
+    const { attentionBias, queryKeyNorm, normalizeTopK, normEpsilon, rope, expertWidth, sharedExpertWidth } =
+      read(name);
     return [name, attentionBias, queryKeyNorm, normalizeTopK, normEpsilon, rope.theta, expertWidth, sharedExpertWidth];
   });
   assert.deepEqual(table, [
@@ -69,7 +70,11 @@ test("both names of the number of experts are read, in every family", () => {
       assert.equal(read(name, { num_experts, num_local_experts }).numExperts, 6);
     }
     refuses(name, { num_experts: undefined, num_local_experts: undefined }, /"num_local_experts" is missing/);
-    refuses(name, { num_experts: undefined, num_local_experts: 1 }, /"num_experts_per_tok" is 2 \(expected at most num_local_experts, 1\)/);
+    refuses(
+      name,
+      { num_experts: undefined, num_local_experts: 1 },
+      /"num_experts_per_tok" is 2 \(expected at most num_local_experts, 1\)/,
+    );
   }
 });
 
@@ -108,11 +113,16 @@ test("what is not computed is refused by name", () => {
   for (const name of NAMES) {
     refuses(name, { hidden_act: "gelu" }, /"hidden_act" is "gelu"/);
     refuses(name, { attention_dropout: 0.1 }, /"attention_dropout" is 0\.1/);
-    refuses(name, { num_key_value_heads: 3 }, /"num_key_value_heads" is 3 \(expected a divisor of num_attention_heads, 4\)/);
+    refuses(
+      name,
+      { num_key_value_heads: 3 },
+      /"num_key_value_heads" is 3 \(expected a divisor of num_attention_heads, 4\)/,
+    );
     refuses(name, { rope_scaling: { type: "su" } }, /config\.json: rope_scaling: rope type "su" is not supported/);
   }
   assert.throws(() => architectureOf({ model_type: "bloom" }, "config.json"), {
-    message: 'config.json: model_type is "bloom" (expected qwen2_moe, qwen3_moe, mixtral, olmoe). This architecture is not supported.',
+    message:
+      'config.json: model_type is "bloom" (expected qwen2_moe, qwen3_moe, mixtral, olmoe). This architecture is not supported.',
   });
   assert.throws(() => architectureOf({ model_type: "llama" }, "config.json"), {
     message: /model_type is "llama" \(expected qwen2_moe, .*\)\. Make a mixture of experts of it: revmoe upcycle\.$/,

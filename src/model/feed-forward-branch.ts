@@ -49,7 +49,12 @@ export function feedForwardParameters(config: ModelConfig, layer: number, names:
 /** x_TD -> feed_forward(norm(x)) in the dtype of x; see `Architecture.feedForward`. */
 export function feedForwardBranch(weights: Weights, x_TD: Tensor, layer: number, context: Context): Tensor {
   const { config } = context;
-  const normed_TD = rmsNorm(x_TD, weights.get("post_attention_layernorm.weight"), config.normEpsilon, context.computeDtype);
+  const normed_TD = rmsNorm(
+    x_TD,
+    weights.get("post_attention_layernorm.weight"),
+    config.normEpsilon,
+    context.computeDtype,
+  );
   const h_TD = context.jitter && config.sparse[layer] ? context.jitter(normed_TD, layer) : normed_TD;
   const unit = (prefix: string): Tensor =>
     gatedLinear(

@@ -40,15 +40,22 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
   refuseQuantised(read);
   const hiddenSize = read.integer("hidden_size", undefined, 1, MOST.width);
   const numHeads = read.integer("num_attention_heads", undefined, 1, MOST.heads);
-  const numKeyValueHeads = read.integer("num_key_value_heads", defaults.keyValueHeads ? numHeads : undefined, 1, MOST.heads);
+  const numKeyValueHeads = read.integer(
+    "num_key_value_heads",
+    defaults.keyValueHeads ? numHeads : undefined,
+    1,
+    MOST.heads,
+  );
   const headDim = read.integer("head_dim", hiddenSize / numHeads, 1, MOST.headWidth);
-  if (numHeads % numKeyValueHeads !== 0) read.fail("num_key_value_heads", `a divisor of num_attention_heads, ${numHeads}`);
+  if (numHeads % numKeyValueHeads !== 0)
+    read.fail("num_key_value_heads", `a divisor of num_attention_heads, ${numHeads}`);
   if (headDim % 2 !== 0) read.fail("head_dim", "an even number");
   // Files of transformers 5 may have either name, whatever the family's own is.
   const expertsKey = read.holds("num_experts") ? "num_experts" : "num_local_experts";
   const numExperts = read.integer(expertsKey, undefined, 0, MOST.experts);
   const expertsPerToken = read.integer("num_experts_per_tok", defaults.expertsPerToken);
-  if (numExperts > 0 && expertsPerToken > numExperts) read.fail("num_experts_per_tok", `at most ${expertsKey}, ${numExperts}`);
+  if (numExperts > 0 && expertsPerToken > numExperts)
+    read.fail("num_experts_per_tok", `at most ${expertsKey}, ${numExperts}`);
   const maxPositions = read.integer("max_position_embeddings", defaults.maxPositions);
   return {
     vocabSize: read.integer("vocab_size", undefined, 1, MOST.vocabulary),
@@ -72,7 +79,8 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
 function refuseQuantised({ source, where }: ConfigReader): void {
   const quantisation = source.quantization_config as { quant_method?: unknown } | null | undefined;
   if (quantisation === undefined || quantisation === null) return;
-  const method = typeof quantisation.quant_method === "string" ? quantisation.quant_method.slice(0, 40) : "method unknown";
+  const method =
+    typeof quantisation.quant_method === "string" ? quantisation.quant_method.slice(0, 40) : "method unknown";
   throw new UserError(
     `${where}: quantization_config says the weights are quantised (${method}), ` +
       "which cannot be trained (expected float weights). Convert the model to bfloat16 first.",
@@ -88,6 +96,7 @@ export function sparseBySteps(read: ConfigReader, { numLayers, numExperts }: Geo
 
 /** Every layer routes; at least one expert is needed. */
 export function sparseEverywhere(read: ConfigReader, { numLayers, numExperts }: Geometry): boolean[] {
-  if (numExperts === 0) read.fail(read.holds("num_experts") ? "num_experts" : "num_local_experts", "a whole number of at least 1");
+  if (numExperts === 0)
+    read.fail(read.holds("num_experts") ? "num_experts" : "num_local_experts", "a whole number of at least 1");
   return new Array<boolean>(numLayers).fill(true);
 }

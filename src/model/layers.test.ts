@@ -27,7 +27,8 @@ function reader(t: Tensor): (...index: number[]) => number {
 function assertNear(actual: Tensor, expected: number[], bound = 1e-12): void {
   const values = toArray(actual);
   assert.equal(values.length, expected.length);
-  for (const [i, value] of values.entries()) assert.ok(Math.abs(value - expected[i]) < bound, `element ${i}: ${value}, not ${expected[i]}`);
+  for (const [i, value] of values.entries())
+    assert.ok(Math.abs(value - expected[i]) < bound, `element ${i}: ${value}, not ${expected[i]}`);
 }
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
@@ -73,7 +74,13 @@ test("rotary positions turn the pairs (i, i + C/2) by their angle", () => {
   });
 });
 
-function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[], window = Number.POSITIVE_INFINITY): number[] {
+function slowAttention(
+  q_THC: Tensor,
+  k_TKC: Tensor,
+  v_TKC: Tensor,
+  segments: number[],
+  window = Number.POSITIVE_INFINITY,
+): number[] {
   const [[rows, heads, width], [all, groups]] = [shape(q_THC), shape(k_TKC)];
   const [q, k, v] = [reader(q_THC), reader(k_TKC), reader(v_TKC)];
   const start = (t: number): number => {
@@ -90,7 +97,9 @@ function slowAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: nu
       const seen = range(all - rows + t + 1)
         .slice(all === rows ? start(t) : 0)
         .slice(-window);
-      const scores = seen.map((s) => Math.exp(range(width).reduce((sum, c) => sum + q(t, h, c) * k(s, group, c), 0) / Math.sqrt(width)));
+      const scores = seen.map((s) =>
+        Math.exp(range(width).reduce((sum, c) => sum + q(t, h, c) * k(s, group, c), 0) / Math.sqrt(width)),
+      );
       const total = scores.reduce((sum, score) => sum + score, 0);
       return range(width).map((c) => seen.reduce((sum, s, i) => sum + (scores[i] / total) * v(s, group, c), 0));
     }),
@@ -149,11 +158,14 @@ test("attention in tiles of any size: values, and gradients equal to those of on
         { scores: 1e6, rows: 4, keys: 16 },
         { scores: 1e6, rows: 256, keys: 2048 },
       ]) {
-        const tiled = (q: Tensor, k: Tensor, v: Tensor): Tensor => tiledAttention(q, k, v, [...segments], window, limits);
+        const tiled = (q: Tensor, k: Tensor, v: Tensor): Tensor =>
+          tiledAttention(q, k, v, [...segments], window, limits);
         assertNear(tiled(q, k, v), expected);
         const blocksBefore = ledger().blocks;
         const gradients = scope(() => {
-          const graph = record([q, k, v], (...inputs) => tiled(...(inputs.map((t) => mulScalar(t, 1)) as [Tensor, Tensor, Tensor])));
+          const graph = record([q, k, v], (...inputs) =>
+            tiled(...(inputs.map((t) => mulScalar(t, 1)) as [Tensor, Tensor, Tensor])),
+          );
           return backwardThrough(graph, dOut) as Tensor[];
         });
         gradients.forEach((gradient, i) => assertNear(gradient, slow[i]));
@@ -168,7 +180,8 @@ test("attention in tiles of any size: values, and gradients equal to those of on
 function maskOf(segments: number[], window: number | null): Tensor {
   const documents = segments.flatMap((length, document) => new Array<number>(length).fill(document));
   const count = documents.length;
-  const sees = (t: number, s: number): boolean => documents[t] === documents[s] && s <= t && (window === null || s > t - window);
+  const sees = (t: number, s: number): boolean =>
+    documents[t] === documents[s] && s <= t && (window === null || s > t - window);
   return fromArray(
     range(count).flatMap((t) => range(count).map((s) => (sees(t, s) ? 0 : Number.NEGATIVE_INFINITY))),
     [count, count],
@@ -288,8 +301,15 @@ test("an expert without tokens, a single expert, and all experts for every token
       normalize: false,
     };
     assertNear(routedExperts(x_TD, { router_ED: random([3, 4]), ...same }, 0, freshRouting), toArray(single));
-    const away = fromArray([...range(4).map(() => 0), ...range(4).map(() => 0), ...range(4).map(() => 0)], [3, 4], "float64");
-    assertNear(routedExperts(x_TD, { router_ED: away, ...same, expertsPerToken: 1, normalize: true }, 0, freshRouting), toArray(single));
+    const away = fromArray(
+      [...range(4).map(() => 0), ...range(4).map(() => 0), ...range(4).map(() => 0)],
+      [3, 4],
+      "float64",
+    );
+    assertNear(
+      routedExperts(x_TD, { router_ED: away, ...same, expertsPerToken: 1, normalize: true }, 0, freshRouting),
+      toArray(single),
+    );
   });
 });
 

@@ -3,7 +3,15 @@
 import { copy_, fill_, narrow, normal_, view } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { byteSize, device as deviceOf, dtype as dtypeOf, empty, numel, type DType, type Tensor } from "../torch/tensor.js";
+import {
+  byteSize,
+  device as deviceOf,
+  dtype as dtypeOf,
+  empty,
+  numel,
+  type DType,
+  type Tensor,
+} from "../torch/tensor.js";
 import { makeAdapter } from "./adapters.js";
 import type { Architecture, ModelConfig, ParameterSpec } from "./architecture.js";
 
@@ -48,7 +56,11 @@ export function placedParameters(architecture: Architecture, config: ModelConfig
 }
 
 /** A model whose parameters `make` supplies one by one; `make` hands over ownership. */
-export function buildModel(architecture: Architecture, config: ModelConfig, make: (placed: PlacedParameter) => Tensor): Model {
+export function buildModel(
+  architecture: Architecture,
+  config: ModelConfig,
+  make: (placed: PlacedParameter) => Tensor,
+): Model {
   const outer: Parameters = {};
   const blocks: Parameters[] = Array.from({ length: config.numLayers }, () => ({}));
   for (const placed of placedParameters(architecture, config)) {
@@ -122,6 +134,7 @@ export function allParameters(model: Model): Tensor[] {
 export const parameterCount = (specs: PlacedParameter[]): number =>
   specs.reduce((total, { spec }) => total + spec.shape.reduce((product, size) => product * size, 1), 0);
 
-export const weightBytes = (model: Model): number => allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
+export const weightBytes = (model: Model): number =>
+  allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
 
 export const freeModel = (model: Model): void => free(...allParameters(model));

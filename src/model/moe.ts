@@ -46,7 +46,13 @@ export interface RoutedExperts {
 }
 
 /** sum_k p_k(x) expert_k(x), p = softmax over all experts in float32, then the top k (Mixtral, Qwen-MoE, OLMoE). */
-export function routedExperts(x_TD: Tensor, experts: RoutedExperts, layer: number, routing: Routing, observer?: RouterObserver): Tensor {
+export function routedExperts(
+  x_TD: Tensor,
+  experts: RoutedExperts,
+  layer: number,
+  routing: Routing,
+  observer?: RouterObserver,
+): Tensor {
   const [tokens, width] = shape(x_TD);
   const choices = experts.expertsPerToken;
   const logits_TE = linear(x_TD, experts.router_ED);

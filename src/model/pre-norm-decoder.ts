@@ -23,7 +23,10 @@ export function preNormDecoder({ modelType, readConfig, expertNames = USUAL_NAME
       return config;
     },
     blockPrefix: (layer) => `model.layers.${layer}.`,
-    blockParameters: (config, layer) => [...attentionParameters(config), ...feedForwardParameters(config, layer, expertNames)],
+    blockParameters: (config, layer) => [
+      ...attentionParameters(config),
+      ...feedForwardParameters(config, layer, expertNames),
+    ],
     outerParameters: (config) => {
       const table = [config.vocabSize, config.hiddenSize];
       return {
@@ -39,7 +42,10 @@ export function preNormDecoder({ modelType, readConfig, expertNames = USUAL_NAME
 }
 
 /** Sizes that are each possible may not be so together: bytes of such a model could not even be counted exactly. */
-function checkSize({ numLayers, hiddenSize, vocabSize, numHeads, headDim, ...config }: ModelConfig, where: string): void {
+function checkSize(
+  { numLayers, hiddenSize, vocabSize, numHeads, headDim, ...config }: ModelConfig,
+  where: string,
+): void {
   const feedForward = config.numExperts * config.expertWidth + config.sharedExpertWidth + config.denseWidth;
   const atMost = hiddenSize * (2 * vocabSize + numLayers * (4 * numHeads * headDim + 3 * feedForward));
   if (atMost <= MOST.parameters) return;

@@ -8,9 +8,16 @@ import { ConfigReader } from "./config.js";
 import { readRope, type Rope, rotaryFrequencies } from "./rope.js";
 
 const SIZES = { headDim: 8, maxPositions: 128 };
-const read = (source: Record<string, unknown>, sizes = SIZES): Rope => readRope(new ConfigReader(source, "config.json"), 10_000, sizes);
+const read = (source: Record<string, unknown>, sizes = SIZES): Rope =>
+  readRope(new ConfigReader(source, "config.json"), 10_000, sizes);
 
-const LLAMA3 = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 512 };
+const LLAMA3 = {
+  rope_type: "llama3",
+  factor: 8,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 512,
+};
 const LONGROPE = {
   rope_type: "longrope",
   short_factor: [1, 1.1, 1.2, 1.3],
@@ -33,7 +40,14 @@ for (const [name, theta, parameters, length, expected, scale] of [
   ["default", 1e4, {}, 21, [1, 0.1, 0.01, 0.001], 1],
   ["linear", 1e4, { rope_type: "linear", factor: 4 }, 21, [0.25, 0.025, 0.0025, 0.00025], 1],
   ["dynamic within the length", 1e4, { rope_type: "dynamic", factor: 2 }, 128, [1, 0.1, 0.01, 0.001], 1],
-  ["dynamic beyond it", 1e4, { rope_type: "dynamic", factor: 2 }, 301, [1, 0.064636409, 0.0041778651, 0.00027004222], 1],
+  [
+    "dynamic beyond it",
+    1e4,
+    { rope_type: "dynamic", factor: 2 },
+    301,
+    [1, 0.064636409, 0.0041778651, 0.00027004222],
+    1,
+  ],
   [
     "yarn",
     1e6,
@@ -59,7 +73,10 @@ for (const [name, theta, parameters, length, expected, scale] of [
       const found = rotaryFrequencies(read(source), SIZES.headDim, length);
       for (const [i, value] of expected.entries()) {
         // Theirs are computed in float32, ours in float64 and rounded once.
-        assert.ok(Math.abs(found.frequencies[i] - value) < 5e-7 * value, `frequency ${i}: ${found.frequencies[i]}, not ${value}`);
+        assert.ok(
+          Math.abs(found.frequencies[i] - value) < 5e-7 * value,
+          `frequency ${i}: ${found.frequencies[i]}, not ${value}`,
+        );
       }
       assert.ok(Math.abs(found.scale - scale) < 1e-12, `${found.scale}`);
     }
@@ -109,7 +126,10 @@ test("unknown types, missing keys and values that cannot be are refused by name"
     refuses({ ...LLAMA3, [key]: undefined }, new RegExp(`"${key}" is missing`));
   refuses({ ...LLAMA3, low_freq_factor: 4 }, /"high_freq_factor" is 4 \(expected more than low_freq_factor, 4\)/);
   for (const key of ["short_factor", "long_factor"]) {
-    refuses({ ...LONGROPE, [key]: undefined }, new RegExp(`"${key}" is missing \\(expected a list of 4 numbers above 0\\)`));
+    refuses(
+      { ...LONGROPE, [key]: undefined },
+      new RegExp(`"${key}" is missing \\(expected a list of 4 numbers above 0\\)`),
+    );
     refuses({ ...LONGROPE, [key]: [1, 2, 3] }, new RegExp(`"${key}" is \\[1,2,3\\]`));
   }
   refuses({ rope_type: "default", partial_rotary_factor: 0.5 }, /rope_scaling: "partial_rotary_factor" is 0\.5/);

@@ -23,7 +23,13 @@ export type RopeScaling =
       betaSlow: number;
       truncate: boolean;
     }
-  | { type: "longrope"; shortFactors: number[]; longFactors: number[]; originalPositions: number; attentionFactor: number }
+  | {
+      type: "longrope";
+      shortFactors: number[];
+      longFactors: number[];
+      originalPositions: number;
+      attentionFactor: number;
+    }
   | { type: "llama3"; factor: number; lowFactor: number; highFactor: number; originalPositions: number };
 
 interface Sizes {
@@ -47,7 +53,13 @@ const SCALINGS: Record<RopeScaling["type"], (block: Block) => RopeScaling> = {
     const lowFactor = read.positive("low_freq_factor");
     const highFactor = read.positive("high_freq_factor");
     if (highFactor <= lowFactor) read.fail("high_freq_factor", `more than low_freq_factor, ${lowFactor}`);
-    return { type: "llama3", factor: read.positive("factor"), lowFactor, highFactor, originalPositions: originalPositions() };
+    return {
+      type: "llama3",
+      factor: read.positive("factor"),
+      lowFactor,
+      highFactor,
+      originalPositions: originalPositions(),
+    };
   },
 };
 
@@ -58,15 +70,19 @@ export function readRope(file: ConfigReader, defaultTheta: number, sizes: Sizes)
   if (typeof source !== "object" || Array.isArray(source)) file.fail(key, "an object or null");
   const read = new ConfigReader(source as Record<string, unknown>, `${file.where}: ${key}`);
   for (const [name, value] of Object.entries(source)) {
-    if (value !== null && typeof value === "object" && !Array.isArray(value)) read.fail(name, "no block per layer type");
+    if (value !== null && typeof value === "object" && !Array.isArray(value))
+      read.fail(name, "no block per layer type");
   }
   for (const each of [file, read]) each.only("partial_rotary_factor", [1]);
   const type = read.source.rope_type ?? read.source.type ?? "default";
   if (typeof type !== "string" || !Object.hasOwn(SCALINGS, type)) {
-    throw new UserError(`${read.where}: rope type ${excerpt(type)} is not supported (expected ${Object.keys(SCALINGS).join(", ")}).`);
+    throw new UserError(
+      `${read.where}: rope type ${excerpt(type)} is not supported (expected ${Object.keys(SCALINGS).join(", ")}).`,
+    );
   }
   const originalKey = "original_max_position_embeddings";
-  const originalPositions = (): number => (file.holds(originalKey) ? file : read).integer(originalKey, sizes.maxPositions);
+  const originalPositions = (): number =>
+    (file.holds(originalKey) ? file : read).integer(originalKey, sizes.maxPositions);
   const theta = read.holds("rope_theta") ? read.positive("rope_theta") : file.positive("rope_theta", defaultTheta);
   return { theta, scaling: SCALINGS[type as RopeScaling["type"]]({ read, originalPositions, ...sizes }) };
 }
@@ -109,7 +125,11 @@ function readLongrope(block: Block): RopeScaling {
  * Radians per position for each pair of a head's features, rounded to float32, and what cosines and sines are multiplied
  * by. `length` is the largest position plus one: "dynamic" and "longrope" depend on it.
  */
-export function rotaryFrequencies(rope: Rope, headDim: number, length: number): { frequencies: number[]; scale: number } {
+export function rotaryFrequencies(
+  rope: Rope,
+  headDim: number,
+  length: number,
+): { frequencies: number[]; scale: number } {
   const { scaling } = rope;
   const theta = scaling.type === "dynamic" ? dynamicTheta(rope.theta, scaling, headDim, length) : rope.theta;
   const plain = Array.from({ length: headDim / 2 }, (_, i) => 1 / theta ** (i / (headDim / 2)));

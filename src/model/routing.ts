@@ -18,7 +18,8 @@ export interface RouterObserver {
   observe(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void;
 }
 
-const pick = (probabilities_TE: Tensor, expertsPerToken: number): Tensor => topk(probabilities_TE, expertsPerToken, -1)[1];
+const pick = (probabilities_TE: Tensor, expertsPerToken: number): Tensor =>
+  topk(probabilities_TE, expertsPerToken, -1)[1];
 
 /** Chooses anew at every call: evaluation and generation. */
 export const freshRouting: Routing = {
@@ -34,7 +35,10 @@ export class RecordedRouting implements Routing {
   constructor(readonly numExperts: number) {}
 
   from(first: number): Routing {
-    return { choose: (layer, p_TE, choices) => this.choose(layer, p_TE, choices, first), from: (more) => this.from(first + more) };
+    return {
+      choose: (layer, p_TE, choices) => this.choose(layer, p_TE, choices, first),
+      from: (more) => this.from(first + more),
+    };
   }
 
   choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number, first = 0): Tensor {
@@ -42,7 +46,10 @@ export class RecordedRouting implements Routing {
     const known = tiles.get(first);
     if (known !== undefined) return cast(known, "int64");
     const chosen = pick(probabilities_TE, expertsPerToken);
-    this.#chosen.set(layer, tiles.set(first, keep(cast(chosen, this.numExperts <= 256 ? "uint8" : "int16", false, true))));
+    this.#chosen.set(
+      layer,
+      tiles.set(first, keep(cast(chosen, this.numExperts <= 256 ? "uint8" : "int16", false, true))),
+    );
     return chosen;
   }
 

@@ -5,7 +5,15 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import { GAMMAS } from "../reversible/couplings/momentum.js";
-import { couplingOf, describeNetwork, formatOf, NETWORK_FILE, type NetworkDescription, ORDINARY, readNetworkFile } from "./description.js";
+import {
+  couplingOf,
+  describeNetwork,
+  formatOf,
+  NETWORK_FILE,
+  type NetworkDescription,
+  ORDINARY,
+  readNetworkFile,
+} from "./description.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 
 const DEFAULTS = {
@@ -46,7 +54,15 @@ test("settings as a description: only what the network depends on, with the frac
     ],
     [
       { ...DEFAULTS, coupling: "bdia", blocks_per_step: 2, checkpoint_first_blocks: 1, checkpoint_last_blocks: 3 },
-      { coupling: "bdia", gamma: 0.25, stream: "int32", streamFractionBits: 16, blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 3 },
+      {
+        coupling: "bdia",
+        gamma: 0.25,
+        stream: "int32",
+        streamFractionBits: 16,
+        blocksPerStep: 2,
+        ordinaryFirst: 1,
+        ordinaryLast: 3,
+      },
     ],
     [
       { ...DEFAULTS, coupling: "revffn", adapter_sharing: "stream" },
@@ -58,8 +74,14 @@ test("settings as a description: only what the network depends on, with the frac
 });
 
 test("a description as a coupling and a stream format, also when it leaves out what has a default", () => {
-  const names = (description: NetworkDescription): string[] => [couplingOf(description).name, formatOf(description).name];
-  assert.deepEqual(names({ coupling: "momentum", gamma: -0.5, stream: "int32", streamFractionBits: 12 }), ["momentum(-0.5)", "int32/12"]);
+  const names = (description: NetworkDescription): string[] => [
+    couplingOf(description).name,
+    formatOf(description).name,
+  ];
+  assert.deepEqual(names({ coupling: "momentum", gamma: -0.5, stream: "int32", streamFractionBits: 12 }), [
+    "momentum(-0.5)",
+    "int32/12",
+  ]);
   assert.deepEqual(names({ coupling: "momentum", stream: "int64" }), ["momentum(0.25)", "int64/32"]);
   assert.deepEqual(names({ coupling: "additive", stream: "int32" }), ["additive", "int32/16"]);
   assert.deepEqual(names(ORDINARY), ["ordinary", "float32"]);

@@ -49,7 +49,14 @@ export interface NetworkSettings {
 
 /** `gamma` is that of the moment, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {
-  const { coupling, stream, stream_fraction_bits: bits, blocks_per_step, checkpoint_first_blocks, checkpoint_last_blocks } = settings;
+  const {
+    coupling,
+    stream,
+    stream_fraction_bits: bits,
+    blocks_per_step,
+    checkpoint_first_blocks,
+    checkpoint_last_blocks,
+  } = settings;
   if (coupling === "ordinary") return ORDINARY;
   return {
     coupling,
@@ -64,7 +71,14 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
 }
 
 /** Enough where only the forward direction counts. */
-const DEFAULT_INVERSE: RevffnSettings = { iterations: 10, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false };
+const DEFAULT_INVERSE: RevffnSettings = {
+  iterations: 10,
+  tolerance: 0,
+  start: "output",
+  damping: 1,
+  anderson: false,
+  storedHint: false,
+};
 
 /** A description without gamma is of the time when there was one default; that of runs may change, a folder's network must not. */
 export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
@@ -94,7 +108,9 @@ export function networkParts(
 }
 
 export function formatOf({ stream, streamFractionBits }: NetworkDescription): StreamFormat {
-  return stream === "float32" ? floatStreams("float32") : gridStreams(stream, streamFractionBits ?? FRACTION_BITS[stream]);
+  return stream === "float32"
+    ? floatStreams("float32")
+    : gridStreams(stream, streamFractionBits ?? FRACTION_BITS[stream]);
 }
 
 /** What a folder says of itself; the ordinary network when it says nothing. */

@@ -28,7 +28,11 @@ export function evaluateLoss(network: Network, batches: Batch[], seen: (batches:
 }
 
 /** For each document of `batches`, in order, the sum of the cross-entropies of its trained tokens. */
-export function documentLosses(network: Network, batches: Batch[], seen: (batches: number) => void = () => {}): number[] {
+export function documentLosses(
+  network: Network,
+  batches: Batch[],
+  seen: (batches: number) => void = () => {},
+): number[] {
   const losses: number[] = [];
   let done = 0;
   overHidden(network, batches, (hidden_TD, { segments, labels }, open) => {
@@ -43,7 +47,11 @@ export function documentLosses(network: Network, batches: Batch[], seen: (batche
 }
 
 /** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
-function overHidden(network: Network, batches: Batch[], use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void): void {
+function overHidden(
+  network: Network,
+  batches: Batch[],
+  use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void,
+): void {
   for (let start = 0; start < batches.length; start += GROUP) {
     const group = batches.slice(start, start + GROUP);
     const hidden = hiddenStates(network, group);
@@ -86,9 +94,11 @@ export function throughBlocks(
     for (const segment of segmentsOf(network)) {
       const { coupling, format, units } = segment;
       states = contexts.map((context) => ({ context, streams: [], dStreams: [], kept: [] }));
-      for (const [i, state] of states.entries()) state.streams = scope(() => coupling.begin(hidden[i], format)).map(keep);
+      for (const [i, state] of states.entries())
+        state.streams = scope(() => coupling.begin(hidden[i], format)).map(keep);
       // A stream can be the hidden state itself.
-      for (const [i, hidden_TD] of hidden.splice(0).entries()) if (!states[i].streams.includes(hidden_TD)) free(hidden_TD);
+      for (const [i, hidden_TD] of hidden.splice(0).entries())
+        if (!states[i].streams.includes(hidden_TD)) free(hidden_TD);
       for (const [i, layers] of units.entries()) {
         unit = new OpenUnit(network, layers);
         for (const state of states) {
@@ -137,5 +147,10 @@ function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
-  return lossSum({ hidden_TD: normed_TD, head_VD: open.get(head.name), objective: crossEntropy(labels_T), tileTokens: lossTileTokens });
+  return lossSum({
+    hidden_TD: normed_TD,
+    head_VD: open.get(head.name),
+    objective: crossEntropy(labels_T),
+    tileTokens: lossTileTokens,
+  });
 }

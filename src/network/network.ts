@@ -123,7 +123,13 @@ export class OpenUnit implements Block<Context> {
     this.#bridged = specs.map((some) => some.some(({ adapter }) => adapter !== undefined));
     const open = (layer: number, i: number): OpenWeights => {
       network.tier?.enter(layer);
-      return new OpenWeights((name) => inUse(network, read(layer, name)), specs[i], computeDtype, trainsIn(network, layer), network.device);
+      return new OpenWeights(
+        (name) => inUse(network, read(layer, name)),
+        specs[i],
+        computeDtype,
+        trainsIn(network, layer),
+        network.device,
+      );
     };
     this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
@@ -177,7 +183,8 @@ const trainsIn =
 const contextFrom = (context: Context, first: number): Context => ({
   ...context,
   routing: context.routing.from(first),
-  jitter: context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: shape(context.cos_TC)[0] })),
+  jitter:
+    context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: shape(context.cos_TC)[0] })),
 });
 
 /** Names of the weights that choose experts. */
@@ -204,7 +211,13 @@ export function openHead(network: Network): OpenWeights {
   const { norm, head } = outerNames(network);
   network.tier?.enter(HEAD);
   const { outer } = network.model;
-  return new OpenWeights((name) => inUse(network, outer[name]), [norm, head], network.computeDtype, trainsIn(network, -1), network.device);
+  return new OpenWeights(
+    (name) => inUse(network, outer[name]),
+    [norm, head],
+    network.computeDtype,
+    trainsIn(network, -1),
+    network.device,
+  );
 }
 
 /** The hidden state in front of the first block, in the float type of the streams. */

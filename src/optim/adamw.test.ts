@@ -68,9 +68,11 @@ test("one element's roundings in many tiles are unbiased and as independent as t
     setSeed(4);
     const noise = roundingNoise(3, TEST_DEVICE);
     const tiles = Array.from({ length: 20_000 }, () => rounded(1 + 0.3 * ULP, noise).map((each) => Number(each > 1)));
-    const correlation = (a: number[], b: number[]): number => meanOf(a.map((each, i) => (each - 0.3) * (b[i] - 0.3))) / (0.3 * 0.7);
+    const correlation = (a: number[], b: number[]): number =>
+      meanOf(a.map((each, i) => (each - 0.3) * (b[i] - 0.3))) / (0.3 * 0.7);
     const [first, second] = [0, 1].map((element) => tiles.map((tile) => tile[element]));
-    for (const ups of [first, second]) assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.015, `up in ${meanOf(ups)} of the tiles`);
+    for (const ups of [first, second])
+      assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.015, `up in ${meanOf(ups)} of the tiles`);
     assert.ok(Math.abs(correlation(first.slice(1), first)) < 0.03, "a tile and the next");
     assert.ok(Math.abs(correlation(first.slice(1), second)) < 0.03, "a tile and the next, neighbours");
   });

@@ -39,7 +39,12 @@ export function adamwRule(settings: AdamWSettings, parameter: ParameterFacts): R
 }
 
 /** Updates the moments in place and returns the denominator of the update, sqrt(v / (1 - b2^t)) + eps. */
-export function updateMoments(g: Tensor, { m, v }: Moments, { beta1, beta2, epsilon }: AdamWSettings, step: number): Tensor {
+export function updateMoments(
+  g: Tensor,
+  { m, v }: Moments,
+  { beta1, beta2, epsilon }: AdamWSettings,
+  step: number,
+): Tensor {
   lerp_(m, g, 1 - beta1);
   addcmul_(mulScalar_(v, beta2), g, g, 1 - beta2);
   return addScalar_(mulScalar_(sqrt(v), 1 / Math.sqrt(1 - beta2 ** step)), epsilon);
@@ -53,14 +58,30 @@ export function adamwUpdate(settings: AdamWSettings, { kind }: ParameterFacts) {
     if (inOnePass(g_N)) {
       const keep = kind === "vector" ? 1 : 1 - learningRate * weightDecay;
       const scale = 1 / Math.sqrt(1 - beta2 ** step);
-      weight.edit(start, numel(g_N), (w_N) => adamw_(w_N, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale));
+      weight.edit(start, numel(g_N), (w_N) =>
+        adamw_(w_N, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale),
+      );
       return;
     }
     if (hasFusedAdamw(g_N)) {
       const steps = full([], step, "float32", device(g_N));
       const decay = kind === "vector" ? 0 : weightDecay;
       weight.edit(start, numel(g_N), (w_N) =>
-        fusedAdamw_([w_N], [g_N], [moments.m], [moments.v], [], [steps], learningRate, beta1, beta2, decay, epsilon, false, false),
+        fusedAdamw_(
+          [w_N],
+          [g_N],
+          [moments.m],
+          [moments.v],
+          [],
+          [steps],
+          learningRate,
+          beta1,
+          beta2,
+          decay,
+          epsilon,
+          false,
+          false,
+        ),
       );
       return;
     }

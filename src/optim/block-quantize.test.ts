@@ -47,7 +47,11 @@ for (const signed of [true, false]) {
 
 test("blocks of zeros, of one sign and cut short come back within half a step of their own scale", () => {
   scope(() => {
-    const values = [...Array(256).fill(0), ...numbers(256, 2).map((x) => 1e-20 * Math.abs(x)), ...numbers(77, 3).map((x) => 1e6 * x)];
+    const values = [
+      ...Array(256).fill(0),
+      ...numbers(256, 2).map((x) => 1e-20 * Math.abs(x)),
+      ...numbers(77, 3).map((x) => 1e6 * x),
+    ];
     const [codes, scales] = [zeros([values.length], "uint8", TEST_DEVICE), zeros([3], "float32", TEST_DEVICE)];
     const quantizer = new BlockQuantizer(true, TEST_DEVICE);
     quantizer.encode(fromArray(values, [values.length], "float32", TEST_DEVICE), codes, scales);
@@ -65,7 +69,9 @@ test("over several tiles, every element is updated, and nearly as with float32 s
   scope(() => {
     const size = [1025, 1031];
     const count = size[0] * size[1];
-    const [eight, full] = [adamw8bit, adamw].map((make) => stepped(make(settings), zeros(size, "float32"), factsOf(size)));
+    const [eight, full] = [adamw8bit, adamw].map((make) =>
+      stepped(make(settings), zeros(size, "float32"), factsOf(size)),
+    );
     assert.equal(dtype(eight.state.m), "uint8");
     for (let step = 1; step <= 3; step++) {
       const gradient = numbers(count, step);

@@ -63,7 +63,9 @@ const codeOf = (value: number, bounds: number[]): number => {
 
 function makeTables(signed: boolean): Tables {
   const code = dynamicMap(signed);
-  const bounds = code.map((value, i) => (i + 1 < code.length ? Math.fround((value + code[i + 1]) / 2) : Number.POSITIVE_INFINITY));
+  const bounds = code.map((value, i) =>
+    i + 1 < code.length ? Math.fround((value + code[i + 1]) / 2) : Number.POSITIVE_INFINITY,
+  );
   const bits = new Int32Array(1);
   const value = new Float32Array(bits.buffer);
   const first = Int32Array.from({ length: 65_536 }, (_, i) => {
@@ -112,7 +114,10 @@ export class BlockQuantizer {
     return scope(() => {
       const x_N = indexSelect(this.#code, 0, cast(q_N, "int32"));
       eachPart(numel(q_N), (start, blocks, size) => {
-        mul_(view(range(x_N, start, blocks * size), [blocks, size]), view(range(scale_B, start / BLOCK_ELEMENTS, blocks), [blocks, 1]));
+        mul_(
+          view(range(x_N, start, blocks * size), [blocks, size]),
+          view(range(scale_B, start / BLOCK_ELEMENTS, blocks), [blocks, 1]),
+        );
       });
       return x_N;
     });
@@ -135,7 +140,9 @@ export class BlockQuantizer {
   // A search through 255 bounds is slow on a CPU. The upper 16 bits of a float32 already say which code it has or that it
   // is one below, since no two bounds have these bits in common.
   #nearest(share_N: Tensor): Tensor {
-    const code_N = scope(() => indexSelect(this.#first, 0, addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768)));
+    const code_N = scope(() =>
+      indexSelect(this.#first, 0, addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768)),
+    );
     return add_(code_N, gt(share_N, indexSelect(this.#bounds, 0, code_N)));
   }
 }

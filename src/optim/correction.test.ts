@@ -21,7 +21,9 @@ function nearest24(value: number): number {
 const VALUES = [
   ...numbers(4000, 3).map((value, i) => Math.fround(value * 10 ** ((i % 60) - 30))),
   ...[1, 2, 0.5, 256, 2 ** -20].flatMap((power) =>
-    [-1, 1].flatMap((sign) => [2 ** -24, 2 ** -17, 2 ** -16, 2 ** -9, 0].map((part) => Math.fround(sign * power * (1 - part)))),
+    [-1, 1].flatMap((sign) =>
+      [2 ** -24, 2 ** -17, 2 ** -16, 2 ** -9, 0].map((part) => Math.fround(sign * power * (1 - part))),
+    ),
   ),
   0,
 ];

@@ -3,7 +3,19 @@
 // bfloat16 is the weight rounded to nearest, so the correction has a sign. Nothing is drawn by chance: an update is kept
 // when it exceeds half of the 24-bit step, 2^-17 to 2^-16 of the weight. (A master in bfloat16 and error bits: FlashOptim,
 // arXiv 2602.23349, which scales the error by the spacing of bfloat16; splitting the pattern itself makes it exact.)
-import { add_, addScalar, addScalar_, bitAnd_, cast, copy_, shiftLeft, shiftLeft_, shiftRight, sub_, viewDtype } from "../torch/ops.js";
+import {
+  add_,
+  addScalar,
+  addScalar_,
+  bitAnd_,
+  cast,
+  copy_,
+  shiftLeft,
+  shiftLeft_,
+  shiftRight,
+  sub_,
+  viewDtype,
+} from "../torch/ops.js";
 import type { Tensor } from "../torch/tensor.js";
 
 /** The weights as new float32 values with 16 significant bits. */

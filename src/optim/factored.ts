@@ -58,7 +58,10 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
   return {
     layout: isVector
       ? { variance: { shape, dtype: "float32" } }
-      : { row: { shape: [matrices, rows], dtype: "float32" }, column: { shape: [matrices, columns], dtype: "float32" } },
+      : {
+          row: { shape: [matrices, rows], dtype: "float32" },
+          column: { shape: [matrices, columns], dtype: "float32" },
+        },
     update: (weight, gradient, state, update) => {
       const keep = 1 - update.step ** -settings.decayRate;
       const count = matricesIn(gradient, { rows, columns });
@@ -68,7 +71,9 @@ function factoredRule(settings: FactoredSettings, { kind, shape, matrices, rows,
         if (together > 0) {
           scope(() => updateTogether(own, { weight, gradient, state }, { ...matrix, count: some }, keep, update));
         } else {
-          const norm = scope(() => (isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep)));
+          const norm = scope(() =>
+            isVector ? divideVector(gradient, state.variance, keep) : divideMatrix(gradient, state, matrix, keep),
+          );
           apply(own, { weight, gradient, norm }, matrix, update);
         }
       });
@@ -155,12 +160,19 @@ interface Divided {
   norm: number;
 }
 
-function apply(settings: FactoredSettings, { weight, gradient, norm }: Divided, matrix: Matrix, { learningRate }: Update): void {
+function apply(
+  settings: FactoredSettings,
+  { weight, gradient, norm }: Divided,
+  matrix: Matrix,
+  { learningRate }: Update,
+): void {
   const { updateClip, scaleParameter, weightDecay } = settings;
   const { rows, columns } = matrix;
   const root = Math.sqrt(rows * columns);
   const rms = norm / root;
-  const rate = scaleParameter ? learningRate * Math.max(WEIGHT_FLOOR, weightNorm(weight, gradient, matrix) / root) : learningRate;
+  const rate = scaleParameter
+    ? learningRate * Math.max(WEIGHT_FLOOR, weightNorm(weight, gradient, matrix) / root)
+    : learningRate;
   const clip = updateClip > 0 ? Math.max(1, rms / updateClip) : 1;
   forBands(gradient, matrix, (_, count, start) =>
     weight.edit(start, count * columns, (w_N) => {

@@ -57,7 +57,8 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
   const short = Math.min(rows, columns);
   const low = tall ? [rows, rank] : [rank, columns];
   const moment = { shape: [matrices, ...low], dtype: "float32" } as const;
-  const one = (t: Tensor, index: number, [height, width]: number[]): Tensor => band(t, index * height * width, height, width);
+  const one = (t: Tensor, index: number, [height, width]: number[]): Tensor =>
+    band(t, index * height * width, height, width);
   return {
     layout: { projection: { shape: [matrices, short, rank], dtype: "float32" }, m: moment, v: moment },
     update: (weight, gradient, { projection, m, v }, { step, learningRate }) => {

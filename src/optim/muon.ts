@@ -34,7 +34,10 @@ export function muon(settings: MuonSettings): Optimizer {
   };
 }
 
-function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape: size, rows, columns }: ParameterFacts): Rule {
+function muonRule(
+  { momentum, weightDecay, productDtype }: MuonSettings,
+  { shape: size, rows, columns }: ParameterFacts,
+): Rule {
   const scale = 0.2 * Math.sqrt(Math.max(rows, columns));
   return {
     layout: { buffer: { shape: size, dtype: "float32" } },
@@ -46,7 +49,10 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, { shape
       });
       repeat(matricesIn(gradient, { rows, columns }), (index) =>
         scope(() => {
-          const update_N = reshape(orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype), [-1]);
+          const update_N = reshape(
+            orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype),
+            [-1],
+          );
           forBands(gradient, { index, rows, columns }, (row, count, start) =>
             weight.edit(start, count * columns, (w_N) => {
               if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);

@@ -53,5 +53,7 @@ export function layoutBytes(layout: StateLayout): number {
 
 /** State before the first step; the caller frees it. */
 export function initState(layout: StateLayout, device: string): State {
-  return Object.fromEntries(Object.entries(layout).map(([name, { shape, dtype }]) => [name, zeros([...shape], dtype, device)]));
+  return Object.fromEntries(
+    Object.entries(layout).map(([name, { shape, dtype }]) => [name, zeros([...shape], dtype, device)]),
+  );
 }

@@ -81,7 +81,12 @@ test("a sum of squares is that of float64, and the same for any number of thread
 
 const ADAM = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
 const FACTORED = { decayRate: 0.8, updateClip: 1, weightDecay: 0.1 };
-const OPTIMIZERS: Optimizer[] = [adamw(ADAM), adamw8bit(ADAM), adalomo(FACTORED), adafactor({ ...FACTORED, scaleParameter: true })];
+const OPTIMIZERS: Optimizer[] = [
+  adamw(ADAM),
+  adamw8bit(ADAM),
+  adalomo(FACTORED),
+  adafactor({ ...FACTORED, scaleParameter: true }),
+];
 for (const optimizer of OPTIMIZERS) {
   for (const type of ["float32", "bfloat16"] as DType[]) {
     test(`${optimizer.name}, ${type} weights: moments and weights after three steps`, () => {

@@ -7,7 +7,8 @@ let enabled = true;
 
 export const inOnePass = (tensor: Tensor): boolean => enabled && device(tensor) === "cpu";
 
-export const hasFusedAdamw = (tensor: Tensor): boolean => device(tensor).startsWith("cuda") && hasOp("aten::_fused_adamw_");
+export const hasFusedAdamw = (tensor: Tensor): boolean =>
+  device(tensor).startsWith("cuda") && hasOp("aten::_fused_adamw_");
 
 /** Runs `fn` as on other devices; for tests. */
 export function withoutPasses<Result>(fn: () => Result): Result {

@@ -19,7 +19,10 @@ import { factsOf, numbers, stepped } from "./testing-rules.js";
 
 interface Golden {
   steps: number;
-  cases: Record<string, { sample?: number; runs: Record<string, { shape: number[]; first: number[]; last: number[] }> }>;
+  cases: Record<
+    string,
+    { sample?: number; runs: Record<string, { shape: number[]; first: number[]; last: number[] }> }
+  >;
   maps: Record<"signed" | "unsigned", { code: number[]; q: number[]; scale: number[] }>;
 }
 const golden = JSON.parse(readFileSync(new URL("../../test/golden/optim.json", import.meta.url), "utf8")) as Golden;
@@ -68,7 +71,8 @@ for (const [name, { sample = 1, runs }] of Object.entries(golden.cases)) {
           if (expected === null) continue;
           const moved = (values: number[]): number[] => values.map((value, i) => value - start[i * sample]);
           const [ours, theirs] = [toArray(run.parameter).filter((_, i) => i % sample === 0), expected].map(moved);
-          const norm = (values: number[]): number => Math.sqrt(values.reduce((total, value) => total + value * value, 0));
+          const norm = (values: number[]): number =>
+            Math.sqrt(values.reduce((total, value) => total + value * value, 0));
           const error = norm(ours.map((value, i) => value - theirs[i])) / norm(theirs);
           assert.ok(error < (TOLERANCE[name] ?? 2e-5), `${label}, step ${step}: relative error ${error}`);
         }
@@ -82,7 +86,8 @@ for (const signed of [true, false]) {
   test(`the ${signed ? "signed" : "unsigned"} dynamic map and its quantiser are those of bitsandbytes`, () => {
     const ours = dynamicMap(signed);
     assert.equal(ours.length, 256);
-    for (const [i, value] of ours.entries()) assert.ok(Math.abs(value - code[i]) <= 3e-7 * Math.abs(code[i]), `${i}: ${value} ${code[i]}`);
+    for (const [i, value] of ours.entries())
+      assert.ok(Math.abs(value - code[i]) <= 3e-7 * Math.abs(code[i]), `${i}: ${value} ${code[i]}`);
     scope(() => {
       const count = q.length;
       const values = numbers(count, 99).map((value, i) => value ** 5 * (1e-3 + ((3 - 1e-3) * i) / (count - 1)));

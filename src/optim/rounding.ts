@@ -2,7 +2,19 @@
 // step is not lost but happens with the matching probability. Unbiased: E[rounded] = value.
 // Random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
 // stays equally likely and any two roundings independent, in one tile or two, so sums have the mean and the variance of fresh draws.
-import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, roundStochastically_, select, view, viewDtype } from "../torch/ops.js";
+import {
+  add_,
+  bitAnd_,
+  bitXor,
+  cast,
+  copy_,
+  narrow,
+  random_,
+  roundStochastically_,
+  select,
+  view,
+  viewDtype,
+} from "../torch/ops.js";
 import { empty, item, numel, type Tensor } from "../torch/tensor.js";
 import { inOnePass } from "./passes.js";
 

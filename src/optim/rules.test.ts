@@ -45,7 +45,11 @@ for (const optimizer of OPTIMIZERS) {
       const one = rows * columns;
       const start = numbers(count, 0);
       const singles = Array.from({ length: 2 * experts }, (_, i) =>
-        stepped(optimizer, fromArray(start.slice(i * one, (i + 1) * one), [rows, columns], "float32"), factsOf([rows, columns])),
+        stepped(
+          optimizer,
+          fromArray(start.slice(i * one, (i + 1) * one), [rows, columns], "float32"),
+          factsOf([rows, columns]),
+        ),
       );
       for (let step = 1; step <= 4; step++) {
         // Matrices of unlike size; the second has no tokens at first.
@@ -84,7 +88,8 @@ for (const optimizer of OPTIMIZERS) {
           Object.values(state).reduce((total, tensor) => total + byteSize(tensor), 0),
           layoutBytes(layout),
         );
-        if (TEST_DEVICE === "cpu") assert.equal(ledger().liveBytes - before, layoutBytes(layout), "bytes as the allocator counts them");
+        if (TEST_DEVICE === "cpu")
+          assert.equal(ledger().liveBytes - before, layoutBytes(layout), "bytes as the allocator counts them");
       });
     }
   });
@@ -145,7 +150,9 @@ test("muon's direction has singular values near one, whatever the gradient's", (
     const [rows, half] = (["float32", "bfloat16"] as const).map((type) => toArray(orthogonalize(wide, type)));
     for (const values of [rows, half]) {
       for (let row = 0; row < 20; row++) {
-        const length = Math.sqrt(values.slice(row * 50, (row + 1) * 50).reduce((total, value) => total + value * value, 0));
+        const length = Math.sqrt(
+          values.slice(row * 50, (row + 1) * 50).reduce((total, value) => total + value * value, 0),
+        );
         assert.ok(length > 0.6 && length < 1.3, `row ${row} has length ${length}`);
       }
     }

@@ -6,7 +6,8 @@ import { fromArray } from "../torch/tensor.js";
 import { clipFactor, gradientNorm } from "./clip.js";
 import { gammaAt, learningRateAt, type Schedule } from "./schedule.js";
 
-const near = (actual: number, expected: number): void => assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} != ${expected}`);
+const near = (actual: number, expected: number): void =>
+  assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} != ${expected}`);
 
 test("warm-up rises to the peak, then each shape falls towards its share of it and no step is idle", () => {
   const schedule: Schedule = { type: "cosine", peak: 2, warmupSteps: 4, totalSteps: 11, minRatio: 0.1 };
@@ -32,7 +33,9 @@ test("norms run over all tensors of a block; clipping scales to the limit and ne
 
 test("gamma is halved until its end, each value for as many steps", () => {
   const gammas = (plan: Partial<Parameters<typeof gammaAt>[1]>): number[] =>
-    Array.from({ length: 10 }, (_, i) => gammaAt(i + 1, { gamma: 0.25, final: 0.0625, share: 0.4, totalSteps: 10, ...plan }));
+    Array.from({ length: 10 }, (_, i) =>
+      gammaAt(i + 1, { gamma: 0.25, final: 0.0625, share: 0.4, totalSteps: 10, ...plan }),
+    );
   assert.deepEqual(gammas({}), [0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625]);
   assert.deepEqual(gammas({ final: 0 }), Array(10).fill(0.25));
   assert.deepEqual(gammas({ gamma: -1, final: -0.5, share: 0.1 }), [...Array(9).fill(-1), -0.5]);

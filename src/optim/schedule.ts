@@ -13,7 +13,10 @@ export interface Schedule {
  * gamma at `step` (from 1): halved again and again until it is `final` for the last of the `share * totalSteps` steps at
  * the end, every value for as many steps. A `final` of 0 leaves it as it is.
  */
-export function gammaAt(step: number, plan: { gamma: number; final: number; share: number; totalSteps: number }): number {
+export function gammaAt(
+  step: number,
+  plan: { gamma: number; final: number; share: number; totalSteps: number },
+): number {
   const { gamma, final, share, totalSteps } = plan;
   if (final === 0) return gamma;
   const halvings = Math.log2(gamma / final);

@@ -21,10 +21,9 @@ export interface Stepped {
 
 /** Belongs to the scope around it. */
 export function stepped(optimizer: Optimizer, start: Tensor, facts: ParameterFacts, startCorrection?: Tensor): Stepped {
-  const [parameter, correction] = [start, startCorrection].map((given) => given && to(given, dtype(given), TEST_DEVICE)) as [
-    Tensor,
-    Tensor?,
-  ];
+  const [parameter, correction] = [start, startCorrection].map(
+    (given) => given && to(given, dtype(given), TEST_DEVICE),
+  ) as [Tensor, Tensor?];
   const rule = optimizer.rule(facts);
   const state = initState(rule.layout, TEST_DEVICE);
   let step = 0;
@@ -33,10 +32,15 @@ export function stepped(optimizer: Optimizer, start: Tensor, facts: ParameterFac
     state,
     step: (gradient, learningRate) =>
       scope(() =>
-        rule.update(openWeight(parameter, correction), fromArray(gradient, facts.shape, "float32", TEST_DEVICE), state, {
-          step: ++step,
-          learningRate,
-        }),
+        rule.update(
+          openWeight(parameter, correction),
+          fromArray(gradient, facts.shape, "float32", TEST_DEVICE),
+          state,
+          {
+            step: ++step,
+            learningRate,
+          },
+        ),
       ),
   };
 }

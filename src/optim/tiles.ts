@@ -11,10 +11,12 @@ const CPU_ELEMENTS = 1 << 20;
 const GPU_ELEMENTS = 1 << 24;
 
 /** Elements that are worked on at once. */
-export const tileElements = (tensor: Tensor): number => (device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS);
+export const tileElements = (tensor: Tensor): number =>
+  device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS;
 
 /** No tile or band of `tensor` has more elements. */
-export const mostAtOnce = (tensor: Tensor): number => Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));
+export const mostAtOnce = (tensor: Tensor): number =>
+  Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));
 
 /** Runs `work` on consecutive ranges that cover the elements of `tensor`, each in a scope of its own. */
 export function forTiles(tensor: Tensor, work: (start: number, count: number) => void): void {
@@ -22,7 +24,8 @@ export function forTiles(tensor: Tensor, work: (start: number, count: number) =>
 }
 
 /** Elements `start` to `start + count` of a contiguous tensor, as a view of one dimension. */
-export const range = (tensor: Tensor, start: number, count: number): Tensor => narrow(view(tensor, [-1]), 0, start, count);
+export const range = (tensor: Tensor, start: number, count: number): Tensor =>
+  narrow(view(tensor, [-1]), 0, start, count);
 
 /** One of the matrices that lie side by side in a tensor. */
 export interface Matrix {
@@ -32,7 +35,8 @@ export interface Matrix {
 }
 
 /** How many matrices lie side by side in a tensor. */
-export const matricesIn = (tensor: Tensor, { rows, columns }: Omit<Matrix, "index">): number => numel(tensor) / (rows * columns);
+export const matricesIn = (tensor: Tensor, { rows, columns }: Omit<Matrix, "index">): number =>
+  numel(tensor) / (rows * columns);
 
 /** Runs `work` on bands of whole rows of one matrix in `tensor`: the band's first row, its rows, where its elements start. */
 export function forBands(

@@ -20,7 +20,8 @@ export interface Weight {
 export function openWeight(parameter: Tensor, correction?: Tensor): Weight {
   const stored = (start: number, count: number): Tensor => range(parameter, start, count);
   if (correction !== undefined) {
-    const read = (start: number, count: number): Tensor => joinCorrection(stored(start, count), range(correction, start, count));
+    const read = (start: number, count: number): Tensor =>
+      joinCorrection(stored(start, count), range(correction, start, count));
     const edit: Weight["edit"] = (start, count, change) => {
       const w_N = read(start, count);
       change(w_N);
@@ -31,7 +32,8 @@ export function openWeight(parameter: Tensor, correction?: Tensor): Weight {
   const read = (start: number, count: number): Tensor => cast(stored(start, count), "float32");
   if (dtype(parameter) === "float32") return { read, edit: (start, count, change) => change(stored(start, count)) };
   const noise = dtype(parameter) === "bfloat16" ? roundingNoise(mostAtOnce(parameter), device(parameter)) : null;
-  const store = (w_N: Tensor, into: Tensor): void => void (noise === null ? copy_(into, w_N) : roundStochastically(w_N, into, noise));
+  const store = (w_N: Tensor, into: Tensor): void =>
+    void (noise === null ? copy_(into, w_N) : roundStochastically(w_N, into, noise));
   return {
     read,
     edit: (start, count, change) => {

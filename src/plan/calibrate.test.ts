@@ -19,13 +19,19 @@ function geometryOf(sizes: Record<string, unknown>): Geometry {
 
 test("steps are timed with one unit and two between the ordinary ends, with one micro-batch and two", () => {
   const deep = geometryOf({ num_hidden_layers: 24 });
-  assert.deepEqual(placesOf(settingsOf({ ...SMALL, gradient_accumulation_steps: 8 }), deep), { depths: [1, 2], counts: [1, 2] });
+  assert.deepEqual(placesOf(settingsOf({ ...SMALL, gradient_accumulation_steps: 8 }), deep), {
+    depths: [1, 2],
+    counts: [1, 2],
+  });
   const divided = settingsOf({ ...SMALL, blocks_per_step: 3, checkpoint_first_blocks: 1, checkpoint_last_blocks: 2 });
   assert.deepEqual(placesOf(divided, deep), { depths: [6, 9], counts: [1] });
-  assert.deepEqual(placesOf(settingsOf({ ...SMALL, gradient_accumulation_steps: 2 }), geometryOf({ num_hidden_layers: 2 })), {
-    depths: [2],
-    counts: [2],
-  });
+  assert.deepEqual(
+    placesOf(settingsOf({ ...SMALL, gradient_accumulation_steps: 2 }), geometryOf({ num_hidden_layers: 2 })),
+    {
+      depths: [2],
+      counts: [2],
+    },
+  );
   const mixed = geometryOf({ num_hidden_layers: 24, mlp_only_layers: [3] });
   assert.deepEqual(placesOf(settingsOf(SMALL), mixed).depths, [24], "blocks that are not alike");
 });

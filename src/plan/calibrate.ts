@@ -52,7 +52,11 @@ export function placesOf(settings: TrainSettings, { config }: Geometry): Places 
 }
 
 /** From times by depth, then by micro-batches, to that of the whole: blocks pay for themselves and for each micro-batch. More never takes less, whatever a clock says. */
-export function extendedMs(times: number[][], { depths, counts }: Places, whole: { depth: number; count: number }): number {
+export function extendedMs(
+  times: number[][],
+  { depths, counts }: Places,
+  whole: { depth: number; count: number },
+): number {
   const along = ([from, to = from]: number[], places: number[], wanted: number): number =>
     from + (places.length < 2 ? 0 : (Math.max(0, to - from) * (wanted - places[0])) / (places[1] - places[0]));
   return along(
@@ -64,7 +68,8 @@ export function extendedMs(times: number[][], { depths, counts }: Places, whole:
 
 function checkRoom(settings: TrainSettings, geometry: Geometry, { depths, counts }: Places): void {
   const [depth, count] = [depths.at(-1) as number, counts.at(-1) as number];
-  const needed = planStep({ ...settings, gradient_accumulation_steps: count }, atDepth(geometry, depth)).terms.peakBytes;
+  const needed = planStep({ ...settings, gradient_accumulation_steps: count }, atDepth(geometry, depth)).terms
+    .peakBytes;
   const available = process.availableMemory();
   if (needed <= available) return;
   throw new UserError(

@@ -26,7 +26,8 @@ export function largestThatFits(settings: TrainSettings, geometry: Geometry, mem
     const { value, plan } = largest(1, one, MOST_ROWS, rowsPlan, memoryBytes);
     return { plan, fits: true, flags: { per_device_train_batch_size: value, max_length: settings.max_length } };
   }
-  const lengthPlan = (length: number): Plan => planStep({ ...settings, per_device_train_batch_size: 1, max_length: length }, geometry);
+  const lengthPlan = (length: number): Plan =>
+    planStep({ ...settings, per_device_train_batch_size: 1, max_length: length }, geometry);
   const least = Math.min(LEAST_LENGTH, settings.max_length);
   const shortest = lengthPlan(least);
   if (bytesOf(shortest) > memoryBytes) return { plan: shortest, fits: false, flags: {} };
@@ -94,14 +95,16 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
     // Fewer gradients, but rows in their place: less memory where a step has few tokens.
     const size = smallGroup(asked, geometry);
     const groups = { ...tiles, ...change, expert_group_size: size ?? 0 };
-    if (size !== null) tries.push(with_(groups, `--tile-tokens 512 --loss-tile-tokens 256${words} --expert-group-size ${size}`));
+    if (size !== null)
+      tries.push(with_(groups, `--tile-tokens 512 --loss-tile-tokens 256${words} --expert-group-size ${size}`));
   };
   tiled({}, "");
   for (let length = settings.max_length >> 1; length >= 128; length >>= 1)
     tries.push(with_({ max_length: length }, `--max-length ${length}`));
   for (const optimizer of ["adamw8bit", "adafactor", "lomo"] as const)
     if (optimizer !== settings.optimizer) tiled({ optimizer }, ` --optimizer ${optimizer}`);
-  if (settings.method !== "reversible" && settings.coupling !== "ordinary") tries.push([{ method: "reversible" }, "--method reversible"]);
+  if (settings.method !== "reversible" && settings.coupling !== "ordinary")
+    tries.push([{ method: "reversible" }, "--method reversible"]);
   const found: WayOut[] = [];
   for (const [change, words] of tries) {
     // More of what is enough already is no other way.

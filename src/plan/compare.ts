@@ -43,7 +43,10 @@ export function comparePlans(settings: TrainSettings, geometry: Geometry): Compa
     const rest: Record<string, SettingValue> = way.method === "store" ? { expert_group_size: 0 } : {};
     return {
       name: `${way.method}, ${way.coupling}${way.gamma === undefined ? "" : ` ${formatNumber(way.gamma)}`}`,
-      plan: planStep(resolveSettings({ flags: { ...common, ...way, ...rest, train_file: "-", output_dir: "-" } }).settings, geometry),
+      plan: planStep(
+        resolveSettings({ flags: { ...common, ...way, ...rest, train_file: "-", output_dir: "-" } }).settings,
+        geometry,
+      ),
     };
   });
 }

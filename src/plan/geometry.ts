@@ -10,7 +10,10 @@ import type { TrainSettings } from "../train/settings/settings.js";
 import type { Geometry } from "./shadow-step.js";
 
 /** The geometry at `model`: a folder, a .gguf file, or a config.json. Throws a UserError when it is none of them. */
-export function readGeometry({ model, weights_dtype: wanted }: Pick<TrainSettings, "model" | "weights_dtype">): Geometry {
+export function readGeometry({
+  model,
+  weights_dtype: wanted,
+}: Pick<TrainSettings, "model" | "weights_dtype">): Geometry {
   const isFile = statOf(model)?.isFile() === true;
   if (isFile && model.endsWith(".json")) {
     const source = readJsonObject(model);

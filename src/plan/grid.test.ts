@@ -24,21 +24,46 @@ const BFLOAT16: Flags = { weights_dtype: "bfloat16", compute_dtype: "bfloat16" }
 const ROUTER: Flags = { router_aux_loss_coef: "0.01", router_z_loss_coef: "0.01", router_jitter_noise: "0.01" };
 
 const GRID: Point[] = [
-  ...FAMILIES.flatMap((family) => WAYS.map((way) => ({ family, flags: { ...way, max_length: 64, per_device_train_batch_size: 3 } }))),
+  ...FAMILIES.flatMap((family) =>
+    WAYS.map((way) => ({ family, flags: { ...way, max_length: 64, per_device_train_batch_size: 3 } })),
+  ),
   // Short rows, so that the optimiser's own needs are seen.
   ...OPTIMIZERS.map((optimizer) => ({
     family: "qwen2_moe",
-    flags: { optimizer, max_length: 16, per_device_train_batch_size: 1, ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}) },
+    flags: {
+      optimizer,
+      max_length: 16,
+      per_device_train_batch_size: 1,
+      ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}),
+    },
   })),
   ...["qwen2_moe", "olmoe"].flatMap((family) => [
     { family, flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 } },
-    { family, flags: { ...BFLOAT16, weights_correction: "8bit", optimizer: "adalomo", max_length: 96, per_device_train_batch_size: 2 } },
+    {
+      family,
+      flags: {
+        ...BFLOAT16,
+        weights_correction: "8bit",
+        optimizer: "adalomo",
+        max_length: 96,
+        per_device_train_batch_size: 2,
+      },
+    },
     { family, flags: { weights_dtype: "bfloat16", max_length: 40, per_device_train_batch_size: 5 } },
-    { family, flags: { compute_dtype: "bfloat16", method: "checkpoint", max_length: 96, per_device_train_batch_size: 2 } },
-    { family, flags: { compute_dtype: "bfloat16", coupling: "additive", max_length: 128, per_device_train_batch_size: 1 } },
+    {
+      family,
+      flags: { compute_dtype: "bfloat16", method: "checkpoint", max_length: 96, per_device_train_batch_size: 2 },
+    },
+    {
+      family,
+      flags: { compute_dtype: "bfloat16", coupling: "additive", max_length: 128, per_device_train_batch_size: 1 },
+    },
   ]),
   { family: "mixtral", flags: { max_length: 512, per_device_train_batch_size: 1, gradient_accumulation_steps: 3 } },
-  { family: "mixtral", flags: { max_length: 256, per_device_train_batch_size: 1, loss_tile_tokens: 32, tile_tokens: 64 } },
+  {
+    family: "mixtral",
+    flags: { max_length: 256, per_device_train_batch_size: 1, loss_tile_tokens: 32, tile_tokens: 64 },
+  },
   { family: "mixtral", flags: { max_length: 192, per_device_train_batch_size: 1 }, sizes: { sliding_window: 64 } },
   { family: "qwen3_moe", flags: { max_length: 96, per_device_train_batch_size: 2, blocks_per_step: 2 } },
   { family: "qwen3_moe", flags: { max_length: 96, per_device_train_batch_size: 2, checkpoint_first_blocks: 1 } },
@@ -46,15 +71,34 @@ const GRID: Point[] = [
     { family, flags: { expert_group_size: 2, max_length: 16, per_device_train_batch_size: 1 } },
     {
       family,
-      flags: { ...BFLOAT16, expert_group_size: 3, max_length: 96, per_device_train_batch_size: 1, gradient_accumulation_steps: 2 },
+      flags: {
+        ...BFLOAT16,
+        expert_group_size: 3,
+        max_length: 96,
+        per_device_train_batch_size: 1,
+        gradient_accumulation_steps: 2,
+      },
     },
-    { family, flags: { weights_dtype: "bfloat16", optimizer: "lomo", expert_group_size: 1, tile_tokens: 16, max_length: 40 } },
+    {
+      family,
+      flags: { weights_dtype: "bfloat16", optimizer: "lomo", expert_group_size: 1, tile_tokens: 16, max_length: 40 },
+    },
   ]),
   { family: "qwen2_moe", flags: { ...ROUTER, max_length: 96, per_device_train_batch_size: 2 } },
-  { family: "qwen2_moe", flags: { freeze_router: true, stream: "int64", max_length: 96, per_device_train_batch_size: 2 } },
-  { family: "qwen2_moe", flags: { stream: "float32", max_length: 96, per_device_train_batch_size: 2 }, sizes: { mlp_only_layers: [1] } },
+  {
+    family: "qwen2_moe",
+    flags: { freeze_router: true, stream: "int64", max_length: 96, per_device_train_batch_size: 2 },
+  },
+  {
+    family: "qwen2_moe",
+    flags: { stream: "float32", max_length: 96, per_device_train_batch_size: 2 },
+    sizes: { mlp_only_layers: [1] },
+  },
   { family: "olmoe", flags: { max_grad_norm: "1", max_length: 96, per_device_train_batch_size: 2 } },
-  { family: "qwen3_moe", flags: { max_grad_norm: "1", gamma: "-0.0625", max_length: 96, per_device_train_batch_size: 2 } },
+  {
+    family: "qwen3_moe",
+    flags: { max_grad_norm: "1", gamma: "-0.0625", max_length: 96, per_device_train_batch_size: 2 },
+  },
   { family: "mixtral", flags: { gamma: "-1/256", max_length: 96, per_device_train_batch_size: 2 } },
   { family: "olmoe", flags: { max_length: 96, per_device_train_batch_size: 2 }, sizes: { tie_word_embeddings: true } },
 ];

@@ -20,10 +20,15 @@ export interface Circumstances {
 export function isOutOfMemory(failure: unknown): failure is Error & Timed & { code?: string } {
   if (!(failure instanceof Error)) return false;
   const { code } = failure as { code?: string };
-  return code === "OUT_OF_MEMORY" || /out of memory|allocation failed|bad_alloc|can't allocate memory/i.test(failure.message);
+  return (
+    code === "OUT_OF_MEMORY" || /out of memory|allocation failed|bad_alloc|can't allocate memory/i.test(failure.message)
+  );
 }
 
-export function explainOutOfMemory(failure: Error & Timed, { settings, geometry, plan, lastCheckpoint }: Circumstances): UserError {
+export function explainOutOfMemory(
+  failure: Error & Timed,
+  { settings, geometry, plan, lastCheckpoint }: Circumstances,
+): UserError {
   const { asked, inUse, free } = figuresOf(failure.message);
   const limit = parseBytes(settings.memory_limit) ?? null;
   const span = failure.span ?? "preparing the run";
@@ -34,7 +39,9 @@ export function explainOutOfMemory(failure: Error & Timed, { settings, geometry,
     ...(free === null ? [] : [`${formatBytes(free)} free`]),
     ...(limit === null
       ? []
-      : [`${limit - (inUse ?? 0) > 0 ? `${formatBytes(limit - (inUse ?? 0))} free of ` : ""}memory_limit ${settings.memory_limit}`]),
+      : [
+          `${limit - (inUse ?? 0) > 0 ? `${formatBytes(limit - (inUse ?? 0))} free of ` : ""}memory_limit ${settings.memory_limit}`,
+        ]),
     ...(planned === undefined ? [] : [`planned to reach ${formatBytes(planned.bytes)}`]),
   ];
   // Without a limit of ours, what was in use when the system refused, and what it says was free, is all there is.
@@ -45,7 +52,9 @@ export function explainOutOfMemory(failure: Error & Timed, { settings, geometry,
       ? `These would fit: ${ways.map(({ words, plan: way }) => `${words} (${formatBytes(way.terms.peakBytes)})`).join("; or ")}.`
       : "Use a smaller model, fewer tokens or more memory; revmoe plan says what fits.";
   const rest =
-    lastCheckpoint === null ? "No checkpoint was written yet." : `${lastCheckpoint} is whole: go on from it with --resume latest.`;
+    lastCheckpoint === null
+      ? "No checkpoint was written yet."
+      : `${lastCheckpoint} is whole: go on from it with --resume latest.`;
   const told = figures.length === 0 ? firstLine(failure.message) : figures.join(", ");
   return new UserError(`${settings.device}: out of memory in ${span} (${told}). ${remedy} ${rest}`);
 }

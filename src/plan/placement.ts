@@ -18,7 +18,10 @@ export function onDevice(
 ): { terms: MemoryTerms; elsewhereBytes: number } {
   if (parameters === "device") return { terms, elsewhereBytes: 0 };
   const elsewhereBytes = terms.weightBytes + terms.stateBytes;
-  return { terms: { ...terms, weightBytes: 0, stateBytes: 0, peakBytes: terms.peakBytes - elsewhereBytes }, elsewhereBytes };
+  return {
+    terms: { ...terms, weightBytes: 0, stateBytes: 0, peakBytes: terms.peakBytes - elsewhereBytes },
+    elsewhereBytes,
+  };
 }
 
 /** `hostBytes` is what waits in main memory for the backward pass, `elsewhereBytes` what `onDevice` left out, `storedBytes` what main memory takes for that. */

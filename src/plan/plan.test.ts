@@ -110,7 +110,8 @@ test("where one row does not fit, it is shortened; where nothing fits, that is s
   const none = largestThatFits(settings, geometry, 1000);
   assert.deepEqual([none.fits, none.plan.settings.max_length], [false, 64]);
   assert.deepEqual(waysToFit(settings, geometry, 1000), []);
-  for (const { plan } of waysToFit(settings, geometry, ofLength(512) + 1)) assert.ok(plan.terms.peakBytes <= ofLength(512) + 1);
+  for (const { plan } of waysToFit(settings, geometry, ofLength(512) + 1))
+    assert.ok(plan.terms.peakBytes <= ofLength(512) + 1);
 });
 
 const SHORT = { max_length: 16, per_device_train_batch_size: 1 };
@@ -122,7 +123,9 @@ test("another optimizer is a way out by itself where rows take more than gradien
   const long = settingsOf({ max_length: 256, per_device_train_batch_size: 1, gradient_accumulation_steps: 16 });
   const limit = with_(long, { optimizer: "lomo" }) + 1000;
   assert.ok(with_(long, { optimizer: "lomo", expert_group_size: 1 }) > limit);
-  assert.ok(waysToFit(long, geometry, limit).some(({ words }) => words.endsWith("--loss-tile-tokens 256 --optimizer lomo")));
+  assert.ok(
+    waysToFit(long, geometry, limit).some(({ words }) => words.endsWith("--loss-tile-tokens 256 --optimizer lomo")),
+  );
   const short = settingsOf(SHORT);
   const less = with_(short, { expert_group_size: 1 });
   assert.ok(less < with_(short, {}));
@@ -130,7 +133,11 @@ test("another optimizer is a way out by itself where rows take more than gradien
   const shared = geometryOf({ mlp_only_layers: [], moe_intermediate_size: 46 });
   const grouped = settingsOf({ ...SHORT, expert_group_size: 1 });
   assert.ok(waysToFit(grouped, shared, 1e12).length > 0);
-  assert.deepEqual(waysToFit(grouped, shared, 1000), [], "every other optimizer is tried, but none whose state experts would share");
+  assert.deepEqual(
+    waysToFit(grouped, shared, 1000),
+    [],
+    "every other optimizer is tried, but none whose state experts would share",
+  );
   const stored = settingsOf({ method: "store", coupling: "ordinary", max_length: 16, per_device_train_batch_size: 1 });
   assert.ok(waysToFit(stored, geometry, 1e12).every(({ words }) => !words.includes("group")));
 });
@@ -138,11 +145,19 @@ test("another optimizer is a way out by itself where rows take more than gradien
 test("running out of memory is told by span, bytes, flags that fit and the last checkpoint", () => {
   const geometry = geometryOf();
   const settings = settingsOf({ max_length: 64, per_device_train_batch_size: 4, memory_limit: "5MB" });
-  const failure = Object.assign(new Error("aten::mm(...): the memory limit refused 1048576 bytes; 4194304 bytes are in use"), {
-    code: "OUT_OF_MEMORY",
-    span: "attention, backward",
-  });
-  const circumstances = { settings, geometry, plan: planStep(settings, geometry), lastCheckpoint: "runs/a/checkpoint-7" };
+  const failure = Object.assign(
+    new Error("aten::mm(...): the memory limit refused 1048576 bytes; 4194304 bytes are in use"),
+    {
+      code: "OUT_OF_MEMORY",
+      span: "attention, backward",
+    },
+  );
+  const circumstances = {
+    settings,
+    geometry,
+    plan: planStep(settings, geometry),
+    lastCheckpoint: "runs/a/checkpoint-7",
+  };
   const { message } = explainOutOfMemory(failure, circumstances);
   assert.match(
     message,
@@ -150,7 +165,12 @@ test("running out of memory is told by span, bytes, flags that fit and the last 
   );
   assert.match(message, /These would fit: --per-device-train-batch-size /);
   assert.match(message, /runs\/a\/checkpoint-7 is whole: go on from it with --resume latest\.$/);
-  const onCuda = { settings: { ...settings, device: "cuda", memory_limit: "" }, geometry: null, plan: null, lastCheckpoint: null };
+  const onCuda = {
+    settings: { ...settings, device: "cuda", memory_limit: "" },
+    geometry: null,
+    plan: null,
+    lastCheckpoint: null,
+  };
   for (const [said, told] of [
     ["(GPU 0; 14.00 GiB total capacity; 11.5 GiB already allocated)", "2.00 GiB asked, 11.5 GiB in use"],
     [
@@ -158,7 +178,10 @@ test("running out of memory is told by span, bytes, flags that fit and the last 
       "2.00 GiB asked, 11.5 GiB in use, 1.25 GiB free",
     ],
   ]) {
-    const { message } = explainOutOfMemory(new Error(`CUDA out of memory. Tried to allocate 2.00 GiB. ${said}`), onCuda);
+    const { message } = explainOutOfMemory(
+      new Error(`CUDA out of memory. Tried to allocate 2.00 GiB. ${said}`),
+      onCuda,
+    );
     assert.ok(message.startsWith(`cuda: out of memory in preparing the run (${told}). `), message);
     assert.ok(message.endsWith(" No checkpoint was written yet."), message);
   }

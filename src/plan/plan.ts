@@ -35,7 +35,11 @@ export interface Plan {
 export function planStep(settings: TrainSettings, geometry: Geometry, batches?: SizedBatch[]): Plan {
   const micro = settings.gradient_accumulation_steps;
   const step = (depth: number, count: number): ShadowStep =>
-    shadowStep(settings, atDepth(geometry, depth), batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)));
+    shadowStep(
+      settings,
+      atDepth(geometry, depth),
+      batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)),
+    );
   const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
   const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
   const depths = depthsOf(settings, geometry);

@@ -39,7 +39,10 @@ const TILES = { tile_tokens: 64, loss_tile_tokens: 32 };
 
 const POINTS: Point[] = [
   // One tile, two, many, and odd ones.
-  ...[2, 63, 64, 65, 256, 513, 1024, 1537, 2048, 4100].map((length) => ({ family: "qwen2_moe", flags: { ...TILES, max_length: length } })),
+  ...[2, 63, 64, 65, 256, 513, 1024, 1537, 2048, 4100].map((length) => ({
+    family: "qwen2_moe",
+    flags: { ...TILES, max_length: length },
+  })),
   // Few query heads to a key head and many, and numbers of them that make tiles and chunks meet only after hundreds.
   ...[
     [4, 4],
@@ -53,7 +56,10 @@ const POINTS: Point[] = [
     flags: { ...TILES, max_length: 3500, per_device_train_batch_size: 2 },
   })),
   ...["momentum", "bdia", "additive", "revffn"].flatMap((coupling) => [
-    { family: "olmoe", flags: { ...TILES, coupling, max_length: 1000, per_device_train_batch_size: 7, max_grad_norm: 1 } },
+    {
+      family: "olmoe",
+      flags: { ...TILES, coupling, max_length: 1000, per_device_train_batch_size: 7, max_grad_norm: 1 },
+    },
     ...["checkpoint", "store"].map((method) => ({
       family: "qwen2_moe",
       flags: { ...TILES, ...ROUTER, coupling, method, max_length: 700, per_device_train_batch_size: 9 },
@@ -67,9 +73,19 @@ const POINTS: Point[] = [
   ...[1, 2, 3].map((size) => ({
     family: "mixtral",
     sizes: WIDE,
-    flags: { ...TILES, ...ROUTER, expert_group_size: size, optimizer: "lomo", max_length: 900, gradient_accumulation_steps: 2 },
+    flags: {
+      ...TILES,
+      ...ROUTER,
+      expert_group_size: size,
+      optimizer: "lomo",
+      max_length: 900,
+      gradient_accumulation_steps: 2,
+    },
   })),
-  { family: "qwen3_moe", flags: { ...TILES, blocks_per_step: 2, checkpoint_first_blocks: 1, max_length: 999, compute_dtype: "bfloat16" } },
+  {
+    family: "qwen3_moe",
+    flags: { ...TILES, blocks_per_step: 2, checkpoint_first_blocks: 1, max_length: 999, compute_dtype: "bfloat16" },
+  },
   { family: "qwen3_moe", flags: { ...TILES, method: "checkpoint-offload", expert_group_size: 2, max_length: 999 } },
 ];
 
@@ -83,7 +99,8 @@ for (const [where, device, fused] of [
     for (const point of POINTS) {
       const settings = settingsOf({ per_device_train_batch_size: 1, ...point.flags, device });
       const batches = new Array(settings.gradient_accumulation_steps).fill(sizedBatch(settings));
-      const planned = (repeat: typeof everyRound): ShadowStep => shadowStep(settings, geometryOf(point), batches, engineOf(repeat, fused));
+      const planned = (repeat: typeof everyRound): ShadowStep =>
+        shadowStep(settings, geometryOf(point), batches, engineOf(repeat, fused));
       const short = planned(fewRounds);
       few += operatorCalls();
       const whole = planned(everyRound);
@@ -116,7 +133,10 @@ test("as much is counted for long rows as for short ones, and for many rows as f
 
 test("the largest numbers that settings take end in a plan whose parts are its peak", () => {
   const plan = (flags: Point["flags"], sizes: Record<string, unknown> = {}) =>
-    planStep(settingsOf({ per_device_train_batch_size: 1, max_length: 64, ...flags }), geometryOf({ family: "qwen3_moe", sizes }));
+    planStep(
+      settingsOf({ per_device_train_batch_size: 1, max_length: 64, ...flags }),
+      geometryOf({ family: "qwen3_moe", sizes }),
+    );
   const large: [Point["flags"], Record<string, unknown>?][] = [
     [{ max_length: 2 ** 24 }],
     [{ per_device_train_batch_size: 2 ** 16 }],

@@ -33,7 +33,11 @@ export function planRun({ settings, source, network, data, startStep, totalSteps
   };
   const from = data.state();
   let largest: Batch[] = [];
-  const ahead = Math.min(AHEAD, totalSteps - startStep, Math.ceil(MICRO_BATCHES_AHEAD / settings.gradient_accumulation_steps));
+  const ahead = Math.min(
+    AHEAD,
+    totalSteps - startStep,
+    Math.ceil(MICRO_BATCHES_AHEAD / settings.gradient_accumulation_steps),
+  );
   for (let step = 0; step < Math.max(1, ahead); step++) {
     const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
     if (tokensOf(batches) > tokensOf(largest)) largest = batches;

@@ -12,7 +12,8 @@ export const PLANNED_ROWS = {
   model: {
     ...row.model,
     metavar: "FOLDER|FILE",
-    about: "folder of a Hugging Face checkpoint, a config.json by itself, a .gguf file, or a name on the hub: org/name[@revision]",
+    about:
+      "folder of a Hugging Face checkpoint, a config.json by itself, a .gguf file, or a name on the hub: org/name[@revision]",
   },
   max_length: row.max_length,
   per_device_train_batch_size: row.per_device_train_batch_size,
@@ -60,12 +61,19 @@ export const PLAN_ROWS = {
     about: "choose the largest micro-batch of rows of max_length that fits; where one row does not, the longest length",
   },
   compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
-  svg: { kind: "string", default: "", metavar: "FILE", group: PLAN, about: "draw the comparison as stacked bars; with compare" },
+  svg: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: PLAN,
+    about: "draw the comparison as stacked bars; with compare",
+  },
   calibrate: {
     kind: "boolean",
     default: false,
     group: PLAN,
-    about: "take steps of the model's width with few blocks and random weights on this machine, for an estimate of a step's time",
+    about:
+      "take steps of the model's width with few blocks and random weights on this machine, for an estimate of a step's time",
   },
 } as const satisfies SettingRows;
 
@@ -89,7 +97,10 @@ export const WAY_ROWS: readonly string[] = [
 
 /** The settings of `train` that are planned; those not in the table have their defaults. */
 export function trainSettingsOf(settings: PlanSettings, given: ReadonlySet<string>): TrainSettings {
-  const asked = Object.entries(settings).filter(([name]) => given.has(name) && name in PLANNED_ROWS) as [string, SettingValue][];
+  const asked = Object.entries(settings).filter(([name]) => given.has(name) && name in PLANNED_ROWS) as [
+    string,
+    SettingValue,
+  ][];
   return resolveSettings({ flags: { ...Object.fromEntries(asked), train_file: "-", output_dir: "-" } }).settings;
 }
 
@@ -98,7 +109,8 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
     return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add --compare, or remove svg.`;
   }
   const way = settings.compare ? WAY_ROWS.find((name) => at.has(name)) : undefined;
-  if (way !== undefined) return `${at.subject(way)} has no effect: ${at.mention("compare")} shows all of them. Remove one of the two.`;
+  if (way !== undefined)
+    return `${at.subject(way)} has no effect: ${at.mention("compare")} shows all of them. Remove one of the two.`;
   if (settings.calibrate && settings.compare) {
     return `${at.subject("calibrate")} times one way of training, and ${at.mention("compare")} shows all of them. Give one of the two.`;
   }

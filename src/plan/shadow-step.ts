@@ -45,15 +45,24 @@ export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
   peakLearningRate: learning_rate,
 });
 
-export function shadowStep(settings: TrainSettings, geometry: Geometry, batches: SizedBatch[], engine = onShadow): ShadowStep {
+export function shadowStep(
+  settings: TrainSettings,
+  geometry: Geometry,
+  batches: SizedBatch[],
+  engine = onShadow,
+): ShadowStep {
   return engine(() => {
     const { device } = settings;
     const { tier, network, states } = shadowNetwork(settings, geometry);
     resetPeak(device);
-    const result = during("streams", () => trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)));
+    const result = during("streams", () =>
+      trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)),
+    );
     const { bitBytes, routingBytes } = result;
     // Told as if they were on the device; where they are is said by placement.ts.
-    const elsewhere = tier ? { weightBytes: weightBytes(network.model), stateBytes: states.bytes } : { weightBytes: 0, stateBytes: 0 };
+    const elsewhere = tier
+      ? { weightBytes: weightBytes(network.model), stateBytes: states.bytes }
+      : { weightBytes: 0, stateBytes: 0 };
     const elsewhereBytes = elsewhere.weightBytes + elsewhere.stateBytes;
     const terms = memoryTerms(network, states, result);
     return {

@@ -48,7 +48,12 @@ export function planChart(compared: Compared[], subtitle: string): string {
     const x = px(PLOT.left + wide(bytes));
     return [
       `<path class="grid" d="M${x} ${PLOT.top - 6}V${bottom}"/>`,
-      label(PLOT.left + wide(bytes), bottom + 16, bytes === 0 ? "0" : formatBytes(bytes).replace(/\.0+ /, " "), "middle"),
+      label(
+        PLOT.left + wide(bytes),
+        bottom + 16,
+        bytes === 0 ? "0" : formatBytes(bytes).replace(/\.0+ /, " "),
+        "middle",
+      ),
     ];
   });
   const bars = compared.flatMap(({ name, plan }, i) => {
@@ -60,11 +65,18 @@ export function planChart(compared: Compared[], subtitle: string): string {
       x += width;
       return piece;
     });
-    return [label(PLOT.left - 8, y + 15, name, "end"), ...pieces, label(x + 6, y + 15, formatBytes(plan.terms.peakBytes), "start")];
+    return [
+      label(PLOT.left - 8, y + 15, name, "end"),
+      ...pieces,
+      label(x + 6, y + 15, formatBytes(plan.terms.peakBytes), "start"),
+    ];
   });
   const legend = names.flatMap((name, i) => {
     const [x, y] = [20 + (i % LEGEND_COLUMNS) * 180, legendTop + Math.floor(i / LEGEND_COLUMNS) * 20];
-    return [`<rect x="${x}" y="${y - 10}" width="12" height="12" fill="${COLORS[name]}"/>`, label(x + 18, y, name, "start")];
+    return [
+      `<rect x="${x}" y="${y - 10}" width="12" height="12" fill="${COLORS[name]}"/>`,
+      label(x + 18, y, name, "start"),
+    ];
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img">`,

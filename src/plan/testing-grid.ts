@@ -58,7 +58,9 @@ export function compare({ family, flags, sizes = {} }: Point, seed = 3): Compare
   const architecture = architectureOf(source, "grid");
   const config = architecture.readConfig(source, "grid");
   const dtype = settings.weights_dtype === "bfloat16" ? "bfloat16" : "float32";
-  const batches = Array.from({ length: settings.gradient_accumulation_steps }, (_, i) => fullBatch(settings, config.vocabSize, seed + i));
+  const batches = Array.from({ length: settings.gradient_accumulation_steps }, (_, i) =>
+    fullBatch(settings, config.vocabSize, seed + i),
+  );
   const planned = shadowStep(settings, { architecture, config, dtypeOf: () => dtype }, batches);
   const extended = extensionOf(describeNetwork(settings))(architecture);
   const model = randomModel(extended, config, seed, dtype, settings.device);

@@ -31,10 +31,16 @@ export function planLine(plan: Plan): string {
 export function describePlan(plan: Plan, processBytes: number): string {
   const { settings, spans, placed, terms } = plan;
   const above = spans.map(({ name, bytes }) => ({ name, bytes: bytes - terms.weightBytes - terms.stateBytes }));
-  const { per_device_train_batch_size: rows, max_length: length, gradient_accumulation_steps: steps, device } = settings;
+  const {
+    per_device_train_batch_size: rows,
+    max_length: length,
+    gradient_accumulation_steps: steps,
+    device,
+  } = settings;
   const host = placed.hostBytes > 0 ? `, and ${formatBytes(placed.hostBytes)} in main memory` : "";
   const disk = placed.diskBytes > 0 ? `, and ${formatBytes(placed.diskBytes)} in files` : "";
-  const shown = (entries: { name: string; bytes: number }[]): string[][] => entries.map(({ name, bytes }) => [name, formatBytes(bytes)]);
+  const shown = (entries: { name: string; bytes: number }[]): string[][] =>
+    entries.map(({ name, bytes }) => [name, formatBytes(bytes)]);
   return [
     `a step of ${steps} micro-batch${steps === 1 ? "" : "es"} of ${rows} x ${length} tokens, ${settings.method}, ${settings.coupling}, ${settings.optimizer}`,
     `takes ${formatBytes(placed.deviceBytes)} on ${device}${host}${disk}`,
@@ -50,7 +56,14 @@ export function compareTable(compared: Compared[]): string {
   const header = ["method, coupling", "weights", "state", "gradient", "streams", "kept", "working set", "peak"];
   const rows = compared.map(({ name, plan: { terms } }) => [
     name,
-    ...[terms.weightBytes, terms.stateBytes, terms.gradientBytes, terms.streamBytes, terms.keptBytes, terms.workBytes].map(formatBytes),
+    ...[
+      terms.weightBytes,
+      terms.stateBytes,
+      terms.gradientBytes,
+      terms.streamBytes,
+      terms.keptBytes,
+      terms.workBytes,
+    ].map(formatBytes),
     formatBytes(terms.peakBytes),
   ]);
   return formatTable(header, rows);
@@ -60,7 +73,12 @@ export function compareTable(compared: Compared[]): string {
 export function trainFlags(settings: TrainSettings): string {
   const flags = Object.entries(TRAIN_ROWS).flatMap(([name, row]) => {
     const value = settings[name as keyof TrainSettings];
-    if (name === "train_file" || name === "output_dir" || value === (row as { default?: unknown }).default || typeof value === "object")
+    if (
+      name === "train_file" ||
+      name === "output_dir" ||
+      value === (row as { default?: unknown }).default ||
+      typeof value === "object"
+    )
       return [];
     if (typeof value === "boolean") return [value ? flagOf(name) : flagOf(`no_${name}`)];
     return [`${flagOf(name)} ${value}`];

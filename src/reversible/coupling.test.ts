@@ -37,7 +37,14 @@ import type { Stage } from "./stages.js";
 import { floatStreams, gridStreams, type StreamFormat } from "./streams.js";
 
 const WIDTH = 8;
-const SOLVER = { iterations: 3, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false } as const;
+const SOLVER = {
+  iterations: 3,
+  tolerance: 0,
+  start: "output",
+  damping: 1,
+  anderson: false,
+  storedHint: false,
+} as const;
 const PRECISE = { ...SOLVER, iterations: 100, tolerance: 1e-15 };
 const EXACT = [
   additive,
@@ -47,7 +54,8 @@ const EXACT = [
   revffn({ ...SOLVER, storedHint: true, iterations: 1, start: "zero" }),
 ];
 /** Both signs, other ones for every unit. */
-const signsOf = (unit: number): Tensor => fromArray([1, -1, unit % 2 === 0 ? -1 : 1, unit % 3 === 0 ? 1 : -1], [4, 1], "float32");
+const signsOf = (unit: number): Tensor =>
+  fromArray([1, -1, unit % 2 === 0 ? -1 : 1, unit % 3 === 0 ? 1 : -1], [4, 1], "float32");
 
 interface Weights {
   first: Tensor;
@@ -65,7 +73,10 @@ function makeToy(depth: number, type: DType): Toy {
   const random = (size: number[], scale: number): Tensor => mulScalar(normal_(zeros(size, type), 0, 1), scale);
   const gain = 0.9 / Math.sqrt(depth + 1); // so that deep toys do not leave the grid
   return {
-    weights: Array.from({ length: depth }, () => ({ first: random([WIDTH, WIDTH], gain), second: random([WIDTH, WIDTH], gain) })),
+    weights: Array.from({ length: depth }, () => ({
+      first: random([WIDTH, WIDTH], gain),
+      second: random([WIDTH, WIDTH], gain),
+    })),
     x_TD: random([4, WIDTH], 1),
     dHidden_TD: random([4, WIDTH], 1),
   };
@@ -73,12 +84,14 @@ function makeToy(depth: number, type: DType): Toy {
 
 // Two smooth branches with nothing in common with a transformer. The first mixes tokens, the second does not. Streams of
 // half the width use a quarter of the weights, and a fifth of the first branch, so that it contracts.
-const quarter = (whole: Tensor, like: Tensor): Tensor => narrow(narrow(whole, 0, 0, shape(like)[1]), 1, 0, shape(like)[1]);
+const quarter = (whole: Tensor, like: Tensor): Tensor =>
+  narrow(narrow(whole, 0, 0, shape(like)[1]), 1, 0, shape(like)[1]);
 const attention = ({ first }: Weights, x: Tensor, memory?: Tensor): Tensor => {
   const y = mul(silu(mm(x, quarter(first, x))), sigmoid(sumDim(memory ?? x, [0], true)));
   return memory === undefined ? y : mulScalar(y, 0.2);
 };
-const feedForward = ({ first, second }: Weights, x: Tensor): Tensor => mm(silu(mm(x, quarter(second, x))), quarter(first, x));
+const feedForward = ({ first, second }: Weights, x: Tensor): Tensor =>
+  mm(silu(mm(x, quarter(second, x))), quarter(first, x));
 
 function evaluate(weights: Weights, branch: Branch, x_TD: Tensor, memory_TD?: Tensor): Tensor {
   if (branch === "attention") return attention(weights, x_TD, memory_TD);
@@ -105,7 +118,12 @@ function plainGradients({ weights, x_TD, dHidden_TD }: Toy, coupling: Coupling, 
     let streams = coupling.begin(input, format);
     for (const [unit, layer] of leaves.entries()) {
       const pass = { unit, wantBits: false, signs_T1: signsOf(unit) };
-      ({ streams } = coupling.forward(streams, (branch, ...inputs) => evaluate(layer, branch, ...inputs), format, pass));
+      ({ streams } = coupling.forward(
+        streams,
+        (branch, ...inputs) => evaluate(layer, branch, ...inputs),
+        format,
+        pass,
+      ));
     }
     return sum(mul(coupling.end(streams, format), dHidden_TD));
   });
@@ -133,7 +151,10 @@ function engineGradients(
   blocks.forEach((block, layer) => METHODS[method].forward(layer, block, batch, net));
   batch.dStreams = coupling.endGradient(mulScalar(dHidden_TD, 1)).map(keep);
   for (let layer = blocks.length - 1; layer >= 0; layer--) METHODS[method].backward(layer, blocks[layer], batch, net);
-  const gradients = [coupling.beginGradient(batch.dStreams), ...buffers.flatMap(({ first, second }) => [first, second])].map(toArray);
+  const gradients = [
+    coupling.beginGradient(batch.dStreams),
+    ...buffers.flatMap(({ first, second }) => [first, second]),
+  ].map(toArray);
   const restored = batch.streams.length > 0 && begun.every((stream, i) => equal(stream, batch.streams[i]));
   free(...batch.streams, ...batch.dStreams);
   return { gradients, restored };
@@ -228,11 +249,18 @@ test("bdia is its published recurrence, and the first block is an ordinary step"
     let [before, now] = [toy.x_TD, add(toy.x_TD, f(0, toy.x_TD))];
     for (const unit of toy.weights.keys()) {
       const signs_T1 = signsOf(unit);
-      ({ streams } = coupling.forward(streams, (_branch, value) => f(unit, value), format, { unit, wantBits: false, signs_T1 }));
+      ({ streams } = coupling.forward(streams, (_branch, value) => f(unit, value), format, {
+        unit,
+        wantBits: false,
+        signs_T1,
+      }));
       if (unit === 0) continue;
       // Our sign is that of the factor on v, which is -gamma.
       const gamma = mulScalar(signs_T1, -0.25);
-      const next = add(add(mul(before, gamma), mul(now, addScalar(mulScalar(gamma, -1), 1))), mul(f(unit, now), addScalar(gamma, 1)));
+      const next = add(
+        add(mul(before, gamma), mul(now, addScalar(mulScalar(gamma, -1), 1))),
+        mul(f(unit, now), addScalar(gamma, 1)),
+      );
       [before, now] = [now, next];
     }
     assert.ok(relativeError([toArray(coupling.end(streams, format))], [toArray(now)]) < 1e-12);
@@ -259,14 +287,18 @@ test("revffn by iteration alone: closer with every evaluation, and a branch that
       blocks.forEach((block, unit) => METHODS.reversible.forward(unit, block, batch, net));
       batch.dStreams = coupling.endGradient(toy.dHidden_TD).map(keep);
       for (const unit of [3, 2, 1, 0]) METHODS.reversible.backward(unit, blocks[unit], batch, net);
-      const error = Math.max(...coupling.begin(toy.x_TD, format).map((x, i) => item(amax(abs(sub(x, batch.streams[i]))))));
+      const error = Math.max(
+        ...coupling.begin(toy.x_TD, format).map((x, i) => item(amax(abs(sub(x, batch.streams[i]))))),
+      );
       free(...batch.streams, ...batch.dStreams);
       return { error, solutions };
     });
   const [one, three, fifty] = [1, 3, 50].map((iterations) => run({ iterations }, 1));
   assert.ok(one.error > three.error && three.error > fifty.error, `${one.error} ${three.error} ${fifty.error}`);
   assert.equal(fifty.error, 0, "on the grid the iteration ends on the very point");
-  assert.ok(fifty.solutions.every(({ residual, diverged, iterations }) => residual === 0 && !diverged && iterations < 50));
+  assert.ok(
+    fifty.solutions.every(({ residual, diverged, iterations }) => residual === 0 && !diverged && iterations < 50),
+  );
   const total = (settings: Partial<RevffnSettings>): number =>
     run({ iterations: 200, ...settings }, 2.5).solutions.reduce((sum, { iterations }) => sum + iterations, 0);
   assert.ok(total({ anderson: true }) < total({}), `${total({ anderson: true })} ${total({})}`);

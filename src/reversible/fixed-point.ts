@@ -55,15 +55,25 @@ export function solve(
       const hopeless = !(residual < HOPELESS * Math.max(residuals[0], tolerance));
       done = residual <= tolerance || hopeless || residuals.length === iterations;
       if (done) return { x: value, before: null };
-      return { x: format.fromFloat(mix(format.toFloat(at.x), { g: value_F, f }, at.before, settings)), before: { g: value_F, f } };
+      return {
+        x: format.fromFloat(mix(format.toFloat(at.x), { g: value_F, f }, at.before, settings)),
+        before: { g: value_F, f },
+      };
     });
     // In float streams an iterate and the value of g are the same tensor.
     const still = new Set([start, next.x, next.before?.g, next.before?.f]);
-    free(...new Set([at.x, at.before?.g, at.before?.f].filter((old): old is Tensor => old !== undefined && !still.has(old))));
+    free(
+      ...new Set(
+        [at.x, at.before?.g, at.before?.f].filter((old): old is Tensor => old !== undefined && !still.has(old)),
+      ),
+    );
     at = next;
   }
   const residual = residuals[residuals.length - 1];
-  return { x: at.x, solution: { iterations: residuals.length, residual, diverged: residual > tolerance && !(residual < residuals[0]) } };
+  return {
+    x: at.x,
+    solution: { iterations: residuals.length, residual, diverged: residual > tolerance && !(residual < residuals[0]) },
+  };
 }
 
 function mix(

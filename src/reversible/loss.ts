@@ -31,7 +31,11 @@ export function lossSum(of: LossTile): number {
  * As `lossSum`, and gradients times `scale`: the head's is added to dHead_VD in place (null: not wanted), that of the hidden state
  * returned.
  */
-export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | null): { total: number; dHidden_TD: Tensor } {
+export function lossAndGradient(
+  of: LossTile,
+  scale: number,
+  dHead_VD: Tensor | null,
+): { total: number; dHidden_TD: Tensor } {
   const { hidden_TD, head_VD } = of;
   const type = dtype(hidden_TD);
   const [vocabulary, width] = shape(head_VD);
@@ -47,8 +51,13 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
       if (dtype(wide_NV) !== type) free(wide_NV);
       indexCopy_(dHidden_TD, 0, rows_N, mm(dLogits_NV, head_VD));
       forEachTile(dHead_VD === null ? 0 : vocabulary, together, (start, length) => {
-        const [sum_ND, dLogits_NN] = [narrow(dHead_VD as Tensor, 0, start, length), transpose(narrow(dLogits_NV, 1, start, length), 0, 1)];
-        scope(() => (isWide ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND))));
+        const [sum_ND, dLogits_NN] = [
+          narrow(dHead_VD as Tensor, 0, start, length),
+          transpose(narrow(dLogits_NV, 1, start, length), 0, 1),
+        ];
+        scope(() =>
+          isWide ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND)),
+        );
       });
       return item(loss);
     });
@@ -58,7 +67,11 @@ export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | 
 
 /** Whether products of `type` can be added to the wider `sum` by themselves. */
 const addsWide = (sum: Tensor | null, type: DType): boolean =>
-  sum !== null && type === "bfloat16" && dtype(sum) === "float32" && device(sum).startsWith("cuda") && hasOp("aten::addmm.dtype_out");
+  sum !== null &&
+  type === "bfloat16" &&
+  dtype(sum) === "float32" &&
+  device(sum).startsWith("cuda") &&
+  hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
 function tileLoss({ hidden_TD, head_VD, objective }: LossTile, first: number, count: number) {

@@ -10,7 +10,15 @@ import { byteSize, device, dtype, type Tensor, to } from "../torch/tensor.js";
 import { assert } from "../errors.js";
 import type { Apply, Branch, Coupling, Known, Pass, Visit } from "./coupling.js";
 import type { Solution } from "./fixed-point.js";
-import { backwardStages, type BranchGraphs, differentiateStages, evaluateStages, freeGraphs, recordStages, type Stage } from "./stages.js";
+import {
+  backwardStages,
+  type BranchGraphs,
+  differentiateStages,
+  evaluateStages,
+  freeGraphs,
+  recordStages,
+  type Stage,
+} from "./stages.js";
 import type { StreamFormat } from "./streams.js";
 
 /** A block with its weights bound; a stage's `context` is the micro-batch's own. */
@@ -77,10 +85,21 @@ const applyTo =
     evaluateStages(block.stages(branch), { x_TD, context, tileTokens, memory_TD });
 
 /** The streams behind a unit, checked; for the caller's scope. */
-export function passForward<Context>(unit: number, block: Block<Context>, batch: BatchState<Context>, net: Net, wantBits = false): Known {
+export function passForward<Context>(
+  unit: number,
+  block: Block<Context>,
+  batch: BatchState<Context>,
+  net: Net,
+  wantBits = false,
+): Known {
   const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
   return scope(() => {
-    const known = coupling.forward(batch.streams, applyTo(block, batch.context, tileTokens), format, passOf(unit, batch, net, wantBits));
+    const known = coupling.forward(
+      batch.streams,
+      applyTo(block, batch.context, tileTokens),
+      format,
+      passOf(unit, batch, net, wantBits),
+    );
     for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
     return known;
   });
@@ -150,7 +169,10 @@ const checkpointing = (name: "checkpoint" | "checkpoint-offload"): Method => ({
         if (last === null) return { y_TD: null, ...backwardLast(graphs, dy_TD) };
         const { branch, x_TD } = last;
         last = null;
-        return { ...differentiateStages(block.stages(branch), { x_TD, context: batch.context, tileTokens }, dy_TD), y_TD: null };
+        return {
+          ...differentiateStages(block.stages(branch), { x_TD, context: batch.context, tileTokens }, dy_TD),
+          y_TD: null,
+        };
       });
       free(...inputs.filter(isAlive));
       batch.kept[unit] = {};
@@ -224,7 +246,11 @@ export function hostBytes<Context>(batch: BatchState<Context>): number {
 
 /** Releases whatever a batch still owns; after a failed step too. */
 export function freeBatch<Context>(batch: BatchState<Context>): void {
-  const kept = batch.kept.flatMap(({ bits, inputs = [], host = [] }) => [...(bits === undefined ? [] : [bits]), ...inputs, ...host]);
+  const kept = batch.kept.flatMap(({ bits, inputs = [], host = [] }) => [
+    ...(bits === undefined ? [] : [bits]),
+    ...inputs,
+    ...host,
+  ]);
   batch.kept.flatMap(({ graphs = [] }) => graphs).forEach(freeGraphs);
   for (const tensor of [...batch.streams, ...batch.dStreams, ...kept]) if (isAlive(tensor)) free(tensor);
   batch.streams = [];

@@ -54,7 +54,9 @@ for (const temperature of [1, 2.5]) {
         assert.ok(Math.abs(total - byHand) < 1e-12);
         assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens }) - total) < 1e-12);
         toArray(dHidden_TD).forEach((value, i) => assert.ok(Math.abs(value - dx[i]) < 1e-12));
-        toArray(dHead_VD).forEach((value, i) => assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"));
+        toArray(dHead_VD).forEach((value, i) =>
+          assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"),
+        );
       }
     });
   });

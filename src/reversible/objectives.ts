@@ -45,13 +45,19 @@ export interface Measured {
  */
 export function crossEntropy(labels_T: ArrayLike<number>, trained = countTrained(labels_T)): Objective {
   let found: Int32Array | null = null;
-  const rows = (first: number, count: number): Int32Array => (found ??= trainedPositions(labels_T, trained)).subarray(first, first + count);
+  const rows = (first: number, count: number): Int32Array =>
+    (found ??= trainedPositions(labels_T, trained)).subarray(first, first + count);
   return {
     count: trained,
     rows,
     measure: (logits_NV, first) => {
       const [on, count] = [device(logits_NV), shape(logits_NV)[0]];
-      const labels_N1 = fromValues(() => rows(first, count).map((position) => labels_T[position]), [count, 1], "int64", on);
+      const labels_N1 = fromValues(
+        () => rows(first, count).map((position) => labels_T[position]),
+        [count, 1],
+        "int64",
+        on,
+      );
       sub_(logits_NV, amax(logits_NV, [1], true));
       const target_N1 = gather(logits_NV, 1, labels_N1);
       const exp_NV = exp_(logits_NV);
@@ -76,7 +82,8 @@ function countTrained(labels_T: ArrayLike<number>): number {
 function trainedPositions(labels_T: ArrayLike<number>, count: number): Int32Array {
   const positions = new Int32Array(count);
   let found = 0;
-  for (let position = 0; position < labels_T.length; position++) if (labels_T[position] >= 0) positions[found++] = position;
+  for (let position = 0; position < labels_T.length; position++)
+    if (labels_T[position] >= 0) positions[found++] = position;
   assert(found === count, `${found} labels are trained, not ${count}`);
   return positions;
 }

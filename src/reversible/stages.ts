@@ -40,7 +40,11 @@ interface InputGradients {
 export type BranchGraphs = Graph[][];
 
 /** f(x_TD), added to the sum of stages before these where there are some; nothing is kept. */
-export function evaluateStages<Context>(stages: Stage<Context>[], input: Input<Context>, before_TD: Tensor | null = null): Tensor {
+export function evaluateStages<Context>(
+  stages: Stage<Context>[],
+  input: Input<Context>,
+  before_TD: Tensor | null = null,
+): Tensor {
   return alongStages(stages, input, before_TD, (stage, h_ND, first) =>
     during(stage.span, () => stage.evaluate(h_ND, input.context, first, input.memory_TD)),
   );
@@ -141,7 +145,10 @@ function differentiateBlock<Context>(
       const [d_TD, dMemory_TD = null] = results;
       if (f_TD !== null) free(h_TD, f_TD);
       const dLast_TD = sum(d_TD, dh_TD);
-      return { y_TD, ...(graphs.length === 0 ? { dx_TD: dLast_TD, dMemory_TD } : backwardStages(graphs, dy_TD, dLast_TD)) };
+      return {
+        y_TD,
+        ...(graphs.length === 0 ? { dx_TD: dLast_TD, dMemory_TD } : backwardStages(graphs, dy_TD, dLast_TD)),
+      };
     } finally {
       freeGraphs(graphs);
     }
@@ -187,7 +194,12 @@ function alongStages<Context>(
   });
 }
 
-function recordTile<Context>(stage: Stage<Context>, h_ND: Tensor, first: number, { context, memory_TD }: Input<Context>): Graph {
+function recordTile<Context>(
+  stage: Stage<Context>,
+  h_ND: Tensor,
+  first: number,
+  { context, memory_TD }: Input<Context>,
+): Graph {
   const inputs = memory_TD === undefined ? [h_ND] : [h_ND, memory_TD];
   return during(stage.span, () => record(inputs, (h, memory) => stage.evaluate(h, context, first, memory)));
 }
@@ -201,7 +213,10 @@ function inputGradients(graph: Graph, dy_ND: Tensor): Tensor[] {
 }
 
 function checkMemory<Context>(stages: Stage<Context>[], { memory_TD }: Input<Context>): void {
-  assert(memory_TD === undefined || (stages.length === 1 && !stages[0].tokenwise), "a memory is for one stage of all tokens");
+  assert(
+    memory_TD === undefined || (stages.length === 1 && !stages[0].tokenwise),
+    "a memory is for one stage of all tokens",
+  );
 }
 
 const tileOf = ({ tokenwise }: Stage<never>, { tileTokens }: Input<unknown>): number =>
@@ -209,7 +224,8 @@ const tileOf = ({ tokenwise }: Stage<never>, { tileTokens }: Input<unknown>): nu
 
 const sum = (a_TD: Tensor, b_TD: Tensor | null): Tensor => (b_TD === null ? a_TD : add(a_TD, b_TD));
 
-const rows = (t_TD: Tensor, start: number, length: number): Tensor => (length === shape(t_TD)[0] ? t_TD : narrow(t_TD, 0, start, length));
+const rows = (t_TD: Tensor, start: number, length: number): Tensor =>
+  length === shape(t_TD)[0] ? t_TD : narrow(t_TD, 0, start, length);
 
 const plus = (f_TD: Tensor | null, y_ND: Tensor, start: number): Tensor =>
   f_TD === null ? y_ND : add(rows(f_TD, start, shape(y_ND)[0]), y_ND);

@@ -13,7 +13,9 @@ const grid = gridStreams("int32", 16);
 test("a float is rounded to the nearest multiple of 2^-16, ties to even", () => {
   scope(() => {
     const unit = 2 ** -16;
-    const stream = grid.fromFloat(fromArray([0, 1, -1.5, 0.4 * unit, 0.6 * unit, 1.5 * unit, -2.5 * unit], [7], "float32"));
+    const stream = grid.fromFloat(
+      fromArray([0, 1, -1.5, 0.4 * unit, 0.6 * unit, 1.5 * unit, -2.5 * unit], [7], "float32"),
+    );
     assert.equal(dtype(stream), "int32");
     assert.deepEqual(toArray(stream), [0, 65536, -98304, 0, 1, 2, -2]);
     assert.deepEqual(toArray(grid.toFloat(stream)), [0, 1, -1.5, 0, unit, 2 * unit, -2 * unit]);
@@ -65,9 +67,15 @@ test("a value that leaves the grid, or is no number, is refused with the way out
     );
     assert.throws(() => grid.fromFloat(fromArray([1, Number.NaN], [2], "float32")), /not a finite number/);
     assert.throws(() => grid.fromFloat(fromArray([Number.NEGATIVE_INFINITY], [1], "float32")), /not a finite number/);
-    assert.throws(() => grid.check(fromArray([2 ** 30 + 5], [1], "int32"), "block 3"), /block 3: a stream value of 1\.64e\+4/);
+    assert.throws(
+      () => grid.check(fromArray([2 ** 30 + 5], [1], "int32"), "block 3"),
+      /block 3: a stream value of 1\.64e\+4/,
+    );
     grid.check(fromArray([2 ** 30 - 1, -(2 ** 30) + 1], [2], "int32"), "block 3");
-    assert.throws(() => floatStreams("float32").check(fromArray([Number.NaN], [1], "float32"), "block 1"), /block 1: .*not a finite/);
+    assert.throws(
+      () => floatStreams("float32").check(fromArray([Number.NaN], [1], "float32"), "block 1"),
+      /block 1: .*not a finite/,
+    );
     assert.throws(() => storedBits(0.3), /not a power of two/);
   });
 });

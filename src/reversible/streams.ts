@@ -51,7 +51,8 @@ export function floatStreams(type: "float32" | "float64"): StreamFormat {
     floatDtype: type,
     fromFloat: (y, factor = 1) => (factor === 1 ? cast(y, type, false, true) : mulScalar(cast(y, type), factor)),
     toFloat: (stream) => stream,
-    addScaled_: (sum, stream, gamma, signs) => add_(sum, signs === undefined ? stream : mul(stream, cast(signs, type)), gamma),
+    addScaled_: (sum, stream, gamma, signs) =>
+      add_(sum, signs === undefined ? stream : mul(stream, cast(signs, type)), gamma),
     droppedBits: () => null,
     unscale_: (scaled, _bits, gamma, signs) => mulScalar_(flip_(scaled, signs), 1 / gamma),
     check: (stream, where) => {
@@ -75,7 +76,8 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
       scope(() => {
         const rounded = scope(() => round_(mulScalar(cast(y, wide), factor * unit)));
         const largest = largestOf(rounded) / unit;
-        if (!(largest < limit)) throw Number.isFinite(largest) ? outOfRange(largest, limit) : notFinite("a branch of the network");
+        if (!(largest < limit))
+          throw Number.isFinite(largest) ? outOfRange(largest, limit) : notFinite("a branch of the network");
         return cast(rounded, type);
       }),
     toFloat: (stream) => scope(() => cast(mulScalar_(cast(stream, wide), 1 / unit), "float32")),
@@ -102,7 +104,8 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
   };
 }
 
-const flip_ = (stream: Tensor, signs?: Tensor): Tensor => (signs === undefined ? stream : mul_(stream, cast(signs, dtype(stream))));
+const flip_ = (stream: Tensor, signs?: Tensor): Tensor =>
+  signs === undefined ? stream : mul_(stream, cast(signs, dtype(stream)));
 
 /**
  * The most fractional bits, `usual` at most, with which an int32 grid holds values of four times `largest`: pretrained
@@ -117,7 +120,10 @@ export const MOST_BITS = 8;
 /** m for gamma = +-2^-m: the low bits that scaling by gamma drops from each element. */
 export function storedBits(gamma: number): number {
   const bits = Math.log2(1 / Math.abs(gamma));
-  assert(Number.isInteger(bits) && bits >= 0 && bits <= MOST_BITS, `gamma ${gamma} is not a power of two between 1/256 and 1`);
+  assert(
+    Number.isInteger(bits) && bits >= 0 && bits <= MOST_BITS,
+    `gamma ${gamma} is not a power of two between 1/256 and 1`,
+  );
   return bits;
 }
 
@@ -176,5 +182,8 @@ function outOfRange(largest: number, limit: number, where = "a branch of the net
     largest < WIDEST
       ? "Use fewer bits (--stream-fraction-bits) or --stream int64."
       : "No grid holds that: the learning rate may be too high, or the weights damaged.";
-  return new BadValuesError(`${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}).`, remedy);
+  return new BadValuesError(
+    `${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}).`,
+    remedy,
+  );
 }

@@ -11,7 +11,12 @@ after(() => rmSync(folder, { recursive: true }));
 const path = join(folder, "run.yaml");
 const read = (source: string): [string, unknown, string | null, string][] => {
   writeFileSync(path, source);
-  return readSettingsFile(path).map(({ name, value, text, place }) => [name, value, text, place.replace(path, "run.yaml")]);
+  return readSettingsFile(path).map(({ name, value, text, place }) => [
+    name,
+    value,
+    text,
+    place.replace(path, "run.yaml"),
+  ]);
 };
 
 test("values come with their own words and their place", () => {
@@ -42,7 +47,10 @@ test("JSON, anchors, Windows line ends, a byte order mark and an empty file are 
     ["model", "base", '"base"', "run.yaml:1:"],
     ["seed", 3, "3", "run.yaml:2:"],
   ]);
-  assert.deepEqual(read("train_file: &f a.jsonl\nvalidation_file: *f\n")[1].slice(0, 2), ["validation_file", "a.jsonl"]);
+  assert.deepEqual(read("train_file: &f a.jsonl\nvalidation_file: *f\n")[1].slice(0, 2), [
+    "validation_file",
+    "a.jsonl",
+  ]);
   assert.deepEqual(read("\ufeffmodel: base\r\nseed: 1\r\n"), [
     ["model", "base", "base", "run.yaml:1:"],
     ["seed", 1, "1", "run.yaml:2:"],
@@ -60,10 +68,17 @@ test("a file that is no map of settings is refused with the line", () => {
       "seed: 1\n---\nseed: 2\n",
       ":2: a second document begins (expected one map of settings). Remove the line with ---, or what follows it.",
     ],
-    ["model: a\n\tseed: 2\n", ":2: not valid YAML: Tabs are not allowed as indentation. Mend the line, or the one before it."],
-    ["model: *nowhere\n", ":1: not valid YAML: Unresolved alias (the anchor must be set before the alias): nowhere. Write the value out."],
+    [
+      "model: a\n\tseed: 2\n",
+      ":2: not valid YAML: Tabs are not allowed as indentation. Mend the line, or the one before it.",
+    ],
+    [
+      "model: *nowhere\n",
+      ":1: not valid YAML: Unresolved alias (the anchor must be set before the alias): nowhere. Write the value out.",
+    ],
   ];
-  for (const [source, message] of cases) assert.throws(() => read(source), { name: "UserError", message: path + message });
+  for (const [source, message] of cases)
+    assert.throws(() => read(source), { name: "UserError", message: path + message });
 });
 
 test("a path that is no file is refused", () => {

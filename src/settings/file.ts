@@ -25,7 +25,9 @@ export function readSettingsFile(path: string): (Entry & { place: string })[] {
   if (fault) throw new UserError(`${placeOf(fault.pos[0])} ${faultWords(fault, source)}`);
   if (document.contents === null) return [];
   if (!isMap(document.contents)) {
-    throw new UserError(`${placeOf(span(document.contents)[0])} not a map of settings (expected lines such as "learning_rate: 1e-5").`);
+    throw new UserError(
+      `${placeOf(span(document.contents)[0])} not a map of settings (expected lines such as "learning_rate: 1e-5").`,
+    );
   }
   return document.contents.items.map(({ key, value }) => {
     const place = placeOf(span(key)[0]);
@@ -40,7 +42,8 @@ function parse(path: string, source: string, lineCounter: LineCounter): Document
     return yaml().parseDocument(source, { lineCounter, prettyErrors: false });
   } catch (failure) {
     // Lists in lists without end.
-    if (failure instanceof RangeError) throw new UserError(`${path}: is nested too deeply (expected a flat map of settings).`);
+    if (failure instanceof RangeError)
+      throw new UserError(`${path}: is nested too deeply (expected a flat map of settings).`);
     throw failure;
   }
 }
@@ -53,7 +56,8 @@ function faultWords({ code, message, pos }: YAMLParseError | YAMLWarning, source
   }
   if (code === "MULTIPLE_DOCS")
     return "a second document begins (expected one map of settings). Remove the line with ---, or what follows it.";
-  if (/call stack/.test(message)) return "lists or maps are nested too deeply (expected a flat map of settings). Write one setting a line.";
+  if (/call stack/.test(message))
+    return "lists or maps are nested too deeply (expected a flat map of settings). Write one setting a line.";
   return `not valid YAML: ${message.split("\n")[0].replace(/\.$/, "")}. Mend the line, or the one before it.`;
 }
 
@@ -74,7 +78,9 @@ const span = (node: unknown): [number, number] => {
 
 function readText(path: string): string {
   const stats = statOf(path);
-  if (!stats) throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
-  if (stats.isDirectory()) throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
+  if (!stats)
+    throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
+  if (stats.isDirectory())
+    throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
   return readWholeFile(path, LARGEST_BYTES).toString("utf8");
 }

@@ -8,7 +8,9 @@ const INDENT = 32;
 /** Flags by group with their meaning and default, at most 100 columns wide. */
 export function helpText(table: SettingsTable): string {
   return [...groups(table.rows)]
-    .map(([title, rows]) => [title, ...rows.map(([name, row]) => flagLines(flagUsage(name, row), helpWords(row)))].join("\n"))
+    .map(([title, rows]) =>
+      [title, ...rows.map(([name, row]) => flagLines(flagUsage(name, row), helpWords(row)))].join("\n"),
+    )
     .join("\n\n");
 }
 
@@ -63,7 +65,8 @@ export function tableMarkdown(table: SettingsTable): string {
         "| setting | value | default | what it is |",
         "| --- | --- | --- | --- |",
         ...rows.map(([name, row]) => {
-          const standard = row.required === true ? "required" : showDefault(row) === "none" ? "none" : `\`${showDefault(row)}\``;
+          const standard =
+            row.required === true ? "required" : showDefault(row) === "none" ? "none" : `\`${showDefault(row)}\``;
           return `| \`${name}\` | ${cell(expectation(row))} | ${cell(standard)} | ${cell(row.about)} |`;
         }),
       ].join("\n"),
@@ -73,7 +76,10 @@ export function tableMarkdown(table: SettingsTable): string {
 }
 
 /** What is worth saying at the start: required settings, and all that differ from their default. */
-export function describeTable<Rows extends SettingRows>(table: SettingsTable<Rows>, settings: SettingsOf<Rows>): string {
+export function describeTable<Rows extends SettingRows>(
+  table: SettingsTable<Rows>,
+  settings: SettingsOf<Rows>,
+): string {
   const named = Object.entries(table.rows).filter(
     ([name, row]) => row.required === true || !isSame(settings[name as keyof Rows], row.default),
   );

@@ -47,7 +47,11 @@ test("the record is in the table's order, whatever order things came in", () => 
 test("the record's type follows from the rows", () => {
   const settings: SettingsOf<typeof ROWS> = resolveTable(TABLE, { flags: { model: "m" } }).settings;
   const style: "plain" | "chat" = settings.style;
-  const [tokens, stream, name]: [number, boolean, string | undefined] = [settings.max_new_tokens, settings.stream, settings.names.a];
+  const [tokens, stream, name]: [number, boolean, string | undefined] = [
+    settings.max_new_tokens,
+    settings.stream,
+    settings.names.a,
+  ];
   assert.deepEqual([style, tokens, stream, name], ["plain", 64, true, undefined]);
   // @ts-expect-error: no other choice is known
   const other: "code" = settings.style;
@@ -61,7 +65,8 @@ test("an unknown name is refused with the nearest known one", () => {
     [{ model: "m", quantisation: "1" }, "--quantisation is unknown. See the known ones with --help."],
     [{ model: "m", constructor: "1" }, "--constructor is unknown. See the known ones with --help."],
   ];
-  for (const [flags, message] of cases) assert.throws(() => resolveTable(TABLE, { flags }), { name: "UserError", message });
+  for (const [flags, message] of cases)
+    assert.throws(() => resolveTable(TABLE, { flags }), { name: "UserError", message });
   const file = write("model: m\ntemprature: 1\n");
   assert.throws(() => resolveTable(TABLE, { file }), {
     name: "UserError",
@@ -120,9 +125,13 @@ test("a table's own check sees values, what was given, and how to speak of it", 
     rows: ROWS,
     check: ({ style, stream }, given) =>
       style === "chat" && !stream
-        ? [given.subject("stream"), given.mention("stream"), given.subject("style"), given.mention("style"), given.mention("names")].join(
-            " | ",
-          )
+        ? [
+            given.subject("stream"),
+            given.mention("stream"),
+            given.subject("style"),
+            given.mention("style"),
+            given.mention("names"),
+          ].join(" | ")
         : undefined,
   };
   const file = write("model: m\nstyle: 'chat'\n");

@@ -41,7 +41,8 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
   }
 
   // Of a run's own record, config.json, which holds every setting as it was.
-  const isRecorded = (name: string): boolean => sources.file?.endsWith(".json") === true && typeof entries.get(name)?.place === "string";
+  const isRecorded = (name: string): boolean =>
+    sources.file?.endsWith(".json") === true && typeof entries.get(name)?.place === "string";
   const settings: Record<string, SettingValue> = {};
   const given = new Set<string>();
   const missing: string[] = [];
@@ -57,7 +58,8 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
   for (const [name, { otherwise }] of Object.entries(table.rows)) {
     if (given.has(name)) continue;
     const rule = otherwise?.find(
-      (each) => given.has(each.given) && Object.entries(each.when ?? {}).every(([other, value]) => settings[other] === value),
+      (each) =>
+        given.has(each.given) && Object.entries(each.when ?? {}).every(([other, value]) => settings[other] === value),
     );
     if (rule && !(isRecorded(name) && isRecorded(rule.given))) settings[name] = rule.value;
   }
@@ -75,7 +77,9 @@ export function unknownSetting(table: SettingsTable, subject: string, name: stri
   if (Object.hasOwn(elsewhere, name)) return new UserError(`${subject} is unknown. ${elsewhere[name]}`);
   const near = nearestName(name, Object.keys(table.rows));
   const spelled = near !== undefined && subject.startsWith("--") ? flagOf(near) : near;
-  return new UserError(`${subject} is unknown. ${spelled === undefined ? "See the known ones with --help." : `Did you mean ${spelled}?`}`);
+  return new UserError(
+    `${subject} is unknown. ${spelled === undefined ? "See the known ones with --help." : `Did you mean ${spelled}?`}`,
+  );
 }
 
 function missingSettings(rows: SettingRows, missing: string[], file: string | undefined): UserError {
@@ -90,7 +94,8 @@ function missingSettings(rows: SettingRows, missing: string[], file: string | un
 }
 
 function speakOf(settings: Record<string, SettingValue>, given: Set<string>, entries: Map<string, Entry>): Given {
-  const shown = (name: string): Entry => entries.get(name) ?? { name, value: settings[name], text: listWords(settings[name]), place: null };
+  const shown = (name: string): Entry =>
+    entries.get(name) ?? { name, value: settings[name], text: listWords(settings[name]), place: null };
   const byDefault = (name: string): string => `${name} ${showEntry(shown(name))} (the default)`;
   const byFlag = (name: string): string => flagWords(name, shown(name));
   return {

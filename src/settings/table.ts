@@ -3,7 +3,9 @@
 
 export type SettingValue = string | number | boolean | readonly (string | number)[] | Readonly<Record<string, string>>;
 
-type Default<T> = { readonly default: T; readonly required?: false } | { readonly required: true; readonly default?: undefined };
+type Default<T> =
+  | { readonly default: T; readonly required?: false }
+  | { readonly required: true; readonly default?: undefined };
 
 /** One value; with `list` several, each once: a,b,c as a flag, [a, b, c] in a file. */
 type OneOrList<T> = ({ readonly list?: false } & Default<T>) | ({ readonly list: true } & Default<readonly T[]>);

@@ -5,7 +5,8 @@ import type { SettingRow, SettingValue } from "./table.js";
 import { expectation, metavar, readEntry, showValue } from "./values.js";
 
 const about = "";
-const fromFlag = (row: SettingRow, value: unknown): SettingValue => readEntry(row, { name: "some_name", value, text: null, place: null });
+const fromFlag = (row: SettingRow, value: unknown): SettingValue =>
+  readEntry(row, { name: "some_name", value, text: null, place: null });
 const fromFile = (row: SettingRow, value: unknown, text: string): SettingValue =>
   readEntry(row, { name: "some_name", value, text, place: "run.yaml:7:" });
 
@@ -58,7 +59,9 @@ test("a list takes several values, each once: words with commas, an array, or on
   const expected = "(expected an integer of at least 1; several with commas between, each once).";
   for (const words of ["4,,8", "4,4", "4,0", "", "4;8"]) {
     const written = words === "" ? '""' : words;
-    assert.throws(() => fromFlag(ROWS.depths, words), { message: `--some-name ${written} is not possible ${expected}` });
+    assert.throws(() => fromFlag(ROWS.depths, words), {
+      message: `--some-name ${written} is not possible ${expected}`,
+    });
   }
   assert.throws(() => fromFlag(ROWS.methods, "store,reversibel"), /Did you mean reversible\?$/);
   assert.throws(() => fromFlag(ROWS.methods, []), /is not possible/);
@@ -87,7 +90,11 @@ test("a flag's impossible value is refused with what was expected", () => {
     [ROWS.integer, "0", "some-name 0 is not possible (expected an integer of at least 1)."],
     [ROWS.integer, "0x10", "some-name 0x10 is not possible (expected an integer of at least 1)."],
     [ROWS.integer, "", 'some-name "" is not possible (expected an integer of at least 1).'],
-    [ROWS.integer, "9007199254740993", "some-name 9007199254740993 is not possible (expected an integer from 1 to 1000000000)."],
+    [
+      ROWS.integer,
+      "9007199254740993",
+      "some-name 9007199254740993 is not possible (expected an integer from 1 to 1000000000).",
+    ],
     [ROWS.positive, "0", "some-name 0 is not possible (expected a number above 0)."],
     [ROWS.positive, "Infinity", "some-name Infinity is not possible (expected a number above 0)."],
     [ROWS.positive, "1e999", "some-name 1e999 is not possible (expected a number above 0)."],
@@ -96,26 +103,47 @@ test("a flag's impossible value is refused with what was expected", () => {
     [ROWS.gamma, "0.3", "some-name 0.3 is not possible (expected one of -1, 0.25)."],
     [ROWS.any, Number.NaN, "some-name NaN is not possible (expected a number)."],
     [ROWS.switch, "yes", "some-name yes is not possible (expected true or false)."],
-    [ROWS.choice, "momentm", "some-name momentm is not possible (expected one of momentum, additive). Did you mean momentum?"],
+    [
+      ROWS.choice,
+      "momentm",
+      "some-name momentm is not possible (expected one of momentum, additive). Did you mean momentum?",
+    ],
     [ROWS.choice, "leapfrog", "some-name leapfrog is not possible (expected one of momentum, additive)."],
     [ROWS.single, "sgd", "some-name sgd is not possible (expected adamw)."],
     [ROWS.map, "prompt", "some-name prompt is not possible (expected names by key, as key=name,key=name)."],
     [ROWS.map, "a=b,a=c", "some-name a=b,a=c is not possible (expected names by key, as key=name,key=name)."],
   ];
-  for (const [row, value, message] of cases) assert.throws(() => fromFlag(row, value), { name: "UserError", message: `--${message}` });
+  for (const [row, value, message] of cases)
+    assert.throws(() => fromFlag(row, value), { name: "UserError", message: `--${message}` });
 });
 
 test("a file's impossible value is refused with its place", () => {
   const cases: [SettingRow, unknown, string, string][] = [
-    [ROWS.positive, "1e-5", '"1e-5"', 'run.yaml:7: some_name "1e-5" is not possible (expected a number above 0). Remove the quotes.'],
+    [
+      ROWS.positive,
+      "1e-5",
+      '"1e-5"',
+      'run.yaml:7: some_name "1e-5" is not possible (expected a number above 0). Remove the quotes.',
+    ],
     [ROWS.positive, "fast", "fast", "run.yaml:7: some_name fast is not possible (expected a number above 0)."],
     [ROWS.switch, "yes", "yes", "run.yaml:7: some_name yes is not possible (expected true or false)."],
     [ROWS.switch, 1, "1", "run.yaml:7: some_name 1 is not possible (expected true or false)."],
     [ROWS.text, true, "true", "run.yaml:7: some_name true is not possible (expected a text)."],
-    [ROWS.positive, Number.POSITIVE_INFINITY, ".inf", "run.yaml:7: some_name .inf is not possible (expected a number above 0)."],
-    [ROWS.choice, null, "", "run.yaml:7: some_name has no value (expected one of momentum, additive). Give one, or remove the line."],
+    [
+      ROWS.positive,
+      Number.POSITIVE_INFINITY,
+      ".inf",
+      "run.yaml:7: some_name .inf is not possible (expected a number above 0).",
+    ],
+    [
+      ROWS.choice,
+      null,
+      "",
+      "run.yaml:7: some_name has no value (expected one of momentum, additive). Give one, or remove the line.",
+    ],
   ];
-  for (const [row, value, text, message] of cases) assert.throws(() => fromFile(row, value, text), { name: "UserError", message });
+  for (const [row, value, text, message] of cases)
+    assert.throws(() => fromFile(row, value, text), { name: "UserError", message });
   const list = { name: "some_name", value: ["a"], text: null, place: "run.yaml:7:" };
   assert.throws(() => readEntry(ROWS.map, list), {
     message: 'run.yaml:7: some_name ["a"] is not possible (expected names by key, as key=name,key=name).',
@@ -124,17 +152,42 @@ test("a file's impossible value is refused with its place", () => {
 
 test("rows and values as words", () => {
   assert.equal(expectation(ROWS.integer), "an integer of at least 1");
-  assert.deepEqual([ROWS.text, ROWS.folder, ROWS.integer, ROWS.positive, ROWS.switch, ROWS.choice, ROWS.map].map(metavar), [
-    "TEXT",
-    "FOLDER",
-    "N",
-    "X",
-    "true|false",
-    "momentum|additive",
-    "KEY=NAME,...",
-  ]);
   assert.deepEqual(
-    [0.00001, 2.5e-4, 0.001, 0, -1, -1 / 256, 0.0625, 0.25, "", "a b", "ab", true, {}, { prompt: "q", text: "a b" }].map(showValue),
-    ["1e-5", "2.5e-4", "0.001", "0", "-1", "-1/256", "1/16", "0.25", '""', '"a b"', "ab", "true", "{}", 'prompt=q,text="a b"'],
+    [ROWS.text, ROWS.folder, ROWS.integer, ROWS.positive, ROWS.switch, ROWS.choice, ROWS.map].map(metavar),
+    ["TEXT", "FOLDER", "N", "X", "true|false", "momentum|additive", "KEY=NAME,..."],
+  );
+  assert.deepEqual(
+    [
+      0.00001,
+      2.5e-4,
+      0.001,
+      0,
+      -1,
+      -1 / 256,
+      0.0625,
+      0.25,
+      "",
+      "a b",
+      "ab",
+      true,
+      {},
+      { prompt: "q", text: "a b" },
+    ].map(showValue),
+    [
+      "1e-5",
+      "2.5e-4",
+      "0.001",
+      "0",
+      "-1",
+      "-1/256",
+      "1/16",
+      "0.25",
+      '""',
+      '"a b"',
+      "ab",
+      "true",
+      "{}",
+      'prompt=q,text="a b"',
+    ],
   );
 });

@@ -21,21 +21,31 @@ const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 
 /** The checked value of an entry. */
 export function readEntry(row: SettingRow, entry: Entry): SettingValue {
-  const subject = entry.place === null ? `${flagOf(entry.name)} ${showEntry(entry)}` : `${entry.place} ${entry.name} ${showEntry(entry)}`;
+  const subject =
+    entry.place === null
+      ? `${flagOf(entry.name)} ${showEntry(entry)}`
+      : `${entry.place} ${entry.name} ${showEntry(entry)}`;
   const expected = `(expected ${expectation(isTooLarge(row, entry.value) ? { ...row, max: MOST_OF_ANY } : row)})`;
   if (entry.value === null) {
     throw new UserError(`${entry.place} ${entry.name} has no value ${expected}. Give one, or remove the line.`);
   }
   const value = convert(row, entry);
-  if (value === undefined || !isInRange(row, value)) throw new UserError(`${subject} is not possible ${expected}.${advice(row, entry)}`);
+  if (value === undefined || !isInRange(row, value))
+    throw new UserError(`${subject} is not possible ${expected}.${advice(row, entry)}`);
   return value;
 }
 
 function convert(row: SettingRow, entry: Entry): SettingValue | undefined {
   const { value, place } = entry;
   if (!isList(row)) return convertOne(row, entry);
-  const parts: unknown[] = Array.isArray(value) ? value : typeof value === "string" && place === null ? value.split(",") : [value];
-  const values = parts.map((part) => convertOne(row, { ...entry, value: typeof part === "string" ? part.trim() : part }));
+  const parts: unknown[] = Array.isArray(value)
+    ? value
+    : typeof value === "string" && place === null
+      ? value.split(",")
+      : [value];
+  const values = parts.map((part) =>
+    convertOne(row, { ...entry, value: typeof part === "string" ? part.trim() : part }),
+  );
   const distinct = new Set(values);
   if (parts.length === 0) return Array.isArray(row.default) && row.default.length === 0 ? [] : undefined;
   return distinct.has(undefined) || distinct.size < parts.length ? undefined : (values as (string | number)[]);
@@ -55,7 +65,8 @@ function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValu
     case "integer":
     case "number": {
       const [, over, under] = (row.kind === "number" && typeof value === "string" && FRACTION.exec(value)) || [];
-      const number = under !== undefined ? Number(over) / Number(under) : words && NUMBER.test(value) ? Number(value) : value;
+      const number =
+        under !== undefined ? Number(over) / Number(under) : words && NUMBER.test(value) ? Number(value) : value;
       if (typeof number !== "number" || !Number.isFinite(number)) return undefined;
       return row.kind === "integer" && !Number.isSafeInteger(number) ? undefined : number;
     }
@@ -80,7 +91,9 @@ function mapFromText(text: string): Record<string, string> | undefined {
 
 function mapFromValue(value: unknown): Record<string, string> | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
-  return Object.values(value).every((word) => typeof word === "string") ? { ...(value as Record<string, string>) } : undefined;
+  return Object.values(value).every((word) => typeof word === "string")
+    ? { ...(value as Record<string, string>) }
+    : undefined;
 }
 
 function isInRange(row: SettingRow, value: SettingValue): boolean {
@@ -108,7 +121,11 @@ function advice(row: SettingRow, { value, place }: Entry): string {
     const near = nearestName(wrong, row.choices);
     return near === undefined ? "" : ` Did you mean ${near}?`;
   }
-  const quoted = place !== null && typeof value === "string" && (row.kind === "integer" || row.kind === "number") && NUMBER.test(value);
+  const quoted =
+    place !== null &&
+    typeof value === "string" &&
+    (row.kind === "integer" || row.kind === "number") &&
+    NUMBER.test(value);
   return quoted ? " Remove the quotes." : "";
 }
 

@@ -22,7 +22,13 @@ import { type StepResult, trainStep } from "./step.js";
 
 setThreads(1);
 
-const CONFIG = { ...TINY_QWEN2_MOE, num_experts: 6, num_experts_per_tok: 2, num_hidden_layers: 3, mlp_only_layers: [1] };
+const CONFIG = {
+  ...TINY_QWEN2_MOE,
+  num_experts: 6,
+  num_experts_per_tok: 2,
+  num_hidden_layers: 3,
+  mlp_only_layers: [1],
+};
 
 /** One document of distinct tokens, of which the last `trained` labels but one are trained. */
 function document(length: number, trained: number, factor: number): Batch {
@@ -54,7 +60,11 @@ const KINDS: [string, Clipping][] = [
 ];
 
 /** One step: gradients as optimisers get them, weights' movement at a learning rate of 1, and figures. */
-function step(batches: Batch[], method: keyof typeof METHODS, clipping = NONE): { values: number[]; result: StepResult } {
+function step(
+  batches: Batch[],
+  method: keyof typeof METHODS,
+  clipping = NONE,
+): { values: number[]; result: StepResult } {
   const model = randomModel(qwen2Moe, qwen2Moe.readConfig(CONFIG, "test"), 3, "float32", TEST_DEVICE);
   const rebuilt = method === "reversible";
   const network: Network = {
@@ -128,7 +138,8 @@ for (const method of ["reversible", "store"] as const) {
       assert.ok(Math.abs(small.result.loss - large.result.loss) < bound * large.result.loss);
       assert.ok(Math.abs(small.result.gradNorm - large.result.gradNorm) < bound * large.result.gradNorm);
       assert.ok(apart(small.values, large.values) < bound, `${apart(small.values, large.values)}`);
-      if (clipping.maxGradNorm) assert.ok(Math.abs(norm(small.values) / clipping.maxGradNorm - 1) < 1e-4, `${norm(small.values)}`);
+      if (clipping.maxGradNorm)
+        assert.ok(Math.abs(norm(small.values) / clipping.maxGradNorm - 1) < 1e-4, `${norm(small.values)}`);
     });
   }
 }

@@ -40,12 +40,22 @@ export function passBack(from: Ended, updates: BlockUpdates): WayBack {
   network.tier?.wayBack?.(updates.applies);
   try {
     const { loss, tied, teacherBytes } = lossOf(from, last, updates);
-    const gradientOfStreamBytes = microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
+    const gradientOfStreamBytes =
+      microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
     pass.backward(microBatches, updates);
     const rebuilt = pass.methodOf(first).name === "reversible";
-    const reconstructionError = rebuilt ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch))) : null;
+    const reconstructionError = rebuilt
+      ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))
+      : null;
     embeddingGradient(network, microBatches, updates, tied);
-    return { loss, gradNorm: updates.norm, gradientBytes: updates.peakBytes, reconstructionError, gradientOfStreamBytes, teacherBytes };
+    return {
+      loss,
+      gradNorm: updates.norm,
+      gradientBytes: updates.peakBytes,
+      reconstructionError,
+      gradientOfStreamBytes,
+      teacherBytes,
+    };
   } finally {
     updates.close();
     network.tier?.wayBack?.(false);
@@ -53,13 +63,21 @@ export function passBack(from: Ended, updates: BlockUpdates): WayBack {
 }
 
 /** The targets, if there is one, goes as soon as it is learnt. */
-function lossOf(from: Ended, last: Segment, updates: BlockUpdates): ReturnType<typeof headAndLoss> & { teacherBytes: number } {
+function lossOf(
+  from: Ended,
+  last: Segment,
+  updates: BlockUpdates,
+): ReturnType<typeof headAndLoss> & { teacherBytes: number } {
   const { network, microBatches, teacher, lossScale } = from;
   const batches = microBatches.map(({ batch }) => batch);
   const targets = teacher?.targets(batches);
   try {
-    const objectives = targets?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
-    return { ...headAndLoss(network, last, microBatches, updates, { objectives, lossScale }), teacherBytes: targets?.bytes ?? 0 };
+    const objectives =
+      targets?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
+    return {
+      ...headAndLoss(network, last, microBatches, updates, { objectives, lossScale }),
+      teacherBytes: targets?.bytes ?? 0,
+    };
   } finally {
     targets?.free();
   }
@@ -69,6 +87,8 @@ function lossOf(from: Ended, last: Segment, updates: BlockUpdates): ReturnType<t
 function errorOf(network: Network, { coupling, format }: Segment, { batch, parts }: MicroBatch): number {
   return scope(() => {
     const truth = coupling.begin(embed(network, batch.tokens), format);
-    return Math.max(...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(parts[0].streams[i]), format.toFloat(stream)))))));
+    return Math.max(
+      ...truth.map((stream, i) => item(amax(abs(sub(format.toFloat(parts[0].streams[i]), format.toFloat(stream)))))),
+    );
   });
 }

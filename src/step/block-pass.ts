@@ -62,8 +62,17 @@ export class BlockPass {
   #enter(index: number, { parts, context }: MicroBatch): void {
     const [before, after] = [this.#segments[index - 1], this.#segments[index]];
     const { streams } = parts[index - 1];
-    const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(keep);
-    parts.push({ context, streams: begun, dStreams: [], kept: [], signs: parts[0].signs, report: this.#reportOf(after) });
+    const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(
+      keep,
+    );
+    parts.push({
+      context,
+      streams: begun,
+      dStreams: [],
+      kept: [],
+      signs: parts[0].signs,
+      report: this.#reportOf(after),
+    });
     if (this.methodOf(before).name === "reversible") return;
     free(...streams.filter((stream) => !begun.includes(stream)));
     parts[index - 1].streams = [];

@@ -81,7 +81,9 @@ export class BlockUpdates {
   /** The same for those of a block, with a place for rows of its experts where these go in groups. */
   beginBlock(parameters: Parameters): BlockGradients {
     const grouped: string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
-    const whole = this.begin(Object.fromEntries(Object.entries(parameters).filter(([name]) => !grouped.includes(name))));
+    const whole = this.begin(
+      Object.fromEntries(Object.entries(parameters).filter(([name]) => !grouped.includes(name))),
+    );
     if (!grouped.some((name) => name in parameters)) return { whole, rows: null };
     const rows = new ExpertRows();
     this.#rows.add(rows);
@@ -90,7 +92,14 @@ export class BlockUpdates {
 
   /** Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them. */
   apply(part: number, parameters: Parameters, { whole, rows }: BlockGradients, names = Object.keys(whole)): void {
-    const { step, optimizerStep = step, learningRate, gradientScale: scale = 1, maxBlockGradNorm, seed } = this.#options;
+    const {
+      step,
+      optimizerStep = step,
+      learningRate,
+      gradientScale: scale = 1,
+      maxBlockGradNorm,
+      seed,
+    } = this.#options;
     const states = this.#states;
     const tier = states === null ? undefined : this.#place.tier;
     tier?.beginUpdate(part);
@@ -108,14 +117,20 @@ export class BlockUpdates {
     const isMeasured = states === null || maxBlockGradNorm > 0;
     if (isMeasured) this.#forExperts(rows, parameters, (_name, _first, gradient) => measure([gradient]));
     setSeed(seedFor(seed, step, part + 2));
-    const update = { step: optimizerStep, learningRate, gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm) };
+    const update = {
+      step: optimizerStep,
+      learningRate,
+      gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm),
+    };
     if (states !== null) {
       during("optimizer update", () => {
         for (const name of names) states.update(part, name, parameters[name], whole[name], update);
       });
       this.#forExperts(rows, parameters, (name, firstExpert, gradient) => {
         if (!isMeasured) measure([gradient]);
-        during("optimizer update", () => states.update(part, name, parameters[name], gradient, { ...update, firstExpert }));
+        during("optimizer update", () =>
+          states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
+        );
       });
     }
     this.#squaredNorm += norm * norm;

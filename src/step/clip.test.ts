@@ -33,7 +33,14 @@ setThreads(1);
 
 const CONFIG = { ...TINY_QWEN2_MOE, num_hidden_layers: 4 };
 const BATCHES = [randomBatch([7, 19, 3], 1), randomBatch([30], 2)];
-const INVERSE = { iterations: 3, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false } as const;
+const INVERSE = {
+  iterations: 3,
+  tolerance: 0,
+  start: "output",
+  damping: 1,
+  anderson: false,
+  storedHint: false,
+} as const;
 const ADAM = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 };
 
 interface Case {
@@ -45,8 +52,16 @@ interface Case {
 }
 
 function makeNetwork({ coupling, division, config = {}, float = false }: Case): Network {
-  const architecture = coupling.name.startsWith("revffn") ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  const model = randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, "float32", TEST_DEVICE);
+  const architecture = coupling.name.startsWith("revffn")
+    ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" })
+    : qwen2Moe;
+  const model = randomModel(
+    architecture,
+    qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"),
+    3,
+    "float32",
+    TEST_DEVICE,
+  );
   const format = float || coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
   return { model, coupling, format, division, computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 16 };
 }
@@ -64,7 +79,11 @@ function weightsOf(model: Model): Map<string, number[]> {
 }
 
 /** A step with an optimiser; the weights after it, and what it measured. */
-function stepped(of: Case, optimizer: Optimizer, options: Partial<StepOptions>): { weights: Map<string, number[]>; result: StepResult } {
+function stepped(
+  of: Case,
+  optimizer: Optimizer,
+  options: Partial<StepOptions>,
+): { weights: Map<string, number[]>; result: StepResult } {
   const network = makeNetwork(of);
   const states = new OptimizerStates(optimizer, network.model);
   const before = ledger(TEST_DEVICE);
@@ -78,7 +97,10 @@ function stepped(of: Case, optimizer: Optimizer, options: Partial<StepOptions>):
 }
 
 /** All gradients of a step without clipping, by name. */
-function heldGradients(of: Case, options: Partial<StepOptions>): { gradients: Map<string, number[]>; result: StepResult } {
+function heldGradients(
+  of: Case,
+  options: Partial<StepOptions>,
+): { gradients: Map<string, number[]>; result: StepResult } {
   const gradients = new Map<string, number[]>();
   const holder: Optimizer = {
     name: "holder",
@@ -88,14 +110,28 @@ function heldGradients(of: Case, options: Partial<StepOptions>): { gradients: Ma
 }
 
 /** The update of every weight, from gradients that were all held at once and scaled by one factor. */
-function updatedFrom(of: Case, optimizer: Optimizer, gradients: Map<string, number[]>, gradientScale: number): Map<string, number[]> {
+function updatedFrom(
+  of: Case,
+  optimizer: Optimizer,
+  gradients: Map<string, number[]>,
+  gradientScale: number,
+): Map<string, number[]> {
   const { model } = makeNetwork(of);
   const states = new OptimizerStates(optimizer, model);
   for (const { layer, spec, prefix } of placedParameters(model.architecture, model.config)) {
     const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
     scope(() => {
-      const gradient = fromArray(gradients.get(prefix + spec.name) as number[], shape(parameter), "float32", TEST_DEVICE);
-      states.update(layer, spec.name, parameter, gradient, { step: 1, learningRate: OPTIONS.learningRate, gradientScale });
+      const gradient = fromArray(
+        gradients.get(prefix + spec.name) as number[],
+        shape(parameter),
+        "float32",
+        TEST_DEVICE,
+      );
+      states.update(layer, spec.name, parameter, gradient, {
+        step: 1,
+        learningRate: OPTIONS.learningRate,
+        gradientScale,
+      });
     });
   }
   const weights = weightsOf(model);
@@ -105,7 +141,10 @@ function updatedFrom(of: Case, optimizer: Optimizer, gradients: Map<string, numb
 }
 
 const CASES: Case[] = [
-  ...(["reversible", "checkpoint", "checkpoint-offload", "store"] as const).map((method) => ({ coupling: momentum(0.25), method })),
+  ...(["reversible", "checkpoint", "checkpoint-offload", "store"] as const).map((method) => ({
+    coupling: momentum(0.25),
+    method,
+  })),
   { coupling: additive, method: "reversible" },
   { coupling: bdia(0.5), method: "reversible" },
   { coupling: revffn(INVERSE), method: "reversible" },
@@ -126,14 +165,21 @@ for (const of of CASES) {
     const limit = total / 7;
     for (const optimizer of [lomo({ weightDecay: 0 }), adamw(ADAM)]) {
       const { weights, result } = stepped(of, optimizer, { router: ROUTER, maxGradNorm: limit });
-      assert.deepEqual([result.gradNorm, result.loss, result.auxLoss, result.zLoss], [held.gradNorm, held.loss, held.auxLoss, held.zLoss]);
+      assert.deepEqual(
+        [result.gradNorm, result.loss, result.auxLoss, result.zLoss],
+        [held.gradNorm, held.loss, held.auxLoss, held.zLoss],
+      );
       assert.deepEqual([result.reconstructionError, result.inverse], [held.reconstructionError, held.inverse]);
       const factor = clipFactor(held.gradNorm, limit);
       assert.ok(Math.abs(factor - limit / (total + 1e-6)) < 1e-6 * factor);
       assert.deepEqual(weights, updatedFrom(of, optimizer, gradients, factor));
     }
     const far = stepped(of, lomo({ weightDecay: 0 }), { router: ROUTER, maxGradNorm: 2 * total }).weights;
-    assert.deepEqual(far, stepped(of, lomo({ weightDecay: 0 }), { router: ROUTER }).weights, "below the limit nothing is scaled");
+    assert.deepEqual(
+      far,
+      stepped(of, lomo({ weightDecay: 0 }), { router: ROUTER }).weights,
+      "below the limit nothing is scaled",
+    );
   });
 }
 
@@ -153,10 +199,13 @@ test("a gradient that is no finite number is found before anything is updated", 
   const before = weightsOf(network.model);
   const alive = ledger(TEST_DEVICE);
   for (const method of ["reversible", "store"] as const) {
-    assert.throws(() => trainStep(network, states, BATCHES, { ...OPTIONS, method: METHODS[method], router, maxGradNorm: 1 }), {
-      name: "UserError",
-      message: /^the gradient of .* is not a finite number/,
-    });
+    assert.throws(
+      () => trainStep(network, states, BATCHES, { ...OPTIONS, method: METHODS[method], router, maxGradNorm: 1 }),
+      {
+        name: "UserError",
+        message: /^the gradient of .* is not a finite number/,
+      },
+    );
     assert.deepEqual(
       [ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes],
       [alive.tensors, alive.liveBytes],
@@ -180,7 +229,12 @@ test("one block's gradient is alive at most; the peak grows by little more than 
     const peakOf = (maxGradNorm: number): { peak: number; result: StepResult } => {
       const before = ledger(TEST_DEVICE).liveBytes;
       resetPeak(TEST_DEVICE);
-      const result = trainStep(network, states, batches, { ...OPTIONS, learningRate: 0, method: METHODS[method], maxGradNorm });
+      const result = trainStep(network, states, batches, {
+        ...OPTIONS,
+        learningRate: 0,
+        method: METHODS[method],
+        maxGradNorm,
+      });
       return { peak: ledger(TEST_DEVICE).peakBytes - before, result };
     };
     const [plain, clipped] = [peakOf(0), peakOf(0.1)];

@@ -19,7 +19,9 @@ for (const [name, changes] of [
 ] as [string, Partial<TrainSettings>][]) {
   test(`a run has the same bits when it is repeated: ${name}`, { skip }, async (t) => {
     const place = makeWorkplace(t);
-    const [once, twice] = ["once", "twice"].map((output) => settingsFor(place, { ...BFLOAT16, ...changes, output_dir: place.out(output) }));
+    const [once, twice] = ["once", "twice"].map((output) =>
+      settingsFor(place, { ...BFLOAT16, ...changes, output_dir: place.out(output) }),
+    );
     const runs = [await runTraining(once), await runTraining(twice)];
     assert.deepEqual(runs[1].losses, runs[0].losses);
     assert.deepEqual(weightsOf(runs[1].outcome.folder), weightsOf(runs[0].outcome.folder));
@@ -28,9 +30,21 @@ for (const [name, changes] of [
 
 for (const [name, changes, here] of [
   ["stored bits", { stored_bits: "host" }, {}],
-  ["block inputs", { method: "checkpoint-offload", coupling: "ordinary" }, { method: "checkpoint", coupling: "ordinary" }],
-  ["parameters and state", { parameters: "host", optimizer: "adalomo", gradient_accumulation_steps: 2 }, { parameters: "device" }],
-  ["parameters and state, norms of all gradients", { parameters: "host", max_grad_norm: 0.5 }, { parameters: "device" }],
+  [
+    "block inputs",
+    { method: "checkpoint-offload", coupling: "ordinary" },
+    { method: "checkpoint", coupling: "ordinary" },
+  ],
+  [
+    "parameters and state",
+    { parameters: "host", optimizer: "adalomo", gradient_accumulation_steps: 2 },
+    { parameters: "device" },
+  ],
+  [
+    "parameters and state, norms of all gradients",
+    { parameters: "host", max_grad_norm: 0.5 },
+    { parameters: "device" },
+  ],
   ["parameters alone", { parameters: "host", optimizer: "lomo", learning_rate: 1e-2 }, { parameters: "device" }],
 ] as [string, Partial<TrainSettings>, Partial<TrainSettings>][]) {
   test(`what waits in host memory comes back with the same bits: ${name}`, { skip }, async (t) => {

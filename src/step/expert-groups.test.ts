@@ -34,7 +34,14 @@ setThreads(1);
 const CONFIG = { ...TINY_QWEN2_MOE, num_hidden_layers: 4, mlp_only_layers: [1] };
 const EXPERTS = CONFIG.num_experts;
 const BATCHES = [randomBatch([7, 19, 3], 1), randomBatch([30], 2)];
-const INVERSE = { iterations: 3, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: false } as const;
+const INVERSE = {
+  iterations: 3,
+  tolerance: 0,
+  start: "output",
+  damping: 1,
+  anderson: false,
+  storedHint: false,
+} as const;
 const ROUTER = { auxCoef: 0.3, auxType: "pooled", zCoef: 0.1, jitterNoise: 0.05 } as const;
 
 interface Case {
@@ -51,11 +58,35 @@ interface Case {
   batches?: Batch[];
 }
 
-function makeNetwork({ coupling = momentum(0.25), division, config, weights = "float32", compute = "float32", tileTokens }: Case): Network {
-  const architecture = coupling.name.startsWith("revffn") ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  const model = randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, weights, TEST_DEVICE);
+function makeNetwork({
+  coupling = momentum(0.25),
+  division,
+  config,
+  weights = "float32",
+  compute = "float32",
+  tileTokens,
+}: Case): Network {
+  const architecture = coupling.name.startsWith("revffn")
+    ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" })
+    : qwen2Moe;
+  const model = randomModel(
+    architecture,
+    qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"),
+    3,
+    weights,
+    TEST_DEVICE,
+  );
   const format = coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
-  return { model, coupling, format, division, computeDtype: compute, device: TEST_DEVICE, lossTileTokens: 16, tileTokens };
+  return {
+    model,
+    coupling,
+    format,
+    division,
+    computeDtype: compute,
+    device: TEST_DEVICE,
+    lossTileTokens: 16,
+    tileTokens,
+  };
 }
 
 /** Two steps, and that nothing stays alive; weights, state and what the second step measured. */
@@ -63,7 +94,9 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
   const network = makeNetwork(of);
   const { model } = network;
   const { optimizer = "adamw", flags = {}, method = "reversible", batches = BATCHES } = of;
-  const { settings } = resolveSettings({ flags: { model: "-", train_file: "-", output_dir: "-", optimizer, ...flags } });
+  const { settings } = resolveSettings({
+    flags: { model: "-", train_file: "-", output_dir: "-", optimizer, ...flags },
+  });
   const states = new OptimizerStates(chooseOptimizer(settings, "float32"), model, {
     weightsCorrection: settings.weights_correction !== "none",
   });
@@ -81,7 +114,8 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
       [alive.tensors, alive.blocks, alive.liveBytes],
     );
     const tensors = placedParameters(model.architecture, model.config).map(
-      ({ layer, spec, prefix }) => [prefix + spec.name, (layer < 0 ? model.outer : model.blocks[layer])[spec.name]] as const,
+      ({ layer, spec, prefix }) =>
+        [prefix + spec.name, (layer < 0 ? model.outer : model.blocks[layer])[spec.name]] as const,
     );
     const all = [...tensors, ...states.tensors().map(({ name, tensor }) => [`state ${name}`, tensor] as const)];
     return { weights: new Map(all.map(([name, tensor]) => [name, toArray(tensor)])), result };
@@ -102,7 +136,10 @@ const CASES: Record<string, Case> = {
   "units of two blocks between ordinary ends": { division: { blocksPerStep: 2, ordinaryFirst: 1, ordinaryLast: 1 } },
   "tiles of tokens, losses of the router": { tileTokens: 11, options: { router: ROUTER } },
   "bfloat16 products": { compute: "bfloat16" },
-  "bfloat16 weights with a correction": { weights: "bfloat16", flags: { weights_dtype: "bfloat16", weights_correction: "8bit" } },
+  "bfloat16 weights with a correction": {
+    weights: "bfloat16",
+    flags: { weights_dtype: "bfloat16", weights_correction: "8bit" },
+  },
   adamw8bit: { optimizer: "adamw8bit" },
   adafactor: { optimizer: "adafactor" },
   adalomo: { optimizer: "adalomo" },
@@ -119,7 +156,8 @@ for (const [name, of] of Object.entries(CASES)) {
     const whole = stepped(of, 0);
     for (const size of name === "momentum" ? [1, 3, EXPERTS, 100] : [3]) {
       const { weights, result } = stepped(of, size);
-      for (const [parameter, values] of whole.weights) assert.deepEqual(weights.get(parameter), values, `${parameter}, ${size} at a time`);
+      for (const [parameter, values] of whole.weights)
+        assert.deepEqual(weights.get(parameter), values, `${parameter}, ${size} at a time`);
       assert.equal(result.loss, whole.result.loss);
       assert.ok(Math.abs(result.gradNorm / whole.result.gradNorm - 1) < 1e-6);
     }
@@ -135,7 +173,10 @@ for (const options of [{ maxBlockGradNorm: 0.05 }, { maxGradNorm: 0.1 }] as Part
     for (const [name, values] of whole.weights) {
       const [ours, unclipped] = [groups.weights.get(name) as number[], free.weights.get(name) as number[]];
       values.forEach((value, i) => {
-        assert.ok(Math.abs(ours[i] - value) <= 1e-6 * Math.max(1, Math.abs(value)), `${name}[${i}]: ${ours[i]}, not ${value}`);
+        assert.ok(
+          Math.abs(ours[i] - value) <= 1e-6 * Math.max(1, Math.abs(value)),
+          `${name}[${i}]: ${ours[i]}, not ${value}`,
+        );
         clipped = Math.max(clipped, Math.abs(unclipped[i] - value));
       });
     }
@@ -150,12 +191,20 @@ test("stochastic rounding draws anew for each group, and the same for each run",
   assert.deepEqual(second.weights, first.weights);
   for (const [name, values] of whole.weights) {
     const ours = first.weights.get(name) as number[];
-    values.forEach((value, i) => assert.ok(Math.abs(ours[i] - value) <= 2 ** -5 * Math.max(1, Math.abs(value)), `${name}[${i}]`));
+    values.forEach((value, i) =>
+      assert.ok(Math.abs(ours[i] - value) <= 2 ** -5 * Math.max(1, Math.abs(value)), `${name}[${i}]`),
+    );
   }
 });
 
 test("a group's gradient exists at a time, beside the rows it is made of", () => {
-  const config = { hidden_size: 64, moe_intermediate_size: 48, num_experts: 16, mlp_only_layers: [], num_experts_per_tok: 2 };
+  const config = {
+    hidden_size: 64,
+    moe_intermediate_size: 48,
+    num_experts: 16,
+    mlp_only_layers: [],
+    num_experts_per_tok: 2,
+  };
   const peakOf = (expertGroupSize: number): { peak: number; gradientBytes: number; experts: number; block: number } => {
     const network = makeNetwork({ config });
     const states = new OptimizerStates({ name: "none", rule: () => ({ layout: {}, update: () => {} }) }, network.model);
@@ -205,7 +254,14 @@ test("a gradient that is no finite number, and a backward pass that runs out of 
   t.after(() => limitMemory(NO_LIMIT));
   const network = makeNetwork({});
   const states = new OptimizerStates({ name: "none", rule: () => ({ layout: {}, update: () => {} }) }, network.model);
-  const options = { step: 1, learningRate: 1, maxBlockGradNorm: 1, seed: 1, method: METHODS.reversible, expertGroupSize: 2 };
+  const options = {
+    step: 1,
+    learningRate: 1,
+    maxBlockGradNorm: 1,
+    seed: 1,
+    method: METHODS.reversible,
+    expertGroupSize: 2,
+  };
   const alive = ledger(TEST_DEVICE);
   const nothingMore = (): void =>
     assert.deepEqual([ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes], [alive.tensors, alive.liveBytes]);
@@ -242,8 +298,16 @@ test("what cannot be is refused: activations stored, state that experts share, n
   );
   freeModel(network.model);
   const refusal = (sizes: Record<string, unknown>, flags: Record<string, string | number>): string => {
-    const { settings } = resolveSettings({ flags: { model: "M", train_file: "-", output_dir: "-", expert_group_size: 2, ...flags } });
-    const model = randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...sizes }, "test"), 3, "float32", TEST_DEVICE);
+    const { settings } = resolveSettings({
+      flags: { model: "M", train_file: "-", output_dir: "-", expert_group_size: 2, ...flags },
+    });
+    const model = randomModel(
+      qwen2Moe,
+      qwen2Moe.readConfig({ ...CONFIG, ...sizes }, "test"),
+      3,
+      "float32",
+      TEST_DEVICE,
+    );
     try {
       networkOf(settings, model);
       return "";
@@ -259,5 +323,8 @@ test("what cannot be is refused: activations stored, state that experts share, n
     refusal({ moe_intermediate_size: 23 }, { optimizer: "adamw8bit" }),
     /^expert_group_size: 2 would divide blocks of 256 elements that experts of 32 x 23 share in the state of adamw8bit\. Remove it/,
   );
-  assert.equal(refusal({ mlp_only_layers: [0, 1, 2, 3] }, {}), "expert_group_size: 2 has no effect: no layer of M has experts. Remove it.");
+  assert.equal(
+    refusal({ mlp_only_layers: [0, 1, 2, 3] }, {}),
+    "expert_group_size: 2 has no effect: no layer of M has experts. Remove it.",
+  );
 });

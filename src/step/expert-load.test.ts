@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import { expertLoad } from "./expert-load.js";
 
-const near = (actual: number, expected: number): void => assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
+const near = (actual: number, expected: number): void =>
+  assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
 
 test("a layer each, in the order of the layers, whatever the order of the counts", () => {
   const load = expertLoad(

@@ -7,7 +7,10 @@ export function expertLoad(counts: Map<number, number[]>): ExpertLoad[] {
     .sort(([a], [b]) => a - b)
     .map(([layer, tokens]) => {
       const total = tokens.reduce((sum, count) => sum + count, 0);
-      const entropy = -tokens.reduce((sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)), 0);
+      const entropy = -tokens.reduce(
+        (sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)),
+        0,
+      );
       return {
         layer,
         maxOverMean: (Math.max(...tokens) * tokens.length) / total,

@@ -56,14 +56,18 @@ export function startMicroBatch(network: Network, batch: SizedBatch, index: numb
 /** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
 function drawnSigns({ segments, tokens }: SizedBatch, device: string, place: number[]): (unit: number) => Tensor {
   const signsOf = (unit: number): number[] =>
-    segments.flatMap((length, document) => new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1));
+    segments.flatMap((length, document) =>
+      new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1),
+    );
   return (unit) => fromValues(() => signsOf(unit), [tokens.length, 1], "float32", device);
 }
 
 /** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
 export function save(microBatch: MicroBatch): void {
   scope(() => {
-    const copies = microBatch.parts.map(({ streams }) => streams.map((stream) => cast(stream, dtype(stream), false, true)));
+    const copies = microBatch.parts.map(({ streams }) =>
+      streams.map((stream) => cast(stream, dtype(stream), false, true)),
+    );
     const shared = (tensors: Tensor[] = []): Tensor[] => tensors.map((tensor) => keep(detach(tensor)));
     microBatch.saved = microBatch.parts.map((part, i) => ({
       ...part,

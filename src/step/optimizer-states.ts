@@ -32,7 +32,10 @@ export interface StateOptions {
 }
 
 /** Parameters of a file that is mapped, or of the CPU, while another device computes. */
-const COPIES: Staging = { take: (stored, on) => to(stored, dtype(stored), on), give: (stored, changed) => void copy_(stored, changed) };
+const COPIES: Staging = {
+  take: (stored, on) => to(stored, dtype(stored), on),
+  give: (stored, changed) => void copy_(stored, changed),
+};
 
 interface Entry {
   facts: ParameterFacts;
@@ -73,7 +76,8 @@ export class OptimizerStates {
       const { correction, ...old } = this.#entries.get(name)?.state ?? {};
       this.#entries.delete(name);
       if (this.#stateOf === null) free(...Object.values(old));
-      else for (const [kind, tensor] of Object.entries(this.#stateOf(placed))) if (kind !== "correction") fill_(tensor, 0);
+      else
+        for (const [kind, tensor] of Object.entries(this.#stateOf(placed))) if (kind !== "correction") fill_(tensor, 0);
       if (trains(layer, spec.name)) this.#add(placed, correction);
       else if (correction !== undefined && this.#stateOf === null) free(correction);
     }
@@ -83,14 +87,20 @@ export class OptimizerStates {
     return plan(this.optimizer, this.#model, placed, dtype(this.#parameter(placed)), this.#options);
   }
 
-  #parameter = ({ layer, spec }: PlacedParameter): Tensor => (layer < 0 ? this.#model.outer : this.#model.blocks[layer])[spec.name];
+  #parameter = ({ layer, spec }: PlacedParameter): Tensor =>
+    (layer < 0 ? this.#model.outer : this.#model.blocks[layer])[spec.name];
 
   /** State as before the first step, but for a correction that there is already. */
   #add(placed: PlacedParameter, correction?: Tensor): void {
     const { facts, rule, layout } = this.#plan(placed);
     const { correction: _kept, ...rest } = layout;
-    const made = this.#stateOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
-    this.#entries.set(placed.prefix + placed.spec.name, { facts, rule, state: correction === undefined ? made : { ...made, correction } });
+    const made =
+      this.#stateOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
+    this.#entries.set(placed.prefix + placed.spec.name, {
+      facts,
+      rule,
+      state: correction === undefined ? made : { ...made, correction },
+    });
   }
 
   /**
@@ -111,7 +121,9 @@ export class OptimizerStates {
     const on = device(gradient);
     scope(() => {
       const { parameter, rule, state } =
-        firstExpert === undefined ? { parameter: whole, ...entry } : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
+        firstExpert === undefined
+          ? { parameter: whole, ...entry }
+          : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
       const { staging = device(parameter) === on ? undefined : COPIES } = this.#options;
       if (staging === undefined) {
         rule.update(openWeight(parameter, state.correction), gradient, state, update);
@@ -201,5 +213,9 @@ function plan(
   const facts = parameterFacts(architecture, config, placed);
   const rule = optimizer.rule(facts);
   const corrected = weightsCorrection && weightsDtype === "bfloat16";
-  return { facts, rule, layout: corrected ? { ...rule.layout, correction: { shape: facts.shape, dtype: "int8" } } : rule.layout };
+  return {
+    facts,
+    rule,
+    layout: corrected ? { ...rule.layout, correction: { shape: facts.shape, dtype: "int8" } } : rule.layout,
+  };
 }

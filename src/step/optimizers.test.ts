@@ -32,12 +32,17 @@ function checkState({ states, network, settings }: Run): void {
   const weights = dtype(Object.values(network.model.outer)[0]);
   const weightsCorrection = settings.weights_correction === "8bit";
   assert.equal(weights, settings.weights_dtype);
-  assert.equal(states.bytes, plannedStateBytes(chooseOptimizer(settings, "float32"), network.model, weights, { weightsCorrection }));
+  assert.equal(
+    states.bytes,
+    plannedStateBytes(chooseOptimizer(settings, "float32"), network.model, weights, { weightsCorrection }),
+  );
   const names = states.tensors().map(({ name }) => name);
   const expert = "model.layers.0.mlp.experts.gate_up_proj";
   assert.deepEqual(
     names.filter((name) => name.endsWith(`.${expert}`)).sort(),
-    [...KINDS[settings.optimizer], ...(weightsCorrection ? ["correction"] : [])].map((kind) => `${kind}.${expert}`).sort(),
+    [...KINDS[settings.optimizer], ...(weightsCorrection ? ["correction"] : [])]
+      .map((kind) => `${kind}.${expert}`)
+      .sort(),
   );
 }
 
@@ -92,7 +97,11 @@ test("24-bit masters end nearer to float32 ones than stochastic rounding does", 
   const place = makeWorkplace(t);
   // Ten steps of one network: where the two distances are nearer to each other, their order is chance.
   const losses = async (name: string, changes: Partial<TrainSettings>): Promise<number[]> =>
-    (await runTraining(settingsFor(place, { ...changes, gamma: 0.25, learning_rate: 1e-3, output_dir: place.out(name) }))).losses;
+    (
+      await runTraining(
+        settingsFor(place, { ...changes, gamma: 0.25, learning_rate: 1e-3, output_dir: place.out(name) }),
+      )
+    ).losses;
   const exact = await losses("exact", { weights_dtype: "float32" });
   const distance = (other: number[]): number => other.reduce((total, loss, i) => total + Math.abs(loss - exact[i]), 0);
   const corrected = distance(await losses("corrected", { weights_dtype: "bfloat16", weights_correction: "8bit" }));
@@ -102,7 +111,12 @@ test("24-bit masters end nearer to float32 ones than stochastic rounding does", 
 
 test("a run cannot change its optimiser or its masters midway", async (t) => {
   const place = makeWorkplace(t);
-  const settings = settingsFor(place, { max_steps: 2, save_steps: 1, optimizer: "adafactor", weights_dtype: "bfloat16" });
+  const settings = settingsFor(place, {
+    max_steps: 2,
+    save_steps: 1,
+    optimizer: "adafactor",
+    weights_dtype: "bfloat16",
+  });
   await runTraining(settings);
   const resume = join(settings.output_dir, "checkpoint-1");
   await assert.rejects(runTraining({ ...settings, optimizer: "adalomo", resume }), {
@@ -118,11 +132,20 @@ test("a run cannot change its optimiser or its masters midway", async (t) => {
 test("settings that have no effect on the model at hand are refused", async (t) => {
   const place = makeWorkplace(t);
   for (const [changes, expected] of [
-    [{ weights_correction: "8bit" }, /^weights_correction: 8bit has no effect: the weights of .*model are float32 \(expected bfloat16\)\./],
-    [{ optimizer: "galore_adamw" }, /^galore_rank: 128 leaves no matrix of .*model to project \(expected less than 24, /],
+    [
+      { weights_correction: "8bit" },
+      /^weights_correction: 8bit has no effect: the weights of .*model are float32 \(expected bfloat16\)\./,
+    ],
+    [
+      { optimizer: "galore_adamw" },
+      /^galore_rank: 128 leaves no matrix of .*model to project \(expected less than 24, /,
+    ],
   ] as [Partial<TrainSettings>, RegExp][]) {
     await assert.rejects(runTraining(settingsFor(place, changes)), (failure: unknown) => {
-      assert.ok(failure instanceof UserError && expected.test(failure.message) && !failure.message.includes("\n"), String(failure));
+      assert.ok(
+        failure instanceof UserError && expected.test(failure.message) && !failure.message.includes("\n"),
+        String(failure),
+      );
       return true;
     });
   }

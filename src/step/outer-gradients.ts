@@ -30,13 +30,16 @@ export function headAndLoss(
 ): { loss: number; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
-  const gradients = updates.begin(trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains));
+  const gradients = updates.begin(
+    trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains),
+  );
   const dHead_VD = gradients[head.name] ?? null;
   const open = during(WEIGHTS_IN_USE, () => openHead(network));
   open.collectInto(gradients);
   let total = 0;
   try {
-    for (const [i, microBatch] of microBatches.entries()) total += lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
+    for (const [i, microBatch] of microBatches.entries())
+      total += lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
   } finally {
     open.close();
   }
@@ -55,13 +58,20 @@ interface Head {
   lossScale: number;
 }
 
-function lossOf(network: Network, { coupling, format }: Segment, microBatch: MicroBatch, { open, objective, dHead_VD, lossScale }: Head): number {
+function lossOf(
+  network: Network,
+  { coupling, format }: Segment,
+  microBatch: MicroBatch,
+  { open, objective, dHead_VD, lossScale }: Head,
+): number {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   return during("loss", () =>
     scope(() => {
       const x_TD = leaf(coupling.end(microBatch.parts[microBatch.parts.length - 1].streams, format));
-      const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype));
+      const normed_TD = withGrad(() =>
+        model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype),
+      );
       const { total, dHidden_TD } = lossAndGradient(
         { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
         lossScale,
@@ -75,7 +85,12 @@ function lossOf(network: Network, { coupling, format }: Segment, microBatch: Mic
 }
 
 /** Where the embedding is trained, adds the gradients in front of the first block to its rows, and updates it; `tied` is what the head left. */
-export function embeddingGradient(network: Network, microBatches: MicroBatch[], updates: BlockUpdates, tied: Parameters | null): void {
+export function embeddingGradient(
+  network: Network,
+  microBatches: MicroBatch[],
+  updates: BlockUpdates,
+  tied: Parameters | null,
+): void {
   const { name } = outerNames(network).embedding;
   const parameters = trainedOf({ [name]: network.model.outer[name] }, -1, network.trains);
   if (!(name in parameters)) return;

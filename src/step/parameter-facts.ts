@@ -5,7 +5,11 @@ import type { Architecture, ModelConfig } from "../model/architecture.js";
 import type { PlacedParameter } from "../model/model.js";
 import type { ParameterFacts } from "../optim/optimizer.js";
 
-export function parameterFacts(architecture: Architecture, config: ModelConfig, { layer, prefix, spec }: PlacedParameter): ParameterFacts {
+export function parameterFacts(
+  architecture: Architecture,
+  config: ModelConfig,
+  { layer, prefix, spec }: PlacedParameter,
+): ParameterFacts {
   const { shape, experts } = spec;
   const name = prefix + spec.name;
   if (shape.length === 1) return { name, shape, kind: "vector", matrices: 1, rows: 1, columns: shape[0] };

@@ -45,14 +45,27 @@ function networkConfig(name: string): ModelConfig {
 
 function networkOf(name: string): Network {
   const model = loadModel(folderOf(name), { weightsDtype: "float32", device: TEST_DEVICE });
-  return { model, coupling: ordinary, format: floatStreams("float32"), computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 16 };
+  return {
+    model,
+    coupling: ordinary,
+    format: floatStreams("float32"),
+    computeDtype: "float32",
+    device: TEST_DEVICE,
+    lossTileTokens: 16,
+  };
 }
 
 /** The batch that transformers sees with labels equal to its inputs. */
 function batchOf(ids: number[]): Batch {
   const tokens = Int32Array.from(ids);
   const labels = Int32Array.from(ids, (_, i) => ids[i + 1] ?? -100);
-  return { tokens, labels, positions: Int32Array.from(ids.keys()), segments: [ids.length], trainedTokens: ids.length - 1 };
+  return {
+    tokens,
+    labels,
+    positions: Int32Array.from(ids.keys()),
+    segments: [ids.length],
+    trainedTokens: ids.length - 1,
+  };
 }
 
 function logitsOf(network: Network, batch: Batch): number[] {
@@ -61,7 +74,9 @@ function logitsOf(network: Network, batch: Batch): number[] {
   const { norm, head } = outerNames(network);
   const logits = scope(() => {
     const { architecture, config } = network.model;
-    return toArray(linear(architecture.finalNorm(open.get(norm.name), hidden_TD, config, "float32"), open.get(head.name)));
+    return toArray(
+      linear(architecture.finalNorm(open.get(norm.name), hidden_TD, config, "float32"), open.get(head.name)),
+    );
   });
   open.close();
   free(hidden_TD);
@@ -78,7 +93,8 @@ function assertClose(actual: number[], expected: number[], what: string): void {
 /** Documents end to end, each as `batchOf` has it. */
 function joined(documents: number[][]): Batch {
   const parts = documents.map(batchOf);
-  const all = (key: "tokens" | "labels" | "positions"): Int32Array => Int32Array.from(parts.flatMap((part) => [...part[key]]));
+  const all = (key: "tokens" | "labels" | "positions"): Int32Array =>
+    Int32Array.from(parts.flatMap((part) => [...part[key]]));
   return {
     tokens: all("tokens"),
     labels: all("labels"),
@@ -104,7 +120,9 @@ function gradientsOf(
   return { result, gradients };
 }
 
-const CASES = readdirSync(folderOf("")).filter((name) => existsSync(`${folderOf(name)}/golden.safetensors`) && name !== "store-run");
+const CASES = readdirSync(folderOf("")).filter(
+  (name) => existsSync(`${folderOf(name)}/golden.safetensors`) && name !== "store-run",
+);
 
 test("the golden files cover every family and rope type, in both dialects, and every variant", () => {
   const configs = CASES.map((name) => networkConfig(name));
@@ -156,7 +174,12 @@ for (const name of CASES) {
 const ROUTED = CASES.filter((name) => existsSync(`${folderOf(name)}/router.safetensors`));
 
 test("losses on router logits are compared in every family", () => {
-  assert.deepEqual(ROUTED.map((name) => networkConfig(name).modelType).sort(), ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]);
+  assert.deepEqual(ROUTED.map((name) => networkConfig(name).modelType).sort(), [
+    "mixtral",
+    "olmoe",
+    "qwen2_moe",
+    "qwen3_moe",
+  ]);
 });
 
 for (const name of ROUTED) {
@@ -171,7 +194,8 @@ for (const name of ROUTED) {
       const network = networkOf(name);
       const expectGradients = (kind: string, gradients: Map<string, number[]>): void => {
         assert.equal(gradients.size, placedParameters(network.model.architecture, network.model.config).length);
-        for (const [parameter, gradient] of gradients) assertClose(gradient, read(`${kind}.grad.${parameter}`), parameter);
+        for (const [parameter, gradient] of gradients)
+          assertClose(gradient, read(`${kind}.grad.${parameter}`), parameter);
       };
 
       const pooled = gradientsOf(network, batches, { auxCoef, auxType: "pooled", zCoef: 0, jitterNoise: 0 });
@@ -200,12 +224,22 @@ for (const name of TRAINED) {
     test(`${name}: ten steps of AdamW${maxGradNorm > 0 ? ", clipped by the norm of all gradients," : ""} have the losses of torch's`, () => {
       const read = golden(name);
       const network = networkOf(name);
-      const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), network.model);
+      const states = new OptimizerStates(
+        adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }),
+        network.model,
+      );
       const expected = read(`${kind}_losses`);
       assert.equal(expected.length, 10);
       assert.ok(expected[9] < 0.9 * expected[0], "the losses fall");
       for (const [i, loss] of expected.entries()) {
-        const options = { method: METHODS.checkpoint, step: i + 1, learningRate: 1e-3, maxGradNorm, maxBlockGradNorm: 0, seed: 1 };
+        const options = {
+          method: METHODS.checkpoint,
+          step: i + 1,
+          learningRate: 1e-3,
+          maxGradNorm,
+          maxBlockGradNorm: 0,
+          seed: 1,
+        };
         const found = trainStep(network, states, [batchOf(read("input_ids"))], options);
         assert.ok(Math.abs(found.loss - loss) < 1e-4 * loss, `step ${i + 1}: loss ${found.loss}, not ${loss}`);
         if (maxGradNorm === 0) continue;

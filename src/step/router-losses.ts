@@ -83,7 +83,8 @@ export class RouterLosses implements RouterObserver {
     const counts = this.#counts;
     assert(counts !== null, "the counts of the forward pass are missing");
     const ofLayer = counts.get(layer) ?? [];
-    if (this.settings.auxType === "layer") return ofLayer.map((count) => ((E / k) * (count / this.tokens)) / this.#rows);
+    if (this.settings.auxType === "layer")
+      return ofLayer.map((count) => ((E / k) * (count / this.tokens)) / this.#rows);
     return ofLayer.map((_, expert) => {
       const pooled = [...counts.values()].reduce((sum, each) => sum + each[expert], 0);
       return (E * (pooled / this.#rows)) / this.#rows;

@@ -39,7 +39,10 @@ const CONFIG = { ...TINY_QWEN2_MOE, vocab_size: 61, num_hidden_layers: 4 };
 /** Documents of tokens that follow from a seed; every token but a document's last is trained. */
 function documents(segments: number[], seed: number): Batch {
   const length = segments.reduce((sum, size) => sum + size, 0);
-  const tokens = Int32Array.from({ length }, (_, i) => (Math.imul(i + 17 * seed, 2654435761) >>> 9) % CONFIG.vocab_size);
+  const tokens = Int32Array.from(
+    { length },
+    (_, i) => (Math.imul(i + 17 * seed, 2654435761) >>> 9) % CONFIG.vocab_size,
+  );
   const positions = Int32Array.from(segments.flatMap((size) => [...Array(size).keys()]));
   const labels = positions.map((_, i) => (positions[i + 1] ? tokens[i + 1] : -100));
   return { tokens, labels, positions, segments, trainedTokens: labels.filter((label) => label >= 0).length };
@@ -110,7 +113,9 @@ for (const coupling of [additive, momentum(0.25), momentum(-1)]) {
         }
         if (coupling.takesUnits) {
           const division = { blocksPerStep: 3, ordinaryFirst: 0, ordinaryLast: 0 };
-          const [kept, rebuilt] = (["store", "reversible"] as const).map((method) => stepOf({ ...network, division }, method, router));
+          const [kept, rebuilt] = (["store", "reversible"] as const).map((method) =>
+            stepOf({ ...network, division }, method, router),
+          );
           assert.deepEqual(rebuilt.gradients, kept.gradients, "units of three blocks");
           assert.deepEqual([rebuilt.result.auxLoss, rebuilt.result.zLoss], [kept.result.auxLoss, kept.result.zLoss]);
         }
@@ -155,7 +160,8 @@ test("no logits are kept for the backward pass, and none survive a step that fai
 
 test("even routing has a loss of k (pooled) and 1 (layer); logits of 0 have a z-loss of ln(E)^2", () => {
   const model = makeModel();
-  for (const block of model.blocks) if (block["mlp.gate.weight"]) copy_(block["mlp.gate.weight"], full([], 0, "float32"));
+  for (const block of model.blocks)
+    if (block["mlp.gate.weight"]) copy_(block["mlp.gate.weight"], full([], 0, "float32"));
   for (const [auxType, expected] of [
     ["pooled", 3],
     ["layer", 1],
@@ -174,7 +180,13 @@ test("micro-batches make one whole: two have the losses and the gradient of one 
   const slice = (from: number, to: number, segments: number[]): Batch => {
     const labels = one.labels.slice(from, to);
     const trainedTokens = labels.filter((label) => label >= 0).length;
-    return { labels, segments, trainedTokens, tokens: one.tokens.slice(from, to), positions: one.positions.slice(from, to) };
+    return {
+      labels,
+      segments,
+      trainedTokens,
+      tokens: one.tokens.slice(from, to),
+      positions: one.positions.slice(from, to),
+    };
   };
   const parts = [slice(0, 29, [7, 19, 3]), slice(29, 59, [30])];
   for (const auxType of ["pooled", "layer"] as const) {
@@ -207,7 +219,10 @@ test("tiles of tokens change neither the losses nor the noise: gradients differ 
 });
 
 test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon, the same each time and another elsewhere", () => {
-  const config = mixtral.readConfig({ ...CONFIG, model_type: "mixtral", num_local_experts: 8, num_experts: undefined }, "test");
+  const config = mixtral.readConfig(
+    { ...CONFIG, model_type: "mixtral", num_local_experts: 8, num_experts: undefined },
+    "test",
+  );
   const model = randomModel(mixtral, config, 3, "float32", TEST_DEVICE);
   const weights = new OpenWeights((name) => model.blocks[1][name], mixtral.blockParameters(config, 1), "float32");
   scope(() => {
@@ -215,7 +230,11 @@ test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon,
     const x_TD = normal_(zeros([9, 32], "float32", TEST_DEVICE), 0, 1);
     const seen: Tensor[] = [];
     const contextOf = (epsilon: number, step: number) => {
-      const made = makeContext(config, [...Array(9).keys()], [9], { computeDtype: "float32", device: TEST_DEVICE, routing: freshRouting });
+      const made = makeContext(config, [...Array(9).keys()], [9], {
+        computeDtype: "float32",
+        device: TEST_DEVICE,
+        routing: freshRouting,
+      });
       const jitter = routerJitter(epsilon, 1, step, 0);
       const noise = (h_TD: Tensor, layer: number): Tensor => {
         seen.push(h_TD);
@@ -223,7 +242,8 @@ test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon,
       };
       return epsilon === 0 ? made : { ...made, jitter: noise };
     };
-    const branch = (epsilon: number, step = 1): number[] => toArray(feedForwardBranch(weights, x_TD, 1, contextOf(epsilon, step)));
+    const branch = (epsilon: number, step = 1): number[] =>
+      toArray(feedForwardBranch(weights, x_TD, 1, contextOf(epsilon, step)));
     const noisy = branch(0.25);
     assert.deepEqual(branch(0.25), noisy);
     assert.notDeepEqual(branch(0.25, 2), noisy);
@@ -232,7 +252,11 @@ test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon,
     const ones_TD = full(shape(x_TD), 1, "float32", TEST_DEVICE);
     const noise_TD = routerJitter(0.25, 1, 1, 0)(ones_TD, 1);
     const values = toArray(noise_TD);
-    assert.ok(Math.min(...values) < 0.77 && Math.max(...values) > 1.23 && values.every((value) => value >= 0.75 && value <= 1.25));
+    assert.ok(
+      Math.min(...values) < 0.77 &&
+        Math.max(...values) > 1.23 &&
+        values.every((value) => value >= 0.75 && value <= 1.25),
+    );
     assert.notDeepEqual(toArray(routerJitter(0.25, 1, 1, 0)(ones_TD, 2)), values, "another layer");
     assert.notDeepEqual(toArray(routerJitter(0.25, 1, 1, 1)(ones_TD, 1)), values, "another micro-batch");
     // The same branch, with the noise on what the norm gives.
@@ -313,13 +337,22 @@ test("a frozen router has no gradient, no state and the same bits after steps; a
     "the others' gradients have the same bits",
   );
 
-  const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 }), model, { trains });
+  const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 }), model, {
+    trains,
+  });
   assert.ok(states.tensors().every(({ name }) => !name.endsWith("mlp.gate.weight")));
   assert.equal(states.tensors().length, 2 * (placedParameters(model.architecture, model.config).length - 3));
-  const weights = (): string[] => model.blocks.flatMap((block) => Object.entries(block).map(([name, t]) => `${name} ${toArray(t)}`));
+  const weights = (): string[] =>
+    model.blocks.flatMap((block) => Object.entries(block).map(([name, t]) => `${name} ${toArray(t)}`));
   const before = weights();
   for (let step = 1; step <= 3; step++) {
-    trainStep(network, states, BATCHES, { method: METHODS.reversible, step, learningRate: 1e-2, maxBlockGradNorm: 1, seed: 1 });
+    trainStep(network, states, BATCHES, {
+      method: METHODS.reversible,
+      step,
+      learningRate: 1e-2,
+      maxBlockGradNorm: 1,
+      seed: 1,
+    });
   }
   for (const [i, after] of weights().entries()) assert.equal(after === before[i], after.startsWith("mlp.gate.weight"));
   states.free();

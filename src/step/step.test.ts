@@ -73,9 +73,24 @@ function gradientsOf({
 } {
   const model = makeModel(config, "float32", coupling.name.startsWith("revffn"));
   const { optimizer, gradients } = recorder();
-  const network: Network = { model, coupling, format, division, computeDtype, device: TEST_DEVICE, lossTileTokens: 16, tileTokens };
+  const network: Network = {
+    model,
+    coupling,
+    format,
+    division,
+    computeDtype,
+    device: TEST_DEVICE,
+    lossTileTokens: 16,
+    tileTokens,
+  };
   const states = new OptimizerStates(optimizer, model);
-  const result = trainStep(network, states, BATCHES, { method: METHODS[method], step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1 });
+  const result = trainStep(network, states, BATCHES, {
+    method: METHODS[method],
+    step: 1,
+    learningRate: 0,
+    maxBlockGradNorm: 0,
+    seed: 1,
+  });
   freeModel(model);
   return { gradients, result };
 }
@@ -85,7 +100,14 @@ function makeModel(config: Record<string, unknown> = {}, type: DType = "float32"
   return randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, TEST_DEVICE);
 }
 
-const INVERSE = { iterations: 4, tolerance: 0, start: "output", damping: 1, anderson: false, storedHint: true } as const;
+const INVERSE = {
+  iterations: 4,
+  tolerance: 0,
+  start: "output",
+  damping: 1,
+  anderson: false,
+  storedHint: true,
+} as const;
 const COUPLINGS = [
   additive,
   ...[-1, 0.5, -0.5, 0.25, -0.25, 0.125, -0.0625, -1 / 256].map(momentum),
@@ -123,7 +145,11 @@ for (const division of [
       assert.equal(rebuilt.result.reconstructionError, division.ordinaryFirst > 0 ? null : 0);
       assert.deepEqual(rebuilt.gradients, stored.gradients);
       assert.deepEqual(gradientsOf({ coupling, method: "checkpoint", division }).gradients, stored.gradients);
-      assert.notEqual(stored.result.loss, gradientsOf({ coupling, method: "store" }).result.loss, "the network is another one");
+      assert.notEqual(
+        stored.result.loss,
+        gradientsOf({ coupling, method: "store" }).result.loss,
+        "the network is another one",
+      );
       const units = Math.ceil((5 - division.ordinaryFirst - division.ordinaryLast) / division.blocksPerStep);
       const plain = coupling.drawsSigns ? 1 : 0;
       assert.equal(rebuilt.result.bitBytes, ((units - plain) * 59 * 32 * coupling.storedBits) / 8);
@@ -163,8 +189,14 @@ function distance(actual: Map<string, number[]>, expected: Map<string, number[]>
 test("additive with ordinary ends, and one unit of all blocks, which is the ordinary network", () => {
   const ends = { blocksPerStep: 1, ordinaryFirst: 1, ordinaryLast: 2 };
   const stored = gradientsOf({ coupling: additive, method: "store", division: ends });
-  assert.deepEqual(gradientsOf({ coupling: additive, method: "reversible", division: ends }).gradients, stored.gradients);
-  assert.deepEqual(gradientsOf({ coupling: additive, method: "checkpoint", division: ends }).gradients, stored.gradients);
+  assert.deepEqual(
+    gradientsOf({ coupling: additive, method: "reversible", division: ends }).gradients,
+    stored.gradients,
+  );
+  assert.deepEqual(
+    gradientsOf({ coupling: additive, method: "checkpoint", division: ends }).gradients,
+    stored.gradients,
+  );
   const whole = { blocksPerStep: 5, ordinaryFirst: 0, ordinaryLast: 0 };
   const flushed = gradientsOf({ coupling: momentum(0.25), method: "reversible", division: whole }).result.loss;
   const plain = gradientsOf({ coupling: ordinary, method: "store", format: floatStreams("float32") }).result.loss;
@@ -193,7 +225,9 @@ test("revffn: iteration alone comes back nearly, more of it nearer, and the figu
     `${few.reconstructionError} ${many.reconstructionError}`,
   );
   assert.equal(few.inverse?.iterations, 1);
-  assert.ok((many.inverse?.iterations as number) > 1 && (many.inverse?.residual as number) < (few.inverse?.residual as number));
+  assert.ok(
+    (many.inverse?.iterations as number) > 1 && (many.inverse?.residual as number) < (few.inverse?.residual as number),
+  );
   const stored = gradientsOf({ coupling: revffn({ ...INVERSE, storedHint: true }), method: "reversible" }).result;
   assert.ok(stored.bitBytes > 0 && stored.reconstructionError === 0);
 });
@@ -210,7 +244,12 @@ function peakAt(
   method: keyof typeof METHODS,
   blocksPerStep = 1,
 ): { peak: number; bits: number; gradient: number; largest: number } {
-  const model = makeModel({ num_hidden_layers: layers, mlp_only_layers: [], hidden_size: 128, moe_intermediate_size: 32 });
+  const model = makeModel({
+    num_hidden_layers: layers,
+    mlp_only_layers: [],
+    hidden_size: 128,
+    moe_intermediate_size: 32,
+  });
   const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
   const network: Network = {
     model,
@@ -262,7 +301,10 @@ test("momentum(0.25): two bits per element and block are all that grows", () => 
   const grown = deep.peak - shallow.peak;
   const bits = deep.bits - shallow.bits;
   const routing = 20 * 384 * 3;
-  assert.ok(Math.abs(grown - bits - routing) / shallow.peak < 0.01, `grew by ${grown}: ${bits} of bits, ${routing} of routing`);
+  assert.ok(
+    Math.abs(grown - bits - routing) / shallow.peak < 0.01,
+    `grew by ${grown}: ${bits} of bits, ${routing} of routing`,
+  );
 });
 
 const larger = TEST_DEVICE !== "cpu" && "tiles are larger there";
@@ -294,7 +336,10 @@ test("the peak of a long document grows in proportion to its length, and less wi
     return peak;
   };
   const [short, middle, long] = [2048, 4096, 8192].map((length) => peakOf(length, 256));
-  assert.ok(long - middle < 2.1 * (middle - short), `${short}, ${middle}, ${long}: the second doubling adds twice the first`);
+  assert.ok(
+    long - middle < 2.1 * (middle - short),
+    `${short}, ${middle}, ${long}: the second doubling adds twice the first`,
+  );
   assert.ok(long < (8192 * 8192 * 4) / 4, `${long} bytes are far from one matrix of scores`);
   const slope = (long - middle) / 4096;
   const untiled = (peakOf(8192, 0) - peakOf(4096, 0)) / 4096;
@@ -323,7 +368,10 @@ test("a unit of several blocks holds the gradient of each and the sums in front 
 test("checkpoint grows by the streams of a block, store by its graph", () => {
   const [shallow, deep] = [4, 24].map((layers) => peakAt(layers, ordinary, "checkpoint"));
   const streams = 20 * 384 * 128 * 4;
-  assert.ok(Math.abs(deep.peak - shallow.peak - streams) / streams < 0.05, `${deep.peak - shallow.peak} against ${streams}`);
+  assert.ok(
+    Math.abs(deep.peak - shallow.peak - streams) / streams < 0.05,
+    `${deep.peak - shallow.peak} against ${streams}`,
+  );
   const stored = [4, 24].map((layers) => peakAt(layers, ordinary, "store").peak);
   assert.ok(stored[1] - stored[0] > 5 * streams);
 });
@@ -349,8 +397,13 @@ test("training lowers the loss of a repeated batch, with every method and coupli
     const losses = Array.from(
       { length: 12 },
       (_, i) =>
-        trainStep(network, states, BATCHES, { method: METHODS[method], step: i + 1, learningRate: 5e-3, maxBlockGradNorm: 1, seed: 1 })
-          .loss,
+        trainStep(network, states, BATCHES, {
+          method: METHODS[method],
+          step: i + 1,
+          learningRate: 5e-3,
+          maxBlockGradNorm: 1,
+          seed: 1,
+        }).loss,
     );
     assert.ok(Math.abs(before - losses[0]) < 1e-5, `${before} evaluated, ${losses[0]} trained`);
     assert.ok(losses[11] < 0.6 * losses[0], `${coupling.name} ${method}: ${losses[0]} -> ${losses[11]}`);

@@ -11,7 +11,15 @@ import { bitBytes, hostBytes, type Method } from "../reversible/methods.js";
 import { ledger } from "../torch/memory.js";
 import { BlockPass } from "./block-pass.js";
 import { BlockUpdates, type UpdateOptions } from "./block-updates.js";
-import { freeMicroBatch, type MicroBatch, type Report, restore, save, startMicroBatch, streamBytesOf } from "./micro-batch.js";
+import {
+  freeMicroBatch,
+  type MicroBatch,
+  type Report,
+  restore,
+  save,
+  startMicroBatch,
+  streamBytesOf,
+} from "./micro-batch.js";
 import { type Network, type Segment, segmentsOf } from "../network/network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
@@ -56,13 +64,24 @@ export interface StepResult {
 }
 
 /** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
-export function trainStep(network: Network, states: OptimizerStates, batches: SizedBatch[], options: StepOptions): StepResult {
+export function trainStep(
+  network: Network,
+  states: OptimizerStates,
+  batches: SizedBatch[],
+  options: StepOptions,
+): StepResult {
   const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
-  const trainedTokens = batches.reduce((total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens), 0);
+  const trainedTokens = batches.reduce(
+    (total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens),
+    0,
+  );
   if (method.holdsBlocks && options.expertGroupSize) {
-    throw new UserError(`step ${step}: method ${method.name} makes every gradient of a block at once: expertGroupSize must be 0.`);
+    throw new UserError(
+      `step ${step}: method ${method.name} makes every gradient of a block at once: expertGroupSize must be 0.`,
+    );
   }
-  if (trainedTokens === 0) throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
+  if (trainedTokens === 0)
+    throw new UserError(`step ${step}: no token of this step is trained. Use longer max_length or larger batches.`);
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
   const segments = segmentsOf(network);
   const [first] = segments;
@@ -71,14 +90,16 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Si
     ({ firstLayer = 0 }: Segment): Report =>
     (unit, solution) =>
       void solutions.push([firstLayer + unit, solution]);
-  const routerLosses = router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
+  const routerLosses =
+    router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
   const microBatches: MicroBatch[] = [];
   const ended = { network, pass, segments, microBatches, teacher, lossScale: 1 / trainedTokens };
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
-    for (const [index, batch] of batches.entries()) microBatches.push(startMicroBatch(network, batch, index, beginning));
+    for (const [index, batch] of batches.entries())
+      microBatches.push(startMicroBatch(network, batch, index, beginning));
 
     // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
     if (maxGradNorm > 0 && method.holdsBlocks) microBatches.forEach(save);
@@ -110,7 +131,10 @@ export function trainStep(network: Network, states: OptimizerStates, batches: Si
       solutions.length = 0;
       if (method.holdsBlocks) pass.forward(microBatches);
     }
-    const { gradientOfStreamBytes, ...figures } = passBack(ended, new BlockUpdates(states, { ...options, gradientScale }, network));
+    const { gradientOfStreamBytes, ...figures } = passBack(
+      ended,
+      new BlockUpdates(states, { ...options, gradientScale }, network),
+    );
     return {
       ...figures,
       trainedTokens,
@@ -142,7 +166,9 @@ function summary(solutions: [number, Solution][]): Inverse | null {
   return {
     iterations: solutions.reduce((sum, [, { iterations }]) => sum + iterations, 0) / solutions.length,
     residual: Math.max(...solutions.map(([, { residual }]) => residual)),
-    diverged: [...new Set(solutions.filter(([, { diverged }]) => diverged).map(([layer]) => layer))].sort((a, b) => a - b),
+    diverged: [...new Set(solutions.filter(([, { diverged }]) => diverged).map(([layer]) => layer))].sort(
+      (a, b) => a - b,
+    ),
   };
 }
 

@@ -34,7 +34,14 @@ const saved = (kind: RegExp): string[] =>
   readdirSync(join(GOLDEN, "saved"))
     .filter((name) => kind.test(name))
     .map((name) => `saved/${name}`);
-const SOURCES = ["hf-tiny", "hf-tied", "gguf/hf-tiny.gguf", "gguf/mixtral-window.gguf", "gguf/qwen3-plain.gguf", ...saved(/./)];
+const SOURCES = [
+  "hf-tiny",
+  "hf-tied",
+  "gguf/hf-tiny.gguf",
+  "gguf/mixtral-window.gguf",
+  "gguf/qwen3-plain.gguf",
+  ...saved(/./),
+];
 
 const networkOf = (model: Model, computeDtype: DType): Network => ({
   model,
@@ -92,11 +99,21 @@ for (const computeDtype of ["float32", "bfloat16"] as const) {
 }
 
 /** A folder with a random model; removed after the test. */
-function writeDeep(t: TestContext, layout: "per-expert" | "fused", layers: number): { folder: string; block: number; whole: number } {
+function writeDeep(
+  t: TestContext,
+  layout: "per-expert" | "fused",
+  layers: number,
+): { folder: string; block: number; whole: number } {
   const folder = join(mkdtempSync(join(tmpdir(), "revmoe-teacher-")), "model");
   t.after(() => rmSync(join(folder, ".."), { recursive: true, force: true }));
   mkdirSync(folder);
-  const source = { ...TINY_QWEN2_MOE, num_experts: 16, moe_intermediate_size: 64, num_hidden_layers: layers, mlp_only_layers: [] };
+  const source = {
+    ...TINY_QWEN2_MOE,
+    num_experts: 16,
+    moe_intermediate_size: 64,
+    num_hidden_layers: layers,
+    mlp_only_layers: [],
+  };
   const model = randomModel(qwen2Moe, qwen2Moe.readConfig(source, "test"), 3, "float32", TEST_DEVICE);
   writeSafetensors(join(folder, "model.safetensors"), modelTensors(model, { layout }));
   writeFileSync(join(folder, "config.json"), JSON.stringify(source));
@@ -107,7 +124,9 @@ function writeDeep(t: TestContext, layout: "per-expert" | "fused", layers: numbe
 
 const copies = TEST_DEVICE !== "cpu" && "no weights of a file are used as they are there";
 
-test("a pass never holds more than one block's weights, and none where the file's are used as they are", { skip: copies }, (t) => {
+test("a pass never holds more than one block's weights, and none where the file's are used as they are", {
+  skip: copies,
+}, (t) => {
   const batch = randomBatch([40], 1);
   for (const layout of ["per-expert", "fused"] as const) {
     const { folder, block, whole } = writeDeep(t, layout, 12);
@@ -140,16 +159,27 @@ test("a pass never holds more than one block's weights, and none where the file'
   }
 });
 
-const DISTILLED = { gamma: -1, distill_steps: 6, distill_learning_rate: 5e-3, max_steps: 8, validation_rows: 2 } as const;
+const DISTILLED = {
+  gamma: -1,
+  distill_steps: 6,
+  distill_learning_rate: 5e-3,
+  max_steps: 8,
+  validation_rows: 2,
+} as const;
 
 test("learning the original's logits brings the held-out loss back; then labels are learnt; the teacher's bytes are a term", async (t) => {
   const place = makeWorkplace(t);
   let teacherBytes = 0;
-  const ran = await runTraining(settingsFor(place, { ...DISTILLED, distill_steps: 20, max_steps: 20, per_device_train_batch_size: 4 }));
+  const ran = await runTraining(
+    settingsFor(place, { ...DISTILLED, distill_steps: 20, max_steps: 20, per_device_train_batch_size: 4 }),
+  );
   teacherBytes = ran.outcome.memory?.teacherBytes ?? 0;
   assert.ok(ran.losses[19] < 0.5 * ran.losses[0], ran.losses.join());
   const [original, converted, polished] = ran.evals.map(({ evalLoss }) => evalLoss);
-  assert.ok(converted > original && polished - original < 0.7 * (converted - original), `${original} ${converted} ${polished}`);
+  assert.ok(
+    converted > original && polished - original < 0.7 * (converted - original),
+    `${original} ${converted} ${polished}`,
+  );
   const tokens = ran.steps[19].trainedTokens;
   if (!copies) assert.equal(teacherBytes, tokens * 24 * 4);
   assert.ok((ran.outcome.memory?.workBytes ?? 0) > 0);
@@ -189,7 +219,8 @@ test("every method and micro-batches give the same bits; all tokens count, also 
   assert.ok(reversible.losses.slice(0, 4).every((loss) => loss > 0));
   const { trainedTokens, tokensPerSecond, stepMs } = reversible.steps[0];
   assert.equal(trainedTokens, Math.round((tokensPerSecond * stepMs) / 1000));
-  for (const method of ["checkpoint", "store"] as const) assert.deepEqual((await losses({ method })).losses, reversible.losses, method);
+  for (const method of ["checkpoint", "store"] as const)
+    assert.deepEqual((await losses({ method })).losses, reversible.losses, method);
   // With a limit that is never reached, the second backward pass finds the same targets.
   assert.deepEqual((await losses({ max_grad_norm: 1e9 })).losses, (await losses({ max_block_grad_norm: 0 })).losses);
 });
@@ -211,11 +242,14 @@ test("stopped in, at the end of and after distillation, a resumed run ends in th
 test("a run that begins from no ordinary network has no teacher, and says so", async (t) => {
   const place = makeWorkplace(t);
   const { outcome } = await runTraining(settingsFor(place, { max_steps: 1 }));
-  await assert.rejects(runTraining(settingsFor(place, { model: outcome.folder, distill_steps: 2, output_dir: place.out("second") })), {
-    name: "UserError",
-    message:
-      /^distill_steps: 2 needs an ordinary network to learn from, and .*final was trained as momentum\(-1\/256\)\. Remove distill_steps, or/,
-  });
+  await assert.rejects(
+    runTraining(settingsFor(place, { model: outcome.folder, distill_steps: 2, output_dir: place.out("second") })),
+    {
+      name: "UserError",
+      message:
+        /^distill_steps: 2 needs an ordinary network to learn from, and .*final was trained as momentum\(-1\/256\)\. Remove distill_steps, or/,
+    },
+  );
 });
 
 test("a GGUF file teaches too", async (t) => {

@@ -94,7 +94,9 @@ export class Teacher {
 
   #normed(open: OpenWeights, last_TD: Tensor): Tensor {
     const { model, computeDtype } = this.#network;
-    return scope(() => model.architecture.finalNorm(open.get(outerNames(this.#network).norm.name), last_TD, model.config, computeDtype));
+    return scope(() =>
+      model.architecture.finalNorm(open.get(outerNames(this.#network).norm.name), last_TD, model.config, computeDtype),
+    );
   }
 
   /** Runs `fn` with some outer parameters at hand. */

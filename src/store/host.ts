@@ -48,7 +48,9 @@ export class HostTier implements Tier {
   }
 
   readonly allocate: Allocate = (planned) => {
-    const room = this.#room(planned.map(({ placed, dtype }) => ({ name: nameOf(placed), shape: placed.spec.shape, dtype })));
+    const room = this.#room(
+      planned.map(({ placed, dtype }) => ({ name: nameOf(placed), shape: placed.spec.shape, dtype })),
+    );
     for (const { placed } of planned) this.#add(this.#weights, placed, [room.get(nameOf(placed)) as Tensor]);
     return (placed) => room.get(nameOf(placed)) as Tensor;
   };
@@ -61,7 +63,9 @@ export class HostTier implements Tier {
     for (const tensor of room.values()) fill_(tensor, 0);
     const states = new Map(
       planned.map(({ placed, layout }) => {
-        const state = Object.fromEntries(Object.keys(layout).map((kind) => [kind, room.get(`${kind}.${nameOf(placed)}`) as Tensor]));
+        const state = Object.fromEntries(
+          Object.keys(layout).map((kind) => [kind, room.get(`${kind}.${nameOf(placed)}`) as Tensor]),
+        );
         this.#add(this.#states, placed, Object.values(state));
         return [nameOf(placed), state];
       }),
@@ -70,7 +74,8 @@ export class HostTier implements Tier {
   };
 
   readonly staging: Staging = {
-    take: (stored, on) => this.here(stored) ?? (deviceOf(stored) === on ? clone(stored) : to(stored, dtype(stored), on)),
+    take: (stored, on) =>
+      this.here(stored) ?? (deviceOf(stored) === on ? clone(stored) : to(stored, dtype(stored), on)),
     give: (stored, changed) => {
       if (this.here(stored) !== changed) return void copy_(stored, changed);
       copyAsync(stored, changed);

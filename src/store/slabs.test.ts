@@ -20,11 +20,17 @@ const GEOMETRIES = {
 for (const [name, { layers, experts, width, inner, vocabulary }] of Object.entries(GEOMETRIES)) {
   for (const dtype of ["bfloat16", "float32"] as const) {
     test(`${name}, ${dtype}: slabs are powers of two and little larger than what they hold`, () => {
-      const block = [[experts, 2 * inner, width], [experts, width, inner], ...Array.from({ length: 4 }, () => [width, width]), [width]];
+      const block = [
+        [experts, 2 * inner, width],
+        [experts, width, inner],
+        ...Array.from({ length: 4 }, () => [width, width]),
+        [width],
+      ];
       const end = [vocabulary, width];
       const wanted = [end, ...Array.from({ length: layers }, () => block).flat(), end].map((shape) => of(shape, dtype));
       const { slabs, places } = layOut(wanted);
-      const bytesOf = (shape: readonly number[]): number => DTYPES[dtype] * shape.reduce((product, each) => product * each);
+      const bytesOf = (shape: readonly number[]): number =>
+        DTYPES[dtype] * shape.reduce((product, each) => product * each);
       const bytes = wanted.reduce((sum, { shape }) => sum + bytesOf(shape), 0);
       const held = slabs.reduce((sum, each) => sum + each);
       assert.ok(

@@ -38,7 +38,10 @@ export function layOut(wanted: Wanted[]): { slabs: number[]; places: { slab: num
 }
 
 /** The tensors by name, with whatever `make` leaves in so many bytes. */
-export function makeRoom(wanted: Wanted[], make: (bytes: number) => Tensor): { slabs: Tensor[]; tensors: Map<string, Tensor> } {
+export function makeRoom(
+  wanted: Wanted[],
+  make: (bytes: number) => Tensor,
+): { slabs: Tensor[]; tensors: Map<string, Tensor> } {
   const { slabs: sizes, places } = layOut(wanted);
   const slabs: Tensor[] = [];
   try {
@@ -50,7 +53,10 @@ export function makeRoom(wanted: Wanted[], make: (bytes: number) => Tensor): { s
   const tensors = wanted.map((each, i): [string, Tensor] => {
     const { slab, offset } = places[i];
     const bytes = each.shape.reduce((product, size) => product * size, 1) * DTYPES[each.dtype];
-    return [each.name, keep(scope(() => view(viewDtype(narrow(slabs[slab], 0, offset, bytes), each.dtype), [...each.shape])))];
+    return [
+      each.name,
+      keep(scope(() => view(viewDtype(narrow(slabs[slab], 0, offset, bytes), each.dtype), [...each.shape]))),
+    ];
   });
   return { slabs, tensors: new Map(tensors) };
 }

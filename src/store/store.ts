@@ -24,7 +24,9 @@ export interface Tier {
   /** Room for the weights of a model that is being made. */
   readonly allocate: Allocate;
   /** Room for all optimizer state, zero or as it was left; returns that of a parameter. */
-  readonly allocateState: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => Record<string, Tensor>;
+  readonly allocateState: (
+    planned: { placed: PlacedParameter; layout: StateLayout }[],
+  ) => (placed: PlacedParameter) => Record<string, Tensor>;
   /** For updates, where what is stored is not to be changed in place. */
   readonly staging?: Staging;
   /** What of the part that was entered last is on the device already, of a stored tensor. */
@@ -67,7 +69,11 @@ export interface TierTimes {
 }
 
 /** All parts in the order of the forward pass. */
-export const partsOf = ({ numLayers }: ModelConfig): number[] => [EMBEDDING, ...Array.from({ length: numLayers }, (_, i) => i), HEAD];
+export const partsOf = ({ numLayers }: ModelConfig): number[] => [
+  EMBEDDING,
+  ...Array.from({ length: numLayers }, (_, i) => i),
+  HEAD,
+];
 
 export function partOf(architecture: Architecture, config: ModelConfig, { layer, spec }: PlacedParameter): number {
   if (layer >= 0) return layer;

@@ -10,4 +10,5 @@ import type { Tensor } from "./tensor.js";
 export const copyAsync = (to: Tensor, from: Tensor): void => native.copyAsync(to, from);
 
 /** What the GPU is asked from now on waits for the copies so far, to it ("in") or from it ("out"). */
-export const awaitCopies = (device: string, direction: "in" | "out"): void => native.awaitCopies(device, direction === "out");
+export const awaitCopies = (device: string, direction: "in" | "out"): void =>
+  native.awaitCopies(device, direction === "out");

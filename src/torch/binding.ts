@@ -41,7 +41,14 @@ export interface Native {
   takeGrad(leaf: Handle): Handle | null;
   backward(outputs: Handle[], gradients: Handle[]): void;
   grad(outputs: Handle[], inputs: Handle[], gradients: Handle[]): (Handle | null)[];
-  memory(): { handles: number; blocks: number; liveBytes: number; peakBytes: number; mappedBytes: number; spareBytes: number };
+  memory(): {
+    handles: number;
+    blocks: number;
+    liveBytes: number;
+    peakBytes: number;
+    mappedBytes: number;
+    spareBytes: number;
+  };
   resetPeak(): void;
   setMemoryLimit(bytes: number): void;
   /** From now on figures of this GPU are without these bytes. */

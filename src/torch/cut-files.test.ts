@@ -29,14 +29,21 @@ function makeFile(t: TestContext, bytes = BYTES): { path: string; cut: (left: nu
 function cutShort(path: string, act: () => unknown): void {
   assert.throws(act, (failure: Error) => {
     assert.ok(failure instanceof UserError, failure.stack);
-    assert.ok(failure.message.startsWith(`${path}: was cut short or could not be read while it was used`), failure.message);
+    assert.ok(
+      failure.message.startsWith(`${path}: was cut short or could not be read while it was used`),
+      failure.message,
+    );
     return true;
   });
 }
 
 const WAYS: [string, (mapping: Tensor) => unknown][] = [
   ["a sum by all threads", (mapping) => item(sum(mapping))],
-  ["a product", (mapping) => scope(() => item(sum(mm(view(viewDtype(mapping, "float32"), [512, 1024]), full([1024, 4], 1, "float32")))))],
+  [
+    "a product",
+    (mapping) =>
+      scope(() => item(sum(mm(view(viewDtype(mapping, "float32"), [512, 1024]), full([1024, 4], 1, "float32"))))),
+  ],
   ["a copy of bytes out", (mapping) => readBytes(mapping, 300 * PAGE, new Uint8Array(10))],
   ["a copy of bytes in", (mapping) => writeBytes(mapping, 300 * PAGE, new Uint8Array(10))],
   ["a copy into it", (mapping) => copy_(mapping, full([BYTES], 3, "uint8"))],

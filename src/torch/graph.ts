@@ -70,7 +70,10 @@ export function backwardThrough(graph: Graph, dy: Tensor): (Tensor | null)[] {
     return during(`${graph.span}, backward`, () =>
       scope(() => {
         scope(() =>
-          backward([graph.y, ...graph.roots.map(({ output }) => output)], [dy, ...graph.roots.map(({ gradient }) => gradient())]),
+          backward(
+            [graph.y, ...graph.roots.map(({ output }) => output)],
+            [dy, ...graph.roots.map(({ gradient }) => gradient())],
+          ),
         );
         while (graph.cuts.length > 0) {
           const cut = graph.cuts.at(-1) as Cut;
@@ -110,7 +113,11 @@ const freeTensors = (tensors: Tensor[]): void => free(...new Set(tensors.filter(
  * inputs have one. Where a graph is recorded, the graph owns the inputs, the output and what is saved from now on, and nothing else in it may
  * use the inputs: what lies before them is differentiated when `gradient` has been.
  */
-export function customFunction(inputs: Tensor[], forward: () => { output: Tensor; saved: Tensor[] }, gradient: Gradient): Tensor {
+export function customFunction(
+  inputs: Tensor[],
+  forward: () => { output: Tensor; saved: Tensor[] },
+  gradient: Gradient,
+): Tensor {
   if (recording === null) return scope(() => forward().output);
   const before = native.setGradMode(false);
   try {

@@ -156,7 +156,11 @@ for (const [type, of] of [
       const layer = layerOf([40, 0, 7, 530, 61], of, 32, 24);
       const [gateUp, down] = [layer.gateUp, layer.down].map((weights) => weights.map((weight) => cast(weight, type)));
       const stored = { ...layer, gateUp, down };
-      const opened = { ...layer, gateUp: gateUp.map((weight) => cast(weight, of)), down: down.map((weight) => cast(weight, of)) };
+      const opened = {
+        ...layer,
+        gateUp: gateUp.map((weight) => cast(weight, of)),
+        down: down.map((weight) => cast(weight, of)),
+      };
       const dy = random([638, 32], of);
       const run = (plain: Layer, buffered: boolean) => {
         setSeed(7);
@@ -199,7 +203,12 @@ for (const rows of [
         first += count;
       }
       const wide = (t: Tensor): Tensor => cast(t, "float64");
-      const exact = { ...narrow_, x_RD: wide(narrow_.x_RD), gateUp: narrow_.gateUp.map(wide), down: narrow_.down.map(wide) };
+      const exact = {
+        ...narrow_,
+        x_RD: wide(narrow_.x_RD),
+        gateUp: narrow_.gateUp.map(wide),
+        down: narrow_.down.map(wide),
+      };
       const dy = random([first, WIDTH], "bfloat16");
       const [ours, theirs] = [asLeaves(narrow_), asLeaves(exact)];
       for (const weight of weightsOf(ours)) setGrad(weight, zeros(shape(weight), "float32"));
@@ -210,7 +219,9 @@ for (const rows of [
       const near = (actual: Tensor, right: Tensor, name: string): void => {
         const [values, exactly] = [toArray(wide(actual)), toArray(right)];
         const most = Math.max(...exactly.map(Math.abs));
-        values.forEach((value, i) => assert.ok(Math.abs(value - exactly[i]) <= 0.03 * most, `${name} ${i}: ${value}, not ${exactly[i]}`));
+        values.forEach((value, i) =>
+          assert.ok(Math.abs(value - exactly[i]) <= 0.03 * most, `${name} ${i}: ${value}, not ${exactly[i]}`),
+        );
       };
       const [dx, exactDx] = [ours.x_RD, theirs.x_RD].map(takeGrad) as Tensor[];
       const gradients = [ours, theirs].map((layer) => weightsOf(layer).map(takeGrad));

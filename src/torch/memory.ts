@@ -38,7 +38,13 @@ export function startLibraries(device: string): void {
 export function ledger(device = "cpu"): Ledger {
   const cpu = native.memory();
   if (!device.startsWith("cuda")) {
-    return { tensors: cpu.handles, blocks: cpu.blocks, liveBytes: cpu.liveBytes, peakBytes: cpu.peakBytes, mappedBytes: cpu.mappedBytes };
+    return {
+      tensors: cpu.handles,
+      blocks: cpu.blocks,
+      liveBytes: cpu.liveBytes,
+      peakBytes: cpu.peakBytes,
+      mappedBytes: cpu.mappedBytes,
+    };
   }
   const cuda = native.cudaMemory(deviceIndex(device), false);
   return {
@@ -65,6 +71,7 @@ export const limitMemory = (bytes: number): void => native.setMemoryLimit(bytes)
  * Main memory that the process takes beside its tensors: Node, the engine and this program, as they are now, and what the allocator may keep
  * of freed blocks. What a GPU's own libraries take is not known.
  */
-export const processBytes = (): number => process.memoryUsage().rss - native.memory().liveBytes + native.memory().spareBytes;
+export const processBytes = (): number =>
+  process.memoryUsage().rss - native.memory().liveBytes + native.memory().spareBytes;
 
 const deviceIndex = (device: string): number => Number(device.split(":")[1] ?? 0);

@@ -15,7 +15,12 @@ function counted(engine: typeof onShadow, work: () => void) {
   return engine(() => {
     resetPeak();
     work();
-    return { live: ledger().liveBytes, peak: ledger().peakBytes, spans: [...shadowSpans("cpu")], calls: operatorCalls() };
+    return {
+      live: ledger().liveBytes,
+      peak: ledger().peakBytes,
+      spans: [...shadowSpans("cpu")],
+      calls: operatorCalls(),
+    };
   });
 }
 
@@ -32,7 +37,10 @@ test("every round runs where tensors have elements, and tiles cover the whole", 
   for (const total of [0, 1, 99, 100, 101, 1000, 1001]) {
     const seen: number[][] = [];
     forEachTile(total, 100, (start, length) => seen.push([start, length]));
-    const expected = Array.from({ length: Math.ceil(total / 100) }, (_, i) => [i * 100, Math.min(100, total - i * 100)]);
+    const expected = Array.from({ length: Math.ceil(total / 100) }, (_, i) => [
+      i * 100,
+      Math.min(100, total - i * 100),
+    ]);
     assert.deepEqual(seen, expected);
   }
 });

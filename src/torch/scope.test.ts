@@ -21,7 +21,10 @@ test("a scope frees what it made and hands on what it returns", () => {
   assert.equal(ledger().tensors, before.tensors + 1);
   assert.equal(ledger().liveBytes, before.liveBytes + 1024);
   free(outer);
-  assert.deepEqual([ledger().tensors, ledger().blocks, ledger().liveBytes], [before.tensors, before.blocks, before.liveBytes]);
+  assert.deepEqual(
+    [ledger().tensors, ledger().blocks, ledger().liveBytes],
+    [before.tensors, before.blocks, before.liveBytes],
+  );
 });
 
 test("a stale handle is refused everywhere, also after its slot was used again", () => {

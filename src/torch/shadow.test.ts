@@ -60,7 +60,11 @@ const WORKS: Record<string, (mark: () => void) => void> = {
   },
   "experts, some with a gradient to add to": (mark) => {
     const x = leaf(random(10, 16));
-    const [gateUp, down] = [() => leaf(random(24, 16)), () => leaf(random(16, 12))].map((make) => [make(), make(), make()]);
+    const [gateUp, down] = [() => leaf(random(24, 16)), () => leaf(random(16, 12))].map((make) => [
+      make(),
+      make(),
+      make(),
+    ]);
     for (const weight of [gateUp[0], gateUp[2], down[1]]) setGrad(weight, random(...shape(weight)));
     mark();
     scope(() => void ops.groupedSwiglu(x, gateUp, down, [4, 6, 0]));
@@ -100,7 +104,11 @@ const WORKS: Record<string, (mark: () => void) => void> = {
   },
   "experts of another type than their rows": (mark) => {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
-    const [x, gateUp, down] = [leaf(random(620, 16)), [0, 1, 2].map(() => leafOf(24, 16)), [0, 1, 2].map(() => leafOf(16, 12))];
+    const [x, gateUp, down] = [
+      leaf(random(620, 16)),
+      [0, 1, 2].map(() => leafOf(24, 16)),
+      [0, 1, 2].map(() => leafOf(16, 12)),
+    ];
     scope(() => void ops.groupedSwiglu(x, gateUp, down, [6, 600, 14]));
     mark();
     // The last has no gradient to add to.

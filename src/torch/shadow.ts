@@ -18,7 +18,8 @@ export function onShadow<Result>(fn: () => Result): Result {
 }
 
 /** The same with every round. */
-export const onFullShadow = <Result>(fn: () => Result): Result => withEngine((real) => shadowEngine(real, everyRound), fn);
+export const onFullShadow = <Result>(fn: () => Result): Result =>
+  withEngine((real) => shadowEngine(real, everyRound), fn);
 
 /** Since the last reset, by span, the most bytes that were alive on a device of the shadow engine. */
 export const shadowSpans = (device: string): Map<string, number> => new Map(accountOf(device).spans);

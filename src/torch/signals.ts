@@ -10,7 +10,8 @@ export interface StopWords {
 }
 
 /** From now on SIGINT, SIGTERM and SIGHUP end nothing at first; a line that cannot be written to `fd` is dropped. */
-export const listenForStop = (fd: number, { acknowledged, left }: StopWords): void => native.listenForStop(fd, acknowledged, left);
+export const listenForStop = (fd: number, { acknowledged, left }: StopWords): void =>
+  native.listenForStop(fd, acknowledged, left);
 
 export const setStopWords = ({ acknowledged, left }: StopWords): void => native.setStopWords(acknowledged, left);
 

@@ -48,7 +48,8 @@ export const empty = (size: number[], type: DType, on = "cpu"): Tensor => makeEm
 /** On the CPU, in pages that a GPU copies from by itself; needs CUDA. */
 export const emptyPinned = (size: number[], type: DType): Tensor => makeEmpty(size, type, null, "cpu", true);
 export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => makeZeros(size, type, null, on);
-export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor => makeFull(size, value, type, null, on);
+export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor =>
+  makeFull(size, value, type, null, on);
 
 /** The tensor on `on` with elements of type `type`; the same handle's storage when nothing changes. */
 export const to = (t: Tensor, type: DType, on = "cpu"): Tensor => toDevice(t, on, type);
@@ -81,7 +82,10 @@ export function fromValues(valuesOf: () => ArrayLike<number>, size: number[], ty
 
 function bytesOf(values: ArrayLike<number>, size: number[], type: keyof typeof ARRAYS): Uint8Array {
   const array = type === "int64" ? BigInt64Array.from(values, (value) => BigInt(value)) : new ARRAYS[type](values);
-  assert(array.length === size.reduce((product, each) => product * each, 1), `${array.length} values do not fill [${size}]`);
+  assert(
+    array.length === size.reduce((product, each) => product * each, 1),
+    `${array.length} values do not fill [${size}]`,
+  );
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
@@ -121,7 +125,9 @@ export function mapFile(path: string, bytes = 1): Tensor {
 }
 
 /** Raw bytes of a contiguous CPU tensor, from `byteOffset`, into a buffer. */
-export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void => native.readBytes(t, byteOffset, into);
+export const readBytes = (t: Tensor, byteOffset: number, into: Uint8Array): void =>
+  native.readBytes(t, byteOffset, into);
 
 /** Raw bytes from a buffer into a contiguous CPU tensor at `byteOffset`. */
-export const writeBytes = (t: Tensor, byteOffset: number, from: Uint8Array): void => native.writeBytes(t, byteOffset, from);
+export const writeBytes = (t: Tensor, byteOffset: number, from: Uint8Array): void =>
+  native.writeBytes(t, byteOffset, from);

@@ -21,7 +21,9 @@ test("threads spin for a moment where nothing else runs, sleep at once where som
 });
 
 test("a program that runs is seen", { skip: process.platform !== "linux" && "/proc is Linux's" }, async (t) => {
-  const other = spawn(process.execPath, ["-e", "console.log('begun'); for (;;);"], { stdio: ["ignore", "pipe", "ignore"] });
+  const other = spawn(process.execPath, ["-e", "console.log('begun'); for (;;);"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
   t.after(() => other.kill("SIGKILL"));
   await once(other.stdout, "data");
   const others = othersRunning();

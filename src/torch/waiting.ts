@@ -8,7 +8,10 @@ const SPINS = "5000";
 const LOOKS = 5;
 
 /** Sets OMP_WAIT_POLICY and GOMP_SPINCOUNT where neither is set. Programs started from here wait in the same way. */
-export function settleWaiting(environment: NodeJS.ProcessEnv = process.env, others: () => number | null = othersRunning): void {
+export function settleWaiting(
+  environment: NodeJS.ProcessEnv = process.env,
+  others: () => number | null = othersRunning,
+): void {
   if (environment.OMP_WAIT_POLICY !== undefined || environment.GOMP_SPINCOUNT !== undefined) return;
   environment.OMP_WAIT_POLICY = "passive";
   if (others() === 0) environment.GOMP_SPINCOUNT = SPINS;

@@ -32,7 +32,12 @@ export function chooseOptimizer(settings: TrainSettings, productDtype: DType): O
     case "sgd":
       return sgd({ momentum: settings.sgd_momentum, weightDecay });
     case "galore_adamw":
-      return galoreAdamw({ ...adam, rank: settings.galore_rank, updateGap: settings.galore_update_gap, scale: settings.galore_scale });
+      return galoreAdamw({
+        ...adam,
+        rank: settings.galore_rank,
+        updateGap: settings.galore_update_gap,
+        scale: settings.galore_scale,
+      });
     case "muon":
       return muon({ ...adam, momentum: settings.muon_momentum, productDtype });
   }

@@ -19,7 +19,12 @@ const CASES: [string, number[], Partial<TrainSettings>][] = [
 for (const [durability, delays, changes] of CASES) {
   test(`durability ${durability}: a run killed ${delays.length} times ends as one that was not`, async (t) => {
     const place = makeWorkplace(t);
-    const settings = settingsFor(place, { max_steps: 8, gradient_accumulation_steps: 2, save_total_limit: 0, ...changes });
+    const settings = settingsFor(place, {
+      max_steps: 8,
+      gradient_accumulation_steps: 2,
+      save_total_limit: 0,
+      ...changes,
+    });
     const whole = await runTraining({ ...settings, output_dir: place.out("whole") });
     const lives = await crashingRun({ ...settings, parameters: "disk", durability: durability as "step" }, delays);
     assert.ok(

@@ -19,7 +19,11 @@ export function sizedBatch({ per_device_train_batch_size: rows, max_length: leng
 }
 
 /** Random tokens by `seed`. */
-export function fullBatch({ per_device_train_batch_size: rows, max_length: length }: Sizes, vocabSize: number, seed: number): Batch {
+export function fullBatch(
+  { per_device_train_batch_size: rows, max_length: length }: Sizes,
+  vocabSize: number,
+  seed: number,
+): Batch {
   const tokens = Int32Array.from({ length: rows * length }, (_, i) => seedFor(seed, i) % vocabSize);
   return {
     tokens,

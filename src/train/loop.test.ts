@@ -19,8 +19,8 @@ import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf } from "./
 
 /** Ten losses of the default coupling. Sums are taken in another order by each build of libtorch: later digits differ. */
 const LOSSES = [
-  5.180401802062988, 4.2942572021484375, 4.056023817795974, 3.5266729990641275, 3.2914692560831704, 2.9069948196411133, 3.0374221801757812,
-  2.5563376744588213, 2.5460688273111978, 2.400012969970703,
+  5.180401802062988, 4.2942572021484375, 4.056023817795974, 3.5266729990641275, 3.2914692560831704, 2.9069948196411133,
+  3.0374221801757812, 2.5563376744588213, 2.5460688273111978, 2.400012969970703,
 ];
 const LOSS_TOLERANCE = 1e-4;
 
@@ -68,7 +68,10 @@ for (const [name, changes] of RESUMED) {
     const checkpoint = join(settings.output_dir, "checkpoint-5");
     assert.deepEqual([stopped.outcome.stopped, stopped.outcome.steps, stopped.outcome.folder], [true, 5, checkpoint]);
     assert.ok(!existsSync(join(settings.output_dir, "final")));
-    const resumed = await runTraining({ ...settings, resume: checkpoint }, { look: (run) => assert.equal(run.startStep, 5) });
+    const resumed = await runTraining(
+      { ...settings, resume: checkpoint },
+      { look: (run) => assert.equal(run.startStep, 5) },
+    );
     assert.deepEqual([...stopped.losses, ...resumed.losses], whole.losses);
     assert.deepEqual(
       resumed.steps.map(({ step, epoch, learningRate }) => [step, epoch, learningRate]),
@@ -76,7 +79,10 @@ for (const [name, changes] of RESUMED) {
     );
     assert.deepEqual(weightsOf(resumed.outcome.folder), weightsOf(whole.outcome.folder));
     for (const file of ["config.json", "revmoe.json"]) {
-      assert.equal(readFileSync(join(resumed.outcome.folder, file), "utf8"), readFileSync(join(whole.outcome.folder, file), "utf8"));
+      assert.equal(
+        readFileSync(join(resumed.outcome.folder, file), "utf8"),
+        readFileSync(join(whole.outcome.folder, file), "utf8"),
+      );
     }
   });
 }
@@ -106,7 +112,12 @@ test("a run that goes back to an earlier checkpoint keeps what it saves, though 
   const place = makeWorkplace(t);
   const settings = settingsFor(place, { max_steps: 5, save_steps: 2 });
   await runTraining(settings);
-  await runTraining({ ...settings, resume: join(settings.output_dir, "checkpoint-2"), save_steps: 3, save_total_limit: 1 });
+  await runTraining({
+    ...settings,
+    resume: join(settings.output_dir, "checkpoint-2"),
+    save_steps: 3,
+    save_total_limit: 1,
+  });
   assert.ok(existsSync(join(settings.output_dir, "checkpoint-3")), readdirSync(settings.output_dir).join());
 });
 
@@ -149,9 +160,14 @@ for (const changes of [
   test(`${JSON.stringify(changes)} learns, with the same losses from rebuilt, recomputed and stored activations`, async (t) => {
     const place = makeWorkplace(t);
     const losses = async (more: Partial<TrainSettings>): Promise<number[]> =>
-      (await runTraining(settingsFor(place, { ...changes, per_device_train_batch_size: 4, learning_rate: 1e-2, ...more }))).losses;
+      (
+        await runTraining(
+          settingsFor(place, { ...changes, per_device_train_batch_size: 4, learning_rate: 1e-2, ...more }),
+        )
+      ).losses;
     const constant = { lr_scheduler_type: "constant", warmup_ratio: 0 } as const;
-    const exact = "coupling" in changes && changes.coupling === "revffn" ? ({ reconstruction: "stored_hint" } as const) : {};
+    const exact =
+      "coupling" in changes && changes.coupling === "revffn" ? ({ reconstruction: "stored_hint" } as const) : {};
     const reversible = await losses({ ...constant, ...exact, max_steps: 20 });
     assert.ok(reversible[19] < LEARNT * reversible[0], `${reversible[0]} -> ${reversible[19]}`);
     for (const method of ["checkpoint", "store"] as const) {
@@ -163,7 +179,13 @@ for (const changes of [
 test("two micro-batches of one row are one of two rows, up to the order of sums", async (t) => {
   const place = makeWorkplace(t);
   // Adam divides by the size of a gradient, which makes noise of tiny ones large; this epsilon keeps the update smooth.
-  const settings = settingsFor(place, { max_steps: 2, coupling: "ordinary", method: "store", adam_epsilon: 1e-3, packing: false });
+  const settings = settingsFor(place, {
+    max_steps: 2,
+    coupling: "ordinary",
+    method: "store",
+    adam_epsilon: 1e-3,
+    packing: false,
+  });
   const one = await runTraining({ ...settings, per_device_train_batch_size: 2, output_dir: place.out("one") });
   const two = await runTraining({ ...settings, gradient_accumulation_steps: 2, output_dir: place.out("two") });
   assert.ok(Math.abs(one.losses[0] - two.losses[0]) < 1e-6, `${one.losses[0]} against ${two.losses[0]}`);
@@ -195,7 +217,11 @@ test("gamma goes down late in training, also across a resume, and the folder say
   );
   assert.equal(readNetworkFile(whole.outcome.folder).gamma, 0.0625);
   assert.equal(readNetworkFile(join(settings.output_dir, "checkpoint-7")).gamma, 0.0625);
-  const rest = await runTraining({ ...settings, resume: join(settings.output_dir, "checkpoint-7"), output_dir: place.out("rest") });
+  const rest = await runTraining({
+    ...settings,
+    resume: join(settings.output_dir, "checkpoint-7"),
+    output_dir: place.out("rest"),
+  });
   assert.deepEqual(rest.losses, whole.losses.slice(7));
   assert.deepEqual(
     rest.evals.map(({ evalLoss }) => evalLoss),
@@ -204,7 +230,9 @@ test("gamma goes down late in training, also across a resume, and the folder say
 });
 
 test("bdia is evaluated as the ordinary network", async (t) => {
-  const { evals } = await runTraining(settingsFor(makeWorkplace(t), { max_steps: 2, coupling: "bdia", validation_rows: 2 }));
+  const { evals } = await runTraining(
+    settingsFor(makeWorkplace(t), { max_steps: 2, coupling: "bdia", validation_rows: 2 }),
+  );
   const last = evals.filter(({ step }) => step === 2);
   assert.deepEqual(
     last.map(({ network }) => network),
@@ -215,7 +243,13 @@ test("bdia is evaluated as the ordinary network", async (t) => {
 
 test("records of steps are complete and sensible", async (t) => {
   const place = makeWorkplace(t);
-  const settings = settingsFor(place, { ...ACCUMULATED, max_steps: 5, eval_steps: 2, validation_rows: 2, save_steps: 3 });
+  const settings = settingsFor(place, {
+    ...ACCUMULATED,
+    max_steps: 5,
+    eval_steps: 2,
+    validation_rows: 2,
+    save_steps: 3,
+  });
   const { steps, evals, events, outcome } = await runTraining(settings);
   assert.deepEqual(
     steps.map(({ step }) => step),
@@ -231,7 +265,19 @@ test("records of steps are complete and sensible", async (t) => {
     for (const [key, value] of Object.entries(record)) {
       if (typeof value === "number") assert.ok(Number.isFinite(value), `${key} is ${value}`);
     }
-    const { loss, gradNorm, trainedTokens, tokensPerSecond, stepMs, peakBytes, liveBytes, rssBytes, streamBytes, bitBytes, epoch } = record;
+    const {
+      loss,
+      gradNorm,
+      trainedTokens,
+      tokensPerSecond,
+      stepMs,
+      peakBytes,
+      liveBytes,
+      rssBytes,
+      streamBytes,
+      bitBytes,
+      epoch,
+    } = record;
     // Two of the six micro-batches of an epoch a step (twelve rows are left to train on).
     assert.ok(Math.abs(epoch - (i + 1) / 3) < 1e-12, `${epoch}`);
     assert.ok(loss > 0 && loss < 10 && gradNorm > 0);
@@ -252,7 +298,9 @@ test("records of steps are complete and sensible", async (t) => {
       [0, 2],
     );
     for (const { maxOverMean, entropy, dead } of record.expertLoad) {
-      assert.ok(maxOverMean >= 1 && maxOverMean <= 6 && entropy > 0 && entropy <= Math.log(6) + 1e-12 && dead >= 0 && dead < 6);
+      assert.ok(
+        maxOverMean >= 1 && maxOverMean <= 6 && entropy > 0 && entropy <= Math.log(6) + 1e-12 && dead >= 0 && dead < 6,
+      );
     }
   }
   assert.ok(steps[0].learningRate === settings.learning_rate && steps[4].learningRate < 0.2 * settings.learning_rate);
@@ -274,7 +322,10 @@ test("records of steps are complete and sensible", async (t) => {
   );
   for (const { evalLoss, evalPerplexity } of evals) assert.equal(evalPerplexity, Math.exp(evalLoss));
   assert.ok(evals[4].evalLoss < 0.8 * evals[0].evalLoss && evals[5].evalLoss !== evals[4].evalLoss);
-  assert.ok(Math.abs(evals[1].evalLoss / evals[0].evalLoss - 1) < 0.01, "momentum is close to the network it was made from");
+  assert.ok(
+    Math.abs(evals[1].evalLoss / evals[0].evalLoss - 1) < 0.01,
+    "momentum is close to the network it was made from",
+  );
   assert.deepEqual(
     events.slice(-3).map(({ kind }) => kind),
     ["eval", "eval", "message"],
@@ -289,7 +340,12 @@ test("records of steps are complete and sensible", async (t) => {
     "tokenizer.json",
     "tokenizer_config.json",
   ]);
-  assert.deepEqual(readNetworkFile(outcome.folder), { coupling: "momentum", gamma: -1 / 256, stream: "int32", streamFractionBits: 16 });
+  assert.deepEqual(readNetworkFile(outcome.folder), {
+    coupling: "momentum",
+    gamma: -1 / 256,
+    stream: "int32",
+    streamFractionBits: 16,
+  });
   const { peakBytes, ...terms } = outcome.memory ?? assert.fail("no memory");
   assert.equal(peakBytes, steps[4].peakBytes);
   assert.equal(
@@ -323,7 +379,13 @@ const FIELDS = [
 test("the ordinary network rebuilds nothing, keeps no bits and is evaluated once at the end", async (t) => {
   const place = makeWorkplace(t);
   const { steps, evals } = await runTraining(
-    settingsFor(place, { coupling: "ordinary", method: "checkpoint", max_steps: 4, logging_steps: 3, validation_rows: 2 }),
+    settingsFor(place, {
+      coupling: "ordinary",
+      method: "checkpoint",
+      max_steps: 4,
+      logging_steps: 3,
+      validation_rows: 2,
+    }),
   );
   assert.deepEqual(
     steps.map(({ step, reconstructionError, bitBytes }) => [step, reconstructionError, bitBytes]),
@@ -391,7 +453,13 @@ test("max_grad_norm in a run: the norm before clipping is recorded, and who pays
   ] as const) {
     let notes: string[] = [];
     const look = (run: { notes: string[] }): void => void ({ notes } = run);
-    const settings = settingsFor(place, { max_steps: 3, learning_rate: 1e-1, max_grad_norm, optimizer, weights_dtype: "bfloat16" });
+    const settings = settingsFor(place, {
+      max_steps: 3,
+      learning_rate: 1e-1,
+      max_grad_norm,
+      optimizer,
+      weights_dtype: "bfloat16",
+    });
     const { steps } = await runTraining(settings, { look });
     assert.ok(steps.every(({ gradNorm }) => gradNorm > 1));
     losses.push(steps.map(({ loss }) => loss));
@@ -404,7 +472,12 @@ test("max_grad_norm in a run: the norm before clipping is recorded, and who pays
   assert.notEqual(losses[0][1], losses[1][1]);
 });
 
-for (const changes of [{}, { coupling: "additive" }, { stream: "float32" }, { coupling: "ordinary", method: "store" }] as const) {
+for (const changes of [
+  {},
+  { coupling: "additive" },
+  { stream: "float32" },
+  { coupling: "ordinary", method: "store" },
+] as const) {
   test(`${JSON.stringify(changes)}: a learning rate that blows up ends in one sentence, and checkpoints remain`, async (t) => {
     const place = makeWorkplace(t);
     const settings = settingsFor(place, { ...changes, learning_rate: 1e30, save_steps: 1 });
@@ -450,12 +523,16 @@ test("a resumed run keeps its network and its data's order; a new one from its w
     ["seed", 9],
     ["packing", false],
   ] as const) {
-    const message = new RegExp(`^${name}: ${value} here, but .*checkpoint-2 was trained with .*start a new run with --model`);
+    const message = new RegExp(
+      `^${name}: ${value} here, but .*checkpoint-2 was trained with .*start a new run with --model`,
+    );
     await assert.rejects(runTraining({ ...settings, [name]: value, resume: folder }), { name: "UserError", message });
   }
   let notes: string[] = [];
   const look = (run: { notes: string[] }): void => void ({ notes } = run);
-  await runTraining(settingsFor(place, { model: folder, gamma: -1, max_steps: 1, output_dir: place.out("second") }), { look });
+  await runTraining(settingsFor(place, { model: folder, gamma: -1, max_steps: 1, output_dir: place.out("second") }), {
+    look,
+  });
   assert.match(notes[0], /checkpoint-2 was trained as momentum\(-1\/256\); this run trains it as momentum\(-1\)$/);
 });
 
@@ -465,8 +542,12 @@ test("a conversion that loses what was learnt is warned of, with both losses", a
   const model = join(place.out(), "final");
   const convert = async (changes: Partial<TrainSettings>): Promise<{ warnings: string[]; losses: string[] }> => {
     const output_dir = place.out(`as-${Object.values(changes).join("-")}`);
-    const { events, evals } = await runTraining(settingsFor(place, { model, output_dir, max_steps: 1, validation_rows: 2, ...changes }));
-    const warnings = events.flatMap((event) => (event.kind === "message" && event.level === "warning" ? [event.message] : []));
+    const { events, evals } = await runTraining(
+      settingsFor(place, { model, output_dir, max_steps: 1, validation_rows: 2, ...changes }),
+    );
+    const warnings = events.flatMap((event) =>
+      event.kind === "message" && event.level === "warning" ? [event.message] : [],
+    );
     return { warnings, losses: evals.filter(({ step }) => step === 0).map(({ evalLoss }) => evalLoss.toFixed(4)) };
   };
   for (const changes of [
@@ -477,7 +558,10 @@ test("a conversion that loses what was learnt is warned of, with both losses", a
     const { warnings, losses } = await convert(changes);
     assert.equal(losses.length, 2);
     assert.ok(warnings[0].includes(`${losses[1]}, the pretrained network at ${losses[0]}`), warnings[0]);
-    assert.ok(warnings[0].includes("Use coupling momentum with gamma -1/256 and integer streams, or coupling ordinary"));
+    assert.ok(
+      warnings[0].includes("Use coupling momentum with gamma -1/256 and integer streams, or coupling ordinary"),
+    );
   }
-  for (const changes of [{ coupling: "momentum" }, { coupling: "bdia" }] as const) assert.deepEqual((await convert(changes)).warnings, []);
+  for (const changes of [{ coupling: "momentum" }, { coupling: "bdia" }] as const)
+    assert.deepEqual((await convert(changes)).warnings, []);
 });

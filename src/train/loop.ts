@@ -83,7 +83,12 @@ const PHASES = {
 
 function announce({ phases }: Run, sink: Sink, { name, firstStep, lastStep }: Phase): void {
   if (phases.length === 1) return;
-  sink.write({ kind: "message", step: firstStep, message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`, level: "info" });
+  sink.write({
+    kind: "message",
+    step: firstStep,
+    message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`,
+    level: "info",
+  });
 }
 
 interface Made {
@@ -95,7 +100,11 @@ interface Made {
 }
 
 /** What a step took and gave, to the sink where a line is due. */
-function record(run: Run, sink: Sink, { step, phase, began, made: { result, batches, learningRate } }: Made): MemoryTerms {
+function record(
+  run: Run,
+  sink: Sink,
+  { step, phase, began, made: { result, batches, learningRate } }: Made,
+): MemoryTerms {
   const { settings, network } = run;
   const { device } = network;
   synchronize(device);

@@ -21,7 +21,13 @@ import { TEST_DEVICE } from "../torch/testing-device.js";
 import { learningRateIn, phaseAt, phasesOf } from "./phases.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "./testing-run.js";
 
-const STAGED = { coupling: "revffn", adapter_steps: 4, adapter_learning_rate: 2e-2, freeze_router: true, max_steps: 8 } as const;
+const STAGED = {
+  coupling: "revffn",
+  adapter_steps: 4,
+  adapter_learning_rate: 2e-2,
+  freeze_router: true,
+  max_steps: 8,
+} as const;
 
 test("phases follow each other, each with its own rate, warm-up and decay; empty ones are left out", (t) => {
   const place = makeWorkplace(t);
@@ -219,8 +225,11 @@ for (const [name, changes] of [
       );
       assert.ok(weightsOf(resumed.outcome.folder).equals(weights), `stopped after step ${stopAt}`);
     }
-    await assert.rejects(runTraining({ ...settings, adapter_steps: 3, output_dir: place.out("stop-2"), resume: "latest" }), {
-      message: /^adapter_steps: 3 here, but .*checkpoint-2 was trained with 4\. Give the same value/,
-    });
+    await assert.rejects(
+      runTraining({ ...settings, adapter_steps: 3, output_dir: place.out("stop-2"), resume: "latest" }),
+      {
+        message: /^adapter_steps: 3 here, but .*checkpoint-2 was trained with 4\. Give the same value/,
+      },
+    );
   });
 }

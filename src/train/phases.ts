@@ -19,7 +19,9 @@ export interface Phase {
 export function phasesOf(settings: TrainSettings, totalSteps: number): Phase[] {
   const { adapter_steps: adapters, distill_steps: distillation, learning_rate: rate } = settings;
   if (adapters + distillation > totalSteps) {
-    const names = [...(adapters > 0 ? ["adapter_steps"] : []), ...(distillation > 0 ? ["distill_steps"] : [])].join(" and ");
+    const names = [...(adapters > 0 ? ["adapter_steps"] : []), ...(distillation > 0 ? ["distill_steps"] : [])].join(
+      " and ",
+    );
     throw new UserError(
       `${names}: ${adapters + distillation} of a run of ${totalSteps} steps (expected at most ${totalSteps}). Set fewer, or a larger max_steps or num_train_epochs.`,
     );
@@ -44,7 +46,11 @@ export const phaseAt = (phases: Phase[], step: number): Phase =>
   phases.find(({ lastStep }) => lastStep >= step) ?? phases[phases.length - 1];
 
 /** Each phase has a warm-up and a decay of its own, by the same settings. */
-export function learningRateIn({ firstStep, lastStep, peakLearningRate }: Phase, step: number, settings: TrainSettings): number {
+export function learningRateIn(
+  { firstStep, lastStep, peakLearningRate }: Phase,
+  step: number,
+  settings: TrainSettings,
+): number {
   const totalSteps = lastStep - firstStep + 1;
   return learningRateAt(step - firstStep + 1, {
     type: settings.lr_scheduler_type,

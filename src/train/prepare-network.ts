@@ -34,14 +34,27 @@ export interface ResumedFrom {
   inPlace: boolean;
 }
 
-export function makeModel(settings: TrainSettings, source: ModelSource, resumed?: ResumedFrom, tier?: Tier, allocate = tier?.allocate): Model {
+export function makeModel(
+  settings: TrainSettings,
+  source: ModelSource,
+  resumed?: ResumedFrom,
+  tier?: Tier,
+  allocate = tier?.allocate,
+): Model {
   const { seed, weights_dtype: weightsDtype } = settings;
   const device = tier ? "cpu" : settings.device;
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   if (resumed?.inPlace && tier?.openModel) return tier.openModel();
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
-    const model = loadModel(resumed?.folder ?? source, { weightsDtype, device, extend, seed, allocate, verify: resumed === undefined });
+    const model = loadModel(resumed?.folder ?? source, {
+      weightsDtype,
+      device,
+      extend,
+      seed,
+      allocate,
+      verify: resumed === undefined,
+    });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.config.source = source.config;
     return model;
@@ -61,7 +74,11 @@ export function makeModel(settings: TrainSettings, source: ModelSource, resumed?
 export function networkOf(settings: TrainSettings, model: Model, tier?: Tier): Network {
   const description = describeNetwork(settings);
   const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
-  checkPacking(settings, model.config.hiddenSize, Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits));
+  checkPacking(
+    settings,
+    model.config.hiddenSize,
+    Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits),
+  );
   checkDivision(settings, model.config.numLayers);
   checkHalves(settings, model.config.hiddenSize);
   checkGroups(settings, model.config);
@@ -82,7 +99,10 @@ export function fitGrid(settings: TrainSettings, model: Model, documents: Docume
   const { coupling, stream, stream_fraction_bits: given, max_length } = settings;
   if (given > 0 || stream !== "int32" || coupling === "ordinary") return;
   const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
-  settings.stream_fraction_bits = fittingFractionBits(largestHidden(networkOf(settings, model, tier), batch), FRACTION_BITS.int32);
+  settings.stream_fraction_bits = fittingFractionBits(
+    largestHidden(networkOf(settings, model, tier), batch),
+    FRACTION_BITS.int32,
+  );
 }
 
 /** How revffn is to be reversed. */
@@ -107,7 +127,12 @@ export const statesOf = (settings: TrainSettings, { model, trains, computeDtype,
   });
 
 /** The original network for a run that distils it; the caller closes it. */
-export function teacherOf(settings: TrainSettings, source: ModelSource, network: Network, description: NetworkDescription): Teacher | null {
+export function teacherOf(
+  settings: TrainSettings,
+  source: ModelSource,
+  network: Network,
+  description: NetworkDescription,
+): Teacher | null {
   if (settings.distill_steps === 0) return null;
   if (!isConverted(settings, description)) {
     throw new UserError(
@@ -125,7 +150,11 @@ const CONVERSIONS = {
 };
 
 export function isConverted({ model, init_weights }: TrainSettings, description: NetworkDescription): boolean {
-  return init_weights === "checkpoint" && readNetworkFile(model).coupling === "ordinary" && description.coupling !== "ordinary";
+  return (
+    init_weights === "checkpoint" &&
+    readNetworkFile(model).coupling === "ordinary" &&
+    description.coupling !== "ordinary"
+  );
 }
 
 export function notesOf(settings: TrainSettings, description: NetworkDescription): string[] {
@@ -153,7 +182,9 @@ export function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): v
     (name) => settings[name],
   );
   if (given === undefined || sparse.includes(true)) return;
-  throw new UserError(`${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`);
+  throw new UserError(
+    `${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`,
+  );
 }
 
 /** Stored bits are packed eight elements to a whole number of bytes. */
@@ -185,7 +216,9 @@ function checkGroups(settings: TrainSettings, config: ModelConfig): void {
 
 function checkHalves({ coupling }: TrainSettings, hiddenSize: number): void {
   if (coupling !== "revffn" || hiddenSize % 2 === 0) return;
-  throw new UserError(`coupling: revffn splits the hidden state, so hidden_size must be even, not ${hiddenSize}. Use coupling momentum.`);
+  throw new UserError(
+    `coupling: revffn splits the hidden state, so hidden_size must be even, not ${hiddenSize}. Use coupling momentum.`,
+  );
 }
 
 function checkDivision(settings: TrainSettings, layers: number): void {
@@ -196,6 +229,8 @@ function checkDivision(settings: TrainSettings, layers: number): void {
     );
   }
   if (size > layers - first - last && coupling !== "ordinary") {
-    throw new UserError(`blocks_per_step: ${size} is more than the ${layers - first - last} blocks there are to reverse. Use fewer.`);
+    throw new UserError(
+      `blocks_per_step: ${size} is more than the ${layers - first - last} blocks there are to reverse. Use fewer.`,
+    );
   }
 }

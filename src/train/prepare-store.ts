@@ -21,7 +21,10 @@ import type { TrainSettings } from "./settings/settings.js";
 /** The tier of a run, undefined where parameters stay on the device; the caller closes it. */
 export function makeTier(settings: TrainSettings, source: ModelSource): Tier | undefined {
   if (settings.parameters === "device") return undefined;
-  const architecture = extensionOf(describeNetwork(settings), settings.adapter_init)(architectureOf(source.config, source.configPath));
+  const architecture = extensionOf(
+    describeNetwork(settings),
+    settings.adapter_init,
+  )(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
   const host = hostTierOf(settings, architecture, config);
   if (host) return host;
@@ -30,13 +33,18 @@ export function makeTier(settings: TrainSettings, source: ModelSource): Tier | u
   return new WorkingCopy(workingFolder(settings.output_dir), architecture, config, {
     durability: settings.durability,
     stateBytes: (dtype) =>
-      plannedStateBytes(optimizer, { architecture, config }, dtype, { weightsCorrection: settings.weights_correction === "8bit" }),
+      plannedStateBytes(optimizer, { architecture, config }, dtype, {
+        weightsCorrection: settings.weights_correction === "8bit",
+      }),
   });
 }
 
 /** The tier of a run whose parameters are in main memory. */
-export const hostTierOf = ({ parameters, device }: TrainSettings, architecture: Architecture, config: ModelConfig): Tier | undefined =>
-  parameters === "host" ? new HostTier(device, architecture, config) : undefined;
+export const hostTierOf = (
+  { parameters, device }: TrainSettings,
+  architecture: Architecture,
+  config: ModelConfig,
+): Tier | undefined => (parameters === "host" ? new HostTier(device, architecture, config) : undefined);
 
 /** Refuses to go on from a checkpoint before the step that is in the working copy, which only a run on disk goes on from. */
 export function refuseIdleCopy(outputDir: string, newest: number): void {

@@ -106,7 +106,12 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   const tokenizer = loadTokenizer(source);
   const { documents, evalDocuments, report } = readData(settings, tokenizer);
   const { chatTemplate } = tokenizer;
-  const given = withFingerprint({ documents, evalDocuments, tokenizer: source.readFile("tokenizer.json"), chatTemplate });
+  const given = withFingerprint({
+    documents,
+    evalDocuments,
+    tokenizer: source.readFile("tokenizer.json"),
+    chatTemplate,
+  });
   const { fingerprint } = given;
   const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(settings, resumed, given)] : [];
   const data = new Batches(documents, {
@@ -134,13 +139,25 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
   const startStep = resumed?.state.step ?? 0;
   const phases = phasesOf(settings, totalSteps);
-  const network = { ...networkOf(settings, model, tier), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
-  const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;
+  const network = {
+    ...networkOf(settings, model, tier),
+    trains: trainsOf(phaseAt(phases, startStep), settings, model),
+  };
+  const teacher =
+    startStep < settings.adapter_steps + settings.distill_steps
+      ? teacherOf(settings, source, network, description)
+      : null;
   made.teacher = teacher;
   const states = during("optimizer state", () => statesOf(settings, network));
   made.states = states;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
-  const room = checkRoom({ settings, startStep, totalSteps, weightBytes: weightBytes(model), stateBytes: states.bytes });
+  const room = checkRoom({
+    settings,
+    startStep,
+    totalSteps,
+    weightBytes: weightBytes(model),
+    stateBytes: states.bytes,
+  });
   folder.begin();
   tier?.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
   return {
@@ -163,11 +180,16 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
       ...resumeNotes,
       ...filesLeftOut(source),
       ...room,
-      ...(resumed ? [] : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
+      ...(resumed
+        ? []
+        : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
     ],
     converted: isConverted(settings, description),
     network,
-    evalBatches: sequentialBatches(evalDocuments, { rows: settings.per_device_eval_batch_size, max_length: settings.max_length }),
+    evalBatches: sequentialBatches(evalDocuments, {
+      rows: settings.per_device_eval_batch_size,
+      max_length: settings.max_length,
+    }),
   };
 }
 
@@ -219,10 +241,12 @@ interface Resumed extends ResumedFrom {
 
 function findResumed(settings: TrainSettings): Resumed | undefined {
   if (!settings.resume) return undefined;
-  const found = settings.resume === "latest" ? latestRun(settings) : { ...openCheckpoint(settings.resume), inPlace: false };
+  const found =
+    settings.resume === "latest" ? latestRun(settings) : { ...openCheckpoint(settings.resume), inPlace: false };
   const { state, folder } = found;
   // Left open, the grid is the one that the run began with.
-  if (settings.stream_fraction_bits === 0) settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
+  if (settings.stream_fraction_bits === 0)
+    settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
   checkSame(settings, state.settings, folder);
   return found;
 }
@@ -233,7 +257,13 @@ function latestRun(settings: TrainSettings): Resumed {
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;
   const unfinished = unfinishedRun(settings, newest + 1);
   if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
-  if (unfinished) return { folder: unfinished.folder, inPlace: true, state: { ...unfinished.progress, restore: () => {} }, notes: [] };
+  if (unfinished)
+    return {
+      folder: unfinished.folder,
+      inPlace: true,
+      state: { ...unfinished.progress, restore: () => {} },
+      notes: [],
+    };
   return { ...openNewestCheckpoint(output_dir), inPlace: false };
 }
 
@@ -245,7 +275,9 @@ export function readData(
   const rows = readRows(settings.train_file);
   const held = settings.validation_rows;
   if (held >= rows.length) {
-    throw new UserError(`validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`);
+    throw new UserError(
+      `validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`,
+    );
   }
   const make = (some: Row[]) => makeDocuments(some, tokenizer, settings);
   const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);

@@ -22,7 +22,10 @@ test("router losses are reported beside the loss, and fall; a stopped and resume
   const settings = settingsFor(place, { ...ON, gradient_accumulation_steps: 2 });
   const whole = await runTraining(settings);
   const [first, last] = [whole.steps[0], whole.steps[9]];
-  assert.ok((first.auxLoss as number) > 2 && (first.zLoss as number) > (last.zLoss as number), "two experts of six per token");
+  assert.ok(
+    (first.auxLoss as number) > 2 && (first.zLoss as number) > (last.zLoss as number),
+    "two experts of six per token",
+  );
   assert.ok(last.loss < first.loss);
   const weights = weightsOf(whole.outcome.folder);
 
@@ -40,9 +43,12 @@ test("a frozen router is saved as it was loaded; a resumed run keeps it frozen",
   const stopped = await runTraining(settings, { stopAt: 2 });
   const { outcome } = await runTraining({ ...settings, resume: "latest" });
   await assert.rejects(runTraining({ ...settings, freeze_router: false, resume: stopped.outcome.folder }), {
-    message: /^freeze_router: false here, but .*checkpoint-2 was trained with true\. Give the same value, or start a new run/,
+    message:
+      /^freeze_router: false here, but .*checkpoint-2 was trained with true\. Give the same value, or start a new run/,
   });
-  const [before, after] = [place.model, outcome.folder].map((folder) => openSafetensors(join(folder, "model.safetensors")));
+  const [before, after] = [place.model, outcome.folder].map((folder) =>
+    openSafetensors(join(folder, "model.safetensors")),
+  );
   for (const name of after.entries.keys()) {
     const same = scope(() => String(toArray(before.read(name))) === String(toArray(after.read(name))));
     assert.equal(same, name.endsWith("mlp.gate.weight"), name);

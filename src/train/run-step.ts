@@ -49,5 +49,10 @@ export function runStep(run: Run, phase: Phase, step: number, check: () => void 
 }
 
 function gammaOf({ settings, totalSteps }: Run, step: number): number {
-  return gammaAt(step, { gamma: settings.gamma, final: settings.gamma_final, share: settings.gamma_final_ratio, totalSteps });
+  return gammaAt(step, {
+    gamma: settings.gamma,
+    final: settings.gamma_final,
+    share: settings.gamma_final_ratio,
+    totalSteps,
+  });
 }

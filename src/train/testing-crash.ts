@@ -45,7 +45,9 @@ interface Work {
 }
 
 function live(work: Work): Promise<boolean> {
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(work)], { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(work)], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
   return new Promise((resolve, reject) => {

@@ -32,7 +32,12 @@ export function makeWorkplace(t: TestContext): Workplace {
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const model = join(folder, "model");
   mkdirSync(model);
-  for (const file of ["hf-tiny/config.json", "hf-tiny/model.safetensors", "letters/tokenizer.json", "letters/tokenizer_config.json"]) {
+  for (const file of [
+    "hf-tiny/config.json",
+    "hf-tiny/model.safetensors",
+    "letters/tokenizer.json",
+    "letters/tokenizer_config.json",
+  ]) {
     cpSync(join(GOLDEN, file), join(model, file.split("/")[1]));
   }
   const rows = join(folder, "rows.jsonl");
@@ -96,7 +101,13 @@ export async function runTraining(settings: TrainSettings, { stopAt, look }: Run
     const outcome = await train(run, { write, close: () => {} }, controller.signal);
     finished = true;
     const steps = events.filter((event) => event.kind === "step");
-    return { outcome, events, steps, losses: steps.map(({ loss }) => loss), evals: events.filter((event) => event.kind === "eval") };
+    return {
+      outcome,
+      events,
+      steps,
+      losses: steps.map(({ loss }) => loss),
+      evals: events.filter((event) => event.kind === "eval"),
+    };
   } finally {
     freeRun(run, finished);
     assert.deepEqual(alive(), before, "alive after the run: tensors, blocks, bytes, mapped bytes");

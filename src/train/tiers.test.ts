@@ -23,7 +23,10 @@ const CASES: [string, Partial<TrainSettings>][] = [
   ["adamw, float32 masters, micro-batches", { gradient_accumulation_steps: 2 }],
   ["adamw8bit, bfloat16 stochastically rounded", { optimizer: "adamw8bit", weights_dtype: "bfloat16" }],
   ["adamw, bfloat16 with correction", { weights_dtype: "bfloat16", weights_correction: "8bit", blocks_per_step: 2 }],
-  ["adafactor, bfloat16, micro-batches", { optimizer: "adafactor", weights_dtype: "bfloat16", gradient_accumulation_steps: 2 }],
+  [
+    "adafactor, bfloat16, micro-batches",
+    { optimizer: "adafactor", weights_dtype: "bfloat16", gradient_accumulation_steps: 2 },
+  ],
   ["lomo keeps no state", { optimizer: "lomo", learning_rate: 1e-2, durability: "step" }],
   ["random weights, every step durable", { init_weights: "random", durability: "step", freeze_router: true }],
   ["experts in groups", { expert_group_size: 3, gradient_accumulation_steps: 2 }],
@@ -34,7 +37,12 @@ for (const [name, changes] of CASES) {
     const place = makeWorkplace(t);
     const settings = settingsFor(place, { max_steps: 4, validation_rows: 2, parameters: "disk", ...changes });
     const { durability: _, ...rest } = settings;
-    const device = await runTraining({ ...rest, durability: "snapshot", parameters: "device", output_dir: place.out("device") });
+    const device = await runTraining({
+      ...rest,
+      durability: "snapshot",
+      parameters: "device",
+      output_dir: place.out("device"),
+    });
     const live = ledger(TEST_DEVICE).liveBytes;
     const disk = await runTraining(settings, {
       look: ({ network, states }) => {
@@ -78,7 +86,10 @@ const ON_HOST: [string, Partial<TrainSettings>][] = [
     "two blocks a step, norms of all gradients, held-out rows",
     { blocks_per_step: 2, max_grad_norm: 0.5, eval_steps: 1, validation_rows: 2 },
   ],
-  ["a tied head, checkpointed, micro-batches", { coupling: "ordinary", method: "checkpoint", gradient_accumulation_steps: 2 }],
+  [
+    "a tied head, checkpointed, micro-batches",
+    { coupling: "ordinary", method: "checkpoint", gradient_accumulation_steps: 2 },
+  ],
   ["two phases", { coupling: "revffn", adapter_steps: 1, weights_dtype: "bfloat16", weights_correction: "8bit" }],
 ];
 for (const [name, changes] of ON_HOST) {

@@ -23,7 +23,11 @@ const PLAIN: Attention = { attentionBias: "none", queryKeyNorm: "none", slidingW
 const FAMILIES: Record<string, (read: ConfigReader) => ModelConfig> = {
   llama: (read) => {
     read.only("mlp_bias", [false]);
-    return readDense(read, { keyValueHeads: "as many as heads", maxPositions: 2048 }, { ...PLAIN, attentionBias: readBias(read) });
+    return readDense(
+      read,
+      { keyValueHeads: "as many as heads", maxPositions: 2048 },
+      { ...PLAIN, attentionBias: readBias(read) },
+    );
   },
   mistral: (read) => {
     read.only("layer_types", []);
@@ -34,7 +38,11 @@ const FAMILIES: Record<string, (read: ConfigReader) => ModelConfig> = {
   qwen3: (read) => {
     // The class has a head width of its own, which a file need not repeat.
     const withHead = new ConfigReader({ head_dim: 128, ...read.source }, read.where);
-    return readDense(withHead, {}, { attentionBias: readBias(read), queryKeyNorm: "head", slidingWindow: commonWindow(read) });
+    return readDense(
+      withHead,
+      {},
+      { attentionBias: readBias(read), queryKeyNorm: "head", slidingWindow: commonWindow(read) },
+    );
   },
 };
 

@@ -56,7 +56,9 @@ function makeTarget(dense: DenseModel, to: Target, shape: ExpertShape): TargetMo
   const expertWidth = shape.expertWidth || denseWidth;
   const slices = denseWidth / expertWidth;
   if (!Number.isInteger(slices)) {
-    throw new UserError(`expert_width ${expertWidth}: does not divide the dense MLP's width, ${denseWidth} (expected a divisor of it).`);
+    throw new UserError(
+      `expert_width ${expertWidth}: does not divide the dense MLP's width, ${denseWidth} (expected a divisor of it).`,
+    );
   }
   if (numExperts % slices !== 0) {
     throw new UserError(
@@ -67,7 +69,9 @@ function makeTarget(dense: DenseModel, to: Target, shape: ExpertShape): TargetMo
   if (expertsPerToken > numExperts)
     throw new UserError(`experts_per_token ${expertsPerToken}: expected at most num_experts, ${numExperts}.`);
   if (decoderSparseStep > numLayers) {
-    throw new UserError(`decoder_sparse_step ${decoderSparseStep}: the model has ${numLayers} layers (expected at most so many).`);
+    throw new UserError(
+      `decoder_sparse_step ${decoderSparseStep}: the model has ${numLayers} layers (expected at most so many).`,
+    );
   }
   const source = configOf(dense.config, to, { ...shape, expertWidth });
   const architecture = architectureOf(source, to);
@@ -91,7 +95,11 @@ const CLASSES: Record<Target, string> = {
   qwen3_moe: "Qwen3MoeForCausalLM",
 };
 
-function configOf(dense: ModelConfig, to: Target, { numExperts, expertsPerToken, expertWidth, decoderSparseStep }: ExpertShape) {
+function configOf(
+  dense: ModelConfig,
+  to: Target,
+  { numExperts, expertsPerToken, expertWidth, decoderSparseStep }: ExpertShape,
+) {
   const { attentionBias, denseWidth, slidingWindow } = dense;
   const qwen = {
     intermediate_size: denseWidth,
@@ -127,7 +135,9 @@ function configOf(dense: ModelConfig, to: Target, { numExperts, expertsPerToken,
     ...ropeOf(dense),
     tie_word_embeddings: dense.tieEmbeddings,
     initializer_range: dense.initializerRange,
-    ...Object.fromEntries(KEPT_KEYS.filter((key) => Object.hasOwn(dense.source, key)).map((key) => [key, dense.source[key]])),
+    ...Object.fromEntries(
+      KEPT_KEYS.filter((key) => Object.hasOwn(dense.source, key)).map((key) => [key, dense.source[key]]),
+    ),
     num_experts_per_tok: expertsPerToken,
     ...own[to],
   };
@@ -153,7 +163,8 @@ function lostAttention({ config: dense, mixedWindows }: DenseModel, target: Mode
         : `attention without norms of queries and keys, which ${to} always has`,
     );
   }
-  if (dense.attentionBias !== "none" && target.attentionBias === "none") lost.push(`the biases of attention, which ${to} does not have`);
+  if (dense.attentionBias !== "none" && target.attentionBias === "none")
+    lost.push(`the biases of attention, which ${to} does not have`);
   if (dense.attentionBias === "all" && target.attentionBias === "qkv") {
     lost.push(`the bias of attention's output projection, which ${to} does not have`);
   }

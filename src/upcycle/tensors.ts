@@ -6,7 +6,19 @@ import { type DiskTensor, diskTensors } from "../checkpoint/layout.js";
 import type { TensorSource } from "../checkpoint/safetensors/writer.js";
 import { UserError } from "../errors.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";
-import { add, cast, expand, meanDim, mulScalar, narrow, normal_, reshape, square, sub, unsqueeze } from "../torch/ops.js";
+import {
+  add,
+  cast,
+  expand,
+  meanDim,
+  mulScalar,
+  narrow,
+  normal_,
+  reshape,
+  square,
+  sub,
+  unsqueeze,
+} from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { type DType, full, item, shape, type Tensor, zeros } from "../torch/tensor.js";
@@ -27,7 +39,12 @@ export interface Drawing {
  * `TargetModel.downScale`. A shared expert is a copy behind a gate of sigmoid(0) = 1/2.
  * `weightsDtype` "auto" is that of the dense tensors, float32 where it is neither float32 nor bfloat16.
  */
-export function upcycledTensors(folder: Folder, target: TargetModel, weightsDtype: "auto" | DType, drawing: Drawing): TensorSource[] {
+export function upcycledTensors(
+  folder: Folder,
+  target: TargetModel,
+  weightsDtype: "auto" | DType,
+  drawing: Drawing,
+): TensorSource[] {
   const read = checkedReader(folder);
   const dtypeOf = (name: string): DType => {
     if (weightsDtype !== "auto") return weightsDtype;

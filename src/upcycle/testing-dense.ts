@@ -29,7 +29,8 @@ export const OPTIONS: UpcycleOptions = {
   allowInexact: false,
 };
 
-export const denseFolder = (name: string): string => fileURLToPath(new URL(`../../test/golden/dense/${name}`, import.meta.url));
+export const denseFolder = (name: string): string =>
+  fileURLToPath(new URL(`../../test/golden/dense/${name}`, import.meta.url));
 
 export function temporaryFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-upcycle-"));
@@ -57,7 +58,13 @@ export function golden(name: string): { tokens: number[]; logits: number[] } {
 /** What our ordinary network computes for a mixture's folder. */
 export function logitsOf(folder: string, tokens: number[]): number[] {
   const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
-  const rest = { coupling: ordinary, format: floatStreams("float32"), computeDtype: "float32", device: "cpu", lossTileTokens: 64 } as const;
+  const rest = {
+    coupling: ordinary,
+    format: floatStreams("float32"),
+    computeDtype: "float32",
+    device: "cpu",
+    lossTileTokens: 64,
+  } as const;
   const logits = fullLogits({ model, ...rest }, tokens).flat();
   freeModel(model);
   return logits;

@@ -18,7 +18,15 @@ import { toArray, type Tensor } from "../torch/tensor.js";
 import { readDenseModel } from "./dense.js";
 import { chooseTarget } from "./target.js";
 import { upcycledTensors } from "./tensors.js";
-import { changedDense, denseFolder, golden, logitsOf, OPTIONS, relativeError, temporaryFolder } from "./testing-dense.js";
+import {
+  changedDense,
+  denseFolder,
+  golden,
+  logitsOf,
+  OPTIONS,
+  relativeError,
+  temporaryFolder,
+} from "./testing-dense.js";
 import { upcycle, type UpcycleOptions, type UpcyclePlan } from "./upcycle.js";
 
 setThreads(1);
@@ -55,7 +63,12 @@ function tensorOf(folder: string, name: string): { dtype: string; shape: number[
 }
 
 /** A copy of a golden model with every tensor passed through `change`. */
-function rewritten(t: TestContext, name: string, change: (tensor: Tensor, name: string) => Tensor, dtype: TensorSource["dtype"]): string {
+function rewritten(
+  t: TestContext,
+  name: string,
+  change: (tensor: Tensor, name: string) => Tensor,
+  dtype: TensorSource["dtype"],
+): string {
   const folder = changedDense(t, name, {});
   const opened = openFolder(denseFolder(name));
   const tensors = [...opened.tensors].map(([each, entry]): TensorSource => {
@@ -93,7 +106,8 @@ test("noise: of the size asked for, another in each expert, and it changes the r
   const { folder, error, plan } = make(t, "llama", { noise: 0.1 });
   assert.equal(plan.equal, false);
   assert.ok(error > 100 * EQUAL && error < 0.5, `${error}`);
-  const gate = (expert: number): number[] => tensorOf(folder, `model.layers.0.block_sparse_moe.experts.${expert}.w1.weight`).values;
+  const gate = (expert: number): number[] =>
+    tensorOf(folder, `model.layers.0.block_sparse_moe.experts.${expert}.w1.weight`).values;
   const dense = tensorOf(denseFolder("llama"), "model.layers.0.mlp.gate_proj.weight").values;
   const spread = (values: number[]): number => {
     const mean = values.reduce((total, value) => total + value) / values.length;
@@ -108,7 +122,8 @@ test("noise: of the size asked for, another in each expert, and it changes the r
 });
 
 test("a seed gives the same files, another one others", (t) => {
-  const bytes = (seed: number): Buffer => readFileSync(join(make(t, "qwen3", { noise: 0.01, seed }).folder, "model.safetensors"));
+  const bytes = (seed: number): Buffer =>
+    readFileSync(join(make(t, "qwen3", { noise: 0.01, seed }).folder, "model.safetensors"));
   const first = bytes(1);
   assert.ok(first.equals(bytes(1)));
   assert.ok(!first.equals(bytes(2)));
@@ -121,7 +136,9 @@ test("slices: the experts of a copy share a router row, and tile the dense MLP",
   assert.deepEqual(row(0), row(2));
   assert.notDeepEqual(row(2), row(3));
   const up = tensorOf(denseFolder("llama"), "model.layers.1.mlp.up_proj.weight").values;
-  const slices = [3, 4, 5].flatMap((expert) => tensorOf(folder, `model.layers.1.block_sparse_moe.experts.${expert}.w3.weight`).values);
+  const slices = [3, 4, 5].flatMap(
+    (expert) => tensorOf(folder, `model.layers.1.block_sparse_moe.experts.${expert}.w3.weight`).values,
+  );
   assert.deepEqual(slices, up);
 });
 
@@ -150,10 +167,25 @@ test("what a family cannot express is named, refused, and dropped when allowed",
     ["llama", "qwen3_moe", {}, /attention without norms of queries and keys, which qwen3_moe always has/],
     ["qwen3", "mixtral", {}, /the norms of queries and keys, which mixtral does not have/],
     ["qwen2", "mixtral", {}, /the biases of attention, which mixtral does not have/],
-    ["qwen3-window", "qwen2_moe", {}, /norms of queries.*output projection.*the sliding window of 5 tokens, which qwen2_moe/],
+    [
+      "qwen3-window",
+      "qwen2_moe",
+      {},
+      /norms of queries.*output projection.*the sliding window of 5 tokens, which qwen2_moe/,
+    ],
     ["mistral", "qwen2_moe", {}, /the sliding window of 7 tokens, which qwen2_moe does not have/],
-    ["qwen3-window", "auto", { layer_types: undefined, max_window_layers: 1 }, /the sliding window of some layers, where qwen3_moe/],
-    ["qwen3-window", "auto", { layer_types: ["full_attention", "sliding_attention"] }, /the sliding window of some layers/],
+    [
+      "qwen3-window",
+      "auto",
+      { layer_types: undefined, max_window_layers: 1 },
+      /the sliding window of some layers, where qwen3_moe/,
+    ],
+    [
+      "qwen3-window",
+      "auto",
+      { layer_types: ["full_attention", "sliding_attention"] },
+      /the sliding window of some layers/,
+    ],
   ];
   for (const [name, to, changes, lost] of cases) {
     const from = changedDense(t, name, changes);
@@ -219,12 +251,20 @@ test("config.json says all that loaders need; other files come along; shards kee
   // Readers that check types tell 2.0 from 2.
   assert.match(readFileSync(join(folder, "config.json"), "utf8"), /"rope_theta": 100000\.0,[\s\S]*"factor": 2\.0\n/);
   const files = readdirSync(folder);
-  for (const file of ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"]) {
+  for (const file of [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors.index.json",
+  ]) {
     assert.ok(files.includes(file), file);
   }
   const opened = openFolder(folder);
   opened.close();
-  const count = [...opened.tensors.values()].reduce((total, entry) => total + entry.shape.reduce((product, size) => product * size, 1), 0);
+  const count = [...opened.tensors.values()].reduce(
+    (total, entry) => total + entry.shape.reduce((product, size) => product * size, 1),
+    0,
+  );
   assert.deepEqual([count, 4 * count], [plan.parameters, plan.bytes]);
   // Embedding 80 x 24, final norm, and per layer: 2 norms, q and o 24 x 24, k and v 12 x 24, one MLP of 3 x 36 x 24.
   const dense = 80 * 24 + 24 + 2 * (2 * 24 + 2 * 576 + 2 * 288 + 2592);
@@ -245,9 +285,15 @@ test("defaults of each family's class count where config.json is silent", (t) =>
     [4096, 10_000, 1e-6, 131_072],
   );
   const llama = silent("llama", ["num_key_value_heads", "tie_word_embeddings", "max_position_embeddings"]);
-  assert.deepEqual([llama.num_key_value_heads, llama.tie_word_embeddings, llama.max_position_embeddings], [4, false, 2048]);
+  assert.deepEqual(
+    [llama.num_key_value_heads, llama.tie_word_embeddings, llama.max_position_embeddings],
+    [4, false, 2048],
+  );
   // A head width of 128 is not that of the weights.
-  assert.throws(() => silent("qwen3", ["head_dim"]), /q_proj.weight: shape \[64, 24\] in the checkpoint, \[512, 24\] by config.json/);
+  assert.throws(
+    () => silent("qwen3", ["head_dim"]),
+    /q_proj.weight: shape \[64, 24\] in the checkpoint, \[512, 24\] by config.json/,
+  );
 });
 
 test("bad input: one sentence, and no folder is left", (t) => {
@@ -263,7 +309,11 @@ test("bad input: one sentence, and no folder is left", (t) => {
   const config = (changes: Record<string, unknown>): string => changedDense(t, "llama", changes);
   const cases: [from: string, changes: Partial<UpcycleOptions>, message: RegExp][] = [
     [nan, {}, /model\.layers\.1\.mlp\.up_proj\.weight holds a number that is not finite/],
-    [config({ model_type: "gpt2" }), {}, /model_type is "gpt2" \(expected a dense model: llama, mistral, qwen2, qwen3\)/],
+    [
+      config({ model_type: "gpt2" }),
+      {},
+      /model_type is "gpt2" \(expected a dense model: llama, mistral, qwen2, qwen3\)/,
+    ],
     [config({ model_type: "mixtral" }), {}, /model_type is "mixtral"/],
     [config({ mlp_bias: true }), {}, /"mlp_bias" is true \(expected false/],
     [config({ intermediate_size: 40 }), {}, /the weights do not fit config\.json\. 6 unfit/],
@@ -272,7 +322,11 @@ test("bad input: one sentence, and no folder is left", (t) => {
     [config({}), { expertWidth: 12, numExperts: 8 }, /num_experts 8: expert_width 12 cuts the MLP into 3 slices/],
     [config({}), { expertsPerToken: 5 }, /experts_per_token 5: expected at most num_experts, 4/],
     [config({}), { decoderSparseStep: 3 }, /decoder_sparse_step 3: the model has 2 layers/],
-    [config({}), { to: "mixtral", decoderSparseStep: 2 }, /mixtral has experts in every layer.*--to qwen3_moe or qwen2_moe/],
+    [
+      config({}),
+      { to: "mixtral", decoderSparseStep: 2 },
+      /mixtral has experts in every layer.*--to qwen3_moe or qwen2_moe/,
+    ],
     [join(temporaryFolder(t), "none"), {}, /no such folder/],
   ];
   const parent = temporaryFolder(t);
@@ -280,7 +334,8 @@ test("bad input: one sentence, and no folder is left", (t) => {
     const attempt = (): unknown => upcycle(from, join(parent, "moe"), { ...OPTIONS, ...changes });
     assert.throws(
       attempt,
-      (failure: unknown) => failure instanceof UserError && message.test(failure.message) && !/\n/.test(failure.message),
+      (failure: unknown) =>
+        failure instanceof UserError && message.test(failure.message) && !/\n/.test(failure.message),
     );
     assert.deepEqual(readdirSync(parent), []);
   }
@@ -297,13 +352,18 @@ test("a .gguf file is a dense model like any other", (t) => {
     const tensors = upcycledTensors(weights, target, "auto", OPTIONS);
     const up = tensors.find((tensor) => tensor.name === "model.layers.0.mlp.experts.3.up_proj.weight");
     const golden = openSafetensors(`${file(name)}.safetensors`);
-    const [made, dense] = scope(() => [up?.read() as Tensor, golden.read("model.layers.0.mlp.up_proj.weight")].map(toArray));
+    const [made, dense] = scope(() =>
+      [up?.read() as Tensor, golden.read("model.layers.0.mlp.up_proj.weight")].map(toArray),
+    );
     assert.deepEqual(made, dense);
     for (const opened of [weights, golden]) opened.close();
   }
   // This one has biases in all four projections.
   const attempt = (): unknown => upcycle(`${file("llama")}.gguf`, join(temporaryFolder(t), "moe"), OPTIONS);
-  assert.throws(attempt, /this llama model would not compute the same at the start: it loses the biases of attention, which mixtral/);
+  assert.throws(
+    attempt,
+    /this llama model would not compute the same at the start: it loses the biases of attention, which mixtral/,
+  );
 });
 
 test("memory: a few copies of one tensor, however many there are", (t) => {

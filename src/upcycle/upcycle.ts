@@ -89,7 +89,11 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
       notes: filesLeftOut(source),
     };
     options.onPlan?.(plan);
-    const kept = saveFolder(dir, (side) => writeContent(side, { tensors, config: config.source }, { source, maxShardBytes }), replaced);
+    const kept = saveFolder(
+      dir,
+      (side) => writeContent(side, { tensors, config: config.source }, { source, maxShardBytes }),
+      replaced,
+    );
     return { ...plan, notes: [...plan.notes, ...kept] };
   } finally {
     folder.close();
@@ -102,7 +106,8 @@ const idleParameters = (config: ModelConfig): number =>
   sparseLayers(config) * (config.numExperts - config.expertsPerToken) * 3 * config.expertWidth * config.hiddenSize;
 
 function checkLoss(model: string, from: string, { config, lost }: TargetModel, allowed: boolean): void {
-  if (lost.length === 0 && allowed) throw new UserError("--allow-inexact has no effect: nothing is lost here. Remove it.");
+  if (lost.length === 0 && allowed)
+    throw new UserError("--allow-inexact has no effect: nothing is lost here. Remove it.");
   if (lost.length === 0 || allowed) return;
   throw new UserError(
     `${model}: as ${config.modelType}, this ${from} model would not compute the same at the start: it loses ${lost.join("; ")}. ` +

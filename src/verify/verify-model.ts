@@ -41,7 +41,8 @@ export function verifyModel(dir: string, report: Report): void {
     }
     checkTokenizer(dir, family, report);
     checkSideFiles(dir, report);
-    if (existsSync(join(dir, STATE_FILE)) || existsSync(join(dir, OPTIMIZER_FILE))) checkRun(dir, family, weights?.folder, report);
+    if (existsSync(join(dir, STATE_FILE)) || existsSync(join(dir, OPTIMIZER_FILE)))
+      checkRun(dir, family, weights?.folder, report);
   } finally {
     weights?.folder.close();
   }
@@ -65,7 +66,8 @@ export function verifyGguf(source: ModelSource, report: Report): void {
 
 function checkChecksums(dir: string, report: Report): void {
   const path = join(dir, MANIFEST_FILE);
-  if (existsSync(path) && readManifest(dir) === undefined) report("problem", path, "is no manifest that this version understands");
+  if (existsSync(path) && readManifest(dir) === undefined)
+    report("problem", path, "is no manifest that this version understands");
   const checked = attempt(report, dir, () => checkFiles(dir));
   if (checked === undefined) return;
   const { by, files, bytes, problems } = checked;
@@ -130,13 +132,24 @@ function checkTokenizer(dir: string, family: Family | undefined, report: Report)
   if (tokenizer === undefined) return;
   const rows = family?.config.vocabSize;
   if (rows !== undefined && tokenizer.vocabSize > rows) {
-    report("note", path, `has ids up to ${tokenizer.vocabSize - 1}, the model ${rows} rows: texts with the last ids cannot be used`);
-  } else report("ok", path, `${tokenizer.vocabSize} tokens${tokenizer.chatTemplate === undefined ? "" : ", with a chat template"}`);
+    report(
+      "note",
+      path,
+      `has ids up to ${tokenizer.vocabSize - 1}, the model ${rows} rows: texts with the last ids cannot be used`,
+    );
+  } else
+    report(
+      "ok",
+      path,
+      `${tokenizer.vocabSize} tokens${tokenizer.chatTemplate === undefined ? "" : ", with a chat template"}`,
+    );
 }
 
 function checkSideFiles(dir: string, report: Report): void {
   const seen = ["tokenizer.json", "config.json"];
-  const others = COPIED_FILES.filter((name) => name.endsWith(".json") && !seen.includes(name) && existsSync(join(dir, name)));
+  const others = COPIED_FILES.filter(
+    (name) => name.endsWith(".json") && !seen.includes(name) && existsSync(join(dir, name)),
+  );
   for (const name of others) attempt(report, join(dir, name), () => readJsonObject(join(dir, name)));
 }
 
@@ -148,7 +161,9 @@ function checkRun(dir: string, family: Family | undefined, weights: Folder | und
   if (file === undefined) return;
   try {
     if (state && family && weights)
-      attempt(report, path, () => checkState(file, state.settings as unknown as TrainSettings, family, weights, report));
+      attempt(report, path, () =>
+        checkState(file, state.settings as unknown as TrainSettings, family, weights, report),
+      );
     checkValues(path, { dir, tensors: file.entries, read: file.read, close: () => {} }, report);
   } finally {
     file.close();
@@ -183,7 +198,8 @@ function checkState(
   const parameterOf = (name: string): string => name.slice(name.indexOf(".") + 1);
   const begun = new Set([...file.entries.keys()].map(parameterOf));
   const missing = [...planned.keys()].filter((name) => begun.has(parameterOf(name)) && !file.entries.has(name));
-  if (wrong.length > 0) report("problem", file.path, `does not fit the model and ${settings.optimizer}: ${some(wrong)}`);
+  if (wrong.length > 0)
+    report("problem", file.path, `does not fit the model and ${settings.optimizer}: ${some(wrong)}`);
   if (missing.length > 0) report("problem", file.path, `lacks ${some(missing)}`);
   if (wrong.length + missing.length > 0) return;
   const parameters = new Set([...planned.keys()].map(parameterOf)).size;

@@ -15,7 +15,10 @@ const SHOWN = 5;
 /** All tensors that can be read of the weights in `dir`; undefined where there are none. `whole` says that no file was missing or damaged. */
 export function openWeights(dir: string, report: Report): { folder: Folder; whole: boolean } | undefined {
   const single = existsSync(join(dir, SINGLE_FILE));
-  const placed = single || !existsSync(join(dir, INDEX_FILE)) ? undefined : attempt(report, join(dir, INDEX_FILE), () => readIndex(dir));
+  const placed =
+    single || !existsSync(join(dir, INDEX_FILE))
+      ? undefined
+      : attempt(report, join(dir, INDEX_FILE), () => readIndex(dir));
   const unnamed = readdirSync(dir).filter((name) => isWeightsName(name) && name.endsWith(".safetensors"));
   const names = single ? [SINGLE_FILE] : [...new Set([...(placed?.values() ?? []), ...unnamed])];
   const files = new Map<string, SafetensorsFile>();
@@ -29,7 +32,8 @@ export function openWeights(dir: string, report: Report): { folder: Folder; whol
   }
   if (placed) compareIndex(dir, placed, files, report);
   if (files.size === 0) {
-    if (names.length === 0) report("problem", dir, `no weights (expected ${SINGLE_FILE}, or ${INDEX_FILE} with its shards)`);
+    if (names.length === 0)
+      report("problem", dir, `no weights (expected ${SINGLE_FILE}, or ${INDEX_FILE} with its shards)`);
     return undefined;
   }
   const whole = files.size === names.length && (single || placed !== undefined);
@@ -37,7 +41,9 @@ export function openWeights(dir: string, report: Report): { folder: Folder; whol
 }
 
 function asFolder(dir: string, files: Map<string, SafetensorsFile>): Folder {
-  const of = new Map([...files.values()].flatMap((file) => [...file.entries.keys()].map((name) => [name, file] as const)));
+  const of = new Map(
+    [...files.values()].flatMap((file) => [...file.entries.keys()].map((name) => [name, file] as const)),
+  );
   return {
     dir,
     tensors: new Map([...files.values()].flatMap(({ entries }) => [...entries])),
@@ -51,19 +57,27 @@ function asFolder(dir: string, files: Map<string, SafetensorsFile>): Folder {
 function readIndex(dir: string): Map<string, string> {
   const { weight_map: map } = readJsonObject(join(dir, INDEX_FILE));
   const entries = Object.entries((map ?? {}) as Record<string, unknown>);
-  const isShard = (name: unknown): name is string => typeof name === "string" && name !== "" && !/[/\\]/.test(name) && name !== "..";
+  const isShard = (name: unknown): name is string =>
+    typeof name === "string" && name !== "" && !/[/\\]/.test(name) && name !== "..";
   const odd = entries.find(([, file]) => !isShard(file));
   if (odd || entries.length === 0)
     throw new Error(`weight_map ${odd ? `places ${odd[0]} in ${JSON.stringify(odd[1])}` : "is empty or missing"}`);
   return new Map(entries as [string, string][]);
 }
 
-function compareIndex(dir: string, placed: Map<string, string>, files: Map<string, SafetensorsFile>, report: Report): void {
+function compareIndex(
+  dir: string,
+  placed: Map<string, string>,
+  files: Map<string, SafetensorsFile>,
+  report: Report,
+): void {
   const path = join(dir, INDEX_FILE);
   const lacking = [...placed]
     .filter(([name, file]) => files.get(file)?.entries.has(name) === false)
     .map(([name, file]) => `${name} in ${file}`);
-  const unlisted = [...files].flatMap(([file, { entries }]) => [...entries.keys()].filter((name) => placed.get(name) !== file));
+  const unlisted = [...files].flatMap(([file, { entries }]) =>
+    [...entries.keys()].filter((name) => placed.get(name) !== file),
+  );
   if (lacking.length > 0) report("problem", path, `places tensors where they are not: ${some(lacking)}`);
   if (unlisted.length > 0) report("problem", path, `does not list tensors of the shards: ${some(unlisted)}`);
   if (lacking.length + unlisted.length === 0) report("ok", path, `${placed.size} tensors, as the shards have them`);

@@ -1,7 +1,17 @@
 // `verify` on what is whole and on every kind of damage; it names each thing, goes on past the first, and changes nothing.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -129,7 +139,11 @@ test("an index that does not agree, a missing shard, tensors that are not the fa
   const state = readFileSync(join(checkpoint, "trainer_state.json"), "utf8");
   writeFileSync(join(checkpoint, "trainer_state.json"), state.replace('"adamw"', '"adafactor"'));
   rmSync(join(checkpoint, "revmoe-manifest.json"));
-  finds(checkpoint, /does not fit the model and adafactor: \S+ is (of no parameter|float32 )/, /optimizer\.safetensors: lacks row\./);
+  finds(
+    checkpoint,
+    /does not fit the model and adafactor: \S+ is (of no parameter|float32 )/,
+    /optimizer\.safetensors: lacks row\./,
+  );
   rmSync(join(checkpoint, "optimizer.safetensors"));
   finds(
     place.out(),
@@ -142,7 +156,8 @@ test("an index that does not agree, a missing shard, tensors that are not the fa
 test("a hub's cache, ours or that of Hugging Face, is checked by the names of its blobs, also before a model is loaded", (t) => {
   const place = makeWorkplace(t);
   const sha256 = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
-  const git = (bytes: Buffer): string => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
+  const git = (bytes: Buffer): string =>
+    createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
   const commit = "c0ffee".repeat(7).slice(0, 40);
   for (const [folder, up] of [
     [join(place.folder, "ours", commit), "../blobs"],
@@ -165,7 +180,10 @@ test("a hub's cache, ours or that of Hugging Face, is checked by the names of it
     bytes[bytes.length - 2] ^= 4;
     writeFileSync(weights, bytes);
     finds(folder, /model\.safetensors: has changed/);
-    assert.throws(load, /model\.safetensors has changed: .*Remove .*blobs\/[0-9a-f]{64} and start again: it is fetched again/);
+    assert.throws(
+      load,
+      /model\.safetensors has changed: .*Remove .*blobs\/[0-9a-f]{64} and start again: it is fetched again/,
+    );
   }
 });
 

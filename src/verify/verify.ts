@@ -25,7 +25,10 @@ export function verify(path: string, report: Report): void {
   }
   const parts = partsOf(path);
   if (isModelFolder(path)) verifyModel(path, report);
-  if (existsSync(join(path, "metrics.jsonl")) || parts.some((name) => name === "final" || name.startsWith("checkpoint-"))) {
+  if (
+    existsSync(join(path, "metrics.jsonl")) ||
+    parts.some((name) => name === "final" || name.startsWith("checkpoint-"))
+  ) {
     checkRecords(path, parts, report);
   } else if (parts.length === 0 && !isModelFolder(path)) {
     throw new UserError(`${path}: holds no weights, no checkpoint and no run. Give the folder of a model or of a run.`);
@@ -43,7 +46,10 @@ function verifyFile(path: string, report: Report): void {
     report("ok", path, `${file.entries.size} tensors; header and places agree with its length`);
     checkValues(path, { dir: path, tensors: file.entries, read: file.read, close: () => {} }, report);
     file.close();
-  } else throw new UserError(`${path}: is no file of weights (expected .safetensors or .gguf, or a folder). Give the folder of a model.`);
+  } else
+    throw new UserError(
+      `${path}: is no file of weights (expected .safetensors or .gguf, or a folder). Give the folder of a model.`,
+    );
 }
 
 /** The folders below `path` that hold models: of a run, or of a model in a hub's cache. */
@@ -55,8 +61,13 @@ function partsOf(path: string): string[] {
           .map(({ name }) => join(under, name))
       : [];
   const step = (name: string): number => Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? Number.POSITIVE_INFINITY);
-  const here = folders("").filter((name) => name === "final" || /^checkpoint-\d+$/.test(name) || /^[0-9a-f]{40}$/.test(name));
-  return [...here.sort((a, b) => step(a) - step(b)), ...folders("snapshots").filter((name) => /[0-9a-f]{40}$/.test(name))];
+  const here = folders("").filter(
+    (name) => name === "final" || /^checkpoint-\d+$/.test(name) || /^[0-9a-f]{40}$/.test(name),
+  );
+  return [
+    ...here.sort((a, b) => step(a) - step(b)),
+    ...folders("snapshots").filter((name) => /[0-9a-f]{40}$/.test(name)),
+  ];
 }
 
 /** What a run has beside its models. */
@@ -73,9 +84,12 @@ function checkRecords(path: string, parts: string[], report: Report): void {
     report("problem", join(path, name), "is not complete, and no run goes on from it");
   }
   for (const name of readdirSync(path)) {
-    if (name.endsWith(".partial")) report("note", join(path, name), "was left by a save that was cut off; it can be removed");
-    if (name.endsWith(".revmoe-previous")) report("note", join(path, name), "was left by a save that was cut off; --resume puts it right");
-    if (name === "working") report("note", join(path, name), "is the working copy of a run that has not ended; it is not checked");
+    if (name.endsWith(".partial"))
+      report("note", join(path, name), "was left by a save that was cut off; it can be removed");
+    if (name.endsWith(".revmoe-previous"))
+      report("note", join(path, name), "was left by a save that was cut off; --resume puts it right");
+    if (name === "working")
+      report("note", join(path, name), "is the working copy of a run that has not ended; it is not checked");
   }
 }
 

@@ -81,7 +81,13 @@ const NEEDED_TO_RESUME = (name: string): boolean =>
 export const checkCheckpoint = (folder: string): Checked => checkFiles(folder, NEEDED_TO_RESUME);
 
 function recordedIn(folder: string, files: Map<string, { bytes: number; sha256: string }>): Expected[] {
-  return [...files].map(([name, { bytes, sha256 }]) => ({ name, bytes, kind: "sha256", hash: sha256, real: join(folder, name) }));
+  return [...files].map(([name, { bytes, sha256 }]) => ({
+    name,
+    bytes,
+    kind: "sha256",
+    hash: sha256,
+    real: join(folder, name),
+  }));
 }
 
 /** Links into a folder blobs/ whose names are checksums. */

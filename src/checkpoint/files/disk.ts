@@ -2,7 +2,17 @@
 // be written and how much room there is. Checksums are taken on the way, so that nothing is read again for them. Nothing
 // here decides what is written.
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, statfsSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  statfsSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { UserError } from "../../errors.js";
@@ -104,7 +114,8 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** Why the system refused, in words where there are any. */
-export const reasonOf = (failure: unknown): string => REASONS[(failure as NodeJS.ErrnoException).code ?? ""] ?? (failure as Error).message;
+export const reasonOf = (failure: unknown): string =>
+  REASONS[(failure as NodeJS.ErrnoException).code ?? ""] ?? (failure as Error).message;
 
 /** What the system refused, behind the sentences that were made of it; undefined when it was something else. */
 export function refusalOf(failure: unknown): NodeJS.ErrnoException | undefined {
@@ -113,7 +124,8 @@ export function refusalOf(failure: unknown): NodeJS.ErrnoException | undefined {
 }
 
 /** Whether the system refused for want of room. */
-export const isFull = (failure: unknown): boolean => ["ENOSPC", "EDQUOT"].includes((failure as NodeJS.ErrnoException).code ?? "");
+export const isFull = (failure: unknown): boolean =>
+  ["ENOSPC", "EDQUOT"].includes((failure as NodeJS.ErrnoException).code ?? "");
 
 /**
  * Makes a folder and those above it; returns the ones that were not there, the topmost first. One at a time, because

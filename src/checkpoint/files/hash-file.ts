@@ -37,7 +37,8 @@ export function hashFile({ path, kind }: HashedFile): string {
   try {
     const hash = hashOf(kind, fstatSync(file).size);
     const buffer = Buffer.allocUnsafe(1 << 20);
-    for (let count = readSync(file, buffer); count > 0; count = readSync(file, buffer)) hash.update(buffer.subarray(0, count));
+    for (let count = readSync(file, buffer); count > 0; count = readSync(file, buffer))
+      hash.update(buffer.subarray(0, count));
     return hash.digest("hex");
   } finally {
     closeSync(file);
@@ -58,10 +59,14 @@ function hashByThreads(files: HashedFile[], order: number[], threads: number): (
   const ports = Array.from({ length: threads }, () => new MessageChannel());
   const workers = ports.map(
     ({ port2: port }) =>
-      new Worker(new URL("./hash-worker.js", import.meta.url), { workerData: { files, order, shared, port }, transferList: [port] }),
+      new Worker(new URL("./hash-worker.js", import.meta.url), {
+        workerData: { files, order, shared, port },
+        transferList: [port],
+      }),
   );
   for (const worker of workers) worker.on("error", () => {}).unref();
-  for (let ended = Atomics.load(shared, 1); ended < threads; ended = Atomics.load(shared, 1)) Atomics.wait(shared, 1, ended);
+  for (let ended = Atomics.load(shared, 1); ended < threads; ended = Atomics.load(shared, 1))
+    Atomics.wait(shared, 1, ended);
   const hashes: (string | { failure: string })[] = [];
   for (const { port1 } of ports) {
     for (let message = receiveMessageOnPort(port1); message; message = receiveMessageOnPort(port1)) {

@@ -3,7 +3,12 @@ import { type MessagePort, workerData } from "node:worker_threads";
 
 import { type HashedFile, hashOrFailure } from "./hash-file.js";
 
-const { files, order, shared, port } = workerData as { files: HashedFile[]; order: number[]; shared: Int32Array; port: MessagePort };
+const { files, order, shared, port } = workerData as {
+  files: HashedFile[];
+  order: number[];
+  shared: Int32Array;
+  port: MessagePort;
+};
 
 try {
   for (let next = Atomics.add(shared, 0, 1); next < order.length; next = Atomics.add(shared, 0, 1)) {

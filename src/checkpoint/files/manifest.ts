@@ -25,10 +25,19 @@ export function writeManifest(folder: string, records: Map<string, FileRecord>):
     .map(({ name }): [string, FileRecord] => {
       const { size } = statSync(join(folder, name));
       const record = records.get(name);
-      return [name, record?.bytes === size ? record : { bytes: size, sha256: hashFile({ path: join(folder, name), kind: "sha256" }) }];
+      return [
+        name,
+        record?.bytes === size
+          ? record
+          : { bytes: size, sha256: hashFile({ path: join(folder, name), kind: "sha256" }) },
+      ];
     })
     .sort(([a], [b]) => (a < b ? -1 : 1));
-  const text = JSON.stringify({ version: VERSION, program: programVersion(), files: Object.fromEntries(files) }, null, 2);
+  const text = JSON.stringify(
+    { version: VERSION, program: programVersion(), files: Object.fromEntries(files) },
+    null,
+    2,
+  );
   writeFileDurably(join(folder, MANIFEST_FILE), `${text}\n`);
 }
 
@@ -39,7 +48,8 @@ export function readManifest(folder: string): Manifest | undefined {
   try {
     const { version, program, files } = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
     const entries = Object.entries(files as object) as [string, unknown][];
-    if (version !== VERSION || !entries.every(([name, record]) => isPlainName(name) && isRecord(record))) return undefined;
+    if (version !== VERSION || !entries.every(([name, record]) => isPlainName(name) && isRecord(record)))
+      return undefined;
     return { program: String(program), files: new Map(entries as [string, FileRecord][]) };
   } catch {
     return undefined;
@@ -51,9 +61,12 @@ const isPlainName = (name: string): boolean => name !== "" && name !== "." && na
 function isRecord(value: unknown): value is FileRecord {
   if (typeof value !== "object" || value === null) return false;
   const { bytes, sha256 } = value as Partial<FileRecord>;
-  return Number.isSafeInteger(bytes) && (bytes as number) >= 0 && typeof sha256 === "string" && /^[0-9a-f]{64}$/.test(sha256);
+  return (
+    Number.isSafeInteger(bytes) && (bytes as number) >= 0 && typeof sha256 === "string" && /^[0-9a-f]{64}$/.test(sha256)
+  );
 }
 
 function programVersion(): string {
-  return (JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as { version: string }).version;
+  return (JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as { version: string })
+    .version;
 }

@@ -53,7 +53,11 @@ test("a result does not go into its model's folder, around it, or into a run", (
     ["run/final/a", "m.gguf", /is, or lies in, final of the run in/],
   ];
   for (const [dir, model, message] of refused) {
-    assert.throws(() => checkPlaceBesideModel(at(dir), at(model)), { name: "UserError", message }, `${dir} from ${model}`);
+    assert.throws(
+      () => checkPlaceBesideModel(at(dir), at(model)),
+      { name: "UserError", message },
+      `${dir} from ${model}`,
+    );
   }
   for (const dir of ["own", "own/new", "run/export", "final"]) checkPlaceBesideModel(at(dir), at("models/m"));
   checkPlaceBesideModel("org/name/out", "org/name"); // a name on a hub

@@ -22,7 +22,8 @@ export function liesIn(path: string, folder: string): boolean {
 }
 
 /** Whether a folder holds weights itself, and so is a model's. */
-export const holdsWeights = (dir: string): boolean => existsSync(join(dir, SINGLE_FILE)) || existsSync(join(dir, INDEX_FILE));
+export const holdsWeights = (dir: string): boolean =>
+  existsSync(join(dir, SINGLE_FILE)) || existsSync(join(dir, INDEX_FILE));
 
 /** The run whose part `path` is, or lies in: its checkpoint-N, final or working copy. */
 export function runAround(path: string): { run: string; part: string } | undefined {
@@ -40,13 +41,15 @@ export function checkPlaceBesideModel(dir: string, model: string, name = "output
   if (existsSync(model) && liesIn(model, dir)) {
     throw new UserError(`${name}: ${dir} holds the model, ${model}. Choose another folder.`);
   }
-  if (existsSync(dir) && isRunFolder(dir)) throw new UserError(`${name}: ${dir} is the folder of a run. Choose another folder.`);
+  if (existsSync(dir) && isRunFolder(dir))
+    throw new UserError(`${name}: ${dir} is the folder of a run. Choose another folder.`);
 }
 
 /** As `checkPlaceBesideModel`, for a run's own folder, which may hold the model that is trained on. */
 export function checkOutsideOfModel(dir: string, model: string, name = "output_dir"): void {
   if (existsSync(model) && statSync(model).isDirectory() && liesIn(dir, model)) {
-    const where = realPath(dir) === realPath(model) ? "is the folder of the model" : `lies in the folder of the model, ${model}`;
+    const where =
+      realPath(dir) === realPath(model) ? "is the folder of the model" : `lies in the folder of the model, ${model}`;
     throw new UserError(`${name}: ${dir} ${where}, which nothing may change. Choose another folder.`);
   }
   const around = runAround(dir);

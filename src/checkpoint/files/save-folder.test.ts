@@ -44,7 +44,11 @@ test("a new folder appears with its parents; an older model is replaced whole; n
       put(side, { [MODEL]: "1", "old.txt": "o" });
     });
     saveFolder(`${dir}/`, (side) => {
-      assert.deepEqual(contents(dir), { [MODEL]: "1", "old.txt": "o" }, "the older one stays until the new one is complete");
+      assert.deepEqual(
+        contents(dir),
+        { [MODEL]: "1", "old.txt": "o" },
+        "the older one stays until the new one is complete",
+      );
       put(side, { [MODEL]: "2" });
     });
     assert.deepEqual(contents(dir), { [MODEL]: "2" });
@@ -71,7 +75,9 @@ test("a failure leaves what was there, removes the side folder, and says so", ()
     assert.equal(failing(bug), bug);
     assert.throws(
       () => saveFolder(dir, (side) => void readFileSync(join(side, "none"))),
-      (failure: Error) => failure instanceof UserError && /a: cannot be saved: ENOENT.*Nothing that was saved before/.test(failure.message),
+      (failure: Error) =>
+        failure instanceof UserError &&
+        /a: cannot be saved: ENOENT.*Nothing that was saved before/.test(failure.message),
     );
     assert.deepEqual(contents(dir), { [MODEL]: "1" });
     assert.deepEqual(readdirSync(folder), ["a"]);
@@ -131,7 +137,10 @@ test("a folder that is not ours is not replaced, a file neither; an empty one is
         },
       );
     put(join(folder, "home"), { "letter.txt": "dear" });
-    refuses("home", /home: is not replaced, because it holds letter\.txt, and no manifest says that it was saved by this program\. Choose/);
+    refuses(
+      "home",
+      /home: is not replaced, because it holds letter\.txt, and no manifest says that it was saved by this program\. Choose/,
+    );
     put(join(folder, "hub"), { [MODEL]: "1", "config.json": "{}" });
     refuses("hub", /hub: is not replaced, because it holds config\.json, and no manifest/, "ours or older");
     put(join(folder, "damaged"), { [MODEL]: "1", [MANIFEST_FILE]: "{" });
@@ -154,7 +163,12 @@ test("what a person has in a folder stays when it is replaced, under a name that
   withFolder((folder) => {
     const dir = join(folder, "final");
     save(dir, { "model-00001-of-00002.safetensors": "1", "config.json": "{}", "generation_config.json": "g" });
-    put(dir, { "README.md": "card", "model.safetensors": "other weights", "generation_config.json": "edited", "new.json": "mine" });
+    put(dir, {
+      "README.md": "card",
+      "model.safetensors": "other weights",
+      "generation_config.json": "edited",
+      "new.json": "mine",
+    });
     put(join(dir, "plots"), { "loss.svg": "<svg>" });
     symlinkSync("/nowhere", join(dir, "link"));
     const notes = save(dir, { [MODEL]: "2", "config.json": "{}", "generation_config.json": "g", "new.json": "ours" });
@@ -182,15 +196,28 @@ test("what a person has in a folder stays when it is replaced, under a name that
       );
     }
     save(dir, { [MODEL]: "3", "config.json": "{}" });
-    assert.deepEqual([contents(dir)["README.md"], contents(dir)["new.json.kept"], contents(dir)[MODEL]], ["card", "mine", "3"]);
+    assert.deepEqual(
+      [contents(dir)["README.md"], contents(dir)["new.json.kept"], contents(dir)[MODEL]],
+      ["card", "mine", "3"],
+    );
     assert.equal(contents(dir)["generation_config.json"], undefined, "ours, and unchanged");
   }));
 
 test("a result from before there were manifests keeps a model card too; of a checkpoint, weights that changed are not kept", () =>
   withFolder((folder) => {
     const older = join(folder, "final");
-    put(older, { [MODEL]: "1", "config.json": "{}", "revmoe.json": "{}", "README.md": "card", "tokenizer.json": "edited" });
-    saveFolder(older, (side) => put(side, { [MODEL]: "2", "config.json": "{}", "tokenizer.json": "t" }), "ours or older");
+    put(older, {
+      [MODEL]: "1",
+      "config.json": "{}",
+      "revmoe.json": "{}",
+      "README.md": "card",
+      "tokenizer.json": "edited",
+    });
+    saveFolder(
+      older,
+      (side) => put(side, { [MODEL]: "2", "config.json": "{}", "tokenizer.json": "t" }),
+      "ours or older",
+    );
     assert.deepEqual(contents(older), {
       "README.md": "card",
       "config.json": "{}",

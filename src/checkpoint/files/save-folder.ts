@@ -49,7 +49,8 @@ export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void
   const target = placeOf(dir);
   const problem = whyNotReplaced(target, replaced);
   if (problem === undefined) return;
-  const hint = replaced === "nothing" && readManifest(target) ? ", or replace this one with --overwrite-output-dir" : "";
+  const hint =
+    replaced === "nothing" && readManifest(target) ? ", or replace this one with --overwrite-output-dir" : "";
   throw new UserError(`${target}: is not replaced, because ${problem}. Choose another folder${hint}.`);
 }
 

@@ -31,7 +31,14 @@ const NAMES = readdirSync(SAVED).sort();
 function logitsOf(folder: string, tokens: number[]): number[] {
   const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
   const logits = fullLogits(
-    { model, coupling: ordinary, format: floatStreams("float32"), computeDtype: "float32", device: "cpu", lossTileTokens: 16 },
+    {
+      model,
+      coupling: ordinary,
+      format: floatStreams("float32"),
+      computeDtype: "float32",
+      device: "cpu",
+      lossTileTokens: 16,
+    },
     tokens,
   );
   freeModel(model);
@@ -50,12 +57,18 @@ test("the folders cover every family in both layouts, dialects, three dtypes, on
     folder.close();
     const { config } = readConfig(join(SAVED, name));
     const fused = folder.tensors.has("model.layers.0.mlp.experts.gate_up_proj");
-    const dialect = ["torch_dtype", "dtype", "rope_scaling", "rope_theta", "rope_parameters"].filter((key) => key in config);
+    const dialect = ["torch_dtype", "dtype", "rope_scaling", "rope_theta", "rope_parameters"].filter(
+      (key) => key in config,
+    );
     const types = new Set([...folder.tensors.values()].map((entry) => entry.dtype));
     const shards = readdirSync(join(SAVED, name)).filter((file) => file.startsWith("model-")).length;
-    return [config.model_type, fused ? "fused" : "per-expert", dialect.join(), [...types].join(), shards > 1 ? "shards" : "one file"].join(
-      " ",
-    );
+    return [
+      config.model_type,
+      fused ? "fused" : "per-expert",
+      dialect.join(),
+      [...types].join(),
+      shards > 1 ? "shards" : "one file",
+    ].join(" ");
   });
   const older = "torch_dtype,rope_scaling,rope_theta";
   const newer = "dtype,rope_parameters";
@@ -110,7 +123,10 @@ function refuses(family: string, change: (folder: string) => void, pattern: RegE
         return true;
       });
     }
-    assert.deepEqual([ledger().tensors, ledger().mappedBytes, readdirSync(work)], [before.tensors, before.mappedBytes, ["model"]]);
+    assert.deepEqual(
+      [ledger().tensors, ledger().mappedBytes, readdirSync(work)],
+      [before.tensors, before.mappedBytes, ["model"]],
+    );
   });
 }
 
@@ -134,14 +150,26 @@ const inHeader =
 
 for (const family of FAMILIES) {
   test(`${family}: an unknown architecture, rope type, dtype, quantisation or tensor is refused by its name`, () => {
-    refuses(family, inConfig({ model_type: "deepseek_v3" }), /config\.json: model_type is "deepseek_v3" \(expected qwen2_moe, /);
+    refuses(
+      family,
+      inConfig({ model_type: "deepseek_v3" }),
+      /config\.json: model_type is "deepseek_v3" \(expected qwen2_moe, /,
+    );
     refuses(
       family,
       inConfig({ rope_parameters: { rope_type: "proportional", rope_theta: 1 } }),
       /config\.json: rope_parameters: rope type "proportional" is not supported \(expected default, linear, /,
     );
-    refuses(family, inConfig({ rope_scaling: { type: "mrope" } }), /config\.json: rope_scaling: rope type "mrope" is not supported/);
-    refuses(family, inHeader('"BF16"', '"F8_E5M2"'), /model\.safetensors: \S+: dtype "F8_E5M2" is not supported \(expected F64, F32, /);
+    refuses(
+      family,
+      inConfig({ rope_scaling: { type: "mrope" } }),
+      /config\.json: rope_scaling: rope type "mrope" is not supported/,
+    );
+    refuses(
+      family,
+      inHeader('"BF16"', '"F8_E5M2"'),
+      /model\.safetensors: \S+: dtype "F8_E5M2" is not supported \(expected F64, F32, /,
+    );
     refuses(
       family,
       inHeader('"BF16"', '"I16"'),

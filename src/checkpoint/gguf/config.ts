@@ -43,11 +43,17 @@ const FAMILIES: Record<string, Family> = {
     more: ({ read, key }) => ({
       num_local_experts: read.integer(key("expert_count")),
       num_experts_per_tok: read.integer(key("expert_used_count")),
-      sliding_window: read.holds(key("attention.sliding_window")) ? read.integer(key("attention.sliding_window")) : null,
+      sliding_window: read.holds(key("attention.sliding_window"))
+        ? read.integer(key("attention.sliding_window"))
+        : null,
     }),
   },
   qwen2: { modelType: "qwen2", className: "Qwen2ForCausalLM", more: () => ({ use_sliding_window: false }) },
-  qwen3: { modelType: "qwen3", className: "Qwen3ForCausalLM", more: () => ({ attention_bias: false, use_sliding_window: false }) },
+  qwen3: {
+    modelType: "qwen3",
+    className: "Qwen3ForCausalLM",
+    more: () => ({ attention_bias: false, use_sliding_window: false }),
+  },
   qwen2moe: {
     modelType: "qwen2_moe",
     className: "Qwen2MoeForCausalLM",
@@ -137,10 +143,14 @@ export function readGgufConfig(header: GgufHeader): { config: Record<string, unk
 
 /** What the two Qwen families with experts share; `norm`: whether llama.cpp rescales the gates of this family. */
 function qwenExperts({ read, key, header, layers }: Facts, norm: boolean): Record<string, unknown> {
-  const dense = Array.from({ length: layers }, (_, i) => i).filter((i) => !header.tensors.has(`blk.${i}.ffn_gate_inp.weight`));
+  const dense = Array.from({ length: layers }, (_, i) => i).filter(
+    (i) => !header.tensors.has(`blk.${i}.ffn_gate_inp.weight`),
+  );
   const sparse = Array.from({ length: layers }, (_, i) => i).find((i) => !dense.includes(i));
   if (sparse === undefined)
-    throw new UserError(`${header.path}: blk.0.ffn_gate_inp.weight is missing (expected a router in at least one layer).`);
+    throw new UserError(
+      `${header.path}: blk.0.ffn_gate_inp.weight is missing (expected a router in at least one layer).`,
+    );
   return {
     num_experts: read.integer(key("expert_count")),
     num_experts_per_tok: read.integer(key("expert_used_count")),

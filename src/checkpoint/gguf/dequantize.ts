@@ -89,7 +89,12 @@ const UNPACK: Record<string, Unpack> = {
 const SLAB_BLOCKS = 8192;
 
 /** The bytes from `begin` to `end` of a file, blocks of a quantised type, as float32 of `shape`. */
-export function dequantize(file: Tensor, { begin, end }: { begin: number; end: number }, type: BlockType, shape: number[]): Tensor {
+export function dequantize(
+  file: Tensor,
+  { begin, end }: { begin: number; end: number },
+  type: BlockType,
+  shape: number[],
+): Tensor {
   const unpack = UNPACK[type.name];
   assert(unpack !== undefined, `${type.name} is not quantised`);
   const made = empty(shape, "float32");

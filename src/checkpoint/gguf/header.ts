@@ -75,7 +75,9 @@ function checkBeginning(reader: ByteReader): void {
   const { path, size } = reader;
   const magic = size < 4 ? "" : reader.bytes(4).toString("latin1");
   if (magic !== "GGUF") {
-    throw new UserError(`${path}: begins with ${excerpt(magic)} (expected "GGUF"). This is no GGUF file, or it is damaged. ${AGAIN}`);
+    throw new UserError(
+      `${path}: begins with ${excerpt(magic)} (expected "GGUF"). This is no GGUF file, or it is damaged. ${AGAIN}`,
+    );
   }
   const version = reader.uint32();
   if (version === 2 || version === 3) return;
@@ -103,36 +105,50 @@ function readValue(reader: ByteReader, type: number, key: string): MetadataValue
       `${reader.path}: "${key}" has ${count} elements (expected at most ${MOST_ELEMENTS}). The file is damaged. ${AGAIN}`,
     );
   }
-  return Array.from({ length: count }, () => (element === STRING ? reader.string() : readScalar(reader, element, key))) as MetadataValue;
+  return Array.from({ length: count }, () =>
+    element === STRING ? reader.string() : readScalar(reader, element, key),
+  ) as MetadataValue;
 }
 
 function readScalar(reader: ByteReader, type: number, key: string): number | boolean {
   const scalar = SCALARS[type];
   if (!scalar)
-    throw new UserError(`${reader.path}: "${key}" is a value of type ${type}, which GGUF does not have. The file is damaged. ${AGAIN}`);
+    throw new UserError(
+      `${reader.path}: "${key}" is a value of type ${type}, which GGUF does not have. The file is damaged. ${AGAIN}`,
+    );
   return scalar.read(reader.bytes(scalar.bytes));
 }
 
-function readTensors(reader: ByteReader, count: number, metadata: Record<string, MetadataValue>): Map<string, GgufTensor> {
+function readTensors(
+  reader: ByteReader,
+  count: number,
+  metadata: Record<string, MetadataValue>,
+): Map<string, GgufTensor> {
   const { path } = reader;
   const tensors = new Map<string, GgufTensor>();
   for (let i = 0; i < count; i++) {
     const tensor = readTensor(reader);
-    if (tensors.has(tensor.name)) throw new UserError(`${path}: two tensors are called ${tensor.name}. The file is damaged. ${AGAIN}`);
+    if (tensors.has(tensor.name))
+      throw new UserError(`${path}: two tensors are called ${tensor.name}. The file is damaged. ${AGAIN}`);
     tensors.set(tensor.name, tensor);
   }
   const alignment = metadata["general.alignment"] ?? 32;
   if (typeof alignment !== "number" || !Number.isInteger(alignment) || alignment < 1) {
-    throw new UserError(`${path}: "general.alignment" is ${excerpt(alignment)} (expected a whole number of bytes). ${AGAIN}`);
+    throw new UserError(
+      `${path}: "general.alignment" is ${excerpt(alignment)} (expected a whole number of bytes). ${AGAIN}`,
+    );
   }
   const dataStart = Math.ceil(reader.position / alignment) * alignment;
   let filled = dataStart;
   for (const tensor of [...tensors.values()].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
     tensor.begin += dataStart;
     tensor.end += dataStart;
-    if (tensor.begin < filled) throw new UserError(`${path}: ${tensor.name} overlaps the tensor before it. The file is damaged. ${AGAIN}`);
+    if (tensor.begin < filled)
+      throw new UserError(`${path}: ${tensor.name} overlaps the tensor before it. The file is damaged. ${AGAIN}`);
     if (tensor.end > reader.size) {
-      throw new UserError(`${path}: the file is cut off: ${tensor.name} ends at byte ${tensor.end} of ${reader.size}. ${AGAIN}`);
+      throw new UserError(
+        `${path}: the file is cut off: ${tensor.name} ends at byte ${tensor.end} of ${reader.size}. ${AGAIN}`,
+      );
     }
     filled = tensor.end;
   }
@@ -145,9 +161,12 @@ function readTensor(reader: ByteReader): GgufTensor {
   const name = reader.string();
   const dimensions = reader.uint32();
   if (dimensions > 4)
-    throw new UserError(`${path}: ${name} has ${dimensions} dimensions (expected at most 4). The file is damaged. ${AGAIN}`);
+    throw new UserError(
+      `${path}: ${name} has ${dimensions} dimensions (expected at most 4). The file is damaged. ${AGAIN}`,
+    );
   const shape = Array.from({ length: dimensions }, () => reader.uint64()).reverse();
-  if (shape.includes(0)) throw new UserError(`${path}: ${name} is empty, [${shape.join(", ")}]. The file is damaged. ${AGAIN}`);
+  if (shape.includes(0))
+    throw new UserError(`${path}: ${name} is empty, [${shape.join(", ")}]. The file is damaged. ${AGAIN}`);
   const number = reader.uint32();
   const type = TYPES[number];
   if (!type) {

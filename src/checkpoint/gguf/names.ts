@@ -20,7 +20,11 @@ export interface Naming {
   interleaved: { heads: number; keyValueHeads: number } | null;
 }
 
-const OUTER: Record<string, string> = { token_embd: "model.embed_tokens", output_norm: "model.norm", output: "lm_head" };
+const OUTER: Record<string, string> = {
+  token_embd: "model.embed_tokens",
+  output_norm: "model.norm",
+  output: "lm_head",
+};
 const BLOCK: Record<string, string> = {
   attn_norm: "input_layernorm",
   attn_q: "self_attn.q_proj",

@@ -29,7 +29,10 @@ for (const name of ["hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"]) 
     const from = openSource(golden(`${name}.gguf`));
     const [folder, file] = [loadModel(`${GOLDEN}/${name}`, BFLOAT16), loadModel(from, BFLOAT16)];
     assert.deepEqual(differences(file, folder), []);
-    assert.deepEqual({ ...file.config, source: 0, initializerRange: 0 }, { ...folder.config, source: 0, initializerRange: 0 });
+    assert.deepEqual(
+      { ...file.config, source: 0, initializerRange: 0 },
+      { ...folder.config, source: 0, initializerRange: 0 },
+    );
     const text = Buffer.from(from.readFile("config.json") as Uint8Array).toString();
     assert.deepEqual(JSON.parse(text), from.config);
     assert.match(text, /"rope_theta": \d+\.0,/);
@@ -54,7 +57,13 @@ const DENSE: Record<string, object> = {
     attention_bias: true,
     tie_word_embeddings: true,
     rope_theta: 500_000,
-    rope_scaling: { rope_type: "llama3", factor: 32, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 },
+    rope_scaling: {
+      rope_type: "llama3",
+      factor: 32,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 8192,
+    },
   },
   qwen2: {
     model_type: "qwen2",
@@ -69,7 +78,8 @@ for (const [name, facts] of Object.entries(DENSE)) {
   test(`dense ${name}: tensors by their Hugging Face names, and the config that belongs to them`, () => {
     const { config, openWeights } = openSource(golden(`dense-${name}.gguf`));
     assert.deepEqual({ ...config, ...facts }, config);
-    const { vocab_size, hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, rms_norm_eps } = config;
+    const { vocab_size, hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, rms_norm_eps } =
+      config;
     assert.deepEqual(
       [vocab_size, hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, rms_norm_eps],
       [16, 16, 24, 4, 2, 1e-6],
@@ -100,13 +110,21 @@ test("an expert of a quantised stack is read alone; names that are not known are
     const names = ["w3.weight", "w3.weight"].map((name, i) => `model.layers.0.block_sparse_moe.experts.${i}.${name}`);
     assert.deepEqual(
       [...weights.tensors.keys()],
-      ["model.embed_tokens.weight", ...names, "model.layers.0.block_sparse_moe.experts.1.w1.weight", "blk.0.new_thing.weight"],
+      [
+        "model.embed_tokens.weight",
+        ...names,
+        "model.layers.0.block_sparse_moe.experts.1.w1.weight",
+        "blk.0.new_thing.weight",
+      ],
     );
     scope(() => {
       for (const [expert, name] of names.entries()) {
         const [begin, end] = [expert * 3 * 34, (expert + 1) * 3 * 34];
         assert.ok(
-          sameBits(weights.read(name), dequantize(fromArray(data, [data.length], "uint8"), { begin, end }, TYPES[8], [3, 32])),
+          sameBits(
+            weights.read(name),
+            dequantize(fromArray(data, [data.length], "uint8"), { begin, end }, TYPES[8], [3, 32]),
+          ),
           name,
         );
       }
@@ -132,9 +150,15 @@ test("several files of one model are opened by the first", () =>
     writeGguf(path(2), { metadata: split, tensors: [] });
     refuses(() => openSource(path(1)), /its 2 files have 1 tensors together \(expected 2\)/);
     writeGguf(path(1), { metadata: { ...LLAMA, "split.count": 3 } });
-    refuses(() => openSource(path(1)), /is one of 3 files of a model \(expected the first, whose name ends in -00001-of-00003\.gguf\)/);
+    refuses(
+      () => openSource(path(1)),
+      /is one of 3 files of a model \(expected the first, whose name ends in -00001-of-00003\.gguf\)/,
+    );
     cpSync(path(1), join(folder, "m-00001-of-00003.gguf"));
-    refuses(() => openSource(join(folder, "m-00001-of-00003.gguf")), /its part .*m-00002-of-00003\.gguf is missing\. Download it/);
+    refuses(
+      () => openSource(join(folder, "m-00001-of-00003.gguf")),
+      /its part .*m-00002-of-00003\.gguf is missing\. Download it/,
+    );
   }));
 
 function refuses(act: () => unknown, message: RegExp): void {
@@ -160,17 +184,32 @@ test("files that are damaged, cut off or of another kind are refused by what is 
     opening({ version: 1 }, /GGUF version 1 is not supported \(expected 2 or 3\)/);
     opening({ version: 9 }, /GGUF version 9 is not supported/);
     opening({ version: 3 << 24 }, /is a big-endian GGUF file \(expected little-endian\)/);
-    opening({ metadata: { ...LLAMA, "general.alignment": 0 } }, /"general\.alignment" is 0 \(expected a whole number of bytes\)/);
-    const odd = (change: Partial<RawTensor>): RawTensor[] => [EMBEDDING, { ...floats("x.weight", [32], new Float32Array(32)), ...change }];
+    opening(
+      { metadata: { ...LLAMA, "general.alignment": 0 } },
+      /"general\.alignment" is 0 \(expected a whole number of bytes\)/,
+    );
+    const odd = (change: Partial<RawTensor>): RawTensor[] => [
+      EMBEDDING,
+      { ...floats("x.weight", [32], new Float32Array(32)), ...change },
+    ];
     opening(
       { metadata: LLAMA, tensors: odd({ type: 16 }) },
       /: x\.weight: type IQ2_XXS is not supported \(expected F32, F16, Q4_0, .*BF16\)/,
     );
     opening({ metadata: LLAMA, tensors: odd({ type: 99 }) }, /: x\.weight: type number 99 is not supported/);
-    opening({ metadata: LLAMA, tensors: odd({ dimensions: [33], type: 8 }) }, /rows of 33 are no whole number of Q8_0 blocks of 32/);
-    opening({ metadata: LLAMA, tensors: odd({ dimensions: [1, 1, 1, 1, 1] }) }, /x\.weight has 5 dimensions \(expected at most 4\)/);
+    opening(
+      { metadata: LLAMA, tensors: odd({ dimensions: [33], type: 8 }) },
+      /rows of 33 are no whole number of Q8_0 blocks of 32/,
+    );
+    opening(
+      { metadata: LLAMA, tensors: odd({ dimensions: [1, 1, 1, 1, 1] }) },
+      /x\.weight has 5 dimensions \(expected at most 4\)/,
+    );
     opening({ metadata: LLAMA, tensors: odd({ offset: 64 }) }, /x\.weight overlaps the tensor before it/);
-    opening({ metadata: LLAMA, tensors: odd({ dimensions: [2 ** 40] }) }, /the file is cut off: x\.weight ends at byte \d+ of \d+/);
+    opening(
+      { metadata: LLAMA, tensors: odd({ dimensions: [2 ** 40] }) },
+      /the file is cut off: x\.weight ends at byte \d+ of \d+/,
+    );
     opening({ metadata: LLAMA, tensors: [EMBEDDING, EMBEDDING] }, /two tensors are called token_embd\.weight/);
 
     // Cut anywhere, a file says so, be it in the header or in the data.
@@ -191,15 +230,25 @@ test("files that are damaged, cut off or of another kind are refused by what is 
 test("what the metadata lack, or say of another network, is refused", () =>
   withFolder((folder) => {
     const path = join(folder, "m.gguf");
-    const opening = (metadata: Parameters<typeof writeGguf>[1]["metadata"], message: RegExp, tensors = [EMBEDDING]): void => {
+    const opening = (
+      metadata: Parameters<typeof writeGguf>[1]["metadata"],
+      message: RegExp,
+      tensors = [EMBEDDING],
+    ): void => {
       writeGguf(path, { metadata, tensors });
       refuses(() => openSource(path), message);
     };
     opening({}, /"general\.architecture" is missing \(expected llama, qwen2, qwen3, qwen2moe, qwen3moe, olmoe\)/);
-    opening({ "general.architecture": "mamba" }, /"general\.architecture" is "mamba" .*This architecture is not supported/);
+    opening(
+      { "general.architecture": "mamba" },
+      /"general\.architecture" is "mamba" .*This architecture is not supported/,
+    );
     const { "llama.block_count": _, ...without } = LLAMA;
     opening(without, /m\.gguf: "llama\.block_count" is missing \(expected a whole number of at least 1\)/);
-    opening({ ...LLAMA, "llama.attention.head_count": [2, 2] }, /"llama\.attention\.head_count" is \[2,2\] \(expected a whole number/);
+    opening(
+      { ...LLAMA, "llama.attention.head_count": [2, 2] },
+      /"llama\.attention\.head_count" is \[2,2\] \(expected a whole number/,
+    );
     opening(LLAMA, /the tensor token_embd\.weight is missing/, []);
     opening(
       { ...LLAMA, "llama.rope.dimension_count": 2 },

@@ -48,7 +48,8 @@ function withOtherParts(first: GgufHeader): GgufHeader {
   const tensors = new Map(first.tensors);
   for (let part = 2; part <= count; part++) {
     const partPath = `${named[1]}-${pad(part)}-of-${named[2]}${named[3]}`;
-    if (!existsSync(partPath)) throw new UserError(`${path}: its part ${partPath} is missing. Download it into the same folder.`);
+    if (!existsSync(partPath))
+      throw new UserError(`${path}: its part ${partPath} is missing. Download it into the same folder.`);
     for (const [name, tensor] of readHeader(partPath).tensors) tensors.set(name, tensor);
   }
   const stated = metadata["split.tensors.count"];
@@ -63,13 +64,17 @@ function withOtherParts(first: GgufHeader): GgufHeader {
 const pad = (part: number): string => String(part).padStart(5, "0");
 
 function openTensors({ path, tensors }: GgufHeader, naming: Naming): Folder {
-  const pieces = new Map([...tensors.values()].flatMap((tensor) => namePieces(tensor, naming)).map((piece) => [piece.name, piece]));
+  const pieces = new Map(
+    [...tensors.values()].flatMap((tensor) => namePieces(tensor, naming)).map((piece) => [piece.name, piece]),
+  );
   const bytes = new Map<string, number>();
   for (const { path: file, end } of tensors.values()) bytes.set(file, Math.max(end, bytes.get(file) ?? 1));
   const mappings = new Map([...bytes].map(([file, needed]) => [file, keep(mapFile(file, needed))]));
   return {
     dir: path,
-    tensors: new Map([...pieces].map(([name, { source, shape }]) => [name, { dtype: source.type.plain ?? "float32", shape }])),
+    tensors: new Map(
+      [...pieces].map(([name, { source, shape }]) => [name, { dtype: source.type.plain ?? "float32", shape }]),
+    ),
     read: (name) => {
       const piece = pieces.get(name);
       assert(piece, `${path} has no tensor ${name}`);
@@ -84,7 +89,9 @@ function readPiece(mapping: Tensor, { source, shape, expert, name }: NamedPiece)
   const begin = source.begin + (expert ?? 0) * bytes;
   const { plain } = source.type;
   const end = begin + bytes;
-  return plain ? readEntry(mapping, { name, dtype: plain, shape, begin, end }) : dequantize(mapping, { begin, end }, source.type, shape);
+  return plain
+    ? readEntry(mapping, { name, dtype: plain, shape, begin, end })
+    : dequantize(mapping, { begin, end }, source.type, shape);
 }
 
 /**

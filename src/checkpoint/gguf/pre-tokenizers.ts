@@ -20,8 +20,18 @@ const SIGNS_SLASHES_AND_SPACES = SIGNS_AND_SPACES.replace("[\\r\\n]*", "[\\r\\n/
 const UPPER = "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}";
 const LOWER = "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}";
 
-const split = (pattern: string): object => ({ type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false });
-const byteLevel = (useRegex: boolean): object => ({ type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: useRegex });
+const split = (pattern: string): object => ({
+  type: "Split",
+  pattern: { Regex: pattern },
+  behavior: "Isolated",
+  invert: false,
+});
+const byteLevel = (useRegex: boolean): object => ({
+  type: "ByteLevel",
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: useRegex,
+});
 const sequence = (...pretokenizers: object[]): object => ({ type: "Sequence", pretokenizers });
 const cutBy = (pattern: string): object => sequence(split(pattern), byteLevel(false));
 

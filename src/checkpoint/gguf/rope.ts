@@ -28,12 +28,17 @@ export function readRopeScaling({ read, key, header, theta, headDim }: Given): R
   const long = [...tensors.keys()].find((name) => name.startsWith("rope_factors_"));
   const type = read.source[key("rope.scaling.type")] ?? (read.holds(key("rope.scale_linear")) ? "linear" : "none");
   if (long !== undefined || typeof type !== "string" || !["none", "linear", "yarn"].includes(type)) {
-    throw new UserError(`${path}: rope scaling ${excerpt(long ?? type)} is not supported (expected none, linear or yarn).`);
+    throw new UserError(
+      `${path}: rope scaling ${excerpt(long ?? type)} is not supported (expected none, linear or yarn).`,
+    );
   }
   if (type === "none") return null;
-  const factor = read.positive(key(`rope.${read.holds(key("rope.scaling.factor")) ? "scaling.factor" : "scale_linear"}`));
+  const factor = read.positive(
+    key(`rope.${read.holds(key("rope.scaling.factor")) ? "scaling.factor" : "scale_linear"}`),
+  );
   if (type === "linear") return { rope_type: "linear", factor };
-  for (const name of ["attn_factor", "yarn_attn_factor", "yarn_ext_factor"]) read.only(key(`rope.scaling.${name}`), [1]);
+  for (const name of ["attn_factor", "yarn_attn_factor", "yarn_ext_factor"])
+    read.only(key(`rope.scaling.${name}`), [1]);
   read.only(key("rope.scaling.yarn_log_multiplier"), [0]);
   return {
     rope_type: "yarn",
@@ -56,13 +61,17 @@ function llama3(tensor: GgufTensor, theta: number, headDim: number): Record<stri
     return Math.abs(each * ((1 - kept) / factor + kept) - 1) < 1e-4;
   });
   if (fits && found.length === headDim / 2) return { ...LLAMA3, factor };
-  throw new UserError(`${tensor.path}: ${ROPE_FACTORS} is not the scaling of Llama 3.1, the only one that is supported in this form.`);
+  throw new UserError(
+    `${tensor.path}: ${ROPE_FACTORS} is not the scaling of Llama 3.1, the only one that is supported in this form.`,
+  );
 }
 
 function readFloats({ path, begin, end, type, name }: GgufTensor): number[] {
   if (type.plain !== "float32") throw new UserError(`${path}: ${name} is ${type.name} (expected F32).`);
   if (end - begin > MOST_BYTES)
-    throw new UserError(`${path}: ${name} has ${end - begin} bytes (expected one number for each pair of a head's features).`);
+    throw new UserError(
+      `${path}: ${name} has ${end - begin} bytes (expected one number for each pair of a head's features).`,
+    );
   const bytes = Buffer.alloc(end - begin);
   const file = openForReading(path);
   try {

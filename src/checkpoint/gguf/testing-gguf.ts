@@ -41,7 +41,12 @@ const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(val
 function value(given: MetadataValue): Buffer {
   if (Array.isArray(given)) {
     const parts = (given as (string | number | boolean)[]).map(value);
-    return Buffer.concat([u32(9), (parts[0] ?? u32(4)).subarray(0, 4), u64(parts.length), ...parts.map((part) => part.subarray(4))]);
+    return Buffer.concat([
+      u32(9),
+      (parts[0] ?? u32(4)).subarray(0, 4),
+      u64(parts.length),
+      ...parts.map((part) => part.subarray(4)),
+    ]);
   }
   if (typeof given === "string") return Buffer.concat([u32(8), text(given)]);
   if (typeof given === "boolean") return Buffer.concat([u32(7), Buffer.from([given ? 1 : 0])]);
@@ -51,8 +56,12 @@ function value(given: MetadataValue): Buffer {
   return Buffer.concat([u32(12), bytes]);
 }
 
-export function writeGguf(path: string, { magic = "GGUF", version = 3, metadata = {}, tensors = [], alignment = 32 }: RawFile): void {
-  const padded = (bytes: Uint8Array): Buffer => Buffer.concat([bytes, Buffer.alloc((alignment - (bytes.length % alignment)) % alignment)]);
+export function writeGguf(
+  path: string,
+  { magic = "GGUF", version = 3, metadata = {}, tensors = [], alignment = 32 }: RawFile,
+): void {
+  const padded = (bytes: Uint8Array): Buffer =>
+    Buffer.concat([bytes, Buffer.alloc((alignment - (bytes.length % alignment)) % alignment)]);
   const head = [Buffer.from(magic), u32(version), u64(tensors.length), u64(Object.keys(metadata).length)];
   for (const [key, given] of Object.entries(metadata)) head.push(text(key), value(given));
   let next = 0;

@@ -12,8 +12,14 @@ import { tokenizerFiles } from "./tokenizer.js";
 
 type Metadata = Record<string, MetadataValue>;
 
-const { texts, ids } = JSON.parse(readFileSync(golden("tokens.json"), "utf8")) as { texts: string[]; ids: Record<string, number[][]> };
-const metadataOf = (name: string, changes: Metadata = {}): Metadata => ({ ...readHeader(golden(name)).metadata, ...changes });
+const { texts, ids } = JSON.parse(readFileSync(golden("tokens.json"), "utf8")) as {
+  texts: string[];
+  ids: Record<string, number[][]>;
+};
+const metadataOf = (name: string, changes: Metadata = {}): Metadata => ({
+  ...readHeader(golden(name)).metadata,
+  ...changes,
+});
 const open = (metadata: Metadata): JsonTokenizer => {
   const files = tokenizerFiles(metadata, "m.gguf");
   return new JsonTokenizer(files["tokenizer.json"], files["tokenizer_config.json"]);
@@ -21,7 +27,9 @@ const open = (metadata: Metadata): JsonTokenizer => {
 
 for (const [name, expected] of Object.entries(ids)) {
   test(`${name}: ids and texts are those of the libraries in Python`, () => {
-    const tokenizer = open(name === "llama" ? metadataOf("spm.gguf") : metadataOf("bpe.gguf", { "tokenizer.ggml.pre": name }));
+    const tokenizer = open(
+      name === "llama" ? metadataOf("spm.gguf") : metadataOf("bpe.gguf", { "tokenizer.ggml.pre": name }),
+    );
     for (const [i, text] of texts.entries()) {
       const found = tokenizer.encode(text, { add_special_tokens: false }).ids;
       assert.deepEqual(found, expected[i], JSON.stringify(text));
@@ -48,7 +56,10 @@ test("special tokens, the template and what is put before a text", () => {
   const encode = (metadata: Metadata): number[] => open(metadata).encode("<|im_start|>").ids;
   assert.deepEqual(encode(metadataOf("bpe.gguf")), [1]);
   assert.deepEqual(encode(metadataOf("bpe.gguf", { "tokenizer.ggml.pre": "llama-bpe" })), [0, 1]);
-  assert.deepEqual(encode(metadataOf("bpe.gguf", { "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.add_bos_token": false })), [1]);
+  assert.deepEqual(
+    encode(metadataOf("bpe.gguf", { "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.add_bos_token": false })),
+    [1],
+  );
   assert.deepEqual(
     encode(metadataOf("bpe.gguf", { "tokenizer.ggml.add_bos_token": true, "tokenizer.ggml.add_eos_token": true })),
     [0, 1, 2],
@@ -92,8 +103,12 @@ test("refused: unknown models and cuts, and lists that are missing or too short"
     assert.throws(() => tokenizerFiles(metadata, "m.gguf"), { name: "UserError", message });
   };
   const bpe = metadataOf("bpe.gguf");
-  const without = (key: string): Metadata => Object.fromEntries(Object.entries(bpe).filter(([name]) => name !== `tokenizer.ggml.${key}`));
-  refuses({ ...bpe, "tokenizer.ggml.model": "t5" }, /^m\.gguf: "tokenizer\.ggml\.model" is "t5" \(expected gpt2 or llama\)\.$/);
+  const without = (key: string): Metadata =>
+    Object.fromEntries(Object.entries(bpe).filter(([name]) => name !== `tokenizer.ggml.${key}`));
+  refuses(
+    { ...bpe, "tokenizer.ggml.model": "t5" },
+    /^m\.gguf: "tokenizer\.ggml\.model" is "t5" \(expected gpt2 or llama\)\.$/,
+  );
   refuses(
     { ...bpe, "tokenizer.ggml.pre": "poro-chat" },
     /^m\.gguf: "tokenizer\.ggml\.pre" is "poro-chat" \(expected gpt-2, .*\)\. Another way/,
@@ -105,7 +120,10 @@ test("refused: unknown models and cuts, and lists that are missing or too short"
     { ...bpe, "tokenizer.ggml.token_type": [1, 2] },
     /"tokenizer\.ggml\.token_type" has 2 elements \(expected a list of \d+, as many as tokens\)/,
   );
-  refuses({ ...bpe, "tokenizer.ggml.eos_token_id": 9999 }, /"tokenizer\.ggml\.eos_token_id" is 9999 \(expected one of \d+ tokens\)/);
+  refuses(
+    { ...bpe, "tokenizer.ggml.eos_token_id": 9999 },
+    /"tokenizer\.ggml\.eos_token_id" is 9999 \(expected one of \d+ tokens\)/,
+  );
   const { "tokenizer.ggml.scores": _, ...spm } = metadataOf("spm.gguf");
   refuses(spm, /"tokenizer\.ggml\.scores" is missing/);
 });

@@ -27,7 +27,11 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
   const vocabulary = readVocabulary(metadata, path);
   const model = metadata["tokenizer.ggml.model"];
   const parts =
-    model === "gpt2" ? byteLevel(vocabulary, metadata, path) : model === "llama" ? sentencePiece(vocabulary, metadata, path) : null;
+    model === "gpt2"
+      ? byteLevel(vocabulary, metadata, path)
+      : model === "llama"
+        ? sentencePiece(vocabulary, metadata, path)
+        : null;
   if (!parts) throw new UserError(`${path}: "tokenizer.ggml.model" is ${excerpt(model)} (expected gpt2 or llama).`);
   const { addBos, ...rest } = parts;
   const named = specialTokens(metadata, vocabulary, path);
@@ -41,7 +45,11 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
       padding: null,
       added_tokens: addedTokens(vocabulary, Object.values(named)),
       ...rest,
-      post_processor: surround(adds.bos ? named.bos_token : undefined, adds.eos ? named.eos_token : undefined, vocabulary),
+      post_processor: surround(
+        adds.bos ? named.bos_token : undefined,
+        adds.eos ? named.eos_token : undefined,
+        vocabulary,
+      ),
     },
     "tokenizer_config.json": {
       ...named,
@@ -57,20 +65,33 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
 
 function readVocabulary(metadata: Metadata, path: string): Vocabulary {
   const tokens = list<string>(metadata, "tokens", path);
-  if (!tokens) throw new UserError(`${path}: "tokenizer.ggml.tokens" is missing, so the file has no tokenizer. Use a file that has one.`);
-  const kinds = list<number>(metadata, "token_type", path, tokens.length) ?? new Array<number>(tokens.length).fill(NORMAL);
+  if (!tokens)
+    throw new UserError(
+      `${path}: "tokenizer.ggml.tokens" is missing, so the file has no tokenizer. Use a file that has one.`,
+    );
+  const kinds =
+    list<number>(metadata, "token_type", path, tokens.length) ?? new Array<number>(tokens.length).fill(NORMAL);
   // Tokens that fill up the embedding are in no released tokenizer.json.
-  const ids = Object.fromEntries(tokens.map((token, id) => [token, id]).filter((_, id) => kinds[id] !== UNUSED)) as Record<string, number>;
+  const ids = Object.fromEntries(
+    tokens.map((token, id) => [token, id]).filter((_, id) => kinds[id] !== UNUSED),
+  ) as Record<string, number>;
   return { tokens, kinds, ids };
 }
 
-function list<T extends string | number>(metadata: Metadata, name: string, path: string, length?: number): T[] | undefined {
+function list<T extends string | number>(
+  metadata: Metadata,
+  name: string,
+  path: string,
+  length?: number,
+): T[] | undefined {
   const key = `tokenizer.ggml.${name}`;
   const value = metadata[key];
   if (value === undefined) return undefined;
   if (Array.isArray(value) && (length === undefined || value.length === length)) return value as T[];
   const found = Array.isArray(value) ? `has ${value.length} elements` : `is ${excerpt(value)}`;
-  throw new UserError(`${path}: "${key}" ${found} (expected a list${length === undefined ? "" : ` of ${length}, as many as tokens`}).`);
+  throw new UserError(
+    `${path}: "${key}" ${found} (expected a list${length === undefined ? "" : ` of ${length}, as many as tokens`}).`,
+  );
 }
 
 interface Parts {
@@ -91,7 +112,15 @@ function byteLevel({ ids }: Vocabulary, metadata: Metadata, path: string): Parts
     normalizer,
     pre_tokenizer,
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { ...BPE, unk_token: null, fuse_unk: false, byte_fallback: false, ignore_merges: ignoreMerges, vocab: ids, merges },
+    model: {
+      ...BPE,
+      unk_token: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: ignoreMerges,
+      vocab: ids,
+      merges,
+    },
     addBos: ask(metadata, "add_bos_token", addBos),
   };
 }
@@ -128,7 +157,8 @@ function sentencePiece(vocabulary: Vocabulary, metadata: Metadata, path: string)
   };
 }
 
-const ask = (metadata: Metadata, name: string, fallback: boolean): boolean => (metadata[`tokenizer.ggml.${name}`] ?? fallback) as boolean;
+const ask = (metadata: Metadata, name: string, fallback: boolean): boolean =>
+  (metadata[`tokenizer.ggml.${name}`] ?? fallback) as boolean;
 
 /**
  * Every way to join two pieces to a third, best score of the result first: SentencePiece's BPE joins the neighbours whose

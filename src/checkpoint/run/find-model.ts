@@ -26,13 +26,17 @@ export function findModel(path: string): FoundModel {
   const final = join(path, "final");
   if (hasWeights(path)) return { folder: path };
   const checkpoint = latestCheckpoint(path);
-  if (hasWeights(final)) return { folder: final, run: path, newer: checkpoint && isNewer(checkpoint, final) ? checkpoint : undefined };
+  if (hasWeights(final))
+    return { folder: final, run: path, newer: checkpoint && isNewer(checkpoint, final) ? checkpoint : undefined };
   if (checkpoint) return { folder: checkpoint, run: path };
   // What else a folder may lack is the reader's to say; only a run's can be told apart here.
   if (existsSync(join(path, "metrics.jsonl"))) {
-    throw new UserError(`${path}: this run has no final/ and no complete checkpoint-N yet. Let it train to its first checkpoint.`);
+    throw new UserError(
+      `${path}: this run has no final/ and no complete checkpoint-N yet. Let it train to its first checkpoint.`,
+    );
   }
   return { folder: path };
 }
 
-const isNewer = (a: string, b: string): boolean => statSync(join(a, CONFIG)).mtimeMs > statSync(join(b, CONFIG)).mtimeMs;
+const isNewer = (a: string, b: string): boolean =>
+  statSync(join(a, CONFIG)).mtimeMs > statSync(join(b, CONFIG)).mtimeMs;

@@ -27,7 +27,9 @@ interface Taker {
 function taker(t: TestContext, dir: string, at = 0): Taker {
   const child = spawn(process.execPath, [TAKER, dir, String(at)], { stdio: ["pipe", "pipe", "inherit"] });
   t.after(() => child.kill("SIGKILL"));
-  const said = new Promise<string>((resolve) => child.stdout?.setEncoding("utf8").once("data", (text: string) => resolve(text.trim())));
+  const said = new Promise<string>((resolve) =>
+    child.stdout?.setEncoding("utf8").once("data", (text: string) => resolve(text.trim())),
+  );
   return { child, said };
 }
 
@@ -42,7 +44,12 @@ async function kill(one: Taker): Promise<void> {
 const leaveLock = (dir: string, changes: object): void =>
   writeFileSync(
     join(dir, LOCK_FILE),
-    JSON.stringify({ ...thisProcess(), token: "00000000-0000-4000-8000-000000000000", since: "2026-01-02T03:04:05.000Z", ...changes }),
+    JSON.stringify({
+      ...thisProcess(),
+      token: "00000000-0000-4000-8000-000000000000",
+      since: "2026-01-02T03:04:05.000Z",
+      ...changes,
+    }),
   );
 
 test("a second one is refused by name, in this process and in another, and the first is gone when it ends", async (t) => {
@@ -81,7 +88,10 @@ for (const killed of [false, true]) {
       assert.equal(said.filter((line) => /is in use by process \d+ on/.test(line)).length, 5, said.join("\n"));
       const holder = all[said.findIndex((line) => line.startsWith("taken"))];
       if (killed)
-        assert.match(said.join("\n"), /taken process \d+ on \S+ \(since .*\) was at work in .* and did not end by itself; its lock/);
+        assert.match(
+          said.join("\n"),
+          /taken process \d+ on \S+ \(since .*\) was at work in .* and did not end by itself; its lock/,
+        );
       assert.equal((JSON.parse(readFileSync(join(dir, LOCK_FILE), "utf8")) as { pid: number }).pid, holder.child.pid);
       assert.deepEqual(readdirSync(dir), [LOCK_FILE]);
       await kill(holder);
@@ -92,8 +102,14 @@ for (const killed of [false, true]) {
 test("a takeover that was killed before its end is taken over", (t) => {
   const dir = makeFolder(t);
   leaveLock(dir, { started: "1", token: "a" });
-  writeFileSync(join(dir, `${LOCK_FILE}.after-a`), JSON.stringify({ ...thisProcess(), started: "2", token: "b", since: "2026" }));
-  writeFileSync(join(dir, `${LOCK_FILE}.b`), JSON.stringify({ ...thisProcess(), started: "2", token: "b", since: "2026" }));
+  writeFileSync(
+    join(dir, `${LOCK_FILE}.after-a`),
+    JSON.stringify({ ...thisProcess(), started: "2", token: "b", since: "2026" }),
+  );
+  writeFileSync(
+    join(dir, `${LOCK_FILE}.b`),
+    JSON.stringify({ ...thisProcess(), started: "2", token: "b", since: "2026" }),
+  );
   const { note, release } = takeLock(dir);
   assert.match(note ?? "", /did not end by itself/);
   assert.deepEqual(readdirSync(dir), [LOCK_FILE]);
@@ -129,6 +145,9 @@ test("a lock that nobody can read is a sentence", (t) => {
   for (const text of ["", "{", "[]", '{"pid": "1"}']) {
     const dir = makeFolder(t);
     writeFileSync(join(dir, LOCK_FILE), text);
-    assert.throws(() => takeLock(dir), { name: "UserError", message: /run\.lock: cannot be read .*If none does, remove the file\.$/ });
+    assert.throws(() => takeLock(dir), {
+      name: "UserError",
+      message: /run\.lock: cannot be read .*If none does, remove the file\.$/,
+    });
   }
 });

@@ -119,7 +119,9 @@ function readHolder(path: string): Holder | null {
     if (holder !== undefined) return holder;
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TRY_MS);
   }
-  throw new UserError(`${path}: cannot be read (expected the process that trains in this folder). If none does, remove the file.`);
+  throw new UserError(
+    `${path}: cannot be read (expected the process that trains in this folder). If none does, remove the file.`,
+  );
 }
 
 /** Null without a file; undefined when it holds no lock, or no whole one. */
@@ -134,7 +136,8 @@ function tryRead(path: string): Holder | null | undefined {
   }
 }
 
-const describe = ({ pid, host, since }: Holder): string => `process ${pid} on ${host} (since ${since.slice(0, 19).replace("T", " ")} UTC)`;
+const describe = ({ pid, host, since }: Holder): string =>
+  `process ${pid} on ${host} (since ${since.slice(0, 19).replace("T", " ")} UTC)`;
 
 function inUse(dir: string, holder: Holder): UserError {
   const remedy =

@@ -42,12 +42,14 @@ export function writeMarker(dir: string, { replacing }: RunMarker): void {
 export function isRunFolder(dir: string): boolean {
   if (readMarker(dir) || existsSync(join(dir, WORKING_FOLDER, STATE_FILE))) return true;
   const { train_file, output_dir } = readObject(join(dir, "config.json"));
-  if (existsSync(join(dir, METRICS_FILE)) && typeof train_file === "string" && typeof output_dir === "string") return true;
+  if (existsSync(join(dir, METRICS_FILE)) && typeof train_file === "string" && typeof output_dir === "string")
+    return true;
   return isFolder(dir) && listCheckpoints(dir).length > 0;
 }
 
 /** Folders that a run makes in its own: checkpoints, results, the working copy, and what a killed save of them leaves. */
-export const isRunPart = (name: string): boolean => /^((checkpoint-\d+|final(-\d+)?)(\.partial|\.revmoe-previous)?|working)$/.test(name);
+export const isRunPart = (name: string): boolean =>
+  /^((checkpoint-\d+|final(-\d+)?)(\.partial|\.revmoe-previous)?|working)$/.test(name);
 
 /** What a killed save leaves beside the folder that it was to make. */
 export const isUnfinished = (name: string): boolean => isRunPart(name) && name.includes(".");

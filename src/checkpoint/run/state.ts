@@ -64,7 +64,12 @@ export interface RunState extends ReadProgress {
 export function writeRunState(dir: string, { tensors, ...progress }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
-    tensors.map(({ name, tensor }) => ({ name, dtype: dtype(tensor), shape: shape(tensor), read: () => finite(tensor, name, dir) })),
+    tensors.map(({ name, tensor }) => ({
+      name,
+      dtype: dtype(tensor),
+      shape: shape(tensor),
+      read: () => finite(tensor, name, dir),
+    })),
   );
   writeFileDurably(join(dir, STATE_FILE), progressText(progress));
 }
@@ -82,7 +87,9 @@ export const progressText = ({ step, batches, settings, data = null, generators 
 export function readRunState(dir: string): RunState {
   for (const file of [STATE_FILE, OPTIMIZER_FILE]) {
     if (!existsSync(join(dir, file))) {
-      throw new UserError(`${dir}: ${file} is missing, so no run can go on from here (expected a complete checkpoint-N folder of a run).`);
+      throw new UserError(
+        `${dir}: ${file} is missing, so no run can go on from here (expected a complete checkpoint-N folder of a run).`,
+      );
     }
   }
   const progress = readProgress(join(dir, STATE_FILE));
@@ -95,7 +102,9 @@ export function readRunState(dir: string): RunState {
 export function readProgress(path: string): ReadProgress {
   const { version, step, batches, settings, data = null, generators } = readJsonObject(path);
   if (version !== VERSION) {
-    throw new UserError(`${path}: version is ${excerpt(version)} (expected ${VERSION}). ` + "Resume with the program that wrote it.");
+    throw new UserError(
+      `${path}: version is ${excerpt(version)} (expected ${VERSION}). ` + "Resume with the program that wrote it.",
+    );
   }
   if (!isCount(step)) throw badField(path, "step", step, "a whole number of at least 0");
   if (!isRecord(batches) || !isCount(batches.epoch) || !isCount(batches.position)) {
@@ -138,7 +147,9 @@ function checkFits(file: SafetensorsFile, name: string, tensor: Tensor): void {
 }
 
 const unlike = (file: SafetensorsFile, name: string, problem: string): UserError =>
-  new UserError(`${file.path}: ${name}: ${problem}. Resume with the model and optimizer settings that the run was started with.`);
+  new UserError(
+    `${file.path}: ${name}: ${problem}. Resume with the model and optimizer settings that the run was started with.`,
+  );
 
 /** The full state of the generators of these devices, as a checkpoint keeps it. */
 export function generatorStates(devices: string[]): Record<string, string> {
@@ -162,7 +173,8 @@ export function restoreGenerators(states: Record<string, string>): void {
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 const isTextRecord = (value: unknown): value is Record<string, string> =>
   isRecord(value) && Object.values(value).every((text) => typeof text === "string");
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;

@@ -41,7 +41,11 @@ test("values, shapes, metadata and places are read; opening and reading a view a
         const begin = 8 + header.length + 3;
         assert.deepEqual(file.entries.get("b"), { name: "b", dtype: "float32", shape: [2, 2], begin, end: begin + 16 });
         const b = file.read("b");
-        assert.equal(ledger().liveBytes - before.liveBytes, begin % 4 === 0 ? 0 : 16, "a copy only where alignment asks for one");
+        assert.equal(
+          ledger().liveBytes - before.liveBytes,
+          begin % 4 === 0 ? 0 : 16,
+          "a copy only where alignment asks for one",
+        );
         assert.deepEqual(
           [toArray(b), shape(b)],
           [
@@ -125,7 +129,10 @@ test("each fault has its own sentence", () =>
       ["[1]", /header is \[1\] \(expected an object/],
       ["null", /header is null/],
       [{ __metadata__: { a: 1 } }, /__metadata__ is \{"a":1\} \(expected an object of strings\)/],
-      [{ x: entry("F8_E4M3", [8], 0, 8) }, /x: dtype "F8_E4M3" is not supported \(expected F64, F32, .*Quantised weights/],
+      [
+        { x: entry("F8_E4M3", [8], 0, 8) },
+        /x: dtype "F8_E4M3" is not supported \(expected F64, F32, .*Quantised weights/,
+      ],
       [{ x: 3 }, /x: dtype missing is not supported/],
       [{ x: entry("F32", [-2], 0, 8) }, /x: shape is \[-2\] \(expected a list of whole numbers/],
       [{ x: entry("F32", [0.5], 0, 8) }, /x: shape is \[0.5\]/],
@@ -133,7 +140,10 @@ test("each fault has its own sentence", () =>
       [{ x: entry("F32", [2], 0.5, 8) }, /x: data_offsets is \[0.5,8\] \(expected two whole numbers/],
       [{ x: { dtype: "F32", shape: [2] } }, /x: data_offsets is missing/],
       [{ x: entry("F32", [2], 8, 0) }, /x: data_offsets \[8, 0\] end before they begin/],
-      [{ x: entry("F32", [2], 0, 16) }, /x: the header gives it 16 bytes, but F32 \[2\] takes 8\. The header lies about offsets/],
+      [
+        { x: entry("F32", [2], 0, 16) },
+        /x: the header gives it 16 bytes, but F32 \[2\] takes 8\. The header lies about offsets/,
+      ],
       [
         { x: entry("F32", [2], 0, 8), y: entry("F32", [2], 8, 16), z: entry("F32", [1], 16, 20) },
         /cut off: its header describes 20 bytes of tensors, found 16/,

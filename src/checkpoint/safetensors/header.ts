@@ -41,7 +41,8 @@ export const AGAIN = "Download or save it again.";
 const LONGEST_HEADER = 100_000_000;
 const MOST_DIMENSIONS = 8;
 
-export const byteLength = (dtype: DType, shape: number[]): number => shape.reduce((product, size) => product * size, DTYPES[dtype]);
+export const byteLength = (dtype: DType, shape: number[]): number =>
+  shape.reduce((product, size) => product * size, DTYPES[dtype]);
 
 /** Reads and checks the head of the file at `path`. */
 export function readHeader(path: string): Header {
@@ -49,13 +50,17 @@ export function readHeader(path: string): Header {
   try {
     const size = fstatSync(file).size;
     if (size < 8) {
-      throw new UserError(`${path}: the file has ${size} bytes (expected at least 8, the length of its header). ${AGAIN}`);
+      throw new UserError(
+        `${path}: the file has ${size} bytes (expected at least 8, the length of its header). ${AGAIN}`,
+      );
     }
     const first = Buffer.alloc(8);
     readSync(file, first, 0, 8, 0);
     const length = Number(first.readBigUInt64LE());
     if (first.toString("latin1") === "version " && size < 1024) {
-      throw new UserError(`${path}: this is a Git LFS pointer of ${size} bytes, not the weights. Run "git lfs pull" in its folder.`);
+      throw new UserError(
+        `${path}: this is a Git LFS pointer of ${size} bytes, not the weights. Run "git lfs pull" in its folder.`,
+      );
     }
     if (length > size - 8) {
       throw new UserError(
@@ -108,16 +113,24 @@ function parseEntry(name: string, stated: unknown, dataStart: number, path: stri
     );
   }
   if (!isListOfWholeNumbers(shape)) {
-    throw new UserError(`${path}: ${name}: shape is ${excerpt(shape)} ` + `(expected a list of whole numbers of at least 0). ${AGAIN}`);
+    throw new UserError(
+      `${path}: ${name}: shape is ${excerpt(shape)} ` + `(expected a list of whole numbers of at least 0). ${AGAIN}`,
+    );
   }
   if (shape.length > MOST_DIMENSIONS) {
-    throw new UserError(`${path}: ${name}: has ${shape.length} dimensions (expected at most ${MOST_DIMENSIONS}). ${AGAIN}`);
+    throw new UserError(
+      `${path}: ${name}: has ${shape.length} dimensions (expected at most ${MOST_DIMENSIONS}). ${AGAIN}`,
+    );
   }
   if (!isListOfWholeNumbers(offsets) || offsets.length !== 2) {
-    throw new UserError(`${path}: ${name}: data_offsets is ${excerpt(offsets)} ` + `(expected two whole numbers, begin and end). ${AGAIN}`);
+    throw new UserError(
+      `${path}: ${name}: data_offsets is ${excerpt(offsets)} ` +
+        `(expected two whole numbers, begin and end). ${AGAIN}`,
+    );
   }
   const [begin, end] = offsets;
-  if (begin > end) throw new UserError(`${path}: ${name}: data_offsets [${begin}, ${end}] end before they begin. ${AGAIN}`);
+  if (begin > end)
+    throw new UserError(`${path}: ${name}: data_offsets [${begin}, ${end}] end before they begin. ${AGAIN}`);
   const needed = byteLength(dtype, shape);
   if (end - begin !== needed) {
     throw new UserError(
@@ -151,12 +164,14 @@ function checkPlaces(entries: TensorEntry[], dataStart: number, fileSize: number
   }
   if (filled !== fileSize) {
     throw new UserError(
-      `${path}: ${fileSize - filled} bytes follow the last tensor (expected none). ` + `The header lies about offsets. ${AGAIN}`,
+      `${path}: ${fileSize - filled} bytes follow the last tensor (expected none). ` +
+        `The header lies about offsets. ${AGAIN}`,
     );
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 
 const isListOfWholeNumbers = (value: unknown): value is number[] =>
   Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);

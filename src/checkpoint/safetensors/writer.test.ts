@@ -25,7 +25,9 @@ test("every dtype, scalars, empty and transposed tensors come back bit for bit, 
   withFolder((folder) =>
     scope(() => {
       const path = join(folder, "a.safetensors");
-      const sources = (Object.keys(DTYPES) as DType[]).map((type, i) => sourceOf(type, fromArray([0, 1, i % 2], [3], type)));
+      const sources = (Object.keys(DTYPES) as DType[]).map((type, i) =>
+        sourceOf(type, fromArray([0, 1, i % 2], [3], type)),
+      );
       const matrix = fromArray([1, 2, 3, 4, 5, NaN], [2, 3], "bfloat16");
       sources.push(
         sourceOf("scalar", fromArray([-2.5], [], "float32")),

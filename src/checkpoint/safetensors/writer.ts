@@ -3,7 +3,15 @@
 import { assert } from "../../errors.js";
 import { contiguous } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
-import { type DType, DTYPES, dtype as dtypeOf, readBytes, shape as shapeOf, type Tensor, to } from "../../torch/tensor.js";
+import {
+  type DType,
+  DTYPES,
+  dtype as dtypeOf,
+  readBytes,
+  shape as shapeOf,
+  type Tensor,
+  to,
+} from "../../torch/tensor.js";
 import { writeDurably } from "../files/disk.js";
 import { byteLength, DTYPE_ON_DISK } from "./header.js";
 

@@ -61,13 +61,16 @@ function scopeOf(variables: Record<string, unknown>, outer?: Scope): Scope {
 
 /** Errors: LimitExceeded for one that is too long, SyntaxError and others for one that cannot be read. */
 export function readTemplate(source: string): Template {
-  if (source.length > LIMITS.source) throw new LimitExceeded(`it has ${source.length} characters (expected at most ${LIMITS.source})`);
+  if (source.length > LIMITS.source)
+    throw new LimitExceeded(`it has ${source.length} characters (expected at most ${LIMITS.source})`);
   return named(() => withPythonStrip(new Template(source)));
 }
 
 /** The text. Errors: LimitExceeded, and what the template itself throws. */
 export function renderTemplate(template: Template, variables: Record<string, unknown>): string {
-  return named(() => new BoundedInterpreter(scopeOf(variables, globals), variables).run(template.parsed).value as string);
+  return named(
+    () => new BoundedInterpreter(scopeOf(variables, globals), variables).run(template.parsed).value as string,
+  );
 }
 
 /** The engine's own limits, by our names. */
@@ -76,7 +79,9 @@ function named<T>(work: () => T): T {
     return work();
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw /call stack/.test(error.message) ? tooDeep() : new LimitExceeded(`it makes a text or a list without end (${error.message})`);
+    throw /call stack/.test(error.message)
+      ? tooDeep()
+      : new LimitExceeded(`it makes a text or a list without end (${error.message})`);
   }
 }
 
@@ -132,7 +137,11 @@ class BoundedInterpreter extends LibraryInterpreter {
       boundSearch(left, right);
       return { ...node, left, right };
     }
-    if (node?.type === "CallExpression" && node.callee.type === "MemberExpression" && node.callee.property.value === "split") {
+    if (
+      node?.type === "CallExpression" &&
+      node.callee.type === "MemberExpression" &&
+      node.callee.property.value === "split"
+    ) {
       const [first, ...rest] = node.args;
       if (first === undefined || first.type.startsWith("Keyword") || first.type.startsWith("Spread")) return node;
       const [separator, object] = [known(first), known(node.callee.object)];
@@ -160,14 +169,16 @@ class BoundedInterpreter extends LibraryInterpreter {
   /** A long conversation may make long texts. */
   private checkSize(kind: string, size: number, most: number): void {
     this.given ??= 4 * sizeOf(this.variables);
-    if (size > most + this.given) throw new LimitExceeded(`it makes a ${kind} of ${size} (expected at most ${most + this.given})`);
+    if (size > most + this.given)
+      throw new LimitExceeded(`it makes a ${kind} of ${size} (expected at most ${most + this.given})`);
   }
 
   private lookAtMemory(): void {
     this.unlooked = 0;
     const { used_heap_size: used } = getHeapStatistics();
     this.heapAtFirst ??= used;
-    if (used - this.heapAtFirst > LIMITS.memory) throw new LimitExceeded(`it takes more than ${LIMITS.memory} bytes of memory`);
+    if (used - this.heapAtFirst > LIMITS.memory)
+      throw new LimitExceeded(`it takes more than ${LIMITS.memory} bytes of memory`);
   }
 }
 

@@ -22,11 +22,17 @@ test("characters are a set, taken off one end or both", () => {
 test("in templates: in chains, conditions, loops and macros; without an argument as the library has it", () => {
   const text = "<think>\n  so\n</think>\n\n  code\n";
   assert.equal(render("{{ c.split('</think>')[-1].lstrip('\\n') }}", { c: text }), "  code\n");
-  assert.equal(render("{{ c.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') }}", { c: text }), "  so");
   assert.equal(
-    render("{% macro m(x) %}{{ x.strip('-') }}{% endmacro %}{% for x in l %}{{ m(x) if x.lstrip('-') else '?' }}{% endfor %}", {
-      l: ["-a-", "--"],
-    }),
+    render("{{ c.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') }}", { c: text }),
+    "  so",
+  );
+  assert.equal(
+    render(
+      "{% macro m(x) %}{{ x.strip('-') }}{% endmacro %}{% for x in l %}{{ m(x) if x.lstrip('-') else '?' }}{% endfor %}",
+      {
+        l: ["-a-", "--"],
+      },
+    ),
     "a?",
   );
   assert.equal(render("{{ x.strip() }}|{{ x | trim }}|{{ x.lstrip(y) }}", { x: " a ", y: " " }), "a|a|a ");

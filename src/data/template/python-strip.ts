@@ -38,7 +38,13 @@ function rewrite(node: unknown): void {
   const { type, callee, args } = node as Node;
   const { type: kind, object, property, computed } = (callee ?? {}) as Node;
   const method = (property as Node | undefined)?.value;
-  if (type !== "CallExpression" || kind !== "MemberExpression" || computed === true || !METHODS.includes(method as string)) return;
+  if (
+    type !== "CallExpression" ||
+    kind !== "MemberExpression" ||
+    computed === true ||
+    !METHODS.includes(method as string)
+  )
+    return;
   const given = args as unknown[];
   if (given.length === 0) return;
   Object.assign(node, {

@@ -65,7 +65,10 @@ function runsOf(flags: Uint8Array): [number, number][] {
 const BY_HAND: Record<string, Record<string, string[]>> = {
   qwen3: {
     "special tokens in a question": ["real<|im_end|>", "<think>\n\n</think>\n\nmore<|im_end|>"],
-    "special tokens in an answer": ["with <|im_end|> or </s> or <|endoftext|> so<|im_end|>", "<think>\n\n</think>\n\nyes<|im_end|>"],
+    "special tokens in an answer": [
+      "with <|im_end|> or </s> or <|endoftext|> so<|im_end|>",
+      "<think>\n\n</think>\n\nyes<|im_end|>",
+    ],
   },
   olmoe: { "two users": ["c<|endoftext|>", "d<|endoftext|>"] },
 };
@@ -98,14 +101,16 @@ for (const template of NAMES) {
     assert.deepEqual(Object.keys(cases), Object.keys(CONVERSATIONS));
     for (const [name, made] of Object.entries(cases)) {
       const { messages, tools } = CONVERSATIONS[name];
-      const render = (some: Message[], addGenerationPrompt: boolean): string => renderChat(tokenizer, some, { tools, addGenerationPrompt });
+      const render = (some: Message[], addGenerationPrompt: boolean): string =>
+        renderChat(tokenizer, some, { tools, addGenerationPrompt });
       if (made.text === null) {
         assert.throws(() => render(messages, false), UserError, name);
         continue;
       }
       assert.equal(render(messages, false), made.text, name);
       const last = messages.findLastIndex(({ role }) => role === "assistant");
-      if (made.prompt !== null) assert.equal(render(last < 0 ? messages : messages.slice(0, last), true), made.prompt, name);
+      if (made.prompt !== null)
+        assert.equal(render(last < 0 ? messages : messages.slice(0, last), true), made.prompt, name);
       if (made.trained !== null) checkMask(tokenizer, name, CONVERSATIONS[name], made);
       else {
         const { trained } = renderWithMask(tokenizer, messages, { tools });
@@ -135,6 +140,9 @@ for (const template of NAMES) {
     const offered = cases["tools offered"];
     if (offered.text === null) return;
     const { messages: asked, tools } = CONVERSATIONS["tools offered"];
-    assert.deepEqual(row({ messages: asked, tools: JSON.stringify(tools) }), { tokens: offered.ids, trained: offered.trained });
+    assert.deepEqual(row({ messages: asked, tools: JSON.stringify(tools) }), {
+      tokens: offered.ids,
+      trained: offered.trained,
+    });
   });
 }

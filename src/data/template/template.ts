@@ -62,7 +62,11 @@ export function renderChat(
  * The conversation as text, and the spans of it that the assistant's turns are, in order.
  * Errors: as renderChat, and UserError when the spans cannot be told for certain.
  */
-export function renderWithMask(tokenizer: Tokenizer, messages: Message[], options: ChatOptions = {}): { text: string; trained: Span[] } {
+export function renderWithMask(
+  tokenizer: Tokenizer,
+  messages: Message[],
+  options: ChatOptions = {},
+): { text: string; trained: Span[] } {
   const compiled = compile(tokenizer, options.place);
   return rendering({ tokenizer, messages, ...options }, (chat) => masked(compiled, chat));
 }
@@ -86,7 +90,8 @@ function masked({ plain, marked }: Compiled, chat: Chat): { text: string; traine
     const cursor = trained.at(-1)?.[1] ?? 0;
     const before = promptOf(chat, plain, i);
     const span = prefixSpan(chat, plain, text, i, before) ?? searchedSpan(chat, plain, text, i, before, cursor);
-    if (span === undefined || span[0] < cursor) unverifiable(chat, `messages[${i}] cannot be told apart in the rendered text`);
+    if (span === undefined || span[0] < cursor)
+      unverifiable(chat, `messages[${i}] cannot be told apart in the rendered text`);
     if (span[1] > span[0]) trained.push(span);
   }
   return { text, trained };
@@ -138,15 +143,24 @@ function run(template: Template, { tokenizer, messages, tools, place }: Chat, ad
     });
   } catch (error) {
     const what = quoted((error as Error).message);
-    if (error instanceof LimitExceeded) throw new LimitExceeded(`${at(place)}the chat template goes too far: ${what}. ${MEND}`);
+    if (error instanceof LimitExceeded)
+      throw new LimitExceeded(`${at(place)}the chat template goes too far: ${what}. ${MEND}`);
     const roles = messages.slice(0, ROLES_SHOWN).map(({ role }) => role);
     const more = messages.length > ROLES_SHOWN ? `, and ${messages.length - ROLES_SHOWN} more` : "";
-    throw new UserError(`${at(place)}the chat template refuses these messages: ${what}. Roles: ${roles.join(", ")}${more}.`);
+    throw new UserError(
+      `${at(place)}the chat template refuses these messages: ${what}. Roles: ${roles.join(", ")}${more}.`,
+    );
   }
 }
 
 /** As run, of the first `count` messages and `more`; undefined where the template wants another beginning. Errors: LimitExceeded. */
-function tryRun(template: Template, chat: Chat, count: number, addGenerationPrompt: boolean, more: Message[] = []): string | undefined {
+function tryRun(
+  template: Template,
+  chat: Chat,
+  count: number,
+  addGenerationPrompt: boolean,
+  more: Message[] = [],
+): string | undefined {
   try {
     return run(template, { ...chat, messages: [...chat.messages.slice(0, count), ...more] }, addGenerationPrompt);
   } catch (error) {
@@ -185,9 +199,16 @@ function taggedSpans(marked: string, text: string, chat: Chat): Span[] {
 }
 
 /** The span between "all before, and the generation prompt" and "all up to this turn", if both begin the whole text. */
-function prefixSpan(chat: Chat, template: Template, text: string, i: number, before: string | undefined): Span | undefined {
+function prefixSpan(
+  chat: Chat,
+  template: Template,
+  text: string,
+  i: number,
+  before: string | undefined,
+): Span | undefined {
   const after = i === chat.messages.length - 1 ? text : tryRun(template, chat, i + 1, false);
-  if (before === undefined || after === undefined || !after.startsWith(before) || !text.startsWith(after)) return undefined;
+  if (before === undefined || after === undefined || !after.startsWith(before) || !text.startsWith(after))
+    return undefined;
   const turn = after.slice(before.length);
   const content = (chat.messages[i].content ?? "").trim();
   const found = content === "" || mayTakeLong(content, turn) ? -1 : turn.lastIndexOf(content);
@@ -228,7 +249,14 @@ function searchedSpan(
 }
 
 /** Where the next assistant header from `cursor` on ends; the header is what the generation prompt adds. */
-function behindHeader(chat: Chat, template: Template, text: string, before: string, i: number, cursor: number): number | undefined {
+function behindHeader(
+  chat: Chat,
+  template: Template,
+  text: string,
+  before: string,
+  i: number,
+  cursor: number,
+): number | undefined {
   const bare = tryRun(template, chat, i, false);
   if (bare === undefined || !before.startsWith(bare)) return undefined;
   const header = before.slice(bare.length);

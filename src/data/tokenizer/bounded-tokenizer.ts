@@ -39,7 +39,9 @@ export function openTokenizer(json: Json, config: Json, path: string, bytes: num
   const fails = (error: unknown, text: string): never => {
     if (error instanceof UserError) throw error;
     const what = `the tokenizer fails on a text of ${text.length} letters, "${quoted(text.slice(0, 40))}"`;
-    throw new UserError(`${path}: ${what}: ${quoted((error as Error).message)}. Its file is damaged, or the text too long for it.`);
+    throw new UserError(
+      `${path}: ${what}: ${quoted((error as Error).message)}. Its file is damaged, or the text too long for it.`,
+    );
   };
   return {
     inner,
@@ -126,8 +128,12 @@ function boundWords(tokenizer: JsonTokenizer, json: Json, path: string): void {
 
 /** Before the signs of a space, where no token has one behind another letter, so that none is lost. */
 function cutter(model: Json): (word: string) => string[] {
-  const tokens = Array.isArray(model.vocab) ? model.vocab.map((entry: unknown[]) => String(entry[0])) : Object.keys(model.vocab as Json);
-  const across = tokens.some((token) => token.lastIndexOf(SPACE) > 0 && new RegExp(`[^${SPACE}]${SPACE}`, "u").test(token));
+  const tokens = Array.isArray(model.vocab)
+    ? model.vocab.map((entry: unknown[]) => String(entry[0]))
+    : Object.keys(model.vocab as Json);
+  const across = tokens.some(
+    (token) => token.lastIndexOf(SPACE) > 0 && new RegExp(`[^${SPACE}]${SPACE}`, "u").test(token),
+  );
   if (across || model.end_of_word_suffix || model.continuing_subword_suffix) return (word) => [word];
   return (word) => word.match(new RegExp(`${SPACE}+[^${SPACE}]*|[^${SPACE}]+`, "gu")) ?? [word];
 }
@@ -144,6 +150,7 @@ function patternsOf(json: Json): string {
       left.push(value);
     }
   }
-  if (found.length === 0) return "It has no patterns, so the text is too long for it, or its vocabulary is made to be slow.";
+  if (found.length === 0)
+    return "It has no patterns, so the text is too long for it, or its vocabulary is made to be slow.";
   return `Its patterns may try too many ways: ${found.slice(0, PATTERNS_SHOWN).join(", ")}.`;
 }

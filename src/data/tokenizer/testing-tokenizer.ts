@@ -73,7 +73,9 @@ function byteCharacters(): string[] {
 }
 
 export function tokenizerJson(): Record<string, unknown> {
-  const vocab = Object.fromEntries([...byteCharacters(), ...MERGES.map((merge) => merge.replace(" ", ""))].map((token, id) => [token, id]));
+  const vocab = Object.fromEntries(
+    [...byteCharacters(), ...MERGES.map((merge) => merge.replace(" ", ""))].map((token, id) => [token, id]),
+  );
   const special = (content: string, id: number): object => ({
     id,
     content,
@@ -108,7 +110,10 @@ export function folderOf(t: TestContext, files: Record<string, unknown>): string
   const folder = mkdtempSync(join(tmpdir(), "revmoe-data-"));
   t.after(() => rmSync(folder, { recursive: true }));
   for (const [name, content] of Object.entries(files)) {
-    writeFileSync(join(folder, name), typeof content === "string" || content instanceof Uint8Array ? content : JSON.stringify(content));
+    writeFileSync(
+      join(folder, name),
+      typeof content === "string" || content instanceof Uint8Array ? content : JSON.stringify(content),
+    );
   }
   return folder;
 }

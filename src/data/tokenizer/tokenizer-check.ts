@@ -14,7 +14,8 @@ export function checkTokenizer(json: Json, path: string): number {
   };
   const { model } = json;
   if (!isObject(model)) return refuse(`this is no tokenizer that can be read: model is ${show(model)}`, "an object");
-  const isId = (id: unknown): id is number => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= LIMITS.id;
+  const isId = (id: unknown): id is number =>
+    Number.isInteger(id) && (id as number) >= 0 && (id as number) <= LIMITS.id;
   const ids = Array.isArray(model.vocab) ? scored(model.vocab, refuse) : named(model.vocab, refuse);
   let size = 0;
   for (const [token, id] of ids) {
@@ -30,7 +31,8 @@ export function checkTokenizer(json: Json, path: string): number {
 type Refuse = (what: string, expected: string) => never;
 
 function named(vocab: unknown, refuse: Refuse): [string, unknown][] {
-  if (!isObject(vocab)) return refuse(`this is no tokenizer that can be read: vocab is ${show(vocab)}`, "an object or a list");
+  if (!isObject(vocab))
+    return refuse(`this is no tokenizer that can be read: vocab is ${show(vocab)}`, "an object or a list");
   const entries = Object.entries(vocab);
   if (entries.length > LIMITS.entries) refuse(`vocab has ${entries.length} entries`, `at most ${LIMITS.entries}`);
   return entries;
@@ -38,7 +40,8 @@ function named(vocab: unknown, refuse: Refuse): [string, unknown][] {
 
 /** Unigram's: a list of tokens with their scores, whose places are their ids. */
 function scored(vocab: unknown[], refuse: Refuse): [unknown, number][] {
-  if (vocab.length === 0 || vocab.length > LIMITS.entries) refuse(`vocab has ${vocab.length} entries`, `1 to ${LIMITS.entries}`);
+  if (vocab.length === 0 || vocab.length > LIMITS.entries)
+    refuse(`vocab has ${vocab.length} entries`, `1 to ${LIMITS.entries}`);
   return vocab.map((entry, id) => {
     if (!Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number") {
       refuse(`vocab[${id}] is ${show(entry)}`, "a token and its score");
@@ -75,7 +78,8 @@ function addedIds(added: unknown, isId: (id: unknown) => id is number, refuse: R
   return added.map((token: unknown, i) => {
     const { id, content } = isObject(token) ? token : {};
     if (!isId(id)) return refuse(`added_tokens[${i}].id is ${show(id)}`, `a whole number up to ${LIMITS.id}`);
-    if (typeof content !== "string" || content === "") return refuse(`added_tokens[${i}].content is ${show(content)}`, "a text, not empty");
+    if (typeof content !== "string" || content === "")
+      return refuse(`added_tokens[${i}].content is ${show(content)}`, "a text, not empty");
     letters += content.length;
     if (letters > LIMITS.added) refuse(`added_tokens have more than ${LIMITS.added} letters`, "fewer");
     return id;
@@ -107,6 +111,7 @@ function isObject(value: unknown): value is Json {
 
 /** A value in a message. */
 function show(value: unknown): string {
-  if (typeof value === "object" && value !== null) return Array.isArray(value) ? `a list of ${value.length}` : "an object";
+  if (typeof value === "object" && value !== null)
+    return Array.isArray(value) ? `a list of ${value.length}` : "an object";
   return typeof value === "string" ? `"${quoted(value)}"` : String(value ?? "missing");
 }

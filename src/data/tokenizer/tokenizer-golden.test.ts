@@ -52,7 +52,10 @@ for (const [name, marker] of Object.entries(MARKERS)) {
       cuts += ends.length;
       const bounds = [0, ...ends, TEXTS[i].length];
       const parts = bounds.slice(1).map((end, part) => [bounds[part], end]);
-      return [parts.flatMap(([start, end]) => tokenizer.encode(TEXTS[i].slice(start, end), TEXTS[i].slice(0, start))), rows[i].ids];
+      return [
+        parts.flatMap(([start, end]) => tokenizer.encode(TEXTS[i].slice(start, end), TEXTS[i].slice(0, start))),
+        rows[i].ids,
+      ];
     });
     assert.deepEqual(found, []);
     assert.ok(cuts > 5, `${cuts} cuts`);

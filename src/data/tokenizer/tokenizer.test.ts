@@ -61,7 +61,9 @@ test("a post-processor that puts the first token in front counts as adding it", 
   const tokenizer = loadTokenizer(folderOf(t, { "tokenizer.json": json, "tokenizer_config.json": config }));
   assert.equal(tokenizer.addBos, true);
   assert.deepEqual(tokenizer.encode("hello"), [HELLO]);
-  const off = loadTokenizer(folderOf(t, { "tokenizer.json": json, "tokenizer_config.json": { ...config, add_bos_token: false } }));
+  const off = loadTokenizer(
+    folderOf(t, { "tokenizer.json": json, "tokenizer_config.json": { ...config, add_bos_token: false } }),
+  );
   assert.equal(off.addBos, false);
 });
 
@@ -91,7 +93,21 @@ test("the chat template: its file first, then a text, then the one named default
 
 /** In the manner of Llama 2: a space sign is put before a text, also behind a special token, and bytes stand in for unknown letters. */
 function spacingJson(): Record<string, unknown> {
-  const pieces = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "\u2581a", "]", "\u2581\u2581", "ab", "\u2581ab", ".", "<0x0A>"];
+  const pieces = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    "\u2581",
+    "a",
+    "b",
+    "\u2581a",
+    "]",
+    "\u2581\u2581",
+    "ab",
+    "\u2581ab",
+    ".",
+    "<0x0A>",
+  ];
   const special = (content: string, id: number): object => ({
     id,
     content,
@@ -133,7 +149,9 @@ function spacingJson(): Record<string, unknown> {
 }
 
 test("a continuation gets no space before it, unless it is behind a special token that the tokenizer treats so", (t) => {
-  const tokenizer = loadTokenizer(folderOf(t, { "tokenizer.json": spacingJson(), "tokenizer_config.json": { eos_token: "</s>" } }));
+  const tokenizer = loadTokenizer(
+    folderOf(t, { "tokenizer.json": spacingJson(), "tokenizer_config.json": { eos_token: "</s>" } }),
+  );
   const ids = (...pieces: string[]): number[] =>
     pieces.map((piece) => Object.keys((spacingJson().model as { vocab: object }).vocab).indexOf(piece));
   assert.deepEqual(tokenizer.encode("ab]"), ids("\u2581ab", "]"));
@@ -166,7 +184,10 @@ test("refused: no tokenizer.json, damaged files, unknown special tokens, letters
   refuses({ "tokenizer.json": '{"model": ' }, /tokenizer\.json: not valid JSON: .* damaged or cut short/);
   refuses({ "tokenizer.json": "[1]" }, /tokenizer\.json: the file holds \[1\] \(expected an object\)/);
   refuses({ "tokenizer.json": { version: "1.0" } }, /tokenizer\.json: this is no tokenizer that can be read/);
-  refuses({ "tokenizer.json": tokenizerJson(), "tokenizer_config.json": "{" }, /tokenizer_config\.json: not valid JSON/);
+  refuses(
+    { "tokenizer.json": tokenizerJson(), "tokenizer_config.json": "{" },
+    /tokenizer_config\.json: not valid JSON/,
+  );
   refuses(
     { "tokenizer.json": tokenizerJson(), "tokenizer_config.json": { eos_token: "</s>" } },
     /eos_token is "<\/s>", which is not in the vocabulary/,

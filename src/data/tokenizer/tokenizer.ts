@@ -56,7 +56,9 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
     if (token === undefined) return undefined;
     const id = inner.token_to_id(token);
     if (id === undefined) {
-      throw new UserError(`${configPath}: ${name} is "${quoted(token)}", which is not in the vocabulary of tokenizer.json.`);
+      throw new UserError(
+        `${configPath}: ${name} is "${quoted(token)}", which is not in the vocabulary of tokenizer.json.`,
+      );
     }
     return id;
   };
@@ -103,9 +105,12 @@ function readObject(files: TokenizerFiles, name: string): { value: Json; bytes: 
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new UserError(`${path}: not valid JSON: ${quoted((error as Error).message)}. The file is damaged or cut short; fetch it again.`);
+    throw new UserError(
+      `${path}: not valid JSON: ${quoted((error as Error).message)}. The file is damaged or cut short; fetch it again.`,
+    );
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { value: value as Json, bytes: text.length };
+  if (typeof value === "object" && value !== null && !Array.isArray(value))
+    return { value: value as Json, bytes: text.length };
   throw new UserError(`${path}: the file holds ${quoted(text).slice(0, 40)} (expected an object).`);
 }
 
@@ -127,7 +132,9 @@ function findTemplate(files: TokenizerFiles, config: Json, configPath: string): 
   const named = Array.isArray(given) ? (given as (Json | null)[]) : [];
   const chosen = named.find((entry) => entry?.name === "default") ?? named[0];
   if (typeof chosen?.template === "string") return chosen.template;
-  throw new UserError(`${configPath}: chat_template is ${describe(given)} (expected a text, or a list of {"name", "template"}).`);
+  throw new UserError(
+    `${configPath}: chat_template is ${describe(given)} (expected a text, or a list of {"name", "template"}).`,
+  );
 }
 
 // The last is a byte of its own where bytes stand in for unknown letters, and merges with nothing.
@@ -168,7 +175,15 @@ function putsSpace(json: Json): boolean {
     const part = left.pop();
     if (Array.isArray(part)) left.push(...part);
     if (typeof part !== "object" || part === null) continue;
-    const { type, add_prefix_space: space, prepend_scheme: scheme, normalizer, normalizers, pre_tokenizer, pretokenizers } = part as Json;
+    const {
+      type,
+      add_prefix_space: space,
+      prepend_scheme: scheme,
+      normalizer,
+      normalizers,
+      pre_tokenizer,
+      pretokenizers,
+    } = part as Json;
     if (type === "Prepend") return true;
     if (type === "Metaspace" && (scheme ?? (space === false ? "never" : "always")) !== "never") return true;
     if (type === "ByteLevel" && space === true) return true;

@@ -78,7 +78,10 @@ test("a plain stream gets a line per event and no escape sequences", () => {
 test("router losses stand behind the loss where they are on", () => {
   const out = new Recorder(false);
   consoleSink({ out, totalSteps: 100, env: {} }).write(stepEvent({ auxLoss: 2.01234, zLoss: 5.5 }));
-  assert.equal(out.text, "step 12/100  loss 2.3457  aux 2.0123  z 5.5000  left 2m12s  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6\n");
+  assert.equal(
+    out.text,
+    "step 12/100  loss 2.3457  aux 2.0123  z 5.5000  left 2m12s  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6\n",
+  );
 });
 
 test("a plain stream is not cut at any width", () => {
@@ -96,7 +99,10 @@ test("a terminal gets one line that is rewritten, with other lines above it", ()
   const progress = "step 12/100  loss 2.3457  left 2m12s  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6";
   assert.equal(out.take(), CLEAR + progress);
   sink.write(EVAL);
-  assert.equal(out.take(), `${CLEAR}eval at step 12: loss 2.1000, perplexity 8.17 (as the ordinary network)\n${CLEAR}${progress}`);
+  assert.equal(
+    out.take(),
+    `${CLEAR}eval at step 12: loss 2.1000, perplexity 8.17 (as the ordinary network)\n${CLEAR}${progress}`,
+  );
   sink.write(stepEvent({ step: 13, stepMs: 2500, tokensPerSecond: 512.3 }));
   // 2000 ms, the median of 1500 and 2500, for each of 87 steps.
   assert.equal(out.take(), `${CLEAR}step 13/100  loss 2.3457  left 2m54s  512 tok/s  peak 3.50 GiB  lr 9.50e-6`);
@@ -144,7 +150,9 @@ test("colour takes no width: the words are the same without it", () => {
 test("numbers that are not finite are shown as such", () => {
   const out = new Recorder(false);
   const sink = consoleSink({ out, totalSteps: 12, env: {} });
-  sink.write(stepEvent({ loss: Number.NaN, learningRate: Number.NaN, tokensPerSecond: Number.NaN, stepMs: Number.NaN }));
+  sink.write(
+    stepEvent({ loss: Number.NaN, learningRate: Number.NaN, tokensPerSecond: Number.NaN, stepMs: Number.NaN }),
+  );
   sink.write(stepEvent({ loss: Number.POSITIVE_INFINITY, stepMs: 10 }));
   sink.write({ kind: "eval", step: 12, epoch: 1, evalLoss: 800, evalPerplexity: Math.exp(800), network: "trained" });
   sink.write({

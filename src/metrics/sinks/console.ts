@@ -127,6 +127,7 @@ function formatPerplexity(perplexity: number): string {
 
 const formatRate = (rate: number): string => (Number.isFinite(rate) ? rate.toExponential(2) : formatOdd(rate));
 
-const formatSpeed = (speed: number): string => (Number.isFinite(speed) ? formatCount(Math.round(speed)) : formatOdd(speed));
+const formatSpeed = (speed: number): string =>
+  Number.isFinite(speed) ? formatCount(Math.round(speed)) : formatOdd(speed);
 
 const formatOdd = (value: number): string => (Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf");

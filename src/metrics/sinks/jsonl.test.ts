@@ -60,7 +60,11 @@ test("an event is a line that holds all its fields, there before write returns",
   sink.write(evalEvent(1));
   sink.write({ kind: "message", step: 1, message: "saved\ncheckpoint-1", level: "info" });
   sink.close();
-  assert.deepEqual(lines(), [stepEvent(1), evalEvent(1), { kind: "message", step: 1, message: "saved\ncheckpoint-1", level: "info" }]);
+  assert.deepEqual(lines(), [
+    stepEvent(1),
+    evalEvent(1),
+    { kind: "message", step: 1, message: "saved\ncheckpoint-1", level: "info" },
+  ]);
   assert.ok(readFileSync(path, "utf8").endsWith("}\n"));
 });
 
@@ -136,7 +140,10 @@ test("on resume, a line that is no record is named", () => {
   writeFileSync(path, `${JSON.stringify(stepEvent(1))}\nstep 2 loss 3\n${JSON.stringify(stepEvent(3))}\n`);
   assert.throws(() => jsonlSink(path, { resumeStep: 5 }), {
     name: "UserError",
-    message: [`${path}:2: no line of metrics (expected a JSON object with a number "step").`, "Remove the line, or the file."].join(" "),
+    message: [
+      `${path}:2: no line of metrics (expected a JSON object with a number "step").`,
+      "Remove the line, or the file.",
+    ].join(" "),
   });
 });
 
@@ -166,7 +173,8 @@ test("a disk that fills up and is freed again: whole lines, and one that says ho
     sink.write(stepEvent(41));
     sink.close();
     // Every event is there or counted as missing.
-    const missing = (event: Record<string, unknown>): number => (event.kind === "message" ? Number(/^\d+/.exec(String(event.message))) : 0);
+    const missing = (event: Record<string, unknown>): number =>
+      event.kind === "message" ? Number(/^\d+/.exec(String(event.message))) : 0;
     const events = lines();
     const steps = events.filter(({ kind }) => kind === "step");
     assert.deepEqual(events.at(-1), stepEvent(41));

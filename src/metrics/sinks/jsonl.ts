@@ -1,7 +1,17 @@
 // metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so that a killed run keeps all
 // its lines. A number that is not finite is null. A line that cannot be written is dropped whole, and said: no disk ends a run
 // here. The sink owns its open file until `close`.
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 
 import { UserError } from "../../errors.js";
 import { visibleText } from "../../format.js";
@@ -33,13 +43,19 @@ export function jsonlSink(path: string, { resumeStep, warn = () => {} }: JsonlOp
   return {
     write: (event) => {
       const missing = `${dropped} ${dropped === 1 ? "line" : "lines"}`;
-      const gap: RunEvent = { kind: "message", step: event.step, message: `${missing} could not be written here`, level: "warning" };
+      const gap: RunEvent = {
+        kind: "message",
+        step: event.step,
+        message: `${missing} could not be written here`,
+        level: "warning",
+      };
       try {
         append(...(dropped > 0 ? [gap] : []), event);
         if (dropped > 0) warn(`${path} is written again; ${missing} could not be written`);
         dropped = 0;
       } catch (failure) {
-        if (dropped++ === 0) warn(`${path}: ${whyNot(failure)} Training goes on; lines are dropped until it can be written.`);
+        if (dropped++ === 0)
+          warn(`${path}: ${whyNot(failure)} Training goes on; lines are dropped until it can be written.`);
       }
     },
     close: () => {
@@ -98,7 +114,8 @@ function linesUpTo(path: string, content: Buffer, step: number): Buffer {
     const at = stepOf(bytes);
     if (at === undefined) {
       throw new UserError(
-        `${path}:${line}: no line of metrics (expected a JSON object with a number "step"). ` + "Remove the line, or the file.",
+        `${path}:${line}: no line of metrics (expected a JSON object with a number "step"). ` +
+          "Remove the line, or the file.",
       );
     }
     if (at <= step) kept.push(bytes);

@@ -13,7 +13,10 @@ import { type Tensor, zeros, shape, dtype, device } from "../../torch/tensor.js"
 import type { Coupling, Pass } from "../coupling.js";
 import { keptBits, MOST_BITS, type StreamFormat } from "../streams.js";
 
-export const GAMMAS = [-1, ...Array.from({ length: MOST_BITS }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [size, -size])];
+export const GAMMAS = [
+  -1,
+  ...Array.from({ length: MOST_BITS }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [size, -size]),
+];
 
 export function momentum(gamma: number): Coupling {
   return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${formatNumber(gamma)})` };
@@ -64,7 +67,8 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
       const v_TD = factor.gamma === 0 ? left_TD : format.unscale_(left_TD, known.bits, factor.gamma, factor.signs_T1);
       return { dStreams, streams: [p_TD, v_TD] };
     },
-    end: ([p_TD, v_TD], format) => scope(() => add_(mulScalar(format.toFloat(v_TD), gamma / (1 - gamma)), format.toFloat(p_TD))),
+    end: ([p_TD, v_TD], format) =>
+      scope(() => add_(mulScalar(format.toFloat(v_TD), gamma / (1 - gamma)), format.toFloat(p_TD))),
     endGradient: (dHidden_TD) => [dHidden_TD, mulScalar(dHidden_TD, gamma / (1 - gamma))],
     beginGradient: ([dp_TD]) => dp_TD,
   };

@@ -27,7 +27,8 @@ export function revffn(settings: RevffnSettings): Coupling {
     takesUnits: false,
     begin: (x_TD, format) => halves(format.fromFloat(x_TD)),
     forward: ([x1_TD, x2_TD], apply, format, pass) => {
-      const attend = (from_TD: Tensor): Tensor => format.fromFloat(apply("attention", format.toFloat(from_TD), format.toFloat(x2_TD)));
+      const attend = (from_TD: Tensor): Tensor =>
+        format.fromFloat(apply("attention", format.toFloat(from_TD), format.toFloat(x2_TD)));
       const y1_TD = add(x1_TD, attend(x1_TD));
       const y2_TD = add(x2_TD, format.fromFloat(apply("feedForward", format.toFloat(y1_TD))));
       if (!settings.storedHint || !pass.wantBits) return { streams: [y1_TD, y2_TD], bits: null };

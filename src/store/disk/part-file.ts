@@ -25,7 +25,9 @@ const PADDING = "padding.";
 
 /** Makes the file at `path`, all zero, with its place on the disk taken. Every tensor begins at a multiple of 64 bytes. */
 export function createPartFile(path: string, tensors: PartTensor[]): PartFile {
-  const ordered = inFileOrder(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] }))).flatMap(padded);
+  const ordered = inFileOrder(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] }))).flatMap(
+    padded,
+  );
   const head = encodeHeader(ordered, {}, ALIGNMENT);
   let mapping: SharedMapping;
   try {
@@ -44,7 +46,9 @@ export function openPartFile(path: string): PartFile {
     readHeader(path);
   } catch (failure) {
     if (!(failure instanceof UserError)) throw failure;
-    throw new UserError(failure.message.replace(AGAIN, "Resume from a checkpoint-N folder, or start anew with --overwrite-output-dir."));
+    throw new UserError(
+      failure.message.replace(AGAIN, "Resume from a checkpoint-N folder, or start anew with --overwrite-output-dir."),
+    );
   }
   const mapping = new SharedMapping(path);
   return { mapping, tensors: viewsOf(path, mapping) };

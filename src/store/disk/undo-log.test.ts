@@ -18,7 +18,8 @@ function workingCopy(t: TestContext) {
   const names = ["block-000.safetensors", "block-001.safetensors"];
   const files = names.map((name) => new SharedMapping(join(folder, name), BYTES));
   t.after(() => files.forEach((file) => file.close()));
-  const set = (values: number[]): void => files.forEach((file, i) => writeBytes(file.tensor, 0, new Uint8Array(BYTES).fill(values[i])));
+  const set = (values: number[]): void =>
+    files.forEach((file, i) => writeBytes(file.tensor, 0, new Uint8Array(BYTES).fill(values[i])));
   const values = (): number[] =>
     names.map((name) => {
       const bytes = readFileSync(join(folder, name));

@@ -30,7 +30,11 @@ export class UndoLog {
   constructor(folder: string) {
     this.#path = join(folder, UNDO_FILE);
     // Appending: after `clear` the next record is the first byte of the file again.
-    this.#file = openSync(this.#path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND, 0o644);
+    this.#file = openSync(
+      this.#path,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND,
+      0o644,
+    );
   }
 
   /** Keeps the bytes of these files as they are before `step`; they may be changed when it returns. */
@@ -105,7 +109,13 @@ function readRecords(log: number, step: number): SavedFile[] {
 
 function isHead(head: object | null): head is Head {
   const { file, bytes } = (head ?? {}) as Partial<Head>;
-  return typeof file === "string" && file !== "" && basename(file) === file && Number.isSafeInteger(bytes) && (bytes as number) > 0;
+  return (
+    typeof file === "string" &&
+    file !== "" &&
+    basename(file) === file &&
+    Number.isSafeInteger(bytes) &&
+    (bytes as number) > 0
+  );
 }
 
 function checkFile(log: string, path: string, bytes: number): void {

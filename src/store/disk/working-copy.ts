@@ -66,8 +66,14 @@ export class WorkingCopy implements Tier {
     const bytes = weightBytes + this.#options.stateBytes(planned[0].dtype);
     checkFreeSpace(this.#folder, this.#options.durability === "step" ? 2 * bytes : bytes);
     makeFolders(this.#folder);
-    const tensors = planned.map(({ placed, dtype }) => ({ placed, name: nameOf(placed), dtype, shape: placed.spec.shape }));
-    for (const [part, some] of this.#byPart(tensors)) this.#addWeights(part, createPartFile(this.#path(part, "weights"), some));
+    const tensors = planned.map(({ placed, dtype }) => ({
+      placed,
+      name: nameOf(placed),
+      dtype,
+      shape: placed.spec.shape,
+    }));
+    for (const [part, some] of this.#byPart(tensors))
+      this.#addWeights(part, createPartFile(this.#path(part, "weights"), some));
     let filling: number | null = null;
     return (placed) => {
       const part = partOf(this.#architecture, this.#config, placed);
@@ -93,13 +99,19 @@ export class WorkingCopy implements Tier {
 
   readonly allocateState: Tier["allocateState"] = (planned) => {
     const tensors = planned.flatMap(({ placed, layout }) =>
-      Object.entries(layout).map(([kind, { shape, dtype }]) => ({ placed, name: `${kind}.${nameOf(placed)}`, dtype, shape })),
+      Object.entries(layout).map(([kind, { shape, dtype }]) => ({
+        placed,
+        name: `${kind}.${nameOf(placed)}`,
+        dtype,
+        shape,
+      })),
     );
     for (const [part, some] of this.#byPart(tensors)) {
       const path = this.#path(part, "state");
       this.#states.set(part, this.#opened ? openPartFile(path) : createPartFile(path, some));
     }
-    for (const [part, { mapping }] of this.#weights) this.#flow.set(part, { weights: mapping, state: this.#states.get(part)?.mapping });
+    for (const [part, { mapping }] of this.#weights)
+      this.#flow.set(part, { weights: mapping, state: this.#states.get(part)?.mapping });
     const layouts = new Map(planned.map(({ placed, layout }) => [nameOf(placed), layout]));
     return (placed) => {
       const part = partOf(this.#architecture, this.#config, placed);
@@ -232,7 +244,12 @@ export class WorkingCopy implements Tier {
     { name, shape, dtype }: { name: string; shape: readonly number[]; dtype?: DType },
   ): Tensor {
     const tensor = file?.tensors.get(name);
-    if (tensor !== undefined && shapeOf(tensor).join() === shape.join() && (dtype ?? dtypeOf(tensor)) === dtypeOf(tensor)) return tensor;
+    if (
+      tensor !== undefined &&
+      shapeOf(tensor).join() === shape.join() &&
+      (dtype ?? dtypeOf(tensor)) === dtypeOf(tensor)
+    )
+      return tensor;
     const found = tensor === undefined ? "missing" : `${dtypeOf(tensor)} [${shapeOf(tensor).join(", ")}]`;
     throw new UserError(
       `${file?.mapping.path ?? this.#path(part, "weights")}: ${name} is ${found} (expected ${dtype ?? "numbers"} [${shape.join(", ")}]). ` +

@@ -6,7 +6,8 @@ import { broadcast, countOf, expandStrides, rowMajor, stridesLike } from "./shap
 import { drop, make, type Value, viewOf } from "./values.js";
 
 const FLOATS: readonly DType[] = ["bfloat16", "float16", "float32", "float64"];
-const rank = (dtype: DType): number => (FLOATS.includes(dtype) ? 10 + FLOATS.indexOf(dtype) : DTYPES[dtype] - (dtype === "bool" ? 1 : 0));
+const rank = (dtype: DType): number =>
+  FLOATS.includes(dtype) ? 10 + FLOATS.indexOf(dtype) : DTYPES[dtype] - (dtype === "bool" ? 1 : 0);
 
 /** The dtype of two tensors' sum; one without dimensions gives way where both are floats or both are not. */
 function promoted(a: Value, b: Value): DType {
@@ -19,7 +20,10 @@ function promoted(a: Value, b: Value): DType {
 /** A fresh tensor with the sizes of all inputs together, and what the operator needs beside it, dropped at once. */
 export function elementwise(inputs: readonly Value[], dtype?: DType): Value {
   const sizes = inputs.reduce<readonly number[]>((all, { sizes }) => broadcast(all, sizes), []);
-  const common = inputs.reduce((type, input) => (type === input.dtype ? type : promoted(inputs[0], input)), inputs[0].dtype);
+  const common = inputs.reduce(
+    (type, input) => (type === input.dtype ? type : promoted(inputs[0], input)),
+    inputs[0].dtype,
+  );
   const whole = inputs.find((input) => input.sizes.length === sizes.length && input.count === countOf(sizes));
   const strides = whole === undefined ? rowMajor(sizes) : stridesLike(whole.sizes, whole.strides);
   const copies = copiesFor(inputs, common);

@@ -113,7 +113,8 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
       into.fill(0);
       if (storage.elements === null || dtype !== "int64") return;
       const view = new DataView(into.buffer, into.byteOffset, into.byteLength);
-      for (let i = 0; i * 8 < into.byteLength; i++) view.setBigInt64(i * 8, BigInt(storage.elements[byteOffset / 8 + i]), true);
+      for (let i = 0; i * 8 < into.byteLength; i++)
+        view.setBigInt64(i * 8, BigInt(storage.elements[byteOffset / 8 + i]), true);
     },
     writeBytes: () => {},
     ...NO_FILES,
@@ -168,7 +169,8 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
   };
 }
 
-const isValue = (argument: Argument): argument is Value => typeof argument === "object" && argument !== null && "storage" in argument;
+const isValue = (argument: Argument): argument is Value =>
+  typeof argument === "object" && argument !== null && "storage" in argument;
 
 /** A gradient that leaves its leaf is a tensor of its own; it may have been a view of a buffer. */
 function viewOfDropped(grad: Value): Value {

@@ -14,7 +14,8 @@ function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[]
   const others = weights.filter(({ dtype }) => dtype !== x.dtype);
   if (others.length === 0) return null;
   const small = rows.filter((count) => count > 0 && count < MANY_ROWS).length;
-  const together = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= libtorch.threads;
+  const together =
+    !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= libtorch.threads;
   return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
 
@@ -71,7 +72,10 @@ const together = (x: Value, weights: readonly Value[]): boolean =>
 
 /** The result of `make`, made while a copy of the weights in the type of x exists, where they are of another and go through one kernel. */
 function withCast(x: Value, weights: readonly Value[], make_: () => Value): Value {
-  const copy = together(x, weights) && weights[0].dtype !== x.dtype ? make([weights.length, ...weights[0].sizes], x.dtype, x.device) : null;
+  const copy =
+    together(x, weights) && weights[0].dtype !== x.dtype
+      ? make([weights.length, ...weights[0].sizes], x.dtype, x.device)
+      : null;
   const result = make_();
   drop(copy);
   return result;
@@ -95,7 +99,12 @@ function addOne(sum: Value, x: Value, span: Span | null, add: boolean): void {
 }
 
 /** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
-export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
+export function groupedSwiglu(
+  x: Value,
+  gateUp: readonly Value[],
+  down: readonly Value[],
+  rows: readonly number[],
+): Value {
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
@@ -110,7 +119,9 @@ export function groupedSwiglu(x: Value, gateUp: readonly Value[], down: readonly
   const result = record(y, [x, ...weights], [x, both, ...weights], (dy, [toX, ...toWeights]) => {
     const dense = contiguous(dy);
     const has = (i: number): boolean => toWeights[i] && rows[i % rows.length] > 0;
-    const made = weights.map((weight, i) => (has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null));
+    const made = weights.map((weight, i) =>
+      has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null,
+    );
     const buffers = weights.map((weight, i) => (has(i) ? (made[i] ?? weight.grad) : null));
     const ofOtherType = (buffer: Value | null): boolean => buffer !== null && buffer.dtype !== x.dtype;
     const places = castPlaces(x, weights, rows, buffers.some(ofOtherType));
@@ -157,7 +168,12 @@ export function groupedSwigluKeep(
   multiplyRows(x, spans, down[0].sizes[0]);
   for (const each of [inner, casts]) drop(each);
   return record(y, [x], [x, ...kept, ...weights], (dy) => {
-    const made = [contiguous(dy), castPlaces(x, weights, rows), matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
+    const made = [
+      contiguous(dy),
+      castPlaces(x, weights, rows),
+      matrix(x.sizes[0], width, x),
+      matrix(x.sizes[0], width, x),
+    ];
     multiplyRows(x, spans, width);
     const dx = matrix(x.sizes[0], x.sizes[1], x);
     multiplyRows(x, spans, x.sizes[1]);

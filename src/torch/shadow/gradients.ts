@@ -67,7 +67,8 @@ function edgeOf(value: Value): Edge | null {
 }
 
 /** Whether what is made of `inputs` becomes part of a graph. */
-export const records = (inputs: readonly (Value | null)[]): boolean => enabled && inputs.some((input) => input?.requiresGrad);
+export const records = (inputs: readonly (Value | null)[]): boolean =>
+  enabled && inputs.some((input) => input?.requiresGrad);
 
 /** Makes `results` the results of a node, where a graph is recorded and an input has a gradient. */
 export function record<Result extends Value | Value[]>(
@@ -81,7 +82,9 @@ export function record<Result extends Value | Value[]>(
   const looks = inputs.map((input) => ({ sizes: input?.sizes ?? [], dtype: input?.dtype ?? ("float32" as const) }));
   // What is saved of a node's own result is its storage alone: the result holds the node, not the other way around.
   const own = new Set<Value>([results].flat());
-  const kept = saved.flatMap((value) => (value === null ? [] : [own.has(value) ? viewOf(value, value.sizes, value.strides) : hold(value)]));
+  const kept = saved.flatMap((value) =>
+    value === null ? [] : [own.has(value) ? viewOf(value, value.sizes, value.strides) : hold(value)],
+  );
   const node = new Node(edges, looks, kept, gradient);
   for (const [i, result] of [results].flat().entries()) {
     result.requiresGrad = true;

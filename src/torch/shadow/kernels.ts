@@ -92,7 +92,8 @@ export function cast(x: Value, dtype: DType, _nonBlocking = false, copy = false)
 
 // --- products
 
-export const matrix = (rows: number, columns: number, like: Value): Value => make([rows, columns], like.dtype, like.device);
+export const matrix = (rows: number, columns: number, like: Value): Value =>
+  make([rows, columns], like.dtype, like.device);
 
 /** a [N, K] b [K, M]; a factor with rows and columns both apart is copied for the BLAS. */
 export function mm(a: Value, b: Value): Value {
@@ -219,10 +220,15 @@ export function attention(q: Value, k: Value, v: Value): Value {
 export function eigh(x: Value): Value[] {
   const n = x.sizes[0];
   const [values, vectors] = [make([n], x.dtype, x.device), make([n, n], x.dtype, x.device, [1, n])];
-  const work = [make([1 + 6 * n + 2 * n * n], x.dtype, x.device), make([3 + 5 * n], "int32", x.device), make([], "int32", x.device)];
+  const work = [
+    make([1 + 6 * n + 2 * n * n], x.dtype, x.device),
+    make([3 + 5 * n], "int32", x.device),
+    make([], "int32", x.device),
+  ];
   for (const each of work) drop(each);
   return [values, vectors];
 }
 
 export const bits = (x: Value): Value => elementwise([x]);
-export const fresh = (sizes: readonly number[], dtype: DType, _layout: null, device: string): Value => make(sizes, dtype, device);
+export const fresh = (sizes: readonly number[], dtype: DType, _layout: null, device: string): Value =>
+  make(sizes, dtype, device);

@@ -100,10 +100,13 @@ const OPERATORS = {
   "aten::floor_divide": (a: Value, b: Value) => elementwise([a, b]),
 
   "aten::sum": (x: Value) => scalarOf(x),
-  "aten::sum.dim_IntList": (x: Value, dims: number[], keep = false, dtype?: DType) => reduced(x, dims, keep, dtype ?? x.dtype, false),
+  "aten::sum.dim_IntList": (x: Value, dims: number[], keep = false, dtype?: DType) =>
+    reduced(x, dims, keep, dtype ?? x.dtype, false),
   "aten::mean.dim": (x: Value, dims: number[], keep = false) => reduced(x, dims, keep, x.dtype, true),
-  "aten::amax": (x: Value, dims: number[] = [], keep = false) => make(withoutDims(x.sizes, dims, keep), x.dtype, x.device),
-  "aten::amin": (x: Value, dims: number[] = [], keep = false) => make(withoutDims(x.sizes, dims, keep), x.dtype, x.device),
+  "aten::amax": (x: Value, dims: number[] = [], keep = false) =>
+    make(withoutDims(x.sizes, dims, keep), x.dtype, x.device),
+  "aten::amin": (x: Value, dims: number[] = [], keep = false) =>
+    make(withoutDims(x.sizes, dims, keep), x.dtype, x.device),
   "aten::aminmax": (x: Value) => [make([], x.dtype, x.device), make([], x.dtype, x.device)],
   "aten::linalg_vector_norm": (x: Value, _order: number, dims: number[] | null = null) =>
     dims === null ? scalarOf(x) : make(withoutDims(x.sizes, dims, false), x.dtype, x.device),
@@ -157,7 +160,8 @@ const OPERATORS = {
   "aten::random_.from": changed,
   "aten::empty.memory_format": fresh,
   "aten::zeros": fresh,
-  "aten::full": (sizes: number[], _value: number, dtype: DType, _layout: null, device: string) => make(sizes, dtype, device),
+  "aten::full": (sizes: number[], _value: number, dtype: DType, _layout: null, device: string) =>
+    make(sizes, dtype, device),
   "aten::scaled_dot_product_attention": attention,
 
   "aten::addmm.dtype_out": (...args: Argument[]) => hold(args[6] as Value),

@@ -37,12 +37,20 @@ interface Change {
 }
 
 function changesBy(work: () => void): Map<Account, Change> {
-  const before = [...accounts()].map((account) => ({ account, live: account.liveBytes, highest: account.startWindow() }));
+  const before = [...accounts()].map((account) => ({
+    account,
+    live: account.liveBytes,
+    highest: account.startWindow(),
+  }));
   work();
   return new Map(
-    before.map(({ account, live, highest }) => [account, { grown: account.liveBytes - live, rise: account.endWindow(highest) - live }]),
+    before.map(({ account, live, highest }) => [
+      account,
+      { grown: account.liveBytes - live, rise: account.endWindow(highest) - live },
+    ]),
   );
 }
 
 const isSame = (a: Map<Account, Change>, b: Map<Account, Change>): boolean =>
-  a.size === b.size && [...a].every(([account, { grown, rise }]) => b.get(account)?.grown === grown && b.get(account)?.rise === rise);
+  a.size === b.size &&
+  [...a].every(([account, { grown, rise }]) => b.get(account)?.grown === grown && b.get(account)?.rise === rise);

@@ -51,7 +51,11 @@ export function inferred(sizes: readonly number[], count: number): number[] {
 }
 
 /** Strides of a view of other sizes, or null where only a copy has them (at::detail::computeStride). */
-export function viewStrides(sizes: readonly number[], strides: readonly number[], wanted: readonly number[]): number[] | null {
+export function viewStrides(
+  sizes: readonly number[],
+  strides: readonly number[],
+  wanted: readonly number[],
+): number[] | null {
   if (countOf(sizes) === 0 || sizes.length === 0) return rowMajor(wanted);
   const made = new Array<number>(wanted.length);
   let at = wanted.length - 1;
@@ -76,7 +80,11 @@ export function viewStrides(sizes: readonly number[], strides: readonly number[]
 }
 
 /** Strides of an expanded tensor: 0 where a size of 1 is repeated. */
-export function expandStrides(sizes: readonly number[], strides: readonly number[], wanted: readonly number[]): number[] {
+export function expandStrides(
+  sizes: readonly number[],
+  strides: readonly number[],
+  wanted: readonly number[],
+): number[] {
   const offset = wanted.length - sizes.length;
   return wanted.map((size, i) => (i < offset || (sizes[i - offset] === 1 && size !== 1) ? 0 : strides[i - offset]));
 }

@@ -53,7 +53,9 @@ export class Account {
 
 /** What ends a plan whose bytes are no longer told apart by a number. */
 export const beyondCounting = (): UserError =>
-  new UserError("the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.");
+  new UserError(
+    "the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.",
+  );
 
 /** For how many rounds of a loop the one that runs stands, the loops around it included. */
 let represented = 1;
@@ -147,7 +149,12 @@ export function accountOf(device: string): Account {
 
 export const clearAccounts = (): void => byDevice.clear();
 
-export function make(sizes: readonly number[], dtype: DType, device: string, strides: readonly number[] = rowMajor(sizes)): Value {
+export function make(
+  sizes: readonly number[],
+  dtype: DType,
+  device: string,
+  strides: readonly number[] = rowMajor(sizes),
+): Value {
   const bytes = countOf(sizes) * DTYPES[dtype];
   const given = device.startsWith("cuda") ? Math.ceil(bytes / CUDA_UNIT) * CUDA_UNIT : bytes;
   return new Value(new Storage(given, device, accountOf(device)), sizes, strides, dtype);

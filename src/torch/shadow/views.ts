@@ -67,7 +67,9 @@ export function cat(parts: readonly Value[], dim = 0): Value {
     parts[0].dtype,
     parts[0].device,
   );
-  return record(y, parts, [], (dy, needed) => parts.map((part, i) => (needed[i] ? viewOf(dy, part.sizes, dy.strides) : null)));
+  return record(y, parts, [], (dy, needed) =>
+    parts.map((part, i) => (needed[i] ? viewOf(dy, part.sizes, dy.strides) : null)),
+  );
 }
 
 export function copied(x: Value): Value {

@@ -15,9 +15,18 @@ import { saveCheckpoint, saveFinal } from "./snapshot.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../testing-run.js";
 
 /** Four steps with a checkpoint after each but the last. */
-async function ran(t: TestContext, changes: Partial<TrainSettings> = {}): Promise<{ place: Workplace; settings: TrainSettings }> {
+async function ran(
+  t: TestContext,
+  changes: Partial<TrainSettings> = {},
+): Promise<{ place: Workplace; settings: TrainSettings }> {
   const place = makeWorkplace(t);
-  const settings = settingsFor(place, { overwrite_output_dir: false, max_steps: 4, save_steps: 1, save_total_limit: 0, ...changes });
+  const settings = settingsFor(place, {
+    overwrite_output_dir: false,
+    max_steps: 4,
+    save_steps: 1,
+    save_total_limit: 0,
+    ...changes,
+  });
   await runTraining(settings);
   return { place, settings };
 }
@@ -63,7 +72,10 @@ for (const file of ["model.safetensors", "optimizer.safetensors", "trainer_state
     assert.match(notes[0], new RegExp(`checkpoint-3/${file} has changed: .* Going on from ${older} instead$`));
     flip(join(older, file));
     rmSync(join(settings.output_dir, "checkpoint-1"), { recursive: true });
-    refused({ ...settings, resume: "latest" }, /checkpoint-3\/.* has changed.* Nor are the 1 before it whole\. Start anew/);
+    refused(
+      { ...settings, resume: "latest" },
+      /checkpoint-3\/.* has changed.* Nor are the 1 before it whole\. Start anew/,
+    );
     refused({ ...settings, resume: newest }, /There is no whole checkpoint before it/);
   });
 }
@@ -95,7 +107,10 @@ test("a checkpoint of an older version goes on with a note; NaN in its optimizer
   const bytes = readFileSync(path);
   bytes.writeUInt32LE(0x7fc00000, entry.begin);
   writeFileSync(path, bytes);
-  refused({ ...settings, resume: newest }, /optimizer\.safetensors: \S+ holds NaN .*the optimizer state of this checkpoint is damaged/);
+  refused(
+    { ...settings, resume: newest },
+    /optimizer\.safetensors: \S+ holds NaN .*the optimizer state of this checkpoint is damaged/,
+  );
 });
 
 test("weights of a saved model that changed are refused before training", async (t) => {
@@ -106,7 +121,10 @@ test("weights of a saved model that changed are refused before training", async 
   writeFileSync(join(model, "generation_config.json"), "{}");
   notesOf(again);
   flip(join(model, "model.safetensors"));
-  refused(again, /final\/model\.safetensors has changed: .*if the file was changed on purpose, remove .*revmoe-manifest\.json/);
+  refused(
+    again,
+    /final\/model\.safetensors has changed: .*if the file was changed on purpose, remove .*revmoe-manifest\.json/,
+  );
 });
 
 test("other rows, another order, another tokenizer and held-out rows that were trained on are refused, each by name", async (t) => {
@@ -127,10 +145,16 @@ test("other rows, another order, another tokenizer and held-out rows that were t
     "changed.jsonl",
     lines.map((line, i) => (i === 4 ? line.replace("The", "Teh") : line)),
   );
-  refused({ ...settings, resume, train_file: changed }, /the first row that differs is .*changed\.jsonl:5\. Give the run's own data/);
+  refused(
+    { ...settings, resume, train_file: changed },
+    /the first row that differs is .*changed\.jsonl:5\. Give the run's own data/,
+  );
   const swapped = put("swapped.jsonl", [lines[0], lines[2], lines[1], ...lines.slice(3)]);
   refused({ ...settings, resume, train_file: swapped }, /the rows are in another order, first at .*swapped\.jsonl:2\./);
-  refused({ ...settings, resume, validation_rows: 4 }, /validation_rows is 4, 0 before; 10 documents of \d+ tokens are trained on, 14 of/);
+  refused(
+    { ...settings, resume, validation_rows: 4 },
+    /validation_rows is 4, 0 before; 10 documents of \d+ tokens are trained on, 14 of/,
+  );
   refused(
     { ...settings, resume, validation_file: put("held.jsonl", lines.slice(3, 5)) },
     /2 of the 2 held-out rows are not those of .*rows that it was trained on \(the first is .*held\.jsonl:1\)/,
@@ -145,7 +169,8 @@ test("other rows, another order, another tokenizer and held-out rows that were t
 });
 
 /** The tensor that a run's weights are spoiled in. */
-const spoil = (run: Run, value: number): void => void fill_(run.network.model.blocks[1]["post_attention_layernorm.weight"], value);
+const spoil = (run: Run, value: number): void =>
+  void fill_(run.network.model.blocks[1]["post_attention_layernorm.weight"], value);
 
 for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
   test(`weights of ${value} are saved nowhere, and the last good checkpoint stays`, async (t) => {

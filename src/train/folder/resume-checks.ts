@@ -39,10 +39,16 @@ export function openCheckpoint(folder: string): CheckedRun {
 /** The newest checkpoint of a run that is whole; what is wrong with newer ones is in its notes. Throws a UserError when there is none. */
 export function openNewestCheckpoint(outputDir: string): CheckedRun {
   const { found, damaged } = newestWhole(outputDir);
-  if (found) return { ...found, notes: [...damaged.map((problem) => `${problem} Going on from ${found.folder} instead`), ...found.notes] };
+  if (found)
+    return {
+      ...found,
+      notes: [...damaged.map((problem) => `${problem} Going on from ${found.folder} instead`), ...found.notes],
+    };
   if (damaged.length === 0) throw nothingToResume(outputDir);
   const others = damaged.length > 1 ? ` Nor are the ${damaged.length - 1} before it whole.` : "";
-  throw new UserError(`${damaged[0]}${others} Start anew with --overwrite-output-dir, or restore the file from a copy.`);
+  throw new UserError(
+    `${damaged[0]}${others} Start anew with --overwrite-output-dir, or restore the file from a copy.`,
+  );
 }
 
 function newestWhole(outputDir: string, before = Number.POSITIVE_INFINITY): { found?: CheckedRun; damaged: string[] } {
@@ -106,13 +112,18 @@ export function checkSameData(
 ): string[] {
   const before = readFingerprint(state.data);
   if (before === null)
-    return [`${folder} does not say what it was trained on (an older version saved it), so nobody checks that the data is the same`];
+    return [
+      `${folder} does not say what it was trained on (an older version saved it), so nobody checks that the data is the same`,
+    ];
   const now = data.fingerprint;
   const changes: string[] = [];
   if (now.tokenizer !== before.tokenizer) changes.push(`the tokenizer.json of ${settings.model} is another one`);
   if (now.trained.digest !== before.trained.digest) {
     if (now.template !== before.template) changes.push("the chat template is another one");
-    changes.push(...changedSettings(settings, state.settings), describeRows(data.documents, before.trained, now.trained));
+    changes.push(
+      ...changedSettings(settings, state.settings),
+      describeRows(data.documents, before.trained, now.trained),
+    );
   }
   if (changes.length > 0) {
     throw new UserError(
@@ -136,15 +147,17 @@ function heldOutNotes(
         "Hold out other rows.",
     );
   }
-  return before === null ? [] : [`the held-out rows are not those of ${folder}: losses before and after it do not compare`];
+  return before === null
+    ? []
+    : [`the held-out rows are not those of ${folder}: losses before and after it do not compare`];
 }
 
 function changedSettings(settings: TrainSettings, before: Record<string, unknown>): string[] {
   const shown = (value: unknown): string =>
     value === "" ? "not given" : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return DATA_SETTINGS.filter((name) => name in before && JSON.stringify(before[name]) !== JSON.stringify(settings[name])).map(
-    (name) => `${name} is ${shown(settings[name])}, ${shown(before[name])} before`,
-  );
+  return DATA_SETTINGS.filter(
+    (name) => name in before && JSON.stringify(before[name]) !== JSON.stringify(settings[name]),
+  ).map((name) => `${name} is ${shown(settings[name])}, ${shown(before[name])} before`);
 }
 
 function describeRows(documents: Document[], before: RowsFingerprint, now: RowsFingerprint): string {
@@ -152,6 +165,9 @@ function describeRows(documents: Document[], before: RowsFingerprint, now: RowsF
     return `${now.documents} documents of ${now.tokens} tokens are trained on, ${before.documents} of ${before.tokens} before`;
   }
   const { first, last } = firstDifference(before, now) ?? { first: 0, last: documents.length - 1 };
-  const where = first === last ? documents[first].place : `a row from ${documents[first].place} to ${documents[last].place}`;
-  return isReordered(before, now) ? `the rows are in another order, first at ${where}` : `the first row that differs is ${where}`;
+  const where =
+    first === last ? documents[first].place : `a row from ${documents[first].place} to ${documents[last].place}`;
+  return isReordered(before, now)
+    ? `the rows are in another order, first at ${where}`
+    : `the first row that differs is ${where}`;
 }

@@ -45,8 +45,16 @@ const FOREIGN: [string, (place: Workplace) => string, RegExp][] = [
   ["a link to it", (place) => linked(place.model, place), /is the folder of the model/],
   ["it by way of another", ({ model }) => `${relative(process.cwd(), model)}/../model/`, /is the folder of the model/],
   ["a new folder in it", ({ model }) => join(model, "runs/a"), /lies in the folder of the model/],
-  ["a new folder behind a link", (place) => join(linked(place.model, place), "new/run"), /lies in the folder of the model/],
-  ["a link to a new folder in it", (place) => linked(join(place.model, "new"), place), /lies in the folder of the model/],
+  [
+    "a new folder behind a link",
+    (place) => join(linked(place.model, place), "new/run"),
+    /lies in the folder of the model/,
+  ],
+  [
+    "a link to a new folder in it",
+    (place) => linked(join(place.model, "new"), place),
+    /lies in the folder of the model/,
+  ],
   ["another model", copied, /holds the weights of a model/],
   ["a person's project", (place) => holding("README.md", place), /holds README\.md and is not the folder of a run/],
   ["one with a config.json of its own", (place) => holding("config.json", place), /holds config\.json and is not/],
@@ -73,7 +81,10 @@ test("neither a run nor another model is written into what a run saves", async (
   const before = contentOf(place.folder);
   for (const part of ["final", "checkpoint-1", "checkpoint-1/deeper", "working", "checkpoint-77"]) {
     const settings = asked(place, { output_dir: join(place.out(), part), overwrite_output_dir: true });
-    assert.throws(() => checkRunFolder(settings), { name: "UserError", message: /is, or lies in, \S+ of the run in|holds the weights/ });
+    assert.throws(() => checkRunFolder(settings), {
+      name: "UserError",
+      message: /is, or lies in, \S+ of the run in|holds the weights/,
+    });
   }
   assert.deepEqual(contentOf(place.folder), before);
   // On from its result: elsewhere, and in a folder of its own beside it.
@@ -89,7 +100,9 @@ test("a refused run leaves nothing, not even the folder", async (t) => {
   writeFileSync(tokenizer, readFileSync(tokenizer, "utf8").replace('"m": 14', '"m": 90'));
   const wrong: Partial<TrainSettings>[] = [{ validation_rows: 99 }, { resume: "latest" }, { parameters: "disk" }];
   for (const changes of wrong) {
-    await assert.rejects(runTraining({ ...asked(place, { output_dir: place.out("a/b/c") }), ...changes }), { name: "UserError" });
+    await assert.rejects(runTraining({ ...asked(place, { output_dir: place.out("a/b/c") }), ...changes }), {
+      name: "UserError",
+    });
     assert.deepEqual(listOf(place.folder), ["model", "rows.jsonl"]);
   }
 });
@@ -97,11 +110,15 @@ test("a refused run leaves nothing, not even the folder", async (t) => {
 test("a folder with a run is refused with what can be done, and one of an earlier version is known", async (t) => {
   const place = makeWorkplace(t);
   await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
-  const message = /already holds a run\. Choose another folder, go on with --resume latest, or start anew with --overwrite/;
+  const message =
+    /already holds a run\. Choose another folder, go on with --resume latest, or start anew with --overwrite/;
   await assert.rejects(runTraining(asked(place)), { name: "UserError", message });
   const elsewhere = /already holds a run, and \S+checkpoint-1 is of another\./;
   cpSync(join(place.out(), "checkpoint-1"), place.out("other/checkpoint-1"), { recursive: true });
-  await assert.rejects(runTraining(asked(place, { resume: place.out("other/checkpoint-1") })), { name: "UserError", message: elsewhere });
+  await assert.rejects(runTraining(asked(place, { resume: place.out("other/checkpoint-1") })), {
+    name: "UserError",
+    message: elsewhere,
+  });
   rmSync(join(place.out(), "run.json"));
   await assert.rejects(runTraining(asked(place)), { name: "UserError", message });
   await runTraining(asked(place, { resume: "latest", max_steps: 3 }));
@@ -125,7 +142,9 @@ test("overwriting removes all that is the run's, once the new one can begin, and
   const place = makeWorkplace(t);
   await makeOldRun(place);
   const before = contentOf(place.folder);
-  await assert.rejects(runTraining(asked(place, { overwrite_output_dir: true, validation_rows: 99 })), { name: "UserError" });
+  await assert.rejects(runTraining(asked(place, { overwrite_output_dir: true, validation_rows: 99 })), {
+    name: "UserError",
+  });
   assert.deepEqual(contentOf(place.folder), before);
   const look = (): void => assert.deepEqual(listOf(place.out()), ["notes.txt", "run.json", "run.lock"]);
   await runTraining(asked(place, { overwrite_output_dir: true, max_steps: 1 }), { look });
@@ -141,8 +160,16 @@ test("overwriting that was cut off leaves nothing that a resume takes for a run"
     cpSync(run, place.out("cut"), { recursive: true });
     writeMarker(place.out("cut"), { replacing: true });
     for (const name of parts.slice(0, removed)) rmSync(join(place.out("cut"), name), { recursive: true });
-    const settings = asked(place, { output_dir: place.out("cut"), parameters: "disk", durability: "step", max_steps: 1 });
-    await assert.rejects(runTraining({ ...settings, resume: "latest" }), { name: "UserError", message: /no complete checkpoint-N/ });
+    const settings = asked(place, {
+      output_dir: place.out("cut"),
+      parameters: "disk",
+      durability: "step",
+      max_steps: 1,
+    });
+    await assert.rejects(runTraining({ ...settings, resume: "latest" }), {
+      name: "UserError",
+      message: /no complete checkpoint-N/,
+    });
     assert.deepEqual(listOf(place.out("cut")), ["notes.txt", "run.json"]);
     await runTraining(settings);
     rmSync(place.out("cut"), { recursive: true });
@@ -156,9 +183,16 @@ test("what is trained from is not overwritten, however it is named, and neither 
   symlinkSync(join(run, "checkpoint-2"), place.out("link"));
   const rows = join(run, "working", "rows.jsonl");
   cpSync(place.rows, rows);
-  for (const changes of [{ model: place.out("link") }, { model: `${run}/./final/` }, { train_file: rows }] as Partial<TrainSettings>[]) {
+  for (const changes of [
+    { model: place.out("link") },
+    { model: `${run}/./final/` },
+    { train_file: rows },
+  ] as Partial<TrainSettings>[]) {
     const settings = asked(place, { overwrite_output_dir: true, ...changes });
-    assert.throws(() => checkRunFolder(settings), { name: "UserError", message: /of the run that --overwrite-output-dir removes/ });
+    assert.throws(() => checkRunFolder(settings), {
+      name: "UserError",
+      message: /of the run that --overwrite-output-dir removes/,
+    });
   }
   for (const file of ["final/README.md", "checkpoint-1/plots", "checkpoint-2/model.ckpt"]) {
     mkdirSync(join(run, file));
@@ -173,7 +207,8 @@ test("what a killed save left is put right and said", async (t) => {
   await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
   const run = place.out();
   for (const name of ["checkpoint-2.partial", "final.partial"]) mkdirSync(join(run, name));
-  for (const name of ["checkpoint-1", "final"]) cpSync(join(run, name), join(run, `${name}.revmoe-previous`), { recursive: true });
+  for (const name of ["checkpoint-1", "final"])
+    cpSync(join(run, name), join(run, `${name}.revmoe-previous`), { recursive: true });
   rmSync(join(run, "final"), { recursive: true });
   const { notes, close } = openRunFolder(asked(place, { resume: "latest" }));
   close();

@@ -35,7 +35,10 @@ export interface RunFolder {
   abandon(): void;
 }
 
-type Place = Pick<TrainSettings, "output_dir" | "model" | "resume" | "overwrite_output_dir" | "train_file" | "validation_file">;
+type Place = Pick<
+  TrainSettings,
+  "output_dir" | "model" | "resume" | "overwrite_output_dir" | "train_file" | "validation_file"
+>;
 
 /** Refuses a folder that a run must not write to, before anything is loaded; writes nothing. Errors: UserError. */
 export function checkRunFolder(settings: Place): void {
@@ -52,7 +55,10 @@ export function checkRunFolder(settings: Place): void {
 
 /** What to do in place of `--resume latest` where there is no checkpoint. */
 export function nothingToResume(dir: string): UserError {
-  const begin = existsSync(dir) && isUsed(dir) ? "Start anew with --overwrite-output-dir in its place" : "Leave --resume out to begin";
+  const begin =
+    existsSync(dir) && isUsed(dir)
+      ? "Start anew with --overwrite-output-dir in its place"
+      : "Leave --resume out to begin";
   return new UserError(`resume: no complete checkpoint-N folder in ${dir}. ${begin}.`);
 }
 
@@ -88,7 +94,8 @@ export function openRunFolder(settings: Place): RunFolder {
     // Again, for another run may have ended here since.
     checkContent(settings);
     if (!isReplaced(settings)) notes.push(...tidy(dir));
-    if (settings.overwrite_output_dir && !isReplaced(settings)) notes.push("overwrite_output_dir has no effect on a run that is resumed");
+    if (settings.overwrite_output_dir && !isReplaced(settings))
+      notes.push("overwrite_output_dir has no effect on a run that is resumed");
   } catch (failure) {
     abandon();
     throw failure;
@@ -121,19 +128,25 @@ export function replacedBytes(settings: Place): number {
   const { output_dir: dir } = settings;
   if (!isReplaced(settings)) return 0;
   return runParts(dir)
-    .flatMap((part) => (lstatSync(join(dir, part)).isDirectory() ? readdirSync(join(dir, part)).map((file) => join(dir, part, file)) : []))
+    .flatMap((part) =>
+      lstatSync(join(dir, part)).isDirectory() ? readdirSync(join(dir, part)).map((file) => join(dir, part, file)) : [],
+    )
     .reduce((sum, file) => sum + lstatSync(file).blocks * 512, 0);
 }
 
 /** Whether the run that is in the folder is to make place: one cannot both go on with it and replace it. */
 export const isReplaced = (settings: Place): boolean => settings.overwrite_output_dir && !resumesHere(settings);
 
-const resumesHere = ({ resume, output_dir: dir }: Place): boolean => resume === "latest" || (resume !== "" && liesIn(resume, dir));
+const resumesHere = ({ resume, output_dir: dir }: Place): boolean =>
+  resume === "latest" || (resume !== "" && liesIn(resume, dir));
 
 function checkKind(dir: string): void {
-  if (!statSync(dir).isDirectory()) throw new UserError(`output_dir: ${dir} is a file (expected a folder). Choose another name.`);
+  if (!statSync(dir).isDirectory())
+    throw new UserError(`output_dir: ${dir} is a file (expected a folder). Choose another name.`);
   if (!holdsWeights(dir)) return;
-  throw new UserError(`output_dir: ${dir} holds the weights of a model, which a run would mix with its own files. Choose another folder.`);
+  throw new UserError(
+    `output_dir: ${dir} holds the weights of a model, which a run would mix with its own files. Choose another folder.`,
+  );
 }
 
 const isTrace = (name: string): boolean => name.startsWith(LOCK_FILE) || name.startsWith(RUN_FILE);
@@ -160,7 +173,8 @@ function checkContent(settings: Place): void {
 }
 
 const isUsed = (dir: string): boolean =>
-  runParts(dir).some((name) => !isLeft(dir, name)) || (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
+  runParts(dir).some((name) => !isLeft(dir, name)) ||
+  (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
 
 function waysOn(dir: string): string {
   if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
@@ -168,7 +182,8 @@ function waysOn(dir: string): string {
 }
 
 /** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands. */
-const isLeft = (dir: string, name: string): boolean => isUnfinished(name) || (name === WORKING_FOLDER && !hasWorkingCopy(dir));
+const isLeft = (dir: string, name: string): boolean =>
+  isUnfinished(name) || (name === WORKING_FOLDER && !hasWorkingCopy(dir));
 
 const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FOLDER, STATE_FILE));
 
@@ -178,7 +193,9 @@ function checkRemovable(settings: Place): void {
   const { output_dir: dir } = settings;
   for (const part of runParts(dir)) {
     const path = join(dir, part);
-    const used = INPUTS.find((name) => settings[name] !== "" && existsSync(settings[name]) && liesIn(settings[name], path));
+    const used = INPUTS.find(
+      (name) => settings[name] !== "" && existsSync(settings[name]) && liesIn(settings[name], path),
+    );
     if (used) {
       throw new UserError(
         `${used}: ${settings[used]} is in ${part} of the run that --overwrite-output-dir removes. Choose another output_dir, or copy it first.`,
@@ -225,7 +242,9 @@ function remove(dir: string, name: string): void {
   try {
     rmSync(join(dir, name), { recursive: true, force: true });
   } catch (failure) {
-    throw new UserError(`output_dir: ${join(dir, name)} cannot be removed: ${reasonOf(failure)}. Remove it, or choose another folder.`);
+    throw new UserError(
+      `output_dir: ${join(dir, name)} cannot be removed: ${reasonOf(failure)}. Remove it, or choose another folder.`,
+    );
   }
 }
 

@@ -19,7 +19,10 @@ test("a result that cannot be saved is seen before the first step", async (t) =>
   const final = join(place.out(), "final");
   const ways: [() => void, RegExp][] = [
     [() => mkdirSync(join(final, "plots")), /final stays, because it holds plots, .* Move it away/],
-    [() => writeFileSync(join(final, "README.md"), "mine"), /final stays, because it holds README\.md, and no manifest/],
+    [
+      () => writeFileSync(join(final, "README.md"), "mine"),
+      /final stays, because it holds README\.md, and no manifest/,
+    ],
     [() => writeFileSync(final, "mine"), /final stays, because it is no folder that can be read/],
   ];
   for (const [block, message] of ways) {
@@ -27,7 +30,10 @@ test("a result that cannot be saved is seen before the first step", async (t) =>
     if (!/is no folder/.test(message.source)) mkdirSync(final);
     block();
     const look = (): void => assert.fail("training began");
-    await assert.rejects(runTraining(asked(place, { resume: "latest", max_steps: 9 }), { look }), { name: "UserError", message });
+    await assert.rejects(runTraining(asked(place, { resume: "latest", max_steps: 9 }), { look }), {
+      name: "UserError",
+      message,
+    });
   }
 });
 
@@ -60,7 +66,8 @@ test("a disk without room for one checkpoint and the result is refused before th
   await onDisk(t, place.out("disk"), "size=256k", async () => {
     const look = (): void => assert.fail("training began");
     const settings = asked(place, { output_dir: place.out("disk/run") });
-    const message = /disk\/run will need .* for its checkpoints and its result, but only .* are free on its disk\. Free some space/;
+    const message =
+      /disk\/run will need .* for its checkpoints and its result, but only .* are free on its disk\. Free some space/;
     for (const changes of [{ save_steps: 1 }, { save_steps: 4, save_total_limit: 2 }]) {
       await assert.rejects(runTraining({ ...settings, ...changes }, { look }), { name: "UserError", message });
     }
@@ -77,16 +84,24 @@ test("a disk that is full at the end: the result waits for room, or is given up 
     const fill = (): void => void spawnSync("dd", ["if=/dev/zero", `of=${filler}`, "bs=4k", "count=1000"]);
     const settings = asked(place, { output_dir, max_steps: 2, overwrite_output_dir: true });
     const given = /disk is full .* No checkpoint was saved yet\.$/;
-    await assert.rejects(runTraining({ ...settings, disk_full_wait: 0 }, { look: fill }), { name: "UserError", message: given });
+    await assert.rejects(runTraining({ ...settings, disk_full_wait: 0 }, { look: fill }), {
+      name: "UserError",
+      message: given,
+    });
     rmSync(filler);
     const look = (): void => {
       fill();
       setTimeout(() => rmSync(filler), 400);
     };
     const { events, outcome } = await runTraining(settings, { look });
-    const said = events.flatMap((event) => (event.kind === "message" && event.level === "warning" ? [event.message] : []));
+    const said = events.flatMap((event) =>
+      event.kind === "message" && event.level === "warning" ? [event.message] : [],
+    );
     assert.equal(said.length, 1, said.join("\n"));
-    assert.match(said[0], /final\S*: cannot be written: the disk is full .* Waiting 10\S*.* for .* of room; Ctrl-C gives up\.$/);
+    assert.match(
+      said[0],
+      /final\S*: cannot be written: the disk is full .* Waiting 10\S*.* for .* of room; Ctrl-C gives up\.$/,
+    );
     assert.equal(outcome.folder, join(output_dir, "final"));
   });
 });

@@ -28,7 +28,10 @@ export function checkRoom(saving: Saving): string[] {
   const dir = settings.output_dir;
   if (!isReplaced(settings)) {
     const problem = finalProblem(dir);
-    if (problem) throw new UserError(`output_dir: the result cannot be saved: ${problem}. Move it away, or choose another folder.`);
+    if (problem)
+      throw new UserError(
+        `output_dir: the result cannot be saved: ${problem}. Move it away, or choose another folder.`,
+      );
   }
   const free = freeBytes(dir) + replacedBytes(settings);
   const { certain, most } = bytesToSave(saving);
@@ -59,7 +62,10 @@ export function finalProblem(dir: string): string | undefined {
 }
 
 /** How much more the disk will hold at its fullest: `certain` is at least needed, `most` when all checkpoints stay. */
-function bytesToSave({ settings, startStep, totalSteps, weightBytes, stateBytes }: Saving): { certain: number; most: number } {
+function bytesToSave({ settings, startStep, totalSteps, weightBytes, stateBytes }: Saving): {
+  certain: number;
+  most: number;
+} {
   const { save_steps: every, save_total_limit: limit, output_dir: dir } = settings;
   const checkpoint = weightBytes + stateBytes;
   const saves = every > 0 ? Math.max(0, Math.floor((totalSteps - 1) / every) - Math.floor(startStep / every)) : 0;

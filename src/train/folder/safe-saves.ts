@@ -21,7 +21,8 @@ export function saveBetween(run: Run, sink: Sink, step: number): string | null {
     return saveCheckpoint(run, step, warningTo(sink, step));
   } catch (failure) {
     if (!refusalOf(failure)) throw failure;
-    const again = step + run.settings.save_steps < run.totalSteps ? `step ${step + run.settings.save_steps}` : "the end";
+    const again =
+      step + run.settings.save_steps < run.totalSteps ? `step ${step + run.settings.save_steps}` : "the end";
     const message = `${(failure as Error).message} Training goes on; ${newest(run)}; the next try is at ${again}.`;
     sink.write({ kind: "message", step, message, level: "warning" });
     return null;
@@ -34,7 +35,9 @@ export function saveStopped(run: Run, sink: Sink, step: number): string {
     return saveCheckpoint(run, step, warningTo(sink, step));
   } catch (failure) {
     if (!refusalOf(failure)) throw failure;
-    throw new UserError(`stopped after step ${step} without a checkpoint: ${(failure as Error).message} ${sentence(newest(run))}`);
+    throw new UserError(
+      `stopped after step ${step} without a checkpoint: ${(failure as Error).message} ${sentence(newest(run))}`,
+    );
   }
 }
 
@@ -67,7 +70,9 @@ export async function saveResult(run: Run, sink: Sink, stop: StopSignal = { abor
 function saveAside(run: Run, sink: Sink, failure: Error): Error {
   const name = `final-${run.totalSteps}`;
   try {
-    return new UserError(`${failure.message} The result is saved as ${saveFinal(run, warningTo(sink, run.totalSteps), name)} instead.`);
+    return new UserError(
+      `${failure.message} The result is saved as ${saveFinal(run, warningTo(sink, run.totalSteps), name)} instead.`,
+    );
   } catch (second) {
     if (!(second instanceof UserError)) return failure;
     return new UserError(
@@ -95,7 +100,9 @@ async function roomOrEnd({ settings, network }: Run, until: number, stop: StopSi
 
 function newest({ settings }: Run): string {
   const checkpoint = latestCheckpoint(settings.output_dir);
-  return checkpoint === null ? "no checkpoint was saved yet" : `the newest checkpoint is ${checkpoint}, from which --resume latest goes on`;
+  return checkpoint === null
+    ? "no checkpoint was saved yet"
+    : `the newest checkpoint is ${checkpoint}, from which --resume latest goes on`;
 }
 
 const sentence = (clause: string): string => `${clause[0].toUpperCase()}${clause.slice(1)}.`;

@@ -30,9 +30,17 @@ export function batchesFrom({ data, settings }: Run, at: BatchState): PlacedBatc
 }
 
 /** Writes KIND-step-N.json into the run's folder; returns its path, or why there is none: training does not end for it. */
-export function recordBatches({ settings, tokenizer }: Run, facts: StepRecordFacts, batches: PlacedBatch[], times = 1): string {
+export function recordBatches(
+  { settings, tokenizer }: Run,
+  facts: StepRecordFacts,
+  batches: PlacedBatch[],
+  times = 1,
+): string {
   const path = join(settings.output_dir, `${facts.kind}-step-${facts.step}${times > 1 ? `-${times}` : ""}.json`);
-  const record = { ...facts, batches: batches.map(({ at, batch }) => ({ ...at, documents: documentsOf(batch, tokenizer) })) };
+  const record = {
+    ...facts,
+    batches: batches.map(({ at, batch }) => ({ ...at, documents: documentsOf(batch, tokenizer) })),
+  };
   try {
     mkdirSync(settings.output_dir, { recursive: true });
     writeFileSync(path, `${JSON.stringify(record)}\n`);

@@ -13,7 +13,9 @@ export interface Damage {
 /** Null where all is well. */
 export function findDamage({ network, states }: Pick<Run, "network" | "states">): Damage | null {
   const { architecture, config, outer, blocks } = network.model;
-  const bad = placedParameters(architecture, config).find(({ layer, spec }) => notFinite((layer < 0 ? outer : blocks[layer])[spec.name]));
+  const bad = placedParameters(architecture, config).find(({ layer, spec }) =>
+    notFinite((layer < 0 ? outer : blocks[layer])[spec.name]),
+  );
   const weight = bad && bad.prefix + bad.spec.name;
   const state = states.tensors().find(({ tensor }) => notFinite(tensor))?.name;
   return weight === undefined && state === undefined ? null : { weight, state };

@@ -21,7 +21,8 @@ export function goBack(run: Run, { step, folder }: Place): void {
   const { model, tier } = network;
   tier?.abandon();
   // What is read goes where the weights are: for a moment each has a second name.
-  const allocate: Allocate = () => (placed) => keep(detach((placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name]));
+  const allocate: Allocate = () => (placed) =>
+    keep(detach((placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name]));
   freeModel(makeModel(settings, source, folder === null ? undefined : { folder, inPlace: false }, tier, allocate));
   network.trains = trainsOf(phaseAt(phases, step), settings, model);
   states.restart(network.trains);

@@ -18,8 +18,10 @@ export function readLeftOut(outputDir: string): BatchState[] {
   if (!existsSync(path)) return [];
   const { batches } = readJsonObject(path);
   const whole =
-    Array.isArray(batches) && batches.every((each: Partial<BatchState> | null) => isCount(each?.epoch) && isCount(each?.position));
-  if (!whole) throw new UserError(`${path}: "batches" is no list of { epoch, position }. Remove the file to leave no batch out.`);
+    Array.isArray(batches) &&
+    batches.every((each: Partial<BatchState> | null) => isCount(each?.epoch) && isCount(each?.position));
+  if (!whole)
+    throw new UserError(`${path}: "batches" is no list of { epoch, position }. Remove the file to leave no batch out.`);
   return (batches as BatchState[]).map(({ epoch, position }) => ({ epoch, position }));
 }
 

@@ -114,7 +114,10 @@ for (const [kind, changes] of HEALED) {
 /** Every record that was spoken of is there, and the bad row is in its batches; or damage was found, whose batch is not to blame. */
 function checkRecords(folder: string, warnings: string[]): void {
   const records = readdirSync(folder).filter((name) => name.startsWith("nonfinite-step-"));
-  assert.deepEqual(records.sort(), warnings.map((each) => basename(/Its batch: (\S+\.json)\./.exec(each)?.[1] ?? "")).sort());
+  assert.deepEqual(
+    records.sort(),
+    warnings.map((each) => basename(/Its batch: (\S+\.json)\./.exec(each)?.[1] ?? "")).sort(),
+  );
   let blamed = 0;
   for (const name of records) {
     const record = JSON.parse(readFileSync(join(folder, name), "utf8")) as {
@@ -122,7 +125,11 @@ function checkRecords(folder: string, warnings: string[]): void {
     };
     const documents = record.batches.flatMap((each) => each.documents);
     blamed += documents.some(({ place, text }) => BAD_ROW.test(place) && text.startsWith("The sum of 8 and")) ? 1 : 0;
-    assert.ok(documents.every(({ tokens, trained }) => tokens.length === trained.length && trained[0] === 0 && trained.includes(1)));
+    assert.ok(
+      documents.every(
+        ({ tokens, trained }) => tokens.length === trained.length && trained[0] === 0 && trained.includes(1),
+      ),
+    );
   }
   assert.ok(blamed >= 2);
 }
@@ -147,7 +154,13 @@ test("stop keeps what is good: the end of the step before where nothing was chan
   ] as const) {
     const output_dir = place.out(`${kind}-${Object.values(changes).join("-")}`);
     // Late enough for a checkpoint before it, where one is looked for.
-    const settings = settingsFor(place, { ...CHANGES, ...changes, output_dir, save_steps: kept === "before" ? 0 : 1, seed: 2 });
+    const settings = settingsFor(place, {
+      ...CHANGES,
+      ...changes,
+      output_dir,
+      save_steps: kept === "before" ? 0 : 1,
+      seed: 2,
+    });
     const { message, name } = await failure(runTraining(settings, { look: KINDS[kind] }));
     assert.equal(name, "UserError");
     assert.match(message, says);
@@ -158,7 +171,10 @@ test("stop keeps what is good: the end of the step before where nothing was chan
     // Going on with another policy is as having had it from the beginning.
     const resumed = { ...settings, on_nonfinite: "skip" as const, resume: join(output_dir, checkpoints[0]) };
     const ran = await runTraining(resumed, { look: KINDS[kind] });
-    assert.deepEqual(weightsOf(ran.outcome.folder), await without(place, readLeftOut(output_dir), { ...changes, seed: 2 }));
+    assert.deepEqual(
+      weightsOf(ran.outcome.folder),
+      await without(place, readLeftOut(output_dir), { ...changes, seed: 2 }),
+    );
   }
 });
 
@@ -177,14 +193,25 @@ test("a run that is resumed before a batch that was left out leaves it out, too"
 
 test("weights and states that are damaged between steps: gone back from, and no batch is left out", async (t) => {
   const place = makeWorkplace(t);
-  const plain = weightsOf((await runTraining(settingsFor(place, { ...CHANGES, output_dir: place.out("plain") }))).outcome.folder);
+  const plain = weightsOf(
+    (await runTraining(settingsFor(place, { ...CHANGES, output_dir: place.out("plain") }))).outcome.folder,
+  );
   const DAMAGES: [string, Partial<TrainSettings>, (run: Run) => void][] = [
     ["weight", {}, ({ network }) => void fill_(Object.values(network.model.blocks[0])[0], Number.NaN)],
-    ["infinite", { parameters: "disk", durability: "step" }, ({ network }) => void fill_(Object.values(network.model.outer)[0], Infinity)],
+    [
+      "infinite",
+      { parameters: "disk", durability: "step" },
+      ({ network }) => void fill_(Object.values(network.model.outer)[0], Infinity),
+    ],
     ["state", {}, ({ states }) => void fill_(states.tensors()[0].tensor, Number.NaN)],
   ];
   for (const [name, changes, damage] of DAMAGES) {
-    const settings = settingsFor(place, { ...CHANGES, ...changes, on_nonfinite: "rollback", output_dir: place.out(name) });
+    const settings = settingsFor(place, {
+      ...CHANGES,
+      ...changes,
+      on_nonfinite: "rollback",
+      output_dir: place.out(name),
+    });
     const ran = await runTraining(settings, { look: (run) => onceBefore(run, 6, () => scope(() => damage(run))) });
     assert.match(
       warningsOf(ran)[0],
@@ -242,7 +269,10 @@ test("a loss far above its course is said, with its batch", async (t: TestContex
       steps++;
       return next();
     };
-    model.architecture = { ...model.architecture, finalNorm: (...of) => mulScalar(finalNorm(...of), steps === 14 ? 40 : 1) };
+    model.architecture = {
+      ...model.architecture,
+      finalNorm: (...of) => mulScalar(finalNorm(...of), steps === 14 ? 40 : 1),
+    };
   };
   const ran = await runTraining(settings, { look });
   const warnings = warningsOf(ran);

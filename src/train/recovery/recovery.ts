@@ -85,7 +85,13 @@ export class Recovery {
     const damage = findDamage(run);
     const from = step === run.startStep + 1 ? (run.resumedFrom?.folder ?? settings.model) : null;
     const fact = `step ${step}: ${failure.what} ${reasonOf(failure, damage, { half, from })}`;
-    const facts = { kind: "nonfinite", step, message: fact, learningRate: learningRateIn(phase, step, settings), loss: null } as const;
+    const facts = {
+      kind: "nonfinite",
+      step,
+      message: fact,
+      learningRate: learningRateIn(phase, step, settings),
+      loss: null,
+    } as const;
     const record = recordBatches(run, facts, batches, ++this.#recoveries);
     const said = `${fact} Its batch: ${record}.`;
     const whole = !half && damage === null;
@@ -106,14 +112,19 @@ export class Recovery {
   #stop(step: number, whole: boolean, wasDamaged: boolean): string {
     const run = this.#run;
     const newest = this.#newest();
-    const limit = this.#recoveries > run.settings.nonfinite_limit ? `That happened ${this.#recoveries} times (nonfinite_limit). ` : "";
+    const limit =
+      this.#recoveries > run.settings.nonfinite_limit
+        ? `That happened ${this.#recoveries} times (nonfinite_limit). `
+        : "";
     if (whole && step - 1 > (newest?.step ?? 0) && step - 1 > run.startStep) {
       setGamma(run, step - 1);
       // Nothing older is removed for it: who knows when the trouble began.
       const folder = saveCheckpoint({ ...run, settings: { ...run.settings, save_total_limit: 0 } }, step - 1);
       return `${limit}The end of step ${step - 1} is saved: go on with --resume ${folder}, a lower learning_rate or --on-nonfinite skip.`;
     }
-    const kept = newest?.folder ? `The last checkpoint is ${newest.folder}.` : "There is no checkpoint: nothing was saved.";
+    const kept = newest?.folder
+      ? `The last checkpoint is ${newest.folder}.`
+      : "There is no checkpoint: nothing was saved.";
     if (wasDamaged) return kept;
     return `${limit}${kept} Lower learning_rate, or let --on-nonfinite rollback leave the batch out.`;
   }
@@ -135,7 +146,10 @@ export class Recovery {
       goBack(run, place);
       if (findDamage(run) === null) {
         this.#soundAfter = place.step;
-        this.#say(step, `${said} Back to ${place.folder ?? "the beginning"}; steps from ${place.step + 1} on are made again.`);
+        this.#say(
+          step,
+          `${said} Back to ${place.folder ?? "the beginning"}; steps from ${place.step + 1} on are made again.`,
+        );
         this.#course.restart();
         return place.step;
       }
@@ -175,11 +189,16 @@ export class Recovery {
 
 function checkUpdate(run: Run): void {
   const damage = findDamage(run);
-  if (damage !== null) throw new BadValuesError(`the update left values that are not finite in ${describeDamage(damage)}.`, "");
+  if (damage !== null)
+    throw new BadValuesError(`the update left values that are not finite in ${describeDamage(damage)}.`, "");
 }
 
 /** `from`: what the run began with, in its first step. */
-function reasonOf({ advice }: BadValuesError, damage: Damage | null, { half, from }: { half: boolean; from: string | null }): string {
+function reasonOf(
+  { advice }: BadValuesError,
+  damage: Damage | null,
+  { half, from }: { half: boolean; from: string | null },
+): string {
   if (advice === "") return "The learning rate may be too high, or the optimizer state was damaged.";
   if (half) return "Other parameters were updated before that was known.";
   if (damage === null) {
@@ -188,6 +207,8 @@ function reasonOf({ advice }: BadValuesError, damage: Damage | null, { half, fro
   }
   const found = `${describeDamage(damage)} ${damage.weight && damage.state ? "were" : "was"} not finite before`;
   const sentence =
-    from === null ? `${found} this step: damaged, or spoilt by an earlier update.` : `${found} the first step: ${from} is damaged.`;
+    from === null
+      ? `${found} this step: damaged, or spoilt by an earlier update.`
+      : `${found} the first step: ${from} is damaged.`;
   return `${sentence[0].toUpperCase()}${sentence.slice(1)}`;
 }

@@ -27,7 +27,9 @@ export class LossCourse {
     const course = this.#losses.length < FEWEST ? null : courseOf(this.#losses);
     this.#losses.push(loss);
     if (this.#losses.length > this.window) this.#losses.shift();
-    return course !== null && this.threshold > 0 && loss > course.median + this.threshold * course.spread ? course : null;
+    return course !== null && this.threshold > 0 && loss > course.median + this.threshold * course.spread
+      ? course
+      : null;
   }
 
   /** A phase with another loss begins. */

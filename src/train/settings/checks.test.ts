@@ -8,7 +8,8 @@ import { resolveSettings } from "./settings.js";
 import type { SettingValue } from "../../settings/table.js";
 
 const BASE = { model: "base", train_file: "train.jsonl", output_dir: "runs/a" };
-const withFlags = (flags: Record<string, SettingValue>): unknown => resolveSettings({ flags: { ...BASE, ...flags } }).settings;
+const withFlags = (flags: Record<string, SettingValue>): unknown =>
+  resolveSettings({ flags: { ...BASE, ...flags } }).settings;
 
 const REFUSED: [Record<string, SettingValue>, string][] = [
   [
@@ -87,7 +88,8 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { warmup_steps: "10", warmup_ratio: "0.1" },
-    "--warmup-ratio 0.1 has no effect: --warmup-steps 10 says how long warm-up is. " + "Remove warmup_ratio or warmup_steps.",
+    "--warmup-ratio 0.1 has no effect: --warmup-steps 10 says how long warm-up is. " +
+      "Remove warmup_ratio or warmup_steps.",
   ],
   [
     { lr_scheduler_type: "constant", min_lr_ratio: "0.1" },
@@ -96,7 +98,8 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { validation_file: "v.jsonl", validation_rows: "20" },
-    "--validation-rows 20 has no effect: --validation-file v.jsonl is what is evaluated. " + "Remove validation_rows or validation_file.",
+    "--validation-rows 20 has no effect: --validation-file v.jsonl is what is evaluated. " +
+      "Remove validation_rows or validation_file.",
   ],
   [
     { format: "text", assistant_only_loss: true },
@@ -143,7 +146,8 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { eval_steps: "10" },
-    "--eval-steps 10 has no effect: there is nothing to evaluate on. " + "Remove eval_steps, or set validation_file or validation_rows.",
+    "--eval-steps 10 has no effect: there is nothing to evaluate on. " +
+      "Remove eval_steps, or set validation_file or validation_rows.",
   ],
   [
     { save_total_limit: "2" },
@@ -205,7 +209,12 @@ test("the ways out that the messages name are open", () => {
     { format: "messages", assistant_only_loss: false },
     { format: "text" },
     { format: "prompt_completion", completion_only_loss: false },
-    { router_aux_loss_coef: "0.01", router_aux_loss_type: "layer", router_z_loss_coef: "0.001", router_jitter_noise: "0.01" },
+    {
+      router_aux_loss_coef: "0.01",
+      router_aux_loss_type: "layer",
+      router_z_loss_coef: "0.001",
+      router_jitter_noise: "0.01",
+    },
     { freeze_router: true, router_jitter_noise: "0.01", router_aux_loss_coef: "0" },
     { max_steps: "5" },
     { num_train_epochs: "2" },

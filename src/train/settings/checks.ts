@@ -17,7 +17,13 @@ const SOLVER_ROWS = [
   "fixed_point_damping",
   "fixed_point_anderson",
 ] as const;
-const REVFFN_ONLY = [...SOLVER_ROWS, "adapter_sharing", "adapter_init", "adapter_steps", "adapter_learning_rate"] as const;
+const REVFFN_ONLY = [
+  ...SOLVER_ROWS,
+  "adapter_sharing",
+  "adapter_init",
+  "adapter_steps",
+  "adapter_learning_rate",
+] as const;
 
 const PROBLEMS: readonly Problem[] = [
   ({ per_device_train_batch_size: rows, max_length: length }, at) => tooManyTokens(rows, length, at),
@@ -219,7 +225,9 @@ const PROBLEMS: readonly Problem[] = [
 ];
 
 const withoutSteps = (name: keyof TrainSettings, of: keyof TrainSettings, steps: number, at: Given): string | false =>
-  steps === 0 && at.has(name) && `${at.subject(name)} has no effect: ${at.mention(of)} has none. Remove ${name}, or set ${of}.`;
+  steps === 0 &&
+  at.has(name) &&
+  `${at.subject(name)} has no effect: ${at.mention(of)} has none. Remove ${name}, or set ${of}.`;
 
 const frozenLoss = (name: string, coefficient: number, frozen: boolean, at: Given): string | false =>
   coefficient > 0 &&

@@ -3,7 +3,16 @@ import type { SettingRows } from "../../settings/table.js";
 
 const group = "Optimizer";
 
-export const OPTIMIZERS = ["adamw", "adamw8bit", "adafactor", "adalomo", "lomo", "sgd", "galore_adamw", "muon"] as const;
+export const OPTIMIZERS = [
+  "adamw",
+  "adamw8bit",
+  "adafactor",
+  "adalomo",
+  "lomo",
+  "sgd",
+  "galore_adamw",
+  "muon",
+] as const;
 export type OptimizerName = (typeof OPTIMIZERS)[number];
 
 export const OPTIMIZER_ROWS = {
@@ -58,7 +67,13 @@ export const OPTIMIZER_ROWS = {
     group,
     about: "galore_adamw: steps between new directions, which take an eigenvalue decomposition per matrix",
   },
-  galore_scale: { kind: "number", default: 0.25, above: 0, group, about: "galore_adamw: factor on the update of projected matrices" },
+  galore_scale: {
+    kind: "number",
+    default: 0.25,
+    above: 0,
+    group,
+    about: "galore_adamw: factor on the update of projected matrices",
+  },
 } as const satisfies SettingRows;
 
 const ADAMS = ["adamw", "adamw8bit", "galore_adamw", "muon"] as const;

@@ -65,7 +65,8 @@ export const REVERSIBLE_ROWS = {
     oneOf: [0, ...POWERS],
     expected: `0, or ${POWERS_IN_WORDS}`,
     group: REVERSIBLE,
-    about: "halves gamma down to this late in training, so that the export as the ordinary network loses less; 0: gamma stays",
+    about:
+      "halves gamma down to this late in training, so that the export as the ordinary network loses less; 0: gamma stays",
   },
   gamma_final_ratio: {
     kind: "number",
@@ -117,7 +118,8 @@ export const REVERSIBLE_ROWS = {
     min: 0,
     max: 52,
     group: REVERSIBLE,
-    about: "fractional bits of an integer stream; 0: 32 for int64; for int32 16, or as many as this model's largest values leave",
+    about:
+      "fractional bits of an integer stream; 0: 32 for int64; for int32 16, or as many as this model's largest values leave",
   },
   weights_dtype: {
     kind: "choice",
@@ -155,7 +157,8 @@ export const REVERSIBLE_ROWS = {
     default: 4096,
     min: 0,
     group: REVERSIBLE,
-    about: "tokens that pass a feed-forward layer at once; fewer take less memory on long sequences, with smaller products; 0: all",
+    about:
+      "tokens that pass a feed-forward layer at once; fewer take less memory on long sequences, with smaller products; 0: all",
   },
   expert_group_size: {
     kind: "integer",
@@ -180,7 +183,8 @@ export const REVERSIBLE_ROWS = {
     pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
     expected: "a size such as 8GiB or 500MB",
     group: REVERSIBLE,
-    about: "most bytes of tensors on the cpu: a run that needs more ends with what would fit, not the machine; none: what there is",
+    about:
+      "most bytes of tensors on the cpu: a run that needs more ends with what would fit, not the machine; none: what there is",
   },
 } as const satisfies SettingRows;
 
@@ -190,7 +194,8 @@ export const DISTILL_ROWS = {
     default: 0,
     min: 0,
     group: DISTILL,
-    about: "first steps of the run that learn the original network's logits at all tokens, instead of labels; after adapter_steps",
+    about:
+      "first steps of the run that learn the original network's logits at all tokens, instead of labels; after adapter_steps",
   },
   distill_learning_rate: {
     kind: "number",
@@ -214,7 +219,8 @@ export const REVFFN_ROWS = {
     choices: ["fixed_point", "stored_hint"],
     default: "fixed_point",
     group: REVFFN,
-    about: "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
+    about:
+      "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
   },
   fixed_point_iterations: {
     kind: "integer",
@@ -271,7 +277,8 @@ export const REVFFN_ROWS = {
     default: 0,
     min: 0,
     group: REVFFN,
-    about: "first steps of the run in which adapters alone are trained; the paper then trains the rest with freeze_router",
+    about:
+      "first steps of the run in which adapters alone are trained; the paper then trains the rest with freeze_router",
   },
   adapter_learning_rate: {
     kind: "number",

@@ -59,7 +59,8 @@ export const TRAIN_ROWS = {
     kind: "boolean",
     default: false,
     group: MODEL,
-    about: "start anew in a folder that already holds a run: its checkpoints, result, working copy and metrics are removed",
+    about:
+      "start anew in a folder that already holds a run: its checkpoints, result, working copy and metrics are removed",
   },
   format: {
     kind: "choice",
@@ -191,7 +192,8 @@ export const TRAIN_ROWS = {
     otherwise: [{ given: "max_grad_norm", value: 0 }],
     min: 0,
     group: OPTIMIZER,
-    about: "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
+    about:
+      "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
   },
   ...OPTIMIZER_ROWS,
 
@@ -208,7 +210,8 @@ export const TRAIN_ROWS = {
     choices: ["pooled", "layer"],
     default: "pooled",
     group: ROUTER,
-    about: "pooled: over all layers at once, as transformers, experts per token at balance; layer: their mean, 1 at balance",
+    about:
+      "pooled: over all layers at once, as transformers, experts per token at balance; layer: their mean, 1 at balance",
   },
   router_z_loss_coef: {
     kind: "number",
@@ -223,7 +226,8 @@ export const TRAIN_ROWS = {
     min: 0,
     below: 1,
     group: ROUTER,
-    about: "in training, layers with experts see their input times noise from 1 -+ this; 0: none, whatever config.json says",
+    about:
+      "in training, layers with experts see their input times noise from 1 -+ this; 0: none, whatever config.json says",
   },
   freeze_router: {
     kind: "boolean",
@@ -241,7 +245,14 @@ export const TRAIN_ROWS = {
     about: "passes over the training rows; may be a fraction",
   },
   max_steps: { kind: "integer", default: 0, min: 0, group: LENGTH, about: "optimizer steps; 0: by num_train_epochs" },
-  per_device_train_batch_size: { kind: "integer", default: 4, min: 1, max: MOST_ROWS, group: LENGTH, about: "rows of a micro-batch" },
+  per_device_train_batch_size: {
+    kind: "integer",
+    default: 4,
+    min: 1,
+    max: MOST_ROWS,
+    group: LENGTH,
+    about: "rows of a micro-batch",
+  },
   gradient_accumulation_steps: {
     kind: "integer",
     default: 1,
@@ -259,10 +270,28 @@ export const TRAIN_ROWS = {
     about: "rows of a micro-batch in evaluation",
   },
 
-  eval_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between evaluations; 0: only at start and end" },
-  save_steps: { kind: "integer", default: 0, min: 0, group: RUN, about: "steps between checkpoints; 0: only at the end" },
+  eval_steps: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: RUN,
+    about: "steps between evaluations; 0: only at start and end",
+  },
+  save_steps: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: RUN,
+    about: "steps between checkpoints; 0: only at the end",
+  },
   save_total_limit: { kind: "integer", default: 0, min: 0, group: RUN, about: "newest checkpoints to keep; 0: all" },
-  disk_full_wait: { kind: "integer", default: 10, min: 0, group: RUN, about: "minutes that the result waits for room; 0: none" },
+  disk_full_wait: {
+    kind: "integer",
+    default: 10,
+    min: 0,
+    group: RUN,
+    about: "minutes that the result waits for room; 0: none",
+  },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },
   resume: {
     kind: "string",

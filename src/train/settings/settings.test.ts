@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { describeSettings, helpText, resolveSettings, settingsMarkdown, TRAIN_TABLE, type TrainSettings } from "./settings.js";
+import {
+  describeSettings,
+  helpText,
+  resolveSettings,
+  settingsMarkdown,
+  TRAIN_TABLE,
+  type TrainSettings,
+} from "./settings.js";
 import { flagOf, isSame, type SettingRow } from "../../settings/table.js";
 import { metavar, readEntry, showValue } from "../../settings/values.js";
 
@@ -103,13 +110,16 @@ const FLAGS = `
 const rows = Object.entries(TRAIN_TABLE.rows) as [string, SettingRow][];
 
 test("the flags of train and their defaults are these", () => {
-  const flags = rows.map(([name, row]) => `${flagOf(name)} ${metavar(row)}${row.required === true ? "" : ` = ${showValue(row.default)}`}`);
+  const flags = rows.map(
+    ([name, row]) => `${flagOf(name)} ${metavar(row)}${row.required === true ? "" : ` = ${showValue(row.default)}`}`,
+  );
   assert.deepEqual(flags, FLAGS.trim().split("\n"));
 });
 
 test("every default is possible, every row is explained in one line", () => {
   for (const [name, row] of rows) {
-    if (row.required !== true) assert.ok(isSame(readEntry(row, { name, value: row.default, text: null, place: null }), row.default), name);
+    if (row.required !== true)
+      assert.ok(isSame(readEntry(row, { name, value: row.default, text: null, place: null }), row.default), name);
     assert.match(name, /^[a-z][a-z0-9_]*$/);
     assert.ok(row.about.length > 0 && !row.about.includes("\n") && !row.about.endsWith("."), name);
     assert.ok(row.group, name);
@@ -167,7 +177,11 @@ test("ranges of train's settings", () => {
   };
   for (const [name, values] of Object.entries(refused)) {
     for (const value of values) {
-      assert.throws(() => resolveSettings({ flags: { ...BASE, [name]: value } }), { name: "UserError" }, `${name} ${value}`);
+      assert.throws(
+        () => resolveSettings({ flags: { ...BASE, [name]: value } }),
+        { name: "UserError" },
+        `${name} ${value}`,
+      );
     }
   }
   for (const [name, values] of Object.entries(allowed)) {
@@ -248,10 +262,15 @@ test("help shows every flag once, in at most 100 columns", () => {
 test("the docs' tables hold every setting, with bars escaped", () => {
   const markdown = settingsMarkdown();
   for (const [name] of rows) assert.equal(markdown.split(`\n| \`${name}\` |`).length, 2, name);
-  assert.ok(markdown.startsWith("### Model and data\n\n| setting | value | default | what it is |\n| --- | --- | --- | --- |\n"));
+  assert.ok(
+    markdown.startsWith(
+      "### Model and data\n\n| setting | value | default | what it is |\n| --- | --- | --- | --- |\n",
+    ),
+  );
   assert.ok(markdown.includes("| `threads` | an integer from 0 to 1024 | `0` | CPU threads; 0: all cores |\n"));
   assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on |\n"));
-  for (const line of markdown.split("\n").filter((text) => text.startsWith("|"))) assert.equal(line.split("|").length, 6, line);
+  for (const line of markdown.split("\n").filter((text) => text.startsWith("|")))
+    assert.equal(line.split("|").length, 6, line);
 });
 
 test("absurd numbers are refused with what is possible", () => {

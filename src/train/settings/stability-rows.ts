@@ -30,5 +30,11 @@ export const STABILITY_ROWS = {
       "warn of a loss this many spreads above the median of the last steps, and keep its batch in a file; spread: 1.48 times the " +
       "median distance from the median, at least 2 % of it; 0: off",
   },
-  spike_window: { kind: "integer", default: 50, min: 10, group: GROUP, about: "steps that the course of the loss is taken from" },
+  spike_window: {
+    kind: "integer",
+    default: 50,
+    min: 10,
+    group: GROUP,
+    about: "steps that the course of the loss is taken from",
+  },
 } as const satisfies SettingRows;
