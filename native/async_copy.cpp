@@ -46,7 +46,7 @@ void copy_async(at::Tensor to, const at::Tensor& from) {
 
 }  // namespace
 
-void init_aside(Napi::Env env, Napi::Object exports) {
+void init_async_copy(Napi::Env env, Napi::Object exports) {
   define(env, exports, "copyAsync", [](const Napi::CallbackInfo& info) {
     copy_async(tensor_at(info, 0), tensor_at(info, 1));
     check_files(info.Env());

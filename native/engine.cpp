@@ -79,7 +79,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_op(env, exports);
   revmoe::init_storage(env, exports);
   revmoe::init_mapping(env, exports);
-  revmoe::init_aside(env, exports);
+  revmoe::init_async_copy(env, exports);
   revmoe::init_autograd(env, exports);
   revmoe::init_engine(env, exports);
   revmoe::init_signals(env, exports);

@@ -52,7 +52,7 @@ void init_table(Napi::Env env, Napi::Object exports);
 void init_op(Napi::Env env, Napi::Object exports);
 void init_storage(Napi::Env env, Napi::Object exports);
 void init_mapping(Napi::Env env, Napi::Object exports);
-void init_aside(Napi::Env env, Napi::Object exports);
+void init_async_copy(Napi::Env env, Napi::Object exports);
 void init_autograd(Napi::Env env, Napi::Object exports);
 void init_memory(Napi::Env env, Napi::Object exports);
 void init_engine(Napi::Env env, Napi::Object exports);

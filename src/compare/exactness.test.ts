@@ -1,5 +1,5 @@
 // At 24 blocks and after training, when weights have moved, rebuilding is still exact on the grid, and float streams are
-// what they are there for to show. The whole table is `node bench/exactness.mjs`.
+// what they are there for to show. The whole table is `node experiments/exactness.mjs`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 

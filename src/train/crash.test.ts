@@ -1,5 +1,5 @@
 // A disk run killed with SIGKILL in the middle of its work goes on from a whole step each time and ends in the same bits as one
-// that nothing happened to. Twenty moments for each durability: bench/frontier/kill.mjs.
+// that nothing happened to. Twenty moments for each durability: experiments/frontier/kill.mjs.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// One document of many tokens on the tiny model, forward, backward and update: node bench/long.mjs [tokens] [tileTokens] [method] [dtype]
+// One document of many tokens on the tiny model, forward, backward and update: node experiments/long.mjs [tokens] [tileTokens] [method] [dtype]
 // The document is Moby-Dick as one row. Prints the step's time and its peak by term; memory is the allocator's count, so
 // the same on every machine. 65536 tokens take about ten minutes on two cores without fused attention.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";

@@ -1,4 +1,4 @@
-// Tables (Markdown, to stdout) and the plot of the study's results: node bench/quality/report.mjs [RESULTS.jsonl] [PLOT.svg]
+// Tables (Markdown, to stdout) and the plot of the study's results: node experiments/quality/report.mjs [RESULTS.jsonl] [PLOT.svg]
 // The plot is of the longest runs. Percentages are paired: each run against the ordinary run of the same seed; means and standard deviations are over seeds.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-// How exact every coupling's backward pass is, with random weights and after training: node bench/exactness.mjs [--depths 4,24,96]
+// How exact every coupling's backward pass is, with random weights and after training: node experiments/exactness.mjs [--depths 4,24,96]
 // [--steps 300] [--couplings "momentum 1/4;additive"]. Prints a Markdown table, row by row: for each way of computing the largest
 // error of the rebuilt first streams and the relative error of all gradients beside those of stored activations. Ends with 1 where
 // a coupling with an explicit inverse, or revffn with its hint, is not exact on an integer grid. All of it takes an hour of one core.

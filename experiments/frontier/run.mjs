@@ -1,4 +1,4 @@
-// 14.3 billion parameters, all trained, with the weights on disk: node bench/frontier/run.mjs [--layers N] [--experts N]
+// 14.3 billion parameters, all trained, with the weights on disk: node experiments/frontier/run.mjs [--layers N] [--experts N]
 //   [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
 //   [--durability snapshot|step] [--dir FOLDER] [--json FILE]
 // The geometry of Qwen1.5-MoE-A2.7B with random bfloat16 weights, which are made in the folder on disk and removed at the end,

@@ -1,4 +1,4 @@
-// Steps on a GPU, each way in a process of its own: node bench/frontier/gpu.mjs [--layers N] [--experts N] [--tokens N] [--rows N]
+// Steps on a GPU, each way in a process of its own: node experiments/frontier/gpu.mjs [--layers N] [--experts N] [--tokens N] [--rows N]
 //   [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N] [--loss-tile-tokens N]
 //   [--theirs NAME,...] [--device cuda:N]
 // The geometry of Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters) with random bfloat16 weights; one batch of real text is repeated. Ways:
@@ -39,7 +39,7 @@ const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--form
 });
 if (card.status !== 0) {
   console.error(
-    "nvidia-smi: no NVIDIA GPU answers here, which this benchmark is for. bench/frontier/run.mjs measures a CPU and its disk.",
+    "nvidia-smi: no NVIDIA GPU answers here, which this benchmark is for. experiments/frontier/run.mjs measures a CPU and its disk.",
   );
   process.exit(1);
 }

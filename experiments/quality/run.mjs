@@ -1,4 +1,4 @@
-// Fine-tunes one model with every coupling and keeps the held-out losses: node bench/quality/run.mjs [--part tune|seeds]
+// Fine-tunes one model with every coupling and keeps the held-out losses: node experiments/quality/run.mjs [--part tune|seeds]
 //   tune   one seed, half the steps, every rate of --rates, for representative couplings
 //   seeds  every case and seed at --rate; `--rate tuned`: at the rate that was best in `tune` for this case
 // One line a run goes to --out; runs that are there already are skipped, so it can be stopped and started at will.

@@ -1,4 +1,4 @@
-// Every optimiser on the tiny model, speeches -> Moby-Dick: node bench/optimizers.mjs [steps] [rates]
+// Every optimiser on the tiny model, speeches -> Moby-Dick: node experiments/optimizers.mjs [steps] [rates]
 // Each starts from the same bfloat16 weights and sees the same rows, 2048 tokens a step. `rates` learning rates are tried, a
 // factor of three apart around the one in the table (default 1), and the best held-out loss is shown. Then step times:
 // optimisers alternate within a round, so that a noisy machine disturbs all alike; medians, relative to adamw.

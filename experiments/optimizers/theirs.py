@@ -1,4 +1,4 @@
-"""Loss curves of published optimisers on the rows of ours.mjs, in PyTorch: python bench/optimizers/theirs.py FOLDER
+"""Loss curves of published optimisers on the rows of ours.mjs, in PyTorch: python experiments/optimizers/theirs.py FOLDER
 Reads FOLDER/tokens.json, writes FOLDER/theirs.json; curves that are there already are kept. Needs torch >= 2.9 and transformers;
 pip install --no-deps bitsandbytes galore-torch lomo-optim. Experts, which transformers stacks, are given to the optimisers one matrix at
 a time, as checkpoints name them.

@@ -1,4 +1,4 @@
-// The curves of ours.mjs and theirs.py side by side: node bench/optimizers/compare.mjs FOLDER [OTHER]
+// The curves of ours.mjs and theirs.py side by side: node experiments/optimizers/compare.mjs FOLDER [OTHER]
 // Per case: losses of both (means of five steps), the largest difference of a step's loss between both, and the band: the
 // largest difference between our two runs, whose sums are taken in another order, or, where that is larger, from the run in OTHER
 // with another libtorch.

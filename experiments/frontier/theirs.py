@@ -1,4 +1,4 @@
-# The same geometry in transformers: python3 bench/frontier/theirs.py adamw|adafactor LAYERS EXPERTS TOKENS ROWS STEPS
+# The same geometry in transformers: python3 experiments/frontier/theirs.py adamw|adafactor LAYERS EXPERTS TOKENS ROWS STEPS
 # bfloat16 weights and state, gradient checkpointing, grouped experts, torch's fused AdamW or transformers' Adafactor: what its Trainer does with
 # one card and bf16 weights. Prints one row, or that memory ran out.
 import sys

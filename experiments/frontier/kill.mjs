@@ -1,4 +1,4 @@
-// A disk run killed with SIGKILL at twenty random moments, for both durabilities: node bench/frontier/kill.mjs [kills] [seed]
+// A disk run killed with SIGKILL at twenty random moments, for both durabilities: node experiments/frontier/kill.mjs [kills] [seed]
 // The tiny model of examples/, adamw8bit, bfloat16. Each process goes on from what the last one left; losses of all steps and
 // the final weights must be those of a run in memory that nothing happened to. Prints a line per durability; exits with 1 on failure.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";

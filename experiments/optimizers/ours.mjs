@@ -1,4 +1,4 @@
-// Loss curves of our optimisers, for comparison with their published implementations: node bench/optimizers/ours.mjs FOLDER [steps]
+// Loss curves of our optimisers, for comparison with their published implementations: node experiments/optimizers/ours.mjs FOLDER [steps]
 // Writes FOLDER/tokens.json (the rows of every step: packs of 64 tokens of Moby-Dick, two a step) and
 // FOLDER/ours.json: the losses of every case, from examples/tiny-moe in float32 as the ordinary network, one micro-batch a step,
 // clipped by the norm of all gradients. The band is what the same arithmetic in another order does: with other tiles of the
