@@ -2,7 +2,7 @@
 // optimisers are here by themselves; some become lists, and every combination of the lists is a row.
 import { parseBytes } from "../format.js";
 import { MOST } from "../model/config.js";
-import { LONGEST, tooManyTokens } from "../train/settings/limits.js";
+import { LONGEST, tooManyTokens } from "../settings/limits.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 import { resolveTable } from "../settings/resolve.js";

@@ -18,7 +18,6 @@ import { ordinary } from "../reversible/couplings/ordinary.js";
 import { revffn, type RevffnSettings } from "../reversible/couplings/revffn.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Division } from "./network.js";
-import { hasGamma } from "../train/settings/reversible-rows.js";
 
 export const NETWORK_FILE = "revmoe.json";
 
@@ -46,6 +45,10 @@ export interface NetworkSettings {
   checkpoint_last_blocks: number;
   adapter_sharing: AdapterSettings["sharing"];
 }
+
+/** Whether a coupling has a factor on its momentum. */
+export const hasGamma = (coupling: NetworkDescription["coupling"]): boolean =>
+  coupling === "momentum" || coupling === "bdia";
 
 /** `gamma` is that of the moment, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {

@@ -2,7 +2,7 @@
 // and written as words again. Knows nothing of where tables come from.
 import { excerpt, nearestName, UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
-import { MOST_OF_ANY } from "../train/settings/limits.js";
+import { MOST_OF_ANY } from "./limits.js";
 import { flagOf, type Range, type SettingRow, type SettingValue } from "./table.js";
 
 /** A value as given. `place` is "run.yaml:7:", or null for a flag; `text` is the file's own words, if a scalar. */

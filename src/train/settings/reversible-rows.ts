@@ -288,7 +288,3 @@ export const REVFFN_ROWS = {
     about: "highest learning rate in adapter_steps, which have a warm-up and a decay of their own; 0: learning_rate",
   },
 } as const satisfies SettingRows;
-
-/** Whether a coupling has a factor on its momentum. */
-export const hasGamma = (coupling: (typeof REVERSIBLE_ROWS)["coupling"]["choices"][number]): boolean =>
-  coupling === "momentum" || coupling === "bdia";

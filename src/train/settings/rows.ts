@@ -2,7 +2,7 @@
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
-import { LONGEST, MOST_ROWS } from "./limits.js";
+import { LONGEST, MOST_ROWS } from "../../settings/limits.js";
 import type { SettingRows, SettingsOf } from "../../settings/table.js";
 import { STABILITY_ROWS } from "./stability-rows.js";
 

@@ -1,7 +1,7 @@
 // The largest numbers that settings take. They are far above what anybody trains with, and low enough that no list made from
 // them is beyond memory, and no count beyond what is exact.
 
-import type { Given } from "../../settings/table.js";
+import type { Given } from "./table.js";
 
 /** Of a whole number whose row states no bound of its own. */
 export const MOST_OF_ANY = 1e9;
