@@ -81,7 +81,7 @@ function named<T>(work: () => T): T {
 }
 
 function tooDeep(): LimitExceeded {
-  return new LimitExceeded(`it nests, or calls itself, more than ${LIMITS.depth} deep`);
+  return new LimitExceeded(`it, or what it is given, nests or calls itself more than ${LIMITS.depth} deep`);
 }
 
 /** As Python's: the numbers from `first` up to `end`, or from 0 up to `first`. */
