@@ -62,6 +62,10 @@ function scopeOf(variables: Record<string, unknown>, outer?: Scope): Scope {
 /** Errors: LimitExceeded for one that is too long, SyntaxError and others for one that cannot be read. */
 export function readTemplate(source: string): Template {
   if (source.length > LIMITS.source) throw new LimitExceeded(`it has ${source.length} characters (expected at most ${LIMITS.source})`);
+  for (const { 0: blanks, index } of source.matchAll(/\s+/g)) {
+    if (blanks.length <= LIMITS.blanks) continue;
+    throw new LimitExceeded(`it has ${blanks.length} blanks in a row at ${index} (expected at most ${LIMITS.blanks})`);
+  }
   return named(() => withPythonStrip(new Template(source)));
 }
 

@@ -9,6 +9,8 @@ export class LimitExceeded extends UserError {}
 export const TEMPLATE_LIMITS = {
   /** Characters of a template. The longest of released models have 30,000. */
   source: 1 << 20,
+  /** Blanks in a row, which the library's reader takes their square's time for. Released ones have up to 50. */
+  blanks: 1000,
   /** Expressions and statements evaluated for one text. A turn takes 20 to 100: enough for 100,000 turns. About 3 s. */
   steps: 10_000_000,
   /** Expressions inside one another, and calls of macros. Real ones stay below 60; the stack ends at about 1,500. */

@@ -72,7 +72,11 @@ const KINDS: Record<string, { message: RegExp; templates: string[] }> = {
   },
   "templates without end": {
     message: /takes more than \d+ (steps|s)/,
-    templates: ["{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", `a${" ".repeat(300_000)}b`],
+    templates: ["{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"],
+  },
+  "blanks without end": {
+    message: /it has \d+ blanks in a row at \d+ \(expected at most 1000\)/,
+    templates: [`a${" ".repeat(300_000)}b`, `{{ 1 }}${"\n\t".repeat(501)}{% generation %}`, `{% if true ${" ".repeat(1001)}%}x{% endif %}`],
   },
   "files of megabytes": {
     message: /it has \d+ characters \(expected at most 1048576\)/,
