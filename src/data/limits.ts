@@ -9,6 +9,8 @@ export class LimitExceeded extends UserError {}
 export const TEMPLATE_LIMITS = {
   /** Characters of a template. The longest of released models have 30,000. */
   source: 1 << 20,
+  /** Blanks in a row, which the library's reader takes their square's time for. Released ones have up to 50. */
+  blanks: 1000,
   /** Expressions and statements evaluated for one text. A turn takes 20 to 100: enough for 100,000 turns. About 3 s. */
   steps: 10_000_000,
   /** Expressions inside one another, and calls of macros. Real ones stay below 60; the stack ends at about 1,500. */
@@ -20,6 +22,13 @@ export const TEMPLATE_LIMITS = {
   memory: 2 ** 29,
   /** Letters compared by one search in the worst case, as nothing can stop a search: about 1 s. */
   search: 2 ** 33,
+} as const;
+
+export const ROW_LIMITS = {
+  /** Messages among which the assistant's are told apart by rendering all before each: 1,000 take 7 to 35 s, with the square. */
+  messages: 2000,
+  /** Letters of a text to encode: each takes about 20 bytes of memory while that is done. */
+  letters: 2 ** 27,
 } as const;
 
 export const TOKENIZER_LIMITS = {
@@ -47,9 +56,8 @@ export const TIME_LIMITS = {
   row: 2,
   /** For each million letters. Real tokenizers take 0.3 to 1.5 s. */
   perMegabyte: 6,
-  /** For each message: the assistant's part is found with up to six renderings of all before it. Up to a thousand messages. */
-  perMessage: 0.004,
-  messages: 1000,
+  /** For each two messages of a row: each answer is found with up to six renderings of all before it. Real templates take up to 3.5e-5. */
+  perPair: 5e-5,
 } as const;
 
 /** Letters of all texts in a value, names included, and one for each entry. Walks without recursion, be it ever so deep. */
@@ -71,10 +79,10 @@ export function sizeOf(value: unknown): number {
   return size;
 }
 
-/** Seconds that a row, or a text, may take, of which `messages` are turns. */
+/** Seconds that a row, or a text, may take, which has so many messages. */
 export function secondsFor(value: unknown, messages = 0): number {
-  const { row, perMegabyte, perMessage } = TIME_LIMITS;
-  return row + perMegabyte * 1e-6 * sizeOf(value) + perMessage * Math.min(messages, TIME_LIMITS.messages);
+  const { row, perMegabyte, perPair } = TIME_LIMITS;
+  return row + perMegabyte * 1e-6 * sizeOf(value) + perPair * Math.min(messages, ROW_LIMITS.messages) ** 2;
 }
 
 /** What someone else wrote, for a message of ours: one line, not long, and nothing that a terminal obeys. */

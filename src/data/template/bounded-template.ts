@@ -63,6 +63,10 @@ function scopeOf(variables: Record<string, unknown>, outer?: Scope): Scope {
 export function readTemplate(source: string): Template {
   if (source.length > LIMITS.source)
     throw new LimitExceeded(`it has ${source.length} characters (expected at most ${LIMITS.source})`);
+  for (const { 0: blanks, index } of source.matchAll(/\s+/g)) {
+    if (blanks.length <= LIMITS.blanks) continue;
+    throw new LimitExceeded(`it has ${blanks.length} blanks in a row at ${index} (expected at most ${LIMITS.blanks})`);
+  }
   return named(() => withPythonStrip(new Template(source)));
 }
 
@@ -86,7 +90,7 @@ function named<T>(work: () => T): T {
 }
 
 function tooDeep(): LimitExceeded {
-  return new LimitExceeded(`it nests, or calls itself, more than ${LIMITS.depth} deep`);
+  return new LimitExceeded(`it, or what it is given, nests or calls itself more than ${LIMITS.depth} deep`);
 }
 
 /** As Python's: the numbers from `first` up to `end`, or from 0 up to `first`. */

@@ -8,7 +8,7 @@ import type { Template } from "@huggingface/jinja";
 import { UserError } from "../../errors.js";
 import { mayTakeLong, readTemplate, renderTemplate } from "./bounded-template.js";
 import type { Message } from "../conversation.js";
-import { LimitExceeded, quoted, secondsFor, TIME_LIMITS } from "../limits.js";
+import { LimitExceeded, quoted, ROW_LIMITS, secondsFor, TIME_LIMITS } from "../limits.js";
 import { inTime } from "../time-limit.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 
@@ -82,6 +82,12 @@ function rendering<T>(chat: Chat, work: (chat: Chat) => T): T {
 
 function masked({ plain, marked }: Compiled, chat: Chat): { text: string; trained: Span[] } {
   const { messages } = chat;
+  if (marked === undefined && messages.length > ROW_LIMITS.messages) {
+    unverifiable(
+      chat,
+      `there are ${messages.length} messages (expected at most ${ROW_LIMITS.messages}, as each answer is looked for)`,
+    );
+  }
   const text = run(plain, chat, false);
   if (marked !== undefined) return { text, trained: taggedSpans(run(marked, chat, false), text, chat) };
   const trained: Span[] = [];

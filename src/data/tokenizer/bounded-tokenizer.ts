@@ -3,7 +3,7 @@
 // token reaches across: it could not hold them whole.
 import { Tokenizer as JsonTokenizer } from "@huggingface/tokenizers";
 import { UserError } from "../../errors.js";
-import { TOKENIZER_LIMITS as LIMITS, quoted, secondsFor, TIME_LIMITS } from "../limits.js";
+import { TOKENIZER_LIMITS as LIMITS, quoted, ROW_LIMITS, secondsFor, TIME_LIMITS } from "../limits.js";
 import { inTime } from "../time-limit.js";
 import { checkTokenizer } from "./tokenizer-check.js";
 
@@ -47,6 +47,11 @@ export function openTokenizer(json: Json, config: Json, path: string, bytes: num
     inner,
     vocabSize,
     encode: (text, add_special_tokens) => {
+      if (text.length > ROW_LIMITS.letters) {
+        throw new UserError(
+          `a text has ${text.length} letters (expected at most ${ROW_LIMITS.letters}). Split it into rows of a .jsonl file.`,
+        );
+      }
       try {
         return inTime(
           () => secondsFor(text),
