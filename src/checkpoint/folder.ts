@@ -93,7 +93,8 @@ function isDeep(value: object): boolean {
 function checkFolder(dir: string): void {
   const stats = statOf(dir);
   if (!stats) throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
-  if (!stats.isDirectory()) throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
+  if (!stats.isDirectory())
+    throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint, or a file named .gguf). Check the path.`);
 }
 
 function openShards(dir: string): Folder {

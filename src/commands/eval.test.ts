@@ -119,10 +119,7 @@ test("wrong calls are refused in one sentence", async (t) => {
   await refused(["--file", texts, "--task", "choice"], /rows\.jsonl:1: choices is missing/);
   await refused(["--file", questions, "--task", "loss"], /the first rows have the keys "question", "answer"/);
   await refused(["--file", questions, "--template", "Q"], /--template Q has no place for the question/);
-  await refused(
-    ["--file", questions, "--max-new-tokens", "4000"],
-    /rows\.jsonl:1: prompt: \d+ tokens of prompt and 4000 new ones go beyond/,
-  );
+  await refused(["--file", questions, "--max-new-tokens", "4000"], /rows\.jsonl:1: max_new_tokens: 4000 behind a prompt of \d+ go beyond/);
   await refused(["--file", rowsFile(t, [{ question: "Why?", answer: "Because." }])], /rows\.jsonl:1: answer has no number/);
   await refused(["--file", choices, "--tasks", "arc"], /--tasks is unknown\. Use file and task\./);
 });

@@ -52,7 +52,8 @@ export function checkRunFolder(settings: Place): void {
 
 /** What to do in place of `--resume latest` where there is no checkpoint. */
 export function nothingToResume(dir: string): UserError {
-  const begin = existsSync(dir) && isUsed(dir) ? "Start anew with --overwrite-output-dir in its place" : "Leave --resume out to begin";
+  const begin =
+    existsSync(dir) && isUsed(dir) ? "Start anew with --overwrite-output-dir in place of --resume" : "Leave --resume out to begin";
   return new UserError(`resume: no complete checkpoint-N folder in ${dir}. ${begin}.`);
 }
 
