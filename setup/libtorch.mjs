@@ -187,8 +187,7 @@ function placeOfEnvironment(value) {
   }
   throw new SetupError(
     `LIBTORCH=${value}: no libtorch there (expected include/ATen/ATen.h and lib/libtorch_cpu.so in it, ` +
-      `or a Python venv with torch). Correct it, or unset it to use another.\n` +
-      `The ways to get libtorch:\n${waysToGetLibtorch()}`,
+      `or a Python venv with torch). Correct it, or unset it to use another.`,
   );
 }
 

@@ -12,6 +12,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
   ENOTDIR: "it, or a part of its path, is a file (expected a folder)",
   EISDIR: "is a folder (expected a file)",
+  ERR_FS_EISDIR: "is a folder (expected a file)",
   ENOSPC: "cannot be written: the disk is full",
   EROFS: "cannot be written: the file system is read-only",
   EACCES: "this user has no permission",

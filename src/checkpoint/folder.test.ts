@@ -1,6 +1,6 @@
 // Single files and shards as one set of tensors, and what is wrong with a folder in words.
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -84,7 +84,16 @@ test("what is wrong with a folder is said, and no mapping stays open", () =>
       /none: no such folder\. Check the path: a model is the folder of a Hugging Face checkpoint\.$/,
     );
     refuses(() => readConfig(folder), /: no config\.json \(expected the folder of a Hugging Face checkpoint\)/);
+    for (const target of ["config.json", "nowhere", "a/b"]) {
+      symlinkSync(target, join(folder, "config.json"));
+      refuses(() => readConfig(folder), /: config\.json is a link that leads nowhere \(expected/);
+      rmSync(join(folder, "config.json"));
+    }
     writeFileSync(join(folder, "a.gguf"), "");
+    refuses(
+      () => openFolder(join(folder, "a.gguf")),
+      /is a file .* This needs the folder that a \.gguf file was made from\.$/,
+    );
     refuses(() => readConfig(folder), /Hugging Face checkpoint\)\. Give the file itself: .*a\.gguf\.$/);
     refuses(() => openFolder(folder), /: no weights \(expected model\.safetensors, or/);
     writeFileSync(join(folder, "pytorch_model.bin"), "");

@@ -1,6 +1,6 @@
 // A Hugging Face folder as one set of named tensors, whether its weights are one file or shards with an index, and its
 // config.json. The folder object owns the mappings of its files until `close`.
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
 import { excerpt, UserError } from "../errors.js";
@@ -38,7 +38,7 @@ export function readConfig(dir: string): { config: Record<string, unknown>; path
   if (!existsSync(path)) {
     const gguf = reading(dir, () => readdirSync(dir)).find((name) => /\.gguf$/i.test(name));
     throw new UserError(
-      `${dir}: no config.json (expected the folder of a Hugging Face checkpoint).${gguf ? ` Give the file itself: ${join(dir, gguf)}.` : ""}`,
+      `${dir}: ${isLink(path) ? "config.json is a link that leads nowhere" : "no config.json"} (expected the folder of a Hugging Face checkpoint).${gguf ? ` Give the file itself: ${join(dir, gguf)}.` : ""}`,
     );
   }
   return { config: familyConfig(readJsonObject(path)), path };
@@ -97,12 +97,17 @@ function isDeep(value: object): boolean {
   return true;
 }
 
+const isLink = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+
 function checkFolder(dir: string): void {
   const stats = statOf(dir);
   if (!stats)
     throw new UserError(`${dir}: no such folder. Check the path: a model is the folder of a Hugging Face checkpoint.`);
-  if (!stats.isDirectory())
-    throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint).`);
+  if (stats.isDirectory()) return;
+  const hint = /\.gguf$/i.test(dir)
+    ? "This needs the folder that a .gguf file was made from"
+    : "Check the path; the name of a GGUF file ends in .gguf";
+  throw new UserError(`${dir}: is a file (expected the folder of a Hugging Face checkpoint). ${hint}.`);
 }
 
 function openShards(dir: string): Folder {

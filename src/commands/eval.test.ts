@@ -125,7 +125,7 @@ test("wrong calls are refused in one sentence", async (t) => {
   await refused(["--file", questions, "--template", "Q"], /--template Q has no place for the question/);
   await refused(
     ["--file", questions, "--max-new-tokens", "4000"],
-    /rows\.jsonl:1: prompt: \d+ tokens of prompt and 4000 new ones go beyond/,
+    /rows\.jsonl:1: max_new_tokens: 4000 behind a prompt of \d+ go beyond/,
   );
   await refused(
     ["--file", rowsFile(t, [{ question: "Why?", answer: "Because." }])],

@@ -1,9 +1,13 @@
 // `revmoe quickstart`: the whole path on a model that comes with the repository. Fine-tunes it, all parameters, on
 // Moby-Dick with reversible blocks; shows held-out loss and a sample of text before and after, and the memory of a step by
 // term beside checkpointing and storing. Ends in a few minutes on two cores.
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { listCheckpoints } from "../checkpoint/run/checkpoints.js";
+import { isRunFolder } from "../checkpoint/run/marker.js";
+import { UserError } from "../errors.js";
 import { formatBytes, formatTable } from "../format.js";
 import { consoleSink } from "../metrics/sinks/console.js";
 import type { RunEvent } from "../metrics/record.js";
@@ -20,12 +24,14 @@ import { resetPeak } from "../torch/memory.js";
 import { generateTokens } from "../generate/generate.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 
+const FOLDER = "runs/quickstart";
+
 const ROWS = {
   output_dir: {
     kind: "string",
-    default: "runs/quickstart",
+    default: FOLDER,
     metavar: "FOLDER",
-    about: "folder of the run; an earlier quickstart there is replaced",
+    about: `folder of the run: a new one, or ${FOLDER}, where an earlier quickstart is replaced`,
   },
   max_steps: { kind: "integer", default: 80, min: 1, about: "training steps of 2048 tokens" },
   threads: { kind: "integer", default: 0, min: 0, about: "CPU threads; 0: all cores" },
@@ -42,6 +48,7 @@ export const command: Command<typeof ROWS> = {
   settings: { rows: ROWS },
   run: async ({ settings, out }) => {
     const say = (text = ""): void => void out.write(`${text}\n`);
+    checkFolder(settings.output_dir);
     say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
     say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
     const run = prepareRun(quickSettings(settings));
@@ -82,6 +89,14 @@ export const command: Command<typeof ROWS> = {
     }
   },
 };
+
+/** Only what a quickstart left is replaced without a word: it has no checkpoint, and lies where quickstarts do. */
+function checkFolder(dir: string): void {
+  if (!existsSync(dir) || !isRunFolder(dir) || (dir === FOLDER && listCheckpoints(dir).length === 0)) return;
+  throw new UserError(
+    `output_dir: ${dir} already holds a run, which quickstart does not replace. Choose another folder with --output-dir.`,
+  );
+}
 
 function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROWS>) {
   return resolveSettings({

@@ -250,7 +250,7 @@ const REFUSALS: Refusal[] = [
     name: "a LIBTORCH of no use",
     break: () => {},
     env: { LIBTORCH: "/nonexistent" },
-    says: /LIBTORCH=\/nonexistent: no libtorch there .*apt-get install .*libtorch-dev/,
+    says: /LIBTORCH=\/nonexistent: no libtorch there .*Correct it, or unset it to use another\.\s*$/,
   },
   {
     name: "an output folder that cannot be made",

@@ -128,6 +128,6 @@ test("wrong words and full disks: one line, exit code 2, and no folder", async (
     assert.equal(existsSync(folder), false);
   }
   writeFileSync(folder, "");
-  assert.match((await run(...given)).err, /is not replaced, because it is no folder that can be read/);
+  assert.match((await run(...given)).err, /is not replaced, because it is a file \(expected a folder\)/);
   assert.throws(() => checkFreeSpace(folder, 2 ** 60), /are needed, but only .* are free on its disk/);
 });

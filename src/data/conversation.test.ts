@@ -30,6 +30,19 @@ test("an unknown format is refused with the keys found and the formats known", (
   });
 });
 
+test("a null in place of what a format needs is named", () => {
+  for (const [value, key] of [
+    [{ text: null }, "text"],
+    [{ prompt: "a", completion: null }, "completion"],
+    [{ messages: null, id: 1 }, "messages"],
+  ] as const) {
+    assert.throws(() => detectFormat(rowsOf(value), "auto"), {
+      name: "UserError",
+      message: new RegExp(`In d\\.jsonl:1, "${key}" is null\\. Rename`),
+    });
+  }
+});
+
 test("columns are renamed, over what has our name already", () => {
   const rows = rowsOf({ question: "q", answer: "a", prompt: "old", id: 3 });
   const renamed = renameColumns(rows, { prompt: "question", completion: "answer" });

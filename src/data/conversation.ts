@@ -70,7 +70,7 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
     .join(", ");
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${list(keysOf(first))} (expected ${expected}). ` +
-      `Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.`,
+      `${emptyIn(first, Object.values(FORMAT_KEYS).flat())}Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.`,
   );
 }
 
@@ -149,6 +149,15 @@ function readMessage(item: unknown, where: string): Message {
     throw new UserError(`${where}: content is ${describe(content)} (expected a text). Only text can be trained on.`);
   }
   return item as Message;
+}
+
+/** A null in place of what a format needs, in a sentence: it counts as no such key. */
+export function emptyIn(rows: Row[], keys: readonly string[]): string {
+  for (const { value, place } of rows) {
+    const key = keys.find((each) => value[each] === null);
+    if (key !== undefined) return `In ${place}, "${key}" is null. `;
+  }
+  return "";
 }
 
 function keysOf(rows: Row[]): string[] {

@@ -29,6 +29,7 @@ test("the task is seen from the rows where it is one alone", () => {
   }
   refused(() => detectTask([row({ text: "a", question: "b", answer: "c" })]), /fit loss and exact-match .* Set task/);
   refused(() => detectTask([row({ words: "a" })]), /the first rows have the keys "words", which no task has/);
+  refused(() => detectTask([row({ text: null })]), /which no task has .*"text" is null\. Set task/);
   refused(() => detectTask([row({ text: "a" }), row({ question: "b", answer: "c" })]), /which no task has/);
 });
 

@@ -1,6 +1,7 @@
 // What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
 // the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
 // label; GSM8K's question and answer). All complaints name the row.
+import { emptyIn } from "../data/conversation.js";
 import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
 
@@ -26,6 +27,8 @@ const ROWS_LOOKED_AT = 100;
 const has = (value: Record<string, unknown>, ...keys: string[]): boolean =>
   keys.every((key) => value[key] !== undefined && value[key] !== null);
 
+const KEYS = ["text", "messages", "prompt", "completion", "choices", "endings", "question", "answer"];
+
 const FITS: Record<Task, (value: Record<string, unknown>) => boolean> = {
   loss: (value) => has(value, "messages") || has(value, "prompt", "completion") || has(value, "text"),
   choice: (value) => has(value, "choices") || has(value, "endings"),
@@ -41,7 +44,7 @@ export function detectTask(rows: Row[]): Task {
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${keys}, which ${fitting.length === 0 ? "no task has" : `fit ${fitting.join(" and ")}`} ` +
       '(expected "text", "messages" or "prompt" and "completion" for loss, "choices" or "endings" for choice, "question" and "answer" for ' +
-      "exact-match). Set task, or rename the keys.",
+      `exact-match). ${emptyIn(first, KEYS)}Set task, or rename the keys.`,
   );
 }
 

@@ -131,8 +131,12 @@ test("every position up to the last can be used, none beyond", () => {
         (failure: Error) => failure instanceof UserError && pattern.test(failure.message),
       );
     assert.equal([...generateTokens(network, PROMPT, { maxNewTokens: 60 })].length, 60);
-    refuses(5, 61, /5 tokens of prompt and 61 new ones .*embeddings is 64\)\. Use at most 60 new tokens\.$/);
-    refuses(65, 1, /65 tokens of prompt and 1 new ones .*Shorten the prompt\.$/);
+    refuses(
+      5,
+      61,
+      /max_new_tokens: 61 behind a prompt of 5 go beyond .*embeddings is 64\)\. Set max_new_tokens to at most 60\.$/,
+    );
+    refuses(65, 1, /1 behind a prompt of 65 .*Shorten the prompt\.$/);
     assert.equal([...generateTokens(network, new Array<number>(64).fill(1), { maxNewTokens: 1 })].length, 1);
   });
 });

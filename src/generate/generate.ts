@@ -64,8 +64,8 @@ export function checkPrompt(config: ModelConfig, promptIds: ArrayLike<number>, m
   const room = maxPositions + 1 - promptIds.length;
   if (maxNewTokens <= room) return;
   throw new UserError(
-    `prompt: ${promptIds.length} tokens of prompt and ${maxNewTokens} new ones go beyond the model's positions ` +
+    `max_new_tokens: ${maxNewTokens} behind a prompt of ${promptIds.length} go beyond the model's positions ` +
       `(max_position_embeddings is ${maxPositions}). ` +
-      `${room > 0 ? `Use at most ${room} new tokens` : "Shorten the prompt"}.`,
+      `${room > 0 ? `Set max_new_tokens to at most ${room}` : "Shorten the prompt"}.`,
   );
 }

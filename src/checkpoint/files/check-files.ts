@@ -1,7 +1,7 @@
 // The files of a folder against what was recorded when they were written: the manifest of a folder that we saved, or the
 // names of the blobs in the cache of a hub, ours or that of Hugging Face, which are checksums. Lengths first, which cost
 // nothing; then every byte.
-import { lstatSync, readdirSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { UserError } from "../../errors.js";
@@ -38,6 +38,14 @@ export interface Checked {
 /** Compares the files of `folder` whose names are `wanted` with their records. */
 export function checkFiles(folder: string, wanted: (name: string) => boolean = () => true): Checked {
   const manifest = readManifest(folder);
+  if (manifest === undefined && existsSync(join(folder, MANIFEST_FILE))) {
+    return {
+      by: "manifest",
+      files: 0,
+      bytes: 0,
+      problems: [{ file: MANIFEST_FILE, problem: "is damaged, or of a newer version" }],
+    };
+  }
   const expected = (manifest ? recordedIn(folder, manifest.files) : blobsIn(folder)).filter(({ name }) => wanted(name));
   const problems: FileProblem[] = [];
   const whole = expected.filter((each) => {

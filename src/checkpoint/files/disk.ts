@@ -107,6 +107,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: "the file system is read-only",
   EACCES: "this user may not write there",
   EPERM: "this user may not write there",
+  ENOENT: "the file system has no place for it",
   ENOTDIR: "a file stands where a folder is expected",
   ELOOP: "its links lead in a circle",
   EEXIST: "a file or a link to nowhere has this name",

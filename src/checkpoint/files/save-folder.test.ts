@@ -152,7 +152,10 @@ test("a folder that is not ours is not replaced, a file neither; an empty one is
       "nothing",
     );
     put(folder, { file: "f" });
-    refuses("file", /file: is not replaced, because it is no folder that can be read/);
+    refuses("file", /file: is not replaced, because it is a file \(expected a folder\)/);
+    for (const below of ["file/a", "file/a/b", "home/letter.txt/c"]) {
+      refuses(below, /(file|letter\.txt) is a file \(expected a folder\)\. Choose another folder\.$/);
+    }
     assert.deepEqual(contents(join(folder, "home")), { "letter.txt": "dear" });
     mkdirSync(join(folder, "empty"));
     save(join(folder, "empty"), { [MODEL]: "1" });

@@ -47,6 +47,9 @@ export function saveFolder(dir: string, fill: (side: string) => void, replaced: 
 /** Throws the UserError that `saveFolder` would throw before it begins. */
 export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void {
   const target = placeOf(dir);
+  const above = nearestAbove(target);
+  if (!statSync(above).isDirectory())
+    throw new UserError(`${target}: ${above} is a file (expected a folder). Choose another folder.`);
   const problem = whyNotReplaced(target, replaced);
   if (problem === undefined) return;
   const hint =
@@ -88,15 +91,22 @@ function putInPlace(target: string, side: string, aside: string): void {
   }
 }
 
+/** What there is of the folders above `path`. */
+function nearestAbove(path: string): string {
+  const above = dirname(path);
+  return existsSync(above) ? above : nearestAbove(above);
+}
+
 /** What is in the way of a new folder at `dir`; undefined when nothing is. */
 export function whyNotReplaced(dir: string, replaced: Replaced): string | undefined {
   const target = placeOf(dir);
   if (!existsSync(target)) return undefined;
+  if (!statSync(target).isDirectory()) return "it is a file (expected a folder)";
   let names: string[];
   try {
     names = readdirSync(target);
-  } catch {
-    return "it is no folder that can be read";
+  } catch (failure) {
+    return `it cannot be read: ${reasonOf(failure)}`;
   }
   if (names.length === 0) return undefined;
   if (replaced === "nothing") return `it holds ${names[0]} (expected a new or empty folder)`;

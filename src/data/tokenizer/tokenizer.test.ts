@@ -192,6 +192,14 @@ test("refused: no tokenizer.json, damaged files, unknown special tokens, letters
     { "tokenizer.json": tokenizerJson(), "tokenizer_config.json": { eos_token: "</s>" } },
     /eos_token is "<\/s>", which is not in the vocabulary/,
   );
+  // As text: the deep one is deeper than JSON is written.
+  for (const part of ["[".repeat(20_000) + "]".repeat(20_000), "null", '{"toString":1}', "5"]) {
+    for (const merges of [`[["a","b"],["h",${part}]]`, `[[${part},"h"]]`, `[["h",${part}]]`]) {
+      const { model, ...rest } = tokenizerJson() as { model: object };
+      const text = JSON.stringify({ ...rest, model: { ...model, merges: "HERE" } }).replace('"HERE"', merges);
+      refuses({ "tokenizer.json": text }, /merges\[\d\] is a list of 2/);
+    }
+  }
   const json = {
     ...tokenizerJson(),
     model: { type: "WordPiece", vocab: { a: 0 }, continuing_subword_prefix: "##", max_input_chars_per_word: 100 },

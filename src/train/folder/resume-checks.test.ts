@@ -92,6 +92,47 @@ test("files that are cut off, missing or replaced are found; what a run does not
   refused({ ...settings, resume: newest }, /checkpoint-3\/config\.json has 2 bytes, \d+ when it was saved\./);
 });
 
+test("a manifest that is damaged is damage, and no missing one: resuming and loading refuse it", async (t) => {
+  const { settings, place } = await ran(t);
+  const [older, newest] = [2, 3].map((step) => join(settings.output_dir, `checkpoint-${step}`));
+  const whole = readFileSync(join(newest, MANIFEST_FILE), "utf8");
+  for (const text of [
+    "",
+    whole.slice(0, 200),
+    whole.replace('"version": 1', '"version": 3'),
+    whole.replace('"sha256": "', '"sha256": "x'),
+  ]) {
+    writeFileSync(join(newest, MANIFEST_FILE), text);
+    refused(
+      { ...settings, resume: newest },
+      /checkpoint-3\/revmoe-manifest\.json is damaged, or of a newer version\..*--resume .*checkpoint-2$/,
+    );
+    assert.match(
+      notesOf({ ...settings, resume: "latest" }).notes[0],
+      new RegExp(`is damaged, or of .* Going on from ${older} instead$`),
+    );
+    const model = join(settings.output_dir, "final");
+    writeFileSync(join(model, MANIFEST_FILE), text);
+    refused(
+      { ...settings, model, output_dir: place.out("again"), save_steps: 0 },
+      /final\/revmoe-manifest\.json is damaged, or of/,
+    );
+  }
+});
+
+test("where no checkpoint is whole by its files, one that lacks some is named", async (t) => {
+  const { settings } = await ran(t);
+  for (const step of [1, 2, 3]) {
+    const lost = ["optimizer.safetensors", "trainer_state.json", "model.safetensors"][step - 1];
+    rmSync(join(settings.output_dir, `checkpoint-${step}`, lost));
+    if (step < 3) assert.ok(notesOf({ ...settings, resume: "latest" }).startStep > 0);
+  }
+  refused(
+    { ...settings, resume: "latest" },
+    /no complete checkpoint-N folder in .* \(checkpoint-1 lacks files; revmoe verify .* names them\)\. Start anew/,
+  );
+});
+
 test("a checkpoint of an older version goes on with a note; NaN in its optimizer state is named", async (t) => {
   const { settings } = await ran(t, { optimizer: "adamw" });
   const newest = join(settings.output_dir, "checkpoint-3");

@@ -57,9 +57,11 @@ export function checkRunFolder(settings: Place): void {
 export function nothingToResume(dir: string): UserError {
   const begin =
     existsSync(dir) && isUsed(dir)
-      ? "Start anew with --overwrite-output-dir in its place"
+      ? "Start anew with --overwrite-output-dir in place of --resume"
       : "Leave --resume out to begin";
-  return new UserError(`resume: no complete checkpoint-N folder in ${dir}. ${begin}.`);
+  const [partly] = existsSync(dir) ? runParts(dir).filter((name) => /^checkpoint-\d+$/.test(name)) : [];
+  const lacks = partly === undefined ? "" : ` (${partly} lacks files; revmoe verify ${dir} names them)`;
+  return new UserError(`resume: no complete checkpoint-N folder in ${dir}${lacks}. ${begin}.`);
 }
 
 /** Makes the folder of a run, or takes over one that is the run's, and locks it. Errors: UserError. */

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TEMPLATE_LIMITS as LIMITS, ROW_LIMITS } from "./limits.js";
+import { TEMPLATE_LIMITS as LIMITS, ROW_LIMITS } from "../limits.js";
 import { renderChat, renderWithMask } from "./template.js";
-import { CHATML, CHATML_TAGGED, testTokenizer } from "./testing-tokenizer.js";
+import { CHATML, CHATML_TAGGED, testTokenizer } from "../tokenizer/testing-tokenizer.js";
 
 const MESSAGES = [
   { role: "user", content: "q" },

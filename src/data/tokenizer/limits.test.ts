@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TOKENIZER_LIMITS as LIMITS } from "./limits.js";
+import { TOKENIZER_LIMITS as LIMITS } from "../limits.js";
 import { folderOf, tokenizerJson } from "./testing-tokenizer.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 
