@@ -39,12 +39,7 @@ export function writeDurably(path: string, bytes: number, fill: (append: (chunk:
     try {
       fill((chunk) => {
         hash?.update(chunk);
-        // A disk that fills up takes part of a chunk before it refuses the rest.
-        for (let done = 0; done < chunk.length; ) {
-          const count = writeSync(file, chunk, done, chunk.length - done);
-          done += count;
-          written += count;
-        }
+        writeAll(file, chunk, (count) => (written += count));
       });
       fsyncSync(file);
     } finally {
@@ -54,6 +49,15 @@ export function writeDurably(path: string, bytes: number, fill: (append: (chunk:
     throw diskFailure(path, bytes, written, failure);
   }
   if (hash) records?.set(basename(path), { bytes: written, sha256: hash.digest("hex") });
+}
+
+/** Appends every byte to an open file: a disk that fills up takes part of them, without a word, before it refuses the rest. */
+export function writeAll(file: number, bytes: Uint8Array, wrote: (count: number) => void = () => {}): void {
+  for (let done = 0; done < bytes.length; ) {
+    const count = writeSync(file, bytes, done, bytes.length - done);
+    done += count;
+    wrote(count);
+  }
 }
 
 /** Writes a small file whole. */

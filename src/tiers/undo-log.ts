@@ -4,7 +4,7 @@
 import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 
-import { diskFailure } from "../checkpoint/disk.js";
+import { diskFailure, writeAll } from "../checkpoint/disk.js";
 import { UserError } from "../errors.js";
 import { openForReading, statOf } from "../read-file.js";
 import type { SharedMapping } from "../torch/mapping.js";
@@ -38,14 +38,14 @@ export class UndoLog {
     const bytes = files.reduce((sum, each) => sum + each.bytes, 0);
     try {
       for (const { path, bytes, tensor } of files) {
-        writeSync(this.#file, frame({ step, file: basename(path), bytes }));
+        writeAll(this.#file, frame({ step, file: basename(path), bytes }));
         for (let offset = 0; offset < bytes; offset += BUFFER_BYTES) {
           const chunk = this.#buffer.subarray(0, Math.min(BUFFER_BYTES, bytes - offset));
           readBytes(tensor, offset, chunk);
-          for (let done = 0; done < chunk.length; ) done += writeSync(this.#file, chunk, done);
+          writeAll(this.#file, chunk);
         }
         fsyncSync(this.#file);
-        writeSync(this.#file, MARK);
+        writeAll(this.#file, MARK);
         fsyncSync(this.#file);
       }
     } catch (failure) {
