@@ -1,56 +1,21 @@
 // Runs of `revmoe train` ended at random moments, over all kinds of run: node bench/trust/kills.mjs [kills=200] [seed=1] [case...]
 // The tiny model of test/golden. Moments: any in a process's life, while a folder is saved or removed (its .partial is there), while
-// final/ is replaced. Nine in thirteen ends are SIGKILL, the others SIGTERM, SIGINT once or twice, SIGHUP. Each process goes on with
+// final/ is replaced. Three ends in four are SIGKILL, the others SIGTERM, SIGINT once or twice, SIGHUP. Each process goes on with
 // --resume latest. In the end weights, losses and held-out losses must be those of a run in memory that nothing happened to, every
 // line of metrics.jsonl whole, and nothing left behind. Prints a line per kind of run and a sum; exits with 1 on any failure, and
 // then keeps the folder.
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
+import { argsOf, CASES, differences, inMemory, makeWorkplace, resultOf, weightsOf } from "./cases.mjs";
+
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
-const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 const [wanted, seed] = [Number(process.argv[2] ?? 200), Number(process.argv[3] ?? 1)];
 const named = process.argv.slice(4);
 
-const disk = (durability) => ({ parameters: "disk", durability });
-const revffn = { coupling: "revffn", adapter_learning_rate: 1e-3, distill_learning_rate: 1e-3 };
-/** What differs from ten steps of adamw in memory that save every second step. */
-const CASES = {
-  adamw: { save_steps: 1 },
-  adamw8bit: { optimizer: "adamw8bit", weights_dtype: "bfloat16", save_steps: 3, save_total_limit: 1 },
-  adalomo: { optimizer: "adalomo", save_steps: 2, save_total_limit: 2, gradient_accumulation_steps: 2 },
-  muon: { optimizer: "muon", save_steps: 1, save_total_limit: 1 },
-  galore: { optimizer: "galore_adamw", galore_rank: 4, galore_update_gap: 3, save_steps: 2 },
-  host: { parameters: "host", save_steps: 2, save_total_limit: 1 },
-  masters: { weights_dtype: "bfloat16", weights_correction: "8bit", save_steps: 1, save_total_limit: 2 },
-  "disk step": { ...disk("step"), optimizer: "adamw8bit", weights_dtype: "bfloat16" },
-  "disk step saved": { ...disk("step"), save_steps: 2, save_total_limit: 1, gradient_accumulation_steps: 2 },
-  "disk step muon": { ...disk("step"), optimizer: "muon", save_steps: 3, save_total_limit: 2 },
-  "disk snapshot": { ...disk("snapshot"), save_steps: 1, save_total_limit: 1 },
-  "disk snapshot adalomo": { ...disk("snapshot"), optimizer: "adalomo", weights_dtype: "bfloat16", save_steps: 2 },
-  evaluated: { validation_rows: 3, eval_steps: 1, save_steps: 2, save_total_limit: 1 },
-  phases: { ...revffn, adapter_steps: 3, distill_steps: 3, save_steps: 1, save_total_limit: 2 },
-  "phases on disk": { ...revffn, ...disk("step"), adapter_steps: 3, distill_steps: 3, save_steps: 2 },
-  gamma: { gamma: "-1/16", gamma_final: "-1/256", gamma_final_ratio: 0.6, save_steps: 1, save_total_limit: 1 },
-  "gamma on disk": { ...disk("step"), gamma: "-1/16", gamma_final: "-1/256", gamma_final_ratio: 0.6 },
-  overwrite: { save_steps: 1, save_total_limit: 2, overwritten: true },
-  "overwrite on disk": { ...disk("step"), save_steps: 2, overwritten: true },
-  rollback: { on_nonfinite: "rollback", save_steps: 2, bad: true },
-  "rollback on disk": { ...disk("step"), on_nonfinite: "rollback", save_steps: 2, bad: true },
-};
-const COMMON = {
-  threads: 1,
-  compute_dtype: "float32",
-  max_length: 64,
-  max_steps: 10,
-  per_device_train_batch_size: 1,
-  learning_rate: 5e-3,
-  save_steps: 0,
-};
 /** Of a run that others overwrite. */
 const OTHER_SEED = 7;
 
@@ -58,41 +23,7 @@ let random = seed;
 const draw = () => (random = (random * 48_271) % 2_147_483_647) / 2_147_483_647;
 const oneOf = (list) => list[Math.floor(draw() * list.length)];
 
-const folder = mkdtempSync(join(tmpdir(), "revmoe-kills-"));
-const model = join(folder, "model");
-mkdirSync(model);
-for (const file of ["hf-tiny/config.json", "hf-tiny/model.safetensors", "letters/tokenizer.json", "letters/tokenizer_config.json"]) {
-  cpSync(join(GOLDEN, file), join(model, file.split("/")[1]));
-}
-const texts = Array.from({ length: 14 }, (_, i) => `The sum of ${i} and ${i % 4} is ${i + (i % 4)}.`);
-const rowsOf = (name, list) => {
-  writeFileSync(join(folder, name), list.map((text) => `${JSON.stringify({ text })}\n`).join(""));
-  return join(folder, name);
-};
-const rows = rowsOf("rows.jsonl", texts);
-const badRows = rowsOf("bad.jsonl", [...texts.slice(0, 9), "Q is bad.", ...texts.slice(9)]);
-const badModel = join(folder, "bad-model");
-cpSync(model, badModel, { recursive: true });
-spoil(join(badModel, "model.safetensors"), JSON.parse(readFileSync(join(model, "tokenizer.json"), "utf8")).model.vocab.Q);
-
-/** Makes one row of the embedding so large that any batch with this token has a gradient that is not finite. */
-function spoil(path, token) {
-  const bytes = readFileSync(path);
-  const head = Number(bytes.readBigUInt64LE(0));
-  const { shape, data_offsets } = JSON.parse(bytes.subarray(8, 8 + head).toString())["model.embed_tokens.weight"];
-  for (let i = 0; i < shape[1]; i++) bytes.writeFloatLE(i % 2 ? 1e30 : -1e30, 8 + head + data_offsets[0] + 4 * (token * shape[1] + i));
-  writeFileSync(path, bytes);
-}
-
-const argsOf = ({ overwritten: _, bad, ...changes }, out) =>
-  Object.entries({
-    ...COMMON,
-    model: bad ? badModel : model,
-    train_file: bad ? badRows : rows,
-    output_dir: out,
-    ...(bad ? { stream: "float32", coupling: "ordinary", method: "checkpoint" } : {}),
-    ...changes,
-  }).map(([name, value]) => `--${name.replaceAll("_", "-")}=${value}`);
+const place = makeWorkplace("kills");
 
 function whole(args) {
   const { status, stderr, stdout } = spawnSync(process.execPath, [CLI, "train", ...args], { encoding: "utf8" });
@@ -100,29 +31,6 @@ function whole(args) {
   return stdout;
 }
 
-/** Losses by step and held-out losses by step and network, from whole lines alone; and what is wrong with the file. */
-function metricsOf(run) {
-  const wrong = [];
-  const losses = new Map();
-  const text = readFileSync(join(run, "metrics.jsonl"), "utf8");
-  if (!text.endsWith("\n")) wrong.push("metrics.jsonl has no newline at its end");
-  for (const [i, line] of text.trimEnd().split("\n").entries()) {
-    let event;
-    try {
-      event = JSON.parse(line);
-    } catch {
-      wrong.push(`line ${i + 1} of metrics.jsonl is not whole`);
-      continue;
-    }
-    const { kind, step } = event;
-    const key = kind === "step" ? `step ${step}` : kind === "eval" ? `eval ${step} ${event.network}` : null;
-    if (key === null) continue;
-    losses.set(key, kind === "step" ? event.loss : event.evalLoss);
-  }
-  return { losses, wrong, lines: text.split("\n").filter((line) => line.includes('"kind":"step"')).length };
-}
-
-const weightsOf = (run) => readFileSync(join(run, "final/model.safetensors"));
 const namesIn = (run) => (existsSync(run) ? readdirSync(run) : []);
 const savesNow = (run) => namesIn(run).some((name) => name.endsWith(".partial"));
 const replacesFinal = (run) => namesIn(run).some((name) => /^final\./.test(name));
@@ -155,7 +63,24 @@ const MOMENTS = {
   },
 };
 const ORDER = ["saving", "training", "saving", "any", "final", "training", "saving", "final"];
-const SIGNALS = ["KILL", "TERM", "KILL", "KILL", "INT", "KILL", "KILL", "INT INT", "KILL", "KILL", "HUP", "KILL", "KILL"];
+const SIGNALS = [
+  "KILL",
+  "TERM",
+  "KILL",
+  "KILL",
+  "INT",
+  "KILL",
+  "KILL",
+  "INT INT",
+  "KILL",
+  "KILL",
+  "HUP",
+  "KILL",
+  "KILL",
+  "KILL",
+  "KILL",
+  "KILL",
+];
 
 async function pause(alive, ms) {
   const end = performance.now() + ms;
@@ -206,24 +131,21 @@ const total = { kills: 0, saving: 0, final: 0, working: 0, stopped: 0, left: 0, 
 async function campaign(name, changes, quota) {
   const problems = [];
   const count = { kills: 0, saving: 0, final: 0, working: 0, stopped: 0, left: 0, lives: 0 };
-  const place = join(folder, name.replaceAll(" ", "-"));
-  const memory = { ...changes };
-  if (memory.parameters === "disk") delete memory.parameters;
-  delete memory.durability;
+  const folder = join(place.folder, name.replaceAll(" ", "-"));
   const began = performance.now();
-  const reference = join(place, "whole");
-  whole(argsOf(memory, reference));
+  const reference = join(folder, "whole");
+  whole(argsOf(place, inMemory(changes), reference));
   const lifeMs = performance.now() - began;
-  const wanted = { weights: weightsOf(reference), ...metricsOf(reference) };
+  const wanted = resultOf(reference);
   const times = { lifeMs, trainMs: 300 };
   let old = null;
   for (let round = 0; count.kills < quota && problems.length === 0; round++) {
-    const run = join(place, `run-${round}`);
+    const run = join(folder, `run-${round}`);
     if (changes.overwritten) {
-      whole([...argsOf({ ...memory, save_steps: 3 }, run), `--seed=${OTHER_SEED}`]);
+      whole([...argsOf(place, { ...inMemory(changes), save_steps: 3 }, run), `--seed=${OTHER_SEED}`]);
       old = weightsOf(run);
     }
-    const args = argsOf(changes, run);
+    const args = argsOf(place, changes, run);
     for (let lives = 0; ; lives++) {
       const mine = seedOf(run) !== null && seedOf(run) !== OTHER_SEED && !isVoid(run);
       const used = namesIn(run).some((each) => !each.startsWith("run."));
@@ -255,15 +177,7 @@ async function campaign(name, changes, quota) {
       if (code === 0 || problems.length > 0) break;
     }
     if (problems.length > 0) break;
-    const { losses, wrong } = metricsOf(run);
-    problems.push(...wrong);
-    for (const [key, loss] of wanted.losses) if (losses.get(key) !== loss) problems.push(`${key}: ${losses.get(key)}, not ${loss}`);
-    for (const key of losses.keys()) if (!wanted.losses.has(key)) problems.push(`${key} is not of the undisturbed run`);
-    if (!changes.bad && metricsOf(run).lines !== wanted.lines) problems.push(`${metricsOf(run).lines} lines of steps, not ${wanted.lines}`);
-    if (!weightsOf(run).equals(wanted.weights)) problems.push("the weights are others");
-    const clean = namesIn(reference).sort().filter(notRecord).join(" ");
-    const names = namesIn(run).sort().filter(notRecord).join(" ");
-    if (names !== clean) problems.push(`the folder holds ${names}, not ${clean}`);
+    problems.push(...differences(run, wanted, changes.bad));
     if (problems.length > 0) problems.unshift(run);
     else rmSync(run, { recursive: true });
   }
@@ -272,17 +186,14 @@ async function campaign(name, changes, quota) {
   console.log(`${name.padEnd(22)} ${line(count)}: ${problems.length === 0 ? "same bits" : "FAILED"}`);
   for (const problem of problems.slice(0, 12)) console.log(`  ${problem}`);
 }
-/** How often a run met trouble depends on where it went on from. */
-const notRecord = (name) => !/^(nonfinite|spike)-step/.test(name);
-
 const line = ({ kills, saving, final, working, stopped, left, lives }) =>
   `${lives} lives, ${kills} killed (${saving} while saving or removing, ${final} of them final; ${working} with a working copy), ${stopped} stopped, ${left} ended by a signal before listening`;
 
 const cases = Object.entries(CASES).filter(([name]) => named.length === 0 || named.includes(name));
 for (const [name, changes] of cases) await campaign(name, changes, Math.ceil(wanted / cases.length));
 console.log(`${"all".padEnd(22)} ${line(total)}: ${total.failures === 0 ? "same bits" : `${total.failures} FAILED`}`);
-if (total.failures === 0) rmSync(folder, { recursive: true });
+if (total.failures === 0) rmSync(place.folder, { recursive: true });
 else {
   process.exitCode = 1;
-  console.log(`kept: ${folder}`);
+  console.log(`kept: ${place.folder}`);
 }
