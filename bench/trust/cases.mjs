@@ -16,7 +16,7 @@ export const CASES = {
   adalomo: { optimizer: "adalomo", save_steps: 2, save_total_limit: 2, gradient_accumulation_steps: 2 },
   muon: { optimizer: "muon", save_steps: 1, save_total_limit: 1 },
   galore: { optimizer: "galore_adamw", galore_rank: 4, galore_update_gap: 3, save_steps: 2 },
-  host: { parameters: "host", save_steps: 2, save_total_limit: 1 },
+  store: { method: "store", save_steps: 2, save_total_limit: 1 },
   masters: { weights_dtype: "bfloat16", weights_correction: "8bit", save_steps: 1, save_total_limit: 2 },
   "disk step": { ...disk("step"), optimizer: "adamw8bit", weights_dtype: "bfloat16" },
   "disk step saved": { ...disk("step"), save_steps: 2, save_total_limit: 1, gradient_accumulation_steps: 2 },

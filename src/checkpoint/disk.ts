@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from "node:path";
 
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
+import { naming } from "../read-file.js";
 
 /** What a file that was written holds. */
 export interface FileRecord {
@@ -76,7 +77,7 @@ export function syncFolder(folder: string): void {
 export function sync(path: string): void {
   const opened = openSync(path, "r");
   try {
-    fsyncSync(opened);
+    naming(path, () => fsyncSync(opened));
   } finally {
     closeSync(opened);
   }
@@ -104,6 +105,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTDIR: "a file stands where a folder is expected",
   ELOOP: "its links lead in a circle",
   EEXIST: "a file or a link to nowhere has this name",
+  EISDIR: "a folder has this name",
   ENAMETOOLONG: "its name is too long for the file system",
 };
 

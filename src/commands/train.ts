@@ -39,9 +39,12 @@ export const command: Command<typeof TRAIN_ROWS> = {
     const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
     const { requestedStop } = await import("./stop-signals.js");
     const stop = requestedStop(settings.resume === "" ? null : settings.resume);
-    const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
-    let finished = false;
+    let sink: Sink | null = null;
+    // Before the first step there is nothing to keep.
+    let finished = run.startStep === 0;
     try {
+      sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
+      finished = false;
       for (const line of await describeRun(run)) say(line);
       const planned = planRun(run);
       say(`plan of a step: ${planLine(planned.plan)}`);
@@ -54,7 +57,7 @@ export const command: Command<typeof TRAIN_ROWS> = {
       say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
       return stop.exitCode;
     } finally {
-      sink.close();
+      sink?.close();
       stop.forget();
       freeRun(run, finished);
     }

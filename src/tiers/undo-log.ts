@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 
 import { diskFailure, writeAll } from "../checkpoint/disk.js";
 import { UserError } from "../errors.js";
-import { openForReading, statOf } from "../read-file.js";
+import { naming, openForReading, statOf } from "../read-file.js";
 import type { SharedMapping } from "../torch/mapping.js";
 import { readBytes } from "../torch/tensor.js";
 
@@ -54,7 +54,7 @@ export class UndoLog {
   }
 
   clear(): void {
-    ftruncateSync(this.#file, 0);
+    naming(this.#path, () => ftruncateSync(this.#file, 0));
   }
 
   close(): void {
@@ -74,8 +74,10 @@ export function rollBack(folder: string, finished: number): string[] {
     const records = readRecords(log, finished + 1);
     for (const { file, bytes } of records) checkFile(path, join(folder, file), bytes);
     for (const { file, bytes, from } of records) restore(log, from, join(folder, file), bytes);
-    ftruncateSync(log, 0);
-    fsyncSync(log);
+    naming(path, () => {
+      ftruncateSync(log, 0);
+      fsyncSync(log);
+    });
     return records.map(({ file }) => file);
   } finally {
     closeSync(log);
@@ -123,10 +125,12 @@ function restore(log: number, from: number, path: string, bytes: number): void {
   try {
     for (let offset = 0; offset < bytes; ) {
       const count = readSync(log, buffer, 0, Math.min(BUFFER_BYTES, bytes - offset), from + offset);
-      for (let done = 0; done < count; ) done += writeSync(file, buffer, done, count - done, offset + done);
+      naming(path, () => {
+        for (let done = 0; done < count; ) done += writeSync(file, buffer, done, count - done, offset + done);
+      });
       offset += count;
     }
-    fsyncSync(file);
+    naming(path, () => fsyncSync(file));
   } finally {
     closeSync(file);
   }
