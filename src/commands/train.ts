@@ -2,6 +2,7 @@
 // stop-signals.ts.
 import { renameSync } from "node:fs";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
 
 import { writeFileDurably } from "../checkpoint/disk.js";
 import { formatBytes, formatCount } from "../format.js";
@@ -50,6 +51,8 @@ export const command: Command<typeof TRAIN_ROWS> = {
       say(`plan of a step: ${planLine(planned.plan)}`);
       // Phases before the last train less, and may have a teacher beside them.
       const watched = run.phases.length > 1 ? sink : watching(sink, planned);
+      // Else Node's room for short-lived objects, 2 to 32 MB, grows and shrinks while a run goes on, and hides what a leak would be.
+      setFlagsFromString("--semi-space-growth-factor=1");
       const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
       finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
