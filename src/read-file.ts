@@ -39,6 +39,15 @@ export function systemFailure(failure: unknown): UserError | undefined {
     : new UserError(`${path === undefined ? "" : `${shownPath(path)}: `}${reason}.`);
 }
 
+/** Does what `work` does with an open file: the system's failures there name no file, and get `path` as theirs. */
+export function naming<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (failure) {
+    throw failure instanceof Error && "syscall" in failure ? Object.assign(failure, { path }) : failure;
+  }
+}
+
 /** Does what `read` does with `path`, with failures of the system as a UserError. */
 export function reading<T>(path: string, read: () => T): T {
   try {

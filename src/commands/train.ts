@@ -2,6 +2,7 @@
 // stop-signals.ts.
 import { renameSync } from "node:fs";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
 
 import { writeFileDurably } from "../checkpoint/files/disk.js";
 import { formatBytes, formatCount } from "../format.js";
@@ -45,14 +46,19 @@ export const command: Command<typeof TRAIN_ROWS> = {
     say(describeSettings(settings));
     const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
     const stop = requestedStop(settings.resume === "" ? null : settings.resume);
-    const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
-    let finished = false;
+    let sink: Sink | null = null;
+    // Before the first step there is nothing to keep.
+    let finished = run.startStep === 0;
     try {
+      sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
+      finished = false;
       for (const line of await describeRun(run)) say(line);
       const planned = planRun(run);
       say(`plan of a step: ${planLine(planned.plan)}`);
       // Phases before the last train less, and may have a teacher beside them.
       const watched = run.phases.length > 1 ? sink : watching(sink, planned);
+      // Else Node's room for short-lived objects, 2 to 32 MB, grows and shrinks while a run goes on, and hides what a leak would be.
+      setFlagsFromString("--semi-space-growth-factor=1");
       const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
       finished = true;
       if (memory) say(`peak of a step: ${describeMemory(memory)}`);
@@ -60,7 +66,7 @@ export const command: Command<typeof TRAIN_ROWS> = {
       say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
       return stop.exitCode;
     } finally {
-      sink.close();
+      sink?.close();
       stop.forget();
       freeRun(run, finished);
     }

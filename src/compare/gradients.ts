@@ -1,8 +1,9 @@
 // All gradients of a step, written to a file or compared with those in it, as they come: head, blocks from the last to
 // the first, embedding. Both are optimisers that change nothing, so a step hands them its gradients and needs no other
 // way in. float32, in tiles; whoever makes one closes it. Small models' gradients are compared in memory.
-import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 
+import { writeAll } from "../checkpoint/files/disk.js";
 import { assert } from "../errors.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { narrow, view } from "../torch/ops.js";
@@ -58,10 +59,6 @@ function distance(): { add(values: Float32Array, stored: Float32Array): void; re
     }
   };
   return { add, relativeError: () => Math.sqrt(difference) / Math.sqrt(size) };
-}
-
-function writeAll(file: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
 }
 
 /** Shows every gradient to `look`, tile by tile. */

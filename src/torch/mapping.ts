@@ -3,6 +3,7 @@
 // tensor must be freed before.
 import { closeSync, fsyncSync, fstatSync, openSync } from "node:fs";
 
+import { naming } from "../read-file.js";
 import { fileCutShort, native } from "./binding.js";
 import { free, keep } from "./scope.js";
 import type { Tensor } from "./tensor.js";
@@ -51,7 +52,7 @@ export class SharedMapping {
 
   /** Returns when every change is on the disk. Errors: UserError when the file has lost some of them. */
   sync(): void {
-    fsyncSync(this.#file);
+    naming(this.path, () => fsyncSync(this.#file));
     native.checkFiles();
     if (fstatSync(this.#file).size < this.bytes) throw fileCutShort(this.path);
   }

@@ -17,6 +17,7 @@ import { basename, dirname, join, resolve } from "node:path";
 
 import { UserError } from "../../errors.js";
 import { formatBytes } from "../../format.js";
+import { naming } from "../../read-file.js";
 
 /** What a file that was written holds. */
 export interface FileRecord {
@@ -49,12 +50,7 @@ export function writeDurably(path: string, bytes: number, fill: (append: (chunk:
     try {
       fill((chunk) => {
         hash?.update(chunk);
-        // A disk that fills up takes part of a chunk before it refuses the rest.
-        for (let done = 0; done < chunk.length; ) {
-          const count = writeSync(file, chunk, done, chunk.length - done);
-          done += count;
-          written += count;
-        }
+        writeAll(file, chunk, (count) => (written += count));
       });
       fsyncSync(file);
     } finally {
@@ -64,6 +60,15 @@ export function writeDurably(path: string, bytes: number, fill: (append: (chunk:
     throw diskFailure(path, bytes, written, failure);
   }
   if (hash) records?.set(basename(path), { bytes: written, sha256: hash.digest("hex") });
+}
+
+/** Appends every byte to an open file: a disk that fills up takes part of them, without a word, before it refuses the rest. */
+export function writeAll(file: number, bytes: Uint8Array, wrote: (count: number) => void = () => {}): void {
+  for (let done = 0; done < bytes.length; ) {
+    const count = writeSync(file, bytes, done, bytes.length - done);
+    done += count;
+    wrote(count);
+  }
 }
 
 /** Writes a small file whole. */
@@ -82,7 +87,7 @@ export function syncFolder(folder: string): void {
 export function sync(path: string): void {
   const opened = openSync(path, "r");
   try {
-    fsyncSync(opened);
+    naming(path, () => fsyncSync(opened));
   } finally {
     closeSync(opened);
   }
@@ -111,6 +116,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTDIR: "a file stands where a folder is expected",
   ELOOP: "its links lead in a circle",
   EEXIST: "a file or a link to nowhere has this name",
+  EISDIR: "a folder has this name",
   ENAMETOOLONG: "its name is too long for the file system",
 };
 

@@ -30,8 +30,8 @@ export function takeLock(dir: string): RunLock {
   const mine: Holder = { ...thisProcess(), token: randomUUID(), since: new Date().toISOString() };
   const lock = join(dir, LOCK_FILE);
   const draft = `${lock}.${mine.token}`;
-  writeFileDurably(draft, `${JSON.stringify(mine, null, 2)}\n`);
   try {
+    writeFileDurably(draft, `${JSON.stringify(mine, null, 2)}\n`);
     for (;;) {
       const stale = readHolder(lock);
       if (stale === null) {

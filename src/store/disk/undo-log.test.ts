@@ -1,6 +1,7 @@
 // Old bytes come back from the log, in whichever step of a run the crash fell.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import fs, { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -10,6 +11,7 @@ import { writeBytes } from "../../torch/tensor.js";
 import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
 
 const BYTES = 10_000;
+const { writeSync } = fs;
 
 /** Two files of a working copy, whose bytes are all `value` until `set` says otherwise. */
 function workingCopy(t: TestContext) {
@@ -69,4 +71,33 @@ test("the log of a step that is finished restores nothing", (t) => {
   assert.deepEqual(rollBack(folder, 3), []);
   assert.deepEqual(values(), [11, 21]);
   assert.deepEqual(rollBack(folder, 2), [], "and it is emptied");
+});
+
+test("a disk that fills up within a record's head, bytes or mark is refused, and no file counts as kept that is not", (t) => {
+  const { folder, files, set, values } = workingCopy(t);
+  set([10, 20]);
+  // Of the first record, and of the second.
+  for (const room of [100, 512 + 5000, 512 + BYTES + 276, BYTES + 1024 + 512 + BYTES + 1]) {
+    const log = new UndoLog(folder);
+    let left = room;
+    // As the system does: it takes what there is room for, and refuses from then on.
+    const write = (file: number, bytes: Uint8Array, at = 0, length = bytes.length - at): number => {
+      if (left === 0)
+        throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC", errno: -28 });
+      const count = writeSync(file, bytes, at, Math.min(left, length));
+      left -= count;
+      return count;
+    };
+    const mocked = t.mock.method(fs, "writeSync", write);
+    syncBuiltinESMExports();
+    try {
+      assert.throws(() => log.append(5, files), /undo\.log: cannot be written: the disk is full/);
+    } finally {
+      mocked.mock.restore();
+      syncBuiltinESMExports();
+      log.close();
+    }
+    assert.deepEqual(rollBack(folder, 4), room > BYTES + 1024 ? ["block-000.safetensors"] : []);
+    assert.deepEqual(values(), [10, 20]);
+  }
 });

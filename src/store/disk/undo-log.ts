@@ -4,9 +4,9 @@
 import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 
-import { diskFailure } from "../../checkpoint/files/disk.js";
+import { diskFailure, writeAll } from "../../checkpoint/files/disk.js";
 import { UserError } from "../../errors.js";
-import { openForReading, statOf } from "../../read-file.js";
+import { naming, openForReading, statOf } from "../../read-file.js";
 import type { SharedMapping } from "../../torch/mapping.js";
 import { readBytes } from "../../torch/tensor.js";
 
@@ -42,14 +42,14 @@ export class UndoLog {
     const bytes = files.reduce((sum, each) => sum + each.bytes, 0);
     try {
       for (const { path, bytes, tensor } of files) {
-        writeSync(this.#file, frame({ step, file: basename(path), bytes }));
+        writeAll(this.#file, frame({ step, file: basename(path), bytes }));
         for (let offset = 0; offset < bytes; offset += BUFFER_BYTES) {
           const chunk = this.#buffer.subarray(0, Math.min(BUFFER_BYTES, bytes - offset));
           readBytes(tensor, offset, chunk);
-          for (let done = 0; done < chunk.length; ) done += writeSync(this.#file, chunk, done);
+          writeAll(this.#file, chunk);
         }
         fsyncSync(this.#file);
-        writeSync(this.#file, MARK);
+        writeAll(this.#file, MARK);
         fsyncSync(this.#file);
       }
     } catch (failure) {
@@ -58,7 +58,7 @@ export class UndoLog {
   }
 
   clear(): void {
-    ftruncateSync(this.#file, 0);
+    naming(this.#path, () => ftruncateSync(this.#file, 0));
   }
 
   close(): void {
@@ -78,8 +78,10 @@ export function rollBack(folder: string, finished: number): string[] {
     const records = readRecords(log, finished + 1);
     for (const { file, bytes } of records) checkFile(path, join(folder, file), bytes);
     for (const { file, bytes, from } of records) restore(log, from, join(folder, file), bytes);
-    ftruncateSync(log, 0);
-    fsyncSync(log);
+    naming(path, () => {
+      ftruncateSync(log, 0);
+      fsyncSync(log);
+    });
     return records.map(({ file }) => file);
   } finally {
     closeSync(log);
@@ -133,10 +135,12 @@ function restore(log: number, from: number, path: string, bytes: number): void {
   try {
     for (let offset = 0; offset < bytes; ) {
       const count = readSync(log, buffer, 0, Math.min(BUFFER_BYTES, bytes - offset), from + offset);
-      for (let done = 0; done < count; ) done += writeSync(file, buffer, done, count - done, offset + done);
+      naming(path, () => {
+        for (let done = 0; done < count; ) done += writeSync(file, buffer, done, count - done, offset + done);
+      });
       offset += count;
     }
-    fsyncSync(file);
+    naming(path, () => fsyncSync(file));
   } finally {
     closeSync(file);
   }

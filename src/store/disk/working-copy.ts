@@ -126,12 +126,13 @@ export class WorkingCopy implements Tier {
   /** Weights and state are those of the end of a step: from here on the promise of `durability` holds. */
   begin(progress: WrittenProgress): void {
     this.#step = progress.step;
-    this.#lasts = this.#options.durability === "step";
-    if (this.#lasts) {
+    if (this.#options.durability === "step") {
       this.#log = new UndoLog(this.#folder);
       for (const { mapping } of [...this.#weights.values(), ...this.#states.values()]) mapping.sync();
       this.#writeProgress(progress);
+      this.#lasts = true;
     } else {
+      this.#lasts = false;
       rmSync(join(this.#folder, STATE_FILE), { force: true });
       rmSync(join(this.#folder, UNDO_FILE), { force: true });
       sync(this.#folder);
