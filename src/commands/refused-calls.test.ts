@@ -1,5 +1,5 @@
 // A run whose calls of the system are refused, one kind after another, in this process: each ends as a sentence that names the file,
-// holds nothing, and can be begun again. Every call of a run is refused by bench/trust/cuts.mjs.
+// holds nothing, and can be begun again. Every call of a run is refused by experiments/trust/cuts.mjs.
 import assert from "node:assert/strict";
 import fs, { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
