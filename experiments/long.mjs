@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import {
   adamw,
+  deviceStore,
   describeMemory,
   engineInfo,
   gridStreams,
@@ -39,6 +40,7 @@ const network = {
   format: gridStreams("int32", 16),
   computeDtype,
   device: "cpu",
+  store: deviceStore("cpu"),
   lossTileTokens: 1024,
   tileTokens,
 };

@@ -37,6 +37,8 @@ export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";
 export type { RunEvent, Sink } from "./metrics/record.js";
 export { evaluateLoss } from "./network/evaluate.js";
 export { type Outcome, train } from "./train/loop.js";
+export { deviceStore } from "./store/device.js";
+export type { ParameterStore } from "./store/store.js";
 export { describeMemory, type MemoryTerms, memoryTerms } from "./step/memory-terms.js";
 export type { Network } from "./network/network.js";
 export { OptimizerStates, plannedStateBytes } from "./step/optimizer-states.js";

@@ -30,11 +30,11 @@ const DOWNHILL: Record<string, string[]> = {
     ...["torch", "settings", "metrics", "data", "model", "reversible", "optim", "checkpoint", "store", "network"],
     "step",
   ],
-  generate: ["torch", "model", "reversible", "data", "checkpoint", "network"],
+  generate: ["torch", "model", "reversible", "data", "checkpoint", "store", "network"],
   eval: ["settings", "model", "data", "checkpoint", "network", "train", "generate"],
   verify: ["torch", "model", "data", "checkpoint", "upcycle", "network", "step", "train"],
-  plan: ["torch", "settings", "metrics", "data", "model", "checkpoint", "network", "step", "train"],
-  compare: [...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "network", "step"], "train"],
+  plan: ["torch", "settings", "metrics", "data", "model", "checkpoint", "store", "network", "step", "train"],
+  compare: [...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "store", "network", "step"], "train"],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */

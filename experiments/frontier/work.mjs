@@ -74,10 +74,10 @@ for (let step = 1; step <= steps; step++) {
   synchronize(device);
   const began = performance.now();
   const result = trainStep(network, states, batches, stepOptions(settings, phaseAt(run.phases, step), step));
-  network.tier?.finishStep({ step, batches: data.state(), settings });
+  network.store.finishStep({ step, batches: data.state(), settings });
   synchronize(device);
   const seconds = (performance.now() - began) / 1000;
-  const times = network.tier?.takeTimes() ?? { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
+  const times = network.store.takeTimes();
   memory = memoryTerms(network, states, result);
   const after = transferred();
   say({

@@ -15,6 +15,7 @@ import type { Network } from "../network/network.js";
 import { OptimizerStates } from "../step/optimizer-states.js";
 import { type StepResult, trainStep } from "../step/step.js";
 import { memorizeGradients } from "./gradients.js";
+import { deviceStore } from "../store/device.js";
 
 const VOCABULARY = 256;
 const CONFIG = {
@@ -116,6 +117,7 @@ const networkOf = (model: Model, coupling: Coupling, format: StreamFormat, compu
   format,
   computeDtype,
   device: "cpu",
+  store: deviceStore("cpu"),
   lossTileTokens: 128,
 });
 

@@ -3,6 +3,7 @@
 import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
+import { deviceStore } from "../store/device.js";
 import { fastestDtype } from "../torch/device.js";
 import type { DType } from "../torch/tensor.js";
 import { asEvaluated, type Network } from "../network/network.js";
@@ -44,6 +45,7 @@ export function openNetwork(from: ModelSource | string, { as, device, computeDty
     ...networkParts(description),
     computeDtype,
     device,
+    store: deviceStore(device),
     lossTileTokens: 1024,
   });
 }

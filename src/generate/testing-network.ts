@@ -12,6 +12,7 @@ import { TEST_DEVICE } from "../torch/testing-device.js";
 import { hiddenStates } from "../network/evaluate.js";
 import { extensionOf, type NetworkDescription, networkParts } from "../network/description.js";
 import { asEvaluated, type Network, openHead, outerNames } from "../network/network.js";
+import { deviceStore } from "../store/device.js";
 
 export const CONFIG = { ...TINY_QWEN2_MOE, max_position_embeddings: 64 };
 
@@ -24,7 +25,15 @@ export function tinyNetwork(
   const source = { ...CONFIG, ...changes };
   const architecture = architectureOf(source, "tiny");
   const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", TEST_DEVICE);
-  return { model, coupling, format, computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 64 };
+  return {
+    model,
+    coupling,
+    format,
+    computeDtype: "float32",
+    device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
+    lossTileTokens: 64,
+  };
 }
 
 /** The same of what a folder may say it was trained as. */
@@ -37,6 +46,7 @@ export function describedNetwork(description: NetworkDescription, changes: Recor
     ...networkParts(description),
     computeDtype: "float32",
     device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
     lossTileTokens: 64,
   });
 }

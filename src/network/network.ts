@@ -11,7 +11,7 @@ import { architectureOf, type ParameterSpec } from "../model/architecture.js";
 import type { ExpertRows } from "../model/expert-rows.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
-import { HEAD, type Tier } from "../store/store.js";
+import { HEAD, type ParameterStore } from "../store/store.js";
 import { embedding } from "../torch/ops.js";
 import { during } from "../torch/span.js";
 import { scope } from "../torch/scope.js";
@@ -35,8 +35,8 @@ export interface Network {
   computeDtype: DType;
   /** Where it is computed; parameters may lie elsewhere. */
   device: string;
-  /** Where parameters lie while no block uses them; without it, on the device. */
-  tier?: Tier;
+  /** Where parameters lie while no block uses them. */
+  store: ParameterStore;
   lossTileTokens: number;
   /** Reads a block's parameter, for the scope of the caller, where the model does not hold it. */
   read?: (layer: number, name: string) => Tensor;
@@ -117,20 +117,16 @@ export class OpenUnit implements Block<Context> {
     readonly layers: number[],
   ) {
     const { architecture, config, blocks } = network.model;
-    const { read = (layer, name) => blocks[layer][name], computeDtype } = network;
+    const { read = (layer, name) => blocks[layer][name], computeDtype, device, store } = network;
     this.#network = network;
     const specs = layers.map((layer) => architecture.blockParameters(config, layer));
     this.#bridged = specs.map((some) => some.some(({ adapter }) => adapter !== undefined));
-    const open = (layer: number, i: number): OpenWeights => {
-      network.tier?.enter(layer);
-      return new OpenWeights(
-        (name) => inUse(network, read(layer, name)),
-        specs[i],
-        computeDtype,
-        trainsIn(network, layer),
-        network.device,
+    const open = (layer: number, i: number): OpenWeights =>
+      store.load(
+        layer,
+        (inUse) =>
+          new OpenWeights((name) => inUse(read(layer, name)), specs[i], computeDtype, trainsIn(network, layer), device),
       );
-    };
     this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
 
@@ -171,9 +167,6 @@ export class OpenUnit implements Block<Context> {
   }
 }
 
-/** A stored parameter of the part that was entered, or its copy on the device where the tier brought one. */
-const inUse = ({ tier }: Network, stored: Tensor): Tensor => tier?.here?.(stored) ?? stored;
-
 const trainsIn =
   ({ trains = () => true }: Network, layer: number) =>
   (name: string): boolean =>
@@ -209,18 +202,15 @@ export function outerNames({ model }: Network): OuterNames {
 /** Final norm and head in compute form. */
 export function openHead(network: Network): OpenWeights {
   const { norm, head } = outerNames(network);
-  network.tier?.enter(HEAD);
-  const { outer } = network.model;
-  return new OpenWeights(
-    (name) => inUse(network, outer[name]),
-    [norm, head],
-    network.computeDtype,
-    trainsIn(network, -1),
-    network.device,
+  const { computeDtype, device, model, store } = network;
+  return store.load(
+    HEAD,
+    (inUse) =>
+      new OpenWeights((name) => inUse(model.outer[name]), [norm, head], computeDtype, trainsIn(network, -1), device),
   );
 }
 
-/** The hidden state in front of the first block, in the float type of the streams. */
+/** The hidden state in front of the first block, in the float type of the streams. Rows are read where the embedding is stored: a step needs few of them. */
 export function embed(network: Network, tokens_T: ArrayLike<number>): Tensor {
   const { format, device, model } = network;
   return scope(() => {

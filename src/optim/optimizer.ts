@@ -1,6 +1,6 @@
 // What every optimiser offers: for a parameter, a rule: which state it keeps and how it updates in place. Layouts are
-// plain shapes, so that state can be planned without being made. State tensors belong to whoever calls `initState`.
-import { type DType, DTYPES, type Tensor, zeros } from "../torch/tensor.js";
+// plain shapes, so that state can be planned without being made. State tensors belong to whoever made them.
+import { type DType, DTYPES, type Tensor } from "../torch/tensor.js";
 import type { Weight } from "./weight.js";
 
 /** What an optimiser may ask of a parameter before it exists. */
@@ -49,11 +49,4 @@ export const elementsOf = (sizes: readonly number[]): number => sizes.reduce((pr
 
 export function layoutBytes(layout: StateLayout): number {
   return Object.values(layout).reduce((total, { shape, dtype }) => total + elementsOf(shape) * DTYPES[dtype], 0);
-}
-
-/** State before the first step; the caller frees it. */
-export function initState(layout: StateLayout, device: string): State {
-  return Object.fromEntries(
-    Object.entries(layout).map(([name, { shape, dtype }]) => [name, zeros([...shape], dtype, device)]),
-  );
 }

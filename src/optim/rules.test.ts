@@ -15,9 +15,9 @@ import { adamw } from "./adamw.js";
 import { adamw8bit } from "./adamw8bit.js";
 import { galoreAdamw } from "./galore.js";
 import { muon, orthogonalize } from "./muon.js";
-import { initState, layoutBytes, type Optimizer } from "./optimizer.js";
+import { layoutBytes, type Optimizer } from "./optimizer.js";
 import { lomo, sgd } from "./sgd.js";
-import { factsOf, numbers, stepped } from "./testing-rules.js";
+import { factsOf, initState, numbers, stepped } from "./testing-rules.js";
 import { openWeight } from "./weight.js";
 
 const adam = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };

@@ -1,8 +1,8 @@
 // For tests of optimisers: a parameter with its rule and state, stepped by given gradients.
 import { scope } from "../torch/scope.js";
-import { dtype, fromArray, type Tensor, to } from "../torch/tensor.js";
+import { dtype, fromArray, type Tensor, to, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { elementsOf, initState, type Optimizer, type ParameterFacts, type State } from "./optimizer.js";
+import { elementsOf, type Optimizer, type ParameterFacts, type State, type StateLayout } from "./optimizer.js";
 import { openWeight } from "./weight.js";
 
 /** A hidden matrix, a stack of them or a vector, by its shape, unless `changes` say otherwise. */
@@ -48,3 +48,10 @@ export function stepped(optimizer: Optimizer, start: Tensor, facts: ParameterFac
 /** Sines, as in test/golden/make_optim.py, rounded to float32. */
 export const numbers = (count: number, seed: number): number[] =>
   Array.from({ length: count }, (_, i) => Math.fround(Math.sin((i + 1) * 12.9898 + seed * 78.233)));
+
+/** State before the first step; the caller frees it. */
+export function initState(layout: StateLayout, device: string): State {
+  return Object.fromEntries(
+    Object.entries(layout).map(([name, { shape, dtype }]) => [name, zeros([...shape], dtype, device)]),
+  );
+}

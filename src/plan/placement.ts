@@ -1,4 +1,4 @@
-// Where the bytes of a plan are: the device's memory, main memory, files. The one place that knows which terms a tier moves.
+// Where the bytes of a plan are: the device's memory, main memory, files. The one place that knows which terms a store moves.
 import type { MemoryTerms } from "../step/memory-terms.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 

@@ -8,11 +8,11 @@ import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/span.js";
 import { onShadow, shadowSpans } from "../torch/shadow.js";
-import { type DType, empty } from "../torch/tensor.js";
+import type { DType } from "../torch/tensor.js";
 import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { type Phase, trainsOf } from "../train/phases.js";
-import { hostTierOf } from "../train/prepare-store.js";
+import { STORES } from "../store/registry.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { stepOptions } from "../train/step-options.js";
@@ -53,41 +53,40 @@ export function shadowStep(
 ): ShadowStep {
   return engine(() => {
     const { device } = settings;
-    const { tier, network, states } = shadowNetwork(settings, geometry);
+    const { store, network, states } = shadowNetwork(settings, geometry);
     resetPeak(device);
     const result = during("streams", () =>
       trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)),
     );
     const { bitBytes, routingBytes } = result;
     // Told as if they were on the device; where they are is said by placement.ts.
-    const elsewhere = tier
-      ? { weightBytes: weightBytes(network.model), stateBytes: states.bytes }
-      : { weightBytes: 0, stateBytes: 0 };
+    const elsewhere = store.isOnDevice
+      ? { weightBytes: 0, stateBytes: 0 }
+      : { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
     const elsewhereBytes = elsewhere.weightBytes + elsewhere.stateBytes;
     const terms = memoryTerms(network, states, result);
     return {
-      terms: tier ? { ...terms, ...elsewhere, peakBytes: terms.peakBytes + elsewhereBytes } : terms,
+      terms: store.isOnDevice ? terms : { ...terms, ...elsewhere, peakBytes: terms.peakBytes + elsewhereBytes },
       bitBytes,
       routingBytes,
       spans: new Map([...shadowSpans(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
-      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - (tier?.storedBytes ?? 0),
+      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - store.hostBytes,
     };
   });
 }
 
 /** Main memory for all parameters and state of a run that has them there; it is no sum of what each takes, and so not told by a step at another depth. */
 export const hostStoreBytes = (settings: TrainSettings, geometry: Geometry): number =>
-  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).tier?.storedBytes ?? 0) : 0;
+  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).store.hostBytes) : 0;
 
 function shadowNetwork(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry) {
   const { device, threads } = settings;
   setThreads(threads);
   const extended = extensionOf(describeNetwork(settings))(architecture);
-  const tier = hostTierOf(settings, extended, config);
-  const room = tier?.allocate(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
-  const make = room ?? ((placed: PlacedParameter) => empty([...placed.spec.shape], dtypeOf(placed), device));
+  const store = STORES[settings.parameters].makePlanned({ device, architecture: extended, config });
+  const make = store.allocate(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
   const model = during("weights", () => buildModel(extended, config, make));
-  const network = { ...networkOf(settings, model, tier), trains: trainsOf(plannedPhase(settings), settings, model) };
+  const network = { ...networkOf(settings, model, store), trains: trainsOf(plannedPhase(settings), settings, model) };
   const states = during("optimizer state", () => statesOf(settings, network));
-  return { tier, network, states };
+  return { store, network, states };
 }

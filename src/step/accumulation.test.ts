@@ -19,6 +19,7 @@ import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Network } from "../network/network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { type StepResult, trainStep } from "./step.js";
+import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
@@ -73,6 +74,7 @@ function step(
     format: rebuilt ? gridStreams("int32", 16) : floatStreams("float32"),
     computeDtype: "float32",
     device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
     lossTileTokens: 128,
   };
   const gradients = new Map<string, number[]>();

@@ -11,7 +11,7 @@ import { embed, type Network, type Segment } from "../network/network.js";
 import { embeddingGradient, headAndLoss } from "./outer-gradients.js";
 import type { Teacher } from "./teacher.js";
 
-export interface WayBack {
+export interface BackwardResult {
   loss: number;
   gradNorm: number;
   gradientBytes: number;
@@ -34,35 +34,39 @@ export interface Ended {
 }
 
 /** From the streams behind the last block to the embedding; `updates` is closed. */
-export function passBack(from: Ended, updates: BlockUpdates): WayBack {
-  const { network, pass, segments, microBatches } = from;
-  const [first, last] = [segments[0], segments[segments.length - 1]];
-  network.tier?.wayBack?.(updates.applies);
-  try {
-    const { loss, tied, teacherBytes } = lossOf(from, last, updates);
-    const gradientOfStreamBytes =
-      microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
-    pass.backward(microBatches, updates);
-    const rebuilt = pass.methodOf(first).name === "reversible";
-    const reconstructionError = rebuilt
-      ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))
-      : null;
-    embeddingGradient(network, microBatches, updates, tied);
-    return {
-      loss,
-      gradNorm: updates.norm,
-      gradientBytes: updates.peakBytes,
-      reconstructionError,
-      gradientOfStreamBytes,
-      teacherBytes,
-    };
-  } finally {
-    updates.close();
-    network.tier?.wayBack?.(false);
-  }
+export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
+  return from.network.store.backward(updates.applies, () => {
+    try {
+      return backward(from, updates);
+    } finally {
+      updates.close();
+    }
+  });
 }
 
-/** The targets, if there is one, goes as soon as it is learnt. */
+function backward(from: Ended, updates: BlockUpdates): BackwardResult {
+  const { network, pass, segments, microBatches } = from;
+  const [first, last] = [segments[0], segments[segments.length - 1]];
+  const { loss, tied, teacherBytes } = lossOf(from, last, updates);
+  const gradientOfStreamBytes =
+    microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
+  pass.backward(microBatches, updates);
+  const rebuilt = pass.methodOf(first).name === "reversible";
+  const reconstructionError = rebuilt
+    ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))
+    : null;
+  embeddingGradient(network, microBatches, updates, tied);
+  return {
+    loss,
+    gradNorm: updates.norm,
+    gradientBytes: updates.peakBytes,
+    reconstructionError,
+    gradientOfStreamBytes,
+    teacherBytes,
+  };
+}
+
+/** A teacher's targets go as soon as they are learnt. */
 function lossOf(
   from: Ended,
   last: Segment,

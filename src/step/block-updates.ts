@@ -5,7 +5,7 @@ import { BadValuesError } from "../errors.js";
 import { EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
-import type { Tier } from "../store/store.js";
+import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
@@ -31,13 +31,21 @@ export interface UpdateOptions {
 /** Where gradients are made and updates happen. */
 export interface UpdatePlace {
   device: string;
-  tier?: Tier;
+  store: ParameterStore;
 }
 
 /** A block's gradient on its way: whole tensors, and rows in place of those of its experts. */
 export interface BlockGradients {
   whole: Parameters;
   rows: ExpertRows | null;
+}
+
+/** What `apply` is given. */
+interface PartGradients {
+  part: number;
+  parameters: Parameters;
+  gradients: BlockGradients;
+  names: string[];
 }
 
 type ExpertWork = (name: string, firstExpert: number, gradient: Tensor) => void;
@@ -91,50 +99,15 @@ export class BlockUpdates {
   }
 
   /** Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them. */
-  apply(part: number, parameters: Parameters, { whole, rows }: BlockGradients, names = Object.keys(whole)): void {
-    const {
-      step,
-      optimizerStep = step,
-      learningRate,
-      gradientScale: scale = 1,
-      maxBlockGradNorm,
-      seed,
-    } = this.#options;
+  apply(part: number, parameters: Parameters, gradients: BlockGradients, names = Object.keys(gradients.whole)): void {
+    const of = { part, parameters, gradients, names };
     const states = this.#states;
-    const tier = states === null ? undefined : this.#place.tier;
-    tier?.beginUpdate(part);
-    let norm = 0;
-    const measure = (gradients: Tensor[]): void => {
-      norm = Math.hypot(norm, gradientNorm(gradients));
-      if (Number.isFinite(norm)) return;
-      throw new BadValuesError(
-        `the gradient of ${part < 0 ? "the embedding or head" : `block ${part}`} is not a finite number.`,
-        "Lower learning_rate or resume from the last checkpoint.",
-      );
-    };
-    measure(names.map((name) => whole[name]));
-    // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
-    const isMeasured = states === null || maxBlockGradNorm > 0;
-    if (isMeasured) this.#forExperts(rows, parameters, (_name, _first, gradient) => measure([gradient]));
-    setSeed(seedFor(seed, step, part + 2));
-    const update = {
-      step: optimizerStep,
-      learningRate,
-      gradientScale: scale * clipFactor(scale * norm, maxBlockGradNorm),
-    };
-    if (states !== null) {
-      during("optimizer update", () => {
-        for (const name of names) states.update(part, name, parameters[name], whole[name], update);
-      });
-      this.#forExperts(rows, parameters, (name, firstExpert, gradient) => {
-        if (!isMeasured) measure([gradient]);
-        during("optimizer update", () =>
-          states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
-        );
-      });
-    }
+    const norm =
+      states === null
+        ? this.#measure(of, true).value
+        : this.#place.store.update(part, (change) => this.#update(of, states, change));
     this.#squaredNorm += norm * norm;
-    tier?.endUpdate(part);
+    const { whole, rows } = gradients;
     for (const name of names) {
       free(whole[name]);
       delete whole[name];
@@ -143,6 +116,46 @@ export class BlockUpdates {
     if (rows === null) return;
     rows.free();
     this.#rows.delete(rows);
+  }
+
+  /** Returns the norm of the part's gradients before clipping. */
+  #update(of: PartGradients, states: OptimizerStates, change: Change): number {
+    const { part, parameters, gradients, names } = of;
+    const {
+      step,
+      optimizerStep = step,
+      learningRate,
+      gradientScale: scale = 1,
+      maxBlockGradNorm,
+      seed,
+    } = this.#options;
+    // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
+    const isMeasured = maxBlockGradNorm > 0;
+    const norm = this.#measure(of, isMeasured);
+    setSeed(seedFor(seed, step, part + 2));
+    const update = {
+      step: optimizerStep,
+      learningRate,
+      gradientScale: scale * clipFactor(scale * norm.value, maxBlockGradNorm),
+      change,
+    };
+    during("optimizer update", () => {
+      for (const name of names) states.update(part, name, parameters[name], gradients.whole[name], update);
+    });
+    this.#forExperts(gradients.rows, parameters, (name, firstExpert, gradient) => {
+      if (!isMeasured) norm.add([gradient]);
+      during("optimizer update", () =>
+        states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
+      );
+    });
+    return norm.value;
+  }
+
+  #measure({ part, parameters, gradients, names }: PartGradients, withExperts: boolean): PartNorm {
+    const norm = new PartNorm(part);
+    norm.add(names.map((name) => gradients.whole[name]));
+    if (withExperts) this.#forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add([gradient]));
+    return norm;
   }
 
   #forExperts(rows: ExpertRows | null, parameters: Parameters, work: ExpertWork): void {
@@ -165,5 +178,21 @@ export class BlockUpdates {
     for (const rows of this.#rows) rows.free();
     this.#alive.clear();
     this.#rows.clear();
+  }
+}
+
+/** The norm of a part's gradients, as they become known. Errors: BadValuesError where it is no number. */
+class PartNorm {
+  value = 0;
+
+  constructor(readonly part: number) {}
+
+  add(gradients: Tensor[]): void {
+    this.value = Math.hypot(this.value, gradientNorm(gradients));
+    if (Number.isFinite(this.value)) return;
+    throw new BadValuesError(
+      `the gradient of ${this.part < 0 ? "the embedding or head" : `block ${this.part}`} is not a finite number.`,
+      "Lower learning_rate or resume from the last checkpoint.",
+    );
   }
 }

@@ -28,6 +28,7 @@ import type { Division, Network } from "../network/network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { type StepOptions, type StepResult, trainStep } from "./step.js";
 import { randomBatch } from "./testing-batch.js";
+import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
@@ -63,7 +64,16 @@ function makeNetwork({ coupling, division, config = {}, float = false }: Case): 
     TEST_DEVICE,
   );
   const format = float || coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
-  return { model, coupling, format, division, computeDtype: "float32", device: TEST_DEVICE, lossTileTokens: 16 };
+  return {
+    model,
+    coupling,
+    format,
+    division,
+    computeDtype: "float32",
+    device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
+    lossTileTokens: 16,
+  };
 }
 
 const OPTIONS = { step: 1, learningRate: 1e-2, maxBlockGradNorm: 0, seed: 1 };
@@ -131,6 +141,7 @@ function updatedFrom(
         step: 1,
         learningRate: OPTIONS.learningRate,
         gradientScale,
+        change: (stored, change) => change(stored),
       });
     });
   }

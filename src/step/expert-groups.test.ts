@@ -27,6 +27,7 @@ import { networkOf } from "../train/prepare-network.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import { type StepOptions, type StepResult, trainStep } from "./step.js";
 import { randomBatch } from "./testing-batch.js";
+import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
@@ -84,6 +85,7 @@ function makeNetwork({
     division,
     computeDtype: compute,
     device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
     lossTileTokens: 16,
     tileTokens,
   };

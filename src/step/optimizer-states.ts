@@ -1,7 +1,6 @@
 // The optimiser's rule and state for every trained parameter of a model, by place and name. Owns the state until `free`.
 import { assert } from "../errors.js";
 import {
-  initState,
   layoutBytes,
   type Optimizer,
   type ParameterFacts,
@@ -14,10 +13,11 @@ import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
-import { copy_, fill_, mulScalar_, narrow } from "../torch/ops.js";
+import { fill_, mulScalar_, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, numel, shape, type Tensor, to } from "../torch/tensor.js";
-import type { Staging } from "../store/store.js";
+import { byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
+import { deviceStore } from "../store/device.js";
+import { type Change, nameOf, type ParameterStore, type StateStore } from "../store/store.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
@@ -25,17 +25,19 @@ export interface StateOptions {
   weightsCorrection?: boolean;
   /** What is trained and has a state; all by default. */
   trains?: Trains;
-  /** Makes room for all state, trained or not yet, and returns that of a parameter; memory beside the parameters unless said otherwise. */
-  room?: (planned: { placed: PlacedParameter; layout: StateLayout }[]) => (placed: PlacedParameter) => State;
-  /** Brings weights and state to the device of the gradient, and back, for every update. */
-  staging?: Staging;
+  /** Where state lies; the device of the parameters unless said otherwise. */
+  store?: ParameterStore;
 }
 
-/** Parameters of a file that is mapped, or of the CPU, while another device computes. */
-const COPIES: Staging = {
-  take: (stored, on) => to(stored, dtype(stored), on),
-  give: (stored, changed) => void copy_(stored, changed),
-};
+/** A step's update of a parameter. */
+export interface ParameterUpdate extends Update {
+  /** Factor on the gradient. */
+  gradientScale: number;
+  /** The first of the experts that the gradient is of; nothing for a gradient of the whole. */
+  firstExpert?: number;
+  /** The store's way to change what is stored. */
+  change: Change;
+}
 
 interface Entry {
   facts: ParameterFacts;
@@ -50,18 +52,17 @@ export class OptimizerStates {
   readonly #entries = new Map<string, Entry>();
   readonly #model: Model;
   readonly #options: StateOptions;
-  /** State of parameters by full name, where there is room for all of them. */
-  readonly #stateOf: ((placed: PlacedParameter) => State) | null;
+  readonly #store: StateStore;
 
   constructor(
     readonly optimizer: Optimizer,
     model: Model,
-    { trains, ...options }: StateOptions = {},
+    { trains, store = deviceStore(device(Object.values(model.outer)[0])), ...options }: StateOptions = {},
   ) {
     this.#model = model;
     this.#options = options;
     const all = placedParameters(model.architecture, model.config);
-    this.#stateOf = options.room?.(all.map((placed) => ({ placed, layout: this.#plan(placed).layout }))) ?? null;
+    this.#store = store.allocateState(all.map((placed) => ({ placed, layout: this.#plan(placed).layout })));
     for (const placed of all) if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed);
   }
 
@@ -71,15 +72,13 @@ export class OptimizerStates {
   restart(trains: Trains = () => true): void {
     const model = this.#model;
     for (const placed of placedParameters(model.architecture, model.config)) {
-      const { layer, spec, prefix } = placed;
-      const name = prefix + spec.name;
-      const { correction, ...old } = this.#entries.get(name)?.state ?? {};
+      const name = nameOf(placed);
+      const before = this.#entries.get(name);
       this.#entries.delete(name);
-      if (this.#stateOf === null) free(...Object.values(old));
-      else
-        for (const [kind, tensor] of Object.entries(this.#stateOf(placed))) if (kind !== "correction") fill_(tensor, 0);
-      if (trains(layer, spec.name)) this.#add(placed, correction);
-      else if (correction !== undefined && this.#stateOf === null) free(correction);
+      if (trains(placed.layer, placed.spec.name)) {
+        const { state } = this.#add(placed, before?.state);
+        for (const [kind, tensor] of Object.entries(state)) if (kind !== "correction") fill_(tensor, 0);
+      } else if (before) this.#store.release(before.state);
     }
   }
 
@@ -90,21 +89,15 @@ export class OptimizerStates {
   #parameter = ({ layer, spec }: PlacedParameter): Tensor =>
     (layer < 0 ? this.#model.outer : this.#model.blocks[layer])[spec.name];
 
-  /** State as before the first step, but for a correction that there is already. */
-  #add(placed: PlacedParameter, correction?: Tensor): void {
-    const { facts, rule, layout } = this.#plan(placed);
-    const { correction: _kept, ...rest } = layout;
-    const made =
-      this.#stateOf?.(placed) ?? initState(correction === undefined ? layout : rest, device(this.#parameter(placed)));
-    this.#entries.set(placed.prefix + placed.spec.name, {
-      facts,
-      rule,
-      state: correction === undefined ? made : { ...made, correction },
-    });
+  #add(placed: PlacedParameter, state = this.#store.open(placed)): Entry {
+    const { facts, rule } = this.#plan(placed);
+    const entry = { facts, rule, state };
+    this.#entries.set(nameOf(placed), entry);
+    return entry;
   }
 
   /**
-   * Updates a parameter in place with its gradient times `gradientScale`; negative layers are outer parameters. With `firstExpert`, the
+   * Updates a parameter with its gradient times `gradientScale`; negative layers are outer parameters. With `firstExpert`, the
    * gradient is that of some of a stack of experts, and only these are updated.
    */
   update(
@@ -112,28 +105,20 @@ export class OptimizerStates {
     name: string,
     whole: Tensor,
     gradient: Tensor,
-    { gradientScale, firstExpert, ...update }: Update & { gradientScale: number; firstExpert?: number },
+    { gradientScale, firstExpert, change, ...update }: ParameterUpdate,
   ): void {
     this.updates++;
     const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
     const entry = this.#entries.get(full) as Entry;
     if (gradientScale !== 1) mulScalar_(gradient, gradientScale);
-    const on = device(gradient);
     scope(() => {
       const { parameter, rule, state } =
         firstExpert === undefined
           ? { parameter: whole, ...entry }
           : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
-      const { staging = device(parameter) === on ? undefined : COPIES } = this.#options;
-      if (staging === undefined) {
-        rule.update(openWeight(parameter, state.correction), gradient, state, update);
-        return;
-      }
-      const weight = staging.take(parameter, on);
-      const here = Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, staging.take(tensor, on)]));
-      rule.update(openWeight(weight, here.correction), gradient, here, update);
-      staging.give(parameter, weight);
-      for (const [kind, tensor] of Object.entries(state)) staging.give(tensor, here[kind]);
+      change({ parameter, ...state }, ({ parameter: weight, ...here }) =>
+        rule.update(openWeight(weight, here.correction), gradient, here, update),
+      );
     });
   }
 

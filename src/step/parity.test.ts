@@ -25,6 +25,7 @@ import { hiddenStates } from "../network/evaluate.js";
 import { type Network, openHead, outerNames } from "../network/network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { type StepOptions, type StepResult, trainStep } from "./step.js";
+import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
@@ -51,6 +52,7 @@ function networkOf(name: string): Network {
     format: floatStreams("float32"),
     computeDtype: "float32",
     device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
     lossTileTokens: 16,
   };
 }

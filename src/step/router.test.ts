@@ -31,6 +31,7 @@ import { routerJitter } from "./jitter.js";
 import { type Network, routerNames } from "../network/network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { type StepOptions, type StepResult, trainStep } from "./step.js";
+import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
@@ -61,6 +62,7 @@ const networkOf = (model: Model, changes: Partial<Network> = {}): Network => ({
   format: gridStreams("int32", 16),
   computeDtype: "float32",
   device: TEST_DEVICE,
+  store: deviceStore(TEST_DEVICE),
   lossTileTokens: 16,
   ...changes,
 });

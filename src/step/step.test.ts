@@ -26,6 +26,7 @@ import { OptimizerStates } from "./optimizer-states.js";
 import { trainStep, type StepResult } from "./step.js";
 import { evaluateLoss } from "../network/evaluate.js";
 import { randomBatch } from "./testing-batch.js";
+import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
@@ -80,6 +81,7 @@ function gradientsOf({
     division,
     computeDtype,
     device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
     lossTileTokens: 16,
     tileTokens,
   };
@@ -258,6 +260,7 @@ function peakAt(
     division: { blocksPerStep, ordinaryFirst: 0, ordinaryLast: 0 },
     computeDtype: "float32",
     device: TEST_DEVICE,
+    store: deviceStore(TEST_DEVICE),
     lossTileTokens: 64,
   };
   const before = ledger(TEST_DEVICE);
@@ -319,6 +322,7 @@ test("the peak of a long document grows in proportion to its length, and less wi
       format,
       computeDtype: "float32",
       device: TEST_DEVICE,
+      store: deviceStore(TEST_DEVICE),
       lossTileTokens: 64,
       tileTokens,
     };
@@ -391,6 +395,7 @@ test("training lowers the loss of a repeated batch, with every method and coupli
       format: coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16),
       computeDtype: "float32",
       device: TEST_DEVICE,
+      store: deviceStore(TEST_DEVICE),
       lossTileTokens: 16,
     };
     const before = evaluateLoss(network, BATCHES);

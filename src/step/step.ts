@@ -103,7 +103,7 @@ export function trainStep(
 
     // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
     if (maxGradNorm > 0 && method.holdsBlocks) microBatches.forEach(save);
-    const live = (): number => ledger(network.device).liveBytes - (network.tier?.deviceBytes ?? 0);
+    const live = (): number => ledger(network.device).liveBytes - network.store.copiedBytes;
     const liveBefore = live();
     const beganBytes = sum(microBatches, ({ parts }) => streamBytesOf(parts));
     pass.forward(microBatches);

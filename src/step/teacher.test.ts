@@ -28,6 +28,7 @@ import { randomBatch } from "./testing-batch.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { Teacher } from "./teacher.js";
 import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf } from "../train/testing-run.js";
+import { deviceStore } from "../store/device.js";
 
 const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 const saved = (kind: RegExp): string[] =>
@@ -49,6 +50,7 @@ const networkOf = (model: Model, computeDtype: DType): Network => ({
   format: floatStreams("float32"),
   computeDtype,
   device: TEST_DEVICE,
+  store: deviceStore(TEST_DEVICE),
   lossTileTokens: 16,
 });
 

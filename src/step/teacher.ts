@@ -13,6 +13,7 @@ import { free, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
 import { throughBlocks } from "../network/evaluate.js";
 import { embed, type Network, openHead, outerNames } from "../network/network.js";
+import { deviceStore } from "../store/device.js";
 
 /** What a teacher says of a step's micro-batches. */
 export interface TeacherTargets {
@@ -39,6 +40,7 @@ export class Teacher {
       format: floatStreams("float32"),
       computeDtype,
       device,
+      store: deviceStore(device),
       lossTileTokens,
       tileTokens,
       read,

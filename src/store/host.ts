@@ -1,18 +1,30 @@
-// Parameters and optimizer state in main memory, pinned, while a GPU computes. The part that is entered is on the device while it is in use;
-// the one behind it is copied there meanwhile, on the way down with its state; what an update changed goes back while the next part
+// Parameters and optimizer state in main memory, pinned, while a GPU computes. The part that was loaded last is on the device; the
+// one behind it is copied there meanwhile, in a backward pass with its state; what an update changed goes back while the next part
 // computes. Owns slabs of main memory and copies on the device; the tensors in main memory belong to the model and the optimizer.
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import type { Allocate, PlacedParameter } from "../model/model.js";
+import type { WrittenProgress } from "../checkpoint/run/state.js";
 import { awaitCopies, copyAsync } from "../torch/async-copy.js";
 import { synchronize } from "../torch/device.js";
 import { clone, copy_, fill_ } from "../torch/ops.js";
 import { free, isAlive, keep } from "../torch/scope.js";
-import { byteSize, device as deviceOf, dtype, empty, emptyPinned, shape, type Tensor, to } from "../torch/tensor.js";
-import { layOut, makeRoom, type Wanted } from "./slabs.js";
-import { partOf, partsOf, type Staging, type Tier, type TierTimes } from "./store.js";
-import { Walk } from "./walk.js";
+import { byteSize, dtype, empty, emptyPinned, shape, type Tensor, to } from "../torch/tensor.js";
+import { PartOrder } from "./part-order.js";
+import { allocateSlabs, layOut, type Wanted } from "./slabs.js";
+import {
+  type Change,
+  type InUse,
+  nameOf,
+  type ParameterStore,
+  partOf,
+  partsOf,
+  type PlannedState,
+  type StateStore,
+  type StoreKind,
+} from "./store.js";
+import { Stopwatch, type StoreTimes } from "./times.js";
 
 /** Copies of a part on the device, by what they are copies of. */
 interface Copies {
@@ -20,144 +32,122 @@ interface Copies {
   of: Map<Tensor, Tensor>;
 }
 
-const NO_TIME: TierTimes = { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
-
-export class HostTier implements Tier {
-  readonly name = "host";
+export class HostStore implements ParameterStore {
+  readonly isOnDevice = false;
   readonly #device: string;
   readonly #partOf: (placed: PlacedParameter) => number;
-  readonly #walk: Walk;
+  readonly #order: PartOrder;
   readonly #weights = new Map<number, Tensor[]>();
   readonly #states = new Map<number, Tensor[]>();
   readonly #slabs: Tensor[] = [];
-  #here: Copies | null = null;
+  #loaded: Copies | null = null;
   #next: Copies | null = null;
   /** Parts that are on their way to main memory since the step began. */
   readonly #sent = new Set<number>();
-  /** Whether the parts that are entered will be updated, and need their state. */
+  /** Whether the parts that are loaded will be updated, and need their state. */
   #updates = false;
-  #isChanging = false;
-  #times = { ...NO_TIME };
-  #updateStarted = 0;
+  readonly #times = new Stopwatch();
 
   /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not asynchronous. */
   constructor(device: string, architecture: Architecture, config: ModelConfig) {
     this.#device = device;
     this.#partOf = (placed) => partOf(architecture, config, placed);
-    this.#walk = new Walk(partsOf(config));
+    this.#order = new PartOrder(partsOf(config));
   }
 
   readonly allocate: Allocate = (planned) => {
-    const room = this.#room(
+    const tensors = this.#allocate(
       planned.map(({ placed, dtype }) => ({ name: nameOf(placed), shape: placed.spec.shape, dtype })),
     );
-    for (const { placed } of planned) this.#add(this.#weights, placed, [room.get(nameOf(placed)) as Tensor]);
-    return (placed) => room.get(nameOf(placed)) as Tensor;
+    for (const { placed } of planned) this.#add(this.#weights, placed, [tensors.get(nameOf(placed)) as Tensor]);
+    return (placed) => tensors.get(nameOf(placed)) as Tensor;
   };
 
-  readonly allocateState: Tier["allocateState"] = (planned) => {
+  allocateState(planned: PlannedState[]): StateStore {
     const wanted = planned.flatMap(({ placed, layout }) =>
       Object.entries(layout).map(([kind, { shape, dtype }]) => ({ name: `${kind}.${nameOf(placed)}`, shape, dtype })),
     );
-    const room = this.#room(wanted);
-    for (const tensor of room.values()) fill_(tensor, 0);
+    const tensors = this.#allocate(wanted);
+    for (const tensor of tensors.values()) fill_(tensor, 0);
     const states = new Map(
       planned.map(({ placed, layout }) => {
         const state = Object.fromEntries(
-          Object.keys(layout).map((kind) => [kind, room.get(`${kind}.${nameOf(placed)}`) as Tensor]),
+          Object.keys(layout).map((kind) => [kind, tensors.get(`${kind}.${nameOf(placed)}`) as Tensor]),
         );
         this.#add(this.#states, placed, Object.values(state));
         return [nameOf(placed), state];
       }),
     );
-    return (placed) => states.get(nameOf(placed)) as Record<string, Tensor>;
-  };
-
-  readonly staging: Staging = {
-    take: (stored, on) =>
-      this.here(stored) ?? (deviceOf(stored) === on ? clone(stored) : to(stored, dtype(stored), on)),
-    give: (stored, changed) => {
-      if (this.here(stored) !== changed) return void copy_(stored, changed);
-      copyAsync(stored, changed);
-      this.#sent.add((this.#here as Copies).part);
-    },
-  };
-
-  here(stored: Tensor): Tensor | undefined {
-    return this.#here?.of.get(stored);
+    return {
+      open: (placed) => states.get(nameOf(placed)) as Record<string, Tensor>,
+      release: (state) => {
+        for (const tensor of Object.values(state)) fill_(tensor, 0);
+      },
+    };
   }
 
-  get deviceBytes(): number {
-    const copies = [this.#here, this.#next].flatMap((part) => [...(part?.of.values() ?? [])]);
+  get copiedBytes(): number {
+    const copies = [this.#loaded, this.#next].flatMap((part) => [...(part?.of.values() ?? [])]);
     return copies.reduce((sum, copy) => sum + byteSize(copy), 0);
   }
 
-  get storedBytes(): number {
+  get hostBytes(): number {
     return this.#slabs.reduce((sum, slab) => sum + byteSize(slab), 0);
+  }
+
+  openModel(): null {
+    return null;
   }
 
   begin(): void {}
 
-  abandon(): void {
-    this.#dropHere();
-    this.#dropNext();
-    synchronize(this.#device);
-    this.#sent.clear();
+  load<T>(part: number, open: (inUse: InUse) => T): T {
+    this.#load(part);
+    return open((stored) => this.#loaded?.of.get(stored) ?? stored);
   }
 
-  wayBack(updates: boolean): void {
+  backward<T>(updates: boolean, pass: () => T): T {
     this.#updates = updates;
-    // An update that was cut off has changed the copy, and not what is stored.
-    if (this.#isChanging) this.#dropHere();
-    this.#isChanging = false;
-  }
-
-  enter(part: number): void {
-    const started = performance.now();
-    const ahead = this.#walk.enter(part);
-    if (this.#here?.part !== part) {
-      this.#dropHere();
-      const isNext = this.#next?.part === part;
-      if (!isNext) this.#dropNext();
-      this.#here = isNext ? this.#next : this.#bring(part);
-      this.#next = null;
-      awaitCopies(this.#device, "in");
+    try {
+      return pass();
+    } finally {
+      this.#updates = false;
     }
-    if (ahead !== undefined && this.#next?.part !== ahead) {
-      this.#dropNext();
-      this.#next = this.#bring(ahead);
+  }
+
+  update<T>(part: number, work: (change: Change) => T): T {
+    if (part !== this.#order.current) this.#load(part);
+    try {
+      return this.#times.measure("updateMs", () => work(this.#change));
+    } finally {
+      // Of experts in groups only what is stored was changed; of an update that was cut off, only the copy.
+      this.#dropLoaded();
     }
-    this.#times.waitMs += performance.now() - started;
-  }
-
-  beginUpdate(part: number): void {
-    if (part !== this.#walk.current) this.enter(part);
-    this.#isChanging = true;
-    this.#updateStarted = performance.now();
-  }
-
-  endUpdate(): void {
-    // Of experts in groups only what is stored was changed.
-    this.#dropHere();
-    this.#isChanging = false;
-    this.#times.updateMs += performance.now() - this.#updateStarted;
   }
 
   finishStep(): void {
-    const started = performance.now();
-    synchronize(this.#device);
+    this.#times.measure("syncMs", () => synchronize(this.#device));
     this.#sent.clear();
-    this.#times.syncMs += performance.now() - started;
   }
 
-  takeTimes(): TierTimes {
-    const times = this.#times;
-    this.#times = { ...NO_TIME };
-    return times;
+  undoStep(): boolean {
+    return false;
+  }
+
+  replace(fill: () => WrittenProgress): void {
+    this.#dropLoaded();
+    this.#dropNext();
+    synchronize(this.#device);
+    this.#sent.clear();
+    fill();
+  }
+
+  takeTimes(): StoreTimes {
+    return this.#times.take();
   }
 
   close(): void {
-    this.#dropHere();
+    this.#dropLoaded();
     this.#dropNext();
     synchronize(this.#device);
     const stored = [this.#weights, this.#states].flatMap((parts) => [...parts.values()].flat());
@@ -166,10 +156,45 @@ export class HostTier implements Tier {
     this.#slabs.length = 0;
   }
 
-  #room(wanted: Wanted[]): Map<string, Tensor> {
+  #load(part: number): void {
+    this.#times.measure("waitMs", () => {
+      const ahead = this.#order.enter(part);
+      if (this.#loaded?.part !== part) {
+        this.#dropLoaded();
+        const isNext = this.#next?.part === part;
+        if (!isNext) this.#dropNext();
+        this.#loaded = isNext ? this.#next : this.#bring(part);
+        this.#next = null;
+        awaitCopies(this.#device, "in");
+      }
+      if (ahead !== undefined && this.#next?.part !== ahead) {
+        this.#dropNext();
+        this.#next = this.#bring(ahead);
+      }
+    });
+  }
+
+  readonly #change: Change = (stored, change) => {
+    const copies = Object.entries(stored).map(([name, tensor]) => [name, this.#copyOf(tensor)] as const);
+    change(Object.fromEntries(copies));
+    for (const [name, copy] of copies) this.#store(stored[name], copy);
+  };
+
+  #copyOf(stored: Tensor): Tensor {
+    const loaded = this.#loaded?.of.get(stored);
+    return loaded ?? (this.#device === "cpu" ? clone(stored) : to(stored, dtype(stored), this.#device));
+  }
+
+  #store(stored: Tensor, changed: Tensor): void {
+    if (this.#loaded?.of.get(stored) !== changed) return void copy_(stored, changed);
+    copyAsync(stored, changed);
+    this.#sent.add(this.#loaded.part);
+  }
+
+  #allocate(wanted: Wanted[]): Map<string, Tensor> {
     const make = this.#device === "cpu" ? empty : emptyPinned;
     try {
-      const { slabs, tensors } = makeRoom(wanted, (bytes) => make([bytes], "uint8"));
+      const { slabs, tensors } = allocateSlabs(wanted, (bytes) => make([bytes], "uint8"));
       this.#slabs.push(...slabs);
       return tensors;
     } catch (failure) {
@@ -204,10 +229,10 @@ export class HostTier implements Tier {
     return { part, of };
   }
 
-  #dropHere(): void {
-    const here = this.#here;
-    this.#here = null;
-    this.#drop(here);
+  #dropLoaded(): void {
+    const loaded = this.#loaded;
+    this.#loaded = null;
+    this.#drop(loaded);
   }
 
   #dropNext(): void {
@@ -222,4 +247,9 @@ export class HostTier implements Tier {
   }
 }
 
-const nameOf = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;
+export const host: StoreKind = {
+  about: "in host memory beside a GPU",
+  needsGpu: true,
+  make: ({ device, architecture, config }) => new HostStore(device, architecture, config),
+  makePlanned: ({ device, architecture, config }) => new HostStore(device, architecture, config),
+};

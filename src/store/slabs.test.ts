@@ -6,7 +6,7 @@ import { ledger } from "../torch/memory.js";
 import { fill_ } from "../torch/ops.js";
 import { free } from "../torch/scope.js";
 import { type DType, DTYPES, empty, toArray } from "../torch/tensor.js";
-import { layOut, makeRoom } from "./slabs.js";
+import { layOut, allocateSlabs } from "./slabs.js";
 
 const of = (shape: number[], dtype: DType = "bfloat16", name = shape.join()) => ({ name, shape, dtype });
 
@@ -59,7 +59,7 @@ test("tensors of several types and sizes keep their own values; all is released"
     of([130, 2], "float32"),
     of([4], "int8"),
   ];
-  const { slabs, tensors } = makeRoom(wanted, (bytes) => empty([bytes], "uint8"));
+  const { slabs, tensors } = allocateSlabs(wanted, (bytes) => empty([bytes], "uint8"));
   [...tensors.values()].forEach((tensor, i) => fill_(tensor, i));
   [...tensors.values()].forEach((tensor, i) => assert.ok(toArray(tensor).every((value) => value === i)));
   assert.deepEqual(

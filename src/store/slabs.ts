@@ -1,4 +1,4 @@
-// Room for many tensors in few allocations. Pinned memory is given by powers of two, so that tensors by themselves would take up to twice what
+// Many tensors in few allocations. Pinned memory is given by powers of two, so that tensors by themselves would take up to twice what
 // they hold; here they lie side by side in slabs that are powers of two, and what is left over is a few percent.
 // Slabs are the caller's; so are the tensors, which are views of them.
 import { narrow, view, viewDtype } from "../torch/ops.js";
@@ -17,7 +17,7 @@ const MOST_BYTES = 2 ** 34;
 const sizeOf = ({ shape, dtype }: Wanted): number =>
   Math.ceil((shape.reduce((product, each) => product * each, 1) * DTYPES[dtype]) / ALIGNMENT) * ALIGNMENT;
 
-/** The sizes of slabs, and for each tensor which one holds it and from where: the first with room, else a new one, as large as what is left has use for. */
+/** The sizes of slabs, and for each tensor which one holds it and from where: the first that has as much left, else a new one, as large as what is left has use for. */
 export function layOut(wanted: Wanted[]): { slabs: number[]; places: { slab: number; offset: number }[] } {
   const sizes = wanted.map(sizeOf);
   let left = sizes.reduce((sum, bytes) => sum + bytes, 0);
@@ -38,7 +38,7 @@ export function layOut(wanted: Wanted[]): { slabs: number[]; places: { slab: num
 }
 
 /** The tensors by name, with whatever `make` leaves in so many bytes. */
-export function makeRoom(
+export function allocateSlabs(
   wanted: Wanted[],
   make: (bytes: number) => Tensor,
 ): { slabs: Tensor[]; tensors: Map<string, Tensor> } {

@@ -1,71 +1,94 @@
-// Where parameters and optimizer state lie while no block uses them, as a training step sees it: parts are entered before
-// they are read, and changed between `beginUpdate` and `endUpdate`. A part is a block, or one end of the network.
+// Where parameters and optimizer state lie while no block uses them, as a training step sees it. Weights are read in `load`,
+// changed in `update`, and a backward pass runs in `backward`: what a store does before and behind these cannot be forgotten.
+// A part is a block, or one end of the network. Stored tensors belong to the model and the optimizer.
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import type { Allocate, Model, PlacedParameter } from "../model/model.js";
 import type { DType, Tensor } from "../torch/tensor.js";
+import type { StoreTimes } from "./times.js";
 
 /** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
 export const HEAD = -1;
 export const EMBEDDING = -2;
 
 export type StateLayout = Record<string, { shape: readonly number[]; dtype: DType }>;
+export type State = Record<string, Tensor>;
 
-/** Where an optimizer's update finds what lies elsewhere, and where it leaves it. */
-export interface Staging {
-  /** A tensor on the device `on` with the values of a stored one, to be changed; for the caller's scope, or the tier's own. */
-  take(stored: Tensor, on: string): Tensor;
-  /** The stored tensor has the values of what `take` gave. */
-  give(stored: Tensor, changed: Tensor): void;
+export interface PlannedState {
+  placed: PlacedParameter;
+  layout: StateLayout;
 }
 
-export interface Tier {
-  readonly name: "host" | "disk";
-  /** Room for the weights of a model that is being made. */
+export interface StateStore {
+  /** The state of a parameter that is to be trained: zero, or as an earlier run left it in the store. */
+  open(placed: PlacedParameter): State;
+  /** The parameter is no longer trained. Opened anew, its state is zero. */
+  release(state: State): void;
+}
+
+/** Where a stored tensor of the part being loaded is to be read. What `load` returns may share its memory. */
+export type InUse = (stored: Tensor) => Tensor;
+
+/**
+ * Gives `change` tensors on the device with the values of stored ones, by the same names, and stores what it makes of them. Of the caller's
+ * scope, or the store's own.
+ */
+export type Change = (stored: Record<string, Tensor>, change: (onDevice: Record<string, Tensor>) => void) => void;
+
+export interface ParameterStore {
+  /** Whether weights and state are part of what the device has allocated. */
+  readonly isOnDevice: boolean;
+  /** Bytes of the device that hold copies of parts, in use and on the way. */
+  readonly copiedBytes: number;
+  /** Bytes of main memory that hold all parts beside the device. */
+  readonly hostBytes: number;
+  /** Where the weights of a model lie that is being made. */
   readonly allocate: Allocate;
-  /** Room for all optimizer state, zero or as it was left; returns that of a parameter. */
-  readonly allocateState: (
-    planned: { placed: PlacedParameter; layout: StateLayout }[],
-  ) => (placed: PlacedParameter) => Record<string, Tensor>;
-  /** For updates, where what is stored is not to be changed in place. */
-  readonly staging?: Staging;
-  /** What of the part that was entered last is on the device already, of a stored tensor. */
-  here?(stored: Tensor): Tensor | undefined;
-  /** Bytes of the device that hold parts in use and on the way. */
-  readonly deviceBytes?: number;
-  /** Bytes of main memory that hold all parts. */
-  readonly storedBytes?: number;
-  /** The model of a run that was cut off, where the tier kept it. */
-  openModel?(): Model;
+  /** Where optimizer state lies; told of all parameters, trained or not yet. */
+  allocateState(planned: PlannedState[]): StateStore;
+  /** The model that a run which was cut off left here; null where nothing outlives a run. */
+  openModel(): Model | null;
   /** Weights and state are those of the end of a step; training begins. */
   begin(progress: WrittenProgress): void;
-  /** Brings weights and state back to the end of the step before, where what this one has changed was kept. */
-  undoStep?(): boolean;
-  /** Weights and state are about to be replaced: nothing of them can be gone on from until `begin`. */
-  abandon(): void;
-  /** A backward pass begins, on which parts are updated or only measured; or it has ended, also by an error, and nothing is updated. */
-  wayBack?(updates: boolean): void;
-  /** Before a part's weights are read: waits until they are there, and begins to bring the part that will be next. */
-  enter(part: number): void;
-  /** Before a part's weights and state are changed. */
-  beginUpdate(part: number): void;
-  endUpdate(part: number): void;
+  /** Calls `open` when the weights of a part are there, while the next part's are brought. What it returns may be used until it is freed. */
+  load<T>(part: number, open: (inUse: InUse) => T): T;
+  /** A backward pass, which updates parts or only measures. */
+  backward<T>(updates: boolean, pass: () => T): T;
+  /** Weights and state of a part are changed by `change` alone. */
+  update<T>(part: number, work: (change: Change) => T): T;
   finishStep(progress: WrittenProgress): void;
-  /** Milliseconds of the steps since the last call that were not computing. */
-  takeTimes(): TierTimes;
-  /** Releases what the tier holds, after the model and the state; `finished`: nobody needs what it kept any more. */
+  /** Brings weights and state back to the end of the step before; false where what this one has changed was not kept. */
+  undoStep(): boolean;
+  /** `fill` replaces weights and state, and returns whose they are. A crash meanwhile leaves nothing of them to go on from. */
+  replace(fill: () => WrittenProgress): void;
+  /** What the steps since the last call spent beside computing. */
+  takeTimes(): StoreTimes;
+  /** Releases what the store holds, after the model and the state; `finished`: nobody needs what it kept any more. */
   close(finished: boolean): void;
 }
 
-export interface TierTimes {
-  /** Waiting for a part to be there; on a GPU, which waits by itself, asking for it. */
-  waitMs: number;
-  /** Norm, clipping and update of weights and state, and the gradients of experts in groups. */
-  updateMs: number;
-  /** Keeping old bytes before they are changed. */
-  logMs: number;
-  /** Waiting at the end of a step until all changes are kept. */
-  syncMs: number;
+/** What stores are made from; each takes what it needs. */
+export interface StoreOptions {
+  /** Where the step computes. */
+  device: string;
+  architecture: Architecture;
+  config: ModelConfig;
+  /** A folder of the store's own, which need not exist. */
+  folder: string;
+  durability: "snapshot" | "step";
+  /** Bytes of optimizer state of weights of this dtype. */
+  stateBytes: (weightsDtype: DType) => number;
+}
+
+/** A row of the registry. */
+export interface StoreKind {
+  /** For the help, behind its name; nothing where the name says it. */
+  about?: string;
+  /** Whether it is of use only beside a device with memory of its own. */
+  needsGpu: boolean;
+  make(options: StoreOptions): ParameterStore;
+  /** For a plan, on an engine that only counts bytes; touches no file. */
+  makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "config">): ParameterStore;
 }
 
 /** All parts in the order of the forward pass. */
@@ -79,3 +102,6 @@ export function partOf(architecture: Architecture, config: ModelConfig, { layer,
   if (layer >= 0) return layer;
   return spec.name === architecture.outerParameters(config).embedding.name ? EMBEDDING : HEAD;
 }
+
+/** A parameter's full name. */
+export const nameOf = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;

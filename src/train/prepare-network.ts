@@ -10,7 +10,8 @@ import type { Document } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
 import type { RevffnSettings } from "../reversible/couplings/revffn.js";
 import { fittingFractionBits } from "../reversible/streams.js";
-import type { Tier } from "../store/store.js";
+import { deviceStore } from "../store/device.js";
+import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import {
@@ -37,14 +38,15 @@ export interface ResumedFrom {
 export function makeModel(
   settings: TrainSettings,
   source: ModelSource,
-  resumed?: ResumedFrom,
-  tier?: Tier,
-  allocate = tier?.allocate,
+  resumed: ResumedFrom | undefined,
+  store: ParameterStore,
+  allocate = store.allocate,
 ): Model {
   const { seed, weights_dtype: weightsDtype } = settings;
-  const device = tier ? "cpu" : settings.device;
+  const device = store.isOnDevice ? settings.device : "cpu";
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
-  if (resumed?.inPlace && tier?.openModel) return tier.openModel();
+  const kept = resumed?.inPlace ? store.openModel() : null;
+  if (kept) return kept;
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
     const model = loadModel(resumed?.folder ?? source, {
@@ -71,7 +73,7 @@ export function makeModel(
 }
 
 /** The model as these settings train it; the model stays the caller's. */
-export function networkOf(settings: TrainSettings, model: Model, tier?: Tier): Network {
+export function networkOf(settings: TrainSettings, model: Model, store = deviceStore(settings.device)): Network {
   const description = describeNetwork(settings);
   const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
   checkPacking(
@@ -87,7 +89,7 @@ export function networkOf(settings: TrainSettings, model: Model, tier?: Tier): N
     ...networkParts(description, inverseOf(settings)),
     bitsOnHost: settings.stored_bits === "host",
     device: settings.device,
-    tier,
+    store,
     computeDtype: settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype,
     lossTileTokens: settings.loss_tile_tokens,
     tileTokens: settings.tile_tokens,
@@ -95,12 +97,12 @@ export function networkOf(settings: TrainSettings, model: Model, tier?: Tier): N
 }
 
 /** Where the number of fractional bits is left open, sets it to what this model's hidden states leave room for. */
-export function fitGrid(settings: TrainSettings, model: Model, documents: Document[], tier?: Tier): void {
+export function fitGrid(settings: TrainSettings, model: Model, documents: Document[], store: ParameterStore): void {
   const { coupling, stream, stream_fraction_bits: given, max_length } = settings;
   if (given > 0 || stream !== "int32" || coupling === "ordinary") return;
   const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
   settings.stream_fraction_bits = fittingFractionBits(
-    largestHidden(networkOf(settings, model, tier), batch),
+    largestHidden(networkOf(settings, model, store), batch),
     FRACTION_BITS.int32,
   );
 }
@@ -118,12 +120,11 @@ function inverseOf(settings: TrainSettings): RevffnSettings {
 }
 
 /** Optimiser state for what the network trains; the caller frees it. */
-export const statesOf = (settings: TrainSettings, { model, trains, computeDtype, tier }: Network): OptimizerStates =>
+export const statesOf = (settings: TrainSettings, { model, trains, computeDtype, store }: Network): OptimizerStates =>
   new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
     weightsCorrection: settings.weights_correction === "8bit",
     trains,
-    room: tier?.allocateState,
-    staging: tier?.staging,
+    store,
   });
 
 /** The original network for a run that distils it; the caller closes it. */

@@ -1,4 +1,4 @@
-// Where the parameters of a run lie: from settings to the tier, and from a working copy that a crash left behind to the step
+// Where the parameters of a run lie: from settings to the store, and from a working copy that a crash left behind to the step
 // that it can go on from.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -7,44 +7,40 @@ import { checkpointFolder, STATE_FILE } from "../checkpoint/run/checkpoints.js";
 import { readProgress, type ReadProgress } from "../checkpoint/run/state.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
-import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
-import { HostTier } from "../store/host.js";
-import type { Tier } from "../store/store.js";
+import { architectureOf } from "../model/architecture.js";
 import { rollBack } from "../store/disk/undo-log.js";
-import { WorkingCopy, workingFolder } from "../store/disk/working-copy.js";
+import { workingFolder } from "../store/disk/working-copy.js";
+import { STORES } from "../store/registry.js";
+import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
 import { chooseOptimizer } from "./choose-optimizer.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { plannedStateBytes } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
 
-/** The tier of a run, undefined where parameters stay on the device; the caller closes it. */
-export function makeTier(settings: TrainSettings, source: ModelSource): Tier | undefined {
-  if (settings.parameters === "device") return undefined;
+/** The store of a run; the caller closes it. */
+export function makeStore(settings: TrainSettings, source: ModelSource): ParameterStore {
+  const { parameters, device, durability, output_dir, compute_dtype: asked } = settings;
   const architecture = extensionOf(
     describeNetwork(settings),
     settings.adapter_init,
   )(architectureOf(source.config, source.configPath));
   const config = architecture.readConfig(source.config, source.configPath);
-  const host = hostTierOf(settings, architecture, config);
-  if (host) return host;
-  const { device, compute_dtype: asked } = settings;
-  const optimizer = chooseOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked);
-  return new WorkingCopy(workingFolder(settings.output_dir), architecture, config, {
-    durability: settings.durability,
+  return STORES[parameters].make({
+    device,
+    architecture,
+    config,
+    folder: workingFolder(output_dir),
+    durability,
     stateBytes: (dtype) =>
-      plannedStateBytes(optimizer, { architecture, config }, dtype, {
-        weightsCorrection: settings.weights_correction === "8bit",
-      }),
+      plannedStateBytes(
+        chooseOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked),
+        { architecture, config },
+        dtype,
+        { weightsCorrection: settings.weights_correction === "8bit" },
+      ),
   });
 }
-
-/** The tier of a run whose parameters are in main memory. */
-export const hostTierOf = (
-  { parameters, device }: TrainSettings,
-  architecture: Architecture,
-  config: ModelConfig,
-): Tier | undefined => (parameters === "host" ? new HostTier(device, architecture, config) : undefined);
 
 /** Refuses to go on from a checkpoint before the step that is in the working copy, which only a run on disk goes on from. */
 export function refuseIdleCopy(outputDir: string, newest: number): void {

@@ -11,7 +11,6 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
-import type { Tier } from "../store/store.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -19,6 +18,7 @@ import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
 import { describeNetwork, type NetworkDescription } from "../network/description.js";
 import type { Network } from "../network/network.js";
+import type { ParameterStore } from "../store/store.js";
 import type { OptimizerStates } from "../step/optimizer-states.js";
 import { type Phase, phaseAt, phasesOf, trainsOf } from "./phases.js";
 import {
@@ -33,7 +33,7 @@ import {
   statesOf,
   teacherOf,
 } from "./prepare-network.js";
-import { makeTier, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
+import { makeStore, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
 import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./folder/resume-checks.js";
 import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
 import { checkRoom } from "./folder/run-room.js";
@@ -80,7 +80,7 @@ export function prepareRun(asked: TrainSettings): Run {
     made.states?.free();
     if (made.model) freeModel(made.model);
     // A working copy of many gigabytes must not stay behind a wrong setting.
-    made.tier?.close(false);
+    made.store?.close(false);
     folder.abandon();
     throw failure;
   }
@@ -88,7 +88,7 @@ export function prepareRun(asked: TrainSettings): Run {
 
 /** What is to be released when the rest of the preparation is refused. */
 interface Made {
-  tier?: Tier;
+  store?: ParameterStore;
   model?: Model;
   teacher?: Teacher | null;
   states?: OptimizerStates;
@@ -126,21 +126,21 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   }
   // Its working copy takes the place of the one that is there.
   if (settings.parameters === "disk") folder.begin();
-  const tier = makeTier(settings, source);
-  made.tier = tier;
-  const model = during("loading weights", () => makeModel(settings, source, resumed, tier));
+  const store = makeStore(settings, source);
+  made.store = store;
+  const model = during("loading weights", () => makeModel(settings, source, resumed, store));
   made.model = model;
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(settings, model.config);
   checkOptimizer(settings, model);
-  if (!resumed) fitGrid(settings, model, documents, tier);
+  if (!resumed) fitGrid(settings, model, documents, store);
   const description = describeNetwork(settings);
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
   const startStep = resumed?.state.step ?? 0;
   const phases = phasesOf(settings, totalSteps);
   const network = {
-    ...networkOf(settings, model, tier),
+    ...networkOf(settings, model, store),
     trains: trainsOf(phaseAt(phases, startStep), settings, model),
   };
   const teacher =
@@ -159,7 +159,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     stateBytes: states.bytes,
   });
   folder.begin();
-  tier?.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
+  store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
   return {
     settings,
     source,
@@ -198,7 +198,7 @@ export function freeRun(run: Run, finished = false): void {
   run.teacher?.close();
   run.states.free();
   freeModel(run.network.model);
-  run.network.tier?.close(finished);
+  run.network.store.close(finished);
   run.folder.close();
   if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }

@@ -1,5 +1,5 @@
 // One step of a run as its settings have it: the phase's parameters, teacher and learning rate, gamma at this step, the next
-// batches, and the parameter tier's end of the step. The loop and the benchmarks that keep their own books call it.
+// batches, and the parameter store's end of the step. The loop and the benchmarks that keep their own books call it.
 import type { Batch } from "../data/batches.js";
 import { gammaAt } from "../optim/schedule.js";
 import { during } from "../torch/span.js";
@@ -44,7 +44,7 @@ export function runStep(run: Run, phase: Phase, step: number, check: () => void 
   const options = { ...stepOptions(settings, phase, step), teacher };
   const result = during("streams", () => trainStep(network, run.states, batches, options));
   check();
-  network.tier?.finishStep({ step, batches: data.state(), settings, data: run.fingerprint });
+  network.store.finishStep({ step, batches: data.state(), settings, data: run.fingerprint });
   return { result, batches, learningRate: options.learningRate };
 }
 

@@ -15,6 +15,7 @@ import { floatStreams } from "../reversible/streams.js";
 import { scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
 import type { UpcycleOptions } from "./upcycle.js";
+import { deviceStore } from "../store/device.js";
 
 export const OPTIONS: UpcycleOptions = {
   to: "auto",
@@ -63,6 +64,7 @@ export function logitsOf(folder: string, tokens: number[]): number[] {
     format: floatStreams("float32"),
     computeDtype: "float32",
     device: "cpu",
+    store: deviceStore("cpu"),
     lossTileTokens: 64,
   } as const;
   const logits = fullLogits({ model, ...rest }, tokens).flat();

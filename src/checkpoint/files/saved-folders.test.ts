@@ -21,6 +21,7 @@ import { openFolder, readConfig } from "../folder.js";
 import { loadModel } from "../load.js";
 import { openSafetensors } from "../safetensors/file.js";
 import { withFolder, writeRaw } from "../testing-model.js";
+import { deviceStore } from "../../store/device.js";
 
 setThreads(1);
 
@@ -37,6 +38,7 @@ function logitsOf(folder: string, tokens: number[]): number[] {
       format: floatStreams("float32"),
       computeDtype: "float32",
       device: "cpu",
+      store: deviceStore("cpu"),
       lossTileTokens: 16,
     },
     tokens,

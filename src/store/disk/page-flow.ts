@@ -1,11 +1,11 @@
-// Which pages of a working copy are in memory. Parts are walked up and down, so the next one is known: it is read ahead while
+// Which pages of a working copy are in memory. Parts are used up and down, so the next one is known: it is read ahead while
 // this one computes. What was changed is written back at once. Pages stay in memory as long as there is room, and the part used
-// longest ago is let go first: in a walk that turns at both ends, that is the one needed last.
+// longest ago is let go first: in an order that turns at both ends, that is the one needed last.
 import { readFileSync } from "node:fs";
 import { freemem } from "node:os";
 
 import type { SharedMapping } from "../../torch/mapping.js";
-import { Walk } from "../walk.js";
+import { PartOrder } from "../part-order.js";
 
 /** Memory that page cache leaves to everything else. */
 const RESERVE_BYTES = 2 ** 30;
@@ -17,13 +17,13 @@ interface Part {
 }
 
 export class PageFlow {
-  readonly #walk: Walk;
+  readonly #order: PartOrder;
   readonly #parts = new Map<number, Part>();
   /** Files with pages in memory, the one used last at the end. */
   readonly #resident = new Set<SharedMapping>();
 
   constructor(order: number[]) {
-    this.#walk = new Walk(order);
+    this.#order = new PartOrder(order);
   }
 
   /** Makes a part known, or more of it. */
@@ -31,9 +31,9 @@ export class PageFlow {
     this.#parts.set(part, files);
   }
 
-  /** Waits for the pages of a part, and begins to read those of the part behind it on the walk. */
+  /** Waits for the pages of a part, and begins to read those of the part behind it. */
   enter(part: number): void {
-    const ahead = this.#walk.enter(part);
+    const ahead = this.#order.enter(part);
     this.#bring(part);
     const waited = this.#files(part);
     if (ahead !== undefined) this.#bring(ahead);
@@ -49,11 +49,11 @@ export class PageFlow {
 
   /** The part that was entered last. */
   get current(): number {
-    return this.#walk.current;
+    return this.#order.current;
   }
 
   #files(part: number): SharedMapping[] {
-    return this.#walk.isUpdated(part) ? this.#all(part) : [(this.#parts.get(part) as Part).weights];
+    return this.#order.isUpdated(part) ? this.#all(part) : [(this.#parts.get(part) as Part).weights];
   }
 
   #all(part: number): SharedMapping[] {
@@ -64,7 +64,7 @@ export class PageFlow {
   #bring(part: number): void {
     for (const file of this.#files(part)) {
       this.#use(file);
-      this.#makeRoom();
+      this.#dropOldest();
       file.readAhead();
     }
   }
@@ -74,7 +74,7 @@ export class PageFlow {
     this.#resident.add(file);
   }
 
-  #makeRoom(): void {
+  #dropOldest(): void {
     const most = availableBytes() - RESERVE_BYTES;
     let bytes = [...this.#resident].reduce((sum, file) => sum + file.bytes, 0);
     const files = [...this.#resident];

@@ -13,53 +13,65 @@ import { byteLength } from "../../checkpoint/safetensors/header.js";
 import { UserError } from "../../errors.js";
 import type { Architecture, ModelConfig } from "../../model/architecture.js";
 import { buildModel, type Allocate, type Model, type PlacedParameter } from "../../model/model.js";
+import { copy_, fill_ } from "../../torch/ops.js";
 import { free, isAlive } from "../../torch/scope.js";
-import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor } from "../../torch/tensor.js";
+import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor, to } from "../../torch/tensor.js";
 import { createPartFile, openPartFile, type PartFile, type PartTensor } from "./part-file.js";
 import { PageFlow } from "./page-flow.js";
-import { EMBEDDING, HEAD, partOf, partsOf, type StateLayout, type Tier, type TierTimes } from "../store.js";
+import {
+  type Change,
+  EMBEDDING,
+  HEAD,
+  type InUse,
+  nameOf,
+  type ParameterStore,
+  partOf,
+  partsOf,
+  type PlannedState,
+  type State,
+  type StateLayout,
+  type StateStore,
+  type StoreKind,
+  type StoreOptions,
+} from "../store.js";
+import { deviceStore } from "../device.js";
+import { Stopwatch, type StoreTimes } from "../times.js";
 import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
-
-export type Durability = "snapshot" | "step";
-
-export interface WorkingCopyOptions {
-  durability: Durability;
-  /** Bytes of optimizer state of weights of this dtype. */
-  stateBytes: (weightsDtype: DType) => number;
-}
 
 export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
 
-const NO_TIME: TierTimes = { waitMs: 0, updateMs: 0, logMs: 0, syncMs: 0 };
-
-export class WorkingCopy implements Tier {
-  readonly name = "disk";
+export class WorkingCopy implements ParameterStore {
+  readonly isOnDevice = false;
+  readonly copiedBytes = 0;
+  /** Mapped files, of which the system keeps what it has memory for. */
+  readonly hostBytes = 0;
   readonly #folder: string;
   readonly #architecture: Architecture;
   readonly #config: ModelConfig;
-  readonly #options: WorkingCopyOptions;
+  readonly #options: StoreOptions;
+  readonly #change: Change;
   readonly #weights = new Map<number, PartFile>();
   readonly #states = new Map<number, PartFile>();
   readonly #flow: PageFlow;
   readonly #changed = new Set<number>();
   #log: UndoLog | null = null;
   #step = 0;
-  #times = { ...NO_TIME };
-  #updateStarted = 0;
+  readonly #times = new Stopwatch();
   /** Whether the files are those of an earlier run. */
   #opened = false;
   /** Whether a later run could go on with the folder as it is. */
   #lasts = false;
 
-  constructor(folder: string, architecture: Architecture, config: ModelConfig, options: WorkingCopyOptions) {
-    this.#folder = folder;
-    this.#architecture = architecture;
-    this.#config = config;
+  constructor(options: StoreOptions) {
+    this.#folder = options.folder;
+    this.#architecture = options.architecture;
+    this.#config = options.config;
     this.#options = options;
-    this.#flow = new PageFlow(partsOf(config));
+    this.#change = options.device === "cpu" ? inPlace : throughCopies(options.device);
+    this.#flow = new PageFlow(partsOf(options.config));
   }
 
-  /** Makes the folder anew, with room for a model; for whatever fills a model with values. */
+  /** Makes the folder anew, for whatever fills a model with values. */
   readonly allocate: Allocate = (planned) => {
     rmSync(this.#folder, { recursive: true, force: true });
     const weightBytes = planned.reduce((sum, { placed, dtype }) => sum + byteLength(dtype, placed.spec.shape), 0);
@@ -97,7 +109,7 @@ export class WorkingCopy implements Tier {
     });
   }
 
-  readonly allocateState: Tier["allocateState"] = (planned) => {
+  allocateState(planned: PlannedState[]): StateStore {
     const tensors = planned.flatMap(({ placed, layout }) =>
       Object.entries(layout).map(([kind, { shape, dtype }]) => ({
         placed,
@@ -113,7 +125,7 @@ export class WorkingCopy implements Tier {
     for (const [part, { mapping }] of this.#weights)
       this.#flow.set(part, { weights: mapping, state: this.#states.get(part)?.mapping });
     const layouts = new Map(planned.map(({ placed, layout }) => [nameOf(placed), layout]));
-    return (placed) => {
+    const open = (placed: PlacedParameter): State => {
       const part = partOf(this.#architecture, this.#config, placed);
       const of = ([kind, { shape, dtype }]: [string, StateLayout[string]]): [string, Tensor] => [
         kind,
@@ -121,7 +133,11 @@ export class WorkingCopy implements Tier {
       ];
       return Object.fromEntries(Object.entries(layouts.get(nameOf(placed)) as StateLayout).map(of));
     };
-  };
+    const release = (state: State): void => {
+      for (const tensor of Object.values(state)) fill_(tensor, 0);
+    };
+    return { open, release };
+  }
 
   /** Weights and state are those of the end of a step: from here on the promise of `durability` holds. */
   begin(progress: WrittenProgress): void {
@@ -148,52 +164,50 @@ export class WorkingCopy implements Tier {
     return true;
   }
 
-  abandon(): void {
+  replace(fill: () => WrittenProgress): void {
     this.#log?.close();
     this.#log = null;
     this.#lasts = false;
     this.#changed.clear();
     for (const file of [STATE_FILE, UNDO_FILE]) rmSync(join(this.#folder, file), { force: true });
     sync(this.#folder);
+    this.begin(fill());
   }
 
-  enter(part: number): void {
-    const started = performance.now();
-    this.#flow.enter(part);
-    this.#times.waitMs += performance.now() - started;
+  load<T>(part: number, open: (inUse: InUse) => T): T {
+    this.#load(part);
+    return open((stored) => stored);
   }
 
-  beginUpdate(part: number): void {
-    if (part !== this.#flow.current) this.enter(part);
-    const started = performance.now();
-    if (this.#log !== null && !this.#changed.has(part)) this.#log.append(this.#step + 1, this.#mappings(part));
+  backward<T>(_updates: boolean, pass: () => T): T {
+    return pass();
+  }
+
+  update<T>(part: number, work: (change: Change) => T): T {
+    if (part !== this.#flow.current) this.#load(part);
+    this.#times.measure("logMs", () => {
+      if (this.#log !== null && !this.#changed.has(part)) this.#log.append(this.#step + 1, this.#mappings(part));
+    });
     this.#changed.add(part);
-    this.#updateStarted = performance.now();
-    this.#times.logMs += this.#updateStarted - started;
-  }
-
-  endUpdate(part: number): void {
-    this.#times.updateMs += performance.now() - this.#updateStarted;
+    const made = this.#times.measure("updateMs", () => work(this.#change));
     this.#flow.changed(part);
+    return made;
   }
 
   /** The step is done. Where every step is to last, it does when this returns. */
   finishStep(progress: WrittenProgress): void {
-    const started = performance.now();
     this.#step = progress.step;
-    if (this.#log !== null) {
+    this.#times.measure("syncMs", () => {
+      if (this.#log === null) return;
       for (const part of this.#changed) for (const mapping of this.#mappings(part)) mapping.sync();
       this.#writeProgress(progress);
       this.#log.clear();
-    }
+    });
     this.#changed.clear();
-    this.#times.syncMs += performance.now() - started;
   }
 
-  takeTimes(): TierTimes {
-    const times = this.#times;
-    this.#times = { ...NO_TIME };
-    return times;
+  takeTimes(): StoreTimes {
+    return this.#times.take();
   }
 
   /** Removes the folder, unless a later run can go on with it. */
@@ -207,6 +221,10 @@ export class WorkingCopy implements Tier {
     this.#log?.close();
     if (finished || !this.#lasts) rmSync(this.#folder, { recursive: true, force: true });
     this.#log = null;
+  }
+
+  #load(part: number): void {
+    this.#times.measure("waitMs", () => this.#flow.enter(part));
   }
 
   #addWeights(part: number, file: PartFile): void {
@@ -259,4 +277,21 @@ export class WorkingCopy implements Tier {
   }
 }
 
-const nameOf = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;
+const inPlace: Change = (stored, change) => change(stored);
+
+/** Mapped files are main memory, which another device than the CPU cannot change. */
+const throughCopies =
+  (device: string): Change =>
+  (stored, change) => {
+    const copies = Object.entries(stored).map(([name, tensor]) => [name, to(tensor, dtypeOf(tensor), device)] as const);
+    change(Object.fromEntries(copies));
+    for (const [name, copy] of copies) copy_(stored[name], copy);
+  };
+
+export const disk: StoreKind = {
+  about: "in files in output_dir/working, updated in place",
+  needsGpu: false,
+  make: (options) => new WorkingCopy(options),
+  // As if all were on the device; plan/placement.ts says where it is.
+  makePlanned: ({ device }) => deviceStore(device),
+};

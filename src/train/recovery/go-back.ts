@@ -1,6 +1,6 @@
 // Back to an earlier place of the course of a run, in the same process and the same memory: weights, optimizer state, data and
 // phase as a checkpoint has them, or as they were before the first step.
-import { readRunState } from "../../checkpoint/run/state.js";
+import { readRunState, type WrittenProgress } from "../../checkpoint/run/state.js";
 import { freeModel, type Allocate } from "../../model/model.js";
 import { detach } from "../../torch/autograd.js";
 import { fill_ } from "../../torch/ops.js";
@@ -16,14 +16,17 @@ export interface Place {
   folder: string | null;
 }
 
-export function goBack(run: Run, { step, folder }: Place): void {
+export function goBack(run: Run, place: Place): void {
+  run.network.store.replace(() => replaceAll(run, place));
+}
+
+function replaceAll(run: Run, { step, folder }: Place): WrittenProgress {
   const { settings, source, network, states, data, phases } = run;
-  const { model, tier } = network;
-  tier?.abandon();
+  const { model, store } = network;
   // What is read goes where the weights are: for a moment each has a second name.
   const allocate: Allocate = () => (placed) =>
     keep(detach((placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name]));
-  freeModel(makeModel(settings, source, folder === null ? undefined : { folder, inPlace: false }, tier, allocate));
+  freeModel(makeModel(settings, source, folder === null ? undefined : { folder, inPlace: false }, store, allocate));
   network.trains = trainsOf(phaseAt(phases, step), settings, model);
   states.restart(network.trains);
   if (folder === null) {
@@ -38,5 +41,5 @@ export function goBack(run: Run, { step, folder }: Place): void {
   if (run.teacher === null && step < settings.adapter_steps + settings.distill_steps) {
     run.teacher = teacherOf(settings, source, network, run.description);
   }
-  tier?.begin({ step, batches: data.state(), settings });
+  return { step, batches: data.state(), settings };
 }

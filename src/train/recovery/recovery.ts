@@ -81,7 +81,7 @@ export class Recovery {
     const run = this.#run;
     const { settings, data, network } = run;
     const batches = batchesFrom(run, at);
-    const half = changed && network.tier?.undoStep?.() !== true;
+    const half = changed && !network.store.undoStep();
     const damage = findDamage(run);
     const from = step === run.startStep + 1 ? (run.resumedFrom?.folder ?? settings.model) : null;
     const fact = `step ${step}: ${failure.what} ${reasonOf(failure, damage, { half, from })}`;

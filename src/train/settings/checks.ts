@@ -1,5 +1,6 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Ranges of single settings are in their rows.
+import { STORES } from "../../store/registry.js";
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
 import { hasGamma } from "../../network/description.js";
@@ -116,7 +117,7 @@ const PROBLEMS: readonly Problem[] = [
     device === "cpu" &&
     `${at.subject("stored_bits")} has no effect: ${at.mention("device")} is the host. Remove stored_bits, or set device to cuda.`,
   ({ parameters, device }, at) =>
-    parameters === "host" &&
+    STORES[parameters].needsGpu &&
     device === "cpu" &&
     `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
   ({ parameters, method }, at) =>

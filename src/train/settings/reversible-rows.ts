@@ -1,5 +1,6 @@
 // The settings of `train` that say how blocks are reversed and where memory goes.
 import type { SettingRows } from "../../settings/table.js";
+import { STORE_NAMES, STORES_IN_WORDS } from "../../store/registry.js";
 
 const REVERSIBLE = "Reversible blocks and memory";
 
@@ -21,12 +22,10 @@ export const REVERSIBLE_ROWS = {
   },
   parameters: {
     kind: "choice",
-    choices: ["device", "host", "disk"],
+    choices: STORE_NAMES,
     default: "device",
     group: REVERSIBLE,
-    about:
-      "where weights and optimizer state lie while no block uses them; host: in host memory beside a GPU; disk: in files in output_dir/working, " +
-      "updated in place",
+    about: `where weights and optimizer state lie while no block uses them; ${STORES_IN_WORDS}`,
   },
   durability: {
     kind: "choice",

@@ -1,7 +1,7 @@
-// The way of a step through the parts of a network: up in the forward pass, down in the backward pass. From the part at hand follows the
-// one that will be next.
+// The order in which a step needs the parts of a network: up in the forward pass, down in the backward pass. From the part at
+// hand follows the one that will be next.
 
-export class Walk {
+export class PartOrder {
   readonly #order: number[];
   #index = -1;
   #direction = 1;

@@ -154,7 +154,14 @@ test("a disk without room is refused before anything is written", (t) => {
   const place = makeWorkplace(t);
   const folder = place.out("small");
   const { architecture, config } = modelOf(place.model);
-  const copy = new WorkingCopy(folder, architecture, config, { durability: "snapshot", stateBytes: () => 2 ** 60 });
+  const copy = new WorkingCopy({
+    device: "cpu",
+    architecture,
+    config,
+    folder,
+    durability: "snapshot",
+    stateBytes: () => 2 ** 60,
+  });
   assert.throws(() => randomModel(architecture, config, 1, "float32", "cpu", copy.allocate), {
     name: "UserError",
     message: /small: \d.* are needed, but only .* are free on its disk/,

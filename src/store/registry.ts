@@ -1,0 +1,19 @@
+// The stores by the names that `parameters` gives them. A new one is a file and a line here: choices and help follow.
+import { device } from "./device.js";
+import { disk } from "./disk/working-copy.js";
+import { host } from "./host.js";
+import type { StoreKind } from "./store.js";
+
+const KINDS = { device, host, disk } as const;
+
+export type StoreName = keyof typeof KINDS;
+
+export const STORES: Record<StoreName, StoreKind> = KINDS;
+
+export const STORE_NAMES = Object.keys(STORES) as StoreName[];
+
+/** "host: in host memory beside a GPU; ..." */
+export const STORES_IN_WORDS = STORE_NAMES.flatMap((name) => {
+  const { about } = STORES[name];
+  return about === undefined ? [] : [`${name}: ${about}`];
+}).join("; ");
