@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import {
-  adamw,
   describeMemory,
   engineInfo,
   gridStreams,
@@ -15,6 +14,7 @@ import {
   ledger,
   loadModel,
   loadTokenizer,
+  makeOptimizer,
   memoryTerms,
   METHODS,
   momentum,
@@ -32,7 +32,7 @@ const tokens = readDocument(tokenCount);
 
 setThreads(0);
 const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
-const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
+const states = new OptimizerStates(makeOptimizer({ optimizer: "adamw" }), model);
 const network = {
   model,
   coupling: momentum(0.25),

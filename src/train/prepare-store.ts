@@ -13,7 +13,7 @@ import type { Tier } from "../store/store.js";
 import { rollBack } from "../store/disk/undo-log.js";
 import { WorkingCopy, workingFolder } from "../store/disk/working-copy.js";
 import { fastestDtype } from "../torch/device.js";
-import { chooseOptimizer } from "./choose-optimizer.js";
+import { makeOptimizer } from "../optim/registry.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { plannedStateBytes } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
@@ -29,7 +29,7 @@ export function makeTier(settings: TrainSettings, source: ModelSource): Tier | u
   const host = hostTierOf(settings, architecture, config);
   if (host) return host;
   const { device, compute_dtype: asked } = settings;
-  const optimizer = chooseOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked);
+  const optimizer = makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked);
   return new WorkingCopy(workingFolder(settings.output_dir), architecture, config, {
     durability: settings.durability,
     stateBytes: (dtype) =>

@@ -1,7 +1,7 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Ranges of single settings are in their rows.
 import { parseBytes } from "../../format.js";
-import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
+import { OPTIMIZERS_WITH } from "../../optim/registry.js";
 import { hasGamma } from "../../network/description.js";
 import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";
