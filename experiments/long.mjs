@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import {
-  adamw,
   deviceStore,
   describeMemory,
   engineInfo,
@@ -16,6 +15,7 @@ import {
   ledger,
   loadModel,
   loadTokenizer,
+  makeOptimizer,
   memoryTerms,
   METHODS,
   momentum,
@@ -33,7 +33,7 @@ const tokens = readDocument(tokenCount);
 
 setThreads(0);
 const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
-const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
+const states = new OptimizerStates(makeOptimizer({ optimizer: "adamw" }), model);
 const network = {
   model,
   coupling: momentum(0.25),

@@ -23,13 +23,7 @@ export { type Method, METHODS } from "./reversible/methods.js";
 export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
 
 export type { Optimizer } from "./optim/optimizer.js";
-export { adafactor } from "./optim/adafactor.js";
-export { adalomo } from "./optim/adalomo.js";
-export { adamw } from "./optim/adamw.js";
-export { adamw8bit } from "./optim/adamw8bit.js";
-export { galoreAdamw } from "./optim/galore.js";
-export { muon } from "./optim/muon.js";
-export { lomo, sgd } from "./optim/sgd.js";
+export { makeOptimizer, OPTIMIZER_NAMES, type OptimizerName } from "./optim/registry.js";
 
 export { type Batch, Batches } from "./data/batches.js";
 export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";

@@ -19,7 +19,7 @@ const DOWNHILL: Record<string, string[]> = {
   data: [],
   model: ["torch"],
   reversible: ["torch"],
-  optim: ["torch"],
+  optim: ["torch", "settings"],
   checkpoint: ["torch", "model"],
   hub: ["model", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "checkpoint"],
@@ -32,9 +32,12 @@ const DOWNHILL: Record<string, string[]> = {
   ],
   generate: ["torch", "model", "reversible", "data", "checkpoint", "store", "network"],
   eval: ["settings", "model", "data", "checkpoint", "network", "train", "generate"],
-  verify: ["torch", "model", "data", "checkpoint", "upcycle", "network", "step", "train"],
-  plan: ["torch", "settings", "metrics", "data", "model", "checkpoint", "store", "network", "step", "train"],
-  compare: [...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "store", "network", "step"], "train"],
+  verify: ["torch", "model", "optim", "data", "checkpoint", "upcycle", "network", "step", "train"],
+  plan: ["torch", "settings", "metrics", "data", "model", "optim", "checkpoint", "store", "network", "step", "train"],
+  compare: [
+    ...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "store", "network", "step"],
+    "train",
+  ],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */

@@ -3,8 +3,18 @@
 // rate relative to the weights and nothing else; what the paper adds is that it is applied as soon as a gradient is there, which
 // here is true of every optimiser. The decay 1 - t^-0.8 is that of its code (the paper writes a constant). Equations,
 // floors and bytes are in factored.ts. Its code decays norms too; here no optimiser does.
-import { factored, type FactoredSettings } from "./factored.js";
+import { defineOptimizer } from "./entry.js";
+import { FACTORED_ROWS, factored, factoredSettings, type FactoredSettings } from "./factored.js";
 import type { Optimizer } from "./optimizer.js";
+
+export const ADALOMO = defineOptimizer({
+  name: "adalomo",
+  stateBytes: "below 0.05",
+  goodRates: [5e-4, 1e-3],
+  rows: FACTORED_ROWS,
+  ignoresGradientSize: true,
+  make: (settings) => adalomo(factoredSettings(settings)),
+});
 
 export const adalomo = (settings: Omit<FactoredSettings, "scaleParameter">): Optimizer =>
   factored("adalomo", { ...settings, scaleParameter: true });

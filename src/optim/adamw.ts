@@ -3,7 +3,9 @@
 //   w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 // State: m and v in float32, 8 bytes per element. No decay of norms and biases.
 import { adamw_, addScalar_, addcdiv_, addcmul_, fusedAdamw_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
+import type { SettingRows, SettingsOf } from "../settings/table.js";
 import { device, full, numel, type Tensor } from "../torch/tensor.js";
+import { defineOptimizer } from "./entry.js";
 import { hasFusedAdamw, inOnePass } from "./passes.js";
 import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
@@ -15,6 +17,28 @@ export interface AdamWSettings {
   epsilon: number;
   weightDecay: number;
 }
+
+/** For every optimizer that has AdamW's moments. */
+export const ADAM_ROWS = {
+  adam_beta1: { kind: "number", default: 0.9, min: 0, below: 1, about: "decay of Adam's mean of gradients" },
+  adam_beta2: { kind: "number", default: 0.95, min: 0, below: 1, about: "decay of Adam's mean of squared gradients" },
+  adam_epsilon: { kind: "number", default: 1e-8, above: 0, about: "added to Adam's denominator" },
+} as const satisfies SettingRows;
+
+export const adamSettings = (settings: SettingsOf<typeof ADAM_ROWS> & { weight_decay: number }): AdamWSettings => ({
+  beta1: settings.adam_beta1,
+  beta2: settings.adam_beta2,
+  epsilon: settings.adam_epsilon,
+  weightDecay: settings.weight_decay,
+});
+
+export const ADAMW = defineOptimizer({
+  name: "adamw",
+  stateBytes: "8",
+  goodRates: [1e-5, 2e-5],
+  rows: ADAM_ROWS,
+  make: (settings) => adamw(adamSettings(settings)),
+});
 
 export interface Moments {
   m: Tensor;

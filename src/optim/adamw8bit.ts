@@ -3,13 +3,24 @@
 // State: 2 bytes per element and 8 per 256 elements. As in bitsandbytes, parameters below 4096 elements keep float32 state;
 // as in the paper (section 2.3) and transformers' Trainer, so does the embedding, whose gradients are sparse and uneven.
 import { device, type Tensor } from "../torch/tensor.js";
-import { type AdamWSettings, adamwRule, adamwUpdate } from "./adamw.js";
+import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule, adamwUpdate } from "./adamw.js";
 import { BLOCK_ELEMENTS, BlockQuantizer } from "./block-quantize.js";
+import { defineOptimizer } from "./entry.js";
 import { elementsOf, type Optimizer, type ParameterFacts, type Rule } from "./optimizer.js";
 import { scope } from "../torch/scope.js";
 import { forTiles, range } from "./tiles.js";
 
 const SMALLEST_ELEMENTS = 4096;
+
+export const ADAMW8BIT = defineOptimizer({
+  name: "adamw8bit",
+  stateBytes: "2",
+  goodRates: [1e-5, 2e-5],
+  rows: ADAM_ROWS,
+  stateBlock: BLOCK_ELEMENTS,
+  isProposedForMemory: true,
+  make: (settings) => adamw8bit(adamSettings(settings)),
+});
 
 export function adamw8bit(settings: AdamWSettings): Optimizer {
   return {

@@ -4,6 +4,7 @@
 //   u = g / sqrt(V);  u /= max(1, rms(u) / clip);  a = lr, or lr * max(1e-3, rms(w));  w -= a * decay * w;  w -= a u
 // State: r and c in float32, 4 bytes per row and column of every matrix, so of every expert; a vector has all of V.
 // Works through bands of rows, or where that saves a GPU calls through several matrices at once; the gradient is overwritten.
+import type { SettingRows, SettingsOf } from "../settings/table.js";
 import {
   add_,
   addcmul_,
@@ -44,6 +45,31 @@ export interface FactoredSettings {
   scaleParameter: boolean;
   weightDecay: number;
 }
+
+/** For every optimizer with the factored second moment. */
+export const FACTORED_ROWS = {
+  update_rms_clip: {
+    kind: "number",
+    default: 1,
+    min: 0,
+    about: "adafactor, adalomo: largest root mean square of a matrix's update before the learning rate; 0: off",
+  },
+  factored_decay_rate: {
+    kind: "number",
+    default: 0.8,
+    above: 0,
+    max: 1,
+    about: "adafactor, adalomo: exponent r of the second moment's decay 1 - step^-r",
+  },
+} as const satisfies SettingRows;
+
+export const factoredSettings = (
+  settings: SettingsOf<typeof FACTORED_ROWS> & { weight_decay: number },
+): Omit<FactoredSettings, "scaleParameter"> => ({
+  decayRate: settings.factored_decay_rate,
+  updateClip: settings.update_rms_clip,
+  weightDecay: settings.weight_decay,
+});
 
 const GRADIENT_FLOOR = 1e-30;
 const WEIGHT_FLOOR = 1e-3;

@@ -28,8 +28,9 @@ import {
 import { repeat } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { shape, type Tensor, toArray } from "../torch/tensor.js";
-import { type AdamWSettings, adamwRule, updateMoments } from "./adamw.js";
+import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule, updateMoments } from "./adamw.js";
 import { gradientNorm } from "./clip.js";
+import { defineOptimizer } from "./entry.js";
 import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
 import { band, forBands, matricesIn } from "./tiles.js";
 
@@ -40,6 +41,51 @@ export interface GaloreSettings extends AdamWSettings {
   /** Factor on the update. */
   scale: number;
 }
+
+export const GALORE_ADAMW = defineOptimizer({
+  name: "galore_adamw",
+  stateBytes: "by galore_rank",
+  goodRates: [4e-5, 1e-4],
+  rows: {
+    ...ADAM_ROWS,
+    galore_update_gap: {
+      kind: "integer",
+      default: 200,
+      min: 1,
+      about: "galore_adamw: steps between new directions, which take an eigenvalue decomposition per matrix",
+    },
+    galore_scale: {
+      kind: "number",
+      default: 0.25,
+      above: 0,
+      about: "galore_adamw: factor on the update of projected matrices",
+    },
+  },
+  memoryRows: {
+    galore_rank: {
+      kind: "integer",
+      default: 128,
+      min: 1,
+      about: "galore_adamw: directions in which a matrix moves at a time; smaller matrices have adamw",
+    },
+  },
+  make: (settings) =>
+    galoreAdamw({
+      ...adamSettings(settings),
+      rank: settings.galore_rank,
+      updateGap: settings.galore_update_gap,
+      scale: settings.galore_scale,
+    }),
+  check: ({ galore_rank: rank }, { name, parameters }) => {
+    const hidden = parameters.filter(({ kind }) => kind === "hidden");
+    const widest = Math.max(...hidden.map(({ rows, columns }) => Math.min(rows, columns)));
+    if (rank < widest) return undefined;
+    return (
+      `galore_rank: ${rank} leaves no matrix of ${name} to project (expected less than ${widest}, the longest shorter side). ` +
+      "Set a smaller rank, or optimizer to adamw."
+    );
+  },
+});
 
 export function galoreAdamw(settings: GaloreSettings): Optimizer {
   return {

@@ -10,8 +10,9 @@ import { add_, addmm, cast, lerp_, mm, mulScalar, mulScalar_, reshape, transpose
 import { repeat } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { type DType, shape, type Tensor } from "../torch/tensor.js";
-import { type AdamWSettings, adamwRule } from "./adamw.js";
+import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule } from "./adamw.js";
 import { gradientNorm } from "./clip.js";
+import { defineOptimizer } from "./entry.js";
 import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
 import { band, forBands, forTiles, matricesIn, range } from "./tiles.js";
 
@@ -23,6 +24,24 @@ export interface MuonSettings extends AdamWSettings {
 const COEFFICIENTS = [3.4445, -4.775, 2.0315] as const;
 const ITERATIONS = 5;
 const SMALLEST_NORM = 1e-7;
+
+export const MUON = defineOptimizer({
+  name: "muon",
+  stateBytes: "4",
+  goodRates: [1e-5, 2e-5],
+  rows: {
+    ...ADAM_ROWS,
+    muon_momentum: {
+      kind: "number",
+      default: 0.95,
+      min: 0,
+      below: 1,
+      about: "muon: decay of the mean of gradients that is orthogonalised",
+    },
+  },
+  ignoresGradientSize: true,
+  make: (settings, productDtype) => muon({ ...adamSettings(settings), momentum: settings.muon_momentum, productDtype }),
+});
 
 export function muon(settings: MuonSettings): Optimizer {
   return {

@@ -9,29 +9,17 @@ import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { byteSize, type DType, fromArray, type Tensor, toArray, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { adafactor } from "./adafactor.js";
-import { adalomo } from "./adalomo.js";
-import { adamw } from "./adamw.js";
-import { adamw8bit } from "./adamw8bit.js";
 import { galoreAdamw } from "./galore.js";
-import { muon, orthogonalize } from "./muon.js";
-import { layoutBytes, type Optimizer } from "./optimizer.js";
-import { lomo, sgd } from "./sgd.js";
+import { orthogonalize } from "./muon.js";
+import { layoutBytes } from "./optimizer.js";
+import { makeOptimizer, OPTIMIZER_NAMES } from "./registry.js";
 import { factsOf, initState, numbers, stepped } from "./testing-rules.js";
 import { openWeight } from "./weight.js";
 
 const adam = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
-const factored = { decayRate: 0.8, updateClip: 1, weightDecay: 0.1 };
-const OPTIMIZERS: Optimizer[] = [
-  adamw(adam),
-  adamw8bit(adam),
-  adafactor({ ...factored, scaleParameter: false }),
-  adalomo(factored),
-  lomo({ weightDecay: 0.1 }),
-  sgd({ momentum: 0.9, weightDecay: 0.1 }),
-  galoreAdamw({ ...adam, rank: 8, updateGap: 2, scale: 0.25 }),
-  muon({ ...adam, momentum: 0.95, productDtype: "float32" }),
-];
+const OPTIMIZERS = OPTIMIZER_NAMES.map((optimizer) =>
+  makeOptimizer({ optimizer, weight_decay: 0.1, galore_rank: 8, galore_update_gap: 2 }),
+);
 
 for (const optimizer of OPTIMIZERS) {
   test(`${optimizer.name}: three experts in one tensor, gate above up, are six matrices each by itself`, () => {

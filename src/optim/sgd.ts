@@ -4,6 +4,7 @@
 // State: b in float32, 4 bytes per element; LOMO none. Decay is decoupled as in LOMO's own code and in AdamW; torch's SGD
 // adds it to the gradient instead. No decay of norms and biases.
 import { add_, mulScalar_ } from "../torch/ops.js";
+import { defineOptimizer } from "./entry.js";
 import type { Optimizer, StateLayout } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 
@@ -11,6 +12,31 @@ export interface SgdSettings {
   momentum: number;
   weightDecay: number;
 }
+
+export const SGD = defineOptimizer({
+  name: "sgd",
+  stateBytes: "4",
+  goodRates: [1e-3, 1e-2],
+  rows: {
+    sgd_momentum: {
+      kind: "number",
+      default: 0.9,
+      above: 0,
+      below: 1,
+      about: "sgd: share of the earlier gradients' sum that is kept; for none, optimizer lomo",
+    },
+  },
+  make: ({ sgd_momentum: momentum, weight_decay: weightDecay }) => sgd({ momentum, weightDecay }),
+});
+
+export const LOMO = defineOptimizer({
+  name: "lomo",
+  stateBytes: "0",
+  goodRates: [1e-2, 1e-1],
+  rows: {},
+  isProposedForMemory: true,
+  make: ({ weight_decay: weightDecay }) => lomo({ weightDecay }),
+});
 
 export function sgd({ momentum, weightDecay }: SgdSettings, name = "sgd"): Optimizer {
   return {

@@ -1,5 +1,6 @@
 // The largest work that fits a given memory. The length asked for is kept and the micro-batch grows; where not even one row
 // fits, the length shrinks; where nothing fits, it says by how much and what else would.
+import { OPTIMIZERS } from "../optim/registry.js";
 import { expertsShareState } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { type Plan, planStep } from "./plan.js";
@@ -101,8 +102,8 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
   tiled({}, "");
   for (let length = settings.max_length >> 1; length >= 128; length >>= 1)
     tries.push(with_({ max_length: length }, `--max-length ${length}`));
-  for (const optimizer of ["adamw8bit", "adafactor", "lomo"] as const)
-    if (optimizer !== settings.optimizer) tiled({ optimizer }, ` --optimizer ${optimizer}`);
+  for (const { name, isProposedForMemory } of OPTIMIZERS)
+    if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name }, ` --optimizer ${name}`);
   if (settings.method !== "reversible" && settings.coupling !== "ordinary")
     tries.push([{ method: "reversible" }, "--method reversible"]);
   const found: WayOut[] = [];

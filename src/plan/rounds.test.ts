@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { architectureOf } from "../model/architecture.js";
+import { OPTIMIZER_NAMES } from "../optim/registry.js";
 import { withEngine } from "../torch/binding.js";
 import { type onShadow, operatorCalls } from "../torch/shadow.js";
 import { shadowEngine } from "../torch/shadow/engine.js";
@@ -65,7 +66,7 @@ const POINTS: Point[] = [
       flags: { ...TILES, ...ROUTER, coupling, method, max_length: 700, per_device_train_batch_size: 9 },
     })),
   ]),
-  ...["adamw", "adamw8bit", "adafactor", "adalomo", "lomo", "sgd", "galore_adamw", "muon"].map((optimizer) => ({
+  ...OPTIMIZER_NAMES.map((optimizer) => ({
     family: "qwen3_moe",
     sizes: WIDE,
     flags: { ...TILES, optimizer, max_length: 640, ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}) },

@@ -1,4 +1,5 @@
 // The settings of `plan`: those of `train` that decide memory, from its table, and what to do with the plan.
+import { OPTIMIZER_MEMORY_ROWS } from "../optim/registry.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
@@ -42,7 +43,7 @@ export const PLANNED_ROWS = {
   expert_group_size: row.expert_group_size,
   loss_tile_tokens: row.loss_tile_tokens,
   optimizer: row.optimizer,
-  galore_rank: row.galore_rank,
+  ...OPTIMIZER_MEMORY_ROWS,
   freeze_router: row.freeze_router,
   router_aux_loss_coef: row.router_aux_loss_coef,
   router_z_loss_coef: row.router_z_loss_coef,

@@ -20,7 +20,7 @@ import { setThreads } from "../torch/device.js";
 import { ledger, limitMemory, NO_LIMIT, resetPeak } from "../torch/memory.js";
 import { byteSize, type DType, toArray } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { chooseOptimizer } from "../train/choose-optimizer.js";
+import { makeOptimizer, OPTIMIZER_NAMES } from "../optim/registry.js";
 import type { Division, Network } from "../network/network.js";
 import { OptimizerStates } from "./optimizer-states.js";
 import { networkOf } from "../train/prepare-network.js";
@@ -99,7 +99,7 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
   const { settings } = resolveSettings({
     flags: { model: "-", train_file: "-", output_dir: "-", optimizer, ...flags },
   });
-  const states = new OptimizerStates(chooseOptimizer(settings, "float32"), model, {
+  const states = new OptimizerStates(makeOptimizer(settings, "float32"), model, {
     weightsCorrection: settings.weights_correction !== "none",
   });
   try {
@@ -142,13 +142,8 @@ const CASES: Record<string, Case> = {
     weights: "bfloat16",
     flags: { weights_dtype: "bfloat16", weights_correction: "8bit" },
   },
-  adamw8bit: { optimizer: "adamw8bit" },
-  adafactor: { optimizer: "adafactor" },
-  adalomo: { optimizer: "adalomo" },
-  lomo: { optimizer: "lomo" },
-  sgd: { optimizer: "sgd" },
-  galore: { optimizer: "galore_adamw", flags: { galore_rank: 5, galore_update_gap: 1 } },
-  muon: { optimizer: "muon" },
+  ...Object.fromEntries(OPTIMIZER_NAMES.map((optimizer) => [optimizer, { optimizer }])),
+  galore_adamw: { optimizer: "galore_adamw", flags: { galore_rank: 5, galore_update_gap: 1 } },
 };
 
 for (const [name, of] of Object.entries(CASES)) {

@@ -1,6 +1,6 @@
 // From settings to the network and the optimiser of a run: a model is loaded or made, seen through its coupling, and
 // settings that this model cannot have are refused. The caller owns the model.
-import { BLOCK_ELEMENTS } from "../optim/block-quantize.js";
+import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
 import { UserError } from "../errors.js";
 import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
@@ -13,7 +13,6 @@ import { fittingFractionBits } from "../reversible/streams.js";
 import { deviceStore } from "../store/device.js";
 import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
-import { chooseOptimizer } from "./choose-optimizer.js";
 import {
   couplingOf,
   describeNetwork,
@@ -121,7 +120,7 @@ function inverseOf(settings: TrainSettings): RevffnSettings {
 
 /** Optimiser state for what the network trains; the caller frees it. */
 export const statesOf = (settings: TrainSettings, { model, trains, computeDtype, store }: Network): OptimizerStates =>
-  new OptimizerStates(chooseOptimizer(settings, computeDtype), model, {
+  new OptimizerStates(makeOptimizer(settings, computeDtype), model, {
     weightsCorrection: settings.weights_correction === "8bit",
     trains,
     store,
@@ -196,22 +195,22 @@ function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, stor
   );
 }
 
-/** Whether blocks of 8-bit state would belong to two experts. */
+/** Whether pieces of the optimizer's state would belong to two experts. */
 export const expertsShareState = (
   { optimizer }: Pick<TrainSettings, "optimizer">,
   { hiddenSize, expertWidth }: Pick<ModelConfig, "hiddenSize" | "expertWidth">,
-): boolean => optimizer === "adamw8bit" && (hiddenSize * expertWidth) % BLOCK_ELEMENTS !== 0;
+): boolean => (hiddenSize * expertWidth) % (optimizerEntry(optimizer).stateBlock ?? 1) !== 0;
 
 function checkGroups(settings: TrainSettings, config: ModelConfig): void {
-  const { expert_group_size: size, model } = settings;
+  const { expert_group_size: size, model, optimizer } = settings;
   if (size === 0) return;
   if (!config.sparse.includes(true)) {
     throw new UserError(`expert_group_size: ${size} has no effect: no layer of ${model} has experts. Remove it.`);
   }
   if (!expertsShareState(settings, config)) return;
   throw new UserError(
-    `expert_group_size: ${size} would divide blocks of ${BLOCK_ELEMENTS} elements that experts of ${config.hiddenSize} x ${config.expertWidth} share ` +
-      "in the state of adamw8bit. Remove it, or use another optimizer.",
+    `expert_group_size: ${size} would divide blocks of ${optimizerEntry(optimizer).stateBlock} elements that experts of ${config.hiddenSize} x ${config.expertWidth} share ` +
+      `in the state of ${optimizer}. Remove it, or use another optimizer.`,
   );
 }
 

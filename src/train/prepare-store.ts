@@ -13,7 +13,7 @@ import { workingFolder } from "../store/disk/working-copy.js";
 import { STORES } from "../store/registry.js";
 import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
-import { chooseOptimizer } from "./choose-optimizer.js";
+import { makeOptimizer } from "../optim/registry.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { plannedStateBytes } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
@@ -34,7 +34,7 @@ export function makeStore(settings: TrainSettings, source: ModelSource): Paramet
     durability,
     stateBytes: (dtype) =>
       plannedStateBytes(
-        chooseOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked),
+        makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked),
         { architecture, config },
         dtype,
         { weightsCorrection: settings.weights_correction === "8bit" },

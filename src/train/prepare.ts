@@ -14,7 +14,7 @@ import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
-import { checkOptimizer, clippingNotes } from "./choose-optimizer.js";
+import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
 import { describeNetwork, type NetworkDescription } from "../network/description.js";
 import type { Network } from "../network/network.js";

@@ -16,7 +16,7 @@ import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
-import { chooseOptimizer } from "../train/choose-optimizer.js";
+import { makeOptimizer } from "../optim/registry.js";
 import { extensionOf, readNetworkFile } from "../network/description.js";
 import { plannedStates } from "../step/optimizer-states.js";
 import type { TrainSettings } from "../train/settings/settings.js";
@@ -178,7 +178,7 @@ function checkState(
 ): void {
   const matched = matchTensors(weights, family.architecture, family.config);
   const planned = plannedStates(
-    chooseOptimizer(settings, "float32"),
+    makeOptimizer(settings, "float32"),
     family,
     (placed) => {
       const pieces = matched.get(fullName(placed));

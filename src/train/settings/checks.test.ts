@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
+import { OPTIMIZERS_WITH } from "../../optim/registry.js";
 import { resolveSettings } from "./settings.js";
 import type { SettingValue } from "../../settings/table.js";
 
@@ -165,8 +166,8 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { optimizer: "lomo", adam_beta2: "0.99" },
-    "--adam-beta2 0.99 has no effect: only adamw, adamw8bit, galore_adamw, muon have it, not --optimizer lomo. " +
-      "Remove adam_beta2, or set optimizer to adamw or adamw8bit or galore_adamw or muon.",
+    `--adam-beta2 0.99 has no effect: only ${OPTIMIZERS_WITH.adam_beta2.join(", ")} have it, not --optimizer lomo. ` +
+      `Remove adam_beta2, or set optimizer to ${OPTIMIZERS_WITH.adam_beta2.join(" or ")}.`,
   ],
   [
     { optimizer: "adalomo", adafactor_scale_parameter: true },
@@ -175,8 +176,8 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { optimizer: "sgd", update_rms_clip: "0" },
-    "--update-rms-clip 0 has no effect: only adafactor, adalomo have it, not --optimizer sgd. " +
-      "Remove update_rms_clip, or set optimizer to adafactor or adalomo.",
+    `--update-rms-clip 0 has no effect: only ${OPTIMIZERS_WITH.update_rms_clip.join(", ")} have it, not --optimizer sgd. ` +
+      `Remove update_rms_clip, or set optimizer to ${OPTIMIZERS_WITH.update_rms_clip.join(" or ")}.`,
   ],
 ];
 

@@ -2,7 +2,7 @@
 // both ways out. Ranges of single settings are in their rows.
 import { STORES } from "../../store/registry.js";
 import { parseBytes } from "../../format.js";
-import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
+import { OPTIMIZERS_WITH } from "../../optim/registry.js";
 import { hasGamma } from "../../network/description.js";
 import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";

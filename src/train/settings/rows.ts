@@ -1,13 +1,18 @@
 // The settings of `train`, each once: the type, flags, --help, the check of config files, the docs and the record saved
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
-import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
+import {
+  goodRatesInWords,
+  OPTIMIZER_GROUP,
+  OPTIMIZER_NAMES,
+  OPTIMIZER_ROWS,
+  stateBytesInWords,
+} from "../../optim/registry.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
 import { LONGEST, MOST_ROWS } from "../../settings/limits.js";
 import type { SettingRows, SettingsOf } from "../../settings/table.js";
 import { STABILITY_ROWS } from "./stability-rows.js";
 
 const MODEL = "Model and data";
-const OPTIMIZER = "Optimizer";
 const ROUTER = "Router";
 const LENGTH = "Length and batches";
 const RUN = "Evaluation, checkpoints and the run";
@@ -107,27 +112,23 @@ export const TRAIN_ROWS = {
   ...REVFFN_ROWS,
   optimizer: {
     kind: "choice",
-    choices: OPTIMIZERS,
+    choices: OPTIMIZER_NAMES,
     default: "adamw",
-    group: OPTIMIZER,
-    about:
-      "update rule, applied block by block; state bytes per parameter: adamw 8, adamw8bit 2, muon 4, sgd 4, " +
-      "galore_adamw by galore_rank, adafactor and adalomo below 0.05, lomo 0",
+    group: OPTIMIZER_GROUP,
+    about: `update rule, applied block by block; state bytes per parameter: ${stateBytesInWords()}`,
   },
   learning_rate: {
     kind: "number",
     default: 1e-5,
     above: 0,
-    group: OPTIMIZER,
-    about:
-      "highest learning rate; for all parameters of a pretrained model 1e-5 to 2e-5 with adamw, adamw8bit, adafactor and muon, " +
-      "4e-5 to 1e-4 with galore_adamw, 5e-4 to 1e-3 with adalomo, 1e-2 to 1e-1 with lomo, a tenth of that with sgd",
+    group: OPTIMIZER_GROUP,
+    about: `highest learning rate; for all parameters of a pretrained model ${goodRatesInWords()}`,
   },
   lr_scheduler_type: {
     kind: "choice",
     choices: ["cosine", "linear", "constant"],
     default: "cosine",
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about: "course of the learning rate after warm-up",
   },
   warmup_ratio: {
@@ -135,14 +136,14 @@ export const TRAIN_ROWS = {
     default: 0.03,
     min: 0,
     max: 1,
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about: "share of the steps in which the learning rate rises from 0",
   },
   warmup_steps: {
     kind: "integer",
     default: 0,
     min: 0,
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about: "the same as a number of steps; 0: by warmup_ratio",
   },
   min_lr_ratio: {
@@ -150,38 +151,21 @@ export const TRAIN_ROWS = {
     default: 0.1,
     min: 0,
     max: 1,
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about: "end of cosine or linear as a share of learning_rate",
   },
   weight_decay: {
     kind: "number",
     default: 0,
     min: 0,
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about: "decoupled weight decay per step, times the learning rate",
   },
-  adam_beta1: {
-    kind: "number",
-    default: 0.9,
-    min: 0,
-    below: 1,
-    group: OPTIMIZER,
-    about: "decay of Adam's mean of gradients",
-  },
-  adam_beta2: {
-    kind: "number",
-    default: 0.95,
-    min: 0,
-    below: 1,
-    group: OPTIMIZER,
-    about: "decay of Adam's mean of squared gradients",
-  },
-  adam_epsilon: { kind: "number", default: 1e-8, above: 0, group: OPTIMIZER, about: "added to Adam's denominator" },
   max_grad_norm: {
     kind: "number",
     default: 0,
     min: 0,
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about:
       "clips all gradients together to this norm, as transformers and TRL do; an extra backward pass measures it: a step takes " +
       "1.75 times the time, with method store twice; 0: off",
@@ -191,7 +175,7 @@ export const TRAIN_ROWS = {
     default: 1,
     otherwise: [{ given: "max_grad_norm", value: 0 }],
     min: 0,
-    group: OPTIMIZER,
+    group: OPTIMIZER_GROUP,
     about:
       "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
   },

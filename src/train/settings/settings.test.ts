@@ -9,6 +9,7 @@ import {
   TRAIN_TABLE,
   type TrainSettings,
 } from "./settings.js";
+import { OPTIMIZER_ROWS } from "../../optim/registry.js";
 import { flagOf, isSame, type SettingRow } from "../../settings/table.js";
 import { metavar, readEntry, showValue } from "../../settings/values.js";
 
@@ -64,26 +65,14 @@ const FLAGS = `
 --adapter-init random|identity = identity
 --adapter-steps N = 0
 --adapter-learning-rate X = 0
---optimizer adamw|adamw8bit|adafactor|adalomo|lomo|sgd|galore_adamw|muon = adamw
 --learning-rate X = 1e-5
 --lr-scheduler-type cosine|linear|constant = cosine
 --warmup-ratio X = 0.03
 --warmup-steps N = 0
 --min-lr-ratio X = 0.1
 --weight-decay X = 0
---adam-beta1 X = 0.9
---adam-beta2 X = 0.95
---adam-epsilon X = 1e-8
 --max-grad-norm X = 0
 --max-block-grad-norm X = 1
---update-rms-clip X = 1
---factored-decay-rate X = 0.8
---adafactor-scale-parameter true|false = false
---sgd-momentum X = 0.9
---muon-momentum X = 0.95
---galore-rank N = 128
---galore-update-gap N = 200
---galore-scale X = 0.25
 --on-nonfinite stop|skip|rollback = stop
 --nonfinite-limit N = 5
 --spike-threshold X = 6
@@ -107,13 +96,37 @@ const FLAGS = `
 --seed N = 42
 `;
 
+/** Of the optimizers; a new one may bring more (src/optim/registry.ts). */
+const OPTIMIZER_FLAGS = `
+--adam-beta1 X = 0.9
+--adam-beta2 X = 0.95
+--adam-epsilon X = 1e-8
+--update-rms-clip X = 1
+--factored-decay-rate X = 0.8
+--adafactor-scale-parameter true|false = false
+--sgd-momentum X = 0.9
+--muon-momentum X = 0.95
+--galore-rank N = 128
+--galore-update-gap N = 200
+--galore-scale X = 0.25
+`;
+const OPTIMIZER_CHOICES = ["adamw", "adamw8bit", "adafactor", "adalomo", "lomo", "sgd", "galore_adamw", "muon"];
+
 const rows = Object.entries(TRAIN_TABLE.rows) as [string, SettingRow][];
 
 test("the flags of train and their defaults are these", () => {
-  const flags = rows.map(
-    ([name, row]) => `${flagOf(name)} ${metavar(row)}${row.required === true ? "" : ` = ${showValue(row.default)}`}`,
-  );
-  assert.deepEqual(flags, FLAGS.trim().split("\n"));
+  const flagsOf = (some: typeof rows): string[] =>
+    some.map(
+      ([name, row]) => `${flagOf(name)} ${metavar(row)}${row.required === true ? "" : ` = ${showValue(row.default)}`}`,
+    );
+  const isOfOptimizers = ([name]: (typeof rows)[number]): boolean =>
+    name === "optimizer" || Object.hasOwn(OPTIMIZER_ROWS, name);
+  assert.deepEqual(flagsOf(rows.filter((row) => !isOfOptimizers(row))), FLAGS.trim().split("\n"));
+
+  const theirs = flagsOf(rows.filter(isOfOptimizers));
+  for (const flag of OPTIMIZER_FLAGS.trim().split("\n")) assert.ok(theirs.includes(flag), flag);
+  const choices = /^--optimizer (\S+) = adamw$/.exec(theirs[0])?.[1].split("|") ?? [];
+  for (const name of OPTIMIZER_CHOICES) assert.ok(choices.includes(name), name);
 });
 
 test("every default is possible, every row is explained in one line", () => {
