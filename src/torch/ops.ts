@@ -52,6 +52,7 @@ export const mulScalar_ = op<(a: T, b: N) => T>("aten::mul_.Scalar(Tensor(a!) se
 export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor other) -> Tensor");
 export const div_ = op<(a: T, b: T) => T>("aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const neg_ = op<(a: T) => T>("aten::neg_(Tensor(a!) self) -> Tensor(a!)");
+export const sign_ = op<(a: T) => T>("aten::sign_(Tensor(a!) self) -> Tensor(a!)");
 export const neg = op<(a: T) => T>("aten::neg(Tensor self) -> Tensor");
 export const abs = op<(a: T) => T>("aten::abs(Tensor self) -> Tensor");
 export const sqrt = op<(a: T) => T>("aten::sqrt(Tensor self) -> Tensor");

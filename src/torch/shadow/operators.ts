@@ -70,6 +70,7 @@ const OPERATORS = {
   "aten::div_.Tensor": (a: Value, b: Value) => changed(a, b),
   "aten::neg": unary("nothing"),
   "aten::neg_": changed,
+  "aten::sign_": changed,
   "aten::isnan": (x: Value) => elementwise([x], "bool"),
   "aten::isinf": (x: Value) => elementwise([x], "bool"),
   "aten::abs": plain,
