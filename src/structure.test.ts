@@ -18,7 +18,7 @@ const DOWNHILL: Record<string, string[]> = {
   metrics: [],
   data: [],
   model: ["torch"],
-  reversible: ["torch"],
+  reversible: ["torch", "settings"],
   optim: ["torch"],
   checkpoint: ["torch", "model"],
   hub: ["model", "checkpoint", "metrics"],
@@ -33,7 +33,7 @@ const DOWNHILL: Record<string, string[]> = {
   generate: ["torch", "model", "reversible", "data", "checkpoint", "network"],
   eval: ["settings", "model", "data", "checkpoint", "network", "train", "generate"],
   verify: ["torch", "model", "data", "checkpoint", "upcycle", "network", "step", "train"],
-  plan: ["torch", "settings", "metrics", "data", "model", "checkpoint", "network", "step", "train"],
+  plan: ["torch", "settings", "metrics", "data", "model", "reversible", "checkpoint", "network", "step", "train"],
   compare: [...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "network", "step"], "train"],
 };
 const ALL = Object.keys(DOWNHILL);

@@ -43,7 +43,7 @@ export function passBack(from: Ended, updates: BlockUpdates): WayBack {
     const gradientOfStreamBytes =
       microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
     pass.backward(microBatches, updates);
-    const rebuilt = pass.methodOf(first).name === "reversible";
+    const rebuilt = pass.methodOf(first).rebuilds;
     const reconstructionError = rebuilt
       ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))
       : null;

@@ -1,7 +1,8 @@
 // The settings of `train`, each once: the type, flags, --help, the check of config files, the docs and the record saved
 // with a run all follow from these rows. Names are those of TRL and transformers where they have one.
 import { OPTIMIZER_ROWS, OPTIMIZERS } from "./optimizer-rows.js";
-import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
+import { COUPLING_ROWS } from "../../reversible/couplings/registry.js";
+import { DISTILL_ROWS, REVERSIBLE_ROWS } from "./reversible-rows.js";
 import { LONGEST, MOST_ROWS } from "../../settings/limits.js";
 import type { SettingRows, SettingsOf } from "../../settings/table.js";
 import { STABILITY_ROWS } from "./stability-rows.js";
@@ -104,7 +105,7 @@ export const TRAIN_ROWS = {
 
   ...REVERSIBLE_ROWS,
   ...DISTILL_ROWS,
-  ...REVFFN_ROWS,
+  ...COUPLING_ROWS,
   optimizer: {
     kind: "choice",
     choices: OPTIMIZERS,
