@@ -19,7 +19,8 @@ export type { Coupling } from "./reversible/coupling.js";
 export { additive } from "./reversible/couplings/additive.js";
 export { momentum } from "./reversible/couplings/momentum.js";
 export { ordinary } from "./reversible/couplings/ordinary.js";
-export { type Method, METHODS } from "./reversible/methods.js";
+export type { Method } from "./reversible/methods/method.js";
+export { METHODS } from "./reversible/methods/registry.js";
 export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
 
 export type { Optimizer } from "./optim/optimizer.js";

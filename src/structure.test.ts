@@ -18,7 +18,7 @@ const DOWNHILL: Record<string, string[]> = {
   metrics: [],
   data: [],
   model: ["torch"],
-  reversible: ["torch"],
+  reversible: ["torch", "settings"],
   optim: ["torch", "settings"],
   checkpoint: ["torch", "model"],
   hub: ["model", "checkpoint", "metrics"],
@@ -33,7 +33,10 @@ const DOWNHILL: Record<string, string[]> = {
   generate: ["torch", "model", "reversible", "data", "checkpoint", "store", "network"],
   eval: ["settings", "model", "data", "checkpoint", "network", "train", "generate"],
   verify: ["torch", "model", "optim", "data", "checkpoint", "upcycle", "network", "step", "train"],
-  plan: ["torch", "settings", "metrics", "data", "model", "optim", "checkpoint", "store", "network", "step", "train"],
+  plan: [
+    ...["torch", "settings", "metrics", "data", "model", "reversible", "optim", "checkpoint", "store", "network"],
+    ...["step", "train"],
+  ],
   compare: [
     ...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "store", "network", "step"],
     "train",

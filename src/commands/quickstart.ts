@@ -19,7 +19,7 @@ import type { Command } from "./command.js";
 import { train } from "../train/loop.js";
 import { trainStep } from "../step/step.js";
 import { asOrdinary } from "../network/network.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { resetPeak } from "../torch/memory.js";
 import { generateTokens } from "../generate/generate.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";

@@ -2,7 +2,9 @@
 // network has no reversible row and no gamma. Nothing is run here.
 import { UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
-import { hasGamma } from "../network/description.js";
+import { ORDINARY } from "../network/description.js";
+import { DEFAULT_COUPLING, hasGamma } from "../reversible/couplings/registry.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { SettingValue } from "../settings/table.js";
 import type { BenchSettings } from "./settings.js";
@@ -28,7 +30,7 @@ function casesAt(settings: BenchSettings, layers: number | null, maxLength: numb
   const cases = new Map<string, Case>();
   for (const wanted of settings.coupling) {
     for (const method of settings.methods) {
-      const coupling = wanted !== "auto" ? wanted : method === "reversible" ? "momentum" : "ordinary";
+      const coupling = wanted !== "auto" ? wanted : METHODS[method].rebuilds ? DEFAULT_COUPLING : ORDINARY.coupling;
       for (const gamma of settings.gamma) {
         for (const optimizer of settings.optimizer) {
           const resolved = resolve(

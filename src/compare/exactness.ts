@@ -8,7 +8,7 @@ import { freeModel, type Model, randomModel } from "../model/model.js";
 import { qwen2Moe } from "../model/qwen2-moe.js";
 import { adamw } from "../optim/adamw.js";
 import type { Coupling } from "../reversible/coupling.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { gridStreams, type StreamFormat } from "../reversible/streams.js";
 import type { DType } from "../torch/tensor.js";
 import type { Network } from "../network/network.js";

@@ -3,6 +3,8 @@
 import { parseBytes } from "../format.js";
 import { MOST } from "../model/config.js";
 import { LONGEST, tooManyTokens } from "../settings/limits.js";
+import { COUPLINGS_WITH_GAMMA, DEFAULT_COUPLING } from "../reversible/couplings/registry.js";
+import { COMPARED_METHODS } from "../reversible/methods/registry.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 import { resolveTable } from "../settings/resolve.js";
@@ -26,7 +28,7 @@ export const BENCH_ROWS = {
     kind: "choice",
     choices: row.method.choices,
     list: true,
-    default: ["store", "checkpoint", "checkpoint-offload", "reversible"],
+    default: COMPARED_METHODS,
     group: COMPARED,
     about: row.method.about,
   },
@@ -36,7 +38,7 @@ export const BENCH_ROWS = {
     list: true,
     default: ["auto"],
     group: COMPARED,
-    about: "the network of the rows; auto: momentum for method reversible, the ordinary network for the others",
+    about: `the network of the rows; auto: ${DEFAULT_COUPLING} for method reversible, the ordinary network for the others`,
   },
   gamma: {
     kind: "number",
@@ -162,10 +164,10 @@ function checkBench(settings: BenchSettings, at: Given): string | undefined {
     }
   }
   if (at.has("gamma") && cases.every(({ gamma }) => gamma === null)) {
-    return `${at.subject("gamma")} has no effect: no row has coupling momentum. Remove gamma, or add momentum to coupling.`;
+    return `${at.subject("gamma")} has no effect: no row has coupling ${COUPLINGS_WITH_GAMMA.join(" or ")}. Remove gamma, or add ${DEFAULT_COUPLING} to coupling.`;
   }
   if (at.has("stream") && cases.every(({ settings: { stream } }) => stream !== settings.stream)) {
-    return `${at.subject("stream")} has no effect: only the ordinary network is compared. Remove stream, or add momentum to coupling.`;
+    return `${at.subject("stream")} has no effect: only the ordinary network is compared. Remove stream, or add ${DEFAULT_COUPLING} to coupling.`;
   }
   if (settings.svg !== "" && settings.layers.length < 2) {
     return `${at.subject("svg")} has nothing to draw: memory against depth needs two depths. Give them, as --layers 4,24,48.`;

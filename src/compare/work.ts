@@ -7,7 +7,7 @@ import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
 import { statOf } from "../read-file.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { useDevice, engineInfo, setThreads, synchronize } from "../torch/device.js";
 import { ledger, limitMemory, resetPeak } from "../torch/memory.js";
 import { seedFor } from "../torch/random.js";

@@ -11,6 +11,7 @@ import { architectureOf } from "../model/architecture.js";
 import { placedParameters } from "../model/model.js";
 import { readGeometry } from "../plan/geometry.js";
 import { planStep } from "../plan/plan.js";
+import { COUPLING_NAMES } from "../reversible/couplings/registry.js";
 import { extensionOf, networkParts, readNetworkFile } from "../network/description.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import { readDenseModel } from "../upcycle/dense.js";
@@ -122,18 +123,7 @@ export const networkReader: Reader = {
       { coupling: "revffn", adapters: "stream", stream: "int64", streamFractionBits: 32 },
       { coupling: "ordinary", stream: "float32" },
     ].map(bytesOf),
-  mutate: (seed, random) =>
-    mutateJson(seed, random, [
-      "momentum",
-      "bdia",
-      "additive",
-      "revffn",
-      "ordinary",
-      "int32",
-      "float32",
-      "layer",
-      "stream",
-    ]),
+  mutate: (seed, random) => mutateJson(seed, random, [...COUPLING_NAMES, "int32", "float32", "layer", "stream"]),
   open: (folder) => {
     const seed = JSON.parse(Buffer.from(readRepositoryFile("test/golden/hf-tiny/config.json")).toString()) as Record<
       string,

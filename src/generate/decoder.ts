@@ -3,7 +3,7 @@
 import { makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
-import { passForward } from "../reversible/methods.js";
+import { passForward } from "../reversible/methods/method.js";
 import { linear, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { numel, readBytes, shape, type Tensor, to } from "../torch/tensor.js";

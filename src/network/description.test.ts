@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { GAMMAS } from "../reversible/couplings/momentum.js";
+import { GAMMAS } from "../reversible/couplings/gamma.js";
 import {
   couplingOf,
   describeNetwork,

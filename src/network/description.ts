@@ -10,23 +10,25 @@ import { UserError } from "../errors.js";
 import { type AdapterSettings, withAdapters } from "../model/adapters.js";
 import { MOST } from "../model/config.js";
 import type { Architecture } from "../model/architecture.js";
-import { additive } from "../reversible/couplings/additive.js";
-import { bdia } from "../reversible/couplings/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
-import { momentum } from "../reversible/couplings/momentum.js";
-import { ordinary } from "../reversible/couplings/ordinary.js";
-import { revffn, type RevffnSettings } from "../reversible/couplings/revffn.js";
+import {
+  type CouplingName,
+  type CouplingSettings,
+  type DescribedFields,
+  type DescribedSettings,
+  describeCoupling,
+  isCouplingName,
+  isDescribed,
+  makeCoupling,
+} from "../reversible/couplings/registry.js";
 import { floatStreams, gridStreams, type StreamFormat } from "../reversible/streams.js";
 import type { Division } from "./network.js";
 
 export const NETWORK_FILE = "revmoe.json";
 
-export interface NetworkDescription extends Partial<Division> {
-  coupling: "momentum" | "bdia" | "additive" | "revffn" | "ordinary";
-  /** For momentum and bdia. */
-  gamma?: number;
-  /** For revffn: which adapters there are. How its inverse is solved is no part of the network. */
-  adapters?: AdapterSettings["sharing"];
+/** The fields of a coupling's own are in its definition. */
+export interface NetworkDescription extends Partial<Division>, DescribedFields {
+  coupling: CouplingName;
   stream: "int32" | "int64" | "float32";
   streamFractionBits?: number;
 }
@@ -35,20 +37,14 @@ export const ORDINARY: NetworkDescription = { coupling: "ordinary", stream: "flo
 
 export const FRACTION_BITS = { int32: 16, int64: 32 };
 
-export interface NetworkSettings {
-  coupling: NetworkDescription["coupling"];
-  gamma: number;
+export interface NetworkSettings extends DescribedSettings {
+  coupling: CouplingName;
   stream: NetworkDescription["stream"];
   stream_fraction_bits: number;
   blocks_per_step: number;
   checkpoint_first_blocks: number;
   checkpoint_last_blocks: number;
-  adapter_sharing: AdapterSettings["sharing"];
 }
-
-/** Whether a coupling has a factor on its momentum. */
-export const hasGamma = (coupling: NetworkDescription["coupling"]): boolean =>
-  coupling === "momentum" || coupling === "bdia";
 
 /** `gamma` is that of the moment, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {
@@ -60,11 +56,10 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
     checkpoint_first_blocks,
     checkpoint_last_blocks,
   } = settings;
-  if (coupling === "ordinary") return ORDINARY;
+  if (coupling === ORDINARY.coupling) return ORDINARY;
   return {
     coupling,
-    ...(hasGamma(coupling) ? { gamma } : {}),
-    ...(coupling === "revffn" ? { adapters: settings.adapter_sharing } : {}),
+    ...describeCoupling(coupling, { ...settings, gamma }),
     stream,
     ...(stream === "float32" ? {} : { streamFractionBits: bits || FRACTION_BITS[stream] }),
     ...(blocks_per_step > 1 ? { blocksPerStep: blocks_per_step } : {}),
@@ -73,23 +68,9 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
   };
 }
 
-/** Enough where only the forward direction counts. */
-const DEFAULT_INVERSE: RevffnSettings = {
-  iterations: 10,
-  tolerance: 0,
-  start: "output",
-  damping: 1,
-  anderson: false,
-  storedHint: false,
-};
-
-/** A description without gamma is of the time when there was one default; that of runs may change, a folder's network must not. */
-export function couplingOf({ coupling, gamma = 0.25 }: NetworkDescription, inverse = DEFAULT_INVERSE): Coupling {
-  if (coupling === "revffn") return revffn(inverse);
-  if (coupling === "momentum") return momentum(gamma);
-  if (coupling === "bdia") return bdia(gamma);
-  return coupling === "additive" ? additive : ordinary;
-}
+/** `settings` where the network is trained, for how its inverse is computed. */
+export const couplingOf = (description: NetworkDescription, settings?: CouplingSettings): Coupling =>
+  makeCoupling(description, settings);
 
 /** What a network adds to a family: adapters, where its streams are narrower than the model. */
 export const extensionOf =
@@ -100,11 +81,11 @@ export const extensionOf =
 /** What of a network a description says. */
 export function networkParts(
   description: NetworkDescription,
-  inverse?: RevffnSettings,
+  settings?: CouplingSettings,
 ): { coupling: Coupling; format: StreamFormat; division: Division } {
   const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = description;
   return {
-    coupling: couplingOf(description, inverse),
+    coupling: couplingOf(description, settings),
     format: formatOf(description),
     division: { blocksPerStep, ordinaryFirst, ordinaryLast },
   };
@@ -142,18 +123,17 @@ export function statedNetwork(folder: string): NetworkDescription | undefined {
 
 function isDescription(read: unknown): read is NetworkDescription {
   if (typeof read !== "object" || read === null) return false;
-  const { coupling, stream, gamma, adapters, streamFractionBits, ...division } = read as Record<string, unknown>;
+  const { coupling, stream, streamFractionBits, ...rest } = read as Record<string, unknown>;
   const isCount = (value: unknown, least: number, most: number): boolean =>
     value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most);
   return (
-    ["momentum", "bdia", "additive", "revffn", "ordinary"].includes(coupling as string) &&
+    isCouplingName(coupling) &&
+    isDescribed(coupling, rest) &&
     ["int32", "int64", "float32"].includes(stream as string) &&
-    (gamma === undefined || typeof gamma === "number") &&
-    (adapters === undefined ? coupling !== "revffn" : ["layer", "stream"].includes(adapters as string)) &&
     isCount(streamFractionBits, 1, stream === "int32" ? 28 : 52) &&
-    isCount(division.blocksPerStep, 1, MOST.layers) &&
-    isCount(division.ordinaryFirst, 0, MOST.layers) &&
-    isCount(division.ordinaryLast, 0, MOST.layers)
+    isCount(rest.blocksPerStep, 1, MOST.layers) &&
+    isCount(rest.ordinaryFirst, 0, MOST.layers) &&
+    isCount(rest.ordinaryLast, 0, MOST.layers)
   );
 }
 

@@ -5,7 +5,7 @@ import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossSum } from "../reversible/loss.js";
 import { crossEntropy } from "../reversible/objectives.js";
-import { type BatchState, freeBatch, passForward } from "../reversible/methods.js";
+import { type BatchState, freeBatch, passForward } from "../reversible/methods/method.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { abs, amax, narrow } from "../torch/ops.js";
 import { item, type Tensor } from "../torch/tensor.js";

@@ -1,7 +1,7 @@
 // A model seen through its couplings: the function that is trained, evaluated and sampled. Says which blocks pass which
 // coupling together, and opens blocks (their weights in compute form), the embedding before and the head behind them.
 import type { Branch, Coupling } from "../reversible/coupling.js";
-import type { Block, Net } from "../reversible/methods.js";
+import type { Block, Net } from "../reversible/methods/method.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import type { Stage } from "../reversible/stages.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";

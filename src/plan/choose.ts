@@ -1,6 +1,8 @@
 // The largest work that fits a given memory. The length asked for is kept and the micro-batch grows; where not even one row
 // fits, the length shrinks; where nothing fits, it says by how much and what else would.
+import { ORDINARY } from "../network/description.js";
 import { OPTIMIZERS } from "../optim/registry.js";
+import { DEFAULT_METHOD, METHODS } from "../reversible/methods/registry.js";
 import { expertsShareState } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { type Plan, planStep } from "./plan.js";
@@ -104,8 +106,8 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
     tries.push(with_({ max_length: length }, `--max-length ${length}`));
   for (const { name, isProposedForMemory } of OPTIMIZERS)
     if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name }, ` --optimizer ${name}`);
-  if (settings.method !== "reversible" && settings.coupling !== "ordinary")
-    tries.push([{ method: "reversible" }, "--method reversible"]);
+  if (!METHODS[settings.method].rebuilds && settings.coupling !== ORDINARY.coupling)
+    tries.push([{ method: DEFAULT_METHOD }, `--method ${DEFAULT_METHOD}`]);
   const found: WayOut[] = [];
   for (const [change, words] of tries) {
     // More of what is enough already is no other way.
@@ -120,7 +122,8 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
 /** An eighth of the experts, where that is fewer than at a time now and they can go in groups. */
 function smallGroup(settings: TrainSettings, { config }: Geometry): number | null {
   const [size, now] = [Math.max(1, config.numExperts >> 3), settings.expert_group_size];
-  const possible = settings.method !== "store" && config.sparse.includes(true) && !expertsShareState(settings, config);
+  const possible =
+    !METHODS[settings.method].holdsBlocks && config.sparse.includes(true) && !expertsShareState(settings, config);
   return possible && (now === 0 || now > size) ? size : null;
 }
 

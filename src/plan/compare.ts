@@ -1,5 +1,8 @@
 // Every method on the same work: the ordinary network with what others keep, and the reversible couplings.
 import { formatNumber } from "../format.js";
+import { ORDINARY } from "../network/description.js";
+import { COMPARED_COUPLINGS } from "../reversible/couplings/registry.js";
+import { COMPARED_METHODS, METHODS } from "../reversible/methods/registry.js";
 import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { SettingRow, SettingValue } from "../settings/table.js";
 import { type Plan, planStep } from "./plan.js";
@@ -8,17 +11,11 @@ import type { Geometry } from "./shadow-step.js";
 
 type Way = Pick<TrainSettings, "method" | "coupling"> & { gamma?: number };
 
-const WAYS: Way[] = [
-  { method: "store", coupling: "ordinary" },
-  { method: "checkpoint", coupling: "ordinary" },
-  { method: "checkpoint-offload", coupling: "ordinary" },
-  { method: "reversible", coupling: "momentum", gamma: -1 / 256 },
-  { method: "reversible", coupling: "momentum", gamma: -0.0625 },
-  { method: "reversible", coupling: "momentum", gamma: -1 },
-  { method: "reversible", coupling: "bdia", gamma: 0.0625 },
-  { method: "reversible", coupling: "additive" },
-  { method: "reversible", coupling: "revffn" },
-];
+const WAYS: Way[] = COMPARED_METHODS.flatMap((method): Way[] =>
+  METHODS[method].rebuilds
+    ? COMPARED_COUPLINGS.map((each) => ({ method, ...each }))
+    : [{ method, coupling: ORDINARY.coupling }],
+);
 
 export interface Compared {
   name: string;
@@ -36,11 +33,11 @@ export function comparePlans(settings: TrainSettings, geometry: Geometry): Compa
     ({ method }) =>
       (method !== "checkpoint-offload" || settings.device !== "cpu") &&
       // It holds the weights of every block.
-      (method !== "store" || settings.parameters === "device"),
+      (!METHODS[method].holdsBlocks || settings.parameters === "device"),
   );
   return ways.map((way) => {
     // Its graphs make every gradient of a block at once.
-    const rest: Record<string, SettingValue> = way.method === "store" ? { expert_group_size: 0 } : {};
+    const rest: Record<string, SettingValue> = METHODS[way.method].holdsBlocks ? { expert_group_size: 0 } : {};
     return {
       name: `${way.method}, ${way.coupling}${way.gamma === undefined ? "" : ` ${formatNumber(way.gamma)}`}`,
       plan: planStep(

@@ -1,5 +1,6 @@
 // The settings of `plan`: those of `train` that decide memory, from its table, and what to do with the plan.
 import { OPTIMIZER_MEMORY_ROWS } from "../optim/registry.js";
+import { PLANNED_COUPLING_ROWS } from "../reversible/couplings/registry.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
@@ -28,8 +29,7 @@ export const PLANNED_ROWS = {
   stored_bits: row.stored_bits,
   parameters: row.parameters,
   stream: row.stream,
-  reconstruction: row.reconstruction,
-  adapter_sharing: row.adapter_sharing,
+  ...PLANNED_COUPLING_ROWS,
   max_grad_norm: row.max_grad_norm,
   weights_dtype: {
     ...row.weights_dtype,
@@ -93,7 +93,7 @@ export const PLAN_TABLE: SettingsTable<typeof PLAN_ROWS> = {
 /** What the methods of a comparison differ in, or only some of them have. */
 export const WAY_ROWS: readonly string[] = [
   ...["method", "coupling", "gamma", "blocks_per_step", "checkpoint_first_blocks", "checkpoint_last_blocks"],
-  ...["stored_bits", "stream", "reconstruction", "adapter_sharing"],
+  ...["stored_bits", "stream", ...Object.keys(PLANNED_COUPLING_ROWS)],
 ];
 
 /** The settings of `train` that are planned; those not in the table have their defaults. */

@@ -1,5 +1,7 @@
 // A plan in words: one line by term, a list for people who plan, a table of several, and the flags for `train`.
 import { formatBytes, formatTable } from "../format.js";
+import { keptOf } from "../reversible/couplings/registry.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { flagOf } from "../settings/table.js";
 import type { Compared } from "./compare.js";
@@ -7,7 +9,8 @@ import type { Plan } from "./plan.js";
 
 /** Parts of a plan's peak, in the order of how long they live. */
 export function partsOf({ terms, kept, settings }: Plan): { name: string; bytes: number }[] {
-  const other = settings.method === "store" ? "graphs" : settings.coupling === "revffn" ? "hints" : "block inputs";
+  const method = METHODS[settings.method];
+  const other = (method.rebuilds ? keptOf(settings.coupling) : undefined) ?? method.kept;
   return [
     { name: "weights", bytes: terms.weightBytes },
     { name: "optimizer state", bytes: terms.stateBytes },

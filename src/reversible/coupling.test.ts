@@ -28,8 +28,10 @@ import { type DType, fromArray, full, item, shape, toArray, zeros, type Tensor }
 import { additive } from "./couplings/additive.js";
 import { bdia } from "./couplings/bdia.js";
 import type { Branch, Coupling } from "./coupling.js";
-import { type BatchState, METHODS } from "./methods.js";
-import { GAMMAS, momentum } from "./couplings/momentum.js";
+import type { BatchState } from "./methods/method.js";
+import { METHODS } from "./methods/registry.js";
+import { GAMMAS } from "./couplings/gamma.js";
+import { momentum } from "./couplings/momentum.js";
 import type { Solution } from "./fixed-point.js";
 import { ordinary } from "./couplings/ordinary.js";
 import { revffn, type RevffnSettings } from "./couplings/revffn.js";

@@ -9,7 +9,7 @@ import { TINY_QWEN2_MOE } from "../model/testing-config.js";
 import { qwen2Moe } from "../model/qwen2-moe.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { lomo } from "../optim/sgd.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { momentum } from "../reversible/couplings/momentum.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams, gridStreams } from "../reversible/streams.js";

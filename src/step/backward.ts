@@ -51,7 +51,7 @@ function backward(from: Ended, updates: BlockUpdates): BackwardResult {
   const gradientOfStreamBytes =
     microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
   pass.backward(microBatches, updates);
-  const rebuilt = pass.methodOf(first).name === "reversible";
+  const rebuilt = pass.methodOf(first).rebuilds;
   const reconstructionError = rebuilt
     ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))
     : null;

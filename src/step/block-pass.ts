@@ -3,7 +3,8 @@
 // until they are left, or `close`.
 import type { Context } from "../model/context.js";
 import { trainedOf } from "../model/model.js";
-import { checkpoint, freeBatch, type Method } from "../reversible/methods.js";
+import { checkpoint } from "../reversible/methods/checkpoint.js";
+import { freeBatch, type Method } from "../reversible/methods/method.js";
 import { during } from "../torch/span.js";
 import { free, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
@@ -28,7 +29,7 @@ export class BlockPass {
 
   /** What a segment's blocks keep of the forward pass. */
   methodOf({ ordinaryEnd }: Segment): Method {
-    return ordinaryEnd && this.#method.name === "reversible" ? checkpoint : this.#method;
+    return ordinaryEnd && this.#method.rebuilds ? checkpoint : this.#method;
   }
 
   forward(microBatches: MicroBatch[]): void {
@@ -73,7 +74,7 @@ export class BlockPass {
       signs: parts[0].signs,
       report: this.#reportOf(after),
     });
-    if (this.methodOf(before).name === "reversible") return;
+    if (this.methodOf(before).rebuilds) return;
     free(...streams.filter((stream) => !begun.includes(stream)));
     parts[index - 1].streams = [];
   }

@@ -11,7 +11,7 @@ import { qwen2Moe } from "../model/qwen2-moe.js";
 import { additive } from "../reversible/couplings/additive.js";
 import { bdia } from "../reversible/couplings/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { momentum } from "../reversible/couplings/momentum.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import { revffn } from "../reversible/couplings/revffn.js";

@@ -4,7 +4,7 @@ import type { SizedBatch } from "../data/batches.js";
 import { type Context, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
-import { type BatchState, freeBatch } from "../reversible/methods.js";
+import { type BatchState, freeBatch } from "../reversible/methods/method.js";
 import { detach } from "../torch/autograd.js";
 import { cast } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";

@@ -13,7 +13,7 @@ import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { freeModel, placedParameters } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";

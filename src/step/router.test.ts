@@ -14,7 +14,7 @@ import { OpenWeights } from "../model/weights.js";
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { additive } from "../reversible/couplings/additive.js";
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { momentum } from "../reversible/couplings/momentum.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams, gridStreams } from "../reversible/streams.js";

@@ -7,7 +7,7 @@ import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
-import { bitBytes, hostBytes, type Method } from "../reversible/methods.js";
+import { bitBytes, hostBytes, type Method } from "../reversible/methods/method.js";
 import { ledger } from "../torch/memory.js";
 import { BlockPass } from "./block-pass.js";
 import { BlockUpdates, type UpdateOptions } from "./block-updates.js";

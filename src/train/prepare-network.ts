@@ -8,7 +8,7 @@ import { architectureOf, type ModelConfig } from "../model/architecture.js";
 import { type Model, randomModel } from "../model/model.js";
 import type { Document } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
-import type { RevffnSettings } from "../reversible/couplings/revffn.js";
+import { widthProblem } from "../reversible/couplings/registry.js";
 import { fittingFractionBits } from "../reversible/streams.js";
 import { deviceStore } from "../store/device.js";
 import type { ParameterStore } from "../store/store.js";
@@ -20,6 +20,7 @@ import {
   FRACTION_BITS,
   type NetworkDescription,
   networkParts,
+  ORDINARY,
   readNetworkFile,
 } from "../network/description.js";
 import { largestHidden } from "../network/evaluate.js";
@@ -74,18 +75,13 @@ export function makeModel(
 /** The model as these settings train it; the model stays the caller's. */
 export function networkOf(settings: TrainSettings, model: Model, store = deviceStore(settings.device)): Network {
   const description = describeNetwork(settings);
-  const atEnd = describeNetwork(settings, settings.gamma_final || settings.gamma);
-  checkPacking(
-    settings,
-    model.config.hiddenSize,
-    Math.max(couplingOf(description).storedBits, couplingOf(atEnd).storedBits),
-  );
+  const problem = widthProblem(settings, model.config.hiddenSize);
+  if (problem !== false) throw new UserError(problem);
   checkDivision(settings, model.config.numLayers);
-  checkHalves(settings, model.config.hiddenSize);
   checkGroups(settings, model.config);
   return {
     model,
-    ...networkParts(description, inverseOf(settings)),
+    ...networkParts(description, settings),
     bitsOnHost: settings.stored_bits === "host",
     device: settings.device,
     store,
@@ -97,25 +93,13 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
 
 /** Where the number of fractional bits is left open, sets it to what this model's hidden states leave room for. */
 export function fitGrid(settings: TrainSettings, model: Model, documents: Document[], store: ParameterStore): void {
-  const { coupling, stream, stream_fraction_bits: given, max_length } = settings;
-  if (given > 0 || stream !== "int32" || coupling === "ordinary") return;
+  const { stream_fraction_bits: given, max_length } = settings;
+  if (given > 0 || describeNetwork(settings).stream !== "int32") return;
   const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
   settings.stream_fraction_bits = fittingFractionBits(
     largestHidden(networkOf(settings, model, store), batch),
     FRACTION_BITS.int32,
   );
-}
-
-/** How revffn is to be reversed. */
-function inverseOf(settings: TrainSettings): RevffnSettings {
-  return {
-    iterations: settings.fixed_point_iterations,
-    tolerance: settings.fixed_point_tolerance,
-    start: settings.fixed_point_start,
-    damping: settings.fixed_point_damping,
-    anderson: settings.fixed_point_anderson,
-    storedHint: settings.reconstruction === "stored_hint",
-  };
 }
 
 /** Optimiser state for what the network trains; the caller frees it. */
@@ -152,8 +136,8 @@ const CONVERSIONS = {
 export function isConverted({ model, init_weights }: TrainSettings, description: NetworkDescription): boolean {
   return (
     init_weights === "checkpoint" &&
-    readNetworkFile(model).coupling === "ordinary" &&
-    description.coupling !== "ordinary"
+    readNetworkFile(model).coupling === ORDINARY.coupling &&
+    description.coupling !== ORDINARY.coupling
   );
 }
 
@@ -164,7 +148,7 @@ export function notesOf(settings: TrainSettings, description: NetworkDescription
     return [`${model} is an ordinary network; it becomes ${coupling.name}, ${CONVERSIONS[coupling.conversion]}`];
   }
   const before = readNetworkFile(model);
-  if (before.coupling === "ordinary" || couplingOf(before).name === coupling.name) return [];
+  if (before.coupling === ORDINARY.coupling || couplingOf(before).name === coupling.name) return [];
   return [`${model} was trained as ${couplingOf(before).name}; this run trains it as ${coupling.name}`];
 }
 
@@ -187,14 +171,6 @@ export function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): v
   );
 }
 
-/** Stored bits are packed eight elements to a whole number of bytes. */
-function checkPacking({ gamma, stream }: TrainSettings, hiddenSize: number, storedBits: number): void {
-  if (storedBits === 0 || stream === "float32" || hiddenSize % 8 === 0) return;
-  throw new UserError(
-    `gamma: ${gamma} stores bits, which need a hidden_size that is a multiple of 8, not ${hiddenSize}. Use gamma -1 or another coupling.`,
-  );
-}
-
 /** Whether pieces of the optimizer's state would belong to two experts. */
 export const expertsShareState = (
   { optimizer }: Pick<TrainSettings, "optimizer">,
@@ -214,21 +190,14 @@ function checkGroups(settings: TrainSettings, config: ModelConfig): void {
   );
 }
 
-function checkHalves({ coupling }: TrainSettings, hiddenSize: number): void {
-  if (coupling !== "revffn" || hiddenSize % 2 === 0) return;
-  throw new UserError(
-    `coupling: revffn splits the hidden state, so hidden_size must be even, not ${hiddenSize}. Use coupling momentum.`,
-  );
-}
-
 function checkDivision(settings: TrainSettings, layers: number): void {
-  const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size, coupling } = settings;
+  const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size } = settings;
   if (first + last >= layers && first + last > 0) {
     throw new UserError(
       `checkpoint_first_blocks and checkpoint_last_blocks: ${first} and ${last} of ${layers} blocks leave none to reverse. Keep fewer, or set coupling ordinary and method checkpoint.`,
     );
   }
-  if (size > layers - first - last && coupling !== "ordinary") {
+  if (size > layers - first - last) {
     throw new UserError(
       `blocks_per_step: ${size} is more than the ${layers - first - last} blocks there are to reverse. Use fewer.`,
     );

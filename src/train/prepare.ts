@@ -16,6 +16,7 @@ import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
+import { DESCRIBED_SETTINGS } from "../reversible/couplings/registry.js";
 import { describeNetwork, type NetworkDescription } from "../network/description.js";
 import type { Network } from "../network/network.js";
 import type { ParameterStore } from "../store/store.js";
@@ -206,9 +207,8 @@ export function freeRun(run: Run, finished = false): void {
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
 const FIXED = [
   "coupling",
-  "gamma",
+  ...DESCRIBED_SETTINGS,
   "gamma_final",
-  "adapter_sharing",
   "blocks_per_step",
   "checkpoint_first_blocks",
   "checkpoint_last_blocks",

@@ -32,7 +32,7 @@ export interface Stepped {
 export function setGamma(run: Run, step: number): void {
   if (run.settings.gamma_final === 0) return;
   run.description = describeNetwork(run.settings, gammaOf(run, step));
-  run.network.coupling = couplingOf(run.description);
+  run.network.coupling = couplingOf(run.description, run.settings);
 }
 
 /** `check` looks at what the updates have made, and throws, before the step counts as done. */

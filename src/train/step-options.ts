@@ -1,5 +1,5 @@
 // What of the settings a step is told; for runs, and for plans of them.
-import { METHODS } from "../reversible/methods.js";
+import { METHODS } from "../reversible/methods/registry.js";
 import { learningRateIn, type Phase } from "./phases.js";
 import type { TrainSettings } from "./settings/rows.js";
 import type { StepOptions } from "../step/step.js";

@@ -4,6 +4,16 @@
 // ordinary network, so it suits models trained this way.
 import { add, add_, clone, mulScalar, sub_ } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";
+import { defineCoupling } from "./definition.js";
+
+export const ADDITIVE = defineCoupling({
+  name: "additive",
+  rows: {},
+  planned: [],
+  fields: {},
+  compared: [{}],
+  make: () => additive,
+});
 
 export const additive: Coupling = {
   name: "additive",

@@ -7,7 +7,29 @@ import { assert } from "../../errors.js";
 import { formatNumber } from "../../format.js";
 import { mulScalar } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";
+import { defineCoupling } from "./definition.js";
+import { GAMMA_FIELD, packingProblem } from "./gamma.js";
 import { momentumUnits } from "./momentum.js";
+
+export const BDIA = defineCoupling({
+  name: "bdia",
+  about: "trains it with noise",
+  rows: {},
+  planned: [],
+  gamma: {
+    about: "draws the sign: 1/16",
+    otherwise: [{ given: "coupling", when: { coupling: "bdia" }, value: 0.0625 }],
+  },
+  fields: { gamma: GAMMA_FIELD },
+  compared: [{ gamma: 0.0625 }],
+  checks: [
+    ({ gamma }, at) =>
+      gamma < 0 &&
+      `${at.subject("gamma")} has no sign of its own with ${at.mention("coupling")}, which draws it (expected 1/2, 1/4, 1/8 to 1/256). Drop the minus.`,
+  ],
+  widthProblem: packingProblem,
+  make: ({ gamma }) => bdia(gamma),
+});
 
 export function bdia(gamma: number): Coupling {
   const magnitude = Math.abs(gamma);

@@ -11,12 +11,24 @@ import { add, add_, addScalar, mul, mul_, mulScalar, mulScalar_, sub_ } from "..
 import { scope } from "../../torch/scope.js";
 import { type Tensor, zeros, shape, dtype, device } from "../../torch/tensor.js";
 import type { Coupling, Pass } from "../coupling.js";
-import { keptBits, MOST_BITS, type StreamFormat } from "../streams.js";
+import { keptBits, type StreamFormat } from "../streams.js";
+import { defineCoupling } from "./definition.js";
+import { GAMMA_FIELD, GAMMAS, GAMMAS_IN_WORDS, packingProblem } from "./gamma.js";
 
-export const GAMMAS = [
-  -1,
-  ...Array.from({ length: MOST_BITS }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [size, -size]),
-];
+export const MOMENTUM = defineCoupling({
+  name: "momentum",
+  about: "starts near the pretrained network",
+  rows: {},
+  planned: [],
+  gamma: {
+    // Without a grid every block divides by gamma, and rounding grows with that.
+    otherwise: [{ given: "stream", when: { stream: "float32", coupling: "momentum" }, value: -1 }],
+  },
+  fields: { gamma: GAMMA_FIELD },
+  compared: [{ gamma: -1 / 256 }, { gamma: -1 / 16 }, { gamma: -1 }],
+  widthProblem: packingProblem,
+  make: ({ gamma }) => momentum(gamma),
+});
 
 export function momentum(gamma: number): Coupling {
   return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${formatNumber(gamma)})` };
@@ -32,7 +44,7 @@ export interface Factor {
 export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): Coupling {
   if (!GAMMAS.includes(gamma)) {
     throw new UserError(
-      `gamma: ${gamma} is not possible (expected -1, or + or - one of 1/2, 1/4, 1/8 to 1/${2 ** MOST_BITS}): other factors do not shift bits.`,
+      `gamma: ${gamma} is not possible (expected ${GAMMAS_IN_WORDS}): other factors do not shift bits.`,
     );
   }
   return {

@@ -2,6 +2,17 @@
 // evaluation of what was exported.
 import { add, add_ } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";
+import { defineCoupling } from "./definition.js";
+
+export const ORDINARY = defineCoupling({
+  name: "ordinary",
+  about: "is that one, not reversible",
+  rows: {},
+  planned: [],
+  fields: {},
+  compared: [],
+  make: () => ordinary,
+});
 
 export const ordinary: Coupling = {
   name: "ordinary",

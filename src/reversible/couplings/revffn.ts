@@ -4,11 +4,131 @@
 // explicit; x1 = y1 - F(x1; x2) is a fixed point, as good as F contracts. With `storedHint` the forward pass solves it too
 // and keeps the few low bits by which the solution is off, so that the inverse is exact on the grid.
 import { assert } from "../../errors.js";
+import type { SettingRows } from "../../settings/table.js";
 import { add, add_, addScalar, amax, amin, bitAnd, cat, cast, narrow, sub, sub_ } from "../../torch/ops.js";
 import { dtype, item, numel, shape, type Tensor } from "../../torch/tensor.js";
 import type { Coupling } from "../coupling.js";
 import { solve, type SolverSettings } from "../fixed-point.js";
 import { packBits, unpackBits } from "../streams.js";
+import { defineCoupling } from "./definition.js";
+
+const group = "Coupling revffn: adapters and inverse";
+
+const ROWS = {
+  reconstruction: {
+    kind: "choice",
+    choices: ["fixed_point", "stored_hint"],
+    default: "fixed_point",
+    group,
+    about:
+      "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
+  },
+  fixed_point_iterations: {
+    kind: "integer",
+    default: 10,
+    min: 1,
+    max: 1000,
+    group,
+    about: "evaluations of attention at most to rebuild a block",
+  },
+  fixed_point_tolerance: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group,
+    about: "stop when no element changes by more; 0: when nothing changes on the grid",
+  },
+  fixed_point_start: {
+    kind: "choice",
+    choices: ["output", "zero"],
+    default: "output",
+    group,
+    about: "where the iteration starts: at the block's output, or at zero",
+  },
+  fixed_point_damping: {
+    kind: "number",
+    default: 1,
+    above: 0,
+    max: 1,
+    group,
+    about: "share of each step taken; below 1 where the plain iteration swings",
+  },
+  fixed_point_anderson: {
+    kind: "boolean",
+    default: false,
+    group,
+    about: "accelerate the iteration by mixing its last two values",
+  },
+  adapter_sharing: {
+    kind: "choice",
+    choices: ["layer", "stream"],
+    default: "layer",
+    group,
+    about: "a pair of adapters per layer, or one for each stream of it",
+  },
+  adapter_init: {
+    kind: "choice",
+    choices: ["random", "identity"],
+    default: "identity",
+    group,
+    about: "random, or each half of the hidden state kept in its place",
+  },
+  adapter_steps: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group,
+    about:
+      "first steps of the run in which adapters alone are trained; the paper then trains the rest with freeze_router",
+  },
+  adapter_learning_rate: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group,
+    about: "highest learning rate in adapter_steps, which have a warm-up and a decay of their own; 0: learning_rate",
+  },
+} as const satisfies SettingRows;
+
+export const REVFFN = defineCoupling({
+  name: "revffn",
+  rows: ROWS,
+  planned: ["reconstruction", "adapter_sharing"],
+  inverse: [
+    "reconstruction",
+    "fixed_point_iterations",
+    "fixed_point_tolerance",
+    "fixed_point_start",
+    "fixed_point_damping",
+    "fixed_point_anderson",
+  ],
+  // Which adapters there are. How the inverse is solved is no part of the network.
+  fields: { adapters: { setting: "adapter_sharing" } },
+  kept: "hints",
+  compared: [{}],
+  checks: [
+    ({ fixed_point_anderson, fixed_point_damping }, at) =>
+      fixed_point_anderson &&
+      fixed_point_damping !== 1 &&
+      `${at.subject("fixed_point_damping")} has no effect: ${at.mention("fixed_point_anderson")} chooses its own steps. Remove one of them.`,
+    ({ reconstruction, stream }, at) =>
+      reconstruction === "stored_hint" &&
+      stream === "float32" &&
+      `${at.subject("reconstruction")} needs an integer stream, not ${at.mention("stream")}. Set stream to int32, or reconstruction to fixed_point.`,
+  ],
+  widthProblem: (_settings, hiddenSize) =>
+    hiddenSize % 2 !== 0 &&
+    `coupling: revffn splits the hidden state, so hidden_size must be even, not ${hiddenSize}. Use coupling momentum.`,
+  make: (_described, settings) =>
+    revffn({
+      iterations: settings?.fixed_point_iterations ?? ROWS.fixed_point_iterations.default,
+      tolerance: settings?.fixed_point_tolerance ?? ROWS.fixed_point_tolerance.default,
+      start: settings?.fixed_point_start ?? ROWS.fixed_point_start.default,
+      damping: settings?.fixed_point_damping ?? ROWS.fixed_point_damping.default,
+      anderson: settings?.fixed_point_anderson ?? ROWS.fixed_point_anderson.default,
+      storedHint: settings?.reconstruction === "stored_hint",
+    }),
+});
 
 export interface RevffnSettings extends SolverSettings {
   /** Whether the forward pass keeps what makes the inverse exact; integer streams alone. */

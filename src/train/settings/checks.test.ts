@@ -20,7 +20,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   [
     { coupling: "ordinary" },
     "--coupling ordinary cannot be reversed, which method reversible (the default) needs. " +
-      "Set method to store or checkpoint, or coupling to momentum or additive.",
+      "Set method to store or checkpoint, or coupling to momentum.",
   ],
   [
     { coupling: "bdia", gamma: "-0.25" },
@@ -70,12 +70,12 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   [
     { coupling: "ordinary", method: "store", stream: "int64" },
     "--stream int64 has no effect: streams are rebuilt in no block with --coupling ordinary. " +
-      "Remove stream, or set coupling to momentum or additive.",
+      "Remove stream, or set coupling to momentum.",
   ],
   [
     { coupling: "ordinary", method: "store", stream_fraction_bits: "16" },
     "--stream-fraction-bits 16 has no effect: streams are rebuilt in no block with --coupling ordinary. " +
-      "Remove stream_fraction_bits, or set coupling to momentum or additive.",
+      "Remove stream_fraction_bits, or set coupling to momentum.",
   ],
   [
     { stream: "float32", stream_fraction_bits: "12" },

@@ -3,41 +3,33 @@
 import { STORES } from "../../store/registry.js";
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "../../optim/registry.js";
-import { hasGamma } from "../../network/description.js";
+import { couplingOf, describeNetwork, ORDINARY } from "../../network/description.js";
+import {
+  COUPLING_NAMES,
+  COUPLINGS_WITH_GAMMA,
+  couplingProblem,
+  DEFAULT_COUPLING,
+  hasGamma,
+} from "../../reversible/couplings/registry.js";
+import { METHODS } from "../../reversible/methods/registry.js";
 import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";
 import type { TrainSettings } from "./rows.js";
 
 type Problem = (settings: TrainSettings, given: Given) => string | false;
 
-const SOLVER_ROWS = [
-  "reconstruction",
-  "fixed_point_iterations",
-  "fixed_point_tolerance",
-  "fixed_point_start",
-  "fixed_point_damping",
-  "fixed_point_anderson",
-] as const;
-const REVFFN_ONLY = [
-  ...SOLVER_ROWS,
-  "adapter_sharing",
-  "adapter_init",
-  "adapter_steps",
-  "adapter_learning_rate",
-] as const;
-
 const PROBLEMS: readonly Problem[] = [
   ({ per_device_train_batch_size: rows, max_length: length }, at) => tooManyTokens(rows, length, at),
-  ({ coupling, method }, at) =>
-    coupling === "ordinary" &&
-    method === "reversible" &&
+  (settings, at) =>
+    METHODS[settings.method].rebuilds &&
+    !couplingOf(describeNetwork(settings)).reversible &&
     `${at.subject("coupling")} cannot be reversed, which ${at.mention("method")} needs. ` +
-      "Set method to store or checkpoint, or coupling to momentum or additive.",
+      `Set method to store or checkpoint, or coupling to ${DEFAULT_COUPLING}.`,
   ({ coupling }, at) =>
     !hasGamma(coupling) &&
     at.has("gamma") &&
-    `${at.subject("gamma")} has no effect: only couplings momentum and bdia have it, not ${at.mention("coupling")}. ` +
-      "Remove gamma, or set coupling to momentum.",
+    `${at.subject("gamma")} has no effect: only couplings ${COUPLINGS_WITH_GAMMA.join(" and ")} have it, not ${at.mention("coupling")}. ` +
+      `Remove gamma, or set coupling to ${DEFAULT_COUPLING}.`,
   ({ on_nonfinite: policy }, at) =>
     policy === "stop" &&
     at.has("nonfinite_limit") &&
@@ -46,10 +38,6 @@ const PROBLEMS: readonly Problem[] = [
     threshold === 0 &&
     at.has("spike_window") &&
     `${at.subject("spike_window")} has no effect: ${at.mention("spike_threshold")} looks for no spikes. Remove one of the two.`,
-  ({ coupling, gamma }, at) =>
-    coupling === "bdia" &&
-    gamma < 0 &&
-    `${at.subject("gamma")} has no sign of its own with ${at.mention("coupling")}, which draws it (expected 1/2, 1/4, 1/8 to 1/256). Drop the minus.`,
   ({ coupling, gamma, gamma_final: end }, at) =>
     end !== 0 &&
     (!hasGamma(coupling) || Math.abs(end) >= Math.abs(gamma) || Math.sign(end) !== Math.sign(gamma)) &&
@@ -59,51 +47,30 @@ const PROBLEMS: readonly Problem[] = [
     end === 0 &&
     at.has("gamma_final_ratio") &&
     `${at.subject("gamma_final_ratio")} has no effect: gamma stays as it is. Remove gamma_final_ratio, or set gamma_final.`,
-  ({ coupling, blocks_per_step: size }, at) =>
-    size > 1 &&
-    !hasGamma(coupling) &&
+  (settings, at) =>
+    settings.blocks_per_step > 1 &&
+    !takesUnits(settings) &&
     `${at.subject("blocks_per_step")} is not possible with ${at.mention("coupling")}, which does not pass a block as one function. ` +
-      "Remove blocks_per_step, or set coupling to momentum or bdia.",
-  ({ coupling }, at) => {
-    const name = REVFFN_ONLY.find((row) => coupling !== "revffn" && at.has(row));
-    return (
-      name !== undefined &&
-      `${at.subject(name)} has no effect: only coupling revffn has it, not ${at.mention("coupling")}. Remove ${name}, or set coupling to revffn.`
-    );
-  },
+      `Remove blocks_per_step, or set coupling to ${COUPLING_NAMES.filter((coupling) => takesUnits({ ...settings, coupling })).join(" or ")}.`,
+  (settings, at) => couplingProblem(settings, METHODS[settings.method].rebuilds, at),
   ({ adapter_steps: steps }, at) => withoutSteps("adapter_learning_rate", "adapter_steps", steps, at),
   ({ distill_steps: steps }, at) => withoutSteps("distill_learning_rate", "distill_steps", steps, at),
   ({ distill_steps: steps }, at) => withoutSteps("distill_temperature", "distill_steps", steps, at),
   ({ distill_steps: steps, coupling }, at) =>
     steps > 0 &&
-    coupling === "ordinary" &&
+    coupling === ORDINARY.coupling &&
     `${at.subject("distill_steps")} has no effect: ${at.mention("coupling")} is the original network already. ` +
-      "Remove distill_steps, or set coupling to momentum.",
+      `Remove distill_steps, or set coupling to ${DEFAULT_COUPLING}.`,
   ({ distill_steps: steps, init_weights }, at) =>
     steps > 0 &&
     init_weights === "random" &&
     `${at.subject("distill_steps")} needs an original network to learn from, which ${at.mention("init_weights")} is not. ` +
       "Remove distill_steps, or set init_weights to checkpoint.",
-  ({ fixed_point_anderson, fixed_point_damping }, at) =>
-    fixed_point_anderson &&
-    fixed_point_damping !== 1 &&
-    `${at.subject("fixed_point_damping")} has no effect: ${at.mention("fixed_point_anderson")} chooses its own steps. Remove one of them.`,
-  ({ reconstruction, stream }, at) =>
-    reconstruction === "stored_hint" &&
-    stream === "float32" &&
-    `${at.subject("reconstruction")} needs an integer stream, not ${at.mention("stream")}. Set stream to int32, or reconstruction to fixed_point.`,
-  ({ coupling, method }, at) => {
-    const name = SOLVER_ROWS.find((row) => coupling === "revffn" && method !== "reversible" && at.has(row));
-    return (
-      name !== undefined &&
-      `${at.subject(name)} has no effect: nothing is rebuilt with ${at.mention("method")}. Remove ${name}, or set method to reversible.`
-    );
-  },
   ({ coupling, checkpoint_first_blocks: first, checkpoint_last_blocks: last }, at) =>
     first + last > 0 &&
-    coupling === "ordinary" &&
+    coupling === ORDINARY.coupling &&
     `${at.subject(first > 0 ? "checkpoint_first_blocks" : "checkpoint_last_blocks")} has no effect: all blocks are ordinary with ${at.mention("coupling")}. ` +
-      "Remove it, or set coupling to momentum.",
+      `Remove it, or set coupling to ${DEFAULT_COUPLING}.`,
   ({ memory_limit, device }, at) =>
     memory_limit !== "" &&
     device !== "cpu" &&
@@ -122,7 +89,7 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
   ({ parameters, method }, at) =>
     parameters !== "device" &&
-    method === "store" &&
+    METHODS[method].holdsBlocks &&
     `${at.subject("parameters")} saves nothing: ${at.mention("method")} holds the weights of every block. ` +
       "Set method to reversible or checkpoint, or remove parameters.",
   ({ parameters }, at) =>
@@ -131,16 +98,16 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
       "Remove durability, or set parameters to disk.",
   ({ coupling, stream }, at) =>
-    coupling === "ordinary" &&
+    coupling === ORDINARY.coupling &&
     stream !== "int32" &&
     `${at.subject("stream")} has no effect: streams are rebuilt in no block with ${at.mention("coupling")}. ` +
-      "Remove stream, or set coupling to momentum or additive.",
+      `Remove stream, or set coupling to ${DEFAULT_COUPLING}.`,
   ({ coupling }, at) =>
-    coupling === "ordinary" &&
+    coupling === ORDINARY.coupling &&
     at.has("stream_fraction_bits") &&
     `${at.subject("stream_fraction_bits")} has no effect: ` +
       `streams are rebuilt in no block with ${at.mention("coupling")}. ` +
-      "Remove stream_fraction_bits, or set coupling to momentum or additive.",
+      `Remove stream_fraction_bits, or set coupling to ${DEFAULT_COUPLING}.`,
   ({ stream }, at) =>
     stream === "float32" &&
     at.has("stream_fraction_bits") &&
@@ -186,7 +153,7 @@ const PROBLEMS: readonly Problem[] = [
   ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
   ({ expert_group_size: size, method }, at) =>
     size > 0 &&
-    method === "store" &&
+    METHODS[method].holdsBlocks &&
     `${at.subject("expert_group_size")} is not possible with ${at.mention("method")}, whose graphs make every gradient of a block at once. ` +
       "Remove expert_group_size, or set method to reversible or checkpoint.",
   ({ max_grad_norm: all, max_block_grad_norm: each }, at) =>
@@ -224,6 +191,12 @@ const PROBLEMS: readonly Problem[] = [
           `not ${at.mention("optimizer")}. Remove ${name}, or set optimizer to ${optimizers.join(" or ")}.`,
   ),
 ];
+
+/** Whether several blocks can be rebuilt as one. */
+const takesUnits = (settings: TrainSettings): boolean => {
+  const coupling = couplingOf(describeNetwork(settings));
+  return coupling.reversible && coupling.takesUnits;
+};
 
 const withoutSteps = (name: keyof TrainSettings, of: keyof TrainSettings, steps: number, at: Given): string | false =>
   steps === 0 &&

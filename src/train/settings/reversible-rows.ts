@@ -1,24 +1,24 @@
 // The settings of `train` that say how blocks are reversed and where memory goes.
+import { REVERSIBLE_GROUP as REVERSIBLE } from "../../reversible/couplings/definition.js";
+import {
+  COUPLING_NAMES,
+  COUPLINGS_ABOUT,
+  DEFAULT_COUPLING,
+  SHARED_COUPLING_ROWS,
+} from "../../reversible/couplings/registry.js";
+import { DEFAULT_METHOD, METHOD_NAMES, METHODS_ABOUT } from "../../reversible/methods/registry.js";
 import type { SettingRows } from "../../settings/table.js";
 import { STORE_NAMES, STORES_IN_WORDS } from "../../store/registry.js";
 
-const REVERSIBLE = "Reversible blocks and memory";
-
-// +-1/2, +-1/4 to +-1/256: factors that shift bits (reversible/couplings/momentum.ts).
-const POWERS = Array.from({ length: 8 }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [-size, size]);
-const POWERS_IN_WORDS = "+ or - one of 1/2, 1/4, 1/8 to 1/256";
 const DISTILL = "Distillation after conversion";
-const REVFFN = "Coupling revffn: adapters and inverse";
 
 export const REVERSIBLE_ROWS = {
   method: {
     kind: "choice",
-    choices: ["reversible", "checkpoint", "checkpoint-offload", "store"],
-    default: "reversible",
+    choices: METHOD_NAMES,
+    default: DEFAULT_METHOD,
     group: REVERSIBLE,
-    about:
-      "what is kept of the forward pass: the last block's streams, each block's input (offload: in host memory; on the cpu " +
-      "the same as checkpoint), or everything",
+    about: `what is kept of the forward pass: ${METHODS_ABOUT}`,
   },
   parameters: {
     kind: "choice",
@@ -37,44 +37,12 @@ export const REVERSIBLE_ROWS = {
   },
   coupling: {
     kind: "choice",
-    choices: ["momentum", "bdia", "additive", "revffn", "ordinary"],
-    default: "momentum",
+    choices: COUPLING_NAMES,
+    default: DEFAULT_COUPLING,
     group: REVERSIBLE,
-    about:
-      "how streams pass a block; momentum starts near the pretrained network; bdia trains it with noise; ordinary is that one, not reversible",
+    about: `how streams pass a block; ${COUPLINGS_ABOUT}`,
   },
-  gamma: {
-    kind: "number",
-    default: -1 / 256,
-    otherwise: [
-      // It draws the sign.
-      { given: "coupling", when: { coupling: "bdia" }, value: 0.0625 },
-      // Without a grid every block divides by gamma, and rounding grows with that.
-      { given: "stream", when: { stream: "float32", coupling: "momentum" }, value: -1 },
-    ],
-    oneOf: [-1, ...POWERS],
-    expected: `-1, or ${POWERS_IN_WORDS}`,
-    group: REVERSIBLE,
-    about:
-      "share of momentum kept by a block (bdia draws the sign: 1/16; -1 with stream float32); stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8; -1 none, and it starts far from a pretrained network",
-  },
-  gamma_final: {
-    kind: "number",
-    default: 0,
-    oneOf: [0, ...POWERS],
-    expected: `0, or ${POWERS_IN_WORDS}`,
-    group: REVERSIBLE,
-    about:
-      "halves gamma down to this late in training, so that the export as the ordinary network loses less; 0: gamma stays",
-  },
-  gamma_final_ratio: {
-    kind: "number",
-    default: 0.2,
-    above: 0,
-    max: 1,
-    group: REVERSIBLE,
-    about: "share of the steps, at the end, in which gamma goes down to gamma_final",
-  },
+  ...SHARED_COUPLING_ROWS,
   blocks_per_step: {
     kind: "integer",
     default: 1,
@@ -209,81 +177,5 @@ export const DISTILL_ROWS = {
     above: 0,
     group: DISTILL,
     about: "divides the logits of both networks; above 1, unlikely tokens count for more",
-  },
-} as const satisfies SettingRows;
-
-export const REVFFN_ROWS = {
-  reconstruction: {
-    kind: "choice",
-    choices: ["fixed_point", "stored_hint"],
-    default: "fixed_point",
-    group: REVFFN,
-    about:
-      "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
-  },
-  fixed_point_iterations: {
-    kind: "integer",
-    default: 10,
-    min: 1,
-    max: 1000,
-    group: REVFFN,
-    about: "evaluations of attention at most to rebuild a block",
-  },
-  fixed_point_tolerance: {
-    kind: "number",
-    default: 0,
-    min: 0,
-    group: REVFFN,
-    about: "stop when no element changes by more; 0: when nothing changes on the grid",
-  },
-  fixed_point_start: {
-    kind: "choice",
-    choices: ["output", "zero"],
-    default: "output",
-    group: REVFFN,
-    about: "where the iteration starts: at the block's output, or at zero",
-  },
-  fixed_point_damping: {
-    kind: "number",
-    default: 1,
-    above: 0,
-    max: 1,
-    group: REVFFN,
-    about: "share of each step taken; below 1 where the plain iteration swings",
-  },
-  fixed_point_anderson: {
-    kind: "boolean",
-    default: false,
-    group: REVFFN,
-    about: "accelerate the iteration by mixing its last two values",
-  },
-  adapter_sharing: {
-    kind: "choice",
-    choices: ["layer", "stream"],
-    default: "layer",
-    group: REVFFN,
-    about: "a pair of adapters per layer, or one for each stream of it",
-  },
-  adapter_init: {
-    kind: "choice",
-    choices: ["random", "identity"],
-    default: "identity",
-    group: REVFFN,
-    about: "random, or each half of the hidden state kept in its place",
-  },
-  adapter_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: REVFFN,
-    about:
-      "first steps of the run in which adapters alone are trained; the paper then trains the rest with freeze_router",
-  },
-  adapter_learning_rate: {
-    kind: "number",
-    default: 0,
-    min: 0,
-    group: REVFFN,
-    about: "highest learning rate in adapter_steps, which have a warm-up and a decay of their own; 0: learning_rate",
   },
 } as const satisfies SettingRows;

@@ -7,7 +7,8 @@ import {
   OPTIMIZER_ROWS,
   stateBytesInWords,
 } from "../../optim/registry.js";
-import { DISTILL_ROWS, REVERSIBLE_ROWS, REVFFN_ROWS } from "./reversible-rows.js";
+import { COUPLING_ROWS } from "../../reversible/couplings/registry.js";
+import { DISTILL_ROWS, REVERSIBLE_ROWS } from "./reversible-rows.js";
 import { LONGEST, MOST_ROWS } from "../../settings/limits.js";
 import type { SettingRows, SettingsOf } from "../../settings/table.js";
 import { STABILITY_ROWS } from "./stability-rows.js";
@@ -109,7 +110,7 @@ export const TRAIN_ROWS = {
 
   ...REVERSIBLE_ROWS,
   ...DISTILL_ROWS,
-  ...REVFFN_ROWS,
+  ...COUPLING_ROWS,
   optimizer: {
     kind: "choice",
     choices: OPTIMIZER_NAMES,

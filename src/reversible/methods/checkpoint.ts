@@ -1,0 +1,69 @@
+// Keeps the input streams of every block, and runs a block again before it is differentiated. The same with the inputs in
+// host memory (on the CPU that is where they are).
+import { assert } from "../../errors.js";
+import { free, isAlive, keep, scope } from "../../torch/scope.js";
+import { device, dtype, type Tensor, to } from "../../torch/tensor.js";
+import type { Apply, Branch } from "../coupling.js";
+import { type BranchGraphs, differentiateStages, recordStages } from "../stages.js";
+import { backwardLast, type Method, passForward, passOf, replace, reverseKept } from "./method.js";
+
+const checkpointing = <Name extends string>(name: Name, onHost: boolean, about?: string): Method<Name> => ({
+  name,
+  about,
+  rebuilds: false,
+  kept: "block inputs",
+  holdsBlocks: false,
+  forward: (unit, block, batch, net) => {
+    const { streams } = passForward(unit, block, batch, net);
+    const away = (): Tensor[] => batch.streams.map((stream) => to(stream, dtype(stream), "cpu"));
+    batch.kept[unit] = onHost ? { host: replace(batch.streams, away()) } : { inputs: batch.streams };
+    batch.streams = streams.map(keep);
+  },
+  backward: (unit, block, batch, net) => {
+    const { coupling, format, tileTokens = 0 } = net;
+    const { inputs: here = [], host = [] } = batch.kept[unit];
+    const graphs: BranchGraphs[] = [];
+    const branches = coupling.takesUnits ? 1 : 2;
+    scope(() => {
+      const back = host.map((stream) => to(stream, dtype(stream), device(batch.dStreams[0])));
+      const inputs = [...here, ...replace(host, back)];
+      batch.kept[unit] = { inputs, graphs };
+      let last: { branch: Branch; x_TD: Tensor } | null = null;
+      scope(() => {
+        // The last branch is evaluated when its gradient is at hand. What stands here for its value goes into streams
+        // behind the block, which nobody reads.
+        const apply: Apply = (branch, x_TD, memory_TD) => {
+          if (graphs.length === branches - 1) {
+            assert(memory_TD === undefined, "the last branch of a block has no memory");
+            last = { branch, x_TD };
+            return x_TD;
+          }
+          const recorded = recordStages(block.stages(branch), { x_TD, context: batch.context, tileTokens, memory_TD });
+          graphs.push(recorded.graphs);
+          return recorded.y_TD;
+        };
+        coupling.forward(inputs, apply, format, passOf(unit, batch, net));
+        return last;
+      });
+      free(...inputs.filter((input) => input !== last?.x_TD));
+      reverseKept(unit, batch, net, (_branch, _x_TD, dy_TD) => {
+        if (last === null) return { y_TD: null, ...backwardLast(graphs, dy_TD) };
+        const { branch, x_TD } = last;
+        last = null;
+        return {
+          ...differentiateStages(block.stages(branch), { x_TD, context: batch.context, tileTokens }, dy_TD),
+          y_TD: null,
+        };
+      });
+      free(...inputs.filter(isAlive));
+      batch.kept[unit] = {};
+    });
+  },
+});
+
+export const checkpoint = checkpointing(
+  "checkpoint",
+  false,
+  "each block's input (offload: in host memory; on the cpu the same as checkpoint)",
+);
+export const checkpointOffload = checkpointing("checkpoint-offload", true);
