@@ -1,4 +1,5 @@
 // The settings of `train` that say how blocks are reversed and where memory goes.
+import { SIZE_OR_NONE } from "../../settings/size.js";
 import type { SettingRows } from "../../settings/table.js";
 
 const REVERSIBLE = "Reversible blocks and memory";
@@ -177,11 +178,7 @@ export const REVERSIBLE_ROWS = {
     about: "tokens whose logits exist at once; fewer take less memory and a little more time",
   },
   memory_limit: {
-    kind: "string",
-    default: "",
-    metavar: "SIZE",
-    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
-    expected: "a size such as 8GiB or 500MB",
+    ...SIZE_OR_NONE,
     group: REVERSIBLE,
     about:
       "most bytes of tensors on the cpu: a run that needs more ends with what would fit, not the machine; none: what there is",
