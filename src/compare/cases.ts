@@ -2,7 +2,7 @@
 // network has no reversible row and no gamma. Nothing is run here.
 import { UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
-import { hasGamma } from "../network/description.js";
+import { hasGamma } from "../reversible/couplings/gamma.js";
 import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { SettingValue } from "../settings/table.js";
 import type { BenchSettings } from "./settings.js";

@@ -13,6 +13,7 @@ import type { Architecture } from "../model/architecture.js";
 import { additive } from "../reversible/couplings/additive.js";
 import { bdia } from "../reversible/couplings/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
+import { hasGamma } from "../reversible/couplings/gamma.js";
 import { momentum } from "../reversible/couplings/momentum.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import { revffn, type RevffnSettings } from "../reversible/couplings/revffn.js";
@@ -45,10 +46,6 @@ export interface NetworkSettings {
   checkpoint_last_blocks: number;
   adapter_sharing: AdapterSettings["sharing"];
 }
-
-/** Whether a coupling has a factor on its momentum. */
-export const hasGamma = (coupling: NetworkDescription["coupling"]): boolean =>
-  coupling === "momentum" || coupling === "bdia";
 
 /** `gamma` is that of the moment, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {

@@ -1,31 +1,21 @@
 // `revmoe doctor`: what was found on this machine, what is missing, and how to get it. Exit code 1 when there is no
 // engine, so that scripts can ask.
-import { installLine, setUpCommand, sourceName, waysToGetLibtorch } from "../../setup/libtorch.mjs";
-import { formatBytes } from "../format.js";
-import type { Command } from "./command.js";
-import { type Facts, gatherFacts } from "./doctor-facts.js";
+import { installLine, setUpCommand, sourceName, waysToGetLibtorch } from "../../../setup/libtorch.mjs";
+import { formatBytes } from "../../format.js";
+import type { CommandInput } from "../command.js";
+import { type Facts, gatherFacts } from "./machine.js";
 
 export interface Advice {
   problem: string;
   remedy: string;
 }
 
-const ROWS = {};
-
-export const command: Command<typeof ROWS> = {
-  name: "doctor",
-  summary: "show what was found: libtorch, devices, BLAS, processor, memory; what is missing and how to get it",
-  usage: "revmoe doctor [--json]",
-  example: "revmoe doctor",
-  settings: { rows: ROWS },
-  json: true,
-  async run({ json, out }) {
-    const facts = await gatherFacts();
-    const advice = adviceFor(facts);
-    out.write(json ? `${JSON.stringify({ ...facts, advice }, null, 2)}\n` : report(facts, advice));
-    return facts.engine ? 0 : 1;
-  },
-};
+export async function run({ json, out }: CommandInput): Promise<number> {
+  const facts = await gatherFacts();
+  const advice = adviceFor(facts);
+  out.write(json ? `${JSON.stringify({ ...facts, advice }, null, 2)}\n` : report(facts, advice));
+  return facts.engine ? 0 : 1;
+}
 
 /** What is missing or could be better, most pressing first. */
 export function adviceFor(facts: Facts): Advice[] {

@@ -3,85 +3,67 @@
 // term beside checkpointing and storing. Ends in a few minutes on two cores.
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-
-import { formatBytes, formatTable } from "../format.js";
-import { consoleSink } from "../metrics/sinks/console.js";
-import type { RunEvent } from "../metrics/record.js";
-import { memoryTerms, type MemoryTerms } from "../step/memory-terms.js";
-import { freeRun, prepareRun, type Run } from "../train/prepare.js";
-import { resolveSettings } from "../train/settings/settings.js";
-import type { SettingRows, SettingsOf } from "../settings/table.js";
-import type { Command } from "./command.js";
-import { train } from "../train/loop.js";
-import { trainStep } from "../step/step.js";
-import { asOrdinary } from "../network/network.js";
-import { METHODS } from "../reversible/methods.js";
-import { resetPeak } from "../torch/memory.js";
-import { generateTokens } from "../generate/generate.js";
-import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
-
-const ROWS = {
-  output_dir: {
-    kind: "string",
-    default: "runs/quickstart",
-    metavar: "FOLDER",
-    about: "folder of the run; an earlier quickstart there is replaced",
-  },
-  max_steps: { kind: "integer", default: 80, min: 1, about: "training steps of 2048 tokens" },
-  threads: { kind: "integer", default: 0, min: 0, about: "CPU threads; 0: all cores" },
-} as const satisfies SettingRows;
+import { formatBytes, formatTable } from "../../format.js";
+import { consoleSink } from "../../metrics/sinks/console.js";
+import type { RunEvent } from "../../metrics/record.js";
+import { memoryTerms, type MemoryTerms } from "../../step/memory-terms.js";
+import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
+import { resolveSettings } from "../../train/settings/settings.js";
+import type { SettingsOf } from "../../settings/table.js";
+import type { CommandInput } from "../command.js";
+import { train } from "../../train/loop.js";
+import { trainStep } from "../../step/step.js";
+import { asOrdinary } from "../../network/network.js";
+import { METHODS } from "../../reversible/methods.js";
+import { resetPeak } from "../../torch/memory.js";
+import { generateTokens } from "../../generate/generate.js";
+import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
+import type { ROWS } from "../quickstart.js";
 
 const PROMPT = "The old captain looked at the sea and";
-const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));
+const EXAMPLES = fileURLToPath(new URL("../../../examples/", import.meta.url));
 
-export const command: Command<typeof ROWS> = {
-  name: "quickstart",
-  summary: "Fine-tune the tiny model of examples/ on real text and show what it took",
-  usage: "revmoe quickstart [--setting value ...]",
-  example: "revmoe quickstart --max-steps 40",
-  settings: { rows: ROWS },
-  run: async ({ settings, out }) => {
-    const say = (text = ""): void => void out.write(`${text}\n`);
-    say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
-    say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
-    const run = prepareRun(quickSettings(settings));
-    const losses: Extract<RunEvent, { kind: "eval" }>[] = [];
-    const progress = consoleSink({ out, totalSteps: run.totalSteps, env: process.env });
-    const sink = {
-      write: (event: RunEvent): void => {
-        if (event.kind === "eval") losses.push(event);
-        progress.write(event);
-      },
-      close: () => progress.close(),
-    };
-    try {
-      const before = await sample(run, "ordinary");
-      const { folder } = await train(run, sink);
-      sink.close();
-      const [first, converted, trained, exported] = losses.map(({ evalLoss }) => evalLoss.toFixed(3));
-      say("\nHeld-out loss on chapters that were not trained on:");
-      say(
-        formatTable(
-          ["", "loss"],
-          [
-            ["before, as the ordinary network", first],
-            ["before, converted", converted],
-            ["after, as trained", trained],
-            ["after, as the ordinary network", exported],
-          ],
-        ),
-      );
-      say("\nMemory of one training step of 2048 tokens at its peak, by term:");
-      say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
-      say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
-      say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
-      say(`  npx revmoe generate --model ${folder} --prompt "Call me"`);
-      return 0;
-    } finally {
-      freeRun(run);
-    }
-  },
-};
+export async function run({ settings, out }: CommandInput<typeof ROWS>): Promise<number> {
+  const say = (text = ""): void => void out.write(`${text}\n`);
+  say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
+  say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
+  const run = prepareRun(quickSettings(settings));
+  const losses: Extract<RunEvent, { kind: "eval" }>[] = [];
+  const progress = consoleSink({ out, totalSteps: run.totalSteps, env: process.env });
+  const sink = {
+    write: (event: RunEvent): void => {
+      if (event.kind === "eval") losses.push(event);
+      progress.write(event);
+    },
+    close: () => progress.close(),
+  };
+  try {
+    const before = await sample(run, "ordinary");
+    const { folder } = await train(run, sink);
+    sink.close();
+    const [first, converted, trained, exported] = losses.map(({ evalLoss }) => evalLoss.toFixed(3));
+    say("\nHeld-out loss on chapters that were not trained on:");
+    say(
+      formatTable(
+        ["", "loss"],
+        [
+          ["before, as the ordinary network", first],
+          ["before, converted", converted],
+          ["after, as trained", trained],
+          ["after, as the ordinary network", exported],
+        ],
+      ),
+    );
+    say("\nMemory of one training step of 2048 tokens at its peak, by term:");
+    say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
+    say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
+    say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
+    say(`  npx revmoe generate --model ${folder} --prompt "Call me"`);
+    return 0;
+  } finally {
+    freeRun(run);
+  }
+}
 
 function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROWS>) {
   return resolveSettings({

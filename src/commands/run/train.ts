@@ -2,70 +2,60 @@
 // stop-signals.ts.
 import { renameSync } from "node:fs";
 import { join } from "node:path";
-
-import { writeFileDurably } from "../checkpoint/files/disk.js";
-import { formatBytes, formatCount } from "../format.js";
-import { consoleSink } from "../metrics/sinks/console.js";
-import { jsonlSink } from "../metrics/sinks/jsonl.js";
-import type { RunEvent, Sink } from "../metrics/record.js";
-import type { DataReport } from "../data/documents.js";
-import { planRun, type RunPlan } from "../plan/run-plan.js";
-import { freeRun, prepareRun, type Run } from "../train/prepare.js";
-import { describeSettings, TRAIN_TABLE, type TrainSettings } from "../train/settings/settings.js";
-import type { TRAIN_ROWS } from "../train/settings/rows.js";
-import type { Command } from "./command.js";
-import { checkRunFolder } from "../train/folder/run-folder.js";
-import { resolveModel } from "../hub/resolve.js";
-import { train } from "../train/loop.js";
-import { describeMemory } from "../step/memory-terms.js";
-import { planLine } from "../plan/words.js";
-import { watching } from "../plan/watch.js";
+import { writeFileDurably } from "../../checkpoint/files/disk.js";
+import { formatBytes, formatCount } from "../../format.js";
+import { consoleSink } from "../../metrics/sinks/console.js";
+import { jsonlSink } from "../../metrics/sinks/jsonl.js";
+import type { RunEvent, Sink } from "../../metrics/record.js";
+import type { DataReport } from "../../data/documents.js";
+import { planRun, type RunPlan } from "../../plan/run-plan.js";
+import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
+import { describeSettings, type TrainSettings } from "../../train/settings/settings.js";
+import type { TRAIN_ROWS } from "../../train/settings/rows.js";
+import type { CommandInput } from "../command.js";
+import { checkRunFolder } from "../../train/folder/run-folder.js";
+import { resolveModel } from "../../hub/resolve.js";
+import { train } from "../../train/loop.js";
+import { describeMemory } from "../../step/memory-terms.js";
+import { planLine } from "../../plan/words.js";
+import { watching } from "../../plan/watch.js";
 import { requestedStop } from "./stop-signals.js";
-import { explainOutOfMemory, isOutOfMemory } from "../plan/out-of-memory.js";
-import { latestCheckpoint } from "../checkpoint/run/checkpoints.js";
-import { readGeometry } from "../plan/geometry.js";
-import { NO_LIMIT, limitMemory } from "../torch/memory.js";
-import { engineInfo } from "../torch/device.js";
-import { allParameters, weightBytes } from "../model/model.js";
-import { dtype, numel } from "../torch/tensor.js";
+import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
+import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
+import { readGeometry } from "../../plan/geometry.js";
+import { NO_LIMIT, limitMemory } from "../../torch/memory.js";
+import { engineInfo } from "../../torch/device.js";
+import { allParameters, weightBytes } from "../../model/model.js";
+import { dtype, numel } from "../../torch/tensor.js";
 
-export const command: Command<typeof TRAIN_ROWS> = {
-  name: "train",
-  summary: "Fine-tune all parameters of a Mixture-of-Experts model",
-  usage: "revmoe train [CONFIG.yaml] [--setting value ...]",
-  example:
-    "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",
-  settings: TRAIN_TABLE,
-  positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
-  run: async ({ settings: asked, out }) => {
-    checkRunFolder(asked); // before anything is loaded, which can take minutes
-    // From here on the model is a folder, also in what the run records: resuming needs no network.
-    const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
-    const say = (text: string): void => void out.write(`${text}\n`);
-    say(describeSettings(settings));
-    const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
-    const stop = requestedStop(settings.resume === "" ? null : settings.resume);
-    const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
-    let finished = false;
-    try {
-      for (const line of await describeRun(run)) say(line);
-      const planned = planRun(run);
-      say(`plan of a step: ${planLine(planned.plan)}`);
-      // Phases before the last train less, and may have a teacher beside them.
-      const watched = run.phases.length > 1 ? sink : watching(sink, planned);
-      const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
-      finished = true;
-      if (memory) say(`peak of a step: ${describeMemory(memory)}`);
-      if (!stopped) return 0;
-      say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
-      return stop.exitCode;
-    } finally {
-      sink.close();
-      stop.forget();
-      freeRun(run, finished);
-    }
-  },
-};
+export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
+  checkRunFolder(asked); // before anything is loaded, which can take minutes
+  // From here on the model is a folder, also in what the run records: resuming needs no network.
+  const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
+  const say = (text: string): void => void out.write(`${text}\n`);
+  say(describeSettings(settings));
+  const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
+  const stop = requestedStop(settings.resume === "" ? null : settings.resume);
+  const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
+  let finished = false;
+  try {
+    for (const line of await describeRun(run)) say(line);
+    const planned = planRun(run);
+    say(`plan of a step: ${planLine(planned.plan)}`);
+    // Phases before the last train less, and may have a teacher beside them.
+    const watched = run.phases.length > 1 ? sink : watching(sink, planned);
+    const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
+    finished = true;
+    if (memory) say(`peak of a step: ${describeMemory(memory)}`);
+    if (!stopped) return 0;
+    say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
+    return stop.exitCode;
+  } finally {
+    sink.close();
+    stop.forget();
+    freeRun(run, finished);
+  }
+}
 
 /** Runs `work`; running out of memory becomes a sentence that says what would fit. */
 async function explaining<Result>(

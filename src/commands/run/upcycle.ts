@@ -1,173 +1,39 @@
 // `revmoe upcycle`: a dense model becomes a mixture of experts that computes the same at first, to be trained further.
 // Says before it writes what comes out and whether its function is equal.
-import { formatBytes, formatCount } from "../format.js";
-import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
-import { upcycle, type UpcyclePlan } from "../upcycle/upcycle.js";
-import type { Command } from "./command.js";
-import { resolveModel } from "../hub/resolve.js";
-import { readDenseModel } from "../upcycle/dense.js";
+import { formatBytes, formatCount } from "../../format.js";
+import { upcycle, type UpcyclePlan } from "../../upcycle/upcycle.js";
+import type { CommandInput } from "../command.js";
+import { resolveModel } from "../../hub/resolve.js";
+import { readDenseModel } from "../../upcycle/dense.js";
+import type { ROWS } from "../upcycle.js";
 
-const WHAT = "From and to";
-const EXPERTS = "Experts";
-const VALUES = "New values";
-
-const ROWS = {
-  model: {
-    kind: "string",
-    required: true,
-    metavar: "MODEL",
-    group: WHAT,
-    about: "a dense model, a folder or a .gguf file: Llama, SmolLM2, Mistral, Qwen2, Qwen2.5 or Qwen3",
-  },
-  output_dir: {
-    kind: "string",
-    required: true,
-    metavar: "FOLDER",
-    group: WHAT,
-    about: "where the result goes: a new or empty folder",
-  },
-  overwrite_output_dir: {
-    kind: "boolean",
-    default: false,
-    group: WHAT,
-    about: "replace a folder that revmoe saved; files in it that revmoe did not write, or that were changed, are kept",
-  },
-  to: {
-    kind: "choice",
-    choices: ["auto", "mixtral", "qwen3_moe", "qwen2_moe"],
-    default: "auto",
-    group: WHAT,
-    about:
-      "the family it becomes; auto: one that can compute the same. mixtral: no biases, no norms of queries and keys; qwen3_moe: such norms; " +
-      "qwen2_moe: biases of queries, keys and values, and a shared expert",
-  },
-  allow_inexact: {
-    kind: "boolean",
-    default: false,
-    group: WHAT,
-    about: "also write a model that does not compute the same at the start; what is lost is said",
-  },
-  num_experts: {
-    kind: "integer",
-    default: 8,
-    min: 2,
-    max: 1024,
-    group: EXPERTS,
-    about: "experts of a layer, each a copy of its MLP",
-  },
-  experts_per_token: {
-    kind: "integer",
-    default: 2,
-    min: 2,
-    group: EXPERTS,
-    about:
-      "experts that a token is sent to; the gate of a single one would always be 1, and its router would never learn",
-  },
-  expert_width: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: EXPERTS,
-    about:
-      "inner width of an expert; 0: that of the MLP. A divisor of it cuts each copy into slices; the function is equal where experts_per_token is a " +
-      "multiple of their number",
-  },
-  decoder_sparse_step: {
-    kind: "integer",
-    default: 1,
-    min: 1,
-    group: EXPERTS,
-    about: "give experts to every so many layers, and leave the others dense (not in mixtral)",
-  },
-  router_std: {
-    kind: "number",
-    default: 0.02,
-    above: 0,
-    group: VALUES,
-    about:
-      "standard deviation of the router's weights, which are random: equal ones would send all tokens to the same experts",
-  },
-  noise: {
-    kind: "number",
-    default: 0,
-    min: 0,
-    max: 1,
-    group: VALUES,
-    about:
-      "what is added to each expert, as a fraction of a matrix's standard deviation. 0: the function is equal, and the router learns once the experts " +
-      "have parted, because they see different tokens",
-  },
-  seed: {
-    kind: "integer",
-    default: 42,
-    min: 0,
-    max: Number.MAX_SAFE_INTEGER,
-    group: VALUES,
-    about: "of router and noise; the same gives the same files",
-  },
-  weights_dtype: {
-    kind: "choice",
-    choices: ["auto", "bfloat16", "float32"],
-    default: "auto",
-    group: VALUES,
-    about: "type on disk; auto: as in the dense checkpoint (float32 where that is neither)",
-  },
-} as const satisfies SettingRows;
-
-type UpcycleSettings = SettingsOf<typeof ROWS>;
-
-export const command: Command<typeof ROWS> = {
-  name: "upcycle",
-  summary: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
-  usage: "revmoe upcycle --model MODEL --output-dir FOLDER [--setting value ...]",
-  example: "revmoe upcycle --model SmolLM2-135M --output-dir SmolLM2-8x135M --weights-dtype bfloat16",
-  settings: {
-    rows: ROWS,
-    elsewhere: {
-      overwrite: "Use overwrite_output_dir.",
-      num_local_experts: "Use num_experts.",
-      num_experts_per_tok: "Use experts_per_token.",
-      moe_intermediate_size: "Use expert_width.",
-    },
-    check: checkExperts,
-  },
-  json: true,
-  run: async ({ settings, json, out, err }) => {
-    const { output_dir: dir, to, seed, noise } = settings;
-    const model = await resolveModel(settings.model, {
-      out: err,
-      check: (config, configPath) => readDenseModel({ config, configPath }),
-    });
-    const plan = upcycle(model, dir, {
-      to,
-      seed,
-      noise,
-      numExperts: settings.num_experts,
-      expertsPerToken: settings.experts_per_token,
-      expertWidth: settings.expert_width,
-      decoderSparseStep: settings.decoder_sparse_step,
-      routerStd: settings.router_std,
-      weightsDtype: settings.weights_dtype,
-      allowInexact: settings.allow_inexact,
-      overwrite: settings.overwrite_output_dir,
-      onPlan: (made) => void (json || out.write(`${describe(made, noise)}\n`)),
-    });
-    if (!json) for (const note of plan.notes) out.write(`note: ${note}\n`);
-    out.write(
-      json
-        ? `${JSON.stringify({ source: model, folder: dir, ...plan }, null, 2)}\n`
-        : `wrote ${dir}; reopened and compared\n`,
-    );
-    return 0;
-  },
-};
-
-function checkExperts(
-  { num_experts: experts, experts_per_token: chosen }: UpcycleSettings,
-  at: Given,
-): string | undefined {
-  if (chosen <= experts) return undefined;
-  return `${at.subject("experts_per_token")} is more than ${at.mention("num_experts")}. Set fewer, or more experts.`;
+export async function run({ settings, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
+  const { output_dir: dir, to, seed, noise } = settings;
+  const model = await resolveModel(settings.model, {
+    out: err,
+    check: (config, configPath) => readDenseModel({ config, configPath }),
+  });
+  const plan = upcycle(model, dir, {
+    to,
+    seed,
+    noise,
+    numExperts: settings.num_experts,
+    expertsPerToken: settings.experts_per_token,
+    expertWidth: settings.expert_width,
+    decoderSparseStep: settings.decoder_sparse_step,
+    routerStd: settings.router_std,
+    weightsDtype: settings.weights_dtype,
+    allowInexact: settings.allow_inexact,
+    overwrite: settings.overwrite_output_dir,
+    onPlan: (made) => void (json || out.write(`${describe(made, noise)}\n`)),
+  });
+  if (!json) for (const note of plan.notes) out.write(`note: ${note}\n`);
+  out.write(
+    json
+      ? `${JSON.stringify({ source: model, folder: dir, ...plan }, null, 2)}\n`
+      : `wrote ${dir}; reopened and compared\n`,
+  );
+  return 0;
 }
 
 /** What comes out, in four lines. */

@@ -2,7 +2,7 @@
 // both ways out. Ranges of single settings are in their rows.
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "./optimizer-rows.js";
-import { hasGamma } from "../../network/description.js";
+import { hasGamma } from "../../reversible/couplings/gamma.js";
 import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";
 import type { TrainSettings } from "./rows.js";

@@ -1,0 +1,104 @@
+// `revmoe export`: a run's result as a Hugging Face folder. Its words and settings; the work is in run/export.ts.
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+import { SIZE } from "../settings/size.js";
+import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
+import type { Command } from "./command.js";
+
+const WHAT = "What is exported";
+const FORM = "Form of the result";
+const LOSS = "Held-out loss";
+
+export const ROWS = {
+  model: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: WHAT,
+    about:
+      "a run's folder (its final/, or else its newest checkpoint), the folder of a Hugging Face checkpoint, or org/name[@revision]",
+  },
+  output_dir: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: WHAT,
+    about: "where the result goes: a new or empty folder",
+  },
+  overwrite_output_dir: {
+    kind: "boolean",
+    default: false,
+    group: WHAT,
+    about: "replace a folder that revmoe saved; files in it that revmoe did not write, or that were changed, are kept",
+  },
+  as: {
+    kind: "choice",
+    choices: ["auto", "ordinary", "trained"],
+    default: "auto",
+    group: WHAT,
+    about:
+      "ordinary: write the ordinary network, even where it is another function than was trained; trained: write that one, " +
+      "with the code by which transformers loads it (trust_remote_code); auto: the ordinary one where it is near",
+  },
+  layout: {
+    kind: "choice",
+    choices: ["per-expert", "fused"],
+    default: "per-expert",
+    group: FORM,
+    about: "one matrix per expert, which every loader reads, or the stacked experts of transformers 5",
+  },
+  dtype: {
+    kind: "choice",
+    choices: ["auto", "bfloat16", "float16", "float32"],
+    default: "auto",
+    group: FORM,
+    about: "type of the weights; auto: as they are",
+  },
+  max_shard_bytes: {
+    ...SIZE,
+    default: "5GB",
+    group: FORM,
+    about: "largest file of weights",
+  },
+  validation_file: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: LOSS,
+    about: "held-out rows: prints the loss as trained and as exported; read with the settings of the run",
+  },
+  device: { ...TRAIN_ROWS.device, group: LOSS, about: "where to compute the loss: cpu, cuda or cuda:N" },
+  threads: { ...TRAIN_ROWS.threads, group: LOSS },
+  compute_dtype: {
+    ...TRAIN_ROWS.compute_dtype,
+    group: LOSS,
+    about: "type of the products; auto: what the device multiplies fastest",
+  },
+} as const satisfies SettingRows;
+
+export type ExportSettings = SettingsOf<typeof ROWS>;
+
+export const command: Command<typeof ROWS> = {
+  name: "export",
+  about: "Write a run's result as a Hugging Face folder",
+  usage: "revmoe export --model RUN --output-dir FOLDER [--setting value ...]",
+  example: "revmoe export --model runs/first --output-dir first-bf16 --dtype bfloat16 --validation-file held-out.jsonl",
+  settings: {
+    rows: ROWS,
+    elsewhere: {
+      overwrite: "Use overwrite_output_dir.",
+      fused: "Use layout: fused.",
+      max_shard_size: "Use max_shard_bytes.",
+      torch_dtype: "Use dtype.",
+    },
+    check: checkLoss,
+  },
+  json: true,
+  load: () => import("./run/export.js"),
+};
+
+/** What concerns the loss has no effect without rows to measure it on. */
+function checkLoss({ validation_file: file }: ExportSettings, at: Given): string | undefined {
+  const idle = file ? undefined : ["device", "threads", "compute_dtype"].find((name) => at.has(name));
+  if (idle === undefined) return undefined;
+  return `${at.subject(idle)} has no effect: it is for the held-out loss. Remove ${idle}, or give validation_file.`;
+}

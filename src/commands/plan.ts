@@ -1,0 +1,15 @@
+// `revmoe plan`: what a training step will take. Its words; the settings are in src/plan, the work in run/plan.ts.
+import { PLAN_TABLE, type PLAN_ROWS } from "../plan/settings.js";
+import type { Command } from "./command.js";
+
+export const command: Command<typeof PLAN_ROWS> = {
+  name: "plan",
+  about: "Say what a training step will take, by term, and what fits",
+  usage: "revmoe plan --model FOLDER|config.json [--setting value ...]",
+  example:
+    "revmoe plan --model ./Qwen1.5-MoE-A2.7B/config.json --optimizer lomo --memory 40GiB\n" +
+    "revmoe plan --model examples/tiny-moe --compare --svg plan.svg",
+  settings: PLAN_TABLE,
+  json: true,
+  load: () => import("./run/plan.js"),
+};

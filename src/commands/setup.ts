@@ -1,0 +1,11 @@
+// `revmoe setup`: gets what is missing and builds the engine. Its words; the work is in run/setup.ts.
+import type { Command } from "./command.js";
+
+export const command: Command = {
+  name: "setup",
+  about: "get what is missing and build the engine; LIBTORCH=/path chooses a libtorch and is remembered",
+  usage: "revmoe setup",
+  example: "revmoe setup\nLIBTORCH=/path/to/venv revmoe setup",
+  settings: { rows: {} },
+  load: () => import("./run/setup.js"),
+};
