@@ -20,6 +20,7 @@ export async function buildTypeScript(say) {
   const stamp = stampOf([
     ...filesOf(src).map((name) => join("src", name)),
     "setup/libtorch.d.mts",
+    "setup/setup.d.mts",
     "tsconfig.json",
     "package-lock.json",
   ]);

@@ -1,36 +1,16 @@
 #!/usr/bin/env node
-// The executable `revmoe`: ties the command line to this process. The table of commands is here; each is loaded only
-// when it is asked for.
+// The executable `revmoe`: ties the command line to this process. Each command is loaded only when it is asked for.
 import { readFileSync } from "node:fs";
 
 import { type Program, runCli } from "./cli/program.js";
-import type { Command } from "./commands/command.js";
+import { COMMANDS } from "./commands/registry.js";
 import { forgetClosedTerminal, openTerminal } from "./metrics/terminal.js";
-
-const COMMANDS = [
-  "train",
-  "plan",
-  "bench",
-  "generate",
-  "eval",
-  "export",
-  "upcycle",
-  "verify",
-  "setup",
-  "doctor",
-  "quickstart",
-] as const;
 
 const program: Program = {
   version: () =>
     (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version,
-  commands: Object.fromEntries(COMMANDS.map((name) => [name, () => loadCommand(name)])),
+  commands: COMMANDS,
 };
-
-async function loadCommand(name: string): Promise<Command> {
-  const module = (await import(new URL(`./commands/${name}.js`, import.meta.url).href)) as { command: Command };
-  return module.command;
-}
 
 // Node itself prints warnings through these streams: one that cannot be written ends nothing.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});

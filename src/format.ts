@@ -14,9 +14,12 @@ export function formatBytes(bytes: number): string {
   return `${bytes < 0 ? "-" : ""}${value.toFixed(digits)} ${BYTE_UNITS[unit]}`;
 }
 
+/** A number of bytes with its unit, as `parseBytes` takes it. */
+export const BYTES = /^(\d+(?:\.\d+)?) ?(?:([KMGT])(i)?)?B$/i;
+
 /** "8GiB" -> 8 * 2^30, "1.5 GB" -> 1.5e9; undefined for anything else. */
 export function parseBytes(text: string): number | undefined {
-  const [, digits, prefix, binary] = /^(\d+(?:\.\d+)?) ?(?:([KMGT])(i)?)?B$/i.exec(text.trim()) ?? [];
+  const [, digits, prefix, binary] = BYTES.exec(text.trim()) ?? [];
   if (digits === undefined) return undefined;
   const power = " KMGT".indexOf(prefix?.toUpperCase() ?? " ");
   return Math.round(Number(digits) * (binary ? 1024 : 1000) ** power);

@@ -44,7 +44,7 @@ const machines = {
       "LIBTORCH= npm run setup && npm run doctor | grep '^libtorch.*from the system'",
       clone,
     );
-    await step("tests of the command line", 0, "npm test -- cli commands/doctor commands/setup", clone);
+    await step("tests of the command line", 0, "npm test -- cli commands/run/doctor commands/setup", clone);
     await starts(step, clone);
     await step("npm packages from npm's cache, no network", 0, "rm -r node_modules && npm run setup", {
       ...clone,

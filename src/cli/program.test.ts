@@ -21,31 +21,33 @@ function fakeProgram(act: (input: CommandInput<typeof ROWS>) => number = () => 0
   const loaded: string[] = [];
   const tune: Command<typeof ROWS> = {
     name: "tune",
-    summary: "fine-tune a model",
+    about: "fine-tune a model",
     usage: "revmoe tune [CONFIG.yaml] [--setting value ...]",
     example: "revmoe tune run.yaml\nrevmoe tune --model base",
     settings: { rows: ROWS },
     positional: { label: "CONFIG.yaml", about: "a settings file; flags go before it" },
     json: true,
-    run: async (input) => act(input),
+    load: async () => ({ run: async (input) => act(input) }),
   };
   const say: Command<typeof ROWS> = {
     ...tune,
     name: "say",
-    summary: "print text",
+    about: "print text",
     positional: { label: "FOLDER", about: "the model", setting: "model" },
     json: false,
   };
   const look: Command = {
     name: "look",
-    summary: "look around",
+    about: "look around",
     usage: "revmoe look",
     example: "revmoe look",
     settings: { rows: {} },
-    run: async ({ out }) => {
-      out.write("nothing\n");
-      return 0;
-    },
+    load: async () => ({
+      run: async ({ out }) => {
+        out.write("nothing\n");
+        return 0;
+      },
+    }),
   };
   const load = (command: Command) => async (): Promise<Command> => {
     loaded.push(command.name);

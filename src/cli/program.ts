@@ -11,7 +11,7 @@ import { resolveTable } from "../settings/resolve.js";
 
 export interface Program {
   version(): string;
-  /** Commands by name, loaded when asked for. */
+  /** By name, loaded when asked for. */
   commands: Readonly<Record<string, () => Promise<Command>>>;
 }
 
@@ -60,7 +60,8 @@ async function dispatch(program: Program, words: readonly string[], out: Output,
   }
   const { flags, file, json } = parseFlags(command, rest);
   const { settings, given } = resolveTable(command.settings, { flags, file });
-  return command.run({ settings, given, json, out, err });
+  const { run } = await command.load();
+  return run({ settings, given, json, out, err });
 }
 
 async function loadCommand({ commands }: Program, name: string): Promise<Command> {
@@ -75,7 +76,7 @@ async function loadCommand({ commands }: Program, name: string): Promise<Command
 
 async function programHelp(program: Program): Promise<string> {
   const lines = await Promise.all(
-    Object.entries(program.commands).map(async ([name, load]) => flagLines(name, await summaryOf(load))),
+    Object.entries(program.commands).map(async ([name, load]) => flagLines(name, await aboutOf(load))),
   );
   return [
     `revmoe ${program.version()}: fine-tune all parameters of Mixture-of-Experts language models on one machine`,
@@ -91,9 +92,9 @@ async function programHelp(program: Program): Promise<string> {
 }
 
 /** A command that cannot be loaded still has a line in the list: what is missing. */
-async function summaryOf(load: () => Promise<Command>): Promise<string> {
+async function aboutOf(load: () => Promise<Command>): Promise<string> {
   try {
-    return (await load()).summary;
+    return (await load()).about;
   } catch (failure) {
     if (failure instanceof UserError) return `cannot be loaded: ${failure.message}`;
     throw failure;
@@ -108,7 +109,7 @@ export function commandHelp(command: Command): string {
     flagLines("--help", "print this"),
   ];
   const sections = [
-    `revmoe ${command.name}: ${command.summary}`,
+    `revmoe ${command.name}: ${command.about}`,
     `Usage: ${command.usage}`,
     ...(positional === undefined ? [] : [flagLines(positional.label, positional.about)]),
     ["Example:", ...command.example.split("\n").map((line) => `  ${line}`)].join("\n"),

@@ -1,6 +1,6 @@
-// What a command of the command line is: its words, its settings, and a function from resolved settings to an exit
-// code. A command's module exports `command` and imports nothing of the engine (src/torch and what builds on it) at its
-// top: `run` loads that with a dynamic import, so that --help and doctor work where no libtorch is found.
+// What a command of the command line is: its words, its settings, and a door to the work it does. A command's own file is
+// light, for --help loads those of all commands: it imports settings and other words only. The work is in run/NAME.ts,
+// loaded when the command is run, and may import the whole library.
 import type { Output } from "../metrics/output.js";
 import type { SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 
@@ -23,11 +23,17 @@ export interface CommandInput<Rows extends SettingRows = SettingRows> {
   err: Output;
 }
 
+/** The module run/NAME.ts. */
+export interface Work<Rows extends SettingRows = SettingRows> {
+  /** Returns the exit code: 0 when all is well. */
+  run(input: CommandInput<Rows>): Promise<number>;
+}
+
 /** `export const command: Command<typeof ROWS> = { ..., settings: { rows: ROWS } }` gives `run` typed settings. */
 export interface Command<Rows extends SettingRows = SettingRows> {
   name: string;
   /** One line without a full stop, for `revmoe --help`. */
-  summary: string;
+  about: string;
   /** After "Usage: ", as "revmoe train [CONFIG.yaml] [--setting value ...]". */
   usage: string;
   /** One command line, or several lines, that can be pasted. */
@@ -36,6 +42,6 @@ export interface Command<Rows extends SettingRows = SettingRows> {
   positional?: Positional;
   /** Whether --json is understood. */
   json?: boolean;
-  /** Returns the exit code: 0 when all is well. */
-  run(input: CommandInput<Rows>): Promise<number>;
+  /** `() => import("./run/NAME.js")` */
+  load(): Promise<Work<Rows>>;
 }

@@ -1,28 +1,13 @@
-// `revmoe generate`: goes on from a prompt, or answers it, and prints the text as it comes. With --json the text comes
-// at once, with counts and the time of a token.
-import { UserError } from "../errors.js";
-import { visibleText } from "../format.js";
-import { type Output, writeRaw } from "../metrics/output.js";
+// `revmoe generate`: goes on from a prompt, or answers it. Its words and settings; the work is in run/generate.ts.
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
-import { openSource } from "../checkpoint/source.js";
-import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
-import { checkPrompt, generateTokens } from "../generate/generate.js";
-import { findStopIds } from "../generate/stop-ids.js";
-import { chooseNetwork, openNetwork } from "../generate/open-network.js";
-import { resolveModel } from "../hub/resolve.js";
-import { architectureOf } from "../model/architecture.js";
-import { freeModel } from "../model/model.js";
-import { setThreads, useDevice } from "../torch/device.js";
-import { encodePrompt } from "../generate/prompt.js";
-import { streamText } from "../generate/stream-text.js";
 
 const MODEL = "Model and prompt";
 const SAMPLING = "Choice of tokens";
 const MACHINE = "Machine";
 
-const ROWS = {
+export const ROWS = {
   model: {
     kind: "string",
     required: true,
@@ -85,11 +70,11 @@ const ROWS = {
   },
 } as const satisfies SettingRows;
 
-type GenerateSettings = SettingsOf<typeof ROWS>;
+export type GenerateSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "generate",
-  summary: "Print what a model says to a prompt",
+  about: "Print what a model says to a prompt",
   usage: "revmoe generate --model FOLDER --prompt TEXT [--setting value ...]",
   example: 'revmoe generate --model runs/first/final --prompt "Once upon a time" --max-new-tokens 64',
   settings: {
@@ -98,30 +83,7 @@ export const command: Command<typeof ROWS> = {
     check: checkSampling,
   },
   json: true,
-  run: async ({ settings, json, out, err }) => {
-    const { as, device, compute_dtype: computeDtype, threads, chat } = settings;
-    useDevice(device);
-    setThreads(threads);
-    const folder = await resolveModel(settings.model, { out: err });
-    // Whatever can be wrong is found out before the weights are read, which may take minutes.
-    const source = openSource(folder);
-    const description = chooseNetwork(folder, as);
-    const tokenizer = loadTokenizer(source);
-    const promptIds = await promptIdsOf(tokenizer, settings);
-    const { config, configPath } = source;
-    checkPrompt(architectureOf(config, configPath).readConfig(config, configPath), promptIds, settings.max_new_tokens);
-    const stopIds = findStopIds(source, tokenizer, { chat });
-    const network = openNetwork(source, { as, device, computeDtype });
-    try {
-      const made = await say({ network, tokenizer, promptIds, stopIds, settings, out: json ? null : out });
-      const record = { prompt: settings.prompt, ...made, network: description };
-      if (json) out.write(`${JSON.stringify(record, null, 2)}\n`);
-      else writeRaw(out, "\n");
-      return 0;
-    } finally {
-      freeModel(network.model);
-    }
-  },
+  load: () => import("./run/generate.js"),
 };
 
 /** Draws have settings that the likeliest token does not. */
@@ -132,59 +94,4 @@ function checkSampling({ temperature }: GenerateSettings, at: Given): string | u
     `${at.subject(idle)} has no effect: ${at.mention("temperature")} always takes the likeliest token. ` +
     `Remove ${idle}, or set temperature above 0.`
   );
-}
-
-type Tokenizer = import("../data/tokenizer/tokenizer.js").Tokenizer;
-
-/** The prompt's ids as training has them. */
-async function promptIdsOf(tokenizer: Tokenizer, { model, prompt, chat }: GenerateSettings): Promise<number[]> {
-  if (chat && tokenizer.chatTemplate === undefined) {
-    throw new UserError(
-      `--chat: ${model} has no chat template (expected chat_template in tokenizer_config.json, or the file ` +
-        "chat_template.jinja). Leave --chat out, or add the model's template.",
-    );
-  }
-  return encodePrompt(tokenizer, prompt, { chat }).ids;
-}
-
-interface Saying {
-  network: import("../network/network.js").Network;
-  tokenizer: Tokenizer;
-  promptIds: number[];
-  stopIds: Set<number>;
-  settings: GenerateSettings;
-  /** Where the text goes as it comes; null to collect it alone. */
-  out: Output | null;
-}
-
-interface Said {
-  text: string;
-  /** Counts of tokens. */
-  tokens: number;
-  promptTokens: number;
-  /** Mean time of the tokens after the first, which waits for the prompt; null when there are none. */
-  msPerToken: number | null;
-}
-
-async function say({ network, tokenizer, promptIds, stopIds, settings, out }: Saying): Promise<Said> {
-  const { max_new_tokens: maxNewTokens, temperature, top_k: topK, top_p: topP, seed } = settings;
-  const times: number[] = [];
-  function* timed(tokens: Iterable<number>): Generator<number, void, undefined> {
-    for (const token of tokens) {
-      times.push(performance.now());
-      yield token;
-    }
-  }
-  const tokens = generateTokens(network, promptIds, { maxNewTokens, temperature, topK, topP, seed, stopIds });
-  let text = "";
-  for (const piece of streamText(timed(tokens), tokenizer, promptIds)) {
-    text += piece;
-    // A file or a program gets every byte; a terminal would obey some of them.
-    if (out) writeRaw(out, out.isTTY ? visibleText(piece) : piece);
-    // Lets what was written reach a pipe.
-    await new Promise(setImmediate);
-  }
-  const count = times.length;
-  const msPerToken = count > 1 ? (times[count - 1] - times[0]) / (count - 1) : null;
-  return { text, tokens: count, promptTokens: promptIds.length, msPerToken };
 }

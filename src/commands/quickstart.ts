@@ -1,32 +1,11 @@
-// `revmoe quickstart`: the whole path on a model that comes with the repository. Fine-tunes it, all parameters, on
-// Moby-Dick with reversible blocks; shows held-out loss and a sample of text before and after, and the memory of a step by
-// term beside checkpointing and storing. Ends in a few minutes on two cores.
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-
-import { listCheckpoints } from "../checkpoint/run/checkpoints.js";
-import { isRunFolder } from "../checkpoint/run/marker.js";
-import { UserError } from "../errors.js";
-import { formatBytes, formatTable } from "../format.js";
-import { consoleSink } from "../metrics/sinks/console.js";
-import type { RunEvent } from "../metrics/record.js";
-import { memoryTerms, type MemoryTerms } from "../step/memory-terms.js";
-import { freeRun, prepareRun, type Run } from "../train/prepare.js";
-import { resolveSettings } from "../train/settings/settings.js";
-import type { SettingRows, SettingsOf } from "../settings/table.js";
+// `revmoe quickstart`: the whole path on a model that comes along. Its words and settings; the work is in run/quickstart.ts.
+import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";
-import { train } from "../train/loop.js";
-import { trainStep } from "../step/step.js";
-import { asOrdinary } from "../network/network.js";
-import { METHODS } from "../reversible/methods/registry.js";
-import { resetPeak } from "../torch/memory.js";
-import { generateTokens } from "../generate/generate.js";
-import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 
-const FOLDER = "runs/quickstart";
+/** Where quickstarts lie unless told otherwise. */
+export const FOLDER = "runs/quickstart";
 
-const ROWS = {
+export const ROWS = {
   output_dir: {
     kind: "string",
     default: FOLDER,
@@ -37,127 +16,11 @@ const ROWS = {
   threads: { kind: "integer", default: 0, min: 0, about: "CPU threads; 0: all cores" },
 } as const satisfies SettingRows;
 
-const PROMPT = "The old captain looked at the sea and";
-const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));
-
 export const command: Command<typeof ROWS> = {
   name: "quickstart",
-  summary: "Fine-tune the tiny model of examples/ on real text and show what it took",
+  about: "Fine-tune the tiny model of examples/ on real text and show what it took",
   usage: "revmoe quickstart [--setting value ...]",
   example: "revmoe quickstart --max-steps 40",
   settings: { rows: ROWS },
-  run: async ({ settings, out }) => {
-    const say = (text = ""): void => void out.write(`${text}\n`);
-    checkFolder(settings.output_dir);
-    say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
-    say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
-    const run = prepareRun(quickSettings(settings));
-    const losses: Extract<RunEvent, { kind: "eval" }>[] = [];
-    const progress = consoleSink({ out, totalSteps: run.totalSteps, env: process.env });
-    const sink = {
-      write: (event: RunEvent): void => {
-        if (event.kind === "eval") losses.push(event);
-        progress.write(event);
-      },
-      close: () => progress.close(),
-    };
-    try {
-      const before = await sample(run, "ordinary");
-      const { folder } = await train(run, sink);
-      sink.close();
-      const [first, converted, trained, exported] = losses.map(({ evalLoss }) => evalLoss.toFixed(3));
-      say("\nHeld-out loss on chapters that were not trained on:");
-      say(
-        formatTable(
-          ["", "loss"],
-          [
-            ["before, as the ordinary network", first],
-            ["before, converted", converted],
-            ["after, as trained", trained],
-            ["after, as the ordinary network", exported],
-          ],
-        ),
-      );
-      say("\nMemory of one training step of 2048 tokens at its peak, by term:");
-      say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
-      say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
-      say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
-      say(`  npx revmoe generate --model ${folder} --prompt "Call me"`);
-      return 0;
-    } finally {
-      freeRun(run);
-    }
-  },
+  load: () => import("./run/quickstart.js"),
 };
-
-/** Only what a quickstart left is replaced without a word: it has no checkpoint, and lies where quickstarts do. */
-function checkFolder(dir: string): void {
-  if (!existsSync(dir) || !isRunFolder(dir) || (dir === FOLDER && listCheckpoints(dir).length === 0)) return;
-  throw new UserError(
-    `output_dir: ${dir} already holds a run, which quickstart does not replace. Choose another folder with --output-dir.`,
-  );
-}
-
-function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROWS>) {
-  return resolveSettings({
-    flags: {
-      model: join(EXAMPLES, "tiny-moe"),
-      train_file: join(EXAMPLES, "moby-dick/train.jsonl"),
-      validation_file: join(EXAMPLES, "moby-dick/valid.jsonl"),
-      output_dir,
-      overwrite_output_dir: true,
-      max_steps,
-      threads,
-      max_length: 256,
-      per_device_train_batch_size: 8,
-      per_device_eval_batch_size: 8,
-      learning_rate: 1e-3,
-    },
-  }).settings;
-}
-
-/** One step with each method on the same tokens, with a learning rate of zero; the others train the ordinary network. */
-async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
-  const batches = [run.data.next()];
-  const rows = new Map<string, MemoryTerms>();
-  for (const method of [METHODS.reversible, METHODS.checkpoint, METHODS.store]) {
-    const network = method === METHODS.reversible ? run.network : asOrdinary(run.network);
-    resetPeak();
-    const result = trainStep(network, run.states, batches, {
-      method,
-      step: run.totalSteps + 1,
-      learningRate: 0,
-      maxBlockGradNorm: 1,
-      seed: 1,
-    });
-    rows.set(method.name, memoryTerms(network, run.states, result));
-  }
-  return rows;
-}
-
-function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
-  const bytes: [string, (terms: MemoryTerms) => number][] = [
-    ["weights", (terms) => terms.weightBytes],
-    ["optimizer", (terms) => terms.stateBytes],
-    ["gradient", (terms) => terms.gradientBytes],
-    ["streams", (terms) => terms.streamBytes],
-    ["working set", (terms) => terms.workBytes],
-    ["kept for backward", (terms) => terms.keptBytes],
-    ["= peak", (terms) => terms.peakBytes],
-    ["each further block keeps", (terms) => terms.keptBytes / layers],
-  ];
-  return formatTable(
-    ["", ...bytes.map(([name]) => name)],
-    [...rows].map(([method, terms]) => [method, ...bytes.map(([, of]) => formatBytes(of(terms)))]),
-  );
-}
-
-/** Forty tokens after the prompt from the weights as they are now. */
-async function sample({ network, source }: Run, as: "trained" | "ordinary"): Promise<string> {
-  const tokenizer = loadTokenizer(source);
-  const seen = as === "trained" ? network : asOrdinary(network);
-  const tokens = [
-    ...generateTokens(seen, tokenizer.encode(PROMPT), { maxNewTokens: 40, temperature: 0.7, topP: 0.9, seed: 7 }),
-  ];
-  return tokenizer.decode(tokens).trim().replaceAll("\n", " ");
-}

@@ -1,17 +1,12 @@
-// `revmoe upcycle`: a dense model becomes a mixture of experts that computes the same at first, to be trained further.
-// Says before it writes what comes out and whether its function is equal.
-import { formatBytes, formatCount } from "../format.js";
+// `revmoe upcycle`: a dense model becomes a mixture of experts. Its words and settings; the work is in run/upcycle.ts.
 import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
-import { upcycle, type UpcyclePlan } from "../upcycle/upcycle.js";
 import type { Command } from "./command.js";
-import { resolveModel } from "../hub/resolve.js";
-import { readDenseModel } from "../upcycle/dense.js";
 
 const WHAT = "From and to";
 const EXPERTS = "Experts";
 const VALUES = "New values";
 
-const ROWS = {
+export const ROWS = {
   model: {
     kind: "string",
     required: true,
@@ -114,11 +109,11 @@ const ROWS = {
   },
 } as const satisfies SettingRows;
 
-type UpcycleSettings = SettingsOf<typeof ROWS>;
+export type UpcycleSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "upcycle",
-  summary: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
+  about: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
   usage: "revmoe upcycle --model MODEL --output-dir FOLDER [--setting value ...]",
   example: "revmoe upcycle --model SmolLM2-135M --output-dir SmolLM2-8x135M --weights-dtype bfloat16",
   settings: {
@@ -132,34 +127,7 @@ export const command: Command<typeof ROWS> = {
     check: checkExperts,
   },
   json: true,
-  run: async ({ settings, json, out, err }) => {
-    const { output_dir: dir, to, seed, noise } = settings;
-    const model = await resolveModel(settings.model, {
-      out: err,
-      check: (config, configPath) => readDenseModel({ config, configPath }),
-    });
-    const plan = upcycle(model, dir, {
-      to,
-      seed,
-      noise,
-      numExperts: settings.num_experts,
-      expertsPerToken: settings.experts_per_token,
-      expertWidth: settings.expert_width,
-      decoderSparseStep: settings.decoder_sparse_step,
-      routerStd: settings.router_std,
-      weightsDtype: settings.weights_dtype,
-      allowInexact: settings.allow_inexact,
-      overwrite: settings.overwrite_output_dir,
-      onPlan: (made) => void (json || out.write(`${describe(made, noise)}\n`)),
-    });
-    if (!json) for (const note of plan.notes) out.write(`note: ${note}\n`);
-    out.write(
-      json
-        ? `${JSON.stringify({ source: model, folder: dir, ...plan }, null, 2)}\n`
-        : `wrote ${dir}; reopened and compared\n`,
-    );
-    return 0;
-  },
+  load: () => import("./run/upcycle.js"),
 };
 
 function checkExperts(
@@ -168,20 +136,4 @@ function checkExperts(
 ): string | undefined {
   if (chosen <= experts) return undefined;
   return `${at.subject("experts_per_token")} is more than ${at.mention("num_experts")}. Set fewer, or more experts.`;
-}
-
-/** What comes out, in four lines. */
-export function describe(plan: UpcyclePlan, noise: number): string {
-  const { numExperts, expertsPerToken, expertWidth, sharedExpertWidth, sparseLayers, layers } = plan;
-  const shared = sharedExpertWidth > 0 ? `, and a shared one of width ${sharedExpertWidth}` : "";
-  const changes = [
-    ...plan.lost,
-    ...(noise > 0 ? [`${noise} of each expert matrix's standard deviation is added as noise`] : []),
-  ];
-  return [
-    `${plan.from} -> ${plan.to}: ${numExperts} experts of width ${expertWidth}, ${expertsPerToken} for a token${shared}, in ${sparseLayers} of ${layers} layers`,
-    `parameters  ${formatCount(plan.denseParameters)} -> ${formatCount(plan.parameters)}, ${formatCount(plan.parametersPerToken)} for a token`,
-    `function    ${plan.equal ? `equal to the dense model's at the start, up to rounding in ${plan.dtype}` : `not equal to the dense model's: ${changes.join("; ")}`}`,
-    `disk        ${formatBytes(plan.bytes)} in ${plan.dtype}`,
-  ].join("\n");
 }

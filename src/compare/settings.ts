@@ -5,6 +5,7 @@ import { MOST } from "../model/config.js";
 import { LONGEST, tooManyTokens } from "../settings/limits.js";
 import { COUPLINGS_WITH_GAMMA, DEFAULT_COUPLING } from "../reversible/couplings/registry.js";
 import { COMPARED_METHODS } from "../reversible/methods/registry.js";
+import { SIZE_OR_NONE } from "../settings/size.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 import { resolveTable } from "../settings/resolve.js";
@@ -109,11 +110,7 @@ export const BENCH_ROWS = {
     about: "compare all gradients with those of method store, through a temporary file of 4 bytes per parameter",
   },
   memory_limit: {
-    kind: "string",
-    default: "",
-    metavar: "SIZE",
-    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
-    expected: "a size such as 8GiB or 500MB",
+    ...SIZE_OR_NONE,
     group: MACHINE,
     about: "most bytes of tensors on the cpu, to see what runs out of memory; none: what the machine has",
   },

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { fullLogits, describedNetwork } from "../generate/testing-network.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { freeModel } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { ledger } from "../torch/memory.js";
@@ -17,7 +18,7 @@ const letters = {
   encode: (text: string) => Array.from(text, (letter) => letter.charCodeAt(0) % 97),
   addBos: true,
   bosId: 96,
-} as unknown as import("../data/tokenizer/tokenizer.js").Tokenizer;
+} as unknown as Tokenizer;
 const FORM = { tokenizer: letters, template: PLAIN_TEMPLATE, chat: false };
 
 const ROWS = [

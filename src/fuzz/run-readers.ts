@@ -4,14 +4,9 @@ import { join } from "node:path";
 
 import { readProgress } from "../checkpoint/run/state.js";
 import { parseFlags } from "../cli/flags.js";
-import { command as bench } from "../commands/bench.js";
 import type { Command } from "../commands/command.js";
-import { command as evaluate } from "../commands/eval.js";
-import { command as exporting } from "../commands/export.js";
-import { command as generate } from "../commands/generate.js";
-import { command as plan } from "../commands/plan.js";
-import { command as train } from "../commands/train.js";
-import { command as upcycle } from "../commands/upcycle.js";
+import { COMMANDS as REGISTRY } from "../commands/registry.js";
+import { UserError } from "../errors.js";
 import { jsonlSink } from "../metrics/sinks/jsonl.js";
 import { resolveTable } from "../settings/resolve.js";
 import { flagOf } from "../settings/table.js";
@@ -22,7 +17,7 @@ import type { Random } from "./random.js";
 import { bytesOf, type Reader, textOf } from "./reader.js";
 
 const COMMANDS = new Map(
-  [bench, evaluate, exporting, generate, plan, train, upcycle].map((each) => [each.name, each as unknown as Command]),
+  await Promise.all(Object.entries(REGISTRY).map(async ([name, load]) => [name, await load()] as const)),
 );
 
 const YAML = `model: m
@@ -104,19 +99,23 @@ const FLAGS = [
   "train\n--model\nm\n--train-file\nt.jsonl\n--output-dir\nout\n--max-length\n64",
   "plan\n--model\nm\n--memory\n8GiB",
   "bench\n--model\nm\n--layers\n2,4\n--methods\nstore,reversible",
-  "generate\n--model\nm\n--prompt\nhello\n--top-k\n5",
-  "eval\n--model\nm\n--file\nf.jsonl",
-  "export\n--model\nm\n--output-dir\nout\n--dtype\nbfloat16",
-  "upcycle\n--model\nm\n--output-dir\nout\n--num-experts\n8",
 ];
+
+/** The least that a command with settings can be called with. */
+function requiredFlags({ name, settings: { rows } }: Command): string[] {
+  const required = Object.keys(rows).filter((each) => rows[each].required === true);
+  const words = [name, ...required.flatMap((each) => [flagOf(each), "m"])];
+  return Object.keys(rows).length === 0 ? [] : [words.join("\n")];
+}
 
 export const flagsReader: Reader = {
   name: "flags",
-  seeds: () => FLAGS.map(bytesOf),
+  seeds: () => [...FLAGS, ...[...COMMANDS.values()].flatMap(requiredFlags)].map(bytesOf),
   mutate: mutateWords,
   open: () => (input) => {
     const [name, ...words] = textOf(input).split("\n");
-    const command = COMMANDS.get(name) ?? (train as unknown as Command);
+    const command = COMMANDS.get(name);
+    if (command === undefined) throw new UserError(`"${name}" is no command.`);
     const { flags } = parseFlags(command, words);
     resolveTable(command.settings, { flags });
   },

@@ -1,6 +1,7 @@
 // The settings of `plan`: those of `train` that decide memory, from its table, and what to do with the plan.
 import { OPTIMIZER_MEMORY_ROWS } from "../optim/registry.js";
 import { PLANNED_COUPLING_ROWS } from "../reversible/couplings/registry.js";
+import { SIZE_OR_NONE } from "../settings/size.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
@@ -53,11 +54,7 @@ export const PLANNED_ROWS = {
 export const PLAN_ROWS = {
   ...PLANNED_ROWS,
   memory: {
-    kind: "string",
-    default: "",
-    metavar: "SIZE",
-    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
-    expected: "a size such as 24GiB or 500MB",
+    ...SIZE_OR_NONE,
     group: PLAN,
     about: "choose the largest micro-batch of rows of max_length that fits; where one row does not, the longest length",
   },

@@ -2,14 +2,14 @@
 // YAML 1.2 as the `yaml` package reads it: 1e-5 and 1.0e-5 are numbers, yes and no are words.
 import { createRequire } from "node:module";
 
-import type { Document, LineCounter, YAMLParseError, YAMLWarning } from "yaml";
+import type * as Yaml from "yaml";
 
 import { UserError } from "../errors.js";
 import { readWholeFile, statOf } from "../read-file.js";
 import type { Entry } from "./values.js";
 
 /** Loaded when there is a file to read: a third of the time that a command takes to start. */
-const yaml = (): typeof import("yaml") => createRequire(import.meta.url)("yaml") as typeof import("yaml");
+const yaml = (): typeof Yaml => createRequire(import.meta.url)("yaml") as typeof Yaml;
 
 /** Many times what all settings take; YAML is slow to read. */
 const LARGEST_BYTES = 2 ** 18;
@@ -37,7 +37,7 @@ export function readSettingsFile(path: string): (Entry & { place: string })[] {
   });
 }
 
-function parse(path: string, source: string, lineCounter: LineCounter): Document.Parsed {
+function parse(path: string, source: string, lineCounter: Yaml.LineCounter): Yaml.Document.Parsed {
   try {
     return yaml().parseDocument(source, { lineCounter, prettyErrors: false });
   } catch (failure) {
@@ -49,7 +49,7 @@ function parse(path: string, source: string, lineCounter: LineCounter): Document
 }
 
 /** What is wrong with the text, in our words where the package's are for programmers. */
-function faultWords({ code, message, pos }: YAMLParseError | YAMLWarning, source: string): string {
+function faultWords({ code, message, pos }: Yaml.YAMLParseError | Yaml.YAMLWarning, source: string): string {
   if (code === "DUPLICATE_KEY") {
     const name = /^["']?([^\s:"']+)/.exec(source.slice(pos[0]))?.[1] ?? "a name";
     return `${name} is given a second time. Remove one of the two lines.`;
@@ -61,7 +61,7 @@ function faultWords({ code, message, pos }: YAMLParseError | YAMLWarning, source
   return `not valid YAML: ${message.split("\n")[0].replace(/\.$/, "")}. Mend the line, or the one before it.`;
 }
 
-function plainValue(node: unknown, document: Document.Parsed, place: string): unknown {
+function plainValue(node: unknown, document: Yaml.Document.Parsed, place: string): unknown {
   if (!yaml().isNode(node)) return null;
   try {
     return node.toJS(document);

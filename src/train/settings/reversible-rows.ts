@@ -7,6 +7,7 @@ import {
   SHARED_COUPLING_ROWS,
 } from "../../reversible/couplings/registry.js";
 import { DEFAULT_METHOD, METHOD_NAMES, METHODS_ABOUT } from "../../reversible/methods/registry.js";
+import { SIZE_OR_NONE } from "../../settings/size.js";
 import type { SettingRows } from "../../settings/table.js";
 import { STORE_NAMES, STORES_IN_WORDS } from "../../store/registry.js";
 
@@ -144,11 +145,7 @@ export const REVERSIBLE_ROWS = {
     about: "tokens whose logits exist at once; fewer take less memory and a little more time",
   },
   memory_limit: {
-    kind: "string",
-    default: "",
-    metavar: "SIZE",
-    pattern: /^(\d+(\.\d+)? ?([KMGT]i?)?B)?$/i,
-    expected: "a size such as 8GiB or 500MB",
+    ...SIZE_OR_NONE,
     group: REVERSIBLE,
     about:
       "most bytes of tensors on the cpu: a run that needs more ends with what would fit, not the machine; none: what there is",

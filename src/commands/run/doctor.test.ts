@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { adviceFor, command, report } from "./doctor.js";
-import { blasOf, type EngineFacts, type Facts } from "./doctor-facts.js";
+import { adviceFor, report, run } from "./doctor.js";
+import { blasOf, type EngineFacts, type Facts } from "./machine.js";
 
 const engine: EngineFacts = {
   libtorch: { version: "2.6.0", source: "python3", root: "/venv/torch" },
@@ -117,7 +117,7 @@ test("the BLAS is named by what is loaded, then by what libtorch says", () => {
 test("the command prints one JSON document and succeeds where an engine is", async () => {
   let text = "";
   const out = { write: (part: string) => (text += part) };
-  assert.equal(await command.run({ settings: {}, given: new Set(), json: true, out, err: out }), 0);
+  assert.equal(await run({ settings: {}, given: new Set(), json: true, out, err: out }), 0);
   const said = JSON.parse(text) as Facts;
   assert.ok(said.engine && said.engine.float32Gflops >= 0 && said.engine.bfloat16Gflops >= 0);
   assert.equal(said.node, process.versions.node);

@@ -1,20 +1,19 @@
 // The command from words to figures: a run's own losses found again, choices and answers on the tiny model of examples/,
 // and every way to call it wrongly.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { type Program, runCli } from "../cli/program.js";
-import type { Output } from "../metrics/output.js";
-import { ledger } from "../torch/memory.js";
-import { makeWorkplace, runTraining, settingsFor } from "../train/testing-run.js";
-import { command } from "./eval.js";
+import { type Program, runCli } from "../../cli/program.js";
+import type { Output } from "../../metrics/output.js";
+import { ledger } from "../../torch/memory.js";
+import { makeWorkplace, runTraining, settingsFor } from "../../train/testing-run.js";
+import { command } from "../eval.js";
 
-const TINY = fileURLToPath(new URL("../../examples/tiny-moe", import.meta.url));
+const TINY = fileURLToPath(new URL("../../../examples/tiny-moe", import.meta.url));
 const program: Program = { version: () => "1.2.3", commands: { eval: () => Promise.resolve(command) } };
 const COMPUTE = ["--compute-dtype", "float32", "--threads", "1"];
 
@@ -132,14 +131,4 @@ test("wrong calls are refused in one sentence", async (t) => {
     /rows\.jsonl:1: answer has no number/,
   );
   await refused(["--file", choices, "--tasks", "arc"], /--tasks is unknown\. Use file and task\./);
-});
-
-test("the module loads where there is no engine, so that --help works", () => {
-  const module = JSON.stringify(new URL("./eval.js", import.meta.url).href);
-  const script = `console.log((await import(${module})).command.name)`;
-  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
-    encoding: "utf8",
-    env: { ...process.env, LIBTORCH: "/nowhere" },
-  });
-  assert.equal(stdout, "eval\n", stderr);
 });

@@ -4,13 +4,13 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { checkFreeSpace } from "../checkpoint/files/disk.js";
-import { loadModel } from "../checkpoint/load.js";
-import { runCli } from "../cli/program.js";
-import type { Output } from "../metrics/output.js";
-import { freeModel } from "../model/model.js";
-import { denseFolder, temporaryFolder } from "../upcycle/testing-dense.js";
-import { command } from "./upcycle.js";
+import { checkFreeSpace } from "../../checkpoint/files/disk.js";
+import { loadModel } from "../../checkpoint/load.js";
+import { runCli } from "../../cli/program.js";
+import type { Output } from "../../metrics/output.js";
+import { freeModel } from "../../model/model.js";
+import { denseFolder, temporaryFolder } from "../../upcycle/testing-dense.js";
+import { command } from "../upcycle.js";
 
 const program = { version: () => "1.2.3", commands: { upcycle: () => Promise.resolve(command) } };
 

@@ -1,19 +1,18 @@
 // The command from words to text on a tiny model with a byte-level tokenizer, and every way to call it wrongly.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { saveModel } from "../checkpoint/save.js";
-import { folderFiles } from "../checkpoint/source.js";
-import { CONFIG, tinyModel } from "../checkpoint/testing-model.js";
-import { type Program, runCli } from "../cli/program.js";
-import { CHATML, folderOf, tokenizerJson } from "../data/tokenizer/testing-tokenizer.js";
-import type { Output } from "../metrics/output.js";
-import { freeModel } from "../model/model.js";
-import { ledger } from "../torch/memory.js";
-import { command } from "./generate.js";
+import { saveModel } from "../../checkpoint/save.js";
+import { folderFiles } from "../../checkpoint/source.js";
+import { CONFIG, tinyModel } from "../../checkpoint/testing-model.js";
+import { type Program, runCli } from "../../cli/program.js";
+import { CHATML, folderOf, tokenizerJson } from "../../data/tokenizer/testing-tokenizer.js";
+import type { Output } from "../../metrics/output.js";
+import { freeModel } from "../../model/model.js";
+import { ledger } from "../../torch/memory.js";
+import { command } from "../generate.js";
 
 const SHAPE = { ...CONFIG, vocab_size: 267, max_position_embeddings: 64, initializer_range: 0.3 };
 const MOMENTUM = { coupling: "momentum", gamma: -1, stream: "int32", streamFractionBits: 16 };
@@ -148,13 +147,4 @@ test("bad input: exit code 2, and one line that says what to do", async (t) => {
   rmSync(join(model, "revmoe.json"));
   rmSync(join(model, "tokenizer.json"));
   await refused(["--model", model, ...prompt], /there is no tokenizer\.json/);
-});
-
-test("the module loads where there is no engine, so that --help works", () => {
-  const module = JSON.stringify(new URL("./generate.js", import.meta.url).href);
-  const script = `console.log((await import(${module})).command.name)`;
-  const env = { ...process.env, LIBTORCH: "/nowhere" };
-  const words = ["--input-type=module", "-e", script];
-  const { stdout, stderr } = spawnSync(process.execPath, words, { encoding: "utf8", env });
-  assert.equal(stdout, "generate\n", stderr);
 });

@@ -1,14 +1,14 @@
-// What `doctor` knows of this machine: engine, processor, memory, disk. Only finds out; the words are doctor's. The
-// engine is loaded by a dynamic import, so that all else is known where it cannot be loaded.
+// This machine, as `doctor` reports it: engine, processor, memory, disk. Only finds out; the words are doctor's. Where the
+// engine cannot be loaded, all else is still found.
 import { readFileSync, statfsSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { basename } from "node:path";
 
-import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../setup/libtorch.mjs";
-import { engineInfo, setThreads } from "../torch/device.js";
-import { full } from "../torch/tensor.js";
-import { mm } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
+import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../../setup/libtorch.mjs";
+import { engineInfo, setThreads } from "../../torch/device.js";
+import { full } from "../../torch/tensor.js";
+import { mm } from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
 
 export interface EngineFacts {
   libtorch: Pick<Engine, "version" | "source" | "root">;

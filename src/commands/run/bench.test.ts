@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import type { BenchResult } from "../compare/bench.js";
-import { makeWorkplace } from "../train/testing-run.js";
+import type { BenchResult } from "../../compare/bench.js";
+import { makeWorkplace } from "../../train/testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
-const FOLDER = fileURLToPath(new URL("../../test/golden/hf-tiny", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
+const FOLDER = fileURLToPath(new URL("../../../test/golden/hf-tiny", import.meta.url));
 const QUICK = [
   "--threads",
   "1",

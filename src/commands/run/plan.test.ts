@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { makeWorkplace, weightsOf } from "../train/testing-run.js";
+import { makeWorkplace, weightsOf } from "../../train/testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
-const FOLDER = fileURLToPath(new URL("../../test/golden/hf-tiny", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
+const FOLDER = fileURLToPath(new URL("../../../test/golden/hf-tiny", import.meta.url));
 const SMALL = ["--model", FOLDER, "--max-length", "32", "--compute-dtype", "float32", "--threads", "1"];
 
 const revmoe = (...words: string[]) => spawnSync(process.execPath, [CLI, ...words], { encoding: "utf8" });

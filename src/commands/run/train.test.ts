@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { writeRaw } from "../checkpoint/testing-model.js";
-import type { RunEvent } from "../metrics/record.js";
-import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../train/testing-run.js";
+import { writeRaw } from "../../checkpoint/testing-model.js";
+import type { RunEvent } from "../../metrics/record.js";
+import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../../train/testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 
 interface Ended {
   code: number | null;

@@ -1,18 +1,17 @@
 // The command from a run to an ordinary folder, with the losses that the run itself found, and every way to call it
 // wrongly.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { type Program, runCli } from "../cli/program.js";
-import type { Output } from "../metrics/output.js";
-import { jsonlSink } from "../metrics/sinks/jsonl.js";
-import { ledger } from "../torch/memory.js";
-import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../train/testing-run.js";
-import type { TrainSettings } from "../train/settings/settings.js";
-import { command } from "./export.js";
+import { type Program, runCli } from "../../cli/program.js";
+import type { Output } from "../../metrics/output.js";
+import { jsonlSink } from "../../metrics/sinks/jsonl.js";
+import { ledger } from "../../torch/memory.js";
+import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../../train/testing-run.js";
+import type { TrainSettings } from "../../train/settings/settings.js";
+import { command } from "../export.js";
 
 const program: Program = { version: () => "1.2.3", commands: { export: () => Promise.resolve(command) } };
 
@@ -276,13 +275,13 @@ test("wrong calls are refused in one sentence", async (t) => {
   await refused(["--model", model], /--output-dir FOLDER is missing/);
   await refused(["--model", join(folder, "none"), ...to], /none: no such folder/);
   await refused(["--model", model, ...to, "--fused"], /--fused is unknown\. Use layout: fused\./);
-  for (const size of ["5 GB", "0x5", "many", "-1", "5PB"]) {
+  for (const size of ["5G", "0x5", "500", "", "many", "-1", "5PB"]) {
     await refused(
       ["--model", model, ...to, `--max-shard-bytes=${size}`],
-      /--max-shard-bytes.*\(expected a number of bytes, as 5GB, 500MB or 2GiB\)/,
+      /--max-shard-bytes.*\(expected a size such as 8GiB or 500MB\)/,
     );
   }
-  await refused(["--model", model, ...to, "--max-shard-bytes", "0"], /maxShardBytes: is 0 \(expected at least 1/);
+  await refused(["--model", model, ...to, "--max-shard-bytes", "0B"], /maxShardBytes: is 0 \(expected at least 1/);
   await refused(
     ["--model", model, ...to, "--threads", "1"],
     /--threads 1 has no effect: it is for the held-out loss\. Remove threads, or give validation_file\./,
@@ -324,14 +323,4 @@ test("sizes of shards: units of a thousand and of 1024", async (t) => {
     assert.equal(await filesAt(same), files, same);
   }
   assert.equal(await filesAt("1GB"), 1);
-});
-
-test("the module loads where there is no engine, so that --help works", () => {
-  const module = JSON.stringify(new URL("./export.js", import.meta.url).href);
-  const script = `console.log((await import(${module})).command.name)`;
-  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
-    encoding: "utf8",
-    env: { ...process.env, LIBTORCH: "/nowhere" },
-  });
-  assert.equal(stdout, "export\n", stderr);
 });

@@ -1,0 +1,98 @@
+// `revmoe eval`: how good a model is on a file of rows: held-out loss and perplexity, multiple choice by likelihood, or
+// exact match of generated answers; as it was trained, as the ordinary network, or both.
+import { UserError } from "../../errors.js";
+import { formatDuration } from "../../format.js";
+import type { Output } from "../../metrics/output.js";
+import type { CommandInput } from "../command.js";
+import { openSource } from "../../checkpoint/source.js";
+import { findModel } from "../../checkpoint/run/find-model.js";
+import { readRows } from "../../data/rows.js";
+import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
+import { dataSettings } from "../../eval/held-out.js";
+import { prepareTask } from "../../eval/measure.js";
+import { detectTask } from "../../eval/task-rows.js";
+import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
+import { resolveModel } from "../../hub/resolve.js";
+import { freeModel } from "../../model/model.js";
+import { setThreads, useDevice } from "../../torch/device.js";
+import type { ROWS } from "../eval.js";
+
+/** Which settings a task has beside those that all have. */
+const TASK_ROWS = {
+  loss: [
+    "format",
+    "columns",
+    "assistant_only_loss",
+    "completion_only_loss",
+    "max_length",
+    "per_device_eval_batch_size",
+  ],
+  choice: ["template", "chat", "max_length", "per_device_eval_batch_size"],
+  "exact-match": ["template", "chat", "max_new_tokens"],
+};
+
+export async function run({ settings, given, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
+  const { device, threads, compute_dtype: computeDtype, limit, file } = settings;
+  useDevice(device);
+  setThreads(threads);
+  const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
+  if (newer) err.write(`note: ${newer} was saved after ${folder}; give its path to measure it instead\n`);
+  // Whatever can be wrong is found out before the weights are read, which may take minutes.
+  const source = openSource(folder);
+  const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);
+  for (const as of views) chooseNetwork(folder, as);
+  const read = readRows(file);
+  const rows = limit > 0 ? read.slice(0, limit) : read;
+  const task = settings.task === "auto" ? detectTask(rows) : settings.task;
+  checkTask(task, given);
+  const own = Object.fromEntries(Object.entries(settings).filter(([name]) => given.has(name)));
+  const data = { ...dataSettings(folder, run), ...own };
+  const measure = prepareTask(task, rows, { source, tokenizer: loadTokenizer(source), data, ...settings });
+
+  const results = [];
+  for (const as of views) {
+    const network = openNetwork(source, { as, device, computeDtype });
+    try {
+      const name = network.coupling.name;
+      const result = measure(network, progressOf(err, name));
+      results.push({
+        as: as === "auto" ? (name === "ordinary" ? "ordinary" : "trained") : as,
+        network: name,
+        ...result.record,
+      });
+      if (!json)
+        out.write(`${result.words} (${name === "ordinary" ? "the ordinary network" : `as trained, ${name}`})\n`);
+    } finally {
+      freeModel(network.model);
+    }
+  }
+  if (json) out.write(`${JSON.stringify({ model: folder, file, task, results }, null, 2)}\n`);
+  return 0;
+}
+
+/** A setting of another task would be without effect. */
+function checkTask(task: keyof typeof TASK_ROWS, given: ReadonlySet<string>): void {
+  const own = TASK_ROWS[task];
+  const idle = Object.values(TASK_ROWS)
+    .flat()
+    .find((name) => given.has(name) && !own.includes(name));
+  if (idle === undefined) return;
+  const users = Object.entries(TASK_ROWS).filter(([, names]) => names.includes(idle));
+  throw new UserError(
+    `${idle} has no effect in task ${task}: it is for ${users.map(([name]) => name).join(" and ")}. Remove ${idle}, or set task.`,
+  );
+}
+
+/** Tells how far it is, at most every few seconds. */
+function progressOf(err: Output, name: string): (share: number) => void {
+  const start = performance.now();
+  let told = start;
+  return (share) => {
+    const now = performance.now();
+    if (now - told < 5000 || share >= 1) return;
+    told = now;
+    err.write(
+      `${name}: ${(100 * share).toFixed(0)} %, left ${formatDuration(((now - start) * (1 - share)) / share)}\n`,
+    );
+  };
+}

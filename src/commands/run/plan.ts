@@ -1,0 +1,112 @@
+// `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. Chooses the largest work that
+// fits a memory, or lays all methods side by side.
+import { writeFileSync } from "node:fs";
+import { UserError } from "../../errors.js";
+import { formatBytes, formatDuration, parseBytes } from "../../format.js";
+import { type PLAN_ROWS, trainSettingsOf } from "../../plan/settings.js";
+import type { CommandInput } from "../command.js";
+import { resolveModel } from "../../hub/resolve.js";
+import { readGeometry } from "../../plan/geometry.js";
+import { setThreads } from "../../torch/device.js";
+import { processBytes } from "../../torch/memory.js";
+import { comparePlans } from "../../plan/compare.js";
+import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
+import { planChart } from "../../plan/svg.js";
+import { type Plan, planStep } from "../../plan/plan.js";
+import { stepMs } from "../../plan/calibrate.js";
+import { largestThatFits, waysToFit } from "../../plan/choose.js";
+
+export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
+  const model = await resolveModel(asked.model, { out: err, preferCached: true });
+  const settings = { ...trainSettingsOf(asked, given), model };
+  const geometry = readGeometry(settings);
+  setThreads(settings.threads);
+  const ownBytes = processBytes();
+  const print = (value: unknown, text: string): void =>
+    void out.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+  if (asked.compare) {
+    const compared = comparePlans(settings, geometry);
+    const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length } = settings;
+    const work = `${asked.model}, ${steps} x ${rows} x ${length} tokens, ${settings.optimizer}`;
+    if (asked.svg !== "") write(asked.svg, planChart(compared, work));
+    print(
+      compared.map(({ name, plan }) => ({ name, ...shown(plan) })),
+      `${work}\n\n${compareTable(compared)}${asked.svg === "" ? "" : `\n\nbars: ${asked.svg}`}`,
+    );
+    return 0;
+  }
+  const limit = asked.memory === "" ? null : (parseBytes(asked.memory) as number);
+  const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
+  const plan = choice?.plan ?? planStep(settings, geometry);
+  const estimate = asked.calibrate ? stepMs(plan.settings, geometry) : null;
+  const notes: string[] = [];
+  if (estimate !== null) {
+    const {
+      gradient_accumulation_steps: steps,
+      per_device_train_batch_size: rows,
+      max_length: length,
+      parameters,
+    } = plan.settings;
+    const rate = ((steps * rows * length) / estimate) * 1000;
+    const disk = parameters === "disk" ? "; what does not fit in main memory is read from the disk besides" : "";
+    notes.push(
+      `at least about ${formatDuration(estimate)} a step on this machine, ${rate.toPrecision(3)} tokens/s, by steps with few blocks${disk}`,
+    );
+  }
+  let ways: string[] = [];
+  if (choice !== null && limit !== null) {
+    if (choice.fits)
+      notes.push(
+        `the largest that fits ${formatBytes(limit)}: ${trainFlags({ ...plan.settings, model: asked.model })}`,
+      );
+    else {
+      const { per_device_train_batch_size: rows, max_length: length } = plan.settings;
+      const over = formatBytes(plan.placed.deviceBytes - limit);
+      ways = waysToFit(plan.settings, geometry, limit).map(
+        ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
+      );
+      notes.push(
+        `nothing fits ${formatBytes(limit)}: ${rows} row of ${length} tokens is ${over} too much. ` +
+          (ways.length > 0
+            ? `These would fit: ${ways.join("; ")}.`
+            : "No optimizer, tile size or group of experts makes it fit: use a smaller model or more memory."),
+      );
+    }
+  }
+  const value = {
+    ...shown(plan),
+    fits: choice?.fits ?? null,
+    processBytes: ownBytes,
+    stepMs: estimate,
+    flags: choice?.fits ? choice.flags : null,
+    waysToFit: ways,
+  };
+  print(value, [describePlan(plan, ownBytes), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
+  return choice === null || choice.fits ? 0 : 1;
+}
+
+/** A plan for machines: without the settings that were not asked for. */
+function shown({ settings, terms, kept, spans, placed }: Plan): Record<string, unknown> {
+  const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
+    settings;
+  return {
+    method,
+    coupling,
+    optimizer,
+    max_length,
+    per_device_train_batch_size,
+    gradient_accumulation_steps,
+    terms,
+    kept,
+    spans,
+    placed,
+  };
+}
+
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (failure) {
+    throw new UserError(`svg: ${path} cannot be written: ${(failure as Error).message}. Choose another path.`);
+  }
+}

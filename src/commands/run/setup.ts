@@ -1,0 +1,18 @@
+// `revmoe setup`: the set-up of `npm run setup` for an installed package, where that script is not the person's. Gets what is
+// missing and builds the engine, in the package's folder or in the person's cache.
+import { sourceName } from "../../../setup/libtorch.mjs";
+import { setUp } from "../../../setup/setup.mjs";
+import type { CommandInput } from "../command.js";
+
+export async function run({ out, err }: CommandInput): Promise<number> {
+  try {
+    const engine = await setUp({ say: (line) => void out.write(`${line}\n`) });
+    out.write(`set up: libtorch ${engine.version} from ${sourceName(engine.source)} (${engine.root})\n`);
+    return 0;
+  } catch (failure) {
+    if ((failure as Error).name !== "SetupError") throw failure;
+    // As it is and not as a UserError: what a compiler or apt-get said keeps its lines.
+    err.write(`revmoe: ${(failure as Error).message}\n`);
+    return 2;
+  }
+}
