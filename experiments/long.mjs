@@ -22,7 +22,7 @@ import {
   resetPeak,
   setThreads,
   trainStep,
-} from "../dist/index.js";
+} from "revmoe";
 import { makeData } from "../examples/make-data.mjs";
 
 const [tokenCount, tileTokens] = [Number(process.argv[2] ?? 65_536), Number(process.argv[3] ?? 4096)];
@@ -33,11 +33,12 @@ const tokens = readDocument(tokenCount);
 setThreads(0);
 const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
 const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
+/** @type {import("revmoe").Network} */
 const network = {
   model,
   coupling: momentum(0.25),
   format: gridStreams("int32", 16),
-  computeDtype,
+  computeDtype: /** @type {import("revmoe").DType} */ (computeDtype),
   device: "cpu",
   lossTileTokens: 1024,
   tileTokens,
