@@ -4,9 +4,7 @@
 // error of all gradients. A minute or two of one core.
 import { parseArgs } from "node:util";
 
-import { openExperiment } from "../dist/compare/exactness.js";
-import { engineInfo, gridStreams, setThreads } from "../dist/index.js";
-import { revffn } from "../dist/reversible/couplings/revffn.js";
+import { engineInfo, gridStreams, openExperiment, revffn, setThreads } from "revmoe";
 import { mobyDick } from "./moby-dick.mjs";
 
 const { values } = parseArgs({
@@ -16,7 +14,9 @@ const { values } = parseArgs({
     rate: { type: "string", default: "1e-3" },
   },
 });
+/** @type {Omit<import("revmoe").RevffnSettings, "iterations" | "storedHint">} */
 const plain = { tolerance: 0, start: "output", damping: 1, anderson: false };
+/** @type {Record<string, typeof plain>} */
 const SOLVERS = {
   plain,
   "from zero": { ...plain, start: "zero" },

@@ -4,12 +4,20 @@
 // a coupling with an explicit inverse, or revffn with its hint, is not exact on an integer grid. All of it takes an hour of one core.
 import { parseArgs } from "node:util";
 
-import { openExperiment } from "../dist/compare/exactness.js";
-import { additive, engineInfo, floatStreams, gridStreams, momentum, setThreads } from "../dist/index.js";
-import { bdia } from "../dist/reversible/couplings/bdia.js";
-import { revffn } from "../dist/reversible/couplings/revffn.js";
+import {
+  additive,
+  bdia,
+  engineInfo,
+  floatStreams,
+  gridStreams,
+  momentum,
+  openExperiment,
+  revffn,
+  setThreads,
+} from "revmoe";
 import { mobyDick } from "./moby-dick.mjs";
 
+/** @type {Omit<import("revmoe").RevffnSettings, "storedHint">} */
 const INVERSE = { iterations: 8, tolerance: 0, start: "output", damping: 1, anderson: false };
 const hinted = revffn({ ...INVERSE, storedHint: true });
 /** By name, the ways back of one forward pass. */

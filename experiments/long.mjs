@@ -23,7 +23,7 @@ import {
   resetPeak,
   setThreads,
   trainStep,
-} from "../dist/index.js";
+} from "revmoe";
 import { makeData } from "../examples/make-data.mjs";
 
 const [tokenCount, tileTokens] = [Number(process.argv[2] ?? 65_536), Number(process.argv[3] ?? 4096)];
@@ -34,11 +34,12 @@ const tokens = readDocument(tokenCount);
 setThreads(0);
 const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
 const states = new OptimizerStates(makeOptimizer({ optimizer: "adamw" }), model);
+/** @type {import("revmoe").Network} */
 const network = {
   model,
   coupling: momentum(0.25),
   format: gridStreams("int32", 16),
-  computeDtype,
+  computeDtype: /** @type {import("revmoe").DType} */ (computeDtype),
   device: "cpu",
   store: deviceStore("cpu"),
   lossTileTokens: 1024,

@@ -7,9 +7,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import {
+  engineInfo,
+  evaluateLoss,
+  freeRun,
+  learningRateAt,
+  phaseAt,
+  prepareRun,
+  resolveSettings,
+  stepOptions,
+  trainStep,
+} from "revmoe";
 import { makeData } from "../examples/make-data.mjs";
-import { engineInfo, evaluateLoss, freeRun, METHODS, prepareRun, resolveSettings, trainStep } from "../dist/index.js";
-import { learningRateAt } from "../dist/optim/schedule.js";
 
 const [steps, rates] = [Number(process.argv[2] ?? 60), Number(process.argv[3] ?? 1)];
 const ROUNDS = 7;
@@ -49,8 +58,7 @@ const open = (changes) =>
   );
 
 const take = (run, step, learningRate) => {
-  const { seed, max_block_grad_norm: maxBlockGradNorm } = run.settings;
-  const options = { method: METHODS.reversible, step, learningRate, maxBlockGradNorm, seed };
+  const options = { ...stepOptions(run.settings, phaseAt(run.phases, step), step), learningRate };
   const batches = [run.data.next()];
   const started = performance.now();
   const { loss } = trainStep(run.network, run.states, batches, options);

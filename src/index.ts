@@ -1,50 +1,84 @@
 // The library: what the command line is made of. Everything here may be imported from "revmoe"; the rest is internal.
+// Groups follow the way of the data: a model, rows, a network, a step, a run, what is done with the result.
 export { UserError } from "./errors.js";
 
-export { hasOp } from "./torch/ops.js";
+// The engine: tensors are integer handles, freed by scopes; operators by name; bytes alive and at their peak.
+export { engineInfo, setThreads, synchronize } from "./torch/device.js";
 export { type Ledger, ledger, resetPeak } from "./torch/memory.js";
-export { engineInfo, setThreads } from "./torch/device.js";
+export * as ops from "./torch/ops.js";
+export { hasOp } from "./torch/ops.js";
+export { setSeed } from "./torch/random.js";
 export { free, keep, scope } from "./torch/scope.js";
-export type { DType, Tensor } from "./torch/tensor.js";
+export {
+  type DType,
+  device,
+  dtype,
+  fromArray,
+  item,
+  numel,
+  shape,
+  type Tensor,
+  toArray,
+  zeros,
+} from "./torch/tensor.js";
 
+// Models: a folder, a .gguf file or a name on a hub; in memory; saved and exported.
+export { resolveModel } from "./hub/resolve.js";
+export { type ModelSource, openSource } from "./checkpoint/source.js";
 export type { Architecture, ModelConfig, ParameterSpec } from "./model/architecture.js";
-export { freeModel, type Model } from "./model/model.js";
+export { freeModel, type Model, parameterCount, type PlacedParameter, placedParameters } from "./model/model.js";
 export { loadModel } from "./checkpoint/load.js";
 export { saveModel } from "./checkpoint/save.js";
-export { type ModelSource, openSource } from "./checkpoint/source.js";
 export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
-export type { Coupling } from "./reversible/coupling.js";
+// Rows: tokens and batches.
+export { type Batch, Batches, type SizedBatch } from "./data/batches.js";
+export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";
+
+// Couplings, and what is kept of the forward pass.
+export type { Apply, Branch, Coupling, Known, Pass, Rebuild, Visit } from "./reversible/coupling.js";
 export { additive } from "./reversible/couplings/additive.js";
+export { bdia } from "./reversible/couplings/bdia.js";
 export { momentum } from "./reversible/couplings/momentum.js";
 export { ordinary } from "./reversible/couplings/ordinary.js";
 export type { Method } from "./reversible/methods/method.js";
 export { METHODS } from "./reversible/methods/registry.js";
+export { revffn, type RevffnSettings } from "./reversible/couplings/revffn.js";
 export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
 
-export type { Optimizer } from "./optim/optimizer.js";
+// Optimizers, and what an own one is made of.
+export type { Optimizer, ParameterFacts, Rule, State, StateLayout, Update } from "./optim/optimizer.js";
 export { makeOptimizer, OPTIMIZER_NAMES, type OptimizerName } from "./optim/registry.js";
+export { gammaAt, learningRateAt, type Schedule } from "./optim/schedule.js";
+export { forTiles, range } from "./optim/tiles.js";
+export type { Weight } from "./optim/weight.js";
 
-export { type Batch, Batches } from "./data/batches.js";
-export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";
-
-export type { RunEvent, Sink } from "./metrics/record.js";
+// A model seen through a coupling; one step; its memory by term.
+export { asEvaluated, asOrdinary, type Division, type Network } from "./network/network.js";
 export { evaluateLoss } from "./network/evaluate.js";
-export { type Outcome, train } from "./train/loop.js";
 export { deviceStore } from "./store/device.js";
 export type { ParameterStore } from "./store/store.js";
 export { describeMemory, type MemoryTerms, memoryTerms } from "./step/memory-terms.js";
-export type { Network } from "./network/network.js";
 export { OptimizerStates, plannedStateBytes } from "./step/optimizer-states.js";
-export { freeRun, prepareRun, type Run } from "./train/prepare.js";
-export { resolveSettings, type TrainSettings } from "./train/settings/settings.js";
-export { trainStep } from "./step/step.js";
+export { type StepOptions, type StepResult, trainStep } from "./step/step.js";
 
+// A run: settings, its parts, its phases, the loop; what it reports.
+export { resolveSettings, type TrainSettings } from "./train/settings/settings.js";
+export { freeRun, prepareRun, type Run } from "./train/prepare.js";
+export { type Phase, phaseAt } from "./train/phases.js";
+export { enterPhase, runStep, type Stepped } from "./train/run-step.js";
+export { stepOptions } from "./train/step-options.js";
+export { type Outcome, train } from "./train/loop.js";
+export type { RunEvent, Sink } from "./metrics/record.js";
+
+// Before a run, beside it and after it.
+export { planRun, type RunPlan } from "./plan/run-plan.js";
 export { bench, type BenchOptions, type BenchResult } from "./compare/bench.js";
+export { type Exactness, type Experiment, openExperiment, type Reading } from "./compare/exactness.js";
 export type { BenchRow } from "./compare/rows.js";
 export { type BenchSettings, resolveBench } from "./compare/settings.js";
-
 export { generateTokens } from "./generate/generate.js";
 export { openNetwork } from "./generate/open-network.js";
-export { resolveModel } from "./hub/resolve.js";
+export type { Report } from "./verify/findings.js";
+export { verify } from "./verify/verify.js";

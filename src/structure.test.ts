@@ -1,7 +1,7 @@
 // The tree is the architecture: imports go downhill between folders, none go in a circle, files stay short, and the docs
 // that follow from tables agree with them.
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
@@ -111,4 +111,76 @@ test("files are short and open with what they are for", () => {
 test("docs/settings.md is what the table of settings says", () => {
   const written = readFileSync(join(ROOT, "docs/settings.md"), "utf8");
   assert.ok(written.includes(settingsMarkdown().trim()), "run: node dist/docs.js");
+});
+
+// kill.mjs kills runs as the tests do.
+const NOT_THE_LIBRARY = new Set(["experiments/frontier/kill.mjs -> ../../dist/train/testing-crash.js"]);
+
+test("experiments and examples import the public library alone", () => {
+  for (const folder of ["experiments", "examples"]) {
+    const scripts = readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" });
+    for (const script of scripts.filter((name) => name.endsWith(".mjs"))) {
+      const text = readFileSync(join(ROOT, folder, script), "utf8");
+      for (const [, path] of text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)) {
+        const isOwn = path === "revmoe" || path.startsWith("node:") || /^[.].*[.]mjs$/.test(path);
+        assert.ok(isOwn || NOT_THE_LIBRARY.has(`${folder}/${script} -> ${path}`), `${folder}/${script}: ${path}`);
+      }
+    }
+  }
+});
+
+const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+const foldersOf = (path: string): string[] =>
+  readdirSync(join(ROOT, path), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name);
+
+test("the tree in the README is the tree on disk", () => {
+  const [, tree] = readme.match(/## The tree\n\n```\n([\s\S]*?)```/) ?? [];
+  assert.ok(tree, "README.md has a tree");
+  const shown = [...tree.matchAll(/^( *)([\w-]+)\/(?: |$)/gm)].map(([, indent, name]) => ({ indent, name }));
+  const at = (depth: number): string[] => shown.filter(({ indent }) => indent.length === depth).map(({ name }) => name);
+  const ignored = readFileSync(join(ROOT, ".gitignore"), "utf8")
+    .split("\n")
+    .map((line) => line.replace(/\/$/, ""));
+  // What git ignores comes and goes; names with a star there are folders of builds.
+  const isOurs = (name: string): boolean =>
+    !name.startsWith(".") && name !== "shared" && !ignored.includes(name) && !name.startsWith("dist-");
+  // In a worktree the ignored folders may be links, which are no folders here.
+  assert.deepEqual(at(0).sort(), foldersOf("").filter(isOurs).sort(), "top level");
+  assert.deepEqual(at(2).sort(), foldersOf("src").sort(), "src");
+});
+
+const pages = ["", "docs/", "examples/", "examples/tiny-moe/", "examples/moby-dick/"].flatMap((folder) =>
+  readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => folder + name),
+);
+
+test("links between the pages lead somewhere", () => {
+  for (const page of pages) {
+    const text = readFileSync(join(ROOT, page), "utf8");
+    for (const [, link] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
+      if (/^[a-z]+:/.test(link)) continue;
+      assert.ok(existsSync(join(ROOT, dirname(page), link)), `${page}: ${link}`);
+    }
+  }
+});
+
+test("files and tests that the pages name are there", () => {
+  const tests = files.filter((file) => file.endsWith(".test.ts")).map((file) => file.replace(/\.ts$/, ".js"));
+  for (const page of pages.filter((name) => name !== "LOG.md")) {
+    const text = readFileSync(join(ROOT, page), "utf8");
+    for (const [, path] of text.matchAll(/`((?:src|native|setup|experiments|examples|test|docs)\/[\w./-]+\.\w+)`/g)) {
+      assert.ok(path.includes("NAME") || existsSync(join(ROOT, path)), `${page}: ${path}`);
+    }
+    for (const [, words] of text.matchAll(/npm test -- ([\w/ -]+)`/g)) {
+      for (const word of words.split(" ")) {
+        assert.ok(
+          tests.some((file) => file.includes(word)),
+          `${page}: npm test -- ${word}`,
+        );
+      }
+    }
+  }
 });

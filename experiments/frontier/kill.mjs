@@ -6,8 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { resolveSettings } from "revmoe";
+// The one import that is not of the library: what the tests kill runs with.
 import { crashingRun } from "../../dist/train/testing-crash.js";
-import { resolveSettings } from "../../dist/train/settings/settings.js";
 import { makeData } from "../../examples/make-data.mjs";
 
 const [kills, seed] = [Number(process.argv[2] ?? 20), Number(process.argv[3] ?? 1)];

@@ -6,16 +6,21 @@ import { fileURLToPath } from "node:url";
 import { setTimeout } from "node:timers/promises";
 import { spawnSync } from "node:child_process";
 
-import { placedParameters, parameterCount } from "../../dist/model/model.js";
-import { planRun } from "../../dist/plan/run-plan.js";
-import { synchronize } from "../../dist/torch/device.js";
-import { resetPeak } from "../../dist/torch/memory.js";
-import { describeMemory, memoryTerms } from "../../dist/step/memory-terms.js";
-import { phaseAt } from "../../dist/train/phases.js";
-import { freeRun, prepareRun } from "../../dist/train/prepare.js";
-import { resolveSettings } from "../../dist/train/settings/settings.js";
-import { stepOptions } from "../../dist/train/step-options.js";
-import { trainStep } from "../../dist/step/step.js";
+import {
+  describeMemory,
+  freeRun,
+  memoryTerms,
+  parameterCount,
+  phaseAt,
+  placedParameters,
+  planRun,
+  prepareRun,
+  resetPeak,
+  resolveSettings,
+  stepOptions,
+  synchronize,
+  trainStep,
+} from "revmoe";
 import { makeData } from "../../examples/make-data.mjs";
 import { geometry } from "./geometry.mjs";
 

@@ -10,8 +10,16 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { makeData } from "../../examples/make-data.mjs";
-import { engineInfo, freeRun, METHODS, prepareRun, resolveSettings, trainStep } from "../../dist/index.js";
-import { learningRateAt } from "../../dist/optim/schedule.js";
+import {
+  engineInfo,
+  freeRun,
+  learningRateAt,
+  phaseAt,
+  prepareRun,
+  resolveSettings,
+  stepOptions,
+  trainStep,
+} from "revmoe";
 import { CASES, COURSE, ROWS, ROW_TOKENS } from "./cases.mjs";
 
 const folder = process.argv[2];
@@ -52,7 +60,7 @@ const open = (changes, train_file = one) =>
 
 function course(changes, batches) {
   const run = open(changes);
-  const { method, learning_rate: peak, seed, max_grad_norm: maxGradNorm } = run.settings;
+  const { learning_rate: peak } = run.settings;
   const losses = [];
   for (let step = 1; step <= steps; step++) {
     const learningRate = learningRateAt(step, {
@@ -62,7 +70,7 @@ function course(changes, batches) {
       totalSteps: steps,
       minRatio: 0.1,
     });
-    const options = { method: METHODS[method], step, learningRate, maxGradNorm, maxBlockGradNorm: 0, seed };
+    const options = { ...stepOptions(run.settings, phaseAt(run.phases, step), step), learningRate };
     losses.push(trainStep(run.network, run.states, [batches[step - 1]], options).loss);
   }
   freeRun(run);

@@ -85,6 +85,7 @@ function axis({ at, domain: [low, high] }, place, direction, digits) {
   });
 }
 
+/** @param {[number, number]} domain @param {number[]} range */
 function scale(domain, [from, to]) {
   return { domain, at: (value) => from + ((value - domain[0]) / (domain[1] - domain[0])) * (to - from) };
 }

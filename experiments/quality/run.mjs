@@ -9,10 +9,18 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { engineInfo, evaluateLoss, freeRun, prepareRun, resolveSettings } from "../../dist/index.js";
-import { asEvaluated, asOrdinary } from "../../dist/network/network.js";
-import { phaseAt } from "../../dist/train/phases.js";
-import { enterPhase, runStep } from "../../dist/train/run-step.js";
+import {
+  asEvaluated,
+  asOrdinary,
+  engineInfo,
+  enterPhase,
+  evaluateLoss,
+  freeRun,
+  phaseAt,
+  prepareRun,
+  resolveSettings,
+  runStep,
+} from "revmoe";
 import { makeData } from "../../examples/make-data.mjs";
 import { CASES, finalLoss, MORE_CASES, TUNED } from "./cases.mjs";
 

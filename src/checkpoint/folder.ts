@@ -146,7 +146,7 @@ function openShards(dir: string): Folder {
 function readWeightMap(path: string): Map<string, string> {
   const { weight_map: stated } = readJsonObject(path);
   if (typeof stated !== "object" || stated === null || Array.isArray(stated) || Object.keys(stated).length === 0) {
-    throw new UserError(`${path}: weight_map is ${excerpt(stated, 40)} ` + "(expected an object from tensor to file).");
+    throw new UserError(`${path}: weight_map is ${excerpt(stated, 40)} (expected an object from tensor to file).`);
   }
   const map = new Map(Object.entries(stated) as [string, unknown][]);
   for (const [name, shard] of map) {

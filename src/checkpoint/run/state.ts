@@ -103,7 +103,7 @@ export function readProgress(path: string): ReadProgress {
   const { version, step, batches, settings, data = null, generators } = readJsonObject(path);
   if (version !== VERSION) {
     throw new UserError(
-      `${path}: version is ${excerpt(version)} (expected ${VERSION}). ` + "Resume with the program that wrote it.",
+      `${path}: version is ${excerpt(version)} (expected ${VERSION}). Resume with the program that wrote it.`,
     );
   }
   if (!isCount(step)) throw badField(path, "step", step, "a whole number of at least 0");
@@ -180,4 +180,4 @@ const isTextRecord = (value: unknown): value is Record<string, string> =>
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 const badField = (path: string, key: string, value: unknown, expected: string): UserError =>
-  new UserError(`${path}: "${key}" is ${excerpt(value)} (expected ${expected}). ` + "Resume from another checkpoint.");
+  new UserError(`${path}: "${key}" is ${excerpt(value)} (expected ${expected}). Resume from another checkpoint.`);
