@@ -7,11 +7,12 @@ import { ADALOMO } from "./adalomo.js";
 import { ADAMW } from "./adamw.js";
 import { ADAMW8BIT } from "./adamw8bit.js";
 import { GALORE_ADAMW } from "./galore.js";
+import { LION } from "./lion.js";
 import { MUON } from "./muon.js";
 import type { Optimizer } from "./optimizer.js";
 import { LOMO, SGD } from "./sgd.js";
 
-export const OPTIMIZERS = [ADAMW, ADAMW8BIT, ADAFACTOR, ADALOMO, LOMO, SGD, GALORE_ADAMW, MUON] as const;
+export const OPTIMIZERS = [ADAMW, ADAMW8BIT, ADAFACTOR, ADALOMO, LOMO, SGD, GALORE_ADAMW, MUON, LION] as const;
 
 type Entry = (typeof OPTIMIZERS)[number];
 export type OptimizerName = Entry["name"];
