@@ -52,7 +52,7 @@ export type { Optimizer, ParameterFacts, Rule, State, StateLayout, Update } from
 export { makeOptimizer, OPTIMIZER_NAMES, type OptimizerName } from "./optim/registry.js";
 export { gammaAt, learningRateAt, type Schedule } from "./optim/schedule.js";
 export { forTiles, range } from "./optim/tiles.js";
-export type { Weight } from "./optim/weight.js";
+export type { Weight } from "./optim/weights/weight.js";
 
 // A model seen through a coupling; one step; its memory by term.
 export { asEvaluated, asOrdinary, type Division, type Network } from "./network/network.js";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import type { Update } from "../optim/optimizer.js";
-import { openWeight } from "../optim/weight.js";
+import { openWeight } from "../optim/weights/weight.js";
 import { normal_ } from "../torch/ops.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";

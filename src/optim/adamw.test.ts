@@ -8,7 +8,7 @@ import { scope } from "../torch/scope.js";
 import { dtype, fromArray, full, shape, toArray, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { adamw } from "./adamw.js";
-import { type RoundingNoise, roundingNoise, roundStochastically } from "./rounding.js";
+import { type RoundingNoise, roundingNoise, roundStochastically } from "./weights/rounding.js";
 import { factsOf, stepped } from "./testing-rules.js";
 
 const SETTINGS = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };

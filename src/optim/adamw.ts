@@ -9,7 +9,7 @@ import { defineOptimizer } from "./entry.js";
 import { hasFusedAdamw, inOnePass } from "./passes.js";
 import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
-import type { Weight } from "./weight.js";
+import type { Weight } from "./weights/weight.js";
 
 export interface AdamWSettings {
   beta1: number;

@@ -34,7 +34,7 @@ import { gradientNorm } from "./clip.js";
 import type { Optimizer, ParameterFacts, Rule, State, Update } from "./optimizer.js";
 import { inOnePass } from "./passes.js";
 import { band, forBands, type Matrix, matricesIn, range, tileElements } from "./tiles.js";
-import type { Weight } from "./weight.js";
+import type { Weight } from "./weights/weight.js";
 
 export interface FactoredSettings {
   /** Exponent of the step in the decay of the second moment. */

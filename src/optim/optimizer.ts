@@ -1,7 +1,7 @@
 // What every optimiser offers: for a parameter, a rule: which state it keeps and how it updates in place. Layouts are
 // plain shapes, so that state can be planned without being made. State tensors belong to whoever made them.
 import { type DType, DTYPES, type Tensor } from "../torch/tensor.js";
-import type { Weight } from "./weight.js";
+import type { Weight } from "./weights/weight.js";
 
 /** What an optimiser may ask of a parameter before it exists. */
 export interface ParameterFacts {

@@ -16,7 +16,7 @@ import { BLOCK_ELEMENTS, BlockQuantizer } from "./block-quantize.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer } from "./optimizer.js";
 import { withoutPasses } from "./passes.js";
-import { roundingNoise, roundStochastically } from "./rounding.js";
+import { roundingNoise, roundStochastically } from "./weights/rounding.js";
 import { factsOf, stepped } from "./testing-rules.js";
 
 // Two chunks of the addon, the second cut short, in the middle of a block of 8-bit state.

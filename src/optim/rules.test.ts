@@ -14,7 +14,7 @@ import { orthogonalize } from "./muon.js";
 import { layoutBytes } from "./optimizer.js";
 import { makeOptimizer, OPTIMIZER_NAMES } from "./registry.js";
 import { factsOf, initState, numbers, stepped } from "./testing-rules.js";
-import { openWeight } from "./weight.js";
+import { openWeight } from "./weights/weight.js";
 
 const adam = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
 const OPTIMIZERS = OPTIMIZER_NAMES.map((optimizer) =>

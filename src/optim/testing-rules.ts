@@ -3,7 +3,7 @@ import { scope } from "../torch/scope.js";
 import { dtype, fromArray, type Tensor, to, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { elementsOf, type Optimizer, type ParameterFacts, type State, type StateLayout } from "./optimizer.js";
-import { openWeight } from "./weight.js";
+import { openWeight } from "./weights/weight.js";
 
 /** A hidden matrix, a stack of them or a vector, by its shape, unless `changes` say otherwise. */
 export function factsOf(shape: number[], changes: Partial<ParameterFacts> = {}): ParameterFacts {

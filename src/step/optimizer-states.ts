@@ -10,7 +10,7 @@ import {
   type Update,
 } from "../optim/optimizer.js";
 import { range } from "../optim/tiles.js";
-import { openWeight } from "../optim/weight.js";
+import { openWeight } from "../optim/weights/weight.js";
 import type { Architecture, ModelConfig } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
 import { fill_, mulScalar_, narrow } from "../torch/ops.js";

@@ -1,10 +1,10 @@
 // A stored weight as optimisers see it: float32 values, read and changed tile by tile. How they are stored is decided
 // here: in float32 as they are; in bfloat16 with stochastic rounding; in bfloat16 with a correction that makes 24 bits.
-import { cast, copy_ } from "../torch/ops.js";
-import { device, dtype, type Tensor } from "../torch/tensor.js";
+import { cast, copy_ } from "../../torch/ops.js";
+import { device, dtype, type Tensor } from "../../torch/tensor.js";
 import { joinCorrection, splitCorrection } from "./correction.js";
 import { roundingNoise, roundStochastically } from "./rounding.js";
-import { mostAtOnce, range } from "./tiles.js";
+import { mostAtOnce, range } from "../tiles.js";
 
 export interface Weight {
   /** The values of a range as float32, not to be changed. Belongs to the scope. */

@@ -14,9 +14,9 @@ import {
   select,
   view,
   viewDtype,
-} from "../torch/ops.js";
-import { empty, item, numel, type Tensor } from "../torch/tensor.js";
-import { inOnePass } from "./passes.js";
+} from "../../torch/ops.js";
+import { empty, item, numel, type Tensor } from "../../torch/tensor.js";
+import { inOnePass } from "../passes.js";
 
 const LOWEST_INT64 = -(2n ** 63n);
 const LOW_16 = 65_535;

@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { cast } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { TEST_DEVICE } from "../torch/testing-device.js";
-import { fromArray, full, toArray, zeros } from "../torch/tensor.js";
-import { adamw } from "./adamw.js";
+import { cast } from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { TEST_DEVICE } from "../../torch/testing-device.js";
+import { fromArray, full, toArray, zeros } from "../../torch/tensor.js";
+import { adamw } from "../adamw.js";
 import { joinCorrection, splitCorrection } from "./correction.js";
-import { factsOf, numbers, stepped } from "./testing-rules.js";
+import { factsOf, numbers, stepped } from "../testing-rules.js";
 
 /** The nearest number with 16 significant bits, halves away from zero. */
 function nearest24(value: number): number {

@@ -15,8 +15,8 @@ import {
   shiftRight,
   sub_,
   viewDtype,
-} from "../torch/ops.js";
-import type { Tensor } from "../torch/tensor.js";
+} from "../../torch/ops.js";
+import type { Tensor } from "../../torch/tensor.js";
 
 /** The weights as new float32 values with 16 significant bits. */
 export function joinCorrection(weight_N: Tensor, correction_N: Tensor): Tensor {
