@@ -1,6 +1,8 @@
 // The library: what the command line is made of. Everything here may be imported from "revmoe"; the rest is internal.
 export { UserError } from "./errors.js";
 
+/** Every operator of the engine that is used here; results belong to the innermost scope. */
+export * as ops from "./torch/ops.js";
 export { hasOp } from "./torch/ops.js";
 export { type Ledger, ledger, resetPeak } from "./torch/memory.js";
 export { engineInfo, setThreads } from "./torch/device.js";
@@ -15,7 +17,7 @@ export { type ModelSource, openSource } from "./checkpoint/source.js";
 export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
-export type { Coupling } from "./reversible/coupling.js";
+export type { Apply, Branch, Coupling, Known, Pass, Rebuild, Visit } from "./reversible/coupling.js";
 export { additive } from "./reversible/couplings/additive.js";
 export { momentum } from "./reversible/couplings/momentum.js";
 export { ordinary } from "./reversible/couplings/ordinary.js";
