@@ -56,8 +56,7 @@ export interface Reading {
 }
 
 export function openExperiment(coupling: Coupling, numLayers: number, reading: Reading): Experiment {
-  const adapted = coupling.name.startsWith("revffn");
-  const architecture = adapted ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
+  const architecture = coupling.halves ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
   const model = randomModel(
     architecture,
     architecture.readConfig({ ...CONFIG, num_hidden_layers: numLayers }, "test"),

@@ -70,7 +70,10 @@ test("settings without effect and methods without a row are refused with the way
       /methods .*: reversible has no row with --coupling .*ordinary.*: the ordinary network cannot be reversed\. Remove/,
     ],
     [{ methods: ["reversible"], coupling: ["ordinary", "momentum"] }, /coupling.*: ordinary has no row with --methods/],
-    [{ methods: ["store"], gamma: [0.5] }, /--gamma .* has no effect: no row has coupling momentum\. Remove gamma, or/],
+    [
+      { methods: ["store"], gamma: [0.5] },
+      /--gamma .* has no effect: no row has coupling momentum or bdia\. Remove gamma, or/,
+    ],
     [{ coupling: ["additive"], gamma: [0.5] }, /--gamma .* has no effect/],
     [{ methods: ["store"], stream: "int64" }, /--stream int64 has no effect: only the ordinary network/],
     [{ svg: "x.svg" }, /--svg x\.svg has nothing to draw: .* --layers 4,24,48\.$/],

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import { GAMMAS } from "../reversible/couplings/gamma.js";
+import { COUPLING_NAMES } from "../reversible/couplings/registry.js";
 import {
   couplingOf,
   describeNetwork,
@@ -102,9 +103,8 @@ test("what is written is read back; a folder without the file is the ordinary ne
   assert.deepEqual(readNetworkFile(folder), ORDINARY);
   for (const changes of [
     {},
-    { coupling: "additive" },
+    ...COUPLING_NAMES.map((coupling) => ({ coupling })),
     { stream: "float32" },
-    { coupling: "ordinary" },
     { stream: "int64", gamma: -0.125 },
     { coupling: "bdia", blocks_per_step: 3, checkpoint_last_blocks: 1 },
   ] as const) {

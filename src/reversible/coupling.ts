@@ -58,6 +58,8 @@ export interface Coupling {
   readonly drawsSigns: boolean;
   /** Whether it uses a block as one function, so that several blocks can make one unit. */
   readonly takesUnits: boolean;
+  /** Whether its streams are halves of the hidden state, so that branches need adapters. */
+  readonly halves?: boolean;
   begin(x_TD: Tensor, format: StreamFormat): Tensor[];
   /** A block's output streams; `bits` are what the inverse needs beside them (null when nothing, or not wanted). */
   forward(streams: Tensor[], apply: Apply, format: StreamFormat, pass: Pass): Known;

@@ -7,6 +7,7 @@ import { BadValuesError } from "../errors.js";
 import { formatLoss } from "../metrics/sinks/console.js";
 import type { Sink } from "../metrics/record.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
+import { whenDiverged } from "../reversible/couplings/registry.js";
 import { synchronize } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -136,7 +137,7 @@ function record(
   });
   const { diverged = [] } = result.inverse ?? {};
   if (diverged.length > 0) {
-    const message = `the inverse of ${diverged.length === 1 ? "block" : "blocks"} ${diverged.join(", ")} diverged: gradients below are wrong. Use --reconstruction stored_hint, more damping, or coupling momentum.`;
+    const message = `the inverse of ${diverged.length === 1 ? "block" : "blocks"} ${diverged.join(", ")} diverged: gradients below are wrong. ${whenDiverged(run.settings.coupling)}`;
     sink.write({ kind: "message", step, message, level: "warning" });
   }
   return memory;

@@ -55,6 +55,8 @@ export interface CouplingDefinition<
   readonly fields: Fields;
   /** What is kept for its inverse beside streams and stored bits, in the words of a plan. */
   readonly kept?: string;
+  /** What to do where an inverse by iteration did not converge. */
+  readonly whenDiverged?: string;
   /** With which gamma `plan --compare` shows it; empty where nothing is rebuilt. */
   readonly compared: readonly { readonly gamma?: number }[];
   /** What of its settings excludes each other, each a whole message. */

@@ -103,6 +103,8 @@ export function makeCoupling(
 /** The word of a plan for what is kept for the inverse beside streams and stored bits. */
 export const keptOf = (name: CouplingName): string | undefined => definitionOf(name).kept;
 
+export const whenDiverged = (name: CouplingName): string => definitionOf(name).whenDiverged ?? "";
+
 /** What plans side by side show of couplings that rebuild. */
 export const COMPARED_COUPLINGS: readonly { coupling: CouplingName; gamma?: number }[] = COUPLING_NAMES.flatMap(
   (name) => definitionOf(name).compared.map((settings) => ({ coupling: name, ...settings })),

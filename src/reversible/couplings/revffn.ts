@@ -105,6 +105,7 @@ export const REVFFN = defineCoupling({
   // Which adapters there are. How the inverse is solved is no part of the network.
   fields: { adapters: { setting: "adapter_sharing" } },
   kept: "hints",
+  whenDiverged: "Use --reconstruction stored_hint, more damping, or coupling momentum.",
   compared: [{}],
   checks: [
     ({ fixed_point_anderson, fixed_point_damping }, at) =>
@@ -145,6 +146,7 @@ export function revffn(settings: RevffnSettings): Coupling {
     conversion: "different",
     drawsSigns: false,
     takesUnits: false,
+    halves: true,
     begin: (x_TD, format) => halves(format.fromFloat(x_TD)),
     forward: ([x1_TD, x2_TD], apply, format, pass) => {
       const attend = (from_TD: Tensor): Tensor =>
