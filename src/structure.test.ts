@@ -34,7 +34,10 @@ const DOWNHILL: Record<string, string[]> = {
   eval: ["settings", "model", "data", "checkpoint", "network", "train", "generate"],
   verify: ["torch", "model", "data", "checkpoint", "upcycle", "network", "step", "train"],
   plan: ["torch", "settings", "metrics", "data", "model", "checkpoint", "store", "network", "step", "train"],
-  compare: [...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "store", "network", "step"], "train"],
+  compare: [
+    ...["torch", "settings", "data", "model", "reversible", "optim", "checkpoint", "store", "network", "step"],
+    "train",
+  ],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */

@@ -96,15 +96,18 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
   };
 }
 
-/** Where the number of fractional bits is left open, sets it to what this model's hidden states leave room for. */
-export function fitGrid(settings: TrainSettings, model: Model, documents: Document[], store: ParameterStore): void {
+/** The settings with as many fractional bits as this model's hidden states leave, where that number is open. */
+export function withFittingGrid(
+  settings: TrainSettings,
+  model: Model,
+  documents: Document[],
+  store: ParameterStore,
+): TrainSettings {
   const { coupling, stream, stream_fraction_bits: given, max_length } = settings;
-  if (given > 0 || stream !== "int32" || coupling === "ordinary") return;
+  if (given > 0 || stream !== "int32" || coupling === "ordinary") return settings;
   const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
-  settings.stream_fraction_bits = fittingFractionBits(
-    largestHidden(networkOf(settings, model, store), batch),
-    FRACTION_BITS.int32,
-  );
+  const largest = largestHidden(networkOf(settings, model, store), batch);
+  return { ...settings, stream_fraction_bits: fittingFractionBits(largest, FRACTION_BITS.int32) };
 }
 
 /** How revffn is to be reversed. */
