@@ -91,15 +91,18 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
   };
 }
 
-/** Where the number of fractional bits is left open, sets it to what this model's hidden states leave room for. */
-export function fitGrid(settings: TrainSettings, model: Model, documents: Document[], store: ParameterStore): void {
+/** The settings with as many fractional bits as this model's hidden states leave, where that number is open. */
+export function withFittingGrid(
+  settings: TrainSettings,
+  model: Model,
+  documents: Document[],
+  store: ParameterStore,
+): TrainSettings {
   const { stream_fraction_bits: given, max_length } = settings;
-  if (given > 0 || describeNetwork(settings).stream !== "int32") return;
+  if (given > 0 || describeNetwork(settings).stream !== "int32") return settings;
   const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
-  settings.stream_fraction_bits = fittingFractionBits(
-    largestHidden(networkOf(settings, model, store), batch),
-    FRACTION_BITS.int32,
-  );
+  const largest = largestHidden(networkOf(settings, model, store), batch);
+  return { ...settings, stream_fraction_bits: fittingFractionBits(largest, FRACTION_BITS.int32) };
 }
 
 /** Optimiser state for what the network trains; the caller frees it. */

@@ -24,7 +24,6 @@ import type { OptimizerStates } from "../step/optimizer-states.js";
 import { type Phase, phaseAt, phasesOf, trainsOf } from "./phases.js";
 import {
   checkRouter,
-  fitGrid,
   isConverted,
   makeModel,
   networkOf,
@@ -33,6 +32,7 @@ import {
   routerNotes,
   statesOf,
   teacherOf,
+  withFittingGrid,
 } from "./prepare-network.js";
 import { makeStore, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
 import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./folder/resume-checks.js";
@@ -96,16 +96,15 @@ interface Made {
 }
 
 function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
-  const settings = { ...asked };
-  useDevice(settings.device);
-  setThreads(settings.threads);
-  limitMemory(parseBytes(settings.memory_limit) ?? NO_LIMIT);
-  const source = withFilesKept(openSource(settings.model));
+  useDevice(asked.device);
+  setThreads(asked.threads);
+  limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
+  const source = withFilesKept(openSource(asked.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
   architectureOf(source.config, source.configPath);
-  const resumed = findResumed(settings);
+  const resumed = findResumed(asked);
   const tokenizer = loadTokenizer(source);
-  const { documents, evalDocuments, report } = readData(settings, tokenizer);
+  const { documents, evalDocuments, report } = readData(asked, tokenizer);
   const { chatTemplate } = tokenizer;
   const given = withFingerprint({
     documents,
@@ -114,27 +113,27 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     chatTemplate,
   });
   const { fingerprint } = given;
-  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(settings, resumed, given)] : [];
+  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(asked, resumed, given)] : [];
   const data = new Batches(documents, {
-    rows: settings.per_device_train_batch_size,
-    max_length: settings.max_length,
-    packing: settings.packing,
-    seed: settings.seed,
+    rows: asked.per_device_train_batch_size,
+    max_length: asked.max_length,
+    packing: asked.packing,
+    seed: asked.seed,
   });
   if (resumed) {
     data.restore(resumed.state.batches);
-    for (const place of readLeftOut(settings.output_dir)) data.leaveOut(place);
+    for (const place of readLeftOut(asked.output_dir)) data.leaveOut(place);
   }
   // Its working copy takes the place of the one that is there.
-  if (settings.parameters === "disk") folder.begin();
-  const store = makeStore(settings, source);
+  if (asked.parameters === "disk") folder.begin();
+  const store = makeStore(asked, source);
   made.store = store;
-  const model = during("loading weights", () => makeModel(settings, source, resumed, store));
+  const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
-  checkRouter(settings, model.config);
-  checkOptimizer(settings, model);
-  if (!resumed) fitGrid(settings, model, documents, store);
+  checkRouter(asked, model.config);
+  checkOptimizer(asked, model);
+  const settings = resumed ? withGridOf(asked, resumed) : withFittingGrid(asked, model, documents, store);
   const description = describeNetwork(settings);
   const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
   const totalSteps = settings.max_steps || Math.max(1, byEpochs);
@@ -244,12 +243,15 @@ function findResumed(settings: TrainSettings): Resumed | undefined {
   const found =
     settings.resume === "latest" ? latestRun(settings) : { ...openCheckpoint(settings.resume), inPlace: false };
   const { state, folder } = found;
-  // Left open, the grid is the one that the run began with.
-  if (settings.stream_fraction_bits === 0)
-    settings.stream_fraction_bits = Number(state.settings.stream_fraction_bits ?? 0);
-  checkSame(settings, state.settings, folder);
+  checkSame(withGridOf(settings, found), state.settings, folder);
   return found;
 }
+
+/** Left open, the grid of a run that is resumed is the one that it began with. */
+const withGridOf = (settings: TrainSettings, { state }: Pick<Resumed, "state">): TrainSettings =>
+  settings.stream_fraction_bits > 0
+    ? settings
+    : { ...settings, stream_fraction_bits: Number(state.settings.stream_fraction_bits ?? 0) };
 
 /** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint that is whole. */
 function latestRun(settings: TrainSettings): Resumed {
