@@ -4,9 +4,9 @@ import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { writeFileDurably } from "../../checkpoint/files/disk.js";
 import { formatBytes, formatCount } from "../../format.js";
-import { consoleSink } from "../../metrics/sinks/console.js";
-import { jsonlSink } from "../../metrics/sinks/jsonl.js";
-import type { RunEvent, Sink } from "../../metrics/record.js";
+import type { Output } from "../../metrics/output.js";
+import { openSinks } from "../../metrics/sinks/registry.js";
+import type { Sink } from "../../metrics/record.js";
 import type { DataReport } from "../../data/documents.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
@@ -36,7 +36,7 @@ export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_RO
   say(describeSettings(settings));
   const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
   const stop = requestedStop(settings.resume === "" ? null : settings.resume);
-  const sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
+  const sink = beginRecords(run, out);
   let finished = false;
   try {
     for (const line of await describeRun(run)) say(line);
@@ -75,14 +75,12 @@ async function explaining<Result>(
 }
 
 /** Writes config.json into the run's folder and begins its metrics. */
-function openSinks({ settings, startStep }: Run, console: Sink): Sink {
+function beginRecords({ settings, startStep, totalSteps }: Run, out: Output): Sink {
   const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
   writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
   renameSync(`${path}.new`, path);
-  const warn = (message: string): void =>
-    console.write({ kind: "message", step: startStep, message, level: "warning" });
-  return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { resumeStep: startStep || -1, warn }), console);
+  return openSinks(settings.report_to, { dir: settings.output_dir, startStep, totalSteps, out });
 }
 
 async function describeRun(run: Run): Promise<string[]> {
@@ -120,11 +118,4 @@ function describeData({ format, rows, tokens, trainedTokens, truncated, split, d
     .map(([count, word]) => `, ${count} ${word}`)
     .join("");
   return `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}`;
-}
-
-function both(...sinks: Sink[]): Sink {
-  return {
-    write: (event: RunEvent) => sinks.forEach((sink) => sink.write(event)),
-    close: () => sinks.forEach((sink) => sink.close()),
-  };
 }
