@@ -20,7 +20,7 @@ const DOWNHILL: Record<string, string[]> = {
   model: ["torch"],
   reversible: ["torch", "settings"],
   optim: ["torch", "settings"],
-  checkpoint: ["torch", "model"],
+  checkpoint: ["torch", "model", "metrics"],
   hub: ["model", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "checkpoint"],
   store: ["torch", "model", "checkpoint"],

@@ -314,9 +314,9 @@ test("sizes of shards: units of a thousand and of 1024", async (t) => {
   };
   // The embedding is the largest tensor: 80 x 24 float32 are 7680 bytes, 7.5 KiB.
   for (const [size, same] of [
-    ["20000", "20KB"],
-    ["20480", "20KiB"],
-    ["20000B", "0.02M"],
+    ["20000B", "20KB"],
+    ["20480B", "20KiB"],
+    ["20000B", "0.02MB"],
   ]) {
     const files = await filesAt(size);
     assert.ok(files > 2);

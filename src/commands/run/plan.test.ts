@@ -68,7 +68,7 @@ test("--compare draws what it tabulates", (t) => {
 });
 
 const REFUSED: [string[], RegExp][] = [
-  [["--memory", "much"], /--memory much is not possible \(expected a size such as 24GiB or 500MB\)/],
+  [["--memory", "much"], /--memory much is not possible \(expected a size such as 8GiB or 500MB\)/],
   [["--svg", "x.svg"], /--svg x\.svg has nothing to draw.*Add --compare/],
   [["--compare", "--coupling", "additive"], /--coupling additive has no effect: --compare.* shows all of them/],
   [["--compare", "--memory", "1GiB"], /--compare compares the same work, and --memory 1GiB chooses it/],

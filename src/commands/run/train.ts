@@ -6,9 +6,9 @@ import { setFlagsFromString } from "node:v8";
 
 import { writeFileDurably } from "../../checkpoint/files/disk.js";
 import { formatBytes, formatCount } from "../../format.js";
-import { consoleSink } from "../../metrics/sinks/console.js";
-import { jsonlSink } from "../../metrics/sinks/jsonl.js";
-import type { RunEvent, Sink } from "../../metrics/record.js";
+import type { Output } from "../../metrics/output.js";
+import { openSinks } from "../../metrics/sinks/registry.js";
+import type { Sink } from "../../metrics/record.js";
 import type { DataReport } from "../../data/documents.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
@@ -42,7 +42,7 @@ export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_RO
   // Before the first step there is nothing to keep.
   let finished = run.startStep === 0;
   try {
-    sink = openSinks(run, consoleSink({ out, totalSteps: run.totalSteps, env: process.env }));
+    sink = beginRecords(run, out);
     finished = false;
     for (const line of await describeRun(run)) say(line);
     const planned = planRun(run);
@@ -82,14 +82,12 @@ async function explaining<Result>(
 }
 
 /** Writes config.json into the run's folder and begins its metrics. */
-function openSinks({ settings, startStep }: Run, console: Sink): Sink {
+function beginRecords({ settings, startStep, totalSteps }: Run, out: Output): Sink {
   const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
   writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
   renameSync(`${path}.new`, path);
-  const warn = (message: string): void =>
-    console.write({ kind: "message", step: startStep, message, level: "warning" });
-  return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { resumeStep: startStep || -1, warn }), console);
+  return openSinks(settings.report_to, { dir: settings.output_dir, startStep, totalSteps, out });
 }
 
 async function describeRun(run: Run): Promise<string[]> {
@@ -127,11 +125,4 @@ function describeData({ format, rows, tokens, trainedTokens, truncated, split, d
     .map(([count, word]) => `, ${count} ${word}`)
     .join("");
   return `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}`;
-}
-
-function both(...sinks: Sink[]): Sink {
-  return {
-    write: (event: RunEvent) => sinks.forEach((sink) => sink.write(event)),
-    close: () => sinks.forEach((sink) => sink.close()),
-  };
 }

@@ -3,12 +3,20 @@
 import { cutText, formatBytes, formatCount, formatDuration, visibleText } from "../../format.js";
 import { canColor, canRedraw, type Output, writeRaw } from "../output.js";
 import type { EvalRecord, MessageRecord, Sink, StepRecord } from "../record.js";
+import type { SinkKind } from "./sink.js";
 
 export interface ConsoleOptions {
   out: Output;
   totalSteps: number;
   env?: Readonly<Record<string, string | undefined>>;
 }
+
+export const consoleKind: SinkKind = {
+  name: "console",
+  about: "a progress line, and evaluations and messages above it",
+  always: true,
+  open: ({ out, totalSteps }) => consoleSink({ out, totalSteps, env: process.env }),
+};
 
 const BOLD = "\x1b[1m";
 const DIM = "\x1b[2m";

@@ -1,21 +1,24 @@
 // metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so that a killed run keeps all
 // its lines. A number that is not finite is null. A line that cannot be written is dropped whole, and said: no disk ends a run
-// here. The sink owns its open file until `close`.
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
+// here.
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
 
 import { UserError } from "../../errors.js";
 import { visibleText } from "../../format.js";
 import type { RunEvent, Sink } from "../record.js";
+import { openForAppending, orUserError, whyNot, writeWhole } from "./append.js";
+import type { SinkKind } from "./sink.js";
+
+export const METRICS_FILE = "metrics.jsonl";
+
+export const jsonlKind: SinkKind = {
+  name: "jsonl",
+  about: `a line of JSON for each event, in ${METRICS_FILE}`,
+  always: true,
+  owns: (name) => name === METRICS_FILE || name === temporaryOf(METRICS_FILE),
+  open: ({ dir, startStep, warn }) => jsonlSink(join(dir, METRICS_FILE), { resumeStep: startStep || -1, warn }),
+};
 
 export interface JsonlOptions {
   /**
@@ -30,16 +33,9 @@ export interface JsonlOptions {
 /** Adds events to the file at `path`, which is made when missing. */
 export function jsonlSink(path: string, { resumeStep, warn = () => {} }: JsonlOptions = {}): Sink {
   if (resumeStep !== undefined) dropLinesAfter(path, resumeStep);
-  const file = orUserError(path, () => openSync(path, "a"));
-  let size = fstatSync(file).size;
+  const file = openForAppending(path);
   let dropped = 0;
-  const append = (...events: RunEvent[]): void => {
-    const bytes = Buffer.from(events.map(lineOf).join(""));
-    // What was cut short and could not be taken back at once.
-    if (fstatSync(file).size > size) ftruncateSync(file, size);
-    writeWhole(file, bytes);
-    size += bytes.length;
-  };
+  const append = (...events: RunEvent[]): void => file.append(Buffer.from(events.map(lineOf).join("")));
   return {
     write: (event) => {
       const missing = `${dropped} ${dropped === 1 ? "line" : "lines"}`;
@@ -60,7 +56,7 @@ export function jsonlSink(path: string, { resumeStep, warn = () => {} }: JsonlOp
     },
     close: () => {
       try {
-        closeSync(file);
+        file.close();
       } catch (failure) {
         warn(`${path}: ${whyNot(failure)} Its last lines may be missing.`);
       }
@@ -71,23 +67,14 @@ export function jsonlSink(path: string, { resumeStep, warn = () => {} }: JsonlOp
 // JSON.stringify already writes NaN and the infinities as null.
 const lineOf = (event: RunEvent): string => visibleText(`${JSON.stringify(event)}\n`);
 
-/** All bytes or none: a line cut short by a full disk is taken back. */
-function writeWhole(file: number, bytes: Buffer): void {
-  let written = 0;
-  try {
-    while (written < bytes.length) written += writeSync(file, bytes, written);
-  } catch (failure) {
-    if (written > 0) ftruncateSync(file, fstatSync(file).size - written);
-    throw failure;
-  }
-}
+const temporaryOf = (path: string): string => `${path}.tmp`;
 
 /** Keeps the lines up to `step`, in a new file that replaces the old one in a single move. */
 function dropLinesAfter(path: string, step: number): void {
   const content = orUserError(path, () => readIfThere(path));
   if (content === null) return;
   const kept = step <= 0 ? Buffer.alloc(0) : linesUpTo(path, content, step);
-  const temporary = `${path}.tmp`;
+  const temporary = temporaryOf(path);
   orUserError(temporary, () => {
     const file = openSync(temporary, "w");
     try {
@@ -139,31 +126,5 @@ function readIfThere(path: string): Buffer | null {
   } catch (failure) {
     if ((failure as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw failure;
-  }
-}
-
-const FULL: Readonly<Record<string, string>> = { ENOSPC: "the disk is full.", EDQUOT: "your disk quota is used up." };
-
-function whyNot(failure: unknown): string {
-  const { code = "", message } = failure as NodeJS.ErrnoException;
-  return FULL[code] ?? `it cannot be written (${code || message}).`;
-}
-
-const ADVICE: Readonly<Record<string, string>> = {
-  ENOSPC: `${FULL.ENOSPC} Free some space, then start again.`,
-  EDQUOT: `${FULL.EDQUOT} Free some space, then start again.`,
-  EACCES: "this user may not write there. Change its owner or mode, or choose another output_dir.",
-  EPERM: "this user may not write there. Change its owner or mode, or choose another output_dir.",
-  EROFS: "the file system is read-only. Choose another output_dir.",
-  ENOENT: "its folder does not exist. Make it, or choose another output_dir.",
-  EISDIR: "a folder has this name (expected a file). Move it away, or choose another output_dir.",
-};
-
-function orUserError<T>(path: string, action: () => T): T {
-  try {
-    return action();
-  } catch (failure) {
-    const advice = ADVICE[(failure as NodeJS.ErrnoException).code ?? ""];
-    throw advice === undefined ? failure : new UserError(`${path}: ${advice}`);
   }
 }

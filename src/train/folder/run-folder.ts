@@ -13,7 +13,6 @@ import {
   isRunFolder,
   isRunRecord,
   isUnfinished,
-  METRICS_FILE,
   readMarker,
   RUN_FILE,
   runParts,
@@ -21,6 +20,7 @@ import {
   writeMarker,
 } from "../../checkpoint/run/marker.js";
 import { settleFolders } from "../../checkpoint/files/save-folder.js";
+import { METRICS_FILE } from "../../metrics/sinks/jsonl.js";
 import { UserError } from "../../errors.js";
 import type { TrainSettings } from "../settings/settings.js";
 

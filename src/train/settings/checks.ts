@@ -172,6 +172,8 @@ const PROBLEMS: readonly Problem[] = [
     validation_rows === 0 &&
     `${at.subject("eval_steps")} has no effect: there is nothing to evaluate on. ` +
       "Remove eval_steps, or set validation_file or validation_rows.",
+  ({ report_to: names }, at) =>
+    names.includes("none") && names.length > 1 && `${at.subject("report_to")} names none beside others. Remove none.`,
   ({ save_total_limit, save_steps }, at) =>
     save_total_limit > 0 &&
     save_steps === 0 &&

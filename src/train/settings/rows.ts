@@ -9,6 +9,7 @@ import {
 } from "../../optim/registry.js";
 import { COUPLING_ROWS } from "../../reversible/couplings/registry.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS } from "./reversible-rows.js";
+import { REPORT_TO, REPORT_TO_ABOUT } from "../../metrics/sinks/registry.js";
 import { LONGEST, MOST_ROWS } from "../../settings/limits.js";
 import type { SettingRows, SettingsOf } from "../../settings/table.js";
 import { STABILITY_ROWS } from "./stability-rows.js";
@@ -278,6 +279,15 @@ export const TRAIN_ROWS = {
     about: "minutes that the result waits for room; 0: none",
   },
   logging_steps: { kind: "integer", default: 1, min: 1, group: RUN, about: "steps between lines of metrics" },
+  report_to: {
+    kind: "choice",
+    choices: REPORT_TO,
+    list: true,
+    metavar: "NAME,...",
+    default: ["none"],
+    group: RUN,
+    about: `where else metrics go, beside the terminal and metrics.jsonl. ${REPORT_TO_ABOUT}`,
+  },
   resume: {
     kind: "string",
     default: "",

@@ -92,6 +92,7 @@ const FLAGS = `
 --save-total-limit N = 0
 --disk-full-wait N = 10
 --logging-steps N = 1
+--report-to NAME,... = ["none"]
 --resume FOLDER = ""
 --seed N = 42
 `;

@@ -1,0 +1,67 @@
+// Every kind of sink. A new one is a file and a line here. Opens those of a run as one sink, of which a part that fails
+// ends nothing.
+import type { Sink } from "../record.js";
+import { consoleKind } from "./console.js";
+import { jsonlKind } from "./jsonl.js";
+import type { ReportedRun, SinkKind } from "./sink.js";
+
+/** The first shows the warnings of the others. */
+const SINKS: readonly SinkKind[] = [consoleKind, jsonlKind];
+
+const onRequest = SINKS.filter(({ always }) => !always);
+
+/** The values of report_to. */
+export const REPORT_TO: readonly string[] = ["none", ...onRequest.map(({ name }) => name)];
+
+/** Each with what it writes, for the help. */
+export const REPORT_TO_ABOUT = onRequest.map(({ name, about }) => `${name}: ${about}`).join("; ");
+
+/** Whether a file of this name in a run's folder was written by a sink. */
+export const isReport = (name: string): boolean => SINKS.some(({ owns }) => owns?.(name));
+
+/** Opens the sinks that every run has and those in `reportTo`. Errors: UserError of one that cannot begin. */
+export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "warn">): Sink {
+  const sinks: Sink[] = [];
+  const warn = (message: string): void =>
+    sinks[0]?.write({ kind: "message", step: run.startStep, message, level: "warning" });
+  const all: Sink = {
+    write: (event) => sinks.forEach((sink) => sink.write(event)),
+    close: () => sinks.forEach((sink) => sink.close()),
+  };
+  try {
+    for (const { name, open } of SINKS.filter((kind) => kind.always || reportTo.includes(kind.name)))
+      sinks.push(sayingFailures(open({ ...run, warn }), name, warn));
+  } catch (failure) {
+    all.close();
+    throw failure;
+  }
+  return all;
+}
+
+/** The sink, with what it throws said once, and once more when it works again. */
+export function sayingFailures(sink: Sink, name: string, warn: (message: string) => void): Sink {
+  let missing = 0;
+  return {
+    write: (event) => {
+      try {
+        sink.write(event);
+        if (missing > 0)
+          warn(`${name} is written again; ${missing} ${missing === 1 ? "event is" : "events are"} missing`);
+        missing = 0;
+      } catch (failure) {
+        if (missing++ === 0)
+          warn(`${name}: ${messageOf(failure)} Training goes on; events are missing until it is written.`);
+      }
+    },
+    close: () => {
+      try {
+        sink.close();
+      } catch (failure) {
+        warn(`${name}: ${messageOf(failure)} Its last events may be missing.`);
+      }
+    },
+  };
+}
+
+const messageOf = (failure: unknown): string =>
+  `${failure instanceof Error ? failure.message : failure}`.replace(/\.?$/, ".");
