@@ -98,7 +98,7 @@ function nearestAbove(path: string): string {
 /** What is in the way of a new folder at `dir`; undefined when nothing is. */
 export function whyNotReplaced(dir: string, replaced: Replaced): string | undefined {
   const target = placeOf(dir);
-  if (!existsSync(target)) return undefined;
+  if (!existsSync(target)) return isLink(target) ? "it is a link that leads nowhere" : undefined;
   if (!statSync(target).isDirectory()) return "it is a file (expected a folder)";
   let names: string[];
   try {
@@ -117,6 +117,7 @@ export function whyNotReplaced(dir: string, replaced: Replaced): string | undefi
   return mounted === undefined ? undefined : `another disk is mounted in it at ${mounted}`;
 }
 
+const isLink = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 const remove = (folder: string): void => rmSync(folder, { recursive: true, force: true });
 
 function withReassurance(failure: unknown, target: string): unknown {

@@ -1,12 +1,10 @@
 // `revmoe bench`: methods compared on the same work. Tables for people, or one JSON document; on request a drawing of
 // memory against depth. Ctrl-C ends the running process and leaves nothing behind.
-import { writeFileSync } from "node:fs";
-
 import { describeBench } from "../bench/table.js";
 import { BENCH_TABLE, type BENCH_ROWS } from "../bench/settings.js";
 import { depthChart } from "../bench/svg.js";
-import { UserError } from "../errors.js";
 import type { Command } from "./command.js";
+import { checkDrawing, writeDrawing } from "./drawing.js";
 
 export const command: Command<typeof BENCH_ROWS> = {
   name: "bench",
@@ -19,7 +17,7 @@ export const command: Command<typeof BENCH_ROWS> = {
   json: true,
   run: async ({ settings, json, out, err }) => {
     const { bench } = await import("../bench/bench.js");
-    if (settings.svg !== "") write(settings.svg, ""); // before hours of work, not after
+    if (settings.svg !== "") checkDrawing(settings.svg); // before hours of work, not after
     const controller = new AbortController();
     const stop = (): void => controller.abort();
     for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, stop);
@@ -31,7 +29,7 @@ export const command: Command<typeof BENCH_ROWS> = {
           if (!json) err.write(`${method}, ${coupling}, ${layers} blocks, rows of ${maxLength} tokens: ${figure}\n`);
         },
       });
-      if (settings.svg !== "") write(settings.svg, depthChart(result.rows, `${result.model}, ${result.tokens} tokens a step`));
+      if (settings.svg !== "") writeDrawing(settings.svg, depthChart(result.rows, `${result.model}, ${result.tokens} tokens a step`));
       out.write(json ? `${JSON.stringify(result, null, 2)}\n` : `${describeBench(result)}\n`);
       if (settings.svg !== "" && !json) out.write(`\nmemory against depth: ${settings.svg}\n`);
       return result.rows.some(({ status }) => status.startsWith("failed")) ? 1 : 0;
@@ -43,11 +41,3 @@ export const command: Command<typeof BENCH_ROWS> = {
     }
   },
 };
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (failure) {
-    throw new UserError(`svg: ${path} cannot be written: ${(failure as Error).message}. Choose another path.`);
-  }
-}

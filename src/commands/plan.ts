@@ -1,11 +1,10 @@
 // `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. Chooses the largest work that
 // fits a memory, or lays all methods side by side.
-import { writeFileSync } from "node:fs";
 
-import { UserError } from "../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../format.js";
 import { PLAN_TABLE, type PLAN_ROWS, trainSettingsOf } from "../plan/settings.js";
 import type { Command } from "./command.js";
+import { checkDrawing, writeDrawing } from "./drawing.js";
 
 export const command: Command<typeof PLAN_ROWS> = {
   name: "plan",
@@ -17,6 +16,7 @@ export const command: Command<typeof PLAN_ROWS> = {
   settings: PLAN_TABLE,
   json: true,
   run: async ({ settings: asked, given, json, out, err }) => {
+    if (asked.svg !== "") checkDrawing(asked.svg);
     const { resolveModel } = await import("../hub/resolve.js");
     const model = await resolveModel(asked.model, { out: err, preferCached: true });
     const settings = { ...trainSettingsOf(asked, given), model };
@@ -34,7 +34,7 @@ export const command: Command<typeof PLAN_ROWS> = {
       const compared = comparePlans(settings, geometry);
       const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length } = settings;
       const work = `${asked.model}, ${steps} x ${rows} x ${length} tokens, ${settings.optimizer}`;
-      if (asked.svg !== "") write(asked.svg, planChart(compared, work));
+      if (asked.svg !== "") writeDrawing(asked.svg, planChart(compared, work));
       print(
         compared.map(({ name, plan }) => ({ name, ...shown(plan) })),
         `${work}\n\n${compareTable(compared)}${asked.svg === "" ? "" : `\n\nbars: ${asked.svg}`}`,
@@ -100,12 +100,4 @@ function shown({ settings, terms, kept, moments, placed }: import("../plan/plan.
     moments,
     placed,
   };
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (failure) {
-    throw new UserError(`svg: ${path} cannot be written: ${(failure as Error).message}. Choose another path.`);
-  }
 }

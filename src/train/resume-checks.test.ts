@@ -102,6 +102,14 @@ test("a manifest that is damaged is damage, and no missing one: resuming and loa
   }
 });
 
+test("a place to resume from that is not there is named with the setting", async (t) => {
+  const { settings } = await ran(t);
+  for (const resume of ["nowhere", join(settings.output_dir, "checkpoint-9"), "Latest"]) {
+    const elsewhere = { ...settings, output_dir: `${settings.output_dir}-2`, resume };
+    refused(elsewhere, /^resume: \S+ is not there \(expected a checkpoint-N folder, or "latest"\)\. Check the path\.$/);
+  }
+});
+
 test("where no checkpoint is whole by its files, one that lacks some is named", async (t) => {
   const { settings } = await ran(t);
   for (const step of [1, 2, 3]) {
