@@ -119,6 +119,15 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     data.restore(resumed.state.batches);
     for (const place of readLeftOut(settings.output_dir)) data.leaveOut(place);
   }
+  const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
+  const totalSteps = settings.max_steps || Math.max(1, byEpochs);
+  const startStep = resumed?.state.step ?? 0;
+  if (resumed && startStep > totalSteps) {
+    const name = settings.max_steps > 0 ? "max_steps" : "num_train_epochs";
+    throw new UserError(
+      `${name}: ${settings[name]} makes ${totalSteps} steps, but ${resumed.folder} has done ${startStep}. Ask for at least as many, or resume an earlier one.`,
+    );
+  }
   // Its working copy takes the place of the one that is there.
   if (settings.parameters === "disk") folder.begin();
   const tier = makeTier(settings, source);
@@ -130,9 +139,6 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   checkOptimizer(settings, model);
   if (!resumed) fitGrid(settings, model, documents, tier);
   const description = describeNetwork(settings);
-  const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
-  const totalSteps = settings.max_steps || Math.max(1, byEpochs);
-  const startStep = resumed?.state.step ?? 0;
   const phases = phasesOf(settings, totalSteps);
   const network = { ...networkOf(settings, model, tier), trains: trainsOf(phaseAt(phases, startStep), settings, model) };
   const teacher = startStep < settings.adapter_steps + settings.distill_steps ? teacherOf(settings, source, network, description) : null;

@@ -51,6 +51,8 @@ const FOREIGN: [string, (place: Workplace) => string, RegExp][] = [
   ["a person's project", (place) => holding("README.md", place), /holds README\.md and is not the folder of a run/],
   ["one with a config.json of its own", (place) => holding("config.json", place), /holds config\.json and is not/],
   ["one with metrics of its own", (place) => holding("metrics.jsonl", place), /holds metrics\.jsonl and is not/],
+  ["one with a run.json of another program", (place) => holding("run.json", place), /holds run\.json and is not/],
+  ["one with more such names", (place) => holding("run.json.old", place), /holds run\.json\.old and is not/],
   ["a file", ({ rows }) => rows, /is a file/],
 ];
 for (const [name, make, message] of FOREIGN) {

@@ -139,16 +139,18 @@ function checkKind(dir: string): void {
   throw new UserError(`output_dir: ${dir} holds the weights of a model, which a run would mix with its own files. Choose another folder.`);
 }
 
-const isTrace = (name: string): boolean => name.startsWith(LOCK_FILE) || name.startsWith(RUN_FILE);
+/** Files that say whose a folder is. Another program's run.json is not one of them. */
+const isTrace = (dir: string, name: string): boolean =>
+  name.startsWith(LOCK_FILE) || name === `${RUN_FILE}.new` || (name === RUN_FILE && readMarker(dir) !== undefined);
 
 /** Whether nothing in a folder is of any use to a run that goes on. */
-const isBare = (dir: string): boolean => readdirSync(dir).every(isTrace);
+const isBare = (dir: string): boolean => readdirSync(dir).every((name) => isTrace(dir, name));
 
 function checkContent(settings: Place): void {
   const { output_dir: dir, resume } = settings;
   if (isBare(dir) || readMarker(dir)?.replacing) return;
   if (!isRunFolder(dir)) {
-    const [first] = readdirSync(dir).filter((name) => !isTrace(name));
+    const [first] = readdirSync(dir).filter((name) => !isTrace(dir, name));
     throw new UserError(
       `output_dir: ${dir} holds ${first} and is not the folder of a run (expected a new or empty folder, or one that a run wrote). Choose another folder.`,
     );
