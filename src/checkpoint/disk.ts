@@ -97,6 +97,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: "the file system is read-only",
   EACCES: "this user may not write there",
   EPERM: "this user may not write there",
+  EISDIR: "it is a folder (expected a file)",
   ENOTDIR: "a file stands where a folder is expected",
   ELOOP: "its links lead in a circle",
   EEXIST: "a file or a link to nowhere has this name",

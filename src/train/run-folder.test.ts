@@ -69,6 +69,20 @@ for (const [name, make, message] of FOREIGN) {
   });
 }
 
+test("what a cut save left is not resumed from, and not removed by asking for it", async (t) => {
+  const place = makeWorkplace(t);
+  await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
+  for (const name of ["checkpoint-1.partial", "final.partial", "checkpoint-1.revmoe-previous"]) {
+    const resume = join(place.out(), name);
+    cpSync(join(place.out(), "checkpoint-1"), resume, { recursive: true });
+    const before = contentOf(place.folder);
+    const settings = asked(place, { resume: `${resume}/`, max_steps: 3 });
+    await assert.rejects(runTraining(settings), { name: "UserError", message: /is what a save that was cut off left/ });
+    assert.deepEqual(contentOf(place.folder), before);
+    rmSync(resume, { recursive: true });
+  }
+});
+
 test("neither a run nor another model is written into what a run saves", async (t) => {
   const place = makeWorkplace(t);
   await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));

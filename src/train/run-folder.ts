@@ -2,7 +2,7 @@
 // to `close`. What a killed run left half done is put right and said. A run that is overwritten is first declared void, and
 // then removed, so that a kill in between leaves the old run as it was or nothing that a resume could take for one.
 import { accessSync, constants, existsSync, lstatSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 
 import { latestCheckpoint, STATE_FILE } from "../checkpoint/checkpoints.js";
 import { makeFolders, reasonOf } from "../checkpoint/disk.js";
@@ -41,6 +41,12 @@ type Place = Pick<TrainSettings, "output_dir" | "model" | "resume" | "overwrite_
 export function checkRunFolder(settings: Place): void {
   const { output_dir: dir, resume } = settings;
   checkOutsideOfModel(dir, settings.model);
+  // Before it is removed as what a kill left.
+  if (isUnfinished(basename(resolve(resume)))) {
+    throw new UserError(
+      `resume: ${resume} is what a save that was cut off left (expected a checkpoint-N folder). Give another, or "latest".`,
+    );
+  }
   if (existsSync(dir)) {
     checkKind(dir);
     checkUnlocked(dir);
