@@ -33,3 +33,14 @@ test("the executable: a reader that went away is no crash", { skip: !existsSync(
   const { stderr } = spawnSync("sh", ["-c", shell, process.execPath, cli], { encoding: "utf8" });
   assert.equal(stderr, "code 0\n");
 });
+
+test("the executable: a misspelt --version or --help is told from a setting", () => {
+  for (const [word, meant] of [
+    ["--versoin", "--version"],
+    ["--hlep", "--help"],
+    ["--Version", "--version"],
+  ]) {
+    const { status, stderr } = spawnSync(process.execPath, [cli, word], { encoding: "utf8" });
+    assert.deepEqual([status, stderr], [2, `revmoe: ${word} is unknown. Did you mean ${meant}?\n`]);
+  }
+});

@@ -89,6 +89,20 @@ test("what is wrong with a folder is said, and no mapping stays open", () =>
       refuses(() => readConfig(folder), /: config\.json is a link that leads nowhere \(expected/);
       rmSync(join(folder, "config.json"));
     }
+    const run = join(folder, "run");
+    mkdirSync(run);
+    writeFileSync(join(run, "config.json"), JSON.stringify({ model: "m", train_file: "r.jsonl", output_dir: "run" }));
+    refuses(
+      () => readConfig(run),
+      /run: is the folder of a run \(expected a model's\)\. Give what the run saved: a checkpoint-N in .*run\.$/,
+    );
+    mkdirSync(join(run, "final"));
+    refuses(() => readConfig(run), /Give what the run saved: .*run\/final\.$/);
+    writeFileSync(
+      join(run, "config.json"),
+      JSON.stringify({ model_type: "olmoe", train_file: "r.jsonl", output_dir: "run" }),
+    );
+    assert.equal(readConfig(run).config.model_type, "olmoe");
     writeFileSync(join(folder, "a.gguf"), "");
     refuses(
       () => openFolder(join(folder, "a.gguf")),

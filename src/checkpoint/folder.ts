@@ -41,7 +41,16 @@ export function readConfig(dir: string): { config: Record<string, unknown>; path
       `${dir}: ${isLink(path) ? "config.json is a link that leads nowhere" : "no config.json"} (expected the folder of a Hugging Face checkpoint).${gguf ? ` Give the file itself: ${join(dir, gguf)}.` : ""}`,
     );
   }
-  return { config: familyConfig(readJsonObject(path)), path };
+  const config = readJsonObject(path);
+  if (
+    typeof config.train_file === "string" &&
+    typeof config.output_dir === "string" &&
+    config.model_type === undefined
+  ) {
+    const part = existsSync(join(dir, "final")) ? join(dir, "final") : `a checkpoint-N in ${dir}`;
+    throw new UserError(`${dir}: is the folder of a run (expected a model's). Give what the run saved: ${part}.`);
+  }
+  return { config: familyConfig(config), path };
 }
 
 /** All tensors of a folder's weights; only headers are read. */

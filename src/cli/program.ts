@@ -67,6 +67,8 @@ async function dispatch(program: Program, words: readonly string[], out: Output,
 async function loadCommand({ commands }: Program, name: string): Promise<Command> {
   if (Object.hasOwn(commands, name)) return commands[name]();
   const known = Object.keys(commands);
+  const flag = nearestName(name, ["--version", "--help"]);
+  if (name.startsWith("--") && flag) throw new UserError(`${name} is unknown. Did you mean ${flag}?`);
   if (name.startsWith("-"))
     throw new UserError(`${name} stands before a command (expected revmoe COMMAND ${name} ...). See: revmoe --help`);
   const near = nearestName(name, known);

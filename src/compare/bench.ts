@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { openFolder } from "../checkpoint/folder.js";
+import { detectFormat, readSample } from "../data/conversation.js";
 import { readRows } from "../data/rows.js";
 import { UserError } from "../errors.js";
 import { parseBytes } from "../format.js";
@@ -61,7 +62,10 @@ function checkWork({ model, layers, device, train_file: file }: BenchSettings): 
       );
     }
   }
-  if (file !== "") readRows(file);
+  if (file === "") return;
+  const rows = readRows(file);
+  const format = detectFormat(rows, "auto");
+  for (const row of rows) readSample(row, format);
 }
 
 /** The rows that take turns: those of one depth and length. */

@@ -30,6 +30,19 @@ test("an unknown format is refused with the keys found and the formats known", (
   });
 });
 
+test("a row of another format than the first is named", () => {
+  for (const [first, second, key] of [
+    [{ text: "a" }, { prompt: "a", completion: "b" }, "text"],
+    [{ text: "a" }, { text: null }, "text"],
+    [{ prompt: "a", completion: "b" }, { prompt: "a" }, "completion"],
+  ] as const) {
+    const message = new RegExp(
+      `^d\\.jsonl:2: "${key}" is missing or null, but d\\.jsonl:1 is a row of format .* Mend the row`,
+    );
+    assert.throws(() => detectFormat(rowsOf(first, second), "auto"), { name: "UserError", message });
+  }
+});
+
 test("a null in place of what a format needs is named", () => {
   for (const [value, key] of [
     [{ text: null }, "text"],

@@ -65,6 +65,7 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
   const formats = wanted === "auto" ? (Object.keys(FORMAT_KEYS) as RowFormat[]) : [wanted];
   const format = formats.find(fits);
   if (format !== undefined) return format;
+  checkAlike(first, formats);
   const expected = formats
     .map((name) => `${FORMAT_KEYS[name].map((key) => `"${key}"`).join(" and ")} for the format ${name}`)
     .join(", ");
@@ -149,6 +150,19 @@ function readMessage(item: unknown, where: string): Message {
     throw new UserError(`${where}: content is ${describe(content)} (expected a text). Only text can be trained on.`);
   }
   return item as Message;
+}
+
+/** Where the first row has a format, and a later one has not, that one is named. */
+function checkAlike([head, ...others]: Row[], formats: RowFormat[]): void {
+  const lacks = ({ value }: Row, format: RowFormat): string | undefined =>
+    FORMAT_KEYS[format].find((key) => value[key] === undefined || value[key] === null);
+  const format = formats.find((each) => lacks(head, each) === undefined);
+  const other = format && others.find((row) => lacks(row, format) !== undefined);
+  if (!other) return;
+  throw new UserError(
+    `${other.place}: "${lacks(other, format)}" is missing or null, but ${head.place} is a row of format ${format} (expected one format in a file). ` +
+      "Mend the row, or split the file.",
+  );
 }
 
 /** A null in place of what a format needs, in a sentence: it counts as no such key. */

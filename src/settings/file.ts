@@ -79,7 +79,9 @@ const span = (node: unknown): [number, number] => {
 function readText(path: string): string {
   const stats = statOf(path);
   if (!stats)
-    throw new UserError(`${path}: there is no such settings file. Check the path, or give the settings as flags.`);
+    throw new UserError(
+      `${path || '""'}: there is no such settings file. Check the path, or give the settings as flags.`,
+    );
   if (stats.isDirectory())
     throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
   return readWholeFile(path, LARGEST_BYTES).toString("utf8");

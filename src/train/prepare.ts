@@ -124,6 +124,15 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     data.restore(resumed.state.batches);
     for (const place of readLeftOut(asked.output_dir)) data.leaveOut(place);
   }
+  const byEpochs = Math.ceil((asked.num_train_epochs * data.batchesPerEpoch) / asked.gradient_accumulation_steps);
+  const totalSteps = asked.max_steps || Math.max(1, byEpochs);
+  const startStep = resumed?.state.step ?? 0;
+  if (resumed && startStep > totalSteps) {
+    const name = asked.max_steps > 0 ? "max_steps" : "num_train_epochs";
+    throw new UserError(
+      `${name}: ${asked[name]} makes ${totalSteps} steps, but ${resumed.folder} has done ${startStep}. Ask for at least as many, or resume an earlier one.`,
+    );
+  }
   // Its working copy takes the place of the one that is there.
   if (asked.parameters === "disk") folder.begin();
   const store = makeStore(asked, source);
@@ -135,9 +144,6 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   checkOptimizer(asked, model);
   const settings = resumed ? withGridOf(asked, resumed) : withFittingGrid(asked, model, documents, store);
   const description = describeNetwork(settings);
-  const byEpochs = Math.ceil((settings.num_train_epochs * data.batchesPerEpoch) / settings.gradient_accumulation_steps);
-  const totalSteps = settings.max_steps || Math.max(1, byEpochs);
-  const startStep = resumed?.state.step ?? 0;
   const phases = phasesOf(settings, totalSteps);
   const network = {
     ...networkOf(settings, model, store),

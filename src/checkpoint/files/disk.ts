@@ -112,17 +112,20 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: "the file system is read-only",
   EACCES: "this user may not write there",
   EPERM: "this user may not write there",
-  ENOENT: "the file system has no place for it",
+  EISDIR: "it is a folder (expected a file)",
   ENOTDIR: "a file stands where a folder is expected",
   ELOOP: "its links lead in a circle",
   EEXIST: "a file or a link to nowhere has this name",
-  EISDIR: "a folder has this name",
   ENAMETOOLONG: "its name is too long for the file system",
 };
 
 /** Why the system refused, in words where there are any. */
-export const reasonOf = (failure: unknown): string =>
-  REASONS[(failure as NodeJS.ErrnoException).code ?? ""] ?? (failure as Error).message;
+export function reasonOf(failure: unknown): string {
+  const { code = "", syscall = "", message } = failure as NodeJS.ErrnoException;
+  if (code === "ENOENT" && /^(mkdir|access)$/.test(syscall))
+    return "there is no such folder, or nothing new can be made in it";
+  return REASONS[code] ?? message;
+}
 
 /** What the system refused, behind the sentences that were made of it; undefined when it was something else. */
 export function refusalOf(failure: unknown): NodeJS.ErrnoException | undefined {

@@ -15,7 +15,7 @@ const OLDER_MARK = "revmoe.json";
 export const MARKS = [MANIFEST_FILE, OLDER_MARK];
 
 const isPartByName = (name: string): boolean => isWeightsName(name) || isStateName(name) || MARKS.includes(name);
-const SAVED_NAMES = new Set(["config.json", ...COPIED_FILES]);
+const SAVED_NAMES = new Set(["config.json", "modeling_revmoe.py", ...COPIED_FILES]);
 
 /** Whether a folder without a manifest is a checkpoint or a result of this program from before there were manifests. */
 export const isOlderResult = (folder: string): boolean => existsSync(join(folder, OLDER_MARK));

@@ -88,7 +88,7 @@ test("what a killed run left is cleared, and its older folder comes back", () =>
     const dir = join(folder, "a");
     // Killed while filling.
     save(dir, { [MODEL]: "1" });
-    put(`${dir}.partial`, { [MODEL]: "half", "stale.txt": "s" });
+    put(`${dir}.partial`, { [MODEL]: "half", "vocab.txt": "s" });
     save(dir, { [MODEL]: "2" });
     assert.deepEqual([contents(dir), readdirSync(folder)], [{ [MODEL]: "2" }, ["a"]]);
     // Killed between the two renames: the older folder is aside.
@@ -153,6 +153,12 @@ test("a folder that is not ours is not replaced, a file neither; an empty one is
     );
     put(folder, { file: "f" });
     refuses("file", /file: is not replaced, because it is a file \(expected a folder\)/);
+    put(join(folder, "mine.partial"), { "half.zip": "download" });
+    mkdirSync(join(folder, "deep.partial", "src"), { recursive: true });
+    put(folder, { "flat.partial": "f" });
+    for (const name of ["mine", "deep", "flat"])
+      refuses(name, /\.partial: (holds (half\.zip|src)|is there), which no save wrote.* Move it away/);
+    assert.deepEqual(contents(join(folder, "mine.partial")), { "half.zip": "download" });
     for (const below of ["file/a", "file/a/b", "home/letter.txt/c"]) {
       refuses(below, /(file|letter\.txt) is a file \(expected a folder\)\. Choose another folder\.$/);
     }

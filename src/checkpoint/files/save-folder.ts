@@ -7,7 +7,7 @@ import { dirname, join, resolve } from "node:path";
 
 import { UserError } from "../../errors.js";
 import { makeFolders, reasonOf, recordWrites, sync, syncFolder } from "./disk.js";
-import { isOlderResult, moveKeptFiles } from "./kept-files.js";
+import { foreignEntries, isOlderResult, moveKeptFiles } from "./kept-files.js";
 import { readManifest, writeManifest } from "./manifest.js";
 
 /** What may be replaced: nothing but an empty folder; a folder with our manifest; also a run's from before there were manifests. */
@@ -51,7 +51,10 @@ export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void
   if (!statSync(above).isDirectory())
     throw new UserError(`${target}: ${above} is a file (expected a folder). Choose another folder.`);
   const problem = whyNotReplaced(target, replaced);
-  if (problem === undefined) return;
+  if (problem === undefined) {
+    checkSide(`${target}.partial`);
+    return;
+  }
   const hint =
     replaced === "nothing" && readManifest(target) ? ", or replace this one with --overwrite-output-dir" : "";
   throw new UserError(`${target}: is not replaced, because ${problem}. Choose another folder${hint}.`);
@@ -91,6 +94,18 @@ function putInPlace(target: string, side: string, aside: string): void {
   }
 }
 
+/** A save that was cut off leaves known names only: anything else at this place is a person's. */
+function checkSide(side: string): void {
+  const status = lstatSync(side, { throwIfNoEntry: false });
+  if (status === undefined) return;
+  const [foreign] = status.isDirectory() ? foreignEntries(side) : [""];
+  if (foreign === undefined) return;
+  const what = foreign === "" ? "is there" : `holds ${foreign}`;
+  throw new UserError(
+    `${side}: ${what}, which no save wrote, and the name is needed to save. Move it away, or choose another folder.`,
+  );
+}
+
 /** What there is of the folders above `path`. */
 function nearestAbove(path: string): string {
   const above = dirname(path);
@@ -100,7 +115,7 @@ function nearestAbove(path: string): string {
 /** What is in the way of a new folder at `dir`; undefined when nothing is. */
 export function whyNotReplaced(dir: string, replaced: Replaced): string | undefined {
   const target = placeOf(dir);
-  if (!existsSync(target)) return undefined;
+  if (!existsSync(target)) return isLink(target) ? "it is a link that leads nowhere" : undefined;
   if (!statSync(target).isDirectory()) return "it is a file (expected a folder)";
   let names: string[];
   try {
@@ -119,6 +134,7 @@ export function whyNotReplaced(dir: string, replaced: Replaced): string | undefi
   return mounted === undefined ? undefined : `another disk is mounted in it at ${mounted}`;
 }
 
+const isLink = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 const remove = (folder: string): void => rmSync(folder, { recursive: true, force: true });
 
 function withReassurance(failure: unknown, target: string): unknown {

@@ -1,7 +1,7 @@
 // One process at a time: beside each other, after a kill, and with locks that no process of this machine left.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -148,6 +148,18 @@ test("a lock that nobody can read is a sentence", (t) => {
     assert.throws(() => takeLock(dir), {
       name: "UserError",
       message: /run\.lock: cannot be read .*If none does, remove the file\.$/,
+    });
+  }
+  for (const make of [
+    mkdirSync,
+    (path: string) => symlinkSync(LOCK_FILE, path),
+    (path: string) => mkdirSync(join(path, "a"), { recursive: true }),
+  ]) {
+    const dir = makeFolder(t);
+    make(join(dir, LOCK_FILE));
+    assert.throws(() => checkUnlocked(dir), {
+      name: "UserError",
+      message: /run\.lock: cannot be read: (it is a folder|its links lead in a circle).* remove it\.$/,
     });
   }
 });

@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 
 import { UserError } from "../../errors.js";
-import { writeFileDurably } from "../files/disk.js";
+import { reasonOf, writeFileDurably } from "../files/disk.js";
 import { type ProcessIdentity, stateOf, thisProcess } from "./process-identity.js";
 
 export const LOCK_FILE = "run.lock";
@@ -132,7 +132,7 @@ function tryRead(path: string): Holder | null | undefined {
   } catch (failure) {
     if (failure instanceof SyntaxError) return undefined;
     if ((failure as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw failure;
+    throw new UserError(`${path}: cannot be read: ${reasonOf(failure)}. If no run is at work here, remove it.`);
   }
 }
 

@@ -133,6 +133,10 @@ test("bad input: exit code 2, and one line that says what to do", (t) => {
     [["--model", FOLDER, "--coupling", "ordinary", "--methods", "reversible"], /cannot be reversed/],
     [["--model", FOLDER, "--memory-limit", "8G"], /--memory-limit 8G is not possible/],
     [["--model", FOLDER, "--layers", "2,4", "--svg", "/nowhere/x.svg"], /svg: \/nowhere\/x\.svg cannot be written/],
+    [
+      ["--model", FOLDER, "--layers", "2,4", "--svg", join(FOLDER, "config.json")],
+      /config\.json exists and is no \.svg file, so it stays/,
+    ],
   ] as [string[], RegExp][]) {
     const { status, stdout, stderr } = revmoe(...words);
     assert.deepEqual([status, stdout], [2, ""], stderr);

@@ -1,15 +1,14 @@
 // `revmoe bench`: methods compared on the same work. Tables for people, or one JSON document; on request a drawing of
 // memory against depth. Ctrl-C ends the running process and leaves nothing behind.
-import { writeFileSync } from "node:fs";
 import { describeBench } from "../../compare/table.js";
 import type { BENCH_ROWS } from "../../compare/settings.js";
+import { checkDrawing, writeDrawing } from "./drawing.js";
 import { depthChart } from "../../compare/svg.js";
-import { UserError } from "../../errors.js";
 import type { CommandInput } from "../command.js";
 import { bench } from "../../compare/bench.js";
 
 export async function run({ settings, json, out, err }: CommandInput<typeof BENCH_ROWS>): Promise<number> {
-  if (settings.svg !== "") write(settings.svg, ""); // before hours of work, not after
+  if (settings.svg !== "") checkDrawing(settings.svg); // before hours of work, not after
   const controller = new AbortController();
   const stop = (): void => controller.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, stop);
@@ -22,7 +21,7 @@ export async function run({ settings, json, out, err }: CommandInput<typeof BENC
       },
     });
     if (settings.svg !== "")
-      write(settings.svg, depthChart(result.rows, `${result.model}, ${result.tokens} tokens a step`));
+      writeDrawing(settings.svg, depthChart(result.rows, `${result.model}, ${result.tokens} tokens a step`));
     out.write(json ? `${JSON.stringify(result, null, 2)}\n` : `${describeBench(result)}\n`);
     if (settings.svg !== "" && !json) out.write(`\nmemory against depth: ${settings.svg}\n`);
     return result.rows.some(({ status }) => status.startsWith("failed")) ? 1 : 0;
@@ -31,13 +30,5 @@ export async function run({ settings, json, out, err }: CommandInput<typeof BENC
     throw failure;
   } finally {
     for (const name of ["SIGINT", "SIGTERM"] as const) process.off(name, stop);
-  }
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (failure) {
-    throw new UserError(`svg: ${path} cannot be written: ${(failure as Error).message}. Choose another path.`);
   }
 }

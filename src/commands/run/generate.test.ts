@@ -139,7 +139,7 @@ test("bad input: exit code 2, and one line that says what to do", async (t) => {
   await refused(["--model", model, ...prompt, "--device", "gpu"], /--device gpu is not possible/);
   await refused(["--model", model, ...prompt, "--device", "cuda:99"], /device: cuda:99 is not there/);
   await refused(["--model", model, ...prompt, "--max-length", "9"], /--max-length is unknown\. Use max_new_tokens\./);
-  await refused(["--model", model, ...prompt, "--max-new-tokens", "65"], /is 64\)\. Use at most 64 new tokens/);
+  await refused(["--model", model, ...prompt, "--max-new-tokens", "65"], /is 64\)\. Set max_new_tokens to at most 64/);
   const idle = ["--temperature", "0", "--top-k", "5"];
   await refused(["--model", model, ...prompt, ...idle], /--top-k 5 has no effect: --temperature 0 always takes/);
   writeFileSync(join(model, "revmoe.json"), "{}");

@@ -1,7 +1,5 @@
 // `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. Chooses the largest work that
 // fits a memory, or lays all methods side by side.
-import { writeFileSync } from "node:fs";
-import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../../format.js";
 import { type PLAN_ROWS, trainSettingsOf } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
@@ -11,12 +9,14 @@ import { setThreads } from "../../torch/device.js";
 import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
+import { checkDrawing, writeDrawing } from "./drawing.js";
 import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
 import { largestThatFits, waysToFit } from "../../plan/choose.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
+  if (asked.svg !== "") checkDrawing(asked.svg);
   const model = await resolveModel(asked.model, { out: err, preferCached: true });
   const settings = { ...trainSettingsOf(asked, given), model };
   const geometry = readGeometry(settings);
@@ -28,7 +28,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     const compared = comparePlans(settings, geometry);
     const { gradient_accumulation_steps: steps, per_device_train_batch_size: rows, max_length: length } = settings;
     const work = `${asked.model}, ${steps} x ${rows} x ${length} tokens, ${settings.optimizer}`;
-    if (asked.svg !== "") write(asked.svg, planChart(compared, work));
+    if (asked.svg !== "") writeDrawing(asked.svg, planChart(compared, work));
     print(
       compared.map(({ name, plan }) => ({ name, ...shown(plan) })),
       `${work}\n\n${compareTable(compared)}${asked.svg === "" ? "" : `\n\nbars: ${asked.svg}`}`,
@@ -101,12 +101,4 @@ function shown({ settings, terms, kept, spans, placed }: Plan): Record<string, u
     spans,
     placed,
   };
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (failure) {
-    throw new UserError(`svg: ${path} cannot be written: ${(failure as Error).message}. Choose another path.`);
-  }
 }

@@ -120,6 +120,30 @@ test("a manifest that is damaged is damage, and no missing one: resuming and loa
   }
 });
 
+test("a place to resume from that is not there is named with the setting", async (t) => {
+  const { settings } = await ran(t);
+  for (const resume of ["nowhere", join(settings.output_dir, "checkpoint-9"), "Latest"]) {
+    const elsewhere = { ...settings, output_dir: `${settings.output_dir}-2`, resume };
+    refused(elsewhere, /^resume: \S+ is not there \(expected a checkpoint-N folder, or "latest"\)\. Check the path\.$/);
+  }
+});
+
+test("fewer steps than are done already are refused, and the checkpoint stays", async (t) => {
+  const { settings } = await ran(t);
+  const resume = join(settings.output_dir, "checkpoint-3");
+  for (const [changes, says] of [
+    [{ max_steps: 1 }, "max_steps: 1 makes 1 steps"],
+    [{ max_steps: 2, parameters: "disk" }, "max_steps: 2 makes 2 steps"],
+    [{ max_steps: 0, num_train_epochs: 0.01 }, "num_train_epochs: 0.01 makes 1 steps"],
+  ] as [Partial<TrainSettings>, string][]) {
+    refused(
+      { ...settings, ...changes, resume },
+      new RegExp(`^${says}, but .*checkpoint-3 has done 3\\. Ask for at least as many`),
+    );
+  }
+  assert.equal(notesOf({ ...settings, resume }).startStep, 3);
+});
+
 test("where no checkpoint is whole by its files, one that lacks some is named", async (t) => {
   const { settings } = await ran(t);
   for (const step of [1, 2, 3]) {

@@ -1,5 +1,6 @@
 // Whether a run can go on from a checkpoint: its files are what was saved, and the data is that of the run. What cannot be
 // refused is said as a note. Reads only.
+import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 import { type Checked, checkCheckpoint } from "../../checkpoint/files/check-files.js";
@@ -27,6 +28,10 @@ export interface CheckedRun {
 
 /** The run in a checkpoint folder. Throws a UserError that names the damaged file, and the checkpoint to resume from instead. */
 export function openCheckpoint(folder: string): CheckedRun {
+  if (!existsSync(folder))
+    throw new UserError(
+      `resume: ${folder} is not there (expected a checkpoint-N folder, or "latest"). Check the path.`,
+    );
   const read = tryCheckpoint(folder);
   if (typeof read !== "string") return read;
   const step = /^checkpoint-(\d+)$/.exec(basename(folder))?.[1];

@@ -59,6 +59,8 @@ const FOREIGN: [string, (place: Workplace) => string, RegExp][] = [
   ["a person's project", (place) => holding("README.md", place), /holds README\.md and is not the folder of a run/],
   ["one with a config.json of its own", (place) => holding("config.json", place), /holds config\.json and is not/],
   ["one with metrics of its own", (place) => holding("metrics.jsonl", place), /holds metrics\.jsonl and is not/],
+  ["one with a run.json of another program", (place) => holding("run.json", place), /holds run\.json and is not/],
+  ["one with more such names", (place) => holding("run.json.old", place), /holds run\.json\.old and is not/],
   ["a file", ({ rows }) => rows, /is a file/],
 ];
 for (const [name, make, message] of FOREIGN) {
@@ -74,6 +76,20 @@ for (const [name, make, message] of FOREIGN) {
     assert.deepEqual(contentOf(place.folder), before);
   });
 }
+
+test("what a cut save left is not resumed from, and not removed by asking for it", async (t) => {
+  const place = makeWorkplace(t);
+  await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
+  for (const name of ["checkpoint-1.partial", "final.partial", "checkpoint-1.revmoe-previous"]) {
+    const resume = join(place.out(), name);
+    cpSync(join(place.out(), "checkpoint-1"), resume, { recursive: true });
+    const before = contentOf(place.folder);
+    const settings = asked(place, { resume: `${resume}/`, max_steps: 3 });
+    await assert.rejects(runTraining(settings), { name: "UserError", message: /is what a save that was cut off left/ });
+    assert.deepEqual(contentOf(place.folder), before);
+    rmSync(resume, { recursive: true });
+  }
+});
 
 test("neither a run nor another model is written into what a run saves", async (t) => {
   const place = makeWorkplace(t);

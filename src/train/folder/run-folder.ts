@@ -2,7 +2,7 @@
 // to `close`. What a killed run left half done is put right and said. A run that is overwritten is first declared void, and
 // then removed, so that a kill in between leaves the old run as it was or nothing that a resume could take for one.
 import { accessSync, constants, existsSync, lstatSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 
 import { latestCheckpoint, STATE_FILE } from "../../checkpoint/run/checkpoints.js";
 import { makeFolders, reasonOf } from "../../checkpoint/files/disk.js";
@@ -44,6 +44,12 @@ type Place = Pick<
 export function checkRunFolder(settings: Place): void {
   const { output_dir: dir, resume } = settings;
   checkOutsideOfModel(dir, settings.model);
+  // Before it is removed as what a kill left.
+  if (isUnfinished(basename(resolve(resume)))) {
+    throw new UserError(
+      `resume: ${resume} is what a save that was cut off left (expected a checkpoint-N folder). Give another, or "latest".`,
+    );
+  }
   if (existsSync(dir)) {
     checkKind(dir);
     checkUnlocked(dir);
@@ -151,16 +157,18 @@ function checkKind(dir: string): void {
   );
 }
 
-const isTrace = (name: string): boolean => name.startsWith(LOCK_FILE) || name.startsWith(RUN_FILE);
+/** Files that say whose a folder is. Another program's run.json is not one of them. */
+const isTrace = (dir: string, name: string): boolean =>
+  name.startsWith(LOCK_FILE) || name === `${RUN_FILE}.new` || (name === RUN_FILE && readMarker(dir) !== undefined);
 
 /** Whether nothing in a folder is of any use to a run that goes on. */
-const isBare = (dir: string): boolean => readdirSync(dir).every(isTrace);
+const isBare = (dir: string): boolean => readdirSync(dir).every((name) => isTrace(dir, name));
 
 function checkContent(settings: Place): void {
   const { output_dir: dir, resume } = settings;
   if (isBare(dir) || readMarker(dir)?.replacing) return;
   if (!isRunFolder(dir)) {
-    const [first] = readdirSync(dir).filter((name) => !isTrace(name));
+    const [first] = readdirSync(dir).filter((name) => !isTrace(dir, name));
     throw new UserError(
       `output_dir: ${dir} holds ${first} and is not the folder of a run (expected a new or empty folder, or one that a run wrote). Choose another folder.`,
     );

@@ -23,11 +23,11 @@ test("a result that cannot be saved is seen before the first step", async (t) =>
       () => writeFileSync(join(final, "README.md"), "mine"),
       /final stays, because it holds README\.md, and no manifest/,
     ],
-    [() => writeFileSync(final, "mine"), /final stays, because it is no folder that can be read/],
+    [() => writeFileSync(final, "mine"), /final stays, because it is a file \(expected a folder\)/],
   ];
   for (const [block, message] of ways) {
     rmSync(final, { recursive: true, force: true });
-    if (!/is no folder/.test(message.source)) mkdirSync(final);
+    if (!/is a file/.test(message.source)) mkdirSync(final);
     block();
     const look = (): void => assert.fail("training began");
     await assert.rejects(runTraining(asked(place, { resume: "latest", max_steps: 9 }), { look }), {
