@@ -4,9 +4,10 @@ import type { Sink } from "../record.js";
 import { consoleKind } from "./console.js";
 import { jsonlKind } from "./jsonl.js";
 import type { ReportedRun, SinkKind } from "./sink.js";
+import { tensorboard } from "./tensorboard.js";
 
 /** The first shows the warnings of the others. */
-const SINKS: readonly SinkKind[] = [consoleKind, jsonlKind];
+const SINKS: readonly SinkKind[] = [consoleKind, jsonlKind, tensorboard];
 
 const onRequest = SINKS.filter(({ always }) => !always);
 

@@ -1,0 +1,141 @@
+// Event files for TensorBoard, in the run's folder itself: `tensorboard --logdir runs` shows a run by its folder's name. A
+// file for each start, as frames of TensorFlow's record format around Event messages, both written here by hand: scalars
+// need five fields. Scalars are named as transformers names them. The sink owns its open file until `close`.
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+import type { RunEvent, Sink } from "../record.js";
+import { openForAppending, whyNot } from "./append.js";
+import type { SinkKind } from "./sink.js";
+
+/** With the second of its start: TensorBoard reads the files of a folder in the order of their names. */
+const EVENT_FILE = /^events\.out\.tfevents\.(\d+)\.revmoe$/;
+
+export const tensorboard: SinkKind = {
+  name: "tensorboard",
+  about: "event files in output_dir",
+  owns: (name) => EVENT_FILE.test(name),
+  open: ({ dir, startStep }) => tensorboardSink(dir, startStep),
+};
+
+/** Goes on after `startStep`: TensorBoard forgets what earlier files say of later steps. */
+export function tensorboardSink(dir: string, startStep: number): Sink {
+  const path = join(dir, nextName(dir));
+  const file = openForAppending(path);
+  const write = (...messages: Uint8Array[]): void => {
+    try {
+      file.append(Buffer.concat(messages.map(frame)));
+    } catch (failure) {
+      throw new Error(`${path}: ${whyNot(failure)}`);
+    }
+  };
+  // Written with the first event, so that a full disk at the start ends no run either.
+  let opening = [versionEvent(), ...(startStep > 0 ? [restartEvent(startStep + 1)] : [])];
+  let last = startStep;
+  return {
+    write: (event) => {
+      const scalars = scalarsOf(event);
+      if (scalars.length === 0) return;
+      // A run that went back to an earlier step takes those after it again.
+      const again = event.kind === "step" && event.step <= last ? [restartEvent(event.step)] : [];
+      write(...opening, ...again, scalarEvent(event.step, scalars));
+      opening = [];
+      if (event.kind === "step") last = event.step;
+    },
+    close: () => file.close(),
+  };
+}
+
+/** Later than every file there is, also when the clock was set back. */
+function nextName(dir: string): string {
+  const names = existsSync(dir) ? readdirSync(dir) : [];
+  const seconds = names.map((name) => Number(EVENT_FILE.exec(name)?.[1] ?? 0));
+  return `events.out.tfevents.${Math.max(Math.floor(Date.now() / 1000), ...seconds.map((each) => each + 1))}.revmoe`;
+}
+
+type Scalar = readonly [tag: string, value: number];
+
+function scalarsOf(event: RunEvent): Scalar[] {
+  if (event.kind === "message") return [];
+  if (event.kind === "eval") {
+    const side = event.network === "trained" ? "eval" : "eval_ordinary";
+    return [
+      [`${side}/loss`, event.evalLoss],
+      [`${side}/perplexity`, event.evalPerplexity],
+    ];
+  }
+  const scalars: [string, number | null][] = [
+    ["loss", event.loss],
+    ["learning_rate", event.learningRate],
+    ["grad_norm", event.gradNorm],
+    ["epoch", event.epoch],
+    ["tokens_per_second", event.tokensPerSecond],
+    ["peak_bytes", event.peakBytes],
+    ["aux_loss", event.auxLoss],
+    ["z_loss", event.zLoss],
+  ];
+  return scalars.flatMap(([name, value]) => (value === null ? [] : [[`train/${name}`, value] as const]));
+}
+
+// Protocol buffers: event.proto and summary.proto of TensorFlow. A field is its number and wire type, then its value.
+const VARINT = 0;
+const DOUBLE = 1;
+const BYTES = 2;
+const FLOAT = 5;
+const key = (field: number, type: number): Uint8Array => varint(field * 8 + type);
+
+const versionEvent = (): Uint8Array => Buffer.concat([wallTime(), bytesField(3, Buffer.from("brain.Event:2"))]);
+
+/** A SessionLog with status START: all that was said of this step and later ones is void. */
+const restartEvent = (step: number): Uint8Array =>
+  Buffer.concat([wallTime(), stepField(step), bytesField(7, Buffer.concat([key(1, VARINT), varint(1)]))]);
+
+function scalarEvent(step: number, scalars: readonly Scalar[]): Uint8Array {
+  const values = scalars.map(([tag, value]) => {
+    const number = Buffer.alloc(4);
+    number.writeFloatLE(value);
+    return bytesField(1, Buffer.concat([bytesField(1, Buffer.from(tag)), key(2, FLOAT), number]));
+  });
+  return Buffer.concat([wallTime(), stepField(step), bytesField(5, Buffer.concat(values))]);
+}
+
+function wallTime(): Uint8Array {
+  const seconds = Buffer.alloc(8);
+  seconds.writeDoubleLE(Date.now() / 1000);
+  return Buffer.concat([key(1, DOUBLE), seconds]);
+}
+
+const stepField = (step: number): Uint8Array => Buffer.concat([key(2, VARINT), varint(step)]);
+
+const bytesField = (field: number, bytes: Uint8Array): Uint8Array =>
+  Buffer.concat([key(field, BYTES), varint(bytes.length), bytes]);
+
+/** Seven bits a byte, the lowest first. */
+function varint(value: number): Uint8Array {
+  const bytes: number[] = [];
+  for (; value >= 128; value = Math.floor(value / 128)) bytes.push((value % 128) + 128);
+  return Buffer.from([...bytes, value]);
+}
+
+/** A record: its length, a checksum of that, the message, a checksum of that. */
+function frame(message: Uint8Array): Uint8Array {
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(message.length));
+  return Buffer.concat([length, checksum(length), message, checksum(message)]);
+}
+
+/** CRC-32C (Castagnoli), masked as TensorFlow does. */
+function checksum(bytes: Uint8Array): Uint8Array {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = TABLE[(crc ^ byte) & 0xff] ^ (crc >>> 8);
+  crc = ~crc;
+  const masked = Buffer.alloc(4);
+  masked.writeUInt32LE((((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0);
+  return masked;
+}
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
