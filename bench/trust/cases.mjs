@@ -117,9 +117,10 @@ export function differences(run, wanted, anyLines = false) {
   for (const key of losses.keys()) if (!wanted.losses.has(key)) problems.push(`${key} is not of the undisturbed run`);
   if (!anyLines && lines !== wanted.lines) problems.push(`${lines} lines of steps, not ${wanted.lines}`);
   if (!weightsOf(run).equals(wanted.weights)) problems.push("the weights are others");
+  // Which checkpoints there are depends on where the run was stopped.
   const names = (of) =>
     of
-      .filter((name) => !/^(nonfinite|spike)-step/.test(name))
+      .filter((name) => !/^((nonfinite|spike)-step|checkpoint-\d+$)/.test(name))
       .sort()
       .join(" ");
   if (names(readdirSync(run)) !== names(wanted.names))

@@ -239,7 +239,7 @@ async function fullDisk(changes, wanted, problems) {
       if (found.length > 0) problems.push(`a disk of ${size} KiB: ${found.join("; ")}`);
       if (code === 0 && !said.includes("warning")) return `${tries} disks`;
     } finally {
-      spawnSync("umount", [disk]);
+      if (spawnSync("umount", [disk]).status !== 0) throw new Error(`${disk} cannot be unmounted: a run left a file open`);
     }
   }
 }
