@@ -228,19 +228,16 @@ async function fullDisk(changes, wanted, problems) {
   const mount = (...words) => spawnSync("mount", words).status === 0;
   let tries = 0;
   for (let size = 16; ; size = Math.ceil((size * (1 + 10 / MOST)) / 4) * 4) {
-    if (!mount("-t", "tmpfs", "-o", `size=${size}k`, "tmpfs", disk)) return "no disk could be mounted";
-    try {
-      const run = join(disk, "run");
-      const { code, said } = await train([...argsOf(place, changes, run), "--disk-full-wait=0"]);
-      const found = code === 0 || code === 2 ? [] : [`exit code ${code}: ${said.split("\n").slice(-12).join(" ")}`];
-      mount("-o", "remount,size=64m", disk);
-      tries++;
-      found.push(...(await finish(changes, run, wanted)));
-      if (found.length > 0) problems.push(`a disk of ${size} KiB: ${found.join("; ")}`);
-      if (code === 0 && !said.includes("warning")) return `${tries} disks`;
-    } finally {
-      if (spawnSync("umount", [disk]).status !== 0) throw new Error(`${disk} cannot be unmounted: a run left a file open`);
-    }
+    if (!mount("-t", "tmpfs", "-o", `size=${size}k`, "tmpfs", disk)) return "no disk could be mounted, 0 disks";
+    const run = join(disk, "run");
+    const { code, said } = await train([...argsOf(place, changes, run), "--disk-full-wait=0"]);
+    const found = code === 0 || code === 2 ? [] : [`exit code ${code}: ${said.split("\n").slice(-12).join(" ")}`];
+    mount("-o", "remount,size=64m", disk);
+    tries++;
+    found.push(...(await finish(changes, run, wanted)));
+    if (found.length > 0) problems.push(`a disk of ${size} KiB: ${found.join("; ")}`);
+    if (spawnSync("umount", [disk]).status !== 0) throw new Error(`${disk} cannot be unmounted: a run left a file open`);
+    if (code === 0 && !said.includes("warning")) return `${tries} disks`;
   }
 }
 

@@ -85,13 +85,15 @@ async function explaining<Result>(settings: TrainSettings, planned: RunPlan | nu
 }
 
 /** Writes config.json into the run's folder and begins its metrics. */
-function openSinks({ settings, startStep }: Run, console: Sink): Sink {
+function openSinks({ settings, startStep, resumedFrom }: Run, console: Sink): Sink {
   const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
   writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
   renameSync(`${path}.new`, path);
   const warn = (message: string): void => console.write({ kind: "message", step: startStep, message, level: "warning" });
-  return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { resumeStep: startStep || -1, warn }), console);
+  const lineDue = startStep > 0 && startStep % settings.logging_steps === 0;
+  const course = { resumeStep: startStep || -1, lineDue, evaluatesAgain: resumedFrom?.inPlace };
+  return both(jsonlSink(join(settings.output_dir, "metrics.jsonl"), { ...course, warn }), console);
 }
 
 async function describeRun(run: Run): Promise<string[]> {
