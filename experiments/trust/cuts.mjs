@@ -1,8 +1,8 @@
-// Saves that are cut or refused at every call of the file system: node experiments/trust/cuts.mjs [case...]
+// Saves that are cut or refused at every call of the file system: node experiments/trust/cuts.mjs [most=200] [case...]
 // cut:     while a run goes on, its folder is copied before every call that changes a file or a name, in the middle of every write
 //          and between the files of every removal. From each copy, as a kill would leave it, a run goes on (or begins anew where
-//          nothing was saved yet), and must end in the same bits with nothing left behind.
-// refused: from the Nth writing call on, the system has no room, for every Nth (or every few); no checkpoint that was whole before
+//          nothing was saved yet), and must end in the same bits with nothing left behind. `most` moments of a case, evenly spread.
+// refused: from the Nth writing call on, the system has no room, for `most` N, evenly spread; no checkpoint that was whole before
 //          is lost, what ends is a sentence, and the next start ends in the same bits.
 // full:    the same with a disk of a given size (a tmpfs, as root), which is then made larger.
 // In one process, without the lock. Prints a line per case; exits with 1 on any failure.
@@ -30,7 +30,9 @@ const NAMES = [
   "rollback on disk",
 ];
 const place = makeWorkplace("cuts");
-const cases = process.argv.length > 2 ? process.argv.slice(2) : NAMES;
+const [most, ...given] = process.argv.slice(2);
+const MOST = Number(most ?? 200);
+const cases = given.length > 0 ? given : NAMES;
 
 /** Runs `revmoe train`; returns the exit code and all that was said. */
 async function train(args) {
@@ -164,39 +166,50 @@ async function begin(changes, run) {
 
 const remove = (folder) => real.rmSync(folder, { recursive: true, force: true });
 
-async function cut(name, changes, wanted, problems) {
-  const run = join(place.folder, "cut");
-  const copies = join(place.folder, "copies");
+/** Of how many moments one is tried. */
+async function strideOf(changes, counts) {
+  const run = join(place.folder, "counted");
   const args = await begin(changes, run);
-  const moments = [];
+  let moments = 0;
   await watched(
     run,
-    (kind, path) => {
-      if (!existsSync(run)) return;
-      const copy = join(copies, `${moments.length}`);
-      real.cpSync(run, copy, { recursive: true });
-      for (const left of readdirSync(copy)) if (left.startsWith("run.lock")) remove(join(copy, left));
-      moments.push({ copy, what: `${kind} ${path.slice(run.length + 1)}` });
-    },
-    async () => {
-      const { code, said } = await train(args);
-      if (code !== 0) throw new Error(said);
-    },
+    (kind) => void (moments += counts(kind)),
+    () => train(args),
   );
-  for (const { copy, what } of moments) {
+  remove(run);
+  return Math.max(1, moments / MOST);
+}
+
+async function cut(changes, wanted, problems) {
+  const stride = await strideOf(changes, () => 1);
+  const run = join(place.folder, "cut");
+  const args = await begin(changes, run);
+  const copies = [];
+  let moments = 0;
+  const keep = (kind, path) => {
+    if (moments++ < copies.length * stride || !existsSync(run)) return;
+    const copy = join(place.folder, "copies", `${copies.length}`);
+    real.cpSync(run, copy, { recursive: true });
+    for (const left of readdirSync(copy)) if (left.startsWith("run.lock")) remove(join(copy, left));
+    copies.push({ copy, what: `${kind} ${path.slice(run.length + 1)}` });
+  };
+  const { code, said } = await watched(run, keep, () => train(args));
+  if (code !== 0) throw new Error(said);
+  for (const { copy, what } of copies) {
     const found = await finish(changes, copy, wanted);
     if (found.length > 0) problems.push(`cut at ${what}: ${found.join("; ")}`);
     else remove(copy);
   }
   remove(run);
-  return moments.length;
+  return `cut at ${copies.length} of ${moments} moments`;
 }
 
+const WRITING = ["open", "half", "fsync", "mkdir", "link"];
 const wholeSteps = (run) =>
   listCheckpoints(run).filter((step) => checkCheckpoint(join(run, `checkpoint-${step}`)).problems.length === 0);
 
-/** `every`: of how many calls one is tried. */
-async function refused(name, changes, wanted, problems, every) {
+async function refused(changes, wanted, problems) {
+  const stride = await strideOf(changes, (kind) => WRITING.includes(kind));
   const full = (syscall, path) => {
     const known = ["open", "mkdir", "link"].includes(syscall) ? { path } : {};
     return Object.assign(new Error(`ENOSPC: no space left on device, ${syscall}`), {
@@ -207,14 +220,14 @@ async function refused(name, changes, wanted, problems, every) {
     });
   };
   let tries = 0;
-  for (let from = 0; ; from += every) {
+  for (let from = 0; ; from = Math.ceil(tries * stride)) {
     const run = join(place.folder, `refused-${from}`);
     const args = [...(await begin(changes, run)), "--disk-full-wait=0"];
     let [calls, before, what] = [0, null, ""];
     const ended = await watched(
       run,
       (kind, path) => {
-        if (!["open", "half", "fsync", "mkdir", "link"].includes(kind) || calls++ < from) return;
+        if (!WRITING.includes(kind) || calls++ < from) return;
         if (before === null) {
           before = wholeSteps(run);
           what = `refused from ${kind} ${path.slice(run.length + 1)}`;
@@ -225,7 +238,7 @@ async function refused(name, changes, wanted, problems, every) {
     );
     if (before === null) {
       remove(run);
-      return tries;
+      return `refused ${tries} times`;
     }
     tries++;
     const found = [];
@@ -243,25 +256,23 @@ async function refused(name, changes, wanted, problems, every) {
 }
 
 /** With disks of growing size, until the run has room. */
-async function fullDisk(name, changes, wanted, problems) {
+async function fullDisk(changes, wanted, problems) {
   const disk = join(place.folder, "disk");
   real.mkdirSync(disk, { recursive: true });
   const mount = (...words) => spawnSync("mount", words).status === 0;
   let tries = 0;
-  for (let size = 16; ; size = Math.ceil((size * 1.07) / 4) * 4) {
-    if (!mount("-t", "tmpfs", "-o", `size=${size}k`, "tmpfs", disk)) return "no disk could be mounted";
-    try {
-      const run = join(disk, "run");
-      const { code, said } = await train([...argsOf(place, changes, run), "--disk-full-wait=0"]);
-      const found = code === 0 || code === 2 ? [] : [`exit code ${code}: ${said.split("\n").slice(-12).join(" ")}`];
-      mount("-o", "remount,size=64m", disk);
-      tries++;
-      found.push(...(await finish(changes, run, wanted)));
-      if (found.length > 0) problems.push(`a disk of ${size} KiB: ${found.join("; ")}`);
-      if (code === 0 && !said.includes("warning")) return tries;
-    } finally {
-      spawnSync("umount", [disk]);
-    }
+  for (let size = 16; ; size = Math.ceil((size * (1 + 10 / MOST)) / 4) * 4) {
+    if (!mount("-t", "tmpfs", "-o", `size=${size}k`, "tmpfs", disk)) return "no disk could be mounted, 0 disks";
+    const run = join(disk, "run");
+    const { code, said } = await train([...argsOf(place, changes, run), "--disk-full-wait=0"]);
+    const found = code === 0 || code === 2 ? [] : [`exit code ${code}: ${said.split("\n").slice(-12).join(" ")}`];
+    mount("-o", "remount,size=64m", disk);
+    tries++;
+    found.push(...(await finish(changes, run, wanted)));
+    if (found.length > 0) problems.push(`a disk of ${size} KiB: ${found.join("; ")}`);
+    if (spawnSync("umount", [disk]).status !== 0)
+      throw new Error(`${disk} cannot be unmounted: a run left a file open`);
+    if (code === 0 && !said.includes("warning")) return `${tries} disks`;
   }
 }
 
@@ -274,11 +285,8 @@ for (const name of cases) {
   const wanted = resultOf(reference);
   const problems = [];
   const began = performance.now();
-  const counts = [
-    `cut ${await cut(name, changes, wanted, problems)} times`,
-    `refused ${await refused(name, changes, wanted, problems, 3)} times`,
-    ...(changes.overwritten ? [] : [`${await fullDisk(name, changes, wanted, problems)} disks`]),
-  ];
+  const counts = [await cut(changes, wanted, problems), await refused(changes, wanted, problems)];
+  if (!changes.overwritten) counts.push(await fullDisk(changes, wanted, problems));
   const seconds = ((performance.now() - began) / 1000).toFixed(0);
   console.log(
     `${name.padEnd(18)} ${counts.join(", ")} (${seconds} s): ${problems.length === 0 ? "same bits" : `${problems.length} FAILED`}`,

@@ -86,12 +86,8 @@ async function pause(alive, ms) {
   const end = performance.now() + ms;
   while (alive() && performance.now() < end) await sleep(1);
 }
-/** Looks as often as it can, with a look at the process between. */
 async function until(alive, condition) {
-  for (let i = 0; alive(); i++) {
-    if (condition()) return;
-    if (i % 16 === 0) await sleep(0);
-  }
+  while (alive() && !condition()) await sleep(1);
 }
 function spin(ms) {
   const end = performance.now() + ms;

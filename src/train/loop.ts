@@ -18,7 +18,7 @@ import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
-import { enterPhase, type Stepped } from "./run-step.js";
+import { enterPhase, setGamma, type Stepped } from "./run-step.js";
 import { saveBetween, saveResult, saveStopped } from "./folder/safe-saves.js";
 import type { StopSignal } from "./stop.js";
 
@@ -36,6 +36,21 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
   const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
   const recovery = new Recovery(run, sink);
   let memory: MemoryTerms | null = null;
+  /** Evaluates and saves what is due after a step; returns the folder with which the run stops, or null when it goes on. */
+  const follow = (step: number): string | null => {
+    const ended = step === phaseAt(run.phases, step).lastStep && step < totalSteps;
+    if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
+    if (!due(settings.save_steps, step) && !(stop.aborted && step < totalSteps)) return null;
+    const folder = stop.aborted ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
+    if (folder === null) return null;
+    recovery.saved(step, folder);
+    stop.saved?.(folder);
+    sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
+    // Also when that was asked for while saving.
+    return stop.aborted ? folder : null;
+  };
+  // What is saved or evaluated before the first step of a run that goes on is the network of the step before.
+  if (startStep > 0) setGamma(run, startStep);
   if (startStep === 0) {
     const pretrained = run.converted ? evaluate(run, sink, 0, "ordinary") : null;
     const converted = evaluate(run, sink, 0, "trained");
@@ -43,6 +58,9 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
   }
   let done = startStep;
   if (stop.aborted && done < totalSteps) return { stopped: true, steps: done, folder: "", memory };
+  // A kill can fall between a step that lasts by itself and what follows it.
+  const stoppedWith = startStep > 0 && run.resumedFrom?.inPlace ? follow(startStep) : null;
+  if (stoppedWith !== null) return { stopped: true, steps: startStep, folder: stoppedWith, memory };
   while (done < totalSteps) {
     const step = done + 1;
     const phase = phaseAt(run.phases, step);
@@ -57,17 +75,8 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
     if (typeof made !== "number") memory = record(run, sink, { step, phase, began, made });
     await setImmediate();
     if (done !== step) continue;
-    const ended = step === phase.lastStep && step < totalSteps;
-    if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
-    if (due(settings.save_steps, step) || (stop.aborted && step < totalSteps)) {
-      const folder = stop.aborted ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
-      if (folder === null) continue;
-      recovery.saved(step, folder);
-      stop.saved?.(folder);
-      sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
-      // Also when that was asked for while saving.
-      if (stop.aborted) return { stopped: true, steps: step, folder, memory };
-    }
+    const folder = follow(step);
+    if (folder !== null) return { stopped: true, steps: step, folder, memory };
   }
   evaluate(run, sink, totalSteps, "trained");
   if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");

@@ -82,12 +82,19 @@ async function explaining<Result>(
 }
 
 /** Writes config.json into the run's folder and begins its metrics. */
-function beginRecords({ settings, startStep, totalSteps }: Run, out: Output): Sink {
+function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out: Output): Sink {
   const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
   writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
   renameSync(`${path}.new`, path);
-  return openSinks(settings.report_to, { dir: settings.output_dir, startStep, totalSteps, out });
+  return openSinks(settings.report_to, {
+    dir: settings.output_dir,
+    startStep,
+    lineDue: startStep > 0 && startStep % settings.logging_steps === 0,
+    evaluatesAgain: resumedFrom?.inPlace === true,
+    totalSteps,
+    out,
+  });
 }
 
 async function describeRun(run: Run): Promise<string[]> {

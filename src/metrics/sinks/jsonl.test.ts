@@ -209,3 +209,21 @@ test("a folder that is missing, or in the way, is the person's to mend", () => {
     (error) => error instanceof UserError && error.message.startsWith(`${folder}: a folder has this name`),
   );
 });
+
+test("what is made again after the last step leaves no second line, and a line that a kill came before is named once", () => {
+  const first = jsonlSink(path);
+  for (const event of [stepEvent(1), evalEvent(1), stepEvent(2), evalEvent(2)]) first.write(event);
+  first.close();
+  jsonlSink(path, { resumeStep: 2, lineDue: true, evaluatesAgain: true }).close();
+  assert.deepEqual(lines(), [stepEvent(1), evalEvent(1), stepEvent(2)]);
+  const message = "step 3 was made and lasts, but its line is missing: the run was killed, or the disk was full";
+  for (let times = 0; times < 2; times++)
+    jsonlSink(path, { resumeStep: 3, lineDue: true, evaluatesAgain: true }).close();
+  assert.deepEqual(lines().slice(3), [{ kind: "message", step: 3, message, level: "warning" }]);
+  // Lines that logging_steps leaves out, and another folder, are no gap.
+  jsonlSink(path, { resumeStep: 4, lineDue: false }).close();
+  const other = join(folder, "other.jsonl");
+  jsonlSink(other, { resumeStep: 4, lineDue: true }).close();
+  assert.equal(lines().length, 4);
+  assert.equal(readFileSync(other, "utf8"), "");
+});

@@ -17,7 +17,7 @@ export const jsonlKind: SinkKind = {
   about: `a line of JSON for each event, in ${METRICS_FILE}`,
   always: true,
   owns: (name) => name === METRICS_FILE || name === temporaryOf(METRICS_FILE),
-  open: ({ dir, startStep, warn }) => jsonlSink(join(dir, METRICS_FILE), { resumeStep: startStep || -1, warn }),
+  open: ({ dir, startStep, ...run }) => jsonlSink(join(dir, METRICS_FILE), { ...run, resumeStep: startStep || -1 }),
 };
 
 export interface JsonlOptions {
@@ -26,34 +26,47 @@ export interface JsonlOptions {
    * Without it, lines are added to what is there.
    */
   resumeStep?: number;
+  /** Whether `resumeStep` was to leave a line: where a kill came between a step that lasts and its line, a message says so. */
+  lineDue?: boolean;
+  /** Whether what follows `resumeStep`, its evaluation, is made again, so that lines of it are dropped. */
+  evaluatesAgain?: boolean;
   /** Told once when lines begin to be dropped, and once when they are written again. */
   warn?: (message: string) => void;
 }
 
 /** Adds events to the file at `path`, which is made when missing. */
-export function jsonlSink(path: string, { resumeStep, warn = () => {} }: JsonlOptions = {}): Sink {
-  if (resumeStep !== undefined) dropLinesAfter(path, resumeStep);
+export function jsonlSink(path: string, options: JsonlOptions = {}): Sink {
+  const { resumeStep, lineDue = false, evaluatesAgain = false, warn = () => {} } = options;
+  const kept = resumeStep === undefined ? null : dropLinesAfter(path, resumeStep, evaluatesAgain);
   const file = openForAppending(path);
   let dropped = 0;
   const append = (...events: RunEvent[]): void => file.append(Buffer.from(events.map(lineOf).join("")));
+  const write: Sink["write"] = (event) => {
+    const missing = `${dropped} ${dropped === 1 ? "line" : "lines"}`;
+    const gap: RunEvent = {
+      kind: "message",
+      step: event.step,
+      message: `${missing} could not be written here`,
+      level: "warning",
+    };
+    try {
+      append(...(dropped > 0 ? [gap] : []), event);
+      if (dropped > 0) warn(`${path} is written again; ${missing} could not be written`);
+      dropped = 0;
+    } catch (failure) {
+      if (dropped++ === 0)
+        warn(`${path}: ${whyNot(failure)} Training goes on; lines are dropped until it can be written.`);
+    }
+  };
+  if (resumeStep !== undefined && lineDue && kept !== null) {
+    const message = `step ${resumeStep} was made and lasts, but its line is missing: the run was killed, or the disk was full`;
+    const told = kept.some(
+      ({ kind, step, message: said }) => step === resumeStep && (kind === "step" || said === message),
+    );
+    if (!told) write({ kind: "message", step: resumeStep, message, level: "warning" });
+  }
   return {
-    write: (event) => {
-      const missing = `${dropped} ${dropped === 1 ? "line" : "lines"}`;
-      const gap: RunEvent = {
-        kind: "message",
-        step: event.step,
-        message: `${missing} could not be written here`,
-        level: "warning",
-      };
-      try {
-        append(...(dropped > 0 ? [gap] : []), event);
-        if (dropped > 0) warn(`${path} is written again; ${missing} could not be written`);
-        dropped = 0;
-      } catch (failure) {
-        if (dropped++ === 0)
-          warn(`${path}: ${whyNot(failure)} Training goes on; lines are dropped until it can be written.`);
-      }
-    },
+    write,
     close: () => {
       try {
         file.close();
@@ -69,16 +82,24 @@ const lineOf = (event: RunEvent): string => visibleText(`${JSON.stringify(event)
 
 const temporaryOf = (path: string): string => `${path}.tmp`;
 
-/** Keeps the lines up to `step`, in a new file that replaces the old one in a single move. */
-function dropLinesAfter(path: string, step: number): void {
+interface Line {
+  bytes: Buffer;
+  step: number;
+  kind?: unknown;
+  message?: unknown;
+}
+
+/** Keeps the lines up to `step`, in a new file that replaces the old one in a single move; returns them, or null without a file. */
+function dropLinesAfter(path: string, step: number, evaluatesAgain: boolean): Line[] | null {
   const content = orUserError(path, () => readIfThere(path));
-  if (content === null) return;
-  const kept = step <= 0 ? Buffer.alloc(0) : linesUpTo(path, content, step);
+  if (content === null) return null;
+  const upTo = step <= 0 ? [] : linesUpTo(path, content, step);
+  const kept = upTo.filter((line) => !(evaluatesAgain && line.step === step && line.kind === "eval"));
   const temporary = temporaryOf(path);
   orUserError(temporary, () => {
     const file = openSync(temporary, "w");
     try {
-      writeWhole(file, kept);
+      writeWhole(file, Buffer.concat(kept.map(({ bytes }) => bytes)));
       fsyncSync(file);
     } catch (failure) {
       rmSync(temporary, { force: true });
@@ -88,33 +109,34 @@ function dropLinesAfter(path: string, step: number): void {
     }
     renameSync(temporary, path);
   });
+  return kept;
 }
 
-function linesUpTo(path: string, content: Buffer, step: number): Buffer {
-  const kept: Buffer[] = [];
+function linesUpTo(path: string, content: Buffer, step: number): Line[] {
+  const kept: Line[] = [];
   let line = 1;
   for (let start = 0; start < content.length; line++) {
     const end = content.indexOf(10, start);
     // A last line without its newline was cut short when the run was killed.
     if (end < 0) break;
     const bytes = content.subarray(start, end + 1);
-    const at = stepOf(bytes);
-    if (at === undefined) {
+    const event = eventOf(bytes);
+    if (event === undefined) {
       throw new UserError(
         `${path}:${line}: no line of metrics (expected a JSON object with a number "step"). ` +
           "Remove the line, or the file.",
       );
     }
-    if (at <= step) kept.push(bytes);
+    if (event.step <= step) kept.push({ ...event, bytes });
     start = end + 1;
   }
-  return Buffer.concat(kept);
+  return kept;
 }
 
-function stepOf(line: Buffer): number | undefined {
+function eventOf(line: Buffer): Omit<Line, "bytes"> | undefined {
   try {
-    const { step } = JSON.parse(line.toString()) as { step?: unknown };
-    return typeof step === "number" ? step : undefined;
+    const { step, kind, message } = JSON.parse(line.toString()) as Partial<Record<string, unknown>>;
+    return typeof step === "number" ? { step, kind, message } : undefined;
   } catch {
     return undefined;
   }

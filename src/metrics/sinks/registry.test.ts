@@ -13,7 +13,14 @@ test("every run has the console and metrics.jsonl, whatever report_to says", (t)
   const dir = mkdtempSync(join(tmpdir(), "revmoe-sinks-"));
   t.after(() => rmSync(dir, { recursive: true }));
   let text = "";
-  const sink = openSinks(["none"], { dir, startStep: 0, totalSteps: 3, out: { write: (part) => (text += part) } });
+  const sink = openSinks(["none"], {
+    dir,
+    startStep: 0,
+    lineDue: false,
+    evaluatesAgain: false,
+    totalSteps: 3,
+    out: { write: (part) => (text += part) },
+  });
   sink.write({ kind: "message", step: 1, message: "hello", level: "info" });
   sink.close();
   assert.equal(text, "hello\n");
@@ -32,7 +39,15 @@ test("a sink that cannot begin ends the run before its first step", (t) => {
   t.after(() => rmSync(dir, { recursive: true }));
   mkdirSync(join(dir, METRICS_FILE));
   assert.throws(
-    () => openSinks(["none"], { dir, startStep: 1, totalSteps: 3, out: { write: () => {} } }),
+    () =>
+      openSinks(["none"], {
+        dir,
+        startStep: 1,
+        lineDue: false,
+        evaluatesAgain: false,
+        totalSteps: 3,
+        out: { write: () => {} },
+      }),
     (failure: unknown) =>
       failure instanceof UserError && /metrics\.jsonl: a folder has this name/.test(failure.message),
   );

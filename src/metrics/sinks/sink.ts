@@ -9,6 +9,9 @@ export interface ReportedRun {
   dir: string;
   /** Steps that were done before: events of later steps, left by a run that is resumed, are void. */
   startStep: number;
+  /** Whether a line of `startStep` was due, and whether that step's evaluation is made again. */
+  lineDue: boolean;
+  evaluatesAgain: boolean;
   totalSteps: number;
   out: Output;
   /** Tells the person at once. */
