@@ -5,7 +5,8 @@
 import { fileURLToPath } from "node:url";
 
 import {
-  adamw,
+  deviceStore,
+  makeOptimizer,
   freeModel,
   gridStreams,
   loadModel,
@@ -52,7 +53,7 @@ const midpoint = {
 const tiny = fileURLToPath(new URL("../tiny-moe", import.meta.url));
 const [folder, steps] = [process.argv[2] ?? tiny, Number(process.argv[3] ?? 5)];
 const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
-const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
+const states = new OptimizerStates(makeOptimizer({ optimizer: "adamw", weight_decay: 0 }), model);
 const tokens = loadTokenizer(openSource(folder)).encode(
   "Call me Ishmael. Some years ago I thought I would sail a little.",
 );
@@ -73,6 +74,7 @@ function take(step, learningRate, method = "reversible") {
       format: gridStreams("int32", 16),
       computeDtype: "float32",
       device: "cpu",
+      store: deviceStore("cpu"),
       lossTileTokens: 512,
     },
     states,

@@ -4,6 +4,7 @@
 import { fileURLToPath } from "node:url";
 
 import {
+  deviceStore,
   forTiles,
   freeModel,
   gridStreams,
@@ -57,6 +58,7 @@ for (let step = 1; step <= steps; step++) {
       format: gridStreams("int32", 16),
       computeDtype: "float32",
       device: "cpu",
+      store: deviceStore("cpu"),
       lossTileTokens: 512,
     },
     states,

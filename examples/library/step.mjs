@@ -4,7 +4,8 @@
 import { fileURLToPath } from "node:url";
 
 import {
-  adamw,
+  deviceStore,
+  makeOptimizer,
   describeMemory,
   freeModel,
   gridStreams,
@@ -29,7 +30,7 @@ const TEXTS = [
 
 // Made outside any scope: they live until they are freed below.
 const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
-const optimizer = adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 });
+const optimizer = makeOptimizer({ optimizer: "adamw", weight_decay: 0 });
 const states = new OptimizerStates(optimizer, model);
 
 /** @type {import("revmoe").Network} */
@@ -39,6 +40,7 @@ const network = {
   format: gridStreams("int32", 16), // streams are multiples of 2^-16
   computeDtype: "float32",
   device: "cpu",
+  store: deviceStore("cpu"),
   lossTileTokens: 512,
 };
 

@@ -85,7 +85,11 @@ function spoil(path, token) {
   writeFileSync(path, bytes);
 }
 
-/** The words after `revmoe train` of a case that writes to `out`. */
+/**
+ * The words after `revmoe train` of a case that writes to `out`.
+ * @param {any} place @param {Record<string, any>} changes @param {string} out
+ * @returns {string[]}
+ */
 export const argsOf = (place, { overwritten: _, bad, ...changes }, out) =>
   Object.entries({
     ...COMMON,

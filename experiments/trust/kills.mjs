@@ -106,12 +106,12 @@ async function live(args, run, moment, signals, times) {
     await MOMENTS[moment](alive, run, { ...times, size: sizeOf(run) });
     for (const signal of signals.split(" ")) {
       if (!alive()) break;
-      child.kill(`SIG${signal}`);
+      child.kill(/** @type {NodeJS.Signals} */ (`SIG${signal}`));
       if (signal !== "KILL") await pause(alive, draw() * 20);
     }
   }
   await end;
-  return { ...ended, said, names: namesIn(run) };
+  return { .../** @type {any} */ (ended), said, names: namesIn(run) };
 }
 
 const seedOf = (run) => {
