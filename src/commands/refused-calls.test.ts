@@ -96,6 +96,6 @@ test("settings that cannot be written leave no working copy and no lock", async 
   mkdirSync(join(place.out(), "config.json.new"));
   const { code, said } = await train(place);
   assert.equal(code, 2, said);
-  assert.match(said, /config\.json\.new: cannot be written: a folder has this name/);
+  assert.match(said, /config\.json\.new: cannot be written: it is a folder/);
   assert.deepEqual(readdirSync(place.out()).sort(), ["config.json.new", "run.json"]);
 });
