@@ -42,8 +42,8 @@ const COMMON = {
   learning_rate: 5e-3,
   save_steps: 0,
 };
-/** Streams of integers refuse values that large before a gradient is. */
-const BAD = { stream: "float32", coupling: "ordinary", method: "checkpoint" };
+/** Streams of integers would refuse values that large before a gradient is. */
+const BAD = { coupling: "ordinary", method: "checkpoint" };
 
 /** A folder with the model and its rows, and with a model whose token Q spoils every batch it is in. */
 export function makeWorkplace(name) {
@@ -81,7 +81,7 @@ function spoil(path, token) {
   const head = Number(bytes.readBigUInt64LE(0));
   const { shape, data_offsets } = JSON.parse(bytes.subarray(8, 8 + head).toString())["model.embed_tokens.weight"];
   for (let i = 0; i < shape[1]; i++)
-    bytes.writeFloatLE(i % 2 ? 1e30 : -1e30, 8 + head + data_offsets[0] + 4 * (token * shape[1] + i));
+    bytes.writeFloatLE(i % 2 ? 3e38 : -3e38, 8 + head + data_offsets[0] + 4 * (token * shape[1] + i));
   writeFileSync(path, bytes);
 }
 
