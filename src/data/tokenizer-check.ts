@@ -58,11 +58,9 @@ function checkMerges(model: Json, vocab: Json, refuse: Refuse): void {
   for (const [i, merge] of merges.entries()) {
     const parts: unknown = !pairs && typeof merge === "string" ? merge.split(" ") : pairs ? merge : undefined;
     if (!Array.isArray(parts) || parts.length !== 2) refuse(`merges[${i}] is ${show(merge)}`, "two tokens");
-    const [left, right] = parts as [unknown, unknown];
-    const known = [left, right, `${left}${right}`, `${left}${String(right).slice(prefix.length)}`].map((token) =>
-      typeof token === "string" ? Object.hasOwn(vocab, token) : false,
-    );
-    if (!(known[0] && known[1] && (known[2] || known[3]))) {
+    const [left, right] = parts as [string, string];
+    const has = (token: unknown): boolean => typeof token === "string" && Object.hasOwn(vocab, token);
+    if (!has(left) || !has(right) || !(has(left + right) || (prefix !== "" && has(left + right.slice(prefix.length))))) {
       refuse(`merges[${i}] is ${show(merge)}, of which a side or the whole is not in vocab`, "tokens of vocab");
     }
   }
