@@ -20,6 +20,8 @@ export const TEMPLATE_LIMITS = {
   entries: 1 << 20,
   /** Bytes of memory that one rendering may take beside what there is when it is first looked at. */
   memory: 2 ** 29,
+  /** Blanks to indent by: a line of JSON has them many times over. Real ones have 4. */
+  indent: 1000,
   /** Letters compared by one search in the worst case, as nothing can stop a search: about 1 s. */
   search: 2 ** 33,
 } as const;

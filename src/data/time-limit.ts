@@ -15,7 +15,7 @@ const SLOT = Symbol.for("revmoe.work");
 const script = new Script('globalThis[Symbol.for("revmoe.work")]()');
 const slot = globalThis as { [SLOT]?: () => void };
 /** Rows share a script for so long. */
-const SLICE_SECONDS = 0.2;
+const SLICE_SECONDS = 0.5;
 /** Where the machine was busy with other things, or asleep, the work gets so many times its time, once. */
 const PATIENCE = 4;
 

@@ -27,6 +27,7 @@ interface Node {
   callee: Node;
   object: Node;
   property: Node;
+  filter: Node;
   args: Node[];
   value: unknown;
 }
@@ -124,7 +125,7 @@ class BoundedInterpreter extends LibraryInterpreter {
     if (node?.type === KNOWN) return node.value as Value;
     if (++this.depth > LIMITS.depth) throw tooDeep();
     try {
-      const value = super.evaluate(this.searchBounded(node, scope), scope);
+      const value = super.evaluate(this.bounded(node, scope), scope);
       this.weigh(value);
       return value;
     } finally {
@@ -133,8 +134,8 @@ class BoundedInterpreter extends LibraryInterpreter {
     }
   }
 
-  /** The node, with the operands of a search known and found to be small enough: `a in b` and `b.split(a)`. */
-  private searchBounded(node: Node | undefined, scope: Scope): Node | undefined {
+  /** The node, with operands known and found to be small enough: of `a in b`, `b.split(a)` and filters that indent. */
+  private bounded(node: Node | undefined, scope: Scope): Node | undefined {
     const known = (of: Node): Node => ({ type: KNOWN, value: this.evaluate(of, scope) }) as Node;
     if (node?.type === "BinaryExpression" && (node.operator.value === "in" || node.operator.value === "not in")) {
       const [left, right] = [known(node.left), known(node.right)];
@@ -151,6 +152,16 @@ class BoundedInterpreter extends LibraryInterpreter {
       const [separator, object] = [known(first), known(node.callee.object)];
       boundSearch(separator, object);
       return { ...node, callee: { ...node.callee, object }, args: [separator, ...rest] };
+    }
+    if (node?.filter?.type === "CallExpression" && /^(indent|tojson)$/.test(node.filter.callee.value as string)) {
+      const argument = (of: Node): Node => {
+        if (of.type.includes("Spread")) return of;
+        const named = of.type === "KeywordArgumentExpression";
+        const value = known(named ? (of.value as Node) : of);
+        boundIndent(value);
+        return named ? { ...of, value } : value;
+      };
+      return { ...node, filter: { ...node.filter, args: node.filter.args.map(argument) } };
     }
     return node;
   }
@@ -184,6 +195,12 @@ class BoundedInterpreter extends LibraryInterpreter {
     if (used - this.heapAtFirst > LIMITS.memory)
       throw new LimitExceeded(`it takes more than ${LIMITS.memory} bytes of memory`);
   }
+}
+
+function boundIndent({ value }: Node): void {
+  const blanks = (value as Value | undefined)?.value;
+  if (typeof blanks === "number" && blanks > LIMITS.indent)
+    throw new LimitExceeded(`it indents by ${blanks} (expected at most ${LIMITS.indent})`);
 }
 
 function boundSearch(wanted: Node, searched: Node): void {

@@ -60,14 +60,10 @@ function checkMerges(model: Json, vocab: Json, refuse: Refuse): void {
   const pairs = Array.isArray(merges[0]);
   for (const [i, merge] of merges.entries()) {
     const parts: unknown = !pairs && typeof merge === "string" ? merge.split(" ") : pairs ? merge : undefined;
-    if (!Array.isArray(parts) || parts.length !== 2 || parts.some((part) => typeof part !== "string")) {
-      refuse(`merges[${i}] is ${show(merge)}`, "two tokens");
-    }
+    if (!Array.isArray(parts) || parts.length !== 2) refuse(`merges[${i}] is ${show(merge)}`, "two tokens");
     const [left, right] = parts as [string, string];
-    const known = [left, right, `${left}${right}`, `${left}${right.slice(prefix.length)}`].map((token) =>
-      Object.hasOwn(vocab, token),
-    );
-    if (!(known[0] && known[1] && (known[2] || known[3]))) {
+    const has = (token: unknown): boolean => typeof token === "string" && Object.hasOwn(vocab, token);
+    if (!has(left) || !has(right) || !(has(left + right) || (prefix !== "" && has(left + right.slice(prefix.length))))) {
       refuse(`merges[${i}] is ${show(merge)}, of which a side or the whole is not in vocab`, "tokens of vocab");
     }
   }
