@@ -48,7 +48,7 @@ Object.assign(DOWNHILL, { commands: ALL, cli: [...ALL, "commands"], fuzz: [...AL
 /** Files of src/ itself that any folder may use; the others (the command line) are above all folders. */
 const SHARED = new Set(["errors", "format", "read-file"]);
 const LONGEST_FILE = 400;
-const MOST_FILES = 27;
+const MOST_FILES = 25;
 
 const isTest = (file: string): boolean => file.endsWith(".test.ts") || file.includes("/testing-");
 const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));

@@ -10,7 +10,8 @@ import { COMMANDS } from "./registry.js";
 const DIST = fileURLToPath(new URL("../", import.meta.url));
 
 /** What --help does not load: the work of commands. Registries, whose entries have settings, come with what they register. */
-const WORK = /^(commands\/run|data|hub|upcycle|step|generate|eval|verify|fuzz|(train|plan)\/(?!settings)|compare\/(?!settings|cases))/;
+const WORK =
+  /^(commands\/run|data|hub|upcycle|step|generate|eval|verify|fuzz|(train|plan)\/(?!settings)|compare\/(?!settings|cases))/;
 
 /** Adds a compiled file and all that it imports statically, by the path below dist/. */
 function addImports(file: string, found: Set<string>): void {

@@ -1,6 +1,6 @@
 // Keys and values of all tokens so far, per layer, for one sequence. Each layer has a buffer that doubles when it is
 // full, so a token costs no copy of what came before. The cache owns its tensors until `free`.
-import type { KeyValueCache } from "../model/attention.js";
+import type { KeyValueCache } from "../model/attention/attend.js";
 import { copy_, narrow } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";

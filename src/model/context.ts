@@ -4,7 +4,7 @@ import { cast, cat, cos, mulScalar, outer, sin } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, type DType, type Tensor } from "../torch/tensor.js";
 import type { ModelConfig } from "./architecture.js";
-import type { KeyValueCache } from "./attention.js";
+import type { KeyValueCache } from "./attention/attend.js";
 import { rotaryFrequencies } from "./rope.js";
 import type { RouterObserver, Routing } from "./routing.js";
 

@@ -3,7 +3,7 @@
 import { UserError } from "../errors.js";
 import { formatCount } from "../format.js";
 import type { Architecture, ModelConfig } from "./architecture.js";
-import { attentionBranch, attentionParameters } from "./attention-branch.js";
+import { attentionBranch, attentionParameters } from "./attention/branch.js";
 import { type ExpertNames, feedForwardBranch, feedForwardParameters, USUAL_NAMES } from "./feed-forward-branch.js";
 import { ConfigReader, MOST } from "./config.js";
 import { rmsNorm } from "./norm.js";

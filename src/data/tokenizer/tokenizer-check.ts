@@ -63,7 +63,11 @@ function checkMerges(model: Json, vocab: Json, refuse: Refuse): void {
     if (!Array.isArray(parts) || parts.length !== 2) refuse(`merges[${i}] is ${show(merge)}`, "two tokens");
     const [left, right] = parts as [string, string];
     const has = (token: unknown): boolean => typeof token === "string" && Object.hasOwn(vocab, token);
-    if (!has(left) || !has(right) || !(has(left + right) || (prefix !== "" && has(left + right.slice(prefix.length))))) {
+    if (
+      !has(left) ||
+      !has(right) ||
+      !(has(left + right) || (prefix !== "" && has(left + right.slice(prefix.length))))
+    ) {
       refuse(`merges[${i}] is ${show(merge)}, of which a side or the whole is not in vocab`, "tokens of vocab");
     }
   }

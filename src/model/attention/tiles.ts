@@ -1,6 +1,6 @@
 // Which tiles of queries attention goes through, and which keys each of them sees. A tile needs the more memory the more chunks of
 // keys it sees and the larger the last one is, and leaves nothing behind: an engine that only counts is given the largest alone.
-import { leavesOut } from "../torch/repeat.js";
+import { leavesOut } from "../../torch/repeat.js";
 
 export interface Limits {
   /** Scores of one chunk. In the backward pass there are two such tensors. */

@@ -4,9 +4,9 @@
 //   S = q k^T / sqrt(C) + mask,  L = logsumexp(S),  P = exp(S - L),  o = P v
 //   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)
 // (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2)
-import { customFunction } from "../torch/graph.js";
-import { forEachTile } from "../torch/repeat.js";
-import { free, scope } from "../torch/scope.js";
+import { customFunction } from "../../torch/graph.js";
+import { forEachTile } from "../../torch/repeat.js";
+import { free, scope } from "../../torch/scope.js";
 import {
   add,
   add_,
@@ -34,9 +34,9 @@ import {
   tril,
   triu,
   unsqueeze,
-} from "../torch/ops.js";
-import { device, dtype, type DType, empty, full, shape, type Tensor, zeros } from "../torch/tensor.js";
-import { limitsOn, type Tile, tilesOf } from "./attention-tiles.js";
+} from "../../torch/ops.js";
+import { device, dtype, type DType, empty, full, shape, type Tensor, zeros } from "../../torch/tensor.js";
+import { limitsOn, type Tile, tilesOf } from "./tiles.js";
 
 /** Keys [key, key + keys) for a tile, and what its scores are added to: null where every query sees every key. */
 interface Chunk {

@@ -1,13 +1,13 @@
 // The attention branch of a pre-norm block, as far as families share it: norm, projections with or without biases,
 // optional norm and clipping of queries and keys, rotary positions, attention, output projection. What a family has of
 // these is in its ModelConfig.
-import { cast, clamp, linear, reshape } from "../torch/ops.js";
-import { free, scope } from "../torch/scope.js";
-import { dtype, type Tensor } from "../torch/tensor.js";
-import type { ModelConfig, ParameterSpec, Weights } from "./architecture.js";
-import { attend, rotate } from "./attention.js";
-import type { Context } from "./context.js";
-import { rmsNorm } from "./norm.js";
+import { cast, clamp, linear, reshape } from "../../torch/ops.js";
+import { free, scope } from "../../torch/scope.js";
+import { dtype, type Tensor } from "../../torch/tensor.js";
+import type { ModelConfig, ParameterSpec, Weights } from "../architecture.js";
+import { attend, rotate } from "./attend.js";
+import type { Context } from "../context.js";
+import { rmsNorm } from "../norm.js";
 
 const hasBias = ({ attentionBias }: ModelConfig, projection: string): boolean =>
   attentionBias === "all" || (attentionBias === "qkv" && projection !== "o");

@@ -14,11 +14,11 @@ import {
   select,
   transpose,
   unsqueeze,
-} from "../torch/ops.js";
-import { repeat } from "../torch/repeat.js";
-import { scope } from "../torch/scope.js";
-import { device, dtype, shape, type Tensor } from "../torch/tensor.js";
-import { tiledAttention } from "./tiled-attention.js";
+} from "../../torch/ops.js";
+import { repeat } from "../../torch/repeat.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
+import { tiledAttention } from "./tiled.js";
 
 /** Keys and values of earlier tokens, per layer; `extend` appends the new ones and returns all. */
 export interface KeyValueCache {
