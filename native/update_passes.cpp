@@ -2,7 +2,7 @@
 //   revmoe::square_sum              sum of squares of float32 values, in float64
 //   revmoe::round_stochastically_   float32 values to bfloat16
 //   revmoe::adamw_                  moments and weights of AdamW
-//   revmoe::decode_blocks_, revmoe::encode_blocks_   state in 8 bits (src/optim/block-quantize.ts)
+//   revmoe::decode_blocks_, revmoe::encode_blocks_   state in 8 bits (src/optim/state/block-quantize.ts)
 //   revmoe::factored_squares_, revmoe::scale_matrix_   statistics of rows and columns, and what is divided by them (src/optim/factored.ts)
 // Work is shared out by chunks, not by threads, so that results do not depend on how many there are.
 #include <ATen/TensorIterator.h>

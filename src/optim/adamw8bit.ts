@@ -4,7 +4,7 @@
 // as in the paper (section 2.3) and transformers' Trainer, so does the embedding, whose gradients are sparse and uneven.
 import { device, type Tensor } from "../torch/tensor.js";
 import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule, adamwUpdate } from "./adamw.js";
-import { BLOCK_ELEMENTS, BlockQuantizer } from "./block-quantize.js";
+import { BLOCK_ELEMENTS, BlockQuantizer } from "./state/block-quantize.js";
 import { defineOptimizer } from "./entry.js";
 import { elementsOf, type Optimizer, type ParameterFacts, type Rule } from "./optimizer.js";
 import { scope } from "../torch/scope.js";

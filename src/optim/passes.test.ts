@@ -12,7 +12,7 @@ import { adafactor } from "./adafactor.js";
 import { adalomo } from "./adalomo.js";
 import { adamw } from "./adamw.js";
 import { adamw8bit } from "./adamw8bit.js";
-import { BLOCK_ELEMENTS, BlockQuantizer } from "./block-quantize.js";
+import { BLOCK_ELEMENTS, BlockQuantizer } from "./state/block-quantize.js";
 import { gradientNorm } from "./clip.js";
 import type { Optimizer } from "./optimizer.js";
 import { withoutPasses } from "./passes.js";

@@ -10,7 +10,7 @@ import { TEST_DEVICE } from "../torch/testing-device.js";
 import { adafactor } from "./adafactor.js";
 import { adalomo } from "./adalomo.js";
 import { adamw8bit } from "./adamw8bit.js";
-import { BlockQuantizer, dynamicMap } from "./block-quantize.js";
+import { BlockQuantizer, dynamicMap } from "./state/block-quantize.js";
 import { galoreAdamw } from "./galore.js";
 import { muon } from "./muon.js";
 import type { Optimizer } from "./optimizer.js";

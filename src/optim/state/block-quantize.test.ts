@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { scope } from "../torch/scope.js";
-import { dtype, fromArray, toArray, zeros } from "../torch/tensor.js";
-import { TEST_DEVICE } from "../torch/testing-device.js";
-import { adamw } from "./adamw.js";
-import { adamw8bit } from "./adamw8bit.js";
+import { scope } from "../../torch/scope.js";
+import { dtype, fromArray, toArray, zeros } from "../../torch/tensor.js";
+import { TEST_DEVICE } from "../../torch/testing-device.js";
+import { adamw } from "../adamw.js";
+import { adamw8bit } from "../adamw8bit.js";
 import { BLOCK_ELEMENTS, BlockQuantizer, dynamicMap } from "./block-quantize.js";
-import { factsOf, numbers, stepped } from "./testing-rules.js";
+import { factsOf, numbers, stepped } from "../testing-rules.js";
 
 const neighbour = (value: number, by: number): number => {
   const floats = Float32Array.of(value);

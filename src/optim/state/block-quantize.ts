@@ -18,11 +18,11 @@ import {
   shiftRight,
   view,
   viewDtype,
-} from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { empty, fromArray, numel, type Tensor } from "../torch/tensor.js";
-import { inOnePass } from "./passes.js";
-import { range } from "./tiles.js";
+} from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { empty, fromArray, numel, type Tensor } from "../../torch/tensor.js";
+import { inOnePass } from "../passes.js";
+import { range } from "../tiles.js";
 
 export const BLOCK_ELEMENTS = 256;
 const DECADES = 7;
