@@ -1,5 +1,5 @@
 // What a command of the command line is: its words, its settings, and a door to the work it does. A command's own file is
-// light, for --help loads those of all commands: it imports settings and other words only. The work is in run/NAME.ts,
+// light, for --help loads those of all commands: it imports settings, with the registries they follow from, and other words only. The work is in run/NAME.ts,
 // loaded when the command is run, and may import the whole library.
 import type { Output } from "../metrics/output.js";
 import type { SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";

@@ -16,7 +16,7 @@ import { fullBatch } from "../train/full-batch.js";
 import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import type { Network } from "../network/network.js";
 import { OptimizerStates } from "../step/optimizer-states.js";
-import { checkTokens, readData } from "../train/prepare.js";
+import { checkTokens, readData } from "../train/prepare-data.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { trainStep, type StepResult } from "../step/step.js";

@@ -6,7 +6,7 @@ import type { Document } from "../data/documents.js";
 import { encodePrompt } from "../generate/prompt.js";
 import { documentLosses } from "../network/evaluate.js";
 import type { Network } from "../network/network.js";
-import { checkTokens } from "../train/prepare.js";
+import { checkTokens } from "../train/prepare-data.js";
 import { fill, type PromptForm } from "./prompt.js";
 import { type ChoiceRow, tidied } from "./task-rows.js";
 

@@ -7,7 +7,7 @@ import { findStopIds } from "../generate/stop-ids.js";
 import { architectureOf } from "../model/architecture.js";
 import { evaluateLoss } from "../network/evaluate.js";
 import type { Network } from "../network/network.js";
-import { checkTokens } from "../train/prepare.js";
+import { checkTokens } from "../train/prepare-data.js";
 import { choiceLogLikelihoods, makeChoices, scoreChoices, standardError } from "./choice.js";
 import { attempt, makeQuestions } from "./exact-match.js";
 import { type DataSettings, batchesOf } from "./held-out.js";

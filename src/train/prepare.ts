@@ -4,9 +4,8 @@ import { UserError } from "../errors.js";
 import { listCheckpoints, type RunState } from "../checkpoint/run/state.js";
 import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
-import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
+import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
-import { readRows, type Row } from "../data/rows.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, weightBytes } from "../model/model.js";
@@ -34,6 +33,7 @@ import {
   teacherOf,
   withFittingGrid,
 } from "./prepare-network.js";
+import { checkTokens, readData } from "./prepare-data.js";
 import { makeStore, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
 import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./folder/resume-checks.js";
 import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
@@ -273,34 +273,4 @@ function latestRun(settings: TrainSettings): Resumed {
       notes: [],
     };
   return { ...openNewestCheckpoint(output_dir), inPlace: false };
-}
-
-/** The rows of settings as documents, trained and held out. */
-export function readData(
-  settings: TrainSettings,
-  tokenizer: Tokenizer,
-): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
-  const rows = readRows(settings.train_file);
-  const held = settings.validation_rows;
-  if (held >= rows.length) {
-    throw new UserError(
-      `validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`,
-    );
-  }
-  const make = (some: Row[]) => makeDocuments(some, tokenizer, settings);
-  const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
-  const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
-  return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
-}
-
-/** Refuses a document with a token that the model does not have. */
-export function checkTokens(documents: Document[], vocabSize: number): void {
-  for (const { tokens, place } of documents) {
-    const bad = tokens.find((token) => token >= vocabSize);
-    if (bad !== undefined) {
-      throw new UserError(
-        `${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer.json does not belong to this model.`,
-      );
-    }
-  }
 }
