@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 
 import { UserError } from "../errors.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";
 import { cast, copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -66,16 +66,15 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
   const { config: stated, path } = readConfig(source);
   const { trained, layout, maxShardBytes, overwrite = false } = options;
   const replaced = overwrite ? "ours" : "nothing";
-  const family = architectureOf(stated, path);
+  const family = readArchitecture(stated, path);
   const architecture = trained ? trained.extend(family) : family;
-  const config = architecture.readConfig(stated, path);
   checkPlaceBesideModel(dir, source);
   checkReplaceable(dir, replaced);
   const folder = openFolder(source);
   try {
-    const matched = matchTensors(folder, architecture, config);
+    const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
-    const tensors = placedParameters(architecture, config).flatMap((placed) =>
+    const tensors = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
     checkFreeSpace(dir, sourceBytes(tensors));

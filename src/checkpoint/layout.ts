@@ -17,14 +17,14 @@ export interface DiskTensor {
 /** The name of the whole parameter; for experts, the fused one. */
 export const fullName = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;
 
-/** The tensors on disk that make up a parameter; both layouts agree where there are no experts, but for Mixtral's router. */
+/** The tensors on disk that make up a parameter; both layouts agree where there are no experts, but for some names. */
 export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor[] {
   const { prefix, spec } = placed;
-  if (!spec.experts || layout === "fused") {
+  const { template, parts } = spec.experts ?? {};
+  if (parts === undefined || template === undefined || layout === "fused") {
     const name = layout === "per-expert" && spec.perExpertName ? prefix + spec.perExpertName : fullName(placed);
     return [{ name, shape: spec.shape, slice: null }];
   }
-  const { template, parts } = spec.experts;
   const [experts, allRows, ...rest] = spec.shape;
   const rows = allRows / parts.length;
   return Array.from({ length: experts }, (_, expert) =>

@@ -58,7 +58,7 @@ export function saveModel(dir: string, model: Model, options: SaveOptions): stri
 
 function writeModel(folder: string, dir: string, model: Model, options: SaveOptions): void {
   const { layout = "per-expert", dtype } = options;
-  const { source: config } = model.config;
+  const { source: config } = model.architecture;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
   const check = (value: Tensor, name: string): void => checkFinite(value, name, dir);
   writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config, addedKeys, check }, options);
@@ -89,7 +89,7 @@ function checkedSource(source: TensorSource, check: (value: Tensor, name: string
 
 /** A model's tensors under their names on disk, in the order of the forward pass; each is made when it is read. */
 export function modelTensors(model: Model, options: { layout: Layout; dtype?: DType }): TensorSource[] {
-  return placedParameters(model.architecture, model.config).flatMap((placed) => {
+  return placedParameters(model.architecture).flatMap((placed) => {
     const parameter = parameterOf(model, placed);
     const dtype = options.dtype ?? dtypeOf(parameter);
     return diskTensors(placed, options.layout).map(

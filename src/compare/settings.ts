@@ -1,7 +1,7 @@
 // The settings of `bench`. What a training run has too is taken from the table of `train`, so that new couplings and
 // optimisers are here by themselves; some become lists, and every combination of the lists is a row.
 import { parseBytes } from "../format.js";
-import { MOST } from "../model/config.js";
+import { MOST } from "../families/config-reader.js";
 import { LONGEST, tooManyTokens } from "../settings/limits.js";
 import { COUPLINGS_WITH_GAMMA, DEFAULT_COUPLING } from "../reversible/couplings/registry.js";
 import { COMPARED_METHODS } from "../reversible/methods/registry.js";

@@ -6,7 +6,6 @@ import { expertGradients_, groupedSwigluKeep, unbind } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
-import type { Parameters } from "./model.js";
 
 /** Names of the stacked matrices of routed experts, in all families. */
 export const EXPERT_MATRICES = { gateUp: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj" } as const;
@@ -39,7 +38,11 @@ export class ExpertRows {
   }
 
   /** Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`; `first` is the first of them. */
-  forGroups(parameters: Parameters, size: number, work: (name: string, first: number, gradient: Tensor) => void): void {
+  forGroups(
+    parameters: Record<string, Tensor>,
+    size: number,
+    work: (name: string, first: number, gradient: Tensor) => void,
+  ): void {
     for (const name of Object.values(EXPERT_MATRICES)) {
       const [experts] = shape(parameters[name]);
       forEachTile(experts, size, (first, count) =>

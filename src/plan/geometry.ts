@@ -5,7 +5,7 @@ import { commonDtype, dtypeOnDisk, matchTensors, statedDtype } from "../checkpoi
 import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
 import { statOf } from "../read-file.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import type { Geometry } from "./shadow-step.js";
 
@@ -17,21 +17,19 @@ export function readGeometry({
   const isFile = statOf(model)?.isFile() === true;
   if (isFile && model.endsWith(".json")) {
     const source = readJsonObject(model);
-    const architecture = architectureOf(source, model);
+    const architecture = readArchitecture(source, model);
     const dtype = wanted === "auto" ? statedDtype(source) : wanted;
-    return { architecture, config: architecture.readConfig(source, model), dtypeOf: () => dtype };
+    return { architecture, dtypeOf: () => dtype };
   }
   const source = openSource(model);
-  const architecture = architectureOf(source.config, source.configPath);
-  const config = architecture.readConfig(source.config, source.configPath);
-  if (wanted !== "auto") return { architecture, config, dtypeOf: () => wanted };
+  const architecture = readArchitecture(source.config, source.configPath);
+  if (wanted !== "auto") return { architecture, dtypeOf: () => wanted };
   const folder = source.openWeights();
   try {
-    const matched = matchTensors(folder, architecture, config);
+    const matched = matchTensors(folder, architecture);
     const common = commonDtype(folder);
     return {
       architecture,
-      config,
       dtypeOf: (placed) => {
         const pieces = matched.get(fullName(placed));
         // What the weights lack, adapters, is as they all are.

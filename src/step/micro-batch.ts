@@ -1,7 +1,7 @@
 // A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
 // Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second backward pass from the same place.
 import type { SizedBatch } from "../data/batches.js";
-import { type Context, makeContext } from "../model/context.js";
+import { type Context, freeContext, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { type BatchState, freeBatch } from "../reversible/methods/method.js";
@@ -43,8 +43,8 @@ export function startMicroBatch(network: Network, batch: SizedBatch, index: numb
   return scope(() => {
     // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
     const streams = segment.coupling.begin(embed(network, batch.tokens), segment.format);
-    const routing = new RecordedRouting(model.config.numExperts);
-    const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+    const routing = new RecordedRouting(model.architecture.experts.count);
+    const context = makeContext(model.architecture, batch.positions, batch.segments, { computeDtype, device, routing });
     context.routerObserver = observer ?? undefined;
     if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
     const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
@@ -95,7 +95,7 @@ export function freeMicroBatch({ parts, saved, dHidden_TD, routing, context }: M
   [...parts, ...saved].forEach(freeBatch);
   if (dHidden_TD !== null && isAlive(dHidden_TD)) free(dHidden_TD);
   routing.free();
-  free(context.cos_TC, context.sin_TC);
+  freeContext(context);
 }
 
 export const streamBytesOf = (parts: BatchState<Context>[]): number =>

@@ -2,6 +2,7 @@
 // first. A head that is the embedding is updated once, after both gave their gradient.
 import { BadValuesError } from "../errors.js";
 import { type Parameters, trainedOf } from "../model/model.js";
+import { scaleEmbedding } from "../model/scales.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossAndGradient } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
@@ -69,11 +70,15 @@ function lossOf(
   return during("loss", () =>
     scope(() => {
       const x_TD = leaf(coupling.end(microBatch.parts[microBatch.parts.length - 1].streams, format));
-      const normed_TD = withGrad(() =>
-        model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype),
-      );
+      const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, computeDtype));
       const { total, dHidden_TD } = lossAndGradient(
-        { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
+        {
+          hidden_TD: detach(normed_TD),
+          head_VD: detach(open.get(head.name)),
+          objective,
+          tileTokens: lossTileTokens,
+          scales: model.architecture.scales,
+        },
         lossScale,
         dHead_VD,
       );
@@ -99,7 +104,8 @@ export function embeddingGradient(
     during("embedding's gradient", () =>
       scope(() => {
         const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", network.device);
-        return indexAdd_(gradients[name], 0, indices_T, cast(dHidden_TD as Tensor, "float32"));
+        const dEmbedded_TD = scaleEmbedding(network.model.architecture.scales, cast(dHidden_TD as Tensor, "float32"));
+        return indexAdd_(gradients[name], 0, indices_T, dEmbedded_TD);
       }),
     );
   }

@@ -2,7 +2,7 @@
 // changed in `update`, and a backward pass runs in `backward`: what a store does before and behind these cannot be forgotten.
 // A part is a block, or one end of the network. Stored tensors belong to the model and the optimizer.
 import type { WrittenProgress } from "../checkpoint/run/state.js";
-import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import type { Allocate, Model, PlacedParameter } from "../model/model.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { StoreTimes } from "./times.js";
@@ -72,7 +72,6 @@ export interface StoreOptions {
   /** Where the step computes. */
   device: string;
   architecture: Architecture;
-  config: ModelConfig;
   /** A folder of the store's own, which need not exist. */
   folder: string;
   durability: "snapshot" | "step";
@@ -88,19 +87,15 @@ export interface StoreKind {
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;
   /** For a plan, on an engine that only counts bytes; touches no file. */
-  makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "config">): ParameterStore;
+  makePlanned(options: Pick<StoreOptions, "device" | "architecture">): ParameterStore;
 }
 
 /** All parts in the order of the forward pass. */
-export const partsOf = ({ numLayers }: ModelConfig): number[] => [
-  EMBEDDING,
-  ...Array.from({ length: numLayers }, (_, i) => i),
-  HEAD,
-];
+export const partsOf = ({ layers }: Architecture): number[] => [EMBEDDING, ...layers.map((_, i) => i), HEAD];
 
-export function partOf(architecture: Architecture, config: ModelConfig, { layer, spec }: PlacedParameter): number {
+export function partOf({ outer }: Architecture, { layer, spec }: PlacedParameter): number {
   if (layer >= 0) return layer;
-  return spec.name === architecture.outerParameters(config).embedding.name ? EMBEDDING : HEAD;
+  return spec.name === outer.embedding.name ? EMBEDDING : HEAD;
 }
 
 /** A parameter's full name. */

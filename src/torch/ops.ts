@@ -53,6 +53,7 @@ export const div = op<(a: T, b: T) => T>("aten::div.Tensor(Tensor self, Tensor o
 export const div_ = op<(a: T, b: T) => T>("aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)");
 export const neg_ = op<(a: T) => T>("aten::neg_(Tensor(a!) self) -> Tensor(a!)");
 export const sign_ = op<(a: T) => T>("aten::sign_(Tensor(a!) self) -> Tensor(a!)");
+export const tanh_ = op<(a: T) => T>("aten::tanh_(Tensor(a!) self) -> Tensor(a!)");
 export const neg = op<(a: T) => T>("aten::neg(Tensor self) -> Tensor");
 export const abs = op<(a: T) => T>("aten::abs(Tensor self) -> Tensor");
 export const sqrt = op<(a: T) => T>("aten::sqrt(Tensor self) -> Tensor");

@@ -71,7 +71,6 @@ export function trainsOf({ name: phase }: Phase, { freeze_router }: TrainSetting
   return (layer, name) => layer < 0 || !frozen.has(name);
 }
 
-function adapterNames({ architecture, config }: Model): ReadonlySet<string> {
-  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
-  return new Set(specs.filter(({ adapter }) => adapter).map(({ name }) => name));
+function adapterNames({ architecture }: Model): ReadonlySet<string> {
+  return new Set(architecture.layers.flatMap(({ adapters = [] }) => adapters.map(({ name }) => name)));
 }

@@ -7,7 +7,7 @@ import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
@@ -101,7 +101,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
   const source = withFilesKept(openSource(asked.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
-  architectureOf(source.config, source.configPath);
+  readArchitecture(source.config, source.configPath);
   const resumed = findResumed(asked);
   const tokenizer = loadTokenizer(source);
   const { documents, evalDocuments, report } = readData(asked, tokenizer);
@@ -139,8 +139,8 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
-  checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
-  checkRouter(asked, model.config);
+  checkTokens([...documents, ...evalDocuments], model.architecture.vocabSize);
+  checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);
   const settings = resumed ? withGridOf(asked, resumed) : withFittingGrid(asked, model, documents, store);
   const description = describeNetwork(settings);
@@ -188,7 +188,11 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
       ...room,
       ...(resumed
         ? []
-        : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
+        : [
+            ...notesOf(settings, description),
+            ...routerNotes(settings, model.architecture),
+            ...clippingNotes(settings),
+          ]),
     ],
     converted: isConverted(settings, description),
     network,

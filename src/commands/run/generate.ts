@@ -10,7 +10,7 @@ import { checkPrompt, generateTokens } from "../../generate/generate.js";
 import { findStopIds } from "../../generate/stop-ids.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
 import { resolveModel } from "../../hub/resolve.js";
-import { architectureOf } from "../../model/architecture.js";
+import { readArchitecture } from "../../families/registry.js";
 import type { Network } from "../../network/network.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
@@ -29,7 +29,7 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   const tokenizer = loadTokenizer(source);
   const promptIds = await promptIdsOf(tokenizer, settings);
   const { config, configPath } = source;
-  checkPrompt(architectureOf(config, configPath).readConfig(config, configPath), promptIds, settings.max_new_tokens);
+  checkPrompt(readArchitecture(config, configPath), promptIds, settings.max_new_tokens);
   const stopIds = findStopIds(source, tokenizer, { chat });
   const network = openNetwork(source, { as, device, computeDtype });
   try {

@@ -71,6 +71,7 @@ const OPERATORS = {
   "aten::neg": unary("nothing"),
   "aten::neg_": changed,
   "aten::sign_": changed,
+  "aten::tanh_": changed,
   "aten::isnan": (x: Value) => elementwise([x], "bool"),
   "aten::isinf": (x: Value) => elementwise([x], "bool"),
   "aten::abs": plain,

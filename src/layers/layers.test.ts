@@ -4,16 +4,20 @@ import { test } from "node:test";
 
 import { grad, leaf, withGrad } from "../torch/autograd.js";
 import { backwardThrough, record } from "../torch/graph.js";
-import { add, hasOp, mm, mul, mulScalar, normal_, select, softmax, sum, transpose } from "../torch/ops.js";
+import { add, hasOp, linear, mm, mul, mulScalar, normal_, select, softmax, sum, transpose } from "../torch/ops.js";
 import { ledger } from "../torch/memory.js";
 import { setSeed } from "../torch/random.js";
 import { free, scope } from "../torch/scope.js";
 import { type DType, fromArray, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
-import { attend, rotate } from "./attention/attend.js";
+import { attend } from "./attention/attend.js";
 import { tiledAttention } from "./attention/tiled.js";
-import { gatedLinear, routedExperts } from "./moe.js";
+import type { Weights } from "../model/architecture.js";
+import { freshRouting, RecordedRouting } from "../model/routing.js";
+import { unit } from "./dense.js";
+import { type RoutedExperts, routedExperts } from "./experts/routed.js";
+import { softmaxRouter, topLogitsRouter } from "./experts/router.js";
 import { rmsNorm } from "./norm.js";
-import { freshRouting, RecordedRouting } from "./routing.js";
+import { rotate } from "./rotate.js";
 
 const random = (size: number[], type: DType = "float64"): Tensor => normal_(zeros(size, type), 0, 1);
 
@@ -70,7 +74,7 @@ test("rotary positions turn the pairs (i, i + C/2) by their angle", () => {
         }),
       ),
     );
-    assertNear(rotate(x_THC, table(Math.cos), table(Math.sin)), expected);
+    assertNear(rotate(x_THC, { cos_TR: table(Math.cos), sin_TR: table(Math.sin) }), expected);
   });
 });
 
@@ -216,6 +220,9 @@ test("the fused form of newer engines and the plain one agree", {
   });
 });
 
+const mixture = (x_TD: Tensor, router_ED: Tensor, experts: RoutedExperts): Tensor =>
+  routedExperts(x_TD, linear(x_TD, router_ED), experts, 0, { routing: freshRouting });
+
 for (const normalize of [false, true]) {
   test(`experts: each token's top two, ${normalize ? "rescaled to sum to one" : "as they are"}`, () => {
     scope(() => {
@@ -268,8 +275,8 @@ for (const normalize of [false, true]) {
         });
         return range(D).map((d) => outputs.reduce((sum, output) => sum + output[d], 0));
       });
-      const experts = { router_ED, gateUp, down, expertsPerToken: 2, normalize };
-      assertNear(routedExperts(x_TD, experts, 0, freshRouting), expected);
+      const experts = { gateUp, down, expertsPerToken: 2, router: softmaxRouter(normalize) };
+      assertNear(mixture(x_TD, router_ED, experts), expected);
     });
   });
 }
@@ -280,12 +287,13 @@ test("an expert without tokens, a single expert, and all experts for every token
     const x_TD = random([3, 4]);
     const expert = (): { gateUp: Tensor; down: Tensor } => ({ gateUp: random([6, 4]), down: random([4, 3]) });
     const one = expert();
-    const single = routedExperts(
-      x_TD,
-      { router_ED: random([1, 4]), gateUp: [one.gateUp], down: [one.down], expertsPerToken: 1, normalize: true },
-      0,
-      freshRouting,
-    );
+    const shares = softmaxRouter(true);
+    const single = mixture(x_TD, random([1, 4]), {
+      gateUp: [one.gateUp],
+      down: [one.down],
+      expertsPerToken: 1,
+      router: shares,
+    });
     const rows = reader(one.gateUp);
     const half = (from: number): Tensor =>
       fromArray(
@@ -293,23 +301,26 @@ test("an expert without tokens, a single expert, and all experts for every token
         [3, 4],
         "float64",
       );
-    assertNear(single, toArray(gatedLinear(x_TD, half(0), half(3), one.down)));
+    const matrices: Record<string, Tensor> = { gate: half(0), up: half(3), down: one.down };
+    const weights = { linear: (name: string, x: Tensor) => linear(x, matrices[/mlp.(\w+)_proj/.exec(name)![1]]) };
+    assertNear(single, toArray(unit(weights as Weights, "mlp", x_TD)));
     const same = {
       gateUp: [one.gateUp, one.gateUp, one.gateUp],
       down: [one.down, one.down, one.down],
       expertsPerToken: 3,
-      normalize: false,
+      router: softmaxRouter(false),
     };
-    assertNear(routedExperts(x_TD, { router_ED: random([3, 4]), ...same }, 0, freshRouting), toArray(single));
+    assertNear(mixture(x_TD, random([3, 4]), same), toArray(single));
+    assertNear(
+      mixture(x_TD, random([3, 4]), { ...same, router: topLogitsRouter, expertsPerToken: 2 }),
+      toArray(single),
+    );
     const away = fromArray(
       [...range(4).map(() => 0), ...range(4).map(() => 0), ...range(4).map(() => 0)],
       [3, 4],
       "float64",
     );
-    assertNear(
-      routedExperts(x_TD, { router_ED: away, ...same, expertsPerToken: 1, normalize: true }, 0, freshRouting),
-      toArray(single),
-    );
+    assertNear(mixture(x_TD, away, { ...same, expertsPerToken: 1, router: shares }), toArray(single));
   });
 });
 
@@ -318,11 +329,11 @@ test("recorded routing replays its choice where scores tie or change, and frees 
   scope(() => {
     const routing = new RecordedRouting(4);
     const tied = fromArray([0.25, 0.25, 0.25, 0.25, 0.1, 0.2, 0.3, 0.4], [2, 4], "float32");
-    const first = toArray(routing.choose(0, tied, 2));
+    const first = toArray(routing.choose(0, () => tied, 2));
     assert.deepEqual(first.slice(2), [3, 2]);
     const changed = fromArray([0.1, 0.2, 0.3, 0.4, 0.4, 0.3, 0.2, 0.1], [2, 4], "float32");
-    assert.deepEqual(toArray(routing.choose(0, changed, 2)), first);
-    assert.notDeepEqual(toArray(freshRouting.choose(0, changed, 2)), first);
+    assert.deepEqual(toArray(routing.choose(0, () => changed, 2)), first);
+    assert.notDeepEqual(toArray(freshRouting.choose(0, () => changed, 2)), first);
     assert.equal(routing.bytes, 4);
     const counts = routing.counts().get(0) as number[];
     assert.equal(
@@ -330,7 +341,7 @@ test("recorded routing replays its choice where scores tie or change, and frees 
       4,
     );
     const many = new RecordedRouting(300);
-    many.choose(0, random([2, 300], "float32"), 3);
+    many.choose(0, () => random([2, 300], "float32"), 3);
     assert.equal(many.bytes, 12);
     routing.free();
     many.free();

@@ -1,15 +1,12 @@
-// Causal self-attention over packed documents: rotary positions, grouped key/value heads, an optional sliding window,
-// softmax in float32. Uses the engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache),
+// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses the engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache),
 // else tiles; in either case scores of all queries against all keys never exist.
 import {
-  add,
   cat,
   expand,
   flashAttention,
   hasOp,
-  mul,
+  mulScalar,
   narrow,
-  neg,
   reshape,
   select,
   transpose,
@@ -20,23 +17,10 @@ import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
 import { tiledAttention } from "./tiled.js";
 
-/** Keys and values of earlier tokens, per layer; `extend` appends the new ones and returns all. */
-export interface KeyValueCache {
-  extend(layer: number, keys_TKC: Tensor, values_TKC: Tensor): { keys_TKC: Tensor; values_TKC: Tensor };
-}
-
-/** x cos + rotate_half(x) sin, with rotate_half([a, b]) = [-b, a] on halves of the head width (RoFormer, eq. 34). */
-export function rotate(x_THC: Tensor, cos_TC: Tensor, sin_TC: Tensor): Tensor {
-  const half = shape(x_THC)[2] / 2;
-  return scope(() => {
-    const turned = cat([neg(narrow(x_THC, 2, half, half)), narrow(x_THC, 2, 0, half)], 2);
-    return add(mul(x_THC, unsqueeze(cos_TC, 1)), mul(turned, unsqueeze(sin_TC, 1)));
-  });
-}
-
 /**
- * softmax(q k^T / sqrt(C) + causal mask) v within each document, heads side by side: [T, H*C]. With a `window`, a query
- * sees so many keys, its own the last. With a cache there is one document, and the queries are its last tokens.
+ * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*C]. With a `window`, a query
+ * sees so many keys, its own the last. With a cache there is one document, and the queries are its last tokens. The `scale` s is
+ * 1 / sqrt(C) unless it is given.
  */
 export function attend(
   q_THC: Tensor,
@@ -44,8 +28,12 @@ export function attend(
   v_UKC: Tensor,
   segments: number[],
   window: number | null = null,
+  scale?: number,
 ): Tensor {
   const [tokens, heads, width] = shape(q_THC);
+  // The engine's own forms divide by sqrt(C).
+  if (scale !== undefined && scale !== width ** -0.5)
+    return scope(() => attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window));
   const plain = shape(k_UKC)[0] === tokens && segments.every((length) => window === null || window >= length);
   const fused = plain && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
   const out_THC = fused

@@ -4,7 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { UserError } from "../errors.js";
-import { architectureOf, type ModelConfig } from "./architecture.js";
+import { type Architecture, isRouted } from "../model/architecture.js";
+import { chosenShares } from "../layers/experts/router.js";
+import { readArchitecture } from "./registry.js";
+import { attentionIn, expertsIn } from "./testing-config.js";
 
 const SIZES = {
   vocab_size: 40,
@@ -25,9 +28,9 @@ const FAMILIES = {
 };
 type Family = keyof typeof FAMILIES;
 
-function read(model_type: Family, changes: Record<string, unknown> = {}): ModelConfig {
+function read(model_type: Family, changes: Record<string, unknown> = {}): Architecture {
   const source = { model_type, ...FAMILIES[model_type], ...changes };
-  return architectureOf(source, "config.json").readConfig(source, "config.json");
+  return readArchitecture(source, "config.json");
 }
 
 function refuses(model_type: Family, changes: Record<string, unknown>, pattern: RegExp): void {
@@ -45,9 +48,12 @@ const NAMES = Object.keys(FAMILIES) as Family[];
 
 test("defaults are those of the classes in transformers", () => {
   const table = NAMES.map((name) => {
-    const { attentionBias, queryKeyNorm, normalizeTopK, normEpsilon, rope, expertWidth, sharedExpertWidth } =
-      read(name);
-    return [name, attentionBias, queryKeyNorm, normalizeTopK, normEpsilon, rope.theta, expertWidth, sharedExpertWidth];
+    const architecture = read(name);
+    const { bias, queryKeyNorm, normEpsilon } = attentionIn(architecture);
+    const [{ sharedWidth, router }] = expertsIn(architecture.layers);
+    const normalized = router.gates === chosenShares;
+    const { experts, rotary } = architecture;
+    return [name, bias, queryKeyNorm, normalized, normEpsilon, rotary[0].theta, experts.width, sharedWidth];
   });
   assert.deepEqual(table, [
     ["qwen2_moe", "qkv", "none", false, 1e-6, 10_000, 8, 12],
@@ -56,8 +62,9 @@ test("defaults are those of the classes in transformers", () => {
     ["olmoe", "none", "whole", false, 1e-5, 10_000, 24, 0],
   ]);
   for (const name of NAMES) {
-    const { headDim, clipQkv, slidingWindow, tieEmbeddings, initializerRange } = read(name);
-    assert.deepEqual([headDim, clipQkv, slidingWindow, tieEmbeddings, initializerRange], [4, null, null, false, 0.02]);
+    const { outer, initializerRange, ...architecture } = read(name);
+    const { headDim, clip, window } = attentionIn({ outer, initializerRange, ...architecture });
+    assert.deepEqual([headDim, clip, window, outer.head === null, initializerRange], [4, null, null, false, 0.02]);
   }
 });
 
@@ -67,7 +74,7 @@ test("both names of the number of experts are read, in every family", () => {
       [6, undefined],
       [undefined, 6],
     ]) {
-      assert.equal(read(name, { num_experts, num_local_experts }).numExperts, 6);
+      assert.equal(read(name, { num_experts, num_local_experts }).experts.count, 6);
     }
     refuses(name, { num_experts: undefined, num_local_experts: undefined }, /"num_local_experts" is missing/);
     refuses(
@@ -80,26 +87,30 @@ test("both names of the number of experts are read, in every family", () => {
 
 test("which layers are sparse", () => {
   for (const name of ["qwen2_moe", "qwen3_moe"] as const) {
-    assert.deepEqual(read(name, { decoder_sparse_step: 2 }).sparse, [false, true, false]);
-    assert.deepEqual(read(name, { mlp_only_layers: [2] }).sparse, [true, true, false]);
-    assert.deepEqual(read(name, { num_experts: 0 }).sparse, [false, false, false]);
+    assert.deepEqual(read(name, { decoder_sparse_step: 2 }).layers.map(isRouted), [false, true, false]);
+    assert.deepEqual(read(name, { mlp_only_layers: [2] }).layers.map(isRouted), [true, true, false]);
+    assert.deepEqual(read(name, { num_experts: 0 }).layers.map(isRouted), [false, false, false]);
   }
   for (const name of ["mixtral", "olmoe"] as const) {
-    assert.deepEqual(read(name, { decoder_sparse_step: 2, mlp_only_layers: [2] }).sparse, [true, true, true]);
+    assert.deepEqual(read(name, { decoder_sparse_step: 2, mlp_only_layers: [2] }).layers.map(isRouted), [
+      true,
+      true,
+      true,
+    ]);
   }
   refuses("mixtral", { num_local_experts: 0 }, /"num_local_experts" is 0 \(expected a whole number of at least 1\)/);
   refuses("olmoe", { num_experts: 0 }, /"num_experts" is 0/);
 });
 
 test("head width, biases, windows and clipping", () => {
-  assert.equal(read("qwen3_moe", { head_dim: 10 }).headDim, 10);
-  assert.equal(read("mixtral", { head_dim: 10 }).headDim, 10);
-  assert.equal(read("mixtral", { head_dim: null }).headDim, 4);
-  assert.equal(read("qwen3_moe", { attention_bias: true }).attentionBias, "all");
-  assert.equal(read("olmoe", { attention_bias: true, clip_qkv: 8.5, norm_topk_prob: true }).clipQkv, 8.5);
-  assert.equal(read("mixtral", { sliding_window: 4096 }).slidingWindow, 4096);
-  assert.equal(read("qwen3_moe", { sliding_window: 4096 }).slidingWindow, null);
-  assert.equal(read("qwen3_moe", { sliding_window: 4096, use_sliding_window: true }).slidingWindow, 4096);
+  assert.equal(attentionIn(read("qwen3_moe", { head_dim: 10 })).headDim, 10);
+  assert.equal(attentionIn(read("mixtral", { head_dim: 10 })).headDim, 10);
+  assert.equal(attentionIn(read("mixtral", { head_dim: null })).headDim, 4);
+  assert.equal(attentionIn(read("qwen3_moe", { attention_bias: true })).bias, "all");
+  assert.equal(attentionIn(read("olmoe", { attention_bias: true, clip_qkv: 8.5, norm_topk_prob: true })).clip, 8.5);
+  assert.equal(attentionIn(read("mixtral", { sliding_window: 4096 })).window, 4096);
+  assert.equal(attentionIn(read("qwen3_moe", { sliding_window: 4096 })).window, null);
+  assert.equal(attentionIn(read("qwen3_moe", { sliding_window: 4096, use_sliding_window: true })).window, 4096);
 });
 
 test("what is not computed is refused by name", () => {
@@ -120,11 +131,11 @@ test("what is not computed is refused by name", () => {
     );
     refuses(name, { rope_scaling: { type: "su" } }, /config\.json: rope_scaling: rope type "su" is not supported/);
   }
-  assert.throws(() => architectureOf({ model_type: "bloom" }, "config.json"), {
+  assert.throws(() => readArchitecture({ model_type: "bloom" }, "config.json"), {
     message:
       'config.json: model_type is "bloom" (expected qwen2_moe, qwen3_moe, mixtral, olmoe). This architecture is not supported.',
   });
-  assert.throws(() => architectureOf({ model_type: "llama" }, "config.json"), {
+  assert.throws(() => readArchitecture({ model_type: "llama" }, "config.json"), {
     message: /model_type is "llama" \(expected qwen2_moe, .*\)\. Make a mixture of experts of it: revmoe upcycle\.$/,
   });
 });

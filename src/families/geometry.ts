@@ -1,8 +1,8 @@
 // The part of config.json that means the same in every family: sizes, positions, embeddings, experts. Where a key may be
 // absent, the default is that of the family's class in transformers.
 import { UserError } from "../errors.js";
-import type { ModelConfig } from "./architecture.js";
-import { type ConfigReader, MOST } from "./config.js";
+import type { Rope } from "../model/rotary.js";
+import { type ConfigReader, MOST } from "./config-reader.js";
 import { readRope } from "./rope.js";
 
 interface Defaults {
@@ -14,24 +14,24 @@ interface Defaults {
   expertsPerToken: number;
 }
 
-type Geometry = Pick<
-  ModelConfig,
-  | "vocabSize"
-  | "hiddenSize"
-  | "numLayers"
-  | "numHeads"
-  | "numKeyValueHeads"
-  | "headDim"
-  | "normEpsilon"
-  | "rope"
-  | "maxPositions"
-  | "tieEmbeddings"
-  | "initializerRange"
-  | "denseWidth"
-  | "numExperts"
-  | "expertsPerToken"
-  | "source"
->;
+export interface Geometry {
+  vocabSize: number;
+  hiddenSize: number;
+  numLayers: number;
+  numHeads: number;
+  numKeyValueHeads: number;
+  headDim: number;
+  normEpsilon: number;
+  rope: Rope;
+  maxPositions: number;
+  tieEmbeddings: boolean;
+  initializerRange: number;
+  /** Inner width of a dense feed-forward layer. */
+  denseWidth: number;
+  numExperts: number;
+  expertsPerToken: number;
+  source: Record<string, unknown>;
+}
 
 /** Reads what all families share, and refuses what none of them computes. */
 export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
@@ -87,16 +87,21 @@ function refuseQuantised({ source, where }: ConfigReader): void {
   );
 }
 
+/** What attention with grouped queries needs of it; a family adds what it has of its own. */
+export const headsOf = ({ hiddenSize, numHeads, numKeyValueHeads, headDim, normEpsilon }: Geometry) => ({
+  ...{ hiddenSize, numHeads, numKeyValueHeads, headDim, normEpsilon },
+  rotary: 0,
+});
+
 /** Which layers of the Qwen families route: those that `decoder_sparse_step` counts and `mlp_only_layers` does not name. */
-export function sparseBySteps(read: ConfigReader, { numLayers, numExperts }: Geometry): boolean[] {
+export function routedBySteps(read: ConfigReader, { numLayers, numExperts }: Geometry): boolean[] {
   const step = read.integer("decoder_sparse_step", 1);
   const dense = new Set(read.integers("mlp_only_layers"));
   return Array.from({ length: numLayers }, (_, i) => numExperts > 0 && !dense.has(i) && (i + 1) % step === 0);
 }
 
-/** Every layer routes; at least one expert is needed. */
-export function sparseEverywhere(read: ConfigReader, { numLayers, numExperts }: Geometry): boolean[] {
+/** Where every layer routes, at least one expert is needed. */
+export function routedEverywhere(read: ConfigReader, { numExperts }: Geometry): void {
   if (numExperts === 0)
     read.fail(read.holds("num_experts") ? "num_experts" : "num_local_experts", "a whole number of at least 1");
-  return new Array<boolean>(numLayers).fill(true);
 }

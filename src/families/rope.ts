@@ -1,36 +1,9 @@
-// Rotary position frequencies: the plain ones and the ways to stretch them over longer texts, read from config.json in
-// either dialect (`rope_theta` with `rope_scaling`, or `rope_parameters`). Agrees with modeling_rope_utils.py of
+// The rotary settings of config.json: plain frequencies and the ways to stretch them over longer texts, in either
+// dialect (`rope_theta` with `rope_scaling`, or `rope_parameters`). Agrees with modeling_rope_utils.py of
 // transformers 5; a type that is not here is refused, because plain frequencies would train another network.
 import { excerpt, UserError } from "../errors.js";
-import { ConfigReader } from "./config.js";
-
-export interface Rope {
-  /** Base of the geometric series of wavelengths. */
-  theta: number;
-  scaling: RopeScaling;
-}
-
-export type RopeScaling =
-  | { type: "default" }
-  | { type: "linear"; factor: number }
-  | { type: "dynamic"; factor: number; maxPositions: number }
-  | {
-      type: "yarn";
-      factor: number;
-      originalPositions: number;
-      attentionFactor: number;
-      betaFast: number;
-      betaSlow: number;
-      truncate: boolean;
-    }
-  | {
-      type: "longrope";
-      shortFactors: number[];
-      longFactors: number[];
-      originalPositions: number;
-      attentionFactor: number;
-    }
-  | { type: "llama3"; factor: number; lowFactor: number; highFactor: number; originalPositions: number };
+import type { Rope, RopeScaling } from "../model/rotary.js";
+import { ConfigReader } from "./config-reader.js";
 
 interface Sizes {
   headDim: number;
@@ -119,67 +92,4 @@ function readLongrope(block: Block): RopeScaling {
     longFactors: read.positives("long_factor", headDim / 2),
     attentionFactor: read.number("attention_factor", usual),
   };
-}
-
-/**
- * Radians per position for each pair of a head's features, rounded to float32, and what cosines and sines are multiplied
- * by. `length` is the largest position plus one: "dynamic" and "longrope" depend on it.
- */
-export function rotaryFrequencies(
-  rope: Rope,
-  headDim: number,
-  length: number,
-): { frequencies: number[]; scale: number } {
-  const { scaling } = rope;
-  const theta = scaling.type === "dynamic" ? dynamicTheta(rope.theta, scaling, headDim, length) : rope.theta;
-  const plain = Array.from({ length: headDim / 2 }, (_, i) => 1 / theta ** (i / (headDim / 2)));
-  return {
-    frequencies: stretched(plain, rope, headDim, length).map(Math.fround),
-    scale: "attentionFactor" in scaling ? scaling.attentionFactor : 1,
-  };
-}
-
-// NTK-aware scaling that grows with the text (u/emozilla): the base is raised so that the longest wavelength just fits.
-function dynamicTheta(
-  theta: number,
-  { factor, maxPositions }: { factor: number; maxPositions: number },
-  headDim: number,
-  length: number,
-): number {
-  const longest = Math.max(length, maxPositions);
-  return theta * ((factor * longest) / maxPositions - (factor - 1)) ** (headDim / (headDim - 2));
-}
-
-function stretched(plain: number[], { theta, scaling }: Rope, headDim: number, length: number): number[] {
-  switch (scaling.type) {
-    case "default":
-    case "dynamic":
-      return plain;
-    case "linear":
-      return plain.map((frequency) => frequency / scaling.factor);
-    case "longrope": {
-      const factors = length > scaling.originalPositions ? scaling.longFactors : scaling.shortFactors;
-      return plain.map((frequency, i) => frequency / factors[i]);
-    }
-    case "yarn": {
-      // Between the pairs that turn betaFast and betaSlow times over the original length, a ramp from kept to divided.
-      const pairOf = (turns: number): number =>
-        (headDim * Math.log(scaling.originalPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
-      const [fast, slow] = [pairOf(scaling.betaFast), pairOf(scaling.betaSlow)];
-      const low = Math.max(scaling.truncate ? Math.floor(fast) : fast, 0);
-      const high = Math.min(scaling.truncate ? Math.ceil(slow) : slow, headDim - 1);
-      const width = low === high ? 0.001 : high - low;
-      return plain.map((frequency, i) => {
-        const divided = Math.min(Math.max((i - low) / width, 0), 1);
-        return frequency * (1 - divided) + (frequency / scaling.factor) * divided;
-      });
-    }
-    case "llama3":
-      // Wavelengths above the original length over lowFactor are divided, those below it over highFactor kept.
-      return plain.map((frequency) => {
-        const turns = (scaling.originalPositions * frequency) / (2 * Math.PI);
-        const kept = Math.min(Math.max((turns - scaling.lowFactor) / (scaling.highFactor - scaling.lowFactor), 0), 1);
-        return frequency * kept + (frequency / scaling.factor) * (1 - kept);
-      });
-  }
 }

@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { UserError } from "../errors.js";
-import { ConfigReader } from "./config.js";
-import { readRope, type Rope, rotaryFrequencies } from "./rope.js";
+import { type Rope, rotaryFrequencies } from "../model/rotary.js";
+import { ConfigReader } from "./config-reader.js";
+import { readRope } from "./rope.js";
 
 const SIZES = { headDim: 8, maxPositions: 128 };
 const read = (source: Record<string, unknown>, sizes = SIZES): Rope =>

@@ -3,8 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { architectureOf } from "./architecture.js";
-import { parameterCount, placedParameters } from "./model.js";
+import { chosenShares } from "../layers/experts/router.js";
+import { isRouted } from "../model/architecture.js";
+import { parameterCount, placedParameters } from "../model/model.js";
+import { readArchitecture } from "./registry.js";
+import { attentionIn, expertsIn } from "./testing-config.js";
 
 const RELEASED: { name: string; count: number; source: Record<string, unknown> }[] = [
   {
@@ -125,12 +128,14 @@ const RELEASED: { name: string; count: number; source: Record<string, unknown> }
 
 for (const { name, count, source } of RELEASED) {
   test(`${name} has ${(count / 1e9).toFixed(1)} billion parameters`, () => {
-    const architecture = architectureOf(source, "config.json");
-    const config = architecture.readConfig(source, "config.json");
-    assert.equal(parameterCount(placedParameters(architecture, config)), count);
-    assert.deepEqual(config.sparse, new Array(config.numLayers).fill(true));
-    assert.deepEqual(config.rope, { theta: source.rope_theta, scaling: { type: "default" } });
-    assert.equal(config.slidingWindow, null);
-    assert.equal(config.normalizeTopK, ["qwen3_moe", "mixtral"].includes(config.modelType));
+    const architecture = readArchitecture(source, "config.json");
+    assert.equal(parameterCount(placedParameters(architecture)), count);
+    assert.ok(architecture.layers.every(isRouted));
+    assert.equal(new Set(architecture.layers.map(({ kind }) => kind)).size, 1);
+    const { headDim, window } = attentionIn(architecture);
+    assert.deepEqual(architecture.rotary, [{ theta: source.rope_theta, scaling: { type: "default" }, width: headDim }]);
+    assert.equal(window, null);
+    const [{ router }] = expertsIn(architecture.layers);
+    assert.equal(router.gates === chosenShares, ["qwen3_moe", "mixtral"].includes(architecture.modelType));
   });
 }
