@@ -2,6 +2,7 @@
 // names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one
 // tensor, or one stack of experts. The written folder is opened again and every tensor compared, bit for bit, before it
 // takes its place.
+import type { Layout } from "../model/architecture.js";
 import { isDeepStrictEqual } from "node:util";
 
 import { UserError } from "../errors.js";
@@ -15,7 +16,7 @@ import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
-import { type DiskTensor, diskTensors, fullName, type Layout, viewOf } from "./layout.js";
+import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";

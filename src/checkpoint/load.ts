@@ -18,7 +18,7 @@ import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
 import type { Folder } from "./folder.js";
-import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
+import { type DiskTensor, diskTensors, fullName, nameOnDisk, viewOf } from "./layout.js";
 import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
@@ -113,7 +113,7 @@ export function matchTensors(folder: Folder, architecture: Architecture): Map<st
   checkCount(folder, placedAll, architecture);
   for (const placed of placedAll) {
     if (isNewAdapter(folder, placed)) continue;
-    const pieces = diskTensors(placed, folder.tensors.has(fullName(placed)) ? "fused" : "per-expert");
+    const pieces = diskTensors(placed, folder.tensors.has(nameOnDisk(placed, "fused")) ? "fused" : "per-expert");
     matched.set(fullName(placed), pieces);
     for (const { name, shape } of pieces) {
       known.add(name);

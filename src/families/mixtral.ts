@@ -9,11 +9,8 @@ import type { Family } from "./family.js";
 import { headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 const NAMES: ExpertNames = {
-  router: "block_sparse_moe.gate.weight",
-  template: "block_sparse_moe.experts.{expert}.{part}.weight",
-  gate: "w1",
-  up: "w3",
-  down: "w2",
+  router: { "per-expert": "block_sparse_moe.gate.weight" },
+  each: { template: "block_sparse_moe.experts.{expert}.{part}.weight", gate: "w1", up: "w3", down: "w2" },
 };
 
 export const mixtral: Family = {

@@ -76,13 +76,16 @@ export interface Branch {
   evaluate(weights: Weights, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor;
 }
 
+/** How layers that route lie on disk: as models are released, or stacked as transformers 5 has them in memory. */
+export type Layout = "per-expert" | "fused";
+
 export interface ParameterSpec {
-  /** The name without the layer's prefix: that on disk; for experts, the fused name of transformers 5. */
+  /** The name without the layer's prefix, in memory, in messages and in states. */
   name: string;
   shape: number[];
   init: "normal" | "ones" | "zeros";
-  /** The name on disk in the older layout, where it is another one. */
-  perExpertName?: string;
+  /** The name on disk in a layout, where it is another one. */
+  onDisk?: Partial<Record<Layout, string>>;
   /** Whether these weights choose the experts. */
   router?: true;
   /** Stacked over experts. */

@@ -9,23 +9,17 @@ import { rmsNorm } from "../norm.js";
 import { routedExperts } from "./routed.js";
 import type { Router } from "./router.js";
 
-/** Names on disk, in the older layout; in memory, all families have those of transformers 5. */
-export type ExpertNames = { router: string } & (
-  | {
-      /** One expert's matrix: {expert} and {part} stand for its number and gate, up or down. */ template: string;
-      gate: string;
-      up: string;
-      down: string;
-    }
-  | { /** Stacked over experts, gate rows before up rows. */ gateUp: string; down: string; template?: undefined }
-);
+/** Names on disk, where they are not those in memory. */
+export interface ExpertNames {
+  router?: ParameterSpec["onDisk"];
+  gateUp?: ParameterSpec["onDisk"];
+  down?: ParameterSpec["onDisk"];
+  /** One expert's matrices, where they are released one by one: {expert} and {part} of the template stand for its number and a name. */
+  each?: { template: string; gate: string; up: string; down: string };
+}
 
 export const USUAL_NAMES: ExpertNames = {
-  router: "mlp.gate.weight",
-  template: "mlp.experts.{expert}.{part}.weight",
-  gate: "gate_proj",
-  up: "up_proj",
-  down: "down_proj",
+  each: { template: "mlp.experts.{expert}.{part}.weight", gate: "gate_proj", up: "up_proj", down: "down_proj" },
 };
 
 export interface RoutedFeedForward {
@@ -51,23 +45,12 @@ export const routedFeedForward = (layer: number, settings: RoutedFeedForward): B
 function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
   const { hiddenSize: D, expertWidth: F, numExperts: E, sharedWidth, names } = settings;
   const matrix = (name: string, ...shape: number[]): ParameterSpec => ({ name, shape, init: "normal" });
-  const { template } = names;
-  const gateUp = matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D);
-  const down = matrix(EXPERT_MATRICES.down, E, D, F);
-  const stacked: ParameterSpec[] =
-    names.template === undefined
-      ? [
-          { ...gateUp, perExpertName: names.gateUp, experts: { parts: ["gate", "up"] } },
-          { ...down, perExpertName: names.down, experts: { parts: ["down"] } },
-        ]
-      : [
-          { ...gateUp, experts: { template, parts: [names.gate, names.up] } },
-          { ...down, experts: { template, parts: [names.down] } },
-        ];
+  const { template, gate = "gate", up = "up", down = "down" } = names.each ?? {};
   return [
     normSpec(D),
-    { ...matrix("mlp.gate.weight", E, D), perExpertName: names.router, router: true },
-    ...stacked,
+    { ...matrix("mlp.gate.weight", E, D), onDisk: names.router, router: true },
+    { ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D), onDisk: names.gateUp, experts: { template, parts: [gate, up] } },
+    { ...matrix(EXPERT_MATRICES.down, E, D, F), onDisk: names.down, experts: { template, parts: [down] } },
     ...(sharedWidth === 0
       ? []
       : [...unitParameters("mlp.shared_expert", D, sharedWidth), matrix("mlp.shared_expert_gate.weight", 1, D)]),
