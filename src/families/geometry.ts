@@ -36,7 +36,7 @@ export interface Geometry {
 /** Reads what all families share, and refuses what none of them computes. */
 export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
   read.only("hidden_act", ["silu"]);
-  read.only("attention_dropout", [0]);
+  read.number("attention_dropout", 0);
   refuseQuantised(read);
   const hiddenSize = read.integer("hidden_size", undefined, 1, MOST.width);
   const numHeads = read.integer("num_attention_heads", undefined, 1, MOST.heads);
@@ -91,6 +91,18 @@ function refuseQuantised({ source, where }: ConfigReader): void {
 export const headsOf = ({ hiddenSize, numHeads, numKeyValueHeads, headDim, normEpsilon }: Geometry) => ({
   ...{ hiddenSize, numHeads, numKeyValueHeads, headDim, normEpsilon },
   rotary: 0,
+});
+
+/** What layers that route need of it. */
+export const expertsOf = ({ hiddenSize, normEpsilon, numExperts, expertsPerToken }: Geometry) => ({
+  ...{ hiddenSize, normEpsilon, numExperts, expertsPerToken },
+  sharedWidth: 0,
+});
+
+/** What dense layers need of it. */
+export const denseOf = ({ hiddenSize, normEpsilon, denseWidth }: Geometry) => ({
+  ...{ hiddenSize, normEpsilon },
+  width: denseWidth,
 });
 
 /** Which layers of the Qwen families route: those that `decoder_sparse_step` counts and `mlp_only_layers` does not name. */

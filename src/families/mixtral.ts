@@ -6,7 +6,7 @@ import { routedFeedForward, type ExpertNames } from "../layers/experts/feed-forw
 import { softmaxRouter } from "../layers/experts/router.js";
 import { decoder } from "./decoder.js";
 import type { Family } from "./family.js";
-import { headsOf, readGeometry, routedEverywhere } from "./geometry.js";
+import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 const NAMES: ExpertNames = {
   router: { "per-expert": "block_sparse_moe.gate.weight" },
@@ -32,7 +32,7 @@ export const mixtral: Family = {
       window: read.holds("sliding_window") ? read.integer("sliding_window") : null,
     } as const;
     const expertWidth = geometry.denseWidth;
-    const experts = { ...geometry, expertWidth, sharedWidth: 0, router: softmaxRouter(true), names: NAMES };
+    const experts = { ...expertsOf(geometry), expertWidth, router: softmaxRouter(true), names: NAMES };
     return decoder(read, {
       geometry,
       expertWidth,

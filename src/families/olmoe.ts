@@ -6,7 +6,7 @@ import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.j
 import { softmaxRouter } from "../layers/experts/router.js";
 import { decoder } from "./decoder.js";
 import type { Family } from "./family.js";
-import { headsOf, readGeometry, routedEverywhere } from "./geometry.js";
+import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 export const olmoe: Family = {
   modelType: "olmoe",
@@ -29,7 +29,7 @@ export const olmoe: Family = {
     } as const;
     routedEverywhere(read, geometry);
     const router = softmaxRouter(read.boolean("norm_topk_prob", false));
-    const experts = { ...geometry, expertWidth, sharedWidth: 0, router, names: USUAL_NAMES };
+    const experts = { ...expertsOf(geometry), expertWidth, router, names: USUAL_NAMES };
     return decoder(read, {
       geometry,
       expertWidth,

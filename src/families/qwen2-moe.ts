@@ -8,7 +8,7 @@ import { softmaxRouter } from "../layers/experts/router.js";
 import { MOST } from "./config-reader.js";
 import { decoder } from "./decoder.js";
 import type { Family } from "./family.js";
-import { headsOf, readGeometry, routedBySteps } from "./geometry.js";
+import { denseOf, expertsOf, headsOf, readGeometry, routedBySteps } from "./geometry.js";
 
 export const qwen2Moe: Family = {
   modelType: "qwen2_moe",
@@ -33,8 +33,8 @@ export const qwen2Moe: Family = {
       branches: (layer) => ({
         attention: groupedQueryAttention(layer, attention),
         feedForward: routed[layer]
-          ? routedFeedForward(layer, { ...geometry, expertWidth, sharedWidth, router, names: USUAL_NAMES })
-          : denseFeedForward({ ...geometry, width: geometry.denseWidth }),
+          ? routedFeedForward(layer, { ...expertsOf(geometry), expertWidth, sharedWidth, router, names: USUAL_NAMES })
+          : denseFeedForward(denseOf(geometry)),
       }),
     });
   },

@@ -8,7 +8,7 @@ import { softmaxRouter } from "../layers/experts/router.js";
 import { MOST } from "./config-reader.js";
 import { decoder } from "./decoder.js";
 import type { Family } from "./family.js";
-import { headsOf, readGeometry, routedBySteps } from "./geometry.js";
+import { denseOf, expertsOf, headsOf, readGeometry, routedBySteps } from "./geometry.js";
 
 export const qwen3Moe: Family = {
   modelType: "qwen3_moe",
@@ -37,8 +37,8 @@ export const qwen3Moe: Family = {
       branches: (layer) => ({
         attention: groupedQueryAttention(layer, attention),
         feedForward: routed[layer]
-          ? routedFeedForward(layer, { ...geometry, expertWidth, sharedWidth: 0, router, names: USUAL_NAMES })
-          : denseFeedForward({ ...geometry, width: geometry.denseWidth }),
+          ? routedFeedForward(layer, { ...expertsOf(geometry), expertWidth, router, names: USUAL_NAMES })
+          : denseFeedForward(denseOf(geometry)),
       }),
     });
   },

@@ -155,12 +155,17 @@ export function notesOf(settings: TrainSettings, description: NetworkDescription
 }
 
 /** What transformers would take from config.json in training, and a run here takes from its settings alone. */
-export function routerNotes(settings: TrainSettings, { source }: Architecture): string[] {
+export function configNotes(settings: TrainSettings, { source }: Architecture): string[] {
   const note = (key: "router_aux_loss_coef" | "router_jitter_noise", asks: boolean): string[] =>
     asks && Number(source[key]) > 0 && settings[key] === 0
       ? [`config.json has ${key} ${source[key]}, which is off here unless it is given as a setting`]
       : [];
-  return [...note("router_aux_loss_coef", source.output_router_logits === true), ...note("router_jitter_noise", true)];
+  const dropout = Number(source.attention_dropout ?? 0);
+  return [
+    ...note("router_aux_loss_coef", source.output_router_logits === true),
+    ...note("router_jitter_noise", true),
+    ...(dropout > 0 ? [`config.json has attention_dropout ${dropout}, which is not done here`] : []),
+  ];
 }
 
 export function checkRouter(settings: TrainSettings, architecture: Architecture): void {

@@ -28,7 +28,7 @@ import {
   networkOf,
   notesOf,
   type ResumedFrom,
-  routerNotes,
+  configNotes,
   statesOf,
   teacherOf,
   withFittingGrid,
@@ -190,7 +190,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
         ? []
         : [
             ...notesOf(settings, description),
-            ...routerNotes(settings, model.architecture),
+            ...configNotes(settings, model.architecture),
             ...clippingNotes(settings),
           ]),
     ],

@@ -8,7 +8,7 @@ import { denseFeedForward } from "../layers/dense.js";
 import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "../families/config-reader.js";
 import { decoder } from "../families/decoder.js";
-import { type Geometry, headsOf, readGeometry } from "../families/geometry.js";
+import { denseOf, type Geometry, headsOf, readGeometry } from "../families/geometry.js";
 
 export interface DenseModel {
   architecture: Architecture;
@@ -63,7 +63,7 @@ export function readDenseModel({ config: source, configPath }: Pick<ModelSource,
     expertWidth: geometry.denseWidth,
     branches: (layer) => ({
       attention: groupedQueryAttention(layer, { ...headsOf(geometry), ...attention, clip: null }),
-      feedForward: denseFeedForward({ ...geometry, width: geometry.denseWidth }),
+      feedForward: denseFeedForward(denseOf(geometry)),
     }),
   });
   const windowed = modelType.startsWith("qwen") ? windowedLayers(read) : 0;
