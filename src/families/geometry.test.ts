@@ -9,6 +9,26 @@ import { parameterCount, placedParameters } from "../model/model.js";
 import { readArchitecture } from "./registry.js";
 import { attentionIn, expertsIn } from "./testing-config.js";
 
+const GRANITE = {
+  model_type: "granitemoe",
+  hidden_act: "silu",
+  intermediate_size: 512,
+  num_key_value_heads: 8,
+  num_experts_per_tok: 8,
+  attention_bias: false,
+  attention_dropout: 0.1,
+  attention_multiplier: 0.015625,
+  embedding_multiplier: 12.0,
+  residual_multiplier: 0.22,
+  logits_scaling: 6.0,
+  max_position_embeddings: 4096,
+  rms_norm_eps: 1e-6,
+  rope_scaling: null,
+  rope_theta: 10000,
+  initializer_range: 0.02,
+  tie_word_embeddings: true,
+  vocab_size: 49155,
+};
 const RELEASED: { name: string; count: number; source: Record<string, unknown> }[] = [
   {
     name: "Qwen1.5-MoE-A2.7B",
@@ -123,6 +143,16 @@ const RELEASED: { name: string; count: number; source: Record<string, unknown> }
       torch_dtype: "bfloat16",
       vocab_size: 50304,
     },
+  },
+  {
+    name: "Granite-3.0-1B-A400M",
+    count: 1_334_628_352,
+    source: { ...GRANITE, hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 16, num_local_experts: 32 },
+  },
+  {
+    name: "Granite-3.0-3B-A800M",
+    count: 3_298_793_472,
+    source: { ...GRANITE, hidden_size: 1536, num_hidden_layers: 32, num_attention_heads: 24, num_local_experts: 40 },
   },
 ];
 
