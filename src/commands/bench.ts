@@ -1,5 +1,6 @@
 // `revmoe bench`: methods compared on the same work. Its words; the settings are in src/compare, the work in run/bench.ts.
-import { BENCH_TABLE, type BENCH_ROWS } from "../compare/settings.js";
+import type { BENCH_ROWS } from "../compare/setting-rows.js";
+import { BENCH_TABLE } from "../compare/settings.js";
 import type { Command } from "./command.js";
 
 export const command: Command<typeof BENCH_ROWS> = {

@@ -14,6 +14,7 @@ import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
+import { STORES } from "../store/registry.js";
 import type { ParameterStore } from "../store/store.js";
 import type { OptimizerStates } from "../step/optimizer-states.js";
 import { phaseAt, phasesOf, trainsOf } from "./phases.js";
@@ -122,7 +123,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     );
   }
   // Its working copy takes the place of the one that is there.
-  if (asked.parameters === "disk") folder.begin();
+  if (STORES[asked.parameters].lies === "files") folder.begin();
   const store = makeStore(asked, source);
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
