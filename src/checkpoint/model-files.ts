@@ -21,3 +21,18 @@ export interface ModelSource extends ModelFiles {
   /** The weights under their Hugging Face names; the caller closes them. */
   openWeights(): Folder;
 }
+
+/** What a folder may hold beside config.json and weights. */
+export const COPIED_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "vocab.json",
+  "merges.txt",
+  "vocab.txt",
+  "tokenizer.model",
+];

@@ -6,24 +6,9 @@ import { basename, dirname, join, resolve } from "node:path";
 import { readWholeFile, statOf } from "../read-file.js";
 import { openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
-import type { ModelFiles, ModelSource } from "./model-files.js";
+import { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
 
 export type { ModelFiles, ModelSource } from "./model-files.js";
-
-/** What a folder may hold beside config.json and weights. */
-export const COPIED_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "chat_template.json",
-  "generation_config.json",
-  "vocab.json",
-  "merges.txt",
-  "vocab.txt",
-  "tokenizer.model",
-];
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {

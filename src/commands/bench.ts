@@ -5,7 +5,6 @@ import type { Command } from "./command.js";
 
 export const command: Command<typeof BENCH_ROWS> = {
   name: "bench",
-  about: "Compare memory, time and gradients of methods on the same work",
   usage: "revmoe bench --model FOLDER|config.json [--setting value ...]",
   example:
     "revmoe bench --model ./Qwen1.5-MoE-A2.7B --max-length 2048\n" +

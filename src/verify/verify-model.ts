@@ -11,7 +11,7 @@ import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { MANIFEST_FILE } from "../checkpoint/files/manifest.js";
 import { readSavedRun } from "../checkpoint/run/state.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
-import { COPIED_FILES, type ModelSource } from "../checkpoint/source.js";
+import { COPIED_FILES, type ModelSource } from "../checkpoint/model-files.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
