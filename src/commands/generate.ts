@@ -74,7 +74,6 @@ export type GenerateSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "generate",
-  about: "Print what a model says to a prompt",
   usage: "revmoe generate --model FOLDER --prompt TEXT [--setting value ...]",
   example: 'revmoe generate --model runs/first/final --prompt "Once upon a time" --max-new-tokens 64',
   settings: {

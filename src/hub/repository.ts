@@ -1,7 +1,7 @@
 // What a repository on a hub holds at one commit, and which of its files a model needs: configuration, tokenizer, and
 // weights as safetensors. Limits: files at the top of the repository; pickled and GGUF weights are refused.
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
-import { COPIED_FILES } from "../checkpoint/source.js";
+import { COPIED_FILES } from "../checkpoint/model-files.js";
 import { excerpt, UserError } from "../errors.js";
 import { isCommit } from "./names.js";
 import { pageGuard } from "./limits.js";

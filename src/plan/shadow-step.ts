@@ -76,7 +76,7 @@ export function shadowStep(
 
 /** Main memory for all parameters and state of a run that has them there; it is no sum of what each takes, and so not told by a step at another depth. */
 export const hostStoreBytes = (settings: TrainSettings, geometry: Geometry): number =>
-  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).store.hostBytes) : 0;
+  STORES[settings.parameters].lies === "memory" ? onShadow(() => shadowNetwork(settings, geometry).store.hostBytes) : 0;
 
 function shadowNetwork(settings: TrainSettings, { architecture, dtypeOf }: Geometry) {
   const { device, threads } = settings;

@@ -9,11 +9,11 @@ import type { Objective } from "../reversible/objectives.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { during } from "../torch/span.js";
 import { cast, indexAdd_ } from "../torch/ops.js";
-import { keep, scope } from "../torch/scope.js";
+import { scope } from "../torch/scope.js";
 import { fromArray, type Tensor } from "../torch/tensor.js";
 import { EMBEDDING, HEAD } from "../store/store.js";
 import type { BlockUpdates } from "./block-updates.js";
-import type { MicroBatch } from "./micro-batch.js";
+import { beginBackward, type MicroBatch } from "./micro-batch.js";
 import { type Network, openHead, outerNames, type Segment, WEIGHTS_IN_USE } from "../network/network.js";
 
 const DOUBT = "The learning rate may be too high, or the weights damaged.";
@@ -83,7 +83,7 @@ function lossOf(
         dHead_VD,
       );
       backward([normed_TD], [dHidden_TD]);
-      microBatch.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
+      beginBackward(microBatch, takeGrad(x_TD) as Tensor);
       return total;
     }),
   );

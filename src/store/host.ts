@@ -249,6 +249,7 @@ export class HostStore implements ParameterStore {
 
 export const host: StoreKind = {
   about: "in host memory beside a GPU",
+  lies: "memory",
   needsGpu: true,
   make: ({ device, architecture }) => new HostStore(device, architecture),
   makePlanned: ({ device, architecture }) => new HostStore(device, architecture),

@@ -14,7 +14,8 @@ import { addScalar_, fill_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { type Tensor, toArray } from "../torch/tensor.js";
 import { STORE_NAMES, STORES } from "./registry.js";
-import { nameOf, type ParameterStore, partOf, partsOf, type State } from "./store.js";
+import { nameOf, type ParameterStore, partOf, partsOf } from "./store.js";
+import type { State } from "../optim/optimizer.js";
 
 const architecture = readArchitecture({ ...TINY_QWEN2_MOE, num_hidden_layers: 3 }, "test");
 const placed = placedParameters(architecture);

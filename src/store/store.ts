@@ -4,15 +4,13 @@
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Allocate, Model, PlacedParameter } from "../model/model.js";
+import type { State, StateLayout } from "../optim/optimizer.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { StoreTimes } from "./times.js";
 
 /** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
 export const HEAD = -1;
 export const EMBEDDING = -2;
-
-export type StateLayout = Record<string, { shape: readonly number[]; dtype: DType }>;
-export type State = Record<string, Tensor>;
 
 export interface PlannedState {
   placed: PlacedParameter;
@@ -83,6 +81,11 @@ export interface StoreOptions {
 export interface StoreKind {
   /** For the help, behind its name; nothing where the name says it. */
   about?: string;
+  /**
+   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, or in files of the run's folder. Files
+   * outlive a run that is cut off, and the system keeps in memory what of them it has room for.
+   */
+  lies: "device" | "memory" | "files";
   /** Whether it is of use only beside a device with memory of its own. */
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;

@@ -56,7 +56,7 @@ export function unfinishedRun(
 ): { folder: string; progress: ReadProgress } | undefined {
   const folder = workingFolder(output_dir);
   const path = join(folder, STATE_FILE);
-  if (parameters !== "disk" || !existsSync(path)) return undefined;
+  if (STORES[parameters].lies !== "files" || !existsSync(path)) return undefined;
   const progress = readProgress(path);
   if (progress.step < step) return undefined;
   rollBack(folder, progress.step);

@@ -11,10 +11,10 @@ import { type Program, runCli } from "../../cli/program.js";
 import type { Output } from "../../metrics/output.js";
 import { ledger } from "../../torch/memory.js";
 import { makeWorkplace, runTraining, settingsFor } from "../../train/testing-run.js";
-import { command } from "../eval.js";
+import { COMMANDS } from "../registry.js";
 
 const TINY = fileURLToPath(new URL("../../../examples/tiny-moe", import.meta.url));
-const program: Program = { version: () => "1.2.3", commands: { eval: () => Promise.resolve(command) } };
+const program: Program = { version: () => "1.2.3", commands: COMMANDS };
 const COMPUTE = ["--compute-dtype", "float32", "--threads", "1"];
 
 async function run(...words: string[]): Promise<{ code: number; out: string; err: string }> {

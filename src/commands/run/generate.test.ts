@@ -12,12 +12,12 @@ import { CHATML, folderOf, tokenizerJson } from "../../data/tokenizer/testing-to
 import type { Output } from "../../metrics/output.js";
 import { freeModel } from "../../model/model.js";
 import { ledger } from "../../torch/memory.js";
-import { command } from "../generate.js";
+import { COMMANDS } from "../registry.js";
 
 const SHAPE = { ...CONFIG, vocab_size: 267, max_position_embeddings: 64, initializer_range: 0.3 };
 const MOMENTUM = { coupling: "momentum", gamma: -1, stream: "int32", streamFractionBits: 16 };
 
-const program: Program = { version: () => "1.2.3", commands: { generate: () => Promise.resolve(command) } };
+const program: Program = { version: () => "1.2.3", commands: COMMANDS };
 
 /** A checkpoint with random weights in a folder of its own, removed after the test. */
 function checkpoint(t: TestContext, tokenizer: object = {}, network?: object): string {

@@ -5,6 +5,7 @@ import { type PLAN_ROWS, trainSettingsOf } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { readGeometry } from "../../plan/geometry.js";
+import { STORES } from "../../store/registry.js";
 import { setThreads } from "../../torch/device.js";
 import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
@@ -48,7 +49,8 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
       parameters,
     } = plan.settings;
     const rate = ((steps * rows * length) / estimate) * 1000;
-    const disk = parameters === "disk" ? "; what does not fit in main memory is read from the disk besides" : "";
+    const disk =
+      STORES[parameters].lies === "files" ? "; what does not fit in main memory is read from the disk besides" : "";
     notes.push(
       `at least about ${formatDuration(estimate)} a step on this machine, ${rate.toPrecision(3)} tokens/s, by steps with few blocks${disk}`,
     );

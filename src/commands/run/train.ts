@@ -18,6 +18,7 @@ import type { CommandInput } from "../command.js";
 import { checkRunFolder } from "../../train/folder/run-folder.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { train } from "../../train/loop.js";
+import { STORES } from "../../store/registry.js";
 import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
@@ -98,7 +99,8 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out
 }
 
 async function describeRun(run: Run): Promise<string[]> {
-  const { network, states, totalSteps, startStep, data, settings } = run;
+  const { states, totalSteps, startStep, data, settings } = run;
+  const { network } = run.state;
   const { version, threads } = engineInfo();
   const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
   const { coupling, format } = network;
@@ -108,7 +110,7 @@ async function describeRun(run: Run): Promise<string[]> {
     `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
-    ...(settings.parameters === "disk"
+    ...(STORES[settings.parameters].lies === "files"
       ? [
           `parameters: on disk in ${join(settings.output_dir, "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
         ]

@@ -11,9 +11,9 @@ import { runCli } from "../../cli/program.js";
 import type { Output } from "../../metrics/output.js";
 import { freeModel } from "../../model/model.js";
 import { denseFolder, temporaryFolder } from "../../upcycle/testing-dense.js";
-import { command } from "../upcycle.js";
+import { COMMANDS } from "../registry.js";
 
-const program = { version: () => "1.2.3", commands: { upcycle: () => Promise.resolve(command) } };
+const program = { version: () => "1.2.3", commands: COMMANDS };
 
 async function run(...words: string[]): Promise<{ code: number; out: string; err: string }> {
   const [out, err]: string[][] = [[], []];

@@ -13,6 +13,7 @@ import { byteLength } from "../../checkpoint/safetensors/header.js";
 import { UserError } from "../../errors.js";
 import type { Architecture } from "../../model/architecture.js";
 import { buildModel, type Allocate, type Model, type PlacedParameter } from "../../model/model.js";
+import type { State, StateLayout } from "../../optim/optimizer.js";
 import { copy_, fill_ } from "../../torch/ops.js";
 import { free, isAlive } from "../../torch/scope.js";
 import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor, to } from "../../torch/tensor.js";
@@ -28,8 +29,6 @@ import {
   partOf,
   partsOf,
   type PlannedState,
-  type State,
-  type StateLayout,
   type StateStore,
   type StoreKind,
   type StoreOptions,
@@ -288,6 +287,7 @@ const throughCopies =
 
 export const disk: StoreKind = {
   about: "in files in output_dir/working, updated in place",
+  lies: "files",
   needsGpu: false,
   make: (options) => new WorkingCopy(options),
   // As if all were on the device; plan/placement.ts says where it is.
