@@ -90,8 +90,7 @@ struct Weight {
     const at::Tensor dy = narrow_dy ? group.alone(all_dy) : group.span(all_dy);
     const at::Tensor x = narrow_dy ? group.span(all_x) : group.alone(all_x);
     at::Tensor sum = buffer;
-#if REVMOE_TORCH >= 208
-    // cuBLAS adds products of half as many bits to float32 sums by itself.
+#if REVMOE_WIDE_SUMS
     if (x.is_cuda() && sum.scalar_type() == at::kFloat && x.element_size() == 2) {
       at::addmm_out(sum, sum, dy.t(), x, at::kFloat, made ? 0 : 1, 1);
       return;
@@ -247,6 +246,21 @@ TORCH_LIBRARY(revmoe, library) {
   library.def("grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor", &grouped_swiglu);
   library.def("grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor", &grouped_swiglu_keep);
   library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()", &expert_gradients_);
+}
+
+// What decides how much memory the operators take, for the engine that only counts.
+void init_experts(Napi::Env env, Napi::Object exports) {
+  define(env, exports, "expertLimits", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    Napi::Object out = Napi::Object::New(info.Env());
+    out.Set("manyRows", static_cast<double>(kManyRows));
+    out.Set("groupedElements", static_cast<double>(kGroupedElements));
+    out.Set("groupedKernel", static_cast<bool>(REVMOE_GROUPED_KERNEL));
+    out.Set("wideSums", static_cast<bool>(REVMOE_WIDE_SUMS));
+    return out;
+  });
+  define(env, exports, "steadyRows", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(steady_rows(info[0].As<Napi::Number>().Int64Value())));
+  });
 }
 
 }  // namespace revmoe

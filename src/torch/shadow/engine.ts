@@ -4,8 +4,8 @@
 import type { Handle, Native, OpArgument } from "../binding.js";
 
 import { backward, setRecording } from "./gradients.js";
-import { libtorch } from "./kernels.js";
 import { type Argument, operatorOf, type Result } from "./operators.js";
+import { realEngine, standFor } from "./real-engine.js";
 import { everyRound } from "./rounds.js";
 import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
 
@@ -33,9 +33,7 @@ const NO_FILES = {
 export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
   clearAccounts();
   calls = 0;
-  const { version, threads } = real.engine();
-  const [major, minor] = version.split(".").map(Number);
-  Object.assign(libtorch, { version: 100 * major + minor, threads });
+  standFor(real);
   const table = new Map<Handle, { value: Value; depth: number }>();
   const scopes: Handle[][] = [];
   let next = FIRST;
@@ -156,7 +154,11 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
       return { liveBytes: account.liveBytes, peakBytes: account.peakBytes, reservedBytes: account.liveBytes };
     },
     engine: () => real.engine(),
-    setThreads: (threads) => void Object.assign(libtorch, { threads }),
+    expertLimits: real.expertLimits,
+    steadyRows: real.steadyRows,
+    setThreads: (threads) => {
+      realEngine().threads = threads;
+    },
     setSeed: () => {},
     setDeterministic: () => {},
     generatorState: () => enter(make([0], "uint8", "cpu")),

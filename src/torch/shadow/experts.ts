@@ -3,27 +3,18 @@
 import { DTYPES } from "../tensor.js";
 import { castTo, contiguous } from "./arithmetic.js";
 import { record, records } from "./gradients.js";
-import { libtorch, matrix } from "./kernels.js";
+import { matrix } from "./kernels.js";
+import { realEngine } from "./real-engine.js";
 import { drop, make, type Value } from "./values.js";
-
-/** kManyRows of native/expert_groups.hpp. */
-const MANY_ROWS = 512;
 
 /** Where native/grouped_swiglu.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
 function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
   const others = weights.filter(({ dtype }) => dtype !== x.dtype);
   if (others.length === 0) return null;
-  const small = rows.filter((count) => count > 0 && count < MANY_ROWS).length;
-  const together =
-    !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= libtorch.threads;
-  return matrix(together ? libtorch.threads : 1, Math.max(...others.map(({ count }) => count)), x);
-}
-
-/** steady_rows of native/expert_groups.hpp. */
-function steadyRows(rows: number): number {
-  let step = 16;
-  while (step * 32 <= rows) step *= 2;
-  return Math.ceil(rows / step) * step;
+  const { experts, threads } = realEngine();
+  const small = rows.filter((count) => count > 0 && count < experts.manyRows).length;
+  const together = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= threads;
+  return matrix(together ? threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
 
 interface Span {
@@ -39,7 +30,7 @@ function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
   const steady = x.device === "cpu" && DTYPES[x.dtype] === 2;
   let first = 0;
   return rows.map((own) => {
-    const wanted = steady ? steadyRows(own) : own;
+    const wanted = steady ? realEngine().steadyRows(own) : own;
     const span = wanted <= x.sizes[0] ? wanted : own;
     const early = first > x.sizes[0] - span;
     first += own;
@@ -58,14 +49,11 @@ const aloneOf = (x: Value, span: Span | null, sum: Value): Value | null =>
 
 /** Where cuBLAS adds products of x to a sum of another type by itself. */
 const addsWide = (sum: Value, x: Value): boolean =>
-  libtorch.version >= 208 && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
-
-/** kGroupedElements of native/grouped_products.hpp. */
-const GROUPED_ELEMENTS = 2 ** 26;
+  realEngine().experts.wideSums && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
 
 /** Where all experts go through one kernel. */
 const together = (x: Value, weights: readonly Value[]): boolean =>
-  libtorch.version >= 210 &&
+  realEngine().experts.groupedKernel &&
   x.device !== "cpu" &&
   x.dtype === "bfloat16" &&
   [...x.sizes.slice(1), ...weights[0].sizes, ...weights[weights.length - 1].sizes].every((size) => size % 8 === 0);
@@ -83,7 +71,7 @@ function withCast(x: Value, weights: readonly Value[], make_: () => Value): Valu
 
 /** Gradients of weights of all experts, some at a time, before they are added to their sums. */
 function addTogether(sums: readonly Value[], x: Value): void {
-  const most = Math.max(1, Math.floor(GROUPED_ELEMENTS / sums[0].count));
+  const most = Math.max(1, Math.floor(realEngine().experts.groupedElements / sums[0].count));
   drop(make([Math.min(most, sums.length), ...sums[0].sizes], x.dtype, x.device));
 }
 

@@ -3,12 +3,10 @@
 import type { DType } from "../tensor.js";
 import { castTo, elementwise, expanded, inPlace, zerosLike } from "./arithmetic.js";
 import { record } from "./gradients.js";
+import { realEngine } from "./real-engine.js";
 import { dimOf, rowMajor, stridesLike } from "./shapes.js";
 import { drop, hold, make, type Value, viewOf } from "./values.js";
 import { transpose, view } from "./views.js";
-
-/** What depends on the engine that is stood in for. */
-export const libtorch = { version: 113, threads: 1 };
 
 export const scalarOf = (value: Value, dtype = value.dtype): Value => make([], dtype, value.device);
 const isFloat = (dtype: DType): boolean => dtype.includes("float");
@@ -141,7 +139,7 @@ export function reduced(x: Value, dims: readonly number[], keep: boolean, dtype:
   const y = make(withoutDims(x.sizes, dims, keep), dtype, x.device);
   const kept = withoutDims(x.sizes, dims, true);
   // Before 2.0, a mean saves its input to ask it for its number of elements.
-  return record(y, [x], [divided && libtorch.version < 200 ? x : null], (dy) => {
+  return record(y, [x], [divided && realEngine().version < 200 ? x : null], (dy) => {
     const column = viewOf(dy, kept, rowMajor(kept));
     const whole = expanded(column, x.sizes);
     drop(column);
