@@ -1,11 +1,12 @@
 // What the experts' operators (native/grouped_swiglu.cpp) do as far as memory goes: one expert's weights are cast at a time, gradients of
 // weights are added to those that are there, or rows are kept for gradients that are made later.
-import { DTYPES } from "../tensor.js";
-import { castTo, contiguous } from "./arithmetic.js";
-import { record, records } from "./gradients.js";
-import { matrix } from "./kernels.js";
-import { realEngine } from "./real-engine.js";
-import { drop, make, type Value } from "./values.js";
+import { DTYPES } from "../types.js";
+import { castTo, contiguous } from "../shadow/arithmetic.js";
+import { record, records } from "../shadow/gradients.js";
+import { realEngine } from "../shadow/real-engine.js";
+import { drop, make, type Value } from "../shadow/values.js";
+import { type N, op, type T } from "./row.js";
+import { matrix } from "./rules.js";
 
 /** Where native/grouped_swiglu.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
 function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
@@ -87,12 +88,7 @@ function addOne(sum: Value, x: Value, span: Span | null, add: boolean): void {
 }
 
 /** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
-export function groupedSwiglu(
-  x: Value,
-  gateUp: readonly Value[],
-  down: readonly Value[],
-  rows: readonly number[],
-): Value {
+function groupedRule(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
   const casts = castPlaces(x, weights, rows);
@@ -138,7 +134,7 @@ export function groupedSwiglu(
 }
 
 /** The same with room for what is kept: no product or gradient of a weight is made. */
-export function groupedSwigluKeep(
+function keepRule(
   x: Value,
   gateUp: readonly Value[],
   down: readonly Value[],
@@ -171,25 +167,34 @@ export function groupedSwigluKeep(
 }
 
 /** Gradients of the weights of some experts. */
-export function expertGradients(
+function gradientsRule(
   sums: readonly Value[],
   _dy: Value,
   x: Value,
   rows: readonly number[],
   first: number,
   add: boolean,
-): boolean {
-  if (
-    together(
-      x,
-      sums.map(() => x),
-    ) &&
-    sums[0].sizes.every((size) => size % 8 === 0)
-  ) {
+): void {
+  if (together(x, [x]) && sums[0].sizes.every((size) => size % 8 === 0)) {
     addTogether(sums, x);
-    return true;
+    return;
   }
   const spans = spansOf(x, rows);
   for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addOne(sum, x, spans[first + i], add);
-  return true;
 }
+
+/** y_RD = (silu(x Wg') * (x Wu')) Wd' of rows sorted by expert, with stacked gate and up [2F, D], down [D, F] in any dtype, cast one at a time, and the number of rows of each expert (native/grouped_swiglu.cpp). */
+export const groupedSwiglu = op<(x: T, gateUp: T[], down: T[], rows: N[]) => T>(
+  "revmoe::grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor",
+  groupedRule,
+);
+/** The same, whose backward pass makes no gradients of weights and leaves in `kept` what they are made of: rows of the gradient of both inner products [R, 2F], of the inner product [R, F], and dy [R, D]. */
+export const groupedSwigluKeep = op<(x: T, gateUp: T[], down: T[], rows: N[], kept: T[]) => T>(
+  "revmoe::grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor",
+  keepRule,
+);
+/** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts (native/grouped_swiglu.cpp). */
+export const expertGradients_ = op<(sums: T[], dy: T, x: T, rows: N[], first: N, add: boolean) => void>(
+  "revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()",
+  gradientsRule,
+);

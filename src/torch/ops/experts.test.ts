@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "./autograd.js";
-import { engineInfo, setThreads } from "./device.js";
+import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "../autograd.js";
+import { engineInfo, setThreads } from "../device.js";
 import {
   add,
   cast,
@@ -18,10 +18,10 @@ import {
   normal_,
   silu,
   sub,
-} from "./ops.js";
-import { setSeed } from "./random.js";
-import { scope } from "./scope.js";
-import { type DType, dtype, shape, type Tensor, toArray, zeros } from "./tensor.js";
+} from "../ops.js";
+import { setSeed } from "../random.js";
+import { scope } from "../scope.js";
+import { type DType, dtype, shape, type Tensor, toArray, zeros } from "../tensor.js";
 
 const [WIDTH, INNER] = [6, 4];
 const random = (size: number[], type: DType = "float64", std = 1): Tensor => normal_(zeros(size, type), 0, std);
