@@ -1,4 +1,4 @@
-// What the experts' operators (native/grouped_swiglu.cpp) do as far as memory goes: one expert's weights are cast at a time, gradients of
+// What the experts' operators (native/grouped_experts.cpp) do as far as memory goes: one expert's weights are cast at a time, gradients of
 // weights are added to those that are there, or rows are kept for gradients that are made later.
 import { DTYPES } from "../types.js";
 import { castTo, contiguous } from "../shadow/arithmetic.js";
@@ -8,7 +8,7 @@ import { drop, make, type Value } from "../shadow/values.js";
 import { type N, op, type T } from "./row.js";
 import { matrix } from "./rules.js";
 
-/** Where native/grouped_swiglu.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
+/** Where native/grouped_experts.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
 function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
   const others = weights.filter(({ dtype }) => dtype !== x.dtype);
   if (others.length === 0) return null;
@@ -87,7 +87,7 @@ function addOne(sum: Value, x: Value, span: Span | null, add: boolean): void {
   drop(alone);
 }
 
-/** native/grouped_swiglu.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
+/** native/grouped_experts.cpp: gradients of weights are added to those that are there, where types differ through a product of its own and a copy. */
 function groupedRule(x: Value, gateUp: readonly Value[], down: readonly Value[], rows: readonly number[]): Value {
   const width = down[0].sizes[1];
   const weights = [...gateUp, ...down];
@@ -183,17 +183,17 @@ function gradientsRule(
   for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addOne(sum, x, spans[first + i], add);
 }
 
-/** y_RD = (silu(x Wg') * (x Wu')) Wd' of rows sorted by expert, with stacked gate and up [2F, D], down [D, F] in any dtype, cast one at a time, and the number of rows of each expert (native/grouped_swiglu.cpp). */
-export const groupedSwiglu = op<(x: T, gateUp: T[], down: T[], rows: N[]) => T>(
-  "revmoe::grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor",
+/** y_RD = (silu(x Wg') * (x Wu')) Wd' of rows sorted by expert, with stacked gate and up [2F, D], down [D, F] in any dtype, cast one at a time, and the number of rows of each expert (native/grouped_experts.cpp). */
+export const groupedExperts = op<(x: T, gateUp: T[], down: T[], rows: N[]) => T>(
+  "revmoe::grouped_experts(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor",
   groupedRule,
 );
 /** The same, whose backward pass makes no gradients of weights and leaves in `kept` what they are made of: rows of the gradient of both inner products [R, 2F], of the inner product [R, F], and dy [R, D]. */
-export const groupedSwigluKeep = op<(x: T, gateUp: T[], down: T[], rows: N[], kept: T[]) => T>(
-  "revmoe::grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor",
+export const groupedExpertsKeep = op<(x: T, gateUp: T[], down: T[], rows: N[], kept: T[]) => T>(
+  "revmoe::grouped_experts_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor",
   keepRule,
 );
-/** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts (native/grouped_swiglu.cpp). */
+/** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts (native/grouped_experts.cpp). */
 export const expertGradients_ = op<(sums: T[], dy: T, x: T, rows: N[], first: N, add: boolean) => void>(
   "revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()",
   gradientsRule,

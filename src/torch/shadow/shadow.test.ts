@@ -58,9 +58,9 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     ]);
     for (const weight of [gateUp[0], gateUp[2], down[1]]) setGrad(weight, random(...shape(weight)));
     mark();
-    scope(() => void ops.groupedSwiglu(x, gateUp, down, [4, 6, 0]));
+    scope(() => void ops.groupedExperts(x, gateUp, down, [4, 6, 0]));
     mark();
-    const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6, 0])));
+    const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, [4, 6, 0])));
     mark();
     backward([y], [random(10, 16)]);
     mark();
@@ -69,7 +69,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
     const [x, gateUp, down] = [leafOf(10, 16), [leafOf(24, 16), leafOf(24, 16)], [leafOf(16, 12), leafOf(16, 12)]];
     for (const weight of [...gateUp, ...down]) setGrad(weight, random(...shape(weight)));
-    const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6])));
+    const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, [4, 6])));
     mark();
     backward([y], [ops.cast(random(10, 16), "bfloat16")]);
     mark();
@@ -78,7 +78,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
   "experts whose products reach into the rows of neighbours": (mark) => {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
     const [x, gateUp, down] = [leafOf(40, 8), [0, 1, 2].map(() => leafOf(16, 8)), [0, 1, 2].map(() => leafOf(8, 8))];
-    scope(() => void ops.groupedSwiglu(x, gateUp, down, [20, 5, 15]));
+    scope(() => void ops.groupedExperts(x, gateUp, down, [20, 5, 15]));
     mark();
     for (const [i, weight] of [...gateUp, ...down].entries()) {
       setGrad(weight, i % 2 ? ops.cast(random(...shape(weight)), "bfloat16") : random(...shape(weight)));
@@ -87,7 +87,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
       [20, 5, 15],
       [12, 0, 28],
     ]) {
-      const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, rows)));
+      const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, rows)));
       mark();
       backward([y], [ops.cast(random(40, 8), "bfloat16")]);
       mark();
@@ -100,7 +100,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
       [0, 1, 2].map(() => leafOf(24, 16)),
       [0, 1, 2].map(() => leafOf(16, 12)),
     ];
-    scope(() => void ops.groupedSwiglu(x, gateUp, down, [6, 600, 14]));
+    scope(() => void ops.groupedExperts(x, gateUp, down, [6, 600, 14]));
     mark();
     // The last has no gradient to add to.
     for (const weight of [...gateUp, ...down].slice(0, 5)) setGrad(weight, random(...shape(weight)));
@@ -108,7 +108,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
       [6, 600, 14],
       [310, 300, 10],
     ]) {
-      const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, rows)));
+      const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, rows)));
       mark();
       backward([y], [random(620, 16)]);
       mark();

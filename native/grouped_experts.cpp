@@ -1,11 +1,11 @@
-// revmoe::grouped_swiglu, the experts of a layer: rows of x sorted by expert, y_e = (silu(x_e Wg') * (x_e Wu')) Wd', gate and up stacked.
+// revmoe::grouped_experts, the experts of a layer: rows of x sorted by expert, y_e = (silu(x_e Wg') * (x_e Wu')) Wd', gate and up stacked.
 // The backward pass adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
 // a graph keeps x and x Wg', x Wu'. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
 // On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
 // grouped kernel, all experts at once.
-// revmoe::grouped_swiglu_keep makes no gradients of weights: the backward pass leaves what they are made of in `kept`, three tensors of rows:
+// revmoe::grouped_experts_keep makes no gradients of weights: the backward pass leaves what they are made of in `kept`, three tensors of rows:
 // the gradient of x Wg', x Wu'; silu(x Wg') * (x Wu'); and dy. revmoe::expert_gradients_ makes the gradients of some experts of them, in the same way
 // as the whole backward pass does, and so with the same bits.
 #include <c10/core/GradMode.h>
@@ -107,7 +107,7 @@ struct Weight {
   }
 };
 
-struct GroupedSwiglu : torch::autograd::Function<GroupedSwiglu> {
+struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up, at::TensorList down,
                             std::vector<int64_t> rows, std::vector<at::Tensor> kept) {
     const Layer layer(x_RD, gate_up, down, rows);
@@ -205,19 +205,19 @@ void check(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at:
   TORCH_CHECK(all == x.size(0), "there are ", x.size(0), " rows, and the experts have ", all);
 }
 
-at::Tensor grouped_swiglu(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
+at::Tensor grouped_experts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows) {
   check(x, gate_up, down, rows);
   const auto trained = [](at::TensorList tensors) {
     return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& each) { return each.requires_grad(); });
   };
   const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || trained(gate_up) || trained(down));
-  return graph ? GroupedSwiglu::apply(x, gate_up, down, rows.vec(), std::vector<at::Tensor>()) : value_alone(x, gate_up, down, rows);
+  return graph ? GroupedExperts::apply(x, gate_up, down, rows.vec(), std::vector<at::Tensor>()) : value_alone(x, gate_up, down, rows);
 }
 
-at::Tensor grouped_swiglu_keep(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList kept) {
+at::Tensor grouped_experts_keep(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList kept) {
   check(x, gate_up, down, rows);
   TORCH_CHECK(kept.size() == 3, "three tensors keep rows, not ", kept.size());
-  return GroupedSwiglu::apply(x, gate_up, down, rows.vec(), kept.vec());
+  return GroupedExperts::apply(x, gate_up, down, rows.vec(), kept.vec());
 }
 
 // sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
@@ -243,8 +243,8 @@ void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tens
 }  // namespace
 
 TORCH_LIBRARY(revmoe, library) {
-  library.def("grouped_swiglu(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor", &grouped_swiglu);
-  library.def("grouped_swiglu_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor", &grouped_swiglu_keep);
+  library.def("grouped_experts(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows) -> Tensor", &grouped_experts);
+  library.def("grouped_experts_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept) -> Tensor", &grouped_experts_keep);
   library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()", &expert_gradients_);
 }
 
