@@ -30,7 +30,7 @@ export class ExpertRows {
       const [dBoth_R2F, inner_RF, dy_RD] = [2 * inner, inner, width].map((columns) =>
         empty([rows, columns], dtype(x_RD), device(x_RD)),
       );
-      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD]);
+      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD], []);
       const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
       for (const tensor of Object.values(tile)) keep(tensor);
       this.#tiles.push({ ...tile, counts });

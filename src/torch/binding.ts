@@ -11,6 +11,8 @@ export type Handle = number;
 export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
 
 export interface ExpertLimits {
+  /** Rows of native/expert_activation.hpp; `gated`: whether the first product has a gate beside up. */
+  activations: { name: string; gated: boolean }[];
   /** With so many rows, a product by itself keeps all threads busy. */
   manyRows: number;
   /** Elements of gradients of weights that the kernel for all experts makes at a time. */
