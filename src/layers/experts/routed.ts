@@ -6,7 +6,7 @@ import {
   cast,
   embedding,
   floorDivide,
-  groupedSwiglu,
+  groupedExperts,
   indexSelect,
   mul,
   reshape,
@@ -54,7 +54,9 @@ export function routedExperts(
   const y_RD = scope(() => {
     const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
     const { gateUp, down, rows } = experts;
-    return rows && isRecorded() ? rows.product(x_RD, gateUp, down, counts) : groupedSwiglu(x_RD, gateUp, down, counts);
+    return rows && isRecorded()
+      ? rows.product(x_RD, gateUp, down, counts)
+      : groupedExperts(x_RD, gateUp, down, counts, []);
   });
   const y_TAD = reshape(indexSelect(y_RD, 0, inverse_R), [tokens, choices, width]);
   free(y_RD);

@@ -1,23 +1,45 @@
 // Every row of the operator table against libtorch's own words, and every kind of argument through the boundary.
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 
-import * as ops from "./ops.js";
-import { scope } from "./scope.js";
-import { dtype, fromArray, shape, toArray } from "./tensor.js";
+import { native } from "../binding.js";
+import * as ops from "../ops.js";
+import { scope } from "../scope.js";
+import { onShadow } from "../shadow.js";
+import { dtype, fromArray, shape, toArray, zeros } from "../tensor.js";
 
 const plain = (schema: string): string => schema.replaceAll("SymInt", "int");
-const nameOf = (schema: string): string => schema.slice(0, schema.indexOf("("));
 
-test("every operator row has the schema we wrote down", () => {
-  for (const row of ops.rows) assert.equal(plain(ops.schemaOf(nameOf(row)) ?? `missing: ${row}`), row);
+test("every row has libtorch's own schema; newer operators where they exist", () => {
+  for (const { name, schema, newer } of ops.rows.values()) {
+    const actual = native.schema(name);
+    if (actual !== null || !newer) assert.equal(plain(actual ?? `missing: ${name}`), schema);
+  }
 });
 
-test("rows of newer operators match where the operator exists", () => {
-  for (const row of ops.newer) {
-    const actual = ops.schemaOf(nameOf(row));
-    if (actual !== null) assert.equal(plain(actual), row);
-  }
+test("an operator is called through its row alone, and so has a rule for memory", () => {
+  const sources = fileURLToPath(new URL("../../../src/", import.meta.url));
+  const files = readdirSync(sources, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+  const calling = files.filter((file) => /\bnative\.op\(/.test(readFileSync(join(sources, file), "utf8")));
+  assert.deepEqual(calling, ["torch/ops/row.ts"]);
+  for (const { name, rule } of ops.rows.values()) assert.equal(typeof rule, "function", name);
+  const folder = join(sources, "torch/ops");
+  const withRows = readdirSync(folder).filter((file) =>
+    /= (newerO|o)p</.test(readFileSync(join(folder, file), "utf8")),
+  );
+  const index = readFileSync(join(sources, "torch/ops.ts"), "utf8");
+  for (const file of withRows)
+    assert.ok(index.includes(`"./ops/${file.replace(".ts", ".js")}"`), `ops.ts lacks ${file}`);
+});
+
+test("an operator that no plan runs ends a plan that does", () => {
+  assert.throws(
+    () => onShadow(() => scope(() => ops.isNan(zeros([2], "float32")))),
+    /no plan runs \(it reads weights\)/,
+  );
 });
 
 test("arguments of every kind are converted", () => {

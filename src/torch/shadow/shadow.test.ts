@@ -2,37 +2,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { backward, leaf, setGrad, withGrad } from "./autograd.js";
-import { ledger, resetPeak } from "./memory.js";
-import { during } from "./span.js";
-import * as ops from "./ops.js";
-import { scope } from "./scope.js";
-import { onShadow, shadowSpans } from "./shadow.js";
-import { operatorOf } from "./shadow/operators.js";
-import { empty, item, shape, type Tensor, toArray } from "./tensor.js";
-
-test("every operator of ops.ts can be planned", () => {
-  const names = [...ops.rows, ...ops.newer].map((schema) => schema.slice(0, schema.indexOf("(")));
-  assert.deepEqual(
-    names.filter((name) => operatorOf(name) === undefined),
-    [],
-  );
-});
+import { backward, leaf, setGrad, withGrad } from "../autograd.js";
+import { ledger } from "../memory.js";
+import { during } from "../span.js";
+import * as ops from "../ops.js";
+import { scope } from "../scope.js";
+import { onShadow, shadowSpans } from "../shadow.js";
+import { testCourses, type Work } from "./testing-course.js";
+import { empty, item, shape, type Tensor, toArray } from "../tensor.js";
 
 const random = (...size: number[]): Tensor => ops.uniform_(empty(size, "float32"), -1, 1);
 
-/** Live and peak bytes above the start, at every mark. */
-function courseOf(work: (mark: () => void) => void): [number, number][] {
-  return scope(() => {
-    const course: [number, number][] = [];
-    const base = ledger().liveBytes;
-    resetPeak();
-    work(() => course.push([ledger().liveBytes - base, ledger().peakBytes - base]));
-    return course;
-  });
-}
-
-const WORKS: Record<string, (mark: () => void) => void> = {
+const WORKS: Record<string, Work> = {
   views: (mark) => {
     const x = random(6, 4, 8);
     mark();
@@ -67,9 +48,9 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     ]);
     for (const weight of [gateUp[0], gateUp[2], down[1]]) setGrad(weight, random(...shape(weight)));
     mark();
-    scope(() => void ops.groupedSwiglu(x, gateUp, down, [4, 6, 0]));
+    scope(() => void ops.groupedExperts(x, gateUp, down, [4, 6, 0], []));
     mark();
-    const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6, 0])));
+    const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, [4, 6, 0], [])));
     mark();
     backward([y], [random(10, 16)]);
     mark();
@@ -78,7 +59,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
     const [x, gateUp, down] = [leafOf(10, 16), [leafOf(24, 16), leafOf(24, 16)], [leafOf(16, 12), leafOf(16, 12)]];
     for (const weight of [...gateUp, ...down]) setGrad(weight, random(...shape(weight)));
-    const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, [4, 6])));
+    const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, [4, 6], [])));
     mark();
     backward([y], [ops.cast(random(10, 16), "bfloat16")]);
     mark();
@@ -87,7 +68,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
   "experts whose products reach into the rows of neighbours": (mark) => {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
     const [x, gateUp, down] = [leafOf(40, 8), [0, 1, 2].map(() => leafOf(16, 8)), [0, 1, 2].map(() => leafOf(8, 8))];
-    scope(() => void ops.groupedSwiglu(x, gateUp, down, [20, 5, 15]));
+    scope(() => void ops.groupedExperts(x, gateUp, down, [20, 5, 15], []));
     mark();
     for (const [i, weight] of [...gateUp, ...down].entries()) {
       setGrad(weight, i % 2 ? ops.cast(random(...shape(weight)), "bfloat16") : random(...shape(weight)));
@@ -96,7 +77,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
       [20, 5, 15],
       [12, 0, 28],
     ]) {
-      const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, rows)));
+      const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, rows, [])));
       mark();
       backward([y], [ops.cast(random(40, 8), "bfloat16")]);
       mark();
@@ -109,7 +90,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
       [0, 1, 2].map(() => leafOf(24, 16)),
       [0, 1, 2].map(() => leafOf(16, 12)),
     ];
-    scope(() => void ops.groupedSwiglu(x, gateUp, down, [6, 600, 14]));
+    scope(() => void ops.groupedExperts(x, gateUp, down, [6, 600, 14], []));
     mark();
     // The last has no gradient to add to.
     for (const weight of [...gateUp, ...down].slice(0, 5)) setGrad(weight, random(...shape(weight)));
@@ -117,7 +98,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
       [6, 600, 14],
       [310, 300, 10],
     ]) {
-      const y = scope(() => withGrad(() => ops.groupedSwiglu(x, gateUp, down, rows)));
+      const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, rows, [])));
       mark();
       backward([y], [random(620, 16)]);
       mark();
@@ -141,17 +122,7 @@ const WORKS: Record<string, (mark: () => void) => void> = {
   },
 };
 
-for (const [name, work] of Object.entries(WORKS)) {
-  test(`the shadow of ${name} takes the same bytes`, () => {
-    const real = courseOf(work);
-    const shadow = onShadow(() => courseOf(work));
-    for (const [i, [live, peak]] of real.entries()) {
-      assert.equal(shadow[i][0], live, `alive at mark ${i}`);
-      // Scalars that the real engine makes for a moment are not counted.
-      assert.ok(Math.abs(shadow[i][1] - peak) <= 64, `peak at mark ${i}: ${shadow[i][1]} planned, ${peak} real`);
-    }
-  });
-}
+testCourses(WORKS);
 
 test("the shadow engine leaves the real one as it was, also on failure", () => {
   scope(() => {
