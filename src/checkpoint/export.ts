@@ -15,13 +15,14 @@ import { checkWeightFiles } from "./files/check-files.js";
 import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
-import { type Folder, openFolder, readConfig } from "./folder.js";
+import { readConfig } from "./folder.js";
+import type { Folder } from "./model-files.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
-import { filesLeftOut, folderFiles } from "./source.js";
+import { openSource, sourceNotes } from "./source.js";
 import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
@@ -64,14 +65,15 @@ const LARGEST: Partial<Record<DType, number>> = {
  * replaced; without room on the disk.
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
-  const { config: stated, path } = readConfig(source);
+  const from = openSource(source);
+  const { config: stated, configPath: path } = from;
   const { trained, layout, maxShardBytes, overwrite = false } = options;
   const replaced = overwrite ? "ours" : "nothing";
   const family = readArchitecture(stated, path);
   const architecture = trained ? trained.extend(family) : family;
   checkPlaceBesideModel(dir, source);
   checkReplaceable(dir, replaced);
-  const folder = openFolder(source);
+  const folder = from.openWeights();
   try {
     const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
@@ -86,10 +88,9 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       copyModeling(side);
       trained.extraFiles(side);
     };
-    const files = folderFiles(source);
     const write = (side: string): void => {
       const content = { tensors, config: form.config, addedKeys: { ...older, ...form.addedKeys } };
-      writeContent(side, content, { source: files, maxShardBytes, extraFiles });
+      writeContent(side, content, { source: from, maxShardBytes, extraFiles });
       checkReopened(side, stated);
     };
     const kept = saveFolder(dir, write, replaced);
@@ -100,7 +101,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
-      notes: [...filesLeftOut(files), ...kept],
+      notes: [...sourceNotes(from), ...kept],
     };
   } finally {
     folder.close();
