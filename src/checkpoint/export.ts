@@ -144,7 +144,7 @@ function parameterSources(
   return targets.map((target, i): TensorSource => {
     const piece = whole ? pieces[0] : pieces[i];
     const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(piece);
-    const dtype = options.dtype === "auto" ? own : options.dtype;
+    const dtype = options.dtype === "auto" || placed.spec.buffer ? own : options.dtype;
     const read = (): Tensor => {
       if (target.slice === null && !whole) return stack(folder, placed, pieces, dtype);
       const value = folder.read(piece.name);

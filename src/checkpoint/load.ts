@@ -12,6 +12,7 @@ import {
   type Model,
   type PlacedParameter,
   placedParameters,
+  storedDtype,
 } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
@@ -57,7 +58,8 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
     const matched = matchTensors(folder, architecture);
     if (verify) checkWeightFiles(source.path);
     const common = commonDtype(folder);
-    const dtypeOf = (placed: PlacedParameter): DType => {
+    const dtypeOf = (placed: PlacedParameter): DType => storedDtype(placed, weightDtypeOf(placed));
+    const weightDtypeOf = (placed: PlacedParameter): DType => {
       if (weightsDtype !== "auto") return weightsDtype;
       return isNewAdapter(folder, placed) ? common : dtypeOnDisk(folder, matched.get(fullName(placed)) as DiskTensor[]);
     };

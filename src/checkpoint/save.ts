@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { assert, UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { type Model, type PlacedParameter, placedParameters, storedDtype } from "../model/model.js";
 import { cast } from "../torch/ops.js";
 import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
@@ -92,7 +92,7 @@ function checkedSource(source: TensorSource, check: (value: Tensor, name: string
 export function modelTensors(model: Model, options: { layout: Layout; dtype?: DType }): TensorSource[] {
   return placedParameters(model.architecture).flatMap((placed) => {
     const parameter = parameterOf(model, placed);
-    const dtype = options.dtype ?? dtypeOf(parameter);
+    const dtype = storedDtype(placed, options.dtype ?? dtypeOf(parameter));
     return diskTensors(placed, options.layout).map(
       (piece): TensorSource => ({
         name: piece.name,

@@ -88,6 +88,10 @@ export interface ParameterSpec {
   onDisk?: Partial<Record<Layout, string>>;
   /** Whether these weights choose the experts. */
   router?: true;
+  /** Whether a product with it is made in float32, whatever the compute dtype. */
+  wide?: true;
+  /** No weight: float32 wherever it is, whatever dtype weights have, and never trained; it has no gradient, no norm and no optimizer state. */
+  buffer?: true;
   /** Stacked over experts. */
   experts?: StackedExperts;
   /** Not of the pretrained model: how it starts, and which stream it serves. */
