@@ -16,9 +16,10 @@ import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
 import { readConfig } from "./folder.js";
-import type { Folder } from "./model-files.js";
+import type { Folder, StoredTensor } from "./model-files.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
+import { passingNames, passingNote } from "./pass-through.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
@@ -47,7 +48,7 @@ export interface Exported {
   leftOut: string[];
   /** Keys added to config.json for transformers 4. */
   addedKeys: string[];
-  /** What is to be said of links that were not copied, and of files that a person had in the folder that was replaced. */
+  /** What is to be said of tensors that pass through, of links that were not copied, and of files that a person had in the folder that was replaced. */
   notes: string[];
 }
 
@@ -77,9 +78,14 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
   try {
     const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
-    const tensors = placedParameters(architecture).flatMap((placed) =>
+    const parameters = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
+    const passing = passingNames(folder, architecture).map((name): TensorSource => {
+      const { dtype, shape } = folder.tensors.get(name) as StoredTensor;
+      return { name, dtype, shape, read: () => scope(() => cast(folder.read(name), dtype)) };
+    });
+    const tensors = [...parameters, ...passing];
     checkFreeSpace(dir, sourceBytes(tensors));
     const older = layout === "per-expert" ? olderKeys(stated) : {};
     const form = trained ? trainedConfig(stated, trained.network) : { config: stated, addedKeys: {} };
@@ -94,14 +100,14 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       checkReopened(side, stated);
     };
     const kept = saveFolder(dir, write, replaced);
-    const used = new Set([...matched.values()].flat().map(({ name }) => name));
+    const used = new Set([...[...matched.values()].flat(), ...passing].map(({ name }) => name));
     return {
       dtype: mainDtype(tensors),
       tensors: tensors.length,
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
-      notes: [...sourceNotes(from), ...kept],
+      notes: [...passingNote(passing, source), ...sourceNotes(from), ...kept],
     };
   } finally {
     folder.close();

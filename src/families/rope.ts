@@ -98,6 +98,7 @@ function readYarn(block: Block): RopeScaling {
     factor,
     originalPositions: originalPositions(),
     attentionFactor: read.number("attention_factor", usual),
+    scoreFactor: below ? stretch(below) ** 2 : 1,
     betaFast: read.number("beta_fast", 0) || 32,
     betaSlow: read.number("beta_slow", 0) || 1,
     truncate: read.boolean("truncate", true),

@@ -22,6 +22,8 @@ export interface Architecture {
   outer: OuterParameters;
   /** x_TD -> norm(x) in `computeDtype`, in front of the head. */
   finalNorm(weight_D: Tensor, x_TD: Tensor, computeDtype: DType): Tensor;
+  /** Names on disk of tensors that no forward pass here uses, and that a copy of the model keeps: prediction layers, towers. */
+  passThrough?: RegExp;
   /** Which adapters the blocks have, where they run on streams of half the width. */
   adapters?: "layer" | "stream";
 }

@@ -23,6 +23,8 @@ export interface Model {
   outer: Parameters;
   /** Block parameters by name without the block's prefix. */
   blocks: Parameters[];
+  /** What passes through (see `Architecture`), by name on disk: views of the files it came from, which take no memory and outlive the files. */
+  passed?: Parameters;
 }
 
 /** One parameter of a model with its place: `layer` -1 stands for the outer parameters. */
@@ -143,4 +145,8 @@ export const parameterCount = (specs: PlacedParameter[]): number =>
 export const weightBytes = (model: Model): number =>
   allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
 
-export const freeModel = (model: Model): void => free(...allParameters(model));
+/** Bytes of a model as it is saved. */
+export const savedBytes = (model: Model): number =>
+  Object.values(model.passed ?? {}).reduce((total, tensor) => total + byteSize(tensor), weightBytes(model));
+
+export const freeModel = (model: Model): void => free(...allParameters(model), ...Object.values(model.passed ?? {}));
