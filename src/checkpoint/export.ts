@@ -15,13 +15,15 @@ import { checkWeightFiles } from "./files/check-files.js";
 import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
-import { type Folder, openFolder, readConfig } from "./folder.js";
+import { readConfig } from "./folder.js";
+import type { Folder, StoredTensor } from "./model-files.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
+import { passingNames, passingNote } from "./pass-through.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
-import { filesLeftOut, folderFiles } from "./source.js";
+import { openSource, sourceNotes } from "./source.js";
 import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
@@ -46,7 +48,7 @@ export interface Exported {
   leftOut: string[];
   /** Keys added to config.json for transformers 4. */
   addedKeys: string[];
-  /** What is to be said of links that were not copied, and of files that a person had in the folder that was replaced. */
+  /** What is to be said of tensors that pass through, of links that were not copied, and of files that a person had in the folder that was replaced. */
   notes: string[];
 }
 
@@ -64,20 +66,26 @@ const LARGEST: Partial<Record<DType, number>> = {
  * replaced; without room on the disk.
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
-  const { config: stated, path } = readConfig(source);
+  const from = openSource(source);
+  const { config: stated, configPath: path } = from;
   const { trained, layout, maxShardBytes, overwrite = false } = options;
   const replaced = overwrite ? "ours" : "nothing";
   const family = readArchitecture(stated, path);
   const architecture = trained ? trained.extend(family) : family;
   checkPlaceBesideModel(dir, source);
   checkReplaceable(dir, replaced);
-  const folder = openFolder(source);
+  const folder = from.openWeights();
   try {
     const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
-    const tensors = placedParameters(architecture).flatMap((placed) =>
+    const parameters = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
+    const passing = passingNames(folder, architecture).map((name): TensorSource => {
+      const { dtype, shape } = folder.tensors.get(name) as StoredTensor;
+      return { name, dtype, shape, read: () => scope(() => cast(folder.read(name), dtype)) };
+    });
+    const tensors = [...parameters, ...passing];
     checkFreeSpace(dir, sourceBytes(tensors));
     const older = layout === "per-expert" ? olderKeys(stated) : {};
     const form = trained ? trainedConfig(stated, trained.network) : { config: stated, addedKeys: {} };
@@ -86,21 +94,20 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       copyModeling(side);
       trained.extraFiles(side);
     };
-    const files = folderFiles(source);
     const write = (side: string): void => {
       const content = { tensors, config: form.config, addedKeys: { ...older, ...form.addedKeys } };
-      writeContent(side, content, { source: files, maxShardBytes, extraFiles });
+      writeContent(side, content, { source: from, maxShardBytes, extraFiles });
       checkReopened(side, stated);
     };
     const kept = saveFolder(dir, write, replaced);
-    const used = new Set([...matched.values()].flat().map(({ name }) => name));
+    const used = new Set([...[...matched.values()].flat(), ...passing].map(({ name }) => name));
     return {
       dtype: mainDtype(tensors),
       tensors: tensors.length,
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
-      notes: [...filesLeftOut(files), ...kept],
+      notes: [...passingNote(passing, source), ...sourceNotes(from), ...kept],
     };
   } finally {
     folder.close();
@@ -143,7 +150,7 @@ function parameterSources(
   return targets.map((target, i): TensorSource => {
     const piece = whole ? pieces[0] : pieces[i];
     const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(piece);
-    const dtype = options.dtype === "auto" ? own : options.dtype;
+    const dtype = options.dtype === "auto" || placed.spec.buffer ? own : options.dtype;
     const read = (): Tensor => {
       if (target.slice === null && !whole) return stack(folder, placed, pieces, dtype);
       const value = folder.read(piece.name);

@@ -4,17 +4,38 @@ import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { readWholeFile, statOf } from "../read-file.js";
+import type { DType } from "../torch/tensor.js";
+import { statedDtype } from "./config-text.js";
 import { openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
-import { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
+import { COPIED_FILES, type Folder, type ModelFiles, type ModelSource } from "./model-files.js";
+import type { Quantisation } from "./quantised/format.js";
 
 export type { ModelFiles, ModelSource } from "./model-files.js";
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {
   if (/\.gguf$/i.test(path) && statOf(path)?.isDirectory() !== true) return openGguf(path);
-  const { config, path: configPath } = readConfig(path);
-  return { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
+  const { config, path: configPath, quantisation } = readConfig(path);
+  const source = { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
+  if (quantisation === null) return source;
+  const dtype = statedDtype(config);
+  return {
+    ...source,
+    openWeights: () => decodedFolder(path, quantisation, dtype),
+    decoding: `weights are ${quantisation.words}, and decoded as they are read: to ${dtype} unless another dtype is asked for. What is saved is not quantised, and its config.json has no quantization_config`,
+  };
+}
+
+/** Errors: UserError as `openFolder`, and for packed tensors that do not fit together. */
+function decodedFolder(dir: string, quantisation: Quantisation, dtype: DType): Folder {
+  const packed = openFolder(dir);
+  try {
+    return quantisation.decoded(packed, dtype);
+  } catch (failure) {
+    packed.close();
+    throw failure;
+  }
 }
 
 /** The files of a folder, which need not hold a model. */
@@ -50,8 +71,14 @@ export function copiedFiles(files: ModelFiles): [name: string, bytes: Uint8Array
   });
 }
 
+/** What is to be said of a source whose model is saved again. */
+export const sourceNotes = (source: ModelSource): string[] => [
+  ...(source.decoding === undefined ? [] : [source.decoding]),
+  ...filesLeftOut(source),
+];
+
 /** A sentence for each file that `copiedFiles` leaves out. */
-export function filesLeftOut(files: ModelFiles): string[] {
+function filesLeftOut(files: ModelFiles): string[] {
   return COPIED_FILES.flatMap((name) => {
     const real = files.outside?.(name);
     return real === undefined

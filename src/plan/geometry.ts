@@ -1,7 +1,8 @@
 // What a plan has to know of a model, from as little as there is: a folder with weights says how each is stored; a config.json
 // by itself is believed. No weights are read.
-import { readJsonObject } from "../checkpoint/folder.js";
-import { commonDtype, dtypeOnDisk, matchTensors, statedDtype } from "../checkpoint/load.js";
+import { readConfigFile } from "../checkpoint/folder.js";
+import { statedDtype } from "../checkpoint/config-text.js";
+import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
 import { statOf } from "../read-file.js";
@@ -16,9 +17,9 @@ export function readGeometry({
 }: Pick<TrainSettings, "model" | "weights_dtype">): Geometry {
   const isFile = statOf(model)?.isFile() === true;
   if (isFile && model.endsWith(".json")) {
-    const source = readJsonObject(model);
-    const architecture = readArchitecture(source, model);
-    const dtype = wanted === "auto" ? statedDtype(source) : wanted;
+    const { config, path } = readConfigFile(model);
+    const architecture = readArchitecture(config, path);
+    const dtype = wanted === "auto" ? statedDtype(config) : wanted;
     return { architecture, dtypeOf: () => dtype };
   }
   const source = openSource(model);

@@ -3,6 +3,7 @@
 import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
 import { UserError } from "../errors.js";
 import { loadModel } from "../checkpoint/load.js";
+import { passingFrom } from "../checkpoint/pass-through.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { type Architecture, hasExperts } from "../model/architecture.js";
 import { readArchitecture } from "../families/registry.js";
@@ -14,6 +15,7 @@ import { fittingFractionBits } from "../reversible/streams.js";
 import { deviceStore } from "../store/device.js";
 import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
+import { free } from "../torch/scope.js";
 import {
   couplingOf,
   describeNetwork,
@@ -47,7 +49,7 @@ export function makeModel(
   const device = store.isOnDevice ? settings.device : "cpu";
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   const kept = resumed?.inPlace ? store.openModel() : null;
-  if (kept) return kept;
+  if (kept) return { ...kept, passed: passingFrom(source, kept.architecture) };
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
     const model = loadModel(resumed?.folder ?? source, {
@@ -58,6 +60,11 @@ export function makeModel(
       allocate,
       verify: resumed === undefined,
     });
+    // A checkpoint can be removed before the run ends, and its files would take room until then.
+    if (resumed) {
+      free(...Object.values(model.passed ?? {}));
+      model.passed = passingFrom(source, model.architecture);
+    }
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.architecture.source = source.config;
     return model;

@@ -1,13 +1,14 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { UserError } from "../errors.js";
-import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
+import { passingNote, passingSources } from "../checkpoint/pass-through.js";
+import { openSource, sourceNotes, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { readArchitecture } from "../families/registry.js";
-import { freeModel, type Model, weightBytes } from "../model/model.js";
+import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
@@ -147,7 +148,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     settings,
     startStep,
     totalSteps,
-    weightBytes: weightBytes(model),
+    weightBytes: savedBytes(model),
     stateBytes: states.bytes,
   });
   folder.begin();
@@ -165,7 +166,8 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     notes: [
       ...folder.notes,
       ...resumeNotes,
-      ...filesLeftOut(source),
+      ...passingNote(passingSources(model.passed), asked.model),
+      ...sourceNotes(source),
       ...room,
       ...(resumed
         ? []
