@@ -3,13 +3,14 @@ import { excerpt, UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "./config-reader.js";
 import type { Family } from "./family.js";
+import { gptOss } from "./gpt-oss.js";
 import { graniteMoe } from "./granite-moe.js";
 import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
 
-export const FAMILIES: readonly Family[] = [qwen2Moe, qwen3Moe, mixtral, olmoe, graniteMoe];
+export const FAMILIES: readonly Family[] = [qwen2Moe, qwen3Moe, mixtral, olmoe, graniteMoe, gptOss];
 
 /** The architecture that a config.json describes; `where` names the file in errors. */
 export function readArchitecture(source: Record<string, unknown>, where: string): Architecture {

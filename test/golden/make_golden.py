@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ gptoss-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family: losses on router logits and every gradient with them, for rows of
@@ -21,7 +21,7 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
+from transformers import (AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
                           Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
@@ -35,13 +35,14 @@ QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediat
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
 GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
                embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
+GPT_OSS = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "gptoss-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "gptoss-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key.
@@ -73,6 +74,15 @@ CASES = {
     "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
         GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    # Limits that are reached; windows shorter than the text.
+    "gptoss-plain": (GptOssForCausalLM, GptOssConfig, dict(GPT_OSS, sliding_window=5, swiglu_limit=0.5)),
+    "gptoss-heads": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, num_hidden_layers=3, layer_types=["full_attention", "sliding_attention", "sliding_attention"], sliding_window=8, num_attention_heads=6,
+        num_key_value_heads=2, num_experts_per_tok=3, swiglu_limit=0.3, swiglu_alpha=1.1, old="rope_type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=32.0, beta_slow=1.0, truncate=False))),
+    "gptoss-bare": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, intermediate_size=12, num_attention_heads=3, num_key_value_heads=3, num_experts_per_tok=4, attention_bias=False, sliding_window=1,
+        tie_word_embeddings=True, rope=dict(rope_type="default", rope_theta=10000.0))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -81,7 +91,17 @@ CASES = {
 
 def our_name(key):
     """Ours are those of Qwen, in every family."""
-    return key.replace("block_sparse_moe.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+    return key.replace("block_sparse_moe.router", "mlp.gate").replace("mlp.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+
+
+def our_form(model, key, gradient):
+    """Experts of gpt-oss lie as [in, out], gate and up by columns in turn: ours as [out, in], gate before up."""
+    if model.config.model_type == "gpt_oss" and ".experts." in key:
+        if gradient.dim() == 3:
+            gradient = gradient.transpose(1, 2)
+        if "gate_up" in key:
+            gradient = torch.cat([gradient[:, ::2], gradient[:, 1::2]], 1)
+    return gradient.contiguous()
 
 
 def tokens(count, seed):
@@ -101,8 +121,8 @@ def write_case(name):
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
+        for key, parameter in model.named_parameters():
+            if parameter.dim() == 1 or key.endswith("_bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -113,7 +133,7 @@ def write_case(name):
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in model.named_parameters():
-        golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
+        golden[f"grad.{our_name(key)}"] = our_form(model, key, parameter.grad)
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
@@ -142,7 +162,7 @@ def write_router_losses(folder):
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
         for key, parameter in model.named_parameters():
-            golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
+            golden[f"{kind}.grad.{our_name(key)}"] = our_form(model, key, parameter.grad.to(torch.float32, copy=True))
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
     model.router_aux_loss_coef = AUX_COEF
