@@ -13,6 +13,9 @@ const WHOLE_KEYS = [
   ...["streamFractionBits", "blocksPerStep", "ordinaryFirst", "ordinaryLast"],
 ];
 
+/** Families whose own name of their number of experts is num_local_experts. */
+const LOCAL_EXPERTS = ["mixtral", "granitemoe", "gpt_oss"];
+
 /** The type of weights that are not there, by what a config.json says of itself. */
 export const statedDtype = (config: Json): DType =>
   (config.dtype ?? config.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
@@ -57,8 +60,9 @@ function edit(text: string, wanted: Json): string {
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
-  const [own, other] =
-    source.model_type === "mixtral" ? ["num_local_experts", "num_experts"] : ["num_experts", "num_local_experts"];
+  const [own, other] = LOCAL_EXPERTS.includes(source.model_type as string)
+    ? ["num_local_experts", "num_experts"]
+    : ["num_experts", "num_local_experts"];
   if (source[own] === undefined && source[other] !== undefined) added[own] = source[other];
   const rope = source.rope_parameters;
   if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {

@@ -62,12 +62,12 @@ export function valueOnDisk(parameter: Tensor, piece: DiskTensor): Tensor {
 /** Brings what a disk tensor holds to its part of a parameter; one matrix after the other where they are turned. */
 export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder): void {
   const { name, turned } = piece;
-  if (turned === undefined) return void scope(() => copy_(viewOf(parameter, piece), folder.read(name)));
+  if (turned === undefined) return scope(() => void copy_(viewOf(parameter, piece), folder.read(name)));
   for (let index = 0; index < piece.shape[0]; index++) {
     scope(() => {
       const into = select(parameter, 0, index);
       const matrix = folder.readOne?.(name, index) ?? select(folder.read(name), 0, index);
-      copy_(into, reshape(swapped(matrix, [1, ...turned]), shape(into)));
+      void copy_(into, reshape(swapped(matrix, [1, ...turned]), shape(into)));
     });
   }
 }

@@ -22,7 +22,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from transformers import (AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
-                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Mxfp4Config)
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -83,6 +84,10 @@ CASES = {
     "gptoss-bare": (GptOssForCausalLM, GptOssConfig, dict(
         GPT_OSS, intermediate_size=12, num_attention_heads=3, num_key_value_heads=3, num_experts_per_tok=4, attention_bias=False, sliding_window=1,
         tie_word_embeddings=True, rope=dict(rope_type="default", rope_theta=10000.0))),
+    # As it is released: experts in MXFP4, the rest in bfloat16.
+    "gptoss-mxfp4": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, hidden_size=32, intermediate_size=32, num_local_experts=3, sliding_window=6, packed=True, old="rope_type",
+        rope=dict(rope_type="yarn", rope_theta=150000.0, factor=32.0, original_max_position_embeddings=4096, beta_fast=32.0, beta_slow=1.0, truncate=False))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -117,7 +122,7 @@ def logits_and_loss(model):
 def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
-    old, rope = settings.pop("old", None), settings.pop("rope", None)
+    old, rope, packed = settings.pop("old", None), settings.pop("rope", None), settings.pop("packed", False)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
@@ -127,6 +132,8 @@ def write_case(name):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    if packed:
+        write_packed(model, folder)
     if old:
         write_old_dialect(folder / "config.json", old)
     out = logits_and_loss(model)
@@ -134,7 +141,8 @@ def write_case(name):
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in model.named_parameters():
         golden[f"grad.{our_name(key)}"] = our_form(model, key, parameter.grad)
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    decoding = dict(quantization_config=Mxfp4Config(dequantize=True)) if packed else {}
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **decoding)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
         write_router_losses(folder)
@@ -143,6 +151,28 @@ def write_case(name):
         reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+def write_packed(model, folder):
+    """Gives the model weights that MXFP4 and bfloat16 hold, and writes them so."""
+    draw, written = torch.Generator().manual_seed(9), {}
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.dim() < 3:
+                written[key] = parameter.to(torch.bfloat16)
+                parameter.copy_(written[key])
+                continue
+            experts, inner, outer = parameter.shape
+            blocks = torch.randint(0, 256, (experts, outer, inner // 32, 16), generator=draw, dtype=torch.uint8)
+            scales = torch.randint(121, 125, (experts, outer, inner // 32), generator=draw, dtype=torch.uint8)
+            written[f"{key}_blocks"], written[f"{key}_scales"] = blocks, scales
+            parameter.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.bfloat16))
+    save_file(written, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "bfloat16"
+    config["quantization_config"] = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+                                     "quant_method": "mxfp4"}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def write_router_losses(folder):

@@ -1,9 +1,10 @@
 // The only list of formats of quantised releases. One that is not here is refused by whoever reads the architecture.
 import { ConfigReader } from "../../families/config-reader.js";
 import { fp8Blocks } from "./fp8-blocks.js";
+import { mxfp4 } from "./mxfp4.js";
 import type { Quantisation, QuantisedFormat } from "./format.js";
 
-const FORMATS: readonly QuantisedFormat[] = [fp8Blocks];
+const FORMATS: readonly QuantisedFormat[] = [fp8Blocks, mxfp4];
 
 const KEY = "quantization_config";
 
