@@ -62,7 +62,10 @@ export function valueOnDisk(parameter: Tensor, piece: DiskTensor): Tensor {
 /** Brings what a disk tensor holds to its part of a parameter; one matrix after the other where they are turned. */
 export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder): void {
   const { name, turned } = piece;
-  if (turned === undefined) return scope(() => void copy_(viewOf(parameter, piece), folder.read(name)));
+  if (turned === undefined) {
+    scope(() => void copy_(viewOf(parameter, piece), folder.read(name)));
+    return;
+  }
   for (let index = 0; index < piece.shape[0]; index++) {
     scope(() => {
       const into = select(parameter, 0, index);
