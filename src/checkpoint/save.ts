@@ -151,9 +151,11 @@ function splitIntoShards(tensors: TensorSource[], maxShardBytes: number): Tensor
   return shards;
 }
 
-/** The dtype that most bytes are stored in. */
+/** The dtype that most bytes of floats are stored in. */
 export function mainDtype(tensors: TensorSource[]): DType {
   const bytes = new Map<DType, number>();
-  for (const { dtype, shape } of tensors) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
+  // What is packed is no dtype of config.json.
+  const floats = tensors.filter(({ dtype }) => dtype !== "uint8");
+  for (const { dtype, shape } of floats) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
   return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
 }

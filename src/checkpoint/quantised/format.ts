@@ -47,6 +47,7 @@ export function withDecoded(packed: Folder, tensors: DecodedTensor[], hidden: It
     assert(made.has(name) || !gone.has(name), `${packed.dir} has no tensor ${name}`);
   return {
     ...packed,
+    packed,
     tensors: new Map([...kept, ...[...made].map(([name, { dtype, shape }]) => [name, { dtype, shape }] as const)]),
     read: (name) => {
       checkName(name);
