@@ -102,6 +102,19 @@ test("a released folder is loaded, saved and exported as ordinary weights", () =
     freeModel(model);
   }));
 
+test("a config.json that leaves the dtype to the format has bfloat16, and says so when it is saved", () =>
+  withFolder((place) => {
+    const released = join(place, "released");
+    mkdirSync(released);
+    copyFileSync(join(RELEASED, "model.safetensors"), join(released, "model.safetensors"));
+    const { torch_dtype: _dtype, ...config } = JSON.parse(readFileSync(join(RELEASED, "config.json"), "utf8"));
+    writeFileSync(join(released, "config.json"), JSON.stringify(config, null, 2));
+    assert.equal(openSource(released).config.torch_dtype, "bfloat16");
+    exportFolder(join(place, "out"), released, { layout: "per-expert", maxShardBytes: 1e9, dtype: "auto" });
+    const saved = JSON.parse(readFileSync(join(place, "out", "config.json"), "utf8"));
+    assert.deepEqual([saved.torch_dtype, "quantization_config" in saved], ["bfloat16", false]);
+  }));
+
 test("what does not fit together is refused", () =>
   withFolder((folder) => {
     const refuses = (
