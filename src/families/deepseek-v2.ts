@@ -3,7 +3,8 @@
 // modeling_deepseek_v2.py of transformers.
 import { chosenScores, groupedChoice, probabilities, scaledGates } from "../layers/experts/router.js";
 import type { Family } from "./family.js";
-import { latentDecoder, readGroups, readLatent } from "./latent.js";
+import { readGroups } from "./grouped-router.js";
+import { latentDecoder, readLatent } from "./latent.js";
 
 export const deepseekV2: Family = {
   modelType: "deepseek_v2",
@@ -23,10 +24,9 @@ export const deepseekV2: Family = {
       expertsPerToken: 6,
     });
     const grouped = read.source.topk_method === "group_limited_greedy";
-    const groups = grouped ? readGroups(read, parts.geometry, { count: 1, kept: 1 }) : { count: 1, kept: 1 };
     const router = {
       scores: probabilities,
-      choice: groupedChoice({ ...groups, rank: "best" }),
+      ...(grouped && { choice: groupedChoice(readGroups(read, parts.geometry, "best")) }),
       gates: scaledGates(chosenScores, read.positive("routed_scaling_factor", 1)),
     };
     const dense = read.integer("first_k_dense_replace", 0, 0);

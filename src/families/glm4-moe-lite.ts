@@ -1,9 +1,9 @@
 // The family of GLM-4.7-Flash (model_type "glm4_moe_lite"): as deepseek_v3, with widths of its own; which layers are dense is a list.
 // Agrees with modeling_glm4_moe_lite.py of transformers.
 import type { ConfigReader } from "./config-reader.js";
-import { sigmoidExperts } from "./deepseek-v3.js";
 import type { Family } from "./family.js";
-import { readLatent } from "./latent.js";
+import { readSigmoidRouter } from "./grouped-router.js";
+import { latentDecoder, readLatent } from "./latent.js";
 
 export const glm4MoeLite: Family = {
   modelType: "glm4_moe_lite",
@@ -17,11 +17,8 @@ export const glm4MoeLite: Family = {
       expertsPerToken: 4,
     });
     const dense = denseLayers(read, parts.geometry.numLayers);
-    return sigmoidExperts(read, parts, {
-      groups: { count: 1, kept: 1 },
-      factor: 1.8,
-      isDense: (layer) => dense[layer],
-    });
+    const router = readSigmoidRouter(read, parts.geometry, 1.8);
+    return latentDecoder(read, parts, { router, corrected: true, isDense: (layer) => dense[layer], shared: 1 });
   },
 };
 

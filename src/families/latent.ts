@@ -7,7 +7,7 @@ import type { Router } from "../layers/experts/router.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Rotary } from "../model/rotary.js";
 import { ConfigReader, MOST } from "./config-reader.js";
-import { decoder } from "./decoder.js";
+import { decoder, predictionLayers } from "./decoder.js";
 import { denseOf, expertsOf, type Geometry, readGeometry } from "./geometry.js";
 import { readScoreFactor } from "./rope.js";
 
@@ -84,34 +84,12 @@ export function latentDecoder(
     sharedWidth: expertWidth * read.integer("n_shared_experts", shared, 0, MOST.experts),
     correction: corrected ? [geometry.numExperts] : undefined,
   };
-  const architecture = decoder(read, {
+  return decoder(read, {
     ...{ geometry, expertWidth, rotary: [rotary] },
+    passThrough: predictionLayers(geometry, read.integer("num_nextn_predict_layers", 1, 0, MOST.layers)),
     branches: (layer) => ({
       attention: latentAttention(layer, attention),
       feedForward: isDense(layer) ? denseFeedForward(denseOf(geometry)) : routedFeedForward(layer, experts),
     }),
   });
-  return { ...architecture, passThrough: predictionLayers(read, geometry) };
-}
-
-/** Names of layers that stand behind the last and are used for prediction of further tokens alone. */
-function predictionLayers(read: ConfigReader, { numLayers }: Geometry): RegExp | undefined {
-  const count = read.integer("num_nextn_predict_layers", 1, 0, MOST.layers);
-  const numbers = Array.from({ length: count }, (_, i) => numLayers + i);
-  return count === 0 ? undefined : new RegExp(`^model\\.layers\\.(${numbers.join("|")})\\.`);
-}
-
-/** Groups of experts that a file asks for; one group where it asks for none. Errors: UserError for groups that cannot be chosen from. */
-export function readGroups(
-  read: ConfigReader,
-  { numExperts, expertsPerToken }: Geometry,
-  defaults: { count: number; kept: number },
-): { count: number; kept: number } {
-  const count = read.integer("n_group", defaults.count, 1, MOST.experts);
-  const kept = read.integer("topk_group", Math.min(defaults.kept, count));
-  if (numExperts % count !== 0) read.fail("n_group", `a divisor of the number of experts, ${numExperts}`);
-  if (kept > count) read.fail("topk_group", `at most n_group, ${count}`);
-  const within = (numExperts / count) * kept;
-  if (expertsPerToken > within) read.fail("num_experts_per_tok", `at most ${within}, the experts of topk_group groups`);
-  return { count, kept };
 }

@@ -5,8 +5,11 @@ import { ConfigReader } from "./config-reader.js";
 import { deepseekV2 } from "./deepseek-v2.js";
 import { deepseekV3 } from "./deepseek-v3.js";
 import type { Family } from "./family.js";
+import { ernie45Moe } from "./ernie4-5-moe.js";
+import { glm4Moe } from "./glm4-moe.js";
 import { glm4MoeLite } from "./glm4-moe-lite.js";
 import { graniteMoe } from "./granite-moe.js";
+import { minimaxM2 } from "./minimax-m2.js";
 import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
@@ -18,6 +21,9 @@ export const FAMILIES: readonly Family[] = [
   mixtral,
   olmoe,
   graniteMoe,
+  glm4Moe,
+  minimaxM2,
+  ernie45Moe,
   deepseekV3,
   deepseekV2,
   glm4MoeLite,

@@ -4,11 +4,11 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ deepseek3-*/ deepseek2-*/ glmlite-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
-            router.safetensors, one model of each family: losses on router logits and every gradient with them, for rows of
-            several lengths under an attention mask
+            router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
+            gradient with them, for rows of several lengths under an attention mask
 store-run/  a run of `revmoe train --method store` from hf-tiny; transformers loads its final/ and gives the logits
 """
 import json
@@ -21,8 +21,9 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM,
-                          Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
+from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
+                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GraniteMoeConfig,
+                          GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
                           Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
@@ -39,15 +40,20 @@ GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_expe
 LATENT = dict(EVERY, num_key_value_heads=4, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, max_position_embeddings=64,
               kv_lora_rank=14, q_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, n_group=1, topk_group=1)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
+GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, head_dim=12, max_position_embeddings=64)
+MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
+ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_experts_per_tok"}, num_hidden_layers=3, intermediate_size=20,
+             moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "deepseek3-groups", "deepseek2-lite", "glmlite-plain"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
+           "deepseek2-lite", "glmlite-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
-# type has that key.
+# type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
@@ -75,6 +81,28 @@ CASES = {
     "granite-plain": (GraniteMoeForCausalLM, GraniteMoeConfig, GRANITE),
     "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
         GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "glm4-plain": (Glm4MoeForCausalLM, Glm4MoeConfig, GLM4),
+    "glm4-groups": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
+        GLM4, n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=3, routed_scaling_factor=2.5, n_shared_experts=2, first_k_dense_replace=0,
+        use_qk_norm=True, attention_bias=True, num_hidden_layers=2,
+        rope=dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=0.34))),
+    "glm4-tied": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
+        GLM4, n_group=3, topk_group=2, norm_topk_prob=False, routed_scaling_factor=1.7, first_k_dense_replace=2, tie_word_embeddings=True,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=8, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.75))),
+    "minimax-plain": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(MINIMAX, even=True)),
+    "minimax-partial": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
+        MINIMAX, num_attention_heads=6, num_key_value_heads=3, head_dim=10, rotary_dim=4, num_local_experts=7, num_experts_per_tok=3)),
+    "minimax-tied": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
+        MINIMAX, num_attention_heads=3, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True, old="rope_type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0, partial_rotary_factor=0.5))),
+    "ernie-plain": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(ERNIE, tie_word_embeddings=False, even=True)),
+    "ernie-tied": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
+        ERNIE, num_hidden_layers=4, moe_layer_start_index=1, moe_layer_end_index=2, moe_layer_interval=2, num_key_value_heads=1, moe_num_experts=7,
+        moe_k=3, moe_num_shared_experts=1)),
+    "ernie-alone": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
+        ERNIE, num_hidden_layers=2, moe_layer_start_index=0, moe_num_shared_experts=0, head_dim=10, moe_norm_min=0.6, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
     "deepseek3-groups": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
         LATENT, n_group=3, topk_group=2, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=2.5, attention_bias=True, old="type",
@@ -112,6 +140,11 @@ def our_name(key):
     return key.replace("block_sparse_moe.router", "mlp.gate").replace("block_sparse_moe", "mlp")
 
 
+def trained(model):
+    """Without corrections of the choice, which ERNIE has among its parameters, and which have no gradient."""
+    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias")]
+
+
 def tokens(count, seed):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, EVERY["vocab_size"], (1, count), generator=generator)
@@ -125,16 +158,16 @@ def logits_and_loss(model):
 def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
-    old, rope = settings.pop("old", None), settings.pop("rope", None)
+    old, rope, even = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-        for key, buffer in model.named_buffers():
-            if key.endswith("correction_bias"):
-                buffer.add_(torch.randn_like(buffer) * 0.3)
+        for key, tensor in model.state_dict().items():
+            if key.endswith("e_score_correction_bias"):
+                tensor.copy_(torch.randn_like(tensor) * (0.0 if even else 0.1))
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
@@ -143,7 +176,7 @@ def write_case(name):
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
-    for key, parameter in model.named_parameters():
+    for key, parameter in trained(model):
         golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
@@ -172,7 +205,7 @@ def write_router_losses(folder):
         model.zero_grad()
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
-        for key, parameter in model.named_parameters():
+        for key, parameter in trained(model):
             golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
