@@ -30,6 +30,10 @@ const FAMILIES = [
   "olmoe-short",
   "qwen3-plain",
   "qwen3-wide",
+  "deepseek3-groups",
+  "deepseek3-fp8",
+  "deepseek2-groups",
+  "glmlite-types",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -50,6 +54,12 @@ const HINTS = [
   "olmoe",
   "qwen3_moe",
   "revmoe_mixtral",
+  "deepseek_v3",
+  "deepseek_v2",
+  "glm4_moe_lite",
+  "noaux_tc",
+  "group_limited_greedy",
+  "fp8",
 ];
 
 export const configReader: Reader = {
