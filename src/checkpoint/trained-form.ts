@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import { writeFileDurably } from "./files/disk.js";
 
@@ -31,12 +32,17 @@ export interface TrainedForm {
   extraFiles: (folder: string) => void;
 }
 
-/** A family's config.json as that of a network of ours, and the keys it has beside the family's. */
+/** A family's config.json as that of a network of ours, and the keys it has beside the family's. Errors: UserError for a family whose network has no classes there. */
 export function trainedConfig(
   config: Record<string, unknown>,
   network: object,
 ): { config: Record<string, unknown>; addedKeys: Record<string, unknown> } {
   const family = String(config.model_type);
+  if (!Object.hasOwn(CLASSES, family)) {
+    throw new UserError(
+      `as: trained is not possible for ${family} (expected ${Object.keys(CLASSES).join(", ")}). Use --as ordinary with a --validation-file that shows what is lost.`,
+    );
+  }
   const stem = `RevMoe${CLASSES[family]}`;
   const code = MODELING_FILE.replace(/\.py$/, "");
   return {
