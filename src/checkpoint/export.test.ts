@@ -5,10 +5,8 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import { UserError } from "../errors.js";
-import type { Architecture } from "../model/architecture.js";
 import { freeModel } from "../model/model.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { cast, fill_, select } from "../torch/ops.js";
@@ -387,16 +385,4 @@ test("a model that does not fit its config.json is not exported", () =>
       /1 missing: model\.embed_tokens\.weight\./,
     );
     assert.equal(existsSync(join(folder, "to")), false);
-  }));
-
-test("the network that was trained is refused for a family that has no classes for it, by name", () =>
-  withFolder((folder) => {
-    const trained = { network: {}, extend: (architecture: Architecture) => architecture, extraFiles: () => {} };
-    const source = fileURLToPath(new URL("../../test/golden/deepseek2-lite", import.meta.url));
-    const to = join(folder, "exported");
-    assert.throws(() => exportFolder(to, source, { ...AS_IT_IS, trained }), {
-      name: "UserError",
-      message: /^as: trained is not possible for deepseek_v2 \(expected qwen2_moe, .*Use --as ordinary/,
-    });
-    assert.ok(!existsSync(to));
   }));
