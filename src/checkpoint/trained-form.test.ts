@@ -27,7 +27,9 @@ test("a family without classes there is refused by name", () => {
   for (const family of ["bloom", "toString", "revmoe_mixtral"]) {
     assert.throws(() => trainedConfig({ model_type: family }, {}), {
       name: "UserError",
-      message: new RegExp(`^as: trained is not possible for "${family}" \\(expected qwen2_moe, .*\\)\\. Use --as ordinary\\.$`),
+      message: new RegExp(
+        `^as: trained is not possible for "${family}" \\(expected qwen2_moe, .*\\)\\. Use --as ordinary\\.$`,
+      ),
     });
   }
 });
