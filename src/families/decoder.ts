@@ -20,12 +20,14 @@ export interface DecoderParts {
   normForm?: NormForm;
   /** Tables of positions, where they are not the one of the geometry. */
   rotary?: Rotary[];
+  /** See `Architecture`. */
+  passThrough?: RegExp;
 }
 
 /** Errors: UserError where sizes, each possible, are not so together. */
 export function decoder(read: ConfigReader, { geometry, expertWidth, branches, ...own }: DecoderParts): Architecture {
   const { vocabSize, hiddenSize, numLayers, normEpsilon, rope, tieEmbeddings, ...rest } = geometry;
-  const { scales = NO_SCALES, rotary = [rope], normForm } = own;
+  const { scales = NO_SCALES, rotary = [rope], normForm, passThrough } = own;
   checkSize(geometry, expertWidth, read.where);
   const table = [vocabSize, hiddenSize];
   return {
@@ -38,6 +40,7 @@ export function decoder(read: ConfigReader, { geometry, expertWidth, branches, .
     experts: { count: rest.numExperts, perToken: rest.expertsPerToken, width: expertWidth },
     rotary,
     scales,
+    ...(passThrough && { passThrough }),
     layers: Array.from({ length: numLayers }, (_, layer) => {
       const { attention, feedForward } = branches(layer);
       return {
@@ -54,6 +57,13 @@ export function decoder(read: ConfigReader, { geometry, expertWidth, branches, .
     },
     finalNorm: (weight_D, x_TD, computeDtype) => rmsNorm(x_TD, weight_D, normEpsilon, computeDtype, normForm),
   };
+}
+
+/** Names of the layers behind the last, which predict further tokens. */
+export function predictionLayers({ numLayers }: Geometry, count: number): RegExp | undefined {
+  if (count === 0) return undefined;
+  const numbers = Array.from({ length: count }, (_, i) => numLayers + i);
+  return new RegExp(`^model\\.layers\\.(${numbers.join("|")})\\.`);
 }
 
 /** Bytes of a larger model could not even be counted exactly. */

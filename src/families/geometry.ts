@@ -14,6 +14,10 @@ interface Defaults {
   expertsPerToken: number;
   /** Which share of a head's features turn; where it is missing all do, whatever the file says. */
   partialRotary?: number;
+  /** The number of these features, by another key that some files have instead. */
+  turningKey?: string;
+  /** hidden_size / num_attention_heads unless said otherwise. */
+  headDim?: number;
   /** False unless said otherwise. */
   tieEmbeddings?: boolean;
   /** What the file calls the numbers of experts, where that is not as in most families. */
@@ -53,7 +57,7 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     1,
     MOST.heads,
   );
-  const headDim = read.integer("head_dim", hiddenSize / numHeads, 1, MOST.headWidth);
+  const headDim = read.integer("head_dim", defaults.headDim ?? hiddenSize / numHeads, 1, MOST.headWidth);
   if (numHeads % numKeyValueHeads !== 0)
     read.fail("num_key_value_heads", `a divisor of num_attention_heads, ${numHeads}`);
   if (headDim % 2 !== 0) read.fail("head_dim", "an even number");
@@ -71,7 +75,11 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     numKeyValueHeads,
     headDim,
     normEpsilon: read.number("rms_norm_eps", defaults.normEpsilon),
-    rope: readRope(read, { theta: defaults.theta, partial: defaults.partialRotary }, { headDim, maxPositions }),
+    rope: readRope(
+      read,
+      { theta: defaults.theta, partial: partialRotary(read, defaults, headDim) },
+      { headDim, maxPositions },
+    ),
     maxPositions,
     tieEmbeddings: read.boolean("tie_word_embeddings", defaults.tieEmbeddings ?? false),
     initializerRange: read.number("initializer_range", 0.02),
@@ -80,6 +88,17 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     expertsPerToken,
     source: read.source,
   };
+}
+
+/** Which share of a head's features turn where no `partial_rotary_factor` says it. */
+function partialRotary(
+  read: ConfigReader,
+  { partialRotary, turningKey }: Defaults,
+  headDim: number,
+): number | undefined {
+  return turningKey !== undefined && read.holds(turningKey)
+    ? read.integer(turningKey, undefined, 2, headDim) / headDim
+    : partialRotary;
 }
 
 /** Files of transformers 5 may have either of the usual names, whatever the family's own is. */
@@ -108,6 +127,17 @@ export const expertsOf = ({ hiddenSize, normEpsilon, numExperts, expertsPerToken
   ...{ hiddenSize, normEpsilon, numExperts, expertsPerToken },
   sharedWidth: 0,
 });
+
+/** Width of shared experts that are one unit as wide as `key` experts. */
+export function sharedWidth(
+  read: ConfigReader,
+  key: string,
+  expertWidth: number,
+  least: number,
+  fallback: number,
+): number {
+  return expertWidth * read.integer(key, fallback, least, Math.floor(MOST.width / expertWidth));
+}
 
 /** What dense layers need of it. */
 export const denseOf = ({ hiddenSize, normEpsilon, denseWidth }: Geometry) => ({

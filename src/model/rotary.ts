@@ -28,8 +28,6 @@ export type RopeScaling =
       factor: number;
       originalPositions: number;
       attentionFactor: number;
-      /** What scores are multiplied by in families that say so: the latter weight of DeepSeek's two, squared. */
-      scoreFactor: number;
       betaFast: number;
       betaSlow: number;
       truncate: boolean;

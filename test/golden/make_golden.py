@@ -4,25 +4,29 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ gptoss-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
-            router.safetensors, one model of each family: losses on router logits and every gradient with them, for rows of
-            several lengths under an attention mask
+            router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
+            gradient with them, for rows of several lengths under an attention mask
 store-run/  a run of `revmoe train --method store` from hf-tiny; transformers loads its final/ and gives the logits
 """
 import json
 import math
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import torch
 import transformers
-from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
-                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Mxfp4Config)
+from safetensors.torch import load_file, save_file
+from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
+                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GptOssConfig,
+                          GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Mxfp4Config, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig,
+                          Qwen3MoeForCausalLM)
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 HERE = pathlib.Path(__file__).parent
@@ -37,16 +41,24 @@ MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_expe
 GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
                embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
 GPT_OSS = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
+LATENT = dict(EVERY, num_key_value_heads=4, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, max_position_embeddings=64,
+              kv_lora_rank=14, q_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, n_group=1, topk_group=1)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
+GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, head_dim=12, max_position_embeddings=64)
+MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
+ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_experts_per_tok"}, num_hidden_layers=3, intermediate_size=20,
+             moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "gptoss-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "gptoss-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "gptoss-plain"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
+           "deepseek2-lite", "glmlite-plain", "gptoss-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
-# type has that key.
+# type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
+# With `fp8`, the folder has its matrices in FP8 blocks of so many rows and columns, and transformers computes with what they decode to.
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
@@ -75,6 +87,55 @@ CASES = {
     "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
         GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "glm4-plain": (Glm4MoeForCausalLM, Glm4MoeConfig, GLM4),
+    "glm4-groups": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
+        GLM4, n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=3, routed_scaling_factor=2.5, n_shared_experts=2, first_k_dense_replace=0,
+        use_qk_norm=True, attention_bias=True, num_hidden_layers=2,
+        rope=dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=0.34))),
+    "glm4-tied": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
+        GLM4, n_group=3, topk_group=2, norm_topk_prob=False, routed_scaling_factor=1.7, first_k_dense_replace=2, tie_word_embeddings=True,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=8, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.75))),
+    "minimax-plain": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(MINIMAX, even=True)),
+    "minimax-partial": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
+        MINIMAX, num_attention_heads=6, num_key_value_heads=3, head_dim=10, rotary_dim=4, num_local_experts=7, num_experts_per_tok=3)),
+    "minimax-tied": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
+        MINIMAX, num_attention_heads=3, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True, old="rope_type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0, partial_rotary_factor=0.5))),
+    "ernie-plain": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(ERNIE, tie_word_embeddings=False, even=True)),
+    "ernie-tied": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
+        ERNIE, num_hidden_layers=4, moe_layer_start_index=1, moe_layer_end_index=2, moe_layer_interval=2, num_key_value_heads=1, moe_num_experts=7,
+        moe_k=3, moe_num_shared_experts=1)),
+    "ernie-alone": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
+        ERNIE, num_hidden_layers=2, moe_layer_start_index=0, moe_num_shared_experts=0, head_dim=10, moe_norm_min=0.6, num_key_value_heads=4, old="type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "deepseek3-groups": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, n_group=3, topk_group=2, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=2.5, attention_bias=True, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=1.0,
+                  mscale_all_dim=0.7))),
+    "deepseek3-moonlight": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, q_lora_rank=None, num_hidden_layers=3, first_k_dense_replace=1, n_shared_experts=1, routed_scaling_factor=2.446, rms_norm_eps=1e-5,
+        rope=dict(rope_type="default", rope_theta=50000.0))),
+    "deepseek3-halves": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, v_head_dim=13, n_group=2, topk_group=1, first_k_dense_replace=0, norm_topk_prob=False, rope_interleave=False, tie_word_embeddings=True)),
+    "deepseek3-fp8": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, n_group=2, topk_group=1, first_k_dense_replace=1, fp8=(8, 16), rope=dict(rope_type="default", rope_theta=10000.0))),
+    "deepseek2-lite": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="greedy", n_group=None, topk_group=None, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=40.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=0.707,
+                  mscale_all_dim=0.707))),
+    "deepseek2-groups": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, topk_method="group_limited_greedy", n_group=3, topk_group=2, num_experts_per_tok=3, n_shared_experts=1, routed_scaling_factor=3.0,
+        v_head_dim=10)),
+    "deepseek2-biased": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, attention_bias=True, num_attention_heads=3, num_key_value_heads=3, first_k_dense_replace=2, num_hidden_layers=3, tie_word_embeddings=True)),
+    "glmlite-plain": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(LATENT, v_head_dim=10, rms_norm_eps=1e-3)),
+    "glmlite-types": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
+        LATENT, num_hidden_layers=3, mlp_layer_types=["sparse", "dense", "sparse"], n_group=2, topk_group=1, attention_bias=True, num_attention_heads=5,
+        num_key_value_heads=5, rope=dict(rope_type="linear", rope_theta=1e6, factor=2.0))),
+    "glmlite-bare": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
+        LATENT, q_lora_rank=None, mlp_layer_types=["sparse", "sparse"], n_shared_experts=3, num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True, old="rope_type",
+        rope=dict(rope_type="default", rope_theta=1e6))),
     # Limits that are reached; windows shorter than the text.
     "gptoss-plain": (GptOssForCausalLM, GptOssConfig, dict(GPT_OSS, sliding_window=5, swiglu_limit=0.5)),
     "gptoss-heads": (GptOssForCausalLM, GptOssConfig, dict(
@@ -86,7 +147,7 @@ CASES = {
         tie_word_embeddings=True, rope=dict(rope_type="default", rope_theta=10000.0))),
     # As it is released: experts in MXFP4, the rest in bfloat16.
     "gptoss-mxfp4": (GptOssForCausalLM, GptOssConfig, dict(
-        GPT_OSS, hidden_size=32, intermediate_size=32, num_local_experts=3, sliding_window=6, packed=True, old="rope_type",
+        GPT_OSS, hidden_size=32, intermediate_size=32, num_local_experts=3, sliding_window=6, mxfp4=True, old="rope_type",
         rope=dict(rope_type="yarn", rope_theta=150000.0, factor=32.0, original_max_position_embeddings=4096, beta_fast=32.0, beta_slow=1.0, truncate=False))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
@@ -109,6 +170,11 @@ def our_form(model, key, gradient):
     return gradient.contiguous()
 
 
+def trained(model):
+    """Without corrections of the choice, which ERNIE has among its parameters, and which have no gradient."""
+    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias")]
+
+
 def tokens(count, seed):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, EVERY["vocab_size"], (1, count), generator=generator)
@@ -122,26 +188,33 @@ def logits_and_loss(model):
 def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
-    old, rope, packed = settings.pop("old", None), settings.pop("rope", None), settings.pop("packed", False)
+    old, rope, even = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False)
+    fp8, mxfp4 = settings.pop("fp8", None), settings.pop("mxfp4", False)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
         for key, parameter in model.named_parameters():
-            if parameter.dim() == 1 or key.endswith("_bias"):
+            if parameter.dim() == 1 or key.endswith("proj_bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+        for key, tensor in model.state_dict().items():
+            if key.endswith("e_score_correction_bias"):
+                tensor.copy_(torch.randn_like(tensor) * (0.0 if even else 0.1))
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
-    if packed:
-        write_packed(model, folder)
+    if mxfp4:
+        write_mxfp4(model, folder)
     if old:
         write_old_dialect(folder / "config.json", old)
+    packed = decode_fp8(folder, fp8) if fp8 else None
+    if fp8:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
-    for key, parameter in model.named_parameters():
+    for key, parameter in trained(model):
         golden[f"grad.{our_name(key)}"] = our_form(model, key, parameter.grad)
-    decoding = dict(quantization_config=Mxfp4Config(dequantize=True)) if packed else {}
+    decoding = dict(quantization_config=Mxfp4Config(dequantize=True)) if mxfp4 else {}
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **decoding)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
@@ -151,9 +224,44 @@ def write_case(name):
         reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+    if fp8:
+        write_fp8(folder, packed, fp8)
 
 
-def write_packed(model, folder):
+def decode_fp8(folder, block):
+    """Rounds a folder's matrices, but for embedding, head and routers, to what FP8 blocks hold; returns these and what else there is."""
+    path = folder / "model.safetensors"
+    tensors, packed = load_file(path), {}
+    for name, tensor in tensors.items():
+        packed[name] = tensor
+        if not re.search(r"_proj(_with_mqa)?\.weight$", name):
+            continue
+        rows, columns = block
+        grid = -(-tensor.shape[0] // rows), -(-tensor.shape[1] // columns)
+        padded = torch.zeros(grid[0] * rows, grid[1] * columns)
+        padded[:tensor.shape[0], :tensor.shape[1]] = tensor
+        scales = padded.reshape(grid[0], rows, grid[1], columns).abs().amax((1, 3)) / 448
+        wide = scales.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:tensor.shape[0], :tensor.shape[1]]
+        packed[name] = (tensor / wide).to(torch.float8_e4m3fn)
+        packed[f"{name}_scale_inv"] = scales
+        tensors[name] = packed[name].float() * wide
+    save_file(tensors, path, metadata={"format": "pt"})
+    return packed
+
+
+def write_fp8(folder, packed, block):
+    """As DeepSeek-V3 is released, with a matrix of a layer that predicts further tokens."""
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    name = next(name for name in packed if name.endswith("o_proj.weight"))
+    for part in ("", "_scale_inv"):
+        packed[f"model.layers.{layers}.eh_proj.weight{part}"] = packed[name + part].clone()
+    save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(block)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_mxfp4(model, folder):
     """Gives the model weights that MXFP4 and bfloat16 hold, and writes them so."""
     draw, written = torch.Generator().manual_seed(9), {}
     with torch.no_grad():
@@ -191,7 +299,7 @@ def write_router_losses(folder):
         model.zero_grad()
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
-        for key, parameter in model.named_parameters():
+        for key, parameter in trained(model):
             golden[f"{kind}.grad.{our_name(key)}"] = our_form(model, key, parameter.grad.to(torch.float32, copy=True))
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64

@@ -4,6 +4,7 @@ import { dtype, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, StackedExperts, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
 import { type Activation, EXPERT_BIASES, EXPERT_MATRICES } from "../../model/expert-rows.js";
+import { CHOICE_CORRECTION } from "../../model/routing.js";
 import { FEED_FORWARD_NORM, unit, unitParameters } from "../dense.js";
 import { type NormForm, normSpec, rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
@@ -66,7 +67,6 @@ const sharedName = ({ sharedGate = true }: RoutedFeedForward): string =>
   sharedGate ? "mlp.shared_expert" : "mlp.shared_experts";
 
 const SHARED_GATE = "mlp.shared_expert_gate";
-const CORRECTION = "mlp.gate.e_score_correction_bias";
 
 function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
   const { hiddenSize: D, expertWidth: F, numExperts: E, sharedWidth, sharedGate = true, correction, names } = settings;
@@ -84,7 +84,7 @@ function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
       ? [{ ...matrix("mlp.gate.bias", E), onDisk: names.routerBias, router: true, ...wideRouter } as const]
       : []),
     ...(correction
-      ? [{ name: CORRECTION, shape: correction, init: "zeros", onDisk: names.correction, buffer: true } as const]
+      ? [{ name: CHOICE_CORRECTION, shape: correction, init: "zeros", onDisk: names.correction, buffer: true } as const]
       : []),
     {
       ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D),
@@ -127,7 +127,7 @@ function evaluate(
     rows: weights.expertRows,
     expertsPerToken,
     router,
-    correction: settings.correction ? weights.get(CORRECTION) : null,
+    correction: settings.correction ? weights.get(CHOICE_CORRECTION) : null,
   };
   const logits_TE = weights.linear("mlp.gate", wideRouter ? wide(h_TD) : h_TD);
   const routed_TD = routedExperts(h_TD, logits_TE, experts, layer, context);

@@ -4,6 +4,7 @@ import {
   add,
   addScalar,
   amax,
+  clamp,
   detach,
   div,
   expand,
@@ -88,7 +89,7 @@ export const groupedChoice = ({ count, kept, rank }: Groups): Choice =>
 export const chosenScores: Gates = (scores_TE, indices_TA) => gather(scores_TE, 1, indices_TA);
 
 /** The scores of the chosen, divided by what is made of their sum. */
-export const sharesOf =
+const sharesOf =
   (divisor: (sum_T1: Tensor) => Tensor): Gates =>
   (scores_TE, indices_TA) => {
     const chosen_TA = gather(scores_TE, 1, indices_TA);
@@ -97,6 +98,9 @@ export const sharesOf =
 
 /** The scores of the chosen, divided by their sum. */
 export const chosenShares: Gates = sharesOf((sum_T1) => sum_T1);
+
+/** The same, where the sum is at least so much. */
+export const sharesOfAtLeast = (least: number): Gates => sharesOf((sum_T1) => clamp(sum_T1, least));
 
 /** Gates times a number; they themselves where it is 1. */
 export const scaledGates = (gates: Gates, factor: number): Gates =>
