@@ -187,6 +187,7 @@ FAMILIES = {
     "deepseek_v3": "DeepseekV3",
     "deepseek_v2": "DeepseekV2",
     "glm4_moe_lite": "Glm4MoeLite",
+    "gpt_oss": "GptOss",
 }
 
 

@@ -143,7 +143,7 @@ CASES = {
         num_key_value_heads=2, num_experts_per_tok=3, swiglu_limit=0.3, swiglu_alpha=1.1, old="rope_type",
         rope=dict(rope_type="yarn", rope_theta=1000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=32.0, beta_slow=1.0, truncate=False))),
     "gptoss-bare": (GptOssForCausalLM, GptOssConfig, dict(
-        GPT_OSS, intermediate_size=12, num_attention_heads=3, num_key_value_heads=3, num_experts_per_tok=4, attention_bias=False, sliding_window=1,
+        GPT_OSS, intermediate_size=12, num_attention_heads=3, num_key_value_heads=3, num_experts_per_tok=4, attention_bias=False, sliding_window=2,
         tie_word_embeddings=True, rope=dict(rope_type="default", rope_theta=10000.0))),
     # As it is released: experts in MXFP4, the rest in bfloat16.
     "gptoss-mxfp4": (GptOssForCausalLM, GptOssConfig, dict(
