@@ -38,6 +38,8 @@ const FAMILIES = [
   "deepseek3-fp8",
   "deepseek2-groups",
   "glmlite-types",
+  "gptoss-heads",
+  "gptoss-mxfp4",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -64,9 +66,12 @@ const HINTS = [
   "deepseek_v3",
   "deepseek_v2",
   "glm4_moe_lite",
+  "gpt_oss",
+  "sliding_attention",
   "noaux_tc",
   "group_limited_greedy",
   "fp8",
+  "mxfp4",
 ];
 
 export const configReader: Reader = {
