@@ -1,4 +1,5 @@
-// Runs from a release in FP8: its matrices are decoded once, and what is saved is an ordinary model, which goes on with the same bits.
+// Runs from releases in FP8 and MXFP4: their matrices are decoded once, and what is saved is an ordinary model, which goes on with
+// the same bits.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -42,4 +43,28 @@ test("a run from a quantised release saves an ordinary model, and goes on with t
   exportFolder(plain, place.model, { layout: "fused", dtype: "auto", maxShardBytes: 5e9 });
   const other = await runTraining({ ...settings, model: plain, output_dir: place.out("other") });
   assert.ok(weightsOf(other.outcome.folder).equals(bits));
+});
+
+test("a run from packed experts trains them and their biases, whole or in groups, from memory or disk", async (t) => {
+  const place = makeWorkplace(t, "gptoss-mxfp4");
+  const settings = settingsFor(place, { max_steps: 3, weights_dtype: "float32" });
+  const { outcome } = await runTraining(settings, {
+    look: ({ notes }) => assert.match(notes.join("\n"), /weights are MXFP4, and decoded as they are read: to bfloat16/),
+  });
+  const saved = openFolder(outcome.folder);
+  assert.deepEqual(saved.tensors.get("model.layers.0.mlp.experts.gate_up_proj")?.shape, [3, 32, 64]);
+  saved.close();
+  const bits = weightsOf(outcome.folder);
+  for (const [name, changes] of Object.entries({
+    groups: { expert_group_size: 2 },
+    disk: { parameters: "disk" },
+    both: { parameters: "disk", expert_group_size: 1 },
+  } as const)) {
+    const other = await runTraining({ ...settings, ...changes, output_dir: place.out(name) });
+    assert.ok(weightsOf(other.outcome.folder).equals(bits), name);
+  }
+  const again = { ...settings, output_dir: place.out("again") };
+  const stopped = await runTraining(again, { stopAt: 2 });
+  const resumed = await runTraining({ ...again, resume: stopped.outcome.folder });
+  assert.ok(weightsOf(resumed.outcome.folder).equals(bits), "resumed");
 });
