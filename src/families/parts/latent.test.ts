@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { isRouted } from "../model/architecture.js";
-import type { LatentAttention } from "../layers/attention/latent.js";
-import { parameterCount, placedWeights } from "../model/model.js";
-import { readArchitecture } from "./registry.js";
-import { expertsIn } from "./testing-config.js";
+import { isRouted } from "../../model/architecture.js";
+import type { LatentAttention } from "../../layers/attention/latent.js";
+import { parameterCount, placedWeights } from "../../model/model.js";
+import { readArchitecture } from "../registry.js";
+import { expertsIn } from "../testing-config.js";
 
 type Source = Record<string, unknown>;
 

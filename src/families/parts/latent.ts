@@ -1,14 +1,14 @@
 // What families with latent attention have in common: DeepSeek-V2 and -V3, and whatever was made after them. Their widths, the
 // first layers that are dense, experts with ungated shared ones, and layers behind the last that predict further tokens.
-import { type LatentAttention, latentAttention } from "../layers/attention/latent.js";
-import { denseFeedForward } from "../layers/dense.js";
-import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.js";
-import type { Router } from "../layers/experts/router.js";
-import type { Architecture } from "../model/architecture.js";
-import type { Rotary } from "../model/rotary.js";
-import { ConfigReader, MOST } from "./config-reader.js";
-import { decoder, predictionLayers } from "./decoder.js";
-import { denseOf, expertsOf, type Geometry, readGeometry, sharedWidth } from "./geometry.js";
+import { type LatentAttention, latentAttention } from "../../layers/attention/latent.js";
+import { denseFeedForward } from "../../layers/dense.js";
+import { routedFeedForward, USUAL_NAMES } from "../../layers/experts/feed-forward.js";
+import type { Router } from "../../layers/experts/router.js";
+import type { Architecture } from "../../model/architecture.js";
+import type { Rotary } from "../../model/rotary.js";
+import { ConfigReader, MOST } from "../config-reader.js";
+import { decoder, predictionLayers } from "../decoder.js";
+import { denseOf, expertsOf, type Geometry, readGeometry, sharedWidth } from "../geometry.js";
 import { readScoreFactor } from "./rope.js";
 
 /** What the class of a family has where a file says nothing. */

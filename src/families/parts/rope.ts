@@ -1,9 +1,9 @@
 // The rotary settings of config.json: plain frequencies and the ways to stretch them over longer texts, in either
 // dialect (`rope_theta` with `rope_scaling`, or `rope_parameters`). Agrees with modeling_rope_utils.py of
 // transformers 5; a type that is not here is refused, because plain frequencies would train another network.
-import { excerpt, UserError } from "../errors.js";
-import type { RopeScaling, Rotary } from "../model/rotary.js";
-import { ConfigReader } from "./config-reader.js";
+import { excerpt, UserError } from "../../errors.js";
+import type { RopeScaling, Rotary } from "../../model/rotary.js";
+import { ConfigReader } from "../config-reader.js";
 
 interface Sizes {
   /** Features of a head; once it is known, only those that turn. */

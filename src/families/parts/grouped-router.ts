@@ -1,8 +1,8 @@
 // The keys by which DeepSeek-V3 and its kin say how tokens choose experts. A key may be absent where the family's class in
 // transformers has a default.
-import { type Groups, sigmoidRouter, type Router } from "../layers/experts/router.js";
-import type { ConfigReader } from "./config-reader.js";
-import type { Geometry } from "./geometry.js";
+import { type Groups, sigmoidRouter, type Router } from "../../layers/experts/router.js";
+import type { ConfigReader } from "../config-reader.js";
+import type { Geometry } from "../geometry.js";
 
 const ONE_GROUP = { count: 1, kept: 1 };
 
