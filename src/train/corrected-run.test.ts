@@ -9,7 +9,9 @@ import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { type TensorSource, writeSafetensors } from "../checkpoint/safetensors/writer.js";
 import { scope } from "../torch/scope.js";
 import { dtype, fromArray, toArray } from "../torch/tensor.js";
-import { prepareRun } from "./prepare.js";
+import type { RunEvent } from "../metrics/record.js";
+import { train } from "./loop.js";
+import { freeRun, prepareRun } from "./prepare.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "./testing-run.js";
 
 const LAYERS = [1, 2];
@@ -97,6 +99,23 @@ test("router_bias_update_rate moves each by the rate and step, the same after a 
     output_dir: place.out("disk"),
   });
   assert.ok(weightsOf(disk.outcome.folder).equals(bits));
+});
+
+test("a run that was cut off goes on in its working copy, and its result has what passes through", async (t) => {
+  const place = makeWorkplace(t, "glm4-plain");
+  addPassing(place);
+  const changes = { max_steps: 3, router_bias_update_rate: RATE, parameters: "disk", durability: "step" } as const;
+  const settings = settingsFor(place, changes);
+  const whole = await runTraining({ ...settings, output_dir: place.out("whole") });
+  const run = prepareRun(settings);
+  const write = ({ kind, step }: RunEvent): void => {
+    if (kind === "step" && step === 2) throw new Error("cut");
+  };
+  await assert.rejects(train(run, { write, close: () => {} }), /cut/);
+  freeRun(run);
+  const resumed = await runTraining({ ...settings, resume: "latest" });
+  assert.ok(weightsOf(resumed.outcome.folder).equals(weightsOf(whole.outcome.folder)));
+  assert.deepEqual(passedIn(resumed.outcome.folder), [1, Number.NaN, 3]);
 });
 
 test("the same bits of everything, corrections moving, for rebuilt, recomputed and stored activations", async (t) => {
