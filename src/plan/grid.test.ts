@@ -38,7 +38,7 @@ const GRID: Point[] = [
       ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}),
     },
   })),
-  ...["qwen2_moe", "olmoe", "glm4_moe", "ernie4_5_moe"].flatMap((family) => [
+  ...["qwen2_moe", "olmoe", "minimax_m2"].flatMap((family) => [
     { family, flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 } },
     {
       family,
