@@ -16,12 +16,12 @@ import { describeSettings, type TrainSettings } from "../../train/settings/setti
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
 import { checkRunFolder } from "../../train/folder/run-folder.js";
-import { resolveModel } from "../../hub/resolve.js";
 import { train } from "../../train/loop.js";
 import { STORES } from "../../store/registry.js";
 import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
+import { namedModel } from "./named-model.js";
 import { requestedStop } from "./stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
@@ -34,7 +34,8 @@ import { dtype, numel } from "../../torch/tensor.js";
 export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   checkRunFolder(asked); // before anything is loaded, which can take minutes
   // From here on the model is a folder, also in what the run records: resuming needs no network.
-  const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
+  const { folder } = await namedModel(asked.model, "train", { out, preferCached: asked.resume !== "" });
+  const settings = { ...asked, model: folder };
   const say = (text: string): void => void out.write(`${text}\n`);
   say(describeSettings(settings));
   const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
