@@ -36,14 +36,15 @@ const KINDS: Record<string, { message: RegExp; templates: string[] }> = {
   "texts beyond what a machine can hold": {
     message: /makes a text or a list without end/,
     templates: [
-      "{{ 'a' | indent(*[1000000000]) }}",
       `${grown(18)}{{ range(1000000) | join(ns.s) }}`,
       `${grown(18)}{{ ns.s | replace('a', ns.s) }}`,
+      `${grown(18)}{{ ns.s.replace('a', ns.s) }}`,
     ],
   },
   "blanks before lines": {
-    message: /it indents by 100000000 \(expected at most 1000\)/,
+    message: /it indents by 10+ \(expected at most 1000\)/,
     templates: [
+      "{{ 'a' | indent(*[1000000000]) }}",
       "{{ 'a' | indent(100000000, true) }}",
       "{{ messages | tojson(indent=100000000) }}",
       "{% filter indent(width=10 ** 8) %}a{% endfilter %}",
@@ -121,18 +122,18 @@ test("loops that are left and begun anew, long lists, and searches of a usual si
   );
   assert.equal(
     render(`${grown(10)}{{ ns.s in ns.s }} {{ 'b' not in ns.s }} {{ 2 in [1, 2] }} {{ 'k' in {'k': 1} }}`),
-    "true true true true",
+    "True True True True",
   );
   assert.equal(
     render("{{ 'a-b-c'.split('-', 1) }} {{ ' a  b '.split() }} {{ 'a-b'.split(*['-']) }}"),
-    '["a", "b-c"] ["a", "b"] ["a", "b"]',
+    `['a', 'b-c'] ['a', 'b'] ['a', 'b']`,
   );
   assert.equal(
     render("{{ {'a': [1]} | tojson(indent=2) }} {{ 'a\\nb' | indent(first=true, width=2) }}"),
     '{\n  "a": [\n    1\n  ]\n}   a\n  b',
   );
   assert.match(render("{{ strftime_now('%Y-%m-%d') }}"), /^\d{4}-\d\d-\d\d$/);
-  assert.equal(render("{% set range = 3 %}{{ range }} {{ True and not False }} {{ none }}"), "3 true ");
+  assert.equal(render("{% set range = 3 %}{{ range }} {{ True and not False }} {{ none }}"), "3 True None");
 });
 
 test("a long conversation may make a long text", (t) => {

@@ -6,7 +6,8 @@
 // after that.
 import type { Template } from "@huggingface/jinja";
 import { UserError } from "../../errors.js";
-import { mayTakeLong, readTemplate, renderTemplate } from "./bounded-template.js";
+import { readTemplate, renderTemplate } from "./bounded-template.js";
+import { mayTakeLong } from "./bounds.js";
 import type { Message } from "../conversation.js";
 import { LimitExceeded, quoted, ROW_LIMITS, secondsFor, TIME_LIMITS } from "../limits.js";
 import { inTime } from "../time-limit.js";
