@@ -5,6 +5,7 @@ import { Environment, Template } from "@huggingface/jinja";
 import { TEMPLATE_LIMITS as LIMITS, LimitExceeded } from "../limits.js";
 import { BoundedInterpreter, tooDeep } from "./interpreter.js";
 import { type Scope, toValue } from "./python-values.js";
+import type { Watch } from "./watch.js";
 
 const dated = new Template("{{ strftime_now(format) }}");
 /** What every template knows; nothing of it can change, so all share it. */
@@ -39,11 +40,13 @@ export function readTemplate(source: string): Template {
   return named(() => new Template(source));
 }
 
-/** The text. Errors: LimitExceeded, and what the template itself throws. */
-export function renderTemplate(template: Template, variables: Record<string, unknown>): string {
-  return named(
-    () => new BoundedInterpreter(scopeOf(variables, globals), variables).run(template.parsed).value as string,
-  );
+/** The text; with `watch`, marked by it. Errors: LimitExceeded, and what the template itself throws. */
+export function renderTemplate(template: Template, variables: Record<string, unknown>, watch?: Watch): string {
+  return named(() => {
+    const scope = scopeOf(variables, globals);
+    watch?.begin(scope.lookupVariable("messages"));
+    return new BoundedInterpreter(scope, variables, watch).run(template.parsed).value as string;
+  });
 }
 
 /** The engine's own limits, by our names. */

@@ -21,6 +21,7 @@ import {
   numberOf,
 } from "./python-values.js";
 import { itemsOf, listOf, type Scope, str, textOf, UNDEFINED, type Value } from "./python-values.js";
+import type { Watch } from "./watch.js";
 
 /** What is looked at here of a statement, by the names the parser gives. */
 interface Node {
@@ -83,6 +84,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
   constructor(
     scope: Scope,
     private readonly variables: Record<string, unknown>,
+    private readonly watch?: Watch,
   ) {
     super(scope);
   }
@@ -149,6 +151,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
     if (node.property.type === "SliceExpression") return this.evaluateSliceExpression(object, node.property, scope);
     const property = node.computed ? this.evaluate(node.property, scope) : textOf(String(node.property.value));
     if (isText(property)) {
+      this.watch?.reads(object, property.value);
       const item = hasKeys(object) ? object.value.get(property.value) : undefined;
       const method = methodOf(object, property.value);
       return (node.computed ? (item ?? method) : (method ?? item)) ?? UNDEFINED;
@@ -183,13 +186,18 @@ export class BoundedInterpreter extends LibraryInterpreter {
     for (const [i, item] of items.entries()) {
       const inner = bound(item);
       inner.setVariable("loop", loopOf(items, i) as never);
+      const turn = this.watch?.enter(item);
+      let isLast = false;
+      let written: string;
       try {
-        text += str(this.evaluateBlock(node.body, inner));
+        written = str(this.evaluateBlock(node.body, inner));
       } catch (error) {
         if (!(error instanceof LoopControl)) throw error;
-        text += error.text;
-        if (error.message === "Break") break;
+        written = error.text;
+        isLast = error.message === "Break";
       }
+      text += this.watch?.leave(turn, written) ?? written;
+      if (isLast) break;
     }
     return textOf(text);
   }
