@@ -185,7 +185,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
     let text = "";
     for (const [i, item] of items.entries()) {
       const inner = bound(item);
-      inner.setVariable("loop", loopOf(items, i) as never);
+      inner.setVariable("loop", dictOf(new Loop(items, i)) as never);
       const turn = this.watch?.enter(item);
       let isLast = false;
       let written: string;
@@ -248,22 +248,41 @@ function bind(names: Node, item: Value, scope: Scope): Scope {
   return scope;
 }
 
-function loopOf(items: Value[], i: number): Value {
-  const cycle = (args: Value[]): Value => args[i % args.length];
-  return dictOf(
-    new Map([
-      ["index", integerOf(i + 1)],
-      ["index0", integerOf(i)],
-      ["revindex", integerOf(items.length - i)],
-      ["revindex0", integerOf(items.length - i - 1)],
-      ["first", boolOf(i === 0)],
-      ["last", boolOf(i === items.length - 1)],
-      ["length", integerOf(items.length)],
-      ["previtem", items[i - 1] ?? UNDEFINED],
-      ["nextitem", items[i + 1] ?? UNDEFINED],
-      ["cycle", callableOf(cycle)],
-    ]),
-  );
+/** What a loop knows of itself, made when it is asked for: most ask for little. */
+class Loop extends Map<string, Value> {
+  constructor(
+    private readonly items: Value[],
+    private readonly i: number,
+  ) {
+    super();
+  }
+
+  override get(name: string): Value | undefined {
+    const { items, i } = this;
+    switch (name) {
+      case "index":
+        return integerOf(i + 1);
+      case "index0":
+        return integerOf(i);
+      case "revindex":
+        return integerOf(items.length - i);
+      case "revindex0":
+        return integerOf(items.length - i - 1);
+      case "first":
+        return boolOf(i === 0);
+      case "last":
+        return boolOf(i === items.length - 1);
+      case "length":
+        return integerOf(items.length);
+      case "previtem":
+        return items[i - 1] ?? UNDEFINED;
+      case "nextitem":
+        return items[i + 1] ?? UNDEFINED;
+      case "cycle":
+        return callableOf((args) => args[i % args.length]);
+    }
+    return undefined;
+  }
 }
 
 /** The filters select, reject, selectattr and rejectattr. */

@@ -21,7 +21,7 @@ import {
 } from "./chat.js";
 import { spanByPrefix } from "./prefix-spans.js";
 import { withParsedArguments } from "./tool-arguments.js";
-import { frameOf, segmentsOf, type Span, spanIn } from "./turn-segments.js";
+import { frameOf, renderSegments, type Span, spanIn } from "./turn-segments.js";
 
 export type { ChatOptions, Span };
 
@@ -66,8 +66,8 @@ export function renderWithTurns(
   options: ChatOptions = {},
 ): { text: string; turns: (Span | undefined)[] } {
   return rendering({ tokenizer, messages, ...options }, (compiled, chat) => {
-    const text = run(compiled.plain, chat, false);
-    return { text, turns: segmentsOf(compiled, chat, text) };
+    const { text, segments: turns } = renderSegments(compiled, chat);
+    return { text, turns };
   });
 }
 
@@ -83,10 +83,10 @@ function rendering<T>(chat: Chat, work: (compiled: Compiled, chat: Chat) => T): 
 
 function masked(compiled: Compiled, chat: Chat): Masked {
   const { messages } = chat;
-  const text = run(compiled.plain, chat, false);
-  if (compiled.marked !== undefined) return tagged(compiled, chat, text, run(compiled.marked, chat, false));
+  if (compiled.marked !== undefined)
+    return tagged(compiled, chat, run(compiled.plain, chat, false), run(compiled.marked, chat, false));
+  const { text, segments } = renderSegments(compiled, chat);
   const frame = frameOf(compiled, chat);
-  const segments = frame === undefined ? [] : segmentsOf(compiled, chat, text);
   const trained: Span[] = [];
   const turns: number[] = [];
   for (const [i, { role, content }] of messages.entries()) {
@@ -123,13 +123,13 @@ function tagged(compiled: Compiled, chat: Chat, text: string, marked: string): M
   }
   const whole = start === -1 && marked.replaceAll(/[\uFDD0\uFDD1]/g, "") === text;
   if (!whole) unverifiable(chat, "the template's {% generation %} tags change the text or do not close");
-  return { text, trained, turns: turnsOf(compiled, chat, text, trained) };
+  return { text, trained, turns: turnsOf(compiled, chat, trained) };
 }
 
 /** Whose the tagged spans are: one each of the assistant's messages, or else those in whose parts they lie. */
-function turnsOf(compiled: Compiled, chat: Chat, text: string, trained: Span[]): number[] {
+function turnsOf(compiled: Compiled, chat: Chat, trained: Span[]): number[] {
   const answers = chat.messages.flatMap(({ role }, i) => (role === "assistant" ? [i] : []));
   if (answers.length === trained.length) return answers;
-  const segments = segmentsOf(compiled, chat, text);
+  const { segments } = renderSegments(compiled, chat);
   return trained.map(([start, end]) => segments.findIndex((part) => part && part[0] <= start && end <= part[1]));
 }

@@ -6,27 +6,46 @@
 // the header is what a prompt for generation adds, without thoughts that it may open; a marker is what stands behind the
 // words of a turn, be it the last or an earlier one.
 import type { Message } from "../conversation.js";
-import { Watch } from "./watch.js";
+import { type Part, Watch } from "./watch.js";
 import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";
 
 /** Character range [start, end) of a text. */
 export type Span = [start: number, end: number];
 
-/** The part of each message by its place; undefined for those whose part is not sure. */
-export function segmentsOf({ plain }: Compiled, chat: Chat, text: string): (Span | undefined)[] {
+/** The text, and the part of each message by its place; undefined for those whose part is not sure. */
+export function renderSegments(compiled: Compiled, chat: Chat): { text: string; segments: (Span | undefined)[] } {
+  const { plain } = compiled;
   const watch = new Watch();
-  const marked = run(plain, chat, false, watch);
+  const { text, parts } = watch.read(run(plain, chat, false, watch));
+  // Where the template cannot look at what a loop wrote, marks change nothing.
+  const isText = parts !== undefined && once(compiled, "output", chat, () => !keepsOutput(plain.parsed));
+  const whole = isText ? text : run(plain, chat, false);
+  return { text: whole, segments: parts === undefined || text !== whole ? [] : segmentsOf(parts, watch.mixed) };
+}
+
+function segmentsOf(parts: Part[], mixed: Set<number>): (Span | undefined)[] {
   const segments: (Span | undefined)[] = [];
-  const { text: unmarked, parts } = watch.read(marked);
-  if (unmarked !== text) return segments;
-  const doubled = new Set<number>();
+  const unsure = new Set(mixed);
   for (const { message, start, end } of parts) {
     if (end === start) continue;
-    if (segments[message] !== undefined || watch.mixed.has(message)) doubled.add(message);
+    if (segments[message] !== undefined) unsure.add(message);
     segments[message] = [start, end];
   }
-  for (const message of doubled) segments[message] = undefined;
+  for (const message of unsure) segments[message] = undefined;
   return segments;
+}
+
+/** Whether a template has blocks whose output it can look at: macros, calls, filters, and variables set to a block. */
+function keepsOutput(program: unknown): boolean {
+  const left = [program];
+  while (left.length > 0) {
+    const node = left.pop();
+    if (typeof node !== "object" || node === null) continue;
+    const { type, value } = node as { type?: string; value?: unknown };
+    if (/^(Macro|CallStatement|FilterStatement)$/.test(type ?? "") || (type === "Set" && !value)) return true;
+    left.push(...(node instanceof Map ? [...node].flat() : Object.values(node)));
+  }
+  return false;
 }
 
 /** What a template writes around a turn of the assistant. */
@@ -55,10 +74,10 @@ function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
     [QUESTION, ANSWER],
     [QUESTION, ANSWER, QUESTION],
   ].flatMap((messages) => {
-    const text = tryRun(plain, chat, 0, false, messages);
-    const segment = text === undefined ? undefined : segmentsOf(compiled, { ...chat, messages }, text)[1];
-    if (text === undefined || segment === undefined) return [];
-    const [before, after, more] = text.slice(...segment).split(PROBE);
+    if (tryRun(plain, chat, 0, false, messages) === undefined) return [];
+    const { text, segments } = renderSegments(compiled, { ...chat, messages });
+    if (segments[1] === undefined) return [];
+    const [before, after, more] = text.slice(...segments[1]).split(PROBE);
     return after === undefined || more !== undefined ? [] : [{ before, after }];
   });
   if (around.length === 0) return undefined;

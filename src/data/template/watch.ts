@@ -19,6 +19,7 @@ export class Watch {
   readonly mixed = new Set<number>();
   private readonly places = new Map<Value, number>();
   private turn: number | undefined;
+  private count = 0;
 
   begin(messages: unknown): void {
     const list = messages as Value;
@@ -39,6 +40,7 @@ export class Watch {
   leave(turn: ReturnType<Watch["enter"]>, written: string): string {
     if (turn === undefined) return written;
     this.turn = turn.outer;
+    this.count++;
     return `${BEGIN}${turn.message};${written}${END}`;
   }
 
@@ -49,12 +51,13 @@ export class Watch {
     if (message !== undefined && message !== this.turn) this.mixed.add(this.turn);
   }
 
-  /** A marked text without its marks, and what they say. */
-  read(marked: string): { text: string; parts: Part[] } {
+  /** A marked text without its marks, and what they say: nothing where the text has more of them than were written. */
+  read(marked: string): { text: string; parts: Part[] | undefined } {
     const parts: Part[] = [];
     const open: Part[] = [];
     let text = "";
     let from = 0;
+    let ends = 0;
     for (const { 0: mark, 1: message, index } of marked.matchAll(MARKS)) {
       text += marked.slice(from, index);
       from = index + mark.length;
@@ -63,9 +66,11 @@ export class Watch {
         parts.push(open.at(-1)!);
         continue;
       }
+      ends++;
       const part = open.pop();
       if (part !== undefined) part.end = text.length;
     }
-    return { text: text + marked.slice(from), parts };
+    const isMine = parts.length === this.count && this.count === ends;
+    return { text: text + marked.slice(from), parts: isMine ? parts : undefined };
   }
 }
