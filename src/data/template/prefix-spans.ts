@@ -7,16 +7,17 @@ import { mayTakeLong } from "./bounds.js";
 import { type Chat, PROBE, tryRun } from "./chat.js";
 import type { Span } from "./turn-segments.js";
 
-/** The span of messages[i], which does not begin before `cursor`; undefined where it cannot be told for certain. */
+/** The span of messages[i], searched for from `searched` on where that is given; undefined where it cannot be told for certain. */
 export function spanByPrefix(
   chat: Chat,
   template: Template,
   text: string,
   i: number,
-  cursor: number,
+  searched: number | undefined,
 ): Span | undefined {
   const before = promptOf(chat, template, text, i);
-  return prefixSpan(chat, template, text, i, before) ?? searchedSpan(chat, template, text, i, before, cursor);
+  const span = prefixSpan(chat, template, text, i, before);
+  return span ?? (searched === undefined ? undefined : searchedSpan(chat, template, text, i, before, searched));
 }
 
 /** All before a turn, with the generation prompt. */

@@ -85,7 +85,7 @@ function masked(compiled: Compiled, chat: Chat): Masked {
   const { messages } = chat;
   if (compiled.marked !== undefined)
     return tagged(compiled, chat, run(compiled.plain, chat, false), run(compiled.marked, chat, false));
-  const { text, segments } = renderSegments(compiled, chat);
+  const { text, segments, mixed } = renderSegments(compiled, chat);
   const frame = frameOf(compiled, chat);
   const trained: Span[] = [];
   const turns: number[] = [];
@@ -100,7 +100,7 @@ function masked(compiled: Compiled, chat: Chat): Masked {
         `there are ${messages.length} messages (expected at most ${ROW_LIMITS.messages}, as each answer is looked for)`,
       );
     }
-    const span = sure ?? spanByPrefix(chat, compiled.plain, text, i, cursor);
+    const span = sure ?? spanByPrefix(chat, compiled.plain, text, i, mixed.has(i) ? undefined : cursor);
     if (span === undefined || span[0] < cursor)
       unverifiable(chat, `messages[${i}] cannot be told apart in the rendered text`);
     if (span[1] === span[0]) continue;

@@ -12,15 +12,24 @@ import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";
 /** Character range [start, end) of a text. */
 export type Span = [start: number, end: number];
 
-/** The text, and the part of each message by its place; undefined for those whose part is not sure. */
-export function renderSegments(compiled: Compiled, chat: Chat): { text: string; segments: (Span | undefined)[] } {
+/** What the template writes for which message. */
+interface Rendered {
+  text: string;
+  /** The part of each message by its place; undefined for those whose part is not sure. */
+  segments: (Span | undefined)[];
+  /** Messages with whose part the template writes something of others. */
+  mixed: Set<number>;
+}
+
+export function renderSegments(compiled: Compiled, chat: Chat): Rendered {
   const { plain } = compiled;
   const watch = new Watch();
   const { text, parts } = watch.read(run(plain, chat, false, watch));
   // Where the template cannot look at what a loop wrote, marks change nothing.
   const isText = parts !== undefined && once(compiled, "output", chat, () => !keepsOutput(plain.parsed));
   const whole = isText ? text : run(plain, chat, false);
-  return { text: whole, segments: parts === undefined || text !== whole ? [] : segmentsOf(parts, watch.mixed) };
+  const { mixed } = watch;
+  return { text: whole, segments: parts === undefined || text !== whole ? [] : segmentsOf(parts, mixed), mixed };
 }
 
 function segmentsOf(parts: Part[], mixed: Set<number>): (Span | undefined)[] {
