@@ -37,7 +37,9 @@ export function readTemplate(source: string): Template {
     if (blanks.length <= LIMITS.blanks) continue;
     throw new LimitExceeded(`it has ${blanks.length} blanks in a row at ${index} (expected at most ${LIMITS.blanks})`);
   }
-  return named(() => new Template(source));
+  // As jinja2 reads a template, be it written on whatever machine.
+  const text = source.replaceAll(/\r\n?/g, "\n");
+  return named(() => new Template(text));
 }
 
 /** The text; with `watch`, marked by it. Errors: LimitExceeded, and what the template itself throws. */

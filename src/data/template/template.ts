@@ -85,15 +85,15 @@ function masked(compiled: Compiled, chat: Chat): Masked {
   const { messages } = chat;
   if (compiled.marked !== undefined)
     return tagged(compiled, chat, run(compiled.plain, chat, false), run(compiled.marked, chat, false));
-  const { text, segments, mixed } = renderSegments(compiled, chat);
+  const rendered = renderSegments(compiled, chat);
+  const { text, mixed } = rendered;
   const frame = frameOf(compiled, chat);
   const trained: Span[] = [];
   const turns: number[] = [];
   for (const [i, { role, content }] of messages.entries()) {
     if (role !== "assistant") continue;
     const cursor = trained.at(-1)?.[1] ?? 0;
-    const segment = segments[i];
-    const sure = segment && frame && spanIn(text, segment, content ?? "", frame);
+    const sure = frame && spanIn(rendered, i, content ?? "", frame);
     if (sure === undefined && messages.length > ROW_LIMITS.messages) {
       unverifiable(
         chat,

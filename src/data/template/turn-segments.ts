@@ -13,7 +13,7 @@ import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";
 export type Span = [start: number, end: number];
 
 /** What the template writes for which message. */
-interface Rendered {
+export interface Rendered {
   text: string;
   /** The part of each message by its place; undefined for those whose part is not sure. */
   segments: (Span | undefined)[];
@@ -21,13 +21,13 @@ interface Rendered {
   mixed: Set<number>;
 }
 
-export function renderSegments(compiled: Compiled, chat: Chat): Rendered {
+export function renderSegments(compiled: Compiled, chat: Chat, addGenerationPrompt = false): Rendered {
   const { plain } = compiled;
   const watch = new Watch();
-  const { text, parts } = watch.read(run(plain, chat, false, watch));
+  const { text, parts } = watch.read(run(plain, chat, addGenerationPrompt, watch));
   // Where the template cannot look at what a loop wrote, marks change nothing.
   const isText = parts !== undefined && once(compiled, "output", chat, () => !keepsOutput(plain.parsed));
-  const whole = isText ? text : run(plain, chat, false);
+  const whole = isText ? text : run(plain, chat, addGenerationPrompt);
   const { mixed } = watch;
   return { text: whole, segments: parts === undefined || text !== whole ? [] : segmentsOf(parts, mixed), mixed };
 }
@@ -74,17 +74,21 @@ export function frameOf(compiled: Compiled, chat: Chat): Frame | undefined {
 }
 
 function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
-  const { plain } = compiled;
-  const asked = tryRun(plain, chat, 0, true, [QUESTION]);
-  const bare = tryRun(plain, chat, 0, false, [QUESTION]);
-  if (asked === undefined || bare === undefined || !asked.startsWith(bare)) return undefined;
-  const whole = asked.slice(bare.length);
+  const render = (messages: Message[], prompt = false): Rendered | undefined =>
+    tryRun(compiled.plain, chat, 0, prompt, messages) === undefined
+      ? undefined
+      : renderSegments(compiled, { ...chat, messages }, prompt);
+  const [asked, bare] = [render([QUESTION], true), render([QUESTION])];
+  const [question, unasked] = [asked?.segments[0], bare?.segments[0]];
+  if (!asked || !bare || !question || !unasked) return undefined;
+  const shown = bare.text.slice(...unasked);
+  if (!asked.text.startsWith(shown, question[0])) return undefined;
+  const whole = asked.text.slice(question[0] + shown.length);
   const around = [
     [QUESTION, ANSWER],
     [QUESTION, ANSWER, QUESTION],
   ].flatMap((messages) => {
-    if (tryRun(plain, chat, 0, false, messages) === undefined) return [];
-    const { text, segments } = renderSegments(compiled, { ...chat, messages });
+    const { text, segments } = render(messages) ?? { text: "", segments: [] };
     if (segments[1] === undefined) return [];
     const [before, after, more] = text.slice(...segments[1]).split(PROBE);
     return after === undefined || more !== undefined ? [] : [{ before, after }];
@@ -106,29 +110,26 @@ function common(a: string, b: string): string {
   return a.slice(0, length);
 }
 
-/** The span of a turn of the assistant in its part; undefined where header or end marker are not those that are known. */
-export function spanIn(
-  text: string,
-  [first, last]: Span,
-  content: string,
-  { headers, markers }: Frame,
-): Span | undefined {
-  const part = text.slice(first, last);
+/** The span of messages[i], a turn of the assistant, in its part; undefined where it has not what turns are known to have. */
+export function spanIn({ text, segments }: Rendered, i: number, content: string, frame: Frame): Span | undefined {
+  const segment = segments[i];
+  if (segment === undefined) return undefined;
+  const [first, last] = segment;
   const before = text.slice(0, first);
-  const inside = headers.find((header) => part.startsWith(header));
-  const start = inside !== undefined ? first + inside.length : endsWithOne(before, headers) ? first : undefined;
-  if (start === undefined) return undefined;
-  return endOf(text, start, last, content, markers);
-}
-
-const endsWithOne = (text: string, headers: string[]): boolean =>
-  headers.some((header) => header !== "" && text.endsWith(header));
-
-function endOf(text: string, start: number, last: number, content: string, markers: string[]): Span | undefined {
-  const trimmed = text.slice(0, last).trimEnd().length;
-  const marker = markers.find((each) => each !== "" && text.endsWith(each, trimmed) && trimmed - each.length >= start);
-  if (marker !== undefined) return [start, trimmed];
-  // White space alone is itself the end marker.
+  const inside = frame.headers.find((header) => text.startsWith(header, first) && first + header.length <= last);
+  const isBefore = frame.headers.some((header) => header !== "" && before.endsWith(header));
+  if (inside === undefined && !isBefore) return undefined;
+  const start = first + (inside ?? "").length;
   const words = content.trimEnd();
-  return markers.includes("") && words !== "" && text.endsWith(words, trimmed) ? [start, last] : undefined;
+  const trimmed = text.slice(0, last).trimEnd().length;
+  const isEnded = frame.markers.some((marker) => marker !== "" && text.slice(start, trimmed).endsWith(marker));
+  if (isEnded) return [start, trimmed];
+  // A turn that only calls may end otherwise. Then its end marker must not be what the next turn's part begins with.
+  const next = segments.slice(i + 1).find((part) => part !== undefined)?.[0] ?? text.length;
+  const isWhole = text.slice(last, next).trim() === "";
+  const follows = text.slice(last).trimStart();
+  if (!isWhole || frame.markers.some((marker) => marker !== "" && follows.startsWith(marker))) return undefined;
+  // White space alone is itself the end marker.
+  const isBlank = trimmed <= start || (words !== "" && text.slice(start, trimmed).endsWith(words));
+  return [start, isBlank && frame.markers.includes("") ? last : Math.max(start, trimmed)];
 }

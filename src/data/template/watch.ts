@@ -26,22 +26,23 @@ export class Watch {
     if (isList(list)) for (const [i, message] of list.value.entries()) this.places.set(message, i);
   }
 
-  /** A loop goes on to `item`: what to give back when it leaves it. */
+  /** A loop goes on to `item`: what to give back when it leaves it. A loop inside a message's turn belongs to that turn. */
   enter(item: Value): { message: number; outer: number | undefined } | undefined {
     const message = this.places.get(item);
     if (message === undefined) return undefined;
     const outer = this.turn;
-    if (outer !== undefined && outer !== message) this.mixed.add(outer);
-    this.turn = message;
+    this.turn ??= message;
     return { message, outer };
   }
 
   /** What a loop wrote for an item, with marks around it where that is a message. */
   leave(turn: ReturnType<Watch["enter"]>, written: string): string {
     if (turn === undefined) return written;
-    this.turn = turn.outer;
+    const { message, outer } = turn;
+    if (outer !== undefined && outer !== message && written.replaceAll(MARKS, "") !== "") this.mixed.add(outer);
+    this.turn = outer;
     this.count++;
-    return `${BEGIN}${turn.message};${written}${END}`;
+    return `${BEGIN}${message};${written}${END}`;
   }
 
   /** A key of `object` is read. */
