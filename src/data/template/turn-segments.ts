@@ -72,7 +72,9 @@ const ANSWER: Message = { role: "assistant", content: PROBE };
 
 /** Undefined where probes do not tell it. */
 export function frameOf(compiled: Compiled, chat: Chat): Frame | undefined {
-  return once(compiled, "frame", chat, () => findFrame(compiled, chat));
+  // Tools belong to a row. Some templates need some.
+  const find = (): Frame | undefined => findFrame(compiled, { ...chat, tools: undefined }) ?? findFrame(compiled, chat);
+  return once(compiled, "frame", chat, find);
 }
 
 function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
