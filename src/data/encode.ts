@@ -30,15 +30,13 @@ export const encodeSample = (sample: Sample, tokenizer: Tokenizer, settings: Tra
   join(samplesParts(sample, tokenizer, settings, place), place);
 
 function samplesParts(sample: Sample, tokenizer: Tokenizer, settings: TrainedParts, place: string): Part[] {
-  const bos: Part = { ids: tokenizer.addBos && tokenizer.bosId !== undefined ? [tokenizer.bosId] : [], trained: false };
-  const eos: Part = { ids: tokenizer.eosId === undefined ? [] : [tokenizer.eosId], trained: true };
   switch (sample.kind) {
     case "text":
-      return [bos, { ids: tokenizer.encode(sample.text), trained: true }, eos];
+      return withEnds([{ ids: tokenizer.encode(sample.text), trained: true }], tokenizer);
     case "completion": {
       const { prompt, completion } = sample;
-      const promptIds = { ids: tokenizer.encode(prompt), trained: !settings.completion_only_loss };
-      return [bos, promptIds, { ids: tokenizer.encode(completion, prompt), trained: true }, eos];
+      const asked = { ids: tokenizer.encode(prompt), trained: !settings.completion_only_loss };
+      return withEnds([asked, { ids: tokenizer.encode(completion, prompt), trained: true }], tokenizer);
     }
     case "messages": {
       const { messages, tools } = sample;
@@ -52,6 +50,19 @@ function samplesParts(sample: Sample, tokenizer: Tokenizer, settings: TrainedPar
     case "chat_completion":
       return chatCompletion(sample, tokenizer, settings, place);
   }
+}
+
+/** With the tokens that begin and end a text, where the text has not written them itself. The end is learnt. */
+function withEnds(parts: Part[], { bosId, eosId, addBos }: Tokenizer): Part[] {
+  const first = parts.find(({ ids }) => ids.length > 0)?.ids[0];
+  const last = Array.from(parts[parts.length - 1].ids).at(-1);
+  const begins = addBos && bosId !== undefined && first !== bosId;
+  const ends = eosId !== undefined && last !== eosId;
+  return [
+    ...(begins ? [{ ids: [bosId], trained: false }] : []),
+    ...parts,
+    ...(ends ? [{ ids: [eosId], trained: true }] : []),
+  ];
 }
 
 /** Prompt and completion as messages: of the completion, too, only the assistant's turns are what a model writes. */
