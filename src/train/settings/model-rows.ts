@@ -1,0 +1,96 @@
+// The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
+import { LONGEST } from "../../settings/limits.js";
+import type { SettingRows } from "../../settings/table.js";
+
+const GROUP = "Model and data";
+
+export const MODEL_ROWS = {
+  model: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: GROUP,
+    about: "folder of a Hugging Face checkpoint, a .gguf file, or a name on the hub: org/name[@revision]",
+  },
+  init_weights: {
+    kind: "choice",
+    choices: ["checkpoint", "random"],
+    default: "checkpoint",
+    group: GROUP,
+    about: "where weights come from; random: by config.json and seed, to train from scratch",
+  },
+  train_file: {
+    kind: "string",
+    required: true,
+    metavar: "FILE",
+    group: GROUP,
+    about: "rows to train on: .jsonl, .json or .txt",
+  },
+  validation_file: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: GROUP,
+    about: "rows to evaluate on, never trained on",
+  },
+  validation_rows: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: GROUP,
+    about: "with no validation_file: hold out this many rows from the end of train_file; 0: none; 200 is a good value",
+  },
+  output_dir: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: GROUP,
+    about: "folder of the run: its settings, metrics, checkpoints and result",
+  },
+  overwrite_output_dir: {
+    kind: "boolean",
+    default: false,
+    group: GROUP,
+    about:
+      "start anew in a folder that already holds a run: its checkpoints, result, working copy and metrics are removed",
+  },
+  format: {
+    kind: "choice",
+    choices: ["auto", "messages", "prompt_completion", "text"],
+    default: "auto",
+    group: GROUP,
+    about: "what a row holds; auto: seen from the first rows",
+  },
+  columns: {
+    kind: "map",
+    default: {},
+    group: GROUP,
+    about: "names of the file's own columns: prompt=question,completion=answer",
+  },
+  assistant_only_loss: {
+    kind: "boolean",
+    default: true,
+    group: GROUP,
+    about: "in conversations, train on the assistant's turns only",
+  },
+  completion_only_loss: {
+    kind: "boolean",
+    default: true,
+    group: GROUP,
+    about: "in prompt and completion, train on the completion only",
+  },
+  max_length: {
+    kind: "integer",
+    default: 2048,
+    min: 2,
+    max: LONGEST,
+    group: GROUP,
+    about: "tokens of a row at most; with packing, tokens of a pack",
+  },
+  packing: {
+    kind: "boolean",
+    default: true,
+    group: GROUP,
+    about: "fill rows of max_length with whole documents; no attention between them",
+  },
+} as const satisfies SettingRows;
