@@ -20,8 +20,8 @@ export interface RunPlan {
   tokens: number;
 }
 
-export function planRun({ settings, source, network, data, startStep, totalSteps }: Run): RunPlan {
-  const { model } = network;
+export function planRun({ settings, source, state, data, startStep, totalSteps }: Run): RunPlan {
+  const { model } = state.network;
   // Asked now: the engine that plans knows nothing of these tensors.
   const types = [model.outer, ...model.blocks].map((parameters) =>
     Object.fromEntries(Object.entries(parameters).map(([name, tensor]) => [name, dtype(tensor)])),

@@ -493,7 +493,7 @@ test("weights that are not a number are found in the first step, and nothing is 
   for (const changes of [{}, { coupling: "ordinary", method: "store" }] as const) {
     const settings = settingsFor(place, { ...changes, save_steps: 1 });
     const { message } = await failureOf(settings, {
-      look: ({ network }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)),
+      look: ({ state: { network } }) => scope(() => void fill_(Object.values(network.model.blocks[1])[0], Number.NaN)),
     });
     assert.match(message, /not a finite number/);
     assert.match(

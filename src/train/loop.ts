@@ -18,7 +18,7 @@ import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
-import { enterPhase, setGamma, type Stepped } from "./run-step.js";
+import type { Stepped } from "./run-step.js";
 import { saveBetween, saveResult, saveStopped } from "./folder/safe-saves.js";
 import type { StopSignal } from "./stop.js";
 
@@ -49,8 +49,6 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
     // Also when that was asked for while saving.
     return stop.aborted ? folder : null;
   };
-  // What is saved or evaluated before the first step of a run that goes on is the network of the step before.
-  if (startStep > 0) setGamma(run, startStep);
   if (startStep === 0) {
     const pretrained = run.converted ? evaluate(run, sink, 0, "ordinary") : null;
     const converted = evaluate(run, sink, 0, "trained");
@@ -64,12 +62,10 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
   while (done < totalSteps) {
     const step = done + 1;
     const phase = phaseAt(run.phases, step);
-    if (step === phase.firstStep) {
-      announce(run, sink, phase);
-      enterPhase(run, phase);
-    }
+    if (step === phase.firstStep) announce(run, sink, phase);
+    run.state.moveTo(step);
     const began = performance.now();
-    resetPeak(run.network.device);
+    resetPeak(run.settings.device);
     const made = recovery.attempt(step, phase, due(settings.save_steps, step) || step === totalSteps);
     done = typeof made === "number" ? made : step;
     if (typeof made !== "number") memory = record(run, sink, { step, phase, began, made });
@@ -79,7 +75,7 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
     if (folder !== null) return { stopped: true, steps: step, folder, memory };
   }
   evaluate(run, sink, totalSteps, "trained");
-  if (run.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
+  if (run.state.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
   const folder = await saveResult(run, sink, stop);
   sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
   return { stopped: false, steps: totalSteps, folder, memory };
@@ -115,12 +111,13 @@ function record(
   sink: Sink,
   { step, phase, began, made: { result, batches, learningRate } }: Made,
 ): MemoryTerms {
-  const { settings, network } = run;
+  const { settings, state, states } = run;
+  const { network } = state;
   const { device } = network;
   synchronize(device);
   const stepMs = performance.now() - began;
   const { peakBytes, liveBytes } = ledger(device);
-  const memory = memoryTerms(network, run.states, result);
+  const memory = memoryTerms(network, states, result);
   if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return memory;
   sink.write({
     kind: "step",
@@ -155,7 +152,7 @@ function record(
 /** In the quality study, networks that began more than this share above the pretrained one did not catch up with ordinary fine-tuning. */
 const LOST_SHARE = 0.01;
 
-function warnOfLoss({ network }: Run, sink: Sink, pretrained: number, converted: number): void {
+function warnOfLoss({ state: { network } }: Run, sink: Sink, pretrained: number, converted: number): void {
   if (converted <= pretrained * (1 + LOST_SHARE)) return;
   const message =
     `${network.coupling.name} begins at a held-out loss of ${formatLoss(converted)}, the pretrained network at ${formatLoss(pretrained)}: ` +
@@ -167,7 +164,7 @@ function warnOfLoss({ network }: Run, sink: Sink, pretrained: number, converted:
 /** Held-out loss, as the network that is trained or as the ordinary one that its weights make; null without rows for it. */
 function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): number | null {
   if (run.evalBatches.length === 0) return null;
-  const network = as === "trained" ? asEvaluated(run.network) : asOrdinary(run.network);
+  const network = as === "trained" ? asEvaluated(run.state.network) : asOrdinary(run.state.network);
   const evalLoss = during("evaluation", () => lossOrNaN(network, run, sink, step));
   sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
   return evalLoss;

@@ -42,7 +42,7 @@ export function phasesOf(settings: TrainSettings, totalSteps: number): Phase[] {
 }
 
 /** The phase of a step; before the first step, the first. */
-export const phaseAt = (phases: Phase[], step: number): Phase =>
+export const phaseAt = (phases: readonly Phase[], step: number): Phase =>
   phases.find(({ lastStep }) => lastStep >= step) ?? phases[phases.length - 1];
 
 /** Each phase has a warm-up and a decay of its own, by the same settings. */

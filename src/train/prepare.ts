@@ -1,8 +1,7 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { UserError } from "../errors.js";
-import { listCheckpoints, type RunState } from "../checkpoint/run/state.js";
-import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
+import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
@@ -15,12 +14,9 @@ import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
-import { DESCRIBED_SETTINGS } from "../reversible/couplings/registry.js";
-import { describeNetwork, type NetworkDescription } from "../network/description.js";
-import type { Network } from "../network/network.js";
 import type { ParameterStore } from "../store/store.js";
 import type { OptimizerStates } from "../step/optimizer-states.js";
-import { type Phase, phaseAt, phasesOf, trainsOf } from "./phases.js";
+import { phaseAt, phasesOf, trainsOf } from "./phases.js";
 import {
   checkRouter,
   isConverted,
@@ -30,44 +26,36 @@ import {
   type ResumedFrom,
   routerNotes,
   statesOf,
-  teacherOf,
   withFittingGrid,
 } from "./prepare-network.js";
 import { checkTokens, readData } from "./prepare-data.js";
-import { makeStore, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
-import { checkSameData, openCheckpoint, openNewestCheckpoint, withFingerprint } from "./folder/resume-checks.js";
+import { makeStore } from "./prepare-store.js";
+import { findResumed } from "./prepare-resumed.js";
+import { type Course, RunState } from "./run-state.js";
+import { checkSameData, withFingerprint } from "./folder/resume-checks.js";
 import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
 import { checkRoom } from "./folder/run-room.js";
 import type { TrainSettings } from "./settings/settings.js";
-import type { Teacher } from "../step/teacher.js";
 
-export interface Run {
-  settings: TrainSettings;
+/** All of a run. What changes with its steps is in `state`, `states` and `data`, and in the model's tensors. */
+export interface Run extends Course {
   /** Held until `freeRun`. */
-  folder: RunFolder;
-  /** The model that training starts from. */
-  source: ModelSource;
-  description: NetworkDescription;
-  network: Network;
-  states: OptimizerStates;
-  data: Batches;
+  readonly folder: RunFolder;
+  readonly state: RunState;
+  readonly data: Batches;
   /** What `data` and the held-out rows are, as checkpoints keep it. */
-  fingerprint: DataFingerprint;
-  evalBatches: Batch[];
-  report: DataReport;
+  readonly fingerprint: DataFingerprint;
+  readonly evalBatches: Batch[];
+  readonly report: DataReport;
   /** What the person should know of these settings and did not ask. */
-  notes: string[];
+  readonly notes: string[];
   /** Whether weights of the ordinary network begin to be trained as another one. */
-  converted: boolean;
+  readonly converted: boolean;
   /** Steps already done by the run that is resumed. */
-  startStep: number;
-  totalSteps: number;
-  phases: Phase[];
-  /** The original network, from here to the end of distillation. */
-  teacher: Teacher | null;
+  readonly startStep: number;
   /** Where the run went on from; nothing for one that began. */
-  resumedFrom?: ResumedFrom;
-  tokenizer: Tokenizer;
+  readonly resumedFrom?: ResumedFrom;
+  readonly tokenizer: Tokenizer;
 }
 
 /** Makes the run and holds its folder, where no other can be made until `freeRun`. Errors: UserError, and nothing is left. */
@@ -77,7 +65,7 @@ export function prepareRun(asked: TrainSettings): Run {
   try {
     return makeRun(asked, made, folder);
   } catch (failure) {
-    made.teacher?.close();
+    made.state?.close();
     made.states?.free();
     if (made.model) freeModel(made.model);
     // A working copy of many gigabytes must not stay behind a wrong setting.
@@ -91,8 +79,8 @@ export function prepareRun(asked: TrainSettings): Run {
 interface Made {
   store?: ParameterStore;
   model?: Model;
-  teacher?: Teacher | null;
   states?: OptimizerStates;
+  state?: RunState;
 }
 
 function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
@@ -142,20 +130,17 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(asked, model.config);
   checkOptimizer(asked, model);
-  const settings = resumed ? withGridOf(asked, resumed) : withFittingGrid(asked, model, documents, store);
-  const description = describeNetwork(settings);
+  const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store);
   const phases = phasesOf(settings, totalSteps);
   const network = {
     ...networkOf(settings, model, store),
     trains: trainsOf(phaseAt(phases, startStep), settings, model),
   };
-  const teacher =
-    startStep < settings.adapter_steps + settings.distill_steps
-      ? teacherOf(settings, source, network, description)
-      : null;
-  made.teacher = teacher;
   const states = during("optimizer state", () => statesOf(settings, network));
   made.states = states;
+  const course = { settings, source, totalSteps, phases, states };
+  const state = new RunState(course, network, startStep);
+  made.state = state;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
   const room = checkRoom({
     settings,
@@ -167,16 +152,11 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   folder.begin();
   store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
   return {
-    settings,
-    source,
-    description,
-    states,
+    ...course,
+    state,
     data,
     fingerprint,
     report,
-    totalSteps,
-    phases,
-    teacher,
     startStep,
     folder,
     tokenizer,
@@ -188,10 +168,13 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
       ...room,
       ...(resumed
         ? []
-        : [...notesOf(settings, description), ...routerNotes(settings, model.config), ...clippingNotes(settings)]),
+        : [
+            ...notesOf(settings, state.description),
+            ...routerNotes(settings, model.config),
+            ...clippingNotes(settings),
+          ]),
     ],
-    converted: isConverted(settings, description),
-    network,
+    converted: isConverted(settings, state.description),
     evalBatches: sequentialBatches(evalDocuments, {
       rows: settings.per_device_eval_batch_size,
       max_length: settings.max_length,
@@ -201,76 +184,11 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
 
 /** `finished` says that a checkpoint or the result holds all that the run has done. */
 export function freeRun(run: Run, finished = false): void {
-  run.teacher?.close();
+  const { model, store } = run.state.network;
+  run.state.close();
   run.states.free();
-  freeModel(run.network.model);
-  run.network.store.close(finished);
+  freeModel(model);
+  store.close(finished);
   run.folder.close();
   if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
-}
-
-/** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
-const FIXED = [
-  "coupling",
-  ...DESCRIBED_SETTINGS,
-  "gamma_final",
-  "blocks_per_step",
-  "checkpoint_first_blocks",
-  "checkpoint_last_blocks",
-  "optimizer",
-  "weights_correction",
-  "stream",
-  "stream_fraction_bits",
-  "seed",
-  "packing",
-  "max_length",
-  "per_device_train_batch_size",
-  "freeze_router",
-  "adapter_steps",
-  "distill_steps",
-] as const satisfies (keyof TrainSettings)[];
-
-function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
-  for (const name of FIXED) {
-    if (before[name] === undefined || before[name] === settings[name]) continue;
-    throw new UserError(
-      `${name}: ${settings[name]} here, but ${folder} was trained with ${before[name]}. Give the same value, or start a new run with --model ${folder}.`,
-    );
-  }
-}
-
-interface Resumed extends ResumedFrom {
-  state: RunState;
-  notes: string[];
-}
-
-function findResumed(settings: TrainSettings): Resumed | undefined {
-  if (!settings.resume) return undefined;
-  const found =
-    settings.resume === "latest" ? latestRun(settings) : { ...openCheckpoint(settings.resume), inPlace: false };
-  const { state, folder } = found;
-  checkSame(withGridOf(settings, found), state.settings, folder);
-  return found;
-}
-
-/** Left open, the grid of a run that is resumed is the one that it began with. */
-const withGridOf = (settings: TrainSettings, { state }: Pick<Resumed, "state">): TrainSettings =>
-  settings.stream_fraction_bits > 0
-    ? settings
-    : { ...settings, stream_fraction_bits: Number(state.settings.stream_fraction_bits ?? 0) };
-
-/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint that is whole. */
-function latestRun(settings: TrainSettings): Resumed {
-  const { output_dir } = settings;
-  const newest = listCheckpoints(output_dir).at(-1) ?? -1;
-  const unfinished = unfinishedRun(settings, newest + 1);
-  if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
-  if (unfinished)
-    return {
-      folder: unfinished.folder,
-      inPlace: true,
-      state: { ...unfinished.progress, restore: () => {} },
-      notes: [],
-    };
-  return { ...openNewestCheckpoint(output_dir), inPlace: false };
 }

@@ -52,7 +52,7 @@ export interface ReadProgress extends Progress {
   generators: Record<string, string> | null;
 }
 
-export interface RunState extends ReadProgress {
+export interface SavedRun extends ReadProgress {
   /**
    * Copies the saved optimiser state into these tensors. Throws a UserError before the first copy when names, shapes or
    * dtypes differ: the optimiser or the model is not that of the run; and after it when the state holds no numbers.
@@ -61,7 +61,7 @@ export interface RunState extends ReadProgress {
 }
 
 /** Writes the state of a run into an existing folder that `saveFolder` puts in its place. */
-export function writeRunState(dir: string, { tensors, ...progress }: WrittenState): void {
+export function writeSavedRun(dir: string, { tensors, ...progress }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
     tensors.map(({ name, tensor }) => ({
@@ -84,7 +84,7 @@ export const progressText = ({ step, batches, settings, data = null, generators 
   `${JSON.stringify({ version: VERSION, step, batches, settings, data, generators }, null, 2)}\n`;
 
 /** The state of the run in a checkpoint folder; the optimiser's file is checked for completeness too. */
-export function readRunState(dir: string): RunState {
+export function readSavedRun(dir: string): SavedRun {
   for (const file of [STATE_FILE, OPTIMIZER_FILE]) {
     if (!existsSync(join(dir, file))) {
       throw new UserError(

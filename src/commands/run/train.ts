@@ -98,7 +98,8 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out
 }
 
 async function describeRun(run: Run): Promise<string[]> {
-  const { network, states, totalSteps, startStep, data, settings } = run;
+  const { states, totalSteps, startStep, data, settings } = run;
+  const { network } = run.state;
   const { version, threads } = engineInfo();
   const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
   const { coupling, format } = network;

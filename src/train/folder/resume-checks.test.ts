@@ -235,7 +235,7 @@ test("other rows, another order, another tokenizer and held-out rows that were t
 
 /** The tensor that a run's weights are spoiled in. */
 const spoil = (run: Run, value: number): void =>
-  void fill_(run.network.model.blocks[1]["post_attention_layernorm.weight"], value);
+  void fill_(run.state.network.model.blocks[1]["post_attention_layernorm.weight"], value);
 
 for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
   test(`weights of ${value} are saved nowhere, and the last good checkpoint stays`, async (t) => {
