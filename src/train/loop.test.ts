@@ -24,7 +24,7 @@ const LOSSES = [
 ];
 const LOSS_TOLERANCE = 1e-4;
 
-/** Seven micro-batches an epoch, two to a step: the first epoch ends inside step 4. */
+/** Seven micro-batches an epoch, two to a step: the first epoch ends with step 4, which has one. */
 const ACCUMULATED = { gradient_accumulation_steps: 2 } as const;
 
 test("ten losses: the same digits each time, and the committed ones", async (t) => {
@@ -401,19 +401,6 @@ test("the ordinary network rebuilds nothing, keeps no bits and is evaluated once
       [4, "trained"],
     ],
   );
-});
-
-test("epochs decide how many steps there are when max_steps does not", async (t) => {
-  const place = makeWorkplace(t);
-  for (const [num_train_epochs, expected] of [
-    [1, 4],
-    [0.1, 1],
-    [2, 7],
-  ] as const) {
-    const settings = settingsFor(place, { ...ACCUMULATED, max_steps: 0, num_train_epochs });
-    const { outcome } = await runTraining(settings);
-    assert.equal(outcome.steps, expected, `${num_train_epochs} epochs`);
-  }
 });
 
 async function failureOf(settings: TrainSettings, look?: Parameters<typeof runTraining>[1]): Promise<UserError> {

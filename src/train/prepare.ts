@@ -31,6 +31,7 @@ import {
 import { checkTokens, readData } from "./prepare-data.js";
 import { makeStore } from "./prepare-store.js";
 import { findResumed } from "./prepare-resumed.js";
+import { totalStepsOf } from "./run-length.js";
 import { type Course, RunState } from "./run-state.js";
 import { checkSameData, withFingerprint } from "./folder/resume-checks.js";
 import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
@@ -112,8 +113,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     data.restore(resumed.state.batches);
     for (const place of readLeftOut(asked.output_dir)) data.leaveOut(place);
   }
-  const byEpochs = Math.ceil((asked.num_train_epochs * data.batchesPerEpoch) / asked.gradient_accumulation_steps);
-  const totalSteps = asked.max_steps || Math.max(1, byEpochs);
+  const totalSteps = totalStepsOf(asked, data.batchesPerEpoch);
   const startStep = resumed?.state.step ?? 0;
   if (resumed && startStep > totalSteps) {
     const name = asked.max_steps > 0 ? "max_steps" : "num_train_epochs";
