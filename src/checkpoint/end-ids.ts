@@ -23,7 +23,7 @@ export function withEndFirst(files: ModelFiles, id: number): string | undefined 
   const named = idsOf(own?.value ?? config);
   if (named[0] === id) return undefined;
   const ids = [id, ...(named.length > 0 ? named : idsOf(config)).filter((other) => other !== id)];
-  const shared = Object.entries(config).filter(([key]) => SHARED_KEYS.includes(key));
+  const shared = Object.entries(config).filter(([key, value]) => SHARED_KEYS.includes(key) && value !== null);
   const wanted = { ...(own?.value ?? Object.fromEntries(shared)), eos_token_id: ids };
   // In the text, so that numbers stay written as they are: 1.0 is another type than 1 to transformers.
   const list = `"eos_token_id": [${ids.join(", ")}]`;

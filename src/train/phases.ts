@@ -58,6 +58,7 @@ export function learningRateIn(
     warmupSteps: settings.warmup_steps || Math.ceil(settings.warmup_ratio * totalSteps),
     totalSteps,
     minRatio: settings.min_lr_ratio,
+    decayRatio: settings.decay_ratio,
   });
 }
 

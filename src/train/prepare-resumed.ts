@@ -21,6 +21,7 @@ const FIXED = [
   "stream",
   "stream_fraction_bits",
   "seed",
+  "shuffle",
   "packing",
   "max_length",
   "per_device_train_batch_size",

@@ -21,6 +21,6 @@ export function runStep(run: Run, step: number, check: () => void = () => {}): S
   const options = { ...stepOptions(settings, phase, step), teacher };
   const result = during("streams", () => trainStep(network, states, batches, options));
   check();
-  network.store.finishStep({ step, batches: data.state(), settings, data: run.fingerprint });
+  network.store.finishStep({ step, batches: data.state(), settings, data: run.fingerprint, best: run.bestModel.best });
   return { result, batches, learningRate: options.learningRate };
 }

@@ -12,7 +12,7 @@ import type { Sink } from "../../metrics/record.js";
 import type { DataReport } from "../../data/documents.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
-import { stepsPerEpoch } from "../../train/run-length.js";
+import { stepsPerEpoch } from "../../train/course/run-length.js";
 import { describeSettings, type TrainSettings } from "../../train/settings/settings.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";

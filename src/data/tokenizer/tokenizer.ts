@@ -19,6 +19,8 @@ export interface Tokenizer {
   encode(text: string, after?: string): number[];
   /** The text of ids, special tokens left out; ids beyond the vocabulary are left out, too. */
   decode(ids: ArrayLike<number>): string;
+  /** The token of an id as tokenizer.json spells it; undefined for an id that is none. */
+  nameOf(id: number): string | undefined;
   /** One more than the largest id. */
   vocabSize: number;
   eosId: number | undefined;
@@ -68,6 +70,7 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
       if (known.length === 0) return "";
       return tokenizer.decode(known, config.clean_up_tokenization_spaces === true);
     },
+    nameOf: (id) => inner.id_to_token(id),
     vocabSize: tokenizer.vocabSize,
     eosId: idOf("eos_token"),
     bosId,

@@ -61,6 +61,13 @@ export function checkRunFolder(settings: Place): void {
 
 /** What to do in place of `--resume latest` where there is no checkpoint. */
 export function nothingToResume(dir: string): UserError {
+  const final = join(dir, "final");
+  if (latestCheckpoint(dir) === null && existsSync(join(final, "config.json"))) {
+    return new UserError(
+      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with --model ${final} and without --resume; ` +
+        "with save_steps, that run can go on after its end.",
+    );
+  }
   const begin =
     existsSync(dir) && isUsed(dir)
       ? "Start anew with --overwrite-output-dir in place of --resume"

@@ -4,8 +4,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "./testing-run.js";
-import type { TrainSettings } from "./settings/settings.js";
+import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../testing-run.js";
+import type { TrainSettings } from "../settings/settings.js";
 
 /** Seven micro-batches of one row an epoch, see testing-run.ts. */
 const epochsOf = (place: Workplace, changes: Partial<TrainSettings>): TrainSettings =>
