@@ -61,18 +61,18 @@ export function checkRunFolder(settings: Place): void {
 
 /** What to do in place of `--resume latest` where there is no checkpoint. */
 export function nothingToResume(dir: string): UserError {
-  const final = join(dir, "final");
-  if (latestCheckpoint(dir) === null && existsSync(join(final, "config.json"))) {
-    return new UserError(
-      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with --model ${final} and without --resume; ` +
-        "with save_steps, that run can go on after its end.",
-    );
-  }
   const begin =
     existsSync(dir) && isUsed(dir)
       ? "Start anew with --overwrite-output-dir in place of --resume"
       : "Leave --resume out to begin";
   const [partly] = existsSync(dir) ? runParts(dir).filter((name) => /^checkpoint-\d+$/.test(name)) : [];
+  const final = join(dir, "final");
+  if (partly === undefined && existsSync(join(final, "config.json"))) {
+    return new UserError(
+      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with --model ${final} and without --resume; ` +
+        "with save_steps, that run can go on after its end.",
+    );
+  }
   const lacks = partly === undefined ? "" : ` (${partly} lacks files; revmoe verify ${dir} names them)`;
   return new UserError(`resume: no complete checkpoint-N folder in ${dir}${lacks}. ${begin}.`);
 }
