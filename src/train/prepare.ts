@@ -29,10 +29,13 @@ import {
   withFittingGrid,
 } from "./prepare-network.js";
 import { checkTokens, readData } from "./prepare-data.js";
+import { checkFrozen } from "./frozen.js";
 import { lengthNotes } from "./course/going-on.js";
 import { makeStore } from "./prepare-store.js";
 import { findResumed } from "./prepare-resumed.js";
 import { stepsPerEpoch, totalStepsOf } from "./course/run-length.js";
+import { withAddedTokens } from "./files/added-tokens.js";
+import { withGivenFiles } from "./files/given-files.js";
 import { withTrainedEnd } from "./files/result-files.js";
 import { type Course, RunState } from "./run-state.js";
 import { checkSameData, withFingerprint } from "./folder/resume-checks.js";
@@ -92,9 +95,11 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   useDevice(asked.device);
   setThreads(asked.threads);
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
-  const given = withFilesKept(openSource(asked.model));
+  const opened = withFilesKept(openSource(asked.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
-  architectureOf(given.config, given.configPath);
+  architectureOf(opened.config, opened.configPath);
+  const added = withAddedTokens(opened, asked);
+  const given = withGivenFiles(added.source, asked);
   const resumed = findResumed(asked);
   const tokenizer = loadTokenizer(given);
   const { documents, evalDocuments, report } = readData(asked, tokenizer);
@@ -131,6 +136,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
   checkRouter(asked, model.config);
   checkOptimizer(asked, model);
+  checkFrozen(asked.freeze, model);
   const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store);
   const phases = phasesOf(settings, totalSteps);
   const network = {
@@ -169,6 +175,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
       ...folder.notes,
       ...resumeNotes,
       ...filesLeftOut(source),
+      ...added.notes,
       ...room,
       ...(resumed
         ? []

@@ -21,6 +21,8 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>): string;
   /** The token of an id as tokenizer.json spells it; undefined for an id that is none. */
   nameOf(id: number): string | undefined;
+  /** The id of a token, as tokenizer.json spells it; undefined where there is none. */
+  idOf(token: string): number | undefined;
   /** One more than the largest id. */
   vocabSize: number;
   eosId: number | undefined;
@@ -71,6 +73,7 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
       return tokenizer.decode(known, config.clean_up_tokenization_spaces === true);
     },
     nameOf: (id) => inner.id_to_token(id),
+    idOf: (token) => inner.token_to_id(token),
     vocabSize: tokenizer.vocabSize,
     eosId: idOf("eos_token"),
     bosId,

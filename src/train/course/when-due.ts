@@ -1,5 +1,6 @@
 // When a run evaluates and saves: by steps, behind epochs, and behind its last step.
 import type { Batches } from "../../data/batches.js";
+import { savesAtAll } from "../settings/saving.js";
 import type { TrainSettings } from "../settings/settings.js";
 
 interface Where {
@@ -17,12 +18,6 @@ const willEndEpoch = ({ settings, data }: Where): boolean =>
 
 const isDue = (strategy: TrainSettings["save_strategy"], every: number, step: number, epoch: boolean): boolean =>
   strategy === "steps" ? every > 0 && step % every === 0 : strategy === "epoch" && epoch;
-
-export const savesAtAll = ({
-  save_strategy,
-  save_steps,
-}: Pick<TrainSettings, "save_strategy" | "save_steps">): boolean =>
-  save_strategy === "epoch" || (save_strategy === "steps" && save_steps > 0);
 
 /** Behind `step`, which was just made. Behind the last one there is an evaluation, and a checkpoint where there are any. */
 export function dueAfter(run: Where, step: number): { evaluation: boolean; checkpoint: boolean } {

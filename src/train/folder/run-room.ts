@@ -11,7 +11,7 @@ import { UserError } from "../../errors.js";
 import { formatBytes } from "../../format.js";
 import { isReplaced, replacedBytes } from "./run-folder.js";
 import type { TrainSettings } from "../settings/settings.js";
-import { savesAtAll } from "../course/when-due.js";
+import { savesAtAll } from "../settings/saving.js";
 
 export interface Saving {
   settings: TrainSettings;

@@ -14,7 +14,7 @@ import {
 import { METHODS } from "../../reversible/methods/registry.js";
 import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";
-import { savesAtAll } from "../course/when-due.js";
+import { savesAtAll } from "./saving.js";
 import type { TrainSettings } from "./rows.js";
 
 type Problem = (settings: TrainSettings, given: Given) => string | false;

@@ -89,5 +89,14 @@ export const UPDATE_ROWS = {
     about:
       "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
   },
+  freeze: {
+    kind: "string",
+    list: true,
+    metavar: "NAME,...",
+    default: [],
+    group: OPTIMIZER_GROUP,
+    about:
+      "parameters to leave as they are, without gradient and optimizer state: names in the checkpoint, with * for anything, as model.embed_tokens.* or model.layers.0.*",
+  },
   ...OPTIMIZER_ROWS,
 } as const satisfies SettingRows;
