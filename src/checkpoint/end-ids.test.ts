@@ -33,6 +33,8 @@ test("without the file, what transformers takes from config.json instead is kept
     eos_token_id: [7, 3, 4],
   });
   assert.deepEqual(JSON.parse(withEndFirst(filesOf({}), 7) ?? ""), { eos_token_id: [7] });
+  assert.deepEqual(JSON.parse(withEndFirst(filesOf({}), 7, 2) ?? ""), { eos_token_id: [7, 2] });
+  assert.deepEqual(JSON.parse(withEndFirst(generation("{}"), 7, 2) ?? ""), { eos_token_id: [7, 3] });
 });
 
 test("what says so already stays, and a damaged file is refused", () => {

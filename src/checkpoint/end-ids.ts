@@ -16,13 +16,17 @@ type Json = Record<string, unknown>;
 /** The end tokens that a file names: an id, a list of them, null or absent. Errors: UserError when it is no JSON object. */
 export const endIdsIn = (files: ModelFiles, name: string): number[] => idsOf(read(files, name)?.value);
 
-/** The text of generation_config.json with `id` first among its end tokens; undefined where transformers has it so already. */
-export function withEndFirst(files: ModelFiles, id: number): string | undefined {
+/**
+ * The text of generation_config.json with `id` first among its end tokens; undefined where transformers has it so already. `usual` is
+ * the tokenizer's end token, for a model whose files name none.
+ */
+export function withEndFirst(files: ModelFiles, id: number, usual?: number): string | undefined {
   const own = read(files, GENERATION_FILE);
   const config = read(files, CONFIG_FILE)?.value ?? {};
   const named = idsOf(own?.value ?? config);
   if (named[0] === id) return undefined;
-  const ids = [id, ...(named.length > 0 ? named : idsOf(config)).filter((other) => other !== id)];
+  const before = [named, idsOf(config), usual === undefined ? [] : [usual]].find(({ length }) => length > 0) ?? [];
+  const ids = [id, ...before.filter((other) => other !== id)];
   const shared = Object.entries(config).filter(([key, value]) => SHARED_KEYS.includes(key) && value !== null);
   const wanted = { ...(own?.value ?? Object.fromEntries(shared)), eos_token_id: ids };
   // In the text, so that numbers stay written as they are: 1.0 is another type than 1 to transformers.

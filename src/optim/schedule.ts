@@ -1,5 +1,5 @@
 // Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak, or constant with
-// a linear decay at the end.
+// cosine decay at the end.
 
 export const SCHEDULES = ["cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"] as const;
 export type ScheduleType = (typeof SCHEDULES)[number];
@@ -41,6 +41,6 @@ export function learningRateAt(step: number, schedule: Schedule): number {
   const from = Math.max(warmupSteps, stable);
   // The share is reached one step after the last, so that a share of 0 does not make the last step idle.
   const progress = Math.min(1, Math.max(0, step - from) / (Math.max(0, totalSteps - from) + 1));
-  const share = type === "cosine" ? (1 + Math.cos(Math.PI * progress)) / 2 : 1 - progress;
+  const share = type === "linear" ? 1 - progress : (1 + Math.cos(Math.PI * progress)) / 2;
   return peak * (minRatio + (1 - minRatio) * share);
 }

@@ -184,7 +184,7 @@ test("another template, with its variables: rows are written by it, and it is sa
       },
     );
     assert.equal(readFileSync(join(outcome.folder, "chat_template.jinja"), "utf8"), template);
-    assert.deepEqual(readJson(outcome.folder, "generation_config.json").eos_token_id, [TURN.end]);
+    assert.deepEqual(readJson(outcome.folder, "generation_config.json").eos_token_id, [TURN.end, 0]);
     return text;
   };
   assert.equal(await first({}), "user.What is 0<|im_end|>assistant.It is 0<|im_end|>");

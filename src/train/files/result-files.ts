@@ -16,7 +16,7 @@ export interface ResultFiles {
 export function withTrainedEnd(source: ModelSource, tokenizer: Tokenizer, documents: readonly Document[]): ResultFiles {
   const end = endOfTurns(tokenizer);
   if (end === undefined || !documents.some((document) => trains(document, end))) return { source, notes: [] };
-  const text = withEndFirst(source, end);
+  const text = withEndFirst(source, end, tokenizer.eosId);
   if (text === undefined) return { source, notes: [] };
   const { eos_token_id: ids } = JSON.parse(text) as { eos_token_id: number[] };
   const name = tokenizer.nameOf(end);

@@ -150,6 +150,11 @@ const PROBLEMS: readonly Problem[] = [
     at.has("completion_only_loss") &&
     `${at.subject("completion_only_loss")} has no effect: ${at.mention("format")} has no completion. ` +
       "Remove completion_only_loss, or set format to prompt_completion or auto.",
+  ({ train_on }, at) => overruled("assistant_only_loss", train_on, at),
+  ({ train_on }, at) => overruled("completion_only_loss", train_on, at),
+  ({ format }, at) => withoutChat("train_on", format, at),
+  ({ format }, at) => withoutChat("chat_template", format, at),
+  ({ format }, at) => withoutChat("chat_template_kwargs", format, at),
   ({ router_aux_loss_coef: coef }, at) =>
     coef === 0 &&
     at.has("router_aux_loss_type") &&
@@ -231,6 +236,16 @@ const withoutEvaluations = (name: string, asked: boolean, settings: TrainSetting
     (settings.eval_strategy === "no" || (settings.eval_strategy === "steps" && settings.eval_steps === 0)) &&
     `${at.subject(name)} needs evaluations to choose from: ${at.mention(settings.eval_strategy === "no" ? "eval_strategy" : "eval_steps")} makes one, at the end. ` +
       `Set eval_steps, or eval_strategy to epoch, or remove ${name}.`);
+
+const overruled = (name: string, trainOn: string, at: Given): string | false =>
+  trainOn !== "auto" &&
+  at.has(name) &&
+  `${at.subject(name)} has no effect: ${at.mention("train_on")} says what is trained. Remove one of the two.`;
+
+const withoutChat = (name: string, format: string, at: Given): string | false =>
+  format === "text" &&
+  at.has(name) &&
+  `${at.subject(name)} has no effect: ${at.mention("format")} has no turns. Remove ${name}, or set format to messages or auto.`;
 
 /** The steps of a strategy that does not go by steps. */
 const otherStrategy = (of: "save" | "eval", strategy: string, at: Given): string | false =>
