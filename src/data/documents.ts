@@ -21,6 +21,8 @@ export interface DocumentSettings extends TrainedParts {
   /** The file's column by our name, as {prompt: "question"}. */
   columns: Record<string, string>;
   max_length: number;
+  /** What becomes of longer rows; they are cut unless said otherwise. */
+  excess_length_strategy?: "truncate" | "drop";
 }
 
 export interface DataReport {
@@ -35,7 +37,7 @@ export interface DataReport {
   truncated: number;
   /** Texts longer than max_length, which became several documents. */
   split: number;
-  /** Documents left out: no token of them is trained, or they are shorter than two. */
+  /** Documents left out: no token of them is trained, they are shorter than two, or too long and not to be cut. */
   dropped: number;
 }
 
@@ -70,6 +72,10 @@ export function makeDocuments(
   );
   for (const whole of made) {
     const tooLong = whole.tokens.length > settings.max_length;
+    if (tooLong && settings.excess_length_strategy === "drop") {
+      report.dropped++;
+      continue;
+    }
     if (tooLong) report[format === "text" ? "split" : "truncated"]++;
     const pieces = !tooLong
       ? [whole]
@@ -119,12 +125,14 @@ function count(flags: Uint8Array): number {
 
 function nothingTrained({ format, rows, truncated }: DataReport, place: string, settings: DocumentSettings): never {
   const remedy =
-    truncated > 0
-      ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
-      : format === "messages" && settings.assistant_only_loss
-        ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
-          "train on all tokens."
-        : "They are shorter than two tokens; check that the columns named are those with the text.";
+    settings.excess_length_strategy === "drop"
+      ? `Rows of more than max_length ${settings.max_length} tokens are left out; set a larger max_length, or excess_length_strategy: truncate.`
+      : truncated > 0
+        ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
+        : format === "messages" && settings.assistant_only_loss
+          ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
+            "train on all tokens."
+          : "They are shorter than two tokens; check that the columns named are those with the text.";
   throw new UserError(
     `${place}: no token of the ${rows} rows is trained (format ${format}, expected at least one). ${remedy}`,
   );

@@ -120,7 +120,7 @@ export const conversationReader: Reader = {
   seeds: () => ROWS.slice(1).map(bytesOf),
   mutate: mutateRow,
   open: (folder) => {
-    const tokenizer = { ...letters(), chatTemplate: TEMPLATE };
+    const tokenizer = { ...letters(), chatTemplate: TEMPLATE, chatTemplates: { default: TEMPLATE } };
     return (input) => {
       writeFileSync(join(folder, "rows.jsonl"), input);
       const settings = {

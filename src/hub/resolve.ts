@@ -2,7 +2,7 @@
 // In the cache, models/org/name/ holds blobs/ (files by checksum, whole or .part), a folder of links for each commit, and
 // refs/ with one record for each revision, written last: a revision with a record is complete and needs no network.
 import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, statSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 
 import { writeFileDurably } from "../checkpoint/files/disk.js";
 import { readConfig } from "../checkpoint/folder.js";
@@ -97,9 +97,11 @@ async function fetchRepository(
         `${repo.given}: ${file.path} has ${formatBytes(file.bytes)} (expected at most ${formatBytes(connection.limits.sideFileBytes)}). Choose another model.`,
       );
     }
-    const url = `${endpoint}/${repo.id}/resolve/${repository.commit}/${encodeURIComponent(file.path)}`;
+    const url = `${endpoint}/${repo.id}/resolve/${repository.commit}/${file.path.split("/").map(encodeURIComponent).join("/")}`;
     await download(file, { url, blobs, connection, progress });
-    link(join(folder, file.path), `../blobs/${file.hash}`);
+    const path = join(folder, file.path);
+    makeFolders(dirname(path));
+    link(path, join(relative(dirname(path), blobs), file.hash));
   };
 
   const { config, index, single, others } = chooseFiles(repository, repo.given);

@@ -17,7 +17,9 @@ export function readData(
       `validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`,
     );
   }
-  const make = (some: Row[]) => makeDocuments(some, tokenizer, settings);
+  const { train_on } = settings;
+  const wishes = { ...settings, train_on: train_on === "auto" ? undefined : train_on };
+  const make = (some: Row[]) => makeDocuments(some, tokenizer, wishes);
   const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
   const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
   return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };

@@ -1,6 +1,5 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
-import { UserError } from "../errors.js";
 import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
@@ -12,6 +11,7 @@ import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
+import { BestModel } from "./course/best-model.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
 import { STORES } from "../store/registry.js";
@@ -30,13 +30,20 @@ import {
   withFittingGrid,
 } from "./prepare-network.js";
 import { checkTokens, readData } from "./prepare-data.js";
+import { checkFrozen } from "./frozen.js";
+import { lengthNotes } from "./course/going-on.js";
 import { makeStore } from "./prepare-store.js";
 import { findResumed } from "./prepare-resumed.js";
+import { stepsPerEpoch, totalStepsOf } from "./course/run-length.js";
+import { withAddedTokens } from "./files/added-tokens.js";
+import { withGivenFiles } from "./files/given-files.js";
+import { withTrainedEnd } from "./files/result-files.js";
 import { type Course, RunState } from "./run-state.js";
 import { checkSameData, withFingerprint } from "./folder/resume-checks.js";
 import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
 import { checkRoom } from "./folder/run-room.js";
 import type { TrainSettings } from "./settings/settings.js";
+import { dtypeNote, endNote, lengthNote } from "./files/source-notes.js";
 
 /** All of a run. What changes with its steps is in `state`, `states` and `data`, and in the model's tensors. */
 export interface Run extends Course {
@@ -54,6 +61,7 @@ export interface Run extends Course {
   readonly converted: boolean;
   /** Steps already done by the run that is resumed. */
   readonly startStep: number;
+  readonly bestModel: BestModel;
   /** Where the run went on from; nothing for one that began. */
   readonly resumedFrom?: ResumedFrom;
   readonly tokenizer: Tokenizer;
@@ -88,40 +96,38 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   useDevice(asked.device);
   setThreads(asked.threads);
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
-  const source = withFilesKept(openSource(asked.model));
+  const opened = withFilesKept(openSource(asked.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
-  readArchitecture(source.config, source.configPath);
+  readArchitecture(opened.config, opened.configPath);
+  const added = withAddedTokens(opened, asked);
+  const given = withGivenFiles(added.source, asked);
   const resumed = findResumed(asked);
-  const tokenizer = loadTokenizer(source);
+  const tokenizer = loadTokenizer(given);
   const { documents, evalDocuments, report } = readData(asked, tokenizer);
+  const { source, notes: endNotes } = withTrainedEnd(given, tokenizer, documents);
   const { chatTemplate } = tokenizer;
-  const given = withFingerprint({
+  const rows = withFingerprint({
     documents,
     evalDocuments,
     tokenizer: source.readFile("tokenizer.json"),
     chatTemplate,
   });
-  const { fingerprint } = given;
-  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(asked, resumed, given)] : [];
+  const { fingerprint } = rows;
+  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(asked, resumed, rows)] : [];
   const data = new Batches(documents, {
     rows: asked.per_device_train_batch_size,
     max_length: asked.max_length,
     packing: asked.packing,
     seed: asked.seed,
+    shuffle: asked.shuffle,
   });
   if (resumed) {
     data.restore(resumed.state.batches);
     for (const place of readLeftOut(asked.output_dir)) data.leaveOut(place);
   }
-  const byEpochs = Math.ceil((asked.num_train_epochs * data.batchesPerEpoch) / asked.gradient_accumulation_steps);
-  const totalSteps = asked.max_steps || Math.max(1, byEpochs);
+  const totalSteps = totalStepsOf(asked, data.batchesPerEpoch);
   const startStep = resumed?.state.step ?? 0;
-  if (resumed && startStep > totalSteps) {
-    const name = asked.max_steps > 0 ? "max_steps" : "num_train_epochs";
-    throw new UserError(
-      `${name}: ${asked[name]} makes ${totalSteps} steps, but ${resumed.folder} has done ${startStep}. Ask for at least as many, or resume an earlier one.`,
-    );
-  }
+  if (resumed) resumeNotes.push(...lengthNotes(resumed, totalSteps, data.batchesPerEpoch));
   // Its working copy takes the place of the one that is there.
   if (STORES[asked.parameters].lies === "files") folder.begin();
   const store = makeStore(asked, source);
@@ -131,6 +137,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   checkTokens([...documents, ...evalDocuments], model.architecture.vocabSize);
   checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);
+  checkFrozen(asked.freeze, model);
   const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store);
   const phases = phasesOf(settings, totalSteps);
   const network = {
@@ -145,18 +152,21 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
   const room = checkRoom({
     settings,
+    stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch),
     startStep,
     totalSteps,
     weightBytes: weightBytes(model),
     stateBytes: states.bytes,
   });
   folder.begin();
-  store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint });
+  const bestModel = new BestModel(settings, resumed?.state.best);
+  store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint, best: bestModel.best });
   return {
     ...course,
     state,
     data,
     fingerprint,
+    bestModel,
     report,
     startStep,
     folder,
@@ -166,11 +176,16 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
       ...folder.notes,
       ...resumeNotes,
       ...filesLeftOut(source),
+      ...added.notes,
       ...room,
       ...(resumed
         ? []
         : [
             ...notesOf(settings, state.description),
+            ...dtypeNote(settings, source),
+            ...lengthNote(settings, model.architecture),
+            ...endNote(report, tokenizer),
+            ...endNotes,
             ...configNotes(settings, model.architecture),
             ...clippingNotes(settings),
           ]),

@@ -14,7 +14,7 @@ import type { TrainSettings } from "../settings/settings.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../testing-run.js";
 
-/** Four steps with a checkpoint after each but the last. */
+/** Three steps with a checkpoint after each; the settings are those of a run that goes on to a fourth. */
 async function ran(
   t: TestContext,
   changes: Partial<TrainSettings> = {},
@@ -27,16 +27,16 @@ async function ran(
     save_total_limit: 0,
     ...changes,
   });
-  await runTraining(settings);
+  await runTraining({ ...settings, max_steps: 3 });
   return { place, settings };
 }
 
-/** Prepares a run that goes on, and returns what it says. */
+/** Prepares a run that goes on, and returns what it says beside its greater length. */
 function notesOf(settings: TrainSettings): { notes: string[]; startStep: number } {
   const run = prepareRun(settings);
   const { notes, startStep } = run;
   freeRun(run);
-  return { notes, startStep };
+  return { notes: notes.filter((note) => !/^the run was to have 3 steps/.test(note)), startStep };
 }
 
 function refused(settings: TrainSettings, pattern: RegExp): void {

@@ -90,6 +90,11 @@ const DATA_SETTINGS = [
   "columns",
   "assistant_only_loss",
   "completion_only_loss",
+  "train_on",
+  "chat_template",
+  "chat_template_kwargs",
+  "eos_token",
+  "excess_length_strategy",
   "validation_rows",
   "validation_file",
 ] as const satisfies (keyof TrainSettings)[];
