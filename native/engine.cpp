@@ -3,6 +3,8 @@
 #include <ATen/Version.h>
 #include <dlfcn.h>
 
+#include <atomic>
+
 #include "table.hpp"
 
 namespace revmoe {
@@ -73,7 +75,26 @@ void init_engine(Napi::Env env, Napi::Object exports) {
 
 }  // namespace revmoe
 
+namespace {
+
+// Handles, scopes and the mode of gradients belong to one thread.
+std::atomic<bool> in_use{false};
+
+void claim(Napi::Env env) {
+  if (in_use.exchange(true)) {
+    Napi::Error refused = Napi::Error::New(
+        env, "the engine: another thread of this process has it, and its tensors belong to one thread. "
+             "Use it in that thread, or in a process of its own.");
+    refused.Set("code", Napi::String::New(env, "ENGINE_IN_USE"));
+    throw refused;
+  }
+  env.AddCleanupHook([] { in_use = false; });
+}
+
+}  // namespace
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  claim(env);
   revmoe::init_memory(env, exports);  // first: whatever is allocated must be counted
   revmoe::init_table(env, exports);
   revmoe::init_op(env, exports);

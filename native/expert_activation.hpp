@@ -99,9 +99,9 @@ class Activation {
 
  private:
   at::Tensor column(const at::Tensor& both, int64_t index) const {
+    if (interleaved_) return both.slice(1, index, both.size(1), 2);
     const int64_t width = both.size(1) / columns();
-    return interleaved_ ? both.as_strided({both.size(0), width}, {both.stride(0), 2 * both.stride(1)}, both.storage_offset() + index * both.stride(1))
-                        : both.narrow(1, index * width, width);
+    return both.narrow(1, index * width, width);
   }
   at::Tensor gate_of(const at::Tensor& both) const { return column(both, 0); }
   at::Tensor up_of(const at::Tensor& both) const { return column(both, 1); }

@@ -22,8 +22,6 @@
 
 namespace revmoe {
 
-extern std::atomic<size_t> mapped_bytes;
-
 namespace {
 
 constexpr size_t kPage = 4096;

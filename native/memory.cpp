@@ -17,9 +17,6 @@
 #endif
 
 namespace revmoe {
-
-extern std::atomic<size_t> mapped_bytes;
-
 namespace {
 
 constexpr size_t kAlignment = 64;

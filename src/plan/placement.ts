@@ -1,6 +1,7 @@
 // Where the bytes of a plan are: the device's memory, main memory, files. The one place that knows which terms a store moves.
 import type { MemoryTerms } from "../step/memory-terms.js";
 import type { TrainSettings } from "../train/settings/settings.js";
+import { isCpu } from "../torch/device.js";
 
 export interface Placed {
   /** The peak on the device; on the CPU that is main memory. */
@@ -30,7 +31,7 @@ export function placementOf(
   terms: MemoryTerms,
   { hostBytes, elsewhereBytes, storedBytes }: { hostBytes: number; elsewhereBytes: number; storedBytes: number },
 ): Placed {
-  const waiting = device === "cpu" ? 0 : hostBytes;
+  const waiting = isCpu(device) ? 0 : hostBytes;
   return {
     deviceBytes: terms.peakBytes,
     hostBytes: waiting + (parameters === "host" ? storedBytes : 0),

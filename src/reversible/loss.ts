@@ -6,6 +6,7 @@ import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { device, type DType, dtype, fromValues, item, shape, type Tensor, zeros } from "../torch/tensor.js";
 import { type Objective, wide } from "./objectives.js";
+import { isCpu } from "../torch/device.js";
 
 // Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
 // times as much for a moment.
@@ -70,7 +71,7 @@ const addsWide = (sum: Tensor | null, type: DType): boolean =>
   sum !== null &&
   type === "bfloat16" &&
   dtype(sum) === "float32" &&
-  device(sum).startsWith("cuda") &&
+  !isCpu(device(sum)) &&
   hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
