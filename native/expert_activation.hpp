@@ -115,15 +115,15 @@ class Activation {
     at::silu_(gate).mul_(1 / alpha_);
   }
 
-  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient; what lies at the limit has.
+  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient, and neither has what lies at the limit.
   void clamped_gradient(at::Tensor gate, at::Tensor up, at::Tensor d_up, at::Tensor d_inner) const {
-    at::Tensor beyond = at::gt(up, limit_);
+    at::Tensor beyond = at::ge(up, limit_);
     d_up.masked_fill_(beyond, 0);
-    at::lt_out(beyond, up, -limit_);
+    at::le_out(beyond, up, -limit_);
     d_up.masked_fill_(beyond, 0);
     d_inner.mul_(up.clamp_(-limit_, limit_).add_(1));
     up.copy_(d_up);
-    at::gt_out(beyond, gate, limit_);
+    at::ge_out(beyond, gate, limit_);
     gate.clamp_max_(limit_).mul_(alpha_);
     at::silu_backward_out(gate, d_inner, gate);
     gate.masked_fill_(beyond, 0);
