@@ -127,18 +127,20 @@ function without(message: Message, key: string): Message {
       : message;
   }
   const { tool_calls: calls } = message;
-  if (key === "tool_calls" && Array.isArray(calls)) return { ...message, tool_calls: calls.map(renamed) };
+  if (key === "tool_calls" && Array.isArray(calls)) return { ...message, tool_calls: calls.map(otherCall) };
   // Names of thoughts stand for one another.
   const goes = THOUGHTS.includes(key) ? THOUGHTS : [key];
   return Object.fromEntries(Object.entries(message).filter(([name]) => !goes.includes(name))) as Message;
 }
 
-/** A call of another function, where it is one that a template can show. */
-function renamed(call: unknown): unknown {
+/** A call of another function with other arguments: templates show both or one of them. */
+function otherCall(call: unknown): unknown {
   if (typeof call !== "object" || call === null) return `${String(call)}${PROBE}`;
   const { function: inner } = call as { function?: unknown };
-  if (typeof inner === "object" && inner !== null) return { ...call, function: { ...inner, name: PROBE } };
-  return { ...call, name: PROBE };
+  if (typeof inner === "object" && inner !== null) return { ...call, function: otherCall(inner) };
+  const others = { [PROBE]: PROBE };
+  const isText = typeof (call as { arguments?: unknown }).arguments === "string";
+  return { ...call, name: PROBE, arguments: isText ? JSON.stringify(others) : others };
 }
 
 function tryRender(tokenizer: Tokenizer, { messages, ...options }: Conversation): string | undefined {
