@@ -16,7 +16,7 @@ const DOWNHILL: Record<string, string[]> = {
   torch: [],
   settings: [],
   metrics: [],
-  data: [],
+  data: ["metrics", "checkpoint"],
   model: ["torch"],
   reversible: ["torch", "settings"],
   optim: ["torch", "settings"],

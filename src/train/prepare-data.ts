@@ -1,5 +1,5 @@
 // From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens. Reads only.
-import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
+import { type DataReport, type Documents, eachDocument, inMemory, makeDocuments } from "../data/documents.js";
 import { readRows, type Row } from "../data/rows.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
@@ -9,7 +9,7 @@ import type { TrainSettings } from "./settings/settings.js";
 export function readData(
   settings: TrainSettings,
   tokenizer: Tokenizer,
-): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
+): { documents: Documents; evalDocuments: Documents; report: DataReport } {
   const rows = readRows(settings.train_file);
   const held = settings.validation_rows;
   if (held >= rows.length) {
@@ -20,12 +20,14 @@ export function readData(
   const make = (some: Row[]) => makeDocuments(some, tokenizer, settings);
   const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
   const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
-  return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+  const evalDocuments = inMemory(evalRows.length > 0 ? make(evalRows).documents : []);
+  return { documents: inMemory(documents), report, evalDocuments };
 }
 
 /** Refuses a document with a token that the model does not have. */
-export function checkTokens(documents: Document[], vocabSize: number): void {
-  for (const { tokens, place } of documents) {
+export function checkTokens(documents: Documents, vocabSize: number): void {
+  if (documents.facts && documents.facts.largestToken < vocabSize) return;
+  for (const { tokens, place } of eachDocument(documents)) {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {
       throw new UserError(

@@ -3,7 +3,7 @@
 import { UserError } from "../errors.js";
 import { listCheckpoints, type RunState } from "../checkpoint/run/state.js";
 import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
-import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
+import { Batches, type BatchList, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
@@ -53,7 +53,7 @@ export interface Run {
   data: Batches;
   /** What `data` and the held-out rows are, as checkpoints keep it. */
   fingerprint: DataFingerprint;
-  evalBatches: Batch[];
+  evalBatches: BatchList;
   report: DataReport;
   /** What the person should know of these settings and did not ask. */
   notes: string[];
@@ -139,7 +139,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
-  checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
+  for (const some of [documents, evalDocuments]) checkTokens(some, model.config.vocabSize);
   checkRouter(asked, model.config);
   checkOptimizer(asked, model);
   const settings = resumed ? withGridOf(asked, resumed) : withFittingGrid(asked, model, documents, store);
