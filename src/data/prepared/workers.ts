@@ -66,7 +66,8 @@ class Thread {
   private readonly waiting: { resolve: (rows: EncodedRows) => void; reject: (error: unknown) => void }[] = [];
   private failure: unknown;
 
-  constructor(work: Work) {
+  constructor({ input, settings }: Work) {
+    const work: Work = { input, settings };
     const resourceLimits = { maxOldGenerationSizeMb: MEGABYTES_EACH };
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { workerData: work, resourceLimits });
     this.worker.on("message", (answer: Answer) => {
