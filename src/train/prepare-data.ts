@@ -106,7 +106,7 @@ function documentSettings({
 const ROWS_AT_ONCE = 512;
 
 /** The rows of a file with our names for their columns. */
-async function* rowsOf(file: string, { format: wanted, columns }: DocumentSettings): AsyncGenerator<RowBatch> {
+export async function* rowsOf(file: string, { format: wanted, columns }: DocumentSettings): AsyncGenerator<RowBatch> {
   const rows = renameColumns(readRows(file), columns);
   const format = detectFormat(rows, wanted);
   for (let start = 0; start < rows.length; start += ROWS_AT_ONCE)

@@ -7,6 +7,7 @@ import { secondsFor } from "../limits.js";
 import type { Row } from "../rows.js";
 import { eachInTime } from "../time-limit.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { addLengths, countLength, type LengthFacts, NO_LENGTHS } from "./length-facts.js";
 
 export interface EncodeSettings extends TrainedParts {
   max_length: number;
@@ -23,9 +24,19 @@ export interface RowCounts {
   split: number;
   /** Documents left out: no token of them is trained, or they are shorter than two. */
   dropped: number;
+  /** Of whole rows. */
+  lengths: LengthFacts;
 }
 
-export const NO_ROWS: RowCounts = { rows: 0, tokens: 0, trainedTokens: 0, truncated: 0, split: 0, dropped: 0 };
+export const NO_ROWS: RowCounts = {
+  rows: 0,
+  tokens: 0,
+  trainedTokens: 0,
+  truncated: 0,
+  split: 0,
+  dropped: 0,
+  lengths: NO_LENGTHS,
+};
 
 export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   rows: a.rows + b.rows,
@@ -34,6 +45,7 @@ export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   truncated: a.truncated + b.truncated,
   split: a.split + b.split,
   dropped: a.dropped + b.dropped,
+  lengths: addLengths(a.lengths, b.lengths),
 });
 
 export interface EncodedRows {
@@ -60,8 +72,9 @@ export function encodeRows(
   settings: EncodeSettings,
 ): EncodedRows {
   const documents: Document[] = [];
-  const counts = { ...NO_ROWS, rows: rows.length };
+  const counts = { ...NO_ROWS, rows: rows.length, lengths: structuredClone(NO_LENGTHS) };
   for (const whole of encodeWhole(rows, format, tokenizer, settings)) {
+    countLength(counts.lengths, whole, format !== "text");
     const pieces = piecesOf(whole, format, settings.max_length);
     if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;
     for (const document of pieces) {
