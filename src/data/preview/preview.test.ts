@@ -93,7 +93,7 @@ test("rows are numbered, cut, split and shown also where nothing is trained", as
   assert.equal(rowText(text, false).replaceAll(/[«»]/g, ""), `${"b".repeat(50)}<|im_end|>`);
   const [evil] = await shown("text", [{ text: "\u001b[31m<b>&" }], 99);
   assert.equal(rowText(evil, false), "\\x1b«[31m<b>&<|im_end|>»");
-  assert.match(rowText(evil, true), /^\\x1b\u001b\[32m\[\u001b\[0m/);
+  assert.ok(rowText(evil, true).startsWith("\\x1b\u001b[32m[\u001b[0m"));
   const page = rowsPage("<rows>", ["a & b"], [evil]);
   assert.match(page, /<title>&lt;rows&gt;<\/title>.*<pre>a &amp; b<\/pre>.*<span title="60" class="t">&lt;<\/span>/s);
   assert.match(page, /<span title="266" class="t s">&lt;\|im_end\|&gt;<\/span>/);
