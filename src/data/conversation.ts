@@ -31,12 +31,19 @@ const ROWS_LOOKED_AT = 100;
 /** Letters of a name that may be a misspelling: finding what it is near to takes as long as it is. */
 const LONGEST_NAME = 60;
 
-/** The rows with columns renamed: `columns` maps our name to the file's, as {prompt: "question"}. */
-export function renameColumns(rows: Row[], columns: Record<string, string>): Row[] {
+/** Columns of a row that its format reads, by our names. */
+export const columnsRead = (format: RowFormat): ReadonlySet<string> =>
+  new Set([...FORMAT_KEYS[format], ...(format === "text" ? [] : ["tools"])]);
+
+/**
+ * The rows with columns renamed: `columns` maps our name to the file's, as {prompt: "question"}. Without `check`, for later
+ * rows, names that no row has are taken.
+ */
+export function renameColumns(rows: Row[], columns: Readonly<Record<string, string>>, check = true): Row[] {
   const wanted = Object.entries(columns);
   if (wanted.length === 0) return rows;
   const found = keysOf(rows);
-  for (const [ours, theirs] of wanted) {
+  for (const [ours, theirs] of check ? wanted : []) {
     if (!COLUMN_NAMES.includes(ours)) {
       throw new UserError(
         `columns: "${ours}" is not a column we read (expected ${list(COLUMN_NAMES)}).${meant(ours, COLUMN_NAMES)}`,

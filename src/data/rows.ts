@@ -170,7 +170,7 @@ function decodeUtf8(bytes: Uint8Array, place: string): string {
   }
 }
 
-function asObject(value: unknown, place: string): Record<string, unknown> {
+export function asObject(value: unknown, place: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new UserError(`${place}: the row is ${describe(value)} (expected an object such as {"text": "..."}).`);
 }
