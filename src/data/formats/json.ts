@@ -1,6 +1,7 @@
 // JSON in one piece: an array of objects, an object that has the rows under "data", "train" or "rows", or lines of objects,
 // as some sets name their JSON lines. Parsed as a whole, up to 500 MiB; lines are read as a stream.
 import { UserError } from "../../errors.js";
+import { parseJsonRow } from "../json-values.js";
 import { quoted } from "../limits.js";
 import { asObject, describe, keyList, type Row } from "../rows.js";
 import { inBatches } from "./batches.js";
@@ -42,7 +43,7 @@ function* rowsOf(text: string, path: string): Generator<[Row, number]> {
   if (text.trim() === "") return;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJsonRow(text);
   } catch (error) {
     throw new UserError(
       `${placeOfDamage(text, path)}: not valid JSON: ${quoted((error as Error).message)}. If the file has one object ` +
@@ -70,7 +71,8 @@ function wrapped(value: unknown, path: string): unknown[] {
 
 /** JSON.parse tells no line: the objects of the array are parsed one by one until the first that is damaged. */
 function placeOfDamage(text: string, path: string): string {
-  let depth = 0;
+  // Under a name, the array is one deeper.
+  let depth = text.trimStart().startsWith("{") ? -1 : 0;
   let row = 0;
   let start = 0;
   for (const { 0: sign, index } of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/gs)) {

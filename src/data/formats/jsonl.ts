@@ -1,6 +1,7 @@
 // JSON lines: one object a line; blank lines count as lines and hold no row. Read line by line, so the size of the file is
 // bounded by nothing.
 import { UserError } from "../../errors.js";
+import { parseJsonRow } from "../json-values.js";
 import { quoted } from "../limits.js";
 import { asObject, type Row } from "../rows.js";
 import { inBatches } from "./batches.js";
@@ -25,7 +26,7 @@ async function* rowsOf({ path, bytes }: FileInput): AsyncGenerator<[Row, number]
 
 function parseLine(text: string, place: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseJsonRow(text);
   } catch (error) {
     throw new UserError(
       `${place}: not valid JSON: ${quoted((error as Error).message)}. Each line of a .jsonl file must be one object.`,

@@ -3,6 +3,7 @@
 import { closeSync, readSync } from "node:fs";
 import { openForReading } from "../../read-file.js";
 import type { Row } from "../rows.js";
+import { compressionOf, expanded } from "./compression.js";
 import type { FileFormat, FileInput } from "./format.js";
 import { FORMAT_LIMITS } from "./limits.js";
 import { detectFormat, FORMATS } from "./registry.js";
@@ -20,13 +21,16 @@ export interface OpenFile {
 
 /** `wanted` is the name of a format, or undefined to find out. Errors: UserError. */
 export async function openFile(path: string, wanted?: string): Promise<OpenFile> {
-  const input: FileInput = { path, bytes: () => fileBytes(path), compression: undefined };
-  const format = FORMATS.find(({ name }) => name === wanted) ?? detectFormat(path, await headOf(input));
-  return { path, format, compression: input.compression, rows: () => format.read(input) };
+  const around = compressionOf(await headOf(fileBytes(path)));
+  const bytes = (): AsyncIterable<Uint8Array> =>
+    around === undefined ? fileBytes(path) : expanded(fileBytes(path), around, path);
+  const format = FORMATS.find(({ name }) => name === wanted) ?? detectFormat(path, await headOf(bytes()));
+  const input: FileInput = { path, bytes, compression: around?.name };
+  return { path, format, compression: around?.name, rows: () => format.read(input) };
 }
 
-async function headOf({ bytes }: FileInput): Promise<Uint8Array> {
-  for await (const chunk of bytes()) return chunk.subarray(0, FORMAT_LIMITS.head);
+async function headOf(bytes: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  for await (const chunk of bytes) return chunk.subarray(0, FORMAT_LIMITS.head);
   return new Uint8Array();
 }
 
