@@ -81,7 +81,7 @@ async function openSource(source: Source, settings: SourceSettings): Promise<Ope
 
 async function openFiles(source: Source): Promise<OpenFile[]> {
   const files: OpenFile[] = [];
-  for (const path of filesOf(source)) files.push(await openFile(path, source.file_format));
+  for (const path of await filesOf(source)) files.push(await openFile(path, source.file_format));
   return files;
 }
 
