@@ -1,7 +1,7 @@
 // From sources to one stream of rows: names become files, the first rows of each source tell what its rows hold, columns get
 // our names, and several sources are mixed. What was found is told in notes; columns that nothing reads are counted.
 import { UserError } from "../../errors.js";
-import { columnsRead, detectFormat, renameColumns, type RowFormat } from "../conversation.js";
+import { columnsRead, detectFormat, renameColumns, type RowFormat, unreadColumns } from "../conversation.js";
 import { openFile, type OpenFile } from "../formats/open-file.js";
 import type { Row } from "../rows.js";
 import { filesOf } from "./files.js";
@@ -34,6 +34,8 @@ export interface OpenSources {
   batches(): AsyncIterable<RowBatch>;
   /** Of the rows read by the last call of `batches`: in how many each column stood that nothing reads. */
   unusedColumns(): Record<string, number>;
+  /** Rows that this call took of each source. */
+  rowsTaken(): number[];
 }
 
 /** Opens what `parseSources` read. Errors: UserError for files and for the first rows; later rows are refused as they come. */
@@ -41,21 +43,25 @@ export async function openSources(sources: readonly Source[], settings: SourceSe
   const opened: OpenedSource[] = [];
   for (const source of sources) opened.push(await openSource(source, settings));
   let unused = new Map<string, number>();
+  let taken = opened.map(() => 0);
   return {
     files: opened.flatMap(({ files }) => files),
     formats: opened.map(({ format }) => format),
     notes: opened.map(({ note }) => note),
     async *batches() {
       unused = new Map();
+      taken = opened.map(() => 0);
       const streams = opened.map(({ source, rows }) => ({ weight: source.weight, items: rows() }));
       for await (const [batch, i] of mixed(streams, settings.seed)) {
         const { columns, format } = opened[i];
         const rows = renameColumns(batch, columns, false);
-        countUnused(rows, columnsRead(format), unused);
+        taken[i] += rows.length;
+        countUnused(rows, format, unused);
         yield { rows, format };
       }
     },
     unusedColumns: () => Object.fromEntries(unused),
+    rowsTaken: () => [...taken],
   };
 }
 
@@ -75,8 +81,9 @@ async function openSource(source: Source, settings: SourceSettings): Promise<Ope
   const first = await firstRows(rows());
   if (first.length === 0) throw noRows(source);
   const wanted = (source.format ?? settings.format) as RowFormat | "auto";
-  const format = detectFormat(renameColumns(first, columns), wanted);
-  return { source, files, format, columns, note: noteOf(source, files, format), rows };
+  const renamed = renameColumns(first, columns);
+  const format = detectFormat(renamed, wanted);
+  return { source, files, format, columns, note: noteOf(source, files, format, renamed[0]), rows };
 }
 
 async function openFiles(source: Source): Promise<OpenFile[]> {
@@ -100,20 +107,19 @@ async function firstRows(batches: AsyncIterable<Row[]>): Promise<Row[]> {
   return [];
 }
 
-function noteOf({ file }: Source, files: readonly OpenFile[], format: RowFormat): string {
+function noteOf({ file }: Source, files: readonly OpenFile[], format: RowFormat, { value }: Row): string {
   const kinds = [
     ...new Set(files.map((each) => each.format.name + (each.compression ? ` in ${each.compression}` : ""))),
   ];
   const count = files.length === 1 ? "" : `${files.length} files, `;
-  return `${file}: ${count}${kinds.join(" and ")}, rows of format ${format}`;
+  const unread = unreadColumns(value, format);
+  const read = Object.keys(value).filter((key) => columnsRead(format).includes(key) && !unread.includes(key));
+  return `${file}: ${count}${kinds.join(" and ")}, rows of format ${format} (${read.join(", ")})`;
 }
 
-function countUnused(rows: readonly Row[], read: ReadonlySet<string>, counts: Map<string, number>): void {
-  for (const { value } of rows) {
-    for (const key of Object.keys(value)) {
-      if (!read.has(key) && value[key] !== null) counts.set(key, (counts.get(key) ?? 0) + 1);
-    }
-  }
+function countUnused(rows: readonly Row[], format: RowFormat, counts: Map<string, number>): void {
+  for (const { value } of rows)
+    for (const key of unreadColumns(value, format)) counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
 /** The rows of sources one after the other, all or the first; for what needs them at once. Errors: UserError. */

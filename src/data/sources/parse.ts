@@ -2,6 +2,7 @@
 // behind FILE may be left out, with commas between. A name that exists as it stands is taken as it stands.
 import { nearestName, UserError } from "../../errors.js";
 import { statOf } from "../../read-file.js";
+import { ROW_FORMATS } from "../conversations/registry.js";
 import { FORMAT_NAMES } from "../formats/registry.js";
 import { quoted } from "../limits.js";
 import { describe, keyList } from "../rows.js";
@@ -85,11 +86,13 @@ function readMap(item: unknown, where: string): Source {
 const isText = (value: unknown): boolean => typeof value === "string" && value !== "";
 
 function checked(source: Source, where: string): Source {
-  const { weight, rows, file_format: name } = source;
+  const { weight, rows, format, file_format: name } = source;
   if (weight !== undefined && !(weight > 0 && Number.isFinite(weight)))
     throw new UserError(`${where}: weight is ${weight} (expected a number above 0). Leave the source out for none.`);
   if (rows !== undefined && !(Number.isSafeInteger(rows) && rows > 0))
     throw new UserError(`${where}: rows is ${rows} (expected an integer above 0). Leave it out for all rows.`);
+  if (format !== undefined && !ROW_FORMATS.some((known) => known === format))
+    throw new UserError(`${where}: format is "${quoted(format)}" (expected ${ROW_FORMATS.join(", ")}).`);
   if (name !== undefined && !FORMAT_NAMES.includes(name))
     throw new UserError(`${where}: file_format is "${quoted(name)}" (expected ${FORMAT_NAMES.join(", ")}).`);
   return source;

@@ -9,6 +9,7 @@ import {
 } from "../../optim/registry.js";
 import { COUPLING_ROWS } from "../../reversible/couplings/registry.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS } from "./reversible-rows.js";
+import { ROW_FORMATS } from "../../data/conversations/registry.js";
 import { REPORT_TO, REPORT_TO_ABOUT } from "../../metrics/sinks/registry.js";
 import { LONGEST, MOST_ROWS } from "../../settings/limits.js";
 import type { SettingRows, SettingsOf } from "../../settings/table.js";
@@ -71,7 +72,7 @@ export const TRAIN_ROWS = {
   },
   format: {
     kind: "choice",
-    choices: ["auto", "messages", "prompt_completion", "text"],
+    choices: ["auto", ...ROW_FORMATS],
     default: "auto",
     group: MODEL,
     about: "what a row holds; auto: seen from the first rows",
