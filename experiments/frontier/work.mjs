@@ -63,7 +63,7 @@ const { settings } = resolveSettings({
   },
 });
 const started = performance.now();
-const run = prepareRun(settings);
+const run = await prepareRun(settings);
 const { network, states, data } = run;
 say({
   kind: "made",

@@ -1,5 +1,5 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
-import type { Batch, SizedBatch } from "../data/batches.js";
+import type { Batch, BatchList, SizedBatch } from "../data/batches.js";
 import { type Context, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
@@ -15,7 +15,7 @@ import { asOrdinary, embed, type Network, OpenUnit, openHead, outerNames, segmen
 const GROUP = 16;
 
 /** Mean cross-entropy over all trained tokens of `batches`; `seen` is told how many batches are done. */
-export function evaluateLoss(network: Network, batches: Batch[], seen: (batches: number) => void = () => {}): number {
+export function evaluateLoss(network: Network, batches: BatchList, seen: (batches: number) => void = () => {}): number {
   let total = 0;
   let tokens = 0;
   let done = 0;
@@ -30,7 +30,7 @@ export function evaluateLoss(network: Network, batches: Batch[], seen: (batches:
 /** For each document of `batches`, in order, the sum of the cross-entropies of its trained tokens. */
 export function documentLosses(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   seen: (batches: number) => void = () => {},
 ): number[] {
   const losses: number[] = [];
@@ -49,7 +49,7 @@ export function documentLosses(
 /** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
 function overHidden(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void,
 ): void {
   for (let start = 0; start < batches.length; start += GROUP) {

@@ -1,31 +1,122 @@
-// From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens. Reads only.
-import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
-import { readRows, type Row } from "../data/rows.js";
+// From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens.
+import { join } from "node:path";
+
+import { detectFormat, renameColumns } from "../data/conversation.js";
+import { type DataReport, type Documents, type DocumentSettings, eachDocument, inMemory } from "../data/documents.js";
+import { type HeldBack, holdBack } from "../data/prepared/hold-back.js";
+import type { RowBatch } from "../data/prepared/in-order.js";
+import { cacheKey } from "../data/prepared/key.js";
+import { prepareDocuments, type Prepared } from "../data/prepared/prepare.js";
+import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
+import { readRows } from "../data/rows.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
+import { cacheFolder } from "../hub/names.js";
+import type { Output } from "../metrics/output.js";
 import type { TrainSettings } from "./settings/settings.js";
 
-/** The rows of settings as documents, trained and held out. */
-export function readData(
-  settings: TrainSettings,
-  tokenizer: Tokenizer,
-): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
-  const rows = readRows(settings.train_file);
-  const held = settings.validation_rows;
-  if (held >= rows.length) {
-    throw new UserError(
-      `validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`,
-    );
+export type DataSettings = DocumentSettings &
+  Pick<TrainSettings, "train_file" | "validation_file" | "validation_rows" | "dataset_cache">;
+
+export interface DataTools {
+  tokenizer: Tokenizer;
+  input: TokenizerInput;
+  /** For progress. */
+  out?: Output;
+}
+
+export interface RunRows {
+  /** The caller closes both. */
+  documents: Documents;
+  evalDocuments: Documents;
+  report: DataReport;
+  notes: string[];
+}
+
+/** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
+export async function readData(settings: DataSettings, tools: DataTools): Promise<RunRows> {
+  const { train_file: file, validation_file: other, validation_rows: count } = settings;
+  const split = holdBack(rowsOf(file, settings), count);
+  const trained = await prepare(settings, tools, file, ["all but", count], () => someLeft(split, settings));
+  const held = async function* (): AsyncGenerator<RowBatch> {
+    // Those that were taken from the cache were not read.
+    if (trained.fromCache) for await (const _ of split.batches());
+    yield* split.held();
+  };
+  try {
+    const evaluated = other
+      ? await prepare(settings, tools, other, ["all but", 0], () => rowsOf(other, settings))
+      : count > 0
+        ? await prepare(settings, tools, file, ["last", count], held)
+        : undefined;
+    const { documents, report, notes } = trained;
+    const evalDocuments = evaluated?.documents ?? inMemory([]);
+    return { documents, report, evalDocuments, notes: [...notes, ...(evaluated?.notes ?? [])] };
+  } catch (failure) {
+    trained.documents.close();
+    throw failure;
   }
-  const make = (some: Row[]) => makeDocuments(some, tokenizer, settings);
-  const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
-  const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
-  return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+}
+
+async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataSettings): AsyncGenerator<RowBatch> {
+  let left = false;
+  for await (const batch of split.batches()) {
+    left = true;
+    yield batch;
+  }
+  if (left) return;
+  const rows = split.held().reduce((sum, batch) => sum + batch.rows.length, 0);
+  throw new UserError(
+    `validation_rows: ${validation_rows} rows cannot be held out of ${rows} (${train_file}). Use fewer.`,
+  );
+}
+
+/** `part` says which of the file's rows they are. */
+function prepare(
+  settings: DataSettings,
+  tools: DataTools,
+  file: string,
+  part: [string, number],
+  batches: () => AsyncIterable<RowBatch>,
+): Promise<Prepared> {
+  const ours = documentSettings(settings);
+  const key = settings.dataset_cache
+    ? cacheKey({ files: [file], tokenizer: tools.input, others: { settings: ours, part } })
+    : undefined;
+  const folder = join(cacheFolder(process.env), "rows");
+  return prepareDocuments({
+    ...tools,
+    batches,
+    settings: ours,
+    cache: key === undefined ? undefined : { folder, key },
+  });
+}
+
+/** What decides tokens and what of them is trained, and nothing else. */
+function documentSettings({
+  format,
+  columns,
+  assistant_only_loss,
+  completion_only_loss,
+  max_length,
+}: DocumentSettings): DocumentSettings {
+  return { format, columns, assistant_only_loss, completion_only_loss, max_length };
+}
+
+const ROWS_AT_ONCE = 512;
+
+/** The rows of a file with our names for their columns. */
+async function* rowsOf(file: string, { format: wanted, columns }: DocumentSettings): AsyncGenerator<RowBatch> {
+  const rows = renameColumns(readRows(file), columns);
+  const format = detectFormat(rows, wanted);
+  for (let start = 0; start < rows.length; start += ROWS_AT_ONCE)
+    yield { rows: rows.slice(start, start + ROWS_AT_ONCE), format };
 }
 
 /** Refuses a document with a token that the model does not have. */
-export function checkTokens(documents: Document[], vocabSize: number): void {
-  for (const { tokens, place } of documents) {
+export function checkTokens(documents: Documents, vocabSize: number): void {
+  if (documents.facts && documents.facts.largestToken < vocabSize) return;
+  for (const { tokens, place } of eachDocument(documents)) {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {
       throw new UserError(

@@ -3,10 +3,12 @@
 import { UserError } from "../errors.js";
 import { listCheckpoints, type RunState } from "../checkpoint/run/state.js";
 import { filesLeftOut, type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
-import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
-import type { DataReport } from "../data/documents.js";
+import { Batches, type BatchList, sequentialBatches } from "../data/batches.js";
+import type { DataReport, Documents } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
-import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
+import { loadWithInput } from "../data/prepared/tokenizer-input.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
+import type { Output } from "../metrics/output.js";
 import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
@@ -51,9 +53,11 @@ export interface Run {
   network: Network;
   states: OptimizerStates;
   data: Batches;
+  /** What batches are made of; closed by `freeRun`. */
+  documents: Documents[];
   /** What `data` and the held-out rows are, as checkpoints keep it. */
   fingerprint: DataFingerprint;
-  evalBatches: Batch[];
+  evalBatches: BatchList;
   report: DataReport;
   /** What the person should know of these settings and did not ask. */
   notes: string[];
@@ -70,13 +74,17 @@ export interface Run {
   tokenizer: Tokenizer;
 }
 
-/** Makes the run and holds its folder, where no other can be made until `freeRun`. Errors: UserError, and nothing is left. */
-export function prepareRun(asked: TrainSettings): Run {
+/**
+ * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are.
+ * Errors: UserError, and nothing is left.
+ */
+export async function prepareRun(asked: TrainSettings, out?: Output): Promise<Run> {
   const folder = openRunFolder(asked);
   const made: Made = {};
   try {
-    return makeRun(asked, made, folder);
+    return await makeRun(asked, made, folder, out);
   } catch (failure) {
+    for (const documents of made.documents ?? []) documents.close();
     made.teacher?.close();
     made.states?.free();
     if (made.model) freeModel(made.model);
@@ -89,13 +97,14 @@ export function prepareRun(asked: TrainSettings): Run {
 
 /** What is to be released when the rest of the preparation is refused. */
 interface Made {
+  documents?: Documents[];
   store?: ParameterStore;
   model?: Model;
   teacher?: Teacher | null;
   states?: OptimizerStates;
 }
 
-function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
+async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?: Output): Promise<Run> {
   useDevice(asked.device);
   setThreads(asked.threads);
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
@@ -103,8 +112,11 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   // A folder that is no model of ours is refused before rows are read and tokens made.
   architectureOf(source.config, source.configPath);
   const resumed = findResumed(asked);
-  const tokenizer = loadTokenizer(source);
-  const { documents, evalDocuments, report } = readData(asked, tokenizer);
+  const loaded = loadWithInput(source);
+  const { tokenizer } = loaded;
+  const rows = await readData(asked, { ...loaded, out });
+  const { documents, evalDocuments, report } = rows;
+  made.documents = [documents, evalDocuments];
   const { chatTemplate } = tokenizer;
   const given = withFingerprint({
     documents,
@@ -139,7 +151,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
-  checkTokens([...documents, ...evalDocuments], model.config.vocabSize);
+  for (const some of [documents, evalDocuments]) checkTokens(some, model.config.vocabSize);
   checkRouter(asked, model.config);
   checkOptimizer(asked, model);
   const settings = resumed ? withGridOf(asked, resumed) : withFittingGrid(asked, model, documents, store);
@@ -172,6 +184,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     description,
     states,
     data,
+    documents: made.documents,
     fingerprint,
     report,
     totalSteps,
@@ -183,6 +196,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
     notes: [
       ...folder.notes,
+      ...rows.notes,
       ...resumeNotes,
       ...filesLeftOut(source),
       ...room,
@@ -205,6 +219,7 @@ export function freeRun(run: Run, finished = false): void {
   run.states.free();
   freeModel(run.network.model);
   run.network.store.close(finished);
+  for (const documents of run.documents) documents.close();
   run.folder.close();
   if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }

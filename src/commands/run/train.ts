@@ -36,7 +36,7 @@ export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_RO
   const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
   const say = (text: string): void => void out.write(`${text}\n`);
   say(describeSettings(settings));
-  const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
+  const run = await explaining(settings, null, () => prepareRun(settings, out));
   const stop = requestedStop(settings.resume === "" ? null : settings.resume);
   let sink: Sink | null = null;
   // Before the first step there is nothing to keep.

@@ -103,6 +103,13 @@ export const TRAIN_ROWS = {
     group: MODEL,
     about: "tokens of a row at most; with packing, tokens of a pack",
   },
+  dataset_cache: {
+    kind: "boolean",
+    default: true,
+    group: MODEL,
+    about:
+      "keep the tokens of rows that take long to prepare for the next start, in the cache's folder rows (REVMOE_CACHE)",
+  },
   packing: {
     kind: "boolean",
     default: true,

@@ -1,0 +1,110 @@
+// Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
+// which nothing is trained are left out. The work of one thread; the caller owns the documents.
+import { readSample, type RowFormat } from "../conversation.js";
+import type { Document } from "../documents.js";
+import { encodeSample, type TrainedParts } from "../encode.js";
+import { secondsFor } from "../limits.js";
+import type { Row } from "../rows.js";
+import { eachInTime } from "../time-limit.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+
+export interface EncodeSettings extends TrainedParts {
+  max_length: number;
+}
+
+export interface RowCounts {
+  rows: number;
+  /** Of the documents that are kept, as are trainedTokens. */
+  tokens: number;
+  trainedTokens: number;
+  /** Conversations and completions cut at max_length. */
+  truncated: number;
+  /** Texts longer than max_length, which became several documents. */
+  split: number;
+  /** Documents left out: no token of them is trained, or they are shorter than two. */
+  dropped: number;
+}
+
+export const NO_ROWS: RowCounts = { rows: 0, tokens: 0, trainedTokens: 0, truncated: 0, split: 0, dropped: 0 };
+
+export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
+  rows: a.rows + b.rows,
+  tokens: a.tokens + b.tokens,
+  trainedTokens: a.trainedTokens + b.trainedTokens,
+  truncated: a.truncated + b.truncated,
+  split: a.split + b.split,
+  dropped: a.dropped + b.dropped,
+});
+
+export interface EncodedRows {
+  documents: Document[];
+  counts: RowCounts;
+}
+
+const READING = { what: "reading the row", remedy: "The row is far too large. Shorten or split it." };
+
+const LIMITS = {
+  secondsFor: ({ value }: Row): number => secondsFor(value, Array.isArray(value.messages) ? value.messages.length : 0),
+  place: ({ place }: Row): string => `${place}: `,
+};
+
+/** Each row whole. Errors: UserError that names the row. */
+export const encodeWhole = (rows: Row[], format: RowFormat, tokenizer: Tokenizer, settings: TrainedParts): Document[] =>
+  eachInTime(rows, READING, LIMITS, (row) => encodeSample(readSample(row, format), tokenizer, settings, row.place));
+
+/** Errors: UserError that names the row. */
+export function encodeRows(
+  rows: Row[],
+  format: RowFormat,
+  tokenizer: Tokenizer,
+  settings: EncodeSettings,
+): EncodedRows {
+  const documents: Document[] = [];
+  const counts = { ...NO_ROWS, rows: rows.length };
+  for (const whole of encodeWhole(rows, format, tokenizer, settings)) {
+    const pieces = piecesOf(whole, format, settings.max_length);
+    if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;
+    for (const document of pieces) {
+      const trained = trainedIn(document);
+      if (trained === 0) {
+        counts.dropped++;
+        continue;
+      }
+      documents.push(document);
+      counts.tokens += document.tokens.length;
+      counts.trainedTokens += trained;
+    }
+  }
+  return { documents, counts };
+}
+
+/** What max_length leaves of a row: a text goes on in further documents, all else is cut. */
+export function piecesOf(whole: Document, format: RowFormat, longest: number): Document[] {
+  if (whole.tokens.length <= longest) return [whole];
+  return format === "text" ? split(whole, longest) : [slice(whole, 0, longest)];
+}
+
+function slice({ tokens, trained, place }: Document, start: number, end: number): Document {
+  const piece = { tokens: tokens.slice(start, end), trained: trained.slice(start, end), place };
+  piece.trained[0] = 0;
+  return piece;
+}
+
+/** Consecutive pieces of at most `longest` tokens. The last but one gives up a token, lest the last have only one. */
+function split(document: Document, longest: number): Document[] {
+  const pieces: Document[] = [];
+  const { length } = document.tokens;
+  for (let start = 0; start < length; ) {
+    const left = length - start;
+    const size = left === longest + 1 && longest > 2 ? longest - 1 : Math.min(left, longest);
+    pieces.push(slice(document, start, start + size));
+    start += size;
+  }
+  return pieces;
+}
+
+export function trainedIn({ trained }: Document): number {
+  let sum = 0;
+  for (const flag of trained) sum += flag;
+  return sum;
+}

@@ -1,0 +1,80 @@
+// Rows into documents, once: taken from the cache where the same were prepared before, else encoded, by threads where that
+// takes long, and kept for the next start. Rows that take no time to speak of stay in memory and leave no file.
+import { type DataReport, type Documents, type DocumentSettings, reportOf } from "../documents.js";
+import type { Output } from "../../metrics/output.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type CacheEntry, DocumentStore, openEntry } from "./cache.js";
+import { addCounts, NO_ROWS } from "./encode-rows.js";
+import { encodedInOrder, type RowBatch } from "./in-order.js";
+import { rowProgress } from "./progress.js";
+import type { TokenizerInput } from "./tokenizer-input.js";
+
+export interface Preparation {
+  /** Asked for once, where nothing is kept. */
+  batches(): AsyncIterable<RowBatch>;
+  /** Of the rows, the share that was read so far, where it is known. */
+  share?(): number | undefined;
+  tokenizer: Tokenizer;
+  input: TokenizerInput;
+  settings: DocumentSettings;
+  /** Undefined to keep nothing. */
+  cache: CacheEntry | undefined;
+  /** For progress. */
+  out?: Output;
+  /** As many as there are processors unless it is said. */
+  threads?: number;
+  /** Milliseconds before threads and the cache are used. */
+  aloneMs?: number;
+}
+
+export interface Prepared {
+  /** The caller closes them. */
+  documents: Documents;
+  report: DataReport;
+  /** What went otherwise than asked. */
+  notes: string[];
+  fromCache: boolean;
+}
+
+/** Errors: UserError for the first row that has one, and when no token of all rows is trained. */
+export async function prepareDocuments(preparation: Preparation): Promise<Prepared> {
+  const { cache, out } = preparation;
+  const notes: string[] = [];
+  const note = (line: string): void => void notes.push(line);
+  const known = cache && openEntry(cache, note);
+  if (known) return { documents: known.documents, report: known.about as DataReport, notes, fromCache: true };
+  const store = new DocumentStore(cache, note);
+  const progress = out && rowProgress(out);
+  try {
+    const report = await encodeAll(preparation, store, (rows) => progress?.at(rows, preparation.share?.()));
+    return { documents: store.finish(report), report, notes, fromCache: false };
+  } catch (failure) {
+    store.abandon();
+    throw failure;
+  } finally {
+    progress?.close();
+  }
+}
+
+async function encodeAll(
+  { batches, settings, ...options }: Preparation,
+  store: DocumentStore,
+  seen: (rows: number) => void,
+): Promise<DataReport> {
+  let counts = NO_ROWS;
+  let first: { place: string; format: RowBatch["format"] } | undefined;
+  const watched = async function* (): AsyncGenerator<RowBatch> {
+    for await (const batch of batches()) {
+      first ??= { place: batch.rows[0].place, format: batch.format };
+      yield batch;
+    }
+  };
+  for await (const { documents, counts: more, alone } of encodedInOrder(watched(), { ...options, settings })) {
+    if (!alone) store.toDisk();
+    store.add(documents);
+    counts = addCounts(counts, more);
+    seen(counts.rows);
+  }
+  const { place, format } = first ?? { place: "rows", format: "text" as const };
+  return reportOf(format, counts, place, settings);
+}
