@@ -1,6 +1,6 @@
 // Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
 // which nothing is trained are left out. The work of one thread; the caller owns the documents.
-import { readSample, type RowFormat } from "../conversation.js";
+import { readSample, type RowFormat, unreadColumns } from "../conversation.js";
 import type { Document } from "../documents.js";
 import { encodeSample, type TrainedParts } from "../encode.js";
 import { secondsFor } from "../limits.js";
@@ -23,9 +23,19 @@ export interface RowCounts {
   split: number;
   /** Documents left out: no token of them is trained, or they are shorter than two. */
   dropped: number;
+  /** Columns that hold something and are not read, with the rows in which they do. */
+  unusedColumns: Readonly<Record<string, number>>;
 }
 
-export const NO_ROWS: RowCounts = { rows: 0, tokens: 0, trainedTokens: 0, truncated: 0, split: 0, dropped: 0 };
+export const NO_ROWS: RowCounts = {
+  rows: 0,
+  tokens: 0,
+  trainedTokens: 0,
+  truncated: 0,
+  split: 0,
+  dropped: 0,
+  unusedColumns: {},
+};
 
 export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   rows: a.rows + b.rows,
@@ -34,7 +44,28 @@ export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   truncated: a.truncated + b.truncated,
   split: a.split + b.split,
   dropped: a.dropped + b.dropped,
+  unusedColumns: added(a.unusedColumns, b.unusedColumns),
 });
+
+/** Where each row has names of its own, nobody wants them all. */
+const MOST_NAMES = 50;
+const OTHER_NAMES = "others";
+
+function added(a: RowCounts["unusedColumns"], b: RowCounts["unusedColumns"]): RowCounts["unusedColumns"] {
+  const sum = new Map(Object.entries(a));
+  for (const [name, rows] of Object.entries(b)) {
+    const shown = sum.has(name) || sum.size < MOST_NAMES ? name : OTHER_NAMES;
+    sum.set(shown, (sum.get(shown) ?? 0) + rows);
+  }
+  return Object.fromEntries(sum);
+}
+
+function unusedColumns(rows: readonly Row[], format: RowFormat): RowCounts["unusedColumns"] {
+  const counts = new Map<string, number>();
+  for (const { value } of rows)
+    for (const name of unreadColumns(value, format)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return Object.fromEntries(counts);
+}
 
 export interface EncodedRows {
   documents: Document[];
@@ -60,7 +91,7 @@ export function encodeRows(
   settings: EncodeSettings,
 ): EncodedRows {
   const documents: Document[] = [];
-  const counts = { ...NO_ROWS, rows: rows.length };
+  const counts = { ...NO_ROWS, rows: rows.length, unusedColumns: unusedColumns(rows, format) };
   for (const whole of encodeWhole(rows, format, tokenizer, settings)) {
     const pieces = piecesOf(whole, format, settings.max_length);
     if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;

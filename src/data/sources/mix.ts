@@ -11,9 +11,13 @@ export interface Weighted<T> {
   items: AsyncIterable<T[]>;
 }
 
+/** Whether the order of rows is drawn. */
+export const isMixed = (streams: readonly { weight?: number | undefined }[]): boolean =>
+  streams.length > 1 && streams.every(({ weight }) => weight !== undefined);
+
 /** Batches with the number of the stream they are from; the order within a stream is kept. Closes all streams at its end. */
 export async function* mixed<T>(streams: readonly Weighted<T>[], seed: number): AsyncGenerator<[T[], number]> {
-  if (streams.length === 1 || streams.some(({ weight }) => weight === undefined)) {
+  if (!isMixed(streams)) {
     for (const [i, { items }] of streams.entries()) for await (const batch of items) yield [batch, i];
     return;
   }

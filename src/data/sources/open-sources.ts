@@ -1,5 +1,5 @@
 // From sources to one stream of rows: names become files, the first rows of each source tell what its rows hold, columns get
-// our names, and several sources are mixed. What was found is told in notes; columns that nothing reads are counted.
+// our names, and several sources are mixed. What was found is told in notes.
 import { UserError } from "../../errors.js";
 import { columnsRead, detectFormat, renameColumns, type RowFormat, unreadColumns } from "../conversation.js";
 import { openFile, type OpenFile } from "../formats/open-file.js";
@@ -24,6 +24,7 @@ export interface RowBatch {
 }
 
 export interface OpenSources {
+  sources: readonly Source[];
   /** Every file that is read, in order; for what is kept by the content of files. */
   files: readonly OpenFile[];
   /** What rows hold, one for each source. */
@@ -32,9 +33,7 @@ export interface OpenSources {
   notes: readonly string[];
   /** Each call reads from the first row on, in the same order. */
   batches(): AsyncIterable<RowBatch>;
-  /** Of the rows read by the last call of `batches`: in how many each column stood that nothing reads. */
-  unusedColumns(): Record<string, number>;
-  /** Rows that this call took of each source. */
+  /** Rows that the last call of `batches` took of each source. */
   rowsTaken(): number[];
 }
 
@@ -42,25 +41,21 @@ export interface OpenSources {
 export async function openSources(sources: readonly Source[], settings: SourceSettings): Promise<OpenSources> {
   const opened: OpenedSource[] = [];
   for (const source of sources) opened.push(await openSource(source, settings));
-  let unused = new Map<string, number>();
   let taken = opened.map(() => 0);
   return {
+    sources,
     files: opened.flatMap(({ files }) => files),
     formats: opened.map(({ format }) => format),
     notes: opened.map(({ note }) => note),
     async *batches() {
-      unused = new Map();
       taken = opened.map(() => 0);
       const streams = opened.map(({ source, rows }) => ({ weight: source.weight, items: rows() }));
       for await (const [batch, i] of mixed(streams, settings.seed)) {
         const { columns, format } = opened[i];
-        const rows = renameColumns(batch, columns, false);
-        taken[i] += rows.length;
-        countUnused(rows, format, unused);
-        yield { rows, format };
+        taken[i] += batch.length;
+        yield { rows: renameColumns(batch, columns, false), format };
       }
     },
-    unusedColumns: () => Object.fromEntries(unused),
     rowsTaken: () => [...taken],
   };
 }
@@ -117,17 +112,13 @@ function noteOf({ file }: Source, files: readonly OpenFile[], format: RowFormat,
   return `${file}: ${count}${kinds.join(" and ")}, rows of format ${format} (${read.join(", ")})`;
 }
 
-function countUnused(rows: readonly Row[], format: RowFormat, counts: Map<string, number>): void {
-  for (const { value } of rows)
-    for (const key of unreadColumns(value, format)) counts.set(key, (counts.get(key) ?? 0) + 1);
-}
-
 /** The rows of sources one after the other, all or the first; for what needs them at once. Errors: UserError. */
 export async function readAllRows(sources: readonly Source[], atMost = Number.POSITIVE_INFINITY): Promise<Row[]> {
   const all: Row[] = [];
   for (const source of sources) {
     const opened = await openFiles(source);
-    for await (const rows of firstOf(rowsOfSource(source, opened), atMost - all.length)) all.push(...rows);
+    for await (const rows of firstOf(rowsOfSource(source, opened), atMost - all.length))
+      all.push(...renameColumns(rows, source.columns ?? {}, false));
     if (all.length === 0) throw noRows(source);
     if (all.length >= atMost) break;
   }
