@@ -39,7 +39,7 @@ export type DataCommandSettings = SettingsOf<typeof ROWS>;
 export const command: Command<typeof ROWS> = {
   name: "data",
   about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
-  usage: "revmoe data FILE --model FOLDER [--setting value ...]",
+  usage: "revmoe data FILE... --model FOLDER [--setting value ...]",
   example:
     "revmoe data chats.jsonl --model ./Qwen1.5-MoE-A2.7B\nrevmoe data chats.jsonl --model ./Qwen1.5-MoE-A2.7B --rows 20 --html rows.html",
   settings: {
@@ -50,7 +50,7 @@ export const command: Command<typeof ROWS> = {
       limit: "Use rows.",
     },
   },
-  positional: { label: "FILE", about: "the rows, as train_file", setting: "train_file" },
+  positional: { label: "FILE...", about: "the rows, as train_file has them", setting: "train_file" },
   json: true,
   load: () => import("./run/data.js"),
 };

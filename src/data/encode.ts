@@ -33,6 +33,8 @@ function samplesParts(sample: Sample, tokenizer: Tokenizer, settings: TrainedPar
   const bos: Part = { ids: tokenizer.addBos && tokenizer.bosId !== undefined ? [tokenizer.bosId] : [], trained: false };
   const eos: Part = { ids: tokenizer.eosId === undefined ? [] : [tokenizer.eosId], trained: true };
   switch (sample.kind) {
+    case "tokens":
+      return tokenParts(sample);
     case "text":
       return [bos, { ids: tokenizer.encode(sample.text), trained: true }, eos];
     case "completion": {
@@ -81,6 +83,16 @@ function chatCompletion(
     // Some templates count the end of the header to the turn; it stands in the prompt.
     trained.filter(([, end]) => end > asked.length).map(([start, end]) => [Math.max(start, asked.length), end]),
   );
+}
+
+/** Tokens that were made elsewhere, as they are. */
+function tokenParts({ ids, trained }: Sample & { kind: "tokens" }): Part[] {
+  const parts: Part[] = [];
+  for (let start = 0, end = 0; start < ids.length; start = end) {
+    while (end < ids.length && trained[end] === trained[start]) end++;
+    parts.push({ ids: ids.subarray(start, end), trained: trained[start] === 1 });
+  }
+  return parts;
 }
 
 function encodeSpans(tokenizer: Tokenizer, text: string, trained: Span[]): Part[] {

@@ -6,7 +6,8 @@ import { dirname, join } from "node:path";
 import { readJsonObject } from "../checkpoint/folder.js";
 import { type BatchList, sequentialBatches } from "../data/batches.js";
 import { type DataReport, type Documents, inMemory, makeDocuments } from "../data/documents.js";
-import { readRows, type Row } from "../data/rows.js";
+import type { Row } from "../data/rows.js";
+import { parseSources, readAllRows } from "../data/source.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { openNetwork, type OpenOptions } from "../generate/open-network.js";
 import { freeModel } from "../model/model.js";
@@ -30,8 +31,9 @@ function pick({
 }
 
 /** The rows of `file` as batches for the model in `folder`, read as the run did that made it, where there is one. */
-export function heldOutBatches(file: string, folder: string, run?: string): BatchList {
-  return batchesOf(readRows(file), loadTokenizer(folder), dataSettings(folder, run)).batches;
+export async function heldOutBatches(file: string, folder: string, run?: string): Promise<BatchList> {
+  const rows = await readAllRows(parseSources(file, "validation_file"));
+  return batchesOf(rows, loadTokenizer(folder), dataSettings(folder, run)).batches;
 }
 
 export function batchesOf(

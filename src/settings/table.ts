@@ -38,7 +38,13 @@ export interface Range {
 
 export type SettingRow = Described &
   (
-    | ({ readonly kind: "string"; readonly pattern?: RegExp; readonly expected?: string } & Default<string>)
+    | ({
+        readonly kind: "string";
+        readonly pattern?: RegExp;
+        readonly expected?: string;
+        /** A list is taken too, in a file or as several words behind a flag, and kept as this text. */
+        readonly fromList?: (list: readonly unknown[]) => string;
+      } & Default<string>)
     | ({ readonly kind: "integer" | "number" } & Range & OneOrList<number>)
     | ({ readonly kind: "boolean" } & Default<boolean>)
     | ({ readonly kind: "choice"; readonly choices: readonly string[] } & OneOrList<string>)

@@ -58,6 +58,7 @@ function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValu
   const words = typeof value === "string" && place === null;
   switch (row.kind) {
     case "string":
+      if (Array.isArray(value) && value.length > 0) return row.fromList?.(value);
       // An unquoted 2024 as a folder's name is meant as written.
       return typeof value === "string" ? value : typeof value === "number" ? (text ?? String(value)) : undefined;
     case "choice":

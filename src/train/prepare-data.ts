@@ -1,14 +1,13 @@
 // From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens.
 import { join } from "node:path";
 
-import { detectFormat, renameColumns } from "../data/conversation.js";
 import { type DataReport, type Documents, type DocumentSettings, eachDocument, inMemory } from "../data/documents.js";
 import { type HeldBack, holdBack } from "../data/prepared/hold-back.js";
 import type { RowBatch } from "../data/prepared/in-order.js";
 import { cacheKey } from "../data/prepared/key.js";
 import { prepareDocuments, type Prepared } from "../data/prepared/prepare.js";
 import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
-import { readRows } from "../data/rows.js";
+import { isMixed, openSources, type OpenSources, parseSources } from "../data/source.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { cacheFolder } from "../hub/names.js";
@@ -16,7 +15,7 @@ import type { Output } from "../metrics/output.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 export type DataSettings = DocumentSettings &
-  Pick<TrainSettings, "train_file" | "validation_file" | "validation_rows" | "dataset_cache">;
+  Pick<TrainSettings, "train_file" | "validation_file" | "validation_rows" | "dataset_cache" | "seed">;
 
 export interface DataTools {
   tokenizer: Tokenizer;
@@ -35,28 +34,37 @@ export interface RunRows {
 
 /** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
 export async function readData(settings: DataSettings, tools: DataTools): Promise<RunRows> {
-  const { train_file: file, validation_file: other, validation_rows: count } = settings;
-  const split = holdBack(rowsOf(file, settings), count);
-  const trained = await prepare(settings, tools, file, ["all but", count], () => someLeft(split, settings));
+  const { validation_rows: count } = settings;
+  const rows = await openRows("train_file", settings);
+  const split = holdBack(rows.batches(), count);
+  const trained = await prepare(settings, tools, rows, ["all but", count], () => someLeft(split, settings));
   const held = async function* (): AsyncGenerator<RowBatch> {
     // Those that were taken from the cache were not read.
     if (trained.fromCache) for await (const _ of split.batches());
     yield* split.held();
   };
   try {
-    const evaluated = other
-      ? await prepare(settings, tools, other, ["all but", 0], () => rowsOf(other, settings))
+    const others = settings.validation_file ? await openRows("validation_file", settings) : undefined;
+    const evaluated = others
+      ? await prepare(settings, tools, others, ["all but", 0], () => others.batches())
       : count > 0
-        ? await prepare(settings, tools, file, ["last", count], held)
+        ? await prepare(settings, tools, rows, ["last", count], held)
         : undefined;
-    const { documents, report, notes } = trained;
+    const { documents, report } = trained;
     const evalDocuments = evaluated?.documents ?? inMemory([]);
-    return { documents, report, evalDocuments, notes: [...notes, ...(evaluated?.notes ?? [])] };
+    const notes = [rows, others, trained, evaluated].flatMap((each) => each?.notes ?? []);
+    return { documents, report, evalDocuments, notes };
   } catch (failure) {
     trained.documents.close();
     throw failure;
   }
 }
+
+/** The rows that a setting names. */
+export const openRows = (
+  name: "train_file" | "validation_file",
+  settings: DocumentSettings & Pick<DataSettings, "train_file" | "validation_file" | "seed">,
+): Promise<OpenSources> => openSources(parseSources(settings[name], name), settings);
 
 async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataSettings): AsyncGenerator<RowBatch> {
   let left = false;
@@ -71,17 +79,21 @@ async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataS
   );
 }
 
-/** `part` says which of the file's rows they are. */
+/** `part` says which of the rows they are. */
 function prepare(
   settings: DataSettings,
   tools: DataTools,
-  file: string,
+  { files, sources }: OpenSources,
   part: [string, number],
   batches: () => AsyncIterable<RowBatch>,
 ): Promise<Prepared> {
   const ours = documentSettings(settings);
   const key = settings.dataset_cache
-    ? cacheKey({ files: [file], tokenizer: tools.input, others: { settings: ours, part } })
+    ? cacheKey({
+        files: files.map(({ path }) => path),
+        tokenizer: tools.input,
+        others: { settings: ours, part, sources, order: isMixed(sources) ? settings.seed : 0 },
+      })
     : undefined;
   const folder = join(cacheFolder(process.env), "rows");
   return prepareDocuments({
@@ -101,16 +113,6 @@ function documentSettings({
   max_length,
 }: DocumentSettings): DocumentSettings {
   return { format, columns, assistant_only_loss, completion_only_loss, max_length };
-}
-
-const ROWS_AT_ONCE = 512;
-
-/** The rows of a file with our names for their columns. */
-export async function* rowsOf(file: string, { format: wanted, columns }: DocumentSettings): AsyncGenerator<RowBatch> {
-  const rows = renameColumns(readRows(file), columns);
-  const format = detectFormat(rows, wanted);
-  for (let start = 0; start < rows.length; start += ROWS_AT_ONCE)
-    yield { rows: rows.slice(start, start + ROWS_AT_ONCE), format };
 }
 
 /** Refuses a document with a token that the model does not have. */

@@ -11,7 +11,8 @@ import { markedText, specialNames } from "../../data/preview/token-text.js";
 import { rowText, rowTitle, summaryLines } from "../../data/preview/words.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { canColor, writeRaw } from "../../metrics/output.js";
-import { readData, rowsOf } from "../../train/prepare-data.js";
+import { openRows, readData } from "../../train/prepare-data.js";
+import { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { ROWS } from "../data.js";
 import type { CommandInput } from "../command.js";
 
@@ -22,7 +23,9 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const names = specialNames(loaded.input);
   const count = json && !given.has("rows") ? Number.POSITIVE_INFINITY : settings.rows;
   const kept: ShownRow[] = [];
-  for await (const row of shownRows(rowsOf(file, settings), count, { ...loaded, names, settings })) {
+  const rows = { ...settings, validation_file: "", validation_rows: 0, seed: TRAIN_ROWS.seed.default };
+  const { batches } = await openRows("train_file", rows);
+  for await (const row of shownRows(batches(), count, { ...loaded, names, settings })) {
     if (json) out.write(`${jsonLine(row)}\n`);
     else {
       out.write(`${rowTitle(row)}\n`);
@@ -31,7 +34,6 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
     if (settings.html !== "") kept.push(row);
   }
 
-  const rows = { ...settings, validation_file: "", validation_rows: 0 };
   const { documents, report, notes } = await readData(rows, { ...loaded, out: err });
   const summary = summarize(documents, (id) => names.has(id), settings);
   documents.close();

@@ -6,11 +6,11 @@ import type { Output } from "../../metrics/output.js";
 import type { CommandInput } from "../command.js";
 import { openSource } from "../../checkpoint/source.js";
 import { findModel } from "../../checkpoint/run/find-model.js";
-import { readRows } from "../../data/rows.js";
+import { parseSources, readAllRows } from "../../data/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { dataSettings } from "../../eval/held-out.js";
 import { prepareTask } from "../../eval/measure.js";
-import { detectTask } from "../../eval/task-rows.js";
+import { detectTask, hasColumns, type Task } from "../../eval/task-rows.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { freeModel } from "../../model/model.js";
@@ -18,7 +18,7 @@ import { setThreads, useDevice } from "../../torch/device.js";
 import type { ROWS } from "../eval.js";
 
 /** Which settings a task has beside those that all have. */
-const TASK_ROWS = {
+const TASK_ROWS: Record<Task, string[]> = {
   loss: [
     "format",
     "columns",
@@ -41,12 +41,14 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const source = openSource(folder);
   const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);
   for (const as of views) chooseNetwork(folder, as);
-  const read = readRows(file);
-  const rows = limit > 0 ? read.slice(0, limit) : read;
-  const task = settings.task === "auto" ? detectTask(rows) : settings.task;
-  checkTask(task, given);
+  const rows = await readAllRows(parseSources(file, "file"), limit > 0 ? limit : undefined);
   const own = Object.fromEntries(Object.entries(settings).filter(([name]) => given.has(name)));
-  const data = { ...dataSettings(folder, run), ...own };
+  const ofRun = dataSettings(folder, run);
+  const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, ofRun.columns)) : settings.task;
+  checkTask(task, given);
+  // A file may have our names, though the run's had names of its own.
+  const columns = hasColumns(rows, ofRun.columns) ? ofRun.columns : {};
+  const data = { ...ofRun, columns, ...own };
   const measure = prepareTask(task, rows, { source, tokenizer: loadTokenizer(source), data, ...settings });
 
   const results = [];
@@ -70,8 +72,15 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   return 0;
 }
 
+/** The only task for which a setting that is given is there. */
+function taskOf(given: ReadonlySet<string>): Task | undefined {
+  const tasks = Object.keys(TASK_ROWS) as Task[];
+  const users = [...given].map((name) => tasks.filter((task) => TASK_ROWS[task].includes(name)));
+  return users.find(({ length }) => length === 1)?.[0];
+}
+
 /** A setting of another task would be without effect. */
-function checkTask(task: keyof typeof TASK_ROWS, given: ReadonlySet<string>): void {
+function checkTask(task: Task, given: ReadonlySet<string>): void {
   const own = TASK_ROWS[task];
   const idle = Object.values(TASK_ROWS)
     .flat()

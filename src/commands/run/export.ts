@@ -101,7 +101,7 @@ async function makeLoss(settings: ExportSettings, folder: string, run: string | 
   const { device, threads, compute_dtype: computeDtype, validation_file: file } = settings;
   useDevice(device);
   setThreads(threads);
-  const batches = heldOutBatches(file, folder, run);
+  const batches = await heldOutBatches(file, folder, run);
   return (of, as) => lossOf(of, batches, { as, device, computeDtype });
 }
 

@@ -10,6 +10,7 @@ import type { Output } from "../../metrics/output.js";
 import { openSinks } from "../../metrics/sinks/registry.js";
 import type { Sink } from "../../metrics/record.js";
 import type { DataReport } from "../../data/documents.js";
+import { quoted } from "../../data/limits.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
 import { describeSettings, type TrainSettings } from "../../train/settings/settings.js";
@@ -120,7 +121,8 @@ async function describeRun(run: Run): Promise<string[]> {
   ];
 }
 
-function describeData({ format, rows, tokens, trainedTokens, truncated, split, dropped }: DataReport): string {
+function describeData(report: DataReport): string {
+  const { format, rows, tokens, trainedTokens, truncated, split, dropped, unusedColumns } = report;
   const share = ((100 * trainedTokens) / tokens).toFixed(1);
   const notes = [
     [truncated, "truncated"],
@@ -131,5 +133,9 @@ function describeData({ format, rows, tokens, trainedTokens, truncated, split, d
     .filter(([count]) => count > 0)
     .map(([count, word]) => `, ${count} ${word}`)
     .join("");
-  return `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}`;
+  const unused = Object.entries(unusedColumns).map(([name, count]) => `${quoted(name)} (${count})`);
+  return (
+    `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
+    `${unused.length > 0 ? `; columns that are not used: ${unused.join(", ")}` : ""}`
+  );
 }

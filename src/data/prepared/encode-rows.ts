@@ -1,6 +1,6 @@
 // Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
 // which nothing is trained are left out. The work of one thread; the caller owns the documents.
-import { readSample, type RowFormat } from "../conversation.js";
+import { readSample, type RowFormat, unreadColumns } from "../conversation.js";
 import type { Document } from "../documents.js";
 import { encodeSample, type TrainedParts } from "../encode.js";
 import { secondsFor } from "../limits.js";
@@ -26,6 +26,8 @@ export interface RowCounts {
   dropped: number;
   /** Of whole rows. */
   lengths: LengthFacts;
+  /** Columns that hold something and are not read, with the rows in which they do. */
+  unusedColumns: Readonly<Record<string, number>>;
 }
 
 export const NO_ROWS: RowCounts = {
@@ -36,6 +38,7 @@ export const NO_ROWS: RowCounts = {
   split: 0,
   dropped: 0,
   lengths: NO_LENGTHS,
+  unusedColumns: {},
 };
 
 export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
@@ -46,7 +49,28 @@ export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   split: a.split + b.split,
   dropped: a.dropped + b.dropped,
   lengths: addLengths(a.lengths, b.lengths),
+  unusedColumns: added(a.unusedColumns, b.unusedColumns),
 });
+
+/** Where each row has names of its own, nobody wants them all. */
+const MOST_NAMES = 50;
+const OTHER_NAMES = "others";
+
+function added(a: RowCounts["unusedColumns"], b: RowCounts["unusedColumns"]): RowCounts["unusedColumns"] {
+  const sum = new Map(Object.entries(a));
+  for (const [name, rows] of Object.entries(b)) {
+    const shown = sum.has(name) || sum.size < MOST_NAMES ? name : OTHER_NAMES;
+    sum.set(shown, (sum.get(shown) ?? 0) + rows);
+  }
+  return Object.fromEntries(sum);
+}
+
+function unusedColumns(rows: readonly Row[], format: RowFormat): RowCounts["unusedColumns"] {
+  const counts = new Map<string, number>();
+  for (const { value } of rows)
+    for (const name of unreadColumns(value, format)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return Object.fromEntries(counts);
+}
 
 export interface EncodedRows {
   documents: Document[];
@@ -72,9 +96,10 @@ export function encodeRows(
   settings: EncodeSettings,
 ): EncodedRows {
   const documents: Document[] = [];
-  const counts = { ...NO_ROWS, rows: rows.length, lengths: structuredClone(NO_LENGTHS) };
+  const lengths = structuredClone(NO_LENGTHS);
+  const counts = { ...NO_ROWS, rows: rows.length, lengths, unusedColumns: unusedColumns(rows, format) };
   for (const whole of encodeWhole(rows, format, tokenizer, settings)) {
-    countLength(counts.lengths, whole, format !== "text");
+    countLength(lengths, whole, format !== "text");
     const pieces = piecesOf(whole, format, settings.max_length);
     if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;
     for (const document of pieces) {

@@ -2,6 +2,7 @@
 // elsewhere what is trained stands between « and ».
 import { formatCount, formatTable, visibleText } from "../../format.js";
 import type { DataReport } from "../documents.js";
+import { quoted } from "../limits.js";
 import type { ShownRow } from "./shown-rows.js";
 import type { RowsSummary } from "./summary.js";
 import { markedText, type TokenText } from "./token-text.js";
@@ -62,6 +63,7 @@ export function summaryLines({ file, report, summary, max_length, tokenName, not
     firstDuplicate
       ? `duplicates: ${numbers(duplicates)} documents are as an earlier one; the first is ${firstDuplicate.join(", as ")}`
       : "duplicates: none",
+    `columns that are not used: ${unused(report) || "none"}`,
     ...notes.map((note) => `note: ${note}`),
     "",
     ...histogram(report),
@@ -103,6 +105,11 @@ function costs({ format, rows, lengths }: DataReport): string[] {
     ).split("\n"),
   ];
 }
+
+const unused = ({ unusedColumns }: DataReport): string =>
+  Object.entries(unusedColumns)
+    .map(([name, rows]) => `${quoted(name)} (${numbers(rows)} rows)`)
+    .join(", ");
 
 const numbers = (count: number): string => count.toLocaleString("en-US");
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;

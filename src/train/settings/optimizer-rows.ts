@@ -1,0 +1,83 @@
+// The settings of `train` for the update: the rule, its learning rate over the run, and limits on gradients. What one rule alone
+// has stands in its own file, and comes in with the registry.
+import {
+  goodRatesInWords,
+  OPTIMIZER_GROUP,
+  OPTIMIZER_NAMES,
+  OPTIMIZER_ROWS,
+  stateBytesInWords,
+} from "../../optim/registry.js";
+import type { SettingRows } from "../../settings/table.js";
+
+export const UPDATE_ROWS = {
+  optimizer: {
+    kind: "choice",
+    choices: OPTIMIZER_NAMES,
+    default: "adamw",
+    group: OPTIMIZER_GROUP,
+    about: `update rule, applied block by block; state bytes per parameter: ${stateBytesInWords()}`,
+  },
+  learning_rate: {
+    kind: "number",
+    default: 1e-5,
+    above: 0,
+    group: OPTIMIZER_GROUP,
+    about: `highest learning rate; for all parameters of a pretrained model ${goodRatesInWords()}`,
+  },
+  lr_scheduler_type: {
+    kind: "choice",
+    choices: ["cosine", "linear", "constant"],
+    default: "cosine",
+    group: OPTIMIZER_GROUP,
+    about: "course of the learning rate after warm-up",
+  },
+  warmup_ratio: {
+    kind: "number",
+    default: 0.03,
+    min: 0,
+    max: 1,
+    group: OPTIMIZER_GROUP,
+    about: "share of the steps in which the learning rate rises from 0",
+  },
+  warmup_steps: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: OPTIMIZER_GROUP,
+    about: "the same as a number of steps; 0: by warmup_ratio",
+  },
+  min_lr_ratio: {
+    kind: "number",
+    default: 0.1,
+    min: 0,
+    max: 1,
+    group: OPTIMIZER_GROUP,
+    about: "end of cosine or linear as a share of learning_rate",
+  },
+  weight_decay: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: OPTIMIZER_GROUP,
+    about: "decoupled weight decay per step, times the learning rate",
+  },
+  max_grad_norm: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: OPTIMIZER_GROUP,
+    about:
+      "clips all gradients together to this norm, as transformers and TRL do; an extra backward pass measures it: a step takes " +
+      "1.75 times the time, with method store twice; 0: off",
+  },
+  max_block_grad_norm: {
+    kind: "number",
+    default: 1,
+    otherwise: [{ given: "max_grad_norm", value: 0 }],
+    min: 0,
+    group: OPTIMIZER_GROUP,
+    about:
+      "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
+  },
+  ...OPTIMIZER_ROWS,
+} as const satisfies SettingRows;
