@@ -21,7 +21,10 @@ const NEWLINES = 262;
 const AB = 263;
 
 /** What lengths cost is the preview's to test. */
-const countsOf = ({ lengths: _, ...counts }: DataReport) => counts;
+const countsOf = ({ lengths: _, unusedColumns, ...counts }: DataReport) => {
+  assert.deepEqual(unusedColumns, {});
+  return counts;
+};
 
 /** Tokens with a mark at those that are trained: [token, 0 or 1]. */
 const marked = ({ tokens, trained }: Document): [number, number][] =>

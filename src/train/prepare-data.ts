@@ -30,6 +30,8 @@ export interface RunRows {
   evalDocuments: Documents;
   report: DataReport;
   notes: string[];
+  /** Whether the trained ones were kept from an earlier start. */
+  fromCache: boolean;
 }
 
 /** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
@@ -53,7 +55,7 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
     const { documents, report } = trained;
     const evalDocuments = evaluated?.documents ?? inMemory([]);
     const notes = [rows, others, trained, evaluated].flatMap((each) => each?.notes ?? []);
-    return { documents, report, evalDocuments, notes };
+    return { documents, report, evalDocuments, notes, fromCache: trained.fromCache };
   } catch (failure) {
     trained.documents.close();
     throw failure;
