@@ -11,6 +11,7 @@ import { isMixed, openSources, type OpenSources, parseSources } from "../data/so
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { cacheFolder } from "../hub/names.js";
+import { statOf } from "../read-file.js";
 import type { Output } from "../metrics/output.js";
 import type { TrainSettings } from "./settings/settings.js";
 
@@ -98,8 +99,10 @@ function prepare(
       })
     : undefined;
   const folder = join(cacheFolder(process.env), "rows");
+  const size = files.reduce((sum, { path }) => sum + (statOf(path)?.size ?? 0), 0);
   return prepareDocuments({
     ...tools,
+    share: () => files.reduce((sum, { bytesRead }) => sum + bytesRead(), 0) / size,
     batches,
     settings: ours,
     cache: key === undefined ? undefined : { folder, key },

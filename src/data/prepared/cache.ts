@@ -87,6 +87,7 @@ export class DocumentStore {
       renameSync(this.partial, entryPath(this.entry));
       sync(this.entry.folder);
       makeRoom(this.entry.folder, entryPath(this.entry));
+      this.note(`prepared rows are kept in ${entryPath(this.entry)} for the next start`);
     } catch (failure) {
       this.note(`${this.entry.folder}: ${reasonOf(failure)}; the next start prepares the rows anew`);
     }

@@ -3,7 +3,7 @@
 import { type DataReport, type Documents, type DocumentSettings, reportOf } from "../documents.js";
 import type { Output } from "../../metrics/output.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type CacheEntry, DocumentStore, openEntry } from "./cache.js";
+import { type CacheEntry, DocumentStore, entryPath, openEntry } from "./cache.js";
 import { addCounts, NO_ROWS } from "./encode-rows.js";
 import { encodedInOrder, type RowBatch } from "./in-order.js";
 import { rowProgress } from "./progress.js";
@@ -31,7 +31,7 @@ export interface Prepared {
   /** The caller closes them. */
   documents: Documents;
   report: DataReport;
-  /** What went otherwise than asked. */
+  /** Where they are kept, or why they are not. */
   notes: string[];
   fromCache: boolean;
 }
@@ -42,7 +42,10 @@ export async function prepareDocuments(preparation: Preparation): Promise<Prepar
   const notes: string[] = [];
   const note = (line: string): void => void notes.push(line);
   const known = cache && openEntry(cache, note);
-  if (known) return { documents: known.documents, report: known.about as DataReport, notes, fromCache: true };
+  if (known) {
+    note(`prepared rows are taken from ${entryPath(cache)}`);
+    return { documents: known.documents, report: known.about as DataReport, notes, fromCache: true };
+  }
   const store = new DocumentStore(cache, note);
   const progress = out && rowProgress(out);
   try {
