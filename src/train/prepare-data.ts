@@ -109,16 +109,21 @@ function prepare(
   });
 }
 
-/** What decides tokens and what of them is trained, and nothing else. */
-function documentSettings({
-  format,
-  columns,
-  assistant_only_loss,
-  completion_only_loss,
-  max_length,
-}: DocumentSettings): DocumentSettings {
-  return { format, columns, assistant_only_loss, completion_only_loss, max_length };
-}
+/** What decides tokens and what of them is trained, and nothing else: all of it, or the cache would take others' tokens for its own. */
+const DOCUMENT_SETTINGS = {
+  format: true,
+  columns: true,
+  assistant_only_loss: true,
+  completion_only_loss: true,
+  train_on: true,
+  chat_template_kwargs: true,
+  max_length: true,
+} satisfies Record<keyof Required<DocumentSettings>, true>;
+
+const documentSettings = (settings: DataSettings): DocumentSettings =>
+  Object.fromEntries(
+    Object.entries(settings).filter(([name]) => Object.hasOwn(DOCUMENT_SETTINGS, name)),
+  ) as unknown as DocumentSettings;
 
 /** Refuses a document with a token that the model does not have. */
 export function checkTokens(documents: Documents, vocabSize: number): void {

@@ -30,7 +30,7 @@ export async function* shownRows(
   for await (const { rows, format } of batches) {
     for (const each of rows) {
       if (row === count) return;
-      const [whole] = encodeWhole([each], format, tokenizer, settings);
+      const [{ whole }] = encodeWhole([each], format, tokenizer, settings);
       const pieces = piecesOf(whole, format, settings.max_length);
       const tokens = pieces.reduce((sum, piece) => sum + piece.tokens.length, 0);
       yield {
