@@ -2,6 +2,7 @@
 // Limit: buffers compressed by lz4 are refused.
 import type { Codec } from "apache-arrow/ipc/compression/registry";
 import type { DataType, Vector } from "apache-arrow";
+import type { ByteBuffer } from "flatbuffers";
 import { UserError } from "../../errors.js";
 import { quoted } from "../limits.js";
 import type { Row } from "../rows.js";
@@ -69,11 +70,25 @@ async function* inWords(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   if (left.length > 0) yield left;
 }
 
+let checked = false;
+
+/** A damaged file may say that a list has billions of entries, through which the library would walk for minutes. */
+function checkVectors(buffers: ByteBuffer): void {
+  if (checked) return;
+  checked = true;
+  const stated = buffers.__vector_len;
+  buffers.__vector_len = function (this: ByteBuffer, offset: number): number {
+    const length = stated.call(this, offset);
+    if (length >= 0 && length <= this.capacity()) return length;
+    throw new Error(`a list of ${length} entries in a message of ${this.capacity()} bytes`);
+  };
+}
+
 /** The library, loaded when there is a file for it. */
 async function load() {
-  const [{ DataType: is, RecordBatchReader, CompressionType, compressionRegistry }, { decompress }] = await Promise.all(
-    [import("apache-arrow"), import("fzstd")],
-  );
+  const [{ DataType: is, RecordBatchReader, CompressionType, compressionRegistry }, { decompress }, { ByteBuffer }] =
+    await Promise.all([import("apache-arrow"), import("fzstd"), import("flatbuffers")]);
+  checkVectors(ByteBuffer.prototype);
   const codec: Codec = { decode: (data) => decompress(data).slice() };
   compressionRegistry.set(CompressionType.ZSTD, codec);
 
