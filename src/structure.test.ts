@@ -21,7 +21,7 @@ const DOWNHILL: Record<string, string[]> = {
   reversible: ["torch", "settings"],
   optim: ["torch", "settings"],
   checkpoint: ["torch", "model", "metrics"],
-  hub: ["model", "checkpoint", "metrics"],
+  hub: ["model", "data", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "checkpoint"],
   store: ["torch", "model", "checkpoint"],
   network: ["torch", "model", "reversible", "data", "checkpoint", "store"],
