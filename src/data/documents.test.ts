@@ -49,7 +49,7 @@ for (const [name, chat_template] of Object.entries({ CHATML, CHATML_TAGGED })) {
     ];
     assert.deepEqual(marked(documents[0]), expected);
     assert.deepEqual(report, {
-      format: "messages",
+      formats: ["messages"],
       rows: 1,
       tokens: expected.length,
       trainedTokens: 8,
@@ -57,6 +57,7 @@ for (const [name, chat_template] of Object.entries({ CHATML, CHATML_TAGGED })) {
       truncated: 0,
       split: 0,
       dropped: 0,
+      unusedColumns: {},
     });
   });
 }
@@ -110,7 +111,7 @@ test("columns map question and answer to prompt and completion", (t) => {
     settings({ columns: { prompt: "question", completion: "answer" } }),
   );
   assert.deepEqual(marked(documents[0]), [...off(...bytes("b")), ...on(AB, imEnd)]);
-  assert.equal(report.format, "prompt_completion");
+  assert.deepEqual(report.formats, ["prompt_completion"]);
 });
 
 test("prompt and completion as messages: the completion's turns alone", (t) => {

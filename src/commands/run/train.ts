@@ -129,7 +129,7 @@ async function describeRun(run: Run): Promise<string[]> {
 }
 
 function describeData(report: DataReport): string {
-  const { format, rows, tokens, trainedTokens, truncated, split, dropped, unusedColumns } = report;
+  const { formats, rows, tokens, trainedTokens, truncated, split, dropped, unusedColumns } = report;
   const share = ((100 * trainedTokens) / tokens).toFixed(1);
   const notes = [
     [truncated, "truncated"],
@@ -142,7 +142,7 @@ function describeData(report: DataReport): string {
     .join("");
   const unused = Object.entries(unusedColumns).map(([name, count]) => `${quoted(name)} (${count})`);
   return (
-    `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
+    `data: ${rows} rows of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
     `${unused.length > 0 ? `; columns that are not used: ${unused.join(", ")}` : ""}`
   );
 }
