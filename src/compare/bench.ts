@@ -39,9 +39,9 @@ export interface BenchOptions {
 
 /** Errors: UserError for what would make every row fail. Anything else that goes wrong is the status of its row. */
 export async function bench(settings: BenchSettings, options: BenchOptions = {}): Promise<BenchResult> {
-  await checkWork(settings);
   const folder = mkdtempSync(join(tmpdir(), "revmoe-bench-"));
   try {
+    await checkWork(settings);
     return await new Bench(settings, options, join(folder, "gradients")).all(cellsOf(settings));
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -61,6 +61,10 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
 /** The checked content of one row. Errors: UserError naming the row and the value that is wrong. */
 export const readSample = (row: Row, format: RowFormat): Sample => ROW_KINDS[format].readSample(row);
 
+/** Whether a row is one to predict, of any format. */
+export const isSample = (value: Record<string, unknown>): boolean =>
+  ROW_FORMATS.some((format) => lacks(value, format) === undefined);
+
 /** A column that a row of a format must have, and this one has not or has as null. */
 function lacks(value: Record<string, unknown>, format: RowFormat): string | undefined {
   const lacking = ROW_KINDS[format].needs.map((keys) =>

@@ -42,7 +42,8 @@ export interface DocumentSettings extends TrainedParts {
 
 /** Counts of tokens are those of the documents that are kept. */
 export interface DataReport extends RowCounts {
-  format: RowFormat;
+  /** What rows hold, of each source another at most. */
+  formats: readonly RowFormat[];
   /** trainedTokens / tokens. */
   trainedShare: number;
 }
@@ -68,17 +69,22 @@ export function makeDocuments(
   const renamed = renameColumns(rows, settings.columns);
   const format = detectFormat(renamed, settings.format);
   const { documents, counts } = rowEncoder(tokenizer, settings)(renamed, format);
-  return { documents, report: reportOf(format, addCounts(NO_ROWS, counts), rows[0].place, settings) };
+  return { documents, report: reportOf([format], addCounts(NO_ROWS, counts), rows[0].place, settings) };
 }
 
 /** `place` is the first row's. Errors: UserError when no token is trained. */
-export function reportOf(format: RowFormat, counts: RowCounts, place: string, settings: DocumentSettings): DataReport {
-  if (counts.trainedTokens === 0) nothingTrained(format, counts, place, settings);
-  return { format, ...counts, trainedShare: counts.trainedTokens / counts.tokens };
+export function reportOf(
+  formats: readonly RowFormat[],
+  counts: RowCounts,
+  place: string,
+  settings: DocumentSettings,
+): DataReport {
+  if (counts.trainedTokens === 0) nothingTrained(formats, counts, place, settings);
+  return { formats, ...counts, trainedShare: counts.trainedTokens / counts.tokens };
 }
 
 function nothingTrained(
-  format: RowFormat,
+  formats: readonly RowFormat[],
   { rows, truncated }: RowCounts,
   place: string,
   settings: DocumentSettings,
@@ -86,11 +92,11 @@ function nothingTrained(
   const remedy =
     truncated > 0
       ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
-      : format === "messages" && settings.assistant_only_loss
+      : settings.assistant_only_loss && formats.some((format) => ["messages", "sharegpt", "alpaca"].includes(format))
         ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
           "train on all tokens."
         : "They are shorter than two tokens; check that the columns named are those with the text.";
   throw new UserError(
-    `${place}: no token of the ${rows} rows is trained (format ${format}, expected at least one). ${remedy}`,
+    `${place}: no token of the ${rows} rows is trained (format ${formats.join(" and ")}, expected at least one). ${remedy}`,
   );
 }

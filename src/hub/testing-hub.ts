@@ -13,7 +13,7 @@ export interface TestingHub {
   endpoint: string;
   /** Where large files are. */
   store: string;
-  /** Files of the one model, org/name, by path; may be changed, which makes a new commit. */
+  /** Files of org/name, be it asked for as a model or as a data set, by path; may be changed, which makes a new commit. */
   files: Map<string, Buffer>;
   commit(): string;
   /** "GET /path" of every request, with " bytes=N-" behind it for a range and " token" when one came. */
@@ -78,14 +78,15 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     const { odd } = hub.faults;
     if (odd && path.includes(odd.path)) return void WAYS[odd.way](response, { url, hub });
     const failing = statuses && path.includes(statuses.path) ? statuses.codes.shift() : undefined;
-    const [, revision] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
-    const [, file = ""] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
+    const [, revision] = /^\/api\/(?:models|datasets)\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
+    const [, file = ""] = /^\/(?:datasets\/)?org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
     const bytes = files.get(file);
     if (failing) refuse(failing, statuses?.errorCode);
     else if (token && authorization !== `Bearer ${token}`) refuse(401);
     else if (revision === "main" || revision === commit()) json({ _id: "1", id: NAME, sha: commit() });
     else if (revision) refuse(404, "RevisionNotFound");
-    else if (path === `/api/models/${NAME}/tree/${commit()}`) tree(Number(url.searchParams.get("cursor") ?? 0));
+    else if (/^\/api\/(models|datasets)\//.test(path) && path.endsWith(`/${NAME}/tree/${commit()}`))
+      tree(Number(url.searchParams.get("cursor") ?? 0));
     else if (!bytes) refuse(404, "RepoNotFound");
     else if (!isLarge(file)) send(file, bytes, request, response);
     else {
@@ -113,7 +114,7 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
             }
           : { type: "file", path: name, size, oid: gitSha1(content) };
       });
-      const next = `<${endpoint}${url.pathname}?recursive=false&cursor=${from + 2}>; rel="next"`;
+      const next = `<${endpoint}${url.pathname}?recursive=${url.searchParams.get("recursive")}&cursor=${from + 2}>; rel="next"`;
       json(
         [{ type: "directory", path: "original", size: 0, oid: "0" }, ...entries].slice(from, from + 2),
         from + 2 <= entries.length ? { link: next } : {},

@@ -56,11 +56,19 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
     const { documents, report } = trained;
     const evalDocuments = evaluated?.documents ?? inMemory([]);
     const notes = [rows, others, trained, evaluated].flatMap((each) => each?.notes ?? []);
+    if (!trained.fromCache) notes.push(...mixNotes(rows));
     return { documents, report, evalDocuments, notes, fromCache: trained.fromCache };
   } catch (failure) {
     trained.documents.close();
     throw failure;
   }
+}
+
+/** How many rows of each source were drawn, where they were. */
+function mixNotes({ sources, rowsTaken }: OpenSources): string[] {
+  const counts = rowsTaken();
+  const words = sources.map(({ file }, i) => `${counts[i]} of ${file}`);
+  return isMixed(sources) ? [`rows are drawn by weight until a source is at its end: ${words.join(", ")}`] : [];
 }
 
 /** The rows that a setting names. */

@@ -12,6 +12,7 @@ import { dataSettings } from "../../eval/held-out.js";
 import { prepareTask } from "../../eval/measure.js";
 import { detectTask, hasColumns, type Task } from "../../eval/task-rows.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
@@ -41,7 +42,10 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const source = openSource(folder);
   const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);
   for (const as of views) chooseNetwork(folder, as);
-  const rows = await readAllRows(parseSources(file, "file"), limit > 0 ? limit : undefined);
+  const rows = await readAllRows(
+    parseSources(await resolveSources(file, "file", { out: err }), "file"),
+    limit > 0 ? limit : undefined,
+  );
   const own = Object.fromEntries(Object.entries(settings).filter(([name]) => given.has(name)));
   const ofRun = dataSettings(folder, run);
   const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, ofRun.columns)) : settings.task;

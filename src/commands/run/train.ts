@@ -17,6 +17,7 @@ import { describeSettings, type TrainSettings } from "../../train/settings/setti
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
 import { checkRunFolder } from "../../train/folder/run-folder.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { train } from "../../train/loop.js";
 import { describeMemory } from "../../step/memory-terms.js";
@@ -33,8 +34,14 @@ import { dtype, numel } from "../../torch/tensor.js";
 
 export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   checkRunFolder(asked); // before anything is loaded, which can take minutes
-  // From here on the model is a folder, also in what the run records: resuming needs no network.
-  const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
+  // From here on model and data are files, also in what the run records: resuming needs no network.
+  const hub = { out, preferCached: asked.resume !== "" };
+  const settings = {
+    ...asked,
+    model: await resolveModel(asked.model, hub),
+    train_file: await resolveSources(asked.train_file, "train_file", hub),
+    validation_file: await resolveSources(asked.validation_file, "validation_file", hub),
+  };
   const say = (text: string): void => void out.write(`${text}\n`);
   say(describeSettings(settings));
   const run = await explaining(settings, null, () => prepareRun(settings, out));
@@ -122,7 +129,7 @@ async function describeRun(run: Run): Promise<string[]> {
 }
 
 function describeData(report: DataReport): string {
-  const { format, rows, tokens, trainedTokens, truncated, split, dropped, unusedColumns } = report;
+  const { formats, rows, tokens, trainedTokens, truncated, split, dropped, unusedColumns } = report;
   const share = ((100 * trainedTokens) / tokens).toFixed(1);
   const notes = [
     [truncated, "truncated"],
@@ -135,7 +142,7 @@ function describeData(report: DataReport): string {
     .join("");
   const unused = Object.entries(unusedColumns).map(([name, count]) => `${quoted(name)} (${count})`);
   return (
-    `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
+    `data: ${rows} rows of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
     `${unused.length > 0 ? `; columns that are not used: ${unused.join(", ")}` : ""}`
   );
 }

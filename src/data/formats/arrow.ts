@@ -2,6 +2,7 @@
 // Limit: buffers compressed by lz4 are refused.
 import type { Codec } from "apache-arrow/ipc/compression/registry";
 import type { DataType, Vector } from "apache-arrow";
+import type { ByteBuffer } from "flatbuffers";
 import { UserError } from "../../errors.js";
 import { quoted } from "../limits.js";
 import type { Row } from "../rows.js";
@@ -12,6 +13,8 @@ import { plainLeaf, withoutNulls } from "./table-values.js";
 const MAGIC = "ARROW1";
 const MAGIC_BYTES = 8;
 const WORD = 8;
+/** Of lists whose items take no room, as those of nulls. */
+const SPARE_ITEMS = 100_000;
 const CONTINUATION = 0xffffffff;
 
 export const arrow: FileFormat = {
@@ -35,6 +38,7 @@ async function* rowsOf({ path, bytes }: FileInput): AsyncGenerator<[Row, number]
       const names = batch.schema.fields.map(({ name }) => name);
       const columns = batch.schema.fields.map((_, i) => batch.getChildAt(i) as Vector);
       const each = batch.data.byteLength / Math.max(1, batch.numRows);
+      library.allow(SPARE_ITEMS + batch.data.byteLength * 8);
       for (let i = 0; i < batch.numRows; i++) {
         const cells = columns.map((column, k) => [names[k], library.plain(column.type, column.get(i))] as const);
         yield [{ value: withoutNulls(cells), place: `${path}: row ${++number}` }, each];
@@ -69,19 +73,36 @@ async function* inWords(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   if (left.length > 0) yield left;
 }
 
+let checked = false;
+
+/** A damaged file may say that a list has billions of entries, through which the library would walk for minutes. */
+function checkVectors(buffers: ByteBuffer): void {
+  if (checked) return;
+  checked = true;
+  const stated = buffers.__vector_len;
+  buffers.__vector_len = function (this: ByteBuffer, offset: number): number {
+    const length = stated.call(this, offset);
+    if (length >= 0 && length <= this.capacity()) return length;
+    throw new Error(`a list of ${length} entries in a message of ${this.capacity()} bytes`);
+  };
+}
+
 /** The library, loaded when there is a file for it. */
 async function load() {
-  const [{ DataType: is, RecordBatchReader, CompressionType, compressionRegistry }, { decompress }] = await Promise.all(
-    [import("apache-arrow"), import("fzstd")],
-  );
+  const [{ DataType: is, RecordBatchReader, CompressionType, compressionRegistry }, { decompress }, { ByteBuffer }] =
+    await Promise.all([import("apache-arrow"), import("fzstd"), import("flatbuffers")]);
+  checkVectors(ByteBuffer.prototype);
   const codec: Codec = { decode: (data) => decompress(data).slice() };
   compressionRegistry.set(CompressionType.ZSTD, codec);
 
+  let itemsLeft = 0;
   const plain = (type: DataType, value: unknown): unknown => {
     if (value === null || value === undefined) return null;
     if (is.isDictionary(type)) return plain(type.dictionary, value);
     if (is.isList(type) || is.isFixedSizeList(type) || is.isLargeList(type)) {
       const items = type.children[0].type;
+      itemsLeft -= (value as Vector).length;
+      if (itemsLeft < 0) throw new Error("its lists have more items than it has bits");
       return Array.from(value as Vector, (item) => plain(items, item));
     }
     if (is.isStruct(type)) {
@@ -96,5 +117,7 @@ async function load() {
     if (is.isTimestamp(type) || is.isDate(type)) return plainLeaf(new Date(value as number), false);
     return is.isDecimal(type) ? String(value) : plainLeaf(value, is.isFloat(type));
   };
-  return { RecordBatchReader, plain };
+  /** Damaged offsets make lists of billions of items: so many may come from the next rows. */
+  const allow = (items: number): void => void (itemsLeft = items);
+  return { RecordBatchReader, plain, allow };
 }

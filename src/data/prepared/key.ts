@@ -15,7 +15,7 @@ export interface Ingredients {
 }
 
 /** To be raised when the same rows become other documents, or files of documents are written otherwise. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** Undefined where a file cannot be read: who reads its rows will say why. */
 export function cacheKey({ files, tokenizer, others }: Ingredients): string | undefined {

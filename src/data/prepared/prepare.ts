@@ -71,10 +71,12 @@ async function encodeAll(
   seen: (rows: number) => void,
 ): Promise<DataReport> {
   let counts = NO_ROWS;
-  let first: { place: string; format: RowBatch["format"] } | undefined;
+  let first: string | undefined;
+  const formats = new Set<RowBatch["format"]>();
   const watched = async function* (): AsyncGenerator<RowBatch> {
     for await (const batch of batches()) {
-      first ??= { place: batch.rows[0].place, format: batch.format };
+      first ??= batch.rows[0].place;
+      formats.add(batch.format);
       yield batch;
     }
   };
@@ -84,6 +86,5 @@ async function encodeAll(
     counts = addCounts(counts, more);
     seen(counts.rows);
   }
-  const { place, format } = first ?? { place: "rows", format: "text" as const };
-  return reportOf(format, counts, place, settings);
+  return reportOf([...formats], counts, first ?? "rows", settings);
 }

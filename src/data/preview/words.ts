@@ -50,12 +50,12 @@ export interface Summarized {
 }
 
 export function summaryLines({ file, report, summary, max_length, tokenName, notes }: Summarized): string[] {
-  const { format, rows, tokens, trainedShare, truncated, split, dropped } = report;
+  const { formats, rows, tokens, trainedShare, truncated, split, dropped } = report;
   const { median, most95, longest, packs, duplicates, firstDuplicate } = summary;
   const ends = summary.ends.slice(0, 4).map(([id, times]) => `${tokenName(id)} ${numbers(times)} times`);
   const others = summary.ends.length > 4 ? `, and ${numbers(summary.ends.length - 4)} other tokens` : "";
   return [
-    `${file}: ${numbers(rows)} rows of format ${format}, ${formatCount(tokens)} tokens, ${percent(trainedShare)} trained`,
+    `${file}: ${numbers(rows)} rows of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${percent(trainedShare)} trained`,
     `max_length ${max_length}: ${numbers(truncated)} rows cut, ${numbers(split)} split, ${numbers(dropped)} dropped with nothing to train`,
     `documents: median ${numbers(median)} tokens, 95 % up to ${numbers(most95)}, longest ${numbers(longest)}; the longest row has ${numbers(report.lengths.longest)}`,
     ...(packs ? [`packing: ${numbers(packs.count)} packs of ${max_length} tokens, ${percent(packs.filled)} full`] : []),
@@ -86,8 +86,8 @@ function histogram({ lengths: { rows } }: DataReport): string[] {
 }
 
 /** From the length at which nothing is cut down to where most is. */
-function costs({ format, rows, lengths }: DataReport): string[] {
-  if (format === "text") return ["no max_length costs tokens: longer texts are split"];
+function costs({ formats, rows, lengths }: DataReport): string[] {
+  if (formats.every((format) => format === "text")) return ["no max_length costs tokens: longer texts are split"];
   const cutAt = (k: number): number => lengths.rows.slice(k + 1).reduce((sum, count) => sum + count, 0);
   const top = lengths.rows.length - 1;
   const shown = Array.from({ length: 6 }, (_, i) => top - 5 + i).filter((k) => k >= Math.min(top, SHORTEST));

@@ -23,8 +23,19 @@ export function parseSources(given: string | readonly unknown[], setting = "trai
 }
 
 /** A list of sources as text that `parseSources` reads, for records of one kind. */
-export const sourcesAsText = (list: readonly unknown[]): string =>
-  list.every((item) => typeof item === "string" && !/[,[]/.test(item)) ? list.join(",") : JSON.stringify(list);
+export function sourcesAsText(list: readonly unknown[]): string {
+  const plain = list.map((item) => (isFileAlone(item) ? item.file : item));
+  return plain.every((item) => typeof item === "string" && !/,|^\[/.test(item))
+    ? plain.join(",")
+    : JSON.stringify(list);
+}
+
+/** A map that has nothing but a name, which is not read otherwise as text. */
+const isFileAlone = (item: unknown): item is { file: string } =>
+  typeof item === "object" &&
+  item !== null &&
+  Object.keys(item).join() === "file" &&
+  !/[,:[]/.test((item as Source).file);
 
 function partsOf(text: string, setting: string): unknown[] {
   if (exists(text)) return [{ file: text }];
