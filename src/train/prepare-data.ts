@@ -30,6 +30,8 @@ export interface RunRows {
   documents: Documents;
   evalDocuments: Documents;
   report: DataReport;
+  /** What the files are and what their rows hold, a line for each source. */
+  found: string[];
   notes: string[];
   /** Whether the trained ones were kept from an earlier start. */
   fromCache: boolean;
@@ -55,9 +57,10 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
         : undefined;
     const { documents, report } = trained;
     const evalDocuments = evaluated?.documents ?? inMemory([]);
-    const notes = [rows, others, trained, evaluated].flatMap((each) => each?.notes ?? []);
+    const found = [rows, others].flatMap((each) => each?.notes ?? []);
+    const notes = [trained, evaluated].flatMap((each) => each?.notes ?? []);
     if (!trained.fromCache) notes.push(...mixNotes(rows));
-    return { documents, report, evalDocuments, notes, fromCache: trained.fromCache };
+    return { documents, report, evalDocuments, found, notes, fromCache: trained.fromCache };
   } catch (failure) {
     trained.documents.close();
     throw failure;

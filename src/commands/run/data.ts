@@ -34,11 +34,11 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
     if (settings.html !== "") kept.push(row);
   }
 
-  const { documents, report, notes } = await readData(rows, { ...loaded, out: err });
+  const { documents, report, found, notes } = await readData(rows, { ...loaded, out: err });
   const summary = summarize(documents, (id) => names.has(id), settings);
   documents.close();
   const tokenName = (id: number): string => names.get(id) ?? JSON.stringify(loaded.tokenizer.decode([id]));
-  const lines = summaryLines({ file, report, summary, max_length, tokenName, notes });
+  const lines = summaryLines({ file, report, summary, max_length, tokenName, found, notes });
   (json ? err : out).write(`${lines.join("\n")}\n`);
   if (settings.html !== "") {
     writeFileDurably(settings.html, rowsPage(`Rows of ${file}`, lines, kept));

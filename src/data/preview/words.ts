@@ -46,10 +46,12 @@ export interface Summarized {
   max_length: number;
   /** The text of a token, special ones by name. */
   tokenName(id: number): string;
+  /** What the files are, a line for each source. */
+  found: readonly string[];
   notes: readonly string[];
 }
 
-export function summaryLines({ file, report, summary, max_length, tokenName, notes }: Summarized): string[] {
+export function summaryLines({ file, report, summary, max_length, tokenName, found, notes }: Summarized): string[] {
   const { formats, rows, tokens, trainedShare, truncated, split, dropped } = report;
   const { median, most95, longest, packs, duplicates, firstDuplicate } = summary;
   const ends = summary.ends.slice(0, 4).map(([id, times]) => `${tokenName(id)} ${numbers(times)} times`);
@@ -64,6 +66,7 @@ export function summaryLines({ file, report, summary, max_length, tokenName, not
       ? `duplicates: ${numbers(duplicates)} documents are as an earlier one; the first is ${firstDuplicate.join(", as ")}`
       : "duplicates: none",
     `columns that are not used: ${unused(report) || "none"}`,
+    ...found.map((line) => `rows: ${line}`),
     ...notes.map((note) => `note: ${note}`),
     "",
     ...histogram(report),
