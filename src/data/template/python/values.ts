@@ -1,8 +1,8 @@
 // Values in a template as Python has them: how they print, what equals what, what comes before what. They are the template
 // library's own values; but an integer beyond 2^53 holds a bigint. What a row holds is turned into them here, once for
-// each rendering, by the rules of ../json-values.ts.
+// each rendering, by the rules of json-values.ts.
 import { Environment } from "@huggingface/jinja";
-import { orderedKeys } from "../json-values.js";
+import { orderedKeys } from "../../json-values.js";
 
 /** The library does not give out its classes: what is used of a value, by the library's names. */
 export interface Value {

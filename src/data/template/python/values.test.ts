@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { parseJsonRow } from "../json-values.js";
-import { readTemplate, renderTemplate } from "./bounded-template.js";
+import { parseJsonRow } from "../../json-values.js";
+import { readTemplate, renderTemplate } from "../bounded-template.js";
 
 const golden = JSON.parse(
-  readFileSync(new URL("../../../test/golden/templates/values.json", import.meta.url), "utf8"),
+  readFileSync(new URL("../../../../test/golden/templates/values.json", import.meta.url), "utf8"),
 ) as { row: string; printed: Record<string, string | null> };
 
 function print(expression: string, row: Record<string, unknown>): string | null {

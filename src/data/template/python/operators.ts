@@ -1,9 +1,9 @@
 // Operators between values as Python has them: whole numbers of any size, texts that join only texts, lists and objects
 // that equal by what they hold. Errors are Python's, as the caller shows them to who wrote the template.
-import { LimitExceeded } from "../limits.js";
-import { boundRepeat, boundSearch } from "./bounds.js";
-import { boolOf, compare, equal, floatOf, hasKeys, integerOf, isList, isText, itemsOf } from "./python-values.js";
-import { isUndefined, listOf, numberOf, str, textOf, typeOf, type Value } from "./python-values.js";
+import { LimitExceeded } from "../../limits.js";
+import { boundRepeat, boundSearch } from "../bounds.js";
+import { boolOf, compare, equal, floatOf, hasKeys, integerOf, isList, isText, itemsOf } from "./values.js";
+import { isUndefined, listOf, numberOf, str, textOf, typeOf, type Value } from "./values.js";
 
 /** Digits, in bits, of the longest number that ** may make. */
 const LONGEST_POWER = 4096;

@@ -1,5 +1,5 @@
 // The filter `tojson` as transformers has it: Python's json.dumps, which keeps letters beyond ASCII unless told otherwise.
-import { boundIndent } from "./bounds.js";
+import { boundIndent } from "../bounds.js";
 import {
   compareTexts,
   floatText,
@@ -11,8 +11,8 @@ import {
   isTrue,
   numberOf,
   str,
-} from "./python-values.js";
-import { typeOf, type Value } from "./python-values.js";
+} from "./values.js";
+import { typeOf, type Value } from "./values.js";
 
 interface Style {
   ascii: boolean;

@@ -1,18 +1,7 @@
 // Tests (`x is string`) as jinja2 has them, where the template library's own hold for other values: a bool is a number, an
 // object can be iterated, and so can what is undefined.
-import {
-  equal,
-  isDict,
-  isInteger,
-  isList,
-  isNone,
-  isText,
-  isTrue,
-  isUndefined,
-  NONE,
-  numberOf,
-} from "./python-values.js";
-import type { Value } from "./python-values.js";
+import { equal, isDict, isInteger, isList, isNone, isText, isTrue, isUndefined, NONE, numberOf } from "./values.js";
+import type { Value } from "./values.js";
 
 type Test = (value: Value, other: Value) => boolean;
 

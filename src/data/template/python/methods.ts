@@ -1,8 +1,8 @@
 // What values can do in a template by Python's names: methods of texts, lists and objects, white space as Python knows it.
 // Those that are not here are the template library's own, where it has them.
-import { boundSearch } from "./bounds.js";
-import { boolOf, callableOf, equal, integerOf, isDict, isInteger, isList, isNone, isText } from "./python-values.js";
-import { type Callable, listOf, NONE, type Scope, textOf, typeOf, UNDEFINED, type Value } from "./python-values.js";
+import { boundSearch } from "../bounds.js";
+import { boolOf, callableOf, equal, integerOf, isDict, isInteger, isList, isNone, isText } from "./values.js";
+import { type Callable, listOf, NONE, type Scope, textOf, typeOf, UNDEFINED, type Value } from "./values.js";
 
 /** What Python's str.isspace() holds for. */
 const BLANK = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";

@@ -1,21 +1,10 @@
 // Filters as jinja2 has them, where the template library's own differ in what they print, take or refuse: lengths are in
 // characters, what is joined or trimmed is printed as Python does it first, places and names of arguments are Python's.
-import { boundIndent } from "./bounds.js";
-import { capitalize, linesOf, strip } from "./python-methods.js";
-import { toJson } from "./python-json.js";
-import {
-  dictOf,
-  floatOf,
-  hasKeys,
-  integerOf,
-  isDict,
-  isInteger,
-  isList,
-  isNone,
-  isText,
-  isTrue,
-} from "./python-values.js";
-import { isUndefined, itemsOf, listOf, numberOf, str, textOf, typeOf, UNDEFINED, type Value } from "./python-values.js";
+import { boundIndent } from "../bounds.js";
+import { capitalize, linesOf, strip } from "./methods.js";
+import { toJson } from "./json.js";
+import { dictOf, floatOf, hasKeys, integerOf, isDict, isInteger, isList, isNone, isText, isTrue } from "./values.js";
+import { isUndefined, itemsOf, listOf, numberOf, str, textOf, typeOf, UNDEFINED, type Value } from "./values.js";
 
 /** Arguments of a filter by the names of its parameters. */
 type Arguments = Partial<Record<string, Value>>;
