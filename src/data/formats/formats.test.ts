@@ -101,7 +101,7 @@ test("damage is a sentence with the file and the row", async () => {
   const cases: [string, string | Uint8Array, RegExp][] = [
     ["a.parquet", cut("snappy.parquet"), /a\.parquet: the file cannot be read as Parquet/],
     ["b.parquet", "PAR1", /b\.parquet: the file cannot be read/],
-    ["c.parquet", broken, /c\.parquet: rows 1 to 25 cannot be read/],
+    ["c.parquet", broken, /c\.parquet: rows 1 .*cannot be read/],
     ["d.parquet.gz", gzipSync(golden("snappy.parquet")), /d\.parquet\.gz: Parquet inside gzip/],
     ["e.arrow", golden("stream.arrow").subarray(0, 3000), /e\.arrow: row \d+ cannot be read as Arrow/],
     ["f.csv", "a,b\n1,2\n3\n", /f\.csv: row 2, line 3: 1 cells \(expected 2/],
