@@ -283,7 +283,11 @@ test("the docs' tables hold every setting, with bars escaped", () => {
     ),
   );
   assert.ok(markdown.includes("| `threads` | an integer from 0 to 1024 | `0` | CPU threads; 0: all cores |\n"));
-  assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on; named as train_file |\n"));
+  assert.ok(
+    markdown.includes(
+      "| `validation_file` | a text | none | rows to evaluate on, never trained on; named as train_file |\n",
+    ),
+  );
   for (const line of markdown.split("\n").filter((text) => text.startsWith("|")))
     assert.equal(line.split("|").length, 6, line);
 });
