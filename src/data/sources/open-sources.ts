@@ -95,7 +95,7 @@ async function* rowsOfAll(files: readonly OpenFile[]): AsyncGenerator<Row[]> {
   for (const file of files) yield* file.rows();
 }
 
-const noRows = ({ file }: Source): UserError => new UserError(`${file}: has no rows (expected at least one).`);
+const noRows = ({ file }: Source): UserError => new UserError(`${file}: the file has no rows (expected at least one).`);
 
 async function firstRows(batches: AsyncIterable<Row[]>): Promise<Row[]> {
   for await (const rows of batches) return rows;
