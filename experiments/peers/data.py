@@ -3,6 +3,7 @@ tokenising function make ids and the mask of the assistant's tokens. Prints one 
     python experiments/peers/data.py MODEL_FOLDER FILE [processes]
 """
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -18,6 +19,11 @@ has_tags = "generation" in tokenizer.chat_template.replace("add_generation_promp
 template = tokenizer.chat_template if has_tags else get_training_chat_template(tokenizer)
 
 
+def seconds(who):
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
 def prepare(row):
     made = _tokenize(tokenizer, row["messages"], chat_template=template, return_assistant_tokens_mask=True)
     ids, mask = made["input_ids"], made["assistant_masks"]
@@ -30,8 +36,12 @@ with tempfile.TemporaryDirectory() as cache:
     read = time.perf_counter()
     made = rows.map(prepare, num_proc=processes if processes > 1 else None, remove_columns=rows.column_names)
     ended = time.perf_counter()
-    count = made.with_format("numpy")
-    tokens = sum(len(batch) for batch in count[:1000]["input_ids"])
+    cpu = seconds(resource.RUSAGE_SELF) + seconds(resource.RUSAGE_CHILDREN)
+    tokens = trained = 0
+    for row in made:
+        tokens += len(row["input_ids"])
+        trained += sum(label != -100 for label in row["labels"])
+
 print(
     json.dumps(
         {
@@ -41,7 +51,9 @@ print(
             "readSeconds": round(read - started, 2),
             "prepareSeconds": round(ended - read, 2),
             "rowsPerSecond": round(len(made) / (ended - started)),
-            "tokensOfFirst1000": tokens,
+            "tokens": tokens,
+            "trainedTokens": trained,
+            "cpuSeconds": round(cpu, 2),
         }
     )
 )

@@ -95,8 +95,9 @@ function negated(command: Command, name: string, written: string, bare: boolean)
   throw unknownSetting(command.settings, written, name);
 }
 
-function placeAlone({ name, positional }: Command, alone: string[], parsed: ParsedFlags): void {
-  const allowed = positional === undefined ? 0 : 1;
+function placeAlone({ name, positional, settings }: Command, alone: string[], parsed: ParsedFlags): void {
+  const row = positional?.setting === undefined ? undefined : settings.rows[positional.setting];
+  const allowed = positional === undefined ? 0 : row && takesSeveral(row) ? alone.length : 1;
   if (alone.length > allowed) {
     const expected = positional === undefined ? "flags only" : `one ${positional.label} and flags`;
     throw new UserError(`"${alone[allowed]}" is one word too many (expected ${expected}). See: revmoe ${name} --help`);
@@ -107,5 +108,5 @@ function placeAlone({ name, positional }: Command, alone: string[], parsed: Pars
     throw new UserError(
       `${positional.label} is given twice: as "${alone[0]}" and as ${flagOf(positional.setting)}. Give it once.`,
     );
-  } else parsed.flags[positional.setting] = alone[0];
+  } else parsed.flags[positional.setting] = alone.length === 1 ? alone[0] : alone;
 }

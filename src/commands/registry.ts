@@ -4,6 +4,7 @@ import type { Command } from "./command.js";
 
 export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   train: async () => (await import("./train.js")).command,
+  data: async () => (await import("./data.js")).command,
   plan: async () => (await import("./plan.js")).command,
   bench: async () => (await import("./bench.js")).command,
   generate: async () => (await import("./generate.js")).command,

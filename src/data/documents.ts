@@ -4,7 +4,7 @@ import { UserError } from "../errors.js";
 import { detectFormat, renameColumns, type RowFormat } from "./conversation.js";
 import type { TrainedParts } from "./encode.js";
 import type { RowsFingerprint } from "./fingerprint.js";
-import { addCounts, encodeRows, NO_ROWS, type RowCounts } from "./prepared/encode-rows.js";
+import { addCounts, NO_ROWS, rowEncoder, type RowCounts } from "./prepared/encode-rows.js";
 import type { Row } from "./rows.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
@@ -68,7 +68,7 @@ export function makeDocuments(
 ): { documents: Document[]; report: DataReport } {
   const renamed = renameColumns(rows, settings.columns);
   const format = detectFormat(renamed, settings.format);
-  const { documents, counts } = encodeRows(renamed, format, tokenizer, settings);
+  const { documents, counts } = rowEncoder(tokenizer, settings)(renamed, format);
   return { documents, report: reportOf([format], addCounts(NO_ROWS, counts), rows[0].place, settings) };
 }
 

@@ -25,7 +25,7 @@ export function makeChoices(
 ): { items: ChoiceItem[]; cut: number } {
   let cut = 0;
   const items = rows.map(({ context, isQuestion, choices, answer, place }) => {
-    const prompt = encodePrompt(form.tokenizer, isQuestion ? fill(form, context) : context, { chat: form.chat, place });
+    const prompt = encodePrompt(form.tokenizer, isQuestion ? fill(form, context) : context, { ...form, place });
     const texts = isQuestion ? choices : choices.map(tidied);
     const documents = texts.map((choice): Document => {
       const ids = form.tokenizer.encode(form.chat ? choice : ` ${choice}`, prompt.text);

@@ -11,6 +11,7 @@ import { isMixed, openSources, type OpenSources, parseSources } from "../data/so
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { cacheFolder } from "../hub/names.js";
+import { statOf } from "../read-file.js";
 import type { Output } from "../metrics/output.js";
 import type { TrainSettings } from "./settings/settings.js";
 
@@ -29,7 +30,11 @@ export interface RunRows {
   documents: Documents;
   evalDocuments: Documents;
   report: DataReport;
+  /** What the files are and what their rows hold, a line for each source. */
+  found: string[];
   notes: string[];
+  /** Whether the trained ones were kept from an earlier start. */
+  fromCache: boolean;
 }
 
 /** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
@@ -52,9 +57,10 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
         : undefined;
     const { documents, report } = trained;
     const evalDocuments = evaluated?.documents ?? inMemory([]);
-    const notes = [rows, others, trained, evaluated].flatMap((each) => each?.notes ?? []);
+    const found = [rows, others].flatMap((each) => each?.notes ?? []);
+    const notes = [trained, evaluated].flatMap((each) => each?.notes ?? []);
     if (!trained.fromCache) notes.push(...mixNotes(rows));
-    return { documents, report, evalDocuments, notes };
+    return { documents, report, evalDocuments, found, notes, fromCache: trained.fromCache };
   } catch (failure) {
     trained.documents.close();
     throw failure;
@@ -68,8 +74,11 @@ function mixNotes({ sources, rowsTaken }: OpenSources): string[] {
   return isMixed(sources) ? [`rows are drawn by weight until a source is at its end: ${words.join(", ")}`] : [];
 }
 
-const openRows = (name: "train_file" | "validation_file", settings: DataSettings): Promise<OpenSources> =>
-  openSources(parseSources(settings[name], name), settings);
+/** The rows that a setting names. */
+export const openRows = (
+  name: "train_file" | "validation_file",
+  settings: DocumentSettings & Pick<DataSettings, "train_file" | "validation_file" | "seed">,
+): Promise<OpenSources> => openSources(parseSources(settings[name], name), settings);
 
 async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataSettings): AsyncGenerator<RowBatch> {
   let left = false;
@@ -101,24 +110,31 @@ function prepare(
       })
     : undefined;
   const folder = join(cacheFolder(process.env), "rows");
+  const size = files.reduce((sum, { path }) => sum + (statOf(path)?.size ?? 0), 0);
   return prepareDocuments({
     ...tools,
+    share: () => files.reduce((sum, { bytesRead }) => sum + bytesRead(), 0) / size,
     batches,
     settings: ours,
     cache: key === undefined ? undefined : { folder, key },
   });
 }
 
-/** What decides tokens and what of them is trained, and nothing else. */
-function documentSettings({
-  format,
-  columns,
-  assistant_only_loss,
-  completion_only_loss,
-  max_length,
-}: DocumentSettings): DocumentSettings {
-  return { format, columns, assistant_only_loss, completion_only_loss, max_length };
-}
+/** What decides tokens and what of them is trained, and nothing else: all of it, or the cache would take others' tokens for its own. */
+const DOCUMENT_SETTINGS = {
+  format: true,
+  columns: true,
+  assistant_only_loss: true,
+  completion_only_loss: true,
+  train_on: true,
+  chat_template_kwargs: true,
+  max_length: true,
+} satisfies Record<keyof Required<DocumentSettings>, true>;
+
+const documentSettings = (settings: DataSettings): DocumentSettings =>
+  Object.fromEntries(
+    Object.entries(settings).filter(([name]) => Object.hasOwn(DOCUMENT_SETTINGS, name)),
+  ) as unknown as DocumentSettings;
 
 /** Refuses a document with a token that the model does not have. */
 export function checkTokens(documents: Documents, vocabSize: number): void {

@@ -59,6 +59,8 @@ export interface Run {
   fingerprint: DataFingerprint;
   evalBatches: BatchList;
   report: DataReport;
+  /** What the files of rows are, a line for each source. */
+  found: string[];
   /** What the person should know of these settings and did not ask. */
   notes: string[];
   /** Whether weights of the ordinary network begin to be trained as another one. */
@@ -187,6 +189,7 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
     documents: made.documents,
     fingerprint,
     report,
+    found: rows.found,
     totalSteps,
     phases,
     teacher,

@@ -122,6 +122,7 @@ async function describeRun(run: Run): Promise<string[]> {
         ]
       : []),
     ...run.notes.map((note) => `note: ${note}`),
+    ...run.found.map((line) => `rows: ${line}`),
     describeData(run.report),
     `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +
       `${settings.gradient_accumulation_steps} to a step; ${run.evalBatches.length} held-out batches`,

@@ -17,21 +17,34 @@ export interface OpenFile {
   compression: string | undefined;
   /** Each call reads the file anew. */
   rows(): AsyncIterable<Row[]>;
+  /** Bytes of the file that were read for rows last asked for. */
+  bytesRead(): number;
 }
 
 /** `wanted` is the name of a format, or undefined to find out. Errors: UserError. */
 export async function openFile(path: string, wanted?: string): Promise<OpenFile> {
   const around = compressionOf(await headOf(fileBytes(path)));
-  const bytes = (): AsyncIterable<Uint8Array> =>
-    around === undefined ? fileBytes(path) : expanded(fileBytes(path), around, path);
+  let read = 0;
+  const bytes = (): AsyncIterable<Uint8Array> => {
+    read = 0;
+    const raw = counted(fileBytes(path), (count) => (read += count));
+    return around === undefined ? raw : expanded(raw, around, path);
+  };
   const format = FORMATS.find(({ name }) => name === wanted) ?? detectFormat(path, await headOf(bytes()));
   const input: FileInput = { path, bytes, compression: around?.name };
-  return { path, format, compression: around?.name, rows: () => format.read(input) };
+  return { path, format, compression: around?.name, rows: () => format.read(input), bytesRead: () => read };
 }
 
 async function headOf(bytes: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   for await (const chunk of bytes) return chunk.subarray(0, FORMAT_LIMITS.head);
   return new Uint8Array();
+}
+
+async function* counted(chunks: AsyncIterable<Uint8Array>, seen: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    seen(chunk.length);
+    yield chunk;
+  }
 }
 
 async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {

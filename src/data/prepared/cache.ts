@@ -1,6 +1,7 @@
 // Prepared rows on disk, a file for each set of ingredients, under the name that key.ts makes. A file that is being written is
 // called .partial and gets its name when it is whole. The folder is bounded: what was used longest ago goes first. It may be
 // removed at any time: nothing is lost but time.
+import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 
@@ -48,12 +49,15 @@ export function openEntry(
 /** Documents as they come: in memory until `toDisk`, and again where the disk refuses, which is said. */
 export class DocumentStore {
   private readonly held: Document[] = [];
+  private readonly partial: string;
   private writer: DocumentsWriter | undefined;
 
   constructor(
     private readonly entry: CacheEntry | undefined,
     private readonly note: (line: string) => void,
-  ) {}
+  ) {
+    this.partial = entry ? `${entryPath(entry)}.${process.pid}-${randomBytes(4).toString("hex")}.partial` : "";
+  }
 
   add(documents: readonly Document[]): void {
     if (!this.writer) return void this.held.push(...documents);
@@ -65,7 +69,7 @@ export class DocumentStore {
     if (!this.entry || this.writer) return;
     try {
       mkdirSync(this.entry.folder, { recursive: true });
-      this.writer = new DocumentsWriter(this.partial());
+      this.writer = new DocumentsWriter(this.partial);
     } catch (failure) {
       this.refused(failure);
       return;
@@ -80,9 +84,10 @@ export class DocumentStore {
     this.orInMemory([], (writer) => (kept = writer.finish(about)));
     if (!kept || !this.entry) return inMemory(this.held);
     try {
-      renameSync(this.partial(), entryPath(this.entry));
+      renameSync(this.partial, entryPath(this.entry));
       sync(this.entry.folder);
       makeRoom(this.entry.folder, entryPath(this.entry));
+      this.note(`prepared rows are kept in ${entryPath(this.entry)} for the next start`);
     } catch (failure) {
       this.note(`${this.entry.folder}: ${reasonOf(failure)}; the next start prepares the rows anew`);
     }
@@ -94,11 +99,7 @@ export class DocumentStore {
     if (!this.writer) return;
     this.writer.close();
     this.writer = undefined;
-    attempt(() => rmSync(this.partial(), { force: true }));
-  }
-
-  private partial(): string {
-    return `${entryPath(this.entry as CacheEntry)}.${process.pid}.partial`;
+    attempt(() => rmSync(this.partial, { force: true }));
   }
 
   /** What the disk refuses is kept in memory, with all that was written before. */

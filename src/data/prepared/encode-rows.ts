@@ -1,12 +1,14 @@
 // Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
 // which nothing is trained are left out. The work of one thread; the caller owns the documents.
-import { readSample, type RowFormat, unreadColumns } from "../conversation.js";
+import { readSample, type RowFormat, type Sample, unreadColumns } from "../conversation.js";
 import type { Document } from "../documents.js";
 import { encodeSample, type TrainedParts } from "../encode.js";
 import { secondsFor } from "../limits.js";
 import type { Row } from "../rows.js";
+import { addFields, type FieldWatch, type SeenField, watchFields } from "../template/unshown-fields.js";
 import { eachInTime } from "../time-limit.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { addLengths, countLength, type LengthFacts, NO_LENGTHS } from "./length-facts.js";
 
 export interface EncodeSettings extends TrainedParts {
   max_length: number;
@@ -23,6 +25,10 @@ export interface RowCounts {
   split: number;
   /** Documents left out: no token of them is trained, or they are shorter than two. */
   dropped: number;
+  /** Of whole rows. */
+  lengths: LengthFacts;
+  /** Keys of conversations, and whether the chat template shows them. */
+  fields: readonly SeenField[];
   /** Columns that hold something and are not read, with the rows in which they do. */
   unusedColumns: Readonly<Record<string, number>>;
 }
@@ -34,6 +40,8 @@ export const NO_ROWS: RowCounts = {
   truncated: 0,
   split: 0,
   dropped: 0,
+  lengths: NO_LENGTHS,
+  fields: [],
   unusedColumns: {},
 };
 
@@ -44,6 +52,8 @@ export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   truncated: a.truncated + b.truncated,
   split: a.split + b.split,
   dropped: a.dropped + b.dropped,
+  lengths: addLengths(a.lengths, b.lengths),
+  fields: addFields(a.fields, b.fields),
   unusedColumns: added(a.unusedColumns, b.unusedColumns),
 });
 
@@ -79,34 +89,52 @@ const LIMITS = {
   place: ({ place }: Row): string => `${place}: `,
 };
 
-/** Each row whole. Errors: UserError that names the row. */
-export const encodeWhole = (rows: Row[], format: RowFormat, tokenizer: Tokenizer, settings: TrainedParts): Document[] =>
-  eachInTime(rows, READING, LIMITS, (row) => encodeSample(readSample(row, format), tokenizer, settings, row.place));
-
-/** Errors: UserError that names the row. */
-export function encodeRows(
+/** Each row whole, and what it means. Errors: UserError that names the row. */
+export const encodeWhole = (
   rows: Row[],
   format: RowFormat,
   tokenizer: Tokenizer,
-  settings: EncodeSettings,
-): EncodedRows {
-  const documents: Document[] = [];
-  const counts = { ...NO_ROWS, rows: rows.length, unusedColumns: unusedColumns(rows, format) };
-  for (const whole of encodeWhole(rows, format, tokenizer, settings)) {
-    const pieces = piecesOf(whole, format, settings.max_length);
-    if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;
-    for (const document of pieces) {
-      const trained = trainedIn(document);
-      if (trained === 0) {
-        counts.dropped++;
-        continue;
+  settings: TrainedParts,
+): { whole: Document; sample: Sample }[] =>
+  eachInTime(rows, READING, LIMITS, (row) => {
+    const sample = readSample(row, format);
+    return { whole: encodeSample(sample, tokenizer, settings, row.place), sample };
+  });
+
+/** Encodes rows of one format, one call after another. Errors: UserError that names the row. */
+export type RowEncoder = (rows: Row[], format: RowFormat) => EncodedRows;
+
+/** What one call saw of the template, the next need not look for again. */
+export function rowEncoder(tokenizer: Tokenizer, settings: EncodeSettings): RowEncoder {
+  const watch = watchFields(tokenizer, settings.chat_template_kwargs);
+  return (rows, format) => {
+    const documents: Document[] = [];
+    const lengths = structuredClone(NO_LENGTHS);
+    const counts = { ...NO_ROWS, rows: rows.length, lengths, unusedColumns: unusedColumns(rows, format) };
+    for (const { whole, sample } of encodeWhole(rows, format, tokenizer, settings)) {
+      watchSample(watch, sample, whole.place);
+      countLength(lengths, whole, format !== "text");
+      const pieces = piecesOf(whole, format, settings.max_length);
+      if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;
+      for (const document of pieces) {
+        const trained = trainedIn(document);
+        if (trained === 0) {
+          counts.dropped++;
+          continue;
+        }
+        documents.push(document);
+        counts.tokens += document.tokens.length;
+        counts.trainedTokens += trained;
       }
-      documents.push(document);
-      counts.tokens += document.tokens.length;
-      counts.trainedTokens += trained;
     }
-  }
-  return { documents, counts };
+    return { documents, counts: { ...counts, fields: watch.taken() } };
+  };
+}
+
+function watchSample(watch: FieldWatch, sample: Sample, place: string): void {
+  if (sample.kind !== "messages" && sample.kind !== "chat_completion") return;
+  const messages = sample.kind === "messages" ? sample.messages : [...sample.prompt, ...sample.completion];
+  watch.see({ messages, tools: sample.tools, place });
 }
 
 /** What max_length leaves of a row: a text goes on in further documents, all else is cut. */

@@ -3,7 +3,7 @@
 import type { RowFormat } from "../conversation.js";
 import type { Row } from "../rows.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type EncodedRows, encodeRows } from "./encode-rows.js";
+import { type EncodedRows, rowEncoder } from "./encode-rows.js";
 import { type Work, Workers } from "./workers.js";
 
 /** Rows of one format, with our names for their columns. */
@@ -29,6 +29,7 @@ export async function* encodedInOrder(
 ): AsyncGenerator<EncodedRows & { alone: boolean }> {
   const started = performance.now();
   const asked: Promise<EncodedRows>[] = [];
+  const encode = rowEncoder(tokenizer, work.settings);
   let workers: Workers | undefined;
   const take = async () => ({ ...(await (asked.shift() as Promise<EncodedRows>)), alone: false });
   try {
@@ -46,7 +47,7 @@ export async function* encodedInOrder(
       if (next.done) break;
       const { rows, format } = next.value;
       if (!workers && performance.now() - started < aloneMs) {
-        yield { ...encodeRows(rows, format, tokenizer, work.settings), alone: true };
+        yield { ...encode(rows, format), alone: true };
         continue;
       }
       workers ??= new Workers(work, threads);

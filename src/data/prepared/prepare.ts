@@ -2,8 +2,9 @@
 // takes long, and kept for the next start. Rows that take no time to speak of stay in memory and leave no file.
 import { type DataReport, type Documents, type DocumentSettings, reportOf } from "../documents.js";
 import type { Output } from "../../metrics/output.js";
+import { unshownNotes, unshownOf } from "../template/unshown-fields.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { type CacheEntry, DocumentStore, openEntry } from "./cache.js";
+import { type CacheEntry, DocumentStore, entryPath, openEntry } from "./cache.js";
 import { addCounts, NO_ROWS } from "./encode-rows.js";
 import { encodedInOrder, type RowBatch } from "./in-order.js";
 import { rowProgress } from "./progress.js";
@@ -31,22 +32,30 @@ export interface Prepared {
   /** The caller closes them. */
   documents: Documents;
   report: DataReport;
-  /** What went otherwise than asked. */
+  /** What the template does not show; where they are kept, or why they are not. */
   notes: string[];
   fromCache: boolean;
 }
 
-/** Errors: UserError for the first row that has one, and when no token of all rows is trained. */
+/**
+ * Errors: UserError for the first row that has one, when no token of all rows is trained, and when the chat template does not
+ * show what the assistant writes.
+ */
 export async function prepareDocuments(preparation: Preparation): Promise<Prepared> {
   const { cache, out } = preparation;
   const notes: string[] = [];
   const note = (line: string): void => void notes.push(line);
   const known = cache && openEntry(cache, note);
-  if (known) return { documents: known.documents, report: known.about as DataReport, notes, fromCache: true };
+  if (known) {
+    const report = known.about as DataReport;
+    notes.push(...unshownNotes(unshownOf(report.fields)), `prepared rows are taken from ${entryPath(cache)}`);
+    return { documents: known.documents, report, notes, fromCache: true };
+  }
   const store = new DocumentStore(cache, note);
   const progress = out && rowProgress(out);
   try {
     const report = await encodeAll(preparation, store, (rows) => progress?.at(rows, preparation.share?.()));
+    notes.push(...unshownNotes(unshownOf(report.fields)));
     return { documents: store.finish(report), report, notes, fromCache: false };
   } catch (failure) {
     store.abandon();

@@ -13,8 +13,12 @@ const CLEAR_LINE = "\r\x1b[2K";
 const BAR = 24;
 const LINE_EVERY_MS = 30_000;
 
-export function rowProgress(out: Output, now: () => number = () => performance.now()): RowProgress {
-  const redraw = canRedraw(out);
+export function rowProgress(
+  out: Output,
+  now: () => number = () => performance.now(),
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): RowProgress {
+  const redraw = canRedraw(out, env);
   const startedMs = now();
   let shownMs = startedMs;
   let drawn = false;

@@ -2,18 +2,18 @@
 import { parentPort, workerData } from "node:worker_threads";
 
 import { UserError } from "../../errors.js";
-import { encodeRows } from "./encode-rows.js";
+import { rowEncoder } from "./encode-rows.js";
 import { fromMessage } from "./row-message.js";
 import { loadFromInput } from "./tokenizer-input.js";
 import { type Answer, packed, type Question, type Work } from "./workers.js";
 
 const { input, settings } = workerData as Work;
 const port = parentPort as NonNullable<typeof parentPort>;
-const tokenizer = loadFromInput(input);
+const encode = rowEncoder(loadFromInput(input), settings);
 
 port.on("message", ({ rows, format }: Question) => {
   try {
-    const answer = packed(encodeRows(rows.map(fromMessage), format, tokenizer, settings));
+    const answer = packed(encode(rows.map(fromMessage), format));
     port.postMessage(answer, [answer.tokens.buffer as ArrayBuffer, answer.trained.buffer as ArrayBuffer]);
   } catch (error) {
     const { message, stack } = error as Error;

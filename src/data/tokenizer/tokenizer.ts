@@ -23,6 +23,8 @@ export interface Tokenizer {
   /** Whether a text on its own begins with the beginning-of-text token. */
   addBos: boolean;
   chatTemplate: string | undefined;
+  /** Others by their names, as tool_use, where the model has several. */
+  chatTemplates: Record<string, string>;
   /** By the names that chat templates use: bos_token, eos_token and so on. */
   specialTokens: Record<string, string>;
 }
@@ -77,6 +79,7 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
     bosId,
     addBos: bosId !== undefined && addsBos === true,
     chatTemplate: findTemplate(files, config, configPath),
+    chatTemplates: {},
     specialTokens,
   };
 }
