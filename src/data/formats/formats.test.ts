@@ -39,6 +39,15 @@ test("nested rows are the same from every file, without the nulls that a table f
   }
 });
 
+test("columns of every type are what JSON would have had", async () => {
+  const types = await valuesOf("types.jsonl");
+  for (const name of ["types.parquet", "types.arrow"]) {
+    const values = await valuesOf(name);
+    assert.equal(values.length, 5, name);
+    for (const [i, value] of values.entries()) assert.deepEqual(value, types[i], `${name}, row ${i + 1}`);
+  }
+});
+
 test("flat tables are texts in every cell, be they what they may", async () => {
   for (const name of ["flat.csv", "flat.tsv", "semicolons.csv", "array.json"])
     assert.deepEqual(await valuesOf(name), flat, name);

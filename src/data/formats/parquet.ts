@@ -151,7 +151,7 @@ async function load() {
       return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(item, each)]));
     }
     if (children.length > 0) return plainStruct(node, value);
-    const isFloat = element.type === "DOUBLE" || element.type === "FLOAT";
+    const isFloat = element.type === "DOUBLE" || element.type === "FLOAT" || element.converted_type === "DECIMAL";
     return Array.isArray(value) ? value.map((each) => plainLeaf(each, isFloat)) : plainLeaf(value, isFloat);
   };
   const plainStruct = ({ children }: SchemaTree, value: object): Record<string, unknown> =>
