@@ -1,4 +1,5 @@
 // The door to rows: what is asked for as data is parsed, opened, and read as one stream of batches in bounded memory.
+export { placeOf } from "./sources/glob.js";
 export { isMixed } from "./sources/mix.js";
 export {
   openSources,

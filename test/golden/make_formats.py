@@ -3,6 +3,7 @@ reader must give back. Needs pyarrow, datasets and zstandard (or the zstd of pya
 
 python3 test/golden/make_formats.py
 """
+import decimal
 import gzip
 import json
 import shutil
@@ -61,6 +62,37 @@ def flat_rows():
         yield {"prompt": f'What is {i}, "plus" one?\nSay it.', "completion": f"{i + 1}, of course; é", "note": "" if i % 3 else f"n{i}"}
 
 
+def types():
+    """A column of each type that a table may have, with nulls in it, and empty lists."""
+    return pa.table(
+        {
+            "large": pa.array(["a", "é", None, "d", ""], pa.large_string()),
+            "words": pa.array(["x", "y", "x", None, "y"]).dictionary_encode(),
+            "lists": pa.array([[[1, 2], [3]], [], None, [[]], [[4], None]], pa.list_(pa.list_(pa.int32()))),
+            "large_lists": pa.array([["a"], [], None, ["b", "c"], ["d"]], pa.large_list(pa.string())),
+            "pairs": pa.array([[1, 2]] * 5, pa.list_(pa.int64(), 2)),
+            "flags": pa.array([True, False, None, True, False]),
+            "halves": pa.array([1.5, 2.0, None, 0.25, -3.0], pa.float32()),
+            "bytes": pa.array([1, 2, 3, None, 255], pa.uint8()),
+            "unsigned": pa.array([1, 2**64 - 1, 3, None, 5], pa.uint64()),
+            "map": pa.array([[("k", 1)], [("a", 2), ("b", 3)], None, [("z", 4)], [("z", 5)]], pa.map_(pa.string(), pa.int64())),
+            "struct": pa.array([{"p": {"q": 1}}, {"p": None}, None, {"p": {"q": None}}, {"p": {"q": 2}}]),
+            "structs": pa.array([[{"a": 1, "b": "x"}, {"a": None, "b": None}], [], None, [None], [{"a": 3, "b": None}]]),
+            "nothing": pa.nulls(5),
+            "decimal": pa.array([decimal.Decimal("1.50"), decimal.Decimal("-2.00"), None, decimal.Decimal("0.25"), decimal.Decimal("3.75")], pa.decimal128(10, 2)),
+        }
+    )
+
+
+def without_nulls(value):
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        is_map = value and all(isinstance(item, tuple) for item in value)
+        return dict(value) if is_map else [without_nulls(item) for item in value]
+    return float(value) if isinstance(value, decimal.Decimal) else value
+
+
 def main():
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir()
@@ -77,6 +109,11 @@ def main():
         writer.write_table(table, max_chunksize=25)
     pa.feather.write_feather(table, HERE / "zstd.feather", compression="zstd")
     pa.feather.write_feather(table, HERE / "plain.feather", compression="uncompressed")
+    every = types()
+    pq.write_table(every, HERE / "types.parquet")
+    with pa.OSFile(str(HERE / "types.arrow"), "wb") as sink, pa.ipc.new_stream(sink, every.schema) as writer:
+        writer.write_table(every, max_chunksize=2)
+    (HERE / "types.jsonl").write_text("".join(json.dumps(without_nulls(row), ensure_ascii=False) + "\n" for row in every.to_pylist()), encoding="utf-8")
     whole = datasets.Dataset(table)
     datasets.DatasetDict({"train": whole.select(range(30)), "test": whole.select(range(30, 42))}).save_to_disk(str(HERE / "saved"))
 

@@ -11,6 +11,7 @@ import { type ShownRow, shownRows } from "../../data/preview/shown-rows.js";
 import { summarize } from "../../data/preview/summary.js";
 import { markedText, specialNames } from "../../data/preview/token-text.js";
 import { rowText, rowTitle, summaryLines } from "../../data/preview/words.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { statOf } from "../../read-file.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { canColor, writeRaw } from "../../metrics/output.js";
@@ -23,13 +24,20 @@ import type { CommandInput } from "../command.js";
 
 export async function run({ settings, given, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
   const { train_file: file, max_length } = settings;
+  const trainFile = await resolveSources(file, "train_file", { out: err });
   const { folder } = findModel(await resolveModel(settings.model, { out: err }));
   const added = withAddedTokens(sourceOf(folder), settings);
   const loaded = loadWithInput(withGivenFiles(added.source, settings));
   const names = specialNames(loaded.input);
   const count = json && !given.has("rows") ? Number.POSITIVE_INFINITY : settings.rows;
   const kept: ShownRow[] = [];
-  const rows = { ...settings, validation_file: "", validation_rows: 0, seed: TRAIN_ROWS.seed.default };
+  const rows = {
+    ...settings,
+    train_file: trainFile,
+    validation_file: "",
+    validation_rows: 0,
+    seed: TRAIN_ROWS.seed.default,
+  };
   const { batches } = await openRows("train_file", rows);
   for await (const row of shownRows(batches(), count, { ...loaded, names, settings: documentSettings(settings) })) {
     if (json) out.write(`${jsonLine(row)}\n`);

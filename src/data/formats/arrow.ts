@@ -115,7 +115,8 @@ async function load() {
       return Object.fromEntries(Object.entries(entries).map(([key, item]) => [key, plain(items, item)]));
     }
     if (is.isTimestamp(type) || is.isDate(type)) return plainLeaf(new Date(value as number), false);
-    return is.isDecimal(type) ? String(value) : plainLeaf(value, is.isFloat(type));
+    if (is.isDecimal(type)) return plainLeaf(Number(`${String(value)}e-${type.scale}`), true);
+    return plainLeaf(value, is.isFloat(type));
   };
   /** Damaged offsets make lists of billions of items: so many may come from the next rows. */
   const allow = (items: number): void => void (itemsLeft = items);

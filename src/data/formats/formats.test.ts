@@ -39,6 +39,15 @@ test("nested rows are the same from every file, without the nulls that a table f
   }
 });
 
+test("columns of every type are what JSON would have had", async () => {
+  const types = await valuesOf("types.jsonl");
+  for (const name of ["types.parquet", "types.arrow"]) {
+    const values = await valuesOf(name);
+    assert.equal(values.length, 5, name);
+    for (const [i, value] of values.entries()) assert.deepEqual(value, types[i], `${name}, row ${i + 1}`);
+  }
+});
+
 test("flat tables are texts in every cell, be they what they may", async () => {
   for (const name of ["flat.csv", "flat.tsv", "semicolons.csv", "array.json"])
     assert.deepEqual(await valuesOf(name), flat, name);
@@ -101,7 +110,7 @@ test("damage is a sentence with the file and the row", async () => {
   const cases: [string, string | Uint8Array, RegExp][] = [
     ["a.parquet", cut("snappy.parquet"), /a\.parquet: the file cannot be read as Parquet/],
     ["b.parquet", "PAR1", /b\.parquet: the file cannot be read/],
-    ["c.parquet", broken, /c\.parquet: rows 1 to 25 cannot be read/],
+    ["c.parquet", broken, /c\.parquet: rows 1 .*cannot be read/],
     ["d.parquet.gz", gzipSync(golden("snappy.parquet")), /d\.parquet\.gz: Parquet inside gzip/],
     ["e.arrow", golden("stream.arrow").subarray(0, 3000), /e\.arrow: row \d+ cannot be read as Arrow/],
     ["f.csv", "a,b\n1,2\n3\n", /f\.csv: row 2, line 3: 1 cells \(expected 2/],

@@ -12,8 +12,10 @@ export const FORMAT_LIMITS = {
   freeBytes: 2 ** 30,
   /** Bytes of what a table keeps together: a row group, a record batch. Real ones have up to 1 GiB. */
   group: 2 ** 31,
+  /** Rows of a row group. Real ones have up to a million. */
+  groupRows: 2 ** 24,
   /** Bytes, and rows, of a row group that are made into rows at once. */
-  piece: 2 ** 27,
+  piece: 2 ** 26,
   pieceRows: 2 ** 20,
   /** Files that one name may stand for, and folders looked through. */
   files: 100_000,

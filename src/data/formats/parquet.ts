@@ -1,7 +1,7 @@
 // Parquet, compressed by snappy, zstd, gzip, brotli or lz4. Read by row groups, and large ones in pieces, so that memory
 // follows the group and not the file. Not inside another compression: the table of contents stands at the end.
 import { closeSync, fstatSync, readSync } from "node:fs";
-import type { AsyncBuffer, FileMetaData, SchemaTree } from "hyparquet";
+import type { AsyncBuffer, FileMetaData, RowGroup, SchemaTree } from "hyparquet";
 import { UserError } from "../../errors.js";
 import { openForReading } from "../../read-file.js";
 import { parseJsonRow } from "../json-values.js";
@@ -33,7 +33,11 @@ async function* rowsOf({ path, compression }: FileInput): AsyncGenerator<[Row, n
     const metadata = await reading(path, "the file", () => library.parquetMetadataAsync(buffer));
     const schema = await reading(path, "the schema", () => library.parquetSchema(metadata));
     let number = 0;
-    for (const { rowStart, rowEnd, bytes } of pieces(metadata, path)) {
+    let checked: RowGroup | undefined;
+    for (const { group, rowStart, rowEnd, bytes } of pieces(metadata, path)) {
+      if (group !== checked)
+        await reading(path, `rows ${rowStart + 1} on`, () => library.checkGroup(buffer, schema, group));
+      checked = group;
       const where = `rows ${rowStart + 1} to ${rowEnd}`;
       const values = await reading(path, where, async () => {
         const read = await library.parquetReadObjects({
@@ -54,21 +58,21 @@ async function* rowsOf({ path, compression }: FileInput): AsyncGenerator<[Row, n
 function* pieces(
   { row_groups: groups }: FileMetaData,
   path: string,
-): Generator<{ rowStart: number; rowEnd: number; bytes: number }> {
+): Generator<{ group: RowGroup; rowStart: number; rowEnd: number; bytes: number }> {
   let start = 0;
   for (const [i, group] of groups.entries()) {
     const rows = Number(group.num_rows);
     const bytes = Number(group.total_byte_size);
-    if (!(rows >= 0 && bytes >= 0 && bytes <= FORMAT_LIMITS.group)) {
+    if (!(rows >= 0 && bytes >= 0 && rows <= FORMAT_LIMITS.groupRows && bytes <= FORMAT_LIMITS.group)) {
       throw new UserError(
-        `${path}: row group ${i + 1} has ${rows} rows in ${bytes} bytes (expected at most ${FORMAT_LIMITS.group} bytes). Write the ` +
-          "file with smaller row groups.",
+        `${path}: row group ${i + 1} has ${rows} rows in ${bytes} bytes (expected at most ${FORMAT_LIMITS.groupRows} and ` +
+          `${FORMAT_LIMITS.group}). Write the file with smaller row groups.`,
       );
     }
     const count = Math.max(1, Math.ceil(bytes / FORMAT_LIMITS.piece), Math.ceil(rows / FORMAT_LIMITS.pieceRows));
     const size = Math.ceil(rows / count);
     for (let at = 0; at < rows; at += size) {
-      yield { rowStart: start + at, rowEnd: start + Math.min(at + size, rows), bytes: bytes / count };
+      yield { group, rowStart: start + at, rowEnd: start + Math.min(at + size, rows), bytes: bytes / count };
     }
     start += rows;
   }
@@ -125,8 +129,12 @@ const bounded =
 
 /** The library, loaded when there is a file for it. */
 async function load() {
-  const [{ parquetMetadataAsync, parquetReadObjects, parquetSchema }, { isListLike, isMapLike }, expanders] =
-    await Promise.all([import("hyparquet"), import("hyparquet/src/schema.js"), import("hyparquet-compressors")]);
+  const [library, { isListLike, isMapLike }, expanders, { checkGroup }] = await Promise.all([
+    import("hyparquet"),
+    import("hyparquet/src/schema.js"),
+    import("hyparquet-compressors"),
+    import("./parquet-check.js"),
+  ]);
   const known = { ...expanders.compressors, ZSTD: expandZstd(expanders.decompressZstd) };
   const compressors = Object.fromEntries(Object.entries(known).map(([name, expand]) => [name, bounded(expand)]));
 
@@ -143,7 +151,7 @@ async function load() {
       return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(item, each)]));
     }
     if (children.length > 0) return plainStruct(node, value);
-    const isFloat = element.type === "DOUBLE" || element.type === "FLOAT";
+    const isFloat = element.type === "DOUBLE" || element.type === "FLOAT" || element.converted_type === "DECIMAL";
     return Array.isArray(value) ? value.map((each) => plainLeaf(each, isFloat)) : plainLeaf(value, isFloat);
   };
   const plainStruct = ({ children }: SchemaTree, value: object): Record<string, unknown> =>
@@ -153,5 +161,5 @@ async function load() {
         return [name, plain(child, (value as Record<string, unknown>)[name])] as const;
       }),
     );
-  return { parquetMetadataAsync, parquetReadObjects, parquetSchema, compressors, plainStruct };
+  return { ...library, compressors, checkGroup, plainStruct };
 }

@@ -28,17 +28,26 @@ const WILD: Readonly<Record<string, string>> = {
 
 const literal = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
+/** The folder that a glob is looked for in; any other name as it is. */
+export const placeOf = (name: string): string =>
+  statOf(name) !== undefined || !isGlob(name) ? name : parted(name).root;
+
 /** The files that fit, sorted. Errors: UserError where there are too many to look through. */
 export function globFiles(pattern: string): string[] {
-  const parts = pattern.split("/");
-  const fixed = parts.slice(0, parts.findIndex(isGlob));
-  const root = fixed.length === 0 ? "." : fixed.join("/") || "/";
+  const { root, wild } = parted(pattern);
   if (statOf(root)?.isDirectory() !== true) return [];
-  const rest = parts.slice(fixed.length).join("/");
-  const depth = rest.includes("**") ? Number.POSITIVE_INFINITY : rest.split("/").length;
+  const depth = wild.includes("**") ? Number.POSITIVE_INFINITY : wild.split("/").length;
   return filesIn(root, depth)
-    .filter((path) => fitsGlob(rest, path))
-    .map((path) => (fixed.length === 0 ? path : join(root, path)));
+    .filter((path) => fitsGlob(wild, path))
+    .map((path) => join(root, path));
+}
+
+/** The folders before the first with a star, and the rest. */
+function parted(pattern: string): { root: string; wild: string } {
+  const parts = pattern.split("/");
+  const count = parts.findIndex(isGlob);
+  const root = parts.slice(0, count).join("/") || (pattern.startsWith("/") ? "/" : ".");
+  return { root, wild: parts.slice(count).join("/") };
 }
 
 /** Files in a folder, and in those within it, by their path relative to it, sorted. */

@@ -41,6 +41,12 @@ test("weights draw rows by the seed until one file is at its end, none of them t
   assert.deepEqual(await textsOf(again.batches()), texts, "a second reading");
   assert.notDeepEqual(await textsOf((await openSources(mix, { ...settings, seed: 1 })).batches()), texts);
   assert.equal(new Set(texts).size, texts.length);
+  let batches = 0;
+  for await (const { rows } of again.batches()) {
+    batches++;
+    assert.ok(rows.length > 0 && rows.length < 2000);
+  }
+  assert.ok(batches < 10, `${batches} batches`);
   const ofB = texts.filter((text) => text.startsWith("d"));
   assert.equal(ofB.length, 300);
   assert.deepEqual(

@@ -5,7 +5,7 @@ import { columnsRead, detectFormat, renameColumns, type RowFormat, unreadColumns
 import { openFile, type OpenFile } from "../formats/open-file.js";
 import type { Row } from "../rows.js";
 import { filesOf } from "./files.js";
-import { firstOf, mixed } from "./mix.js";
+import { firstOf, isMixed, mixed } from "./mix.js";
 import type { Source } from "./source.js";
 
 export interface SourceSettings {
@@ -47,17 +47,36 @@ export async function openSources(sources: readonly Source[], settings: SourceSe
     files: opened.flatMap(({ files }) => files),
     formats: opened.map(({ format }) => format),
     notes: opened.map(({ note }) => note),
-    async *batches() {
+    batches() {
       taken = opened.map(() => 0);
       const streams = opened.map(({ source, rows }) => ({ weight: source.weight, items: rows() }));
-      for await (const [batch, i] of mixed(streams, settings.seed)) {
-        const { columns, format } = opened[i];
-        taken[i] += batch.length;
-        yield { rows: renameColumns(batch, columns, false), format };
-      }
+      const batches = async function* (): AsyncGenerator<RowBatch> {
+        for await (const [batch, i] of mixed(streams, settings.seed)) {
+          const { columns, format } = opened[i];
+          taken[i] += batch.length;
+          yield { rows: renameColumns(batch, columns, false), format };
+        }
+      };
+      return isMixed(sources) ? joined(batches()) : batches();
     },
     rowsTaken: () => [...taken],
   };
+}
+
+const ROWS_AT_ONCE = 512;
+
+/** Drawn rows come few at a time: those that follow each other and hold the same are put together. */
+async function* joined(batches: AsyncIterable<RowBatch>): AsyncGenerator<RowBatch> {
+  let held: RowBatch | undefined;
+  for await (const { rows, format } of batches) {
+    if (held && (held.format !== format || held.rows.length >= ROWS_AT_ONCE)) {
+      yield held;
+      held = undefined;
+    }
+    if (held) held.rows.push(...rows);
+    else held = { rows: [...rows], format };
+  }
+  if (held) yield held;
 }
 
 interface OpenedSource {
@@ -95,7 +114,7 @@ async function* rowsOfAll(files: readonly OpenFile[]): AsyncGenerator<Row[]> {
   for (const file of files) yield* file.rows();
 }
 
-const noRows = ({ file }: Source): UserError => new UserError(`${file}: has no rows (expected at least one).`);
+const noRows = ({ file }: Source): UserError => new UserError(`${file}: the file has no rows (expected at least one).`);
 
 async function firstRows(batches: AsyncIterable<Row[]>): Promise<Row[]> {
   for await (const rows of batches) return rows;
