@@ -63,7 +63,7 @@ const { settings } = resolveSettings({
   },
 });
 const started = performance.now();
-const run = prepareRun(settings);
+const run = await prepareRun(settings);
 const { states, data } = run;
 const { network } = run.state;
 say({

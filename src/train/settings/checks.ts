@@ -142,12 +142,13 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("validation_rows")} has no effect: ${at.mention("validation_file")} is what is evaluated. ` +
       "Remove validation_rows or validation_file.",
   ({ format }, at) =>
-    (format === "text" || format === "prompt_completion") &&
+    (format === "text" || format === "prompt_completion" || format === "tokens") &&
     at.has("assistant_only_loss") &&
     `${at.subject("assistant_only_loss")} has no effect: ${at.mention("format")} has no assistant's turns. ` +
       "Remove assistant_only_loss, or set format to messages or auto.",
   ({ format }, at) =>
-    (format === "text" || format === "messages") &&
+    format !== "prompt_completion" &&
+    format !== "auto" &&
     at.has("completion_only_loss") &&
     `${at.subject("completion_only_loss")} has no effect: ${at.mention("format")} has no completion. ` +
       "Remove completion_only_loss, or set format to prompt_completion or auto.",
