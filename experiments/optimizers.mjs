@@ -61,10 +61,10 @@ const take = (run, step, learningRate) => {
   const options = { ...stepOptions(run.settings, phaseAt(run.phases, step), step), learningRate };
   const batches = [run.data.next()];
   const started = performance.now();
-  const { loss } = trainStep(run.network, run.states, batches, options);
+  const { loss } = trainStep(run.state.network, run.states, batches, options);
   return { loss, ms: performance.now() - started };
 };
-const heldOut = (run) => evaluateLoss(run.network, run.evalBatches.slice(0, 8));
+const heldOut = (run) => evaluateLoss(run.state.network, run.evalBatches.slice(0, 8));
 
 /** Losses of the course and at its end; a rate that blows up is no candidate. */
 async function course(changes) {

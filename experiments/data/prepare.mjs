@@ -15,11 +15,11 @@ const loaded = loadWithInput(openSource(model));
 const tokenizerSeconds = seconds(started);
 const rows = await readData(settings, loaded);
 const allSeconds = seconds(started);
+const { user, system } = process.cpuUsage();
 const { documents, report, fromCache } = rows;
 // As an epoch reads them: one by one, in another order.
 const reading = performance.now();
 for (let i = 0; i < documents.length; i++) documents.document((i * 7919) % documents.length);
-const { user, system } = process.cpuUsage();
 console.log(
   JSON.stringify({
     tool: "revmoe",

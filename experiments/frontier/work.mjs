@@ -64,7 +64,8 @@ const { settings } = resolveSettings({
 });
 const started = performance.now();
 const run = await prepareRun(settings);
-const { network, states, data } = run;
+const { states, data } = run;
+const { network } = run.state;
 say({
   kind: "made",
   makeS: (performance.now() - started) / 1000,

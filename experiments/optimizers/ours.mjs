@@ -71,7 +71,7 @@ async function course(changes, batches) {
       minRatio: 0.1,
     });
     const options = { ...stepOptions(run.settings, phaseAt(run.phases, step), step), learningRate };
-    losses.push(trainStep(run.network, run.states, [batches[step - 1]], options).loss);
+    losses.push(trainStep(run.state.network, run.states, [batches[step - 1]], options).loss);
   }
   freeRun(run);
   return losses;

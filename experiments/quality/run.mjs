@@ -13,10 +13,8 @@ import {
   asEvaluated,
   asOrdinary,
   engineInfo,
-  enterPhase,
   evaluateLoss,
   freeRun,
-  phaseAt,
   prepareRun,
   resolveSettings,
   runStep,
@@ -141,9 +139,7 @@ async function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) 
     const held = spread(run.evalBatches, evalTokens);
     const evals = [evaluate(run, held, 0)];
     for (let step = 1; step <= steps; step++) {
-      const phase = phaseAt(run.phases, step);
-      if (step === phase.firstStep) enterPhase(run, phase);
-      runStep(run, phase, step);
+      runStep(run, step);
       if (!isMark(step, steps, coupling)) continue;
       evals.push(evaluate(run, held, step));
       if (step < steps)
@@ -153,7 +149,7 @@ async function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) 
     }
     const { user, system } = process.cpuUsage(cpuStart);
     const trainBatches = run.data.batchesPerEpoch;
-    const bits = coupling === "ordinary" ? null : run.network.coupling.storedBits;
+    const bits = coupling === "ordinary" ? null : run.state.network.coupling.storedBits;
     return { evals, bits, trainBatches, cpuSeconds: Math.round((user + system) / 1e6), engine: engineInfo().version };
   } finally {
     freeRun(run);
@@ -177,7 +173,7 @@ function isMark(step, steps, coupling) {
 }
 
 /** Held-out loss with the coupling of the moment, and as the ordinary network. */
-function evaluate({ network, settings }, held, step) {
+function evaluate({ state: { network }, settings }, held, step) {
   const exported = evaluateLoss(asOrdinary(network), held);
   const same = settings.coupling === "ordinary" || network.coupling.drawsSigns;
   return { step, trained: same ? exported : evaluateLoss(asEvaluated(network), held), exported };

@@ -153,3 +153,31 @@ test("for evaluation: everything once, in order, as many as fit", () => {
   assert.deepEqual(batches.flatMap(idsOf), [0, 1, 2, 3, 4, 5, 6]);
   assert.deepEqual(sequential([], 2), []);
 });
+
+test("a step has as many batches as it may, or those that the epoch has left", () => {
+  const batches = new Batches(inMemory(documentsOf([2, 2, 2, 2, 2])), settings({ rows: 1 }));
+  const sizes = [2, 2, 2, 3, 9].map((most) =>
+    batches
+      .nextStep(most)
+      .map(({ at }) => `${at.epoch}/${at.position}`)
+      .join(),
+  );
+  assert.deepEqual(sizes, ["0/0,0/1", "0/2,0/3", "0/4", "1/0,1/1,1/2", "1/3,1/4"]);
+  // One that is left out is no part of a step, and its epoch ends without it.
+  const without = new Batches(inMemory(documentsOf([2, 2, 2])), settings({ rows: 1 }));
+  for (const position of [0, 2]) without.leaveOut({ epoch: 0, position });
+  const places = (most: number): string[] => without.nextStep(most).map(({ at }) => `${at.epoch}/${at.position}`);
+  assert.deepEqual([places(2), places(3)], [["0/1"], ["1/0", "1/1", "1/2"]]);
+});
+
+test("without shuffling, every epoch has the rows in their own order", () => {
+  for (const packing of [false, true]) {
+    const batches = new Batches(
+      inMemory(documentsOf([3, 3, 3, 3, 3])),
+      settings({ shuffle: false, packing, max_length: 6, rows: 1 }),
+    );
+    const ids = take(batches, 2 * batches.batchesPerEpoch).flatMap(idsOf);
+    assert.deepEqual(ids.slice(0, 5), ids.slice(5));
+    assert.deepEqual(ids.slice(0, 5), [0, 1, 2, 3, 4]);
+  }
+});

@@ -4,7 +4,7 @@
 // Documents are borrowed and never changed; the arrays of a batch belong to the caller.
 import { assert, UserError } from "../errors.js";
 import type { Document, Documents } from "./documents.js";
-import { type Bins, packLengths, singly } from "./pack.js";
+import { type Bins, packLengths, singly } from "./packing/pack.js";
 import { permutation } from "./shuffle.js";
 
 /** The label of a position where no loss is taken. */
@@ -43,6 +43,8 @@ export interface BatchSettings {
   max_length: number;
   packing: boolean;
   seed: number;
+  /** Whether each epoch has an order of its own; without, every one has the rows' own. True unless said otherwise. */
+  shuffle?: boolean;
 }
 
 /** An endless supply of training batches, epoch after epoch, each document once an epoch. */
@@ -77,11 +79,11 @@ export class Batches {
 
   /** The same, and which one it is. */
   nextPlaced(): { at: BatchState; batch: Batch } {
-    const { rows, seed } = this.settings;
-    while (this.leftOut.has(`${this.at.epoch}/${this.at.position}`)) this.advance();
+    const { rows } = this.settings;
+    this.passLeftOut();
     const { at } = this;
     const { epoch, position } = at;
-    if (this.order?.epoch !== epoch) this.order = { epoch, bins: permutation(this.bins.length, seed, epoch) };
+    if (this.order?.epoch !== epoch) this.order = { epoch, bins: this.orderOf(epoch) };
     const chosen = this.order.bins.subarray(position * rows, (position + 1) * rows);
     this.advance();
     return {
@@ -90,6 +92,26 @@ export class Batches {
         Array.from(chosen).flatMap((bin) => Array.from(this.bins.of(bin), (index) => this.documents.document(index))),
       ),
     };
+  }
+
+  /** The batches of an optimizer step: `most` of them, or as many as the epoch has left. */
+  nextStep(most: number): { at: BatchState; batch: Batch }[] {
+    const placed: { at: BatchState; batch: Batch }[] = [];
+    while (placed.length < most) {
+      this.passLeftOut();
+      if (placed.length > 0 && placed[0].at.epoch !== this.at.epoch) break;
+      placed.push(this.nextPlaced());
+    }
+    return placed;
+  }
+
+  private orderOf(epoch: number): Int32Array {
+    if (this.settings.shuffle !== false) return permutation(this.bins.length, this.settings.seed, epoch);
+    return Int32Array.from({ length: this.bins.length }, (_, bin) => bin);
+  }
+
+  private passLeftOut(): void {
+    while (this.leftOut.has(`${this.at.epoch}/${this.at.position}`)) this.advance();
   }
 
   private advance(): void {

@@ -221,3 +221,29 @@ test("refused: rows that are wrong, with their place", (t) => {
     message: /the first rows have the keys "question"/,
   });
 });
+
+test("tokens that begin and end a text are put where the text has not written them itself", (t) => {
+  const both = testTokenizer(t, { bos_token: "<|endoftext|>", add_bos_token: true });
+  const one = (row: Record<string, unknown>, tokenizer = both, more: Partial<DocumentSettings> = {}) =>
+    marked(makeDocuments(rowsOf(row), tokenizer, settings(more)).documents[0]);
+  const whole = [...off(endoftext), ...on(HELLO, imEnd)];
+  for (const text of ["hello", "<|endoftext|>hello", "hello<|im_end|>", "<|endoftext|>hello<|im_end|>"])
+    assert.deepEqual(one({ text }), whole, text);
+  const asked = [...off(endoftext, ...bytes("b")), ...on(HELLO, imEnd)];
+  for (const [prompt, completion] of [
+    ["b", "hello"],
+    ["<|endoftext|>b", "hello"],
+    ["b", "hello<|im_end|>"],
+    ["<|endoftext|>b", "hello<|im_end|>"],
+  ])
+    assert.deepEqual(one({ prompt, completion }), asked, prompt + completion);
+  // The end of a prompt is not the end of what is learnt, and a text may hold the tokens elsewhere.
+  assert.deepEqual(one({ prompt: "b<|im_end|>", completion: "hello" }), [
+    ...off(endoftext, ...bytes("b"), imEnd),
+    ...on(HELLO, imEnd),
+  ]);
+  assert.deepEqual(one({ text: "hello<|im_end|>\n" }), [...off(endoftext), ...on(HELLO, imEnd, 10, imEnd)]);
+  assert.deepEqual(one({ prompt: "", completion: "<|endoftext|>b" }), [...off(endoftext), ...on(...bytes("b"), imEnd)]);
+  const same = testTokenizer(t, { bos_token: "<|im_end|>", add_bos_token: true });
+  assert.deepEqual(one({ text: "hello" }, same), [...off(imEnd), ...on(HELLO, imEnd)]);
+});

@@ -2,9 +2,8 @@
 // (prepared/documents-file.ts); who makes batches of them, or a fingerprint, does not know which.
 import { UserError } from "../errors.js";
 import { detectFormat, renameColumns, type RowFormat } from "./conversation.js";
-import type { TrainedParts } from "./encode.js";
 import type { RowsFingerprint } from "./fingerprint.js";
-import { addCounts, NO_ROWS, rowEncoder, type RowCounts } from "./prepared/encode-rows.js";
+import { addCounts, type EncodeSettings, NO_ROWS, type RowCounts, rowEncoder } from "./prepared/encode-rows.js";
 import type { Row } from "./rows.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
@@ -33,11 +32,10 @@ export interface DocumentFacts {
   largestToken: number;
 }
 
-export interface DocumentSettings extends TrainedParts {
+export interface DocumentSettings extends EncodeSettings {
   format: RowFormat | "auto";
   /** The file's column by our name, as {prompt: "question"}. */
   columns: Record<string, string>;
-  max_length: number;
 }
 
 /** Counts of tokens are those of the documents that are kept. */
@@ -90,12 +88,14 @@ function nothingTrained(
   settings: DocumentSettings,
 ): never {
   const remedy =
-    truncated > 0
-      ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
-      : settings.assistant_only_loss && formats.some((format) => ["messages", "sharegpt", "alpaca"].includes(format))
-        ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
-          "train on all tokens."
-        : "They are shorter than two tokens; check that the columns named are those with the text.";
+    settings.excess_length_strategy === "drop"
+      ? `Rows of more than max_length ${settings.max_length} tokens are left out; set a larger max_length, or excess_length_strategy: truncate.`
+      : truncated > 0
+        ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
+        : settings.assistant_only_loss && formats.some((format) => ["messages", "sharegpt", "alpaca"].includes(format))
+          ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
+            "train on all tokens."
+          : "They are shorter than two tokens; check that the columns named are those with the text.";
   throw new UserError(
     `${place}: no token of the ${rows} rows is trained (format ${formats.join(" and ")}, expected at least one). ${remedy}`,
   );

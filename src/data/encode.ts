@@ -57,17 +57,15 @@ export const encodeSample = (
 ): Document => join(samplesParts(sample, tokenizer, settings, place), place);
 
 function samplesParts(sample: WeighedSample, tokenizer: Tokenizer, settings: TrainedParts, place: string): Part[] {
-  const bos: Part = { ids: tokenizer.addBos && tokenizer.bosId !== undefined ? [tokenizer.bosId] : [], trained: false };
-  const eos: Part = { ids: tokenizer.eosId === undefined ? [] : [tokenizer.eosId], trained: true };
   switch (sample.kind) {
     case "tokens":
       return tokenParts(sample);
     case "text":
-      return [bos, { ids: tokenizer.encode(sample.text), trained: true }, eos];
+      return withEnds([{ ids: tokenizer.encode(sample.text), trained: true }], tokenizer);
     case "completion": {
       const { prompt, completion } = sample;
-      const promptIds = { ids: tokenizer.encode(prompt), trained: trainOn(sample.kind, settings) === "all" };
-      return [bos, promptIds, { ids: tokenizer.encode(completion, prompt), trained: true }, eos];
+      const asked = { ids: tokenizer.encode(prompt), trained: trainOn(sample.kind, settings) === "all" };
+      return withEnds([asked, { ids: tokenizer.encode(completion, prompt), trained: true }], tokenizer);
     }
     case "messages":
       return conversation(sample.messages, 0, sample, tokenizer, settings, place);
@@ -76,6 +74,19 @@ function samplesParts(sample: WeighedSample, tokenizer: Tokenizer, settings: Tra
       return conversation([...prompt, ...completion], prompt.length, sample, tokenizer, settings, place);
     }
   }
+}
+
+/** With the tokens that begin and end a text, where the text has not written them itself. The end is learnt. */
+function withEnds(parts: Part[], { bosId, eosId, addBos }: Tokenizer): Part[] {
+  const first = parts.find(({ ids }) => ids.length > 0)?.ids[0];
+  const last = Array.from(parts[parts.length - 1].ids).at(-1);
+  const begins = addBos && bosId !== undefined && first !== bosId;
+  const ends = eosId !== undefined && last !== eosId;
+  return [
+    ...(begins ? [{ ids: [bosId], trained: false }] : []),
+    ...parts,
+    ...(ends ? [{ ids: [eosId], trained: true }] : []),
+  ];
 }
 
 function trainOn(kind: Sample["kind"], settings: TrainedParts): TrainOn {

@@ -89,7 +89,8 @@ const BY_PATH: Record<string, (path: string) => unknown> = {
   weights: (path) => openFolder(path),
   "a .gguf": (path) => openSource(`${path}.gguf`),
   safetensors: (path) => openSafetensors(path),
-  "config.json by itself": (path) => readGeometry({ model: `${path}.json`, weights_dtype: "auto" }),
+  "config.json by itself": (path) =>
+    readGeometry({ model: `${path}.json`, weights_dtype: "auto", add_tokens: [], add_special_tokens: [] }),
   ...Object.fromEntries(
     [".jsonl", ".json", ".txt", ".csv", ".parquet", ".arrow"].map((ending) => [
       `rows ${ending}`,

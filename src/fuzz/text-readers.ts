@@ -63,7 +63,7 @@ export const conversationReader: Reader = {
   seeds: () => ROWS.slice(1).map(bytesOf),
   mutate: mutateRow,
   open: (folder) => {
-    const tokenizer = { ...letters(), chatTemplate: TEMPLATE };
+    const tokenizer = { ...letters(), chatTemplate: TEMPLATE, chatTemplates: { default: TEMPLATE } };
     return async (input) => {
       writeFileSync(join(folder, "rows.jsonl"), input);
       const settings = {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { openFolder } from "../checkpoint/folder.js";
 import { loadModel } from "../checkpoint/load.js";
-import { readRunState } from "../checkpoint/run/state.js";
+import { readSavedRun } from "../checkpoint/run/state.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { freeModel } from "../model/model.js";
 import { rollBack, UNDO_FILE } from "../store/disk/undo-log.js";
@@ -140,7 +140,7 @@ export const optimizerReader: Reader = {
     );
     return (input) => {
       writeFileSync(join(folder, "optimizer.safetensors"), input);
-      readRunState(folder).restore([]);
+      readSavedRun(folder).restore([]);
     };
   },
 };

@@ -63,7 +63,7 @@ async function fetchRepository(
         `${repo.given}: ${file.path} has ${formatBytes(file.bytes)} (expected at most ${formatBytes(connection.limits.sideFileBytes)}). Choose another model.`,
       );
     }
-    const url = `${endpoint}/${repo.id}/resolve/${repository.commit}/${encodeURIComponent(file.path)}`;
+    const url = `${endpoint}/${repo.id}/resolve/${repository.commit}/${file.path.split("/").map(encodeURIComponent).join("/")}`;
     await download(file, { url, blobs, connection, progress });
     link(folder, file, blobs);
   };

@@ -27,23 +27,23 @@ export interface Division {
 }
 
 export interface Network {
-  model: Model;
-  coupling: Coupling;
-  format: StreamFormat;
-  division?: Division;
-  bitsOnHost?: boolean;
-  computeDtype: DType;
+  readonly model: Model;
+  readonly coupling: Coupling;
+  readonly format: StreamFormat;
+  readonly division?: Division;
+  readonly bitsOnHost?: boolean;
+  readonly computeDtype: DType;
   /** Where it is computed; parameters may lie elsewhere. */
-  device: string;
+  readonly device: string;
   /** Where parameters lie while no block uses them. */
-  store: ParameterStore;
-  lossTileTokens: number;
+  readonly store: ParameterStore;
+  readonly lossTileTokens: number;
   /** Reads a block's parameter, for the scope of the caller, where the model does not hold it. */
-  read?: (layer: number, name: string) => Tensor;
-  /** Which parameters are trained; all by default. May change from one step to the next. */
-  trains?: Trains;
+  readonly read?: (layer: number, name: string) => Tensor;
+  /** Which parameters are trained; all by default. */
+  readonly trains?: Trains;
   /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
-  tileTokens?: number;
+  readonly tileTokens?: number;
 }
 
 /** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */

@@ -44,7 +44,7 @@ export function placesOf(settings: TrainSettings, { config }: Geometry): Places 
     gradient_accumulation_steps: micro,
   } = settings;
   const least = first + last + size;
-  const alike = config.sparse.every((is) => is === config.sparse[0]);
+  const alike = settings.freeze.length === 0 && config.sparse.every((is) => is === config.sparse[0]);
   return {
     depths: alike && config.numLayers > least + size ? [least, least + size] : [config.numLayers],
     counts: micro > 2 ? [1, 2] : [micro],

@@ -60,7 +60,8 @@ function depthsOf(settings: TrainSettings, { config }: Geometry): number[] {
   const { numLayers, sparse } = config;
   const rest = (numLayers - first - last) % size;
   const least = first + last + rest + 2 * size;
-  const alike = sparse.every((is) => is === sparse[0]);
+  // What is frozen may differ from block to block.
+  const alike = settings.freeze.length === 0 && sparse.every((is) => is === sparse[0]);
   return alike && numLayers > least + size ? [least, least + size] : [numLayers];
 }
 

@@ -23,7 +23,7 @@ const CASES: Partial<Record<OptimizerName, Partial<TrainSettings>>> = {
 };
 
 /** The bytes that were planned are those of the state, and the state has these kinds of tensors. */
-function checkState({ states, network, settings }: Run): void {
+function checkState({ states, state: { network }, settings }: Run): void {
   const weights = dtype(Object.values(network.model.outer)[0]);
   const weightsCorrection = settings.weights_correction === "8bit";
   assert.equal(weights, settings.weights_dtype);

@@ -14,11 +14,12 @@ import { OpenWeights } from "../model/weights.js";
 import { qwen2Moe } from "../model/qwen2-moe.js";
 import { backwardThrough, record } from "../torch/graph.js";
 import { ledger, resetPeak } from "../torch/memory.js";
-import { linear, sum } from "../torch/ops.js";
+import { linear, mulScalar, sum } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { full, toArray } from "../torch/tensor.js";
+import { full, type Tensor, toArray } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { learningRateIn, phaseAt, phasesOf } from "./phases.js";
+import type { Run } from "./prepare.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "./testing-run.js";
 
 const STAGED = {
@@ -28,6 +29,8 @@ const STAGED = {
   freeze_router: true,
   max_steps: 8,
 } as const;
+
+const CORRECTED = { weights_dtype: "bfloat16", weights_correction: "8bit" } as const;
 
 test("phases follow each other, each with its own rate, warm-up and decay; empty ones are left out", (t) => {
   const place = makeWorkplace(t);
@@ -206,7 +209,7 @@ test("experts that are not trained are still opened one by one, in the same bits
 
 for (const [name, changes] of [
   ["float32", {}],
-  ["bfloat16 with corrections", { weights_dtype: "bfloat16", weights_correction: "8bit" }],
+  ["bfloat16 with corrections", CORRECTED],
   ["galore", { optimizer: "galore_adamw", galore_rank: 4, galore_update_gap: 3 }],
 ] as const) {
   test(`${name}: stopped in, between and after the stages, a resumed run ends in the same bytes`, async (t) => {
@@ -231,5 +234,35 @@ for (const [name, changes] of [
         message: /^adapter_steps: 3 here, but .*checkpoint-2 was trained with 4\. Give the same value/,
       },
     );
+  });
+}
+
+for (const [name, changes] of [
+  ["adapters, then all", { adapter_steps: 4 }],
+  ["distillation, then all", { distill_steps: 4 }],
+  ["adapters, then distillation, with corrections", { adapter_steps: 4, distill_steps: 2, ...CORRECTED }],
+] as const) {
+  test(`${name}: a run that ends in the first step of a phase goes on from the end of the phase before`, async (t) => {
+    const place = makeWorkplace(t);
+    const settings = settingsFor(place, {
+      coupling: "revffn",
+      reconstruction: "stored_hint",
+      max_steps: 8,
+      ...changes,
+    });
+    const whole = await runTraining({ ...settings, output_dir: place.out("whole") });
+    const spoilt = (run: Run): void => {
+      const { model } = run.state.network;
+      const { finalNorm } = model.architecture;
+      const spoil = (hidden_TD: Tensor): Tensor =>
+        run.state.phase === run.phases[0] ? hidden_TD : mulScalar(hidden_TD, Number.NaN);
+      model.architecture = { ...model.architecture, finalNorm: (...of) => spoil(finalNorm(...of)) };
+    };
+    await assert.rejects(runTraining(settings, { look: spoilt }), {
+      message: /^step 5: .* The end of step 4 is saved: go on with --resume /,
+    });
+    const resumed = await runTraining({ ...settings, resume: "latest" });
+    assert.deepEqual(resumed.losses, whole.losses.slice(4));
+    assert.ok(weightsOf(resumed.outcome.folder).equals(weightsOf(whole.outcome.folder)));
   });
 }

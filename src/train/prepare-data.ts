@@ -15,8 +15,8 @@ import { statOf } from "../read-file.js";
 import type { Output } from "../metrics/output.js";
 import type { TrainSettings } from "./settings/settings.js";
 
-export type DataSettings = DocumentSettings &
-  Pick<TrainSettings, "train_file" | "validation_file" | "validation_rows" | "dataset_cache" | "seed">;
+export type DataSettings = Omit<DocumentSettings, "train_on"> &
+  Pick<TrainSettings, "train_on" | "train_file" | "validation_file" | "validation_rows" | "dataset_cache" | "seed">;
 
 export interface DataTools {
   tokenizer: Tokenizer;
@@ -77,7 +77,7 @@ function mixNotes({ sources, rowsTaken }: OpenSources): string[] {
 /** The rows that a setting names. */
 export const openRows = (
   name: "train_file" | "validation_file",
-  settings: DocumentSettings & Pick<DataSettings, "train_file" | "validation_file" | "seed">,
+  settings: Pick<DataSettings, "train_file" | "validation_file" | "format" | "columns" | "seed">,
 ): Promise<OpenSources> => openSources(parseSources(settings[name], name), settings);
 
 async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataSettings): AsyncGenerator<RowBatch> {
@@ -129,11 +129,14 @@ const DOCUMENT_SETTINGS = {
   train_on: true,
   chat_template_kwargs: true,
   max_length: true,
+  excess_length_strategy: true,
 } satisfies Record<keyof Required<DocumentSettings>, true>;
 
-const documentSettings = (settings: DataSettings): DocumentSettings =>
+export const documentSettings = (settings: Omit<DocumentSettings, "train_on"> & Pick<DataSettings, "train_on">) =>
   Object.fromEntries(
-    Object.entries(settings).filter(([name]) => Object.hasOwn(DOCUMENT_SETTINGS, name)),
+    Object.entries(settings).filter(
+      ([name, value]) => Object.hasOwn(DOCUMENT_SETTINGS, name) && !(name === "train_on" && value === "auto"),
+    ),
   ) as unknown as DocumentSettings;
 
 /** Refuses a document with a token that the model does not have. */

@@ -45,7 +45,7 @@ for (const [name, changes] of CASES) {
     });
     const live = ledger(TEST_DEVICE).liveBytes;
     const disk = await runTraining(settings, {
-      look: ({ network, states }) => {
+      look: ({ state: { network }, states }) => {
         const { model } = network;
         const mapped = [
           ...[model.outer, ...model.blocks].flatMap((some) => Object.values(some)),

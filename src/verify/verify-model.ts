@@ -9,7 +9,7 @@ import { foreignEntries } from "../checkpoint/files/kept-files.js";
 import { fullName } from "../checkpoint/layout.js";
 import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { MANIFEST_FILE } from "../checkpoint/files/manifest.js";
-import { readRunState } from "../checkpoint/run/state.js";
+import { readSavedRun } from "../checkpoint/run/state.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { COPIED_FILES, type ModelSource } from "../checkpoint/source.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
@@ -152,7 +152,7 @@ function checkSideFiles(dir: string, report: Report): void {
 }
 
 function checkRun(dir: string, family: Family | undefined, weights: Folder | undefined, report: Report): void {
-  const state = attempt(report, join(dir, STATE_FILE), () => readRunState(dir));
+  const state = attempt(report, join(dir, STATE_FILE), () => readSavedRun(dir));
   if (state) report("ok", join(dir, STATE_FILE), `after step ${state.step}`);
   const path = join(dir, OPTIMIZER_FILE);
   const file = attempt(report, path, () => openSafetensors(path));

@@ -16,10 +16,10 @@ import {
   latestCheckpoint,
   listCheckpoints,
   pruneCheckpoints,
-  readRunState,
+  readSavedRun,
   restoreGenerators,
   type WrittenState,
-  writeRunState,
+  writeSavedRun,
 } from "./state.js";
 import { saveModel } from "../save.js";
 import { folderFiles } from "../source.js";
@@ -49,11 +49,11 @@ test("state and optimiser come back exactly, and generators draw on as they woul
       setSeed(5);
       const generators = generatorStates(["cpu"]);
       const drawn = toArray(normal_(zeros([4], "float32"), 0, 1));
-      writeRunState(folder, { ...stateOf([1, 2, 0.1]), generators });
+      writeSavedRun(folder, { ...stateOf([1, 2, 0.1]), generators });
       const before = ledger().tensors;
-      const { restore, ...read } = readRunState(folder);
+      const { restore, ...read } = readSavedRun(folder);
       const { tensors: _, ...written } = stateOf([]);
-      assert.deepEqual(read, { ...written, data: null, generators });
+      assert.deepEqual(read, { ...written, data: null, best: null, generators });
       const fresh = stateOf([0, 0, 0]).tensors;
       restore(fresh);
       assert.deepEqual(toArray(fresh[0].tensor), [1, 2, Math.fround(0.1)]);
@@ -67,10 +67,10 @@ test("state and optimiser come back exactly, and generators draw on as they woul
 test("a checkpoint that was cut off, or is of another program or optimiser, is refused in words", () =>
   withFolder((folder) =>
     scope(() => {
-      const read = (): unknown => readRunState(folder);
+      const read = (): unknown => readSavedRun(folder);
       const json = join(folder, "trainer_state.json");
       const optimizer = join(folder, "optimizer.safetensors");
-      const again = (): void => writeRunState(folder, stateOf([1, 2, 3]));
+      const again = (): void => writeSavedRun(folder, stateOf([1, 2, 3]));
       refuses(read, /: trainer_state\.json is missing, so no run can go on from here/);
       again();
       rmSync(optimizer);
@@ -94,7 +94,7 @@ test("a checkpoint that was cut off, or is of another program or optimiser, is r
         refuses(read, pattern);
       }
       again();
-      const { restore } = readRunState(folder);
+      const { restore } = readSavedRun(folder);
       const [moment, scale] = stateOf([9, 9, 9]).tensors;
       refuses(
         () => restore([moment, scale, { name: "v.x", tensor: scale.tensor }]),
@@ -123,7 +123,7 @@ test("checkpoints are whole folders, listed in order of steps; the oldest go fir
         saveModel(join(folder, `checkpoint-${step}`), model, {
           source: folderFiles(folder),
           maxShardBytes: step === 9 ? 4000 : undefined,
-          extraFiles: (side) => writeRunState(side, { ...stateOf([1]), step }),
+          extraFiles: (side) => writeSavedRun(side, { ...stateOf([1]), step }),
         }),
       );
     }
@@ -132,7 +132,7 @@ test("checkpoints are whole folders, listed in order of steps; the oldest go fir
     mkdirSync(join(folder, "checkpoint-300.partial"));
     assert.deepEqual(listCheckpoints(folder), [2, 9, 10, 100]);
     assert.equal(latestCheckpoint(folder), join(folder, "checkpoint-100"));
-    assert.equal(readRunState(join(folder, "checkpoint-9")).step, 9);
+    assert.equal(readSavedRun(join(folder, "checkpoint-9")).step, 9);
     rmSync(join(folder, "checkpoint-100", "optimizer.safetensors"));
     assert.equal(latestCheckpoint(folder), join(folder, "checkpoint-10"));
     assert.deepEqual(pruneCheckpoints(folder, 0), []);

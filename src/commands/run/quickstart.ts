@@ -61,7 +61,7 @@ export async function run({ settings, out }: CommandInput<typeof ROWS>): Promise
       ),
     );
     say("\nMemory of one training step of 2048 tokens at its peak, by term:");
-    say(memoryTable(await compareMethods(run), run.network.model.config.numLayers));
+    say(memoryTable(await compareMethods(run), run.state.network.model.config.numLayers));
     say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
     say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
     say(`  npx revmoe generate --model ${folder} --prompt "Call me"`);
@@ -102,7 +102,7 @@ async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
   const batches = [run.data.next()];
   const rows = new Map<string, MemoryTerms>();
   for (const method of [METHODS.reversible, METHODS.checkpoint, METHODS.store]) {
-    const network = method === METHODS.reversible ? run.network : asOrdinary(run.network);
+    const network = method === METHODS.reversible ? run.state.network : asOrdinary(run.state.network);
     resetPeak();
     const result = trainStep(network, run.states, batches, {
       method,
@@ -134,7 +134,7 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
 }
 
 /** Forty tokens after the prompt from the weights as they are now. */
-async function sample({ network, source }: Run, as: "trained" | "ordinary"): Promise<string> {
+async function sample({ state: { network }, source }: Run, as: "trained" | "ordinary"): Promise<string> {
   const tokenizer = loadTokenizer(source);
   const seen = as === "trained" ? network : asOrdinary(network);
   const tokens = [

@@ -13,6 +13,7 @@ import type { DataReport } from "../../data/documents.js";
 import { quoted } from "../../data/limits.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
+import { stepsPerEpoch } from "../../train/course/run-length.js";
 import { describeSettings, type TrainSettings } from "../../train/settings/settings.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
@@ -106,7 +107,8 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out
 }
 
 async function describeRun(run: Run): Promise<string[]> {
-  const { network, states, totalSteps, startStep, data, settings } = run;
+  const { states, totalSteps, startStep, data, settings } = run;
+  const { network } = run.state;
   const { version, threads } = engineInfo();
   const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
   const { coupling, format } = network;
@@ -124,9 +126,17 @@ async function describeRun(run: Run): Promise<string[]> {
     ...run.notes.map((note) => `note: ${note}`),
     ...run.found.map((line) => `rows: ${line}`),
     describeData(run.report),
-    `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${data.batchesPerEpoch} micro-batches an epoch, ` +
-      `${settings.gradient_accumulation_steps} to a step; ${run.evalBatches.length} held-out batches`,
+    `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${describeEpoch(settings, data.batchesPerEpoch)}; ` +
+      `${run.evalBatches.length} held-out batches`,
   ];
+}
+
+function describeEpoch(settings: TrainSettings, batches: number): string {
+  const { gradient_accumulation_steps: most } = settings;
+  const steps = stepsPerEpoch(settings, batches);
+  const rest = batches - most * (steps - 1);
+  const last = rest === most ? "" : steps === 1 ? `, ${rest} to its one step` : `, ${rest} to the last step of one`;
+  return `${batches} micro-batches an epoch${steps === 1 && rest < most ? "" : `, ${most} to a step`}${last}`;
 }
 
 function describeData(report: DataReport): string {

@@ -12,6 +12,8 @@ import { addLengths, countLength, type LengthFacts, NO_LENGTHS } from "./length-
 
 export interface EncodeSettings extends TrainedParts {
   max_length: number;
+  /** What becomes of longer rows; they are cut unless said otherwise. */
+  excess_length_strategy?: "truncate" | "drop";
 }
 
 export interface RowCounts {
@@ -23,7 +25,7 @@ export interface RowCounts {
   truncated: number;
   /** Texts longer than max_length, which became several documents. */
   split: number;
-  /** Documents left out: no token of them is trained, or they are shorter than two. */
+  /** Documents left out: no token of them is trained, they are shorter than two, or too long and not to be cut. */
   dropped: number;
   /** Of whole rows. */
   lengths: LengthFacts;
@@ -114,8 +116,13 @@ export function rowEncoder(tokenizer: Tokenizer, settings: EncodeSettings): RowE
     for (const { whole, sample } of encodeWhole(rows, format, tokenizer, settings)) {
       watchSample(watch, sample, whole.place);
       countLength(lengths, whole, format !== "text");
+      const isLong = whole.tokens.length > settings.max_length;
+      if (isLong && settings.excess_length_strategy === "drop") {
+        counts.dropped++;
+        continue;
+      }
       const pieces = piecesOf(whole, format, settings.max_length);
-      if (whole.tokens.length > settings.max_length) counts[format === "text" ? "split" : "truncated"]++;
+      if (isLong) counts[format === "text" ? "split" : "truncated"]++;
       for (const document of pieces) {
         const trained = trainedIn(document);
         if (trained === 0) {

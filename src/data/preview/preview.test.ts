@@ -13,6 +13,7 @@ import { rowText, rowTitle } from "./words.js";
 
 const NAMES = specialNames({
   path: "",
+  lists: new Map(),
   files: new Map([["tokenizer.json", Buffer.from(JSON.stringify(tokenizerJson()))]]),
 });
 const settings = {

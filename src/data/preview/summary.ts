@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 
 import type { Documents } from "../documents.js";
-import { packLengths } from "../pack.js";
+import { packLengths } from "../packing/pack.js";
 
 export interface RowsSummary {
   /** Length that so many documents do not exceed. */

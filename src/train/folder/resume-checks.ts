@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 
 import { type Checked, checkCheckpoint } from "../../checkpoint/files/check-files.js";
 import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
-import { listCheckpoints, readRunState, type RunState } from "../../checkpoint/run/state.js";
+import { listCheckpoints, readSavedRun, type SavedRun } from "../../checkpoint/run/state.js";
 import {
   type DataFingerprint,
   fingerprintData,
@@ -22,7 +22,7 @@ import type { TrainSettings } from "../settings/settings.js";
 
 export interface CheckedRun {
   folder: string;
-  state: RunState;
+  state: SavedRun;
   notes: string[];
 }
 
@@ -69,11 +69,11 @@ function newestWhole(outputDir: string, before = Number.POSITIVE_INFINITY): { fo
 
 /** The run in a folder, or a sentence that says what is damaged. */
 function tryCheckpoint(folder: string): CheckedRun | string {
-  let state: RunState;
+  let state: SavedRun;
   let checked: Checked;
   try {
     checked = checkCheckpoint(folder);
-    if (checked.problems.length === 0) state = readRunState(folder);
+    if (checked.problems.length === 0) state = readSavedRun(folder);
     else return checked.problems.map(({ file, problem }) => `${join(folder, file)} ${problem}.`).join(" ");
   } catch (failure) {
     if (failure instanceof UserError) return failure.message;
@@ -90,6 +90,11 @@ const DATA_SETTINGS = [
   "columns",
   "assistant_only_loss",
   "completion_only_loss",
+  "train_on",
+  "chat_template",
+  "chat_template_kwargs",
+  "eos_token",
+  "excess_length_strategy",
   "validation_rows",
   "validation_file",
 ] as const satisfies (keyof TrainSettings)[];
@@ -112,7 +117,7 @@ export const withFingerprint = (data: Parameters<typeof fingerprintData>[0]): Ru
  */
 export function checkSameData(
   settings: TrainSettings,
-  { folder, state }: { folder: string; state: RunState | Omit<RunState, "restore"> },
+  { folder, state }: { folder: string; state: SavedRun | Omit<SavedRun, "restore"> },
   data: RunData,
 ): string[] {
   const before = readFingerprint(state.data);

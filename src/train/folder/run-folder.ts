@@ -67,6 +67,13 @@ export function nothingToResume(dir: string): UserError {
       ? "Start anew with --overwrite-output-dir in place of --resume"
       : "Leave --resume out to begin";
   const [partly] = existsSync(dir) ? runParts(dir).filter((name) => /^checkpoint-\d+$/.test(name)) : [];
+  const final = join(dir, "final");
+  if (partly === undefined && existsSync(join(final, "config.json"))) {
+    return new UserError(
+      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with --model ${final} and without --resume; ` +
+        "with save_steps, that run can go on after its end.",
+    );
+  }
   const lacks = partly === undefined ? "" : ` (${partly} lacks files; revmoe verify ${dir} names them)`;
   return new UserError(`resume: no complete checkpoint-N folder in ${dir}${lacks}. ${begin}.`);
 }

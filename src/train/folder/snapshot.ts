@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
 import { NotFiniteError } from "../../checkpoint/finite.js";
-import { listCheckpoints, pruneCheckpoints, writeRunState } from "../../checkpoint/run/state.js";
+import { listCheckpoints, pruneCheckpoints, writeSavedRun } from "../../checkpoint/run/state.js";
 import { type SaveOptions, saveModel } from "../../checkpoint/save.js";
 import { writeNetworkFile } from "../../network/description.js";
 import type { Run } from "../prepare.js";
@@ -17,27 +17,37 @@ type Say = (note: string) => void;
  * that was saved stays, when weights or state are no numbers any more.
  */
 export function saveCheckpoint(run: Run, step: number, say: Say = () => {}): string {
-  const { settings, states, data, fingerprint } = run;
+  const { settings, states, data, fingerprint, bestModel } = run;
   const folder = checkpointFolder(settings.output_dir, step);
   const extraFiles = (side: string): void => {
-    writeNetworkFile(side, run.description);
-    writeRunState(side, { step, batches: data.state(), settings, data: fingerprint, tensors: states.tensors() });
+    writeNetworkFile(side, run.state.description);
+    writeSavedRun(side, {
+      step,
+      batches: data.state(),
+      settings,
+      data: fingerprint,
+      best: bestModel.best,
+      tensors: states.tensors(),
+    });
   };
   save(run, step, folder, { verify: false, extraFiles }, say);
-  if (settings.save_total_limit > 0) pruneCheckpoints(settings.output_dir, settings.save_total_limit, step);
+  if (settings.save_total_limit > 0)
+    pruneCheckpoints(settings.output_dir, settings.save_total_limit, step, bestModel.neededStep);
   return folder;
 }
 
 /** Saves the trained model, reopened and compared before success is reported; returns the folder. Errors: as `saveCheckpoint`. */
 export function saveFinal(run: Run, say: Say = () => {}, name = "final"): string {
   const folder = join(run.settings.output_dir, name);
-  save(run, run.totalSteps, folder, { extraFiles: (side) => writeNetworkFile(side, run.description) }, say);
+  save(run, run.totalSteps, folder, { extraFiles: (side) => writeNetworkFile(side, run.state.description) }, say);
   return folder;
 }
 
 function save(run: Run, step: number, folder: string, options: Omit<SaveOptions, "source">, say: Say): void {
   try {
-    saveModel(folder, run.network.model, { source: run.source, replaced: "ours or older", ...options }).forEach(say);
+    saveModel(folder, run.state.network.model, { source: run.source, replaced: "ours or older", ...options }).forEach(
+      say,
+    );
   } catch (failure) {
     throw failure instanceof NotFiniteError ? explained(failure, run, step, folder) : failure;
   }

@@ -11,14 +11,14 @@ export interface Damage {
 }
 
 /** Null where all is well. */
-export function findDamage({ network, states }: Pick<Run, "network" | "states">): Damage | null {
+export function findDamage({ state: { network }, states }: Run): Damage | null {
   const { architecture, config, outer, blocks } = network.model;
   const bad = placedParameters(architecture, config).find(({ layer, spec }) =>
     notFinite((layer < 0 ? outer : blocks[layer])[spec.name]),
   );
   const weight = bad && bad.prefix + bad.spec.name;
-  const state = states.tensors().find(({ tensor }) => notFinite(tensor))?.name;
-  return weight === undefined && state === undefined ? null : { weight, state };
+  const badState = states.tensors().find(({ tensor }) => notFinite(tensor))?.name;
+  return weight === undefined && badState === undefined ? null : { weight, state: badState };
 }
 
 export function describeDamage({ weight, state }: Damage): string {

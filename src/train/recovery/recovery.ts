@@ -11,7 +11,7 @@ import { goBack, type Place } from "./go-back.js";
 import { addLeftOut, forgetLeftOut } from "./left-out.js";
 import { learningRateIn, type Phase } from "../phases.js";
 import type { Run } from "../prepare.js";
-import { runStep, setGamma, type Stepped } from "../run-step.js";
+import { runStep, type Stepped } from "../run-step.js";
 import { saveCheckpoint } from "../folder/snapshot.js";
 import { LossCourse } from "./spikes.js";
 
@@ -64,7 +64,7 @@ export class Recovery {
     const watched = lasts || step <= this.#suspectUntil;
     if (step === phase.firstStep) this.#course.restart();
     try {
-      const stepped = runStep(run, phase, step, () => (watched ? checkUpdate(run) : undefined));
+      const stepped = runStep(run, step, () => (watched ? checkUpdate(run) : undefined));
       if (watched) this.#soundAfter = step;
       this.#lookForSpike(step, stepped, at);
       return stepped;
@@ -79,9 +79,9 @@ export class Recovery {
     { step, phase, at, changed }: { step: number; phase: Phase; at: BatchState; changed: boolean },
   ): number {
     const run = this.#run;
-    const { settings, data, network } = run;
+    const { settings, data, state } = run;
     const batches = batchesFrom(run, at);
-    const half = changed && !network.store.undoStep();
+    const half = changed && !state.network.store.undoStep();
     const damage = findDamage(run);
     const from = step === run.startStep + 1 ? (run.resumedFrom?.folder ?? settings.model) : null;
     const fact = `step ${step}: ${failure.what} ${reasonOf(failure, damage, { half, from })}`;
@@ -117,7 +117,7 @@ export class Recovery {
         ? `That happened ${this.#recoveries} times (nonfinite_limit). `
         : "";
     if (whole && step - 1 > (newest?.step ?? 0) && step - 1 > run.startStep) {
-      setGamma(run, step - 1);
+      run.state.moveTo(step - 1);
       // Nothing older is removed for it: who knows when the trouble began.
       const folder = saveCheckpoint({ ...run, settings: { ...run.settings, save_total_limit: 0 } }, step - 1);
       return `${limit}The end of step ${step - 1} is saved: go on with --resume ${folder}, a lower learning_rate or --on-nonfinite skip.`;

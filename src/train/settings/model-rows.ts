@@ -1,6 +1,7 @@
 // The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
 import { ROW_FORMATS } from "../../data/conversations/registry.js";
 import { sourcesAsText } from "../../data/sources/parse.js";
+import type { TrainOn } from "../../data/encode.js";
 import { LONGEST } from "../../settings/limits.js";
 import type { SettingRows } from "../../settings/table.js";
 
@@ -83,6 +84,56 @@ export const MODEL_ROWS = {
     default: true,
     group: GROUP,
     about: "in prompt and completion, train on the completion only",
+  },
+  train_on: {
+    kind: "choice",
+    choices: ["auto", "assistant", "last", "completion", "all"] satisfies (TrainOn | "auto")[],
+    default: "auto",
+    group: GROUP,
+    about:
+      "in place of the two above: every turn of the assistant, the last of them, those of the completion, or all tokens; auto: as these say",
+  },
+  chat_template: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: GROUP,
+    about: "a file with a chat template in place of the model's; what is saved has it",
+  },
+  chat_template_kwargs: {
+    kind: "values",
+    default: {},
+    group: GROUP,
+    about: "variables that the chat template looks at: enable_thinking=false",
+  },
+  eos_token: {
+    kind: "string",
+    default: "",
+    metavar: "TOKEN",
+    group: GROUP,
+    about:
+      "the token that ends a text, in place of the model's: put behind rows of text and completion, and named in what is saved",
+  },
+  add_tokens: {
+    kind: "string",
+    list: true,
+    default: [],
+    group: GROUP,
+    about: "tokens to add to the vocabulary; their rows of embedding and head begin as the mean of the others",
+  },
+  add_special_tokens: {
+    kind: "string",
+    list: true,
+    default: [],
+    group: GROUP,
+    about: "the same for tokens that are no text, as marks of turns: decoding leaves them out",
+  },
+  excess_length_strategy: {
+    kind: "choice",
+    choices: ["truncate", "drop"],
+    default: "truncate",
+    group: GROUP,
+    about: "rows longer than max_length: cut off, texts into pieces; or left out",
   },
   max_length: {
     kind: "integer",

@@ -1,7 +1,7 @@
 // Putting documents of many lengths into few bins: best-fit decreasing. Longest first, each goes to the bin with the
 // least room that still takes it, else into a new one. Bins stand in stacks by their free room, and a tree over the
 // rooms finds the next stack that is not empty, so a document costs log(capacity) however many bins there are.
-import { assert } from "../errors.js";
+import { assert } from "../../errors.js";
 
 /** Bins of document indices, in two flat lists, as there may be millions. */
 export interface Bins {

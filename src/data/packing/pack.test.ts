@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { packLengths } from "./pack.js";
-import { seededGenerator } from "./shuffle.js";
+import { seededGenerator } from "../shuffle.js";
 
 function binsOf(lengths: ArrayLike<number>, capacity: number): number[][] {
   const bins = packLengths(lengths, capacity);

@@ -1,0 +1,82 @@
+// Where a run that is resumed goes on: which checkpoint, or the working copy of a run that was cut off, and whether the settings
+// are those that it can go on with. Reads only, but for a working copy, which is brought back to the end of its last whole step.
+import { listCheckpoints, type SavedRun } from "../checkpoint/run/state.js";
+import { UserError } from "../errors.js";
+import { DESCRIBED_SETTINGS } from "../reversible/couplings/registry.js";
+import { openCheckpoint, openNewestCheckpoint } from "./folder/resume-checks.js";
+import type { ResumedFrom } from "./prepare-network.js";
+import { refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
+import { isSame, type SettingValue } from "../settings/table.js";
+import { showValue } from "../settings/values.js";
+import type { TrainSettings } from "./settings/settings.js";
+
+/** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
+const FIXED = [
+  "coupling",
+  ...DESCRIBED_SETTINGS,
+  "gamma_final",
+  "blocks_per_step",
+  "checkpoint_first_blocks",
+  "checkpoint_last_blocks",
+  "optimizer",
+  "weights_correction",
+  "stream",
+  "stream_fraction_bits",
+  "seed",
+  "shuffle",
+  "packing",
+  "max_length",
+  "per_device_train_batch_size",
+  "freeze",
+  "freeze_router",
+  "add_tokens",
+  "add_special_tokens",
+  "adapter_steps",
+  "distill_steps",
+] as const satisfies (keyof TrainSettings)[];
+
+function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
+  for (const name of FIXED) {
+    if (before[name] === undefined || isSame(settings[name], before[name] as SettingValue)) continue;
+    throw new UserError(
+      `${name}: ${showValue(settings[name])} here, but ${folder} was trained with ${showValue(before[name])}. Give the same value, or start a new run with --model ${folder}.`,
+    );
+  }
+}
+
+interface Found extends ResumedFrom {
+  state: SavedRun;
+  notes: string[];
+}
+
+export interface Resumed extends Found {
+  /** What was asked, with the grid that the run began with where that is left open. */
+  settings: TrainSettings;
+}
+
+/** The run that `resume` names; undefined for one that begins. Errors: UserError where it cannot go on with these settings. */
+export function findResumed(asked: TrainSettings): Resumed | undefined {
+  if (!asked.resume) return undefined;
+  const found = asked.resume === "latest" ? latestRun(asked) : { ...openCheckpoint(asked.resume), inPlace: false };
+  const { settings: before } = found.state;
+  const bits = asked.stream_fraction_bits || Number(before.stream_fraction_bits ?? 0);
+  const settings = { ...asked, stream_fraction_bits: bits };
+  checkSame(settings, before, found.folder);
+  return { ...found, settings };
+}
+
+/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint that is whole. */
+function latestRun(settings: TrainSettings): Found {
+  const { output_dir } = settings;
+  const newest = listCheckpoints(output_dir).at(-1) ?? -1;
+  const unfinished = unfinishedRun(settings, newest + 1);
+  if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
+  if (unfinished)
+    return {
+      folder: unfinished.folder,
+      inPlace: true,
+      state: { ...unfinished.progress, restore: () => {} },
+      notes: [],
+    };
+  return { ...openNewestCheckpoint(output_dir), inPlace: false };
+}
