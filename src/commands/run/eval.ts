@@ -74,12 +74,9 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   return 0;
 }
 
-/** The only task for which a setting that is given is there. */
-function taskOf(given: ReadonlySet<string>): Task | undefined {
-  const tasks = Object.keys(TASK_ROWS) as Task[];
-  const users = [...given].map((name) => tasks.filter((task) => TASK_ROWS[task].includes(name)));
-  return users.find(({ length }) => length === 1)?.[0];
-}
+/** Names for columns, or a format, are given for rows to predict, whatever else these could be. */
+const taskOf = (given: ReadonlySet<string>): Task | undefined =>
+  ["columns", "format"].some((name) => given.has(name)) ? "loss" : undefined;
 
 /** A setting of another task would be without effect. */
 function checkTask(task: Task, given: ReadonlySet<string>): void {

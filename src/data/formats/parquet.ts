@@ -1,5 +1,5 @@
-// Parquet, compressed by snappy, zstd, gzip, brotli or lz4. Read by row groups, and large ones in pieces, so that memory
-// follows the group and not the file. Not inside another compression: the table of contents stands at the end.
+// Parquet, compressed by snappy, zstd, gzip, brotli or lz4. Read by row groups, and the rows of large ones in
+// pieces: memory follows the group, about ten times its bytes, and not the file. Not inside another compression: the table of contents stands at the end.
 import { closeSync, fstatSync, readSync } from "node:fs";
 import type { AsyncBuffer, FileMetaData, RowGroup, SchemaTree } from "hyparquet";
 import { UserError } from "../../errors.js";

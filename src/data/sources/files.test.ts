@@ -121,6 +121,15 @@ test("sources as text and as a list are the same", () => {
   assert.equal(sourcesAsText(["a.jsonl:1", "b.jsonl:2"]), "a.jsonl:1,b.jsonl:2");
 });
 
+test("a list may be longer than any path", () => {
+  const names = Array.from({ length: 400 }, (_, i) => `part-${i}-of-a-set.jsonl`);
+  assert.deepEqual(
+    parseSources(names.join(",")),
+    names.map((file) => ({ file })),
+  );
+  assert.equal(parseSources(sourcesAsText(names.map((file) => ({ file, rows: 1 })))).length, 400);
+});
+
 test("what is wrong with sources is a sentence that names the setting", () => {
   for (const [given, message] of [
     ["a.jsonl:0.7,b.jsonl", /^train_file: a\.jsonl has a weight and b\.jsonl has none/],

@@ -1,7 +1,7 @@
 // The text or the list of sources as given, read and checked. As text, each source is FILE[SPLIT:ROWS]:WEIGHT, where all
 // behind FILE may be left out, with commas between. A name that exists as it stands is taken as it stands.
+import { existsSync } from "node:fs";
 import { nearestName, UserError } from "../../errors.js";
-import { statOf } from "../../read-file.js";
 import { ROW_FORMATS } from "../conversations/registry.js";
 import { FORMAT_NAMES } from "../formats/registry.js";
 import { quoted } from "../limits.js";
@@ -38,7 +38,7 @@ const isFileAlone = (item: unknown): item is { file: string } =>
   !/[,:[]/.test((item as Source).file);
 
 function partsOf(text: string, setting: string): unknown[] {
-  if (exists(text)) return [{ file: text }];
+  if (existsSync(text)) return [{ file: text }];
   if (!/^\s*\[\s*["{]/.test(text)) return text.split(",").map((part) => part.trim());
   try {
     return JSON.parse(text) as unknown[];
@@ -48,7 +48,7 @@ function partsOf(text: string, setting: string): unknown[] {
 }
 
 function readText(text: string, setting: string): Source {
-  if (exists(text)) return { file: text };
+  if (existsSync(text)) return { file: text };
   const { file, subset, split, rows, weight } = WRITTEN.exec(text)?.groups ?? {};
   if (file === undefined) throw new UserError(`${setting}: an empty name stands between commas. Remove a comma.`);
   return checked(
@@ -119,5 +119,3 @@ function checkWeights(sources: Source[], setting: string): void {
     );
   }
 }
-
-const exists = (path: string): boolean => statOf(path) !== undefined;

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
+import { parseSources } from "../../data/source.js";
 import {
   describeSettings,
   helpText,
@@ -239,6 +243,30 @@ test("without folder and file, all that is missing is named at once", () => {
   assert.throws(() => resolveSettings({}), {
     name: "UserError",
     message: "--model FOLDER, --train-file FILE..., --output-dir FOLDER are missing. See --help.",
+  });
+});
+
+test("a list of sources, in a file or behind a flag, is kept as one text, which a record has too", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-sources-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "run.yaml");
+  const list = "train_file:\n  - a.jsonl:0.7\n  - {file: b.csv, weight: 0.3, columns: {prompt: q}}\n";
+  writeFileSync(file, `model: m\noutput_dir: o\n${list}validation_file: [c.jsonl, d.jsonl]\n`);
+  const { settings } = resolveSettings({ file });
+  assert.deepEqual(parseSources(settings.train_file), [
+    { file: "a.jsonl", weight: 0.7 },
+    { file: "b.csv", weight: 0.3, columns: { prompt: "q" } },
+  ]);
+  assert.equal(settings.validation_file, "c.jsonl,d.jsonl");
+  writeFileSync(join(folder, "config.json"), JSON.stringify(settings));
+  assert.deepEqual(resolveSettings({ file: join(folder, "config.json") }).settings, settings);
+  assert.equal(
+    resolveSettings({ flags: { ...BASE, train_file: ["a.jsonl", "b.csv"] } }).settings.train_file,
+    "a.jsonl,b.csv",
+  );
+  assert.throws(() => resolveSettings({ flags: { ...BASE, model: ["a", "b"] } }), {
+    name: "UserError",
+    message: /^--model/,
   });
 });
 
