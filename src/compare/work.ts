@@ -4,7 +4,7 @@ import { readConfig, readJsonObject } from "../checkpoint/folder.js";
 import { loadModel, statedDtype } from "../checkpoint/load.js";
 import { type Batch, Batches } from "../data/batches.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { type Model, randomModel } from "../model/model.js";
 import { statOf } from "../read-file.js";
 import { METHODS } from "../reversible/methods/registry.js";
@@ -91,18 +91,12 @@ export function readModelConfig(
 function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSettings, layers: number | null): Model {
   const { source, path, own } = readModelConfig(model, layers);
   if (own) return loadModel(model, { weightsDtype, device });
-  const architecture = architectureOf(source, path);
-  return randomModel(
-    architecture,
-    architecture.readConfig(source, path),
-    seed,
-    weightsDtype === "auto" ? statedDtype(source) : weightsDtype,
-    device,
-  );
+  const architecture = readArchitecture(source, path);
+  return randomModel(architecture, seed, weightsDtype === "auto" ? statedDtype(source) : weightsDtype, device);
 }
 
 /** Micro-batches of each step: rows of random tokens that follow from (seed, step), or the file's. */
-function supply(settings: TrainSettings, { config }: Model): (step: number) => Batch[] {
+function supply(settings: TrainSettings, { architecture }: Model): (step: number) => Batch[] {
   const {
     train_file: file,
     max_length,
@@ -113,10 +107,10 @@ function supply(settings: TrainSettings, { config }: Model): (step: number) => B
   } = settings;
   if (file === "-") {
     return (step) =>
-      Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, seedFor(seed, step, i)));
+      Array.from({ length: count }, (_, i) => fullBatch(settings, architecture.vocabSize, seedFor(seed, step, i)));
   }
   const { documents } = readData(settings, loadTokenizer(settings.model));
-  checkTokens(documents, config.vocabSize);
+  checkTokens(documents, architecture.vocabSize);
   const data = new Batches(documents, { rows, max_length, packing, seed });
   return () => Array.from({ length: count }, () => data.next());
 }

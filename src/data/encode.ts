@@ -33,8 +33,14 @@ export interface TrainedParts {
   chat_template_kwargs?: Record<string, unknown>;
 }
 
-/** A conversation may say, for each of its messages, the prompt's first, whether it is trained where such turns are. */
-export type WeighedSample = Sample & { trains?: boolean[] };
+/** What a row may say of itself. */
+export interface RowChoice {
+  /** For each of its messages, the prompt's first, whether it is trained where such turns are. All are if absent. */
+  trains?: boolean[];
+  /** Variables for the chat template, beside those of the settings. */
+  kwargs?: Record<string, unknown>;
+}
+export type WeighedSample = Sample & RowChoice;
 
 /** Tokens of a document that follow one another and are trained alike. */
 interface Part {
@@ -95,7 +101,8 @@ function conversation(
   settings: TrainedParts,
   place: string,
 ): Part[] {
-  const options: ChatOptions = { tools: sample.tools, kwargs: settings.chat_template_kwargs, place };
+  const kwargs = { ...settings.chat_template_kwargs, ...sample.kwargs };
+  const options: ChatOptions = { tools: sample.tools, kwargs, place };
   const wanted = trainOn(sample.kind, settings);
   if (wanted === "all" && !sample.trains?.includes(false)) {
     const text = renderChat(tokenizer, messages, { addGenerationPrompt: false, ...options });

@@ -114,6 +114,7 @@ test("the template's variables come from the settings, and one named tool_use is
   assert.match(text(WHOLE), /^ no/);
   assert.match(text(WHOLE, { chat_template_kwargs: { enable_thinking: true } }), /^ yes/);
   assert.match(text(WHOLE, { chat_template_kwargs: { enable_thinking: true, bos_token: "B" } }), /^ yesB/);
+  assert.match(text({ ...WHOLE, kwargs: { enable_thinking: true, n: 9007199254740993n } }), /^ yes/);
   tokenizer.chatTemplates.tool_use = `T${CHATML}`;
   assert.match(text({ ...WHOLE, tools: [{ name: "f" }] }), /^T/);
   assert.match(text(WHOLE), /^ no/);

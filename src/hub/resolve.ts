@@ -9,7 +9,7 @@ import { readConfig } from "../checkpoint/folder.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import { canRedraw, type Output } from "../metrics/output.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { blobPath, download, missingBytes } from "./download.js";
 import { cacheFolder, type Environment, hubOf, isCommit, parseName, type RepoName } from "./names.js";
 import { LIMITS, type Limits } from "./limits.js";
@@ -82,7 +82,7 @@ async function fetchRepository(
   repository: Repository,
   place: string,
   connection: Connection,
-  { out, check = (config, path) => architectureOf(config, path).readConfig(config, path) }: ResolveOptions,
+  { out, check = (config, path) => readArchitecture(config, path) }: ResolveOptions,
 ): Promise<void> {
   const { repo, endpoint } = connection;
   const folder = join(place, repository.commit);

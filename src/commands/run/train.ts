@@ -17,11 +17,12 @@ import { describeSettings, type TrainSettings } from "../../train/settings/setti
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
 import { checkRunFolder } from "../../train/folder/run-folder.js";
-import { resolveModel } from "../../hub/resolve.js";
 import { train } from "../../train/loop.js";
+import { STORES } from "../../store/registry.js";
 import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
+import { namedModel } from "./named-model.js";
 import { requestedStop } from "./stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
@@ -34,7 +35,8 @@ import { dtype, numel } from "../../torch/tensor.js";
 export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   checkRunFolder(asked); // before anything is loaded, which can take minutes
   // From here on the model is a folder, also in what the run records: resuming needs no network.
-  const settings = { ...asked, model: await resolveModel(asked.model, { out, preferCached: asked.resume !== "" }) };
+  const { folder } = await namedModel(asked.model, "train", { out, preferCached: asked.resume !== "" });
+  const settings = { ...asked, model: folder };
   const say = (text: string): void => void out.write(`${text}\n`);
   say(describeSettings(settings));
   const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
@@ -107,10 +109,10 @@ async function describeRun(run: Run): Promise<string[]> {
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
-    `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
+    `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
-    ...(settings.parameters === "disk"
+    ...(STORES[settings.parameters].lies === "files"
       ? [
           `parameters: on disk in ${join(settings.output_dir, "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
         ]

@@ -4,7 +4,7 @@
 import { Environment, Template } from "@huggingface/jinja";
 import { TEMPLATE_LIMITS as LIMITS, LimitExceeded } from "../limits.js";
 import { BoundedInterpreter, tooDeep } from "./interpreter.js";
-import { type Scope, toValue } from "./python-values.js";
+import { type Scope, toValue } from "./python/values.js";
 import type { Watch } from "./watch.js";
 
 const dated = new Template("{{ strftime_now(format) }}");

@@ -83,11 +83,17 @@ function readBoth(source: string): Compiled {
   }
 }
 
-/** What `find` returns, found out once for each template, settings of the template, and whether there are tools. */
+/** What `find` returns, found out once for each template, variables of the template, and whether there are tools. */
 export function once<T>({ known }: Compiled, name: string, { tools, kwargs }: ChatOptions, find: () => T): T {
-  const key = `${name} ${tools === undefined} ${JSON.stringify(kwargs ?? {})}`;
-  if (!known.has(key)) known.set(key, find());
-  return known.get(key) as T;
+  const variables = JSON.stringify(kwargs ?? {}, (_, value: unknown) =>
+    typeof value === "bigint" ? String(value) : value,
+  );
+  const key = `${name} ${tools === undefined} ${variables}`;
+  if (known.has(key)) return known.get(key) as T;
+  const found = find();
+  // What one row does not tell, another may.
+  if (found !== undefined) known.set(key, found);
+  return found;
 }
 
 /** The text. Errors: UserError where the template refuses the messages; LimitExceeded. */
@@ -123,7 +129,8 @@ function shown(message: Message): Record<string, unknown> {
   const thought = THOUGHTS.map((key) => message[key]).find((value) => value !== undefined && value !== null);
   const isPlain = thought === undefined && !Object.values(message).includes(null);
   if (isPlain) return message;
-  const kept = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
+  const kept: Record<string, unknown> = { ...message };
+  for (const key of Object.keys(kept)) if (kept[key] === null) delete kept[key];
   return thought === undefined ? kept : { thinking: thought, ...kept, reasoning_content: thought };
 }
 

@@ -4,23 +4,14 @@
 import { Environment, Interpreter } from "@huggingface/jinja";
 import { getHeapStatistics } from "node:v8";
 import { TEMPLATE_LIMITS as LIMITS, LimitExceeded, sizeOf } from "../limits.js";
-import { filtered } from "./python-filters.js";
-import { methodOf, placeOf } from "./python-methods.js";
-import { operate } from "./python-operators.js";
-import { holds } from "./python-tests.js";
-import {
-  boolOf,
-  callableOf,
-  dictOf,
-  hasKeys,
-  integerOf,
-  isList,
-  isText,
-  isTrue,
-  isUndefined,
-  numberOf,
-} from "./python-values.js";
-import { itemsOf, listOf, type Scope, str, textOf, UNDEFINED, type Value } from "./python-values.js";
+import { filtered } from "./python/filters.js";
+import { Loop } from "./python/loop.js";
+import { methodOf, placeOf } from "./python/methods.js";
+import { operate } from "./python/operators.js";
+import { select } from "./python/select.js";
+import { holds } from "./python/tests.js";
+import { boolOf, dictOf, hasKeys, integerOf, isList, isText, isTrue, isUndefined, itemsOf } from "./python/values.js";
+import { listOf, numberOf, type Scope, str, textOf, UNDEFINED, type Value } from "./python/values.js";
 import type { Watch } from "./watch.js";
 
 /** What is looked at here of a statement, by the names the parser gives. */
@@ -246,57 +237,4 @@ function bind(names: Node, item: Value, scope: Scope): Scope {
     throw new Error(`${items.length} values are to be unpacked into ${all.length} names of a loop`);
   for (const [i, name] of all.entries()) bind(name, items[i], scope);
   return scope;
-}
-
-/** What a loop knows of itself, made when it is asked for: most ask for little. */
-class Loop extends Map<string, Value> {
-  constructor(
-    private readonly items: Value[],
-    private readonly i: number,
-  ) {
-    super();
-  }
-
-  override get(name: string): Value | undefined {
-    const { items, i } = this;
-    switch (name) {
-      case "index":
-        return integerOf(i + 1);
-      case "index0":
-        return integerOf(i);
-      case "revindex":
-        return integerOf(items.length - i);
-      case "revindex0":
-        return integerOf(items.length - i - 1);
-      case "first":
-        return boolOf(i === 0);
-      case "last":
-        return boolOf(i === items.length - 1);
-      case "length":
-        return integerOf(items.length);
-      case "previtem":
-        return items[i - 1] ?? UNDEFINED;
-      case "nextitem":
-        return items[i + 1] ?? UNDEFINED;
-      case "cycle":
-        return callableOf((args) => args[i % args.length]);
-    }
-    return undefined;
-  }
-}
-
-/** The filters select, reject, selectattr and rejectattr. */
-function select(operand: Value, wanted: boolean, byAttribute: boolean, args: Value[]): Value {
-  const [attribute, test, other] = byAttribute ? args : [undefined, ...args];
-  const passes = (item: Value): boolean => {
-    let value = item;
-    if (attribute !== undefined)
-      for (const key of str(attribute).split("."))
-        value = (hasKeys(value) ? value.value.get(key) : undefined) ?? UNDEFINED;
-    if (test === undefined) return isTrue(value);
-    const found = holds(str(test), value, other);
-    if (found === undefined) throw new Error(`there is no test named ${str(test)}`);
-    return found;
-  };
-  return listOf(itemsOf(operand).filter((item) => passes(item) === wanted));
 }

@@ -63,6 +63,8 @@ interface Frame {
   headers: string[];
   /** Possible end markers, without blanks around them. */
   markers: string[];
+  /** What the template puts behind all turns, without blanks at its end. */
+  tail: string;
 }
 
 const QUESTION: Message = { role: "user", content: PROBE.replace("probe", "question") };
@@ -70,7 +72,9 @@ const ANSWER: Message = { role: "assistant", content: PROBE };
 
 /** Undefined where probes do not tell it. */
 export function frameOf(compiled: Compiled, chat: Chat): Frame | undefined {
-  return once(compiled, "frame", chat, () => findFrame(compiled, chat));
+  // Tools belong to a row. Some templates need some.
+  const find = (): Frame | undefined => findFrame(compiled, { ...chat, tools: undefined }) ?? findFrame(compiled, chat);
+  return once(compiled, "frame", chat, find);
 }
 
 function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
@@ -91,7 +95,8 @@ function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
     const { text, segments } = render(messages) ?? { text: "", segments: [] };
     if (segments[1] === undefined) return [];
     const [before, after, more] = text.slice(...segments[1]).split(PROBE);
-    return after === undefined || more !== undefined ? [] : [{ before, after }];
+    const tail = text.slice(segments[1][1]).trimEnd();
+    return after === undefined || more !== undefined ? [] : [{ before, after, tail }];
   });
   if (around.length === 0) return undefined;
   // A prompt may open thoughts that turns do not have: then the header is what both have.
@@ -101,6 +106,8 @@ function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
   return {
     headers: sorted.sort((a, b) => b.length - a.length),
     markers: [...new Set(around.map(({ after }) => after.trim()))],
+    // The first of them is what a turn is followed by where it is the last.
+    tail: around[0].tail,
   };
 }
 
@@ -123,6 +130,8 @@ export function spanIn({ text, segments }: Rendered, i: number, content: string,
   const words = content.trimEnd();
   const trimmed = text.slice(0, last).trimEnd().length;
   const isEnded = frame.markers.some((marker) => marker !== "" && text.slice(start, trimmed).endsWith(marker));
+  const isLast = i === segments.length - 1 && frame.tail !== "" && text.slice(last).trimEnd() === frame.tail;
+  if (isLast) return [start, last + frame.tail.length];
   if (isEnded) return [start, trimmed];
   // A turn that only calls may end otherwise. Then its end marker must not be what the next turn's part begins with.
   const next = segments.slice(i + 1).find((part) => part !== undefined)?.[0] ?? text.length;

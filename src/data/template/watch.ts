@@ -1,6 +1,6 @@
 // Looks on while a template renders: marks what it writes in a loop's turn of a message, and notes what it reads of others
 // then. A new one for each rendering.
-import { isList, type Value } from "./python-values.js";
+import { isList, type Value } from "./python/values.js";
 
 // Unicode noncharacters: no text that is meant for exchange has them.
 const BEGIN = "\uFDD4";
