@@ -82,6 +82,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_async_copy(env, exports);
   revmoe::init_autograd(env, exports);
   revmoe::init_engine(env, exports);
+  revmoe::init_experts(env, exports);
   revmoe::init_signals(env, exports);
   return exports;
 }

@@ -12,6 +12,9 @@
 
 #include "table.hpp"
 
+/** Whether cuBLAS of this libtorch adds products of half as many bits to float32 sums by itself. */
+#define REVMOE_WIDE_SUMS (REVMOE_TORCH >= 208)
+
 namespace revmoe {
 
 // With this many rows a product by itself keeps all threads busy.

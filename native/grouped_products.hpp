@@ -8,6 +8,9 @@
 
 #include "table.hpp"
 
+/** Whether this libtorch has that kernel. */
+#define REVMOE_GROUPED_KERNEL (REVMOE_TORCH >= 210)
+
 namespace revmoe {
 
 // The matrices as one tensor where they lie side by side, as those of a stack do; else undefined.
@@ -31,7 +34,7 @@ constexpr int64_t kGroupedElements = int64_t{1} << 26;
 class Grouped {
  public:
   Grouped(const at::Tensor& x, at::IntArrayRef rows) : rows_(rows) {
-#if REVMOE_TORCH >= 210
+#if REVMOE_GROUPED_KERNEL
     if (!x.is_cuda() || x.scalar_type() != at::kBFloat16 || x.size(0) == 0) return;
     at::Tensor ends = at::empty({static_cast<int64_t>(rows.size())}, at::kInt);
     auto* const data = static_cast<int32_t*>(ends.data_ptr());
@@ -83,7 +86,7 @@ class Grouped {
   bool fits(const at::Tensor& x) const { return ends_.defined() && x.stride(1) == 1 && x.stride(0) % 8 == 0 && x.size(1) % 8 == 0; }
 
   static at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends) {
-#if REVMOE_TORCH >= 210
+#if REVMOE_GROUPED_KERNEL
     return at::_grouped_mm(a, b, ends);
 #else
     return {};

@@ -108,7 +108,7 @@ class Operator {
     if (info.Length() > arguments.size()) throw error(info, "too many arguments");
     torch::jit::Stack stack;
     stack.reserve(arguments.size());
-    inputs_.clear();
+    Inputs inputs;
     for (size_t i = 0; i < arguments.size(); i++) {
       const auto& argument = arguments[i];
       if (i >= info.Length() || info[i].IsUndefined()) {
@@ -123,7 +123,7 @@ class Operator {
       } catch (const std::exception& failure) {
         throw error(info, "argument \"" + argument.name() + "\": " + failure.what());
       }
-      if (stack.back().isTensor()) inputs_.emplace_back(stack.back().unsafeToTensorImpl(), info[i]);
+      if (stack.back().isTensor()) inputs.emplace_back(stack.back().unsafeToTensorImpl(), info[i]);
     }
     try {
       handle_.callBoxed(&stack);
@@ -137,17 +137,20 @@ class Operator {
       throw error(info, failure.what());
     }
     check_files(info.Env());
-    if (stack.size() == 1) return result(info.Env(), stack[0]);
+    if (stack.size() == 1) return result(info.Env(), stack[0], inputs);
     Napi::Array results = Napi::Array::New(info.Env(), stack.size());
-    for (size_t i = 0; i < stack.size(); i++) results.Set(static_cast<uint32_t>(i), result(info.Env(), stack[i]));
+    for (size_t i = 0; i < stack.size(); i++) results.Set(static_cast<uint32_t>(i), result(info.Env(), stack[i], inputs));
     return stack.empty() ? info.Env().Undefined() : results.As<Napi::Value>();
   }
 
  private:
-  Napi::Value result(Napi::Env env, const c10::IValue& value) {
+  /** Tensors that were given, and their handles. */
+  using Inputs = std::vector<std::pair<c10::TensorImpl*, Napi::Value>>;
+
+  Napi::Value result(Napi::Env env, const c10::IValue& value, const Inputs& inputs) {
     if (value.isTensor()) {
       const at::Tensor& tensor = value.toTensor();
-      for (const auto& [impl, handle] : inputs_) {
+      for (const auto& [impl, handle] : inputs) {
         if (impl == tensor.unsafeGetTensorImpl() && tensor.defined()) return handle;
       }
       return to_js(env, tensor);
@@ -188,7 +191,6 @@ class Operator {
   }
 
   c10::OperatorHandle handle_;
-  std::vector<std::pair<c10::TensorImpl*, Napi::Value>> inputs_;
 };
 
 c10::OperatorName parse_name(const std::string& name) {

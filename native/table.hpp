@@ -56,6 +56,7 @@ void init_async_copy(Napi::Env env, Napi::Object exports);
 void init_autograd(Napi::Env env, Napi::Object exports);
 void init_memory(Napi::Env env, Napi::Object exports);
 void init_engine(Napi::Env env, Napi::Object exports);
+void init_experts(Napi::Env env, Napi::Object exports);
 void init_signals(Napi::Env env, Napi::Object exports);
 
 template <typename Function>

@@ -116,7 +116,7 @@ REVMOE_VECTORIZED void scale_row(float* g, const float* columns, float row, int6
   for (int64_t i = 0; i < count; i++) g[i] = g[i] * columns[i] * row;
 }
 
-// Calls `work` with the number of every chunk, where it begins and its elements, on all threads (see grouped_swiglu.cpp on at::parallel_for).
+// Calls `work` with the number of every chunk, where it begins and its elements, on all threads (see grouped_experts.cpp on at::parallel_for).
 void for_chunks(int64_t elements, const std::function<void(int64_t, int64_t, int64_t)>& work) {
   at::Tensor chunks = at::empty({chunks_of(elements)}, at::kByte);
   const char* const first = static_cast<char*>(chunks.data_ptr());

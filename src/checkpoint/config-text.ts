@@ -3,7 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 
 import type { DType } from "../torch/tensor.js";
-import type { ModelFiles } from "./source.js";
+import type { ModelFiles } from "./model-files.js";
 
 type Json = Record<string, unknown>;
 

@@ -2,10 +2,11 @@
 // names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one
 // tensor, or one stack of experts. The written folder is opened again and every tensor compared, bit for bit, before it
 // takes its place.
+import type { Layout } from "../model/architecture.js";
 import { isDeepStrictEqual } from "node:util";
 
 import { UserError } from "../errors.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";
 import { cast, copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -15,7 +16,7 @@ import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
-import { type DiskTensor, diskTensors, fullName, type Layout, viewOf } from "./layout.js";
+import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
@@ -66,16 +67,15 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
   const { config: stated, path } = readConfig(source);
   const { trained, layout, maxShardBytes, overwrite = false } = options;
   const replaced = overwrite ? "ours" : "nothing";
-  const family = architectureOf(stated, path);
+  const family = readArchitecture(stated, path);
   const architecture = trained ? trained.extend(family) : family;
-  const config = architecture.readConfig(stated, path);
   checkPlaceBesideModel(dir, source);
   checkReplaceable(dir, replaced);
   const folder = openFolder(source);
   try {
-    const matched = matchTensors(folder, architecture, config);
+    const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
-    const tensors = placedParameters(architecture, config).flatMap((placed) =>
+    const tensors = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
     checkFreeSpace(dir, sourceBytes(tensors));

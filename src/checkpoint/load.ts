@@ -2,7 +2,8 @@
 // a folder that does not fit fails at once, with every difference counted. Weights are copied tensor by tensor from the
 // mapped files, experts straight into their slice of the stacked tensor: the peak is the model plus at most one tensor.
 import { UserError } from "../errors.js";
-import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
+import type { Architecture } from "../model/architecture.js";
 import { makeAdapter } from "../model/adapters.js";
 import {
   buildModel,
@@ -17,7 +18,7 @@ import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
 import type { Folder } from "./folder.js";
-import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
+import { type DiskTensor, diskTensors, fullName, nameOnDisk, viewOf } from "./layout.js";
 import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
@@ -49,20 +50,19 @@ const MANY = 10_000;
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
   const { weightsDtype, device, extend = (as) => as, seed = 0, allocate = inMemory(device), verify = true } = options;
   const source = typeof from === "string" ? openSource(from) : from;
-  const architecture = extend(architectureOf(source.config, source.configPath));
-  const config = architecture.readConfig(source.config, source.configPath);
+  const architecture = extend(readArchitecture(source.config, source.configPath));
   const folder = source.openWeights();
   const made: Tensor[] = [];
   try {
-    const matched = matchTensors(folder, architecture, config);
+    const matched = matchTensors(folder, architecture);
     if (verify) checkWeightFiles(source.path);
     const common = commonDtype(folder);
     const dtypeOf = (placed: PlacedParameter): DType => {
       if (weightsDtype !== "auto") return weightsDtype;
       return isNewAdapter(folder, placed) ? common : dtypeOnDisk(folder, matched.get(fullName(placed)) as DiskTensor[]);
     };
-    const room = allocate(placedParameters(architecture, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
-    return buildModel(architecture, config, (placed) => {
+    const room = allocate(placedParameters(architecture).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+    return buildModel(architecture, (placed) => {
       const parameter = room(placed);
       const index = made.push(parameter) - 1;
       if (isNewAdapter(folder, placed)) {
@@ -104,20 +104,16 @@ const isAdapterName = (name: string): boolean => name.includes(".adapters.");
  * For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. Errors:
  * UserError as `loadModel`.
  */
-export function matchTensors(
-  folder: Folder,
-  architecture: Architecture,
-  config: ModelConfig,
-): Map<string, DiskTensor[]> {
+export function matchTensors(folder: Folder, architecture: Architecture): Map<string, DiskTensor[]> {
   const matched = new Map<string, DiskTensor[]>();
   const missing: string[] = [];
   const unfit: string[] = [];
   const known = new Set<string>();
-  const placedAll = placedParameters(architecture, config);
-  checkCount(folder, placedAll, config);
+  const placedAll = placedParameters(architecture);
+  checkCount(folder, placedAll, architecture);
   for (const placed of placedAll) {
     if (isNewAdapter(folder, placed)) continue;
-    const pieces = diskTensors(placed, folder.tensors.has(fullName(placed)) ? "fused" : "per-expert");
+    const pieces = diskTensors(placed, folder.tensors.has(nameOnDisk(placed, "fused")) ? "fused" : "per-expert");
     matched.set(fullName(placed), pieces);
     for (const { name, shape } of pieces) {
       known.add(name);
@@ -134,7 +130,7 @@ export function matchTensors(
   }
   // The ordinary network of a folder with adapters is its weights without them.
   const ignorable = (name: string): boolean =>
-    isIgnorable(name, config) || (!architecture.adapters && isAdapterName(name));
+    isIgnorable(name, architecture) || (!architecture.adapters && isAdapterName(name));
   const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !ignorable(name));
   const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter(
     (list) => list !== "",
@@ -148,19 +144,19 @@ export function matchTensors(
 }
 
 /** Refuses settings of another order of size than the weights before the names of all their tensors are made. */
-function checkCount(folder: Folder, placed: PlacedParameter[], { numLayers, numExperts }: ModelConfig): void {
+function checkCount(folder: Folder, placed: PlacedParameter[], { layers, experts }: Architecture): void {
   const described = placed.reduce((sum, { spec }) => sum + (spec.experts ? spec.shape[0] : 1), 0);
   const found = folder.tensors.size;
   // In the fused form one tensor holds all experts of a layer.
   if (described <= 2 * found + MANY || placed.length <= found) return;
   throw new UserError(
-    `${folder.dir}: the weights do not fit config.json, which has ${numLayers} layers and ${numExperts} experts, ${described} tensors or more: ` +
+    `${folder.dir}: the weights do not fit config.json, which has ${layers.length} layers and ${experts.count} experts, ${described} tensors or more: ` +
       `there are ${found}. Check that both belong to one model.`,
   );
 }
 
-const isIgnorable = (name: string, config: ModelConfig): boolean =>
-  name.endsWith("rotary_emb.inv_freq") || (config.tieEmbeddings && name === "lm_head.weight");
+const isIgnorable = (name: string, { outer }: Architecture): boolean =>
+  name.endsWith("rotary_emb.inv_freq") || (outer.head === null && name === "lm_head.weight");
 
 function describe(kind: string, found: string[]): string {
   if (found.length === 0) return "";

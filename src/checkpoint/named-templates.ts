@@ -3,7 +3,7 @@
 import { join } from "node:path";
 
 import { parseJsonObject } from "./folder.js";
-import type { ModelFiles } from "./source.js";
+import type { ModelFiles } from "./model-files.js";
 
 export const TEMPLATE_FOLDER = "additional_chat_templates";
 const DEFAULT_FILE = "chat_template.jinja";

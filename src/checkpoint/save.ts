@@ -1,6 +1,7 @@
 // From a model to a Hugging Face folder: config.json, weights in one file or in shards with an index, and the
 // tokenizer's files as they were. Tensors are read one at a time, so saving takes no memory beyond one tensor. Then the
 // folder is opened again and every byte compared before it takes its place. Does not free the model.
+import type { Layout } from "../model/architecture.js";
 import { join } from "node:path";
 
 import { assert, UserError } from "../errors.js";
@@ -12,7 +13,7 @@ import { configText, olderKeys } from "./config-text.js";
 import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
-import { diskTensors, fullName, type Layout, viewOf } from "./layout.js";
+import { diskTensors, fullName, viewOf } from "./layout.js";
 import { type Replaced, saveFolder } from "./files/save-folder.js";
 import { byteLength } from "./safetensors/header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors/writer.js";
@@ -58,7 +59,7 @@ export function saveModel(dir: string, model: Model, options: SaveOptions): stri
 
 function writeModel(folder: string, dir: string, model: Model, options: SaveOptions): void {
   const { layout = "per-expert", dtype } = options;
-  const { source: config } = model.config;
+  const { source: config } = model.architecture;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
   const check = (value: Tensor, name: string): void => checkFinite(value, name, dir);
   writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config, addedKeys, check }, options);
@@ -89,7 +90,7 @@ function checkedSource(source: TensorSource, check: (value: Tensor, name: string
 
 /** A model's tensors under their names on disk, in the order of the forward pass; each is made when it is read. */
 export function modelTensors(model: Model, options: { layout: Layout; dtype?: DType }): TensorSource[] {
-  return placedParameters(model.architecture, model.config).flatMap((placed) => {
+  return placedParameters(model.architecture).flatMap((placed) => {
     const parameter = parameterOf(model, placed);
     const dtype = options.dtype ?? dtypeOf(parameter);
     return diskTensors(placed, options.layout).map(

@@ -4,45 +4,12 @@ import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { readWholeFile, statOf } from "../read-file.js";
-import { type Folder, openFolder, readConfig } from "./folder.js";
+import { openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
 import { foldTemplates, namedTemplateFiles } from "./named-templates.js";
+import { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
 
-/** The files beside the weights, by the names they have in a Hugging Face folder. */
-export interface ModelFiles {
-  /** As the person gave it, for errors. */
-  path: string;
-  /** The bytes of the file `name`, undefined where there is none. */
-  readFile(name: string): Uint8Array | undefined;
-  /** Where the file `name` is, when it is a link that leaves the model's folder: it is read, but no copy of it is saved. */
-  outside?(name: string): string | undefined;
-  /** Names of the files in a folder beside them; none where there is no such folder, or nothing but single files. */
-  list?(folder: string): string[];
-}
-
-/** What a folder may hold beside config.json and weights. */
-export const COPIED_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "chat_template.json",
-  "generation_config.json",
-  "vocab.json",
-  "merges.txt",
-  "vocab.txt",
-  "tokenizer.model",
-];
-
-export interface ModelSource extends ModelFiles {
-  /** config.json, parsed. */
-  config: Record<string, unknown>;
-  /** What errors about `config` name. */
-  configPath: string;
-  /** The weights under their Hugging Face names; the caller closes them. */
-  openWeights(): Folder;
-}
+export type { ModelFiles, ModelSource } from "./model-files.js";
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {

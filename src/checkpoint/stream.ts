@@ -2,7 +2,8 @@
 // used is a view of the mapped file; experts one by one are stacked, and quantised weights made float32, when they are read.
 // Owns the mappings until `close`.
 import { assert } from "../errors.js";
-import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
+import type { Architecture } from "../model/architecture.js";
 import { placedParameters } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -14,7 +15,6 @@ import type { ModelSource } from "./source.js";
 
 export interface StreamedModel {
   architecture: Architecture;
-  config: ModelConfig;
   /** A parameter by its place, -1 for the outer ones, in the type it has on disk, not to be changed; for the caller's scope. */
   read(layer: number, name: string): Tensor;
   close(): void;
@@ -22,14 +22,13 @@ export interface StreamedModel {
 
 /** The ordinary network of a source. Throws a UserError as `loadModel` does, before anything is read. */
 export function streamModel(source: ModelSource, device: string): StreamedModel {
-  const architecture = architectureOf(source.config, source.configPath);
-  const config = architecture.readConfig(source.config, source.configPath);
+  const architecture = readArchitecture(source.config, source.configPath);
   const folder = source.openWeights();
   try {
-    const matched = matchTensors(folder, architecture, config);
+    const matched = matchTensors(folder, architecture);
     checkWeightFiles(source.path);
     const places = new Map(
-      placedParameters(architecture, config).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]),
+      placedParameters(architecture).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]),
     );
     const read = (layer: number, name: string): Tensor => {
       const placed = places.get(`${layer} ${name}`);
@@ -46,7 +45,7 @@ export function streamModel(source: ModelSource, device: string): StreamedModel 
         return stacked;
       });
     };
-    return { architecture, config, read, close: () => folder.close() };
+    return { architecture, read, close: () => folder.close() };
   } catch (failure) {
     folder.close();
     throw failure;

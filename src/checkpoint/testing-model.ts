@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { placedParameters, randomModel, type Model } from "../model/model.js";
 import type { DType } from "../torch/tensor.js";
 import { fullName } from "./layout.js";
@@ -34,8 +34,8 @@ export const CONFIG_TEXT = JSON.stringify(CONFIG, null, 1).replace(
 /** A random model of `CONFIG` with changes; the caller frees it. */
 export function tinyModel(dtype: DType, changes: Record<string, unknown> = {}): Model {
   const source = { ...(JSON.parse(CONFIG_TEXT) as Record<string, unknown>), ...changes };
-  const architecture = architectureOf(source, "tiny");
-  return randomModel(architecture, architecture.readConfig(source, "tiny"), 7, dtype, "cpu");
+  const architecture = readArchitecture(source, "tiny");
+  return randomModel(architecture, 7, dtype, "cpu");
 }
 
 /** Runs `body` with a new folder, removed afterwards. */
@@ -50,7 +50,7 @@ export function withFolder(body: (folder: string) => void): void {
 
 /** The full names of parameters that are not bit for bit the same in two models. */
 export function differences(a: Model, b: Model): string[] {
-  return placedParameters(a.architecture, a.config)
+  return placedParameters(a.architecture)
     .filter(({ layer, spec }) => {
       const [left, right] = [a, b].map((model) => (layer < 0 ? model.outer : model.blocks[layer])[spec.name]);
       return !sameBits(left, right);

@@ -2,6 +2,7 @@
 // into one line and exit code 2, and anything else into a stack and exit code 1. Owns no stream.
 import { parseFlags } from "./flags.js";
 import type { Command } from "../commands/command.js";
+import type { RegisteredCommand } from "../commands/registry.js";
 import { nearestName, UserError } from "../errors.js";
 import { cutText, visibleText } from "../format.js";
 import { systemFailure } from "../read-file.js";
@@ -11,8 +12,7 @@ import { resolveTable } from "../settings/resolve.js";
 
 export interface Program {
   version(): string;
-  /** By name, loaded when asked for. */
-  commands: Readonly<Record<string, () => Promise<Command>>>;
+  commands: Readonly<Record<string, RegisteredCommand>>;
 }
 
 /** Runs `revmoe WORDS...`; never throws. */
@@ -36,7 +36,7 @@ const printable = (message: string): string => visibleText(cutText(message));
 async function dispatch(program: Program, words: readonly string[], out: Output, err: Output): Promise<number> {
   const [first, ...rest] = words;
   if (first === undefined) {
-    err.write(await programHelp(program));
+    err.write(programHelp(program));
     return 2;
   }
   if (first === "--version" || first === "-v") {
@@ -44,28 +44,29 @@ async function dispatch(program: Program, words: readonly string[], out: Output,
     return 0;
   }
   if (first === "--help" || first === "-h" || (first === "help" && rest.length === 0)) {
-    out.write(await programHelp(program));
+    out.write(programHelp(program));
     return 0;
   }
   if (first === "help") {
-    out.write(commandHelp(await loadCommand(program, rest[0])));
+    out.write(await commandHelp(registered(program, rest[0])));
     return 0;
   }
-  const command = await loadCommand(program, first);
+  const found = registered(program, first);
   // Help comes before any complaint: who asks for it may have typed the rest wrongly.
   const end = rest.indexOf("--");
   if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
-    out.write(commandHelp(command));
+    out.write(await commandHelp(found));
     return 0;
   }
+  const command = await found.load();
   const { flags, file, json } = parseFlags(command, rest);
   const { settings, given } = resolveTable(command.settings, { flags, file });
   const { run } = await command.load();
   return run({ settings, given, json, out, err });
 }
 
-async function loadCommand({ commands }: Program, name: string): Promise<Command> {
-  if (Object.hasOwn(commands, name)) return commands[name]();
+function registered({ commands }: Program, name: string): RegisteredCommand {
+  if (Object.hasOwn(commands, name)) return commands[name];
   const known = Object.keys(commands);
   const flag = nearestName(name, ["--version", "--help"]);
   if (name.startsWith("--") && flag) throw new UserError(`${name} is unknown. Did you mean ${flag}?`);
@@ -76,16 +77,13 @@ async function loadCommand({ commands }: Program, name: string): Promise<Command
   throw new UserError(`"${name}" is no command (expected ${known.join(", ")}). ${hint}`);
 }
 
-async function programHelp(program: Program): Promise<string> {
-  const lines = await Promise.all(
-    Object.entries(program.commands).map(async ([name, load]) => flagLines(name, await aboutOf(load))),
-  );
+function programHelp(program: Program): string {
   return [
     `revmoe ${program.version()}: fine-tune all parameters of Mixture-of-Experts language models on one machine`,
     "",
     "Usage: revmoe COMMAND [...]",
     "",
-    ...lines,
+    ...Object.entries(program.commands).map(([name, { about }]) => flagLines(name, about)),
     "",
     flagLines("--version", "print the version"),
     flagLines("COMMAND --help", "what a command does, its settings and an example"),
@@ -93,25 +91,16 @@ async function programHelp(program: Program): Promise<string> {
   ].join("\n");
 }
 
-/** A command that cannot be loaded still has a line in the list: what is missing. */
-async function aboutOf(load: () => Promise<Command>): Promise<string> {
-  try {
-    return (await load()).about;
-  } catch (failure) {
-    if (failure instanceof UserError) return `cannot be loaded: ${failure.message}`;
-    throw failure;
-  }
-}
-
 /** What `revmoe COMMAND --help` prints. */
-export function commandHelp(command: Command): string {
+async function commandHelp({ about, load }: RegisteredCommand): Promise<string> {
+  const command: Command = await load();
   const { positional } = command;
   const common = [
     ...(command.json === true ? [flagLines("--json", "print one JSON document for machines")] : []),
     flagLines("--help", "print this"),
   ];
   const sections = [
-    `revmoe ${command.name}: ${command.about}`,
+    `revmoe ${command.name}: ${about}`,
     `Usage: ${command.usage}`,
     ...(positional === undefined ? [] : [flagLines(positional.label, positional.about)]),
     ["Example:", ...command.example.split("\n").map((line) => `  ${line}`)].join("\n"),

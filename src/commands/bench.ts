@@ -1,10 +1,10 @@
 // `revmoe bench`: methods compared on the same work. Its words; the settings are in src/compare, the work in run/bench.ts.
-import { BENCH_TABLE, type BENCH_ROWS } from "../compare/settings.js";
+import type { BENCH_ROWS } from "../compare/setting-rows.js";
+import { BENCH_TABLE } from "../compare/settings.js";
 import type { Command } from "./command.js";
 
 export const command: Command<typeof BENCH_ROWS> = {
   name: "bench",
-  about: "Compare memory, time and gradients of methods on the same work",
   usage: "revmoe bench --model FOLDER|config.json [--setting value ...]",
   example:
     "revmoe bench --model ./Qwen1.5-MoE-A2.7B --max-length 2048\n" +

@@ -1,6 +1,6 @@
 // What a command of the command line is: its words, its settings, and a door to the work it does. A command's own file is
-// light, for --help loads those of all commands: it imports settings, with the registries they follow from, and other words only. The work is in run/NAME.ts,
-// loaded when the command is run, and may import the whole library.
+// light, for its --help loads it: it imports settings, with the registries they follow from, and other words only. Its line in
+// `revmoe --help` is in registry.ts. The work is in run/NAME.ts, loaded when the command is run, and may import the whole library.
 import type { Output } from "../metrics/output.js";
 import type { SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 
@@ -32,8 +32,6 @@ export interface Work<Rows extends SettingRows = SettingRows> {
 /** `export const command: Command<typeof ROWS> = { ..., settings: { rows: ROWS } }` gives `run` typed settings. */
 export interface Command<Rows extends SettingRows = SettingRows> {
   name: string;
-  /** One line without a full stop, for `revmoe --help`. */
-  about: string;
   /** After "Usage: ", as "revmoe train [CONFIG.yaml] [--setting value ...]". */
   usage: string;
   /** One command line, or several lines, that can be pasted. */

@@ -45,7 +45,6 @@ export type DataCommandSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "data",
-  about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
   usage: "revmoe data FILE... --model FOLDER [--setting value ...]",
   example:
     "revmoe data chats.jsonl --model ./Qwen1.5-MoE-A2.7B\nrevmoe data chats.jsonl --model ./Qwen1.5-MoE-A2.7B --rows 20 --html rows.html",

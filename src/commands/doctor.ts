@@ -3,7 +3,6 @@ import type { Command } from "./command.js";
 
 export const command: Command = {
   name: "doctor",
-  about: "show what was found: libtorch, devices, BLAS, processor, memory; what is missing and how to get it",
   usage: "revmoe doctor [--json]",
   example: "revmoe doctor",
   settings: { rows: {} },

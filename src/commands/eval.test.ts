@@ -6,11 +6,11 @@ import { test } from "node:test";
 
 import { runCli } from "../cli/program.js";
 import { makeWorkplace } from "../train/testing-run.js";
-import { command } from "./eval.js";
+import { COMMANDS } from "./registry.js";
 
 async function evaluate(...words: string[]): Promise<{ task?: string; loss?: number; refusal?: string }> {
   const [out, err]: string[][] = [[], []];
-  const program = { version: () => "1", commands: { eval: () => Promise.resolve(command) } };
+  const program = { version: () => "1", commands: COMMANDS };
   const into = (lines: string[]) => ({ write: (text: string) => lines.push(text) });
   const code = await runCli(program, ["eval", "--json", "--threads", "1", ...words], into(out), into(err));
   if (code !== 0) return { refusal: err.join("") };

@@ -86,7 +86,6 @@ export type EvalSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "eval",
-  about: "Measure a model: held-out loss, multiple choice, or exact match of answers",
   usage: "revmoe eval --model FOLDER --file ROWS [--setting value ...]",
   example:
     "revmoe eval --model runs/first --file held-out.jsonl --as both\nrevmoe eval --model runs/first --file gsm8k-test.jsonl --limit 100",

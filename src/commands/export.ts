@@ -81,7 +81,6 @@ export type ExportSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "export",
-  about: "Write a run's result as a Hugging Face folder",
   usage: "revmoe export --model RUN --output-dir FOLDER [--setting value ...]",
   example: "revmoe export --model runs/first --output-dir first-bf16 --dtype bfloat16 --validation-file held-out.jsonl",
   settings: {

@@ -9,7 +9,7 @@ import { openSource } from "../checkpoint/source.js";
 import { runCli } from "../cli/program.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../train/testing-run.js";
-import { command } from "./generate.js";
+import { COMMANDS } from "./registry.js";
 
 const MIXTRAL = fileURLToPath(new URL("../../test/golden/gguf/mixtral-window.gguf", import.meta.url));
 const TEXT = "The sum of 3 and 4, in other words.";
@@ -30,7 +30,7 @@ async function generate(model: string): Promise<unknown> {
     "--as",
     "ordinary",
   ];
-  const program = { version: () => "1", commands: { generate: () => Promise.resolve(command) } };
+  const program = { version: () => "1", commands: COMMANDS };
   const code = await runCli(program, [...words, "--json", "--compute-dtype", "float32", "--threads", "1"], into, into);
   assert.equal(code, 0, written.join(""));
   const { text, promptTokens } = JSON.parse(written.join("")) as Record<string, unknown>;

@@ -4,7 +4,6 @@ import type { Command } from "./command.js";
 
 export const command: Command<typeof PLAN_ROWS> = {
   name: "plan",
-  about: "Say what a training step will take, by term, and what fits",
   usage: "revmoe plan --model FOLDER|config.json [--setting value ...]",
   example:
     "revmoe plan --model ./Qwen1.5-MoE-A2.7B/config.json --optimizer lomo --memory 40GiB\n" +

@@ -7,17 +7,12 @@ import { test } from "node:test";
 
 import { writeMarker } from "../checkpoint/run/marker.js";
 import { runCli } from "../cli/program.js";
-import { command } from "./quickstart.js";
+import { COMMANDS } from "./registry.js";
 
 async function quickstart(...words: string[]): Promise<{ code: number; err: string }> {
   let err = "";
-  const program = { version: () => "0", commands: { quickstart: () => Promise.resolve(command) } };
-  const code = await runCli(
-    program as never,
-    ["quickstart", ...words],
-    { write: () => {} } as never,
-    { write: (text: string) => void (err += text) } as never,
-  );
+  const program = { version: () => "0", commands: COMMANDS };
+  const code = await runCli(program, ["quickstart", ...words], { write: () => {} }, { write: (text) => (err += text) });
   return { code, err };
 }
 

@@ -18,7 +18,6 @@ export const ROWS = {
 
 export const command: Command<typeof ROWS> = {
   name: "quickstart",
-  about: "Fine-tune the tiny model of examples/ on real text and show what it took",
   usage: "revmoe quickstart [--setting value ...]",
   example: "revmoe quickstart --max-steps 40",
   settings: { rows: ROWS },

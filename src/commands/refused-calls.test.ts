@@ -32,7 +32,7 @@ async function train(place: Workplace): Promise<{ code: number; said: string }> 
   ] as const;
   const words = given.map((name) => `--${name.replaceAll("_", "-")}=${settings[name]}`);
   const code = await runCli(
-    { version: () => "", commands: { train: async () => command as never } },
+    { version: () => "", commands: { train: { about: "", load: async () => command as never } } },
     ["train", ...words],
     output,
     output,

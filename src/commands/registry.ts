@@ -1,18 +1,61 @@
-// Every command, in the order of `revmoe --help`. A new one is a line here, a file of words and settings in this folder,
-// and a file in run/ for its work.
+// Every command, in the order of `revmoe --help`, with its line there: nothing else of a command is loaded for it. A new one is an
+// entry here, a file of words and settings in this folder, and a file in run/ for its work.
 import type { Command } from "./command.js";
 
-export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
-  train: async () => (await import("./train.js")).command,
-  data: async () => (await import("./data.js")).command,
-  plan: async () => (await import("./plan.js")).command,
-  bench: async () => (await import("./bench.js")).command,
-  generate: async () => (await import("./generate.js")).command,
-  eval: async () => (await import("./eval.js")).command,
-  export: async () => (await import("./export.js")).command,
-  upcycle: async () => (await import("./upcycle.js")).command,
-  verify: async () => (await import("./verify.js")).command,
-  setup: async () => (await import("./setup.js")).command,
-  doctor: async () => (await import("./doctor.js")).command,
-  quickstart: async () => (await import("./quickstart.js")).command,
+export interface RegisteredCommand {
+  /** One line for \`revmoe --help\`: a capital letter, a verb first, no full stop. */
+  readonly about: string;
+  /** Its words and settings, which are loaded when it is asked for. */
+  load(): Promise<Command>;
+}
+
+export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
+  train: {
+    about: "Fine-tune all parameters of a Mixture-of-Experts model",
+    load: async () => (await import("./train.js")).command,
+  },
+  data: {
+    about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
+    load: async () => (await import("./data.js")).command,
+  },
+  plan: {
+    about: "Say what a training step will take, by term, and what fits",
+    load: async () => (await import("./plan.js")).command,
+  },
+  bench: {
+    about: "Compare memory, time and gradients of methods on the same work",
+    load: async () => (await import("./bench.js")).command,
+  },
+  generate: {
+    about: "Print what a model says to a prompt",
+    load: async () => (await import("./generate.js")).command,
+  },
+  eval: {
+    about: "Measure a model: held-out loss, multiple choice, or exact match of answers",
+    load: async () => (await import("./eval.js")).command,
+  },
+  export: {
+    about: "Write a run's result as a Hugging Face folder",
+    load: async () => (await import("./export.js")).command,
+  },
+  upcycle: {
+    about: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
+    load: async () => (await import("./upcycle.js")).command,
+  },
+  verify: {
+    about: "Check a model, a checkpoint, a run or a cached model for damage, and whether it fits itself",
+    load: async () => (await import("./verify.js")).command,
+  },
+  setup: {
+    about: "Get what is missing and build the engine; LIBTORCH=/path chooses a libtorch and is remembered",
+    load: async () => (await import("./setup.js")).command,
+  },
+  doctor: {
+    about: "Show what was found (libtorch, devices, BLAS, processor, memory), what is missing, and how to get it",
+    load: async () => (await import("./doctor.js")).command,
+  },
+  quickstart: {
+    about: "Fine-tune the tiny model of examples/ on real text and show what it took",
+    load: async () => (await import("./quickstart.js")).command,
+  },
 };

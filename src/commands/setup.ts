@@ -3,7 +3,6 @@ import type { Command } from "./command.js";
 
 export const command: Command = {
   name: "setup",
-  about: "get what is missing and build the engine; LIBTORCH=/path chooses a libtorch and is remembered",
   usage: "revmoe setup",
   example: "revmoe setup\nLIBTORCH=/path/to/venv revmoe setup",
   settings: { rows: {} },

@@ -5,7 +5,6 @@ import type { Command } from "./command.js";
 
 export const command: Command<typeof TRAIN_ROWS> = {
   name: "train",
-  about: "Fine-tune all parameters of a Mixture-of-Experts model",
   usage: "revmoe train [CONFIG.yaml] [--setting value ...]",
   example:
     "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",

@@ -113,7 +113,6 @@ export type UpcycleSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "upcycle",
-  about: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
   usage: "revmoe upcycle --model MODEL --output-dir FOLDER [--setting value ...]",
   example: "revmoe upcycle --model SmolLM2-135M --output-dir SmolLM2-8x135M --weights-dtype bfloat16",
   settings: {

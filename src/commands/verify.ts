@@ -14,7 +14,6 @@ export const ROWS = {
 
 export const command: Command<typeof ROWS> = {
   name: "verify",
-  about: "Check a model, a checkpoint, a run or a cached model for damage, and whether it fits itself",
   usage: "revmoe verify PATH [--json]",
   example: "revmoe verify runs/first",
   settings: { rows: ROWS },

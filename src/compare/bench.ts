@@ -10,7 +10,7 @@ import { readSample } from "../data/conversation.js";
 import { openSources, parseSources } from "../data/source.js";
 import { UserError } from "../errors.js";
 import { parseBytes } from "../format.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { checkDevice } from "../torch/device.js";
 import { type Case, casesOf, networkKey } from "./cases.js";
 import { addStep, type BenchRow, type Entry, newEntry, setStatus } from "./rows.js";
@@ -54,7 +54,7 @@ async function checkWork({ model, layers, device, seed, train_file: file }: Benc
   checkDevice(device);
   for (const depth of layers.length > 0 ? layers : [null]) {
     const { source, path, own } = readModelConfig(model, depth);
-    architectureOf(source, path).readConfig(source, path);
+    readArchitecture(source, path);
     if (own) openFolder(model).close();
     if (file !== "" && path === model) {
       throw new UserError(

@@ -7,7 +7,7 @@ import { DEFAULT_COUPLING, hasGamma } from "../reversible/couplings/registry.js"
 import { METHODS } from "../reversible/methods/registry.js";
 import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { SettingValue } from "../settings/table.js";
-import type { BenchSettings } from "./settings.js";
+import type { BenchSettings } from "./setting-rows.js";
 
 export interface Case {
   method: TrainSettings["method"];

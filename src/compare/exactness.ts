@@ -5,7 +5,7 @@ import { type Batch, NO_LABEL } from "../data/batches.js";
 import { UserError } from "../errors.js";
 import { withAdapters } from "../model/adapters.js";
 import { freeModel, type Model, randomModel } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { readArchitecture } from "../families/registry.js";
 import { adamw } from "../optim/adamw.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { METHODS } from "../reversible/methods/registry.js";
@@ -56,14 +56,9 @@ export interface Reading {
 }
 
 export function openExperiment(coupling: Coupling, numLayers: number, reading: Reading): Experiment {
-  const architecture = coupling.halves ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  const model = randomModel(
-    architecture,
-    architecture.readConfig({ ...CONFIG, num_hidden_layers: numLayers }, "test"),
-    1,
-    "float32",
-    "cpu",
-  );
+  const plain = readArchitecture({ ...CONFIG, num_hidden_layers: numLayers }, "test");
+  const architecture = coupling.halves ? withAdapters(plain, { sharing: "stream", init: "identity" }) : plain;
+  const model = randomModel(architecture, 1, "float32", "cpu");
   const states = new OptimizerStates(adamw({ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 }), model);
   let steps = 0;
   const usual = networkOf(model, coupling, gridStreams("int32", 16), "float32");

@@ -1,131 +1,13 @@
-// The settings of `bench`. What a training run has too is taken from the table of `train`, so that new couplings and
-// optimisers are here by themselves; some become lists, and every combination of the lists is a row.
+// The settings of `bench`, put together: its rows, its checks, and how they are read.
 import { parseBytes } from "../format.js";
-import { MOST } from "../model/config.js";
-import { LONGEST, tooManyTokens } from "../settings/limits.js";
+import { tooManyTokens } from "../settings/limits.js";
 import { COUPLINGS_WITH_GAMMA, DEFAULT_COUPLING } from "../reversible/couplings/registry.js";
-import { COMPARED_METHODS } from "../reversible/methods/registry.js";
-import { SIZE_OR_NONE } from "../settings/size.js";
-import { TRAIN_ROWS } from "../train/settings/rows.js";
-import type { Given, SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
+import type { Given, SettingsTable } from "../settings/table.js";
 import { resolveTable } from "../settings/resolve.js";
 import { casesOf } from "./cases.js";
+import { BENCH_ROWS, type BenchSettings } from "./setting-rows.js";
 
-const COMPARED = "What is compared";
-const WORK = "The work";
-const MACHINE = "Machine and measurement";
-
-const row = TRAIN_ROWS;
-
-export const BENCH_ROWS = {
-  model: {
-    kind: "string",
-    required: true,
-    metavar: "FOLDER|FILE",
-    group: COMPARED,
-    about: "folder of a Hugging Face checkpoint, or a config.json for random weights",
-  },
-  methods: {
-    kind: "choice",
-    choices: row.method.choices,
-    list: true,
-    default: COMPARED_METHODS,
-    group: COMPARED,
-    about: row.method.about,
-  },
-  coupling: {
-    kind: "choice",
-    choices: ["auto", ...row.coupling.choices],
-    list: true,
-    default: ["auto"],
-    group: COMPARED,
-    about: `the network of the rows; auto: ${DEFAULT_COUPLING} for method reversible, the ordinary network for the others`,
-  },
-  gamma: {
-    kind: "number",
-    oneOf: row.gamma.oneOf,
-    expected: row.gamma.expected,
-    list: true,
-    default: [row.gamma.default],
-    group: COMPARED,
-    about: row.gamma.about,
-  },
-  optimizer: {
-    kind: "choice",
-    choices: row.optimizer.choices,
-    list: true,
-    default: [row.optimizer.default],
-    group: COMPARED,
-    about: row.optimizer.about,
-  },
-  layers: {
-    kind: "integer",
-    min: 1,
-    max: MOST.layers,
-    list: true,
-    default: [],
-    group: COMPARED,
-    about: "numbers of blocks; other than the model's own: random weights; none: the model's own",
-  },
-  max_length: {
-    kind: "integer",
-    min: 2,
-    max: LONGEST,
-    list: true,
-    default: [512],
-    group: COMPARED,
-    about: "tokens of a row",
-  },
-
-  train_file: {
-    kind: "string",
-    default: "",
-    metavar: "FILE",
-    group: WORK,
-    about: "rows to train on, as for train; none: random tokens from the seed",
-  },
-  per_device_train_batch_size: { ...row.per_device_train_batch_size, group: WORK },
-  gradient_accumulation_steps: { ...row.gradient_accumulation_steps, group: WORK },
-  stream: { ...row.stream, group: WORK },
-  weights_dtype: {
-    ...row.weights_dtype,
-    group: WORK,
-    about: "type of the weights; auto: the checkpoint's, and by config.json for random weights",
-  },
-  compute_dtype: { ...row.compute_dtype, group: WORK },
-  loss_tile_tokens: { ...row.loss_tile_tokens, group: WORK },
-  seed: { ...row.seed, group: WORK, about: "of random weights and random tokens" },
-
-  steps: {
-    kind: "integer",
-    default: 6,
-    min: 1,
-    group: MACHINE,
-    about: "measured steps of each row, after one that is not; the rows of a depth take turns, times are medians",
-  },
-  gradients: {
-    kind: "boolean",
-    default: true,
-    group: MACHINE,
-    about: "compare all gradients with those of method store, through a temporary file of 4 bytes per parameter",
-  },
-  memory_limit: {
-    ...SIZE_OR_NONE,
-    group: MACHINE,
-    about: "most bytes of tensors on the cpu, to see what runs out of memory; none: what the machine has",
-  },
-  device: { ...row.device, group: MACHINE },
-  threads: { ...row.threads, group: MACHINE },
-  svg: {
-    kind: "string",
-    default: "",
-    metavar: "FILE",
-    group: MACHINE,
-    about: "draw memory against depth, a line per method",
-  },
-} as const satisfies SettingRows;
-
-export type BenchSettings = SettingsOf<typeof BENCH_ROWS>;
+export type { BenchSettings } from "./setting-rows.js";
 
 export const BENCH_TABLE: SettingsTable<typeof BENCH_ROWS> = {
   rows: BENCH_ROWS,

@@ -5,7 +5,7 @@ import { folderFiles } from "../checkpoint/source.js";
 import { loadModel, statedDtype } from "../checkpoint/load.js";
 import { type Batch, Batches } from "../data/batches.js";
 import { loadWithInput } from "../data/prepared/tokenizer-input.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { type Model, randomModel } from "../model/model.js";
 import { statOf } from "../read-file.js";
 import { METHODS } from "../reversible/methods/registry.js";
@@ -92,18 +92,12 @@ export function readModelConfig(
 function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSettings, layers: number | null): Model {
   const { source, path, own } = readModelConfig(model, layers);
   if (own) return loadModel(model, { weightsDtype, device });
-  const architecture = architectureOf(source, path);
-  return randomModel(
-    architecture,
-    architecture.readConfig(source, path),
-    seed,
-    weightsDtype === "auto" ? statedDtype(source) : weightsDtype,
-    device,
-  );
+  const architecture = readArchitecture(source, path);
+  return randomModel(architecture, seed, weightsDtype === "auto" ? statedDtype(source) : weightsDtype, device);
 }
 
 /** Micro-batches of each step: rows of random tokens that follow from (seed, step), or the file's. */
-async function supply(settings: TrainSettings, { config }: Model): Promise<(step: number) => Batch[]> {
+async function supply(settings: TrainSettings, { architecture }: Model): Promise<(step: number) => Batch[]> {
   const {
     train_file: file,
     max_length,
@@ -114,10 +108,10 @@ async function supply(settings: TrainSettings, { config }: Model): Promise<(step
   } = settings;
   if (file === "-") {
     return (step) =>
-      Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, seedFor(seed, step, i)));
+      Array.from({ length: count }, (_, i) => fullBatch(settings, architecture.vocabSize, seedFor(seed, step, i)));
   }
   const { documents } = await readData(settings, loadWithInput(folderFiles(settings.model)));
-  checkTokens(documents, config.vocabSize);
+  checkTokens(documents, architecture.vocabSize);
   const data = new Batches(documents, { rows, max_length, packing, seed });
   return () => Array.from({ length: count }, () => data.next());
 }

@@ -57,7 +57,7 @@ export function choiceLogLikelihoods(
   seen: (share: number) => void = () => {},
 ): number[][] {
   const documents = inMemory(items.flatMap((item) => item.documents));
-  checkTokens(documents, network.model.config.vocabSize);
+  checkTokens(documents, network.model.architecture.vocabSize);
   const batches = sequentialBatches(documents, batching);
   const losses = documentLosses(network, batches, (done) => seen(done / batches.length));
   let start = 0;

@@ -4,7 +4,7 @@ import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { checkPrompt, generateTokens } from "../generate/generate.js";
 import { encodePrompt } from "../generate/prompt.js";
-import type { ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import type { Network } from "../network/network.js";
 import { extractAnswer, sameAnswer } from "./answers.js";
 import { fill, nextQuestion, type PromptForm } from "./prompt.js";
@@ -20,7 +20,7 @@ export interface Question {
 export function makeQuestions(
   rows: AnswerRow[],
   form: PromptForm,
-  config: ModelConfig,
+  architecture: Architecture,
   maxNewTokens: number,
 ): Question[] {
   return rows.map(({ question, answer, place }) => {
@@ -32,7 +32,7 @@ export function makeQuestions(
     }
     const { ids } = encodePrompt(form.tokenizer, fill(form, question), { ...form, place });
     try {
-      checkPrompt(config, ids, maxNewTokens);
+      checkPrompt(architecture, ids, maxNewTokens);
     } catch (failure) {
       throw failure instanceof UserError ? new UserError(`${place}: ${failure.message}`) : failure;
     }

@@ -4,7 +4,7 @@ import type { ModelSource } from "../checkpoint/source.js";
 import type { Row } from "../data/rows.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "../generate/stop-ids.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { evaluateLoss } from "../network/evaluate.js";
 import type { Network } from "../network/network.js";
 import { checkTokens } from "../train/prepare-data.js";
@@ -91,8 +91,7 @@ function formOf({ tokenizer, template, chat }: TaskSettings): PromptForm {
   return { tokenizer, template: template === "" ? usual : template.replaceAll("\\n", "\n"), chat };
 }
 
-const configOf = ({ config, configPath }: ModelSource) =>
-  architectureOf(config, configPath).readConfig(config, configPath);
+const configOf = ({ config, configPath }: ModelSource) => readArchitecture(config, configPath);
 
 const share = (value: number, error: number | null): string =>
   `${(100 * value).toFixed(2)} %${error === null ? "" : ` +- ${(100 * error).toFixed(2)}`}`;

@@ -7,7 +7,7 @@ import { readConfig } from "../checkpoint/folder.js";
 import { folderFiles } from "../checkpoint/source.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "../generate/stop-ids.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { placedParameters } from "../model/model.js";
 import { readGeometry } from "../plan/geometry.js";
 import { planStep } from "../plan/plan.js";
@@ -59,8 +59,7 @@ export const configReader: Reader = {
   open: (folder) => (input) => {
     writeFileSync(join(folder, "config.json"), input);
     const { config, path } = readConfig(folder);
-    const architecture = architectureOf(config, path);
-    placedParameters(architecture, architecture.readConfig(config, path));
+    placedParameters(readArchitecture(config, path));
   },
 };
 
@@ -89,8 +88,8 @@ export const denseReader: Reader = {
     writeFileSync(join(folder, "config.json"), input);
     const { config, path } = readConfig(folder);
     const shape = { numExperts: 8, expertsPerToken: 2, expertWidth: 0, decoderSparseStep: 1 };
-    const { architecture, config: made } = chooseTarget(readDenseModel({ config, configPath: path }), "auto", shape);
-    placedParameters(architecture, made);
+    const { architecture } = chooseTarget(readDenseModel({ config, configPath: path }), "auto", shape);
+    placedParameters(architecture);
   },
 };
 
@@ -129,13 +128,12 @@ export const networkReader: Reader = {
       string,
       unknown
     >;
-    const family = architectureOf(seed, "config.json");
+    const plain = readArchitecture(seed, "config.json");
     return (input) => {
       writeFileSync(join(folder, "revmoe.json"), input);
       const description = readNetworkFile(folder);
       networkParts(description);
-      const architecture = extensionOf(description)(family);
-      placedParameters(architecture, architecture.readConfig(seed, "config.json"));
+      placedParameters(extensionOf(description)(plain));
     };
   },
 };

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { openSource } from "../checkpoint/source.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { placedParameters } from "../model/model.js";
 import { scope } from "../torch/scope.js";
 import { numel } from "../torch/tensor.js";
@@ -61,11 +61,9 @@ export const ggufReader: Reader = {
     }
     const { config, configPath } = source;
     if (["llama", "qwen2", "qwen3"].includes(String(config.model_type))) {
-      const { architecture, config: dense } = readDenseModel({ config, configPath });
-      placedParameters(architecture, dense);
+      placedParameters(readDenseModel({ config, configPath }).architecture);
     } else {
-      const architecture = architectureOf(config, configPath);
-      placedParameters(architecture, architecture.readConfig(config, configPath));
+      placedParameters(readArchitecture(config, configPath));
     }
   },
 };

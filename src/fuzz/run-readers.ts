@@ -17,7 +17,7 @@ import type { Random } from "./random.js";
 import { bytesOf, type Reader, textOf } from "./reader.js";
 
 const COMMANDS = new Map(
-  await Promise.all(Object.entries(REGISTRY).map(async ([name, load]) => [name, await load()] as const)),
+  await Promise.all(Object.entries(REGISTRY).map(async ([name, { load }]) => [name, await load()] as const)),
 );
 
 const YAML = `model: m

@@ -21,10 +21,13 @@ test("returns everything so far in order, layers apart, across growth", () => {
   for (const rows of [3, 1, 1, 2, 20, 1]) {
     for (const layer of [0, 5]) {
       scope(() => {
-        const { keys_TKC, values_TKC } = cache.extend(layer, tokens(length + 100 * layer, rows), tokens(-length, rows));
-        assert.deepEqual(shape(keys_TKC), [length + rows, 1, 2]);
-        assert.deepEqual(toArray(keys_TKC), toArray(tokens(100 * layer, length + rows)));
-        assert.deepEqual(toArray(values_TKC).slice(2 * length), toArray(tokens(-length, rows)));
+        const { k_TKC, v_TKC } = cache.extend(layer, {
+          k_TKC: tokens(length + 100 * layer, rows),
+          v_TKC: tokens(-length, rows),
+        });
+        assert.deepEqual(shape(k_TKC), [length + rows, 1, 2]);
+        assert.deepEqual(toArray(k_TKC), toArray(tokens(100 * layer, length + rows)));
+        assert.deepEqual(toArray(v_TKC).slice(2 * length), toArray(tokens(-length, rows)));
       });
     }
     length += rows;
@@ -39,7 +42,7 @@ test("room doubles when full; a longer piece gets what it needs", () => {
   const bytesPerToken = 2 * 2 * 4;
   const rooms: number[] = [];
   for (const rows of [1, 3, 1, 3, 1, 40]) {
-    scope(() => void cache.extend(0, tokens(0, rows), tokens(0, rows)));
+    scope(() => void cache.extend(0, { k: tokens(0, rows), v: tokens(0, rows) }));
     rooms.push((ledger().liveBytes - before) / bytesPerToken);
   }
   assert.deepEqual(rooms, [4, 4, 8, 8, 16, 49]);
@@ -49,10 +52,10 @@ test("room doubles when full; a longer piece gets what it needs", () => {
 test("what extend returned stays as it was when the layer grows within the same scope", () => {
   const cache = new GrowingCache(1);
   scope(() => {
-    const first = cache.extend(0, tokens(1, 1), tokens(2, 1));
-    cache.extend(0, tokens(3, 5), tokens(4, 5));
+    const first = cache.extend(0, { k: tokens(1, 1), v: tokens(2, 1) });
+    cache.extend(0, { k: tokens(3, 5), v: tokens(4, 5) });
     assert.deepEqual(
-      [toArray(first.keys_TKC), toArray(first.values_TKC)],
+      [toArray(first.k), toArray(first.v)],
       [
         [10, 11],
         [20, 21],

@@ -2,6 +2,7 @@
 // weights in compute form and the keys and values of all tokens read, until `close`.
 import { makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
+import { scaleLogits_ } from "../reversible/logits.js";
 import type { OpenWeights } from "../model/weights.js";
 import { passForward } from "../reversible/methods/method.js";
 import { linear, narrow } from "../torch/ops.js";
@@ -51,7 +52,7 @@ export class Decoder {
   #hidden(tokens_T: Int32Array, length: number): Tensor {
     const { model, computeDtype, device } = this.#network;
     const positions = Array.from(tokens_T, (_, i) => this.#length + i);
-    const context = makeContext(model.config, positions, [tokens_T.length], {
+    const context = makeContext(model.architecture, positions, [tokens_T.length], {
       computeDtype,
       device,
       routing: freshRouting,
@@ -76,8 +77,11 @@ export class Decoder {
     const { model, computeDtype } = this.#network;
     const { norm, head } = outerNames(this.#network);
     const last_1D = narrow(hidden_TD, 0, shape(hidden_TD)[0] - 1, 1);
-    const normed_1D = model.architecture.finalNorm(this.#head.get(norm.name), last_1D, model.config, computeDtype);
-    const logits_1V = to(linear(normed_1D, this.#head.get(head.name)), "float32");
+    const normed_1D = model.architecture.finalNorm(this.#head.get(norm.name), last_1D, computeDtype);
+    const logits_1V = scaleLogits_(
+      model.architecture.scales,
+      to(linear(normed_1D, this.#head.get(head.name)), "float32"),
+    );
     const logits = new Float32Array(numel(logits_1V));
     readBytes(logits_1V, 0, new Uint8Array(logits.buffer));
     return logits;

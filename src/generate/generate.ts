@@ -1,7 +1,7 @@
 // Token after token from a network: the prompt is read once, then each token alone, with the keys and values of those
 // before. Whatever is opened is closed when the last token is out, the consumer stops early, or something fails.
 import { UserError } from "../errors.js";
-import type { ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import type { Network } from "../network/network.js";
 import { Decoder } from "./decoder.js";
 import { pickToken } from "./sample.js";
@@ -26,7 +26,7 @@ export function generateTokens(
   promptIds: ArrayLike<number>,
   options: GenerateOptions,
 ): Generator<number, void, undefined> {
-  checkPrompt(network.model.config, promptIds, options.maxNewTokens);
+  checkPrompt(network.model.architecture, promptIds, options.maxNewTokens);
   return follow(network, Int32Array.from(promptIds), options);
 }
 
@@ -47,9 +47,14 @@ function* follow(network: Network, prompt_T: Int32Array, options: GenerateOption
   }
 }
 
+/** How many new tokens a model has positions for; negative where the prompt itself is too long. */
+export const roomBehind = ({ maxPositions }: Architecture, promptTokens: number): number =>
+  // The last token is never read, so it needs no position.
+  maxPositions + 1 - promptTokens;
+
 /** Throws the errors of `generateTokens`, for those who want to know before they load weights. */
-export function checkPrompt(config: ModelConfig, promptIds: ArrayLike<number>, maxNewTokens: number): void {
-  const { vocabSize, maxPositions } = config;
+export function checkPrompt(architecture: Architecture, promptIds: ArrayLike<number>, maxNewTokens: number): void {
+  const { vocabSize, maxPositions } = architecture;
   if (promptIds.length === 0) {
     throw new UserError("prompt: it has no tokens (expected at least one). Give a text to go on from.");
   }
@@ -60,8 +65,7 @@ export function checkPrompt(config: ModelConfig, promptIds: ArrayLike<number>, m
         "The tokenizer.json does not belong to this model.",
     );
   }
-  // The last token is never read, so it needs no position.
-  const room = maxPositions + 1 - promptIds.length;
+  const room = roomBehind(architecture, promptIds.length);
   if (maxNewTokens <= room) return;
   throw new UserError(
     `max_new_tokens: ${maxNewTokens} behind a prompt of ${promptIds.length} go beyond the model's positions ` +

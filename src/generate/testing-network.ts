@@ -1,6 +1,7 @@
 // For the tests of this folder: tiny random networks, and the logits that a pass over the whole sequence gives.
-import { architectureOf } from "../model/architecture.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { scaleLogits_ } from "../reversible/logits.js";
+import { readArchitecture } from "../families/registry.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { randomModel } from "../model/model.js";
 import type { Coupling } from "../reversible/coupling.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
@@ -23,8 +24,8 @@ export function tinyNetwork(
   changes: Record<string, unknown> = {},
 ): Network {
   const source = { ...CONFIG, ...changes };
-  const architecture = architectureOf(source, "tiny");
-  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", TEST_DEVICE);
+  const architecture = readArchitecture(source, "tiny");
+  const model = randomModel(architecture, 7, "float32", TEST_DEVICE);
   return {
     model,
     coupling,
@@ -39,8 +40,8 @@ export function tinyNetwork(
 /** The same of what a folder may say it was trained as. */
 export function describedNetwork(description: NetworkDescription, changes: Record<string, unknown> = {}): Network {
   const source = { ...CONFIG, ...changes };
-  const architecture = extensionOf(description, "random")(architectureOf(source, "tiny"));
-  const model = randomModel(architecture, architecture.readConfig(source, "tiny"), 7, "float32", TEST_DEVICE);
+  const architecture = extensionOf(description, "random")(readArchitecture(source, "tiny"));
+  const model = randomModel(architecture, 7, "float32", TEST_DEVICE);
   return asEvaluated({
     model,
     ...networkParts(description),
@@ -62,9 +63,9 @@ export function fullLogits(network: Network, tokens: number[]): number[][] {
   scope(() => {
     const [hidden_TD] = hiddenStates(network, [batch]);
     const open = openHead(network);
-    const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
-    const flat = toArray(linear(normed_TD, open.get(head.name)));
-    const width = model.config.vocabSize;
+    const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, computeDtype);
+    const flat = toArray(scaleLogits_(model.architecture.scales, linear(normed_TD, open.get(head.name))));
+    const width = model.architecture.vocabSize;
     for (let i = 0; i < tokens.length; i++) rows.push(flat.slice(i * width, (i + 1) * width));
     open.close();
     free(hidden_TD);

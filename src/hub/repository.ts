@@ -2,8 +2,8 @@
 // weights as safetensors. Limits: files at the top of the repository, and named chat templates in their folder; pickled
 // and GGUF weights are refused.
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
+import { COPIED_FILES } from "../checkpoint/model-files.js";
 import { TEMPLATE_FOLDER } from "../checkpoint/named-templates.js";
-import { COPIED_FILES } from "../checkpoint/source.js";
 import { excerpt, UserError } from "../errors.js";
 import { isCommit } from "./names.js";
 import { pageGuard } from "./limits.js";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { readConfig } from "../checkpoint/folder.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { blobPath, download } from "./download.js";
 import { checkRoom, type HubOptions, link, makeFolders, readRecord, resolveCached, writeRecord } from "./cached.js";
 import { cacheFolder, type Environment, parseName } from "./names.js";
@@ -48,7 +48,7 @@ async function fetchRepository(
   repository: Repository,
   place: string,
   connection: Connection,
-  { out, check = (config, path) => architectureOf(config, path).readConfig(config, path) }: ResolveOptions,
+  { out, check = (config, path) => readArchitecture(config, path) }: ResolveOptions,
 ): Promise<void> {
   const { repo, endpoint } = connection;
   const folder = join(place, repository.commit);

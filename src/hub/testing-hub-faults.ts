@@ -2,11 +2,10 @@
 // hang up.
 import type { ServerResponse } from "node:http";
 
-import type { TestingHub } from "./testing-hub.js";
-
 interface Asked {
   url: URL;
-  hub: TestingHub;
+  /** Files by path, and where large ones are. */
+  hub: { files: Map<string, Buffer>; store: string };
 }
 type Fault = (response: ServerResponse, asked: Asked) => void;
 

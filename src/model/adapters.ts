@@ -5,7 +5,7 @@ import { cast, linear, normal_ } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { type DType, dtype, fromArray, type Tensor, zeros } from "../torch/tensor.js";
-import type { Architecture, ParameterSpec, Weights } from "./architecture.js";
+import type { Architecture, Branch, Layer, ParameterSpec, Weights } from "./architecture.js";
 import type { Context } from "./context.js";
 
 export interface AdapterSettings {
@@ -28,20 +28,17 @@ const nameOf = (part: "up" | "down", stream: 1 | 2, sharing: AdapterSettings["sh
 export function withAdapters(architecture: Architecture, settings: AdapterSettings): Architecture {
   const { sharing, init, ordinaryFirst = 0, ordinaryLast = 0 } = settings;
   const streams = sharing === "layer" ? ([1] as const) : ([1, 2] as const);
-  return {
-    ...architecture,
-    adapters: sharing,
-    blockParameters: (config, layer) => {
-      if (layer < ordinaryFirst || layer >= config.numLayers - ordinaryLast)
-        return architecture.blockParameters(config, layer);
-      const [D, half] = [config.hiddenSize, config.hiddenSize / 2];
-      const own = streams.flatMap((stream): ParameterSpec[] => [
-        { name: nameOf("up", stream, sharing), shape: [D, half], init: "normal", adapter: { init, stream } },
-        { name: nameOf("down", stream, sharing), shape: [half, D], init: "normal", adapter: { init, stream } },
-      ]);
-      return [...own, ...architecture.blockParameters(config, layer)];
-    },
-  };
+  const [D, half] = [architecture.hiddenSize, architecture.hiddenSize / 2];
+  const adapters = streams.flatMap((stream): ParameterSpec[] => [
+    { name: nameOf("up", stream, sharing), shape: [D, half], init: "normal", adapter: { init, stream } },
+    { name: nameOf("down", stream, sharing), shape: [half, D], init: "normal", adapter: { init, stream } },
+  ]);
+  const last = architecture.layers.length - ordinaryLast;
+  const layers = architecture.layers.map(
+    (layer, i): Layer =>
+      i < ordinaryFirst || i >= last ? layer : { ...layer, kind: `${layer.kind}, adapters`, adapters },
+  );
+  return { ...architecture, adapters: sharing, layers };
 }
 
 /** A new adapter; the caller owns it. */
@@ -65,40 +62,19 @@ export function makeAdapter(
   });
 }
 
-/** P_down attention(P_up x; keys and values from P_up memory), [T, D/2] in the dtype of x. */
-export function bridgedAttention(
-  architecture: Architecture,
+/** P_down branch(P_up x; keys and values from P_up memory), [T, D/2] in the dtype of x; `stream` is the one it adds to. */
+export function bridged(
+  branch: Branch,
+  stream: 1 | 2,
+  sharing: AdapterSettings["sharing"],
   weights: Weights,
   x_TH: Tensor,
-  memory_TH: Tensor,
-  layer: number,
   context: Context,
+  memory_TH?: Tensor,
 ): Tensor {
-  const bridge = bridgeOf(architecture, weights, context);
-  return bridge.down(
-    1,
-    architecture.attention(weights, bridge.up(1, x_TH), layer, context, bridge.up(2, memory_TH)),
-    x_TH,
-  );
-}
-
-/** P_down feed_forward(P_up x), [T, D/2] in the dtype of x. */
-export function bridgedFeedForward(
-  architecture: Architecture,
-  weights: Weights,
-  x_TH: Tensor,
-  layer: number,
-  context: Context,
-): Tensor {
-  const bridge = bridgeOf(architecture, weights, context);
-  return bridge.down(2, architecture.feedForward(weights, bridge.up(1, x_TH), layer, context), x_TH);
-}
-
-function bridgeOf({ adapters: sharing = "layer" }: Architecture, weights: Weights, { computeDtype }: Context) {
-  return {
-    up: (stream: 1 | 2, x_TH: Tensor): Tensor =>
-      linear(cast(x_TH, computeDtype), weights.get(nameOf("up", stream, sharing))),
-    down: (stream: 1 | 2, y_TD: Tensor, like: Tensor): Tensor =>
-      cast(linear(cast(y_TD, computeDtype), weights.get(nameOf("down", stream, sharing))), dtype(like)),
-  };
+  const up = (of: 1 | 2, h_TH: Tensor): Tensor =>
+    linear(cast(h_TH, context.computeDtype), weights.get(nameOf("up", of, sharing)));
+  const x_TD = up(stream, x_TH);
+  const y_TD = branch.evaluate(weights, x_TD, context, memory_TH && up(2, memory_TH));
+  return cast(linear(cast(y_TD, context.computeDtype), weights.get(nameOf("down", stream, sharing))), dtype(x_TH));
 }

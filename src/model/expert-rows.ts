@@ -2,11 +2,10 @@
 // tile of tokens the rows that entered each product and the gradients that came back to it. Where an expert gets far fewer rows than it
 // has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
-import { expertGradients_, groupedSwigluKeep, unbind } from "../torch/ops.js";
+import { expertGradients_, groupedExpertsKeep, unbind } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
-import type { Parameters } from "./model.js";
 
 /** Names of the stacked matrices of routed experts, in all families. */
 export const EXPERT_MATRICES = { gateUp: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj" } as const;
@@ -30,7 +29,7 @@ export class ExpertRows {
       const [dBoth_R2F, inner_RF, dy_RD] = [2 * inner, inner, width].map((columns) =>
         empty([rows, columns], dtype(x_RD), device(x_RD)),
       );
-      const y_RD = groupedSwigluKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD]);
+      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD], []);
       const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
       for (const tensor of Object.values(tile)) keep(tensor);
       this.#tiles.push({ ...tile, counts });
@@ -39,7 +38,11 @@ export class ExpertRows {
   }
 
   /** Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`; `first` is the first of them. */
-  forGroups(parameters: Parameters, size: number, work: (name: string, first: number, gradient: Tensor) => void): void {
+  forGroups(
+    parameters: Record<string, Tensor>,
+    size: number,
+    work: (name: string, first: number, gradient: Tensor) => void,
+  ): void {
     for (const name of Object.values(EXPERT_MATRICES)) {
       const [experts] = shape(parameters[name]);
       forEachTile(experts, size, (first, count) =>

@@ -13,13 +13,12 @@ import {
   type Tensor,
 } from "../torch/tensor.js";
 import { makeAdapter } from "./adapters.js";
-import type { Architecture, ModelConfig, ParameterSpec } from "./architecture.js";
+import { type Architecture, layerParameters, type ParameterSpec } from "./architecture.js";
 
 export type Parameters = Record<string, Tensor>;
 
 export interface Model {
   architecture: Architecture;
-  config: ModelConfig;
   /** Embedding, final norm, head (when not tied), by name on disk. */
   outer: Parameters;
   /** Block parameters by name without the block's prefix. */
@@ -42,31 +41,24 @@ export const trainedOf = (parameters: Parameters, layer: number, trains: Trains 
   Object.fromEntries(Object.entries(parameters).filter(([name]) => trains(layer, name)));
 
 /** Every parameter of a model in the order of the forward pass. */
-export function placedParameters(architecture: Architecture, config: ModelConfig): PlacedParameter[] {
-  const { embedding, norm, head } = architecture.outerParameters(config);
+export function placedParameters({ outer: { embedding, norm, head }, layers }: Architecture): PlacedParameter[] {
   const outer = (spec: ParameterSpec): PlacedParameter => ({ layer: -1, spec, prefix: "" });
-  const placed = [outer(embedding)];
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    const prefix = architecture.blockPrefix(layer);
-    for (const spec of architecture.blockParameters(config, layer)) placed.push({ layer, spec, prefix });
-  }
-  placed.push(outer(norm));
-  if (head) placed.push(outer(head));
-  return placed;
+  return [
+    outer(embedding),
+    ...layers.flatMap((own, layer) => layerParameters(own).map((spec) => ({ layer, spec, prefix: own.prefix }))),
+    outer(norm),
+    ...(head ? [outer(head)] : []),
+  ];
 }
 
 /** A model whose parameters `make` supplies one by one; `make` hands over ownership. */
-export function buildModel(
-  architecture: Architecture,
-  config: ModelConfig,
-  make: (placed: PlacedParameter) => Tensor,
-): Model {
+export function buildModel(architecture: Architecture, make: (placed: PlacedParameter) => Tensor): Model {
   const outer: Parameters = {};
-  const blocks: Parameters[] = Array.from({ length: config.numLayers }, () => ({}));
-  for (const placed of placedParameters(architecture, config)) {
+  const blocks: Parameters[] = architecture.layers.map(() => ({}));
+  for (const placed of placedParameters(architecture)) {
     (placed.layer < 0 ? outer : blocks[placed.layer])[placed.spec.name] = make(placed);
   }
-  return { architecture, config, outer, blocks };
+  return { architecture, outer, blocks };
 }
 
 /**
@@ -89,21 +81,20 @@ export const inMemory = (device: string): Allocate => oneByOne((shape, dtype) =>
 /** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases; drawn on `device`, wherever they lie (float64, which is for tests, where they lie). */
 export function randomModel(
   architecture: Architecture,
-  config: ModelConfig,
   seed: number,
   dtype: DType,
   device: string,
   allocate: Allocate = inMemory(device),
 ): Model {
-  const room = allocate(placedParameters(architecture, config).map((placed) => ({ placed, dtype })));
+  const room = allocate(placedParameters(architecture).map((placed) => ({ placed, dtype })));
   let index = 0;
-  return buildModel(architecture, config, (placed) => {
+  return buildModel(architecture, (placed) => {
     const { spec } = placed;
     const parameter = room(placed);
     if (spec.adapter) scope(() => void copy_(parameter, makeAdapter(spec, [seed, index++], dtype, device)));
     else {
       setSeed(seedFor(seed, index++));
-      if (spec.init === "normal") fillNormal(parameter, config.initializerRange, device);
+      if (spec.init === "normal") fillNormal(parameter, architecture.initializerRange, device);
       else fill_(parameter, spec.init === "ones" ? 1 : 0);
     }
     return parameter;

@@ -1,4 +1,4 @@
-// Which experts a token goes to. Recomputation must repeat the choice of the first pass: probabilities close to a tie
+// Which experts a token goes to. Recomputation must repeat the choice of the first pass: scores close to a tie
 // would else flip and silently change the function that is differentiated. So the choice of each layer is kept (one byte
 // per token and choice up to 256 experts) and replayed; the gate values are recomputed, with their gradient.
 import { bincount, cast, cat, reshape, topk } from "../torch/ops.js";
@@ -6,8 +6,8 @@ import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, toArray, type Tensor } from "../torch/tensor.js";
 
 export interface Routing {
-  /** probabilities_TE -> indices_TA (int64) of the experts of each token. */
-  choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number): Tensor;
+  /** The experts of each token, indices_TA (int64): those of the largest scores, which are asked for where the choice is not known. */
+  choose(layer: number, scores_TE: () => Tensor, expertsPerToken: number): Tensor;
   /** The routing of the tokens from `first` on, which are chosen for by themselves. */
   from(first: number): Routing;
 }
@@ -15,15 +15,14 @@ export interface Routing {
 /** Sees the router's raw logits while training, for losses on them; see `Context.routerObserver`. */
 export interface RouterObserver {
   /** Called once for every tile of tokens; where a graph is recorded, the losses become a part of it. */
-  observe(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void;
+  observe(layer: number, logits_TE: Tensor, probabilities_TE: () => Tensor): void;
 }
 
-const pick = (probabilities_TE: Tensor, expertsPerToken: number): Tensor =>
-  topk(probabilities_TE, expertsPerToken, -1)[1];
+const pick = (scores_TE: () => Tensor, expertsPerToken: number): Tensor => topk(scores_TE(), expertsPerToken, -1)[1];
 
 /** Chooses anew at every call: evaluation and generation. */
 export const freshRouting: Routing = {
-  choose: (_layer, probabilities_TE, expertsPerToken) => pick(probabilities_TE, expertsPerToken),
+  choose: (_layer, scores_TE, expertsPerToken) => pick(scores_TE, expertsPerToken),
   from: () => freshRouting,
 };
 
@@ -36,16 +35,16 @@ export class RecordedRouting implements Routing {
 
   from(first: number): Routing {
     return {
-      choose: (layer, p_TE, choices) => this.choose(layer, p_TE, choices, first),
+      choose: (layer, scores_TE, choices) => this.choose(layer, scores_TE, choices, first),
       from: (more) => this.from(first + more),
     };
   }
 
-  choose(layer: number, probabilities_TE: Tensor, expertsPerToken: number, first = 0): Tensor {
+  choose(layer: number, scores_TE: () => Tensor, expertsPerToken: number, first = 0): Tensor {
     const tiles = this.#chosen.get(layer) ?? new Map<number, Tensor>();
     const known = tiles.get(first);
     if (known !== undefined) return cast(known, "int64");
-    const chosen = pick(probabilities_TE, expertsPerToken);
+    const chosen = pick(scores_TE, expertsPerToken);
     this.#chosen.set(
       layer,
       tiles.set(first, keep(cast(chosen, this.numExperts <= 256 ? "uint8" : "int16", false, true))),

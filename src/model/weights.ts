@@ -2,7 +2,7 @@
 // that a block of them in compute form never exists. Each expert is a leaf of its own whose gradient goes straight into its slice
 // of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
-import { unbind } from "../torch/ops.js";
+import { linear, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, dtype, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
@@ -36,7 +36,7 @@ export class OpenWeights implements Weights {
   ) {
     for (const { name, experts } of specs) {
       // Autograd makes no gradient of a weight that is no leaf.
-      const open = trains(name) ? (value: Tensor): Tensor => leaf(value) : detach;
+      const open = (value: Tensor): Tensor => (trains(name) ? leaf(value) : detach(value));
       const made = scope(() => {
         const stored = read(name);
         const value = to(stored, experts ? dtype(stored) : computeDtype, on ?? device(stored));
@@ -53,6 +53,10 @@ export class OpenWeights implements Weights {
 
   experts(name: string): Tensor[] {
     return this.#tensors.get(name) as Tensor[];
+  }
+
+  linear(name: string, x_TD: Tensor): Tensor {
+    return linear(x_TD, this.get(`${name}.weight`), (this.#tensors.get(`${name}.bias`) as Tensor | undefined) ?? null);
   }
 
   /**

@@ -8,7 +8,7 @@ import { readJsonObject } from "../checkpoint/folder.js";
 import { NETWORK_KEY } from "../checkpoint/trained-form.js";
 import { UserError } from "../errors.js";
 import { type AdapterSettings, withAdapters } from "../model/adapters.js";
-import { MOST } from "../model/config.js";
+import { MOST } from "../families/config-reader.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Coupling } from "../reversible/coupling.js";
 import {

@@ -1,6 +1,6 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
 import type { Batch, BatchList, SizedBatch } from "../data/batches.js";
-import { type Context, makeContext } from "../model/context.js";
+import { type Context, freeContext, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { type Losses, losses } from "../reversible/loss.js";
@@ -99,7 +99,7 @@ export function throughBlocks(
 ): Tensor[] {
   const { model, computeDtype, device } = network;
   const contexts = batches.map(({ positions, segments }) =>
-    makeContext(model.config, positions, segments, { computeDtype, device, routing: freshRouting }),
+    makeContext(model.architecture, positions, segments, { computeDtype, device, routing: freshRouting }),
   );
   let unit: OpenUnit | null = null;
   let states: BatchState<Context>[] = [];
@@ -138,7 +138,7 @@ export function throughBlocks(
   } finally {
     unit?.close();
     states.forEach(freeBatch);
-    for (const { cos_TC, sin_TC } of contexts) free(cos_TC, sin_TC);
+    contexts.forEach(freeContext);
   }
 }
 
@@ -159,11 +159,12 @@ export function largestHidden(network: Network, batch: Batch): number {
 function lossesOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: Int32Array): Losses {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
-  const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
+  const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, computeDtype);
   return losses({
     hidden_TD: normed_TD,
     head_VD: open.get(head.name),
     objective: crossEntropy(labels_T),
     tileTokens: lossTileTokens,
+    scales: model.architecture.scales,
   });
 }

@@ -5,9 +5,11 @@ import type { Block, Net } from "../reversible/methods/method.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import type { Stage } from "../reversible/stages.js";
 import { floatStreams, type StreamFormat } from "../reversible/streams.js";
-import { bridgedAttention, bridgedFeedForward } from "../model/adapters.js";
+import { bridged } from "../model/adapters.js";
 import type { Context } from "../model/context.js";
-import { architectureOf, type ParameterSpec } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
+import { layerParameters, type ParameterSpec } from "../model/architecture.js";
+import { scaleEmbedding } from "../model/scales.js";
 import type { ExpertRows } from "../model/expert-rows.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
@@ -15,7 +17,7 @@ import { HEAD, type ParameterStore } from "../store/store.js";
 import { embedding } from "../torch/ops.js";
 import { during } from "../torch/span.js";
 import { scope } from "../torch/scope.js";
-import { device as deviceOf, fromArray, type DType, shape, type Tensor, to } from "../torch/tensor.js";
+import { device as deviceOf, fromArray, type DType, type Tensor, to } from "../torch/tensor.js";
 
 /** How the blocks are shared out; by default each is a unit of the network's coupling. */
 export interface Division {
@@ -56,7 +58,7 @@ export interface Segment extends Net {
 
 export function segmentsOf({ model, coupling, format, division, bitsOnHost, tileTokens }: Network): Segment[] {
   const { blocksPerStep = 1, ordinaryFirst = 0, ordinaryLast = 0 } = division ?? {};
-  const depth = model.config.numLayers;
+  const depth = model.architecture.layers.length;
   const plain = {
     coupling: ordinary,
     format: floatStreams(format.floatDtype === "float64" ? "float64" : "float32"),
@@ -92,7 +94,7 @@ export function asOrdinary(network: Network): Network {
   const { model } = network;
   return {
     ...network,
-    model: { ...model, architecture: architectureOf(model.config.source, "config.json") },
+    model: { ...model, architecture: readArchitecture(model.architecture.source, "config.json") },
     coupling: ordinary,
     format: floatStreams("float32"),
     division: undefined,
@@ -109,51 +111,52 @@ export const WEIGHTS_IN_USE = "weights in compute form";
 export class OpenUnit implements Block<Context> {
   readonly #network: Network;
   readonly #weights: OpenWeights[];
-  /** Whether a block has adapters. */
-  readonly #bridged: boolean[];
 
   constructor(
     network: Network,
     readonly layers: number[],
   ) {
-    const { architecture, config, blocks } = network.model;
+    const { architecture, blocks } = network.model;
     const { read = (layer, name) => blocks[layer][name], computeDtype, device, store } = network;
     this.#network = network;
-    const specs = layers.map((layer) => architecture.blockParameters(config, layer));
-    this.#bridged = specs.map((some) => some.some(({ adapter }) => adapter !== undefined));
-    const open = (layer: number, i: number): OpenWeights =>
-      store.load(
-        layer,
-        (inUse) =>
-          new OpenWeights((name) => inUse(read(layer, name)), specs[i], computeDtype, trainsIn(network, layer), device),
-      );
+    const open = (layer: number): OpenWeights =>
+      store.load(layer, (inUse) => {
+        const specs = layerParameters(architecture.layers[layer]);
+        return new OpenWeights(
+          (name) => inUse(read(layer, name)),
+          specs,
+          computeDtype,
+          trainsIn(network, layer),
+          device,
+        );
+      });
     this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
   }
 
   stages(branch: Branch): Stage<Context>[] {
-    const { architecture } = this.#network.model;
-    return this.layers.flatMap((layer, i) => {
+    const { adapters: sharing = "layer", layers } = this.#network.model.architecture;
+    return this.layers.flatMap((index, i) => {
       const weights = this.#weights[i];
-      const bridged = this.#bridged[i];
-      const attention: Stage<Context> = {
+      const { adapters, attention, feedForward } = layers[index];
+      const mixing: Stage<Context> = {
         tokenwise: false,
         span: "attention",
-        evaluate: (h_TD, context, _first, memory_TD = h_TD) =>
-          bridged
-            ? bridgedAttention(architecture, weights, h_TD, memory_TD, layer, context)
-            : architecture.attention(weights, h_TD, layer, context),
+        evaluate: (h_TD, context, _first, memory_TD) =>
+          adapters
+            ? bridged(attention, 1, sharing, weights, h_TD, context, memory_TD ?? h_TD)
+            : attention.evaluate(weights, h_TD, context),
       };
-      const feedForward: Stage<Context> = {
+      const tokenwise: Stage<Context> = {
         tokenwise: true,
         span: "feed-forward",
         evaluate: (h_ND, context, first) => {
           const own = contextFrom(context, first);
-          return bridged
-            ? bridgedFeedForward(architecture, weights, h_ND, layer, own)
-            : architecture.feedForward(weights, h_ND, layer, own);
+          return adapters
+            ? bridged(feedForward, 2, sharing, weights, h_ND, own)
+            : feedForward.evaluate(weights, h_ND, own);
         },
       };
-      return { attention: [attention], feedForward: [feedForward], both: [attention, feedForward] }[branch];
+      return { attention: [mixing], feedForward: [tokenwise], both: [mixing, tokenwise] }[branch];
     });
   }
 
@@ -177,14 +180,14 @@ const contextFrom = (context: Context, first: number): Context => ({
   ...context,
   routing: context.routing.from(first),
   jitter:
-    context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: shape(context.cos_TC)[0] })),
+    context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: tokensOf(context.segments) })),
 });
 
+const tokensOf = (segments: number[]): number => segments.reduce((sum, length) => sum + length, 0);
+
 /** Names of the weights that choose experts. */
-export function routerNames({ architecture, config }: Model): ReadonlySet<string> {
-  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
-  return new Set(specs.filter(({ router }) => router).map(({ name }) => name));
-}
+export const routerNames = ({ architecture: { layers } }: Model): ReadonlySet<string> =>
+  new Set(layers.flatMap(layerParameters).flatMap(({ name, router }) => (router ? [name] : [])));
 
 export interface OuterNames {
   embedding: ParameterSpec;
@@ -195,7 +198,7 @@ export interface OuterNames {
 }
 
 export function outerNames({ model }: Network): OuterNames {
-  const { embedding, norm, head } = model.architecture.outerParameters(model.config);
+  const { embedding, norm, head } = model.architecture.outer;
   return { embedding, norm, head: head ?? embedding, tied: head === null };
 }
 
@@ -216,6 +219,7 @@ export function embed(network: Network, tokens_T: ArrayLike<number>): Tensor {
   return scope(() => {
     const weight_VD = model.outer[outerNames(network).embedding.name];
     const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", deviceOf(weight_VD));
-    return to(embedding(weight_VD, indices_T), format.floatDtype, device);
+    const embedded_TD = to(embedding(weight_VD, indices_T), format.floatDtype, device);
+    return scaleEmbedding(model.architecture.scales, embedded_TD);
   });
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { ledger } from "../torch/memory.js";
 import { extendedMs, placesOf, stepMs } from "./calibrate.js";
 import type { SettingValue } from "../settings/table.js";
@@ -13,8 +13,7 @@ const SMALL = { max_length: 32, per_device_train_batch_size: 1 };
 
 function geometryOf(sizes: Record<string, unknown>): Geometry {
   const source = { ...SIZES, model_type: "qwen2_moe", ...sizes };
-  const architecture = architectureOf(source, "test");
-  return { architecture, config: architecture.readConfig(source, "test"), dtypeOf: () => "float32" };
+  return { architecture: readArchitecture(source, "test"), dtypeOf: () => "float32" };
 }
 
 test("steps are timed with one unit and two between the ordinary ends, with one micro-batch and two", () => {
@@ -33,7 +32,11 @@ test("steps are timed with one unit and two between the ordinary ends, with one 
     },
   );
   const mixed = geometryOf({ num_hidden_layers: 24, mlp_only_layers: [3] });
-  assert.deepEqual(placesOf(settingsOf(SMALL), mixed).depths, [24], "blocks that are not alike");
+  assert.deepEqual(placesOf(settingsOf(SMALL), mixed).depths, [5, 6], "the one that is not like the others is timed");
+  const last = geometryOf({ num_hidden_layers: 24, mlp_only_layers: [23] });
+  assert.deepEqual(placesOf(settingsOf(SMALL), last).depths, [24], "none stands for the last one");
+  const alternating = geometryOf({ num_hidden_layers: 24, decoder_sparse_step: 2 });
+  assert.deepEqual(placesOf(settingsOf(SMALL), alternating).depths, [2, 4], "two kinds in turn");
 });
 
 test("times are carried on along both lines", () => {

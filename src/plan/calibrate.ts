@@ -2,7 +2,7 @@
 // and timed, and what one more block and one more micro-batch cost is carried on along a line. In memory: what a disk takes comes on top.
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { freeModel, randomModel } from "../model/model.js";
+import { freeModel, placedParameters, randomModel } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { fullBatch } from "../train/full-batch.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
@@ -12,7 +12,8 @@ import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { stepOptions } from "../train/step-options.js";
 import { trainStep } from "../step/step.js";
-import { atDepth, planStep } from "./plan.js";
+import { atDepth, depthsOf } from "./depths.js";
+import { planStep } from "./plan.js";
 import { type Geometry, plannedPhase } from "./shadow-step.js";
 
 /** Steps that are timed at one place, one where it takes longer than LONG_MS; one before them pays for what is touched for the first time. */
@@ -31,25 +32,18 @@ export function stepMs(settings: TrainSettings, geometry: Geometry): number {
   const inMemory: TrainSettings = { ...settings, parameters: "device", memory_limit: "", learning_rate: 0 };
   checkRoom(inMemory, geometry, places);
   setThreads(settings.threads);
-  const times = places.depths.map((depth) => timesAt(inMemory, atDepth(geometry, depth), places.counts));
-  return extendedMs(times, places, { depth: geometry.config.numLayers, count: settings.gradient_accumulation_steps });
+  const times = places.depths.map((depth) => timesAt(inMemory, shallow(geometry, depth), places.counts));
+  return extendedMs(times, places, {
+    depth: geometry.architecture.layers.length,
+    count: settings.gradient_accumulation_steps,
+  });
 }
 
-/** One unit between the ordinary ends and two, and one micro-batch and two; all blocks where they are not alike. */
-export function placesOf(settings: TrainSettings, { config }: Geometry): Places {
-  const {
-    checkpoint_first_blocks: first,
-    checkpoint_last_blocks: last,
-    blocks_per_step: size,
-    gradient_accumulation_steps: micro,
-  } = settings;
-  const least = first + last + size;
-  const alike = settings.freeze.length === 0 && config.sparse.every((is) => is === config.sparse[0]);
-  return {
-    depths: alike && config.numLayers > least + size ? [least, least + size] : [config.numLayers],
-    counts: micro > 2 ? [1, 2] : [micro],
-  };
-}
+/** One run of blocks between the ordinary ends and two, and one micro-batch and two; all blocks where none stands for others. */
+export const placesOf = (settings: TrainSettings, { architecture }: Geometry): Places => ({
+  depths: depthsOf(settings, architecture, 1),
+  counts: settings.gradient_accumulation_steps > 2 ? [1, 2] : [settings.gradient_accumulation_steps],
+});
 
 /** From times by depth, then by micro-batches, to that of the whole: blocks pay for themselves and for each micro-batch. More never takes less, whatever a clock says. */
 export function extendedMs(
@@ -66,9 +60,14 @@ export function extendedMs(
   );
 }
 
+const shallow = (geometry: Geometry, depth: number): Geometry => ({
+  ...geometry,
+  architecture: atDepth(geometry.architecture, depth),
+});
+
 function checkRoom(settings: TrainSettings, geometry: Geometry, { depths, counts }: Places): void {
   const [depth, count] = [depths.at(-1) as number, counts.at(-1) as number];
-  const needed = planStep({ ...settings, gradient_accumulation_steps: count }, atDepth(geometry, depth)).terms
+  const needed = planStep({ ...settings, gradient_accumulation_steps: count }, shallow(geometry, depth)).terms
     .peakBytes;
   const available = process.availableMemory();
   if (needed <= available) return;
@@ -79,11 +78,10 @@ function checkRoom(settings: TrainSettings, geometry: Geometry, { depths, counts
 }
 
 /** The least time of a step of one and of two micro-batches. */
-function timesAt(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry, counts: number[]): number[] {
+function timesAt(settings: TrainSettings, { architecture, dtypeOf }: Geometry, counts: number[]): number[] {
   const extended = extensionOf(describeNetwork(settings))(architecture);
-  const [spec] = architecture.blockParameters(config, 0);
-  const stored = dtypeOf({ layer: 0, spec, prefix: architecture.blockPrefix(0) });
-  const model = randomModel(extended, config, settings.seed, stored, settings.device);
+  const stored = dtypeOf(placedParameters(architecture)[1]);
+  const model = randomModel(extended, settings.seed, stored, settings.device);
   const phase = plannedPhase(settings);
   let states: OptimizerStates | null = null;
   try {
@@ -92,7 +90,9 @@ function timesAt(settings: TrainSettings, { architecture, config, dtypeOf }: Geo
     states = made;
     let step = 0;
     const taken = (count: number): number => {
-      const batches = Array.from({ length: count }, (_, i) => fullBatch(settings, config.vocabSize, settings.seed + i));
+      const batches = Array.from({ length: count }, (_, i) =>
+        fullBatch(settings, architecture.vocabSize, settings.seed + i),
+      );
       const started = performance.now();
       trainStep(network, made, batches, stepOptions(settings, phase, ++step));
       return performance.now() - started;

@@ -1,5 +1,6 @@
 // The largest work that fits a given memory. The length asked for is kept and the micro-batch grows; where not even one row
 // fits, the length shrinks; where nothing fits, it says by how much and what else would.
+import { hasExperts } from "../model/architecture.js";
 import { ORDINARY } from "../network/description.js";
 import { OPTIMIZERS } from "../optim/registry.js";
 import { DEFAULT_METHOD, METHODS } from "../reversible/methods/registry.js";
@@ -93,7 +94,7 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
   const tiles = { tile_tokens: 512, loss_tile_tokens: 256 };
   const tiled = (change: Partial<TrainSettings>, words: string): void => {
     const asked = { ...settings, ...change };
-    if (asked.expert_group_size > 0 && expertsShareState(asked, geometry.config)) return;
+    if (asked.expert_group_size > 0 && expertsShareState(asked, geometry.architecture)) return;
     tries.push(with_({ ...tiles, ...change }, `--tile-tokens 512 --loss-tile-tokens 256${words}`));
     // Fewer gradients, but rows in their place: less memory where a step has few tokens.
     const size = smallGroup(asked, geometry);
@@ -120,10 +121,10 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
 }
 
 /** An eighth of the experts, where that is fewer than at a time now and they can go in groups. */
-function smallGroup(settings: TrainSettings, { config }: Geometry): number | null {
-  const [size, now] = [Math.max(1, config.numExperts >> 3), settings.expert_group_size];
+function smallGroup(settings: TrainSettings, { architecture }: Geometry): number | null {
+  const [size, now] = [Math.max(1, architecture.experts.count >> 3), settings.expert_group_size];
   const possible =
-    !METHODS[settings.method].holdsBlocks && config.sparse.includes(true) && !expertsShareState(settings, config);
+    !METHODS[settings.method].holdsBlocks && hasExperts(architecture) && !expertsShareState(settings, architecture);
   return possible && (now === 0 || now > size) ? size : null;
 }
 

@@ -5,6 +5,7 @@ import { COMPARED_COUPLINGS } from "../reversible/couplings/registry.js";
 import { COMPARED_METHODS, METHODS } from "../reversible/methods/registry.js";
 import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { SettingRow, SettingValue } from "../settings/table.js";
+import { STORES } from "../store/registry.js";
 import { type Plan, planStep } from "./plan.js";
 import { PLANNED_ROWS, WAY_ROWS } from "./settings.js";
 import type { Geometry } from "./shadow-step.js";
@@ -33,7 +34,7 @@ export function comparePlans(settings: TrainSettings, geometry: Geometry): Compa
     ({ method }) =>
       (method !== "checkpoint-offload" || settings.device !== "cpu") &&
       // It holds the weights of every block.
-      (!METHODS[method].holdsBlocks || settings.parameters === "device"),
+      (!METHODS[method].holdsBlocks || STORES[settings.parameters].lies === "device"),
   );
   return ways.map((way) => {
     // Its graphs make every gradient of a block at once.

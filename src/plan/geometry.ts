@@ -6,7 +6,7 @@ import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
 import { withAddedTokens } from "../train/files/added-tokens.js";
 import { statOf } from "../read-file.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import type { Geometry } from "./shadow-step.js";
 
@@ -21,21 +21,19 @@ export function readGeometry(
     // Without a tokenizer nobody knows of rows to spare.
     const more = add_tokens.length + add_special_tokens.length;
     const source = more === 0 ? stated : { ...stated, vocab_size: Number(stated.vocab_size) + more };
-    const architecture = architectureOf(source, model);
+    const architecture = readArchitecture(source, model);
     const dtype = wanted === "auto" ? statedDtype(source) : wanted;
-    return { architecture, config: architecture.readConfig(source, model), dtypeOf: () => dtype };
+    return { architecture, dtypeOf: () => dtype };
   }
   const { source } = withAddedTokens(openSource(model), settings);
-  const architecture = architectureOf(source.config, source.configPath);
-  const config = architecture.readConfig(source.config, source.configPath);
-  if (wanted !== "auto") return { architecture, config, dtypeOf: () => wanted };
+  const architecture = readArchitecture(source.config, source.configPath);
+  if (wanted !== "auto") return { architecture, dtypeOf: () => wanted };
   const folder = source.openWeights();
   try {
-    const matched = matchTensors(folder, architecture, config);
+    const matched = matchTensors(folder, architecture);
     const common = commonDtype(folder);
     return {
       architecture,
-      config,
       dtypeOf: (placed) => {
         const pieces = matched.get(fullName(placed));
         // What the weights lack, adapters, is as they all are.

@@ -1,5 +1,6 @@
-// Where the bytes of a plan are: the device's memory, main memory, files. The one place that knows which terms a store moves.
+// Where the bytes of a plan are: the device's memory, main memory, files. Its definition says where a store has weights and state.
 import type { MemoryTerms } from "../step/memory-terms.js";
+import { STORES } from "../store/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 
 export interface Placed {
@@ -16,7 +17,7 @@ export function onDevice(
   { parameters }: Pick<TrainSettings, "parameters">,
   terms: MemoryTerms,
 ): { terms: MemoryTerms; elsewhereBytes: number } {
-  if (parameters === "device") return { terms, elsewhereBytes: 0 };
+  if (STORES[parameters].lies === "device") return { terms, elsewhereBytes: 0 };
   const elsewhereBytes = terms.weightBytes + terms.stateBytes;
   return {
     terms: { ...terms, weightBytes: 0, stateBytes: 0, peakBytes: terms.peakBytes - elsewhereBytes },
@@ -30,10 +31,11 @@ export function placementOf(
   terms: MemoryTerms,
   { hostBytes, elsewhereBytes, storedBytes }: { hostBytes: number; elsewhereBytes: number; storedBytes: number },
 ): Placed {
+  const { lies } = STORES[parameters];
   const waiting = device === "cpu" ? 0 : hostBytes;
   return {
     deviceBytes: terms.peakBytes,
-    hostBytes: waiting + (parameters === "host" ? storedBytes : 0),
-    diskBytes: parameters === "disk" ? elsewhereBytes : 0,
+    hostBytes: waiting + (lies === "memory" ? storedBytes : 0),
+    diskBytes: lies === "files" ? elsewhereBytes : 0,
   };
 }

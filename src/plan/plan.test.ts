@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import type { RunEvent } from "../metrics/record.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import type { SettingValue } from "../settings/table.js";
 import { fullBatch } from "../train/full-batch.js";
@@ -23,8 +23,7 @@ import { trainFlags } from "./words.js";
 
 function geometryOf(sizes: Record<string, unknown> = {}): Geometry {
   const source = { ...SIZES, model_type: "qwen3_moe", ...sizes };
-  const architecture = architectureOf(source, "test");
-  return { architecture, config: architecture.readConfig(source, "test"), dtypeOf: () => "float32" };
+  return { architecture: readArchitecture(source, "test"), dtypeOf: () => "float32" };
 }
 
 const WORK = { max_length: 64, per_device_train_batch_size: 2 };

@@ -5,6 +5,7 @@ import type { SizedBatch } from "../data/batches.js";
 import type { MemoryTerms } from "../step/memory-terms.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { sizedBatch } from "../train/full-batch.js";
+import { atDepth, depthsOf } from "./depths.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
 import { type Geometry, hostStoreBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
@@ -37,12 +38,12 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const step = (depth: number, count: number): ShadowStep =>
     shadowStep(
       settings,
-      atDepth(geometry, depth),
+      { ...geometry, architecture: atDepth(geometry.architecture, depth) },
       batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)),
     );
   const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
   const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
-  const depths = depthsOf(settings, geometry);
+  const depths = depthsOf(settings, geometry.architecture, 2);
   // Rows of the outer list are depths.
   const planned = depths.map((depth) =>
     extended(
@@ -51,24 +52,11 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
       batches?.length ?? micro,
     ),
   );
-  return describe(settings, extended(planned, depths, geometry.config.numLayers), hostStoreBytes(settings, geometry));
-}
-
-/** Two depths between which one more unit of blocks lies, both of the form of the whole; or the whole. */
-function depthsOf(settings: TrainSettings, { config }: Geometry): number[] {
-  const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size } = settings;
-  const { numLayers, sparse } = config;
-  const rest = (numLayers - first - last) % size;
-  const least = first + last + rest + 2 * size;
-  // What is frozen may differ from block to block.
-  const alike = settings.freeze.length === 0 && sparse.every((is) => is === sparse[0]);
-  return alike && numLayers > least + size ? [least, least + size] : [numLayers];
-}
-
-/** The same model with its first blocks alone. */
-export function atDepth(geometry: Geometry, depth: number): Geometry {
-  const { config } = geometry;
-  return { ...geometry, config: { ...config, numLayers: depth, sparse: config.sparse.slice(0, depth) } };
+  return describe(
+    settings,
+    extended(planned, depths, geometry.architecture.layers.length),
+    hostStoreBytes(settings, geometry),
+  );
 }
 
 /** From figures at one place, or at two places on a line, to those at `wanted`. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { OPTIMIZER_NAMES } from "../optim/registry.js";
 import { withEngine } from "../torch/binding.js";
 import { type onShadow, operatorCalls } from "../torch/shadow.js";
@@ -23,8 +23,7 @@ const engineOf =
 
 function geometryOf({ family, sizes = {} }: Pick<Point, "family" | "sizes">): Geometry {
   const source = { ...SIZES, model_type: family, ...sizes };
-  const architecture = architectureOf(source, "test");
-  return { architecture, config: architecture.readConfig(source, "test"), dtypeOf: () => "bfloat16" };
+  return { architecture: readArchitecture(source, "test"), dtypeOf: () => "bfloat16" };
 }
 
 const heads = (query: number, key: number) => ({

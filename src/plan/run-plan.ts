@@ -1,6 +1,6 @@
 // The plan of a run that is about to begin: its own weights and its own rows, of which it looks at those of the next steps.
 import type { Batch } from "../data/batches.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { dtype } from "../torch/tensor.js";
 import type { Run } from "../train/prepare.js";
 import { type Plan, planStep } from "./plan.js";
@@ -25,8 +25,7 @@ export function planRun({ settings, source, state, data, startStep, totalSteps }
     Object.fromEntries(Object.entries(parameters).map(([name, tensor]) => [name, dtype(tensor)])),
   );
   const geometry: Geometry = {
-    architecture: architectureOf(source.config, source.configPath),
-    config: model.config,
+    architecture: readArchitecture(source.config, source.configPath),
     dtypeOf: ({ layer, spec }) => types[layer + 1][spec.name],
   };
   const from = data.state();

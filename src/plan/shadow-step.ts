@@ -2,7 +2,7 @@
 // its highest span is what it will need. Two things are guesses: tokens spread evenly over experts, and documents are as long
 // as they may be. Nothing is allocated and nothing read but config.json.
 import type { SizedBatch } from "../data/batches.js";
-import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import { buildModel, type PlacedParameter, placedParameters, weightBytes } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
@@ -21,7 +21,6 @@ import { trainStep } from "../step/step.js";
 /** What of a model a plan has to know; adapters are added by the settings. */
 export interface Geometry {
   architecture: Architecture;
-  config: ModelConfig;
   /** As the weights are stored. */
   dtypeOf(parameter: PlacedParameter): DType;
 }
@@ -77,15 +76,15 @@ export function shadowStep(
 
 /** Main memory for all parameters and state of a run that has them there; it is no sum of what each takes, and so not told by a step at another depth. */
 export const hostStoreBytes = (settings: TrainSettings, geometry: Geometry): number =>
-  settings.parameters === "host" ? onShadow(() => shadowNetwork(settings, geometry).store.hostBytes) : 0;
+  STORES[settings.parameters].lies === "memory" ? onShadow(() => shadowNetwork(settings, geometry).store.hostBytes) : 0;
 
-function shadowNetwork(settings: TrainSettings, { architecture, config, dtypeOf }: Geometry) {
+function shadowNetwork(settings: TrainSettings, { architecture, dtypeOf }: Geometry) {
   const { device, threads } = settings;
   setThreads(threads);
   const extended = extensionOf(describeNetwork(settings))(architecture);
-  const store = STORES[settings.parameters].makePlanned({ device, architecture: extended, config });
-  const make = store.allocate(placedParameters(extended, config).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
-  const model = during("weights", () => buildModel(extended, config, make));
+  const store = STORES[settings.parameters].makePlanned({ device, architecture: extended });
+  const make = store.allocate(placedParameters(extended).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+  const model = during("weights", () => buildModel(extended, make));
   const network = { ...networkOf(settings, model, store), trains: trainsOf(plannedPhase(settings), settings, model) };
   const states = during("optimizer state", () => statesOf(settings, network));
   return { store, network, states };

@@ -1,6 +1,6 @@
 // The grid on which plans are compared with what steps really took: families, methods and couplings, optimisers, types,
 // lengths and batches. Models are tiny and random: memory is deterministic.
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { freeModel, randomModel, weightBytes } from "../model/model.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
@@ -55,15 +55,14 @@ export function settingsOf(flags: Record<string, SettingValue>): TrainSettings {
 export function compare({ family, flags, sizes = {} }: Point, seed = 3): Compared {
   const settings = settingsOf(flags);
   const source = { ...SIZES, model_type: family, ...sizes };
-  const architecture = architectureOf(source, "grid");
-  const config = architecture.readConfig(source, "grid");
+  const architecture = readArchitecture(source, "grid");
   const dtype = settings.weights_dtype === "bfloat16" ? "bfloat16" : "float32";
   const batches = Array.from({ length: settings.gradient_accumulation_steps }, (_, i) =>
-    fullBatch(settings, config.vocabSize, seed + i),
+    fullBatch(settings, architecture.vocabSize, seed + i),
   );
-  const planned = shadowStep(settings, { architecture, config, dtypeOf: () => dtype }, batches);
+  const planned = shadowStep(settings, { architecture, dtypeOf: () => dtype }, batches);
   const extended = extensionOf(describeNetwork(settings))(architecture);
-  const model = randomModel(extended, config, seed, dtype, settings.device);
+  const model = randomModel(extended, seed, dtype, settings.device);
   const network = { ...networkOf(settings, model), trains: trainsOf(plannedPhase(settings), settings, model) };
   const states = statesOf(settings, network);
   try {

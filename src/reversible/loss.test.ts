@@ -11,6 +11,7 @@ import { fromArray, full, item, toArray, zeros, type Tensor } from "../torch/ten
 import { lossAndGradient, lossSum } from "./loss.js";
 import { crossEntropy } from "./objectives.js";
 
+const PLAIN = { logits: 1, softCap: null };
 const labels_T = Int32Array.from([3, -100, 0, 11, -100, 7, 7, 2, -100, 5]);
 const SCALE = 0.25;
 
@@ -40,9 +41,13 @@ test("values and gradients do not depend on the tile and equal those through ful
     const objective = crossEntropy(labels_T);
     for (const tileTokens of [1, 3, 7, 100]) {
       const dHead_VD = full([12, 6], 0.5, "float64");
-      const { total, dHidden_TD } = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens }, SCALE, dHead_VD);
+      const { total, dHidden_TD } = lossAndGradient(
+        { hidden_TD, head_VD, objective, tileTokens, scales: PLAIN },
+        SCALE,
+        dHead_VD,
+      );
       assert.ok(Math.abs(total * SCALE - item(loss)) < 1e-12);
-      assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens }) - total) < 1e-12);
+      assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens, scales: PLAIN }) - total) < 1e-12);
       toArray(dHidden_TD).forEach((value, i) => assert.ok(Math.abs(value - dx[i]) < 1e-12));
       toArray(dHead_VD).forEach((value, i) =>
         assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"),
@@ -55,7 +60,7 @@ test("rows without a label are not looked at", () => {
   scope(() => {
     const { hidden_TD, head_VD } = make();
     const none = new Int32Array(10).fill(-100);
-    assert.equal(lossSum({ hidden_TD, head_VD, objective: crossEntropy(none), tileTokens: 4 }), 0);
+    assert.equal(lossSum({ hidden_TD, head_VD, objective: crossEntropy(none), tileTokens: 4, scales: PLAIN }), 0);
   });
 });
 
@@ -71,7 +76,11 @@ test("a logit takes four bytes in float32 and six in bfloat16, at most", () => {
       const objective = crossEntropy(new Int32Array(rows));
       const before = ledger().liveBytes;
       resetPeak();
-      const { total } = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: rows }, 1, dHead_VD);
+      const { total } = lossAndGradient(
+        { hidden_TD, head_VD, objective, tileTokens: rows, scales: PLAIN },
+        1,
+        dHead_VD,
+      );
       assert.ok(Math.abs(total / rows - Math.log(vocabulary)) < 1e-5);
       const perLogit = (ledger().peakBytes - before) / (rows * vocabulary);
       assert.ok(perLogit < bytes + 0.2, `${type}: ${perLogit} bytes`);

@@ -5,6 +5,7 @@ import { add_, addmmWide, cast, hasOp, indexCopy_, indexSelect, linear, mm, narr
 import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { device, type DType, dtype, fromValues, item, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { type LogitScales, scaleLogits_, slopeOfLogits, throughLogits_ } from "./logits.js";
 import { type Measured, type Objective, wide } from "./objectives.js";
 
 // Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
@@ -16,6 +17,8 @@ export interface LossTile {
   head_VD: Tensor;
   objective: Objective;
   tileTokens: number;
+  /** Of the architecture: what becomes of logits before they are measured. */
+  scales: LogitScales;
 }
 
 export interface Losses {
@@ -83,9 +86,11 @@ const addsWide = (sum: Tensor | null, type: DType): boolean =>
   hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
-function tileLoss({ hidden_TD, head_VD, objective }: LossTile, first: number, count: number) {
+function tileLoss({ hidden_TD, head_VD, objective, scales }: LossTile, first: number, count: number) {
   const rows_N = fromValues(() => objective.rows(first, count), [count], "int64", device(hidden_TD));
   const h_ND = indexSelect(hidden_TD, 0, rows_N);
-  const logits_NV = scope(() => wide(linear(h_ND, head_VD)));
-  return { h_ND, rows_N, ...objective.measure(logits_NV, first) };
+  const logits_NV = scope(() => scaleLogits_(scales, wide(linear(h_ND, head_VD))));
+  const slope = slopeOfLogits(scales, logits_NV);
+  const { loss, gradient } = objective.measure(logits_NV, first);
+  return { h_ND, rows_N, loss, gradient: (scale: number): Tensor => throughLogits_(slope, gradient(scale)) };
 }

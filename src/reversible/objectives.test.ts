@@ -11,6 +11,7 @@ import { full, item, toArray, zeros, type Tensor } from "../torch/tensor.js";
 import { lossAndGradient, lossSum } from "./loss.js";
 import { divergence } from "./objectives.js";
 
+const PLAIN = { logits: 1, softCap: null };
 const [T, D, V] = [10, 6, 12];
 const SCALE = 0.25;
 
@@ -47,12 +48,16 @@ for (const temperature of [1, 2.5]) {
       const byHand = klByHand(toArray(teacher_TV), toArray(linear(hidden_TD, head_VD)), temperature);
       assert.ok(byHand > 1 && Math.abs(item(loss) - SCALE * byHand) < 1e-12);
       const [dx, dw] = grad([loss], [x, w], [full([], 1, "float64")]).map((gradient) => toArray(gradient as Tensor));
-      const objective = divergence({ hidden_TD: taught_TD, head_VD: taughtHead_VD, temperature });
+      const objective = divergence({ hidden_TD: taught_TD, head_VD: taughtHead_VD, temperature, scales: PLAIN });
       for (const tileTokens of [1, 3, 7, 100]) {
         const dHead_VD = full([V, D], 0.5, "float64");
-        const { total, dHidden_TD } = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens }, SCALE, dHead_VD);
+        const { total, dHidden_TD } = lossAndGradient(
+          { hidden_TD, head_VD, objective, tileTokens, scales: PLAIN },
+          SCALE,
+          dHead_VD,
+        );
         assert.ok(Math.abs(total - byHand) < 1e-12);
-        assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens }) - total) < 1e-12);
+        assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens, scales: PLAIN }) - total) < 1e-12);
         toArray(dHidden_TD).forEach((value, i) => assert.ok(Math.abs(value - dx[i]) < 1e-12));
         toArray(dHead_VD).forEach((value, i) =>
           assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"),
@@ -66,12 +71,16 @@ test("a teacher that is the student is at no distance and pulls nowhere; a head 
   scope(() => {
     setSeed(4);
     const [hidden_TD, head_VD] = [random(T, D), random(V, D)];
-    const objective = divergence({ hidden_TD, head_VD, temperature: 1 });
+    const objective = divergence({ hidden_TD, head_VD, temperature: 1, scales: PLAIN });
     const dHead_VD = zeros([V, D], "float64");
-    const { total, dHidden_TD } = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: 4 }, 1, dHead_VD);
+    const { total, dHidden_TD } = lossAndGradient(
+      { hidden_TD, head_VD, objective, tileTokens: 4, scales: PLAIN },
+      1,
+      dHead_VD,
+    );
     assert.equal(total, 0);
     for (const gradient of [dHidden_TD, dHead_VD]) assert.ok(toArray(gradient).every((value) => value === 0));
-    const frozen = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: 4 }, 1, null);
+    const frozen = lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: 4, scales: PLAIN }, 1, null);
     assert.deepEqual(toArray(frozen.dHidden_TD), toArray(dHidden_TD));
   });
 });
@@ -84,10 +93,10 @@ test("a logit beside a teacher's takes twelve bytes in float32 and fourteen in b
       ["bfloat16", 14],
     ] as const) {
       const [hidden_TD, head_VD] = [zeros([rows, 8], type), zeros([vocabulary, 8], type)];
-      const objective = divergence({ hidden_TD, head_VD, temperature: 1 });
+      const objective = divergence({ hidden_TD, head_VD, temperature: 1, scales: PLAIN });
       const before = ledger().liveBytes;
       resetPeak();
-      lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: rows }, 1, null);
+      lossAndGradient({ hidden_TD, head_VD, objective, tileTokens: rows, scales: PLAIN }, 1, null);
       const perLogit = (ledger().peakBytes - before) / (rows * vocabulary);
       assert.ok(perLogit < bytes + 0.2, `${type}: ${perLogit} bytes`);
     }

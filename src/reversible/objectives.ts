@@ -22,6 +22,7 @@ import {
 } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { assert } from "../errors.js";
+import { type LogitScales, scaleLogits_ } from "./logits.js";
 import { device, dtype, fromValues, full, shape, type Tensor } from "../torch/tensor.js";
 
 export interface Objective {
@@ -97,6 +98,8 @@ function trainedPositions(labels_T: ArrayLike<number>, count: number): Int32Arra
 export interface Taught {
   hidden_TD: Tensor;
   head_VD: Tensor;
+  /** Of the architecture: what becomes of its logits. */
+  scales: LogitScales;
   /** Divides the logits of both. */
   temperature: number;
 }
@@ -106,13 +109,13 @@ export interface Taught {
  * over all positions. With p = softmax(teacher / t) and q = softmax(z / t):
  *   loss = t^2 sum_n sum_v p_nv (log p_nv - log q_nv),  dz_n = t (q_n - p_n)
  */
-export function divergence({ hidden_TD, head_VD, temperature }: Taught): Objective {
+export function divergence({ hidden_TD, head_VD, scales, temperature }: Taught): Objective {
   return {
     count: shape(hidden_TD)[0],
     rows: (first, count) => Int32Array.from({ length: count }, (_, i) => first + i),
     measure: (logits_NV, first) => {
       const count = shape(logits_NV)[0];
-      const teacher_NV = scope(() => wide(linear(narrow(hidden_TD, 0, first, count), head_VD)));
+      const teacher_NV = scope(() => scaleLogits_(scales, wide(linear(narrow(hidden_TD, 0, first, count), head_VD))));
       for (const tensor of [teacher_NV, logits_NV]) toLogProbabilities(tensor, temperature);
       const apart_NV = sub(teacher_NV, logits_NV);
       const p_NV = exp_(teacher_NV);

@@ -5,8 +5,8 @@ import { test } from "node:test";
 
 import type { Batch } from "../data/batches.js";
 import { freeModel, placedParameters, randomModel } from "../model/model.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
+import { readArchitecture } from "../families/registry.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { lomo } from "../optim/sgd.js";
 import { METHODS } from "../reversible/methods/registry.js";
@@ -66,7 +66,7 @@ function step(
   method: keyof typeof METHODS,
   clipping = NONE,
 ): { values: number[]; result: StepResult } {
-  const model = randomModel(qwen2Moe, qwen2Moe.readConfig(CONFIG, "test"), 3, "float32", TEST_DEVICE);
+  const model = randomModel(readArchitecture(CONFIG, "test"), 3, "float32", TEST_DEVICE);
   const rebuilt = method === "reversible";
   const network: Network = {
     model,
@@ -97,7 +97,7 @@ function step(
     seed: 1,
     ...clipping,
   });
-  const names = placedParameters(model.architecture, model.config).map(({ spec, prefix }) => prefix + spec.name);
+  const names = placedParameters(model.architecture).map(({ spec, prefix }) => prefix + spec.name);
   assert.equal(gradients.size, names.length);
   freeModel(model);
   return { values: names.flatMap((name) => gradients.get(name) as number[]), result };

@@ -4,12 +4,10 @@
 import type { Context } from "../model/context.js";
 import { trainedOf } from "../model/model.js";
 import { checkpoint } from "../reversible/methods/checkpoint.js";
-import { freeBatch, type Method } from "../reversible/methods/method.js";
+import type { Method } from "../reversible/methods/method.js";
 import { during } from "../torch/span.js";
-import { free, keep, scope } from "../torch/scope.js";
-import type { Tensor } from "../torch/tensor.js";
 import type { BlockUpdates } from "./block-updates.js";
-import type { MicroBatch, Report } from "./micro-batch.js";
+import { enterBackward, enterNext, leaveBackward, type MicroBatch, type Report } from "./micro-batch.js";
 import { type Network, OpenUnit, type Segment } from "../network/network.js";
 
 export class BlockPass {
@@ -49,7 +47,12 @@ export class BlockPass {
   #forward(index: number, microBatches: MicroBatch[]): void {
     const segment = this.#segments[index];
     const method = this.methodOf(segment);
-    if (index > 0) for (const microBatch of microBatches) this.#enter(index, microBatch);
+    if (index > 0) {
+      const before = this.#segments[index - 1];
+      const { rebuilds } = this.methodOf(before);
+      const to = { before, after: segment, report: this.#reportOf(segment), rebuilds };
+      for (const microBatch of microBatches) enterNext(microBatch, to);
+    }
     for (const [unit, layers] of segment.units.entries()) {
       const block = this.#unit(layers);
       during("streams", () => {
@@ -59,37 +62,12 @@ export class BlockPass {
     }
   }
 
-  /** From the streams behind one segment to those in front of the next; only rebuilding needs the former again. */
-  #enter(index: number, { parts, context }: MicroBatch): void {
-    const [before, after] = [this.#segments[index - 1], this.#segments[index]];
-    const { streams } = parts[index - 1];
-    const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(
-      keep,
-    );
-    parts.push({
-      context,
-      streams: begun,
-      dStreams: [],
-      kept: [],
-      signs: parts[0].signs,
-      report: this.#reportOf(after),
-    });
-    if (this.methodOf(before).rebuilds) return;
-    free(...streams.filter((stream) => !begun.includes(stream)));
-    parts[index - 1].streams = [];
-  }
-
   #backward(index: number, microBatches: MicroBatch[], updates: BlockUpdates): void {
     const segment = this.#segments[index];
-    const { coupling, units } = segment;
+    const { units } = segment;
     const { model, trains } = this.#net;
     const method = this.methodOf(segment);
-    for (const microBatch of microBatches) {
-      const dHidden_TD = microBatch.dHidden_TD as Tensor;
-      microBatch.parts[index].dStreams = scope(() => coupling.endGradient(dHidden_TD)).map(keep);
-      if (!microBatch.parts[index].dStreams.includes(dHidden_TD)) free(dHidden_TD);
-      microBatch.dHidden_TD = null;
-    }
+    for (const microBatch of microBatches) enterBackward(microBatch, index, segment);
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
       const gradients = layers.map((layer) => updates.beginBlock(trainedOf(model.blocks[layer], layer, trains)));
@@ -100,18 +78,7 @@ export class BlockPass {
       this.#leave(layers);
       for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, model.blocks[layer], gradients[i]);
     }
-    for (const microBatch of microBatches) {
-      const part = microBatch.parts[index];
-      const dHidden_TD = keep(scope(() => coupling.beginGradient(part.dStreams)));
-      microBatch.dHidden_TD = dHidden_TD;
-      part.dStreams = part.dStreams.filter((stream) => stream !== dHidden_TD);
-      // The first segment's rebuilt streams are compared with the truth before they go.
-      if (index > 0) freeBatch(part);
-      else {
-        free(...part.dStreams);
-        part.dStreams = [];
-      }
-    }
+    for (const microBatch of microBatches) leaveBackward(microBatch, index, segment);
   }
 
   #unit(layers: number[]): OpenUnit {

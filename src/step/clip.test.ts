@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { withAdapters } from "../model/adapters.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { freeModel, type Model, placedParameters, randomModel, weightBytes } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { readArchitecture } from "../families/registry.js";
 import { adamw } from "../optim/adamw.js";
 import { clipFactor } from "../optim/clip.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -53,16 +53,11 @@ interface Case {
 }
 
 function makeNetwork({ coupling, division, config = {}, float = false }: Case): Network {
+  const plain = readArchitecture({ ...CONFIG, ...config }, "test");
   const architecture = coupling.name.startsWith("revffn")
-    ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" })
-    : qwen2Moe;
-  const model = randomModel(
-    architecture,
-    qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"),
-    3,
-    "float32",
-    TEST_DEVICE,
-  );
+    ? withAdapters(plain, { sharing: "stream", init: "identity" })
+    : plain;
+  const model = randomModel(architecture, 3, "float32", TEST_DEVICE);
   const format = float || coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
   return {
     model,
@@ -81,7 +76,7 @@ const ROUTER = { auxCoef: 0.3, auxType: "pooled", zCoef: 0.1, jitterNoise: 0.05 
 
 function weightsOf(model: Model): Map<string, number[]> {
   return new Map(
-    placedParameters(model.architecture, model.config).map(({ layer, spec, prefix }) => [
+    placedParameters(model.architecture).map(({ layer, spec, prefix }) => [
       prefix + spec.name,
       toArray((layer < 0 ? model.outer : model.blocks[layer])[spec.name]),
     ]),
@@ -128,7 +123,7 @@ function updatedFrom(
 ): Map<string, number[]> {
   const { model } = makeNetwork(of);
   const states = new OptimizerStates(optimizer, model);
-  for (const { layer, spec, prefix } of placedParameters(model.architecture, model.config)) {
+  for (const { layer, spec, prefix } of placedParameters(model.architecture)) {
     const parameter = (layer < 0 ? model.outer : model.blocks[layer])[spec.name];
     scope(() => {
       const gradient = fromArray(

@@ -5,9 +5,9 @@ import { test } from "node:test";
 import type { Batch } from "../data/batches.js";
 import { withAdapters } from "../model/adapters.js";
 import { EXPERT_MATRICES } from "../model/expert-rows.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { freeModel, placedParameters, randomModel } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { readArchitecture } from "../families/registry.js";
 import { additive } from "../reversible/couplings/additive.js";
 import { bdia } from "../reversible/couplings/bdia.js";
 import type { Coupling } from "../reversible/coupling.js";
@@ -67,16 +67,11 @@ function makeNetwork({
   compute = "float32",
   tileTokens,
 }: Case): Network {
+  const plain = readArchitecture({ ...CONFIG, ...config }, "test");
   const architecture = coupling.name.startsWith("revffn")
-    ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" })
-    : qwen2Moe;
-  const model = randomModel(
-    architecture,
-    qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"),
-    3,
-    weights,
-    TEST_DEVICE,
-  );
+    ? withAdapters(plain, { sharing: "stream", init: "identity" })
+    : plain;
+  const model = randomModel(architecture, 3, weights, TEST_DEVICE);
   const format = coupling === ordinary ? floatStreams("float32") : gridStreams("int32", 16);
   return {
     model,
@@ -115,7 +110,7 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
       [ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).blocks, ledger(TEST_DEVICE).liveBytes],
       [alive.tensors, alive.blocks, alive.liveBytes],
     );
-    const tensors = placedParameters(model.architecture, model.config).map(
+    const tensors = placedParameters(model.architecture).map(
       ({ layer, spec, prefix }) =>
         [prefix + spec.name, (layer < 0 ? model.outer : model.blocks[layer])[spec.name]] as const,
     );
@@ -298,13 +293,7 @@ test("what cannot be is refused: activations stored, state that experts share, n
     const { settings } = resolveSettings({
       flags: { model: "M", train_file: "-", output_dir: "-", expert_group_size: 2, ...flags },
     });
-    const model = randomModel(
-      qwen2Moe,
-      qwen2Moe.readConfig({ ...CONFIG, ...sizes }, "test"),
-      3,
-      "float32",
-      TEST_DEVICE,
-    );
+    const model = randomModel(readArchitecture({ ...CONFIG, ...sizes }, "test"), 3, "float32", TEST_DEVICE);
     try {
       networkOf(settings, model);
       return "";

@@ -1,7 +1,8 @@
 // A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
-// Owns all of these; `freeMicroBatch` releases what is left. What it holds can be saved, for a second backward pass from the same place.
+// Owns all of these, and alone changes what it holds; `freeMicroBatch` releases what is left. What it holds can be saved, for a second
+// backward pass from the same place.
 import type { SizedBatch } from "../data/batches.js";
-import { type Context, makeContext } from "../model/context.js";
+import { type Context, freeContext, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { type BatchState, freeBatch } from "../reversible/methods/method.js";
@@ -14,16 +15,20 @@ import { routerJitter } from "./jitter.js";
 import { embed, type Network, type Segment } from "../network/network.js";
 import type { RouterLosses } from "./router-losses.js";
 
-export interface MicroBatch {
+interface Held {
   batch: SizedBatch;
   routing: RecordedRouting;
   context: Context;
+  /** One for each segment that it has reached. */
   parts: BatchState<Context>[];
   /** What `restore` goes back to. */
   saved: BatchState<Context>[];
   /** Of the hidden state behind the segment that is being differentiated. */
   dHidden_TD: Tensor | null;
 }
+
+/** As others see it: they read it, and let a method pass its parts through blocks. */
+export type MicroBatch = Readonly<Held>;
 
 export type Report = (unit: number, solution: Solution) => void;
 
@@ -43,14 +48,57 @@ export function startMicroBatch(network: Network, batch: SizedBatch, index: numb
   return scope(() => {
     // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
     const streams = segment.coupling.begin(embed(network, batch.tokens), segment.format);
-    const routing = new RecordedRouting(model.config.numExperts);
-    const context = makeContext(model.config, batch.positions, batch.segments, { computeDtype, device, routing });
+    const routing = new RecordedRouting(model.architecture.experts.count);
+    const context = makeContext(model.architecture, batch.positions, batch.segments, { computeDtype, device, routing });
     context.routerObserver = observer ?? undefined;
     if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
     const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
     const part = { context, streams: streams.map(keep), dStreams: [], kept: [], signs, report };
     return { batch, routing, context, parts: [part], saved: [], dHidden_TD: null };
   });
+}
+
+/** From the streams behind one segment to those in front of the next. They are freed unless they will be rebuilt from. */
+export function enterNext(
+  microBatch: Held,
+  { before, after, report, rebuilds }: { before: Segment; after: Segment; report: Report; rebuilds: boolean },
+): void {
+  const { parts, context } = microBatch;
+  const part = parts[parts.length - 1];
+  const { streams } = part;
+  const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(keep);
+  parts.push({ context, streams: begun, dStreams: [], kept: [], signs: parts[0].signs, report });
+  if (rebuilds) return;
+  free(...streams.filter((stream) => !begun.includes(stream)));
+  part.streams = [];
+}
+
+/** The gradient behind the last block is known, and belongs to the micro-batch. */
+export function beginBackward(microBatch: Held, dHidden_TD: Tensor): void {
+  microBatch.dHidden_TD = keep(dHidden_TD);
+}
+
+/** From the gradient behind a segment to those of its streams. */
+export function enterBackward(microBatch: Held, index: number, { coupling }: Segment): void {
+  const part = microBatch.parts[index];
+  const dHidden_TD = microBatch.dHidden_TD as Tensor;
+  part.dStreams = scope(() => coupling.endGradient(dHidden_TD)).map(keep);
+  if (!part.dStreams.includes(dHidden_TD)) free(dHidden_TD);
+  microBatch.dHidden_TD = null;
+}
+
+/** From the gradients of a segment's streams to that in front of it. */
+export function leaveBackward(microBatch: Held, index: number, { coupling }: Segment): void {
+  const part = microBatch.parts[index];
+  const dHidden_TD = keep(scope(() => coupling.beginGradient(part.dStreams)));
+  microBatch.dHidden_TD = dHidden_TD;
+  part.dStreams = part.dStreams.filter((stream) => stream !== dHidden_TD);
+  // The first segment's rebuilt streams are compared with the truth before they go.
+  if (index > 0) freeBatch(part);
+  else {
+    free(...part.dStreams);
+    part.dStreams = [];
+  }
 }
 
 /** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
@@ -63,7 +111,7 @@ function drawnSigns({ segments, tokens }: SizedBatch, device: string, place: num
 }
 
 /** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
-export function save(microBatch: MicroBatch): void {
+export function save(microBatch: Held): void {
   scope(() => {
     const copies = microBatch.parts.map(({ streams }) =>
       streams.map((stream) => cast(stream, dtype(stream), false, true)),
@@ -83,7 +131,7 @@ export function save(microBatch: MicroBatch): void {
 }
 
 /** Frees what it holds and goes on from what was saved; losses behind the last block and gradients are to be taken anew. */
-export function restore(microBatch: MicroBatch): void {
+export function restore(microBatch: Held): void {
   microBatch.parts.forEach(freeBatch);
   if (microBatch.dHidden_TD !== null) free(microBatch.dHidden_TD);
   microBatch.dHidden_TD = null;
@@ -95,7 +143,7 @@ export function freeMicroBatch({ parts, saved, dHidden_TD, routing, context }: M
   [...parts, ...saved].forEach(freeBatch);
   if (dHidden_TD !== null && isAlive(dHidden_TD)) free(dHidden_TD);
   routing.free();
-  free(context.cos_TC, context.sin_TC);
+  freeContext(context);
 }
 
 export const streamBytesOf = (parts: BatchState<Context>[]): number =>

@@ -11,7 +11,7 @@ import {
 } from "../optim/optimizer.js";
 import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weights/weight.js";
-import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
 import { fill_, mulScalar_, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
@@ -61,7 +61,7 @@ export class OptimizerStates {
   ) {
     this.#model = model;
     this.#options = options;
-    const all = placedParameters(model.architecture, model.config);
+    const all = placedParameters(model.architecture);
     this.#store = store.allocateState(all.map((placed) => ({ placed, layout: this.#plan(placed).layout })));
     for (const placed of all) if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed);
   }
@@ -71,7 +71,7 @@ export class OptimizerStates {
    */
   restart(trains: Trains = () => true): void {
     const model = this.#model;
-    for (const placed of placedParameters(model.architecture, model.config)) {
+    for (const placed of placedParameters(model.architecture)) {
       const name = nameOf(placed);
       const before = this.#entries.get(name);
       this.#entries.delete(name);
@@ -83,7 +83,7 @@ export class OptimizerStates {
   }
 
   #plan(placed: PlacedParameter): { facts: ParameterFacts; rule: Rule; layout: StateLayout } {
-    return plan(this.optimizer, this.#model, placed, dtype(this.#parameter(placed)), this.#options);
+    return plan(this.optimizer, this.#model.architecture, placed, dtype(this.#parameter(placed)), this.#options);
   }
 
   #parameter = ({ layer, spec }: PlacedParameter): Tensor =>
@@ -108,7 +108,7 @@ export class OptimizerStates {
     { gradientScale, firstExpert, change, ...update }: ParameterUpdate,
   ): void {
     this.updates++;
-    const full = (layer < 0 ? "" : this.#model.architecture.blockPrefix(layer)) + name;
+    const full = (layer < 0 ? "" : this.#model.architecture.layers[layer].prefix) + name;
     const entry = this.#entries.get(full) as Entry;
     if (gradientScale !== 1) mulScalar_(gradient, gradientScale);
     scope(() => {
@@ -162,12 +162,12 @@ function someExperts(
 /** State bytes of a model that need not exist: what `OptimizerStates` would take, exactly. */
 export function plannedStateBytes(
   optimizer: Optimizer,
-  model: { architecture: Architecture; config: ModelConfig },
+  architecture: Architecture,
   weightsDtype: DType,
   options: StateOptions = {},
 ): number {
-  return placedParameters(model.architecture, model.config).reduce(
-    (total, placed) => total + layoutBytes(plan(optimizer, model, placed, weightsDtype, options).layout),
+  return placedParameters(architecture).reduce(
+    (total, placed) => total + layoutBytes(plan(optimizer, architecture, placed, weightsDtype, options).layout),
     0,
   );
 }
@@ -175,13 +175,13 @@ export function plannedStateBytes(
 /** Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` says how a weight is stored. */
 export function plannedStates(
   optimizer: Optimizer,
-  model: { architecture: Architecture; config: ModelConfig },
+  architecture: Architecture,
   dtypeOf: (placed: PlacedParameter) => DType,
   options: StateOptions = {},
 ): Map<string, { shape: readonly number[]; dtype: DType }> {
   return new Map(
-    placedParameters(model.architecture, model.config).flatMap((placed) =>
-      Object.entries(plan(optimizer, model, placed, dtypeOf(placed), options).layout).map(
+    placedParameters(architecture).flatMap((placed) =>
+      Object.entries(plan(optimizer, architecture, placed, dtypeOf(placed), options).layout).map(
         ([kind, each]) => [`${kind}.${placed.prefix}${placed.spec.name}`, each] as const,
       ),
     ),
@@ -190,12 +190,12 @@ export function plannedStates(
 
 function plan(
   optimizer: Optimizer,
-  { architecture, config }: { architecture: Architecture; config: ModelConfig },
+  architecture: Architecture,
   placed: PlacedParameter,
   weightsDtype: DType,
   { weightsCorrection = false }: StateOptions,
 ): { facts: ParameterFacts; rule: Rule; layout: StateLayout } {
-  const facts = parameterFacts(architecture, config, placed);
+  const facts = parameterFacts(architecture, placed);
   const rule = optimizer.rule(facts);
   const corrected = weightsCorrection && weightsDtype === "bfloat16";
   return {

@@ -29,7 +29,7 @@ function checkState({ states, state: { network }, settings }: Run): void {
   assert.equal(weights, settings.weights_dtype);
   assert.equal(
     states.bytes,
-    plannedStateBytes(makeOptimizer(settings, "float32"), network.model, weights, { weightsCorrection }),
+    plannedStateBytes(makeOptimizer(settings, "float32"), network.model.architecture, weights, { weightsCorrection }),
   );
   const kinds = KINDS[settings.optimizer];
   if (kinds === undefined) return;

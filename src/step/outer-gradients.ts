@@ -2,17 +2,18 @@
 // first. A head that is the embedding is updated once, after both gave their gradient.
 import { BadValuesError } from "../errors.js";
 import { type Parameters, trainedOf } from "../model/model.js";
+import { scaleEmbedding } from "../model/scales.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossAndGradient, type Losses } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { during } from "../torch/span.js";
 import { cast, indexAdd_ } from "../torch/ops.js";
-import { keep, scope } from "../torch/scope.js";
+import { scope } from "../torch/scope.js";
 import { fromArray, type Tensor } from "../torch/tensor.js";
 import { EMBEDDING, HEAD } from "../store/store.js";
 import type { BlockUpdates } from "./block-updates.js";
-import type { MicroBatch } from "./micro-batch.js";
+import { beginBackward, type MicroBatch } from "./micro-batch.js";
 import { type Network, openHead, outerNames, type Segment, WEIGHTS_IN_USE } from "../network/network.js";
 
 const DOUBT = "The learning rate may be too high, or the weights damaged.";
@@ -72,16 +73,20 @@ function lossOf(
   return during("loss", () =>
     scope(() => {
       const x_TD = leaf(coupling.end(microBatch.parts[microBatch.parts.length - 1].streams, format));
-      const normed_TD = withGrad(() =>
-        model.architecture.finalNorm(open.get(norm.name), x_TD, model.config, computeDtype),
-      );
+      const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, computeDtype));
       const { dHidden_TD, ...losses } = lossAndGradient(
-        { hidden_TD: detach(normed_TD), head_VD: detach(open.get(head.name)), objective, tileTokens: lossTileTokens },
+        {
+          hidden_TD: detach(normed_TD),
+          head_VD: detach(open.get(head.name)),
+          objective,
+          tileTokens: lossTileTokens,
+          scales: model.architecture.scales,
+        },
         lossScale,
         dHead_VD,
       );
       backward([normed_TD], [dHidden_TD]);
-      microBatch.dHidden_TD = keep(takeGrad(x_TD) as Tensor);
+      beginBackward(microBatch, takeGrad(x_TD) as Tensor);
       return losses;
     }),
   );
@@ -102,7 +107,8 @@ export function embeddingGradient(
     during("embedding's gradient", () =>
       scope(() => {
         const indices_T = fromArray(batch.tokens, [batch.tokens.length], "int64", network.device);
-        return indexAdd_(gradients[name], 0, indices_T, cast(dHidden_TD as Tensor, "float32"));
+        const dEmbedded_TD = scaleEmbedding(network.model.architecture.scales, cast(dHidden_TD as Tensor, "float32"));
+        return indexAdd_(gradients[name], 0, indices_T, dEmbedded_TD);
       }),
     );
   }

@@ -2,18 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { placedParameters } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { readArchitecture } from "../families/registry.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { parameterFacts } from "./parameter-facts.js";
 
 const CONFIG = { ...TINY_QWEN2_MOE, num_hidden_layers: 1, mlp_only_layers: [] };
 
 test("experts are as many matrices as a checkpoint names; tables, vectors and the matrices of blocks are told apart", () => {
   const kinds = (tied: boolean): Record<string, string> => {
-    const config = qwen2Moe.readConfig({ ...CONFIG, tie_word_embeddings: tied }, "test");
+    const architecture = readArchitecture({ ...CONFIG, tie_word_embeddings: tied }, "test");
     return Object.fromEntries(
-      placedParameters(qwen2Moe, config).map((placed) => {
-        const { name, kind, matrices, rows, columns, shape } = parameterFacts(qwen2Moe, config, placed);
+      placedParameters(architecture).map((placed) => {
+        const { name, kind, matrices, rows, columns, shape } = parameterFacts(architecture, placed);
         assert.equal(
           matrices * rows * columns,
           shape.reduce((product, size) => product * size, 1),

@@ -9,7 +9,11 @@ import { readConfig } from "../checkpoint/folder.js";
 import { loadModel } from "../checkpoint/load.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import type { Batch } from "../data/batches.js";
-import { architectureOf, type ModelConfig } from "../model/architecture.js";
+import { attentionIn, expertsIn } from "../families/testing-config.js";
+import { FAMILIES, readArchitecture } from "../families/registry.js";
+import { chosenShares } from "../layers/experts/router.js";
+import { type Architecture, isRouted } from "../model/architecture.js";
+import { scaleLogits_ } from "../reversible/logits.js";
 import { freeModel, placedParameters } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -39,9 +43,9 @@ function golden(name: string, fileName = "golden.safetensors"): (tensor: string)
   return (tensor) => scope(() => toArray(file.read(tensor)));
 }
 
-function networkConfig(name: string): ModelConfig {
+function architectureIn(name: string): Architecture {
   const { config, path } = readConfig(folderOf(name));
-  return architectureOf(config, path).readConfig(config, path);
+  return readArchitecture(config, path);
 }
 
 function networkOf(name: string): Network {
@@ -75,9 +79,12 @@ function logitsOf(network: Network, batch: Batch): number[] {
   const open = openHead(network);
   const { norm, head } = outerNames(network);
   const logits = scope(() => {
-    const { architecture, config } = network.model;
+    const { architecture } = network.model;
     return toArray(
-      linear(architecture.finalNorm(open.get(norm.name), hidden_TD, config, "float32"), open.get(head.name)),
+      scaleLogits_(
+        architecture.scales,
+        linear(architecture.finalNorm(open.get(norm.name), hidden_TD, "float32"), open.get(head.name)),
+      ),
     );
   });
   open.close();
@@ -127,14 +134,14 @@ const CASES = readdirSync(folderOf("")).filter(
 );
 
 test("the golden files cover every family and rope type, in both dialects, and every variant", () => {
-  const configs = CASES.map((name) => networkConfig(name));
-  const seen = (what: (config: ModelConfig) => unknown): unknown[] => [...new Set(configs.map(what))].sort();
+  const all = CASES.map(architectureIn);
+  const seen = (what: (architecture: Architecture) => unknown): unknown[] => [...new Set(all.map(what))].sort();
   assert.deepEqual(
-    seen((config) => config.modelType),
-    ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"],
+    seen(({ modelType }) => modelType),
+    FAMILIES.map(({ modelType }) => modelType).sort(),
   );
   assert.deepEqual(
-    seen(({ rope }) => rope.scaling.type),
+    seen(({ rotary: [{ scaling }] }) => scaling.type),
     ["default", "dynamic", "linear", "llama3", "longrope", "yarn"],
   );
   assert.deepEqual(
@@ -142,20 +149,20 @@ test("the golden files cover every family and rope type, in both dialects, and e
     [false, true],
   );
   assert.deepEqual(
-    seen((config) => config.attentionBias),
+    seen((architecture) => attentionIn(architecture).bias),
     ["all", "none", "qkv"],
   );
-  for (const variant of [
-    (config: ModelConfig) => config.sparse.includes(false),
-    (config: ModelConfig) => config.normalizeTopK,
-    (config: ModelConfig) => config.tieEmbeddings,
-    (config: ModelConfig) => config.slidingWindow !== null,
-    (config: ModelConfig) => config.clipQkv !== null,
-    (config: ModelConfig) => config.headDim * config.numHeads !== config.hiddenSize,
-    (config: ModelConfig) => config.numHeads !== config.numKeyValueHeads,
-  ]) {
-    assert.deepEqual(seen(variant), [false, true], String(variant));
-  }
+  const variants: ((architecture: Architecture) => boolean)[] = [
+    ({ layers }) => layers.every(isRouted),
+    ({ outer }) => outer.head === null,
+    (architecture) => attentionIn(architecture).window !== null,
+    (architecture) => attentionIn(architecture).clip !== null,
+    (architecture) =>
+      attentionIn(architecture).headDim * attentionIn(architecture).numHeads !== architecture.hiddenSize,
+    (architecture) => attentionIn(architecture).numHeads !== attentionIn(architecture).numKeyValueHeads,
+    ({ layers }) => expertsIn(layers).some(({ router }) => router.gates === chosenShares),
+  ];
+  for (const variant of variants) assert.deepEqual(seen(variant), [false, true], String(variant));
 });
 
 for (const name of CASES) {
@@ -166,7 +173,7 @@ for (const name of CASES) {
     assertClose(logitsOf(network, batch), read("logits"), "logits");
     const { result, gradients } = gradientsOf(network, [batch]);
     assertClose([result.loss], read("loss"), "loss");
-    const parameters = placedParameters(network.model.architecture, network.model.config);
+    const parameters = placedParameters(network.model.architecture);
     assert.equal(gradients.size, parameters.length);
     for (const [parameter, gradient] of gradients) assertClose(gradient, read(`grad.${parameter}`), parameter);
     freeModel(network.model);
@@ -176,12 +183,10 @@ for (const name of CASES) {
 const ROUTED = CASES.filter((name) => existsSync(`${folderOf(name)}/router.safetensors`));
 
 test("losses on router logits are compared in every family", () => {
-  assert.deepEqual(ROUTED.map((name) => networkConfig(name).modelType).sort(), [
-    "mixtral",
-    "olmoe",
-    "qwen2_moe",
-    "qwen3_moe",
-  ]);
+  assert.deepEqual(
+    ROUTED.map((name) => architectureIn(name).modelType).sort(),
+    FAMILIES.map(({ modelType }) => modelType).sort(),
+  );
 });
 
 for (const name of ROUTED) {
@@ -195,7 +200,7 @@ for (const name of ROUTED) {
       const batches = split ? [joined(rows.slice(0, 2)), batchOf(rows[2])] : [joined(rows)];
       const network = networkOf(name);
       const expectGradients = (kind: string, gradients: Map<string, number[]>): void => {
-        assert.equal(gradients.size, placedParameters(network.model.architecture, network.model.config).length);
+        assert.equal(gradients.size, placedParameters(network.model.architecture).length);
         for (const [parameter, gradient] of gradients)
           assertClose(gradient, read(`${kind}.grad.${parameter}`), parameter);
       };

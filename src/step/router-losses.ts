@@ -1,4 +1,4 @@
-// Losses on the router's raw logits z, over all S sparse layers and all T tokens of a step (prompts count, padding does not
+// Losses on the router's raw logits z, over all S layers that route and all T tokens of a step (prompts count, padding does not
 // exist; micro-batches make one whole). p = softmax(z) in float32; c_le tokens sent to expert e in layer l; k choices:
 //   aux, pooled  E sum_e F_e P_e, F_e = sum_l c_le / (S T), P_e the mean of p_e over layers and tokens: k at balance. Switch
 //                Transformers, arXiv 2101.03961, eq. 4-6, as transformers' load_balancing_loss_func pools it
@@ -12,7 +12,7 @@ import { addRoot } from "../torch/graph.js";
 import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, fromArray, item, type Tensor, toArray } from "../torch/tensor.js";
-import type { ModelConfig } from "../model/architecture.js";
+import { type Architecture, isRouted } from "../model/architecture.js";
 import type { RouterObserver } from "../model/routing.js";
 import { assert } from "../errors.js";
 
@@ -34,13 +34,13 @@ export class RouterLosses implements RouterObserver {
 
   constructor(
     readonly settings: RouterLossSettings,
-    readonly config: ModelConfig,
+    readonly architecture: Architecture,
     /** Tokens of the step. */
     readonly tokens: number,
   ) {}
 
-  observe(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void {
-    if (this.#counts === null) scope(() => this.#addSums(layer, detach(logits_TE), detach(probabilities_TE)));
+  observe(layer: number, logits_TE: Tensor, probabilities_TE: () => Tensor): void {
+    if (this.#counts === null) scope(() => this.#addSums(layer, detach(logits_TE), probabilities_TE));
     addRoot(logits_TE, () => this.#gradient(layer, logits_TE));
   }
 
@@ -59,11 +59,11 @@ export class RouterLosses implements RouterObserver {
     };
   }
 
-  #addSums(layer: number, logits_TE: Tensor, probabilities_TE: Tensor): void {
+  #addSums(layer: number, logits_TE: Tensor, probabilities_TE: () => Tensor): void {
     const { auxCoef, zCoef } = this.settings;
     if (auxCoef > 0) {
       const before = this.#probabilitySums.get(layer) ?? [];
-      const sums = toArray(sumDim(probabilities_TE, [0], false, "float64"));
+      const sums = toArray(sumDim(detach(probabilities_TE()), [0], false, "float64"));
       this.#probabilitySums.set(
         layer,
         sums.map((sum, expert) => sum + (before[expert] ?? 0)),
@@ -74,12 +74,12 @@ export class RouterLosses implements RouterObserver {
 
   /** S T: tokens over all sparse layers. */
   get #rows(): number {
-    return this.tokens * this.config.sparse.filter(Boolean).length;
+    return this.tokens * this.architecture.layers.filter(isRouted).length;
   }
 
   /** w_le: the auxiliary loss is sum_l sum_e w_le sum_t p_lte. */
   #weights(layer: number): number[] {
-    const { numExperts: E, expertsPerToken: k } = this.config;
+    const { count: E, perToken: k } = this.architecture.experts;
     const counts = this.#counts;
     assert(counts !== null, "the counts of the forward pass are missing");
     const ofLayer = counts.get(layer) ?? [];

@@ -4,12 +4,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { makeContext } from "../model/context.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
-import { feedForwardBranch } from "../model/feed-forward-branch.js";
-import { mixtral } from "../model/mixtral.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
+import { layerParameters } from "../model/architecture.js";
 import { freeModel, type Model, placedParameters, randomModel } from "../model/model.js";
 import { freshRouting, RecordedRouting } from "../model/routing.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { readArchitecture } from "../families/registry.js";
 import { OpenWeights } from "../model/weights.js";
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -54,7 +53,7 @@ const ALL: StepOptions["router"] = { auxCoef: 0.1, auxType: "pooled", zCoef: 0.0
 const OFF: StepOptions["router"] = { auxCoef: 0, auxType: "pooled", zCoef: 0, jitterNoise: 0 };
 
 const makeModel = (config: Record<string, unknown> = {}): Model =>
-  randomModel(qwen2Moe, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, "float32", TEST_DEVICE);
+  randomModel(readArchitecture({ ...CONFIG, ...config }, "test"), 3, "float32", TEST_DEVICE);
 
 const networkOf = (model: Model, changes: Partial<Network> = {}): Network => ({
   model,
@@ -221,18 +220,19 @@ test("tiles of tokens change neither the losses nor the noise: gradients differ 
 });
 
 test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon, the same each time and another elsewhere", () => {
-  const config = mixtral.readConfig(
+  const architecture = readArchitecture(
     { ...CONFIG, model_type: "mixtral", num_local_experts: 8, num_experts: undefined },
     "test",
   );
-  const model = randomModel(mixtral, config, 3, "float32", TEST_DEVICE);
-  const weights = new OpenWeights((name) => model.blocks[1][name], mixtral.blockParameters(config, 1), "float32");
+  const model = randomModel(architecture, 3, "float32", TEST_DEVICE);
+  const layer = architecture.layers[1];
+  const weights = new OpenWeights((name) => model.blocks[1][name], layerParameters(layer), "float32");
   scope(() => {
     setSeed(5);
     const x_TD = normal_(zeros([9, 32], "float32", TEST_DEVICE), 0, 1);
     const seen: Tensor[] = [];
     const contextOf = (epsilon: number, step: number) => {
-      const made = makeContext(config, [...Array(9).keys()], [9], {
+      const made = makeContext(architecture, [...Array(9).keys()], [9], {
         computeDtype: "float32",
         device: TEST_DEVICE,
         routing: freshRouting,
@@ -245,7 +245,7 @@ test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon,
       return epsilon === 0 ? made : { ...made, jitter: noise };
     };
     const branch = (epsilon: number, step = 1): number[] =>
-      toArray(feedForwardBranch(weights, x_TD, 1, contextOf(epsilon, step)));
+      toArray(layer.feedForward.evaluate(weights, x_TD, contextOf(epsilon, step)));
     const noisy = branch(0.25);
     assert.deepEqual(branch(0.25), noisy);
     assert.notDeepEqual(branch(0.25, 2), noisy);
@@ -263,7 +263,7 @@ test("jitter: the layer with experts sees norm(x) times noise from 1 -+ epsilon,
     assert.notDeepEqual(toArray(routerJitter(0.25, 1, 1, 1)(ones_TD, 1)), values, "another micro-batch");
     // The same branch, with the noise on what the norm gives.
     const byHand = { ...contextOf(0, 1), jitter: () => mul(seen[0], noise_TD) };
-    assert.deepEqual(toArray(feedForwardBranch(weights, x_TD, 1, byHand)), noisy);
+    assert.deepEqual(toArray(layer.feedForward.evaluate(weights, x_TD, byHand)), noisy);
   });
   weights.close();
   freeModel(model);
@@ -307,9 +307,9 @@ test("near ties and inexact streams: without replay choices flip and the gradien
   const replayed = stepOf(network, "reversible", ALL);
   const { choose } = RecordedRouting.prototype;
   let flips = 0;
-  RecordedRouting.prototype.choose = function (layer, probabilities_TE, expertsPerToken) {
-    const recorded_TA = choose.call(this, layer, probabilities_TE, expertsPerToken);
-    const fresh_TA = freshRouting.choose(layer, probabilities_TE, expertsPerToken);
+  RecordedRouting.prototype.choose = function (layer, scores_TE, expertsPerToken) {
+    const recorded_TA = choose.call(this, layer, scores_TE, expertsPerToken);
+    const fresh_TA = freshRouting.choose(layer, scores_TE, expertsPerToken);
     if (!equal(fresh_TA, recorded_TA)) flips++;
     return fresh_TA;
   };
@@ -343,7 +343,7 @@ test("a frozen router has no gradient, no state and the same bits after steps; a
     trains,
   });
   assert.ok(states.tensors().every(({ name }) => !name.endsWith("mlp.gate.weight")));
-  assert.equal(states.tensors().length, 2 * (placedParameters(model.architecture, model.config).length - 3));
+  assert.equal(states.tensors().length, 2 * (placedParameters(model.architecture).length - 3));
   const weights = (): string[] =>
     model.blocks.flatMap((block) => Object.entries(block).map(([name, t]) => `${name} ${toArray(t)}`));
   const before = weights();

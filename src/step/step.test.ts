@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { qwen2Moe } from "../model/qwen2-moe.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { readArchitecture } from "../families/registry.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { freeModel, randomModel, weightBytes, type Model } from "../model/model.js";
 import { adamw } from "../optim/adamw.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -98,8 +98,9 @@ function gradientsOf({
 }
 
 function makeModel(config: Record<string, unknown> = {}, type: DType = "float32", adapters = false): Model {
-  const architecture = adapters ? withAdapters(qwen2Moe, { sharing: "stream", init: "identity" }) : qwen2Moe;
-  return randomModel(architecture, qwen2Moe.readConfig({ ...CONFIG, ...config }, "test"), 3, type, TEST_DEVICE);
+  const plain = readArchitecture({ ...CONFIG, ...config }, "test");
+  const architecture = adapters ? withAdapters(plain, { sharing: "stream", init: "identity" }) : plain;
+  return randomModel(architecture, 3, type, TEST_DEVICE);
 }
 
 const INVERSE = {

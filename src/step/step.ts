@@ -93,7 +93,7 @@ export function trainStep(
     (unit, solution) =>
       void solutions.push([firstLayer + unit, solution]);
   const routerLosses =
-    router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.config, tokens) : null;
+    router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.architecture, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
   const microBatches: MicroBatch[] = [];
   const ended = { network, pass, segments, microBatches, teacher, lossScale: 1 / trainedTokens };

@@ -11,8 +11,9 @@ import { modelTensors } from "../checkpoint/save.js";
 import { writeSafetensors } from "../checkpoint/safetensors/writer.js";
 import { openSource } from "../checkpoint/source.js";
 import { freeModel, type Model, randomModel, weightBytes } from "../model/model.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { readArchitecture } from "../families/registry.js";
+import { NO_SCALES } from "../model/scales.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { lossSum } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
@@ -62,8 +63,14 @@ function measured(objective: Objective, network: Network, batch: ReturnType<type
   const open = openHead(network);
   try {
     return scope(() => {
-      const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, model.config, computeDtype);
-      return lossSum({ hidden_TD: normed_TD, head_VD: open.get(head.name), objective, tileTokens: 7 });
+      const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, computeDtype);
+      return lossSum({
+        hidden_TD: normed_TD,
+        head_VD: open.get(head.name),
+        objective,
+        tileTokens: 7,
+        scales: NO_SCALES,
+      });
     });
   } finally {
     open.close();
@@ -116,7 +123,7 @@ function writeDeep(
     num_hidden_layers: layers,
     mlp_only_layers: [],
   };
-  const model = randomModel(qwen2Moe, qwen2Moe.readConfig(source, "test"), 3, "float32", TEST_DEVICE);
+  const model = randomModel(readArchitecture(source, "test"), 3, "float32", TEST_DEVICE);
   writeSafetensors(join(folder, "model.safetensors"), modelTensors(model, { layout }));
   writeFileSync(join(folder, "config.json"), JSON.stringify(source));
   const sizes = { block: weightBytes({ ...model, outer: {}, blocks: [model.blocks[0]] }), whole: weightBytes(model) };

@@ -33,9 +33,9 @@ export class Teacher {
   constructor(source: ModelSource, { computeDtype, device, lossTileTokens, tileTokens }: Network, temperature: number) {
     this.#streamed = streamModel(source, device);
     this.#temperature = temperature;
-    const { architecture, config, read } = this.#streamed;
+    const { architecture, read } = this.#streamed;
     this.#network = {
-      model: { architecture, config, outer: {}, blocks: [] },
+      model: { architecture, outer: {}, blocks: [] },
       coupling: ordinary,
       format: floatStreams("float32"),
       computeDtype,
@@ -66,7 +66,14 @@ export class Teacher {
       }
       const head_VD = open.get(outerNames(this.#network).head.name);
       return {
-        objectives: hidden.map((hidden_TD) => divergence({ hidden_TD, head_VD, temperature: this.#temperature })),
+        objectives: hidden.map((hidden_TD) =>
+          divergence({
+            hidden_TD,
+            head_VD,
+            scales: this.#streamed.architecture.scales,
+            temperature: this.#temperature,
+          }),
+        ),
         bytes: ledger(device).liveBytes - before,
         free: () => {
           open.close();
@@ -97,7 +104,7 @@ export class Teacher {
   #normed(open: OpenWeights, last_TD: Tensor): Tensor {
     const { model, computeDtype } = this.#network;
     return scope(() =>
-      model.architecture.finalNorm(open.get(outerNames(this.#network).norm.name), last_TD, model.config, computeDtype),
+      model.architecture.finalNorm(open.get(outerNames(this.#network).norm.name), last_TD, computeDtype),
     );
   }
 

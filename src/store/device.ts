@@ -25,6 +25,7 @@ export const deviceStore = (device: string): ParameterStore => ({
 });
 
 export const device: StoreKind = {
+  lies: "device",
   needsGpu: false,
   make: ({ device }) => deviceStore(device),
   makePlanned: ({ device }) => deviceStore(device),

@@ -3,7 +3,7 @@
 // computes. Owns slabs of main memory and copies on the device; the tensors in main memory belong to the model and the optimizer.
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import type { Allocate, PlacedParameter } from "../model/model.js";
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import { awaitCopies, copyAsync } from "../torch/async-copy.js";
@@ -49,10 +49,10 @@ export class HostStore implements ParameterStore {
   readonly #times = new Stopwatch();
 
   /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not asynchronous. */
-  constructor(device: string, architecture: Architecture, config: ModelConfig) {
+  constructor(device: string, architecture: Architecture) {
     this.#device = device;
-    this.#partOf = (placed) => partOf(architecture, config, placed);
-    this.#order = new PartOrder(partsOf(config));
+    this.#partOf = (placed) => partOf(architecture, placed);
+    this.#order = new PartOrder(partsOf(architecture));
   }
 
   readonly allocate: Allocate = (planned) => {
@@ -249,7 +249,8 @@ export class HostStore implements ParameterStore {
 
 export const host: StoreKind = {
   about: "in host memory beside a GPU",
+  lies: "memory",
   needsGpu: true,
-  make: ({ device, architecture, config }) => new HostStore(device, architecture, config),
-  makePlanned: ({ device, architecture, config }) => new HostStore(device, architecture, config),
+  make: ({ device, architecture }) => new HostStore(device, architecture),
+  makePlanned: ({ device, architecture }) => new HostStore(device, architecture),
 };

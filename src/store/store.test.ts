@@ -6,24 +6,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { readArchitecture } from "../families/registry.js";
 import { freeModel, type Model, type PlacedParameter, placedParameters, randomModel } from "../model/model.js";
-import { TINY_QWEN2_MOE } from "../model/testing-config.js";
+import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { ledger } from "../torch/memory.js";
 import { addScalar_, fill_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { type Tensor, toArray } from "../torch/tensor.js";
 import { STORE_NAMES, STORES } from "./registry.js";
-import { nameOf, type ParameterStore, partOf, partsOf, type State } from "./store.js";
+import { nameOf, type ParameterStore, partOf, partsOf } from "./store.js";
+import type { State } from "../optim/optimizer.js";
 
-const config = qwen2Moe.readConfig({ ...TINY_QWEN2_MOE, num_hidden_layers: 3 }, "test");
-const placed = placedParameters(qwen2Moe, config);
-const plain = randomModel(qwen2Moe, config, 3, "float32", "cpu");
+const architecture = readArchitecture({ ...TINY_QWEN2_MOE, num_hidden_layers: 3 }, "test");
+const placed = placedParameters(architecture);
+const plain = randomModel(architecture, 3, "float32", "cpu");
 after(() => freeModel(plain));
 const progress = (step: number) => ({ step, batches: { epoch: 0, position: 0 }, settings: {} });
 
 /** The first parameter of a part. */
-const firstOf = (part: number) => placed.find((each) => partOf(qwen2Moe, config, each) === part) as PlacedParameter;
+const firstOf = (part: number) => placed.find((each) => partOf(architecture, each) === part) as PlacedParameter;
 const weightOf = ({ outer, blocks }: Model, part: number): Tensor => {
   const { layer, spec } = firstOf(part);
   return (layer < 0 ? outer : blocks[layer])[spec.name];
@@ -39,13 +40,12 @@ for (const name of STORE_NAMES) {
     const before = ledger("cpu").liveBytes;
     const store = STORES[name].make({
       device: "cpu",
-      architecture: qwen2Moe,
-      config,
+      architecture,
       folder,
       durability: "step",
       stateBytes: () => 2 ** 20,
     });
-    const model = randomModel(qwen2Moe, config, 3, "float32", "cpu", store.allocate);
+    const model = randomModel(architecture, 3, "float32", "cpu", store.allocate);
     const states = store.allocateState(
       placed.map((each) => ({
         placed: each,
@@ -55,7 +55,7 @@ for (const name of STORE_NAMES) {
     const opened = new Map<string, State>(placed.map((each) => [nameOf(each), states.open(each)]));
     const stateOf = (part: number): State => opened.get(nameOf(firstOf(part))) as State;
     store.begin(progress(0));
-    for (const part of partsOf(config)) {
+    for (const part of partsOf(architecture)) {
       assert.equal(loaded(store, model, part), first(toArray(weightOf(plain, part))));
       assert.equal(first(toArray(stateOf(part).momentum)), 0);
     }
@@ -67,7 +67,7 @@ for (const name of STORE_NAMES) {
         ),
       );
     store.backward(true, () => {
-      for (const part of partsOf(config).reverse()) {
+      for (const part of partsOf(architecture).reverse()) {
         loaded(store, model, part);
         update(part, (weight, momentum) => {
           addScalar_(weight, 1);
@@ -77,7 +77,7 @@ for (const name of STORE_NAMES) {
     });
     store.finishStep(progress(1));
     const changed = (part: number): number => Math.fround(first(toArray(weightOf(plain, part))) + 1);
-    for (const part of partsOf(config)) {
+    for (const part of partsOf(architecture)) {
       assert.equal(loaded(store, model, part), changed(part));
       assert.equal(first(toArray(stateOf(part).momentum)), 2);
     }

@@ -2,17 +2,15 @@
 // changed in `update`, and a backward pass runs in `backward`: what a store does before and behind these cannot be forgotten.
 // A part is a block, or one end of the network. Stored tensors belong to the model and the optimizer.
 import type { WrittenProgress } from "../checkpoint/run/state.js";
-import type { Architecture, ModelConfig } from "../model/architecture.js";
+import type { Architecture } from "../model/architecture.js";
 import type { Allocate, Model, PlacedParameter } from "../model/model.js";
+import type { State, StateLayout } from "../optim/optimizer.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { StoreTimes } from "./times.js";
 
 /** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
 export const HEAD = -1;
 export const EMBEDDING = -2;
-
-export type StateLayout = Record<string, { shape: readonly number[]; dtype: DType }>;
-export type State = Record<string, Tensor>;
 
 export interface PlannedState {
   placed: PlacedParameter;
@@ -72,7 +70,6 @@ export interface StoreOptions {
   /** Where the step computes. */
   device: string;
   architecture: Architecture;
-  config: ModelConfig;
   /** A folder of the store's own, which need not exist. */
   folder: string;
   durability: "snapshot" | "step";
@@ -84,23 +81,24 @@ export interface StoreOptions {
 export interface StoreKind {
   /** For the help, behind its name; nothing where the name says it. */
   about?: string;
+  /**
+   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, or in files of the run's folder. Files
+   * outlive a run that is cut off, and the system keeps in memory what of them it has room for.
+   */
+  lies: "device" | "memory" | "files";
   /** Whether it is of use only beside a device with memory of its own. */
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;
   /** For a plan, on an engine that only counts bytes; touches no file. */
-  makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "config">): ParameterStore;
+  makePlanned(options: Pick<StoreOptions, "device" | "architecture">): ParameterStore;
 }
 
 /** All parts in the order of the forward pass. */
-export const partsOf = ({ numLayers }: ModelConfig): number[] => [
-  EMBEDDING,
-  ...Array.from({ length: numLayers }, (_, i) => i),
-  HEAD,
-];
+export const partsOf = ({ layers }: Architecture): number[] => [EMBEDDING, ...layers.map((_, i) => i), HEAD];
 
-export function partOf(architecture: Architecture, config: ModelConfig, { layer, spec }: PlacedParameter): number {
+export function partOf({ outer }: Architecture, { layer, spec }: PlacedParameter): number {
   if (layer >= 0) return layer;
-  return spec.name === architecture.outerParameters(config).embedding.name ? EMBEDDING : HEAD;
+  return spec.name === outer.embedding.name ? EMBEDDING : HEAD;
 }
 
 /** A parameter's full name. */

@@ -10,6 +10,19 @@ import { settleWaiting } from "./waiting.js";
 export type Handle = number;
 export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
 
+export interface ExpertLimits {
+  /** Rows of native/expert_activation.hpp; `gated`: whether the first product has a gate beside up. */
+  activations: { name: string; gated: boolean }[];
+  /** With so many rows, a product by itself keeps all threads busy. */
+  manyRows: number;
+  /** Elements of gradients of weights that the kernel for all experts makes at a time. */
+  groupedElements: number;
+  /** Whether there is one. */
+  groupedKernel: boolean;
+  /** Whether a GPU adds products of 16 bits to float32 sums by itself. */
+  wideSums: boolean;
+}
+
 export interface Native {
   op(name: string): (...args: OpArgument[]) => unknown;
   hasOp(name: string): boolean;
@@ -55,6 +68,10 @@ export interface Native {
   setLibraryBytes(index: number, bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
+  /** What decides how much memory the experts' operators take (native/expert_groups.hpp, native/grouped_products.hpp). */
+  expertLimits(): ExpertLimits;
+  /** How many rows an expert's products take where it has `rows` in a type of 16 bits on a CPU. */
+  steadyRows(rows: number): number;
   setThreads(threads: number): void;
   setSeed(seed: number): void;
   setDeterministic(on: boolean): void;
@@ -138,6 +155,8 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   setLibraryBytes: true,
   cudaMemory: true,
   engine: true,
+  expertLimits: true,
+  steadyRows: true,
   setThreads: true,
   setSeed: true,
   setDeterministic: true,

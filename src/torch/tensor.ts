@@ -6,24 +6,12 @@
 //   E experts                      A experts per token  R routed rows T*A  F expert inner width
 //   V vocabulary                   L layers             S tokens of one document   N any count, said where used
 import { assert, UserError } from "../errors.js";
-import { fileCutShort, type Handle, native } from "./binding.js";
+import { fileCutShort, native } from "./binding.js";
+import { newEmpty, newFull, newZeros, readItem, toDevice } from "./ops/storage.js";
+import { contiguous } from "./ops/views.js";
+import { DTYPES, type DType, type Tensor } from "./types.js";
 
-declare const brand: unique symbol;
-export type Tensor = Handle & { readonly [brand]: "tensor" };
-
-export const DTYPES = {
-  float32: 4,
-  float64: 8,
-  bfloat16: 2,
-  float16: 2,
-  int64: 8,
-  int32: 4,
-  int16: 2,
-  int8: 1,
-  uint8: 1,
-  bool: 1,
-} as const;
-export type DType = keyof typeof DTYPES;
+export { DTYPES, type DType, type Tensor };
 
 export const shape = (t: Tensor): number[] => native.sizes(t);
 export const dtype = (t: Tensor): DType => native.dtype(t) as DType;
@@ -31,25 +19,12 @@ export const device = (t: Tensor): string => native.device(t);
 export const byteSize = (t: Tensor): number => native.byteSize(t);
 export const numel = (t: Tensor): number => shape(t).reduce((product, size) => product * size, 1);
 
-type Make = (size: number[], dtype: DType, layout: null, device: string, pinned?: boolean) => Tensor;
-const makeEmpty = native.op("aten::empty.memory_format") as unknown as Make;
-const makeZeros = native.op("aten::zeros") as unknown as Make;
-const makeFull = native.op("aten::full") as unknown as (
-  size: number[],
-  value: number,
-  dtype: DType,
-  layout: null,
-  device: string,
-) => Tensor;
-const toDevice = native.op("aten::to.device") as unknown as (t: Tensor, device: string, dtype: DType) => Tensor;
-const makeContiguous = native.op("aten::contiguous") as unknown as (t: Tensor) => Tensor;
-
-export const empty = (size: number[], type: DType, on = "cpu"): Tensor => makeEmpty(size, type, null, on);
+export const empty = (size: number[], type: DType, on = "cpu"): Tensor => newEmpty(size, type, null, on);
 /** On the CPU, in pages that a GPU copies from by itself; needs CUDA. */
-export const emptyPinned = (size: number[], type: DType): Tensor => makeEmpty(size, type, null, "cpu", true);
-export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => makeZeros(size, type, null, on);
+export const emptyPinned = (size: number[], type: DType): Tensor => newEmpty(size, type, null, "cpu", true);
+export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => newZeros(size, type, null, on);
 export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor =>
-  makeFull(size, value, type, null, on);
+  newFull(size, value, type, null, on);
 
 /** The tensor on `on` with elements of type `type`; the same handle's storage when nothing changes. */
 export const to = (t: Tensor, type: DType, on = "cpu"): Tensor => toDevice(t, on, type);
@@ -95,7 +70,7 @@ export function toArray(t: Tensor): number[] {
   const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
   native.scopeOpen();
   try {
-    const plain = makeContiguous(to(t, staged));
+    const plain = contiguous(to(t, staged));
     const bytes = new Uint8Array(byteSize(plain));
     native.readBytes(plain, 0, bytes);
     return Array.from(new ARRAYS[staged](bytes.buffer) as ArrayLike<number | bigint>, Number);
@@ -105,8 +80,7 @@ export function toArray(t: Tensor): number[] {
 }
 
 /** The one element of a tensor. */
-const itemOf = native.op("aten::item") as unknown as (t: Tensor) => number;
-export const item = (t: Tensor): number => Number(itemOf(t));
+export const item = (t: Tensor): number => Number(readItem(t));
 
 /**
  * A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. Errors: UserError

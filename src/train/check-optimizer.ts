@@ -24,8 +24,8 @@ export function checkOptimizer(settings: TrainSettings, model: Model): void {
         "Remove it, or set weights_dtype to bfloat16.",
     );
   }
-  const { architecture, config } = model;
-  const parameters = placedParameters(architecture, config).map((each) => parameterFacts(architecture, config, each));
+  const { architecture } = model;
+  const parameters = placedParameters(architecture).map((each) => parameterFacts(architecture, each));
   const problem = optimizerEntry(settings.optimizer).check?.(settings, { name: settings.model, parameters });
   if (problem !== undefined) throw new UserError(problem);
 }

@@ -13,7 +13,7 @@ import { makeWorkplace, runTraining, settingsFor, weightsOf } from "./testing-ru
 /** Full names of parameters that differ in two folders. */
 function changed(from: string, to: string): string[] {
   const [a, b] = [from, to].map((folder) => loadModel(folder, { weightsDtype: "auto", device: "cpu" }));
-  const names = placedParameters(a.architecture, a.config)
+  const names = placedParameters(a.architecture)
     .filter(({ layer, spec }) => {
       const [left, right] = [a, b].map((model) => (layer < 0 ? model.outer : model.blocks[layer])[spec.name]);
       return !scope(() => sameBits(left, right));

@@ -1,4 +1,5 @@
 // Phases of a run: adapters first and everything after, on the paper's block; what does not train costs nothing and stays as it is.
+import { layerParameters } from "../model/architecture.js";
 import assert from "node:assert/strict";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ import { openSource } from "../checkpoint/source.js";
 import { withAdapters } from "../model/adapters.js";
 import { freeModel, randomModel, weightBytes } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
-import { qwen2Moe } from "../model/qwen2-moe.js";
+import { readArchitecture } from "../families/registry.js";
 import { backwardThrough, record } from "../torch/graph.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { linear, mulScalar, sum } from "../torch/ops.js";
@@ -170,8 +171,7 @@ test("autograd makes no gradient for a weight that is not trained", () => {
 });
 
 test("experts that are not trained are still opened one by one, in the same bits", () => {
-  const architecture = withAdapters(qwen2Moe, { sharing: "layer", init: "identity" });
-  const config = qwen2Moe.readConfig(
+  const plain = readArchitecture(
     {
       model_type: "qwen2_moe",
       hidden_size: 8,
@@ -186,9 +186,10 @@ test("experts that are not trained are still opened one by one, in the same bits
     },
     "test",
   );
-  const model = randomModel(architecture, config, 1, "float32", TEST_DEVICE);
+  const architecture = withAdapters(plain, { sharing: "layer", init: "identity" });
+  const model = randomModel(architecture, 1, "float32", TEST_DEVICE);
   assert.ok(weightBytes(model) > 0);
-  const specs = architecture.blockParameters(config, 0);
+  const specs = layerParameters(architecture.layers[0]);
   const [trained, held] = [true, false].map(
     (trains) =>
       new OpenWeights(

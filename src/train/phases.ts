@@ -75,7 +75,6 @@ export function trainsOf({ name: phase }: Phase, { freeze, freeze_router }: Trai
   return (layer, name) => (layer < 0 || !routers.has(name)) && !isFrozen(layer, name);
 }
 
-function adapterNames({ architecture, config }: Model): ReadonlySet<string> {
-  const specs = config.sparse.flatMap((_, layer) => architecture.blockParameters(config, layer));
-  return new Set(specs.filter(({ adapter }) => adapter).map(({ name }) => name));
+function adapterNames({ architecture }: Model): ReadonlySet<string> {
+  return new Set(architecture.layers.flatMap(({ adapters = [] }) => adapters.map(({ name }) => name)));
 }

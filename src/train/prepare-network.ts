@@ -4,7 +4,8 @@ import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
 import { UserError } from "../errors.js";
 import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
-import { architectureOf, type ModelConfig } from "../model/architecture.js";
+import { type Architecture, hasExperts } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { type Model, randomModel } from "../model/model.js";
 import { type Documents, inMemory } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
@@ -58,13 +59,11 @@ export function makeModel(
       verify: resumed === undefined,
     });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
-    model.config.source = source.config;
+    model.architecture.source = source.config;
     return model;
   }
-  const architecture = architectureOf(source.config, source.configPath);
   return randomModel(
-    extend(architecture),
-    architecture.readConfig(source.config, source.configPath),
+    extend(readArchitecture(source.config, source.configPath)),
     seed,
     weightsDtype === "auto" ? "float32" : weightsDtype,
     settings.device,
@@ -75,10 +74,10 @@ export function makeModel(
 /** The model as these settings train it; the model stays the caller's. */
 export function networkOf(settings: TrainSettings, model: Model, store = deviceStore(settings.device)): Network {
   const description = describeNetwork(settings);
-  const problem = widthProblem(settings, model.config.hiddenSize);
+  const problem = widthProblem(settings, model.architecture.hiddenSize);
   if (problem !== false) throw new UserError(problem);
-  checkDivision(settings, model.config.numLayers);
-  checkGroups(settings, model.config);
+  checkDivision(settings, model.architecture.layers.length);
+  checkGroups(settings, model.architecture);
   return {
     model,
     ...networkParts(description, settings),
@@ -157,19 +156,24 @@ export function notesOf(settings: TrainSettings, description: NetworkDescription
 }
 
 /** What transformers would take from config.json in training, and a run here takes from its settings alone. */
-export function routerNotes(settings: TrainSettings, { source }: ModelConfig): string[] {
+export function configNotes(settings: TrainSettings, { source }: Architecture): string[] {
   const note = (key: "router_aux_loss_coef" | "router_jitter_noise", asks: boolean): string[] =>
     asks && Number(source[key]) > 0 && settings[key] === 0
       ? [`config.json has ${key} ${source[key]}, which is off here unless it is given as a setting`]
       : [];
-  return [...note("router_aux_loss_coef", source.output_router_logits === true), ...note("router_jitter_noise", true)];
+  const dropout = Number(source.attention_dropout ?? 0);
+  return [
+    ...note("router_aux_loss_coef", source.output_router_logits === true),
+    ...note("router_jitter_noise", true),
+    ...(dropout > 0 ? [`config.json has attention_dropout ${dropout}, which is not done here`] : []),
+  ];
 }
 
-export function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): void {
+export function checkRouter(settings: TrainSettings, architecture: Architecture): void {
   const given = (["router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "freeze_router"] as const).find(
     (name) => settings[name],
   );
-  if (given === undefined || sparse.includes(true)) return;
+  if (given === undefined || hasExperts(architecture)) return;
   throw new UserError(
     `${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`,
   );
@@ -178,18 +182,18 @@ export function checkRouter(settings: TrainSettings, { sparse }: ModelConfig): v
 /** Whether pieces of the optimizer's state would belong to two experts. */
 export const expertsShareState = (
   { optimizer }: Pick<TrainSettings, "optimizer">,
-  { hiddenSize, expertWidth }: Pick<ModelConfig, "hiddenSize" | "expertWidth">,
-): boolean => (hiddenSize * expertWidth) % (optimizerEntry(optimizer).stateBlock ?? 1) !== 0;
+  { hiddenSize, experts }: Pick<Architecture, "hiddenSize" | "experts">,
+): boolean => (hiddenSize * experts.width) % (optimizerEntry(optimizer).stateBlock ?? 1) !== 0;
 
-function checkGroups(settings: TrainSettings, config: ModelConfig): void {
+function checkGroups(settings: TrainSettings, architecture: Architecture): void {
   const { expert_group_size: size, model, optimizer } = settings;
   if (size === 0) return;
-  if (!config.sparse.includes(true)) {
+  if (!hasExperts(architecture)) {
     throw new UserError(`expert_group_size: ${size} has no effect: no layer of ${model} has experts. Remove it.`);
   }
-  if (!expertsShareState(settings, config)) return;
+  if (!expertsShareState(settings, architecture)) return;
   throw new UserError(
-    `expert_group_size: ${size} would divide blocks of ${optimizerEntry(optimizer).stateBlock} elements that experts of ${config.hiddenSize} x ${config.expertWidth} share ` +
+    `expert_group_size: ${size} would divide blocks of ${optimizerEntry(optimizer).stateBlock} elements that experts of ${architecture.hiddenSize} x ${architecture.experts.width} share ` +
       `in the state of ${optimizer}. Remove it, or use another optimizer.`,
   );
 }

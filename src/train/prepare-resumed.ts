@@ -8,6 +8,7 @@ import type { ResumedFrom } from "./prepare-network.js";
 import { refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
 import { isSame, type SettingValue } from "../settings/table.js";
 import { showValue } from "../settings/values.js";
+import { STORES } from "../store/registry.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
@@ -70,7 +71,7 @@ function latestRun(settings: TrainSettings): Found {
   const { output_dir } = settings;
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;
   const unfinished = unfinishedRun(settings, newest + 1);
-  if (settings.parameters !== "disk") refuseIdleCopy(output_dir, newest);
+  if (STORES[settings.parameters].lies !== "files") refuseIdleCopy(output_dir, newest);
   if (unfinished)
     return {
       folder: unfinished.folder,

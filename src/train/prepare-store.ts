@@ -7,7 +7,7 @@ import { checkpointFolder, STATE_FILE } from "../checkpoint/run/checkpoints.js";
 import { readProgress, type ReadProgress } from "../checkpoint/run/state.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { rollBack } from "../store/disk/undo-log.js";
 import { workingFolder } from "../store/disk/working-copy.js";
 import { STORES } from "../store/registry.js";
@@ -24,21 +24,16 @@ export function makeStore(settings: TrainSettings, source: ModelSource): Paramet
   const architecture = extensionOf(
     describeNetwork(settings),
     settings.adapter_init,
-  )(architectureOf(source.config, source.configPath));
-  const config = architecture.readConfig(source.config, source.configPath);
+  )(readArchitecture(source.config, source.configPath));
   return STORES[parameters].make({
     device,
     architecture,
-    config,
     folder: workingFolder(output_dir),
     durability,
     stateBytes: (dtype) =>
-      plannedStateBytes(
-        makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked),
-        { architecture, config },
-        dtype,
-        { weightsCorrection: settings.weights_correction === "8bit" },
-      ),
+      plannedStateBytes(makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked), architecture, dtype, {
+        weightsCorrection: settings.weights_correction === "8bit",
+      }),
   });
 }
 
@@ -61,7 +56,7 @@ export function unfinishedRun(
 ): { folder: string; progress: ReadProgress } | undefined {
   const folder = workingFolder(output_dir);
   const path = join(folder, STATE_FILE);
-  if (parameters !== "disk" || !existsSync(path)) return undefined;
+  if (STORES[parameters].lies !== "files" || !existsSync(path)) return undefined;
   const progress = readProgress(path);
   if (progress.step < step) return undefined;
   rollBack(folder, progress.step);

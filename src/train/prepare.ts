@@ -6,8 +6,8 @@ import type { DataReport, Documents } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
+import { readArchitecture } from "../families/registry.js";
 import type { Output } from "../metrics/output.js";
-import { architectureOf } from "../model/architecture.js";
 import { freeModel, type Model, weightBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
@@ -16,6 +16,7 @@ import { during } from "../torch/span.js";
 import { BestModel } from "./course/best-model.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { readLeftOut } from "./recovery/left-out.js";
+import { STORES } from "../store/registry.js";
 import type { ParameterStore } from "../store/store.js";
 import type { OptimizerStates } from "../step/optimizer-states.js";
 import { phaseAt, phasesOf, trainsOf } from "./phases.js";
@@ -26,7 +27,7 @@ import {
   networkOf,
   notesOf,
   type ResumedFrom,
-  routerNotes,
+  configNotes,
   statesOf,
   withFittingGrid,
 } from "./prepare-network.js";
@@ -108,7 +109,7 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
   const opened = withFilesKept(openSource(asked.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
-  architectureOf(opened.config, opened.configPath);
+  readArchitecture(opened.config, opened.configPath);
   const added = withAddedTokens(opened, asked);
   const given = withGivenFiles(added.source, asked);
   const resumed = findResumed(asked);
@@ -142,13 +143,13 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
   const startStep = resumed?.state.step ?? 0;
   if (resumed) resumeNotes.push(...lengthNotes(resumed, totalSteps, data.batchesPerEpoch));
   // Its working copy takes the place of the one that is there.
-  if (asked.parameters === "disk") folder.begin();
+  if (STORES[asked.parameters].lies === "files") folder.begin();
   const store = makeStore(asked, source);
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
-  for (const some of [documents, evalDocuments]) checkTokens(some, model.config.vocabSize);
-  checkRouter(asked, model.config);
+  for (const some of [documents, evalDocuments]) checkTokens(some, model.architecture.vocabSize);
+  checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);
   checkFrozen(asked.freeze, model);
   const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store);
@@ -198,11 +199,11 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
         ? []
         : [
             ...notesOf(settings, state.description),
+            ...configNotes(settings, model.architecture),
             ...dtypeNote(settings, source),
-            ...lengthNote(settings, model.config),
+            ...lengthNote(settings, model.architecture),
             ...endNote(report, tokenizer),
             ...endNotes,
-            ...routerNotes(settings, model.config),
             ...clippingNotes(settings),
           ]),
     ],

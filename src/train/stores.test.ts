@@ -1,4 +1,5 @@
 // Parameters on disk: the same bits as in memory, whatever the optimizer keeps, and nothing left behind.
+import type { Architecture } from "../model/architecture.js";
 import assert from "node:assert/strict";
 import { cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { openSource } from "../checkpoint/source.js";
-import { architectureOf } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
 import { randomModel } from "../model/model.js";
 import { readHeader } from "../checkpoint/safetensors/header.js";
 import { createPartFile } from "../store/disk/part-file.js";
@@ -153,27 +154,22 @@ test("a setting that the model cannot have leaves no working copy behind, and ke
 test("a disk without room is refused before anything is written", (t) => {
   const place = makeWorkplace(t);
   const folder = place.out("small");
-  const { architecture, config } = modelOf(place.model);
+  const architecture = architectureIn(place.model);
   const copy = new WorkingCopy({
     device: "cpu",
     architecture,
-    config,
     folder,
     durability: "snapshot",
     stateBytes: () => 2 ** 60,
   });
-  assert.throws(() => randomModel(architecture, config, 1, "float32", "cpu", copy.allocate), {
+  assert.throws(() => randomModel(architecture, 1, "float32", "cpu", copy.allocate), {
     name: "UserError",
     message: /small: \d.* are needed, but only .* are free on its disk/,
   });
   assert.ok(!existsSync(folder));
 });
 
-function modelOf(path: string) {
-  const { config: source } = openSource(path);
-  const architecture = architectureOf(source, path);
-  return { architecture, config: architecture.readConfig(source, path) };
-}
+const architectureIn = (path: string): Architecture => readArchitecture(openSource(path).config, path);
 
 test("every tensor of a working copy begins at a multiple of 64 bytes, and nothing else is seen of the padding", (t) => {
   const path = join(makeWorkplace(t).out("parts"), "..", "part.safetensors");

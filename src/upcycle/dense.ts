@@ -3,46 +3,47 @@
 // modeling_qwen2.py and modeling_qwen3.py of transformers. What only those compute and we cannot carry over is refused.
 import type { ModelSource } from "../checkpoint/source.js";
 import { excerpt, UserError } from "../errors.js";
-import type { Architecture, ModelConfig } from "../model/architecture.js";
-import { ConfigReader } from "../model/config.js";
-import { readGeometry } from "../model/geometry.js";
-import { preNormDecoder } from "../model/pre-norm-decoder.js";
+import { type GroupedQuery, groupedQueryAttention } from "../layers/attention/grouped-query.js";
+import { denseFeedForward } from "../layers/dense.js";
+import type { Architecture } from "../model/architecture.js";
+import { ConfigReader } from "../families/config-reader.js";
+import { decoder } from "../families/decoder.js";
+import { denseOf, type Geometry, headsOf, readGeometry } from "../families/geometry.js";
 
 export interface DenseModel {
   architecture: Architecture;
-  config: ModelConfig;
-  /** Whether only some of the layers have a sliding window; `config.slidingWindow` is null then. */
+  geometry: Geometry;
+  attention: Attention;
+  /** Whether only some of the layers have a sliding window; that of `attention` is null then. */
   mixedWindows: boolean;
 }
 
-type Attention = Pick<ModelConfig, "attentionBias" | "queryKeyNorm" | "slidingWindow">;
+/** What the attention of a family has of its own. */
+export type Attention = Pick<GroupedQuery, "bias" | "queryKeyNorm" | "window">;
+type Read = Pick<DenseModel, "geometry" | "attention">;
 type Defaults = Partial<Parameters<typeof readGeometry>[1]>;
 
-const PLAIN: Attention = { attentionBias: "none", queryKeyNorm: "none", slidingWindow: null };
+const PLAIN: Attention = { bias: "none", queryKeyNorm: "none", window: null };
 
-const FAMILIES: Record<string, (read: ConfigReader) => ModelConfig> = {
+const FAMILIES: Record<string, (read: ConfigReader) => Read> = {
   llama: (read) => {
     read.only("mlp_bias", [false]);
     return readDense(
       read,
       { keyValueHeads: "as many as heads", maxPositions: 2048 },
-      { ...PLAIN, attentionBias: readBias(read) },
+      { ...PLAIN, bias: readBias(read) },
     );
   },
   mistral: (read) => {
     read.only("layer_types", []);
-    const slidingWindow = read.source.sliding_window === null ? null : read.integer("sliding_window", 4096);
-    return readDense(read, { maxPositions: 131_072 }, { ...PLAIN, slidingWindow });
+    const window = read.source.sliding_window === null ? null : read.integer("sliding_window", 4096);
+    return readDense(read, { maxPositions: 131_072 }, { ...PLAIN, window });
   },
-  qwen2: (read) => readDense(read, {}, { ...PLAIN, attentionBias: "qkv", slidingWindow: commonWindow(read) }),
+  qwen2: (read) => readDense(read, {}, { ...PLAIN, bias: "qkv", window: commonWindow(read) }),
   qwen3: (read) => {
     // The class has a head width of its own, which a file need not repeat.
     const withHead = new ConfigReader({ head_dim: 128, ...read.source }, read.where);
-    return readDense(
-      withHead,
-      {},
-      { attentionBias: readBias(read), queryKeyNorm: "head", slidingWindow: commonWindow(read) },
-    );
+    return readDense(withHead, {}, { bias: readBias(read), queryKeyNorm: "head", window: commonWindow(read) });
   },
 };
 
@@ -55,28 +56,24 @@ export function readDenseModel({ config: source, configPath }: Pick<ModelSource,
         "Only these can be turned into a mixture of experts.",
     );
   }
-  const architecture = preNormDecoder({ modelType, readConfig: FAMILIES[modelType] });
   const read = new ConfigReader(source, configPath);
-  const config = architecture.readConfig(source, configPath);
+  const { geometry, attention } = FAMILIES[modelType](read);
+  const architecture = decoder(read, {
+    geometry,
+    expertWidth: geometry.denseWidth,
+    branches: (layer) => ({
+      attention: groupedQueryAttention(layer, { ...headsOf(geometry), ...attention, clip: null }),
+      feedForward: denseFeedForward(denseOf(geometry)),
+    }),
+  });
   const windowed = modelType.startsWith("qwen") ? windowedLayers(read) : 0;
-  return { architecture, config, mixedWindows: windowed > 0 && windowed < config.numLayers };
+  return { architecture, geometry, attention, mixedWindows: windowed > 0 && windowed < geometry.numLayers };
 }
 
-function readDense(read: ConfigReader, defaults: Defaults, attention: Attention): ModelConfig {
+function readDense(read: ConfigReader, defaults: Defaults, attention: Attention): Read {
   const withoutExperts = new ConfigReader({ ...read.source, num_experts: 0, num_experts_per_tok: 1 }, read.where);
   const usual = { keyValueHeads: null, normEpsilon: 1e-6, theta: 10_000, maxPositions: 32_768, expertsPerToken: 1 };
-  const geometry = readGeometry(withoutExperts, { ...usual, ...defaults });
-  return {
-    modelType: read.source.model_type as string,
-    ...geometry,
-    ...attention,
-    clipQkv: null,
-    expertWidth: geometry.denseWidth,
-    sharedExpertWidth: 0,
-    normalizeTopK: true,
-    sparse: new Array<boolean>(geometry.numLayers).fill(false),
-    source: read.source,
-  };
+  return { geometry: readGeometry(withoutExperts, { ...usual, ...defaults }), attention };
 }
 
 const readBias = (read: ConfigReader): "all" | "none" => (read.boolean("attention_bias", false) ? "all" : "none");

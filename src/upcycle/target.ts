@@ -2,8 +2,9 @@
 // MLP whose gates sum to 1 are that MLP whatever the router says, so all that can be lost is attention's, or slices of
 // the MLP that a token does not pick.
 import { UserError } from "../errors.js";
-import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
-import type { DenseModel } from "./dense.js";
+import { readArchitecture } from "../families/registry.js";
+import type { Architecture } from "../model/architecture.js";
+import type { Attention, DenseModel } from "./dense.js";
 
 /** The plainest first: what has no norms, no biases, no shared expert. */
 export const TARGETS = ["mixtral", "qwen3_moe", "qwen2_moe"] as const;
@@ -20,7 +21,8 @@ export interface ExpertShape {
 
 export interface TargetModel {
   architecture: Architecture;
-  config: ModelConfig;
+  /** Width of the shared expert; 0 where there is none. */
+  sharedWidth: number;
   /** How many experts together have the width of the dense MLP. */
   slices: number;
   /** Whether each token picks every slice equally often. */
@@ -51,7 +53,7 @@ export function chooseTarget(dense: DenseModel, to: "auto" | Target, shape: Expe
 }
 
 function makeTarget(dense: DenseModel, to: Target, shape: ExpertShape): TargetModel {
-  const { denseWidth, numLayers } = dense.config;
+  const { denseWidth, numLayers } = dense.geometry;
   const { numExperts, expertsPerToken, decoderSparseStep } = shape;
   const expertWidth = shape.expertWidth || denseWidth;
   const slices = denseWidth / expertWidth;
@@ -73,18 +75,18 @@ function makeTarget(dense: DenseModel, to: Target, shape: ExpertShape): TargetMo
       `decoder_sparse_step ${decoderSparseStep}: the model has ${numLayers} layers (expected at most so many).`,
     );
   }
-  const source = configOf(dense.config, to, { ...shape, expertWidth });
-  const architecture = architectureOf(source, to);
-  const config = architecture.readConfig(source, to);
+  const source = configOf(dense, to, { ...shape, expertWidth });
+  const architecture = readArchitecture(source, to);
   const wholeCopies = expertsPerToken % slices === 0;
-  const lost = lostAttention(dense, config);
+  const lost = lostAttention(dense, to);
   if (!wholeCopies) {
     lost.push(
       `of the ${slices} slices of the MLP, a token's ${expertsPerToken} experts are not whole copies (their mean over tokens is the MLP)`,
     );
   }
-  const downScale = config.sharedExpertWidth > 0 ? slices / 2 : slices;
-  return { architecture, config, slices, wholeCopies, downScale, lost };
+  const sharedWidth = to === "qwen2_moe" ? denseWidth : 0;
+  const downScale = sharedWidth > 0 ? slices / 2 : slices;
+  return { architecture, sharedWidth, slices, wholeCopies, downScale, lost };
 }
 
 const KEPT_KEYS = ["bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"];
@@ -96,11 +98,11 @@ const CLASSES: Record<Target, string> = {
 };
 
 function configOf(
-  dense: ModelConfig,
+  { geometry: dense, attention: { bias, window } }: DenseModel,
   to: Target,
   { numExperts, expertsPerToken, expertWidth, decoderSparseStep }: ExpertShape,
 ) {
-  const { attentionBias, denseWidth, slidingWindow } = dense;
+  const { denseWidth } = dense;
   const qwen = {
     intermediate_size: denseWidth,
     moe_intermediate_size: expertWidth,
@@ -110,13 +112,13 @@ function configOf(
     mlp_only_layers: [],
   };
   const own: Record<Target, Record<string, unknown>> = {
-    mixtral: { intermediate_size: expertWidth, num_local_experts: numExperts, sliding_window: slidingWindow },
+    mixtral: { intermediate_size: expertWidth, num_local_experts: numExperts, sliding_window: window },
     qwen2_moe: { ...qwen, shared_expert_intermediate_size: denseWidth, qkv_bias: true, use_sliding_window: false },
     qwen3_moe: {
       ...qwen,
-      attention_bias: attentionBias !== "none",
-      use_sliding_window: slidingWindow !== null,
-      sliding_window: slidingWindow,
+      attention_bias: bias !== "none",
+      use_sliding_window: window !== null,
+      sliding_window: window,
       max_window_layers: 0,
     },
   };
@@ -144,7 +146,7 @@ function configOf(
 }
 
 /** Rotary settings in the older dialect, which transformers 4 and 5 both read. */
-function ropeOf({ rope, source }: ModelConfig): Record<string, unknown> {
+function ropeOf({ rope, source }: DenseModel["geometry"]): Record<string, unknown> {
   const given = (source.rope_scaling ?? source.rope_parameters ?? {}) as Record<string, unknown>;
   const { rope_theta: _, rope_type: newName, type: oldName, ...rest } = given;
   const type = newName ?? oldName ?? "default";
@@ -153,8 +155,15 @@ function ropeOf({ rope, source }: ModelConfig): Record<string, unknown> {
   return { rope_theta: rope.theta, rope_scaling: type === "default" ? null : { rope_type: type, ...rest, ...length } };
 }
 
-function lostAttention({ config: dense, mixedWindows }: DenseModel, target: ModelConfig): string[] {
-  const { modelType: to } = target;
+/** What attention a target has for a dense model of this one. */
+const ATTENTION: Record<Target, (dense: Attention) => Attention> = {
+  mixtral: ({ window }) => ({ bias: "none", queryKeyNorm: "none", window }),
+  qwen2_moe: () => ({ bias: "qkv", queryKeyNorm: "none", window: null }),
+  qwen3_moe: ({ bias, window }) => ({ bias: bias === "none" ? "none" : "all", queryKeyNorm: "head", window }),
+};
+
+function lostAttention({ attention: dense, mixedWindows }: DenseModel, to: Target): string[] {
+  const target = ATTENTION[to](dense);
   const lost: string[] = [];
   if (dense.queryKeyNorm !== target.queryKeyNorm) {
     lost.push(
@@ -163,13 +172,12 @@ function lostAttention({ config: dense, mixedWindows }: DenseModel, target: Mode
         : `attention without norms of queries and keys, which ${to} always has`,
     );
   }
-  if (dense.attentionBias !== "none" && target.attentionBias === "none")
-    lost.push(`the biases of attention, which ${to} does not have`);
-  if (dense.attentionBias === "all" && target.attentionBias === "qkv") {
+  if (dense.bias !== "none" && target.bias === "none") lost.push(`the biases of attention, which ${to} does not have`);
+  if (dense.bias === "all" && target.bias === "qkv") {
     lost.push(`the bias of attention's output projection, which ${to} does not have`);
   }
-  if (dense.slidingWindow !== target.slidingWindow) {
-    lost.push(`the sliding window of ${dense.slidingWindow} tokens, which ${to} does not have here`);
+  if (dense.window !== target.window) {
+    lost.push(`the sliding window of ${dense.window} tokens, which ${to} does not have here`);
   }
   if (mixedWindows) lost.push(`the sliding window of some layers, where ${to} has one in all layers or in none`);
   return lost;

@@ -51,7 +51,7 @@ export function upcycledTensors(
     return folder.tensors.get(name)?.dtype === "bfloat16" ? "bfloat16" : "float32";
   };
   let index = 0;
-  return placedParameters(target.architecture, target.config).flatMap((placed) =>
+  return placedParameters(target.architecture).flatMap((placed) =>
     diskTensors(placed, "per-expert").map((piece): TensorSource => {
       const seed = seedFor(drawing.seed, index++);
       const from = denseName(placed, piece);
@@ -62,8 +62,8 @@ export function upcycledTensors(
         if (!folder.tensors.has(from)) return full(piece.shape, placed.spec.init === "ones" ? 1 : 0, dtype);
         if (!piece.slice) return read(from);
         const isDown = placed.spec.name === DOWN;
-        const start = (piece.slice.expert % target.slices) * target.config.expertWidth;
-        const part = narrow(read(from), isDown ? 1 : 0, start, target.config.expertWidth);
+        const start = (piece.slice.expert % target.slices) * target.architecture.experts.width;
+        const part = narrow(read(from), isDown ? 1 : 0, start, target.architecture.experts.width);
         const scaled = isDown && target.downScale !== 1 ? mulScalar(cast(part, "float32"), target.downScale) : part;
         return perturbed(scaled, drawing.noise, seed);
       };
@@ -84,8 +84,11 @@ function denseName({ prefix, spec }: PlacedParameter, { slice }: DiskTensor): st
   return `${prefix}mlp.${part}.weight`;
 }
 
-function routerRows({ config, slices, wholeCopies }: TargetModel, std: number, seed: number): Tensor {
-  const { numExperts: E, hiddenSize: D } = config;
+function routerRows({ architecture, slices, wholeCopies }: TargetModel, std: number, seed: number): Tensor {
+  const {
+    hiddenSize: D,
+    experts: { count: E },
+  } = architecture;
   const repeats = wholeCopies ? slices : 1;
   setSeed(seed);
   const rows_ND = normal_(zeros([E / repeats, D], "float32"), 0, std);

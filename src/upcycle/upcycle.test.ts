@@ -347,7 +347,7 @@ test("a .gguf file is a dense model like any other", (t) => {
   for (const name of ["qwen2", "qwen3"]) {
     const source = openSource(`${file(name)}.gguf`);
     const target = chooseTarget(readDenseModel(source), "auto", OPTIONS);
-    assert.deepEqual([target.config.modelType, target.lost], [`${name}_moe`, []]);
+    assert.deepEqual([target.architecture.modelType, target.lost], [`${name}_moe`, []]);
     const weights = source.openWeights();
     const tensors = upcycledTensors(weights, target, "auto", OPTIONS);
     const up = tensors.find((tensor) => tensor.name === "model.layers.0.mlp.experts.3.up_proj.weight");

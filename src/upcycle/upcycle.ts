@@ -9,7 +9,7 @@ import { checkReplaceable, saveFolder } from "../checkpoint/files/save-folder.js
 import { sourceBytes } from "../checkpoint/safetensors/writer.js";
 import { filesLeftOut, openSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
-import type { ModelConfig } from "../model/architecture.js";
+import { type Architecture, isRouted } from "../model/architecture.js";
 import { parameterCount, placedParameters } from "../model/model.js";
 import type { DType } from "../torch/tensor.js";
 import { readDenseModel } from "./dense.js";
@@ -60,30 +60,30 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
   const source = openSource(model);
   const dense = readDenseModel(source);
   const target = chooseTarget(dense, options.to, options);
-  checkLoss(model, dense.config.modelType, target, options.allowInexact);
+  checkLoss(model, dense.architecture.modelType, target, options.allowInexact);
   const folder = source.openWeights();
   try {
-    matchTensors(folder, dense.architecture, dense.config);
+    matchTensors(folder, dense.architecture);
     checkWeightFiles(source.path);
     const tensors = upcycledTensors(folder, target, options.weightsDtype, options);
     const bytes = sourceBytes(tensors);
     checkFreeSpace(dir, bytes);
-    const { architecture, config, lost } = target;
-    const parameters = parameterCount(placedParameters(architecture, config));
+    const { architecture, lost } = target;
+    const parameters = parameterCount(placedParameters(architecture));
     const plan: UpcyclePlan = {
-      from: dense.config.modelType,
-      to: config.modelType as Target,
-      numExperts: config.numExperts,
-      expertsPerToken: config.expertsPerToken,
-      expertWidth: config.expertWidth,
-      sharedExpertWidth: config.sharedExpertWidth,
-      sparseLayers: sparseLayers(config),
-      layers: config.numLayers,
+      from: dense.architecture.modelType,
+      to: architecture.modelType as Target,
+      numExperts: architecture.experts.count,
+      expertsPerToken: architecture.experts.perToken,
+      expertWidth: architecture.experts.width,
+      sharedExpertWidth: target.sharedWidth,
+      sparseLayers: routedLayers(architecture),
+      layers: architecture.layers.length,
       equal: lost.length === 0 && options.noise === 0,
       lost,
-      denseParameters: parameterCount(placedParameters(dense.architecture, dense.config)),
+      denseParameters: parameterCount(placedParameters(dense.architecture)),
       parameters,
-      parametersPerToken: parameters - idleParameters(config),
+      parametersPerToken: parameters - idleParameters(architecture),
       bytes,
       dtype: mainDtype(tensors),
       notes: filesLeftOut(source),
@@ -91,7 +91,7 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
     options.onPlan?.(plan);
     const kept = saveFolder(
       dir,
-      (side) => writeContent(side, { tensors, config: config.source }, { source, maxShardBytes }),
+      (side) => writeContent(side, { tensors, config: architecture.source }, { source, maxShardBytes }),
       replaced,
     );
     return { ...plan, notes: [...plan.notes, ...kept] };
@@ -100,17 +100,19 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
   }
 }
 
-const sparseLayers = ({ sparse }: ModelConfig): number => sparse.filter(Boolean).length;
+const routedLayers = ({ layers }: Architecture): number => layers.filter(isRouted).length;
 
-const idleParameters = (config: ModelConfig): number =>
-  sparseLayers(config) * (config.numExperts - config.expertsPerToken) * 3 * config.expertWidth * config.hiddenSize;
+const idleParameters = (architecture: Architecture): number => {
+  const { count, perToken, width } = architecture.experts;
+  return routedLayers(architecture) * (count - perToken) * 3 * width * architecture.hiddenSize;
+};
 
-function checkLoss(model: string, from: string, { config, lost }: TargetModel, allowed: boolean): void {
+function checkLoss(model: string, from: string, { architecture, lost }: TargetModel, allowed: boolean): void {
   if (lost.length === 0 && allowed)
     throw new UserError("--allow-inexact has no effect: nothing is lost here. Remove it.");
   if (lost.length === 0 || allowed) return;
   throw new UserError(
-    `${model}: as ${config.modelType}, this ${from} model would not compute the same at the start: it loses ${lost.join("; ")}. ` +
+    `${model}: as ${architecture.modelType}, this ${from} model would not compute the same at the start: it loses ${lost.join("; ")}. ` +
       `Choose other experts or another --to (${TARGETS.join(", ")}), or accept it with --allow-inexact.`,
   );
 }

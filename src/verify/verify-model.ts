@@ -11,11 +11,12 @@ import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { MANIFEST_FILE } from "../checkpoint/files/manifest.js";
 import { readSavedRun } from "../checkpoint/run/state.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
-import { COPIED_FILES, type ModelSource } from "../checkpoint/source.js";
+import { COPIED_FILES, type ModelSource } from "../checkpoint/model-files.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { type Architecture, architectureOf, type ModelConfig } from "../model/architecture.js";
+import { readArchitecture } from "../families/registry.js";
+import type { Architecture } from "../model/architecture.js";
 import { makeOptimizer } from "../optim/registry.js";
 import { extensionOf, readNetworkFile } from "../network/description.js";
 import { plannedStates } from "../step/optimizer-states.js";
@@ -23,11 +24,6 @@ import type { TrainSettings } from "../train/settings/settings.js";
 import { readDenseModel } from "../upcycle/dense.js";
 import { attempt, type Report } from "./findings.js";
 import { checkValues, openWeights, some } from "./verify-weights.js";
-
-interface Family {
-  architecture: Architecture;
-  config: ModelConfig;
-}
 
 /** Checks the model in a folder, and the run's state when it is a checkpoint. */
 export function verifyModel(dir: string, report: Report): void {
@@ -81,7 +77,7 @@ function checkChecksums(dir: string, report: Report): void {
   if (foreign.length > 0) report("note", path, `does not know ${some(foreign)}, which revmoe did not write`);
 }
 
-function readFamily(dir: string, report: Report): Family | undefined {
+function readFamily(dir: string, report: Report): Architecture | undefined {
   const { config, path } = readConfig(dir);
   const network = attempt(report, join(dir, "revmoe.json"), () => readNetworkFile(dir));
   return familyOf(config, path, network && extensionOf(network), report);
@@ -93,15 +89,14 @@ function familyOf(
   path: string,
   extend: ((as: Architecture) => Architecture) | undefined,
   report: Report,
-): Family | undefined {
-  let family: Family;
+): Architecture | undefined {
+  let family: Architecture;
   try {
-    const architecture = (extend ?? ((as) => as))(architectureOf(stated, path));
-    family = { architecture, config: architecture.readConfig(stated, path) };
+    family = (extend ?? ((as) => as))(readArchitecture(stated, path));
   } catch (failure) {
     if (!(failure instanceof UserError) || !failure.message.includes("model_type")) throw failure;
     try {
-      family = readDenseModel({ config: stated, configPath: path });
+      family = readDenseModel({ config: stated, configPath: path }).architecture;
     } catch {
       report(
         "note",
@@ -111,16 +106,16 @@ function familyOf(
       return undefined;
     }
   }
-  report("ok", path, `${family.config.modelType}, ${family.config.numLayers} layers of ${family.config.hiddenSize}`);
+  report("ok", path, `${family.modelType}, ${family.layers.length} layers of ${family.hiddenSize}`);
   return family;
 }
 
-function checkFit(folder: Folder, { architecture, config }: Family, report: Report): void {
-  const matched = matchTensors(folder, architecture, config);
-  report("ok", folder.dir, `all ${matched.size} parameters of ${config.modelType} are there, with their shapes`);
+function checkFit(folder: Folder, architecture: Architecture, report: Report): void {
+  const matched = matchTensors(folder, architecture);
+  report("ok", folder.dir, `all ${matched.size} parameters of ${architecture.modelType} are there, with their shapes`);
 }
 
-function checkTokenizer(dir: string, family: Family | undefined, report: Report): void {
+function checkTokenizer(dir: string, family: Architecture | undefined, report: Report): void {
   const path = join(dir, "tokenizer.json");
   if (!existsSync(path)) {
     report("note", dir, "has no tokenizer.json");
@@ -128,7 +123,7 @@ function checkTokenizer(dir: string, family: Family | undefined, report: Report)
   }
   const tokenizer = attempt(report, path, () => loadTokenizer(dir));
   if (tokenizer === undefined) return;
-  const rows = family?.config.vocabSize;
+  const rows = family?.vocabSize;
   if (rows !== undefined && tokenizer.vocabSize > rows) {
     report(
       "note",
@@ -151,7 +146,7 @@ function checkSideFiles(dir: string, report: Report): void {
   for (const name of others) attempt(report, join(dir, name), () => readJsonObject(join(dir, name)));
 }
 
-function checkRun(dir: string, family: Family | undefined, weights: Folder | undefined, report: Report): void {
+function checkRun(dir: string, family: Architecture | undefined, weights: Folder | undefined, report: Report): void {
   const state = attempt(report, join(dir, STATE_FILE), () => readSavedRun(dir));
   if (state) report("ok", join(dir, STATE_FILE), `after step ${state.step}`);
   const path = join(dir, OPTIMIZER_FILE);
@@ -172,11 +167,11 @@ function checkRun(dir: string, family: Family | undefined, weights: Folder | und
 function checkState(
   file: ReturnType<typeof openSafetensors>,
   settings: TrainSettings,
-  family: Family,
+  family: Architecture,
   weights: Folder,
   report: Report,
 ): void {
-  const matched = matchTensors(weights, family.architecture, family.config);
+  const matched = matchTensors(weights, family);
   const planned = plannedStates(
     makeOptimizer(settings, "float32"),
     family,

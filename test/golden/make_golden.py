@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family: losses on router logits and every gradient with them, for rows of
@@ -21,7 +21,7 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
+from transformers import (AutoModelForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
                           Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
@@ -33,13 +33,15 @@ QWEN2 = dict(
 )
 QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, num_experts=5, max_position_embeddings=64)
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
+GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
+               embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key.
@@ -67,10 +69,19 @@ CASES = {
         OLMOE, clip_qkv=0.6, attention_bias=True, norm_topk_prob=True,
         rope=dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1, 1.3], long_factor=[1.5, 2.5, 4.0],
                   original_max_position_embeddings=16))),
+    "granite-plain": (GraniteMoeForCausalLM, GraniteMoeConfig, GRANITE),
+    "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
+        GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
 }
+
+
+def our_name(key):
+    """Ours are those of Qwen, in every family."""
+    return key.replace("block_sparse_moe.router", "mlp.gate").replace("block_sparse_moe", "mlp")
 
 
 def tokens(count, seed):
@@ -102,7 +113,7 @@ def write_case(name):
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in model.named_parameters():
-        golden[f"grad.{key}"] = parameter.grad.contiguous()
+        golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
@@ -131,7 +142,7 @@ def write_router_losses(folder):
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
         for key, parameter in model.named_parameters():
-            golden[f"{kind}.grad.{key}"] = parameter.grad.to(torch.float32, copy=True)
+            golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
     model.router_aux_loss_coef = AUX_COEF

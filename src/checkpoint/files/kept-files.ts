@@ -8,7 +8,7 @@ import { sync } from "./disk.js";
 import { isStateName, isWeightsName, STATE_FILE } from "../folder.js";
 import { hashOrFailure } from "./hash-file.js";
 import { type Manifest, MANIFEST_FILE, readManifest } from "./manifest.js";
-import { COPIED_FILES } from "../source.js";
+import { COPIED_FILES } from "../model-files.js";
 
 const OLDER_MARK = "revmoe.json";
 /** By these a folder is known as one that we saved. */

@@ -1,7 +1,7 @@
 // config.json of a GGUF file: the metadata of its architecture in the words of Hugging Face, and what llama.cpp takes for
 // granted said aloud. What would change the network and has no such words is refused.
 import { excerpt, UserError } from "../../errors.js";
-import { ConfigReader, MOST } from "../../model/config.js";
+import { ConfigReader, MOST } from "../../families/config-reader.js";
 import type { GgufHeader } from "./header.js";
 import type { Naming } from "./names.js";
 import { readRopeScaling } from "./rope.js";

@@ -10,7 +10,7 @@ import { mapFile, type Tensor } from "../../torch/tensor.js";
 import { jsonText } from "../config-text.js";
 import type { Folder } from "../folder.js";
 import { readEntry } from "../safetensors/file.js";
-import type { ModelSource } from "../source.js";
+import type { ModelSource } from "../model-files.js";
 import { readGgufConfig } from "./config.js";
 import { dequantize } from "./dequantize.js";
 import { type GgufHeader, readHeader } from "./header.js";

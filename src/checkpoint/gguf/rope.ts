@@ -4,7 +4,7 @@ import { closeSync, readSync } from "node:fs";
 
 import { excerpt, UserError } from "../../errors.js";
 import { openForReading } from "../../read-file.js";
-import type { ConfigReader } from "../../model/config.js";
+import type { ConfigReader } from "../../families/config-reader.js";
 import type { GgufHeader, GgufTensor } from "./header.js";
 import { ROPE_FACTORS } from "./names.js";
 

@@ -5,7 +5,6 @@ import { formatDuration } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
 import type { CommandInput } from "../command.js";
 import { openSource } from "../../checkpoint/source.js";
-import { findModel } from "../../checkpoint/run/find-model.js";
 import { parseSources, readAllRows } from "../../data/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { dataSettings } from "../../eval/held-out.js";
@@ -13,10 +12,10 @@ import { prepareTask } from "../../eval/measure.js";
 import { detectTask, hasColumns, type Task } from "../../eval/task-rows.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
 import { resolveSources } from "../../hub/datasets.js";
-import { resolveModel } from "../../hub/resolve.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
 import type { ROWS } from "../eval.js";
+import { namedModel } from "./named-model.js";
 
 /** Which settings a task has beside those that all have. */
 const TASK_ROWS: Record<Task, string[]> = {
@@ -36,8 +35,7 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const { device, threads, compute_dtype: computeDtype, limit, file } = settings;
   useDevice(device);
   setThreads(threads);
-  const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
-  if (newer) err.write(`note: ${newer} was saved after ${folder}; give its path to measure it instead\n`);
+  const { folder, run } = await namedModel(settings.model, "measure", { out: err });
   // Whatever can be wrong is found out before the weights are read, which may take minutes.
   const source = openSource(folder);
   const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);

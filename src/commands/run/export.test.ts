@@ -11,9 +11,9 @@ import { jsonlSink } from "../../metrics/sinks/jsonl.js";
 import { ledger } from "../../torch/memory.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../../train/testing-run.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
-import { command } from "../export.js";
+import { COMMANDS } from "../registry.js";
 
-const program: Program = { version: () => "1.2.3", commands: { export: () => Promise.resolve(command) } };
+const program: Program = { version: () => "1.2.3", commands: COMMANDS };
 
 interface Ran {
   code: number;

@@ -12,12 +12,12 @@ import { CHATML, folderOf, tokenizerJson } from "../../data/tokenizer/testing-to
 import type { Output } from "../../metrics/output.js";
 import { freeModel } from "../../model/model.js";
 import { ledger } from "../../torch/memory.js";
-import { command } from "../generate.js";
+import { COMMANDS } from "../registry.js";
 
 const SHAPE = { ...CONFIG, vocab_size: 267, max_position_embeddings: 64, initializer_range: 0.3 };
 const MOMENTUM = { coupling: "momentum", gamma: -1, stream: "int32", streamFractionBits: 16 };
 
-const program: Program = { version: () => "1.2.3", commands: { generate: () => Promise.resolve(command) } };
+const program: Program = { version: () => "1.2.3", commands: COMMANDS };
 
 /** A checkpoint with random weights in a folder of its own, removed after the test. */
 function checkpoint(t: TestContext, tokenizer: object = {}, network?: object): string {
@@ -97,6 +97,28 @@ test("one token has no time per token; the likeliest needs no seed", async (t) =
   const model = checkpoint(t);
   const made = await document("--model", model, "--prompt", "a", "--max-new-tokens", "1", "--temperature", "0");
   assert.deepEqual([made.tokens, made.msPerToken], [1, null]);
+});
+
+test("by default no more tokens than the model has positions for, which is said; a number that is given is meant", async (t) => {
+  const model = checkpoint(t);
+  const likeliest = ["--model", model, "--temperature", "0", "--compute-dtype", "float32", "--threads", "1"];
+  // Of the 64 positions the last new token needs none.
+  for (const [prompt, tokens] of [
+    ["a", 1],
+    ["hello world", 5],
+    ["a".repeat(64), 64],
+  ] as const) {
+    const { code, err, out } = await run(...likeliest, "--prompt", prompt, "--json");
+    assert.equal(code, 0, err);
+    const left = 65 - tokens;
+    assert.equal(
+      err,
+      `note: at most ${left} new tokens, for the model has 64 positions and the prompt takes ${tokens}\n`,
+    );
+    assert.ok((JSON.parse(out) as Document).tokens <= left);
+  }
+  await refused([...likeliest, "--prompt", "a".repeat(65)], /Shorten the prompt\.$/m);
+  await refused([...likeliest, "--prompt", "a", "--max-new-tokens", "128"], /Set max_new_tokens to at most 64\.$/m);
 });
 
 test("a folder is the network that it was trained as, unless said otherwise", async (t) => {

@@ -61,7 +61,7 @@ export async function run({ settings, out }: CommandInput<typeof ROWS>): Promise
       ),
     );
     say("\nMemory of one training step of 2048 tokens at its peak, by term:");
-    say(memoryTable(await compareMethods(run), run.state.network.model.config.numLayers));
+    say(memoryTable(await compareMethods(run), run.state.network.model.architecture.layers.length));
     say(`\n"${PROMPT}" ... before:\n  ${before}\n... after:\n  ${await sample(run, "trained")}`);
     say(`\nThe result is in ${folder}, an ordinary Hugging Face folder. Try:`);
     say(`  npx revmoe generate --model ${folder} --prompt "Call me"`);

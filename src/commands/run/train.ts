@@ -19,11 +19,12 @@ import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
 import { checkRunFolder } from "../../train/folder/run-folder.js";
 import { resolveSources } from "../../hub/datasets.js";
-import { resolveModel } from "../../hub/resolve.js";
 import { train } from "../../train/loop.js";
+import { STORES } from "../../store/registry.js";
 import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
+import { namedModel } from "./named-model.js";
 import { requestedStop } from "./stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
@@ -37,9 +38,10 @@ export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_RO
   checkRunFolder(asked); // before anything is loaded, which can take minutes
   // From here on model and data are files, also in what the run records: resuming needs no network.
   const hub = { out, preferCached: asked.resume !== "" };
+  const { folder: model } = await namedModel(asked.model, "train", hub);
   const settings = {
     ...asked,
-    model: await resolveModel(asked.model, hub),
+    model,
     train_file: await resolveSources(asked.train_file, "train_file", hub),
     validation_file: await resolveSources(asked.validation_file, "validation_file", hub),
   };
@@ -115,10 +117,10 @@ async function describeRun(run: Run): Promise<string[]> {
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
-    `model: ${network.model.config.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
+    `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
-    ...(settings.parameters === "disk"
+    ...(STORES[settings.parameters].lies === "files"
       ? [
           `parameters: on disk in ${join(settings.output_dir, "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
         ]

@@ -1,4 +1,5 @@
 // The command from words to a folder that `generate` and `train` take, what it says, and the ways to call it wrongly.
+import { isRouted } from "../../model/architecture.js";
 import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,9 +11,9 @@ import { runCli } from "../../cli/program.js";
 import type { Output } from "../../metrics/output.js";
 import { freeModel } from "../../model/model.js";
 import { denseFolder, temporaryFolder } from "../../upcycle/testing-dense.js";
-import { command } from "../upcycle.js";
+import { COMMANDS } from "../registry.js";
 
-const program = { version: () => "1.2.3", commands: { upcycle: () => Promise.resolve(command) } };
+const program = { version: () => "1.2.3", commands: COMMANDS };
 
 async function run(...words: string[]): Promise<{ code: number; out: string; err: string }> {
   const [out, err]: string[][] = [[], []];
@@ -45,7 +46,10 @@ test("what comes out is said before it is written, and the folder is a model of 
     "",
   ]);
   const model = loadModel(folder, { weightsDtype: "auto", device: "cpu" });
-  assert.deepEqual([model.config.modelType, model.config.sparse], ["qwen2_moe", [false, false, true]]);
+  assert.deepEqual(
+    [model.architecture.modelType, model.architecture.layers.map(isRouted)],
+    ["qwen2_moe", [false, false, true]],
+  );
   freeModel(model);
 });
 

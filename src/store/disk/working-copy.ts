@@ -11,8 +11,9 @@ import { WORKING_FOLDER } from "../../checkpoint/run/marker.js";
 import { progressText, type WrittenProgress } from "../../checkpoint/run/state.js";
 import { byteLength } from "../../checkpoint/safetensors/header.js";
 import { UserError } from "../../errors.js";
-import type { Architecture, ModelConfig } from "../../model/architecture.js";
+import type { Architecture } from "../../model/architecture.js";
 import { buildModel, type Allocate, type Model, type PlacedParameter } from "../../model/model.js";
+import type { State, StateLayout } from "../../optim/optimizer.js";
 import { copy_, fill_ } from "../../torch/ops.js";
 import { free, isAlive } from "../../torch/scope.js";
 import { dtype as dtypeOf, type DType, shape as shapeOf, type Tensor, to } from "../../torch/tensor.js";
@@ -28,8 +29,6 @@ import {
   partOf,
   partsOf,
   type PlannedState,
-  type State,
-  type StateLayout,
   type StateStore,
   type StoreKind,
   type StoreOptions,
@@ -47,7 +46,6 @@ export class WorkingCopy implements ParameterStore {
   readonly hostBytes = 0;
   readonly #folder: string;
   readonly #architecture: Architecture;
-  readonly #config: ModelConfig;
   readonly #options: StoreOptions;
   readonly #change: Change;
   readonly #weights = new Map<number, PartFile>();
@@ -65,10 +63,9 @@ export class WorkingCopy implements ParameterStore {
   constructor(options: StoreOptions) {
     this.#folder = options.folder;
     this.#architecture = options.architecture;
-    this.#config = options.config;
     this.#options = options;
     this.#change = options.device === "cpu" ? inPlace : throughCopies(options.device);
-    this.#flow = new PageFlow(partsOf(options.config));
+    this.#flow = new PageFlow(partsOf(options.architecture));
   }
 
   /** Makes the folder anew, for whatever fills a model with values. */
@@ -88,7 +85,7 @@ export class WorkingCopy implements ParameterStore {
       this.#addWeights(part, createPartFile(this.#path(part, "weights"), some));
     let filling: number | null = null;
     return (placed) => {
-      const part = partOf(this.#architecture, this.#config, placed);
+      const part = partOf(this.#architecture, placed);
       if (filling !== null && filling !== part) this.#weights.get(filling)?.mapping.writeBack();
       filling = part;
       return this.#weights.get(part)?.tensors.get(nameOf(placed)) as Tensor;
@@ -99,12 +96,12 @@ export class WorkingCopy implements ParameterStore {
   openModel(): Model {
     this.#opened = true;
     this.#lasts = true;
-    for (const part of partsOf(this.#config)) {
+    for (const part of partsOf(this.#architecture)) {
       const path = this.#path(part, "weights");
       if (existsSync(path)) this.#addWeights(part, openPartFile(path));
     }
-    return buildModel(this.#architecture, this.#config, (placed) => {
-      const part = partOf(this.#architecture, this.#config, placed);
+    return buildModel(this.#architecture, (placed) => {
+      const part = partOf(this.#architecture, placed);
       return this.#fitting(this.#weights.get(part), part, { name: nameOf(placed), shape: placed.spec.shape });
     });
   }
@@ -126,7 +123,7 @@ export class WorkingCopy implements ParameterStore {
       this.#flow.set(part, { weights: mapping, state: this.#states.get(part)?.mapping });
     const layouts = new Map(planned.map(({ placed, layout }) => [nameOf(placed), layout]));
     const open = (placed: PlacedParameter): State => {
-      const part = partOf(this.#architecture, this.#config, placed);
+      const part = partOf(this.#architecture, placed);
       const of = ([kind, { shape, dtype }]: [string, StateLayout[string]]): [string, Tensor] => [
         kind,
         this.#fitting(this.#states.get(part), part, { name: `${kind}.${nameOf(placed)}`, shape, dtype }),
@@ -246,7 +243,7 @@ export class WorkingCopy implements ParameterStore {
   #byPart(tensors: (PartTensor & { placed: PlacedParameter })[]): Map<number, PartTensor[]> {
     const parts = new Map<number, PartTensor[]>();
     for (const tensor of tensors) {
-      const part = partOf(this.#architecture, this.#config, tensor.placed);
+      const part = partOf(this.#architecture, tensor.placed);
       parts.set(part, [...(parts.get(part) ?? []), tensor]);
     }
     return parts;
@@ -290,6 +287,7 @@ const throughCopies =
 
 export const disk: StoreKind = {
   about: "in files in output_dir/working, updated in place",
+  lies: "files",
   needsGpu: false,
   make: (options) => new WorkingCopy(options),
   // As if all were on the device; plan/placement.ts says where it is.

@@ -1,7 +1,7 @@
 // What most operators are made of: element by element with broadcasting and promotion, casts, sums. Each result is the
 // caller's. On the CPU, inputs whose dtype is not the common one are copied first (TensorIterator's
 // promote_inputs_to_common_dtype); on a GPU they are converted on the way.
-import { DTYPES, type DType } from "../tensor.js";
+import { DTYPES, type DType } from "../types.js";
 import { broadcast, countOf, expandStrides, rowMajor, stridesLike } from "./shapes.js";
 import { drop, make, type Value, viewOf } from "./values.js";
 

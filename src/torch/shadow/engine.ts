@@ -2,10 +2,11 @@
 // on tensors that have sizes and no elements. Running a training step on it says what the step will need. What has to be
 // read from a tensor is a plain guess: numbers are 1, tokens are shared evenly among experts.
 import type { Handle, Native, OpArgument } from "../binding.js";
+import type { Argument, Result } from "../ops/row.js";
+import { rows } from "../ops.js";
 
 import { backward, setRecording } from "./gradients.js";
-import { libtorch } from "./kernels.js";
-import { type Argument, operatorOf, type Result } from "./operators.js";
+import { realEngine, standFor } from "./real-engine.js";
 import { everyRound } from "./rounds.js";
 import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
 
@@ -33,9 +34,7 @@ const NO_FILES = {
 export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
   clearAccounts();
   calls = 0;
-  const { version, threads } = real.engine();
-  const [major, minor] = version.split(".").map(Number);
-  Object.assign(libtorch, { version: 100 * major + minor, threads });
+  standFor(real);
   const table = new Map<Handle, { value: Value; depth: number }>();
   const scopes: Handle[][] = [];
   let next = FIRST;
@@ -69,15 +68,15 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
 
   return {
     op: (name) => {
-      const operator = operatorOf(name);
-      if (operator === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
+      const rule = rows.get(name)?.rule;
+      if (rule === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
       return (...args) => {
         calls++;
         const values = args.map(read);
         const given = new Map<Value, Handle>();
         for (const [i, value] of values.entries()) if (isValue(value)) given.set(value, args[i] as Handle);
         const holders = [...given.keys()].map((value) => value.holders);
-        const result = operator(...values);
+        const result = rule(...values);
         // What hands its input back (a cast to the same type) holds it once more, and the real engine names it by its handle.
         [...given.keys()].forEach((value, i) => {
           if (value === result && value.holders > holders[i]) value.holders = holders[i];
@@ -156,7 +155,11 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
       return { liveBytes: account.liveBytes, peakBytes: account.peakBytes, reservedBytes: account.liveBytes };
     },
     engine: () => real.engine(),
-    setThreads: (threads) => void Object.assign(libtorch, { threads }),
+    expertLimits: real.expertLimits,
+    steadyRows: real.steadyRows,
+    setThreads: (threads) => {
+      realEngine().threads = threads;
+    },
     setSeed: () => {},
     setDeterministic: () => {},
     generatorState: () => enter(make([0], "uint8", "cpu")),

@@ -3,7 +3,7 @@
 // of the work each total was reached.
 import { UserError } from "../../errors.js";
 import { currentSpan } from "../span.js";
-import { DTYPES, type DType } from "../tensor.js";
+import { DTYPES, type DType } from "../types.js";
 import type { Node } from "./gradients.js";
 import { countOf, isContiguous, rowMajor } from "./shapes.js";
 

@@ -83,7 +83,7 @@ export class StepReport {
       say(`the inverse of ${blocks} diverged: gradients below are wrong. ${whenDiverged(this.#run.settings.coupling)}`);
     }
     const { state, totalSteps } = this.#run;
-    const { vocabSize } = state.network.model.config;
+    const { vocabSize } = state.network.model.architecture;
     if (state.phase.name === "distillation" || !isUniform(loss, vocabSize)) return;
     // Once, and once more where it is about to be saved.
     if (!this.#saidNothing || step === totalSteps) say(deadNetwork(vocabSize));

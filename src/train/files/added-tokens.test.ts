@@ -51,7 +51,7 @@ for (const [count, rows, tied] of [
     const [before, after] = [place.model, source].map((from) =>
       loadModel(from, { weightsDtype: "auto", device: "cpu" }),
     );
-    assert.equal(after.config.vocabSize, rows);
+    assert.equal(after.architecture.vocabSize, rows);
     assert.deepEqual(Object.keys(after.outer), Object.keys(before.outer));
     for (const name of Object.keys(before.outer).filter((each) => !each.includes("norm"))) {
       const [old, made] = [before, after].map((model) => scope(() => rowsOf(model.outer[name])));
@@ -68,7 +68,7 @@ for (const [count, rows, tied] of [
       add_tokens: words(count),
       add_special_tokens: [],
     });
-    assert.equal(planned.config.vocabSize, rows);
+    assert.equal(planned.architecture.vocabSize, rows);
     assert.equal(weightBytes(after) - weightBytes(before), (rows - 80) * 24 * 4 * (tied ? 1 : 2));
     freeModel(before);
     freeModel(after);
@@ -86,7 +86,7 @@ for (const tied of [false, true]) {
     const settings = settingsFor(place, { add_tokens: words(12), add_special_tokens: ["<sign>"], max_steps: 4 });
     const whole = await runTraining(settings, {
       look: ({ state, notes }) => {
-        assert.equal(state.network.model.config.vocabSize, 82);
+        assert.equal(state.network.model.architecture.vocabSize, 82);
         assert.match(notes.join(), /grow from 80 to 82 rows/);
       },
     });

@@ -6,7 +6,7 @@ import type { Folder } from "../../checkpoint/folder.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { UserError } from "../../errors.js";
-import { architectureOf } from "../../model/architecture.js";
+import { readArchitecture } from "../../families/registry.js";
 import { copy_, mulScalar, narrow, sumDim } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, empty, shape, type Tensor } from "../../torch/tensor.js";
@@ -36,7 +36,7 @@ export function withAddedTokens(source: ModelSource, wanted: Wanted): { source: 
   if (added.length === 0) return { source, notes };
 
   const { config, configPath } = source;
-  const before = architectureOf(config, configPath).readConfig(config, configPath).vocabSize;
+  const before = readArchitecture(config, configPath).vocabSize;
   const [firstNew, endOfNew] = [tokenizer.vocabSize, tokenizer.vocabSize + added.length];
   const rows = Math.max(before, endOfNew);
   const at = { before, after: rows, firstNew, endOfNew };
@@ -97,8 +97,7 @@ interface Rows {
 function withRows(source: ModelSource, rows: Rows): Folder {
   const folder = source.openWeights();
   const { config, configPath } = source;
-  const architecture = architectureOf(config, configPath);
-  const { embedding, head } = architecture.outerParameters(architecture.readConfig(config, configPath));
+  const { embedding, head } = readArchitecture(config, configPath).outer;
   const changed = [embedding, head].flatMap((spec) => {
     const entry = spec && folder.tensors.get(spec.name);
     // What does not fit config.json is refused by who loads it.

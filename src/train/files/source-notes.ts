@@ -3,10 +3,10 @@
 import type { ModelSource } from "../../checkpoint/source.js";
 import type { DataReport } from "../../data/documents.js";
 import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
-import type { ModelConfig } from "../../model/architecture.js";
+import type { Architecture } from "../../model/architecture.js";
 import type { TrainSettings } from "../settings/settings.js";
 
-export function lengthNote({ max_length: longest }: TrainSettings, { maxPositions }: ModelConfig): string[] {
+export function lengthNote({ max_length: longest }: TrainSettings, { maxPositions }: Architecture): string[] {
   if (longest <= maxPositions) return [];
   return [
     `max_length ${longest} is more than the ${maxPositions} positions that the model knows (max_position_embeddings in config.json): ` +

@@ -12,8 +12,8 @@ export interface Damage {
 
 /** Null where all is well. */
 export function findDamage({ state: { network }, states }: Run): Damage | null {
-  const { architecture, config, outer, blocks } = network.model;
-  const bad = placedParameters(architecture, config).find(({ layer, spec }) =>
+  const { architecture, outer, blocks } = network.model;
+  const bad = placedParameters(architecture).find(({ layer, spec }) =>
     notFinite((layer < 0 ? outer : blocks[layer])[spec.name]),
   );
   const weight = bad && bad.prefix + bad.spec.name;

@@ -89,12 +89,12 @@ const PROBLEMS: readonly Problem[] = [
     device === "cpu" &&
     `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
   ({ parameters, method }, at) =>
-    parameters !== "device" &&
+    STORES[parameters].lies !== "device" &&
     METHODS[method].holdsBlocks &&
     `${at.subject("parameters")} saves nothing: ${at.mention("method")} holds the weights of every block. ` +
       "Set method to reversible or checkpoint, or remove parameters.",
   ({ parameters }, at) =>
-    parameters !== "disk" &&
+    STORES[parameters].lies !== "files" &&
     at.has("durability") &&
     `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
       "Remove durability, or set parameters to disk.",

@@ -13,7 +13,7 @@ export const MODEL_ROWS = {
     required: true,
     metavar: "FOLDER",
     group: GROUP,
-    about: "folder of a Hugging Face checkpoint, a .gguf file, or a name on the hub: org/name[@revision]",
+    about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
   },
   init_weights: {
     kind: "choice",

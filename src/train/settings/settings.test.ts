@@ -285,7 +285,7 @@ test("help shows every flag once, in at most 100 columns", () => {
   );
   assert.ok(
     helpText(TRAIN_TABLE).startsWith(
-      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint, a .gguf file, or a name on the\n",
+      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint or of a run, a .gguf file, or a\n",
     ),
   );
 });

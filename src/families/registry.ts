@@ -1,0 +1,29 @@
+// The only list of families, in the order that messages name them.
+import { excerpt, UserError } from "../errors.js";
+import type { Architecture } from "../model/architecture.js";
+import { ConfigReader } from "./config-reader.js";
+import type { Family } from "./family.js";
+import { graniteMoe } from "./granite-moe.js";
+import { mixtral } from "./mixtral.js";
+import { olmoe } from "./olmoe.js";
+import { qwen2Moe } from "./qwen2-moe.js";
+import { qwen3Moe } from "./qwen3-moe.js";
+
+export const FAMILIES: readonly Family[] = [qwen2Moe, qwen3Moe, mixtral, olmoe, graniteMoe];
+
+/** The architecture that a config.json describes; `where` names the file in errors. */
+export function readArchitecture(source: Record<string, unknown>, where: string): Architecture {
+  return familyOf(source, where).read(new ConfigReader(source, where));
+}
+
+/** Errors: UserError for a model_type that is not known. */
+export function familyOf(source: Record<string, unknown>, where: string): Family {
+  const wanted = source.model_type;
+  const found = FAMILIES.find(({ modelType }) => modelType === wanted);
+  if (found) return found;
+  const dense = ["llama", "mistral", "qwen2", "qwen3"].includes(wanted as string);
+  throw new UserError(
+    `${where}: model_type is ${excerpt(wanted)} (expected ${FAMILIES.map(({ modelType }) => modelType).join(", ")}). ` +
+      (dense ? "Make a mixture of experts of it: revmoe upcycle." : "This architecture is not supported."),
+  );
+}

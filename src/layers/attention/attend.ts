@@ -1,0 +1,86 @@
+// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses the engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache),
+// else tiles; in either case scores of all queries against all keys never exist.
+import {
+  cat,
+  expand,
+  flashAttention,
+  hasOp,
+  mulScalar,
+  narrow,
+  reshape,
+  select,
+  transpose,
+  unsqueeze,
+} from "../../torch/ops.js";
+import { repeat } from "../../torch/repeat.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
+import { tiledAttention } from "./tiled.js";
+
+/**
+ * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*C]. With a `window`, a query
+ * sees so many keys, its own the last. With a cache there is one document, and the queries are its last tokens. The `scale` s is
+ * 1 / sqrt(C) unless it is given.
+ */
+export function attend(
+  q_THC: Tensor,
+  k_UKC: Tensor,
+  v_UKC: Tensor,
+  segments: number[],
+  window: number | null = null,
+  scale?: number,
+): Tensor {
+  const [tokens, heads, width] = shape(q_THC);
+  // The engine's own forms divide by sqrt(C).
+  if (scale !== undefined && scale !== width ** -0.5)
+    return scope(() => attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window));
+  const plain = shape(k_UKC)[0] === tokens && segments.every((length) => window === null || window >= length);
+  const fused = plain && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
+  const out_THC = fused
+    ? fusedAttention(q_THC, k_UKC, v_UKC, segments)
+    : tiledAttention(q_THC, k_UKC, v_UKC, segments, window);
+  return reshape(out_THC, [tokens, heads * width]);
+}
+
+/** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
+const hasFlash = (q: Tensor): boolean =>
+  device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
+
+function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
+  const [heads, width] = shape(q_THC).slice(1);
+  const outputs: Tensor[] = [];
+  const attendTo = (start: number, length: number): Tensor =>
+    scope(() => {
+      const document = (t: Tensor): Tensor => unsqueeze(transpose(narrow(t, 0, start, length), 0, 1), 0);
+      const repeated = (t_TKC: Tensor): Tensor => {
+        const groups = shape(t_TKC)[1];
+        const t_1KSC = document(t_TKC);
+        if (groups === heads) return t_1KSC;
+        return reshape(expand(unsqueeze(t_1KSC, 2), [1, groups, heads / groups, length, width]), [
+          1,
+          heads,
+          length,
+          width,
+        ]);
+      };
+      const out_1HSC = flashAttention(document(q_THC), repeated(k_TKC), repeated(v_TKC), null, 0, true);
+      return transpose(select(out_1HSC, 0, 0), 0, 1);
+    });
+  for (const { start, length, count } of runsOf(segments)) {
+    repeat(count, (document) => outputs.push(attendTo(start + document * length, length)));
+  }
+  return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
+}
+
+/** Documents of one length that follow one another. */
+function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
+  const runs: { start: number; length: number; count: number }[] = [];
+  let start = 0;
+  for (const length of segments) {
+    const last = runs.at(-1);
+    if (last?.length === length) last.count++;
+    else runs.push({ start, length, count: 1 });
+    start += length;
+  }
+  return runs;
+}

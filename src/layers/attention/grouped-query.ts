@@ -1,0 +1,92 @@
+// The attention branch that most families share: norm, projections with or without biases, optional norm and clipping of
+// queries and keys, rotary positions, grouped heads with an optional window, output projection.
+import { cast, clamp, reshape } from "../../torch/ops.js";
+import { free, scope } from "../../torch/scope.js";
+import { dtype, type Tensor } from "../../torch/tensor.js";
+import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
+import type { Context } from "../../model/context.js";
+import { rmsNorm } from "../norm.js";
+import { rotate } from "../rotate.js";
+import { attend } from "./attend.js";
+
+export interface GroupedQuery {
+  hiddenSize: number;
+  numHeads: number;
+  numKeyValueHeads: number;
+  headDim: number;
+  normEpsilon: number;
+  /** Which projections have a bias: none, all, or query, key and value. */
+  bias: "none" | "qkv" | "all";
+  /** What RMSNorm of queries and keys runs over: nothing, each head, or the vector of all heads. */
+  queryKeyNorm: "none" | "head" | "whole";
+  /** Largest size of an element of queries, keys and values; null for no limit. */
+  clip: number | null;
+  /** How many tokens a query sees, itself included; null for all before it. */
+  window: number | null;
+  /** What scores are multiplied by; 1 / sqrt(headDim) unless said otherwise. */
+  scale?: number;
+  /** Its table among those of the context; null where it knows no positions. */
+  rotary: number | null;
+}
+
+/** x_TD -> attention(norm(x)) in the dtype of x. */
+export const groupedQueryAttention = (layer: number, settings: GroupedQuery): Branch => ({
+  kind: settings.window === null ? "attention" : `attention in a window of ${settings.window}`,
+  settings,
+  parameters: parametersOf(settings),
+  evaluate: (weights, x_TD, context, memory_TD = x_TD) =>
+    evaluate(settings, layer, weights, { x_TD, memory_TD }, context),
+});
+
+function parametersOf({ hiddenSize: D, headDim: C, ...settings }: GroupedQuery): ParameterSpec[] {
+  const { bias, queryKeyNorm, numHeads, numKeyValueHeads } = settings;
+  const [query, keyValue] = [numHeads * C, numKeyValueHeads * C];
+  const projection = (name: string, rows: number, columns: number): ParameterSpec[] => [
+    { name: `self_attn.${name}_proj.weight`, shape: [rows, columns], init: "normal" },
+    ...(bias === "all" || (bias === "qkv" && name !== "o")
+      ? [{ name: `self_attn.${name}_proj.bias`, shape: [rows], init: "zeros" as const }]
+      : []),
+  ];
+  const norm = (name: string, width: number): ParameterSpec[] =>
+    queryKeyNorm === "none"
+      ? []
+      : [{ name: `self_attn.${name}_norm.weight`, shape: [queryKeyNorm === "head" ? C : width], init: "ones" }];
+  return [
+    { name: "input_layernorm.weight", shape: [D], init: "ones" },
+    ...projection("q", query, D),
+    ...norm("q", query),
+    ...projection("k", keyValue, D),
+    ...norm("k", keyValue),
+    ...projection("v", keyValue, D),
+    ...projection("o", D, query),
+  ];
+}
+
+function evaluate(
+  settings: GroupedQuery,
+  layer: number,
+  weights: Weights,
+  { x_TD, memory_TD }: { x_TD: Tensor; memory_TD: Tensor },
+  context: Context,
+): Tensor {
+  const { clip, queryKeyNorm, headDim, numHeads, numKeyValueHeads, rotary, window, scale } = settings;
+  const normed = (t: Tensor, name: string): Tensor =>
+    rmsNorm(t, weights.get(name), settings.normEpsilon, context.computeDtype);
+  const h_TD = normed(x_TD, "input_layernorm.weight");
+  const hMemory_TD = memory_TD === x_TD ? h_TD : normed(memory_TD, "input_layernorm.weight");
+  const heads = (name: "q" | "k" | "v", count: number): Tensor => {
+    const norm = name === "v" ? "none" : queryKeyNorm;
+    const projected_TN = weights.linear(`self_attn.${name}_proj`, name === "q" ? h_TD : hMemory_TD);
+    const whole_TN = norm === "whole" ? normed(projected_TN, `self_attn.${name}_norm.weight`) : projected_TN;
+    const split_THC = reshape(clip === null ? whole_TN : clamp(whole_TN, -clip, clip), [-1, count, headDim]);
+    return norm === "head" ? normed(split_THC, `self_attn.${name}_norm.weight`) : split_THC;
+  };
+  const placed = (t_THC: Tensor): Tensor => (rotary === null ? t_THC : rotate(t_THC, context.rotary[rotary]));
+  const q_THC = scope(() => placed(heads("q", numHeads)));
+  let k_TKC = scope(() => placed(heads("k", numKeyValueHeads)));
+  let v_TKC = scope(() => heads("v", numKeyValueHeads));
+  free(h_TD);
+  if (context.cache) ({ k_TKC, v_TKC } = context.cache.extend(layer, { k_TKC, v_TKC }));
+  const out_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale);
+  return cast(weights.linear("self_attn.o_proj", out_TN), dtype(x_TD));
+}

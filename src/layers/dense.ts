@@ -1,0 +1,49 @@
+// The gated linear unit, and the feed-forward branch that is one: down(silu(gate x) * (up x)).
+import { cast, mul, silu } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { dtype, type Tensor } from "../torch/tensor.js";
+import type { Branch, ParameterSpec, Weights } from "../model/architecture.js";
+import { rmsNorm } from "./norm.js";
+
+/** The norm in front of a feed-forward layer. */
+export const FEED_FORWARD_NORM = "post_attention_layernorm.weight";
+
+export interface Dense {
+  hiddenSize: number;
+  /** Inner width. */
+  width: number;
+  normEpsilon: number;
+}
+
+/** Of a gated unit under `prefix`. */
+export function unitParameters(prefix: string, D: number, width: number): ParameterSpec[] {
+  const matrix = (name: string, ...shape: number[]): ParameterSpec => ({
+    name: `${prefix}.${name}_proj.weight`,
+    shape,
+    init: "normal",
+  });
+  return [matrix("gate", width, D), matrix("up", width, D), matrix("down", D, width)];
+}
+
+/** down(silu(gate x) * (up x)), the gated unit under `prefix`. */
+export function unit(weights: Weights, prefix: string, x_ND: Tensor): Tensor {
+  return scope(() => {
+    const inner_NF = scope(() =>
+      mul(silu(weights.linear(`${prefix}.gate_proj`, x_ND)), weights.linear(`${prefix}.up_proj`, x_ND)),
+    );
+    return weights.linear(`${prefix}.down_proj`, inner_NF);
+  });
+}
+
+export const normSpec = (D: number): ParameterSpec => ({ name: FEED_FORWARD_NORM, shape: [D], init: "ones" });
+
+/** x_TD -> unit(norm(x)) in the dtype of x. */
+export const denseFeedForward = (settings: Dense): Branch => ({
+  kind: "dense",
+  settings,
+  parameters: [normSpec(settings.hiddenSize), ...unitParameters("mlp", settings.hiddenSize, settings.width)],
+  evaluate: (weights, x_TD, { computeDtype }) => {
+    const h_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, computeDtype);
+    return cast(unit(weights, "mlp", h_TD), dtype(x_TD));
+  },
+});

@@ -1,0 +1,81 @@
+// The feed-forward branch of a layer that routes: norm, routed experts, with or without a shared one.
+import { add, cast, mul, sigmoid } from "../../torch/ops.js";
+import { dtype, type Tensor } from "../../torch/tensor.js";
+import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
+import type { Context } from "../../model/context.js";
+import { EXPERT_MATRICES } from "../../model/expert-rows.js";
+import { FEED_FORWARD_NORM, normSpec, unit, unitParameters } from "../dense.js";
+import { rmsNorm } from "../norm.js";
+import { routedExperts } from "./routed.js";
+import type { Router } from "./router.js";
+
+/** Names on disk, where they are not those in memory. */
+export interface ExpertNames {
+  router?: ParameterSpec["onDisk"];
+  gateUp?: ParameterSpec["onDisk"];
+  down?: ParameterSpec["onDisk"];
+  /** One expert's matrices, where they are released one by one: {expert} and {part} of the template stand for its number and a name. */
+  each?: { template: string; gate: string; up: string; down: string };
+}
+
+export const USUAL_NAMES: ExpertNames = {
+  each: { template: "mlp.experts.{expert}.{part}.weight", gate: "gate_proj", up: "up_proj", down: "down_proj" },
+};
+
+export interface RoutedFeedForward {
+  hiddenSize: number;
+  normEpsilon: number;
+  numExperts: number;
+  expertsPerToken: number;
+  expertWidth: number;
+  router: Router;
+  /** Width of the shared expert behind its own sigmoid gate; 0 where there is none. */
+  sharedWidth: number;
+  names: ExpertNames;
+}
+
+/** x_TD -> experts(norm(x)) in the dtype of x. */
+export const routedFeedForward = (layer: number, settings: RoutedFeedForward): Branch => ({
+  kind: "experts",
+  settings,
+  parameters: parametersOf(settings),
+  evaluate: (weights, x_TD, context) => evaluate(settings, layer, weights, x_TD, context),
+});
+
+function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
+  const { hiddenSize: D, expertWidth: F, numExperts: E, sharedWidth, names } = settings;
+  const matrix = (name: string, ...shape: number[]): ParameterSpec => ({ name, shape, init: "normal" });
+  const { template, gate = "gate", up = "up", down = "down" } = names.each ?? {};
+  return [
+    normSpec(D),
+    { ...matrix("mlp.gate.weight", E, D), onDisk: names.router, router: true },
+    { ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D), onDisk: names.gateUp, experts: { template, parts: [gate, up] } },
+    { ...matrix(EXPERT_MATRICES.down, E, D, F), onDisk: names.down, experts: { template, parts: [down] } },
+    ...(sharedWidth === 0
+      ? []
+      : [...unitParameters("mlp.shared_expert", D, sharedWidth), matrix("mlp.shared_expert_gate.weight", 1, D)]),
+  ];
+}
+
+function evaluate(
+  settings: RoutedFeedForward,
+  layer: number,
+  weights: Weights,
+  x_TD: Tensor,
+  context: Context,
+): Tensor {
+  const normed_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, context.computeDtype);
+  const h_TD = context.jitter?.(normed_TD, layer) ?? normed_TD;
+  const { expertsPerToken, router } = settings;
+  const experts = {
+    gateUp: weights.experts(EXPERT_MATRICES.gateUp),
+    down: weights.experts(EXPERT_MATRICES.down),
+    rows: weights.expertRows,
+    expertsPerToken,
+    router,
+  };
+  const routed_TD = routedExperts(h_TD, weights.linear("mlp.gate", h_TD), experts, layer, context);
+  if (settings.sharedWidth === 0) return cast(routed_TD, dtype(x_TD));
+  const gate_T1 = sigmoid(weights.linear("mlp.shared_expert_gate", h_TD));
+  return cast(add(routed_TD, mul(gate_T1, unit(weights, "mlp.shared_expert", h_TD))), dtype(x_TD));
+}

@@ -1,0 +1,30 @@
+// What becomes of logits before they are measured: a factor and a soft cap, with their gradient. Works in place; without them,
+// nothing is computed.
+import { addScalar_, mul_, mulScalar, mulScalar_, neg, square, tanh_ } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import type { Tensor } from "../torch/tensor.js";
+
+export interface LogitScales {
+  /** Multiplies them. */
+  logits: number;
+  /** c of c tanh(z / c), behind the factor; null for none. */
+  softCap: number | null;
+}
+
+/** y = c tanh(s z / c) of logits z, or s z without a cap; in their storage. */
+export function scaleLogits_({ logits, softCap }: LogitScales, z_NV: Tensor): Tensor {
+  if (softCap === null) return logits === 1 ? z_NV : mulScalar_(z_NV, logits);
+  return mulScalar_(tanh_(mulScalar_(z_NV, logits / softCap)), softCap);
+}
+
+/** What is needed of y, before it is overwritten, for the gradient: dy/dz = s (1 - (y / c)^2). Null where it is 1. */
+export function slopeOfLogits({ logits, softCap }: LogitScales, y_NV: Tensor): number | Tensor | null {
+  if (softCap === null) return logits === 1 ? null : logits;
+  return scope(() => mulScalar_(addScalar_(neg(square(mulScalar(y_NV, 1 / softCap))), 1), logits));
+}
+
+/** dz = slope dy, in the storage of dy. */
+export function throughLogits_(slope: number | Tensor | null, dy_NV: Tensor): Tensor {
+  if (slope === null) return dy_NV;
+  return typeof slope === "number" ? mulScalar_(dy_NV, slope) : mul_(dy_NV, slope);
+}

@@ -1,0 +1,97 @@
+// Pieces of the rules of the experts' operators (experts.ts): what native/grouped_experts.cpp takes meanwhile. Nothing stays.
+import { castTo } from "../shadow/arithmetic.js";
+import { realEngine } from "../shadow/real-engine.js";
+import { drop, make, type Value } from "../shadow/values.js";
+import { DTYPES } from "../types.js";
+import { matrix } from "./rules.js";
+
+/** Where native/grouped_experts.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
+export function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
+  const others = weights.filter(({ dtype }) => dtype !== x.dtype);
+  if (others.length === 0) return null;
+  const { experts, threads } = realEngine();
+  const small = rows.filter((count) => count > 0 && count < experts.manyRows).length;
+  const atOnce = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= threads;
+  return matrix(atOnce ? threads : 1, Math.max(...others.map(({ count }) => count)), x);
+}
+
+export interface Span {
+  rows: number;
+  /** Of which others are left out of sums. */
+  padded: boolean;
+  /** Whether it begins in the rows of another expert, so that products of it need a place of their own. */
+  early: boolean;
+}
+
+/** The rows that each expert's products take, null where it has none (groups_of of native/expert_groups.hpp). */
+export function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
+  const steady = x.device === "cpu" && DTYPES[x.dtype] === 2;
+  let first = 0;
+  return rows.map((own) => {
+    const wanted = steady ? realEngine().steadyRows(own) : own;
+    const span = wanted <= x.sizes[0] ? wanted : own;
+    const early = first > x.sizes[0] - span;
+    first += own;
+    return own === 0 ? null : { rows: span, padded: span !== own, early };
+  });
+}
+
+/** Rows of products of x with matrices, in a tensor that is there. */
+export function multiplyRows(x: Value, spans: readonly (Span | null)[], width: number): void {
+  for (const span of spans) if (span?.early) drop(matrix(span.rows, width, x));
+}
+
+/** The narrower factor of a gradient of a weight, with zeros for the rows of others. */
+const aloneOf = (x: Value, span: Span | null, sum: Value): Value | null =>
+  span?.padded ? matrix(span.rows, Math.min(...sum.sizes), x) : null;
+
+/** Where cuBLAS adds products of x to a sum of another type by itself. */
+const addsWide = (sum: Value, x: Value): boolean =>
+  realEngine().experts.wideSums && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
+
+/** Where all experts go through one kernel. */
+export const together = (x: Value, weights: readonly Value[]): boolean =>
+  realEngine().experts.groupedKernel &&
+  x.device !== "cpu" &&
+  x.dtype === "bfloat16" &&
+  [...x.sizes.slice(1), ...weights[0].sizes, ...weights[weights.length - 1].sizes].every((size) => size % 8 === 0);
+
+/** The result of `make`, made while a copy of the weights in the type of x exists, where they are of another and go through one kernel. */
+export function withCast(x: Value, weights: readonly Value[], make_: () => Value): Value {
+  const copy =
+    together(x, weights) && weights[0].dtype !== x.dtype
+      ? make([weights.length, ...weights[0].sizes], x.dtype, x.device)
+      : null;
+  const result = make_();
+  drop(copy);
+  return result;
+}
+
+/** Gradients of weights of all experts, some at a time, before they are added to their sums. */
+export function addTogether(sums: readonly Value[], x: Value): void {
+  const most = Math.max(1, Math.floor(realEngine().experts.groupedElements / sums[0].count));
+  drop(make([Math.min(most, sums.length), ...sums[0].sizes], x.dtype, x.device));
+}
+
+/** A gradient of one expert's weight: of another type than its sum it is whole before it is added, which copies it. */
+export function addOne(sum: Value, x: Value, span: Span | null, add: boolean): void {
+  const alone = aloneOf(x, span, sum);
+  if (sum.dtype !== x.dtype && !addsWide(sum, x)) {
+    const gradient = make(sum.sizes, x.dtype, x.device);
+    if (x.device === "cpu" && add) drop(castTo(gradient, sum.dtype));
+    drop(gradient);
+  }
+  drop(alone);
+}
+
+/** Biases in the type of the rows y that they are added to, one at a time. */
+export function addBiases(y: Value, biases: readonly Value[], rows: readonly number[]): void {
+  for (const [expert, bias] of biases.entries()) if (rows[expert] > 0) drop(castTo(bias, y.dtype));
+}
+
+/** The sum of an expert's rows of dy, before it is added to the gradient of its bias or becomes it. */
+export function addRows(sum: Value, dy: Value, add: boolean): void {
+  const rows = make(sum.sizes, dy.dtype, dy.device);
+  if (add && dy.device === "cpu") drop(castTo(rows, sum.dtype));
+  drop(rows);
+}

@@ -1,0 +1,77 @@
+// Products of matrices, and eigenvectors.
+import { record } from "../shadow/gradients.js";
+import { stridesLike } from "../shadow/shapes.js";
+import { drop, hold, make, type Value } from "../shadow/values.js";
+import { type N, newerOp, op, type T } from "./row.js";
+import { matrix, needs } from "./rules.js";
+import { transpose, view } from "./views.js";
+
+/** a [N, K] b [K, M]; a factor with rows and columns both apart is copied for the BLAS. */
+function product(a: Value, b: Value): Value {
+  const copies = [a, b]
+    .filter(({ strides }) => strides[0] !== 1 && strides[1] !== 1)
+    .map((factor) => make(factor.sizes, factor.dtype, factor.device));
+  const y = matrix(a.sizes[0], b.sizes[1], a);
+  for (const copy of copies) drop(copy);
+  return record(y, [a, b], [needs(b) ? a : null, needs(a) ? b : null], (dy, [toA, toB]) => [
+    toA ? matrix(a.sizes[0], a.sizes[1], a) : null,
+    // Computed in the layout of b.
+    toB ? make(b.sizes, b.dtype, dy.device, stridesLike(b.sizes, b.strides)) : null,
+  ]);
+}
+
+const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
+
+export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor", product);
+export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor", batched);
+export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
+  "aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+  (_self, a, b) => batched(a, b),
+);
+export const addmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
+  "aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+  (_self, a, b) => product(a, b),
+);
+/** out = self + a b in float32, of factors in bfloat16 or float16; on CUDA alone. */
+export const addmmWide = newerOp<(self: T, a: T, b: T, type: "float32", beta: N, alpha: N, out: T) => T>(
+  "aten::addmm.dtype_out(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1, Tensor(a!) out) -> Tensor(a!)",
+  (_self, _a, _b, _type, _beta, _alpha, out) => hold(out),
+);
+export const outer = op<(a: T, b: T) => T>("aten::outer(Tensor self, Tensor vec2) -> Tensor", (a, b) =>
+  make([a.count, b.count], a.dtype, a.device),
+);
+export const linear = op<(x: T, weight: T, bias?: T | null) => T>(
+  "aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
+  (x, weight, bias = null) => {
+    const turned = transpose.rule(weight, 0, 1);
+    const flat = x.sizes.length === 2 ? hold(x) : view.rule(x, [-1, x.sizes[x.sizes.length - 1]]);
+    const result = record(
+      matrix(flat.sizes[0], weight.sizes[0], x),
+      [flat, turned, bias],
+      [needs(turned) ? flat : null, needs(flat) ? turned : null],
+      (dy, [toX, toWeight, toBias]) => [
+        toX ? matrix(flat.sizes[0], flat.sizes[1], flat) : null,
+        toWeight ? make(turned.sizes, turned.dtype, dy.device, turned.strides) : null,
+        toBias ? make((bias as Value).sizes, dy.dtype, dy.device) : null,
+      ],
+    );
+    drop(turned);
+    drop(flat);
+    return result;
+  },
+);
+// syevd: the matrix is overwritten by its vectors; work space of 1 + 6 N + 2 N^2 and 3 + 5 N (LAPACK).
+export const linalgEigh = op<(a: T) => [values: T, vectors: T]>(
+  'aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)',
+  (x) => {
+    const n = x.sizes[0];
+    const [values, vectors] = [make([n], x.dtype, x.device), make([n, n], x.dtype, x.device, [1, n])];
+    const work = [
+      make([1 + 6 * n + 2 * n * n], x.dtype, x.device),
+      make([3 + 5 * n], "int32", x.device),
+      make([], "int32", x.device),
+    ];
+    for (const each of work) drop(each);
+    return [values, vectors];
+  },
+);

@@ -1,0 +1,55 @@
+// The row of an operator: `op<type>(schema, rule)`. The type is what TypeScript sees. The schema is libtorch's own (SymInt written as
+// int); a test compares every row with the libtorch at hand, so an upgrade that changes one shows as a readable difference.
+// The rule is what the operator does as far as memory goes, for the engine that counts (shadow/): it makes the result, makes and drops
+// what is needed beside it, and says by `record` what a graph saves and what the gradient makes. Rules follow libtorch's
+// derivatives.yaml and CPU kernels; how near they come is measured in plan/grid.test.ts.
+import { native, type OpArgument } from "../binding.js";
+import type { Value } from "../shadow/values.js";
+import type { DType, Tensor } from "../types.js";
+
+export type T = Tensor;
+export type N = number;
+export type { DType };
+
+/** A type with values that are counted in place of tensors. */
+type Counted<X> = X extends Tensor ? Value : X extends readonly unknown[] ? { [Key in keyof X]: Counted<X[Key]> } : X;
+type Call = (...args: never[]) => unknown;
+type RuleOf<F extends Call> = (...args: Counted<Parameters<F>>) => Counted<ReturnType<F>>;
+/** An operator, whose rule other rules may use. */
+export type Op<F extends Call> = F & { readonly rule: RuleOf<F> };
+
+/** What a rule gets: arguments in the schema's order, tensors as values. */
+export type Argument = Value | Exclude<OpArgument, readonly OpArgument[]> | readonly Argument[];
+export type Result = Value | Value[] | number | boolean | undefined;
+
+export interface Row {
+  name: string;
+  schema: string;
+  /** Only newer versions of libtorch have it. */
+  newer: boolean;
+  rule: (...args: Argument[]) => Result;
+}
+
+const table = new Map<string, Row>();
+/** Every row, by its name with overload. */
+export const rows: ReadonlyMap<string, Row> = table;
+
+export const op = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> => addRow(schema, rule, false);
+
+/** An operator that newer versions have; ask `hasOp` first, a tested fallback stands beside each use. */
+export const newerOp = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> => addRow(schema, rule, true);
+
+function addRow<F extends Call>(schema: string, rule: RuleOf<F>, newer: boolean): Op<F> {
+  const name = schema.slice(0, schema.indexOf("("));
+  if (table.has(name)) throw new Error(`internal: two rows for ${name}`);
+  table.set(name, { name, schema, newer, rule: rule as unknown as Row["rule"] });
+  return Object.assign(native.op(name) as unknown as F, { rule });
+}
+
+/** The rule of an operator that no plan runs: an error, so that one that does is not counted wrongly in silence. */
+export const neverPlanned = (why: string) => (): never => {
+  throw new Error(`internal: an operator that no plan runs (${why}) has no rule for memory`);
+};
+
+/** Whether this libtorch has an operator, by name with overload. */
+export const hasOp = (name: string): boolean => native.hasOp(name);

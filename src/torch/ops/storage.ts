@@ -1,0 +1,61 @@
+// Tensors with bytes of their own: made, filled, copied, cast, brought to another device, put side by side, read. `tensor.ts` has
+// the forms that the project uses of those whose arguments are long.
+import { castTo } from "../shadow/arithmetic.js";
+import { record } from "../shadow/gradients.js";
+import { dimOf } from "../shadow/shapes.js";
+import { hold, make, type Value, viewOf } from "../shadow/values.js";
+import { type DType, type N, op, type T } from "./row.js";
+import { writtenOver } from "./rules.js";
+
+const fresh = (sizes: readonly number[], dtype: DType, _layout: null, device: string): Value =>
+  make(sizes, dtype, device);
+
+export const newEmpty = op<(size: N[], dtype: DType, layout: null, device: string, pinned?: boolean) => T>(
+  "aten::empty.memory_format(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor",
+  fresh,
+);
+export const newZeros = op<(size: N[], dtype: DType, layout: null, device: string) => T>(
+  "aten::zeros(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor",
+  fresh,
+);
+export const newFull = op<(size: N[], value: N, dtype: DType, layout: null, device: string) => T>(
+  "aten::full(int[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor",
+  (sizes, _value, dtype, _layout, device) => make(sizes, dtype, device),
+);
+/** In a plan, every number that is read is 1. */
+export const readItem = op<(a: T) => N>("aten::item(Tensor self) -> Scalar", () => 1);
+export const toDevice = op<(a: T, device: string, dtype: DType) => T>(
+  "aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)",
+  (x, device, dtype) => (x.device === device && x.dtype === dtype ? hold(x) : make(x.sizes, dtype, device)),
+);
+export const cast = op<(a: T, dtype: DType, nonBlocking?: boolean, copy?: boolean) => T>(
+  "aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)",
+  (x, dtype, _nonBlocking, copy = false) => {
+    if (x.dtype === dtype && !copy) return hold(x);
+    return record(castTo(x, dtype, copy), [x], [], (dy) => [castTo(dy, x.dtype)]);
+  },
+);
+export const clone = op<(a: T) => T>("aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor", (x) =>
+  castTo(x, x.dtype, true),
+);
+export const copy_ = op<(self: T, source: T) => T>(
+  "aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)",
+  writtenOver,
+);
+export const fill_ = op<(a: T, value: N) => T>(
+  "aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)",
+  writtenOver,
+);
+export const cat = op<(tensors: T[], dim?: N) => T>(
+  "aten::cat(Tensor[] tensors, int dim=0) -> Tensor",
+  (parts, dim = 0) => {
+    const [first] = parts;
+    const at = dimOf(dim, first.sizes.length);
+    // A part that stands for several is there several times.
+    const length = parts.reduce((sum, part) => sum + part.sizes[at] * part.copies, 0);
+    const sizes = first.sizes.map((size, i) => (i === at ? length : size));
+    return record(make(sizes, first.dtype, first.device), parts, [], (dy, needed) =>
+      parts.map((part, i) => (needed[i] ? viewOf(dy, part.sizes, dy.strides) : null)),
+    );
+  },
+);

@@ -1,0 +1,23 @@
+// What the engine that counts has to know of the real one, in whose place it stands. Set when it is made.
+import type { ExpertLimits, Native } from "../binding.js";
+
+interface RealEngine {
+  /** 213 for 2.13. */
+  version: number;
+  threads: number;
+  experts: ExpertLimits;
+  steadyRows: Native["steadyRows"];
+}
+
+let known: RealEngine | null = null;
+
+export function standFor(real: Native): void {
+  const { version, threads } = real.engine();
+  const [major, minor] = version.split(".").map(Number);
+  known = { version: 100 * major + minor, threads, experts: real.expertLimits(), steadyRows: real.steadyRows };
+}
+
+export function realEngine(): RealEngine {
+  if (known === null) throw new Error("internal: no engine is stood in for");
+  return known;
+}
