@@ -69,7 +69,7 @@ const { network } = run.state;
 say({
   kind: "made",
   makeS: (performance.now() - started) / 1000,
-  parameters: parameterCount(placedParameters(network.model.architecture, network.model.config)),
+  parameters: parameterCount(placedParameters(network.model.architecture)),
 });
 say({ kind: "planned", ...planRun(run).plan.placed });
 const batches = Array.from({ length: options.microBatches ?? 1 }, () => data.next());

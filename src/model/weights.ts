@@ -36,7 +36,7 @@ export class OpenWeights implements Weights {
   ) {
     for (const { name, experts } of specs) {
       // Autograd makes no gradient of a weight that is no leaf.
-      const open = trains(name) ? (value: Tensor): Tensor => leaf(value) : detach;
+      const open = (value: Tensor): Tensor => (trains(name) ? leaf(value) : detach(value));
       const made = scope(() => {
         const stored = read(name);
         const value = to(stored, experts ? dtype(stored) : computeDtype, on ?? device(stored));

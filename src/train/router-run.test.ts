@@ -83,7 +83,7 @@ test("what config.json asks for in training and a run leaves off is said", async
   assert.deepEqual(await notesWith({ output_router_logits: false, router_jitter_noise: 0.1 }), [
     "config.json has router_jitter_noise 0.1, which is off here unless it is given as a setting",
   ]);
-  assert.deepEqual(notesWith({ router_jitter_noise: 0, attention_dropout: 0.1 }), [
+  assert.deepEqual(await notesWith({ router_jitter_noise: 0, attention_dropout: 0.1 }), [
     "config.json has attention_dropout 0.1, which is not done here",
   ]);
 });
