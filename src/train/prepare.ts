@@ -1,5 +1,6 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
+import { passingNote, passingSources } from "../checkpoint/pass-through.js";
 import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
 import { Batches, type BatchList, sequentialBatches } from "../data/batches.js";
 import type { DataReport, Documents } from "../data/documents.js";
@@ -8,7 +9,7 @@ import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { readArchitecture } from "../families/registry.js";
 import type { Output } from "../metrics/output.js";
-import { freeModel, type Model, weightBytes } from "../model/model.js";
+import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
@@ -169,7 +170,7 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
     stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch),
     startStep,
     totalSteps,
-    weightBytes: weightBytes(model),
+    weightBytes: savedBytes(model),
     stateBytes: states.bytes,
   });
   folder.begin();
@@ -192,6 +193,7 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
       ...folder.notes,
       ...read.notes,
       ...resumeNotes,
+      ...passingNote(passingSources(model.passed), asked.model),
       ...filesLeftOut(source),
       ...added.notes,
       ...room,

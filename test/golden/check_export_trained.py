@@ -23,7 +23,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-MODELS = ["hf-tiny", "hf-tied", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-window", "olmoe-plain", "olmoe-clip"]
+MODELS = ["hf-tiny", "hf-tied", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-window", "olmoe-plain", "olmoe-clip",
+          "granite-plain", "glm4-plain", "glm4-groups", "minimax-partial", "ernie-tied"]
 GRID = {"stream": "int32", "streamFractionBits": 16}
 WIDE = {"stream": "int64", "streamFractionBits": 32}
 FLOAT = {"stream": "float32"}
