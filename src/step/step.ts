@@ -40,6 +40,8 @@ export interface StepOptions extends UpdateOptions {
 export interface StepResult {
   /** Mean per trained token of the whole step: cross-entropy, or divergence from the teacher. */
   loss: number;
+  /** Share of the trained tokens that have the largest logit; null where a teacher is learnt. */
+  accuracy: number | null;
   trainedTokens: number;
   /** Norm of all gradients before clipping. */
   gradNorm: number;
