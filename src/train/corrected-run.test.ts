@@ -107,7 +107,7 @@ test("a run that was cut off goes on in its working copy, and its result has wha
   const changes = { max_steps: 3, router_bias_update_rate: RATE, parameters: "disk", durability: "step" } as const;
   const settings = settingsFor(place, changes);
   const whole = await runTraining({ ...settings, output_dir: place.out("whole") });
-  const run = prepareRun(settings);
+  const run = await prepareRun(settings);
   const write = ({ kind, step }: RunEvent): void => {
     if (kind === "step" && step === 2) throw new Error("cut");
   };
