@@ -6,10 +6,10 @@ import { basename, dirname, join, resolve } from "node:path";
 import { readWholeFile, statOf } from "../read-file.js";
 import { openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
-import { foldTemplates, namedTemplateFiles } from "./named-templates.js";
 import { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
+import { foldTemplates, namedTemplateFiles } from "./named-templates.js";
 
-export type { ModelFiles, ModelSource } from "./model-files.js";
+export { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {

@@ -3,8 +3,10 @@ import { diskTensors, fullName } from "../checkpoint/layout.js";
 import { UserError } from "../errors.js";
 import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
 
+type Shape = Pick<Model, "architecture">;
+
 /** Whether a parameter is frozen. Errors: UserError for a part of what is trained as one. */
-export function frozenBy(patterns: readonly string[], { architecture }: Model): Trains {
+export function frozenBy(patterns: readonly string[], { architecture }: Shape): Trains {
   if (patterns.length === 0) return () => false;
   const placed = placedParameters(architecture);
   const frozen = new Set(patterns.flatMap((pattern) => matching(pattern, placed)).map(keyOf));
@@ -12,7 +14,7 @@ export function frozenBy(patterns: readonly string[], { architecture }: Model): 
 }
 
 /** Refuses a pattern that names nothing in this model, and patterns that leave nothing to train. */
-export function checkFrozen(patterns: readonly string[], model: Model): void {
+export function checkFrozen(patterns: readonly string[], model: Shape): void {
   const placed = placedParameters(model.architecture);
   const idle = patterns.find((pattern) => matching(pattern, placed).length === 0);
   if (idle !== undefined) {

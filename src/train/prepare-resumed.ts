@@ -6,9 +6,9 @@ import { DESCRIBED_SETTINGS } from "../reversible/couplings/registry.js";
 import { openCheckpoint, openNewestCheckpoint } from "./folder/resume-checks.js";
 import type { ResumedFrom } from "./prepare-network.js";
 import { refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
+import { STORES } from "../store/registry.js";
 import { isSame, type SettingValue } from "../settings/table.js";
 import { showValue } from "../settings/values.js";
-import { STORES } from "../store/registry.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */

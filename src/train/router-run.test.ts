@@ -55,35 +55,35 @@ test("a frozen router is saved as it was loaded; a resumed run keeps it frozen",
   }
 });
 
-test("a model without routers refuses their settings by name", (t) => {
+test("a model without routers refuses their settings by name", async (t) => {
   const place = makeWorkplace(t);
   changeConfig(place, { mlp_only_layers: [0, 1, 2] });
   for (const [name, value] of [...Object.entries(ON), ["freeze_router", true]] as const) {
-    assert.throws(() => prepareRun(settingsFor(place, { init_weights: "random", [name]: value })), {
+    await assert.rejects(prepareRun(settingsFor(place, { init_weights: "random", [name]: value })), {
       name: "UserError",
       message: `${name}: ${value} has no effect: no layer of ${place.model} has a router. Remove it.`,
     });
   }
 });
 
-test("what config.json asks for in training and a run leaves off is said", (t) => {
+test("what config.json asks for in training and a run leaves off is said", async (t) => {
   const place = makeWorkplace(t);
-  const notesWith = (changes: Record<string, unknown>, settings = {}): string[] => {
+  const notesWith = async (changes: Record<string, unknown>, settings = {}): Promise<string[]> => {
     changeConfig(place, changes);
-    const run = prepareRun(settingsFor(place, { coupling: "ordinary", method: "store", ...settings }));
+    const run = await prepareRun(settingsFor(place, { coupling: "ordinary", method: "store", ...settings }));
     freeRun(run);
     return run.notes;
   };
-  assert.deepEqual(notesWith({}), []);
-  assert.deepEqual(notesWith({ output_router_logits: false, router_aux_loss_coef: 0.02 }), []);
-  assert.deepEqual(notesWith({ output_router_logits: true }), [
+  assert.deepEqual(await notesWith({}), []);
+  assert.deepEqual(await notesWith({ output_router_logits: false, router_aux_loss_coef: 0.02 }), []);
+  assert.deepEqual(await notesWith({ output_router_logits: true }), [
     "config.json has router_aux_loss_coef 0.02, which is off here unless it is given as a setting",
   ]);
-  assert.deepEqual(notesWith({}, { router_aux_loss_coef: 0.001 }), []);
-  assert.deepEqual(notesWith({ output_router_logits: false, router_jitter_noise: 0.1 }), [
+  assert.deepEqual(await notesWith({}, { router_aux_loss_coef: 0.001 }), []);
+  assert.deepEqual(await notesWith({ output_router_logits: false, router_jitter_noise: 0.1 }), [
     "config.json has router_jitter_noise 0.1, which is off here unless it is given as a setting",
   ]);
-  assert.deepEqual(notesWith({ router_jitter_noise: 0, attention_dropout: 0.1 }), [
+  assert.deepEqual(await notesWith({ router_jitter_noise: 0, attention_dropout: 0.1 }), [
     "config.json has attention_dropout 0.1, which is not done here",
   ]);
 });

@@ -12,6 +12,7 @@ import {
   transpose,
   unsqueeze,
 } from "../../torch/ops.js";
+import { isCpu } from "../../torch/device.js";
 import { repeat } from "../../torch/repeat.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
@@ -43,8 +44,7 @@ export function attend(
 }
 
 /** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
-const hasFlash = (q: Tensor): boolean =>
-  device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
+const hasFlash = (q: Tensor): boolean => isCpu(device(q)) || dtype(q) === "bfloat16" || dtype(q) === "float16";
 
 function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);

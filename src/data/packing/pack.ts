@@ -1,23 +1,46 @@
 // Putting documents of many lengths into few bins: best-fit decreasing. Longest first, each goes to the bin with the
 // least room that still takes it, else into a new one. Bins stand in stacks by their free room, and a tree over the
 // rooms finds the next stack that is not empty, so a document costs log(capacity) however many bins there are.
-import { assert } from "../errors.js";
+import { assert } from "../../errors.js";
+
+/** Bins of document indices, in two flat lists, as there may be millions. */
+export interface Bins {
+  readonly length: number;
+  /** The indices in a bin; the caller must not change them. */
+  of(bin: number): Int32Array;
+}
+
+/** Each document in a bin of its own. */
+export const singly = (length: number): Bins => ({ length, of: (bin) => Int32Array.of(bin) });
 
 /**
  * Bins of document indices, none over `capacity`, each index once. The same lengths always give the same bins;
  * there are at worst about 11/9 times the fewest possible (Johnson 1973).
  */
-export function packLengths(lengths: ArrayLike<number>, capacity: number): number[][] {
-  const bins: number[][] = [];
+export function packLengths(lengths: ArrayLike<number>, capacity: number): Bins {
+  const binOf = new Int32Array(lengths.length);
   const rooms = new Rooms(capacity);
-  for (const index of longestFirst(lengths, capacity)) {
+  const order = longestFirst(lengths, capacity);
+  let count = 0;
+  for (const index of order) {
     const length = lengths[index];
     const room = rooms.leastOf(length);
-    const bin = room === -1 ? bins.push([]) - 1 : rooms.take(room);
-    bins[bin].push(index);
+    const bin = room === -1 ? count++ : rooms.take(room);
+    binOf[index] = bin;
     rooms.put(bin, (room === -1 ? capacity : room) - length);
   }
-  return bins;
+  return grouped(order, binOf, count);
+}
+
+/** A counting sort by bin, that keeps `order` within one. */
+function grouped(order: Int32Array, binOf: Int32Array, length: number): Bins {
+  const ends = new Int32Array(length + 1);
+  for (const bin of binOf) ends[bin + 1]++;
+  for (let bin = 1; bin <= length; bin++) ends[bin] += ends[bin - 1];
+  const members = new Int32Array(order.length);
+  const next = ends.slice();
+  for (const index of order) members[next[binOf[index]]++] = index;
+  return { length, of: (bin) => members.subarray(ends[bin], ends[bin + 1]) };
 }
 
 /** Indices by falling length, equal lengths in their order: a counting sort, as lengths are small whole numbers. */
