@@ -74,8 +74,10 @@ class ReversibleLayer:
             self.adapters = nn.ModuleDict(
                 {n: nn.Linear(width // 2, width, False) if n.startswith("up") else nn.Linear(width, width // 2, False) for n in names}
             )
-            for projection in (self.self_attn.k_proj, self.self_attn.v_proj):
-                projection.register_forward_pre_hook(self.read_memory)
+            # Latent attention makes keys and values of one projection.
+            for name in ("k_proj", "v_proj", "kv_a_proj_with_mqa"):
+                if hasattr(self.self_attn, name):
+                    getattr(self.self_attn, name).register_forward_pre_hook(self.read_memory)
 
     def forward(self, hidden_states, **context):
         router_logits = context.pop("output_router_logits", False)

@@ -105,9 +105,9 @@ class Activation {
 
  private:
   at::Tensor column(const at::Tensor& both, int64_t index) const {
+    if (interleaved_) return both.slice(1, index, both.size(1), 2);
     const int64_t width = both.size(1) / columns();
-    return interleaved_ ? both.as_strided({both.size(0), width}, {both.stride(0), 2 * both.stride(1)}, both.storage_offset() + index * both.stride(1))
-                        : both.narrow(1, index * width, width);
+    return both.narrow(1, index * width, width);
   }
   at::Tensor gate_of(const at::Tensor& both) const { return column(both, 0); }
   at::Tensor up_of(const at::Tensor& both) const { return column(both, 1); }
@@ -118,15 +118,15 @@ class Activation {
     if (row_->what == Activate::kReluSquared) at::relu_(gate);
   }
 
-  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient; what lies at the limit has.
+  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient, and neither has what lies at the limit.
   void clamped_gradient(at::Tensor gate, at::Tensor up, at::Tensor d_up, at::Tensor d_inner) const {
-    at::Tensor beyond = at::gt(up, limit_);
+    at::Tensor beyond = at::ge(up, limit_);
     d_up.masked_fill_(beyond, 0);
-    at::lt_out(beyond, up, -limit_);
+    at::le_out(beyond, up, -limit_);
     d_up.masked_fill_(beyond, 0);
     d_inner.mul_(up.clamp_(-limit_, limit_).add_(1));
     up.copy_(d_up);
-    at::gt_out(beyond, gate, limit_);
+    at::ge_out(beyond, gate, limit_);
     gate.clamp_max_(limit_).mul_(alpha_);
     at::silu_backward_out(gate, d_inner, gate);
     gate.masked_fill_(beyond, 0);

@@ -16,14 +16,14 @@ const DOWNHILL: Record<string, string[]> = {
   torch: [],
   settings: [],
   metrics: [],
-  data: [],
   model: ["torch"],
   layers: ["torch", "model"],
   families: ["model", "layers"],
   reversible: ["torch", "settings"],
   optim: ["torch", "settings"],
   checkpoint: ["torch", "model", "families", "metrics"],
-  hub: ["families", "checkpoint", "metrics"],
+  data: ["metrics", "checkpoint"],
+  hub: ["families", "data", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "layers", "families", "checkpoint"],
   store: ["torch", "model", "optim", "checkpoint"],
   network: ["torch", "model", "families", "reversible", "data", "checkpoint", "store"],
@@ -39,6 +39,7 @@ const DOWNHILL: Record<string, string[]> = {
       "reversible",
       "optim",
       "checkpoint",
+      "hub",
       "store",
       "network",
     ],
@@ -115,7 +116,7 @@ test("imports go downhill", () => {
 });
 
 /** Folders in which two files may still name each other's types; never each other's values. */
-const TYPES_IN_CIRCLES = ["model", "data", "torch/shadow"];
+const TYPES_IN_CIRCLES = ["data", "torch/shadow"];
 
 /** The first circle that imports make among the files; undefined where there is none. */
 function circleOf(some: readonly string[], importsFrom: (file: string) => string[]): string[] | undefined {

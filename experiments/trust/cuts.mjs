@@ -15,7 +15,7 @@ import { argsOf, CASES, differences, inMemory, makeWorkplace, resultOf } from ".
 
 const real = { ...fs };
 const { runCli } = await import("../../dist/cli/program.js");
-const { command } = await import("../../dist/commands/train.js");
+const { COMMANDS } = await import("../../dist/commands/registry.js");
 const { checkCheckpoint } = await import("../../dist/checkpoint/files/check-files.js");
 const { listCheckpoints } = await import("../../dist/checkpoint/run/checkpoints.js");
 
@@ -38,12 +38,7 @@ const cases = given.length > 0 ? given : NAMES;
 async function train(args) {
   let said = "";
   const output = { write: (text) => void (said += text), isTTY: false };
-  const code = await runCli(
-    { version: () => "0", commands: { train: async () => command } },
-    ["train", ...args],
-    output,
-    output,
-  );
+  const code = await runCli({ version: () => "0", commands: COMMANDS }, ["train", ...args], output, output);
   return { code, said };
 }
 

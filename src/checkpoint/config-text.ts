@@ -9,6 +9,7 @@ type Json = Record<string, unknown>;
 
 const DTYPE_KEYS = ["torch_dtype", "dtype"];
 const WHOLE_KEYS = [
+  "vocab_size",
   ...["num_experts", "num_local_experts", "original_max_position_embeddings"],
   ...["streamFractionBits", "blocksPerStep", "ordinaryFirst", "ordinaryLast"],
 ];
@@ -31,6 +32,13 @@ export function configText(files: ModelFiles, source: Json, dtype: DType, added:
   return saysTheSame(edited, wanted) ? edited : jsonText(wanted);
 }
 
+/** A JSON object with some keys changed; all else as it was written, where that can be. */
+export function jsonWith(text: string, changes: Json): string {
+  const wanted = { ...parse(text), ...changes };
+  const edited = edit(text, wanted);
+  return saysTheSame(edited, wanted) ? edited : jsonText(wanted);
+}
+
 /** `text` with plain values exchanged, keys left out and keys added; whether it says what is wanted is still to be seen. */
 function edit(text: string, wanted: Json): string {
   const stated = parse(text);
@@ -39,7 +47,7 @@ function edit(text: string, wanted: Json): string {
     if (isDeepStrictEqual(value, wanted[key]) || !/^\w+$/.test(key)) continue;
     edited = Object.hasOwn(wanted, key)
       ? edited.replace(
-          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\[[^[\\]]*\\])`),
+          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\d+(?=\\s*[,}])|\\[[^[\\]]*\\])`),
           (_, start: string) => start + spell(wanted[key], key),
         )
       : edited.replace(new RegExp(`,\\s*"${key}"\\s*:\\s*(\\{[^{}]*\\}|"[^"]*"|null)`), "");

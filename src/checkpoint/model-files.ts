@@ -11,6 +11,8 @@ export interface ModelFiles {
   readFile(name: string): Uint8Array | undefined;
   /** Where the file `name` is, when it is a link that leaves the model's folder: it is read, but no copy of it is saved. */
   outside?(name: string): string | undefined;
+  /** Names of the files in a folder beside them; none where there is no such folder, or nothing but single files. */
+  list?(folder: string): string[];
 }
 
 export type StoredTensor = Pick<TensorEntry, "dtype" | "shape" | "eightBits">;

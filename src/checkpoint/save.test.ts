@@ -1,7 +1,7 @@
 // Saving and loading again: bit for bit for every dtype, tying and layout, one file or shards; the other files of a
 // folder.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -14,7 +14,7 @@ import { loadModel } from "./load.js";
 import { modelTensors, saveModel } from "./save.js";
 import { writeSafetensors } from "./safetensors/writer.js";
 import { byteLength } from "./safetensors/header.js";
-import { folderFiles } from "./source.js";
+import { filesLeftOut, folderFiles, withFilesKept } from "./source.js";
 import { CONFIG_TEXT, differences, tinyModel, withFolder } from "./testing-model.js";
 import { compareFolder } from "./verify.js";
 
@@ -193,6 +193,37 @@ test("config.json keeps its text but for the dtype; tokenizer files are copied; 
     );
     saveModel(dir, model, { source: folderFiles(dir), dtype: "float32" });
     assert.equal(readFileSync(join(dir, "config.json"), "utf8"), CONFIG_TEXT, "a folder may be saved over itself");
+    freeModel(model);
+  }));
+
+test("named chat templates of a folder are saved as a list in tokenizer_config.json, links out of the model left out", () =>
+  withFolder((folder) => {
+    const model = tinyModel("float32");
+    const save = (name: string, files: Record<string, string>): Record<string, unknown> => {
+      const source = join(folder, name);
+      mkdirSync(join(source, "additional_chat_templates"), { recursive: true });
+      for (const [file, text] of Object.entries(files)) writeFileSync(join(source, file), text);
+      symlinkSync(join(folder, "far.jinja"), join(source, "additional_chat_templates/far.jinja"));
+      const kept = withFilesKept({ ...folderFiles(source), config: {}, configPath: "", openWeights: assert.fail });
+      assert.match(filesLeftOut(kept).join(), /^[^,]*additional_chat_templates\/far\.jinja is a link to/);
+      saveModel(join(folder, `${name}-saved`), model, { source: kept });
+      assert.equal(existsSync(join(folder, `${name}-saved`, "chat_template.jinja")), false);
+      return JSON.parse(readFileSync(join(folder, `${name}-saved`, "tokenizer_config.json"), "utf8"));
+    };
+    writeFileSync(join(folder, "far.jinja"), "far");
+    const tool = { "additional_chat_templates/tool_use.jinja": "{{ tools }} \u00fc" };
+    const named = { name: "tool_use", template: "{{ tools }} \u00fc" };
+    assert.deepEqual(
+      save("file", { ...tool, "chat_template.jinja": "d", "tokenizer_config.json": '{"eos_token":"e"}' }),
+      {
+        eos_token: "e",
+        chat_template: [{ name: "default", template: "d" }, named],
+      },
+    );
+    assert.deepEqual(save("text", { ...tool, "tokenizer_config.json": '{"chat_template":"d"}' }), {
+      chat_template: [{ name: "default", template: "d" }, named],
+    });
+    assert.deepEqual(save("alone", tool), { chat_template: [named] });
     freeModel(model);
   }));
 

@@ -1,6 +1,6 @@
 // Where a model comes from: its settings, its tokenizer's files and its weights, whatever holds them. Everything that
 // takes a model as input goes through here. Nothing stays open but between `openWeights` and the `close` of its result.
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { readWholeFile, statOf } from "../read-file.js";
@@ -9,9 +9,10 @@ import { statedDtype } from "./config-text.js";
 import { openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
 import { COPIED_FILES, type Folder, type ModelFiles, type ModelSource } from "./model-files.js";
+import { foldTemplates, namedTemplateFiles } from "./named-templates.js";
 import type { Quantisation } from "./quantised/format.js";
 
-export type { ModelFiles, ModelSource } from "./model-files.js";
+export { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {
@@ -51,6 +52,7 @@ export function folderFiles(dir: string): ModelFiles {
       const real = existsSync(path) ? realpathSync(path) : "";
       return real === "" || staysInside(real, realpathSync(dir)) ? undefined : real;
     },
+    list: (folder) => (statOf(join(dir, folder))?.isDirectory() ? readdirSync(join(dir, folder)) : []),
   };
 }
 
@@ -64,11 +66,13 @@ function staysInside(real: string, folder: string): boolean {
 }
 
 /** The files beside config.json that a saved copy of a model has. */
-export function copiedFiles(files: ModelFiles): [name: string, bytes: Uint8Array][] {
-  return COPIED_FILES.filter((name) => files.outside?.(name) === undefined).flatMap((name) => {
-    const bytes = files.readFile(name);
-    return bytes ? [[name, bytes]] : [];
-  });
+export function copiedFiles(files: ModelFiles): Map<string, Uint8Array> {
+  const copied = new Map<string, Uint8Array>();
+  for (const name of COPIED_FILES) {
+    const bytes = files.outside?.(name) === undefined ? files.readFile(name) : undefined;
+    if (bytes) copied.set(name, bytes);
+  }
+  return foldTemplates(files, copied);
 }
 
 /** What is to be said of a source whose model is saved again. */
@@ -78,8 +82,8 @@ export const sourceNotes = (source: ModelSource): string[] => [
 ];
 
 /** A sentence for each file that `copiedFiles` leaves out. */
-function filesLeftOut(files: ModelFiles): string[] {
-  return COPIED_FILES.flatMap((name) => {
+export function filesLeftOut(files: ModelFiles): string[] {
+  return [...COPIED_FILES, ...namedTemplateFiles(files)].flatMap((name) => {
     const real = files.outside?.(name);
     return real === undefined
       ? []
@@ -91,11 +95,23 @@ function filesLeftOut(files: ModelFiles): string[] {
 
 /** The source with its small files as they are now, whatever becomes of the folder. */
 export function withFilesKept(source: ModelSource): ModelSource {
-  const names = ["config.json", ...COPIED_FILES];
+  const templates = namedTemplateFiles(source);
+  const names = ["config.json", ...COPIED_FILES, ...templates];
   const kept = new Map(names.map((name) => [name, { bytes: source.readFile(name), outside: source.outside?.(name) }]));
   return {
     ...source,
     readFile: (name) => (kept.has(name) ? kept.get(name)?.bytes : source.readFile(name)),
     outside: (name) => (kept.has(name) ? kept.get(name)?.outside : source.outside?.(name)),
+    list: (folder) => templates.filter((name) => dirname(name) === folder).map((name) => basename(name)),
+  };
+}
+
+/** The source with some of its small files exchanged; `undefined` for one that it is to be without. */
+export function withFiles(source: ModelSource, changed: Record<string, Uint8Array | undefined>): ModelSource {
+  const isChanged = (name: string): boolean => Object.hasOwn(changed, name);
+  return {
+    ...source,
+    readFile: (name) => (isChanged(name) ? changed[name] : source.readFile(name)),
+    outside: (name) => (isChanged(name) ? undefined : source.outside?.(name)),
   };
 }

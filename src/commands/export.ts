@@ -63,9 +63,11 @@ export const ROWS = {
   validation_file: {
     kind: "string",
     default: "",
-    metavar: "FILE",
+    metavar: "FILE...",
     group: LOSS,
-    about: "held-out rows: prints the loss as trained and as exported; read with the settings of the run",
+    fromList: TRAIN_ROWS.train_file.fromList,
+    about:
+      "held-out rows, named as train names them: prints the loss as trained and as exported; read with the settings of the run",
   },
   device: { ...TRAIN_ROWS.device, group: LOSS, about: "where to compute the loss: cpu, cuda or cuda:N" },
   threads: { ...TRAIN_ROWS.threads, group: LOSS },

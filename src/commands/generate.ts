@@ -13,8 +13,7 @@ export const ROWS = {
     required: true,
     metavar: "FOLDER",
     group: MODEL,
-    about:
-      "folder of a Hugging Face checkpoint or of a run's result, a .gguf file, or a name on the hub: org/name[@revision]",
+    about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
   },
   prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
   chat: {
@@ -30,7 +29,13 @@ export const ROWS = {
     group: MODEL,
     about: "the network as it was trained, or the ordinary one; auto: as trained where the folder has revmoe.json",
   },
-  max_new_tokens: { kind: "integer", default: 128, min: 1, group: SAMPLING, about: "tokens at most" },
+  max_new_tokens: {
+    kind: "integer",
+    default: 128,
+    min: 1,
+    group: SAMPLING,
+    about: "tokens at most; by default no more than the model has positions for",
+  },
   temperature: {
     kind: "number",
     default: 0.8,
@@ -75,7 +80,7 @@ export type GenerateSettings = SettingsOf<typeof ROWS>;
 export const command: Command<typeof ROWS> = {
   name: "generate",
   usage: "revmoe generate --model FOLDER --prompt TEXT [--setting value ...]",
-  example: 'revmoe generate --model runs/first/final --prompt "Once upon a time" --max-new-tokens 64',
+  example: 'revmoe generate --model runs/first --prompt "Once upon a time" --max-new-tokens 64',
   settings: {
     rows: ROWS,
     elsewhere: { do_sample: "Use temperature: 0 always takes the likeliest token.", max_length: "Use max_new_tokens." },

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Document, type DocumentSettings, makeDocuments } from "./documents.js";
+import { type DataReport, type Document, type DocumentSettings, makeDocuments } from "./documents.js";
 import type { Row } from "./rows.js";
 import { CHATML, CHATML_TAGGED, CHATML_THINKING, SPECIAL, testTokenizer } from "./tokenizer/testing-tokenizer.js";
 
@@ -19,6 +19,9 @@ const { imStart, imEnd, endoftext } = SPECIAL;
 const HELLO = 259;
 const NEWLINES = 262;
 const AB = 263;
+
+/** What lengths cost is the preview's to test, and what a template shows its own. */
+const countsOf = ({ lengths: _, fields: __, ...counts }: DataReport) => counts;
 
 /** Tokens with a mark at those that are trained: [token, 0 or 1]. */
 const marked = ({ tokens, trained }: Document): [number, number][] =>
@@ -48,8 +51,8 @@ for (const [name, chat_template] of Object.entries({ CHATML, CHATML_TAGGED })) {
       ...off(10),
     ];
     assert.deepEqual(marked(documents[0]), expected);
-    assert.deepEqual(report, {
-      format: "messages",
+    assert.deepEqual(countsOf(report), {
+      formats: ["messages"],
       rows: 1,
       tokens: expected.length,
       trainedTokens: 8,
@@ -57,6 +60,7 @@ for (const [name, chat_template] of Object.entries({ CHATML, CHATML_TAGGED })) {
       truncated: 0,
       split: 0,
       dropped: 0,
+      unusedColumns: {},
     });
   });
 }
@@ -110,7 +114,7 @@ test("columns map question and answer to prompt and completion", (t) => {
     settings({ columns: { prompt: "question", completion: "answer" } }),
   );
   assert.deepEqual(marked(documents[0]), [...off(...bytes("b")), ...on(AB, imEnd)]);
-  assert.equal(report.format, "prompt_completion");
+  assert.deepEqual(report.formats, ["prompt_completion"]);
 });
 
 test("prompt and completion as messages: the completion's turns alone", (t) => {
@@ -135,10 +139,13 @@ test("prompt and completion as messages: the completion's turns alone", (t) => {
     chat_template:
       "{{ messages | length }}{% for m in messages %}{{ '<' + m.role + '>' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
   });
-  assert.throws(() => makeDocuments(rowsOf(row), counting, settings()), {
-    name: "UserError",
-    message: /^d\.jsonl:1: the chat template renders the prompt otherwise .*completion_only_loss: false/,
-  });
+  // The prompt alone is rendered otherwise, but the parts of the completion's messages are sure.
+  const [counted] = makeDocuments(rowsOf(row), counting, settings()).documents;
+  const last = marked(counted).filter(([, flag]) => flag === 1);
+  assert.deepEqual(
+    last.map(([token]) => token),
+    [10, 10, AB, imEnd],
+  );
 });
 
 test("text: first and last token are put around it, and long ones are split without loss", (t) => {
@@ -213,4 +220,30 @@ test("refused: rows that are wrong, with their place", (t) => {
     name: "UserError",
     message: /the first rows have the keys "question"/,
   });
+});
+
+test("tokens that begin and end a text are put where the text has not written them itself", (t) => {
+  const both = testTokenizer(t, { bos_token: "<|endoftext|>", add_bos_token: true });
+  const one = (row: Record<string, unknown>, tokenizer = both, more: Partial<DocumentSettings> = {}) =>
+    marked(makeDocuments(rowsOf(row), tokenizer, settings(more)).documents[0]);
+  const whole = [...off(endoftext), ...on(HELLO, imEnd)];
+  for (const text of ["hello", "<|endoftext|>hello", "hello<|im_end|>", "<|endoftext|>hello<|im_end|>"])
+    assert.deepEqual(one({ text }), whole, text);
+  const asked = [...off(endoftext, ...bytes("b")), ...on(HELLO, imEnd)];
+  for (const [prompt, completion] of [
+    ["b", "hello"],
+    ["<|endoftext|>b", "hello"],
+    ["b", "hello<|im_end|>"],
+    ["<|endoftext|>b", "hello<|im_end|>"],
+  ])
+    assert.deepEqual(one({ prompt, completion }), asked, prompt + completion);
+  // The end of a prompt is not the end of what is learnt, and a text may hold the tokens elsewhere.
+  assert.deepEqual(one({ prompt: "b<|im_end|>", completion: "hello" }), [
+    ...off(endoftext, ...bytes("b"), imEnd),
+    ...on(HELLO, imEnd),
+  ]);
+  assert.deepEqual(one({ text: "hello<|im_end|>\n" }), [...off(endoftext), ...on(HELLO, imEnd, 10, imEnd)]);
+  assert.deepEqual(one({ prompt: "", completion: "<|endoftext|>b" }), [...off(endoftext), ...on(...bytes("b"), imEnd)]);
+  const same = testTokenizer(t, { bos_token: "<|im_end|>", add_bos_token: true });
+  assert.deepEqual(one({ text: "hello" }, same), [...off(imEnd), ...on(HELLO, imEnd)]);
 });

@@ -5,11 +5,21 @@
 // and the model goes on from there token by token. Encoding the whole could merge the last letters of the prompt with
 // the first of the answer into a token that generation never sees. At an end marker, which is a special token, both
 // ways give the same ids.
-import { UserError } from "../errors.js";
-import type { Sample } from "./conversation.js";
+import type { Message, Sample } from "./conversation.js";
 import type { Document } from "./documents.js";
-import { renderChat, renderWithMask, type Span } from "./template/template.js";
+import { type ChatOptions, renderChat, type Span } from "./template/template.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import { trainedSpans } from "./trained-spans.js";
+
+/**
+ * What is trained of a row. Texts without a prompt are trained whole.
+ *   assistant   turns of the assistant, those of a prompt included; of prompt and completion as texts, the completion
+ *   last        the last of these turns
+ *   completion  turns of the assistant in the completion; in rows without one, as assistant
+ *   all         every token
+ */
+export type TrainOn = "assistant" | "last" | "completion" | "all";
+export const TRAIN_ON = ["assistant", "last", "completion", "all"] as const satisfies TrainOn[];
 
 /** Which parts of a sample are trained. */
 export interface TrainedParts {
@@ -17,7 +27,20 @@ export interface TrainedParts {
   assistant_only_loss: boolean;
   /** Of prompt and completion, only the completion is trained. */
   completion_only_loss: boolean;
+  /** In place of both. */
+  train_on?: TrainOn;
+  /** Variables for the chat template, as {enable_thinking: false}. */
+  chat_template_kwargs?: Record<string, unknown>;
 }
+
+/** What a row may say of itself. */
+export interface RowChoice {
+  /** For each of its messages, the prompt's first, whether it is trained where such turns are. All are if absent. */
+  trains?: boolean[];
+  /** Variables for the chat template, beside those of the settings. */
+  kwargs?: Record<string, unknown>;
+}
+export type WeighedSample = Sample & RowChoice;
 
 /** Tokens of a document that follow one another and are trained alike. */
 interface Part {
@@ -26,61 +49,79 @@ interface Part {
 }
 
 /** The caller owns the document. Errors: UserError that names `place`. */
-export const encodeSample = (sample: Sample, tokenizer: Tokenizer, settings: TrainedParts, place: string): Document =>
-  join(samplesParts(sample, tokenizer, settings, place), place);
+export const encodeSample = (
+  sample: WeighedSample,
+  tokenizer: Tokenizer,
+  settings: TrainedParts,
+  place: string,
+): Document => join(samplesParts(sample, tokenizer, settings, place), place);
 
-function samplesParts(sample: Sample, tokenizer: Tokenizer, settings: TrainedParts, place: string): Part[] {
-  const bos: Part = { ids: tokenizer.addBos && tokenizer.bosId !== undefined ? [tokenizer.bosId] : [], trained: false };
-  const eos: Part = { ids: tokenizer.eosId === undefined ? [] : [tokenizer.eosId], trained: true };
+function samplesParts(sample: WeighedSample, tokenizer: Tokenizer, settings: TrainedParts, place: string): Part[] {
   switch (sample.kind) {
+    case "tokens":
+      return tokenParts(sample);
     case "text":
-      return [bos, { ids: tokenizer.encode(sample.text), trained: true }, eos];
+      return withEnds([{ ids: tokenizer.encode(sample.text), trained: true }], tokenizer);
     case "completion": {
       const { prompt, completion } = sample;
-      const promptIds = { ids: tokenizer.encode(prompt), trained: !settings.completion_only_loss };
-      return [bos, promptIds, { ids: tokenizer.encode(completion, prompt), trained: true }, eos];
+      const asked = { ids: tokenizer.encode(prompt), trained: trainOn(sample.kind, settings) === "all" };
+      return withEnds([asked, { ids: tokenizer.encode(completion, prompt), trained: true }], tokenizer);
     }
-    case "messages": {
-      const { messages, tools } = sample;
-      if (settings.assistant_only_loss) {
-        const { text, trained } = renderWithMask(tokenizer, messages, { tools, place });
-        return encodeSpans(tokenizer, text, trained);
-      }
-      const text = renderChat(tokenizer, messages, { addGenerationPrompt: false, tools, place });
-      return encodeSpans(tokenizer, text, [[0, text.length]]);
+    case "messages":
+      return conversation(sample.messages, 0, sample, tokenizer, settings, place);
+    case "chat_completion": {
+      const { prompt, completion } = sample;
+      return conversation([...prompt, ...completion], prompt.length, sample, tokenizer, settings, place);
     }
-    case "chat_completion":
-      return chatCompletion(sample, tokenizer, settings, place);
   }
 }
 
-/** Prompt and completion as messages: of the completion, too, only the assistant's turns are what a model writes. */
-function chatCompletion(
-  sample: Sample & { kind: "chat_completion" },
+/** With the tokens that begin and end a text, where the text has not written them itself. The end is learnt. */
+function withEnds(parts: Part[], { bosId, eosId, addBos }: Tokenizer): Part[] {
+  const first = parts.find(({ ids }) => ids.length > 0)?.ids[0];
+  const last = Array.from(parts[parts.length - 1].ids).at(-1);
+  const begins = addBos && bosId !== undefined && first !== bosId;
+  const ends = eosId !== undefined && last !== eosId;
+  return [
+    ...(begins ? [{ ids: [bosId], trained: false }] : []),
+    ...parts,
+    ...(ends ? [{ ids: [eosId], trained: true }] : []),
+  ];
+}
+
+function trainOn(kind: Sample["kind"], settings: TrainedParts): TrainOn {
+  if (settings.train_on !== undefined) return settings.train_on;
+  if (kind === "messages") return settings.assistant_only_loss ? "assistant" : "all";
+  return settings.completion_only_loss ? "completion" : "all";
+}
+
+function conversation(
+  messages: Message[],
+  prompted: number,
+  sample: WeighedSample & { tools: unknown[] | undefined },
   tokenizer: Tokenizer,
   settings: TrainedParts,
   place: string,
 ): Part[] {
-  const { prompt, completion, tools } = sample;
-  const messages = [...prompt, ...completion];
-  if (!settings.completion_only_loss) {
-    const text = renderChat(tokenizer, messages, { addGenerationPrompt: false, tools, place });
+  const kwargs = { ...settings.chat_template_kwargs, ...sample.kwargs };
+  const options: ChatOptions = { tools: sample.tools, kwargs, place };
+  const wanted = trainOn(sample.kind, settings);
+  if (wanted === "all" && !sample.trains?.includes(false)) {
+    const text = renderChat(tokenizer, messages, { addGenerationPrompt: false, ...options });
     return encodeSpans(tokenizer, text, [[0, text.length]]);
   }
-  const { text, trained } = renderWithMask(tokenizer, messages, { tools, place });
-  const asked = renderChat(tokenizer, prompt, { addGenerationPrompt: true, tools, place });
-  if (!text.startsWith(asked)) {
-    throw new UserError(
-      `${place}: the chat template renders the prompt otherwise when the completion follows, so where the ` +
-        "completion begins is not known. Set completion_only_loss: false, or give the row as messages.",
-    );
+  const { text, trained } = trainedSpans(tokenizer, messages, options, { wanted, prompted, trains: sample.trains });
+  return encodeSpans(tokenizer, text, trained);
+}
+
+/** Tokens that were made elsewhere, as they are. */
+function tokenParts({ ids, trained }: Sample & { kind: "tokens" }): Part[] {
+  const parts: Part[] = [];
+  for (let start = 0, end = 0; start < ids.length; start = end) {
+    while (end < ids.length && trained[end] === trained[start]) end++;
+    parts.push({ ids: ids.subarray(start, end), trained: trained[start] === 1 });
   }
-  return encodeSpans(
-    tokenizer,
-    text,
-    // Some templates count the end of the header to the turn; it stands in the prompt.
-    trained.filter(([, end]) => end > asked.length).map(([start, end]) => [Math.max(start, asked.length), end]),
-  );
+  return parts;
 }
 
 function encodeSpans(tokenizer: Tokenizer, text: string, trained: Span[]): Part[] {

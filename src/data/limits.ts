@@ -27,7 +27,7 @@ export const TEMPLATE_LIMITS = {
 } as const;
 
 export const ROW_LIMITS = {
-  /** Messages among which the assistant's are told apart by rendering all before each: 1,000 take 7 to 35 s, with the square. */
+  /** Messages where a template does not show by itself whose turn is where, so that all before each is rendered: 1,000 take 7 to 35 s, with the square. */
   messages: 2000,
   /** Letters of a text to encode: each takes about 20 bytes of memory while that is done. */
   letters: 2 ** 27,
@@ -58,7 +58,7 @@ export const TIME_LIMITS = {
   row: 2,
   /** For each million letters. Real tokenizers take 0.3 to 1.5 s. */
   perMegabyte: 6,
-  /** For each two messages of a row: each answer is found with up to six renderings of all before it. Real templates take up to 3.5e-5. */
+  /** For each two messages of a row: an answer may be found with up to six renderings of all before it. Real templates take up to 3.5e-5. */
   perPair: 5e-5,
 } as const;
 

@@ -30,7 +30,7 @@ export function makeQuestions(
         `${place}: answer has no number (expected one behind ####, or as its last). Task exact-match compares numbers.`,
       );
     }
-    const { ids } = encodePrompt(form.tokenizer, fill(form, question), { chat: form.chat, place });
+    const { ids } = encodePrompt(form.tokenizer, fill(form, question), { ...form, place });
     try {
       checkPrompt(architecture, ids, maxNewTokens);
     } catch (failure) {

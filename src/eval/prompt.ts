@@ -6,6 +6,8 @@ export interface PromptForm {
   /** With {question} where the question goes. */
   template: string;
   chat: boolean;
+  /** Variables for the chat template, as {enable_thinking: false}. */
+  kwargs?: Record<string, unknown>;
 }
 
 export const PLAIN_TEMPLATE = "Question: {question}\nAnswer:";

@@ -1,7 +1,7 @@
 // What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
 // the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
 // label; GSM8K's question and answer). All complaints name the row.
-import { emptyIn } from "../data/conversation.js";
+import { emptyIn, isSample } from "../data/conversation.js";
 import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
 
@@ -30,22 +30,32 @@ const has = (value: Record<string, unknown>, ...keys: string[]): boolean =>
 const KEYS = ["text", "messages", "prompt", "completion", "choices", "endings", "question", "answer"];
 
 const FITS: Record<Task, (value: Record<string, unknown>) => boolean> = {
-  loss: (value) => has(value, "messages") || has(value, "prompt", "completion") || has(value, "text"),
+  loss: isSample,
   choice: (value) => has(value, "choices") || has(value, "endings"),
   "exact-match": (value) => has(value, "question", "answer") && !has(value, "choices"),
 };
 
-/** The task that all of the first rows are for, where it is one alone. */
-export function detectTask(rows: Row[]): Task {
+/**
+ * The task that all of the first rows are for, where it is one alone. `columns` are those of the run that made the model,
+ * by which rows that fit no task as they are may be rows to predict.
+ */
+export function detectTask(rows: Row[], columns: Record<string, string> = {}): Task {
   const first = rows.slice(0, ROWS_LOOKED_AT);
   const fitting = (Object.keys(FITS) as Task[]).filter((task) => first.every(({ value }) => FITS[task](value)));
   if (fitting.length === 1) return fitting[0];
+  if (fitting.length === 0 && hasColumns(rows, columns)) return "loss";
   const keys = keyList([...new Set(first.flatMap(({ value }) => Object.keys(value)))]);
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${keys}, which ${fitting.length === 0 ? "no task has" : `fit ${fitting.join(" and ")}`} ` +
       '(expected "text", "messages" or "prompt" and "completion" for loss, "choices" or "endings" for choice, "question" and "answer" for ' +
       `exact-match). ${emptyIn(first, KEYS)}Set task, or rename the keys.`,
   );
+}
+
+/** Whether the first rows have a column of every name; false without names. */
+export function hasColumns(rows: Row[], columns: Record<string, string>): boolean {
+  const wanted = Object.values(columns);
+  return wanted.length > 0 && rows.slice(0, ROWS_LOOKED_AT).every(({ value }) => has(value, ...wanted));
 }
 
 /** Errors: UserError that names the row and what is wrong in it. */

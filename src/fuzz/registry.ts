@@ -3,16 +3,9 @@ import { configReader, denseReader, generationReader, networkReader, planReader 
 import { ggufReader } from "./gguf-reader.js";
 import { cacheReader, hubIndexReader, listingReader } from "./hub-readers.js";
 import type { Reader } from "./reader.js";
+import { cardReader, rowReaders, sourcesReader } from "./row-readers.js";
 import { flagsReader, metricsReader, settingsReader, stateReader } from "./run-readers.js";
-import {
-  conversationReader,
-  jsonlReader,
-  jsonReader,
-  taskReader,
-  templateReader,
-  tokenizerReader,
-  txtReader,
-} from "./text-readers.js";
+import { conversationReader, taskReader, templateReader, tokenizerReader } from "./text-readers.js";
 import {
   indexReader,
   modelReader,
@@ -41,9 +34,9 @@ export const READERS: readonly Reader[] = [
   ggufReader,
   tokenizerReader,
   templateReader,
-  jsonlReader,
-  jsonReader,
-  txtReader,
+  ...rowReaders,
+  sourcesReader,
+  cardReader,
   conversationReader,
   taskReader,
   settingsReader,

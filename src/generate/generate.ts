@@ -47,6 +47,11 @@ function* follow(network: Network, prompt_T: Int32Array, options: GenerateOption
   }
 }
 
+/** How many new tokens a model has positions for; negative where the prompt itself is too long. */
+export const roomBehind = ({ maxPositions }: Architecture, promptTokens: number): number =>
+  // The last token is never read, so it needs no position.
+  maxPositions + 1 - promptTokens;
+
 /** Throws the errors of `generateTokens`, for those who want to know before they load weights. */
 export function checkPrompt(architecture: Architecture, promptIds: ArrayLike<number>, maxNewTokens: number): void {
   const { vocabSize, maxPositions } = architecture;
@@ -60,8 +65,7 @@ export function checkPrompt(architecture: Architecture, promptIds: ArrayLike<num
         "The tokenizer.json does not belong to this model.",
     );
   }
-  // The last token is never read, so it needs no position.
-  const room = maxPositions + 1 - promptIds.length;
+  const room = roomBehind(architecture, promptIds.length);
   if (maxNewTokens <= room) return;
   throw new UserError(
     `max_new_tokens: ${maxNewTokens} behind a prompt of ${promptIds.length} go beyond the model's positions ` +

@@ -3,14 +3,26 @@
 import { renderChat } from "../data/template/template.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
-/** Tokens of a prompt, and its text as a continuation is encoded behind it. `place` names the row in errors. */
+export interface PromptOptions {
+  chat: boolean;
+  /** Variables for the chat template, as {enable_thinking: false}. */
+  kwargs?: Record<string, unknown>;
+  /** Names the row in errors. */
+  place?: string;
+}
+
+/** Tokens of a prompt, and its text as a continuation is encoded behind it. */
 export function encodePrompt(
   tokenizer: Tokenizer,
   words: string,
-  { chat, place }: { chat: boolean; place?: string },
+  { chat, kwargs, place }: PromptOptions,
 ): { ids: number[]; text: string } {
   if (chat) {
-    const text = renderChat(tokenizer, [{ role: "user", content: words }], { addGenerationPrompt: true, place });
+    const text = renderChat(tokenizer, [{ role: "user", content: words }], {
+      addGenerationPrompt: true,
+      kwargs,
+      place,
+    });
     return { ids: tokenizer.encode(text), text };
   }
   const { addBos, bosId } = tokenizer;

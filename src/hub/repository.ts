@@ -1,7 +1,9 @@
 // What a repository on a hub holds at one commit, and which of its files a model needs: configuration, tokenizer, and
-// weights as safetensors. Limits: files at the top of the repository; pickled and GGUF weights are refused.
+// weights as safetensors. Limits: files at the top of the repository, and named chat templates in their folder; pickled
+// and GGUF weights are refused.
 import { INDEX_FILE, SINGLE_FILE } from "../checkpoint/folder.js";
 import { COPIED_FILES } from "../checkpoint/model-files.js";
+import { TEMPLATE_FOLDER } from "../checkpoint/named-templates.js";
 import { excerpt, UserError } from "../errors.js";
 import { isCommit } from "./names.js";
 import { pageGuard } from "./limits.js";
@@ -21,26 +23,23 @@ export interface Repository {
 
 /** Asks the hub. Errors: HubUnreachable; UserError for a refusal or for an answer that is not a hub's. */
 export async function readRepository(connection: Connection): Promise<Repository> {
-  const { repo, endpoint } = connection;
+  const { repo, kind, endpoint } = connection;
   const access = { hubUrl: endpoint, fetch: fetchFor(connection, pageGuard(repo.given, endpoint, connection.limits)) };
   try {
     // Half of the time that a command takes to start, and of use to few.
-    const { listFiles, modelInfo } = await import("@huggingface/hub");
-    const { sha: commit } = await modelInfo({
-      name: repo.id,
-      revision: repo.revision,
-      additionalFields: ["sha"],
-      ...access,
-    });
+    const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
+    const asked = { name: repo.id, revision: repo.revision, additionalFields: ["sha" as const], ...access };
+    const { sha: commit } = kind === "dataset" ? await datasetInfo(asked) : await modelInfo(asked);
     if (!isCommit(commit)) throw new Error(`commit ${excerpt(commit)}`);
     const files: RemoteFile[] = [];
-    for await (const { type, path, size, oid, lfs } of listFiles({
-      repo: { type: "model", name: repo.id },
-      revision: commit,
-      ...access,
-    })) {
-      if (files.length >= connection.limits.files) throw new Error(`more than ${connection.limits.files} files`);
-      if (type === "file") files.push(checkedFile({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" }));
+    const folders = [""];
+    for (const folder of folders) {
+      const where = { repo: { type: kind, name: repo.id }, recursive: kind === "dataset", revision: commit, ...access };
+      for await (const { type, path, size, oid, lfs } of listFiles(folder ? { ...where, path: folder } : where)) {
+        if (files.length >= connection.limits.files) throw new Error(`more than ${connection.limits.files} files`);
+        if (type === "file") files.push(checkedFile({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" }));
+        else if (kind === "model" && folder === "" && path === TEMPLATE_FOLDER) folders.push(path);
+      }
     }
     return { commit, files };
   } catch (failure) {
@@ -94,7 +93,9 @@ export function chooseFiles({ files }: Repository, given: string): Needed {
   return { config, single, index, others: files.filter((file) => isSideFile(file) && file !== config) };
 }
 
-const isSideFile = ({ path }: RemoteFile): boolean => SIDE_FILES.has(path) || /^chat_template[\w.-]*$/.test(path);
+const isSideFile = ({ path }: RemoteFile): boolean =>
+  SIDE_FILES.has(path) || /^chat_template[\w.-]*$/.test(path) || NAMED_TEMPLATE.test(path);
+const NAMED_TEMPLATE = new RegExp(`^${TEMPLATE_FOLDER}/\\w[\\w.-]*\\.jinja$`);
 
 const SHARD = /^\w[\w.+-]*$/;
 

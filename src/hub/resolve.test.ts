@@ -21,8 +21,9 @@ import { freeModel } from "../model/model.js";
 import { loadModel } from "../checkpoint/load.js";
 import { MANIFEST_FILE } from "../checkpoint/files/manifest.js";
 import { saveModel } from "../checkpoint/save.js";
-import { folderFiles } from "../checkpoint/source.js";
+import { filesLeftOut, folderFiles } from "../checkpoint/source.js";
 import { tinyModel } from "../checkpoint/testing-model.js";
+import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { LIMITS } from "./limits.js";
 import { parseName } from "./names.js";
@@ -76,6 +77,22 @@ async function refused(promise: Promise<unknown>, pattern: RegExp): Promise<void
     return true;
   });
 }
+
+test("named chat templates are fetched with their folder, and nothing else of it", async (t) => {
+  const { hub, resolve } = await makePlace(t);
+  hub.files.set("additional_chat_templates/tool_use.jinja", Buffer.from("tools"));
+  hub.files.set("additional_chat_templates/rag.jinja", Buffer.from("rag"));
+  hub.files.set("additional_chat_templates/notes.txt", Buffer.from("no"));
+  hub.files.set("onnx/config.json", Buffer.from("no"));
+  const found = await resolve();
+  assert.deepEqual(loadTokenizer(found).chatTemplates, { rag: "rag", tool_use: "tools" });
+  assert.deepEqual(readdirSync(join(found, "additional_chat_templates")).sort(), ["rag.jinja", "tool_use.jinja"]);
+  assert.deepEqual(filesLeftOut(folderFiles(found)), [], "links into the cache are copied");
+  assert.equal(existsSync(join(found, "onnx")), false);
+  hub.seen.length = 0;
+  assert.equal(await resolve(), found);
+  assert.ok(hub.seen.every((line) => line.includes("/api/")));
+});
 
 test("a folder that exists is returned as it is, without a request", async (t) => {
   const { hub, folder, resolve } = await makePlace(t);
@@ -261,6 +278,7 @@ test("the token goes to the hub and not to its storage", async (t) => {
   assert.deepEqual(weightRequests(hub), ["GET store/model.safetensors"]);
   const connection = {
     repo: parseName("org/name")!,
+    kind: "model" as const,
     endpoint: hub.endpoint,
     token: "hf_right",
     attempts: 1,

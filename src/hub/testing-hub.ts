@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 
 import { type Way, WAYS } from "./testing-hub-faults.js";
@@ -13,7 +13,7 @@ export interface TestingHub {
   endpoint: string;
   /** Where large files are. */
   store: string;
-  /** Files of the one model, org/name, by path; may be changed, which makes a new commit. */
+  /** Files of org/name, be it asked for as a model or as a data set, by path; may be changed, which makes a new commit. */
   files: Map<string, Buffer>;
   commit(): string;
   /** "GET /path" of every request, with " bytes=N-" behind it for a range and " token" when one came. */
@@ -78,14 +78,15 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     const { odd } = hub.faults;
     if (odd && path.includes(odd.path)) return void WAYS[odd.way](response, { url, hub });
     const failing = statuses && path.includes(statuses.path) ? statuses.codes.shift() : undefined;
-    const [, revision] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
-    const [, file = ""] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
+    const [, revision] = /^\/api\/(?:models|datasets)\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
+    const [, file = ""] = /^\/(?:datasets\/)?org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
     const bytes = files.get(file);
     if (failing) refuse(failing, statuses?.errorCode);
     else if (token && authorization !== `Bearer ${token}`) refuse(401);
     else if (revision === "main" || revision === commit()) json({ _id: "1", id: NAME, sha: commit() });
     else if (revision) refuse(404, "RevisionNotFound");
-    else if (path === `/api/models/${NAME}/tree/${commit()}`) tree(Number(url.searchParams.get("cursor") ?? 0));
+    else if (/^\/api\/(models|datasets)\//.test(path) && path.includes(`/${NAME}/tree/${commit()}`))
+      tree(path.split(`${commit()}/`)[1] ?? "", Number(url.searchParams.get("cursor") ?? 0));
     else if (!bytes) refuse(404, "RepoNotFound");
     else if (!isLarge(file)) send(file, bytes, request, response);
     else {
@@ -98,9 +99,12 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
       response.writeHead(200, { "content-type": "application/json", ...headers });
       response.end(JSON.stringify(value));
     }
-    /** Two entries to a page. */
-    function tree(from: number): void {
-      const entries = [...files].map(([name, content]) => {
+    /** The files of one folder, or of all, two entries to a page. */
+    function tree(folder: string, from: number): void {
+      const recursive = url.searchParams.get("recursive") === "true";
+      const inside = [...files].filter(([name]) => recursive || dirname(name) === (folder || "."));
+      const others = new Set([...files.keys()].map((name) => dirname(name)).filter((name) => name !== "."));
+      const entries = inside.map(([name, content]) => {
         const { stated } = hub.faults;
         const size = stated?.file === name ? stated.bytes : content.length;
         return isLarge(name)
@@ -113,11 +117,10 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
             }
           : { type: "file", path: name, size, oid: gitSha1(content) };
       });
-      const next = `<${endpoint}${url.pathname}?recursive=false&cursor=${from + 2}>; rel="next"`;
-      json(
-        [{ type: "directory", path: "original", size: 0, oid: "0" }, ...entries].slice(from, from + 2),
-        from + 2 <= entries.length ? { link: next } : {},
-      );
+      const next = `<${endpoint}${url.pathname}?recursive=${recursive}&cursor=${from + 2}>; rel="next"`;
+      const directories = folder === "" ? ["original", ...others] : [];
+      const all = [...directories.map((name) => ({ type: "directory", path: name, size: 0, oid: "0" })), ...entries];
+      json(all.slice(from, from + 2), from + 2 < all.length ? { link: next } : {});
     }
   }
 

@@ -29,8 +29,13 @@ export interface StepRecord {
   phase: "adapters" | "distillation" | "full";
   /** Passes over the training rows done, as a fraction. */
   epoch: number;
-  /** Mean over the step's trained tokens, in nats: cross-entropy, or in distillation the divergence of all tokens. */
+  /**
+   * Mean over a step's trained tokens, in nats: cross-entropy, or in distillation the divergence of all tokens. Where not every step
+   * has a line, this and the accuracy are means of the steps since the last line; all else is of this step.
+   */
   loss: number;
+  /** Share of the trained tokens for which the network gives the most to the one that follows; null in distillation. */
+  meanTokenAccuracy: number | null;
   learningRate: number;
   /** Norm over all parameters, before clipping. */
   gradNorm: number;
@@ -64,6 +69,7 @@ export interface EvalRecord {
   epoch: number;
   evalLoss: number;
   evalPerplexity: number;
+  evalMeanTokenAccuracy: number;
   /** Which network: with the coupling it was trained with, or as the ordinary one that is exported. */
   network: "trained" | "ordinary";
 }

@@ -1,9 +1,9 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
-import type { Batch, SizedBatch } from "../data/batches.js";
+import type { Batch, BatchList, SizedBatch } from "../data/batches.js";
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
-import { lossSum } from "../reversible/loss.js";
+import { type Losses, losses } from "../reversible/loss.js";
 import { crossEntropy } from "../reversible/objectives.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods/method.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
@@ -14,42 +14,55 @@ import { asOrdinary, embed, type Network, OpenUnit, openHead, outerNames, segmen
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
 
-/** Mean cross-entropy over all trained tokens of `batches`; `seen` is told how many batches are done. */
-export function evaluateLoss(network: Network, batches: Batch[], seen: (batches: number) => void = () => {}): number {
-  let total = 0;
-  let tokens = 0;
-  let done = 0;
+/** Over all trained tokens of `batches`; `seen` is told how many batches are done. */
+export function evaluate(
+  network: Network,
+  batches: BatchList,
+  seen: (batches: number) => void = () => {},
+): {
+  /** Mean cross-entropy. */
+  loss: number;
+  /** The share that has the largest logit. */
+  accuracy: number;
+} {
+  let [total, right, tokens, done] = [0, 0, 0, 0];
   overHidden(network, batches, (hidden_TD, batch, open) => {
-    total += lossOf(network, open, hidden_TD, batch.labels);
+    const sums = lossesOf(network, open, hidden_TD, batch.labels);
+    total += sums.total;
+    right += sums.right;
     tokens += batch.trainedTokens;
     seen(++done);
   });
-  return total / tokens;
+  return { loss: total / tokens, accuracy: right / tokens };
 }
+
+export const evaluateLoss = (...of: Parameters<typeof evaluate>): number => evaluate(...of).loss;
 
 /** For each document of `batches`, in order, the sum of the cross-entropies of its trained tokens. */
 export function documentLosses(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   seen: (batches: number) => void = () => {},
 ): number[] {
-  const losses: number[] = [];
+  const found: number[] = [];
   let done = 0;
   overHidden(network, batches, (hidden_TD, { segments, labels }, open) => {
     let start = 0;
     for (const length of segments) {
       const [from, end] = [start, (start += length)];
-      losses.push(scope(() => lossOf(network, open, narrow(hidden_TD, 0, from, length), labels.subarray(from, end))));
+      found.push(
+        scope(() => lossesOf(network, open, narrow(hidden_TD, 0, from, length), labels.subarray(from, end)).total),
+      );
     }
     seen(++done);
   });
-  return losses;
+  return found;
 }
 
 /** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
 function overHidden(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void,
 ): void {
   for (let start = 0; start < batches.length; start += GROUP) {
@@ -143,11 +156,11 @@ export function largestHidden(network: Network, batch: Batch): number {
   return largest;
 }
 
-function lossOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: Int32Array): number {
+function lossesOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: Int32Array): Losses {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, computeDtype);
-  return lossSum({
+  return losses({
     hidden_TD: normed_TD,
     head_VD: open.get(head.name),
     objective: crossEntropy(labels_T),

@@ -22,6 +22,34 @@ test("warm-up rises to the peak, then each shape falls towards its share of it a
   near(learningRateAt(1, { ...schedule, type: "constant", warmupSteps: 0 }), 2);
 });
 
+test("constant_with_warmup is constant; warmup_stable_decay stays at the peak and falls at the end alone, as in transformers", () => {
+  const schedule: Schedule = {
+    type: "warmup_stable_decay",
+    peak: 2,
+    warmupSteps: 2,
+    totalSteps: 10,
+    minRatio: 0.1,
+    decayRatio: 0.4,
+  };
+  const rates = Array.from({ length: 10 }, (_, i) => learningRateAt(i + 1, schedule));
+  assert.deepEqual(rates.slice(0, 6), [1, 2, 2, 2, 2, 2]);
+  for (const [i, rate] of rates.slice(6).entries())
+    near(rate, 2 * (0.1 + 0.45 * (1 + Math.cos((Math.PI * (i + 1)) / 5))));
+  // At least one step falls, and none does before the warm-up ends.
+  assert.deepEqual(
+    [0.01, 1].map((decayRatio) => learningRateAt(9, { ...schedule, decayRatio }) === 2),
+    [true, false],
+  );
+  near(learningRateAt(10, { ...schedule, decayRatio: 0.01 }), 2 * 0.55);
+  near(learningRateAt(3, { ...schedule, decayRatio: 1 }), learningRateAt(3, { ...schedule, type: "cosine" }));
+  for (const step of [1, 2, 3, 9]) {
+    const [one, other] = (["constant", "constant_with_warmup"] as const).map((type) =>
+      learningRateAt(step, { ...schedule, type }),
+    );
+    assert.equal(one, other);
+  }
+});
+
 test("norms run over all tensors of a block; clipping scales to the limit and never up", () => {
   scope(() => {
     near(gradientNorm([fromArray([3, 0], [2], "float32"), fromArray([4], [1], "float32")]), 5);

@@ -1,12 +1,18 @@
-// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak.
+// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak, or constant with
+// cosine decay at the end.
+
+export const SCHEDULES = ["cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"] as const;
+export type ScheduleType = (typeof SCHEDULES)[number];
 
 export interface Schedule {
-  type: "constant" | "linear" | "cosine";
+  type: ScheduleType;
   peak: number;
   warmupSteps: number;
   totalSteps: number;
   /** The rate at the end as a share of the peak. */
   minRatio: number;
+  /** The share of all steps, at their end, in which warmup_stable_decay falls. */
+  decayRatio?: number;
 }
 
 /**
@@ -25,11 +31,16 @@ export function gammaAt(
 }
 
 /** The rate of step `step`, counted from 1. Warm-up ends with the peak at step `warmupSteps`. */
-export function learningRateAt(step: number, { type, peak, warmupSteps, totalSteps, minRatio }: Schedule): number {
+export function learningRateAt(step: number, schedule: Schedule): number {
+  const { type, peak, warmupSteps, totalSteps, minRatio, decayRatio = 0.1 } = schedule;
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
-  if (type === "constant") return peak;
+  if (type === "constant" || type === "constant_with_warmup") return peak;
+  // What falls falls from here on, in one step at least.
+  const stable =
+    type === "warmup_stable_decay" ? totalSteps - Math.max(1, Math.round(decayRatio * totalSteps)) : warmupSteps;
+  const from = Math.max(warmupSteps, stable);
   // The share is reached one step after the last, so that a share of 0 does not make the last step idle.
-  const progress = Math.min(1, (step - warmupSteps) / (Math.max(0, totalSteps - warmupSteps) + 1));
+  const progress = Math.min(1, Math.max(0, step - from) / (Math.max(0, totalSteps - from) + 1));
   const share = type === "linear" ? 1 - progress : (1 + Math.cos(Math.PI * progress)) / 2;
   return peak * (minRatio + (1 - minRatio) * share);
 }

@@ -12,7 +12,7 @@ import { SIZES, settingsOf } from "./testing-grid.js";
 const architectureOf = (layers: number, changes: Record<string, unknown>) =>
   readArchitecture({ ...SIZES, model_type: "qwen3_moe", num_hidden_layers: layers, ...changes }, "test");
 
-const PLAIN = { checkpoint_first_blocks: 0, checkpoint_last_blocks: 0, blocks_per_step: 1 };
+const PLAIN = { checkpoint_first_blocks: 0, checkpoint_last_blocks: 0, blocks_per_step: 1, freeze: [] };
 
 for (const [what, changes, ends, depths] of [
   ["layers of one kind", {}, {}, [2, 3]],

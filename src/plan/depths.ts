@@ -3,7 +3,10 @@
 import type { Architecture, Layer } from "../model/architecture.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 
-type Division = Pick<TrainSettings, "checkpoint_first_blocks" | "checkpoint_last_blocks" | "blocks_per_step">;
+type Division = Pick<
+  TrainSettings,
+  "checkpoint_first_blocks" | "checkpoint_last_blocks" | "blocks_per_step" | "freeze"
+>;
 
 /** Longest run of kinds that is looked for. */
 const LONGEST_PERIOD = 16;
@@ -12,6 +15,8 @@ const LONGEST_PERIOD = 16;
 export function depthsOf(settings: Division, { layers }: Architecture, runs: number): number[] {
   const { checkpoint_first_blocks: first, checkpoint_last_blocks: last, blocks_per_step: size } = settings;
   const whole = layers.length;
+  // What is frozen may differ from block to block.
+  if (settings.freeze.length > 0) return [whole];
   let best = [whole];
   for (let period = 1; period <= Math.min(LONGEST_PERIOD, whole); period++) {
     const run = (period * size) / greatestDivisor(period, size);

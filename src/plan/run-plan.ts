@@ -16,8 +16,6 @@ const FEW = 4;
 export interface RunPlan {
   plan: Plan;
   geometry: Geometry;
-  /** Of the step that is planned, the largest of those ahead. */
-  tokens: number;
 }
 
 export function planRun({ settings, source, state, data, startStep, totalSteps }: Run): RunPlan {
@@ -38,13 +36,13 @@ export function planRun({ settings, source, state, data, startStep, totalSteps }
     Math.ceil(MICRO_BATCHES_AHEAD / settings.gradient_accumulation_steps),
   );
   for (let step = 0; step < Math.max(1, ahead); step++) {
-    const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
+    const batches = data.nextStep(settings.gradient_accumulation_steps).map(({ batch }) => batch);
     if (tokensOf(batches) > tokensOf(largest)) largest = batches;
   }
   data.restore(from);
   const longest = largest.reduce((most, batch) => (batch.tokens.length > most.tokens.length ? batch : most));
   const planned = largest.length > FEW ? largest.map(() => longest) : largest;
-  return { plan: planStep(settings, geometry, planned), geometry, tokens: tokensOf(largest) };
+  return { plan: planStep(settings, geometry, planned), geometry };
 }
 
 const tokensOf = (batches: Batch[]): number => batches.reduce((sum, { tokens }) => sum + tokens.length, 0);

@@ -6,6 +6,7 @@ import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
 import { parseBytes } from "../format.js";
+import { isCpu } from "../torch/device.js";
 
 const PLAN = "The plan";
 const row = TRAIN_ROWS;
@@ -45,7 +46,10 @@ export const PLANNED_ROWS = {
   loss_tile_tokens: row.loss_tile_tokens,
   optimizer: row.optimizer,
   ...OPTIMIZER_MEMORY_ROWS,
+  freeze: row.freeze,
   freeze_router: row.freeze_router,
+  add_tokens: row.add_tokens,
+  add_special_tokens: row.add_special_tokens,
   router_aux_loss_coef: row.router_aux_loss_coef,
   router_z_loss_coef: row.router_z_loss_coef,
   router_jitter_noise: row.router_jitter_noise,
@@ -121,7 +125,7 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (at.has("per_device_train_batch_size") && settings.memory !== "") {
     return `${at.subject("per_device_train_batch_size")} has no effect: ${at.mention("memory")} chooses it. Remove one of the two.`;
   }
-  if (settings.calibrate && settings.device !== "cpu") {
+  if (settings.calibrate && !isCpu(settings.device)) {
     return `${at.subject("calibrate")} times this machine's processor, not ${at.mention("device")}. Remove calibrate.`;
   }
   return undefined;

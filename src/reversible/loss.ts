@@ -5,8 +5,9 @@ import { add_, addmmWide, cast, hasOp, indexCopy_, indexSelect, linear, mm, narr
 import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { device, type DType, dtype, fromValues, item, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { isCpu } from "../torch/device.js";
 import { type LogitScales, scaleLogits_, slopeOfLogits, throughLogits_ } from "./logits.js";
-import { type Objective, wide } from "./objectives.js";
+import { type Measured, type Objective, wide } from "./objectives.js";
 
 // Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
 // times as much for a moment.
@@ -21,34 +22,43 @@ export interface LossTile {
   scales: LogitScales;
 }
 
-/** Sum of the losses of the objective's rows. */
-export function lossSum(of: LossTile): number {
-  let total = 0;
-  forEachTile(of.objective.count, of.tileTokens, (first, count) => {
-    total += scope(() => item(tileLoss(of, first, count).loss));
-  });
-  return total;
+export interface Losses {
+  /** Sum of the losses of the objective's rows. */
+  total: number;
+  /** Of these rows, how many have the largest logit at their label; of an objective without labels, 0. */
+  right: number;
+}
+
+export function losses(of: LossTile): Losses {
+  const sums: Losses = { total: 0, right: 0 };
+  forEachTile(of.objective.count, of.tileTokens, (first, count) =>
+    scope(() => add(sums, tileLoss(of, first, count), count)),
+  );
+  return sums;
+}
+
+export const lossSum = (of: LossTile): number => losses(of).total;
+
+function add(sums: Losses, { loss, wrong }: Measured, count: number): void {
+  sums.total += item(loss);
+  if (wrong) sums.right += count - item(wrong);
 }
 
 /**
- * As `lossSum`, and gradients times `scale`: the head's is added to dHead_VD in place (null: not wanted), that of the hidden state
+ * As `losses`, and gradients times `scale`: the head's is added to dHead_VD in place (null: not wanted), that of the hidden state
  * returned.
  */
-export function lossAndGradient(
-  of: LossTile,
-  scale: number,
-  dHead_VD: Tensor | null,
-): { total: number; dHidden_TD: Tensor } {
+export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | null): Losses & { dHidden_TD: Tensor } {
   const { hidden_TD, head_VD } = of;
   const type = dtype(hidden_TD);
   const [vocabulary, width] = shape(head_VD);
   const isWide = addsWide(dHead_VD, type);
   const together = isWide ? vocabulary : Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
   const dHidden_TD = zeros(shape(hidden_TD), type, device(hidden_TD));
-  let total = 0;
+  const sums: Losses = { total: 0, right: 0 };
   forEachTile(of.objective.count, of.tileTokens, (first, count) => {
-    total += scope(() => {
-      const { h_ND, rows_N, loss, gradient } = tileLoss(of, first, count);
+    scope(() => {
+      const { h_ND, rows_N, gradient, ...measured } = tileLoss(of, first, count);
       const wide_NV = gradient(scale);
       const dLogits_NV = cast(wide_NV, type);
       if (dtype(wide_NV) !== type) free(wide_NV);
@@ -62,10 +72,10 @@ export function lossAndGradient(
           isWide ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND)),
         );
       });
-      return item(loss);
+      add(sums, { ...measured, gradient }, count);
     });
   });
-  return { total, dHidden_TD };
+  return { ...sums, dHidden_TD };
 }
 
 /** Whether products of `type` can be added to the wider `sum` by themselves. */
@@ -73,7 +83,7 @@ const addsWide = (sum: Tensor | null, type: DType): boolean =>
   sum !== null &&
   type === "bfloat16" &&
   dtype(sum) === "float32" &&
-  device(sum).startsWith("cuda") &&
+  !isCpu(device(sum)) &&
   hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */
@@ -82,6 +92,6 @@ function tileLoss({ hidden_TD, head_VD, objective, scales }: LossTile, first: nu
   const h_ND = indexSelect(hidden_TD, 0, rows_N);
   const logits_NV = scope(() => scaleLogits_(scales, wide(linear(h_ND, head_VD))));
   const slope = slopeOfLogits(scales, logits_NV);
-  const { loss, gradient } = objective.measure(logits_NV, first);
-  return { h_ND, rows_N, loss, gradient: (scale: number): Tensor => throughLogits_(slope, gradient(scale)) };
+  const { gradient, ...measured } = objective.measure(logits_NV, first);
+  return { h_ND, rows_N, ...measured, gradient: (scale: number): Tensor => throughLogits_(slope, gradient(scale)) };
 }

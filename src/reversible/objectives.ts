@@ -8,6 +8,7 @@ import {
   linear,
   log,
   logsumexp,
+  lt,
   mul_,
   mulScalar,
   mulScalar_,
@@ -35,6 +36,8 @@ export interface Objective {
 
 export interface Measured {
   loss: Tensor;
+  /** At how many positions another token than the label has the largest logit; without labels, nothing. */
+  wrong?: Tensor;
   /** `scale` times the gradient of the loss by the logits, once, in their storage. */
   gradient(scale: number): Tensor;
 }
@@ -65,6 +68,8 @@ export function crossEntropy(labels_T: ArrayLike<number>, trained = countTrained
       const sum_N1 = sumDim(exp_NV, [1], true);
       return {
         loss: sum(sub(log(sum_N1), target_N1)),
+        // The largest logit is zero by now, so that one look at the label's tells. A tie is right.
+        wrong: scope(() => sum(cast(lt(target_N1, 0), "int64"))),
         gradient: (scale) => {
           mul_(exp_NV, mulScalar(reciprocal(sum_N1), scale));
           return scatterAdd_(exp_NV, 1, labels_N1, full([count, 1], -scale, dtype(exp_NV), on));

@@ -1,7 +1,8 @@
 // What a table of settings is, and the TypeScript type that follows from it. Any command can have its own table;
 // `train` has the large one. Only shapes and names: settings-values reads values, settings-resolve puts them together.
 
-export type SettingValue = string | number | boolean | readonly (string | number)[] | Readonly<Record<string, string>>;
+export type Plain = string | number | boolean;
+export type SettingValue = Plain | readonly (string | number)[] | Readonly<Record<string, Plain>>;
 
 type Default<T> =
   | { readonly default: T; readonly required?: false }
@@ -38,11 +39,18 @@ export interface Range {
 
 export type SettingRow = Described &
   (
-    | ({ readonly kind: "string"; readonly pattern?: RegExp; readonly expected?: string } & Default<string>)
+    | ({
+        readonly kind: "string";
+        readonly pattern?: RegExp;
+        readonly expected?: string;
+        /** A list is taken too, in a file or as several words behind a flag, and kept as this text. */
+        readonly fromList?: (list: readonly unknown[]) => string;
+      } & OneOrList<string>)
     | ({ readonly kind: "integer" | "number" } & Range & OneOrList<number>)
     | ({ readonly kind: "boolean" } & Default<boolean>)
     | ({ readonly kind: "choice"; readonly choices: readonly string[] } & OneOrList<string>)
     | ({ readonly kind: "map" } & Default<Readonly<Record<string, string>>>)
+    | ({ readonly kind: "values" } & Default<Readonly<Record<string, Plain>>>)
   );
 
 /** Rows by name; names are snake_case, as in TRL and transformers. */
@@ -60,7 +68,9 @@ type OneOf<Row> = Row extends { kind: "choice"; choices: readonly (infer Choice)
         ? boolean
         : Row extends { kind: "map" }
           ? Readonly<Record<string, string>>
-          : never;
+          : Row extends { kind: "values" }
+            ? Readonly<Record<string, Plain>>
+            : never;
 
 /** The record that a table's rows describe. */
 export type SettingsOf<Rows extends SettingRows> = { -readonly [Name in keyof Rows]: ValueOf<Rows[Name]> };

@@ -25,6 +25,8 @@ const ROWS = {
   single: { kind: "choice", choices: ["adamw"], default: "adamw", about },
   map: { kind: "map", default: {}, about },
   depths: { kind: "integer", list: true, default: [], min: 1, about },
+  values: { kind: "values", default: {}, about },
+  words: { kind: "string", list: true, default: [], about },
   methods: { kind: "choice", choices: ["store", "reversible"], list: true, default: ["store"], about },
 } as const satisfies Record<string, SettingRow>;
 
@@ -47,6 +49,28 @@ test("a flag's words become values", () => {
     [ROWS.map, "prompt=question, completion=a=b", { prompt: "question", completion: "a=b" }],
   ];
   for (const [row, words, value] of cases) assert.deepEqual(fromFlag(row, words), value, words);
+});
+
+test("values by key keep their types: as pairs, as JSON, or in a file", () => {
+  const value = { enable_thinking: false, budget: 12, name: "a b" };
+  assert.deepEqual(fromFlag(ROWS.values, "enable_thinking=false,budget=12,name=a b"), value);
+  assert.deepEqual(fromFlag(ROWS.values, JSON.stringify(value)), value);
+  assert.deepEqual(fromFile(ROWS.values, value, "{...}"), value);
+  assert.deepEqual(fromFlag(ROWS.values, ""), {});
+  assert.equal(showValue(value), 'enable_thinking=false,budget=12,name="a b"');
+  assert.equal(metavar(ROWS.values), "KEY=VALUE,...");
+  for (const words of ["a", "a=", "{a}", '{"a": [1]}', '{"a": null}', "[1]", "a=1,a=2"])
+    assert.throws(
+      () => fromFlag(ROWS.values, words),
+      /is not possible \(expected texts, numbers, true or false by key/,
+    );
+});
+
+test("a list of texts takes words with commas between, and none", () => {
+  assert.deepEqual(fromFlag(ROWS.words, "<a>, model.*"), ["<a>", "model.*"]);
+  assert.deepEqual(fromFile(ROWS.words, ["a,b", "c"], "[...]"), ["a,b", "c"]);
+  assert.deepEqual(fromFile(ROWS.words, [], "[]"), []);
+  assert.throws(() => fromFlag(ROWS.words, "a,a"), /each once/);
 });
 
 test("a list takes several values, each once: words with commas, an array, or one value", () => {

@@ -3,7 +3,7 @@
 import { excerpt, nearestName, UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
 import { MOST_OF_ANY } from "./limits.js";
-import { flagOf, type Range, type SettingRow, type SettingValue } from "./table.js";
+import { flagOf, type Range, type Plain, type SettingRow, type SettingValue } from "./table.js";
 
 /** A value as given. `place` is "run.yaml:7:", or null for a flag; `text` is the file's own words, if a scalar. */
 export interface Entry {
@@ -58,6 +58,7 @@ function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValu
   const words = typeof value === "string" && place === null;
   switch (row.kind) {
     case "string":
+      if (Array.isArray(value) && value.length > 0) return row.fromList?.(value);
       // An unquoted 2024 as a folder's name is meant as written.
       return typeof value === "string" ? value : typeof value === "number" ? (text ?? String(value)) : undefined;
     case "choice":
@@ -75,6 +76,8 @@ function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValu
       return typeof value === "boolean" ? value : undefined;
     case "map":
       return words ? mapFromText(value) : mapFromValue(value);
+    case "values":
+      return valuesFrom(words ? textMap(value) : value);
   }
 }
 
@@ -93,6 +96,27 @@ function mapFromValue(value: unknown): Record<string, string> | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
   return Object.values(value).every((word) => typeof word === "string")
     ? { ...(value as Record<string, string>) }
+    : undefined;
+}
+
+/** JSON, or key=value pairs of which true, false and numbers are these. */
+function textMap(text: string): unknown {
+  try {
+    if (text.trimStart().startsWith("{")) return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+  const pairs = mapFromText(text);
+  if (pairs === undefined) return undefined;
+  const plain = (word: string): Plain =>
+    word === "true" || word === "false" ? word === "true" : NUMBER.test(word) ? Number(word) : word;
+  return Object.fromEntries(Object.entries(pairs).map(([key, word]) => [key, plain(word)]));
+}
+
+function valuesFrom(value: unknown): Record<string, Plain> | undefined {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
+  return Object.values(value).every((each) => ["string", "number", "boolean"].includes(typeof each))
+    ? { ...(value as Record<string, Plain>) }
     : undefined;
 }
 
@@ -144,6 +168,8 @@ function expectedOne(row: SettingRow): string {
       return row.choices.length === 1 ? row.choices[0] : `one of ${row.choices.join(", ")}`;
     case "map":
       return "names by key, as key=name,key=name";
+    case "values":
+      return "texts, numbers, true or false by key, as key=value,key=value or as JSON";
     case "integer":
     case "number":
       return expectedNumber(row.kind === "integer" ? "an integer" : "a number", row);
@@ -181,6 +207,8 @@ function metavarOne(row: SettingRow): string {
       return row.choices.join("|");
     case "map":
       return "KEY=NAME,...";
+    case "values":
+      return "KEY=VALUE,...";
   }
 }
 
@@ -190,8 +218,11 @@ export function showValue(value: unknown): string {
   if (typeof value === "string")
     return value === "" || /\s/.test(value) || value.length > LONGEST_SHOWN ? excerpt(value, LONGEST_SHOWN) : value;
   if (typeof value !== "object" || value === null || Array.isArray(value)) return excerpt(value, LONGEST_SHOWN);
-  if (!Object.values(value).every((word) => typeof word === "string")) return excerpt(value, LONGEST_SHOWN);
-  const pairs = Object.entries(value).map(([key, word]) => `${key}=${showValue(word)}`);
+  if (!Object.values(value).every((word) => ["string", "number", "boolean"].includes(typeof word)))
+    return excerpt(value, LONGEST_SHOWN);
+  const pairs = Object.entries(value).map(
+    ([key, word]) => `${key}=${typeof word === "boolean" ? word : showValue(word)}`,
+  );
   return pairs.length === 0 ? "{}" : pairs.join(",");
 }
 

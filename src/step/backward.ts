@@ -13,6 +13,7 @@ import type { Teacher } from "./teacher.js";
 
 export interface BackwardResult {
   loss: number;
+  accuracy: number | null;
   gradNorm: number;
   gradientBytes: number;
   gradientOfStreamBytes: number;
@@ -47,7 +48,7 @@ export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
 function backward(from: Ended, updates: BlockUpdates): BackwardResult {
   const { network, pass, segments, microBatches } = from;
   const [first, last] = [segments[0], segments[segments.length - 1]];
-  const { loss, tied, teacherBytes } = lossOf(from, last, updates);
+  const { loss, accuracy, tied, teacherBytes } = lossOf(from, last, updates);
   const gradientOfStreamBytes =
     microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
   pass.backward(microBatches, updates);
@@ -58,6 +59,7 @@ function backward(from: Ended, updates: BlockUpdates): BackwardResult {
   embeddingGradient(network, microBatches, updates, tied);
   return {
     loss,
+    accuracy: from.teacher ? null : accuracy,
     gradNorm: updates.norm,
     gradientBytes: updates.peakBytes,
     reconstructionError,

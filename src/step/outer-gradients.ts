@@ -4,7 +4,7 @@ import { BadValuesError } from "../errors.js";
 import { type Parameters, trainedOf } from "../model/model.js";
 import { scaleEmbedding } from "../model/scales.js";
 import type { OpenWeights } from "../model/weights.js";
-import { lossAndGradient } from "../reversible/loss.js";
+import { lossAndGradient, type Losses } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { during } from "../torch/span.js";
@@ -28,7 +28,7 @@ export function headAndLoss(
   microBatches: MicroBatch[],
   updates: BlockUpdates,
   { objectives, lossScale }: { objectives: Objective[]; lossScale: number },
-): { loss: number; tied: Parameters | null } {
+): { loss: number; accuracy: number; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
   const gradients = updates.begin(
@@ -37,10 +37,13 @@ export function headAndLoss(
   const dHead_VD = gradients[head.name] ?? null;
   const open = during(WEIGHTS_IN_USE, () => openHead(network));
   open.collectInto(gradients);
-  let total = 0;
+  let [total, right] = [0, 0];
   try {
-    for (const [i, microBatch] of microBatches.entries())
-      total += lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
+    for (const [i, microBatch] of microBatches.entries()) {
+      const losses = lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
+      total += losses.total;
+      right += losses.right;
+    }
   } finally {
     open.close();
   }
@@ -48,7 +51,7 @@ export function headAndLoss(
   const later = tied && dHead_VD !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
   updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
-  return { loss: total * lossScale, tied: later ? gradients : null };
+  return { loss: total * lossScale, accuracy: right * lossScale, tied: later ? gradients : null };
 }
 
 interface Head {
@@ -64,14 +67,14 @@ function lossOf(
   { coupling, format }: Segment,
   microBatch: MicroBatch,
   { open, objective, dHead_VD, lossScale }: Head,
-): number {
+): Losses {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   return during("loss", () =>
     scope(() => {
       const x_TD = leaf(coupling.end(microBatch.parts[microBatch.parts.length - 1].streams, format));
       const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, computeDtype));
-      const { total, dHidden_TD } = lossAndGradient(
+      const { dHidden_TD, ...losses } = lossAndGradient(
         {
           hidden_TD: detach(normed_TD),
           head_VD: detach(open.get(head.name)),
@@ -84,7 +87,7 @@ function lossOf(
       );
       backward([normed_TD], [dHidden_TD]);
       beginBackward(microBatch, takeGrad(x_TD) as Tensor);
-      return total;
+      return losses;
     }),
   );
 }

@@ -40,6 +40,8 @@ export interface StepOptions extends UpdateOptions {
 export interface StepResult {
   /** Mean per trained token of the whole step: cross-entropy, or divergence from the teacher. */
   loss: number;
+  /** Share of the trained tokens that have the largest logit; null where a teacher is learnt. */
+  accuracy: number | null;
   trainedTokens: number;
   /** Norm of all gradients before clipping. */
   gradNorm: number;
@@ -133,7 +135,7 @@ export function trainStep(
       if (method.holdsBlocks) pass.forward(microBatches);
     }
     const rate = router?.correctionRate ?? 0;
-    const also = rate > 0 ? correctingChoice(rate, expertCounts) : undefined;
+    const also = rate > 0 ? correctingChoice(rate, expertCounts, network.trains) : undefined;
     const { gradientOfStreamBytes, ...figures } = passBack(
       ended,
       new BlockUpdates(states, { ...options, gradientScale, also }, network),

@@ -1,26 +1,20 @@
-// The training loop, one page: step, record, evaluate, save, and a look whether the run shall stop. Events go to the sink; what a step
-// does is in run-step.ts, what it measures in step.ts, what follows when it goes wrong in recovery.ts. Stops after the step in
-// which a stop is asked for, with a checkpoint.
+// The training loop, one page: step, report, evaluate, save, and a look whether the run shall stop. Events go to the sink; what a step
+// does is in run-step.ts, what it measures in step.ts, what follows when it goes wrong in recovery.ts, the result in end-run.ts. Stops
+// after the step in which a stop is asked for, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
 
-import { BadValuesError } from "../errors.js";
-import { formatLoss } from "../metrics/sinks/console.js";
 import type { Sink } from "../metrics/record.js";
-import { ordinary } from "../reversible/couplings/ordinary.js";
-import { whenDiverged } from "../reversible/couplings/registry.js";
-import { synchronize } from "../torch/device.js";
-import { ledger, resetPeak } from "../torch/memory.js";
-import { during } from "../torch/span.js";
-import { evaluateLoss } from "../network/evaluate.js";
-import { expertLoad } from "../step/expert-load.js";
-import { asEvaluated, asOrdinary, type Network } from "../network/network.js";
-import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
+import type { MemoryTerms } from "../step/memory-terms.js";
+import { resetPeak } from "../torch/memory.js";
+import { endRun } from "./course/end-run.js";
+import { evaluateAtStart, evaluateRun } from "./course/evaluation.js";
+import { saveBetween, saveStopped } from "./folder/safe-saves.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
-import type { Stepped } from "./run-step.js";
-import { saveBetween, saveResult, saveStopped } from "./folder/safe-saves.js";
+import { StepReport } from "./course/report-step.js";
 import type { StopSignal } from "./stop.js";
+import { dueAfter, willSave } from "./course/when-due.js";
 
 export interface Outcome {
   stopped: boolean;
@@ -32,54 +26,73 @@ export interface Outcome {
 }
 
 export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: false }): Promise<Outcome> {
-  const { settings, totalSteps, startStep } = run;
-  const due = (every: number, step: number): boolean => every > 0 && step % every === 0 && step < totalSteps;
+  const { settings, totalSteps, startStep, bestModel } = run;
   const recovery = new Recovery(run, sink);
+  const report = new StepReport(run, sink);
+  const say = (step: number, message: string): void => sink.write({ kind: "message", step, message, level: "info" });
   let memory: MemoryTerms | null = null;
+  let evaluated = -1;
   /** Evaluates and saves what is due after a step; returns the folder with which the run stops, or null when it goes on. */
   const follow = (step: number): string | null => {
-    const ended = step === phaseAt(run.phases, step).lastStep && step < totalSteps;
-    if (due(settings.eval_steps, step) || ended) evaluate(run, sink, step, "trained");
-    if (!due(settings.save_steps, step) && !(stop.aborted && step < totalSteps)) return null;
-    const folder = stop.aborted ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
-    if (folder === null) return null;
+    const due = dueAfter(run, step);
+    const measured =
+      due.evaluation || step === run.state.phase.lastStep ? evaluateRun(run, sink, step, "trained") : null;
+    if (measured !== null) evaluated = step;
+    const bestBefore = bestModel.best && { ...bestModel.best };
+    const isBest = measured !== null && bestModel.count(measured);
+    const isKept = isBest && settings.load_best_model_at_end;
+    if (isBest) bestModel.keep(step, measured);
+    const stops = (): boolean => stop.aborted && step < totalSteps && !bestModel.isExhausted;
+    if (!due.checkpoint && !isKept && !stops()) return null;
+    const folder = stops() ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
+    if (folder === null) {
+      // What was not saved cannot be the result.
+      if (isKept) bestModel.restore(bestBefore);
+      return null;
+    }
     recovery.saved(step, folder);
     stop.saved?.(folder);
-    sink.write({ kind: "message", step, message: `saved ${folder}`, level: "info" });
+    say(step, `saved ${folder}`);
     // Also when that was asked for while saving.
-    return stop.aborted ? folder : null;
+    return stops() ? folder : null;
   };
-  if (startStep === 0) {
-    const pretrained = run.converted ? evaluate(run, sink, 0, "ordinary") : null;
-    const converted = evaluate(run, sink, 0, "trained");
-    if (pretrained !== null && converted !== null) warnOfLoss(run, sink, pretrained, converted);
-  }
+  if (startStep === 0) evaluateAtStart(run, sink);
   let done = startStep;
   if (stop.aborted && done < totalSteps) return { stopped: true, steps: done, folder: "", memory };
   // A kill can fall between a step that lasts by itself and what follows it.
   const stoppedWith = startStep > 0 && run.resumedFrom?.inPlace ? follow(startStep) : null;
   if (stoppedWith !== null) return { stopped: true, steps: startStep, folder: stoppedWith, memory };
-  while (done < totalSteps) {
+  while (done < totalSteps && !bestModel.isExhausted) {
     const step = done + 1;
     const phase = phaseAt(run.phases, step);
-    if (step === phase.firstStep) announce(run, sink, phase);
+    if (step === phase.firstStep) {
+      announce(run, sink, phase);
+      report.restart();
+    }
     run.state.moveTo(step);
     const began = performance.now();
     resetPeak(run.settings.device);
-    const made = recovery.attempt(step, phase, due(settings.save_steps, step) || step === totalSteps);
-    done = typeof made === "number" ? made : step;
-    if (typeof made !== "number") memory = record(run, sink, { step, phase, began, made });
+    const made = recovery.attempt(step, phase, willSave(run, step));
+    if (typeof made === "number") {
+      done = made;
+      report.restart();
+    } else {
+      done = step;
+      memory = report.write({ step, phase, began, made });
+    }
     await setImmediate();
     if (done !== step) continue;
     const folder = follow(step);
     if (folder !== null) return { stopped: true, steps: step, folder, memory };
   }
-  evaluate(run, sink, totalSteps, "trained");
-  if (run.state.network.coupling !== ordinary) evaluate(run, sink, totalSteps, "ordinary");
-  const folder = await saveResult(run, sink, stop);
-  sink.write({ kind: "message", step: totalSteps, message: `saved ${folder}`, level: "info" });
-  return { stopped: false, steps: totalSteps, folder, memory };
+  if (bestModel.isExhausted) say(done, stoppedEarly(run));
+  if (evaluated !== done) evaluateRun(run, sink, done, "trained");
+  return { stopped: false, steps: done, folder: await endRun(run, sink, done, stop), memory };
 }
+
+const stoppedEarly = ({ settings, bestModel }: Run): string =>
+  `early_stopping_patience: ${settings.early_stopping_patience} evaluations were no better than ${settings.metric_for_best_model} ` +
+  `${bestModel.best?.value.toFixed(4)} at step ${bestModel.best?.step}, so the run ends here`;
 
 const PHASES = {
   adapters: "adapters alone are trained",
@@ -95,93 +108,4 @@ function announce({ phases }: Run, sink: Sink, { name, firstStep, lastStep }: Ph
     message: `steps ${firstStep} to ${lastStep}: ${PHASES[name]}`,
     level: "info",
   });
-}
-
-interface Made {
-  step: number;
-  phase: Phase;
-  /** On the clock of `performance`. */
-  began: number;
-  made: Stepped;
-}
-
-/** What a step took and gave, to the sink where a line is due. */
-function record(
-  run: Run,
-  sink: Sink,
-  { step, phase, began, made: { result, batches, learningRate } }: Made,
-): MemoryTerms {
-  const { settings, state, states } = run;
-  const { network } = state;
-  const { device } = network;
-  synchronize(device);
-  const stepMs = performance.now() - began;
-  const { peakBytes, liveBytes } = ledger(device);
-  const memory = memoryTerms(network, states, result);
-  if (step % settings.logging_steps !== 0 && step !== run.totalSteps) return memory;
-  sink.write({
-    kind: "step",
-    step,
-    phase: phase.name,
-    learningRate,
-    stepMs,
-    peakBytes,
-    liveBytes,
-    epoch: epochOf(run),
-    loss: result.loss,
-    gradNorm: result.gradNorm,
-    trainedTokens: result.trainedTokens,
-    tokensPerSecond: (batches.reduce((sum, { tokens }) => sum + tokens.length, 0) / stepMs) * 1000,
-    rssBytes: process.memoryUsage.rss(),
-    streamBytes: result.streamBytes,
-    bitBytes: result.bitBytes,
-    reconstructionError: result.reconstructionError,
-    inverse: result.inverse,
-    expertLoad: expertLoad(result.expertCounts),
-    auxLoss: result.auxLoss,
-    zLoss: result.zLoss,
-  });
-  const { diverged = [] } = result.inverse ?? {};
-  if (diverged.length > 0) {
-    const message = `the inverse of ${diverged.length === 1 ? "block" : "blocks"} ${diverged.join(", ")} diverged: gradients below are wrong. ${whenDiverged(run.settings.coupling)}`;
-    sink.write({ kind: "message", step, message, level: "warning" });
-  }
-  return memory;
-}
-
-/** In the quality study, networks that began more than this share above the pretrained one did not catch up with ordinary fine-tuning. */
-const LOST_SHARE = 0.01;
-
-function warnOfLoss({ state: { network } }: Run, sink: Sink, pretrained: number, converted: number): void {
-  if (converted <= pretrained * (1 + LOST_SHARE)) return;
-  const message =
-    `${network.coupling.name} begins at a held-out loss of ${formatLoss(converted)}, the pretrained network at ${formatLoss(pretrained)}: ` +
-    "steps will go into winning back what conversion lost. Use coupling momentum with gamma -1/256 and integer streams, " +
-    "or coupling ordinary with method checkpoint, which converts nothing.";
-  sink.write({ kind: "message", step: 0, message, level: "warning" });
-}
-
-/** Held-out loss, as the network that is trained or as the ordinary one that its weights make; null without rows for it. */
-function evaluate(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): number | null {
-  if (run.evalBatches.length === 0) return null;
-  const network = as === "trained" ? asEvaluated(run.state.network) : asOrdinary(run.state.network);
-  const evalLoss = during("evaluation", () => lossOrNaN(network, run, sink, step));
-  sink.write({ kind: "eval", step, epoch: epochOf(run), evalLoss, evalPerplexity: Math.exp(evalLoss), network: as });
-  return evalLoss;
-}
-
-/** An evaluation that meets values that are not finite is said, and ends no training: what it measured is saved or mended by the steps. */
-function lossOrNaN(network: Network, { evalBatches }: Run, sink: Sink, step: number): number {
-  try {
-    return evaluateLoss(network, evalBatches);
-  } catch (failure) {
-    if (!(failure instanceof BadValuesError)) throw failure;
-    sink.write({ kind: "message", step, message: `evaluation: ${failure.message}`, level: "warning" });
-    return Number.NaN;
-  }
-}
-
-function epochOf({ data }: Run): number {
-  const { epoch, position } = data.state();
-  return epoch + position / data.batchesPerEpoch;
 }

@@ -4,6 +4,7 @@ import { UserError } from "../errors.js";
 import type { Model, Trains } from "../model/model.js";
 import { learningRateAt } from "../optim/schedule.js";
 import { routerNames } from "../network/network.js";
+import { frozenBy } from "./frozen.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 export interface Phase {
@@ -58,17 +59,20 @@ export function learningRateIn(
     warmupSteps: settings.warmup_steps || Math.ceil(settings.warmup_ratio * totalSteps),
     totalSteps,
     minRatio: settings.min_lr_ratio,
+    decayRatio: settings.decay_ratio,
   });
 }
 
 /** What a phase trains of a model. */
-export function trainsOf({ name: phase }: Phase, { freeze_router }: TrainSettings, model: Model): Trains {
+export function trainsOf({ name: phase }: Phase, { freeze, freeze_router }: TrainSettings, model: Model): Trains {
+  // Records of earlier versions have no such setting.
+  const isFrozen = frozenBy(freeze ?? [], model);
   if (phase === "adapters") {
     const adapters = adapterNames(model);
-    return (layer, name) => layer >= 0 && adapters.has(name);
+    return (layer, name) => layer >= 0 && adapters.has(name) && !isFrozen(layer, name);
   }
-  const frozen = freeze_router ? routerNames(model) : new Set<string>();
-  return (layer, name) => layer < 0 || !frozen.has(name);
+  const routers = freeze_router ? routerNames(model) : new Set<string>();
+  return (layer, name) => (layer < 0 || !routers.has(name)) && !isFrozen(layer, name);
 }
 
 function adapterNames({ architecture }: Model): ReadonlySet<string> {

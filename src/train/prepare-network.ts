@@ -9,7 +9,7 @@ import { type Architecture, hasExperts } from "../model/architecture.js";
 import { readArchitecture } from "../families/registry.js";
 import { type Model, placedParameters, randomModel } from "../model/model.js";
 import { CHOICE_CORRECTION } from "../model/routing.js";
-import type { Document } from "../data/documents.js";
+import { type Documents, inMemory } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
 import { widthProblem } from "../reversible/couplings/registry.js";
 import { fittingFractionBits } from "../reversible/streams.js";
@@ -101,12 +101,13 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
 export function withFittingGrid(
   settings: TrainSettings,
   model: Model,
-  documents: Document[],
+  documents: Documents,
   store: ParameterStore,
 ): TrainSettings {
   const { stream_fraction_bits: given, max_length } = settings;
   if (given > 0 || describeNetwork(settings).stream !== "int32") return settings;
-  const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
+  const first = Array.from({ length: Math.min(16, documents.length) }, (_, i) => documents.document(i));
+  const [batch] = sequentialBatches(inMemory(first), { rows: 1, max_length }).slice(0, 1);
   const largest = largestHidden(networkOf(settings, model, store), batch);
   return { ...settings, stream_fraction_bits: fittingFractionBits(largest, FRACTION_BITS.int32) };
 }

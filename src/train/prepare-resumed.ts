@@ -7,6 +7,8 @@ import { openCheckpoint, openNewestCheckpoint } from "./folder/resume-checks.js"
 import type { ResumedFrom } from "./prepare-network.js";
 import { refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
 import { STORES } from "../store/registry.js";
+import { isSame, type SettingValue } from "../settings/table.js";
+import { showValue } from "../settings/values.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 /** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
@@ -22,19 +24,23 @@ const FIXED = [
   "stream",
   "stream_fraction_bits",
   "seed",
+  "shuffle",
   "packing",
   "max_length",
   "per_device_train_batch_size",
+  "freeze",
   "freeze_router",
+  "add_tokens",
+  "add_special_tokens",
   "adapter_steps",
   "distill_steps",
 ] as const satisfies (keyof TrainSettings)[];
 
 function checkSame(settings: TrainSettings, before: Record<string, unknown>, folder: string): void {
   for (const name of FIXED) {
-    if (before[name] === undefined || before[name] === settings[name]) continue;
+    if (before[name] === undefined || isSame(settings[name], before[name] as SettingValue)) continue;
     throw new UserError(
-      `${name}: ${settings[name]} here, but ${folder} was trained with ${before[name]}. Give the same value, or start a new run with --model ${folder}.`,
+      `${name}: ${showValue(settings[name])} here, but ${folder} was trained with ${showValue(before[name])}. Give the same value, or start a new run with --model ${folder}.`,
     );
   }
 }

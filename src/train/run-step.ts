@@ -17,10 +17,10 @@ export function runStep(run: Run, step: number, check: () => void = () => {}): S
   const { settings, data, state, states } = run;
   state.moveTo(step);
   const { phase, network, teacher } = state;
-  const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.next());
+  const batches = data.nextStep(settings.gradient_accumulation_steps).map(({ batch }) => batch);
   const options = { ...stepOptions(settings, phase, step), teacher };
   const result = during("streams", () => trainStep(network, states, batches, options));
   check();
-  network.store.finishStep({ step, batches: data.state(), settings, data: run.fingerprint });
+  network.store.finishStep({ step, batches: data.state(), settings, data: run.fingerprint, best: run.bestModel.best });
   return { result, batches, learningRate: options.learningRate };
 }

@@ -1,4 +1,4 @@
-// How a run learns that it shall stop. The command's is in commands/stop-signals.ts.
+// How a run learns that it shall stop. The command's is in stop-signals.ts.
 
 /** An AbortSignal, or anything that says as much. */
 export interface StopSignal {

@@ -9,7 +9,8 @@ last answer, the ids, and the tokens that are the assistant's as [first, last + 
   prefix  the text up to a turn is the beginning of the whole, and with the generation prompt so is all before it
   chatml  between the header and the next end marker, where no message holds either
 or not at all. A conversation that the template refuses has no text. `merged` says that a token holds the end of a header and
-the beginning of an answer: there training has other ids on purpose (see src/data/documents.ts).
+the beginning of an answer: there training has other ids on purpose (see src/data/documents.ts). Arguments of calls that are
+texts are given as objects where the template would quote the text.
 """
 import json
 import pathlib
@@ -164,7 +165,21 @@ def tokens_of(spans, offsets):
     return [[inside[0], inside[-1] + 1] for inside in holds if inside], merged
 
 
+def unquoted(tokenizer, messages, tools):
+    """The messages, with arguments that are texts as objects where the template quotes the texts."""
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
+    texts = [call["arguments"] for call in calls if isinstance(call["arguments"], str)]
+    shown = render(tokenizer, messages, tools) or ""
+    if not any(json.dumps(text) in shown for text in texts):
+        return messages
+    copy = json.loads(json.dumps(messages))
+    for call in (call["function"] for message in copy for call in message.get("tool_calls") or []):
+        call["arguments"] = json.loads(call["arguments"]) if isinstance(call["arguments"], str) else call["arguments"]
+    return copy
+
+
 def make_case(tokenizer, messages, tools, twin):
+    messages = unquoted(tokenizer, messages, tools)
     text = render(tokenizer, messages, tools)
     if text is None:
         return {"text": None}

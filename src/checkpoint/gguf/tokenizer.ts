@@ -36,7 +36,7 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
   const { addBos, ...rest } = parts;
   const named = specialTokens(metadata, vocabulary, path);
   const adds = { bos: addBos, eos: metadata["tokenizer.ggml.add_eos_token"] === true };
-  const template = metadata["tokenizer.chat_template"];
+  const template = chatTemplates(metadata);
   const context = metadata[`${String(metadata["general.architecture"])}.context_length`];
   return {
     "tokenizer.json": {
@@ -61,6 +61,17 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
       ...(template === undefined ? {} : { chat_template: template }),
     },
   };
+}
+
+/** A text; or a list of {name, template} where the file has several, whose names are in a list of their own. */
+function chatTemplates(metadata: Metadata): unknown {
+  const plain = metadata["tokenizer.chat_template"];
+  const names = metadata["tokenizer.chat_templates"];
+  const others = (Array.isArray(names) ? names : [])
+    .map((name) => ({ name: String(name), template: metadata[`tokenizer.chat_template.${String(name)}`] }))
+    .filter(({ name, template }) => name !== "default" && typeof template === "string");
+  if (others.length === 0) return plain;
+  return plain === undefined ? others : [{ name: "default", template: plain }, ...others];
 }
 
 function readVocabulary(metadata: Metadata, path: string): Vocabulary {

@@ -30,15 +30,22 @@ export function latestCheckpoint(outputDir: string): string | null {
 /**
  * Removes all complete checkpoints but the newest `keep`, and what a killed removal or save left; 0 keeps all. Returns
  * the removed steps. `current` is the step the run is at: later checkpoints are of a run that went back before them,
- * so they count as the oldest.
+ * so they count as the oldest. The one of step `needed` stays, and counts as one of the newest, beside which there is always another.
  */
-export function pruneCheckpoints(outputDir: string, keep: number, current = Number.POSITIVE_INFINITY): number[] {
+export function pruneCheckpoints(
+  outputDir: string,
+  keep: number,
+  current = Number.POSITIVE_INFINITY,
+  needed?: number,
+): number[] {
   for (const name of existsSync(outputDir) ? readdirSync(outputDir) : []) {
     if (/^checkpoint-\d+\.partial$/.test(name)) rmSync(join(outputDir, name), { recursive: true, force: true });
   }
   const all = listCheckpoints(outputDir);
   const steps = [...all.filter((step) => step > current), ...all.filter((step) => step <= current)];
-  const removed = keep > 0 ? steps.slice(0, Math.max(0, steps.length - keep)) : [];
+  const others = steps.filter((step) => step !== needed);
+  const kept = others.length < steps.length ? Math.max(1, keep - 1) : keep;
+  const removed = keep > 0 ? others.slice(0, Math.max(0, others.length - kept)) : [];
   for (const step of removed) removeCheckpoint(checkpointFolder(outputDir, step));
   return removed;
 }

@@ -36,6 +36,8 @@ export interface WrittenProgress extends Progress {
   settings: object;
   /** What the run is trained on, so that it goes on with nothing else; anything that JSON can hold. */
   data?: object | null;
+  /** Which evaluation was the best so far; anything that JSON can hold. */
+  best?: object | null;
   /** State of random generators by device, see `generatorStates`; for work that draws in sequence. */
   generators?: Record<string, string> | null;
 }
@@ -49,6 +51,7 @@ export interface ReadProgress extends Progress {
   settings: Record<string, unknown>;
   /** As it is in the file, unchecked; null where an older version left it out. */
   data: unknown;
+  best: unknown;
   generators: Record<string, string> | null;
 }
 
@@ -80,8 +83,15 @@ function finite(tensor: Tensor, name: string, where: string): Tensor {
 }
 
 /** What trainer_state.json says. */
-export const progressText = ({ step, batches, settings, data = null, generators = null }: WrittenProgress): string =>
-  `${JSON.stringify({ version: VERSION, step, batches, settings, data, generators }, null, 2)}\n`;
+export const progressText = ({
+  step,
+  batches,
+  settings,
+  data = null,
+  best = null,
+  generators = null,
+}: WrittenProgress): string =>
+  `${JSON.stringify({ version: VERSION, step, batches, settings, data, best, generators }, null, 2)}\n`;
 
 /** The state of the run in a checkpoint folder; the optimiser's file is checked for completeness too. */
 export function readSavedRun(dir: string): SavedRun {
@@ -100,7 +110,7 @@ export function readSavedRun(dir: string): SavedRun {
 
 /** The file that `progressText` is the text of. */
 export function readProgress(path: string): ReadProgress {
-  const { version, step, batches, settings, data = null, generators } = readJsonObject(path);
+  const { version, step, batches, settings, data = null, best = null, generators } = readJsonObject(path);
   if (version !== VERSION) {
     throw new UserError(
       `${path}: version is ${excerpt(version)} (expected ${VERSION}). Resume with the program that wrote it.`,
@@ -115,7 +125,7 @@ export function readProgress(path: string): ReadProgress {
     throw badField(path, "generators", generators, "null or an object of base64 texts");
   }
   const { epoch, position } = batches;
-  return { step, batches: { epoch, position }, settings, data, generators };
+  return { step, batches: { epoch, position }, settings, data, best, generators };
 }
 
 function restoreTensors(path: string, tensors: NamedTensor[]): void {

@@ -5,20 +5,20 @@ import { formatDuration } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
 import type { CommandInput } from "../command.js";
 import { openSource } from "../../checkpoint/source.js";
-import { findModel } from "../../checkpoint/run/find-model.js";
-import { readRows } from "../../data/rows.js";
+import { parseSources, readAllRows } from "../../data/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { dataSettings } from "../../eval/held-out.js";
 import { prepareTask } from "../../eval/measure.js";
-import { detectTask } from "../../eval/task-rows.js";
+import { detectTask, hasColumns, type Task } from "../../eval/task-rows.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
-import { resolveModel } from "../../hub/resolve.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
 import type { ROWS } from "../eval.js";
+import { namedModel } from "./named-model.js";
 
 /** Which settings a task has beside those that all have. */
-const TASK_ROWS = {
+const TASK_ROWS: Record<Task, string[]> = {
   loss: [
     "format",
     "columns",
@@ -35,18 +35,22 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const { device, threads, compute_dtype: computeDtype, limit, file } = settings;
   useDevice(device);
   setThreads(threads);
-  const { folder, run, newer } = findModel(await resolveModel(settings.model, { out: err }));
-  if (newer) err.write(`note: ${newer} was saved after ${folder}; give its path to measure it instead\n`);
+  const { folder, run } = await namedModel(settings.model, "measure", { out: err });
   // Whatever can be wrong is found out before the weights are read, which may take minutes.
   const source = openSource(folder);
   const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);
   for (const as of views) chooseNetwork(folder, as);
-  const read = readRows(file);
-  const rows = limit > 0 ? read.slice(0, limit) : read;
-  const task = settings.task === "auto" ? detectTask(rows) : settings.task;
-  checkTask(task, given);
+  const rows = await readAllRows(
+    parseSources(await resolveSources(file, "file", { out: err }), "file"),
+    limit > 0 ? limit : undefined,
+  );
   const own = Object.fromEntries(Object.entries(settings).filter(([name]) => given.has(name)));
-  const data = { ...dataSettings(folder, run), ...own };
+  const ofRun = dataSettings(folder, run);
+  const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, ofRun.columns)) : settings.task;
+  checkTask(task, given);
+  // A file may have our names, though the run's had names of its own.
+  const columns = hasColumns(rows, ofRun.columns) ? ofRun.columns : {};
+  const data = { ...ofRun, columns, ...own };
   const measure = prepareTask(task, rows, { source, tokenizer: loadTokenizer(source), data, ...settings });
 
   const results = [];
@@ -70,8 +74,12 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   return 0;
 }
 
+/** Names for columns, or a format, are given for rows to predict, whatever else these could be. */
+const taskOf = (given: ReadonlySet<string>): Task | undefined =>
+  ["columns", "format"].some((name) => given.has(name)) ? "loss" : undefined;
+
 /** A setting of another task would be without effect. */
-function checkTask(task: keyof typeof TASK_ROWS, given: ReadonlySet<string>): void {
+function checkTask(task: Task, given: ReadonlySet<string>): void {
   const own = TASK_ROWS[task];
   const idle = Object.values(TASK_ROWS)
     .flat()

@@ -99,6 +99,28 @@ test("one token has no time per token; the likeliest needs no seed", async (t) =
   assert.deepEqual([made.tokens, made.msPerToken], [1, null]);
 });
 
+test("by default no more tokens than the model has positions for, which is said; a number that is given is meant", async (t) => {
+  const model = checkpoint(t);
+  const likeliest = ["--model", model, "--temperature", "0", "--compute-dtype", "float32", "--threads", "1"];
+  // Of the 64 positions the last new token needs none.
+  for (const [prompt, tokens] of [
+    ["a", 1],
+    ["hello world", 5],
+    ["a".repeat(64), 64],
+  ] as const) {
+    const { code, err, out } = await run(...likeliest, "--prompt", prompt, "--json");
+    assert.equal(code, 0, err);
+    const left = 65 - tokens;
+    assert.equal(
+      err,
+      `note: at most ${left} new tokens, for the model has 64 positions and the prompt takes ${tokens}\n`,
+    );
+    assert.ok((JSON.parse(out) as Document).tokens <= left);
+  }
+  await refused([...likeliest, "--prompt", "a".repeat(65)], /Shorten the prompt\.$/m);
+  await refused([...likeliest, "--prompt", "a", "--max-new-tokens", "128"], /Set max_new_tokens to at most 64\.$/m);
+});
+
 test("a folder is the network that it was trained as, unless said otherwise", async (t) => {
   const model = checkpoint(t, {}, MOMENTUM);
   const words = ["--model", model, "--prompt", "hello", "--max-new-tokens", "20", "--temperature", "0"];

@@ -6,30 +6,32 @@ import { type Output, writeRaw } from "../../metrics/output.js";
 import type { CommandInput } from "../command.js";
 import { openSource } from "../../checkpoint/source.js";
 import { loadTokenizer, type Tokenizer } from "../../data/tokenizer/tokenizer.js";
-import { checkPrompt, generateTokens } from "../../generate/generate.js";
+import { checkPrompt, generateTokens, roomBehind } from "../../generate/generate.js";
 import { findStopIds } from "../../generate/stop-ids.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
-import { resolveModel } from "../../hub/resolve.js";
 import { readArchitecture } from "../../families/registry.js";
+import type { Architecture } from "../../model/architecture.js";
 import type { Network } from "../../network/network.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
 import { encodePrompt } from "../../generate/prompt.js";
 import { streamText } from "../../generate/stream-text.js";
+import { namedModel } from "./named-model.js";
 import type { ROWS, GenerateSettings } from "../generate.js";
 
-export async function run({ settings, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
-  const { as, device, compute_dtype: computeDtype, threads, chat } = settings;
+export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
+  const { as, device, compute_dtype: computeDtype, threads, chat } = asked;
   useDevice(device);
   setThreads(threads);
-  const folder = await resolveModel(settings.model, { out: err });
+  const { folder } = await namedModel(asked.model, "use", { out: err });
   // Whatever can be wrong is found out before the weights are read, which may take minutes.
   const source = openSource(folder);
   const description = chooseNetwork(folder, as);
   const tokenizer = loadTokenizer(source);
-  const promptIds = await promptIdsOf(tokenizer, settings);
-  const { config, configPath } = source;
-  checkPrompt(readArchitecture(config, configPath), promptIds, settings.max_new_tokens);
+  const promptIds = await promptIdsOf(tokenizer, asked);
+  const architecture = readArchitecture(source.config, source.configPath);
+  const settings = given.has("max_new_tokens") ? asked : withinPositions(asked, architecture, promptIds.length, err);
+  checkPrompt(architecture, promptIds, settings.max_new_tokens);
   const stopIds = findStopIds(source, tokenizer, { chat });
   const network = openNetwork(source, { as, device, computeDtype });
   try {
@@ -41,6 +43,21 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   } finally {
     freeModel(network.model);
   }
+}
+
+/** Fewer new tokens than the default where the model has no positions for it. */
+function withinPositions(
+  settings: GenerateSettings,
+  architecture: Architecture,
+  promptTokens: number,
+  err: Output,
+): GenerateSettings {
+  const room = roomBehind(architecture, promptTokens);
+  if (room <= 0 || room >= settings.max_new_tokens) return settings;
+  err.write(
+    `note: at most ${room} new tokens, for the model has ${architecture.maxPositions} positions and the prompt takes ${promptTokens}\n`,
+  );
+  return { ...settings, max_new_tokens: room };
 }
 
 /** The prompt's ids as training has them. */

@@ -44,7 +44,7 @@ test("a plan names its terms and spans; --json is one document", () => {
   assert.ok(document.processBytes > 100 * 2 ** 20, `${document.processBytes}`);
 });
 
-test("--memory prints flags that train takes; too little is exit code 1", () => {
+test("--memory prints flags that train takes; too little is a sentence and exit code 2", () => {
   const fits = revmoe("plan", ...SMALL, "--memory", "2MB", "--json");
   assert.equal(fits.status, 0, fits.stderr);
   const { flags, terms } = JSON.parse(fits.stdout) as {
@@ -53,8 +53,12 @@ test("--memory prints flags that train takes; too little is exit code 1", () => 
   };
   assert.ok(flags.per_device_train_batch_size > 1 && terms.peakBytes <= 2e6);
   const none = revmoe("plan", ...SMALL, "--memory", "1kB");
-  assert.equal(none.status, 1);
-  assert.match(none.stdout, /nothing fits 1000 B: 1 row of 32 tokens is [\d.]+ KiB too much\./);
+  assert.equal(none.status, 2);
+  assert.match(none.stdout, /optimizer state/);
+  assert.match(none.stderr, /^revmoe: memory: nothing fits 1kB: 1 row of 32 tokens takes [\d.]+ KiB\. .*\n$/);
+  const told = revmoe("plan", ...SMALL, "--memory", "1kB", "--json");
+  assert.equal(told.status, 2);
+  assert.equal((JSON.parse(told.stdout) as { fits: boolean }).fits, false);
 });
 
 test("--compare draws what it tabulates", (t) => {
@@ -127,7 +131,7 @@ test("a run out of memory says what would fit, and its last checkpoint goes on t
   const broken = place.out("broken");
   assert.equal(train(broken, ...common).status, 0);
   // As if it had ended after its second step.
-  rmSync(join(broken, "final"), { recursive: true });
+  for (const name of ["final", "checkpoint-4"]) rmSync(join(broken, name), { recursive: true });
   const short = train(broken, ...common, "--resume", "latest", "--memory-limit", "640KB");
   assert.equal(short.status, 2, short.stdout);
   assert.match(

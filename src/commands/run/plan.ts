@@ -1,16 +1,17 @@
 // `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. Chooses the largest work that
-// fits a memory, or lays all methods side by side.
+// fits a memory, or lays all methods side by side. Where nothing fits, the least that was planned is printed, and exit code 2 follows.
+import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../../format.js";
 import { type PLAN_ROWS, trainSettingsOf } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
-import { resolveModel } from "../../hub/resolve.js";
 import { readGeometry } from "../../plan/geometry.js";
 import { STORES } from "../../store/registry.js";
 import { setThreads } from "../../torch/device.js";
 import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
-import { checkDrawing, writeDrawing } from "./drawing.js";
+import { checkDrawing, writeDrawing } from "../drawing/drawing.js";
+import { namedModel } from "./named-model.js";
 import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
@@ -18,7 +19,7 @@ import { largestThatFits, waysToFit } from "../../plan/choose.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
   if (asked.svg !== "") checkDrawing(asked.svg);
-  const model = await resolveModel(asked.model, { out: err, preferCached: true });
+  const { folder: model } = await namedModel(asked.model, "plan", { out: err, preferCached: true });
   const settings = { ...trainSettingsOf(asked, given), model };
   const geometry = readGeometry(settings);
   setThreads(settings.threads);
@@ -55,26 +56,14 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
       `at least about ${formatDuration(estimate)} a step on this machine, ${rate.toPrecision(3)} tokens/s, by steps with few blocks${disk}`,
     );
   }
-  let ways: string[] = [];
-  if (choice !== null && limit !== null) {
-    if (choice.fits)
-      notes.push(
-        `the largest that fits ${formatBytes(limit)}: ${trainFlags({ ...plan.settings, model: asked.model })}`,
-      );
-    else {
-      const { per_device_train_batch_size: rows, max_length: length } = plan.settings;
-      const over = formatBytes(plan.placed.deviceBytes - limit);
-      ways = waysToFit(plan.settings, geometry, limit).map(
-        ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
-      );
-      notes.push(
-        `nothing fits ${formatBytes(limit)}: ${rows} row of ${length} tokens is ${over} too much. ` +
-          (ways.length > 0
-            ? `These would fit: ${ways.join("; ")}.`
-            : "No optimizer, tile size or group of experts makes it fit: use a smaller model or more memory."),
-      );
-    }
-  }
+  if (choice?.fits && limit !== null)
+    notes.push(`the largest that fits ${formatBytes(limit)}: ${trainFlags({ ...plan.settings, model: asked.model })}`);
+  const ways =
+    choice === null || choice.fits || limit === null
+      ? []
+      : waysToFit(plan.settings, geometry, limit).map(
+          ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
+        );
   const value = {
     ...shown(plan),
     fits: choice?.fits ?? null,
@@ -84,7 +73,19 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     waysToFit: ways,
   };
   print(value, [describePlan(plan, ownBytes), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
-  return choice === null || choice.fits ? 0 : 1;
+  if (choice !== null && !choice.fits) throw nothingFits(asked.memory, plan, ways);
+  return 0;
+}
+
+/** Said after the least that was planned. */
+function nothingFits(memory: string, { settings, placed }: Plan, ways: string[]): UserError {
+  const { per_device_train_batch_size: rows, max_length: length } = settings;
+  return new UserError(
+    `memory: nothing fits ${memory}: ${rows} row of ${length} tokens takes ${formatBytes(placed.deviceBytes)}. ` +
+      (ways.length > 0
+        ? `These would fit: ${ways.join("; ")}.`
+        : "No optimizer, tile size or group of experts makes it fit: use a smaller model or more memory."),
+  );
 }
 
 /** A plan for machines: without the settings that were not asked for. */

@@ -36,14 +36,15 @@ const KINDS: Record<string, { message: RegExp; templates: string[] }> = {
   "texts beyond what a machine can hold": {
     message: /makes a text or a list without end/,
     templates: [
-      "{{ 'a' | indent(*[1000000000]) }}",
       `${grown(18)}{{ range(1000000) | join(ns.s) }}`,
       `${grown(18)}{{ ns.s | replace('a', ns.s) }}`,
+      `${grown(18)}{{ ns.s.replace('a', ns.s) }}`,
     ],
   },
   "blanks before lines": {
-    message: /it indents by 100000000 \(expected at most 1000\)/,
+    message: /it indents by 10+ \(expected at most 1000\)/,
     templates: [
+      "{{ 'a' | indent(*[1000000000]) }}",
       "{{ 'a' | indent(100000000, true) }}",
       "{{ messages | tojson(indent=100000000) }}",
       "{% filter indent(width=10 ** 8) %}a{% endfilter %}",
@@ -121,18 +122,18 @@ test("loops that are left and begun anew, long lists, and searches of a usual si
   );
   assert.equal(
     render(`${grown(10)}{{ ns.s in ns.s }} {{ 'b' not in ns.s }} {{ 2 in [1, 2] }} {{ 'k' in {'k': 1} }}`),
-    "true true true true",
+    "True True True True",
   );
   assert.equal(
     render("{{ 'a-b-c'.split('-', 1) }} {{ ' a  b '.split() }} {{ 'a-b'.split(*['-']) }}"),
-    '["a", "b-c"] ["a", "b"] ["a", "b"]',
+    `['a', 'b-c'] ['a', 'b'] ['a', 'b']`,
   );
   assert.equal(
     render("{{ {'a': [1]} | tojson(indent=2) }} {{ 'a\\nb' | indent(first=true, width=2) }}"),
     '{\n  "a": [\n    1\n  ]\n}   a\n  b',
   );
   assert.match(render("{{ strftime_now('%Y-%m-%d') }}"), /^\d{4}-\d\d-\d\d$/);
-  assert.equal(render("{% set range = 3 %}{{ range }} {{ True and not False }} {{ none }}"), "3 true ");
+  assert.equal(render("{% set range = 3 %}{{ range }} {{ True and not False }} {{ none }}"), "3 True None");
 });
 
 test("a long conversation may make a long text", (t) => {
@@ -142,16 +143,23 @@ test("a long conversation may make a long text", (t) => {
   assert.equal(text.slice(...trained[0]), `${content}<|im_end|>`);
 });
 
-test("too many turns to tell apart are refused, unless the template tells them itself", (t) => {
+test("too many turns to look for one by one are refused, unless the template tells them itself", (t) => {
   const messages = Array.from({ length: ROW_LIMITS.messages + 2 }, (_, i) => ({
     role: i % 2 === 0 ? "user" : "assistant",
     content: `${i}`,
   }));
-  assert.throws(() => renderWithMask(testTokenizer(t, { chat_template: CHATML }), messages, { place: "d.jsonl:3" }), {
+  const render = (chat_template: string): number =>
+    renderWithMask(testTokenizer(t, { chat_template }), messages, { place: "d.jsonl:3" }).trained.length;
+  // Counts by itself, so that no loop of it is over the messages.
+  const numbered = CHATML.replace("for message in messages", "for i in range(messages | length)").replaceAll(
+    "message[",
+    "messages[i][",
+  );
+  assert.throws(() => render(numbered), {
     name: "UserError",
     message: /^d\.jsonl:3: there are 2002 messages \(expected at most 2000, .*Set assistant_only_loss: false/,
   });
-  assert.equal(renderWithMask(testTokenizer(t, { chat_template: CHATML_TAGGED }), messages).trained.length, 1001);
+  for (const chat_template of [CHATML, CHATML_TAGGED]) assert.equal(render(chat_template), 1001);
 });
 
 test("rows that nest without end are refused by their place", (t) => {

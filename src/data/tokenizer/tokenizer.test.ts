@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { folderOf, SPECIAL, testTokenizer, tokenizerJson } from "./testing-tokenizer.js";
 import { loadTokenizer } from "./tokenizer.js";
@@ -89,6 +91,67 @@ test("the chat template: its file first, then a text, then the one named default
     name: "UserError",
     message: /chat_template is the number 5 \(expected a text, or a list/,
   });
+});
+
+test("templates by name: files first, then the list; one of the folder goes before one of the same name", (t) => {
+  const load = (files: Record<string, unknown>, named: Record<string, string> = {}) => {
+    const folder = folderOf(t, { "tokenizer.json": tokenizerJson(), ...files });
+    mkdirSync(join(folder, "additional_chat_templates"));
+    for (const [name, text] of Object.entries(named))
+      writeFileSync(join(folder, "additional_chat_templates", name), text);
+    const { chatTemplate, chatTemplates } = loadTokenizer(folder);
+    return [chatTemplate, chatTemplates];
+  };
+  const list = [
+    { name: "tool_use", template: "t" },
+    { name: "default", template: "d" },
+  ];
+  assert.deepEqual(load({ "tokenizer_config.json": { chat_template: list } }), ["d", { default: "d", tool_use: "t" }]);
+  assert.deepEqual(load({ "chat_template.jinja": "file", "tokenizer_config.json": { chat_template: list } }), [
+    "file",
+    { default: "file" },
+  ]);
+  assert.deepEqual(load({ "chat_template.jinja": "file" }, { "tool_use.jinja": "T", "note.txt": "", ".jinja": "" }), [
+    "file",
+    { default: "file", tool_use: "T" },
+  ]);
+  assert.deepEqual(load({ "tokenizer_config.json": { chat_template: "text" } }, { "rag.jinja": "R" }), [
+    "text",
+    { default: "text", rag: "R" },
+  ]);
+  assert.deepEqual(load({}, { "__proto__.jinja": "P" }), ["P", Object.fromEntries([["__proto__", "P"]])]);
+  assert.deepEqual(load({}), [undefined, {}]);
+  assert.throws(() => load({ "tokenizer_config.json": { chat_template: [{ name: "rag" }] } }), {
+    name: "UserError",
+    message: /chat_template is an array of 1 /,
+  });
+});
+
+test("special_tokens_map.json names tokens, as in transformers: before a config that does not say what tokens there are", (t) => {
+  const load = (config: object | undefined, map: unknown) =>
+    loadTokenizer(
+      folderOf(t, {
+        "tokenizer.json": tokenizerJson(),
+        ...(config && { "tokenizer_config.json": config }),
+        "special_tokens_map.json": map,
+      }),
+    );
+  const end = { eos_token: "<|im_end|>" };
+  const text = { eos_token: { content: "<|endoftext|>", lstrip: false, normalized: false } };
+  assert.equal(load(undefined, end).eosId, SPECIAL.imEnd);
+  assert.equal(load(end, text).eosId, SPECIAL.endoftext);
+  assert.equal(load({ ...end, added_tokens_decoder: {} }, text).eosId, SPECIAL.imEnd);
+  assert.equal(load(end, { eos_token: null }).eosId, undefined);
+  const both = load({ ...end, add_bos_token: true }, { bos_token: "<|endoftext|>", additional_special_tokens: ["x"] });
+  assert.deepEqual([both.bosId, both.eosId, both.addBos], [SPECIAL.endoftext, SPECIAL.imEnd, true]);
+  assert.deepEqual(both.specialTokens, { eos_token: "<|im_end|>", bos_token: "<|endoftext|>" });
+  for (const [map, message] of [
+    ["{", /special_tokens_map\.json: not valid JSON/],
+    [{ eos_token: "</s>" }, /special_tokens_map\.json: eos_token is "<\/s>", which is not in the vocabulary/],
+    ["[]", /special_tokens_map\.json: the file holds \[\] \(expected an object\)/],
+  ] as const) {
+    assert.throws(() => load(end, map), { name: "UserError", message });
+  }
 });
 
 /** In the manner of Llama 2: a space sign is put before a text, also behind a special token, and bytes stand in for unknown letters. */

@@ -1,12 +1,15 @@
-// The tokenizer of a model: tokenizer.json does the work, tokenizer_config.json names the special tokens
-// and may hold the chat template, which chat_template.jinja overrides. Nothing is added to a text that it does not
-// have: beginning- and end-of-text tokens are put in by the caller, who knows what begins and what ends.
-import { existsSync, readFileSync } from "node:fs";
+// The tokenizer of a model: tokenizer.json does the work; which tokens begin and end a text, and the chat templates, are in
+// the files beside it. Nothing is added to a text that it does not have: beginning- and end-of-text tokens are put in by
+// the caller, who knows what begins and what ends.
 import { join } from "node:path";
 import { UserError } from "../../errors.js";
 import { type BoundedTokenizer, openTokenizer } from "./bounded-tokenizer.js";
-import { TOKENIZER_LIMITS as LIMITS, quoted } from "../limits.js";
-import { describe } from "../rows.js";
+import { findTemplates, plainTemplate } from "./chat-templates.js";
+import { folderFiles, type Json, readObject, type TokenizerFiles } from "./files.js";
+import { namedTokens } from "./special-tokens.js";
+import { quoted } from "../limits.js";
+
+export type { TokenizerFiles } from "./files.js";
 
 export interface Tokenizer {
   /**
@@ -16,26 +19,25 @@ export interface Tokenizer {
   encode(text: string, after?: string): number[];
   /** The text of ids, special tokens left out; ids beyond the vocabulary are left out, too. */
   decode(ids: ArrayLike<number>): string;
+  /** The token of an id as tokenizer.json spells it; undefined for an id that is none. */
+  nameOf(id: number): string | undefined;
+  /** The id of a token, as tokenizer.json spells it; undefined where there is none. */
+  idOf(token: string): number | undefined;
   /** One more than the largest id. */
   vocabSize: number;
   eosId: number | undefined;
   bosId: number | undefined;
   /** Whether a text on its own begins with the beginning-of-text token. */
   addBos: boolean;
+  /** The one named default, or the only one: for conversations that ask for no other. */
   chatTemplate: string | undefined;
+  /** All of them by name, as "default", "tool_use", "rag". */
+  chatTemplates: Record<string, string>;
   /** By the names that chat templates use: bos_token, eos_token and so on. */
   specialTokens: Record<string, string>;
 }
 
-/** The files of a model by name, wherever they are. */
-export interface TokenizerFiles {
-  path: string;
-  readFile(name: string): Uint8Array | undefined;
-}
-
-type Json = Record<string, unknown>;
-
-/** A missing tokenizer_config.json is as an empty one. Errors: UserError without tokenizer.json, or when malformed. */
+/** The files beside tokenizer.json may be missing. Errors: UserError without tokenizer.json, or when malformed. */
 export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
   const files = typeof from === "string" ? folderFiles(from) : from;
   const path = join(files.path, "tokenizer.json");
@@ -46,25 +48,23 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
         `AutoTokenizer.from_pretrained(...).save_pretrained("${files.path}").`,
     );
   }
-  const configPath = join(files.path, "tokenizer_config.json");
   const config = readObject(files, "tokenizer_config.json")?.value ?? {};
   const tokenizer = openTokenizer(json.value, config, path, json.bytes);
   const { inner } = tokenizer;
-  const specialTokens = namedTokens(config);
+  const named = namedTokens(files, config);
   const idOf = (name: string): number | undefined => {
-    const token = specialTokens[name];
+    const token = named.get(name);
     if (token === undefined) return undefined;
-    const id = inner.token_to_id(token);
-    if (id === undefined) {
-      throw new UserError(
-        `${configPath}: ${name} is "${quoted(token)}", which is not in the vocabulary of tokenizer.json.`,
-      );
-    }
-    return id;
+    const id = inner.token_to_id(token.content);
+    if (id !== undefined) return id;
+    throw new UserError(
+      `${token.path}: ${name} is "${quoted(token.content)}", which is not in the vocabulary of tokenizer.json.`,
+    );
   };
   const bosId = idOf("bos_token");
   const addsBos = config.add_bos_token ?? tokenizer.encode("a", true)[0] === bosId;
   const encode = continuingEncoder(tokenizer, json.value, path);
+  const chatTemplates = findTemplates(files, config);
   return {
     encode,
     decode: (ids) => {
@@ -72,69 +72,16 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
       if (known.length === 0) return "";
       return tokenizer.decode(known, config.clean_up_tokenization_spaces === true);
     },
+    nameOf: (id) => inner.id_to_token(id),
+    idOf: (token) => inner.token_to_id(token),
     vocabSize: tokenizer.vocabSize,
     eosId: idOf("eos_token"),
     bosId,
     addBos: bosId !== undefined && addsBos === true,
-    chatTemplate: findTemplate(files, config, configPath),
-    specialTokens,
+    chatTemplate: plainTemplate(chatTemplates),
+    chatTemplates,
+    specialTokens: Object.fromEntries([...named].map(([name, { content }]) => [name, content])),
   };
-}
-
-function folderFiles(folder: string): TokenizerFiles {
-  return {
-    path: folder,
-    readFile: (name) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name)) : undefined),
-  };
-}
-
-function readText(files: TokenizerFiles, name: string): string | undefined {
-  const bytes = files.readFile(name);
-  if (bytes === undefined || bytes.length <= LIMITS.file) return bytes && Buffer.from(bytes).toString("utf8");
-  const path = join(files.path, name);
-  throw new UserError(
-    `${path}: the file has ${bytes.length} bytes (expected at most ${LIMITS.file}). Fetch it again; no model's is so large.`,
-  );
-}
-
-function readObject(files: TokenizerFiles, name: string): { value: Json; bytes: number } | undefined {
-  const text = readText(files, name);
-  if (text === undefined) return undefined;
-  const path = join(files.path, name);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new UserError(
-      `${path}: not valid JSON: ${quoted((error as Error).message)}. The file is damaged or cut short; fetch it again.`,
-    );
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value))
-    return { value: value as Json, bytes: text.length };
-  throw new UserError(`${path}: the file holds ${quoted(text).slice(0, 40)} (expected an object).`);
-}
-
-function namedTokens(config: Json): Record<string, string> {
-  const tokens: Record<string, string> = {};
-  for (const [key, value] of Object.entries(config)) {
-    if (!/^(bos|eos|unk|pad|sep|cls|mask)_token$/.test(key)) continue;
-    const content = typeof value === "object" && value !== null ? (value as Json).content : value;
-    if (typeof content === "string") tokens[key] = content;
-  }
-  return tokens;
-}
-
-function findTemplate(files: TokenizerFiles, config: Json, configPath: string): string | undefined {
-  const alone = readText(files, "chat_template.jinja");
-  if (alone !== undefined) return alone;
-  const given = config.chat_template;
-  if (given === undefined || given === null || typeof given === "string") return given ?? undefined;
-  const named = Array.isArray(given) ? (given as (Json | null)[]) : [];
-  const chosen = named.find((entry) => entry?.name === "default") ?? named[0];
-  if (typeof chosen?.template === "string") return chosen.template;
-  throw new UserError(
-    `${configPath}: chat_template is ${describe(given)} (expected a text, or a list of {"name", "template"}).`,
-  );
 }
 
 // The last is a byte of its own where bytes stand in for unknown letters, and merges with nothing.

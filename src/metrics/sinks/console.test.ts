@@ -27,6 +27,7 @@ const RECORD: StepRecord = {
   expertLoad: [],
   auxLoss: null,
   zLoss: null,
+  meanTokenAccuracy: null,
 };
 const stepEvent = (changes: Partial<StepRecord> = {}): RunEvent => ({ kind: "step", ...RECORD, ...changes });
 const EVAL: RunEvent = {
@@ -35,6 +36,7 @@ const EVAL: RunEvent = {
   epoch: 0.12,
   evalLoss: 2.1,
   evalPerplexity: 8.16617,
+  evalMeanTokenAccuracy: 0.5,
   network: "ordinary",
 };
 const WARNING: RunEvent = { kind: "message", step: 12, message: "3 experts of layer 1 got no token", level: "warning" };
@@ -67,7 +69,7 @@ test("a plain stream gets a line per event and no escape sequences", () => {
     out.text,
     [
       "step 12/100  loss 2.3457  left 2m12s  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6",
-      "eval at step 12: loss 2.1000, perplexity 8.17 (as the ordinary network)",
+      "eval at step 12: loss 2.1000, perplexity 8.17, accuracy 0.500 (as the ordinary network)",
       "warning: 3 experts of layer 1 got no token",
       "saved runs/a/checkpoint-12",
       "",
@@ -93,15 +95,23 @@ test("a plain stream is not cut at any width", () => {
 test("a terminal gets one line that is rewritten, with other lines above it", () => {
   const out = new Recorder(true, 100);
   const sink = consoleSink({ out, totalSteps: 100, env: { NO_COLOR: "1" } });
-  sink.write({ kind: "eval", step: 0, epoch: 0, evalLoss: 3, evalPerplexity: 20.0855, network: "trained" });
-  assert.equal(out.take(), "eval at step 0: loss 3.0000, perplexity 20.09 (as trained)\n");
+  sink.write({
+    kind: "eval",
+    step: 0,
+    epoch: 0,
+    evalLoss: 3,
+    evalPerplexity: 20.0855,
+    evalMeanTokenAccuracy: 0.5,
+    network: "trained",
+  });
+  assert.equal(out.take(), "eval at step 0: loss 3.0000, perplexity 20.09, accuracy 0.500 (as trained)\n");
   sink.write(stepEvent());
   const progress = "step 12/100  loss 2.3457  left 2m12s  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6";
   assert.equal(out.take(), CLEAR + progress);
   sink.write(EVAL);
   assert.equal(
     out.take(),
-    `${CLEAR}eval at step 12: loss 2.1000, perplexity 8.17 (as the ordinary network)\n${CLEAR}${progress}`,
+    `${CLEAR}eval at step 12: loss 2.1000, perplexity 8.17, accuracy 0.500 (as the ordinary network)\n${CLEAR}${progress}`,
   );
   sink.write(stepEvent({ step: 13, stepMs: 2500, tokensPerSecond: 512.3 }));
   // 2000 ms, the median of 1500 and 2500, for each of 87 steps.
@@ -154,20 +164,29 @@ test("numbers that are not finite are shown as such", () => {
     stepEvent({ loss: Number.NaN, learningRate: Number.NaN, tokensPerSecond: Number.NaN, stepMs: Number.NaN }),
   );
   sink.write(stepEvent({ loss: Number.POSITIVE_INFINITY, stepMs: 10 }));
-  sink.write({ kind: "eval", step: 12, epoch: 1, evalLoss: 800, evalPerplexity: Math.exp(800), network: "trained" });
+  sink.write({
+    kind: "eval",
+    step: 12,
+    epoch: 1,
+    evalLoss: 800,
+    evalPerplexity: Math.exp(800),
+    evalMeanTokenAccuracy: 0.5,
+    network: "trained",
+  });
   sink.write({
     kind: "eval",
     step: 12,
     epoch: 1,
     evalLoss: Number.NaN,
     evalPerplexity: Number.NaN,
+    evalMeanTokenAccuracy: 0.5,
     network: "trained",
   });
   assert.deepEqual(out.text.split("\n"), [
     "step 12/12  loss nan  left ?  nan tok/s  peak 3.50 GiB  lr nan",
     "step 12/12  loss inf  left 0ms  1.2 k tok/s  peak 3.50 GiB  lr 9.50e-6",
-    "eval at step 12: loss 800.0000, perplexity inf (as trained)",
-    "eval at step 12: loss nan, perplexity nan (as trained)",
+    "eval at step 12: loss 800.0000, perplexity inf, accuracy 0.500 (as trained)",
+    "eval at step 12: loss nan, perplexity nan, accuracy 0.500 (as trained)",
     "",
   ]);
 });

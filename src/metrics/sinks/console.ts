@@ -67,6 +67,7 @@ function progressFields(record: StepRecord, totalSteps: number, leftMs: number):
     `step ${record.step}/${totalSteps}`,
     ...(record.phase === "full" ? [] : [record.phase]),
     `${record.phase === "distillation" ? "kl" : "loss"} ${formatLoss(record.loss)}`,
+    ...(record.meanTokenAccuracy === null ? [] : [`acc ${formatShare(record.meanTokenAccuracy)}`]),
     ...(record.auxLoss === null ? [] : [`aux ${formatLoss(record.auxLoss)}`]),
     ...(record.zLoss === null ? [] : [`z ${formatLoss(record.zLoss)}`]),
     `left ${formatDuration(leftMs)}`,
@@ -92,9 +93,9 @@ function paintField(field: string): string {
   return name ? `${DIM}${name}${PLAIN} ${BOLD}${value}${PLAIN}` : `${DIM}${field}${PLAIN}`;
 }
 
-function evalLine({ step, evalLoss, evalPerplexity, network }: EvalRecord): string {
+function evalLine({ step, evalLoss, evalPerplexity, evalMeanTokenAccuracy, network }: EvalRecord): string {
   const which = network === "trained" ? "as trained" : "as the ordinary network";
-  const numbers = `loss ${formatLoss(evalLoss)}, perplexity ${formatPerplexity(evalPerplexity)}`;
+  const numbers = `loss ${formatLoss(evalLoss)}, perplexity ${formatPerplexity(evalPerplexity)}, accuracy ${formatShare(evalMeanTokenAccuracy)}`;
   return `eval at step ${step}: ${numbers} (${which})`;
 }
 
@@ -132,6 +133,8 @@ function formatPerplexity(perplexity: number): string {
   if (!Number.isFinite(perplexity)) return formatOdd(perplexity);
   return perplexity >= 1e5 ? perplexity.toExponential(2) : perplexity.toFixed(2);
 }
+
+const formatShare = (share: number): string => (Number.isFinite(share) ? share.toFixed(3) : formatOdd(share));
 
 const formatRate = (rate: number): string => (Number.isFinite(rate) ? rate.toExponential(2) : formatOdd(rate));
 

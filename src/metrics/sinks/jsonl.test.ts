@@ -23,6 +23,7 @@ const stepEvent = (step: number, loss = 2.5): RunEvent => ({
   phase: "full",
   epoch: step / 10,
   loss,
+  meanTokenAccuracy: 0.25,
   learningRate: 1e-5,
   gradNorm: 0.5,
   trainedTokens: 100,
@@ -45,6 +46,7 @@ const evalEvent = (step: number): RunEvent => ({
   epoch: step / 10,
   evalLoss: 2,
   evalPerplexity: 7.389,
+  evalMeanTokenAccuracy: 0.5,
   network: "trained",
 });
 const lines = (): Record<string, unknown>[] =>

@@ -80,12 +80,12 @@ const step = (number: number, loss = number / 2): RunEvent =>
   ({
     kind: "step",
     ...{ step: number, epoch: 0.5, loss, learningRate: 0.25, gradNorm: 2, tokensPerSecond: 100, peakBytes: 2 ** 33 },
-    ...{ auxLoss: null, zLoss: null },
+    ...{ auxLoss: null, zLoss: null, meanTokenAccuracy: 0.75 },
   }) as RunEvent;
 
 const evaluation = (at: number, network: "trained" | "ordinary"): RunEvent => ({
   kind: "eval",
-  ...{ step: at, epoch: 1, evalLoss: 1.5, evalPerplexity: 4.5, network },
+  ...{ step: at, epoch: 1, evalLoss: 1.5, evalPerplexity: 4.5, evalMeanTokenAccuracy: 0.5, network },
 });
 
 test("scalars are named as transformers names them; messages leave nothing", (t) => {
@@ -102,11 +102,17 @@ test("scalars are named as transformers names them; messages leave nothing", (t)
     events.map(({ scalars }) => scalars),
     [
       {
-        ...{ "train/loss": 150, "train/learning_rate": 0.25, "train/grad_norm": 2, "train/epoch": 0.5 },
+        ...{
+          "train/loss": 150,
+          "train/mean_token_accuracy": 0.75,
+          "train/learning_rate": 0.25,
+          "train/grad_norm": 2,
+          "train/epoch": 0.5,
+        },
         ...{ "train/tokens_per_second": 100, "train/peak_bytes": 2 ** 33 },
       },
-      { "eval/loss": 1.5, "eval/perplexity": 4.5 },
-      { "eval_ordinary/loss": 1.5, "eval_ordinary/perplexity": 4.5 },
+      { "eval/loss": 1.5, "eval/perplexity": 4.5, "eval/mean_token_accuracy": 0.5 },
+      { "eval_ordinary/loss": 1.5, "eval_ordinary/perplexity": 4.5, "eval_ordinary/mean_token_accuracy": 0.5 },
     ],
   );
   assert.deepEqual(new Set(events.map((event) => event.step)), new Set([300]));

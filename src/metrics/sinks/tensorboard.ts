@@ -62,10 +62,12 @@ function scalarsOf(event: RunEvent): Scalar[] {
     return [
       [`${side}/loss`, event.evalLoss],
       [`${side}/perplexity`, event.evalPerplexity],
+      [`${side}/mean_token_accuracy`, event.evalMeanTokenAccuracy],
     ];
   }
   const scalars: [string, number | null][] = [
     ["loss", event.loss],
+    ["mean_token_accuracy", event.meanTokenAccuracy],
     ["learning_rate", event.learningRate],
     ["grad_norm", event.gradNorm],
     ["epoch", event.epoch],

@@ -28,7 +28,11 @@ export const addScalar_ = op<(a: T, b: N) => T>(
 );
 export const sub = op<(a: T, b: T) => T>(
   "aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor",
-  plainPair,
+  (a, b) =>
+    record(elementwise([a, b]), [a, b], [], (dy, [toA, toB]) => [
+      toA ? hold(dy) : null,
+      toB ? elementwise([dy]) : null,
+    ]),
 );
 export const sub_ = op<(a: T, b: T, alpha?: N) => T>(
   "aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)",

@@ -138,7 +138,7 @@ test("a folder with a run is refused with what can be done, and one of an earlie
   rmSync(join(place.out(), "run.json"));
   await assert.rejects(runTraining(asked(place)), { name: "UserError", message });
   await runTraining(asked(place, { resume: "latest", max_steps: 3 }));
-  assert.deepEqual(listOf(place.out()), ["checkpoint-1", "final", "run.json"]);
+  assert.deepEqual(listOf(place.out()), ["checkpoint-1", "checkpoint-2", "final", "run.json"]);
 });
 
 async function makeOldRun(place: Workplace): Promise<void> {
@@ -203,6 +203,8 @@ test("what is trained from is not overwritten, however it is named, and neither 
     { model: place.out("link") },
     { model: `${run}/./final/` },
     { train_file: rows },
+    { train_file: `${place.rows}:1,${rows}:2` },
+    { validation_file: `${run}/working/*.jsonl[:5]` },
   ] as Partial<TrainSettings>[]) {
     const settings = asked(place, { overwrite_output_dir: true, ...changes });
     assert.throws(() => checkRunFolder(settings), {
@@ -233,7 +235,7 @@ test("what a killed save left is put right and said", async (t) => {
     `removed checkpoint-2.partial, which a save that was cut off left in ${run}`,
     `removed final.partial, which a save that was cut off left in ${run}`,
   ]);
-  assert.deepEqual(listOf(run), ["checkpoint-1", "final", "run.json"]);
+  assert.deepEqual(listOf(run), ["checkpoint-1", "checkpoint-2", "final", "run.json"]);
 });
 
 test("a working copy that was never ready is no run: a new one may begin there, and it is said", async (t) => {

@@ -20,6 +20,7 @@ import {
   writeMarker,
 } from "../../checkpoint/run/marker.js";
 import { settleFolders } from "../../checkpoint/files/save-folder.js";
+import { parseSources, placeOf } from "../../data/source.js";
 import { METRICS_FILE } from "../../metrics/sinks/jsonl.js";
 import { UserError } from "../../errors.js";
 import type { TrainSettings } from "../settings/settings.js";
@@ -66,6 +67,13 @@ export function nothingToResume(dir: string): UserError {
       ? "Start anew with --overwrite-output-dir in place of --resume"
       : "Leave --resume out to begin";
   const [partly] = existsSync(dir) ? runParts(dir).filter((name) => /^checkpoint-\d+$/.test(name)) : [];
+  const final = join(dir, "final");
+  if (partly === undefined && existsSync(join(final, "config.json"))) {
+    return new UserError(
+      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with --model ${final} and without --resume; ` +
+        "with save_steps, that run can go on after its end.",
+    );
+  }
   const lacks = partly === undefined ? "" : ` (${partly} lacks files; revmoe verify ${dir} names them)`;
   return new UserError(`resume: no complete checkpoint-N folder in ${dir}${lacks}. ${begin}.`);
 }
@@ -199,12 +207,19 @@ const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FO
 
 const INPUTS = ["model", "train_file", "validation_file", "resume"] as const;
 
+/** The places that a setting names; of a glob, the folder that it is looked for in. */
+function inputsOf(settings: Place, name: (typeof INPUTS)[number]): string[] {
+  const given = settings[name];
+  if (given === "") return [];
+  return name === "model" || name === "resume" ? [given] : parseSources(given, name).map(({ file }) => placeOf(file));
+}
+
 function checkRemovable(settings: Place): void {
   const { output_dir: dir } = settings;
   for (const part of runParts(dir)) {
     const path = join(dir, part);
-    const used = INPUTS.find(
-      (name) => settings[name] !== "" && existsSync(settings[name]) && liesIn(settings[name], path),
+    const used = INPUTS.find((name) =>
+      inputsOf(settings, name).some((input) => existsSync(input) && liesIn(input, path)),
     );
     if (used) {
       throw new UserError(

@@ -11,9 +11,11 @@ import { UserError } from "../../errors.js";
 import { formatBytes } from "../../format.js";
 import { isReplaced, replacedBytes } from "./run-folder.js";
 import type { TrainSettings } from "../settings/settings.js";
+import { savesAtAll } from "../settings/saving.js";
 
 export interface Saving {
   settings: TrainSettings;
+  stepsPerEpoch: number;
   startStep: number;
   totalSteps: number;
   /** Of the model as it is saved. */
@@ -62,17 +64,24 @@ export function finalProblem(dir: string): string | undefined {
 }
 
 /** How much more the disk will hold at its fullest: `certain` is at least needed, `most` when all checkpoints stay. */
-function bytesToSave({ settings, startStep, totalSteps, weightBytes, stateBytes }: Saving): {
+function bytesToSave({ settings, stepsPerEpoch, startStep, totalSteps, weightBytes, stateBytes }: Saving): {
   certain: number;
   most: number;
 } {
-  const { save_steps: every, save_total_limit: limit, output_dir: dir } = settings;
+  const { save_total_limit: limit, output_dir: dir } = settings;
   const checkpoint = weightBytes + stateBytes;
-  const saves = every > 0 ? Math.max(0, Math.floor((totalSteps - 1) / every) - Math.floor(startStep / every)) : 0;
+  const saves = savesBetween(settings, startStep, totalSteps, stepsPerEpoch);
   // A limit removes the oldest, but not before the next one is whole.
   const present = isReplaced(settings) ? 0 : listCheckpoints(dir).length;
   const kept = limit > 0 ? Math.min(saves, Math.max(0, limit - present)) : saves;
   const atOnce = limit > 0 ? Math.min(saves, kept + 1) : saves;
   const most = Math.max(atOnce * checkpoint, kept * checkpoint + weightBytes);
   return { most, certain: limit > 0 ? most : Math.min(saves, 1) * checkpoint + weightBytes };
+}
+
+/** Checkpoints of the steps to come by settings alone, the last step's among them. */
+function savesBetween(settings: TrainSettings, startStep: number, totalSteps: number, stepsPerEpoch: number): number {
+  if (!savesAtAll(settings) || startStep === totalSteps) return 0;
+  const every = settings.save_strategy === "epoch" ? stepsPerEpoch : settings.save_steps;
+  return Math.floor((totalSteps - 1) / every) - Math.floor(startStep / every) + 1;
 }

@@ -17,14 +17,22 @@ type Say = (note: string) => void;
  * that was saved stays, when weights or state are no numbers any more.
  */
 export function saveCheckpoint(run: Run, step: number, say: Say = () => {}): string {
-  const { settings, states, data, fingerprint } = run;
+  const { settings, states, data, fingerprint, bestModel } = run;
   const folder = checkpointFolder(settings.output_dir, step);
   const extraFiles = (side: string): void => {
     writeNetworkFile(side, run.state.description);
-    writeSavedRun(side, { step, batches: data.state(), settings, data: fingerprint, tensors: states.tensors() });
+    writeSavedRun(side, {
+      step,
+      batches: data.state(),
+      settings,
+      data: fingerprint,
+      best: bestModel.best,
+      tensors: states.tensors(),
+    });
   };
   save(run, step, folder, { verify: false, extraFiles }, say);
-  if (settings.save_total_limit > 0) pruneCheckpoints(settings.output_dir, settings.save_total_limit, step);
+  if (settings.save_total_limit > 0)
+    pruneCheckpoints(settings.output_dir, settings.save_total_limit, step, bestModel.neededStep);
   return folder;
 }
 

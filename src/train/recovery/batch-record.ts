@@ -24,7 +24,7 @@ export interface PlacedBatch {
 export function batchesFrom({ data, settings }: Run, at: BatchState): PlacedBatch[] {
   const before = data.state();
   data.restore(at);
-  const batches = Array.from({ length: settings.gradient_accumulation_steps }, () => data.nextPlaced());
+  const batches = data.nextStep(settings.gradient_accumulation_steps);
   data.restore(before);
   return batches;
 }

@@ -18,7 +18,10 @@ export function goBack(run: Run, place: Place): void {
   run.state.network.store.replace(() => replaceAll(run, place));
 }
 
-function replaceAll({ settings, source, state, states, data }: Run, { step, folder }: Place): WrittenProgress {
+function replaceAll(
+  { settings, source, state, states, data, bestModel }: Run,
+  { step, folder }: Place,
+): WrittenProgress {
   const { model, store } = state.network;
   // What is read goes where the weights are: for a moment each has a second name.
   const allocate: Allocate = () => (placed) =>
@@ -28,10 +31,12 @@ function replaceAll({ settings, source, state, states, data }: Run, { step, fold
   if (folder === null) {
     for (const { tensor } of states.tensors()) fill_(tensor, 0);
     data.restore({ epoch: 0, position: 0 });
+    bestModel.restore(null);
   } else {
     const saved = readSavedRun(folder);
     saved.restore(states.tensors());
     data.restore(saved.batches);
+    bestModel.restore(saved.best);
   }
-  return { step, batches: data.state(), settings };
+  return { step, batches: data.state(), settings, best: bestModel.best };
 }

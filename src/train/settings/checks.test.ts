@@ -156,8 +156,57 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { save_total_limit: "2" },
-    "--save-total-limit 2 has no effect: save_steps 0 (the default) makes one checkpoint, at the end. " +
+    "--save-total-limit 2 has no effect: save_steps 0 (the default) makes no checkpoints. " +
       "Remove save_total_limit, or set save_steps.",
+  ],
+  [
+    { save_strategy: "epoch", save_steps: "5" },
+    "--save-steps 5 has no effect with --save-strategy epoch. Remove one of the two.",
+  ],
+  [
+    { eval_strategy: "no", eval_steps: "5", validation_rows: "5" },
+    "--eval-steps 5 has no effect with --eval-strategy no. Remove one of the two.",
+  ],
+  [
+    { eval_strategy: "epoch" },
+    "--eval-strategy epoch has no effect: there is nothing to evaluate on. Remove eval_strategy, or set validation_file or validation_rows.",
+  ],
+  [
+    { load_best_model_at_end: true, validation_rows: "5" },
+    "--load-best-model-at-end needs evaluations to choose from: eval_steps 0 (the default) makes one, at the end. " +
+      "Set eval_steps, or eval_strategy to epoch, or remove load_best_model_at_end.",
+  ],
+  [
+    { early_stopping_patience: "2", validation_rows: "5", eval_strategy: "no" },
+    "--early-stopping-patience 2 needs evaluations to choose from: --eval-strategy no makes one, at the end. " +
+      "Set eval_steps, or eval_strategy to epoch, or remove early_stopping_patience.",
+  ],
+  [
+    { early_stopping_threshold: "0.1" },
+    "--early-stopping-threshold 0.1 has no effect: early_stopping_patience 0 (the default) stops no run early. Remove one of the two.",
+  ],
+  [
+    { metric_for_best_model: "eval_loss" },
+    "--metric-for-best-model eval_loss has no effect: nothing asks which evaluation is the best. " +
+      "Remove it, or set load_best_model_at_end or early_stopping_patience.",
+  ],
+  [
+    { decay_ratio: "0.2" },
+    "--decay-ratio 0.2 has no effect with lr_scheduler_type cosine (the default). " +
+      "Remove decay_ratio, or set lr_scheduler_type to warmup_stable_decay.",
+  ],
+  [
+    { lr_scheduler_type: "constant_with_warmup", min_lr_ratio: "0.1" },
+    "--min-lr-ratio 0.1 has no effect: the learning rate never falls with --lr-scheduler-type constant_with_warmup. " +
+      "Remove min_lr_ratio, or set lr_scheduler_type to cosine or linear.",
+  ],
+  [
+    { train_on: "last", assistant_only_loss: true },
+    "--assistant-only-loss has no effect: --train-on last says what is trained. Remove one of the two.",
+  ],
+  [
+    { format: "text", chat_template: "c.jinja" },
+    "--chat-template c.jinja has no effect: --format text has no turns. Remove chat_template, or set format to messages or auto.",
   ],
   [
     { weights_dtype: "float32", weights_correction: "8bit" },
@@ -227,6 +276,12 @@ test("the ways out that the messages name are open", () => {
     { max_steps: "0", num_train_epochs: "2" },
     { eval_steps: "10", validation_rows: "5" },
     { save_total_limit: "2", save_steps: "10" },
+    { save_strategy: "epoch", save_total_limit: "1" },
+    { eval_strategy: "epoch", validation_rows: "5", load_best_model_at_end: true, save_total_limit: "1" },
+    { eval_steps: "5", validation_rows: "5", early_stopping_patience: "2", early_stopping_threshold: "0.1" },
+    { lr_scheduler_type: "warmup_stable_decay", decay_ratio: "0.2", min_lr_ratio: "0" },
+    { train_on: "last", freeze: "model.embed_tokens.*", add_tokens: "<a>,<b>" },
+    { chat_template: "c.jinja", chat_template_kwargs: "enable_thinking=false" },
     { weights_correction: "8bit" },
     { weights_correction: "8bit", weights_dtype: "bfloat16" },
     { optimizer: "sgd", sgd_momentum: "0.5" },

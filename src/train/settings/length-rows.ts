@@ -13,6 +13,12 @@ export const LENGTH_ROWS = {
     group: GROUP,
     about: "passes over the training rows; may be a fraction",
   },
+  shuffle: {
+    kind: "boolean",
+    default: true,
+    group: GROUP,
+    about: "a new order of the rows in each epoch; false: their own order in every one",
+  },
   max_steps: { kind: "integer", default: 0, min: 0, group: GROUP, about: "optimizer steps; 0: by num_train_epochs" },
   per_device_train_batch_size: {
     kind: "integer",

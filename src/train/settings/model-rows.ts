@@ -1,4 +1,7 @@
 // The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
+import { ROW_FORMATS } from "../../data/conversations/registry.js";
+import { sourcesAsText } from "../../data/sources/parse.js";
+import type { TrainOn } from "../../data/encode.js";
 import { LONGEST } from "../../settings/limits.js";
 import type { SettingRows } from "../../settings/table.js";
 
@@ -10,7 +13,7 @@ export const MODEL_ROWS = {
     required: true,
     metavar: "FOLDER",
     group: GROUP,
-    about: "folder of a Hugging Face checkpoint, a .gguf file, or a name on the hub: org/name[@revision]",
+    about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
   },
   init_weights: {
     kind: "choice",
@@ -22,16 +25,19 @@ export const MODEL_ROWS = {
   train_file: {
     kind: "string",
     required: true,
-    metavar: "FILE",
+    metavar: "FILE...",
     group: GROUP,
-    about: "rows to train on: .jsonl, .json or .txt",
+    fromList: sourcesAsText,
+    about:
+      "rows to train on: files, globs, folders, or sets on the hub, as org/name; several with weights: a.jsonl:0.7 b/*.parquet:0.3; a part of one: a.jsonl[:1000], org/name[test]; see docs/data.md",
   },
   validation_file: {
     kind: "string",
     default: "",
-    metavar: "FILE",
+    metavar: "FILE...",
     group: GROUP,
-    about: "rows to evaluate on, never trained on",
+    fromList: sourcesAsText,
+    about: "rows to evaluate on, never trained on; named as train_file",
   },
   validation_rows: {
     kind: "integer",
@@ -56,7 +62,7 @@ export const MODEL_ROWS = {
   },
   format: {
     kind: "choice",
-    choices: ["auto", "messages", "prompt_completion", "text"],
+    choices: ["auto", ...ROW_FORMATS],
     default: "auto",
     group: GROUP,
     about: "what a row holds; auto: seen from the first rows",
@@ -79,6 +85,56 @@ export const MODEL_ROWS = {
     group: GROUP,
     about: "in prompt and completion, train on the completion only",
   },
+  train_on: {
+    kind: "choice",
+    choices: ["auto", "assistant", "last", "completion", "all"] satisfies (TrainOn | "auto")[],
+    default: "auto",
+    group: GROUP,
+    about:
+      "in place of the two above: every turn of the assistant, the last of them, those of the completion, or all tokens; auto: as these say",
+  },
+  chat_template: {
+    kind: "string",
+    default: "",
+    metavar: "FILE",
+    group: GROUP,
+    about: "a file with a chat template in place of the model's; what is saved has it",
+  },
+  chat_template_kwargs: {
+    kind: "values",
+    default: {},
+    group: GROUP,
+    about: "variables that the chat template looks at: enable_thinking=false",
+  },
+  eos_token: {
+    kind: "string",
+    default: "",
+    metavar: "TOKEN",
+    group: GROUP,
+    about:
+      "the token that ends a text, in place of the model's: put behind rows of text and completion, and named in what is saved",
+  },
+  add_tokens: {
+    kind: "string",
+    list: true,
+    default: [],
+    group: GROUP,
+    about: "tokens to add to the vocabulary; their rows of embedding and head begin as the mean of the others",
+  },
+  add_special_tokens: {
+    kind: "string",
+    list: true,
+    default: [],
+    group: GROUP,
+    about: "the same for tokens that are no text, as marks of turns: decoding leaves them out",
+  },
+  excess_length_strategy: {
+    kind: "choice",
+    choices: ["truncate", "drop"],
+    default: "truncate",
+    group: GROUP,
+    about: "rows longer than max_length: cut off, texts into pieces; or left out",
+  },
   max_length: {
     kind: "integer",
     default: 2048,
@@ -86,6 +142,13 @@ export const MODEL_ROWS = {
     max: LONGEST,
     group: GROUP,
     about: "tokens of a row at most; with packing, tokens of a pack",
+  },
+  dataset_cache: {
+    kind: "boolean",
+    default: true,
+    group: GROUP,
+    about:
+      "keep the tokens of rows that take long to prepare for the next start, in the cache's folder rows (REVMOE_CACHE)",
   },
   packing: {
     kind: "boolean",

@@ -7,6 +7,7 @@ import {
   OPTIMIZER_ROWS,
   stateBytesInWords,
 } from "../../optim/registry.js";
+import { SCHEDULES } from "../../optim/schedule.js";
 import type { SettingRows } from "../../settings/table.js";
 
 export const UPDATE_ROWS = {
@@ -26,10 +27,11 @@ export const UPDATE_ROWS = {
   },
   lr_scheduler_type: {
     kind: "choice",
-    choices: ["cosine", "linear", "constant"],
+    choices: SCHEDULES,
     default: "cosine",
     group: OPTIMIZER_GROUP,
-    about: "course of the learning rate after warm-up",
+    about:
+      "course of the learning rate after warm-up; constant_with_warmup is constant; warmup_stable_decay stays and falls at the end alone",
   },
   warmup_ratio: {
     kind: "number",
@@ -52,7 +54,15 @@ export const UPDATE_ROWS = {
     min: 0,
     max: 1,
     group: OPTIMIZER_GROUP,
-    about: "end of cosine or linear as a share of learning_rate",
+    about: "end of cosine, linear or warmup_stable_decay as a share of learning_rate",
+  },
+  decay_ratio: {
+    kind: "number",
+    default: 0.1,
+    above: 0,
+    max: 1,
+    group: OPTIMIZER_GROUP,
+    about: "share of the steps in which the learning rate of warmup_stable_decay falls, at the end",
   },
   weight_decay: {
     kind: "number",
@@ -78,6 +88,15 @@ export const UPDATE_ROWS = {
     group: OPTIMIZER_GROUP,
     about:
       "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
+  },
+  freeze: {
+    kind: "string",
+    list: true,
+    metavar: "NAME,...",
+    default: [],
+    group: OPTIMIZER_GROUP,
+    about:
+      "parameters to leave as they are, without gradient and optimizer state: names in the checkpoint, with * for anything, as model.embed_tokens.* or model.layers.0.*",
   },
   ...OPTIMIZER_ROWS,
 } as const satisfies SettingRows;

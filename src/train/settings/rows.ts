@@ -38,8 +38,7 @@ export const TRAIN_ELSEWHERE = {
   gradient_checkpointing: "Use method: checkpoint, or leave it out: reversible blocks need less memory.",
   bf16: "Use compute_dtype: bfloat16 and weights_dtype: bfloat16.",
   fp16: "Use compute_dtype: bfloat16.",
-  eval_strategy: "Use eval_steps.",
-  save_strategy: "Use save_steps.",
+  greater_is_better: "Use metric_for_best_model, which says it.",
   logging_strategy: "Use logging_steps.",
   resume_from_checkpoint: "Use resume.",
 } as const;

@@ -5,6 +5,13 @@ import type { SettingRows } from "../../settings/table.js";
 const GROUP = "Evaluation, checkpoints and the run";
 
 export const RUN_ROWS = {
+  eval_strategy: {
+    kind: "choice",
+    choices: ["steps", "epoch", "no"],
+    default: "steps",
+    group: GROUP,
+    about: "when held-out rows are evaluated, beside start and end: every eval_steps, behind each epoch, or never",
+  },
   eval_steps: {
     kind: "integer",
     default: 0,
@@ -12,14 +19,56 @@ export const RUN_ROWS = {
     group: GROUP,
     about: "steps between evaluations; 0: only at start and end",
   },
+  save_strategy: {
+    kind: "choice",
+    choices: ["steps", "epoch", "no"],
+    default: "steps",
+    group: GROUP,
+    about:
+      "when a checkpoint is saved: every save_steps, behind each epoch, or never; with either, behind the last step, too",
+  },
   save_steps: {
     kind: "integer",
     default: 0,
     min: 0,
     group: GROUP,
-    about: "steps between checkpoints; 0: only at the end",
+    about: "steps between checkpoints; 0: none, so that a run that has ended cannot go on",
   },
-  save_total_limit: { kind: "integer", default: 0, min: 0, group: GROUP, about: "newest checkpoints to keep; 0: all" },
+  save_total_limit: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: GROUP,
+    about: "newest checkpoints to keep, and the best with load_best_model_at_end; 0: all",
+  },
+  load_best_model_at_end: {
+    kind: "boolean",
+    default: false,
+    group: GROUP,
+    about: "final/ holds the network of the best evaluation; each that is the best so far gets a checkpoint",
+  },
+  metric_for_best_model: {
+    kind: "choice",
+    choices: ["eval_loss", "eval_mean_token_accuracy"],
+    default: "eval_loss",
+    group: GROUP,
+    about: "what makes an evaluation the best: the lowest loss, or the highest accuracy",
+  },
+  early_stopping_patience: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: GROUP,
+    about:
+      "the run ends when so many evaluations, one after the other, are no better than the best before them; 0: off",
+  },
+  early_stopping_threshold: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: GROUP,
+    about: "how much better an evaluation must be to count as better, for early_stopping_patience",
+  },
   disk_full_wait: {
     kind: "integer",
     default: 10,
@@ -27,7 +76,13 @@ export const RUN_ROWS = {
     group: GROUP,
     about: "minutes that the result waits for room; 0: none",
   },
-  logging_steps: { kind: "integer", default: 1, min: 1, group: GROUP, about: "steps between lines of metrics" },
+  logging_steps: {
+    kind: "integer",
+    default: 1,
+    min: 1,
+    group: GROUP,
+    about: "steps between lines of metrics; losses and accuracies are means of the steps since the last line",
+  },
   report_to: {
     kind: "choice",
     choices: REPORT_TO,

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
+import { parseSources } from "../../data/source.js";
 import {
   describeSettings,
   helpText,
@@ -19,16 +23,24 @@ const BASE = { model: "base", train_file: "train.jsonl", output_dir: "runs/a" };
 const FLAGS = `
 --model FOLDER
 --init-weights checkpoint|random = checkpoint
---train-file FILE
---validation-file FILE = ""
+--train-file FILE...
+--validation-file FILE... = ""
 --validation-rows N = 0
 --output-dir FOLDER
 --overwrite-output-dir true|false = false
---format auto|messages|prompt_completion|text = auto
+--format auto|messages|sharegpt|prompt_completion|alpaca|text|tokens = auto
 --columns KEY=NAME,... = {}
 --assistant-only-loss true|false = true
 --completion-only-loss true|false = true
+--train-on auto|assistant|last|completion|all = auto
+--chat-template FILE = ""
+--chat-template-kwargs KEY=VALUE,... = {}
+--eos-token TOKEN = ""
+--add-tokens TEXT,... = []
+--add-special-tokens TEXT,... = []
+--excess-length-strategy truncate|drop = truncate
 --max-length N = 2048
+--dataset-cache true|false = true
 --packing true|false = true
 --method reversible|checkpoint|checkpoint-offload|store = reversible
 --parameters device|host|disk = device
@@ -66,13 +78,15 @@ const FLAGS = `
 --adapter-steps N = 0
 --adapter-learning-rate X = 0
 --learning-rate X = 1e-5
---lr-scheduler-type cosine|linear|constant = cosine
+--lr-scheduler-type cosine|linear|constant|constant_with_warmup|warmup_stable_decay = cosine
 --warmup-ratio X = 0.03
 --warmup-steps N = 0
 --min-lr-ratio X = 0.1
+--decay-ratio X = 0.1
 --weight-decay X = 0
 --max-grad-norm X = 0
 --max-block-grad-norm X = 1
+--freeze NAME,... = []
 --on-nonfinite stop|skip|rollback = stop
 --nonfinite-limit N = 5
 --spike-threshold X = 6
@@ -84,13 +98,20 @@ const FLAGS = `
 --router-bias-update-rate X = 0
 --freeze-router true|false = false
 --num-train-epochs X = 1
+--shuffle true|false = true
 --max-steps N = 0
 --per-device-train-batch-size N = 4
 --gradient-accumulation-steps N = 1
 --per-device-eval-batch-size N = 4
+--eval-strategy steps|epoch|no = steps
 --eval-steps N = 0
+--save-strategy steps|epoch|no = steps
 --save-steps N = 0
 --save-total-limit N = 0
+--load-best-model-at-end true|false = false
+--metric-for-best-model eval_loss|eval_mean_token_accuracy = eval_loss
+--early-stopping-patience N = 0
+--early-stopping-threshold X = 0
 --disk-full-wait N = 10
 --logging-steps N = 1
 --report-to NAME,... = ["none"]
@@ -223,7 +244,31 @@ test("max_grad_norm alone is exactly that: the limit of each block's norm is off
 test("without folder and file, all that is missing is named at once", () => {
   assert.throws(() => resolveSettings({}), {
     name: "UserError",
-    message: "--model FOLDER, --train-file FILE, --output-dir FOLDER are missing. See --help.",
+    message: "--model FOLDER, --train-file FILE..., --output-dir FOLDER are missing. See --help.",
+  });
+});
+
+test("a list of sources, in a file or behind a flag, is kept as one text, which a record has too", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-sources-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "run.yaml");
+  const list = "train_file:\n  - a.jsonl:0.7\n  - {file: b.csv, weight: 0.3, columns: {prompt: q}}\n";
+  writeFileSync(file, `model: m\noutput_dir: o\n${list}validation_file: [c.jsonl, d.jsonl]\n`);
+  const { settings } = resolveSettings({ file });
+  assert.deepEqual(parseSources(settings.train_file), [
+    { file: "a.jsonl", weight: 0.7 },
+    { file: "b.csv", weight: 0.3, columns: { prompt: "q" } },
+  ]);
+  assert.equal(settings.validation_file, "c.jsonl,d.jsonl");
+  writeFileSync(join(folder, "config.json"), JSON.stringify(settings));
+  assert.deepEqual(resolveSettings({ file: join(folder, "config.json") }).settings, settings);
+  assert.equal(
+    resolveSettings({ flags: { ...BASE, train_file: ["a.jsonl", "b.csv"] } }).settings.train_file,
+    "a.jsonl,b.csv",
+  );
+  assert.throws(() => resolveSettings({ flags: { ...BASE, model: ["a", "b"] } }), {
+    name: "UserError",
+    message: /^--model/,
   });
 });
 
@@ -270,7 +315,7 @@ test("help shows every flag once, in at most 100 columns", () => {
   );
   assert.ok(
     helpText(TRAIN_TABLE).startsWith(
-      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint, a .gguf file, or a name on the\n",
+      "Model and data\n  --model FOLDER                folder of a Hugging Face checkpoint or of a run, a .gguf file, or a\n",
     ),
   );
 });
@@ -284,7 +329,11 @@ test("the docs' tables hold every setting, with bars escaped", () => {
     ),
   );
   assert.ok(markdown.includes("| `threads` | an integer from 0 to 1024 | `0` | CPU threads; 0: all cores |\n"));
-  assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on |\n"));
+  assert.ok(
+    markdown.includes(
+      "| `validation_file` | a text | none | rows to evaluate on, never trained on; named as train_file |\n",
+    ),
+  );
   for (const line of markdown.split("\n").filter((text) => text.startsWith("|")))
     assert.equal(line.split("|").length, 6, line);
 });

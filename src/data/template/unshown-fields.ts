@@ -1,0 +1,178 @@
+// What a chat template does not show: a key of the rows that the text is the same without. It is found out from a few rows
+// that have the key, by rendering each with and without it; all rows are counted.
+import { UserError } from "../../errors.js";
+import type { Message } from "../conversation.js";
+import { LimitExceeded, quoted } from "../limits.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { THOUGHTS } from "./chat.js";
+import { type ChatOptions, renderChat } from "./template.js";
+
+/** A key that is not shown, of so many rows; `place` names the first. */
+export interface UnshownField {
+  /** As messages have it; "tools" of a row, or "content" with the role it is not shown of, as in "content of role tool". */
+  key: string;
+  rows: number;
+  place: string | undefined;
+}
+
+interface Conversation extends ChatOptions {
+  messages: Message[];
+}
+
+interface Field extends SeenField {
+  tried: number;
+}
+
+/** Rows that a key is looked for in the text of, until one shows it: a template may show it in some places only. */
+const ROWS_TRIED = 20;
+/** Not for a template to show: the turn's role, and what says whether it is trained. */
+const OTHERS = new Set(["role", "content", "weight", "train"]);
+const PROBE = "\uFDD2";
+
+/** Takes in rows one after the other, and tells what of them is not shown. */
+export interface FieldWatch {
+  /** Errors: as renderChat, for a row that the template refuses as it is. */
+  see(conversation: Conversation): void;
+  unshown(): UnshownField[];
+  /** All keys of the rows seen since the last call: for who sums up what several threads saw. */
+  taken(): SeenField[];
+}
+
+/** A key of some rows, and whether the template was ever seen to show it. */
+export interface SeenField extends UnshownField {
+  isShown: boolean;
+}
+
+/** What was seen of the rows of `a` and, behind them, of `b`. */
+export function addFields(a: readonly SeenField[], b: readonly SeenField[]): SeenField[] {
+  const sum = new Map(a.map((field) => [field.key, field]));
+  for (const field of b) {
+    const before = sum.get(field.key);
+    const both = before && { ...before, rows: before.rows + field.rows, isShown: before.isShown || field.isShown };
+    sum.set(field.key, both ?? field);
+  }
+  return [...sum.values()];
+}
+
+export const unshownOf = (fields: readonly SeenField[]): UnshownField[] =>
+  fields.filter(({ isShown }) => !isShown).map(({ key, rows, place }) => ({ key, rows, place }));
+
+export function watchFields(tokenizer: Tokenizer, kwargs?: Record<string, unknown>): FieldWatch {
+  const fields = new Map<string, Field>();
+  const see = (conversation: Conversation): void => {
+    for (const key of keysOf(conversation)) {
+      const field = fields.get(key) ?? { key, rows: 0, place: conversation.place, tried: 0, isShown: false };
+      fields.set(key, field);
+      field.rows++;
+      field.place ??= conversation.place;
+      if (field.isShown || field.tried >= ROWS_TRIED) continue;
+      field.tried++;
+      field.isShown = isShown(tokenizer, { kwargs, ...conversation }, key);
+    }
+  };
+  const taken = (): SeenField[] => {
+    const seen = [...fields.values()].filter(({ rows }) => rows > 0);
+    const taken = seen.map(({ key, rows, place, isShown }) => ({ key, rows, place, isShown }));
+    for (const field of seen) Object.assign(field, { rows: 0, place: undefined });
+    return taken;
+  };
+  return { see, unshown: () => unshownOf([...fields.values()]), taken };
+}
+
+/** Keys of the rows that the tokenizer's chat template does not show. */
+export function unshownFields(
+  tokenizer: Tokenizer,
+  conversations: Iterable<Conversation>,
+  kwargs?: Record<string, unknown>,
+): UnshownField[] {
+  const watch = watchFields(tokenizer, kwargs);
+  for (const conversation of conversations) watch.see(conversation);
+  return watch.unshown();
+}
+
+/**
+ * Notes about what is not shown, a sentence each. Errors: UserError where that is what the assistant writes, and is to be
+ * trained: calls of tools, its words.
+ */
+export function unshownNotes(fields: UnshownField[]): string[] {
+  const remedy =
+    "Give the model's folder a chat template that shows it (chat_template.jinja), or take it out of the rows.";
+  return fields.map(({ key, rows, place }) => {
+    const what = `the chat template does not show "${quoted(key)}" of ${rows} ${rows === 1 ? "row" : "rows"}`;
+    if (key === "tool_calls" || key === "content of role assistant")
+      throw new UserError(
+        `${place ?? "chat template"}: ${what}, so what the assistant writes there would not be trained. ${remedy}`,
+      );
+    return `${what}${place === undefined ? "" : `, first in ${place}`}: the model does not see it. ${remedy}`;
+  });
+}
+
+/** Whether the template shows thoughts of the last answer and leaves out those of answers before it. */
+export function stripsThoughts(tokenizer: Tokenizer, options: ChatOptions = {}): boolean {
+  const answer = (mark: string): Message => ({ role: "assistant", content: "a", reasoning_content: mark });
+  const messages = [question("q"), answer(`${PROBE}1`), question("r"), answer(`${PROBE}2`)];
+  const text = tryRender(tokenizer, { ...options, messages });
+  return text?.includes(`${PROBE}2`) === true && !text.includes(`${PROBE}1`);
+}
+
+const question = (content: string): Message => ({ role: "user", content });
+
+function keysOf({ messages, tools }: Conversation): Set<string> {
+  const keys = new Set<string>();
+  if (tools !== undefined && tools.length > 0) keys.add("tools");
+  for (const message of messages) {
+    if (typeof message.content === "string" && message.content.trim() !== "") keys.add(contentOf(message.role));
+    for (const [key, value] of Object.entries(message)) if (!OTHERS.has(key) && !isEmpty(value)) keys.add(key);
+  }
+  return keys;
+}
+
+const contentOf = (role: string): string => `content of role ${role}`;
+const isEmpty = (value: unknown): boolean =>
+  value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0);
+
+/** A template that refuses a row without the key uses it. */
+function isShown(tokenizer: Tokenizer, conversation: Conversation, key: string): boolean {
+  const { messages, tools, place, ...options } = conversation;
+  const whole = renderChat(tokenizer, messages, { tools, place, ...options, addGenerationPrompt: false });
+  const other = tryRender(tokenizer, {
+    ...options,
+    tools: key === "tools" ? undefined : tools,
+    messages: messages.map((message) => without(message, key)),
+  });
+  return other !== whole;
+}
+
+/** The message without that, or with another in its place where templates do otherwise without one. */
+function without(message: Message, key: string): Message {
+  if (key === contentOf(message.role)) {
+    const { content } = message;
+    return typeof content === "string" && content.trim() !== ""
+      ? { ...message, content: `${content.trimEnd()}${PROBE}` }
+      : message;
+  }
+  const { tool_calls: calls } = message;
+  if (key === "tool_calls" && Array.isArray(calls)) return { ...message, tool_calls: calls.map(otherCall) };
+  // Names of thoughts stand for one another.
+  const goes = THOUGHTS.includes(key) ? THOUGHTS : [key];
+  return Object.fromEntries(Object.entries(message).filter(([name]) => !goes.includes(name))) as Message;
+}
+
+/** A call of another function with other arguments: templates show both or one of them. */
+function otherCall(call: unknown): unknown {
+  if (typeof call !== "object" || call === null) return `${String(call)}${PROBE}`;
+  const { function: inner } = call as { function?: unknown };
+  if (typeof inner === "object" && inner !== null) return { ...call, function: otherCall(inner) };
+  const others = { [PROBE]: PROBE };
+  const isText = typeof (call as { arguments?: unknown }).arguments === "string";
+  return { ...call, name: PROBE, arguments: isText ? JSON.stringify(others) : others };
+}
+
+function tryRender(tokenizer: Tokenizer, { messages, ...options }: Conversation): string | undefined {
+  try {
+    return renderChat(tokenizer, messages, { ...options, addGenerationPrompt: false });
+  } catch (error) {
+    if (error instanceof UserError && !(error instanceof LimitExceeded)) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,19 @@
+// The token that ends a turn of the assistant in a chat template: what a model that is trained on conversations learns to
+// stop with, which need not be the end token that its files name.
+import { renderChat } from "./template/template.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
+
+const PROBE = "probe";
+
+/** The special token that follows an assistant's words, if one does. Errors: UserError without a template, or when it refuses. */
+export function turnEnd(tokenizer: Tokenizer): number | undefined {
+  const turns = [
+    { role: "user", content: "?" },
+    { role: "assistant", content: PROBE },
+  ];
+  const text = renderChat(tokenizer, turns, { addGenerationPrompt: false });
+  const tail = text.slice(text.lastIndexOf(PROBE) + PROBE.length).trimStart();
+  const first = tokenizer.encode(tail, PROBE).at(0);
+  // Special tokens are those that decoding leaves out.
+  return first !== undefined && tokenizer.decode([first]) === "" ? first : undefined;
+}

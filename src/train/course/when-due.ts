@@ -1,0 +1,35 @@
+// When a run evaluates and saves: by steps, behind epochs, and behind its last step.
+import type { Batches } from "../../data/batches.js";
+import { savesAtAll } from "../settings/saving.js";
+import type { TrainSettings } from "../settings/settings.js";
+
+interface Where {
+  settings: Readonly<TrainSettings>;
+  totalSteps: number;
+  data: Batches;
+}
+
+/** Whether the step that was made last ended an epoch. */
+const endsEpoch = ({ data }: Where): boolean => data.state().position === 0;
+
+/** Whether the step that is made next will; where batches are left out, it may end one all the same. */
+const willEndEpoch = ({ settings, data }: Where): boolean =>
+  data.state().position + settings.gradient_accumulation_steps >= data.batchesPerEpoch;
+
+const isDue = (strategy: TrainSettings["save_strategy"], every: number, step: number, epoch: boolean): boolean =>
+  strategy === "steps" ? every > 0 && step % every === 0 : strategy === "epoch" && epoch;
+
+/** Behind `step`, which was just made. Behind the last one there is an evaluation, and a checkpoint where there are any. */
+export function dueAfter(run: Where, step: number): { evaluation: boolean; checkpoint: boolean } {
+  const { settings, totalSteps } = run;
+  const { eval_strategy, eval_steps, save_strategy, save_steps } = settings;
+  const epoch = endsEpoch(run);
+  return {
+    evaluation: step === totalSteps || isDue(eval_strategy, eval_steps, step, epoch),
+    checkpoint: savesAtAll(settings) && (step === totalSteps || isDue(save_strategy, save_steps, step, epoch)),
+  };
+}
+
+/** Whether `step`, which is made next, will be saved by these settings. */
+export const willSave = (run: Where, step: number): boolean =>
+  step === run.totalSteps || isDue(run.settings.save_strategy, run.settings.save_steps, step, willEndEpoch(run));

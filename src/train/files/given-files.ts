@@ -1,0 +1,44 @@
+// A model's small files as the settings of a run want them: another chat template, another end token. What is saved has them, so
+// that whoever loads it reads texts as they were trained.
+import { jsonWith } from "../../checkpoint/config-text.js";
+import { type ModelSource, withFiles } from "../../checkpoint/source.js";
+import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
+import { UserError } from "../../errors.js";
+import { readWholeFile, statOf } from "../../read-file.js";
+import type { TrainSettings } from "../settings/settings.js";
+
+const CONFIG = "tokenizer_config.json";
+const OLDER = "special_tokens_map.json";
+
+type Given = Pick<TrainSettings, "chat_template" | "eos_token">;
+
+/** Errors: UserError for a template that cannot be read, and a token that the tokenizer does not have. */
+export function withGivenFiles(source: ModelSource, { chat_template, eos_token }: Given): ModelSource {
+  const templated = chat_template === "" ? source : withTemplate(source, chat_template);
+  return eos_token === "" ? templated : withEndToken(templated, eos_token);
+}
+
+/** It stands for all that the model had. */
+function withTemplate(source: ModelSource, path: string): ModelSource {
+  if (statOf(path)?.isFile() !== true) {
+    throw new UserError(
+      `chat_template: there is no file ${path} (expected a file with a Jinja template). Mend the path.`,
+    );
+  }
+  return { ...withFiles(source, { "chat_template.jinja": readWholeFile(path) }), list: () => [] };
+}
+
+function withEndToken(source: ModelSource, token: string): ModelSource {
+  if (loadTokenizer(source).idOf(token) === undefined) {
+    throw new UserError(
+      `eos_token: "${token}" is not in the vocabulary of ${source.path} (expected a token of its tokenizer.json). Mend it, or add it with add_special_tokens.`,
+    );
+  }
+  const changed = [CONFIG, OLDER].flatMap((name) => {
+    const bytes = source.readFile(name);
+    if (!bytes && name === OLDER) return [];
+    const text = bytes ? Buffer.from(bytes).toString("utf8") : "{}\n";
+    return [[name, Buffer.from(jsonWith(text, { eos_token: token }))] as const];
+  });
+  return withFiles(source, Object.fromEntries(changed));
+}

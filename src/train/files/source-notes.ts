@@ -1,0 +1,41 @@
+// What a person should know of a model's files before a run begins, and did not ask: types that are not kept, lengths that it does
+// not know, an end that texts will not have.
+import type { ModelSource } from "../../checkpoint/source.js";
+import type { DataReport } from "../../data/documents.js";
+import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
+import type { Architecture } from "../../model/architecture.js";
+import type { TrainSettings } from "../settings/settings.js";
+
+export function lengthNote({ max_length: longest }: TrainSettings, { maxPositions }: Architecture): string[] {
+  if (longest <= maxPositions) return [];
+  return [
+    `max_length ${longest} is more than the ${maxPositions} positions that the model knows (max_position_embeddings in config.json): ` +
+      "what stands behind them in a row is guessed at, and other tools may refuse such lengths",
+  ];
+}
+
+export function endNote({ formats }: DataReport, { eosId }: Tokenizer): string[] {
+  const isText = formats.some((format) => format === "text" || format === "prompt_completion");
+  if (!isText || eosId !== undefined) return [];
+  return [
+    "the tokenizer names no end token, so rows get none behind them, and the model does not learn where to stop; name one with eos_token",
+  ];
+}
+
+/** float16 has too little range to be trained in. */
+export function dtypeNote({ weights_dtype }: TrainSettings, source: ModelSource): string[] {
+  if (weights_dtype !== "auto" || !holdsFloat16(source)) return [];
+  return [
+    "the model's weights are float16, which has too little range to train in: they are trained and saved as float32, which is twice the size. " +
+      "weights_dtype bfloat16 keeps the size; revmoe export --dtype float16 makes the result float16 again",
+  ];
+}
+
+function holdsFloat16(source: ModelSource): boolean {
+  const folder = source.openWeights();
+  try {
+    return [...folder.tensors.values()].some(({ dtype }) => dtype === "float16");
+  } finally {
+    folder.close();
+  }
+}
