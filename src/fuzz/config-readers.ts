@@ -30,6 +30,10 @@ const FAMILIES = [
   "olmoe-short",
   "qwen3-plain",
   "qwen3-wide",
+  "granite-tied",
+  "glm4-groups",
+  "minimax-partial",
+  "ernie-alone",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -49,6 +53,9 @@ const HINTS = [
   "mixtral",
   "olmoe",
   "qwen3_moe",
+  "glm4_moe",
+  "minimax_m2",
+  "ernie4_5_moe",
   "revmoe_mixtral",
 ];
 

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { OPTIMIZER_NAMES } from "../optim/registry.js";
 import { compare, type Point } from "./testing-grid.js";
 
-const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe"];
+const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe", "glm4_moe", "minimax_m2", "ernie4_5_moe"];
 type Flags = Point["flags"];
 
 const TOLERANCE = 0.05;
@@ -38,7 +38,7 @@ const GRID: Point[] = [
       ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}),
     },
   })),
-  ...["qwen2_moe", "olmoe"].flatMap((family) => [
+  ...["qwen2_moe", "olmoe", "minimax_m2"].flatMap((family) => [
     { family, flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 } },
     {
       family,
