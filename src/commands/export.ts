@@ -51,7 +51,7 @@ export const ROWS = {
     choices: ["auto", "bfloat16", "float16", "float32"],
     default: "auto",
     group: FORM,
-    about: "type of the weights; auto: as they are",
+    about: "type of the weights; auto: as they are; tensors that no layer here uses are copied as they are in any case",
   },
   max_shard_bytes: {
     ...SIZE,
