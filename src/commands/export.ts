@@ -52,7 +52,8 @@ export const ROWS = {
     default: "auto",
     group: FORM,
     about:
-      "type of the weights; auto: as they are; mxfp4: experts of gpt_oss in the 4-bit floats of its releases, all else in bfloat16",
+      "type of the weights; auto: as they are; mxfp4: experts of gpt_oss in the 4-bit floats of its releases, all else in bfloat16; " +
+      "tensors that no layer here uses are copied as they are in any case",
   },
   max_shard_bytes: {
     ...SIZE,

@@ -13,7 +13,7 @@ import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
 import { StepReport } from "./course/report-step.js";
-import type { StopSignal } from "./stop.js";
+import type { StopSignal } from "./stop/stop.js";
 import { dueAfter, willSave } from "./course/when-due.js";
 
 export interface Outcome {

@@ -25,6 +25,7 @@ import {
   checkRouter,
   isConverted,
   makeModel,
+  passFrom,
   networkOf,
   notesOf,
   type ResumedFrom,
@@ -149,6 +150,7 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
+  if (resumed) passFrom(source, model);
   for (const some of [documents, evalDocuments]) checkTokens(some, model.architecture.vocabSize);
   checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);

@@ -1,7 +1,7 @@
 // The settings of the router in whole runs: what is reported and saved, what a resumed run repeats, and what is refused. Corrections
 // of the choice stay or move toward even load, and never by a gradient; what passes through is in all that is saved.
 import assert from "node:assert/strict";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -12,6 +12,7 @@ import { scope } from "../torch/scope.js";
 import { dtype, fromArray, toArray } from "../torch/tensor.js";
 import { train } from "./loop.js";
 import { freeRun, prepareRun } from "./prepare.js";
+import { goBack } from "./recovery/go-back.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "./testing-run.js";
 
 const ON = { router_aux_loss_coef: 0.05, router_z_loss_coef: 0.01, router_jitter_noise: 0.05 };
@@ -197,6 +198,19 @@ test("a run that was cut off goes on in its working copy, and its result has wha
   const resumed = await runTraining({ ...settings, resume: "latest" });
   assert.ok(weightsOf(resumed.outcome.folder).equals(weightsOf(whole.outcome.folder)));
   assert.deepEqual(passedIn(resumed.outcome.folder), [1, Number.NaN, 3]);
+});
+
+test("a run goes back to a checkpoint when its model is gone, and what passes through is still there", async (t) => {
+  const place = makeWorkplace(t, "glm4-plain");
+  addPassing(place);
+  const settings = settingsFor(place, { max_steps: 2, save_steps: 1 });
+  await runTraining(settings);
+  const run = await prepareRun({ ...settings, output_dir: place.out("other") });
+  rmSync(place.model, { recursive: true });
+  const passing = run.state.network.model.passed?.tensors.find(({ name }) => name === PASSING);
+  goBack(run, { step: 1, folder: join(place.out(), "checkpoint-1") });
+  assert.deepEqual(passing && scope(() => toArray(passing.read())), [1, Number.NaN, 3]);
+  freeRun(run);
 });
 
 test("the same bits of everything, corrections moving, for rebuilt, recomputed and stored activations", async (t) => {

@@ -25,7 +25,7 @@ import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
 import { namedModel } from "./named-model.js";
-import { requestedStop } from "../../train/stop-signals.js";
+import { requestedStop } from "../../train/stop/stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
 import { readGeometry } from "../../plan/geometry.js";

@@ -13,7 +13,7 @@ import { savedBytes } from "../../model/model.js";
 import type { Run } from "../prepare.js";
 import { finalProblem } from "./run-room.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
-import type { StopSignal } from "../stop.js";
+import type { StopSignal } from "../stop/stop.js";
 
 /** Saves a checkpoint and goes on when the disk refuses it; returns the folder, or null. */
 export function saveBetween(run: Run, sink: Sink, step: number): string | null {

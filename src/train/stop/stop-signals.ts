@@ -3,7 +3,7 @@
 // one run at a time.
 import { isatty } from "node:tty";
 
-import { forgetStop, listenForStop, setStopWords, stopSignal, type StopWords } from "../torch/signals.js";
+import { forgetStop, listenForStop, setStopWords, stopSignal, type StopWords } from "../../torch/signals.js";
 
 export interface StopRequest {
   /** Whether a stop was asked for. */

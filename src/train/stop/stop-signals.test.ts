@@ -7,10 +7,10 @@ import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-import { listCheckpoints } from "../checkpoint/run/checkpoints.js";
-import { makeWorkplace, runTraining, settingsFor, weightsOf, type Workplace } from "./testing-run.js";
+import { listCheckpoints } from "../../checkpoint/run/checkpoints.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 
 interface Living {
   child: ChildProcess;
