@@ -18,6 +18,10 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
     load: async () => (await import("./data.js")).command,
   },
+  info: {
+    about: "Say what a model is: layers, parameters, weights, templates, and what trains it here",
+    load: async () => (await import("./info.js")).command,
+  },
   plan: {
     about: "Say what a training step will take, by term, and what fits",
     load: async () => (await import("./plan.js")).command,
