@@ -18,10 +18,12 @@ import { largestSize } from "./finite.js";
 import { type Folder, openFolder, readConfig } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
+import { passingNames, passingNote } from "./pass-through.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
 import { filesLeftOut, folderFiles } from "./source.js";
+import type { TensorEntry } from "./safetensors/file.js";
 import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
@@ -46,7 +48,7 @@ export interface Exported {
   leftOut: string[];
   /** Keys added to config.json for transformers 4. */
   addedKeys: string[];
-  /** What is to be said of links that were not copied, and of files that a person had in the folder that was replaced. */
+  /** What is to be said of tensors that pass through, of links that were not copied, and of files that a person had in the folder that was replaced. */
   notes: string[];
 }
 
@@ -75,9 +77,14 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
   try {
     const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
-    const tensors = placedParameters(architecture).flatMap((placed) =>
+    const parameters = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
+    const passing = passingNames(folder, architecture).map((name): TensorSource => {
+      const { dtype, shape } = folder.tensors.get(name) as TensorEntry;
+      return { name, dtype, shape, read: () => folder.read(name) };
+    });
+    const tensors = [...parameters, ...passing];
     checkFreeSpace(dir, sourceBytes(tensors));
     const older = layout === "per-expert" ? olderKeys(stated) : {};
     const form = trained ? trainedConfig(stated, trained.network) : { config: stated, addedKeys: {} };
@@ -93,14 +100,14 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       checkReopened(side, stated);
     };
     const kept = saveFolder(dir, write, replaced);
-    const used = new Set([...matched.values()].flat().map(({ name }) => name));
+    const used = new Set([...[...matched.values()].flat(), ...passing].map(({ name }) => name));
     return {
       dtype: mainDtype(tensors),
       tensors: tensors.length,
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
-      notes: [...filesLeftOut(files), ...kept],
+      notes: [...passingNote(passing, source), ...filesLeftOut(files), ...kept],
     };
   } finally {
     folder.close();
@@ -143,7 +150,7 @@ function parameterSources(
   return targets.map((target, i): TensorSource => {
     const piece = whole ? pieces[0] : pieces[i];
     const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(piece);
-    const dtype = options.dtype === "auto" ? own : options.dtype;
+    const dtype = options.dtype === "auto" || placed.spec.buffer ? own : options.dtype;
     const read = (): Tensor => {
       if (target.slice === null && !whole) return stack(folder, placed, pieces, dtype);
       const value = folder.read(piece.name);

@@ -12,6 +12,7 @@ import {
   type Model,
   type PlacedParameter,
   placedParameters,
+  storedDtype,
 } from "../model/model.js";
 import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
@@ -19,6 +20,7 @@ import type { DType, Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
 import type { Folder } from "./folder.js";
 import { type DiskTensor, diskTensors, fullName, nameOnDisk, viewOf } from "./layout.js";
+import { passingNames, passingTensors } from "./pass-through.js";
 import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
@@ -44,8 +46,8 @@ const MANY = 10_000;
 
 /**
  * The model of `from`, a source or the path of one, in memory of its own; the caller frees it with `freeModel`.
- * Throws a UserError that names what is missing, of another shape, extra, or changed since it was saved. Ignored extras: stored rotary frequencies,
- * and the head when it is tied to the embedding.
+ * Throws a UserError that names what is missing, of another shape, extra, or changed since it was saved. What passes through is kept; ignored extras: stored
+ * rotary frequencies, and the head when it is tied to the embedding.
  */
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
   const { weightsDtype, device, extend = (as) => as, seed = 0, allocate = inMemory(device), verify = true } = options;
@@ -57,12 +59,13 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
     const matched = matchTensors(folder, architecture);
     if (verify) checkWeightFiles(source.path);
     const common = commonDtype(folder);
-    const dtypeOf = (placed: PlacedParameter): DType => {
+    const dtypeOf = (placed: PlacedParameter): DType => storedDtype(placed, weightDtypeOf(placed));
+    const weightDtypeOf = (placed: PlacedParameter): DType => {
       if (weightsDtype !== "auto") return weightsDtype;
       return isNewAdapter(folder, placed) ? common : dtypeOnDisk(folder, matched.get(fullName(placed)) as DiskTensor[]);
     };
     const room = allocate(placedParameters(architecture).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
-    return buildModel(architecture, (placed) => {
+    const model = buildModel(architecture, (placed) => {
       const parameter = room(placed);
       const index = made.push(parameter) - 1;
       if (isNewAdapter(folder, placed)) {
@@ -73,6 +76,7 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
       }
       return parameter;
     });
+    return { ...model, passed: passingTensors(folder, architecture) };
   } catch (failure) {
     free(...made);
     throw failure;
@@ -131,7 +135,8 @@ export function matchTensors(folder: Folder, architecture: Architecture): Map<st
   // The ordinary network of a folder with adapters is its weights without them.
   const ignorable = (name: string): boolean =>
     isIgnorable(name, architecture) || (!architecture.adapters && isAdapterName(name));
-  const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !ignorable(name));
+  const passing = new Set(passingNames(folder, architecture));
+  const extra = [...folder.tensors.keys()].filter((name) => !known.has(name) && !passing.has(name) && !ignorable(name));
   const lists = [describe("missing", missing), describe("unfit", unfit), describe("extra", extra)].filter(
     (list) => list !== "",
   );

@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { assert, UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { type Model, type PlacedParameter, placedParameters } from "../model/model.js";
+import { type Model, type PlacedParameter, placedParameters, storedDtype } from "../model/model.js";
 import { cast } from "../torch/ops.js";
 import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
@@ -14,6 +14,7 @@ import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 import { diskTensors, fullName, viewOf } from "./layout.js";
+import { passingSources } from "./pass-through.js";
 import { type Replaced, saveFolder } from "./files/save-folder.js";
 import { byteLength } from "./safetensors/header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors/writer.js";
@@ -61,8 +62,12 @@ function writeModel(folder: string, dir: string, model: Model, options: SaveOpti
   const { layout = "per-expert", dtype } = options;
   const { source: config } = model.architecture;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
-  const check = (value: Tensor, name: string): void => checkFinite(value, name, dir);
-  writeContent(folder, { tensors: modelTensors(model, { layout, dtype }), config, addedKeys, check }, options);
+  const { passed = {} } = model;
+  const check = (value: Tensor, name: string): void => {
+    if (!(name in passed)) checkFinite(value, name, dir);
+  };
+  const tensors = [...modelTensors(model, { layout, dtype }), ...passingSources(passed)];
+  writeContent(folder, { tensors, config, addedKeys, check }, options);
 }
 
 /** Fills `folder` with a checkpoint of `tensors`, which are read one at a time: once to write and once to compare. */
@@ -88,11 +93,11 @@ function checkedSource(source: TensorSource, check: (value: Tensor, name: string
   return { ...source, read };
 }
 
-/** A model's tensors under their names on disk, in the order of the forward pass; each is made when it is read. */
+/** A model's parameters under their names on disk, in the order of the forward pass; each is made when it is read. */
 export function modelTensors(model: Model, options: { layout: Layout; dtype?: DType }): TensorSource[] {
   return placedParameters(model.architecture).flatMap((placed) => {
     const parameter = parameterOf(model, placed);
-    const dtype = options.dtype ?? dtypeOf(parameter);
+    const dtype = storedDtype(placed, options.dtype ?? dtypeOf(parameter));
     return diskTensors(placed, options.layout).map(
       (piece): TensorSource => ({
         name: piece.name,

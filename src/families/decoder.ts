@@ -4,6 +4,7 @@ import { UserError } from "../errors.js";
 import { formatCount } from "../format.js";
 import { rmsNorm } from "../layers/norm.js";
 import type { Architecture, Branch, Scales } from "../model/architecture.js";
+import type { Rotary } from "../model/rotary.js";
 import { NO_SCALES } from "../model/scales.js";
 import { type ConfigReader, MOST } from "./config-reader.js";
 import type { Geometry } from "./geometry.js";
@@ -15,11 +16,16 @@ export interface DecoderParts {
   /** The branches of layer i. */
   branches(layer: number): { attention: Branch; feedForward: Branch };
   scales?: Scales;
+  /** Tables of positions, where they are not the one of the geometry. */
+  rotary?: Rotary[];
+  /** See `Architecture`. */
+  passThrough?: RegExp;
 }
 
 /** Errors: UserError where sizes, each possible, are not so together. */
-export function decoder(read: ConfigReader, { geometry, expertWidth, branches, scales }: DecoderParts): Architecture {
-  const { vocabSize, hiddenSize, numLayers, headDim, normEpsilon, rope, tieEmbeddings, ...rest } = geometry;
+export function decoder(read: ConfigReader, { geometry, expertWidth, branches, ...own }: DecoderParts): Architecture {
+  const { vocabSize, hiddenSize, numLayers, normEpsilon, rope, tieEmbeddings, ...rest } = geometry;
+  const { scales = NO_SCALES, rotary = [rope], passThrough } = own;
   checkSize(geometry, expertWidth, read.where);
   const table = [vocabSize, hiddenSize];
   return {
@@ -30,8 +36,9 @@ export function decoder(read: ConfigReader, { geometry, expertWidth, branches, s
     maxPositions: rest.maxPositions,
     initializerRange: rest.initializerRange,
     experts: { count: rest.numExperts, perToken: rest.expertsPerToken, width: expertWidth },
-    rotary: [{ ...rope, width: headDim }],
-    scales: scales ?? NO_SCALES,
+    rotary,
+    scales,
+    ...(passThrough && { passThrough }),
     layers: Array.from({ length: numLayers }, (_, layer) => {
       const { attention, feedForward } = branches(layer);
       return {
@@ -48,6 +55,13 @@ export function decoder(read: ConfigReader, { geometry, expertWidth, branches, s
     },
     finalNorm: (weight_D, x_TD, computeDtype) => rmsNorm(x_TD, weight_D, normEpsilon, computeDtype),
   };
+}
+
+/** Names of the layers behind the last, which predict further tokens. */
+export function predictionLayers({ numLayers }: Geometry, count: number): RegExp | undefined {
+  if (count === 0) return undefined;
+  const numbers = Array.from({ length: count }, (_, i) => numLayers + i);
+  return new RegExp(`^model\\.layers\\.(${numbers.join("|")})\\.`);
 }
 
 /** Bytes of a larger model could not even be counted exactly. */

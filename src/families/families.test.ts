@@ -133,7 +133,7 @@ test("what is not computed is refused by name", () => {
   }
   assert.throws(() => readArchitecture({ model_type: "bloom" }, "config.json"), {
     message:
-      'config.json: model_type is "bloom" (expected qwen2_moe, qwen3_moe, mixtral, olmoe, granitemoe). This architecture is not supported.',
+      /^config\.json: model_type is "bloom" \(expected qwen2_moe, qwen3_moe, mixtral, olmoe, granitemoe, .*\)\. This architecture is not supported\.$/,
   });
   assert.throws(() => readArchitecture({ model_type: "llama" }, "config.json"), {
     message: /model_type is "llama" \(expected qwen2_moe, .*\)\. Make a mixture of experts of it: revmoe upcycle\.$/,

@@ -1,7 +1,7 @@
 // The part of config.json that means the same in every family: sizes, positions, embeddings, experts. Where a key may be
 // absent, the default is that of the family's class in transformers.
 import { UserError } from "../errors.js";
-import type { Rope } from "../model/rotary.js";
+import type { Rotary } from "../model/rotary.js";
 import { type ConfigReader, MOST } from "./config-reader.js";
 import { readRope } from "./rope.js";
 
@@ -12,6 +12,17 @@ interface Defaults {
   theta: number;
   maxPositions: number;
   expertsPerToken: number;
+  /** Which share of a head's features turn; where it is missing all do, whatever the file says. */
+  partialRotary?: number;
+  /** The number of these features, by another key that some files have instead. */
+  turningKey?: string;
+  /** hidden_size / num_attention_heads unless said otherwise. */
+  headDim?: number;
+  /** False unless said otherwise. */
+  tieEmbeddings?: boolean;
+  /** What the file calls the numbers of experts, where that is not as in most families. */
+  expertsKey?: string;
+  perTokenKey?: string;
 }
 
 export interface Geometry {
@@ -22,7 +33,7 @@ export interface Geometry {
   numKeyValueHeads: number;
   headDim: number;
   normEpsilon: number;
-  rope: Rope;
+  rope: Rotary;
   maxPositions: number;
   tieEmbeddings: boolean;
   initializerRange: number;
@@ -46,16 +57,15 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     1,
     MOST.heads,
   );
-  const headDim = read.integer("head_dim", hiddenSize / numHeads, 1, MOST.headWidth);
+  const headDim = read.integer("head_dim", defaults.headDim ?? hiddenSize / numHeads, 1, MOST.headWidth);
   if (numHeads % numKeyValueHeads !== 0)
     read.fail("num_key_value_heads", `a divisor of num_attention_heads, ${numHeads}`);
   if (headDim % 2 !== 0) read.fail("head_dim", "an even number");
-  // Files of transformers 5 may have either name, whatever the family's own is.
-  const expertsKey = read.holds("num_experts") ? "num_experts" : "num_local_experts";
+  const expertsKey = nameOfExperts(read, defaults);
   const numExperts = read.integer(expertsKey, undefined, 0, MOST.experts);
-  const expertsPerToken = read.integer("num_experts_per_tok", defaults.expertsPerToken);
-  if (numExperts > 0 && expertsPerToken > numExperts)
-    read.fail("num_experts_per_tok", `at most ${expertsKey}, ${numExperts}`);
+  const { perTokenKey = "num_experts_per_tok" } = defaults;
+  const expertsPerToken = read.integer(perTokenKey, defaults.expertsPerToken);
+  if (numExperts > 0 && expertsPerToken > numExperts) read.fail(perTokenKey, `at most ${expertsKey}, ${numExperts}`);
   const maxPositions = read.integer("max_position_embeddings", defaults.maxPositions);
   return {
     vocabSize: read.integer("vocab_size", undefined, 1, MOST.vocabulary),
@@ -65,9 +75,13 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     numKeyValueHeads,
     headDim,
     normEpsilon: read.number("rms_norm_eps", defaults.normEpsilon),
-    rope: readRope(read, defaults.theta, { headDim, maxPositions }),
+    rope: readRope(
+      read,
+      { theta: defaults.theta, partial: partialRotary(read, defaults, headDim) },
+      { headDim, maxPositions },
+    ),
     maxPositions,
-    tieEmbeddings: read.boolean("tie_word_embeddings", false),
+    tieEmbeddings: read.boolean("tie_word_embeddings", defaults.tieEmbeddings ?? false),
     initializerRange: read.number("initializer_range", 0.02),
     denseWidth: read.integer("intermediate_size", undefined, 1, MOST.width),
     numExperts,
@@ -75,6 +89,21 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     source: read.source,
   };
 }
+
+/** Which share of a head's features turn where no `partial_rotary_factor` says it. */
+function partialRotary(
+  read: ConfigReader,
+  { partialRotary, turningKey }: Defaults,
+  headDim: number,
+): number | undefined {
+  return turningKey !== undefined && read.holds(turningKey)
+    ? read.integer(turningKey, undefined, 2, headDim) / headDim
+    : partialRotary;
+}
+
+/** Files of transformers 5 may have either of the usual names, whatever the family's own is. */
+const nameOfExperts = (read: ConfigReader, { expertsKey }: Pick<Defaults, "expertsKey"> = {}): string =>
+  expertsKey ?? (read.holds("num_experts") ? "num_experts" : "num_local_experts");
 
 function refuseQuantised({ source, where }: ConfigReader): void {
   const quantisation = source.quantization_config as { quant_method?: unknown } | null | undefined;
@@ -114,6 +143,5 @@ export function routedBySteps(read: ConfigReader, { numLayers, numExperts }: Geo
 
 /** Where every layer routes, at least one expert is needed. */
 export function routedEverywhere(read: ConfigReader, { numExperts }: Geometry): void {
-  if (numExperts === 0)
-    read.fail(read.holds("num_experts") ? "num_experts" : "num_local_experts", "a whole number of at least 1");
+  if (numExperts === 0) read.fail(nameOfExperts(read), "a whole number of at least 1");
 }

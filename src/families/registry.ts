@@ -3,13 +3,25 @@ import { excerpt, UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "./config-reader.js";
 import type { Family } from "./family.js";
+import { ernie45Moe } from "./ernie4-5-moe.js";
+import { glm4Moe } from "./glm4-moe.js";
 import { graniteMoe } from "./granite-moe.js";
+import { minimaxM2 } from "./minimax-m2.js";
 import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
 
-export const FAMILIES: readonly Family[] = [qwen2Moe, qwen3Moe, mixtral, olmoe, graniteMoe];
+export const FAMILIES: readonly Family[] = [
+  qwen2Moe,
+  qwen3Moe,
+  mixtral,
+  olmoe,
+  graniteMoe,
+  glm4Moe,
+  minimaxM2,
+  ernie45Moe,
+];
 
 /** The architecture that a config.json describes; `where` names the file in errors. */
 export function readArchitecture(source: Record<string, unknown>, where: string): Architecture {

@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { UserError } from "../errors.js";
-import { type Rope, rotaryFrequencies } from "../model/rotary.js";
+import { type Rotary, rotaryFrequencies } from "../model/rotary.js";
 import { ConfigReader } from "./config-reader.js";
 import { readRope } from "./rope.js";
 
 const SIZES = { headDim: 8, maxPositions: 128 };
-const read = (source: Record<string, unknown>, sizes = SIZES): Rope =>
-  readRope(new ConfigReader(source, "config.json"), 10_000, sizes);
+const read = (source: Record<string, unknown>, sizes = SIZES, partial?: number): Rotary =>
+  readRope(new ConfigReader(source, "config.json"), { theta: 10_000, partial }, sizes);
 
 const LLAMA3 = {
   rope_type: "llama3",
@@ -86,7 +86,7 @@ for (const [name, theta, parameters, length, expected, scale] of [
 
 test("without a word about rotary positions, the family's base holds; null and empty blocks are no word", () => {
   for (const source of [{}, { rope_scaling: null }, { rope_scaling: {}, rope_parameters: null }]) {
-    assert.deepEqual(read(source), { theta: 10_000, scaling: { type: "default" } });
+    assert.deepEqual(read(source), { theta: 10_000, scaling: { type: "default" }, width: 8 });
   }
   assert.equal(read({ rope_scaling: {}, rope_parameters: { rope_theta: 5 } }).theta, 5);
 });
@@ -99,6 +99,29 @@ test("the length before stretching: the file's own key, else the block's, else m
   assert.equal(lengthOf({ rope_scaling: LLAMA3, original_max_position_embeddings: 16 }), 16);
   assert.equal(lengthOf({ rope_scaling: LLAMA3 }), 512);
   assert.equal(lengthOf({ rope_scaling: { ...LLAMA3, original_max_position_embeddings: undefined } }), 128);
+});
+
+test("how many features turn: by the block, else by the file, else by the family", () => {
+  const widthOf = (source: Record<string, unknown>, headDim = 12): number =>
+    read(source, { ...SIZES, headDim }, 0.5).width;
+  assert.equal(widthOf({}), 6);
+  assert.equal(widthOf({}, 13), 6);
+  assert.equal(widthOf({ partial_rotary_factor: 0.34 }), 4);
+  assert.equal(widthOf({ rope_scaling: { partial_rotary_factor: 1 }, partial_rotary_factor: 0.34 }), 12);
+  assert.equal(widthOf({ rope_parameters: { rope_theta: 5 }, partial_rotary_factor: 0.17 }), 2);
+  const longrope = { ...LONGROPE, partial_rotary_factor: 0.5 };
+  assert.equal(widthOf({ rope_parameters: longrope }, 16), 8);
+  for (const [partial_rotary_factor, headDim] of [
+    [0.6, 12],
+    [0.1, 12],
+    [1.5, 12],
+    [1, 13],
+  ]) {
+    assert.throws(
+      () => widthOf({ partial_rotary_factor }, headDim),
+      new RegExp(`"partial_rotary_factor" is ${partial_rotary_factor} \\(expected a share of ${headDim} features`),
+    );
+  }
 });
 
 test("unknown types, missing keys and values that cannot be are refused by name", () => {

@@ -2,10 +2,11 @@
 // dialect (`rope_theta` with `rope_scaling`, or `rope_parameters`). Agrees with modeling_rope_utils.py of
 // transformers 5; a type that is not here is refused, because plain frequencies would train another network.
 import { excerpt, UserError } from "../errors.js";
-import type { Rope, RopeScaling } from "../model/rotary.js";
+import type { RopeScaling, Rotary } from "../model/rotary.js";
 import { ConfigReader } from "./config-reader.js";
 
 interface Sizes {
+  /** Features of a head; once it is known, only those that turn. */
   headDim: number;
   maxPositions: number;
 }
@@ -36,8 +37,15 @@ const SCALINGS: Record<RopeScaling["type"], (block: Block) => RopeScaling> = {
   },
 };
 
-/** The rotary settings of a config.json; `defaultTheta` is the family's. */
-export function readRope(file: ConfigReader, defaultTheta: number, sizes: Sizes): Rope {
+/** What a family says where its file does not. */
+interface RopeDefaults {
+  theta: number;
+  /** Which share of a head's features turn; undefined in a family where all do, whatever the file says. */
+  partial?: number;
+}
+
+/** The rotary settings of a config.json. */
+export function readRope(file: ConfigReader, defaults: RopeDefaults, sizes: Sizes): Rotary {
   const key = file.holds("rope_scaling") ? "rope_scaling" : "rope_parameters";
   const source = file.source[key] ?? {};
   if (typeof source !== "object" || Array.isArray(source)) file.fail(key, "an object or null");
@@ -46,7 +54,7 @@ export function readRope(file: ConfigReader, defaultTheta: number, sizes: Sizes)
     if (value !== null && typeof value === "object" && !Array.isArray(value))
       read.fail(name, "no block per layer type");
   }
-  for (const each of [file, read]) each.only("partial_rotary_factor", [1]);
+  const width = turningFeatures(read, file, defaults, sizes);
   const type = read.source.rope_type ?? read.source.type ?? "default";
   if (typeof type !== "string" || !Object.hasOwn(SCALINGS, type)) {
     throw new UserError(
@@ -56,8 +64,24 @@ export function readRope(file: ConfigReader, defaultTheta: number, sizes: Sizes)
   const originalKey = "original_max_position_embeddings";
   const originalPositions = (): number =>
     (file.holds(originalKey) ? file : read).integer(originalKey, sizes.maxPositions);
-  const theta = read.holds("rope_theta") ? read.positive("rope_theta") : file.positive("rope_theta", defaultTheta);
-  return { theta, scaling: SCALINGS[type as RopeScaling["type"]]({ read, originalPositions, ...sizes }) };
+  const theta = read.holds("rope_theta") ? read.positive("rope_theta") : file.positive("rope_theta", defaults.theta);
+  const block = { read, originalPositions, ...sizes, headDim: width };
+  return { theta, scaling: SCALINGS[type as RopeScaling["type"]](block), width };
+}
+
+/** How many features of a head turn. */
+function turningFeatures(
+  block: ConfigReader,
+  file: ConfigReader,
+  { partial }: RopeDefaults,
+  { headDim }: Sizes,
+): number {
+  const key = "partial_rotary_factor";
+  if (partial === undefined) for (const each of [file, block]) each.only(key, [1]);
+  const stated = [block, file].find((each) => each.holds(key));
+  const width = Math.trunc(headDim * (stated?.positive(key) ?? partial ?? 1));
+  if (width % 2 === 0 && width >= 2 && width <= headDim) return width;
+  return (stated ?? file).fail(key, `a share of ${headDim} features that is an even number of them`);
 }
 
 // A null factor stands for the ratio of the lengths, as in files of DeepSeek; so does a missing one in longrope.

@@ -8,7 +8,7 @@ import { add, hasOp, linear, mm, mul, mulScalar, normal_, select, softmax, sum, 
 import { ledger } from "../torch/memory.js";
 import { setSeed } from "../torch/random.js";
 import { free, scope } from "../torch/scope.js";
-import { type DType, fromArray, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
+import { type DType, dtype as dtypeOf, fromArray, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
 import { attend } from "./attention/attend.js";
 import { tiledAttention } from "./attention/tiled.js";
 import type { Weights } from "../model/architecture.js";
@@ -52,29 +52,54 @@ test("norm: x / sqrt(mean(x^2) + eps) * weight", () => {
   });
 });
 
-test("rotary positions turn the pairs (i, i + C/2) by their angle", () => {
+for (const turning of [6, 4]) {
+  for (const neighbours of [undefined, true] as const) {
+    const pairs = neighbours ? "neighbours" : `(i, i + ${turning / 2})`;
+    test(`rotary positions turn pairs of ${turning} of 6 features, ${pairs}, by their angle`, () => {
+      scope(() => {
+        setSeed(2);
+        const x_THC = random([4, 2, 6]);
+        const half = turning / 2;
+        const angles = range(4).map((t) => range(half).map((i) => t / 10 ** i));
+        const table = (f: (angle: number) => number): Tensor =>
+          fromArray(
+            angles.flatMap((row) => [...row, ...row].map(f)),
+            [4, turning],
+            "float64",
+          );
+        const x = reader(x_THC);
+        const expected = range(4).flatMap((t) =>
+          range(2).flatMap((h) => {
+            const pair = range(half).map((i) =>
+              (neighbours ? [2 * i, 2 * i + 1] : [i, i + half]).map((feature) => x(t, h, feature)),
+            );
+            const turn = (i: number, [a, b]: number[]): number[] => {
+              const angle = angles[t][i];
+              return [a * Math.cos(angle) - b * Math.sin(angle), b * Math.cos(angle) + a * Math.sin(angle)];
+            };
+            const turned = pair.map((each, i) => turn(i, each));
+            return [
+              ...turned.map(([a]) => a),
+              ...turned.map(([, b]) => b),
+              ...range(6 - turning).map((i) => x(t, h, turning + i)),
+            ];
+          }),
+        );
+        assertNear(rotate(x_THC, { cos_TR: table(Math.cos), sin_TR: table(Math.sin), neighbours }), expected);
+      });
+    });
+  }
+}
+
+test("heads in bfloat16 turn in float32 where tables are, and come back as they were", () => {
   scope(() => {
-    setSeed(2);
-    const x_THC = random([4, 2, 6]);
-    const angles = range(4).map((t) => range(3).map((i) => t / 10 ** i));
-    const table = (f: (angle: number) => number): Tensor =>
-      fromArray(
-        angles.flatMap((row) => [...row, ...row].map(f)),
-        [4, 6],
-        "float64",
-      );
-    const x = reader(x_THC);
-    const expected = range(4).flatMap((t) =>
-      range(2).flatMap((h) =>
-        range(6).map((c) => {
-          const angle = angles[t][c % 3];
-          return c < 3
-            ? x(t, h, c) * Math.cos(angle) - x(t, h, c + 3) * Math.sin(angle)
-            : x(t, h, c) * Math.cos(angle) + x(t, h, c - 3) * Math.sin(angle);
-        }),
-      ),
-    );
-    assertNear(rotate(x_THC, { cos_TR: table(Math.cos), sin_TR: table(Math.sin) }), expected);
+    const x_THC = fromArray([1.0078125, 0.5], [1, 1, 2], "bfloat16");
+    const [cos_TR, sin_TR] = [0.7, 0.3].map((value) => fromArray([value, value], [1, 2], "float32"));
+    const turned_THC = rotate(x_THC, { cos_TR, sin_TR });
+    assert.equal(dtypeOf(turned_THC), "bfloat16");
+    const [a, b] = [1.0078125 * 0.7 - 0.5 * 0.3, 0.5 * 0.7 + 1.0078125 * 0.3];
+    const rounded = toArray(fromArray([a, b], [1, 1, 2], "bfloat16"));
+    assert.deepEqual(toArray(turned_THC), rounded);
   });
 });
 

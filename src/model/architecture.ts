@@ -22,6 +22,8 @@ export interface Architecture {
   outer: OuterParameters;
   /** x_TD -> norm(x) in `computeDtype`, in front of the head. */
   finalNorm(weight_D: Tensor, x_TD: Tensor, computeDtype: DType): Tensor;
+  /** Names on disk of tensors that no forward pass here uses, and that a copy of the model keeps: prediction layers, towers. */
+  passThrough?: RegExp;
   /** Which adapters the blocks have, where they run on streams of half the width. */
   adapters?: "layer" | "stream";
 }
@@ -88,6 +90,10 @@ export interface ParameterSpec {
   onDisk?: Partial<Record<Layout, string>>;
   /** Whether these weights choose the experts. */
   router?: true;
+  /** Whether a product with it is made in float32, whatever the compute dtype. */
+  wide?: true;
+  /** No weight: float32 wherever it is, whatever dtype weights have, and never trained; it has no gradient, no norm and no optimizer state. */
+  buffer?: true;
   /** Stacked over experts. */
   experts?: StackedExperts;
   /** Not of the pretrained model: how it starts, and which stream it serves. */

@@ -23,6 +23,8 @@ export interface Model {
   outer: Parameters;
   /** Block parameters by name without the block's prefix. */
   blocks: Parameters[];
+  /** What passes through (see `Architecture`), by name on disk: views of the files it came from, which take no memory and outlive the files. */
+  passed?: Parameters;
 }
 
 /** One parameter of a model with its place: `layer` -1 stands for the outer parameters. */
@@ -36,9 +38,18 @@ export interface PlacedParameter {
 /** Which parameters are trained, by place and name; `layer` -1 stands for the outer ones. */
 export type Trains = (layer: number, name: string) => boolean;
 
-/** Those of `parameters` that are trained. */
+/** Those of `parameters`, none of them a buffer, that are trained. */
 export const trainedOf = (parameters: Parameters, layer: number, trains: Trains = () => true): Parameters =>
   Object.fromEntries(Object.entries(parameters).filter(([name]) => trains(layer, name)));
+
+/** Those of a block that are trained. */
+export function trainedInBlock({ architecture, blocks }: Model, layer: number, trains?: Trains): Parameters {
+  const weights = layerParameters(architecture.layers[layer]).filter(({ buffer }) => !buffer);
+  return trainedOf(Object.fromEntries(weights.map(({ name }) => [name, blocks[layer][name]])), layer, trains);
+}
+
+/** In which dtype a parameter lies where weights have `dtype`. */
+export const storedDtype = ({ spec }: PlacedParameter, dtype: DType): DType => (spec.buffer ? "float32" : dtype);
 
 /** Every parameter of a model in the order of the forward pass. */
 export function placedParameters({ outer: { embedding, norm, head }, layers }: Architecture): PlacedParameter[] {
@@ -50,6 +61,10 @@ export function placedParameters({ outer: { embedding, norm, head }, layers }: A
     ...(head ? [outer(head)] : []),
   ];
 }
+
+/** Those that can be trained. */
+export const placedWeights = (architecture: Architecture): PlacedParameter[] =>
+  placedParameters(architecture).filter(({ spec }) => !spec.buffer);
 
 /** A model whose parameters `make` supplies one by one; `make` hands over ownership. */
 export function buildModel(architecture: Architecture, make: (placed: PlacedParameter) => Tensor): Model {
@@ -86,7 +101,9 @@ export function randomModel(
   device: string,
   allocate: Allocate = inMemory(device),
 ): Model {
-  const room = allocate(placedParameters(architecture).map((placed) => ({ placed, dtype })));
+  const room = allocate(
+    placedParameters(architecture).map((placed) => ({ placed, dtype: storedDtype(placed, dtype) })),
+  );
   let index = 0;
   return buildModel(architecture, (placed) => {
     const { spec } = placed;
@@ -128,4 +145,8 @@ export const parameterCount = (specs: PlacedParameter[]): number =>
 export const weightBytes = (model: Model): number =>
   allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
 
-export const freeModel = (model: Model): void => free(...allParameters(model));
+/** Bytes of a model as it is saved. */
+export const savedBytes = (model: Model): number =>
+  Object.values(model.passed ?? {}).reduce((total, tensor) => total + byteSize(tensor), weightBytes(model));
+
+export const freeModel = (model: Model): void => free(...allParameters(model), ...Object.values(model.passed ?? {}));

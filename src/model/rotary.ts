@@ -13,6 +13,10 @@ export interface Rope {
 export interface Rotary extends Rope {
   /** How many features of a head turn, R; the others pass. */
   width: number;
+  /** Whether the pairs that turn are features 2i and 2i+1; i and i + R/2 unless said otherwise. */
+  neighbours?: true;
+  /** Whether heads turn in float32, whatever the compute dtype. */
+  wide?: true;
 }
 
 export type RopeScaling =
@@ -100,10 +104,12 @@ function stretched(plain: number[], { theta, scaling }: Rope, headDim: number, l
   }
 }
 
-/** cos and sin of each position's angles, R features wide: pairs lie R/2 apart. */
+/** cos and sin of each position's angles, R features wide: both of a pair, R/2 apart, have the same. */
 export interface RotaryTables {
   cos_TR: Tensor;
   sin_TR: Tensor;
+  /** See `Rotary`; these tables are in the order of pairs R/2 apart all the same. */
+  neighbours?: true;
 }
 
 /** Computed in float32 and rounded once, as transformers does. `length`: the largest position plus one. The caller frees them. */
@@ -116,13 +122,14 @@ export function rotaryTables(
   const half = rotary.width / 2;
   const { frequencies, scale } = rotaryFrequencies(rotary, rotary.width, length);
   const angleDtype = computeDtype === "float64" ? "float64" : "float32";
+  const tableDtype = rotary.wide ? angleDtype : computeDtype;
   const [cos_TR, sin_TR] = scope(() => {
     const angles_TH = outer(
       fromArray(positions_T, [positions_T.length], angleDtype, device),
       fromArray(frequencies, [half], angleDtype, device),
     );
     const angles_TR = cat([angles_TH, angles_TH], 1);
-    return [cos(angles_TR), sin(angles_TR)].map((table_TR) => cast(mulScalar(table_TR, scale), computeDtype));
+    return [cos(angles_TR), sin(angles_TR)].map((table_TR) => cast(mulScalar(table_TR, scale), tableDtype));
   });
-  return { cos_TR, sin_TR };
+  return { cos_TR, sin_TR, ...(rotary.neighbours && { neighbours: true }) };
 }

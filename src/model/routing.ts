@@ -5,8 +5,11 @@ import { bincount, cast, cat, reshape, topk } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, toArray, type Tensor } from "../torch/tensor.js";
 
+/** Name, in all families, of the numbers that move the choice of experts and nothing else: one for each, a buffer. */
+export const CHOICE_CORRECTION = "mlp.gate.e_score_correction_bias";
+
 export interface Routing {
-  /** The experts of each token, indices_TA (int64): those of the largest scores, which are asked for where the choice is not known. */
+  /** The experts of each token, indices_TA (int64): those of the largest scores for the choice, which are asked for where it is not known. */
   choose(layer: number, scores_TE: () => Tensor, expertsPerToken: number): Tensor;
   /** The routing of the tokens from `first` on, which are chosen for by themselves. */
   from(first: number): Routing;

@@ -1,4 +1,4 @@
-// A block's parameters brought into compute form: leaves in the compute dtype, but for experts, whose product casts one at a time, so
+// A block's parameters brought into compute form: leaves in the compute dtype (float32 for wide ones), but for experts, whose product casts one at a time, so
 // that a block of them in compute form never exists. Each expert is a leaf of its own whose gradient goes straight into its slice
 // of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
@@ -34,12 +34,13 @@ export class OpenWeights implements Weights {
     trains: (name: string) => boolean = () => true,
     on?: string,
   ) {
-    for (const { name, experts } of specs) {
+    for (const { name, experts, buffer, wide } of specs) {
       // Autograd makes no gradient of a weight that is no leaf.
-      const open = trains(name) ? (value: Tensor): Tensor => leaf(value) : detach;
+      const open = trains(name) && !buffer ? (value: Tensor): Tensor => leaf(value) : detach;
       const made = scope(() => {
         const stored = read(name);
-        const value = to(stored, experts ? dtype(stored) : computeDtype, on ?? device(stored));
+        const used = wide && computeDtype !== "float64" ? "float32" : computeDtype;
+        const value = to(stored, experts || buffer ? dtype(stored) : used, on ?? device(stored));
         return experts ? unbind(value, 0).map(open) : open(value);
       });
       this.#tensors.set(name, made);

@@ -3,7 +3,7 @@
 // as they may be. Nothing is allocated and nothing read but config.json.
 import type { SizedBatch } from "../data/batches.js";
 import type { Architecture } from "../model/architecture.js";
-import { buildModel, type PlacedParameter, placedParameters, weightBytes } from "../model/model.js";
+import { buildModel, type PlacedParameter, placedParameters, storedDtype, weightBytes } from "../model/model.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -83,7 +83,9 @@ function shadowNetwork(settings: TrainSettings, { architecture, dtypeOf }: Geome
   setThreads(threads);
   const extended = extensionOf(describeNetwork(settings))(architecture);
   const store = STORES[settings.parameters].makePlanned({ device, architecture: extended });
-  const make = store.allocate(placedParameters(extended).map((placed) => ({ placed, dtype: dtypeOf(placed) })));
+  const make = store.allocate(
+    placedParameters(extended).map((placed) => ({ placed, dtype: storedDtype(placed, dtypeOf(placed)) })),
+  );
   const model = during("weights", () => buildModel(extended, make));
   const network = { ...networkOf(settings, model, store), trains: trainsOf(plannedPhase(settings), settings, model) };
   const states = during("optimizer state", () => statesOf(settings, network));

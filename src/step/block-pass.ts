@@ -2,7 +2,7 @@
 // rebuilt, differentiated for every micro-batch into its one gradient, updated and left. Owns the blocks it opens
 // until they are left, or `close`.
 import type { Context } from "../model/context.js";
-import { trainedOf } from "../model/model.js";
+import { trainedInBlock } from "../model/model.js";
 import { checkpoint } from "../reversible/methods/checkpoint.js";
 import type { Method } from "../reversible/methods/method.js";
 import { during } from "../torch/span.js";
@@ -70,7 +70,7 @@ export class BlockPass {
     for (const microBatch of microBatches) enterBackward(microBatch, index, segment);
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
-      const gradients = layers.map((layer) => updates.beginBlock(trainedOf(model.blocks[layer], layer, trains)));
+      const gradients = layers.map((layer) => updates.beginBlock(trainedInBlock(model, layer, trains)));
       block.collectInto(gradients);
       during("streams, backward", () => {
         for (const { parts } of microBatches) method.backward<Context>(unit, block, parts[index], segment);

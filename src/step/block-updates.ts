@@ -26,6 +26,8 @@ export interface UpdateOptions {
   /** Experts of a block whose gradients exist at a time; 0 or nothing: all. Where a limit needs their norm first, they are made twice. */
   expertGroupSize?: number;
   seed: number;
+  /** What else changes a part when it is updated, behind the optimizer. */
+  also?: (part: number, parameters: Parameters, change: Change) => void;
 }
 
 /** Where gradients are made and updates happen. */
@@ -148,6 +150,7 @@ export class BlockUpdates {
         states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
       );
     });
+    this.#options.also?.(part, parameters, change);
     return norm.value;
   }
 

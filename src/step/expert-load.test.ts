@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { expertLoad } from "./expert-load.js";
+import { CHOICE_CORRECTION } from "../model/routing.js";
+import { scope } from "../torch/scope.js";
+import { fromArray, toArray } from "../torch/tensor.js";
+import { correctingChoice, expertLoad } from "./expert-load.js";
 
 const near = (actual: number, expected: number): void =>
   assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
@@ -40,4 +43,19 @@ test("one expert that takes everything: as many times the mean as there are expe
   assert.equal(maxOverMean, 4);
   near(entropy, 0);
   assert.equal(dead, 3);
+});
+
+test("a correction falls where an expert got more than the mean and rises where it got fewer; other layers stay", () => {
+  scope(() => {
+    for (const shape of [[4], [1, 4]]) {
+      const correction = fromArray([0.5, -0.25, 0, 1], shape, "float32");
+      const correct = correctingChoice(0.125, new Map([[2, [3, 1, 2, 2]]]));
+      const parameters = { [CHOICE_CORRECTION]: correction };
+      correct(1, parameters, (stored, change) => change(stored));
+      assert.deepEqual(toArray(correction), [0.5, -0.25, 0, 1]);
+      correct(2, {}, () => assert.fail("a layer without a correction is changed"));
+      correct(2, parameters, (stored, change) => change(stored));
+      assert.deepEqual(toArray(correction), [0.375, -0.125, 0, 1]);
+    }
+  });
 });

@@ -12,7 +12,7 @@ import {
 import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weights/weight.js";
 import type { Architecture } from "../model/architecture.js";
-import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
+import { type Model, type PlacedParameter, placedWeights, type Trains } from "../model/model.js";
 import { fill_, mulScalar_, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
@@ -61,7 +61,7 @@ export class OptimizerStates {
   ) {
     this.#model = model;
     this.#options = options;
-    const all = placedParameters(model.architecture);
+    const all = placedWeights(model.architecture);
     this.#store = store.allocateState(all.map((placed) => ({ placed, layout: this.#plan(placed).layout })));
     for (const placed of all) if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed);
   }
@@ -71,7 +71,7 @@ export class OptimizerStates {
    */
   restart(trains: Trains = () => true): void {
     const model = this.#model;
-    for (const placed of placedParameters(model.architecture)) {
+    for (const placed of placedWeights(model.architecture)) {
       const name = nameOf(placed);
       const before = this.#entries.get(name);
       this.#entries.delete(name);
@@ -166,7 +166,7 @@ export function plannedStateBytes(
   weightsDtype: DType,
   options: StateOptions = {},
 ): number {
-  return placedParameters(architecture).reduce(
+  return placedWeights(architecture).reduce(
     (total, placed) => total + layoutBytes(plan(optimizer, architecture, placed, weightsDtype, options).layout),
     0,
   );
@@ -180,7 +180,7 @@ export function plannedStates(
   options: StateOptions = {},
 ): Map<string, { shape: readonly number[]; dtype: DType }> {
   return new Map(
-    placedParameters(architecture).flatMap((placed) =>
+    placedWeights(architecture).flatMap((placed) =>
       Object.entries(plan(optimizer, architecture, placed, dtypeOf(placed), options).layout).map(
         ([kind, each]) => [`${kind}.${placed.prefix}${placed.spec.name}`, each] as const,
       ),

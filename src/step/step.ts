@@ -20,6 +20,7 @@ import {
   startMicroBatch,
   streamBytesOf,
 } from "./micro-batch.js";
+import { correctingChoice } from "./expert-load.js";
 import { type Network, type Segment, segmentsOf } from "../network/network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
@@ -30,8 +31,8 @@ export interface StepOptions extends UpdateOptions {
   method: Method;
   /** Largest norm of all gradients together; 0 or nothing: no limit, and one backward pass. */
   maxGradNorm?: number;
-  /** Losses on the router's logits and noise on its input; without it, none. */
-  router?: RouterLossSettings & { jitterNoise: number };
+  /** Losses on the router's logits, noise on its input, and by how much the corrections of its choice move; without it, none. */
+  router?: RouterLossSettings & { jitterNoise: number; correctionRate?: number };
   /** Whose logits are learnt, at every token; without it, the labels. */
   teacher?: Teacher;
 }
@@ -133,9 +134,11 @@ export function trainStep(
       solutions.length = 0;
       if (method.holdsBlocks) pass.forward(microBatches);
     }
+    const rate = router?.correctionRate ?? 0;
+    const also = rate > 0 ? correctingChoice(rate, expertCounts) : undefined;
     const { gradientOfStreamBytes, ...figures } = passBack(
       ended,
-      new BlockUpdates(states, { ...options, gradientScale }, network),
+      new BlockUpdates(states, { ...options, gradientScale, also }, network),
     );
     return {
       ...figures,

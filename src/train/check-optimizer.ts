@@ -1,6 +1,6 @@
 // What a run says about its optimizer before it starts. Holds nothing; refuses what would have no effect on the model at hand.
 import { UserError } from "../errors.js";
-import { type Model, placedParameters } from "../model/model.js";
+import { type Model, placedWeights } from "../model/model.js";
 import { optimizerEntry } from "../optim/registry.js";
 import { parameterFacts } from "../step/parameter-facts.js";
 import { dtype } from "../torch/tensor.js";
@@ -25,7 +25,7 @@ export function checkOptimizer(settings: TrainSettings, model: Model): void {
     );
   }
   const { architecture } = model;
-  const parameters = placedParameters(architecture).map((each) => parameterFacts(architecture, each));
+  const parameters = placedWeights(architecture).map((each) => parameterFacts(architecture, each));
   const problem = optimizerEntry(settings.optimizer).check?.(settings, { name: settings.model, parameters });
   if (problem !== undefined) throw new UserError(problem);
 }

@@ -3,10 +3,12 @@
 import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
 import { UserError } from "../errors.js";
 import { loadModel } from "../checkpoint/load.js";
+import { passingFrom } from "../checkpoint/pass-through.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { type Architecture, hasExperts } from "../model/architecture.js";
 import { readArchitecture } from "../families/registry.js";
-import { type Model, randomModel } from "../model/model.js";
+import { type Model, placedParameters, randomModel } from "../model/model.js";
+import { CHOICE_CORRECTION } from "../model/routing.js";
 import type { Document } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
 import { widthProblem } from "../reversible/couplings/registry.js";
@@ -14,6 +16,7 @@ import { fittingFractionBits } from "../reversible/streams.js";
 import { deviceStore } from "../store/device.js";
 import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
+import { free } from "../torch/scope.js";
 import {
   couplingOf,
   describeNetwork,
@@ -47,7 +50,7 @@ export function makeModel(
   const device = store.isOnDevice ? settings.device : "cpu";
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   const kept = resumed?.inPlace ? store.openModel() : null;
-  if (kept) return kept;
+  if (kept) return { ...kept, passed: passingFrom(source, kept.architecture) };
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
     const model = loadModel(resumed?.folder ?? source, {
@@ -58,6 +61,11 @@ export function makeModel(
       allocate,
       verify: resumed === undefined,
     });
+    // A checkpoint can be removed before the run ends, and its files would take room until then.
+    if (resumed) {
+      free(...Object.values(model.passed ?? {}));
+      model.passed = passingFrom(source, model.architecture);
+    }
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.architecture.source = source.config;
     return model;
@@ -169,12 +177,22 @@ export function configNotes(settings: TrainSettings, { source }: Architecture): 
 }
 
 export function checkRouter(settings: TrainSettings, architecture: Architecture): void {
-  const given = (["router_aux_loss_coef", "router_z_loss_coef", "router_jitter_noise", "freeze_router"] as const).find(
-    (name) => settings[name],
-  );
-  if (given === undefined || hasExperts(architecture)) return;
+  const { router_bias_update_rate: rate, model } = settings;
+  const given = (
+    [
+      "router_aux_loss_coef",
+      "router_z_loss_coef",
+      "router_jitter_noise",
+      "router_bias_update_rate",
+      "freeze_router",
+    ] as const
+  ).find((name) => settings[name]);
+  if (given !== undefined && !hasExperts(architecture)) {
+    throw new UserError(`${given}: ${settings[given]} has no effect: no layer of ${model} has a router. Remove it.`);
+  }
+  if (rate === 0 || placedParameters(architecture).some(({ spec }) => spec.name === CHOICE_CORRECTION)) return;
   throw new UserError(
-    `${given}: ${settings[given]} has no effect: no layer of ${settings.model} has a router. Remove it.`,
+    `router_bias_update_rate: ${rate} has no effect: no router of ${model} has a correction bias. Remove it, or use router_aux_loss_coef.`,
   );
 }
 

@@ -1,12 +1,13 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
+import { passingNote, passingSources } from "../checkpoint/pass-through.js";
 import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { readArchitecture } from "../families/registry.js";
-import { freeModel, type Model, weightBytes } from "../model/model.js";
+import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
@@ -155,7 +156,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch),
     startStep,
     totalSteps,
-    weightBytes: weightBytes(model),
+    weightBytes: savedBytes(model),
     stateBytes: states.bytes,
   });
   folder.begin();
@@ -175,6 +176,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     notes: [
       ...folder.notes,
       ...resumeNotes,
+      ...passingNote(passingSources(model.passed), asked.model),
       ...filesLeftOut(source),
       ...added.notes,
       ...room,

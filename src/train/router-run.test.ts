@@ -58,7 +58,11 @@ test("a frozen router is saved as it was loaded; a resumed run keeps it frozen",
 test("a model without routers refuses their settings by name", (t) => {
   const place = makeWorkplace(t);
   changeConfig(place, { mlp_only_layers: [0, 1, 2] });
-  for (const [name, value] of [...Object.entries(ON), ["freeze_router", true]] as const) {
+  const others = [
+    ["router_bias_update_rate", 0.001],
+    ["freeze_router", true],
+  ] as const;
+  for (const [name, value] of [...Object.entries(ON), ...others]) {
     assert.throws(() => prepareRun(settingsFor(place, { init_weights: "random", [name]: value })), {
       name: "UserError",
       message: `${name}: ${value} has no effect: no layer of ${place.model} has a router. Remove it.`,

@@ -5,7 +5,7 @@ import type { TrainSettings } from "./settings/rows.js";
 import type { StepOptions } from "../step/step.js";
 
 export function stepOptions(settings: TrainSettings, phase: Phase, step: number): StepOptions {
-  // The router's losses are there to move the router.
+  // These are there to move the router.
   const routerIsTrained = phase.name !== "adapters";
   return {
     method: METHODS[settings.method],
@@ -21,6 +21,7 @@ export function stepOptions(settings: TrainSettings, phase: Phase, step: number)
       auxType: settings.router_aux_loss_type,
       zCoef: routerIsTrained ? settings.router_z_loss_coef : 0,
       jitterNoise: settings.router_jitter_noise,
+      correctionRate: routerIsTrained ? settings.router_bias_update_rate : 0,
     },
   };
 }

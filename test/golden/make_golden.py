@@ -4,11 +4,11 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
-            router.safetensors, one model of each family: losses on router logits and every gradient with them, for rows of
-            several lengths under an attention mask
+            router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
+            gradient with them, for rows of several lengths under an attention mask
 store-run/  a run of `revmoe train --method store` from hf-tiny; transformers loads its final/ and gives the logits
 """
 import json
@@ -21,7 +21,8 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
+from transformers import (AutoModelForCausalLM, Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, GraniteMoeConfig,
+                          GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
                           Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
@@ -36,15 +37,19 @@ MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_expe
 GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
                embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
+GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, head_dim=12, max_position_embeddings=64)
+MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
+ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_experts_per_tok"}, num_hidden_layers=3, intermediate_size=20,
+             moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
-# type has that key.
+# type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
@@ -73,6 +78,28 @@ CASES = {
     "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
         GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "glm4-plain": (Glm4MoeForCausalLM, Glm4MoeConfig, GLM4),
+    "glm4-groups": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
+        GLM4, n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=3, routed_scaling_factor=2.5, n_shared_experts=2, first_k_dense_replace=0,
+        use_qk_norm=True, attention_bias=True, num_hidden_layers=2,
+        rope=dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=0.34))),
+    "glm4-tied": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
+        GLM4, n_group=3, topk_group=2, norm_topk_prob=False, routed_scaling_factor=1.7, first_k_dense_replace=2, tie_word_embeddings=True,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=8, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.75))),
+    "minimax-plain": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(MINIMAX, even=True)),
+    "minimax-partial": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
+        MINIMAX, num_attention_heads=6, num_key_value_heads=3, head_dim=10, rotary_dim=4, num_local_experts=7, num_experts_per_tok=3)),
+    "minimax-tied": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
+        MINIMAX, num_attention_heads=3, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True, old="rope_type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0, partial_rotary_factor=0.5))),
+    "ernie-plain": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(ERNIE, tie_word_embeddings=False, even=True)),
+    "ernie-tied": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
+        ERNIE, num_hidden_layers=4, moe_layer_start_index=1, moe_layer_end_index=2, moe_layer_interval=2, num_key_value_heads=1, moe_num_experts=7,
+        moe_k=3, moe_num_shared_experts=1)),
+    "ernie-alone": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
+        ERNIE, num_hidden_layers=2, moe_layer_start_index=0, moe_num_shared_experts=0, head_dim=10, moe_norm_min=0.6, num_key_value_heads=4, old="type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -82,6 +109,11 @@ CASES = {
 def our_name(key):
     """Ours are those of Qwen, in every family."""
     return key.replace("block_sparse_moe.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+
+
+def trained(model):
+    """Without corrections of the choice, which ERNIE has among its parameters, and which have no gradient."""
+    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias")]
 
 
 def tokens(count, seed):
@@ -97,13 +129,16 @@ def logits_and_loss(model):
 def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
-    old, rope = settings.pop("old", None), settings.pop("rope", None)
+    old, rope, even = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+        for key, tensor in model.state_dict().items():
+            if key.endswith("e_score_correction_bias"):
+                tensor.copy_(torch.randn_like(tensor) * (0.0 if even else 0.1))
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
@@ -112,7 +147,7 @@ def write_case(name):
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
-    for key, parameter in model.named_parameters():
+    for key, parameter in trained(model):
         golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
@@ -141,7 +176,7 @@ def write_router_losses(folder):
         model.zero_grad()
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
-        for key, parameter in model.named_parameters():
+        for key, parameter in trained(model):
             golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64

@@ -4,14 +4,17 @@ import { dtype, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
 import { EXPERT_MATRICES } from "../../model/expert-rows.js";
+import { CHOICE_CORRECTION } from "../../model/routing.js";
 import { FEED_FORWARD_NORM, normSpec, unit, unitParameters } from "../dense.js";
 import { rmsNorm } from "../norm.js";
+import { wide } from "../wide.js";
 import { routedExperts } from "./routed.js";
 import type { Router } from "./router.js";
 
 /** Names on disk, where they are not those in memory. */
 export interface ExpertNames {
   router?: ParameterSpec["onDisk"];
+  correction?: ParameterSpec["onDisk"];
   gateUp?: ParameterSpec["onDisk"];
   down?: ParameterSpec["onDisk"];
   /** One expert's matrices, where they are released one by one: {expert} and {part} of the template stand for its number and a name. */
@@ -29,8 +32,14 @@ export interface RoutedFeedForward {
   expertsPerToken: number;
   expertWidth: number;
   router: Router;
-  /** Width of the shared expert behind its own sigmoid gate; 0 where there is none. */
+  /** Whether logits are made in float32, whatever the compute dtype. */
+  wideRouter?: boolean;
+  /** Shape of a number for each expert that is added where the choice is made (see `Choice`), and nowhere else; without it there is none. */
+  correction?: number[];
+  /** Width of the shared expert; 0 where there is none. */
   sharedWidth: number;
+  /** Whether the shared expert has a sigmoid gate of its own; true unless said otherwise. */
+  sharedGate?: boolean;
   names: ExpertNames;
 }
 
@@ -42,18 +51,31 @@ export const routedFeedForward = (layer: number, settings: RoutedFeedForward): B
   evaluate: (weights, x_TD, context) => evaluate(settings, layer, weights, x_TD, context),
 });
 
+/** What a family's shared experts are called. */
+const sharedName = ({ sharedGate = true }: RoutedFeedForward): string =>
+  sharedGate ? "mlp.shared_expert" : "mlp.shared_experts";
+
+const SHARED_GATE = "mlp.shared_expert_gate";
+
 function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
-  const { hiddenSize: D, expertWidth: F, numExperts: E, sharedWidth, names } = settings;
+  const { hiddenSize: D, expertWidth: F, numExperts: E, sharedWidth, sharedGate = true, correction, names } = settings;
   const matrix = (name: string, ...shape: number[]): ParameterSpec => ({ name, shape, init: "normal" });
   const { template, gate = "gate", up = "up", down = "down" } = names.each ?? {};
   return [
     normSpec(D),
-    { ...matrix("mlp.gate.weight", E, D), onDisk: names.router, router: true },
+    {
+      ...matrix("mlp.gate.weight", E, D),
+      onDisk: names.router,
+      router: true,
+      ...(settings.wideRouter ? { wide: true } : {}),
+    },
+    ...(correction
+      ? [{ name: CHOICE_CORRECTION, shape: correction, init: "zeros", onDisk: names.correction, buffer: true } as const]
+      : []),
     { ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D), onDisk: names.gateUp, experts: { template, parts: [gate, up] } },
     { ...matrix(EXPERT_MATRICES.down, E, D, F), onDisk: names.down, experts: { template, parts: [down] } },
-    ...(sharedWidth === 0
-      ? []
-      : [...unitParameters("mlp.shared_expert", D, sharedWidth), matrix("mlp.shared_expert_gate.weight", 1, D)]),
+    ...(sharedWidth === 0 ? [] : unitParameters(sharedName(settings), D, sharedWidth)),
+    ...(sharedWidth === 0 || !sharedGate ? [] : [matrix(`${SHARED_GATE}.weight`, 1, D)]),
   ];
 }
 
@@ -66,16 +88,19 @@ function evaluate(
 ): Tensor {
   const normed_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, context.computeDtype);
   const h_TD = context.jitter?.(normed_TD, layer) ?? normed_TD;
-  const { expertsPerToken, router } = settings;
+  const { expertsPerToken, router, sharedGate = true, wideRouter = false } = settings;
   const experts = {
     gateUp: weights.experts(EXPERT_MATRICES.gateUp),
     down: weights.experts(EXPERT_MATRICES.down),
     rows: weights.expertRows,
     expertsPerToken,
     router,
+    correction: settings.correction ? weights.get(CHOICE_CORRECTION) : null,
   };
-  const routed_TD = routedExperts(h_TD, weights.linear("mlp.gate", h_TD), experts, layer, context);
+  const logits_TE = weights.linear("mlp.gate", wideRouter ? wide(h_TD) : h_TD);
+  const routed_TD = routedExperts(h_TD, logits_TE, experts, layer, context);
   if (settings.sharedWidth === 0) return cast(routed_TD, dtype(x_TD));
-  const gate_T1 = sigmoid(weights.linear("mlp.shared_expert_gate", h_TD));
-  return cast(add(routed_TD, mul(gate_T1, unit(weights, "mlp.shared_expert", h_TD))), dtype(x_TD));
+  const shared_TD = unit(weights, sharedName(settings), h_TD);
+  const added_TD = sharedGate ? mul(sigmoid(weights.linear(SHARED_GATE, h_TD)), shared_TD) : shared_TD;
+  return cast(add(routed_TD, added_TD), dtype(x_TD));
 }

@@ -27,6 +27,8 @@ export interface RoutedExperts {
   down: Tensor[];
   expertsPerToken: number;
   router: Router;
+  /** See `Choice`. */
+  correction?: Tensor | null;
   /** See `Weights`. */
   rows?: ExpertRows | null;
 }
@@ -40,11 +42,11 @@ export function routedExperts(
   { routing, routerObserver }: Pick<Context, "routing" | "routerObserver">,
 ): Tensor {
   const [tokens, width] = shape(x_TD);
-  const { router, expertsPerToken: choices } = experts;
+  const { router, correction = null, expertsPerToken: choices } = experts;
   const scores_TE = router.scores(logits_TE);
   const seen = (): Tensor => (router.scores === probabilities ? scores_TE : probabilities(logits_TE));
   routerObserver?.observe(layer, logits_TE, seen);
-  const indices_TA = routing.choose(layer, () => scores_TE, choices);
+  const indices_TA = routing.choose(layer, () => router.choice?.(scores_TE, correction) ?? scores_TE, choices);
   const gates_TA = router.gates(scores_TE, indices_TA);
 
   const expert_R = reshape(indices_TA, [-1]);

@@ -1,16 +1,44 @@
-// How tokens choose experts, in three parts: scores from the router's logits, the choice of the largest, and the gates that
+// How tokens choose experts, in three parts: scores from the router's logits, what is compared for the choice, and the gates that
 // weigh what the chosen ones return. A family names one of each.
-import { div, gather, softmax, sumDim } from "../../torch/ops.js";
-import { dtype, type Tensor } from "../../torch/tensor.js";
+import {
+  add,
+  addScalar,
+  amax,
+  clamp,
+  detach,
+  div,
+  expand,
+  gather,
+  log,
+  mulScalar,
+  reshape,
+  scatterAdd_,
+  sigmoid,
+  softmax,
+  sumDim,
+  topk,
+  unsqueeze,
+} from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, full, shape, type Tensor, zeros } from "../../torch/tensor.js";
+import { wide } from "../wide.js";
 
-/** logits_TE -> scores_TE, which the choice is made by. */
+/** logits_TE -> scores_TE, which gates are made of. */
 export type Scores = (logits_TE: Tensor) => Tensor;
+
+/**
+ * scores_TE -> what the choice takes the largest of, without a gradient. `correction`, where a family has one, is a number for each
+ * expert that makes it wanted more or less.
+ */
+export type Choice = (scores_TE: Tensor, correction: Tensor | null) => Tensor;
 
 /** scores_TE and indices_TA of the chosen -> gates_TA. */
 export type Gates = (scores_TE: Tensor, indices_TA: Tensor) => Tensor;
 
 export interface Router {
   scores: Scores;
+  /** The scores themselves where it is missing. */
+  choice?: Choice;
   gates: Gates;
 }
 
@@ -21,14 +49,62 @@ export const probabilities: Scores = (logits_TE) =>
 /** The logits themselves. */
 export const rawLogits: Scores = (logits_TE) => logits_TE;
 
+/** Each expert by itself, 1 / (1 + exp(-z)), in float32 (float64 for float64). */
+export const sigmoids: Scores = (logits_TE) => sigmoid(wide(logits_TE));
+
+/** The scores plus the correction. */
+export const correctedChoice: Choice = (scores_TE, correction) =>
+  correction === null ? detach(scores_TE) : add(detach(scores_TE), correction);
+
+/** Experts in `count` groups of equal size, of which a token may choose from the best `kept` alone; a group is as good as its best expert, or as its best two together. */
+export interface Groups {
+  count: number;
+  kept: number;
+  rank: "best" | "best two";
+}
+
+/** The scores plus the correction; minus infinity in groups that are not among the best. */
+export const groupedChoice = ({ count, kept, rank }: Groups): Choice =>
+  kept === count
+    ? correctedChoice
+    : (scores_TE, correction) =>
+        scope(() => {
+          const choice_TE = correctedChoice(scores_TE, correction);
+          const [tokens, experts] = shape(choice_TE);
+          const choice_TGM = reshape(choice_TE, [tokens, count, experts / count]);
+          const ranks_TG = rank === "best" ? amax(choice_TGM, [-1]) : sumDim(topk(choice_TGM, 2, -1)[0], [-1], false);
+          const best_TG = topk(ranks_TG, kept, -1)[1];
+          const [type, place] = [dtype(choice_TE), device(choice_TE)];
+          const isKept_TG = scatterAdd_(
+            zeros([tokens, count], type, place),
+            1,
+            best_TG,
+            full([tokens, kept], 1, type, place),
+          );
+          const barred_TGM = expand(unsqueeze(log(isKept_TG), -1), [tokens, count, experts / count]);
+          return reshape(add(choice_TGM, barred_TGM), [tokens, experts]);
+        });
+
 /** The scores of the chosen. */
 export const chosenScores: Gates = (scores_TE, indices_TA) => gather(scores_TE, 1, indices_TA);
 
+/** The scores of the chosen, divided by what is made of their sum. */
+const sharesOf =
+  (divisor: (sum_T1: Tensor) => Tensor): Gates =>
+  (scores_TE, indices_TA) => {
+    const chosen_TA = gather(scores_TE, 1, indices_TA);
+    return div(chosen_TA, divisor(sumDim(chosen_TA, [-1], true)));
+  };
+
 /** The scores of the chosen, divided by their sum. */
-export function chosenShares(scores_TE: Tensor, indices_TA: Tensor): Tensor {
-  const chosen_TA = gather(scores_TE, 1, indices_TA);
-  return div(chosen_TA, sumDim(chosen_TA, [-1], true));
-}
+export const chosenShares: Gates = sharesOf((sum_T1) => sum_T1);
+
+/** The same, where the sum is at least so much. */
+export const sharesOfAtLeast = (least: number): Gates => sharesOf((sum_T1) => clamp(sum_T1, least));
+
+/** Gates times a number; they themselves where it is 1. */
+export const scaledGates = (gates: Gates, factor: number): Gates =>
+  factor === 1 ? gates : (scores_TE, indices_TA) => mulScalar(gates(scores_TE, indices_TA), factor);
 
 /** softmax over the chosen alone. */
 export const softmaxOfChosen: Gates = (scores_TE, indices_TA) => probabilities(gather(scores_TE, 1, indices_TA));
@@ -41,3 +117,10 @@ export const softmaxRouter = (normalize: boolean): Router => ({
 
 /** The largest logits, then softmax over these: Granite, gpt-oss. */
 export const topLogitsRouter: Router = { scores: rawLogits, gates: softmaxOfChosen };
+
+/** Sigmoids, of which the largest are chosen with a correction and by groups: DeepSeek-V3 and its kin. Shares are of their sum and 1e-20. */
+export const sigmoidRouter = (groups: Groups, normalize: boolean, factor: number): Router => ({
+  scores: sigmoids,
+  choice: groupedChoice(groups),
+  gates: scaledGates(normalize ? sharesOf((sum_T1) => addScalar(sum_T1, 1e-20)) : chosenScores, factor),
+});

@@ -9,7 +9,7 @@ import { freeBytes, isFull, refusalOf } from "../../checkpoint/files/disk.js";
 import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration } from "../../format.js";
 import type { Sink } from "../../metrics/record.js";
-import { weightBytes } from "../../model/model.js";
+import { savedBytes } from "../../model/model.js";
 import type { Run } from "../prepare.js";
 import { finalProblem } from "./run-room.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
@@ -58,7 +58,7 @@ export async function saveResult(run: Run, sink: Sink, stop: StopSignal = { abor
       const left = until - Date.now();
       if (left <= 0 || stop.aborted) throw new UserError(`${(failure as Error).message} ${sentence(newest(run))}`);
       if (!waited) {
-        const message = `${(failure as Error).message} Waiting ${formatDuration(left)} for ${formatBytes(weightBytes(run.state.network.model))} of room; Ctrl-C gives up.`;
+        const message = `${(failure as Error).message} Waiting ${formatDuration(left)} for ${formatBytes(savedBytes(run.state.network.model))} of room; Ctrl-C gives up.`;
         sink.write({ kind: "message", step: run.totalSteps, message, level: "warning" });
       }
       await roomOrEnd(run, until, stop);
@@ -90,7 +90,7 @@ const FIRST_POLL_MS = 250;
 const LAST_POLL_MS = 1000;
 
 async function roomOrEnd({ settings, state }: Run, until: number, stop: StopSignal): Promise<void> {
-  const needed = weightBytes(state.network.model);
+  const needed = savedBytes(state.network.model);
   let pollMs = FIRST_POLL_MS;
   do {
     await sleep(Math.max(1, Math.min(pollMs, until - Date.now())));

@@ -133,6 +133,10 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "it would bend the hidden states instead. Remove router_z_loss_coef or freeze_router.",
   ],
   [
+    { router_bias_update_rate: "0.001", freeze_router: true },
+    "--router-bias-update-rate 0.001 moves what --freeze-router holds still. Remove one of the two.",
+  ],
+  [
     { nonfinite_limit: "3" },
     "--nonfinite-limit 3 has no effect: on_nonfinite stop (the default) stops at the first. " +
       "Remove nonfinite_limit, or set on_nonfinite to skip or rollback.",
@@ -264,6 +268,7 @@ test("the ways out that the messages name are open", () => {
       router_aux_loss_type: "layer",
       router_z_loss_coef: "0.001",
       router_jitter_noise: "0.01",
+      router_bias_update_rate: "0.001",
     },
     { freeze_router: true, router_jitter_noise: "0.01", router_aux_loss_coef: "0" },
     { max_steps: "5" },

@@ -162,6 +162,10 @@ const PROBLEMS: readonly Problem[] = [
       "Remove router_aux_loss_type, or set router_aux_loss_coef.",
   ({ router_aux_loss_coef: coef, freeze_router }, at) => frozenLoss("router_aux_loss_coef", coef, freeze_router, at),
   ({ router_z_loss_coef: coef, freeze_router }, at) => frozenLoss("router_z_loss_coef", coef, freeze_router, at),
+  ({ router_bias_update_rate: rate, freeze_router }, at) =>
+    rate > 0 &&
+    freeze_router &&
+    `${at.subject("router_bias_update_rate")} moves what ${at.mention("freeze_router")} holds still. Remove one of the two.`,
   ({ expert_group_size: size, method }, at) =>
     size > 0 &&
     METHODS[method].holdsBlocks &&

@@ -1,4 +1,4 @@
-// The settings of `train` for routers: the losses on their logits, noise, and whether they are trained at all. What each does:
+// The settings of `train` for routers: the losses on their logits, noise, their correction, and whether they are trained at all. What each does:
 // docs/router.md.
 import type { SettingRows } from "../../settings/table.js";
 
@@ -35,6 +35,14 @@ export const ROUTER_ROWS = {
     group: GROUP,
     about:
       "in training, layers with experts see their input times noise from 1 -+ this; 0: none, whatever config.json says",
+  },
+  router_bias_update_rate: {
+    kind: "number",
+    default: 0,
+    min: 0,
+    group: GROUP,
+    about:
+      "by how much a step moves each expert's correction bias toward even load, where a model has such; 0: it stays; 0.001 is usual",
   },
   freeze_router: {
     kind: "boolean",

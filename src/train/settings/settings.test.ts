@@ -90,6 +90,7 @@ const FLAGS = `
 --router-aux-loss-type pooled|layer = pooled
 --router-z-loss-coef X = 0
 --router-jitter-noise X = 0
+--router-bias-update-rate X = 0
 --freeze-router true|false = false
 --num-train-epochs X = 1
 --shuffle true|false = true
@@ -193,6 +194,7 @@ test("ranges of train's settings", () => {
     router_aux_loss_coef: ["-0.1"],
     router_z_loss_coef: ["-0.1"],
     router_jitter_noise: ["-0.1", "1"],
+    router_bias_update_rate: ["-0.001"],
   };
   const allowed: Record<string, string[]> = {
     max_length: ["2"],
