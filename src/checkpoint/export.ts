@@ -15,15 +15,15 @@ import { checkWeightFiles } from "./files/check-files.js";
 import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
-import { type Folder, openFolder, readConfig } from "./folder.js";
+import { readConfig } from "./folder.js";
+import type { Folder, StoredTensor } from "./model-files.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
 import { passingNames, passingNote } from "./pass-through.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
-import { filesLeftOut, folderFiles } from "./source.js";
-import type { TensorEntry } from "./safetensors/file.js";
+import { openSource, sourceNotes } from "./source.js";
 import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
@@ -66,14 +66,15 @@ const LARGEST: Partial<Record<DType, number>> = {
  * replaced; without room on the disk.
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
-  const { config: stated, path } = readConfig(source);
+  const from = openSource(source);
+  const { config: stated, configPath: path } = from;
   const { trained, layout, maxShardBytes, overwrite = false } = options;
   const replaced = overwrite ? "ours" : "nothing";
   const family = readArchitecture(stated, path);
   const architecture = trained ? trained.extend(family) : family;
   checkPlaceBesideModel(dir, source);
   checkReplaceable(dir, replaced);
-  const folder = openFolder(source);
+  const folder = from.openWeights();
   try {
     const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
@@ -81,8 +82,8 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
     const passing = passingNames(folder, architecture).map((name): TensorSource => {
-      const { dtype, shape } = folder.tensors.get(name) as TensorEntry;
-      return { name, dtype, shape, read: () => folder.read(name) };
+      const { dtype, shape } = folder.tensors.get(name) as StoredTensor;
+      return { name, dtype, shape, read: () => scope(() => cast(folder.read(name), dtype)) };
     });
     const tensors = [...parameters, ...passing];
     checkFreeSpace(dir, sourceBytes(tensors));
@@ -93,10 +94,9 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       copyModeling(side);
       trained.extraFiles(side);
     };
-    const files = folderFiles(source);
     const write = (side: string): void => {
       const content = { tensors, config: form.config, addedKeys: { ...older, ...form.addedKeys } };
-      writeContent(side, content, { source: files, maxShardBytes, extraFiles });
+      writeContent(side, content, { source: from, maxShardBytes, extraFiles });
       checkReopened(side, stated);
     };
     const kept = saveFolder(dir, write, replaced);
@@ -107,7 +107,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
-      notes: [...passingNote(passing, source), ...filesLeftOut(files), ...kept],
+      notes: [...passingNote(passing, source), ...sourceNotes(from), ...kept],
     };
   } finally {
     folder.close();

@@ -3,19 +3,21 @@
 import type { Architecture } from "../model/architecture.js";
 import type { Parameters } from "../model/model.js";
 import { formatBytes } from "../format.js";
-import { keep } from "../torch/scope.js";
-import { dtype, shape } from "../torch/tensor.js";
-import type { Folder } from "./folder.js";
-import type { ModelSource } from "./model-files.js";
+import { cast } from "../torch/ops.js";
+import { keep, scope } from "../torch/scope.js";
+import { dtype, shape, type Tensor } from "../torch/tensor.js";
+import type { Folder, ModelSource, StoredTensor } from "./model-files.js";
 import { sourceBytes, type TensorPlan, type TensorSource } from "./safetensors/writer.js";
 
 /** Their names in a folder, in its order. */
 export const passingNames = ({ tensors }: Pick<Folder, "tensors">, { passThrough }: Architecture): string[] =>
   passThrough === undefined ? [] : [...tensors.keys()].filter((name) => passThrough.test(name));
 
-/** Views of the mapped files, which outlive the folder; the caller frees them. */
+/** Views of the mapped files, or what is decoded of these, which outlive the folder; the caller frees them. */
 export function passingTensors(folder: Folder, architecture: Architecture): Parameters {
-  return Object.fromEntries(passingNames(folder, architecture).map((name) => [name, keep(folder.read(name))]));
+  const read = (name: string): Tensor =>
+    scope(() => cast(folder.read(name), (folder.tensors.get(name) as StoredTensor).dtype));
+  return Object.fromEntries(passingNames(folder, architecture).map((name) => [name, keep(read(name))]));
 }
 
 /** The same of a source that is not open. */

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { openFolder } from "../checkpoint/folder.js";
+import { openSource } from "../checkpoint/source.js";
 import { detectFormat, readSample } from "../data/conversation.js";
 import { readRows } from "../data/rows.js";
 import { UserError } from "../errors.js";
@@ -55,7 +55,7 @@ function checkWork({ model, layers, device, train_file: file }: BenchSettings): 
   for (const depth of layers.length > 0 ? layers : [null]) {
     const { source, path, own } = readModelConfig(model, depth);
     readArchitecture(source, path);
-    if (own) openFolder(model).close();
+    if (own) openSource(model).openWeights().close();
     if (file !== "" && path === model) {
       throw new UserError(
         `train_file: needs a tokenizer, and ${model} is a file by itself. Give the model's folder, or leave train_file out.`,

@@ -2,9 +2,12 @@
 import { excerpt, UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "./config-reader.js";
+import { deepseekV2 } from "./deepseek-v2.js";
+import { deepseekV3 } from "./deepseek-v3.js";
 import type { Family } from "./family.js";
 import { ernie45Moe } from "./ernie4-5-moe.js";
 import { glm4Moe } from "./glm4-moe.js";
+import { glm4MoeLite } from "./glm4-moe-lite.js";
 import { graniteMoe } from "./granite-moe.js";
 import { minimaxM2 } from "./minimax-m2.js";
 import { mixtral } from "./mixtral.js";
@@ -21,6 +24,9 @@ export const FAMILIES: readonly Family[] = [
   glm4Moe,
   minimaxM2,
   ernie45Moe,
+  deepseekV3,
+  deepseekV2,
+  glm4MoeLite,
 ];
 
 /** The architecture that a config.json describes; `where` names the file in errors. */

@@ -41,7 +41,7 @@ export function mutateSafetensors(seed: Uint8Array, random: Random): Uint8Array 
   const end = headerEnd(seed);
   if (random.oneIn(2)) return mutateBytes(seed, random, end);
   return withHeader(
-    mutateJson(seed.subarray(HEAD_BYTES, end), random, ["F32", "BF16", "I64", "BOOL", "F8_E4M3"]),
+    mutateJson(seed.subarray(HEAD_BYTES, end), random, ["F32", "BF16", "I64", "BOOL", "F8_E4M3", "F8_E5M2"]),
     seed.subarray(end),
   );
 }

@@ -1,7 +1,7 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { passingNote, passingSources } from "../checkpoint/pass-through.js";
-import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
+import { openSource, sourceNotes, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
@@ -177,7 +177,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
       ...folder.notes,
       ...resumeNotes,
       ...passingNote(passingSources(model.passed), asked.model),
-      ...filesLeftOut(source),
+      ...sourceNotes(source),
       ...added.notes,
       ...room,
       ...(resumed

@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
@@ -21,7 +21,8 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, GraniteMoeConfig,
+from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
+                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GraniteMoeConfig,
                           GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
                           Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
@@ -36,6 +37,8 @@ QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediat
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
 GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
                embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
+LATENT = dict(EVERY, num_key_value_heads=4, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, max_position_embeddings=64,
+              kv_lora_rank=14, q_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, n_group=1, topk_group=1)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, head_dim=12, max_position_embeddings=64)
 MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
@@ -46,7 +49,8 @@ MAX_NORM = 3.0  # between the norms of the ten steps
 ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
+           "deepseek2-lite", "glmlite-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
@@ -100,6 +104,31 @@ CASES = {
     "ernie-alone": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
         ERNIE, num_hidden_layers=2, moe_layer_start_index=0, moe_num_shared_experts=0, head_dim=10, moe_norm_min=0.6, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "deepseek3-groups": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, n_group=3, topk_group=2, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=2.5, attention_bias=True, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=1.0,
+                  mscale_all_dim=0.7))),
+    "deepseek3-moonlight": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, q_lora_rank=None, num_hidden_layers=3, first_k_dense_replace=1, n_shared_experts=1, routed_scaling_factor=2.446, rms_norm_eps=1e-5,
+        rope=dict(rope_type="default", rope_theta=50000.0))),
+    "deepseek3-halves": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, v_head_dim=13, n_group=2, topk_group=1, first_k_dense_replace=0, norm_topk_prob=False, rope_interleave=False, tie_word_embeddings=True)),
+    "deepseek2-lite": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="greedy", n_group=None, topk_group=None, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=40.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=0.707,
+                  mscale_all_dim=0.707))),
+    "deepseek2-groups": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, topk_method="group_limited_greedy", n_group=3, topk_group=2, num_experts_per_tok=3, n_shared_experts=1, routed_scaling_factor=3.0,
+        v_head_dim=10)),
+    "deepseek2-biased": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, attention_bias=True, num_attention_heads=3, num_key_value_heads=3, first_k_dense_replace=2, num_hidden_layers=3, tie_word_embeddings=True)),
+    "glmlite-plain": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(LATENT, v_head_dim=10, rms_norm_eps=1e-3)),
+    "glmlite-types": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
+        LATENT, num_hidden_layers=3, mlp_layer_types=["sparse", "dense", "sparse"], n_group=2, topk_group=1, attention_bias=True, num_attention_heads=5,
+        num_key_value_heads=5, rope=dict(rope_type="linear", rope_theta=1e6, factor=2.0))),
+    "glmlite-bare": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
+        LATENT, q_lora_rank=None, mlp_layer_types=["sparse", "sparse"], n_shared_experts=3, num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True, old="rope_type",
+        rope=dict(rope_type="default", rope_theta=1e6))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),

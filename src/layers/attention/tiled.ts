@@ -52,7 +52,7 @@ interface Running {
   sum_KR1: Tensor;
 }
 
-/** As `attend`, from q_THC, k_UKC and v_UKC to [T, H, C]. */
+/** As `attend`, from q_THC, k_UKC and v_UKC to [T, H, C]; C of values and results may be another than that of queries and keys. */
 export function tiledAttention(
   q_THC: Tensor,
   k_UKC: Tensor,
@@ -91,7 +91,7 @@ export function tiledAttention(
   };
 
   const forward = (): { output: Tensor; saved: Tensor[] } => {
-    const out_THC = empty(shape(q_THC), type, device(q_THC));
+    const out_THC = empty([tokens, heads, shape(v_UKC)[2]], type, device(q_THC));
     const logSum_TH1 = empty([tokens, heads, 1], wide, device(q_THC));
     for (const tile of tiles) {
       scope(() => {
