@@ -191,7 +191,7 @@ test("attention in tiles of any size: values, and gradients equal to those of on
         { scores: 1e6, rows: 256, keys: 2048 },
       ]) {
         const tiled = (q: Tensor, k: Tensor, v: Tensor): Tensor =>
-          tiledAttention(q, k, v, [...segments], window, limits);
+          tiledAttention(q, k, v, [...segments], window, null, limits);
         assertNear(tiled(q, k, v), expected);
         const blocksBefore = ledger().blocks;
         const gradients = scope(() => {

@@ -5,8 +5,8 @@ import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js
 import type { Context } from "../../model/context.js";
 import { EXPERT_MATRICES } from "../../model/expert-rows.js";
 import { CHOICE_CORRECTION } from "../../model/routing.js";
-import { FEED_FORWARD_NORM, normSpec, unit, unitParameters } from "../dense.js";
-import { rmsNorm } from "../norm.js";
+import { FEED_FORWARD_NORM, unit, unitParameters } from "../dense.js";
+import { type NormForm, normSpec, rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
 import { routedExperts } from "./routed.js";
 import type { Router } from "./router.js";
@@ -28,6 +28,8 @@ export const USUAL_NAMES: ExpertNames = {
 export interface RoutedFeedForward {
   hiddenSize: number;
   normEpsilon: number;
+  /** "n rounded" unless said otherwise. */
+  normForm?: NormForm;
   numExperts: number;
   expertsPerToken: number;
   expertWidth: number;
@@ -62,7 +64,7 @@ function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
   const matrix = (name: string, ...shape: number[]): ParameterSpec => ({ name, shape, init: "normal" });
   const { template, gate = "gate", up = "up", down = "down" } = names.each ?? {};
   return [
-    normSpec(D),
+    normSpec(FEED_FORWARD_NORM, D, settings.normForm),
     {
       ...matrix("mlp.gate.weight", E, D),
       onDisk: names.router,
@@ -86,7 +88,13 @@ function evaluate(
   x_TD: Tensor,
   context: Context,
 ): Tensor {
-  const normed_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, context.computeDtype);
+  const normed_TD = rmsNorm(
+    x_TD,
+    weights.get(FEED_FORWARD_NORM),
+    settings.normEpsilon,
+    context.computeDtype,
+    settings.normForm,
+  );
   const h_TD = context.jitter?.(normed_TD, layer) ?? normed_TD;
   const { expertsPerToken, router, sharedGate = true, wideRouter = false } = settings;
   const experts = {
