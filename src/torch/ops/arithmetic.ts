@@ -28,7 +28,11 @@ export const addScalar_ = op<(a: T, b: N) => T>(
 );
 export const sub = op<(a: T, b: T) => T>(
   "aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor",
-  plainPair,
+  (a, b) =>
+    record(elementwise([a, b]), [a, b], [], (dy, [toA, toB]) => [
+      toA ? hold(dy) : null,
+      toB ? elementwise([dy]) : null,
+    ]),
 );
 export const sub_ = op<(a: T, b: T, alpha?: N) => T>(
   "aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)",
@@ -89,8 +93,13 @@ export const cos = op<(a: T) => T>("aten::cos(Tensor self) -> Tensor", plain);
 export const sin = op<(a: T) => T>("aten::sin(Tensor self) -> Tensor", plain);
 export const log = op<(a: T) => T>("aten::log(Tensor self) -> Tensor", plain);
 export const reciprocal = op<(a: T) => T>("aten::reciprocal(Tensor self) -> Tensor", plain);
+export const exp = op<(a: T) => T>("aten::exp(Tensor self) -> Tensor", unary("result"));
 export const exp_ = op<(a: T) => T>("aten::exp_(Tensor(a!) self) -> Tensor(a!)", changed);
 export const silu = op<(a: T) => T>("aten::silu(Tensor self) -> Tensor", unary("input"));
+export const softplus = op<(a: T) => T>(
+  "aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor",
+  unary("input"),
+);
 export const sigmoid = op<(a: T) => T>("aten::sigmoid(Tensor self) -> Tensor", unary("result"));
 /** Of running maxima, which have no gradient. */
 export const maximum = op<(a: T, b: T) => T>("aten::maximum(Tensor self, Tensor other) -> Tensor", plainPair);
