@@ -14,6 +14,8 @@ import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
+import { qwen3Next } from "./qwen3-next.js";
+import { qwen35Moe, qwen35MoeText } from "./qwen3-5-moe.js";
 
 export const FAMILIES: readonly Family[] = [
   qwen2Moe,
@@ -27,6 +29,9 @@ export const FAMILIES: readonly Family[] = [
   deepseekV3,
   deepseekV2,
   glm4MoeLite,
+  qwen3Next,
+  qwen35Moe,
+  qwen35MoeText,
 ];
 
 /** The architecture that a config.json describes; `where` names the file in errors. */

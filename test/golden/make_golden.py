@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ next-*/ qwen35-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
@@ -24,7 +24,9 @@ from safetensors.torch import save_file
 from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
                           Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GraniteMoeConfig,
                           GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
-                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM)
+from transformers.models.qwen3_5_moe import (Qwen3_5MoeConfig, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
+                                             Qwen3_5MoeTextConfig)
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -44,13 +46,16 @@ GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate
 MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
 ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_experts_per_tok"}, num_hidden_layers=3, intermediate_size=20,
              moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
+DELTA = dict(EVERY, num_hidden_layers=2, full_attention_interval=2, intermediate_size=20, moe_intermediate_size=8, shared_expert_intermediate_size=10, num_experts=5, head_dim=8,
+             max_position_embeddings=64, linear_num_key_heads=2, linear_key_head_dim=6, linear_num_value_heads=4, linear_value_head_dim=5)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "next-plain", "qwen35-plain",
+          "qwen35-seeing"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
 TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
-           "deepseek2-lite", "glmlite-plain"}
+           "deepseek2-lite", "glmlite-plain", "next-plain", "qwen35-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
@@ -129,6 +134,24 @@ CASES = {
     "glmlite-bare": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
         LATENT, q_lora_rank=None, mlp_layer_types=["sparse", "sparse"], n_shared_experts=3, num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True, old="rope_type",
         rope=dict(rope_type="default", rope_theta=1e6))),
+    "next-plain": (Qwen3NextForCausalLM, Qwen3NextConfig, DELTA),
+    "next-dense": (Qwen3NextForCausalLM, Qwen3NextConfig, dict(
+        DELTA, num_hidden_layers=3, layer_types=["full_attention", "linear_attention", "linear_attention"], mlp_only_layers=[1], linear_num_key_heads=3,
+        linear_num_value_heads=3, linear_value_head_dim=8, linear_conv_kernel_dim=3, norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True,
+        rms_norm_eps=1e-2, initializer_range=0.2, head_dim=12, old="type", rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0, partial_rotary_factor=0.5))),
+    "next-shared": (Qwen3NextForCausalLM, Qwen3NextConfig, dict(
+        DELTA, linear_num_key_heads=1, linear_num_value_heads=5, linear_conv_kernel_dim=2, rms_norm_eps=1e-3,
+        num_attention_heads=3, num_key_value_heads=1, num_experts_per_tok=3,
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=1.0))),
+    "qwen35-plain": (Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig, {key: value for key, value in DELTA.items() if key != "intermediate_size"}),
+    "qwen35-tied": (Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig, dict(
+        DELTA, layer_types=["full_attention", "linear_attention"], linear_num_value_heads=6, linear_key_head_dim=3,
+        tie_word_embeddings=True, rms_norm_eps=1e-3, head_dim=12, num_key_value_heads=4,
+        rope=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.5, mrope_section=[2, 2, 2], mrope_interleaved=True))),
+    "qwen35-seeing": (Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, dict(
+        text_config=dict(DELTA, linear_num_value_heads=2, linear_conv_kernel_dim=5,
+                         attention_bias=True, num_experts_per_tok=3, rms_norm_eps=1e-3, initializer_range=0.2),
+        vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=24, num_position_embeddings=16, patch_size=2))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -141,8 +164,8 @@ def our_name(key):
 
 
 def trained(model):
-    """Without corrections of the choice, which ERNIE has among its parameters, and which have no gradient."""
-    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias")]
+    """Without corrections of the choice, which ERNIE has among its parameters, and towers, which have no gradient."""
+    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias") and ".visual." not in key]
 
 
 def tokens(count, seed):
@@ -166,6 +189,8 @@ def write_case(name):
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         for key, tensor in model.state_dict().items():
+            if key.endswith("A_log"):  # decays of many tokens: outputs next to 0, normalised, are noise in float32
+                tensor.copy_(torch.randn_like(tensor) * 0.5 - 1.5)
             if key.endswith("e_score_correction_bias"):
                 tensor.copy_(torch.randn_like(tensor) * (0.0 if even else 0.1))
     folder = HERE / name
@@ -178,18 +203,18 @@ def write_case(name):
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in trained(model):
         golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    reloaded = make_model.from_pretrained(folder, dtype=torch.float32)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
-        write_router_losses(folder)
+        write_router_losses(folder, make_model)
     if name in TRAINED:
         golden["adamw_losses"] = torch.tensor(train(reloaded)[0])
-        reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        reloaded = make_model.from_pretrained(folder, dtype=torch.float32)
         golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
 
 
-def write_router_losses(folder):
+def write_router_losses(folder, make_model):
     """pooled: transformers' own auxiliary loss, in float32. layer, z: the equations in float64, by autograd. Rows are padded
     on the right, so that the figures hold for the same rows without padding."""
     ids = torch.zeros(len(ROW_LENGTHS), max(ROW_LENGTHS), dtype=torch.long)
@@ -208,18 +233,18 @@ def write_router_losses(folder):
         for key, parameter in trained(model):
             golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
-    model.router_aux_loss_coef = AUX_COEF
+    model = make_model.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
+    set_aux_coefficient(model, AUX_COEF)
     out = model(**batch)
     golden["pooled.aux"] = out.aux_loss.detach()
     note("pooled", out.loss)
 
     model = model.double()
-    model.router_aux_loss_coef = 0.0
+    set_aux_coefficient(model, 0.0)
     out = model(**batch)
     # The mask picks the tokens that are there; choices are those of the raw logits.
     logits = [z.reshape(-1, z.shape[-1])[mask.reshape(-1) == 1] for z in out.router_logits]
-    experts, choices = logits[0].shape[-1], model.config.num_experts_per_tok
+    experts, choices = logits[0].shape[-1], model.config.get_text_config().num_experts_per_tok
     probabilities = [z.softmax(-1) for z in logits]
     shares = [torch.nn.functional.one_hot(p.topk(choices, -1).indices, experts).sum(1).double().mean(0) for p in probabilities]
     pooled = experts * (torch.stack(shares).mean(0) * torch.cat(probabilities).mean(0)).sum()
@@ -230,6 +255,11 @@ def write_router_losses(folder):
     note("layer", out.loss + LAYER_COEF * layer + Z_COEF * z)
     model.float()
     save_file(golden, folder / "router.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+def set_aux_coefficient(model, value):
+    """A model that sees asks its settings, the others themselves."""
+    model.router_aux_loss_coef = model.config.get_text_config().router_aux_loss_coef = value
 
 
 def write_old_dialect(path, type_key):
