@@ -12,9 +12,8 @@ so `output_hidden_states` shows those, stacked; float64 must exist on the device
 import inspect
 
 import torch
+import transformers
 from torch import nn
-from transformers import MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM
-from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 try:  # transformers 5 fuses experts as it loads; it has to be told that these families are read like those they extend.
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
@@ -75,8 +74,10 @@ class ReversibleLayer:
             self.adapters = nn.ModuleDict(
                 {n: nn.Linear(width // 2, width, False) if n.startswith("up") else nn.Linear(width, width // 2, False) for n in names}
             )
-            for projection in (self.self_attn.k_proj, self.self_attn.v_proj):
-                projection.register_forward_pre_hook(self.read_memory)
+            # Latent attention makes keys and values of one projection.
+            for name in ("k_proj", "v_proj", "kv_a_proj_with_mqa"):
+                if hasattr(self.self_attn, name):
+                    getattr(self.self_attn, name).register_forward_pre_hook(self.read_memory)
 
     def forward(self, hidden_states, **context):
         router_logits = context.pop("output_router_logits", False)
@@ -137,13 +138,17 @@ class ReversibleLayer:
 
     def attend(self, x):
         y, self.seen["attentions"] = self.self_attn(hidden_states=self.normed(self.input_layernorm, x), **self.context)[:2]
-        return y.float()
+        return self.scaled(y)
 
     def feed_forward(self, x):
         module = self.mlp if hasattr(self, "mlp") else self.block_sparse_moe
         y = module(self.normed(self.post_attention_layernorm, x))
         y, self.seen["router_logits"] = y[:2] if isinstance(y, tuple) else (y, None)
-        return y.float()
+        return self.scaled(y)
+
+    def scaled(self, y):
+        # Granite multiplies what a branch adds.
+        return y.float() * getattr(self, "residual_multiplier", 1.0)
 
     def adapter(self, part, stream, x):
         return self.adapters[part if self.sharing == "layer" else f"{part}_{stream}"](x.to(self.dtype))
@@ -171,39 +176,31 @@ class ReversibleNetwork:
             self.model.layers[i].join(config, i, first, last)
 
 
-class RevMoeQwen2MoeConfig(Qwen2MoeConfig):
-    model_type = "revmoe_qwen2_moe"
+# The stems of the names of each family's classes; versions of transformers from before a family lack it.
+FAMILIES = {
+    "qwen2_moe": "Qwen2Moe",
+    "qwen3_moe": "Qwen3Moe",
+    "mixtral": "Mixtral",
+    "olmoe": "Olmoe",
+    "granitemoe": "GraniteMoe",
+    "glm4_moe": "Glm4Moe",
+    "minimax_m2": "MiniMaxM2",
+    "ernie4_5_moe": "Ernie4_5_Moe",
+    "deepseek_v3": "DeepseekV3",
+    "deepseek_v2": "DeepseekV2",
+    "glm4_moe_lite": "Glm4MoeLite",
+}
 
 
-class RevMoeQwen2MoeForCausalLM(ReversibleNetwork, Qwen2MoeForCausalLM):
-    config_class = RevMoeQwen2MoeConfig
+def subclass(name, *bases, **body):
+    globals()[name] = type(name, bases, {"__module__": __name__, **body})
+    return globals()[name]
 
 
-class RevMoeQwen3MoeConfig(Qwen3MoeConfig):
-    model_type = "revmoe_qwen3_moe"
-
-
-class RevMoeQwen3MoeForCausalLM(ReversibleNetwork, Qwen3MoeForCausalLM):
-    config_class = RevMoeQwen3MoeConfig
-
-
-class RevMoeMixtralConfig(MixtralConfig):
-    model_type = "revmoe_mixtral"
-
-
-class RevMoeMixtralForCausalLM(ReversibleNetwork, MixtralForCausalLM):
-    config_class = RevMoeMixtralConfig
-
-
-class RevMoeOlmoeConfig(OlmoeConfig):
-    model_type = "revmoe_olmoe"
-
-
-class RevMoeOlmoeForCausalLM(ReversibleNetwork, OlmoeForCausalLM):
-    config_class = RevMoeOlmoeConfig
-
-
-if register_checkpoint_conversion_mapping:
-    for config_class in (RevMoeQwen2MoeConfig, RevMoeQwen3MoeConfig, RevMoeMixtralConfig, RevMoeOlmoeConfig):
-        mapping = get_checkpoint_conversion_mapping(config_class.model_type.removeprefix("revmoe_"))
-        register_checkpoint_conversion_mapping(config_class.model_type, mapping, overwrite=True)
+for family, stem in FAMILIES.items():
+    if not hasattr(transformers, f"{stem}Config"):
+        continue
+    config_class = subclass(f"RevMoe{stem}Config", getattr(transformers, f"{stem}Config"), model_type=f"revmoe_{family}")
+    subclass(f"RevMoe{stem}ForCausalLM", ReversibleNetwork, getattr(transformers, f"{stem}ForCausalLM"), config_class=config_class)
+    if register_checkpoint_conversion_mapping:
+        register_checkpoint_conversion_mapping(config_class.model_type, get_checkpoint_conversion_mapping(family), overwrite=True)

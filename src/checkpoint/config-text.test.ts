@@ -66,6 +66,13 @@ test("what transformers 4 needs beside the keys of transformers 5, and nothing w
       rope_scaling: null,
     },
   );
+  const partial = { rope_theta: 10, rope_type: "default", partial_rotary_factor: 0.5 };
+  assert.deepEqual(olderKeys({ model_type: "glm4_moe", n_routed_experts: 5, rope_parameters: partial }), {
+    rope_theta: 10,
+    rope_scaling: null,
+    partial_rotary_factor: 0.5,
+  });
+  assert.deepEqual(olderKeys({ model_type: "granitemoe", num_local_experts: 5 }), {});
   const longrope = { rope_type: "longrope", original_max_position_embeddings: 16 };
   assert.deepEqual(olderKeys({ rope_parameters: longrope, num_experts: 1 }), {
     rope_scaling: longrope,

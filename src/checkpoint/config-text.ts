@@ -58,16 +58,27 @@ function edit(text: string, wanted: Json): string {
   return lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
 }
 
+const LOCAL = ["num_local_experts", "num_experts"] as const;
+const PLAIN = ["num_experts", "num_local_experts"] as const;
+/** What a family calls its number of experts, and what files of transformers 5 may call it instead. */
+const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
+  qwen2_moe: PLAIN,
+  qwen3_moe: PLAIN,
+  olmoe: PLAIN,
+  mixtral: LOCAL,
+  granitemoe: LOCAL,
+  minimax_m2: LOCAL,
+};
+
 /**
  * What a config.json of transformers 5 must also say for transformers 4, which otherwise takes its defaults without a
- * word: `rope_theta` and `rope_scaling` beside `rope_parameters`, and the number of experts under the family's own name.
+ * word: `rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, and the number of experts under the family's own name.
  * Nothing where the file is in the older dialect. transformers 5 reads the same from both.
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
-  const [own, other] =
-    source.model_type === "mixtral" ? ["num_local_experts", "num_experts"] : ["num_experts", "num_local_experts"];
-  if (source[own] === undefined && source[other] !== undefined) added[own] = source[other];
+  const [own, other] = EXPERTS_KEYS[String(source.model_type)] ?? [];
+  if (own !== undefined && source[own] === undefined && source[other] !== undefined) added[own] = source[other];
   const rope = source.rope_parameters;
   if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
     const { rope_theta: theta, ...scaling } = rope as Json;
@@ -77,6 +88,8 @@ export function olderKeys(source: Json): Json {
     if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
       added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
     }
+    const share = scaling.partial_rotary_factor;
+    if (share !== undefined && source.partial_rotary_factor === undefined) added.partial_rotary_factor = share;
     added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
   }
   return added;

@@ -16,10 +16,10 @@ import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
 import { readConfig } from "./folder.js";
-import type { Folder, StoredTensor } from "./model-files.js";
+import type { Folder } from "./model-files.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
-import { passingNames, passingNote } from "./pass-through.js";
+import { passingNote, passingSources } from "./pass-through.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
@@ -81,10 +81,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
     const parameters = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
-    const passing = passingNames(folder, architecture).map((name): TensorSource => {
-      const { dtype, shape } = folder.tensors.get(name) as StoredTensor;
-      return { name, dtype, shape, read: () => scope(() => cast(folder.read(name), dtype)) };
-    });
+    const passing = passingSources(folder, architecture);
     const tensors = [...parameters, ...passing];
     checkFreeSpace(dir, sourceBytes(tensors));
     const older = layout === "per-expert" ? olderKeys(stated) : {};

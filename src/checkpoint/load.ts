@@ -20,7 +20,7 @@ import type { DType, Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
 import { type DiskTensor, diskTensors, fullName, nameOnDisk, viewOf } from "./layout.js";
 import type { Folder } from "./model-files.js";
-import { passingNames, passingTensors } from "./pass-through.js";
+import { passingFrom, passingNames } from "./pass-through.js";
 import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
@@ -76,7 +76,7 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
       }
       return parameter;
     });
-    return { ...model, passed: passingTensors(folder, architecture) };
+    return { ...model, passed: passingFrom(source, architecture) };
   } catch (failure) {
     free(...made);
     throw failure;

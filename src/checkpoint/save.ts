@@ -14,7 +14,6 @@ import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
 import { diskTensors, fullName, viewOf } from "./layout.js";
-import { passingSources } from "./pass-through.js";
 import { type Replaced, saveFolder } from "./files/save-folder.js";
 import { byteLength } from "./safetensors/header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors/writer.js";
@@ -62,11 +61,12 @@ function writeModel(folder: string, dir: string, model: Model, options: SaveOpti
   const { layout = "per-expert", dtype } = options;
   const { source: config } = model.architecture;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
-  const { passed = {} } = model;
+  const passed = model.passed?.tensors ?? [];
+  const isPassed = new Set(passed.map(({ name }) => name));
   const check = (value: Tensor, name: string): void => {
-    if (!(name in passed)) checkFinite(value, name, dir);
+    if (!isPassed.has(name)) checkFinite(value, name, dir);
   };
-  const tensors = [...modelTensors(model, { layout, dtype }), ...passingSources(passed)];
+  const tensors = [...modelTensors(model, { layout, dtype }), ...passed];
   writeContent(folder, { tensors, config, addedKeys, check }, options);
 }
 

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { excerpt, UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import { writeFileDurably } from "./files/disk.js";
 
@@ -21,6 +22,13 @@ const CLASSES: Record<string, string> = {
   qwen3_moe: "Qwen3Moe",
   mixtral: "Mixtral",
   olmoe: "Olmoe",
+  granitemoe: "GraniteMoe",
+  glm4_moe: "Glm4Moe",
+  minimax_m2: "MiniMaxM2",
+  ernie4_5_moe: "Ernie4_5_Moe",
+  deepseek_v3: "DeepseekV3",
+  deepseek_v2: "DeepseekV2",
+  glm4_moe_lite: "Glm4MoeLite",
 };
 
 /** How an export is told which network it is; `network` is written as it is. */
@@ -31,12 +39,17 @@ export interface TrainedForm {
   extraFiles: (folder: string) => void;
 }
 
-/** A family's config.json as that of a network of ours, and the keys it has beside the family's. */
+/** A family's config.json as that of a network of ours, and the keys it has beside the family's. Errors: UserError for a family that export/ has no classes of. */
 export function trainedConfig(
   config: Record<string, unknown>,
   network: object,
 ): { config: Record<string, unknown>; addedKeys: Record<string, unknown> } {
   const family = String(config.model_type);
+  if (!Object.hasOwn(CLASSES, family)) {
+    throw new UserError(
+      `as: trained is not possible for ${excerpt(family)} (expected ${Object.keys(CLASSES).join(", ")}). Use --as ordinary.`,
+    );
+  }
   const stem = `RevMoe${CLASSES[family]}`;
   const code = MODELING_FILE.replace(/\.py$/, "");
   return {

@@ -1,4 +1,4 @@
-// The family of DeepSeek-V3, R1 and V3.1 (model_type "deepseek_v3"), also Moonlight and Kimi-K2: latent attention; sigmoid scores, of which
+// The family of DeepSeek-V3, R1 and V3.1 (model_type "deepseek_v3"), also Moonlight: latent attention; sigmoid scores, of which
 // the largest are chosen with a correction and in groups; shared experts; the first layers dense. Agrees with
 // modeling_deepseek_v3.py of transformers.
 import type { Family } from "./family.js";

@@ -130,6 +130,17 @@ export const expertsOf = ({ hiddenSize, normEpsilon, numExperts, expertsPerToken
   sharedWidth: 0,
 });
 
+/** Width of shared experts that are one unit as wide as `key` experts. */
+export function sharedWidth(
+  read: ConfigReader,
+  key: string,
+  expertWidth: number,
+  least: number,
+  fallback: number,
+): number {
+  return expertWidth * read.integer(key, fallback, least, Math.floor(MOST.width / expertWidth));
+}
+
 /** What dense layers need of it. */
 export const denseOf = ({ hiddenSize, normEpsilon, denseWidth }: Geometry) => ({
   ...{ hiddenSize, normEpsilon },

@@ -8,7 +8,7 @@ import type { Architecture } from "../model/architecture.js";
 import type { Rotary } from "../model/rotary.js";
 import { ConfigReader, MOST } from "./config-reader.js";
 import { decoder, predictionLayers } from "./decoder.js";
-import { denseOf, expertsOf, type Geometry, readGeometry } from "./geometry.js";
+import { denseOf, expertsOf, type Geometry, readGeometry, sharedWidth } from "./geometry.js";
 import { readScoreFactor } from "./rope.js";
 
 /** What the class of a family has where a file says nothing. */
@@ -81,7 +81,7 @@ export function latentDecoder(
   const experts = {
     ...expertsOf(geometry),
     ...{ expertWidth, router, wideRouter: true, sharedGate: false, names: USUAL_NAMES },
-    sharedWidth: expertWidth * read.integer("n_shared_experts", shared, 0, MOST.experts),
+    sharedWidth: sharedWidth(read, "n_shared_experts", expertWidth, 0, shared),
     correction: corrected ? [geometry.numExperts] : undefined,
   };
   return decoder(read, {

@@ -30,6 +30,14 @@ const FAMILIES = [
   "olmoe-short",
   "qwen3-plain",
   "qwen3-wide",
+  "granite-tied",
+  "glm4-groups",
+  "minimax-partial",
+  "ernie-alone",
+  "deepseek3-groups",
+  "deepseek3-fp8",
+  "deepseek2-groups",
+  "glmlite-types",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -49,7 +57,16 @@ const HINTS = [
   "mixtral",
   "olmoe",
   "qwen3_moe",
+  "glm4_moe",
+  "minimax_m2",
+  "ernie4_5_moe",
   "revmoe_mixtral",
+  "deepseek_v3",
+  "deepseek_v2",
+  "glm4_moe_lite",
+  "noaux_tc",
+  "group_limited_greedy",
+  "fp8",
 ];
 
 export const configReader: Reader = {

@@ -62,10 +62,10 @@ export function makeAdapter(
   });
 }
 
-/** P_down branch(P_up x; keys and values from P_up memory), [T, D/2] in the dtype of x; `stream` is the one it adds to. */
+/** P_down branch(P_up x; keys and values from P_up memory), [T, D/2] in the dtype of x: `from` one stream, memory from the second, added `to` one. */
 export function bridged(
   branch: Branch,
-  stream: 1 | 2,
+  { from, to }: { from: 1 | 2; to: 1 | 2 },
   sharing: AdapterSettings["sharing"],
   weights: Weights,
   x_TH: Tensor,
@@ -74,7 +74,7 @@ export function bridged(
 ): Tensor {
   const up = (of: 1 | 2, h_TH: Tensor): Tensor =>
     linear(cast(h_TH, context.computeDtype), weights.get(nameOf("up", of, sharing)));
-  const x_TD = up(stream, x_TH);
+  const x_TD = up(from, x_TH);
   const y_TD = branch.evaluate(weights, x_TD, context, memory_TH && up(2, memory_TH));
-  return cast(linear(cast(y_TD, context.computeDtype), weights.get(nameOf("down", stream, sharing))), dtype(x_TH));
+  return cast(linear(cast(y_TD, context.computeDtype), weights.get(nameOf("down", to, sharing))), dtype(x_TH));
 }

@@ -36,7 +36,8 @@ export class OpenWeights implements Weights {
   ) {
     for (const { name, experts, buffer, wide } of specs) {
       // Autograd makes no gradient of a weight that is no leaf.
-      const open = trains(name) && !buffer ? (value: Tensor): Tensor => leaf(value) : detach;
+      const isLeaf = trains(name) && !buffer;
+      const open = (value: Tensor): Tensor => (isLeaf ? leaf(value) : detach(value));
       const made = scope(() => {
         const stored = read(name);
         const used = wide && computeDtype !== "float64" ? "float32" : computeDtype;

@@ -143,7 +143,7 @@ export class OpenUnit implements Block<Context> {
         span: "attention",
         evaluate: (h_TD, context, _first, memory_TD) =>
           adapters
-            ? bridged(attention, 1, sharing, weights, h_TD, context, memory_TD ?? h_TD)
+            ? bridged(attention, { from: 1, to: 1 }, sharing, weights, h_TD, context, memory_TD ?? h_TD)
             : attention.evaluate(weights, h_TD, context),
       };
       const tokenwise: Stage<Context> = {
@@ -152,7 +152,7 @@ export class OpenUnit implements Block<Context> {
         evaluate: (h_ND, context, first) => {
           const own = contextFrom(context, first);
           return adapters
-            ? bridged(feedForward, 2, sharing, weights, h_ND, own)
+            ? bridged(feedForward, { from: 1, to: 2 }, sharing, weights, h_ND, own)
             : feedForward.evaluate(weights, h_ND, own);
         },
       };

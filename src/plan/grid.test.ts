@@ -24,6 +24,12 @@ const OPTIMIZERS = OPTIMIZER_NAMES.filter((name) => name !== "adamw");
 const BFLOAT16: Flags = { weights_dtype: "bfloat16", compute_dtype: "bfloat16" };
 const ROUTER: Flags = { router_aux_loss_coef: "0.01", router_z_loss_coef: "0.01", router_jitter_noise: "0.01" };
 
+/** Of families with latent attention; no width is that of another part. */
+const LATENT = {
+  ...{ num_key_value_heads: 4, n_routed_experts: 8, n_shared_experts: 1, kv_lora_rank: 32, q_lora_rank: 24 },
+  ...{ qk_nope_head_dim: 16, qk_rope_head_dim: 8, v_head_dim: 20, first_k_dense_replace: 1, n_group: 2, topk_group: 1 },
+};
+
 const GRID: Point[] = [
   ...FAMILIES.flatMap((family) =>
     WAYS.map((way) => ({ family, flags: { ...way, max_length: 64, per_device_train_batch_size: 3 } })),
@@ -102,6 +108,19 @@ const GRID: Point[] = [
   },
   { family: "mixtral", flags: { gamma: "-1/256", max_length: 96, per_device_train_batch_size: 2 } },
   { family: "olmoe", flags: { max_length: 96, per_device_train_batch_size: 2 }, sizes: { tie_word_embeddings: true } },
+  { family: "deepseek_v3", flags: { max_length: 1500, per_device_train_batch_size: 1 }, sizes: LATENT },
+  { family: "deepseek_v3", flags: { coupling: "revffn", max_length: 64 }, sizes: LATENT },
+  { family: "deepseek_v3", flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 }, sizes: LATENT },
+  {
+    family: "deepseek_v2",
+    flags: { method: "store", coupling: "ordinary", max_length: 512, per_device_train_batch_size: 1 },
+    sizes: { ...LATENT, q_lora_rank: null, topk_method: "group_limited_greedy" },
+  },
+  {
+    family: "glm4_moe_lite",
+    flags: { ...BFLOAT16, max_grad_norm: "1", expert_group_size: 2, max_length: 300, per_device_train_batch_size: 2 },
+    sizes: { ...LATENT, v_head_dim: 40 },
+  },
 ];
 
 test(`planned peaks are within 5 % of measured ones at ${GRID.length} places`, (t) => {

@@ -16,7 +16,6 @@ import { fittingFractionBits } from "../reversible/streams.js";
 import { deviceStore } from "../store/device.js";
 import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
-import { free } from "../torch/scope.js";
 import {
   couplingOf,
   describeNetwork,
@@ -63,7 +62,7 @@ export function makeModel(
     });
     // A checkpoint can be removed before the run ends, and its files would take room until then.
     if (resumed) {
-      free(...Object.values(model.passed ?? {}));
+      model.passed?.close();
       model.passed = passingFrom(source, model.architecture);
     }
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.

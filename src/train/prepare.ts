@@ -1,6 +1,6 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
-import { passingNote, passingSources } from "../checkpoint/pass-through.js";
+import { passingNote } from "../checkpoint/pass-through.js";
 import { openSource, sourceNotes, withFilesKept } from "../checkpoint/source.js";
 import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
 import type { DataReport } from "../data/documents.js";
@@ -176,7 +176,7 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     notes: [
       ...folder.notes,
       ...resumeNotes,
-      ...passingNote(passingSources(model.passed), asked.model),
+      ...passingNote(model.passed?.tensors ?? [], asked.model),
       ...sourceNotes(source),
       ...added.notes,
       ...room,

@@ -22,7 +22,10 @@ ROOT = HERE.parent.parent
 OLD = int(transformers.__version__.split(".")[0]) < 5
 # Of every family the plain model, and one whose rotary type, biases or tying show what config.json lost.
 MODELS = ["hf-tiny", "hf-tied", "qwen3-plain", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-yarn", "mixtral-window",
-          "olmoe-plain", "olmoe-short", "olmoe-clip"]
+          "olmoe-plain", "olmoe-short", "olmoe-clip", "granite-plain", "granite-tied", "glm4-plain", "glm4-groups", "glm4-tied",
+          "minimax-plain", "minimax-partial", "minimax-tied", "ernie-plain", "ernie-tied", "ernie-alone",
+          "deepseek3-groups", "deepseek3-moonlight", "deepseek3-halves", "deepseek3-fp8", "deepseek2-lite", "deepseek2-groups", "deepseek2-biased",
+          "glmlite-plain", "glmlite-types", "glmlite-bare"]
 # Of a longrope block that states its factor, transformers 4 takes the original length from elsewhere: another network.
 OTHER_IN_4 = {"olmoe-short"}
 TOLERANCE = 1e-5

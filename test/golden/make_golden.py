@@ -14,13 +14,14 @@ store-run/  a run of `revmoe train --method store` from hf-tiny; transformers lo
 import json
 import math
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
                           Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GraniteMoeConfig,
                           GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
@@ -59,6 +60,7 @@ TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-p
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
+# With `fp8`, the folder has its matrices in FP8 blocks of so many rows and columns, and transformers computes with what they decode to.
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
@@ -118,6 +120,8 @@ CASES = {
         rope=dict(rope_type="default", rope_theta=50000.0))),
     "deepseek3-halves": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
         LATENT, v_head_dim=13, n_group=2, topk_group=1, first_k_dense_replace=0, norm_topk_prob=False, rope_interleave=False, tie_word_embeddings=True)),
+    "deepseek3-fp8": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, n_group=2, topk_group=1, first_k_dense_replace=1, fp8=(8, 16), rope=dict(rope_type="default", rope_theta=10000.0))),
     "deepseek2-lite": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
         LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="greedy", n_group=None, topk_group=None, old="type",
         rope=dict(rope_type="yarn", rope_theta=1000.0, factor=40.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=0.707,
@@ -181,7 +185,7 @@ def logits_and_loss(model):
 def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
-    old, rope, even = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False)
+    old, rope, even, fp8 = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False), settings.pop("fp8", None)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
@@ -198,6 +202,9 @@ def write_case(name):
     model.save_pretrained(folder)
     if old:
         write_old_dialect(folder / "config.json", old)
+    packed = decode_fp8(folder, fp8) if fp8 else None
+    if fp8:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
@@ -212,6 +219,41 @@ def write_case(name):
         reloaded = make_model.from_pretrained(folder, dtype=torch.float32)
         golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+    if fp8:
+        write_fp8(folder, packed, fp8)
+
+
+def decode_fp8(folder, block):
+    """Rounds a folder's matrices, but for embedding, head and routers, to what FP8 blocks hold; returns these and what else there is."""
+    path = folder / "model.safetensors"
+    tensors, packed = load_file(path), {}
+    for name, tensor in tensors.items():
+        packed[name] = tensor
+        if not re.search(r"_proj(_with_mqa)?\.weight$", name):
+            continue
+        rows, columns = block
+        grid = -(-tensor.shape[0] // rows), -(-tensor.shape[1] // columns)
+        padded = torch.zeros(grid[0] * rows, grid[1] * columns)
+        padded[:tensor.shape[0], :tensor.shape[1]] = tensor
+        scales = padded.reshape(grid[0], rows, grid[1], columns).abs().amax((1, 3)) / 448
+        wide = scales.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:tensor.shape[0], :tensor.shape[1]]
+        packed[name] = (tensor / wide).to(torch.float8_e4m3fn)
+        packed[f"{name}_scale_inv"] = scales
+        tensors[name] = packed[name].float() * wide
+    save_file(tensors, path, metadata={"format": "pt"})
+    return packed
+
+
+def write_fp8(folder, packed, block):
+    """As DeepSeek-V3 is released, with a matrix of a layer that predicts further tokens."""
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    name = next(name for name in packed if name.endswith("o_proj.weight"))
+    for part in ("", "_scale_inv"):
+        packed[f"model.layers.{layers}.eh_proj.weight{part}"] = packed[name + part].clone()
+    save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(block)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def write_router_losses(folder, make_model):

@@ -1,7 +1,8 @@
-"""Makes saved/: tiny random models of the four families as transformers itself saves them, and the logits it computes.
+"""Makes saved/: tiny random models of the families as transformers itself saves them, and the logits it computes.
 
     pip install 'transformers<5' torch && python3 test/golden/make_saved.py      # saved/FAMILY-4-*: one matrix per expert
     pip install 'transformers>=5' torch && python3 test/golden/make_saved.py     # saved/FAMILY-5-*: stacked experts
+    python3 test/golden/make_saved.py glm4_moe minimax_m2                        # only some
 
 Folders of transformers 4 say `torch_dtype`, `rope_theta` and `rope_scaling`, those of 5 `dtype` and `rope_parameters`.
 Logits are of the saved weights, in float32.
@@ -9,6 +10,7 @@ Logits are of the saved weights, in float32.
 import json
 import pathlib
 import shutil
+import sys
 
 import torch
 import transformers
@@ -29,6 +31,21 @@ FAMILIES = {
     "mixtral": (MixtralForCausalLM, MixtralConfig, dict(num_local_experts=3), dict(rope_type="linear", factor=2.0)),
     "olmoe": (OlmoeForCausalLM, OlmoeConfig, dict(num_experts=3), dict(rope_type="dynamic", factor=2.0)),
 }
+if VERSION == 5:  # newer than transformers 4, or than what of it is at hand
+    from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM)
+    from transformers import (Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, MiniMaxM2Config,
+                              MiniMaxM2ForCausalLM)
+    PARTIAL = dict(rope_type="default", partial_rotary_factor=0.5)
+    LATENT = dict(n_routed_experts=4, moe_intermediate_size=8, num_key_value_heads=4, kv_lora_rank=6, q_lora_rank=5, qk_nope_head_dim=4, qk_rope_head_dim=2,
+                  v_head_dim=3, first_k_dense_replace=1, n_group=2, topk_group=1)
+    FAMILIES |= {
+        "deepseek_v3": (DeepseekV3ForCausalLM, DeepseekV3Config, LATENT, dict(rope_type="yarn", factor=4.0, mscale=1.0, mscale_all_dim=0.5)),
+        "deepseek_v2": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(LATENT, q_lora_rank=None, topk_method="group_limited_greedy"), None),
+        "glm4_moe_lite": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, LATENT, dict(rope_type="linear", factor=2.0)),
+        "glm4_moe": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(n_routed_experts=4, moe_intermediate_size=8, head_dim=8, n_group=2, topk_group=1, attention_bias=True), PARTIAL),
+        "minimax_m2": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(num_local_experts=3, head_dim=8), PARTIAL),
+        "ernie4_5_moe": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(moe_num_experts=3, moe_k=2, moe_intermediate_size=8, moe_layer_start_index=0), None),
+    }
 THETA = 700.0
 # dtype and largest file; every family is saved in each.
 FORMS = {4: {"bfloat16": "6KB", "float16": "1MB"}, 5: {"float32": "12KB", "bfloat16": "1MB"}}[VERSION]
@@ -44,6 +61,9 @@ def write(family, dtype, shard_size):
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+        for key, tensor in model.state_dict().items():
+            if key.endswith("e_score_correction_bias"):
+                tensor.copy_(torch.randn_like(tensor) * 0.1)
     folder = HERE / "saved" / f"{family}-{VERSION}-{dtype}"
     shutil.rmtree(folder, ignore_errors=True)
     model = model.to(getattr(torch, dtype))
@@ -64,6 +84,6 @@ def write(family, dtype, shard_size):
               metadata={"transformers": transformers.__version__, "torch": torch.__version__})
 
 
-for family in FAMILIES:
+for family in sys.argv[1:] or FAMILIES:
     for dtype, shard_size in FORMS.items():
         write(family, dtype, shard_size)

@@ -55,6 +55,8 @@ test("576 rows have 5 rows of scales, and tiles do not show", () => {
     [576, 300, [128, 128]],
     [2000, 700, [128, 128]],
     [70, 64, [1, 32]],
+    [40, 30, [1e9, 1e9]],
+    [1500, 1000, [1000, 1]],
   ] as const) {
     const grid = [Math.ceil(rows / block[0]), Math.ceil(columns / block[1])];
     const bytes = Uint8Array.from({ length: rows * columns }, (_, i) => (i * 37 + (i >> 8)) % 127);

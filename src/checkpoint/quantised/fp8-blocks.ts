@@ -84,16 +84,15 @@ function decode(bytes: Tensor, scales: Tensor, block: Block): Tensor {
 
 function decodeMatrix_(decoded_NK: Tensor, bytes_NK: Tensor, scales_RC: Tensor, [rows, columns]: Block): void {
   const [height, width] = shape(bytes_NK);
-  const [gridRows, gridColumns] = shape(scales_RC);
-  const together = Math.max(1, Math.floor(TILE / (rows * width)));
-  forEachTile(gridRows, together, (first, count) =>
+  const blocks = shape(scales_RC)[1];
+  const across = Math.min(columns, width);
+  forEachTile(height, Math.max(1, Math.floor(TILE / width)), (start, count) =>
     scope(() => {
-      const start = first * rows;
-      const tall = Math.min(count * rows, height - start);
-      const scales_GC = unsqueeze(unsqueeze(narrow(scales_RC, 0, first, count), 1), -1);
-      const spread = reshape(expand(scales_GC, [count, rows, gridColumns, columns]), [count * rows, -1]);
-      const values = lookUp(narrow(bytes_NK, 0, start, tall), E4M3);
-      copy_(narrow(decoded_NK, 0, start, tall), mul(values, narrow(narrow(spread, 0, 0, tall), 1, 0, width)));
+      const blockOfRow = Array.from({ length: count }, (_, row) => Math.floor((start + row) / rows));
+      const scales_NC = indexSelect(scales_RC, 0, fromArray(blockOfRow, [count], "int64"));
+      const spread = reshape(expand(unsqueeze(scales_NC, -1), [count, blocks, across]), [count, blocks * across]);
+      const values_NK = lookUp(narrow(bytes_NK, 0, start, count), E4M3);
+      copy_(narrow(decoded_NK, 0, start, count), mul(values_NK, narrow(spread, 1, 0, width)));
     }),
   );
 }
