@@ -14,8 +14,8 @@ import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
-import { qwen3Next } from "./qwen3-next.js";
-import { qwen35Moe, qwen35MoeText } from "./qwen3-5-moe.js";
+import { qwen3Next } from "./delta/qwen3-next.js";
+import { qwen35Moe, qwen35MoeText } from "./delta/qwen3-5-moe.js";
 
 export const FAMILIES: readonly Family[] = [
   qwen2Moe,

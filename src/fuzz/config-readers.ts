@@ -38,6 +38,9 @@ const FAMILIES = [
   "deepseek3-fp8",
   "deepseek2-groups",
   "glmlite-types",
+  "next-dense",
+  "qwen35-tied",
+  "qwen35-seeing",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -64,6 +67,11 @@ const HINTS = [
   "deepseek_v3",
   "deepseek_v2",
   "glm4_moe_lite",
+  "qwen3_next",
+  "qwen3_5_moe",
+  "qwen3_5_moe_text",
+  "linear_attention",
+  "full_attention",
   "noaux_tc",
   "group_limited_greedy",
   "fp8",

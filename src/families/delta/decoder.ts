@@ -1,15 +1,15 @@
 // What Qwen3-Next and Qwen3.5 have in common: layers whose attention is the gated delta rule between layers with a gate on attention's
 // output, norms with 1 + w, a quarter of a head's features that turn, and a shared expert behind its own gate.
-import { type GatedDelta, gatedDeltaAttention } from "../layers/attention/gated-delta.js";
-import { groupedQueryAttention } from "../layers/attention/grouped-query.js";
-import type { Projections } from "../layers/attention/delta-projections.js";
-import { denseFeedForward } from "../layers/dense.js";
-import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.js";
-import type { NormForm } from "../layers/norm.js";
-import type { Router } from "../layers/experts/router.js";
-import { type ConfigReader, MOST } from "./config-reader.js";
-import type { DecoderParts } from "./decoder.js";
-import { denseOf, expertsOf, type Geometry, headsOf, readGeometry } from "./geometry.js";
+import { type GatedDelta, gatedDeltaAttention } from "../../layers/attention/gated-delta.js";
+import { groupedQueryAttention } from "../../layers/attention/grouped-query.js";
+import type { Projections } from "../../layers/attention/delta-projections.js";
+import { denseFeedForward } from "../../layers/dense.js";
+import { routedFeedForward, USUAL_NAMES } from "../../layers/experts/feed-forward.js";
+import type { NormForm } from "../../layers/norm.js";
+import type { Router } from "../../layers/experts/router.js";
+import { type ConfigReader, MOST } from "../config-reader.js";
+import type { DecoderParts } from "../decoder.js";
+import { denseOf, expertsOf, type Geometry, headsOf, readGeometry } from "../geometry.js";
 
 const NORM_FORM: NormForm = "product with 1 + w rounded";
 

@@ -1,14 +1,14 @@
-// The family of Qwen3.5-35B-A3B, its larger ones and Qwen3.6 (model_type "qwen3_5_moe"), see qwen-delta.ts: every layer routes, gates are
+// The family of Qwen3.5-35B-A3B, its larger ones and Qwen3.6 (model_type "qwen3_5_moe"), see decoder.ts: every layer routes, gates are
 // shares. Released checkpoints see and read: sizes are under `text_config`, the text's tensors under `model.language_model`; the tower and
 // the layers that predict further tokens pass through. A text alone (model_type "qwen3_5_moe_text") is what transformers saves of
 // its class for text. Agrees with modeling_qwen3_5_moe.py of transformers on texts.
-import { plainProjections } from "../layers/attention/delta-projections.js";
-import { softmaxRouter } from "../layers/experts/router.js";
-import { ConfigReader } from "./config-reader.js";
-import { decoder, type DecoderParts } from "./decoder.js";
-import type { Family } from "./family.js";
-import { routedEverywhere } from "./geometry.js";
-import { readDeltaDecoder } from "./qwen-delta.js";
+import { plainProjections } from "../../layers/attention/delta-projections.js";
+import { softmaxRouter } from "../../layers/experts/router.js";
+import { ConfigReader } from "../config-reader.js";
+import { decoder, type DecoderParts } from "../decoder.js";
+import type { Family } from "../family.js";
+import { routedEverywhere } from "../geometry.js";
+import { readDeltaDecoder } from "./decoder.js";
 
 const PASS_THROUGH = /^(model\.visual|mtp)\./;
 
