@@ -41,6 +41,7 @@ const FAMILIES = [
   "next-dense",
   "qwen35-tied",
   "qwen35-seeing",
+  "qwen35-fp8",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =

@@ -156,6 +156,9 @@ CASES = {
         text_config=dict(DELTA, linear_num_value_heads=2, linear_conv_kernel_dim=5,
                          attention_bias=True, num_experts_per_tok=3, rms_norm_eps=1e-3, initializer_range=0.2),
         vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=24, num_position_embeddings=16, patch_size=2))),
+    "qwen35-fp8": (Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, dict(
+        text_config=dict(DELTA, num_experts=4, layer_types=["linear_attention", "full_attention"], rms_norm_eps=1e-3, initializer_range=0.2), fp8=(8, 16),
+        vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=24, num_position_embeddings=16, patch_size=2))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -204,7 +207,7 @@ def write_case(name):
         write_old_dialect(folder / "config.json", old)
     packed = decode_fp8(folder, fp8) if fp8 else None
     if fp8:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = make_model.from_pretrained(folder, dtype=torch.float32)
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
@@ -229,7 +232,7 @@ def decode_fp8(folder, block):
     tensors, packed = load_file(path), {}
     for name, tensor in tensors.items():
         packed[name] = tensor
-        if not re.search(r"_proj(_with_mqa)?\.weight$", name):
+        if not re.search(r"_proj(_with_mqa|_qkv|_z)?\.weight$", name):
             continue
         rows, columns = block
         grid = -(-tensor.shape[0] // rows), -(-tensor.shape[1] // columns)
@@ -245,13 +248,13 @@ def decode_fp8(folder, block):
 
 
 def write_fp8(folder, packed, block):
-    """As DeepSeek-V3 is released, with a matrix of a layer that predicts further tokens."""
-    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    """As DeepSeek-V3 and Qwen3.5 are released, with a matrix of a layer that predicts further tokens."""
+    config = json.loads((folder / "config.json").read_text())
+    further = "mtp" if "text_config" in config else f"model.layers.{config['num_hidden_layers']}"
     name = next(name for name in packed if name.endswith("o_proj.weight"))
     for part in ("", "_scale_inv"):
-        packed[f"model.layers.{layers}.eh_proj.weight{part}"] = packed[name + part].clone()
+        packed[f"{further}.eh_proj.weight{part}"] = packed[name + part].clone()
     save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(block)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
