@@ -8,8 +8,8 @@ import {
   add,
   bmm,
   cat,
-  cumsum,
   exp,
+  mm,
   mul,
   narrow,
   neg,
@@ -61,8 +61,11 @@ export function deltaRule(
     const inside = scope(() => {
       const [q_MSC, k_MSC, v_MSV] = [q_THC, k_THC, v_THV].map(chunked);
       const [decay_MS1, rate_MS1] = [logDecay_TH, rate_TH].map(chunked);
-      const sum_MS1 = cumsum(decay_MS1, 1);
-      const closed_SS = triu(full([size, size], Number.NEGATIVE_INFINITY, dtype(q_THC), device(q_THC)), 1);
+      const triangle = (value: number, diagonal: number): Tensor =>
+        triu(full([size, size], value, dtype(q_THC), device(q_THC)), diagonal);
+      // A product, for on a GPU running sums have other bits each time.
+      const sum_MS1 = unsqueeze(mm(reshape(decay_MS1, [-1, size]), triangle(1, 0)), 2);
+      const closed_SS = triangle(Number.NEGATIVE_INFINITY, 1);
       const between_MSS = exp(add(sub(sum_MS1, transpose(sum_MS1, 1, 2)), closed_SS));
       const grown_MS1 = exp(sum_MS1);
       const kRows_MCS = transpose(k_MSC, 1, 2);

@@ -3,7 +3,7 @@ import { elementwise, expanded, zerosLike } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { realEngine } from "../shadow/real-engine.js";
 import { rowMajor } from "../shadow/shapes.js";
-import { drop, hold, make, type Value, viewOf } from "../shadow/values.js";
+import { drop, make, type Value, viewOf } from "../shadow/values.js";
 import { type DType, type N, neverPlanned, op, type T } from "./row.js";
 import { withoutDims } from "./rules.js";
 import { cast } from "./storage.js";
@@ -37,18 +37,6 @@ export const sum = op<(a: T) => T>("aten::sum(Tensor self, *, ScalarType? dtype=
 export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => T>(
   "aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
   (x, dims, keep = false, dtype) => reduced(x, dims, keep, dtype ?? x.dtype, false),
-);
-// Its gradient is the sum from behind: turned around, summed up, turned back.
-export const cumsum = op<(a: T, dim: N) => T>(
-  "aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor",
-  (x, dim) =>
-    record(zerosLike(x), [x], [], (dy) => {
-      if (dy.sizes[dim] === 1) return [hold(dy)];
-      const [turned, summed, dx] = [0, 1, 2].map(() => zerosLike(dy));
-      drop(turned);
-      drop(summed);
-      return [dx];
-    }),
 );
 export const meanDim = op<(a: T, dims: N[], keepdim?: boolean) => T>(
   "aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
