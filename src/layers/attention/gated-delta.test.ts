@@ -278,6 +278,14 @@ test("keys and values come from the memory, queries and gates from the input", (
       assertNear(of(x_TD, mulScalar(x_TD, 1)), of(x_TD), "the same memory");
       assert.notDeepEqual(of(x_TD, other_TD), of(x_TD));
       assert.notDeepEqual(of(x_TD, other_TD), of(other_TD));
+
+      // Both inputs being one, their gradients are parts of its own.
+      const dOut_TD = random(T, 5);
+      const apart = record([x_TD, x_TD], (x, memory) => branch.evaluate(weights, x, contextOf(SEGMENTS), memory));
+      const [dx_TD, dMemory_TD] = backwardThrough(apart, dOut_TD) as Tensor[];
+      const together = record([x_TD], (x) => branch.evaluate(weights, x, contextOf(SEGMENTS)));
+      const [whole_TD] = backwardThrough(together, dOut_TD) as Tensor[];
+      assertNear(toArray(add(dx_TD, dMemory_TD)), toArray(whole_TD), "gradients of both");
     }
   });
 });

@@ -75,14 +75,21 @@ export function scan({ rows, state, segments, tileTokens, width, type, ...given 
         const leaves = { rows: rows.map((t) => leaf(rowsOf(t, tile))), weights: weights.map((t) => leaf(t)) };
         const made = scope(() => withGrad(() => work(leaves.rows, leaves.weights, before)));
         scope(() => backward([made.out_TN, ...made.state], [rowsOf(dOut_TN, tile), ...dState]));
-        for (const [i, t] of leaves.rows.entries()) copy_(rowsOf(dRows[i], tile), takeGrad(t) as Tensor);
+        for (const [i, t] of leaves.rows.entries()) moveGrad(t, rowsOf(dRows[i], tile));
         for (const [i, t] of leaves.weights.entries()) add_(dWeights[i], takeGrad(t) as Tensor);
-        for (const [i, t] of before.entries()) copy_(dState[i], takeGrad(t) as Tensor);
+        for (const [i, t] of before.entries()) moveGrad(t, dState[i]);
       }),
     );
     return [...dRows, ...dWeights];
   };
   return customFunction([...rows, ...weights], forward, gradient);
+}
+
+/** Zeros of what no work uses, as rows that would be of another input. */
+function moveGrad(from: Tensor, to: Tensor): void {
+  const gradient = takeGrad(from);
+  if (gradient === null) fill_(to, 0);
+  else copy_(to, gradient);
 }
 
 /** Tiles of all documents, in their order or backwards. */
