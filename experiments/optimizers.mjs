@@ -67,8 +67,8 @@ const take = (run, step, learningRate) => {
 const heldOut = (run) => evaluateLoss(run.state.network, run.evalBatches.slice(0, 8));
 
 /** Losses of the course and at its end; a rate that blows up is no candidate. */
-function course(changes) {
-  const run = open(changes);
+async function course(changes) {
+  const run = await open(changes);
   const { learning_rate: peak, min_lr_ratio: minRatio } = run.settings;
   const losses = [];
   try {
@@ -93,7 +93,8 @@ const shown = [1, ...[1, 2, 3, 4].map((part) => Math.round((steps * part) / 4))]
 console.log(`| optimizer | learning rate | ${shown.map((step) => `step ${step}`).join(" | ")} | held out | state |`);
 console.log(`| --- | ---: |${shown.map(() => " ---: |").join("")} ---: | ---: |`);
 for (const [name, changes] of Object.entries(CASES)) {
-  const all = tried(changes.learning_rate).map((learning_rate) => course({ ...changes, learning_rate }));
+  const all = [];
+  for (const learning_rate of tried(changes.learning_rate)) all.push(await course({ ...changes, learning_rate }));
   const { losses, held, bytes, rate } = all.reduce((best, next) => (next.held < best.held ? next : best));
   // Single batches differ; a point of the course is the mean of up to five steps.
   const point = (step) =>
@@ -109,7 +110,8 @@ for (const [name, changes] of Object.entries(CASES)) {
   if (rates > 1) console.error(`  ${name}: ${all.map((each) => `${each.rate} ${each.held.toFixed(3)}`).join(", ")}`);
 }
 
-const timed = Object.entries(CASES).map(([name, changes]) => ({ name, run: open(changes), ms: [] }));
+const timed = [];
+for (const [name, changes] of Object.entries(CASES)) timed.push({ name, run: await open(changes), ms: [] });
 for (let round = 0; round <= ROUNDS; round++) {
   // The first round, in which GaLore finds its directions, is shown by itself.
   for (const row of timed) row.ms.push(take(row.run, round + 1, 1e-6).ms);

@@ -16,7 +16,8 @@ c10::Stream copy_stream(c10::Device device, bool out) {
   const std::pair<int, bool> key{device.index(), out};
   const auto found = streams.find(key);
   if (found != streams.end()) return found->second;
-  const c10::Stream made = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/false);
+  const c10::Stream made =
+      c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/false);
   return streams.emplace(key, made).first->second;
 }
 

@@ -102,7 +102,8 @@ void forget_mapping(void* start) {
 void throw_cut_file(Napi::Env env) {
   for (Watched* each = watched; each; each = each->next) {
     if (!each->cut) continue;
-    Napi::Error error = Napi::Error::New(env, each->path + ": was cut short, or could not be read, while it was mapped");
+    Napi::Error error =
+        Napi::Error::New(env, each->path + ": was cut short, or could not be read, while it was mapped");
     error.Set("code", Napi::String::New(env, "FILE_CUT_SHORT"));
     error.Set("path", Napi::String::New(env, each->path));
     // Thrown at every turn while the mapping lives, and once where it has gone.

@@ -3,6 +3,8 @@
 #include <ATen/Version.h>
 #include <dlfcn.h>
 
+#include <atomic>
+
 #include "table.hpp"
 
 namespace revmoe {
@@ -52,7 +54,8 @@ void init_engine(Napi::Env env, Napi::Object exports) {
     // Flash attention has a backward pass with the same bits every time.
     at::globalContext().setSDPUseCuDNN(!info[0].As<Napi::Boolean>().Value());
 #endif
-    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(), /*warn_only=*/REVMOE_TORCH < 201);
+    at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(),
+                                                   /*warn_only=*/REVMOE_TORCH < 201);
 #if REVMOE_TORCH >= 202
     // Fresh tensors are written over here anyway.
     at::globalContext().setDeterministicFillUninitializedMemory(false);
@@ -61,9 +64,8 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   define(env, exports, "generatorState", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return to_js(info.Env(), generator_of(info, 0).get_state());
   });
-  define(env, exports, "setGeneratorState", [](const Napi::CallbackInfo& info) {
-    generator_of(info, 0).set_state(tensor_at(info, 1));
-  });
+  define(env, exports, "setGeneratorState",
+         [](const Napi::CallbackInfo& info) { generator_of(info, 0).set_state(tensor_at(info, 1)); });
   define(env, exports, "synchronize", [](const Napi::CallbackInfo& info) {
     const c10::Device device(info[0].As<Napi::String>().Utf8Value());
     const auto& hooks = at::detail::getCUDAHooks();
@@ -73,7 +75,27 @@ void init_engine(Napi::Env env, Napi::Object exports) {
 
 }  // namespace revmoe
 
+namespace {
+
+// Handles, scopes and the mode of gradients belong to one thread.
+std::atomic<bool> in_use{false};
+
+void claim(Napi::Env env) {
+  if (in_use.exchange(true)) {
+    Napi::Error refused =
+        Napi::Error::New(env,
+                         "the engine: another thread of this process has it, and its tensors belong to one thread. "
+                         "Use it in that thread, or in a process of its own.");
+    refused.Set("code", Napi::String::New(env, "ENGINE_IN_USE"));
+    throw refused;
+  }
+  env.AddCleanupHook([] { in_use = false; });
+}
+
+}  // namespace
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  claim(env);
   revmoe::init_memory(env, exports);  // first: whatever is allocated must be counted
   revmoe::init_table(env, exports);
   revmoe::init_op(env, exports);

@@ -44,13 +44,19 @@ class Activation {
   /** Columns of `both` for each of the inner product. */
   int64_t columns() const { return row_->gated ? 2 : 1; }
 
-  /** The inner product in the place of the gate, where that leaves it in whole rows; nothing else of `both` is of use afterwards. */
+  /**
+   * The inner product, in the place of the gate where that leaves it in whole rows; nothing else of `both` is of use afterwards. What is
+   * clamped is computed as with a graph: in place, the ends of rows would be left to other instructions, with other bits.
+   */
   at::Tensor in_place(const at::Tensor& both) const {
+    if (row_->what == Activate::kClamped) {
+      const at::Tensor made = of_gate(both);
+      inner(made, made, both);
+      return made;
+    }
     at::Tensor gate = gate_of(both);
     act_(gate);
-    at::Tensor factor = row_->gated ? up_of(both) : gate;
-    if (row_->what == Activate::kClamped) factor.clamp_(-limit_, limit_).add_(1);
-    gate.mul_(factor);
+    gate.mul_(row_->gated ? up_of(both) : gate);
     return interleaved_ ? gate.contiguous() : gate;
   }
 
@@ -99,9 +105,9 @@ class Activation {
 
  private:
   at::Tensor column(const at::Tensor& both, int64_t index) const {
+    if (interleaved_) return both.slice(1, index, both.size(1), 2);
     const int64_t width = both.size(1) / columns();
-    return interleaved_ ? both.as_strided({both.size(0), width}, {both.stride(0), 2 * both.stride(1)}, both.storage_offset() + index * both.stride(1))
-                        : both.narrow(1, index * width, width);
+    return both.narrow(1, index * width, width);
   }
   at::Tensor gate_of(const at::Tensor& both) const { return column(both, 0); }
   at::Tensor up_of(const at::Tensor& both) const { return column(both, 1); }
@@ -110,20 +116,17 @@ class Activation {
     if (row_->what == Activate::kSilu) at::silu_(gate);
     if (row_->what == Activate::kGelu) at::gelu_(gate, "tanh");
     if (row_->what == Activate::kReluSquared) at::relu_(gate);
-    if (row_->what != Activate::kClamped) return;
-    gate.clamp_max_(limit_).mul_(alpha_);
-    at::silu_(gate).mul_(1 / alpha_);
   }
 
-  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient; what lies at the limit has.
+  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient, and neither has what lies at the limit.
   void clamped_gradient(at::Tensor gate, at::Tensor up, at::Tensor d_up, at::Tensor d_inner) const {
-    at::Tensor beyond = at::gt(up, limit_);
+    at::Tensor beyond = at::ge(up, limit_);
     d_up.masked_fill_(beyond, 0);
-    at::lt_out(beyond, up, -limit_);
+    at::le_out(beyond, up, -limit_);
     d_up.masked_fill_(beyond, 0);
     d_inner.mul_(up.clamp_(-limit_, limit_).add_(1));
     up.copy_(d_up);
-    at::gt_out(beyond, gate, limit_);
+    at::ge_out(beyond, gate, limit_);
     gate.clamp_max_(limit_).mul_(alpha_);
     at::silu_backward_out(gate, d_inner, gate);
     gate.masked_fill_(beyond, 0);

@@ -86,7 +86,8 @@ inline size_t places_for(const std::vector<Group>& groups, bool together) {
 }
 
 // Calls `work` for every group and a place that is its own meanwhile; large groups come first, each alone.
-inline void for_each(const std::vector<Group>& groups, size_t places, const std::function<void(const Group&, size_t)>& work) {
+inline void for_each(const std::vector<Group>& groups, size_t places,
+                     const std::function<void(const Group&, size_t)>& work) {
   if (places == 1) {
     for (const Group& group : groups) work(group, 0);
     return;

@@ -16,8 +16,7 @@
 #include <algorithm>
 
 #include "expert_activation.hpp"
-#include "expert_groups.hpp"
-#include "grouped_products.hpp"
+#include "expert_layer.hpp"
 
 namespace revmoe {
 namespace {
@@ -25,116 +24,21 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Weights in the dtype of the products. Those of another dtype are copied, each place's over the one before.
-class Casts {
- public:
-  Casts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, size_t places) {
-    int64_t most = 0;
-    for (const at::TensorList& weights : {gate_up, down}) {
-      for (const at::Tensor& weight : weights) {
-        if (weight.scalar_type() != x.scalar_type()) most = std::max(most, weight.numel());
-      }
-    }
-    if (most > 0) copies_ = at::empty({static_cast<int64_t>(places), most}, x.options());
-  }
-
-  at::Tensor of(const at::Tensor& weight, size_t place) const {
-    if (!copies_.defined() || weight.scalar_type() == copies_.scalar_type()) return weight;
-    at::Tensor copy = copies_.select(0, static_cast<int64_t>(place)).narrow(0, 0, weight.numel()).view(weight.sizes());
-    return copy.copy_(weight);
-  }
-
- private:
-  at::Tensor copies_;
-};
-
-// The groups of a layer, and its weights as products need them, for one way forward.
-struct Layer {
-  Grouped grouped;
-  std::vector<Group> groups;
-  size_t places;
-  Casts casts;
-
-  Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows)
-      : grouped(x, rows), groups(groups_of(x, rows)), places(places_for(groups, without_workspace(x))), casts(x, gate_up, down, places) {}
-
-  // Each group times its transposed weight, plus its bias, in a tensor that is given or a new one.
-  at::Tensor products(const at::Tensor& x, at::TensorList weights, at::TensorList biases, const at::Tensor& into = {}) const {
-    const at::Tensor y = products_alone(x, weights, into);
-    if (biases.empty()) return y;
-    for (const Group& group : groups) group.of(y).add_(biases[group.expert].to(y.scalar_type()));
-    return y;
-  }
-
- private:
-  at::Tensor products_alone(const at::Tensor& x, at::TensorList weights, const at::Tensor& into) const {
-    const at::Tensor together = grouped.products(x, weights, /*transposed=*/true);
-    if (together.defined()) return into.defined() ? into.copy_(together) : together;
-    const at::Tensor y = into.defined() ? into : at::empty({x.size(0), weights[0].size(0)}, x.options());
-    for_each(groups, places, [&](const Group& group, size_t place) {
-      multiply_rows(group, y, x, casts.of(weights[group.expert], place).t());
-    });
-    return y;
-  }
-};
-
-// Biases of the first products, or of the second; none where there are none.
-at::TensorList half_of(at::TensorList biases, bool second) {
-  const size_t experts = biases.size() / 2;
-  return biases.slice(second ? experts : 0, experts);
-}
-
 // Where no graph is wanted.
-at::Tensor value_alone(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList biases,
-                       const Activation& activation) {
+at::Tensor value_alone(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
+                       at::TensorList biases, const Activation& activation) {
   const Layer layer(x, gate_up, down, rows);
   const at::Tensor both = layer.products(x, gate_up, half_of(biases, false));
   return layer.products(activation.in_place(both), down, half_of(biases, true));
 }
 
-// A weight or a bias in the backward pass: its gradient is added to a buffer that is there, or becomes one.
-struct Weight {
-  at::Tensor value;
-  at::Tensor buffer;
-  bool made;
-
-  // Adds dy' x of a group. Zeros for the others' rows in the narrower factor leave out what the wider holds there.
-  void add(const Group& group, const at::Tensor& all_dy, const at::Tensor& all_x) const {
-    if (!buffer.defined()) return;
-    const bool narrow_dy = all_dy.size(1) < all_x.size(1);
-    const at::Tensor dy = narrow_dy ? group.alone(all_dy) : group.span(all_dy);
-    const at::Tensor x = narrow_dy ? group.span(all_x) : group.alone(all_x);
-    at::Tensor sum = buffer;
-#if REVMOE_WIDE_SUMS
-    if (x.is_cuda() && sum.scalar_type() == at::kFloat && x.element_size() == 2) {
-      at::addmm_out(sum, sum, dy.t(), x, at::kFloat, made ? 0 : 1, 1);
-      return;
-    }
-#endif
-    if (sum.scalar_type() != x.scalar_type()) {
-      const at::Tensor product = dy.t().mm(x);
-      made ? sum.copy_(product) : sum.add_(product);
-    } else if (made) {
-      multiply(sum, dy.t(), x);
-    } else {
-      sum.addmm_(dy.t(), x);
-    }
-  }
-
-  // Of a bias: adds the sum of the rows of dy of a group.
-  void add_rows(const Group& group, const at::Tensor& all_dy) const {
-    if (!buffer.defined()) return;
-    const at::Tensor sum = at::sum(group.of(all_dy), {0});
-    at::Tensor into = buffer;
-    made ? into.copy_(sum) : into.add_(sum);
-  }
-};
-
 struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up, at::TensorList down, at::TensorList biases,
-                            std::vector<int64_t> rows, std::vector<at::Tensor> kept, Activation activation) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up,
+                            at::TensorList down, at::TensorList biases, std::vector<int64_t> rows,
+                            std::vector<at::Tensor> kept, Activation activation) {
     const Layer layer(x_RD, gate_up, down, rows);
-    const at::Tensor both_RG = layer.products(x_RD, gate_up, half_of(biases, false), kept.empty() ? at::Tensor() : kept[0]);
+    const at::Tensor both_RG =
+        layer.products(x_RD, gate_up, half_of(biases, false), kept.empty() ? at::Tensor() : kept[0]);
     const at::Tensor inner_RF = activation.of_gate(both_RG);
     activation.inner(inner_RF, inner_RF, both_RG);
     const at::Tensor y_RD = layer.products(inner_RF, down, half_of(biases, true));
@@ -157,7 +61,8 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     const variable_list saved = context->get_saved_variables();
     auto& data = context->saved_data;
     const std::vector<int64_t> rows = data["rows"].toIntVector();
-    const Activation activation(data["activation"].toStringRef(), data["interleaved"].toBool(), data["limit"].toDouble(), data["alpha"].toDouble());
+    const Activation activation(data["activation"].toStringRef(), data["interleaved"].toBool(),
+                                data["limit"].toDouble(), data["alpha"].toDouble());
     const size_t experts = rows.size();
     const at::Tensor x_RD = saved[0].detach();
     const std::vector<Group> groups = groups_of(x_RD, rows);
@@ -168,7 +73,8 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     std::vector<Weight> weights;
     for (size_t i = 2; i < saved.size(); i++) {
       const bool needed = !keeps && context->needs_input_grad(i - 1);
-      weights.push_back({saved[i].detach(), needed ? saved[i].grad() : at::Tensor(), needed && !saved[i].grad().defined()});
+      weights.push_back(
+          {saved[i].detach(), needed ? saved[i].grad() : at::Tensor(), needed && !saved[i].grad().defined()});
     }
     const bool biased = weights.size() > 2 * experts;
     const Weight* const gate_up = weights.data();
@@ -191,7 +97,8 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     activation.inner(inner_RF, of_gate_RF, both_RG);
     if (keeps) data["dy"].toTensor().copy_(dy_RD);
     // Adds gradients of weights, and returns dy W where it is wanted: in `into`, if that is given and products go one by one.
-    const auto back = [&](const Weight* some, const at::Tensor& dy, const at::Tensor& x, bool wanted, at::Tensor into = {}) {
+    const auto back = [&](const Weight* some, const at::Tensor& dy, const at::Tensor& x, bool wanted,
+                          at::Tensor into = {}) {
       std::vector<at::Tensor> buffers, values;
       for (size_t i = 0; i < experts; i++) {
         if (!some[i].made) buffers.push_back(some[i].buffer);
@@ -230,8 +137,8 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
   }
 };
 
-void check(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList biases,
-           const Activation& activation) {
+void check(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
+           at::TensorList biases, const Activation& activation) {
   TORCH_CHECK(!rows.empty() && gate_up.size() == rows.size() && down.size() == rows.size(),
               "each expert needs its matrices and a number of rows");
   TORCH_CHECK(biases.empty() || biases.size() == 2 * rows.size(), "each expert needs two biases, or none has one");
@@ -240,25 +147,27 @@ void check(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at:
   TORCH_CHECK(all == x.size(0), "there are ", x.size(0), " rows, and the experts have ", all);
   for (size_t expert = 0; expert < rows.size(); expert++) {
     const int64_t first = gate_up[expert].size(0), inner = down[expert].size(1);
-    TORCH_CHECK(first == activation.columns() * inner, activation.name(), " makes ", first, " columns to ", first / activation.columns(),
-                ", and the second matrix takes ", inner);
+    TORCH_CHECK(first == activation.columns() * inner, activation.name(), " makes ", first, " columns to ",
+                first / activation.columns(), ", and the second matrix takes ", inner);
   }
 }
 
-at::Tensor grouped_experts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList biases,
-                           std::string name, bool interleaved, double limit, double alpha) {
+at::Tensor grouped_experts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
+                           at::TensorList biases, std::string name, bool interleaved, double limit, double alpha) {
   const Activation activation(name, interleaved, limit, alpha);
   check(x, gate_up, down, rows, biases, activation);
   const auto trained = [](at::TensorList tensors) {
     return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& each) { return each.requires_grad(); });
   };
-  const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || trained(gate_up) || trained(down) || trained(biases));
+  const bool graph =
+      at::GradMode::is_enabled() && (x.requires_grad() || trained(gate_up) || trained(down) || trained(biases));
   if (!graph) return value_alone(x, gate_up, down, rows, biases, activation);
   return GroupedExperts::apply(x, gate_up, down, biases, rows.vec(), std::vector<at::Tensor>(), activation);
 }
 
-at::Tensor grouped_experts_keep(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows, at::TensorList kept,
-                                at::TensorList biases, std::string name, bool interleaved, double limit, double alpha) {
+at::Tensor grouped_experts_keep(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
+                                at::TensorList kept, at::TensorList biases, std::string name, bool interleaved,
+                                double limit, double alpha) {
   const Activation activation(name, interleaved, limit, alpha);
   check(x, gate_up, down, rows, biases, activation);
   TORCH_CHECK(kept.size() == 3, "three tensors keep rows, not ", kept.size());
@@ -266,7 +175,8 @@ at::Tensor grouped_experts_keep(const at::Tensor& x, at::TensorList gate_up, at:
 }
 
 // sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
-void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows, int64_t first, bool add) {
+void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows,
+                       int64_t first, bool add) {
   TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= rows.size(), "there are ", rows.size(), " experts");
   if (Grouped(x, rows).add_gradients(sums, dy, x, first, add)) return;
   const std::vector<Group> all = groups_of(x, rows);
@@ -299,16 +209,22 @@ void expert_bias_gradients_(at::TensorList sums, const at::Tensor& dy, at::IntAr
 }
 
 // The rest of the operators' arguments, and their defaults.
-#define REVMOE_ACTIVATION "Tensor[] biases, str activation=\"silu\", bool interleaved=False, float limit=7., float alpha=1.702"
+#define REVMOE_ACTIVATION \
+  "Tensor[] biases, str activation=\"silu\", bool interleaved=False, float limit=7., float alpha=1.702"
 
 }  // namespace
 
 TORCH_LIBRARY(revmoe, library) {
-  library.def("grouped_experts(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, " REVMOE_ACTIVATION ") -> Tensor", &grouped_experts);
-  library.def("grouped_experts_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept, " REVMOE_ACTIVATION ") -> Tensor",
-              &grouped_experts_keep);
-  library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()", &expert_gradients_);
-  library.def("expert_bias_gradients_(Tensor(a!)[] sums, Tensor dy, int[] rows, int first, bool add) -> ()", &expert_bias_gradients_);
+  library.def("grouped_experts(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, " REVMOE_ACTIVATION ") -> Tensor",
+              &grouped_experts);
+  library.def(
+      "grouped_experts_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept, " REVMOE_ACTIVATION
+      ") -> Tensor",
+      &grouped_experts_keep);
+  library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()",
+              &expert_gradients_);
+  library.def("expert_bias_gradients_(Tensor(a!)[] sums, Tensor dy, int[] rows, int first, bool add) -> ()",
+              &expert_bias_gradients_);
 }
 
 // What decides how much memory the operators take, for the engine that only counts.

@@ -20,11 +20,13 @@ inline at::Tensor stack_of(at::TensorList weights) {
   for (size_t i = 0; i < weights.size(); i++) {
     const at::Tensor& each = weights[i];
     const int64_t offset = first.storage_offset() + static_cast<int64_t>(i) * first.numel();
-    const bool follows = each.defined() && each.sizes() == first.sizes() && each.is_contiguous() && each.scalar_type() == first.scalar_type() &&
-                         each.storage().is_alias_of(first.storage()) && each.storage_offset() == offset;
+    const bool follows = each.defined() && each.sizes() == first.sizes() && each.is_contiguous() &&
+                         each.scalar_type() == first.scalar_type() && each.storage().is_alias_of(first.storage()) &&
+                         each.storage_offset() == offset;
     if (!follows) return {};
   }
-  return first.as_strided({static_cast<int64_t>(weights.size()), first.size(0), first.size(1)}, {first.numel(), first.size(1), 1});
+  return first.as_strided({static_cast<int64_t>(weights.size()), first.size(0), first.size(1)},
+                          {first.numel(), first.size(1), 1});
 }
 
 // Elements of gradients of weights that the grouped kernel makes at a time, in the type of the factors.
@@ -83,7 +85,9 @@ class Grouped {
  private:
   // What the kernel reads begins at multiples of 16 bytes.
   static bool aligned(const at::Tensor& stack) { return stack.size(1) % 8 == 0 && stack.size(2) % 8 == 0; }
-  bool fits(const at::Tensor& x) const { return ends_.defined() && x.stride(1) == 1 && x.stride(0) % 8 == 0 && x.size(1) % 8 == 0; }
+  bool fits(const at::Tensor& x) const {
+    return ends_.defined() && x.stride(1) == 1 && x.stride(0) % 8 == 0 && x.size(1) % 8 == 0;
+  }
 
   static at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends) {
 #if REVMOE_GROUPED_KERNEL

@@ -22,8 +22,6 @@
 
 namespace revmoe {
 
-extern std::atomic<size_t> mapped_bytes;
-
 namespace {
 
 constexpr size_t kPage = 4096;
@@ -65,7 +63,9 @@ void read_pages(char* start, size_t length) {
 // Lives until the process ends: a thread that is still at work then must find its queue.
 class Worker {
  public:
-  Worker() { std::thread([this] { work(); }).detach(); }
+  Worker() {
+    std::thread([this] { work(); }).detach();
+  }
 
   double add(std::function<void()> job) {
     const std::lock_guard<std::mutex> guard(lock_);
@@ -114,7 +114,8 @@ void init_mapping(Napi::Env env, Napi::Object exports) {
   define(env, exports, "mapShared", [](const Napi::CallbackInfo& info) -> Napi::Value {
     const int file = info[0].As<Napi::Number>().Int32Value();
     const auto length = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    return to_js(info.Env(), map_shared(file, length, info[2].ToBoolean().Value(), info[3].As<Napi::String>().Utf8Value()));
+    return to_js(info.Env(),
+                 map_shared(file, length, info[2].ToBoolean().Value(), info[3].As<Napi::String>().Utf8Value()));
   });
   define(env, exports, "checkFiles", [](const Napi::CallbackInfo& info) { check_files(info.Env()); });
   define(env, exports, "readAhead", [](const Napi::CallbackInfo& info) -> Napi::Value {

@@ -17,9 +17,6 @@
 #endif
 
 namespace revmoe {
-
-extern std::atomic<size_t> mapped_bytes;
-
 namespace {
 
 constexpr size_t kAlignment = 64;
@@ -51,8 +48,10 @@ std::atomic<size_t> held_bytes{0};
 std::atomic<size_t> highest_bytes{0};
 
 [[noreturn]] void refuse(const char* who, size_t bytes) {
-  const std::string in_use = std::to_string(bytes) + " bytes; " + std::to_string(live_bytes.load()) + " bytes are in use";
-  throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)}, std::string(who) + " refused " + in_use);
+  const std::string in_use =
+      std::to_string(bytes) + " bytes; " + std::to_string(live_bytes.load()) + " bytes are in use";
+  throw c10::OutOfMemoryError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)},
+                              std::string(who) + " refused " + in_use);
 }
 
 // The sizes stand in front of a block, one alignment unit wide.

@@ -54,7 +54,8 @@ c10::IValue list_of(const Napi::Value& value, const c10::TypePtr& element) {
     case c10::TypeKind::SymIntType:
       return list_from(value, c10::List<int64_t>(), int_from);
     case c10::TypeKind::FloatType:
-      return list_from(value, c10::List<double>(), [](const Napi::Value& item) { return scalar_from(item).toDouble(); });
+      return list_from(value, c10::List<double>(),
+                       [](const Napi::Value& item) { return scalar_from(item).toDouble(); });
     case c10::TypeKind::BoolType:
       return list_from(value, c10::List<bool>(), [](const Napi::Value& item) { return item.ToBoolean().Value(); });
     case c10::TypeKind::NumberType: {
@@ -139,7 +140,8 @@ class Operator {
     check_files(info.Env());
     if (stack.size() == 1) return result(info.Env(), stack[0], inputs);
     Napi::Array results = Napi::Array::New(info.Env(), stack.size());
-    for (size_t i = 0; i < stack.size(); i++) results.Set(static_cast<uint32_t>(i), result(info.Env(), stack[i], inputs));
+    for (size_t i = 0; i < stack.size(); i++)
+      results.Set(static_cast<uint32_t>(i), result(info.Env(), stack[i], inputs));
     return stack.empty() ? info.Env().Undefined() : results.As<Napi::Value>();
   }
 

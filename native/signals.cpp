@@ -58,7 +58,8 @@ void on_signal(int signal) {
 
 void set_words(const Napi::CallbackInfo& info, size_t first) {
   static std::deque<Words> kept;  // a handler may be reading the last one
-  words = &kept.emplace_back(Words{info[first].As<Napi::String>().Utf8Value(), info[first + 1].As<Napi::String>().Utf8Value()});
+  words = &kept.emplace_back(
+      Words{info[first].As<Napi::String>().Utf8Value(), info[first + 1].As<Napi::String>().Utf8Value()});
 }
 
 }  // namespace
@@ -78,9 +79,8 @@ void init_signals(Napi::Env env, Napi::Object exports) {
     listening = true;
   });
   define(env, exports, "setStopWords", [](const Napi::CallbackInfo& info) { set_words(info, 0); });
-  define(env, exports, "stopSignal", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return Napi::Number::New(info.Env(), asked.load());
-  });
+  define(env, exports, "stopSignal",
+         [](const Napi::CallbackInfo& info) -> Napi::Value { return Napi::Number::New(info.Env(), asked.load()); });
   define(env, exports, "forgetStop", [](const Napi::CallbackInfo&) {
     if (!listening) return;
     for (size_t i = 0; i < std::size(kSignals); i++) sigaction(kSignals[i], &before[i], nullptr);

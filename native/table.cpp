@@ -141,9 +141,8 @@ void init_table(Napi::Env env, Napi::Object exports) {
                        entries[slot].generation == std::floor(handle / kSlots);
     return Napi::Boolean::New(info.Env(), alive);
   });
-  define(env, exports, "keep", [](const Napi::CallbackInfo& info) {
-    move_to(info[0].As<Napi::Number>().DoubleValue(), 0);
-  });
+  define(env, exports, "keep",
+         [](const Napi::CallbackInfo& info) { move_to(info[0].As<Napi::Number>().DoubleValue(), 0); });
   define(env, exports, "scopeOpen", [](const Napi::CallbackInfo&) { scopes.emplace_back(); });
   define(env, exports, "scopeClose", [](const Napi::CallbackInfo& info) {
     if (scopes.empty()) throw std::runtime_error("no scope is open");

@@ -28,6 +28,8 @@ const char* dtype_name(at::ScalarType type);
 at::ScalarType dtype_from(const std::string& name);
 std::string describe(const at::Tensor& tensor);
 
+/** Of files that are mapped now. */
+extern std::atomic<size_t> mapped_bytes;
 /** From mmap to munmap: see cut_files.cpp. */
 void watch_mapping(void* start, size_t length, const std::string& path);
 void forget_mapping(void* start);

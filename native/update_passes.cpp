@@ -41,7 +41,8 @@ REVMOE_VECTORIZED double chunk_square_sum(const float* x, int64_t count) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     // A product of two float32 is exact in float64.
-    for (int64_t lane = 0; lane < kLanes; lane++) lanes[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
+    for (int64_t lane = 0; lane < kLanes; lane++)
+      lanes[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
   }
   double sum = 0;
   for (; i < count; i++) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -49,7 +50,8 @@ REVMOE_VECTORIZED double chunk_square_sum(const float* x, int64_t count) {
   return sum;
 }
 
-REVMOE_VECTORIZED void chunk_round(const uint32_t* value, const uint32_t* noise, uint32_t mask, uint16_t* into, int64_t count) {
+REVMOE_VECTORIZED void chunk_round(const uint32_t* value, const uint32_t* noise, uint32_t mask, uint16_t* into,
+                                   int64_t count) {
   for (int64_t i = 0; i < count; i++) into[i] = static_cast<uint16_t>((value[i] + (noise[i] ^ mask)) >> 16);
 }
 
@@ -131,14 +133,17 @@ void for_chunks(int64_t elements, const std::function<void(int64_t, int64_t, int
 }
 
 void check(const at::Tensor& tensor, at::ScalarType type) {
-  TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == type, "expected a dense tensor of ", type, " on the cpu");
+  TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == type, "expected a dense tensor of ",
+              type, " on the cpu");
 }
 
 double square_sum(const at::Tensor& x) {
   check(x, at::kFloat);
   const auto* const values = static_cast<const float*>(x.data_ptr());
   std::vector<double> sums(chunks_of(x.numel()));
-  for_chunks(x.numel(), [&](int64_t chunk, int64_t start, int64_t count) { sums[chunk] = chunk_square_sum(values + start, count); });
+  for_chunks(x.numel(), [&](int64_t chunk, int64_t start, int64_t count) {
+    sums[chunk] = chunk_square_sum(values + start, count);
+  });
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
@@ -156,15 +161,17 @@ void round_stochastically_(at::Tensor into, const at::Tensor& value, const at::T
   });
 }
 
-void adamw_(at::Tensor w, at::Tensor m, at::Tensor v, const at::Tensor& g, double beta1, double beta2, double epsilon, double keep,
-            double rate, double scale) {
+void adamw_(at::Tensor w, at::Tensor m, at::Tensor v, const at::Tensor& g, double beta1, double beta2, double epsilon,
+            double keep, double rate, double scale) {
   for (const at::Tensor& each : {w, m, v, g}) {
     check(each, at::kFloat);
     TORCH_CHECK(each.numel() == g.numel(), "the sizes do not belong together");
   }
   const auto narrow = [](double value) { return static_cast<float>(value); };
   const AdamW by{narrow(beta1), narrow(beta2), narrow(epsilon), narrow(keep), narrow(rate), narrow(scale)};
-  const auto at = [](const at::Tensor& tensor, int64_t start) { return static_cast<float*>(tensor.data_ptr()) + start; };
+  const auto at = [](const at::Tensor& tensor, int64_t start) {
+    return static_cast<float*>(tensor.data_ptr()) + start;
+  };
   for_chunks(g.numel(), [&](int64_t, int64_t start, int64_t count) {
     chunk_adamw(at(w, start), at(m, start), at(v, start), at(g, start), by, count);
   });
@@ -173,7 +180,8 @@ void adamw_(at::Tensor w, at::Tensor m, at::Tensor v, const at::Tensor& g, doubl
 // Calls `work` with every block's number, where it begins and its elements.
 void for_blocks(int64_t elements, const std::function<void(int64_t, int64_t, int64_t)>& work) {
   for_chunks(elements, [&](int64_t, int64_t first, int64_t count) {
-    for (int64_t start = first; start < first + count; start += kBlock) work(start / kBlock, start, std::min(kBlock, first + count - start));
+    for (int64_t start = first; start < first + count; start += kBlock)
+      work(start / kBlock, start, std::min(kBlock, first + count - start));
   });
 }
 
@@ -181,7 +189,8 @@ void check_blocks(const at::Tensor& x, const at::Tensor& q, const at::Tensor& sc
   check(x, at::kFloat);
   check(q, at::kByte);
   check(scale, at::kFloat);
-  TORCH_CHECK(x.numel() == q.numel() && scale.numel() == (x.numel() + kBlock - 1) / kBlock, "the sizes do not belong together");
+  TORCH_CHECK(x.numel() == q.numel() && scale.numel() == (x.numel() + kBlock - 1) / kBlock,
+              "the sizes do not belong together");
 }
 
 void decode_blocks_(at::Tensor into, const at::Tensor& q, const at::Tensor& scale, const at::Tensor& code) {
@@ -195,7 +204,8 @@ void decode_blocks_(at::Tensor into, const at::Tensor& q, const at::Tensor& scal
   });
 }
 
-void encode_blocks_(at::Tensor q, at::Tensor scale, const at::Tensor& x, const at::Tensor& first, const at::Tensor& bounds) {
+void encode_blocks_(at::Tensor q, at::Tensor scale, const at::Tensor& x, const at::Tensor& first,
+                    const at::Tensor& bounds) {
   check_blocks(x, q, scale);
   const auto* const values = static_cast<const float*>(x.data_ptr());
   auto* const codes = static_cast<uint8_t*>(q.data_ptr());
@@ -212,7 +222,8 @@ void encode_blocks_(at::Tensor q, at::Tensor scale, const at::Tensor& x, const a
 
 void check_matrix(const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& g) {
   for (const at::Tensor& each : {rows, columns, g}) check(each, at::kFloat);
-  TORCH_CHECK(g.dim() == 2 && rows.numel() == g.size(0) && columns.numel() == g.size(1), "the sizes do not belong together");
+  TORCH_CHECK(g.dim() == 2 && rows.numel() == g.size(0) && columns.numel() == g.size(1),
+              "the sizes do not belong together");
 }
 
 // Bands of whole rows, each with sums of its own: as many rows as a chunk has room for, or more, so that the sums stay few.
@@ -226,7 +237,8 @@ struct Bands {
 
   // Calls `work` with the number of every band, its first row and the one behind its last.
   void for_each(const std::function<void(int64_t, int64_t, int64_t)>& work) const {
-    for_chunks(count * kChunk, [&](int64_t band, int64_t, int64_t) { work(band, band * height, std::min(rows, (band + 1) * height)); });
+    for_chunks(count * kChunk,
+               [&](int64_t band, int64_t, int64_t) { work(band, band * height, std::min(rows, (band + 1) * height)); });
   }
 };
 
@@ -239,7 +251,8 @@ void factored_squares_(at::Tensor row_means, at::Tensor column_sums, const at::T
   auto* const means = static_cast<float*>(row_means.data_ptr());
   std::vector<double> sums(std::max<int64_t>(1, bands.count) * columns);
   bands.for_each([&](int64_t band, int64_t row, int64_t end) {
-    for (; row < end; row++) row_squares(&sums[band * columns], means + row, values + row * columns, static_cast<float>(floor), columns);
+    for (; row < end; row++)
+      row_squares(&sums[band * columns], means + row, values + row * columns, static_cast<float>(floor), columns);
   });
   auto* const totals = static_cast<float*>(column_sums.data_ptr());
   for (int64_t band = 1; band < bands.count; band++) {
@@ -269,14 +282,18 @@ double scale_matrix_(at::Tensor g, const at::Tensor& rows, const at::Tensor& col
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def("square_sum(Tensor x) -> float", &square_sum);
-  library.def("round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()", &round_stochastically_);
+  library.def("round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()",
+              &round_stochastically_);
   library.def(
-      "adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()",
+      "adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, "
+      "float rate, float scale) -> ()",
       &adamw_);
-  library.def("factored_squares_(Tensor(a!) row_means, Tensor(b!) column_sums, Tensor g, float floor) -> ()", &factored_squares_);
+  library.def("factored_squares_(Tensor(a!) row_means, Tensor(b!) column_sums, Tensor g, float floor) -> ()",
+              &factored_squares_);
   library.def("scale_matrix_(Tensor(a!) g, Tensor rows, Tensor columns) -> float", &scale_matrix_);
   library.def("decode_blocks_(Tensor(a!) into, Tensor q, Tensor scale, Tensor code) -> ()", &decode_blocks_);
-  library.def("encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()", &encode_blocks_);
+  library.def("encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()",
+              &encode_blocks_);
 }
 
 }  // namespace revmoe

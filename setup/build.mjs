@@ -42,7 +42,7 @@ export async function buildEngine(
     fingerprint: libtorch.fingerprint,
     driver,
     cudaRefused,
-    compile: [...compileCommand(libtorch, cuda), ...flags],
+    compile: [...compileCommand(libtorch), ...flags],
     link: [...linkCommand(libtorch, cuda), ...flags],
     sources,
   };
@@ -104,8 +104,8 @@ function packageFolder(name) {
   }
 }
 
-/** @param {Libtorch} libtorch @param {boolean} cuda */
-function compileCommand(libtorch, cuda) {
+/** @param {Libtorch} libtorch */
+function compileCommand(libtorch) {
   // ATen.h itself says which C++ it wants: 14 in 1.13, 17 in 2.1, 20 in 2.15.
   const aten = libtorch.includeDirs
     .concat("/usr/include")
@@ -121,7 +121,6 @@ function compileCommand(libtorch, cuda) {
     `-D_GLIBCXX_USE_CXX11_ABI=${Number(libtorch.cxx11Abi)}`,
     "-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL",
     "-DNAPI_VERSION=8",
-    ...(cuda ? ["-DREVMOE_HAS_CUDA_LIB"] : []),
     ...[
       ...libtorch.includeDirs,
       packageFolder("node-addon-api"),

@@ -14,7 +14,7 @@ test("the executable: exit code and one line on stderr", () => {
     [
       2,
       "",
-      'revmoe: "trian" is no command (expected train, plan, bench, generate, eval, export, upcycle, verify, setup, doctor, quickstart). Did you mean train?\n',
+      'revmoe: "trian" is no command (expected train, data, plan, bench, generate, eval, export, upcycle, verify, setup, doctor, quickstart). Did you mean train?\n',
     ],
   );
 });

@@ -32,9 +32,16 @@ export { saveModel } from "./checkpoint/save.js";
 export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
-// Rows: tokens and batches.
+// Rows: files, what they hold, tokens and batches.
+export { type OpenSources, openSources, parseSources, type RowBatch, type Source } from "./data/source.js";
+export { readSample, type RowFormat, type Sample } from "./data/conversation.js";
+export type { Row } from "./data/rows.js";
+export { resolveSources } from "./hub/datasets.js";
 export { type Batch, Batches, type SizedBatch } from "./data/batches.js";
+export type { Document, Documents } from "./data/documents.js";
+export { loadWithInput } from "./data/prepared/tokenizer-input.js";
 export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";
+export { readData, type RunRows } from "./train/prepare-data.js";
 
 // Couplings, and what is kept of the forward pass.
 export type { Apply, Branch, Coupling, Known, Pass, Rebuild, Visit } from "./reversible/coupling.js";

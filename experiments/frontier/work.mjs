@@ -63,13 +63,13 @@ const { settings } = resolveSettings({
   },
 });
 const started = performance.now();
-const run = prepareRun(settings);
+const run = await prepareRun(settings);
 const { states, data } = run;
 const { network } = run.state;
 say({
   kind: "made",
   makeS: (performance.now() - started) / 1000,
-  parameters: parameterCount(placedParameters(network.model.architecture, network.model.config)),
+  parameters: parameterCount(placedParameters(network.model.architecture)),
 });
 say({ kind: "planned", ...planRun(run).plan.placed });
 const batches = Array.from({ length: options.microBatches ?? 1 }, () => data.next());

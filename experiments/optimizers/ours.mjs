@@ -58,8 +58,8 @@ const open = (changes, train_file = one) =>
     }).settings,
   );
 
-function course(changes, batches) {
-  const run = open(changes);
+async function course(changes, batches) {
+  const run = await open(changes);
   const { learning_rate: peak } = run.settings;
   const losses = [];
   for (let step = 1; step <= steps; step++) {
@@ -77,7 +77,7 @@ function course(changes, batches) {
   return losses;
 }
 
-const first = open({}, train);
+const first = await open({}, train);
 const batches = Array.from({ length: steps }, () => first.data.next());
 freeRun(first);
 const rates = Array.from({ length: steps }, (_, i) =>
@@ -102,7 +102,7 @@ const result = existsSync(kept)
 for (const [curve, changes] of Object.entries({ whole: {}, again: { method: "checkpoint", loss_tile_tokens: 48 } })) {
   for (const [name, { settings }] of Object.entries(CASES)) {
     if (result.losses[name]?.[curve]?.length === steps) continue;
-    const losses = course({ ...settings, ...changes }, batches);
+    const losses = await course({ ...settings, ...changes }, batches);
     result.losses[name] = { ...result.losses[name], [curve]: losses };
     console.log(curve, name, losses[0].toFixed(4), losses[steps - 1].toFixed(4));
     writeFileSync(kept, JSON.stringify(result));

@@ -55,7 +55,7 @@ const data = flags.data
 for (const plan of plans()) {
   const key = keyOf(plan);
   if (done().has(key)) continue;
-  const result = fineTune(plan);
+  const result = await fineTune(plan);
   mkdirSync(dirname(out), { recursive: true });
   appendFileSync(out, `${JSON.stringify({ key, ...plan, ...result })}\n`);
   const last = result.evals.at(-1);
@@ -109,7 +109,7 @@ function done() {
   return new Set(results().map(({ key }) => key));
 }
 
-function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
+async function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
   const cpuStart = process.cpuUsage();
   const { coupling } = ALL[name];
   const { settings } = resolveSettings({
@@ -134,7 +134,7 @@ function fineTune({ name, seed, rate, steps, length, batch, evalTokens }) {
       seed,
     },
   });
-  const run = prepareRun(settings);
+  const run = await prepareRun(settings);
   try {
     const held = spread(run.evalBatches, evalTokens);
     const evals = [evaluate(run, held, 0)];
@@ -181,6 +181,7 @@ function evaluate({ state: { network }, settings }, held, step) {
 
 /** Batches from all over the held-out text, of about so many tokens. */
 function spread(batches, tokens) {
-  const count = Math.min(batches.length, Math.max(1, Math.round(tokens / batches[0].tokens.length)));
-  return Array.from({ length: count }, (_, i) => batches[Math.floor((i * batches.length) / count)]);
+  const all = batches.slice(0, batches.length);
+  const count = Math.min(all.length, Math.max(1, Math.round(tokens / all[0].tokens.length)));
+  return Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]);
 }

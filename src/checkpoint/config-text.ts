@@ -72,6 +72,7 @@ const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
   mixtral: LOCAL,
   granitemoe: LOCAL,
   minimax_m2: LOCAL,
+  gpt_oss: LOCAL,
 };
 
 /**

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 
 import { parseJsonObject } from "./folder.js";
-import type { ModelFiles } from "./source.js";
+import type { ModelFiles } from "./model-files.js";
 import { textConfig } from "./config/text-config.js";
 
 export const GENERATION_FILE = "generation_config.json";

@@ -18,7 +18,7 @@ import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
-import { type DiskTensor, diskTensors, fullName, nameOnDisk, viewOf } from "./layout.js";
+import { type DiskTensor, copyPiece_, diskTensors, fullName, nameOnDisk } from "./layout.js";
 import type { Folder } from "./model-files.js";
 import { passingFrom, passingNames } from "./pass-through.js";
 import { type ModelSource, openSource } from "./source.js";
@@ -72,7 +72,7 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
         scope(() => void copy_(parameter, makeAdapter(placed.spec, [seed, index], dtypeOf(placed), device)));
       } else {
         const pieces = matched.get(fullName(placed)) as DiskTensor[];
-        for (const piece of pieces) scope(() => void copy_(viewOf(parameter, piece), folder.read(piece.name)));
+        for (const piece of pieces) copyPiece_(parameter, piece, folder);
       }
       return parameter;
     });

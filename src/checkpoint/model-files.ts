@@ -25,6 +25,10 @@ export interface Folder {
   tensors: Map<string, StoredTensor>;
   /** A tensor for the caller's scope, see `SafetensorsFile.read`. */
   read(name: string): Tensor;
+  /** The part of such a tensor at `index` of its first dimension, where that takes less than reading all of it. */
+  readOne?(name: string, index: number): Tensor;
+  /** The same as it lies on disk, where tensors here are decoded; closed with this. */
+  packed?: Folder;
   close(): void;
 }
 

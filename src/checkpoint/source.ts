@@ -20,7 +20,7 @@ export function openSource(path: string): ModelSource {
   const { config, path: configPath, quantisation } = readConfig(path);
   const source = { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
   if (quantisation === null) return source;
-  const dtype = statedDtype(config);
+  const dtype = quantisation.exactIn ?? statedDtype(config);
   return {
     ...source,
     openWeights: () => decodedFolder(path, quantisation, dtype),

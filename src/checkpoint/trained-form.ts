@@ -29,6 +29,7 @@ const CLASSES: Record<string, string> = {
   deepseek_v3: "DeepseekV3",
   deepseek_v2: "DeepseekV2",
   glm4_moe_lite: "Glm4MoeLite",
+  gpt_oss: "GptOss",
   qwen3_next: "Qwen3Next",
   qwen3_5_moe_text: "Qwen3_5Moe",
 };

@@ -45,8 +45,9 @@ export function parseFlags(command: Command, words: readonly string[]): ParsedFl
         const hint = next === undefined ? "" : ` A value that starts with -- is written ${written}=${next}.`;
         throw new UserError(`${written} has no value (expected ${written} ${metavar(row)}).${hint}`);
       } else {
-        set(name, next, written);
-        i++;
+        const values = takesSeveral(row) ? wordsFrom(words, i + 1) : [next];
+        set(name, values.length === 1 ? next : values, written);
+        i += values.length;
       }
     } else if (word.startsWith("-") && word.length > 1) {
       throw new UserError(
@@ -57,6 +58,16 @@ export function parseFlags(command: Command, words: readonly string[]): ParsedFl
   placeAlone(command, alone, parsed);
   return parsed;
 }
+
+const takesSeveral = (row: SettingRow): boolean => row.kind === "string" && row.fromList !== undefined;
+
+/** The words from here to the next flag or settings file: what a flag has that takes several, at least one. */
+function wordsFrom(words: readonly string[], start: number): string[] {
+  const end = words.findIndex((word, i) => i > start && (word.startsWith("-") || SETTINGS_FILE.test(word)));
+  return words.slice(start, end < 0 ? undefined : end);
+}
+
+const SETTINGS_FILE = /\.ya?ml$|(^|\/)config\.json$/;
 
 /** The boolean setting that `--no-packing` turns off. */
 function negated(command: Command, name: string, written: string, bare: boolean): string {
@@ -84,8 +95,9 @@ function negated(command: Command, name: string, written: string, bare: boolean)
   throw unknownSetting(command.settings, written, name);
 }
 
-function placeAlone({ name, positional }: Command, alone: string[], parsed: ParsedFlags): void {
-  const allowed = positional === undefined ? 0 : 1;
+function placeAlone({ name, positional, settings }: Command, alone: string[], parsed: ParsedFlags): void {
+  const row = positional?.setting === undefined ? undefined : settings.rows[positional.setting];
+  const allowed = positional === undefined ? 0 : row && takesSeveral(row) ? alone.length : 1;
   if (alone.length > allowed) {
     const expected = positional === undefined ? "flags only" : `one ${positional.label} and flags`;
     throw new UserError(`"${alone[allowed]}" is one word too many (expected ${expected}). See: revmoe ${name} --help`);
@@ -96,5 +108,5 @@ function placeAlone({ name, positional }: Command, alone: string[], parsed: Pars
     throw new UserError(
       `${positional.label} is given twice: as "${alone[0]}" and as ${flagOf(positional.setting)}. Give it once.`,
     );
-  } else parsed.flags[positional.setting] = alone[0];
+  } else parsed.flags[positional.setting] = alone.length === 1 ? alone[0] : alone;
 }

@@ -15,6 +15,7 @@ const ROWS = {
   max_new_tokens: { kind: "integer", default: 64, min: 1, about: "tokens at most" },
   temperature: { kind: "number", default: 0, about: "0: always the likeliest" },
   echo: { kind: "boolean", default: true, about: "print the prompt first" },
+  file: { kind: "string", default: "", about: "one or several", fromList: (list) => list.join("+") },
 } as const satisfies SettingRows;
 
 /** A program with commands that note what they are run with. */
@@ -91,7 +92,7 @@ async function refusal(line: string | string[]): Promise<string> {
   return err.slice("revmoe: ".length, -1);
 }
 
-const DEFAULTS = { model: "m", max_new_tokens: 64, temperature: 0, echo: true, json: false };
+const DEFAULTS = { model: "m", max_new_tokens: 64, temperature: 0, echo: true, file: "", json: false };
 
 test("flags in all their forms", async () => {
   const cases: [string | string[], Record<string, unknown>][] = [
@@ -114,6 +115,19 @@ test("flags in all their forms", async () => {
   ];
   for (const [line, changes] of cases)
     assert.deepEqual(await settingsOf(line), { ...DEFAULTS, ...changes }, String(line));
+});
+
+test("a flag that takes several words has all up to the next flag, or to a settings file", async () => {
+  for (const [line, file] of [
+    ["tune --file a.jsonl b/*.csv:0.3 --model m", "a.jsonl+b/*.csv:0.3"],
+    ["tune --model m --file a.jsonl b.json", "a.jsonl+b.json"],
+    ["tune --file a.jsonl --model m", "a.jsonl"],
+    ["tune --model m --file=a.jsonl", "a.jsonl"],
+  ])
+    assert.deepEqual(await settingsOf(line), { ...DEFAULTS, file });
+  for (const name of ["run.yaml", "out/config.json"])
+    assert.match(await refusal(`tune --file a b ${name}`), new RegExp(`^${name}: there is no such settings file`));
+  assert.match(await refusal("tune --model a b --file c"), /there is no such settings file/);
 });
 
 test("a settings file stands without a flag, and flags go before it", async () => {
@@ -235,6 +249,7 @@ test("help of a command shows usage, example and settings, whatever else was typ
     "  --max-new-tokens N            tokens at most (default 64)",
     "  --temperature X               0: always the likeliest (default 0)",
     "  --[no-]echo                   print the prompt first (default true)",
+    "  --file TEXT                   one or several (default none)",
     "",
     "For every command",
     "  --json                        print one JSON document for machines",

@@ -4,7 +4,7 @@
 import type { Output } from "../metrics/output.js";
 import type { SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 
-/** The one word that may stand without a flag. */
+/** The word that may stand without a flag; several where its setting takes several. */
 export interface Positional {
   /** How the usage line calls it, as CONFIG.yaml. */
   label: string;

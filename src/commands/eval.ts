@@ -16,7 +16,14 @@ export const ROWS = {
     group: WHAT,
     about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
   },
-  file: { kind: "string", required: true, metavar: "FILE", group: WHAT, about: "rows: .jsonl, .json or .txt" },
+  file: {
+    kind: "string",
+    required: true,
+    metavar: "FILE...",
+    group: WHAT,
+    fromList: TRAIN_ROWS.train_file.fromList,
+    about: "rows: files, globs, folders, or sets on the hub, as train takes them",
+  },
   task: {
     kind: "choice",
     choices: ["auto", "loss", "choice", "exact-match"],

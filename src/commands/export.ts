@@ -48,10 +48,12 @@ export const ROWS = {
   },
   dtype: {
     kind: "choice",
-    choices: ["auto", "bfloat16", "float16", "float32"],
+    choices: ["auto", "bfloat16", "float16", "float32", "mxfp4"],
     default: "auto",
     group: FORM,
-    about: "type of the weights; auto: as they are",
+    about:
+      "type of the weights; auto: as they are; mxfp4: experts of gpt_oss in the 4-bit floats of its releases, all else in bfloat16; " +
+      "tensors that no layer here uses are copied as they are in any case",
   },
   max_shard_bytes: {
     ...SIZE,
@@ -62,9 +64,11 @@ export const ROWS = {
   validation_file: {
     kind: "string",
     default: "",
-    metavar: "FILE",
+    metavar: "FILE...",
     group: LOSS,
-    about: "held-out rows: prints the loss as trained and as exported; read with the settings of the run",
+    fromList: TRAIN_ROWS.train_file.fromList,
+    about:
+      "held-out rows, named as train names them: prints the loss as trained and as exported; read with the settings of the run",
   },
   device: { ...TRAIN_ROWS.device, group: LOSS, about: "where to compute the loss: cpu, cuda or cuda:N" },
   threads: { ...TRAIN_ROWS.threads, group: LOSS },

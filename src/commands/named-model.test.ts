@@ -15,7 +15,7 @@ test("of a run's folder the result, or else the newest checkpoint; any other fol
   await runTraining(settingsFor(place, { max_steps: 4, save_steps: 1 }));
   const run = place.out();
   const final = join(run, "final");
-  const checkpoint = join(run, "checkpoint-3");
+  const checkpoint = join(run, "checkpoint-4");
   const asked = async (model: string): Promise<{ folder: string; said: string }> => {
     let said = "";
     const { folder } = await namedModel(model, "use", { out: { write: (text) => (said += text) } });

@@ -3,7 +3,7 @@
 import type { Command } from "./command.js";
 
 export interface RegisteredCommand {
-  /** One line for \`revmoe --help\`: a capital letter, a verb first, no full stop. */
+  /** One line for `revmoe --help`: a capital letter, a verb first, no full stop. */
   readonly about: string;
   /** Its words and settings, which are loaded when it is asked for. */
   load(): Promise<Command>;
@@ -13,6 +13,10 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
   train: {
     about: "Fine-tune all parameters of a Mixture-of-Experts model",
     load: async () => (await import("./train.js")).command,
+  },
+  data: {
+    about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
+    load: async () => (await import("./data.js")).command,
   },
   plan: {
     about: "Say what a training step will take, by term, and what fits",

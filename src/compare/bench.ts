@@ -7,8 +7,8 @@ import { join } from "node:path";
 
 import { openSource } from "../checkpoint/source.js";
 import { textConfig } from "../checkpoint/config/text-config.js";
-import { detectFormat, readSample } from "../data/conversation.js";
-import { readRows } from "../data/rows.js";
+import { readSample } from "../data/conversation.js";
+import { openSources, parseSources } from "../data/source.js";
 import { UserError } from "../errors.js";
 import { parseBytes } from "../format.js";
 import { readArchitecture } from "../families/registry.js";
@@ -40,9 +40,9 @@ export interface BenchOptions {
 
 /** Errors: UserError for what would make every row fail. Anything else that goes wrong is the status of its row. */
 export async function bench(settings: BenchSettings, options: BenchOptions = {}): Promise<BenchResult> {
-  checkWork(settings);
   const folder = mkdtempSync(join(tmpdir(), "revmoe-bench-"));
   try {
+    await checkWork(settings);
     return await new Bench(settings, options, join(folder, "gradients")).all(cellsOf(settings));
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -50,7 +50,7 @@ export async function bench(settings: BenchSettings, options: BenchOptions = {})
 }
 
 /** What would make every row fail is said before the first. */
-function checkWork({ model, layers, device, train_file: file }: BenchSettings): void {
+async function checkWork({ model, layers, device, seed, train_file: file }: BenchSettings): Promise<void> {
   // Without opening it: the rows are processes of their own.
   checkDevice(device);
   for (const depth of layers.length > 0 ? layers : [null]) {
@@ -64,9 +64,8 @@ function checkWork({ model, layers, device, train_file: file }: BenchSettings): 
     }
   }
   if (file === "") return;
-  const rows = readRows(file);
-  const format = detectFormat(rows, "auto");
-  for (const row of rows) readSample(row, format);
+  const { batches } = await openSources(parseSources(file), { format: "auto", columns: {}, seed });
+  for await (const { rows, format } of batches()) for (const row of rows) readSample(row, format);
 }
 
 /** The rows that take turns: those of one depth and length. */

@@ -5,6 +5,7 @@ import { COUPLINGS_WITH_GAMMA, DEFAULT_COUPLING } from "../reversible/couplings/
 import type { Given, SettingsTable } from "../settings/table.js";
 import { resolveTable } from "../settings/resolve.js";
 import { casesOf } from "./cases.js";
+import { isCpu } from "../torch/device.js";
 import { BENCH_ROWS, type BenchSettings } from "./setting-rows.js";
 
 export type { BenchSettings } from "./setting-rows.js";
@@ -51,7 +52,7 @@ function checkBench(settings: BenchSettings, at: Given): string | undefined {
   if (settings.svg !== "" && settings.layers.length < 2) {
     return `${at.subject("svg")} has nothing to draw: memory against depth needs two depths. Give them, as --layers 4,24,48.`;
   }
-  if (settings.memory_limit !== "" && settings.device !== "cpu") {
+  if (settings.memory_limit !== "" && !isCpu(settings.device)) {
     return `${at.subject("memory_limit")} has no effect: it limits the cpu, not ${at.mention("device")}. Remove one of the two.`;
   }
   if (settings.memory_limit !== "" && parseBytes(settings.memory_limit) === 0) {

@@ -2,10 +2,11 @@
 // Nothing is freed: the end of the process is the end of all it made.
 import { readConfig, readConfigFile } from "../checkpoint/folder.js";
 import { statedDtype } from "../checkpoint/config-text.js";
+import { folderFiles } from "../checkpoint/source.js";
 import { loadModel } from "../checkpoint/load.js";
 import { textConfig } from "../checkpoint/config/text-config.js";
 import { type Batch, Batches } from "../data/batches.js";
-import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
+import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import { readArchitecture } from "../families/registry.js";
 import { type Model, randomModel } from "../model/model.js";
 import { statOf } from "../read-file.js";
@@ -49,16 +50,16 @@ export interface StepFigures extends MemoryTerms {
 }
 
 /** Builds the model and takes its gradients where the job wants them; `step` then trains it by one step at every call. */
-export function openWork({ settings, layers, gradients, memoryLimitBytes }: Job): {
+export async function openWork({ settings, layers, gradients, memoryLimitBytes }: Job): Promise<{
   start: Start;
   step: () => StepFigures;
-} {
+}> {
   useDevice(settings.device);
   setThreads(settings.threads);
   if (memoryLimitBytes !== null) limitMemory(memoryLimitBytes);
   const model = makeModel(settings, layers);
   const network = networkOf(settings, model);
-  const nextBatches = supply(settings, model);
+  const nextBatches = await supply(settings, model);
   let batches: Batch[] | null = nextBatches(0);
   const { version, threads } = engineInfo();
   const engine = {
@@ -98,7 +99,7 @@ function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSe
 }
 
 /** Micro-batches of each step: rows of random tokens that follow from (seed, step), or the file's. */
-function supply(settings: TrainSettings, { architecture }: Model): (step: number) => Batch[] {
+async function supply(settings: TrainSettings, { architecture }: Model): Promise<(step: number) => Batch[]> {
   const {
     train_file: file,
     max_length,
@@ -111,7 +112,7 @@ function supply(settings: TrainSettings, { architecture }: Model): (step: number
     return (step) =>
       Array.from({ length: count }, (_, i) => fullBatch(settings, architecture.vocabSize, seedFor(seed, step, i)));
   }
-  const { documents } = readData(settings, loadTokenizer(settings.model));
+  const { documents } = await readData(settings, loadWithInput(folderFiles(settings.model)));
   checkTokens(documents, architecture.vocabSize);
   const data = new Batches(documents, { rows, max_length, packing, seed });
   return () => Array.from({ length: count }, () => data.next());

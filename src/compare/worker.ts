@@ -30,10 +30,10 @@ function rssPeakBytes(): number {
 
 let step: () => StepFigures;
 
-function answer(request: Request): Answer {
+async function answer(request: Request): Promise<Answer> {
   try {
     if (request === "step") return { kind: "step", figures: step(), rssPeakBytes: rssPeakBytes() };
-    const work = openWork(request);
+    const work = await openWork(request);
     step = work.step;
     return { kind: "start", start: work.start };
   } catch (failure) {
@@ -43,4 +43,4 @@ function answer(request: Request): Answer {
 }
 
 process.on("disconnect", () => process.exit(1));
-process.on("message", (request: Request) => void process.send?.(answer(request)));
+process.on("message", async (request: Request) => void process.send?.(await answer(request)));

@@ -3,8 +3,8 @@
 // (seed, epoch) alone, so that a run can go on from a BatchState without replaying what it has seen.
 // Documents are borrowed and never changed; the arrays of a batch belong to the caller.
 import { assert, UserError } from "../errors.js";
-import type { Document } from "./documents.js";
-import { packLengths } from "./pack.js";
+import type { Document, Documents } from "./documents.js";
+import { type Bins, packLengths, singly } from "./packing/pack.js";
 import { permutation } from "./shuffle.js";
 
 /** The label of a position where no loss is taken. */
@@ -50,21 +50,20 @@ export interface BatchSettings {
 /** An endless supply of training batches, epoch after epoch, each document once an epoch. */
 export class Batches {
   readonly batchesPerEpoch: number;
-  private readonly bins: number[][];
+  private readonly bins: Bins;
   private at: BatchState = { epoch: 0, position: 0 };
   private readonly leftOut = new Set<string>();
   private order: { epoch: number; bins: Int32Array } | undefined;
 
   constructor(
-    private readonly documents: readonly Document[],
+    private readonly documents: Documents,
     private readonly settings: BatchSettings,
   ) {
     assert(
       documents.length > 0 && settings.rows > 0,
       `${documents.length} documents in batches of ${settings.rows} rows`,
     );
-    const lengths = documents.map(({ tokens }) => tokens.length);
-    this.bins = settings.packing ? packLengths(lengths, settings.max_length) : lengths.map((_, i) => [i]);
+    this.bins = settings.packing ? packLengths(lengthsOf(documents), settings.max_length) : singly(documents.length);
     this.batchesPerEpoch = Math.ceil(this.bins.length / settings.rows);
   }
 
@@ -89,7 +88,9 @@ export class Batches {
     this.advance();
     return {
       at,
-      batch: concatenate(Array.from(chosen).flatMap((bin) => this.bins[bin].map((index) => this.documents[index]))),
+      batch: concatenate(
+        Array.from(chosen).flatMap((bin) => Array.from(this.bins.of(bin), (index) => this.documents.document(index))),
+      ),
     };
   }
 
@@ -138,23 +139,41 @@ export class Batches {
   }
 }
 
+/** Batches that are made when they are asked for; an array is one, too. */
+export interface BatchList {
+  readonly length: number;
+  /** As an array's. */
+  slice(start: number, end: number): Batch[];
+}
+
 /** All documents once and in their order, as many to a batch as fit in rows * max_length tokens. For evaluation. */
 export function sequentialBatches(
-  documents: readonly Document[],
+  documents: Documents,
   { rows, max_length }: { rows: number; max_length: number },
-): Batch[] {
-  const groups: Document[][] = [];
+): BatchList {
+  /** The first document of each batch. */
+  const starts: number[] = [];
   let room = 0;
-  for (const document of documents) {
-    const length = document.tokens.length;
-    if (groups.length === 0 || length > room) {
-      groups.push([]);
+  for (let i = 0; i < documents.length; i++) {
+    const length = documents.lengthOf(i);
+    if (starts.length === 0 || length > room) {
+      starts.push(i);
       room = rows * max_length;
     }
-    groups[groups.length - 1].push(document);
     room -= length;
   }
-  return groups.map(concatenate);
+  const batchAt = (start: number, i: number): Batch => {
+    const count = (starts[i + 1] ?? documents.length) - start;
+    return concatenate(Array.from({ length: count }, (_, at) => documents.document(start + at)));
+  };
+  return {
+    length: starts.length,
+    slice: (start, end) => starts.slice(start, end).map((first, i) => batchAt(first, start + i)),
+  };
+}
+
+function lengthsOf(documents: Documents): Int32Array {
+  return Int32Array.from({ length: documents.length }, (_, i) => documents.lengthOf(i));
 }
 
 function concatenate(documents: readonly Document[]): Batch {

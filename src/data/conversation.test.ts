@@ -22,7 +22,7 @@ test("an unknown format is refused with the keys found and the formats known", (
   assert.throws(() => detectFormat(rowsOf({ question: "a", answer: "b" }), "auto"), {
     name: "UserError",
     message:
-      /^d\.jsonl:1: the first rows have the keys "question", "answer" \(expected "messages" for the format messages, "prompt" and "completion" for the format prompt_completion, "text" for the format text\)\. .*columns: \{prompt: "question"/,
+      /^d\.jsonl:1: the first rows have the keys "question", "answer" \(expected "messages" for the format messages, "conversations" or "conversation" for the format sharegpt, "prompt" and "completion" for the format prompt_completion, "instruction" and "output" for the format alpaca, "text" for the format text, "input_ids" for the format tokens\)\. .*columns: \{prompt: "question"/,
   });
   assert.throws(() => detectFormat(rowsOf({ text: "a" }), "messages"), {
     name: "UserError",
@@ -76,7 +76,7 @@ test("a column map with unknown names is refused with the nearest", () => {
   assert.throws(() => renameColumns(rows, { promt: "question" }), {
     name: "UserError",
     message:
-      /^columns: "promt" is not a column we read \(expected "messages", "prompt", "completion", "text", "tools"\)\. Did you mean "prompt"\?$/,
+      /^columns: "promt" is not a column we read \(expected "messages", "tools", "system", "conversations", .* and \d more\)\. Did you mean "prompt"\?$/,
   });
   assert.throws(() => renameColumns(rows, { prompt: "qestion" }), {
     name: "UserError",
@@ -129,12 +129,12 @@ const BAD: [value: Record<string, unknown>, format: RowFormat, message: RegExp][
   [
     { messages: [turn("user", "a"), "b"] },
     "messages",
-    /^d\.jsonl:1: messages\[1\] is the text "b" \(expected \{"role", "content"\}\)/,
+    /^d\.jsonl:1: messages\[1\] is the text "b" \(expected \{"role", "content"\} or \{"from", "value"\}\)/,
   ],
   [
-    { messages: [{ from: "human", value: "a" }] },
+    { messages: [{ speaker: "human", value: "a" }] },
     "messages",
-    /messages\[0\]: role is missing \(expected "system".*the keys are "from", "value"\)/,
+    /messages\[0\]: role is missing \(expected "system".*the keys are "speaker", "value"\)/,
   ],
   [
     { messages: [turn("asistant", "a")] },
@@ -142,9 +142,16 @@ const BAD: [value: Record<string, unknown>, format: RowFormat, message: RegExp][
     /messages\[0\]: role is "asistant" \(expected .*\)\. Did you mean "assistant"\?/,
   ],
   [
-    { messages: [turn("user", [{ type: "text", text: "a" }])] },
+    {
+      messages: [
+        turn("user", [
+          { type: "text", text: "a" },
+          { type: "image_url", image_url: {} },
+        ]),
+      ],
+    },
     "messages",
-    /messages\[0\]: content is an array of 1 \(expected a text\)\. Only text can be trained on\./,
+    /messages\[0\]: content\[1\] is of type "image_url" \(expected .*\)\. Only text can be trained on\./,
   ],
   [{ messages: [turn("assistant", null)] }, "messages", /messages\[0\]: content is null/],
   [{ messages: [{ role: "assistant", tool_calls: [] }] }, "messages", /messages\[0\]: content is missing/],

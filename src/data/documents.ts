@@ -1,11 +1,10 @@
-// Rows into documents: columns renamed, the format found, each row encoded, long ones cut or split, and a report of what
-// became of them. The documents belong to the caller.
+// Documents: the token ids of rows, with a mark at those that are trained. They lie in memory or in a file
+// (prepared/documents-file.ts); who makes batches of them, or a fingerprint, does not know which.
 import { UserError } from "../errors.js";
-import { detectFormat, readSample, renameColumns, type RowFormat } from "./conversation.js";
-import { encodeSample, type TrainedParts } from "./encode.js";
-import { secondsFor } from "./limits.js";
+import { detectFormat, renameColumns, type RowFormat } from "./conversation.js";
+import type { RowsFingerprint } from "./fingerprint.js";
+import { addCounts, type EncodeSettings, NO_ROWS, type RowCounts, rowEncoder } from "./prepared/encode-rows.js";
 import type { Row } from "./rows.js";
-import { eachInTime } from "./time-limit.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export interface Document {
@@ -16,39 +15,50 @@ export interface Document {
   place: string;
 }
 
-export interface DocumentSettings extends TrainedParts {
+export interface Documents {
+  readonly length: number;
+  /** Tokens of a document, without reading it. */
+  lengthOf(index: number): number;
+  /** The caller owns what is read from a file, and must not change what is in memory. */
+  document(index: number): Document;
+  /** Taken when a file was written, so that nobody need read it for them. */
+  readonly facts?: DocumentFacts;
+  /** Closes the file. */
+  close(): void;
+}
+
+export interface DocumentFacts {
+  fingerprint: RowsFingerprint;
+  largestToken: number;
+}
+
+export interface DocumentSettings extends EncodeSettings {
   format: RowFormat | "auto";
   /** The file's column by our name, as {prompt: "question"}. */
   columns: Record<string, string>;
-  max_length: number;
-  /** What becomes of longer rows; they are cut unless said otherwise. */
-  excess_length_strategy?: "truncate" | "drop";
 }
 
-export interface DataReport {
-  format: RowFormat;
-  rows: number;
-  /** Of the documents that are kept, as are trainedTokens and trainedShare. */
-  tokens: number;
-  trainedTokens: number;
+/** Counts of tokens are those of the documents that are kept. */
+export interface DataReport extends RowCounts {
+  /** What rows hold, of each source another at most. */
+  formats: readonly RowFormat[];
   /** trainedTokens / tokens. */
   trainedShare: number;
-  /** Conversations and completions cut at max_length. */
-  truncated: number;
-  /** Texts longer than max_length, which became several documents. */
-  split: number;
-  /** Documents left out: no token of them is trained, they are shorter than two, or too long and not to be cut. */
-  dropped: number;
 }
 
-const READING = { what: "reading the row", remedy: "The row is far too large. Shorten or split it." };
+export const inMemory = (documents: readonly Document[]): Documents => ({
+  length: documents.length,
+  lengthOf: (index) => documents[index].tokens.length,
+  document: (index) => documents[index],
+  close: () => {},
+});
 
-const LIMITS = {
-  secondsFor: ({ value }: Row): number => secondsFor(value, Array.isArray(value.messages) ? value.messages.length : 0),
-  place: ({ place }: Row): string => `${place}: `,
-};
+/** All of them, one after the other. */
+export function* eachDocument(documents: Documents): Generator<Document> {
+  for (let i = 0; i < documents.length; i++) yield documents.document(i);
+}
 
-/** Errors: UserError for rows that cannot be read as the format says, and when no token of all rows is trained. */
+/** Rows that are all in memory. Errors: UserError for rows that cannot be read as the format says, and when no token is trained. */
 export function makeDocuments(
   rows: Row[],
   tokenizer: Tokenizer,
@@ -56,84 +66,37 @@ export function makeDocuments(
 ): { documents: Document[]; report: DataReport } {
   const renamed = renameColumns(rows, settings.columns);
   const format = detectFormat(renamed, settings.format);
-  const report: DataReport = {
-    format,
-    rows: rows.length,
-    tokens: 0,
-    trainedTokens: 0,
-    trainedShare: 0,
-    truncated: 0,
-    split: 0,
-    dropped: 0,
-  };
-  const documents: Document[] = [];
-  const made = eachInTime(renamed, READING, LIMITS, (row) =>
-    encodeSample(readSample(row, format), tokenizer, settings, row.place),
-  );
-  for (const whole of made) {
-    const tooLong = whole.tokens.length > settings.max_length;
-    if (tooLong && settings.excess_length_strategy === "drop") {
-      report.dropped++;
-      continue;
-    }
-    if (tooLong) report[format === "text" ? "split" : "truncated"]++;
-    const pieces = !tooLong
-      ? [whole]
-      : format === "text"
-        ? split(whole, settings.max_length)
-        : [slice(whole, 0, settings.max_length)];
-    for (const document of pieces) {
-      const trained = count(document.trained);
-      if (trained === 0) {
-        report.dropped++;
-        continue;
-      }
-      documents.push(document);
-      report.tokens += document.tokens.length;
-      report.trainedTokens += trained;
-    }
-  }
-  if (report.trainedTokens === 0) nothingTrained(report, rows[0].place, settings);
-  report.trainedShare = report.trainedTokens / report.tokens;
-  return { documents, report };
+  const { documents, counts } = rowEncoder(tokenizer, settings)(renamed, format);
+  return { documents, report: reportOf([format], addCounts(NO_ROWS, counts), rows[0].place, settings) };
 }
 
-function slice({ tokens, trained, place }: Document, start: number, end: number): Document {
-  const piece = { tokens: tokens.slice(start, end), trained: trained.slice(start, end), place };
-  piece.trained[0] = 0;
-  return piece;
+/** `place` is the first row's. Errors: UserError when no token is trained. */
+export function reportOf(
+  formats: readonly RowFormat[],
+  counts: RowCounts,
+  place: string,
+  settings: DocumentSettings,
+): DataReport {
+  if (counts.trainedTokens === 0) nothingTrained(formats, counts, place, settings);
+  return { formats, ...counts, trainedShare: counts.trainedTokens / counts.tokens };
 }
 
-/** Consecutive pieces of at most `longest` tokens. The last but one gives up a token, lest the last have only one. */
-function split(document: Document, longest: number): Document[] {
-  const pieces: Document[] = [];
-  const { length } = document.tokens;
-  for (let start = 0; start < length; ) {
-    const left = length - start;
-    const size = left === longest + 1 && longest > 2 ? longest - 1 : Math.min(left, longest);
-    pieces.push(slice(document, start, start + size));
-    start += size;
-  }
-  return pieces;
-}
-
-function count(flags: Uint8Array): number {
-  let sum = 0;
-  for (const flag of flags) sum += flag;
-  return sum;
-}
-
-function nothingTrained({ format, rows, truncated }: DataReport, place: string, settings: DocumentSettings): never {
+function nothingTrained(
+  formats: readonly RowFormat[],
+  { rows, truncated }: RowCounts,
+  place: string,
+  settings: DocumentSettings,
+): never {
   const remedy =
     settings.excess_length_strategy === "drop"
       ? `Rows of more than max_length ${settings.max_length} tokens are left out; set a larger max_length, or excess_length_strategy: truncate.`
       : truncated > 0
         ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
-        : format === "messages" && settings.assistant_only_loss
+        : settings.assistant_only_loss && formats.some((format) => ["messages", "sharegpt", "alpaca"].includes(format))
           ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
             "train on all tokens."
           : "They are shorter than two tokens; check that the columns named are those with the text.";
   throw new UserError(
-    `${place}: no token of the ${rows} rows is trained (format ${format}, expected at least one). ${remedy}`,
+    `${place}: no token of the ${rows} rows is trained (format ${formats.join(" and ")}, expected at least one). ${remedy}`,
   );
 }

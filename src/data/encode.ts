@@ -58,6 +58,8 @@ export const encodeSample = (
 
 function samplesParts(sample: WeighedSample, tokenizer: Tokenizer, settings: TrainedParts, place: string): Part[] {
   switch (sample.kind) {
+    case "tokens":
+      return tokenParts(sample);
     case "text":
       return withEnds([{ ids: tokenizer.encode(sample.text), trained: true }], tokenizer);
     case "completion": {
@@ -110,6 +112,16 @@ function conversation(
   }
   const { text, trained } = trainedSpans(tokenizer, messages, options, { wanted, prompted, trains: sample.trains });
   return encodeSpans(tokenizer, text, trained);
+}
+
+/** Tokens that were made elsewhere, as they are. */
+function tokenParts({ ids, trained }: Sample & { kind: "tokens" }): Part[] {
+  const parts: Part[] = [];
+  for (let start = 0, end = 0; start < ids.length; start = end) {
+    while (end < ids.length && trained[end] === trained[start]) end++;
+    parts.push({ ids: ids.subarray(start, end), trained: trained[start] === 1 });
+  }
+  return parts;
 }
 
 function encodeSpans(tokenizer: Tokenizer, text: string, trained: Span[]): Part[] {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { Document } from "./documents.js";
+import { type Document, inMemory } from "./documents.js";
 import { fingerprintData, firstDifference, isReordered, readFingerprint, sharedDocuments } from "./fingerprint.js";
 
 const documentOf = (tokens: number[], trained = tokens.map(() => 1)): Document => ({
@@ -12,7 +12,13 @@ const documentOf = (tokens: number[], trained = tokens.map(() => 1)): Document =
 });
 const many = (count: number): Document[] => Array.from({ length: count }, (_, i) => documentOf([i, 7, i % 3]));
 const fingerprint = (documents: Document[], changes = {}) =>
-  fingerprintData({ documents, evalDocuments: [], tokenizer: Buffer.from("{}"), chatTemplate: undefined, ...changes });
+  fingerprintData({
+    documents: inMemory(documents),
+    evalDocuments: inMemory([]),
+    tokenizer: Buffer.from("{}"),
+    chatTemplate: undefined,
+    ...changes,
+  });
 const rows = (documents: Document[]) => fingerprint(documents).trained;
 
 test("a token, what is trained, where a document ends, and the order each change the digest", () => {
@@ -46,8 +52,8 @@ test("another order is told from other rows; shared documents are found; a finge
   const turned = [...documents].reverse();
   assert.ok(isReordered(rows(documents), rows(turned)));
   assert.ok(!isReordered(rows(documents), rows([...documents.slice(1), documentOf([99])])));
-  assert.deepEqual(sharedDocuments([documentOf([99]), documents[3]], documents), [documents[3]]);
-  const made = fingerprint(documents, { evalDocuments: turned, chatTemplate: "t" });
+  assert.deepEqual(sharedDocuments(inMemory([documentOf([99]), documents[3]]), inMemory(documents)), [documents[3]]);
+  const made = fingerprint(documents, { evalDocuments: inMemory(turned), chatTemplate: "t" });
   assert.deepEqual(readFingerprint(JSON.parse(JSON.stringify(made))), made);
   for (const bad of [null, undefined, 3, {}, { ...made, trained: 1 }, { ...made, heldOut: { digest: "" } }])
     assert.equal(readFingerprint(bad), null);

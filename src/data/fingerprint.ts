@@ -3,7 +3,7 @@
 // does not matter where files lie or how they are written.
 import { createHash } from "node:crypto";
 
-import type { Document } from "./documents.js";
+import { type Document, type Documents, eachDocument } from "./documents.js";
 
 export interface RowsFingerprint {
   documents: number;
@@ -28,8 +28,8 @@ const MOST_PARTS = 512;
 const PART_DIGITS = 8;
 
 export interface Fingerprinted {
-  documents: Document[];
-  evalDocuments: Document[];
+  documents: Documents;
+  evalDocuments: Documents;
   /** The bytes of tokenizer.json. */
   tokenizer: Uint8Array | undefined;
   chatTemplate: string | undefined;
@@ -47,15 +47,18 @@ export const fingerprintData = ({
   template: chatTemplate === undefined ? "" : sha256(chatTemplate),
 });
 
-function fingerprintRows(documents: Document[]): RowsFingerprint {
+export function fingerprintRows(documents: Documents): RowsFingerprint {
+  if (documents.facts) return documents.facts.fingerprint;
   const parts = Math.min(documents.length, MOST_PARTS);
+  let tokens = 0;
   const digests = Array.from({ length: parts }, (_, part) => {
     const [from, to] = rangeOf(part, parts, documents.length);
+    for (let i = from; i < to; i++) tokens += documents.lengthOf(i);
     return digestOf(documents, from, to);
   });
   return {
     documents: documents.length,
-    tokens: documents.reduce((sum, { tokens }) => sum + tokens.length, 0),
+    tokens,
     digest: sha256(digests.join()),
     parts: digests.map((digest) => digest.slice(0, PART_DIGITS)).join(""),
   };
@@ -78,9 +81,9 @@ export function isReordered(before: RowsFingerprint, now: RowsFingerprint): bool
 }
 
 /** The documents of `some` that are among `others`, token for token. */
-export function sharedDocuments(some: Document[], others: Document[]): Document[] {
-  const known = new Set(others.map((_, i) => digestOf(others, i, i + 1)));
-  return some.filter((_, i) => known.has(digestOf(some, i, i + 1)));
+export function sharedDocuments(some: Documents, others: Documents): Document[] {
+  const known = new Set(Array.from({ length: others.length }, (_, i) => digestOf(others, i, i + 1)));
+  return [...eachDocument(some)].filter((_, i) => known.has(digestOf(some, i, i + 1)));
 }
 
 /** What a checkpoint has under the fingerprint's name, or null when it is none. */
@@ -113,10 +116,10 @@ const rangeOf = (part: number, parts: number, documents: number): [from: number,
   Math.floor(((part + 1) * documents) / parts),
 ];
 
-function digestOf(documents: Document[], from: number, to: number): string {
+function digestOf(documents: Documents, from: number, to: number): string {
   const hash = createHash("sha256");
   for (let i = from; i < to; i++) {
-    const { tokens, trained } = documents[i];
+    const { tokens, trained } = documents.document(i);
     hash.update(Int32Array.of(tokens.length)).update(tokens).update(trained);
   }
   return hash.digest("hex");

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
+import { Worker } from "node:worker_threads";
 
 import { eachInTime, inTime } from "./time-limit.js";
 
@@ -33,6 +35,23 @@ for (const [name, work] of Object.entries(stuck)) {
     );
   });
 }
+
+test("in a thread beside the first one, too", async () => {
+  const here = new URL("./time-limit.js", import.meta.url).href;
+  const thread = new Worker(
+    `import("${here}").then(({ inTime }) => {
+      try { inTime(() => 0.05, { what: "counting", remedy: "Stop it." }, () => { for (;;); }); }
+      catch ({ name, message }) { require("node:worker_threads").parentPort.postMessage({ name, message }); }
+    });`,
+    { eval: true },
+  );
+  const [said] = await once(thread, "message");
+  await thread.terminate();
+  assert.deepEqual(said, {
+    name: "UserError",
+    message: "counting takes more than 1 s (expected less than one). Stop it.",
+  });
+});
 
 test("inside other work the outer limit holds, and the inner activity is the one named", () => {
   const inner = { what: "the inner", remedy: "" };

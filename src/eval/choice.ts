@@ -2,7 +2,7 @@
 // takes the likeliest choice, acc_norm the likeliest per byte of the choice, where the harness counts characters: in ASCII
 // they are the same. Ties go to the first.
 import { sequentialBatches } from "../data/batches.js";
-import type { Document } from "../data/documents.js";
+import { type Document, inMemory } from "../data/documents.js";
 import { encodePrompt } from "../generate/prompt.js";
 import { documentLosses } from "../network/evaluate.js";
 import type { Network } from "../network/network.js";
@@ -56,7 +56,7 @@ export function choiceLogLikelihoods(
   batching: { rows: number; max_length: number },
   seen: (share: number) => void = () => {},
 ): number[][] {
-  const documents = items.flatMap((item) => item.documents);
+  const documents = inMemory(items.flatMap((item) => item.documents));
   checkTokens(documents, network.model.architecture.vocabSize);
   const batches = sequentialBatches(documents, batching);
   const losses = documentLosses(network, batches, (done) => seen(done / batches.length));

@@ -4,9 +4,10 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { readJsonObject } from "../checkpoint/folder.js";
-import { type Batch, sequentialBatches } from "../data/batches.js";
-import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
-import { readRows, type Row } from "../data/rows.js";
+import { type BatchList, sequentialBatches } from "../data/batches.js";
+import { type DataReport, type Documents, inMemory, makeDocuments } from "../data/documents.js";
+import type { Row } from "../data/rows.js";
+import { parseSources, readAllRows } from "../data/source.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { openNetwork, type OpenOptions } from "../generate/open-network.js";
 import { freeModel } from "../model/model.js";
@@ -30,22 +31,24 @@ function pick({
 }
 
 /** The rows of `file` as batches for the model in `folder`, read as the run did that made it, where there is one. */
-export function heldOutBatches(file: string, folder: string, run?: string): Batch[] {
-  return batchesOf(readRows(file), loadTokenizer(folder), dataSettings(folder, run)).batches;
+export async function heldOutBatches(file: string, folder: string, run?: string): Promise<BatchList> {
+  const rows = await readAllRows(parseSources(file, "validation_file"));
+  return batchesOf(rows, loadTokenizer(folder), dataSettings(folder, run)).batches;
 }
 
 export function batchesOf(
   rows: Row[],
   tokenizer: Tokenizer,
   settings: DataSettings,
-): { documents: Document[]; batches: Batch[]; report: DataReport } {
-  const { documents, report } = makeDocuments(rows, tokenizer, settings);
+): { documents: Documents; batches: BatchList; report: DataReport } {
+  const made = makeDocuments(rows, tokenizer, settings);
+  const documents = inMemory(made.documents);
   const { per_device_eval_batch_size: size, max_length } = settings;
-  return { documents, batches: sequentialBatches(documents, { rows: size, max_length }), report };
+  return { documents, batches: sequentialBatches(documents, { rows: size, max_length }), report: made.report };
 }
 
 /** Mean cross-entropy of the trained tokens. */
-export function lossOf(folder: string, batches: Batch[], options: OpenOptions): number {
+export function lossOf(folder: string, batches: BatchList, options: OpenOptions): number {
   const network = openNetwork(folder, options);
   try {
     return evaluateLoss(network, batches);

@@ -1,7 +1,7 @@
 // What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
 // the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
 // label; GSM8K's question and answer). All complaints name the row.
-import { emptyIn } from "../data/conversation.js";
+import { emptyIn, isSample } from "../data/conversation.js";
 import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
 
@@ -30,7 +30,7 @@ const has = (value: Record<string, unknown>, ...keys: string[]): boolean =>
 const KEYS = ["text", "messages", "prompt", "completion", "choices", "endings", "question", "answer"];
 
 const FITS: Record<Task, (value: Record<string, unknown>) => boolean> = {
-  loss: (value) => has(value, "messages") || has(value, "prompt", "completion") || has(value, "text"),
+  loss: isSample,
   choice: (value) => has(value, "choices") || has(value, "endings"),
   "exact-match": (value) => has(value, "question", "answer") && !has(value, "choices"),
 };

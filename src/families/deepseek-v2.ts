@@ -3,8 +3,8 @@
 // modeling_deepseek_v2.py of transformers.
 import { chosenScores, groupedChoice, probabilities, scaledGates } from "../layers/experts/router.js";
 import type { Family } from "./family.js";
-import { readGroups } from "./grouped-router.js";
-import { latentDecoder, readLatent } from "./latent.js";
+import { readGroups } from "./parts/grouped-router.js";
+import { latentDecoder, readLatent } from "./parts/latent.js";
 
 export const deepseekV2: Family = {
   modelType: "deepseek_v2",

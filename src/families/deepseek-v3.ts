@@ -2,8 +2,8 @@
 // the largest are chosen with a correction and in groups; shared experts; the first layers dense. Agrees with
 // modeling_deepseek_v3.py of transformers.
 import type { Family } from "./family.js";
-import { readSigmoidRouter } from "./grouped-router.js";
-import { latentDecoder, readLatent } from "./latent.js";
+import { readSigmoidRouter } from "./parts/grouped-router.js";
+import { latentDecoder, readLatent } from "./parts/latent.js";
 
 export const deepseekV3: Family = {
   modelType: "deepseek_v3",

@@ -3,7 +3,7 @@
 import { UserError } from "../errors.js";
 import type { Rotary } from "../model/rotary.js";
 import { type ConfigReader, MOST } from "./config-reader.js";
-import { readRope } from "./rope.js";
+import { readRope } from "./parts/rope.js";
 
 interface Defaults {
   /** Null where the file must say it. */

@@ -2,8 +2,8 @@
 // Agrees with modeling_glm4_moe_lite.py of transformers.
 import type { ConfigReader } from "./config-reader.js";
 import type { Family } from "./family.js";
-import { readSigmoidRouter } from "./grouped-router.js";
-import { latentDecoder, readLatent } from "./latent.js";
+import { readSigmoidRouter } from "./parts/grouped-router.js";
+import { latentDecoder, readLatent } from "./parts/latent.js";
 
 export const glm4MoeLite: Family = {
   modelType: "glm4_moe_lite",

@@ -9,7 +9,7 @@ import { MOST } from "./config-reader.js";
 import { decoder, predictionLayers } from "./decoder.js";
 import type { Family } from "./family.js";
 import { denseOf, expertsOf, headsOf, readGeometry, sharedWidth } from "./geometry.js";
-import { readSigmoidRouter } from "./grouped-router.js";
+import { readSigmoidRouter } from "./parts/grouped-router.js";
 
 export const glm4Moe: Family = {
   modelType: "glm4_moe",

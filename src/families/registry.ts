@@ -8,6 +8,7 @@ import type { Family } from "./family.js";
 import { ernie45Moe } from "./ernie4-5-moe.js";
 import { glm4Moe } from "./glm4-moe.js";
 import { glm4MoeLite } from "./glm4-moe-lite.js";
+import { gptOss } from "./gpt-oss.js";
 import { graniteMoe } from "./granite-moe.js";
 import { minimaxM2 } from "./minimax-m2.js";
 import { mixtral } from "./mixtral.js";
@@ -29,6 +30,7 @@ export const FAMILIES: readonly Family[] = [
   deepseekV3,
   deepseekV2,
   glm4MoeLite,
+  gptOss,
   qwen3Next,
   qwen35Moe,
   qwen35MoeText,

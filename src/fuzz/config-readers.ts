@@ -38,6 +38,8 @@ const FAMILIES = [
   "deepseek3-fp8",
   "deepseek2-groups",
   "glmlite-types",
+  "gptoss-heads",
+  "gptoss-mxfp4",
   "next-dense",
   "qwen35-tied",
   "qwen35-seeing",
@@ -68,6 +70,8 @@ const HINTS = [
   "deepseek_v3",
   "deepseek_v2",
   "glm4_moe_lite",
+  "gpt_oss",
+  "sliding_attention",
   "qwen3_next",
   "qwen3_5_moe",
   "qwen3_5_moe_text",
@@ -76,6 +80,7 @@ const HINTS = [
   "noaux_tc",
   "group_limited_greedy",
   "fp8",
+  "mxfp4",
 ];
 
 export const configReader: Reader = {

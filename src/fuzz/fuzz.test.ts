@@ -13,7 +13,7 @@ import { openFolder, readConfig } from "../checkpoint/folder.js";
 import { readProgress } from "../checkpoint/run/state.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
 import { openSource } from "../checkpoint/source.js";
-import { readRows } from "../data/rows.js";
+import { parseSources, readAllRows } from "../data/source.js";
 import { UserError } from "../errors.js";
 import { readGeometry } from "../plan/geometry.js";
 import { rollBack } from "../store/disk/undo-log.js";
@@ -91,13 +91,16 @@ const BY_PATH: Record<string, (path: string) => unknown> = {
   safetensors: (path) => openSafetensors(path),
   "config.json by itself": (path) =>
     readGeometry({ model: `${path}.json`, weights_dtype: "auto", add_tokens: [], add_special_tokens: [] }),
-  "rows .jsonl": (path) => readRows(`${path}.jsonl`),
-  "rows .json": (path) => readRows(`${path}.json`),
-  "rows .txt": (path) => readRows(`${path}.txt`),
+  ...Object.fromEntries(
+    [".jsonl", ".json", ".txt", ".csv", ".parquet", ".arrow"].map((ending) => [
+      `rows ${ending}`,
+      (path: string) => readAllRows(parseSources([{ file: `${path}${ending}` }])),
+    ]),
+  ),
   "settings file": (path) => resolveSettings({ file: path }),
   "trainer_state.json": (path) => readProgress(path),
 };
-const ENDINGS = ["", ".gguf", ".json", ".jsonl", ".txt"];
+const ENDINGS = ["", ".gguf", ".json", ".jsonl", ".txt", ".csv", ".parquet", ".arrow"];
 
 const PLACES: Record<string, (folder: string) => string> = {
   nothing: (folder) => join(folder, "none"),
@@ -120,9 +123,10 @@ const PLACES: Record<string, (folder: string) => string> = {
 
 for (const [place, make] of Object.entries(PLACES)) {
   test(`${place} in place of a file is refused in words by every reader of a path`, () =>
-    withFolder((folder) => {
+    withFolder(async (folder) => {
       const path = make(folder);
-      for (const [name, read] of Object.entries(BY_PATH)) assert.throws(() => read(path), { name: "UserError" }, name);
+      for (const [name, read] of Object.entries(BY_PATH))
+        await assert.rejects(async () => read(path), { name: "UserError" }, name);
     }));
 }
 

@@ -23,6 +23,7 @@ const FILES = [
 ];
 const REPO = { given: "org/name", id: "org/name", revision: "main" };
 const CONNECTION = {
+  kind: "model" as const,
   repo: REPO,
   endpoint: "http://hub.invalid",
   token: undefined,

@@ -3,20 +3,14 @@ import { configReader, denseReader, generationReader, networkReader, planReader 
 import { ggufReader } from "./gguf-reader.js";
 import { cacheReader, hubIndexReader, listingReader } from "./hub-readers.js";
 import type { Reader } from "./reader.js";
+import { cardReader, rowReaders, sourcesReader } from "./row-readers.js";
 import { flagsReader, metricsReader, settingsReader, stateReader } from "./run-readers.js";
-import {
-  conversationReader,
-  jsonlReader,
-  jsonReader,
-  taskReader,
-  templateReader,
-  tokenizerReader,
-  txtReader,
-} from "./text-readers.js";
+import { conversationReader, taskReader, templateReader, tokenizerReader } from "./text-readers.js";
 import {
   indexReader,
   modelReader,
   optimizerReader,
+  packedReader,
   quantisedReader,
   safetensorsReader,
   undoLogReader,
@@ -33,15 +27,16 @@ export const READERS: readonly Reader[] = [
   indexReader,
   modelReader,
   weightsReader,
+  packedReader,
   quantisedReader,
   optimizerReader,
   undoLogReader,
   ggufReader,
   tokenizerReader,
   templateReader,
-  jsonlReader,
-  jsonReader,
-  txtReader,
+  ...rowReaders,
+  sourcesReader,
+  cardReader,
   conversationReader,
   taskReader,
   settingsReader,

@@ -100,7 +100,15 @@ export const indexReader: Reader = {
   },
 };
 
-const FOLDERS = ["hf-tiny", "mixtral-plain", "olmoe-plain", "qwen3-plain", "deepseek3-fp8", "glmlite-types"];
+const FOLDERS = [
+  "hf-tiny",
+  "mixtral-plain",
+  "olmoe-plain",
+  "qwen3-plain",
+  "deepseek3-fp8",
+  "glmlite-types",
+  "gptoss-heads",
+];
 
 /** The name of a folder, a zero, then config.json: the weights are those of the folder. */
 export const modelReader: Reader = {
@@ -140,6 +148,7 @@ const byWeights = (name: string, golden: string): Reader => ({
 
 export const weightsReader = byWeights("model folder by weights", "qwen3-plain");
 export const quantisedReader = byWeights("quantised folder by weights", "deepseek3-fp8");
+export const packedReader = byWeights("packed experts by weights", "gptoss-mxfp4");
 
 export const optimizerReader: Reader = {
   name: "optimizer.safetensors",

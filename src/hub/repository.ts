@@ -23,26 +23,22 @@ export interface Repository {
 
 /** Asks the hub. Errors: HubUnreachable; UserError for a refusal or for an answer that is not a hub's. */
 export async function readRepository(connection: Connection): Promise<Repository> {
-  const { repo, endpoint } = connection;
+  const { repo, kind, endpoint } = connection;
   const access = { hubUrl: endpoint, fetch: fetchFor(connection, pageGuard(repo.given, endpoint, connection.limits)) };
   try {
     // Half of the time that a command takes to start, and of use to few.
-    const { listFiles, modelInfo } = await import("@huggingface/hub");
-    const { sha: commit } = await modelInfo({
-      name: repo.id,
-      revision: repo.revision,
-      additionalFields: ["sha"],
-      ...access,
-    });
+    const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
+    const asked = { name: repo.id, revision: repo.revision, additionalFields: ["sha" as const], ...access };
+    const { sha: commit } = kind === "dataset" ? await datasetInfo(asked) : await modelInfo(asked);
     if (!isCommit(commit)) throw new Error(`commit ${excerpt(commit)}`);
     const files: RemoteFile[] = [];
     const folders = [""];
     for (const folder of folders) {
-      const where = { repo: { type: "model" as const, name: repo.id }, revision: commit, ...access };
+      const where = { repo: { type: kind, name: repo.id }, recursive: kind === "dataset", revision: commit, ...access };
       for await (const { type, path, size, oid, lfs } of listFiles(folder ? { ...where, path: folder } : where)) {
         if (files.length >= connection.limits.files) throw new Error(`more than ${connection.limits.files} files`);
         if (type === "file") files.push(checkedFile({ path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid ?? "" }));
-        else if (folder === "" && path === TEMPLATE_FOLDER) folders.push(path);
+        else if (kind === "model" && folder === "" && path === TEMPLATE_FOLDER) folders.push(path);
       }
     }
     return { commit, files };

@@ -9,6 +9,7 @@ import type { RepoName } from "./names.js";
 
 export interface Connection {
   repo: RepoName;
+  kind: "model" | "dataset";
   endpoint: string;
   token: string | undefined;
   /** How often in a row something may fail; without progress between. */
@@ -159,9 +160,16 @@ export function reasonOf(failure: unknown): string {
   return cause.message || (cause as NodeJS.ErrnoException).code || message;
 }
 
-function refusal({ repo, endpoint, token }: Connection, status: number, code: string | null): UserError {
+/** Where a person, and a download, finds it. */
+export const pageOf = ({ repo, kind, endpoint }: Connection): string =>
+  `${endpoint}/${kind === "dataset" ? "datasets/" : ""}${repo.id}`;
+
+function refusal(connection: Connection, status: number, code: string | null): UserError {
+  const { repo, kind, endpoint, token } = connection;
   const { given, id, revision } = repo;
-  const page = `${endpoint}/${id}`;
+  const page = pageOf(connection);
+  const what = kind === "dataset" ? "data set" : "model";
+  const here = kind === "dataset" ? "no file or folder here" : "no folder here";
   if (code === "RevisionNotFound")
     return new UserError(`${given}: ${id} has no revision ${revision}. Choose one of ${page}/tree/main.`);
   if (code === "GatedRepo" || status === 403) {
@@ -175,13 +183,13 @@ function refusal({ repo, endpoint, token }: Connection, status: number, code: st
     );
   if (status === 401) {
     return new UserError(
-      `${given}: is no folder here, and no public model of ${endpoint} (status 401). ` +
+      `${given}: is ${here}, and no public ${what} of ${endpoint} (status 401). ` +
         `Check the spelling; if it is private, accept the licence on ${page} and set HF_TOKEN.`,
     );
   }
   if (status === 404) {
     return new UserError(
-      `${given}: is no folder here, and no model of ${endpoint}${token ? " that HF_TOKEN may see" : ""}. Check the spelling.`,
+      `${given}: is ${here}, and no ${what} of ${endpoint}${token ? " that HF_TOKEN may see" : ""}. Check the spelling.`,
     );
   }
   return new UserError(

@@ -278,6 +278,7 @@ test("the token goes to the hub and not to its storage", async (t) => {
   assert.deepEqual(weightRequests(hub), ["GET store/model.safetensors"]);
   const connection = {
     repo: parseName("org/name")!,
+    kind: "model" as const,
     endpoint: hub.endpoint,
     token: "hf_right",
     attempts: 1,

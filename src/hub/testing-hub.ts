@@ -13,7 +13,7 @@ export interface TestingHub {
   endpoint: string;
   /** Where large files are. */
   store: string;
-  /** Files of the one model, org/name, by path; may be changed, which makes a new commit. */
+  /** Files of org/name, be it asked for as a model or as a data set, by path; may be changed, which makes a new commit. */
   files: Map<string, Buffer>;
   commit(): string;
   /** "GET /path" of every request, with " bytes=N-" behind it for a range and " token" when one came. */
@@ -78,14 +78,14 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
     const { odd } = hub.faults;
     if (odd && path.includes(odd.path)) return void WAYS[odd.way](response, { url, hub });
     const failing = statuses && path.includes(statuses.path) ? statuses.codes.shift() : undefined;
-    const [, revision] = /^\/api\/models\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
-    const [, file = ""] = /^\/org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
+    const [, revision] = /^\/api\/(?:models|datasets)\/org\/name\/revision\/(.+)$/.exec(path) ?? [];
+    const [, file = ""] = /^\/(?:datasets\/)?org\/name\/resolve\/[0-9a-f]{40}\/(.+)$/.exec(path) ?? [];
     const bytes = files.get(file);
     if (failing) refuse(failing, statuses?.errorCode);
     else if (token && authorization !== `Bearer ${token}`) refuse(401);
     else if (revision === "main" || revision === commit()) json({ _id: "1", id: NAME, sha: commit() });
     else if (revision) refuse(404, "RevisionNotFound");
-    else if (path.startsWith(`/api/models/${NAME}/tree/${commit()}`))
+    else if (/^\/api\/(models|datasets)\//.test(path) && path.includes(`/${NAME}/tree/${commit()}`))
       tree(path.split(`${commit()}/`)[1] ?? "", Number(url.searchParams.get("cursor") ?? 0));
     else if (!bytes) refuse(404, "RepoNotFound");
     else if (!isLarge(file)) send(file, bytes, request, response);
@@ -99,9 +99,10 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
       response.writeHead(200, { "content-type": "application/json", ...headers });
       response.end(JSON.stringify(value));
     }
-    /** The files of one folder, two entries to a page. */
+    /** The files of one folder, or of all, two entries to a page. */
     function tree(folder: string, from: number): void {
-      const inside = [...files].filter(([name]) => dirname(name) === (folder || "."));
+      const recursive = url.searchParams.get("recursive") === "true";
+      const inside = [...files].filter(([name]) => recursive || dirname(name) === (folder || "."));
       const others = new Set([...files.keys()].map((name) => dirname(name)).filter((name) => name !== "."));
       const entries = inside.map(([name, content]) => {
         const { stated } = hub.faults;
@@ -116,7 +117,7 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
             }
           : { type: "file", path: name, size, oid: gitSha1(content) };
       });
-      const next = `<${endpoint}${url.pathname}?recursive=false&cursor=${from + 2}>; rel="next"`;
+      const next = `<${endpoint}${url.pathname}?recursive=${recursive}&cursor=${from + 2}>; rel="next"`;
       const directories = folder === "" ? ["original", ...others] : [];
       const all = [...directories.map((name) => ({ type: "directory", path: name, size: 0, oid: "0" })), ...entries];
       json(all.slice(from, from + 2), from + 2 < all.length ? { link: next } : {});

@@ -250,8 +250,10 @@ test("the fused form of newer engines and the plain one agree", {
   });
 });
 
-const mixture = (x_TD: Tensor, router_ED: Tensor, experts: RoutedExperts): Tensor =>
-  routedExperts(x_TD, linear(x_TD, router_ED), experts, 0, { routing: freshRouting });
+const mixture = (x_TD: Tensor, router_ED: Tensor, experts: Omit<RoutedExperts, "biases" | "activation">): Tensor => {
+  const plain = { biases: [], activation: { name: "silu" } as const };
+  return routedExperts(x_TD, linear(x_TD, router_ED), { ...plain, ...experts }, 0, { routing: freshRouting });
+};
 
 for (const normalize of [false, true]) {
   test(`experts: each token's top two, ${normalize ? "rescaled to sum to one" : "as they are"}`, () => {

@@ -1,5 +1,5 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
-import type { Batch, SizedBatch } from "../data/batches.js";
+import type { Batch, BatchList, SizedBatch } from "../data/batches.js";
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
@@ -17,7 +17,7 @@ const GROUP = 16;
 /** Over all trained tokens of `batches`; `seen` is told how many batches are done. */
 export function evaluate(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   seen: (batches: number) => void = () => {},
 ): {
   /** Mean cross-entropy. */
@@ -41,7 +41,7 @@ export const evaluateLoss = (...of: Parameters<typeof evaluate>): number => eval
 /** For each document of `batches`, in order, the sum of the cross-entropies of its trained tokens. */
 export function documentLosses(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   seen: (batches: number) => void = () => {},
 ): number[] {
   const found: number[] = [];
@@ -62,7 +62,7 @@ export function documentLosses(
 /** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
 function overHidden(
   network: Network,
-  batches: Batch[],
+  batches: BatchList,
   use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void,
 ): void {
   for (let start = 0; start < batches.length; start += GROUP) {

@@ -5,14 +5,14 @@ import { narrow, view } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, numel, shape, type Tensor } from "../torch/tensor.js";
+import { isCpu } from "../torch/device.js";
 
 // Multiples of the 256 elements that share a scale in 8-bit state.
 const CPU_ELEMENTS = 1 << 20;
 const GPU_ELEMENTS = 1 << 24;
 
 /** Elements that are worked on at once. */
-export const tileElements = (tensor: Tensor): number =>
-  device(tensor).startsWith("cpu") ? CPU_ELEMENTS : GPU_ELEMENTS;
+export const tileElements = (tensor: Tensor): number => (isCpu(device(tensor)) ? CPU_ELEMENTS : GPU_ELEMENTS);
 
 /** No tile or band of `tensor` has more elements. */
 export const mostAtOnce = (tensor: Tensor): number =>

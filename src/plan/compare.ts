@@ -9,6 +9,7 @@ import { STORES } from "../store/registry.js";
 import { type Plan, planStep } from "./plan.js";
 import { PLANNED_ROWS, WAY_ROWS } from "./settings.js";
 import type { Geometry } from "./shadow-step.js";
+import { isCpu } from "../torch/device.js";
 
 type Way = Pick<TrainSettings, "method" | "coupling"> & { gamma?: number };
 
@@ -32,7 +33,7 @@ export function comparePlans(settings: TrainSettings, geometry: Geometry): Compa
   const common = Object.fromEntries(asked.map(([name]) => [name, settingOf(name)]));
   const ways = WAYS.filter(
     ({ method }) =>
-      (method !== "checkpoint-offload" || settings.device !== "cpu") &&
+      (method !== "checkpoint-offload" || !isCpu(settings.device)) &&
       // It holds the weights of every block.
       (!METHODS[method].holdsBlocks || STORES[settings.parameters].lies === "device"),
   );

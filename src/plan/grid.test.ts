@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { OPTIMIZER_NAMES } from "../optim/registry.js";
 import { compare, type Point } from "./testing-grid.js";
 
-const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe"];
+const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe", "glm4_moe", "minimax_m2", "ernie4_5_moe"];
 type Flags = Point["flags"];
 
 const TOLERANCE = 0.05;
@@ -30,6 +30,9 @@ const LATENT = {
   ...{ qk_nope_head_dim: 16, qk_rope_head_dim: 8, v_head_dim: 20, first_k_dense_replace: 1, n_group: 2, topk_group: 1 },
 };
 
+/** Windows in turn, sinks, experts with biases. */
+const BIASED = { head_dim: 24, sliding_window: 48, swiglu_limit: 1 };
+
 const GRID: Point[] = [
   ...FAMILIES.flatMap((family) =>
     WAYS.map((way) => ({ family, flags: { ...way, max_length: 64, per_device_train_batch_size: 3 } })),
@@ -44,7 +47,7 @@ const GRID: Point[] = [
       ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}),
     },
   })),
-  ...["qwen2_moe", "olmoe"].flatMap((family) => [
+  ...["qwen2_moe", "olmoe", "minimax_m2"].flatMap((family) => [
     { family, flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 } },
     {
       family,
@@ -120,6 +123,18 @@ const GRID: Point[] = [
     family: "glm4_moe_lite",
     flags: { ...BFLOAT16, max_grad_norm: "1", expert_group_size: 2, max_length: 300, per_device_train_batch_size: 2 },
     sizes: { ...LATENT, v_head_dim: 40 },
+  },
+  { family: "gpt_oss", flags: { max_length: 1500, per_device_train_batch_size: 1 }, sizes: BIASED },
+  { family: "gpt_oss", flags: { coupling: "revffn", max_length: 64 }, sizes: BIASED },
+  {
+    family: "gpt_oss",
+    flags: { ...BFLOAT16, expert_group_size: 3, max_length: 200, per_device_train_batch_size: 2 },
+    sizes: BIASED,
+  },
+  {
+    family: "gpt_oss",
+    flags: { method: "store", coupling: "ordinary", optimizer: "adafactor", max_length: 300 },
+    sizes: BIASED,
   },
 ];
 

@@ -2,6 +2,7 @@
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { STORES } from "../store/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
+import { isCpu } from "../torch/device.js";
 
 export interface Placed {
   /** The peak on the device; on the CPU that is main memory. */
@@ -32,7 +33,7 @@ export function placementOf(
   { hostBytes, elsewhereBytes, storedBytes }: { hostBytes: number; elsewhereBytes: number; storedBytes: number },
 ): Placed {
   const { lies } = STORES[parameters];
-  const waiting = device === "cpu" ? 0 : hostBytes;
+  const waiting = isCpu(device) ? 0 : hostBytes;
   return {
     deviceBytes: terms.peakBytes,
     hostBytes: waiting + (lies === "memory" ? storedBytes : 0),

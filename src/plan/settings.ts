@@ -6,6 +6,7 @@ import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
 import { parseBytes } from "../format.js";
+import { isCpu } from "../torch/device.js";
 
 const PLAN = "The plan";
 const row = TRAIN_ROWS;
@@ -124,7 +125,7 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (at.has("per_device_train_batch_size") && settings.memory !== "") {
     return `${at.subject("per_device_train_batch_size")} has no effect: ${at.mention("memory")} chooses it. Remove one of the two.`;
   }
-  if (settings.calibrate && settings.device !== "cpu") {
+  if (settings.calibrate && !isCpu(settings.device)) {
     return `${at.subject("calibrate")} times this machine's processor, not ${at.mention("device")}. Remove calibrate.`;
   }
   return undefined;

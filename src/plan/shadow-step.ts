@@ -4,7 +4,7 @@
 import type { SizedBatch } from "../data/batches.js";
 import type { Architecture } from "../model/architecture.js";
 import { buildModel, type PlacedParameter, placedParameters, storedDtype, weightBytes } from "../model/model.js";
-import { setThreads } from "../torch/device.js";
+import { isCpu, setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { during } from "../torch/span.js";
 import { onShadow, shadowSpans } from "../torch/shadow.js";
@@ -69,7 +69,7 @@ export function shadowStep(
       bitBytes,
       routingBytes,
       spans: new Map([...shadowSpans(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
-      hostBytes: device === "cpu" ? 0 : ledger("cpu").peakBytes - store.hostBytes,
+      hostBytes: isCpu(device) ? 0 : ledger("cpu").peakBytes - store.hostBytes,
     };
   });
 }

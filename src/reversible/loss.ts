@@ -5,6 +5,7 @@ import { add_, addmmWide, cast, hasOp, indexCopy_, indexSelect, linear, mm, narr
 import { forEachTile } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { device, type DType, dtype, fromValues, item, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { isCpu } from "../torch/device.js";
 import { type LogitScales, scaleLogits_, slopeOfLogits, throughLogits_ } from "./logits.js";
 import { type Measured, type Objective, wide } from "./objectives.js";
 
@@ -82,7 +83,7 @@ const addsWide = (sum: Tensor | null, type: DType): boolean =>
   sum !== null &&
   type === "bfloat16" &&
   dtype(sum) === "float32" &&
-  device(sum).startsWith("cuda") &&
+  !isCpu(device(sum)) &&
   hasOp("aten::addmm.dtype_out");
 
 /** For the caller's scope. */

@@ -7,7 +7,7 @@ import type { Architecture } from "../model/architecture.js";
 import type { Allocate, PlacedParameter } from "../model/model.js";
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import { awaitCopies, copyAsync } from "../torch/async-copy.js";
-import { synchronize } from "../torch/device.js";
+import { isCpu, synchronize } from "../torch/device.js";
 import { clone, copy_, fill_ } from "../torch/ops.js";
 import { free, isAlive, keep } from "../torch/scope.js";
 import { byteSize, dtype, empty, emptyPinned, shape, type Tensor, to } from "../torch/tensor.js";
@@ -182,7 +182,7 @@ export class HostStore implements ParameterStore {
 
   #copyOf(stored: Tensor): Tensor {
     const loaded = this.#loaded?.of.get(stored);
-    return loaded ?? (this.#device === "cpu" ? clone(stored) : to(stored, dtype(stored), this.#device));
+    return loaded ?? (isCpu(this.#device) ? clone(stored) : to(stored, dtype(stored), this.#device));
   }
 
   #store(stored: Tensor, changed: Tensor): void {
@@ -192,7 +192,7 @@ export class HostStore implements ParameterStore {
   }
 
   #allocate(wanted: Wanted[]): Map<string, Tensor> {
-    const make = this.#device === "cpu" ? empty : emptyPinned;
+    const make = isCpu(this.#device) ? empty : emptyPinned;
     try {
       const { slabs, tensors } = allocateSlabs(wanted, (bytes) => make([bytes], "uint8"));
       this.#slabs.push(...slabs);

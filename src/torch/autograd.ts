@@ -1,7 +1,7 @@
 // Automatic differentiation, kept to what a block needs: a graph is recorded only inside `withGrad`, lives as long as a
 // handle of its output, and is consumed by one `backward` or `grad`.
 import { native } from "./binding.js";
-import { detach } from "./ops/views.js";
+import { detach as detachOp } from "./ops/views.js";
 import type { Tensor } from "./tensor.js";
 
 /** Runs `fn` with gradients recorded. */
@@ -14,15 +14,15 @@ export function withGrad<Result>(fn: () => Result): Result {
   }
 }
 
-/** The same storage, cut off from any graph. */
-export { detach };
+/** The same storage, cut off from any graph. Of one argument, so that lists can be mapped by it. */
+export const detach = (t: Tensor): Tensor => detachOp(t);
 
 /**
  * A fresh leaf on the storage of `t`. With `into`, backward adds the leaf's gradient to that tensor in place (it may be
  * of a wider dtype); without, `takeGrad` hands the gradient over.
  */
 export function leaf(t: Tensor, into?: Tensor): Tensor {
-  const made = detach(t);
+  const made = detachOp(t);
   native.requireGrad(made, true);
   if (into !== undefined) native.setGrad(made, into);
   return made;

@@ -51,3 +51,28 @@ test("gradients are off from the first use on", () => {
   );
   assert.equal(status, 0, stderr);
 });
+
+test("a second thread is refused while the first has the engine, and may have it afterwards", () => {
+  const { status, stdout, stderr } = run(
+    `const { Worker } = await import("node:worker_threads");
+     const use = 'const { toArray, zeros } = await import("./torch/tensor.js"); toArray(zeros([2], "float32"));';
+     const inThread = () => new Promise((done) => {
+       const worker = new Worker("(async () => {" + use.replace("./", process.cwd() + "/") + "})()", { eval: true });
+       let outcome = "fine";
+       worker.on("error", ({ name, message }) => (outcome = name + ": " + message)).on("exit", () => done(outcome));
+     });
+     console.log(await inThread());
+     const { zeros, toArray } = await import("./torch/tensor.js");
+     console.log(toArray(zeros([1], "float32")).length);
+     console.log(await inThread());
+     console.log(toArray(zeros([3], "float32")).length);`,
+    {},
+  );
+  assert.equal(status, 0, stderr);
+  const [first, one, second, three] = stdout.trim().split("\n");
+  assert.deepEqual([first, one, three], ["fine", "1", "3"]);
+  assert.match(
+    second,
+    /^UserError: the engine: another thread of this process has it.* Use it in that thread, or in a/,
+  );
+});

@@ -115,6 +115,7 @@ function load(): Omit<Native, keyof typeof HERE> {
   try {
     return createRequire(import.meta.url)(addon) as Omit<Native, keyof typeof HERE>;
   } catch (failure) {
+    if ((failure as { code?: string }).code === "ENGINE_IN_USE") throw new UserError((failure as Error).message);
     throw new UserError(`${addon}: the engine cannot be loaded: ${(failure as Error).message}. Run: ${setUpCommand}`);
   }
 }

@@ -6,6 +6,9 @@ import { UserError } from "../errors.js";
 import { native } from "./binding.js";
 import { startLibraries } from "./memory.js";
 import type { DType } from "./tensor.js";
+import { isCpu } from "./device-name.js";
+
+export { isCpu };
 
 export const engineInfo = native.engine;
 
@@ -16,7 +19,7 @@ export function setThreads(threads: number): void {
 
 /** Waits until the device has done all that was asked; nothing to wait for on the CPU. */
 export function synchronize(device: string): void {
-  if (!device.startsWith("cpu")) native.synchronize(device);
+  if (!isCpu(device)) native.synchronize(device);
 }
 
 /** Instruction sets of the CPU that decide whether bfloat16 products are fast, as Linux names them. */
@@ -31,7 +34,7 @@ export function cpuFlags(): Set<string> {
 
 /** bfloat16 where its products are in hardware (CUDA, AVX512-BF16, AMX), else float32, which is then several times faster. */
 export function fastestDtype(device: string): DType {
-  if (!device.startsWith("cpu")) return "bfloat16";
+  if (!isCpu(device)) return "bfloat16";
   const flags = cpuFlags();
   return flags.has("avx512_bf16") || flags.has("amx_bf16") ? "bfloat16" : "float32";
 }
@@ -54,7 +57,7 @@ export function checkDevice(device: string): void {
  */
 export function useDevice(device: string): void {
   checkDevice(device);
-  if (device.startsWith("cpu")) return;
+  if (isCpu(device)) return;
   native.setDeterministic(true);
   startLibraries(device);
 }

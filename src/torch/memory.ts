@@ -5,6 +5,7 @@ import { native } from "./binding.js";
 import { linear, mm, mulScalar } from "./ops.js";
 import { scope } from "./scope.js";
 import { zeros } from "./tensor.js";
+import { deviceIndex, isCpu } from "./device-name.js";
 
 export interface Ledger {
   /** Live handles that JavaScript can name. */
@@ -37,7 +38,7 @@ export function startLibraries(device: string): void {
 /** Figures of one device: "cpu", or "cuda:0" without what its libraries hold (from libtorch's caching allocator, 2.9 and newer; else zero). */
 export function ledger(device = "cpu"): Ledger {
   const cpu = native.memory();
-  if (!device.startsWith("cuda")) {
+  if (isCpu(device)) {
     return {
       tensors: cpu.handles,
       blocks: cpu.blocks,
@@ -59,7 +60,7 @@ export function ledger(device = "cpu"): Ledger {
 /** Starts a new peak at what is alive now. */
 export function resetPeak(device = "cpu"): void {
   native.resetPeak();
-  if (device.startsWith("cuda")) native.cudaMemory(deviceIndex(device), true);
+  if (!isCpu(device)) native.cudaMemory(deviceIndex(device), true);
 }
 
 export const NO_LIMIT = Number.MAX_SAFE_INTEGER;
@@ -73,5 +74,3 @@ export const limitMemory = (bytes: number): void => native.setMemoryLimit(bytes)
  */
 export const processBytes = (): number =>
   process.memoryUsage().rss - native.memory().liveBytes + native.memory().spareBytes;
-
-const deviceIndex = (device: string): number => Number(device.split(":")[1] ?? 0);

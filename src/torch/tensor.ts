@@ -10,6 +10,7 @@ import { fileCutShort, native } from "./binding.js";
 import { newEmpty, newFull, newZeros, readItem, toDevice } from "./ops/storage.js";
 import { contiguous } from "./ops/views.js";
 import { DTYPES, type DType, type Tensor } from "./types.js";
+import { isCpu } from "./device-name.js";
 
 export { DTYPES, type DType, type Tensor };
 
@@ -49,7 +50,7 @@ export function fromValues(valuesOf: () => ArrayLike<number>, size: number[], ty
   const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
   const made = empty(size, staged);
   if (native.hasElements()) native.writeBytes(made, 0, bytesOf(valuesOf(), size, staged));
-  if (staged === type && on === "cpu") return made;
+  if (staged === type && isCpu(on)) return made;
   const moved = to(made, type, on);
   native.free(made);
   return moved;

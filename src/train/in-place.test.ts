@@ -20,7 +20,7 @@ async function cutAt(
   const place = makeWorkplace(t);
   const settings = settingsFor(place, { max_steps: 6, parameters: "disk", durability: "step", ...changes });
   const whole = await runTraining({ ...settings, parameters: "device", output_dir: place.out("whole") });
-  const run = prepareRun(settings);
+  const run = await prepareRun(settings);
   const write = (event: RunEvent): void => {
     if (isThere(event)) throw new Error("cut");
   };

@@ -423,7 +423,7 @@ async function failureOf(settings: TrainSettings, look?: Parameters<typeof runTr
   return failure;
 }
 
-test("settings that the model refuses leave nothing alive", (t) => {
+test("settings that the model refuses leave nothing alive", async (t) => {
   const place = makeWorkplace(t);
   const alive = ledger(TEST_DEVICE);
   for (const changes of [
@@ -431,7 +431,7 @@ test("settings that the model refuses leave nothing alive", (t) => {
     { optimizer: "galore_adamw", galore_rank: 512 },
     { checkpoint_first_blocks: 2, checkpoint_last_blocks: 1 },
   ] as const) {
-    assert.throws(() => prepareRun(settingsFor(place, changes)), { name: "UserError" });
+    await assert.rejects(prepareRun(settingsFor(place, changes)), { name: "UserError" });
     assert.deepEqual(
       [ledger(TEST_DEVICE).tensors, ledger(TEST_DEVICE).liveBytes],
       [alive.tensors, alive.liveBytes],

@@ -13,7 +13,7 @@ import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
 import { StepReport } from "./course/report-step.js";
-import type { StopSignal } from "./stop.js";
+import type { StopSignal } from "./stop/stop.js";
 import { dueAfter, willSave } from "./course/when-due.js";
 
 export interface Outcome {
@@ -38,13 +38,18 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
     const measured =
       due.evaluation || step === run.state.phase.lastStep ? evaluateRun(run, sink, step, "trained") : null;
     if (measured !== null) evaluated = step;
+    const bestBefore = bestModel.best && { ...bestModel.best };
     const isBest = measured !== null && bestModel.count(measured);
     const isKept = isBest && settings.load_best_model_at_end;
     if (isBest) bestModel.keep(step, measured);
     const stops = (): boolean => stop.aborted && step < totalSteps && !bestModel.isExhausted;
     if (!due.checkpoint && !isKept && !stops()) return null;
     const folder = stops() ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
-    if (folder === null) return null;
+    if (folder === null) {
+      // What was not saved cannot be the result.
+      if (isKept) bestModel.restore(bestBefore);
+      return null;
+    }
     recovery.saved(step, folder);
     stop.saved?.(folder);
     say(step, `saved ${folder}`);

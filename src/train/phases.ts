@@ -65,7 +65,8 @@ export function learningRateIn(
 
 /** What a phase trains of a model. */
 export function trainsOf({ name: phase }: Phase, { freeze, freeze_router }: TrainSettings, model: Model): Trains {
-  const isFrozen = frozenBy(freeze, model);
+  // Records of earlier versions have no such setting.
+  const isFrozen = frozenBy(freeze ?? [], model);
   if (phase === "adapters") {
     const adapters = adapterNames(model);
     return (layer, name) => layer >= 0 && adapters.has(name) && !isFrozen(layer, name);

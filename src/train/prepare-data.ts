@@ -1,33 +1,148 @@
-// From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens. Reads only.
-import { type DataReport, type Document, makeDocuments } from "../data/documents.js";
-import { readRows, type Row } from "../data/rows.js";
+// From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens.
+import { join } from "node:path";
+
+import { type DataReport, type Documents, type DocumentSettings, eachDocument, inMemory } from "../data/documents.js";
+import { type HeldBack, holdBack } from "../data/prepared/hold-back.js";
+import type { RowBatch } from "../data/prepared/in-order.js";
+import { cacheKey } from "../data/prepared/key.js";
+import { prepareDocuments, type Prepared } from "../data/prepared/prepare.js";
+import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
+import { isMixed, openSources, type OpenSources, parseSources } from "../data/source.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
+import { cacheFolder } from "../hub/names.js";
+import { statOf } from "../read-file.js";
+import type { Output } from "../metrics/output.js";
 import type { TrainSettings } from "./settings/settings.js";
 
-/** The rows of settings as documents, trained and held out. */
-export function readData(
-  settings: TrainSettings,
-  tokenizer: Tokenizer,
-): { documents: Document[]; evalDocuments: Document[]; report: DataReport } {
-  const rows = readRows(settings.train_file);
-  const held = settings.validation_rows;
-  if (held >= rows.length) {
-    throw new UserError(
-      `validation_rows: ${held} rows cannot be held out of ${rows.length} (${settings.train_file}). Use fewer.`,
-    );
-  }
-  const { train_on } = settings;
-  const wishes = { ...settings, train_on: train_on === "auto" ? undefined : train_on };
-  const make = (some: Row[]) => makeDocuments(some, tokenizer, wishes);
-  const { documents, report } = make(held > 0 ? rows.slice(0, -held) : rows);
-  const evalRows = settings.validation_file ? readRows(settings.validation_file) : held > 0 ? rows.slice(-held) : [];
-  return { documents, report, evalDocuments: evalRows.length > 0 ? make(evalRows).documents : [] };
+export type DataSettings = Omit<DocumentSettings, "train_on"> &
+  Pick<TrainSettings, "train_on" | "train_file" | "validation_file" | "validation_rows" | "dataset_cache" | "seed">;
+
+export interface DataTools {
+  tokenizer: Tokenizer;
+  input: TokenizerInput;
+  /** For progress. */
+  out?: Output;
 }
 
+export interface RunRows {
+  /** The caller closes both. */
+  documents: Documents;
+  evalDocuments: Documents;
+  report: DataReport;
+  /** What the files are and what their rows hold, a line for each source. */
+  found: string[];
+  notes: string[];
+  /** Whether the trained ones were kept from an earlier start. */
+  fromCache: boolean;
+}
+
+/** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
+export async function readData(settings: DataSettings, tools: DataTools): Promise<RunRows> {
+  const { validation_rows: count } = settings;
+  const rows = await openRows("train_file", settings);
+  const split = holdBack(rows.batches(), count);
+  const trained = await prepare(settings, tools, rows, ["all but", count], () => someLeft(split, settings));
+  const held = async function* (): AsyncGenerator<RowBatch> {
+    // Those that were taken from the cache were not read.
+    if (trained.fromCache) for await (const _ of split.batches());
+    yield* split.held();
+  };
+  try {
+    const others = settings.validation_file ? await openRows("validation_file", settings) : undefined;
+    const evaluated = others
+      ? await prepare(settings, tools, others, ["all but", 0], () => others.batches())
+      : count > 0
+        ? await prepare(settings, tools, rows, ["last", count], held)
+        : undefined;
+    const { documents, report } = trained;
+    const evalDocuments = evaluated?.documents ?? inMemory([]);
+    const found = [rows, others].flatMap((each) => each?.notes ?? []);
+    const notes = [trained, evaluated].flatMap((each) => each?.notes ?? []);
+    if (!trained.fromCache) notes.push(...mixNotes(rows));
+    return { documents, report, evalDocuments, found, notes, fromCache: trained.fromCache };
+  } catch (failure) {
+    trained.documents.close();
+    throw failure;
+  }
+}
+
+/** How many rows of each source were drawn, where they were. */
+function mixNotes({ sources, rowsTaken }: OpenSources): string[] {
+  const counts = rowsTaken();
+  const words = sources.map(({ file }, i) => `${counts[i]} of ${file}`);
+  return isMixed(sources) ? [`rows are drawn by weight until a source is at its end: ${words.join(", ")}`] : [];
+}
+
+/** The rows that a setting names. */
+export const openRows = (
+  name: "train_file" | "validation_file",
+  settings: Pick<DataSettings, "train_file" | "validation_file" | "format" | "columns" | "seed">,
+): Promise<OpenSources> => openSources(parseSources(settings[name], name), settings);
+
+async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataSettings): AsyncGenerator<RowBatch> {
+  let left = false;
+  for await (const batch of split.batches()) {
+    left = true;
+    yield batch;
+  }
+  if (left) return;
+  const rows = split.held().reduce((sum, batch) => sum + batch.rows.length, 0);
+  throw new UserError(
+    `validation_rows: ${validation_rows} rows cannot be held out of ${rows} (${train_file}). Use fewer.`,
+  );
+}
+
+/** `part` says which of the rows they are. */
+function prepare(
+  settings: DataSettings,
+  tools: DataTools,
+  { files, sources }: OpenSources,
+  part: [string, number],
+  batches: () => AsyncIterable<RowBatch>,
+): Promise<Prepared> {
+  const ours = documentSettings(settings);
+  const key = settings.dataset_cache
+    ? cacheKey({
+        files: files.map(({ path }) => path),
+        tokenizer: tools.input,
+        others: { settings: ours, part, sources, order: isMixed(sources) ? settings.seed : 0 },
+      })
+    : undefined;
+  const folder = join(cacheFolder(process.env), "rows");
+  const size = files.reduce((sum, { path }) => sum + (statOf(path)?.size ?? 0), 0);
+  return prepareDocuments({
+    ...tools,
+    share: () => files.reduce((sum, { bytesRead }) => sum + bytesRead(), 0) / size,
+    batches,
+    settings: ours,
+    cache: key === undefined ? undefined : { folder, key },
+  });
+}
+
+/** What decides tokens and what of them is trained, and nothing else: all of it, or the cache would take others' tokens for its own. */
+const DOCUMENT_SETTINGS = {
+  format: true,
+  columns: true,
+  assistant_only_loss: true,
+  completion_only_loss: true,
+  train_on: true,
+  chat_template_kwargs: true,
+  max_length: true,
+  excess_length_strategy: true,
+} satisfies Record<keyof Required<DocumentSettings>, true>;
+
+export const documentSettings = (settings: Omit<DocumentSettings, "train_on"> & Pick<DataSettings, "train_on">) =>
+  Object.fromEntries(
+    Object.entries(settings).filter(
+      ([name, value]) => Object.hasOwn(DOCUMENT_SETTINGS, name) && !(name === "train_on" && value === "auto"),
+    ),
+  ) as unknown as DocumentSettings;
+
 /** Refuses a document with a token that the model does not have. */
-export function checkTokens(documents: Document[], vocabSize: number): void {
-  for (const { tokens, place } of documents) {
+export function checkTokens(documents: Documents, vocabSize: number): void {
+  if (documents.facts && documents.facts.largestToken < vocabSize) return;
+  for (const { tokens, place } of eachDocument(documents)) {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {
       throw new UserError(

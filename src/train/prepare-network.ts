@@ -9,7 +9,7 @@ import { type Architecture, hasExperts } from "../model/architecture.js";
 import { readArchitecture } from "../families/registry.js";
 import { type Model, placedParameters, randomModel } from "../model/model.js";
 import { CHOICE_CORRECTION } from "../model/routing.js";
-import type { Document } from "../data/documents.js";
+import { type Documents, inMemory } from "../data/documents.js";
 import { sequentialBatches } from "../data/batches.js";
 import { widthProblem } from "../reversible/couplings/registry.js";
 import { fittingFractionBits } from "../reversible/streams.js";
@@ -49,7 +49,7 @@ export function makeModel(
   const device = store.isOnDevice ? settings.device : "cpu";
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   const kept = resumed?.inPlace ? store.openModel() : null;
-  if (kept) return { ...kept, passed: passingFrom(source, kept.architecture) };
+  if (kept) return kept;
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
     const model = loadModel(resumed?.folder ?? source, {
@@ -60,11 +60,6 @@ export function makeModel(
       allocate,
       verify: resumed === undefined,
     });
-    // A checkpoint can be removed before the run ends, and its files would take room until then.
-    if (resumed) {
-      model.passed?.close();
-      model.passed = passingFrom(source, model.architecture);
-    }
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.architecture.source = source.config;
     return model;
@@ -76,6 +71,12 @@ export function makeModel(
     settings.device,
     allocate,
   );
+}
+
+/** What passes through a run that is resumed is its source's: a checkpoint can be removed before the run ends, and its files would take room until then. */
+export function passFrom(source: ModelSource, model: Model): void {
+  model.passed?.close();
+  model.passed = passingFrom(source, model.architecture);
 }
 
 /** The model as these settings train it; the model stays the caller's. */
@@ -101,12 +102,13 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
 export function withFittingGrid(
   settings: TrainSettings,
   model: Model,
-  documents: Document[],
+  documents: Documents,
   store: ParameterStore,
 ): TrainSettings {
   const { stream_fraction_bits: given, max_length } = settings;
   if (given > 0 || describeNetwork(settings).stream !== "int32") return settings;
-  const [batch] = sequentialBatches(documents.slice(0, 16), { rows: 1, max_length });
+  const first = Array.from({ length: Math.min(16, documents.length) }, (_, i) => documents.document(i));
+  const [batch] = sequentialBatches(inMemory(first), { rows: 1, max_length }).slice(0, 1);
   const largest = largestHidden(networkOf(settings, model, store), batch);
   return { ...settings, stream_fraction_bits: fittingFractionBits(largest, FRACTION_BITS.int32) };
 }

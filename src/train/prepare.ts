@@ -2,11 +2,13 @@
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { passingNote } from "../checkpoint/pass-through.js";
 import { openSource, sourceNotes, withFilesKept } from "../checkpoint/source.js";
-import { type Batch, Batches, sequentialBatches } from "../data/batches.js";
-import type { DataReport } from "../data/documents.js";
+import { Batches, type BatchList, sequentialBatches } from "../data/batches.js";
+import type { DataReport, Documents } from "../data/documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
-import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
+import { loadWithInput } from "../data/prepared/tokenizer-input.js";
+import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { readArchitecture } from "../families/registry.js";
+import type { Output } from "../metrics/output.js";
 import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { useDevice, setThreads } from "../torch/device.js";
@@ -23,6 +25,7 @@ import {
   checkRouter,
   isConverted,
   makeModel,
+  passFrom,
   networkOf,
   notesOf,
   type ResumedFrom,
@@ -52,10 +55,14 @@ export interface Run extends Course {
   readonly folder: RunFolder;
   readonly state: RunState;
   readonly data: Batches;
+  /** What batches are made of; closed by `freeRun`. */
+  readonly documents: readonly Documents[];
   /** What `data` and the held-out rows are, as checkpoints keep it. */
   readonly fingerprint: DataFingerprint;
-  readonly evalBatches: Batch[];
+  readonly evalBatches: BatchList;
   readonly report: DataReport;
+  /** What the files of rows are, a line for each source. */
+  readonly found: readonly string[];
   /** What the person should know of these settings and did not ask. */
   readonly notes: string[];
   /** Whether weights of the ordinary network begin to be trained as another one. */
@@ -68,13 +75,17 @@ export interface Run extends Course {
   readonly tokenizer: Tokenizer;
 }
 
-/** Makes the run and holds its folder, where no other can be made until `freeRun`. Errors: UserError, and nothing is left. */
-export function prepareRun(asked: TrainSettings): Run {
+/**
+ * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are.
+ * Errors: UserError, and nothing is left.
+ */
+export async function prepareRun(asked: TrainSettings, out?: Output): Promise<Run> {
   const folder = openRunFolder(asked);
   const made: Made = {};
   try {
-    return makeRun(asked, made, folder);
+    return await makeRun(asked, made, folder, out);
   } catch (failure) {
+    for (const documents of made.documents ?? []) documents.close();
     made.state?.close();
     made.states?.free();
     if (made.model) freeModel(made.model);
@@ -87,13 +98,14 @@ export function prepareRun(asked: TrainSettings): Run {
 
 /** What is to be released when the rest of the preparation is refused. */
 interface Made {
+  documents?: Documents[];
   store?: ParameterStore;
   model?: Model;
   states?: OptimizerStates;
   state?: RunState;
 }
 
-function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
+async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?: Output): Promise<Run> {
   useDevice(asked.device);
   setThreads(asked.threads);
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
@@ -103,8 +115,11 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   const added = withAddedTokens(opened, asked);
   const given = withGivenFiles(added.source, asked);
   const resumed = findResumed(asked);
-  const tokenizer = loadTokenizer(given);
-  const { documents, evalDocuments, report } = readData(asked, tokenizer);
+  const loaded = loadWithInput(given);
+  const { tokenizer } = loaded;
+  const read = await readData(asked, { ...loaded, out });
+  const { documents, evalDocuments, report } = read;
+  made.documents = [documents, evalDocuments];
   const { source, notes: endNotes } = withTrainedEnd(given, tokenizer, documents);
   const { chatTemplate } = tokenizer;
   const rows = withFingerprint({
@@ -135,7 +150,8 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
-  checkTokens([...documents, ...evalDocuments], model.architecture.vocabSize);
+  if (resumed) passFrom(source, model);
+  for (const some of [documents, evalDocuments]) checkTokens(some, model.architecture.vocabSize);
   checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);
   checkFrozen(asked.freeze, model);
@@ -166,15 +182,18 @@ function makeRun(asked: TrainSettings, made: Made, folder: RunFolder): Run {
     ...course,
     state,
     data,
+    documents: made.documents,
     fingerprint,
     bestModel,
     report,
+    found: read.found,
     startStep,
     folder,
     tokenizer,
     resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
     notes: [
       ...folder.notes,
+      ...read.notes,
       ...resumeNotes,
       ...passingNote(model.passed?.tensors ?? [], asked.model),
       ...sourceNotes(source),
@@ -207,6 +226,7 @@ export function freeRun(run: Run, finished = false): void {
   run.states.free();
   freeModel(model);
   store.close(finished);
+  for (const documents of run.documents) documents.close();
   run.folder.close();
   if (run.settings.memory_limit !== "") limitMemory(NO_LIMIT);
 }

@@ -137,11 +137,11 @@ test("a setting that the model cannot have leaves no working copy behind, and ke
   const settings = settingsFor(place, { parameters: "disk", durability: "step", max_steps: 3 });
   const folder = workingFolder(settings.output_dir);
   const refused = { ...settings, optimizer: "galore_adamw", galore_rank: 4096 } as const;
-  assert.throws(() => prepareRun(refused), { name: "UserError", message: /^galore_rank: 4096/ });
+  await assert.rejects(prepareRun(refused), { name: "UserError", message: /^galore_rank: 4096/ });
   assert.ok(!existsSync(folder));
-  freeRun(prepareRun(settings));
+  freeRun(await prepareRun(settings));
   assert.ok(existsSync(folder));
-  assert.throws(() => prepareRun({ ...settings, resume: "latest", weights_correction: "8bit" }), {
+  await assert.rejects(prepareRun({ ...settings, resume: "latest", weights_correction: "8bit" }), {
     name: "UserError",
     message: /^weights_correction/,
   });

@@ -71,7 +71,7 @@ function readLog(log: string, killed: boolean): Life {
 }
 
 async function main({ settings, delayMs, log }: Work): Promise<void> {
-  const run = prepareRun(settings);
+  const run = await prepareRun(settings);
   appendFileSync(log, `${run.startStep}\n`);
   if (delayMs !== null) {
     const killer = `setTimeout(() => process.kill(${process.pid}, "SIGKILL"), ${delayMs}); require("node:worker_threads").parentPort.postMessage("")`;

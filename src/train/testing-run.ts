@@ -94,7 +94,7 @@ export async function runTraining(settings: TrainSettings, { stopAt, look }: Run
     return [tensors, blocks, liveBytes, mappedBytes];
   };
   const before = alive();
-  const run = prepareRun(settings);
+  const run = await prepareRun(settings);
   let finished = false;
   try {
     look?.(run);

@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ next-*/ qwen35-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/ next-*/ qwen35-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
@@ -23,9 +23,11 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
-                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GraniteMoeConfig,
-                          GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
-                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM)
+                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GptOssConfig,
+                          GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Mxfp4Config, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig,
+                          Qwen3MoeForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM)
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 from transformers.models.qwen3_5_moe import (Qwen3_5MoeConfig, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
                                              Qwen3_5MoeTextConfig)
 
@@ -40,6 +42,7 @@ QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediat
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
 GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
                embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
+GPT_OSS = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
 LATENT = dict(EVERY, num_key_value_heads=4, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, max_position_embeddings=64,
               kv_lora_rank=14, q_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, n_group=1, topk_group=1)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
@@ -51,12 +54,12 @@ DELTA = dict(EVERY, num_hidden_layers=2, full_attention_interval=2, intermediate
              max_position_embeddings=64, linear_num_key_heads=2, linear_key_head_dim=6, linear_num_value_heads=4, linear_value_head_dim=5)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "next-plain", "qwen35-plain",
-          "qwen35-seeing"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "gptoss-plain",
+          "next-plain", "qwen35-plain", "qwen35-seeing"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
 TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
-           "deepseek2-lite", "glmlite-plain", "next-plain", "qwen35-plain"}
+           "deepseek2-lite", "glmlite-plain", "gptoss-plain", "next-plain", "qwen35-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
@@ -138,6 +141,19 @@ CASES = {
     "glmlite-bare": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
         LATENT, q_lora_rank=None, mlp_layer_types=["sparse", "sparse"], n_shared_experts=3, num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True, old="rope_type",
         rope=dict(rope_type="default", rope_theta=1e6))),
+    # Limits that are reached; windows shorter than the text.
+    "gptoss-plain": (GptOssForCausalLM, GptOssConfig, dict(GPT_OSS, sliding_window=5, swiglu_limit=0.5)),
+    "gptoss-heads": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, num_hidden_layers=3, layer_types=["full_attention", "sliding_attention", "sliding_attention"], sliding_window=8, num_attention_heads=6,
+        num_key_value_heads=2, num_experts_per_tok=3, swiglu_limit=0.3, swiglu_alpha=1.1, old="rope_type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=32.0, beta_slow=1.0, truncate=False))),
+    "gptoss-bare": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, intermediate_size=12, num_attention_heads=3, num_key_value_heads=3, num_experts_per_tok=4, attention_bias=False, sliding_window=2,
+        tie_word_embeddings=True, rope=dict(rope_type="default", rope_theta=10000.0))),
+    # As it is released: experts in MXFP4, the rest in bfloat16.
+    "gptoss-mxfp4": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, hidden_size=32, intermediate_size=32, num_local_experts=3, sliding_window=6, mxfp4=True, old="rope_type",
+        rope=dict(rope_type="yarn", rope_theta=150000.0, factor=32.0, original_max_position_embeddings=4096, beta_fast=32.0, beta_slow=1.0, truncate=False))),
     "next-plain": (Qwen3NextForCausalLM, Qwen3NextConfig, DELTA),
     "next-dense": (Qwen3NextForCausalLM, Qwen3NextConfig, dict(
         DELTA, num_hidden_layers=3, layer_types=["full_attention", "linear_attention", "linear_attention"], mlp_only_layers=[1], linear_num_key_heads=3,
@@ -167,7 +183,17 @@ CASES = {
 
 def our_name(key):
     """Ours are those of Qwen, in every family."""
-    return key.replace("block_sparse_moe.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+    return key.replace("block_sparse_moe.router", "mlp.gate").replace("mlp.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+
+
+def our_form(model, key, gradient):
+    """Experts of gpt-oss lie as [in, out], gate and up by columns in turn: ours as [out, in], gate before up."""
+    if model.config.model_type == "gpt_oss" and ".experts." in key:
+        if gradient.dim() == 3:
+            gradient = gradient.transpose(1, 2)
+        if "gate_up" in key:
+            gradient = torch.cat([gradient[:, ::2], gradient[:, 1::2]], 1)
+    return gradient.contiguous()
 
 
 def trained(model):
@@ -188,12 +214,13 @@ def logits_and_loss(model):
 def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
-    old, rope, even, fp8 = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False), settings.pop("fp8", None)
+    old, rope, even = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False)
+    fp8, mxfp4 = settings.pop("fp8", None), settings.pop("mxfp4", False)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
+        for key, parameter in model.named_parameters():
+            if parameter.dim() == 1 or key.endswith("proj_bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         for key, tensor in model.state_dict().items():
             if key.endswith("A_log"):  # decays of many tokens: outputs next to 0, normalised, are noise in float32
@@ -203,6 +230,8 @@ def write_case(name):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    if mxfp4:
+        write_mxfp4(model, folder)
     if old:
         write_old_dialect(folder / "config.json", old)
     packed = decode_fp8(folder, fp8) if fp8 else None
@@ -212,8 +241,9 @@ def write_case(name):
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in trained(model):
-        golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
-    reloaded = make_model.from_pretrained(folder, dtype=torch.float32)
+        golden[f"grad.{our_name(key)}"] = our_form(model, key, parameter.grad)
+    decoding = dict(quantization_config=Mxfp4Config(dequantize=True)) if mxfp4 else {}
+    reloaded = make_model.from_pretrained(folder, dtype=torch.float32, **decoding)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
         write_router_losses(folder, make_model)
@@ -259,6 +289,28 @@ def write_fp8(folder, packed, block):
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def write_mxfp4(model, folder):
+    """Gives the model weights that MXFP4 and bfloat16 hold, and writes them so."""
+    draw, written = torch.Generator().manual_seed(9), {}
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.dim() < 3:
+                written[key] = parameter.to(torch.bfloat16)
+                parameter.copy_(written[key])
+                continue
+            experts, inner, outer = parameter.shape
+            blocks = torch.randint(0, 256, (experts, outer, inner // 32, 16), generator=draw, dtype=torch.uint8)
+            scales = torch.randint(121, 125, (experts, outer, inner // 32), generator=draw, dtype=torch.uint8)
+            written[f"{key}_blocks"], written[f"{key}_scales"] = blocks, scales
+            parameter.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.bfloat16))
+    save_file(written, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "bfloat16"
+    config["quantization_config"] = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+                                     "quant_method": "mxfp4"}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
 def write_router_losses(folder, make_model):
     """pooled: transformers' own auxiliary loss, in float32. layer, z: the equations in float64, by autograd. Rows are padded
     on the right, so that the figures hold for the same rows without padding."""
@@ -276,7 +328,7 @@ def write_router_losses(folder, make_model):
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
         for key, parameter in trained(model):
-            golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
+            golden[f"{kind}.grad.{our_name(key)}"] = our_form(model, key, parameter.grad.to(torch.float32, copy=True))
 
     model = make_model.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
     set_aux_coefficient(model, AUX_COEF)

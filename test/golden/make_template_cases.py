@@ -45,13 +45,13 @@ class Renderer:
         except (jinja2.TemplateError, TypeError, AttributeError, ValueError):
             return None
 
-    def takes_text(self, call, tools):
+    def takes_text(self, call):
         """Whether the template writes a text of arguments as it is, or no arguments at all."""
         def shown(value):
             given = {**call, "function": {**call["function"], "arguments": value}}
-            return self.render([{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [given]}], tools) or ""
+            return self.render([{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [given]}], None) or ""
 
-        shape = (",".join(call), tools is None)
+        shape = ",".join(call)
         if shape not in self.known:
             self.known[shape] = PROBE in shown(PROBE) or "revmoe" not in shown(json.loads(PROBE))
         return self.known[shape]
@@ -80,7 +80,7 @@ class Renderer:
         messages, tools = row["messages"], row.get("tools")
         for call in (call for message in messages for call in message.get("tool_calls") or []):
             arguments = call["function"]["arguments"]
-            if isinstance(arguments, str) and not self.takes_text(call, tools):
+            if isinstance(arguments, str) and not self.takes_text(call):
                 call["function"]["arguments"] = json.loads(arguments)
         text = self.render(messages, tools)
         if text is None:

@@ -48,19 +48,22 @@ EXPRESSIONS = [f"{{{{ {value} }}}}" for value in PRINTED] + [f"{{{{ {value} | st
     " ".join("{{ %s is %s }}" % (value, test) for value in ("yes", "one", "big", "floats[0]", "nil", "missing", "text", "names", "order", "(1, 2)") for test in ("number", "integer", "float", "string", "mapping", "sequence", "iterable", "boolean", "none", "defined", "true")), "{{ 3 is odd }} {{ -1 is odd }} {{ 0 is even }} {{ text is not string }}", "{{ text is odd }}",
     "{{ not missing }} {{ not none }} {{ not '' }} {{ not [] }} {{ not {} }} {{ not 0.0 }} {{ not '0' }}", "{{ nil or 'x' }} {{ 0 or none }} {{ one and missing }}| {{ 'a' if nil }}|", "{{ +true }} {{ -floats[0] }}",
     "{% for i in range(3) %}{% if i == 1 %}{% set x = i %}{% endif %}[{{ x }}]{% endfor %}", "{% set x = 0 %}{% for i in range(3) %}{% set x = x + 1 %}{{ x }}{% endfor %}{{ x }}", "{% for i in range(5) %}{{ i }}{% if i == 2 %}!{% break %}{% endif %},{% endfor %}", "{% for i in range(4) %}{{ i }}{% if i == 2 %}{% continue %}{% endif %},{% endfor %}", "{% for i in range(4) if i is odd %}{{ i }}/{{ loop.length }} {{ loop.cycle('a', 'b') }}{% endfor %}", "{% for k, v in [(1, 2), [3, 4]] %}{{ k }}{{ v }}{% endfor %}", "{% for x in names %}{{ loop.previtem }}<{{ x }}>{{ loop.nextitem }} {% endfor %}", "{% for k, v in [(1, 2, 3)] %}x{% endfor %}",
-    "{% macro m(a, b=none) %}{{ a }}{{ b }}{% endmacro %}{{ m(yes) }} {{ m(1.0, b=nil) }}", "{% set t %}{{ yes }}{% endset %}{{ t }}", "{% set ns = namespace(a=none, l=[1.0]) %}{{ ns.a }} {{ ns.l }} {% set ns.a = true %}{{ ns.a }}", "{{ range(3) | list }} {{ 'x' ~ 1.0 ~ none ~ true ~ [none] }}", "{{ raise_exception('no') }}", "{{ none }}{{ True }}{{ None }}", "{% if none %}a{% elif 0.0 %}b{% else %}c{% endif %}", "{{ [missing] }} {{ {'a': missing} }}", "{{ missing | tojson }}", "{{ {'a': missing} | tojson }}", "{{ nested['a'][1][1]['b'] }} {{ nested.a[1][0] }}", "{{ order['2'] }}{{ order.price }}", "{{ none.x }}", "{{ html | safe }} {{ html }}",
+    "{% macro m(a, b=none) %}{{ a }}{{ b }}{% endmacro %}{{ m(yes) }} {{ m(1.0, b=nil) }}", "{% set t %}{{ yes }}{% endset %}{{ t }}", "{% set ns = namespace(a=none, l=[1.0]) %}{{ ns.a }} {{ ns.l }} {% set ns.a = true %}{{ ns.a }}", "{{ range(3) | list }} {{ 'x' ~ 1.0 ~ none ~ true ~ [none] }}", "{{ raise_exception('no') }}", "{{ none }}{{ True }}{{ None }}", "{% if none %}a{% elif 0.0 %}b{% else %}c{% endif %}", "{{ [missing] }} {{ {'a': missing} }}", "{{ missing | tojson }}", "{{ {'a': missing} | tojson }}", "{{ nested['a'][1][1]['b'] }} {{ nested.a[1][0] }}", "{{ order['2'] }}{{ order.price }}", "{{ none.x }}", "{{ empty is lower }} {{ digits is upper }} {{ names is lower }} {{ upper is upper }} {{ word is lower }}", "{{ odd.split() }} {{ blanks.split() }} {{ ' a b  c '.split(none, 1) }} {{ 'a,b,c'.split(sep=',', maxsplit=1) }}", "{{ order | items | list }} {{ schema | dictsort | join }} {{ order.items() | list | last }}",
+    "{{ nil | select | list }} {{ nil | map('upper') | list }} {{ 0 | reject('none') | list }}", "{{ 1.5 is odd }} {{ 1.5 is even }} {{ big is odd }}", "{{ void in order }}", "{{ missing | int }}", "{{ yes | replace('T', 't') }} {{ names | replace(', ', ',', 1) }} {{ 'aaa' | replace('', '-') }}",
+    "{{ names | indent }}", "{{ one | indent }}", "{{ floats[0] * 'a' }}", "{{ true * 'a' }} {{ -1 * 'a' }}", "{{ emoji * huge }}", "{{ html | safe }} {{ html }}",
 ]
 
 
-def printed(expression, row):
+def printed(expression):
     try:
-        return _compile_jinja_template(expression).render(**row)
+        # A new row each: jinja2 changes some values, as the lists that it indents.
+        return _compile_jinja_template(expression).render(**json.loads(ROW))
     except (jinja2.TemplateError, TypeError, ValueError, ZeroDivisionError, AttributeError, OverflowError):
         return None
 
 
-row = json.loads(ROW)
-cases = {expression: printed(expression, row) for expression in EXPRESSIONS}
-body = ",\n".join(f"{json.dumps(expression)}: {json.dumps(text)}" for expression, text in cases.items())
-(HERE / "templates" / "values.json").write_text(f'{{"row": {json.dumps(ROW)}, "printed": {{\n{body}\n}}}}\n')
-print(len(cases), "expressions,", sum(text is None for text in cases.values()), "refused, transformers", transformers.__version__)
+if __name__ == "__main__":
+    cases = {expression: printed(expression) for expression in EXPRESSIONS}
+    body = ",\n".join(f"{json.dumps(expression)}: {json.dumps(text)}" for expression, text in cases.items())
+    (HERE / "templates" / "values.json").write_text(f'{{"row": {json.dumps(ROW)}, "printed": {{\n{body}\n}}}}\n')
+    print(len(cases), "expressions,", sum(text is None for text in cases.values()), "refused, transformers", transformers.__version__)

@@ -28,7 +28,7 @@ setThreads(1);
 const SAVED = fileURLToPath(new URL("../../../test/golden/saved", import.meta.url));
 const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe"];
 /** Saved by transformers 5 alone. */
-const NEWER = ["glm4_moe", "minimax_m2", "ernie4_5_moe", "deepseek_v3", "deepseek_v2", "glm4_moe_lite"];
+const NEWER = ["glm4_moe", "minimax_m2", "ernie4_5_moe", "deepseek_v3", "deepseek_v2", "glm4_moe_lite", "gpt_oss"];
 const NAMES = readdirSync(SAVED).sort();
 
 function logitsOf(folder: string, tokens: number[]): number[] {

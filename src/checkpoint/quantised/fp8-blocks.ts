@@ -9,6 +9,7 @@ import { scope } from "../../torch/scope.js";
 import { dtype, empty, fromArray, shape, type Tensor } from "../../torch/tensor.js";
 import type { Folder, StoredTensor } from "../model-files.js";
 import { type DecodedTensor, type QuantisedFormat, withDecoded } from "./format.js";
+import { EXPONENTS, lookUp } from "./look-up.js";
 
 /** Rows and columns of a block. */
 type Block = [rows: number, columns: number];
@@ -97,16 +98,9 @@ function decodeMatrix_(decoded_NK: Tensor, bytes_NK: Tensor, scales_RC: Tensor, 
   );
 }
 
-/** The value of each byte. */
-const lookUp = (bytes: Tensor, table: number[]): Tensor =>
-  reshape(indexSelect(fromArray(table, [256], "float32"), 0, cast(reshape(bytes, [-1]), "int32")), shape(bytes));
-
 /** float8_e4m3fn: a sign, 4 bits of exponent around 7, 3 of fraction; no infinity, and not a number where all bits but the sign are set. */
 const E4M3 = Array.from({ length: 256 }, (_, byte) => {
   const [sign, exponent, fraction] = [byte >> 7 ? -1 : 1, (byte >> 3) & 15, byte & 7];
   if (exponent === 15 && fraction === 7) return Number.NaN;
   return sign * (exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10));
 });
-
-/** float8_e8m0fnu: powers of two around 2^0 at 127. */
-const EXPONENTS = Array.from({ length: 256 }, (_, byte) => (byte === 255 ? Number.NaN : 2 ** (byte - 127)));

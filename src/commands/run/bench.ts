@@ -2,7 +2,7 @@
 // memory against depth. Ctrl-C ends the running process and leaves nothing behind.
 import { describeBench } from "../../compare/table.js";
 import type { BENCH_ROWS } from "../../compare/setting-rows.js";
-import { checkDrawing, writeDrawing } from "./drawing.js";
+import { checkDrawing, writeDrawing } from "../drawing/drawing.js";
 import { depthChart } from "../../compare/svg.js";
 import type { CommandInput } from "../command.js";
 import { bench } from "../../compare/bench.js";

@@ -112,7 +112,7 @@ test("wrong calls are refused in one sentence", async (t) => {
     assert.match(err, /^revmoe: [^\n]*\n$/);
     assert.match(err, pattern);
   };
-  await refused([], /--file FILE is missing/);
+  await refused([], /--file FILE\.\.\. is missing/);
   await refused(["--file", "none.jsonl"], /none\.jsonl: there is no such file/);
   await refused(["--file", choices, "--as", "both"], /as: trained is not possible: .* has no revmoe\.json/);
   await refused(

@@ -5,12 +5,13 @@ import { formatDuration } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
 import type { CommandInput } from "../command.js";
 import { openSource } from "../../checkpoint/source.js";
-import { readRows } from "../../data/rows.js";
+import { parseSources, readAllRows } from "../../data/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { dataSettings } from "../../eval/held-out.js";
 import { prepareTask } from "../../eval/measure.js";
 import { detectTask, hasColumns, type Task } from "../../eval/task-rows.js";
 import { chooseNetwork, openNetwork } from "../../generate/open-network.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
 import type { ROWS } from "../eval.js";
@@ -39,8 +40,10 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const source = openSource(folder);
   const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);
   for (const as of views) chooseNetwork(folder, as);
-  const read = readRows(file);
-  const rows = limit > 0 ? read.slice(0, limit) : read;
+  const rows = await readAllRows(
+    parseSources(await resolveSources(file, "file", { out: err }), "file"),
+    limit > 0 ? limit : undefined,
+  );
   const own = Object.fromEntries(Object.entries(settings).filter(([name]) => given.has(name)));
   const ofRun = dataSettings(folder, run);
   const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, ofRun.columns)) : settings.task;
@@ -71,12 +74,9 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   return 0;
 }
 
-/** The only task for which a setting that is given is there. */
-function taskOf(given: ReadonlySet<string>): Task | undefined {
-  const tasks = Object.keys(TASK_ROWS) as Task[];
-  const users = [...given].map((name) => tasks.filter((task) => TASK_ROWS[task].includes(name)));
-  return users.find(({ length }) => length === 1)?.[0];
-}
+/** Names for columns, or a format, are given for rows to predict, whatever else these could be. */
+const taskOf = (given: ReadonlySet<string>): Task | undefined =>
+  ["columns", "format"].some((name) => given.has(name)) ? "loss" : undefined;
 
 /** A setting of another task would be without effect. */
 function checkTask(task: Task, given: ReadonlySet<string>): void {

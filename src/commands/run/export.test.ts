@@ -126,14 +126,14 @@ test("before the end, and after a second start, of a run", async (t) => {
   const { place, folder } = await trained(t, { gamma: 0.25 });
   const words = ["--model", folder, "--output-dir", join(place.folder, "to")];
   const later = new Date(Date.now() + 1e6);
-  utimesSync(join(folder, "checkpoint-2", "config.json"), later, later);
+  utimesSync(join(folder, "checkpoint-4", "config.json"), later, later);
   assert.match(
     (await run(...words)).out,
-    /^note: .*checkpoint-2 was saved after .*final; give its path to export it instead\nexporting .*final, /,
+    /^note: .*checkpoint-4 was saved after .*final; give its path to export it instead\nexporting .*final, /,
   );
   rmSync(join(folder, "final"), { recursive: true });
   const { out } = await run(...words);
-  assert.match(out, /^exporting .*run\/checkpoint-2, trained as momentum/);
+  assert.match(out, /^exporting .*run\/checkpoint-4, trained as momentum/);
   assert.equal(existsSync(join(place.folder, "to", "optimizer.safetensors")), false);
   // A checkpoint by its own path finds the settings of its run, too: here, how the columns are called.
   const settings = JSON.parse(readFileSync(join(folder, "config.json"), "utf8")) as object;
@@ -141,7 +141,7 @@ test("before the end, and after a second start, of a run", async (t) => {
   writeFileSync(join(place.folder, "held.jsonl"), '{"words": "one and two"}\n');
   const held = ["--validation-file", join(place.folder, "held.jsonl"), ...COMPUTE];
   assert.match(
-    (await run("--model", join(folder, "checkpoint-2"), ...words.slice(2), ...held)).out,
+    (await run("--model", join(folder, "checkpoint-4"), ...words.slice(2), ...held)).out,
     /held-out loss: \d/,
   );
 });
@@ -225,8 +225,7 @@ test("as trained: the code beside it, the network in config.json, and the same l
       AutoModelForCausalLM: "modeling_revmoe.RevMoeQwen2MoeForCausalLM",
     });
     const python = readFileSync(join(to, "modeling_revmoe.py"), "utf8");
-    for (const name of ["RevMoeQwen2MoeConfig", "RevMoeQwen2MoeForCausalLM"])
-      assert.ok(python.includes(`class ${name}(`));
+    assert.match(python, /"qwen2_moe": "Qwen2Moe",/);
     const { model_type: family, architectures: _, ...before } = read(join(folder, "final", "config.json"));
     assert.equal(family, "qwen2_moe");
     for (const [key, value] of Object.entries(before)) assert.deepEqual(own[key], value, key);

@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import { UserError } from "../../errors.js";
 import { formatBytes, parseBytes } from "../../format.js";
 import type { CommandInput } from "../command.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { resolveModel } from "../../hub/resolve.js";
 import { exportFolder } from "../../checkpoint/export.js";
 import { findModel } from "../../checkpoint/run/find-model.js";
@@ -26,7 +27,13 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   else if (asTrained) say(`exporting ${folder} as it was trained: ${name}`);
   else say(`exporting ${folder}, trained as ${name}, as the ordinary network of its weights`);
 
-  const loss = file ? await makeLoss(settings, folder, run) : null;
+  const loss = file
+    ? await makeLoss(
+        { ...settings, validation_file: await resolveSources(file, "validation_file", { out: err }) },
+        folder,
+        run,
+      )
+    : null;
   const trainedLoss = loss?.(folder, "auto") ?? null;
   const trained = asTrained && {
     network: description,
@@ -47,7 +54,7 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   if (leftOut.length > 0) say(`left out, as no parameter of the network: ${leftOut.join(", ")}`);
   if (addedKeys.length > 0) say(`config.json also has ${addedKeys.join(", ")}, which transformers 4 reads`);
   say(
-    `wrote ${dir}: ${tensors} tensors, ${layout}, ${dtype}, ${formatBytes(bytes)} in ${files} file${files > 1 ? "s" : ""}; ` +
+    `wrote ${dir}: ${tensors} tensors, ${layout}, ${settings.dtype === "mxfp4" ? `MXFP4 and ${dtype}` : dtype}, ${formatBytes(bytes)} in ${files} file${files > 1 ? "s" : ""}; ` +
       "reopened, and every tensor is the same bit for bit",
   );
   if (asTrained) say("transformers loads it with AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)");
@@ -101,7 +108,7 @@ async function makeLoss(settings: ExportSettings, folder: string, run: string | 
   const { device, threads, compute_dtype: computeDtype, validation_file: file } = settings;
   useDevice(device);
   setThreads(threads);
-  const batches = heldOutBatches(file, folder, run);
+  const batches = await heldOutBatches(file, folder, run);
   return (of, as) => lossOf(of, batches, { as, device, computeDtype });
 }
 

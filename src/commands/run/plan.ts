@@ -10,7 +10,7 @@ import { setThreads } from "../../torch/device.js";
 import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
-import { checkDrawing, writeDrawing } from "./drawing.js";
+import { checkDrawing, writeDrawing } from "../drawing/drawing.js";
 import { namedModel } from "./named-model.js";
 import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";

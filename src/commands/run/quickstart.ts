@@ -33,7 +33,7 @@ export async function run({ settings, out }: CommandInput<typeof ROWS>): Promise
   checkFolder(settings.output_dir);
   say(`Fine-tuning examples/tiny-moe (8.1 M parameters, 8 experts a layer, pretrained on speeches) on Moby-Dick:`);
   say("all parameters, reversible blocks, activations rebuilt instead of kept.\n");
-  const run = prepareRun(quickSettings(settings));
+  const run = await prepareRun(quickSettings(settings));
   const losses: Extract<RunEvent, { kind: "eval" }>[] = [];
   const progress = consoleSink({ out, totalSteps: run.totalSteps, env: process.env });
   const sink = {

@@ -334,6 +334,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
 
   assert.deepEqual(readdirSync(place.out()).sort(), [
     "checkpoint-2",
+    "checkpoint-4",
     "config.json",
     "final",
     "metrics.jsonl",
@@ -361,6 +362,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
       "step 3",
       "step 4",
       "eval 4",
+      "message 4",
       "eval 4",
       "message 4",
     ],
@@ -408,6 +410,7 @@ test("overwriting a run forgets its lines and its checkpoints", async (t) => {
   assert.deepEqual([code, err], [0, ""]);
   assert.deepEqual(readdirSync(place.out()).sort(), [
     "checkpoint-1",
+    "checkpoint-2",
     "config.json",
     "final",
     "metrics.jsonl",

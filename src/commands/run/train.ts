@@ -10,6 +10,7 @@ import type { Output } from "../../metrics/output.js";
 import { openSinks } from "../../metrics/sinks/registry.js";
 import type { Sink } from "../../metrics/record.js";
 import type { DataReport } from "../../data/documents.js";
+import { quoted } from "../../data/limits.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
 import { stepsPerEpoch } from "../../train/course/run-length.js";
@@ -17,13 +18,14 @@ import { describeSettings, type TrainSettings } from "../../train/settings/setti
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
 import { checkRunFolder } from "../../train/folder/run-folder.js";
+import { resolveSources } from "../../hub/datasets.js";
 import { train } from "../../train/loop.js";
 import { STORES } from "../../store/registry.js";
 import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
 import { namedModel } from "./named-model.js";
-import { requestedStop } from "./stop-signals.js";
+import { requestedStop } from "../../train/stop/stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
 import { readGeometry } from "../../plan/geometry.js";
@@ -34,12 +36,18 @@ import { dtype, numel } from "../../torch/tensor.js";
 
 export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   checkRunFolder(asked); // before anything is loaded, which can take minutes
-  // From here on the model is a folder, also in what the run records: resuming needs no network.
-  const { folder } = await namedModel(asked.model, "train", { out, preferCached: asked.resume !== "" });
-  const settings = { ...asked, model: folder };
+  // From here on model and data are files, also in what the run records: resuming needs no network.
+  const hub = { out, preferCached: asked.resume !== "" };
+  const { folder } = await namedModel(asked.model, "train", hub);
+  const settings = {
+    ...asked,
+    model: folder,
+    train_file: await resolveSources(asked.train_file, "train_file", hub),
+    validation_file: await resolveSources(asked.validation_file, "validation_file", hub),
+  };
   const say = (text: string): void => void out.write(`${text}\n`);
   say(describeSettings(settings));
-  const run = await explaining(settings, null, () => Promise.resolve(prepareRun(settings)));
+  const run = await explaining(settings, null, () => prepareRun(settings, out));
   const stop = requestedStop(settings.resume === "" ? null : settings.resume);
   let sink: Sink | null = null;
   // Before the first step there is nothing to keep.
@@ -118,6 +126,7 @@ async function describeRun(run: Run): Promise<string[]> {
         ]
       : []),
     ...run.notes.map((note) => `note: ${note}`),
+    ...run.found.map((line) => `rows: ${line}`),
     describeData(run.report),
     `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${describeEpoch(settings, data.batchesPerEpoch)}; ` +
       `${run.evalBatches.length} held-out batches`,
@@ -132,7 +141,8 @@ function describeEpoch(settings: TrainSettings, batches: number): string {
   return `${batches} micro-batches an epoch${steps === 1 && rest < most ? "" : `, ${most} to a step`}${last}`;
 }
 
-function describeData({ format, rows, tokens, trainedTokens, truncated, split, dropped }: DataReport): string {
+function describeData(report: DataReport): string {
+  const { formats, rows, tokens, trainedTokens, truncated, split, dropped, unusedColumns } = report;
   const share = ((100 * trainedTokens) / tokens).toFixed(1);
   const notes = [
     [truncated, "truncated"],
@@ -143,5 +153,9 @@ function describeData({ format, rows, tokens, trainedTokens, truncated, split, d
     .filter(([count]) => count > 0)
     .map(([count, word]) => `, ${count} ${word}`)
     .join("");
-  return `data: ${rows} rows of format ${format}, ${formatCount(tokens)} tokens, ${share} % trained${extra}`;
+  const unused = Object.entries(unusedColumns).map(([name, count]) => `${quoted(name)} (${count})`);
+  return (
+    `data: ${rows} rows of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
+    `${unused.length > 0 ? `; columns that are not used: ${unused.join(", ")}` : ""}`
+  );
 }

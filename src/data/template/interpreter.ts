@@ -158,7 +158,8 @@ export class BoundedInterpreter extends LibraryInterpreter {
     if (name === "map" && args.length > 0) {
       const [first, ...others] = args;
       const each = { ...filter, callee: { ...filter.callee, value: str(first) }, args: others.map(known) };
-      return listOf(itemsOf(operand).map((item) => this.applyFilter(item, each, scope)));
+      const items = isTrue(operand) ? itemsOf(operand) : [];
+      return listOf(items.map((item) => this.applyFilter(item, each, scope)));
     }
     const selecting = /^(select|reject)(attr)?$/.exec(name);
     if (selecting !== null) return select(operand, selecting[1] === "select", selecting[2] === "attr", args);

@@ -48,15 +48,19 @@ function parsed(call: Call): Call {
 
 /** Whether the template writes a text of arguments as it is, or does not write arguments at all. */
 function takesText(compiled: Compiled, chat: Chat, call: Call): boolean {
-  return once(compiled, `text for ${Object.keys(call).join()}`, chat, () => {
-    const shown = (value: unknown): string | undefined => {
-      const messages: Message[] = [
-        { role: "user", content: "?" },
-        { role: "assistant", content: "", tool_calls: [withArguments(call, value)] },
-      ];
-      return tryRun(compiled.plain, { ...chat, messages }, messages.length, false);
-    };
-    if (shown(TEXT)?.includes(TEXT)) return true;
-    return !shown(JSON.parse(TEXT))?.includes(NAME);
-  });
+  const shown = (value: unknown, tools: unknown[] | undefined): string | undefined => {
+    const messages: Message[] = [
+      { role: "user", content: "?" },
+      { role: "assistant", content: "", tool_calls: [withArguments(call, value)] },
+    ];
+    return tryRun(compiled.plain, { ...chat, tools, messages }, messages.length, false);
+  };
+  // Tools belong to a row, and a template may refuse them. Some templates need some.
+  const decide = (tools: unknown[] | undefined): boolean | undefined => {
+    const [text, object] = [shown(TEXT, tools), shown(JSON.parse(TEXT), tools)];
+    if (text?.includes(TEXT)) return true;
+    return object === undefined ? undefined : !object.includes(NAME);
+  };
+  const find = (): boolean | undefined => decide(undefined) ?? decide(chat.tools);
+  return once(compiled, `text for ${Object.keys(call).join()}`, chat, find) ?? true;
 }

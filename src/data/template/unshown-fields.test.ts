@@ -34,6 +34,9 @@ test("keys that a template does not show, each with its rows", (t) => {
   const sorted = (list: unknown[]): string[] => list.map(String).sort();
   assert.deepEqual(sorted(keys(PLAIN)), sorted([...thoughts, name, tools, ["tool_calls", 1, "d.jsonl:4"]]));
   assert.deepEqual(sorted(keys(CALLS)), sorted([...thoughts, name, tools]));
+  // A template may show arguments without the function's name, or the name alone.
+  for (const part of ["{{ c.function.name }} ", "{{ c.function.arguments | tojson }}"])
+    assert.deepEqual(sorted(keys(CALLS.replace(part, ""))), sorted([...thoughts, name, tools]));
   // Thoughts are shown in the last turn, and that is enough.
   assert.deepEqual(sorted(keys(OPENS)), sorted([name, tools, ["tool_calls", 1, "d.jsonl:4"]]));
 });

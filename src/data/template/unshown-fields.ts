@@ -19,9 +19,8 @@ interface Conversation extends ChatOptions {
   messages: Message[];
 }
 
-interface Field extends UnshownField {
+interface Field extends SeenField {
   tried: number;
-  isShown: boolean;
 }
 
 /** Rows that a key is looked for in the text of, until one shows it: a template may show it in some places only. */
@@ -35,7 +34,28 @@ export interface FieldWatch {
   /** Errors: as renderChat, for a row that the template refuses as it is. */
   see(conversation: Conversation): void;
   unshown(): UnshownField[];
+  /** All keys of the rows seen since the last call: for who sums up what several threads saw. */
+  taken(): SeenField[];
 }
+
+/** A key of some rows, and whether the template was ever seen to show it. */
+export interface SeenField extends UnshownField {
+  isShown: boolean;
+}
+
+/** What was seen of the rows of `a` and, behind them, of `b`. */
+export function addFields(a: readonly SeenField[], b: readonly SeenField[]): SeenField[] {
+  const sum = new Map(a.map((field) => [field.key, field]));
+  for (const field of b) {
+    const before = sum.get(field.key);
+    const both = before && { ...before, rows: before.rows + field.rows, isShown: before.isShown || field.isShown };
+    sum.set(field.key, both ?? field);
+  }
+  return [...sum.values()];
+}
+
+export const unshownOf = (fields: readonly SeenField[]): UnshownField[] =>
+  fields.filter(({ isShown }) => !isShown).map(({ key, rows, place }) => ({ key, rows, place }));
 
 export function watchFields(tokenizer: Tokenizer, kwargs?: Record<string, unknown>): FieldWatch {
   const fields = new Map<string, Field>();
@@ -44,14 +64,19 @@ export function watchFields(tokenizer: Tokenizer, kwargs?: Record<string, unknow
       const field = fields.get(key) ?? { key, rows: 0, place: conversation.place, tried: 0, isShown: false };
       fields.set(key, field);
       field.rows++;
+      field.place ??= conversation.place;
       if (field.isShown || field.tried >= ROWS_TRIED) continue;
       field.tried++;
       field.isShown = isShown(tokenizer, { kwargs, ...conversation }, key);
     }
   };
-  const unshown = (): UnshownField[] =>
-    [...fields.values()].filter((field) => !field.isShown).map(({ key, rows, place }) => ({ key, rows, place }));
-  return { see, unshown };
+  const taken = (): SeenField[] => {
+    const seen = [...fields.values()].filter(({ rows }) => rows > 0);
+    const taken = seen.map(({ key, rows, place, isShown }) => ({ key, rows, place, isShown }));
+    for (const field of seen) Object.assign(field, { rows: 0, place: undefined });
+    return taken;
+  };
+  return { see, unshown: () => unshownOf([...fields.values()]), taken };
 }
 
 /** Keys of the rows that the tokenizer's chat template does not show. */
@@ -127,18 +152,20 @@ function without(message: Message, key: string): Message {
       : message;
   }
   const { tool_calls: calls } = message;
-  if (key === "tool_calls" && Array.isArray(calls)) return { ...message, tool_calls: calls.map(renamed) };
+  if (key === "tool_calls" && Array.isArray(calls)) return { ...message, tool_calls: calls.map(otherCall) };
   // Names of thoughts stand for one another.
   const goes = THOUGHTS.includes(key) ? THOUGHTS : [key];
   return Object.fromEntries(Object.entries(message).filter(([name]) => !goes.includes(name))) as Message;
 }
 
-/** A call of another function, where it is one that a template can show. */
-function renamed(call: unknown): unknown {
+/** A call of another function with other arguments: templates show both or one of them. */
+function otherCall(call: unknown): unknown {
   if (typeof call !== "object" || call === null) return `${String(call)}${PROBE}`;
   const { function: inner } = call as { function?: unknown };
-  if (typeof inner === "object" && inner !== null) return { ...call, function: { ...inner, name: PROBE } };
-  return { ...call, name: PROBE };
+  if (typeof inner === "object" && inner !== null) return { ...call, function: otherCall(inner) };
+  const others = { [PROBE]: PROBE };
+  const isText = typeof (call as { arguments?: unknown }).arguments === "string";
+  return { ...call, name: PROBE, arguments: isText ? JSON.stringify(others) : others };
 }
 
 function tryRender(tokenizer: Tokenizer, { messages, ...options }: Conversation): string | undefined {

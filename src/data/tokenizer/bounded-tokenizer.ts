@@ -6,6 +6,7 @@ import { UserError } from "../../errors.js";
 import { TOKENIZER_LIMITS as LIMITS, quoted, ROW_LIMITS, secondsFor, TIME_LIMITS } from "../limits.js";
 import { inTime } from "../time-limit.js";
 import { checkTokenizer } from "./tokenizer-check.js";
+import { rememberWords } from "./word-memo.js";
 
 type Json = Record<string, unknown>;
 
@@ -90,6 +91,7 @@ function open(json: Json, config: Json, path: string): JsonTokenizer {
     const tokenizer = new JsonTokenizer(parts, config);
     boundNormalizer(tokenizer, path);
     boundWords(tokenizer, json, path);
+    rememberWords(tokenizer);
     return tokenizer;
   } catch (error) {
     if (error instanceof UserError) throw error;

@@ -12,6 +12,7 @@ import {
   transpose,
   unsqueeze,
 } from "../../torch/ops.js";
+import { isCpu } from "../../torch/device.js";
 import { repeat } from "../../torch/repeat.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor, zeros } from "../../torch/tensor.js";
@@ -59,8 +60,7 @@ const narrowed = (out_THC: Tensor, width: number): Tensor =>
   shape(out_THC)[2] === width ? out_THC : narrow(out_THC, 2, 0, width);
 
 /** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
-const hasFlash = (q: Tensor): boolean =>
-  device(q).startsWith("cpu") || dtype(q) === "bfloat16" || dtype(q) === "float16";
+const hasFlash = (q: Tensor): boolean => isCpu(device(q)) || dtype(q) === "bfloat16" || dtype(q) === "float16";
 
 function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);

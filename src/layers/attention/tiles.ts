@@ -1,5 +1,6 @@
 // Which tiles of queries attention goes through, and which keys each of them sees. A tile needs the more memory the more chunks of
 // keys it sees and the larger the last one is, and leaves nothing behind: an engine that only counts is given the largest alone.
+import { isCpu } from "../../torch/device.js";
 import { leavesOut } from "../../torch/repeat.js";
 
 export interface Limits {
@@ -13,7 +14,7 @@ export interface Limits {
 
 // On a processor a chunk's scores should stay in its caches; elsewhere products should be large.
 export const limitsOn = (on: string): Limits =>
-  on === "cpu" ? { scores: 2 ** 18, rows: 256, keys: 512 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
+  isCpu(on) ? { scores: 2 ** 18, rows: 256, keys: 512 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
 
 /** Queries [row, row + rows) of key heads [group, group + groups), and the keys [key, key + keys) that they see. */
 export interface Tile {

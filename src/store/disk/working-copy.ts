@@ -36,6 +36,7 @@ import {
 import { deviceStore } from "../device.js";
 import { Stopwatch, type StoreTimes } from "../times.js";
 import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
+import { isCpu } from "../../torch/device.js";
 
 export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
 
@@ -64,7 +65,7 @@ export class WorkingCopy implements ParameterStore {
     this.#folder = options.folder;
     this.#architecture = options.architecture;
     this.#options = options;
-    this.#change = options.device === "cpu" ? inPlace : throughCopies(options.device);
+    this.#change = isCpu(options.device) ? inPlace : throughCopies(options.device);
     this.#flow = new PageFlow(partsOf(options.architecture));
   }
 

@@ -2,6 +2,7 @@
 import { record } from "../shadow/gradients.js";
 import { drop, make, type Value } from "../shadow/values.js";
 import { newerOp, type T } from "./row.js";
+import { isCpu } from "../device-name.js";
 
 /** Of an H100; other cards have from 40 to 192. */
 const MULTIPROCESSORS = 132;
@@ -21,7 +22,7 @@ export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout
     const out = make(q.sizes, q.dtype, q.device, [tokens * heads * width, width, heads * width, 1]);
     const sums = make([one, heads, tokens], "float32", q.device);
     const result = record(out, [q, k, v], [q, k, v, out, sums], () => {
-      const work = q.device === "cpu" ? null : flashSums(q);
+      const work = isCpu(q.device) ? null : flashSums(q);
       const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
       drop(work);
       return made;

@@ -4,6 +4,7 @@ import { realEngine } from "../shadow/real-engine.js";
 import { drop, make, type Value } from "../shadow/values.js";
 import { DTYPES } from "../types.js";
 import { matrix } from "./rules.js";
+import { isCpu } from "../device-name.js";
 
 /** Where native/grouped_experts.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
 export function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
@@ -11,7 +12,7 @@ export function castPlaces(x: Value, weights: readonly Value[], rows: readonly n
   if (others.length === 0) return null;
   const { experts, threads } = realEngine();
   const small = rows.filter((count) => count > 0 && count < experts.manyRows).length;
-  const atOnce = !alone && x.device === "cpu" && (x.dtype === "float32" || x.dtype === "float64") && small >= threads;
+  const atOnce = !alone && isCpu(x.device) && (x.dtype === "float32" || x.dtype === "float64") && small >= threads;
   return matrix(atOnce ? threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
 
@@ -25,7 +26,7 @@ export interface Span {
 
 /** The rows that each expert's products take, null where it has none (groups_of of native/expert_groups.hpp). */
 export function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
-  const steady = x.device === "cpu" && DTYPES[x.dtype] === 2;
+  const steady = isCpu(x.device) && DTYPES[x.dtype] === 2;
   let first = 0;
   return rows.map((own) => {
     const wanted = steady ? realEngine().steadyRows(own) : own;
@@ -47,12 +48,12 @@ const aloneOf = (x: Value, span: Span | null, sum: Value): Value | null =>
 
 /** Where cuBLAS adds products of x to a sum of another type by itself. */
 const addsWide = (sum: Value, x: Value): boolean =>
-  realEngine().experts.wideSums && x.device !== "cpu" && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
+  realEngine().experts.wideSums && !isCpu(x.device) && sum.dtype === "float32" && DTYPES[x.dtype] === 2;
 
 /** Where all experts go through one kernel. */
 export const together = (x: Value, weights: readonly Value[]): boolean =>
   realEngine().experts.groupedKernel &&
-  x.device !== "cpu" &&
+  !isCpu(x.device) &&
   x.dtype === "bfloat16" &&
   [...x.sizes.slice(1), ...weights[0].sizes, ...weights[weights.length - 1].sizes].every((size) => size % 8 === 0);
 
@@ -78,7 +79,7 @@ export function addOne(sum: Value, x: Value, span: Span | null, add: boolean): v
   const alone = aloneOf(x, span, sum);
   if (sum.dtype !== x.dtype && !addsWide(sum, x)) {
     const gradient = make(sum.sizes, x.dtype, x.device);
-    if (x.device === "cpu" && add) drop(castTo(gradient, sum.dtype));
+    if (isCpu(x.device) && add) drop(castTo(gradient, sum.dtype));
     drop(gradient);
   }
   drop(alone);
@@ -92,6 +93,6 @@ export function addBiases(y: Value, biases: readonly Value[], rows: readonly num
 /** The sum of an expert's rows of dy, before it is added to the gradient of its bias or becomes it. */
 export function addRows(sum: Value, dy: Value, add: boolean): void {
   const rows = make(sum.sizes, dy.dtype, dy.device);
-  if (add && dy.device === "cpu") drop(castTo(rows, sum.dtype));
+  if (add && isCpu(dy.device)) drop(castTo(rows, sum.dtype));
   drop(rows);
 }

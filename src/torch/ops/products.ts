@@ -8,18 +8,21 @@ import { matrix, needs } from "./rules.js";
 import { transpose, view } from "./views.js";
 
 /** a [N, K] b [K, M]; a factor with rows and columns both apart is copied for the BLAS. */
-function product(a: Value, b: Value): Value {
+function multiplied(a: Value, b: Value): Value {
   const copies = [a, b]
     .filter(({ strides }) => strides[0] !== 1 && strides[1] !== 1)
     .map((factor) => make(factor.sizes, factor.dtype, factor.device));
   const y = matrix(a.sizes[0], b.sizes[1], a);
   for (const copy of copies) drop(copy);
-  return record(y, [a, b], [needs(b) ? a : null, needs(a) ? b : null], (dy, [toA, toB]) => [
+  return y;
+}
+
+const product = (a: Value, b: Value): Value =>
+  record(multiplied(a, b), [a, b], [needs(b) ? a : null, needs(a) ? b : null], (dy, [toA, toB]) => [
     toA ? matrix(a.sizes[0], a.sizes[1], a) : null,
     // Computed in the layout of b.
     toB ? make(b.sizes, b.dtype, dy.device, stridesLike(b.sizes, b.strides)) : null,
   ]);
-}
 
 const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
 
@@ -36,7 +39,7 @@ export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
 );
 export const addmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
   "aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-  (_self, a, b) => product(a, b),
+  (_self, a, b) => multiplied(a, b),
 );
 /** out = self + a b in float32, of factors in bfloat16 or float16; on CUDA alone. */
 export const addmmWide = newerOp<(self: T, a: T, b: T, type: "float32", beta: N, alpha: N, out: T) => T>(
@@ -50,8 +53,9 @@ export const linear = op<(x: T, weight: T, bias?: T | null) => T>(
   "aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
   (x, weight, bias = null) => {
     const turned = transpose.rule(weight, 0, 1);
-    const flat = x.sizes.length === 2 ? hold(x) : view.rule(x, [-1, x.sizes[x.sizes.length - 1]]);
-    const result = record(
+    const isFlat = x.sizes.length === 2;
+    const flat = isFlat ? hold(x) : view.rule(x, [-1, x.sizes[x.sizes.length - 1]]);
+    const y = record(
       matrix(flat.sizes[0], weight.sizes[0], x),
       [flat, turned, bias],
       [needs(turned) ? flat : null, needs(flat) ? turned : null],
@@ -63,6 +67,9 @@ export const linear = op<(x: T, weight: T, bias?: T | null) => T>(
     );
     drop(turned);
     drop(flat);
+    if (isFlat) return y;
+    const result = view.rule(y, [...x.sizes.slice(0, -1), weight.sizes[0]]);
+    drop(y);
     return result;
   },
 );

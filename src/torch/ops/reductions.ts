@@ -11,10 +11,11 @@ import { cast } from "./storage.js";
 const scalarOf = (x: Value): Value => make([], x.dtype, x.device);
 const extreme = (x: Value, dims: readonly number[] = [], keep = false): Value =>
   make(withoutDims(x.sizes, dims, keep), x.dtype, x.device);
-const valuesAndIndices = (x: Value, sizes: readonly number[]): [Value, Value] => [
-  make(sizes, x.dtype, x.device),
-  make(sizes, "int64", x.device),
-];
+/** Elements of x and where they were; the gradient puts those of the former there. */
+function picked(x: Value, sizes: readonly number[]): [Value, Value] {
+  const [values, indices] = [make(sizes, x.dtype, x.device), make(sizes, "int64", x.device)];
+  return [record(values, [x], [indices], () => [zerosLike(x)]), indices];
+}
 
 function reduced(x: Value, dims: readonly number[], keep: boolean, dtype: DType, divided: boolean): Value {
   const y = make(withoutDims(x.sizes, dims, keep), dtype, x.device);
@@ -79,11 +80,11 @@ export const softmax = op<(a: T, dim: N, dtype?: DType) => T>(
 );
 export const topk = op<(a: T, k: N, dim: N) => [values: T, indices: T]>(
   "aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)",
-  (x, k) => valuesAndIndices(x, [...x.sizes.slice(0, -1), k]),
+  (x, k) => picked(x, [...x.sizes.slice(0, -1), k]),
 );
 export const sortStable = op<(a: T, stable: true, dim: N, descending?: boolean) => [values: T, indices: T]>(
   "aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)",
-  (x) => valuesAndIndices(x, x.sizes),
+  (x) => picked(x, x.sizes),
 );
 // In a plan, tokens are shared evenly among experts: how many each really gets is not known before.
 export const bincount = op<(a: T, weights: null, minLength: N) => T>(

@@ -2,7 +2,7 @@
 // int); a test compares every row with the libtorch at hand, so an upgrade that changes one shows as a readable difference.
 // The rule is what the operator does as far as memory goes, for the engine that counts (shadow/): it makes the result, makes and drops
 // what is needed beside it, and says by `record` what a graph saves and what the gradient makes. Rules follow libtorch's
-// derivatives.yaml and CPU kernels; how near they come is measured in plan/grid.test.ts.
+// derivatives.yaml and CPU kernels; rules.test.ts compares each with its operator, and plan/grid.test.ts measures whole steps.
 import { native, type OpArgument } from "../binding.js";
 import type { Value } from "../shadow/values.js";
 import type { DType, Tensor } from "../types.js";
@@ -27,6 +27,8 @@ export interface Row {
   schema: string;
   /** Only newer versions of libtorch have it. */
   newer: boolean;
+  /** Its results are no part of a graph. */
+  cutsGraph: boolean;
   rule: (...args: Argument[]) => Result;
 }
 
@@ -34,15 +36,20 @@ const table = new Map<string, Row>();
 /** Every row, by its name with overload. */
 export const rows: ReadonlyMap<string, Row> = table;
 
-export const op = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> => addRow(schema, rule, false);
+export const op = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> => addRow(schema, rule, {});
 
 /** An operator that newer versions have; ask `hasOp` first, a tested fallback stands beside each use. */
-export const newerOp = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> => addRow(schema, rule, true);
+export const newerOp = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> =>
+  addRow(schema, rule, { newer: true });
 
-function addRow<F extends Call>(schema: string, rule: RuleOf<F>, newer: boolean): Op<F> {
+/** One whose results are no part of a graph. */
+export const cuttingOp = <F extends Call>(schema: string, rule: RuleOf<F>): Op<F> =>
+  addRow(schema, rule, { cutsGraph: true });
+
+function addRow<F extends Call>(schema: string, rule: RuleOf<F>, { newer = false, cutsGraph = false }): Op<F> {
   const name = schema.slice(0, schema.indexOf("("));
   if (table.has(name)) throw new Error(`internal: two rows for ${name}`);
-  table.set(name, { name, schema, newer, rule: rule as unknown as Row["rule"] });
+  table.set(name, { name, schema, newer, cutsGraph, rule: rule as unknown as Row["rule"] });
   return Object.assign(native.op(name) as unknown as F, { rule });
 }
 

@@ -28,6 +28,9 @@ export const changed = (x: Value, ...others: unknown[]): Value => {
 /** In place, with nothing beside it. */
 export const writtenOver = (x: Value): Value => x;
 
+/** The same without a result. */
+export const nothing = (): void => {};
+
 export const matrix = (rows: number, columns: number, like: Value): Value =>
   make([rows, columns], like.dtype, like.device);
 

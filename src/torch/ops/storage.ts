@@ -26,7 +26,10 @@ export const newFull = op<(size: N[], value: N, dtype: DType, layout: null, devi
 export const readItem = op<(a: T) => N>("aten::item(Tensor self) -> Scalar", () => 1);
 export const toDevice = op<(a: T, device: string, dtype: DType) => T>(
   "aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)",
-  (x, device, dtype) => (x.device === device && x.dtype === dtype ? hold(x) : make(x.sizes, dtype, device)),
+  (x, device, dtype) => {
+    if (x.device === device && x.dtype === dtype) return hold(x);
+    return record(make(x.sizes, dtype, device), [x], [], () => [make(x.sizes, x.dtype, x.device)]);
+  },
 );
 export const cast = op<(a: T, dtype: DType, nonBlocking?: boolean, copy?: boolean) => T>(
   "aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)",
@@ -36,7 +39,7 @@ export const cast = op<(a: T, dtype: DType, nonBlocking?: boolean, copy?: boolea
   },
 );
 export const clone = op<(a: T) => T>("aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor", (x) =>
-  castTo(x, x.dtype, true),
+  record(castTo(x, x.dtype, true), [x], [], (dy) => [hold(dy)]),
 );
 export const copy_ = op<(self: T, source: T) => T>(
   "aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)",

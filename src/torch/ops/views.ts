@@ -4,7 +4,7 @@ import { record } from "../shadow/gradients.js";
 import { dimOf, expandStrides, inferred, isContiguous, rowMajor, viewStrides } from "../shadow/shapes.js";
 import { hold, make, type Value, viewOf } from "../shadow/values.js";
 import { DTYPES } from "../types.js";
-import { type DType, type N, op, type T } from "./row.js";
+import { cuttingOp, type DType, type N, op, type T } from "./row.js";
 
 function reshaped(x: Value, wanted: readonly number[]): Value {
   const sizes = inferred(wanted, x.count);
@@ -37,7 +37,7 @@ export const viewDtype = op<(a: T, dtype: DType) => T>(
     return viewOf(x, sizes, isContiguous(x.sizes, x.strides) ? rowMajor(sizes) : x.strides, dtype);
   },
 );
-export const detach = op<(a: T) => T>("aten::detach(Tensor(a) self) -> Tensor(a)", (x) =>
+export const detach = cuttingOp<(a: T) => T>("aten::detach(Tensor(a) self) -> Tensor(a)", (x) =>
   viewOf(x, x.sizes, x.strides),
 );
 export const contiguous = op<(a: T) => T>(

@@ -4,6 +4,7 @@
 import { DTYPES, type DType } from "../types.js";
 import { broadcast, countOf, expandStrides, rowMajor, stridesLike } from "./shapes.js";
 import { drop, make, type Value, viewOf } from "./values.js";
+import { isCpu } from "../device-name.js";
 
 const FLOATS: readonly DType[] = ["bfloat16", "float16", "float32", "float64"];
 const rank = (dtype: DType): number =>
@@ -42,7 +43,7 @@ export function inPlace(target: Value, inputs: readonly Value[]): void {
 
 function copiesFor(inputs: readonly Value[], common: DType): Value[] {
   return inputs
-    .filter(({ dtype, device }) => dtype !== common && device === "cpu")
+    .filter(({ dtype, device }) => dtype !== common && isCpu(device))
     .map(({ sizes, strides }) => make(sizes, common, "cpu", stridesLike(sizes, strides)));
 }
 

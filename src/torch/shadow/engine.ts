@@ -5,7 +5,7 @@ import type { Handle, Native, OpArgument } from "../binding.js";
 import type { Argument, Result } from "../ops/row.js";
 import { rows } from "../ops.js";
 
-import { backward, setRecording } from "./gradients.js";
+import { backward, records, setRecording } from "./gradients.js";
 import { realEngine, standFor } from "./real-engine.js";
 import { everyRound } from "./rounds.js";
 import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
@@ -68,15 +68,18 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
 
   return {
     op: (name) => {
-      const rule = rows.get(name)?.rule;
-      if (rule === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
+      const row = rows.get(name);
+      if (row === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
       return (...args) => {
         calls++;
         const values = args.map(read);
         const given = new Map<Value, Handle>();
         for (const [i, value] of values.entries()) if (isValue(value)) given.set(value, args[i] as Handle);
         const holders = [...given.keys()].map((value) => value.holders);
-        const result = rule(...values);
+        const result = row.rule(...values);
+        if (!row.cutsGraph && recordsNothing(result, values)) {
+          throw new Error(`internal: the rule of ${name} has no gradient, and a plan asks for one`);
+        }
         // What hands its input back (a cast to the same type) holds it once more, and the real engine names it by its handle.
         [...given.keys()].forEach((value, i) => {
           if (value === result && value.holders > holders[i]) value.holders = holders[i];
@@ -171,6 +174,11 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     forgetStop: real.forgetStop,
   };
 }
+
+/** Whether a graph is recorded, and a result that depends on an input with a gradient is no part of it. */
+const recordsNothing = (result: Result, given: readonly Argument[]): boolean =>
+  [result].flat().some((each) => typeof each === "object" && !each.requiresGrad && each.dtype.includes("float")) &&
+  records(given.flat().filter(isValue));
 
 const isValue = (argument: Argument): argument is Value =>
   typeof argument === "object" && argument !== null && "storage" in argument;

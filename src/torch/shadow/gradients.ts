@@ -4,6 +4,7 @@
 import { add, castTo, sumTo } from "./arithmetic.js";
 import { isDense } from "./shapes.js";
 import { drop, hold, type Value, viewOf } from "./values.js";
+import { isCpu } from "../device-name.js";
 
 interface Edge {
   node: Node;
@@ -185,7 +186,7 @@ function put(buffers: Map<Node, Value[]>, { node, result }: Edge, gradient: Valu
 function accumulate(leaf: Value, dy: Value): void {
   if (leaf.grad !== null) {
     // In place, where dtypes differ through a copy in the wider one.
-    if (leaf.grad.dtype !== dy.dtype && dy.device === "cpu") drop(castTo(dy, leaf.grad.dtype));
+    if (leaf.grad.dtype !== dy.dtype && isCpu(dy.device)) drop(castTo(dy, leaf.grad.dtype));
     return;
   }
   const same = dy.strides.every((stride, i) => stride === leaf.strides[i] || dy.sizes[i] === 1);

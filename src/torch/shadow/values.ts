@@ -6,6 +6,7 @@ import { currentSpan } from "../span.js";
 import { DTYPES, type DType } from "../types.js";
 import type { Node } from "./gradients.js";
 import { countOf, isContiguous, rowMajor } from "./shapes.js";
+import { deviceIndex, isCpu } from "../device-name.js";
 
 export class Account {
   liveBytes = 0;
@@ -141,7 +142,7 @@ export const accounts = (): Iterable<Account> => byDevice.values();
 
 /** The account of a device; "cuda" and "cuda:0" are one. */
 export function accountOf(device: string): Account {
-  const key = device === "cuda" ? "cuda:0" : device;
+  const key = isCpu(device) ? "cpu" : `cuda:${deviceIndex(device)}`;
   const found = byDevice.get(key) ?? new Account();
   byDevice.set(key, found);
   return found;
@@ -156,7 +157,7 @@ export function make(
   strides: readonly number[] = rowMajor(sizes),
 ): Value {
   const bytes = countOf(sizes) * DTYPES[dtype];
-  const given = device.startsWith("cuda") ? Math.ceil(bytes / CUDA_UNIT) * CUDA_UNIT : bytes;
+  const given = isCpu(device) ? bytes : Math.ceil(bytes / CUDA_UNIT) * CUDA_UNIT;
   return new Value(new Storage(given, device, accountOf(device)), sizes, strides, dtype);
 }
 

@@ -9,7 +9,7 @@ import { evaluateRun } from "./evaluation.js";
 import { saveResult } from "../folder/safe-saves.js";
 import type { Run } from "../prepare.js";
 import { goBack } from "../recovery/go-back.js";
-import type { StopSignal } from "../stop.js";
+import type { StopSignal } from "../stop/stop.js";
 
 /** Behind the last step, `done`; returns the folder of the result. Errors: as `saveResult`. */
 export async function endRun(run: Run, sink: Sink, done: number, stop: StopSignal): Promise<string> {

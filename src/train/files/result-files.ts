@@ -2,7 +2,7 @@
 // its files name must say so, or other tools run on past every end. Makes no tensors.
 import { GENERATION_FILE, withEndFirst } from "../../checkpoint/end-ids.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
-import type { Document } from "../../data/documents.js";
+import { type Document, type Documents, eachDocument } from "../../data/documents.js";
 import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
 import { turnEnd } from "../../data/turn-end.js";
 import { UserError } from "../../errors.js";
@@ -13,9 +13,9 @@ export interface ResultFiles {
 }
 
 /** The source as its result names end tokens: first the one that `documents` train behind a turn of the assistant, then those it has. */
-export function withTrainedEnd(source: ModelSource, tokenizer: Tokenizer, documents: readonly Document[]): ResultFiles {
+export function withTrainedEnd(source: ModelSource, tokenizer: Tokenizer, documents: Documents): ResultFiles {
   const end = endOfTurns(tokenizer);
-  if (end === undefined || !documents.some((document) => trains(document, end))) return { source, notes: [] };
+  if (end === undefined || !isTrained(documents, end)) return { source, notes: [] };
   const text = withEndFirst(source, end, tokenizer.eosId);
   if (text === undefined) return { source, notes: [] };
   const { eos_token_id: ids } = JSON.parse(text) as { eos_token_id: number[] };
@@ -37,6 +37,11 @@ function endOfTurns(tokenizer: Tokenizer): number | undefined {
     if (failure instanceof UserError) return undefined;
     throw failure;
   }
+}
+
+function isTrained(documents: Documents, id: number): boolean {
+  for (const document of eachDocument(documents)) if (trains(document, id)) return true;
+  return false;
 }
 
 const trains = ({ tokens, trained }: Document, id: number): boolean =>

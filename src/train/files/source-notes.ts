@@ -14,8 +14,9 @@ export function lengthNote({ max_length: longest }: TrainSettings, { maxPosition
   ];
 }
 
-export function endNote({ format }: DataReport, { eosId }: Tokenizer): string[] {
-  if (format === "messages" || eosId !== undefined) return [];
+export function endNote({ formats }: DataReport, { eosId }: Tokenizer): string[] {
+  const isText = formats.some((format) => format === "text" || format === "prompt_completion");
+  if (!isText || eosId !== undefined) return [];
   return [
     "the tokenizer names no end token, so rows get none behind them, and the model does not learn where to stop; name one with eos_token",
   ];

@@ -32,23 +32,20 @@ async function ran(
 }
 
 /** Prepares a run that goes on, and returns what it says beside its greater length. */
-function notesOf(settings: TrainSettings): { notes: string[]; startStep: number } {
-  const run = prepareRun(settings);
+async function notesOf(settings: TrainSettings): Promise<{ notes: string[]; startStep: number }> {
+  const run = await prepareRun(settings);
   const { notes, startStep } = run;
   freeRun(run);
   return { notes: notes.filter((note) => !/^the run was to have 3 steps/.test(note)), startStep };
 }
 
-function refused(settings: TrainSettings, pattern: RegExp): void {
-  assert.throws(
-    () => notesOf(settings),
-    (failure: Error) => {
-      assert.ok(failure instanceof UserError, failure.stack);
-      assert.match(failure.message, pattern);
-      assert.doesNotMatch(failure.message, /\n/);
-      return true;
-    },
-  );
+async function refused(settings: TrainSettings, pattern: RegExp): Promise<void> {
+  await assert.rejects(notesOf(settings), (failure: Error) => {
+    assert.ok(failure instanceof UserError, failure.stack);
+    assert.match(failure.message, pattern);
+    assert.doesNotMatch(failure.message, /\n/);
+    return true;
+  });
 }
 
 /** Turns one bit in the last byte of a file. */
@@ -63,20 +60,20 @@ for (const file of ["model.safetensors", "optimizer.safetensors", "trainer_state
     const { settings } = await ran(t);
     const [older, newest] = [2, 3].map((step) => join(settings.output_dir, `checkpoint-${step}`));
     flip(join(newest, file));
-    refused(
+    await refused(
       { ...settings, resume: newest },
       new RegExp(`checkpoint-3/${file} has changed: its SHA-256 is .*newest that is whole: --resume ${older}$`),
     );
-    const { notes, startStep } = notesOf({ ...settings, resume: "latest" });
+    const { notes, startStep } = await notesOf({ ...settings, resume: "latest" });
     assert.equal(startStep, 2);
     assert.match(notes[0], new RegExp(`checkpoint-3/${file} has changed: .* Going on from ${older} instead$`));
     flip(join(older, file));
     rmSync(join(settings.output_dir, "checkpoint-1"), { recursive: true });
-    refused(
+    await refused(
       { ...settings, resume: "latest" },
       /checkpoint-3\/.* has changed.* Nor are the 1 before it whole\. Start anew/,
     );
-    refused({ ...settings, resume: newest }, /There is no whole checkpoint before it/);
+    await refused({ ...settings, resume: newest }, /There is no whole checkpoint before it/);
   });
 }
 
@@ -85,11 +82,11 @@ test("files that are cut off, missing or replaced are found; what a run does not
   const newest = join(settings.output_dir, "checkpoint-3");
   writeFileSync(join(newest, "tokenizer_config.json"), "{}");
   writeFileSync(join(newest, "README.md"), "card");
-  assert.deepEqual(notesOf({ ...settings, resume: "latest" }), { notes: [], startStep: 3 });
+  assert.deepEqual(await notesOf({ ...settings, resume: "latest" }), { notes: [], startStep: 3 });
   rmSync(join(newest, "revmoe.json"));
-  refused({ ...settings, resume: newest }, /checkpoint-3\/revmoe\.json is missing\./);
+  await refused({ ...settings, resume: newest }, /checkpoint-3\/revmoe\.json is missing\./);
   writeFileSync(join(newest, "config.json"), "{}");
-  refused({ ...settings, resume: newest }, /checkpoint-3\/config\.json has 2 bytes, \d+ when it was saved\./);
+  await refused({ ...settings, resume: newest }, /checkpoint-3\/config\.json has 2 bytes, \d+ when it was saved\./);
 });
 
 test("a manifest that is damaged is damage, and no missing one: resuming and loading refuse it", async (t) => {
@@ -103,17 +100,17 @@ test("a manifest that is damaged is damage, and no missing one: resuming and loa
     whole.replace('"sha256": "', '"sha256": "x'),
   ]) {
     writeFileSync(join(newest, MANIFEST_FILE), text);
-    refused(
+    await refused(
       { ...settings, resume: newest },
       /checkpoint-3\/revmoe-manifest\.json is damaged, or of a newer version\..*--resume .*checkpoint-2$/,
     );
     assert.match(
-      notesOf({ ...settings, resume: "latest" }).notes[0],
+      (await notesOf({ ...settings, resume: "latest" })).notes[0],
       new RegExp(`is damaged, or of .* Going on from ${older} instead$`),
     );
     const model = join(settings.output_dir, "final");
     writeFileSync(join(model, MANIFEST_FILE), text);
-    refused(
+    await refused(
       { ...settings, model, output_dir: place.out("again"), save_steps: 0 },
       /final\/revmoe-manifest\.json is damaged, or of/,
     );
@@ -124,7 +121,10 @@ test("a place to resume from that is not there is named with the setting", async
   const { settings } = await ran(t);
   for (const resume of ["nowhere", join(settings.output_dir, "checkpoint-9"), "Latest"]) {
     const elsewhere = { ...settings, output_dir: `${settings.output_dir}-2`, resume };
-    refused(elsewhere, /^resume: \S+ is not there \(expected a checkpoint-N folder, or "latest"\)\. Check the path\.$/);
+    await refused(
+      elsewhere,
+      /^resume: \S+ is not there \(expected a checkpoint-N folder, or "latest"\)\. Check the path\.$/,
+    );
   }
 });
 
@@ -136,12 +136,12 @@ test("fewer steps than are done already are refused, and the checkpoint stays", 
     [{ max_steps: 2, parameters: "disk" }, "max_steps: 2 makes 2 steps"],
     [{ max_steps: 0, num_train_epochs: 0.01 }, "num_train_epochs: 0.01 makes 1 steps"],
   ] as [Partial<TrainSettings>, string][]) {
-    refused(
+    await refused(
       { ...settings, ...changes, resume },
       new RegExp(`^${says}, but .*checkpoint-3 has done 3\\. Ask for at least as many`),
     );
   }
-  assert.equal(notesOf({ ...settings, resume }).startStep, 3);
+  assert.equal((await notesOf({ ...settings, resume })).startStep, 3);
 });
 
 test("where no checkpoint is whole by its files, one that lacks some is named", async (t) => {
@@ -149,9 +149,9 @@ test("where no checkpoint is whole by its files, one that lacks some is named", 
   for (const step of [1, 2, 3]) {
     const lost = ["optimizer.safetensors", "trainer_state.json", "model.safetensors"][step - 1];
     rmSync(join(settings.output_dir, `checkpoint-${step}`, lost));
-    if (step < 3) assert.ok(notesOf({ ...settings, resume: "latest" }).startStep > 0);
+    if (step < 3) assert.ok((await notesOf({ ...settings, resume: "latest" })).startStep > 0);
   }
-  refused(
+  await refused(
     { ...settings, resume: "latest" },
     /no complete checkpoint-N folder in .* \(checkpoint-1 lacks files; revmoe verify .* names them\)\. Start anew/,
   );
@@ -163,7 +163,7 @@ test("a checkpoint of an older version goes on with a note; NaN in its optimizer
   rmSync(join(newest, MANIFEST_FILE));
   const state = JSON.parse(readFileSync(join(newest, "trainer_state.json"), "utf8")) as object;
   writeFileSync(join(newest, "trainer_state.json"), JSON.stringify({ ...state, data: undefined }));
-  const { notes } = notesOf({ ...settings, resume: newest });
+  const { notes } = await notesOf({ ...settings, resume: newest });
   assert.match(notes.join("\n"), /has no manifest .*\n.*does not say what it was trained on/);
   const path = join(newest, "optimizer.safetensors");
   const file = openSafetensors(path);
@@ -172,7 +172,7 @@ test("a checkpoint of an older version goes on with a note; NaN in its optimizer
   const bytes = readFileSync(path);
   bytes.writeUInt32LE(0x7fc00000, entry.begin);
   writeFileSync(path, bytes);
-  refused(
+  await refused(
     { ...settings, resume: newest },
     /optimizer\.safetensors: \S+ holds NaN .*the optimizer state of this checkpoint is damaged/,
   );
@@ -182,11 +182,11 @@ test("weights of a saved model that changed are refused before training", async 
   const { settings, place } = await ran(t);
   const model = join(settings.output_dir, "final");
   const again = { ...settings, model, output_dir: place.out("again"), save_steps: 0 };
-  notesOf(again);
+  await notesOf(again);
   writeFileSync(join(model, "generation_config.json"), "{}");
-  notesOf(again);
+  await notesOf(again);
   flip(join(model, "model.safetensors"));
-  refused(
+  await refused(
     again,
     /final\/model\.safetensors has changed: .*if the file was changed on purpose, remove .*revmoe-manifest\.json/,
   );
@@ -201,8 +201,11 @@ test("other rows, another order, another tokenizer and held-out rows that were t
     return join(place.folder, name);
   };
   const moved = put("moved.jsonl", lines);
-  assert.deepEqual(notesOf({ ...settings, resume, train_file: moved, learning_rate: 1e-4, max_steps: 9 }).notes, []);
-  refused(
+  assert.deepEqual(
+    (await notesOf({ ...settings, resume, train_file: moved, learning_rate: 1e-4, max_steps: 9 })).notes,
+    [],
+  );
+  await refused(
     { ...settings, resume, train_file: put("more.jsonl", [...lines, lines[0]]) },
     /train_file is .*15 documents of \d+ tokens are trained on, 14 of \d+ before/,
   );
@@ -210,27 +213,33 @@ test("other rows, another order, another tokenizer and held-out rows that were t
     "changed.jsonl",
     lines.map((line, i) => (i === 4 ? line.replace("The", "Teh") : line)),
   );
-  refused(
+  await refused(
     { ...settings, resume, train_file: changed },
     /the first row that differs is .*changed\.jsonl:5\. Give the run's own data/,
   );
   const swapped = put("swapped.jsonl", [lines[0], lines[2], lines[1], ...lines.slice(3)]);
-  refused({ ...settings, resume, train_file: swapped }, /the rows are in another order, first at .*swapped\.jsonl:2\./);
-  refused(
+  await refused(
+    { ...settings, resume, train_file: swapped },
+    /the rows are in another order, first at .*swapped\.jsonl:2\./,
+  );
+  await refused(
     { ...settings, resume, validation_rows: 4 },
     /validation_rows is 4, 0 before; 10 documents of \d+ tokens are trained on, 14 of/,
   );
-  refused(
+  await refused(
     { ...settings, resume, validation_file: put("held.jsonl", lines.slice(3, 5)) },
     /2 of the 2 held-out rows are not those of .*rows that it was trained on \(the first is .*held\.jsonl:1\)/,
   );
-  assert.deepEqual(notesOf({ ...settings, resume, validation_file: put("new.jsonl", ['{"text":"new"}']) }).notes, []);
+  assert.deepEqual(
+    (await notesOf({ ...settings, resume, validation_file: put("new.jsonl", ['{"text":"new"}']) })).notes,
+    [],
+  );
   const tokenizer = join(place.model, "tokenizer.json");
   const text = readFileSync(tokenizer, "utf8");
   writeFileSync(tokenizer, JSON.stringify(JSON.parse(text)));
-  assert.deepEqual(notesOf({ ...settings, resume }).notes, [], "written otherwise, it is the same");
+  assert.deepEqual((await notesOf({ ...settings, resume })).notes, [], "written otherwise, it is the same");
   writeFileSync(tokenizer, text.replace('"a":', '"tmp":').replace('"b":', '"a":').replace('"tmp":', '"b":'));
-  refused({ ...settings, resume }, /the tokenizer\.json of .*model is another one/);
+  await refused({ ...settings, resume }, /the tokenizer\.json of .*model is another one/);
 });
 
 /** The tensor that a run's weights are spoiled in. */
@@ -242,7 +251,7 @@ for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFIN
     const { settings } = await ran(t, { save_total_limit: 1 });
     const { output_dir } = settings;
     const before = weightsOf(join(output_dir, "final"));
-    const run = prepareRun({ ...settings, resume: "latest" });
+    const run = await prepareRun({ ...settings, resume: "latest" });
     t.after(() => freeRun(run));
     spoil(run, value);
     for (const save of [() => saveFinal(run), () => saveCheckpoint(run, 4)]) {
@@ -265,7 +274,7 @@ for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFIN
 
 test("an optimizer state of NaN is not saved either", async (t) => {
   const { settings } = await ran(t, { optimizer: "adamw" });
-  const run = prepareRun({ ...settings, resume: "latest" });
+  const run = await prepareRun({ ...settings, resume: "latest" });
   t.after(() => freeRun(run));
   fill_(run.states.tensors()[0].tensor, Number.NaN);
   assert.throws(() => saveCheckpoint(run, 4), /^UserError: step 4: \S+ holds NaN|^Error: step 4: \S+ holds NaN/);

@@ -15,7 +15,7 @@ import {
   type RowsFingerprint,
   sharedDocuments,
 } from "../../data/fingerprint.js";
-import type { Document } from "../../data/documents.js";
+import type { Documents } from "../../data/documents.js";
 import { UserError } from "../../errors.js";
 import { nothingToResume } from "./run-folder.js";
 import type { TrainSettings } from "../settings/settings.js";
@@ -100,8 +100,8 @@ const DATA_SETTINGS = [
 ] as const satisfies (keyof TrainSettings)[];
 
 export interface RunData {
-  documents: Document[];
-  evalDocuments: Document[];
+  documents: Documents;
+  evalDocuments: Documents;
   fingerprint: DataFingerprint;
 }
 
@@ -170,13 +170,13 @@ function changedSettings(settings: TrainSettings, before: Record<string, unknown
   ).map((name) => `${name} is ${shown(settings[name])}, ${shown(before[name])} before`);
 }
 
-function describeRows(documents: Document[], before: RowsFingerprint, now: RowsFingerprint): string {
+function describeRows(documents: Documents, before: RowsFingerprint, now: RowsFingerprint): string {
   if (before.documents !== now.documents) {
     return `${now.documents} documents of ${now.tokens} tokens are trained on, ${before.documents} of ${before.tokens} before`;
   }
   const { first, last } = firstDifference(before, now) ?? { first: 0, last: documents.length - 1 };
-  const where =
-    first === last ? documents[first].place : `a row from ${documents[first].place} to ${documents[last].place}`;
+  const placeOf = (index: number): string => documents.document(index).place;
+  const where = first === last ? placeOf(first) : `a row from ${placeOf(first)} to ${placeOf(last)}`;
   return isReordered(before, now)
     ? `the rows are in another order, first at ${where}`
     : `the first row that differs is ${where}`;

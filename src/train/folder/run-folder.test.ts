@@ -203,6 +203,8 @@ test("what is trained from is not overwritten, however it is named, and neither 
     { model: place.out("link") },
     { model: `${run}/./final/` },
     { train_file: rows },
+    { train_file: `${place.rows}:1,${rows}:2` },
+    { validation_file: `${run}/working/*.jsonl[:5]` },
   ] as Partial<TrainSettings>[]) {
     const settings = asked(place, { overwrite_output_dir: true, ...changes });
     assert.throws(() => checkRunFolder(settings), {

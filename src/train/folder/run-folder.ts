@@ -20,6 +20,7 @@ import {
   writeMarker,
 } from "../../checkpoint/run/marker.js";
 import { settleFolders } from "../../checkpoint/files/save-folder.js";
+import { parseSources, placeOf } from "../../data/source.js";
 import { METRICS_FILE } from "../../metrics/sinks/jsonl.js";
 import { UserError } from "../../errors.js";
 import type { TrainSettings } from "../settings/settings.js";
@@ -206,12 +207,19 @@ const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FO
 
 const INPUTS = ["model", "train_file", "validation_file", "resume"] as const;
 
+/** The places that a setting names; of a glob, the folder that it is looked for in. */
+function inputsOf(settings: Place, name: (typeof INPUTS)[number]): string[] {
+  const given = settings[name];
+  if (given === "") return [];
+  return name === "model" || name === "resume" ? [given] : parseSources(given, name).map(({ file }) => placeOf(file));
+}
+
 function checkRemovable(settings: Place): void {
   const { output_dir: dir } = settings;
   for (const part of runParts(dir)) {
     const path = join(dir, part);
-    const used = INPUTS.find(
-      (name) => settings[name] !== "" && existsSync(settings[name]) && liesIn(settings[name], path),
+    const used = INPUTS.find((name) =>
+      inputsOf(settings, name).some((input) => existsSync(input) && liesIn(input, path)),
     );
     if (used) {
       throw new UserError(

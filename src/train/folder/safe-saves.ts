@@ -13,7 +13,7 @@ import { savedBytes } from "../../model/model.js";
 import type { Run } from "../prepare.js";
 import { finalProblem } from "./run-room.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
-import type { StopSignal } from "../stop.js";
+import type { StopSignal } from "../stop/stop.js";
 
 /** Saves a checkpoint and goes on when the disk refuses it; returns the folder, or null. */
 export function saveBetween(run: Run, sink: Sink, step: number): string | null {
@@ -21,12 +21,19 @@ export function saveBetween(run: Run, sink: Sink, step: number): string | null {
     return saveCheckpoint(run, step, warningTo(sink, step));
   } catch (failure) {
     if (!refusalOf(failure)) throw failure;
-    const again =
-      step + run.settings.save_steps < run.totalSteps ? `step ${step + run.settings.save_steps}` : "the end";
-    const message = `${(failure as Error).message} Training goes on; ${newest(run)}; the next try is at ${again}.`;
+    const goesOn =
+      step < run.totalSteps ? `Training goes on; ${newest(run)}; ${nextTry(run, step)}` : sentence(newest(run));
+    const message = `${(failure as Error).message} ${goesOn}`;
     sink.write({ kind: "message", step, message, level: "warning" });
     return null;
   }
+}
+
+function nextTry({ settings, totalSteps }: Run, step: number): string {
+  const { save_strategy: strategy, save_steps: every } = settings;
+  if (strategy !== "steps" || every === 0) return "the next try is at the next checkpoint.";
+  const next = every * (Math.floor(step / every) + 1);
+  return `the next try is at ${next < totalSteps ? `step ${next}` : "the end"}.`;
 }
 
 /** Saves a checkpoint of a run that is asked to stop. Errors: UserError, which says from where one can go on. */

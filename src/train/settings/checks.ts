@@ -1,5 +1,6 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Ranges of single settings are in their rows.
+import { isCpu } from "../../torch/device.js";
 import { STORES } from "../../store/registry.js";
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "../../optim/registry.js";
@@ -82,11 +83,11 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("memory_limit")} leaves no memory (expected a size such as 8GiB). Remove it for no limit.`,
   ({ stored_bits, device }, at) =>
     stored_bits === "host" &&
-    device === "cpu" &&
+    isCpu(device) &&
     `${at.subject("stored_bits")} has no effect: ${at.mention("device")} is the host. Remove stored_bits, or set device to cuda.`,
   ({ parameters, device }, at) =>
     STORES[parameters].needsGpu &&
-    device === "cpu" &&
+    isCpu(device) &&
     `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
   ({ parameters, method }, at) =>
     STORES[parameters].lies !== "device" &&
@@ -141,12 +142,13 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("validation_rows")} has no effect: ${at.mention("validation_file")} is what is evaluated. ` +
       "Remove validation_rows or validation_file.",
   ({ format }, at) =>
-    (format === "text" || format === "prompt_completion") &&
+    (format === "text" || format === "prompt_completion" || format === "tokens") &&
     at.has("assistant_only_loss") &&
     `${at.subject("assistant_only_loss")} has no effect: ${at.mention("format")} has no assistant's turns. ` +
       "Remove assistant_only_loss, or set format to messages or auto.",
   ({ format }, at) =>
-    (format === "text" || format === "messages") &&
+    format !== "prompt_completion" &&
+    format !== "auto" &&
     at.has("completion_only_loss") &&
     `${at.subject("completion_only_loss")} has no effect: ${at.mention("format")} has no completion. ` +
       "Remove completion_only_loss, or set format to prompt_completion or auto.",

@@ -1,4 +1,6 @@
 // The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
+import { ROW_FORMATS } from "../../data/conversations/registry.js";
+import { sourcesAsText } from "../../data/sources/parse.js";
 import type { TrainOn } from "../../data/encode.js";
 import { LONGEST } from "../../settings/limits.js";
 import type { SettingRows } from "../../settings/table.js";
@@ -23,16 +25,19 @@ export const MODEL_ROWS = {
   train_file: {
     kind: "string",
     required: true,
-    metavar: "FILE",
+    metavar: "FILE...",
     group: GROUP,
-    about: "rows to train on: .jsonl, .json or .txt",
+    fromList: sourcesAsText,
+    about:
+      "rows to train on: files, globs, folders, or sets on the hub, as org/name; several with weights: a.jsonl:0.7 b/*.parquet:0.3; a part of one: a.jsonl[:1000], org/name[test]; see docs/data.md",
   },
   validation_file: {
     kind: "string",
     default: "",
-    metavar: "FILE",
+    metavar: "FILE...",
     group: GROUP,
-    about: "rows to evaluate on, never trained on",
+    fromList: sourcesAsText,
+    about: "rows to evaluate on, never trained on; named as train_file",
   },
   validation_rows: {
     kind: "integer",
@@ -57,7 +62,7 @@ export const MODEL_ROWS = {
   },
   format: {
     kind: "choice",
-    choices: ["auto", "messages", "prompt_completion", "text"],
+    choices: ["auto", ...ROW_FORMATS],
     default: "auto",
     group: GROUP,
     about: "what a row holds; auto: seen from the first rows",
@@ -137,6 +142,13 @@ export const MODEL_ROWS = {
     max: LONGEST,
     group: GROUP,
     about: "tokens of a row at most; with packing, tokens of a pack",
+  },
+  dataset_cache: {
+    kind: "boolean",
+    default: true,
+    group: GROUP,
+    about:
+      "keep the tokens of rows that take long to prepare for the next start, in the cache's folder rows (REVMOE_CACHE)",
   },
   packing: {
     kind: "boolean",

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
+import { parseSources } from "../../data/source.js";
 import {
   describeSettings,
   helpText,
@@ -19,12 +23,12 @@ const BASE = { model: "base", train_file: "train.jsonl", output_dir: "runs/a" };
 const FLAGS = `
 --model FOLDER
 --init-weights checkpoint|random = checkpoint
---train-file FILE
---validation-file FILE = ""
+--train-file FILE...
+--validation-file FILE... = ""
 --validation-rows N = 0
 --output-dir FOLDER
 --overwrite-output-dir true|false = false
---format auto|messages|prompt_completion|text = auto
+--format auto|messages|sharegpt|prompt_completion|alpaca|text|tokens = auto
 --columns KEY=NAME,... = {}
 --assistant-only-loss true|false = true
 --completion-only-loss true|false = true
@@ -36,6 +40,7 @@ const FLAGS = `
 --add-special-tokens TEXT,... = []
 --excess-length-strategy truncate|drop = truncate
 --max-length N = 2048
+--dataset-cache true|false = true
 --packing true|false = true
 --method reversible|checkpoint|checkpoint-offload|store = reversible
 --parameters device|host|disk = device
@@ -239,7 +244,31 @@ test("max_grad_norm alone is exactly that: the limit of each block's norm is off
 test("without folder and file, all that is missing is named at once", () => {
   assert.throws(() => resolveSettings({}), {
     name: "UserError",
-    message: "--model FOLDER, --train-file FILE, --output-dir FOLDER are missing. See --help.",
+    message: "--model FOLDER, --train-file FILE..., --output-dir FOLDER are missing. See --help.",
+  });
+});
+
+test("a list of sources, in a file or behind a flag, is kept as one text, which a record has too", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-sources-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "run.yaml");
+  const list = "train_file:\n  - a.jsonl:0.7\n  - {file: b.csv, weight: 0.3, columns: {prompt: q}}\n";
+  writeFileSync(file, `model: m\noutput_dir: o\n${list}validation_file: [c.jsonl, d.jsonl]\n`);
+  const { settings } = resolveSettings({ file });
+  assert.deepEqual(parseSources(settings.train_file), [
+    { file: "a.jsonl", weight: 0.7 },
+    { file: "b.csv", weight: 0.3, columns: { prompt: "q" } },
+  ]);
+  assert.equal(settings.validation_file, "c.jsonl,d.jsonl");
+  writeFileSync(join(folder, "config.json"), JSON.stringify(settings));
+  assert.deepEqual(resolveSettings({ file: join(folder, "config.json") }).settings, settings);
+  assert.equal(
+    resolveSettings({ flags: { ...BASE, train_file: ["a.jsonl", "b.csv"] } }).settings.train_file,
+    "a.jsonl,b.csv",
+  );
+  assert.throws(() => resolveSettings({ flags: { ...BASE, model: ["a", "b"] } }), {
+    name: "UserError",
+    message: /^--model/,
   });
 });
 
@@ -300,7 +329,11 @@ test("the docs' tables hold every setting, with bars escaped", () => {
     ),
   );
   assert.ok(markdown.includes("| `threads` | an integer from 0 to 1024 | `0` | CPU threads; 0: all cores |\n"));
-  assert.ok(markdown.includes("| `validation_file` | a text | none | rows to evaluate on, never trained on |\n"));
+  assert.ok(
+    markdown.includes(
+      "| `validation_file` | a text | none | rows to evaluate on, never trained on; named as train_file |\n",
+    ),
+  );
   for (const line of markdown.split("\n").filter((text) => text.startsWith("|")))
     assert.equal(line.split("|").length, 6, line);
 });

@@ -1,7 +1,7 @@
 // Filters as jinja2 has them, where the template library's own differ in what they print, take or refuse: lengths are in
 // characters, what is joined or trimmed is printed as Python does it first, places and names of arguments are Python's.
 import { boundIndent } from "../bounds.js";
-import { capitalize, linesOf, strip } from "./methods.js";
+import { capitalize, linesOf, pairsOf, strip } from "./methods.js";
 import { toJson } from "./json.js";
 import { dictOf, floatOf, hasKeys, integerOf, isDict, isInteger, isList, isNone, isText, isTrue } from "./values.js";
 import { isUndefined, itemsOf, listOf, numberOf, str, textOf, typeOf, UNDEFINED, type Value } from "./values.js";
@@ -18,7 +18,8 @@ const given = (value: Value | undefined): boolean => value !== undefined && !isN
 function indent(value: Value, { width, first, blank }: Arguments): Value {
   if (width !== undefined && !isText(width)) boundIndent(Number(numberOf(width)));
   const before = width === undefined ? "    " : isText(width) ? width.value : " ".repeat(Number(numberOf(width)));
-  const [head, ...lines] = linesOf(`${str(value)}\n`);
+  if (!isText(value)) throw new Error(`indent is applied to '${typeOf(value)}'`);
+  const [head, ...lines] = linesOf(`${value.value}\n`);
   const all = blank !== undefined && isTrue(blank);
   const begin = first !== undefined && isTrue(first) ? before : "";
   return textOf([begin + head, ...lines.map((line) => (all || line !== "" ? before + line : line))].join("\n"));
@@ -38,8 +39,16 @@ function count(value: Value): Value {
   throw new Error(`object of type '${typeOf(value)}' has no len()`);
 }
 
+function replace(value: Value, { old, new: other, count: times }: Arguments): Value {
+  const text = textOf(str(value));
+  if (old === undefined || other === undefined) throw new Error("replace takes what to replace, and by what");
+  const args = [textOf(str(old)), textOf(str(other)), ...(given(times) ? [times!] : [])];
+  return (text.builtins.get("replace")!.value as (args: Value[]) => Value)(args);
+}
+
 function integer(value: Value, { default: usual }: Arguments): Value {
   const number = numberOf(value);
+  if (isUndefined(value)) throw new Error("int is applied to what is undefined");
   if (number !== undefined && isInteger(value)) return value;
   if (number !== undefined && Number.isFinite(Number(number))) return integerOf(BigInt(Math.trunc(Number(number))));
   const digits = isText(value) ? strip(value.value, "strip").replaceAll(/(?<=\d)_(?=\d)/g, "") : "";
@@ -68,7 +77,7 @@ function join(value: Value, { d, attribute }: Arguments): Value {
 function items(value: Value): Value {
   if (isUndefined(value)) return listOf([]);
   if (!isDict(value)) throw new Error("Can only get item pairs from a mapping.");
-  return listOf([...value.value].map(([key, item]) => listOf([textOf(key), item])));
+  return listOf(pairsOf(value.value));
 }
 
 const onText =
@@ -101,11 +110,13 @@ const FILTERS: Record<string, Filter> = {
       isText(value) ? textOf(Array.from(value.value).reverse().join("")) : listOf([...itemsOf(value)].reverse()),
   },
   join: { parameters: ["d", "attribute"], apply: join },
+  replace: { parameters: ["old", "new", "count"], apply: replace },
   items: { apply: items },
   int: { parameters: ["default"], apply: integer },
   float: {
     parameters: ["default"],
     apply: (value, { default: usual }) => {
+      if (isUndefined(value)) throw new Error("float is applied to what is undefined");
       const number = isText(value) ? parseFloatText(value.value) : numberOf(value);
       return number === undefined ? (usual ?? floatOf(0)) : floatOf(Number(number));
     },

@@ -2,10 +2,11 @@
 // Those that are not here are the template library's own, where it has them.
 import { boundSearch } from "../bounds.js";
 import { boolOf, callableOf, equal, integerOf, isDict, isInteger, isList, isNone, isText } from "./values.js";
-import { type Callable, listOf, NONE, type Scope, textOf, typeOf, UNDEFINED, type Value } from "./values.js";
+import { listOf, textOf, tupleOf, typeOf, UNDEFINED, type Value } from "./values.js";
 
 /** What Python's str.isspace() holds for. */
 const BLANK = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const WORD = `${BLANK.replace("[", "[^")}+`;
 const BLANKS = new RegExp(BLANK);
 const LINE_END = "\\r\\n|[\\n-\\r\\x1c-\\x1e\\x85\\u2028\\u2029]";
 
@@ -37,6 +38,26 @@ export function linesOf(text: string): string[] {
   const lines = text.split(new RegExp(LINE_END));
   if (lines.at(-1) === "") lines.pop();
   return lines;
+}
+
+/** A name and a value each. */
+export const pairsOf = (dict: Map<string, Value>): Value[] =>
+  [...dict].map(([key, value]) => tupleOf([textOf(key), value]));
+
+function splitAtBlanks(text: string, times: number): string[] {
+  const parts: string[] = [];
+  for (const { 0: part, index } of text.matchAll(new RegExp(WORD, "g"))) {
+    if (parts.length === times) return [...parts, text.slice(index)];
+    parts.push(part);
+  }
+  return parts;
+}
+
+function splitAt(text: string, separator: string, times: number): string[] {
+  boundSearch(separator, text);
+  if (separator === "") throw new Error("empty separator");
+  const parts = text.split(separator);
+  return parts.length <= times ? parts : [...parts.slice(0, times), parts.slice(times).join(separator)];
 }
 
 type Method<T> = (self: T, ...args: (Value | undefined)[]) => Value;
@@ -74,6 +95,12 @@ const TEXT_METHODS: Record<string, Method<string>> = {
   },
   join: (text, parts) => textOf((parts !== undefined && isList(parts) ? parts.value : []).map(wanted).join(text)),
   splitlines: (text) => listOf(linesOf(text).map(textOf)),
+  split: (text, ...args) => {
+    const [separator, most] = inOrder(args as Value[], ["sep", "maxsplit"]);
+    const times = most === undefined || Number(most.value) < 0 ? Infinity : Number(most.value);
+    const isBlank = separator === undefined || isNone(separator);
+    return listOf((isBlank ? splitAtBlanks(text, times) : splitAt(text, wanted(separator), times)).map(textOf));
+  },
   rsplit: (text, separator, most) => {
     const part = wanted(separator);
     boundSearch(part, text);
@@ -101,20 +128,12 @@ const known = <T>(methods: Record<string, Method<T>>, name: string, self: T): Va
 export function methodOf(value: Value, name: string): Value | undefined {
   if (isList(value)) return known(LIST_METHODS, name, value.value);
   if (isText(value)) {
-    if (name === "split") return callableOf((args, scope) => split(value, args, scope));
     return name === "length" ? undefined : (known(TEXT_METHODS, name, value.value) ?? value.builtins.get(name));
   }
   // Others that the library gives to objects, such as dictsort, are filters in Python.
-  return isDict(value) && ["get", "items", "keys", "values"].includes(name) ? value.builtins.get(name) : undefined;
-}
-
-function split(text: Value & { value: string }, args: Value[], scope: Scope): Value {
-  const [separator] = args;
-  if (separator !== undefined && isText(separator)) boundSearch(separator.value, text.value);
-  return (text.builtins.get("split")!.value as Callable)(
-    named(args, ["sep", "maxsplit"], [NONE, integerOf(-1)]),
-    scope,
-  );
+  if (!isDict(value)) return undefined;
+  if (name === "items") return callableOf(() => listOf(pairsOf(value.value)));
+  return ["get", "keys", "values"].includes(name) ? value.builtins.get(name) : undefined;
 }
 
 /** Arguments in the order of `names`, be they given by place or by name; undefined where one is not given. */
@@ -125,9 +144,6 @@ export function inOrder(args: Value[], names: string[]): (Value | undefined)[] {
   const byPlace = isNamed ? args.slice(0, -1) : args;
   return names.map((name, i) => byPlace[i] ?? byName.get(name));
 }
-
-const named = (args: Value[], names: string[], usual: Value[]): Value[] =>
-  inOrder(args, names).map((value, i) => value ?? usual[i]);
 
 /** Where an index of Python's, which may count from the end, points in so many; undefined where nowhere. */
 export function placeOf(index: Value, length: number): number | undefined {

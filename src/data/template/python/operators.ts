@@ -42,7 +42,7 @@ export function operate(operator: string, left: Value, right: Value): Value {
   if (operator === "+" && isText(left) && isText(right)) return textOf(left.value + right.value);
   if (operator === "+" && isList(left) && isList(right) && left.type === right.type)
     return listOf([...left.value, ...right.value]);
-  if (operator === "*") {
+  if (operator === "*" && left.type !== "FloatValue" && right.type !== "FloatValue") {
     const repeated = repeat(left, b) ?? repeat(right, a);
     if (repeated !== undefined) return repeated;
   }
@@ -55,13 +55,14 @@ function holds(whole: Value, part: Value): boolean {
     boundSearch(part.value, whole.value);
     return whole.value.includes(part.value);
   }
+  if (hasKeys(whole) && (isList(part) || hasKeys(part))) throw new Error(`unhashable type: '${typeOf(part)}'`);
   if (hasKeys(whole)) return isText(part) && whole.value.has(part.value);
   return itemsOf(whole).some((item) => equal(item, part));
 }
 
 function repeat(value: Value, times: number | bigint | undefined): Value | undefined {
-  if (times === undefined || !(isText(value) || isList(value))) return undefined;
-  const count = Math.max(0, Number(times));
+  if (typeof times !== "number" || !Number.isInteger(times) || !(isText(value) || isList(value))) return undefined;
+  const count = Math.max(0, times);
   boundRepeat(value.value.length, count);
   if (isText(value)) return textOf(value.value.repeat(count));
   return listOf(Array.from({ length: count }, () => value.value).flat());

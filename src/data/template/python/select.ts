@@ -15,5 +15,5 @@ export function select(operand: Value, wanted: boolean, byAttribute: boolean, ar
     if (found === undefined) throw new Error(`there is no test named ${str(test)}`);
     return found;
   };
-  return listOf(itemsOf(operand).filter((item) => passes(item) === wanted));
+  return listOf((isTrue(operand) ? itemsOf(operand) : []).filter((item) => passes(item) === wanted));
 }

@@ -1,17 +1,25 @@
 // Tests (`x is string`) as jinja2 has them, where the template library's own hold for other values: a bool is a number, an
 // object can be iterated, and so can what is undefined.
 import { equal, isDict, isInteger, isList, isNone, isText, isTrue, isUndefined, NONE, numberOf } from "./values.js";
-import type { Value } from "./values.js";
+import { str, typeOf, type Value } from "./values.js";
 
 type Test = (value: Value, other: Value) => boolean;
 
 const isBool = ({ type }: Value): boolean => type === "BooleanValue";
 const canBeIterated: Test = (value) => isText(value) || isList(value) || isDict(value) || isUndefined(value);
-const odd = (value: Value): boolean => {
-  const number = numberOf(value);
-  if (number === undefined) throw new Error("what is no number is asked whether it is odd");
-  return typeof number === "bigint" ? number % 2n !== 0n : number % 2 !== 0;
-};
+/** Neither holds of a fraction. */
+const leaves =
+  (rest: number): Test =>
+  (value) => {
+    const number = numberOf(value);
+    if (number === undefined) throw new Error(`whether it is odd is asked of '${typeOf(value)}'`);
+    const left = typeof number === "bigint" ? Number(number % 2n) : number % 2;
+    return Math.abs(left) === rest;
+  };
+
+/** Of what prints no letter that can be large or small, neither holds. */
+const isLower = (text: string): boolean => text === text.toLowerCase() && text !== text.toUpperCase();
+const isUpper = (text: string): boolean => text === text.toUpperCase() && text !== text.toLowerCase();
 
 const TESTS: Record<string, Test> = {
   defined: (value) => !isUndefined(value),
@@ -27,8 +35,10 @@ const TESTS: Record<string, Test> = {
   mapping: isDict,
   iterable: canBeIterated,
   sequence: canBeIterated,
-  odd,
-  even: (value) => !odd(value),
+  lower: (value) => isLower(str(value)),
+  upper: (value) => isUpper(str(value)),
+  odd: leaves(1),
+  even: leaves(0),
   eq: equal,
   equalto: equal,
   "==": equal,

@@ -1,7 +1,7 @@
 // Values in a template as Python has them: how they print, what equals what, what comes before what. They are the template
 // library's own values; but an integer beyond 2^53 holds a bigint. What a row holds is turned into them here, once for
 // each rendering, by the rules of json-values.ts.
-import { Environment } from "@huggingface/jinja";
+import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import { orderedKeys } from "../../json-values.js";
 
 /** The library does not give out its classes: what is used of a value, by the library's names. */
@@ -24,6 +24,9 @@ const Bool = classOf(true);
 const List = classOf([]);
 const Dict = classOf({});
 const Func = classOf(() => 0);
+// Tuples come from a template alone.
+const [pair] = new Template("{{ (1, 2) }}").parsed.body;
+const Tuple = new Interpreter().evaluate(pair, new Environment()).constructor as unknown as Make;
 
 export const NONE = new (classOf(null))(null);
 export const UNDEFINED = new (classOf(undefined))();
@@ -31,6 +34,7 @@ export const textOf = (value: string): Value => new Text(value);
 export const boolOf = (value: boolean): Value => new Bool(value);
 export const floatOf = (value: number): Value => new Float(value);
 export const listOf = (value: Value[]): Value => new List(value);
+export const tupleOf = (value: Value[]): Value => new Tuple(value);
 export const dictOf = (value: Map<string, Value>): Value => new Dict(value);
 export const callableOf = (value: Callable): Value => new Func(value);
 /** A bigint that is held only where a number would not do. */

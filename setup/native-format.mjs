@@ -1,0 +1,30 @@
+// Looks at the format of native/ with clang-format; `--write` mends it. Versions differ in what they write, so another one than that
+// of Debian 12, or none, is said in a line and nothing is looked at. Exit code 1 where the format is another.
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { packageRoot } from "./folders.mjs";
+import { SetupError, runAsProgram } from "./program.mjs";
+
+const expected = "14";
+
+await runAsProgram(async () => {
+  const program = process.env.CLANG_FORMAT || "clang-format";
+  const { stdout, error } = spawnSync(program, ["--version"], { encoding: "utf8" });
+  const version = error ? null : (/version (\d+)/.exec(stdout)?.[1] ?? "of an unknown version");
+  if (version !== expected) {
+    const found = version === null ? `${program} is not installed` : `${program} is ${version}`;
+    console.log(`native: ${found} (expected ${expected}), so its format is not looked at`);
+    return;
+  }
+  const folder = join(packageRoot, "native");
+  const files = readdirSync(folder).filter((name) => /\.[ch]pp$/.test(name));
+  const write = process.argv.includes("--write");
+  const how = write ? ["-i"] : ["--dry-run", "--Werror"];
+  const { status, stderr } = spawnSync(program, [...how, ...files], { cwd: folder, encoding: "utf8" });
+  if (status !== 0) {
+    throw new SetupError(`native: the format is another:\n${stderr.trim()}\nRun: npm run check:native -- --write`);
+  }
+  console.log(`native: ${files.length} files ${write ? "have their format" : "formatted"}`);
+});

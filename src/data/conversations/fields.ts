@@ -1,0 +1,37 @@
+// Fields of rows that kinds have in common: texts, and lists that may be written as JSON. Tables that want one type a column
+// keep lists so. Errors name the row and the field.
+import { UserError } from "../../errors.js";
+import { parseJsonRow } from "../json-values.js";
+import { describe } from "../rows.js";
+
+export function readText(value: unknown, key: string, place: string): string {
+  if (typeof value === "string") return value;
+  throw new UserError(`${place}: ${key} is ${describe(value)} (expected a text).`);
+}
+
+/** A text that may be missing, null or empty: then undefined. */
+export const readOptionalText = (value: unknown, key: string, place: string): string | undefined =>
+  value === undefined || value === null || value === "" ? undefined : readText(value, key, place);
+
+/** The value of a JSON text, where the text is of a list or an object; any other value as it is. */
+export function fromJsonText(value: unknown): unknown {
+  if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
+  try {
+    return parseJsonRow(value);
+  } catch {
+    return value;
+  }
+}
+
+/** Descriptions of tools: a list, the JSON of one, or a list of JSON texts. */
+export function readTools(value: unknown, place: string): unknown[] | undefined {
+  if (value === undefined || value === null || value === "") return undefined;
+  const list = fromJsonText(value);
+  if (Array.isArray(list)) {
+    const tools = list.map(fromJsonText);
+    const wrong = tools.findIndex((tool) => typeof tool !== "object" || tool === null);
+    if (wrong < 0) return tools.length === 0 ? undefined : tools;
+    throw new UserError(`${place}: tools[${wrong}] is ${describe(tools[wrong])} (expected the description of a tool).`);
+  }
+  throw new UserError(`${place}: tools is ${describe(value)} (expected a list of tool descriptions, or no such key).`);
+}

@@ -1,0 +1,55 @@
+// A prompt and its completion: two texts, or two lists of messages. An input beside a text is a part of the prompt.
+import { UserError } from "../../errors.js";
+import { describe } from "../rows.js";
+import { withInput } from "./alpaca.js";
+import { fromJsonText, readOptionalText, readText, readTools } from "./fields.js";
+import { readMessages, withSystem } from "./read-messages.js";
+import type { RowKind } from "./row-kind.js";
+
+export const promptCompletion: RowKind = {
+  name: "prompt_completion",
+  about: "prompt and completion: two texts, or two lists of messages",
+  needs: [["prompt", "completion"]],
+  reads: ["input", "system", "tools"],
+  // A text has no place for a system prompt or tools, and messages have none for an input.
+  idle: ({ prompt }) => (Array.isArray(listOrText(prompt)) ? ["input"] : ["system", "tools"]),
+  readSample({ value, place }) {
+    const prompt = listOrText(value.prompt);
+    const completion = listOrText(value.completion);
+    if (Array.isArray(prompt) !== Array.isArray(completion)) {
+      throw new UserError(
+        `${place}: prompt is ${describe(prompt)} and completion is ${describe(completion)} (expected two texts or ` +
+          "two lists of messages).",
+      );
+    }
+    if (!Array.isArray(prompt)) {
+      return {
+        kind: "completion",
+        prompt: withInput(readText(prompt, "prompt", place), value.input, place),
+        completion: readText(completion, "completion", place),
+      };
+    }
+    const tools = readTools(value.tools, place);
+    const system = readOptionalText(value.system, "system", place);
+    const asked = withSystem(readMessages(prompt, "prompt", place), system, place);
+    const answered = readMessages(completion, "completion", place);
+    const trains = [asked, answered].flatMap(({ messages, trains }) => trains ?? messages.map(() => true));
+    return {
+      kind: "chat_completion",
+      prompt: asked.messages,
+      completion: answered.messages,
+      tools,
+      ...(trains.includes(false) && { trains }),
+    };
+  },
+};
+
+/** A text that is the JSON of messages is a list; any other stays a text. */
+function listOrText(value: unknown): unknown {
+  const read = fromJsonText(value);
+  const isMessages =
+    Array.isArray(read) &&
+    read.length > 0 &&
+    read.every((item) => typeof item === "object" && item !== null && ("role" in item || "from" in item));
+  return Array.isArray(value) || isMessages ? read : value;
+}

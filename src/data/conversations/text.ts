@@ -1,0 +1,11 @@
+// Plain text, all of it trained.
+import { readText } from "./fields.js";
+import type { RowKind } from "./row-kind.js";
+
+export const text: RowKind = {
+  name: "text",
+  about: "text; all of it is trained",
+  needs: [["text"]],
+  reads: [],
+  readSample: ({ value, place }) => ({ kind: "text", text: readText(value.text, "text", place) }),
+};

@@ -1,0 +1,24 @@
+// Rows one by one into batches. A batch is small enough that several can wait in memory, and large enough that handing it
+// on costs nothing.
+import type { Row } from "../rows.js";
+
+const ROWS_AT_ONCE = 512;
+/** Of the bytes that the rows were read from. */
+const BYTES_AT_ONCE = 1 << 22;
+
+/** Each row comes with the bytes that it took in the file, as far as they are known. */
+export async function* inBatches(
+  rows: AsyncIterable<[row: Row, bytes: number]> | Iterable<[row: Row, bytes: number]>,
+): AsyncGenerator<Row[]> {
+  let batch: Row[] = [];
+  let size = 0;
+  for await (const [row, bytes] of rows) {
+    batch.push(row);
+    size += bytes;
+    if (batch.length < ROWS_AT_ONCE && size < BYTES_AT_ONCE) continue;
+    yield batch;
+    batch = [];
+    size = 0;
+  }
+  if (batch.length > 0) yield batch;
+}

@@ -1,0 +1,176 @@
+// Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
+// which nothing is trained are left out. The work of one thread; the caller owns the documents.
+import { readSample, type RowFormat, type Sample, unreadColumns } from "../conversation.js";
+import type { Document } from "../documents.js";
+import { encodeSample, type TrainedParts } from "../encode.js";
+import { secondsFor } from "../limits.js";
+import type { Row } from "../rows.js";
+import { addFields, type FieldWatch, type SeenField, watchFields } from "../template/unshown-fields.js";
+import { eachInTime } from "../time-limit.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { addLengths, countLength, type LengthFacts, NO_LENGTHS } from "./length-facts.js";
+
+export interface EncodeSettings extends TrainedParts {
+  max_length: number;
+  /** What becomes of longer rows; they are cut unless said otherwise. */
+  excess_length_strategy?: "truncate" | "drop";
+}
+
+export interface RowCounts {
+  rows: number;
+  /** Of the documents that are kept, as are trainedTokens. */
+  tokens: number;
+  trainedTokens: number;
+  /** Conversations and completions cut at max_length. */
+  truncated: number;
+  /** Texts longer than max_length, which became several documents. */
+  split: number;
+  /** Documents left out: no token of them is trained, they are shorter than two, or too long and not to be cut. */
+  dropped: number;
+  /** Of whole rows. */
+  lengths: LengthFacts;
+  /** Keys of conversations, and whether the chat template shows them. */
+  fields: readonly SeenField[];
+  /** Columns that hold something and are not read, with the rows in which they do. */
+  unusedColumns: Readonly<Record<string, number>>;
+}
+
+export const NO_ROWS: RowCounts = {
+  rows: 0,
+  tokens: 0,
+  trainedTokens: 0,
+  truncated: 0,
+  split: 0,
+  dropped: 0,
+  lengths: NO_LENGTHS,
+  fields: [],
+  unusedColumns: {},
+};
+
+export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
+  rows: a.rows + b.rows,
+  tokens: a.tokens + b.tokens,
+  trainedTokens: a.trainedTokens + b.trainedTokens,
+  truncated: a.truncated + b.truncated,
+  split: a.split + b.split,
+  dropped: a.dropped + b.dropped,
+  lengths: addLengths(a.lengths, b.lengths),
+  fields: addFields(a.fields, b.fields),
+  unusedColumns: added(a.unusedColumns, b.unusedColumns),
+});
+
+/** Where each row has names of its own, nobody wants them all. */
+const MOST_NAMES = 50;
+const OTHER_NAMES = "others";
+
+function added(a: RowCounts["unusedColumns"], b: RowCounts["unusedColumns"]): RowCounts["unusedColumns"] {
+  const sum = new Map(Object.entries(a));
+  for (const [name, rows] of Object.entries(b)) {
+    const shown = sum.has(name) || sum.size < MOST_NAMES ? name : OTHER_NAMES;
+    sum.set(shown, (sum.get(shown) ?? 0) + rows);
+  }
+  return Object.fromEntries(sum);
+}
+
+function unusedColumns(rows: readonly Row[], format: RowFormat): RowCounts["unusedColumns"] {
+  const counts = new Map<string, number>();
+  for (const { value } of rows)
+    for (const name of unreadColumns(value, format)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return Object.fromEntries(counts);
+}
+
+export interface EncodedRows {
+  documents: Document[];
+  counts: RowCounts;
+}
+
+const READING = { what: "reading the row", remedy: "The row is far too large. Shorten or split it." };
+
+const LIMITS = {
+  secondsFor: ({ value }: Row): number => secondsFor(value, Array.isArray(value.messages) ? value.messages.length : 0),
+  place: ({ place }: Row): string => `${place}: `,
+};
+
+/** Each row whole, and what it means. Errors: UserError that names the row. */
+export const encodeWhole = (
+  rows: Row[],
+  format: RowFormat,
+  tokenizer: Tokenizer,
+  settings: TrainedParts,
+): { whole: Document; sample: Sample }[] =>
+  eachInTime(rows, READING, LIMITS, (row) => {
+    const sample = readSample(row, format);
+    return { whole: encodeSample(sample, tokenizer, settings, row.place), sample };
+  });
+
+/** Encodes rows of one format, one call after another. Errors: UserError that names the row. */
+export type RowEncoder = (rows: Row[], format: RowFormat) => EncodedRows;
+
+/** What one call saw of the template, the next need not look for again. */
+export function rowEncoder(tokenizer: Tokenizer, settings: EncodeSettings): RowEncoder {
+  const watch = watchFields(tokenizer, settings.chat_template_kwargs);
+  return (rows, format) => {
+    const documents: Document[] = [];
+    const lengths = structuredClone(NO_LENGTHS);
+    const counts = { ...NO_ROWS, rows: rows.length, lengths, unusedColumns: unusedColumns(rows, format) };
+    for (const { whole, sample } of encodeWhole(rows, format, tokenizer, settings)) {
+      watchSample(watch, sample, whole.place);
+      countLength(lengths, whole, format !== "text");
+      const isLong = whole.tokens.length > settings.max_length;
+      if (isLong && settings.excess_length_strategy === "drop") {
+        counts.dropped++;
+        continue;
+      }
+      const pieces = piecesOf(whole, format, settings.max_length);
+      if (isLong) counts[format === "text" ? "split" : "truncated"]++;
+      for (const document of pieces) {
+        const trained = trainedIn(document);
+        if (trained === 0) {
+          counts.dropped++;
+          continue;
+        }
+        documents.push(document);
+        counts.tokens += document.tokens.length;
+        counts.trainedTokens += trained;
+      }
+    }
+    return { documents, counts: { ...counts, fields: watch.taken() } };
+  };
+}
+
+function watchSample(watch: FieldWatch, sample: Sample, place: string): void {
+  if (sample.kind !== "messages" && sample.kind !== "chat_completion") return;
+  const messages = sample.kind === "messages" ? sample.messages : [...sample.prompt, ...sample.completion];
+  watch.see({ messages, tools: sample.tools, place });
+}
+
+/** What max_length leaves of a row: a text goes on in further documents, all else is cut. */
+export function piecesOf(whole: Document, format: RowFormat, longest: number): Document[] {
+  if (whole.tokens.length <= longest) return [whole];
+  return format === "text" ? split(whole, longest) : [slice(whole, 0, longest)];
+}
+
+function slice({ tokens, trained, place }: Document, start: number, end: number): Document {
+  const piece = { tokens: tokens.slice(start, end), trained: trained.slice(start, end), place };
+  piece.trained[0] = 0;
+  return piece;
+}
+
+/** Consecutive pieces of at most `longest` tokens. The last but one gives up a token, lest the last have only one. */
+function split(document: Document, longest: number): Document[] {
+  const pieces: Document[] = [];
+  const { length } = document.tokens;
+  for (let start = 0; start < length; ) {
+    const left = length - start;
+    const size = left === longest + 1 && longest > 2 ? longest - 1 : Math.min(left, longest);
+    pieces.push(slice(document, start, start + size));
+    start += size;
+  }
+  return pieces;
+}
+
+export function trainedIn({ trained }: Document): number {
+  let sum = 0;
+  for (const flag of trained) sum += flag;
+  return sum;
+}

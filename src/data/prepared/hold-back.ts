@@ -1,0 +1,33 @@
+// The last rows of a stream kept apart from the others, without knowing beforehand how many there are.
+import type { RowBatch } from "./in-order.js";
+
+export interface HeldBack {
+  /** All rows but the last `count`; to be read once. */
+  batches(): AsyncGenerator<RowBatch>;
+  /** The last ones, when `batches` is at its end. */
+  held(): RowBatch[];
+}
+
+export function holdBack(batches: AsyncIterable<RowBatch>, count: number): HeldBack {
+  const waiting: RowBatch[] = [];
+  return {
+    held: () => waiting,
+    async *batches() {
+      let rows = 0;
+      for await (const batch of batches) {
+        waiting.push(batch);
+        rows += batch.rows.length;
+        while (waiting.length > 0 && rows - waiting[0].rows.length >= count) {
+          const ready = waiting.shift() as RowBatch;
+          rows -= ready.rows.length;
+          yield ready;
+        }
+      }
+      const spare = rows - count;
+      if (spare <= 0) return;
+      const { rows: all, format } = waiting[0];
+      waiting[0] = { rows: all.slice(spare), format };
+      yield { rows: all.slice(0, spare), format };
+    },
+  };
+}

@@ -1,0 +1,47 @@
+// The first rows of a file one by one, as a run would train on them: encoded here, cut or split, with the text of each token.
+// A row of which nothing is trained is shown, too.
+import type { DocumentSettings } from "../documents.js";
+import { encodeWhole, piecesOf, trainedIn } from "../prepared/encode-rows.js";
+import type { RowBatch } from "../prepared/in-order.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type TokenText, tokenTexts } from "./token-text.js";
+
+export interface ShownRow {
+  /** From 1. */
+  row: number;
+  place: string;
+  /** Of what max_length leaves. */
+  tokens: number;
+  trainedTokens: number;
+  cutTokens: number;
+  /** More than one where a text is split. */
+  documents: number;
+  texts: TokenText[];
+}
+
+/** Errors: UserError that names the row. */
+export async function* shownRows(
+  batches: AsyncIterable<RowBatch>,
+  count: number,
+  tools: { tokenizer: Tokenizer; names: ReadonlyMap<number, string>; settings: DocumentSettings },
+): AsyncGenerator<ShownRow> {
+  const { tokenizer, names, settings } = tools;
+  let row = 0;
+  for await (const { rows, format } of batches) {
+    for (const each of rows) {
+      if (row === count) return;
+      const [{ whole }] = encodeWhole([each], format, tokenizer, settings);
+      const pieces = piecesOf(whole, format, settings.max_length);
+      const tokens = pieces.reduce((sum, piece) => sum + piece.tokens.length, 0);
+      yield {
+        row: ++row,
+        place: each.place,
+        tokens,
+        trainedTokens: pieces.reduce((sum, piece) => sum + trainedIn(piece), 0),
+        cutTokens: whole.tokens.length - tokens,
+        documents: pieces.length,
+        texts: pieces.flatMap((piece) => tokenTexts(piece, tokenizer, names)),
+      };
+    }
+  }
+}

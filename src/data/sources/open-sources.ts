@@ -1,0 +1,145 @@
+// From sources to one stream of rows: names become files, the first rows of each source tell what its rows hold, columns get
+// our names, and several sources are mixed. What was found is told in notes.
+import { UserError } from "../../errors.js";
+import { columnsRead, detectFormat, renameColumns, type RowFormat, unreadColumns } from "../conversation.js";
+import { openFile, type OpenFile } from "../formats/open-file.js";
+import type { Row } from "../rows.js";
+import { filesOf } from "./files.js";
+import { firstOf, isMixed, mixed } from "./mix.js";
+import type { Source } from "./source.js";
+
+export interface SourceSettings {
+  /** What rows hold, where a source does not say it. */
+  format: RowFormat | "auto";
+  /** Columns of the files by our names, where a source does not have its own. */
+  columns: Readonly<Record<string, string>>;
+  /** Of the order in which weighted sources are mixed. */
+  seed: number;
+}
+
+/** Rows of one source, with our names for their columns; `readSample(row, format)` reads each. */
+export interface RowBatch {
+  rows: Row[];
+  format: RowFormat;
+}
+
+export interface OpenSources {
+  sources: readonly Source[];
+  /** Every file that is read, in order; for what is kept by the content of files. */
+  files: readonly OpenFile[];
+  /** What rows hold, one for each source. */
+  formats: readonly RowFormat[];
+  /** What was found out and not asked for, a line each. */
+  notes: readonly string[];
+  /** Each call reads from the first row on, in the same order. */
+  batches(): AsyncIterable<RowBatch>;
+  /** Rows that the last call of `batches` took of each source. */
+  rowsTaken(): number[];
+}
+
+/** Opens what `parseSources` read. Errors: UserError for files and for the first rows; later rows are refused as they come. */
+export async function openSources(sources: readonly Source[], settings: SourceSettings): Promise<OpenSources> {
+  const opened: OpenedSource[] = [];
+  for (const source of sources) opened.push(await openSource(source, settings));
+  let taken = opened.map(() => 0);
+  return {
+    sources,
+    files: opened.flatMap(({ files }) => files),
+    formats: opened.map(({ format }) => format),
+    notes: opened.map(({ note }) => note),
+    batches() {
+      taken = opened.map(() => 0);
+      const streams = opened.map(({ source, rows }) => ({ weight: source.weight, items: rows() }));
+      const batches = async function* (): AsyncGenerator<RowBatch> {
+        for await (const [batch, i] of mixed(streams, settings.seed)) {
+          const { columns, format } = opened[i];
+          taken[i] += batch.length;
+          yield { rows: renameColumns(batch, columns, false), format };
+        }
+      };
+      return isMixed(sources) ? joined(batches()) : batches();
+    },
+    rowsTaken: () => [...taken],
+  };
+}
+
+const ROWS_AT_ONCE = 512;
+
+/** Drawn rows come few at a time: those that follow each other and hold the same are put together. */
+async function* joined(batches: AsyncIterable<RowBatch>): AsyncGenerator<RowBatch> {
+  let held: RowBatch | undefined;
+  for await (const { rows, format } of batches) {
+    if (held && (held.format !== format || held.rows.length >= ROWS_AT_ONCE)) {
+      yield held;
+      held = undefined;
+    }
+    if (held) held.rows.push(...rows);
+    else held = { rows: [...rows], format };
+  }
+  if (held) yield held;
+}
+
+interface OpenedSource {
+  source: Source;
+  files: OpenFile[];
+  format: RowFormat;
+  columns: Readonly<Record<string, string>>;
+  note: string;
+  rows(): AsyncIterable<Row[]>;
+}
+
+async function openSource(source: Source, settings: SourceSettings): Promise<OpenedSource> {
+  const files = await openFiles(source);
+  const rows = (): AsyncIterable<Row[]> => rowsOfSource(source, files);
+  const columns = source.columns ?? settings.columns;
+  const first = await firstRows(rows());
+  if (first.length === 0) throw noRows(source);
+  const wanted = (source.format ?? settings.format) as RowFormat | "auto";
+  const renamed = renameColumns(first, columns);
+  const format = detectFormat(renamed, wanted);
+  return { source, files, format, columns, note: noteOf(source, files, format, renamed[0]), rows };
+}
+
+async function openFiles(source: Source): Promise<OpenFile[]> {
+  const files: OpenFile[] = [];
+  for (const path of await filesOf(source)) files.push(await openFile(path, source.file_format));
+  return files;
+}
+
+function rowsOfSource({ rows }: Source, files: readonly OpenFile[]): AsyncIterable<Row[]> {
+  return rows === undefined ? rowsOfAll(files) : firstOf(rowsOfAll(files), rows);
+}
+
+async function* rowsOfAll(files: readonly OpenFile[]): AsyncGenerator<Row[]> {
+  for (const file of files) yield* file.rows();
+}
+
+const noRows = ({ file }: Source): UserError => new UserError(`${file}: the file has no rows (expected at least one).`);
+
+async function firstRows(batches: AsyncIterable<Row[]>): Promise<Row[]> {
+  for await (const rows of batches) return rows;
+  return [];
+}
+
+function noteOf({ file }: Source, files: readonly OpenFile[], format: RowFormat, { value }: Row): string {
+  const kinds = [
+    ...new Set(files.map((each) => each.format.name + (each.compression ? ` in ${each.compression}` : ""))),
+  ];
+  const count = files.length === 1 ? "" : `${files.length} files, `;
+  const unread = unreadColumns(value, format);
+  const read = Object.keys(value).filter((key) => columnsRead(format).includes(key) && !unread.includes(key));
+  return `${file}: ${count}${kinds.join(" and ")}, rows of format ${format} (${read.join(", ")})`;
+}
+
+/** The rows of sources one after the other, all or the first; for what needs them at once. Errors: UserError. */
+export async function readAllRows(sources: readonly Source[], atMost = Number.POSITIVE_INFINITY): Promise<Row[]> {
+  const all: Row[] = [];
+  for (const source of sources) {
+    const opened = await openFiles(source);
+    for await (const rows of firstOf(rowsOfSource(source, opened), atMost - all.length))
+      all.push(...renameColumns(rows, source.columns ?? {}, false));
+    if (all.length === 0) throw noRows(source);
+    if (all.length >= atMost) break;
+  }
+  return all;
+}

@@ -1,0 +1,216 @@
+// Every operator once, on the real engine and on the one that counts: the same shapes, types and bytes, of results and of the gradients
+// that the rule speaks of. A row without a call here fails.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { backward, leaf, takeGrad, withGrad } from "../autograd.js";
+import { ledger } from "../memory.js";
+import * as ops from "../ops.js";
+import { scope } from "../scope.js";
+import { onShadow } from "../shadow.js";
+import { type DType, dtype, fromArray, shape, type Tensor, zeros } from "../tensor.js";
+
+const f = (...size: number[]): Tensor => zeros(size, "float32");
+const int = (...size: number[]): Tensor => zeros(size, "int32");
+const of = (type: DType, ...size: number[]): Tensor => zeros(size, type);
+const index = (): Tensor => fromArray([2, 0, 1], [3], "int64");
+const turned = (): Tensor => ops.transpose(f(6, 4), 0, 1);
+const list = (count: number, ...size: number[]): Tensor[] => Array.from({ length: count }, () => f(...size));
+
+type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
+/** Arguments of calls of each operator; none for what no plan runs, and for what a CPU or an older libtorch has not. */
+const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
+  add: [() => [f(4, 6), f(6)], () => [f(4, 1), f(4, 6), 2], () => [f(4, 6), of("bfloat16", 4, 6)]],
+  add_: [() => [f(4, 6), of("bfloat16", 4, 6)]],
+  addScalar: [() => [turned(), 1], () => [int(3), 0.5]],
+  addScalar_: [() => [f(4), 1]],
+  sub: [() => [f(4, 6), f(4, 1)]],
+  sub_: [() => [f(4, 6), f(6), 0.1]],
+  mul: [() => [f(4, 6), f(6)], () => [of("bfloat16", 4, 6), f(4, 6)]],
+  mul_: [() => [f(4, 6), f(4, 1)]],
+  mulScalar: [() => [f(4, 6), 0.5], () => [int(5), 2]],
+  mulScalar_: [() => [f(4), 0.5]],
+  div: [() => [f(4, 6), f(4, 1)]],
+  div_: [() => [f(4, 6), f(6)]],
+  neg: [() => [turned()]],
+  neg_: [() => [f(4)]],
+  sign_: [() => [f(4)]],
+  tanh_: [() => [f(4)]],
+  abs: [() => [f(4, 6)]],
+  sqrt: [() => [f(4, 6)]],
+  rsqrt: [() => [f(4, 6)]],
+  square: [() => [f(4, 6)]],
+  cos: [() => [f(4, 6)]],
+  sin: [() => [f(4, 6)]],
+  log: [() => [f(4, 6)]],
+  reciprocal: [() => [f(4, 6)]],
+  exp: [() => [f(4, 6)]],
+  exp_: [() => [f(4)]],
+  softplus: [() => [f(4, 6)]],
+  silu: [() => [f(4, 6)]],
+  sigmoid: [() => [f(4, 6)]],
+  maximum: [() => [f(4, 6), f(6)]],
+  lerp_: [() => [f(4), f(4), 0.1]],
+  addcmul_: [() => [f(4), f(4), f(4), 2]],
+  addcdiv_: [() => [f(4), f(4), f(4)]],
+  round_: [() => [f(4)]],
+  clamp: [() => [f(4, 6), 0, null], () => [f(4), -1, 1]],
+  clamp_: [() => [f(4), 0, 1]],
+  bitAnd: [() => [int(4), 7]],
+  bitAnd_: [() => [int(4), 7]],
+  bitOr_: [() => [int(4), int(4)]],
+  bitXor: [() => [int(4), 7]],
+  shiftLeft: [() => [int(4), 2]],
+  shiftLeft_: [() => [int(4), 2]],
+  shiftRight: [() => [int(4), 2]],
+  floorDivide: [() => [int(4), fromArray([3], [], "int32")]],
+  squareSum: [() => [f(100)]],
+  sum: [() => [f(4, 6)]],
+  sumDim: [() => [f(4, 6), [0]], () => [of("bfloat16", 4, 6), [-1], true, "float32"]],
+  meanDim: [() => [f(4, 6), [-1], true], () => [f(4, 6), [0, 1]]],
+  amax: [() => [f(4, 6)], () => [f(4, 6), [1], true]],
+  amin: [() => [f(4, 6), [0]]],
+  aminmax: [() => [f(4, 6)]],
+  isNan: [],
+  isInf: [],
+  logsumexp: [() => [f(4, 6), [-1]], () => [f(4, 6), [0], true]],
+  softmax: [() => [f(4, 6), -1], () => [of("bfloat16", 4, 6), -1, "float32"]],
+  topk: [() => [f(4, 6), 2, -1]],
+  sortStable: [() => [of("int64", 9), true, 0], () => [f(4, 6), true, -1, true]],
+  bincount: [() => [of("int64", 9), null, 5]],
+  gt: [() => [f(4, 6), f(6)]],
+  lt: [() => [f(4, 6), 1]],
+  vectorNorm: [() => [f(4, 6), 2], () => [f(4, 6), 2, [1]]],
+  equal: [() => [f(4), f(4)]],
+  embedding: [() => [f(4, 6), index()]],
+  indexSelect: [() => [f(4, 6), 0, index()], () => [f(4, 6), 1, index()]],
+  indexAdd_: [() => [f(4, 6), 0, index(), f(3, 6)]],
+  indexCopy_: [() => [f(4, 6), 0, index(), f(3, 6)]],
+  gather: [() => [f(4, 6), 1, of("int64", 4, 2)]],
+  scatterAdd_: [() => [f(4, 6), 1, of("int64", 4, 2), f(4, 2)]],
+  tril: [() => [f(4, 6)]],
+  triu: [() => [f(4, 6), 1]],
+  view: [() => [f(4, 6), [3, -1]]],
+  reshape: [() => [f(4, 6), [24]], () => [turned(), [-1]]],
+  viewDtype: [() => [f(4, 6), "int32"], () => [f(4, 6), "uint8"]],
+  detach: [() => [f(4, 6)]],
+  contiguous: [() => [f(4, 6)], () => [turned()]],
+  narrow: [() => [f(4, 6), 1, 2, 3]],
+  select: [() => [f(4, 6), -1, 2]],
+  unbind: [() => [f(4, 6), 1]],
+  transpose: [() => [f(4, 6, 2), 0, -1]],
+  expand: [() => [f(4, 1), [-1, 6]], () => [f(6), [4, 6]]],
+  unsqueeze: [() => [f(4, 6), -1], () => [f(4, 6), 0]],
+  newEmpty: [() => [[4, 6], "bool", null, "cpu"]],
+  newZeros: [() => [[4, 6], "bfloat16", null, "cpu"]],
+  newFull: [() => [[4, 6], 3, "int16", null, "cpu"]],
+  readItem: [() => [f(1)]],
+  toDevice: [() => [f(4, 6), "cpu", "float32"], () => [f(4, 6), "cpu", "bfloat16"]],
+  cast: [() => [f(4, 6), "bfloat16"], () => [f(4, 6), "float32"], () => [f(4, 6), "float32", false, true]],
+  clone: [() => [turned()]],
+  copy_: [() => [f(4, 6), of("bfloat16", 4, 6)]],
+  fill_: [() => [f(4), 2]],
+  cat: [() => [list(3, 4, 6), 1], () => [list(2, 4)]],
+  mm: [() => [f(4, 6), f(6, 5)], () => [f(4, 6), ops.transpose(f(5, 6), 0, 1)]],
+  bmm: [() => [f(2, 4, 6), f(2, 6, 5)]],
+  baddbmm: [() => [f(2, 4, 5), f(2, 4, 6), f(2, 6, 5), 1, 2]],
+  addmm: [() => [f(4, 5), f(4, 6), f(6, 5), 1, 2]],
+  addmmWide: [],
+  outer: [() => [f(4), f(6)]],
+  linear: [() => [f(4, 6), f(5, 6)], () => [f(2, 4, 6), f(5, 6)], () => [f(4, 6), f(5, 6), f(5)]],
+  solveTriangular: [() => [f(2, 4, 4), f(2, 4, 5), false, true, true]],
+  linalgEigh: [() => [f(6, 6)]],
+  groupedExperts: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], []]],
+  groupedExpertsKeep: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], [f(9, 12), f(9, 6), f(9, 8)], []]],
+  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), [4, 5], 0, true]],
+  expertBiasGradients_: [() => [list(2, 12), f(9, 12), [4, 5], 0, true]],
+  flashAttention: [],
+  normal_: [() => [f(4), 0, 1]],
+  uniform_: [() => [f(4), 0, 1]],
+  random_: [() => [int(4), 0, 100]],
+  roundStochastically_: [() => [of("bfloat16", 24), f(24), int(24), 65535]],
+  adamw_: [() => [...list(4, 24), 0.9, 0.99, 1e-8, 1, 0.1, 1]],
+  fusedAdamw_: [],
+  decodeBlocks_: [() => [f(300), of("uint8", 300), f(2), f(256)]],
+  encodeBlocks_: [() => [of("uint8", 300), f(2), f(300), int(65536), f(256)]],
+  factoredSquares_: [() => [f(4), f(6), f(4, 6), 0]],
+  scaleMatrix_: [() => [f(4, 6), f(4), f(6)]],
+};
+
+const tensorsIn = (value: unknown): Tensor[] =>
+  Array.isArray(value) ? value.flatMap(tensorsIn) : typeof value === "number" ? [value as Tensor] : [];
+const looks = (t: Tensor | null): string => (t === null ? "none" : `${dtype(t)}[${shape(t)}]`);
+
+/** These return numbers, which a plan takes for 1. */
+const NUMBERS = new Set<string>(["squareSum", "readItem", "equal", "scaleMatrix_"]);
+
+const operators = ops as unknown as Record<keyof Operators, (...args: unknown[]) => unknown>;
+
+/** What a call leaves: the bytes of its results, and how they look. */
+function results(name: keyof Operators, argumentsOf: () => unknown[]): string[] {
+  return scope(() => {
+    const given = argumentsOf();
+    const start = ledger().liveBytes;
+    const made = operators[name](...given);
+    return [`${ledger().liveBytes - start} bytes`, ...(NUMBERS.has(name) ? [] : tensorsIn(made).map(looks))];
+  });
+}
+
+/** The same with a graph, and the gradients of all inputs that are floats. */
+function gradients(name: keyof Operators, argumentsOf: () => unknown[]): string[] {
+  return scope(() => {
+    const inputs: Tensor[] = [];
+    const asLeaf = (value: unknown): unknown => {
+      if (Array.isArray(value)) return value.map(asLeaf);
+      if (!isTensor(value) || !dtype(value).includes("float")) return value;
+      inputs.push(leaf(value));
+      return inputs.at(-1);
+    };
+    const given = argumentsOf().map(asLeaf);
+    const start = ledger().liveBytes;
+    const [made] = tensorsIn(withGrad(() => operators[name](...given)));
+    const bytes = ledger().liveBytes - start;
+    backward([made], [zeros(shape(made), dtype(made))]);
+    return [`${bytes} bytes`, ...inputs.map((input) => looks(takeGrad(input)))];
+  });
+}
+
+/** Handles are numbers, and so are other arguments: a handle is what has a dtype. */
+function isTensor(value: unknown): value is Tensor {
+  if (typeof value !== "number") return false;
+  try {
+    return dtype(value as Tensor) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** These have results that no gradient passes, whatever their inputs. */
+const CONSTANT = new Set<string>(["detach", "gt", "lt", "bincount", "viewDtype"]);
+
+for (const [name, calls] of Object.entries(CALLS) as [keyof Operators, (() => unknown[])[]][]) {
+  test(`${name}: rule and operator agree`, { skip: calls.length === 0 && "no plan runs it, or no CPU" }, () => {
+    for (const [i, call] of calls.entries()) {
+      assert.deepEqual(
+        onShadow(() => results(name, call)),
+        results(name, call),
+        `call ${i}`,
+      );
+    }
+  });
+
+  if (calls.length === 0 || name.endsWith("_") || NUMBERS.has(name) || CONSTANT.has(name)) continue;
+  test(`${name}: the gradient's rule and the operator's gradient agree, or a plan of one ends`, () => {
+    for (const [i, call] of calls.entries()) {
+      if (!scope(() => tensorsIn(call()).some((t) => isTensor(t) && dtype(t).includes("float")))) continue;
+      let counted: string[];
+      try {
+        counted = onShadow(() => gradients(name, call));
+      } catch (failure) {
+        assert.match((failure as Error).message, /^internal: the rule of aten::.* has no gradient/);
+        continue;
+      }
+      assert.deepEqual(counted, gradients(name, call), `call ${i}`);
+    }
+  });
+}
