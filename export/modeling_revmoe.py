@@ -74,10 +74,13 @@ class ReversibleLayer:
             self.adapters = nn.ModuleDict(
                 {n: nn.Linear(width // 2, width, False) if n.startswith("up") else nn.Linear(width, width // 2, False) for n in names}
             )
-            # Latent attention makes keys and values of one projection.
-            for name in ("k_proj", "v_proj", "kv_a_proj_with_mqa"):
-                if hasattr(self.self_attn, name):
-                    getattr(self.self_attn, name).register_forward_pre_hook(self.read_memory)
+            # Latent attention makes keys and values of one projection; the delta rule makes rates and decays of what it makes keys of.
+            for name in ("k_proj", "v_proj", "kv_a_proj_with_mqa", "in_proj_ba", "in_proj_b", "in_proj_a"):
+                if hasattr(self.mixer, name):
+                    getattr(self.mixer, name).register_forward_pre_hook(self.read_memory)
+            for name in ("in_proj_qkv", "in_proj_qkvz"):
+                if hasattr(self.mixer, name):
+                    getattr(self.mixer, name).register_forward_hook(self.mix_memory)
 
     def forward(self, hidden_states, **context):
         router_logits = context.pop("output_router_logits", False)
@@ -136,8 +139,15 @@ class ReversibleLayer:
         # Streams are wider than the weights may be: the norm sees them as they are.
         return norm(x).to(self.dtype)
 
+    @property
+    def mixer(self):
+        return self.self_attn if hasattr(self, "self_attn") else self.linear_attn
+
     def attend(self, x):
-        y, self.seen["attentions"] = self.self_attn(hidden_states=self.normed(self.input_layernorm, x), **self.context)[:2]
+        hidden = self.normed(self.input_layernorm, x)
+        if not hasattr(self, "self_attn"):
+            return self.scaled(self.mixer(hidden_states=hidden, **{k: v for k, v in self.context.items() if not k.startswith("position_")}))
+        y, self.seen["attentions"] = self.mixer(hidden_states=hidden, **self.context)[:2]
         return self.scaled(y)
 
     def feed_forward(self, x):
@@ -155,6 +165,16 @@ class ReversibleLayer:
 
     def read_memory(self, _projection, _inputs):
         return (self.memory,)
+
+    def mix_memory(self, projection, _inputs, output):
+        """Of a delta rule's projection that makes queries, and maybe gates, beside keys and values: these are of the memory."""
+        mixer = self.mixer
+        # Queries, keys, values and gates follow one another, in Qwen3-Next for each key head.
+        groups = mixer.num_k_heads if hasattr(mixer, "in_proj_qkvz") else 1
+        keys, values = mixer.key_dim // groups, mixer.value_dim // groups
+        row = torch.arange(output.shape[-1] // groups, device=output.device)
+        of_memory = ((row >= keys) & (row < 2 * keys + values)).repeat(groups)
+        return torch.where(of_memory, nn.functional.linear(self.memory, projection.weight), output)
 
 
 def reversible(layer_class):
@@ -190,6 +210,8 @@ FAMILIES = {
     "deepseek_v2": "DeepseekV2",
     "glm4_moe_lite": "Glm4MoeLite",
     "gpt_oss": "GptOss",
+    "qwen3_next": "Qwen3Next",
+    "qwen3_5_moe_text": "Qwen3_5Moe",
 }
 
 
@@ -199,9 +221,11 @@ def subclass(name, *bases, **body):
 
 
 for family, stem in FAMILIES.items():
-    if not hasattr(transformers, f"{stem}Config"):
+    # Beside a model of text alone there may be one that also sees, which has the shorter name.
+    own_config = f"{stem}TextConfig" if family.endswith("_text") else f"{stem}Config"
+    if not hasattr(transformers, own_config):
         continue
-    config_class = subclass(f"RevMoe{stem}Config", getattr(transformers, f"{stem}Config"), model_type=f"revmoe_{family}")
+    config_class = subclass(f"RevMoe{stem}Config", getattr(transformers, own_config), model_type=f"revmoe_{family}")
     subclass(f"RevMoe{stem}ForCausalLM", ReversibleNetwork, getattr(transformers, f"{stem}ForCausalLM"), config_class=config_class)
     if register_checkpoint_conversion_mapping:
         register_checkpoint_conversion_mapping(config_class.model_type, get_checkpoint_conversion_mapping(family), overwrite=True)

@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 
 import type { DType } from "../torch/tensor.js";
 import type { ModelFiles } from "./model-files.js";
+import { textConfig, withTextConfig } from "./config/text-config.js";
 
 type Json = Record<string, unknown>;
 
@@ -15,18 +16,21 @@ const WHOLE_KEYS = [
 ];
 
 /** The type of weights that are not there, by what a config.json says of itself. */
-export const statedDtype = (config: Json): DType =>
-  (config.dtype ?? config.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
+export function statedDtype(config: Json): DType {
+  const stated = [config, textConfig(config)].flatMap(({ dtype, torch_dtype }) => dtype ?? torch_dtype ?? []);
+  return stated[0] === "bfloat16" ? "bfloat16" : "float32";
+}
 
 /**
  * config.json for weights of `dtype`, with the keys `added`: the text in `files`, edited, if it then says the same as
  * `source`, else `source` written out.
  */
 export function configText(files: ModelFiles, source: Json, dtype: DType, added: Json = {}): string {
-  const used = DTYPE_KEYS.filter((key) => Object.hasOwn(source, key));
-  const exchanged = Object.fromEntries(used.map((key) => [key, dtype]));
-  const appended = used.length > 0 ? added : { [DTYPE_KEYS[0]]: dtype, ...added };
-  const wanted = { ...source, ...exchanged, ...appended };
+  const exchangedIn = (config: Json): Json =>
+    Object.fromEntries(DTYPE_KEYS.filter((key) => Object.hasOwn(config, key)).map((key) => [key, dtype]));
+  const exchanged = exchangedIn(source);
+  const appended = Object.keys(exchanged).length > 0 ? added : { [DTYPE_KEYS[0]]: dtype, ...added };
+  const wanted = { ...withTextConfig(source, exchangedIn(textConfig(source))), ...exchanged, ...appended };
   const bytes = files.readFile("config.json");
   const edited = bytes ? edit(Buffer.from(bytes).toString("utf8"), wanted) : "";
   return saysTheSame(edited, wanted) ? edited : jsonText(wanted);

@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 
 import { parseJsonObject } from "./folder.js";
 import type { ModelFiles } from "./model-files.js";
+import { textConfig } from "./config/text-config.js";
 
 export const GENERATION_FILE = "generation_config.json";
 const CONFIG_FILE = "config.json";
@@ -27,7 +28,9 @@ export function withEndFirst(files: ModelFiles, id: number, usual?: number): str
   if (named[0] === id) return undefined;
   const before = [named, idsOf(config), usual === undefined ? [] : [usual]].find(({ length }) => length > 0) ?? [];
   const ids = [id, ...before.filter((other) => other !== id)];
-  const shared = Object.entries(config).filter(([key, value]) => SHARED_KEYS.includes(key) && value !== null);
+  const shared = Object.entries({ ...textConfig(config), ...config }).filter(
+    ([key, value]) => SHARED_KEYS.includes(key) && value !== null,
+  );
   const wanted = { ...(own?.value ?? Object.fromEntries(shared)), eos_token_id: ids };
   // In the text, so that numbers stay written as they are: 1.0 is another type than 1 to transformers.
   const list = `"eos_token_id": [${ids.join(", ")}]`;
@@ -44,8 +47,8 @@ function read(files: ModelFiles, name: string): { text: string; value: Json } | 
   return { text, value: parseJsonObject(() => text, join(files.path, name)) };
 }
 
-const idsOf = (value: Json | undefined): number[] =>
-  [value?.eos_token_id].flat().filter((id): id is number => typeof id === "number");
+const idsOf = (value: Json = {}): number[] =>
+  [value.eos_token_id ?? textConfig(value).eos_token_id].flat().filter((id): id is number => typeof id === "number");
 
 function says(text: string, wanted: Json): boolean {
   try {

@@ -30,6 +30,8 @@ const CLASSES: Record<string, string> = {
   deepseek_v2: "DeepseekV2",
   glm4_moe_lite: "Glm4MoeLite",
   gpt_oss: "GptOss",
+  qwen3_next: "Qwen3Next",
+  qwen3_5_moe_text: "Qwen3_5Moe",
 };
 
 /** How an export is told which network it is; `network` is written as it is. */

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { openSource } from "../checkpoint/source.js";
+import { textConfig } from "../checkpoint/config/text-config.js";
 import { readSample } from "../data/conversation.js";
 import { openSources, parseSources } from "../data/source.js";
 import { UserError } from "../errors.js";
@@ -71,7 +72,8 @@ async function checkWork({ model, layers, device, seed, train_file: file }: Benc
 function cellsOf(settings: BenchSettings): Entry[][] {
   const cells = new Map<string, Entry[]>();
   for (const each of casesOf(settings)) {
-    const layers = each.layers ?? (readModelConfig(settings.model, null).source.num_hidden_layers as number);
+    const layers =
+      each.layers ?? (textConfig(readModelConfig(settings.model, null).source).num_hidden_layers as number);
     const key = `${layers} ${each.settings.max_length}`;
     cells.set(key, [...(cells.get(key) ?? []), newEntry(each, layers)]);
   }

@@ -1,10 +1,12 @@
 // A config.json at another depth, so that memory can be measured against it. Nothing is read or written.
+import { textConfig, withTextConfig } from "../checkpoint/config/text-config.js";
 
 /**
  * The same model with `layers` blocks. A list with an entry per block (layer_types and its like) is cut, or goes on from
  * its beginning; numbers of blocks beyond the depth are dropped from mlp_only_layers.
  */
-export function atDepth(source: Readonly<Record<string, unknown>>, layers: number): Record<string, unknown> {
+export function atDepth(config: Readonly<Record<string, unknown>>, layers: number): Record<string, unknown> {
+  const source = textConfig(config);
   const before = source.num_hidden_layers;
   const entries = Object.entries(source).map(([key, value]): [string, unknown] => {
     if (!Array.isArray(value)) return [key, value];
@@ -12,5 +14,5 @@ export function atDepth(source: Readonly<Record<string, unknown>>, layers: numbe
     if (value.length !== before || before === 0) return [key, value];
     return [key, Array.from({ length: layers }, (_, i) => value[i % value.length])];
   });
-  return { ...Object.fromEntries(entries), num_hidden_layers: layers };
+  return withTextConfig(config, { ...Object.fromEntries(entries), num_hidden_layers: layers });
 }

@@ -4,6 +4,7 @@ import { readConfig, readConfigFile } from "../checkpoint/folder.js";
 import { statedDtype } from "../checkpoint/config-text.js";
 import { folderFiles } from "../checkpoint/source.js";
 import { loadModel } from "../checkpoint/load.js";
+import { textConfig } from "../checkpoint/config/text-config.js";
 import { type Batch, Batches } from "../data/batches.js";
 import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import { readArchitecture } from "../families/registry.js";
@@ -86,7 +87,7 @@ export function readModelConfig(
 ): { source: Record<string, unknown>; path: string; own: boolean } {
   const isFile = statOf(model)?.isFile() === true;
   const { config, path } = isFile ? readConfigFile(model) : readConfig(model);
-  const own = !isFile && (layers === null || layers === config.num_hidden_layers);
+  const own = !isFile && (layers === null || layers === textConfig(config).num_hidden_layers);
   return { source: layers === null ? config : atDepth(config, layers), path, own };
 }
 

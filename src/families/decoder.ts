@@ -20,6 +20,8 @@ export interface DecoderParts {
   normForm?: NormForm;
   /** Tables of positions, where they are not the one of the geometry. */
   rotary?: Rotary[];
+  /** Of the names on disk of all but the head; "model." unless said otherwise. */
+  prefix?: string;
   /** See `Architecture`. */
   passThrough?: RegExp;
 }
@@ -27,7 +29,7 @@ export interface DecoderParts {
 /** Errors: UserError where sizes, each possible, are not so together. */
 export function decoder(read: ConfigReader, { geometry, expertWidth, branches, ...own }: DecoderParts): Architecture {
   const { vocabSize, hiddenSize, numLayers, normEpsilon, rope, tieEmbeddings, ...rest } = geometry;
-  const { scales = NO_SCALES, rotary = [rope], normForm, passThrough } = own;
+  const { scales = NO_SCALES, rotary = [rope], normForm, prefix = "model.", passThrough } = own;
   checkSize(geometry, expertWidth, read.where);
   const table = [vocabSize, hiddenSize];
   return {
@@ -45,14 +47,14 @@ export function decoder(read: ConfigReader, { geometry, expertWidth, branches, .
       const { attention, feedForward } = branches(layer);
       return {
         kind: `${attention.kind}, ${feedForward.kind}`,
-        prefix: `model.layers.${layer}.`,
+        prefix: `${prefix}layers.${layer}.`,
         attention,
         feedForward,
       };
     }),
     outer: {
-      embedding: { name: "model.embed_tokens.weight", shape: table, init: "normal" },
-      norm: normSpec("model.norm.weight", hiddenSize, normForm),
+      embedding: { name: `${prefix}embed_tokens.weight`, shape: table, init: "normal" },
+      norm: normSpec(`${prefix}norm.weight`, hiddenSize, normForm),
       head: tieEmbeddings ? null : { name: "lm_head.weight", shape: table, init: "normal" },
     },
     finalNorm: (weight_D, x_TD, computeDtype) => rmsNorm(x_TD, weight_D, normEpsilon, computeDtype, normForm),

@@ -20,6 +20,8 @@ interface Defaults {
   headDim?: number;
   /** False unless said otherwise. */
   tieEmbeddings?: boolean;
+  /** Of dense layers; without it the file must say it. */
+  denseWidth?: number;
   /** What the file calls the numbers of experts, where that is not as in most families. */
   expertsKey?: string;
   perTokenKey?: string;
@@ -83,7 +85,7 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
     maxPositions,
     tieEmbeddings: read.boolean("tie_word_embeddings", defaults.tieEmbeddings ?? false),
     initializerRange: read.number("initializer_range", 0.02),
-    denseWidth: read.integer("intermediate_size", undefined, 1, MOST.width),
+    denseWidth: read.integer("intermediate_size", defaults.denseWidth, 1, MOST.width),
     numExperts,
     expertsPerToken,
     source: read.source,

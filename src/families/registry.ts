@@ -15,6 +15,8 @@ import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
+import { qwen3Next } from "./delta/qwen3-next.js";
+import { qwen35Moe, qwen35MoeText } from "./delta/qwen3-5-moe.js";
 
 export const FAMILIES: readonly Family[] = [
   qwen2Moe,
@@ -29,6 +31,9 @@ export const FAMILIES: readonly Family[] = [
   deepseekV2,
   glm4MoeLite,
   gptOss,
+  qwen3Next,
+  qwen35Moe,
+  qwen35MoeText,
 ];
 
 /** The architecture that a config.json describes; `where` names the file in errors. */

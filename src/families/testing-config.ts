@@ -3,7 +3,10 @@ import type { GroupedQuery } from "../layers/attention/grouped-query.js";
 import type { RoutedFeedForward } from "../layers/experts/feed-forward.js";
 import { type Architecture, isRouted, type Layer } from "../model/architecture.js";
 
-export const attentionIn = ({ layers }: Architecture): GroupedQuery => layers[0].attention.settings as GroupedQuery;
+/** Of the first layer that has grouped heads. */
+export const attentionIn = ({ layers }: Architecture): GroupedQuery =>
+  (layers.find(({ attention }) => "numKeyValueHeads" in attention.settings) ?? layers[0]).attention
+    .settings as GroupedQuery;
 
 export const expertsIn = (layers: Layer[]): RoutedFeedForward[] =>
   layers.filter(isRouted).map(({ feedForward }) => feedForward.settings as RoutedFeedForward);

@@ -40,6 +40,10 @@ const FAMILIES = [
   "glmlite-types",
   "gptoss-heads",
   "gptoss-mxfp4",
+  "next-dense",
+  "qwen35-tied",
+  "qwen35-seeing",
+  "qwen35-fp8",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -68,6 +72,11 @@ const HINTS = [
   "glm4_moe_lite",
   "gpt_oss",
   "sliding_attention",
+  "qwen3_next",
+  "qwen3_5_moe",
+  "qwen3_5_moe_text",
+  "linear_attention",
+  "full_attention",
   "noaux_tc",
   "group_limited_greedy",
   "fp8",

@@ -1,7 +1,8 @@
-// What layers keep of all tokens so far, for one sequence: rows under names of each layer's own. A name has a buffer that
-// doubles when it is full, so a token costs no copy of what came before. The cache owns its tensors until `free`.
+// What layers keep of all tokens so far, for one sequence, under names of each layer's own: rows, one for each token, in a buffer that
+// doubles when it is full, so that a token costs no copy of what came before; and states, which do not grow. The cache owns its
+// tensors until `free`.
 import type { LayerCache } from "../model/context.js";
-import { copy_, narrow } from "../torch/ops.js";
+import { cast, copy_, narrow } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 
@@ -12,6 +13,7 @@ interface Rows {
 
 export class GrowingCache implements LayerCache {
   readonly #rows = new Map<string, Rows>();
+  readonly #states = new Map<number, Record<string, Tensor>>();
 
   /** `startTokens`: for how many tokens a layer has room at first. */
   constructor(readonly startTokens = 256) {}
@@ -22,9 +24,24 @@ export class GrowingCache implements LayerCache {
     return Object.fromEntries(all) as Record<Name, Tensor>;
   }
 
+  recall(layer: number): Record<string, Tensor> | null {
+    return this.#states.get(layer) ?? null;
+  }
+
+  replace(layer: number, state: Record<string, Tensor>): void {
+    const before = this.#states.get(layer);
+    const copies = scope(() =>
+      Object.entries(state).map(([name, tensor]) => [name, keep(cast(tensor, dtype(tensor), false, true))]),
+    );
+    this.#states.set(layer, Object.fromEntries(copies));
+    if (before) free(...Object.values(before));
+  }
+
   free(): void {
     for (const { buffer } of this.#rows.values()) free(buffer);
+    for (const state of this.#states.values()) free(...Object.values(state));
     this.#rows.clear();
+    this.#states.clear();
   }
 
   #append(key: string, added: Tensor): Tensor {

@@ -3,7 +3,7 @@ import { cast, mul, silu } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, type Tensor } from "../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../model/architecture.js";
-import { normSpec, rmsNorm } from "./norm.js";
+import { type NormForm, normSpec, rmsNorm } from "./norm.js";
 
 /** The norm in front of a feed-forward layer. */
 export const FEED_FORWARD_NORM = "post_attention_layernorm.weight";
@@ -13,6 +13,8 @@ export interface Dense {
   /** Inner width. */
   width: number;
   normEpsilon: number;
+  /** "n rounded" unless said otherwise. */
+  normForm?: NormForm;
 }
 
 /** Of a gated unit under `prefix`. */
@@ -40,11 +42,12 @@ export const denseFeedForward = (settings: Dense): Branch => ({
   kind: "dense",
   settings,
   parameters: [
-    normSpec(FEED_FORWARD_NORM, settings.hiddenSize),
+    normSpec(FEED_FORWARD_NORM, settings.hiddenSize, settings.normForm),
     ...unitParameters("mlp", settings.hiddenSize, settings.width),
   ],
   evaluate: (weights, x_TD, { computeDtype }) => {
-    const h_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, computeDtype);
+    const { normEpsilon, normForm } = settings;
+    const h_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), normEpsilon, computeDtype, normForm);
     return cast(unit(weights, "mlp", h_TD), dtype(x_TD));
   },
 });

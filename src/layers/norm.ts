@@ -6,11 +6,11 @@ import type { DType, Tensor } from "../torch/tensor.js";
 import type { ParameterSpec } from "../model/architecture.js";
 import { wide } from "./wide.js";
 
-/** What is rounded to the compute dtype: n, or its product with a weight in float32. */
-export type NormForm = "n rounded" | "product rounded";
+/** What is rounded to the compute dtype: n, or its product in float32 with a weight, or with 1 + a weight that starts at 0. */
+export type NormForm = "n rounded" | "product rounded" | "product with 1 + w rounded";
 
 export const normSpec = (name: string, width: number, form: NormForm = "n rounded"): ParameterSpec => ({
-  ...{ name, shape: [width], init: "ones" },
+  ...{ name, shape: [width], init: form === "product with 1 + w rounded" ? "zeros" : "ones" },
   ...(form === "n rounded" ? {} : { wide: true }),
 });
 
@@ -25,6 +25,8 @@ export function rmsNorm(
     const wide_TD = wide(x_TD);
     const scale_T1 = scope(() => rsqrt(addScalar(meanDim(square(wide_TD), [-1], true), epsilon)));
     const n_TD = mul(wide_TD, scale_T1);
-    return form === "n rounded" ? mul(weight_D, cast(n_TD, computeDtype)) : cast(mul(weight_D, n_TD), computeDtype);
+    if (form === "n rounded") return mul(weight_D, cast(n_TD, computeDtype));
+    const factor_D = form === "product rounded" ? weight_D : addScalar(weight_D, 1);
+    return cast(mul(factor_D, n_TD), computeDtype);
   });
 }

@@ -9,6 +9,10 @@ import type { RouterObserver, Routing } from "./routing.js";
 export interface LayerCache {
   /** Appends rows, one for each new token, to those of the same names, and returns all of them. */
   extend<Name extends string>(layer: number, rows: Record<Name, Tensor>): Record<Name, Tensor>;
+  /** What `replace` kept last for the layer; null where it has kept nothing. */
+  recall(layer: number): Record<string, Tensor> | null;
+  /** Keeps copies of tensors that do not grow, in place of those of before. */
+  replace(layer: number, state: Record<string, Tensor>): void;
 }
 
 export interface Context {

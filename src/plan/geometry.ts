@@ -5,6 +5,7 @@ import { statedDtype } from "../checkpoint/config-text.js";
 import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
+import { textConfig, withTextConfig } from "../checkpoint/config/text-config.js";
 import { withAddedTokens } from "../train/files/added-tokens.js";
 import { statOf } from "../read-file.js";
 import { readArchitecture } from "../families/registry.js";
@@ -18,10 +19,11 @@ export function readGeometry(
   const { model, weights_dtype: wanted, add_tokens, add_special_tokens } = settings;
   const isFile = statOf(model)?.isFile() === true;
   if (isFile && model.endsWith(".json")) {
-    const { config, path } = readConfigFile(model);
+    const { config: stated, path } = readConfigFile(model);
     // Without a tokenizer nobody knows of rows to spare.
     const more = add_tokens.length + add_special_tokens.length;
-    const source = more === 0 ? config : { ...config, vocab_size: Number(config.vocab_size) + more };
+    const rows = Number(textConfig(stated).vocab_size) + more;
+    const source = more === 0 ? stated : withTextConfig(stated, { vocab_size: rows });
     const architecture = readArchitecture(source, path);
     const dtype = wanted === "auto" ? statedDtype(source) : wanted;
     return { architecture, dtypeOf: () => dtype };

@@ -19,7 +19,7 @@ export function parameterFacts(architecture: Architecture, { layer, prefix, spec
     shape,
     kind: layer >= 0 ? "hidden" : isEmbedding ? "embedding" : "head",
     matrices: (experts ? shape[0] : 1) * parts,
-    rows: shape[shape.length - 2] / parts,
+    rows: (experts ? shape[shape.length - 2] : shape.slice(0, -1).reduce((product, size) => product * size, 1)) / parts,
     columns: shape[shape.length - 1],
   };
 }

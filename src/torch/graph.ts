@@ -4,10 +4,11 @@
 // differentiated together with the result. All on the calling thread, on every device.
 import { assert } from "../errors.js";
 import { native } from "./binding.js";
-import { backward, leaf, takeGrad, withGrad } from "./autograd.js";
+import { backward, detach, leaf, takeGrad, withGrad } from "./autograd.js";
+import { add } from "./ops/arithmetic.js";
 import { currentSpan, during } from "./span.js";
 import { free, isAlive, keep, scope } from "./scope.js";
-import type { Tensor } from "./tensor.js";
+import { device, dtype, shape, type Tensor, zeros } from "./tensor.js";
 
 interface Cut {
   inputs: Tensor[];
@@ -131,6 +132,20 @@ export function customFunction(
     native.setGradMode(before);
   }
 }
+
+/**
+ * The same numbers, from which several custom functions and what lies around them may start: their gradients add up here before what made
+ * `x` is differentiated. Without it, what they share would be gone with the first of them.
+ */
+export const junction = (x: Tensor): Tensor =>
+  customFunction(
+    [x],
+    () => ({ output: x, saved: [] }),
+    (dx) => [detach(dx)],
+  );
+
+/** The same numbers as an input of a custom function, which is to have a gradient: weights that are frozen have none. */
+export const ownInput = (t: Tensor): Tensor => add(t, leaf(zeros(shape(t), dtype(t), device(t))));
 
 /**
  * Where a graph is recorded, differentiates a loss on `output` with it: `gradient` is asked for in the backward pass. The graph owns

@@ -25,7 +25,8 @@ MODELS = ["hf-tiny", "hf-tied", "qwen3-plain", "qwen3-wide", "qwen3-window", "mi
           "olmoe-plain", "olmoe-short", "olmoe-clip", "granite-plain", "granite-tied", "glm4-plain", "glm4-groups", "glm4-tied",
           "minimax-plain", "minimax-partial", "minimax-tied", "ernie-plain", "ernie-tied", "ernie-alone",
           "deepseek3-groups", "deepseek3-moonlight", "deepseek3-halves", "deepseek3-fp8", "deepseek2-lite", "deepseek2-groups", "deepseek2-biased",
-          "glmlite-plain", "glmlite-types", "glmlite-bare", "gptoss-plain", "gptoss-heads", "gptoss-bare", "gptoss-mxfp4"]
+          "glmlite-plain", "glmlite-types", "glmlite-bare", "gptoss-plain", "gptoss-heads", "gptoss-bare", "gptoss-mxfp4",
+          "next-plain", "next-dense", "next-shared", "qwen35-plain", "qwen35-tied", "qwen35-seeing"]
 # Of a longrope block that states its factor, transformers 4 takes the original length from elsewhere: another network.
 OTHER_IN_4 = {"olmoe-short"}
 TOLERANCE = 1e-5

@@ -25,7 +25,8 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 MODELS = ["hf-tiny", "hf-tied", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-window", "olmoe-plain", "olmoe-clip",
           "granite-plain", "glm4-plain", "glm4-groups", "minimax-partial", "ernie-tied",
-          "deepseek3-groups", "deepseek2-lite", "glmlite-types", "gptoss-plain", "gptoss-heads", "gptoss-bare"]
+          "deepseek3-groups", "deepseek2-lite", "glmlite-types", "gptoss-plain", "gptoss-heads", "gptoss-bare",
+          "next-dense", "next-shared", "qwen35-tied"]
 GRID = {"stream": "int32", "streamFractionBits": 16}
 WIDE = {"stream": "int64", "streamFractionBits": 32}
 FLOAT = {"stream": "float32"}

@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/ next-*/ qwen35-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
@@ -26,8 +26,10 @@ from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForC
                           Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GptOssConfig,
                           GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig,
                           MixtralForCausalLM, Mxfp4Config, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig,
-                          Qwen3MoeForCausalLM)
+                          Qwen3MoeForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM)
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+from transformers.models.qwen3_5_moe import (Qwen3_5MoeConfig, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
+                                             Qwen3_5MoeTextConfig)
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -48,13 +50,16 @@ GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate
 MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
 ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_experts_per_tok"}, num_hidden_layers=3, intermediate_size=20,
              moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
+DELTA = dict(EVERY, num_hidden_layers=2, full_attention_interval=2, intermediate_size=20, moe_intermediate_size=8, shared_expert_intermediate_size=10, num_experts=5, head_dim=8,
+             max_position_embeddings=64, linear_num_key_heads=2, linear_key_head_dim=6, linear_num_value_heads=4, linear_value_head_dim=5)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "gptoss-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "gptoss-plain",
+          "next-plain", "qwen35-plain", "qwen35-seeing"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
 TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
-           "deepseek2-lite", "glmlite-plain", "gptoss-plain"}
+           "deepseek2-lite", "glmlite-plain", "gptoss-plain", "next-plain", "qwen35-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
@@ -149,6 +154,27 @@ CASES = {
     "gptoss-mxfp4": (GptOssForCausalLM, GptOssConfig, dict(
         GPT_OSS, hidden_size=32, intermediate_size=32, num_local_experts=3, sliding_window=6, mxfp4=True, old="rope_type",
         rope=dict(rope_type="yarn", rope_theta=150000.0, factor=32.0, original_max_position_embeddings=4096, beta_fast=32.0, beta_slow=1.0, truncate=False))),
+    "next-plain": (Qwen3NextForCausalLM, Qwen3NextConfig, DELTA),
+    "next-dense": (Qwen3NextForCausalLM, Qwen3NextConfig, dict(
+        DELTA, num_hidden_layers=3, layer_types=["full_attention", "linear_attention", "linear_attention"], mlp_only_layers=[1], linear_num_key_heads=3,
+        linear_num_value_heads=3, linear_value_head_dim=8, linear_conv_kernel_dim=3, norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True,
+        rms_norm_eps=1e-2, initializer_range=0.2, head_dim=12, old="type", rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0, partial_rotary_factor=0.5))),
+    "next-shared": (Qwen3NextForCausalLM, Qwen3NextConfig, dict(
+        DELTA, linear_num_key_heads=1, linear_num_value_heads=5, linear_conv_kernel_dim=2, rms_norm_eps=1e-3,
+        num_attention_heads=3, num_key_value_heads=1, num_experts_per_tok=3,
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=1.0))),
+    "qwen35-plain": (Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig, {key: value for key, value in DELTA.items() if key != "intermediate_size"}),
+    "qwen35-tied": (Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig, dict(
+        DELTA, layer_types=["full_attention", "linear_attention"], linear_num_value_heads=6, linear_key_head_dim=3,
+        tie_word_embeddings=True, rms_norm_eps=1e-3, head_dim=12, num_key_value_heads=4,
+        rope=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.5, mrope_section=[2, 2, 2], mrope_interleaved=True))),
+    "qwen35-seeing": (Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, dict(
+        text_config=dict(DELTA, linear_num_value_heads=2, linear_conv_kernel_dim=5,
+                         attention_bias=True, num_experts_per_tok=3, rms_norm_eps=1e-3, initializer_range=0.2),
+        vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=24, num_position_embeddings=16, patch_size=2))),
+    "qwen35-fp8": (Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, dict(
+        text_config=dict(DELTA, num_experts=4, layer_types=["linear_attention", "full_attention"], rms_norm_eps=1e-3, initializer_range=0.2), fp8=(8, 16),
+        vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=24, num_position_embeddings=16, patch_size=2))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -171,8 +197,8 @@ def our_form(model, key, gradient):
 
 
 def trained(model):
-    """Without corrections of the choice, which ERNIE has among its parameters, and which have no gradient."""
-    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias")]
+    """Without corrections of the choice, which ERNIE has among its parameters, and towers, which have no gradient."""
+    return [(key, parameter) for key, parameter in model.named_parameters() if not key.endswith("e_score_correction_bias") and ".visual." not in key]
 
 
 def tokens(count, seed):
@@ -197,6 +223,8 @@ def write_case(name):
             if parameter.dim() == 1 or key.endswith("proj_bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         for key, tensor in model.state_dict().items():
+            if key.endswith("A_log"):  # decays of many tokens: outputs next to 0, normalised, are noise in float32
+                tensor.copy_(torch.randn_like(tensor) * 0.5 - 1.5)
             if key.endswith("e_score_correction_bias"):
                 tensor.copy_(torch.randn_like(tensor) * (0.0 if even else 0.1))
     folder = HERE / name
@@ -208,20 +236,20 @@ def write_case(name):
         write_old_dialect(folder / "config.json", old)
     packed = decode_fp8(folder, fp8) if fp8 else None
     if fp8:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = make_model.from_pretrained(folder, dtype=torch.float32)
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in trained(model):
         golden[f"grad.{our_name(key)}"] = our_form(model, key, parameter.grad)
     decoding = dict(quantization_config=Mxfp4Config(dequantize=True)) if mxfp4 else {}
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **decoding)
+    reloaded = make_model.from_pretrained(folder, dtype=torch.float32, **decoding)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
-        write_router_losses(folder)
+        write_router_losses(folder, make_model)
     if name in TRAINED:
         golden["adamw_losses"] = torch.tensor(train(reloaded)[0])
-        reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        reloaded = make_model.from_pretrained(folder, dtype=torch.float32)
         golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
     if fp8:
@@ -234,7 +262,7 @@ def decode_fp8(folder, block):
     tensors, packed = load_file(path), {}
     for name, tensor in tensors.items():
         packed[name] = tensor
-        if not re.search(r"_proj(_with_mqa)?\.weight$", name):
+        if not re.search(r"_proj(_with_mqa|_qkv|_z)?\.weight$", name):
             continue
         rows, columns = block
         grid = -(-tensor.shape[0] // rows), -(-tensor.shape[1] // columns)
@@ -250,13 +278,13 @@ def decode_fp8(folder, block):
 
 
 def write_fp8(folder, packed, block):
-    """As DeepSeek-V3 is released, with a matrix of a layer that predicts further tokens."""
-    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    """As DeepSeek-V3 and Qwen3.5 are released, with a matrix of a layer that predicts further tokens."""
+    config = json.loads((folder / "config.json").read_text())
+    further = "mtp" if "text_config" in config else f"model.layers.{config['num_hidden_layers']}"
     name = next(name for name in packed if name.endswith("o_proj.weight"))
     for part in ("", "_scale_inv"):
-        packed[f"model.layers.{layers}.eh_proj.weight{part}"] = packed[name + part].clone()
+        packed[f"{further}.eh_proj.weight{part}"] = packed[name + part].clone()
     save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(block)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
@@ -283,7 +311,7 @@ def write_mxfp4(model, folder):
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def write_router_losses(folder):
+def write_router_losses(folder, make_model):
     """pooled: transformers' own auxiliary loss, in float32. layer, z: the equations in float64, by autograd. Rows are padded
     on the right, so that the figures hold for the same rows without padding."""
     ids = torch.zeros(len(ROW_LENGTHS), max(ROW_LENGTHS), dtype=torch.long)
@@ -302,18 +330,18 @@ def write_router_losses(folder):
         for key, parameter in trained(model):
             golden[f"{kind}.grad.{our_name(key)}"] = our_form(model, key, parameter.grad.to(torch.float32, copy=True))
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
-    model.router_aux_loss_coef = AUX_COEF
+    model = make_model.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
+    set_aux_coefficient(model, AUX_COEF)
     out = model(**batch)
     golden["pooled.aux"] = out.aux_loss.detach()
     note("pooled", out.loss)
 
     model = model.double()
-    model.router_aux_loss_coef = 0.0
+    set_aux_coefficient(model, 0.0)
     out = model(**batch)
     # The mask picks the tokens that are there; choices are those of the raw logits.
     logits = [z.reshape(-1, z.shape[-1])[mask.reshape(-1) == 1] for z in out.router_logits]
-    experts, choices = logits[0].shape[-1], model.config.num_experts_per_tok
+    experts, choices = logits[0].shape[-1], model.config.get_text_config().num_experts_per_tok
     probabilities = [z.softmax(-1) for z in logits]
     shares = [torch.nn.functional.one_hot(p.topk(choices, -1).indices, experts).sum(1).double().mean(0) for p in probabilities]
     pooled = experts * (torch.stack(shares).mean(0) * torch.cat(probabilities).mean(0)).sum()
@@ -324,6 +352,11 @@ def write_router_losses(folder):
     note("layer", out.loss + LAYER_COEF * layer + Z_COEF * z)
     model.float()
     save_file(golden, folder / "router.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+
+
+def set_aux_coefficient(model, value):
+    """A model that sees asks its settings, the others themselves."""
+    model.router_aux_loss_coef = model.config.get_text_config().router_aux_loss_coef = value
 
 
 def write_old_dialect(path, type_key):

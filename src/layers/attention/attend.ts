@@ -89,7 +89,7 @@ function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: n
 }
 
 /** Documents of one length that follow one another. */
-function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
+export function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
   const runs: { start: number; length: number; count: number }[] = [];
   let start = 0;
   for (const length of segments) {

@@ -1,8 +1,9 @@
 // The attention branch that most families share: norm, projections with or without biases, optional norm and clipping of
-// queries and keys, rotary positions, grouped heads with an optional window, output projection.
-import { cast, clamp, reshape } from "../../torch/ops.js";
+// queries and keys, rotary positions, grouped heads with an optional window, an optional gate on what they return, output projection.
+import { junction } from "../../torch/graph.js";
+import { cast, clamp, mul, narrow, reshape, sigmoid } from "../../torch/ops.js";
 import { free, scope } from "../../torch/scope.js";
-import { dtype, type Tensor } from "../../torch/tensor.js";
+import { dtype, shape, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
 import { type NormForm, normSpec, rmsNorm } from "../norm.js";
@@ -29,13 +30,15 @@ export interface GroupedQuery {
   scale?: number;
   /** Whether each head has a learnt sink, see `attend`; false unless said otherwise. */
   sinks?: boolean;
+  /** Whether what a head returns is multiplied by the sigmoid of a gate, which the query's projection makes behind each head's query; false unless said otherwise. */
+  gate?: boolean;
   /** Its table among those of the context; null where it knows no positions. */
   rotary: number | null;
 }
 
 /** x_TD -> attention(norm(x)) in the dtype of x. */
 export const groupedQueryAttention = (layer: number, settings: GroupedQuery): Branch => ({
-  kind: settings.window === null ? "attention" : `attention in a window of ${settings.window}`,
+  kind: `${settings.gate ? "gated " : ""}attention${settings.window === null ? "" : ` in a window of ${settings.window}`}`,
   settings,
   parameters: parametersOf(settings),
   evaluate: (weights, x_TD, context, memory_TD = x_TD) =>
@@ -45,7 +48,7 @@ export const groupedQueryAttention = (layer: number, settings: GroupedQuery): Br
 const SINKS = "self_attn.sinks";
 
 function parametersOf({ hiddenSize: D, headDim: C, ...settings }: GroupedQuery): ParameterSpec[] {
-  const { bias, queryKeyNorm, numHeads, numKeyValueHeads, normForm, sinks = false } = settings;
+  const { bias, queryKeyNorm, numHeads, numKeyValueHeads, normForm, sinks = false, gate = false } = settings;
   const [query, keyValue] = [numHeads * C, numKeyValueHeads * C];
   const projection = (name: string, rows: number, columns: number): ParameterSpec[] => [
     { name: `self_attn.${name}_proj.weight`, shape: [rows, columns], init: "normal" },
@@ -59,7 +62,7 @@ function parametersOf({ hiddenSize: D, headDim: C, ...settings }: GroupedQuery):
       : [normSpec(`self_attn.${name}_norm.weight`, queryKeyNorm === "head" ? C : width, normForm)];
   return [
     normSpec("input_layernorm.weight", D, normForm),
-    ...projection("q", query, D),
+    ...projection("q", gate ? 2 * query : query, D),
     ...norm("q", query),
     ...projection("k", keyValue, D),
     ...norm("k", keyValue),
@@ -76,14 +79,19 @@ function evaluate(
   { x_TD, memory_TD }: { x_TD: Tensor; memory_TD: Tensor },
   context: Context,
 ): Tensor {
-  const { clip, queryKeyNorm, headDim, numHeads, numKeyValueHeads, rotary, window, scale, sinks } = settings;
+  const { clip, queryKeyNorm, headDim, numHeads, numKeyValueHeads, rotary, window, scale, sinks, gate } = settings;
   const normed = (t: Tensor, name: string): Tensor =>
     rmsNorm(t, weights.get(name), settings.normEpsilon, context.computeDtype, settings.normForm);
-  const h_TD = normed(x_TD, "input_layernorm.weight");
+  const normed_TD = normed(x_TD, "input_layernorm.weight");
+  const h_TD = gate ? junction(normed_TD) : normed_TD;
   const hMemory_TD = memory_TD === x_TD ? h_TD : normed(memory_TD, "input_layernorm.weight");
+  const project = (name: "q" | "k" | "v"): Tensor =>
+    weights.linear(`self_attn.${name}_proj`, name === "q" ? h_TD : hMemory_TD);
+  // Queries go through attention, gates around it.
+  const both_THN = gate ? scope(() => junction(reshape(project("q"), [-1, numHeads, 2 * headDim]))) : null;
   const heads = (name: "q" | "k" | "v", count: number): Tensor => {
     const norm = name === "v" ? "none" : queryKeyNorm;
-    const projected_TN = weights.linear(`self_attn.${name}_proj`, name === "q" ? h_TD : hMemory_TD);
+    const projected_TN = name === "q" && both_THN ? narrow(both_THN, 2, 0, headDim) : project(name);
     const whole_TN = norm === "whole" ? normed(projected_TN, `self_attn.${name}_norm.weight`) : projected_TN;
     const split_THC = reshape(clip === null ? whole_TN : clamp(whole_TN, -clip, clip), [-1, count, headDim]);
     return norm === "head" ? normed(split_THC, `self_attn.${name}_norm.weight`) : split_THC;
@@ -92,8 +100,13 @@ function evaluate(
   const q_THC = scope(() => placed(heads("q", numHeads)));
   let k_TKC = scope(() => placed(heads("k", numKeyValueHeads)));
   let v_TKC = scope(() => heads("v", numKeyValueHeads));
-  free(h_TD);
+  if (!gate) free(h_TD);
   if (context.cache) ({ k_TKC, v_TKC } = context.cache.extend(layer, { k_TKC, v_TKC }));
-  const out_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks ? weights.get(SINKS) : null);
+  const attended_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks ? weights.get(SINKS) : null);
+  const out_TN = both_THN ? gated(attended_TN, narrow(both_THN, 2, headDim, headDim)) : attended_TN;
   return cast(weights.linear("self_attn.o_proj", out_TN), dtype(x_TD));
+}
+
+function gated(attended_TN: Tensor, gate_THC: Tensor): Tensor {
+  return scope(() => mul(attended_TN, sigmoid(reshape(gate_THC, shape(attended_TN)))));
 }

@@ -30,6 +30,14 @@ class Rows implements LayerCache {
     }
     return Object.fromEntries(this.kept) as Record<Name, Tensor>;
   }
+
+  recall(): null {
+    return null;
+  }
+
+  replace(): void {
+    throw new Error("latent attention has no state");
+  }
 }
 
 for (const changes of [{}, { queryRank: null, bias: false }, { valueWidth: 8 }, { numHeads: 1, keyValueRank: 2 }]) {

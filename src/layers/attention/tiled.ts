@@ -5,8 +5,7 @@
 //   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)
 // (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2). A sink z of a head is one more score of every query, for a key whose value
 // is 0 (StreamingLLM, arXiv 2309.17453; gpt-oss): L = logsumexp([S, z]),  dz = -sum over queries of exp(z - L) rowsum(do * o)
-import { leaf } from "../../torch/autograd.js";
-import { customFunction } from "../../torch/graph.js";
+import { customFunction, ownInput } from "../../torch/graph.js";
 import { forEachTile } from "../../torch/repeat.js";
 import { free, scope } from "../../torch/scope.js";
 import {
@@ -174,9 +173,6 @@ export function tiledAttention(
   };
   return customFunction([q_THC, k_UKC, v_UKC, ...(sinks_1H1 === null ? [] : [sinks_1H1])], forward, gradient);
 }
-
-/** The same numbers as an input of a custom function, which is to have a gradient: weights that are frozen have none. */
-const ownInput = (t: Tensor): Tensor => add(t, leaf(zeros(shape(t), dtype(t), device(t))));
 
 // What scores are added to: 0 where a query sees a key, -inf where it does not; null where all see all.
 function maskOf(rows: number, columns: number, past: number, window: number | null, like: Tensor): Tensor | null {

@@ -93,8 +93,13 @@ export const cos = op<(a: T) => T>("aten::cos(Tensor self) -> Tensor", plain);
 export const sin = op<(a: T) => T>("aten::sin(Tensor self) -> Tensor", plain);
 export const log = op<(a: T) => T>("aten::log(Tensor self) -> Tensor", plain);
 export const reciprocal = op<(a: T) => T>("aten::reciprocal(Tensor self) -> Tensor", plain);
+export const exp = op<(a: T) => T>("aten::exp(Tensor self) -> Tensor", unary("result"));
 export const exp_ = op<(a: T) => T>("aten::exp_(Tensor(a!) self) -> Tensor(a!)", changed);
 export const silu = op<(a: T) => T>("aten::silu(Tensor self) -> Tensor", unary("input"));
+export const softplus = op<(a: T) => T>(
+  "aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor",
+  unary("input"),
+);
 export const sigmoid = op<(a: T) => T>("aten::sigmoid(Tensor self) -> Tensor", unary("result"));
 /** Of running maxima, which have no gradient. */
 export const maximum = op<(a: T, b: T) => T>("aten::maximum(Tensor self, Tensor other) -> Tensor", plainPair);

@@ -1,4 +1,5 @@
 // Products of matrices, and eigenvectors.
+import { zerosLike } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { stridesLike } from "../shadow/shapes.js";
 import { drop, hold, make, type Value } from "../shadow/values.js";
@@ -26,7 +27,12 @@ const product = (a: Value, b: Value): Value =>
 const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
 
 export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor", product);
-export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor", batched);
+export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor", (a, b) =>
+  record(batched(a, b), [a, b], [needs(b) ? a : null, needs(a) ? b : null], (_dy, [toA, toB]) => [
+    toA ? make(a.sizes, a.dtype, a.device) : null,
+    toB ? make(b.sizes, b.dtype, b.device) : null,
+  ]),
+);
 export const baddbmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
   "aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
   (_self, a, b) => batched(a, b),
@@ -65,6 +71,27 @@ export const linear = op<(x: T, weight: T, bias?: T | null) => T>(
     const result = view.rule(y, [...x.sizes.slice(0, -1), weight.sizes[0]]);
     drop(y);
     return result;
+  },
+);
+/** LAPACK writes matrices by columns. */
+const byColumns = ({ sizes: [count, rows, columns], dtype, device }: Value): Value =>
+  make([count, rows, columns], dtype, device, [rows * columns, 1, rows]);
+
+/** X of A X = B for triangular A, of which the other triangle is not read, nor with `unit` the diagonal, which is 1. */
+export const solveTriangular = op<(a: T, b: T, upper: boolean, left: true, unit: boolean) => T>(
+  "aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor",
+  (a, b) => {
+    const x = byColumns(b);
+    return record(x, [a, b], [a, x], (_dy, [toA, toB]) => {
+      const db = byColumns(b);
+      const [product, negative] = toA ? [zerosLike(a), zerosLike(a)] : [null, null];
+      drop(product);
+      const da = toA ? zerosLike(a) : null;
+      drop(negative);
+      if (toB) return [da, db];
+      drop(db);
+      return [da, null];
+    });
   },
 );
 // syevd: the matrix is overwritten by its vectors; work space of 1 + 6 N + 2 N^2 and 3 + 5 N (LAPACK).

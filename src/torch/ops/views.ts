@@ -61,7 +61,12 @@ export const select = op<(a: T, dim: N, index: N) => T>(
 );
 export const unbind = op<(a: T, dim?: N) => T[]>(
   "aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]",
-  (x, dim = 0) => Array.from({ length: x.sizes[dimOf(dim, x.sizes.length)] }, () => selected(x, dim)),
+  (x, dim = 0) => {
+    const at = dimOf(dim, x.sizes.length);
+    const without = (list: readonly number[]): number[] => list.filter((_, i) => i !== at);
+    const parts = Array.from({ length: x.sizes[at] }, () => viewOf(x, without(x.sizes), without(x.strides)));
+    return record(parts, [x], [], () => [make(x.sizes, x.dtype, x.device)]);
+  },
 );
 export const transpose = op<(a: T, dim0: N, dim1: N) => T>(
   "aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)",

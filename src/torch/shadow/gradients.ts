@@ -116,24 +116,24 @@ export function backward(outputs: readonly Value[], gradients: readonly Value[])
     }
   }
   const before = setRecording(false);
-  const buffers = new Map<Node, Value>();
+  const buffers = new Map<Node, Value[]>();
   const ready = new Ready();
-  for (const { edge, gradient } of roots) put(buffers, edge.node, hold(gradient));
+  for (const { edge, gradient } of roots) put(buffers, edge, hold(gradient));
   for (const node of new Set(roots.map(({ edge }) => edge.node))) {
     node.holders++;
     if (!waiting.get(node)) ready.add(node);
   }
   const rooted = [...new Set(roots.map(({ edge }) => edge.node))];
   for (let node = ready.take(); node !== undefined; node = ready.take()) {
-    const dy = buffers.get(node) as Value;
+    const gradients = (buffers.get(node) as Value[]).filter((dy) => dy !== undefined);
     buffers.delete(node);
-    const made = run(node, dy);
-    drop(dy);
+    const made = run(node, gradients[0]);
+    for (const dy of gradients) drop(dy);
     if (node.leaf === null) node.forget();
     for (const [i, edge] of node.edges.entries()) {
       if (edge === null) continue;
       const gradient = made[i];
-      if (gradient) put(buffers, edge.node, gradient);
+      if (gradient) put(buffers, edge, gradient);
       const left = (waiting.get(edge.node) as number) - 1;
       waiting.set(edge.node, left);
       if (left === 0 && buffers.has(edge.node)) ready.add(edge.node);
@@ -166,16 +166,18 @@ function likeInput(gradient: Value, { sizes, dtype }: Node["inputs"][number]): V
   return right;
 }
 
-/** Takes the gradient over. */
-function put(buffers: Map<Node, Value>, node: Node, gradient: Value): void {
-  const before = buffers.get(node);
+/** Takes the gradient over; those of a node's several results wait side by side. */
+function put(buffers: Map<Node, Value[]>, { node, result }: Edge, gradient: Value): void {
+  const waiting = buffers.get(node) ?? [];
+  buffers.set(node, waiting);
+  const before = waiting[result];
   if (before === undefined) {
-    buffers.set(node, gradient);
+    waiting[result] = gradient;
     return;
   }
   const alone = before.holders === 1 && before.storage.holders === 1 && isDense(before.sizes, before.strides);
   if (!alone) {
-    buffers.set(node, add(before, gradient));
+    waiting[result] = add(before, gradient);
     drop(before);
   }
   drop(gradient);

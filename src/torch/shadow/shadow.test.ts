@@ -104,6 +104,33 @@ const WORKS: Record<string, Work> = {
       mark();
     }
   },
+  "sums, decays and a triangular system": (mark) => {
+    const [x, y, z] = [leaf(random(6, 16, 1)), leaf(random(6, 16, 8)), leaf(random(6, 16, 8))];
+    const made = scope(() =>
+      withGrad(() => {
+        const triangle = ops.triu(ops.uniform_(empty([16, 16], "float32"), 0, 1));
+        const sums = ops.unsqueeze(ops.mm(ops.reshape(ops.neg(ops.softplus(x)), [6, 16]), triangle), 2);
+        const between = ops.exp(ops.sub(sums, ops.transpose(sums, 1, 2)));
+        const system = ops.mul(ops.bmm(z, ops.transpose(z, 1, 2)), between);
+        return ops.solveTriangular(system, ops.cat([y, ops.mul(y, ops.exp(sums))], 2), false, true, true);
+      }),
+    );
+    mark();
+    backward([made], [random(6, 16, 16)]);
+    mark();
+  },
+  "parts one by one, some of them unused": (mark) => {
+    const x = leaf(random(5, 4, 8));
+    const made = scope(() =>
+      withGrad(() => {
+        const [a, b, , c] = ops.unbind(x, 0);
+        return ops.mul(ops.add(a, b), ops.silu(c));
+      }),
+    );
+    mark();
+    backward([made], [random(4, 8)]);
+    mark();
+  },
   "a softmax that is picked from": (mark) => {
     const x = leaf(ops.cast(random(128, 16), "bfloat16"));
     const [index, y] = scope(() =>

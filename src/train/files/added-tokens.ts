@@ -4,6 +4,7 @@
 import { jsonWith } from "../../checkpoint/config-text.js";
 import type { Folder } from "../../checkpoint/model-files.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
+import { withTextConfig } from "../../checkpoint/config/text-config.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { UserError } from "../../errors.js";
 import { readArchitecture } from "../../families/registry.js";
@@ -44,7 +45,10 @@ export function withAddedTokens(source: ModelSource, wanted: Wanted): { source: 
   notes.push(
     `added to the vocabulary: ${words}; ${rows > before ? `embedding and head grow from ${before} to ${rows} rows` : `embedding and head have ${before} rows already`}, and the new ones begin as the mean of the others`,
   );
-  const files = withFiles({ ...source, config: { ...config, vocab_size: rows } }, fileChanges(source, added, rows));
+  const files = withFiles(
+    { ...source, config: withTextConfig(config, { vocab_size: rows }) },
+    fileChanges(source, added, rows),
+  );
   return { source: { ...files, openWeights: () => withRows(source, at) }, notes };
 }
 
@@ -74,7 +78,8 @@ function fileChanges(source: ModelSource, added: Added[], rows: number): Record<
     "tokenizer.json": `${JSON.stringify({ ...tokenizer, added_tokens: [...before, ...entries] }, null, 2)}\n`,
   };
   const config = read("config.json");
-  if (config !== undefined) changes["config.json"] = jsonWith(config, { vocab_size: rows });
+  if (config !== undefined)
+    changes["config.json"] = jsonWith(config, withTextConfig(JSON.parse(config) as Json, { vocab_size: rows }));
   const named = read("tokenizer_config.json");
   const decoder = named === undefined ? undefined : (JSON.parse(named) as Json).added_tokens_decoder;
   // Where it is there, transformers 4 takes the tokens from it.

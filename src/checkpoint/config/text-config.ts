@@ -1,0 +1,18 @@
+// Models that also see or hear have the settings of their text model under `text_config` of config.json; those of text alone have them
+// at the top. Who reads or changes such a setting outside of the families goes through here.
+type Json = Record<string, unknown>;
+
+const KEY = "text_config";
+
+/** The settings of the text model: `text_config` where there is one, else all of them. */
+export const textConfig = (config: Readonly<Json>): Json => nestedIn(config) ?? config;
+
+/** config.json with some settings of its text model changed. */
+export function withTextConfig(config: Readonly<Json>, changes: Json): Json {
+  const text = nestedIn(config);
+  return text ? { ...config, [KEY]: { ...text, ...changes } } : { ...config, ...changes };
+}
+
+function nestedIn({ [KEY]: text }: Readonly<Json>): Json | null {
+  return typeof text === "object" && text !== null && !Array.isArray(text) ? (text as Json) : null;
+}

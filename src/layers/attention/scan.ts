@@ -1,0 +1,126 @@
+// A function of rows of tokens and a state that goes on from row to row, in tiles of tokens: kept are the state in front of each
+// tile, the rows and the output; the backward pass computes each tile again and differentiates it. At a document's start
+// the state is zeros.
+import { backward, leaf, takeGrad, withGrad } from "../../torch/autograd.js";
+import { customFunction, isRecorded, ownInput } from "../../torch/graph.js";
+import { add_, copy_, fill_, narrow, select } from "../../torch/ops.js";
+import { repeat } from "../../torch/repeat.js";
+import { free, scope } from "../../torch/scope.js";
+import { device, dtype, type DType, empty, shape, type Tensor, zeros } from "../../torch/tensor.js";
+import { runsOf } from "./attend.js";
+
+export interface Scan {
+  /** A row for each token. */
+  rows: Tensor[];
+  /** What every tile uses; each gets its gradient in one sum. */
+  weights: Tensor[];
+  /** Before the first token; it is changed in place to what is behind the last. */
+  state: Tensor[];
+  /** Document lengths in order. */
+  segments: number[];
+  tileTokens: number;
+  /** Of a row of the output. */
+  width: number;
+  type: DType;
+}
+
+/** Of one tile, in operators that have gradients; it changes nothing that it is given. */
+export type TileWork = (rows: Tensor[], weights: Tensor[], state: Tensor[]) => { out_TN: Tensor; state: Tensor[] };
+
+interface Tile {
+  row: number;
+  rows: number;
+  isFirst: boolean;
+  isLast: boolean;
+  /** Among the tiles that are not the first of their document. */
+  further: number;
+}
+
+/** The output's rows, [T, width]. */
+export function scan({ rows, state, segments, tileTokens, width, type, ...given }: Scan, work: TileWork): Tensor {
+  const weights = isRecorded() ? scope(() => given.weights.map(ownInput)) : given.weights;
+  const [tokens, on] = [shape(rows[0])[0], device(rows[0])];
+  const furtherTiles = segments.reduce((count, length) => count + Math.ceil(length / tileTokens) - 1, 0);
+  const rowsOf = (t: Tensor, { row, rows }: Tile): Tensor => narrow(t, 0, row, rows);
+
+  const forward = (): { output: Tensor; saved: Tensor[] } => {
+    const out_TN = empty([tokens, width], type, on);
+    const saved = isRecorded() ? state.map((t) => empty([furtherTiles, ...shape(t)], dtype(t), on)) : [];
+    forEachTileOf(segments, tileTokens, "forward", (tile) =>
+      scope(() => {
+        if (tile.isFirst && tile.row > 0) for (const t of state) fill_(t, 0);
+        if (!tile.isFirst) for (const [i, kept] of saved.entries()) copy_(select(kept, 0, tile.further), state[i]);
+        const made = work(
+          rows.map((t) => rowsOf(t, tile)),
+          weights,
+          state,
+        );
+        copy_(rowsOf(out_TN, tile), made.out_TN);
+        for (const [i, after] of made.state.entries()) copy_(state[i], after);
+      }),
+    );
+    return { output: out_TN, saved };
+  };
+  const gradient = (dOut_TN: Tensor, out_TN: Tensor, saved: Tensor[]): Tensor[] => {
+    free(out_TN);
+    const dRows = rows.map((t) => empty(shape(t), dtype(t), on));
+    const dWeights = weights.map((t) => zeros(shape(t), dtype(t), on));
+    const dState = saved.map((t) => zeros(shape(t).slice(1), dtype(t), on));
+    forEachTileOf(segments, tileTokens, "backward", (tile) =>
+      scope(() => {
+        if (tile.isLast) for (const t of dState) fill_(t, 0);
+        const before = saved.map((kept, i) =>
+          leaf(tile.isFirst ? zeros(shape(dState[i]), dtype(kept), on) : select(kept, 0, tile.further)),
+        );
+        const leaves = { rows: rows.map((t) => leaf(rowsOf(t, tile))), weights: weights.map((t) => leaf(t)) };
+        const made = scope(() => withGrad(() => work(leaves.rows, leaves.weights, before)));
+        scope(() => backward([made.out_TN, ...made.state], [rowsOf(dOut_TN, tile), ...dState]));
+        for (const [i, t] of leaves.rows.entries()) moveGrad(t, rowsOf(dRows[i], tile));
+        for (const [i, t] of leaves.weights.entries()) add_(dWeights[i], takeGrad(t) as Tensor);
+        for (const [i, t] of before.entries()) moveGrad(t, dState[i]);
+      }),
+    );
+    return [...dRows, ...dWeights];
+  };
+  return customFunction([...rows, ...weights], forward, gradient);
+}
+
+/** Zeros of what no work uses, as rows that would be of another input. */
+function moveGrad(from: Tensor, to: Tensor): void {
+  const gradient = takeGrad(from);
+  if (gradient === null) fill_(to, 0);
+  else copy_(to, gradient);
+}
+
+/** Tiles of all documents, in their order or backwards. */
+function forEachTileOf(
+  segments: number[],
+  tileTokens: number,
+  order: "forward" | "backward",
+  work: (tile: Tile) => void,
+): void {
+  const inOrder = <Item>(items: Item[]): Item[] => (order === "forward" ? items : items.toReversed());
+  const place = (i: number, count: number): number => (order === "forward" ? i : count - 1 - i);
+  let further = 0;
+  const runs = runsOf(segments).map(({ start, length, count }) => {
+    const tiles = Math.ceil(length / tileTokens);
+    const before = further;
+    further += count * (tiles - 1);
+    return { start, length, count, tiles, before };
+  });
+  for (const { start, length, count, tiles, before } of inOrder(runs)) {
+    repeat(count, (i) => {
+      const document = place(i, count);
+      repeat(tiles, (j) => {
+        const tile = place(j, tiles);
+        work({
+          row: start + document * length + tile * tileTokens,
+          rows: Math.min(tileTokens, length - tile * tileTokens),
+          isFirst: tile === 0,
+          isLast: tile === tiles - 1,
+          further: before + document * (tiles - 1) + tile - 1,
+        });
+      });
+    });
+  }
+}
