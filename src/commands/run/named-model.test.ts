@@ -4,11 +4,11 @@ import { utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 
-import { runCli } from "../cli/program.js";
-import type { Output } from "../metrics/output.js";
-import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../train/testing-run.js";
-import { COMMANDS } from "./registry.js";
-import { namedModel } from "./run/named-model.js";
+import { runCli } from "../../cli/program.js";
+import type { Output } from "../../metrics/output.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../../train/testing-run.js";
+import { COMMANDS } from "../registry.js";
+import { namedModel } from "./named-model.js";
 
 test("of a run's folder the result, or else the newest checkpoint; any other folder as it is", async (t) => {
   const place = makeWorkplace(t);
