@@ -9,17 +9,7 @@ import type { Message, Sample } from "./conversation.js";
 import type { Document } from "./documents.js";
 import { type ChatOptions, renderChat, type Span } from "./template/template.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
-import { trainedSpans } from "./trained-spans.js";
-
-/**
- * What is trained of a row. Texts without a prompt are trained whole.
- *   assistant   turns of the assistant, those of a prompt included; of prompt and completion as texts, the completion
- *   last        the last of these turns
- *   completion  turns of the assistant in the completion; in rows without one, as assistant
- *   all         every token
- */
-export type TrainOn = "assistant" | "last" | "completion" | "all";
-export const TRAIN_ON = ["assistant", "last", "completion", "all"] as const satisfies TrainOn[];
+import { trainedSpans, type TrainOn } from "./trained-spans.js";
 
 /** Which parts of a sample are trained. */
 export interface TrainedParts {

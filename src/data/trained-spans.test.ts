@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Message } from "./conversation.js";
-import { encodeSample, TRAIN_ON, type TrainedParts, type TrainOn, type WeighedSample } from "./encode.js";
+import { encodeSample, type TrainedParts, type WeighedSample } from "./encode.js";
+import { TRAIN_ON, type TrainOn } from "./trained-spans.js";
 import { OPENS } from "./template/testing-templates.js";
 import { CHATML, CHATML_TAGGED, testTokenizer } from "./tokenizer/testing-tokenizer.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";

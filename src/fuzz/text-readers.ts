@@ -2,7 +2,7 @@
 import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { makeDocuments } from "../data/documents.js";
+import { makeDocuments } from "../data/make-documents.js";
 import { parseSources, readAllRows } from "../data/source.js";
 import { renderWithMask } from "../data/template/template.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";

@@ -1,7 +1,8 @@
 // From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens.
 import { join } from "node:path";
 
-import { type DataReport, type Documents, type DocumentSettings, eachDocument, inMemory } from "../data/documents.js";
+import { type Documents, eachDocument, inMemory } from "../data/documents.js";
+import type { DataReport, DocumentSettings } from "../data/make-documents.js";
 import { type HeldBack, holdBack } from "../data/prepared/hold-back.js";
 import type { RowBatch } from "../data/prepared/in-order.js";
 import { cacheKey } from "../data/prepared/key.js";

@@ -3,7 +3,8 @@
 import { passingNote, passingSources } from "../checkpoint/pass-through.js";
 import { filesLeftOut, openSource, withFilesKept } from "../checkpoint/source.js";
 import { Batches, type BatchList, sequentialBatches } from "../data/batches.js";
-import type { DataReport, Documents } from "../data/documents.js";
+import type { Documents } from "../data/documents.js";
+import type { DataReport } from "../data/make-documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";

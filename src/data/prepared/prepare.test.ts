@@ -5,7 +5,8 @@ import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { type Document, type Documents, eachDocument, inMemory, makeDocuments } from "../documents.js";
+import { type Document, type Documents, eachDocument, inMemory } from "../documents.js";
+import { makeDocuments } from "../make-documents.js";
 import { fingerprintRows } from "../fingerprint.js";
 import { JsonFloat, parseJsonRow } from "../json-values.js";
 import type { Row } from "../rows.js";

@@ -1,6 +1,7 @@
 // Rows into documents, once: taken from the cache where the same were prepared before, else encoded, by threads where that
 // takes long, and kept for the next start. Rows that take no time to speak of stay in memory and leave no file.
-import { type DataReport, type Documents, type DocumentSettings, reportOf } from "../documents.js";
+import type { Documents } from "../documents.js";
+import { type DataReport, type DocumentSettings, reportOf } from "../make-documents.js";
 import type { Output } from "../../metrics/output.js";
 import { unshownNotes, unshownOf } from "../template/unshown-fields.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

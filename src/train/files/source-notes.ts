@@ -1,7 +1,7 @@
 // What a person should know of a model's files before a run begins, and did not ask: types that are not kept, lengths that it does
 // not know, an end that texts will not have.
 import type { ModelSource } from "../../checkpoint/source.js";
-import type { DataReport } from "../../data/documents.js";
+import type { DataReport } from "../../data/make-documents.js";
 import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
 import type { Architecture } from "../../model/architecture.js";
 import type { TrainSettings } from "../settings/settings.js";

@@ -1,7 +1,7 @@
 // The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
 import { ROW_FORMATS } from "../../data/conversations/registry.js";
 import { sourcesAsText } from "../../data/sources/parse.js";
-import type { TrainOn } from "../../data/encode.js";
+import type { TrainOn } from "../../data/trained-spans.js";
 import { LONGEST } from "../../settings/limits.js";
 import type { SettingRows } from "../../settings/table.js";
 
