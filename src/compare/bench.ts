@@ -7,7 +7,8 @@ import { join } from "node:path";
 
 import { openFolder } from "../checkpoint/folder.js";
 import { readSample } from "../data/conversation.js";
-import { openSources, parseSources } from "../data/source.js";
+import { openSources } from "../data/sources/open-sources.js";
+import { parseSources } from "../data/sources/parse.js";
 import { UserError } from "../errors.js";
 import { parseBytes } from "../format.js";
 import { readArchitecture } from "../families/registry.js";

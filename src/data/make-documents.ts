@@ -1,7 +1,9 @@
 // Rows into documents, with a report of what became of them. This is the way for rows that are all in memory; prepared/ does
 // the same by threads, with a cache, and reports as is done here.
 import { UserError } from "../errors.js";
-import { detectFormat, renameColumns, type RowFormat } from "./conversation.js";
+import { detectFormat, renameColumns } from "./conversation.js";
+import type { RowFormat } from "./conversations/row-kind.js";
+import { ROW_KINDS } from "./conversations/registry.js";
 import type { Document } from "./documents.js";
 import { addCounts, type EncodeSettings, NO_ROWS, type RowCounts, rowEncoder } from "./prepared/encode-rows.js";
 import type { Row } from "./rows.js";
@@ -55,7 +57,7 @@ function nothingTrained(
       ? `Rows of more than max_length ${settings.max_length} tokens are left out; set a larger max_length, or excess_length_strategy: truncate.`
       : truncated > 0
         ? `${truncated} of them were cut at max_length ${settings.max_length}; set a larger max_length.`
-        : settings.assistant_only_loss && formats.some((format) => ["messages", "sharegpt", "alpaca"].includes(format))
+        : settings.assistant_only_loss && formats.some((format) => ROW_KINDS[format].makes.includes("messages"))
           ? "They have no turn of the assistant that the chat template shows; set assistant_only_loss: false to " +
             "train on all tokens."
           : "They are shorter than two tokens; check that the columns named are those with the text.";

@@ -1,19 +1,10 @@
 // Which characters of a conversation are trained: turns of the assistant, chosen by what is wanted and by what the row says
 // of each message. Where it cannot be told which characters are a message's, the row is refused.
 import { UserError } from "../errors.js";
-import type { Message } from "./conversation.js";
+import type { Message } from "./conversations/sample.js";
+import type { TrainOn } from "./trained-parts.js";
 import { type ChatOptions, renderChat, renderWithMask, renderWithTurns, type Span } from "./template/template.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
-
-/**
- * What is trained of a row. Texts without a prompt are trained whole.
- *   assistant   turns of the assistant, those of a prompt included; of prompt and completion as texts, the completion
- *   last        the last of these turns
- *   completion  turns of the assistant in the completion; in rows without one, as assistant
- *   all         every token
- */
-export type TrainOn = "assistant" | "last" | "completion" | "all";
-export const TRAIN_ON = ["assistant", "last", "completion", "all"] as const satisfies TrainOn[];
 
 interface Choice {
   wanted: TrainOn;

@@ -6,6 +6,7 @@ import type { RowKind } from "./row-kind.js";
 export const messages: RowKind = {
   name: "messages",
   about: 'conversations: messages of {"role", "content"}, with tools',
+  makes: ["messages"],
   needs: [["messages"]],
   reads: ["tools", "system"],
   readSample({ value, place }) {

@@ -6,6 +6,7 @@ import type { RowKind } from "./row-kind.js";
 export const sharegpt: RowKind = {
   name: "sharegpt",
   about: 'conversations: turns of {"from", "value"}, with system and tools',
+  makes: ["messages"],
   needs: [["conversations"], ["conversation"]],
   reads: ["system", "tools"],
   readSample({ value, place }) {

@@ -5,6 +5,7 @@ import type { RowKind } from "./row-kind.js";
 export const text: RowKind = {
   name: "text",
   about: "text; all of it is trained",
+  makes: ["text"],
   needs: [["text"]],
   reads: [],
   readSample: ({ value, place }) => ({ kind: "text", text: readText(value.text, "text", place) }),

@@ -13,7 +13,7 @@ import type { Row } from "../rows.js";
 import { CHATML, folderOf, tokenizerJson } from "../tokenizer/testing-tokenizer.js";
 import { entryPath, makeRoom } from "./cache.js";
 import { holdBack } from "./hold-back.js";
-import type { RowBatch } from "./in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import { cacheKey } from "./key.js";
 import { type Preparation, prepareDocuments } from "./prepare.js";
 import { fromMessage, toMessage } from "./row-message.js";

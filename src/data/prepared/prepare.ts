@@ -7,7 +7,8 @@ import { unshownNotes, unshownOf } from "../template/unshown-fields.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type CacheEntry, DocumentStore, entryPath, openEntry } from "./cache.js";
 import { addCounts, NO_ROWS } from "./encode-rows.js";
-import { encodedInOrder, type RowBatch } from "./in-order.js";
+import { encodedInOrder } from "./in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import { rowProgress } from "./progress.js";
 import type { TokenizerInput } from "./tokenizer-input.js";
 

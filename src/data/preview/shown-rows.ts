@@ -2,7 +2,7 @@
 // A row of which nothing is trained is shown, too.
 import type { DocumentSettings } from "../make-documents.js";
 import { encodeWhole, piecesOf, trainedIn } from "../prepared/encode-rows.js";
-import type { RowBatch } from "../prepared/in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type TokenText, tokenTexts } from "./token-text.js";
 

@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { UserError } from "../../errors.js";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { type DocumentSettings, makeDocuments } from "../make-documents.js";
 import { renderChat, renderWithMask } from "./template.js";
 import { folderOf } from "../tokenizer/testing-tokenizer.js";
