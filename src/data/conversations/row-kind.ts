@@ -8,9 +8,6 @@ export const ROW_FORMATS = ["messages", "sharegpt", "prompt_completion", "alpaca
 export type RowFormat = (typeof ROW_FORMATS)[number];
 
 export interface RowKind {
-  name: RowFormat;
-  /** One line: what such a row holds. */
-  about: string;
   /** The kinds of samples that its rows become. */
   makes: readonly Sample["kind"][];
   /** The columns without which a row is not of this kind: all of one of these lists. */
