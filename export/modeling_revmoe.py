@@ -74,8 +74,10 @@ class ReversibleLayer:
             self.adapters = nn.ModuleDict(
                 {n: nn.Linear(width // 2, width, False) if n.startswith("up") else nn.Linear(width, width // 2, False) for n in names}
             )
-            for projection in (self.self_attn.k_proj, self.self_attn.v_proj):
-                projection.register_forward_pre_hook(self.read_memory)
+            # Latent attention makes keys and values of one projection.
+            for name in ("k_proj", "v_proj", "kv_a_proj_with_mqa"):
+                if hasattr(self.self_attn, name):
+                    getattr(self.self_attn, name).register_forward_pre_hook(self.read_memory)
 
     def forward(self, hidden_states, **context):
         router_logits = context.pop("output_router_logits", False)
@@ -184,6 +186,10 @@ FAMILIES = {
     "glm4_moe": "Glm4Moe",
     "minimax_m2": "MiniMaxM2",
     "ernie4_5_moe": "Ernie4_5_Moe",
+    "deepseek_v3": "DeepseekV3",
+    "deepseek_v2": "DeepseekV2",
+    "glm4_moe_lite": "Glm4MoeLite",
+    "gpt_oss": "GptOss",
 }
 
 

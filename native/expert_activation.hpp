@@ -44,13 +44,19 @@ class Activation {
   /** Columns of `both` for each of the inner product. */
   int64_t columns() const { return row_->gated ? 2 : 1; }
 
-  /** The inner product in the place of the gate, where that leaves it in whole rows; nothing else of `both` is of use afterwards. */
+  /**
+   * The inner product, in the place of the gate where that leaves it in whole rows; nothing else of `both` is of use afterwards. What is
+   * clamped is computed as with a graph: in place, the ends of rows would be left to other instructions, with other bits.
+   */
   at::Tensor in_place(const at::Tensor& both) const {
+    if (row_->what == Activate::kClamped) {
+      const at::Tensor made = of_gate(both);
+      inner(made, made, both);
+      return made;
+    }
     at::Tensor gate = gate_of(both);
     act_(gate);
-    at::Tensor factor = row_->gated ? up_of(both) : gate;
-    if (row_->what == Activate::kClamped) factor.clamp_(-limit_, limit_).add_(1);
-    gate.mul_(factor);
+    gate.mul_(row_->gated ? up_of(both) : gate);
     return interleaved_ ? gate.contiguous() : gate;
   }
 
@@ -110,9 +116,6 @@ class Activation {
     if (row_->what == Activate::kSilu) at::silu_(gate);
     if (row_->what == Activate::kGelu) at::gelu_(gate, "tanh");
     if (row_->what == Activate::kReluSquared) at::relu_(gate);
-    if (row_->what != Activate::kClamped) return;
-    gate.clamp_max_(limit_).mul_(alpha_);
-    at::silu_(gate).mul_(1 / alpha_);
   }
 
   // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient, and neither has what lies at the limit.

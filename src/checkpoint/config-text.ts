@@ -14,6 +14,10 @@ const WHOLE_KEYS = [
   ...["streamFractionBits", "blocksPerStep", "ordinaryFirst", "ordinaryLast"],
 ];
 
+/** The type of weights that are not there, by what a config.json says of itself. */
+export const statedDtype = (config: Json): DType =>
+  (config.dtype ?? config.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
+
 /**
  * config.json for weights of `dtype`, with the keys `added`: the text in `files`, edited, if it then says the same as
  * `source`, else `source` written out.
@@ -64,6 +68,7 @@ const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
   mixtral: LOCAL,
   granitemoe: LOCAL,
   minimax_m2: LOCAL,
+  gpt_oss: LOCAL,
 };
 
 /**

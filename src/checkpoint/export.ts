@@ -2,36 +2,38 @@
 // names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one
 // tensor, or one stack of experts. The written folder is opened again and every tensor compared, bit for bit, before it
 // takes its place.
-import type { Layout } from "../model/architecture.js";
+import type { Architecture, Layout } from "../model/architecture.js";
 import { isDeepStrictEqual } from "node:util";
 
 import { UserError } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";
-import { cast, copy_ } from "../torch/ops.js";
+import { cast, copy_, select } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type DType, dtype as dtypeOf, empty, type Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
 import { olderKeys } from "./config-text.js";
 import { checkFreeSpace } from "./files/disk.js";
 import { largestSize } from "./finite.js";
-import { type Folder, openFolder, readConfig } from "./folder.js";
+import { readConfig } from "./folder.js";
+import type { Folder, StoredTensor } from "./model-files.js";
 import { type DiskTensor, diskTensors, fullName, viewOf } from "./layout.js";
 import { matchTensors } from "./load.js";
-import { passingNames, passingNote } from "./pass-through.js";
+import { BLOCKS, SCALES } from "./quantised/mxfp4.js";
+import { packedSources, QUANTIZATION_CONFIG } from "./quantised/mxfp4-pack.js";
+import { passingNote, passingSources } from "./pass-through.js";
 import { checkPlaceBesideModel } from "./files/places.js";
 import { mainDtype, writeContent } from "./save.js";
 import { checkReplaceable, saveFolder } from "./files/save-folder.js";
-import { filesLeftOut, folderFiles } from "./source.js";
-import type { TensorEntry } from "./safetensors/file.js";
+import { openSource, sourceNotes } from "./source.js";
 import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
 export interface ExportOptions {
   /** "per-expert" also says in config.json what transformers 4 needs, see `olderKeys`. */
   layout: Layout;
-  /** "auto" keeps the dtype of every tensor; a stack of experts of several dtypes becomes float32. */
-  dtype: "auto" | DType;
+  /** "auto" keeps the dtype of every tensor; a stack of experts of several dtypes becomes float32. "mxfp4" packs experts, beside bfloat16. */
+  dtype: "auto" | "mxfp4" | DType;
   maxShardBytes: number;
   /** Whether `dir` may be a folder that this program saved, which is replaced; without, it is new or empty. */
   overwrite?: boolean;
@@ -40,7 +42,7 @@ export interface ExportOptions {
 }
 
 export interface Exported {
-  /** The dtype of most bytes. */
+  /** The dtype of most bytes, but for what is packed. */
   dtype: DType;
   tensors: number;
   bytes: number;
@@ -66,37 +68,36 @@ const LARGEST: Partial<Record<DType, number>> = {
  * replaced; without room on the disk.
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
-  const { config: stated, path } = readConfig(source);
+  const from = openSource(source);
+  const { config: stated, configPath: path } = from;
   const { trained, layout, maxShardBytes, overwrite = false } = options;
   const replaced = overwrite ? "ours" : "nothing";
   const family = readArchitecture(stated, path);
   const architecture = trained ? trained.extend(family) : family;
+  if (options.dtype === "mxfp4") checkPackable(architecture, trained !== undefined, source);
   checkPlaceBesideModel(dir, source);
   checkReplaceable(dir, replaced);
-  const folder = openFolder(source);
+  const folder = from.openWeights();
   try {
     const matched = matchTensors(folder, architecture);
     checkWeightFiles(source);
     const parameters = placedParameters(architecture).flatMap((placed) =>
       parameterSources(folder, placed, piecesOf(matched, placed, source), options),
     );
-    const passing = passingNames(folder, architecture).map((name): TensorSource => {
-      const { dtype, shape } = folder.tensors.get(name) as TensorEntry;
-      return { name, dtype, shape, read: () => folder.read(name) };
-    });
+    const passing = passingSources(folder, architecture);
     const tensors = [...parameters, ...passing];
     checkFreeSpace(dir, sourceBytes(tensors));
     const older = layout === "per-expert" ? olderKeys(stated) : {};
+    const quantised = options.dtype === "mxfp4" ? { quantization_config: QUANTIZATION_CONFIG } : {};
     const form = trained ? trainedConfig(stated, trained.network) : { config: stated, addedKeys: {} };
     const extraFiles = (side: string): void => {
       if (trained === undefined) return;
       copyModeling(side);
       trained.extraFiles(side);
     };
-    const files = folderFiles(source);
     const write = (side: string): void => {
-      const content = { tensors, config: form.config, addedKeys: { ...older, ...form.addedKeys } };
-      writeContent(side, content, { source: files, maxShardBytes, extraFiles });
+      const content = { tensors, config: form.config, addedKeys: { ...older, ...quantised, ...form.addedKeys } };
+      writeContent(side, content, { source: from, maxShardBytes, extraFiles });
       checkReopened(side, stated);
     };
     const kept = saveFolder(dir, write, replaced);
@@ -107,7 +108,11 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
       bytes: sourceBytes(tensors),
       leftOut: [...folder.tensors.keys()].filter((name) => !used.has(name)),
       addedKeys: Object.keys(older),
-      notes: [...passingNote(passing, source), ...filesLeftOut(files), ...kept],
+      notes: [
+        ...passingNote(passing, source),
+        ...sourceNotes(options.dtype === "mxfp4" ? { ...from, decoding: undefined } : from),
+        ...kept,
+      ],
     };
   } finally {
     folder.close();
@@ -144,13 +149,15 @@ function parameterSources(
   pieces: DiskTensor[],
   options: ExportOptions,
 ): TensorSource[] {
+  if (options.dtype === "mxfp4" && isPackable(placed)) return packedExperts(folder, pieces[0]);
+  const asked = options.dtype === "mxfp4" ? "bfloat16" : options.dtype;
   const targets = diskTensors(placed, options.layout);
   const dtypeOnDisk = (piece: DiskTensor): DType => folder.tensors.get(piece.name)?.dtype as DType;
   const whole = pieces[0].slice === null;
   return targets.map((target, i): TensorSource => {
     const piece = whole ? pieces[0] : pieces[i];
     const own = target.slice === null ? commonDtype(pieces.map(dtypeOnDisk)) : dtypeOnDisk(piece);
-    const dtype = options.dtype === "auto" || placed.spec.buffer ? own : options.dtype;
+    const dtype = asked === "auto" || placed.spec.buffer ? own : asked;
     const read = (): Tensor => {
       if (target.slice === null && !whole) return stack(folder, placed, pieces, dtype);
       const value = folder.read(piece.name);
@@ -158,6 +165,32 @@ function parameterSources(
     };
     return { name: target.name, shape: target.shape, dtype, read: () => scope(read) };
   });
+}
+
+const isPackable = ({ spec }: PlacedParameter): boolean =>
+  spec.experts?.turned !== undefined && spec.shape.length === 3;
+
+function checkPackable(architecture: Architecture, asTrained: boolean, source: string): void {
+  const { modelType } = architecture;
+  if (asTrained) throw new UserError(`dtype: mxfp4 is not read by the code of an export as trained. Use bfloat16.`);
+  if (placedParameters(architecture).some(isPackable)) return;
+  throw new UserError(
+    `dtype: mxfp4 is how gpt_oss is released (${source} is ${modelType}), and no loader reads it of other families. Use bfloat16.`,
+  );
+}
+
+/** One stack in MXFP4: the bytes of the source where it is packed already, as others would have the same values but not always the same bytes. */
+function packedExperts(folder: Folder, { name, shape }: DiskTensor): TensorSource[] {
+  const released = [name + BLOCKS, name + SCALES].map((part) => [part, folder.packed?.tensors.get(part)] as const);
+  if (released.every(([, found]) => found !== undefined)) {
+    return released.map(([part, found]) => {
+      const { dtype, shape } = found as StoredTensor;
+      return { name: part, dtype, shape, read: () => (folder.packed as Folder).read(part) };
+    });
+  }
+  return packedSources(name, shape, (expert) =>
+    scope(() => checked(select(folder.read(name), 0, expert), "float32", name, folder.dir)),
+  );
 }
 
 const commonDtype = (found: DType[]): DType => (found.every((each) => each === found[0]) ? found[0] : "float32");

@@ -119,7 +119,8 @@ test("what is wrong with a folder is said, and no mapping stays open", () =>
     writeFileSync(join(folder, "c", "config.json"), "[]");
     refuses(() => readConfig(join(folder, "c")), /config\.json: holds \[\] \(expected a JSON object\)/);
     writeFileSync(join(folder, "c", "config.json"), '{"x": 1}');
-    assert.deepEqual(readConfig(join(folder, "c")), { config: { x: 1 }, path: join(folder, "c", "config.json") });
+    const path = join(folder, "c", "config.json");
+    assert.deepEqual(readConfig(join(folder, "c")), { config: { x: 1 }, path, quantisation: null });
 
     writeFileSync(index, "{");
     refuses(() => openFolder(folder), /index\.json: cannot be read as JSON/);

@@ -5,7 +5,9 @@ import { basename, join } from "node:path";
 
 import { excerpt, UserError } from "../errors.js";
 import { readWholeFile, reading, statOf } from "../read-file.js";
-import type { Tensor } from "../torch/tensor.js";
+import type { Folder } from "./model-files.js";
+import type { Quantisation } from "./quantised/format.js";
+import { readQuantisation } from "./quantised/registry.js";
 import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors/file.js";
 import { familyConfig } from "./trained-form.js";
 
@@ -23,16 +25,17 @@ const SHARD = /^model-\d{5,}-of-\d{5,}\.safetensors$/;
 export const isWeightsName = (name: string): boolean => name === SINGLE_FILE || name === INDEX_FILE || SHARD.test(name);
 export const isStateName = (name: string): boolean => name === STATE_FILE || name === OPTIMIZER_FILE;
 
-export interface Folder {
-  dir: string;
-  tensors: Map<string, Pick<TensorEntry, "dtype" | "shape">>;
-  /** A tensor for the caller's scope, see `SafetensorsFile.read`. */
-  read(name: string): Tensor;
-  close(): void;
+export interface ReadConfig {
+  /** The parsed config.json in the family's own form, as it is of float weights. */
+  config: Record<string, unknown>;
+  /** Its path, for errors about it. */
+  path: string;
+  /** How the weights beside it are decoded; null where they are floats, or in no format of ours. */
+  quantisation: Quantisation | null;
 }
 
-/** The parsed config.json of a folder, in the family's own form, and its path for errors about it. */
-export function readConfig(dir: string): { config: Record<string, unknown>; path: string } {
+/** The config.json of a folder. */
+export function readConfig(dir: string): ReadConfig {
   checkFolder(dir);
   const path = join(dir, "config.json");
   if (!existsSync(path)) {
@@ -50,10 +53,16 @@ export function readConfig(dir: string): { config: Record<string, unknown>; path
     const part = existsSync(join(dir, "final")) ? join(dir, "final") : `a checkpoint-N in ${dir}`;
     throw new UserError(`${dir}: is the folder of a run (expected a model's). Give what the run saved: ${part}.`);
   }
-  return { config: familyConfig(config), path };
+  return { path, ...readQuantisation(familyConfig(config), path) };
 }
 
-/** All tensors of a folder's weights; only headers are read. */
+/** A config.json by itself. */
+export const readConfigFile = (path: string): ReadConfig => ({
+  path,
+  ...readQuantisation(readJsonObject(path), path),
+});
+
+/** All tensors of a folder's weights, as they lie on disk; only headers are read. */
 export function openFolder(dir: string): Folder {
   checkFolder(dir);
   if (existsSync(join(dir, SINGLE_FILE))) {

@@ -1,16 +1,19 @@
-// How a parameter of the model lies on disk: as it is in memory (the fused form of transformers 5), or one matrix per
-// expert and part, each a slice of the stacked tensor. Loading and saving share these names.
+// How a parameter of the model lies on disk: as it is in memory (the fused form of transformers 5), one matrix per expert and
+// part, each a slice of the stacked tensor, or stacked with each matrix turned. Loading and saving share these names and forms.
 import type { Layout } from "../model/architecture.js";
 import type { PlacedParameter } from "../model/model.js";
-import { narrow, select } from "../torch/ops.js";
+import { copy_, narrow, reshape, select, transpose } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import type { Tensor } from "../torch/tensor.js";
+import { shape, type Tensor } from "../torch/tensor.js";
+import type { Folder } from "./model-files.js";
 
 /** One tensor on disk; `slice` says which rows of which expert it is of a stacked parameter, null for all of it. */
 export interface DiskTensor {
   name: string;
   shape: number[];
   slice: { expert: number; firstRow: number } | null;
+  /** Of a stack whose matrices lie otherwise than in memory: how each is seen there to have its first and last dimension swapped. */
+  turned?: number[];
 }
 
 /** The name of the whole parameter in memory, in messages and in states. */
@@ -25,7 +28,10 @@ export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor
   const { prefix, spec } = placed;
   const { template, parts } = spec.experts ?? {};
   if (parts === undefined || template === undefined || layout === "fused") {
-    return [{ name: nameOnDisk(placed, layout), shape: spec.shape, slice: null }];
+    const name = nameOnDisk(placed, layout);
+    const { turned } = spec.experts ?? {};
+    if (turned === undefined) return [{ name, shape: spec.shape, slice: null }];
+    return [{ name, shape: [spec.shape[0], ...turned.shape], slice: null, turned: turned.seen }];
   }
   const [experts, allRows, ...rest] = spec.shape;
   const rows = allRows / parts.length;
@@ -40,8 +46,34 @@ export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor
   ).flat();
 }
 
-/** The part of a parameter that a disk tensor stands for: a view, for the caller's scope. */
+/** The part of a parameter that a disk tensor stands for, as it lies in memory: a view, for the caller's scope. */
 export function viewOf(parameter: Tensor, { shape, slice }: DiskTensor): Tensor {
   if (!slice) return parameter;
   return scope(() => narrow(select(parameter, 0, slice.expert), 0, slice.firstRow, shape[0]));
 }
+
+/** The same as it lies on disk: a copy where that is turned. */
+export function valueOnDisk(parameter: Tensor, piece: DiskTensor): Tensor {
+  const { turned, shape: size } = piece;
+  if (turned === undefined) return viewOf(parameter, piece);
+  return scope(() => reshape(swapped(parameter, [size[0], ...turned.toReversed()]), size));
+}
+
+/** Brings what a disk tensor holds to its part of a parameter; one matrix after the other where they are turned. */
+export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder): void {
+  const { name, turned } = piece;
+  if (turned === undefined) {
+    scope(() => void copy_(viewOf(parameter, piece), folder.read(name)));
+    return;
+  }
+  for (let index = 0; index < piece.shape[0]; index++) {
+    scope(() => {
+      const into = select(parameter, 0, index);
+      const matrix = folder.readOne?.(name, index) ?? select(folder.read(name), 0, index);
+      void copy_(into, reshape(swapped(matrix, [1, ...turned]), shape(into)));
+    });
+  }
+}
+
+/** A stack seen as `sizes`, the first and the last dimension of each of its matrices swapped. */
+const swapped = (stack: Tensor, sizes: number[]): Tensor => transpose(reshape(stack, sizes), 1, sizes.length - 1);

@@ -18,9 +18,9 @@ import { copy_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import type { DType, Tensor } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
-import type { Folder } from "./folder.js";
-import { type DiskTensor, diskTensors, fullName, nameOnDisk, viewOf } from "./layout.js";
-import { passingNames, passingTensors } from "./pass-through.js";
+import { type DiskTensor, copyPiece_, diskTensors, fullName, nameOnDisk } from "./layout.js";
+import type { Folder } from "./model-files.js";
+import { passingFrom, passingNames } from "./pass-through.js";
 import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
@@ -72,11 +72,11 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
         scope(() => void copy_(parameter, makeAdapter(placed.spec, [seed, index], dtypeOf(placed), device)));
       } else {
         const pieces = matched.get(fullName(placed)) as DiskTensor[];
-        for (const piece of pieces) scope(() => void copy_(viewOf(parameter, piece), folder.read(piece.name)));
+        for (const piece of pieces) copyPiece_(parameter, piece, folder);
       }
       return parameter;
     });
-    return { ...model, passed: passingTensors(folder, architecture) };
+    return { ...model, passed: passingFrom(source, architecture) };
   } catch (failure) {
     free(...made);
     throw failure;
@@ -89,10 +89,6 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
 export function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
   return pieces.every(({ name }) => folder.tensors.get(name)?.dtype === "bfloat16") ? "bfloat16" : "float32";
 }
-
-/** The type of weights that are not there, by what a config.json says of itself. */
-export const statedDtype = (config: Record<string, unknown>): DType =>
-  (config.dtype ?? config.torch_dtype) === "bfloat16" ? "bfloat16" : "float32";
 
 /** bfloat16 for a folder of bfloat16 alone. */
 export const commonDtype = (folder: Folder): DType =>
@@ -128,7 +124,7 @@ export function matchTensors(folder: Folder, architecture: Architecture): Map<st
           `${name}: shape [${found.shape.join(", ")}] in the checkpoint, [${shape.join(", ")}] by config.json`,
         );
       } else if (!FLOATS.includes(found.dtype)) {
-        unfit.push(`${name}: ${found.dtype} in the checkpoint (expected ${FLOATS.join(", ")})`);
+        unfit.push(`${name}: ${found.eightBits ?? found.dtype} in the checkpoint (expected ${FLOATS.join(", ")})`);
       }
     }
   }

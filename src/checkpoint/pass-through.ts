@@ -1,42 +1,33 @@
 // Tensors of a checkpoint that pass through: no forward pass here uses them, and whoever serves the model may, such as layers that
-// predict further tokens. They are copied as they are, byte for byte.
+// predict further tokens. They are copied as they are, byte for byte; those of a quantised release are decoded when they are written.
 import type { Architecture } from "../model/architecture.js";
-import type { Parameters } from "../model/model.js";
+import type { PassedTensors } from "../model/model.js";
 import { formatBytes } from "../format.js";
-import { keep } from "../torch/scope.js";
-import { dtype, shape } from "../torch/tensor.js";
-import type { Folder } from "./folder.js";
-import type { ModelSource } from "./model-files.js";
+import { cast } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import type { Folder, ModelSource, StoredTensor } from "./model-files.js";
 import { sourceBytes, type TensorPlan, type TensorSource } from "./safetensors/writer.js";
 
 /** Their names in a folder, in its order. */
 export const passingNames = ({ tensors }: Pick<Folder, "tensors">, { passThrough }: Architecture): string[] =>
   passThrough === undefined ? [] : [...tensors.keys()].filter((name) => passThrough.test(name));
 
-/** Views of the mapped files, which outlive the folder; the caller frees them. */
-export function passingTensors(folder: Folder, architecture: Architecture): Parameters {
-  return Object.fromEntries(passingNames(folder, architecture).map((name) => [name, keep(folder.read(name))]));
-}
+/** Those of an open folder, as they are to be written. */
+export const passingSources = (folder: Folder, architecture: Architecture): TensorSource[] =>
+  passingNames(folder, architecture).map((name) => {
+    const { dtype, shape } = folder.tensors.get(name) as StoredTensor;
+    return { name, dtype, shape, read: () => scope(() => cast(folder.read(name), dtype)) };
+  });
 
-/** The same of a source that is not open. */
-export function passingFrom(source: ModelSource, architecture: Architecture): Parameters {
-  if (architecture.passThrough === undefined) return {};
+/** Those of a source, which stays open for them; undefined where there are none. */
+export function passingFrom(source: ModelSource, architecture: Architecture): PassedTensors | undefined {
+  if (architecture.passThrough === undefined) return undefined;
   const folder = source.openWeights();
-  try {
-    return passingTensors(folder, architecture);
-  } finally {
-    folder.close();
-  }
+  const tensors = passingSources(folder, architecture);
+  if (tensors.length > 0) return { tensors, close: () => folder.close() };
+  folder.close();
+  return undefined;
 }
-
-/** As they are to be written. */
-export const passingSources = (passed: Parameters = {}): TensorSource[] =>
-  Object.entries(passed).map(([name, tensor]) => ({
-    name,
-    dtype: dtype(tensor),
-    shape: shape(tensor),
-    read: () => tensor,
-  }));
 
 /** A sentence about them; none where there are none. */
 export function passingNote(passing: TensorPlan[], from: string): string[] {

@@ -8,13 +8,13 @@ import { assert, UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import { type Model, type PlacedParameter, placedParameters, storedDtype } from "../model/model.js";
 import { cast } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
 import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
 import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
-import { diskTensors, fullName, viewOf } from "./layout.js";
-import { passingSources } from "./pass-through.js";
+import { diskTensors, fullName, valueOnDisk } from "./layout.js";
 import { type Replaced, saveFolder } from "./files/save-folder.js";
 import { byteLength } from "./safetensors/header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors/writer.js";
@@ -62,11 +62,12 @@ function writeModel(folder: string, dir: string, model: Model, options: SaveOpti
   const { layout = "per-expert", dtype } = options;
   const { source: config } = model.architecture;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
-  const { passed = {} } = model;
+  const passed = model.passed?.tensors ?? [];
+  const isPassed = new Set(passed.map(({ name }) => name));
   const check = (value: Tensor, name: string): void => {
-    if (!(name in passed)) checkFinite(value, name, dir);
+    if (!isPassed.has(name)) checkFinite(value, name, dir);
   };
-  const tensors = [...modelTensors(model, { layout, dtype }), ...passingSources(passed)];
+  const tensors = [...modelTensors(model, { layout, dtype }), ...passed];
   writeContent(folder, { tensors, config, addedKeys, check }, options);
 }
 
@@ -103,7 +104,7 @@ export function modelTensors(model: Model, options: { layout: Layout; dtype?: DT
         name: piece.name,
         shape: piece.shape,
         dtype,
-        read: () => cast(viewOf(parameter, piece), dtype),
+        read: () => scope(() => cast(valueOnDisk(parameter, piece), dtype)),
       }),
     );
   });
@@ -150,9 +151,11 @@ function splitIntoShards(tensors: TensorSource[], maxShardBytes: number): Tensor
   return shards;
 }
 
-/** The dtype that most bytes are stored in. */
+/** The dtype that most bytes of floats are stored in. */
 export function mainDtype(tensors: TensorSource[]): DType {
   const bytes = new Map<DType, number>();
-  for (const { dtype, shape } of tensors) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
+  // What is packed is no dtype of config.json.
+  const floats = tensors.filter(({ dtype }) => dtype !== "uint8");
+  for (const { dtype, shape } of floats) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
   return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
 }

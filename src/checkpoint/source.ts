@@ -4,18 +4,39 @@ import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { readWholeFile, statOf } from "../read-file.js";
+import type { DType } from "../torch/tensor.js";
+import { statedDtype } from "./config-text.js";
 import { openFolder, readConfig } from "./folder.js";
 import { openGguf } from "./gguf/open.js";
-import { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
+import { COPIED_FILES, type Folder, type ModelFiles, type ModelSource } from "./model-files.js";
 import { foldTemplates, namedTemplateFiles } from "./named-templates.js";
+import type { Quantisation } from "./quantised/format.js";
 
 export { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
 
 /** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
 export function openSource(path: string): ModelSource {
   if (/\.gguf$/i.test(path) && statOf(path)?.isDirectory() !== true) return openGguf(path);
-  const { config, path: configPath } = readConfig(path);
-  return { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
+  const { config, path: configPath, quantisation } = readConfig(path);
+  const source = { ...folderFiles(path), config, configPath, openWeights: () => openFolder(path) };
+  if (quantisation === null) return source;
+  const dtype = quantisation.exactIn ?? statedDtype(config);
+  return {
+    ...source,
+    openWeights: () => decodedFolder(path, quantisation, dtype),
+    decoding: `weights are ${quantisation.words}, and decoded as they are read: to ${dtype} unless another dtype is asked for. What is saved is not quantised, and its config.json has no quantization_config`,
+  };
+}
+
+/** Errors: UserError as `openFolder`, and for packed tensors that do not fit together. */
+function decodedFolder(dir: string, quantisation: Quantisation, dtype: DType): Folder {
+  const packed = openFolder(dir);
+  try {
+    return quantisation.decoded(packed, dtype);
+  } catch (failure) {
+    packed.close();
+    throw failure;
+  }
 }
 
 /** The files of a folder, which need not hold a model. */
@@ -53,6 +74,12 @@ export function copiedFiles(files: ModelFiles): Map<string, Uint8Array> {
   }
   return foldTemplates(files, copied);
 }
+
+/** What is to be said of a source whose model is saved again. */
+export const sourceNotes = (source: ModelSource): string[] => [
+  ...(source.decoding === undefined ? [] : [source.decoding]),
+  ...filesLeftOut(source),
+];
 
 /** A sentence for each file that `copiedFiles` leaves out. */
 export function filesLeftOut(files: ModelFiles): string[] {

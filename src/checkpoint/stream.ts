@@ -1,16 +1,15 @@
 // A model's parameters read from its source one at a time, for a forward pass that never holds the model. What lies on disk as it is
-// used is a view of the mapped file; experts one by one are stacked, and quantised weights made float32, when they are read.
+// used is a view of the mapped file; experts one by one are stacked or turned, and quantised weights made float32, when they are read.
 // Owns the mappings until `close`.
 import { assert } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import type { Architecture } from "../model/architecture.js";
 import { placedParameters } from "../model/model.js";
-import { copy_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, empty, type Tensor, to } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
 import { dtypeOnDisk, matchTensors } from "./load.js";
-import { fullName, viewOf } from "./layout.js";
+import { copyPiece_, fullName } from "./layout.js";
 import type { ModelSource } from "./source.js";
 
 export interface StreamedModel {
@@ -34,14 +33,14 @@ export function streamModel(source: ModelSource, device: string): StreamedModel 
       const placed = places.get(`${layer} ${name}`);
       const pieces = placed && matched.get(fullName(placed));
       assert(placed && pieces, `no parameter ${name} at layer ${layer}`);
-      const [{ slice }] = pieces;
+      const [{ slice, turned }] = pieces;
       return scope(() => {
-        if (slice === null) {
+        if (slice === null && turned === undefined) {
           const stored = folder.read(pieces[0].name);
           return to(stored, dtype(stored), device);
         }
         const stacked = empty(placed.spec.shape, dtypeOnDisk(folder, pieces), device);
-        for (const piece of pieces) scope(() => void copy_(viewOf(stacked, piece), folder.read(piece.name)));
+        for (const piece of pieces) copyPiece_(stacked, piece, folder);
         return stacked;
       });
     };

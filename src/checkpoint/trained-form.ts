@@ -26,6 +26,10 @@ const CLASSES: Record<string, string> = {
   glm4_moe: "Glm4Moe",
   minimax_m2: "MiniMaxM2",
   ernie4_5_moe: "Ernie4_5_Moe",
+  deepseek_v3: "DeepseekV3",
+  deepseek_v2: "DeepseekV2",
+  glm4_moe_lite: "Glm4MoeLite",
+  gpt_oss: "GptOss",
 };
 
 /** How an export is told which network it is; `network` is written as it is. */

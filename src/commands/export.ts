@@ -48,10 +48,12 @@ export const ROWS = {
   },
   dtype: {
     kind: "choice",
-    choices: ["auto", "bfloat16", "float16", "float32"],
+    choices: ["auto", "bfloat16", "float16", "float32", "mxfp4"],
     default: "auto",
     group: FORM,
-    about: "type of the weights; auto: as they are",
+    about:
+      "type of the weights; auto: as they are; mxfp4: experts of gpt_oss in the 4-bit floats of its releases, all else in bfloat16; " +
+      "tensors that no layer here uses are copied as they are in any case",
   },
   max_shard_bytes: {
     ...SIZE,

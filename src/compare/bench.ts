@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { openFolder } from "../checkpoint/folder.js";
+import { openSource } from "../checkpoint/source.js";
 import { readSample } from "../data/conversation.js";
 import { openSources } from "../data/sources/open-sources.js";
 import { parseSources } from "../data/sources/parse.js";
@@ -56,7 +56,7 @@ async function checkWork({ model, layers, device, seed, train_file: file }: Benc
   for (const depth of layers.length > 0 ? layers : [null]) {
     const { source, path, own } = readModelConfig(model, depth);
     readArchitecture(source, path);
-    if (own) openFolder(model).close();
+    if (own) openSource(model).openWeights().close();
     if (file !== "" && path === model) {
       throw new UserError(
         `train_file: needs a tokenizer, and ${model} is a file by itself. Give the model's folder, or leave train_file out.`,

@@ -1,8 +1,9 @@
 // What one process of a bench does: builds the model of one case, compares its gradients and takes steps when told to.
 // Nothing is freed: the end of the process is the end of all it made.
-import { readConfig, readJsonObject } from "../checkpoint/folder.js";
+import { readConfig, readConfigFile } from "../checkpoint/folder.js";
+import { statedDtype } from "../checkpoint/config-text.js";
 import { folderFiles } from "../checkpoint/source.js";
-import { loadModel, statedDtype } from "../checkpoint/load.js";
+import { loadModel } from "../checkpoint/load.js";
 import { type Batch, Batches } from "../data/batches.js";
 import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import { readArchitecture } from "../families/registry.js";
@@ -84,7 +85,7 @@ export function readModelConfig(
   layers: number | null,
 ): { source: Record<string, unknown>; path: string; own: boolean } {
   const isFile = statOf(model)?.isFile() === true;
-  const { config, path } = isFile ? { config: readJsonObject(model), path: model } : readConfig(model);
+  const { config, path } = isFile ? readConfigFile(model) : readConfig(model);
   const own = !isFile && (layers === null || layers === config.num_hidden_layers);
   return { source: layers === null ? config : atDepth(config, layers), path, own };
 }

@@ -107,6 +107,7 @@ test("what is not computed is refused by name", () => {
   refuses("glm4_moe", { scoring_func: "softmax" }, /"scoring_func" is "softmax"/);
   refuses("glm4_moe", { topk_method: "greedy" }, /"topk_method" is "greedy"/);
   refuses("glm4_moe", { n_shared_experts: 0 }, /"n_shared_experts" is 0/);
+  refuses("glm4_moe", { n_shared_experts: 20_000 }, /"n_shared_experts" is 20000 \(expected at most 16384\)/);
   refuses("minimax_m2", { num_local_experts: 0 }, /"num_local_experts" is 0/);
   refuses("minimax_m2", { use_qk_norm: false }, /"use_qk_norm" is false/);
   refuses("minimax_m2", { use_routing_bias: false }, /"use_routing_bias" is false/);

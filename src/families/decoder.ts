@@ -2,7 +2,7 @@
 // norm and a head.
 import { UserError } from "../errors.js";
 import { formatCount } from "../format.js";
-import { rmsNorm } from "../layers/norm.js";
+import { type NormForm, normSpec, rmsNorm } from "../layers/norm.js";
 import type { Architecture, Branch, Scales } from "../model/architecture.js";
 import type { Rotary } from "../model/rotary.js";
 import { NO_SCALES } from "../model/scales.js";
@@ -16,6 +16,8 @@ export interface DecoderParts {
   /** The branches of layer i. */
   branches(layer: number): { attention: Branch; feedForward: Branch };
   scales?: Scales;
+  /** Of the norm behind the last layer; "n rounded" unless said otherwise. */
+  normForm?: NormForm;
   /** Tables of positions, where they are not the one of the geometry. */
   rotary?: Rotary[];
   /** See `Architecture`. */
@@ -25,7 +27,7 @@ export interface DecoderParts {
 /** Errors: UserError where sizes, each possible, are not so together. */
 export function decoder(read: ConfigReader, { geometry, expertWidth, branches, ...own }: DecoderParts): Architecture {
   const { vocabSize, hiddenSize, numLayers, normEpsilon, rope, tieEmbeddings, ...rest } = geometry;
-  const { scales = NO_SCALES, rotary = [rope], passThrough } = own;
+  const { scales = NO_SCALES, rotary = [rope], normForm, passThrough } = own;
   checkSize(geometry, expertWidth, read.where);
   const table = [vocabSize, hiddenSize];
   return {
@@ -50,10 +52,10 @@ export function decoder(read: ConfigReader, { geometry, expertWidth, branches, .
     }),
     outer: {
       embedding: { name: "model.embed_tokens.weight", shape: table, init: "normal" },
-      norm: { name: "model.norm.weight", shape: [hiddenSize], init: "ones" },
+      norm: normSpec("model.norm.weight", hiddenSize, normForm),
       head: tieEmbeddings ? null : { name: "lm_head.weight", shape: table, init: "normal" },
     },
-    finalNorm: (weight_D, x_TD, computeDtype) => rmsNorm(x_TD, weight_D, normEpsilon, computeDtype),
+    finalNorm: (weight_D, x_TD, computeDtype) => rmsNorm(x_TD, weight_D, normEpsilon, computeDtype, normForm),
   };
 }
 

@@ -8,7 +8,7 @@ import { correctedChoice, probabilities, type Router, sharesOfAtLeast } from "..
 import { type ConfigReader, MOST } from "./config-reader.js";
 import { decoder } from "./decoder.js";
 import type { Family } from "./family.js";
-import { denseOf, expertsOf, type Geometry, headsOf, readGeometry } from "./geometry.js";
+import { denseOf, expertsOf, type Geometry, headsOf, readGeometry, sharedWidth } from "./geometry.js";
 
 const STATISTICS = "moe_statics.e_score_correction_bias";
 const NAMES: ExpertNames = {
@@ -43,7 +43,7 @@ export const ernie45Moe: Family = {
       router,
       wideRouter: true,
       correction: [1, geometry.numExperts],
-      sharedWidth: expertWidth * read.integer("moe_num_shared_experts", 2, 0, MOST.experts),
+      sharedWidth: sharedWidth(read, "moe_num_shared_experts", expertWidth, 0, 2),
       sharedGate: false,
       names: NAMES,
     };

@@ -3,7 +3,7 @@
 import { UserError } from "../errors.js";
 import type { Rotary } from "../model/rotary.js";
 import { type ConfigReader, MOST } from "./config-reader.js";
-import { readRope } from "./rope.js";
+import { readRope } from "./parts/rope.js";
 
 interface Defaults {
   /** Null where the file must say it. */
@@ -127,6 +127,17 @@ export const expertsOf = ({ hiddenSize, normEpsilon, numExperts, expertsPerToken
   ...{ hiddenSize, normEpsilon, numExperts, expertsPerToken },
   sharedWidth: 0,
 });
+
+/** Width of shared experts that are one unit as wide as `key` experts. */
+export function sharedWidth(
+  read: ConfigReader,
+  key: string,
+  expertWidth: number,
+  least: number,
+  fallback: number,
+): number {
+  return expertWidth * read.integer(key, fallback, least, Math.floor(MOST.width / expertWidth));
+}
 
 /** What dense layers need of it. */
 export const denseOf = ({ hiddenSize, normEpsilon, denseWidth }: Geometry) => ({

@@ -8,8 +8,8 @@ import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.j
 import { MOST } from "./config-reader.js";
 import { decoder, predictionLayers } from "./decoder.js";
 import type { Family } from "./family.js";
-import { denseOf, expertsOf, headsOf, readGeometry } from "./geometry.js";
-import { readSigmoidRouter } from "./grouped-router.js";
+import { denseOf, expertsOf, headsOf, readGeometry, sharedWidth } from "./geometry.js";
+import { readSigmoidRouter } from "./parts/grouped-router.js";
 
 export const glm4Moe: Family = {
   modelType: "glm4_moe",
@@ -37,7 +37,7 @@ export const glm4Moe: Family = {
       router: readSigmoidRouter(read, geometry, 1),
       wideRouter: true,
       correction: [geometry.numExperts],
-      sharedWidth: expertWidth * read.integer("n_shared_experts", 1, 1, MOST.experts),
+      sharedWidth: sharedWidth(read, "n_shared_experts", expertWidth, 1, 1),
       sharedGate: false,
       names: USUAL_NAMES,
     };

@@ -2,9 +2,13 @@
 import { excerpt, UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "./config-reader.js";
+import { deepseekV2 } from "./deepseek-v2.js";
+import { deepseekV3 } from "./deepseek-v3.js";
 import type { Family } from "./family.js";
 import { ernie45Moe } from "./ernie4-5-moe.js";
 import { glm4Moe } from "./glm4-moe.js";
+import { glm4MoeLite } from "./glm4-moe-lite.js";
+import { gptOss } from "./gpt-oss.js";
 import { graniteMoe } from "./granite-moe.js";
 import { minimaxM2 } from "./minimax-m2.js";
 import { mixtral } from "./mixtral.js";
@@ -21,6 +25,10 @@ export const FAMILIES: readonly Family[] = [
   glm4Moe,
   minimaxM2,
   ernie45Moe,
+  deepseekV3,
+  deepseekV2,
+  glm4MoeLite,
+  gptOss,
 ];
 
 /** The architecture that a config.json describes; `where` names the file in errors. */

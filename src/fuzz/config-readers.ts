@@ -30,6 +30,16 @@ const FAMILIES = [
   "olmoe-short",
   "qwen3-plain",
   "qwen3-wide",
+  "granite-tied",
+  "glm4-groups",
+  "minimax-partial",
+  "ernie-alone",
+  "deepseek3-groups",
+  "deepseek3-fp8",
+  "deepseek2-groups",
+  "glmlite-types",
+  "gptoss-heads",
+  "gptoss-mxfp4",
 ];
 const DENSE = ["llama", "mistral", "qwen2", "qwen3", "qwen3-window", "smollm"];
 const configs =
@@ -49,7 +59,19 @@ const HINTS = [
   "mixtral",
   "olmoe",
   "qwen3_moe",
+  "glm4_moe",
+  "minimax_m2",
+  "ernie4_5_moe",
   "revmoe_mixtral",
+  "deepseek_v3",
+  "deepseek_v2",
+  "glm4_moe_lite",
+  "gpt_oss",
+  "sliding_attention",
+  "noaux_tc",
+  "group_limited_greedy",
+  "fp8",
+  "mxfp4",
 ];
 
 export const configReader: Reader = {

@@ -41,7 +41,16 @@ function mutateSafetensors(seed: Uint8Array, random: Random): Uint8Array {
   const end = headerEnd(seed);
   if (random.oneIn(2)) return mutateBytes(seed, random, end);
   return withHeader(
-    mutateJson(seed.subarray(HEAD_BYTES, end), random, ["F32", "BF16", "I64", "BOOL", "F8_E4M3"]),
+    mutateJson(seed.subarray(HEAD_BYTES, end), random, [
+      "F32",
+      "BF16",
+      "I64",
+      "BOOL",
+      "U8",
+      "F8_E4M3",
+      "F8_E8M0",
+      "F8_E5M2",
+    ]),
     seed.subarray(end),
   );
 }
@@ -91,7 +100,15 @@ export const indexReader: Reader = {
   },
 };
 
-const FOLDERS = ["hf-tiny", "mixtral-plain", "olmoe-plain", "qwen3-plain"];
+const FOLDERS = [
+  "hf-tiny",
+  "mixtral-plain",
+  "olmoe-plain",
+  "qwen3-plain",
+  "deepseek3-fp8",
+  "glmlite-types",
+  "gptoss-heads",
+];
 
 /** The name of a folder, a zero, then config.json: the weights are those of the folder. */
 export const modelReader: Reader = {
@@ -115,19 +132,23 @@ export const modelReader: Reader = {
   },
 };
 
-export const weightsReader: Reader = {
-  name: "model folder by weights",
+const byWeights = (name: string, golden: string): Reader => ({
+  name,
   share: 0.5,
-  seeds: () => [readRepositoryFile("test/golden/qwen3-plain/model.safetensors")],
+  seeds: () => [readRepositoryFile(`test/golden/${golden}/model.safetensors`)],
   mutate: mutateSafetensors,
   open: (folder) => {
-    copyFileSync(repositoryFile("test/golden/qwen3-plain/config.json"), join(folder, "config.json"));
+    copyFileSync(repositoryFile(`test/golden/${golden}/config.json`), join(folder, "config.json"));
     return (input) => {
       writeFileSync(join(folder, "model.safetensors"), input);
       freeModel(loadModel(folder, { weightsDtype: "auto", device: "cpu" }));
     };
   },
-};
+});
+
+export const weightsReader = byWeights("model folder by weights", "qwen3-plain");
+export const quantisedReader = byWeights("quantised folder by weights", "deepseek3-fp8");
+export const packedReader = byWeights("packed experts by weights", "gptoss-mxfp4");
 
 export const optimizerReader: Reader = {
   name: "optimizer.safetensors",

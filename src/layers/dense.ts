@@ -3,7 +3,7 @@ import { cast, mul, silu } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, type Tensor } from "../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../model/architecture.js";
-import { rmsNorm } from "./norm.js";
+import { normSpec, rmsNorm } from "./norm.js";
 
 /** The norm in front of a feed-forward layer. */
 export const FEED_FORWARD_NORM = "post_attention_layernorm.weight";
@@ -35,13 +35,14 @@ export function unit(weights: Weights, prefix: string, x_ND: Tensor): Tensor {
   });
 }
 
-export const normSpec = (D: number): ParameterSpec => ({ name: FEED_FORWARD_NORM, shape: [D], init: "ones" });
-
 /** x_TD -> unit(norm(x)) in the dtype of x. */
 export const denseFeedForward = (settings: Dense): Branch => ({
   kind: "dense",
   settings,
-  parameters: [normSpec(settings.hiddenSize), ...unitParameters("mlp", settings.hiddenSize, settings.width)],
+  parameters: [
+    normSpec(FEED_FORWARD_NORM, settings.hiddenSize),
+    ...unitParameters("mlp", settings.hiddenSize, settings.width),
+  ],
   evaluate: (weights, x_TD, { computeDtype }) => {
     const h_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, computeDtype);
     return cast(unit(weights, "mlp", h_TD), dtype(x_TD));

@@ -35,6 +35,7 @@ test("a line that is printed beside the progress line never runs into it, from s
       peakBytes: 1,
       auxLoss: null,
       zLoss: null,
+      meanTokenAccuracy: null,
     };
     sink.write({ kind: "step", step: 1, phase: "full", ...speed } as never);
     screen[door].write("peak of a step: 3 GiB\n");

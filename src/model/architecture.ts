@@ -105,6 +105,11 @@ export interface StackedExperts {
   template?: string;
   /** The matrices that are stacked in rows, in their order. */
   parts: string[];
+  /**
+   * How one expert's lies on disk, where that is not as in memory: there it has this `shape`, and seen as `seen` its first and last
+   * dimension are swapped. For those without a template.
+   */
+  turned?: { shape: number[]; seen: number[] };
 }
 
 /** A block's parameters in compute form: matrices by name, stacked ones as one tensor per expert, in the dtype they are stored in. */

@@ -2,13 +2,48 @@
 // tile of tokens the rows that entered each product and the gradients that came back to it. Where an expert gets far fewer rows than it
 // has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
-import { expertGradients_, groupedExpertsKeep, unbind } from "../torch/ops.js";
+import {
+  type ExpertActivation,
+  expertBiasGradients_,
+  expertGradients_,
+  groupedExpertsKeep,
+  unbind,
+} from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 
 /** Names of the stacked matrices of routed experts, in all families. */
 export const EXPERT_MATRICES = { gateUp: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj" } as const;
+
+/** Names of their stacked biases, where they have some. */
+export const EXPERT_BIASES = {
+  gateUp: `${EXPERT_MATRICES.gateUp}_bias`,
+  down: `${EXPERT_MATRICES.down}_bias`,
+} as const;
+
+/** What is computed between the two products of an expert; native/expert_activation.hpp has the equations. */
+export type Activation =
+  | { name: Exclude<ExpertActivation, "clamped_swiglu"> }
+  | { name: "clamped_swiglu"; limit: number; alpha: number };
+
+/** The weights of a layer's experts, each in a tensor of its own. */
+export interface Experts {
+  /** Gate and up in one matrix each: rows 0..F-1 are the gate. */
+  gateUp: Tensor[];
+  down: Tensor[];
+  /** None, or those of gate and up of every expert and then those of down. */
+  biases: Tensor[];
+  activation: Activation;
+}
+
+/** The rest of the arguments of the experts' operators. */
+export const activationArguments = (
+  activation: Activation,
+): [name: ExpertActivation, interleaved?: boolean, limit?: number, alpha?: number] =>
+  activation.name === "clamped_swiglu"
+    ? [activation.name, false, activation.limit, activation.alpha]
+    : [activation.name];
 
 /** Rows sorted by expert, and how many each has. */
 interface Tile {
@@ -23,13 +58,14 @@ export class ExpertRows {
   readonly #tiles: Tile[] = [];
 
   /** The experts' product, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
-  product(x_RD: Tensor, gateUp: Tensor[], down: Tensor[], counts: number[]): Tensor {
+  product(x_RD: Tensor, { gateUp, down, biases, activation }: Experts, counts: number[]): Tensor {
     return scope(() => {
-      const [[rows, width], [, inner]] = [shape(x_RD), shape(down[0])];
-      const [dBoth_R2F, inner_RF, dy_RD] = [2 * inner, inner, width].map((columns) =>
+      const [[rows, width], [both], [, inner]] = [x_RD, gateUp[0], down[0]].map(shape);
+      const [dBoth_R2F, inner_RF, dy_RD] = [both, inner, width].map((columns) =>
         empty([rows, columns], dtype(x_RD), device(x_RD)),
       );
-      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, [dBoth_R2F, inner_RF, dy_RD], []);
+      const kept = [dBoth_R2F, inner_RF, dy_RD];
+      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, kept, biases, ...activationArguments(activation));
       const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
       for (const tensor of Object.values(tile)) keep(tensor);
       this.#tiles.push({ ...tile, counts });
@@ -37,17 +73,23 @@ export class ExpertRows {
     });
   }
 
-  /** Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`; `first` is the first of them. */
+  /**
+   * Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`, `first` the first of
+   * them, and of all experts of stacked biases, which are small.
+   */
   forGroups(
     parameters: Record<string, Tensor>,
     size: number,
-    work: (name: string, first: number, gradient: Tensor) => void,
+    work: (name: string, first: number | undefined, gradient: Tensor) => void,
   ): void {
     for (const name of Object.values(EXPERT_MATRICES)) {
       const [experts] = shape(parameters[name]);
       forEachTile(experts, size, (first, count) =>
         scope(() => work(name, first, this.#gradient(name, shape(parameters[name]), first, count))),
       );
+    }
+    for (const name of Object.values(EXPERT_BIASES)) {
+      if (name in parameters) scope(() => work(name, undefined, this.#biasGradient(name, shape(parameters[name]))));
     }
   }
 
@@ -75,5 +117,16 @@ export class ExpertRows {
       }
     });
     return sums_EHW;
+  }
+
+  /** db_e = the sum of the rows of dy_e of every expert, summed over the tiles in their order. */
+  #biasGradient(name: string, size: number[]): Tensor {
+    const sums_EH = empty(size, "float32", device(this.#tiles[0].x_RD));
+    scope(() => {
+      const sums = unbind(sums_EH, 0);
+      for (const [i, { dBoth_R2F, dy_RD, counts }] of this.#tiles.entries())
+        expertBiasGradients_(sums, name === EXPERT_BIASES.down ? dy_RD : dBoth_R2F, counts, 0, i > 0);
+    });
+    return sums_EH;
   }
 }

@@ -5,6 +5,7 @@ import { seedFor, setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
 import {
   byteSize,
+  DTYPES,
   device as deviceOf,
   dtype as dtypeOf,
   empty,
@@ -23,8 +24,15 @@ export interface Model {
   outer: Parameters;
   /** Block parameters by name without the block's prefix. */
   blocks: Parameters[];
-  /** What passes through (see `Architecture`), by name on disk: views of the files it came from, which take no memory and outlive the files. */
-  passed?: Parameters;
+  /** What passes through (see `Architecture`); undefined where nothing does. */
+  passed?: PassedTensors;
+}
+
+/** Tensors by their names on disk. They lie in the files they came from, which need not have a name any more, until `close`. */
+export interface PassedTensors {
+  /** `read` is for the caller's scope. */
+  tensors: { name: string; dtype: DType; shape: number[]; read(): Tensor }[];
+  close(): void;
 }
 
 /** One parameter of a model with its place: `layer` -1 stands for the outer parameters. */
@@ -147,6 +155,12 @@ export const weightBytes = (model: Model): number =>
 
 /** Bytes of a model as it is saved. */
 export const savedBytes = (model: Model): number =>
-  Object.values(model.passed ?? {}).reduce((total, tensor) => total + byteSize(tensor), weightBytes(model));
+  (model.passed?.tensors ?? []).reduce(
+    (total, { dtype, shape }) => total + shape.reduce((product, size) => product * size, DTYPES[dtype]),
+    weightBytes(model),
+  );
 
-export const freeModel = (model: Model): void => free(...allParameters(model), ...Object.values(model.passed ?? {}));
+export function freeModel(model: Model): void {
+  free(...allParameters(model));
+  model.passed?.close();
+}

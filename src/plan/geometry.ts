@@ -1,7 +1,8 @@
 // What a plan has to know of a model, from as little as there is: a folder with weights says how each is stored; a config.json
 // by itself is believed. No weights are read.
-import { readJsonObject } from "../checkpoint/folder.js";
-import { commonDtype, dtypeOnDisk, matchTensors, statedDtype } from "../checkpoint/load.js";
+import { readConfigFile } from "../checkpoint/folder.js";
+import { statedDtype } from "../checkpoint/config-text.js";
+import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { fullName } from "../checkpoint/layout.js";
 import { openSource } from "../checkpoint/source.js";
 import { withAddedTokens } from "../train/files/added-tokens.js";
@@ -17,11 +18,11 @@ export function readGeometry(
   const { model, weights_dtype: wanted, add_tokens, add_special_tokens } = settings;
   const isFile = statOf(model)?.isFile() === true;
   if (isFile && model.endsWith(".json")) {
-    const stated = readJsonObject(model);
+    const { config, path } = readConfigFile(model);
     // Without a tokenizer nobody knows of rows to spare.
     const more = add_tokens.length + add_special_tokens.length;
-    const source = more === 0 ? stated : { ...stated, vocab_size: Number(stated.vocab_size) + more };
-    const architecture = readArchitecture(source, model);
+    const source = more === 0 ? config : { ...config, vocab_size: Number(config.vocab_size) + more };
+    const architecture = readArchitecture(source, path);
     const dtype = wanted === "auto" ? statedDtype(source) : wanted;
     return { architecture, dtypeOf: () => dtype };
   }

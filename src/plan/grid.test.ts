@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { OPTIMIZER_NAMES } from "../optim/registry.js";
 import { compare, type Point } from "./testing-grid.js";
 
-const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe"];
+const FAMILIES = ["qwen2_moe", "qwen3_moe", "mixtral", "olmoe", "glm4_moe", "minimax_m2", "ernie4_5_moe"];
 type Flags = Point["flags"];
 
 const TOLERANCE = 0.05;
@@ -24,6 +24,15 @@ const OPTIMIZERS = OPTIMIZER_NAMES.filter((name) => name !== "adamw");
 const BFLOAT16: Flags = { weights_dtype: "bfloat16", compute_dtype: "bfloat16" };
 const ROUTER: Flags = { router_aux_loss_coef: "0.01", router_z_loss_coef: "0.01", router_jitter_noise: "0.01" };
 
+/** Of families with latent attention; no width is that of another part. */
+const LATENT = {
+  ...{ num_key_value_heads: 4, n_routed_experts: 8, n_shared_experts: 1, kv_lora_rank: 32, q_lora_rank: 24 },
+  ...{ qk_nope_head_dim: 16, qk_rope_head_dim: 8, v_head_dim: 20, first_k_dense_replace: 1, n_group: 2, topk_group: 1 },
+};
+
+/** Windows in turn, sinks, experts with biases. */
+const BIASED = { head_dim: 24, sliding_window: 48, swiglu_limit: 1 };
+
 const GRID: Point[] = [
   ...FAMILIES.flatMap((family) =>
     WAYS.map((way) => ({ family, flags: { ...way, max_length: 64, per_device_train_batch_size: 3 } })),
@@ -38,7 +47,7 @@ const GRID: Point[] = [
       ...(optimizer === "galore_adamw" ? { galore_rank: 8 } : {}),
     },
   })),
-  ...["qwen2_moe", "olmoe"].flatMap((family) => [
+  ...["qwen2_moe", "olmoe", "minimax_m2"].flatMap((family) => [
     { family, flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 } },
     {
       family,
@@ -102,6 +111,31 @@ const GRID: Point[] = [
   },
   { family: "mixtral", flags: { gamma: "-1/256", max_length: 96, per_device_train_batch_size: 2 } },
   { family: "olmoe", flags: { max_length: 96, per_device_train_batch_size: 2 }, sizes: { tie_word_embeddings: true } },
+  { family: "deepseek_v3", flags: { max_length: 1500, per_device_train_batch_size: 1 }, sizes: LATENT },
+  { family: "deepseek_v3", flags: { coupling: "revffn", max_length: 64 }, sizes: LATENT },
+  { family: "deepseek_v3", flags: { ...BFLOAT16, max_length: 96, per_device_train_batch_size: 2 }, sizes: LATENT },
+  {
+    family: "deepseek_v2",
+    flags: { method: "store", coupling: "ordinary", max_length: 512, per_device_train_batch_size: 1 },
+    sizes: { ...LATENT, q_lora_rank: null, topk_method: "group_limited_greedy" },
+  },
+  {
+    family: "glm4_moe_lite",
+    flags: { ...BFLOAT16, max_grad_norm: "1", expert_group_size: 2, max_length: 300, per_device_train_batch_size: 2 },
+    sizes: { ...LATENT, v_head_dim: 40 },
+  },
+  { family: "gpt_oss", flags: { max_length: 1500, per_device_train_batch_size: 1 }, sizes: BIASED },
+  { family: "gpt_oss", flags: { coupling: "revffn", max_length: 64 }, sizes: BIASED },
+  {
+    family: "gpt_oss",
+    flags: { ...BFLOAT16, expert_group_size: 3, max_length: 200, per_device_train_batch_size: 2 },
+    sizes: BIASED,
+  },
+  {
+    family: "gpt_oss",
+    flags: { method: "store", coupling: "ordinary", optimizer: "adafactor", max_length: 300 },
+    sizes: BIASED,
+  },
 ];
 
 test(`planned peaks are within 5 % of measured ones at ${GRID.length} places`, (t) => {

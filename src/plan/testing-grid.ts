@@ -27,7 +27,10 @@ export const SIZES = {
   num_hidden_layers: 3,
   num_experts: 8,
   num_local_experts: 8,
+  n_routed_experts: 8,
+  moe_num_experts: 8,
   num_experts_per_tok: 2,
+  moe_k: 2,
   max_position_embeddings: 4096,
   initializer_range: 0.05,
 };

@@ -2,7 +2,7 @@
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
 import { BadValuesError } from "../errors.js";
-import { EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
+import { EXPERT_BIASES, EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
@@ -50,7 +50,7 @@ interface PartGradients {
   names: string[];
 }
 
-type ExpertWork = (name: string, firstExpert: number, gradient: Tensor) => void;
+type ExpertWork = (name: string, firstExpert: number | undefined, gradient: Tensor) => void;
 
 const bytesOf = (tensors: Tensor[]): number => tensors.reduce((sum, tensor) => sum + byteSize(tensor), 0);
 
@@ -90,7 +90,9 @@ export class BlockUpdates {
 
   /** The same for those of a block, with a place for rows of its experts where these go in groups. */
   beginBlock(parameters: Parameters): BlockGradients {
-    const grouped: string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
+    const grouped: string[] = this.#options.expertGroupSize
+      ? [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) => Object.values(names))
+      : [];
     const whole = this.begin(
       Object.fromEntries(Object.entries(parameters).filter(([name]) => !grouped.includes(name))),
     );

@@ -138,6 +138,12 @@ const CASES: Record<string, Case> = {
     flags: { weights_dtype: "bfloat16", weights_correction: "8bit" },
   },
   ...Object.fromEntries(OPTIMIZER_NAMES.map((optimizer) => [optimizer, { optimizer }])),
+  ...Object.fromEntries(
+    ["adamw", "adamw8bit", "adafactor", "muon"].map((optimizer) => [
+      `experts with biases, ${optimizer}`,
+      { optimizer, config: { model_type: "gpt_oss", head_dim: 8 }, options: { router: ROUTER } },
+    ]),
+  ),
   galore_adamw: { optimizer: "galore_adamw", flags: { galore_rank: 5, galore_update_gap: 1 } },
 };
 

@@ -54,6 +54,9 @@ test("a correction falls where an expert got more than the mean and rises where 
       correct(1, parameters, (stored, change) => change(stored));
       assert.deepEqual(toArray(correction), [0.5, -0.25, 0, 1]);
       correct(2, {}, () => assert.fail("a layer without a correction is changed"));
+      correctingChoice(0.125, new Map([[2, [3, 1, 2, 2]]]), (layer) => layer !== 2)(2, parameters, () =>
+        assert.fail("a frozen layer is changed"),
+      );
       correct(2, parameters, (stored, change) => change(stored));
       assert.deepEqual(toArray(correction), [0.375, -0.125, 0, 1]);
     }

@@ -2,7 +2,7 @@
 // (arXiv 2408.15664, algorithm 1; arXiv 2412.19437, section 2.1.2): the correction of an expert that got more tokens than the mean
 // of its layer falls by a rate, of one that got fewer it rises. No gradient has a part in it.
 import type { ExpertLoad } from "../metrics/record.js";
-import type { Parameters } from "../model/model.js";
+import type { Parameters, Trains } from "../model/model.js";
 import { CHOICE_CORRECTION } from "../model/routing.js";
 import type { Change } from "../store/store.js";
 import { add_ } from "../torch/ops.js";
@@ -28,13 +28,13 @@ export function expertLoad(counts: Map<number, number[]>): ExpertLoad[] {
     });
 }
 
-/** What changes a block's correction, where it has one; `counts` are the tokens of the step sent to each expert, by layer. */
+/** What changes a block's correction, where it has one that is not frozen; `counts` are the tokens of the step sent to each expert, by layer. */
 export const correctingChoice =
-  (rate: number, counts: ReadonlyMap<number, readonly number[]>) =>
+  (rate: number, counts: ReadonlyMap<number, readonly number[]>, trains: Trains = () => true) =>
   (layer: number, parameters: Parameters, change: Change): void => {
     const tokens = counts.get(layer);
     const correction = parameters[CHOICE_CORRECTION];
-    if (tokens === undefined || correction === undefined) return;
+    if (tokens === undefined || correction === undefined || !trains(layer, CHOICE_CORRECTION)) return;
     const mean = tokens.reduce((sum, count) => sum + count, 0) / tokens.length;
     const moves = tokens.map((count) => rate * Math.sign(mean - count));
     scope(() =>

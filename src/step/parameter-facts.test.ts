@@ -9,8 +9,8 @@ import { parameterFacts } from "./parameter-facts.js";
 const CONFIG = { ...TINY_QWEN2_MOE, num_hidden_layers: 1, mlp_only_layers: [] };
 
 test("experts are as many matrices as a checkpoint names; tables, vectors and the matrices of blocks are told apart", () => {
-  const kinds = (tied: boolean): Record<string, string> => {
-    const architecture = readArchitecture({ ...CONFIG, tie_word_embeddings: tied }, "test");
+  const kinds = (tied: boolean, changes: object = {}): Record<string, string> => {
+    const architecture = readArchitecture({ ...CONFIG, tie_word_embeddings: tied, ...changes }, "test");
     return Object.fromEntries(
       placedParameters(architecture).map((placed) => {
         const { name, kind, matrices, rows, columns, shape } = parameterFacts(architecture, placed);
@@ -43,5 +43,9 @@ test("experts are as many matrices as a checkpoint names; tables, vectors and th
     "model.norm.weight": "vector 1 x 1 x 32",
     "lm_head.weight": "head 1 x 97 x 32",
   });
+  const biased = kinds(false, { model_type: "gpt_oss", head_dim: 8 });
+  assert.equal(biased["mlp.experts.gate_up_proj"], "hidden 16 x 48 x 32");
+  assert.equal(biased["mlp.experts.gate_up_proj_bias"], "vector 1 x 1 x 768");
+  assert.equal(biased["mlp.experts.down_proj_bias"], "vector 1 x 1 x 256");
   assert.equal(kinds(true)["model.embed_tokens.weight"], "embedding 1 x 97 x 32");
 });

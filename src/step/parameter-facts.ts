@@ -1,6 +1,6 @@
 // What an optimiser is told of a parameter: what it does in the network, and which matrices it consists of. A stacked tensor
 // of experts is as many matrices as its checkpoint names on disk, so that an optimiser which looks at matrices treats each
-// expert's gate, up and down projection by itself, as it would where these are tensors of their own.
+// expert's gate, up and down projection by itself, as it would where these are tensors of their own. Biases of experts are one vector.
 import type { Architecture } from "../model/architecture.js";
 import type { PlacedParameter } from "../model/model.js";
 import type { ParameterFacts } from "../optim/optimizer.js";
@@ -8,7 +8,10 @@ import type { ParameterFacts } from "../optim/optimizer.js";
 export function parameterFacts(architecture: Architecture, { layer, prefix, spec }: PlacedParameter): ParameterFacts {
   const { shape, experts } = spec;
   const name = prefix + spec.name;
-  if (shape.length === 1) return { name, shape, kind: "vector", matrices: 1, rows: 1, columns: shape[0] };
+  if (shape.length === (experts ? 2 : 1)) {
+    const elements = shape.reduce((product, size) => product * size, 1);
+    return { name, shape, kind: "vector", matrices: 1, rows: 1, columns: elements };
+  }
   const parts = experts?.parts.length ?? 1;
   const isEmbedding = layer < 0 && spec.name === architecture.outer.embedding.name;
   return {

@@ -135,7 +135,7 @@ export function trainStep(
       if (method.holdsBlocks) pass.forward(microBatches);
     }
     const rate = router?.correctionRate ?? 0;
-    const also = rate > 0 ? correctingChoice(rate, expertCounts) : undefined;
+    const also = rate > 0 ? correctingChoice(rate, expertCounts, network.trains) : undefined;
     const { gradientOfStreamBytes, ...figures } = passBack(
       ended,
       new BlockUpdates(states, { ...options, gradientScale, also }, network),

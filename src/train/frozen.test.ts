@@ -48,6 +48,14 @@ for (const [freeze, isFrozen] of [
   }
 }
 
+test("names are those on disk too, and a frozen correction of the choice does not move", async (t) => {
+  const place = makeWorkplace(t, "minimax-partial");
+  const freeze = ["*.block_sparse_moe.gate.weight", "model.layers.0.block_sparse_moe.e_score_correction_bias"];
+  const { outcome } = await runTraining(settingsFor(place, { freeze, router_bias_update_rate: 0.01, max_steps: 2 }));
+  const names = changed(place.model, outcome.folder).filter((name) => name.includes(".mlp.gate."));
+  assert.deepEqual(names, ["model.layers.1.mlp.gate.e_score_correction_bias"]);
+});
+
 test("refused: names of nothing, of all, of some experts, and others than the run had", async (t) => {
   const place = makeWorkplace(t);
   const refuses = (freeze: string[], message: RegExp, more = {}): Promise<void> =>

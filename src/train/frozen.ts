@@ -1,7 +1,7 @@
 // Which parameters the setting `freeze` names, by the names that they have in a checkpoint.
-import { diskTensors, fullName } from "../checkpoint/layout.js";
+import { diskTensors, fullName, nameOnDisk } from "../checkpoint/layout.js";
 import { UserError } from "../errors.js";
-import { type Model, type PlacedParameter, placedParameters, type Trains } from "../model/model.js";
+import { type Model, type PlacedParameter, placedParameters, placedWeights, type Trains } from "../model/model.js";
 
 type Shape = Pick<Model, "architecture">;
 
@@ -16,6 +16,7 @@ export function frozenBy(patterns: readonly string[], { architecture }: Shape): 
 /** Refuses a pattern that names nothing in this model, and patterns that leave nothing to train. */
 export function checkFrozen(patterns: readonly string[], model: Shape): void {
   const placed = placedParameters(model.architecture);
+  const weights = placedWeights(model.architecture);
   const idle = patterns.find((pattern) => matching(pattern, placed).length === 0);
   if (idle !== undefined) {
     const some = placed.slice(0, 3).map(fullName).join(", ");
@@ -24,7 +25,7 @@ export function checkFrozen(patterns: readonly string[], model: Shape): void {
     );
   }
   const isFrozen = frozenBy(patterns, model);
-  if (placed.every(({ layer, spec }) => isFrozen(layer, spec.name)))
+  if (weights.every(({ layer, spec }) => isFrozen(layer, spec.name)))
     throw new UserError(`freeze: ${patterns.join(",")} leaves no parameter to train. Freeze fewer.`);
 }
 
@@ -34,7 +35,8 @@ function matching(pattern: string, placed: PlacedParameter[]): PlacedParameter[]
   const parts = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const names = new RegExp(`^${parts.join(".*")}$`);
   return placed.filter((each) => {
-    if (names.test(fullName(each))) return true;
+    const known = [fullName(each), nameOnDisk(each, "per-expert"), nameOnDisk(each, "fused")];
+    if (known.some((name) => names.test(name))) return true;
     const pieces = diskTensors(each, "per-expert").filter(({ slice }) => slice !== null);
     const named = pieces.filter(({ name }) => names.test(name)).length;
     if (named > 0 && named < pieces.length) {

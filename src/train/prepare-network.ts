@@ -16,7 +16,6 @@ import { fittingFractionBits } from "../reversible/streams.js";
 import { deviceStore } from "../store/device.js";
 import type { ParameterStore } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
-import { free } from "../torch/scope.js";
 import {
   couplingOf,
   describeNetwork,
@@ -50,7 +49,7 @@ export function makeModel(
   const device = store.isOnDevice ? settings.device : "cpu";
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   const kept = resumed?.inPlace ? store.openModel() : null;
-  if (kept) return { ...kept, passed: passingFrom(source, kept.architecture) };
+  if (kept) return kept;
   if (resumed || settings.init_weights === "checkpoint") {
     // What is resumed was checked when it was found.
     const model = loadModel(resumed?.folder ?? source, {
@@ -61,11 +60,6 @@ export function makeModel(
       allocate,
       verify: resumed === undefined,
     });
-    // A checkpoint can be removed before the run ends, and its files would take room until then.
-    if (resumed) {
-      free(...Object.values(model.passed ?? {}));
-      model.passed = passingFrom(source, model.architecture);
-    }
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
     model.architecture.source = source.config;
     return model;
@@ -77,6 +71,12 @@ export function makeModel(
     settings.device,
     allocate,
   );
+}
+
+/** What passes through a run that is resumed is its source's: a checkpoint can be removed before the run ends, and its files would take room until then. */
+export function passFrom(source: ModelSource, model: Model): void {
+  model.passed?.close();
+  model.passed = passingFrom(source, model.architecture);
 }
 
 /** The model as these settings train it; the model stays the caller's. */

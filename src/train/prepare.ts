@@ -1,7 +1,7 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
-import { passingNote, passingSources } from "../checkpoint/pass-through.js";
-import { filesLeftOut } from "../checkpoint/source.js";
+import { passingNote } from "../checkpoint/pass-through.js";
+import { sourceNotes } from "../checkpoint/source.js";
 import { type Batches, type BatchList, sequentialBatches } from "../data/batches.js";
 import type { Documents } from "../data/documents.js";
 import type { DataReport } from "../data/make-documents.js";
@@ -23,6 +23,7 @@ import {
   checkRouter,
   isConverted,
   makeModel,
+  passFrom,
   networkOf,
   notesOf,
   type ResumedFrom,
@@ -119,7 +120,7 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
   folder.begin();
   const bestModel = new BestModel(settings, resumed?.state.best);
   store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint, best: bestModel.best });
-  const ofFiles = [...passingNote(passingSources(model.passed), asked.model), ...filesLeftOut(source)];
+  const ofFiles = [...passingNote(model.passed?.tensors ?? [], asked.model), ...sourceNotes(source)];
   return {
     ...course,
     state,
@@ -160,6 +161,7 @@ function makeTrained(
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;
+  if (resumed) passFrom(source, model);
   for (const some of [documents, evalDocuments]) checkTokens(some, model.architecture.vocabSize);
   checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);

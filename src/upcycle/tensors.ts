@@ -1,8 +1,8 @@
 // From the tensors of a dense checkpoint to those of the mixture, by name: attention, norms, embeddings and the layers
 // that stay dense as they are; each expert a copy, or a slice of one, of its layer's MLP. Nothing is made before it is
 // written, and the same is made again when it is compared. The caller keeps the dense folder open meanwhile.
-import type { Folder } from "../checkpoint/folder.js";
 import { type DiskTensor, diskTensors } from "../checkpoint/layout.js";
+import type { Folder } from "../checkpoint/model-files.js";
 import type { TensorSource } from "../checkpoint/safetensors/writer.js";
 import { UserError } from "../errors.js";
 import { type PlacedParameter, placedParameters } from "../model/model.js";

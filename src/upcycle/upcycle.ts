@@ -7,7 +7,7 @@ import { checkPlaceBesideModel } from "../checkpoint/files/places.js";
 import { mainDtype, writeContent } from "../checkpoint/save.js";
 import { checkReplaceable, saveFolder } from "../checkpoint/files/save-folder.js";
 import { sourceBytes } from "../checkpoint/safetensors/writer.js";
-import { filesLeftOut, openSource } from "../checkpoint/source.js";
+import { openSource, sourceNotes } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { type Architecture, isRouted } from "../model/architecture.js";
 import { parameterCount, placedParameters } from "../model/model.js";
@@ -86,7 +86,7 @@ export function upcycle(model: string, dir: string, options: UpcycleOptions): Up
       parametersPerToken: parameters - idleParameters(architecture),
       bytes,
       dtype: mainDtype(tensors),
-      notes: filesLeftOut(source),
+      notes: sourceNotes(source),
     };
     options.onPlan?.(plan);
     const kept = saveFolder(

@@ -3,15 +3,16 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
+import { statedDtype } from "../checkpoint/config-text.js";
 import { checkFiles } from "../checkpoint/files/check-files.js";
-import { type Folder, OPTIMIZER_FILE, readConfig, readJsonObject, STATE_FILE } from "../checkpoint/folder.js";
+import { OPTIMIZER_FILE, type ReadConfig, readConfig, readJsonObject, STATE_FILE } from "../checkpoint/folder.js";
 import { foreignEntries } from "../checkpoint/files/kept-files.js";
 import { fullName } from "../checkpoint/layout.js";
 import { commonDtype, dtypeOnDisk, matchTensors } from "../checkpoint/load.js";
 import { MANIFEST_FILE } from "../checkpoint/files/manifest.js";
 import { readSavedRun } from "../checkpoint/run/state.js";
 import { openSafetensors } from "../checkpoint/safetensors/file.js";
-import { COPIED_FILES, type ModelSource } from "../checkpoint/model-files.js";
+import { COPIED_FILES, type Folder, type ModelSource } from "../checkpoint/model-files.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
@@ -28,17 +29,20 @@ import { checkValues, openWeights, some } from "./verify-weights.js";
 /** Checks the model in a folder, and the run's state when it is a checkpoint. */
 export function verifyModel(dir: string, report: Report): void {
   checkChecksums(dir, report);
-  const family = attempt(report, join(dir, "config.json"), () => readFamily(dir, report)) ?? undefined;
+  const path = join(dir, "config.json");
+  const config = attempt(report, path, () => readConfig(dir));
+  const family = config && attempt(report, path, () => readFamily(dir, config, report));
   const weights = attempt(report, dir, () => openWeights(dir, report));
+  const folder = weights && attempt(report, dir, () => asUsed(weights.folder, config, report));
   try {
-    if (weights) {
-      if (family) attempt(report, dir, () => checkFit(weights.folder, family, report));
-      checkValues(dir, weights.folder, report);
+    if (folder) {
+      if (family) attempt(report, dir, () => checkFit(folder, family, report));
+      checkValues(dir, folder, report);
     }
     checkTokenizer(dir, family, report);
     checkSideFiles(dir, report);
     if (existsSync(join(dir, STATE_FILE)) || existsSync(join(dir, OPTIMIZER_FILE)))
-      checkRun(dir, family, weights?.folder, report);
+      checkRun(dir, family, folder, report);
   } finally {
     weights?.folder.close();
   }
@@ -77,8 +81,15 @@ function checkChecksums(dir: string, report: Report): void {
   if (foreign.length > 0) report("note", path, `does not know ${some(foreign)}, which revmoe did not write`);
 }
 
-function readFamily(dir: string, report: Report): Architecture | undefined {
-  const { config, path } = readConfig(dir);
+/** Weights as whoever loads them sees them: decoded, where they are quantised. */
+function asUsed(stored: Folder, config: ReadConfig | undefined, report: Report): Folder {
+  if (!config?.quantisation) return stored;
+  const decoded = config.quantisation.decoded(stored, statedDtype(config.config));
+  report("ok", stored.dir, `weights are ${config.quantisation.words}: every packed tensor has its scales`);
+  return decoded;
+}
+
+function readFamily(dir: string, { config, path }: ReadConfig, report: Report): Architecture | undefined {
   const network = attempt(report, join(dir, "revmoe.json"), () => readNetworkFile(dir));
   return familyOf(config, path, network && extensionOf(network), report);
 }

@@ -4,7 +4,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { countNotFinite } from "../checkpoint/finite.js";
-import { type Folder, INDEX_FILE, isWeightsName, readJsonObject, SINGLE_FILE } from "../checkpoint/folder.js";
+import { INDEX_FILE, isWeightsName, readJsonObject, SINGLE_FILE } from "../checkpoint/folder.js";
+import type { Folder } from "../checkpoint/model-files.js";
 import { openSafetensors, type SafetensorsFile } from "../checkpoint/safetensors/file.js";
 import { formatBytes } from "../format.js";
 import { scope } from "../torch/scope.js";

@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
@@ -14,16 +14,20 @@ store-run/  a run of `revmoe train --method store` from hf-tiny; transformers lo
 import json
 import math
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import torch
 import transformers
-from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, GraniteMoeConfig,
-                          GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig,
-                          Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+from safetensors.torch import load_file, save_file
+from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
+                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GptOssConfig,
+                          GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Mxfp4Config, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig,
+                          Qwen3MoeForCausalLM)
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -36,6 +40,9 @@ QWEN3 = dict(**EVERY, num_hidden_layers=2, intermediate_size=20, moe_intermediat
 MIXTRAL = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64)
 GRANITE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, max_position_embeddings=64,
                embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7)
+GPT_OSS = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
+LATENT = dict(EVERY, num_key_value_heads=4, num_hidden_layers=2, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, max_position_embeddings=64,
+              kv_lora_rank=14, q_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, n_group=1, topk_group=1)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, head_dim=12, max_position_embeddings=64)
 MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
@@ -43,13 +50,15 @@ ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_expert
              moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
 TOKENS = 33
 MAX_NORM = 3.0  # between the norms of the ten steps
-ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain"}
+ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-plain", "minimax-plain", "ernie-plain", "gptoss-plain"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied"}
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
+           "deepseek2-lite", "glmlite-plain", "gptoss-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
 # type has that key. With `even`, the correction of the choice is 0: transformers' auxiliary loss counts choices as if it were.
+# With `fp8`, the folder has its matrices in FP8 blocks of so many rows and columns, and transformers computes with what they decode to.
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
@@ -100,6 +109,46 @@ CASES = {
     "ernie-alone": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(
         ERNIE, num_hidden_layers=2, moe_layer_start_index=0, moe_num_shared_experts=0, head_dim=10, moe_norm_min=0.6, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "deepseek3-groups": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, n_group=3, topk_group=2, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=2.5, attention_bias=True, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=1.0,
+                  mscale_all_dim=0.7))),
+    "deepseek3-moonlight": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, q_lora_rank=None, num_hidden_layers=3, first_k_dense_replace=1, n_shared_experts=1, routed_scaling_factor=2.446, rms_norm_eps=1e-5,
+        rope=dict(rope_type="default", rope_theta=50000.0))),
+    "deepseek3-halves": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, v_head_dim=13, n_group=2, topk_group=1, first_k_dense_replace=0, norm_topk_prob=False, rope_interleave=False, tie_word_embeddings=True)),
+    "deepseek3-fp8": (DeepseekV3ForCausalLM, DeepseekV3Config, dict(
+        LATENT, n_group=2, topk_group=1, first_k_dense_replace=1, fp8=(8, 16), rope=dict(rope_type="default", rope_theta=10000.0))),
+    "deepseek2-lite": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="greedy", n_group=None, topk_group=None, old="type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=40.0, original_max_position_embeddings=16, beta_fast=32, beta_slow=1, mscale=0.707,
+                  mscale_all_dim=0.707))),
+    "deepseek2-groups": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, topk_method="group_limited_greedy", n_group=3, topk_group=2, num_experts_per_tok=3, n_shared_experts=1, routed_scaling_factor=3.0,
+        v_head_dim=10)),
+    "deepseek2-biased": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(
+        LATENT, attention_bias=True, num_attention_heads=3, num_key_value_heads=3, first_k_dense_replace=2, num_hidden_layers=3, tie_word_embeddings=True)),
+    "glmlite-plain": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(LATENT, v_head_dim=10, rms_norm_eps=1e-3)),
+    "glmlite-types": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
+        LATENT, num_hidden_layers=3, mlp_layer_types=["sparse", "dense", "sparse"], n_group=2, topk_group=1, attention_bias=True, num_attention_heads=5,
+        num_key_value_heads=5, rope=dict(rope_type="linear", rope_theta=1e6, factor=2.0))),
+    "glmlite-bare": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, dict(
+        LATENT, q_lora_rank=None, mlp_layer_types=["sparse", "sparse"], n_shared_experts=3, num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True, old="rope_type",
+        rope=dict(rope_type="default", rope_theta=1e6))),
+    # Limits that are reached; windows shorter than the text.
+    "gptoss-plain": (GptOssForCausalLM, GptOssConfig, dict(GPT_OSS, sliding_window=5, swiglu_limit=0.5)),
+    "gptoss-heads": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, num_hidden_layers=3, layer_types=["full_attention", "sliding_attention", "sliding_attention"], sliding_window=8, num_attention_heads=6,
+        num_key_value_heads=2, num_experts_per_tok=3, swiglu_limit=0.3, swiglu_alpha=1.1, old="rope_type",
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=32.0, beta_slow=1.0, truncate=False))),
+    "gptoss-bare": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, intermediate_size=12, num_attention_heads=3, num_key_value_heads=3, num_experts_per_tok=4, attention_bias=False, sliding_window=2,
+        tie_word_embeddings=True, rope=dict(rope_type="default", rope_theta=10000.0))),
+    # As it is released: experts in MXFP4, the rest in bfloat16.
+    "gptoss-mxfp4": (GptOssForCausalLM, GptOssConfig, dict(
+        GPT_OSS, hidden_size=32, intermediate_size=32, num_local_experts=3, sliding_window=6, mxfp4=True, old="rope_type",
+        rope=dict(rope_type="yarn", rope_theta=150000.0, factor=32.0, original_max_position_embeddings=4096, beta_fast=32.0, beta_slow=1.0, truncate=False))),
     "olmoe-short": (OlmoeForCausalLM, OlmoeConfig, dict(
         OLMOE, old="rope_type", rope=dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, short_factor=[1.0, 1.2, 1.6],
                                           long_factor=[1.5, 2.5, 4.0], original_max_position_embeddings=TOKENS))),
@@ -108,7 +157,17 @@ CASES = {
 
 def our_name(key):
     """Ours are those of Qwen, in every family."""
-    return key.replace("block_sparse_moe.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+    return key.replace("block_sparse_moe.router", "mlp.gate").replace("mlp.router", "mlp.gate").replace("block_sparse_moe", "mlp")
+
+
+def our_form(model, key, gradient):
+    """Experts of gpt-oss lie as [in, out], gate and up by columns in turn: ours as [out, in], gate before up."""
+    if model.config.model_type == "gpt_oss" and ".experts." in key:
+        if gradient.dim() == 3:
+            gradient = gradient.transpose(1, 2)
+        if "gate_up" in key:
+            gradient = torch.cat([gradient[:, ::2], gradient[:, 1::2]], 1)
+    return gradient.contiguous()
 
 
 def trained(model):
@@ -130,11 +189,12 @@ def write_case(name):
     make_model, make_config, settings = CASES[name]
     settings = dict(settings)
     old, rope, even = settings.pop("old", None), settings.pop("rope", None), settings.pop("even", False)
+    fp8, mxfp4 = settings.pop("fp8", None), settings.pop("mxfp4", False)
     torch.manual_seed(7)
     model = make_model(make_config(**settings, **({"rope_parameters": rope} if rope else {}))).float()
     with torch.no_grad():  # biases and norms start at 0 and 1: give them values that matter
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
+        for key, parameter in model.named_parameters():
+            if parameter.dim() == 1 or key.endswith("proj_bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         for key, tensor in model.state_dict().items():
             if key.endswith("e_score_correction_bias"):
@@ -142,14 +202,20 @@ def write_case(name):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    if mxfp4:
+        write_mxfp4(model, folder)
     if old:
         write_old_dialect(folder / "config.json", old)
+    packed = decode_fp8(folder, fp8) if fp8 else None
+    if fp8:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     out = logits_and_loss(model)
     out.loss.backward()
     golden = {"input_ids": tokens(TOKENS, 1)[0], "logits": out.logits[0].detach(), "loss": out.loss.detach()}
     for key, parameter in trained(model):
-        golden[f"grad.{our_name(key)}"] = parameter.grad.contiguous()
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        golden[f"grad.{our_name(key)}"] = our_form(model, key, parameter.grad)
+    decoding = dict(quantization_config=Mxfp4Config(dequantize=True)) if mxfp4 else {}
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **decoding)
     assert torch.equal(logits_and_loss(reloaded).logits[0], golden["logits"]), f"{name}: transformers reads its folder as another model"
     if name in ROUTED:
         write_router_losses(folder)
@@ -158,6 +224,63 @@ def write_case(name):
         reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         golden["clipped_losses"], golden["clipped_norms"] = map(torch.tensor, train(reloaded, MAX_NORM))
     save_file(golden, folder / "golden.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
+    if fp8:
+        write_fp8(folder, packed, fp8)
+
+
+def decode_fp8(folder, block):
+    """Rounds a folder's matrices, but for embedding, head and routers, to what FP8 blocks hold; returns these and what else there is."""
+    path = folder / "model.safetensors"
+    tensors, packed = load_file(path), {}
+    for name, tensor in tensors.items():
+        packed[name] = tensor
+        if not re.search(r"_proj(_with_mqa)?\.weight$", name):
+            continue
+        rows, columns = block
+        grid = -(-tensor.shape[0] // rows), -(-tensor.shape[1] // columns)
+        padded = torch.zeros(grid[0] * rows, grid[1] * columns)
+        padded[:tensor.shape[0], :tensor.shape[1]] = tensor
+        scales = padded.reshape(grid[0], rows, grid[1], columns).abs().amax((1, 3)) / 448
+        wide = scales.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:tensor.shape[0], :tensor.shape[1]]
+        packed[name] = (tensor / wide).to(torch.float8_e4m3fn)
+        packed[f"{name}_scale_inv"] = scales
+        tensors[name] = packed[name].float() * wide
+    save_file(tensors, path, metadata={"format": "pt"})
+    return packed
+
+
+def write_fp8(folder, packed, block):
+    """As DeepSeek-V3 is released, with a matrix of a layer that predicts further tokens."""
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    name = next(name for name in packed if name.endswith("o_proj.weight"))
+    for part in ("", "_scale_inv"):
+        packed[f"model.layers.{layers}.eh_proj.weight{part}"] = packed[name + part].clone()
+    save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(block)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_mxfp4(model, folder):
+    """Gives the model weights that MXFP4 and bfloat16 hold, and writes them so."""
+    draw, written = torch.Generator().manual_seed(9), {}
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.dim() < 3:
+                written[key] = parameter.to(torch.bfloat16)
+                parameter.copy_(written[key])
+                continue
+            experts, inner, outer = parameter.shape
+            blocks = torch.randint(0, 256, (experts, outer, inner // 32, 16), generator=draw, dtype=torch.uint8)
+            scales = torch.randint(121, 125, (experts, outer, inner // 32), generator=draw, dtype=torch.uint8)
+            written[f"{key}_blocks"], written[f"{key}_scales"] = blocks, scales
+            parameter.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.bfloat16))
+    save_file(written, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "bfloat16"
+    config["quantization_config"] = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+                                     "quant_method": "mxfp4"}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def write_router_losses(folder):
@@ -177,7 +300,7 @@ def write_router_losses(folder):
         loss.backward()
         golden[f"{kind}.loss"] = loss.detach().clone()
         for key, parameter in trained(model):
-            golden[f"{kind}.grad.{our_name(key)}"] = parameter.grad.to(torch.float32, copy=True)
+            golden[f"{kind}.grad.{our_name(key)}"] = our_form(model, key, parameter.grad.to(torch.float32, copy=True))
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager")  # others have no float64
     model.router_aux_loss_coef = AUX_COEF

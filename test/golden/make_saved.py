@@ -32,10 +32,19 @@ FAMILIES = {
     "olmoe": (OlmoeForCausalLM, OlmoeConfig, dict(num_experts=3), dict(rope_type="dynamic", factor=2.0)),
 }
 if VERSION == 5:  # newer than transformers 4, or than what of it is at hand
+    from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM)
     from transformers import (Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, MiniMaxM2Config,
                               MiniMaxM2ForCausalLM)
+    from transformers import GptOssConfig, GptOssForCausalLM
     PARTIAL = dict(rope_type="default", partial_rotary_factor=0.5)
+    LATENT = dict(n_routed_experts=4, moe_intermediate_size=8, num_key_value_heads=4, kv_lora_rank=6, q_lora_rank=5, qk_nope_head_dim=4, qk_rope_head_dim=2,
+                  v_head_dim=3, first_k_dense_replace=1, n_group=2, topk_group=1)
     FAMILIES |= {
+        "deepseek_v3": (DeepseekV3ForCausalLM, DeepseekV3Config, LATENT, dict(rope_type="yarn", factor=4.0, mscale=1.0, mscale_all_dim=0.5)),
+        "deepseek_v2": (DeepseekV2ForCausalLM, DeepseekV2Config, dict(LATENT, q_lora_rank=None, topk_method="group_limited_greedy"), None),
+        "gpt_oss": (GptOssForCausalLM, GptOssConfig, dict(num_local_experts=3, head_dim=8, sliding_window=4),
+                    dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=16, truncate=False)),
+        "glm4_moe_lite": (Glm4MoeLiteForCausalLM, Glm4MoeLiteConfig, LATENT, dict(rope_type="linear", factor=2.0)),
         "glm4_moe": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(n_routed_experts=4, moe_intermediate_size=8, head_dim=8, n_group=2, topk_group=1, attention_bias=True), PARTIAL),
         "minimax_m2": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(num_local_experts=3, head_dim=8), PARTIAL),
         "ernie4_5_moe": (Ernie4_5_MoeForCausalLM, Ernie4_5_MoeConfig, dict(moe_num_experts=3, moe_k=2, moe_intermediate_size=8, moe_layer_start_index=0), None),

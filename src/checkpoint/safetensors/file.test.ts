@@ -130,8 +130,8 @@ test("each fault has its own sentence", () =>
       ["null", /header is null/],
       [{ __metadata__: { a: 1 } }, /__metadata__ is \{"a":1\} \(expected an object of strings\)/],
       [
-        { x: entry("F8_E4M3", [8], 0, 8) },
-        /x: dtype "F8_E4M3" is not supported \(expected F64, F32, .*Quantised weights/,
+        { x: entry("F8_E5M2", [8], 0, 8) },
+        /x: dtype "F8_E5M2" is not supported \(expected F64, F32, .*Quantised weights/,
       ],
       [{ x: 3 }, /x: dtype missing is not supported/],
       [{ x: entry("F32", [-2], 0, 8) }, /x: shape is \[-2\] \(expected a list of whole numbers/],

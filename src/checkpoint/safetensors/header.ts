@@ -1,15 +1,20 @@
 // The head of a safetensors file: 8 bytes of length, then JSON that says dtype, shape and place of every tensor. All of
 // it is checked here, because a header that lies about places would give wrong weights without a word. Limits: the
-// dtypes of `DTYPE_ON_DISK`; packed and 8-bit floats are refused by name.
+// dtypes of `DTYPE_ON_DISK`, and two of 8 bits as bytes; others are refused by name.
 import { closeSync, fstatSync, readSync } from "node:fs";
 
 import { excerpt, UserError } from "../../errors.js";
 import { openForReading } from "../../read-file.js";
 import { type DType, DTYPES } from "../../torch/tensor.js";
 
+/** Numbers of 8 bits that are no type of ours: 4 bits of exponent and 3 of fraction, or an exponent alone. */
+export type EightBits = "F8_E4M3" | "F8_E8M0";
+
 export interface TensorEntry {
   name: string;
   dtype: DType;
+  /** What the bytes of a uint8 tensor mean, where they are no whole numbers; see quantised/. */
+  eightBits?: EightBits;
   shape: number[];
   /** Absolute byte offsets in the file; `end` is one past the last. */
   begin: number;
@@ -34,6 +39,8 @@ export const DTYPE_ON_DISK: Record<DType, string> = {
   bool: "BOOL",
 };
 const DTYPE_BY_NAME = new Map(Object.entries(DTYPE_ON_DISK).map(([dtype, name]) => [name, dtype as DType]));
+
+const EIGHT_BITS: readonly string[] = ["F8_E4M3", "F8_E8M0"] satisfies EightBits[];
 
 /** The remedy of whatever `readHeader` refuses. */
 export const AGAIN = "Download or save it again.";
@@ -104,7 +111,8 @@ function parseHeader(text: string, dataStart: number, fileSize: number, path: st
 
 function parseEntry(name: string, stated: unknown, dataStart: number, path: string): TensorEntry {
   const { dtype: label, shape, data_offsets: offsets } = isRecord(stated) ? stated : {};
-  const dtype = typeof label === "string" ? DTYPE_BY_NAME.get(label) : undefined;
+  const eightBits = EIGHT_BITS.includes(label as string) ? (label as EightBits) : undefined;
+  const dtype = eightBits ? "uint8" : DTYPE_BY_NAME.get(label as string);
   if (!dtype) {
     const known = [...DTYPE_BY_NAME.keys()].join(", ");
     throw new UserError(
@@ -139,7 +147,7 @@ function parseEntry(name: string, stated: unknown, dataStart: number, path: stri
         `The header lies about offsets. ${AGAIN}`,
     );
   }
-  return { name, dtype, shape, begin: dataStart + begin, end: dataStart + end };
+  return { name, dtype, shape, begin: dataStart + begin, end: dataStart + end, ...(eightBits && { eightBits }) };
 }
 
 // The tensors must fill the file from the header to its end without gap or overlap, as the format demands.

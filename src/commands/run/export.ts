@@ -54,7 +54,7 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   if (leftOut.length > 0) say(`left out, as no parameter of the network: ${leftOut.join(", ")}`);
   if (addedKeys.length > 0) say(`config.json also has ${addedKeys.join(", ")}, which transformers 4 reads`);
   say(
-    `wrote ${dir}: ${tensors} tensors, ${layout}, ${dtype}, ${formatBytes(bytes)} in ${files} file${files > 1 ? "s" : ""}; ` +
+    `wrote ${dir}: ${tensors} tensors, ${layout}, ${settings.dtype === "mxfp4" ? `MXFP4 and ${dtype}` : dtype}, ${formatBytes(bytes)} in ${files} file${files > 1 ? "s" : ""}; ` +
       "reopened, and every tensor is the same bit for bit",
   );
   if (asTrained) say("transformers loads it with AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)");

@@ -1,5 +1,5 @@
-// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses the engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache),
-// else tiles; in either case scores of all queries against all keys never exist.
+// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses the
+// engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache, no sinks), else tiles; in either case scores of all queries against all keys never exist.
 import {
   cat,
   expand,
@@ -15,13 +15,14 @@ import {
 import { isCpu } from "../../torch/device.js";
 import { repeat } from "../../torch/repeat.js";
 import { scope } from "../../torch/scope.js";
-import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
+import { device, dtype, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import { tiledAttention } from "./tiled.js";
 
 /**
- * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*C]. With a `window`, a query
- * sees so many keys, its own the last. With a cache there is one document, and the queries are its last tokens. The `scale` s is
- * 1 / sqrt(C) unless it is given.
+ * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*V], V the width of values, which may be another
+ * than that of queries and keys. With a `window`, a query sees so many keys, its own the last. With a cache there is one document,
+ * and the queries are its last tokens. The `scale` s is 1 / sqrt(C) unless it is given. `sinks_H` are a score for each head that its
+ * queries have beside those of keys, and whose share of the softmax goes nowhere.
  */
 export function attend(
   q_THC: Tensor,
@@ -30,18 +31,33 @@ export function attend(
   segments: number[],
   window: number | null = null,
   scale?: number,
+  sinks_H: Tensor | null = null,
 ): Tensor {
   const [tokens, heads, width] = shape(q_THC);
+  const valueWidth = shape(v_UKC)[2];
   // The engine's own forms divide by sqrt(C).
   if (scale !== undefined && scale !== width ** -0.5)
-    return scope(() => attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window));
+    return scope(() =>
+      attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window, undefined, sinks_H),
+    );
   const plain = shape(k_UKC)[0] === tokens && segments.every((length) => window === null || window >= length);
-  const fused = plain && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
+  const fused =
+    plain && sinks_H === null && valueWidth <= width && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
   const out_THC = fused
-    ? fusedAttention(q_THC, k_UKC, v_UKC, segments)
-    : tiledAttention(q_THC, k_UKC, v_UKC, segments, window);
-  return reshape(out_THC, [tokens, heads * width]);
+    ? narrowed(fusedAttention(q_THC, k_UKC, widened(v_UKC, width), segments), valueWidth)
+    : tiledAttention(q_THC, k_UKC, v_UKC, segments, window, sinks_H);
+  return reshape(out_THC, [tokens, heads * valueWidth]);
 }
+
+/** With zeros behind each head's values: the fused form wants them as wide as keys. */
+function widened(v_UKC: Tensor, width: number): Tensor {
+  const [keys, groups, own] = shape(v_UKC);
+  if (own === width) return v_UKC;
+  return scope(() => cat([v_UKC, zeros([keys, groups, width - own], dtype(v_UKC), device(v_UKC))], 2));
+}
+
+const narrowed = (out_THC: Tensor, width: number): Tensor =>
+  shape(out_THC)[2] === width ? out_THC : narrow(out_THC, 2, 0, width);
 
 /** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
 const hasFlash = (q: Tensor): boolean => isCpu(device(q)) || dtype(q) === "bfloat16" || dtype(q) === "float16";

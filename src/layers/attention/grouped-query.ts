@@ -5,7 +5,7 @@ import { free, scope } from "../../torch/scope.js";
 import { dtype, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
-import { rmsNorm } from "../norm.js";
+import { type NormForm, normSpec, rmsNorm } from "../norm.js";
 import { rotate } from "../rotate.js";
 import { attend } from "./attend.js";
 
@@ -15,6 +15,8 @@ export interface GroupedQuery {
   numKeyValueHeads: number;
   headDim: number;
   normEpsilon: number;
+  /** "n rounded" unless said otherwise. */
+  normForm?: NormForm;
   /** Which projections have a bias: none, all, or query, key and value. */
   bias: "none" | "qkv" | "all";
   /** What RMSNorm of queries and keys runs over: nothing, each head, or the vector of all heads. */
@@ -25,6 +27,8 @@ export interface GroupedQuery {
   window: number | null;
   /** What scores are multiplied by; 1 / sqrt(headDim) unless said otherwise. */
   scale?: number;
+  /** Whether each head has a learnt sink, see `attend`; false unless said otherwise. */
+  sinks?: boolean;
   /** Its table among those of the context; null where it knows no positions. */
   rotary: number | null;
 }
@@ -38,8 +42,10 @@ export const groupedQueryAttention = (layer: number, settings: GroupedQuery): Br
     evaluate(settings, layer, weights, { x_TD, memory_TD }, context),
 });
 
+const SINKS = "self_attn.sinks";
+
 function parametersOf({ hiddenSize: D, headDim: C, ...settings }: GroupedQuery): ParameterSpec[] {
-  const { bias, queryKeyNorm, numHeads, numKeyValueHeads } = settings;
+  const { bias, queryKeyNorm, numHeads, numKeyValueHeads, normForm, sinks = false } = settings;
   const [query, keyValue] = [numHeads * C, numKeyValueHeads * C];
   const projection = (name: string, rows: number, columns: number): ParameterSpec[] => [
     { name: `self_attn.${name}_proj.weight`, shape: [rows, columns], init: "normal" },
@@ -50,14 +56,15 @@ function parametersOf({ hiddenSize: D, headDim: C, ...settings }: GroupedQuery):
   const norm = (name: string, width: number): ParameterSpec[] =>
     queryKeyNorm === "none"
       ? []
-      : [{ name: `self_attn.${name}_norm.weight`, shape: [queryKeyNorm === "head" ? C : width], init: "ones" }];
+      : [normSpec(`self_attn.${name}_norm.weight`, queryKeyNorm === "head" ? C : width, normForm)];
   return [
-    { name: "input_layernorm.weight", shape: [D], init: "ones" },
+    normSpec("input_layernorm.weight", D, normForm),
     ...projection("q", query, D),
     ...norm("q", query),
     ...projection("k", keyValue, D),
     ...norm("k", keyValue),
     ...projection("v", keyValue, D),
+    ...(sinks ? [{ name: SINKS, shape: [numHeads], init: "normal" as const, wide: true as const }] : []),
     ...projection("o", D, query),
   ];
 }
@@ -69,9 +76,9 @@ function evaluate(
   { x_TD, memory_TD }: { x_TD: Tensor; memory_TD: Tensor },
   context: Context,
 ): Tensor {
-  const { clip, queryKeyNorm, headDim, numHeads, numKeyValueHeads, rotary, window, scale } = settings;
+  const { clip, queryKeyNorm, headDim, numHeads, numKeyValueHeads, rotary, window, scale, sinks } = settings;
   const normed = (t: Tensor, name: string): Tensor =>
-    rmsNorm(t, weights.get(name), settings.normEpsilon, context.computeDtype);
+    rmsNorm(t, weights.get(name), settings.normEpsilon, context.computeDtype, settings.normForm);
   const h_TD = normed(x_TD, "input_layernorm.weight");
   const hMemory_TD = memory_TD === x_TD ? h_TD : normed(memory_TD, "input_layernorm.weight");
   const heads = (name: "q" | "k" | "v", count: number): Tensor => {
@@ -87,6 +94,6 @@ function evaluate(
   let v_TKC = scope(() => heads("v", numKeyValueHeads));
   free(h_TD);
   if (context.cache) ({ k_TKC, v_TKC } = context.cache.extend(layer, { k_TKC, v_TKC }));
-  const out_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale);
+  const out_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks ? weights.get(SINKS) : null);
   return cast(weights.linear("self_attn.o_proj", out_TN), dtype(x_TD));
 }

@@ -3,7 +3,9 @@
 // scores again, chunk by chunk.
 //   S = q k^T / sqrt(C) + mask,  L = logsumexp(S),  P = exp(S - L),  o = P v
 //   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)
-// (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2)
+// (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2). A sink z of a head is one more score of every query, for a key whose value
+// is 0 (StreamingLLM, arXiv 2309.17453; gpt-oss): L = logsumexp([S, z]),  dz = -sum over queries of exp(z - L) rowsum(do * o)
+import { leaf } from "../../torch/autograd.js";
 import { customFunction } from "../../torch/graph.js";
 import { forEachTile } from "../../torch/repeat.js";
 import { free, scope } from "../../torch/scope.js";
@@ -52,13 +54,14 @@ interface Running {
   sum_KR1: Tensor;
 }
 
-/** As `attend`, from q_THC, k_UKC and v_UKC to [T, H, C]. */
+/** As `attend`, from q_THC, k_UKC and v_UKC to [T, H, C]; C of values and results may be another than that of queries and keys. */
 export function tiledAttention(
   q_THC: Tensor,
   k_UKC: Tensor,
   v_UKC: Tensor,
   segments: number[],
   window: number | null,
+  sinks_H: Tensor | null = null,
   limits = limitsOn(device(q_THC)),
 ): Tensor {
   const [tokens, heads, width] = shape(q_THC);
@@ -89,14 +92,25 @@ export function tiledAttention(
     const to_KRS = mask_RS ?? full([1, 1, 1], 0, type, device(q_KRC));
     return cast(baddbmm(to_KRS, q_KRC, transpose(k_KSC, 1, 2), 1, width ** -0.5), wide);
   };
+  const sinks_1H1 = sinks_H && scope(() => ownInput(reshape(cast(sinks_H, wide), [1, heads, 1])));
+  /** What there is before the first chunk. */
+  const start = (tile: Tile): Running | null => {
+    if (sinks_1H1 === null) return null;
+    const max_KR1 = stackedOf(expand(sinks_1H1, [tile.row + tile.rows, heads, 1]), tile);
+    const [groups, rows] = shape(max_KR1);
+    const [out_KRC, sum_KR1] = [0, 1].map((value) =>
+      full([groups, rows, value === 0 ? shape(v_UKC)[2] : 1], value, wide, device(q_THC)),
+    );
+    return { out_KRC, max_KR1, sum_KR1 };
+  };
 
   const forward = (): { output: Tensor; saved: Tensor[] } => {
-    const out_THC = empty(shape(q_THC), type, device(q_THC));
+    const out_THC = empty([tokens, heads, shape(v_UKC)[2]], type, device(q_THC));
     const logSum_TH1 = empty([tokens, heads, 1], wide, device(q_THC));
     for (const tile of tiles) {
       scope(() => {
         const q_KRC = stackedOf(q_THC, tile);
-        let running: Running | null = null;
+        let running = start(tile);
         forChunks(tile, (chunk) => {
           const before: Running | null = running;
           running = scope((): Running => {
@@ -114,7 +128,7 @@ export function tiledAttention(
             return { out_KRC, max_KR1, sum_KR1 };
           });
         });
-        const { out_KRC, max_KR1, sum_KR1 } = running as unknown as Running;
+        const { out_KRC, max_KR1, sum_KR1 } = running as Running;
         write(out_THC, tile, div(out_KRC, sum_KR1));
         write(logSum_TH1, tile, add(log(sum_KR1), max_KR1));
       });
@@ -153,10 +167,16 @@ export function tiledAttention(
         write(dq_THC, tile, mulScalar_(dq_KRC, width ** -0.5));
       });
     }
-    return [dq_THC, cast(mulScalar_(dk_UKC, width ** -0.5), type), cast(dv_UKC, type)];
+    const gradients = [dq_THC, cast(mulScalar_(dk_UKC, width ** -0.5), type), cast(dv_UKC, type)];
+    if (sinks_1H1 === null) return gradients;
+    const weights_TH1 = exp_(sub(sinks_1H1, logSum_TH1));
+    return [...gradients, sumDim(mul_(weights_TH1, minusInner_TH1), [0], true)];
   };
-  return customFunction([q_THC, k_UKC, v_UKC], forward, gradient);
+  return customFunction([q_THC, k_UKC, v_UKC, ...(sinks_1H1 === null ? [] : [sinks_1H1])], forward, gradient);
 }
+
+/** The same numbers as an input of a custom function, which is to have a gradient: weights that are frozen have none. */
+const ownInput = (t: Tensor): Tensor => add(t, leaf(zeros(shape(t), dtype(t), device(t))));
 
 // What scores are added to: 0 where a query sees a key, -inf where it does not; null where all see all.
 function maskOf(rows: number, columns: number, past: number, window: number | null, like: Tensor): Tensor | null {

@@ -1,12 +1,12 @@
 // The feed-forward branch of a layer that routes: norm, routed experts, with or without a shared one.
 import { add, cast, mul, sigmoid } from "../../torch/ops.js";
 import { dtype, type Tensor } from "../../torch/tensor.js";
-import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
+import type { Branch, ParameterSpec, StackedExperts, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
-import { EXPERT_MATRICES } from "../../model/expert-rows.js";
+import { type Activation, EXPERT_BIASES, EXPERT_MATRICES } from "../../model/expert-rows.js";
 import { CHOICE_CORRECTION } from "../../model/routing.js";
-import { FEED_FORWARD_NORM, normSpec, unit, unitParameters } from "../dense.js";
-import { rmsNorm } from "../norm.js";
+import { FEED_FORWARD_NORM, unit, unitParameters } from "../dense.js";
+import { type NormForm, normSpec, rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
 import { routedExperts } from "./routed.js";
 import type { Router } from "./router.js";
@@ -15,8 +15,11 @@ import type { Router } from "./router.js";
 export interface ExpertNames {
   router?: ParameterSpec["onDisk"];
   correction?: ParameterSpec["onDisk"];
+  routerBias?: ParameterSpec["onDisk"];
   gateUp?: ParameterSpec["onDisk"];
   down?: ParameterSpec["onDisk"];
+  /** Whether matrices of experts lie as [in, out], columns of gate and up in turn, and their biases likewise. */
+  turned?: true;
   /** One expert's matrices, where they are released one by one: {expert} and {part} of the template stand for its number and a name. */
   each?: { template: string; gate: string; up: string; down: string };
 }
@@ -28,12 +31,18 @@ export const USUAL_NAMES: ExpertNames = {
 export interface RoutedFeedForward {
   hiddenSize: number;
   normEpsilon: number;
+  /** "n rounded" unless said otherwise. */
+  normForm?: NormForm;
   numExperts: number;
   expertsPerToken: number;
   expertWidth: number;
   router: Router;
   /** Whether logits are made in float32, whatever the compute dtype. */
   wideRouter?: boolean;
+  /** Whether the router, and every product of an expert, adds a bias; false unless said otherwise. */
+  bias?: boolean;
+  /** Of the experts; "silu" unless said otherwise. */
+  activation?: Activation;
   /** Shape of a number for each expert that is added where the choice is made (see `Choice`), and nowhere else; without it there is none. */
   correction?: number[];
   /** Width of the shared expert; 0 where there is none. */
@@ -42,6 +51,8 @@ export interface RoutedFeedForward {
   sharedGate?: boolean;
   names: ExpertNames;
 }
+
+const SILU: Activation = { name: "silu" };
 
 /** x_TD -> experts(norm(x)) in the dtype of x. */
 export const routedFeedForward = (layer: number, settings: RoutedFeedForward): Branch => ({
@@ -61,19 +72,32 @@ function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
   const { hiddenSize: D, expertWidth: F, numExperts: E, sharedWidth, sharedGate = true, correction, names } = settings;
   const matrix = (name: string, ...shape: number[]): ParameterSpec => ({ name, shape, init: "normal" });
   const { template, gate = "gate", up = "up", down = "down" } = names.each ?? {};
+  const { bias = false } = settings;
+  const wideRouter = settings.wideRouter ? ({ wide: true } as const) : {};
+  const turned = (shape: number[], seen: number[]) => (names.turned ? { turned: { shape, seen } } : {});
+  const biases = (name: string, experts: StackedExperts, width: number): ParameterSpec[] =>
+    bias ? [{ name, shape: [E, width], init: "zeros", experts }] : [];
   return [
-    normSpec(D),
-    {
-      ...matrix("mlp.gate.weight", E, D),
-      onDisk: names.router,
-      router: true,
-      ...(settings.wideRouter ? { wide: true } : {}),
-    },
+    normSpec(FEED_FORWARD_NORM, D, settings.normForm),
+    { ...matrix("mlp.gate.weight", E, D), onDisk: names.router, router: true, ...wideRouter },
+    ...(bias
+      ? [{ ...matrix("mlp.gate.bias", E), onDisk: names.routerBias, router: true, ...wideRouter } as const]
+      : []),
     ...(correction
       ? [{ name: CHOICE_CORRECTION, shape: correction, init: "zeros", onDisk: names.correction, buffer: true } as const]
       : []),
-    { ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D), onDisk: names.gateUp, experts: { template, parts: [gate, up] } },
-    { ...matrix(EXPERT_MATRICES.down, E, D, F), onDisk: names.down, experts: { template, parts: [down] } },
+    {
+      ...matrix(EXPERT_MATRICES.gateUp, E, 2 * F, D),
+      onDisk: names.gateUp,
+      experts: { template, parts: [gate, up], ...turned([D, 2 * F], [D, F, 2]) },
+    },
+    ...biases(EXPERT_BIASES.gateUp, { parts: [gate, up], ...turned([2 * F], [F, 2]) }, 2 * F),
+    {
+      ...matrix(EXPERT_MATRICES.down, E, D, F),
+      onDisk: names.down,
+      experts: { template, parts: [down], ...turned([F, D], [F, D]) },
+    },
+    ...biases(EXPERT_BIASES.down, { parts: [down] }, D),
     ...(sharedWidth === 0 ? [] : unitParameters(sharedName(settings), D, sharedWidth)),
     ...(sharedWidth === 0 || !sharedGate ? [] : [matrix(`${SHARED_GATE}.weight`, 1, D)]),
   ];
@@ -86,12 +110,20 @@ function evaluate(
   x_TD: Tensor,
   context: Context,
 ): Tensor {
-  const normed_TD = rmsNorm(x_TD, weights.get(FEED_FORWARD_NORM), settings.normEpsilon, context.computeDtype);
+  const normed_TD = rmsNorm(
+    x_TD,
+    weights.get(FEED_FORWARD_NORM),
+    settings.normEpsilon,
+    context.computeDtype,
+    settings.normForm,
+  );
   const h_TD = context.jitter?.(normed_TD, layer) ?? normed_TD;
   const { expertsPerToken, router, sharedGate = true, wideRouter = false } = settings;
   const experts = {
     gateUp: weights.experts(EXPERT_MATRICES.gateUp),
     down: weights.experts(EXPERT_MATRICES.down),
+    biases: settings.bias ? Object.values(EXPERT_BIASES).flatMap((name) => weights.experts(name)) : [],
+    activation: settings.activation ?? SILU,
     rows: weights.expertRows,
     expertsPerToken,
     router,

@@ -18,13 +18,10 @@ import { isRecorded } from "../../torch/graph.js";
 import { free, scope } from "../../torch/scope.js";
 import { device, dtype, full, shape, toArray, type Tensor } from "../../torch/tensor.js";
 import type { Context } from "../../model/context.js";
-import type { ExpertRows } from "../../model/expert-rows.js";
+import { activationArguments, type ExpertRows, type Experts } from "../../model/expert-rows.js";
 import { probabilities, type Router } from "./router.js";
 
-export interface RoutedExperts {
-  /** Gate and up in one matrix each: rows 0..F-1 are the gate. */
-  gateUp: Tensor[];
-  down: Tensor[];
+export interface RoutedExperts extends Experts {
   expertsPerToken: number;
   router: Router;
   /** See `Choice`. */
@@ -55,10 +52,10 @@ export function routedExperts(
   const counts = toArray(bincount(expert_R, null, experts.gateUp.length));
   const y_RD = scope(() => {
     const x_RD = embedding(x_TD, floorDivide(order_R, full([], choices, "int64", device(x_TD))));
-    const { gateUp, down, rows } = experts;
+    const { gateUp, down, biases, activation, rows } = experts;
     return rows && isRecorded()
-      ? rows.product(x_RD, gateUp, down, counts)
-      : groupedExperts(x_RD, gateUp, down, counts, []);
+      ? rows.product(x_RD, experts, counts)
+      : groupedExperts(x_RD, gateUp, down, counts, biases, ...activationArguments(activation));
   });
   const y_TAD = reshape(indexSelect(y_RD, 0, inverse_R), [tokens, choices, width]);
   free(y_RD);

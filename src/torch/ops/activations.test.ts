@@ -186,6 +186,26 @@ for (const each of CASES) {
   });
 }
 
+test("without a graph the values have the same bits, whatever the width", () => {
+  for (const each of CASES) {
+    for (const width of [5, 12, 16, 35]) {
+      scope(() => {
+        setSeed(width);
+        const columns = each.activation === "relu_squared" ? width : 2 * width;
+        const make = (...size: number[]): Tensor => ops.cast(normal(size, 0.7), "float32");
+        const layer: Layer = {
+          x: make(ALL, WIDTH),
+          gateUp: ROWS.map(() => make(columns, WIDTH)),
+          down: ROWS.map(() => make(WIDTH, width)),
+          biases: [],
+        };
+        const recorded = withGrad(() => experts({ ...layer, x: leaf(layer.x) }, each));
+        assert.deepEqual(toArray(experts(layer, each)), toArray(recorded), `${nameOf(each)}, ${width}`);
+      });
+    }
+  }
+});
+
 test("the numbers of gpt_oss are the operator's own, and gate and up have no gradient from their limits on", () => {
   scope(() => {
     const each: Case = { activation: "clamped_swiglu", interleaved: true, biased: true };

@@ -30,8 +30,8 @@ function activationOf(name: ExpertActivation, interleaved: boolean, down: readon
   return {
     width,
     columns: gated ? 2 * width : width,
-    /** Without a graph, the inner product takes the place of the gate, which has to lie in whole rows. */
-    inPlace: !interleaved,
+    /** Without a graph, the inner product takes the place of the gate, which has to lie in whole rows and not to be clamped. */
+    inPlace: !interleaved && !clamped,
     forward: (x: Value): void => {
       if (clamped) drop(matrix(x.sizes[0], width, x));
     },
@@ -62,7 +62,7 @@ function groupedRule(
   multiplyRows(x, spans, columns);
   addBiases(x, biases.slice(0, experts), rows);
   const inner = graph || !activation.inPlace ? matrix(x.sizes[0], width, x) : null;
-  if (graph) activation.forward(x);
+  if (inner !== null) activation.forward(x);
   const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
   multiplyRows(x, spans, down[0].sizes[0]);
   addBiases(x, biases.slice(experts), rows);

@@ -2,7 +2,7 @@
 // each, which is the mean of the rows that were there. Rows that a model has beyond its tokenizer are taken first. The source then
 // has the larger tensors, so that whoever loads, plans or saves it needs to know nothing of this.
 import { jsonWith } from "../../checkpoint/config-text.js";
-import type { Folder } from "../../checkpoint/folder.js";
+import type { Folder } from "../../checkpoint/model-files.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { UserError } from "../../errors.js";

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { UserError } from "../errors.js";
-import { type Rotary, rotaryFrequencies } from "../model/rotary.js";
-import { ConfigReader } from "./config-reader.js";
+import { UserError } from "../../errors.js";
+import { type Rotary, rotaryFrequencies } from "../../model/rotary.js";
+import { ConfigReader } from "../config-reader.js";
 import { readRope } from "./rope.js";
 
 const SIZES = { headDim: 8, maxPositions: 128 };

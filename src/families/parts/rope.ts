@@ -1,9 +1,9 @@
 // The rotary settings of config.json: plain frequencies and the ways to stretch them over longer texts, in either
 // dialect (`rope_theta` with `rope_scaling`, or `rope_parameters`). Agrees with modeling_rope_utils.py of
 // transformers 5; a type that is not here is refused, because plain frequencies would train another network.
-import { excerpt, UserError } from "../errors.js";
-import type { RopeScaling, Rotary } from "../model/rotary.js";
-import { ConfigReader } from "./config-reader.js";
+import { excerpt, UserError } from "../../errors.js";
+import type { RopeScaling, Rotary } from "../../model/rotary.js";
+import { ConfigReader } from "../config-reader.js";
 
 interface Sizes {
   /** Features of a head; once it is known, only those that turn. */
@@ -46,11 +46,8 @@ interface RopeDefaults {
 
 /** The rotary settings of a config.json. */
 export function readRope(file: ConfigReader, defaults: RopeDefaults, sizes: Sizes): Rotary {
-  const key = file.holds("rope_scaling") ? "rope_scaling" : "rope_parameters";
-  const source = file.source[key] ?? {};
-  if (typeof source !== "object" || Array.isArray(source)) file.fail(key, "an object or null");
-  const read = new ConfigReader(source as Record<string, unknown>, `${file.where}: ${key}`);
-  for (const [name, value] of Object.entries(source)) {
+  const read = readBlock(file);
+  for (const [name, value] of Object.entries(read.source)) {
     if (value !== null && typeof value === "object" && !Array.isArray(value))
       read.fail(name, "no block per layer type");
   }
@@ -67,6 +64,14 @@ export function readRope(file: ConfigReader, defaults: RopeDefaults, sizes: Size
   const theta = read.holds("rope_theta") ? read.positive("rope_theta") : file.positive("rope_theta", defaults.theta);
   const block = { read, originalPositions, ...sizes, headDim: width };
   return { theta, scaling: SCALINGS[type as RopeScaling["type"]](block), width };
+}
+
+/** The settings under either of their names. */
+function readBlock(file: ConfigReader): ConfigReader {
+  const key = file.holds("rope_scaling") ? "rope_scaling" : "rope_parameters";
+  const source = file.source[key] ?? {};
+  if (typeof source !== "object" || Array.isArray(source)) file.fail(key, "an object or null");
+  return new ConfigReader(source as Record<string, unknown>, `${file.where}: ${key}`);
 }
 
 /** How many features of a head turn. */
@@ -87,10 +92,22 @@ function turningFeatures(
 // A null factor stands for the ratio of the lengths, as in files of DeepSeek; so does a missing one in longrope.
 const lengthRatio = ({ maxPositions, originalPositions }: Block): number => maxPositions / originalPositions();
 
+/** How much longer texts sharpen attention by YaRN (arXiv 2309.00071, eq. 22), and DeepSeek's weights of it. */
+const yarnStretch = (factor: number, weight: number): number => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
+
+/** What scores are multiplied by in DeepSeek's families: tables have only the ratio of `mscale` to `mscale_all_dim`. */
+export function readScoreFactor(file: ConfigReader, { scaling }: Rotary): number {
+  const block = readBlock(file);
+  const weight = block.number("mscale_all_dim", 0);
+  if (scaling.type === "default" || weight === 0) return 1;
+  if (!("factor" in scaling)) return block.fail("mscale_all_dim", `0 for rope type ${scaling.type}`);
+  return yarnStretch(scaling.factor, weight) ** 2;
+}
+
 function readYarn(block: Block): RopeScaling {
   const { read, originalPositions } = block;
   const factor = read.source.factor === null ? lengthRatio(block) : read.positive("factor");
-  const stretch = (weight: number): number => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
+  const stretch = (weight: number): number => yarnStretch(factor, weight);
   const [above, below] = [read.number("mscale", 0), read.number("mscale_all_dim", 0)];
   const usual = above && below ? stretch(above) / stretch(below) : stretch(1);
   return {
