@@ -33,8 +33,12 @@ export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
 // Rows: files, what they hold, tokens and batches.
-export { type OpenSources, openSources, parseSources, type RowBatch, type Source } from "./data/source.js";
-export { readSample, type RowFormat, type Sample } from "./data/conversation.js";
+export { type OpenSources, openSources, type RowBatch } from "./data/sources/open-sources.js";
+export { parseSources } from "./data/sources/parse.js";
+export type { Source } from "./data/sources/source.js";
+export { readSample } from "./data/conversation.js";
+export type { RowFormat } from "./data/conversations/row-kind.js";
+export type { Sample } from "./data/conversations/sample.js";
 export type { Row } from "./data/rows.js";
 export { resolveSources } from "./hub/datasets.js";
 export { type Batch, Batches, type SizedBatch } from "./data/batches.js";

@@ -6,7 +6,7 @@ import { UserError } from "./errors.js";
 import { formatBytes } from "./format.js";
 
 /** The largest file that is read as one text: configuration, tokenizers and indexes are at most a tenth of it. */
-export const LARGEST_TEXT_BYTES = 400 * 2 ** 20;
+const LARGEST_TEXT_BYTES = 400 * 2 ** 20;
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
@@ -24,7 +24,7 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** What the system's failure says, without the path; undefined for what is no failure of the system. */
-export function systemReason(failure: unknown): string | undefined {
+function systemReason(failure: unknown): string | undefined {
   if (!(failure instanceof Error) || !("code" in failure)) return undefined;
   const { code, message, syscall } = failure as NodeJS.ErrnoException;
   return REASONS[code ?? ""] ?? (syscall === undefined ? undefined : message);

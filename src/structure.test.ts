@@ -93,12 +93,12 @@ const isTest = (file: string): boolean => file.endsWith(".test.ts") || file.incl
 const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
 const folderOf = (file: string): string => (file.includes("/") ? file.slice(0, file.indexOf("/")) : "");
 
-function importsOf(file: string, withTypes: boolean): string[] {
+/** Of values and of types. */
+function importsOf(file: string): string[] {
   const text = readFileSync(join(SRC, file), "utf8");
-  const found = text.matchAll(/(?:^|\n)(?:import|export)\s+(type\s)?(?:[^"';]*?from\s+)?"(\.[^"]+)"/g);
+  const found = text.matchAll(/(?:^|\n)(?:import|export)\s+(?:[^"';]*?from\s+)?"(\.[^"]+)"/g);
   return [...found]
-    .filter(([, type]) => withTypes || !type)
-    .map(([, , path]) => relative(SRC, resolve(SRC, dirname(file), path)).replace(/\.js$/, ".ts"))
+    .map(([, path]) => relative(SRC, resolve(SRC, dirname(file), path)).replace(/\.js$/, ".ts"))
     .filter((path) => !path.startsWith(".."));
 }
 
@@ -106,7 +106,7 @@ test("imports go downhill", () => {
   for (const file of files.filter((each) => !isTest(each) && folderOf(each) !== "")) {
     const allowed = DOWNHILL[folderOf(file)];
     assert.ok(allowed, `${file}: a new folder needs a place in the order of imports`);
-    for (const path of importsOf(file, true)) {
+    for (const path of importsOf(file)) {
       const to = folderOf(path);
       const isShared = to === "" && SHARED.has(path.replace(/\.ts$/, ""));
       const fine = isShared || to === folderOf(file) || allowed.includes(to);
@@ -114,9 +114,6 @@ test("imports go downhill", () => {
     }
   }
 });
-
-/** Folders in which two files may still name each other's types; never each other's values. */
-const TYPES_IN_CIRCLES = ["data", "torch/shadow"];
 
 /** The first circle that imports make among the files; undefined where there is none. */
 function circleOf(some: readonly string[], importsFrom: (file: string) => string[]): string[] | undefined {
@@ -156,11 +153,7 @@ test("a circle of imports is found", () => {
 
 test("no imports go in a circle, nor do those of types", () => {
   const text = (circle: string[] | undefined): string => circle?.join(" -> ") ?? "";
-  assert.equal(text(circleOf(files, (file) => importsOf(file, false))), "");
-  const inside = (file: string): string | undefined => TYPES_IN_CIRCLES.find((folder) => file.startsWith(`${folder}/`));
-  const outside = (file: string): string[] =>
-    importsOf(file, true).filter((to) => inside(file) === undefined || inside(file) !== inside(to));
-  assert.equal(text(circleOf(files, outside)), "");
+  assert.equal(text(circleOf(files, importsOf)), "");
 });
 
 test("no folder holds more than a person can look through", () => {
@@ -171,7 +164,7 @@ test("no folder holds more than a person can look through", () => {
 
 test("only src/torch touches the addon", () => {
   for (const file of files.filter((each) => folderOf(each) !== "torch" && !isTest(each))) {
-    assert.ok(!importsOf(file, true).includes("torch/binding.ts"), file);
+    assert.ok(!importsOf(file).includes("torch/binding.ts"), file);
   }
 });
 

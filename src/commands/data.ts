@@ -1,6 +1,6 @@
 // `revmoe data`: rows as the model will see them. Its words and settings; the work is in run/data.ts.
 import { TRAIN_ROWS } from "../train/settings/rows.js";
-import type { SettingRows, SettingsOf } from "../settings/table.js";
+import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";
 
 const SHOWN = "What is shown";
@@ -40,8 +40,6 @@ export const ROWS = {
   packing: TRAIN_ROWS.packing,
   dataset_cache: TRAIN_ROWS.dataset_cache,
 } as const satisfies SettingRows;
-
-export type DataCommandSettings = SettingsOf<typeof ROWS>;
 
 export const command: Command<typeof ROWS> = {
   name: "data",

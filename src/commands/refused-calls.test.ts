@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 
 import { runCli } from "../cli/program.js";
-import { claimRunFolder } from "../train/folder/run-folder.js";
+import { writeMarker } from "../checkpoint/run/marker.js";
 import { makeWorkplace, settingsFor, type Workplace } from "../train/testing-run.js";
 import { command } from "./train.js";
 
@@ -92,7 +92,8 @@ for (const [what, path] of CALLS) {
 
 test("settings that cannot be written leave no working copy and no lock", async (t) => {
   const place = makeWorkplace(t);
-  claimRunFolder(settingsFor(place));
+  mkdirSync(place.out());
+  writeMarker(place.out(), { replacing: false });
   mkdirSync(join(place.out(), "config.json.new"));
   const { code, said } = await train(place);
   assert.equal(code, 2, said);

@@ -10,9 +10,8 @@ import { COMMANDS } from "./registry.js";
 const DIST = fileURLToPath(new URL("../", import.meta.url));
 
 /** What --help does not load: the work of commands. Registries, whose entries have settings, come with what they register. */
-/** Of data, the kinds and formats of rows are choices of settings; their libraries are loaded when a file is read. */
 const WORK =
-  /^(commands\/run|data\/(?!conversations\/|formats\/|sources\/parse|rows\.|limits\.|json-values)|hub|upcycle|step|generate|eval|verify|fuzz|(train|plan)\/(?!settings)|compare\/(?!settings|setting-rows|cases))/;
+  /^(commands\/run|data\/(?!conversations\/row-kind|sources\/as-text|trained-parts)|hub|upcycle|step|generate|eval|verify|fuzz|(train|plan)\/(?!settings)|compare\/(?!settings|setting-rows|cases))/;
 
 /** Adds a compiled file and all that it imports statically, by the path below dist/. */
 function addImports(file: string, found: Set<string>): void {

@@ -8,7 +8,7 @@ const networkName = ({ coupling, gamma }: BenchRow): string =>
   gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`;
 
 /** What tells a line of one depth from the others: method, network, and the optimiser and length where there are several. */
-export function lineName(row: BenchRow, rows: BenchRow[]): string {
+function lineName(row: BenchRow, rows: BenchRow[]): string {
   const several = (of: (row: BenchRow) => unknown): boolean => new Set(rows.map(of)).size > 1;
   const extra = [
     several((each) => each.optimizer) && row.optimizer,

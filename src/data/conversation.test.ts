@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { detectFormat, readSample, renameColumns, type RowFormat } from "./conversation.js";
+import { detectFormat, readSample, renameColumns } from "./conversation.js";
+import type { RowFormat } from "./conversations/row-kind.js";
 import type { Row } from "./rows.js";
 
 const rowsOf = (...values: Record<string, unknown>[]): Row[] =>

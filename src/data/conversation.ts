@@ -1,13 +1,11 @@
 // What rows mean: columns get our names, the format is found from the first rows, then each row is read as its kind says
 // (conversations/). All complaints name the row.
 import { UserError } from "../errors.js";
-import { meant } from "./conversations/names.js";
-import { columnsRead, ROW_FORMATS, ROW_KINDS, type RowFormat } from "./conversations/registry.js";
+import { meant } from "./conversations/misspelling.js";
+import { columnsRead, ROW_KINDS } from "./conversations/registry.js";
+import { ROW_FORMATS, type RowFormat } from "./conversations/row-kind.js";
 import type { Sample } from "./conversations/sample.js";
 import { keyList, type Row } from "./rows.js";
-
-export { columnsRead, ROW_FORMATS, type RowFormat, unreadColumns } from "./conversations/registry.js";
-export type { Message, Sample } from "./conversations/sample.js";
 
 const COLUMN_NAMES = [...new Set(ROW_FORMATS.flatMap(columnsRead))];
 const ROWS_LOOKED_AT = 100;

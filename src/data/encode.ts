@@ -5,33 +5,12 @@
 // and the model goes on from there token by token. Encoding the whole could merge the last letters of the prompt with
 // the first of the answer into a token that generation never sees. At an end marker, which is a special token, both
 // ways give the same ids.
-import type { Message, Sample } from "./conversation.js";
+import type { Message, Sample } from "./conversations/sample.js";
 import type { Document } from "./documents.js";
 import { type ChatOptions, renderChat, type Span } from "./template/template.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { TrainedParts, TrainOn } from "./trained-parts.js";
 import { trainedSpans } from "./trained-spans.js";
-
-/**
- * What is trained of a row. Texts without a prompt are trained whole.
- *   assistant   turns of the assistant, those of a prompt included; of prompt and completion as texts, the completion
- *   last        the last of these turns
- *   completion  turns of the assistant in the completion; in rows without one, as assistant
- *   all         every token
- */
-export type TrainOn = "assistant" | "last" | "completion" | "all";
-export const TRAIN_ON = ["assistant", "last", "completion", "all"] as const satisfies TrainOn[];
-
-/** Which parts of a sample are trained. */
-export interface TrainedParts {
-  /** In conversations, only the assistant's turns are trained. */
-  assistant_only_loss: boolean;
-  /** Of prompt and completion, only the completion is trained. */
-  completion_only_loss: boolean;
-  /** In place of both. */
-  train_on?: TrainOn;
-  /** Variables for the chat template, as {enable_thinking: false}. */
-  chat_template_kwargs?: Record<string, unknown>;
-}
 
 /** What a row may say of itself. */
 export interface RowChoice {

@@ -3,16 +3,7 @@
 // does not matter where files lie or how they are written.
 import { createHash } from "node:crypto";
 
-import { type Document, type Documents, eachDocument } from "./documents.js";
-
-export interface RowsFingerprint {
-  documents: number;
-  tokens: number;
-  /** Of all documents in their order. */
-  digest: string;
-  /** Eight digits for each of at most `MOST_PARTS` runs of documents; they tell where a difference begins. */
-  parts: string;
-}
+import { type Document, type Documents, eachDocument, type RowsFingerprint } from "./documents.js";
 
 export interface DataFingerprint {
   trained: RowsFingerprint;

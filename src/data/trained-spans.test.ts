@@ -1,8 +1,10 @@
 // Which turns are trained: by what is wanted, by what a row says of its messages, in rows with and without a prompt.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Message } from "./conversation.js";
-import { encodeSample, TRAIN_ON, type TrainedParts, type TrainOn, type WeighedSample } from "./encode.js";
+import type { Message } from "./conversations/sample.js";
+import { encodeSample, type WeighedSample } from "./encode.js";
+import type { TrainedParts } from "./trained-parts.js";
+import { TRAIN_ON, type TrainOn } from "./trained-parts.js";
 import { OPENS } from "./template/testing-templates.js";
 import { CHATML, CHATML_TAGGED, testTokenizer } from "./tokenizer/testing-tokenizer.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";

@@ -1,8 +1,8 @@
 // Which characters of a conversation are trained: turns of the assistant, chosen by what is wanted and by what the row says
 // of each message. Where it cannot be told which characters are a message's, the row is refused.
 import { UserError } from "../errors.js";
-import type { Message } from "./conversation.js";
-import type { TrainOn } from "./encode.js";
+import type { Message } from "./conversations/sample.js";
+import type { TrainOn } from "./trained-parts.js";
 import { type ChatOptions, renderChat, renderWithMask, renderWithTurns, type Span } from "./template/template.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 

@@ -5,9 +5,11 @@ import { dirname, join } from "node:path";
 
 import { readJsonObject } from "../checkpoint/folder.js";
 import { type BatchList, sequentialBatches } from "../data/batches.js";
-import { type DataReport, type Documents, inMemory, makeDocuments } from "../data/documents.js";
+import { type Documents, inMemory } from "../data/documents.js";
+import { type DataReport, makeDocuments } from "../data/make-documents.js";
 import type { Row } from "../data/rows.js";
-import { parseSources, readAllRows } from "../data/source.js";
+import { parseSources } from "../data/sources/parse.js";
+import { readAllRows } from "../data/sources/open-sources.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { openNetwork, type OpenOptions } from "../generate/open-network.js";
 import { freeModel } from "../model/model.js";

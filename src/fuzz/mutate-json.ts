@@ -101,7 +101,7 @@ export function mutateJson(seed: Uint8Array, random: Random, hints: readonly str
 }
 
 /** The text of a changed value. */
-export function mutateValue(value: Json, random: Random, hints: readonly string[] = []): string {
+function mutateValue(value: Json, random: Random, hints: readonly string[] = []): string {
   const odd: string[] = [];
   const makeOdd = (): string => {
     odd.push(random.oneIn(3) && hints.length > 0 ? JSON.stringify(random.pick(hints)) : random.pick(ODD_TEXTS));

@@ -5,7 +5,8 @@ import { gzipSync } from "node:zlib";
 
 import { readSample } from "../data/conversation.js";
 import { chooseFiles } from "../data/sources/choose-files.js";
-import { openSources, parseSources } from "../data/source.js";
+import { openSources } from "../data/sources/open-sources.js";
+import { parseSources } from "../data/sources/parse.js";
 import { mutateBytes } from "./mutate-bytes.js";
 import { mutateJson } from "./mutate-json.js";
 import { mutateLines } from "./mutate-text.js";

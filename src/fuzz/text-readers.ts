@@ -2,8 +2,9 @@
 import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { makeDocuments } from "../data/documents.js";
-import { parseSources, readAllRows } from "../data/source.js";
+import { makeDocuments } from "../data/make-documents.js";
+import { parseSources } from "../data/sources/parse.js";
+import { readAllRows } from "../data/sources/open-sources.js";
 import { renderWithMask } from "../data/template/template.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { detectTask, readAnswerRow, readChoiceRow } from "../eval/task-rows.js";

@@ -37,7 +37,7 @@ function withHeader(header: Uint8Array, data: Uint8Array): Uint8Array {
 const headerEnd = (file: Uint8Array): number => HEAD_BYTES + Number(Buffer.from(file).readBigUInt64LE());
 
 /** Half the time only the JSON of the head is wrong, and its length right. */
-export function mutateSafetensors(seed: Uint8Array, random: Random): Uint8Array {
+function mutateSafetensors(seed: Uint8Array, random: Random): Uint8Array {
   const end = headerEnd(seed);
   if (random.oneIn(2)) return mutateBytes(seed, random, end);
   return withHeader(

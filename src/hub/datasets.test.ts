@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { parseSources, readAllRows } from "../data/source.js";
+import { parseSources } from "../data/sources/parse.js";
+import { readAllRows } from "../data/sources/open-sources.js";
 import { resolveSources } from "./datasets.js";
 import { startHub, type TestingHub } from "./testing-hub.js";
 

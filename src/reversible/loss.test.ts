@@ -8,7 +8,7 @@ import { ledger, resetPeak } from "../torch/memory.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, full, item, toArray, zeros, type Tensor } from "../torch/tensor.js";
-import { lossAndGradient, lossSum } from "./loss.js";
+import { lossAndGradient, losses } from "./loss.js";
 import { crossEntropy } from "./objectives.js";
 
 const PLAIN = { logits: 1, softCap: null };
@@ -47,7 +47,7 @@ test("values and gradients do not depend on the tile and equal those through ful
         dHead_VD,
       );
       assert.ok(Math.abs(total * SCALE - item(loss)) < 1e-12);
-      assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens, scales: PLAIN }) - total) < 1e-12);
+      assert.ok(Math.abs(losses({ hidden_TD, head_VD, objective, tileTokens, scales: PLAIN }).total - total) < 1e-12);
       toArray(dHidden_TD).forEach((value, i) => assert.ok(Math.abs(value - dx[i]) < 1e-12));
       toArray(dHead_VD).forEach((value, i) =>
         assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"),
@@ -60,7 +60,7 @@ test("rows without a label are not looked at", () => {
   scope(() => {
     const { hidden_TD, head_VD } = make();
     const none = new Int32Array(10).fill(-100);
-    assert.equal(lossSum({ hidden_TD, head_VD, objective: crossEntropy(none), tileTokens: 4, scales: PLAIN }), 0);
+    assert.equal(losses({ hidden_TD, head_VD, objective: crossEntropy(none), tileTokens: 4, scales: PLAIN }).total, 0);
   });
 });
 

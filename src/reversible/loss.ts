@@ -37,8 +37,6 @@ export function losses(of: LossTile): Losses {
   return sums;
 }
 
-export const lossSum = (of: LossTile): number => losses(of).total;
-
 function add(sums: Losses, { loss, wrong }: Measured, count: number): void {
   sums.total += item(loss);
   if (wrong) sums.right += count - item(wrong);

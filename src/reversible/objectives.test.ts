@@ -8,7 +8,7 @@ import { ledger, resetPeak } from "../torch/memory.js";
 import { setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { full, item, toArray, zeros, type Tensor } from "../torch/tensor.js";
-import { lossAndGradient, lossSum } from "./loss.js";
+import { lossAndGradient, losses } from "./loss.js";
 import { divergence } from "./objectives.js";
 
 const PLAIN = { logits: 1, softCap: null };
@@ -57,7 +57,7 @@ for (const temperature of [1, 2.5]) {
           dHead_VD,
         );
         assert.ok(Math.abs(total - byHand) < 1e-12);
-        assert.ok(Math.abs(lossSum({ hidden_TD, head_VD, objective, tileTokens, scales: PLAIN }) - total) < 1e-12);
+        assert.ok(Math.abs(losses({ hidden_TD, head_VD, objective, tileTokens, scales: PLAIN }).total - total) < 1e-12);
         toArray(dHidden_TD).forEach((value, i) => assert.ok(Math.abs(value - dx[i]) < 1e-12));
         toArray(dHead_VD).forEach((value, i) =>
           assert.ok(Math.abs(value - 0.5 - dw[i]) < 1e-12, "the head's gradient is added"),

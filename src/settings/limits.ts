@@ -8,7 +8,7 @@ export const MOST_OF_ANY = 1e9;
 /** Tokens of a row: longer than any context there is. */
 export const LONGEST = 2 ** 24;
 /** Tokens of all rows of a micro-batch. */
-export const MOST_TOKENS = 2 ** 25;
+const MOST_TOKENS = 2 ** 25;
 /** Rows of a micro-batch, micro-batches of a step. */
 export const MOST_ROWS = 65_536;
 

@@ -32,7 +32,7 @@ export function memoryTerms(network: Network, states: OptimizerStates, result: S
   return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };
 }
 
-export const TERM_NAMES: [keyof MemoryTerms, string][] = [
+const TERM_NAMES: [keyof MemoryTerms, string][] = [
   ["weightBytes", "weights"],
   ["stateBytes", "optimizer state"],
   ["gradientBytes", "gradient"],

@@ -14,7 +14,7 @@ import { freeModel, type Model, randomModel, weightBytes } from "../model/model.
 import { readArchitecture } from "../families/registry.js";
 import { NO_SCALES } from "../model/scales.js";
 import { TINY_QWEN2_MOE } from "../families/testing-config.js";
-import { lossSum } from "../reversible/loss.js";
+import { losses } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
 import { floatStreams } from "../reversible/streams.js";
@@ -64,13 +64,13 @@ function measured(objective: Objective, network: Network, batch: ReturnType<type
   try {
     return scope(() => {
       const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, computeDtype);
-      return lossSum({
+      return losses({
         hidden_TD: normed_TD,
         head_VD: open.get(head.name),
         objective,
         tileTokens: 7,
         scales: NO_SCALES,
-      });
+      }).total;
     });
   } finally {
     open.close();

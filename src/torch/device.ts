@@ -23,7 +23,7 @@ export function synchronize(device: string): void {
 }
 
 /** Instruction sets of the CPU that decide whether bfloat16 products are fast, as Linux names them. */
-export function cpuFlags(): Set<string> {
+function cpuFlags(): Set<string> {
   try {
     const line = /^flags\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"));
     return new Set(line?.[1].split(" "));

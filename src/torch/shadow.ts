@@ -2,7 +2,7 @@
 import { withEngine } from "./binding.js";
 import { operatorCalls, shadowEngine } from "./shadow/engine.js";
 import { everyRound, fewRounds, UnlikeRounds } from "./shadow/rounds.js";
-import { accountOf, beyondCounting } from "./shadow/values.js";
+import { accountOf, beyondCounting } from "./shadow/account.js";
 
 /**
  * Runs `fn` on a new shadow engine, in whose ledger nothing is alive yet. Tensors made before are unknown in it. Of rounds that are

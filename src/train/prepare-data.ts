@@ -1,13 +1,16 @@
 // From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens.
 import { join } from "node:path";
 
-import { type DataReport, type Documents, type DocumentSettings, eachDocument, inMemory } from "../data/documents.js";
+import { type Documents, eachDocument, inMemory } from "../data/documents.js";
+import type { DataReport, DocumentSettings } from "../data/make-documents.js";
 import { type HeldBack, holdBack } from "../data/prepared/hold-back.js";
-import type { RowBatch } from "../data/prepared/in-order.js";
+import type { RowBatch } from "../data/sources/open-sources.js";
 import { cacheKey } from "../data/prepared/key.js";
 import { prepareDocuments, type Prepared } from "../data/prepared/prepare.js";
 import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
-import { isMixed, openSources, type OpenSources, parseSources } from "../data/source.js";
+import { isMixed } from "../data/sources/mix.js";
+import { openSources, type OpenSources } from "../data/sources/open-sources.js";
+import { parseSources } from "../data/sources/parse.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { cacheFolder } from "../hub/names.js";

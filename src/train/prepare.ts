@@ -1,13 +1,12 @@
 // From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
 // step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
 import { passingNote } from "../checkpoint/pass-through.js";
-import { openSource, sourceNotes, withFilesKept } from "../checkpoint/source.js";
-import { Batches, type BatchList, sequentialBatches } from "../data/batches.js";
-import type { DataReport, Documents } from "../data/documents.js";
+import { sourceNotes } from "../checkpoint/source.js";
+import { type Batches, type BatchList, sequentialBatches } from "../data/batches.js";
+import type { Documents } from "../data/documents.js";
+import type { DataReport } from "../data/make-documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
-import { loadWithInput } from "../data/prepared/tokenizer-input.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
-import { readArchitecture } from "../families/registry.js";
 import type { Output } from "../metrics/output.js";
 import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
@@ -16,7 +15,6 @@ import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
 import { BestModel } from "./course/best-model.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
-import { readLeftOut } from "./recovery/left-out.js";
 import { STORES } from "../store/registry.js";
 import type { ParameterStore } from "../store/store.js";
 import type { OptimizerStates } from "../step/optimizer-states.js";
@@ -33,17 +31,12 @@ import {
   statesOf,
   withFittingGrid,
 } from "./prepare-network.js";
-import { checkTokens, readData } from "./prepare-data.js";
+import { checkTokens } from "./prepare-data.js";
+import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
-import { lengthNotes } from "./course/going-on.js";
 import { makeStore } from "./prepare-store.js";
-import { findResumed } from "./prepare-resumed.js";
-import { stepsPerEpoch, totalStepsOf } from "./course/run-length.js";
-import { withAddedTokens } from "./files/added-tokens.js";
-import { withGivenFiles } from "./files/given-files.js";
-import { withTrainedEnd } from "./files/result-files.js";
+import { stepsPerEpoch } from "./course/run-length.js";
 import { type Course, RunState } from "./run-state.js";
-import { checkSameData, withFingerprint } from "./folder/resume-checks.js";
 import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
 import { checkRoom } from "./folder/run-room.js";
 import type { TrainSettings } from "./settings/settings.js";
@@ -109,43 +102,61 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
   useDevice(asked.device);
   setThreads(asked.threads);
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
-  const opened = withFilesKept(openSource(asked.model));
-  // A folder that is no model of ours is refused before rows are read and tokens made.
-  readArchitecture(opened.config, opened.configPath);
-  const added = withAddedTokens(opened, asked);
-  const given = withGivenFiles(added.source, asked);
-  const resumed = findResumed(asked);
-  const loaded = loadWithInput(given);
-  const { tokenizer } = loaded;
-  const read = await readData(asked, { ...loaded, out });
-  const { documents, evalDocuments, report } = read;
-  made.documents = [documents, evalDocuments];
-  const { source, notes: endNotes } = withTrainedEnd(given, tokenizer, documents);
-  const { chatTemplate } = tokenizer;
-  const rows = withFingerprint({
-    documents,
-    evalDocuments,
-    tokenizer: source.readFile("tokenizer.json"),
-    chatTemplate,
-  });
-  const { fingerprint } = rows;
-  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(asked, resumed, rows)] : [];
-  const data = new Batches(documents, {
-    rows: asked.per_device_train_batch_size,
-    max_length: asked.max_length,
-    packing: asked.packing,
-    seed: asked.seed,
-    shuffle: asked.shuffle,
-  });
-  if (resumed) {
-    data.restore(resumed.state.batches);
-    for (const place of readLeftOut(asked.output_dir)) data.leaveOut(place);
-  }
-  const totalSteps = totalStepsOf(asked, data.batchesPerEpoch);
-  const startStep = resumed?.state.step ?? 0;
-  if (resumed) resumeNotes.push(...lengthNotes(resumed, totalSteps, data.batchesPerEpoch));
+  const begun = await beginRows(asked, made, out);
+  const { source, data, resumed, startStep, totalSteps, read, tokenizer, fingerprint } = begun;
   // Its working copy takes the place of the one that is there.
   if (STORES[asked.parameters].lies === "files") folder.begin();
+  const { course, state, store } = makeTrained(asked, made, begun);
+  const { settings, states } = course;
+  const { model } = state.network;
+  const room = checkRoom({
+    settings,
+    stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch),
+    startStep,
+    totalSteps,
+    weightBytes: savedBytes(model),
+    stateBytes: states.bytes,
+  });
+  folder.begin();
+  const bestModel = new BestModel(settings, resumed?.state.best);
+  store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint, best: bestModel.best });
+  const ofFiles = [...passingNote(model.passed?.tensors ?? [], asked.model), ...sourceNotes(source)];
+  return {
+    ...course,
+    state,
+    data,
+    documents: [read.documents, read.evalDocuments],
+    fingerprint,
+    bestModel,
+    report: read.report,
+    found: read.found,
+    startStep,
+    folder,
+    tokenizer,
+    resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
+    notes: [
+      ...folder.notes,
+      ...read.notes,
+      ...begun.resumeNotes,
+      ...ofFiles,
+      ...begun.addedNotes,
+      ...room,
+      ...(resumed ? [] : firstNotes(settings, state, begun)),
+    ],
+    converted: isConverted(settings, state.description),
+    evalBatches: sequentialBatches(read.evalDocuments, {
+      rows: settings.per_device_eval_batch_size,
+      max_length: settings.max_length,
+    }),
+  };
+}
+
+/** The network with its optimizer state, in the store that it lies in, as it is at the start. */
+function makeTrained(
+  asked: TrainSettings,
+  made: Made,
+  { source, resumed, read: { documents, evalDocuments }, startStep, totalSteps }: BegunRows,
+): { course: Course; state: RunState; store: ParameterStore } {
   const store = makeStore(asked, source);
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
@@ -167,56 +178,25 @@ async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?
   const state = new RunState(course, network, startStep);
   made.state = state;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());
-  const room = checkRoom({
-    settings,
-    stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch),
-    startStep,
-    totalSteps,
-    weightBytes: savedBytes(model),
-    stateBytes: states.bytes,
-  });
-  folder.begin();
-  const bestModel = new BestModel(settings, resumed?.state.best);
-  store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint, best: bestModel.best });
-  return {
-    ...course,
-    state,
-    data,
-    documents: made.documents,
-    fingerprint,
-    bestModel,
-    report,
-    found: read.found,
-    startStep,
-    folder,
-    tokenizer,
-    resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
-    notes: [
-      ...folder.notes,
-      ...read.notes,
-      ...resumeNotes,
-      ...passingNote(model.passed?.tensors ?? [], asked.model),
-      ...sourceNotes(source),
-      ...added.notes,
-      ...room,
-      ...(resumed
-        ? []
-        : [
-            ...notesOf(settings, state.description),
-            ...dtypeNote(settings, source),
-            ...lengthNote(settings, model.architecture),
-            ...endNote(report, tokenizer),
-            ...endNotes,
-            ...configNotes(settings, model.architecture),
-            ...clippingNotes(settings),
-          ]),
-    ],
-    converted: isConverted(settings, state.description),
-    evalBatches: sequentialBatches(evalDocuments, {
-      rows: settings.per_device_eval_batch_size,
-      max_length: settings.max_length,
-    }),
-  };
+  return { course, state, store };
+}
+
+/** What is said of a run that begins, and not again where it goes on. */
+function firstNotes(
+  settings: Readonly<TrainSettings>,
+  { network, description }: RunState,
+  { source, read, tokenizer, endNotes }: BegunRows,
+): string[] {
+  const { architecture } = network.model;
+  return [
+    ...notesOf(settings, description),
+    ...dtypeNote(settings, source),
+    ...lengthNote(settings, architecture),
+    ...endNote(read.report, tokenizer),
+    ...endNotes,
+    ...configNotes(settings, architecture),
+    ...clippingNotes(settings),
+  ];
 }
 
 /** `finished` says that a checkpoint or the result holds all that the run has done. */

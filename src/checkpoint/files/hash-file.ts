@@ -13,7 +13,7 @@ export interface HashedFile {
   kind: Checksum;
 }
 
-export const hashOf = (kind: Checksum, bytes: number): Hash =>
+const hashOf = (kind: Checksum, bytes: number): Hash =>
   kind === "sha256" ? createHash("sha256") : createHash("sha1").update(`blob ${bytes}\0`);
 
 /** Below this, starting threads takes longer than they save. */

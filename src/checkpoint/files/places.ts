@@ -26,7 +26,7 @@ export const holdsWeights = (dir: string): boolean =>
   existsSync(join(dir, SINGLE_FILE)) || existsSync(join(dir, INDEX_FILE));
 
 /** The run whose part `path` is, or lies in: its checkpoint-N, final or working copy. */
-export function runAround(path: string): { run: string; part: string } | undefined {
+function runAround(path: string): { run: string; part: string } | undefined {
   return upwardsFrom(path)
     .map((each) => ({ run: dirname(each), part: basename(each) }))
     .find(({ run, part }) => isRunPart(part) && isRunFolder(run));

@@ -14,7 +14,7 @@ import { readManifest, writeManifest } from "./manifest.js";
 export type Replaced = "nothing" | "ours" | "ours or older";
 
 /** The old folder meanwhile; a name that nobody gives a folder of his own, because what is under it is removed. */
-export const ASIDE = ".revmoe-previous";
+const ASIDE = ".revmoe-previous";
 
 /**
  * Calls `fill` with an empty folder to write to, and puts the result in place of `dir`. Returns what is to be said of
@@ -64,7 +64,7 @@ export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void
  * Ends what a kill left of an earlier save to `dir`: the old folder comes back, or what a person had in it goes over into
  * the new one. Returns what is to be said.
  */
-export function settleFolder(dir: string): string[] {
+function settleFolder(dir: string): string[] {
   const target = placeOf(dir);
   const aside = target + ASIDE;
   if (!existsSync(aside)) return [];

@@ -9,7 +9,7 @@ import { formatBytes, formatCount } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
 import { openSinks } from "../../metrics/sinks/registry.js";
 import type { Sink } from "../../metrics/record.js";
-import type { DataReport } from "../../data/documents.js";
+import type { DataReport } from "../../data/make-documents.js";
 import { quoted } from "../../data/limits.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";

@@ -6,8 +6,7 @@ import type { RowKind } from "./row-kind.js";
 import type { Message } from "./sample.js";
 
 export const alpaca: RowKind = {
-  name: "alpaca",
-  about: "instruction, input and output, with system and history",
+  makes: ["messages"],
   needs: [["instruction", "output"]],
   reads: ["input", "system", "history", "tools"],
   readSample({ value, place }) {

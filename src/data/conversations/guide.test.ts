@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { detectFormat, readSample, ROW_FORMATS, unreadColumns } from "../conversation.js";
+import { detectFormat, readSample } from "../conversation.js";
+import { ROW_FORMATS } from "./row-kind.js";
+import { unreadColumns } from "./registry.js";
 import { FORMATS } from "../formats/registry.js";
 
 const page = readFileSync(fileURLToPath(new URL("../../../docs/data.md", import.meta.url)), "utf8");

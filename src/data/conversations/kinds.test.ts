@@ -1,14 +1,10 @@
 // Rows as people have them, one kind after the other: what is read of each, and what is said of what cannot be read.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  detectFormat,
-  readSample,
-  renameColumns,
-  type RowFormat,
-  type Sample,
-  unreadColumns,
-} from "../conversation.js";
+import { detectFormat, readSample, renameColumns } from "../conversation.js";
+import type { RowFormat } from "./row-kind.js";
+import type { Sample } from "./sample.js";
+import { unreadColumns } from "./registry.js";
 import { JsonFloat, parseJsonRow } from "../json-values.js";
 import type { Row } from "../rows.js";
 

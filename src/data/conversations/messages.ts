@@ -4,8 +4,7 @@ import { readMessages, withSystem } from "./read-messages.js";
 import type { RowKind } from "./row-kind.js";
 
 export const messages: RowKind = {
-  name: "messages",
-  about: 'conversations: messages of {"role", "content"}, with tools',
+  makes: ["messages"],
   needs: [["messages"]],
   reads: ["tools", "system"],
   readSample({ value, place }) {

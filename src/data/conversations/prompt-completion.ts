@@ -7,8 +7,7 @@ import { readMessages, withSystem } from "./read-messages.js";
 import type { RowKind } from "./row-kind.js";
 
 export const promptCompletion: RowKind = {
-  name: "prompt_completion",
-  about: "prompt and completion: two texts, or two lists of messages",
+  makes: ["completion", "chat_completion"],
   needs: [["prompt", "completion"]],
   reads: ["input", "system", "tools"],
   // A text has no place for a system prompt or tools, and messages have none for an input.

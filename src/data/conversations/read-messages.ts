@@ -6,10 +6,10 @@ import { quoted } from "../limits.js";
 import { describe, keyList } from "../rows.js";
 import { fromJsonText } from "./fields.js";
 import { takeInstruction } from "./instructions.js";
-import { meant } from "./names.js";
+import { meant } from "./misspelling.js";
 import type { Message } from "./sample.js";
 
-export const ROLES = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
+const ROLES = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
 
 /** ShareGPT's names of roles. Calls of tools are turns of their own there. */
 const SPEAKERS: Readonly<Record<string, string>> = {

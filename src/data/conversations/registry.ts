@@ -1,14 +1,11 @@
-// The kinds of rows, in the order in which they are looked for. A new one is a file, a line here and a name in the type.
+// The kinds of rows by their names. A new one is a file, a line here and a name in row-kind.ts.
 import { alpaca } from "./alpaca.js";
 import { messages } from "./messages.js";
 import { promptCompletion } from "./prompt-completion.js";
-import type { RowKind } from "./row-kind.js";
+import type { RowFormat, RowKind } from "./row-kind.js";
 import { sharegpt } from "./sharegpt.js";
 import { text } from "./text.js";
 import { tokens } from "./tokens.js";
-
-export const ROW_FORMATS = ["messages", "sharegpt", "prompt_completion", "alpaca", "text", "tokens"] as const;
-export type RowFormat = (typeof ROW_FORMATS)[number];
 
 export const ROW_KINDS: Readonly<Record<RowFormat, RowKind>> = {
   messages,

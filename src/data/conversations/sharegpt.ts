@@ -4,8 +4,7 @@ import { readMessages, withSystem } from "./read-messages.js";
 import type { RowKind } from "./row-kind.js";
 
 export const sharegpt: RowKind = {
-  name: "sharegpt",
-  about: 'conversations: turns of {"from", "value"}, with system and tools',
+  makes: ["messages"],
   needs: [["conversations"], ["conversation"]],
   reads: ["system", "tools"],
   readSample({ value, place }) {

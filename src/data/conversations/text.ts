@@ -3,8 +3,7 @@ import { readText } from "./fields.js";
 import type { RowKind } from "./row-kind.js";
 
 export const text: RowKind = {
-  name: "text",
-  about: "text; all of it is trained",
+  makes: ["text"],
   needs: [["text"]],
   reads: [],
   readSample: ({ value, place }) => ({ kind: "text", text: readText(value.text, "text", place) }),

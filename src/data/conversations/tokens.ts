@@ -11,8 +11,7 @@ const UNTRAINED = -100;
 const LARGEST_ID = 2 ** 31 - 1;
 
 export const tokens: RowKind = {
-  name: "tokens",
-  about: "input_ids, with labels, a mask of what is trained, or neither",
+  makes: ["tokens"],
   needs: [["input_ids"]],
   reads: [...MASKS, "attention_mask"],
   readSample({ value, place }) {

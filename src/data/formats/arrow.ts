@@ -19,10 +19,8 @@ const CONTINUATION = 0xffffffff;
 
 export const arrow: FileFormat = {
   name: "arrow",
-  about: "tables of columns, as datasets keeps them on disk",
   endings: [".arrow", ".feather", ".ipc"],
   fits: (head) => isFile(head) || (head.length > 8 && Buffer.from(head).readUInt32LE(0) === CONTINUATION),
-  isTable: true,
   read: (input) => inBatches(rowsOf(input)),
 };
 

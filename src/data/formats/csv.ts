@@ -10,7 +10,6 @@ import { FORMAT_LIMITS } from "./limits.js";
 
 export const csv: FileFormat = {
   name: "csv",
-  about: "cells with commas or semicolons between, names in the first line",
   endings: [".csv"],
   fits: () => false,
   read: (input) => inBatches(rowsOf(input, [",", ";"])),
@@ -18,7 +17,6 @@ export const csv: FileFormat = {
 
 export const tsv: FileFormat = {
   name: "tsv",
-  about: "cells with tabs between, names in the first line",
   endings: [".tsv", ".tab"],
   fits: () => false,
   read: (input) => inBatches(rowsOf(input, ["\t"])),

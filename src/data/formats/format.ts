@@ -16,14 +16,10 @@ export interface FileInput {
 export interface FileFormat {
   /** As the setting has it. */
   name: string;
-  /** One line: what a file of it holds. */
-  about: string;
   /** Of file names, with the dot and in small letters. */
   endings: readonly string[];
   /** Whether the first bytes of a file, up to 64 KiB, are of this format; for files whose name tells nothing. */
   fits(head: Uint8Array): boolean;
-  /** Whether rows are those of a table: a field that a row does not have comes as null, and is left out. */
-  isTable?: true;
   /** The rows in the order of the file, in batches that are not empty. Errors: UserError with the file and the row. */
   read(input: FileInput): AsyncIterable<Row[]>;
 }

@@ -15,7 +15,6 @@ const WRAPPERS = ["data", "train", "rows"];
 
 export const json: FileFormat = {
   name: "json",
-  about: 'an array of objects, {"data": [...]}, {"train": [...]}, or one object a line',
   endings: [".json"],
   fits: (head) => /^\s*\[\s*[\]{]/.test(Buffer.from(head).toString("utf8")) || isWrapped(head),
   async *read(input) {

@@ -10,7 +10,6 @@ import { decodeUtf8, linesOf } from "./lines.js";
 
 export const jsonl: FileFormat = {
   name: "jsonl",
-  about: "one JSON object a line",
   endings: [".jsonl", ".ndjson", ".jsonlines"],
   fits: (head) => firstLine(head).startsWith("{"),
   read: (input) => inBatches(rowsOf(input)),

@@ -46,7 +46,7 @@ export async function wholeText(bytes: AsyncIterable<Uint8Array>, path: string):
   return decodeUtf8(Buffer.concat(parts), path);
 }
 
-export function tooLong(place: string, what: string): UserError {
+function tooLong(place: string, what: string): UserError {
   return new UserError(
     `${place}: ${what} has more than ${FORMAT_LIMITS.row} bytes (expected fewer in one row). Split the row.`,
   );

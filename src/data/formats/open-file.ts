@@ -6,7 +6,7 @@ import type { Row } from "../rows.js";
 import { compressionOf, expanded } from "./compression.js";
 import type { FileFormat, FileInput } from "./format.js";
 import { FORMAT_LIMITS } from "./limits.js";
-import { detectFormat, FORMATS } from "./registry.js";
+import { formatOfFile, FORMATS } from "./registry.js";
 
 const CHUNK_BYTES = 1 << 20;
 
@@ -30,7 +30,7 @@ export async function openFile(path: string, wanted?: string): Promise<OpenFile>
     const raw = counted(fileBytes(path), (count) => (read += count));
     return around === undefined ? raw : expanded(raw, around, path);
   };
-  const format = FORMATS.find(({ name }) => name === wanted) ?? detectFormat(path, await headOf(bytes()));
+  const format = FORMATS.find(({ name }) => name === wanted) ?? formatOfFile(path, await headOf(bytes()));
   const input: FileInput = { path, bytes, compression: around?.name };
   return { path, format, compression: around?.name, rows: () => format.read(input), bytesRead: () => read };
 }

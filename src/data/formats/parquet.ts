@@ -16,10 +16,8 @@ const MAGIC = "PAR1";
 
 export const parquet: FileFormat = {
   name: "parquet",
-  about: "tables of columns, compressed inside",
   endings: [".parquet", ".pq"],
   fits: (head) => Buffer.from(head.subarray(0, 4)).toString("latin1") === MAGIC,
-  isTable: true,
   read: (input) => inBatches(rowsOf(input)),
 };
 

@@ -15,7 +15,7 @@ export const FORMAT_NAMES: readonly string[] = FORMATS.map(({ name }) => name);
 export const ENDINGS: readonly string[] = FORMATS.flatMap(({ endings }) => endings);
 
 /** By the ending of its name without a compression's, else by its first bytes. Errors: UserError where neither tells. */
-export function detectFormat(path: string, head: Uint8Array): FileFormat {
+export function formatOfFile(path: string, head: Uint8Array): FileFormat {
   const name = nameInside(path);
   const named = FORMATS.find(({ endings }) => endings.some((ending) => name.endsWith(ending)));
   const found = named ?? FORMATS.find((format) => format.fits(head));

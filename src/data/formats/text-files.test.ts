@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Row } from "../rows.js";
-import { parseSources, readAllRows } from "../source.js";
+import { parseSources } from "../sources/parse.js";
+import { readAllRows } from "../sources/open-sources.js";
 import { folderOf } from "../tokenizer/testing-tokenizer.js";
 
 const readRows = (path: string): Promise<Row[]> => readAllRows(parseSources([{ file: path }]));

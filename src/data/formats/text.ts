@@ -4,7 +4,6 @@ import { wholeText } from "./lines.js";
 
 export const text: FileFormat = {
   name: "text",
-  about: "plain text; the whole file is one row",
   endings: [".txt", ".text", ".md"],
   fits: () => false,
   async *read({ path, bytes }) {

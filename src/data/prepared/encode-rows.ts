@@ -1,8 +1,12 @@
 // Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
 // which nothing is trained are left out. The work of one thread; the caller owns the documents.
-import { readSample, type RowFormat, type Sample, unreadColumns } from "../conversation.js";
+import { readSample } from "../conversation.js";
+import type { RowFormat } from "../conversations/row-kind.js";
+import type { Sample } from "../conversations/sample.js";
+import { unreadColumns } from "../conversations/registry.js";
 import type { Document } from "../documents.js";
-import { encodeSample, type TrainedParts } from "../encode.js";
+import { encodeSample } from "../encode.js";
+import type { TrainedParts } from "../trained-parts.js";
 import { secondsFor } from "../limits.js";
 import type { Row } from "../rows.js";
 import { addFields, type FieldWatch, type SeenField, watchFields } from "../template/unshown-fields.js";

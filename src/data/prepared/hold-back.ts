@@ -1,5 +1,5 @@
 // The last rows of a stream kept apart from the others, without knowing beforehand how many there are.
-import type { RowBatch } from "./in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 
 export interface HeldBack {
   /** All rows but the last `count`; to be read once. */

@@ -1,16 +1,9 @@
 // Rows to documents in the order of the rows: here while that takes no time to speak of, then in threads. What is read but
 // not yet taken is bounded by the threads' room.
-import type { RowFormat } from "../conversation.js";
-import type { Row } from "../rows.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type EncodedRows, rowEncoder } from "./encode-rows.js";
 import { type Work, Workers } from "./workers.js";
-
-/** Rows of one format, with our names for their columns. */
-export interface RowBatch {
-  rows: Row[];
-  format: RowFormat;
-}
 
 export interface EncodeOptions extends Work {
   tokenizer: Tokenizer;

@@ -5,14 +5,15 @@ import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import { type Document, type Documents, eachDocument, inMemory, makeDocuments } from "../documents.js";
+import { type Document, type Documents, eachDocument, inMemory } from "../documents.js";
+import { makeDocuments } from "../make-documents.js";
 import { fingerprintRows } from "../fingerprint.js";
 import { JsonFloat, parseJsonRow } from "../json-values.js";
 import type { Row } from "../rows.js";
 import { CHATML, folderOf, tokenizerJson } from "../tokenizer/testing-tokenizer.js";
 import { entryPath, makeRoom } from "./cache.js";
 import { holdBack } from "./hold-back.js";
-import type { RowBatch } from "./in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import { cacheKey } from "./key.js";
 import { type Preparation, prepareDocuments } from "./prepare.js";
 import { fromMessage, toMessage } from "./row-message.js";

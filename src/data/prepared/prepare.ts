@@ -1,12 +1,14 @@
 // Rows into documents, once: taken from the cache where the same were prepared before, else encoded, by threads where that
 // takes long, and kept for the next start. Rows that take no time to speak of stay in memory and leave no file.
-import { type DataReport, type Documents, type DocumentSettings, reportOf } from "../documents.js";
+import type { Documents } from "../documents.js";
+import { type DataReport, type DocumentSettings, reportOf } from "../make-documents.js";
 import type { Output } from "../../metrics/output.js";
 import { unshownNotes, unshownOf } from "../template/unshown-fields.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type CacheEntry, DocumentStore, entryPath, openEntry } from "./cache.js";
 import { addCounts, NO_ROWS } from "./encode-rows.js";
-import { encodedInOrder, type RowBatch } from "./in-order.js";
+import { encodedInOrder } from "./in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import { rowProgress } from "./progress.js";
 import type { TokenizerInput } from "./tokenizer-input.js";
 

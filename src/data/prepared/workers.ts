@@ -4,7 +4,7 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 
 import { UserError } from "../../errors.js";
-import type { RowFormat } from "../conversation.js";
+import type { RowFormat } from "../conversations/row-kind.js";
 import type { Row } from "../rows.js";
 import type { EncodedRows, EncodeSettings, RowCounts } from "./encode-rows.js";
 import { type RowMessage, toMessage } from "./row-message.js";

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 
-import { inMemory, makeDocuments } from "../documents.js";
+import { inMemory } from "../documents.js";
+import { makeDocuments } from "../make-documents.js";
 import { countLength, type LengthFacts, NO_LENGTHS } from "../prepared/length-facts.js";
 import { CHATML, SPECIAL, testTokenizer, tokenizerJson } from "../tokenizer/testing-tokenizer.js";
 import { rowsPage } from "./html.js";

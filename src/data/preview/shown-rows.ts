@@ -1,8 +1,8 @@
 // The first rows of a file one by one, as a run would train on them: encoded here, cut or split, with the text of each token.
 // A row of which nothing is trained is shown, too.
-import type { DocumentSettings } from "../documents.js";
+import type { DocumentSettings } from "../make-documents.js";
 import { encodeWhole, piecesOf, trainedIn } from "../prepared/encode-rows.js";
-import type { RowBatch } from "../prepared/in-order.js";
+import type { RowBatch } from "../sources/open-sources.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type TokenText, tokenTexts } from "./token-text.js";
 

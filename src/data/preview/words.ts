@@ -1,7 +1,7 @@
 // Rows and their summary as lines for people. On a terminal with colours what is trained is green and special tokens are dim;
 // elsewhere what is trained stands between « and ».
 import { formatCount, formatTable, visibleText } from "../../format.js";
-import type { DataReport } from "../documents.js";
+import type { DataReport } from "../make-documents.js";
 import { quoted } from "../limits.js";
 import type { ShownRow } from "./shown-rows.js";
 import type { RowsSummary } from "./summary.js";

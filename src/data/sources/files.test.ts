@@ -6,7 +6,8 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { filesOf } from "./files.js";
 import { fitsGlob } from "./glob.js";
-import { parseSources, sourcesAsText } from "./parse.js";
+import { parseSources } from "./parse.js";
+import { sourcesAsText } from "./as-text.js";
 
 const folder = mkdtempSync(join(tmpdir(), "revmoe-files-"));
 after(() => rmSync(folder, { recursive: true }));

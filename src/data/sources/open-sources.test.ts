@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { openSources, parseSources, type RowBatch } from "../source.js";
+import { openSources, type RowBatch } from "./open-sources.js";
+import { parseSources } from "./parse.js";
 
 const folder = mkdtempSync(join(tmpdir(), "revmoe-sources-"));
 after(() => rmSync(folder, { recursive: true }));

@@ -1,7 +1,9 @@
 // From sources to one stream of rows: names become files, the first rows of each source tell what its rows hold, columns get
 // our names, and several sources are mixed. What was found is told in notes.
 import { UserError } from "../../errors.js";
-import { columnsRead, detectFormat, renameColumns, type RowFormat, unreadColumns } from "../conversation.js";
+import { columnsRead, unreadColumns } from "../conversations/registry.js";
+import { detectFormat, renameColumns } from "../conversation.js";
+import type { RowFormat } from "../conversations/row-kind.js";
 import { openFile, type OpenFile } from "../formats/open-file.js";
 import type { Row } from "../rows.js";
 import { filesOf } from "./files.js";

@@ -2,7 +2,7 @@
 // behind FILE may be left out, with commas between. A name that exists as it stands is taken as it stands.
 import { existsSync } from "node:fs";
 import { nearestName, UserError } from "../../errors.js";
-import { ROW_FORMATS } from "../conversations/registry.js";
+import { ROW_FORMATS } from "../conversations/row-kind.js";
 import { FORMAT_NAMES } from "../formats/registry.js";
 import { quoted } from "../limits.js";
 import { describe, keyList } from "../rows.js";
@@ -21,21 +21,6 @@ export function parseSources(given: string | readonly unknown[], setting = "trai
   checkWeights(sources, setting);
   return sources;
 }
-
-/** A list of sources as text that `parseSources` reads, for records of one kind. */
-export function sourcesAsText(list: readonly unknown[]): string {
-  const plain = list.map((item) => (isFileAlone(item) ? item.file : item));
-  return plain.every((item) => typeof item === "string" && !/,|^\[/.test(item))
-    ? plain.join(",")
-    : JSON.stringify(list);
-}
-
-/** A map that has nothing but a name, which is not read otherwise as text. */
-const isFileAlone = (item: unknown): item is { file: string } =>
-  typeof item === "object" &&
-  item !== null &&
-  Object.keys(item).join() === "file" &&
-  !/[,:[]/.test((item as Source).file);
 
 function partsOf(text: string, setting: string): unknown[] {
   if (existsSync(text)) return [{ file: text }];

@@ -2,7 +2,7 @@
 // and what is said where there is none or it refuses. Compiled templates are kept as long as their tokenizer.
 import type { Template } from "@huggingface/jinja";
 import { UserError } from "../../errors.js";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { LimitExceeded, quoted, TIME_LIMITS } from "../limits.js";
 import { inTime } from "../time-limit.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

@@ -1,7 +1,7 @@
 // The span of a turn where its template does not show it by itself: between the renderings of ever longer prefixes of the
 // conversation, each the beginning of the next; or by a search for the turn's words between the header that the generation
 // prompt shows and the end marker that a probe shows. Each takes a rendering of all before the turn, and more.
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import type { Template } from "@huggingface/jinja";
 import { mayTakeLong } from "./bounds.js";
 import { type Chat, PROBE, tryRun } from "./chat.js";

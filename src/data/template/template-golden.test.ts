@@ -8,8 +8,8 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { UserError } from "../../errors.js";
-import type { Message } from "../conversation.js";
-import { type DocumentSettings, makeDocuments } from "../documents.js";
+import type { Message } from "../conversations/sample.js";
+import { type DocumentSettings, makeDocuments } from "../make-documents.js";
 import { renderChat, renderWithMask } from "./template.js";
 import { folderOf } from "../tokenizer/testing-tokenizer.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/tokenizer.js";

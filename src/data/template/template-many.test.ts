@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { test } from "node:test";
 import { UserError } from "../../errors.js";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { parseJsonRow } from "../json-values.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { renderChat, renderWithMask } from "./template.js";

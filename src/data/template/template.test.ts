@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { renderChat, renderWithMask, type ChatOptions } from "./template.js";
 import { CHATML, CHATML_TAGGED, CHATML_THINKING, testTokenizer } from "../tokenizer/testing-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

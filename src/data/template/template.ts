@@ -3,7 +3,7 @@
 // the text that the template writes for a message (turn-segments.ts); renderings of all before a turn (prefix-spans.ts).
 // What cannot be verified is refused. A turn's span ends behind its end marker, which the model must learn to write, but
 // before white space after that.
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { ROW_LIMITS, secondsFor } from "../limits.js";
 import { inTime } from "../time-limit.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

@@ -1,7 +1,7 @@
 // Arguments as JSON text in templates that write them as JSON, go over them, or take a text as it is.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { parseJsonRow } from "../json-values.js";
 import { testTokenizer } from "../tokenizer/testing-tokenizer.js";
 import { renderChat, renderWithMask } from "./template.js";

@@ -1,7 +1,7 @@
 // Arguments of tool calls that a row has as JSON text, as services answer them. Many templates write arguments with
 // `tojson`, which would quote such a text once more, or go over their names: they get the object that the text is. Which a
 // template does is seen from a rendering of one call, once. Templates that write a text as it is get the text.
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { parseJsonRow } from "../json-values.js";
 import { type Chat, type Compiled, once, tryRun } from "./chat.js";
 

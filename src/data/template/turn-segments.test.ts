@@ -2,7 +2,7 @@
 // conversations of any length.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { testTokenizer } from "../tokenizer/testing-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { renderWithMask, renderWithTurns } from "./template.js";

@@ -5,7 +5,7 @@
 // In its part a turn of the assistant begins behind the header and ends with its end marker. Both are known from probes:
 // the header is what a prompt for generation adds, without thoughts that it may open; a marker is what stands behind the
 // words of a turn, be it the last or an earlier one.
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { type Part, Watch } from "./watch.js";
 import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";
 

@@ -1,15 +1,22 @@
 // What a template leaves out is told with its count; where the assistant wrote it, rows are refused.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Message } from "../conversation.js";
-import { CHATML_THINKING, testTokenizer } from "../tokenizer/testing-tokenizer.js";
+import type { Message } from "../conversations/sample.js";
+import { testTokenizer } from "../tokenizer/testing-tokenizer.js";
 import { CALLS, OPENS, PLAIN } from "./testing-templates.js";
-import { stripsThoughts, unshownFields, unshownNotes } from "./unshown-fields.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type FieldWatch, type UnshownField, unshownNotes, unshownOf, watchFields } from "./unshown-fields.js";
 
 const says = (content: string | null, more: object = {}): Message => ({ role: "assistant", content, ...more });
 const user: Message = { role: "user", content: "q" };
 const CALL = { type: "function", function: { name: "f", arguments: { a: 1 } } };
 const TOOLS = [{ type: "function", function: { name: "f", parameters: {} } }];
+
+function unshownFields(tokenizer: Tokenizer, rows: Parameters<FieldWatch["see"]>[0][]): UnshownField[] {
+  const watch = watchFields(tokenizer);
+  for (const row of rows) watch.see(row);
+  return unshownOf(watch.taken());
+}
 
 test("keys that a template does not show, each with its rows", (t) => {
   const rows = [
@@ -74,12 +81,4 @@ test("a note for each, and a refusal for what the assistant writes", (t) => {
     )[0],
     /"content of role tool"/,
   );
-});
-
-test("whether thoughts of earlier turns are left out", (t) => {
-  const strips = (chat_template: string): boolean => stripsThoughts(testTokenizer(t, { chat_template }));
-  assert.equal(strips(OPENS), true);
-  assert.equal(strips(PLAIN), false);
-  assert.equal(strips(PLAIN.replace("{{ m.content }}", "{{ m.reasoning_content }}{{ m.content }}")), false);
-  assert.equal(strips(CHATML_THINKING), false);
 });

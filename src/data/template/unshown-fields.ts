@@ -1,7 +1,7 @@
 // What a chat template does not show: a key of the rows that the text is the same without. It is found out from a few rows
 // that have the key, by rendering each with and without it; all rows are counted.
 import { UserError } from "../../errors.js";
-import type { Message } from "../conversation.js";
+import type { Message } from "../conversations/sample.js";
 import { LimitExceeded, quoted } from "../limits.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { THOUGHTS } from "./chat.js";
@@ -33,7 +33,6 @@ const PROBE = "\uFDD2";
 export interface FieldWatch {
   /** Errors: as renderChat, for a row that the template refuses as it is. */
   see(conversation: Conversation): void;
-  unshown(): UnshownField[];
   /** All keys of the rows seen since the last call: for who sums up what several threads saw. */
   taken(): SeenField[];
 }
@@ -76,18 +75,7 @@ export function watchFields(tokenizer: Tokenizer, kwargs?: Record<string, unknow
     for (const field of seen) Object.assign(field, { rows: 0, place: undefined });
     return taken;
   };
-  return { see, unshown: () => unshownOf([...fields.values()]), taken };
-}
-
-/** Keys of the rows that the tokenizer's chat template does not show. */
-export function unshownFields(
-  tokenizer: Tokenizer,
-  conversations: Iterable<Conversation>,
-  kwargs?: Record<string, unknown>,
-): UnshownField[] {
-  const watch = watchFields(tokenizer, kwargs);
-  for (const conversation of conversations) watch.see(conversation);
-  return watch.unshown();
+  return { see, taken };
 }
 
 /**
@@ -106,16 +94,6 @@ export function unshownNotes(fields: UnshownField[]): string[] {
     return `${what}${place === undefined ? "" : `, first in ${place}`}: the model does not see it. ${remedy}`;
   });
 }
-
-/** Whether the template shows thoughts of the last answer and leaves out those of answers before it. */
-export function stripsThoughts(tokenizer: Tokenizer, options: ChatOptions = {}): boolean {
-  const answer = (mark: string): Message => ({ role: "assistant", content: "a", reasoning_content: mark });
-  const messages = [question("q"), answer(`${PROBE}1`), question("r"), answer(`${PROBE}2`)];
-  const text = tryRender(tokenizer, { ...options, messages });
-  return text?.includes(`${PROBE}2`) === true && !text.includes(`${PROBE}1`);
-}
-
-const question = (content: string): Message => ({ role: "user", content });
 
 function keysOf({ messages, tools }: Conversation): Set<string> {
   const keys = new Set<string>();

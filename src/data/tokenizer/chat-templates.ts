@@ -7,12 +7,12 @@ import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import { type Json, readText, type TokenizerFiles } from "./files.js";
 
-export const TEMPLATE_FILE = "chat_template.jinja";
+const TEMPLATE_FILE = "chat_template.jinja";
 export const TEMPLATE_FOLDER = "additional_chat_templates";
 const ENDING = ".jinja";
 
 /** Those files of named templates that a model has, as FOLDER/NAME. */
-export const templateFiles = (files: Pick<TokenizerFiles, "list">): string[] =>
+const templateFiles = (files: Pick<TokenizerFiles, "list">): string[] =>
   (files.list?.(TEMPLATE_FOLDER) ?? [])
     .filter((name) => name.endsWith(ENDING) && name.length > ENDING.length)
     .sort()

@@ -5,10 +5,11 @@ import type { Handle, Native, OpArgument } from "../binding.js";
 import type { Argument, Result } from "../ops/row.js";
 import { rows } from "../ops.js";
 
+import { accountOf, clearAccounts } from "./account.js";
 import { backward, records, setRecording } from "./gradients.js";
 import { realEngine, standFor } from "./real-engine.js";
 import { everyRound } from "./rounds.js";
-import { accountOf, clearAccounts, drop, hold, make, type Value, viewOf } from "./values.js";
+import { drop, hold, make, type Value, viewOf } from "./values.js";
 
 /** Handles count on from here: far from any number that a record or an operator has beside them, and small integers to V8, which are fast keys. */
 const FIRST = -(2 ** 31);

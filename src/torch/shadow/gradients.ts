@@ -3,61 +3,15 @@
 // holds them (torch/csrc/autograd/engine.cpp, input_buffer.cpp, accumulate_grad.h).
 import { add, castTo, sumTo } from "./arithmetic.js";
 import { isDense } from "./shapes.js";
-import { drop, hold, type Value, viewOf } from "./values.js";
+import { drop, type Edge, type Gradient, hold, Node, type Value, viewOf } from "./values.js";
 import { isCpu } from "../device-name.js";
 
-interface Edge {
-  node: Node;
-  /** Which result of the node. */
-  result: number;
-}
-
-/** The gradients of a node's inputs from that of its result (or of several); each is the caller's to drop. */
-export type Gradient = (dy: Value, needed: readonly boolean[], saved: readonly Value[]) => (Value | null)[];
-
-let sequence = 0;
 let enabled = false;
 
 export function setRecording(on: boolean): boolean {
   const before = enabled;
   enabled = on;
   return before;
-}
-
-export class Node {
-  holders = 0;
-  readonly order: number;
-
-  constructor(
-    readonly edges: (Edge | null)[],
-    /** What the gradients have to look like: the inputs' sizes and dtypes. */
-    readonly inputs: readonly { sizes: readonly number[]; dtype: Value["dtype"] }[],
-    /** Held by the node. */
-    public saved: Value[],
-    readonly gradient: Gradient,
-    /** The leaf whose gradient this node adds to. */
-    readonly leaf: Value | null = null,
-  ) {
-    for (const edge of edges) if (edge !== null) edge.node.holders++;
-    this.order = leaf === null ? sequence++ : Number.POSITIVE_INFINITY;
-    if (leaf !== null) hold(leaf);
-  }
-
-  forget(): void {
-    for (const value of this.saved) drop(value);
-    this.saved = [];
-  }
-
-  release(): void {
-    this.holders--;
-    if (this.holders > 0) return;
-    this.forget();
-    for (const edge of this.edges) edge?.node.release();
-    if (this.leaf !== null) {
-      this.leaf.accumulator = null;
-      drop(this.leaf);
-    }
-  }
 }
 
 function edgeOf(value: Value): Edge | null {

@@ -2,7 +2,8 @@
 // it makes and frees counts once, and when it ends, what it has left behind is counted as often as there are more of them. The
 // others run at the totals that they really meet, the first and the last of those that are alike among them, so that the
 // highest total, in every span, is one of theirs.
-import { accounts, type Account, representing } from "./values.js";
+import { accounts, type Account } from "./account.js";
+import { representing } from "./values.js";
 
 /** First, second and third; the last of those like them; the last two, which may be others. */
 const WALKED = 6;

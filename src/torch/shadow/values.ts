@@ -1,62 +1,10 @@
 // Tensors without elements: sizes, strides, a dtype, and a storage that is counted as long as something holds it. Who makes
-// or gets one holds it, until `drop`. The ledger knows what is alive on each device, the highest total, and in which span
-// of the work each total was reached.
-import { UserError } from "../../errors.js";
-import { currentSpan } from "../span.js";
+// or gets one holds it, until `drop`. Beside them the nodes of a graph, for each holds the other; what a graph is for is in
+// gradients.ts.
+import { isCpu } from "../device-name.js";
 import { DTYPES, type DType } from "../types.js";
-import type { Node } from "./gradients.js";
+import { type Account, accountOf } from "./account.js";
 import { countOf, isContiguous, rowMajor } from "./shapes.js";
-import { deviceIndex, isCpu } from "../device-name.js";
-
-export class Account {
-  liveBytes = 0;
-  peakBytes = 0;
-  blocks = 0;
-  /** By span, the highest total while it lasted. */
-  readonly spans = new Map<string, number>();
-  #highest = 0;
-
-  change(bytes: number): void {
-    this.grow(bytes);
-    this.blocks += Math.sign(bytes);
-    if (bytes <= 0) return;
-    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
-    this.#highest = Math.max(this.#highest, this.liveBytes);
-    const span = currentSpan();
-    if (this.liveBytes > (this.spans.get(span) ?? 0)) this.spans.set(span, this.liveBytes);
-  }
-
-  /** Goes to another total that is noted nowhere. */
-  grow(bytes: number): void {
-    this.liveBytes += bytes;
-    if (this.liveBytes > Number.MAX_SAFE_INTEGER) throw beyondCounting();
-  }
-
-  resetPeak(): void {
-    this.peakBytes = this.liveBytes;
-    this.spans.clear();
-  }
-
-  /** From now on, the highest total is noted anew. Returns what `endWindow` wants back. */
-  startWindow(): number {
-    const before = this.#highest;
-    this.#highest = this.liveBytes;
-    return before;
-  }
-
-  /** The highest total since the window was started. */
-  endWindow(before: number): number {
-    const highest = this.#highest;
-    this.#highest = Math.max(before, highest);
-    return highest;
-  }
-}
-
-/** What ends a plan whose bytes are no longer told apart by a number. */
-export const beyondCounting = (): UserError =>
-  new UserError(
-    "the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.",
-  );
 
 /** For how many rounds of a loop the one that runs stands, the loops around it included. */
 let represented = 1;
@@ -137,18 +85,52 @@ export class Value {
   }
 }
 
-const byDevice = new Map<string, Account>();
-export const accounts = (): Iterable<Account> => byDevice.values();
-
-/** The account of a device; "cuda" and "cuda:0" are one. */
-export function accountOf(device: string): Account {
-  const key = isCpu(device) ? "cpu" : `cuda:${deviceIndex(device)}`;
-  const found = byDevice.get(key) ?? new Account();
-  byDevice.set(key, found);
-  return found;
+export interface Edge {
+  node: Node;
+  /** Which result of the node. */
+  result: number;
 }
 
-export const clearAccounts = (): void => byDevice.clear();
+/** The gradients of a node's inputs from that of its result (or of several); each is the caller's to drop. */
+export type Gradient = (dy: Value, needed: readonly boolean[], saved: readonly Value[]) => (Value | null)[];
+
+let sequence = 0;
+
+export class Node {
+  holders = 0;
+  readonly order: number;
+
+  constructor(
+    readonly edges: (Edge | null)[],
+    /** What the gradients have to look like: the inputs' sizes and dtypes. */
+    readonly inputs: readonly { sizes: readonly number[]; dtype: DType }[],
+    /** Held by the node. */
+    public saved: Value[],
+    readonly gradient: Gradient,
+    /** The leaf whose gradient this node adds to. */
+    readonly leaf: Value | null = null,
+  ) {
+    for (const edge of edges) if (edge !== null) edge.node.holders++;
+    this.order = leaf === null ? sequence++ : Number.POSITIVE_INFINITY;
+    if (leaf !== null) hold(leaf);
+  }
+
+  forget(): void {
+    for (const value of this.saved) drop(value);
+    this.saved = [];
+  }
+
+  release(): void {
+    this.holders--;
+    if (this.holders > 0) return;
+    this.forget();
+    for (const edge of this.edges) edge?.node.release();
+    if (this.leaf !== null) {
+      this.leaf.accumulator = null;
+      drop(this.leaf);
+    }
+  }
+}
 
 export function make(
   sizes: readonly number[],

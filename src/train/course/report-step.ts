@@ -92,7 +92,7 @@ export class StepReport {
 }
 
 /** Whether every token of `vocabSize` has the same chance, to what float32 can tell: what no network does that has learnt or was just made. */
-export const isUniform = (loss: number, vocabSize: number): boolean =>
+const isUniform = (loss: number, vocabSize: number): boolean =>
   Math.abs(loss - Math.log(vocabSize)) <= 2e-6 * Math.log(vocabSize);
 
 const deadNetwork = (vocabSize: number): string =>

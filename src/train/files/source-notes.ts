@@ -1,7 +1,8 @@
 // What a person should know of a model's files before a run begins, and did not ask: types that are not kept, lengths that it does
 // not know, an end that texts will not have.
 import type { ModelSource } from "../../checkpoint/source.js";
-import type { DataReport } from "../../data/documents.js";
+import { ROW_KINDS } from "../../data/conversations/registry.js";
+import type { DataReport } from "../../data/make-documents.js";
 import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
 import type { Architecture } from "../../model/architecture.js";
 import type { TrainSettings } from "../settings/settings.js";
@@ -15,7 +16,9 @@ export function lengthNote({ max_length: longest }: TrainSettings, { maxPosition
 }
 
 export function endNote({ formats }: DataReport, { eosId }: Tokenizer): string[] {
-  const isText = formats.some((format) => format === "text" || format === "prompt_completion");
+  const isText = formats.some((format) =>
+    ROW_KINDS[format].makes.some((kind) => kind === "text" || kind === "completion"),
+  );
   if (!isText || eosId !== undefined) return [];
   return [
     "the tokenizer names no end token, so rows get none behind them, and the model does not learn where to stop; name one with eos_token",

@@ -12,10 +12,9 @@ import {
   firstDifference,
   isReordered,
   readFingerprint,
-  type RowsFingerprint,
   sharedDocuments,
 } from "../../data/fingerprint.js";
-import type { Documents } from "../../data/documents.js";
+import type { Documents, RowsFingerprint } from "../../data/documents.js";
 import { UserError } from "../../errors.js";
 import { nothingToResume } from "./run-folder.js";
 import type { TrainSettings } from "../settings/settings.js";

@@ -20,7 +20,8 @@ import {
   writeMarker,
 } from "../../checkpoint/run/marker.js";
 import { settleFolders } from "../../checkpoint/files/save-folder.js";
-import { parseSources, placeOf } from "../../data/source.js";
+import { parseSources } from "../../data/sources/parse.js";
+import { placeOf } from "../../data/sources/glob.js";
 import { METRICS_FILE } from "../../metrics/sinks/jsonl.js";
 import { UserError } from "../../errors.js";
 import type { TrainSettings } from "../settings/settings.js";
@@ -127,16 +128,6 @@ export function openRunFolder(settings: Place): RunFolder {
     close: () => lock.release(),
     abandon,
   };
-}
-
-/** Claims a folder for runs before the first, so that files can be put beside them. Errors: UserError. */
-export function claimRunFolder(settings: Place): void {
-  const folder = openRunFolder(settings);
-  try {
-    if (!readMarker(settings.output_dir)) writeMarker(settings.output_dir, { replacing: false });
-  } finally {
-    folder.close();
-  }
 }
 
 /** Bytes of what overwriting will remove. */

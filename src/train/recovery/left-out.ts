@@ -8,7 +8,7 @@ import { readJsonObject } from "../../checkpoint/folder.js";
 import type { BatchState } from "../../data/batches.js";
 import { UserError } from "../../errors.js";
 
-export const LEFT_OUT_FILE = "left-out.json";
+const LEFT_OUT_FILE = "left-out.json";
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 

@@ -209,6 +209,14 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
     "--chat-template c.jinja has no effect: --format text has no turns. Remove chat_template, or set format to messages or auto.",
   ],
   [
+    { format: "tokens", train_on: "last" },
+    "--train-on last has no effect: --format tokens has no turns. Remove train_on, or set format to messages or auto.",
+  ],
+  [
+    { format: "tokens", chat_template: "c.jinja" },
+    "--chat-template c.jinja has no effect: --format tokens has no turns. Remove chat_template, or set format to messages or auto.",
+  ],
+  [
     { weights_dtype: "float32", weights_correction: "8bit" },
     "--weights-correction 8bit has no effect: --weights-dtype float32 needs no correction. " +
       "Remove weights_correction, or set weights_dtype to bfloat16.",

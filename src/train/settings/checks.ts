@@ -1,5 +1,5 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
-// both ways out. Ranges of single settings are in their rows.
+// both ways out. Those of rows and of a run's course are in files of their own. Ranges of single settings are in their rows.
 import { isCpu } from "../../torch/device.js";
 import { STORES } from "../../store/registry.js";
 import { parseBytes } from "../../format.js";
@@ -15,10 +15,9 @@ import {
 import { METHODS } from "../../reversible/methods/registry.js";
 import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";
-import { savesAtAll } from "./saving.js";
-import type { TrainSettings } from "./rows.js";
-
-type Problem = (settings: TrainSettings, given: Given) => string | false;
+import { COURSE_PROBLEMS } from "./course-checks.js";
+import { ROW_PROBLEMS } from "./row-checks.js";
+import type { Problem, TrainSettings } from "./rows.js";
 
 const PROBLEMS: readonly Problem[] = [
   ({ per_device_train_batch_size: rows, max_length: length }, at) => tooManyTokens(rows, length, at),
@@ -136,27 +135,7 @@ const PROBLEMS: readonly Problem[] = [
     at.has("decay_ratio") &&
     `${at.subject("decay_ratio")} has no effect with ${at.mention("lr_scheduler_type")}. ` +
       "Remove decay_ratio, or set lr_scheduler_type to warmup_stable_decay.",
-  ({ validation_file, validation_rows }, at) =>
-    validation_file !== "" &&
-    validation_rows > 0 &&
-    `${at.subject("validation_rows")} has no effect: ${at.mention("validation_file")} is what is evaluated. ` +
-      "Remove validation_rows or validation_file.",
-  ({ format }, at) =>
-    (format === "text" || format === "prompt_completion" || format === "tokens") &&
-    at.has("assistant_only_loss") &&
-    `${at.subject("assistant_only_loss")} has no effect: ${at.mention("format")} has no assistant's turns. ` +
-      "Remove assistant_only_loss, or set format to messages or auto.",
-  ({ format }, at) =>
-    format !== "prompt_completion" &&
-    format !== "auto" &&
-    at.has("completion_only_loss") &&
-    `${at.subject("completion_only_loss")} has no effect: ${at.mention("format")} has no completion. ` +
-      "Remove completion_only_loss, or set format to prompt_completion or auto.",
-  ({ train_on }, at) => overruled("assistant_only_loss", train_on, at),
-  ({ train_on }, at) => overruled("completion_only_loss", train_on, at),
-  ({ format }, at) => withoutChat("train_on", format, at),
-  ({ format }, at) => withoutChat("chat_template", format, at),
-  ({ format }, at) => withoutChat("chat_template_kwargs", format, at),
+  ...ROW_PROBLEMS,
   ({ router_aux_loss_coef: coef }, at) =>
     coef === 0 &&
     at.has("router_aux_loss_type") &&
@@ -178,36 +157,7 @@ const PROBLEMS: readonly Problem[] = [
     each > 0 &&
     `${at.subject("max_grad_norm")} limits all gradients together, and ${at.mention("max_block_grad_norm")} each block's by itself. ` +
       "Remove one of the two.",
-  ({ max_steps }, at) =>
-    max_steps > 0 &&
-    at.has("num_train_epochs") &&
-    `${at.subject("num_train_epochs")} has no effect: ${at.mention("max_steps")} says how long to train. ` +
-      "Remove num_train_epochs or max_steps.",
-  (settings, at) => withoutRows("eval_steps", settings.eval_steps > 0, settings, at),
-  (settings, at) => withoutRows("eval_strategy", settings.eval_strategy === "epoch", settings, at),
-  ({ report_to: names }, at) =>
-    names.includes("none") && names.length > 1 && `${at.subject("report_to")} names none beside others. Remove none.`,
-  ({ save_strategy, save_steps, save_total_limit, load_best_model_at_end: best }, at) =>
-    save_total_limit > 0 &&
-    !best &&
-    !savesAtAll({ save_strategy, save_steps }) &&
-    `${at.subject("save_total_limit")} has no effect: ${at.mention(save_strategy === "no" ? "save_strategy" : "save_steps")} makes no checkpoints. ` +
-      "Remove save_total_limit, or set save_steps.",
-  (settings, at) => otherStrategy("save", settings.save_strategy, at),
-  (settings, at) => otherStrategy("eval", settings.eval_strategy, at),
-  (settings, at) => withoutEvaluations("load_best_model_at_end", settings.load_best_model_at_end, settings, at),
-  (settings, at) => withoutEvaluations("early_stopping_patience", settings.early_stopping_patience > 0, settings, at),
-  ({ load_best_model_at_end: best, early_stopping_patience: patience }, at) =>
-    !best &&
-    patience === 0 &&
-    at.has("metric_for_best_model") &&
-    `${at.subject("metric_for_best_model")} has no effect: nothing asks which evaluation is the best. ` +
-      "Remove it, or set load_best_model_at_end or early_stopping_patience.",
-  ({ early_stopping_patience: patience }, at) =>
-    patience === 0 &&
-    at.has("early_stopping_threshold") &&
-    `${at.subject("early_stopping_threshold")} has no effect: ${at.mention("early_stopping_patience")} stops no run early. ` +
-      "Remove one of the two.",
+  ...COURSE_PROBLEMS,
   ({ weights_dtype, weights_correction }, at) =>
     weights_dtype === "float32" &&
     weights_correction !== "none" &&
@@ -228,36 +178,6 @@ const takesUnits = (settings: TrainSettings): boolean => {
   const coupling = couplingOf(describeNetwork(settings));
   return coupling.reversible && coupling.takesUnits;
 };
-
-const withoutRows = (name: string, asked: boolean, { validation_file, validation_rows }: TrainSettings, at: Given) =>
-  asked &&
-  validation_file === "" &&
-  validation_rows === 0 &&
-  `${at.subject(name)} has no effect: there is nothing to evaluate on. Remove ${name}, or set validation_file or validation_rows.`;
-
-/** What compares evaluations needs some between start and end. */
-const withoutEvaluations = (name: string, asked: boolean, settings: TrainSettings, at: Given): string | false =>
-  withoutRows(name, asked, settings, at) ||
-  (asked &&
-    (settings.eval_strategy === "no" || (settings.eval_strategy === "steps" && settings.eval_steps === 0)) &&
-    `${at.subject(name)} needs evaluations to choose from: ${at.mention(settings.eval_strategy === "no" ? "eval_strategy" : "eval_steps")} makes one, at the end. ` +
-      `Set eval_steps, or eval_strategy to epoch, or remove ${name}.`);
-
-const overruled = (name: string, trainOn: string, at: Given): string | false =>
-  trainOn !== "auto" &&
-  at.has(name) &&
-  `${at.subject(name)} has no effect: ${at.mention("train_on")} says what is trained. Remove one of the two.`;
-
-const withoutChat = (name: string, format: string, at: Given): string | false =>
-  format === "text" &&
-  at.has(name) &&
-  `${at.subject(name)} has no effect: ${at.mention("format")} has no turns. Remove ${name}, or set format to messages or auto.`;
-
-/** The steps of a strategy that does not go by steps. */
-const otherStrategy = (of: "save" | "eval", strategy: string, at: Given): string | false =>
-  strategy !== "steps" &&
-  at.has(`${of}_steps`) &&
-  `${at.subject(`${of}_steps`)} has no effect with ${at.mention(`${of}_strategy`)}. Remove one of the two.`;
 
 const withoutSteps = (name: keyof TrainSettings, of: keyof TrainSettings, steps: number, at: Given): string | false =>
   steps === 0 &&

@@ -1,7 +1,7 @@
 // The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
-import { ROW_FORMATS } from "../../data/conversations/registry.js";
-import { sourcesAsText } from "../../data/sources/parse.js";
-import type { TrainOn } from "../../data/encode.js";
+import { ROW_FORMATS } from "../../data/conversations/row-kind.js";
+import { sourcesAsText } from "../../data/sources/as-text.js";
+import { TRAIN_ON } from "../../data/trained-parts.js";
 import { LONGEST } from "../../settings/limits.js";
 import type { SettingRows } from "../../settings/table.js";
 
@@ -87,7 +87,7 @@ export const MODEL_ROWS = {
   },
   train_on: {
     kind: "choice",
-    choices: ["auto", "assistant", "last", "completion", "all"] satisfies (TrainOn | "auto")[],
+    choices: ["auto", ...TRAIN_ON],
     default: "auto",
     group: GROUP,
     about:

@@ -2,7 +2,7 @@
 // with a run all follow from these rows. They stand in a file for each subject; the order here is that of the help. Names are those of
 // TRL and transformers where they have one.
 import { COUPLING_ROWS } from "../../reversible/couplings/registry.js";
-import type { SettingRows, SettingsOf } from "../../settings/table.js";
+import type { Given, SettingRows, SettingsOf } from "../../settings/table.js";
 import { LENGTH_ROWS } from "./length-rows.js";
 import { MODEL_ROWS } from "./model-rows.js";
 import { UPDATE_ROWS } from "./optimizer-rows.js";
@@ -25,11 +25,14 @@ export const TRAIN_ROWS = {
 
 export type TrainSettings = SettingsOf<typeof TRAIN_ROWS>;
 
+/** What is wrong with settings together, as a whole message. */
+export type Problem = (settings: TrainSettings, given: Given) => string | false;
+
 /** What other trainers call things, for people who bring their config along. */
 export const TRAIN_ELSEWHERE = {
   model_name_or_path: "Use model (a folder).",
-  dataset_name: "Use train_file (a file).",
-  dataset_path: "Use train_file (a file).",
+  dataset_name: "Use train_file (files, folders, or org/name on a hub).",
+  dataset_path: "Use train_file (files, folders, or org/name on a hub).",
   max_seq_length: "Use max_length.",
   optim: "Use optimizer.",
   output_router_logits: "Use router_aux_loss_coef.",

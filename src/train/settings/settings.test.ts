@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { parseSources } from "../../data/source.js";
+import { parseSources } from "../../data/sources/parse.js";
 import {
   describeSettings,
   helpText,

@@ -137,7 +137,7 @@ export function methodOf(value: Value, name: string): Value | undefined {
 }
 
 /** Arguments in the order of `names`, be they given by place or by name; undefined where one is not given. */
-export function inOrder(args: Value[], names: string[]): (Value | undefined)[] {
+function inOrder(args: Value[], names: string[]): (Value | undefined)[] {
   const last = args.at(-1);
   const isNamed = last?.type === "KeywordArgumentsValue";
   const byName = isNamed && isDict(last) ? last.value : new Map<string, Value>();

@@ -89,7 +89,7 @@ export function str(value: Value): string {
 }
 
 /** As Python's repr(): what stands in a list. Errors: for a function, which Python prints with its address. */
-export function repr(value: Value): string {
+function repr(value: Value): string {
   if (isText(value)) return quote(value.value);
   if (isNone(value)) return "None";
   if (value.type === "BooleanValue") return value.value === true ? "True" : "False";

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type DataReport, type Document, type DocumentSettings, makeDocuments } from "./documents.js";
+import type { Document } from "./documents.js";
+import { type DataReport, type DocumentSettings, makeDocuments } from "./make-documents.js";
 import type { Row } from "./rows.js";
 import { CHATML, CHATML_TAGGED, CHATML_THINKING, SPECIAL, testTokenizer } from "./tokenizer/testing-tokenizer.js";
 

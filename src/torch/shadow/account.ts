@@ -1,0 +1,67 @@
+// The ledger of bytes: what is alive on each device, the highest total, and in which span of the work each total was reached.
+import { UserError } from "../../errors.js";
+import { deviceIndex, isCpu } from "../device-name.js";
+import { currentSpan } from "../span.js";
+
+export class Account {
+  liveBytes = 0;
+  peakBytes = 0;
+  blocks = 0;
+  /** By span, the highest total while it lasted. */
+  readonly spans = new Map<string, number>();
+  #highest = 0;
+
+  change(bytes: number): void {
+    this.grow(bytes);
+    this.blocks += Math.sign(bytes);
+    if (bytes <= 0) return;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    this.#highest = Math.max(this.#highest, this.liveBytes);
+    const span = currentSpan();
+    if (this.liveBytes > (this.spans.get(span) ?? 0)) this.spans.set(span, this.liveBytes);
+  }
+
+  /** Goes to another total that is noted nowhere. */
+  grow(bytes: number): void {
+    this.liveBytes += bytes;
+    if (this.liveBytes > Number.MAX_SAFE_INTEGER) throw beyondCounting();
+  }
+
+  resetPeak(): void {
+    this.peakBytes = this.liveBytes;
+    this.spans.clear();
+  }
+
+  /** From now on, the highest total is noted anew. Returns what `endWindow` wants back. */
+  startWindow(): number {
+    const before = this.#highest;
+    this.#highest = this.liveBytes;
+    return before;
+  }
+
+  /** The highest total since the window was started. */
+  endWindow(before: number): number {
+    const highest = this.#highest;
+    this.#highest = Math.max(before, highest);
+    return highest;
+  }
+}
+
+/** What ends a plan whose bytes are no longer told apart by a number. */
+export const beyondCounting = (): UserError =>
+  new UserError(
+    "the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.",
+  );
+
+const byDevice = new Map<string, Account>();
+export const accounts = (): Iterable<Account> => byDevice.values();
+
+/** The account of a device; "cuda" and "cuda:0" are one. */
+export function accountOf(device: string): Account {
+  const key = isCpu(device) ? "cpu" : `cuda:${deviceIndex(device)}`;
+  const found = byDevice.get(key) ?? new Account();
+  byDevice.set(key, found);
+  return found;
+}
+
+export const clearAccounts = (): void => byDevice.clear();
