@@ -39,11 +39,11 @@ test("rows with marks, then what all of them are", async (t) => {
     ),
     out,
   );
-  assert.match(out, /max_length 48: 1 rows cut, 0 split, 0 dropped/);
+  assert.match(out, /max_length 48: 1 row cut, 0 split, 0 dropped/);
   assert.match(out, /trained parts end with: <\|im_end\|> 3 times\n/);
   assert.match(
     out,
-    /duplicates: 1 documents are as an earlier one; the first is \S+chats\.jsonl:3, as \S+chats\.jsonl:2\n/,
+    /duplicates: 1 document is as an earlier one; the first is \S+chats\.jsonl:3, as \S+chats\.jsonl:2\n/,
   );
   assert.match(out, /17 to 32 {2}#{40} {2}3\n/);
   assert.match(out, /^32 +1 \(25\.0 %\) +\d+ +\d+ +0$/m);
@@ -61,12 +61,13 @@ test("--json: a line for each row and nothing else; the summary stands beside it
   assert.equal(lines.length, 4);
   assert.deepEqual(lines[1], {
     row: 2,
-    place: `${rows}:2`,
     tokens: 23,
     trainedTokens: 2,
     marked: "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n«b<|im_end|>»\n",
   });
   assert.match(err, /: 4 rows of format messages/);
+  const both = (await data(rows, rows, "--model", model, "--json", "--rows", "5")).out.trim().split("\n");
+  assert.equal((JSON.parse(both[4]) as { place?: string }).place, `${rows}:1`);
   assert.equal((await data(rows, "--model", model, "--json", "--rows", "2")).out.trim().split("\n").length, 2);
 });
 

@@ -48,7 +48,7 @@ test("rows by the columns of the run: given again, kept with the run, or named a
     assert.deepEqual(await evaluate("--model", join(run, "final"), "--file", file), plain);
 
   const wrong = await evaluate("--model", model, "--file", words, ...named("ask", "tell"));
-  assert.match(wrong.refusal ?? "", /no column "tell", which columns gives for "completion"/);
+  assert.match(wrong.refusal ?? "", /takes "completion" from a column "tell", which the rows do not have/);
   const idle = await evaluate(
     "--model",
     model,

@@ -81,7 +81,7 @@ test("a column map with unknown names is refused with the nearest", () => {
   assert.throws(() => renameColumns(rows, { prompt: "qestion" }), {
     name: "UserError",
     message:
-      /^d\.jsonl:1: no column "qestion", which columns gives for "prompt" \(found "question", "answer"\)\. Did you mean "question"\?$/,
+      /^d\.jsonl:1: the setting columns takes "prompt" from a column "qestion", which the rows do not have \(found "question", "answer"\)\. Did you mean "question"\?$/,
   });
 });
 

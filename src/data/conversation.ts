@@ -28,7 +28,7 @@ export function renameColumns(rows: Row[], columns: Readonly<Record<string, stri
     }
     if (!found.includes(theirs)) {
       throw new UserError(
-        `${rows[0].place}: no column "${theirs}", which columns gives for "${ours}" (found ` +
+        `${rows[0].place}: the setting columns takes "${ours}" from a column "${theirs}", which the rows do not have (found ` +
           `${list(found)}).${meant(theirs, found)}`,
       );
     }

@@ -117,6 +117,14 @@ test("the summary of all rows: lengths, ends, duplicates, packs", (t) => {
     ends: [[SPECIAL.imEnd, 5]],
     packs: { count: 3, filled: lengths.reduce((a, b) => a + b) / 192 },
   });
+  // A line break behind an end is none; another special token is.
+  const ends = (tokens: number[]): [number, number][] => {
+    const documents = inMemory([{ tokens: Int32Array.from(tokens), trained: new Uint8Array(3).fill(1), place: "" }]);
+    return summarize(documents, (id) => NAMES.has(id), { max_length: 64, packing: false }).ends;
+  };
+  assert.deepEqual(ends([97, SPECIAL.imEnd, 10]), [[SPECIAL.imEnd, 1]]);
+  assert.deepEqual(ends([97, SPECIAL.imEnd, SPECIAL.imStart]), [[SPECIAL.imStart, 1]]);
+  assert.deepEqual(ends([97, 98, 99]), [[99, 1]]);
 });
 
 test("what a max_length costs is what cutting at it costs", () => {

@@ -1,6 +1,7 @@
 // What a chat template does not show: a key of the rows that the text is the same without. It is found out from a few rows
 // that have the key, by rendering each with and without it; all rows are counted.
 import { UserError } from "../../errors.js";
+import { formatNumberOf } from "../../format.js";
 import type { Message } from "../conversation.js";
 import { LimitExceeded, quoted } from "../limits.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -100,7 +101,7 @@ export function unshownNotes(fields: UnshownField[]): string[] {
   const remedy =
     "Give the model's folder a chat template that shows it (chat_template.jinja), or take it out of the rows.";
   return fields.map(({ key, rows, place }) => {
-    const count = `${rows} ${rows === 1 ? "row" : "rows"}`;
+    const count = formatNumberOf(rows, "row");
     if (key === EARLIER) return earlierNote(count, place);
     const what = `the chat template does not show "${quoted(key)}" of ${count}`;
     if (key === "tool_calls" || key === "content of role assistant")

@@ -6,7 +6,10 @@ import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
 import type { Architecture } from "../../model/architecture.js";
 import type { TrainSettings } from "../settings/settings.js";
 
-export function lengthNote({ max_length: longest }: TrainSettings, { maxPositions }: Architecture): string[] {
+export function lengthNote(
+  { max_length: longest }: Pick<TrainSettings, "max_length">,
+  { maxPositions }: Pick<Architecture, "maxPositions">,
+): string[] {
   if (longest <= maxPositions) return [];
   return [
     `max_length ${longest} is more than the ${maxPositions} positions that the model knows (max_position_embeddings in config.json): ` +
