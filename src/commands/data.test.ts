@@ -95,3 +95,25 @@ test("what is wrong is one sentence, and rows before it are shown", async (t) =>
   assert.match(missing.err, /nothing: no such folder/);
   assert.ok(!existsSync(join(folder, "nothing")));
 });
+
+test("what the model's files say of the rows is noted as before a run", async (t) => {
+  const { folder, model, rows } = place(t);
+  const text = join(folder, "text.jsonl");
+  const talks = join(folder, "talks.jsonl");
+  const turns = { prompt: [{ role: "user", content: "b" }], completion: [{ role: "assistant", content: "b" }] };
+  writeFileSync(text, '{"text": "hello hello"}\n');
+  writeFileSync(talks, JSON.stringify(turns));
+  writeFileSync(join(folder, "config.json"), '{"max_position_embeddings": 40}');
+  const [ends, positions] = [
+    /note: the tokenizer names no end token/,
+    /note: max_length 48 is more than the 40 positions/,
+  ];
+  const noted = async (file: string, length: string): Promise<boolean[]> => {
+    const { out } = await data(file, "--model", model, "--max-length", length);
+    return [ends.test(out), positions.test(out)];
+  };
+  assert.deepEqual(await noted(text, "48"), [false, true]);
+  writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify({ chat_template: CHATML }));
+  assert.deepEqual(await noted(text, "40"), [true, false]);
+  for (const file of [rows, talks]) assert.deepEqual(await noted(file, "40"), [false, false]);
+});

@@ -90,6 +90,6 @@ function jsonLine(shown: ShownRow, file: string): string {
     trainedTokens,
     ...(cutTokens > 0 && { cutTokens }),
     ...(documents > 1 && { documents }),
-    marked: markedText(texts),
+    marked: markedText(texts()),
   });
 }

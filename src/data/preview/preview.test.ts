@@ -92,6 +92,13 @@ test("rows are numbered, cut, split and shown also where nothing is trained", as
   const [text] = await shown("text", [{ text: "b".repeat(50) }], 16);
   assert.equal(rowTitle(text), "row 1 (d.jsonl:1): 51 tokens, 47 trained, split into 4");
   assert.equal(rowText(text, false).replaceAll(/[«»]/g, ""), `${"b".repeat(50)}<|im_end|>`);
+  const letters = "b".repeat(1600);
+  const [long] = await shown("text", [{ text: letters }], 99);
+  const marks = /[«»]/g;
+  assert.equal(
+    rowText(long, false).replaceAll(marks, ""),
+    `${letters.slice(0, 600)}\n[... 801 tokens ...]\n${letters.slice(-199)}<|im_end|>`,
+  );
   const [evil] = await shown("text", [{ text: "\u001b[31m<b>&" }], 99);
   assert.equal(rowText(evil, false), "\\x1b«[31m<b>&<|im_end|>»");
   assert.ok(rowText(evil, true).startsWith("\\x1b\u001b[32m[\u001b[0m"));

@@ -23,11 +23,11 @@ export const rowTitle = ({ row, place, tokens, trainedTokens, cutTokens, documen
   (documents > 1 ? `, split into ${documents}` : "");
 
 /** The tokens of a row as text, a long one without its middle; harmless on a terminal. */
-export function rowText({ texts }: ShownRow, color: boolean): string {
+export function rowText({ tokens, texts }: ShownRow, color: boolean): string {
   const show = color ? coloured : (some: readonly TokenText[]) => visibleText(markedText(some));
-  if (texts.length <= HEAD + TAIL) return show(texts);
-  const left = numbers(texts.length - HEAD - TAIL);
-  return `${show(texts.slice(0, HEAD))}\n[... ${left} tokens ...]\n${show(texts.slice(-TAIL))}`;
+  if (tokens <= HEAD + TAIL) return show(texts());
+  const left = numbers(tokens - HEAD - TAIL);
+  return `${show(texts(0, HEAD))}\n[... ${left} tokens ...]\n${show(texts(tokens - TAIL))}`;
 }
 
 function coloured(texts: readonly TokenText[]): string {

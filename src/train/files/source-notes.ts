@@ -17,8 +17,10 @@ export function lengthNote(
   ];
 }
 
-export function endNote({ formats }: DataReport, { eosId }: Tokenizer): string[] {
-  const isText = formats.some((format) => format === "text" || format === "prompt_completion");
+export function endNote({ formats, fields }: DataReport, { eosId }: Tokenizer): string[] {
+  // Prompt and completion may be messages, which the template ends.
+  const areMessages = formats.length === 1 && fields.length > 0;
+  const isText = formats.includes("text") || (formats.includes("prompt_completion") && !areMessages);
   if (!isText || eosId !== undefined) return [];
   return [
     "the tokenizer names no end token, so rows get none behind them, and the model does not learn where to stop; name one with eos_token",
