@@ -8,6 +8,7 @@ import { cacheKey } from "../data/prepared/key.js";
 import { prepareDocuments, type Prepared } from "../data/prepared/prepare.js";
 import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
 import { isMixed, openSources, type OpenSources, parseSources } from "../data/source.js";
+import { unreadVariables } from "../data/template/unread-variables.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { cacheFolder } from "../hub/names.js";
@@ -60,6 +61,7 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
     const found = [rows, others].flatMap((each) => each?.notes ?? []);
     const notes = [trained, evaluated].flatMap((each) => each?.notes ?? []);
     if (!trained.fromCache) notes.push(...mixNotes(rows));
+    notes.push(...unreadVariables(tools.tokenizer, settings.chat_template_kwargs));
     return { documents, report, evalDocuments, found, notes, fromCache: trained.fromCache };
   } catch (failure) {
     trained.documents.close();
