@@ -76,7 +76,7 @@ test("a column map with unknown names is refused with the nearest", () => {
   assert.throws(() => renameColumns(rows, { promt: "question" }), {
     name: "UserError",
     message:
-      /^columns: "promt" is not a column we read \(expected "messages", "tools", "system", "conversations", .* and \d more\)\. Did you mean "prompt"\?$/,
+      /^columns: "promt" is not a column we read \(expected "messages", "tools", .* and \d more\)\. Did you mean "prompt"\?$/,
   });
   assert.throws(() => renameColumns(rows, { prompt: "qestion" }), {
     name: "UserError",
