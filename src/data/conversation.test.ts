@@ -112,6 +112,11 @@ test("samples of each format", () => {
 const BAD: [value: Record<string, unknown>, format: RowFormat, message: RegExp][] = [
   [{ text: 5 }, "text", /^d\.jsonl:1: text is the number 5 \(expected a text\)\.$/],
   [{}, "text", /^d\.jsonl:1: text is missing/],
+  [
+    { text: "a" },
+    "messages",
+    /^d\.jsonl:1: messages is missing \(expected it, as the format is messages; found "text"\)\. Mend the row, or name files/,
+  ],
   [{ prompt: "a", completion: null }, "prompt_completion", /^d\.jsonl:1: completion is null \(expected a text\)/],
   [{ prompt: {}, completion: "b" }, "prompt_completion", /^d\.jsonl:1: prompt is an object/],
   [

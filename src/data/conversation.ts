@@ -59,7 +59,14 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
 }
 
 /** The checked content of one row. Errors: UserError naming the row and the value that is wrong. */
-export const readSample = (row: Row, format: RowFormat): Sample => ROW_KINDS[format].readSample(row);
+export function readSample(row: Row, format: RowFormat): Sample {
+  const lacking = lacks(row.value, format);
+  if (lacking === undefined || row.value[lacking] === null) return ROW_KINDS[format].readSample(row);
+  throw new UserError(
+    `${row.place}: ${lacking} is missing (expected it, as the format is ${format}; found ${list(keysOf([row]))}). Mend the row, or ` +
+      "name files of another kind by themselves in train_file.",
+  );
+}
 
 /** Whether a row is one to predict, of any format. */
 export const isSample = (value: Record<string, unknown>): boolean =>
