@@ -41,6 +41,8 @@ export function renameColumns(rows: Row[], columns: Readonly<Record<string, stri
   });
 }
 
+const RENAME = 'Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.';
+
 /** The format all of the first rows have. Errors: UserError with the keys found and the formats known. */
 export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat {
   const first = rows.slice(0, ROWS_LOOKED_AT);
@@ -48,13 +50,12 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
   const format = formats.find((each) => first.every(({ value }) => lacks(value, each) === undefined));
   if (format !== undefined) return format;
   checkAlike(first, formats);
+  const keys = formats.flatMap((name) => ROW_KINDS[name].needs.flat());
+  const empty = emptyIn(first, keys);
   const expected = formats.map((name) => `${neededWords(name)} for the format ${name}`).join(", ");
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${list(keysOf(first))} (expected ${expected}). ` +
-      `${emptyIn(
-        first,
-        formats.flatMap((name) => ROW_KINDS[name].needs.flat()),
-      )}Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.`,
+      (empty === "" ? RENAME : `${empty}Fill it in, or remove the row.`),
   );
 }
 
