@@ -51,7 +51,7 @@ test("a null in place of what a format needs is named", () => {
   ] as const) {
     assert.throws(() => detectFormat(rowsOf(value), "auto"), {
       name: "UserError",
-      message: new RegExp(`In d\\.jsonl:1, "${key}" is null\\. Rename`),
+      message: new RegExp(`In d\\.jsonl:1, "${key}" is null\\. Fill it in`),
     });
   }
 });
