@@ -117,3 +117,14 @@ test("what the model's files say of the rows is noted as before a run", async (t
   assert.deepEqual(await noted(text, "40"), [true, false]);
   for (const file of [rows, talks]) assert.deepEqual(await noted(file, "40"), [false, false]);
 });
+
+test("tokens that the model does not have are refused as before a run", async (t) => {
+  const { folder, model } = place(t);
+  const ids = join(folder, "ids.jsonl");
+  writeFileSync(ids, '{"input_ids": [1, 2, 3]}\n{"input_ids": [1, 300, 2]}\n');
+  assert.equal((await data(ids, "--model", model)).code, 0);
+  writeFileSync(join(folder, "config.json"), '{"vocab_size": 280}');
+  const { code, err } = await data(ids, "--model", model);
+  assert.equal(code, 2);
+  assert.match(err, /ids\.jsonl:2: token 300 is outside the model's vocabulary of 280\. .* input_ids of the row/);
+});

@@ -148,7 +148,7 @@ export function checkTokens(documents: Documents, vocabSize: number): void {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {
       throw new UserError(
-        `${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer.json does not belong to this model.`,
+        `${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer, or the input_ids of the row, were made for another one.`,
       );
     }
   }

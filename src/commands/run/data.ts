@@ -18,7 +18,7 @@ import { canColor, writeRaw } from "../../metrics/output.js";
 import { withAddedTokens } from "../../train/files/added-tokens.js";
 import { withGivenFiles } from "../../train/files/given-files.js";
 import { endNote, lengthNote } from "../../train/files/source-notes.js";
-import { documentSettings, openRows, readData } from "../../train/prepare-data.js";
+import { checkTokens, documentSettings, openRows, readData } from "../../train/prepare-data.js";
 import { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { ROWS } from "../data.js";
 import type { CommandInput } from "../command.js";
@@ -50,10 +50,11 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   }
 
   const { documents, report, found, notes } = await readData(rows, { ...loaded, out: err });
+  const { max_position_embeddings: positions, vocab_size: vocab } = added.source.config;
+  if (typeof vocab === "number") checkTokens(documents, Math.max(vocab, loaded.tokenizer.vocabSize));
   const summary = summarize(documents, (id) => names.has(id), settings);
   documents.close();
-  // A folder with a tokenizer alone tells nothing of positions.
-  const { max_position_embeddings: positions } = added.source.config;
+  // A folder with a tokenizer alone tells nothing of both.
   const maxPositions = typeof positions === "number" ? positions : Number.POSITIVE_INFINITY;
   const tokenName = (id: number): string => names.get(id) ?? JSON.stringify(loaded.tokenizer.decode([id]));
   const lines = summaryLines({
