@@ -71,6 +71,10 @@ test("--json: a line for each row and nothing else; the summary stands beside it
   assert.equal((await data(rows, "--model", model, "--json", "--rows", "2")).out.trim().split("\n").length, 2);
 });
 
+test("--help says what --json prints", async () => {
+  assert.match((await data("--help")).out, /--json +print a JSON line for each row/);
+});
+
 test("--html writes a page; colours only where a terminal shows them", async (t) => {
   const { folder, model, rows } = place(t);
   const page = join(folder, "rows.html");
