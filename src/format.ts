@@ -57,6 +57,10 @@ export function formatCount(count: number): string {
   return String(count);
 }
 
+/** 1, "row" -> "1 row"; 1200 -> "1,200 rows". */
+export const formatNumberOf = (count: number, noun: string): string =>
+  `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
+
 /** Left-aligned first column, right-aligned rest; rows may be ragged. For terminals. */
 export function formatTable(header: string[], rows: string[][]): string {
   const all = [header, ...rows];

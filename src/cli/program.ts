@@ -96,7 +96,9 @@ async function commandHelp({ about, load }: RegisteredCommand): Promise<string> 
   const command: Command = await load();
   const { positional } = command;
   const common = [
-    ...(command.json === true ? [flagLines("--json", "print one JSON document for machines")] : []),
+    ...(command.json === true
+      ? [flagLines("--json", command.jsonAbout ?? "print one JSON document for machines")]
+      : []),
     flagLines("--help", "print this"),
   ];
   const sections = [

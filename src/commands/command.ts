@@ -40,6 +40,8 @@ export interface Command<Rows extends SettingRows = SettingRows> {
   positional?: Positional;
   /** Whether --json is understood. */
   json?: boolean;
+  /** What --json prints, where it is not one document. */
+  jsonAbout?: string;
   /** `() => import("./run/NAME.js")` */
   load(): Promise<Work<Rows>>;
 }

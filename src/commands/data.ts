@@ -56,5 +56,6 @@ export const command: Command<typeof ROWS> = {
   },
   positional: { label: "FILE...", about: "the rows, as train_file has them", setting: "train_file" },
   json: true,
+  jsonAbout: "print a JSON line for each row, for machines; the rest goes to the other stream",
   load: () => import("./run/data.js"),
 };

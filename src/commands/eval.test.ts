@@ -48,7 +48,7 @@ test("rows by the columns of the run: given again, kept with the run, or named a
     assert.deepEqual(await evaluate("--model", join(run, "final"), "--file", file), plain);
 
   const wrong = await evaluate("--model", model, "--file", words, ...named("ask", "tell"));
-  assert.match(wrong.refusal ?? "", /no column "tell", which columns gives for "completion"/);
+  assert.match(wrong.refusal ?? "", /takes "completion" from a column "tell", which the rows do not have/);
   const idle = await evaluate(
     "--model",
     model,
@@ -59,4 +59,24 @@ test("rows by the columns of the run: given again, kept with the run, or named a
     ...named("question", "answer"),
   );
   assert.match(idle.refusal ?? "", /columns has no effect in task exact-match/);
+});
+
+test("what is trained of a row is as in the run, unless it is said otherwise", async (t) => {
+  const { folder, model } = makeWorkplace(t);
+  const file = join(folder, "rows.jsonl");
+  writeFileSync(file, `${JSON.stringify({ prompt: "The sum of 1 and 2 is", completion: " 3." })}\n`);
+  const run = join(folder, "run");
+  mkdirSync(run);
+  writeFileSync(join(run, "metrics.jsonl"), "");
+  cpSync(model, join(run, "final"), { recursive: true });
+  const lossWith = async (settings: object, ...words: string[]): Promise<number | undefined> => {
+    writeFileSync(join(run, "config.json"), JSON.stringify(settings));
+    return (await evaluate("--model", join(run, "final"), "--file", file, ...words)).loss;
+  };
+  const completion = await lossWith({});
+  const all = await lossWith({ completion_only_loss: false });
+  assert.notEqual(all, completion);
+  assert.equal(await lossWith({ train_on: "all" }), all);
+  assert.equal(await lossWith({ train_on: "completion" }), completion);
+  assert.equal(await lossWith({ train_on: "all" }, "--completion-only-loss"), completion);
 });

@@ -52,7 +52,7 @@ test("a null in place of what a format needs is named", () => {
   ] as const) {
     assert.throws(() => detectFormat(rowsOf(value), "auto"), {
       name: "UserError",
-      message: new RegExp(`In d\\.jsonl:1, "${key}" is null\\. Rename`),
+      message: new RegExp(`In d\\.jsonl:1, "${key}" is null\\. Fill it in`),
     });
   }
 });
@@ -77,12 +77,12 @@ test("a column map with unknown names is refused with the nearest", () => {
   assert.throws(() => renameColumns(rows, { promt: "question" }), {
     name: "UserError",
     message:
-      /^columns: "promt" is not a column we read \(expected "messages", "tools", "system", "conversations", .* and \d more\)\. Did you mean "prompt"\?$/,
+      /^columns: "promt" is not a column we read \(expected "messages", "tools", .* and \d more\)\. Did you mean "prompt"\?$/,
   });
   assert.throws(() => renameColumns(rows, { prompt: "qestion" }), {
     name: "UserError",
     message:
-      /^d\.jsonl:1: no column "qestion", which columns gives for "prompt" \(found "question", "answer"\)\. Did you mean "question"\?$/,
+      /^d\.jsonl:1: the setting columns takes "prompt" from a column "qestion", which the rows do not have \(found "question", "answer"\)\. Did you mean "question"\?$/,
   });
 });
 
@@ -113,6 +113,11 @@ test("samples of each format", () => {
 const BAD: [value: Record<string, unknown>, format: RowFormat, message: RegExp][] = [
   [{ text: 5 }, "text", /^d\.jsonl:1: text is the number 5 \(expected a text\)\.$/],
   [{}, "text", /^d\.jsonl:1: text is missing/],
+  [
+    { text: "a" },
+    "messages",
+    /^d\.jsonl:1: messages is missing \(expected it, as the format is messages; found "text"\)\. Mend the row, or name files/,
+  ],
   [{ prompt: "a", completion: null }, "prompt_completion", /^d\.jsonl:1: completion is null \(expected a text\)/],
   [{ prompt: {}, completion: "b" }, "prompt_completion", /^d\.jsonl:1: prompt is an object/],
   [

@@ -26,7 +26,7 @@ export function renameColumns(rows: Row[], columns: Readonly<Record<string, stri
     }
     if (!found.includes(theirs)) {
       throw new UserError(
-        `${rows[0].place}: no column "${theirs}", which columns gives for "${ours}" (found ` +
+        `${rows[0].place}: the setting columns takes "${ours}" from a column "${theirs}", which the rows do not have (found ` +
           `${list(found)}).${meant(theirs, found)}`,
       );
     }
@@ -39,6 +39,8 @@ export function renameColumns(rows: Row[], columns: Readonly<Record<string, stri
   });
 }
 
+const RENAME = 'Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.';
+
 /** The format all of the first rows have. Errors: UserError with the keys found and the formats known. */
 export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat {
   const first = rows.slice(0, ROWS_LOOKED_AT);
@@ -46,18 +48,24 @@ export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat
   const format = formats.find((each) => first.every(({ value }) => lacks(value, each) === undefined));
   if (format !== undefined) return format;
   checkAlike(first, formats);
+  const keys = formats.flatMap((name) => ROW_KINDS[name].needs.flat());
+  const empty = emptyIn(first, keys);
   const expected = formats.map((name) => `${neededWords(name)} for the format ${name}`).join(", ");
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${list(keysOf(first))} (expected ${expected}). ` +
-      `${emptyIn(
-        first,
-        formats.flatMap((name) => ROW_KINDS[name].needs.flat()),
-      )}Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.`,
+      (empty === "" ? RENAME : `${empty}Fill it in, or remove the row.`),
   );
 }
 
 /** The checked content of one row. Errors: UserError naming the row and the value that is wrong. */
-export const readSample = (row: Row, format: RowFormat): Sample => ROW_KINDS[format].readSample(row);
+export function readSample(row: Row, format: RowFormat): Sample {
+  const lacking = lacks(row.value, format);
+  if (lacking === undefined || row.value[lacking] === null) return ROW_KINDS[format].readSample(row);
+  throw new UserError(
+    `${row.place}: ${lacking} is missing (expected it, as the format is ${format}; found ${list(keysOf([row]))}). Mend the row, or ` +
+      "name files of another kind by themselves in train_file.",
+  );
+}
 
 /** Whether a row is one to predict, of any format. */
 export const isSample = (value: Record<string, unknown>): boolean =>

@@ -202,7 +202,7 @@ test("refused: no token trained, with the way out", (t) => {
   refuses(
     [{ messages: TALK.messages.slice(0, 1) }],
     {},
-    /^d\.jsonl:1: no token of the 1 rows is trained \(format messages, expected at least one\)\. They have no turn of the assistant .*assistant_only_loss: false/,
+    /^d\.jsonl:1: no token of the row is trained \(format messages, expected at least one\)\. They have no turn of the assistant .*assistant_only_loss: false/,
   );
   refuses([TALK, TALK], { max_length: 8 }, /2 of them were cut at max_length 8; set a larger max_length\./);
   refuses([{ text: "" }], {}, /They are shorter than two tokens; check that the columns/);

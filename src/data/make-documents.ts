@@ -62,6 +62,6 @@ function nothingTrained(
             "train on all tokens."
           : "They are shorter than two tokens; check that the columns named are those with the text.";
   throw new UserError(
-    `${place}: no token of the ${rows} rows is trained (format ${formats.join(" and ")}, expected at least one). ${remedy}`,
+    `${place}: no token of ${rows === 1 ? "the row" : `the ${rows} rows`} is trained (format ${formats.join(" and ")}, expected at least one). ${remedy}`,
   );
 }

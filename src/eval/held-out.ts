@@ -14,6 +14,7 @@ import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { openNetwork, type OpenOptions } from "../generate/open-network.js";
 import { freeModel } from "../model/model.js";
 import { evaluateLoss } from "../network/evaluate.js";
+import { documentSettings } from "../train/prepare-data.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { SettingsOf } from "../settings/table.js";
 
@@ -26,10 +27,13 @@ function pick({
   columns,
   assistant_only_loss,
   completion_only_loss,
+  train_on,
+  chat_template_kwargs,
   max_length,
   per_device_eval_batch_size,
 }: typeof TRAIN_ROWS) {
-  return { format, columns, assistant_only_loss, completion_only_loss, max_length, per_device_eval_batch_size };
+  const trained = { assistant_only_loss, completion_only_loss, train_on, chat_template_kwargs };
+  return { format, columns, ...trained, max_length, per_device_eval_batch_size };
 }
 
 /** The rows of `file` as batches for the model in `folder`, read as the run did that made it, where there is one. */
@@ -43,7 +47,7 @@ export function batchesOf(
   tokenizer: Tokenizer,
   settings: DataSettings,
 ): { documents: Documents; batches: BatchList; report: DataReport } {
-  const made = makeDocuments(rows, tokenizer, settings);
+  const made = makeDocuments(rows, tokenizer, documentSettings(settings));
   const documents = inMemory(made.documents);
   const { per_device_eval_batch_size: size, max_length } = settings;
   return { documents, batches: sequentialBatches(documents, { rows: size, max_length }), report: made.report };

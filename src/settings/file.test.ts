@@ -87,6 +87,12 @@ test("a path that is no file is refused", () => {
     name: "UserError",
     message: `${missing}: there is no such settings file. Check the path, or give the settings as flags.`,
   });
+  for (const name of ["rows.jsonl", "rows.csv.gz", "Rows.PARQUET"]) {
+    const rows = join(folder, name);
+    writeFileSync(rows, '{"text": "a"}\n');
+    const message = `${rows}: rows, by its name (expected a YAML file of settings). Give rows with --train-file.`;
+    assert.throws(() => readSettingsFile(rows), { name: "UserError", message });
+  }
   assert.throws(() => readSettingsFile(folder), {
     name: "UserError",
     message: `${folder}: is a folder (expected a YAML file of settings). Name the file inside it.`,

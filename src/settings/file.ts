@@ -14,6 +14,9 @@ const yaml = (): typeof Yaml => createRequire(import.meta.url)("yaml") as typeof
 /** Many times what all settings take; YAML is slow to read. */
 const LARGEST_BYTES = 2 ** 18;
 
+/** Files of rows, given in the place of settings. */
+const ROWS_NAME = /\.(jsonl|ndjson|csv|tsv|parquet|arrow|txt)(\.gz|\.zst)?$/i;
+
 /** The entries of a settings file in its order; empty for an empty file. */
 export function readSettingsFile(path: string): (Entry & { place: string })[] {
   const source = readText(path);
@@ -84,5 +87,7 @@ function readText(path: string): string {
     );
   if (stats.isDirectory())
     throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
+  if (ROWS_NAME.test(path))
+    throw new UserError(`${path}: rows, by its name (expected a YAML file of settings). Give rows with --train-file.`);
   return readWholeFile(path, LARGEST_BYTES).toString("utf8");
 }

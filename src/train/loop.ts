@@ -90,9 +90,14 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
   return { stopped: false, steps: done, folder: await endRun(run, sink, done, stop), memory };
 }
 
-const stoppedEarly = ({ settings, bestModel }: Run): string =>
-  `early_stopping_patience: ${settings.early_stopping_patience} evaluations were no better than ${settings.metric_for_best_model} ` +
-  `${bestModel.best?.value.toFixed(4)} at step ${bestModel.best?.step}, so the run ends here`;
+function stoppedEarly({ settings, bestModel }: Run): string {
+  const { early_stopping_patience: patience, early_stopping_threshold: least } = settings;
+  const how = least > 0 ? `better by ${least} than the best before` : "better than the best before";
+  return (
+    `early_stopping_patience: ${patience} evaluations, one after the other, were not ${how}, so the run ends here; the best is ` +
+    `${settings.metric_for_best_model} ${bestModel.best?.value.toFixed(4)} at step ${bestModel.best?.step}`
+  );
+}
 
 const PHASES = {
   adapters: "adapters alone are trained",

@@ -11,6 +11,7 @@ import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
 import { isMixed } from "../data/sources/mix.js";
 import { openSources, type OpenSources } from "../data/sources/open-sources.js";
 import { parseSources } from "../data/sources/parse.js";
+import { unreadVariables } from "../data/template/unread-variables.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { cacheFolder } from "../hub/names.js";
@@ -63,6 +64,7 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
     const found = [rows, others].flatMap((each) => each?.notes ?? []);
     const notes = [trained, evaluated].flatMap((each) => each?.notes ?? []);
     if (!trained.fromCache) notes.push(...mixNotes(rows));
+    notes.push(...unreadVariables(tools.tokenizer, settings.chat_template_kwargs));
     return { documents, report, evalDocuments, found, notes, fromCache: trained.fromCache };
   } catch (failure) {
     trained.documents.close();
@@ -149,7 +151,7 @@ export function checkTokens(documents: Documents, vocabSize: number): void {
     const bad = tokens.find((token) => token >= vocabSize);
     if (bad !== undefined) {
       throw new UserError(
-        `${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer.json does not belong to this model.`,
+        `${place}: token ${bad} is outside the model's vocabulary of ${vocabSize}. The tokenizer, or the input_ids of the row, were made for another one.`,
       );
     }
   }

@@ -17,7 +17,8 @@ import { resolveModel } from "../../hub/resolve.js";
 import { canColor, writeRaw } from "../../metrics/output.js";
 import { withAddedTokens } from "../../train/files/added-tokens.js";
 import { withGivenFiles } from "../../train/files/given-files.js";
-import { documentSettings, openRows, readData } from "../../train/prepare-data.js";
+import { endNote, lengthNote } from "../../train/files/source-notes.js";
+import { checkTokens, documentSettings, openRows, readData } from "../../train/prepare-data.js";
 import { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { ROWS } from "../data.js";
 import type { CommandInput } from "../command.js";
@@ -40,7 +41,7 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   };
   const { batches } = await openRows("train_file", rows);
   for await (const row of shownRows(batches(), count, { ...loaded, names, settings: documentSettings(settings) })) {
-    if (json) out.write(`${jsonLine(row)}\n`);
+    if (json) out.write(`${jsonLine(row, file)}\n`);
     else {
       out.write(`${rowTitle(row)}\n`);
       writeRaw(out, `${rowText(row, canColor(out)).trimEnd()}\n\n`);
@@ -49,8 +50,12 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   }
 
   const { documents, report, found, notes } = await readData(rows, { ...loaded, out: err });
+  const { max_position_embeddings: positions, vocab_size: vocab } = added.source.config;
+  if (typeof vocab === "number") checkTokens(documents, Math.max(vocab, loaded.tokenizer.vocabSize));
   const summary = summarize(documents, (id) => names.has(id), settings);
   documents.close();
+  // A folder with a tokenizer alone tells nothing of both.
+  const maxPositions = typeof positions === "number" ? positions : Number.POSITIVE_INFINITY;
   const tokenName = (id: number): string => names.get(id) ?? JSON.stringify(loaded.tokenizer.decode([id]));
   const lines = summaryLines({
     file,
@@ -59,7 +64,7 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
     max_length,
     tokenName,
     found,
-    notes: [...added.notes, ...notes],
+    notes: [...added.notes, ...lengthNote(settings, { maxPositions }), ...endNote(report, loaded.tokenizer), ...notes],
   });
   (json ? err : out).write(`${lines.join("\n")}\n`);
   if (settings.html !== "") {
@@ -76,14 +81,16 @@ function sourceOf(folder: string): ModelSource {
   return { ...folderFiles(folder), config: {}, configPath, openWeights: () => openSource(folder).openWeights() };
 }
 
-function jsonLine({ row, place, tokens, trainedTokens, cutTokens, documents, texts }: ShownRow): string {
+/** The place where it says more than file and row. */
+function jsonLine(shown: ShownRow, file: string): string {
+  const { row, place, tokens, trainedTokens, cutTokens, documents, texts } = shown;
   return JSON.stringify({
     row,
-    place,
+    ...(place !== `${file}:${row}` && { place }),
     tokens,
     trainedTokens,
     ...(cutTokens > 0 && { cutTokens }),
     ...(documents > 1 && { documents }),
-    marked: markedText(texts),
+    marked: markedText(texts()),
   });
 }

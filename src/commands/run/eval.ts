@@ -51,7 +51,9 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   checkTask(task, given);
   // A file may have our names, though the run's had names of its own.
   const columns = hasColumns(rows, ofRun.columns) ? ofRun.columns : {};
-  const data = { ...ofRun, columns, ...own };
+  // What is trained is said here otherwise.
+  const overrules = given.has("assistant_only_loss") || given.has("completion_only_loss");
+  const data = { ...ofRun, columns, ...own, ...(overrules && { train_on: "auto" as const }) };
   const measure = prepareTask(task, rows, { source, tokenizer: loadTokenizer(source), data, ...settings });
 
   const results = [];

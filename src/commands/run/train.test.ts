@@ -202,7 +202,7 @@ const REFUSALS: Refusal[] = [
       writeFileSync(rows, `${JSON.stringify({ prompt: "a".repeat(40), completion: "b" })}\n`);
       return { max_length: "16" };
     },
-    says: /rows\.jsonl:1: no token of the 1 rows is trained .*1 of them were cut at max_length 16; set a larger max_length/,
+    says: /rows\.jsonl:1: no token of the row is trained .*1 of them were cut at max_length 16; set a larger max_length/,
   },
   {
     name: "a token beyond the vocabulary",

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 
 import { writeFileDurably } from "../../checkpoint/files/disk.js";
-import { formatBytes, formatCount } from "../../format.js";
+import { formatBytes, formatCount, formatNumberOf } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
 import { openSinks } from "../../metrics/sinks/registry.js";
 import type { Sink } from "../../metrics/record.js";
@@ -155,7 +155,7 @@ function describeData(report: DataReport): string {
     .join("");
   const unused = Object.entries(unusedColumns).map(([name, count]) => `${quoted(name)} (${count})`);
   return (
-    `data: ${rows} rows of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
+    `data: ${formatNumberOf(rows, "row")} of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${share} % trained${extra}` +
     `${unused.length > 0 ? `; columns that are not used: ${unused.join(", ")}` : ""}`
   );
 }

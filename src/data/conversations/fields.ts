@@ -35,3 +35,13 @@ export function readTools(value: unknown, place: string): unknown[] | undefined 
   }
   throw new UserError(`${place}: tools is ${describe(value)} (expected a list of tool descriptions, or no such key).`);
 }
+
+/** The row's own variables for the chat template: a map, or the JSON of one. */
+export function readKwargs(value: unknown, place: string): { kwargs?: Record<string, unknown> } {
+  if (value === undefined || value === null || value === "") return {};
+  const map = fromJsonText(value);
+  if (typeof map === "object" && map !== null && !Array.isArray(map)) return { kwargs: map as Record<string, unknown> };
+  throw new UserError(
+    `${place}: chat_template_kwargs is ${describe(value)} (expected a map such as {"enable_thinking": false}, or no such key).`,
+  );
+}

@@ -194,3 +194,26 @@ test("tokens made elsewhere: labels, masks, padding", () => {
   refused({ input_ids: [1.5] }, /input_ids\[0\] is the number 1\.5/);
   refused({ input_ids: [-1] }, /input_ids has -1/);
 });
+
+test("variables for the chat template beside a conversation: a map, the JSON of one, or none", () => {
+  const messages = [user("q"), assistant("a")];
+  const chat = { prompt: [user("q")], completion: [assistant("a")] };
+  const conversations = [
+    { from: "human", value: "q" },
+    { from: "gpt", value: "a" },
+  ];
+  for (const row of [{ messages }, chat, { conversations }]) {
+    const kwargsOf = (chat_template_kwargs: unknown): unknown =>
+      (read({ ...row, chat_template_kwargs }) as { kwargs?: unknown }).kwargs;
+    assert.deepEqual(kwargsOf({ enable_thinking: false }), { enable_thinking: false });
+    assert.deepEqual(kwargsOf('{"enable_thinking": false}'), { enable_thinking: false });
+    for (const none of [null, "", undefined]) assert.equal(kwargsOf(none), undefined);
+    refused(
+      { ...row, chat_template_kwargs: [1] },
+      /^d\.jsonl:1: chat_template_kwargs is an array of 1 \(expected a map/,
+    );
+    assert.deepEqual(unreadColumns({ ...row, chat_template_kwargs: {} }, detectFormat([rowOf(row)], "auto")), []);
+  }
+  const text = { prompt: "q", completion: "a", chat_template_kwargs: { x: 1 } };
+  assert.deepEqual(unreadColumns(text, "prompt_completion"), ["chat_template_kwargs"]);
+});

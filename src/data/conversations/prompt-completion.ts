@@ -2,16 +2,16 @@
 import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import { withInput } from "./alpaca.js";
-import { fromJsonText, readOptionalText, readText, readTools } from "./fields.js";
+import { fromJsonText, readKwargs, readOptionalText, readText, readTools } from "./fields.js";
 import { readMessages, withSystem } from "./read-messages.js";
 import type { RowKind } from "./row-kind.js";
 
 export const promptCompletion: RowKind = {
   makes: ["completion", "chat_completion"],
   needs: [["prompt", "completion"]],
-  reads: ["input", "system", "tools"],
+  reads: ["input", "system", "tools", "chat_template_kwargs"],
   // A text has no place for a system prompt or tools, and messages have none for an input.
-  idle: ({ prompt }) => (Array.isArray(listOrText(prompt)) ? ["input"] : ["system", "tools"]),
+  idle: ({ prompt }) => (Array.isArray(listOrText(prompt)) ? ["input"] : ["system", "tools", "chat_template_kwargs"]),
   readSample({ value, place }) {
     const prompt = listOrText(value.prompt);
     const completion = listOrText(value.completion);
@@ -38,6 +38,7 @@ export const promptCompletion: RowKind = {
       prompt: asked.messages,
       completion: answered.messages,
       tools,
+      ...readKwargs(value.chat_template_kwargs, place),
       ...(trains.includes(false) && { trains }),
     };
   },

@@ -12,6 +12,8 @@ interface Conversation {
   tools: unknown[] | undefined;
   /** Whether each message may be trained, where a row says so: false is never trained, true is as its role is. */
   trains?: boolean[];
+  /** Variables for the chat template, beside those of the settings. */
+  kwargs?: Record<string, unknown>;
 }
 
 export type Sample =

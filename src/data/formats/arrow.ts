@@ -32,6 +32,7 @@ async function* rowsOf({ path, bytes }: FileInput): AsyncGenerator<[Row, number]
   try {
     const reader = await library.RecordBatchReader.from(inWords(bytes()));
     await reader.open();
+    if ((reader.schema as unknown) === undefined) throw new Error("it has no schema");
     for await (const batch of reader) {
       const names = batch.schema.fields.map(({ name }) => name);
       const columns = batch.schema.fields.map((_, i) => batch.getChildAt(i) as Vector);

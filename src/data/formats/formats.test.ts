@@ -113,6 +113,7 @@ test("damage is a sentence with the file and the row", async () => {
     ["c.parquet", broken, /c\.parquet: rows 1 .*cannot be read/],
     ["d.parquet.gz", gzipSync(golden("snappy.parquet")), /d\.parquet\.gz: Parquet inside gzip/],
     ["e.arrow", golden("stream.arrow").subarray(0, 3000), /e\.arrow: row \d+ cannot be read as Arrow/],
+    ["no.arrow", Buffer.from("hello"), /no\.arrow: row 1 cannot be read as Arrow/],
     ["f.csv", "a,b\n1,2\n3\n", /f\.csv: row 2, line 3: 1 cells \(expected 2/],
     ["g.csv", 'a,b\n1,"2\n', /g\.csv: row 1: /],
     ["h.csv", "a,a\n1,2\n", /h\.csv: two columns "a"/],

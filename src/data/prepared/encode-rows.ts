@@ -112,13 +112,13 @@ export type RowEncoder = (rows: Row[], format: RowFormat) => EncodedRows;
 
 /** What one call saw of the template, the next need not look for again. */
 export function rowEncoder(tokenizer: Tokenizer, settings: EncodeSettings): RowEncoder {
-  const watch = watchFields(tokenizer, settings.chat_template_kwargs);
+  const watch = watchFields(tokenizer);
   return (rows, format) => {
     const documents: Document[] = [];
     const lengths = structuredClone(NO_LENGTHS);
     const counts = { ...NO_ROWS, rows: rows.length, lengths, unusedColumns: unusedColumns(rows, format) };
     for (const { whole, sample } of encodeWhole(rows, format, tokenizer, settings)) {
-      watchSample(watch, sample, whole.place);
+      watchSample(watch, sample, whole.place, settings);
       countLength(lengths, whole, format !== "text");
       const isLong = whole.tokens.length > settings.max_length;
       if (isLong && settings.excess_length_strategy === "drop") {
@@ -142,10 +142,11 @@ export function rowEncoder(tokenizer: Tokenizer, settings: EncodeSettings): RowE
   };
 }
 
-function watchSample(watch: FieldWatch, sample: Sample, place: string): void {
+function watchSample(watch: FieldWatch, sample: Sample, place: string, settings: TrainedParts): void {
   if (sample.kind !== "messages" && sample.kind !== "chat_completion") return;
   const messages = sample.kind === "messages" ? sample.messages : [...sample.prompt, ...sample.completion];
-  watch.see({ messages, tools: sample.tools, place });
+  const kwargs = { ...settings.chat_template_kwargs, ...sample.kwargs };
+  watch.see({ messages, tools: sample.tools, place, kwargs });
 }
 
 /** What max_length leaves of a row: a text goes on in further documents, all else is cut. */

@@ -14,7 +14,7 @@ h2 { font-size: 1rem; margin: 1.6rem 0 .4rem }
 
 export function rowsPage(title: string, summary: readonly string[], rows: readonly ShownRow[]): string {
   const shown = rows.map(
-    (row) => `<h2>${escaped(rowTitle(row))}</h2>\n<div class="row">${row.texts.map(tokenSpan).join("")}</div>`,
+    (row) => `<h2>${escaped(rowTitle(row))}</h2>\n<div class="row">${row.texts().map(tokenSpan).join("")}</div>`,
   );
   return [
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',

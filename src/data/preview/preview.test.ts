@@ -93,6 +93,13 @@ test("rows are numbered, cut, split and shown also where nothing is trained", as
   const [text] = await shown("text", [{ text: "b".repeat(50) }], 16);
   assert.equal(rowTitle(text), "row 1 (d.jsonl:1): 51 tokens, 47 trained, split into 4");
   assert.equal(rowText(text, false).replaceAll(/[«»]/g, ""), `${"b".repeat(50)}<|im_end|>`);
+  const letters = "b".repeat(1600);
+  const [long] = await shown("text", [{ text: letters }], 99);
+  const marks = /[«»]/g;
+  assert.equal(
+    rowText(long, false).replaceAll(marks, ""),
+    `${letters.slice(0, 600)}\n[... 801 tokens ...]\n${letters.slice(-199)}<|im_end|>`,
+  );
   const [evil] = await shown("text", [{ text: "\u001b[31m<b>&" }], 99);
   assert.equal(rowText(evil, false), "\\x1b«[31m<b>&<|im_end|>»");
   assert.ok(rowText(evil, true).startsWith("\\x1b\u001b[32m[\u001b[0m"));
@@ -118,6 +125,14 @@ test("the summary of all rows: lengths, ends, duplicates, packs", (t) => {
     ends: [[SPECIAL.imEnd, 5]],
     packs: { count: 3, filled: lengths.reduce((a, b) => a + b) / 192 },
   });
+  // A line break behind an end is none; another special token is.
+  const ends = (tokens: number[]): [number, number][] => {
+    const documents = inMemory([{ tokens: Int32Array.from(tokens), trained: new Uint8Array(3).fill(1), place: "" }]);
+    return summarize(documents, (id) => NAMES.has(id), { max_length: 64, packing: false }).ends;
+  };
+  assert.deepEqual(ends([97, SPECIAL.imEnd, 10]), [[SPECIAL.imEnd, 1]]);
+  assert.deepEqual(ends([97, SPECIAL.imEnd, SPECIAL.imStart]), [[SPECIAL.imStart, 1]]);
+  assert.deepEqual(ends([97, 98, 99]), [[99, 1]]);
 });
 
 test("what a max_length costs is what cutting at it costs", () => {

@@ -1,5 +1,6 @@
 // The first rows of a file one by one, as a run would train on them: encoded here, cut or split, with the text of each token.
 // A row of which nothing is trained is shown, too.
+import type { Document } from "../documents.js";
 import type { DocumentSettings } from "../make-documents.js";
 import { encodeWhole, piecesOf, trainedIn } from "../prepared/encode-rows.js";
 import type { RowBatch } from "../sources/open-sources.js";
@@ -16,7 +17,8 @@ export interface ShownRow {
   cutTokens: number;
   /** More than one where a text is split. */
   documents: number;
-  texts: TokenText[];
+  /** Of these tokens, or all: a letter at a time, which takes long where there are millions. */
+  texts(from?: number, to?: number): TokenText[];
 }
 
 /** Errors: UserError that names the row. */
@@ -40,8 +42,18 @@ export async function* shownRows(
         trainedTokens: pieces.reduce((sum, piece) => sum + trainedIn(piece), 0),
         cutTokens: whole.tokens.length - tokens,
         documents: pieces.length,
-        texts: pieces.flatMap((piece) => tokenTexts(piece, tokenizer, names)),
+        texts: (from = 0, to = tokens) =>
+          partsOf(pieces, from, to).flatMap((part) => tokenTexts(part, tokenizer, names)),
       };
     }
   }
+}
+
+function partsOf(pieces: readonly Document[], from: number, to: number): Document[] {
+  let behind = 0;
+  return pieces.map(({ tokens, trained, place }) => {
+    const [start, end] = [Math.max(0, from - behind), Math.max(0, to - behind)];
+    behind += tokens.length;
+    return { tokens: tokens.slice(start, end), trained: trained.slice(start, end), place };
+  });
 }

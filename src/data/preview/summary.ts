@@ -16,7 +16,7 @@ export interface RowsSummary {
   firstDuplicate: [place: string, like: string] | undefined;
   /**
    * Tokens that end a trained part, with their numbers, the most frequent first; cut rows do not count. Where one token stands
-   * behind a special one, as a line break does in some templates, the special one is it.
+   * behind a special one and is none itself, as a line break in some templates, the special one is it.
    */
   ends: [id: number, times: number][];
   /** With packing: packs, and the share of them that is filled. */
@@ -38,7 +38,8 @@ export function summarize(
     for (let t = 0; t < tokens.length; t++) {
       const isEnd = trained[t] === 1 && trained[t + 1] !== 1 && t + 1 < max_length;
       if (!isEnd) continue;
-      const end = tokens[t > 0 && trained[t - 1] === 1 && isSpecial(tokens[t - 1]) ? t - 1 : t];
+      const isAfterEnd = t > 0 && trained[t - 1] === 1 && isSpecial(tokens[t - 1]) && !isSpecial(tokens[t]);
+      const end = tokens[isAfterEnd ? t - 1 : t];
       ends.set(end, (ends.get(end) ?? 0) + 1);
     }
   }

@@ -1,6 +1,6 @@
 // Rows and their summary as lines for people. On a terminal with colours what is trained is green and special tokens are dim;
 // elsewhere what is trained stands between « and ».
-import { formatCount, formatTable, visibleText } from "../../format.js";
+import { formatCount, formatNumberOf, formatTable, visibleText } from "../../format.js";
 import type { DataReport } from "../make-documents.js";
 import { quoted } from "../limits.js";
 import type { ShownRow } from "./shown-rows.js";
@@ -23,11 +23,11 @@ export const rowTitle = ({ row, place, tokens, trainedTokens, cutTokens, documen
   (documents > 1 ? `, split into ${documents}` : "");
 
 /** The tokens of a row as text, a long one without its middle; harmless on a terminal. */
-export function rowText({ texts }: ShownRow, color: boolean): string {
+export function rowText({ tokens, texts }: ShownRow, color: boolean): string {
   const show = color ? coloured : (some: readonly TokenText[]) => visibleText(markedText(some));
-  if (texts.length <= HEAD + TAIL) return show(texts);
-  const left = numbers(texts.length - HEAD - TAIL);
-  return `${show(texts.slice(0, HEAD))}\n[... ${left} tokens ...]\n${show(texts.slice(-TAIL))}`;
+  if (tokens <= HEAD + TAIL) return show(texts());
+  const left = numbers(tokens - HEAD - TAIL);
+  return `${show(texts(0, HEAD))}\n[... ${left} tokens ...]\n${show(texts(tokens - TAIL))}`;
 }
 
 function coloured(texts: readonly TokenText[]): string {
@@ -54,16 +54,18 @@ export interface Summarized {
 export function summaryLines({ file, report, summary, max_length, tokenName, found, notes }: Summarized): string[] {
   const { formats, rows, tokens, trainedShare, truncated, split, dropped } = report;
   const { median, most95, longest, packs, duplicates, firstDuplicate } = summary;
-  const ends = summary.ends.slice(0, 4).map(([id, times]) => `${tokenName(id)} ${numbers(times)} times`);
+  const ends = summary.ends.slice(0, 4).map(([id, times]) => `${tokenName(id)} ${formatNumberOf(times, "time")}`);
   const others = summary.ends.length > 4 ? `, and ${numbers(summary.ends.length - 4)} other tokens` : "";
   return [
-    `${file}: ${numbers(rows)} rows of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${percent(trainedShare)} trained`,
-    `max_length ${max_length}: ${numbers(truncated)} rows cut, ${numbers(split)} split, ${numbers(dropped)} dropped with nothing to train`,
+    `${file}: ${formatNumberOf(rows, "row")} of format ${formats.join(" and ")}, ${formatCount(tokens)} tokens, ${percent(trainedShare)} trained`,
+    `max_length ${max_length}: ${formatNumberOf(truncated, "row")} cut, ${numbers(split)} split, ${numbers(dropped)} dropped with nothing to train`,
     `documents: median ${numbers(median)} tokens, 95 % up to ${numbers(most95)}, longest ${numbers(longest)}; the longest row has ${numbers(report.lengths.longest)}`,
-    ...(packs ? [`packing: ${numbers(packs.count)} packs of ${max_length} tokens, ${percent(packs.filled)} full`] : []),
+    ...(packs
+      ? [`packing: ${formatNumberOf(packs.count, "pack")} of ${max_length} tokens, ${percent(packs.filled)} full`]
+      : []),
     `trained parts end with: ${ends.join(", ") || "nothing: all are cut"}${others}`,
     firstDuplicate
-      ? `duplicates: ${numbers(duplicates)} documents are as an earlier one; the first is ${firstDuplicate.join(", as ")}`
+      ? `duplicates: ${formatNumberOf(duplicates, "document")} ${duplicates === 1 ? "is" : "are"} as an earlier one; the first is ${firstDuplicate.join(", as ")}`
       : "duplicates: none",
     `columns that are not used: ${unused(report) || "none"}`,
     ...found.map((line) => `rows: ${line}`),
@@ -111,7 +113,7 @@ function costs({ formats, rows, lengths }: DataReport): string[] {
 
 const unused = ({ unusedColumns }: DataReport): string =>
   Object.entries(unusedColumns)
-    .map(([name, rows]) => `${quoted(name)} (${numbers(rows)} rows)`)
+    .map(([name, rows]) => `${quoted(name)} (${formatNumberOf(rows, "row")})`)
     .join(", ");
 
 const numbers = (count: number): string => count.toLocaleString("en-US");

@@ -64,7 +64,9 @@ test("globs give the files that fit, sorted; a name that exists is taken as it s
   ]);
   assert.deepEqual(await found(`${root}/x[1].jsonl`, root), ["x[1].jsonl"]);
   assert.deepEqual(await found(`${root}/a,b:2.jsonl`, root), ["a,b:2.jsonl"]);
-  await assert.rejects(found(`${root}/*.parquet`), { name: "UserError", message: /no file fits/ });
+  await assert.rejects(found(`${root}/*.parquet`), { name: "UserError", message: /no file fits[^[]*folder\.$/ });
+  for (const part of ["[2]", "[:x]", "["])
+    await assert.rejects(found(`${root}/b.jsonl${part}`), { name: "UserError", message: /no file fits.* as \[test\]/ });
 });
 
 test("a folder gives its split, by name, by what datasets saved, or by its card", async () => {
@@ -131,6 +133,10 @@ test("a list may be longer than any path", () => {
   assert.equal(parseSources(sourcesAsText(names.map((file) => ({ file, rows: 1 })))).length, 400);
 });
 
+test("a glob may begin with a bracket", () => {
+  for (const file of ["[0-9].jsonl", "[ab]", "[!x]*.csv"]) assert.deepEqual(parseSources(file), [{ file }]);
+});
+
 test("what is wrong with sources is a sentence that names the setting", () => {
   for (const [given, message] of [
     ["a.jsonl:0.7,b.jsonl", /^train_file: a\.jsonl has a weight and b\.jsonl has none/],
@@ -143,6 +149,10 @@ test("what is wrong with sources is a sentence that names the setting", () => {
     ['[{"file": 1}]', /^train_file\[0\]: file is the number 1 \(expected a text\)/],
     ['["a", 5]', /^train_file\[1\] is the number 5/],
     ['["a"', /^train_file: not valid JSON/],
+    ["[3]", /^train_file\[0\] is the number 3/],
+    ["[null]", /^train_file\[0\] is null/],
+    ['[["a"]]', /^train_file\[0\] is an array of 1/],
+    ["[]", /^train_file: the list is empty/],
   ] as const)
     assert.throws(() => parseSources(given), { name: "UserError", message }, given);
 });

@@ -25,7 +25,9 @@ export async function filesOf(source: Source): Promise<string[]> {
   if (isGlob(file)) {
     const found = globFiles(file);
     if (found.length > 0) return found;
-    throw new UserError(`${file}: no file fits. Check the path; it is taken from the current folder.`);
+    throw new UserError(
+      `${file}: no file fits. Check the path; it is taken from the current folder.${inBrackets(file)}`,
+    );
   }
   throw new UserError(`${file}: there is no such file. Check the path; it is taken from the current folder.`);
 }
@@ -69,3 +71,6 @@ function recordIn(folder: string, name: string): Record<string, unknown> | undef
     return undefined; // another program's file of this name
   }
 }
+
+const inBrackets = (file: string): string =>
+  /[[\]]/.test(file) ? " For a part of a file write its split, rows, or both, as [test], [:100] or [test:100]." : "";

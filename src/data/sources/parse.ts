@@ -24,10 +24,16 @@ export function parseSources(given: string | readonly unknown[], setting = "trai
 
 function partsOf(text: string, setting: string): unknown[] {
   if (existsSync(text)) return [{ file: text }];
-  if (!/^\s*\[\s*["{]/.test(text)) return text.split(",").map((part) => part.trim());
+  return jsonList(text, setting) ?? text.split(",").map((part) => part.trim());
+}
+
+/** A list that YAML had, as JSON. Undefined for a name, which may begin with a bracket, too, as globs do. */
+function jsonList(text: string, setting: string): unknown[] | undefined {
+  if (!/^\s*\[/.test(text)) return undefined;
   try {
     return JSON.parse(text) as unknown[];
   } catch (error) {
+    if (!/^\s*\[\s*["{]/.test(text)) return undefined;
     throw new UserError(`${setting}: not valid JSON: ${quoted((error as Error).message)}. Mend the list.`);
   }
 }

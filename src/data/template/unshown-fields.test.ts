@@ -36,7 +36,7 @@ test("keys that a template does not show, each with its rows", (t) => {
   ] as const;
   const thoughts = [
     ["reasoning_content", 2, "d.jsonl:1"],
-    ["thinking", 1, "d.jsonl:3"],
+    ["thoughts before the last question", 1, "d.jsonl:3"],
   ] as const;
   const sorted = (list: unknown[]): string[] => list.map(String).sort();
   assert.deepEqual(sorted(keys(PLAIN)), sorted([...thoughts, name, tools, ["tool_calls", 1, "d.jsonl:4"]]));
@@ -44,8 +44,8 @@ test("keys that a template does not show, each with its rows", (t) => {
   // A template may show arguments without the function's name, or the name alone.
   for (const part of ["{{ c.function.name }} ", "{{ c.function.arguments | tojson }}"])
     assert.deepEqual(sorted(keys(CALLS.replace(part, ""))), sorted([...thoughts, name, tools]));
-  // Thoughts are shown in the last turn, and that is enough.
-  assert.deepEqual(sorted(keys(OPENS)), sorted([name, tools, ["tool_calls", 1, "d.jsonl:4"]]));
+  // Thoughts are shown in the last turn alone.
+  assert.deepEqual(sorted(keys(OPENS)), sorted([thoughts[1], name, tools, ["tool_calls", 1, "d.jsonl:4"]]));
 });
 
 test("a note for each, and a refusal for what the assistant writes", (t) => {
@@ -81,4 +81,30 @@ test("a note for each, and a refusal for what the assistant writes", (t) => {
     )[0],
     /"content of role tool"/,
   );
+});
+
+test("thoughts before the last question, which many templates leave out, have a note of their own", (t) => {
+  const inside = (thought: string): Message => says(`<think>\n${thought}\n</think>\n\na`);
+  const rows = [
+    [user, says("a", { reasoning_content: "T1" }), user, says("b", { reasoning_content: "T2" })],
+    [user, says("a", { thinking: "T1" }), user, says("b")],
+    [user, inside("T1"), user, inside("T2")],
+    // These have no earlier ones.
+    [user, says("a", { reasoning_content: "T1" })],
+    [user, says("a"), user, says("b", { reasoning_content: "T2" }), says("c")],
+  ].map((messages, i) => ({ messages, place: `d.jsonl:${i + 1}` }));
+  const notes = (chat_template: string, some: typeof rows): string[] =>
+    unshownNotes(unshownFields(testTokenizer(t, { chat_template }), some));
+  const stripsContent = OPENS.replace("{{ m.content }}", "{{ m.content.split('</think>') | last }}");
+  const note =
+    /^the chat template leaves out thoughts of answers before the last question, in (\d rows?), first in (\S+):/;
+  const found = (chat_template: string, some: typeof rows): unknown =>
+    notes(chat_template, some).map((line) => note.exec(line)?.slice(1));
+  assert.deepEqual(found(stripsContent, rows), [["3 rows", "d.jsonl:1"]]);
+  for (const [i, row] of rows.slice(0, 3).entries())
+    assert.deepEqual(found(stripsContent, [row, rows[3]]), [["1 row", `d.jsonl:${i + 1}`]]);
+  assert.deepEqual(notes(stripsContent, rows.slice(3)), []);
+  // A template that shows the content as it is shows thoughts within it.
+  assert.deepEqual(notes(OPENS, [rows[2]]), []);
+  assert.equal(notes(PLAIN, rows.slice(0, 1)).length, 2);
 });

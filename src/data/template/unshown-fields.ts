@@ -1,6 +1,7 @@
 // What a chat template does not show: a key of the rows that the text is the same without. It is found out from a few rows
 // that have the key, by rendering each with and without it; all rows are counted.
 import { UserError } from "../../errors.js";
+import { formatNumberOf } from "../../format.js";
 import type { Message } from "../conversations/sample.js";
 import { LimitExceeded, quoted } from "../limits.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -9,7 +10,7 @@ import { type ChatOptions, renderChat } from "./template.js";
 
 /** A key that is not shown, of so many rows; `place` names the first. */
 export interface UnshownField {
-  /** As messages have it; "tools" of a row, or "content" with the role it is not shown of, as in "content of role tool". */
+  /** As messages have it; "tools" of a row, "content" with the role it is not shown of, as in "content of role tool", or EARLIER. */
   key: string;
   rows: number;
   place: string | undefined;
@@ -28,6 +29,8 @@ const ROWS_TRIED = 20;
 /** Not for a template to show: the turn's role, and what says whether it is trained. */
 const OTHERS = new Set(["role", "content", "weight", "train"]);
 const PROBE = "\uFDD2";
+const EARLIER = "thoughts before the last question";
+const THOUGHT_END = "</think>";
 
 /** Takes in rows one after the other, and tells what of them is not shown. */
 export interface FieldWatch {
@@ -86,24 +89,51 @@ export function unshownNotes(fields: UnshownField[]): string[] {
   const remedy =
     "Give the model's folder a chat template that shows it (chat_template.jinja), or take it out of the rows.";
   return fields.map(({ key, rows, place }) => {
-    const what = `the chat template does not show "${quoted(key)}" of ${rows} ${rows === 1 ? "row" : "rows"}`;
+    const count = formatNumberOf(rows, "row");
+    if (key === EARLIER) return earlierNote(count, place);
+    const what = `the chat template does not show "${quoted(key)}" of ${count}`;
     if (key === "tool_calls" || key === "content of role assistant")
       throw new UserError(
         `${place ?? "chat template"}: ${what}, so what the assistant writes there would not be trained. ${remedy}`,
       );
-    return `${what}${place === undefined ? "" : `, first in ${place}`}: the model does not see it. ${remedy}`;
+    return `${what}${firstIn(place)}: the model does not see it. ${remedy}`;
   });
 }
+
+const earlierNote = (count: string, place: string | undefined): string =>
+  `the chat template leaves out thoughts of answers before the last question, in ${count}${firstIn(place)}: the model sees ` +
+  "those answers, and learns them, without thoughts. Set train_on: last to train the last answer alone, or give each answer " +
+  "a row that ends with it.";
+
+const firstIn = (place: string | undefined): string => (place === undefined ? "" : `, first in ${place}`);
 
 function keysOf({ messages, tools }: Conversation): Set<string> {
   const keys = new Set<string>();
   if (tools !== undefined && tools.length > 0) keys.add("tools");
-  for (const message of messages) {
+  const before = earlier(messages);
+  if (before.some(hasThoughts)) keys.add(EARLIER);
+  for (const [i, message] of messages.entries()) {
     if (typeof message.content === "string" && message.content.trim() !== "") keys.add(contentOf(message.role));
-    for (const [key, value] of Object.entries(message)) if (!OTHERS.has(key) && !isEmpty(value)) keys.add(key);
+    for (const [key, value] of Object.entries(message)) {
+      const isEarlier = i < before.length && THOUGHTS.includes(key);
+      if (!OTHERS.has(key) && !isEarlier && !isEmpty(value)) keys.add(key);
+    }
   }
   return keys;
 }
+
+const earlier = (messages: Message[]): Message[] =>
+  messages.slice(
+    0,
+    Math.max(
+      0,
+      messages.findLastIndex(({ role }) => role === "user"),
+    ),
+  );
+
+const hasThoughts = ({ role, content, ...more }: Message): boolean =>
+  role === "assistant" &&
+  (THOUGHTS.some((key) => !isEmpty(more[key])) || (typeof content === "string" && content.includes(THOUGHT_END)));
 
 const contentOf = (role: string): string => `content of role ${role}`;
 const isEmpty = (value: unknown): boolean =>
@@ -116,7 +146,7 @@ function isShown(tokenizer: Tokenizer, conversation: Conversation, key: string):
   const other = tryRender(tokenizer, {
     ...options,
     tools: key === "tools" ? undefined : tools,
-    messages: messages.map((message) => without(message, key)),
+    messages: key === EARLIER ? otherThoughts(messages) : messages.map((message) => without(message, key)),
   });
   return other !== whole;
 }
@@ -134,6 +164,18 @@ function without(message: Message, key: string): Message {
   // Names of thoughts stand for one another.
   const goes = THOUGHTS.includes(key) ? THOUGHTS : [key];
   return Object.fromEntries(Object.entries(message).filter(([name]) => !goes.includes(name))) as Message;
+}
+
+/** Other thoughts before the last question, in keys of their own and within the content. */
+function otherThoughts(messages: Message[]): Message[] {
+  const others = earlier(messages).map((message) => {
+    if (!hasThoughts(message)) return message;
+    const { content } = message;
+    const changed = THOUGHTS.filter((key) => !isEmpty(message[key])).map((key) => [key, PROBE]);
+    const text = typeof content === "string" ? content.replace(THOUGHT_END, `${PROBE}${THOUGHT_END}`) : content;
+    return { ...message, ...Object.fromEntries(changed), content: text } as Message;
+  });
+  return [...others, ...messages.slice(others.length)];
 }
 
 /** A call of another function with other arguments: templates show both or one of them. */

@@ -96,7 +96,7 @@ test("a run ends early where evaluations are no better for long, also when it wa
   assert.ok(steps < 9, `${steps} steps; ${whole.evals.map(({ evalLoss }) => evalLoss)}`);
   assert.match(
     messages(whole),
-    /early_stopping_patience: 2 evaluations were no better than eval_loss \S+ at step \d, so the run ends here/,
+    /early_stopping_patience: 2 evaluations, one after the other, were not better by 0\.5 than the best before, so the run ends here; the best is eval_loss \S+ at step \d/,
   );
   assert.ok(existsSync(join(whole.outcome.folder, "config.json")) && !whole.outcome.stopped);
   for (const stopAt of [1, steps - 1]) {

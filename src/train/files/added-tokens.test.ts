@@ -184,6 +184,7 @@ test("another template, with its variables: rows are written by it, and it is sa
       },
     );
     assert.equal(readFileSync(join(outcome.folder, "chat_template.jinja"), "utf8"), template);
+    assert.equal(readJson(outcome.folder, "tokenizer_config.json").chat_template, template);
     assert.deepEqual(readJson(outcome.folder, "generation_config.json").eos_token_id, [TURN.end, 0]);
     return text;
   };

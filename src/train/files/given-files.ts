@@ -25,7 +25,14 @@ function withTemplate(source: ModelSource, path: string): ModelSource {
       `chat_template: there is no file ${path} (expected a file with a Jinja template). Mend the path.`,
     );
   }
-  return { ...withFiles(source, { "chat_template.jinja": readWholeFile(path) }), list: () => [] };
+  const template = readWholeFile(path);
+  const config = source.readFile(CONFIG);
+  const text = config && Buffer.from(config).toString("utf8");
+  // Readers differ in which of the two they take.
+  const changed = text?.includes('"chat_template"')
+    ? { [CONFIG]: Buffer.from(jsonWith(text, { chat_template: template.toString("utf8") })) }
+    : {};
+  return { ...withFiles(source, { "chat_template.jinja": template, ...changed }), list: () => [] };
 }
 
 function withEndToken(source: ModelSource, token: string): ModelSource {

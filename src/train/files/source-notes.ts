@@ -7,7 +7,10 @@ import type { Tokenizer } from "../../data/tokenizer/tokenizer.js";
 import type { Architecture } from "../../model/architecture.js";
 import type { TrainSettings } from "../settings/settings.js";
 
-export function lengthNote({ max_length: longest }: TrainSettings, { maxPositions }: Architecture): string[] {
+export function lengthNote(
+  { max_length: longest }: Pick<TrainSettings, "max_length">,
+  { maxPositions }: Pick<Architecture, "maxPositions">,
+): string[] {
   if (longest <= maxPositions) return [];
   return [
     `max_length ${longest} is more than the ${maxPositions} positions that the model knows (max_position_embeddings in config.json): ` +
@@ -15,9 +18,11 @@ export function lengthNote({ max_length: longest }: TrainSettings, { maxPosition
   ];
 }
 
-export function endNote({ formats }: DataReport, { eosId }: Tokenizer): string[] {
+export function endNote({ formats, fields }: DataReport, { eosId }: Tokenizer): string[] {
+  // Prompt and completion may be messages, which the template ends.
+  const areMessages = formats.length === 1 && fields.length > 0;
   const isText = formats.some((format) =>
-    ROW_KINDS[format].makes.some((kind) => kind === "text" || kind === "completion"),
+    ROW_KINDS[format].makes.some((kind) => kind === "text" || (kind === "completion" && !areMessages)),
   );
   if (!isText || eosId !== undefined) return [];
   return [

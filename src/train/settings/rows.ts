@@ -30,9 +30,17 @@ export type Problem = (settings: TrainSettings, given: Given) => string | false;
 
 /** What other trainers call things, for people who bring their config along. */
 export const TRAIN_ELSEWHERE = {
-  model_name_or_path: "Use model (a folder).",
-  dataset_name: "Use train_file (files, folders, or org/name on a hub).",
-  dataset_path: "Use train_file (files, folders, or org/name on a hub).",
+  model_name_or_path: "Use model: a folder, or a name on the hub.",
+  dataset: "Use train_file: files, a folder, or a name on the hub.",
+  dataset_name: "Use train_file: files, a folder, or a name on the hub.",
+  dataset_path: "Use train_file: files, a folder, or a name on the hub.",
+  dataset_config: "Name the subset in train_file, as org/name[subset/split].",
+  dataset_train_split: "Name the split in train_file, as org/name[split].",
+  dataset_text_field: "Use columns: {text: NAME}, and format: text.",
+  epochs: "Use num_train_epochs.",
+  batch_size: "Use per_device_train_batch_size.",
+  lr: "Use learning_rate.",
+  lr_scheduler: "Use lr_scheduler_type.",
   max_seq_length: "Use max_length.",
   optim: "Use optimizer.",
   output_router_logits: "Use router_aux_loss_coef.",
