@@ -4,6 +4,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { COMMANDS } from "./commands/registry.js";
+
 const cli = fileURLToPath(new URL("./cli.js", import.meta.url));
 const packageFile = fileURLToPath(new URL("../package.json", import.meta.url));
 
@@ -11,11 +13,7 @@ test("the executable: exit code and one line on stderr", () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, "trian"], { encoding: "utf8" });
   assert.deepEqual(
     [status, stdout, stderr],
-    [
-      2,
-      "",
-      'revmoe: "trian" is no command (expected train, data, plan, bench, generate, eval, export, upcycle, verify, setup, doctor, quickstart). Did you mean train?\n',
-    ],
+    [2, "", `revmoe: "trian" is no command (expected ${Object.keys(COMMANDS).join(", ")}). Did you mean train?\n`],
   );
 });
 

@@ -81,7 +81,7 @@ test("train and generate by name: killed, continued, trained, resumed without a 
   hub.close();
   const third = await revmoe([...words(3), "--resume", "latest"], env).ended;
   assert.equal(third.code, 0, third.err);
-  assert.match(third.out, /resuming after step 1/);
+  assert.match(third.out, /resuming after step 2/);
   const said = await revmoe(
     ["generate", "--model", "org/name", "--prompt", "The", "--max-new-tokens", "2", "--threads", "1", "--json"],
     env,

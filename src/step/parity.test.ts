@@ -257,9 +257,11 @@ const TRAINED = CASES.filter((name) => {
   close();
   return entries.has("adamw_losses");
 });
+/** The text model of these is that of another family, under other names. */
+const OF_ANOTHER = ["qwen3_5_moe"];
 test("ten steps are compared in every family", () => {
   assert.deepEqual(
-    [...new Set(TRAINED.map((name) => architectureIn(name).modelType))].sort(),
+    [...new Set(TRAINED.map((name) => architectureIn(name).modelType)), ...OF_ANOTHER].sort(),
     FAMILIES.map(({ modelType }) => modelType).sort(),
   );
 });
