@@ -1,7 +1,7 @@
-// 14.3 billion parameters, all trained, with the weights on disk: node experiments/frontier/run.mjs [--layers N] [--experts N]
-//   [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
+// Billions of parameters, all trained, with the weights on disk: node experiments/frontier/run.mjs [--geometry qwen1.5-moe|gpt-oss-20b]
+//   [--layers N] [--experts N] [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
 //   [--durability snapshot|step] [--dir FOLDER] [--json FILE]
-// The geometry of Qwen1.5-MoE-A2.7B with random bfloat16 weights, which are made in the folder on disk and removed at the end,
+// A released geometry, by default that of Qwen1.5-MoE-A2.7B, with random bfloat16 weights, which are made in the folder on disk and removed at the end,
 // Ctrl-C included; one batch of real text (Moby-Dick, with the tokenizer of examples/tiny-moe) is repeated. Disk bandwidth is
 // measured first, past the page cache. Anonymous memory is sampled from outside. The work is in work.mjs, a process of its own.
 import { spawn, spawnSync } from "node:child_process";
@@ -12,10 +12,13 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { GEOMETRIES } from "./geometry.mjs";
+
 const { values } = parseArgs({
   options: {
-    layers: { type: "string", default: "24" },
-    experts: { type: "string", default: "60" },
+    geometry: { type: "string", default: "qwen1.5-moe" },
+    layers: { type: "string" },
+    experts: { type: "string" },
     tokens: { type: "string", default: "1024" },
     steps: { type: "string", default: "3" },
     optimizer: { type: "string", default: "adalomo" },
@@ -28,12 +31,13 @@ const { values } = parseArgs({
     json: { type: "string" },
   },
 });
-const [layers, experts] = [Number(values.layers), Number(values.experts)];
-
-/** By the geometry: embedding and head, and for each layer attention with biases, router, experts, shared expert, norms. */
-const perLayer =
-  4 * 2048 ** 2 + 3 * 2048 + experts * 2048 + experts * 3 * 1408 * 2048 + 3 * 5632 * 2048 + 2048 + 2 * 2048;
-const parameters = 2 * 151_936 * 2048 + 2048 + layers * perLayer;
+const released = GEOMETRIES[values.geometry];
+if (released === undefined) {
+  console.error(`--geometry ${values.geometry}: is not known (expected ${Object.keys(GEOMETRIES).join(", ")}).`);
+  process.exit(2);
+}
+const [layers, experts] = [Number(values.layers ?? released.layers), Number(values.experts ?? released.experts)];
+const parameters = released.parameters({ layers, experts });
 const needed = 2 * parameters * (values.durability === "step" ? 2 : 1) * 1.03 + 3e9;
 const { bavail, bsize } = statfsSync(values.dir);
 if (bavail * bsize < needed) {
@@ -115,6 +119,8 @@ async function work() {
       );
     } else {
       Object.assign(result, event);
+      if (event.kind === "planned")
+        console.log(`planned: ${gib(event.deviceBytes)}, and ${gib(event.diskBytes)} in files`);
       if (event.makeS)
         console.log(`${(event.parameters / 1e9).toFixed(3)} B parameters, made on disk in ${event.makeS.toFixed(1)} s`);
     }
