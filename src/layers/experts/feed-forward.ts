@@ -132,7 +132,8 @@ function evaluate(
   const logits_TE = weights.linear("mlp.gate", wideRouter ? wide(h_TD) : h_TD);
   const routed_TD = routedExperts(h_TD, logits_TE, experts, layer, context);
   if (settings.sharedWidth === 0) return cast(routed_TD, dtype(x_TD));
+  // The gate first: gradients of the input are added in the order of its uses.
+  const gate_T1 = sharedGate ? sigmoid(weights.linear(SHARED_GATE, h_TD)) : null;
   const shared_TD = unit(weights, sharedName(settings), h_TD);
-  const added_TD = sharedGate ? mul(sigmoid(weights.linear(SHARED_GATE, h_TD)), shared_TD) : shared_TD;
-  return cast(add(routed_TD, added_TD), dtype(x_TD));
+  return cast(add(routed_TD, gate_T1 === null ? shared_TD : mul(gate_T1, shared_TD)), dtype(x_TD));
 }
