@@ -11,6 +11,9 @@ import { settingsMarkdown } from "./train/settings/settings.js";
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const SRC = join(ROOT, "src");
 
+/** What a run is made of. */
+const RUNS = "torch settings data model families reversible optim checkpoint store network step".split(" ");
+
 /** The folders from the bottom up, and what each may import from, beside itself and the shared files of src/ itself. */
 const DOWNHILL: Record<string, string[]> = {
   torch: [],
@@ -28,58 +31,12 @@ const DOWNHILL: Record<string, string[]> = {
   store: ["torch", "model", "optim", "checkpoint"],
   network: ["torch", "model", "families", "reversible", "data", "checkpoint", "store"],
   step: ["torch", "model", "reversible", "optim", "data", "metrics", "checkpoint", "store", "network"],
-  train: [
-    ...[
-      "torch",
-      "settings",
-      "metrics",
-      "data",
-      "model",
-      "families",
-      "reversible",
-      "optim",
-      "checkpoint",
-      "hub",
-      "store",
-      "network",
-    ],
-    "step",
-  ],
+  train: [...RUNS, "metrics", "hub"],
   generate: ["torch", "model", "families", "reversible", "data", "checkpoint", "store", "network"],
   eval: ["settings", "model", "families", "data", "checkpoint", "network", "train", "generate"],
   verify: ["torch", "model", "families", "optim", "data", "checkpoint", "upcycle", "network", "step", "train"],
-  plan: [
-    ...[
-      "torch",
-      "settings",
-      "metrics",
-      "data",
-      "model",
-      "families",
-      "reversible",
-      "optim",
-      "checkpoint",
-      "store",
-      "network",
-    ],
-    ...["step", "train"],
-  ],
-  compare: [
-    ...[
-      "torch",
-      "settings",
-      "data",
-      "model",
-      "families",
-      "reversible",
-      "optim",
-      "checkpoint",
-      "store",
-      "network",
-      "step",
-    ],
-    "train",
-  ],
+  plan: [...RUNS, "metrics", "train", "generate"],
+  compare: [...RUNS, "train"],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */

@@ -7,7 +7,7 @@ import { sourceBytes } from "../checkpoint/safetensors/writer.js";
 import { openSource } from "../checkpoint/source.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { turnEnd } from "../data/turn-end.js";
-import { endIdsIn, GENERATION_FILE } from "../checkpoint/end-ids.js";
+import { findStopIds } from "../generate/stop-ids.js";
 import { readArchitecture } from "../families/registry.js";
 import { extensionOf, readNetworkFile, couplingOf } from "../network/description.js";
 import { parameterCount, type PlacedParameter, placedParameters } from "../model/model.js";
@@ -138,8 +138,7 @@ function lengthOf(kinds: string[], from: number, period: number): number {
 function wordsOf(source: ReturnType<typeof openSource>): Pick<ModelFacts, "templates" | "ends"> {
   if (source.readFile("tokenizer.json") === undefined) return { templates: [], ends: { text: [], turn: undefined } };
   const tokenizer = loadTokenizer(source);
-  const named = [GENERATION_FILE, "config.json"].flatMap((name) => endIdsIn(source, name));
-  const ids = new Set([...named, tokenizer.eosId].filter((id) => id !== undefined));
+  const ids = findStopIds(source, tokenizer, { chat: false });
   const nameOf = (id: number): string => tokenizer.nameOf(id) ?? `id ${id}`;
   const turn = tokenizer.chatTemplate === undefined ? undefined : turnEnd(tokenizer);
   return {
