@@ -10,7 +10,7 @@ const PER_BYTE = 16;
 const PER_ROW = 4;
 const SPARE = 1_000_000;
 
-/** Errors: any, with what is wrong. */
+/** Errors: an Error of any kind whose message says what is wrong; the caller names the file. */
 export async function checkGroup(file: AsyncBuffer, schema: SchemaTree, group: RowGroup): Promise<void> {
   const columns = group.columns.map(({ meta_data: data }) => {
     if (data === undefined) throw new Error("a column without a description");
