@@ -1,4 +1,4 @@
-// Compiles native/*.cpp against a libtorch into <id>/revmoe.node of the build folder, and makes that engine the default one.
+// Compiles native/ against a libtorch into <id>/revmoe.node of the build folder, and makes that engine the default one.
 // Compiles only what changed. The addon is replaced by a rename, so a process that has it loaded keeps the old one.
 // Run by itself: `node setup/build.mjs`; exit code 1 with the compiler's last lines when it fails.
 import { spawnSync } from "node:child_process";
@@ -17,6 +17,14 @@ import { runWatched } from "./watched.mjs";
 /** @typedef {import("./libtorch.mjs").Engine} Engine */
 
 const nativeRoot = join(packageRoot, "native");
+
+const KINDS_OF_X64 = {
+  plain: [],
+  avx2: ["-march=x86-64-v3"],
+  avx512: ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+};
+
+/** @typedef {{ source: string, object: string, flags: string[] }} Unit an object file, and the flags that it alone has */
 
 /**
  * Builds the engine of this libtorch where it is missing or out of date.
@@ -37,29 +45,36 @@ export async function buildEngine(
     before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
   const cudaRefused = !libtorch.cuda || cudaLoads ? null : whyNotCuda(libtorch, driver);
   const cuda = libtorch.cuda && cudaRefused === null;
-  const sources = list(".cpp");
+  const units = unitsOf(list(".cpp"));
   const settings = {
     fingerprint: libtorch.fingerprint,
     driver,
     cudaRefused,
     compile: [...compileCommand(libtorch), ...flags],
     link: [...linkCommand(libtorch, cuda), ...flags],
-    sources,
+    units,
   };
 
-  const objectOf = (/** @type {string} */ source) => join(folder, basename(source).replace(/\.cpp$/, ".o"));
+  const objectOf = (/** @type {Unit} */ { object }) => join(folder, object);
   const keepObjects = before?.fingerprint === settings.fingerprint && before.compile.join() === settings.compile.join();
   if (!keepObjects) rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  const headersAt = newest(list(".hpp"));
-  const stale = sources.filter((source) => newest([objectOf(source)]) < Math.max(newest([source]), headersAt));
+  const [headersAt, kernelsAt] = [newest(list(".hpp")), newest(list(".h"))];
+  // Headers of kernels are read by the kernels and by the operators that launch them; the others by all but the kernels.
+  const stale = units.filter((unit) => {
+    const isKernel = unit.source.endsWith("kernels/cpu.cpp");
+    const launches = isKernel || unit.source.includes("/operators/");
+    return (
+      newest([objectOf(unit)]) < Math.max(newest([unit.source]), isKernel ? 0 : headersAt, launches ? kernelsAt : 0)
+    );
+  });
   const addon = join(folder, "revmoe.node");
   const current = readEngine(folder);
   const upToDate =
     current &&
     stale.length === 0 &&
     JSON.stringify(before) === JSON.stringify(settings) &&
-    newest([addon]) >= newest(sources.map(objectOf));
+    newest([addon]) >= newest(units.map(objectOf));
   const engine = upToDate
     ? current
     : {
@@ -75,13 +90,13 @@ export async function buildEngine(
         builtAt: new Date().toISOString(),
       };
   if (!upToDate) {
-    const files = `${stale.length} of ${sources.length} files to compile`;
+    const files = `${stale.length} of ${units.length} files to compile`;
     say(`engine: building against ${describe(libtorch)}${cuda ? " with CUDA" : ""} in ${folder}`);
     say(`engine: ${files}${stale.length > 3 ? "; a minute or two on two cores" : ""}`);
     writeJson(join(folder, "settings.json"), settings);
     await compileAll(settings.compile, stale, objectOf, libtorch, say);
     const part = `${addon}.${process.pid}.part`;
-    await run([...settings.link, ...sources.map(objectOf), "-o", part], `linking against ${describe(libtorch)}`);
+    await run([...settings.link, ...units.map(objectOf), "-o", part], `linking against ${describe(libtorch)}`);
     const refused = whyNotLoaded(part, loadEnv);
     if (refused) {
       rmSync(part);
@@ -121,6 +136,7 @@ function compileCommand(libtorch) {
     `-D_GLIBCXX_USE_CXX11_ABI=${Number(libtorch.cxx11Abi)}`,
     "-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL",
     "-DNAPI_VERSION=8",
+    `-I${nativeRoot}`,
     ...[
       ...libtorch.includeDirs,
       packageFolder("node-addon-api"),
@@ -144,31 +160,33 @@ export const compiler = () => (process.env.CXX?.trim() || "g++").split(/\s+/);
 
 /**
  * @param {string[]} compile
- * @param {string[]} sources
- * @param {(source: string) => string} objectOf
+ * @param {Unit[]} units
+ * @param {(unit: Unit) => string} objectOf
  * @param {Libtorch} libtorch
  * @param {(line: string) => void} say
  */
-async function compileAll(compile, sources, objectOf, libtorch, say) {
+async function compileAll(compile, units, objectOf, libtorch, say) {
   const started = performance.now();
-  const waiting = [...sources];
+  const waiting = [...units];
   let finished = 0;
   const worker = async () => {
-    for (let source = waiting.shift(); source; source = waiting.shift()) {
-      const part = `${objectOf(source)}.${process.pid}.part`;
+    for (let unit = waiting.shift(); unit; unit = waiting.shift()) {
+      const { source, flags } = unit;
+      const part = `${objectOf(unit)}.${process.pid}.part`;
+      const name = basename(objectOf(unit), ".o");
       try {
-        await run([...compile, source, "-o", part], `compiling ${basename(source)} against ${describe(libtorch)}`);
+        await run([...compile, ...flags, source, "-o", part], `compiling ${name} against ${describe(libtorch)}`);
       } catch (failure) {
         waiting.length = 0;
         throw failure;
       }
-      renameSync(part, objectOf(source));
+      renameSync(part, objectOf(unit));
       const seconds = Math.round((performance.now() - started) / 1000);
-      say(`engine: ${++finished} of ${sources.length} compiled, ${seconds} s (${basename(source)})`);
+      say(`engine: ${++finished} of ${units.length} compiled, ${seconds} s (${name})`);
     }
   };
   const ended = await Promise.allSettled(
-    Array.from({ length: Math.min(availableParallelism(), sources.length) }, worker),
+    Array.from({ length: Math.min(availableParallelism(), units.length) }, worker),
   );
   for (const end of ended) if (end.status === "rejected") throw end.reason;
 }
@@ -214,12 +232,29 @@ const newest = (paths) => Math.max(0, ...paths.map((path) => statSync(path, { th
 /** @param {Libtorch} libtorch */
 const describe = ({ version, root }) => `libtorch ${version} (${root})`;
 
-/** Full paths of the files of native/ that end so. @param {string} ending */
+/** Full paths of the files below native/ that end so. @param {string} ending */
 const list = (ending) =>
-  readdirSync(nativeRoot)
+  readdirSync(nativeRoot, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(ending))
     .sort()
     .map((name) => join(nativeRoot, name));
+
+/**
+ * The files to compile, each once; the kernels once for each kind of CPU (native/kernels/kernel.h). Their results have the same bits on all:
+ * no product is fused with a sum.
+ * @param {string[]} sources
+ * @returns {Unit[]}
+ */
+const unitsOf = (sources) =>
+  sources.flatMap((source) => {
+    const name = basename(source, ".cpp");
+    if (!source.endsWith("kernels/cpu.cpp")) return [{ source, object: `${name}.o`, flags: [] }];
+    return Object.entries(process.arch === "x64" ? KINDS_OF_X64 : { plain: [] }).map(([kind, flags]) => ({
+      source,
+      object: `kernels-${kind}.o`,
+      flags: [`-DREVMOE_CPU=${kind}`, "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", ...flags],
+    }));
+  });
 
 /** @param {string} folder */
 function readSettings(folder) {

@@ -47,6 +47,8 @@ export interface EngineSearch {
   folders?: string[];
 }
 
+/** The folder that holds native/, setup/ and, after a set-up, dist/ and build/. */
+export const packageRoot: string;
 export class SetupError extends Error {}
 /** What the person types to install these packages of Debian or Ubuntu. */
 export function installLine(packages: string[]): string;

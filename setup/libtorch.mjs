@@ -21,7 +21,7 @@ import { buildFolder, buildFolders, setUpCommand } from "./folders.mjs";
 import { SetupError } from "./program.mjs";
 
 export { installLine } from "./apt.mjs";
-export { setUpCommand } from "./folders.mjs";
+export { packageRoot, setUpCommand } from "./folders.mjs";
 export { SetupError } from "./program.mjs";
 
 /** @typedef {import("./libtorch.mjs").Libtorch} Libtorch */

@@ -19,7 +19,7 @@ await runAsProgram(async () => {
     return;
   }
   const folder = join(packageRoot, "native");
-  const files = readdirSync(folder).filter((name) => /\.[ch]pp$/.test(name));
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => /\.(h|[ch]pp)$/.test(name));
   const write = process.argv.includes("--write");
   const how = write ? ["-i"] : ["--dry-run", "--Werror"];
   const { status, stderr } = spawnSync(program, [...how, ...files], { cwd: folder, encoding: "utf8" });

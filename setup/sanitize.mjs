@@ -70,7 +70,7 @@ function sanitizers() {
   });
   return {
     LD_PRELOAD: libraries.join(" "),
-    // Faults of mapped files are the engine's own to answer (native/cut_files.cpp).
+    // Faults of mapped files are the engine's own to answer (native/io/cut_files.cpp).
     ASAN_OPTIONS: `detect_leaks=0:handle_sigbus=0:strict_string_checks=1:log_path=${join(reports, "address")}`,
     UBSAN_OPTIONS: "print_stacktrace=1",
   };

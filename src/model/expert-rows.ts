@@ -22,7 +22,7 @@ export const EXPERT_BIASES = {
   down: `${EXPERT_MATRICES.down}_bias`,
 } as const;
 
-/** What is computed between the two products of an expert; native/expert_activation.hpp has the equations. */
+/** What is computed between the two products of an expert; native/experts/expert_activation.hpp has the equations. */
 export type Activation =
   | { name: Exclude<ExpertActivation, "clamped_swiglu"> }
   | { name: "clamped_swiglu"; limit: number; alpha: number };

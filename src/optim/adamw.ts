@@ -2,11 +2,10 @@
 //   w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 // State: m and v in float32, 8 bytes per element. No decay of norms and biases.
-import { adamw_, addScalar_, addcdiv_, addcmul_, fusedAdamw_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
+import { adamw_, addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
 import type { SettingRows, SettingsOf } from "../settings/table.js";
-import { device, full, numel, type Tensor } from "../torch/tensor.js";
+import { numel, type Tensor } from "../torch/tensor.js";
 import { defineOptimizer } from "./entry.js";
-import { hasFusedAdamw, inOnePass } from "./passes.js";
 import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 import type { Weight } from "./weights/weight.js";
@@ -54,11 +53,13 @@ export function adamwRule(settings: AdamWSettings, parameter: ParameterFacts): R
   const apply = adamwUpdate(settings, parameter);
   return {
     layout: { m: moment, v: moment },
-    update: (weight, gradient, { m, v }, update) =>
+    update: (weight, gradient, { m, v }, update) => {
+      if (weight.stored !== null) return apply(weight, 0, gradient, { m, v }, update);
       forTiles(gradient, (start, count) => {
         const tile = (t: Tensor): Tensor => range(t, start, count);
         apply(weight, start, tile(gradient), { m: tile(m), v: tile(v) }, update);
-      }),
+      });
+    },
   };
 }
 
@@ -79,34 +80,11 @@ export function adamwUpdate(settings: AdamWSettings, { kind }: ParameterFacts) {
   const { beta1, beta2, epsilon, weightDecay } = settings;
   return (weight: Weight, start: number, g_N: Tensor, moments: Moments, { step, learningRate }: Update): void => {
     const rate = learningRate / (1 - beta1 ** step);
-    if (inOnePass(g_N)) {
+    if (weight.stored !== null) {
       const keep = kind === "vector" ? 1 : 1 - learningRate * weightDecay;
       const scale = 1 / Math.sqrt(1 - beta2 ** step);
-      weight.edit(start, numel(g_N), (w_N) =>
-        adamw_(w_N, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale),
-      );
-      return;
-    }
-    if (hasFusedAdamw(g_N)) {
-      const steps = full([], step, "float32", device(g_N));
-      const decay = kind === "vector" ? 0 : weightDecay;
-      weight.edit(start, numel(g_N), (w_N) =>
-        fusedAdamw_(
-          [w_N],
-          [g_N],
-          [moments.m],
-          [moments.v],
-          [],
-          [steps],
-          learningRate,
-          beta1,
-          beta2,
-          decay,
-          epsilon,
-          false,
-          false,
-        ),
-      );
+      const stored = weight.stored(start, numel(g_N));
+      adamw_(...stored, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale);
       return;
     }
     const denominator_N = updateMoments(g_N, moments, settings, step);

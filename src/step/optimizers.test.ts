@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { UserError } from "../errors.js";
 import { dtype } from "../torch/tensor.js";
-import { TEST_DEVICE } from "../torch/testing-device.js";
+
 import { makeOptimizer, OPTIMIZERS, type OptimizerName } from "../optim/registry.js";
 import { plannedStateBytes } from "./optimizer-states.js";
 import type { Run } from "../train/prepare.js";
@@ -88,23 +88,6 @@ for (const { name: optimizer, goodRates } of OPTIMIZERS) {
     });
   }
 }
-
-const oneNetwork = TEST_DEVICE !== "cpu" && "of other draws the order is chance";
-test("24-bit masters end nearer to float32 ones than stochastic rounding does", { skip: oneNetwork }, async (t) => {
-  const place = makeWorkplace(t);
-  // Ten steps of one network: where the two distances are nearer to each other, their order is chance.
-  const losses = async (name: string, changes: Partial<TrainSettings>): Promise<number[]> =>
-    (
-      await runTraining(
-        settingsFor(place, { ...changes, gamma: 0.25, learning_rate: 1e-3, output_dir: place.out(name) }),
-      )
-    ).losses;
-  const exact = await losses("exact", { weights_dtype: "float32" });
-  const distance = (other: number[]): number => other.reduce((total, loss, i) => total + Math.abs(loss - exact[i]), 0);
-  const corrected = distance(await losses("corrected", { weights_dtype: "bfloat16", weights_correction: "8bit" }));
-  const rounded = distance(await losses("rounded", { weights_dtype: "bfloat16" }));
-  assert.ok(corrected < rounded, `${corrected} with the correction, ${rounded} without`);
-});
 
 test("a run cannot change its optimiser or its masters midway", async (t) => {
   const place = makeWorkplace(t);

@@ -11,7 +11,7 @@ export type Handle = number;
 export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
 
 export interface ExpertLimits {
-  /** Rows of native/expert_activation.hpp; `gated`: whether the first product has a gate beside up. */
+  /** Rows of native/experts/expert_activation.hpp; `gated`: whether the first product has a gate beside up. */
   activations: { name: string; gated: boolean }[];
   /** With so many rows, a product by itself keeps all threads busy. */
   manyRows: number;
@@ -68,7 +68,7 @@ export interface Native {
   setLibraryBytes(index: number, bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
-  /** What decides how much memory the experts' operators take (native/expert_groups.hpp, native/grouped_products.hpp). */
+  /** What decides how much memory the experts' operators take (native/experts/expert_groups.hpp, native/experts/grouped_products.hpp). */
   expertLimits(): ExpertLimits;
   /** How many rows an expert's products take where it has `rows` in a type of 16 bits on a CPU. */
   steadyRows(rows: number): number;
@@ -78,6 +78,13 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
+  /** What NVRTC (a path, or a name for the loader) makes of CUDA source. */
+  compileKernels(nvrtc: string, source: string, options: string[]): Uint8Array;
+  /** Whether this libtorch hands out the streams that kernels are launched on. */
+  launchesKernels(): boolean;
+  /** 90 for sm_90; the driver's CUDA version, 13000 for 13.0. */
+  gpuFacts(index: number): { capability: number; driver: number };
+  loadKernels(index: number, cubin: Uint8Array): void;
   /** See repeat.ts. */
   repeat(count: number, work: (round: number) => void): void;
   leavesOut(): boolean;
@@ -164,6 +171,10 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   generatorState: true,
   setGeneratorState: true,
   synchronize: true,
+  compileKernels: true,
+  launchesKernels: true,
+  gpuFacts: true,
+  loadKernels: true,
   repeat: true,
   leavesOut: true,
   hasElements: true,
@@ -211,7 +222,7 @@ function operator(name: string): (...args: OpArgument[]) => unknown {
   };
 }
 
-/** A mapped file that was cut short (native/cut_files.cpp) as a UserError; any other failure as it is. */
+/** A mapped file that was cut short (native/io/cut_files.cpp) as a UserError; any other failure as it is. */
 function inWords(failure: unknown): unknown {
   const { code, path = "" } = failure as { code?: string; path?: string };
   return code === "FILE_CUT_SHORT" ? fileCutShort(path) : failure;

@@ -1,5 +1,5 @@
 // Signals that ask for a stop while a long call of the engine runs: a native handler prints the line that was prepared for it at
-// once, and a second signal after that line ends the process with another one. See native/signals.cpp.
+// once, and a second signal after that line ends the process with another one. See native/core/signals.cpp.
 import { native } from "./binding.js";
 
 export interface StopWords {

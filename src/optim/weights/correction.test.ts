@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { cast } from "../../torch/ops.js";
+import { setSeed } from "../../torch/random.js";
 import { scope } from "../../torch/scope.js";
 import { TEST_DEVICE } from "../../torch/testing-device.js";
-import { fromArray, full, toArray, zeros } from "../../torch/tensor.js";
+import { fromArray, full, type Tensor, toArray, zeros } from "../../torch/tensor.js";
 import { adamw } from "../adamw.js";
 import { joinCorrection, splitCorrection } from "./correction.js";
 import { factsOf, numbers, stepped } from "../testing-rules.js";
@@ -64,5 +65,23 @@ test("updates a hundredth of a bfloat16 step add up as they would in float32", (
     const values = toArray(run.parameter);
     assert.ok(values.every((value) => value === values[0]));
     assert.ok(Math.abs(values[0] - 0.98) < 2 ** -9, `200 steps of 1e-4 lead from 1 to ${values[0]}`);
+  });
+});
+
+test("with the same gradients, 24-bit weights stay twenty times nearer to float32 ones than rounding by chance does", () => {
+  scope(() => {
+    const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
+    const [start, size] = [fromArray(numbers(4096, 5), [64, 64], "float32"), [64, 64]];
+    const run = (type: "float32" | "bfloat16", correction?: Tensor): number[] => {
+      setSeed(1);
+      const parameter = cast(cast(start, "bfloat16"), type);
+      const { step, parameter: weight } = stepped(adamw(settings), parameter, factsOf(size), correction);
+      for (let round = 0; round < 50; round++) step(numbers(4096, 100 + round), 1e-3);
+      return toArray(correction ? joinCorrection(weight, correction) : weight);
+    };
+    const exact = run("float32");
+    const distance = (other: number[]): number => Math.hypot(...other.map((value, i) => value - exact[i]));
+    const [corrected, rounded] = [distance(run("bfloat16", zeros(size, "int8"))), distance(run("bfloat16"))];
+    assert.ok(20 * corrected < rounded, `${corrected} with the correction, ${rounded} without`);
   });
 });

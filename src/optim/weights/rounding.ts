@@ -1,25 +1,16 @@
 // Stochastic rounding of float32 to bfloat16: the dropped 16 bits decide by chance, so that an update smaller than half a
 // step is not lost but happens with the matching probability. Unbiased: E[rounded] = value.
-// Random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
+// A kernel makes the random bits of an element from a seed and its number (native/kernels/weight.h), so that they are the same for any number of
+// threads. The reference, here: random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
 // stays equally likely and any two roundings independent, in one tile or two, so sums have the mean and the variance of fresh draws.
-import {
-  add_,
-  bitAnd_,
-  bitXor,
-  cast,
-  copy_,
-  narrow,
-  random_,
-  roundStochastically_,
-  select,
-  view,
-  viewDtype,
-} from "../../torch/ops.js";
+import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, select, view, viewDtype } from "../../torch/ops.js";
 import { empty, item, numel, type Tensor } from "../../torch/tensor.js";
-import { inOnePass } from "../passes.js";
 
 const LOWEST_INT64 = -(2n ** 63n);
 const LOW_16 = 65_535;
+
+/** The seed of a parameter's random bits, from the engine's generator. Whole, below 2^53. */
+export const roundingSeed = (): number => item(random_(empty([1], "int64"), 0, 2 ** 53 - 1));
 
 export interface RoundingNoise {
   /** 16 random bits for each element of a tile, as int32. */
@@ -41,7 +32,6 @@ export function roundingNoise(count: number, onDevice: string): RoundingNoise {
  */
 export function roundStochastically(value: Tensor, into: Tensor, noise: RoundingNoise): void {
   noise.mask ^= item(random_(empty([1], "int32"), 0, LOW_16 + 1));
-  if (inOnePass(value)) return void roundStochastically_(into, value, noise.bits_N, noise.mask);
   const renewed = bitXor(narrow(noise.bits_N, 0, 0, numel(value)), noise.mask);
   // The upper halves of the sums, as they lie in memory.
   const sums_N2 = view(viewDtype(add_(viewDtype(value, "int32"), renewed), "int16"), [numel(value), 2]);

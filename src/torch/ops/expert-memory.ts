@@ -1,4 +1,4 @@
-// Pieces of the rules of the experts' operators (experts.ts): what native/grouped_experts.cpp takes meanwhile. Nothing stays.
+// Pieces of the rules of the experts' operators (experts.ts): what native/experts/grouped_experts.cpp takes meanwhile. Nothing stays.
 import { castTo } from "../shadow/arithmetic.js";
 import { realEngine } from "../shadow/real-engine.js";
 import { drop, make, type Value } from "../shadow/values.js";
@@ -6,7 +6,7 @@ import { DTYPES } from "../types.js";
 import { matrix } from "./rules.js";
 import { isCpu } from "../device-name.js";
 
-/** Where native/grouped_experts.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
+/** Where native/experts/grouped_experts.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
 export function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
   const others = weights.filter(({ dtype }) => dtype !== x.dtype);
   if (others.length === 0) return null;
@@ -24,7 +24,7 @@ export interface Span {
   early: boolean;
 }
 
-/** The rows that each expert's products take, null where it has none (groups_of of native/expert_groups.hpp). */
+/** The rows that each expert's products take, null where it has none (groups_of of native/experts/expert_groups.hpp). */
 export function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
   const steady = isCpu(x.device) && DTYPES[x.dtype] === 2;
   let first = 0;

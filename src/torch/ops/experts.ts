@@ -1,4 +1,4 @@
-// The experts of a layer (native/grouped_experts.cpp), on rows sorted by expert. Weights are cast one at a time, gradients of weights and biases
+// The experts of a layer (native/experts/grouped_experts.cpp), on rows sorted by expert. Weights are cast one at a time, gradients of weights and biases
 // are added to those that are there, or rows are kept for gradients that are made later.
 import { contiguous } from "../shadow/arithmetic.js";
 import { record, records } from "../shadow/gradients.js";
@@ -18,7 +18,7 @@ import {
 import { type N, op, type T } from "./row.js";
 import { matrix } from "./rules.js";
 
-/** What is computed between the two products: rows of native/expert_activation.hpp, which has the equations. */
+/** What is computed between the two products: rows of native/experts/expert_activation.hpp, which has the equations. */
 export const EXPERT_ACTIVATIONS = ["silu", "gelu_tanh", "clamped_swiglu", "relu_squared"] as const;
 export type ExpertActivation = (typeof EXPERT_ACTIVATIONS)[number];
 

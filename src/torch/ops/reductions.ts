@@ -32,7 +32,7 @@ function reduced(x: Value, dims: readonly number[], keep: boolean, dtype: DType,
   });
 }
 
-/** Sum of the squares of a dense float32 tensor on a CPU, in float64 (native/update_passes.cpp). */
+/** Sum of the squares of a dense float32 tensor on a CPU, in float64 (native/operators/updates.cpp). */
 export const squareSum = op<(x: T) => N>("revmoe::square_sum(Tensor x) -> float", () => 1);
 export const sum = op<(a: T) => T>("aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", scalarOf);
 export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => T>(

@@ -1,36 +1,19 @@
-// Updates of weights: in one pass on a CPU (native/update_passes.cpp), in one kernel of libtorch's on a GPU. All in place.
-import { type N, newerOp, op, type T } from "./row.js";
+// Updates of weights, in one pass (native/kernels). All in place.
+import { type N, op, type T } from "./row.js";
 import { nothing } from "./rules.js";
 
-/** bits(into) = (bits(value) + (noise ^ mask)) >> 16, of float32 to bfloat16 on a CPU, with 16 random bits in each int32 of noise. */
-export const roundStochastically_ = op<(into: T, value: T, noise: T, mask: N) => void>(
-  "revmoe::round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()",
+/** A stored weight (optim/weights/weight.ts): its bits, what is below them, and what decides how they are rounded: a seed, and the number of its first element. */
+export type StoredArgs = [w: T, correction: T | null, seed: N, first: N];
+/** Stores float32 values in a weight, rounded as its storage asks. */
+export const storeWeight_ = op<(...args: [...StoredArgs, value: T]) => void>(
+  "revmoe::store_weight_(Tensor(a!) w, Tensor(b!)? correction, int seed, int first, Tensor value) -> ()",
   nothing,
 );
-/** m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  w = keep w - rate m / (scale sqrt(v) + epsilon), all dense float32. */
-export const adamw_ = op<(w: T, m: T, v: T, g: T, beta1: N, beta2: N, epsilon: N, keep: N, rate: N, scale: N) => void>(
-  "revmoe::adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()",
-  nothing,
-);
-/** adamw_ of whole lists in one kernel, with the number of steps as float32 tensors. */
-export const fusedAdamw_ = newerOp<
-  (
-    w: T[],
-    g: T[],
-    m: T[],
-    v: T[],
-    most: T[],
-    steps: T[],
-    rate: N,
-    beta1: N,
-    beta2: N,
-    decay: N,
-    epsilon: N,
-    amsgrad: false,
-    maximize: false,
-  ) => void
+/** m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  w = keep w - rate m / (scale sqrt(v) + epsilon), of a weight of any storage; the rest is dense float32. */
+export const adamw_ = op<
+  (...args: [...StoredArgs, m: T, v: T, g: T, beta1: N, beta2: N, epsilon: N, keep: N, rate: N, scale: N]) => void
 >(
-  "aten::_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None) -> ()",
+  "revmoe::adamw_(Tensor(a!) w, Tensor(b!)? correction, int seed, int first, Tensor(c!) m, Tensor(d!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()",
   nothing,
 );
 /** into = code[q] * scale of its block of 256 elements. */

@@ -21,6 +21,15 @@ export const operatorCalls = (): number => calls;
 const noFiles = (): never => {
   throw new Error("internal: the shadow engine maps no files");
 };
+const noKernels = (): never => {
+  throw new Error("internal: the shadow engine compiles no kernels");
+};
+const NO_KERNELS = {
+  compileKernels: noKernels,
+  launchesKernels: () => true,
+  gpuFacts: noKernels,
+  loadKernels: noKernels,
+};
 const NO_FILES = {
   mapFile: noFiles,
   mapShared: noFiles,
@@ -121,6 +130,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     },
     writeBytes: () => {},
     ...NO_FILES,
+    ...NO_KERNELS,
     copyAsync: () => {},
     awaitCopies: () => {},
     setGradMode: setRecording,

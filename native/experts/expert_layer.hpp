@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "expert_groups.hpp"
-#include "grouped_products.hpp"
+#include "experts/expert_groups.hpp"
+#include "experts/grouped_products.hpp"
 
 namespace revmoe {
 

@@ -1,6 +1,6 @@
 // What an update does to every element of gradients, weights and state, in one pass on a CPU where ATen's operators take three to thirteen:
 //   revmoe::square_sum              sum of squares of float32 values, in float64
-//   revmoe::round_stochastically_   float32 values to bfloat16
+//   revmoe::store_weight_          float32 values to a stored weight
 //   revmoe::adamw_                  moments and weights of AdamW
 //   revmoe::decode_blocks_, revmoe::encode_blocks_   state in 8 bits (src/optim/state/block-quantize.ts)
 //   revmoe::factored_squares_, revmoe::scale_matrix_   statistics of rows and columns, and what is divided by them (src/optim/factored.ts)
@@ -15,7 +15,9 @@
 #include <numeric>
 #include <vector>
 
-#include "table.hpp"
+#include "core/table.hpp"
+#include "kernels/update.h"
+#include "operators/launch.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define REVMOE_VECTORIZED __attribute__((optimize("O3"), target_clones("avx2", "default")))
@@ -48,26 +50,6 @@ REVMOE_VECTORIZED double chunk_square_sum(const float* x, int64_t count) {
   for (; i < count; i++) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   for (const double lane : lanes) sum += lane;
   return sum;
-}
-
-REVMOE_VECTORIZED void chunk_round(const uint32_t* value, const uint32_t* noise, uint32_t mask, uint16_t* into,
-                                   int64_t count) {
-  for (int64_t i = 0; i < count; i++) into[i] = static_cast<uint16_t>((value[i] + (noise[i] ^ mask)) >> 16);
-}
-
-struct AdamW {
-  float beta1, beta2, epsilon;
-  // 1 - learning rate * decay; learning rate / (1 - beta1^t); 1 / sqrt(1 - beta2^t).
-  float keep, rate, scale;
-};
-
-REVMOE_VECTORIZED void chunk_adamw(float* w, float* m, float* v, const float* g, const AdamW& by, int64_t count) {
-  const AdamW s = by;
-  for (int64_t i = 0; i < count; i++) {
-    m[i] += (1 - s.beta1) * (g[i] - m[i]);
-    v[i] = v[i] * s.beta2 + (1 - s.beta2) * g[i] * g[i];
-    w[i] = w[i] * s.keep - s.rate * m[i] / (std::sqrt(v[i]) * s.scale + s.epsilon);
-  }
 }
 
 REVMOE_VECTORIZED void decode_block(float* x, const uint8_t* q, float scale, const float* code, int64_t count) {
@@ -147,34 +129,59 @@ double square_sum(const at::Tensor& x) {
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-// bits(into) = (bits(value) + (noise ^ mask)) >> 16, with 16 random bits in each of noise.
-void round_stochastically_(at::Tensor into, const at::Tensor& value, const at::Tensor& noise, int64_t mask) {
-  check(into, at::kBFloat16);
-  check(value, at::kFloat);
-  check(noise, at::kInt);
-  TORCH_CHECK(value.numel() == into.numel() && value.numel() <= noise.numel(), "the sizes do not belong together");
-  const auto* const values = static_cast<const uint32_t*>(value.data_ptr());
-  const auto* const bits = static_cast<const uint32_t*>(noise.data_ptr());
-  auto* const rounded = static_cast<uint16_t*>(into.data_ptr());
-  for_chunks(value.numel(), [&](int64_t, int64_t start, int64_t count) {
-    chunk_round(values + start, bits + start, static_cast<uint32_t>(mask), rounded + start, count);
-  });
+using kernels::WeightArgs;
+
+// How the weight is stored, from its dtype and whether there is a correction: the kernel of three that knows that.
+const kernels::Kernel& kernel_for(const at::Tensor& w, const c10::optional<at::Tensor>& correction,
+                                  const kernels::Kernel& plain, const kernels::Kernel& rounded,
+                                  const kernels::Kernel& corrected) {
+  if (w.scalar_type() == at::kFloat) return plain;
+  return correction.has_value() ? corrected : rounded;
 }
 
-void adamw_(at::Tensor w, at::Tensor m, at::Tensor v, const at::Tensor& g, double beta1, double beta2, double epsilon,
-            double keep, double rate, double scale) {
-  for (const at::Tensor& each : {w, m, v, g}) {
-    check(each, at::kFloat);
-    TORCH_CHECK(each.numel() == g.numel(), "the sizes do not belong together");
+WeightArgs weight_args(const at::Tensor& w, const c10::optional<at::Tensor>& correction, int64_t seed, int64_t first) {
+  check_dense(w, w.scalar_type() == at::kFloat ? at::kFloat : at::kBFloat16, w.device());
+  WeightArgs args{w.data_ptr(), nullptr, static_cast<uint64_t>(seed), first};
+  if (correction.has_value()) {
+    check_dense(*correction, at::kChar, w.device());
+    TORCH_CHECK(w.scalar_type() == at::kBFloat16 && correction->numel() == w.numel(),
+                "the correction is of another weight");
+    args.correction = static_cast<int8_t*>(correction->data_ptr());
   }
+  return args;
+}
+
+// A dense float32 tensor with as many elements as the weight.
+float* floats_like(const at::Tensor& w, const at::Tensor& x) {
+  check_dense(x, at::kFloat, w.device());
+  TORCH_CHECK(x.numel() == w.numel(), "the sizes do not belong together");
+  return static_cast<float*>(x.data_ptr());
+}
+
+void store_weight_(at::Tensor w, const c10::optional<at::Tensor>& correction, int64_t seed, int64_t first,
+                   const at::Tensor& value) {
+  const kernels::StoreArgs args{weight_args(w, correction, seed, first), floats_like(w, value), w.numel()};
+  launch(kernel_for(w, correction, kernels::store_plain, kernels::store_rounded, kernels::store_corrected), args,
+         kernels::chunks_of(w.numel()), w.device());
+}
+
+void adamw_(at::Tensor w, const c10::optional<at::Tensor>& correction, int64_t seed, int64_t first, at::Tensor m,
+            at::Tensor v, const at::Tensor& g, double beta1, double beta2, double epsilon, double keep, double rate,
+            double scale) {
   const auto narrow = [](double value) { return static_cast<float>(value); };
-  const AdamW by{narrow(beta1), narrow(beta2), narrow(epsilon), narrow(keep), narrow(rate), narrow(scale)};
-  const auto at = [](const at::Tensor& tensor, int64_t start) {
-    return static_cast<float*>(tensor.data_ptr()) + start;
-  };
-  for_chunks(g.numel(), [&](int64_t, int64_t start, int64_t count) {
-    chunk_adamw(at(w, start), at(m, start), at(v, start), at(g, start), by, count);
-  });
+  const kernels::AdamWArgs args{weight_args(w, correction, seed, first),
+                                floats_like(w, m),
+                                floats_like(w, v),
+                                floats_like(w, g),
+                                g.numel(),
+                                narrow(beta1),
+                                narrow(beta2),
+                                narrow(epsilon),
+                                narrow(keep),
+                                narrow(rate),
+                                narrow(scale)};
+  launch(kernel_for(w, correction, kernels::adamw_plain, kernels::adamw_rounded, kernels::adamw_corrected), args,
+         kernels::chunks_of(g.numel()), w.device());
 }
 
 // Calls `work` with every block's number, where it begins and its elements.
@@ -282,10 +289,12 @@ double scale_matrix_(at::Tensor g, const at::Tensor& rows, const at::Tensor& col
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def("square_sum(Tensor x) -> float", &square_sum);
-  library.def("round_stochastically_(Tensor(a!) into, Tensor value, Tensor noise, int mask) -> ()",
-              &round_stochastically_);
+  library.def("store_weight_(Tensor(a!) w, Tensor(b!)? correction, int seed, int first, Tensor value) -> ()",
+              &store_weight_);
   library.def(
-      "adamw_(Tensor(a!) w, Tensor(b!) m, Tensor(c!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, "
+      "adamw_(Tensor(a!) w, Tensor(b!)? correction, int seed, int first, Tensor(c!) m, Tensor(d!) v, Tensor g, float "
+      "beta1, float "
+      "beta2, float epsilon, float keep, "
       "float rate, float scale) -> ()",
       &adamw_);
   library.def("factored_squares_(Tensor(a!) row_means, Tensor(b!) column_sums, Tensor g, float floor) -> ()",

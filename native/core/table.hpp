@@ -59,6 +59,7 @@ void init_autograd(Napi::Env env, Napi::Object exports);
 void init_memory(Napi::Env env, Napi::Object exports);
 void init_engine(Napi::Env env, Napi::Object exports);
 void init_experts(Napi::Env env, Napi::Object exports);
+void init_cuda(Napi::Env env, Napi::Object exports);
 void init_signals(Napi::Env env, Napi::Object exports);
 
 template <typename Function>

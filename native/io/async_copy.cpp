@@ -6,7 +6,7 @@
 
 #include <map>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 namespace {

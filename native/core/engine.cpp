@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 namespace {
@@ -105,6 +105,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_autograd(env, exports);
   revmoe::init_engine(env, exports);
   revmoe::init_experts(env, exports);
+  revmoe::init_cuda(env, exports);
   revmoe::init_signals(env, exports);
   return exports;
 }

@@ -15,8 +15,8 @@
 
 #include <algorithm>
 
-#include "expert_activation.hpp"
-#include "expert_layer.hpp"
+#include "experts/expert_activation.hpp"
+#include "experts/expert_layer.hpp"
 
 namespace revmoe {
 namespace {

@@ -10,7 +10,7 @@
 #include <functional>
 #include <vector>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 /** Whether cuBLAS of this libtorch adds products of half as many bits to float32 sums by itself. */
 #define REVMOE_WIDE_SUMS (REVMOE_TORCH >= 208)

@@ -10,7 +10,7 @@
 #include <map>
 #include <mutex>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 #if REVMOE_TORCH >= 209
 #include <c10/core/CachingDeviceAllocator.h>

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 

@@ -9,7 +9,7 @@
 #include <ctime>
 #include <deque>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 namespace {

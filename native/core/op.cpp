@@ -5,7 +5,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/Exception.h>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 namespace {

@@ -14,7 +14,7 @@
 #include <mutex>
 #include <thread>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22

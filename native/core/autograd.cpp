@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <cerrno>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 namespace revmoe {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "table.hpp"
+#include "core/table.hpp"
 
 /** Whether this libtorch has that kernel. */
 #define REVMOE_GROUPED_KERNEL (REVMOE_TORCH >= 210)

@@ -1,5 +1,5 @@
 // Handles, scopes, and the words for dtypes and shapes. Single-threaded: only the JavaScript thread comes here.
-#include "table.hpp"
+#include "core/table.hpp"
 
 #include <sstream>
 

@@ -1,0 +1,12 @@
+// NVRTC, by dlopen: source text to a cubin. Needs no GPU.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace revmoe {
+
+/** What the source becomes for `options` (--gpu-architecture=sm_90 is one). Throws std::runtime_error with NVRTC's own log. */
+std::vector<char> compile_cuda(const std::string& library, const std::string& source,
+                               const std::vector<std::string>& options);
+
+}  // namespace revmoe

@@ -1,0 +1,3 @@
+// Every kernel, for whoever compiles them all.
+#pragma once
+#include "update.h"

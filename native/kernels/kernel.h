@@ -1,0 +1,198 @@
+// What every kernel is written in, and how one text becomes loops over vectors on a CPU and a kernel of CUDA's on a GPU.
+// A kernel is a device function `f(team, item, args)`: it does one item (a chunk of elements, a row) of the work, with a team: one thread
+// with its vectors here, a block of threads there. Items know nothing of each other and go in any order, so that results do not depend on
+// how many threads there are. Sums have a fixed order. REVMOE_KERNEL(name, f, Args) makes it a kernel with a name.
+// Read in three ways: by NVRTC; by native/kernels/cpu.cpp, once for each kind of CPU (REVMOE_CPU is its name); by the operators, which only
+// launch. Kernels are named outside of the unnamed namespace that holds the rest. No other header but these of C: what is compiled for a new CPU must not replace what others call.
+#pragma once
+
+#ifdef __CUDACC_RTC__
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using int16_t = short;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned int;
+using int64_t = long long;
+using uint64_t = unsigned long long;
+#define REVMOE_GPU 1
+#elif defined(REVMOE_CUDA_EMULATED)
+#define REVMOE_GPU 1
+#else
+#include <math.h>
+#include <stdint.h>
+#endif
+
+#ifdef __CUDACC_RTC__
+#define DEVICE __device__ __forceinline__
+#else
+#define DEVICE inline __attribute__((always_inline))
+#endif
+
+#if !defined(REVMOE_GPU) && !defined(REVMOE_CPU)
+namespace revmoe::kernels {
+
+/** A kernel as the operators see it: by its name on a GPU, and what it is on each kind of CPU. */
+struct Kernel {
+  using OnCpu = void (*)(const void* args, int64_t first, int64_t end);
+  const char* name;
+  OnCpu on_cpu[3];
+};
+
+}  // namespace revmoe::kernels
+#endif
+
+// Internal linkage: each kind of CPU has its own.
+namespace revmoe::kernels {
+namespace {
+
+/** Elements of a chunk: what an item of an element-wise kernel takes. A multiple of the 256 that share a scale in 8-bit state. */
+constexpr int64_t kChunkElements = 4096;
+
+DEVICE int64_t chunks_of(int64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
+
+/** Elements of a chunk, the last one may be shorter. */
+DEVICE int64_t chunk_size(int64_t chunk, int64_t elements) {
+  const int64_t left = elements - chunk * kChunkElements;
+  return left < kChunkElements ? left : kChunkElements;
+}
+
+#ifdef REVMOE_GPU
+
+constexpr int kThreads = 256;
+
+template <class T>
+struct Plus {
+  DEVICE T operator()(T a, T b) const { return a + b; }
+};
+template <class T>
+struct Most {
+  DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
+};
+
+/** A block of kThreads threads. */
+struct Team {
+  /** f(i) for every i below n, in any order. */
+  template <class F>
+  DEVICE void each(int64_t n, F f) const {
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) f(i);
+  }
+  /** f() once. */
+  template <class F>
+  DEVICE void once(F f) const {
+    if (threadIdx.x == 0) f();
+  }
+  /** What any of the team wrote is seen by all. */
+  DEVICE void sync() const { __syncthreads(); }
+
+  /** Sum of f(i) over i below n, for all of the team; always in the same order. */
+  template <class T, class F>
+  DEVICE T sum(int64_t n, F f) const {
+    T own = 0;
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) own += f(i);
+    return together(own, Plus<T>());
+  }
+  /** Largest f(i), `least` where there is none. Not a number where one is first. */
+  template <class T, class F>
+  DEVICE T most(int64_t n, T least, F f) const {
+    T own = least;
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) own = Most<T>()(f(i), own);
+    return together(own, Most<T>());
+  }
+
+ private:
+  template <class T, class Join>
+  DEVICE T together(T own, Join join) const {
+    __shared__ T of_warp[kThreads / 32];
+    for (int mask = 16; mask > 0; mask /= 2) own = join(own, __shfl_xor_sync(0xffffffffu, own, mask));
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = own;
+    __syncthreads();
+    T all = of_warp[0];
+    for (int warp = 1; warp < kThreads / 32; warp++) all = join(all, of_warp[warp]);
+    __syncthreads();
+    return all;
+  }
+};
+
+#define REVMOE_KERNEL(name, function, Args)                                                        \
+  extern "C" __global__ void __launch_bounds__(kThreads) name(Args args, int64_t items) {          \
+    for (int64_t item = blockIdx.x; item < items; item += gridDim.x) function(Team(), item, args); \
+  }
+
+#else
+
+/** One thread; the compiler makes vectors of its loops. */
+struct Team {
+  template <class F>
+  DEVICE void each(int64_t n, F f) const {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; i++) f(i);
+  }
+  template <class F>
+  DEVICE void once(F f) const {
+    f();
+  }
+  DEVICE void sync() const {}
+
+  template <class T, class F>
+  DEVICE T sum(int64_t n, F f) const {
+    constexpr int kLanes = 64 / sizeof(T);
+    T lanes[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int lane = 0; lane < kLanes; lane++) lanes[lane] += f(i + lane);
+    }
+    T sum = 0;
+    for (; i < n; i++) sum += f(i);
+    for (int lane = 0; lane < kLanes; lane++) sum += lanes[lane];
+    return sum;
+  }
+  template <class T, class F>
+  DEVICE T most(int64_t n, T least, F f) const {
+    constexpr int kLanes = 64 / sizeof(T);
+    T lanes[kLanes];
+    for (int lane = 0; lane < kLanes; lane++) lanes[lane] = least;
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int lane = 0; lane < kLanes; lane++) {
+        const T x = f(i + lane);
+        lanes[lane] = x > lanes[lane] ? x : lanes[lane];
+      }
+    }
+    T all = least;
+    for (; i < n; i++) {
+      const T x = f(i);
+      all = x > all ? x : all;
+    }
+    for (int lane = 0; lane < kLanes; lane++) all = lanes[lane] > all ? lanes[lane] : all;
+    return all;
+  }
+};
+
+#ifdef REVMOE_CPU
+#define REVMOE_JOIN_(name, cpu) name##_##cpu
+#define REVMOE_JOIN(name, cpu) REVMOE_JOIN_(name, cpu)
+#define REVMOE_KERNEL(name, function, Args)                                                              \
+  extern "C" void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, int64_t end) { \
+    const Args own = *static_cast<const Args*>(args);                                                    \
+    for (int64_t item = first; item < end; item++) function(Team(), item, own);                          \
+  }
+#else
+#ifdef __x86_64__
+#define REVMOE_ON_CPU(name) \
+  { revmoe_##name##_plain, revmoe_##name##_avx2, revmoe_##name##_avx512 }
+#else
+#define REVMOE_ON_CPU(name) \
+  { revmoe_##name##_plain, revmoe_##name##_plain, revmoe_##name##_plain }
+#endif
+#define REVMOE_KERNEL(name, function, Args)                                             \
+  extern "C" void revmoe_##name##_plain(const void* args, int64_t first, int64_t end);  \
+  extern "C" void revmoe_##name##_avx2(const void* args, int64_t first, int64_t end);   \
+  extern "C" void revmoe_##name##_avx512(const void* args, int64_t first, int64_t end); \
+  [[maybe_unused]] constexpr Kernel name{#name, REVMOE_ON_CPU(name)};
+#endif
+
+#endif
+
+}  // namespace
+}  // namespace revmoe::kernels

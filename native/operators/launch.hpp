@@ -1,0 +1,22 @@
+// Starts a kernel of native/kernels where its tensors lie: on this CPU's threads, or on libtorch's current stream of a GPU, which has them once
+// `loadKernels` was called for it. Returns before a GPU is done.
+#pragma once
+#include <ATen/ATen.h>
+
+#include "kernels/kernel.h"
+
+namespace revmoe {
+
+void launch(const kernels::Kernel& kernel, const void* args, size_t bytes, int64_t items, c10::Device device);
+
+/** Does `items` items of the kernel. `args` hold pointers into tensors of `device`. */
+template <class Args>
+void launch(const kernels::Kernel& kernel, const Args& args, int64_t items, c10::Device device) {
+  static_assert(std::is_trivially_copyable_v<Args>);
+  launch(kernel, &args, sizeof args, items, device);
+}
+
+/** The tensor's elements, which must be dense, of this type and on this device. */
+void check_dense(const at::Tensor& tensor, at::ScalarType type, c10::Device device);
+
+}  // namespace revmoe

@@ -1,0 +1,51 @@
+// Whether work goes through the addon's own kernels (native/kernels), and where not: in libtorch's operators, the reference of each. A CPU has
+// them always; a GPU once NVRTC compiled them for it, which is done at the first question and kept on disk. REVMOE_KERNELS=reference runs
+// everything on the reference. The engine that counts takes a GPU for one that has them.
+import { UserError } from "../../errors.js";
+import { native } from "../binding.js";
+import { deviceIndex, isCpu } from "../device-name.js";
+import { loadOnGpu } from "./gpu.js";
+
+const CHOICES = ["auto", "reference"] as const;
+
+let reference: boolean | null = null;
+
+function wantsReference(): boolean {
+  if (reference !== null) return reference;
+  const choice = process.env.REVMOE_KERNELS || "auto";
+  if (!(CHOICES as readonly string[]).includes(choice))
+    throw new UserError(`REVMOE_KERNELS: "${choice}" is not possible (expected ${CHOICES.join(" or ")}).`);
+  return (reference = choice === "reference");
+}
+
+/** Why a GPU has no kernels, by its number; null where it has them. */
+const refused = new Map<number, string | null>();
+
+/** Whether the kernels run on `device`. */
+export function hasKernels(device: string): boolean {
+  if (wantsReference()) return false;
+  return isCpu(device) || !native.hasElements() || whyNoKernels(device) === null;
+}
+
+/** Why the kernels do not run on a GPU, in words; null where they do. */
+export function whyNoKernels(device: string): string | null {
+  if (wantsReference()) return "REVMOE_KERNELS=reference";
+  if (isCpu(device)) return null;
+  const index = deviceIndex(device);
+  const known = refused.get(index);
+  if (known !== undefined) return known;
+  const why = loadOnGpu(index);
+  refused.set(index, why);
+  return why;
+}
+
+/** Runs `fn` on the reference; for tests. */
+export function onReference<Result>(fn: () => Result): Result {
+  const before = reference;
+  reference = true;
+  try {
+    return fn();
+  } finally {
+    reference = before;
+  }
+}

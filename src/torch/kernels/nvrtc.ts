@@ -1,0 +1,83 @@
+// NVRTC, the compiler that comes with CUDA's libraries and needs no GPU: where it is, and the kernels' text compiled by it for a GPU's
+// architecture. Results are kept in a folder by a hash of all they depend on, written by a rename, so that several processes may do it at once.
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { packageRoot } from "../../../setup/libtorch.mjs";
+import { native } from "../binding.js";
+
+/** In the order they are read, so that each finds what it includes before it. */
+const FIRST = ["kernel.h", "numbers.h", "weight.h"];
+const OPTIONS = ["--std=c++17", "--fmad=false", "--device-as-default-execution-space"];
+
+/** The text of all kernels, with a line that names each file. */
+export function kernelSource(folder = join(packageRoot, "native", "kernels")): string {
+  const names = readdirSync(folder).filter((name) => name.endsWith(".h") && name !== "all.h");
+  const ordered = [...FIRST, ...names.filter((name) => !FIRST.includes(name)).sort()];
+  return ordered
+    .map((name) => {
+      const text = readFileSync(join(folder, name), "utf8").replaceAll(/^#(pragma once|include ").*$/gm, "");
+      return `#line 1 "${name}"\n${text}`;
+    })
+    .join("\n");
+}
+
+const NAME = /^libnvrtc\.so(\.\d+)*$/;
+/** Beside libtorch/lib of PyPI: the packages of CUDA 13 and 12. */
+const PACKAGES = ["nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"];
+const SYSTEM = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
+
+/** Where NVRTC may be, the likeliest first: REVMOE_NVRTC alone where it is set; else beside libtorch, then names that the loader looks for. */
+export function nvrtcCandidates(libDir: string, wanted = process.env.REVMOE_NVRTC): string[] {
+  if (wanted) return [wanted];
+  const packages = dirname(dirname(libDir));
+  const folders = [libDir, ...PACKAGES.map((name) => join(packages, name))].filter(existsSync);
+  return [
+    ...folders.flatMap((folder) =>
+      readdirSync(folder)
+        .filter((name) => NAME.test(name))
+        .sort()
+        .reverse()
+        .map((name) => join(folder, name)),
+    ),
+    ...SYSTEM,
+  ];
+}
+
+/**
+ * The kernels for an architecture (90 for sm_90). Errors: with NVRTC's own log, which names file and line; with what the loader said of each
+ * library that was tried, where there is no NVRTC.
+ */
+export function compileKernels(capability: number, libraries: readonly string[], source = kernelSource()): Uint8Array {
+  // Nothing here needs what only the very chip has, but the chips' own instructions are named so.
+  const architecture = `sm_${capability}${capability >= 90 ? "a" : ""}`;
+  const missing: string[] = [];
+  for (const library of libraries) {
+    try {
+      return native.compileKernels(library, source, [...OPTIONS, `--gpu-architecture=${architecture}`]);
+    } catch (failure) {
+      const { message } = failure as Error;
+      if (!message.includes("cannot open shared object")) throw failure;
+      missing.push(message);
+    }
+  }
+  throw new Error(`there is no NVRTC (${missing.at(0) ?? "nowhere to look"})`);
+}
+
+/** The same from the folder, where it is there already. `version`: of the driver. */
+export function cachedKernels(folder: string, capability: number, version: number, libraries: readonly string[]) {
+  const source = kernelSource();
+  const key = createHash("sha256").update(JSON.stringify([source, OPTIONS, capability, version, libraries[0]]));
+  const file = join(folder, `${key.digest("hex").slice(0, 32)}.cubin`);
+  if (existsSync(file)) return { file, cubin: new Uint8Array(readFileSync(file)) };
+  const cubin = compileKernels(capability, libraries, source);
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(`${file}.${process.pid}.part`, cubin);
+    renameSync(`${file}.${process.pid}.part`, file);
+  } catch {
+    return { file: null, cubin };
+  }
+  return { file, cubin };
+}
