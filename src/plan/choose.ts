@@ -5,6 +5,7 @@ import { ORDINARY } from "../network/description.js";
 import { OPTIMIZERS } from "../optim/registry.js";
 import { DEFAULT_METHOD, METHODS } from "../reversible/methods/registry.js";
 import { expertsShareState } from "../train/prepare-network.js";
+import { STORES } from "../store/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { type Plan, planStep } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";
@@ -22,8 +23,23 @@ export interface Choice {
 
 const bytesOf = ({ placed }: Plan): number => placed.deviceBytes;
 
-/** The choice for `memoryBytes` on the device; when nothing fits, the smallest plan there is. */
+/** The choice for `memoryBytes` on the device; when nothing fits, the smallest plan there is. Blocks stay there in what room is left. */
 export function largestThatFits(settings: TrainSettings, geometry: Geometry, memoryBytes: number): Choice {
+  const choice = largestWork(settings, geometry, memoryBytes);
+  if (!choice.fits || STORES[settings.parameters].lies !== "memory") return choice;
+  const plan = withBlocksOnDevice(choice.plan, geometry, memoryBytes);
+  return { ...choice, plan, flags: { ...choice.flags, blocks_on_device: plan.settings.blocks_on_device } };
+}
+
+/** The plan with as many more blocks on the device as fit there; for a store in main memory. */
+export function withBlocksOnDevice(plan: Plan, geometry: Geometry, memoryBytes: number): Plan {
+  const planOf = (blocks: number): Plan => planStep({ ...plan.settings, blocks_on_device: blocks }, geometry);
+  const { blocks_on_device: asked } = plan.settings;
+  const most = geometry.architecture.layers.length;
+  return asked >= most ? plan : largest(asked, plan, most, planOf, memoryBytes).plan;
+}
+
+function largestWork(settings: TrainSettings, geometry: Geometry, memoryBytes: number): Choice {
   const rowsPlan = (rows: number): Plan => planStep({ ...settings, per_device_train_batch_size: rows }, geometry);
   const one = rowsPlan(1);
   if (bytesOf(one) <= memoryBytes) {
@@ -56,7 +72,7 @@ function largest(
     { value: 0, bytes: 0 },
     { value: first, bytes: bytesOf(firstPlan) },
   ];
-  let guess = 2 * first;
+  let guess = Math.max(1, 2 * first);
   while (above - value > 1) {
     const tried = Math.max(value + 1, Math.min(guess, above - 1));
     const made = planOf(tried);

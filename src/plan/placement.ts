@@ -1,6 +1,7 @@
 // Where the bytes of a plan are: the device's memory, main memory, files. Its definition says where a store has weights and state.
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { STORES } from "../store/registry.js";
+import type { HeldBytes } from "../store/store.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { isCpu } from "../torch/device.js";
 
@@ -13,15 +14,16 @@ export interface Placed {
   diskBytes: number;
 }
 
-/** The terms without weights and optimizer state where `parameters` has these elsewhere; a block's copies in use stay in the working set. */
+/** The terms with `held` alone of weights and optimizer state where `parameters` has these elsewhere; a block's copies in use stay in the working set. */
 export function onDevice(
   { parameters }: Pick<TrainSettings, "parameters">,
   terms: MemoryTerms,
+  held: HeldBytes,
 ): { terms: MemoryTerms; elsewhereBytes: number } {
   if (STORES[parameters].lies === "device") return { terms, elsewhereBytes: 0 };
-  const elsewhereBytes = terms.weightBytes + terms.stateBytes;
+  const elsewhereBytes = terms.weightBytes + terms.stateBytes - held.weightBytes - held.stateBytes;
   return {
-    terms: { ...terms, weightBytes: 0, stateBytes: 0, peakBytes: terms.peakBytes - elsewhereBytes },
+    terms: { ...terms, ...held, peakBytes: terms.peakBytes - elsewhereBytes },
     elsewhereBytes,
   };
 }

@@ -10,11 +10,11 @@ import { readArchitecture } from "../families/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import type { SettingValue } from "../settings/table.js";
 import { fullBatch } from "../train/full-batch.js";
-import { largestThatFits, waysToFit } from "./choose.js";
+import { largestThatFits, waysToFit, withBlocksOnDevice } from "./choose.js";
 import { comparePlans } from "./compare.js";
 import { readGeometry } from "./geometry.js";
 import { explainOutOfMemory } from "./out-of-memory.js";
-import { planStep } from "./plan.js";
+import { type Plan, planStep } from "./plan.js";
 import { type Geometry, shadowStep } from "./shadow-step.js";
 import { planChart } from "./svg.js";
 import { settingsOf, SIZES } from "./testing-grid.js";
@@ -97,6 +97,36 @@ test("the choice is the largest that fits: one row more does not", () => {
   assert.deepEqual([choice.fits, choice.flags], [true, { per_device_train_batch_size: 5, max_length: 64 }]);
   assert.ok(bytesWith({ per_device_train_batch_size: 6 }) > limit);
   assert.match(trainFlags(choice.plan.settings), /--max-length 64 .*--per-device-train-batch-size 5 /);
+});
+
+test("beside a GPU, blocks stay in what room is left: each takes its weights and state there, and none in main memory", () => {
+  const geometry = geometryOf();
+  const settings = { ...settingsOf(WORK), device: "cuda", parameters: "host" } as const;
+  const planned = (blocks_on_device: number) => planStep({ ...settings, blocks_on_device }, geometry);
+  const plans = [0, 1, 2, 3].map(planned);
+  const elsewhere = planStep({ ...settings, parameters: "device" }, geometry).terms;
+  const last = plans.at(-1) as Plan;
+  const { layers } = geometry.architecture;
+  assert.equal(layers.length, 3);
+  // All but embedding, final norm and head.
+  assert.ok(last.terms.weightBytes < elsewhere.weightBytes && last.terms.stateBytes < elsewhere.stateBytes);
+  for (const [i, { terms, placed }] of plans.entries()) {
+    assert.equal(placed.deviceBytes - plans[0].placed.deviceBytes, terms.weightBytes + terms.stateBytes);
+    if (i > 0) assert.ok(terms.weightBytes > plans[i - 1].terms.weightBytes);
+    assert.ok(placed.hostBytes <= plans[0].placed.hostBytes);
+  }
+  assert.deepEqual(planned(7).terms, last.terms);
+  const room = plans[2].placed.deviceBytes;
+  for (const [bytes, blocks] of [
+    [room, 2],
+    [room - 1, 1],
+    [plans[0].placed.deviceBytes, 0],
+    [2 * room, 3],
+  ])
+    assert.equal(withBlocksOnDevice(plans[0], geometry, bytes).settings.blocks_on_device, blocks);
+  const { fits, flags } = largestThatFits(settings, geometry, 40 * room);
+  assert.ok(fits);
+  assert.equal(flags.blocks_on_device, 3);
 });
 
 test("where one row does not fit, it is shortened; where nothing fits, that is said", () => {

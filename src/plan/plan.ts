@@ -8,7 +8,7 @@ import { sizedBatch } from "../train/full-batch.js";
 import { atDepth, depthsOf } from "./depths.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
-import { type Geometry, hostStoreBytes, type ShadowStep, shadowStep } from "./shadow-step.js";
+import { type Geometry, type ShadowStep, shadowStep, type StoredBytes, storedBytes } from "./shadow-step.js";
 
 export interface SpanPeak {
   name: string;
@@ -55,7 +55,7 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   return describe(
     settings,
     extended(planned, depths, geometry.architecture.layers.length),
-    hostStoreBytes(settings, geometry),
+    storedBytes(settings, geometry),
   );
 }
 
@@ -86,9 +86,9 @@ function extended(steps: ShadowStep[], places: number[], wanted: number): Shadow
   };
 }
 
-function describe(settings: TrainSettings, step: ShadowStep, storedBytes: number): Plan {
+function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes): Plan {
   const { bitBytes, routingBytes, hostBytes } = step;
-  const { terms, elsewhereBytes } = onDevice(settings, step.terms);
+  const { terms, elsewhereBytes } = onDevice(settings, step.terms, stored.held);
   const spans = [...step.spans].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);
   const bitsHere = settings.stored_bits === "host" ? 0 : bitBytes;
   return {
@@ -96,6 +96,6 @@ function describe(settings: TrainSettings, step: ShadowStep, storedBytes: number
     terms,
     kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
     spans: spans.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
-    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, storedBytes }),
+    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, storedBytes: stored.hostBytes }),
   };
 }

@@ -30,6 +30,7 @@ export const PLANNED_ROWS = {
   checkpoint_last_blocks: row.checkpoint_last_blocks,
   stored_bits: row.stored_bits,
   parameters: row.parameters,
+  blocks_on_device: row.blocks_on_device,
   stream: row.stream,
   ...PLANNED_COUPLING_ROWS,
   max_grad_norm: row.max_grad_norm,

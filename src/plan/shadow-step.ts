@@ -13,6 +13,7 @@ import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { type Phase, trainsOf } from "../train/phases.js";
 import { STORES } from "../store/registry.js";
+import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { stepOptions } from "../train/step-options.js";
@@ -52,20 +53,19 @@ export function shadowStep(
 ): ShadowStep {
   return engine(() => {
     const { device } = settings;
-    const { store, network, states } = shadowNetwork(settings, geometry);
+    // Blocks that stay on the device add what they take, wherever they are among the others.
+    const { store, network, states } = shadowNetwork({ ...settings, blocks_on_device: 0 }, geometry);
     resetPeak(device);
     const result = during("streams", () =>
       trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)),
     );
     const { bitBytes, routingBytes } = result;
     // Told as if they were on the device; where they are is said by placement.ts.
-    const elsewhere = store.isOnDevice
-      ? { weightBytes: 0, stateBytes: 0 }
-      : { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
-    const elsewhereBytes = elsewhere.weightBytes + elsewhere.stateBytes;
+    const all = { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
+    const elsewhereBytes = store.held === null ? 0 : all.weightBytes + all.stateBytes;
     const terms = memoryTerms(network, states, result);
     return {
-      terms: store.isOnDevice ? terms : { ...terms, ...elsewhere, peakBytes: terms.peakBytes + elsewhereBytes },
+      terms: { ...terms, ...all, peakBytes: terms.peakBytes + elsewhereBytes },
       bitBytes,
       routingBytes,
       spans: new Map([...shadowSpans(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
@@ -74,15 +74,30 @@ export function shadowStep(
   });
 }
 
-/** Main memory for all parameters and state of a run that has them there; it is no sum of what each takes, and so not told by a step at another depth. */
-export const hostStoreBytes = (settings: TrainSettings, geometry: Geometry): number =>
-  STORES[settings.parameters].lies === "memory" ? onShadow(() => shadowNetwork(settings, geometry).store.hostBytes) : 0;
+/** What weights and state take that do not all lie on the device: nothing that a step at another depth could tell. */
+export interface StoredBytes {
+  /** In main memory beside the device; no sum of what each takes. */
+  hostBytes: number;
+  /** On the device. */
+  held: HeldBytes;
+}
+
+export const storedBytes = (settings: TrainSettings, geometry: Geometry): StoredBytes =>
+  STORES[settings.parameters].lies === "memory"
+    ? onShadow(() => {
+        const { hostBytes, held } = shadowNetwork(settings, geometry).store;
+        return { hostBytes, held: held ?? NOTHING_HELD };
+      })
+    : { hostBytes: 0, held: NOTHING_HELD };
 
 function shadowNetwork(settings: TrainSettings, { architecture, dtypeOf }: Geometry) {
   const { device, threads } = settings;
   setThreads(threads);
   const extended = extensionOf(describeNetwork(settings))(architecture);
-  const store = STORES[settings.parameters].makePlanned({ device, architecture: extended });
+  const store = STORES[settings.parameters].makePlanned({
+    ...{ device, architecture: extended },
+    blocksOnDevice: settings.blocks_on_device,
+  });
   const make = store.allocate(
     placedParameters(extended).map((placed) => ({ placed, dtype: storedDtype(placed, dtypeOf(placed)) })),
   );

@@ -25,9 +25,7 @@ export function memoryTerms(network: Network, states: OptimizerStates, result: S
   const { peakBytes } = ledger(network.device);
   const { gradientBytes, streamBytes, keptBytes, teacherBytes } = result;
   // Elsewhere, they are no part of what the device has allocated.
-  const own = network.store.isOnDevice
-    ? { weightBytes: weightBytes(network.model), stateBytes: states.bytes }
-    : { weightBytes: 0, stateBytes: 0 };
+  const own = network.store.held ?? { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
   const terms = { ...own, gradientBytes, streamBytes, keptBytes, teacherBytes };
   return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };
 }

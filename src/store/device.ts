@@ -7,7 +7,7 @@ import { type ParameterStore, type PlannedState, type StateStore, type StoreKind
 import { NO_TIME } from "./times.js";
 
 export const deviceStore = (device: string): ParameterStore => ({
-  isOnDevice: true,
+  held: null,
   copiedBytes: 0,
   hostBytes: 0,
   allocate: inMemory(device),

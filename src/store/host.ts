@@ -1,9 +1,9 @@
 // Parameters and optimizer state in main memory, pinned, while a GPU computes. The part that was loaded last is on the device; the
 // one behind it is copied there meanwhile, in a backward pass with its state; what an update changed goes back while the next part
-// computes. Owns slabs of main memory and copies on the device; the tensors in main memory belong to the model and the optimizer.
+// computes. Some blocks may stay on the device, evenly among the others, so that copies go on while these compute. Owns slabs of main
+// memory and copies on the device; the stored tensors belong to the model and the optimizer.
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import type { Architecture } from "../model/architecture.js";
 import type { Allocate, PlacedParameter } from "../model/model.js";
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import { awaitCopies, copyAsync } from "../torch/async-copy.js";
@@ -15,14 +15,17 @@ import { PartOrder } from "./part-order.js";
 import { allocateSlabs, layOut, type Wanted } from "./slabs.js";
 import {
   type Change,
+  type HeldBytes,
   type InUse,
   nameOf,
+  NOTHING_HELD,
   type ParameterStore,
   partOf,
   partsOf,
   type PlannedState,
   type StateStore,
   type StoreKind,
+  type StoreOptions,
 } from "./store.js";
 import { Stopwatch, type StoreTimes } from "./times.js";
 
@@ -32,13 +35,18 @@ interface Copies {
   of: Map<Tensor, Tensor>;
 }
 
+/** Whether one of `held` blocks of `count`, spread evenly, is block i. */
+const isHeld = (i: number, held: number, count: number): boolean =>
+  Math.floor(((i + 1) * held) / count) > Math.floor((i * held) / count);
+
 export class HostStore implements ParameterStore {
-  readonly isOnDevice = false;
+  readonly held: HeldBytes = { ...NOTHING_HELD };
   readonly #device: string;
   readonly #partOf: (placed: PlacedParameter) => number;
   readonly #order: PartOrder;
   readonly #weights = new Map<number, Tensor[]>();
   readonly #states = new Map<number, Tensor[]>();
+  readonly #heldParts: ReadonlySet<number>;
   readonly #slabs: Tensor[] = [];
   #loaded: Copies | null = null;
   #next: Copies | null = null;
@@ -49,15 +57,24 @@ export class HostStore implements ParameterStore {
   readonly #times = new Stopwatch();
 
   /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not asynchronous. */
-  constructor(device: string, architecture: Architecture) {
+  constructor({
+    device,
+    architecture,
+    blocksOnDevice,
+  }: Pick<StoreOptions, "device" | "architecture" | "blocksOnDevice">) {
     this.#device = device;
+    const { length: count } = architecture.layers;
+    this.#heldParts = new Set(
+      [...architecture.layers.keys()].filter((i) => isHeld(i, Math.min(blocksOnDevice, count), count)),
+    );
     this.#partOf = (placed) => partOf(architecture, placed);
     this.#order = new PartOrder(partsOf(architecture));
   }
 
   readonly allocate: Allocate = (planned) => {
     const tensors = this.#allocate(
-      planned.map(({ placed, dtype }) => ({ name: nameOf(placed), shape: placed.spec.shape, dtype })),
+      "weightBytes",
+      planned.map(({ placed, dtype }) => ({ placed, name: nameOf(placed), shape: placed.spec.shape, dtype })),
     );
     for (const { placed } of planned) this.#add(this.#weights, placed, [tensors.get(nameOf(placed)) as Tensor]);
     return (placed) => tensors.get(nameOf(placed)) as Tensor;
@@ -65,9 +82,12 @@ export class HostStore implements ParameterStore {
 
   allocateState(planned: PlannedState[]): StateStore {
     const wanted = planned.flatMap(({ placed, layout }) =>
-      Object.entries(layout).map(([kind, { shape, dtype }]) => ({ name: `${kind}.${nameOf(placed)}`, shape, dtype })),
+      Object.entries(layout).map(([kind, { shape, dtype }]) => ({
+        ...{ placed, shape, dtype },
+        name: `${kind}.${nameOf(placed)}`,
+      })),
     );
-    const tensors = this.#allocate(wanted);
+    const tensors = this.#allocate("stateBytes", wanted);
     for (const tensor of tensors.values()) fill_(tensor, 0);
     const states = new Map(
       planned.map(({ placed, layout }) => {
@@ -158,8 +178,9 @@ export class HostStore implements ParameterStore {
 
   #load(part: number): void {
     this.#times.measure("waitMs", () => {
-      const ahead = this.#order.enter(part);
-      if (this.#loaded?.part !== part) {
+      const ahead = this.#order.enter(part, (each) => !this.#heldParts.has(each));
+      if (this.#heldParts.has(part)) this.#dropLoaded();
+      else if (this.#loaded?.part !== part) {
         this.#dropLoaded();
         const isNext = this.#next?.part === part;
         if (!isNext) this.#dropNext();
@@ -175,6 +196,7 @@ export class HostStore implements ParameterStore {
   }
 
   readonly #change: Change = (stored, change) => {
+    if (this.#heldParts.has(this.#order.current)) return change(stored);
     const copies = Object.entries(stored).map(([name, tensor]) => [name, this.#copyOf(tensor)] as const);
     change(Object.fromEntries(copies));
     for (const [name, copy] of copies) this.#store(stored[name], copy);
@@ -191,13 +213,20 @@ export class HostStore implements ParameterStore {
     this.#sent.add(this.#loaded.part);
   }
 
-  #allocate(wanted: Wanted[]): Map<string, Tensor> {
+  #allocate(kind: keyof HeldBytes, all: (Wanted & { placed: PlacedParameter })[]): Map<string, Tensor> {
     const make = isCpu(this.#device) ? empty : emptyPinned;
+    const stays = ({ placed }: { placed: PlacedParameter }): boolean => this.#heldParts.has(this.#partOf(placed));
+    const wanted = all.filter((each) => !stays(each));
+    const held = all
+      .filter(stays)
+      .map(({ name, shape: size, dtype }): [string, Tensor] => [name, keep(empty([...size], dtype, this.#device))]);
+    this.held[kind] += held.reduce((sum, [, tensor]) => sum + byteSize(tensor), 0);
     try {
       const { slabs, tensors } = allocateSlabs(wanted, (bytes) => make([bytes], "uint8"));
       this.#slabs.push(...slabs);
-      return tensors;
+      return new Map([...tensors, ...held]);
     } catch (failure) {
+      free(...held.map(([, tensor]) => tensor));
       const bytes = layOut(wanted).slabs.reduce((sum, each) => sum + each, 0);
       throw new UserError(
         `parameters: host needs ${formatBytes(bytes)} of main memory that stays there (pinned), which the system refused: ` +
@@ -251,6 +280,6 @@ export const host: StoreKind = {
   about: "in host memory beside a GPU",
   lies: "memory",
   needsGpu: true,
-  make: ({ device, architecture }) => new HostStore(device, architecture),
-  makePlanned: ({ device, architecture }) => new HostStore(device, architecture),
+  make: (options) => new HostStore(options),
+  makePlanned: (options) => new HostStore(options),
 };

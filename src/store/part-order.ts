@@ -10,15 +10,16 @@ export class PartOrder {
     this.#order = order;
   }
 
-  /** Goes to a part; returns the part behind it, if there is one. */
-  enter(part: number): number | undefined {
+  /** Goes to a part; returns the part behind it, if there is one; of those that are `wanted`, if not all are. */
+  enter(part: number, wanted: (part: number) => boolean = () => true): number | undefined {
     const index = this.#order.indexOf(part);
     if (index !== this.#index) this.#direction = index > this.#index ? 1 : -1;
     if (index === 0) this.#direction = 1;
     if (index === this.#order.length - 1) this.#direction = -1;
     this.#index = index;
-    const ahead = this.#order[index + this.#direction];
-    return ahead === part ? undefined : ahead;
+    let next = index + this.#direction;
+    while (next in this.#order && !wanted(this.#order[next])) next += this.#direction;
+    return this.#order[next];
   }
 
   /** The part that was entered last. */

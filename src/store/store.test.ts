@@ -12,7 +12,7 @@ import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { ledger } from "../torch/memory.js";
 import { addScalar_, fill_ } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
-import { type Tensor, toArray } from "../torch/tensor.js";
+import { byteSize, type Tensor, toArray } from "../torch/tensor.js";
 import { STORE_NAMES, STORES } from "./registry.js";
 import { nameOf, type ParameterStore, partOf, partsOf } from "./store.js";
 import type { State } from "../optim/optimizer.js";
@@ -33,8 +33,8 @@ const first = (values: ArrayLike<number>): number => values[0];
 const loaded = (store: ParameterStore, model: Model, part: number): number =>
   store.load(part, (inUse) => first(toArray(inUse(weightOf(model, part)))));
 
-for (const name of STORE_NAMES) {
-  test(`${name}: weights and state are kept and changed as a step asks`, (t) => {
+for (const [name, blocksOnDevice] of [...STORE_NAMES.map((each) => [each, 0] as const), ["host", 1] as const]) {
+  test(`${name}${blocksOnDevice > 0 ? ", a block on the device" : ""}: weights and state are kept and changed as a step asks`, (t) => {
     const folder = join(mkdtempSync(join(tmpdir(), "revmoe-store-")), "store");
     t.after(() => rmSync(join(folder, ".."), { recursive: true, force: true }));
     const before = ledger("cpu").liveBytes;
@@ -44,6 +44,7 @@ for (const name of STORE_NAMES) {
       folder,
       durability: "step",
       stateBytes: () => 2 ** 20,
+      blocksOnDevice,
     });
     const model = randomModel(architecture, 3, "float32", "cpu", store.allocate);
     const states = store.allocateState(
@@ -91,7 +92,8 @@ for (const name of STORE_NAMES) {
       );
     assert.throws(failing, /^Error: cut off$/);
     // What is changed in place can only come back from a store that keeps the old bytes.
-    if (store.undoStep() || name === "host") assert.equal(loaded(store, model, 1), changed(1));
+    if (store.undoStep() || (name === "host" && blocksOnDevice === 0))
+      assert.equal(loaded(store, model, 1), changed(1));
 
     states.release(stateOf(0));
     opened.set(nameOf(firstOf(0)), states.open(firstOf(0)));
@@ -109,3 +111,28 @@ for (const name of STORE_NAMES) {
     assert.ok(!existsSync(folder));
   });
 }
+
+test("host: blocks that stay are spread evenly, read where they are stored, and counted", () => {
+  const layers = readArchitecture({ ...TINY_QWEN2_MOE, num_hidden_layers: 6 }, "test");
+  for (const [blocksOnDevice, stay] of [
+    [0, []],
+    [1, [5]],
+    [2, [2, 5]],
+    [3, [1, 3, 5]],
+    [4, [1, 2, 4, 5]],
+    [6, [0, 1, 2, 3, 4, 5]],
+    [99, [0, 1, 2, 3, 4, 5]],
+  ] as const) {
+    const store = STORES.host.makePlanned({ device: "cpu", architecture: layers, blocksOnDevice });
+    const model = randomModel(layers, 3, "float32", "cpu", store.allocate);
+    const inPlace = [...model.blocks.keys()].filter((block) => {
+      const [weight] = Object.values(model.blocks[block]);
+      return store.load(block, (inUse) => inUse(weight) === weight);
+    });
+    assert.deepEqual(inPlace, [...stay]);
+    const bytes = stay.map((block) => Object.values(model.blocks[block]).reduce((sum, t) => sum + byteSize(t), 0));
+    assert.deepEqual(store.held, { weightBytes: bytes.reduce((sum, each) => sum + each, 0), stateBytes: 0 });
+    freeModel(model);
+    store.close(true);
+  }
+});

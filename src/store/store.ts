@@ -33,9 +33,16 @@ export type InUse = (stored: Tensor) => Tensor;
  */
 export type Change = (stored: Record<string, Tensor>, change: (onDevice: Record<string, Tensor>) => void) => void;
 
+export interface HeldBytes {
+  weightBytes: number;
+  stateBytes: number;
+}
+
+export const NOTHING_HELD: HeldBytes = { weightBytes: 0, stateBytes: 0 };
+
 export interface ParameterStore {
-  /** Whether weights and state are part of what the device has allocated. */
-  readonly isOnDevice: boolean;
+  /** Bytes of weights and state that stay in the device's memory; null where all do. */
+  readonly held: HeldBytes | null;
   /** Bytes of the device that hold copies of parts, in use and on the way. */
   readonly copiedBytes: number;
   /** Bytes of main memory that hold all parts beside the device. */
@@ -75,6 +82,8 @@ export interface StoreOptions {
   durability: "snapshot" | "step";
   /** Bytes of optimizer state of weights of this dtype. */
   stateBytes: (weightsDtype: DType) => number;
+  /** Blocks whose weights and state stay in the device's memory, where the others do not. */
+  blocksOnDevice: number;
 }
 
 /** A row of the registry. */
@@ -90,7 +99,7 @@ export interface StoreKind {
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;
   /** For a plan, on an engine that only counts bytes; touches no file. */
-  makePlanned(options: Pick<StoreOptions, "device" | "architecture">): ParameterStore;
+  makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "blocksOnDevice">): ParameterStore;
 }
 
 /** All parts in the order of the forward pass. */

@@ -46,7 +46,7 @@ export function makeModel(
   allocate = store.allocate,
 ): Model {
   const { seed, weights_dtype: weightsDtype } = settings;
-  const device = store.isOnDevice ? settings.device : "cpu";
+  const device = store.held === null ? settings.device : "cpu";
   const extend = extensionOf(describeNetwork(settings), settings.adapter_init);
   const kept = resumed?.inPlace ? store.openModel() : null;
   if (kept) return kept;

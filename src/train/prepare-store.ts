@@ -30,6 +30,7 @@ export function makeStore(settings: TrainSettings, source: ModelSource): Paramet
     architecture,
     folder: workingFolder(output_dir),
     durability,
+    blocksOnDevice: settings.blocks_on_device,
     stateBytes: (dtype) =>
       plannedStateBytes(makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked), architecture, dtype, {
         weightsCorrection: settings.weights_correction === "8bit",

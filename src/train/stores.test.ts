@@ -91,6 +91,12 @@ const ON_HOST: [string, Partial<TrainSettings>][] = [
     "a tied head, checkpointed, micro-batches",
     { coupling: "ordinary", method: "checkpoint", gradient_accumulation_steps: 2 },
   ],
+  ["one block stays", { blocks_on_device: 1, optimizer: "adamw8bit", weights_dtype: "bfloat16" }],
+  [
+    "most blocks stay, experts in groups",
+    { blocks_on_device: 2, expert_group_size: 2, gradient_accumulation_steps: 2 },
+  ],
+  ["all blocks stay", { blocks_on_device: 100, max_grad_norm: 0.5 }],
   ["two phases", { coupling: "revffn", adapter_steps: 1, weights_dtype: "bfloat16", weights_correction: "8bit" }],
 ];
 for (const [name, changes] of ON_HOST) {
@@ -99,10 +105,11 @@ for (const [name, changes] of ON_HOST) {
     if (name.startsWith("a tied head")) {
       for (const file of ["config.json", "model.safetensors"]) cpSync(join(TIED, file), join(place.model, file));
     }
-    const settings = settingsFor(place, { max_steps: 3, ...changes });
+    const { blocks_on_device = 0, ...others } = changes;
+    const settings = settingsFor(place, { max_steps: 3, ...others });
     const device = await runTraining({ ...settings, output_dir: place.out("device") });
     // What the command line refuses without a GPU; here the host is its own device. Nothing may be alive afterwards.
-    const host = await runTraining({ ...settings, parameters: "host" });
+    const host = await runTraining({ ...settings, parameters: "host", blocks_on_device });
     assert.deepEqual(host.losses, device.losses);
     assert.deepEqual(host.evals, device.evals);
     assert.deepEqual(weightsOf(host.outcome.folder), weightsOf(device.outcome.folder));
@@ -160,6 +167,7 @@ test("a disk without room is refused before anything is written", (t) => {
     architecture,
     folder,
     durability: "snapshot",
+    blocksOnDevice: 0,
     stateBytes: () => 2 ** 60,
   });
   assert.throws(() => randomModel(architecture, 1, "float32", "cpu", copy.allocate), {

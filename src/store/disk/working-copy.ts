@@ -25,6 +25,7 @@ import {
   HEAD,
   type InUse,
   nameOf,
+  NOTHING_HELD,
   type ParameterStore,
   partOf,
   partsOf,
@@ -41,7 +42,7 @@ import { isCpu } from "../../torch/device.js";
 export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
 
 export class WorkingCopy implements ParameterStore {
-  readonly isOnDevice = false;
+  readonly held = NOTHING_HELD;
   readonly copiedBytes = 0;
   /** Mapped files, of which the system keeps what it has memory for. */
   readonly hostBytes = 0;

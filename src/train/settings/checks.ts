@@ -88,6 +88,11 @@ const PROBLEMS: readonly Problem[] = [
     STORES[parameters].needsGpu &&
     isCpu(device) &&
     `${at.subject("parameters")} has no effect: ${at.mention("device")} is the host. Remove parameters, or set device to cuda.`,
+  ({ parameters, blocks_on_device: blocks }, at) =>
+    STORES[parameters].lies !== "memory" &&
+    blocks > 0 &&
+    `${at.subject("blocks_on_device")} has no effect: only parameters host has it, not ${at.mention("parameters")}. ` +
+      "Remove blocks_on_device, or set parameters to host.",
   ({ parameters, method }, at) =>
     STORES[parameters].lies !== "device" &&
     METHODS[method].holdsBlocks &&

@@ -28,6 +28,14 @@ export const REVERSIBLE_ROWS = {
     group: REVERSIBLE,
     about: `where weights and optimizer state lie while no block uses them; ${STORES_IN_WORDS}`,
   },
+  blocks_on_device: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: REVERSIBLE,
+    about:
+      "with parameters host, blocks whose weights and state stay in the GPU's memory, which saves their copies; plan says how many fit",
+  },
   durability: {
     kind: "choice",
     choices: ["snapshot", "step"],
