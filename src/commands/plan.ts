@@ -6,7 +6,7 @@ export const command: Command<typeof PLAN_ROWS> = {
   name: "plan",
   usage: "revmoe plan --model FOLDER|config.json [--setting value ...]",
   example:
-    "revmoe plan --model ./Qwen1.5-MoE-A2.7B/config.json --optimizer lomo --memory 40GiB\n" +
+    "revmoe plan --model ./Qwen1.5-MoE-A2.7B/config.json --gpu 24GiB --memory 64GiB --disk 500GiB\n" +
     "revmoe plan --model examples/tiny-moe --compare --svg plan.svg",
   settings: PLAN_TABLE,
   json: true,

@@ -5,8 +5,9 @@ import { ORDINARY } from "../network/description.js";
 import { OPTIMIZERS } from "../optim/registry.js";
 import { DEFAULT_METHOD, METHODS } from "../reversible/methods/registry.js";
 import { expertsShareState } from "../train/prepare-network.js";
-import { STORES } from "../store/registry.js";
+import { STORE_NAMES, STORES } from "../store/registry.js";
 import type { TrainSettings } from "../train/settings/settings.js";
+import { isCpu } from "../torch/device.js";
 import { type Plan, planStep } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";
 
@@ -123,6 +124,11 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
     tries.push(with_({ max_length: length }, `--max-length ${length}`));
   for (const { name, isProposedForMemory } of OPTIMIZERS)
     if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name }, ` --optimizer ${name}`);
+  if (STORES[settings.parameters].lies === "device" && !METHODS[settings.method].holdsBlocks) {
+    for (const name of STORE_NAMES)
+      if (STORES[name].lies !== "device" && (!isCpu(settings.device) || !STORES[name].needsGpu))
+        tiled({ parameters: name }, ` --parameters ${name}`);
+  }
   if (!METHODS[settings.method].rebuilds && settings.coupling !== ORDINARY.coupling)
     tries.push([{ method: DEFAULT_METHOD }, `--method ${DEFAULT_METHOD}`]);
   const found: WayOut[] = [];

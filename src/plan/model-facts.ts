@@ -13,9 +13,11 @@ import { extensionOf, readNetworkFile, couplingOf } from "../network/description
 import { parameterCount, type PlacedParameter, placedParameters } from "../model/model.js";
 import { byteLength } from "../checkpoint/safetensors/header.js";
 import type { DType } from "../torch/tensor.js";
-import { resolveSettings } from "../train/settings/settings.js";
-import { planStep } from "./plan.js";
+import { resolverOf } from "./settings.js";
 import type { Geometry } from "./shadow-step.js";
+import { machineOf } from "./ways/machine.js";
+import { findWays } from "./ways/ways.js";
+import { changesOf } from "./ways/words.js";
 
 /** Where and how a step fits, in bytes. */
 export interface FittingPlan {
@@ -55,21 +57,12 @@ export interface ModelFacts {
   templates: string[];
   /** Tokens that end a text, and a turn of a chat, by name. */
   ends: { text: string[]; turn: string | undefined };
-  /** The first of the usual ways that fits `memoryBytes`; null where none does. */
+  /** The fastest way to take a step on this machine's processor; null where none fits. */
   fits: FittingPlan | null;
 }
 
-const WAYS = [
-  { parameters: "device", optimizer: "adamw" },
-  { parameters: "device", optimizer: "adamw8bit" },
-  { parameters: "device", optimizer: "adalomo" },
-  { parameters: "disk", optimizer: "adamw8bit" },
-  { parameters: "disk", optimizer: "adalomo" },
-  { parameters: "disk", optimizer: "adalomo", expert_group_size: 4, tile_tokens: 512, loss_tile_tokens: 256 },
-] as const;
-
 /** Errors: UserError as of `openSource`, and for weights that do not fit config.json. */
-export function modelFacts(folder: string, memoryBytes: number): ModelFacts {
+export function modelFacts(folder: string, memory: string): ModelFacts {
   const source = openSource(folder);
   const description = readNetworkFile(folder);
   const architecture = extensionOf(description)(readArchitecture(source.config, source.configPath));
@@ -105,7 +98,7 @@ export function modelFacts(folder: string, memoryBytes: number): ModelFacts {
       decoding: source.decoding,
       passing: { tensors: passing.length, bytes: sourceBytes(passing), first: passing[0]?.name },
       ...wordsOf(source),
-      fits: fittingPlan(folder, { architecture, dtypeOf }, memoryBytes),
+      fits: fittingPlan(folder, { architecture, dtypeOf }, memory),
     };
   } finally {
     weights.close();
@@ -152,16 +145,13 @@ function wordsOf(source: ReturnType<typeof openSource>): Pick<ModelFacts, "templ
   };
 }
 
-function fittingPlan(model: string, geometry: Geometry, memoryBytes: number): FittingPlan | null {
+function fittingPlan(model: string, geometry: Geometry, memory: string): FittingPlan | null {
   const tokens = Math.min(2048, geometry.architecture.maxPositions);
-  for (const way of WAYS) {
-    const { settings } = resolveSettings({
-      flags: { model, train_file: "-", output_dir: "-", max_length: tokens, per_device_train_batch_size: 1, ...way },
-    });
-    const { deviceBytes, diskBytes } = planStep(settings, geometry).placed;
-    if (deviceBytes > memoryBytes) continue;
-    const flags = Object.entries(way).map(([name, value]) => `--${name.replaceAll("_", "-")} ${value}`);
-    return { flags: flags.join(" "), tokens, deviceBytes, diskBytes };
-  }
-  return null;
+  const work = { model, max_length: tokens, per_device_train_batch_size: 1 };
+  const machine = machineOf({ gpu: "", memory, disk: "", device: "cpu", folder: process.cwd() });
+  const asked = new Set(Object.keys(work));
+  const [way] = findWays(resolverOf(work, asked), geometry, machine, asked);
+  if (way === undefined) return null;
+  const { deviceBytes, diskBytes } = way.plan.placed;
+  return { flags: changesOf(way.plan.settings), tokens, deviceBytes, diskBytes };
 }

@@ -58,10 +58,28 @@ export const PLANNED_ROWS = {
 
 export const PLAN_ROWS = {
   ...PLANNED_ROWS,
-  memory: {
-    ...SIZE_OR_NONE,
+  fit: {
+    kind: "boolean",
+    default: false,
     group: PLAN,
-    about: "choose the largest micro-batch of rows of max_length that fits; where one row does not, the longest length",
+    about:
+      "the ways in which the step can be taken on this machine, the fastest first, each with its memory, an estimate of its time and its command",
+  },
+  gpu: {
+    kind: "string",
+    default: "",
+    metavar: "NAME|SIZE",
+    group: PLAN,
+    about: `the same on a machine with this card: a name ("RTX 4090", "H100"), or its memory (24GiB)`,
+  },
+  memory: { ...SIZE_OR_NONE, group: PLAN, about: "the same with so much main memory; with largest, the limit" },
+  disk: { ...SIZE_OR_NONE, group: PLAN, about: "the same with so much room on the disk" },
+  largest: {
+    kind: "boolean",
+    default: false,
+    group: PLAN,
+    about:
+      "the largest micro-batch of rows of max_length that fits the card of gpu, or memory; where one row does not, the longest length",
   },
   compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
   svg: {
@@ -98,13 +116,17 @@ export const WAY_ROWS: readonly string[] = [
   ...["stored_bits", "stream", ...Object.keys(PLANNED_COUPLING_ROWS)],
 ];
 
-/** The settings of `train` that are planned; those not in the table have their defaults. */
-export function trainSettingsOf(settings: PlanSettings, given: ReadonlySet<string>): TrainSettings {
+/** Settings of `train` that decide memory and were given, and a change of others; those not in the table have their defaults. */
+export function resolverOf(
+  settings: Readonly<Record<string, unknown>>,
+  given: ReadonlySet<string>,
+): (change: Readonly<Record<string, SettingValue>>) => TrainSettings {
   const asked = Object.entries(settings).filter(([name]) => given.has(name) && name in PLANNED_ROWS) as [
     string,
     SettingValue,
   ][];
-  return resolveSettings({ flags: { ...Object.fromEntries(asked), train_file: "-", output_dir: "-" } }).settings;
+  const flags = { ...Object.fromEntries(asked), train_file: "-", output_dir: "-" };
+  return (change) => resolveSettings({ flags: { ...flags, ...change } }).settings;
 }
 
 function checkPlan(settings: PlanSettings, at: Given): string | undefined {
@@ -117,17 +139,34 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.calibrate && settings.compare) {
     return `${at.subject("calibrate")} times one way of training, and ${at.mention("compare")} shows all of them. Give one of the two.`;
   }
-  if (settings.memory !== "" && settings.compare) {
-    return `${at.subject("compare")} compares the same work, and ${at.mention("memory")} chooses it. Give one of the two.`;
+  const machine = (["fit", "gpu", "memory", "disk", "largest"] as const).find((name) => at.has(name));
+  for (const other of ["compare", "calibrate"] as const) {
+    if (machine !== undefined && settings[other] && (other === "compare" || !settings.largest))
+      return `${at.subject(other)} looks at one work or way, and ${at.mention(machine)} chooses it. Give one of the two.`;
   }
-  if (settings.memory !== "" && !((parseBytes(settings.memory) ?? 0) > 0)) {
-    return `${at.subject("memory")} leaves no memory (expected a size such as 24GiB). Give what there is.`;
+  for (const name of ["memory", "disk"] as const) {
+    if (settings[name] !== "" && !((parseBytes(settings[name]) ?? 0) > 0))
+      return `${at.subject(name)} leaves no room (expected a size such as 24GiB). Give what there is.`;
   }
-  if (at.has("per_device_train_batch_size") && settings.memory !== "") {
-    return `${at.subject("per_device_train_batch_size")} has no effect: ${at.mention("memory")} chooses it. Remove one of the two.`;
-  }
+  if (settings.largest) return checkLargest(settings, at);
+  if (settings.gpu !== "" && at.has("device") && isCpu(settings.device))
+    return `${at.subject("gpu")} has no effect: ${at.mention("device")} computes on the processor. Remove one of the two.`;
   if (settings.calibrate && !isCpu(settings.device)) {
     return `${at.subject("calibrate")} times this machine's processor, not ${at.mention("device")}. Remove calibrate.`;
+  }
+  return undefined;
+}
+
+function checkLargest(settings: PlanSettings, at: Given): string | undefined {
+  const limit = settings.gpu !== "" ? "gpu" : "memory";
+  if (settings[limit] === "") return `${at.subject("largest")} needs a limit. Add --memory, or --gpu.`;
+  for (const other of ["per_device_train_batch_size", "fit"] as const) {
+    if (at.has(other))
+      return `${at.subject(other)} has no effect: ${at.mention("largest")} chooses. Remove one of the two.`;
+  }
+  for (const other of ["disk", ...(limit === "gpu" ? (["memory"] as const) : [])] as const) {
+    if (settings[other] !== "")
+      return `${at.subject(other)} has no effect: ${at.mention(limit)} is the limit of the largest. Remove one of the two.`;
   }
   return undefined;
 }

@@ -8,7 +8,7 @@ import { namedModel } from "./named-model.js";
 export async function run({ settings, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
   const { folder } = await namedModel(settings.model, "describe", { out: err, preferCached: true });
   const memoryBytes = parseBytes(settings.memory) ?? process.availableMemory();
-  const facts = modelFacts(folder, memoryBytes);
+  const facts = modelFacts(folder, settings.memory);
   out.write(json ? `${JSON.stringify(facts, null, 2)}\n` : `${described(facts, memoryBytes)}\n`);
   return 0;
 }
@@ -48,7 +48,7 @@ function described(facts: ModelFacts, memoryBytes: number): string {
         ]),
     ["chat template", facts.templates.join(", ") || "none"],
     ["ends", `text: ${ends.text.join(", ") || "none named"}${ends.turn === undefined ? "" : `; turn: ${ends.turn}`}`],
-    ["training here", fits === null ? `no usual way fits ${formatBytes(memoryBytes)}: see revmoe plan` : wordsOf(fits)],
+    ["training here", fits === null ? `no way fits ${formatBytes(memoryBytes)}: see revmoe plan` : wordsOf(fits)],
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
   return [["model", facts.path], ...rows].map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n");

@@ -6,9 +6,7 @@ import { basename } from "node:path";
 
 import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../../setup/libtorch.mjs";
 import { engineInfo, setThreads } from "../../torch/device.js";
-import { full } from "../../torch/tensor.js";
-import { mm } from "../../torch/ops.js";
-import { scope } from "../../torch/scope.js";
+import { productFlops } from "../../plan/ways/product-speed.js";
 
 export interface EngineFacts {
   libtorch: Pick<Engine, "version" | "source" | "root">;
@@ -92,8 +90,8 @@ async function engineFacts(): Promise<EngineFacts> {
     cudaRefused: built.cudaRefused,
     blas: blasOf(config, readText("/proc/self/maps")),
     kernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
-    float32Gflops: await gflops("float32"),
-    bfloat16Gflops: await gflops("bfloat16"),
+    float32Gflops: productFlops("float32") / 1e9,
+    bfloat16Gflops: productFlops("bfloat16") / 1e9,
   };
 }
 
@@ -105,21 +103,6 @@ export function blasOf(config: string, maps: string): string {
   const builtIn = /BLAS_INFO=(\w+)/.exec(config)?.[1];
   if (builtIn && builtIn !== "generic") return `${builtIn} (in libtorch)`;
   return loaded.some((name) => name.startsWith("libblas")) ? "reference BLAS (slow)" : "none known";
-}
-
-async function gflops(dtype: "float32" | "bfloat16"): Promise<number> {
-  return scope(() => {
-    const time = (size: number): number => {
-      const a = full([size, size], 0.5, dtype);
-      const started = performance.now();
-      mm(a, a);
-      return performance.now() - started;
-    };
-    // Small products first: they warm up, and tell whether the large one is worth waiting for; several, for a busy machine.
-    if (Math.min(...Array.from({ length: 5 }, () => time(256))) > 60) return 0;
-    const best = Math.min(time(1024), time(1024));
-    return (2 * 1024 ** 3) / (best * 1e6);
-  });
 }
 
 function foundNow(): Pick<Facts, "found" | "foundFailure"> {

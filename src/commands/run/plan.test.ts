@@ -44,21 +44,50 @@ test("a plan names its terms and spans; --json is one document", () => {
   assert.ok(document.processBytes > 100 * 2 ** 20, `${document.processBytes}`);
 });
 
-test("--memory prints flags that train takes; too little is a sentence and exit code 2", () => {
-  const fits = revmoe("plan", ...SMALL, "--memory", "2MB", "--json");
+test("--largest prints flags that train takes; too little is a sentence and exit code 2", () => {
+  const fits = revmoe("plan", ...SMALL, "--largest", "--memory", "2MB", "--json");
   assert.equal(fits.status, 0, fits.stderr);
   const { flags, terms } = JSON.parse(fits.stdout) as {
     flags: { per_device_train_batch_size: number };
     terms: { peakBytes: number };
   };
   assert.ok(flags.per_device_train_batch_size > 1 && terms.peakBytes <= 2e6);
-  const none = revmoe("plan", ...SMALL, "--memory", "1kB");
+  const none = revmoe("plan", ...SMALL, "--largest", "--memory", "1kB");
   assert.equal(none.status, 2);
   assert.match(none.stdout, /optimizer state/);
-  assert.match(none.stderr, /^revmoe: memory: nothing fits 1kB: 1 row of 32 tokens takes [\d.]+ KiB\. .*\n$/);
-  const told = revmoe("plan", ...SMALL, "--memory", "1kB", "--json");
+  assert.match(none.stderr, /^revmoe: largest: nothing fits 1000 B: 1 row of 32 tokens takes [\d.]+ KiB\. .*\n$/);
+  const told = revmoe("plan", ...SMALL, "--largest", "--memory", "1kB", "--json");
   assert.equal(told.status, 2);
   assert.equal((JSON.parse(told.stdout) as { fits: boolean }).fits, false);
+  const onCard = revmoe("plan", ...SMALL, "--largest", "--gpu", "RTX 4090", "--json");
+  assert.equal(onCard.status, 0, onCard.stderr);
+});
+
+test("a machine that is described gets ways, whose commands can be planned and run; none is a sentence and exit code 2", () => {
+  const { status, stdout, stderr } = revmoe("plan", ...SMALL, "--gpu", "24GiB", "--memory", "8GiB", "--disk", "1TB");
+  assert.deepEqual([status, stderr], [0, ""]);
+  assert.match(stdout, /^on a machine with a card as fast as RTX \d+ with 24\.0 GiB free, 8\.00 GiB of main memory/);
+  const [command] = /^ {2}revmoe train .*$/m.exec(stdout) as RegExpExecArray;
+  const words = command.trim().split(" ").slice(2, -4);
+  assert.equal(revmoe("plan", ...words).status, 0);
+  const { ways } = JSON.parse(revmoe("plan", ...SMALL, "--fit", "--json").stdout) as { ways: { flags: string }[] };
+  assert.ok(ways.length > 0);
+  const none = revmoe("plan", ...SMALL, "--memory", "10kB", "--disk", "1kB");
+  assert.equal(none.status, 2);
+  assert.match(none.stderr, /^revmoe: no way to take a step of rows of 32 tokens fits 9\.77 KiB of main memory, .*\n$/);
+});
+
+test("train --fit takes the first way, says what it changes, and leaves what is given", (t) => {
+  const place = makeWorkplace(t);
+  const work = ["--model", place.model, "--train-file", place.rows, "--max-steps", "1", "--fit"];
+  const { status, stdout, stderr } = revmoe("train", ...work, "--output-dir", place.out("fit"), "--optimizer", "lion");
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /^fit: method checkpoint, coupling ordinary.*planned on cpu$/m);
+  const config = JSON.parse(readFileSync(join(place.out("fit"), "config.json"), "utf8")) as Record<string, unknown>;
+  assert.deepEqual([config.method, config.optimizer, config.fit], ["checkpoint", "lion", false]);
+  const none = revmoe("train", ...work, "--output-dir", place.out("none"), "--memory-limit", "10kB");
+  assert.equal(none.status, 2);
+  assert.match(none.stderr, /^revmoe: fit: no way to take a step of rows of \d+ tokens fits .*\n$/);
 });
 
 test("--compare draws what it tabulates", (t) => {
@@ -75,7 +104,13 @@ const REFUSED: [string[], RegExp][] = [
   [["--memory", "much"], /--memory much is not possible \(expected a size such as 8GiB or 500MB\)/],
   [["--svg", "x.svg"], /--svg x\.svg has nothing to draw.*Add --compare/],
   [["--compare", "--coupling", "additive"], /--coupling additive has no effect: --compare.* shows all of them/],
-  [["--compare", "--memory", "1GiB"], /--compare compares the same work, and --memory 1GiB chooses it/],
+  [["--compare", "--memory", "1GiB"], /--compare looks at one work or way, and --memory 1GiB chooses it/],
+  [["--calibrate", "--gpu", "H100"], /--calibrate looks at one work or way, and --gpu H100 chooses it/],
+  [["--largest"], /--largest needs a limit\. Add --memory, or --gpu/],
+  [["--largest", "--memory", "1GiB", "--disk", "1GiB"], /--disk 1GiB has no effect/],
+  [["--gpu", "Voodoo"], /gpu: "Voodoo" is not known \(expected RTX/],
+  [["--gpu", "H100", "--device", "cpu"], /--gpu H100 has no effect: --device cpu computes on the processor/],
+  [["--disk", "0GiB"], /--disk 0GiB leaves no room/],
   [["--coupling", "ordinary"], /--coupling ordinary cannot be reversed/],
   [["--train-file", "a.jsonl"], /--train-file is unknown\. A plan needs no rows/],
   [["--calibrate", "--compare"], /--calibrate times one way of training, and --compare shows all of them/],

@@ -2,7 +2,7 @@
 // fits a memory, or lays all methods side by side. Where nothing fits, the least that was planned is printed, and exit code 2 follows.
 import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../../format.js";
-import { type PLAN_ROWS, trainSettingsOf } from "../../plan/settings.js";
+import { type PLAN_ROWS, resolverOf } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
 import { readGeometry } from "../../plan/geometry.js";
 import { STORES } from "../../store/registry.js";
@@ -16,11 +16,17 @@ import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
 import { largestThatFits, waysToFit } from "../../plan/choose.js";
+import { cardOf, type Machine, machineOf } from "../../plan/ways/machine.js";
+import { findWays, shorterThatFits, storedWeightBytes, type Way } from "../../plan/ways/ways.js";
+import { describeMachine, figuresOf, waysTable } from "../../plan/ways/words.js";
+import type { TrainSettings } from "../../train/settings/settings.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
   if (asked.svg !== "") checkDrawing(asked.svg);
   const { folder: model } = await namedModel(asked.model, "plan", { out: err, preferCached: true });
-  const settings = { ...trainSettingsOf(asked, given), model };
+  const onCard = asked.gpu !== "" && asked.largest ? { device: "cuda" } : {};
+  const resolve = resolverOf({ ...asked, ...onCard, model }, new Set([...given, ...Object.keys(onCard)]));
+  const settings = resolve({});
   const geometry = readGeometry(settings);
   setThreads(settings.threads);
   const ownBytes = processBytes();
@@ -37,7 +43,32 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     );
     return 0;
   }
-  const limit = asked.memory === "" ? null : (parseBytes(asked.memory) as number);
+  if (!asked.largest && ["fit", "gpu", "memory", "disk"].some((name) => given.has(name))) {
+    const machine = machineOf({ ...asked, folder: process.cwd() });
+    const ways = findWays(resolve, geometry, machine, given);
+    const told = ways.map((way) => ({
+      ...figuresOf(way),
+      quality: way.quality,
+      flags: trainFlags({ ...way.plan.settings, model: asked.model }),
+    }));
+    print(
+      { machine, ways: told },
+      `on a machine with ${describeMachine(machine)}\n${ways.length > 0 ? `\n${waysTable(ways, asked.model)}` : ""}`,
+    );
+    if (ways.length === 0)
+      throw nothingFits(
+        settings,
+        machine,
+        shorterThatFits(resolve, geometry, machine, given),
+        storedWeightBytes(geometry),
+      );
+    return 0;
+  }
+  const limit = !asked.largest
+    ? null
+    : asked.gpu !== ""
+      ? cardOf(asked.gpu).bytes
+      : (parseBytes(asked.memory) as number);
   const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
   const plan = choice?.plan ?? planStep(settings, geometry);
   const estimate = asked.calibrate ? stepMs(plan.settings, geometry) : null;
@@ -73,18 +104,31 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     waysToFit: ways,
   };
   print(value, [describePlan(plan, ownBytes), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
-  if (choice !== null && !choice.fits) throw nothingFits(asked.memory, plan, ways);
+  if (choice !== null && !choice.fits) throw tooLarge(limit as number, plan, ways);
   return 0;
 }
 
 /** Said after the least that was planned. */
-function nothingFits(memory: string, { settings, placed }: Plan, ways: string[]): UserError {
+function tooLarge(limit: number, { settings, placed }: Plan, ways: string[]): UserError {
   const { per_device_train_batch_size: rows, max_length: length } = settings;
   return new UserError(
-    `memory: nothing fits ${memory}: ${rows} row of ${length} tokens takes ${formatBytes(placed.deviceBytes)}. ` +
-      (ways.length > 0
-        ? `These would fit: ${ways.join("; ")}.`
-        : "No optimizer, tile size or group of experts makes it fit: use a smaller model or more memory."),
+    `largest: nothing fits ${formatBytes(limit)}: ${rows} row of ${length} tokens takes ${formatBytes(placed.deviceBytes)}. ` +
+      (ways.length > 0 ? `These would fit: ${ways.join("; ")}.` : "Plan without largest: it looks at all other ways."),
+  );
+}
+
+function nothingFits(
+  { max_length: length }: TrainSettings,
+  machine: Machine,
+  shorter: Way | null,
+  weightBytes: number,
+): UserError {
+  const remedy =
+    shorter === null
+      ? `In files the weights take ${formatBytes(weightBytes)}, and the result as much again. Use a smaller model, or a machine with more memory or disk.`
+      : `Shorter rows would: ${trainFlags(shorter.plan.settings)}.`;
+  return new UserError(
+    `no way to take a step of rows of ${length} tokens fits ${describeMachine(machine)}, in memory or from disk. ${remedy}`,
   );
 }
 

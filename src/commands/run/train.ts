@@ -24,6 +24,11 @@ import { STORES } from "../../store/registry.js";
 import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
+import { machineOf } from "../../plan/ways/machine.js";
+import { changesBetween, describeMachine } from "../../plan/ways/words.js";
+import { findWays } from "../../plan/ways/ways.js";
+import { resolverOf } from "../../plan/settings.js";
+import { UserError } from "../../errors.js";
 import { namedModel } from "./named-model.js";
 import { requestedStop } from "../../train/stop/stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
@@ -34,7 +39,7 @@ import { engineInfo } from "../../torch/device.js";
 import { allParameters, weightBytes } from "../../model/model.js";
 import { dtype, numel } from "../../torch/tensor.js";
 
-export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
+export async function run({ settings: asked, given, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   checkRunFolder(asked); // before anything is loaded, which can take minutes
   // From here on model and data are files, also in what the run records: resuming needs no network.
   const hub = { out, preferCached: asked.resume !== "" };
@@ -46,6 +51,7 @@ export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_RO
     validation_file: await resolveSources(asked.validation_file, "validation_file", hub),
   };
   const say = (text: string): void => void out.write(`${text}\n`);
+  if (asked.fit) Object.assign(settings, fitted(settings, given, say));
   say(describeSettings(settings));
   const run = await explaining(settings, null, () => prepareRun(settings, out));
   const stop = requestedStop(settings.resume === "" ? null : settings.resume);
@@ -73,6 +79,34 @@ export async function run({ settings: asked, out }: CommandInput<typeof TRAIN_RO
     stop.forget();
     freeRun(run, finished);
   }
+}
+
+/** What the fastest way that fits this machine changes, which is said. Errors: UserError where none fits. */
+function fitted(
+  settings: TrainSettings,
+  given: ReadonlySet<string>,
+  say: (line: string) => void,
+): Partial<TrainSettings> {
+  const machine = machineOf({
+    gpu: "",
+    memory: settings.memory_limit,
+    disk: "",
+    device: settings.device,
+    folder: settings.output_dir,
+  });
+  const asked = new Set([...given, "device"]);
+  const [way] = findWays(resolverOf({ ...settings }, asked), readGeometry(settings), machine, asked);
+  if (way === undefined)
+    throw new UserError(
+      `fit: no way to take a step of rows of ${settings.max_length} tokens fits ${describeMachine(machine)}. ` +
+        "Use shorter rows or a smaller model; revmoe plan says what fits where.",
+    );
+  const change = changesBetween(settings, way.plan.settings);
+  const words = Object.entries(change).map(([name, value]) => `${name} ${value}`);
+  say(
+    `fit: ${words.join(", ") || "as asked"}; ${formatBytes(way.plan.placed.deviceBytes)} planned on ${settings.device}`,
+  );
+  return { ...change, fit: false };
 }
 
 /** Runs `work`; running out of memory becomes a sentence that says what would fit. */

@@ -28,6 +28,13 @@ export const REVERSIBLE_ROWS = {
     group: REVERSIBLE,
     about: `where weights and optimizer state lie while no block uses them; ${STORES_IN_WORDS}`,
   },
+  fit: {
+    kind: "boolean",
+    default: false,
+    group: REVERSIBLE,
+    about:
+      "take the fastest way that fits this machine (revmoe plan --fit shows all): method, coupling, parameters, optimizer, tiles and micro-batches, where they are not given",
+  },
   blocks_on_device: {
     kind: "integer",
     default: 0,
