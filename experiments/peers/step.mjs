@@ -4,6 +4,7 @@
 // One random checkpoint and one batch for all; every row is a process of its own, whose first step is not counted. The first round has all
 // rows; those after it have ours and, of theirs, the two fastest of each dtype and optimizer. Ours runs on the libtorch of LIBTORCH, else
 // the default engine's: for the same library as theirs, build with LIBTORCH=VENV node setup/build.mjs and give the same LIBTORCH here.
+// On a machine that others use too, OMP_WAIT_POLICY=passive keeps threads that wait for a busy core out of the processor seconds.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";

@@ -21,6 +21,8 @@ torch.manual_seed(0)
 
 if "make" in options:
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(options["make"]), dtype=torch.float32)
+    # As large as in a trained network: tokens differ, and spread over the experts.
+    model.get_input_embeddings().weight.data.normal_()
     model.save_pretrained(options["make"])
     sys.exit()
 
