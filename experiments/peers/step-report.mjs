@@ -1,0 +1,94 @@
+// The tables of step.mjs: every row, and for each dtype and optimizer ours against the best of theirs.
+
+const median = (numbers) => {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+};
+const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+const table = (head, lines) => {
+  console.log(`\n| ${head.join(" | ")} |\n|${" --- |".repeat(head.length)}`);
+  for (const line of lines) console.log(`| ${line.join(" | ")} |`);
+};
+
+/** Median and best seconds, median processor seconds. */
+function summary({ steps }) {
+  const seconds = steps.map((step) => step.seconds);
+  return {
+    median: median(seconds),
+    best: Math.min(...seconds),
+    processor: median(steps.map(({ cpuSeconds }) => cpuSeconds)),
+  };
+}
+
+export function report(rows, values) {
+  const measured = rows.filter(({ failure }) => !failure).map((row) => ({ ...row, ...summary(row) }));
+  const of = (side) => measured.find(({ who }) => who === side);
+  console.log(
+    `\n${values.size}, ${(measured[0].parameters / 1e6).toFixed(0)} M parameters, ${values["micro-batches"]} x ${values.tokens} tokens a step, ${values.threads} threads; ` +
+      `libtorch ours ${of("ours")?.version ?? "-"}, theirs ${of("theirs")?.version ?? "-"}`,
+  );
+  table(
+    [
+      "who",
+      "dtype",
+      "optimizer",
+      "variant",
+      "state, bytes a parameter",
+      "s a step",
+      "best",
+      "processor s",
+      "peak resident",
+      "first loss",
+    ],
+    measured.map((row) => [
+      row.who,
+      row.dtype,
+      row.optimizer,
+      row.variant,
+      (row.stateBytes / row.parameters).toFixed(2),
+      row.median.toFixed(2),
+      row.best.toFixed(2),
+      row.processor.toFixed(2),
+      gib(row.peakBytes),
+      row.firstLoss.toFixed(5),
+    ]),
+  );
+  const pairs = [...new Set(measured.map(({ dtype, optimizer }) => `${dtype} ${optimizer}`))];
+  const lines = pairs.flatMap((pair) => {
+    const inPair = measured.filter(({ dtype, optimizer }) => `${dtype} ${optimizer}` === pair);
+    const least = (side, figure) =>
+      inPair.filter(({ who }) => who === side).reduce((a, b) => (a && a[figure] <= b[figure] ? a : b), undefined);
+    const [ours, theirs, small] = [least("ours", "median"), least("theirs", "median"), least("theirs", "peakBytes")];
+    const ratio = (figure, a, b) => (a && b ? (a[figure] / b[figure]).toFixed(2) : "-");
+    const method = (name) => inPair.find(({ variant }) => variant === name);
+    const reversible = method("reversible") ?? ours;
+    return [
+      [
+        pair,
+        theirs?.variant ?? "-",
+        ratio("median", reversible, theirs),
+        ratio("best", reversible, theirs),
+        ratio("processor", reversible, theirs),
+        ratio("peakBytes", reversible, theirs),
+        ratio("peakBytes", reversible, small),
+        ratio("median", method("reversible"), method("checkpoint")),
+        ratio("processor", method("reversible"), method("checkpoint")),
+      ],
+    ];
+  });
+  table(
+    [
+      "dtype, optimizer",
+      "fastest of theirs",
+      "time, ours reversible / that",
+      "best step",
+      "processor time",
+      "peak",
+      "peak / smallest of theirs",
+      "reversible / checkpoint, time",
+      "processor time",
+    ],
+    lines,
+  );
+}
