@@ -87,16 +87,12 @@ export function passForward<Context>(
   wantBits = false,
 ): Known {
   const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
-  return scope(() => {
-    const known = coupling.forward(
-      batch.streams,
-      applyTo(block, batch.context, tileTokens),
-      format,
-      passOf(unit, batch, net, wantBits),
-    );
-    for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
-    return known;
-  });
+  const apply = applyTo(block, batch.context, tileTokens);
+  return scope(() =>
+    format.checked(`block ${firstLayer + unit}`, () =>
+      coupling.forward(batch.streams, apply, format, passOf(unit, batch, net, wantBits)),
+    ),
+  );
 }
 
 /** Bytes of the stored bits, the only part of the reversible method that grows with depth. */
