@@ -76,11 +76,13 @@ DEVICE UnsignedOf<Whole> magnitude_of(Whole x) {
 template <class Whole>
 DEVICE Whole rounded(FloatOf<Whole> product, UnsignedOf<Whole>* key) {
   using G = Grid<Whole>;
-  const FloatOf<Whole> nearest = G::nearest(product);
-  const UnsignedOf<Whole> size = bits_of(nearest) & ~G::kTop;
-  const bool fits = size < bits_of(static_cast<FloatOf<Whole>>(G::kLimit));
-  *key = fits ? 0 : size | G::kTop;
-  return static_cast<Whole>(fits ? nearest : 0);
+  using Unsigned = UnsignedOf<Whole>;
+  const Unsigned bits = bits_of(G::nearest(product));
+  const Unsigned size = bits & ~G::kTop;
+  // By masks: compilers make a branch of a key that is hardly ever more than 0, and then no vectors.
+  const Unsigned beyond = 0 - static_cast<Unsigned>(size >= bits_of(static_cast<FloatOf<Whole>>(G::kLimit)));
+  *key = (size | G::kTop) & beyond;
+  return static_cast<Whole>(G::of_bits(bits & ~beyond));
 }
 
 template <class T>

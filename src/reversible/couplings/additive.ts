@@ -27,9 +27,10 @@ export const additive: Coupling = {
     const a_TD = format.fromFloat(x_TD);
     return [a_TD, clone(a_TD)];
   },
-  forward: ([a_TD, b_TD], apply, format) => {
-    const aNext_TD = format.plus(a_TD, apply("attention", format.toFloat(b_TD)));
-    const bNext_TD = format.plus(b_TD, apply("feedForward", format.toFloat(aNext_TD)));
+  forward: ([a_TD, b_TD], apply, format, { overwrite }) => {
+    const add = overwrite ? format.plus_ : format.plus;
+    const aNext_TD = add(a_TD, apply("attention", format.toFloat(b_TD)));
+    const bNext_TD = add(b_TD, apply("feedForward", format.toFloat(aNext_TD)));
     return { streams: [aNext_TD, bNext_TD], bits: null };
   },
   reverse: ([da_TD, db_TD], visit, known, format) => {

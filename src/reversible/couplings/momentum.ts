@@ -56,7 +56,7 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
       return [p_TD, zeros(shape(p_TD), dtype(p_TD), device(p_TD))];
     },
     forward: (streams, apply, format, pass) =>
-      format.momentum(streams, apply("both", format.toFloat(streams[0])), factorOf(pass), pass.wantBits),
+      format.momentum(streams, apply("both", format.toFloat(streams[0])), factorOf(pass), pass),
     reverse: ([dp_TD, dv_TD], visit, known, format, pass) => {
       const factor = factorOf(pass);
       const dBranch_TD = branchGradient_(dp_TD, dv_TD, factor);

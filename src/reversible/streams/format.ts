@@ -8,6 +8,12 @@ export interface Factor {
   signs_T1?: Tensor;
 }
 
+/** Streams behind a block, and what brings them back. */
+export interface Passed {
+  streams: Tensor[];
+  bits: Tensor | null;
+}
+
 /** What is looked at now and then where looking means to wait for a GPU. */
 export interface Watch {
   /** Throws when a stream has left its range since the watch began. */
@@ -30,13 +36,11 @@ export interface StreamFormat {
   plus(stream: Tensor, y: Tensor, factor?: number): Tensor;
   /** The same in place of the stream. */
   plus_(stream: Tensor, y: Tensor, factor?: number): Tensor;
-  /** v' = factor * v + (1 - factor) y, the first product rounded down; p' = p + v'. `bits`: what of v that drops, packed; null when it is nothing or not wanted. */
-  momentum(
-    [p, v]: Tensor[],
-    y: Tensor,
-    factor: Factor,
-    wantBits: boolean,
-  ): { streams: [p: Tensor, v: Tensor]; bits: Tensor | null };
+  /**
+   * v' = factor * v + (1 - factor) y, the first product rounded down; p' = p + v'. `bits`: what of v that drops, packed; null when it is nothing or
+   * not wanted. With `overwrite`, in place where that is one pass.
+   */
+  momentum([p, v]: Tensor[], y: Tensor, factor: Factor, wanted: { wantBits: boolean; overwrite?: boolean }): Passed;
   /** p = p' - v', in place of p'; returns it as branches see it. */
   momentumStart_(p: Tensor, v: Tensor): Tensor;
   /** From v' back to v, in place of v'. */

@@ -24,7 +24,7 @@ export function gridStreams(type: "int32" | "int64", fractionBits: number): Stre
     toFloat: (stream) => on(stream).toFloat(stream),
     plus: (stream, y, factor) => on(y).plus(stream, y, factor),
     plus_: (stream, y, factor) => on(y).plus_(stream, y, factor),
-    momentum: (streams, y, factor, wantBits) => on(y).momentum(streams, y, factor, wantBits),
+    momentum: (streams, y, factor, wanted) => on(y).momentum(streams, y, factor, wanted),
     momentumStart_: (p, v) => on(p).momentumStart_(p, v),
     momentumBack_: (v, y, bits, factor) => on(y).momentumBack_(v, y, bits, factor),
     checked: (where, make) => {
@@ -53,10 +53,10 @@ function byKernels(facts: Facts, type: "int32" | "int64", range: Range): StreamF
     toFloat: (stream) => toFloat(stream, null),
     plus: (stream, y, factor) => addTo(like(stream), stream, y, factor),
     plus_: (stream, y, factor) => addTo(stream, stream, y, factor),
-    momentum: ([p, v], y, factor, wantBits) => {
+    momentum: ([p, v], y, factor, { wantBits, overwrite }) => {
       const slot = slotOf(factor);
       const bits = wantBits && slot > 0 ? empty([packedBytes(numel(v), slot)], "uint8", device(v)) : null;
-      const [pNext, vNext] = [like(p), like(v)];
+      const [pNext, vNext] = overwrite ? [p, v] : [like(p), like(v)];
       range.noted(device(v), (flags) => momentum_(pNext, vNext, bits, p, v, contiguous(y), ...by(factor), flags));
       return { streams: [pNext, vNext], bits };
     },

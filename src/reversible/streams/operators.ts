@@ -28,7 +28,7 @@ export function byOperators(facts: Facts, arithmetic: Arithmetic): StreamFormat 
     fromFloat: (y, factor = 1) => fromFloat(y, factor),
     plus: (stream, y, factor = 1) => add_(fromFloat(y, factor), stream),
     plus_: (stream, y, factor = 1) => scope(() => add_(stream, fromFloat(y, factor))),
-    momentum: ([p, v], y, factor, wantBits) => {
+    momentum: ([p, v], y, factor, { wantBits }) => {
       const bits = wantBits && factor.gamma !== 0 ? droppedBits(v, factor) : null;
       const vNext = fromFloat(y, ...restOf(factor));
       if (factor.gamma !== 0) addScaled_(vNext, v, factor);
