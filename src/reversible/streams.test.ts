@@ -41,7 +41,8 @@ function same(fn: () => unknown): void {
   assert.deepEqual(kernels, reference);
 }
 
-test("a CPU has the kernels that this compares with", () => assert.ok(hasKernels("cpu")));
+const skip = process.env.REVMOE_KERNELS === "reference" && "nothing to compare with";
+test("a CPU has the kernels that this compares with", { skip }, () => assert.ok(hasKernels("cpu")));
 
 test("a float is rounded to the nearest multiple of 2^-16, ties to even", () => {
   bothWays(() => {
