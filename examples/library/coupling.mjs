@@ -18,7 +18,7 @@ import {
   trainStep,
 } from "revmoe";
 
-const { add, add_, clone, mulScalar, sub_ } = ops;
+const { add, add_, clone, mulScalar } = ops;
 
 /** @type {import("revmoe").Coupling} */
 const midpoint = {
@@ -34,8 +34,8 @@ const midpoint = {
     return [p_TD, clone(p_TD)];
   },
   forward: ([p_TD, c_TD], apply, format) => {
-    const step_TD = format.fromFloat(apply("both", format.toFloat(c_TD)), 2);
-    return { streams: [c_TD, add_(step_TD, p_TD)], bits: null };
+    const y_TD = apply("both", format.toFloat(c_TD));
+    return { streams: [c_TD, format.plus(p_TD, y_TD, 2)], bits: null };
   },
   // One function for every method. `known` is there when the input streams are to be rebuilt, too.
   reverse: ([dp_TD, dc_TD], visit, known, format) => {
@@ -43,7 +43,7 @@ const midpoint = {
     const { y_TD, dx_TD } = visit("both", c_TD && format.toFloat(c_TD), mulScalar(dc_TD, 2));
     const dStreams = [dc_TD, add_(dp_TD, dx_TD)];
     if (!known || y_TD === null) return { dStreams, streams: null };
-    return { dStreams, streams: [sub_(known.streams[1], format.fromFloat(y_TD, 2)), known.streams[0]] };
+    return { dStreams, streams: [format.plus_(known.streams[1], y_TD, -2), known.streams[0]] };
   },
   end: ([p_TD, c_TD], format) => mulScalar(add(format.toFloat(p_TD), format.toFloat(c_TD)), 0.5),
   endGradient: (dHidden_TD) => [mulScalar(dHidden_TD, 0.5), mulScalar(dHidden_TD, 0.5)],

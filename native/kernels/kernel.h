@@ -99,6 +99,11 @@ struct Team {
     for (int64_t i = threadIdx.x; i < n; i += kThreads) own = Most<T>()(f(i), own);
     return together(own, Most<T>());
   }
+  /** The same of whole numbers, where f(i) may also write what is element i's. */
+  template <class T, class F>
+  DEVICE T most_of_each(int64_t n, T least, F f) const {
+    return most<T>(n, least, f);
+  }
 
  private:
   template <class T, class Join>
@@ -113,6 +118,8 @@ struct Team {
     return all;
   }
 };
+
+DEVICE void raise_to(uint64_t* most, uint64_t value) { atomicMax(reinterpret_cast<unsigned long long*>(most), value); }
 
 #define REVMOE_KERNEL(name, function, Args)                                                        \
   extern "C" __global__ void __launch_bounds__(kThreads) name(Args args, int64_t items) {          \
@@ -167,7 +174,25 @@ struct Team {
     for (int lane = 0; lane < kLanes; lane++) all = lanes[lane] > all ? lanes[lane] : all;
     return all;
   }
+  template <class T, class F>
+  DEVICE T most_of_each(int64_t n, T least, F f) const {
+    T all = least;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; i++) {
+      const T x = f(i);
+      all = x > all ? x : all;
+    }
+    return all;
+  }
 };
+
+/** *most = max(*most, value), whichever items do it at the same time, in whatever order. */
+DEVICE void raise_to(uint64_t* most, uint64_t value) {
+  uint64_t before = __atomic_load_n(most, __ATOMIC_RELAXED);
+  while (value > before &&
+         !__atomic_compare_exchange_n(most, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
 
 #ifdef REVMOE_CPU
 #define REVMOE_JOIN_(name, cpu) name##_##cpu

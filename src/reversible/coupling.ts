@@ -39,6 +39,8 @@ export interface Pass {
   unit: number;
   /** Whether the forward pass is to hand over what the inverse needs beside the streams. */
   wantBits: boolean;
+  /** Whether the forward pass may change the streams it gets, because nobody needs them afterwards. */
+  overwrite?: boolean;
   /** +-1 per token as float32 [T, 1], for couplings that draw; the same in the backward pass. */
   signs_T1?: Tensor;
   /** Told how an inverse that is solved by iteration went. */

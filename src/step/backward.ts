@@ -1,6 +1,7 @@
 // The backward pass of a step, from the streams behind the last block to the embedding: once to update, and once before that where
 // the norm of all gradients must be known first. Owns the gradients on the way; micro-batches are the caller's.
 import { crossEntropy } from "../reversible/objectives.js";
+import type { Watch } from "../reversible/streams.js";
 import { abs, amax, sub } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { byteSize, item, type Tensor } from "../torch/tensor.js";
@@ -30,6 +31,8 @@ export interface Ended {
   microBatches: MicroBatch[];
   /** Whose logits are learnt, asked anew in every backward pass; without it, the labels. */
   teacher?: Teacher;
+  /** Looked at where the loss is. */
+  watch: Watch;
   /** 1 / trained tokens of the step. */
   lossScale: number;
 }
@@ -74,14 +77,14 @@ function lossOf(
   last: Segment,
   updates: BlockUpdates,
 ): ReturnType<typeof headAndLoss> & { teacherBytes: number } {
-  const { network, microBatches, teacher, lossScale } = from;
+  const { network, microBatches, teacher, watch, lossScale } = from;
   const batches = microBatches.map(({ batch }) => batch);
   const targets = teacher?.targets(batches);
   try {
     const objectives =
       targets?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
     return {
-      ...headAndLoss(network, last, microBatches, updates, { objectives, lossScale }),
+      ...headAndLoss(network, last, microBatches, updates, { objectives, lossScale, watch }),
       teacherBytes: targets?.bytes ?? 0,
     };
   } finally {

@@ -6,6 +6,7 @@ import { scaleEmbedding } from "../model/scales.js";
 import type { OpenWeights } from "../model/weights.js";
 import { lossAndGradient, type Losses } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
+import type { Watch } from "../reversible/streams.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { during } from "../torch/span.js";
 import { cast, indexAdd_ } from "../torch/ops.js";
@@ -20,14 +21,15 @@ const DOUBT = "The learning rate may be too high, or the weights damaged.";
 
 /**
  * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
- * 1 / trained tokens. Updates final norm and head where they are trained. Returned gradients are the embedding's so far, where it is the head.
+ * 1 / trained tokens. Updates final norm and head where they are trained, once streams and loss are known to be sound. Returned
+ * gradients are the embedding's so far, where it is the head.
  */
 export function headAndLoss(
   network: Network,
   last: Segment,
   microBatches: MicroBatch[],
   updates: BlockUpdates,
-  { objectives, lossScale }: { objectives: Objective[]; lossScale: number },
+  { objectives, lossScale, watch }: { objectives: Objective[]; lossScale: number; watch: Watch },
 ): { loss: number; accuracy: number; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
@@ -47,6 +49,7 @@ export function headAndLoss(
   } finally {
     open.close();
   }
+  watch.look();
   if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
   const later = tied && dHead_VD !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);

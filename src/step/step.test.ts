@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { BadValuesError } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { freeModel, randomModel, weightBytes, type Model } from "../model/model.js";
@@ -416,4 +417,42 @@ test("training lowers the loss of a repeated batch, with every method and coupli
     states.free();
     freeModel(model);
   }
+});
+
+test("streams that are watched are looked at before the first update and behind the last one; what is seen ends the step", () => {
+  const model = makeModel();
+  const { optimizer, gradients } = recorder();
+  const states = new OptimizerStates(optimizer, model);
+  const before = ledger(TEST_DEVICE).liveBytes;
+  const events: (number | "closed")[] = [];
+  const step = (look: () => void, maxGradNorm = 0): StepResult => {
+    events.length = 0;
+    gradients.clear();
+    const watch = () => ({ look, close: () => void events.push("closed") });
+    const network: Network = {
+      model,
+      coupling: momentum(-1 / 16),
+      format: { ...gridStreams("int32", 16), watch },
+      computeDtype: "float32",
+      device: TEST_DEVICE,
+      store: deviceStore(TEST_DEVICE),
+      lossTileTokens: 16,
+    };
+    return trainStep(network, states, BATCHES, {
+      ...{ method: METHODS.reversible, step: 1, learningRate: 0, maxBlockGradNorm: 0, seed: 1, maxGradNorm },
+    });
+  };
+  const note = (): void => void events.push(gradients.size);
+  step(note);
+  assert.deepEqual(events, [0, gradients.size, "closed"]);
+  assert.ok(gradients.size > 0);
+  step(note, 1);
+  assert.deepEqual(events, [0, 0, gradients.size, "closed"]);
+  const fail = (): void => {
+    throw new BadValuesError("a block of the network: left the grid.", "");
+  };
+  assert.throws(() => step(fail), /left the grid/);
+  assert.deepEqual([events, gradients.size], [["closed"], 0]);
+  assert.equal(ledger(TEST_DEVICE).liveBytes, before);
+  freeModel(model);
 });

@@ -97,7 +97,8 @@ export function trainStep(
     router && router.auxCoef + router.zCoef > 0 ? new RouterLosses(router, network.model.architecture, tokens) : null;
   const pass = new BlockPass(network, segments, method, reportOf);
   const microBatches: MicroBatch[] = [];
-  const ended = { network, pass, segments, microBatches, teacher, lossScale: 1 / trainedTokens };
+  const watch = network.format.watch(network.device);
+  const ended = { network, pass, segments, microBatches, teacher, watch, lossScale: 1 / trainedTokens };
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
@@ -140,6 +141,7 @@ export function trainStep(
       ended,
       new BlockUpdates(states, { ...options, gradientScale, also }, network),
     );
+    watch.look();
     return {
       ...figures,
       trainedTokens,
@@ -153,6 +155,7 @@ export function trainStep(
   } finally {
     microBatches.forEach(freeMicroBatch);
     pass.close();
+    watch.close();
   }
 }
 

@@ -10,6 +10,7 @@ export * from "./ops/products.js";
 export * from "./ops/random.js";
 export * from "./ops/reductions.js";
 export * from "./ops/storage.js";
+export * from "./ops/streams.js";
 export * from "./ops/updates.js";
 export * from "./ops/views.js";
 export { hasOp, rows } from "./ops/row.js";

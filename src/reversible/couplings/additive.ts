@@ -2,7 +2,7 @@
 //   a' = a + F(b);  b' = b + G(a')       back: b = b' - G(a');  a = a' - F(b)
 // F attention, G feed-forward; both streams start as the embedding and end as their mean. Nothing is stored. It is no
 // ordinary network, so it suits models trained this way.
-import { add, add_, clone, mulScalar, sub_ } from "../../torch/ops.js";
+import { add, add_, clone, mulScalar } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";
 import { defineCoupling } from "./definition.js";
 
@@ -27,19 +27,20 @@ export const additive: Coupling = {
     const a_TD = format.fromFloat(x_TD);
     return [a_TD, clone(a_TD)];
   },
-  forward: ([a_TD, b_TD], apply, format) => {
-    const aNext_TD = add_(format.fromFloat(apply("attention", format.toFloat(b_TD))), a_TD);
-    const bNext_TD = add_(format.fromFloat(apply("feedForward", format.toFloat(aNext_TD))), b_TD);
+  forward: ([a_TD, b_TD], apply, format, { overwrite }) => {
+    const add = overwrite ? format.plus_ : format.plus;
+    const aNext_TD = add(a_TD, apply("attention", format.toFloat(b_TD)));
+    const bNext_TD = add(b_TD, apply("feedForward", format.toFloat(aNext_TD)));
     return { streams: [aNext_TD, bNext_TD], bits: null };
   },
   reverse: ([da_TD, db_TD], visit, known, format) => {
     const [a_TD, b_TD] = known?.streams ?? [null, null];
     const feedForward = visit("feedForward", a_TD === null ? null : format.toFloat(a_TD), db_TD);
     add_(da_TD, feedForward.dx_TD);
-    if (b_TD !== null && feedForward.y_TD !== null) sub_(b_TD, format.fromFloat(feedForward.y_TD));
+    if (b_TD !== null && feedForward.y_TD !== null) format.plus_(b_TD, feedForward.y_TD, -1);
     const attention = visit("attention", b_TD === null ? null : format.toFloat(b_TD), da_TD);
     add_(db_TD, attention.dx_TD);
-    if (a_TD !== null && attention.y_TD !== null) sub_(a_TD, format.fromFloat(attention.y_TD));
+    if (a_TD !== null && attention.y_TD !== null) format.plus_(a_TD, attention.y_TD, -1);
     return { dStreams: [da_TD, db_TD], streams: known?.streams ?? null };
   },
   end: ([a_TD, b_TD], format) => mulScalar(add(format.toFloat(a_TD), format.toFloat(b_TD)), 0.5),

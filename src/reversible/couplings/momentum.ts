@@ -7,11 +7,12 @@
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../../errors.js";
 import { formatNumber } from "../../format.js";
-import { add, add_, addScalar, mul, mul_, mulScalar, mulScalar_, sub_ } from "../../torch/ops.js";
+import { hasKernels } from "../../torch/kernels/kernels.js";
+import { add_, addScalar, momentumGradient_, mul, mul_, mulScalar, mulScalar_ } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
-import { type Tensor, zeros, shape, dtype, device } from "../../torch/tensor.js";
+import { device, dtype, empty, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import type { Coupling, Pass } from "../coupling.js";
-import { keptBits, type StreamFormat } from "../streams.js";
+import { type Factor, keptBits } from "../streams.js";
 import { defineCoupling } from "./definition.js";
 import { GAMMA_FIELD, GAMMAS, GAMMAS_IN_WORDS, packingProblem } from "./gamma.js";
 
@@ -34,12 +35,6 @@ export function momentum(gamma: number): Coupling {
   return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${formatNumber(gamma)})` };
 }
 
-/** The factor on v in one pass: gamma, or gamma times +-1 per token; 0 where v is zero and none of its bits are kept. */
-export interface Factor {
-  gamma: number;
-  signs_T1?: Tensor;
-}
-
 /** The update above; the factors of all passes have the size of `gamma`, or are 0. `gamma` itself counts at the flush. */
 export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): Coupling {
   if (!GAMMAS.includes(gamma)) {
@@ -60,24 +55,17 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
       const p_TD = format.fromFloat(x_TD);
       return [p_TD, zeros(shape(p_TD), dtype(p_TD), device(p_TD))];
     },
-    forward: ([p_TD, v_TD], apply, format, pass) => {
-      const factor = factorOf(pass);
-      const bits = pass.wantBits && factor.gamma !== 0 ? format.droppedBits(v_TD, factor.gamma) : null;
-      const vNext_TD = increment(apply("both", format.toFloat(p_TD)), factor, format);
-      if (factor.gamma !== 0) format.addScaled_(vNext_TD, v_TD, factor.gamma, factor.signs_T1);
-      return { streams: [add(p_TD, vNext_TD), vNext_TD], bits };
-    },
+    forward: (streams, apply, format, pass) =>
+      format.momentum(streams, apply("both", format.toFloat(streams[0])), factorOf(pass), pass),
     reverse: ([dp_TD, dv_TD], visit, known, format, pass) => {
       const factor = factorOf(pass);
-      const g_TD = add_(dv_TD, dp_TD);
-      let p_TD: Tensor | null = null;
-      if (known) p_TD = sub_(known.streams[0], known.streams[1]);
-      const { y_TD, dx_TD } = visit("both", p_TD === null ? null : format.toFloat(p_TD), timesRest(g_TD, factor));
-      const dStreams = [add_(dp_TD, dx_TD), timesFactor_(g_TD, factor)];
-      if (!known || p_TD === null || y_TD === null) return { dStreams, streams: null };
-      const left_TD = scope(() => sub_(known.streams[1], increment(y_TD, factor, format)));
-      const v_TD = factor.gamma === 0 ? left_TD : format.unscale_(left_TD, known.bits, factor.gamma, factor.signs_T1);
-      return { dStreams, streams: [p_TD, v_TD] };
+      const dBranch_TD = branchGradient_(dp_TD, dv_TD, factor);
+      const [p_TD, v_TD] = known?.streams ?? [null, null];
+      const x_TD = p_TD === null || v_TD === null ? null : format.momentumStart_(p_TD, v_TD);
+      const { y_TD, dx_TD } = visit("both", x_TD, dBranch_TD);
+      const dStreams = [add_(dp_TD, dx_TD), dv_TD];
+      if (!known || p_TD === null || v_TD === null || y_TD === null) return { dStreams, streams: null };
+      return { dStreams, streams: [p_TD, format.momentumBack_(v_TD, y_TD, known.bits, factor)] };
     },
     end: ([p_TD, v_TD], format) =>
       scope(() => add_(mulScalar(format.toFloat(v_TD), gamma / (1 - gamma)), format.toFloat(p_TD))),
@@ -86,16 +74,17 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
   };
 }
 
-/** (1 - factor) y, as an increment of the stream. */
-const increment = (y_TD: Tensor, factor: Factor, format: StreamFormat): Tensor =>
-  factor.signs_T1 === undefined ? format.fromFloat(y_TD, 1 - factor.gamma) : format.fromFloat(timesRest(y_TD, factor));
-
-/** (1 - factor) y */
-function timesRest(y_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
-  return signs_T1 === undefined ? mulScalar(y_TD, 1 - gamma) : mul(y_TD, addScalar(mulScalar(signs_T1, -gamma), 1));
-}
-
-function timesFactor_(g_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
+/** df of g = dv' + dp'; leaves dv in place of dv'. */
+function branchGradient_(dp_TD: Tensor, dv_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
+  if (hasKernels(device(dv_TD)) && dtype(dv_TD) === "float32") {
+    const df_TD = empty(shape(dv_TD), "float32", device(dv_TD));
+    momentumGradient_(dv_TD, df_TD, dp_TD, signs_T1 ?? null, gamma);
+    return df_TD;
+  }
+  const g_TD = add_(dv_TD, dp_TD);
+  const df_TD =
+    signs_T1 === undefined ? mulScalar(g_TD, 1 - gamma) : mul(g_TD, addScalar(mulScalar(signs_T1, -gamma), 1));
   mulScalar_(g_TD, gamma);
-  return signs_T1 === undefined ? g_TD : mul_(g_TD, signs_T1);
+  if (signs_T1 !== undefined) mul_(g_TD, signs_T1);
+  return df_TD;
 }

@@ -1,6 +1,6 @@
 // The network as everyone runs it: one stream, p' = p + f(p). Not reversible; here for comparison, for export, and for
 // evaluation of what was exported.
-import { add, add_ } from "../../torch/ops.js";
+import { add_ } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";
 import { defineCoupling } from "./definition.js";
 
@@ -24,7 +24,7 @@ export const ordinary: Coupling = {
   takesUnits: true,
   begin: (x_TD, format) => [format.fromFloat(x_TD)],
   forward: ([p_TD], apply, format) => ({
-    streams: [add(p_TD, format.fromFloat(apply("both", format.toFloat(p_TD))))],
+    streams: [format.plus(p_TD, apply("both", format.toFloat(p_TD)))],
     bits: null,
   }),
   reverse: ([dp_TD], visit) => {

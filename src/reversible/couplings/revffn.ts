@@ -5,7 +5,7 @@
 // and keeps the few low bits by which the solution is off, so that the inverse is exact on the grid.
 import { assert } from "../../errors.js";
 import type { SettingRows } from "../../settings/table.js";
-import { add, add_, addScalar, amax, amin, bitAnd, cat, cast, narrow, sub, sub_ } from "../../torch/ops.js";
+import { add, add_, addScalar, amax, amin, bitAnd, cat, cast, narrow, sub } from "../../torch/ops.js";
 import { dtype, item, numel, shape, type Tensor } from "../../torch/tensor.js";
 import type { Coupling } from "../coupling.js";
 import { solve, type SolverSettings } from "../fixed-point.js";
@@ -149,12 +149,11 @@ export function revffn(settings: RevffnSettings): Coupling {
     halves: true,
     begin: (x_TD, format) => halves(format.fromFloat(x_TD)),
     forward: ([x1_TD, x2_TD], apply, format, pass) => {
-      const attend = (from_TD: Tensor): Tensor =>
-        format.fromFloat(apply("attention", format.toFloat(from_TD), format.toFloat(x2_TD)));
-      const y1_TD = add(x1_TD, attend(x1_TD));
-      const y2_TD = add(x2_TD, format.fromFloat(apply("feedForward", format.toFloat(y1_TD))));
+      const attend = (from_TD: Tensor): Tensor => apply("attention", format.toFloat(from_TD), format.toFloat(x2_TD));
+      const y1_TD = format.plus(x1_TD, attend(x1_TD));
+      const y2_TD = format.plus(x2_TD, apply("feedForward", format.toFloat(y1_TD)));
       if (!settings.storedHint || !pass.wantBits) return { streams: [y1_TD, y2_TD], bits: null };
-      const { x } = solve((from) => sub(y1_TD, attend(from)), startOf(y1_TD), format, settings);
+      const { x } = solve((from) => format.plus(y1_TD, attend(from), -1), startOf(y1_TD), format, settings);
       return { streams: [y1_TD, y2_TD], bits: packHint(sub(x1_TD, x)) };
     },
     reverse: ([dy1_TD, dy2_TD], visit, known, format, pass) => {
@@ -164,10 +163,10 @@ export function revffn(settings: RevffnSettings): Coupling {
       let [x1_TD, x2_TD]: (Tensor | null)[] = [null, null];
       if (known) {
         assert(y1_TD !== null && y2_TD !== null && feedForward.y_TD !== null, "revffn rebuilds from both streams");
-        const solid_TD = sub_(y2_TD, format.fromFloat(feedForward.y_TD));
+        const solid_TD = format.plus_(y2_TD, feedForward.y_TD, -1);
         const attend = (from_TD: Tensor): Tensor =>
-          format.fromFloat(known.apply("attention", format.toFloat(from_TD), format.toFloat(solid_TD)));
-        const { x, solution } = solve((from) => sub(y1_TD, attend(from)), startOf(y1_TD), format, settings);
+          known.apply("attention", format.toFloat(from_TD), format.toFloat(solid_TD));
+        const { x, solution } = solve((from) => format.plus(y1_TD, attend(from), -1), startOf(y1_TD), format, settings);
         pass.report?.(solution);
         [x1_TD, x2_TD] = [known.bits === null ? x : add(x, unpackHint(known.bits, x)), solid_TD];
       }

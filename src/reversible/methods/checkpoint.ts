@@ -7,6 +7,14 @@ import type { Apply, Branch } from "../coupling.js";
 import { type BranchGraphs, differentiateStages, recordStages } from "../stages.js";
 import { backwardLast, type Method, passForward, passOf, replace, reverseKept } from "./method.js";
 
+/** Ends a coupling's forward pass. */
+class LastBranch {
+  constructor(
+    readonly branch: Branch,
+    readonly x_TD: Tensor,
+  ) {}
+}
+
 const checkpointing = <Name extends string>(name: Name, onHost: boolean, about?: string): Method<Name> => ({
   name,
   about,
@@ -28,23 +36,23 @@ const checkpointing = <Name extends string>(name: Name, onHost: boolean, about?:
       const back = host.map((stream) => to(stream, dtype(stream), device(batch.dStreams[0])));
       const inputs = [...here, ...replace(host, back)];
       batch.kept[unit] = { inputs, graphs };
-      let last: { branch: Branch; x_TD: Tensor } | null = null;
-      scope(() => {
-        // The last branch is evaluated when its gradient is at hand. What stands here for its value goes into streams
-        // behind the block, which nobody reads.
-        const apply: Apply = (branch, x_TD, memory_TD) => {
-          if (graphs.length === branches - 1) {
-            assert(memory_TD === undefined, "the last branch of a block has no memory");
-            last = { branch, x_TD };
-            return x_TD;
-          }
-          const recorded = recordStages(block.stages(branch), { x_TD, context: batch.context, tileTokens, memory_TD });
-          graphs.push(recorded.graphs);
-          return recorded.y_TD;
-        };
-        coupling.forward(inputs, apply, format, passOf(unit, batch, net));
-        return last;
-      });
+      // The last branch is evaluated when its gradient is at hand: the coupling's forward pass ends where it asks for it.
+      let last: LastBranch | null = null;
+      const apply: Apply = (branch, x_TD, memory_TD) => {
+        if (graphs.length === branches - 1) {
+          assert(memory_TD === undefined, "the last branch of a block has no memory");
+          throw (last = new LastBranch(branch, keep(x_TD)));
+        }
+        const recorded = recordStages(block.stages(branch), { x_TD, context: batch.context, tileTokens, memory_TD });
+        graphs.push(recorded.graphs);
+        return recorded.y_TD;
+      };
+      try {
+        scope(() => coupling.forward(inputs, apply, format, passOf(unit, batch, net)));
+      } catch (end) {
+        if (!(end instanceof LastBranch)) throw end;
+        if (!inputs.includes(end.x_TD)) inputs.push(end.x_TD);
+      }
       free(...inputs.filter((input) => input !== last?.x_TD));
       reverseKept(unit, batch, net, (_branch, _x_TD, dy_TD) => {
         if (last === null) return { y_TD: null, ...backwardLast(graphs, dy_TD) };

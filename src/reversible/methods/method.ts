@@ -61,9 +61,14 @@ export interface Net {
 }
 
 /** For the scope of the caller. */
-export function passOf<Context>(unit: number, batch: BatchState<Context>, { coupling }: Net, wantBits = false): Pass {
+export function passOf<Context>(
+  unit: number,
+  batch: BatchState<Context>,
+  { coupling }: Net,
+  wanted: Pick<Pass, "wantBits" | "overwrite"> = { wantBits: false },
+): Pass {
   const report = (solution: Solution): void => batch.report?.(unit, solution);
-  return { unit, wantBits, report, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
+  return { unit, ...wanted, report, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
 }
 
 // The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.
@@ -78,25 +83,21 @@ export const applyTo =
   (branch, x_TD, memory_TD) =>
     evaluateStages(block.stages(branch), { x_TD, context, tileTokens, memory_TD });
 
-/** The streams behind a unit, checked; for the caller's scope. */
+/** The streams behind a unit, checked; for the caller's scope, but for those of the batch that were overwritten. */
 export function passForward<Context>(
   unit: number,
   block: Block<Context>,
   batch: BatchState<Context>,
   net: Net,
-  wantBits = false,
+  wanted?: Pick<Pass, "wantBits" | "overwrite">,
 ): Known {
   const { coupling, format, firstLayer = 0, tileTokens = 0 } = net;
-  return scope(() => {
-    const known = coupling.forward(
-      batch.streams,
-      applyTo(block, batch.context, tileTokens),
-      format,
-      passOf(unit, batch, net, wantBits),
-    );
-    for (const stream of known.streams) format.check(stream, `block ${firstLayer + unit}`);
-    return known;
-  });
+  const apply = applyTo(block, batch.context, tileTokens);
+  return scope(() =>
+    format.checked(`block ${firstLayer + unit}`, () =>
+      coupling.forward(batch.streams, apply, format, passOf(unit, batch, net, wanted)),
+    ),
+  );
 }
 
 /** Bytes of the stored bits, the only part of the reversible method that grows with depth. */

@@ -13,7 +13,7 @@ export const reversible: Method<"reversible"> = {
   kept: "block inputs",
   holdsBlocks: false,
   forward: (unit, block, batch, net) => {
-    const { streams, bits } = passForward(unit, block, batch, net, true);
+    const { streams, bits } = passForward(unit, block, batch, net, { wantBits: true, overwrite: true });
     batch.streams = replace(batch.streams, streams);
     if (bits === null) batch.kept[unit] = {};
     else if (!net.bitsOnHost) batch.kept[unit] = { bits: keep(bits) };

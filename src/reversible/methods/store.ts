@@ -21,10 +21,11 @@ export const store: Method<"store"> = {
         graphs.push(recorded.graphs);
         return recorded.y_TD;
       };
-      return coupling.forward(batch.streams, apply, format, passOf(unit, batch, net));
+      return format.checked(`block ${firstLayer + unit}`, () =>
+        coupling.forward(batch.streams, apply, format, passOf(unit, batch, net)),
+      );
     });
     batch.streams = replace(batch.streams, streams);
-    for (const stream of streams) format.check(stream, `block ${firstLayer + unit}`);
   },
   backward: (unit, _block, batch, net) => {
     const { graphs = [] } = batch.kept[unit];
