@@ -1,3 +1,5 @@
 // Every kernel, for whoever compiles them all.
 #pragma once
+#include "gated.h"
+#include "norm.h"
 #include "update.h"
