@@ -14,8 +14,8 @@ struct RowsArgs {
   DEVICE int64_t at(int64_t row) const { return row / heads * token + row % heads * head; }
 };
 
-/** How many rows are added by one item, and how many columns of them. */
-constexpr int64_t kRowsTogether = 32;
+/** How many rows are added by one item, few enough that the compiler writes them out, and how many columns of them. */
+constexpr int64_t kRowsTogether = 16;
 constexpr int64_t kColumnsTogether = 256;
 
 DEVICE int64_t groups_of_rows(int64_t rows) { return (rows + kRowsTogether - 1) / kRowsTogether; }
@@ -39,7 +39,10 @@ DEVICE void add_rows(const Team& team, int64_t item, const SumRowsArgs& a) {
   const int64_t columns = a.columns;
   team.each(left < kColumnsTogether ? left : kColumnsTogether, [=](int64_t i) {
     float sum = 0;
-    for (int64_t k = 0; k < rows; k++) sum += from[k * columns + i];
+    for (int64_t k = 0; k < kRowsTogether; k++) {
+      const float next = from[(k < rows ? k : 0) * columns + i];
+      sum += k < rows ? next : 0;
+    }
     sums[i] = sum;
   });
 }
