@@ -175,8 +175,10 @@ struct Team {
     }
     T sum = 0;
     for (; i < n; i++) sum += f(i);
-    for (int lane = 0; lane < kLanes; lane++) sum += lanes[lane];
-    return sum;
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+    }
+    return sum + lanes[0];
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
