@@ -1,4 +1,6 @@
 // Every kernel, for whoever compiles them all.
 #pragma once
 #include "streams.h"
+#include "gated.h"
+#include "norm.h"
 #include "update.h"

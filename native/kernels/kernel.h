@@ -49,6 +49,9 @@ namespace {
 /** Elements of a chunk: what an item of an element-wise kernel takes. A multiple of the 256 that share a scale in 8-bit state. */
 constexpr int64_t kChunkElements = 4096;
 
+/** Rows of an item of a kernel that splits its team: one for each warp of a GPU's. */
+constexpr int64_t kParts = 8;
+
 DEVICE int64_t chunks_of(int64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
 /** Elements of a chunk, the last one may be shorter. */
@@ -59,7 +62,7 @@ DEVICE int64_t chunk_size(int64_t chunk, int64_t elements) {
 
 #ifdef REVMOE_GPU
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 32 * kParts;
 
 template <class T>
 struct Plus {
@@ -70,8 +73,32 @@ struct Most {
   DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
 };
 
+/** A warp of a team. */
+struct Part {
+  template <class F>
+  DEVICE void each(int64_t n, F f) const {
+    for (int64_t i = threadIdx.x % 32; i < n; i += 32) f(i);
+  }
+  template <class F>
+  DEVICE void once(F f) const {
+    if (threadIdx.x % 32 == 0) f();
+  }
+  template <class T, class F>
+  DEVICE T sum(int64_t n, F f) const {
+    T own = 0;
+    for (int64_t i = threadIdx.x % 32; i < n; i += 32) own += f(i);
+    for (int mask = 16; mask > 0; mask /= 2) own += __shfl_xor_sync(0xffffffffu, own, mask);
+    return own;
+  }
+};
+
 /** A block of kThreads threads. */
 struct Team {
+  /** f(i, part) for every i below n, which is at most kParts: each by a part of the team, whose sums are of it alone. */
+  template <class F>
+  DEVICE void split(int64_t n, F f) const {
+    if (threadIdx.x / 32 < n) f(static_cast<int64_t>(threadIdx.x / 32), Part());
+  }
   /** f(i) for every i below n, in any order. */
   template <class F>
   DEVICE void each(int64_t n, F f) const {
@@ -131,6 +158,10 @@ DEVICE void raise_to(uint64_t* most, uint64_t value) { atomicMax(reinterpret_cas
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {
   template <class F>
+  DEVICE void split(int64_t n, F f) const {
+    for (int64_t i = 0; i < n; i++) f(i, *this);
+  }
+  template <class F>
   DEVICE void each(int64_t n, F f) const {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; i++) f(i);
@@ -151,8 +182,10 @@ struct Team {
     }
     T sum = 0;
     for (; i < n; i++) sum += f(i);
-    for (int lane = 0; lane < kLanes; lane++) sum += lanes[lane];
-    return sum;
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+    }
+    return sum + lanes[0];
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {

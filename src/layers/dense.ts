@@ -1,8 +1,9 @@
 // The gated linear unit, and the feed-forward branch that is one: down(silu(gate x) * (up x)).
-import { cast, mul, silu } from "../torch/ops.js";
+import { cast } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { dtype, type Tensor } from "../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../model/architecture.js";
+import { gated } from "./gated.js";
 import { type NormForm, normSpec, rmsNorm } from "./norm.js";
 
 /** The norm in front of a feed-forward layer. */
@@ -31,7 +32,7 @@ export function unitParameters(prefix: string, D: number, width: number): Parame
 export function unit(weights: Weights, prefix: string, x_ND: Tensor): Tensor {
   return scope(() => {
     const inner_NF = scope(() =>
-      mul(silu(weights.linear(`${prefix}.gate_proj`, x_ND)), weights.linear(`${prefix}.up_proj`, x_ND)),
+      gated("silu", weights.linear(`${prefix}.gate_proj`, x_ND), weights.linear(`${prefix}.up_proj`, x_ND)),
     );
     return weights.linear(`${prefix}.down_proj`, inner_NF);
   });

@@ -1,11 +1,12 @@
 // The attention branch that most families share: norm, projections with or without biases, optional norm and clipping of
 // queries and keys, rotary positions, grouped heads with an optional window, an optional gate on what they return, output projection.
 import { junction } from "../../torch/graph.js";
-import { cast, clamp, mul, narrow, reshape, sigmoid } from "../../torch/ops.js";
+import { cast, clamp, narrow, reshape } from "../../torch/ops.js";
 import { free, scope } from "../../torch/scope.js";
 import { dtype, shape, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
+import { gated } from "../gated.js";
 import { type NormForm, normSpec, rmsNorm } from "../norm.js";
 import { rotate } from "../rotate.js";
 import { attend } from "./attend.js";
@@ -90,23 +91,29 @@ function evaluate(
   // Queries go through attention, gates around it.
   const both_THN = gate ? scope(() => junction(reshape(project("q"), [-1, numHeads, 2 * headDim]))) : null;
   const heads = (name: "q" | "k" | "v", count: number): Tensor => {
-    const norm = name === "v" ? "none" : queryKeyNorm;
     const projected_TN = name === "q" && both_THN ? narrow(both_THN, 2, 0, headDim) : project(name);
-    const whole_TN = norm === "whole" ? normed(projected_TN, `self_attn.${name}_norm.weight`) : projected_TN;
-    const split_THC = reshape(clip === null ? whole_TN : clamp(whole_TN, -clip, clip), [-1, count, headDim]);
-    return norm === "head" ? normed(split_THC, `self_attn.${name}_norm.weight`) : split_THC;
+    const whole_TN =
+      queryKeyNorm === "whole" && name !== "v" ? normed(projected_TN, `self_attn.${name}_norm.weight`) : projected_TN;
+    return reshape(clip === null ? whole_TN : clamp(whole_TN, -clip, clip), [-1, count, headDim]);
   };
-  const placed = (t_THC: Tensor): Tensor => (rotary === null ? t_THC : rotate(t_THC, context.rotary[rotary]));
-  const q_THC = scope(() => placed(heads("q", numHeads)));
-  let k_TKC = scope(() => placed(heads("k", numKeyValueHeads)));
+  // A head's norm goes with its rotation.
+  const placed = (name: "q" | "k", t_THC: Tensor): Tensor => {
+    const weight = `self_attn.${name}_norm.weight`;
+    if (rotary === null) return queryKeyNorm === "head" ? normed(t_THC, weight) : t_THC;
+    const { normEpsilon: epsilon, normForm: form } = settings;
+    const norm = queryKeyNorm === "head" ? { weight_C: weights.get(weight), epsilon, form } : null;
+    return rotate(t_THC, context.rotary[rotary], norm);
+  };
+  const q_THC = scope(() => placed("q", heads("q", numHeads)));
+  let k_TKC = scope(() => placed("k", heads("k", numKeyValueHeads)));
   let v_TKC = scope(() => heads("v", numKeyValueHeads));
   if (!gate) free(h_TD);
   if (context.cache) ({ k_TKC, v_TKC } = context.cache.extend(layer, { k_TKC, v_TKC }));
   const attended_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks ? weights.get(SINKS) : null);
-  const out_TN = both_THN ? gated(attended_TN, narrow(both_THN, 2, headDim, headDim)) : attended_TN;
+  const out_TN = both_THN ? throughGate(attended_TN, narrow(both_THN, 2, headDim, headDim)) : attended_TN;
   return cast(weights.linear("self_attn.o_proj", out_TN), dtype(x_TD));
 }
 
-function gated(attended_TN: Tensor, gate_THC: Tensor): Tensor {
-  return scope(() => mul(attended_TN, sigmoid(reshape(gate_THC, shape(attended_TN)))));
+function throughGate(attended_TN: Tensor, gate_THC: Tensor): Tensor {
+  return scope(() => reshape(gated("sigmoid", gate_THC, reshape(attended_TN, shape(gate_THC))), shape(attended_TN)));
 }

@@ -6,7 +6,7 @@ import { free, scope } from "../../torch/scope.js";
 import { dtype, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context, LayerCache } from "../../model/context.js";
-import { rmsNorm } from "../norm.js";
+import { normSpec, rmsNorm } from "../norm.js";
 import { rotate } from "../rotate.js";
 import { attend } from "./attend.js";
 
@@ -47,19 +47,18 @@ function parametersOf(settings: LatentAttention): ParameterSpec[] {
     { name: `self_attn.${name}.weight`, shape: [rows, columns], init: "normal" },
     ...(bias ? [{ name: `self_attn.${name}.bias`, shape: [rows], init: "zeros" as const }] : []),
   ];
-  const norm = (name: string, width: number): ParameterSpec => ({ name, shape: [width], init: "ones" });
   const query = H * (plainWidth + turningWidth);
   return [
-    norm("input_layernorm.weight", D),
+    normSpec("input_layernorm.weight", D),
     ...(queryRank === null
       ? projection("q_proj", query, D)
       : [
           ...projection("q_a_proj", queryRank, D, settings.bias),
-          norm("self_attn.q_a_layernorm.weight", queryRank),
+          normSpec("self_attn.q_a_layernorm.weight", queryRank),
           ...projection("q_b_proj", query, queryRank),
         ]),
     ...projection("kv_a_proj_with_mqa", keyValueRank + turningWidth, D, settings.bias),
-    norm("self_attn.kv_a_layernorm.weight", keyValueRank),
+    normSpec("self_attn.kv_a_layernorm.weight", keyValueRank),
     ...projection("kv_b_proj", H * (plainWidth + valueWidth), keyValueRank),
     ...projection("o_proj", D, H * valueWidth, settings.bias),
   ];

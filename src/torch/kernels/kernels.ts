@@ -4,6 +4,7 @@
 import { UserError } from "../../errors.js";
 import { native } from "../binding.js";
 import { deviceIndex, isCpu } from "../device-name.js";
+import { device, dtype, type Tensor } from "../tensor.js";
 import { loadOnGpu } from "./gpu.js";
 
 const CHOICES = ["auto", "reference"] as const;
@@ -17,6 +18,10 @@ function wantsReference(): boolean {
     throw new UserError(`REVMOE_KERNELS: "${choice}" is not possible (expected ${CHOICES.join(" or ")}).`);
   return (reference = choice === "reference");
 }
+
+/** Whether the kernels run where \`t\` is, on numbers of its type: they know float32 and bfloat16. */
+export const runOn = (t: Tensor): boolean =>
+  (dtype(t) === "float32" || dtype(t) === "bfloat16") && hasKernels(device(t));
 
 /** Why a GPU has no kernels, by its number; null where it has them. */
 const refused = new Map<number, string | null>();

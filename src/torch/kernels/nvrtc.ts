@@ -8,7 +8,7 @@ import { packageRoot } from "../../../setup/libtorch.mjs";
 import { native } from "../binding.js";
 
 /** In the order they are read, so that each finds what it includes before it. */
-const FIRST = ["kernel.h", "numbers.h", "weight.h"];
+const FIRST = ["kernel.h", "numbers.h", "rows.h", "weight.h"];
 const OPTIONS = ["--std=c++17", "--fmad=false", "--device-as-default-execution-space"];
 
 /** The text of all kernels, with a line that names each file. */

@@ -124,6 +124,20 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   groupedExpertsKeep: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], [f(9, 12), f(9, 6), f(9, 8)], []]],
   expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), [4, 5], 0, true]],
   expertBiasGradients_: [() => [list(2, 12), f(9, 12), [4, 5], 0, true]],
+  normRows: [
+    () => [f(40, 6), f(6), 1e-6, false, "float32"],
+    () => [ops.narrow(f(600, 2, 9), 2, 1, 6), f(6), 1e-6, true, "bfloat16"],
+    () => [of("bfloat16", 6), f(6), 1e-6, true, "bfloat16"],
+  ],
+  turnHeads: [
+    () => [f(4, 2, 6), f(4, 6), f(4, 6), false],
+    () => [of("bfloat16", 40, 2, 6), of("bfloat16", 40, 4), of("bfloat16", 40, 4), true, f(6), 1e-6, true],
+    () => [ops.narrow(of("bfloat16", 4, 2, 9), 2, 1, 6), f(4, 4), f(4, 4), false],
+  ],
+  gatedProduct: [
+    () => [f(4, 6), f(4, 6), "silu"],
+    () => [ops.narrow(of("bfloat16", 4, 2, 6), 2, 3, 3), of("bfloat16", 4, 2, 3), "sigmoid"],
+  ],
   flashAttention: [],
   normal_: [() => [f(4), 0, 1]],
   uniform_: [() => [f(4), 0, 1]],

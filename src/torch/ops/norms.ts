@@ -1,0 +1,68 @@
+// Norms of rows, heads turned by their positions, and gated products, in one pass each way (native/kernels). Of tensors of one to three
+// dimensions whose rows lie densely, in float32 or bfloat16; computed in float32 and rounded once.
+import { contiguous } from "../shadow/arithmetic.js";
+import { record, records } from "../shadow/gradients.js";
+import { drop, hold, make, type Value, viewOf } from "../shadow/values.js";
+import { type DType, type N, op, type T } from "./row.js";
+
+const rowsOf = ({ sizes, count }: Value): number => count / (sizes.at(-1) as number);
+/** See with_rows of native/operators/rows.cpp. */
+const withRows = (x: Value): Value => (x.sizes.at(-1) === 1 || x.strides.at(-1) === 1 ? hold(x) : contiguous(x));
+
+/** As native/operators/norms.cpp and native/kernels/rows.h have them. */
+const [STRIP_ROWS, MOST_STRIPS, ROWS_TOGETHER] = [16, 1024, 16];
+const stripsOf = (rows: number): number => Math.ceil(rows / Math.max(STRIP_ROWS, Math.ceil(rows / MOST_STRIPS)));
+
+/** Takes `x` over. */
+function sumOfRows(x: Value): Value {
+  const [rows, columns] = x.sizes;
+  const next =
+    rows === 1 ? viewOf(x, [columns], [1]) : make([Math.ceil(rows / ROWS_TOGETHER), columns], x.dtype, x.device);
+  drop(x);
+  return rows === 1 ? next : sumOfRows(next);
+}
+
+function normed(x: Value, weight: Value | null, tables: readonly Value[], type: DType): Value {
+  const inputs = [x, weight, ...tables];
+  const scale = weight !== null && records(inputs) ? make([rowsOf(x)], "float32", x.device) : null;
+  const y = record(make(x.sizes, type, x.device), inputs, [...inputs, scale], (dy, [, toWeight]) => {
+    const dense = withRows(dy);
+    const dx = make(x.sizes, x.dtype, x.device);
+    const sums = weight && make([stripsOf(rowsOf(x)), x.sizes.at(-1) as number], "float32", x.device);
+    const dWeight = toWeight && sums ? sumOfRows(sums) : null;
+    if (dWeight === null) drop(sums);
+    drop(dense);
+    return [dx, dWeight, ...tables.map(() => null)];
+  });
+  drop(scale);
+  return y;
+}
+
+/** y = x / sqrt(mean(x^2) + epsilon) w of each row, with 1 + w for w where `oneMore`; w is float32 and dense, y of `dtype`: that of x, or narrower. */
+export const normRows = op<(x: T, weight: T, epsilon: N, oneMore: boolean, dtype: DType) => T>(
+  "revmoe::rms_norm(Tensor x, Tensor weight, float epsilon, bool one_more, ScalarType dtype) -> Tensor",
+  (x, weight, _epsilon, _oneMore, dtype) => normed(x, weight, [], dtype),
+);
+/**
+ * The first R features of heads x_THC turned by cos_TR and sin_TR (of the dtype of x, or float32), as pairs R/2 apart or, with `neighbours`, as
+ * 2i and 2i+1 that come back R/2 apart. With a weight, each head is normed before, as by `normRows`.
+ */
+export const turnHeads = op<
+  (x: T, cos: T, sin: T, neighbours: boolean, weight?: T | null, epsilon?: N, oneMore?: boolean) => T
+>(
+  "revmoe::rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, Tensor? weight=None, float epsilon=0., bool one_more=False) -> Tensor",
+  (x, cos, sin, _neighbours, weight = null) => normed(x, weight, [cos, sin], x.dtype),
+);
+/** What is done to a gate before it is multiplied. */
+export type GateFunction = "silu" | "sigmoid";
+/** f(gate) x, of the same sizes and dtype. */
+export const gatedProduct = op<(gate: T, x: T, name: GateFunction) => T>(
+  "revmoe::gated(Tensor gate, Tensor x, str function) -> Tensor",
+  (gate, x) =>
+    record(make(x.sizes, x.dtype, x.device), [gate, x], [gate, x], (dy) => {
+      const dense = withRows(dy);
+      const made = [gate, x].map(() => make(x.sizes, x.dtype, x.device));
+      drop(dense);
+      return made;
+    }),
+);
