@@ -154,6 +154,7 @@ struct Team {
     for (int lane = 0; lane < kLanes; lane++) lanes[lane] = least;
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) {
         const T x = f(i + lane);
         lanes[lane] = x > lanes[lane] ? x : lanes[lane];
@@ -172,10 +173,11 @@ struct Team {
 #ifdef REVMOE_CPU
 #define REVMOE_JOIN_(name, cpu) name##_##cpu
 #define REVMOE_JOIN(name, cpu) REVMOE_JOIN_(name, cpu)
-#define REVMOE_KERNEL(name, function, Args)                                                              \
-  extern "C" void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, int64_t end) { \
-    const Args own = *static_cast<const Args*>(args);                                                    \
-    for (int64_t item = first; item < end; item++) function(Team(), item, own);                          \
+#define REVMOE_KERNEL(name, function, Args)                                                                        \
+  extern "C" __attribute__((flatten)) void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, \
+                                                                                  int64_t end) {                   \
+    const Args own = *static_cast<const Args*>(args);                                                              \
+    for (int64_t item = first; item < end; item++) function(Team(), item, own);                                    \
   }
 #else
 #ifdef __x86_64__

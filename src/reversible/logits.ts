@@ -11,6 +11,12 @@ export interface LogitScales {
   softCap: number | null;
 }
 
+/** Scales whose logits are those of the others divided by a temperature. */
+export const tempered = ({ logits, softCap }: LogitScales, temperature: number): LogitScales => ({
+  logits: logits / temperature,
+  softCap: softCap === null ? null : softCap / temperature,
+});
+
 /** y = c tanh(s z / c) of logits z, or s z without a cap; in their storage. */
 export function scaleLogits_({ logits, softCap }: LogitScales, z_NV: Tensor): Tensor {
   if (softCap === null) return logits === 1 ? z_NV : mulScalar_(z_NV, logits);

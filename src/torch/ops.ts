@@ -5,6 +5,7 @@ export * from "./ops/arithmetic.js";
 export * from "./ops/attention.js";
 export * from "./ops/experts.js";
 export * from "./ops/indexing.js";
+export * from "./ops/losses.js";
 export * from "./ops/numbers.js";
 export * from "./ops/products.js";
 export * from "./ops/random.js";
