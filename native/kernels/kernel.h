@@ -136,10 +136,11 @@ struct Team {
 
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) lanes[lane] += f(i + lane);
     }
     T sum = 0;
@@ -149,7 +150,7 @@ struct Team {
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes];
     for (int lane = 0; lane < kLanes; lane++) lanes[lane] = least;
     int64_t i = 0;

@@ -25,7 +25,7 @@ DEVICE float hyperbolic_tangent(float x) {
       x +
       x * square * (-3.33333333e-1f + square * (1.33333333e-1f + square * (-5.39682540e-2f + square * 2.18694885e-2f)));
   const float twice = 2 * magnitude(x);
-  const float power = exponential(twice > 40.0f ? 40.0f : twice);
+  const float power = exponential_within(twice > 40.0f ? 40.0f : twice);
   const float quotient = (power - 1) / (power + 1);
   return magnitude(x) < 0.25f ? series : (x < 0 ? -quotient : quotient);
 }
@@ -63,8 +63,8 @@ struct LogSum {
       const float before = most;
       const float now = team.most<float>(count, before, [=](int64_t i) { return z(first + i); });
       most = now;
-      sum = sum * exponential(before - now) +
-            team.sum<float>(count, [=](int64_t i) { return exponential(z(first + i) - now); });
+      sum = sum * exponential_down(before - now) +
+            team.sum<float>(count, [=](int64_t i) { return exponential_down(z(first + i) - now); });
     }
   }
   DEVICE double value() const { return log(sum) + most; }
@@ -95,7 +95,7 @@ DEVICE void cross_entropy_row(const Team& team, int64_t row, const CrossEntropyA
   });
   if (!a.gradient) return;
   const float share = static_cast<float>(a.scale / all.sum);
-  const auto gradient = [=](float y) { return exponential(y - all.most) * share; };
+  const auto gradient = [=](float y) { return exponential_down(y - all.most) * share; };
   team.each(a.vocabulary, [=](int64_t i) {
     const float y = z(i);
     z.store(i, gradient(y) * z.slope(y));
@@ -126,26 +126,25 @@ DEVICE void divergence_row(const Team& team, int64_t row, const DivergenceArgs& 
   const Z z(a.logits, row * a.vocabulary);
   const Z teacher(a.teacher, row * a.vocabulary);
   const LogSum of_z(team, a.vocabulary, z), of_teacher(team, a.vocabulary, teacher);
-  const float z_most = of_z.most, z_log = static_cast<float>(log(of_z.sum));
-  const float p_most = of_teacher.most, p_log = static_cast<float>(log(of_teacher.sum));
-  double loss = 0;
+  const float z_most = of_z.most, z_share = static_cast<float>(a.scale / of_z.sum);
+  const float p_most = of_teacher.most, p_share = static_cast<float>(a.scale / of_teacher.sum);
+  double apart = 0;
   for (int64_t first = 0; first < a.vocabulary; first += kNearElements) {
     const int64_t count = a.vocabulary - first < kNearElements ? a.vocabulary - first : kNearElements;
-    loss += team.sum<float>(count, [=](int64_t element) {
-      const int64_t i = first + element;
-      const float p = (teacher(i) - p_most) - p_log;
-      return exponential(p) * (p - ((z(i) - z_most) - z_log));
+    apart += team.sum<float>(count, [=](int64_t element) {
+      const float p = teacher(first + element) - p_most;
+      return exponential_down(p) * (p - (z(first + element) - z_most));
     });
     if (!a.gradient) continue;
     team.each(count, [=](int64_t element) {
       const int64_t i = first + element;
       const float y = z(i);
-      const float apart = exponential((y - z_most) - z_log) - exponential((teacher(i) - p_most) - p_log);
-      z.store(i, apart * a.scale * z.slope(y));
+      const float pull = exponential_down(y - z_most) * z_share - exponential_down(teacher(i) - p_most) * p_share;
+      z.store(i, pull * z.slope(y));
     });
   }
   team.once([=] {
-    a.figures[2 * row] = loss * a.weight;
+    a.figures[2 * row] = (apart / of_teacher.sum + (log(of_z.sum) - log(of_teacher.sum))) * a.weight;
     a.figures[2 * row + 1] = 0;
   });
 }

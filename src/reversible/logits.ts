@@ -23,14 +23,14 @@ export function scaleLogits_({ logits, softCap }: LogitScales, z_NV: Tensor): Te
   return mulScalar_(tanh_(mulScalar_(z_NV, logits / softCap)), softCap);
 }
 
-/** What is needed of y, before it is overwritten, for the gradient: dy/dz = s (1 - (y / c)^2). Null where it is 1. */
-export function slopeOfLogits({ logits, softCap }: LogitScales, y_NV: Tensor): number | Tensor | null {
-  if (softCap === null) return logits === 1 ? null : logits;
+/** What is needed of y, before it is overwritten, for the gradient: dy/dz = s (1 - (y / c)^2). Null without a cap, where it is s. */
+export function slopeOfLogits({ logits, softCap }: LogitScales, y_NV: Tensor): Tensor | null {
+  if (softCap === null) return null;
   return scope(() => mulScalar_(addScalar_(neg(square(mulScalar(y_NV, 1 / softCap))), 1), logits));
 }
 
 /** dz = slope dy, in the storage of dy. */
-export function throughLogits_(slope: number | Tensor | null, dy_NV: Tensor): Tensor {
-  if (slope === null) return dy_NV;
-  return typeof slope === "number" ? mulScalar_(dy_NV, slope) : mul_(dy_NV, slope);
+export function throughLogits_({ logits }: LogitScales, slope: Tensor | null, dy_NV: Tensor): Tensor {
+  if (slope !== null) return mul_(dy_NV, slope);
+  return logits === 1 ? dy_NV : mulScalar_(dy_NV, logits);
 }

@@ -44,7 +44,7 @@ export function crossEntropyReference({ logits_NV, scales, figures_N2 }: Tile, l
     if (scale === null) return;
     mul_(exp_NV, mulScalar(reciprocal(sum_N1), scale));
     scatterAdd_(exp_NV, 1, labels_N1, full(shape(labels_N1), -scale, dtype(exp_NV), device(exp_NV)));
-    leave(throughLogits_(slope, exp_NV), logits_NV);
+    leave(throughLogits_(scales, slope, exp_NV), logits_NV);
   });
 }
 
@@ -65,7 +65,8 @@ export function divergenceReference(
       return mulScalar(sumDim(mul_(apart_NV, exp_(p_NV)), [1], true), weight);
     });
     copy_(narrow(fill_(figures_N2, 0), 1, 0, 1), loss_N1);
-    if (scale !== null) leave(throughLogits_(slope, mulScalar_(sub_(exp_(y_NV), p_NV), weight * scale)), logits_NV);
+    if (scale !== null)
+      leave(throughLogits_(scales, slope, mulScalar_(sub_(exp_(y_NV), p_NV), weight * scale)), logits_NV);
   });
 }
 

@@ -12,7 +12,7 @@ import {
   indexCopy_,
   indexSelect,
   mm,
-  mmOut,
+  mmInto_,
   narrow,
   sumDim,
   transpose,
@@ -93,7 +93,7 @@ function measured(
       scope(() => {
         const positions = narrow(positions_N, 0, first, length);
         const h_ND = indexSelect(hidden_TD, 0, positions);
-        const logits_NV = mmOut(h_ND, transpose(head_VD, 0, 1), narrow(room_NV, 0, 0, length));
+        const logits_NV = mmInto_(h_ND, transpose(head_VD, 0, 1), narrow(room_NV, 0, 0, length));
         measure({ logits_NV, scales, first, figures_N2: narrow(figures_N2, 0, first, length) }, scale);
         use(logits_NV, h_ND, positions);
       }),
@@ -123,7 +123,7 @@ function adding(head: HeadGradient, type: ReturnType<typeof dtype>): (a_VN: Tens
     const first = isFirst();
     forEachTile(vocabulary, together, (start, length) =>
       scope(() => {
-        const product_ND = mmOut(narrow(a, 0, start, length), b, narrow(room_ND, 0, 0, length));
+        const product_ND = mmInto_(narrow(a, 0, start, length), b, narrow(room_ND, 0, 0, length));
         const sum_ND = narrow(sum_VD, 0, start, length);
         if (inOnePass) accumulate_(sum_ND, product_ND, first);
         else (first ? copy_ : add_)(sum_ND, product_ND);

@@ -27,8 +27,8 @@ const product = (a: Value, b: Value): Value =>
 const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
 
 export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor", product);
-/** out = a b, without a gradient. */
-export const mmOut = op<(a: T, b: T, out: T) => T>(
+/** out = a b. */
+export const mmInto_ = op<(a: T, b: T, out: T) => T>(
   "aten::mm.out(Tensor self, Tensor mat2, *, Tensor(a!) out) -> Tensor(a!)",
   multiplied,
 );
