@@ -24,8 +24,9 @@ import { isCpu } from "../torch/device.js";
 import type { LogitScales } from "./logits.js";
 import type { Objective } from "./objectives.js";
 
-// Elements of the head's gradient that are formed at once beside the buffer they are added to.
-const PRODUCT_ELEMENTS = 1 << 23;
+// Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
+// times as much for a moment.
+const PRODUCT_ELEMENTS = 1 << 22;
 
 export interface LossTile {
   hidden_TD: Tensor;
