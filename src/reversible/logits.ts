@@ -1,5 +1,5 @@
-// What becomes of logits before they are measured: a factor and a soft cap, with their gradient. Works in place; without them,
-// nothing is computed.
+// Logits of a tile, and what becomes of them before they are measured: a factor and a soft cap, with their gradient. Works in place;
+// without them, nothing is computed.
 import { addScalar_, mul_, mulScalar, mulScalar_, neg, square, tanh_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
@@ -9,6 +9,18 @@ export interface LogitScales {
   logits: number;
   /** c of c tanh(z / c), behind the factor; null for none. */
   softCap: number | null;
+}
+
+/** Logits of some of the positions that are looked at. */
+export interface Tile {
+  /** As the head's product leaves them. */
+  logits_NV: Tensor;
+  /** What becomes of them before they are measured. */
+  scales: LogitScales;
+  /** Which of the positions is the first. */
+  first: number;
+  /** For what is measured, float64: the loss of each, and 1 where its label has the largest logit (without labels, 0). */
+  figures_N2: Tensor;
 }
 
 /** Scales whose logits are those of the others divided by a temperature. */

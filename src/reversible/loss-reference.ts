@@ -25,8 +25,7 @@ import {
 } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, full, shape, type Tensor } from "../torch/tensor.js";
-import { type LogitScales, scaleLogits_, slopeOfLogits, throughLogits_ } from "./logits.js";
-import type { Tile } from "./objectives.js";
+import { type LogitScales, scaleLogits_, slopeOfLogits, throughLogits_, type Tile } from "./logits.js";
 
 /** loss_n = logsumexp(y_n) - y_n[label_n] */
 export function crossEntropyReference({ logits_NV, scales, figures_N2 }: Tile, labels_N: Tensor, scale: number | null) {

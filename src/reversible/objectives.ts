@@ -5,7 +5,7 @@ import { hasKernels } from "../torch/kernels/kernels.js";
 import { crossEntropy_, divergence_, linear, narrow } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, fromValues, shape, type Tensor } from "../torch/tensor.js";
-import { type LogitScales, tempered } from "./logits.js";
+import { type LogitScales, tempered, type Tile } from "./logits.js";
 import { crossEntropyReference, divergenceReference } from "./loss-reference.js";
 
 export interface Objective {
@@ -20,18 +20,6 @@ export interface OpenObjective {
   positions_N: Tensor;
   /** Measures a tile. With a scale, logits become `scale` times the gradient of the sum of the losses; without, they are of no use afterwards. */
   measure(tile: Tile, scale: number | null): void;
-}
-
-/** Logits of some of the positions that are looked at. */
-export interface Tile {
-  /** As the head's product leaves them. */
-  logits_NV: Tensor;
-  /** What becomes of them before they are measured. */
-  scales: LogitScales;
-  /** Which of the positions is the first. */
-  first: number;
-  /** For what is measured, float64: the loss of each, and 1 where its label has the largest logit (without labels, 0). */
-  figures_N2: Tensor;
 }
 
 const inKernels = ({ logits_NV }: Tile): boolean =>
