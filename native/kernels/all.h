@@ -3,4 +3,5 @@
 #include "streams.h"
 #include "gated.h"
 #include "norm.h"
+#include "loss.h"
 #include "update.h"

@@ -174,10 +174,11 @@ struct Team {
 
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) lanes[lane] += f(i + lane);
     }
     T sum = 0;
@@ -189,11 +190,12 @@ struct Team {
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes];
     for (int lane = 0; lane < kLanes; lane++) lanes[lane] = least;
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) {
         const T x = f(i + lane);
         lanes[lane] = x > lanes[lane] ? x : lanes[lane];
@@ -230,10 +232,11 @@ DEVICE void raise_to(uint64_t* most, uint64_t value) {
 #ifdef REVMOE_CPU
 #define REVMOE_JOIN_(name, cpu) name##_##cpu
 #define REVMOE_JOIN(name, cpu) REVMOE_JOIN_(name, cpu)
-#define REVMOE_KERNEL(name, function, Args)                                                              \
-  extern "C" void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, int64_t end) { \
-    const Args own = *static_cast<const Args*>(args);                                                    \
-    for (int64_t item = first; item < end; item++) function(Team(), item, own);                          \
+#define REVMOE_KERNEL(name, function, Args)                                                                        \
+  extern "C" __attribute__((flatten)) void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, \
+                                                                                  int64_t end) {                   \
+    const Args own = *static_cast<const Args*>(args);                                                              \
+    for (int64_t item = first; item < end; item++) function(Team(), item, own);                                    \
   }
 #else
 #ifdef __x86_64__

@@ -63,13 +63,12 @@ DEVICE uint32_t random_bits(uint64_t seed, int64_t counter) {
 }
 
 /**
- * e^x as float32, within 2 units in the last place: 2^n p(r) with r = x - n ln 2 between +-ln 2 / 2 (Cody and Waite's two-part ln 2). Zero
- * below -87.3, where float32 has no ordinary number left; infinite above 88; not a number where x is none.
+ * e^x of x between -87.3 and 88, within 2 units in the last place: 2^n p(r) with r = x - n ln 2 between +-ln 2 / 2 (Cody and Waite's two-part
+ * ln 2). Not a number where x is none.
  */
-DEVICE float exponential(float x) {
-  const float bounded = x > 88.0f ? 88.0f : (x < -87.3f ? -87.3f : x);
-  const float n = rintf(bounded * 1.44269504f);
-  const float r = (bounded - n * 0.693145752f) - n * 1.42860677e-6f;
+DEVICE float exponential_within(float x) {
+  const float n = rintf(x * 1.44269504f);
+  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
   float p = 1.98412698e-4f;
   p = p * r + 1.38888889e-3f;
   p = p * r + 8.33333333e-3f;
@@ -77,8 +76,19 @@ DEVICE float exponential(float x) {
   p = p * r + 1.66666667e-1f;
   p = p * r + 0.5f;
   p = (p * r + 1.0f) * r + 1.0f;
-  const float scaled = p * float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
-  return x < -87.3f ? 0.0f : (x > 88.0f ? float_of(0x7f800000u) : scaled);
+  return p * float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+}
+
+/** e^x: zero below -87.3, where float32 has no ordinary number left; infinite above 88. */
+DEVICE float exponential(float x) {
+  const float power = exponential_within(x > 88.0f ? 88.0f : (x < -87.3f ? -87.3f : x));
+  return x < -87.3f ? 0.0f : (x > 88.0f ? float_of(0x7f800000u) : power);
+}
+
+/** The same of x at or below zero, with fewer questions. */
+DEVICE float exponential_down(float x) {
+  const float power = exponential_within(x < -87.3f ? -87.3f : x);
+  return x < -87.3f ? 0.0f : power;
 }
 
 }  // namespace

@@ -4,17 +4,21 @@
 import { detach, leaf, setGrad } from "../torch/autograd.js";
 import { linear, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, dtype, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
+import { type DType, dtype, empty, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
 import type { ExpertRows } from "./expert-rows.js";
 import type { Parameters } from "./model.js";
 
-/** One float32 tensor per parameter, zero at first, where the parameters are or on a device; the caller owns and frees them. */
-export function makeGradients(parameters: Parameters, on?: string): Parameters {
+/**
+ * One float32 tensor per parameter, where the parameters are or on a device; the caller owns and frees them. They are zero, but for those
+ * in `unfilled`, which hold anything.
+ */
+export function makeGradients(parameters: Parameters, on?: string, unfilled: readonly string[] = []): Parameters {
   return scope(() => {
-    const made = Object.entries(parameters).map(
-      ([name, parameter]) => [name, zeros(shape(parameter), "float32", on ?? device(parameter))] as const,
-    );
+    const made = Object.entries(parameters).map(([name, parameter]) => {
+      const make = unfilled.includes(name) ? empty : zeros;
+      return [name, make(shape(parameter), "float32", on ?? device(parameter))] as const;
+    });
     return Object.fromEntries(made.map(([name, gradient]) => [name, keep(gradient)]));
   });
 }

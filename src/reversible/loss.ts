@@ -1,17 +1,32 @@
 // A loss over the vocabulary in tiles of tokens: full logits never exist. Only the rows of the objective are looked at. Value
-// and gradient are computed together, so nothing of a tile is kept. With cross-entropy a logit takes 4 bytes in float32 and 6 in
-// bfloat16, at the start and the end of a tile, which works in place; with a teacher's logits beside them, 12 and 14.
-import { add_, addmmWide, cast, hasOp, indexCopy_, indexSelect, linear, mm, narrow, transpose } from "../torch/ops.js";
+// and gradient are computed together and in place, so nothing of a tile is kept: a logit takes the bytes of its type, and a teacher's as
+// much. What is measured stays on the device until it is read.
+import { hasKernels } from "../torch/kernels/kernels.js";
+import {
+  accumulate_,
+  add_,
+  addmm_,
+  addmmWide,
+  copy_,
+  hasOp,
+  indexCopy_,
+  indexSelect,
+  mm,
+  mmInto_,
+  narrow,
+  sumDim,
+  transpose,
+} from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
-import { free, scope } from "../torch/scope.js";
-import { device, type DType, dtype, fromValues, item, shape, type Tensor, zeros } from "../torch/tensor.js";
+import { scope } from "../torch/scope.js";
+import { device, dtype, empty, shape, type Tensor, toArray, zeros } from "../torch/tensor.js";
 import { isCpu } from "../torch/device.js";
-import { type LogitScales, scaleLogits_, slopeOfLogits, throughLogits_ } from "./logits.js";
-import { type Measured, type Objective, wide } from "./objectives.js";
+import type { LogitScales } from "./logits.js";
+import type { Objective } from "./objectives.js";
 
 // Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
 // times as much for a moment.
-const PRODUCT_ELEMENTS = 1 << 23;
+const PRODUCT_ELEMENTS = 1 << 22;
 
 export interface LossTile {
   hidden_TD: Tensor;
@@ -29,67 +44,91 @@ export interface Losses {
   right: number;
 }
 
-export function losses(of: LossTile): Losses {
-  const sums: Losses = { total: 0, right: 0 };
-  forEachTile(of.objective.count, of.tileTokens, (first, count) =>
-    scope(() => add(sums, tileLoss(of, first, count), count)),
-  );
-  return sums;
+/** The head's gradient, dense float32 or wider. Where it is empty, the first product is written over what it holds. */
+export interface HeadGradient {
+  sum_VD: Tensor;
+  isEmpty: boolean;
 }
 
-function add(sums: Losses, { loss, wrong }: Measured, count: number): void {
-  sums.total += item(loss);
-  if (wrong) sums.right += count - item(wrong);
+export const losses = (of: LossTile): Losses => scope(() => readLosses(measured(of, null, () => {})));
+
+/** What `lossAndGradient` says of its rows, or the sum of several of these. Waits for the device. */
+export function readLosses(sums_2: Tensor): Losses {
+  const [total, right] = toArray(sums_2);
+  return { total, right };
 }
 
 /**
- * As `losses`, and gradients times `scale`: the head's is added to dHead_VD in place (null: not wanted), that of the hidden state
- * returned.
+ * As `losses`, and gradients times `scale`: the head's is added to `head` (null: not wanted), that of the hidden state returned, and
+ * with it, float64 [2] for `readLosses`.
  */
-export function lossAndGradient(of: LossTile, scale: number, dHead_VD: Tensor | null): Losses & { dHidden_TD: Tensor } {
+export function lossAndGradient(
+  of: LossTile,
+  scale: number,
+  head: HeadGradient | null,
+): { sums_2: Tensor; dHidden_TD: Tensor } {
   const { hidden_TD, head_VD } = of;
-  const type = dtype(hidden_TD);
-  const [vocabulary, width] = shape(head_VD);
-  const isWide = addsWide(dHead_VD, type);
-  const together = isWide ? vocabulary : Math.max(1, Math.floor(PRODUCT_ELEMENTS / width));
-  const dHidden_TD = zeros(shape(hidden_TD), type, device(hidden_TD));
-  const sums: Losses = { total: 0, right: 0 };
-  forEachTile(of.objective.count, of.tileTokens, (first, count) => {
-    scope(() => {
-      const { h_ND, rows_N, gradient, ...measured } = tileLoss(of, first, count);
-      const wide_NV = gradient(scale);
-      const dLogits_NV = cast(wide_NV, type);
-      if (dtype(wide_NV) !== type) free(wide_NV);
-      indexCopy_(dHidden_TD, 0, rows_N, mm(dLogits_NV, head_VD));
-      forEachTile(dHead_VD === null ? 0 : vocabulary, together, (start, length) => {
-        const [sum_ND, dLogits_NN] = [
-          narrow(dHead_VD as Tensor, 0, start, length),
-          transpose(narrow(dLogits_NV, 1, start, length), 0, 1),
-        ];
-        scope(() =>
-          isWide ? addmmWide(sum_ND, dLogits_NN, h_ND, "float32", 1, 1, sum_ND) : add_(sum_ND, mm(dLogits_NN, h_ND)),
-        );
-      });
-      add(sums, { ...measured, gradient }, count);
+  return scope(() => {
+    const dHidden_TD = zeros(shape(hidden_TD), dtype(hidden_TD), device(hidden_TD));
+    const addToHead = head && adding(head, dtype(hidden_TD));
+    const sums_2 = measured(of, scale, (dLogits_NV, h_ND, positions_N) => {
+      indexCopy_(dHidden_TD, 0, positions_N, mm(dLogits_NV, head_VD));
+      addToHead?.(transpose(dLogits_NV, 0, 1), h_ND);
     });
+    return { sums_2, dHidden_TD };
   });
-  return { ...sums, dHidden_TD };
 }
 
-/** Whether products of `type` can be added to the wider `sum` by themselves. */
-const addsWide = (sum: Tensor | null, type: DType): boolean =>
-  sum !== null &&
-  type === "bfloat16" &&
-  dtype(sum) === "float32" &&
-  !isCpu(device(sum)) &&
-  hasOp("aten::addmm.dtype_out");
+/** The sums of what is measured of the rows. Each tile's gradients, or with a scale of null what is left of its logits, are for `use`. */
+function measured(
+  { hidden_TD, head_VD, objective, tileTokens, scales }: LossTile,
+  scale: number | null,
+  use: (dLogits_NV: Tensor, h_ND: Tensor, positions_N: Tensor) => void,
+): Tensor {
+  return scope(() => {
+    const [on, { count }] = [device(hidden_TD), objective];
+    const { positions_N, measure } = objective.on(on);
+    const figures_N2 = empty([count, 2], "float64", on);
+    const room_NV = empty([Math.min(tileTokens, count), shape(head_VD)[0]], dtype(hidden_TD), on);
+    forEachTile(count, tileTokens, (first, length) =>
+      scope(() => {
+        const positions = narrow(positions_N, 0, first, length);
+        const h_ND = indexSelect(hidden_TD, 0, positions);
+        const logits_NV = mmInto_(h_ND, transpose(head_VD, 0, 1), narrow(room_NV, 0, 0, length));
+        measure({ logits_NV, scales, first, figures_N2: narrow(figures_N2, 0, first, length) }, scale);
+        use(logits_NV, h_ND, positions);
+      }),
+    );
+    return sumDim(figures_N2, [0]);
+  });
+}
 
-/** For the caller's scope. */
-function tileLoss({ hidden_TD, head_VD, objective, scales }: LossTile, first: number, count: number) {
-  const rows_N = fromValues(() => objective.rows(first, count), [count], "int64", device(hidden_TD));
-  const h_ND = indexSelect(hidden_TD, 0, rows_N);
-  const logits_NV = scope(() => scaleLogits_(scales, wide(linear(h_ND, head_VD))));
-  const slope = slopeOfLogits(scales, logits_NV);
-  const { gradient, ...measured } = objective.measure(logits_NV, first);
-  return { h_ND, rows_N, ...measured, gradient: (scale: number): Tensor => throughLogits_(slope, gradient(scale)) };
+/** Adds products of a [V, N] and b [N, D] of `type` to the head's gradient. What it needs beside it is the caller's scope's. */
+function adding(head: HeadGradient, type: ReturnType<typeof dtype>): (a_VN: Tensor, b_ND: Tensor) => void {
+  const { sum_VD } = head;
+  const on = device(sum_VD);
+  const [vocabulary, width] = shape(sum_VD);
+  const isFirst = (): boolean => {
+    const { isEmpty } = head;
+    head.isEmpty = false;
+    return isEmpty;
+  };
+  if (dtype(sum_VD) === type) return (a, b) => void addmm_(sum_VD, a, b, isFirst() ? 0 : 1, 1);
+  // Products of `type` can be added to what is wider by themselves.
+  if (type === "bfloat16" && !isCpu(on) && hasOp("aten::addmm.dtype_out"))
+    return (a, b) => void addmmWide(sum_VD, a, b, "float32", isFirst() ? 0 : 1, 1, sum_VD);
+  const together = Math.min(vocabulary, Math.max(1, Math.floor(PRODUCT_ELEMENTS / width)));
+  const room_ND = empty([together, width], type, on);
+  const inOnePass = type === "bfloat16" && dtype(sum_VD) === "float32" && hasKernels(on);
+  return (a, b) => {
+    const first = isFirst();
+    forEachTile(vocabulary, together, (start, length) =>
+      scope(() => {
+        const product_ND = mmInto_(narrow(a, 0, start, length), b, narrow(room_ND, 0, 0, length));
+        const sum_ND = narrow(sum_VD, 0, start, length);
+        if (inOnePass) accumulate_(sum_ND, product_ND, first);
+        else (first ? copy_ : add_)(sum_ND, product_ND);
+      }),
+    );
+  };
 }

@@ -1,46 +1,32 @@
 // What the logits of a tile of tokens are measured by: tokens to predict, or the logits of a teacher. Value and gradient are in
-// closed form and work in place on the logits, which are float32 or float64; tensors belong to the scope of the caller.
-import {
-  amax,
-  cast,
-  exp_,
-  gather,
-  linear,
-  log,
-  logsumexp,
-  lt,
-  mul_,
-  mulScalar,
-  mulScalar_,
-  narrow,
-  reciprocal,
-  scatterAdd_,
-  sub,
-  sub_,
-  sum,
-  sumDim,
-} from "../torch/ops.js";
-import { free, scope } from "../torch/scope.js";
+// closed form, in one pass of a kernel where there is one, and the gradient takes the place of the logits.
 import { assert } from "../errors.js";
-import { type LogitScales, scaleLogits_ } from "./logits.js";
-import { device, dtype, fromValues, full, shape, type Tensor } from "../torch/tensor.js";
+import { hasKernels } from "../torch/kernels/kernels.js";
+import { crossEntropy_, divergence_, linear, narrow } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { device, dtype, fromValues, shape, type Tensor } from "../torch/tensor.js";
+import { type LogitScales, tempered, type Tile } from "./logits.js";
+import { crossEntropyReference, divergenceReference } from "./loss-reference.js";
 
 export interface Objective {
   /** How many positions of a micro-batch have logits that are looked at. */
   readonly count: number;
-  /** `count` of these positions, in order, from the `first` of them on. */
-  rows(first: number, count: number): ArrayLike<number>;
-  /** The sum of the losses of as many of these positions as there are logits, from the `first` of them on. Overwrites the logits. */
-  measure(logits_NV: Tensor, first: number): Measured;
+  /** What is needed of it on a device, for the caller's scope. */
+  on(device: string): OpenObjective;
 }
 
-export interface Measured {
-  loss: Tensor;
-  /** At how many positions another token than the label has the largest logit; without labels, nothing. */
-  wrong?: Tensor;
-  /** `scale` times the gradient of the loss by the logits, once, in their storage. */
-  gradient(scale: number): Tensor;
+export interface OpenObjective {
+  /** The positions that are looked at, in order, int64. */
+  positions_N: Tensor;
+  /** Measures a tile. With a scale, logits become `scale` times the gradient of the sum of the losses; without, they are of no use afterwards. */
+  measure(tile: Tile, scale: number | null): void;
 }
+
+const inKernels = ({ logits_NV }: Tile): boolean =>
+  ["float32", "bfloat16"].includes(dtype(logits_NV)) && hasKernels(device(logits_NV));
+
+/** For the kernels. */
+const factorAndCap = ({ logits, softCap }: LogitScales): [number, number] => [logits, softCap ?? 0];
 
 /**
  * Cross-entropy with the token to predict per position; negative where nothing is trained:
@@ -48,32 +34,21 @@ export interface Measured {
  * `trained` is how many are not negative; labels are looked at when they are needed.
  */
 export function crossEntropy(labels_T: ArrayLike<number>, trained = countTrained(labels_T)): Objective {
-  let found: Int32Array | null = null;
-  const rows = (first: number, count: number): Int32Array =>
-    (found ??= trainedPositions(labels_T, trained)).subarray(first, first + count);
   return {
     count: trained,
-    rows,
-    measure: (logits_NV, first) => {
-      const [on, count] = [device(logits_NV), shape(logits_NV)[0]];
-      const labels_N1 = fromValues(
-        () => rows(first, count).map((position) => labels_T[position]),
-        [count, 1],
-        "int64",
-        on,
-      );
-      sub_(logits_NV, amax(logits_NV, [1], true));
-      const target_N1 = gather(logits_NV, 1, labels_N1);
-      const exp_NV = exp_(logits_NV);
-      const sum_N1 = sumDim(exp_NV, [1], true);
+    on: (place) => {
+      let found: Int32Array | null = null;
+      const positions = (): Int32Array => (found ??= trainedPositions(labels_T, trained));
+      const labels_N = fromValues(() => positions().map((at) => labels_T[at]), [trained], "int64", place);
       return {
-        loss: sum(sub(log(sum_N1), target_N1)),
-        // The largest logit is zero by now, so that one look at the label's tells. A tie is right.
-        wrong: scope(() => sum(cast(lt(target_N1, 0), "int64"))),
-        gradient: (scale) => {
-          mul_(exp_NV, mulScalar(reciprocal(sum_N1), scale));
-          return scatterAdd_(exp_NV, 1, labels_N1, full([count, 1], -scale, dtype(exp_NV), on));
-        },
+        positions_N: fromValues(positions, [trained], "int64", place),
+        measure: (tile, scale) =>
+          scope(() => {
+            const { logits_NV, figures_N2, first } = tile;
+            const labels = narrow(labels_N, 0, first, shape(logits_NV)[0]);
+            if (!inKernels(tile)) return crossEntropyReference(tile, labels, scale);
+            crossEntropy_(logits_NV, labels, figures_N2, ...factorAndCap(tile.scales), scale);
+          }),
       };
     },
   };
@@ -110,28 +85,24 @@ export interface Taught {
  *   loss = t^2 sum_n sum_v p_nv (log p_nv - log q_nv),  dz_n = t (q_n - p_n)
  */
 export function divergence({ hidden_TD, head_VD, scales, temperature }: Taught): Objective {
+  const [count] = shape(hidden_TD);
+  const weight = temperature ** 2;
   return {
-    count: shape(hidden_TD)[0],
-    rows: (first, count) => Int32Array.from({ length: count }, (_, i) => first + i),
-    measure: (logits_NV, first) => {
-      const count = shape(logits_NV)[0];
-      const teacher_NV = scope(() => scaleLogits_(scales, wide(linear(narrow(hidden_TD, 0, first, count), head_VD))));
-      for (const tensor of [teacher_NV, logits_NV]) toLogProbabilities(tensor, temperature);
-      const apart_NV = sub(teacher_NV, logits_NV);
-      const p_NV = exp_(teacher_NV);
-      const loss = mulScalar(sum(mul_(apart_NV, p_NV)), temperature ** 2);
-      free(apart_NV);
-      return { loss, gradient: (scale) => mulScalar_(sub_(exp_(logits_NV), p_NV), scale * temperature) };
-    },
+    count,
+    on: (place) => ({
+      positions_N: fromValues(() => Int32Array.from({ length: count }, (_, i) => i), [count], "int64", place),
+      measure: (untempered, scale) =>
+        scope(() => {
+          const tile = { ...untempered, scales: tempered(untempered.scales, temperature) };
+          const { logits_NV, first, figures_N2 } = tile;
+          const teacher = {
+            logits_NV: linear(narrow(hidden_TD, 0, first, shape(logits_NV)[0]), head_VD),
+            scales: tempered(scales, temperature),
+          };
+          if (!inKernels(tile)) return divergenceReference(tile, teacher, weight, scale);
+          const [of, ofTeacher] = [factorAndCap(tile.scales), factorAndCap(teacher.scales)];
+          divergence_(logits_NV, ...of, teacher.logits_NV, ...ofTeacher, figures_N2, weight, scale);
+        }),
+    }),
   };
 }
-
-function toLogProbabilities(z_NV: Tensor, temperature: number): void {
-  scope(() => {
-    if (temperature !== 1) mulScalar_(z_NV, 1 / temperature);
-    sub_(z_NV, logsumexp(z_NV, [1], true));
-  });
-}
-
-/** Logits in the type that losses are summed in. */
-export const wide = (t: Tensor): Tensor => cast(t, dtype(t) === "float64" ? "float64" : "float32");

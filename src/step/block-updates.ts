@@ -80,9 +80,9 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Gradients of zero for some parameters. */
-  begin(parameters: Parameters): Parameters {
-    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device));
+  /** Gradients of zero for some parameters; those in `unfilled` hold anything, and are the caller's to fill. */
+  begin(parameters: Parameters, unfilled: readonly string[] = []): Parameters {
+    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, unfilled));
     this.#alive.add(gradients);
     this.#note();
     return gradients;

@@ -4,14 +4,14 @@ import { BadValuesError } from "../errors.js";
 import { type Parameters, trainedOf } from "../model/model.js";
 import { scaleEmbedding } from "../model/scales.js";
 import type { OpenWeights } from "../model/weights.js";
-import { lossAndGradient, type Losses } from "../reversible/loss.js";
+import { type HeadGradient, lossAndGradient, readLosses } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
 import type { Watch } from "../reversible/streams.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { during } from "../torch/span.js";
-import { cast, indexAdd_ } from "../torch/ops.js";
+import { add_, cast, fill_, indexAdd_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, type Tensor } from "../torch/tensor.js";
+import { fromArray, type Tensor, zeros } from "../torch/tensor.js";
 import { EMBEDDING, HEAD } from "../store/store.js";
 import type { BlockUpdates } from "./block-updates.js";
 import { beginBackward, type MicroBatch } from "./micro-batch.js";
@@ -35,23 +35,25 @@ export function headAndLoss(
   const { outer } = network.model;
   const gradients = updates.begin(
     trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains),
+    [head.name],
   );
-  const dHead_VD = gradients[head.name] ?? null;
+  const dHead = head.name in gradients ? { sum_VD: gradients[head.name], isEmpty: true } : null;
   const open = during(WEIGHTS_IN_USE, () => openHead(network));
   open.collectInto(gradients);
-  let [total, right] = [0, 0];
-  try {
-    for (const [i, microBatch] of microBatches.entries()) {
-      const losses = lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
-      total += losses.total;
-      right += losses.right;
+  const { total, right } = scope(() => {
+    try {
+      const sums_2 = zeros([2], "float64", network.device);
+      for (const [i, microBatch] of microBatches.entries())
+        add_(sums_2, lossOf(network, last, microBatch, { open, objective: objectives[i], dHead, lossScale }));
+      if (dHead?.isEmpty) fill_(dHead.sum_VD, 0);
+      return readLosses(sums_2);
+    } finally {
+      open.close();
     }
-  } finally {
-    open.close();
-  }
+  });
   watch.look();
   if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
-  const later = tied && dHead_VD !== null;
+  const later = tied && dHead !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
   updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
   return { loss: total * lossScale, accuracy: right * lossScale, tied: later ? gradients : null };
@@ -61,23 +63,24 @@ interface Head {
   open: OpenWeights;
   objective: Objective;
   /** Null where the head is not trained. */
-  dHead_VD: Tensor | null;
+  dHead: HeadGradient | null;
   lossScale: number;
 }
 
+/** Sums for `readLosses`. */
 function lossOf(
   network: Network,
   { coupling, format }: Segment,
   microBatch: MicroBatch,
-  { open, objective, dHead_VD, lossScale }: Head,
-): Losses {
+  { open, objective, dHead, lossScale }: Head,
+): Tensor {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   return during("loss", () =>
     scope(() => {
       const x_TD = leaf(coupling.end(microBatch.parts[microBatch.parts.length - 1].streams, format));
       const normed_TD = withGrad(() => model.architecture.finalNorm(open.get(norm.name), x_TD, computeDtype));
-      const { dHidden_TD, ...losses } = lossAndGradient(
+      const { dHidden_TD, sums_2 } = lossAndGradient(
         {
           hidden_TD: detach(normed_TD),
           head_VD: detach(open.get(head.name)),
@@ -86,11 +89,11 @@ function lossOf(
           scales: model.architecture.scales,
         },
         lossScale,
-        dHead_VD,
+        dHead,
       );
       backward([normed_TD], [dHidden_TD]);
       beginBackward(microBatch, takeGrad(x_TD) as Tensor);
-      return losses;
+      return sums_2;
     }),
   );
 }

@@ -6,6 +6,7 @@ export * from "./ops/attention.js";
 export * from "./ops/experts.js";
 export * from "./ops/indexing.js";
 export * from "./ops/norms.js";
+export * from "./ops/losses.js";
 export * from "./ops/numbers.js";
 export * from "./ops/products.js";
 export * from "./ops/random.js";

@@ -7,12 +7,12 @@ import { type N, newerOp, op, type T } from "./row.js";
 import { matrix, needs } from "./rules.js";
 import { transpose, view } from "./views.js";
 
-/** a [N, K] b [K, M]; a factor with rows and columns both apart is copied for the BLAS. */
-function multiplied(a: Value, b: Value): Value {
+/** a [N, K] b [K, M], into `out` where there is one; a factor with rows and columns both apart is copied for the BLAS. */
+function multiplied(a: Value, b: Value, out?: Value): Value {
   const copies = [a, b]
     .filter(({ strides }) => strides[0] !== 1 && strides[1] !== 1)
     .map((factor) => make(factor.sizes, factor.dtype, factor.device));
-  const y = matrix(a.sizes[0], b.sizes[1], a);
+  const y = out ?? matrix(a.sizes[0], b.sizes[1], a);
   for (const copy of copies) drop(copy);
   return y;
 }
@@ -27,6 +27,11 @@ const product = (a: Value, b: Value): Value =>
 const batched = (a: Value, b: Value): Value => make([a.sizes[0], a.sizes[1], b.sizes[2]], a.dtype, a.device);
 
 export const mm = op<(a: T, b: T) => T>("aten::mm(Tensor self, Tensor mat2) -> Tensor", product);
+/** out = a b. */
+export const mmInto_ = op<(a: T, b: T, out: T) => T>(
+  "aten::mm.out(Tensor self, Tensor mat2, *, Tensor(a!) out) -> Tensor(a!)",
+  multiplied,
+);
 export const bmm = op<(a: T, b: T) => T>("aten::bmm(Tensor self, Tensor mat2) -> Tensor", (a, b) =>
   record(batched(a, b), [a, b], [needs(b) ? a : null, needs(a) ? b : null], (_dy, [toA, toB]) => [
     toA ? make(a.sizes, a.dtype, a.device) : null,
@@ -41,7 +46,12 @@ export const addmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
   "aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
   (_self, a, b) => multiplied(a, b),
 );
-/** out = self + a b in float32, of factors in bfloat16 or float16; on CUDA alone. */
+/** self = beta self + alpha a b; with a beta of 0, what self held does not count. */
+export const addmm_ = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
+  "aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)",
+  (self, a, b) => multiplied(a, b, self),
+);
+/** out = beta self + a b in float32, of factors in bfloat16 or float16; on CUDA alone. */
 export const addmmWide = newerOp<(self: T, a: T, b: T, type: "float32", beta: N, alpha: N, out: T) => T>(
   "aten::addmm.dtype_out(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1, Tensor(a!) out) -> Tensor(a!)",
   (_self, _a, _b, _type, _beta, _alpha, out) => hold(out),
