@@ -92,6 +92,17 @@ struct Team {
     for (int64_t i = threadIdx.x; i < n; i += kThreads) own += f(i);
     return together(own, Plus<T>());
   }
+  /** Several sums at a time: f(i, terms) gives what i adds to each. */
+  template <int kSums, class T, class F>
+  DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
+    T own[kSums] = {};
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+      T terms[kSums];
+      f(i, terms);
+      for (int sum = 0; sum < kSums; sum++) own[sum] += terms[sum];
+    }
+    for (int sum = 0; sum < kSums; sum++) all[sum] = together(own[sum], Plus<T>());
+  }
   /** Largest f(i), `least` where there is none. Not a number where one is first. */
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
@@ -146,6 +157,27 @@ struct Team {
     for (; i < n; i++) sum += f(i);
     for (int lane = 0; lane < kLanes; lane++) sum += lanes[lane];
     return sum;
+  }
+  template <int kSums, class T, class F>
+  DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
+    constexpr int kLanes = 64 / sizeof(T);
+    T lanes[kSums][kLanes] = {};
+    T terms[kSums];
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int lane = 0; lane < kLanes; lane++) {
+        T own[kSums];
+        f(i + lane, own);
+        for (int sum = 0; sum < kSums; sum++) lanes[sum][lane] += own[sum];
+      }
+    }
+    for (int sum = 0; sum < kSums; sum++) all[sum] = 0;
+    for (; i < n; i++) {
+      f(i, terms);
+      for (int sum = 0; sum < kSums; sum++) all[sum] += terms[sum];
+    }
+    for (int sum = 0; sum < kSums; sum++)
+      for (int lane = 0; lane < kLanes; lane++) all[sum] += lanes[sum][lane];
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
