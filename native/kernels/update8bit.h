@@ -16,14 +16,14 @@ struct MomentArgs {
   float* scales;
   const float* values;
   const float* bounds;
-  const uint8_t* least;
+  const uint8_t* lowest;
 };
 
 /** No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
 DEVICE uint8_t nearest_code(const MomentArgs& a, float x, float scale) {
   const float share = x / (scale > kSmallestScale ? scale : kSmallestScale);
   const float bounded = share < -1.0f ? -1.0f : (share > 1.0f ? 1.0f : share);
-  const int32_t code = a.least[(static_cast<int32_t>(bits_of(bounded)) >> 16) + 32768];
+  const int32_t code = a.lowest[(static_cast<int32_t>(bits_of(bounded)) >> 16) + 32768];
   return static_cast<uint8_t>(code + (bounded > a.bounds[code] ? 1 : 0));
 }
 
