@@ -70,6 +70,14 @@ struct Most {
   DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
 };
 
+/** A number for each of the few elements of an item: in a register of the thread whose element it is. */
+template <class T, int64_t kElements>
+struct OfEach {
+  static_assert(kElements <= kThreads, "a thread has one");
+  T own;
+  DEVICE T& operator[](int64_t) { return own; }
+};
+
 /** A block of kThreads threads. */
 struct Team {
   /** f(i) for every i below n, in any order. */
@@ -132,6 +140,12 @@ struct Team {
 
 #else
 
+template <class T, int64_t kElements>
+struct OfEach {
+  T of[kElements];
+  DEVICE T& operator[](int64_t i) { return of[i]; }
+};
+
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {
   template <class F>
@@ -147,10 +161,11 @@ struct Team {
 
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) lanes[lane] += f(i + lane);
     }
     T sum = 0;
@@ -160,11 +175,12 @@ struct Team {
   }
   template <int kSums, class T, class F>
   DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kSums][kLanes] = {};
     T terms[kSums];
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) {
         T own[kSums];
         f(i + lane, own);
@@ -181,11 +197,12 @@ struct Team {
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
-    constexpr int kLanes = 64 / sizeof(T);
+    constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes];
     for (int lane = 0; lane < kLanes; lane++) lanes[lane] = least;
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) {
         const T x = f(i + lane);
         lanes[lane] = x > lanes[lane] ? x : lanes[lane];
@@ -204,10 +221,11 @@ struct Team {
 #ifdef REVMOE_CPU
 #define REVMOE_JOIN_(name, cpu) name##_##cpu
 #define REVMOE_JOIN(name, cpu) REVMOE_JOIN_(name, cpu)
-#define REVMOE_KERNEL(name, function, Args)                                                              \
-  extern "C" void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, int64_t end) { \
-    const Args own = *static_cast<const Args*>(args);                                                    \
-    for (int64_t item = first; item < end; item++) function(Team(), item, own);                          \
+#define REVMOE_KERNEL(name, function, Args)                                                                        \
+  extern "C" __attribute__((flatten)) void REVMOE_JOIN(revmoe_##name, REVMOE_CPU)(const void* args, int64_t first, \
+                                                                                  int64_t end) {                   \
+    const Args own = *static_cast<const Args*>(args);                                                              \
+    for (int64_t item = first; item < end; item++) function(Team(), item, own);                                    \
   }
 #else
 #ifdef __x86_64__

@@ -1,5 +1,5 @@
 // AdamW with moments in 8 bits (src/optim/state/block-quantize.ts) in one pass. An item is a block of elements that share a scale: their
-// largest magnitude. New moments are computed twice, for the scale and for the codes, so that none is kept in between.
+// largest magnitude.
 #pragma once
 #include "update.h"
 
@@ -19,12 +19,16 @@ struct MomentArgs {
   const uint8_t* lowest;
 };
 
-/** No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
-DEVICE uint8_t nearest_code(const MomentArgs& a, float x, float scale) {
+/** What of the scale it is, between -1 and 1. */
+DEVICE float share_of(float x, float scale) {
   const float share = x / (scale > kSmallestScale ? scale : kSmallestScale);
-  const float bounded = share < -1.0f ? -1.0f : (share > 1.0f ? 1.0f : share);
-  const int32_t code = a.lowest[(static_cast<int32_t>(bits_of(bounded)) >> 16) + 32768];
-  return static_cast<uint8_t>(code + (bounded > a.bounds[code] ? 1 : 0));
+  return share < -1.0f ? -1.0f : (share > 1.0f ? 1.0f : share);
+}
+
+/** The nearest value's. No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
+DEVICE uint8_t code_of(const MomentArgs& a, float share) {
+  const int32_t code = a.lowest[(static_cast<int32_t>(bits_of(share)) >> 16) + 32768];
+  return static_cast<uint8_t>(code + (share > a.bounds[code] ? 1 : 0));
 }
 
 struct AdamW8bitArgs {
@@ -42,20 +46,23 @@ DEVICE void adamw8bit(const Team& team, int64_t block, const AdamW8bitArgs& a) {
   const int64_t left = a.elements - first;
   const int64_t n = left < kBlockElements ? left : kBlockElements;
   const float m_scale = a.m.scales[block], v_scale = a.v.scales[block];
-  const auto mean = [=](int64_t i) {
-    return a.adam.mean(a.m.values[a.m.codes[i]] * m_scale, a.g[i] * a.adam.gradient_scale);
-  };
-  const auto square = [=](int64_t i) {
-    return a.adam.square(a.v.values[a.v.codes[i]] * v_scale, a.g[i] * a.adam.gradient_scale);
-  };
-  const float m_most = team.most<float>(n, 0.0f, [=](int64_t i) { return magnitude(mean(first + i)); });
-  const float v_most = team.most<float>(n, 0.0f, [=](int64_t i) { return magnitude(square(first + i)); });
-  team.each(n, [=](int64_t element) {
+  OfEach<float, kBlockElements> m, v;
+  team.each(n, [&](int64_t element) {
     const int64_t i = first + element;
-    const float m = mean(i), v = square(i);
-    a.m.codes[i] = nearest_code(a.m, m, m_most);
-    a.v.codes[i] = nearest_code(a.v, v, v_most);
-    w.store(i, a.adam.moved(w.load(i), m, v));
+    const float g = a.g[i] * a.adam.gradient_scale;
+    m[element] = a.adam.mean(a.m.values[a.m.codes[i]] * m_scale, g);
+    v[element] = a.adam.square(a.v.values[a.v.codes[i]] * v_scale, g);
+  });
+  team.each(n, [&](int64_t i) { w.store(first + i, a.adam.moved(w.load(first + i), m[i], v[i])); });
+  const float m_most = team.most<float>(n, 0.0f, [&](int64_t i) { return magnitude(m[i]); });
+  const float v_most = team.most<float>(n, 0.0f, [&](int64_t i) { return magnitude(v[i]); });
+  team.each(n, [&](int64_t i) {
+    m[i] = share_of(m[i], m_most);
+    v[i] = share_of(v[i], v_most);
+  });
+  team.each(n, [&](int64_t i) {
+    a.m.codes[first + i] = code_of(a.m, m[i]);
+    a.v.codes[first + i] = code_of(a.v, v[i]);
   });
   team.once([=] {
     a.m.scales[block] = m_most;

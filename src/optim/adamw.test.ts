@@ -78,7 +78,8 @@ test("roundings of neighbours, and of one element in steps and parameters one af
       assert.ok(Math.abs(correlation(upsOf(200_000, seed), many)) < 0.015, `seed ${seed}`);
     const steps = Array.from({ length: 4000 }, (_, step) => upsOf(2, seedFor(seedFor(1, step, 5), 0)));
     const [first, second] = [0, 1].map((element) => steps.map((step) => step[element]));
-    for (const ups of [first, second]) assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.03, `up in ${meanOf(ups)} of the steps`);
+    for (const ups of [first, second])
+      assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.03, `up in ${meanOf(ups)} of the steps`);
     assert.ok(Math.abs(correlation(first.slice(1), first)) < 0.06, "a step and the next");
     assert.ok(Math.abs(correlation(first.slice(1), second)) < 0.06, "a step and the next, neighbours");
   });

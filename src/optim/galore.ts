@@ -107,26 +107,26 @@ function galoreRule(settings: GaloreSettings, parameter: ParameterFacts): Rule {
   const one = (t: Tensor, index: number, [height, width]: number[]): Tensor =>
     band(t, index * height * width, height, width);
   const project = (weight: Weight, gradient: Tensor, { projection, m, v }: State, update: ScaledUpdate): void => {
-      const { step, learningRate, gradientScale } = update;
-      const due = (step - 1) % updateGap === 0;
-      const count = matricesIn(gradient, { rows, columns });
-      const largest = scope(() => toArray(amax(abs(view(projection, [count, -1])), [1])));
-      repeat(count, (index) =>
-        scope(() => {
-          const G = one(gradient, index, [rows, columns]);
-          const P = one(projection, index, [short, rank]);
-          if ((due || largest[index] === 0) && gradientNorm([G]) > 0) copy_(P, alike(leadingDirections(G, rank), P));
-          const R = tall ? mm(G, P) : mm(transpose(P, 0, 1), G);
-          if (gradientScale !== 1) mulScalar_(R, gradientScale);
-          const moments = { m: one(m, index, low), v: one(v, index, low) };
-          const N = div(moments.m, updateMoments(R, moments, settings, step));
-          const rate = (learningRate * scale) / (1 - beta1 ** step);
-          forBands(gradient, { index, rows, columns }, (row, height, start) => {
-            const direction = tall ? mm(narrow(N, 0, row, height), transpose(P, 0, 1)) : mm(narrow(P, 0, row, height), N);
-            weight.move(start, view(direction, [-1]), keptOf(parameter, update, weightDecay), rate);
-          });
-        }),
-      );
+    const { step, learningRate, gradientScale } = update;
+    const due = (step - 1) % updateGap === 0;
+    const count = matricesIn(gradient, { rows, columns });
+    const largest = scope(() => toArray(amax(abs(view(projection, [count, -1])), [1])));
+    repeat(count, (index) =>
+      scope(() => {
+        const G = one(gradient, index, [rows, columns]);
+        const P = one(projection, index, [short, rank]);
+        if ((due || largest[index] === 0) && gradientNorm([G]) > 0) copy_(P, alike(leadingDirections(G, rank), P));
+        const R = tall ? mm(G, P) : mm(transpose(P, 0, 1), G);
+        if (gradientScale !== 1) mulScalar_(R, gradientScale);
+        const moments = { m: one(m, index, low), v: one(v, index, low) };
+        const N = div(moments.m, updateMoments(R, moments, settings, step));
+        const rate = (learningRate * scale) / (1 - beta1 ** step);
+        forBands(gradient, { index, rows, columns }, (row, height, start) => {
+          const direction = tall ? mm(narrow(N, 0, row, height), transpose(P, 0, 1)) : mm(narrow(P, 0, row, height), N);
+          weight.move(start, view(direction, [-1]), keptOf(parameter, update, weightDecay), rate);
+        });
+      }),
+    );
   };
   return {
     layout: { projection: { shape: [matrices, short, rank], dtype: "float32" }, m: moment, v: moment },

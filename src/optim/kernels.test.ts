@@ -30,7 +30,13 @@ const STORAGES = ["float32", "bfloat16", "corrected"] as const;
 // Bands and blocks cut short, chunks and tiles too; several bands; a matrix of one row, one column; a vector of several chunks.
 const SHAPES = [[3, 67, 41], [2, 300, 19], [530, 9], [1, 5000], [77, 1], [9001], [5]];
 const OPTIMIZERS: Optimizer[] = OPTIMIZER_NAMES.map((optimizer) =>
-  makeOptimizer({ optimizer, weight_decay: 0.1, galore_rank: 8, galore_update_gap: 2, adafactor_scale_parameter: true }),
+  makeOptimizer({
+    optimizer,
+    weight_decay: 0.1,
+    galore_rank: 8,
+    galore_update_gap: 2,
+    adafactor_scale_parameter: true,
+  }),
 );
 
 /** Three steps, the second with a scaled gradient. */

@@ -3,7 +3,14 @@ import { seedFor } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { dtype, fromArray, type Tensor, to, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { applyRule, elementsOf, type Optimizer, type ParameterFacts, type State, type StateLayout } from "./optimizer.js";
+import {
+  applyRule,
+  elementsOf,
+  type Optimizer,
+  type ParameterFacts,
+  type State,
+  type StateLayout,
+} from "./optimizer.js";
 import { openWeight } from "./weights/weight.js";
 
 /** A hidden matrix, a stack of them or a vector, by its shape, unless `changes` say otherwise. */
