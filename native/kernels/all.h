@@ -4,4 +4,7 @@
 #include "gated.h"
 #include "norm.h"
 #include "loss.h"
+#include "factored.h"
+#include "squares.h"
 #include "update.h"
+#include "update8bit.h"

@@ -92,6 +92,14 @@ struct Part {
   }
 };
 
+/** A number for each of the few elements of an item: in a register of the thread whose element it is. */
+template <class T, int64_t kElements>
+struct OfEach {
+  static_assert(kElements <= kThreads, "a thread has one");
+  T own;
+  DEVICE T& operator[](int64_t) { return own; }
+};
+
 /** A block of kThreads threads. */
 struct Team {
   /** f(i, part) for every i below n, which is at most kParts: each by a part of the team, whose sums are of it alone. */
@@ -118,6 +126,17 @@ struct Team {
     T own = 0;
     for (int64_t i = threadIdx.x; i < n; i += kThreads) own += f(i);
     return together(own, Plus<T>());
+  }
+  /** Several sums at a time: f(i, terms) gives what i adds to each. */
+  template <int kSums, class T, class F>
+  DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
+    T own[kSums] = {};
+    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+      T terms[kSums];
+      f(i, terms);
+      for (int sum = 0; sum < kSums; sum++) own[sum] += terms[sum];
+    }
+    for (int sum = 0; sum < kSums; sum++) all[sum] = together(own[sum], Plus<T>());
   }
   /** Largest f(i), `least` where there is none. Not a number where one is first. */
   template <class T, class F>
@@ -155,6 +174,12 @@ DEVICE void raise_to(uint64_t* most, uint64_t value) { atomicMax(reinterpret_cas
 
 #else
 
+template <class T, int64_t kElements>
+struct OfEach {
+  T of[kElements];
+  DEVICE T& operator[](int64_t i) { return of[i]; }
+};
+
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {
   template <class F>
@@ -187,6 +212,28 @@ struct Team {
       for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
     }
     return sum + lanes[0];
+  }
+  template <int kSums, class T, class F>
+  DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
+    constexpr int kLanes = 128 / sizeof(T);
+    T lanes[kSums][kLanes] = {};
+    T terms[kSums];
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
+      for (int lane = 0; lane < kLanes; lane++) {
+        T own[kSums];
+        f(i + lane, own);
+        for (int sum = 0; sum < kSums; sum++) lanes[sum][lane] += own[sum];
+      }
+    }
+    for (int sum = 0; sum < kSums; sum++) all[sum] = 0;
+    for (; i < n; i++) {
+      f(i, terms);
+      for (int sum = 0; sum < kSums; sum++) all[sum] += terms[sum];
+    }
+    for (int sum = 0; sum < kSums; sum++)
+      for (int lane = 0; lane < kLanes; lane++) all[sum] += lanes[sum][lane];
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {

@@ -31,6 +31,7 @@ DEVICE float float_of(uint32_t bits) {
 }
 
 DEVICE float square_root(float x) { return sqrtf(x); }
+DEVICE double square_root(double x) { return sqrt(x); }
 DEVICE float magnitude(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
 
 DEVICE float load(const float* x, int64_t i) { return x[i]; }

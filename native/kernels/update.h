@@ -1,33 +1,58 @@
 // Updates whose elements know nothing of each other, in one pass over gradient, state and weight. An item is a chunk. The equations are those
-// of the optimizers' files (src/optim), in the same order of operations, so that the values are those of ATen's operators.
+// of the optimizers' files (src/optim), in the same order of operations, so that the values are those of ATen's operators. Gradients are
+// multiplied by `gradient_scale` (clipping) on the way.
 #pragma once
 #include "weight.h"
 
 namespace revmoe::kernels {
 namespace {
 
-struct StoreArgs {
+/** w = keep w - rate u. */
+struct MoveArgs {
   WeightArgs weight;
-  const float* values;
+  const float* u;
   int64_t elements;
+  float keep, rate;
 };
 
 template <class Weight>
-DEVICE void store_weight(const Team& team, int64_t chunk, const StoreArgs& a) {
+DEVICE void move(const Team& team, int64_t chunk, const MoveArgs& a) {
   const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t i) { w.store(first + i, a.values[first + i]); });
+  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
+    const int64_t i = first + element;
+    w.store(i, w.load(i) * a.keep - a.rate * a.u[i]);
+  });
 }
+
+template <class Weight>
+DEVICE void store_weight(const Team& team, int64_t chunk, const MoveArgs& a) {
+  const Weight w(a.weight);
+  const int64_t first = chunk * kChunkElements;
+  team.each(chunk_size(chunk, a.elements), [=](int64_t i) { w.store(first + i, a.u[first + i]); });
+}
+
+/** Of AdamW in either width of state. `new1` is 1 - beta1, as float64 has it. */
+struct AdamArgs {
+  float beta1, beta2, new1, new2, epsilon;
+  /** 1 - learning rate * decay; learning rate / (1 - beta1^t); 1 / sqrt(1 - beta2^t). */
+  float keep, rate, scale;
+  float gradient_scale;
+
+  DEVICE float mean(float m, float g) const { return m + new1 * (g - m); }
+  DEVICE float square(float v, float g) const { return v * beta2 + new2 * g * g; }
+  DEVICE float moved(float w, float m, float v) const {
+    return w * keep - rate * m / (square_root(v) * scale + epsilon);
+  }
+};
 
 struct AdamWArgs {
   WeightArgs weight;
+  AdamArgs adam;
   float* m;
   float* v;
   const float* g;
   int64_t elements;
-  float beta1, beta2, epsilon;
-  /** 1 - learning rate * decay; learning rate / (1 - beta1^t); 1 / sqrt(1 - beta2^t). */
-  float keep, rate, scale;
 };
 
 template <class Weight>
@@ -36,22 +61,81 @@ DEVICE void adamw(const Team& team, int64_t chunk, const AdamWArgs& a) {
   const int64_t first = chunk * kChunkElements;
   team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
     const int64_t i = first + element;
-    const float g = a.g[i];
-    const float m = a.m[i] + (1 - a.beta1) * (g - a.m[i]);
-    const float v = a.v[i] * a.beta2 + (1 - a.beta2) * g * g;
+    const float g = a.g[i] * a.adam.gradient_scale;
+    const float m = a.adam.mean(a.m[i], g);
+    const float v = a.adam.square(a.v[i], g);
     a.m[i] = m;
     a.v[i] = v;
-    w.store(i, w.load(i) * a.keep - a.rate * m / (square_root(v) * a.scale + a.epsilon));
+    w.store(i, a.adam.moved(w.load(i), m, v));
+  });
+}
+
+struct MomentumArgs {
+  WeightArgs weight;
+  float* buffer;
+  float* g;
+  int64_t elements;
+  float gradient_scale;
+  float keep, rate;
+  /** Lion: of the kept mean in the direction, and its decay; 1 minus these. The others: the momentum alone. */
+  float beta1, beta2, new1, new2;
+};
+
+template <class Weight>
+DEVICE void sgd(const Team& team, int64_t chunk, const MomentumArgs& a) {
+  const Weight w(a.weight);
+  const int64_t first = chunk * kChunkElements;
+  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
+    const int64_t i = first + element;
+    const float b = a.buffer[i] * a.beta1 + a.g[i] * a.gradient_scale;
+    a.buffer[i] = b;
+    w.store(i, w.load(i) * a.keep - a.rate * b);
+  });
+}
+
+template <class Weight>
+DEVICE void lion(const Team& team, int64_t chunk, const MomentumArgs& a) {
+  const Weight w(a.weight);
+  const int64_t first = chunk * kChunkElements;
+  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
+    const int64_t i = first + element;
+    const float g = a.g[i] * a.gradient_scale;
+    const float m = a.buffer[i];
+    const float c = m * a.beta1 + a.new1 * g;
+    a.buffer[i] = m * a.beta2 + a.new2 * g;
+    w.store(i, w.load(i) * a.keep - (c > 0 ? a.rate : (c < 0 ? -a.rate : 0.0f)));
+  });
+}
+
+/** Muon's: the gradient becomes the direction that is orthogonalised. */
+DEVICE void nesterov(const Team& team, int64_t chunk, const MomentumArgs& a) {
+  const int64_t first = chunk * kChunkElements;
+  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
+    const int64_t i = first + element;
+    const float g = a.g[i] * a.gradient_scale;
+    const float b = a.buffer[i] + a.new1 * (g - a.buffer[i]);
+    a.buffer[i] = b;
+    a.g[i] = b - (b - g) * a.new1;
   });
 }
 
 }  // namespace
 
-REVMOE_KERNEL(store_plain, store_weight<Plain>, StoreArgs)
-REVMOE_KERNEL(store_rounded, store_weight<Rounded>, StoreArgs)
-REVMOE_KERNEL(store_corrected, store_weight<Corrected>, StoreArgs)
+REVMOE_KERNEL(move_plain, move<Plain>, MoveArgs)
+REVMOE_KERNEL(move_rounded, move<Rounded>, MoveArgs)
+REVMOE_KERNEL(move_corrected, move<Corrected>, MoveArgs)
+REVMOE_KERNEL(store_plain, store_weight<Plain>, MoveArgs)
+REVMOE_KERNEL(store_rounded, store_weight<Rounded>, MoveArgs)
+REVMOE_KERNEL(store_corrected, store_weight<Corrected>, MoveArgs)
 REVMOE_KERNEL(adamw_plain, adamw<Plain>, AdamWArgs)
 REVMOE_KERNEL(adamw_rounded, adamw<Rounded>, AdamWArgs)
 REVMOE_KERNEL(adamw_corrected, adamw<Corrected>, AdamWArgs)
+REVMOE_KERNEL(sgd_plain, sgd<Plain>, MomentumArgs)
+REVMOE_KERNEL(sgd_rounded, sgd<Rounded>, MomentumArgs)
+REVMOE_KERNEL(sgd_corrected, sgd<Corrected>, MomentumArgs)
+REVMOE_KERNEL(lion_plain, lion<Plain>, MomentumArgs)
+REVMOE_KERNEL(lion_rounded, lion<Rounded>, MomentumArgs)
+REVMOE_KERNEL(lion_corrected, lion<Corrected>, MomentumArgs)
+REVMOE_KERNEL(nesterov_momentum, nesterov, MomentumArgs)
 
 }  // namespace revmoe::kernels

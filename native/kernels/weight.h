@@ -12,6 +12,13 @@ struct WeightArgs {
   /** Of the random bits; the number of the first element among them, where this is a part of a weight. */
   uint64_t seed;
   int64_t first;
+
+  /** Goes on to what lies `elements` of `size` bytes behind. */
+  void advance(int64_t elements, int64_t size) {
+    values = static_cast<char*>(values) + elements * size;
+    if (correction != nullptr) correction += elements;
+    first += elements;
+  }
 };
 
 struct Plain {

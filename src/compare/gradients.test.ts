@@ -25,7 +25,7 @@ function show(witness: ReturnType<typeof writeGradients>, gradients: Tensor[]): 
   try {
     for (const gradient of gradients) {
       const facts = { name: "any", shape: shape(gradient), kind: "vector", matrices: 1, rows: 1, columns: 1 } as const;
-      witness.optimizer.rule(facts).update(openWeight(gradient), gradient, {}, UPDATE);
+      witness.optimizer.rule(facts).update(openWeight(gradient, { seed: 0 }), gradient, {}, UPDATE);
     }
   } finally {
     witness.close();

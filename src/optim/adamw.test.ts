@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { cast, normal_ } from "../torch/ops.js";
-import { setSeed } from "../torch/random.js";
+import { seedFor, setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
-import { dtype, fromArray, full, shape, toArray, zeros } from "../torch/tensor.js";
+import { dtype, fromArray, full, toArray, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { adamw } from "./adamw.js";
-import { type RoundingNoise, roundingNoise, roundStochastically } from "./weights/rounding.js";
+import { roundStochastically } from "./weights/rounding.js";
 import { factsOf, stepped } from "./testing-rules.js";
 
 const SETTINGS = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
@@ -37,44 +37,51 @@ test("ten steps agree with the published equations computed in float64", () => {
 
 // The step of bfloat16 above 1.
 const ULP = 2 ** -7;
-const rounded = (value: number, noise: RoundingNoise): number[] => {
-  const [count] = shape(noise.bits_N);
+const rounded = (value: number, count: number, seed: number): number[] => {
   const into = zeros([count], "bfloat16", TEST_DEVICE);
-  roundStochastically(full([count], value, "float32", TEST_DEVICE), into, noise);
+  roundStochastically(full([count], value, "float32", TEST_DEVICE), into, seed, 0);
   return toArray(into);
 };
 const meanOf = (values: number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
 
 test("stochastic rounding is unbiased, lands on neighbours only, and keeps what bfloat16 can hold", () => {
   scope(() => {
-    setSeed(3);
-    const noise = roundingNoise(200_000, TEST_DEVICE);
     for (const value of [1 + 0.3 * ULP, 1 + 0.9 * ULP]) {
       for (const sign of [1, -1]) {
-        const values = rounded(sign * value, noise).map((each) => sign * each);
+        const values = rounded(sign * value, 200_000, 3).map((each) => sign * each);
         assert.deepEqual([...new Set(values)].sort(), [1, 1 + ULP]);
         assert.ok(Math.abs((meanOf(values) - value) / ULP) < 0.005, `mean ${meanOf(values)}, value ${value}`);
       }
     }
+    setSeed(3);
     const exact = cast(normal_(zeros([1000], "float32", TEST_DEVICE), 0, 1), "bfloat16");
     const again = zeros([1000], "bfloat16", TEST_DEVICE);
-    roundStochastically(cast(exact, "float32"), again, noise);
+    roundStochastically(cast(exact, "float32"), again, 3, 0);
     assert.deepEqual(toArray(again), toArray(exact));
   });
 });
 
-test("one element's roundings in many tiles are unbiased and as independent as those of its neighbours in one", () => {
+const correlation = (a: number[], b: number[]): number =>
+  meanOf(a.map((each, i) => (each - 0.3) * (b[i] - 0.3))) / (0.3 * 0.7);
+const upsOf = (count: number, seed: number): number[] =>
+  rounded(1 + 0.3 * ULP, count, seed).map((each) => Number(each > 1));
+
+test("roundings of neighbours, and of one element in steps and parameters one after the other, are independent", () => {
   scope(() => {
-    setSeed(4);
-    const noise = roundingNoise(3, TEST_DEVICE);
-    const tiles = Array.from({ length: 20_000 }, () => rounded(1 + 0.3 * ULP, noise).map((each) => Number(each > 1)));
-    const correlation = (a: number[], b: number[]): number =>
-      meanOf(a.map((each, i) => (each - 0.3) * (b[i] - 0.3))) / (0.3 * 0.7);
-    const [first, second] = [0, 1].map((element) => tiles.map((tile) => tile[element]));
+    const many = upsOf(200_000, 5);
+    // Neighbours, elements of a row and the next, and what lies apart by powers of two.
+    for (const apart of [1, 2, 3, 16, 256, 2048, 4096, 65_536])
+      assert.ok(Math.abs(correlation(many.slice(apart), many)) < 0.015, `${apart} apart`);
+    // Seeds as a run has them, and seeds that differ in one bit.
+    const seeds = [0, 1, 2].flatMap((step) => [0, 1].map((place) => seedFor(seedFor(1, step, 5), place)));
+    for (const seed of [...seeds, 5 ^ 1, 5 ^ 1024, 5 + 2 ** 32, 5 + 2 ** 47])
+      assert.ok(Math.abs(correlation(upsOf(200_000, seed), many)) < 0.015, `seed ${seed}`);
+    const steps = Array.from({ length: 4000 }, (_, step) => upsOf(2, seedFor(seedFor(1, step, 5), 0)));
+    const [first, second] = [0, 1].map((element) => steps.map((step) => step[element]));
     for (const ups of [first, second])
-      assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.015, `up in ${meanOf(ups)} of the tiles`);
-    assert.ok(Math.abs(correlation(first.slice(1), first)) < 0.03, "a tile and the next");
-    assert.ok(Math.abs(correlation(first.slice(1), second)) < 0.03, "a tile and the next, neighbours");
+      assert.ok(Math.abs(meanOf(ups) - 0.3) < 0.03, `up in ${meanOf(ups)} of the steps`);
+    assert.ok(Math.abs(correlation(first.slice(1), first)) < 0.06, "a step and the next");
+    assert.ok(Math.abs(correlation(first.slice(1), second)) < 0.06, "a step and the next, neighbours");
   });
 });
 
@@ -82,10 +89,7 @@ test("bfloat16 weights move under updates far below their rounding step, and rep
   const run = (): number[] =>
     scope(() => {
       const moved = stepped(adamw({ ...SETTINGS, weightDecay: 0 }), full([2, 256], 1, "bfloat16"), factsOf([2, 256]));
-      for (let step = 1; step <= 100; step++) {
-        setSeed(step);
-        moved.step(Array(512).fill(1), 1e-4);
-      }
+      for (let step = 1; step <= 100; step++) moved.step(Array(512).fill(1), 1e-4);
       assert.equal(dtype(moved.parameter), "bfloat16");
       return toArray(moved.parameter);
     });

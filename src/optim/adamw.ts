@@ -2,11 +2,11 @@
 //   w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 // State: m and v in float32, 8 bytes per element. No decay of norms and biases.
-import { adamw_, addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
+import { type AdamNumbers, adamw_, addScalar_, addcdiv_, addcmul_, lerp_, mulScalar_, sqrt } from "../torch/ops.js";
 import type { SettingRows, SettingsOf } from "../settings/table.js";
 import { numel, type Tensor } from "../torch/tensor.js";
 import { defineOptimizer } from "./entry.js";
-import type { Optimizer, ParameterFacts, Rule, Update } from "./optimizer.js";
+import { keptOf, type Optimizer, type ParameterFacts, type Rule, type ScaledUpdate, type Update } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 import type { Weight } from "./weights/weight.js";
 
@@ -50,17 +50,27 @@ export function adamw(settings: AdamWSettings): Optimizer {
 
 export function adamwRule(settings: AdamWSettings, parameter: ParameterFacts): Rule {
   const moment = { shape: parameter.shape, dtype: "float32" } as const;
-  const apply = adamwUpdate(settings, parameter);
   return {
     layout: { m: moment, v: moment },
-    update: (weight, gradient, { m, v }, update) => {
-      if (weight.stored !== null) return apply(weight, 0, gradient, { m, v }, update);
+    update: (weight, gradient, { m, v }, update) =>
       forTiles(gradient, (start, count) => {
         const tile = (t: Tensor): Tensor => range(t, start, count);
-        apply(weight, start, tile(gradient), { m: tile(m), v: tile(v) }, update);
-      });
-    },
+        updateTile(settings, parameter, { weight, start }, tile(gradient), { m: tile(m), v: tile(v) }, update);
+      }),
+    kernel: ({ stored }, gradient, { m, v }, update) =>
+      adamw_(...stored, m, v, gradient, ...adamNumbers(settings, parameter, update)),
   };
+}
+
+/** What AdamW's kernels are told beside tensors. */
+export function adamNumbers(
+  { beta1, beta2, epsilon, weightDecay }: AdamWSettings,
+  parameter: ParameterFacts,
+  update: ScaledUpdate,
+): AdamNumbers {
+  const { gradientScale, learningRate, step } = update;
+  const [rate, scale] = [learningRate / (1 - beta1 ** step), 1 / Math.sqrt(1 - beta2 ** step)];
+  return [gradientScale, beta1, beta2, epsilon, keptOf(parameter, update, weightDecay), rate, scale];
 }
 
 /** Updates the moments in place and returns the denominator of the update, sqrt(v / (1 - b2^t)) + eps. */
@@ -76,21 +86,18 @@ export function updateMoments(
 }
 
 /** The whole update of one tile, given its float32 moments, which change too. */
-export function adamwUpdate(settings: AdamWSettings, { kind }: ParameterFacts) {
-  const { beta1, beta2, epsilon, weightDecay } = settings;
-  return (weight: Weight, start: number, g_N: Tensor, moments: Moments, { step, learningRate }: Update): void => {
-    const rate = learningRate / (1 - beta1 ** step);
-    if (weight.stored !== null) {
-      const keep = kind === "vector" ? 1 : 1 - learningRate * weightDecay;
-      const scale = 1 / Math.sqrt(1 - beta2 ** step);
-      const stored = weight.stored(start, numel(g_N));
-      adamw_(...stored, moments.m, moments.v, g_N, beta1, beta2, epsilon, keep, rate, scale);
-      return;
-    }
-    const denominator_N = updateMoments(g_N, moments, settings, step);
-    weight.edit(start, numel(g_N), (w_N) => {
-      if (kind !== "vector" && weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
-      addcdiv_(w_N, moments.m, denominator_N, -rate);
-    });
-  };
+export function updateTile(
+  settings: AdamWSettings,
+  parameter: ParameterFacts,
+  { weight, start }: { weight: Weight; start: number },
+  g_N: Tensor,
+  moments: Moments,
+  update: Update,
+): void {
+  const denominator_N = updateMoments(g_N, moments, settings, update.step);
+  weight.edit(start, numel(g_N), (w_N) => {
+    const keep = keptOf(parameter, update, settings.weightDecay);
+    if (keep !== 1) mulScalar_(w_N, keep);
+    addcdiv_(w_N, moments.m, denominator_N, -update.learningRate / (1 - settings.beta1 ** update.step));
+  });
 }

@@ -2,8 +2,9 @@
 // updated and used in float32, then stored in 8 bits: m by the signed, v by the unsigned dynamic map.
 // State: 2 bytes per element and 8 per 256 elements. As in bitsandbytes, parameters below 4096 elements keep float32 state;
 // as in the paper (section 2.3) and transformers' Trainer, so does the embedding, whose gradients are sparse and uneven.
+import { adamw8bit_ } from "../torch/ops.js";
 import { device, type Tensor } from "../torch/tensor.js";
-import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule, adamwUpdate } from "./adamw.js";
+import { ADAM_ROWS, adamSettings, type AdamWSettings, adamNumbers, adamwRule, updateTile } from "./adamw.js";
 import { BLOCK_ELEMENTS, BlockQuantizer } from "./state/block-quantize.js";
 import { defineOptimizer } from "./entry.js";
 import { elementsOf, type Optimizer, type ParameterFacts, type Rule } from "./optimizer.js";
@@ -35,7 +36,6 @@ export function adamw8bit(settings: AdamWSettings): Optimizer {
 function blockwise(settings: AdamWSettings, parameter: ParameterFacts): Rule {
   const code = { shape: parameter.shape, dtype: "uint8" } as const;
   const scale = { shape: [Math.ceil(elementsOf(parameter.shape) / BLOCK_ELEMENTS)], dtype: "float32" } as const;
-  const apply = adamwUpdate(settings, parameter);
   return {
     layout: { m: code, m_scale: scale, v: code, v_scale: scale },
     update: (weight, gradient, state, update) =>
@@ -47,10 +47,16 @@ function blockwise(settings: AdamWSettings, parameter: ParameterFacts): Rule {
           const scales = (t: Tensor): Tensor => range(t, start / BLOCK_ELEMENTS, Math.ceil(count / BLOCK_ELEMENTS));
           const m = signed.decode(tile(state.m), scales(state.m_scale));
           const v = unsigned.decode(tile(state.v), scales(state.v_scale));
-          apply(weight, start, tile(gradient), { m, v }, update);
+          updateTile(settings, parameter, { weight, start }, tile(gradient), { m, v }, update);
           signed.encode(m, tile(state.m), scales(state.m_scale));
           unsigned.encode(v, tile(state.v), scales(state.v_scale));
         });
+      }),
+    kernel: ({ stored }, gradient, { m, m_scale, v, v_scale }, update) =>
+      scope(() => {
+        const [signed, unsigned] = [true, false].map((each) => new BlockQuantizer(each, device(gradient)));
+        const moments = [m, m_scale, ...signed.tables, v, v_scale, ...unsigned.tables] as const;
+        adamw8bit_(...stored, ...moments, gradient, ...adamNumbers(settings, parameter, update));
       }),
   };
 }

@@ -1,34 +1,33 @@
 // Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
+import { hasKernels } from "../torch/kernels/kernels.js";
 import { add_, cast, narrow, square, squareSum, vectorNorm, view } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, item, numel, type Tensor, zeros } from "../torch/tensor.js";
-import { inOnePass } from "./passes.js";
 
 // Summed in float32, before the tiles' sums are added in float64.
 const TILE_ELEMENTS = 1 << 24;
 
 /** Euclidean norm over all the tensors together. A GPU is waited for once. */
-export function gradientNorm(gradients: Tensor[]): number {
-  const inPasses = gradients.filter((gradient) => inOnePass(gradient) && dtype(gradient) === "float32");
-  const others = gradients.filter((gradient) => !inPasses.includes(gradient));
-  const squares = inPasses.reduce((total, gradient) => total + squareSum(gradient), 0);
-  return Math.sqrt(others.length === 0 ? squares : squares + squaresOf(others));
-}
+export const gradientNorm = (gradients: Tensor[]): number =>
+  gradients.length === 0 ? 0 : scope(() => Math.sqrt(item(squareSumOf(gradients))));
 
-function squaresOf(gradients: Tensor[]): number {
+/** Sum of the squares of all elements, in float64, where the tensors lie. */
+export function squareSumOf(tensors: Tensor[]): Tensor {
+  const on = device(tensors[0]);
+  if (hasKernels(on) && tensors.every((tensor) => dtype(tensor) === "float32")) return squareSum(tensors);
   return scope(() => {
-    const total = zeros([], "float64", device(gradients[0]));
-    for (const gradient of gradients) {
-      const elements = numel(gradient);
+    const total = zeros([], "float64", on);
+    for (const tensor of tensors) {
+      const elements = numel(tensor);
       forEachTile(elements, TILE_ELEMENTS, (start, count) =>
         scope(() => {
-          const tile_N = narrow(view(gradient, [elements]), 0, start, count);
+          const tile_N = narrow(view(tensor, [elements]), 0, start, count);
           add_(total, square(cast(vectorNorm(tile_N, 2), "float64")));
         }),
       );
     }
-    return item(total);
+    return total;
   });
 }
 

@@ -9,7 +9,6 @@
 // P, or gets its first with its first gradient (galore_torch takes an arbitrary one). Decay comes first, as in AdamW.
 import {
   abs,
-  add_,
   addScalar_,
   amax,
   cast,
@@ -31,8 +30,9 @@ import { shape, type Tensor, toArray } from "../torch/tensor.js";
 import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule, updateMoments } from "./adamw.js";
 import { gradientNorm } from "./clip.js";
 import { defineOptimizer } from "./entry.js";
-import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
+import { keptOf, type Optimizer, type ParameterFacts, type Rule, type ScaledUpdate, type State } from "./optimizer.js";
 import { band, forBands, matricesIn } from "./tiles.js";
+import type { Weight } from "./weights/weight.js";
 
 export interface GaloreSettings extends AdamWSettings {
   rank: number;
@@ -97,7 +97,8 @@ export function galoreAdamw(settings: GaloreSettings): Optimizer {
   };
 }
 
-function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: ParameterFacts): Rule {
+function galoreRule(settings: GaloreSettings, parameter: ParameterFacts): Rule {
+  const { matrices, rows, columns } = parameter;
   const { rank, updateGap, scale, beta1, weightDecay } = settings;
   const tall = rows >= columns;
   const short = Math.min(rows, columns);
@@ -105,31 +106,32 @@ function galoreRule(settings: GaloreSettings, { matrices, rows, columns }: Param
   const moment = { shape: [matrices, ...low], dtype: "float32" } as const;
   const one = (t: Tensor, index: number, [height, width]: number[]): Tensor =>
     band(t, index * height * width, height, width);
+  const project = (weight: Weight, gradient: Tensor, { projection, m, v }: State, update: ScaledUpdate): void => {
+    const { step, learningRate, gradientScale } = update;
+    const due = (step - 1) % updateGap === 0;
+    const count = matricesIn(gradient, { rows, columns });
+    const largest = scope(() => toArray(amax(abs(view(projection, [count, -1])), [1])));
+    repeat(count, (index) =>
+      scope(() => {
+        const G = one(gradient, index, [rows, columns]);
+        const P = one(projection, index, [short, rank]);
+        if ((due || largest[index] === 0) && gradientNorm([G]) > 0) copy_(P, alike(leadingDirections(G, rank), P));
+        const R = tall ? mm(G, P) : mm(transpose(P, 0, 1), G);
+        if (gradientScale !== 1) mulScalar_(R, gradientScale);
+        const moments = { m: one(m, index, low), v: one(v, index, low) };
+        const N = div(moments.m, updateMoments(R, moments, settings, step));
+        const rate = (learningRate * scale) / (1 - beta1 ** step);
+        forBands(gradient, { index, rows, columns }, (row, height, start) => {
+          const direction = tall ? mm(narrow(N, 0, row, height), transpose(P, 0, 1)) : mm(narrow(P, 0, row, height), N);
+          weight.move(start, view(direction, [-1]), keptOf(parameter, update, weightDecay), rate);
+        });
+      }),
+    );
+  };
   return {
     layout: { projection: { shape: [matrices, short, rank], dtype: "float32" }, m: moment, v: moment },
-    update: (weight, gradient, { projection, m, v }, { step, learningRate }) => {
-      const due = (step - 1) % updateGap === 0;
-      const count = matricesIn(gradient, { rows, columns });
-      const largest = scope(() => toArray(amax(abs(view(projection, [count, -1])), [1])));
-      repeat(count, (index) =>
-        scope(() => {
-          const G = one(gradient, index, [rows, columns]);
-          const P = one(projection, index, [short, rank]);
-          if ((due || largest[index] === 0) && gradientNorm([G]) > 0) copy_(P, alike(leadingDirections(G, rank), P));
-          const R = tall ? mm(G, P) : mm(transpose(P, 0, 1), G);
-          const moments = { m: one(m, index, low), v: one(v, index, low) };
-          const N = div(moments.m, updateMoments(R, moments, settings, step));
-          const rate = (learningRate * scale) / (1 - beta1 ** step);
-          forBands(gradient, { index, rows, columns }, (row, height, start) => {
-            const update = tall ? mm(narrow(N, 0, row, height), transpose(P, 0, 1)) : mm(narrow(P, 0, row, height), N);
-            weight.edit(start, height * columns, (w_N) => {
-              if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
-              add_(w_N, view(update, [-1]), -rate);
-            });
-          });
-        }),
-      );
-    },
+    update: (weight, gradient, state, update) => project(weight, gradient, state, { ...update, gradientScale: 1 }),
+    kernel: project,
   };
 }
 

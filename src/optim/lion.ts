@@ -2,9 +2,9 @@
 // of the sign of a mean of gradients that weighs the newest more than the mean that is kept does.
 //   w -= lr * decay * w;  w -= lr * sign(b1 m + (1 - b1) g);  m = b2 m + (1 - b2) g
 // State: m in float32, 4 bytes per element. No decay of norms and biases. An element whose gradients were all zero stays.
-import { add_, mulScalar, mulScalar_, sign_ } from "../torch/ops.js";
+import { add_, lion_, mulScalar, mulScalar_, sign_ } from "../torch/ops.js";
 import { defineOptimizer } from "./entry.js";
-import type { Optimizer } from "./optimizer.js";
+import { keptOf, type Optimizer } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 
 export const LION = defineOptimizer({
@@ -36,18 +36,20 @@ export interface LionSettings {
 export function lion({ beta1, beta2, weightDecay }: LionSettings): Optimizer {
   return {
     name: "lion",
-    rule: ({ shape, kind }) => ({
-      layout: { m: { shape, dtype: "float32" } },
-      update: (weight, gradient, { m }, { learningRate }) =>
+    rule: (parameter) => ({
+      layout: { m: { shape: parameter.shape, dtype: "float32" } },
+      update: (weight, gradient, { m }, update) =>
         forTiles(gradient, (start, count) => {
           const [g_N, m_N] = [range(gradient, start, count), range(m, start, count)];
           const direction_N = sign_(add_(mulScalar(m_N, beta1), g_N, 1 - beta1));
           add_(mulScalar_(m_N, beta2), g_N, 1 - beta2);
-          weight.edit(start, count, (w_N) => {
-            if (kind !== "vector" && weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
-            add_(w_N, direction_N, -learningRate);
-          });
+          weight.move(start, direction_N, keptOf(parameter, update, weightDecay), update.learningRate);
         }),
+      kernel: ({ stored }, gradient, { m }, update) => {
+        const { gradientScale, learningRate } = update;
+        const keep = keptOf(parameter, update, weightDecay);
+        lion_(...stored, m, gradient, gradientScale, beta1, beta2, keep, learningRate);
+      },
     }),
   };
 }

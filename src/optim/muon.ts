@@ -6,15 +6,16 @@
 // rate serves both: every matrix of a block, each expert's by itself, routers included, has Muon; embedding, head, norms,
 // biases and matrices of one row or column have AdamW (as in Moonlight's code). State: b in float32, 4 bytes per element.
 // Workspace: five times one matrix. Products are in `productDtype`; torch's are always in bfloat16.
-import { add_, addmm, cast, lerp_, mm, mulScalar, mulScalar_, reshape, transpose } from "../torch/ops.js";
+import { addmm, cast, clamp_, div, lerp_, mm, nesterov_, reshape, sqrt, transpose } from "../torch/ops.js";
 import { repeat } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
 import { type DType, shape, type Tensor } from "../torch/tensor.js";
 import { ADAM_ROWS, adamSettings, type AdamWSettings, adamwRule } from "./adamw.js";
-import { gradientNorm } from "./clip.js";
+import { squareSumOf } from "./clip.js";
 import { defineOptimizer } from "./entry.js";
-import type { Optimizer, ParameterFacts, Rule } from "./optimizer.js";
-import { band, forBands, forTiles, matricesIn, range } from "./tiles.js";
+import { keptOf, type Optimizer, type ParameterFacts, type Rule, type Update } from "./optimizer.js";
+import { band, forTiles, matricesIn, range } from "./tiles.js";
+import type { Weight } from "./weights/weight.js";
 
 export interface MuonSettings extends AdamWSettings {
   momentum: number;
@@ -53,33 +54,31 @@ export function muon(settings: MuonSettings): Optimizer {
   };
 }
 
-function muonRule(
-  { momentum, weightDecay, productDtype }: MuonSettings,
-  { shape: size, rows, columns }: ParameterFacts,
-): Rule {
+function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, parameter: ParameterFacts): Rule {
+  const { shape: size, rows, columns } = parameter;
   const scale = 0.2 * Math.sqrt(Math.max(rows, columns));
+  const move = (weight: Weight, direction: Tensor, update: Update): void =>
+    repeat(matricesIn(direction, { rows, columns }), (index) =>
+      scope(() => {
+        const start = index * rows * columns;
+        const orthogonal = orthogonalize(band(direction, start, rows, columns), productDtype);
+        const keep = keptOf(parameter, update, weightDecay);
+        weight.move(start, reshape(orthogonal, [-1]), keep, update.learningRate * scale);
+      }),
+    );
   return {
     layout: { buffer: { shape: size, dtype: "float32" } },
-    update: (weight, gradient, { buffer }, { learningRate }) => {
+    update: (weight, gradient, { buffer }, update) => {
       forTiles(gradient, (start, count) => {
         const [g_N, b_N] = [range(gradient, start, count), range(buffer, start, count)];
         lerp_(b_N, g_N, 1 - momentum);
         lerp_(g_N, b_N, momentum);
       });
-      repeat(matricesIn(gradient, { rows, columns }), (index) =>
-        scope(() => {
-          const update_N = reshape(
-            orthogonalize(band(gradient, index * rows * columns, rows, columns), productDtype),
-            [-1],
-          );
-          forBands(gradient, { index, rows, columns }, (row, count, start) =>
-            weight.edit(start, count * columns, (w_N) => {
-              if (weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
-              add_(w_N, range(update_N, row * columns, count * columns), -learningRate * scale);
-            }),
-          );
-        }),
-      );
+      move(weight, gradient, update);
+    },
+    kernel: (weight, gradient, { buffer }, update) => {
+      nesterov_(buffer, gradient, update.gradientScale, momentum);
+      move(weight, gradient, update);
     },
   };
 }
@@ -88,9 +87,9 @@ function muonRule(
 export function orthogonalize(x: Tensor, dtype: DType): Tensor {
   const [a, b, c] = COEFFICIENTS;
   const [rows, columns] = shape(x);
-  const norm = Math.max(gradientNorm([x]), SMALLEST_NORM);
+  const norm = clamp_(sqrt(squareSumOf([x])), SMALLEST_NORM, null);
   const turned = rows > columns;
-  const start = cast(mulScalar(x, 1 / norm), dtype);
+  const start = cast(div(x, norm), dtype);
   let y = turned ? transpose(start, 0, 1) : start;
   for (let i = 0; i < ITERATIONS; i++) {
     const next = scope(() => {

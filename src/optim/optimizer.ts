@@ -1,7 +1,8 @@
 // What every optimiser offers: for a parameter, a rule: which state it keeps and how it updates in place. Layouts are
 // plain shapes, so that state can be planned without being made. State tensors belong to whoever made them.
+import { mulScalar_ } from "../torch/ops.js";
 import { type DType, DTYPES, type Tensor } from "../torch/tensor.js";
-import type { Weight } from "./weights/weight.js";
+import type { StoredWeight, Weight } from "./weights/weight.js";
 
 /** What an optimiser may ask of a parameter before it exists. */
 export interface ParameterFacts {
@@ -29,6 +30,11 @@ export interface Update {
   learningRate: number;
 }
 
+export interface ScaledUpdate extends Update {
+  /** Factor on the gradient. */
+  gradientScale: number;
+}
+
 /** How one parameter is updated. */
 export interface Rule {
   /** The state tensors by name, all zero before the first step. */
@@ -38,12 +44,36 @@ export interface Rule {
    * of some of its matrices side by side, state then as a row of elements.
    */
   update(weight: Weight, gradient: Tensor, state: State, update: Update): void;
+  /** The same by the addon's kernels, which multiply the gradient by its scale on the way. */
+  kernel?(weight: StoredWeight, gradient: Tensor, state: State, update: ScaledUpdate): void;
 }
 
 export interface Optimizer {
   readonly name: string;
   rule(parameter: ParameterFacts): Rule;
 }
+
+/** Updates by a rule: by its kernels where it has some that know the weight. */
+export function applyRule(
+  rule: Rule,
+  weight: Weight,
+  gradient: Tensor,
+  state: State,
+  { gradientScale, ...update }: ScaledUpdate,
+): void {
+  if (rule.kernel !== undefined && isStored(weight)) {
+    rule.kernel(weight, gradient, state, { gradientScale, ...update });
+    return;
+  }
+  if (gradientScale !== 1) mulScalar_(gradient, gradientScale);
+  rule.update(weight, gradient, state, update);
+}
+
+const isStored = (weight: Weight): weight is StoredWeight => weight.stored !== null;
+
+/** What decoupled decay leaves of a weight in a step; norms and biases do not decay. */
+export const keptOf = ({ kind }: ParameterFacts, { learningRate }: Update, weightDecay: number): number =>
+  kind === "vector" ? 1 : 1 - learningRate * weightDecay;
 
 export const elementsOf = (sizes: readonly number[]): number => sizes.reduce((product, size) => product * size, 1);
 

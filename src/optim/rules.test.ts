@@ -11,7 +11,7 @@ import { byteSize, type DType, fromArray, type Tensor, toArray, zeros } from "..
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { galoreAdamw } from "./galore.js";
 import { orthogonalize } from "./muon.js";
-import { layoutBytes } from "./optimizer.js";
+import { applyRule, layoutBytes } from "./optimizer.js";
 import { makeOptimizer, OPTIMIZER_NAMES } from "./registry.js";
 import { factsOf, initState, numbers, stepped } from "./testing-rules.js";
 import { openWeight } from "./weights/weight.js";
@@ -97,10 +97,10 @@ for (const optimizer of OPTIMIZERS) {
           const facts = factsOf(size);
           const rule = optimizer.rule(facts);
           const [parameter, gradient, state] = [tensor(dtype), tensor("float32"), initState(rule.layout, TEST_DEVICE)];
-          const weight = openWeight(parameter, corrected ? zeros(size, "int8") : undefined);
+          const weight = openWeight(parameter, { correction: corrected ? zeros(size, "int8") : undefined, seed: 1 });
           const before = ledger().liveBytes;
           resetPeak();
-          rule.update(weight, gradient, state, { step: 1, learningRate: 0.01 });
+          applyRule(rule, weight, gradient, state, { step: 1, learningRate: 0.01, gradientScale: 1 });
           return ledger().peakBytes - before;
         });
       // A matrix is a tile. GaLore asks for the largest entry of each projection.

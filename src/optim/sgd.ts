@@ -3,9 +3,9 @@
 //   b = momentum b + g;  w -= lr * decay * w;  w -= lr * b
 // State: b in float32, 4 bytes per element; LOMO none. Decay is decoupled as in LOMO's own code and in AdamW; torch's SGD
 // adds it to the gradient instead. No decay of norms and biases.
-import { add_, mulScalar_ } from "../torch/ops.js";
+import { add_, mulScalar_, sgd_ } from "../torch/ops.js";
 import { defineOptimizer } from "./entry.js";
-import type { Optimizer, StateLayout } from "./optimizer.js";
+import { keptOf, type Optimizer, type StateLayout } from "./optimizer.js";
 import { forTiles, range } from "./tiles.js";
 
 export interface SgdSettings {
@@ -41,17 +41,20 @@ export const LOMO = defineOptimizer({
 export function sgd({ momentum, weightDecay }: SgdSettings, name = "sgd"): Optimizer {
   return {
     name,
-    rule: ({ shape, kind }) => ({
-      layout: momentum > 0 ? { buffer: { shape, dtype: "float32" } } : ({} as StateLayout),
-      update: (weight, gradient, { buffer }, { learningRate }) =>
+    rule: (parameter) => ({
+      layout: momentum > 0 ? { buffer: { shape: parameter.shape, dtype: "float32" } } : ({} as StateLayout),
+      update: (weight, gradient, { buffer }, update) =>
         forTiles(gradient, (start, count) => {
           const g_N = range(gradient, start, count);
           const direction_N = momentum > 0 ? add_(mulScalar_(range(buffer, start, count), momentum), g_N) : g_N;
-          weight.edit(start, count, (w_N) => {
-            if (kind !== "vector" && weightDecay > 0) mulScalar_(w_N, 1 - learningRate * weightDecay);
-            add_(w_N, direction_N, -learningRate);
-          });
+          weight.move(start, direction_N, keptOf(parameter, update, weightDecay), update.learningRate);
         }),
+      kernel: (weight, gradient, { buffer }, update) => {
+        const { gradientScale, learningRate } = update;
+        const keep = keptOf(parameter, update, weightDecay);
+        if (momentum > 0) sgd_(...weight.stored, buffer, gradient, gradientScale, momentum, keep, learningRate);
+        else weight.move(0, gradient, keep, learningRate * gradientScale);
+      },
     }),
   };
 }

@@ -1,8 +1,16 @@
 // For tests of optimisers: a parameter with its rule and state, stepped by given gradients.
+import { seedFor } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { dtype, fromArray, type Tensor, to, zeros } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import { elementsOf, type Optimizer, type ParameterFacts, type State, type StateLayout } from "./optimizer.js";
+import {
+  applyRule,
+  elementsOf,
+  type Optimizer,
+  type ParameterFacts,
+  type State,
+  type StateLayout,
+} from "./optimizer.js";
 import { openWeight } from "./weights/weight.js";
 
 /** A hidden matrix, a stack of them or a vector, by its shape, unless `changes` say otherwise. */
@@ -15,8 +23,9 @@ export function factsOf(shape: number[], changes: Partial<ParameterFacts> = {}):
 
 export interface Stepped {
   parameter: Tensor;
+  correction?: Tensor;
   state: State;
-  step(gradient: ArrayLike<number>, learningRate: number): void;
+  step(gradient: ArrayLike<number>, learningRate: number, gradientScale?: number): void;
 }
 
 /** Belongs to the scope around it. */
@@ -29,17 +38,16 @@ export function stepped(optimizer: Optimizer, start: Tensor, facts: ParameterFac
   let step = 0;
   return {
     parameter,
+    correction,
     state,
-    step: (gradient, learningRate) =>
+    step: (gradient, learningRate, gradientScale = 1) =>
       scope(() =>
-        rule.update(
-          openWeight(parameter, correction),
+        applyRule(
+          rule,
+          openWeight(parameter, { correction, seed: seedFor(++step) }),
           fromArray(gradient, facts.shape, "float32", TEST_DEVICE),
           state,
-          {
-            step: ++step,
-            learningRate,
-          },
+          { step, learningRate, gradientScale },
         ),
       ),
   };

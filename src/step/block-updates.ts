@@ -136,11 +136,14 @@ export class BlockUpdates {
     // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
     const isMeasured = maxBlockGradNorm > 0;
     const norm = this.#measure(of, isMeasured);
-    setSeed(seedFor(seed, step, part + 2));
+    const own = seedFor(seed, step, part + 2);
+    // For optimizers that draw.
+    setSeed(own);
     const update = {
       step: optimizerStep,
       learningRate,
       gradientScale: scale * clipFactor(scale * norm.value, maxBlockGradNorm),
+      seed: own,
       change,
     };
     during("optimizer update", () => {

@@ -136,6 +136,7 @@ function updatedFrom(
         step: 1,
         learningRate: OPTIONS.learningRate,
         gradientScale,
+        seed: 1,
         change: (stored, change) => change(stored),
       });
     });

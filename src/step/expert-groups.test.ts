@@ -17,6 +17,7 @@ import { ordinary } from "../reversible/couplings/ordinary.js";
 import { revffn } from "../reversible/couplings/revffn.js";
 import { floatStreams, gridStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
+import { onReference } from "../torch/kernels/kernels.js";
 import { ledger, limitMemory, NO_LIMIT, resetPeak } from "../torch/memory.js";
 import { byteSize, type DType, toArray } from "../torch/tensor.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
@@ -122,6 +123,8 @@ function stepped(of: Case, expertGroupSize: number): { weights: Map<string, numb
   }
 }
 
+const RANK: Record<string, Record<string, number>> = { galore_adamw: { galore_rank: 5, galore_update_gap: 1 } };
+
 const CASES: Record<string, Case> = {
   momentum: {},
   "momentum without bits": { coupling: momentum(-1) },
@@ -144,7 +147,7 @@ const CASES: Record<string, Case> = {
       { optimizer, config: { model_type: "gpt_oss", head_dim: 8 }, options: { router: ROUTER } },
     ]),
   ),
-  galore_adamw: { optimizer: "galore_adamw", flags: { galore_rank: 5, galore_update_gap: 1 } },
+  galore_adamw: { optimizer: "galore_adamw", flags: RANK.galore_adamw },
 };
 
 for (const [name, of] of Object.entries(CASES)) {
@@ -183,17 +186,19 @@ for (const options of [{ maxBlockGradNorm: 0.05 }, { maxGradNorm: 0.1 }] as Part
   });
 }
 
-test("stochastic rounding draws anew for each group, and the same for each run", () => {
-  const of: Case = { weights: "bfloat16", optimizer: "lomo", flags: { weights_dtype: "bfloat16" } };
-  const [first, second, whole] = [stepped(of, 3), stepped(of, 3), stepped(of, 0)];
-  assert.deepEqual(second.weights, first.weights);
-  for (const [name, values] of whole.weights) {
-    const ours = first.weights.get(name) as number[];
-    values.forEach((value, i) =>
-      assert.ok(Math.abs(ours[i] - value) <= 2 ** -5 * Math.max(1, Math.abs(value)), `${name}[${i}]`),
-    );
+for (const optimizer of OPTIMIZER_NAMES) {
+  for (const way of ["kernels", "reference"] as const) {
+    test(`${optimizer}: bfloat16 weights are rounded by the same bits in groups as whole, ${way}`, () => {
+      const of: Case = { weights: "bfloat16", optimizer, flags: { weights_dtype: "bfloat16", ...RANK[optimizer] } };
+      const both = (): void => {
+        const [groups, whole] = [stepped(of, 3), stepped(of, 0)];
+        assert.deepEqual(groups.weights, whole.weights);
+      };
+      if (way === "kernels") both();
+      else onReference(both);
+    });
   }
-});
+}
 
 test("a group's gradient exists at a time, beside the rows it is made of", () => {
   const config = {

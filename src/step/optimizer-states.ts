@@ -1,19 +1,21 @@
 // The optimiser's rule and state for every trained parameter of a model, by place and name. Owns the state until `free`.
 import { assert } from "../errors.js";
 import {
+  applyRule,
   layoutBytes,
   type Optimizer,
   type ParameterFacts,
   type Rule,
+  type ScaledUpdate,
   type State,
   type StateLayout,
-  type Update,
 } from "../optim/optimizer.js";
 import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weights/weight.js";
 import type { Architecture } from "../model/architecture.js";
 import { type Model, type PlacedParameter, placedWeights, type Trains } from "../model/model.js";
-import { fill_, mulScalar_, narrow } from "../torch/ops.js";
+import { fill_, narrow } from "../torch/ops.js";
+import { seedFor } from "../torch/random.js";
 import { free, scope } from "../torch/scope.js";
 import { byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
 import { deviceStore } from "../store/device.js";
@@ -30,9 +32,9 @@ export interface StateOptions {
 }
 
 /** A step's update of a parameter. */
-export interface ParameterUpdate extends Update {
-  /** Factor on the gradient. */
-  gradientScale: number;
+export interface ParameterUpdate extends ScaledUpdate {
+  /** Of the random bits of this part in this step. */
+  seed: number;
   /** The first of the experts that the gradient is of; nothing for a gradient of the whole. */
   firstExpert?: number;
   /** The store's way to change what is stored. */
@@ -40,6 +42,8 @@ export interface ParameterUpdate extends Update {
 }
 
 interface Entry {
+  /** Its place among all parameters, which tells its random bits from theirs. */
+  place: number;
   facts: ParameterFacts;
   rule: Rule;
   state: State;
@@ -63,7 +67,8 @@ export class OptimizerStates {
     this.#options = options;
     const all = placedWeights(model.architecture);
     this.#store = store.allocateState(all.map((placed) => ({ placed, layout: this.#plan(placed).layout })));
-    for (const placed of all) if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed);
+    for (const [place, placed] of all.entries())
+      if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed, place);
   }
 
   /**
@@ -71,12 +76,12 @@ export class OptimizerStates {
    */
   restart(trains: Trains = () => true): void {
     const model = this.#model;
-    for (const placed of placedWeights(model.architecture)) {
+    for (const [place, placed] of placedWeights(model.architecture).entries()) {
       const name = nameOf(placed);
       const before = this.#entries.get(name);
       this.#entries.delete(name);
       if (trains(placed.layer, placed.spec.name)) {
-        const { state } = this.#add(placed, before?.state);
+        const { state } = this.#add(placed, place, before?.state);
         for (const [kind, tensor] of Object.entries(state)) if (kind !== "correction") fill_(tensor, 0);
       } else if (before) this.#store.release(before.state);
     }
@@ -89,9 +94,9 @@ export class OptimizerStates {
   #parameter = ({ layer, spec }: PlacedParameter): Tensor =>
     (layer < 0 ? this.#model.outer : this.#model.blocks[layer])[spec.name];
 
-  #add(placed: PlacedParameter, state = this.#store.open(placed)): Entry {
+  #add(placed: PlacedParameter, place: number, state = this.#store.open(placed)): Entry {
     const { facts, rule } = this.#plan(placed);
-    const entry = { facts, rule, state };
+    const entry = { place, facts, rule, state };
     this.#entries.set(nameOf(placed), entry);
     return entry;
   }
@@ -105,20 +110,21 @@ export class OptimizerStates {
     name: string,
     whole: Tensor,
     gradient: Tensor,
-    { gradientScale, firstExpert, change, ...update }: ParameterUpdate,
+    { firstExpert, change, seed, ...update }: ParameterUpdate,
   ): void {
     this.updates++;
     const full = (layer < 0 ? "" : this.#model.architecture.layers[layer].prefix) + name;
     const entry = this.#entries.get(full) as Entry;
-    if (gradientScale !== 1) mulScalar_(gradient, gradientScale);
     scope(() => {
-      const { parameter, rule, state } =
+      const { parameter, state } =
         firstExpert === undefined
           ? { parameter: whole, ...entry }
           : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
-      change({ parameter, ...state }, ({ parameter: weight, ...here }) =>
-        rule.update(openWeight(weight, here.correction), gradient, here, update),
-      );
+      const first = firstExpert === undefined ? 0 : (firstExpert * numel(whole)) / shape(whole)[0];
+      change({ parameter, ...state }, ({ parameter: stored, ...here }) => {
+        const weight = openWeight(stored, { correction: here.correction, seed: seedFor(seed, entry.place), first });
+        applyRule(entry.rule, weight, gradient, here, update);
+      });
     });
   }
 
@@ -141,11 +147,11 @@ export class OptimizerStates {
 
 /** A stacked parameter and its state cut down to `count` experts from `first` on. */
 function someExperts(
-  { facts, rule, state }: Entry,
+  { facts, state }: Entry,
   parameter: Tensor,
   first: number,
   count: number,
-): { parameter: Tensor; rule: Rule; state: State } {
+): { parameter: Tensor; state: State } {
   const [experts] = facts.shape;
   const cut = (tensor: Tensor): Tensor => {
     const each = numel(tensor) / experts;
@@ -154,7 +160,6 @@ function someExperts(
   };
   return {
     parameter: narrow(parameter, 0, first, count),
-    rule,
     state: Object.fromEntries(Object.entries(state).map(([kind, tensor]) => [kind, cut(tensor)])),
   };
 }

@@ -9,19 +9,17 @@ import {
   cast,
   clamp_,
   copy_,
-  decodeBlocks_,
   div_,
-  encodeBlocks_,
   gt,
   indexSelect,
   mul_,
   shiftRight,
+  unbind,
   view,
   viewDtype,
 } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
-import { empty, fromArray, numel, type Tensor } from "../../torch/tensor.js";
-import { inOnePass } from "../passes.js";
+import { fromArray, numel, type Tensor } from "../../torch/tensor.js";
 import { range } from "../tiles.js";
 
 export const BLOCK_ELEMENTS = 256;
@@ -43,11 +41,10 @@ export function dynamicMap(signed: boolean): number[] {
 }
 
 interface Tables {
-  code: number[];
-  /** Middle between each value and the next; infinite behind the last. */
-  bounds: number[];
+  /** The values, and behind them the middle between each and the next; infinite behind the last. */
+  map: number[];
   /** The code of the smallest float32 with given upper 16 bits, counted from the most negative pattern. */
-  first: Int32Array;
+  lowest: Uint8Array;
 }
 
 /** How many bounds lie below a number is its code, so values on a bound go down. */
@@ -68,12 +65,12 @@ function makeTables(signed: boolean): Tables {
   );
   const bits = new Int32Array(1);
   const value = new Float32Array(bits.buffer);
-  const first = Int32Array.from({ length: 65_536 }, (_, i) => {
+  const lowest = Uint8Array.from({ length: 65_536 }, (_, i) => {
     const high = i - 32_768;
     bits[0] = (high << 16) | (high < 0 ? 0xffff : 0);
     return Math.abs(value[0]) <= 1 ? codeOf(value[0], bounds) : value[0] > 1 ? 255 : 0;
   });
-  return { code, bounds, first };
+  return { map: [...code, ...bounds], lowest };
 }
 
 const made = new Map<boolean, Tables>();
@@ -95,22 +92,19 @@ function eachPart(elements: number, work: (start: number, blocks: number, size: 
 export class BlockQuantizer {
   readonly #code: Tensor;
   readonly #bounds: Tensor;
-  readonly #first: Tensor;
+  readonly #lowest: Tensor;
+  /** The map as kernels take it. */
+  readonly tables: [map: Tensor, lowest: Tensor];
 
   constructor(signed: boolean, on: string) {
-    const { code, bounds, first } = tables(signed);
-    this.#code = fromArray(code, [code.length], "float32", on);
-    this.#bounds = fromArray(bounds, [bounds.length], "float32", on);
-    this.#first = fromArray(first, [first.length], "int32", on);
+    const { map, lowest } = tables(signed);
+    this.tables = [fromArray(map, [2, map.length / 2], "float32", on), fromArray(lowest, [lowest.length], "uint8", on)];
+    this.#lowest = this.tables[1];
+    [this.#code, this.#bounds] = unbind(this.tables[0]);
   }
 
   /** value = code[q] * scale of its block. */
   decode(q_N: Tensor, scale_B: Tensor): Tensor {
-    if (inOnePass(q_N)) {
-      const x_N = empty([numel(q_N)], "float32");
-      decodeBlocks_(x_N, q_N, scale_B, this.#code);
-      return x_N;
-    }
     return scope(() => {
       const x_N = indexSelect(this.#code, 0, cast(q_N, "int32"));
       eachPart(numel(q_N), (start, blocks, size) => {
@@ -125,7 +119,6 @@ export class BlockQuantizer {
 
   /** Stores `x_N` (float32) as codes and scales; may overwrite it. */
   encode(x_N: Tensor, q_N: Tensor, scale_B: Tensor): void {
-    if (inOnePass(x_N)) return void encodeBlocks_(q_N, scale_B, x_N, this.#first, this.#bounds);
     eachPart(numel(x_N), (start, blocks, size) =>
       scope(() => {
         const x_BN = view(range(x_N, start, blocks * size), [blocks, size]);
@@ -140,9 +133,10 @@ export class BlockQuantizer {
   // A search through 255 bounds is slow on a CPU. The upper 16 bits of a float32 already say which code it has or that it
   // is one below, since no two bounds have these bits in common.
   #nearest(share_N: Tensor): Tensor {
-    const code_N = scope(() =>
-      indexSelect(this.#first, 0, addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768)),
-    );
+    const code_N = scope(() => {
+      const high_N = addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768);
+      return cast(indexSelect(this.#lowest, 0, high_N), "int32");
+    });
     return add_(code_N, gt(share_N, indexSelect(this.#bounds, 0, code_N)));
   }
 }

@@ -1,39 +1,55 @@
 // Stochastic rounding of float32 to bfloat16: the dropped 16 bits decide by chance, so that an update smaller than half a
-// step is not lost but happens with the matching probability. Unbiased: E[rounded] = value.
-// A kernel makes the random bits of an element from a seed and its number (native/kernels/weight.h), so that they are the same for any number of
-// threads. The reference, here: random bits are drawn once for a tile and made new for the next by an exclusive or with one number drawn for it: every bit pattern
-// stays equally likely and any two roundings independent, in one tile or two, so sums have the mean and the variance of fresh draws.
-import { add_, bitAnd_, bitXor, cast, copy_, narrow, random_, select, view, viewDtype } from "../../torch/ops.js";
-import { empty, item, numel, type Tensor } from "../../torch/tensor.js";
+// step is not lost but happens with the matching probability. Unbiased: E[rounded] = value. The random bits of an element follow from a seed
+// and its number, by the hash of native/kernels/numbers.h, so that they are the same for any tiles, groups of experts and threads. This is the
+// reference, in whole numbers of 64 bits: the same bits as the kernels'.
+import {
+  add_,
+  addScalar_,
+  arange,
+  bitAnd_,
+  bitXor,
+  bitXor_,
+  cast,
+  copy_,
+  mulScalar,
+  mulScalar_,
+  select,
+  shiftRight,
+  view,
+  viewDtype,
+} from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { device, numel, type Tensor } from "../../torch/tensor.js";
 
-const LOWEST_INT64 = -(2n ** 63n);
-const LOW_16 = 65_535;
+const LOW_32 = 2 ** 32 - 1;
 
-/** The seed of a parameter's random bits, from the engine's generator. Whole, below 2^53. */
-export const roundingSeed = (): number => item(random_(empty([1], "int64"), 0, 2 ** 53 - 1));
-
-export interface RoundingNoise {
-  /** 16 random bits for each element of a tile, as int32. */
-  bits_N: Tensor;
-  /** What they are combined with for the tile at hand. */
-  mask: number;
-}
-
-/** Noise for tiles of up to `count` elements; from the engine's generator: seed it to repeat. */
-export function roundingNoise(count: number, onDevice: string): RoundingNoise {
-  // One draw of 64 bits serves four elements.
-  const drawn = random_(empty([Math.ceil(count / 4)], "int64", onDevice), LOWEST_INT64, null);
-  return { bits_N: bitAnd_(cast(narrow(viewDtype(drawn, "int16"), 0, 0, count), "int32"), LOW_16), mask: 0 };
+/** Random bits for elements `first` to `first + count`, as int32 below 2^16. `seed`: whole, from 0, below 2^53. */
+function randomBits(seed: number, first: number, count: number, on: string): Tensor {
+  return scope(() => {
+    const counter_N = arange(first, first + count, "int64", null, on);
+    const x_N = bitAnd_(bitXor(counter_N, seed % 2 ** 32), LOW_32);
+    const fold = (shift: number): Tensor => scope(() => bitXor_(x_N, shiftRight(x_N, shift)));
+    const multiply = (factor: number): Tensor => bitAnd_(mulScalar_(x_N, factor), LOW_32);
+    fold(16);
+    multiply(0x7feb352d);
+    fold(15);
+    scope(() => void add_(x_N, mulScalar(shiftRight(counter_N, 32), 0x9e3779b9)));
+    bitAnd_(addScalar_(x_N, Math.floor(seed / 2 ** 32)), LOW_32);
+    multiply(0x846ca68b);
+    fold(16);
+    multiply(0x21f0aaad);
+    fold(15);
+    return cast(shiftRight(x_N, 16), "int32");
+  });
 }
 
 /**
- * Adds 16 random bits below the kept ones and cuts. May overwrite `value` (one dimension, no longer than the noise); the result goes
- * to `into` (bfloat16). The next call has other bits.
+ * Adds 16 random bits below the kept ones and cuts. May overwrite `value_N`, elements `first` and those behind it; the result goes to `into_N`
+ * (bfloat16).
  */
-export function roundStochastically(value: Tensor, into: Tensor, noise: RoundingNoise): void {
-  noise.mask ^= item(random_(empty([1], "int32"), 0, LOW_16 + 1));
-  const renewed = bitXor(narrow(noise.bits_N, 0, 0, numel(value)), noise.mask);
-  // The upper halves of the sums, as they lie in memory.
-  const sums_N2 = view(viewDtype(add_(viewDtype(value, "int32"), renewed), "int16"), [numel(value), 2]);
-  copy_(viewDtype(into, "int16"), select(sums_N2, 1, 1));
+export function roundStochastically(value_N: Tensor, into_N: Tensor, seed: number, first: number): void {
+  const count = numel(value_N);
+  const sums_N = add_(viewDtype(value_N, "int32"), randomBits(seed, first, count, device(value_N)));
+  // Their upper halves, as they lie in memory.
+  copy_(viewDtype(into_N, "int16"), select(view(viewDtype(sums_N, "int16"), [count, 2]), 1, 1));
 }

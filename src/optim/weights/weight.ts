@@ -1,69 +1,68 @@
 // A stored weight as optimisers see it: float32 values, read and changed tile by tile. How they are stored is decided
 // here: in float32 as they are; in bfloat16 with stochastic rounding; in bfloat16 with a correction that makes 24 bits.
 import { hasKernels } from "../../torch/kernels/kernels.js";
-import { cast, copy_, type StoredArgs, storeWeight_ } from "../../torch/ops.js";
-import { device, dtype, type Tensor } from "../../torch/tensor.js";
+import { add_, cast, copy_, move_, mulScalar_, type StoredArgs, storeWeight_ } from "../../torch/ops.js";
+import { device, dtype, numel, type Tensor } from "../../torch/tensor.js";
 import { joinCorrection, splitCorrection } from "./correction.js";
-import { roundingNoise, roundingSeed, roundStochastically } from "./rounding.js";
-import { mostAtOnce, range } from "../tiles.js";
+import { roundStochastically } from "./rounding.js";
+import { range } from "../tiles.js";
 
 export interface Weight {
-  /** For kernels, which load and store elements themselves: the arguments of elements from `start` on. Null where there are none, or they do not know the dtype. */
-  stored: ((start: number, count: number) => StoredArgs) | null;
+  /** What kernels that load and store its elements are given. Null where there are none, or they do not know its dtype. */
+  readonly stored: StoredArgs | null;
   /** The values of a range as float32, not to be changed. Belongs to the scope. */
   read(start: number, count: number): Tensor;
   /** Lets `change` work in place on the float32 values of a range, and stores them. */
   edit(start: number, count: number, change: (w_N: Tensor) => void): void;
+  /** w = keep w - rate u, for as many elements as `u_N` (float32, dense) has. */
+  move(start: number, u_N: Tensor, keep: number, rate: number): void;
 }
 
-/**
- * The weight in `parameter`; with `correction` (int8, one per element), bfloat16 and correction together are the weight.
- * What it needs to round belongs to the scope it is opened in.
- */
-export function openWeight(parameter: Tensor, correction?: Tensor): Weight {
-  const part = (start: number, count: number): Tensor => range(parameter, start, count);
-  const stored = storedFor(parameter, correction);
-  if (correction !== undefined) {
-    const read = (start: number, count: number): Tensor =>
-      joinCorrection(part(start, count), range(correction, start, count));
-    const edit: Weight["edit"] = (start, count, change) => {
-      const w_N = read(start, count);
-      change(w_N);
-      splitCorrection(w_N, part(start, count), range(correction, start, count));
-    };
-    return { stored, read, edit };
-  }
-  const read = (start: number, count: number): Tensor => cast(part(start, count), "float32");
-  if (dtype(parameter) === "float32")
-    return { stored, read, edit: (start, count, change) => change(part(start, count)) };
-  const noise = roundsHere(parameter) ? roundingNoise(mostAtOnce(parameter), device(parameter)) : null;
-  const store = (w_N: Tensor, start: number, count: number): void => {
-    if (noise !== null) roundStochastically(w_N, part(start, count), noise);
-    else if (stored !== null) storeWeight_(...stored(start, count), w_N);
-    else copy_(part(start, count), w_N);
-  };
-  return {
-    stored,
-    read,
-    edit: (start, count, change) => {
-      const w_N = read(start, count);
-      change(w_N);
-      store(w_N, start, count);
-    },
-  };
+/** One that kernels can change. */
+export type StoredWeight = Weight & { readonly stored: StoredArgs };
+
+export interface WeightOptions {
+  /** int8, one per element: it and the bfloat16 together are the weight. */
+  correction?: Tensor;
+  /** Of the random bits that bfloat16 is rounded by: well mixed (`seedFor`), since seeds that are near give near elements the same bits. */
+  seed: number;
+  /** Number of the first element among these, where the parameter is a part of one. */
+  first?: number;
 }
 
-/** Whether stochastic rounding takes libtorch's operators. */
-const roundsHere = (parameter: Tensor): boolean => dtype(parameter) === "bfloat16" && !hasKernels(device(parameter));
-
-function storedFor(parameter: Tensor, correction: Tensor | undefined): Weight["stored"] {
+/** The weight in `parameter`. */
+export function openWeight(parameter: Tensor, { correction, seed, first = 0 }: WeightOptions): Weight {
   const type = dtype(parameter);
-  if (!hasKernels(device(parameter)) || (type !== "float32" && type !== "bfloat16")) return null;
-  const seed = type === "bfloat16" && correction === undefined ? roundingSeed() : 0;
-  return (start, count) => [
+  const hasStored = hasKernels(device(parameter)) && (type === "float32" || type === "bfloat16");
+  const part = (start: number, count: number): StoredArgs => [
     range(parameter, start, count),
     correction === undefined ? null : range(correction, start, count),
     seed,
-    start,
+    first + start,
   ];
+  const read = (start: number, count: number): Tensor => {
+    const [w_N, correction_N] = part(start, count);
+    return correction_N === null ? cast(w_N, "float32") : joinCorrection(w_N, correction_N);
+  };
+  const store = (value_N: Tensor, [w_N, correction_N, ...rounding]: StoredArgs): void => {
+    if (correction_N !== null) splitCorrection(value_N, w_N, correction_N);
+    else if (type !== "bfloat16") copy_(w_N, value_N);
+    else if (hasStored) storeWeight_(w_N, correction_N, ...rounding, value_N);
+    else roundStochastically(value_N, w_N, ...rounding);
+  };
+  const edit: Weight["edit"] = (start, count, change) => {
+    if (type === "float32") return change(range(parameter, start, count));
+    const w_N = read(start, count);
+    change(w_N);
+    store(w_N, part(start, count));
+  };
+  const move: Weight["move"] = (start, u_N, keep, rate) => {
+    const count = numel(u_N);
+    if (hasStored) return move_(...part(start, count), u_N, keep, rate);
+    edit(start, count, (w_N) => {
+      if (keep !== 1) mulScalar_(w_N, keep);
+      add_(w_N, u_N, -rate);
+    });
+  };
+  return { stored: hasStored ? [parameter, correction ?? null, seed, first] : null, read, edit, move };
 }

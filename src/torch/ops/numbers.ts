@@ -29,6 +29,10 @@ export const bitOr_ = op<(a: T, b: T) => T>(
   "aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)",
   changed,
 );
+export const bitXor_ = op<(a: T, b: T) => T>(
+  "aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)",
+  changed,
+);
 export const bitXor = op<(a: T, b: N) => T>("aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor", plain);
 export const shiftLeft = op<(a: T, bits: N) => T>(
   "aten::__lshift__.Scalar(Tensor self, Scalar other) -> Tensor",

@@ -32,8 +32,6 @@ function reduced(x: Value, dims: readonly number[], keep: boolean, dtype: DType,
   });
 }
 
-/** Sum of the squares of a dense float32 tensor on a CPU, in float64 (native/operators/updates.cpp). */
-export const squareSum = op<(x: T) => N>("revmoe::square_sum(Tensor x) -> float", () => 1);
 export const sum = op<(a: T) => T>("aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor", scalarOf);
 export const sumDim = op<(a: T, dims: N[], keepdim?: boolean, dtype?: DType) => T>(
   "aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",

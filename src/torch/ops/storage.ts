@@ -22,6 +22,11 @@ export const newFull = op<(size: N[], value: N, dtype: DType, layout: null, devi
   "aten::full(int[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor",
   (sizes, _value, dtype, _layout, device) => make(sizes, dtype, device),
 );
+/** Whole numbers from `start`, before `end`. */
+export const arange = op<(start: N, end: N, dtype: DType, layout: null, device: string) => T>(
+  "aten::arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor",
+  (start, end, dtype, _layout, device) => make([end - start], dtype, device),
+);
 /** In a plan, every number that is read is 1. */
 export const readItem = op<(a: T) => N>("aten::item(Tensor self) -> Scalar", () => 1);
 export const toDevice = op<(a: T, device: string, dtype: DType) => T>(

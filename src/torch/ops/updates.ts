@@ -1,38 +1,95 @@
-// Updates of weights, in one pass (native/kernels). All in place.
+// Updates of weights by the addon's kernels (native/kernels), each in one pass; factored ones in three. All in place. The weight is of any storage,
+// the rest dense: float32, and uint8 codes. The gradient is multiplied by `gradientScale` on the way, and `keep` is what decay leaves of a weight.
+import { drop, make, type Value } from "../shadow/values.js";
+import { isCpu } from "../device-name.js";
 import { type N, op, type T } from "./row.js";
 import { nothing } from "./rules.js";
 
 /** A stored weight (optim/weights/weight.ts): its bits, what is below them, and what decides how they are rounded: a seed, and the number of its first element. */
 export type StoredArgs = [w: T, correction: T | null, seed: N, first: N];
+const STORED = "Tensor(a!) w, Tensor(b!)? correction, int seed, int first";
+
+/** Sum of the squares of dense float32 tensors on one device, in float64, where they lie. */
+export const squareSum = op<(tensors: T[]) => T>("revmoe::square_sum(Tensor[] tensors) -> Tensor", (tensors) => {
+  const chunks = tensors.reduce((sum, { count, copies }) => sum + Math.ceil(count / 4096) * copies, 0);
+  const sums = make([chunks], "float64", tensors[0].device);
+  const total = make([], "float64", tensors[0].device);
+  drop(sums);
+  return total;
+});
 /** Stores float32 values in a weight, rounded as its storage asks. */
 export const storeWeight_ = op<(...args: [...StoredArgs, value: T]) => void>(
-  "revmoe::store_weight_(Tensor(a!) w, Tensor(b!)? correction, int seed, int first, Tensor value) -> ()",
+  `revmoe::store_weight_(${STORED}, Tensor value) -> ()`,
   nothing,
 );
-/** m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  w = keep w - rate m / (scale sqrt(v) + epsilon), of a weight of any storage; the rest is dense float32. */
-export const adamw_ = op<
-  (...args: [...StoredArgs, m: T, v: T, g: T, beta1: N, beta2: N, epsilon: N, keep: N, rate: N, scale: N]) => void
+/** w = keep w - rate u. */
+export const move_ = op<(...args: [...StoredArgs, u: T, keep: N, rate: N]) => void>(
+  `revmoe::move_(${STORED}, Tensor u, float keep, float rate) -> ()`,
+  nothing,
+);
+
+/** m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  w = keep w - rate m / (scale sqrt(v) + epsilon). */
+export type AdamNumbers = [gradientScale: N, beta1: N, beta2: N, epsilon: N, keep: N, rate: N, scale: N];
+const ADAM =
+  "Tensor g, float gradient_scale, float beta1, float beta2, float epsilon, float keep, float rate, float scale";
+export const adamw_ = op<(...args: [...StoredArgs, m: T, v: T, g: T, ...AdamNumbers]) => void>(
+  `revmoe::adamw_(${STORED}, Tensor(c!) m, Tensor(d!) v, ${ADAM}) -> ()`,
+  nothing,
+);
+/** A moment in 8 bits, and its map (optim/state/block-quantize.ts). */
+export type MomentArgs = [codes: T, scales: T, map: T, lowest: T];
+export const adamw8bit_ = op<(...args: [...StoredArgs, ...MomentArgs, ...MomentArgs, g: T, ...AdamNumbers]) => void>(
+  `revmoe::adamw8bit_(${STORED}, Tensor(c!) m, Tensor(d!) m_scale, Tensor m_map, Tensor m_lowest, Tensor(e!) v, Tensor(f!) v_scale, Tensor v_map, Tensor v_lowest, ${ADAM}) -> ()`,
+  nothing,
+);
+/** b = momentum b + g;  w = keep w - rate b. */
+export const sgd_ = op<
+  (...args: [...StoredArgs, buffer: T, g: T, gradientScale: N, momentum: N, keep: N, rate: N]) => void
 >(
-  "revmoe::adamw_(Tensor(a!) w, Tensor(b!)? correction, int seed, int first, Tensor(c!) m, Tensor(d!) v, Tensor g, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()",
+  `revmoe::sgd_(${STORED}, Tensor(c!) buffer, Tensor g, float gradient_scale, float momentum, float keep, float rate) -> ()`,
   nothing,
 );
-/** into = code[q] * scale of its block of 256 elements. */
-export const decodeBlocks_ = op<(into: T, q: T, scale: T, code: T) => void>(
-  "revmoe::decode_blocks_(Tensor(a!) into, Tensor q, Tensor scale, Tensor code) -> ()",
+/** w = keep w - rate sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g. */
+export const lion_ = op<
+  (...args: [...StoredArgs, m: T, g: T, gradientScale: N, beta1: N, beta2: N, keep: N, rate: N]) => void
+>(
+  `revmoe::lion_(${STORED}, Tensor(c!) m, Tensor g, float gradient_scale, float beta1, float beta2, float keep, float rate) -> ()`,
   nothing,
 );
-/** scale = the largest magnitude of a block;  q = first[upper 16 bits of x / scale], or the next code where x / scale is above its bound. */
-export const encodeBlocks_ = op<(q: T, scale: T, x: T, first: T, bounds: T) => void>(
-  "revmoe::encode_blocks_(Tensor(a!) q, Tensor(b!) scale, Tensor x, Tensor first, Tensor bounds) -> ()",
+/** b += (1 - momentum) (g - b);  g = (1 - momentum) g + momentum b. */
+export const nesterov_ = op<(buffer: T, g: T, gradientScale: N, momentum: N) => void>(
+  "revmoe::nesterov_(Tensor(a!) buffer, Tensor(b!) g, float gradient_scale, float momentum) -> ()",
   nothing,
 );
-/** Of a matrix g: means of g^2 + floor over the columns, and sums over the rows. */
-export const factoredSquares_ = op<(rowMeans: T, columnSums: T, g: T, floor: N) => void>(
-  "revmoe::factored_squares_(Tensor(a!) row_means, Tensor(b!) column_sums, Tensor g, float floor) -> ()",
-  nothing,
+
+const workspace = (w: Value, bytes: number): void => drop(make([bytes], "uint8", w.device));
+/** The update of optim/factored.ts for matrices side by side; its workspace is that of those that pass together (native/operators/factored.cpp). */
+export const factored_ = op<
+  (
+    ...args: [
+      ...StoredArgs,
+      ...[row: T, column: T, g: T, rows: N, columns: N, gradientScale: N, keep: N],
+      ...[learningRate: N, decay: N, clip: N, relative: boolean],
+    ]
+  ) => void
+>(
+  `revmoe::factored_(${STORED}, Tensor(c!) row, Tensor(d!) column, Tensor g, int rows, int columns, float gradient_scale, float keep, float learning_rate, float decay, float clip, bool relative) -> ()`,
+  (w, _correction, _seed, _first, _row, _column, _g, rows, columns) => {
+    const most = Math.floor((isCpu(w.device) ? 2 ** 20 : 2 ** 28) / (rows * columns));
+    const together = Math.min(Math.max(1, most), w.count / (rows * columns));
+    const bands = Math.ceil(rows / (8 * Math.min(Math.ceil(rows / 256), 32)));
+    workspace(w, together * (8 * bands * columns + 16 * rows + 4 * columns + 12));
+  },
 );
-/** g_ij *= rows_i columns_j; returns the sum of the squares of what comes out. */
-export const scaleMatrix_ = op<(g: T, rows: T, columns: T) => N>(
-  "revmoe::scale_matrix_(Tensor(a!) g, Tensor rows, Tensor columns) -> float",
-  () => 1,
+/** The same for a vector, which has a second moment for each element and does not decay. */
+export const factoredVector_ = op<
+  (
+    ...args: [
+      ...StoredArgs,
+      ...[variance: T, g: T, gradientScale: N, keep: N, learningRate: N, clip: N, relative: boolean],
+    ]
+  ) => void
+>(
+  `revmoe::factored_vector_(${STORED}, Tensor(c!) variance, Tensor g, float gradient_scale, float keep, float learning_rate, float clip, bool relative) -> ()`,
+  (w) => workspace(w, 16 * Math.ceil(w.count / 4096) + 8),
 );
