@@ -54,8 +54,8 @@ void move_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_t
          kernels::chunks_of(w.numel()), w.device());
 }
 
-kernels::AdamArgs adam_args(double gradient_scale, double beta1, double beta2, double epsilon, double keep,
-                            double rate, double scale) {
+kernels::AdamArgs adam_args(double gradient_scale, double beta1, double beta2, double epsilon, double keep, double rate,
+                            double scale) {
   return {narrow(beta1), narrow(beta2), narrow(1 - beta1), narrow(1 - beta2),     narrow(epsilon),
           narrow(keep),  narrow(rate),  narrow(scale),     narrow(gradient_scale)};
 }
@@ -64,10 +64,9 @@ void adamw_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_
             const at::Tensor& g, double gradient_scale, double beta1, double beta2, double epsilon, double keep,
             double rate, double scale) {
   const Stored stored{w, correction, seed, first};
-  const kernels::AdamWArgs args{
-      stored.args(),    adam_args(gradient_scale, beta1, beta2, epsilon, keep, rate, scale),
-      stored.beside(m), stored.beside(v),
-      stored.beside(g), w.numel()};
+  const kernels::AdamWArgs args{stored.args(),    adam_args(gradient_scale, beta1, beta2, epsilon, keep, rate, scale),
+                                stored.beside(m), stored.beside(v),
+                                stored.beside(g), w.numel()};
   launch(stored.among(kernels::adamw_plain, kernels::adamw_rounded, kernels::adamw_corrected), args,
          kernels::chunks_of(w.numel()), w.device());
 }
@@ -99,9 +98,9 @@ void adamw8bit_(at::Tensor w, const OptionalTensor& correction, int64_t seed, in
 
 kernels::MomentumArgs momentum_args(const Stored& stored, const at::Tensor& buffer, const at::Tensor& g,
                                     double gradient_scale, double beta1, double beta2, double keep, double rate) {
-  return {stored.args(), stored.beside(buffer), stored.beside(g), stored.w.numel(),  narrow(gradient_scale),
-          narrow(keep),  narrow(rate),          narrow(beta1),    narrow(beta2),     narrow(1 - beta1),
-          narrow(1 - beta2)};
+  return {stored.args(),          stored.beside(buffer), stored.beside(g), stored.w.numel(),
+          narrow(gradient_scale), narrow(keep),          narrow(rate),     narrow(beta1),
+          narrow(beta2),          narrow(1 - beta1),     narrow(1 - beta2)};
 }
 
 void sgd_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_t first, at::Tensor buffer,
@@ -135,8 +134,9 @@ void nesterov_(at::Tensor buffer, at::Tensor g, double gradient_scale, double mo
 }  // namespace
 
 #define REVMOE_STORED "Tensor(a!) w, Tensor(b!)? correction, int seed, int first, "
-#define REVMOE_ADAM \
-  "Tensor g, float gradient_scale, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> ()"
+#define REVMOE_ADAM                                                                                                   \
+  "Tensor g, float gradient_scale, float beta1, float beta2, float epsilon, float keep, float rate, float scale) -> " \
+  "()"
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def("square_sum(Tensor[] tensors) -> Tensor", &square_sum);
