@@ -44,7 +44,10 @@ export interface Rule {
    * of some of its matrices side by side, state then as a row of elements.
    */
   update(weight: Weight, gradient: Tensor, state: State, update: Update): void;
-  /** The same by the addon's kernels, which multiply the gradient by its scale on the way. */
+  /**
+   * The same by the addon's kernels, which multiply the gradient by its scale on the way; `update` is then what it is compared with, and
+   * what runs where there are none. Who wraps a rule wraps both, or leaves this out.
+   */
   kernel?(weight: StoredWeight, gradient: Tensor, state: State, update: ScaledUpdate): void;
 }
 

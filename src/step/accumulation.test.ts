@@ -87,7 +87,7 @@ function step(
         gradients.set(parameter.name, toArray(gradient));
         made.update(weight, gradient, ...rest);
       };
-      return { ...made, update };
+      return { layout: made.layout, update };
     },
   };
   const result = trainStep(network, new OptimizerStates(watched, model), batches, {
