@@ -102,8 +102,7 @@ DEVICE void note(const Team& team, UnsignedOf<Whole> key, uint64_t* flags) {
 
 struct StreamAddArgs {
   void* out;
-  /** Null for zeros. May be `out`. */
-  const void* stream;
+  const void* stream;  // null for zeros; may be `out`
   const void* y;
   uint64_t* flags;
   int64_t elements;
@@ -131,8 +130,7 @@ DEVICE void stream_add(const Team& team, int64_t chunk, const StreamAddArgs& a) 
 struct StreamFloatArgs {
   float* x;
   void* stream;
-  /** Taken from the stream first; null for nothing. */
-  const void* less;
+  const void* less;  // taken from the stream first; null for nothing
   int64_t elements;
   double unit;
 };
@@ -183,11 +181,9 @@ struct MomentumArgs {
   const float* signs;
   uint64_t* flags;
   int64_t elements, width;
-  /** Of y: those of gamma and of -gamma. */
-  double scale, opposite;
+  double scale, opposite;  // of y: those of gamma and of -gamma
   int32_t shift, slot;
-  /** Of gamma: -1 or 1; 0 where v is left out, which is zero then. */
-  int32_t sign;
+  int32_t sign;  // of gamma: -1 or 1; 0 where v is left out, which is zero then
 };
 
 template <class Whole, class Y, bool kBack, bool kBits, bool kSigns>
@@ -206,8 +202,7 @@ DEVICE void momentum_row(const Team& team, int64_t first, int64_t count, int32_t
   const Whole negative = a.sign < 0 ? -1 : 0;
   const Whole kept = a.sign == 0 ? 0 : -1;
   const int32_t mask = (1 << shift) - 1;
-  // The first elements of bytes find nothing in them yet.
-  const int32_t others = at == 0 ? 0 : 255;
+  const int32_t others = at == 0 ? 0 : 255;  // the first elements of bytes find nothing in them yet
   const auto key = team.most_of_each<Unsigned>(count, 0, [=](int64_t i) {
     const Whole turned = kSigns ? signs.mask(i) : 0;
     const Whole flip = negative ^ turned;
