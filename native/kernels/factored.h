@@ -10,12 +10,12 @@ namespace {
 
 /** Rows of a band whose squares are in registers together: a GPU then writes sums of columns that many times less often. */
 #ifdef REVMOE_GPU
-constexpr int kRowsTogether = 8;
+constexpr int kFactorRows = 8;
 #else
-constexpr int kRowsTogether = 1;
+constexpr int kFactorRows = 1;
 #endif
 /** Columns of an item that ends sums of columns. */
-constexpr int64_t kColumnsTogether = 256;
+constexpr int64_t kFactorColumns = 256;
 constexpr float kGradientFloor = 1e-30f;
 constexpr double kWeightFloor = 1e-3;
 
@@ -72,16 +72,16 @@ DEVICE void factored_bands(const Team& team, int64_t band, const FactoredArgs& a
   // Who sets a column to zero is who adds to it.
   team.each(a.columns, [=](int64_t i) { column_sums[i] = 0; });
   int64_t row = 0;
-  for (; row + kRowsTogether <= count; row += kRowsTogether) add_rows<kRowsTogether>(team, a, first + row, column_sums);
+  for (; row + kFactorRows <= count; row += kFactorRows) add_rows<kFactorRows>(team, a, first + row, column_sums);
   for (; row < count; row++) add_rows<1>(team, a, first + row, column_sums);
 }
 
 /** Items of a matrix: some of its columns each, and one for the mean over its rows. */
-DEVICE int64_t column_items(int64_t columns) { return (columns + kColumnsTogether - 1) / kColumnsTogether + 1; }
+DEVICE int64_t column_items(int64_t columns) { return (columns + kFactorColumns - 1) / kFactorColumns + 1; }
 
 DEVICE void factored_averages(const Team& team, int64_t item, const FactoredArgs& a) {
   const int64_t items = column_items(a.columns);
-  const int64_t matrix = item / items, first = item % items * kColumnsTogether;
+  const int64_t matrix = item / items, first = item % items * kFactorColumns;
   if (item % items == items - 1) {
     const float* const row = a.row + matrix * a.rows;
     const double sum = team.sum<double>(a.rows, [=](int64_t i) { return row[i]; });
@@ -89,7 +89,7 @@ DEVICE void factored_averages(const Team& team, int64_t item, const FactoredArgs
     return;
   }
   const int64_t left = a.columns - first;
-  team.each(left < kColumnsTogether ? left : kColumnsTogether, [=](int64_t i) {
+  team.each(left < kFactorColumns ? left : kFactorColumns, [=](int64_t i) {
     const double* const sums = a.column_sums + matrix * a.bands * a.columns + first + i;
     double sum = 0;
     for (int64_t band = 0; band < a.bands; band++) sum += sums[band * a.columns];

@@ -70,7 +70,7 @@ DEVICE void adamw(const Team& team, int64_t chunk, const AdamWArgs& a) {
   });
 }
 
-struct MomentumArgs {
+struct BufferArgs {
   WeightArgs weight;
   float* buffer;
   float* g;
@@ -82,7 +82,7 @@ struct MomentumArgs {
 };
 
 template <class Weight>
-DEVICE void sgd(const Team& team, int64_t chunk, const MomentumArgs& a) {
+DEVICE void sgd(const Team& team, int64_t chunk, const BufferArgs& a) {
   const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
   team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
@@ -94,7 +94,7 @@ DEVICE void sgd(const Team& team, int64_t chunk, const MomentumArgs& a) {
 }
 
 template <class Weight>
-DEVICE void lion(const Team& team, int64_t chunk, const MomentumArgs& a) {
+DEVICE void lion(const Team& team, int64_t chunk, const BufferArgs& a) {
   const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
   team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
@@ -108,7 +108,7 @@ DEVICE void lion(const Team& team, int64_t chunk, const MomentumArgs& a) {
 }
 
 /** Muon's: the gradient becomes the direction that is orthogonalised. */
-DEVICE void nesterov(const Team& team, int64_t chunk, const MomentumArgs& a) {
+DEVICE void nesterov(const Team& team, int64_t chunk, const BufferArgs& a) {
   const int64_t first = chunk * kChunkElements;
   team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
     const int64_t i = first + element;
@@ -130,12 +130,12 @@ REVMOE_KERNEL(store_corrected, store_weight<Corrected>, MoveArgs)
 REVMOE_KERNEL(adamw_plain, adamw<Plain>, AdamWArgs)
 REVMOE_KERNEL(adamw_rounded, adamw<Rounded>, AdamWArgs)
 REVMOE_KERNEL(adamw_corrected, adamw<Corrected>, AdamWArgs)
-REVMOE_KERNEL(sgd_plain, sgd<Plain>, MomentumArgs)
-REVMOE_KERNEL(sgd_rounded, sgd<Rounded>, MomentumArgs)
-REVMOE_KERNEL(sgd_corrected, sgd<Corrected>, MomentumArgs)
-REVMOE_KERNEL(lion_plain, lion<Plain>, MomentumArgs)
-REVMOE_KERNEL(lion_rounded, lion<Rounded>, MomentumArgs)
-REVMOE_KERNEL(lion_corrected, lion<Corrected>, MomentumArgs)
-REVMOE_KERNEL(nesterov_momentum, nesterov, MomentumArgs)
+REVMOE_KERNEL(sgd_plain, sgd<Plain>, BufferArgs)
+REVMOE_KERNEL(sgd_rounded, sgd<Rounded>, BufferArgs)
+REVMOE_KERNEL(sgd_corrected, sgd<Corrected>, BufferArgs)
+REVMOE_KERNEL(lion_plain, lion<Plain>, BufferArgs)
+REVMOE_KERNEL(lion_rounded, lion<Rounded>, BufferArgs)
+REVMOE_KERNEL(lion_corrected, lion<Corrected>, BufferArgs)
+REVMOE_KERNEL(nesterov_momentum, nesterov, BufferArgs)
 
 }  // namespace revmoe::kernels

@@ -96,7 +96,7 @@ void adamw8bit_(at::Tensor w, const OptionalTensor& correction, int64_t seed, in
          m_scale.numel(), w.device());
 }
 
-kernels::MomentumArgs momentum_args(const Stored& stored, const at::Tensor& buffer, const at::Tensor& g,
+kernels::BufferArgs momentum_args(const Stored& stored, const at::Tensor& buffer, const at::Tensor& g,
                                     double gradient_scale, double beta1, double beta2, double keep, double rate) {
   return {stored.args(),          stored.beside(buffer), stored.beside(g), stored.w.numel(),
           narrow(gradient_scale), narrow(keep),          narrow(rate),     narrow(beta1),
@@ -122,7 +122,7 @@ void lion_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_t
 void nesterov_(at::Tensor buffer, at::Tensor g, double gradient_scale, double momentum) {
   for (const at::Tensor& x : {buffer, g}) check_dense(x, at::kFloat, g.device());
   TORCH_CHECK(buffer.numel() == g.numel(), "the sizes do not belong together");
-  kernels::MomentumArgs args{};
+  kernels::BufferArgs args{};
   args.buffer = static_cast<float*>(buffer.data_ptr());
   args.g = static_cast<float*>(g.data_ptr());
   args.elements = g.numel();

@@ -7,20 +7,19 @@ import { dirname, join } from "node:path";
 import { packageRoot } from "../../../setup/libtorch.mjs";
 import { native } from "../binding.js";
 
-/** In the order they are read, so that each finds what it includes before it. */
-const FIRST = ["kernel.h", "numbers.h", "rows.h", "weight.h"];
 const OPTIONS = ["--std=c++17", "--fmad=false", "--device-as-default-execution-space"];
 
-/** The text of all kernels, with a line that names each file. */
+/** The text of all kernels, each file once, behind those that it includes, and below a line that names it. */
 export function kernelSource(folder = join(packageRoot, "native", "kernels")): string {
-  const names = readdirSync(folder).filter((name) => name.endsWith(".h") && name !== "all.h");
-  const ordered = [...FIRST, ...names.filter((name) => !FIRST.includes(name)).sort()];
-  return ordered
-    .map((name) => {
-      const text = readFileSync(join(folder, name), "utf8").replaceAll(/^#(pragma once|include ").*$/gm, "");
-      return `#line 1 "${name}"\n${text}`;
-    })
-    .join("\n");
+  const read = new Set<string>();
+  const textOf = (name: string): string => {
+    if (read.has(name)) return "";
+    read.add(name);
+    const text = readFileSync(join(folder, name), "utf8");
+    const included = [...text.matchAll(/^#include "(.*)"$/gm)].map(([, other]) => textOf(other));
+    return `${included.join("")}#line 1 "${name}"\n${text.replaceAll(/^#(pragma once|include ").*$/gm, "")}\n`;
+  };
+  return textOf("all.h");
 }
 
 const NAME = /^libnvrtc\.so(\.\d+)*$/;
