@@ -4,7 +4,7 @@
 import { narrow, view } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
-import { device, numel, shape, type Tensor } from "../torch/tensor.js";
+import { device, numel, type Tensor } from "../torch/tensor.js";
 import { isCpu } from "../torch/device.js";
 
 // Multiples of the 256 elements that share a scale in 8-bit state.
@@ -12,11 +12,7 @@ const CPU_ELEMENTS = 1 << 20;
 const GPU_ELEMENTS = 1 << 24;
 
 /** Elements that are worked on at once. */
-export const tileElements = (tensor: Tensor): number => (isCpu(device(tensor)) ? CPU_ELEMENTS : GPU_ELEMENTS);
-
-/** No tile or band of `tensor` has more elements. */
-export const mostAtOnce = (tensor: Tensor): number =>
-  Math.min(numel(tensor), Math.max(tileElements(tensor), shape(tensor).at(-1) ?? 1));
+const tileElements = (tensor: Tensor): number => (isCpu(device(tensor)) ? CPU_ELEMENTS : GPU_ELEMENTS);
 
 /** Runs `work` on consecutive ranges that cover the elements of `tensor`, each in a scope of its own. */
 export function forTiles(tensor: Tensor, work: (start: number, count: number) => void): void {
