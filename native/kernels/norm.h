@@ -1,6 +1,6 @@
 // The root-mean-square norm of rows and the rotation of heads by their positions (src/layers/norm.ts, rotate.ts), each alone or both in one
 // pass, and their gradients. All is computed in float32 and rounded once. A row is a vector that is normed or a head of a token; without a
-// weight it is not normed, and 2 * `half` of its features turn. What turns comes as pairs half a turn apart, or as neighbours.
+// weight it is not normed, and 2 * `half` of its features turn, from the one numbered `start` on. What turns comes as pairs half a turn apart, or as neighbours.
 #pragma once
 #include "rows.h"
 
@@ -20,7 +20,7 @@ struct NormArgs {
   /** [tokens, 2 * half], of which both halves are alike. */
   const void* cos;
   const void* sin;
-  int64_t half;
+  int64_t start, half;
 };
 
 struct NormGradientArgs {
@@ -38,13 +38,18 @@ template <class Table, bool kNeighbours>
 struct Pairs {
   const Table* cos;
   const Table* sin;
-  int64_t half;
+  int64_t start, half;
   DEVICE Pairs(const NormArgs& a, int64_t row)
       : cos(static_cast<const Table*>(a.cos) + row / a.of_x.heads * 2 * a.half),
         sin(static_cast<const Table*>(a.sin) + row / a.of_x.heads * 2 * a.half),
+        start(a.start),
         half(a.half) {}
-  DEVICE int64_t first(int64_t i) const { return kNeighbours ? 2 * i : i; }
-  DEVICE int64_t second(int64_t i) const { return kNeighbours ? 2 * i + 1 : i + half; }
+  DEVICE int64_t first(int64_t i) const { return start + (kNeighbours ? 2 * i : i); }
+  DEVICE int64_t second(int64_t i) const { return start + (kNeighbours ? 2 * i + 1 : i + half); }
+  /** In what they become. */
+  DEVICE int64_t left(int64_t i) const { return start + i; }
+  DEVICE int64_t right(int64_t i) const { return start + half + i; }
+  DEVICE int64_t end() const { return start + 2 * half; }
 };
 
 /** y = f of each feature, turned. */
@@ -53,11 +58,12 @@ DEVICE void turn(const Worker& worker, const Turn pairs, int64_t width, Y* y, F 
   worker.each(pairs.half, [=](int64_t i) {
     const float a = f(pairs.first(i)), b = f(pairs.second(i));
     const float cos = load(pairs.cos, i), sin = load(pairs.sin, i);
-    store(y, i, a * cos - b * sin);
-    store(y, i + pairs.half, b * cos + a * sin);
+    store(y, pairs.left(i), a * cos - b * sin);
+    store(y, pairs.right(i), b * cos + a * sin);
   });
-  const int64_t turning = 2 * pairs.half;
-  worker.each(width - turning, [=](int64_t i) { store(y, turning + i, f(turning + i)); });
+  const int64_t end = pairs.end();
+  worker.each(pairs.start, [=](int64_t i) { store(y, i, f(i)); });
+  worker.each(width - end, [=](int64_t i) { store(y, end + i, f(end + i)); });
 }
 
 template <class X, class Y, class Turn, class Worker>
@@ -79,25 +85,27 @@ DEVICE void norm_row(const Worker& worker, int64_t row, const NormArgs& a) {
 template <class Turn, class Worker, class Y, class F>
 DEVICE void turn_back(const Worker& worker, const Turn pairs, int64_t width, const Y* dy, F f) {
   worker.each(pairs.half, [=](int64_t i) {
-    const float a = load(dy, i), b = load(dy, i + pairs.half);
+    const float a = load(dy, pairs.left(i)), b = load(dy, pairs.right(i));
     const float cos = load(pairs.cos, i), sin = load(pairs.sin, i);
     f(pairs.first(i), a * cos + b * sin);
     f(pairs.second(i), b * cos - a * sin);
   });
-  const int64_t turning = 2 * pairs.half;
-  worker.each(width - turning, [=](int64_t i) { f(turning + i, load(dy, turning + i)); });
+  const int64_t end = pairs.end();
+  worker.each(pairs.start, [=](int64_t i) { f(i, load(dy, i)); });
+  worker.each(width - end, [=](int64_t i) { f(end + i, load(dy, end + i)); });
 }
 
 /** The sum of f(i, g) likewise. */
 template <class Turn, class Worker, class Y, class F>
 DEVICE float sum_back(const Worker& worker, const Turn pairs, int64_t width, const Y* dy, F f) {
-  const int64_t turning = 2 * pairs.half;
-  const float still = turning == width ? 0.0f : worker.template sum<float>(width - turning, [=](int64_t i) {
-    return f(turning + i, load(dy, turning + i));
-  });
-  if (turning == 0) return still;
+  const auto from = [&](int64_t first, int64_t end) {
+    if (first == end) return 0.0f;
+    return worker.template sum<float>(end - first, [=](int64_t i) { return f(first + i, load(dy, first + i)); });
+  };
+  const float still = from(0, pairs.start) + from(pairs.end(), width);
+  if (pairs.half == 0) return still;
   return still + worker.template sum<float>(pairs.half, [=](int64_t i) {
-    const float a = load(dy, i), b = load(dy, i + pairs.half);
+    const float a = load(dy, pairs.left(i)), b = load(dy, pairs.right(i));
     const float cos = load(pairs.cos, i), sin = load(pairs.sin, i);
     return f(pairs.first(i), a * cos + b * sin) + f(pairs.second(i), b * cos - a * sin);
   });

@@ -28,6 +28,7 @@ constexpr int64_t kMostStrips = 1024;
 struct How {
   double epsilon;
   bool one_more, neighbours;
+  int64_t start;
   at::ScalarType type;
 };
 
@@ -54,11 +55,12 @@ NormArgs args_of(const at::Tensor& x, const optional<at::Tensor>& weight, const 
     check_dense(table, is_wide(x) ? at::kFloat : cos->scalar_type(), x.device());
     rows_of(table, x.device());
     TORCH_CHECK(table.dim() == 2 && table.size(0) == x.size(0) && table.sizes() == cos->sizes() &&
-                    table.size(1) % 2 == 0 && table.size(1) <= x.size(2),
+                    table.size(1) % 2 == 0 && how.start >= 0 && how.start + table.size(1) <= x.size(2),
                 "the tables are of other heads");
   }
   args.cos = cos->data_ptr();
   args.sin = sin->data_ptr();
+  args.start = how.start;
   args.half = cos->size(1) / 2;
   return args;
 }
@@ -100,17 +102,18 @@ at::Tensor forward_of(const at::Tensor& x, const optional<at::Tensor>& weight, c
 struct Normed : torch::autograd::Function<Normed> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const optional<at::Tensor>& weight,
                             const optional<at::Tensor>& cos, const optional<at::Tensor>& sin, double epsilon,
-                            bool one_more, bool neighbours, at::ScalarType type) {
+                            bool one_more, bool neighbours, int64_t start, at::ScalarType type) {
     const auto or_none = [](const optional<at::Tensor>& t) { return t.has_value() ? *t : at::Tensor(); };
     at::Tensor scale;
     if (weight.has_value()) scale = at::empty({x.numel() / x.size(-1)}, x.options().dtype(at::kFloat));
-    const at::Tensor y = forward_of(x, weight, cos, sin, {epsilon, one_more, neighbours, type},
+    const at::Tensor y = forward_of(x, weight, cos, sin, {epsilon, one_more, neighbours, start, type},
                                     scale.defined() ? static_cast<float*>(scale.data_ptr()) : nullptr);
     context->save_for_backward({x, or_none(weight), or_none(cos), or_none(sin), scale});
     auto& data = context->saved_data;
     data["epsilon"] = epsilon;
     data["one_more"] = one_more;
     data["neighbours"] = neighbours;
+    data["start"] = start;
     data["type"] = static_cast<int64_t>(type);
     return y;
   }
@@ -123,7 +126,7 @@ struct Normed : torch::autograd::Function<Normed> {
     const optional<at::Tensor> weight = if_any(saved[1]), cos = if_any(saved[2]), sin = if_any(saved[3]);
     auto& data = context->saved_data;
     const How how{data["epsilon"].toDouble(), data["one_more"].toBool(), data["neighbours"].toBool(),
-                  static_cast<at::ScalarType>(data["type"].toInt())};
+                  data["start"].toInt(), static_cast<at::ScalarType>(data["type"].toInt())};
     const at::Tensor dy = with_rows(gradients[0]);
     NormGradientArgs args{args_of(x, weight, cos, sin, how), rows_of(dy, x.device()), dy.data_ptr(), 0, nullptr};
     args.height = height_of(args.forward.of_x.rows);
@@ -137,7 +140,7 @@ struct Normed : torch::autograd::Function<Normed> {
       args.forward.scale = static_cast<float*>(scale.data_ptr());
     }
     launch(pair_for(x, cos, how).gradient, args, items_of(strips, cos.has_value()), x.device());
-    variable_list made(8);
+    variable_list made(9);
     made[0] = dx;
     if (weight.has_value() && context->needs_input_grad(1)) made[1] = sum_of_rows(std::move(sums));
     return made;
@@ -148,19 +151,19 @@ at::Tensor normed(const at::Tensor& x, const optional<at::Tensor>& weight, const
                   const optional<at::Tensor>& sin, const How& how) {
   const bool trained = x.requires_grad() || (weight.has_value() && weight->requires_grad());
   if (!at::GradMode::is_enabled() || !trained) return forward_of(x, weight, cos, sin, how);
-  return Normed::apply(x, weight, cos, sin, how.epsilon, how.one_more, how.neighbours, how.type);
+  return Normed::apply(x, weight, cos, sin, how.epsilon, how.one_more, how.neighbours, how.start, how.type);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, bool one_more,
                     at::ScalarType dtype) {
   TORCH_CHECK(dtype == at::kBFloat16 || (dtype == at::kFloat && is_wide(x)), "rows of ", x.scalar_type(),
               " are not normed to ", dtype);
-  return normed(x, weight, {}, {}, {epsilon, one_more, false, dtype});
+  return normed(x, weight, {}, {}, {epsilon, one_more, false, 0, dtype});
 }
 
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool neighbours,
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool neighbours, int64_t start,
                   const optional<at::Tensor>& weight, double epsilon, bool one_more) {
-  return normed(x, weight, cos, sin, {epsilon, one_more, neighbours, x.scalar_type()});
+  return normed(x, weight, cos, sin, {epsilon, one_more, neighbours, start, x.scalar_type()});
 }
 
 }  // namespace
@@ -168,8 +171,8 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def("rms_norm(Tensor x, Tensor weight, float epsilon, bool one_more, ScalarType dtype) -> Tensor", &rms_norm);
   library.def(
-      "rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, Tensor? weight=None, float epsilon=0., bool "
-      "one_more=False) -> Tensor",
+      "rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, int start=0, Tensor? weight=None, float epsilon=0., "
+      "bool one_more=False) -> Tensor",
       &rotate);
 }
 

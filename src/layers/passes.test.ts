@@ -37,7 +37,7 @@ function tables(tokens: number, turning: number, type: DType, neighbours: boolea
   return { cos_TR, sin_TR, ...(neighbours && { neighbours }) };
 }
 
-const heads = (form: NormForm | null, turning: number, neighbours: boolean, wideTables: boolean): Case => ({
+const heads = (form: NormForm | null, turning: number, neighbours: boolean, wideTables: boolean, start = 0): Case => ({
   inputs: () => [random(37, 3, 52), ...(form ? [random(23)] : [])],
   narrowed: [0],
   of: ([x_THN, weight_C], type) => {
@@ -46,7 +46,7 @@ const heads = (form: NormForm | null, turning: number, neighbours: boolean, wide
     const tableDtype = dtype(x_THN) === "float64" ? "float64" : dtype(cos_TR);
     const own = { cos_TR: inDtype(cos_TR, tableDtype), sin_TR: inDtype(sin_TR, tableDtype), ...how };
     const norm = form && { weight_C, epsilon: 1e-3, form };
-    return rotate(narrow(x_THN, 2, 7, 23), own, norm);
+    return rotate(narrow(x_THN, 2, 7, 23), own, { norm, start });
   },
 });
 
@@ -70,6 +70,8 @@ const CASES: Record<string, Case> = {
   "neighbours that turn, some of a head": heads(null, 8, true, false),
   "neighbours that turn by wide tables": heads(null, 22, true, true),
   "heads with a norm, some turn": heads("n rounded", 10, false, false),
+  "heads with a norm, some in the middle turn": heads("n rounded", 10, false, false, 5),
+  "neighbours that turn at the end of a head": heads(null, 8, true, true, 15),
   "heads with a norm of 1 + w turn by wide tables": heads(ONE_MORE, 22, false, true),
   "neighbours with a norm": heads("n rounded", 22, true, false),
   "a gated unit": {

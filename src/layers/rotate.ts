@@ -7,35 +7,38 @@ import type { RotaryTables } from "../model/rotary.js";
 import { type NormForm, rmsNorm } from "./norm.js";
 import { wide } from "./wide.js";
 
-/** Of each head, before it turns. */
-export interface HeadNorm {
-  weight_C: Tensor;
-  epsilon: number;
-  form?: NormForm;
+export interface Turning {
+  /** Of each head, before it turns; none unless said otherwise. */
+  norm?: { weight_C: Tensor; epsilon: number; form?: NormForm } | null;
+  /** The first feature that turns; 0 unless said otherwise. */
+  start?: number;
 }
 
 /**
- * x cos + turn(x) sin on the first R features of each head, turn([a, b]) = [-b, a] on halves of them; the others pass. x_THC -> the
+ * x cos + turn(x) sin on R features of each head from `start` on, turn([a, b]) = [-b, a] on halves of them; the others pass. x_THC -> the
  * same shape. Features that were neighbours come back as halves, which scores do not notice where queries and keys both do.
  */
-export function rotate(x_THC: Tensor, tables: RotaryTables, norm: HeadNorm | null = null): Tensor {
+export function rotate(x_THC: Tensor, tables: RotaryTables, { norm = null, start = 0 }: Turning = {}): Tensor {
   const { cos_TR, sin_TR, neighbours = false } = tables;
   return scope(() => {
     const of = norm && { ...norm, oneMore: norm.form === "product with 1 + w rounded", weight_C: wide(norm.weight_C) };
-    if (runOn(x_THC)) return turnHeads(x_THC, cos_TR, sin_TR, neighbours, of?.weight_C, of?.epsilon, of?.oneMore);
-    return turned(norm ? rmsNorm(x_THC, norm.weight_C, norm.epsilon, dtype(x_THC), norm.form) : x_THC, tables);
+    if (runOn(x_THC))
+      return turnHeads(x_THC, cos_TR, sin_TR, neighbours, start, of?.weight_C, of?.epsilon, of?.oneMore);
+    return turned(norm ? rmsNorm(x_THC, norm.weight_C, norm.epsilon, dtype(x_THC), norm.form) : x_THC, tables, start);
   });
 }
 
-function turned(x_THC: Tensor, { cos_TR, sin_TR, neighbours }: RotaryTables): Tensor {
+function turned(x_THC: Tensor, { cos_TR, sin_TR, neighbours }: RotaryTables, start: number): Tensor {
   const [features, turning] = [shape(x_THC)[2], shape(cos_TR)[1]];
   const half = turning / 2;
-  const part_THR = turning === features ? x_THC : narrow(x_THC, 2, 0, turning);
+  const part_THR = turning === features ? x_THC : narrow(x_THC, 2, start, turning);
   const x_THR = cast(neighbours ? asHalves(part_THR) : part_THR, dtype(cos_TR));
   const turned_THR = cat([neg(narrow(x_THR, 2, half, half)), narrow(x_THR, 2, 0, half)], 2);
   const rotated_THR = cast(add(mul(x_THR, unsqueeze(cos_TR, 1)), mul(turned_THR, unsqueeze(sin_TR, 1))), dtype(x_THC));
   if (turning === features) return rotated_THR;
-  return cat([rotated_THR, narrow(x_THC, 2, turning, features - turning)], 2);
+  const still = (first: number, count: number): Tensor[] => (count === 0 ? [] : [narrow(x_THC, 2, first, count)]);
+  const end = start + turning;
+  return cat([...still(0, start), rotated_THR, ...still(end, features - end)], 2);
 }
 
 /** Features 2i in front, then 2i+1. */

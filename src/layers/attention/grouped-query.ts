@@ -102,7 +102,7 @@ function evaluate(
     if (rotary === null) return queryKeyNorm === "head" ? normed(t_THC, weight) : t_THC;
     const { normEpsilon: epsilon, normForm: form } = settings;
     const norm = queryKeyNorm === "head" ? { weight_C: weights.get(weight), epsilon, form } : null;
-    return rotate(t_THC, context.rotary[rotary], norm);
+    return rotate(t_THC, context.rotary[rotary], { norm });
   };
   const q_THC = scope(() => placed("q", heads("q", numHeads)));
   let k_TKC = scope(() => placed("k", heads("k", numKeyValueHeads)));

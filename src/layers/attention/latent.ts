@@ -64,10 +64,9 @@ function parametersOf(settings: LatentAttention): ParameterSpec[] {
   ];
 }
 
-/** Of new tokens: queries in their two parts, the normalised latent c of keys and values, and the shared key, turned. */
+/** Of new tokens: queries, whose second part has turned, the normalised latent c of keys and values, and the shared key, turned. */
 interface Projected {
-  qPlain_THP: Tensor;
-  qTurned_THR: Tensor;
+  q_THC: Tensor;
   c_TL: Tensor;
   kTurned_T1R: Tensor;
 }
@@ -98,7 +97,7 @@ function project(
     rmsNorm(t, weights.get(`${name}.weight`), epsilon, computeDtype);
   const ofLatent = (t: Tensor, name: string): Tensor => normed(t, `self_attn.${name}`, LATENT_EPSILON);
   const linear = (name: string, t: Tensor): Tensor => weights.linear(`self_attn.${name}`, t);
-  const turned = (t_THR: Tensor): Tensor => rotate(t_THR, rotary[settings.rotary]);
+  const turned = (t_THC: Tensor, start = 0): Tensor => rotate(t_THC, rotary[settings.rotary], { start });
 
   const h_TD = normed(x_TD, "input_layernorm", settings.normEpsilon);
   const hMemory_TD = memory_TD === x_TD ? h_TD : normed(memory_TD, "input_layernorm", settings.normEpsilon);
@@ -106,10 +105,8 @@ function project(
   const q_TN = scope(() => linear(queryRank === null ? "q_proj" : "q_b_proj", fromQuery()));
   const both_TN = linear("kv_a_proj_with_mqa", hMemory_TD);
   free(h_TD);
-  const q_THC = reshape(q_TN, [-1, numHeads, plainWidth + turningWidth]);
   return {
-    qPlain_THP: narrow(q_THC, 2, 0, plainWidth),
-    qTurned_THR: turned(narrow(q_THC, 2, plainWidth, turningWidth)),
+    q_THC: turned(reshape(q_TN, [-1, numHeads, plainWidth + turningWidth]), plainWidth),
     c_TL: ofLatent(narrow(both_TN, 1, 0, keyValueRank), "kv_a_layernorm"),
     kTurned_T1R: turned(reshape(narrow(both_TN, 1, keyValueRank, turningWidth), [-1, 1, turningWidth])),
   };
@@ -119,14 +116,13 @@ function project(
 function attendToHeads(
   { numHeads, plainWidth, turningWidth, valueWidth, scale }: LatentAttention,
   weights: Weights,
-  { qPlain_THP, qTurned_THR, c_TL, kTurned_T1R }: Projected,
+  { q_THC, c_TL, kTurned_T1R }: Projected,
   { segments }: Context,
 ): Tensor {
   return scope(() => {
     const made_THN = reshape(weights.linear("self_attn.kv_b_proj", c_TL), [-1, numHeads, plainWidth + valueWidth]);
     const kTurned_THR = expand(kTurned_T1R, [-1, numHeads, turningWidth]);
     const k_THC = cat([narrow(made_THN, 2, 0, plainWidth), kTurned_THR], 2);
-    const q_THC = cat([qPlain_THP, qTurned_THR], 2);
     return attend(q_THC, k_THC, narrow(made_THN, 2, plainWidth, valueWidth), segments, null, scale);
   });
 }
@@ -136,9 +132,9 @@ function attendToHeads(
  * q . (W_k c) = (W_k' q) . c and sum_s p_s W_v c_s = W_v sum_s p_s c_s.
  */
 function attendToLatents(
-  { numHeads, plainWidth, valueWidth, keyValueRank, scale }: LatentAttention,
+  { numHeads, plainWidth, turningWidth, valueWidth, keyValueRank, scale }: LatentAttention,
   weights: Weights,
-  { qPlain_THP, qTurned_THR, c_TL, kTurned_T1R }: Projected,
+  { q_THC, c_TL, kTurned_T1R }: Projected,
   extend: (rows: { latent_T1N: Tensor }) => ReturnType<LayerCache["extend"]>,
   { segments }: Context,
 ): Tensor {
@@ -146,8 +142,8 @@ function attendToLatents(
     const made_HNL = reshape(weights.get("self_attn.kv_b_proj.weight"), [numHeads, -1, keyValueRank]);
     const c_T1L = reshape(c_TL, [-1, 1, keyValueRank]);
     const { latent_T1N: k_U1N } = extend({ latent_T1N: cat([c_T1L, kTurned_T1R], 2) });
-    const qLatent_HTL = bmm(transpose(qPlain_THP, 0, 1), narrow(made_HNL, 1, 0, plainWidth));
-    const q_THN = cat([transpose(qLatent_HTL, 0, 1), qTurned_THR], 2);
+    const qLatent_HTL = bmm(transpose(narrow(q_THC, 2, 0, plainWidth), 0, 1), narrow(made_HNL, 1, 0, plainWidth));
+    const q_THN = cat([transpose(qLatent_HTL, 0, 1), narrow(q_THC, 2, plainWidth, turningWidth)], 2);
     const out_TN = attend(q_THN, k_U1N, narrow(k_U1N, 2, 0, keyValueRank), segments, null, scale);
     const out_HTL = transpose(reshape(out_TN, [-1, numHeads, keyValueRank]), 0, 1);
     const out_HTV = bmm(out_HTL, transpose(narrow(made_HNL, 1, plainWidth, valueWidth), 1, 2));

@@ -44,14 +44,14 @@ export const normRows = op<(x: T, weight: T, epsilon: N, oneMore: boolean, dtype
   (x, weight, _epsilon, _oneMore, dtype) => normed(x, weight, [], dtype),
 );
 /**
- * The first R features of heads x_THC turned by cos_TR and sin_TR (of the dtype of x, or float32), as pairs R/2 apart or, with `neighbours`, as
+ * R features of heads x_THC, from `start` on, turned by cos_TR and sin_TR (of the dtype of x, or float32), as pairs R/2 apart or, with `neighbours`, as
  * 2i and 2i+1 that come back R/2 apart. With a weight, each head is normed before, as by `normRows`.
  */
 export const turnHeads = op<
-  (x: T, cos: T, sin: T, neighbours: boolean, weight?: T | null, epsilon?: N, oneMore?: boolean) => T
+  (x: T, cos: T, sin: T, neighbours: boolean, start?: N, weight?: T | null, epsilon?: N, oneMore?: boolean) => T
 >(
-  "revmoe::rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, Tensor? weight=None, float epsilon=0., bool one_more=False) -> Tensor",
-  (x, cos, sin, _neighbours, weight = null) => normed(x, weight, [cos, sin], x.dtype),
+  "revmoe::rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, int start=0, Tensor? weight=None, float epsilon=0., bool one_more=False) -> Tensor",
+  (x, cos, sin, _neighbours, _start, weight = null) => normed(x, weight, [cos, sin], x.dtype),
 );
 /** What is done to a gate before it is multiplied. */
 export type GateFunction = "silu" | "sigmoid";

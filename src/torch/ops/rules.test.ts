@@ -143,7 +143,7 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   ],
   turnHeads: [
     () => [f(4, 2, 6), f(4, 6), f(4, 6), false],
-    () => [of("bfloat16", 40, 2, 6), of("bfloat16", 40, 4), of("bfloat16", 40, 4), true, f(6), 1e-6, true],
+    () => [of("bfloat16", 40, 2, 6), of("bfloat16", 40, 4), of("bfloat16", 40, 4), true, 2, f(6), 1e-6, true],
     () => [ops.narrow(of("bfloat16", 4, 2, 9), 2, 1, 6), f(4, 4), f(4, 4), false],
   ],
   gatedProduct: [
