@@ -46,6 +46,20 @@ DEVICE uint16_t nearest_bfloat16(float value) {
 DEVICE void store(float* x, int64_t i, float value) { x[i] = value; }
 DEVICE void store(bfloat16* x, int64_t i, float value) { x[i].bits = nearest_bfloat16(value); }
 
+/** What each_lanes of a team goes through: floats side by side. */
+template <class L>
+DEVICE L lanes_of(const float* x) {
+  return *reinterpret_cast<const L*>(x);
+}
+DEVICE void store_lanes(float* x, int64_t i, float value) { x[i] = value; }
+DEVICE void store_lanes(bfloat16* x, int64_t i, float value) { store(x, i, value); }
+#ifndef REVMOE_GPU
+template <class T>
+DEVICE void store_lanes(T* x, int64_t i, Lanes values) {
+  for (int64_t lane = 0; lane < static_cast<int64_t>(sizeof values / sizeof(float)); lane++) store(x, i + lane, values[lane]);
+}
+#endif
+
 /**
  * 32 bits that look random, one for every counter and seed: a multiplicative hash of two rounds ("lowbias32" of C. Wellons's search, MIT:
  * bias 0.11 of full avalanche, in units of 1/1000), whose input is the counter and whose middle takes the seed's upper half.
