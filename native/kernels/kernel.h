@@ -130,7 +130,7 @@ struct Team {
 #else
 
 /** Floats that go through a thread's registers together: what a cache line has. */
-using Lanes __attribute__((vector_size(64), aligned(4), may_alias)) = float;
+using Lanes __attribute__((vector_size(64))) = float;
 
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {

@@ -46,17 +46,24 @@ DEVICE uint16_t nearest_bfloat16(float value) {
 DEVICE void store(float* x, int64_t i, float value) { x[i] = value; }
 DEVICE void store(bfloat16* x, int64_t i, float value) { x[i].bits = nearest_bfloat16(value); }
 
-/** What each_lanes of a team goes through: floats side by side. */
+/** What each_lanes of a team goes through: floats side by side, wherever they lie. */
 template <class L>
 DEVICE L lanes_of(const float* x) {
-  return *reinterpret_cast<const L*>(x);
+#ifdef REVMOE_GPU
+  return *x;
+#else
+  L values;
+  __builtin_memcpy(&values, x, sizeof values);
+  return values;
+#endif
 }
 DEVICE void store_lanes(float* x, int64_t i, float value) { x[i] = value; }
 DEVICE void store_lanes(bfloat16* x, int64_t i, float value) { store(x, i, value); }
 #ifndef REVMOE_GPU
-template <class T>
-DEVICE void store_lanes(T* x, int64_t i, Lanes values) {
-  for (int64_t lane = 0; lane < static_cast<int64_t>(sizeof values / sizeof(float)); lane++) store(x, i + lane, values[lane]);
+DEVICE void store_lanes(float* x, int64_t i, const Lanes& values) { __builtin_memcpy(x + i, &values, sizeof values); }
+DEVICE void store_lanes(bfloat16* x, int64_t i, const Lanes& values) {
+  for (int64_t lane = 0; lane < static_cast<int64_t>(sizeof values / sizeof(float)); lane++)
+    store(x, i + lane, values[lane]);
 }
 #endif
 

@@ -17,6 +17,23 @@ const index = (): Tensor => fromArray([2, 0, 1], [3], "int64");
 const turned = (): Tensor => ops.transpose(f(6, 4), 0, 1);
 const list = (count: number, ...size: number[]): Tensor[] => Array.from({ length: count }, () => f(...size));
 
+const DELTA: ops.DeltaSizes = { keyHeads: 2, shared: 2, keyWidth: 4, valueWidth: 3, taps: 4, chunk: 2 };
+/** Of three tokens, whose rows lie in one tensor. */
+function deltaCall(way: "forward" | "backward"): unknown[] {
+  const rows = [f(3, 48)];
+  const weights = (): Tensor[] => [f(4, 28), f(4), f(4), f(3)];
+  const state = (): Tensor[] => [f(3, 28), f(2, 4, 6)];
+  const given = [rows, weights(), state(), f(ops.deltaFloats(DELTA, 3, "cpu", way))];
+  const rest = [
+    [0, 0, 4, 0, 8, 4, 0, 16, 6, 0, 28, 6, 0, 40, 2, 0, 44, 2],
+    ops.sizesOf(DELTA),
+    1e-6,
+  ];
+  return way === "forward"
+    ? [f(3, 12), ...given, ...rest]
+    : [[f(3, 48)], weights(), state(), f(3, 12), ...given, ...rest];
+}
+
 type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
 /** Arguments of calls of each operator; none for what no plan runs, and for what a CPU or an older libtorch has not. */
 const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
@@ -124,6 +141,8 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   groupedExpertsKeep: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], [f(9, 12), f(9, 6), f(9, 8)], []]],
   expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), [4, 5], 0, true]],
   expertBiasGradients_: [() => [list(2, 12), f(9, 12), [4, 5], 0, true]],
+  gatedDelta_: [() => deltaCall("forward")],
+  gatedDeltaBackward_: [() => deltaCall("backward")],
   flashAttention: [],
   normal_: [() => [f(4), 0, 1]],
   uniform_: [() => [f(4), 0, 1]],
