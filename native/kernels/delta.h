@@ -7,6 +7,8 @@
 namespace revmoe::kernels {
 namespace {
 
+constexpr int64_t kDeltaMostTaps = 64;
+
 struct DeltaSizes {
   int64_t tokens, key_heads, shared, key_width, value_width, taps, chunk;
   /** Chunks that there is room for; those further on take the places of the first. */
@@ -30,35 +32,35 @@ struct DeltaRows {
 
 /** float32 workspace. N counts tokens of a chunk, G slots, K heads of keys, H of values, C and V their widths, W all values of a key. */
 struct DeltaWork {
-  float* qk;       // G K 2N C
-  float* values;   // G K N W
-  float* gram;     // G K 2N N: q k' above k k'
-  float* within;   // G H N N: q k' faded, on and below the diagonal
-  float* system;   // G H N N: rate k k' faded, below it
-  float* read;     // G K 2N W: q S above k S
-  float* fresh;    // G H N V: what is added to the state at each key
-  float* left;     // G K N W: as much of it as the end of the chunk sees
-  float* out;      // G H N V
-  float* rate;     // G H N
-  float* sum;      // G H N: of decays since the chunk's start
-  float* grown;    // G H N: e^sum
-  float* fading;   // G H N: e^(last sum - sum)
-  float* unit;     // G K 2N: 1 / length of q and k
-  float* states;   // (G - 1) K C W: before each chunk but the first
-  float* d_qk;     // G K 2N C
+  float* qk;      // G K 2N C
+  float* values;  // G K N W
+  float* gram;    // G K 2N N: q k' above k k'
+  float* within;  // G H N N: q k' faded, on and below the diagonal
+  float* system;  // G H N N: rate k k' faded, below it
+  float* read;    // G K 2N W: q S above k S
+  float* fresh;   // G H N V: what is added to the state at each key
+  float* left;    // G K N W: as much of it as the end of the chunk sees
+  float* out;     // G H N V
+  float* rate;    // G H N
+  float* sum;     // G H N: of decays since the chunk's start
+  float* grown;   // G H N: e^sum
+  float* fading;  // G H N: e^(last sum - sum)
+  float* unit;    // G K 2N: 1 / length of q and k
+  float* states;  // (G - 1) K C W: before each chunk but the first
+  float* d_qk;    // G K 2N C
   // Of one chunk.
-  float* d_out;      // H N V
-  float* d_fresh;    // H N V
-  float* d_within;   // H N N
-  float* d_system;   // H N N
-  float* d_gram;     // K 2N N
-  float* d_left;     // K N W
-  float* d_sum;      // H N
-  float* d_fading;   // H N
-  float* d_rate;     // H N
-  float* d_end;      // H V: of the state's decay over the chunk
-  float* d_norm;     // H V: of the norm, all chunks so far
-  float* d_before;   // the rows before the tile
+  float* d_out;     // H N V
+  float* d_fresh;   // H N V
+  float* d_within;  // H N N
+  float* d_system;  // H N N
+  float* d_gram;    // K 2N N
+  float* d_left;    // K N W
+  float* d_sum;     // H N
+  float* d_fading;  // H N
+  float* d_rate;    // H N
+  float* d_end;     // H V: of the state's decay over the chunk
+  float* d_norm;    // H V: of the norm, all chunks so far
+  float* d_before;  // the rows before the tile
 };
 
 struct DeltaArgs {
@@ -91,7 +93,9 @@ struct DeltaItem {
   DEVICE int64_t of_key(const DeltaSizes& s) const { return s.slot(chunk) * s.key_heads + key; }
   /** The head of values `shared` among those of the key. */
   DEVICE int64_t head(const DeltaSizes& s, int64_t shared) const { return key * s.shared + shared; }
-  DEVICE int64_t of_head(const DeltaSizes& s, int64_t shared) const { return s.slot(chunk) * s.heads() + head(s, shared); }
+  DEVICE int64_t of_head(const DeltaSizes& s, int64_t shared) const {
+    return s.slot(chunk) * s.heads() + head(s, shared);
+  }
 };
 
 /** Tokens of a chunk of the tile. */

@@ -74,10 +74,11 @@ DEVICE void delta_solve(const Team& team, int64_t item, const DeltaStep& step) {
       store_lanes(left + i * wide, c, fading[i] * x);
       store_lanes(out + i * width, c, grown[i] * lanes_of<L>(queries + i * wide + c));
     }
-    if (after == nullptr) return;
-    for (int64_t i = 0; i < s.key_width; i++)
-      store_lanes(after + i * wide, c, grown[n - 1] * lanes_of<L>(before + i * wide + c));
   });
+  if (after == nullptr) return;
+  const float end = grown[n - 1];
+  for (int64_t i = 0; i < s.key_width; i++)
+    team.each(width, [=](int64_t c) { after[i * wide + c] = end * before[i * wide + c]; });
 }
 
 /** The gradient of X through Y, whose own is in d_left; and zeros for that of queries. An item is a row of a head of values. */
@@ -123,14 +124,15 @@ DEVICE void delta_solve_back(const Team& team, int64_t item, const DeltaStep& st
       const L x = lanes_of<L>(d + i * width + c) - ((others[0] + others[1]) + (others[2] + others[3]));
       store_lanes(d + i * width, c, x);
     }
-    L sum = none;
-    for (int64_t i = 0; i < s.key_width; i++) {
-      const L x = lanes_of<L>(d_state + i * wide + c);
-      sum += x * lanes_of<L>(before + i * wide + c);
-      store_lanes(d_state + i * wide, c, end * x);
-    }
-    store_lanes(d_end, c, end * sum);
+    store_lanes(d_end, c, none);
   });
+  for (int64_t i = 0; i < s.key_width; i++) {
+    team.each(width, [=](int64_t c) {
+      const float faded = end * d_state[i * wide + c];
+      d_end[c] += faded * before[i * wide + c];
+      d_state[i * wide + c] = faded;
+    });
+  }
 }
 
 /** From R and O to values, rates, sums, and what was read of the state (in its place). An item is a row of a head of values. */

@@ -102,14 +102,19 @@ DEVICE void delta_convolve_back(const Team& team, int64_t item, const DeltaArgs&
     float* const to_before = a.work.d_before + (at + early) * s.channels() + channel;
     Row* const to_row = delta_row<Row>(a.d_rows, static_cast<DeltaPart>(part), at, key);
     const float* const from_after = a.d_after + after * s.channels() + channel;
-    team.each_lanes(delta_width(s, part), [=](auto lanes, int64_t i) {
+    // Of the tokens that saw this one, and with which taps.
+    const float *from[kDeltaMostTaps], *taps[kDeltaMostTaps];
+    int64_t seen = 0;
+    for (int64_t tap = 0; tap < s.taps; tap++) {
+      const int64_t token = at + early - tap;
+      if (token < 0 || token >= s.tokens) continue;
+      from[seen] = delta_d_channels(a, part, token, key);
+      taps[seen++] = a.taps + tap * s.channels() + channel;
+    }
+    team.each_lanes(delta_width(s, part), [&](auto lanes, int64_t i) {
       using L = decltype(lanes);
       L sum = after >= 0 ? lanes_of<L>(from_after + i) : lanes;
-      for (int64_t tap = 0; tap < s.taps; tap++) {
-        const int64_t token = at + early - tap;
-        if (token < 0 || token >= s.tokens) continue;
-        sum += lanes_of<L>(a.taps + tap * s.channels() + channel + i) * lanes_of<L>(delta_d_channels(a, part, token, key) + i);
-      }
+      for (int64_t j = 0; j < seen; j++) sum += lanes_of<L>(taps[j] + i) * lanes_of<L>(from[j] + i);
       if (at < 0) {
         store_lanes(to_before, i, sum);
       } else {

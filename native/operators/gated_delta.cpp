@@ -93,8 +93,9 @@ class Tile {
     const auto before = [&](int64_t chunk) {
       return chunk == 0 ? const_cast<float*>(state) : w_.states + (chunk - 1) * each;
     };
-    through(before, [&](int64_t chunk) { return chunk + 1 < chunks() ? before(chunk + 1) : nullptr; },
-            /*outputs=*/false);
+    through(
+        before, [&](int64_t chunk) { return chunk + 1 < chunks() ? before(chunk + 1) : nullptr; },
+        /*outputs=*/false);
     for (int64_t chunk = chunks() - 1; chunk >= 0; chunk--) back(chunk, before(chunk), d_state);
     s_.chunks = 1;
     run(REVMOE_OF_ROWS(delta_convolve_back), (s_.tokens + s_.taps - 1) * keys);
@@ -239,6 +240,7 @@ struct Call {
     s.value_width = sizes[3];
     s.taps = sizes[4];
     s.chunk = std::min(sizes[5], s.tokens);
+    TORCH_CHECK(s.taps <= kernels::kDeltaMostTaps, "there is room for ", kernels::kDeltaMostTaps, " taps");
     const int64_t chunks = (s.tokens + s.chunk - 1) / s.chunk;
     s.slots = backward || !device.is_cpu() ? chunks : 1;
     check_dense(out, type, device);
@@ -270,7 +272,7 @@ struct Call {
       const at::Tensor& of = rows.at(places[3 * part]);
       check_dense(of, type, device);
       const int64_t first = places[3 * part + 1], step = places[3 * part + 2];
-      const int64_t width = part == kernels::kQuery || part == kernels::kKey      ? s.key_width
+      const int64_t width = part == kernels::kQuery || part == kernels::kKey    ? s.key_width
                             : part == kernels::kValue || part == kernels::kGate ? s.values()
                                                                                 : s.shared;
       TORCH_CHECK(of.dim() == 2 && of.size(0) == s.tokens && first >= 0 &&
@@ -364,7 +366,8 @@ void gated_delta_backward_(at::TensorList d_rows, at::TensorList d_weights, at::
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def(
-      "gated_delta_(Tensor(a!) out, Tensor[] rows, Tensor[] weights, Tensor(b!)[] state, Tensor(c!) work, int[] places, "
+      "gated_delta_(Tensor(a!) out, Tensor[] rows, Tensor[] weights, Tensor(b!)[] state, Tensor(c!) work, int[] "
+      "places, "
       "int[] sizes, float epsilon) -> ()",
       &gated_delta_);
   library.def(

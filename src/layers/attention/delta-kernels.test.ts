@@ -148,7 +148,9 @@ test("pieces of a text with a cache give what the whole gives", () => {
     const cache = new GrowingCache();
     let row = 0;
     for (const length of [2, 1, 80, 1, 1, 65]) {
-      const piece = toArray(branch.evaluate(weights, narrow(x_TD, 0, row, length), contextOf([length], "float32", cache)));
+      const piece = toArray(
+        branch.evaluate(weights, narrow(x_TD, 0, row, length), contextOf([length], "float32", cache)),
+      );
       assert.ok(distance(piece, whole.slice(WIDTH * row, WIDTH * (row + length))) < 1e-5, `from row ${row}`);
       row += length;
     }
@@ -162,9 +164,10 @@ test("keys and values come from the memory, queries and gates from the input", (
       setSeed(8);
       const settings = LAYERS["grouped, even"];
       const branch = gatedDeltaAttention(0, settings);
-      const random = (...size: number[]): Tensor =>
-        cast(mulScalar(normal_(zeros(size, "float64"), 0, 1), 0.5), type);
-      const weights = weightsOf(Object.fromEntries(branch.parameters.map(({ name, shape }) => [name, random(...shape)])));
+      const random = (...size: number[]): Tensor => cast(mulScalar(normal_(zeros(size, "float64"), 0, 1), 0.5), type);
+      const weights = weightsOf(
+        Object.fromEntries(branch.parameters.map(({ name, shape }) => [name, random(...shape)])),
+      );
       const [x_TD, memory_TD, dOut_TD] = [random(70, WIDTH), random(70, WIDTH), random(70, WIDTH)];
       const graph = record([x_TD, memory_TD], (x, memory) =>
         branch.evaluate(weights, x, contextOf([70], type), memory),

@@ -24,11 +24,7 @@ function deltaCall(way: "forward" | "backward"): unknown[] {
   const weights = (): Tensor[] => [f(4, 28), f(4), f(4), f(3)];
   const state = (): Tensor[] => [f(3, 28), f(2, 4, 6)];
   const given = [rows, weights(), state(), f(ops.deltaFloats(DELTA, 3, "cpu", way))];
-  const rest = [
-    [0, 0, 4, 0, 8, 4, 0, 16, 6, 0, 28, 6, 0, 40, 2, 0, 44, 2],
-    ops.sizesOf(DELTA),
-    1e-6,
-  ];
+  const rest = [[0, 0, 4, 0, 8, 4, 0, 16, 6, 0, 28, 6, 0, 40, 2, 0, 44, 2], ops.sizesOf(DELTA), 1e-6];
   return way === "forward"
     ? [f(3, 12), ...given, ...rest]
     : [[f(3, 48)], weights(), state(), f(3, 12), ...given, ...rest];
