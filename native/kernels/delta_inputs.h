@@ -13,6 +13,20 @@ template <class Row>
 DEVICE void delta_convolve(const Team& team, const DeltaArgs& a, DeltaPart part, int64_t token, int64_t key, float* y) {
   const DeltaSizes& s = a.sizes;
   const int64_t width = delta_width(s, part), channel = delta_channel(s, part, key);
+  if (token >= s.taps - 1) {
+    const float* const taps = a.taps + channel;
+    const Row* const first = delta_row<const Row>(a.rows, part, token - (s.taps - 1), key);
+    const int64_t count = s.taps, next = s.channels(), step = a.rows.row_step[part];
+    team.each_lanes(width, [=](auto none, int64_t i) {
+      using L = decltype(none);
+      L sum = none;
+      for (int64_t tap = 0; tap < count; tap++)
+        sum += lanes_of<L>(taps + tap * next + i) * lanes_of<L>(first + tap * step + i);
+      store_lanes(y, i, sum);
+    });
+    return;
+  }
+  // Some of the rows lie before the tile.
   for (int64_t tap = 0; tap < s.taps; tap++) {
     const int64_t at = token - (s.taps - 1) + tap;
     const float* const w = a.taps + tap * s.channels() + channel;

@@ -57,13 +57,26 @@ DEVICE L lanes_of(const float* x) {
   return values;
 #endif
 }
+template <class L>
+DEVICE L lanes_of(const bfloat16* x) {
+  L values{};
+  if constexpr (sizeof(L) == sizeof(float)) {
+    values = load(x, 0);
+  } else {
+    float each[sizeof(L) / sizeof(float)];
+    for (int lane = 0; lane < static_cast<int>(sizeof(L) / sizeof(float)); lane++) each[lane] = load(x, lane);
+    __builtin_memcpy(&values, each, sizeof values);
+  }
+  return values;
+}
 DEVICE void store_lanes(float* x, int64_t i, float value) { x[i] = value; }
 DEVICE void store_lanes(bfloat16* x, int64_t i, float value) { store(x, i, value); }
 #ifndef REVMOE_GPU
 DEVICE void store_lanes(float* x, int64_t i, const Lanes& values) { __builtin_memcpy(x + i, &values, sizeof values); }
 DEVICE void store_lanes(bfloat16* x, int64_t i, const Lanes& values) {
-  for (int64_t lane = 0; lane < static_cast<int64_t>(sizeof values / sizeof(float)); lane++)
-    store(x, i + lane, values[lane]);
+  float each[sizeof(Lanes) / sizeof(float)];
+  __builtin_memcpy(each, &values, sizeof values);
+  for (int lane = 0; lane < static_cast<int>(sizeof(Lanes) / sizeof(float)); lane++) store(x, i + lane, each[lane]);
 }
 #endif
 

@@ -16,7 +16,8 @@ import { setSeed } from "../../torch/random.js";
 import { scope } from "../../torch/scope.js";
 import { type DType, type Tensor, toArray, zeros } from "../../torch/tensor.js";
 import { groupedProjections, plainProjections } from "./delta-projections.js";
-import { type DeltaLimits, type GatedDelta, gatedDeltaAttention } from "./gated-delta.js";
+import type { GatedDelta } from "./delta-settings.js";
+import { type DeltaLimits, gatedDeltaAttention } from "./gated-delta.js";
 
 const WIDTH = 24;
 /** Widths with and without a rest beside what goes through registers together. */

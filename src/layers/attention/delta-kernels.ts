@@ -2,7 +2,7 @@
 import { contiguous, deltaFloats, fill_, gatedDelta_, gatedDeltaBackward_, sizesOf } from "../../torch/ops.js";
 import { device, empty, shape, type Tensor } from "../../torch/tensor.js";
 import type { Place } from "./delta-projections.js";
-import type { GatedDelta } from "./gated-delta.js";
+import type { GatedDelta } from "./delta-settings.js";
 import type { TileWork } from "./scan.js";
 
 /** `apart`: keys, values, rates and decays come from rows of their own, behind those of queries and gates. */

@@ -26,7 +26,7 @@ import { rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
 import { deltaRule } from "./delta-rule.js";
 import type { Projected } from "./delta-projections.js";
-import type { GatedDelta } from "./gated-delta.js";
+import type { GatedDelta } from "./delta-settings.js";
 import type { Operators } from "./scan.js";
 import { shortConvolution } from "./short-convolution.js";
 

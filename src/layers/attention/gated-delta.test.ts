@@ -38,7 +38,8 @@ import { shape, type Tensor, toArray, zeros } from "../../torch/tensor.js";
 import { rmsNorm } from "../norm.js";
 import { deltaRule } from "./delta-rule.js";
 import { groupedProjections, plainProjections, type Projected, split } from "./delta-projections.js";
-import { type DeltaLimits, type GatedDelta, gatedDeltaAttention } from "./gated-delta.js";
+import type { GatedDelta } from "./delta-settings.js";
+import { type DeltaLimits, gatedDeltaAttention } from "./gated-delta.js";
 
 const HEADS = { keyHeads: 2, keyWidth: 4, valueHeads: 6, valueWidth: 3 };
 const SHARED = HEADS.valueHeads / HEADS.keyHeads;

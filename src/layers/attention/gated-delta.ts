@@ -8,27 +8,13 @@ import { scope } from "../../torch/scope.js";
 import { device, dtype, type DType, type Tensor, zeros } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
-import { type NormForm, normSpec, rmsNorm } from "../norm.js";
+import { normSpec, rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
 import { kernelTile } from "./delta-kernels.js";
-import { type Projections, split } from "./delta-projections.js";
+import { split } from "./delta-projections.js";
 import { referenceTile } from "./delta-reference.js";
+import type { GatedDelta } from "./delta-settings.js";
 import { differentiated, scan } from "./scan.js";
-
-export interface GatedDelta {
-  hiddenSize: number;
-  normEpsilon: number;
-  /** Of the norm in front; "n rounded" unless said otherwise. */
-  normForm?: NormForm;
-  keyHeads: number;
-  keyWidth: number;
-  /** A multiple of the key heads: so many follow one another that share a key head. */
-  valueHeads: number;
-  valueWidth: number;
-  /** Tokens that the convolution sees, its own the last. */
-  kernel: number;
-  projections: Projections;
-}
 
 /** Tokens of a chunk of the delta rule, and of what is computed again at once. */
 export interface DeltaLimits {
