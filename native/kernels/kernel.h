@@ -64,6 +64,9 @@ DEVICE int64_t chunk_size(int64_t chunk, int64_t elements) {
 
 constexpr int kThreads = 32 * kParts;
 
+/** Floats that go through a thread's registers together. */
+using Lanes = float;
+
 template <class T>
 struct Plus {
   DEVICE T operator()(T a, T b) const { return a + b; }
@@ -111,6 +114,11 @@ struct Team {
   template <class F>
   DEVICE void each(int64_t n, F f) const {
     for (int64_t i = threadIdx.x; i < n; i += kThreads) f(i);
+  }
+  /** f(zero, i) for elements from i on, as many as zero has: Lanes where there are so many left, else a float. */
+  template <class F>
+  DEVICE void each_lanes(int64_t n, F f) const {
+    each(n, [&](int64_t i) { f(Lanes(0), i); });
   }
   /** f() once. */
   template <class F>
@@ -179,6 +187,8 @@ struct OfEach {
   T of[kElements];
   DEVICE T& operator[](int64_t i) { return of[i]; }
 };
+/** Floats that go through a thread's registers together: what a cache line has. */
+using Lanes __attribute__((vector_size(64))) = float;
 
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {
@@ -190,6 +200,13 @@ struct Team {
   DEVICE void each(int64_t n, F f) const {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; i++) f(i);
+  }
+  template <class F>
+  DEVICE void each_lanes(int64_t n, F f) const {
+    constexpr int64_t kLanes = sizeof(Lanes) / sizeof(float);
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) f(Lanes{}, i);
+    for (; i < n; i++) f(0.0f, i);
   }
   template <class F>
   DEVICE void once(F f) const {

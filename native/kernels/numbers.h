@@ -47,6 +47,40 @@ DEVICE uint16_t nearest_bfloat16(float value) {
 DEVICE void store(float* x, int64_t i, float value) { x[i] = value; }
 DEVICE void store(bfloat16* x, int64_t i, float value) { x[i].bits = nearest_bfloat16(value); }
 
+/** What each_lanes of a team goes through: floats side by side, wherever they lie. */
+template <class L>
+DEVICE L lanes_of(const float* x) {
+#ifdef REVMOE_GPU
+  return *x;
+#else
+  L values;
+  __builtin_memcpy(&values, x, sizeof values);
+  return values;
+#endif
+}
+template <class L>
+DEVICE L lanes_of(const bfloat16* x) {
+  L values{};
+  if constexpr (sizeof(L) == sizeof(float)) {
+    values = load(x, 0);
+  } else {
+    float each[sizeof(L) / sizeof(float)];
+    for (int lane = 0; lane < static_cast<int>(sizeof(L) / sizeof(float)); lane++) each[lane] = load(x, lane);
+    __builtin_memcpy(&values, each, sizeof values);
+  }
+  return values;
+}
+DEVICE void store_lanes(float* x, int64_t i, float value) { x[i] = value; }
+DEVICE void store_lanes(bfloat16* x, int64_t i, float value) { store(x, i, value); }
+#ifndef REVMOE_GPU
+DEVICE void store_lanes(float* x, int64_t i, const Lanes& values) { __builtin_memcpy(x + i, &values, sizeof values); }
+DEVICE void store_lanes(bfloat16* x, int64_t i, const Lanes& values) {
+  float each[sizeof(Lanes) / sizeof(float)];
+  __builtin_memcpy(each, &values, sizeof values);
+  for (int lane = 0; lane < static_cast<int>(sizeof(Lanes) / sizeof(float)); lane++) store(x, i + lane, each[lane]);
+}
+#endif
+
 /**
  * 32 bits that look random, one for every counter and seed: a multiplicative hash of two rounds ("lowbias32" of C. Wellons's search, MIT:
  * bias 0.11 of full avalanche, in units of 1/1000), whose input is the counter and whose middle takes the seed's upper half.

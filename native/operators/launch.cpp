@@ -1,6 +1,7 @@
 // Launching, and which of its three forms a kernel has on this CPU.
 #include "operators/launch.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 
 #include <algorithm>
@@ -32,19 +33,23 @@ void check_dense(const at::Tensor& tensor, at::ScalarType type, c10::Device devi
               tensor.device());
 }
 
-void launch(const kernels::Kernel& kernel, const void* args, size_t bytes, int64_t items, c10::Device device) {
-  if (items <= 0) return;
-  if (!device.is_cpu()) return launch_on_gpu(kernel.name, args, bytes, items, device);
-  static const size_t kind = kind_of_cpu();
-  const kernels::Kernel::OnCpu run = kernel.on_cpu[kind];
-  if (items == 1) return run(args, 0, 1);
+void share_out(int64_t items, const std::function<void(int64_t first, int64_t end)>& work) {
+  if (items == 1 || at::in_parallel_region()) return work(0, items);
   // at::parallel_for is compiled where it is called, so it would need libtorch's own OpenMP here; TensorIterator was compiled with it. It shares
   // out bytes that nobody touches: one for each item.
   static char first;
   at::Tensor all = at::from_blob(&first, {items}, at::kByte);
   at::TensorIterator::nullary_op(all).for_each(
-      [&](char** data, const int64_t*, int64_t count) { run(args, data[0] - &first, data[0] - &first + count); },
+      [&](char** data, const int64_t*, int64_t count) { work(data[0] - &first, data[0] - &first + count); },
       /*grain_size=*/1);
+}
+
+void launch(const kernels::Kernel& kernel, const void* args, size_t bytes, int64_t items, c10::Device device) {
+  if (items <= 0) return;
+  if (!device.is_cpu()) return launch_on_gpu(kernel.name, args, bytes, items, device);
+  static const size_t kind = kind_of_cpu();
+  const kernels::Kernel::OnCpu run = kernel.on_cpu[kind];
+  share_out(items, [&](int64_t first, int64_t end) { run(args, first, end); });
 }
 
 }  // namespace revmoe

@@ -3,9 +3,14 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <functional>
+
 #include "kernels/kernel.h"
 
 namespace revmoe {
+
+/** Calls `work` with pieces of `items` on all threads of the CPU; on the caller's alone where that is one of several already. */
+void share_out(int64_t items, const std::function<void(int64_t first, int64_t end)>& work);
 
 void launch(const kernels::Kernel& kernel, const void* args, size_t bytes, int64_t items, c10::Device device);
 

@@ -97,7 +97,7 @@ void adamw8bit_(at::Tensor w, const OptionalTensor& correction, int64_t seed, in
 }
 
 kernels::BufferArgs momentum_args(const Stored& stored, const at::Tensor& buffer, const at::Tensor& g,
-                                    double gradient_scale, double beta1, double beta2, double keep, double rate) {
+                                  double gradient_scale, double beta1, double beta2, double keep, double rate) {
   return {stored.args(),          stored.beside(buffer), stored.beside(g), stored.w.numel(),
           narrow(gradient_scale), narrow(keep),          narrow(rate),     narrow(beta1),
           narrow(beta2),          narrow(1 - beta1),     narrow(1 - beta2)};

@@ -3,6 +3,7 @@
 // and the same handle comes back.
 export * from "./ops/arithmetic.js";
 export * from "./ops/attention.js";
+export * from "./ops/delta.js";
 export * from "./ops/experts.js";
 export * from "./ops/indexing.js";
 export * from "./ops/norms.js";

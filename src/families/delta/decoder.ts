@@ -1,6 +1,7 @@
 // What Qwen3-Next and Qwen3.5 have in common: layers whose attention is the gated delta rule between layers with a gate on attention's
 // output, norms with 1 + w, a quarter of a head's features that turn, and a shared expert behind its own gate.
-import { type GatedDelta, gatedDeltaAttention } from "../../layers/attention/gated-delta.js";
+import type { GatedDelta } from "../../layers/attention/delta-settings.js";
+import { gatedDeltaAttention } from "../../layers/attention/gated-delta.js";
 import { groupedQueryAttention } from "../../layers/attention/grouped-query.js";
 import type { Projections } from "../../layers/attention/delta-projections.js";
 import { denseFeedForward } from "../../layers/dense.js";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { GatedDelta } from "../../layers/attention/gated-delta.js";
+import type { GatedDelta } from "../../layers/attention/delta-settings.js";
 import { chosenScores, chosenShares } from "../../layers/experts/router.js";
 import { type Architecture, isRouted } from "../../model/architecture.js";
 import { parameterCount, placedParameters } from "../../model/model.js";

@@ -19,28 +19,41 @@ export interface Projected {
   a_TH: Tensor;
 }
 
+/** Where a part lies in what the matrices made: in which, from which column on, how far heads of keys are apart, and how wide they are. */
+export interface Place {
+  matrix: number;
+  first: number;
+  step: number;
+  width: number;
+}
+
 export interface Projections {
+  keyHeads: number;
   matrices: { name: string; rows: number }[];
-  /** What the matrices made, in their order. */
-  split(made: Tensor[]): Projected;
+  places: Record<keyof Projected, Place>;
 }
 
 /** in_proj_qkv, in_proj_z, in_proj_b, in_proj_a: Qwen3.5. */
 export function plainProjections({ keyHeads, keyWidth, valueHeads, valueWidth }: Heads): Projections {
   const [keys, values] = [keyHeads * keyWidth, valueHeads * valueWidth];
+  const shared = valueHeads / keyHeads;
+  const dense = (matrix: number, first: number, width: number): Place => ({ matrix, first, step: width, width });
   return {
+    keyHeads,
     matrices: [
       { name: "in_proj_qkv", rows: 2 * keys + values },
       { name: "in_proj_z", rows: values },
       { name: "in_proj_b", rows: valueHeads },
       { name: "in_proj_a", rows: valueHeads },
     ],
-    split: ([qkv_TN, z_TN, b_TH, a_TH]) => ({
-      q_TN: narrow(qkv_TN, 1, 0, keys),
-      k_TN: narrow(qkv_TN, 1, keys, keys),
-      v_TN: narrow(qkv_TN, 1, 2 * keys, values),
-      ...{ z_TN, b_TH, a_TH },
-    }),
+    places: {
+      q_TN: dense(0, 0, keyWidth),
+      k_TN: dense(0, keys, keyWidth),
+      v_TN: dense(0, 2 * keys, shared * valueWidth),
+      z_TN: dense(1, 0, shared * valueWidth),
+      b_TH: dense(2, 0, shared),
+      a_TH: dense(3, 0, shared),
+    },
   };
 }
 
@@ -48,24 +61,35 @@ export function plainProjections({ keyHeads, keyWidth, valueHeads, valueWidth }:
 export function groupedProjections({ keyHeads, keyWidth, valueHeads, valueWidth }: Heads): Projections {
   const shared = valueHeads / keyHeads;
   const values = shared * valueWidth;
+  const step = 2 * keyWidth + 2 * values;
   return {
+    keyHeads,
     matrices: [
-      { name: "in_proj_qkvz", rows: keyHeads * (2 * keyWidth + 2 * values) },
+      { name: "in_proj_qkvz", rows: keyHeads * step },
       { name: "in_proj_ba", rows: 2 * valueHeads },
     ],
-    split: ([qkvz_TN, ba_TN]) => {
-      const grouped = (t_TN: Tensor): Tensor => reshape(t_TN, [shape(t_TN)[0], keyHeads, -1]);
-      const [qkvz_TKN, ba_TKN] = [grouped(qkvz_TN), grouped(ba_TN)];
-      const part = (t_TKN: Tensor, first: number, width: number): Tensor =>
-        reshape(narrow(t_TKN, 2, first, width), [shape(t_TKN)[0], -1]);
-      return {
-        q_TN: part(qkvz_TKN, 0, keyWidth),
-        k_TN: part(qkvz_TKN, keyWidth, keyWidth),
-        v_TN: part(qkvz_TKN, 2 * keyWidth, values),
-        z_TN: part(qkvz_TKN, 2 * keyWidth + values, values),
-        b_TH: part(ba_TKN, 0, shared),
-        a_TH: part(ba_TKN, shared, shared),
-      };
+    places: {
+      q_TN: { matrix: 0, first: 0, step, width: keyWidth },
+      k_TN: { matrix: 0, first: keyWidth, step, width: keyWidth },
+      v_TN: { matrix: 0, first: 2 * keyWidth, step, width: values },
+      z_TN: { matrix: 0, first: 2 * keyWidth + values, step, width: values },
+      b_TH: { matrix: 1, first: 0, step: 2 * shared, width: shared },
+      a_TH: { matrix: 1, first: shared, step: 2 * shared, width: shared },
     },
+  };
+}
+
+/** The parts of what the matrices made, in their order: views, or copies where heads are apart. */
+export function split({ keyHeads, places }: Projections, made: Tensor[]): Projected {
+  const part = ({ matrix, first, step, width }: Place): Tensor => {
+    const t_TN = made[matrix];
+    if (step === width) return narrow(t_TN, 1, first, keyHeads * width);
+    const t_TKN = reshape(t_TN, [shape(t_TN)[0], keyHeads, step]);
+    return reshape(narrow(t_TKN, 2, first, width), [shape(t_TN)[0], -1]);
+  };
+  const { q_TN, k_TN, v_TN, z_TN, b_TH, a_TH } = places;
+  return {
+    ...{ q_TN: part(q_TN), k_TN: part(k_TN), v_TN: part(v_TN) },
+    ...{ z_TN: part(z_TN), b_TH: part(b_TH), a_TH: part(a_TH) },
   };
 }

@@ -37,8 +37,9 @@ import { scope } from "../../torch/scope.js";
 import { shape, type Tensor, toArray, zeros } from "../../torch/tensor.js";
 import { rmsNorm } from "../norm.js";
 import { deltaRule } from "./delta-rule.js";
-import { groupedProjections, plainProjections, type Projected } from "./delta-projections.js";
-import { type DeltaLimits, type GatedDelta, gatedDeltaAttention } from "./gated-delta.js";
+import { groupedProjections, plainProjections, type Projected, split } from "./delta-projections.js";
+import type { GatedDelta } from "./delta-settings.js";
+import { type DeltaLimits, gatedDeltaAttention } from "./gated-delta.js";
 
 const HEADS = { keyHeads: 2, keyWidth: 4, valueHeads: 6, valueWidth: 3 };
 const SHARED = HEADS.valueHeads / HEADS.keyHeads;
@@ -132,7 +133,8 @@ const randomWeights = (parameters: ParameterSpec[]): Named =>
 function slowly({ projections, normEpsilon }: GatedDelta, weights: Named, x_TD: Tensor): Tensor {
   const own = (name: string): Tensor => weights[`linear_attn.${name}`];
   const h_TD = rmsNorm(x_TD, weights["input_layernorm.weight"], normEpsilon, "float64", "product with 1 + w rounded");
-  const parts: Projected = projections.split(
+  const parts: Projected = split(
+    projections,
     projections.matrices.map(({ name }) => linear(h_TD, own(`${name}.weight`))),
   );
   const raw_TN = cat([parts.q_TN, parts.k_TN, parts.v_TN], 1);

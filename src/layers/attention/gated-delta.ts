@@ -2,52 +2,19 @@
 // the gated delta rule in each head of values, and a norm behind which a gate is. From the projections to the gate it runs in float32
 // (float64 for float64), tile by tile (scan.ts). When generating, a layer keeps its states and the last inputs of the
 // convolution, whatever the length of the text.
-import {
-  add,
-  cast,
-  cat,
-  exp,
-  expand,
-  mul,
-  mulScalar,
-  narrow,
-  neg,
-  reshape,
-  rsqrt,
-  addScalar,
-  sigmoid,
-  silu,
-  softplus,
-  square,
-  sumDim,
-  unsqueeze,
-  view,
-} from "../../torch/ops.js";
+import { cast, contiguous, transpose, view } from "../../torch/ops.js";
+import { hasKernels } from "../../torch/kernels/kernels.js";
 import { scope } from "../../torch/scope.js";
-import { device, dtype, type DType, shape, type Tensor, zeros } from "../../torch/tensor.js";
+import { device, dtype, type DType, type Tensor, zeros } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
-import { type NormForm, normSpec, rmsNorm } from "../norm.js";
+import { normSpec, rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
-import { deltaRule } from "./delta-rule.js";
-import type { Projections, Projected } from "./delta-projections.js";
-import { scan, type TileWork } from "./scan.js";
-import { shortConvolution } from "./short-convolution.js";
-
-export interface GatedDelta {
-  hiddenSize: number;
-  normEpsilon: number;
-  /** Of the norm in front; "n rounded" unless said otherwise. */
-  normForm?: NormForm;
-  keyHeads: number;
-  keyWidth: number;
-  /** A multiple of the key heads: so many follow one another that share a key head. */
-  valueHeads: number;
-  valueWidth: number;
-  /** Tokens that the convolution sees, its own the last. */
-  kernel: number;
-  projections: Projections;
-}
+import { kernelTile } from "./delta-kernels.js";
+import { split } from "./delta-projections.js";
+import { referenceTile } from "./delta-reference.js";
+import type { GatedDelta } from "./delta-settings.js";
+import { differentiated, scan } from "./scan.js";
 
 /** Tokens of a chunk of the delta rule, and of what is computed again at once. */
 export interface DeltaLimits {
@@ -116,85 +83,50 @@ function evaluate(
   // A view, for what a custom function is given belongs to it.
   const used = (name: string, ...size: number[]): Tensor => view(weights.get(`linear_attn.${name}`), size);
   const type: DType = computeDtype === "float64" ? "float64" : "float32";
+  const inKernels = hasKernels(device(x_TD)) && (computeDtype === "float32" || computeDtype === "bfloat16");
+  const ofWeights = [
+    used("conv1d.weight", channels, kernel),
+    used("A_log", valueHeads),
+    used("dt_bias", valueHeads),
+    used("norm.weight", valueWidth),
+  ];
+  // The kernels keep the states of heads that share a key side by side.
+  const stateSize = inKernels
+    ? [keyHeads, keyWidth, (valueHeads / keyHeads) * valueWidth]
+    : [valueHeads, keyWidth, valueWidth];
   const kept = cache?.recall(layer);
-  const state = Object.entries({ before: [kernel - 1, channels], state: [valueHeads, keyWidth, valueWidth] }).map(
-    ([name, size]) => (kept ? cast(kept[name], type, false, true) : zeros(size, type, device(x_TD))),
+  const state = Object.entries({ before: [kernel - 1, channels], state: stateSize }).map(([name, size]) =>
+    kept ? cast(kept[name], type, false, true) : zeros(size, type, device(x_TD)),
   );
   const out_TN = scan(
     {
       rows: [...own, ...ofMemory],
-      weights: [
-        used("conv1d.weight", channels, kernel),
-        used("A_log", valueHeads),
-        used("dt_bias", valueHeads),
-        used("norm.weight", valueWidth),
-      ],
+      weights: inKernels ? scope(() => widened(ofWeights)) : ofWeights,
       state,
       segments,
       tileTokens: tile,
       width: valueHeads * valueWidth,
       type: computeDtype,
     },
-    (rows, [conv, aLog, dtBias, norm], [before, before_HCV]) => {
-      const query = projections.split(rows.slice(0, own.length));
-      const memory = ofMemory.length === 0 ? query : projections.split(rows.slice(own.length));
-      return tileOf(
-        settings,
-        { ...memory, q_TN: query.q_TN, z_TN: query.z_TN },
-        { conv_NK: conv, aLog_H: aLog, dtBias_H: dtBias, norm_V: norm },
-        { before_PN: before, state_HCV: before_HCV },
-        { chunk, computeDtype },
-      );
-    },
+    inKernels
+      ? kernelTile(settings, chunk, ofMemory.length > 0)
+      : differentiated(({ rows, weights: [conv_NK, aLog_H, dtBias_H, norm_V], state: [before_PN, state_HCV] }) => {
+          const query = split(projections, rows.slice(0, own.length));
+          const memory = ofMemory.length === 0 ? query : split(projections, rows.slice(own.length));
+          return referenceTile(
+            settings,
+            { ...memory, q_TN: query.q_TN, z_TN: query.z_TN },
+            { conv_NK, aLog_H, dtBias_H, norm_V },
+            { before_PN, state_HCV },
+            { chunk, computeDtype },
+          );
+        }),
   );
   cache?.replace(layer, { before: state[0], state: state[1] });
   return cast(weights.linear("linear_attn.out_proj", out_TN), dtype(x_TD));
 }
 
-/** Everything between the projections, of a tile of tokens. */
-function tileOf(
-  { keyHeads, keyWidth, valueHeads, valueWidth, normEpsilon }: GatedDelta,
-  { q_TN, k_TN, v_TN, z_TN, b_TH, a_TH }: Projected,
-  { conv_NK, aLog_H, dtBias_H, norm_V }: { conv_NK: Tensor; aLog_H: Tensor; dtBias_H: Tensor; norm_V: Tensor },
-  before: { before_PN: Tensor; state_HCV: Tensor },
-  { chunk, computeDtype }: { chunk: number; computeDtype: DType },
-): ReturnType<TileWork> {
-  return scope(() => {
-    const mixed = scope(() => {
-      const x_TN = wide(cat([q_TN, k_TN, v_TN], 1));
-      const { y_TN, before_PN } = shortConvolution(x_TN, wide(conv_NK), before.before_PN);
-      return { y_TN: silu(y_TN), before_PN };
-    });
-    const keys = keyHeads * keyWidth;
-    const heads = (first: number, count: number, width: number): Tensor =>
-      reshape(narrow(mixed.y_TN, 1, first, count * width), [-1, count, width]);
-    const key_THC = (first: number): Tensor =>
-      repeated(unitLength(heads(first, keyHeads, keyWidth)), valueHeads / keyHeads);
-    const { out_THV, state_HCV } = deltaRule(
-      {
-        q_THC: mulScalar(key_THC(0), keyWidth ** -0.5),
-        k_THC: key_THC(keys),
-        v_THV: heads(2 * keys, valueHeads, valueWidth),
-        logDecay_TH: scope(() => neg(mul(exp(wide(aLog_H)), softplus(add(wide(a_TH), wide(dtBias_H)))))),
-        rate_TH: sigmoid(wide(b_TH)),
-      },
-      before.state_HCV,
-      chunk,
-    );
-    const normed_THV = rmsNorm(out_THV, norm_V, normEpsilon, computeDtype);
-    const gated_THV = mul(wide(normed_THV), silu(wide(reshape(z_TN, shape(normed_THV)))));
-    const out_TN = cast(reshape(gated_THV, [-1, valueHeads * valueWidth]), computeDtype);
-    return { out_TN, state: [mixed.before_PN, state_HCV] };
-  });
-}
-
-/** x / |x|, each head by itself. */
-const unitLength = (x_THC: Tensor): Tensor =>
-  scope(() => mul(x_THC, rsqrt(addScalar(sumDim(square(x_THC), [-1], true), 1e-6))));
-
-/** Each head `times` times, one behind the other. */
-function repeated(x_THC: Tensor, times: number): Tensor {
-  const [tokens, heads, width] = shape(x_THC);
-  if (times === 1) return x_THC;
-  return reshape(expand(unsqueeze(x_THC, 2), [tokens, heads, times, width]), [tokens, heads * times, width]);
+/** As the kernels take them: in float32, the convolution tap by tap. */
+function widened([conv_NK, ...others]: Tensor[]): Tensor[] {
+  return [contiguous(transpose(wide(conv_NK), 0, 1)), ...others.map(wide)];
 }

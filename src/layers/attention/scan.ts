@@ -1,6 +1,6 @@
 // A function of rows of tokens and a state that goes on from row to row, in tiles of tokens: kept are the state in front of each
-// tile, the rows and the output; the backward pass computes each tile again and differentiates it. At a document's start
-// the state is zeros.
+// tile, the rows and the output; the backward pass goes through the tiles backwards and computes each again. At a document's start the
+// state is zeros. What is done to a tile is the caller's: both ways of it, or operators that have gradients (`differentiated`).
 import { backward, leaf, takeGrad, withGrad } from "../../torch/autograd.js";
 import { customFunction, isRecorded, ownInput } from "../../torch/graph.js";
 import { add_, copy_, fill_, narrow, select } from "../../torch/ops.js";
@@ -24,8 +24,30 @@ export interface Scan {
   type: DType;
 }
 
+/** What a tile's work is given: its rows, and the state before it. */
+export interface TileInput {
+  rows: Tensor[];
+  weights: Tensor[];
+  state: Tensor[];
+}
+
+/** Gradients of a tile: of its output; of rows, to be written; of weights, to be added to; and of the state behind it. */
+export interface TileGradients {
+  dOut_TN: Tensor;
+  dRows: Tensor[];
+  dWeights: Tensor[];
+  dState: Tensor[];
+}
+
+export interface TileWork {
+  /** Writes the output, and turns the state into that behind the tile. */
+  forward(input: TileInput, out_TN: Tensor): void;
+  /** Writes and adds the gradients, and turns that of the state behind into that of `state`, which stays as it is. */
+  backward(input: TileInput, gradients: TileGradients): void;
+}
+
 /** Of one tile, in operators that have gradients; it changes nothing that it is given. */
-export type TileWork = (rows: Tensor[], weights: Tensor[], state: Tensor[]) => { out_TN: Tensor; state: Tensor[] };
+export type Operators = (input: TileInput) => { out_TN: Tensor; state: Tensor[] };
 
 interface Tile {
   row: number;
@@ -50,13 +72,7 @@ export function scan({ rows, state, segments, tileTokens, width, type, ...given 
       scope(() => {
         if (tile.isFirst && tile.row > 0) for (const t of state) fill_(t, 0);
         if (!tile.isFirst) for (const [i, kept] of saved.entries()) copy_(select(kept, 0, tile.further), state[i]);
-        const made = work(
-          rows.map((t) => rowsOf(t, tile)),
-          weights,
-          state,
-        );
-        copy_(rowsOf(out_TN, tile), made.out_TN);
-        for (const [i, after] of made.state.entries()) copy_(state[i], after);
+        work.forward({ rows: rows.map((t) => rowsOf(t, tile)), weights, state }, rowsOf(out_TN, tile));
       }),
     );
     return { output: out_TN, saved };
@@ -70,20 +86,36 @@ export function scan({ rows, state, segments, tileTokens, width, type, ...given 
       scope(() => {
         if (tile.isLast) for (const t of dState) fill_(t, 0);
         const before = saved.map((kept, i) =>
-          leaf(tile.isFirst ? zeros(shape(dState[i]), dtype(kept), on) : select(kept, 0, tile.further)),
+          tile.isFirst ? zeros(shape(dState[i]), dtype(kept), on) : select(kept, 0, tile.further),
         );
-        const leaves = { rows: rows.map((t) => leaf(rowsOf(t, tile))), weights: weights.map((t) => leaf(t)) };
-        const made = scope(() => withGrad(() => work(leaves.rows, leaves.weights, before)));
-        scope(() => backward([made.out_TN, ...made.state], [rowsOf(dOut_TN, tile), ...dState]));
-        for (const [i, t] of leaves.rows.entries()) moveGrad(t, rowsOf(dRows[i], tile));
-        for (const [i, t] of leaves.weights.entries()) add_(dWeights[i], takeGrad(t) as Tensor);
-        for (const [i, t] of before.entries()) moveGrad(t, dState[i]);
+        work.backward(
+          { rows: rows.map((t) => rowsOf(t, tile)), weights, state: before },
+          { dOut_TN: rowsOf(dOut_TN, tile), dRows: dRows.map((t) => rowsOf(t, tile)), dWeights, dState },
+        );
       }),
     );
     return [...dRows, ...dWeights];
   };
   return customFunction([...rows, ...weights], forward, gradient);
 }
+
+/** Records a tile's operators in the backward pass and differentiates them. */
+export const differentiated = (operators: Operators): TileWork => ({
+  forward: (input, out_TN) => {
+    const made = operators(input);
+    copy_(out_TN, made.out_TN);
+    for (const [i, after] of made.state.entries()) copy_(input.state[i], after);
+  },
+  backward: (input, { dOut_TN, dRows, dWeights, dState }) => {
+    const leaves = (tensors: Tensor[]): Tensor[] => tensors.map((t) => leaf(t));
+    const [state, rows, weights] = [input.state, input.rows, input.weights].map(leaves);
+    const made = scope(() => withGrad(() => operators({ rows, weights, state })));
+    scope(() => backward([made.out_TN, ...made.state], [dOut_TN, ...dState]));
+    for (const [i, t] of rows.entries()) moveGrad(t, dRows[i]);
+    for (const [i, t] of weights.entries()) add_(dWeights[i], takeGrad(t) as Tensor);
+    for (const [i, t] of state.entries()) moveGrad(t, dState[i]);
+  },
+});
 
 /** Zeros of what no work uses, as rows that would be of another input. */
 function moveGrad(from: Tensor, to: Tensor): void {

@@ -24,6 +24,18 @@ const moment = (count: number): Tensor[] => [
   f(2, 256),
   of("uint8", 65_536),
 ];
+const DELTA: ops.DeltaSizes = { keyHeads: 2, shared: 2, keyWidth: 4, valueWidth: 3, taps: 4, chunk: 2 };
+/** Of three tokens, whose rows lie in one tensor. */
+function deltaCall(way: "forward" | "backward"): unknown[] {
+  const rows = [f(3, 48)];
+  const weights = (): Tensor[] => [f(4, 28), f(4), f(4), f(3)];
+  const state = (): Tensor[] => [f(3, 28), f(2, 4, 6)];
+  const given = [rows, weights(), state(), f(ops.deltaFloats(DELTA, 3, "cpu", way))];
+  const rest = [[0, 0, 4, 0, 8, 4, 0, 16, 6, 0, 28, 6, 0, 40, 2, 0, 44, 2], ops.sizesOf(DELTA), 1e-6];
+  return way === "forward"
+    ? [f(3, 12), ...given, ...rest]
+    : [[f(3, 48)], weights(), state(), f(3, 12), ...given, ...rest];
+}
 
 type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
 /** Arguments of calls of each operator; none for what no plan runs, and for what a CPU or an older libtorch has not. */
@@ -150,6 +162,8 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
     () => [f(4, 6), f(4, 6), "silu"],
     () => [ops.narrow(of("bfloat16", 4, 2, 6), 2, 3, 3), of("bfloat16", 4, 2, 3), "sigmoid"],
   ],
+  gatedDelta_: [() => deltaCall("forward")],
+  gatedDeltaBackward_: [() => deltaCall("backward")],
   flashAttention: [],
   crossEntropy_: [() => [of("bfloat16", 3, 6), index(), of("float64", 3, 2), 1, 0, 0.5]],
   divergence_: [() => [f(3, 6), 1, 0, f(3, 6), 1, 0, of("float64", 3, 2), 4, null]],
