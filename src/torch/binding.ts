@@ -80,6 +80,8 @@ export interface Native {
   synchronize(device: string): void;
   /** What NVRTC (a path, or a name for the loader) makes of CUDA source. */
   compileKernels(nvrtc: string, source: string, options: string[]): Uint8Array;
+  /** Which form of the kernels runs on this CPU: plain, avx2, avx512, or emulated (native/emulated). */
+  kernelsOfCpu(): string;
   /** Whether this libtorch hands out the streams that kernels are launched on. */
   launchesKernels(): boolean;
   /** 90 for sm_90; the driver's CUDA version, 13000 for 13.0. */
@@ -172,6 +174,7 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   setGeneratorState: true,
   synchronize: true,
   compileKernels: true,
+  kernelsOfCpu: true,
   launchesKernels: true,
   gpuFacts: true,
   loadKernels: true,

@@ -26,6 +26,7 @@ const noKernels = (): never => {
 };
 const NO_KERNELS = {
   compileKernels: noKernels,
+  kernelsOfCpu: noKernels,
   launchesKernels: () => true,
   gpuFacts: noKernels,
   loadKernels: noKernels,
