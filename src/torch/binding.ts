@@ -78,7 +78,9 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
-  /** What NVRTC (a path, or a name for the loader) makes of CUDA source. */
+  /** 13.0; nvrtc: a path, or a name for the loader. */
+  nvrtcVersion(nvrtc: string): string;
+  /** What it makes of CUDA source. */
   compileKernels(nvrtc: string, source: string, options: string[]): Uint8Array;
   /** Which form of the kernels runs on this CPU: plain, avx2, avx512, or emulated (native/emulated). */
   kernelsOfCpu(): string;
@@ -173,6 +175,7 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   generatorState: true,
   setGeneratorState: true,
   synchronize: true,
+  nvrtcVersion: true,
   compileKernels: true,
   kernelsOfCpu: true,
   launchesKernels: true,

@@ -12,7 +12,8 @@ const KINDS_OF_CPU = ["plain", "avx2", "avx512", "emulated"];
 
 let reference: boolean | null = null;
 
-function wantsReference(): boolean {
+/** Whether everything runs on the reference. */
+export function wantsReference(): boolean {
   if (reference !== null) return reference;
   checkChoice("REVMOE_CPU", KINDS_OF_CPU);
   checkChoice("REVMOE_KERNELS", CHOICES);
