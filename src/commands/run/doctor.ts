@@ -54,7 +54,7 @@ export function adviceFor(facts: Facts): Advice[] {
     if (device === "cpu" || whyNot === null || whyNot.startsWith("REVMOE_KERNELS")) continue;
     advice.push({
       problem: `${device} runs libtorch's operators in place of our kernels, which takes longer: ${whyNot}`,
-      remedy: /NVRTC/.test(whyNot)
+      remedy: /no NVRTC/.test(whyNot)
         ? "pip install nvidia-cuda-nvrtc beside torch, or REVMOE_NVRTC=/path/libnvrtc.so.13"
         : /streams/.test(whyNot)
           ? `pip install --upgrade torch; ${setUpCommand}`
