@@ -5,7 +5,6 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parse } from "csv-parse/sync";
 
 /** @typedef {{ name: string, launches: number, ms: number }} Kernel sums over a run, or of a step */
 /** @typedef {(file: string, command: string[]) => Kernel[]} Profiler runs a command; its files begin with `file` */
@@ -19,29 +18,32 @@ const run = (program, args) => {
 const MS = { ns: 1e-6, nsecond: 1e-6, us: 1e-3, usecond: 1e-3, ms: 1, msecond: 1, s: 1e3, second: 1e3 };
 const numberOf = (text) => Number(text.replaceAll(",", ""));
 
-/** Of Nsight Compute: a line a launch, behind lines of its own. @param {string} text @returns {Kernel[]} */
-export function readLaunches(text) {
-  /** @type {Record<string, string>[]} */
-  const rows = parse(text.slice(Math.max(0, text.search(/^"ID"/m))), { columns: true, relax_column_count: true });
-  return rows
+/** Rows of a table with commas, behind other lines, as records by the names in its first. @param {string} text @param {RegExp} start */
+function table(text, start) {
+  const [names, ...rows] = text
+    .slice(Math.max(0, text.search(start)))
+    .split(/\r?\n/)
+    .filter(Boolean)
+    .map((line) => [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)])
+    .map((cells) => cells.map(([, quoted, plain]) => (quoted === undefined ? plain : quoted.replaceAll('""', '"'))));
+  return rows.map((row) => Object.fromEntries(row.map((cell, i) => [names[i], cell])));
+}
+
+/** Of Nsight Compute: a line a launch. @param {string} text @returns {Kernel[]} */
+export const readLaunches = (text) =>
+  table(text, /^"ID"/m)
     .filter((row) => row["Metric Name"] === "gpu__time_duration.sum")
     .map((row) => ({
       name: row["Kernel Name"],
       launches: 1,
       ms: numberOf(row["Metric Value"]) * MS[row["Metric Unit"]],
     }));
-}
 
 /** Of Nsight Systems: a line a kernel. @param {string} text @returns {Kernel[]} */
-export function readSums(text) {
-  /** @type {Record<string, string>[]} */
-  const rows = parse(text.slice(Math.max(0, text.search(/^Time \(%\)/m))), { columns: true });
-  return rows.map((row) => ({
-    name: row.Name,
-    launches: numberOf(row.Instances),
-    ms: numberOf(row["Total Time (ns)"]) / 1e6,
-  }));
-}
+export const readSums = (text) =>
+  table(text, /^Time \(%\)/m)
+    .filter((row) => row.Name)
+    .map((row) => ({ name: row.Name, launches: numberOf(row.Instances), ms: numberOf(row["Total Time (ns)"]) / 1e6 }));
 
 /** @type {Record<string, Profiler>} */
 const PROFILERS = {
