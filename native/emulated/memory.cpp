@@ -1,7 +1,8 @@
 // Every access to memory of an emulated kernel, as the compiler's -fsanitize=thread,bounds report them to whoever has these names: to its own
 // library, or to this file. What is said of each byte within a launch: who wrote and who read it, and when. Faults are
 //   a race: two threads, one of which writes, with no barrier between them; blocks have none;
-//   an address outside of every tensor; an index outside of an array; shared memory that is read before the block wrote it.
+//   an address outside of every tensor, or one that is no multiple of what lies there; an index outside of an array; shared memory that is
+//   read before the block wrote it.
 #include <dlfcn.h>
 
 #include <map>
@@ -24,7 +25,7 @@ namespace revmoe::emulated {
 namespace {
 
 constexpr uintptr_t kPage = 4096;
-constexpr size_t kMostPages = 2048;  // of notes that are kept from launch to launch, 80 KiB each
+constexpr size_t kMostPages = 2048;  // of notes that are kept from launch to launch, 64 KiB each
 constexpr uint16_t kSeveral = 0xffff;
 
 /** Of a byte. Times count the barriers and the beginnings of blocks. */
@@ -102,7 +103,7 @@ const char* note(Notes& notes, bool writes, bool shared) {
   return wrong;
 }
 
-void access(const void* address, size_t bytes, bool writes, const void* code) {
+void access(const void* address, size_t bytes, bool writes, bool aligned, const void* code) {
   if (!in_launch) return;
   const auto at = reinterpret_cast<uintptr_t>(address);
   const auto within = [at](const void* first, const void* end) {
@@ -110,6 +111,8 @@ void access(const void* address, size_t bytes, bool writes, const void* code) {
   };
   const bool shared = within(__start_block_shared, __stop_block_shared);
   if (!shared && within(&__ehdr_start, &_end)) return;  // a thread's own stack and index, arguments, constants
+  if (aligned && at % bytes != 0)
+    return say(" at an address that is no multiple of the value's size", writes, shared, code);
   if (!shared && !in_tensor(at, bytes)) return say(" outside of every tensor", writes, false, code);
   for (uintptr_t byte = at; byte < at + bytes; byte++) {
     const char* const wrong = note(page_of(byte / kPage).notes[byte % kPage], writes, shared);
@@ -152,18 +155,18 @@ void revmoe_emulated_freed(const void* data) {
 }
 
 // The compiler's names: those of gcc's and clang's runtime libraries.
-#define REVMOE_ACCESS(bytes)                                                                             \
-  void __tsan_read##bytes(void* at) { access(at, bytes, false, __builtin_return_address(0)); }           \
-  void __tsan_write##bytes(void* at) { access(at, bytes, true, __builtin_return_address(0)); }           \
-  void __tsan_unaligned_read##bytes(void* at) { access(at, bytes, false, __builtin_return_address(0)); } \
-  void __tsan_unaligned_write##bytes(void* at) { access(at, bytes, true, __builtin_return_address(0)); }
+#define REVMOE_ACCESS(bytes)                                                                                    \
+  void __tsan_read##bytes(void* at) { access(at, bytes, false, true, __builtin_return_address(0)); }            \
+  void __tsan_write##bytes(void* at) { access(at, bytes, true, true, __builtin_return_address(0)); }            \
+  void __tsan_unaligned_read##bytes(void* at) { access(at, bytes, false, false, __builtin_return_address(0)); } \
+  void __tsan_unaligned_write##bytes(void* at) { access(at, bytes, true, false, __builtin_return_address(0)); }
 REVMOE_ACCESS(1)
 REVMOE_ACCESS(2)
 REVMOE_ACCESS(4)
 REVMOE_ACCESS(8)
 REVMOE_ACCESS(16)
-void __tsan_read_range(void* at, size_t bytes) { access(at, bytes, false, __builtin_return_address(0)); }
-void __tsan_write_range(void* at, size_t bytes) { access(at, bytes, true, __builtin_return_address(0)); }
+void __tsan_read_range(void* at, size_t bytes) { access(at, bytes, false, false, __builtin_return_address(0)); }
+void __tsan_write_range(void* at, size_t bytes) { access(at, bytes, true, false, __builtin_return_address(0)); }
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}

@@ -62,6 +62,9 @@ DEVICE void too_far(const Team& team, int64_t row, const Args& a) {
 DEVICE void of_the_host(const Team& team, int64_t row, const Args& a) {
   team.each(1, [=](int64_t) { a.x[row] = a.elsewhere[row]; });
 }
+DEVICE void misaligned(const Team& team, int64_t row, const Args& a) {
+  team.each(1, [=](int64_t) { a.x[row] = static_cast<float>(*reinterpret_cast<const double*>(a.x + 101 + 2 * row)); });
+}
 DEVICE void past_an_array(const Team& team, int64_t row, const Args& a) {
   float own[4] = {};
   for (int64_t i = 0; i <= row + 1; i++) own[i] += a.x[i];
@@ -81,6 +84,7 @@ REVMOE_KERNEL(neighbours, neighbours, Args)
 REVMOE_KERNEL(unwritten, unwritten, Args)
 REVMOE_KERNEL(too_far, too_far, Args)
 REVMOE_KERNEL(of_the_host, of_the_host, Args)
+REVMOE_KERNEL(misaligned, misaligned, Args)
 REVMOE_KERNEL(past_an_array, past_an_array, Args)
 
 }  // namespace revmoe::kernels
@@ -96,9 +100,9 @@ int main() {
   revmoe_emulated_made(x, kNumbers * sizeof(float));
   revmoe_emulated_made(most, sizeof(int));
   const revmoe::kernels::Args args{x, host, most};
-  const char* const names[] = {"sums",          "lonely_barrier", "half_a_warp", "unsynced",      "all_write",
-                               "reused",        "neighbours",     "unwritten",   "too_far",       "of_the_host",
-                               "past_an_array", "sums",           "largest",     "no_such_kernel"};
+  const char* const names[] = {"sums",       "lonely_barrier", "half_a_warp", "unsynced", "all_write",
+                               "reused",     "neighbours",     "unwritten",   "too_far",  "of_the_host",
+                               "misaligned", "past_an_array",  "sums",        "largest",  "no_such_kernel"};
   for (const char* const name : names) {
     for (int i = 0; i < kNumbers; i++) x[i] = static_cast<float>(i % 100);
     const char* const said = revmoe_emulated_launch(name, &args, sizeof args, 4);

@@ -22,6 +22,7 @@ const FAULTS: Record<string, RegExp> = {
   unwritten: /reads shared memory that its block has not written/,
   too_far: /writes memory outside of every tensor/,
   of_the_host: /reads memory outside of every tensor/,
+  misaligned: /reads memory at an address that is no multiple of the value's size/,
   past_an_array: /index 4 is outside of an array \(.*faulty\.cpp:\d+\)/,
   no_such_kernel: /not among the emulated kernels/,
 };
