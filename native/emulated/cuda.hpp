@@ -44,9 +44,12 @@ static_assert(revmoe::emulated::kThreads == revmoe::kernels::kThreads);
 
 // 4 KiB are what every driver takes for the arguments of a launch.
 #undef REVMOE_KERNEL
-#define REVMOE_KERNEL(name, function, Args)                                                       \
-  static const emulated::Listed listed_##name(#name, [](const void* args, int64_t items) {        \
-    static_assert(sizeof(Args) + sizeof items <= 4096, "more than a launch takes");               \
-    const Args own = *static_cast<const Args*>(args);                                             \
-    for (int64_t item = blockIdx.x; item < items; item += gridDim.x) function(Team(), item, own); \
+#define REVMOE_KERNEL(name, function, Args)                                                \
+  static const emulated::Listed listed_##name(#name, [](const void* args, int64_t items) { \
+    static_assert(sizeof(Args) + sizeof items <= 4096, "more than a launch takes");        \
+    const Args own = *static_cast<const Args*>(args);                                      \
+    for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {                     \
+      emulated::item_begins(item);                                                         \
+      function(Team(), item, own);                                                         \
+    }                                                                                      \
   });

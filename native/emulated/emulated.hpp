@@ -20,9 +20,10 @@ struct Listed {
 /** Of a launch the first fault is kept. */
 void fault(const char* what);
 
-/** What memory.cpp is told: of a launch, of each of its blocks, of a barrier that all threads have reached. */
+/** What memory.cpp is told: of a launch, of each of its blocks, of an item that a thread begins, of a barrier that all threads have reached. */
 void launch_begins();
 void block_begins();
+void item_begins(int64_t item);
 void barrier_passed();
 void launch_ends();
 

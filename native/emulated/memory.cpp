@@ -1,8 +1,8 @@
 // Every access to memory of an emulated kernel, as the compiler's -fsanitize=thread,bounds report them to whoever has these names: to its own
 // library, or to this file. What is said of each byte within a launch: who wrote and who read it, and when. Faults are
-//   a race: two threads, one of which writes, with no barrier between them; blocks have none;
+//   a race: two threads, one of which writes, with no barrier between them; items have none, for each may be another block's;
 //   an address outside of every tensor, or one that is no multiple of what lies there; an index outside of an array; shared memory that is
-//   read before the block wrote it.
+//   read before the item wrote it.
 #include <dlfcn.h>
 
 #include <map>
@@ -25,13 +25,15 @@ namespace revmoe::emulated {
 namespace {
 
 constexpr uintptr_t kPage = 4096;
-constexpr size_t kMostPages = 2048;  // of notes that are kept from launch to launch, 64 KiB each
+constexpr size_t kMostPages = 2048;  // of notes that are kept from launch to launch, 80 KiB each
 constexpr uint16_t kSeveral = 0xffff;
+constexpr uint32_t kSeveralItems = 0xffffffff;
 
 /** Of a byte. Times count the barriers and the beginnings of blocks. */
 struct Notes {
-  uint32_t written, read, first_read;  // first_read: of this launch
-  uint16_t writer, reader;
+  uint32_t written, read;
+  uint32_t written_by, read_by;  // items
+  uint16_t writer, reader;       // threads
 };
 
 struct Page {
@@ -40,6 +42,7 @@ struct Page {
 
 bool in_launch = false;
 uint32_t now = 1, launch_began, block_began;
+uint32_t items[kThreads];
 std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
 uintptr_t last_number = 0;
 Page* last_page = nullptr;
@@ -85,18 +88,21 @@ void say(const char* what, bool writes, bool shared, const void* code) {
 /** What is wrong with an access; null where nothing is. Takes note of it. */
 const char* note(Notes& notes, bool writes, bool shared) {
   const auto own = static_cast<uint16_t>(threadIdx.x);
-  const auto by_another_block = [&](uint32_t when) { return !shared && when >= launch_began && when < block_began; };
+  const uint32_t item = items[own];
+  const bool written = notes.written >= launch_began, read = notes.read >= launch_began;
   const char* wrong = nullptr;
-  if (shared && !writes && notes.written < block_began) wrong = " that its block has not written";
-  if (by_another_block(notes.written)) wrong = " that another block wrote";
+  if (shared && !writes && (notes.written < block_began || notes.written_by != item))
+    wrong = " that its item has not written";
+  if (!shared && written && notes.written_by != item) wrong = " that another item wrote";
   if (notes.written == now && notes.writer != own) wrong = " that another thread wrote, with no barrier between";
   if (writes) {
-    if (by_another_block(notes.first_read)) wrong = " that another block reads";
+    if (!shared && read && notes.read_by != item) wrong = " that another item reads";
     if (notes.read == now && notes.reader != own) wrong = " that another thread reads, with no barrier between";
     notes.written = now;
+    notes.written_by = item;
     notes.writer = own;
   } else {
-    if (notes.first_read < launch_began) notes.first_read = now;
+    notes.read_by = read && notes.read_by != item ? kSeveralItems : item;
     notes.reader = notes.read == now && notes.reader != own ? kSeveral : own;
     notes.read = now;
   }
@@ -129,6 +135,8 @@ void launch_begins() {
   launch_began = ++now;
   in_launch = true;
 }
+
+void item_begins(int64_t item) { items[threadIdx.x] = static_cast<uint32_t>(item); }
 
 void block_begins() { block_began = ++now; }
 

@@ -46,9 +46,12 @@ DEVICE void reused(const Team& team, int64_t row, const Args& a) {
   team.sync();
   team.each(100, [=](int64_t i) { a.x[100 * row + i] -= first; });
 }
-// Blocks know nothing of each other.
+// Items know nothing of each other, those of one block neither.
 DEVICE void neighbours(const Team& team, int64_t row, const Args& a) {
   team.each(100, [=](int64_t i) { a.x[100 * row + i] += a.x[100 * row + 100]; });
+}
+DEVICE void behind(const Team& team, int64_t row, const Args& a) {
+  team.once([=] { a.x[row] = row < 3 ? 0 : a.x[row - 3] + 1; });
 }
 DEVICE void unwritten(const Team& team, int64_t row, const Args& a) {
   __shared__ float rest[4];
@@ -67,7 +70,7 @@ DEVICE void misaligned(const Team& team, int64_t row, const Args& a) {
 }
 DEVICE void past_an_array(const Team& team, int64_t row, const Args& a) {
   float own[4] = {};
-  for (int64_t i = 0; i <= row + 1; i++) own[i] += a.x[i];
+  for (int64_t i = 0; i <= row + 1; i++) own[i] += a.x[100 * row + i];
   team.each(1, [&](int64_t) { a.x[100 * row] = own[row]; });
 }
 
@@ -81,6 +84,7 @@ REVMOE_KERNEL(unsynced, unsynced, Args)
 REVMOE_KERNEL(all_write, all_write, Args)
 REVMOE_KERNEL(reused, reused, Args)
 REVMOE_KERNEL(neighbours, neighbours, Args)
+REVMOE_KERNEL(behind, behind, Args)
 REVMOE_KERNEL(unwritten, unwritten, Args)
 REVMOE_KERNEL(too_far, too_far, Args)
 REVMOE_KERNEL(of_the_host, of_the_host, Args)
@@ -100,9 +104,10 @@ int main() {
   revmoe_emulated_made(x, kNumbers * sizeof(float));
   revmoe_emulated_made(most, sizeof(int));
   const revmoe::kernels::Args args{x, host, most};
-  const char* const names[] = {"sums",       "lonely_barrier", "half_a_warp", "unsynced", "all_write",
-                               "reused",     "neighbours",     "unwritten",   "too_far",  "of_the_host",
-                               "misaligned", "past_an_array",  "sums",        "largest",  "no_such_kernel"};
+  const char* const names[] = {"sums",          "lonely_barrier", "half_a_warp", "unsynced",
+                               "all_write",     "reused",         "neighbours",  "behind",
+                               "unwritten",     "too_far",        "of_the_host", "misaligned",
+                               "past_an_array", "sums",           "largest",     "no_such_kernel"};
   for (const char* const name : names) {
     for (int i = 0; i < kNumbers; i++) x[i] = static_cast<float>(i % 100);
     const char* const said = revmoe_emulated_launch(name, &args, sizeof args, 4);
