@@ -193,8 +193,8 @@ async function compileAll(compile, units, objectOf, libtorch, say) {
   for (const end of ended) if (end.status === "rejected") throw end.reason;
 }
 
-/** @param {string[]} command @param {string} doing */
-async function run(command, doing) {
+/** Runs a compiler; what it said last, where it fails. @param {string[]} command @param {string} doing */
+export async function run(command, doing) {
   const ended = await runWatched(command);
   if (ended.missing)
     throw new SetupError(`${command[0]}: the C++ compiler is missing. Run: ${installLine(["g++"])} (or set CXX)`);
@@ -229,15 +229,16 @@ function whyNotLoaded(path, env = process.env) {
 }
 
 /** Modification time of the newest of these; 0 for one that is missing. @param {string[]} paths */
-const newest = (paths) => Math.max(0, ...paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0));
+export const newest = (paths) =>
+  Math.max(0, ...paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0));
 
 /** @param {Libtorch} libtorch */
 const describe = ({ version, root }) => `libtorch ${version} (${root})`;
 
-/** Full paths of the files below native/ that end so. @param {string} ending */
+/** Full paths of the addon's files below native/ that end so; the emulated GPU is for tests (emulate.mjs). @param {string} ending */
 const list = (ending) =>
   readdirSync(nativeRoot, { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(ending))
+    .filter((name) => name.endsWith(ending) && !name.startsWith("emulated/"))
     .sort()
     .map((name) => join(nativeRoot, name));
 

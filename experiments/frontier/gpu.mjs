@@ -1,21 +1,26 @@
-// Steps on a GPU, each way in a process of its own: node experiments/frontier/gpu.mjs [--layers N] [--experts N] [--tokens N] [--rows N]
-//   [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N] [--loss-tile-tokens N]
-//   [--theirs NAME,...] [--device cuda:N]
+// Steps on a GPU, each way in a process of its own: node experiments/frontier/gpu.mjs [--layers N] [--experts N] [--vocabulary N] [--tokens N]
+//   [--rows N] [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N] [--loss-tile-tokens N]
+//   [--theirs NAME,...] [--device cuda:N] [--profile]
 // The geometry of Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters) with random bfloat16 weights; one batch of real text is repeated. Ways:
 // device, host (parameters and state in main memory), disk, and checkpoint (parameters on the device, the ordinary network). The card's memory in use
 // is nvidia-smi's, which holds all that the process takes. --theirs runs transformers on the same geometry (adamw, adafactor; theirs.py).
+// --profile prints where the GPU's time goes, by kernel, of 2 layers unless said otherwise (profile.mjs), in place of the table. --device cpu tries
+// all of it on a CPU, but for the card's memory.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { describeStep, profileStep } from "./profile.mjs";
+
 const { values } = parseArgs({
   options: {
-    layers: { type: "string", default: "24" },
+    layers: { type: "string" },
     experts: { type: "string", default: "60" },
+    vocabulary: { type: "string" },
     tokens: { type: "string", default: "2048" },
     rows: { type: "string", default: "4" },
     "micro-batches": { type: "string", default: "1" },
@@ -27,6 +32,7 @@ const { values } = parseArgs({
     "tile-tokens": { type: "string" },
     theirs: { type: "string", default: "" },
     device: { type: "string", default: "cuda" },
+    profile: { type: "boolean", default: false },
     dir: { type: "string", default: tmpdir() },
   },
 });
@@ -34,16 +40,22 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const list = (text) => text.split(",").filter(Boolean);
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
+values.layers ??= values.profile ? "2" : "24";
+const onCpu = values.device === "cpu";
 const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], {
   encoding: "utf8",
 });
-if (card.status !== 0) {
+if (card.status !== 0 && !onCpu) {
   console.error(
     "nvidia-smi: no NVIDIA GPU answers here, which this benchmark is for. experiments/frontier/run.mjs measures a CPU and its disk.",
   );
   process.exit(1);
 }
-console.log(card.stdout.trim());
+console.log(onCpu ? cpus()[0].model : card.stdout.trim());
+if (values.profile) {
+  for (const way of list(values.ways)) profiled(way);
+  process.exit();
+}
 console.log(
   "| way | parameters | optimizer | tokens a step | s a step | tokens/s | peak of tensors | planned | card in use | main memory, planned | loss |",
 );
@@ -51,17 +63,17 @@ console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 for (const way of list(values.ways)) await ours(way);
 for (const optimizer of list(values.theirs)) await theirs(optimizer);
 
-async function ours(way) {
-  const folder = mkdtempSync(join(values.dir, "revmoe-gpu-"));
-  mkdirSync(join(folder, "run"));
+/** What work.mjs is told. */
+function optionsOf(way, folder, steps = Number(values.steps)) {
   const onDevice = way === "checkpoint" || way === "store";
-  const options = {
+  return {
     layers: Number(values.layers),
     experts: Number(values.experts),
+    ...(values.vocabulary === undefined ? {} : { vocabulary: Number(values.vocabulary) }),
     tokens: Number(values.tokens),
     rows: Number(values.rows),
     microBatches: Number(values["micro-batches"]),
-    steps: Number(values.steps),
+    steps,
     rate: Number(values.rate),
     lossTileTokens: Number(values["loss-tile-tokens"]),
     ...(values["tile-tokens"] === undefined ? {} : { tileTokens: Number(values["tile-tokens"]) }),
@@ -71,10 +83,38 @@ async function ours(way) {
     ...(onDevice ? { method: way } : {}),
     folder,
   };
+}
+
+function profiled(way) {
+  const folder = mkdtempSync(join(values.dir, "revmoe-gpu-"));
+  try {
+    const { by, kernels } = profileStep((steps) => {
+      const own = mkdtempSync(join(folder, "run-"));
+      mkdirSync(join(own, "run"));
+      return [process.execPath, here("./work.mjs"), JSON.stringify(optionsOf(way, own, steps))];
+    });
+    const tokens = Number(values.tokens) * Number(values.rows) * Number(values["micro-batches"]);
+    console.log(`\n${way}, ${values.optimizer}, ${values.layers} layers, ${tokens} tokens; kernels by ${by}\n`);
+    console.log(describeStep(kernels));
+  } catch (failure) {
+    console.error(failure.message);
+    process.exitCode = 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function ours(way) {
+  const folder = mkdtempSync(join(values.dir, "revmoe-gpu-"));
+  mkdirSync(join(folder, "run"));
+  const options = optionsOf(way, folder);
   const { events, cardBytes } = await watched(process.execPath, [here("./work.mjs"), JSON.stringify(options)]);
   rmSync(folder, { recursive: true, force: true });
   const [made, planned, end] = ["made", "planned", "end"].map((kind) => events.find((event) => event.kind === kind));
-  if (!end) return console.log(`| ${way} | failed: ${events.at(-1)?.text ?? "no output"} |`);
+  if (!end) {
+    process.exitCode = 1;
+    return console.log(`| ${way} | failed: ${events.at(-1)?.text ?? "no output"} |`);
+  }
   const steps = events.filter(({ kind }) => kind === "step");
   const seconds = median(steps.slice(1).map((step) => step.seconds));
   const cells = [
@@ -86,7 +126,7 @@ async function ours(way) {
     (end.tokens / seconds).toFixed(0),
     gib(end.memory.peakBytes),
     gib(planned.deviceBytes),
-    gib(cardBytes),
+    onCpu ? "-" : gib(cardBytes),
     gib(planned.hostBytes),
     steps.map(({ loss }) => loss.toFixed(3)).join(", "),
   ];

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "core/table.hpp"
+#include "cuda/emulator.hpp"
 
 #if REVMOE_TORCH >= 209
 #include <c10/core/CachingDeviceAllocator.h>
@@ -101,6 +102,7 @@ void raise(std::atomic<size_t>& most, size_t now) {
 
 void give_back(void* data) {
   if (!data) return;
+  emulator_freed(data);
   char* start = static_cast<char*>(data) - kAlignment;
   const Header header = *reinterpret_cast<Header*>(start);
   live_bytes -= header.asked;
@@ -143,6 +145,7 @@ struct CountingAllocator final : c10::Allocator {
     raise(peak_bytes, now);
     raise(highest_bytes, now);
     void* data = static_cast<char*>(start) + kAlignment;
+    emulator_made(data, bytes);
     return {data, data, &give_back, c10::Device(c10::DeviceType::CPU)};
   }
 };

@@ -10,6 +10,7 @@
 #include "core/table.hpp"
 #include "cuda/cuda.hpp"
 #include "cuda/nvrtc.hpp"
+#include "operators/launch.hpp"
 
 namespace revmoe {
 namespace {
@@ -122,6 +123,15 @@ void init_cuda(Napi::Env env, Napi::Object exports) {
       throw Napi::Error::New(info.Env(), failure.what());
     }
   });
+  define(env, exports, "nvrtcVersion", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    try {
+      return Napi::String::New(info.Env(), nvrtc_version(info[0].As<Napi::String>().Utf8Value()));
+    } catch (const std::runtime_error& failure) {
+      throw Napi::Error::New(info.Env(), failure.what());
+    }
+  });
+  define(env, exports, "kernelsOfCpu",
+         [](const Napi::CallbackInfo& info) -> Napi::Value { return Napi::String::New(info.Env(), kernels_of_cpu()); });
   define(env, exports, "launchesKernels", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return Napi::Boolean::New(info.Env(), REVMOE_TORCH >= 211);
   });

@@ -20,6 +20,7 @@ struct Nvrtc {
   int (*cubin_size)(Program, size_t*);
   int (*cubin)(Program, char*);
   int (*destroy)(Program*);
+  int (*version)(int* major, int* minor);
   const char* (*words)(int);
 
   explicit Nvrtc(const std::string& path) {
@@ -36,6 +37,7 @@ struct Nvrtc {
     find("nvrtcGetCUBINSize", cubin_size);
     find("nvrtcGetCUBIN", cubin);
     find("nvrtcDestroyProgram", destroy);
+    find("nvrtcVersion", version);
     find("nvrtcGetErrorString", words);
   }
 };
@@ -47,6 +49,12 @@ const Nvrtc& opened(const std::string& path) {
 }
 
 }  // namespace
+
+std::string nvrtc_version(const std::string& library) {
+  int major = 0, minor = 0;
+  opened(library).version(&major, &minor);
+  return std::to_string(major) + "." + std::to_string(minor);
+}
 
 std::vector<char> compile_cuda(const std::string& library, const std::string& source,
                                const std::vector<std::string>& options) {

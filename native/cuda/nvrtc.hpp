@@ -5,6 +5,9 @@
 
 namespace revmoe {
 
+/** 13.0, of the library of this path, or of this name where the loader looks. Throws std::runtime_error where it cannot be opened. */
+std::string nvrtc_version(const std::string& library);
+
 /** What the source becomes for `options` (--gpu-architecture=sm_90 is one). Throws std::runtime_error with NVRTC's own log. */
 std::vector<char> compile_cuda(const std::string& library, const std::string& source,
                                const std::vector<std::string>& options);

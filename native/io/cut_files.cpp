@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "core/table.hpp"
+#include "cuda/emulator.hpp"
 
 namespace revmoe {
 
@@ -88,9 +89,11 @@ void watch_mapping(void* start, size_t length, const std::string& path) {
   entry->path = path;
   entry->length = length;
   entry->start = static_cast<char*>(start);
+  emulator_made(start, length);
 }
 
 void forget_mapping(void* start) {
+  emulator_freed(start);
   for (Watched* each = watched; each; each = each->next) {
     if (each->start != start) continue;
     each->start = nullptr;

@@ -4,28 +4,34 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include "cuda/cuda.hpp"
+#include "cuda/emulator.hpp"
 
 namespace revmoe {
 namespace {
 
+constexpr const char* kKinds[] = {"plain", "avx2", "avx512"};
+
 // REVMOE_CPU=plain or avx2 takes less than the CPU has, to compare.
 size_t kind_of_cpu() {
+  size_t kind = 0;
 #ifdef __x86_64__
-  const char* const wanted = std::getenv("REVMOE_CPU");
-  const size_t most = wanted == nullptr || std::strcmp(wanted, "avx512") == 0 ? 2 : std::strcmp(wanted, "avx2") == 0;
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) return most;
-  if (__builtin_cpu_supports("x86-64-v3")) return std::min<size_t>(most, 1);
+  kind = __builtin_cpu_supports("x86-64-v4") ? 2 : static_cast<size_t>(__builtin_cpu_supports("x86-64-v3") != 0);
 #endif
-  return 0;
+  const char* const wanted = std::getenv("REVMOE_CPU");
+  for (size_t less = 0; wanted != nullptr && less < kind; less++) {
+    if (std::strcmp(wanted, kKinds[less]) == 0) return less;
+  }
+  return kind;
 }
 
 }  // namespace
+
+const char* kernels_of_cpu() { return emulates() ? "emulated" : kKinds[kind_of_cpu()]; }
 
 void check_dense(const at::Tensor& tensor, at::ScalarType type, c10::Device device) {
   TORCH_CHECK(tensor.device() == device && tensor.is_contiguous() && tensor.scalar_type() == type,
@@ -34,7 +40,7 @@ void check_dense(const at::Tensor& tensor, at::ScalarType type, c10::Device devi
 }
 
 void share_out(int64_t items, const std::function<void(int64_t first, int64_t end)>& work) {
-  if (items == 1 || at::in_parallel_region()) return work(0, items);
+  if (items == 1 || at::in_parallel_region() || emulates()) return work(0, items);  // the emulated GPU has one thread
   // at::parallel_for is compiled where it is called, so it would need libtorch's own OpenMP here; TensorIterator was compiled with it. It shares
   // out bytes that nobody touches: one for each item.
   static char first;
@@ -47,6 +53,7 @@ void share_out(int64_t items, const std::function<void(int64_t first, int64_t en
 void launch(const kernels::Kernel& kernel, const void* args, size_t bytes, int64_t items, c10::Device device) {
   if (items <= 0) return;
   if (!device.is_cpu()) return launch_on_gpu(kernel.name, args, bytes, items, device);
+  if (emulates()) return launch_emulated(kernel.name, args, bytes, items);
   static const size_t kind = kind_of_cpu();
   const kernels::Kernel::OnCpu run = kernel.on_cpu[kind];
   share_out(items, [&](int64_t first, int64_t end) { run(args, first, end); });

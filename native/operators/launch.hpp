@@ -21,6 +21,9 @@ void launch(const kernels::Kernel& kernel, const Args& args, int64_t items, c10:
   launch(kernel, &args, sizeof args, items, device);
 }
 
+/** Which form of the kernels runs on this CPU: plain, avx2, avx512; emulated, where the GPU's form is tried on it. */
+const char* kernels_of_cpu();
+
 /** The tensor's elements, which must be dense, of this type and on this device. */
 void check_dense(const at::Tensor& tensor, at::ScalarType type, c10::Device device);
 

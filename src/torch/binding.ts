@@ -78,8 +78,12 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
-  /** What NVRTC (a path, or a name for the loader) makes of CUDA source. */
+  /** 13.0; nvrtc: a path, or a name for the loader. */
+  nvrtcVersion(nvrtc: string): string;
+  /** What it makes of CUDA source. */
   compileKernels(nvrtc: string, source: string, options: string[]): Uint8Array;
+  /** Which form of the kernels runs on this CPU: plain, avx2, avx512, or emulated (native/emulated). */
+  kernelsOfCpu(): string;
   /** Whether this libtorch hands out the streams that kernels are launched on. */
   launchesKernels(): boolean;
   /** 90 for sm_90; the driver's CUDA version, 13000 for 13.0. */
@@ -171,7 +175,9 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   generatorState: true,
   setGeneratorState: true,
   synchronize: true,
+  nvrtcVersion: true,
   compileKernels: true,
+  kernelsOfCpu: true,
   launchesKernels: true,
   gpuFacts: true,
   loadKernels: true,

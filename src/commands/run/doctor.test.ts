@@ -13,7 +13,13 @@ const engine: EngineFacts = {
   cuda: false,
   cudaRefused: null,
   blas: "mkl (in libtorch)",
-  kernels: "AVX512",
+  libtorchKernels: "AVX512",
+  kernels: {
+    devices: [{ device: "cpu", form: "avx512", whyNot: null }],
+    nvrtc: null,
+    nvrtcFailure: "there is no NVRTC (libnvrtc.so.13: cannot open shared object file)",
+    cubins: { folder: "/revmoe/build/2.6.0-ab12/kernels", files: 0, bytes: 0 },
+  },
   float32Gflops: 400,
   bfloat16Gflops: 1600,
 };
@@ -73,6 +79,38 @@ test("an NVIDIA card that is not used gets the remedy that fits", () => {
   assert.deepEqual(problems({ nvidiaDriver: true }, { cuda: true, cudaDevices: 1 }), []);
 });
 
+test("kernels: where they run, what compiles them, what is kept of it", () => {
+  const withGpus = (whyNots: (string | null)[]): EngineFacts => ({
+    ...engine,
+    cudaDevices: whyNots.length,
+    kernels: {
+      devices: [
+        ...engine.kernels.devices,
+        ...whyNots.map((whyNot, i) => ({ device: `cuda:${i}`, form: whyNot === null ? "loaded" : null, whyNot })),
+      ],
+      nvrtc: { library: "/venv/nvidia/cu13/lib/libnvrtc.so.13", version: "13.0" },
+      nvrtcFailure: null,
+      cubins: { folder: "/cubins", files: 2, bytes: 3 * 2 ** 20 },
+    },
+  });
+  assert.match(
+    report(facts, []),
+    /^kernels +cpu: avx512\nNVRTC +there is no NVRTC \(.*\); only GPUs need it\ncubins +none kept, in \/revmoe/m,
+  );
+  assert.match(
+    report({ ...facts, engine: withGpus([null, "there is no NVRTC (nowhere)"]) }, []),
+    /cpu: avx512; cuda:0: loaded; cuda:1: libtorch's operators \(there is no NVRTC \(nowhere\)\)\nNVRTC +13\.0 \(\/venv.*\)\ncubins +2 kept, 3\.00 MiB, in \/cubins$/m,
+  );
+  const advice = (whyNot: string): string[] => problems({}, withGpus([whyNot]));
+  assert.match(
+    advice("there is no NVRTC (nowhere)")[0],
+    /^cuda:0 runs .*: there is no NVRTC \(nowhere\) \| pip install/,
+  );
+  assert.match(advice("this libtorch does not hand out its streams")[0], /\| pip install --upgrade torch; npm run/);
+  assert.match(advice("nvrtcCompileProgram: NVRTC_ERROR_COMPILATION")[0], /\| report it/);
+  assert.deepEqual(advice("REVMOE_KERNELS=reference"), []);
+});
+
 test("doctor says why this libtorch is used, and how to have another", () => {
   const line = (source: "LIBTORCH" | "remembered" | "system"): string =>
     report({ ...facts, engine: { ...engine, libtorch: { version: "2.6.0", source, root: "/x" } } }, []).split("\n")[1];
@@ -120,5 +158,9 @@ test("the command prints one JSON document and succeeds where an engine is", asy
   assert.equal(await run({ settings: {}, given: new Set(), json: true, out, err: out }), 0);
   const said = JSON.parse(text) as Facts;
   assert.ok(said.engine && said.engine.float32Gflops >= 0 && said.engine.bfloat16Gflops >= 0);
+  const [cpu, ...gpus] = said.engine.kernels.devices;
+  assert.match(cpu.form ?? "", /^(plain|avx2|avx512|emulated)$/);
+  assert.equal(gpus.length, said.engine.cudaDevices);
+  assert.equal(said.engine.kernels.nvrtc === null, said.engine.kernels.nvrtcFailure !== null);
   assert.equal(said.node, process.versions.node);
 });

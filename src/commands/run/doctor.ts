@@ -3,6 +3,7 @@
 import { installLine, setUpCommand, sourceName, waysToGetLibtorch } from "../../../setup/libtorch.mjs";
 import { formatBytes } from "../../format.js";
 import type { CommandInput } from "../command.js";
+import type { KernelFacts } from "../../torch/kernels/facts.js";
 import { type Facts, gatherFacts } from "./machine.js";
 
 export interface Advice {
@@ -48,6 +49,17 @@ export function adviceFor(facts: Facts): Advice[] {
         problem: `an NVIDIA driver is here, but libtorch ${libtorch.version} (${libtorch.root}) has no CUDA`,
         remedy: `pip install torch; ${setUpCommand}`,
       });
+  }
+  for (const { device, whyNot } of engine.kernels.devices) {
+    if (device === "cpu" || whyNot === null || whyNot.startsWith("REVMOE_KERNELS")) continue;
+    advice.push({
+      problem: `${device} runs libtorch's operators in place of our kernels, which takes longer: ${whyNot}`,
+      remedy: /no NVRTC/.test(whyNot)
+        ? "pip install nvidia-cuda-nvrtc beside torch, or REVMOE_NVRTC=/path/libnvrtc.so.13"
+        : /streams/.test(whyNot)
+          ? `pip install --upgrade torch; ${setUpCommand}`
+          : "report it, with the output of revmoe doctor --json",
+    });
   }
   if (engine.blas.startsWith("reference")) {
     advice.push({
@@ -113,9 +125,22 @@ function engineRows(engine: NonNullable<Facts["engine"]>): string[][] {
     ["engine", `${engine.addon}, built ${engine.builtAt.slice(0, 16).replace("T", " ")} UTC`],
     ["devices", `cpu with ${engine.threads} thread(s); ${cuda}`],
     ["BLAS", engine.blas],
-    ["kernels", engine.kernels],
+    ["operators", `libtorch's use ${engine.libtorchKernels}`],
+    ...kernelRows(engine.kernels),
     ["float32", speed(engine.float32Gflops)],
     ["bfloat16", `${speed(engine.bfloat16Gflops)}; ${bfloat16Verdict(engine)}`],
+  ];
+}
+
+function kernelRows({ devices, nvrtc, nvrtcFailure, cubins }: KernelFacts): string[][] {
+  const onDevices = devices.map(
+    ({ device, form, whyNot }) => `${device}: ${form ?? `libtorch's operators (${whyNot})`}`,
+  );
+  const kept = cubins.files === 0 ? "none kept" : `${cubins.files} kept, ${formatBytes(cubins.bytes)}`;
+  return [
+    ["kernels", onDevices.join("; ")],
+    ["NVRTC", nvrtc ? `${nvrtc.version} (${nvrtc.library})` : `${nvrtcFailure}; only GPUs need it`],
+    ["cubins", `${kept}, in ${cubins.folder}`],
   ];
 }
 

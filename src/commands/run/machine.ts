@@ -7,6 +7,7 @@ import { basename } from "node:path";
 import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../../setup/libtorch.mjs";
 import { engineInfo, setThreads } from "../../torch/device.js";
 import { productFlops } from "../../plan/ways/product-speed.js";
+import { type KernelFacts, kernelFacts } from "../../torch/kernels/facts.js";
 
 export interface EngineFacts {
   libtorch: Pick<Engine, "version" | "source" | "root">;
@@ -20,7 +21,9 @@ export interface EngineFacts {
   /** The library that computes float32 products. */
   blas: string;
   /** The widest instructions that libtorch's own kernels use. */
-  kernels: string;
+  libtorchKernels: string;
+  /** The addon's own: on which devices they run, and what compiles them. */
+  kernels: KernelFacts;
   /** Products of matrices on the CPU, 1e9 multiplications and additions per second; 0 is too slow to wait for. */
   float32Gflops: number;
   bfloat16Gflops: number;
@@ -89,7 +92,8 @@ async function engineFacts(): Promise<EngineFacts> {
     cuda: built.cuda,
     cudaRefused: built.cudaRefused,
     blas: blasOf(config, readText("/proc/self/maps")),
-    kernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
+    libtorchKernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
+    kernels: kernelFacts(cudaDevices),
     float32Gflops: productFlops("float32") / 1e9,
     bfloat16Gflops: productFlops("bfloat16") / 1e9,
   };

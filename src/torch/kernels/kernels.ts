@@ -7,16 +7,25 @@ import { deviceIndex, isCpu } from "../device-name.js";
 import { device, dtype, type Tensor } from "../tensor.js";
 import { loadOnGpu } from "./gpu.js";
 
-const CHOICES = ["auto", "reference"] as const;
+const CHOICES = ["auto", "reference"];
+/** Forms of the kernels for a CPU; the last is a GPU's, emulated (setup/emulate.mjs). */
+const KINDS_OF_CPU = ["plain", "avx2", "avx512", "emulated"];
 
 let reference: boolean | null = null;
 
-function wantsReference(): boolean {
+/** Whether everything runs on the reference. */
+export function wantsReference(): boolean {
   if (reference !== null) return reference;
-  const choice = process.env.REVMOE_KERNELS || "auto";
-  if (!(CHOICES as readonly string[]).includes(choice))
-    throw new UserError(`REVMOE_KERNELS: "${choice}" is not possible (expected ${CHOICES.join(" or ")}).`);
-  return (reference = choice === "reference");
+  checkChoice("REVMOE_CPU", KINDS_OF_CPU);
+  checkChoice("REVMOE_KERNELS", CHOICES);
+  return (reference = process.env.REVMOE_KERNELS === "reference");
+}
+
+function checkChoice(name: string, choices: readonly string[]): void {
+  const choice = process.env[name];
+  if (!choice || choices.includes(choice)) return;
+  const expected = `${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`;
+  throw new UserError(`${name}: "${choice}" is not possible (expected ${expected}).`);
 }
 
 /** Whether the kernels run where \`t\` is, on numbers of its type: they know float32 and bfloat16. */

@@ -44,17 +44,12 @@ export function nvrtcCandidates(libDir: string, wanted = process.env.REVMOE_NVRT
   ];
 }
 
-/**
- * The kernels for an architecture (90 for sm_90). Errors: with NVRTC's own log, which names file and line; with what the loader said of each
- * library that was tried, where there is no NVRTC.
- */
-export function compileKernels(capability: number, libraries: readonly string[], source = kernelSource()): Uint8Array {
-  // Nothing here needs what only the very chip has, but the chips' own instructions are named so.
-  const architecture = `sm_${capability}${capability >= 90 ? "a" : ""}`;
+/** The first of these that can be opened, and its version. Errors: what the loader said where there is none; what is wrong with a file that is there. */
+export function findNvrtc(libraries: readonly string[]): { library: string; version: string } {
   const missing: string[] = [];
   for (const library of libraries) {
     try {
-      return native.compileKernels(library, source, [...OPTIONS, `--gpu-architecture=${architecture}`]);
+      return { library, version: native.nvrtcVersion(library) };
     } catch (failure) {
       const { message } = failure as Error;
       if (!message.includes("cannot open shared object")) throw failure;
@@ -62,6 +57,14 @@ export function compileKernels(capability: number, libraries: readonly string[],
     }
   }
   throw new Error(`there is no NVRTC (${missing.at(0) ?? "nowhere to look"})`);
+}
+
+/** The kernels for an architecture (90 for sm_90). Errors: findNvrtc's; with NVRTC's own log, which names file and line. */
+export function compileKernels(capability: number, libraries: readonly string[], source = kernelSource()): Uint8Array {
+  // Nothing here needs what only the very chip has, but the chips' own instructions are named so.
+  const architecture = `sm_${capability}${capability >= 90 ? "a" : ""}`;
+  const { library } = findNvrtc(libraries);
+  return native.compileKernels(library, source, [...OPTIONS, `--gpu-architecture=${architecture}`]);
 }
 
 /** The same from the folder, where it is there already. `version`: of the driver. */

@@ -25,7 +25,9 @@ const noKernels = (): never => {
   throw new Error("internal: the shadow engine compiles no kernels");
 };
 const NO_KERNELS = {
+  nvrtcVersion: noKernels,
   compileKernels: noKernels,
+  kernelsOfCpu: noKernels,
   launchesKernels: () => true,
   gpuFacts: noKernels,
   loadKernels: noKernels,

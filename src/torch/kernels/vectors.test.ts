@@ -1,0 +1,43 @@
+// That the compiler made vectors of every kernel's loops (native/kernels): arithmetic on the widest registers of each kind of CPU stands in the
+// object file. A loop with a branch, or with a call that is not inlined, has none; such a kernel is slow and nothing else shows it.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+
+import { resolveEngine } from "../../../setup/libtorch.mjs";
+import { kernelSource } from "./nvrtc.js";
+
+/** Kernels that compute nothing in vectors, each with the reason. */
+const WITHOUT: Record<string, string> = {
+  store_plain: "it copies",
+};
+
+const WIDEST = { avx2: "ymm", avx512: "zmm" };
+
+const folder = dirname(resolveEngine().addon);
+const names = [...kernelSource().matchAll(/^REVMOE_KERNEL\((\w+)/gm)].map(([, name]) => name);
+const noObjdump = spawnSync("objdump", ["--version"]).error !== undefined;
+
+/** The instructions of each function of an object file. */
+function functionsOf(file: string): Map<string, string> {
+  const { stdout } = spawnSync("objdump", ["-d", "--no-show-raw-insn", file], { encoding: "utf8", maxBuffer: 2 ** 28 });
+  return new Map(stdout.split(/^\w+ </m).map((text) => [text.slice(0, text.indexOf(">")), text]));
+}
+
+for (const [kind, register] of Object.entries(WIDEST)) {
+  const file = join(folder, `kernels-${kind}.o`);
+  const skip = (noObjdump && "no objdump") || (!existsSync(file) && `no ${file}`);
+  test(`every kernel computes in ${register} registers`, { skip }, () => {
+    const functions = functionsOf(file);
+    // Not moves, zeros and the like, which stand beside a loop of single numbers too.
+    const arithmetic = new RegExp(`\\tv(?!mov|p?xor|p?broadcast|perm|insert|extract)\\S+ .*%${register}`);
+    const single = names.filter((name) => {
+      const text = functions.get(`revmoe_${name}_${kind}`);
+      assert.ok(text, `${name} is not in ${file}`);
+      return !arithmetic.test(text);
+    });
+    assert.deepEqual(single.sort(), Object.keys(WITHOUT).sort());
+  });
+}
