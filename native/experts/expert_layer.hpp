@@ -43,12 +43,13 @@ struct Layer {
   Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, const Rows& rows)
       : rows(rows), grouped(x, rows), x_(x), gate_up_(gate_up), down_(down) {}
 
-  // Each group times its weight, or times the transposed one: in `into`, where products go one by one, or in a new tensor.
-  at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed, const at::Tensor& into) const {
-    const at::Tensor together = grouped.products(x, weights, transposed);
-    if (together.defined()) return together;
+  // Each group times its weight, or times the transposed one. Where products go one by one, in `spare`, if there is one.
+  at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed, const at::Tensor& spare) const {
+    if (grouped.takes(x, weights)) return grouped.products(x, weights, transposed);
     const std::vector<Group> groups = this->groups();
     const size_t places = places_for(groups, without_workspace(x));
+    const int64_t columns = weights[0].size(transposed ? 0 : 1);
+    const at::Tensor into = spare.defined() ? spare : at::empty({x.size(0), columns}, x.options());
     if (!casts_) casts_.emplace(x_, gate_up_, down_, places);
     for_each(groups, places, [&](const Group& group, size_t place) {
       const at::Tensor weight = casts_->of(weights[group.expert], place);

@@ -34,8 +34,11 @@ struct Plan {
   c10::optional<at::Tensor> written;
 
   bool keeps() const { return !kept.empty(); }
-  at::Tensor kept_or_empty(size_t index, int64_t columns, const at::Tensor& like) const {
-    return keeps() ? kept[index] : at::empty({rows.all(), columns}, like.options());
+  // What keeps rows of this kind; undefined where nothing does.
+  at::Tensor keeper(size_t index) const { return keeps() ? kept[index] : at::Tensor(); }
+  // The same rows where they are kept.
+  at::Tensor keep(size_t index, const at::Tensor& made) const {
+    return !keeps() || made.is_same(kept[index]) ? made : kept[index].copy_(made);
   }
 };
 
@@ -48,16 +51,15 @@ Made value_of(const at::Tensor& x_TD, const at::Tensor& gates_TA, at::TensorList
               at::TensorList biases, const Plan& plan) {
   const Rows& rows = plan.rows;
   const Layer layer(x_TD, gate_up, down, rows);
-  at::Tensor rows_RD = plan.kept_or_empty(0, x_TD.size(1), x_TD);
+  at::Tensor rows_RD = plan.keeps() ? plan.kept[0] : at::empty({rows.all(), x_TD.size(1)}, x_TD.options());
   rows.gather(x_TD, rows_RD);
-  at::Tensor both_RG = plan.kept_or_empty(1, gate_up[0].size(0), x_TD);
-  const at::Tensor first = layer.products(rows_RD, gate_up, /*transposed=*/true, both_RG);
-  if (!first.is_same(both_RG)) plan.keeps() ? both_RG.copy_(first) : both_RG = first;
+  const at::Tensor both_RG = plan.keep(1, layer.products(rows_RD, gate_up, /*transposed=*/true, plan.keeper(1)));
+  // The second products come into its place.
+  if (plan.keeps() || layer.grouped.takes(both_RG, down)) rows_RD.reset();
   if (!biases.empty()) {
     for (const Group& group : layer.groups()) group.of(both_RG).add_(biases[group.expert].to(x_TD.scalar_type()));
   }
   const at::Tensor inner_RF = plan.activation.forward(rows, both_RG, gates_TA);
-  if (plan.keeps()) rows_RD = at::empty_like(rows_RD);
   const at::Tensor y_RD = layer.products(inner_RF, down, /*transposed=*/true, rows_RD);
   if (!biases.empty()) {
     const at::TensorList second = half_of(biases, true);
@@ -86,12 +88,10 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_TD, const at::Tensor& gates_TA,
                             at::TensorList gate_up, at::TensorList down, at::TensorList biases, Plan plan) {
     const Made made = value_of(x_TD, gates_TA, gate_up, down, biases, plan);
-    variable_list saved{x_TD, gates_TA, made.both_RG};
+    variable_list saved{x_TD, gates_TA, made.both_RG, plan.rows.places_TA, plan.rows.counts};
     for (const at::TensorList& some : {gate_up, down, biases}) saved.insert(saved.end(), some.begin(), some.end());
     context->save_for_backward(saved);
     auto& data = context->saved_data;
-    data["places"] = plan.rows.places_TA;
-    data["counts"] = plan.rows.counts;
     data["fused"] = plan.rows.fused;
     data["activation"] = std::string(plan.activation.name());
     data["interleaved"] = plan.activation.interleaved();
@@ -102,9 +102,9 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     return made.y_TD;
   }
 
-  static Plan plan_of(AutogradContext* context) {
+  static Plan plan_of(AutogradContext* context, const at::Tensor& places_TA, const at::Tensor& counts) {
     auto& data = context->saved_data;
-    return {{data["places"].toTensor(), data["counts"].toTensor(), data["fused"].toBool()},
+    return {{places_TA, counts, data["fused"].toBool()},
             {data["activation"].toStringRef(), data["interleaved"].toBool(), data["limit"].toDouble(),
              data["alpha"].toDouble()},
             data["kept"].toTensorVector(),
@@ -114,24 +114,22 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::TensorList inputs(saved);
-    const Plan plan = plan_of(context);
+    const Plan plan = plan_of(context, saved[3], saved[4]);
     const Rows& rows = plan.rows;
     const auto experts = static_cast<size_t>(rows.counts.numel());
     const at::Tensor x_TD = saved[0].detach(), gates_TA = saved[1].detach(), both_RG = saved[2];
-    const at::TensorList gate_up = inputs.slice(3, experts), down = inputs.slice(3 + experts, experts);
-    const at::TensorList biases = inputs.slice(3 + 2 * experts);
+    const at::TensorList gate_up = inputs.slice(5, experts), down = inputs.slice(5 + experts, experts);
+    const at::TensorList biases = inputs.slice(5 + 2 * experts);
     const Layer layer(x_TD, gate_up, down, rows);
     // One for each input, and none for the plan.
-    variable_list made(saved.size());
-    const std::vector<Gradient> sums = sums_of(context, plan, inputs.slice(3), made);
+    variable_list made(saved.size() - 2);
+    const std::vector<Gradient> sums = sums_of(context, plan, inputs.slice(5), made);
     // The n-th part: the first products' weights, the second's, and biases of both.
     const auto part = [&](size_t n) { return c10::ArrayRef<Gradient>(sums).slice(n * experts, experts); };
 
-    at::Tensor rows_RD = plan.kept_or_empty(3, x_TD.size(1), x_TD);
+    at::Tensor rows_RD = plan.keeps() ? plan.kept[3] : at::empty({rows.all(), x_TD.size(1)}, x_TD.options());
     rows.gather(gradients[0].contiguous(), rows_RD);
-    at::Tensor inner_RF = plan.kept_or_empty(2, down[0].size(1), x_TD);
-    const at::Tensor d_inner_RF = layer.products(rows_RD, down, /*transposed=*/false, inner_RF);
-    if (!d_inner_RF.is_same(inner_RF)) plan.keeps() ? inner_RF.copy_(d_inner_RF) : inner_RF = d_inner_RF;
+    at::Tensor inner_RF = plan.keep(2, layer.products(rows_RD, down, /*transposed=*/false, plan.keeper(2)));
     made[1] = plan.activation.back(rows, both_RG, inner_RF, gates_TA);
     if (!biases.empty()) {
       const at::Tensor d_gates_R = at::empty({rows.all()}, gates_TA.options());
@@ -151,9 +149,8 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
       inner_RF.reset();
       rows.gather(x_TD, rows_RD);
       add_products(layer.grouped, rows, part(0), both_RG, rows_RD);
-    } else if (context->needs_input_grad(0)) {
-      rows_RD = at::empty_like(rows_RD);
     }
+    if (plan.keeps() || layer.grouped.takes(both_RG, gate_up)) rows_RD.reset();
     if (context->needs_input_grad(0))
       made[0] = rows.sums(layer.products(both_RG, gate_up, /*transposed=*/false, rows_RD));
     return made;

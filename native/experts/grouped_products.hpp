@@ -42,11 +42,16 @@ class Grouped {
 #endif
   }
 
-  // x_e W_e' of every expert, or x_e W_e; undefined where the weights do not allow it.
+  // Whether products of x with the weights can be made so.
+  bool takes(const at::Tensor& x, at::TensorList weights) const {
+    if (!fits(x)) return false;
+    const at::Tensor stack = stack_of(weights);
+    return stack.defined() && aligned(stack);
+  }
+
+  // x_e W_e' of every expert, or x_e W_e.
   at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed) const {
-    at::Tensor stack = fits(x) ? stack_of(weights) : at::Tensor();
-    if (!stack.defined() || !aligned(stack)) return {};
-    stack = stack.to(x.scalar_type());
+    const at::Tensor stack = stack_of(weights).to(x.scalar_type());
     return product(x, transposed ? stack.transpose(1, 2) : stack, ends_);
   }
 

@@ -2,11 +2,14 @@
 // tile of tokens the rows that entered each product and the gradients that came back to it. Where an expert gets far fewer rows than it
 // has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
+import { hasKernels } from "../torch/kernels/kernels.js";
 import {
+  cast,
   type ExpertActivation,
   expertBiasGradients_,
   expertGradients_,
-  groupedExpertsKeep,
+  groupedExperts,
+  reshape,
   unbind,
 } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
@@ -35,15 +38,30 @@ export interface Experts {
   /** None, or those of gate and up of every expert and then those of down. */
   biases: Tensor[];
   activation: Activation;
+  /** See `Weights`. */
+  written?: Tensor | null;
 }
 
-/** The rest of the arguments of the experts' operators. */
-export const activationArguments = (
-  activation: Activation,
-): [name: ExpertActivation, interleaved?: boolean, limit?: number, alpha?: number] =>
-  activation.name === "clamped_swiglu"
-    ? [activation.name, false, activation.limit, activation.alpha]
-    : [activation.name];
+/** Which experts tokens go to: gates_TA, and the row of each choice where rows are sorted by expert, of which each expert has `counts_E`. */
+export interface Choices {
+  gates_TA: Tensor;
+  places_TA: Tensor;
+  counts_E: Tensor;
+}
+
+/** The experts' products, weighed and summed for each token. */
+export function expertsOutput(x_TD: Tensor, choices: Choices, experts: Experts, kept: Tensor[] = []): Tensor {
+  const { gateUp, down, biases, activation, written = null } = experts;
+  const { gates_TA, places_TA, counts_E } = choices;
+  const isWide = dtype(x_TD) === "float64";
+  const gates = cast(gates_TA, isWide ? "float64" : "float32");
+  const rest: [name: ExpertActivation, interleaved?: boolean, limit?: number, alpha?: number] =
+    activation.name === "clamped_swiglu"
+      ? [activation.name, false, activation.limit, activation.alpha]
+      : [activation.name];
+  const fused = !isWide && hasKernels(device(x_TD));
+  return groupedExperts(x_TD, gates, places_TA, counts_E, gateUp, down, biases, kept, written, fused, ...rest);
+}
 
 /** Rows sorted by expert, and how many each has. */
 interface Tile {
@@ -51,25 +69,25 @@ interface Tile {
   dBoth_R2F: Tensor;
   inner_RF: Tensor;
   dy_RD: Tensor;
-  counts: number[];
+  counts_E: Tensor;
 }
 
 export class ExpertRows {
   readonly #tiles: Tile[] = [];
 
-  /** The experts' product, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
-  product(x_RD: Tensor, { gateUp, down, biases, activation }: Experts, counts: number[]): Tensor {
+  /** The same, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
+  output(x_TD: Tensor, choices: Choices, experts: Experts): Tensor {
     return scope(() => {
-      const [[rows, width], [both], [, inner]] = [x_RD, gateUp[0], down[0]].map(shape);
-      const [dBoth_R2F, inner_RF, dy_RD] = [both, inner, width].map((columns) =>
-        empty([rows, columns], dtype(x_RD), device(x_RD)),
+      const [width, inner] = shape(experts.down[0]);
+      const [rows] = shape(reshape(choices.places_TA, [-1]));
+      const [x_RD, dBoth_R2F, inner_RF, dy_RD] = [width, shape(experts.gateUp[0])[0], inner, width].map((columns) =>
+        empty([rows, columns], dtype(x_TD), device(x_TD)),
       );
-      const kept = [dBoth_R2F, inner_RF, dy_RD];
-      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, kept, biases, ...activationArguments(activation));
-      const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
+      const y_TD = expertsOutput(x_TD, choices, experts, [x_RD, dBoth_R2F, inner_RF, dy_RD]);
+      const tile = { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E: detach(choices.counts_E) };
       for (const tensor of Object.values(tile)) keep(tensor);
-      this.#tiles.push({ ...tile, counts });
-      return y_RD;
+      this.#tiles.push(tile);
+      return y_TD;
     });
   }
 
@@ -103,7 +121,7 @@ export class ExpertRows {
   }
 
   #tensors(): Tensor[] {
-    return this.#tiles.flatMap(({ x_RD, dBoth_R2F, inner_RF, dy_RD }) => [x_RD, dBoth_R2F, inner_RF, dy_RD]);
+    return this.#tiles.flatMap((tile) => Object.values(tile) as Tensor[]);
   }
 
   /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
@@ -111,9 +129,9 @@ export class ExpertRows {
     const sums_EHW = empty([count, height, width], "float32", device(this.#tiles[0].x_RD));
     scope(() => {
       const sums = unbind(sums_EHW, 0);
-      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts }] of this.#tiles.entries()) {
+      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E }] of this.#tiles.entries()) {
         const [dOut, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
-        expertGradients_(sums, dOut, into, counts, first, i > 0);
+        expertGradients_(sums, dOut, into, counts_E, first, i > 0);
       }
     });
     return sums_EHW;
@@ -124,8 +142,8 @@ export class ExpertRows {
     const sums_EH = empty(size, "float32", device(this.#tiles[0].x_RD));
     scope(() => {
       const sums = unbind(sums_EH, 0);
-      for (const [i, { dBoth_R2F, dy_RD, counts }] of this.#tiles.entries())
-        expertBiasGradients_(sums, name === EXPERT_BIASES.down ? dy_RD : dBoth_R2F, counts, 0, i > 0);
+      for (const [i, { dBoth_R2F, dy_RD, counts_E }] of this.#tiles.entries())
+        expertBiasGradients_(sums, name === EXPERT_BIASES.down ? dy_RD : dBoth_R2F, counts_E, 0, i > 0);
     });
     return sums_EH;
   }

@@ -9,6 +9,7 @@ import * as ops from "../ops.js";
 import { scope } from "../scope.js";
 import { onShadow } from "../shadow.js";
 import { type DType, dtype, fromArray, shape, type Tensor, zeros } from "../tensor.js";
+import { countsOf } from "./testing-rows.js";
 
 const f = (...size: number[]): Tensor => zeros(size, "float32");
 const int = (...size: number[]): Tensor => zeros(size, "int32");
@@ -16,6 +17,12 @@ const of = (type: DType, ...size: number[]): Tensor => zeros(size, type);
 const index = (): Tensor => fromArray([2, 0, 1], [3], "int64");
 const turned = (): Tensor => ops.transpose(f(6, 4), 0, 1);
 const list = (count: number, ...size: number[]): Tensor[] => Array.from({ length: count }, () => f(...size));
+
+/** x, gates, places and counts of 9 tokens with two choices each. */
+const routed = (): Tensor[] => {
+  const places = fromArray([...Array(18).keys()], [9, 2], "int64");
+  return [f(9, 8), f(9, 2), places, countsOf([10, 8])];
+};
 
 type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
 /** Arguments of calls of each operator; none for what no plan runs, and for what a CPU or an older libtorch has not. */
@@ -120,10 +127,17 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   linear: [() => [f(4, 6), f(5, 6)], () => [f(2, 4, 6), f(5, 6)], () => [f(4, 6), f(5, 6), f(5)]],
   solveTriangular: [() => [f(2, 4, 4), f(2, 4, 5), false, true, true]],
   linalgEigh: [() => [f(6, 6)]],
-  groupedExperts: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], []]],
-  groupedExpertsKeep: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], [f(9, 12), f(9, 6), f(9, 8)], []]],
-  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), [4, 5], 0, true]],
-  expertBiasGradients_: [() => [list(2, 12), f(9, 12), [4, 5], 0, true]],
+  groupedExperts: [
+    () => [...routed(), list(2, 12, 8), list(2, 8, 6), [], [], null, true],
+    () => [...routed(), list(2, 12, 8), list(2, 8, 6), [], [], null, false],
+    () => {
+      const kept = [8, 12, 6, 8].map((columns) => f(18, columns));
+      return [...routed(), list(2, 12, 8), list(2, 8, 6), [], kept, null, true];
+    },
+  ],
+  expertPlaces: [() => [fromArray([2, 0, 1, 2], [2, 2], "int64"), 3]],
+  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), countsOf([4, 5]), 0, true]],
+  expertBiasGradients_: [() => [list(2, 12), f(9, 12), countsOf([4, 5]), 0, true]],
   flashAttention: [],
   normal_: [() => [f(4), 0, 1]],
   uniform_: [() => [f(4), 0, 1]],
