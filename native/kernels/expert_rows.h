@@ -102,7 +102,6 @@ DEVICE void sum_rows(const Team& team, int64_t token, const RowsArgs& a) {
   T* const into = static_cast<T*>(a.of_tokens) + token * a.width;
   team.each(a.width, [=](int64_t i) {
     float sum = load(row[0], i);
-#pragma GCC unroll 8
     for (int choice = 1; choice < N; choice++) sum += load(row[choice], i);
     store(into, i, sum);
   });

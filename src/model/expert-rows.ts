@@ -25,6 +25,11 @@ export const EXPERT_BIASES = {
   down: `${EXPERT_MATRICES.down}_bias`,
 } as const;
 
+/** All of them, in the order in which `groupedExperts` takes them. */
+export const EXPERT_PARAMETERS: readonly string[] = [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) =>
+  Object.values(names),
+);
+
 /** What is computed between the two products of an expert; native/experts/expert_activation.hpp has the equations. */
 export type Activation =
   | { name: Exclude<ExpertActivation, "clamped_swiglu"> }

@@ -4,17 +4,25 @@
 import { detach, leaf, setGrad } from "../torch/autograd.js";
 import { linear, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, dtype, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
+import { type DType, device, dtype, empty, shape, type Tensor, to, zeros } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
 import type { ExpertRows } from "./expert-rows.js";
 import type { Parameters } from "./model.js";
 
-/** One float32 tensor per parameter, zero at first, where the parameters are or on a device; the caller owns and frees them. */
-export function makeGradients(parameters: Parameters, on?: string): Parameters {
+/**
+ * One float32 tensor per parameter, where the parameters are or on a device: zero at first, but for those that hold anything until their first
+ * gradient is written (`isUnfilled`). The caller owns and frees them.
+ */
+export function makeGradients(
+  parameters: Parameters,
+  on?: string,
+  isUnfilled: (name: string) => boolean = () => false,
+): Parameters {
   return scope(() => {
-    const made = Object.entries(parameters).map(
-      ([name, parameter]) => [name, zeros(shape(parameter), "float32", on ?? device(parameter))] as const,
-    );
+    const made = Object.entries(parameters).map(([name, parameter]) => {
+      const make = isUnfilled(name) ? empty : zeros;
+      return [name, make(shape(parameter), "float32", on ?? device(parameter))] as const;
+    });
     return Object.fromEntries(made.map(([name, gradient]) => [name, keep(gradient)]));
   });
 }
@@ -22,6 +30,7 @@ export function makeGradients(parameters: Parameters, on?: string): Parameters {
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
   expertRows: ExpertRows | null = null;
+  written: Tensor | null = null;
 
   /**
    * Makes leaves of the parameters that are trained; the copies it needs when compute dtype or device (`on`) differ live until
@@ -63,10 +72,11 @@ export class OpenWeights implements Weights {
 
   /**
    * From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for what is not trained, and none
-   * for experts where their rows are kept.
+   * for experts where their rows are kept. Those of experts are written over at first where `written` says so (see `groupedExperts`).
    */
-  collectInto(gradients: Parameters, rows: ExpertRows | null = null): void {
+  collectInto(gradients: Parameters, rows: ExpertRows | null = null, written: Tensor | null = null): void {
     this.expertRows = rows;
+    this.written = written;
     scope(() => {
       for (const [name, tensor] of this.#tensors) {
         if (!(name in gradients)) continue;

@@ -2,15 +2,16 @@
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
 import { BadValuesError } from "../errors.js";
-import { EXPERT_BIASES, EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
+import { EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
-import { free } from "../torch/scope.js";
-import { byteSize, type Tensor } from "../torch/tensor.js";
+import { fill_ } from "../torch/ops.js";
+import { free, keep } from "../torch/scope.js";
+import { byteSize, readBytes, type Tensor, zeros } from "../torch/tensor.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
@@ -40,6 +41,8 @@ export interface UpdatePlace {
 export interface BlockGradients {
   whole: Parameters;
   rows: ExpertRows | null;
+  /** Which of the experts' gradients in `whole` were written so far, a byte for each of EXPERT_PARAMETERS; the others may hold anything. */
+  written: Tensor | null;
 }
 
 /** What `apply` is given. */
@@ -60,6 +63,7 @@ export class BlockUpdates {
   readonly #place: UpdatePlace;
   readonly #alive = new Set<Parameters>();
   readonly #rows = new Set<ExpertRows>();
+  readonly #written = new Set<Tensor>();
   #squaredNorm = 0;
   /** Bytes of the most gradients, and rows in their place, that were alive at once. */
   peakBytes = 0;
@@ -80,9 +84,9 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Gradients of zero for some parameters. */
-  begin(parameters: Parameters): Parameters {
-    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device));
+  /** Gradients of zero for some parameters, or that hold anything. */
+  begin(parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
+    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, isUnfilled));
     this.#alive.add(gradients);
     this.#note();
     return gradients;
@@ -90,21 +94,22 @@ export class BlockUpdates {
 
   /** The same for those of a block, with a place for rows of its experts where these go in groups. */
   beginBlock(parameters: Parameters): BlockGradients {
-    const grouped: string[] = this.#options.expertGroupSize
-      ? [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) => Object.values(names))
-      : [];
-    const whole = this.begin(
-      Object.fromEntries(Object.entries(parameters).filter(([name]) => !grouped.includes(name))),
-    );
-    if (!grouped.some((name) => name in parameters)) return { whole, rows: null };
+    const isExpert = (name: string): boolean => EXPERT_PARAMETERS.includes(name);
+    const inGroups = this.#options.expertGroupSize ? isExpert : () => false;
+    const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
+    const whole = this.begin(kept, isExpert);
+    const written = Object.keys(kept).some(isExpert) ? keep(zeros([EXPERT_PARAMETERS.length], "uint8")) : null;
+    if (written !== null) this.#written.add(written);
+    if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null, written };
     const rows = new ExpertRows();
     this.#rows.add(rows);
-    return { whole, rows };
+    return { whole, rows, written };
   }
 
   /** Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them. */
   apply(part: number, parameters: Parameters, gradients: BlockGradients, names = Object.keys(gradients.whole)): void {
     const of = { part, parameters, gradients, names };
+    this.#fillUnwritten(gradients);
     const states = this.#states;
     const norm =
       states === null
@@ -120,6 +125,16 @@ export class BlockUpdates {
     if (rows === null) return;
     rows.free();
     this.#rows.delete(rows);
+  }
+
+  /** Zeros for experts that no token reached the layer of. */
+  #fillUnwritten({ whole, written }: BlockGradients): void {
+    if (written === null) return;
+    const bytes = new Uint8Array(EXPERT_PARAMETERS.length);
+    readBytes(written, 0, bytes);
+    for (const [i, name] of EXPERT_PARAMETERS.entries()) if (name in whole && bytes[i] === 0) fill_(whole[name], 0);
+    free(written);
+    this.#written.delete(written);
   }
 
   /** Returns the norm of the part's gradients before clipping. */
@@ -181,6 +196,8 @@ export class BlockUpdates {
   close(): void {
     for (const gradients of this.#alive) free(...Object.values(gradients));
     for (const rows of this.#rows) rows.free();
+    free(...this.#written);
+    this.#written.clear();
     this.#alive.clear();
     this.#rows.clear();
   }
