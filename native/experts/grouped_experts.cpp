@@ -9,7 +9,7 @@
 // On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
 // grouped kernel, all experts at once; on the way forward nothing waits for the GPU then.
 // With `kept`, four tensors of rows, no gradients of weights are made: they keep what these are made of, rows of x, the gradient of the first products, the second products'
-// input, and dy. revmoe::expert_gradients_ and revmoe::expert_bias_gradients_ make the gradients of some experts
+// input, and dy. revmoe::expert_gradients_ makes the gradients of some experts
 // of them, in the same way as the whole backward pass does, and so with the same bits.
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -138,7 +138,6 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
         const at::Tensor dy = group.of(rows_RD);
         const at::Tensor bias = biases[experts + group.expert].to(dy.scalar_type());
         group.of(d_gates_R).copy_(dy.mul(bias).sum(1, false, gates_TA.scalar_type()));
-        if (plan.keeps()) continue;
         part(3)[group.expert].add_rows(dy.mul(group.of(gates_R1)));
         part(2)[group.expert].add_rows(group.of(both_RG));
       }
@@ -160,10 +159,11 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
   static std::vector<Gradient> sums_of(AutogradContext* context, const Plan& plan, at::TensorList weights,
                                        variable_list& made) {
     std::vector<Gradient> sums(weights.size());
-    if (plan.keeps()) return sums;
     const at::IntArrayRef counts = plan.rows.by_expert();
+    // Biases are small: where rows are kept, only those of weights wait.
+    const size_t first = plan.keeps() ? 2 * counts.size() : 0;
     auto* const written = plan.written.has_value() ? static_cast<uint8_t*>(plan.written->data_ptr()) : nullptr;
-    for (size_t i = 0; i < weights.size(); i++) {
+    for (size_t i = first; i < weights.size(); i++) {
       if (!context->needs_input_grad(i + 2)) continue;
       const bool any = counts[i % counts.size()] > 0;
       at::Tensor buffer = weights[i].grad();
@@ -172,7 +172,7 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
       if (any) sums[i] = {buffer, fresh};
       if (!any && fresh && buffer.defined()) buffer.zero_();
     }
-    for (size_t i = 0; written != nullptr && i < weights.size(); i += counts.size()) {
+    for (size_t i = first; written != nullptr && i < weights.size(); i += counts.size()) {
       if (context->needs_input_grad(i + 2)) written[i / counts.size()] = 1;
     }
     return sums;
@@ -258,14 +258,6 @@ void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tens
   if (!grouped.add_gradients(sums, dy, x, first, add)) add_products(grouped, rows, some, dy, x);
 }
 
-// sums[i] = or += the sum of the rows of dy of the expert first + i.
-void expert_bias_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& counts, int64_t first,
-                            bool add) {
-  const Rows rows({}, counts, false);
-  const std::vector<Gradient> some = some_of(sums, rows, first, add);
-  for (const Group& group : groups_of(dy, rows.by_expert())) some[group.expert].add_rows(group.of(dy));
-}
-
 }  // namespace
 
 TORCH_LIBRARY(revmoe, library) {
@@ -276,8 +268,6 @@ TORCH_LIBRARY(revmoe, library) {
       &grouped_experts);
   library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, int first, bool add) -> ()",
               &expert_gradients_);
-  library.def("expert_bias_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor counts, int first, bool add) -> ()",
-              &expert_bias_gradients_);
   library.def("expert_places(Tensor experts_of, int experts) -> (Tensor, Tensor)", &expert_places);
 }
 

@@ -3,15 +3,7 @@
 // has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
 import { hasKernels } from "../torch/kernels/kernels.js";
-import {
-  cast,
-  type ExpertActivation,
-  expertBiasGradients_,
-  expertGradients_,
-  groupedExperts,
-  reshape,
-  unbind,
-} from "../torch/ops.js";
+import { cast, type ExpertActivation, expertGradients_, groupedExperts, reshape, unbind } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
@@ -98,21 +90,18 @@ export class ExpertRows {
 
   /**
    * Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`, `first` the first of
-   * them, and of all experts of stacked biases, which are small.
+   * them.
    */
   forGroups(
     parameters: Record<string, Tensor>,
     size: number,
-    work: (name: string, first: number | undefined, gradient: Tensor) => void,
+    work: (name: string, first: number, gradient: Tensor) => void,
   ): void {
     for (const name of Object.values(EXPERT_MATRICES)) {
       const [experts] = shape(parameters[name]);
       forEachTile(experts, size, (first, count) =>
         scope(() => work(name, first, this.#gradient(name, shape(parameters[name]), first, count))),
       );
-    }
-    for (const name of Object.values(EXPERT_BIASES)) {
-      if (name in parameters) scope(() => work(name, undefined, this.#biasGradient(name, shape(parameters[name]))));
     }
   }
 
@@ -140,16 +129,5 @@ export class ExpertRows {
       }
     });
     return sums_EHW;
-  }
-
-  /** db_e = the sum of the rows of dy_e of every expert, summed over the tiles in their order. */
-  #biasGradient(name: string, size: number[]): Tensor {
-    const sums_EH = empty(size, "float32", device(this.#tiles[0].x_RD));
-    scope(() => {
-      const sums = unbind(sums_EH, 0);
-      for (const [i, { dBoth_R2F, dy_RD, counts_E }] of this.#tiles.entries())
-        expertBiasGradients_(sums, name === EXPERT_BIASES.down ? dy_RD : dBoth_R2F, counts_E, 0, i > 0);
-    });
-    return sums_EH;
   }
 }

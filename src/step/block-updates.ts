@@ -2,7 +2,7 @@
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
 import { BadValuesError } from "../errors.js";
-import { EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
+import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
@@ -53,7 +53,7 @@ interface PartGradients {
   names: string[];
 }
 
-type ExpertWork = (name: string, firstExpert: number | undefined, gradient: Tensor) => void;
+type ExpertWork = (name: string, firstExpert: number, gradient: Tensor) => void;
 
 const bytesOf = (tensors: Tensor[]): number => tensors.reduce((sum, tensor) => sum + byteSize(tensor), 0);
 
@@ -95,7 +95,8 @@ export class BlockUpdates {
   /** The same for those of a block, with a place for rows of its experts where these go in groups. */
   beginBlock(parameters: Parameters): BlockGradients {
     const isExpert = (name: string): boolean => EXPERT_PARAMETERS.includes(name);
-    const inGroups = this.#options.expertGroupSize ? isExpert : () => false;
+    const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
+    const inGroups = (name: string): boolean => matrices.includes(name);
     const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
     const whole = this.begin(kept, isExpert);
     const written = Object.keys(kept).some(isExpert) ? keep(zeros([EXPERT_PARAMETERS.length], "uint8")) : null;

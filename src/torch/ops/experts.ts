@@ -110,7 +110,7 @@ function groupedRule(
   const rows = elementsOf(counts);
   const call = { x, gates, rows, gateUp, down, biases, kept, fused, activation, interleaved };
   const { both, y } = forward(call);
-  const trained = kept.length > 0 ? [] : [...gateUp, ...down, ...biases];
+  const trained = [...gateUp, ...down, ...biases];
   const inputs = [x, gates, ...trained];
   const saved = [x, gates, places, counts, both, ...gateUp, ...down, ...biases, ...kept, written];
   const result = record(y, inputs, saved, (dy, [toX, , ...to]) => backwardOf(call, dy, toX, trained, to));
@@ -132,7 +132,7 @@ function backwardOf(
   const spans = spansOf(x, rows);
   const joint = together(x, weights);
   const keeps = kept.length > 0;
-  const has = (i: number): boolean => to[i] && rows[i % experts] > 0;
+  const has = (i: number): boolean => to[i] && rows[i % experts] > 0 && !(keeps && i < 2 * experts);
   const made = trained.map((weight, i) =>
     has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null,
   );
@@ -160,7 +160,7 @@ function backwardOf(
       const product = matrix(count, width, x);
       drop(sumOfColumns(product, gates.dtype));
       drop(product);
-      for (const part of keeps ? [] : [3, 2]) {
+      for (const part of [3, 2]) {
         const sum = buffers[part * experts + i];
         const scaled = part === 3 ? matrix(count, width, x) : null;
         if (sum !== null) addRows(sum, x, made[part * experts + i] === null);
@@ -191,8 +191,8 @@ function backwardOf(
  * y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices, whose rows are sorted by expert: `places` says which is whose, `counts` how many
  * each expert has (`expertPlaces`). `gateUp` is [2F, D], gate rows before up rows or in turn where `interleaved` ([F, D] without a gate);
  * `down` is [D, F]; all in any dtype, cast one at a time. `biases` are none, or those [2F] of every expert and then those [D] of every expert. Gradients of
- * weights and biases are added to those that are there; written over them where `written`, a byte for each of these four parts, is 0, and then it is 1. With `kept`, there
- * are none, and four tensors of rows keep what they are made of: rows of x [R, D], the gradient of the first products [R, 2F] (or [R, F]), act times gate [R, F], and
+ * weights and biases are added to those that are there; written over them where `written`, a byte for each of these four parts, is 0, and then it is 1. With `kept`, weights get
+ * none, and four tensors of rows keep what they are made of: rows of x [R, D], the gradient of the first products [R, 2F] (or [R, F]), act times gate [R, F], and
  * dy [R, D]. `fused`: by kernels, which take float32 gates and are there for float32 and bfloat16. `limit` and `alpha` belong to clamped_swiglu.
  */
 export const groupedExperts = op<
@@ -237,13 +237,5 @@ export const expertGradients_ = op<(sums: T[], dy: T, x: T, counts: T, first: N,
     }
     const spans = spansOf(x, rows);
     for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addOne(sum, x, spans[first + i], add);
-  },
-);
-/** sums[i] = the sum of the rows of dy_e, or with `add` += of it, likewise. */
-export const expertBiasGradients_ = op<(sums: T[], dy: T, counts: T, first: N, add: boolean) => void>(
-  "revmoe::expert_bias_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor counts, int first, bool add) -> ()",
-  (sums, dy, counts, first, add) => {
-    const rows = elementsOf(counts);
-    for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addRows(sum, dy, add);
   },
 );

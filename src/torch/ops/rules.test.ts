@@ -137,7 +137,6 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   ],
   expertPlaces: [() => [fromArray([2, 0, 1, 2], [2, 2], "int64"), 3]],
   expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), countsOf([4, 5]), 0, true]],
-  expertBiasGradients_: [() => [list(2, 12), f(9, 12), countsOf([4, 5]), 0, true]],
   flashAttention: [],
   normal_: [() => [f(4), 0, 1]],
   uniform_: [() => [f(4), 0, 1]],
