@@ -9,9 +9,8 @@ import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
-import { fill_ } from "../torch/ops.js";
-import { free, keep } from "../torch/scope.js";
-import { byteSize, readBytes, type Tensor, zeros } from "../torch/tensor.js";
+import { free } from "../torch/scope.js";
+import { byteSize, type Tensor } from "../torch/tensor.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
@@ -41,8 +40,6 @@ export interface UpdatePlace {
 export interface BlockGradients {
   whole: Parameters;
   rows: ExpertRows | null;
-  /** Which of the experts' gradients in `whole` were written so far, a byte for each of EXPERT_PARAMETERS; the others may hold anything. */
-  written: Tensor | null;
 }
 
 /** What `apply` is given. */
@@ -63,7 +60,6 @@ export class BlockUpdates {
   readonly #place: UpdatePlace;
   readonly #alive = new Set<Parameters>();
   readonly #rows = new Set<ExpertRows>();
-  readonly #written = new Set<Tensor>();
   #squaredNorm = 0;
   /** Bytes of the most gradients, and rows in their place, that were alive at once. */
   peakBytes = 0;
@@ -92,25 +88,22 @@ export class BlockUpdates {
     return gradients;
   }
 
-  /** The same for those of a block, with a place for rows of its experts where these go in groups. */
+  /** The same for those of a block, where gradients of experts hold anything until they are written (`finishGradients`), with a place for rows of its experts where these go in groups. */
   beginBlock(parameters: Parameters): BlockGradients {
     const isExpert = (name: string): boolean => EXPERT_PARAMETERS.includes(name);
     const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
     const inGroups = (name: string): boolean => matrices.includes(name);
     const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
     const whole = this.begin(kept, isExpert);
-    const written = Object.keys(kept).some(isExpert) ? keep(zeros([EXPERT_PARAMETERS.length], "uint8")) : null;
-    if (written !== null) this.#written.add(written);
-    if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null, written };
+    if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null };
     const rows = new ExpertRows();
     this.#rows.add(rows);
-    return { whole, rows, written };
+    return { whole, rows };
   }
 
   /** Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them. */
   apply(part: number, parameters: Parameters, gradients: BlockGradients, names = Object.keys(gradients.whole)): void {
     const of = { part, parameters, gradients, names };
-    this.#fillUnwritten(gradients);
     const states = this.#states;
     const norm =
       states === null
@@ -126,16 +119,6 @@ export class BlockUpdates {
     if (rows === null) return;
     rows.free();
     this.#rows.delete(rows);
-  }
-
-  /** Zeros for experts that no token reached the layer of. */
-  #fillUnwritten({ whole, written }: BlockGradients): void {
-    if (written === null) return;
-    const bytes = new Uint8Array(EXPERT_PARAMETERS.length);
-    readBytes(written, 0, bytes);
-    for (const [i, name] of EXPERT_PARAMETERS.entries()) if (name in whole && bytes[i] === 0) fill_(whole[name], 0);
-    free(written);
-    this.#written.delete(written);
   }
 
   /** Returns the norm of the part's gradients before clipping. */
@@ -197,8 +180,6 @@ export class BlockUpdates {
   close(): void {
     for (const gradients of this.#alive) free(...Object.values(gradients));
     for (const rows of this.#rows) rows.free();
-    free(...this.#written);
-    this.#written.clear();
     this.#alive.clear();
     this.#rows.clear();
   }

@@ -50,7 +50,7 @@ export function headAndLoss(
   if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
   const later = tied && dHead_VD !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
-  updates.apply(HEAD, outer, { whole: gradients, rows: null, written: null }, names);
+  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
   return { loss: total * lossScale, accuracy: right * lossScale, tied: later ? gradients : null };
 }
 
@@ -112,5 +112,5 @@ export function embeddingGradient(
       }),
     );
   }
-  updates.apply(EMBEDDING, parameters, { whole: gradients, rows: null, written: null }, [name]);
+  updates.apply(EMBEDDING, parameters, { whole: gradients, rows: null }, [name]);
 }
