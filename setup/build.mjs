@@ -63,7 +63,7 @@ export async function buildEngine(
   // Headers of kernels are read by the kernels and by the operators that launch them; the others by all but the kernels.
   const stale = units.filter((unit) => {
     const isKernel = unit.source.endsWith("kernels/cpu.cpp");
-    const launches = isKernel || unit.source.includes("/operators/");
+    const launches = isKernel || /\/(operators|experts)\//.test(unit.source);
     return (
       newest([objectOf(unit)]) < Math.max(newest([unit.source]), isKernel ? 0 : headersAt, launches ? kernelsAt : 0)
     );

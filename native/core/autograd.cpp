@@ -26,6 +26,14 @@ auto rethrowing(Napi::Env env, const char* name, Call call) {
   }
 }
 
+// After a failure, libtorch's queue of nodes that wait to be differentiated lives on, with all that their graph saved, until the next backward
+// pass. This is one, of nothing.
+void forget_waiting() {
+  const at::AutoGradMode recording(true);
+  const at::Tensor nothing = at::empty({0}).requires_grad_();
+  torch::autograd::backward({nothing.mul(1)}, {nothing.detach()}, false, false);
+}
+
 }  // namespace
 
 void init_autograd(Napi::Env env, Napi::Object exports) {
@@ -51,7 +59,12 @@ void init_autograd(Napi::Env env, Napi::Object exports) {
     const auto outputs = tensors_at(info, 0);
     const auto gradients = tensors_at(info, 1);
     rethrowing(info.Env(), "backward", [&] {
-      torch::autograd::backward(outputs, gradients, false, false);
+      try {
+        torch::autograd::backward(outputs, gradients, false, false);
+      } catch (...) {
+        forget_waiting();
+        throw;
+      }
       return true;
     });
   });

@@ -1,13 +1,17 @@
 // What the experts of a layer compute between their two products, by name. `both` holds the rows of the first: of gate and up, side by side
-// as halves or column by column in turn; or of up alone.
+// as halves or column by column in turn; or of up alone. The result is multiplied by the gate of its row.
 //   silu             silu(gate) up
 //   gelu_tanh        gelu(gate) up, by its tanh form
 //   clamped_swiglu   g sigmoid(alpha g) (u + 1)  with g = min(gate, limit), u = up within -limit and limit
 //   relu_squared     relu(up)^2, without a gate
+// By the kernels of native/kernels/expert_activation.h, or by ATen's operators where these cannot be used.
 #pragma once
 #include <ATen/ATen.h>
 
 #include <string>
+
+#include "experts/expert_rows.hpp"
+#include "kernels/expert_activation.h"
 
 namespace revmoe {
 
@@ -44,92 +48,97 @@ class Activation {
   /** Columns of `both` for each of the inner product. */
   int64_t columns() const { return row_->gated ? 2 : 1; }
 
+  /** The inner product times the gates. */
+  at::Tensor forward(const Rows& rows, const at::Tensor& both, const at::Tensor& gates_TA) const {
+    if (!rows.fused) return value(both).mul_(rows.column(gates_TA, both));
+    const at::Tensor inner = at::empty({both.size(0), both.size(1) / columns()}, both.options());
+    launch(Rows::of_type(both, kernels::activate_float, kernels::activate_bfloat16),
+           args(rows, both, inner, gates_TA, nullptr), rows.all(), both.device());
+    return inner;
+  }
+
   /**
-   * The inner product, in the place of the gate where that leaves it in whole rows; nothing else of `both` is of use afterwards. What is
-   * clamped is computed as with a graph: in place, the ends of rows would be left to other instructions, with other bits.
+   * `d_inner`, the gradient of what `forward` returned, becomes what it returned, and `both` the gradient of both. Returns that of the gates.
    */
-  at::Tensor in_place(const at::Tensor& both) const {
-    if (row_->what == Activate::kClamped) {
-      const at::Tensor made = of_gate(both);
-      inner(made, made, both);
-      return made;
-    }
-    at::Tensor gate = gate_of(both);
-    act_(gate);
-    gate.mul_(row_->gated ? up_of(both) : gate);
-    return interleaved_ ? gate.contiguous() : gate;
-  }
-
-  /** What becomes of the gate, apart from up. */
-  at::Tensor of_gate(const at::Tensor& both) const {
-    const at::Tensor gate = gate_of(both);
-    if (row_->what == Activate::kSilu) return at::silu(gate);
-    if (row_->what == Activate::kGelu) return at::gelu(gate, "tanh");
-    if (row_->what == Activate::kReluSquared) return at::relu(gate);
-    at::Tensor scaled = at::clamp_max(gate, limit_).mul_(alpha_);
-    return at::silu_(scaled).mul_(1 / alpha_);
-  }
-
-  /** The inner product in `into`, which may be `of_gate` itself. */
-  void inner(at::Tensor into, const at::Tensor& of_gate, const at::Tensor& both) const {
-    if (row_->what == Activate::kReluSquared) {
-      at::mul_out(into, of_gate, of_gate);
-    } else if (row_->what != Activate::kClamped) {
-      at::mul_out(into, of_gate, up_of(both));
-    } else if (into.is_same(of_gate)) {
-      into.mul_(at::clamp(up_of(both), -limit_, limit_).add_(1));
-    } else {
-      at::clamp_out(into, up_of(both), -limit_, limit_);
-      into.add_(1).mul_(of_gate);
-    }
-  }
-
-  /** From the gradient of the inner product to those of gate and up, in their own places. Writes over all three. */
-  void gradient(const at::Tensor& both, at::Tensor of_gate, at::Tensor d_inner) const {
-    at::Tensor gate = gate_of(both);
-    of_gate.mul_(d_inner);
-    if (row_->what == Activate::kReluSquared) {
-      gate.copy_(of_gate.mul_(2));
-      return;
-    }
-    at::Tensor up = up_of(both);
-    if (row_->what == Activate::kClamped) {
-      clamped_gradient(gate, up, of_gate, d_inner);
-      return;
-    }
-    d_inner.mul_(up);
-    if (row_->what == Activate::kSilu) at::silu_backward_out(gate, d_inner, gate);
-    if (row_->what == Activate::kGelu) at::gelu_backward_out(gate, d_inner, gate, "tanh");
-    up.copy_(of_gate);
+  at::Tensor back(const Rows& rows, at::Tensor both, at::Tensor d_inner, const at::Tensor& gates_TA) const {
+    if (!rows.fused) return reference_back(rows, both, d_inner, gates_TA);
+    const at::Tensor d_gates_TA = at::empty_like(gates_TA);
+    launch(Rows::of_type(both, kernels::activate_back_float, kernels::activate_back_bfloat16),
+           args(rows, both, d_inner, gates_TA, static_cast<float*>(d_gates_TA.data_ptr())), rows.all(), both.device());
+    return d_gates_TA;
   }
 
  private:
+  kernels::ActivationArgs args(const Rows& rows, const at::Tensor& both, const at::Tensor& inner,
+                               const at::Tensor& gates_TA, float* d_gates) const {
+    check_dense(both, both.scalar_type(), rows.places_TA.device());
+    check_dense(inner, both.scalar_type(), both.device());
+    check_dense(gates_TA, at::kFloat, both.device());
+    return {both.data_ptr(),
+            inner.data_ptr(),
+            static_cast<const float*>(gates_TA.data_ptr()),
+            d_gates,
+            rows.places(),
+            inner.size(1),
+            static_cast<float>(limit_),
+            static_cast<float>(alpha_),
+            static_cast<int32_t>(row_->what),
+            interleaved_};
+  }
+
   at::Tensor column(const at::Tensor& both, int64_t index) const {
     if (interleaved_) return both.slice(1, index, both.size(1), 2);
     const int64_t width = both.size(1) / columns();
     return both.narrow(1, index * width, width);
   }
   at::Tensor gate_of(const at::Tensor& both) const { return column(both, 0); }
-  at::Tensor up_of(const at::Tensor& both) const { return column(both, 1); }
+  at::Tensor up_of(const at::Tensor& both) const { return column(both, row_->gated ? 1 : 0); }
 
-  void act_(at::Tensor gate) const {
-    if (row_->what == Activate::kSilu) at::silu_(gate);
-    if (row_->what == Activate::kGelu) at::gelu_(gate, "tanh");
-    if (row_->what == Activate::kReluSquared) at::relu_(gate);
+  // The gate as it enters the sigmoid, and the other factor.
+  at::Tensor gate(const at::Tensor& both) const {
+    return is_clamped() ? at::clamp_max(gate_of(both), limit_) : gate_of(both);
+  }
+  at::Tensor factor(const at::Tensor& both) const {
+    return is_clamped() ? at::clamp(up_of(both), -limit_, limit_).add_(1) : up_of(both);
+  }
+  bool is_clamped() const { return row_->what == Activate::kClamped; }
+
+  // g sigmoid(alpha g) = silu(alpha g) / alpha.
+  at::Tensor of_gate(const at::Tensor& gate) const {
+    if (row_->what == Activate::kGelu) return at::gelu(gate, "tanh");
+    return is_clamped() ? at::silu(gate.mul(alpha_)).mul_(1 / alpha_) : at::silu(gate);
   }
 
-  // g sigmoid(alpha g) = silu(alpha g) / alpha. What was clamped has no gradient, and neither has what lies at the limit.
-  void clamped_gradient(at::Tensor gate, at::Tensor up, at::Tensor d_up, at::Tensor d_inner) const {
-    at::Tensor beyond = at::ge(up, limit_);
-    d_up.masked_fill_(beyond, 0);
-    at::le_out(beyond, up, -limit_);
-    d_up.masked_fill_(beyond, 0);
-    d_inner.mul_(up.clamp_(-limit_, limit_).add_(1));
-    up.copy_(d_up);
-    at::ge_out(beyond, gate, limit_);
-    gate.clamp_max_(limit_).mul_(alpha_);
-    at::silu_backward_out(gate, d_inner, gate);
-    gate.masked_fill_(beyond, 0);
+  at::Tensor value(const at::Tensor& both) const {
+    if (row_->what == Activate::kReluSquared) return at::relu(both).square_();
+    return of_gate(gate(both)).mul_(factor(both));
+  }
+
+  at::Tensor reference_back(const Rows& rows, at::Tensor both, at::Tensor d_inner, const at::Tensor& gates_TA) const {
+    const at::Tensor inner = value(both);
+    const at::Tensor column = rows.column(gates_TA, both);
+    const at::Tensor d_gates_TA = rows.of_choices(inner.mul(d_inner).sum(1, false, gates_TA.scalar_type()));
+    d_inner.mul_(column);
+    if (row_->what == Activate::kReluSquared) {
+      both.copy_(at::relu(both).mul_(d_inner).mul_(2));
+    } else {
+      const at::Tensor g = gate(both), f = factor(both);
+      at::Tensor d_up = of_gate(g).mul_(d_inner);
+      at::Tensor d_gate = f.mul(d_inner);
+      if (row_->what == Activate::kGelu) {
+        d_gate = at::gelu_backward(d_gate, g, "tanh");
+      } else {
+        d_gate = at::silu_backward(d_gate, is_clamped() ? g.mul(alpha_) : g);
+      }
+      if (is_clamped()) {
+        d_gate.masked_fill_(at::ge(gate_of(both), limit_), 0);
+        d_up.masked_fill_(at::ge(at::abs(up_of(both)), limit_), 0);
+      }
+      gate_of(both).copy_(d_gate);
+      up_of(both).copy_(d_up);
+    }
+    d_inner.copy_(inner.mul(column));
+    return d_gates_TA;
   }
 
   const ActivationRow* row_ = nullptr;

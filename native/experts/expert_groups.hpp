@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <numeric>
 #include <vector>
 
 #include "core/table.hpp"
@@ -48,13 +49,14 @@ struct Group {
 // The groups of rows like those of x.
 inline std::vector<Group> groups_of(const at::Tensor& x, at::IntArrayRef rows) {
   const bool steady = x.is_cpu() && x.element_size() == 2;
+  const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t{0});
   std::vector<Group> groups;
   int64_t first = 0;
   for (size_t expert = 0; expert < rows.size(); expert++) {
     const int64_t own = rows[expert];
     const int64_t wanted = steady ? steady_rows(own) : own;
-    const int64_t span = wanted <= x.size(0) ? wanted : own;
-    if (own > 0) groups.push_back({expert, first, own, std::min(first, x.size(0) - span), span});
+    const int64_t span = wanted <= all ? wanted : own;
+    if (own > 0) groups.push_back({expert, first, own, std::min(first, all - span), span});
     first += own;
   }
   return groups;

@@ -1,4 +1,4 @@
-// A layer of experts: its products with weights and biases of any dtype, and a weight or a bias that gets a gradient.
+// A layer of experts: its products with weights and biases of any dtype, and gradients of these.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "experts/expert_groups.hpp"
+#include "experts/expert_rows.hpp"
 #include "experts/grouped_products.hpp"
+#include "kernels/gradient.h"
 
 namespace revmoe {
 
@@ -33,38 +35,35 @@ class Casts {
   at::Tensor copies_;
 };
 
-// The groups of a layer, and its weights as products need them, for one way forward.
+// The groups of a layer, and its weights as products need them, for one way forward or back. Rows are like those of x.
 struct Layer {
+  const Rows& rows;
   Grouped grouped;
-  std::vector<Group> groups;
-  size_t places;
-  Casts casts;
 
-  Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows)
-      : grouped(x, rows),
-        groups(groups_of(x, rows)),
-        places(places_for(groups, without_workspace(x))),
-        casts(x, gate_up, down, places) {}
+  Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, const Rows& rows)
+      : rows(rows), grouped(x, rows), x_(x), gate_up_(gate_up), down_(down) {}
 
-  // Each group times its transposed weight, plus its bias, in a tensor that is given or a new one.
-  at::Tensor products(const at::Tensor& x, at::TensorList weights, at::TensorList biases,
-                      const at::Tensor& into = {}) const {
-    const at::Tensor y = products_alone(x, weights, into);
-    if (biases.empty()) return y;
-    for (const Group& group : groups) group.of(y).add_(biases[group.expert].to(y.scalar_type()));
-    return y;
+  // Each group times its weight, or times the transposed one. Where products go one by one, in `spare`, if there is one.
+  at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed, const at::Tensor& spare) const {
+    if (grouped.takes(x, weights)) return grouped.products(x, weights, transposed);
+    const std::vector<Group> groups = this->groups();
+    const size_t places = places_for(groups, without_workspace(x));
+    const int64_t columns = weights[0].size(transposed ? 0 : 1);
+    const at::Tensor into = spare.defined() ? spare : at::empty({x.size(0), columns}, x.options());
+    if (!casts_) casts_.emplace(x_, gate_up_, down_, places);
+    for_each(groups, places, [&](const Group& group, size_t place) {
+      const at::Tensor weight = casts_->of(weights[group.expert], place);
+      multiply_rows(group, into, x, transposed ? weight.t() : weight);
+    });
+    return into;
   }
+
+  std::vector<Group> groups() const { return groups_of(x_, rows.by_expert()); }
 
  private:
-  at::Tensor products_alone(const at::Tensor& x, at::TensorList weights, const at::Tensor& into) const {
-    const at::Tensor together = grouped.products(x, weights, /*transposed=*/true);
-    if (together.defined()) return into.defined() ? into.copy_(together) : together;
-    const at::Tensor y = into.defined() ? into : at::empty({x.size(0), weights[0].size(0)}, x.options());
-    for_each(groups, places, [&](const Group& group, size_t place) {
-      multiply_rows(group, y, x, casts.of(weights[group.expert], place).t());
-    });
-    return y;
-  }
+  const at::Tensor x_;
+  const at::TensorList gate_up_, down_;
+  mutable c10::optional<Casts> casts_;
 };
 
 // Biases of the first products, or of the second; none where there are none.
@@ -73,11 +72,10 @@ inline at::TensorList half_of(at::TensorList biases, bool second) {
   return biases.slice(second ? experts : 0, experts);
 }
 
-// A weight or a bias in the backward pass: its gradient is added to a buffer that is there, or becomes one.
-struct Weight {
-  at::Tensor value;
+// The gradient of a weight or a bias: added to a buffer, if there is one, or written over what is in it.
+struct Gradient {
   at::Tensor buffer;
-  bool made;
+  bool fresh;
 
   // Adds dy' x of a group. Zeros for the others' rows in the narrower factor leave out what the wider holds there.
   void add(const Group& group, const at::Tensor& all_dy, const at::Tensor& all_x) const {
@@ -88,26 +86,36 @@ struct Weight {
     at::Tensor sum = buffer;
 #if REVMOE_WIDE_SUMS
     if (x.is_cuda() && sum.scalar_type() == at::kFloat && x.element_size() == 2) {
-      at::addmm_out(sum, sum, dy.t(), x, at::kFloat, made ? 0 : 1, 1);
+      at::addmm_out(sum, sum, dy.t(), x, at::kFloat, fresh ? 0 : 1, 1);
       return;
     }
 #endif
     if (sum.scalar_type() != x.scalar_type()) {
-      const at::Tensor product = dy.t().mm(x);
-      made ? sum.copy_(product) : sum.add_(product);
-    } else if (made) {
+      take(dy.t().mm(x));
+    } else if (fresh) {
       multiply(sum, dy.t(), x);
     } else {
       sum.addmm_(dy.t(), x);
     }
   }
 
-  // Of a bias: adds the sum of the rows of dy of a group.
-  void add_rows(const Group& group, const at::Tensor& all_dy) const {
-    if (!buffer.defined()) return;
-    const at::Tensor sum = at::sum(group.of(all_dy), {0});
-    at::Tensor into = buffer;
-    made ? into.copy_(sum) : into.add_(sum);
+  // Of a bias: adds the sum of a group's rows.
+  void add_rows(const at::Tensor& rows) const {
+    if (buffer.defined()) take(at::sum(rows, {0}));
+  }
+
+ private:
+  // On a CPU, ATen would convert the addend to a tensor of its own first.
+  void take(const at::Tensor& addend) const {
+    at::Tensor sum = buffer;
+    if (sum.is_cpu() && sum.scalar_type() == at::kFloat && addend.scalar_type() == at::kBFloat16 &&
+        sum.is_contiguous()) {
+      const kernels::ProductArgs args{static_cast<float*>(sum.data_ptr()),
+                                      static_cast<const kernels::bfloat16*>(addend.data_ptr()), sum.numel(), !fresh};
+      launch(kernels::add_product_bfloat16, args, kernels::chunks_of(sum.numel()), sum.device());
+    } else {
+      fresh ? sum.copy_(addend) : sum.add_(addend);
+    }
   }
 };
 

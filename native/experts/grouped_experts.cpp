@@ -1,13 +1,15 @@
-// revmoe::grouped_experts, the experts of a layer: rows of x sorted by expert, y_e = act(x_e Wg' + bg) Wd' + bd, where act is a row of
-// expert_activation.hpp, the weights of gate and up are stacked, and biases may be missing.
-// The backward pass adds gradients of weights in place to those that are there, writes over what it kept, and computes again what is cheap:
-// a graph keeps x and x Wg' + bg. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
+// revmoe::grouped_experts, the experts of a layer: y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices a, each of an expert with We, be, Vd and
+// bd of its own, where act is a row of expert_activation.hpp, the weights of gate and up are stacked, and biases may be missing.
+// Rows sorted by expert exist only inside: a graph keeps x and the first products, and the way back gathers rows again. The gates go into the second
+// products' input, so that their gradients are sums over its narrower rows, and what the second products make need not be kept.
+// The backward pass adds gradients of weights in place to those that are there, or writes over them where `written` says that nothing was put
+// there yet; and it writes over what it kept. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
 // On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
-// grouped kernel, all experts at once.
-// revmoe::grouped_experts_keep makes no gradients of weights: the backward pass leaves what they are made of in `kept`, three tensors of rows:
-// the gradient of x Wg' + bg; act of it; and dy. revmoe::expert_gradients_ and revmoe::expert_bias_gradients_ make the gradients of some experts
+// grouped kernel, all experts at once; on the way forward nothing waits for the GPU then.
+// With `kept`, four tensors of rows, no gradients of weights are made: they keep what these are made of, rows of x, the gradient of the first products, the second products'
+// input, and dy. revmoe::expert_gradients_ makes the gradients of some experts
 // of them, in the same way as the whole backward pass does, and so with the same bits.
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -24,207 +26,249 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Where no graph is wanted.
-at::Tensor value_alone(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
-                       at::TensorList biases, const Activation& activation) {
-  const Layer layer(x, gate_up, down, rows);
-  const at::Tensor both = layer.products(x, gate_up, half_of(biases, false));
-  return layer.products(activation.in_place(both), down, half_of(biases, true));
+// What is no input with a gradient.
+struct Plan {
+  Rows rows;
+  Activation activation;
+  std::vector<at::Tensor> kept;
+  c10::optional<at::Tensor> written;
+
+  bool keeps() const { return !kept.empty(); }
+  // What keeps rows of this kind; undefined where nothing does.
+  at::Tensor keeper(size_t index) const { return keeps() ? kept[index] : at::Tensor(); }
+  // The same rows where they are kept.
+  at::Tensor keep(size_t index, const at::Tensor& made) const {
+    return !keeps() || made.is_same(kept[index]) ? made : kept[index].copy_(made);
+  }
+};
+
+struct Made {
+  at::Tensor both_RG;
+  at::Tensor y_TD;
+};
+
+Made value_of(const at::Tensor& x_TD, const at::Tensor& gates_TA, at::TensorList gate_up, at::TensorList down,
+              at::TensorList biases, const Plan& plan) {
+  const Rows& rows = plan.rows;
+  const Layer layer(x_TD, gate_up, down, rows);
+  at::Tensor rows_RD = plan.keeps() ? plan.kept[0] : at::empty({rows.all(), x_TD.size(1)}, x_TD.options());
+  rows.gather(x_TD, rows_RD);
+  const at::Tensor both_RG = plan.keep(1, layer.products(rows_RD, gate_up, /*transposed=*/true, plan.keeper(1)));
+  // The second products come into its place.
+  if (plan.keeps() || layer.grouped.takes(both_RG, down)) rows_RD.reset();
+  if (!biases.empty()) {
+    for (const Group& group : layer.groups()) group.of(both_RG).add_(biases[group.expert].to(x_TD.scalar_type()));
+  }
+  const at::Tensor inner_RF = plan.activation.forward(rows, both_RG, gates_TA);
+  const at::Tensor y_RD = layer.products(inner_RF, down, /*transposed=*/true, rows_RD);
+  if (!biases.empty()) {
+    const at::TensorList second = half_of(biases, true);
+    const at::Tensor gates_R1 = rows.column(gates_TA, y_RD);
+    for (const Group& group : layer.groups())
+      group.of(y_RD).addcmul_(group.of(gates_R1), second[group.expert].to(y_RD.scalar_type()));
+  }
+  return {both_RG, rows.sums(y_RD)};
+}
+
+// dy_e' x_e of every expert, to its gradient.
+void add_products(const Grouped& grouped, const Rows& rows, c10::ArrayRef<Gradient> sums, const at::Tensor& dy,
+                  const at::Tensor& x) {
+  std::vector<at::Tensor> buffers;
+  for (const Gradient& sum : sums) buffers.push_back(sum.buffer);
+  if (grouped.add_gradients(buffers, dy, x, 0, !sums[0].fresh)) return;
+  const bool alone = std::any_of(buffers.begin(), buffers.end(), [&](const at::Tensor& buffer) {
+    return buffer.defined() && buffer.scalar_type() != x.scalar_type();
+  });
+  const std::vector<Group> groups = groups_of(x, rows.by_expert());
+  for_each(groups, places_for(groups, !alone && without_workspace(x)),
+           [&](const Group& group, size_t) { sums[group.expert].add(group, dy, x); });
 }
 
 struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, at::TensorList gate_up,
-                            at::TensorList down, at::TensorList biases, std::vector<int64_t> rows,
-                            std::vector<at::Tensor> kept, Activation activation) {
-    const Layer layer(x_RD, gate_up, down, rows);
-    const at::Tensor both_RG =
-        layer.products(x_RD, gate_up, half_of(biases, false), kept.empty() ? at::Tensor() : kept[0]);
-    const at::Tensor inner_RF = activation.of_gate(both_RG);
-    activation.inner(inner_RF, inner_RF, both_RG);
-    const at::Tensor y_RD = layer.products(inner_RF, down, half_of(biases, true));
-    variable_list saved{x_RD, both_RG};
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_TD, const at::Tensor& gates_TA,
+                            at::TensorList gate_up, at::TensorList down, at::TensorList biases, Plan plan) {
+    const Made made = value_of(x_TD, gates_TA, gate_up, down, biases, plan);
+    variable_list saved{x_TD, gates_TA, made.both_RG, plan.rows.places_TA, plan.rows.counts};
     for (const at::TensorList& some : {gate_up, down, biases}) saved.insert(saved.end(), some.begin(), some.end());
     context->save_for_backward(saved);
-    context->saved_data["rows"] = std::move(rows);
-    context->saved_data["activation"] = std::string(activation.name());
-    context->saved_data["interleaved"] = activation.interleaved();
-    context->saved_data["limit"] = activation.limit();
-    context->saved_data["alpha"] = activation.alpha();
-    if (!kept.empty()) {
-      context->saved_data["inner"] = kept[1];
-      context->saved_data["dy"] = kept[2];
-    }
-    return y_RD;
+    auto& data = context->saved_data;
+    data["fused"] = plan.rows.fused;
+    data["activation"] = std::string(plan.activation.name());
+    data["interleaved"] = plan.activation.interleaved();
+    data["limit"] = plan.activation.limit();
+    data["alpha"] = plan.activation.alpha();
+    data["kept"] = plan.kept;
+    data["written"] = plan.written;
+    return made.y_TD;
+  }
+
+  static Plan plan_of(AutogradContext* context, const at::Tensor& places_TA, const at::Tensor& counts) {
+    auto& data = context->saved_data;
+    return {{places_TA, counts, data["fused"].toBool()},
+            {data["activation"].toStringRef(), data["interleaved"].toBool(), data["limit"].toDouble(),
+             data["alpha"].toDouble()},
+            data["kept"].toTensorVector(),
+            data["written"].toOptional<at::Tensor>()};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    auto& data = context->saved_data;
-    const std::vector<int64_t> rows = data["rows"].toIntVector();
-    const Activation activation(data["activation"].toStringRef(), data["interleaved"].toBool(),
-                                data["limit"].toDouble(), data["alpha"].toDouble());
-    const size_t experts = rows.size();
-    const at::Tensor x_RD = saved[0].detach();
-    const std::vector<Group> groups = groups_of(x_RD, rows);
-    const Grouped grouped(x_RD, rows);
-    const at::Tensor dy_RD = gradients[0].contiguous();
-    const bool keeps = data.count("dy") > 0;
-    // In the order of the inputs, by expert: of the first products, of the second, and biases of both.
-    std::vector<Weight> weights;
-    for (size_t i = 2; i < saved.size(); i++) {
-      const bool needed = !keeps && context->needs_input_grad(i - 1);
-      weights.push_back(
-          {saved[i].detach(), needed ? saved[i].grad() : at::Tensor(), needed && !saved[i].grad().defined()});
-    }
-    const bool biased = weights.size() > 2 * experts;
-    const Weight* const gate_up = weights.data();
-    const Weight* const down = gate_up + experts;
-    for (const Group& group : groups) {
-      for (size_t i = group.expert; i < weights.size(); i += experts) {
-        if (weights[i].made) weights[i].buffer = at::empty_like(weights[i].value);
-      }
-    }
-    const bool alone = std::any_of(gate_up, down + experts, [&](const Weight& each) {
-      return each.buffer.defined() && each.buffer.scalar_type() != x_RD.scalar_type();
-    });
-    const size_t places = places_for(groups, !alone && without_workspace(x_RD));
     const at::TensorList inputs(saved);
-    const Casts casts(x_RD, inputs.slice(2, experts), inputs.slice(2 + experts, experts), places);
+    const Plan plan = plan_of(context, saved[3], saved[4]);
+    const Rows& rows = plan.rows;
+    const auto experts = static_cast<size_t>(rows.counts.numel());
+    const at::Tensor x_TD = saved[0].detach(), gates_TA = saved[1].detach(), both_RG = saved[2];
+    const at::TensorList gate_up = inputs.slice(5, experts), down = inputs.slice(5 + experts, experts);
+    const at::TensorList biases = inputs.slice(5 + 2 * experts);
+    const Layer layer(x_TD, gate_up, down, rows);
+    // One for each input, and none for the plan.
+    variable_list made(saved.size() - 2);
+    const std::vector<Gradient> sums = sums_of(context, plan, inputs.slice(5), made);
+    // The n-th part: the first products' weights, the second's, and biases of both.
+    const auto part = [&](size_t n) { return c10::ArrayRef<Gradient>(sums).slice(n * experts, experts); };
 
-    const at::Tensor& both_RG = saved[1];
-    const at::Tensor of_gate_RF = activation.of_gate(both_RG);
-    at::Tensor inner_RF = keeps ? data["inner"].toTensor() : at::empty_like(of_gate_RF);
-    activation.inner(inner_RF, of_gate_RF, both_RG);
-    if (keeps) data["dy"].toTensor().copy_(dy_RD);
-    // Adds gradients of weights, and returns dy W where it is wanted: in `into`, if that is given and products go one by one.
-    const auto back = [&](const Weight* some, const at::Tensor& dy, const at::Tensor& x, bool wanted,
-                          at::Tensor into = {}) {
-      std::vector<at::Tensor> buffers, values;
-      for (size_t i = 0; i < experts; i++) {
-        if (!some[i].made) buffers.push_back(some[i].buffer);
-        values.push_back(some[i].value);
+    at::Tensor rows_RD = plan.keeps() ? plan.kept[3] : at::empty({rows.all(), x_TD.size(1)}, x_TD.options());
+    rows.gather(gradients[0].contiguous(), rows_RD);
+    at::Tensor inner_RF = plan.keep(2, layer.products(rows_RD, down, /*transposed=*/false, plan.keeper(2)));
+    made[1] = plan.activation.back(rows, both_RG, inner_RF, gates_TA);
+    if (!biases.empty()) {
+      const at::Tensor d_gates_R = at::empty({rows.all()}, gates_TA.options());
+      const at::Tensor gates_R1 = rows.column(gates_TA, rows_RD);
+      for (const Group& group : layer.groups()) {
+        const at::Tensor dy = group.of(rows_RD);
+        const at::Tensor bias = biases[experts + group.expert].to(dy.scalar_type());
+        group.of(d_gates_R).copy_(dy.mul(bias).sum(1, false, gates_TA.scalar_type()));
+        part(3)[group.expert].add_rows(dy.mul(group.of(gates_R1)));
+        part(2)[group.expert].add_rows(group.of(both_RG));
       }
-      const bool added = buffers.size() == experts && grouped.add_gradients(buffers, dy, x, 0, /*add=*/true);
-      const at::Tensor together = wanted ? grouped.products(dy, values, /*transposed=*/false) : at::Tensor();
-      const bool by_itself = wanted && !together.defined();
-      if (by_itself && !into.defined()) into = at::empty({dy.size(0), values[0].size(1)}, dy.options());
-      // Gradients before products, which may write over x.
-      if (!added) for_each(groups, places, [&](const Group& group, size_t) { some[group.expert].add(group, dy, x); });
-      if (by_itself) {
-        for_each(groups, places, [&](const Group& group, size_t place) {
-          multiply_rows(group, into, dy, casts.of(some[group.expert].value, place));
-        });
-      }
-      return together.defined() || !wanted ? together : into;
-    };
-    const auto back_biases = [&](size_t first, const at::Tensor& dy) {
-      for (const Group& group : groups) {
-        if (biased) weights[first + group.expert].add_rows(group, dy);
-      }
-    };
-    back_biases(3 * experts, dy_RD);
-    const at::Tensor dInner_RF = back(down, dy_RD, inner_RF, /*wanted=*/true, keeps ? at::Tensor() : inner_RF);
-    activation.gradient(both_RG, of_gate_RF, dInner_RF);
-    back_biases(2 * experts, both_RG);
-
-    // One for each input, of which the last three are no tensors.
-    variable_list made(1 + weights.size() + 3);
-    made[0] = back(gate_up, both_RG, x_RD, context->needs_input_grad(0));
-    for (size_t i = 0; i < weights.size(); i++) {
-      if (weights[i].made) made[i + 1] = weights[i].buffer;
+      made[1].add_(rows.of_choices(d_gates_R));
     }
+    if (!plan.keeps()) {
+      add_products(layer.grouped, rows, part(1), rows_RD, inner_RF);
+      inner_RF.reset();
+      rows.gather(x_TD, rows_RD);
+      add_products(layer.grouped, rows, part(0), both_RG, rows_RD);
+    }
+    if (plan.keeps() || layer.grouped.takes(both_RG, gate_up)) rows_RD.reset();
+    if (context->needs_input_grad(0))
+      made[0] = rows.sums(layer.products(both_RG, gate_up, /*transposed=*/false, rows_RD));
     return made;
+  }
+
+  // Where the gradients of weights and biases go, those that are made here also in `made`. An expert without rows gets none, or zeros.
+  static std::vector<Gradient> sums_of(AutogradContext* context, const Plan& plan, at::TensorList weights,
+                                       variable_list& made) {
+    std::vector<Gradient> sums(weights.size());
+    const at::IntArrayRef counts = plan.rows.by_expert();
+    // Biases are small: where rows are kept, only those of weights wait.
+    const size_t first = plan.keeps() ? 2 * counts.size() : 0;
+    auto* const written = plan.written.has_value() ? static_cast<uint8_t*>(plan.written->data_ptr()) : nullptr;
+    for (size_t i = first; i < weights.size(); i++) {
+      if (!context->needs_input_grad(i + 2)) continue;
+      const bool any = counts[i % counts.size()] > 0;
+      at::Tensor buffer = weights[i].grad();
+      const bool fresh = !buffer.defined() || (written != nullptr && written[i / counts.size()] == 0);
+      if (!buffer.defined() && any) buffer = made[i + 2] = at::empty_like(weights[i]);
+      if (any) sums[i] = {buffer, fresh};
+      if (!any && fresh && buffer.defined()) buffer.zero_();
+    }
+    for (size_t i = first; written != nullptr && i < weights.size(); i += counts.size()) {
+      if (context->needs_input_grad(i + 2)) written[i / counts.size()] = 1;
+    }
+    return sums;
   }
 };
 
-void check(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
-           at::TensorList biases, const Activation& activation) {
-  TORCH_CHECK(!rows.empty() && gate_up.size() == rows.size() && down.size() == rows.size(),
+void check(const at::Tensor& x, const at::Tensor& gates, at::TensorList gate_up, at::TensorList down,
+           at::TensorList biases, const Plan& plan) {
+  const Rows& rows = plan.rows;
+  const auto experts = static_cast<size_t>(rows.counts.numel());
+  TORCH_CHECK(experts > 0 && gate_up.size() == experts && down.size() == experts,
               "each expert needs its matrices and a number of rows");
-  TORCH_CHECK(biases.empty() || biases.size() == 2 * rows.size(), "each expert needs two biases, or none has one");
-  int64_t all = 0;
-  for (const int64_t each : rows) all += each;
-  TORCH_CHECK(all == x.size(0), "there are ", x.size(0), " rows, and the experts have ", all);
-  for (size_t expert = 0; expert < rows.size(); expert++) {
-    const int64_t first = gate_up[expert].size(0), inner = down[expert].size(1);
-    TORCH_CHECK(first == activation.columns() * inner, activation.name(), " makes ", first, " columns to ",
-                first / activation.columns(), ", and the second matrix takes ", inner);
+  TORCH_CHECK(biases.empty() || biases.size() == 2 * experts, "each expert needs two biases, or none has one");
+  check_dense(rows.places_TA, at::kLong, x.device());
+  TORCH_CHECK(
+      rows.places_TA.dim() == 2 && rows.places_TA.size(0) == x.size(0) && gates.sizes() == rows.places_TA.sizes(),
+      "each choice of a token needs a place and a gate");
+  TORCH_CHECK(!rows.fused || gates.scalar_type() == at::kFloat, "kernels take gates in float32");
+  TORCH_CHECK(plan.kept.empty() || plan.kept.size() == 4, "four tensors keep rows, not ", plan.kept.size());
+  if (x.is_cpu()) {
+    int64_t all = 0;
+    for (const int64_t each : rows.by_expert()) all += each;
+    TORCH_CHECK(all == rows.all(), "there are ", rows.all(), " rows, and the experts have ", all);
+  }
+  for (size_t expert = 0; expert < experts; expert++) {
+    const int64_t first = gate_up[expert].size(0), inner = down[expert].size(1), columns = plan.activation.columns();
+    TORCH_CHECK(first == columns * inner, plan.activation.name(), " makes ", first, " columns to ", first / columns,
+                ", and the second matrix takes ", inner);
   }
 }
 
-at::Tensor grouped_experts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
-                           at::TensorList biases, std::string name, bool interleaved, double limit, double alpha) {
-  const Activation activation(name, interleaved, limit, alpha);
-  check(x, gate_up, down, rows, biases, activation);
+at::Tensor grouped_experts(const at::Tensor& x, const at::Tensor& gates, const at::Tensor& places,
+                           const at::Tensor& counts, at::TensorList gate_up, at::TensorList down, at::TensorList biases,
+                           at::TensorList kept, const c10::optional<at::Tensor>& written, bool fused, std::string name,
+                           bool interleaved, double limit, double alpha) {
+  const Plan plan{{places, counts, fused}, {name, interleaved, limit, alpha}, kept.vec(), written};
+  check(x, gates, gate_up, down, biases, plan);
   const auto trained = [](at::TensorList tensors) {
     return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& each) { return each.requires_grad(); });
   };
   const bool graph =
-      at::GradMode::is_enabled() && (x.requires_grad() || trained(gate_up) || trained(down) || trained(biases));
-  if (!graph) return value_alone(x, gate_up, down, rows, biases, activation);
-  return GroupedExperts::apply(x, gate_up, down, biases, rows.vec(), std::vector<at::Tensor>(), activation);
+      at::GradMode::is_enabled() && (trained({x, gates}) || trained(gate_up) || trained(down) || trained(biases));
+  const at::Tensor dense = x.contiguous(), dense_gates = gates.contiguous();
+  if (!graph && kept.empty()) return value_of(dense, dense_gates, gate_up, down, biases, plan).y_TD;
+  return GroupedExperts::apply(dense, dense_gates, gate_up, down, biases, plan);
 }
 
-at::Tensor grouped_experts_keep(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, at::IntArrayRef rows,
-                                at::TensorList kept, at::TensorList biases, std::string name, bool interleaved,
-                                double limit, double alpha) {
-  const Activation activation(name, interleaved, limit, alpha);
-  check(x, gate_up, down, rows, biases, activation);
-  TORCH_CHECK(kept.size() == 3, "three tensors keep rows, not ", kept.size());
-  return GroupedExperts::apply(x, gate_up, down, biases, rows.vec(), kept.vec(), activation);
+// The row of every choice, of rows sorted by expert and then by token, and how many each expert has.
+std::tuple<at::Tensor, at::Tensor> expert_places(const at::Tensor& experts_of, int64_t experts) {
+  check_dense(experts_of, at::kLong, experts_of.device());
+  const int64_t choices = experts_of.numel();
+  const int64_t chunks = (choices + kernels::kChunkChoices - 1) / kernels::kChunkChoices;
+  const auto longs = [](const at::Tensor& tensor) { return static_cast<int64_t*>(tensor.data_ptr()); };
+  const at::Tensor places = at::empty_like(experts_of), counts = at::empty({experts}, experts_of.options());
+  const at::Tensor starts = at::empty({chunks, experts}, experts_of.options());
+  const kernels::PlacesArgs args{longs(experts_of), longs(places), longs(starts), longs(counts), choices, experts};
+  launch(kernels::expert_counts, args, chunks, experts_of.device());
+  launch(kernels::expert_starts, args, 1, experts_of.device());
+  launch(kernels::expert_places, args, chunks, experts_of.device());
+  return {places, counts};
+}
+
+// Those of all experts, of which only some have a sum. Experts without rows get zeros where nothing is added.
+std::vector<Gradient> some_of(at::TensorList sums, const Rows& rows, int64_t first, bool add) {
+  const at::IntArrayRef counts = rows.by_expert();
+  TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= counts.size(), "there are ", counts.size(),
+              " experts");
+  std::vector<Gradient> all(counts.size());
+  for (size_t i = 0; i < sums.size(); i++) {
+    const size_t expert = static_cast<size_t>(first) + i;
+    all[expert] = {sums[i], !add};
+    if (!add && counts[expert] == 0) all[expert].buffer.zero_();
+  }
+  return all;
 }
 
 // sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
-void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, at::IntArrayRef rows,
+void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& counts,
                        int64_t first, bool add) {
-  TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= rows.size(), "there are ", rows.size(), " experts");
-  if (Grouped(x, rows).add_gradients(sums, dy, x, first, add)) return;
-  const std::vector<Group> all = groups_of(x, rows);
-  const size_t places = places_for(all, sums[0].scalar_type() == x.scalar_type() && without_workspace(x));
-  const auto sum_of = [&](size_t expert) { return sums[expert - static_cast<size_t>(first)]; };
-  std::vector<Group> some;
-  const size_t end = static_cast<size_t>(first) + sums.size();
-  for (const Group& group : all) {
-    if (group.expert >= static_cast<size_t>(first) && group.expert < end) some.push_back(group);
-  }
-  for (size_t expert = static_cast<size_t>(first); !add && expert < end; expert++) {
-    if (rows[expert] == 0) sum_of(expert).zero_();
-  }
-  for_each(some, places, [&](const Group& group, size_t) {
-    Weight{at::Tensor(), sum_of(group.expert), !add}.add(group, dy, x);
-  });
+  const Rows rows({}, counts, false);
+  const std::vector<Gradient> some = some_of(sums, rows, first, add);
+  const Grouped grouped(x, rows);
+  if (!grouped.add_gradients(sums, dy, x, first, add)) add_products(grouped, rows, some, dy, x);
 }
-
-// sums[i] = or += the sum of the rows of dy of the expert first + i.
-void expert_bias_gradients_(at::TensorList sums, const at::Tensor& dy, at::IntArrayRef rows, int64_t first, bool add) {
-  TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= rows.size(), "there are ", rows.size(), " experts");
-  const size_t end = static_cast<size_t>(first) + sums.size();
-  for (size_t expert = static_cast<size_t>(first); !add && expert < end; expert++) {
-    if (rows[expert] == 0) at::Tensor(sums[expert - static_cast<size_t>(first)]).zero_();
-  }
-  for (const Group& group : groups_of(dy, rows)) {
-    if (group.expert < static_cast<size_t>(first) || group.expert >= end) continue;
-    Weight{at::Tensor(), sums[group.expert - static_cast<size_t>(first)], !add}.add_rows(group, dy);
-  }
-}
-
-// The rest of the operators' arguments, and their defaults.
-#define REVMOE_ACTIVATION \
-  "Tensor[] biases, str activation=\"silu\", bool interleaved=False, float limit=7., float alpha=1.702"
 
 }  // namespace
 
 TORCH_LIBRARY(revmoe, library) {
-  library.def("grouped_experts(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, " REVMOE_ACTIVATION ") -> Tensor",
-              &grouped_experts);
   library.def(
-      "grouped_experts_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept, " REVMOE_ACTIVATION
-      ") -> Tensor",
-      &grouped_experts_keep);
-  library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()",
+      "grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor[] gate_up, Tensor[] down, Tensor[] "
+      "biases, Tensor[] kept, Tensor? written, bool fused, str activation=\"silu\", bool interleaved=False, float "
+      "limit=7., float alpha=1.702) -> Tensor",
+      &grouped_experts);
+  library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, int first, bool add) -> ()",
               &expert_gradients_);
-  library.def("expert_bias_gradients_(Tensor(a!)[] sums, Tensor dy, int[] rows, int first, bool add) -> ()",
-              &expert_bias_gradients_);
+  library.def("expert_places(Tensor experts_of, int experts) -> (Tensor, Tensor)", &expert_places);
 }
 
 // What decides how much memory the operators take, for the engine that only counts.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/table.hpp"
+#include "experts/expert_rows.hpp"
 
 /** Whether this libtorch has that kernel. */
 #define REVMOE_GROUPED_KERNEL (REVMOE_TORCH >= 210)
@@ -35,22 +36,22 @@ constexpr int64_t kGroupedElements = int64_t{1} << 26;
 // Products of all experts in one kernel: for rows in bfloat16 on CUDA.
 class Grouped {
  public:
-  Grouped(const at::Tensor& x, at::IntArrayRef rows) : rows_(rows) {
+  Grouped(const at::Tensor& x, const Rows& rows) : rows_(rows) {
 #if REVMOE_GROUPED_KERNEL
-    if (!x.is_cuda() || x.scalar_type() != at::kBFloat16 || x.size(0) == 0) return;
-    at::Tensor ends = at::empty({static_cast<int64_t>(rows.size())}, at::kInt);
-    auto* const data = static_cast<int32_t*>(ends.data_ptr());
-    int64_t end = 0;
-    for (size_t i = 0; i < rows.size(); i++) data[i] = static_cast<int32_t>(end += rows[i]);
-    ends_ = ends.to(x.device());
+    if (x.is_cuda() && x.scalar_type() == at::kBFloat16 && x.size(0) > 0) ends_ = rows.counts.cumsum(0, at::kInt);
 #endif
   }
 
-  // x_e W_e' of every expert, or x_e W_e; undefined where the weights do not allow it.
+  // Whether products of x with the weights can be made so.
+  bool takes(const at::Tensor& x, at::TensorList weights) const {
+    if (!fits(x)) return false;
+    const at::Tensor stack = stack_of(weights);
+    return stack.defined() && aligned(stack);
+  }
+
+  // x_e W_e' of every expert, or x_e W_e.
   at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed) const {
-    at::Tensor stack = fits(x) ? stack_of(weights) : at::Tensor();
-    if (!stack.defined() || !aligned(stack)) return {};
-    stack = stack.to(x.scalar_type());
+    const at::Tensor stack = stack_of(weights).to(x.scalar_type());
     return product(x, transposed ? stack.transpose(1, 2) : stack, ends_);
   }
 
@@ -59,19 +60,20 @@ class Grouped {
     if (!fits(x) || !fits(dy)) return false;
     const at::Tensor stack = stack_of(sums);
     if (!stack.defined() || !aligned(stack)) return false;
+    const at::IntArrayRef counts = rows_.by_expert();
     const int64_t most = std::max<int64_t>(1, kGroupedElements / stack[0].numel());
     int64_t row = 0;
-    for (int64_t e = 0; e < first; e++) row += rows_[e];
+    for (int64_t e = 0; e < first; e++) row += counts[e];
     for (int64_t start = 0; start < stack.size(0); start += most) {
       const int64_t count = std::min(most, stack.size(0) - start);
       int64_t length = 0;
-      for (int64_t i = 0; i < count; i++) length += rows_[first + start + i];
+      for (int64_t i = 0; i < count; i++) length += counts[first + start + i];
       at::Tensor some = stack.narrow(0, start, count);
       if (length > 0) {
         const at::Tensor ends = ends_.narrow(0, first + start, count).sub(row);
         const at::Tensor made = product(dy.narrow(0, row, length).t(), x.narrow(0, row, length), ends);
         for (int64_t i = 0; i < count; i++) {
-          if (rows_[first + start + i] == 0) made.select(0, i).zero_();
+          if (counts[first + start + i] == 0) made.select(0, i).zero_();
         }
         add ? some.add_(made) : some.copy_(made);
       } else if (!add) {
@@ -97,7 +99,7 @@ class Grouped {
 #endif
   }
 
-  at::IntArrayRef rows_;
+  const Rows& rows_;
   at::Tensor ends_;
 };
 

@@ -9,5 +9,8 @@
 #include "delta_chunks.h"
 #include "delta_inputs.h"
 #include "delta_outputs.h"
+#include "expert_activation.h"
+#include "expert_rows.h"
+#include "gradient.h"
 #include "update.h"
 #include "update8bit.h"

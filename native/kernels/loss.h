@@ -155,29 +155,11 @@ DEVICE void divergence(const Team& team, int64_t row, const DivergenceArgs& a) {
   divergence_row<Logits<T, false>>(team, row, a);
 }
 
-struct AccumulateArgs {
-  float* sum;
-  const bfloat16* x;
-  int64_t elements;
-  bool first;
-};
-
-/** sum += x, or sum = x where there is none yet. */
-DEVICE void accumulate(const Team& team, int64_t chunk, const AccumulateArgs& a) {
-  const int64_t start = chunk * kChunkElements;
-  float* const sum = a.sum + start;
-  const bfloat16* const x = a.x + start;
-  const int64_t count = chunk_size(chunk, a.elements);
-  if (a.first) return team.each(count, [=](int64_t i) { sum[i] = load(x, i); });
-  team.each(count, [=](int64_t i) { sum[i] += load(x, i); });
-}
-
 }  // namespace
 
 REVMOE_KERNEL(cross_entropy_float32, cross_entropy<float>, CrossEntropyArgs)
 REVMOE_KERNEL(cross_entropy_bfloat16, cross_entropy<bfloat16>, CrossEntropyArgs)
 REVMOE_KERNEL(divergence_float32, divergence<float>, DivergenceArgs)
 REVMOE_KERNEL(divergence_bfloat16, divergence<bfloat16>, DivergenceArgs)
-REVMOE_KERNEL(accumulate_bfloat16, accumulate, AccumulateArgs)
 
 }  // namespace revmoe::kernels

@@ -5,6 +5,7 @@
 // Figures are float64 [rows, 2]: the row's loss, and 1 where its label has the largest logit.
 #include <torch/library.h>
 
+#include "kernels/gradient.h"
 #include "kernels/loss.h"
 #include "operators/launch.hpp"
 
@@ -65,9 +66,9 @@ void accumulate_(at::Tensor sum, const at::Tensor& x, bool first) {
   check_dense(sum, at::kFloat, x.device());
   check_dense(x, at::kBFloat16, x.device());
   TORCH_CHECK(sum.sizes() == x.sizes(), "the sizes do not belong together");
-  const kernels::AccumulateArgs args{static_cast<float*>(sum.data_ptr()),
-                                     static_cast<const kernels::bfloat16*>(x.data_ptr()), x.numel(), first};
-  launch(kernels::accumulate_bfloat16, args, kernels::chunks_of(x.numel()), x.device());
+  const kernels::ProductArgs args{static_cast<float*>(sum.data_ptr()),
+                                  static_cast<const kernels::bfloat16*>(x.data_ptr()), x.numel(), !first};
+  launch(kernels::add_product_bfloat16, args, kernels::chunks_of(x.numel()), x.device());
 }
 
 }  // namespace

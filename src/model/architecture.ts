@@ -120,6 +120,8 @@ export interface Weights {
   linear(name: string, x_TD: Tensor): Tensor;
   /** Where rows of experts are kept instead of gradients made of them, in what is recorded from now on; without it, gradients are made. */
   readonly expertRows?: ExpertRows | null;
+  /** Which of the experts' gradients hold something when their backward pass comes; without it, all do. See `groupedExperts`. */
+  readonly written?: Tensor | null;
 }
 
 /** A layer's parameters in the order of the forward pass. */

@@ -2,13 +2,8 @@
 // tile of tokens the rows that entered each product and the gradients that came back to it. Where an expert gets far fewer rows than it
 // has columns, that is far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
-import {
-  type ExpertActivation,
-  expertBiasGradients_,
-  expertGradients_,
-  groupedExpertsKeep,
-  unbind,
-} from "../torch/ops.js";
+import { hasKernels } from "../torch/kernels/kernels.js";
+import { cast, type ExpertActivation, expertGradients_, groupedExperts, reshape, unbind } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
@@ -21,6 +16,11 @@ export const EXPERT_BIASES = {
   gateUp: `${EXPERT_MATRICES.gateUp}_bias`,
   down: `${EXPERT_MATRICES.down}_bias`,
 } as const;
+
+/** All of them, in the order in which `groupedExperts` takes them. */
+export const EXPERT_PARAMETERS: readonly string[] = [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) =>
+  Object.values(names),
+);
 
 /** What is computed between the two products of an expert; native/experts/expert_activation.hpp has the equations. */
 export type Activation =
@@ -35,15 +35,30 @@ export interface Experts {
   /** None, or those of gate and up of every expert and then those of down. */
   biases: Tensor[];
   activation: Activation;
+  /** See `Weights`. */
+  written?: Tensor | null;
 }
 
-/** The rest of the arguments of the experts' operators. */
-export const activationArguments = (
-  activation: Activation,
-): [name: ExpertActivation, interleaved?: boolean, limit?: number, alpha?: number] =>
-  activation.name === "clamped_swiglu"
-    ? [activation.name, false, activation.limit, activation.alpha]
-    : [activation.name];
+/** Which experts tokens go to: gates_TA, and the row of each choice where rows are sorted by expert, of which each expert has `counts_E`. */
+export interface Choices {
+  gates_TA: Tensor;
+  places_TA: Tensor;
+  counts_E: Tensor;
+}
+
+/** The experts' products, weighed and summed for each token. */
+export function expertsOutput(x_TD: Tensor, choices: Choices, experts: Experts, kept: Tensor[] = []): Tensor {
+  const { gateUp, down, biases, activation, written = null } = experts;
+  const { gates_TA, places_TA, counts_E } = choices;
+  const isWide = dtype(x_TD) === "float64";
+  const gates = cast(gates_TA, isWide ? "float64" : "float32");
+  const rest: [name: ExpertActivation, interleaved?: boolean, limit?: number, alpha?: number] =
+    activation.name === "clamped_swiglu"
+      ? [activation.name, false, activation.limit, activation.alpha]
+      : [activation.name];
+  const fused = !isWide && hasKernels(device(x_TD));
+  return groupedExperts(x_TD, gates, places_TA, counts_E, gateUp, down, biases, kept, written, fused, ...rest);
+}
 
 /** Rows sorted by expert, and how many each has. */
 interface Tile {
@@ -51,45 +66,42 @@ interface Tile {
   dBoth_R2F: Tensor;
   inner_RF: Tensor;
   dy_RD: Tensor;
-  counts: number[];
+  counts_E: Tensor;
 }
 
 export class ExpertRows {
   readonly #tiles: Tile[] = [];
 
-  /** The experts' product, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
-  product(x_RD: Tensor, { gateUp, down, biases, activation }: Experts, counts: number[]): Tensor {
+  /** The same, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
+  output(x_TD: Tensor, choices: Choices, experts: Experts): Tensor {
     return scope(() => {
-      const [[rows, width], [both], [, inner]] = [x_RD, gateUp[0], down[0]].map(shape);
-      const [dBoth_R2F, inner_RF, dy_RD] = [both, inner, width].map((columns) =>
-        empty([rows, columns], dtype(x_RD), device(x_RD)),
+      const [width, inner] = shape(experts.down[0]);
+      const [rows] = shape(reshape(choices.places_TA, [-1]));
+      const [x_RD, dBoth_R2F, inner_RF, dy_RD] = [width, shape(experts.gateUp[0])[0], inner, width].map((columns) =>
+        empty([rows, columns], dtype(x_TD), device(x_TD)),
       );
-      const kept = [dBoth_R2F, inner_RF, dy_RD];
-      const y_RD = groupedExpertsKeep(x_RD, gateUp, down, counts, kept, biases, ...activationArguments(activation));
-      const tile = { x_RD: detach(x_RD), dBoth_R2F, inner_RF, dy_RD };
+      const y_TD = expertsOutput(x_TD, choices, experts, [x_RD, dBoth_R2F, inner_RF, dy_RD]);
+      const tile = { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E: detach(choices.counts_E) };
       for (const tensor of Object.values(tile)) keep(tensor);
-      this.#tiles.push({ ...tile, counts });
-      return y_RD;
+      this.#tiles.push(tile);
+      return y_TD;
     });
   }
 
   /**
    * Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`, `first` the first of
-   * them, and of all experts of stacked biases, which are small.
+   * them.
    */
   forGroups(
     parameters: Record<string, Tensor>,
     size: number,
-    work: (name: string, first: number | undefined, gradient: Tensor) => void,
+    work: (name: string, first: number, gradient: Tensor) => void,
   ): void {
     for (const name of Object.values(EXPERT_MATRICES)) {
       const [experts] = shape(parameters[name]);
       forEachTile(experts, size, (first, count) =>
         scope(() => work(name, first, this.#gradient(name, shape(parameters[name]), first, count))),
       );
-    }
-    for (const name of Object.values(EXPERT_BIASES)) {
-      if (name in parameters) scope(() => work(name, undefined, this.#biasGradient(name, shape(parameters[name]))));
     }
   }
 
@@ -103,7 +115,7 @@ export class ExpertRows {
   }
 
   #tensors(): Tensor[] {
-    return this.#tiles.flatMap(({ x_RD, dBoth_R2F, inner_RF, dy_RD }) => [x_RD, dBoth_R2F, inner_RF, dy_RD]);
+    return this.#tiles.flatMap((tile) => Object.values(tile) as Tensor[]);
   }
 
   /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
@@ -111,22 +123,11 @@ export class ExpertRows {
     const sums_EHW = empty([count, height, width], "float32", device(this.#tiles[0].x_RD));
     scope(() => {
       const sums = unbind(sums_EHW, 0);
-      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts }] of this.#tiles.entries()) {
+      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E }] of this.#tiles.entries()) {
         const [dOut, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
-        expertGradients_(sums, dOut, into, counts, first, i > 0);
+        expertGradients_(sums, dOut, into, counts_E, first, i > 0);
       }
     });
     return sums_EHW;
-  }
-
-  /** db_e = the sum of the rows of dy_e of every expert, summed over the tiles in their order. */
-  #biasGradient(name: string, size: number[]): Tensor {
-    const sums_EH = empty(size, "float32", device(this.#tiles[0].x_RD));
-    scope(() => {
-      const sums = unbind(sums_EH, 0);
-      for (const [i, { dBoth_R2F, dy_RD, counts }] of this.#tiles.entries())
-        expertBiasGradients_(sums, name === EXPERT_BIASES.down ? dy_RD : dBoth_R2F, counts, 0, i > 0);
-    });
-    return sums_EH;
   }
 }

@@ -2,21 +2,25 @@
 // that a block of them in compute form never exists. Each expert is a leaf of its own whose gradient goes straight into its slice
 // of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
-import { linear, unbind } from "../torch/ops.js";
+import { fill_, linear, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { type DType, dtype, empty, type Tensor, zeros, shape, device, to } from "../torch/tensor.js";
+import { type DType, device, dtype, empty, full, readBytes, shape, type Tensor, to, zeros } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
-import type { ExpertRows } from "./expert-rows.js";
+import { EXPERT_PARAMETERS, type ExpertRows } from "./expert-rows.js";
 import type { Parameters } from "./model.js";
 
 /**
- * One float32 tensor per parameter, where the parameters are or on a device; the caller owns and frees them. They are zero, but for those
- * in `unfilled`, which hold anything.
+ * One float32 tensor per parameter, where the parameters are or on a device: zero at first, but for those that hold anything until their first
+ * gradient is written (`isUnfilled`). The caller owns and frees them.
  */
-export function makeGradients(parameters: Parameters, on?: string, unfilled: readonly string[] = []): Parameters {
+export function makeGradients(
+  parameters: Parameters,
+  on?: string,
+  isUnfilled: (name: string) => boolean = () => false,
+): Parameters {
   return scope(() => {
     const made = Object.entries(parameters).map(([name, parameter]) => {
-      const make = unfilled.includes(name) ? empty : zeros;
+      const make = isUnfilled(name) ? empty : zeros;
       return [name, make(shape(parameter), "float32", on ?? device(parameter))] as const;
     });
     return Object.fromEntries(made.map(([name, gradient]) => [name, keep(gradient)]));
@@ -26,6 +30,8 @@ export function makeGradients(parameters: Parameters, on?: string, unfilled: rea
 export class OpenWeights implements Weights {
   readonly #tensors = new Map<string, Tensor | Tensor[]>();
   expertRows: ExpertRows | null = null;
+  readonly written: Tensor | null;
+  #gradients: Parameters = {};
 
   /**
    * Makes leaves of the parameters that are trained; the copies it needs when compute dtype or device (`on`) differ live until
@@ -38,6 +44,8 @@ export class OpenWeights implements Weights {
     trains: (name: string) => boolean = () => true,
     on?: string,
   ) {
+    const isRouted = specs.some(({ experts }) => experts);
+    this.written = isRouted ? keep(full([EXPERT_PARAMETERS.length], 1, "uint8")) : null;
     for (const { name, experts, buffer, wide } of specs) {
       // Autograd makes no gradient of a weight that is no leaf.
       const isLeaf = trains(name) && !buffer;
@@ -67,10 +75,13 @@ export class OpenWeights implements Weights {
 
   /**
    * From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for what is not trained, and none
-   * for experts where their rows are kept.
+   * for experts where their rows are kept. Where those of experts are `unfilled`, the first are written over what they hold, and
+   * `finishGradients` has to be called behind the last.
    */
-  collectInto(gradients: Parameters, rows: ExpertRows | null = null): void {
+  collectInto(gradients: Parameters, rows: ExpertRows | null = null, unfilled = false): void {
     this.expertRows = rows;
+    this.#gradients = gradients;
+    if (this.written !== null) fill_(this.written, unfilled ? 0 : 1);
     scope(() => {
       for (const [name, tensor] of this.#tensors) {
         if (!(name in gradients)) continue;
@@ -83,8 +94,18 @@ export class OpenWeights implements Weights {
     });
   }
 
+  /** Zeros in place of gradients that nothing was written to. */
+  finishGradients(): void {
+    if (this.written === null) return;
+    const bytes = new Uint8Array(EXPERT_PARAMETERS.length);
+    readBytes(this.written, 0, bytes);
+    for (const [i, name] of EXPERT_PARAMETERS.entries())
+      if (name in this.#gradients && bytes[i] === 0) fill_(this.#gradients[name], 0);
+  }
+
   close(): void {
     for (const tensor of this.#tensors.values()) free(...[tensor].flat());
+    if (this.written !== null) free(this.written);
     this.#tensors.clear();
   }
 }

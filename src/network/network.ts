@@ -162,7 +162,12 @@ export class OpenUnit implements Block<Context> {
 
   /** From now on, backward adds the gradients of the i-th block to `whole` of the i-th, and keeps rows of its experts where there is a place for them. */
   collectInto(gradients: { whole: Parameters; rows: ExpertRows | null }[]): void {
-    for (const [i, weights] of this.#weights.entries()) weights.collectInto(gradients[i].whole, gradients[i].rows);
+    for (const [i, { whole, rows }] of gradients.entries()) this.#weights[i].collectInto(whole, rows, true);
+  }
+
+  /** Behind the last of them: gradients of experts may hold anything until then. */
+  finishGradients(): void {
+    for (const weights of this.#weights) weights.finishGradients();
   }
 
   close(): void {

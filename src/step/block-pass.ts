@@ -75,6 +75,7 @@ export class BlockPass {
       during("streams, backward", () => {
         for (const { parts } of microBatches) method.backward<Context>(unit, block, parts[index], segment);
       });
+      block.finishGradients();
       this.#leave(layers);
       for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, model.blocks[layer], gradients[i]);
     }

@@ -2,7 +2,7 @@
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
 import { BadValuesError } from "../errors.js";
-import { EXPERT_BIASES, EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
+import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
@@ -50,7 +50,7 @@ interface PartGradients {
   names: string[];
 }
 
-type ExpertWork = (name: string, firstExpert: number | undefined, gradient: Tensor) => void;
+type ExpertWork = (name: string, firstExpert: number, gradient: Tensor) => void;
 
 const bytesOf = (tensors: Tensor[]): number => tensors.reduce((sum, tensor) => sum + byteSize(tensor), 0);
 
@@ -80,23 +80,22 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Gradients of zero for some parameters; those in `unfilled` hold anything, and are the caller's to fill. */
-  begin(parameters: Parameters, unfilled: readonly string[] = []): Parameters {
-    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, unfilled));
+  /** Gradients of zero for some parameters, or that hold anything. */
+  begin(parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
+    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, isUnfilled));
     this.#alive.add(gradients);
     this.#note();
     return gradients;
   }
 
-  /** The same for those of a block, with a place for rows of its experts where these go in groups. */
+  /** The same for those of a block, where gradients of experts hold anything until they are written (`finishGradients`), with a place for rows of its experts where these go in groups. */
   beginBlock(parameters: Parameters): BlockGradients {
-    const grouped: string[] = this.#options.expertGroupSize
-      ? [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) => Object.values(names))
-      : [];
-    const whole = this.begin(
-      Object.fromEntries(Object.entries(parameters).filter(([name]) => !grouped.includes(name))),
-    );
-    if (!grouped.some((name) => name in parameters)) return { whole, rows: null };
+    const isExpert = (name: string): boolean => EXPERT_PARAMETERS.includes(name);
+    const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
+    const inGroups = (name: string): boolean => matrices.includes(name);
+    const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
+    const whole = this.begin(kept, isExpert);
+    if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null };
     const rows = new ExpertRows();
     this.#rows.add(rows);
     return { whole, rows };

@@ -223,7 +223,8 @@ test("a group's gradient exists at a time, beside the rows it is made of", () =>
   };
   const [whole, groups] = [peakOf(0), peakOf(4)];
   assert.equal(whole.gradientBytes, whole.block);
-  const rows = 16 * 2 * (2 * 64 + 3 * 48) * 4;
+  // With how many there are of each expert.
+  const rows = 16 * 2 * (2 * 64 + 3 * 48) * 4 + 16 * 8;
   // The larger of the two stacked matrices, a quarter of it.
   const group = ((2 / 3) * whole.experts) / 4;
   assert.equal(groups.gradientBytes, whole.block - whole.experts + rows + group);

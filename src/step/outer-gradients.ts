@@ -35,7 +35,7 @@ export function headAndLoss(
   const { outer } = network.model;
   const gradients = updates.begin(
     trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains),
-    [head.name],
+    (name) => name === head.name,
   );
   const dHead = head.name in gradients ? { sum_VD: gradients[head.name], isEmpty: true } : null;
   const open = during(WEIGHTS_IN_USE, () => openHead(network));

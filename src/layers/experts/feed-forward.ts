@@ -125,6 +125,7 @@ function evaluate(
     biases: settings.bias ? Object.values(EXPERT_BIASES).flatMap((name) => weights.experts(name)) : [],
     activation: settings.activation ?? SILU,
     rows: weights.expertRows,
+    written: weights.written,
     expertsPerToken,
     router,
     correction: settings.correction ? weights.get(CHOICE_CORRECTION) : null,

@@ -6,10 +6,12 @@ import { test } from "node:test";
 import { backward, leaf, setGrad, takeGrad, withGrad } from "../autograd.js";
 import { native } from "../binding.js";
 import * as ops from "../ops.js";
+import { onReference } from "../kernels/kernels.js";
 import { setSeed } from "../random.js";
 import { scope } from "../scope.js";
 import { testCourses, type Work } from "../shadow/testing-course.js";
 import { type DType, dtype, empty, fromArray, full, shape, type Tensor, toArray, zeros } from "../tensor.js";
+import { countsOf, expertsOnRows } from "./testing-rows.js";
 
 interface Case {
   activation: ops.ExpertActivation;
@@ -53,7 +55,7 @@ function layerOf({ activation, biased }: Case, rows = ROWS, of: (t: Tensor) => T
 const parametersOf = ({ gateUp, down, biases }: Layer): Tensor[] => [...gateUp, ...down, ...biases];
 
 const experts = ({ x, gateUp, down, biases }: Layer, { activation, interleaved }: Case, rows = ROWS): Tensor =>
-  ops.groupedExperts(x, gateUp, down, rows, biases, activation, interleaved, LIMIT, ALPHA);
+  expertsOnRows(x, gateUp, down, rows, { biases }, activation, interleaved, LIMIT, ALPHA);
 
 /** Of the rows of the first product. */
 function composed(both: Tensor, { activation, interleaved }: Case, limit: number, alpha: number): Tensor {
@@ -145,26 +147,29 @@ for (const each of CASES) {
       const dy = ops.cast(normal([ALL, WIDTH]), "float32");
       const [y, dx, ...gradients] = valuesOf(layer, dy, (l) => experts(l, each));
       const columns = shape(layer.gateUp[0])[0];
-      const kept = [columns, INNER, WIDTH].map((count) => empty([ALL, count], "float32"));
+      const kept = [WIDTH, columns, INNER, WIDTH].map((count) => empty([ALL, count], "float32"));
       const { activation, interleaved } = each;
       const keeping = (l: Layer): Tensor =>
-        ops.groupedExpertsKeep(l.x, l.gateUp, l.down, ROWS, kept, l.biases, activation, interleaved, LIMIT, ALPHA);
+        expertsOnRows(l.x, l.gateUp, l.down, ROWS, { biases: l.biases, kept }, activation, interleaved, LIMIT, ALPHA);
       const [again, dxAgain, ...none] = valuesOf(layer, dy, keeping);
       assert.deepEqual(toArray(again as Tensor), toArray(y as Tensor));
       assert.deepEqual(toArray(dxAgain as Tensor), toArray(dx as Tensor));
-      assert.ok(none.every((gradient) => gradient === null));
-      const sums = parametersOf(layer).map((parameter) => full(shape(parameter), 5, "float32"));
+      const matrices = 2 * ROWS.length;
+      assert.ok(none.slice(0, matrices).every((gradient) => gradient === null));
+      for (const [i, gradient] of none.slice(matrices).entries())
+        assert.deepEqual(gradient && toArray(gradient), gradients[matrices + i] && toArray(gradients[matrices + i]!));
+      const counts = countsOf(ROWS);
+      const sums = parametersOf(layer)
+        .slice(0, matrices)
+        .map((parameter) => full(shape(parameter), 5, "float32"));
       const of = (part: number, first: number, count: number): Tensor[] =>
         sums.slice(part * ROWS.length + first, part * ROWS.length + first + count);
       for (const [first, count] of [
         [0, 3],
         [3, 1],
       ]) {
-        ops.expertGradients_(of(0, first, count), kept[0], layer.x, ROWS, first, false);
-        ops.expertGradients_(of(1, first, count), kept[2], kept[1], ROWS, first, false);
-        if (!each.biased) continue;
-        ops.expertBiasGradients_(of(2, first, count), kept[0], ROWS, first, false);
-        ops.expertBiasGradients_(of(3, first, count), kept[2], ROWS, first, false);
+        ops.expertGradients_(of(0, first, count), kept[1], kept[0], counts, first, false);
+        ops.expertGradients_(of(1, first, count), kept[3], kept[2], counts, first, false);
       }
       for (const [i, sum] of sums.entries()) {
         const gradient = gradients[i];
@@ -172,14 +177,6 @@ for (const each of CASES) {
           toArray(sum),
           gradient ? toArray(gradient) : toArray(zeros(shape(sum), "float32")),
           `sum ${i}`,
-        );
-      }
-      if (each.biased) {
-        const before = toArray(sums[2 * ROWS.length]);
-        ops.expertBiasGradients_(of(2, 0, 1), kept[0], ROWS, 0, true);
-        assert.deepEqual(
-          toArray(sums[2 * ROWS.length]),
-          before.map((value) => 2 * value),
         );
       }
     });
@@ -217,7 +214,7 @@ test("the numbers of gpt_oss are the operator's own, and gate and up have no gra
       biases: [leaf(fromArray(both, [12], "float64")), leaf(normal([WIDTH]))],
     };
     const [y, , , , dBoth] = valuesOf(layer, normal([ALL, WIDTH]), ({ x, gateUp, down, biases }) =>
-      ops.groupedExperts(x, gateUp, down, [ALL], biases, "clamped_swiglu", true),
+      expertsOnRows(x, gateUp, down, [ALL], { biases }, "clamped_swiglu", true),
     );
     assertNear(y as Tensor, oneByOne(layer, each, [ALL], limit, 1.702), 1e-10, "y");
     // libtorch's own clamp passes a gradient at the limit, or none, by its version.
@@ -234,13 +231,12 @@ test("what does not belong together is refused in words", () => {
     const call =
       (...rest: unknown[]) =>
       () =>
-        ops.groupedExperts(x, gateUp, down, ROWS, ...(rest as [Tensor[]]));
+        expertsOnRows(x, gateUp, down, ROWS, { biases: rest[0] as Tensor[] }, ...(rest.slice(1) as []));
     assert.throws(call([], "swish"), /"swish" is no activation of experts/);
     assert.throws(call([], "relu_squared"), /relu_squared makes 12 columns to 12, and the second matrix takes 6/);
     assert.throws(call([], "relu_squared", true), /relu_squared has no gate that could be interleaved/);
     assert.throws(call(biases.slice(1)), /each expert needs two biases, or none has one/);
     assert.throws(call([], "clamped_swiglu", false, 0), /limit and alpha must be above zero/);
-    assert.throws(() => ops.expertBiasGradients_(down, x, ROWS, 1, false), /there are 4 experts/);
   });
 });
 
@@ -260,19 +256,15 @@ function course(each: Case, type: DType): Work {
     mark();
     backward([y], [dy]);
     mark();
-    const kept = [shape(made.gateUp[0])[0], INNER, WIDTH].map((columns) => empty([ALL, columns], type));
+    const kept = [WIDTH, shape(made.gateUp[0])[0], INNER, WIDTH].map((columns) => empty([ALL, columns], type));
     const { activation, interleaved } = each;
     const again = scope(() =>
       withGrad(() =>
-        ops.groupedExpertsKeep(made.x, made.gateUp, made.down, rows, kept, made.biases, activation, interleaved),
+        expertsOnRows(made.x, made.gateUp, made.down, rows, { biases: made.biases, kept }, activation, interleaved),
       ),
     );
     mark();
     backward([again], [dy]);
-    mark();
-    if (!each.biased) return;
-    const sums = made.biases.slice(0, rows.length).map((bias) => zeros(shape(bias), "float32"));
-    for (const add of [false, true]) ops.expertBiasGradients_(sums, kept[0], rows, 0, add);
     mark();
   };
 }
@@ -280,7 +272,10 @@ function course(each: Case, type: DType): Work {
 testCourses(
   Object.fromEntries(
     CASES.flatMap((each) =>
-      (["float32", "bfloat16"] as DType[]).map((type) => [`${nameOf(each)}, ${type}`, course(each, type)]),
+      (["float32", "bfloat16"] as DType[]).flatMap((type): [string, Work][] => [
+        [`${nameOf(each)}, ${type}`, course(each, type)],
+        [`${nameOf(each)}, ${type}, without kernels`, (mark) => onReference(() => course(each, type)(mark))],
+      ]),
     ),
   ),
 );

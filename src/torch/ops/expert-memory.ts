@@ -2,17 +2,17 @@
 import { castTo } from "../shadow/arithmetic.js";
 import { realEngine } from "../shadow/real-engine.js";
 import { drop, make, type Value } from "../shadow/values.js";
-import { DTYPES } from "../types.js";
+import { DTYPES, type DType } from "../types.js";
 import { matrix } from "./rules.js";
 import { isCpu } from "../device-name.js";
 
 /** Where native/experts/grouped_experts.cpp casts weights that are not of the type of x: a place for each product that runs at a time. */
-export function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[], alone = false): Value | null {
+export function castPlaces(x: Value, weights: readonly Value[], rows: readonly number[]): Value | null {
   const others = weights.filter(({ dtype }) => dtype !== x.dtype);
   if (others.length === 0) return null;
   const { experts, threads } = realEngine();
   const small = rows.filter((count) => count > 0 && count < experts.manyRows).length;
-  const atOnce = !alone && isCpu(x.device) && (x.dtype === "float32" || x.dtype === "float64") && small >= threads;
+  const atOnce = isCpu(x.device) && (x.dtype === "float32" || x.dtype === "float64") && small >= threads;
   return matrix(atOnce ? threads : 1, Math.max(...others.map(({ count }) => count)), x);
 }
 
@@ -27,11 +27,12 @@ export interface Span {
 /** The rows that each expert's products take, null where it has none (groups_of of native/experts/expert_groups.hpp). */
 export function spansOf(x: Value, rows: readonly number[]): (Span | null)[] {
   const steady = isCpu(x.device) && DTYPES[x.dtype] === 2;
+  const all = rows.reduce((sum, own) => sum + own, 0);
   let first = 0;
   return rows.map((own) => {
     const wanted = steady ? realEngine().steadyRows(own) : own;
-    const span = wanted <= x.sizes[0] ? wanted : own;
-    const early = first > x.sizes[0] - span;
+    const span = wanted <= all ? wanted : own;
+    const early = first > all - span;
     first += own;
     return own === 0 ? null : { rows: span, padded: span !== own, early };
   });
@@ -74,14 +75,17 @@ export function addTogether(sums: readonly Value[], x: Value): void {
   drop(make([Math.min(most, sums.length), ...sums[0].sizes], x.dtype, x.device));
 }
 
-/** A gradient of one expert's weight: of another type than its sum it is whole before it is added, which copies it. */
+/** On a CPU, what is added to a sum of another type is converted first, but by a kernel of our own. */
+function take(sum: Value, addend: Value, add: boolean): void {
+  const byKernel = addend.dtype === "bfloat16" && sum.dtype === "float32";
+  if (add && isCpu(addend.device) && !byKernel) drop(castTo(addend, sum.dtype));
+  drop(addend);
+}
+
+/** A gradient of one expert's weight: of another type than its sum it is whole before it is added. */
 export function addOne(sum: Value, x: Value, span: Span | null, add: boolean): void {
   const alone = aloneOf(x, span, sum);
-  if (sum.dtype !== x.dtype && !addsWide(sum, x)) {
-    const gradient = make(sum.sizes, x.dtype, x.device);
-    if (isCpu(x.device) && add) drop(castTo(gradient, sum.dtype));
-    drop(gradient);
-  }
+  if (sum.dtype !== x.dtype && !addsWide(sum, x)) take(sum, make(sum.sizes, x.dtype, x.device), add);
   drop(alone);
 }
 
@@ -91,8 +95,49 @@ export function addBiases(y: Value, biases: readonly Value[], rows: readonly num
 }
 
 /** The sum of an expert's rows of dy, before it is added to the gradient of its bias or becomes it. */
-export function addRows(sum: Value, dy: Value, add: boolean): void {
-  const rows = make(sum.sizes, dy.dtype, dy.device);
-  if (add && isCpu(dy.device)) drop(castTo(rows, sum.dtype));
-  drop(rows);
+export const addRows = (sum: Value, dy: Value, add: boolean): void =>
+  take(sum, make(sum.sizes, dy.dtype, dy.device), add);
+
+/** A number for each row in the type of x, of those for each choice. */
+export function byRow(ofChoices: Value, x: Value): Value {
+  const column = make([ofChoices.count], ofChoices.dtype, x.device);
+  const right = castTo(column, x.dtype);
+  drop(column);
+  return right;
+}
+
+/** Matrices of the inner width that ATen's operators take beside their result and what is given, where no kernels do it (native/experts/expert_activation.hpp). */
+const REFERENCE = {
+  silu: { forward: 0, back: 4 },
+  gelu_tanh: { forward: 0, back: 4 },
+  clamped_swiglu: { forward: 2, back: 7 },
+  relu_squared: { forward: 0, back: 2 },
+} as const;
+
+/** For each row of x, as another type, to which a CPU converts x before. */
+export function sumOfColumns(x: Value, type: DType): Value {
+  const wide = x.dtype !== type && isCpu(x.device) ? castTo(x, type) : null;
+  const sum = make([x.sizes[0]], type, x.device);
+  drop(wide);
+  return sum;
+}
+
+const innerRows = (count: number, width: number, gates: Value, x: Value): Value[] =>
+  Array.from({ length: count }, () => matrix(gates.count, width, x));
+
+/** What the activation takes without kernels. */
+export function activateByReference(name: keyof typeof REFERENCE, width: number, gates: Value, x: Value): void {
+  for (const each of innerRows(REFERENCE[name].forward, width, gates, x)) drop(each);
+  drop(byRow(gates, x));
+}
+
+/** The same for its gradient; returns that of the gates. */
+export function backByReference(name: keyof typeof REFERENCE, width: number, gates: Value, x: Value): Value {
+  const [inner, product] = innerRows(2, width, gates, x);
+  const column = byRow(gates, x);
+  const sum = sumOfColumns(product, gates.dtype);
+  const dGates = make(gates.sizes, gates.dtype, gates.device);
+  for (const each of [product, sum]) drop(each);
+  for (const each of [...innerRows(REFERENCE[name].back - 1, width, gates, x), inner, column]) drop(each);
+  return dGates;
 }

@@ -4,22 +4,9 @@ import { test } from "node:test";
 
 import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "../autograd.js";
 import { engineInfo, setThreads } from "../device.js";
-import {
-  add,
-  cast,
-  cat,
-  expertGradients_,
-  groupedExperts,
-  groupedExpertsKeep,
-  linear,
-  mul,
-  mulScalar_,
-  narrow,
-  normal_,
-  silu,
-  sub,
-} from "../ops.js";
+import { add, cast, cat, expertGradients_, linear, mul, mulScalar_, narrow, normal_, silu, sub } from "../ops.js";
 import { setSeed } from "../random.js";
+import { countsOf, expertsOnRows } from "./testing-rows.js";
 import { scope } from "../scope.js";
 import { type DType, dtype, shape, type Tensor, toArray, zeros } from "../tensor.js";
 
@@ -51,7 +38,7 @@ const asLeaves = (layer: Layer): Layer => ({
   gateUp: layer.gateUp.map((weight) => leaf(weight)),
   down: layer.down.map((weight) => leaf(weight)),
 });
-const together = ({ x_RD, gateUp, down, rows }: Layer): Tensor => groupedExperts(x_RD, gateUp, down, rows, []);
+const together = ({ x_RD, gateUp, down, rows }: Layer): Tensor => expertsOnRows(x_RD, gateUp, down, rows);
 
 function oneByOne({ x_RD, gateUp, down, rows }: Layer): Tensor {
   let first = 0;
@@ -242,9 +229,9 @@ for (const rows of [
 test("rows and weights that do not belong together are refused", () => {
   scope(() => {
     const { x_RD, gateUp, down } = layerOf([2, 3], "float32");
-    assert.throws(() => groupedExperts(x_RD, gateUp, down, [2, 4], []), /there are 5 rows, and the experts have 6/);
-    assert.throws(() => groupedExperts(x_RD, gateUp, down.slice(1), [2, 3], []), /each expert needs its matrices/);
-    assert.throws(() => groupedExpertsKeep(x_RD, gateUp, down, [2, 3], [x_RD], []), /three tensors keep rows, not 1/);
-    assert.throws(() => expertGradients_(down, x_RD, x_RD, [2, 3], 1, false), /there are 2 experts/);
+    assert.throws(() => expertsOnRows(x_RD, gateUp, down, [2, 4]), /there are 5 rows, and the experts have 6/);
+    assert.throws(() => expertsOnRows(x_RD, gateUp, down.slice(1), [2, 3]), /each expert needs its matrices/);
+    assert.throws(() => expertsOnRows(x_RD, gateUp, down, [2, 3], { kept: [x_RD] }), /four tensors keep rows, not 1/);
+    assert.throws(() => expertGradients_(down, x_RD, x_RD, countsOf([2, 3]), 1, false), /there are 2 experts/);
   });
 });

@@ -1,212 +1,241 @@
-// The experts of a layer (native/experts/grouped_experts.cpp), on rows sorted by expert. Weights are cast one at a time, gradients of weights and biases
+// The experts of a layer (native/experts/grouped_experts.cpp). Weights are cast one at a time, gradients of weights and biases
 // are added to those that are there, or rows are kept for gradients that are made later.
-import { contiguous } from "../shadow/arithmetic.js";
-import { record, records } from "../shadow/gradients.js";
-import { realEngine } from "../shadow/real-engine.js";
-import { drop, make, type Value } from "../shadow/values.js";
+import { castTo, contiguous } from "../shadow/arithmetic.js";
+import { record } from "../shadow/gradients.js";
+import { drop, hold, make, type Value } from "../shadow/values.js";
 import {
+  activateByReference,
   addBiases,
   addOne,
   addRows,
   addTogether,
+  backByReference,
+  byRow,
   castPlaces,
   multiplyRows,
   spansOf,
+  sumOfColumns,
   together,
   withCast,
 } from "./expert-memory.js";
 import { type N, op, type T } from "./row.js";
-import { matrix } from "./rules.js";
+import { matrix, sharedEvenly } from "./rules.js";
 
 /** What is computed between the two products: rows of native/experts/expert_activation.hpp, which has the equations. */
 export const EXPERT_ACTIVATIONS = ["silu", "gelu_tanh", "clamped_swiglu", "relu_squared"] as const;
 export type ExpertActivation = (typeof EXPERT_ACTIVATIONS)[number];
 
-/** An expert's inner width, and what the activation takes beside its result. */
-function activationOf(name: ExpertActivation, interleaved: boolean, down: readonly Value[]) {
-  const width = down[0].sizes[1];
-  const { gated } = realEngine().experts.activations.find((each) => each.name === name) as { gated: boolean };
-  const clamped = name === "clamped_swiglu";
-  return {
-    width,
-    columns: gated ? 2 * width : width,
-    /** Without a graph, the inner product takes the place of the gate, which has to lie in whole rows and not to be clamped. */
-    inPlace: !interleaved && !clamped,
-    forward: (x: Value): void => {
-      if (clamped) drop(matrix(x.sizes[0], width, x));
-    },
-    gradient: (x: Value): void => {
-      if (clamped) drop(make([x.sizes[0], width], "bool", x.device));
-    },
-  };
+/** How many rows each expert has. */
+const elementsOf = ({ storage, count }: Value): readonly number[] => storage.elements ?? new Array(count).fill(0);
+
+interface Call {
+  x: Value;
+  gates: Value;
+  rows: readonly number[];
+  gateUp: readonly Value[];
+  down: readonly Value[];
+  biases: readonly Value[];
+  kept: readonly Value[];
+  fused: boolean;
+  activation: ExpertActivation;
+  interleaved: boolean;
 }
+
+/** Rows of x, with these columns. */
+const rowsOf = ({ x, gates }: Call, columns: number): Value => matrix(gates.count, columns, x);
+
+const halves = (biases: readonly Value[]): [first: readonly Value[], second: readonly Value[]] => [
+  biases.slice(0, biases.length / 2),
+  biases.slice(biases.length / 2),
+];
+
+/** The first products and the result. */
+function forward(call: Call): { both: Value; y: Value } {
+  const { x, gates, rows, gateUp, down, biases, kept, fused, activation } = call;
+  const weights = [...gateUp, ...down];
+  const [[columns], [width, inner]] = [gateUp[0].sizes, down[0].sizes];
+  const [first, second] = halves(biases);
+  const joint = together(x, weights);
+  const keeps = kept.length > 0;
+  const spans = spansOf(x, rows);
+  let wide = keeps ? null : rowsOf(call, width);
+  const products = withCast(x, gateUp, () => (keeps && !joint ? hold(kept[1]) : rowsOf(call, columns)));
+  const casts = joint ? null : castPlaces(x, weights, rows);
+  multiplyRows(x, spans, columns);
+  const both = keeps ? hold(kept[1]) : products;
+  if (keeps) drop(products);
+  if (joint) wide = dropped(wide);
+  addBiases(x, first, rows);
+  if (!fused) activateByReference(activation, inner, gates, x);
+  const innerRows = rowsOf(call, inner);
+  wide ??= withCast(x, down, () => rowsOf(call, width));
+  multiplyRows(x, spans, width);
+  if (second.length > 0) {
+    const column = byRow(gates, x);
+    addBiases(x, second, rows);
+    drop(column);
+  }
+  const y = sums(call, width);
+  for (const each of [innerRows, wide, casts]) drop(each);
+  return { both, y };
+}
+
+/** Of its rows for each token. */
+function sums(call: Call, width: number): Value {
+  const chosen = call.fused ? null : rowsOf(call, width);
+  const y = make(call.x.sizes, call.x.dtype, call.x.device);
+  drop(chosen);
+  return y;
+}
+
+const dropped = (value: Value | null): null => {
+  drop(value);
+  return null;
+};
 
 function groupedRule(
   x: Value,
+  gates: Value,
+  places: Value,
+  counts: Value,
   gateUp: readonly Value[],
   down: readonly Value[],
-  rows: readonly number[],
   biases: readonly Value[],
-  name: ExpertActivation = "silu",
+  kept: readonly Value[],
+  written: Value | null,
+  fused: boolean,
+  activation: ExpertActivation = "silu",
   interleaved = false,
 ): Value {
-  const activation = activationOf(name, interleaved, down);
-  const { width, columns } = activation;
-  const experts = rows.length;
-  const weights = [...gateUp, ...down];
-  const inputs = [x, ...weights, ...biases];
-  const graph = records(inputs);
-  const casts = castPlaces(x, weights, rows);
-  const spans = spansOf(x, rows);
-  const both = withCast(x, gateUp, () => matrix(x.sizes[0], columns, x));
-  multiplyRows(x, spans, columns);
-  addBiases(x, biases.slice(0, experts), rows);
-  const inner = graph || !activation.inPlace ? matrix(x.sizes[0], width, x) : null;
-  if (inner !== null) activation.forward(x);
-  const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
-  multiplyRows(x, spans, down[0].sizes[0]);
-  addBiases(x, biases.slice(experts), rows);
-  for (const each of [inner, casts]) drop(each);
-  const result = record(y, inputs, [x, both, ...weights, ...biases], (dy, [toX, ...toOthers]) => {
-    const dense = contiguous(dy);
-    const trained = [...weights, ...biases];
-    const has = (i: number): boolean => toOthers[i] && rows[i % experts] > 0;
-    const made = trained.map((weight, i) =>
-      has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null,
-    );
-    const buffers = trained.map((weight, i) => (has(i) ? (made[i] ?? weight.grad) : null));
-    const ofOtherType = (buffer: Value | null): boolean => buffer !== null && buffer.dtype !== x.dtype;
-    const places = castPlaces(x, weights, rows, buffers.slice(0, 2 * experts).some(ofOtherType));
-    const grouped = together(x, weights) && made.slice(0, 2 * experts).every((each) => each === null);
-    const addAlone = (first: number): void => {
-      const sums = buffers.slice(first, first + experts).filter((buffer) => buffer !== null);
-      if (grouped) return void (sums.length > 0 && addTogether(sums, x));
-      for (const [i, buffer] of buffers.slice(first, first + experts).entries()) {
-        if (buffer !== null) addOne(buffer, x, spans[i], made[first + i] === null);
-      }
-    };
-    const addToBiases = (first: number): void => {
-      for (const [i, buffer] of buffers.slice(first, first + experts).entries()) {
-        if (buffer !== null) addRows(buffer, x, made[first + i] === null);
-      }
-    };
-    const [ofGate, product] = [matrix(x.sizes[0], width, x), matrix(x.sizes[0], width, x)];
-    addToBiases(3 * experts);
-    addAlone(experts);
-    const dInner = together(x, weights) ? withCast(x, down, () => matrix(x.sizes[0], width, x)) : null;
-    multiplyRows(x, spans, width);
-    activation.gradient(x);
-    addToBiases(2 * experts);
-    const before = together(x, weights) ? null : toX ? matrix(x.sizes[0], x.sizes[1], x) : null;
-    addAlone(0);
-    if (toX) multiplyRows(x, spans, x.sizes[1]);
-    const dx = before ?? (toX ? withCast(x, gateUp, () => matrix(x.sizes[0], x.sizes[1], x)) : null);
-    for (const each of [ofGate, product, dInner, places, dense]) drop(each);
-    return [dx, ...made];
-  });
+  const rows = elementsOf(counts);
+  const call = { x, gates, rows, gateUp, down, biases, kept, fused, activation, interleaved };
+  const { both, y } = forward(call);
+  const trained = [...gateUp, ...down, ...biases];
+  const inputs = [x, gates, ...trained];
+  const saved = [x, gates, places, counts, both, ...gateUp, ...down, ...biases, ...kept, written];
+  const result = record(y, inputs, saved, (dy, [toX, , ...to]) => backwardOf(call, dy, toX, trained, to));
   drop(both);
   return result;
 }
 
-/** With room for what is kept: no product or gradient of a weight is made. */
-function keepRule(
-  x: Value,
-  gateUp: readonly Value[],
-  down: readonly Value[],
-  rows: readonly number[],
-  kept: readonly Value[],
-  biases: readonly Value[],
-  name: ExpertActivation = "silu",
-  interleaved = false,
-): Value {
-  const activation = activationOf(name, interleaved, down);
-  const { width, columns } = activation;
+function backwardOf(
+  call: Call,
+  dy: Value,
+  toX: boolean,
+  trained: readonly Value[],
+  to: readonly boolean[],
+): (Value | null)[] {
+  const { x, gates, rows, gateUp, down, biases, kept, fused, activation } = call;
   const weights = [...gateUp, ...down];
-  const casts = castPlaces(x, weights, rows);
-  if (together(x, weights)) drop(withCast(x, gateUp, () => matrix(x.sizes[0], columns, x)));
+  const [width, inner] = down[0].sizes;
+  const experts = rows.length;
   const spans = spansOf(x, rows);
-  multiplyRows(x, spans, columns);
-  addBiases(x, biases.slice(0, rows.length), rows);
-  const inner = matrix(x.sizes[0], width, x);
-  activation.forward(x);
-  const y = withCast(x, down, () => matrix(x.sizes[0], down[0].sizes[0], x));
-  multiplyRows(x, spans, down[0].sizes[0]);
-  addBiases(x, biases.slice(rows.length), rows);
-  for (const each of [inner, casts]) drop(each);
-  return record(y, [x], [x, ...kept, ...weights, ...biases], (dy) => {
-    const made = [
-      contiguous(dy),
-      castPlaces(x, weights, rows),
-      matrix(x.sizes[0], width, x),
-      matrix(x.sizes[0], width, x),
-    ];
+  const joint = together(x, weights);
+  const keeps = kept.length > 0;
+  const has = (i: number): boolean => to[i] && rows[i % experts] > 0 && !(keeps && i < 2 * experts);
+  const made = trained.map((weight, i) =>
+    has(i) && weight.grad === null ? make(weight.sizes, weight.dtype, weight.device) : null,
+  );
+  const buffers = trained.map((weight, i) => (has(i) ? (made[i] ?? weight.grad) : null));
+  const grouped = joint && made.slice(0, 2 * experts).every((each) => each === null);
+  const addProducts = (first: number): void => {
+    const sums = buffers.slice(first, first + experts);
+    const some = sums.filter((sum) => sum !== null);
+    if (grouped) return void (some.length > 0 && addTogether(some, x));
+    for (const [i, sum] of sums.entries()) if (sum !== null) addOne(sum, x, spans[i], made[first + i] === null);
+  };
+
+  let wide = keeps ? null : rowsOf(call, width);
+  drop(contiguous(dy));
+  const dInner = keeps && !joint ? null : withCast(x, down, () => rowsOf(call, inner));
+  const casts = joint ? null : castPlaces(x, weights, rows);
+  multiplyRows(x, spans, inner);
+  if (keeps) drop(dInner);
+  const dGates = fused ? make(gates.sizes, gates.dtype, gates.device) : backByReference(activation, inner, gates, x);
+  if (biases.length > 0) {
+    const [dByRow, column] = [make([gates.count], gates.dtype, gates.device), byRow(gates, x)];
+    for (const [i, count] of rows.entries()) {
+      if (count === 0) continue;
+      const bias = castTo(biases[experts + i], x.dtype);
+      const product = matrix(count, width, x);
+      drop(sumOfColumns(product, gates.dtype));
+      drop(product);
+      for (const part of [3, 2]) {
+        const sum = buffers[part * experts + i];
+        const scaled = part === 3 ? matrix(count, width, x) : null;
+        if (sum !== null) addRows(sum, x, made[part * experts + i] === null);
+        drop(scaled);
+      }
+      drop(bias);
+    }
+    drop(make(gates.sizes, gates.dtype, gates.device));
+    for (const each of [dByRow, column]) drop(each);
+  }
+  if (!keeps) {
+    addProducts(experts);
+    drop(dInner);
+    addProducts(0);
+  }
+  if (joint) wide = dropped(wide);
+  let dx: Value | null = null;
+  if (toX) {
+    wide ??= withCast(x, gateUp, () => rowsOf(call, width));
     multiplyRows(x, spans, width);
-    activation.gradient(x);
-    const dx = matrix(x.sizes[0], x.sizes[1], x);
-    multiplyRows(x, spans, x.sizes[1]);
-    for (const each of made) drop(each);
-    return [dx];
-  });
+    dx = sums(call, width);
+  }
+  for (const each of [wide, casts]) drop(each);
+  return [dx, dGates, ...made];
 }
 
 /**
- * y_RD = act(x Wg' + bg) Wd' + bd of rows sorted by expert, with the number of rows of each. `gateUp` is [2F, D], gate rows before up rows or in
- * turn where `interleaved` ([F, D] without a gate); `down` is [D, F]; all in any dtype, cast one at a time. `biases` are none, or bg [2F] of
- * every expert and then bd [D] of every expert. `limit` and `alpha` belong to clamped_swiglu.
+ * y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices, whose rows are sorted by expert: `places` says which is whose, `counts` how many
+ * each expert has (`expertPlaces`). `gateUp` is [2F, D], gate rows before up rows or in turn where `interleaved` ([F, D] without a gate);
+ * `down` is [D, F]; all in any dtype, cast one at a time. `biases` are none, or those [2F] of every expert and then those [D] of every expert. Gradients of
+ * weights and biases are added to those that are there; written over them where `written`, a byte for each of these four parts, is 0, and then it is 1. With `kept`, weights get
+ * none, and four tensors of rows keep what they are made of: rows of x [R, D], the gradient of the first products [R, 2F] (or [R, F]), act times gate [R, F], and
+ * dy [R, D]. `fused`: by kernels, which take float32 gates and are there for float32 and bfloat16. `limit` and `alpha` belong to clamped_swiglu.
  */
 export const groupedExperts = op<
   (
     x: T,
+    gates: T,
+    places: T,
+    counts: T,
     gateUp: T[],
     down: T[],
-    rows: N[],
     biases: T[],
+    kept: T[],
+    written: T | null,
+    fused: boolean,
     activation?: ExpertActivation,
     interleaved?: boolean,
     limit?: N,
     alpha?: N,
   ) => T
 >(
-  'revmoe::grouped_experts(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] biases, str activation="silu", bool interleaved=False, float limit=7., float alpha=1.702) -> Tensor',
+  'revmoe::grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor[] gate_up, Tensor[] down, Tensor[] biases, Tensor[] kept, Tensor? written, bool fused, str activation="silu", bool interleaved=False, float limit=7., float alpha=1.702) -> Tensor',
   groupedRule,
 );
-/**
- * The same, whose backward pass makes no gradients of weights and biases and leaves in `kept` what they are made of: rows of the gradient of
- * the first products [R, 2F] (or [R, F]), of act [R, F], and dy [R, D].
- */
-export const groupedExpertsKeep = op<
-  (
-    x: T,
-    gateUp: T[],
-    down: T[],
-    rows: N[],
-    kept: T[],
-    biases: T[],
-    activation?: ExpertActivation,
-    interleaved?: boolean,
-    limit?: N,
-    alpha?: N,
-  ) => T
->(
-  'revmoe::grouped_experts_keep(Tensor x, Tensor[] gate_up, Tensor[] down, int[] rows, Tensor[] kept, Tensor[] biases, str activation="silu", bool interleaved=False, float limit=7., float alpha=1.702) -> Tensor',
-  keepRule,
+/** The row of every choice, of rows sorted by expert and then by token, and how many each expert has. */
+export const expertPlaces = op<(expertsOf: T, experts: N) => [places: T, counts: T]>(
+  "revmoe::expert_places(Tensor experts_of, int experts) -> (Tensor, Tensor)",
+  (expertsOf, experts) => {
+    const places = make(expertsOf.sizes, "int64", expertsOf.device);
+    const counts = sharedEvenly(expertsOf, experts);
+    drop(make([Math.ceil(expertsOf.count / 1024), experts], "int64", expertsOf.device));
+    return [places, counts];
+  },
 );
 /** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts. */
-export const expertGradients_ = op<(sums: T[], dy: T, x: T, rows: N[], first: N, add: boolean) => void>(
-  "revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, int[] rows, int first, bool add) -> ()",
-  (sums, _dy, x, rows, first, add) => {
+export const expertGradients_ = op<(sums: T[], dy: T, x: T, counts: T, first: N, add: boolean) => void>(
+  "revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, int first, bool add) -> ()",
+  (sums, _dy, x, counts, first, add) => {
+    const rows = elementsOf(counts);
     if (together(x, [x]) && sums[0].sizes.every((size) => size % 8 === 0)) {
       addTogether(sums, x);
       return;
     }
     const spans = spansOf(x, rows);
     for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addOne(sum, x, spans[first + i], add);
-  },
-);
-/** sums[i] = the sum of the rows of dy_e, or with `add` += of it, likewise. */
-export const expertBiasGradients_ = op<(sums: T[], dy: T, rows: N[], first: N, add: boolean) => void>(
-  "revmoe::expert_bias_gradients_(Tensor(a!)[] sums, Tensor dy, int[] rows, int first, bool add) -> ()",
-  (sums, dy, rows, first, add) => {
-    for (const [i, sum] of sums.entries()) if (rows[first + i] > 0) addRows(sum, dy, add);
   },
 );

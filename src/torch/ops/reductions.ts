@@ -5,7 +5,7 @@ import { realEngine } from "../shadow/real-engine.js";
 import { rowMajor } from "../shadow/shapes.js";
 import { drop, make, type Value, viewOf } from "../shadow/values.js";
 import { type DType, type N, neverPlanned, op, type T } from "./row.js";
-import { withoutDims } from "./rules.js";
+import { sharedEvenly, withoutDims } from "./rules.js";
 import { cast } from "./storage.js";
 
 const scalarOf = (x: Value): Value => make([], x.dtype, x.device);
@@ -84,14 +84,9 @@ export const sortStable = op<(a: T, stable: true, dim: N, descending?: boolean) 
   "aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)",
   (x) => picked(x, x.sizes),
 );
-// In a plan, tokens are shared evenly among experts: how many each really gets is not known before.
 export const bincount = op<(a: T, weights: null, minLength: N) => T>(
   "aten::bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor",
-  (x, _weights, least) => {
-    const counts = make([least], "int64", x.device);
-    counts.storage.elements = Array.from({ length: least }, (_, i) => Math.floor((x.count + least - 1 - i) / least));
-    return counts;
-  },
+  (x, _weights, least) => sharedEvenly(x, least),
 );
 export const isNan = op<(a: T) => T>("aten::isnan(Tensor self) -> Tensor", neverPlanned("it reads weights"));
 export const isInf = op<(a: T) => T>("aten::isinf(Tensor self) -> Tensor", neverPlanned("it reads weights"));

@@ -9,6 +9,7 @@ import * as ops from "../ops.js";
 import { scope } from "../scope.js";
 import { onShadow } from "../shadow.js";
 import { type DType, dtype, fromArray, shape, type Tensor, zeros } from "../tensor.js";
+import { countsOf } from "./testing-rows.js";
 
 const f = (...size: number[]): Tensor => zeros(size, "float32");
 const int = (...size: number[]): Tensor => zeros(size, "int32");
@@ -36,6 +37,11 @@ function deltaCall(way: "forward" | "backward"): unknown[] {
     ? [f(3, 12), ...given, ...rest]
     : [[f(3, 48)], weights(), state(), f(3, 12), ...given, ...rest];
 }
+/** x, gates, places and counts of 9 tokens with two choices each. */
+const routed = (): Tensor[] => {
+  const places = fromArray([...Array(18).keys()], [9, 2], "int64");
+  return [f(9, 8), f(9, 2), places, countsOf([10, 8])];
+};
 
 type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
 /** Arguments of calls of each operator; none for what no plan runs, and for what a CPU or an older libtorch has not. */
@@ -144,10 +150,16 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   linear: [() => [f(4, 6), f(5, 6)], () => [f(2, 4, 6), f(5, 6)], () => [f(4, 6), f(5, 6), f(5)]],
   solveTriangular: [() => [f(2, 4, 4), f(2, 4, 5), false, true, true]],
   linalgEigh: [() => [f(6, 6)]],
-  groupedExperts: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], []]],
-  groupedExpertsKeep: [() => [f(9, 8), list(2, 12, 8), list(2, 8, 6), [4, 5], [f(9, 12), f(9, 6), f(9, 8)], []]],
-  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), [4, 5], 0, true]],
-  expertBiasGradients_: [() => [list(2, 12), f(9, 12), [4, 5], 0, true]],
+  groupedExperts: [
+    () => [...routed(), list(2, 12, 8), list(2, 8, 6), [], [], null, true],
+    () => [...routed(), list(2, 12, 8), list(2, 8, 6), [], [], null, false],
+    () => {
+      const kept = [8, 12, 6, 8].map((columns) => f(18, columns));
+      return [...routed(), list(2, 12, 8), list(2, 8, 6), [], kept, null, true];
+    },
+  ],
+  expertPlaces: [() => [fromArray([2, 0, 1, 2], [2, 2], "int64"), 3]],
+  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), countsOf([4, 5]), 0, true]],
   normRows: [
     () => [f(40, 6), f(6), 1e-6, false, "float32"],
     () => [ops.narrow(f(600, 2, 9), 2, 1, 6), f(6), 1e-6, true, "bfloat16"],

@@ -42,3 +42,11 @@ export const withoutDims = (sizes: readonly number[], dims: readonly number[], k
   const gone = dims.length === 0 ? [...sizes.keys()] : dims.map((dim) => dimOf(dim, sizes.length));
   return keep ? sizes.map((size, i) => (gone.includes(i) ? 1 : size)) : sizes.filter((_, i) => !gone.includes(i));
 };
+
+/** How many of `count` choices go to each expert in a plan: they are shared evenly, since what each really gets is not known before. */
+export function sharedEvenly(choices: Value, experts: number): Value {
+  const counts = make([experts], "int64", choices.device);
+  const { count } = choices;
+  counts.storage.elements = Array.from({ length: experts }, (_, i) => Math.floor((count + experts - 1 - i) / experts));
+  return counts;
+}

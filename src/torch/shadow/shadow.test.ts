@@ -6,6 +6,7 @@ import { backward, leaf, setGrad, withGrad } from "../autograd.js";
 import { ledger } from "../memory.js";
 import { during } from "../span.js";
 import * as ops from "../ops.js";
+import { expertsOnRows } from "../ops/testing-rows.js";
 import { scope } from "../scope.js";
 import { onShadow, shadowSpans } from "../shadow.js";
 import { testCourses, type Work } from "./testing-course.js";
@@ -48,9 +49,9 @@ const WORKS: Record<string, Work> = {
     ]);
     for (const weight of [gateUp[0], gateUp[2], down[1]]) setGrad(weight, random(...shape(weight)));
     mark();
-    scope(() => void ops.groupedExperts(x, gateUp, down, [4, 6, 0], []));
+    scope(() => void expertsOnRows(x, gateUp, down, [4, 6, 0]));
     mark();
-    const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, [4, 6, 0], [])));
+    const y = scope(() => withGrad(() => expertsOnRows(x, gateUp, down, [4, 6, 0])));
     mark();
     backward([y], [random(10, 16)]);
     mark();
@@ -59,7 +60,7 @@ const WORKS: Record<string, Work> = {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
     const [x, gateUp, down] = [leafOf(10, 16), [leafOf(24, 16), leafOf(24, 16)], [leafOf(16, 12), leafOf(16, 12)]];
     for (const weight of [...gateUp, ...down]) setGrad(weight, random(...shape(weight)));
-    const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, [4, 6], [])));
+    const y = scope(() => withGrad(() => expertsOnRows(x, gateUp, down, [4, 6])));
     mark();
     backward([y], [ops.cast(random(10, 16), "bfloat16")]);
     mark();
@@ -68,7 +69,7 @@ const WORKS: Record<string, Work> = {
   "experts whose products reach into the rows of neighbours": (mark) => {
     const leafOf = (...size: number[]): Tensor => leaf(ops.cast(random(...size), "bfloat16"));
     const [x, gateUp, down] = [leafOf(40, 8), [0, 1, 2].map(() => leafOf(16, 8)), [0, 1, 2].map(() => leafOf(8, 8))];
-    scope(() => void ops.groupedExperts(x, gateUp, down, [20, 5, 15], []));
+    scope(() => void expertsOnRows(x, gateUp, down, [20, 5, 15]));
     mark();
     for (const [i, weight] of [...gateUp, ...down].entries()) {
       setGrad(weight, i % 2 ? ops.cast(random(...shape(weight)), "bfloat16") : random(...shape(weight)));
@@ -77,7 +78,7 @@ const WORKS: Record<string, Work> = {
       [20, 5, 15],
       [12, 0, 28],
     ]) {
-      const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, rows, [])));
+      const y = scope(() => withGrad(() => expertsOnRows(x, gateUp, down, rows)));
       mark();
       backward([y], [ops.cast(random(40, 8), "bfloat16")]);
       mark();
@@ -90,7 +91,7 @@ const WORKS: Record<string, Work> = {
       [0, 1, 2].map(() => leafOf(24, 16)),
       [0, 1, 2].map(() => leafOf(16, 12)),
     ];
-    scope(() => void ops.groupedExperts(x, gateUp, down, [6, 600, 14], []));
+    scope(() => void expertsOnRows(x, gateUp, down, [6, 600, 14]));
     mark();
     // The last has no gradient to add to.
     for (const weight of [...gateUp, ...down].slice(0, 5)) setGrad(weight, random(...shape(weight)));
@@ -98,7 +99,7 @@ const WORKS: Record<string, Work> = {
       [6, 600, 14],
       [310, 300, 10],
     ]) {
-      const y = scope(() => withGrad(() => ops.groupedExperts(x, gateUp, down, rows, [])));
+      const y = scope(() => withGrad(() => expertsOnRows(x, gateUp, down, rows)));
       mark();
       backward([y], [random(620, 16)]);
       mark();

@@ -1,0 +1,164 @@
+// What the experts of a layer compute between their two products (native/experts/expert_activation.hpp has the equations), times a gate for each
+// row; and from the gradient of that, those of gate and up and of the row's gate. An item is a choice, which has a row of its own. Values are
+// float32 between loads and stores, and the same there and on the way back.
+#pragma once
+#include "numbers.h"
+
+namespace revmoe::kernels {
+namespace {
+
+struct ActivationArgs {
+  /** Rows of gate and up, as halves or in turn, or of up alone; their gradients come into the same places. */
+  void* both;
+  /** Rows of the result. On the way back, of its gradient first. */
+  void* inner;
+  const float* gates;
+  float* d_gates;
+  const int64_t* places;
+  int64_t width;
+  float limit, alpha;
+  /** Which of the structures below, and whether gate and up lie in turn. */
+  int32_t what, interleaved;
+};
+
+/** Gate and up, or their gradients. */
+struct Pair {
+  float gate, up;
+};
+
+DEVICE float expert_sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+struct SiluGate {
+  static constexpr bool kGated = true;
+  DEVICE static float value(const ActivationArgs&, float gate, float up) { return gate * expert_sigmoid(gate) * up; }
+  DEVICE static Pair gradient(const ActivationArgs&, float gate, float up, float d) {
+    const float s = expert_sigmoid(gate);
+    return {d * up * (s * (1 + gate * (1 - s))), d * (gate * s)};
+  }
+};
+
+// (1 + tanh z) / 2 = sigmoid(2 z), with z = sqrt(2 / pi) (g + 0.044715 g^3).
+struct Gelu {
+  static constexpr bool kGated = true;
+  static constexpr float kTwice = 1.59576912f, kCube = 0.044715f;
+  DEVICE static float share(float gate) { return expert_sigmoid(kTwice * (gate + kCube * gate * gate * gate)); }
+  DEVICE static float value(const ActivationArgs&, float gate, float up) { return gate * share(gate) * up; }
+  DEVICE static Pair gradient(const ActivationArgs&, float gate, float up, float d) {
+    const float s = share(gate);
+    const float slope = kTwice * (1 + 3 * kCube * gate * gate);
+    return {d * up * (s + gate * (s * (1 - s)) * slope), d * (gate * s)};
+  }
+};
+
+// What was clamped has no gradient, and neither has what lies at the limit.
+struct Clamped {
+  static constexpr bool kGated = true;
+  DEVICE static float bounded(float x, float limit) { return x > limit ? limit : (x < -limit ? -limit : x); }
+  DEVICE static float value(const ActivationArgs& a, float gate, float up) {
+    const float g = gate > a.limit ? a.limit : gate;
+    return g * expert_sigmoid(a.alpha * g) * (bounded(up, a.limit) + 1);
+  }
+  DEVICE static Pair gradient(const ActivationArgs& a, float gate, float up, float d) {
+    const float g = gate > a.limit ? a.limit : gate;
+    const float s = expert_sigmoid(a.alpha * g);
+    const float d_gate = d * (bounded(up, a.limit) + 1) * (s + a.alpha * g * (s * (1 - s)));
+    const float d_up = d * (g * s);
+    return {gate >= a.limit ? 0.0f : d_gate, magnitude(up) >= a.limit ? 0.0f : d_up};
+  }
+};
+
+struct ReluSquared {
+  static constexpr bool kGated = false;
+  DEVICE static float value(const ActivationArgs&, float, float up) { return up > 0 ? up * up : up * 0.0f; }
+  DEVICE static Pair gradient(const ActivationArgs&, float, float up, float d) {
+    return {0, up > 0 ? 2 * up * d : up * 0.0f};
+  }
+};
+
+/** Where gate and up of a column lie. */
+template <class Act, bool interleaved, class T>
+struct Columns {
+  T* row;
+  int64_t width;
+  DEVICE int64_t gate(int64_t i) const { return interleaved ? 2 * i : i; }
+  DEVICE int64_t up(int64_t i) const { return interleaved ? 2 * i + 1 : (Act::kGated ? width + i : i); }
+  DEVICE Pair load(int64_t i) const { return {kernels::load(row, gate(i)), kernels::load(row, up(i))}; }
+  DEVICE void store(int64_t i, Pair pair) const {
+    if (Act::kGated) kernels::store(row, gate(i), pair.gate);
+    kernels::store(row, up(i), pair.up);
+  }
+};
+
+struct Forward {
+  template <class Act, bool interleaved, class T>
+  DEVICE static void run(const Team& team, int64_t choice, const ActivationArgs& a) {
+    const int64_t place = a.places[choice];
+    const Columns<Act, interleaved, T> both{static_cast<T*>(a.both) + place * (Act::kGated ? 2 : 1) * a.width, a.width};
+    T* const inner = static_cast<T*>(a.inner) + place * a.width;
+    const float row_gate = a.gates[choice];
+    team.each(a.width, [=](int64_t i) {
+      const Pair x = both.load(i);
+      store(inner, i, row_gate * Act::value(a, x.gate, x.up));
+    });
+  }
+};
+
+struct Backward {
+  template <class Act, bool interleaved, class T>
+  DEVICE static void run(const Team& team, int64_t choice, const ActivationArgs& a) {
+    const int64_t place = a.places[choice];
+    const Columns<Act, interleaved, T> both{static_cast<T*>(a.both) + place * (Act::kGated ? 2 : 1) * a.width, a.width};
+    T* const inner = static_cast<T*>(a.inner) + place * a.width;
+    const float row_gate = a.gates[choice];
+    const float d_gate = team.sum<float>(a.width, [=](int64_t i) {
+      const Pair x = both.load(i);
+      return load(inner, i) * Act::value(a, x.gate, x.up);
+    });
+    team.once([=] { a.d_gates[choice] = d_gate; });
+    team.each(a.width, [=](int64_t i) {
+      const Pair x = both.load(i);
+      const float d = row_gate * load(inner, i);
+      store(inner, i, row_gate * Act::value(a, x.gate, x.up));
+      both.store(i, Act::gradient(a, x.gate, x.up, d));
+    });
+  }
+};
+
+template <class Way, class Act, class T>
+DEVICE void in_columns(const Team& team, int64_t choice, const ActivationArgs& a) {
+  if (a.interleaved) return Way::template run<Act, true, T>(team, choice, a);
+  Way::template run<Act, false, T>(team, choice, a);
+}
+
+/** In the order of kActivations. */
+template <class Way, class T>
+DEVICE void activate(const Team& team, int64_t choice, const ActivationArgs& a) {
+  switch (a.what) {
+    case 0:
+      return in_columns<Way, SiluGate, T>(team, choice, a);
+    case 1:
+      return in_columns<Way, Gelu, T>(team, choice, a);
+    case 2:
+      return in_columns<Way, Clamped, T>(team, choice, a);
+    default:
+      return Way::template run<ReluSquared, false, T>(team, choice, a);
+  }
+}
+
+template <class T>
+DEVICE void activate_forward(const Team& team, int64_t choice, const ActivationArgs& a) {
+  activate<Forward, T>(team, choice, a);
+}
+template <class T>
+DEVICE void activate_backward(const Team& team, int64_t choice, const ActivationArgs& a) {
+  activate<Backward, T>(team, choice, a);
+}
+
+}  // namespace
+
+REVMOE_KERNEL(activate_float, activate_forward<float>, ActivationArgs)
+REVMOE_KERNEL(activate_bfloat16, activate_forward<bfloat16>, ActivationArgs)
+REVMOE_KERNEL(activate_back_float, activate_backward<float>, ActivationArgs)
+REVMOE_KERNEL(activate_back_bfloat16, activate_backward<bfloat16>, ActivationArgs)
+
+}  // namespace revmoe::kernels

@@ -1,0 +1,152 @@
+// Tokens and the rows of their experts: A choices a token, rows sorted by expert and then by token. `places` says for every choice which row is its own,
+// so that nothing is added by two at a time and each sum has the order of a token's choices.
+#pragma once
+#include "numbers.h"
+
+namespace revmoe::kernels {
+namespace {
+
+/** Choices of a chunk. */
+constexpr int64_t kChunkChoices = 1024;
+
+struct PlacesArgs {
+  const int64_t* experts_of;
+  int64_t* places;
+  /** Of every chunk, for every expert: how many choose it; then the first row of these. */
+  int64_t* starts;
+  int64_t* counts;
+  int64_t choices, experts;
+
+  DEVICE int64_t size(int64_t chunk) const {
+    const int64_t left = choices - chunk * kChunkChoices;
+    return left < kChunkChoices ? left : kChunkChoices;
+  }
+};
+
+// On a GPU each thread counts for experts of its own and reads all choices of the chunk; on a CPU one goes through them.
+DEVICE void count_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
+  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
+  int64_t* const own = a.starts + chunk * a.experts;
+#ifdef REVMOE_GPU
+  team.each(a.experts, [&](int64_t expert) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < a.size(chunk); i++) count += chosen[i] == expert;
+    own[expert] = count;
+  });
+#else
+  team.each(a.experts, [=](int64_t expert) { own[expert] = 0; });
+  for (int64_t i = 0; i < a.size(chunk); i++) own[chosen[i]]++;
+#endif
+}
+
+/** One item. */
+DEVICE void start_rows(const Team& team, int64_t, const PlacesArgs& a) {
+  const int64_t chunks = (a.choices + kChunkChoices - 1) / kChunkChoices;
+  team.each(a.experts, [&](int64_t expert) {
+    int64_t count = 0;
+    for (int64_t chunk = 0; chunk < chunks; chunk++) count += a.starts[chunk * a.experts + expert];
+    a.counts[expert] = count;
+  });
+  team.sync();
+  team.each(a.experts, [&](int64_t expert) {
+    int64_t next = 0;
+    for (int64_t before = 0; before < expert; before++) next += a.counts[before];
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      int64_t& start = a.starts[chunk * a.experts + expert];
+      const int64_t count = start;
+      start = next;
+      next += count;
+    }
+  });
+}
+
+DEVICE void place_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
+  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
+  int64_t* const places = a.places + chunk * kChunkChoices;
+  int64_t* const next = a.starts + chunk * a.experts;
+#ifdef REVMOE_GPU
+  team.each(a.experts, [&](int64_t expert) {
+    int64_t row = next[expert];
+    for (int64_t i = 0; i < a.size(chunk); i++) {
+      if (chosen[i] == expert) places[i] = row++;
+    }
+  });
+#else
+  for (int64_t i = 0; i < a.size(chunk); i++) places[i] = next[chosen[i]]++;
+#endif
+}
+
+struct ExpertRowsArgs {
+  void* of_tokens;
+  void* rows;
+  const int64_t* places;
+  int64_t choices, width;
+};
+
+/** Each row becomes its token's. An item is a token. */
+template <class T>
+DEVICE void gather_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
+  const T* const from = static_cast<const T*>(a.of_tokens) + token * a.width;
+  for (int64_t choice = 0; choice < a.choices; choice++) {
+    T* const row = static_cast<T*>(a.rows) + a.places[token * a.choices + choice] * a.width;
+    team.each(a.width, [=](int64_t i) { row[i] = from[i]; });
+  }
+}
+
+/** A token becomes the sum of its rows, added as float32 in the order of its choices. N: of them, where that is known; the compiler makes vectors then. */
+template <int N, class T>
+DEVICE void sum_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
+  const T* row[N];
+  for (int choice = 0; choice < N; choice++)
+    row[choice] = static_cast<const T*>(a.rows) + a.places[token * N + choice] * a.width;
+  T* const into = static_cast<T*>(a.of_tokens) + token * a.width;
+  team.each(a.width, [=](int64_t i) {
+    float sum = load(row[0], i);
+    for (int choice = 1; choice < N; choice++) sum += load(row[choice], i);
+    store(into, i, sum);
+  });
+}
+
+template <class T>
+DEVICE void sum_any_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
+  const int64_t* const places = a.places + token * a.choices;
+  const T* const rows = static_cast<const T*>(a.rows);
+  T* const into = static_cast<T*>(a.of_tokens) + token * a.width;
+  team.each(a.width, [=](int64_t i) {
+    float sum = load(rows, places[0] * a.width + i);
+    for (int64_t choice = 1; choice < a.choices; choice++) sum += load(rows, places[choice] * a.width + i);
+    store(into, i, sum);
+  });
+}
+
+template <class T>
+DEVICE void combine_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
+  switch (a.choices) {
+    case 1:
+      return sum_rows<1, T>(team, token, a);
+    case 2:
+      return sum_rows<2, T>(team, token, a);
+    case 4:
+      return sum_rows<4, T>(team, token, a);
+    case 6:
+      return sum_rows<6, T>(team, token, a);
+    case 8:
+      return sum_rows<8, T>(team, token, a);
+    case 10:
+      return sum_rows<10, T>(team, token, a);
+    default:
+      return sum_any_rows<T>(team, token, a);
+  }
+}
+
+}  // namespace
+
+REVMOE_KERNEL(expert_counts, count_choices, PlacesArgs)
+REVMOE_KERNEL(expert_starts, start_rows, PlacesArgs)
+REVMOE_KERNEL(expert_places, place_choices, PlacesArgs)
+REVMOE_KERNEL(gather_rows_float, gather_rows<float>, ExpertRowsArgs)
+REVMOE_KERNEL(gather_rows_bfloat16, gather_rows<bfloat16>, ExpertRowsArgs)
+REVMOE_KERNEL(combine_rows_float, combine_rows<float>, ExpertRowsArgs)
+REVMOE_KERNEL(combine_rows_bfloat16, combine_rows<bfloat16>, ExpertRowsArgs)
+
+}  // namespace revmoe::kernels
