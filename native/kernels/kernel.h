@@ -173,7 +173,9 @@ struct Team {
   }
 };
 
-DEVICE void raise_to(uint64_t* most, uint64_t value) { atomicMax(reinterpret_cast<unsigned long long*>(most), value); }
+DEVICE void raise_to(uint64_t* most, uint64_t value) {
+  atomicMax(reinterpret_cast<unsigned long long*>(most), static_cast<unsigned long long>(value));
+}
 
 #define REVMOE_KERNEL(name, function, Args)                                                        \
   extern "C" __global__ void __launch_bounds__(kThreads) name(Args args, int64_t items) {          \

@@ -73,8 +73,9 @@ DEVICE void norm_row(const Worker& worker, int64_t row, const NormArgs& a) {
   Y* const y = static_cast<Y*>(a.y) + row * width;
   const Turn pairs(a, row);
   if (a.weight == nullptr) return turn(worker, pairs, width, y, [=](int64_t i) { return load(x, i); });
-  const float squares = worker.template sum<float>(width, [=](int64_t i) { return load(x, i) * load(x, i); });
-  const float scale = 1 / square_root(squares / static_cast<float>(width) + a.epsilon);
+  const double squares =
+      worker.template sum<double>(width, [=](int64_t i) { return static_cast<double>(load(x, i)) * load(x, i); });
+  const float scale = static_cast<float>(1 / square_root(squares / static_cast<double>(width) + a.epsilon));
   if (a.scale != nullptr) worker.once([=] { a.scale[row] = scale; });
   const float* const weight = a.weight;
   const float plus = a.plus;
