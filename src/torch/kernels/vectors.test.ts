@@ -12,7 +12,8 @@ import { kernelSource } from "./nvrtc.js";
 /** Kernels that compute nothing in vectors, each with the reason: on which kind of CPU, or on all. */
 const WITHOUT: readonly { name: RegExp; kind?: string; why: string }[] = [
   { name: /^store_plain$/, why: "it copies" },
-  { name: /^delta_after_float$/, why: "it copies" },
+  { name: /^(delta_after_float|gather_rows_.*)$/, why: "it copies" },
+  { name: /^expert_(counts|places)$/, why: "it counts one choice after the other" },
   { name: /_int64(_|$)/, kind: "avx2", why: "AVX2 turns no 64-bit whole numbers into floats" },
 ];
 
