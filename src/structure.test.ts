@@ -174,7 +174,7 @@ test("the tree in the README is the tree on disk", () => {
     !name.startsWith(".") && name !== "shared" && !ignored.includes(name) && !name.startsWith("dist-");
   // In a worktree the ignored folders may be links, which are no folders here.
   assert.deepEqual(at(0).sort(), foldersOf("").filter(isOurs).sort(), "top level");
-  assert.deepEqual(at(2).sort(), foldersOf("src").sort(), "src");
+  assert.deepEqual(at(2).sort(), [...foldersOf("src"), ...foldersOf("native")].sort(), "src and native");
 });
 
 const pages = ["", "docs/", "examples/", "examples/tiny-moe/", "examples/moby-dick/"].flatMap((folder) =>
