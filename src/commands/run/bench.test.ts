@@ -107,7 +107,7 @@ test("out of memory is a row, not a failure", () => {
     "--methods",
     "store,checkpoint",
     "--memory-limit",
-    "520KiB",
+    "450KiB",
   );
   assert.equal(status, 0);
   assert.match(stdout, /\nstore, ordinary +out of memory\ncheckpoint, ordinary +\d+ ms/);

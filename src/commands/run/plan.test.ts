@@ -167,11 +167,11 @@ test("a run out of memory says what would fit, and its last checkpoint goes on t
   assert.equal(train(broken, ...common).status, 0);
   // As if it had ended after its second step.
   for (const name of ["final", "checkpoint-4"]) rmSync(join(broken, name), { recursive: true });
-  const short = train(broken, ...common, "--resume", "latest", "--memory-limit", "640KB");
+  const short = train(broken, ...common, "--resume", "latest", "--memory-limit", "560KB");
   assert.equal(short.status, 2, short.stdout);
   assert.match(
     short.stderr,
-    /^revmoe: cpu: out of memory in [^\n]+ asked, [^\n]+ in use, [^\n]+memory_limit 640KB[^\n]+\n$/,
+    /^revmoe: cpu: out of memory in [^\n]+ asked, [^\n]+ in use, [^\n]+memory_limit 560KB[^\n]+\n$/,
   );
   assert.match(short.stderr, /These would fit: --/);
   assert.match(short.stderr, /checkpoint-2 is whole: go on from it with --resume latest\.\n$/);
