@@ -7,6 +7,7 @@ import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { ALONE, type Collectives, type GradientSums } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
@@ -28,6 +29,8 @@ export interface UpdateOptions {
   seed: number;
   /** What else changes a part when it is updated, behind the optimizer. */
   also?: (part: number, parameters: Parameters, change: Change) => void;
+  /** Those that make the step together, each with its share of the micro-batches; one process by itself unless said otherwise. */
+  ranks?: Collectives;
 }
 
 /** Where gradients are made and updates happen. */
@@ -60,6 +63,7 @@ export class BlockUpdates {
   readonly #place: UpdatePlace;
   readonly #alive = new Set<Parameters>();
   readonly #rows = new Set<ExpertRows>();
+  readonly #sums: GradientSums;
   #squaredNorm = 0;
   /** Bytes of the most gradients, and rows in their place, that were alive at once. */
   peakBytes = 0;
@@ -68,6 +72,7 @@ export class BlockUpdates {
     this.#place = place;
     this.#states = states;
     this.#options = options;
+    this.#sums = (options.ranks ?? ALONE).sums();
   }
 
   /** Whether gradients are applied, and not only measured. */
@@ -80,20 +85,23 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Gradients of zero for some parameters. */
-  begin(parameters: Parameters): Parameters {
+  /** Gradients for some parameters of a part, zero but for what other ranks have added already. */
+  begin(part: number, parameters: Parameters): Parameters {
+    this.#sums.enter();
     const gradients = during("gradient", () => makeGradients(parameters, this.#place.device));
     this.#alive.add(gradients);
     this.#note();
+    this.#sums.begin(part, gradients);
     return gradients;
   }
 
   /** The same for those of a block, with a place for rows of its experts where these go in groups. */
-  beginBlock(parameters: Parameters): BlockGradients {
+  beginBlock(layer: number, parameters: Parameters): BlockGradients {
     const grouped: string[] = this.#options.expertGroupSize
       ? [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) => Object.values(names))
       : [];
     const whole = this.begin(
+      layer,
       Object.fromEntries(Object.entries(parameters).filter(([name]) => !grouped.includes(name))),
     );
     if (!grouped.some((name) => name in parameters)) return { whole, rows: null };
@@ -102,9 +110,46 @@ export class BlockUpdates {
     return { whole, rows };
   }
 
-  /** Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them. */
-  apply(part: number, parameters: Parameters, gradients: BlockGradients, names = Object.keys(gradients.whole)): void {
-    const of = { part, parameters, gradients, names };
+  /**
+   * Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them; where other ranks add to them,
+   * that is later, at `finish` at the latest. Before, `look` is called.
+   */
+  apply(
+    part: number,
+    parameters: Parameters,
+    gradients: BlockGradients,
+    names = Object.keys(gradients.whole),
+    look: () => void = () => {},
+  ): void {
+    const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
+    this.#sums.end(part, own, () => {
+      look();
+      this.#apply({ part, parameters, gradients, names });
+    });
+  }
+
+  /** This rank has added what it has at first to a gradient that is added to once more, from the first rank on, after `resume`. */
+  pause(part: number, gradients: Parameters): void {
+    this.#sums.pause(part, gradients);
+  }
+
+  resume(part: number, gradients: Parameters): void {
+    this.#sums.enter();
+    this.#sums.resume(part, gradients);
+  }
+
+  /** Every rank's value, in their order. */
+  gather<T>(value: T): T[] {
+    return (this.#options.ranks ?? ALONE).gather(value);
+  }
+
+  /** Everything that was given to `apply` is applied. */
+  finish(): void {
+    this.#sums.finish();
+  }
+
+  #apply(of: PartGradients): void {
+    const { part, gradients, names } = of;
     const states = this.#states;
     const norm =
       states === null
@@ -179,6 +224,7 @@ export class BlockUpdates {
   }
 
   close(): void {
+    this.#sums.close();
     for (const gradients of this.#alive) free(...Object.values(gradients));
     for (const rows of this.#rows) rows.free();
     this.#alive.clear();

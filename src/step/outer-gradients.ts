@@ -20,7 +20,8 @@ const DOUBT = "The learning rate may be too high, or the weights damaged.";
 
 /**
  * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
- * 1 / trained tokens. Updates final norm and head where they are trained. Returned gradients are the embedding's so far, where it is the head.
+ * 1 / trained tokens. Updates final norm and head where they are trained. What was measured is known when `updates` have finished. Returned
+ * gradients are the embedding's so far, where it is the head.
  */
 export function headAndLoss(
   network: Network,
@@ -28,30 +29,38 @@ export function headAndLoss(
   microBatches: MicroBatch[],
   updates: BlockUpdates,
   { objectives, lossScale }: { objectives: Objective[]; lossScale: number },
-): { loss: number; accuracy: number; tied: Parameters | null } {
+): { measured: () => { loss: number; accuracy: number }; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
   const gradients = updates.begin(
+    HEAD,
     trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains),
   );
   const dHead_VD = gradients[head.name] ?? null;
   const open = during(WEIGHTS_IN_USE, () => openHead(network));
   open.collectInto(gradients);
-  let [total, right] = [0, 0];
+  const own: Losses[] = [];
   try {
-    for (const [i, microBatch] of microBatches.entries()) {
-      const losses = lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale });
-      total += losses.total;
-      right += losses.right;
-    }
+    for (const [i, microBatch] of microBatches.entries())
+      own.push(lossOf(network, last, microBatch, { open, objective: objectives[i], dHead_VD, lossScale }));
   } finally {
     open.close();
   }
-  if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
   const later = tied && dHead_VD !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
-  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
-  return { loss: total * lossScale, accuracy: right * lossScale, tied: later ? gradients : null };
+  let [total, right] = [0, 0];
+  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names, () => {
+    for (const losses of updates.gather(own).flat()) {
+      total += losses.total;
+      right += losses.right;
+    }
+    if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
+  });
+  if (later) updates.pause(HEAD, { [head.name]: dHead_VD });
+  return {
+    measured: () => ({ loss: total * lossScale, accuracy: right * lossScale }),
+    tied: later ? gradients : null,
+  };
 }
 
 interface Head {
@@ -102,7 +111,8 @@ export function embeddingGradient(
   const { name } = outerNames(network).embedding;
   const parameters = trainedOf({ [name]: network.model.outer[name] }, -1, network.trains);
   if (!(name in parameters)) return;
-  const gradients = tied ?? updates.begin(parameters);
+  const gradients = tied ?? updates.begin(EMBEDDING, parameters);
+  if (tied !== null) updates.resume(EMBEDDING, { [name]: tied[name] });
   for (const { batch, dHidden_TD } of microBatches) {
     during("embedding's gradient", () =>
       scope(() => {

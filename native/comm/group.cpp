@@ -1,0 +1,212 @@
+// Several processes as one group: a store where they meet, and Gloo between them, as libtorch's c10d has them. Calls wait, but for `send` and
+// `sum`, which return a ticket to wait for. A call that fails has the code RANK_LOST: then the group is of no more use. Tensors lie in main memory.
+#if __has_include(<torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>)
+#define USE_C10D_GLOO
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <future>
+#include <map>
+#include <thread>
+
+#include "core/table.hpp"
+
+namespace revmoe {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+using Work = c10::intrusive_ptr<c10d::Work>;
+
+struct Group {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  std::map<int, Work> works;
+  int started = 0;
+};
+
+// Left behind by a process that ends in a hurry: a destructor would wait for what never comes.
+Group* group = nullptr;
+
+[[noreturn]] void lost(Napi::Env env, const std::string& what) {
+  Napi::Error out = Napi::Error::New(env, what);
+  out.Set("code", Napi::String::New(env, "RANK_LOST"));
+  throw out;
+}
+
+template <typename Call>
+auto guarded(Napi::Env env, Call call) {
+  try {
+    if (!group) throw std::runtime_error("no group is open");
+    return call(*group->gloo);
+  } catch (const c10::Error& failure) {
+    lost(env, failure.what_without_backtrace());
+  } catch (const std::exception& failure) {
+    lost(env, failure.what());
+  }
+}
+
+// As bytes, so that every type travels, also where Gloo knows only some. They keep the tensor's memory.
+at::Tensor bytes_of(const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), "a tensor for other ranks must lie whole in memory");
+  const auto bytes = static_cast<int64_t>(tensor.nbytes());
+  return at::from_blob(
+      tensor.data_ptr(), {bytes}, [tensor](void*) {}, at::TensorOptions(at::kByte));
+}
+
+std::vector<at::Tensor> wrapped(const Napi::CallbackInfo& info) { return {bytes_of(tensor_at(info, 0))}; }
+
+int number(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int32Value(); }
+
+Napi::Value ticket(const Napi::CallbackInfo& info, Work work) {
+  group->works[++group->started] = std::move(work);
+  return Napi::Number::New(info.Env(), group->started);
+}
+
+std::shared_ptr<gloo::transport::Device> device_for(const std::string& host) {
+  if (const char* name = std::getenv("GLOO_SOCKET_IFNAME"))
+    return c10d::ProcessGroupGloo::createDeviceForInterface(name);
+  const bool is_here = host == "localhost" || host.rfind("127.", 0) == 0 || host == "::1";
+  return is_here ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
+                 : c10d::ProcessGroupGloo::createDefaultDevice();
+}
+
+// The first words with the store are what another version of libtorch does not answer, and nothing limits their time: a thread
+// may hang in them.
+c10::intrusive_ptr<c10d::Store> meet(std::string host, c10d::TCPStoreOptions options, std::string prefix,
+                                     std::string hello) {
+  std::promise<c10::intrusive_ptr<c10d::Store>> promise;
+  auto met = promise.get_future();
+  std::thread([=, promise = std::move(promise)]() mutable {
+    try {
+      auto store = c10::make_intrusive<c10d::PrefixStore>(prefix, c10::make_intrusive<c10d::TCPStore>(host, options));
+      store->set(hello, std::vector<uint8_t>{1});
+      promise.set_value(store);
+    } catch (...) {
+      promise.set_exception(std::current_exception());
+    }
+  }).detach();
+  if (met.wait_for(options.timeout + std::chrono::seconds(1)) != std::future_status::ready)
+    throw std::runtime_error("the store does not answer; it may be of another version of libtorch");
+  return met.get();
+}
+
+void open_group(const Napi::CallbackInfo& info) {
+  const Napi::Object at = info[0].As<Napi::Object>();
+  const auto text = [&](const char* name) { return at.Get(name).As<Napi::String>().Utf8Value(); };
+  const auto whole = [&](const char* name) { return at.Get(name).As<Napi::Number>().Int32Value(); };
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(whole("port"));
+  options.isServer = at.Get("serves").As<Napi::Boolean>().Value();
+  options.waitWorkers = false;
+  options.timeout = std::chrono::seconds(whole("seconds"));
+  auto made = std::make_unique<Group>();
+  try {
+    const std::string rank = std::to_string(whole("rank"));
+    made->store = meet(text("host"), options, text("prefix"), "here/" + rank);
+    const std::string version = TORCH_VERSION;
+    made->store->set("version/" + rank, std::vector<uint8_t>(version.begin(), version.end()));
+    const auto others = made->store->get("version/0");
+    const std::string first(others.begin(), others.end());
+    if (first != version) throw std::runtime_error("rank 0 has libtorch " + first + ", and this one " + version);
+    auto limits = c10d::ProcessGroupGloo::Options::create(options.timeout);
+    limits->devices = {device_for(text("host"))};
+    limits->threads = 2;
+    made->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(made->store, whole("rank"), whole("world"), limits);
+  } catch (const c10::Error& failure) {
+    lost(info.Env(), failure.what_without_backtrace());
+  } catch (const std::exception& failure) {
+    lost(info.Env(), failure.what());
+  }
+  group = made.release();
+}
+
+// From every rank, in their order.
+std::vector<at::Tensor> gather(c10d::ProcessGroupGloo& gloo, at::Tensor own) {
+  std::vector<std::vector<at::Tensor>> all(1);
+  for (int rank = 0; rank < gloo.getSize(); rank++) all[0].push_back(at::zeros_like(own));
+  std::vector<at::Tensor> mine{own};
+  gloo.allgather(all, mine)->wait();
+  return all[0];
+}
+
+Napi::Value gather_bytes(const Napi::CallbackInfo& info) {
+  const auto own = info[0].As<Napi::Uint8Array>();
+  return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+    const int64_t length = static_cast<int64_t>(own.ByteLength());
+    int64_t most = 1;
+    const auto lengths = gather(gloo, at::full({1}, length, at::kLong));
+    for (const auto& each : lengths) most = std::max(most, each.item<int64_t>());
+    at::Tensor padded = at::zeros({most}, at::kByte);
+    std::copy_n(own.Data(), length, padded.data_ptr<uint8_t>());
+    const auto all = gather(gloo, padded);
+    Napi::Array out = Napi::Array::New(info.Env(), all.size());
+    for (size_t i = 0; i < all.size(); i++) {
+      const auto size = static_cast<size_t>(lengths[i].item<int64_t>());
+      auto bytes = Napi::Uint8Array::New(info.Env(), size);
+      std::copy_n(all[i].data_ptr<uint8_t>(), size, bytes.Data());
+      out.Set(static_cast<uint32_t>(i), bytes);
+    }
+    return out;
+  });
+}
+
+}  // namespace
+
+void init_comm(Napi::Env env, Napi::Object exports) {
+  define(env, exports, "hasGroups",
+         [](const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), true); });
+  define(env, exports, "openGroup", open_group);
+  define(env, exports, "gatherBytes", gather_bytes);
+  define(env, exports, "startSum", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+      std::vector<at::Tensor> tensors{tensor_at(info, 0)};
+      return ticket(info, gloo.allreduce(tensors));
+    });
+  });
+  define(env, exports, "startSend", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+      auto bytes = wrapped(info);
+      return ticket(info, gloo.send(bytes, number(info, 1), number(info, 2)));
+    });
+  });
+  define(env, exports, "awaitTicket", [](const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&](c10d::ProcessGroupGloo&) {
+      const auto work = group->works.extract(number(info, 0));
+      return work.mapped()->wait();
+    });
+  });
+  define(env, exports, "dropTicket", [](const Napi::CallbackInfo& info) {
+    if (group) group->works.erase(number(info, 0));
+  });
+  define(env, exports, "receive", [](const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+      auto bytes = wrapped(info);
+      return gloo.recv(bytes, number(info, 1), number(info, 2))->wait();
+    });
+  });
+  define(env, exports, "broadcast", [](const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+      auto bytes = wrapped(info);
+      c10d::BroadcastOptions options;
+      options.rootRank = number(info, 1);
+      return gloo.broadcast(bytes, options)->wait();
+    });
+  });
+  define(env, exports, "closeGroup", [](const Napi::CallbackInfo&) {
+    delete group;
+    group = nullptr;
+  });
+}
+
+}  // namespace revmoe
+#else
+#include "core/table.hpp"
+
+namespace revmoe {
+void init_comm(Napi::Env env, Napi::Object exports) {
+  define(env, exports, "hasGroups",
+         [](const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), false); });
+}
+}  // namespace revmoe
+#endif
