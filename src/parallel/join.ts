@@ -3,7 +3,15 @@
 import { deserialize, serialize } from "node:v8";
 
 import { RankLostError, UserError } from "../errors.js";
-import { awaitTicket, broadcast, closeGroup, gatherBytes, hasGroups, openGroup, startSum } from "../torch/group.js";
+import {
+  awaitTicket,
+  broadcast,
+  closeGroup,
+  gatherBytes,
+  hasGroups,
+  openGroup,
+  startSum,
+} from "../torch/comm/group.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, toArray } from "../torch/tensor.js";
 import { ALONE, type Collectives, type GradientSums } from "./collectives.js";

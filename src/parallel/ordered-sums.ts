@@ -1,7 +1,7 @@
 // Sums of gradients that have the same bits for every number of ranks. Rank 0 adds up its micro-batches, and hands the sum to rank 1, which adds its own
 // to it, and so on: the additions of one process, in its order. Meanwhile rank 0 is at its next block, so that W ranks work side by side, each a block
 // behind the one before it, and a backward pass over L blocks takes the time of L + W - 1. The last rank has the whole, and gives it to all.
-import { awaitTicket, broadcast, dropTicket, receive, startSend, type Ticket } from "../torch/group.js";
+import { awaitTicket, broadcast, dropTicket, receive, startSend, type Ticket } from "../torch/comm/group.js";
 import type { Tensor } from "../torch/tensor.js";
 import type { Collectives, GradientSums } from "./collectives.js";
 

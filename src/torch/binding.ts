@@ -95,7 +95,7 @@ export interface Native {
   /** The signal that asked; 0 for none. */
   stopSignal(): number;
   forgetStop(): void;
-  /** Whether this libtorch brings the processes of a group together; without, the functions below are missing. See torch/group.ts. */
+  /** Whether this libtorch brings the processes of a group together; without, the functions below are missing. See torch/comm/group.ts. */
   hasGroups(): boolean;
   openGroup(place: GroupPlace): void;
   gatherBytes(own: Uint8Array): Uint8Array[];
