@@ -6,6 +6,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <algorithm>
 #include <future>
 #include <map>
 #include <thread>
@@ -46,15 +47,14 @@ auto guarded(Napi::Env env, Call call) {
   }
 }
 
-// As bytes, so that every type travels, also where Gloo knows only some. They keep the tensor's memory.
-at::Tensor bytes_of(const at::Tensor& tensor) {
+// As bytes, so that every type travels, also where Gloo knows only some. What goes on when a call returns keeps the tensor's memory; else a thread
+// of Gloo would keep it a moment longer than the call.
+at::Tensor bytes_of(const at::Tensor& tensor, bool keeps = false) {
   TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), "a tensor for other ranks must lie whole in memory");
   const auto bytes = static_cast<int64_t>(tensor.nbytes());
   return at::from_blob(
-      tensor.data_ptr(), {bytes}, [tensor](void*) {}, at::TensorOptions(at::kByte));
+      tensor.data_ptr(), {bytes}, [kept = keeps ? tensor : at::Tensor()](void*) {}, at::TensorOptions(at::kByte));
 }
-
-std::vector<at::Tensor> wrapped(const Napi::CallbackInfo& info) { return {bytes_of(tensor_at(info, 0))}; }
 
 int number(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int32Value(); }
 
@@ -121,31 +121,34 @@ void open_group(const Napi::CallbackInfo& info) {
   group = made.release();
 }
 
-// From every rank, in their order.
-std::vector<at::Tensor> gather(c10d::ProcessGroupGloo& gloo, at::Tensor own) {
-  std::vector<std::vector<at::Tensor>> all(1);
-  for (int rank = 0; rank < gloo.getSize(); rank++) all[0].push_back(at::zeros_like(own));
-  std::vector<at::Tensor> mine{own};
-  gloo.allgather(all, mine)->wait();
-  return all[0];
+// From every rank, in their order, `count` elements each. Not in tensors' memory, which a thread of Gloo would hold a moment longer, and the ledger count.
+template <typename T>
+std::vector<T> gather(c10d::ProcessGroupGloo& gloo, std::vector<T> own) {
+  const size_t count = own.size();
+  std::vector<T> all(count * gloo.getSize());
+  const auto seen = [&](T* start) {
+    return at::from_blob(start, {static_cast<int64_t>(count * sizeof(T))}, at::kByte);
+  };
+  std::vector<std::vector<at::Tensor>> into(1);
+  for (int rank = 0; rank < gloo.getSize(); rank++) into[0].push_back(seen(all.data() + rank * count));
+  std::vector<at::Tensor> from{seen(own.data())};
+  gloo.allgather(into, from)->wait();
+  return all;
 }
 
 Napi::Value gather_bytes(const Napi::CallbackInfo& info) {
   const auto own = info[0].As<Napi::Uint8Array>();
   return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-    const int64_t length = static_cast<int64_t>(own.ByteLength());
-    int64_t most = 1;
-    const auto lengths = gather(gloo, at::full({1}, length, at::kLong));
-    for (const auto& each : lengths) most = std::max(most, each.item<int64_t>());
-    at::Tensor padded = at::zeros({most}, at::kByte);
-    std::copy_n(own.Data(), length, padded.data_ptr<uint8_t>());
-    const auto all = gather(gloo, padded);
-    Napi::Array out = Napi::Array::New(info.Env(), all.size());
-    for (size_t i = 0; i < all.size(); i++) {
-      const auto size = static_cast<size_t>(lengths[i].item<int64_t>());
-      auto bytes = Napi::Uint8Array::New(info.Env(), size);
-      std::copy_n(all[i].data_ptr<uint8_t>(), size, bytes.Data());
-      out.Set(static_cast<uint32_t>(i), bytes);
+    const auto lengths = gather<int64_t>(gloo, {static_cast<int64_t>(own.ByteLength())});
+    const int64_t most = std::max<int64_t>(1, *std::max_element(lengths.begin(), lengths.end()));
+    std::vector<uint8_t> padded(own.Data(), own.Data() + own.ByteLength());
+    padded.resize(most);
+    const auto all = gather(gloo, std::move(padded));
+    Napi::Array out = Napi::Array::New(info.Env(), lengths.size());
+    for (size_t rank = 0; rank < lengths.size(); rank++) {
+      auto bytes = Napi::Uint8Array::New(info.Env(), lengths[rank]);
+      std::copy_n(all.begin() + rank * most, lengths[rank], bytes.Data());
+      out.Set(static_cast<uint32_t>(rank), bytes);
     }
     return out;
   });
@@ -166,7 +169,7 @@ void init_comm(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "startSend", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      auto bytes = wrapped(info);
+      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0), /*keeps=*/true)};
       return ticket(info, gloo.send(bytes, number(info, 1), number(info, 2)));
     });
   });
@@ -181,13 +184,13 @@ void init_comm(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "receive", [](const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      auto bytes = wrapped(info);
+      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0))};
       return gloo.recv(bytes, number(info, 1), number(info, 2))->wait();
     });
   });
   define(env, exports, "broadcast", [](const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      auto bytes = wrapped(info);
+      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0))};
       c10d::BroadcastOptions options;
       options.rootRank = number(info, 1);
       return gloo.broadcast(bytes, options)->wait();

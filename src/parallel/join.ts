@@ -27,7 +27,9 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     );
   const { rank, world, host, port, serves, restarts } = place;
   let where = `the start, at ${host}:${port}`;
-  const named = <Result>(call: () => Result): Result => {
+  /** With two, there is but one that can be lost. */
+  const other = world === 2 ? `rank ${1 - rank}` : "another rank";
+  const named: Named = (call, more = "") => {
     try {
       return call();
     } catch (failure) {
@@ -37,7 +39,7 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
           `rank ${rank} of ${world}: ${failure.message} (expected the same). Set up one version on every machine.`,
         );
       throw new RankLostError(
-        `rank ${rank} of ${world}: another rank has ended or does not answer within ${seconds} s, at ${where}: ${plainReason(failure.message)}. ` +
+        `rank ${rank} of ${world}: ${other} has ended or does not answer within ${seconds} s, at ${where}${more}: ${plainReason(failure.message)}. ` +
           "This rank ends, too; the other's own words say why. Start all again with --resume latest.",
       );
     }
@@ -63,18 +65,20 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
 /** Of Gloo, whose sentences begin with a place in its source. */
 const plainReason = (message: string): string => message.replace(/^\[[^\]]*\]\s*/, "").replace(/[.\s]+$/, "");
 
-const namedSums = (
-  { enter, begin, end, pause, resume, finish, close }: GradientSums,
-  named: <Result>(call: () => Result) => Result,
-): GradientSums => ({
+/** `more`: where in a step. */
+type Named = <Result>(call: () => Result, more?: string) => Result;
+
+const namedSums = ({ enter, begin, end, pause, resume, finish, close }: GradientSums, named: Named): GradientSums => ({
   enter: () => named(enter),
-  begin: (...of) => named(() => begin(...of)),
-  end: (...of) => named(() => end(...of)),
-  pause: (...of) => named(() => pause(...of)),
-  resume: (...of) => named(() => resume(...of)),
+  begin: (part, of) => named(() => begin(part, of), partName(part)),
+  end: (part, of, whole) => named(() => end(part, of, whole), partName(part)),
+  pause: (part, of) => named(() => pause(part, of), partName(part)),
+  resume: (part, of) => named(() => resume(part, of), partName(part)),
   finish: () => named(finish),
   close,
 });
+
+const partName = (part: number): string => (part < 0 ? ", behind or before the blocks" : `, block ${part}`);
 
 /** A sum of known numbers, and a number of the last rank: headers and library that differ would give others. */
 function trial(rank: number, world: number): void {
