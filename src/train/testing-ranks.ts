@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { NO_LABEL } from "../data/batches.js";
 import { shareOf } from "../parallel/collectives.js";
 import { joinRanks } from "../parallel/join.js";
 import { freePort, launchRanks } from "../parallel/launch.js";
@@ -16,6 +17,8 @@ export interface RankCase {
   settings: TrainSettings;
   /** Rank 1 alone is asked to stop in this step. */
   stopAt?: number;
+  /** The first micro-batch of every step has no token that is trained. */
+  blank?: boolean;
 }
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
@@ -37,12 +40,25 @@ export async function trainOnRanks(folder: string, nproc: number, cases: RankCas
   return Array.from({ length: nproc }, (_, rank) => JSON.parse(readFileSync(`${path}.${rank}`, "utf8")) as RankSaw[]);
 }
 
+/** From now on the first micro-batch of every step has no label. */
+export function blankFirst({ data }: Run): void {
+  const next = data.nextStep.bind(data);
+  data.nextStep = (most) => {
+    const placed = next(most);
+    placed[0].batch.labels.fill(NO_LABEL);
+    placed[0].batch.trainedTokens = 0;
+    return placed;
+  };
+}
+
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+  for (const { settings, stopAt, blank } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
     const ownTokens: number[] = [];
-    const look = ({ data }: Run): void => {
+    const look = (run: Run): void => {
+      if (blank) blankFirst(run);
+      const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {
         const placed = next(most);
