@@ -12,6 +12,7 @@ import {
   openGroup,
   startSum,
 } from "../torch/comm/group.js";
+import { engineInfo } from "../torch/device.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, toArray } from "../torch/tensor.js";
 import { ALONE, type Collectives, type GradientSums } from "./collectives.js";
@@ -27,6 +28,7 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     );
   const { rank, world, host, port, serves, restarts } = place;
   let where = `the start, at ${host}:${port}`;
+  let remedy = `Start all ranks, where they reach that address, and with one version of libtorch (here ${engineInfo().version}).`;
   /** With two, there is but one that can be lost. */
   const other = world === 2 ? `rank ${1 - rank}` : "another rank";
   const named: Named = (call, more = "") => {
@@ -38,14 +40,13 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
         throw new UserError(
           `rank ${rank} of ${world}: ${failure.message} (expected the same). Set up one version on every machine.`,
         );
-      throw new RankLostError(
-        `rank ${rank} of ${world}: ${other} has ended or does not answer within ${seconds} s, at ${where}${more}: ${plainReason(failure.message)}. ` +
-          "This rank ends, too; the other's own words say why. Start all again with --resume latest.",
-      );
+      const what = `rank ${rank} of ${world}: ${other} has ended or does not answer within ${seconds} s, at ${where}${more}`;
+      throw new RankLostError(`${what}: ${plainReason(failure.message)}. ${remedy}`);
     }
   };
   named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds }));
   named(() => trial(rank, world));
+  remedy = "This rank ends, too; the other's own words say why. Start all again with --resume latest.";
   let pass = 0;
   return {
     rank,
