@@ -30,7 +30,7 @@ const DOWNHILL: Record<string, string[]> = {
   hub: ["families", "data", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "layers", "families", "checkpoint"],
   store: ["torch", "model", "optim", "checkpoint"],
-  network: ["torch", "model", "families", "reversible", "data", "checkpoint", "store"],
+  network: ["torch", "parallel", "model", "families", "reversible", "data", "checkpoint", "store"],
   step: ["torch", "parallel", "model", "reversible", "optim", "data", "metrics", "checkpoint", "store", "network"],
   train: [...RUNS, "metrics", "hub"],
   generate: ["torch", "model", "families", "reversible", "data", "checkpoint", "store", "network"],

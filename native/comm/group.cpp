@@ -163,7 +163,8 @@ void init_comm(Napi::Env env, Napi::Object exports) {
   define(env, exports, "gatherBytes", gather_bytes);
   define(env, exports, "startSum", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      std::vector<at::Tensor> tensors{tensor_at(info, 0)};
+      const at::Tensor tensor = tensor_at(info, 0);
+      std::vector<at::Tensor> tensors{at::from_blob(tensor.data_ptr(), tensor.sizes(), tensor.options())};
       return ticket(info, gloo.allreduce(tensors));
     });
   });

@@ -27,7 +27,12 @@ export async function launchRanks(command: readonly string[], place: NodePlace, 
   const { nproc, nodeRank } = place;
   const children = Array.from({ length: nproc }, (_, local) => startRank(command, place, local, err));
   const passOn = (signal: NodeJS.Signals): void => children.forEach((child) => void child.kill(signal));
-  for (const signal of SIGNALS) process.on(signal, passOn);
+  let asked = false;
+  const stop = (signal: NodeJS.Signals): void => {
+    asked = true;
+    passOn(signal);
+  };
+  for (const signal of SIGNALS) process.on(signal, stop);
   let code = 0;
   let last: NodeJS.Timeout | undefined;
   const endAll = (): void => {
@@ -39,12 +44,14 @@ export async function launchRanks(command: readonly string[], place: NodePlace, 
       const ended = await endOf(child);
       if (ended.code === 0 || code !== 0) return;
       code = ended.code;
+      // They agree on it, and one may still be saving.
+      if (asked) return;
       err.write(`revmoe launch: rank ${nodeRank * nproc + local} ended with ${ended.how}; the others are ended\n`);
       endAll();
     }),
   );
   clearTimeout(last);
-  for (const signal of SIGNALS) process.off(signal, passOn);
+  for (const signal of SIGNALS) process.off(signal, stop);
   return code;
 }
 

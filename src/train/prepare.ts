@@ -35,7 +35,7 @@ import {
 import { checkTokens } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
-import { checkForRanks, folderFor, threadsFor } from "./prepare-ranks.js";
+import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
 import { makeStore } from "./prepare-store.js";
 import { stepsPerEpoch } from "./course/run-length.js";
 import { type Course, RunState } from "./run-state.js";

@@ -13,6 +13,7 @@ const engine: EngineFacts = {
   cuda: false,
   cudaRefused: null,
   blas: "mkl (in libtorch)",
+  groups: true,
   kernels: "AVX512",
   float32Gflops: 400,
   bfloat16Gflops: 1600,

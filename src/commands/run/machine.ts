@@ -5,6 +5,7 @@ import { availableParallelism, cpus, totalmem } from "node:os";
 import { basename } from "node:path";
 
 import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../../setup/libtorch.mjs";
+import { hasGroups } from "../../torch/comm/group.js";
 import { engineInfo, setThreads } from "../../torch/device.js";
 import { productFlops } from "../../plan/ways/product-speed.js";
 
@@ -19,6 +20,8 @@ export interface EngineFacts {
   cudaRefused: string | null;
   /** The library that computes float32 products. */
   blas: string;
+  /** Whether several processes can train together. */
+  groups: boolean;
   /** The widest instructions that libtorch's own kernels use. */
   kernels: string;
   /** Products of matrices on the CPU, 1e9 multiplications and additions per second; 0 is too slow to wait for. */
@@ -88,6 +91,7 @@ async function engineFacts(): Promise<EngineFacts> {
     cudaDevices,
     cuda: built.cuda,
     cudaRefused: built.cudaRefused,
+    groups: hasGroups(),
     blas: blasOf(config, readText("/proc/self/maps")),
     kernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
     float32Gflops: productFlops("float32") / 1e9,

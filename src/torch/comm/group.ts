@@ -1,5 +1,5 @@
-// Processes as one group, over the engine's c10d: what native/comm/group.cpp exports. Tensors lie in main memory, and stay the caller's; one that
-// is on its way keeps its memory until its ticket was waited for. Errors: RankLostError from every call, and then the group is of no more use.
+// Processes as one group, over the engine's c10d: what native/comm/group.cpp exports. Tensors lie in main memory, and stay the caller's, who keeps
+// them until a call returns, or until the ticket of a sum was waited for; what is sent keeps its memory by itself. Errors: RankLostError from every call, and then the group is of no more use.
 import { RankLostError } from "../../errors.js";
 import { type GroupPlace, native } from "../binding.js";
 import type { Tensor } from "../tensor.js";

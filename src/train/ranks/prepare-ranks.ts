@@ -1,10 +1,10 @@
 // What a run of several ranks is beside a run of one: which settings it cannot have, who has the folder, and how many threads each takes.
-import { UserError } from "../errors.js";
-import { type Collectives, onFirst } from "../parallel/collectives.js";
-import { STORES } from "../store/registry.js";
-import { isCpu } from "../torch/device.js";
-import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
-import type { TrainSettings } from "./settings/settings.js";
+import { UserError } from "../../errors.js";
+import { type Collectives, onFirst } from "../../parallel/collectives.js";
+import { STORES } from "../../store/registry.js";
+import { isCpu } from "../../torch/device.js";
+import { openRunFolder, type RunFolder } from "../folder/run-folder.js";
+import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {

@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { RankLostError } from "../errors.js";
-import { freePort } from "../parallel/launch.js";
-import { listCheckpoints } from "../checkpoint/run/state.js";
-import { makeWorkplace, weightsOf, type Workplace } from "./testing-run.js";
+import { RankLostError } from "../../errors.js";
+import { freePort } from "../../parallel/launch.js";
+import { listCheckpoints } from "../../checkpoint/run/state.js";
+import { makeWorkplace, weightsOf, type Workplace } from "../testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 
 interface Started {
   process: ChildProcess;

@@ -5,11 +5,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import type { StepRecord } from "../metrics/record.js";
-import { listCheckpoints } from "../checkpoint/run/state.js";
-import type { TrainSettings } from "./settings/settings.js";
+import type { StepRecord } from "../../metrics/record.js";
+import { listCheckpoints } from "../../checkpoint/run/state.js";
+import type { TrainSettings } from "../settings/settings.js";
 import { blankFirst, trainOnRanks } from "./testing-ranks.js";
-import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf, type Workplace } from "./testing-run.js";
+import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
 
 const SAME = (step: StepRecord) => {
   const { loss, meanTokenAccuracy, gradNorm, trainedTokens, epoch, learningRate, reconstructionError } = step;

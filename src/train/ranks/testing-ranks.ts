@@ -4,14 +4,14 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { NO_LABEL } from "../data/batches.js";
-import { shareOf } from "../parallel/collectives.js";
-import { joinRanks } from "../parallel/join.js";
-import { freePort, launchRanks } from "../parallel/launch.js";
-import { rankPlace } from "../parallel/launch-names.js";
-import type { Run } from "./prepare.js";
-import type { TrainSettings } from "./settings/settings.js";
-import { type Ran, runTraining } from "./testing-run.js";
+import { NO_LABEL } from "../../data/batches.js";
+import { shareOf } from "../../parallel/collectives.js";
+import { joinRanks } from "../../parallel/join.js";
+import { freePort, launchRanks } from "../../parallel/launch.js";
+import { rankPlace } from "../../parallel/launch-names.js";
+import type { Run } from "../prepare.js";
+import type { TrainSettings } from "../settings/settings.js";
+import { type Ran, runTraining } from "../testing-run.js";
 
 export interface RankCase {
   settings: TrainSettings;
