@@ -1,7 +1,16 @@
 // Sums of gradients that have the same bits for every number of ranks. Rank 0 adds up its micro-batches, and hands the sum to rank 1, which adds its own
 // to it, and so on: the additions of one process, in its order. Meanwhile rank 0 is at its next block, so that W ranks work side by side, each a block
 // behind the one before it, and a backward pass over L blocks takes the time of L + W - 1. The last rank has the whole, and gives it to all.
-import { awaitTicket, broadcast, dropTicket, receive, startSend, type Ticket } from "../torch/comm/group.js";
+import {
+  awaitTicket,
+  broadcast,
+  dropTicket,
+  giveUpMemory,
+  receive,
+  startSend,
+  takeMemory,
+  type Ticket,
+} from "../torch/comm/group.js";
 import type { Tensor } from "../torch/tensor.js";
 import type { Collectives, GradientSums } from "./collectives.js";
 
@@ -9,6 +18,8 @@ interface Waiting {
   stage: number;
   gradients: readonly Tensor[];
   sent: readonly Ticket[];
+  /** Of the gradients, whose memory is given up until the whole comes; null while they have some. */
+  sizes: number[][] | null;
   whole: () => void;
 }
 
@@ -35,16 +46,23 @@ export function orderedSums({ rank, world }: Pick<Collectives, "rank" | "world">
   const receiveFrom = (from: number, part: number, gradients: Readonly<Record<string, Tensor>>): void => {
     for (const [name, gradient] of Object.entries(gradients)) receive(gradient, from, tagOf(part, name));
   };
-  const settle = ({ gradients, sent, whole }: Waiting): void => {
-    sent.forEach(awaitTicket);
+  const settle = ({ gradients, sent, sizes, whole }: Waiting): void => {
+    if (sizes === null) sent.forEach(awaitTicket);
+    sizes?.forEach((each, i) => takeMemory(gradients[i], each));
     for (const gradient of gradients) broadcast(gradient, last);
     whole();
+  };
+  /** What the next rank has had time to receive is in nobody's way until it is whole. */
+  const leave = (each: Waiting): void => {
+    each.sent.forEach(awaitTicket);
+    each.sizes = each.gradients.map(giveUpMemory);
   };
   /** Whoever is ahead of the last rank must not wait for it sooner, or nobody would work side by side. */
   const enter = (): void => {
     if (ended) stage++;
     ended = false;
     while (waiting.length > 0 && waiting[0].stage < stage - delay) settle(waiting.shift() as Waiting);
+    for (const each of waiting) if (each.sizes === null && each.stage < stage - 1) leave(each);
   };
 
   return {
@@ -56,7 +74,7 @@ export function orderedSums({ rank, world }: Pick<Collectives, "rank" | "world">
     end(part, gradients, whole) {
       ended = true;
       const sent = rank === last ? [] : send(part, gradients, rank + 1);
-      waiting.push({ stage, gradients: Object.values(gradients), sent, whole });
+      waiting.push({ stage, gradients: Object.values(gradients), sent, sizes: null, whole });
     },
     pause(part, gradients) {
       paused.push(...send(part, gradients, (rank + 1) % world));
@@ -70,7 +88,7 @@ export function orderedSums({ rank, world }: Pick<Collectives, "rank" | "world">
       paused.splice(0).forEach(awaitTicket);
     },
     close() {
-      for (const { sent } of waiting.splice(0)) sent.forEach(dropTicket);
+      for (const { sent, sizes } of waiting.splice(0)) if (sizes === null) sent.forEach(dropTicket);
       paused.splice(0).forEach(dropTicket);
     },
   };

@@ -39,6 +39,8 @@ export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
   return from.network.store.backward(updates.applies, () => {
     try {
       return backward(from, updates);
+    } catch (failure) {
+      throw updates.asKnown(failure);
     } finally {
       updates.close();
     }

@@ -1,7 +1,7 @@
 // Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed; of its experts, where asked,
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
-import { BadValuesError } from "../errors.js";
+import { BadValuesError, UserError } from "../errors.js";
 import { EXPERT_BIASES, EXPERT_MATRICES, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
@@ -64,6 +64,8 @@ export class BlockUpdates {
   readonly #alive = new Set<Parameters>();
   readonly #rows = new Set<ExpertRows>();
   readonly #sums: GradientSums;
+  /** What was thrown over whole gradients, as on every rank. */
+  #known: unknown = null;
   #squaredNorm = 0;
   /** Bytes of the most gradients, and rows in their place, that were alive at once. */
   peakBytes = 0;
@@ -123,8 +125,13 @@ export class BlockUpdates {
   ): void {
     const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
     this.#sums.end(part, own, () => {
-      look();
-      this.#apply({ part, parameters, gradients, names });
+      try {
+        look();
+        this.#apply({ part, parameters, gradients, names });
+      } catch (failure) {
+        this.#known = failure;
+        throw failure;
+      }
     });
   }
 
@@ -141,6 +148,13 @@ export class BlockUpdates {
   /** Every rank's value, in their order. */
   gather<T>(value: T): T[] {
     return (this.#options.ranks ?? ALONE).gather(value);
+  }
+
+  /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
+  asKnown(failure: unknown): unknown {
+    const { world } = this.#options.ranks ?? ALONE;
+    if (world === 1 || failure === this.#known || !(failure instanceof BadValuesError)) return failure;
+    return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
   }
 
   /** Everything that was given to `apply` is applied. */

@@ -1,8 +1,10 @@
 // Processes as one group, over the engine's c10d: what native/comm/group.cpp exports. Tensors lie in main memory, and stay the caller's, who keeps
-// them until a call returns, or until the ticket of a sum was waited for; what is sent keeps its memory by itself. Errors: RankLostError from every call, and then the group is of no more use.
+// them until a call returns, or until the ticket of a sum was waited for; what is sent keeps its memory by itself. Errors: RankLostError from every
+// call, and then the group is of no more use.
 import { RankLostError } from "../../errors.js";
 import { type GroupPlace, native } from "../binding.js";
-import type { Tensor } from "../tensor.js";
+import { scope } from "../scope.js";
+import { dtype, empty, shape, type Tensor } from "../tensor.js";
 
 export type { GroupPlace };
 
@@ -37,6 +39,19 @@ export const awaitTicket = (ticket: Ticket): void => reached(() => native.awaitT
 export const dropTicket = (ticket: Ticket): void => native.dropTicket(ticket);
 
 export const closeGroup = (): void => native.closeGroup();
+
+const setStorage = native.op("aten::set_.source_Tensor");
+
+/** Gives up a tensor's memory and values, and returns its sizes; what was sent of it keeps the memory until it has gone. */
+export function giveUpMemory(tensor: Tensor): number[] {
+  const sizes = shape(tensor);
+  scope(() => void setStorage(tensor, empty([0], dtype(tensor))));
+  return sizes;
+}
+
+/** The opposite; its values are anything. */
+export const takeMemory = (tensor: Tensor, sizes: number[]): void =>
+  scope(() => void setStorage(tensor, empty(sizes, dtype(tensor))));
 
 function reached<Result>(call: () => Result): Result {
   try {

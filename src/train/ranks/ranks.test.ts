@@ -170,3 +170,12 @@ test("what several ranks cannot do is said by all", async (t) => {
     );
   }
 });
+
+test("bad values that one rank alone can see end the run, and keep nobody waiting", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { on_nonfinite: "skip" });
+  await assert.rejects(
+    trainOnRanks(place.folder, 2, [{ settings, spoilt: true }]),
+    /\[rank 1\] .*a value is spoilt\. +One rank of 2 has met this alone, so the run ends\./,
+  );
+});

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { NO_LABEL } from "../../data/batches.js";
+import { BadValuesError } from "../../errors.js";
 import { shareOf } from "../../parallel/collectives.js";
 import { joinRanks } from "../../parallel/join.js";
 import { freePort, launchRanks } from "../../parallel/launch.js";
@@ -19,6 +20,8 @@ export interface RankCase {
   stopAt?: number;
   /** The first micro-batch of every step has no token that is trained. */
   blank?: boolean;
+  /** Rank 1 alone meets bad values in a backward pass, and ends with them. */
+  spoilt?: boolean;
 }
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
@@ -51,13 +54,21 @@ export function blankFirst({ data }: Run): void {
   };
 }
 
+function spoilBackward({ state: { network } }: Run): void {
+  const beginGradient = (): never => {
+    throw new BadValuesError("a value is spoilt.", "");
+  };
+  Object.assign(network, { coupling: { ...network.coupling, beginGradient } });
+}
+
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt, blank } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+  for (const { settings, stopAt, blank, spoilt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
     const ownTokens: number[] = [];
     const look = (run: Run): void => {
       if (blank) blankFirst(run);
+      if (spoilt && ranks.rank === 1) spoilBackward(run);
       const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {
@@ -72,6 +83,7 @@ async function trainCases(path: string): Promise<void> {
       const messages = ran.events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
       saw.push({ ...ran, messages, ownTokens, failure: null });
     } catch (failure) {
+      if (spoilt) throw failure;
       saw.push({ failure: (failure as Error).message } as RankSaw);
     }
   }
