@@ -6,6 +6,9 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <netdb.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <future>
 #include <map>
@@ -63,12 +66,28 @@ Napi::Value ticket(const Napi::CallbackInfo& info, Work work) {
   return Napi::Number::New(info.Env(), group->started);
 }
 
-std::shared_ptr<gloo::transport::Device> device_for(const std::string& host) {
-  if (const char* name = std::getenv("GLOO_SOCKET_IFNAME"))
-    return c10d::ProcessGroupGloo::createDeviceForInterface(name);
-  const bool is_here = host == "localhost" || host.rfind("127.", 0) == 0 || host == "::1";
-  return is_here ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
-                 : c10d::ProcessGroupGloo::createDefaultDevice();
+// This machine's address on the way to `host`, port and all: what the name of a machine leads to is often its loopback.
+std::string address_towards(const std::string& host, const std::string& port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  if (const int failed = getaddrinfo(host.c_str(), port.c_str(), &hints, &found))
+    throw std::runtime_error(host + ": " + gai_strerror(failed));
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> all(found, freeaddrinfo);
+  for (const addrinfo* each = found; each; each = each->ai_next) {
+    const int fd = socket(each->ai_family, each->ai_socktype, each->ai_protocol);
+    sockaddr_storage own{};
+    socklen_t length = sizeof own;
+    auto* address = reinterpret_cast<sockaddr*>(&own);
+    char text[NI_MAXHOST];
+    // Of a datagram socket, this sends nothing.
+    const bool known = fd >= 0 && connect(fd, each->ai_addr, each->ai_addrlen) == 0 &&
+                       getsockname(fd, address, &length) == 0 &&
+                       getnameinfo(address, length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0;
+    if (fd >= 0) close(fd);
+    if (known) return text;
+  }
+  throw std::runtime_error(host + ": no way leads there");
 }
 
 // The first words with the store are what another version of libtorch does not answer, and nothing limits their time: a thread
@@ -110,7 +129,10 @@ void open_group(const Napi::CallbackInfo& info) {
     const std::string first(others.begin(), others.end());
     if (first != version) throw std::runtime_error("rank 0 has libtorch " + first + ", and this one " + version);
     auto limits = c10d::ProcessGroupGloo::Options::create(options.timeout);
-    limits->devices = {device_for(text("host"))};
+    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+    limits->devices = {interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                                 : c10d::ProcessGroupGloo::createDeviceForHostname(
+                                       address_towards(text("host"), std::to_string(options.port)))};
     limits->threads = 2;
     made->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(made->store, whole("rank"), whole("world"), limits);
   } catch (const c10::Error& failure) {

@@ -63,8 +63,12 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
   };
 }
 
-/** Of Gloo, whose sentences begin with a place in its source. */
-const plainReason = (message: string): string => message.replace(/^\[[^\]]*\]\s*/, "").replace(/[.\s]+$/, "");
+/** Of Gloo's sentences the first, without the place in its source. */
+const plainReason = (message: string): string =>
+  message
+    .replace(/^\[[^\]]*\]\s*/, "")
+    .split(/\.\s/)[0]
+    .replace(/\.$/, "");
 
 /** `more`: where in a step. */
 type Named = <Result>(call: () => Result, more?: string) => Result;
