@@ -29,7 +29,7 @@ export function checkAlike(
   const other = results.findIndex(({ gradNorm, loss }) => gradNorm !== first.gradNorm || loss !== first.loss);
   if (other < 0) return;
   throw new UserError(
-    `step ${step}: rank ${other} has the gradient norm ${results[other].gradNorm} and rank 0 ${first.gradNorm} (expected the same bits): their weights are no ` +
+    `step ${step}: rank ${other} has the gradient norm ${results[other].gradNorm} and the loss ${results[other].loss}, and rank 0 ${first.gradNorm} and ${first.loss} (expected the same bits): their weights are no ` +
       `longer the same. Look for other processors, versions or threads on one of the ${ranks.world} machines, and go on from the last checkpoint.`,
   );
 }

@@ -95,6 +95,17 @@ test("a head that is the embedding is added to at both ends of the network", asy
   ]);
 });
 
+test("the same in other families", async (t) => {
+  const places = ["gptoss-plain", "deepseek3-moonlight", "qwen35-plain", "glm4-plain"].map((golden) =>
+    makeWorkplace(t, golden),
+  );
+  const clipped = { max_steps: 2, max_grad_norm: 0.5, router_aux_loss_coef: 0.05 };
+  await checkPairs(
+    places[0],
+    places.map((place) => pairFor(place, "family", clipped)),
+  );
+});
+
 test("experts without a token, and a rank without one that is trained", async (t) => {
   const place = makeWorkplace(t);
   const texts = Array.from({ length: 14 }, (_, i) => (i % 2 === 0 ? "A" : "The sum of all is more.".slice(0, 2 + i)));
