@@ -19,6 +19,14 @@ export class BadValuesError extends UserError {
   }
 }
 
+/**
+ * Another rank has ended, or does not answer. The run can go on from its last checkpoint, so the process ends with a code of its own, which tells
+ * a launcher that starting again may help.
+ */
+export class RankLostError extends UserError {
+  static readonly exitCode = 138;
+}
+
 /** Throws when an invariant of our own code is broken; never for input. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal: ${message}`);

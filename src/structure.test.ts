@@ -12,11 +12,12 @@ const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const SRC = join(ROOT, "src");
 
 /** What a run is made of. */
-const RUNS = "torch settings data model families reversible optim checkpoint store network step".split(" ");
+const RUNS = "torch parallel settings data model families reversible optim checkpoint store network step".split(" ");
 
 /** The folders from the bottom up, and what each may import from, beside itself and the shared files of src/ itself. */
 const DOWNHILL: Record<string, string[]> = {
   torch: [],
+  parallel: ["torch", "metrics"],
   settings: [],
   metrics: [],
   model: ["torch"],
@@ -29,8 +30,8 @@ const DOWNHILL: Record<string, string[]> = {
   hub: ["families", "data", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "layers", "families", "checkpoint"],
   store: ["torch", "model", "optim", "checkpoint"],
-  network: ["torch", "model", "families", "reversible", "data", "checkpoint", "store"],
-  step: ["torch", "model", "reversible", "optim", "data", "metrics", "checkpoint", "store", "network"],
+  network: ["torch", "parallel", "model", "families", "reversible", "data", "checkpoint", "store"],
+  step: ["torch", "parallel", "model", "reversible", "optim", "data", "metrics", "checkpoint", "store", "network"],
   train: [...RUNS, "metrics", "hub"],
   generate: ["torch", "model", "families", "reversible", "data", "checkpoint", "store", "network"],
   eval: ["settings", "model", "families", "data", "checkpoint", "network", "train", "generate"],

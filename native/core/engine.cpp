@@ -107,6 +107,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_experts(env, exports);
   revmoe::init_cuda(env, exports);
   revmoe::init_signals(env, exports);
+  revmoe::init_comm(env, exports);
   return exports;
 }
 

@@ -59,6 +59,20 @@ export function parseFlags(command: Command, words: readonly string[]): ParsedFl
   return parsed;
 }
 
+/** The words of a command, and those that it hands on: all from the first that is neither a flag nor the value of one. */
+export function ownWords(
+  command: Command,
+  words: readonly string[],
+): { own: readonly string[]; passed: readonly string[] } {
+  if (command.passesOn === undefined) return { own: words, passed: [] };
+  let end = 0;
+  while (end < words.length && words[end].startsWith("-")) {
+    const row: SettingRow | undefined = command.settings.rows[nameOf(words[end].slice(2).split("=")[0])];
+    end += row === undefined || row.kind === "boolean" || words[end].includes("=") ? 1 : 2;
+  }
+  return { own: words.slice(0, end), passed: words.slice(end) };
+}
+
 const takesSeveral = (row: SettingRow): boolean => row.kind === "string" && row.fromList !== undefined;
 
 /** The words from here to the next flag or settings file: what a flag has that takes several, at least one. */

@@ -1,9 +1,9 @@
 // The command line as a function: words in, text and an exit code out. Finds the command, gives help, turns a UserError
 // into one line and exit code 2, and anything else into a stack and exit code 1. Owns no stream.
-import { parseFlags } from "./flags.js";
+import { ownWords, parseFlags } from "./flags.js";
 import type { Command } from "../commands/command.js";
 import type { RegisteredCommand } from "../commands/registry.js";
-import { nearestName, UserError } from "../errors.js";
+import { nearestName, RankLostError, UserError } from "../errors.js";
 import { cutText, visibleText } from "../format.js";
 import { systemFailure } from "../read-file.js";
 import type { Output } from "../metrics/output.js";
@@ -23,7 +23,7 @@ export async function runCli(program: Program, words: readonly string[], out: Ou
     const refusal = failure instanceof UserError ? failure : systemFailure(failure);
     if (refusal) {
       err.write(`revmoe: ${printable(refusal.message.replaceAll(/\s*\n\s*/g, " "))}\n`);
-      return 2;
+      return refusal instanceof RankLostError ? RankLostError.exitCode : 2;
     }
     err.write(`${printable(failure instanceof Error ? (failure.stack ?? failure.message) : String(failure))}\n`);
     return 1;
@@ -48,21 +48,23 @@ async function dispatch(program: Program, words: readonly string[], out: Output,
     return 0;
   }
   if (first === "help") {
-    out.write(await commandHelp(registered(program, rest[0])));
+    const { about, load } = registered(program, rest[0]);
+    out.write(commandHelp(about, await load()));
     return 0;
   }
   const found = registered(program, first);
+  const command = await found.load();
+  const { own, passed } = ownWords(command, rest);
   // Help comes before any complaint: who asks for it may have typed the rest wrongly.
-  const end = rest.indexOf("--");
-  if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
-    out.write(await commandHelp(found));
+  const end = own.indexOf("--");
+  if (own.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
+    out.write(commandHelp(found.about, command));
     return 0;
   }
-  const command = await found.load();
-  const { flags, file, json } = parseFlags(command, rest);
+  const { flags, file, json } = parseFlags(command, own);
   const { settings, given } = resolveTable(command.settings, { flags, file });
   const { run } = await command.load();
-  return run({ settings, given, json, out, err });
+  return run({ settings, given, json, passed, out, err });
 }
 
 function registered({ commands }: Program, name: string): RegisteredCommand {
@@ -92,9 +94,8 @@ function programHelp(program: Program): string {
 }
 
 /** What `revmoe COMMAND --help` prints. */
-async function commandHelp({ about, load }: RegisteredCommand): Promise<string> {
-  const command: Command = await load();
-  const { positional } = command;
+function commandHelp(about: string, command: Command): string {
+  const positional = command.positional ?? command.passesOn;
   const common = [
     ...(command.json === true
       ? [flagLines("--json", command.jsonAbout ?? "print one JSON document for machines")]

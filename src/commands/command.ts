@@ -19,6 +19,8 @@ export interface CommandInput<Rows extends SettingRows = SettingRows> {
   given: ReadonlySet<string>;
   /** Whether --json was given: then `out` gets one JSON document and nothing else. */
   json: boolean;
+  /** Of a command with `passesOn`, the words from the first on that is no flag of its own. */
+  passed?: readonly string[];
   out: Output;
   err: Output;
 }
@@ -38,6 +40,8 @@ export interface Command<Rows extends SettingRows = SettingRows> {
   example: string;
   settings: SettingsTable<Rows>;
   positional?: Positional;
+  /** What words behind its flags are, where it hands them on unread. */
+  passesOn?: Pick<Positional, "label" | "about">;
   /** Whether --json is understood. */
   json?: boolean;
   /** What --json prints, where it is not one document. */

@@ -14,6 +14,10 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     about: "Fine-tune all parameters of a Mixture-of-Experts model",
     load: async () => (await import("./train.js")).command,
   },
+  launch: {
+    about: "Start a command as several ranks that train one model together",
+    load: async () => (await import("./launch.js")).command,
+  },
   data: {
     about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
     load: async () => (await import("./data.js")).command,

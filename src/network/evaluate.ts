@@ -3,6 +3,8 @@ import type { Batch, BatchList, SizedBatch } from "../data/batches.js";
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
+import { agreed } from "../parallel/agreed.js";
+import { ALONE, type Collectives, shareOf } from "../parallel/collectives.js";
 import { type Losses, losses } from "../reversible/loss.js";
 import { crossEntropy } from "../reversible/objectives.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods/method.js";
@@ -14,27 +16,40 @@ import { asOrdinary, embed, type Network, OpenUnit, openHead, outerNames, segmen
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
 
-/** Over all trained tokens of `batches`; `seen` is told how many batches are done. */
+/** Over all trained tokens of `batches`, of which each of `ranks` sees a share; `seen` is told how many batches are done. */
 export function evaluate(
   network: Network,
   batches: BatchList,
   seen: (batches: number) => void = () => {},
+  ranks: Collectives = ALONE,
 ): {
   /** Mean cross-entropy. */
   loss: number;
   /** The share that has the largest logit. */
   accuracy: number;
 } {
-  let [total, right, tokens, done] = [0, 0, 0, 0];
-  overHidden(network, batches, (hidden_TD, batch, open) => {
-    const sums = lossesOf(network, open, hidden_TD, batch.labels);
+  let [total, right, tokens] = [0, 0, 0];
+  const share = shareOf(ranks, batches.length);
+  const found = agreed(ranks, () => {
+    const own: (Losses & { tokens: number })[] = [];
+    overHidden(network, partOf(batches, ...share), (hidden_TD, batch, open) => {
+      own.push({ ...lossesOf(network, open, hidden_TD, batch.labels), tokens: batch.trainedTokens });
+      seen(own.length);
+    });
+    return own;
+  });
+  for (const sums of found.flat()) {
     total += sums.total;
     right += sums.right;
-    tokens += batch.trainedTokens;
-    seen(++done);
-  });
+    tokens += sums.tokens;
+  }
   return { loss: total / tokens, accuracy: right / tokens };
 }
+
+const partOf = (batches: BatchList, first: number, end: number): BatchList => ({
+  length: end - first,
+  slice: (from, to) => batches.slice(first + from, Math.min(first + to, end)),
+});
 
 export const evaluateLoss = (...of: Parameters<typeof evaluate>): number => evaluate(...of).loss;
 

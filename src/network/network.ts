@@ -161,8 +161,8 @@ export class OpenUnit implements Block<Context> {
   }
 
   /** From now on, backward adds the gradients of the i-th block to `whole` of the i-th, and keeps rows of its experts where there is a place for them. */
-  collectInto(gradients: { whole: Parameters; rows: ExpertRows | null }[]): void {
-    for (const [i, { whole, rows }] of gradients.entries()) this.#weights[i].collectInto(whole, rows, true);
+  collectInto(gradients: { whole: Parameters; rows: ExpertRows | null }[], unfilled: boolean): void {
+    for (const [i, { whole, rows }] of gradients.entries()) this.#weights[i].collectInto(whole, rows, unfilled);
   }
 
   /** Behind the last of them: gradients of experts may hold anything until then. */

@@ -3,6 +3,7 @@
 // much. What is measured stays on the device until it is read.
 import { hasKernels } from "../torch/kernels/kernels.js";
 import {
+  cat,
   accumulate_,
   add_,
   addmm_,
@@ -50,12 +51,12 @@ export interface HeadGradient {
   isEmpty: boolean;
 }
 
-export const losses = (of: LossTile): Losses => scope(() => readLosses(measured(of, null, () => {})));
+export const losses = (of: LossTile): Losses => scope(() => readLosses([measured(of, null, () => {})])[0]);
 
-/** What `lossAndGradient` says of its rows, or the sum of several of these. Waits for the device. */
-export function readLosses(sums_2: Tensor): Losses {
-  const [total, right] = toArray(sums_2);
-  return { total, right };
+/** What each of several calls of `lossAndGradient` says of its rows. Waits for the device, once. */
+export function readLosses(all: readonly Tensor[]): Losses[] {
+  const numbers = all.length === 0 ? [] : scope(() => toArray(cat([...all])));
+  return all.map((_, i) => ({ total: numbers[2 * i], right: numbers[2 * i + 1] }));
 }
 
 /**

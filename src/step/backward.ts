@@ -42,6 +42,8 @@ export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
   return from.network.store.backward(updates.applies, () => {
     try {
       return backward(from, updates);
+    } catch (failure) {
+      throw updates.asKnown(failure);
     } finally {
       updates.close();
     }
@@ -51,7 +53,7 @@ export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
 function backward(from: Ended, updates: BlockUpdates): BackwardResult {
   const { network, pass, segments, microBatches } = from;
   const [first, last] = [segments[0], segments[segments.length - 1]];
-  const { loss, accuracy, tied, teacherBytes } = lossOf(from, last, updates);
+  const { measured, tied, teacherBytes } = lossOf(from, last, updates);
   const gradientOfStreamBytes =
     microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
   pass.backward(microBatches, updates);
@@ -60,6 +62,8 @@ function backward(from: Ended, updates: BlockUpdates): BackwardResult {
     ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))
     : null;
   embeddingGradient(network, microBatches, updates, tied);
+  updates.finish();
+  const { loss, accuracy } = measured();
   return {
     loss,
     accuracy: from.teacher ? null : accuracy,

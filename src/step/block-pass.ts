@@ -70,8 +70,8 @@ export class BlockPass {
     for (const microBatch of microBatches) enterBackward(microBatch, index, segment);
     for (const [unit, layers] of [...units.entries()].reverse()) {
       const block = this.#unit(layers);
-      const gradients = layers.map((layer) => updates.beginBlock(trainedInBlock(model, layer, trains)));
-      block.collectInto(gradients);
+      const gradients = layers.map((layer) => updates.beginBlock(layer, trainedInBlock(model, layer, trains)));
+      block.collectInto(gradients, updates.beginsSums);
       during("streams, backward", () => {
         for (const { parts } of microBatches) method.backward<Context>(unit, block, parts[index], segment);
       });

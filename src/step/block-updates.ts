@@ -1,12 +1,13 @@
 // Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed; of its experts, where asked,
 // a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
 // Without optimiser states it only measures.
-import { BadValuesError } from "../errors.js";
+import { BadValuesError, UserError } from "../errors.js";
 import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { ALONE, type Collectives, type GradientSums } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
@@ -28,6 +29,8 @@ export interface UpdateOptions {
   seed: number;
   /** What else changes a part when it is updated, behind the optimizer. */
   also?: (part: number, parameters: Parameters, change: Change) => void;
+  /** Those that make the step together, each with its share of the micro-batches; one process by itself unless said otherwise. */
+  ranks?: Collectives;
 }
 
 /** Where gradients are made and updates happen. */
@@ -60,6 +63,9 @@ export class BlockUpdates {
   readonly #place: UpdatePlace;
   readonly #alive = new Set<Parameters>();
   readonly #rows = new Set<ExpertRows>();
+  readonly #sums: GradientSums;
+  /** What was thrown over whole gradients, as on every rank. */
+  #known: unknown = null;
   #squaredNorm = 0;
   /** Bytes of the most gradients, and rows in their place, that were alive at once. */
   peakBytes = 0;
@@ -68,6 +74,7 @@ export class BlockUpdates {
     this.#place = place;
     this.#states = states;
     this.#options = options;
+    this.#sums = (options.ranks ?? ALONE).sums();
   }
 
   /** Whether gradients are applied, and not only measured. */
@@ -80,30 +87,90 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Gradients of zero for some parameters, or that hold anything. */
-  begin(parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
-    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, isUnfilled));
+  /** Whether sums of gradients begin on this rank, and not with what another has added. */
+  get beginsSums(): boolean {
+    return (this.#options.ranks ?? ALONE).rank === 0;
+  }
+
+  /** Gradients for some parameters of a part: zero, or anything where sums begin here and are written first, or what other ranks have added already. */
+  begin(part: number, parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
+    this.#sums.enter();
+    const unfilled = this.beginsSums ? isUnfilled : undefined;
+    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, unfilled));
     this.#alive.add(gradients);
     this.#note();
+    this.#sums.begin(part, gradients);
     return gradients;
   }
 
-  /** The same for those of a block, where gradients of experts hold anything until they are written (`finishGradients`), with a place for rows of its experts where these go in groups. */
-  beginBlock(parameters: Parameters): BlockGradients {
+  /**
+   * The same for those of a block, where gradients of experts hold anything until they are written (`finishGradients`), with a place for rows of
+   * its experts where these go in groups.
+   */
+  beginBlock(layer: number, parameters: Parameters): BlockGradients {
     const isExpert = (name: string): boolean => EXPERT_PARAMETERS.includes(name);
     const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
     const inGroups = (name: string): boolean => matrices.includes(name);
     const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
-    const whole = this.begin(kept, isExpert);
+    const whole = this.begin(layer, kept, isExpert);
     if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null };
     const rows = new ExpertRows();
     this.#rows.add(rows);
     return { whole, rows };
   }
 
-  /** Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them. */
-  apply(part: number, parameters: Parameters, gradients: BlockGradients, names = Object.keys(gradients.whole)): void {
-    const of = { part, parameters, gradients, names };
+  /**
+   * Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them; where other ranks add to them,
+   * that is later, at `finish` at the latest. Before, `look` is called.
+   */
+  apply(
+    part: number,
+    parameters: Parameters,
+    gradients: BlockGradients,
+    names = Object.keys(gradients.whole),
+    look: () => void = () => {},
+  ): void {
+    const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
+    this.#sums.end(part, own, () => {
+      try {
+        look();
+        this.#apply({ part, parameters, gradients, names });
+      } catch (failure) {
+        this.#known = failure;
+        throw failure;
+      }
+    });
+  }
+
+  /** This rank has added what it has at first to a gradient that is added to once more, from the first rank on, after `resume`. */
+  pause(part: number, gradients: Parameters): void {
+    this.#sums.pause(part, gradients);
+  }
+
+  resume(part: number, gradients: Parameters): void {
+    this.#sums.enter();
+    this.#sums.resume(part, gradients);
+  }
+
+  /** Every rank's value, in their order. */
+  gather<T>(value: T): T[] {
+    return (this.#options.ranks ?? ALONE).gather(value);
+  }
+
+  /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
+  asKnown(failure: unknown): unknown {
+    const { world } = this.#options.ranks ?? ALONE;
+    if (world === 1 || failure === this.#known || !(failure instanceof BadValuesError)) return failure;
+    return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
+  }
+
+  /** Everything that was given to `apply` is applied. */
+  finish(): void {
+    this.#sums.finish();
+  }
+
+  #apply(of: PartGradients): void {
+    const { part, gradients, names } = of;
     const states = this.#states;
     const norm =
       states === null
@@ -181,6 +248,7 @@ export class BlockUpdates {
   }
 
   close(): void {
+    this.#sums.close();
     for (const gradients of this.#alive) free(...Object.values(gradients));
     for (const rows of this.#rows) rows.free();
     this.#alive.clear();

@@ -9,9 +9,9 @@ import type { Objective } from "../reversible/objectives.js";
 import type { Watch } from "../reversible/streams.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "../torch/autograd.js";
 import { during } from "../torch/span.js";
-import { add_, cast, fill_, indexAdd_ } from "../torch/ops.js";
+import { cast, fill_, indexAdd_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { fromArray, type Tensor, zeros } from "../torch/tensor.js";
+import { fromArray, type Tensor } from "../torch/tensor.js";
 import { EMBEDDING, HEAD } from "../store/store.js";
 import type { BlockUpdates } from "./block-updates.js";
 import { beginBackward, type MicroBatch } from "./micro-batch.js";
@@ -21,7 +21,8 @@ const DOUBT = "The learning rate may be too high, or the weights damaged.";
 
 /**
  * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
- * 1 / trained tokens. Updates final norm and head where they are trained, once streams and loss are known to be sound. Returned
+ * 1 / trained tokens. Updates final norm and head where they are trained, once streams are known to be sound. What was measured is known when
+ * `updates` have finished. Returned
  * gradients are the embedding's so far, where it is the head.
  */
 export function headAndLoss(
@@ -30,33 +31,44 @@ export function headAndLoss(
   microBatches: MicroBatch[],
   updates: BlockUpdates,
   { objectives, lossScale, watch }: { objectives: Objective[]; lossScale: number; watch: Watch },
-): { loss: number; accuracy: number; tied: Parameters | null } {
+): { measured: () => { loss: number; accuracy: number }; tied: Parameters | null } {
   const { norm, head, tied } = outerNames(network);
   const { outer } = network.model;
   const gradients = updates.begin(
+    HEAD,
     trainedOf({ [norm.name]: outer[norm.name], [head.name]: outer[head.name] }, -1, network.trains),
     (name) => name === head.name,
   );
-  const dHead = head.name in gradients ? { sum_VD: gradients[head.name], isEmpty: true } : null;
+  const dHead = head.name in gradients ? { sum_VD: gradients[head.name], isEmpty: updates.beginsSums } : null;
   const open = during(WEIGHTS_IN_USE, () => openHead(network));
   open.collectInto(gradients);
-  const { total, right } = scope(() => {
+  const own = scope(() => {
     try {
-      const sums_2 = zeros([2], "float64", network.device);
-      for (const [i, microBatch] of microBatches.entries())
-        add_(sums_2, lossOf(network, last, microBatch, { open, objective: objectives[i], dHead, lossScale }));
+      const losses = microBatches.map((microBatch, i) =>
+        lossOf(network, last, microBatch, { open, objective: objectives[i], dHead, lossScale }),
+      );
       if (dHead?.isEmpty) fill_(dHead.sum_VD, 0);
-      return readLosses(sums_2);
+      return readLosses(losses);
     } finally {
       open.close();
     }
   });
   watch.look();
-  if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
   const later = tied && dHead !== null;
   const names = Object.keys(gradients).filter((name) => !later || name !== head.name);
-  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names);
-  return { loss: total * lossScale, accuracy: right * lossScale, tied: later ? gradients : null };
+  let [total, right] = [0, 0];
+  updates.apply(HEAD, outer, { whole: gradients, rows: null }, names, () => {
+    for (const losses of updates.gather(own).flat()) {
+      total += losses.total;
+      right += losses.right;
+    }
+    if (!Number.isFinite(total)) throw new BadValuesError("the loss is not a finite number.", DOUBT);
+  });
+  if (later) updates.pause(HEAD, { [head.name]: dHead.sum_VD });
+  return {
+    measured: () => ({ loss: total * lossScale, accuracy: right * lossScale }),
+    tied: later ? gradients : null,
+  };
 }
 
 interface Head {
@@ -108,7 +120,8 @@ export function embeddingGradient(
   const { name } = outerNames(network).embedding;
   const parameters = trainedOf({ [name]: network.model.outer[name] }, -1, network.trains);
   if (!(name in parameters)) return;
-  const gradients = tied ?? updates.begin(parameters);
+  const gradients = tied ?? updates.begin(EMBEDDING, parameters);
+  if (tied !== null) updates.resume(EMBEDDING, { [name]: tied[name] });
   for (const { batch, dHidden_TD } of microBatches) {
     during("embedding's gradient", () =>
       scope(() => {

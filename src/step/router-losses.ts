@@ -26,8 +26,21 @@ export interface RouterLossSettings {
 
 type Counts = ReadonlyMap<number, readonly number[]>;
 
+/** What the routers of some micro-batches said, by layer, in the order of their tiles. */
+export interface Observed {
+  /** Of each expert's probabilities over the tokens of a tile. */
+  probabilitySums: ReadonlyMap<number, readonly number[][]>;
+  /** Of logsumexp(z)^2 over the tokens of a tile. */
+  squareSums: ReadonlyMap<number, readonly number[]>;
+}
+
+export const NOTHING_OBSERVED: Observed = { probabilitySums: new Map(), squareSums: new Map() };
+
 /** The losses of one step, which the routers of all micro-batches report to. */
 export class RouterLosses implements RouterObserver {
+  /** This rank's. */
+  readonly observed = { probabilitySums: new Map<number, number[][]>(), squareSums: new Map<number, number[]>() };
+  /** Of all. */
   readonly #probabilitySums = new Map<number, number[]>();
   #squareSum = 0;
   #counts: Counts | null = null;
@@ -44,9 +57,21 @@ export class RouterLosses implements RouterObserver {
     addRoot(logits_TE, () => this.#gradient(layer, logits_TE));
   }
 
-  /** Ends the forward pass: tokens sent to each expert, by layer. Sums are complete, and gradients can be asked for. */
-  complete(counts: Counts): void {
+  /**
+   * Ends the forward pass: tokens sent to each expert, by layer, and what all ranks have observed, in their order. Gradients can be asked for.
+   * Numbers are added layer by layer and in the order of micro-batches, whoever had them.
+   */
+  complete(counts: Counts, observed: readonly Observed[]): void {
     this.#counts = counts;
+    for (const layer of new Set(observed.flatMap(({ probabilitySums }) => [...probabilitySums.keys()]))) {
+      const sums = observed.flatMap(({ probabilitySums }) => probabilitySums.get(layer) ?? []);
+      this.#probabilitySums.set(
+        layer,
+        sums.reduce((before, tile) => tile.map((sum, expert) => sum + before[expert])),
+      );
+    }
+    for (const layer of new Set(observed.flatMap(({ squareSums }) => [...squareSums.keys()])))
+      for (const sum of observed.flatMap(({ squareSums }) => squareSums.get(layer) ?? [])) this.#squareSum += sum;
   }
 
   /** Both losses without their coefficients; null where a coefficient is 0. */
@@ -62,14 +87,13 @@ export class RouterLosses implements RouterObserver {
   #addSums(layer: number, logits_TE: Tensor, probabilities_TE: () => Tensor): void {
     const { auxCoef, zCoef } = this.settings;
     if (auxCoef > 0) {
-      const before = this.#probabilitySums.get(layer) ?? [];
       const sums = toArray(sumDim(detach(probabilities_TE()), [0], false, "float64"));
-      this.#probabilitySums.set(
-        layer,
-        sums.map((sum, expert) => sum + (before[expert] ?? 0)),
-      );
+      note(this.observed.probabilitySums, layer, sums);
     }
-    if (zCoef > 0) this.#squareSum += item(sumDim(square(logsumexp(wide(logits_TE), [1])), [0], false, "float64"));
+    if (zCoef > 0) {
+      const sum = item(sumDim(square(logsumexp(wide(logits_TE), [1])), [0], false, "float64"));
+      note(this.observed.squareSums, layer, sum);
+    }
   }
 
   /** S T: tokens over all sparse layers. */
@@ -113,6 +137,10 @@ export class RouterLosses implements RouterObserver {
       );
     });
   }
+}
+
+function note<T>(lists: Map<number, T[]>, layer: number, value: T): void {
+  lists.set(layer, [...(lists.get(layer) ?? []), value]);
 }
 
 const wide = (t: Tensor): Tensor => cast(t, dtype(t) === "float64" ? "float64" : "float32");

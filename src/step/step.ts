@@ -7,8 +7,10 @@ import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
+import { ALONE, shareOf } from "../parallel/collectives.js";
 import { bitBytes, hostBytes, type Method } from "../reversible/methods/method.js";
 import { ledger } from "../torch/memory.js";
+import { agreed, checkAlike } from "../parallel/agreed.js";
 import { BlockPass } from "./block-pass.js";
 import { BlockUpdates, type UpdateOptions } from "./block-updates.js";
 import {
@@ -23,7 +25,7 @@ import {
 import { correctingChoice } from "./expert-load.js";
 import { type Network, type Segment, segmentsOf } from "../network/network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import { NOTHING_OBSERVED, RouterLosses, type RouterLossSettings } from "./router-losses.js";
 import type { Teacher } from "./teacher.js";
 import { passBack } from "./backward.js";
 
@@ -66,14 +68,17 @@ export interface StepResult {
   expertCounts: Map<number, number[]>;
 }
 
-/** Loss and update of one step over its micro-batches. Frees all it made, also when it throws. */
+/**
+ * Loss and update of one step over its micro-batches, which all ranks are given. Figures are of all of them, but for bytes, which are this rank's.
+ * Frees all it made, also when it throws.
+ */
 export function trainStep(
   network: Network,
   states: OptimizerStates,
   batches: SizedBatch[],
   options: StepOptions,
 ): StepResult {
-  const { method, step, seed, router, teacher, maxGradNorm = 0 } = options;
+  const { method, step, seed, router, teacher, maxGradNorm = 0, ranks = ALONE } = options;
   const trainedTokens = batches.reduce(
     (total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens),
     0,
@@ -88,6 +93,7 @@ export function trainStep(
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
   const segments = segmentsOf(network);
   const [first] = segments;
+  const [from, end] = shareOf(ranks, batches.length);
   const solutions: [number, Solution][] = [];
   const reportOf =
     ({ firstLayer = 0 }: Segment): Report =>
@@ -102,17 +108,26 @@ export function trainStep(
   try {
     const jitterNoise = router?.jitterNoise ?? 0;
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
-    for (const [index, batch] of batches.entries())
-      microBatches.push(startMicroBatch(network, batch, index, beginning));
-
-    // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
-    if (maxGradNorm > 0 && method.holdsBlocks) microBatches.forEach(save);
     const live = (): number => ledger(network.device).liveBytes - network.store.copiedBytes;
-    const liveBefore = live();
-    const beganBytes = sum(microBatches, ({ parts }) => streamBytesOf(parts));
-    pass.forward(microBatches);
-    const expertCounts = addCounts(microBatches.map(({ routing }) => routing.counts()));
-    routerLosses?.complete(expertCounts);
+    let [liveBefore, beganBytes] = [0, 0];
+    const found = agreed(ranks, () => {
+      for (let index = from; index < end; index++)
+        microBatches.push(startMicroBatch(network, batches[index], index, beginning));
+      // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
+      if (maxGradNorm > 0 && method.holdsBlocks) microBatches.forEach(save);
+      liveBefore = live();
+      beganBytes = sum(microBatches, ({ parts }) => streamBytesOf(parts));
+      pass.forward(microBatches);
+      return {
+        counts: addCounts(microBatches.map(({ routing }) => routing.counts())),
+        observed: routerLosses?.observed ?? NOTHING_OBSERVED,
+      };
+    });
+    const expertCounts = addCounts(found.map(({ counts }) => counts));
+    routerLosses?.complete(
+      expertCounts,
+      found.map(({ observed }) => observed),
+    );
     // The other losses are looked at behind the head; all are before the first update.
     if (Object.values(routerLosses?.values() ?? {}).some((loss) => loss !== null && !Number.isFinite(loss))) {
       throw new BadValuesError(
@@ -142,13 +157,18 @@ export function trainStep(
       new BlockUpdates(states, { ...options, gradientScale, also }, network),
     );
     watch.look();
+    const results = ranks.gather({ ...figures, solutions });
+    checkAlike(ranks, step, results);
     return {
       ...figures,
+      reconstructionError: results.some((each) => each.reconstructionError === null)
+        ? null
+        : Math.max(...results.map((each) => each.reconstructionError as number)),
       trainedTokens,
       streamBytes: endedBytes + gradientOfStreamBytes + savedBytes,
       keptBytes,
       ...stored,
-      inverse: summary(solutions),
+      inverse: summary(results.flatMap((each) => each.solutions)),
       expertCounts,
       ...(routerLosses?.values() ?? { auxLoss: null, zLoss: null }),
     };

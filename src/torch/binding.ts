@@ -99,6 +99,31 @@ export interface Native {
   /** The signal that asked; 0 for none. */
   stopSignal(): number;
   forgetStop(): void;
+  /** Whether this libtorch brings the processes of a group together; without, the functions below are missing. See torch/comm/group.ts. */
+  hasGroups(): boolean;
+  openGroup(place: GroupPlace): void;
+  gatherBytes(own: Uint8Array): Uint8Array[];
+  startSum(tensor: Handle): number;
+  startSend(tensor: Handle, to: number, tag: number): number;
+  awaitTicket(ticket: number): void;
+  dropTicket(ticket: number): void;
+  receive(into: Handle, from: number, tag: number): void;
+  broadcast(tensor: Handle, from: number): void;
+  closeGroup(): void;
+}
+
+/** Where the ranks of a group meet. */
+export interface GroupPlace {
+  rank: number;
+  world: number;
+  host: string;
+  port: number;
+  /** Whether this process has the store in which they do. */
+  serves: boolean;
+  /** In front of every key of the store. */
+  prefix: string;
+  /** That any call may take. */
+  seconds: number;
 }
 
 /** What the addon leaves to this side. */
@@ -188,6 +213,16 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   setStopWords: true,
   stopSignal: true,
   forgetStop: true,
+  hasGroups: true,
+  openGroup: true,
+  gatherBytes: true,
+  startSum: true,
+  startSend: true,
+  awaitTicket: true,
+  dropTicket: true,
+  receive: true,
+  broadcast: true,
+  closeGroup: true,
 };
 
 let addon: Native | null = null;

@@ -6,6 +6,7 @@ import { setImmediate } from "node:timers/promises";
 import type { Sink } from "../metrics/record.js";
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { resetPeak } from "../torch/memory.js";
+import { onFirst } from "../parallel/collectives.js";
 import { endRun } from "./course/end-run.js";
 import { evaluateAtStart, evaluateRun } from "./course/evaluation.js";
 import { saveBetween, saveStopped } from "./folder/safe-saves.js";
@@ -13,7 +14,7 @@ import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
 import { StepReport } from "./course/report-step.js";
-import type { StopSignal } from "./stop/stop.js";
+import { agreedStop, type StopSignal } from "./stop/stop.js";
 import { dueAfter, willSave } from "./course/when-due.js";
 
 export interface Outcome {
@@ -25,8 +26,9 @@ export interface Outcome {
   memory: MemoryTerms | null;
 }
 
-export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: false }): Promise<Outcome> {
-  const { settings, totalSteps, startStep, bestModel } = run;
+export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted: false }): Promise<Outcome> {
+  const { settings, totalSteps, startStep, bestModel, ranks } = run;
+  const stop = agreedStop(asked, ranks);
   const recovery = new Recovery(run, sink);
   const report = new StepReport(run, sink);
   const say = (step: number, message: string): void => sink.write({ kind: "message", step, message, level: "info" });
@@ -44,7 +46,8 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
     if (isBest) bestModel.keep(step, measured);
     const stops = (): boolean => stop.aborted && step < totalSteps && !bestModel.isExhausted;
     if (!due.checkpoint && !isKept && !stops()) return null;
-    const folder = stops() ? saveStopped(run, sink, step) : saveBetween(run, sink, step);
+    const save = stops() ? saveStopped : saveBetween;
+    const folder = onFirst(ranks, () => save(run, sink, step));
     if (folder === null) {
       // What was not saved cannot be the result.
       if (isKept) bestModel.restore(bestBefore);
@@ -87,7 +90,7 @@ export async function train(run: Run, sink: Sink, stop: StopSignal = { aborted: 
   }
   if (bestModel.isExhausted) say(done, stoppedEarly(run));
   if (evaluated !== done) evaluateRun(run, sink, done, "trained");
-  return { stopped: false, steps: done, folder: await endRun(run, sink, done, stop), memory };
+  return { stopped: false, steps: done, folder: await endRun(run, sink, done, asked), memory };
 }
 
 function stoppedEarly({ settings, bestModel }: Run): string {

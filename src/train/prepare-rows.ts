@@ -9,6 +9,7 @@ import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { readArchitecture } from "../families/registry.js";
 import type { Output } from "../metrics/output.js";
 import { lengthNotes } from "./course/going-on.js";
+import { type Collectives, inTurn } from "../parallel/collectives.js";
 import { totalStepsOf } from "./course/run-length.js";
 import { withAddedTokens } from "./files/added-tokens.js";
 import { withGivenFiles } from "./files/given-files.js";
@@ -39,6 +40,7 @@ export interface BegunRows {
 export async function beginRows(
   asked: TrainSettings,
   made: { documents?: Documents[] },
+  ranks: Collectives,
   out?: Output,
 ): Promise<BegunRows> {
   const opened = withFilesKept(openSource(asked.model));
@@ -49,7 +51,7 @@ export async function beginRows(
   const resumed = findResumed(asked);
   const loaded = loadWithInput(given);
   const { tokenizer } = loaded;
-  const read = await readData(asked, { ...loaded, out });
+  const read = await inTurn(ranks, () => readData(asked, { ...loaded, out }));
   const { documents, evalDocuments } = read;
   made.documents = [documents, evalDocuments];
   const { source, notes: endNotes } = withTrainedEnd(given, tokenizer, documents);
@@ -72,9 +74,9 @@ export async function beginRows(
     data.restore(resumed.state.batches);
     for (const place of readLeftOut(asked.output_dir)) data.leaveOut(place);
   }
-  const totalSteps = totalStepsOf(asked, data.batchesPerEpoch);
+  const totalSteps = totalStepsOf(asked, data.batchesPerEpoch, ranks);
   const startStep = resumed?.state.step ?? 0;
-  if (resumed) resumeNotes.push(...lengthNotes(resumed, totalSteps, data.batchesPerEpoch));
+  if (resumed) resumeNotes.push(...lengthNotes(resumed, totalSteps, data.batchesPerEpoch, ranks));
   const notes = { resumeNotes, addedNotes: added.notes, endNotes };
   return { source, tokenizer, resumed, read, fingerprint, data, startStep, totalSteps, ...notes };
 }

@@ -10,6 +10,7 @@ import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import type { Output } from "../metrics/output.js";
 import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
+import { ALONE, type Collectives } from "../parallel/collectives.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -34,10 +35,11 @@ import {
 import { checkTokens } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
+import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
 import { makeStore } from "./prepare-store.js";
 import { stepsPerEpoch } from "./course/run-length.js";
 import { type Course, RunState } from "./run-state.js";
-import { openRunFolder, type RunFolder } from "./folder/run-folder.js";
+import type { RunFolder } from "./folder/run-folder.js";
 import { checkRoom } from "./folder/run-room.js";
 import type { TrainSettings } from "./settings/settings.js";
 import { dtypeNote, endNote, lengthNote } from "./files/source-notes.js";
@@ -69,14 +71,16 @@ export interface Run extends Course {
 }
 
 /**
- * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are.
+ * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are. Of several ranks the
+ * first has the folder, and the others write nothing.
  * Errors: UserError, and nothing is left.
  */
-export async function prepareRun(asked: TrainSettings, out?: Output): Promise<Run> {
-  const folder = openRunFolder(asked);
+export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALONE): Promise<Run> {
+  checkForRanks(asked, ranks);
+  const folder = folderFor(ranks, asked);
   const made: Made = {};
   try {
-    return await makeRun(asked, made, folder, out);
+    return await makeRun(asked, made, folder, ranks, out);
   } catch (failure) {
     for (const documents of made.documents ?? []) documents.close();
     made.state?.close();
@@ -98,20 +102,26 @@ interface Made {
   state?: RunState;
 }
 
-async function makeRun(asked: TrainSettings, made: Made, folder: RunFolder, out?: Output): Promise<Run> {
+async function makeRun(
+  asked: TrainSettings,
+  made: Made,
+  folder: RunFolder,
+  ranks: Collectives,
+  out?: Output,
+): Promise<Run> {
   useDevice(asked.device);
-  setThreads(asked.threads);
+  setThreads(threadsFor(ranks, asked));
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
-  const begun = await beginRows(asked, made, out);
+  const begun = await beginRows(asked, made, ranks, out);
   const { source, data, resumed, startStep, totalSteps, read, tokenizer, fingerprint } = begun;
   // Its working copy takes the place of the one that is there.
   if (STORES[asked.parameters].lies === "files") folder.begin();
-  const { course, state, store } = makeTrained(asked, made, begun);
+  const { course, state, store } = makeTrained(asked, made, begun, ranks);
   const { settings, states } = course;
   const { model } = state.network;
   const room = checkRoom({
     settings,
-    stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch),
+    stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch, ranks),
     startStep,
     totalSteps,
     weightBytes: savedBytes(model),
@@ -156,6 +166,7 @@ function makeTrained(
   asked: TrainSettings,
   made: Made,
   { source, resumed, read: { documents, evalDocuments }, startStep, totalSteps }: BegunRows,
+  ranks: Collectives,
 ): { course: Course; state: RunState; store: ParameterStore } {
   const store = makeStore(asked, source);
   made.store = store;
@@ -174,7 +185,7 @@ function makeTrained(
   };
   const states = during("optimizer state", () => statesOf(settings, network));
   made.states = states;
-  const course = { settings, source, totalSteps, phases, states };
+  const course = { settings, source, totalSteps, phases, states, ranks };
   const state = new RunState(course, network, startStep);
   made.state = state;
   if (resumed && !resumed.inPlace) resumed.state.restore(states.tensors());

@@ -5,6 +5,7 @@ import type { ModelSource } from "../checkpoint/source.js";
 import { gammaAt } from "../optim/schedule.js";
 import { couplingOf, describeNetwork, type NetworkDescription } from "../network/description.js";
 import type { Network } from "../network/network.js";
+import type { Collectives } from "../parallel/collectives.js";
 import type { OptimizerStates } from "../step/optimizer-states.js";
 import type { Teacher } from "../step/teacher.js";
 import { type Phase, phaseAt, trainsOf } from "./phases.js";
@@ -18,6 +19,8 @@ export interface Course {
   readonly totalSteps: number;
   readonly phases: readonly Phase[];
   readonly states: OptimizerStates;
+  /** Those that train together; one process by itself in most runs. */
+  readonly ranks: Collectives;
 }
 
 export class RunState {

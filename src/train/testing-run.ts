@@ -8,6 +8,7 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import type { EvalRecord, RunEvent, StepRecord } from "../metrics/record.js";
+import type { Collectives } from "../parallel/collectives.js";
 import { ledger } from "../torch/memory.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { type Outcome, train } from "./loop.js";
@@ -79,10 +80,11 @@ export interface RunOptions {
   stopAt?: number;
   /** Called before the first step. */
   look?: (run: Run) => void;
+  ranks?: Collectives;
 }
 
 /** Trains to the end or the stop; asserts that nothing is alive afterwards that was not alive before, also on failure. */
-export async function runTraining(settings: TrainSettings, { stopAt, look }: RunOptions = {}): Promise<Ran> {
+export async function runTraining(settings: TrainSettings, { stopAt, look, ranks }: RunOptions = {}): Promise<Ran> {
   const events: RunEvent[] = [];
   const controller = new AbortController();
   const write = (event: RunEvent): void => {
@@ -94,7 +96,7 @@ export async function runTraining(settings: TrainSettings, { stopAt, look }: Run
     return [tensors, blocks, liveBytes, mappedBytes];
   };
   const before = alive();
-  const run = await prepareRun(settings);
+  const run = await prepareRun(settings, undefined, ranks);
   let finished = false;
   try {
     look?.(run);

@@ -13,6 +13,7 @@ const engine: EngineFacts = {
   cuda: false,
   cudaRefused: null,
   blas: "mkl (in libtorch)",
+  groups: true,
   libtorchKernels: "AVX512",
   kernels: {
     devices: [{ device: "cpu", form: "avx512", whyNot: null }],

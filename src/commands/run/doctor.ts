@@ -124,6 +124,7 @@ function engineRows(engine: NonNullable<Facts["engine"]>): string[][] {
     ["libtorch", `${libtorch.version} from ${sourceOf(libtorch)}; ${whyThis(libtorch)}`],
     ["engine", `${engine.addon}, built ${engine.builtAt.slice(0, 16).replace("T", " ")} UTC`],
     ["devices", `cpu with ${engine.threads} thread(s); ${cuda}`],
+    ["ranks", engine.groups ? "several processes, over Gloo" : "one process: this libtorch has no Gloo"],
     ["BLAS", engine.blas],
     ["operators", `libtorch's use ${engine.libtorchKernels}`],
     ...kernelRows(engine.kernels),

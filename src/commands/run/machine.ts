@@ -5,6 +5,7 @@ import { availableParallelism, cpus, totalmem } from "node:os";
 import { basename } from "node:path";
 
 import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../../setup/libtorch.mjs";
+import { hasGroups } from "../../torch/comm/group.js";
 import { engineInfo, setThreads } from "../../torch/device.js";
 import { productFlops } from "../../plan/ways/product-speed.js";
 import { type KernelFacts, kernelFacts } from "../../torch/kernels/facts.js";
@@ -20,6 +21,8 @@ export interface EngineFacts {
   cudaRefused: string | null;
   /** The library that computes float32 products. */
   blas: string;
+  /** Whether several processes can train together. */
+  groups: boolean;
   /** The widest instructions that libtorch's own kernels use. */
   libtorchKernels: string;
   /** The addon's own: on which devices they run, and what compiles them. */
@@ -91,6 +94,7 @@ async function engineFacts(): Promise<EngineFacts> {
     cudaDevices,
     cuda: built.cuda,
     cudaRefused: built.cudaRefused,
+    groups: hasGroups(),
     blas: blasOf(config, readText("/proc/self/maps")),
     libtorchKernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
     kernels: kernelFacts(cudaDevices),

@@ -11,7 +11,7 @@ import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
 import { checkDrawing, writeDrawing } from "../drawing/drawing.js";
-import { namedModel } from "./named-model.js";
+import { namedModel } from "../model/named-model.js";
 import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";

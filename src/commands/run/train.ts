@@ -13,7 +13,10 @@ import type { DataReport } from "../../data/make-documents.js";
 import { quoted } from "../../data/limits.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
 import { freeRun, prepareRun, type Run } from "../../train/prepare.js";
-import { stepsPerEpoch } from "../../train/course/run-length.js";
+import { batchesPerStep, stepsPerEpoch } from "../../train/course/run-length.js";
+import { type Collectives, inTurn, onFirst } from "../../parallel/collectives.js";
+import { joinRanks } from "../../parallel/join.js";
+import { type RankPlace, rankPlace } from "../../parallel/launch-names.js";
 import { describeSettings, type TrainSettings } from "../../train/settings/settings.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { CommandInput } from "../command.js";
@@ -29,7 +32,7 @@ import { changesBetween, describeMachine } from "../../plan/ways/words.js";
 import { findWays } from "../../plan/ways/ways.js";
 import { resolverOf } from "../../plan/settings.js";
 import { UserError } from "../../errors.js";
-import { namedModel } from "./named-model.js";
+import { namedModel } from "../model/named-model.js";
 import { requestedStop } from "../../train/stop/stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
@@ -39,27 +42,42 @@ import { engineInfo } from "../../torch/device.js";
 import { allParameters, weightBytes } from "../../model/model.js";
 import { dtype, numel } from "../../torch/tensor.js";
 
-export async function run({ settings: asked, given, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
-  checkRunFolder(asked); // before anything is loaded, which can take minutes
-  // From here on model and data are files, also in what the run records: resuming needs no network.
-  const hub = { out, preferCached: asked.resume !== "" };
-  const { folder } = await namedModel(asked.model, "train", hub);
-  const settings = {
-    ...asked,
-    model: folder,
-    train_file: await resolveSources(asked.train_file, "train_file", hub),
-    validation_file: await resolveSources(asked.validation_file, "validation_file", hub),
-  };
+export async function run({ settings, given, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
+  const place = rankPlace(process.env);
+  const ranks = joinRanks(place, settings.rank_timeout);
+  // What the first says, all would.
+  const code = await trainAs(
+    ranks,
+    withRestart(settings, place, ranks),
+    given,
+    ranks.rank === 0 ? out : { write() {} },
+  );
+  ranks.close();
+  return code;
+}
+
+async function trainAs(
+  ranks: Collectives,
+  asked: TrainSettings,
+  given: ReadonlySet<string>,
+  out: Output,
+): Promise<number> {
+  onFirst(ranks, () => checkRunFolder(asked)); // before anything is loaded, which can take minutes
+  const settings = await inTurn(ranks, () => withFiles(asked, out));
   const say = (text: string): void => void out.write(`${text}\n`);
-  if (asked.fit) Object.assign(settings, fitted(settings, given, say));
+  if (asked.fit)
+    Object.assign(
+      settings,
+      onFirst(ranks, () => fitted(settings, given, say)),
+    );
   say(describeSettings(settings));
-  const run = await explaining(settings, null, () => prepareRun(settings, out));
+  const run = await explaining(settings, null, () => prepareRun(settings, out, ranks));
   const stop = requestedStop(settings.resume === "" ? null : settings.resume);
   let sink: Sink | null = null;
   // Before the first step there is nothing to keep.
   let finished = run.startStep === 0;
   try {
-    sink = beginRecords(run, out);
+    sink = ranks.rank === 0 ? beginRecords(run, out) : { write() {}, close() {} };
     finished = false;
     for (const line of await describeRun(run)) say(line);
     const planned = planRun(run);
@@ -79,6 +97,25 @@ export async function run({ settings: asked, given, out }: CommandInput<typeof T
     stop.forget();
     freeRun(run, finished);
   }
+}
+
+/** From here on model and data are files, also in what the run records: resuming needs no network. */
+async function withFiles(asked: TrainSettings, out: Output): Promise<TrainSettings> {
+  const hub = { out, preferCached: asked.resume !== "" };
+  const { folder } = await namedModel(asked.model, "train", hub);
+  return {
+    ...asked,
+    model: folder,
+    train_file: await resolveSources(asked.train_file, "train_file", hub),
+    validation_file: await resolveSources(asked.validation_file, "validation_file", hub),
+  };
+}
+
+/** A launcher that starts a run again has the words it had at first: the run goes on from its newest checkpoint. */
+function withRestart(asked: TrainSettings, place: RankPlace | null, ranks: Collectives): TrainSettings {
+  if (place === null || place.restarts === 0 || asked.resume !== "") return asked;
+  const isThere = onFirst(ranks, () => latestCheckpoint(asked.output_dir) !== null);
+  return isThere ? { ...asked, resume: "latest" } : asked;
 }
 
 /** What the fastest way that fits this machine changes, which is said. Errors: UserError where none fits. */
@@ -143,7 +180,7 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out
 }
 
 async function describeRun(run: Run): Promise<string[]> {
-  const { states, totalSteps, startStep, data, settings } = run;
+  const { states, totalSteps, startStep, settings, ranks } = run;
   const { network } = run.state;
   const { version, threads } = engineInfo();
   const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
@@ -151,6 +188,7 @@ async function describeRun(run: Run): Promise<string[]> {
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
+    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with all parameters and ${perRank(settings)}`] : []),
     `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
@@ -162,14 +200,17 @@ async function describeRun(run: Run): Promise<string[]> {
     ...run.notes.map((note) => `note: ${note}`),
     ...run.found.map((line) => `rows: ${line}`),
     describeData(run.report),
-    `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${describeEpoch(settings, data.batchesPerEpoch)}; ` +
+    `steps: ${totalSteps}${startStep > 0 ? `, resuming after step ${startStep}` : ""}; ${describeEpoch(run)}; ` +
       `${run.evalBatches.length} held-out batches`,
   ];
 }
 
-function describeEpoch(settings: TrainSettings, batches: number): string {
-  const { gradient_accumulation_steps: most } = settings;
-  const steps = stepsPerEpoch(settings, batches);
+const perRank = ({ gradient_accumulation_steps: most }: TrainSettings): string =>
+  `${most} ${most === 1 ? "micro-batch" : "micro-batches"} of a step`;
+
+function describeEpoch({ settings, data: { batchesPerEpoch: batches }, ranks }: Run): string {
+  const most = batchesPerStep(settings, ranks);
+  const steps = stepsPerEpoch(settings, batches, ranks);
   const rest = batches - most * (steps - 1);
   const last = rest === most ? "" : steps === 1 ? `, ${rest} to its one step` : `, ${rest} to the last step of one`;
   return `${batches} micro-batches an epoch${steps === 1 && rest < most ? "" : `, ${most} to a step`}${last}`;

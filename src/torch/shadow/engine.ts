@@ -35,6 +35,21 @@ const NO_KERNELS = {
   gpuFacts: noKernels,
   loadKernels: noKernels,
 };
+const noGroup = (): never => {
+  throw new Error("internal: the shadow engine has no other ranks");
+};
+const NO_GROUP = {
+  hasGroups: () => false,
+  openGroup: noGroup,
+  gatherBytes: noGroup,
+  startSum: noGroup,
+  startSend: noGroup,
+  awaitTicket: noGroup,
+  dropTicket: noGroup,
+  receive: noGroup,
+  broadcast: noGroup,
+  closeGroup: noGroup,
+};
 const NO_FILES = {
   mapFile: noFiles,
   mapShared: noFiles,
@@ -141,6 +156,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     },
     ...NO_FILES,
     ...NO_KERNELS,
+    ...NO_GROUP,
     copyAsync: () => {},
     awaitCopies: () => {},
     setGradMode: setRecording,

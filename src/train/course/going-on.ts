@@ -2,6 +2,7 @@
 import { UserError } from "../../errors.js";
 import { learningRateIn, phaseAt, phasesOf } from "../phases.js";
 import type { Resumed } from "../prepare-resumed.js";
+import type { Collectives } from "../../parallel/collectives.js";
 import { totalStepsOf } from "./run-length.js";
 import type { TrainSettings } from "../settings/settings.js";
 
@@ -10,6 +11,7 @@ export function lengthNotes(
   { settings, state, folder }: Resumed,
   totalSteps: number,
   batchesPerEpoch: number,
+  ranks: Pick<Collectives, "world">,
 ): string[] {
   const { step } = state;
   const name = settings.max_steps > 0 ? "max_steps" : "num_train_epochs";
@@ -21,7 +23,7 @@ export function lengthNotes(
   if (step === totalSteps)
     return [`all ${totalSteps} steps are done already: ask for more with max_steps or num_train_epochs`];
   const before = { ...settings, ...(state.settings as Partial<TrainSettings>) };
-  const planned = totalStepsOf(before, batchesPerEpoch);
+  const planned = totalStepsOf(before, batchesPerEpoch, ranks);
   return planned === totalSteps ? [] : [scheduleNote(settings, before, [planned, totalSteps], step)];
 }
 

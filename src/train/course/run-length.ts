@@ -1,12 +1,22 @@
-// How many steps a run has. A step takes gradient_accumulation_steps micro-batches, and fewer at the end of an epoch, which ends
+// How many steps a run has. A step takes gradient_accumulation_steps micro-batches of every rank, and fewer at the end of an epoch, which ends
 // with it, as in transformers: otherwise few rows would make fewer steps than were asked for, over more epochs.
+import type { Collectives } from "../../parallel/collectives.js";
 import type { TrainSettings } from "../settings/settings.js";
 
+type Ranks = Pick<Collectives, "world">;
 type Sizes = Pick<TrainSettings, "gradient_accumulation_steps" | "max_steps" | "num_train_epochs">;
 
-export const stepsPerEpoch = (settings: Pick<Sizes, "gradient_accumulation_steps">, batchesPerEpoch: number): number =>
-  Math.ceil(batchesPerEpoch / settings.gradient_accumulation_steps);
+/** Micro-batches of a step, over all ranks. */
+export const batchesPerStep = (settings: Pick<Sizes, "gradient_accumulation_steps">, { world }: Ranks): number =>
+  settings.gradient_accumulation_steps * world;
+
+export const stepsPerEpoch = (
+  settings: Pick<Sizes, "gradient_accumulation_steps">,
+  batchesPerEpoch: number,
+  ranks: Ranks,
+): number => Math.ceil(batchesPerEpoch / batchesPerStep(settings, ranks));
 
 /** At least one. */
-export const totalStepsOf = (settings: Sizes, batchesPerEpoch: number): number =>
-  settings.max_steps || Math.max(1, Math.ceil(settings.num_train_epochs * stepsPerEpoch(settings, batchesPerEpoch)));
+export const totalStepsOf = (settings: Sizes, batchesPerEpoch: number, ranks: Ranks): number =>
+  settings.max_steps ||
+  Math.max(1, Math.ceil(settings.num_train_epochs * stepsPerEpoch(settings, batchesPerEpoch, ranks)));

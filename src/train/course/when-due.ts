@@ -1,20 +1,23 @@
 // When a run evaluates and saves: by steps, behind epochs, and behind its last step.
 import type { Batches } from "../../data/batches.js";
 import { savesAtAll } from "../settings/saving.js";
+import type { Collectives } from "../../parallel/collectives.js";
+import { batchesPerStep } from "./run-length.js";
 import type { TrainSettings } from "../settings/settings.js";
 
 interface Where {
   settings: Readonly<TrainSettings>;
   totalSteps: number;
   data: Batches;
+  ranks: Pick<Collectives, "world">;
 }
 
 /** Whether the step that was made last ended an epoch. */
 const endsEpoch = ({ data }: Where): boolean => data.state().position === 0;
 
 /** Whether the step that is made next will; where batches are left out, it may end one all the same. */
-const willEndEpoch = ({ settings, data }: Where): boolean =>
-  data.state().position + settings.gradient_accumulation_steps >= data.batchesPerEpoch;
+const willEndEpoch = ({ settings, data, ranks }: Where): boolean =>
+  data.state().position + batchesPerStep(settings, ranks) >= data.batchesPerEpoch;
 
 const isDue = (strategy: TrainSettings["save_strategy"], every: number, step: number, epoch: boolean): boolean =>
   strategy === "steps" ? every > 0 && step % every === 0 : strategy === "epoch" && epoch;

@@ -4,6 +4,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { NO_LABEL, type Batch, type BatchState } from "../../data/batches.js";
+import { onFirst } from "../../parallel/collectives.js";
+import { batchesPerStep } from "../course/run-length.js";
 import type { Run } from "../prepare.js";
 
 export interface StepRecordFacts {
@@ -21,17 +23,17 @@ export interface PlacedBatch {
 }
 
 /** The batches that a step which began at `at` takes; where the data is afterwards, it was before. */
-export function batchesFrom({ data, settings }: Run, at: BatchState): PlacedBatch[] {
+export function batchesFrom({ data, settings, ranks }: Run, at: BatchState): PlacedBatch[] {
   const before = data.state();
   data.restore(at);
-  const batches = data.nextStep(settings.gradient_accumulation_steps);
+  const batches = data.nextStep(batchesPerStep(settings, ranks));
   data.restore(before);
   return batches;
 }
 
 /** Writes KIND-step-N.json into the run's folder; returns its path, or why there is none: training does not end for it. */
 export function recordBatches(
-  { settings, tokenizer }: Run,
+  { settings, tokenizer, ranks }: Run,
   facts: StepRecordFacts,
   batches: PlacedBatch[],
   times = 1,
@@ -41,13 +43,15 @@ export function recordBatches(
     ...facts,
     batches: batches.map(({ at, batch }) => ({ ...at, documents: documentsOf(batch, tokenizer) })),
   };
-  try {
-    mkdirSync(settings.output_dir, { recursive: true });
-    writeFileSync(path, `${JSON.stringify(record)}\n`);
-    return path;
-  } catch (failure) {
-    return `(no file: ${(failure as Error).message})`;
-  }
+  return onFirst(ranks, () => {
+    try {
+      mkdirSync(settings.output_dir, { recursive: true });
+      writeFileSync(path, `${JSON.stringify(record)}\n`);
+      return path;
+    } catch (failure) {
+      return `(no file: ${(failure as Error).message})`;
+    }
+  });
 }
 
 function documentsOf({ tokens, labels, segments, places }: Batch, { decode }: Run["tokenizer"]): object[] {

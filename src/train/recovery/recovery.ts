@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 
 import { BadValuesError, UserError } from "../../errors.js";
 import type { Sink } from "../../metrics/record.js";
+import { onFirst } from "../../parallel/collectives.js";
 import type { BatchState } from "../../data/batches.js";
 import { batchesFrom, type PlacedBatch, recordBatches } from "./batch-record.js";
 import { type Damage, describeDamage, findDamage } from "./damage.js";
@@ -38,7 +39,7 @@ export class Recovery {
     this.#sink = sink;
     this.#course = new LossCourse(settings.spike_window, settings.spike_threshold);
     if (!resumedFrom?.inPlace) this.#places.push({ step: startStep, folder: resumedFrom?.folder ?? null });
-    if (!resumedFrom) forgetLeftOut(settings.output_dir);
+    if (!resumedFrom) onFirst(run.ranks, () => forgetLeftOut(settings.output_dir));
     const damage = resumedFrom ? findDamage(run) : null;
     if (resumedFrom && damage === null) this.#soundAfter = startStep;
     if (damage === null) return;
@@ -119,7 +120,8 @@ export class Recovery {
     if (whole && step - 1 > (newest?.step ?? 0) && step - 1 > run.startStep) {
       run.state.moveTo(step - 1);
       // Nothing older is removed for it: who knows when the trouble began.
-      const folder = saveCheckpoint({ ...run, settings: { ...run.settings, save_total_limit: 0 } }, step - 1);
+      const kept = { ...run, settings: { ...run.settings, save_total_limit: 0 } };
+      const folder = onFirst(run.ranks, () => saveCheckpoint(kept, step - 1));
       return `${limit}The end of step ${step - 1} is saved: go on with --resume ${folder}, a lower learning_rate or --on-nonfinite skip.`;
     }
     const kept = newest?.folder
@@ -130,12 +132,10 @@ export class Recovery {
   }
 
   #leaveOut(batches: PlacedBatch[]): void {
-    const { data, settings } = this.#run;
-    for (const { at } of batches) data.leaveOut(at);
-    addLeftOut(
-      settings.output_dir,
-      batches.map((each) => each.at),
-    );
+    const { data, settings, ranks } = this.#run;
+    const places = batches.map(({ at }) => at);
+    for (const at of places) data.leaveOut(at);
+    onFirst(ranks, () => addLeftOut(settings.output_dir, places));
   }
 
   /** To the newest place that is not damaged itself. */

@@ -99,6 +99,14 @@ export const RUN_ROWS = {
     group: GROUP,
     about: 'a checkpoint-N folder to go on from, or "latest"',
   },
+  rank_timeout: {
+    kind: "integer",
+    default: 1800,
+    min: 1,
+    max: 604800,
+    group: GROUP,
+    about: "of several ranks: seconds that one waits for another before the run ends; more than a save takes",
+  },
   seed: {
     kind: "integer",
     default: 42,

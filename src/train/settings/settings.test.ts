@@ -118,6 +118,7 @@ const FLAGS = `
 --logging-steps N = 1
 --report-to NAME,... = ["none"]
 --resume FOLDER = ""
+--rank-timeout N = 1800
 --seed N = 42
 `;
 

@@ -7,14 +7,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { loadModel } from "../checkpoint/load.js";
-import { openSource } from "../checkpoint/source.js";
-import { UserError } from "../errors.js";
-import { freeModel } from "../model/model.js";
-import { makeWorkplace, type Workplace } from "../train/testing-run.js";
+import { loadModel } from "../../checkpoint/load.js";
+import { openSource } from "../../checkpoint/source.js";
+import { UserError } from "../../errors.js";
+import { freeModel } from "../../model/model.js";
+import { makeWorkplace, type Workplace } from "../../train/testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
-const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
+const GOLDEN = fileURLToPath(new URL("../../../test/golden", import.meta.url));
 
 interface Cut {
   file: string;

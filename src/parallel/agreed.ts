@@ -1,0 +1,35 @@
+// What ranks must agree on in a step: that a forward pass went well on all of them, and at its end that they are still the same network.
+import { BadValuesError, UserError } from "../errors.js";
+import type { Collectives } from "./collectives.js";
+
+type Found<T> = { value: T } | { what: string; advice: string };
+
+/** What `work` gives on every rank, in their order. Errors: on all of them the BadValuesError of the first rank that met one. */
+export function agreed<T>(ranks: Collectives, work: () => T): T[] {
+  let own: Found<T>;
+  try {
+    own = { value: work() };
+  } catch (failure) {
+    if (!(failure instanceof BadValuesError) || ranks.world === 1) throw failure;
+    own = { what: failure.what, advice: failure.advice };
+  }
+  return ranks.gather(own).map((found, rank) => {
+    if ("value" in found) return found.value;
+    throw new BadValuesError(`rank ${rank}: ${found.what}`, found.advice);
+  });
+}
+
+/** Errors: UserError where ranks have other results of the same step, which follow from the same weights. */
+export function checkAlike(
+  ranks: Collectives,
+  step: number,
+  results: readonly { gradNorm: number; loss: number }[],
+): void {
+  const [first] = results;
+  const other = results.findIndex(({ gradNorm, loss }) => gradNorm !== first.gradNorm || loss !== first.loss);
+  if (other < 0) return;
+  throw new UserError(
+    `step ${step}: rank ${other} has the gradient norm ${results[other].gradNorm} and the loss ${results[other].loss}, and rank 0 ${first.gradNorm} and ${first.loss} (expected the same bits): their weights are no ` +
+      `longer the same. Look for other processors, versions or threads on one of the ${ranks.world} machines, and go on from the last checkpoint.`,
+  );
+}

@@ -1,0 +1,108 @@
+// What ranks do together: the processes that train one model, each with a part of every step's micro-batches. For one process all of it is there,
+// too, and does nothing, so that a step is written once. Every rank makes the same calls in the same order.
+import { UserError } from "../errors.js";
+import type { Tensor } from "../torch/tensor.js";
+
+export interface Collectives {
+  /** From 0. */
+  readonly rank: number;
+  /** How many ranks there are. */
+  readonly world: number;
+  /** Every rank's value, in their order; anything that v8.serialize takes, numbers to the bit. */
+  gather<T>(value: T): T[];
+  /** Of one pass over a step's micro-batches. */
+  sums(): GradientSums;
+  /** `where` the run is, for the error of a rank that is lost. */
+  at(where: string): void;
+  /** Waits for all ranks, and leaves. */
+  close(): void;
+}
+
+/**
+ * The gradients of a part of the network on their way to sums over the micro-batches of all ranks, which are added in the order that one process has:
+ * all of rank 0, then all of rank 1, ... Tensors stay the caller's, alive until they are `whole`.
+ */
+export interface GradientSums {
+  /** In front of a part: what has become whole meanwhile is seen to, so that its gradients are gone when the next ones are made. */
+  enter(): void;
+  /** In front of this rank's first micro-batch: puts into `gradients`, which are zero, what the ranks before it have summed. */
+  begin(part: number, gradients: Readonly<Record<string, Tensor>>): void;
+  /** Behind its last one. `whole` is called when they are the sums of all, now or later; calls keep their order. */
+  end(part: number, gradients: Readonly<Record<string, Tensor>>, whole: () => void): void;
+  /** Behind its last one, of gradients that are added to a second time, from rank 0 on, after `resume`. */
+  pause(part: number, gradients: Readonly<Record<string, Tensor>>): void;
+  resume(part: number, gradients: Readonly<Record<string, Tensor>>): void;
+  /** Returns when everything is whole. */
+  finish(): void;
+  /** Gives up what is not whole. */
+  close(): void;
+}
+
+/** One process by itself. */
+export const ALONE: Collectives = {
+  rank: 0,
+  world: 1,
+  gather: (value) => [value],
+  sums: () => ({
+    enter() {},
+    begin() {},
+    end: (_part, _gradients, whole) => whole(),
+    pause() {},
+    resume() {},
+    finish() {},
+    close() {},
+  }),
+  at() {},
+  close() {},
+};
+
+/** Which of `count` are this rank's: as many as any other's, or one less. */
+export function shareOf(
+  { rank, world }: Pick<Collectives, "rank" | "world">,
+  count: number,
+): [first: number, end: number] {
+  return [Math.floor((rank * count) / world), Math.floor(((rank + 1) * count) / world)];
+}
+
+/** `work` is done by rank 0 alone; all have its result, or throw its error. */
+export function onFirst<T>(ranks: Collectives, work: () => T): T {
+  if (ranks.world === 1) return work();
+  let outcome: Outcome<T> | null = null;
+  try {
+    if (ranks.rank === 0) outcome = { value: work() };
+  } catch (failure) {
+    outcome = { failure };
+  }
+  return shared(ranks, outcome);
+}
+
+/** The same of work that takes its time. */
+export async function onFirstLater<T>(ranks: Collectives, work: () => Promise<T>): Promise<T> {
+  if (ranks.world === 1) return work();
+  let outcome: Outcome<T> | null = null;
+  try {
+    if (ranks.rank === 0) outcome = { value: await work() };
+  } catch (failure) {
+    outcome = { failure };
+  }
+  return shared(ranks, outcome);
+}
+
+/** `work` is done by rank 0 and then by the others, which may find what it has left. */
+export async function inTurn<T>(ranks: Collectives, work: () => Promise<T>): Promise<T> {
+  let own: { result: T } | null = null;
+  await onFirstLater(ranks, async () => {
+    own = { result: await work() };
+  });
+  return ((own as { result: T } | null) ?? { result: await work() }).result;
+}
+
+type Outcome<T> = { value: T } | { failure: unknown };
+
+function shared<T>(ranks: Collectives, own: Outcome<T> | null): T {
+  const said = own && "failure" in own ? { message: (own.failure as Error).message } : own;
+  const [first] = ranks.gather(said as { value: T } | { message: string } | null);
+  if (own && "failure" in own) throw own.failure;
+  if (first !== null && "message" in first) throw new UserError(`rank 0: ${first.message}`);
+  return (first as { value: T }).value;
+}

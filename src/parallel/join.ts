@@ -1,0 +1,106 @@
+// How a process becomes a rank: it meets the others where its launcher said, and tries with them whether the group computes right. Then what ranks do
+// together goes over c10d, until `close`. What is lost on the way names this rank and the place in the run.
+import { deserialize, serialize } from "node:v8";
+
+import { RankLostError, UserError } from "../errors.js";
+import {
+  awaitTicket,
+  broadcast,
+  closeGroup,
+  gatherBytes,
+  hasGroups,
+  openGroup,
+  startSum,
+} from "../torch/comm/group.js";
+import { engineInfo } from "../torch/device.js";
+import { scope } from "../torch/scope.js";
+import { fromArray, toArray } from "../torch/tensor.js";
+import { ALONE, type Collectives, type GradientSums } from "./collectives.js";
+import type { RankPlace } from "./launch-names.js";
+import { orderedSums } from "./ordered-sums.js";
+
+/** `seconds` that a rank may wait for another. Errors: UserError; RankLostError where the others are not there in time. */
+export function joinRanks(place: RankPlace | null, seconds: number): Collectives {
+  if (place === null) return ALONE;
+  if (!hasGroups())
+    throw new UserError(
+      `${place.source}: this libtorch brings no processes together (it has no Gloo). Train in one process, or see: revmoe doctor`,
+    );
+  const { rank, world, host, port, serves, restarts } = place;
+  let where = `the start, at ${host}:${port}`;
+  let remedy = `Start all ranks, where they reach that address, and with one version of libtorch (here ${engineInfo().version}).`;
+  /** With two, there is but one that can be lost. */
+  const other = world === 2 ? `rank ${1 - rank}` : "another rank";
+  const named: Named = (call, more = "") => {
+    try {
+      return call();
+    } catch (failure) {
+      if (!(failure instanceof RankLostError) || failure.message.startsWith(`rank ${rank} of`)) throw failure;
+      if (failure.message.includes("has libtorch"))
+        throw new UserError(
+          `rank ${rank} of ${world}: ${failure.message} (expected the same). Set up one version on every machine.`,
+        );
+      const what = `rank ${rank} of ${world}: ${other} has ended or does not answer within ${seconds} s, at ${where}${more}`;
+      throw new RankLostError(`${what}: ${plainReason(failure.message)}. ${remedy}`);
+    }
+  };
+  named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds }));
+  named(() => trial(rank, world));
+  remedy = "This rank ends, too; the other's own words say why. Start all again with --resume latest.";
+  let pass = 0;
+  return {
+    rank,
+    world,
+    gather: <T>(value: T) => named(() => gatherBytes(serialize(value)).map((bytes) => deserialize(bytes) as T)),
+    sums: () => namedSums(orderedSums({ rank, world }, ++pass), named),
+    at: (place) => {
+      where = place;
+    },
+    close: () => {
+      named(() => gatherBytes(new Uint8Array()));
+      closeGroup();
+    },
+  };
+}
+
+/** Of Gloo's sentences the first, without the place in its source. */
+const plainReason = (message: string): string =>
+  message
+    .replace(/^\[[^\]]*\]\s*/, "")
+    .split(/\.\s/)[0]
+    .replace(/\.$/, "");
+
+/** `more`: where in a step. */
+type Named = <Result>(call: () => Result, more?: string) => Result;
+
+const namedSums = ({ enter, begin, end, pause, resume, finish, close }: GradientSums, named: Named): GradientSums => ({
+  enter: () => named(enter),
+  begin: (part, of) => named(() => begin(part, of), partName(part)),
+  end: (part, of, whole) => named(() => end(part, of, whole), partName(part)),
+  pause: (part, of) => named(() => pause(part, of), partName(part)),
+  resume: (part, of) => named(() => resume(part, of), partName(part)),
+  finish: () => named(finish),
+  close,
+});
+
+const partName = (part: number): string => (part < 0 ? ", behind or before the blocks" : `, block ${part}`);
+
+/** A sum of known numbers, and a number of the last rank: headers and library that differ would give others. */
+function trial(rank: number, world: number): void {
+  scope(() => {
+    const numbers = fromArray([rank + 1, 0.5 - rank], [2], "float32", "cpu");
+    awaitTicket(startSum(numbers));
+    const sum = (world * (world + 1)) / 2;
+    const from = fromArray([rank], [1], "float32", "cpu");
+    broadcast(from, world - 1);
+    const [found, expected] = [
+      [...toArray(numbers), ...toArray(from)],
+      [sum, 0.5 * world - (sum - world), world - 1],
+    ];
+    if (found.join() === expected.join()) return;
+    throw new UserError(
+      `rank ${rank} of ${world}: a sum over all ranks gave ${found.join(", ")} (expected ${expected.join(", ")}): the engine does not fit its libtorch. ` +
+        "Run revmoe setup on every machine.",
+    );
+  });
+}

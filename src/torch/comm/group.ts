@@ -1,0 +1,63 @@
+// Processes as one group, over the engine's c10d: what native/comm/group.cpp exports. Tensors lie in main memory, and stay the caller's, who keeps
+// them until a call returns, or until the ticket of a sum was waited for; what is sent keeps its memory by itself. Errors: RankLostError from every
+// call, and then the group is of no more use.
+import { RankLostError } from "../../errors.js";
+import { type GroupPlace, native } from "../binding.js";
+import { scope } from "../scope.js";
+import { dtype, empty, shape, type Tensor } from "../tensor.js";
+
+export type { GroupPlace };
+
+declare const brand: unique symbol;
+/** Of something that was begun. */
+export type Ticket = number & { readonly [brand]: "ticket" };
+
+/** Whether this libtorch has groups. */
+export const hasGroups = (): boolean => native.hasGroups();
+
+export const openGroup = (place: GroupPlace): void => reached(() => native.openGroup(place));
+
+/** What every rank has given, in their order; the bytes may differ in number. */
+export const gatherBytes = (own: Uint8Array): Uint8Array[] => reached(() => native.gatherBytes(own));
+
+/** Begins to put the sum over all ranks in the place of each one's tensor, which is float32. */
+export const startSum = (tensor: Tensor): Ticket => reached(() => native.startSum(tensor) as Ticket);
+
+/** Messages of one tag arrive in their order. */
+export const startSend = (tensor: Tensor, to: number, tag: number): Ticket =>
+  reached(() => native.startSend(tensor, to, tag) as Ticket);
+
+export const receive = (into: Tensor, from: number, tag: number): void =>
+  reached(() => native.receive(into, from, tag));
+
+/** From one rank into the tensors of the others. */
+export const broadcast = (tensor: Tensor, from: number): void => reached(() => native.broadcast(tensor, from));
+
+export const awaitTicket = (ticket: Ticket): void => reached(() => native.awaitTicket(ticket));
+
+/** Of a send that nobody will receive: nobody waits for it any more. */
+export const dropTicket = (ticket: Ticket): void => native.dropTicket(ticket);
+
+export const closeGroup = (): void => native.closeGroup();
+
+const setStorage = native.op("aten::set_.source_Tensor");
+
+/** Gives up a tensor's memory and values, and returns its sizes; what was sent of it keeps the memory until it has gone. */
+export function giveUpMemory(tensor: Tensor): number[] {
+  const sizes = shape(tensor);
+  scope(() => void setStorage(tensor, empty([0], dtype(tensor))));
+  return sizes;
+}
+
+/** The opposite; its values are anything. */
+export const takeMemory = (tensor: Tensor, sizes: number[]): void =>
+  scope(() => void setStorage(tensor, empty(sizes, dtype(tensor))));
+
+function reached<Result>(call: () => Result): Result {
+  try {
+    return call();
+  } catch (failure) {
+    const { code, message } = failure as { code?: string; message: string };
+    throw code === "RANK_LOST" ? new RankLostError(message.split("\n")[0]) : failure;
+  }
+}

@@ -1,0 +1,34 @@
+// What a run of several ranks is beside a run of one: which settings it cannot have, who has the folder, and how many threads each takes.
+import { UserError } from "../../errors.js";
+import { type Collectives, onFirst } from "../../parallel/collectives.js";
+import { STORES } from "../../store/registry.js";
+import { isCpu } from "../../torch/device.js";
+import { openRunFolder, type RunFolder } from "../folder/run-folder.js";
+import type { TrainSettings } from "../settings/settings.js";
+
+/** Errors: UserError for what several ranks cannot do. */
+export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
+  if (world === 1) return;
+  const { device, parameters, expert_group_size: groups } = settings;
+  const refused = (name: string, value: unknown, why: string): UserError =>
+    new UserError(`${name}: ${value} is for one process, and ${world} ranks train here: ${why}`);
+  if (!isCpu(device)) throw refused("device", device, "their sums go over main memory. Use --device cpu, or one rank.");
+  if (STORES[parameters].lies !== "device")
+    throw refused("parameters", parameters, "every rank has all of them in its memory. Use --parameters device.");
+  if (groups > 0) throw refused("expert_group_size", groups, "they add whole gradients. Remove it.");
+}
+
+const NOT_OURS: RunFolder = { notes: [], begin() {}, close() {}, abandon() {} };
+
+/** Of the first rank; the others go on when it is there. */
+export function folderFor(ranks: Collectives, settings: TrainSettings): RunFolder {
+  let folder = NOT_OURS;
+  onFirst(ranks, () => {
+    folder = openRunFolder(settings);
+  });
+  return folder;
+}
+
+/** What the launcher gave each process of a machine, where nothing was asked; 0: all. */
+export const threadsFor = ({ world }: Collectives, { threads }: TrainSettings): number =>
+  threads === 0 && world > 1 ? Number(process.env.OMP_NUM_THREADS) || 0 : threads;

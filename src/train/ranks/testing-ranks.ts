@@ -1,0 +1,94 @@
+// For tests of several ranks: runs of the same settings in as many processes on the loopback interface, one run behind the other, and what each rank saw of
+// them. As a program it is one of these processes: `testing-ranks.js CASES.json`.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { NO_LABEL } from "../../data/batches.js";
+import { BadValuesError } from "../../errors.js";
+import { shareOf } from "../../parallel/collectives.js";
+import { joinRanks } from "../../parallel/join.js";
+import { freePort, launchRanks } from "../../parallel/launch.js";
+import { rankPlace } from "../../parallel/launch-names.js";
+import type { Run } from "../prepare.js";
+import type { TrainSettings } from "../settings/settings.js";
+import { type Ran, runTraining } from "../testing-run.js";
+
+export interface RankCase {
+  settings: TrainSettings;
+  /** Rank 1 alone is asked to stop in this step. */
+  stopAt?: number;
+  /** The first micro-batch of every step has no token that is trained. */
+  blank?: boolean;
+  /** Rank 1 alone meets bad values in a backward pass, and ends with them. */
+  spoilt?: boolean;
+}
+
+export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
+  messages: string[];
+  /** Trained tokens of this rank's share of every step. */
+  ownTokens: number[];
+  failure: string | null;
+}
+
+/** What each rank saw of each case, by rank. */
+export async function trainOnRanks(folder: string, nproc: number, cases: RankCase[]): Promise<RankSaw[][]> {
+  const path = join(folder, "cases.json");
+  writeFileSync(path, JSON.stringify(cases));
+  const place = { nproc, nnodes: 1, nodeRank: 0, host: "127.0.0.1", port: await freePort() };
+  const said: string[] = [];
+  const command = [process.execPath, fileURLToPath(import.meta.url), path];
+  const code = await launchRanks(command, place, { write: (text) => void said.push(text) });
+  if (code !== 0) throw new Error(`the ranks ended with ${code}: ${said.join("")}`);
+  return Array.from({ length: nproc }, (_, rank) => JSON.parse(readFileSync(`${path}.${rank}`, "utf8")) as RankSaw[]);
+}
+
+/** From now on the first micro-batch of every step has no label. */
+export function blankFirst({ data }: Run): void {
+  const next = data.nextStep.bind(data);
+  data.nextStep = (most) => {
+    const placed = next(most);
+    placed[0].batch.labels.fill(NO_LABEL);
+    placed[0].batch.trainedTokens = 0;
+    return placed;
+  };
+}
+
+function spoilBackward({ state: { network } }: Run): void {
+  const beginGradient = (): never => {
+    throw new BadValuesError("a value is spoilt.", "");
+  };
+  Object.assign(network, { coupling: { ...network.coupling, beginGradient } });
+}
+
+async function trainCases(path: string): Promise<void> {
+  const ranks = joinRanks(rankPlace(process.env), 60);
+  const saw: RankSaw[] = [];
+  for (const { settings, stopAt, blank, spoilt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+    const ownTokens: number[] = [];
+    const look = (run: Run): void => {
+      if (blank) blankFirst(run);
+      if (spoilt && ranks.rank === 1) spoilBackward(run);
+      const { data } = run;
+      const next = data.nextStep.bind(data);
+      data.nextStep = (most) => {
+        const placed = next(most);
+        const own = placed.slice(...shareOf(ranks, placed.length));
+        ownTokens.push(own.reduce((sum, { batch }) => sum + batch.trainedTokens, 0));
+        return placed;
+      };
+    };
+    try {
+      const ran = await runTraining(settings, { ranks, look, stopAt: ranks.rank === 1 ? stopAt : undefined });
+      const messages = ran.events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
+      saw.push({ ...ran, messages, ownTokens, failure: null });
+    } catch (failure) {
+      if (spoilt) throw failure;
+      saw.push({ failure: (failure as Error).message } as RankSaw);
+    }
+  }
+  writeFileSync(`${path}.${ranks.rank}`, JSON.stringify(saw));
+  ranks.close();
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await trainCases(process.argv[2]);
