@@ -74,6 +74,9 @@ class Activation {
     check_dense(both, both.scalar_type(), rows.places_TA.device());
     check_dense(inner, both.scalar_type(), both.device());
     check_dense(gates_TA, at::kFloat, both.device());
+    TORCH_CHECK(both.dim() == 2 && inner.dim() == 2 && both.size(0) == rows.all() && inner.size(0) == rows.all() &&
+                    both.size(1) == columns() * inner.size(1) && gates_TA.numel() == rows.all(),
+                "the sizes do not belong together");
     return {both.data_ptr(),
             inner.data_ptr(),
             static_cast<const float*>(gates_TA.data_ptr()),

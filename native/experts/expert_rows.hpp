@@ -73,6 +73,9 @@ class Rows {
   kernels::ExpertRowsArgs args(const at::Tensor& of_tokens, const at::Tensor& rows) const {
     check_dense(of_tokens, rows.scalar_type(), places_TA.device());
     check_dense(rows, rows.scalar_type(), places_TA.device());
+    TORCH_CHECK(of_tokens.dim() == 2 && rows.dim() == 2 && of_tokens.size(0) == places_TA.size(0) &&
+                    rows.size(0) == all() && of_tokens.size(1) == rows.size(1),
+                "rows and tokens do not belong together");
     return {of_tokens.data_ptr(), rows.data_ptr(), places(), places_TA.size(1), rows.size(1)};
   }
 

@@ -169,7 +169,8 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
       at::Tensor buffer = weights[i].grad();
       const bool fresh = !buffer.defined() || (written != nullptr && written[i / counts.size()] == 0);
       if (!buffer.defined() && any) buffer = made[i + 2] = at::empty_like(weights[i]);
-      if (any) sums[i] = {buffer, fresh};
+      if (any || buffer.defined())
+        sums[i] = {buffer, fresh};  // one that is missing would end the products of all together
       if (!any && fresh && buffer.defined()) buffer.zero_();
     }
     for (size_t i = first; written != nullptr && i < weights.size(); i += counts.size()) {

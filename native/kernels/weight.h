@@ -28,6 +28,9 @@ struct Plain {
   DEVICE void store(int64_t i, float value) const { values[i] = value; }
 };
 
+/** Of a bfloat16. Its bits are written as they are: added to, those of a GPU's own would become zero. */
+constexpr uint32_t kNotANumber = 0x7fc0u;
+
 struct Rounded {
   bfloat16* values;
   uint64_t seed;
@@ -37,7 +40,8 @@ struct Rounded {
   DEVICE float load(int64_t i) const { return kernels::load(values, i); }
   /** 16 random bits are added below the kept ones, and the rest is cut: E[stored] = value. */
   DEVICE void store(int64_t i, float value) const {
-    values[i].bits = static_cast<uint16_t>((bits_of(value) + (random_bits(seed, first + i) >> 16)) >> 16);
+    const uint32_t rounded = (bits_of(value) + (random_bits(seed, first + i) >> 16)) >> 16;
+    values[i].bits = static_cast<uint16_t>(value != value ? kNotANumber : rounded);
   }
 };
 
@@ -52,7 +56,7 @@ struct Corrected {
   }
   /** The nearest number of 24 bits, and of it the nearest bfloat16. */
   DEVICE void store(int64_t i, float value) const {
-    const uint32_t bits = (bits_of(value) + 128u) & ~255u;
+    const uint32_t bits = value != value ? kNotANumber << 16 : (bits_of(value) + 128u) & ~255u;
     const uint32_t high = (bits + 32768u) >> 16;
     values[i].bits = static_cast<uint16_t>(high);
     correction[i] = static_cast<int8_t>(static_cast<int32_t>(bits - (high << 16)) >> 8);

@@ -50,7 +50,10 @@ void factored_(at::Tensor w, const c10::optional<at::Tensor>& correction, int64_
   const Stored stored{w, correction, seed, first};
   kernels::FactoredArgs args = args_of(stored, g, {gradient_scale, keep, learning_rate, decay, clip, relative});
   const c10::Device device = w.device();
-  const int64_t elements = rows * columns, matrices = w.numel() / elements;
+  const int64_t elements = rows * columns;
+  TORCH_CHECK(elements > 0 && w.numel() % elements == 0, "the weight is no number of matrices of ", rows, " x ",
+              columns);
+  const int64_t matrices = w.numel() / elements;
   args.row = stored.beside<float>(row, matrices * rows);
   args.column = stored.beside<float>(column, matrices * columns);
   args.rows = rows;

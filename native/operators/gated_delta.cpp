@@ -33,6 +33,7 @@ struct Call {
   Call(const at::Tensor& out, at::TensorList rows, at::TensorList weights, at::TensorList state, const at::Tensor& work,
        at::IntArrayRef places, at::IntArrayRef sizes, double epsilon, bool backward)
       : type(out.scalar_type()), device(out.device()) {
+    TORCH_CHECK(out.dim() == 2 && out.size(0) > 0, "expected rows of tokens");
     TORCH_CHECK(sizes.size() == 6 && places.size() == 3 * kernels::kDeltaParts && weights.size() == 4 &&
                     state.size() == 2 && (type == at::kFloat || type == at::kBFloat16),
                 "the lists do not belong together");

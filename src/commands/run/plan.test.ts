@@ -79,12 +79,38 @@ test("a machine that is described gets ways, whose commands can be planned and r
 
 test("train --fit takes the first way, says what it changes, and leaves what is given", (t) => {
   const place = makeWorkplace(t);
-  const work = ["--model", place.model, "--train-file", place.rows, "--max-steps", "1", "--fit"];
-  const { status, stdout, stderr } = revmoe("train", ...work, "--output-dir", place.out("fit"), "--optimizer", "lion");
+  const work = ["--model", place.model, "--train-file", place.rows, "--save-steps", "1", "--fit"];
+  const { status, stdout, stderr } = revmoe(
+    "train",
+    ...work,
+    "--output-dir",
+    place.out("fit"),
+    "--max-steps",
+    "1",
+    "--optimizer",
+    "lion",
+  );
   assert.equal(status, 0, stderr);
   assert.match(stdout, /^fit: method checkpoint, coupling ordinary.*planned on cpu$/m);
   const config = JSON.parse(readFileSync(join(place.out("fit"), "config.json"), "utf8")) as Record<string, unknown>;
   assert.deepEqual([config.method, config.optimizer, config.fit], ["checkpoint", "lion", false]);
+  const again = revmoe(
+    "train",
+    ...work,
+    "--output-dir",
+    place.out("fit"),
+    "--max-steps",
+    "2",
+    "--resume",
+    "latest",
+    "--optimizer",
+    "lion",
+  );
+  assert.equal(again.status, 0, again.stderr);
+  assert.doesNotMatch(again.stdout, /^fit: /m, "what was chosen stays");
+  const unknown = revmoe("train", ...work, "--output-dir", place.out("never"), "--resume", "latest");
+  assert.equal(unknown.status, 2);
+  assert.match(unknown.stderr, /^revmoe: [^\n]+\n$/);
   const none = revmoe("train", ...work, "--output-dir", place.out("none"), "--memory-limit", "10kB");
   assert.equal(none.status, 2);
   assert.match(none.stderr, /^revmoe: fit: no way to take a step of rows of \d+ tokens fits .*\n$/);

@@ -6,7 +6,7 @@ import { type PLAN_ROWS, resolverOf } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
 import { readGeometry } from "../../plan/geometry.js";
 import { STORES } from "../../store/registry.js";
-import { setThreads } from "../../torch/device.js";
+import { engineInfo, isCpu, setThreads } from "../../torch/device.js";
 import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
@@ -44,6 +44,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     return 0;
   }
   if (!asked.largest && ["fit", "gpu", "memory", "disk"].some((name) => given.has(name))) {
+    const withoutCard = asked.gpu === "" && isCpu(settings.device) && engineInfo().cudaDevices > 0;
     const machine = machineOf({ ...asked, folder: process.cwd() });
     const ways = findWays(resolve, geometry, machine, given);
     const told = ways.map((way) => ({
@@ -53,15 +54,14 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     }));
     print(
       { machine, ways: told },
-      `on a machine with ${describeMachine(machine)}\n${ways.length > 0 ? `\n${waysTable(ways, asked.model)}` : ""}`,
+      `on a machine with ${describeMachine(machine)}${withoutCard ? "; without its GPU, which --device cuda adds" : ""}\n${ways.length > 0 ? `\n${waysTable(ways, asked.model)}` : ""}`,
     );
     if (ways.length === 0)
-      throw nothingFits(
-        settings,
-        machine,
-        shorterThatFits(resolve, geometry, machine, given),
-        storedWeightBytes(geometry),
-      );
+      throw nothingFits(settings, machine, {
+        model: asked.model,
+        shorter: shorterThatFits(resolve, geometry, machine, given),
+        weightBytes: storedWeightBytes(geometry),
+      });
     return 0;
   }
   const limit = !asked.largest
@@ -120,13 +120,12 @@ function tooLarge(limit: number, { settings, placed }: Plan, ways: string[]): Us
 function nothingFits(
   { max_length: length }: TrainSettings,
   machine: Machine,
-  shorter: Way | null,
-  weightBytes: number,
+  { model, shorter, weightBytes }: { model: string; shorter: Way | null; weightBytes: number },
 ): UserError {
   const remedy =
     shorter === null
       ? `In files the weights take ${formatBytes(weightBytes)}, and the result as much again. Use a smaller model, or a machine with more memory or disk.`
-      : `Shorter rows would: ${trainFlags(shorter.plan.settings)}.`;
+      : `Shorter rows would: ${trainFlags({ ...shorter.plan.settings, model })}.`;
   return new UserError(
     `no way to take a step of rows of ${length} tokens fits ${describeMachine(machine)}, in memory or from disk. ${remedy}`,
   );

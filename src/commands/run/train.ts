@@ -28,10 +28,11 @@ import { describeMemory } from "../../step/memory-terms.js";
 import { planLine } from "../../plan/words.js";
 import { watching } from "../../plan/watch.js";
 import { machineOf } from "../../plan/ways/machine.js";
-import { changesBetween, describeMachine } from "../../plan/ways/words.js";
+import { CHANGED, changesBetween, describeMachine } from "../../plan/ways/words.js";
 import { findWays } from "../../plan/ways/ways.js";
 import { resolverOf } from "../../plan/settings.js";
 import { UserError } from "../../errors.js";
+import { readWholeFile, statOf } from "../../read-file.js";
 import { namedModel } from "../model/named-model.js";
 import { requestedStop } from "../../train/stop/stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
@@ -65,11 +66,13 @@ async function trainAs(
   onFirst(ranks, () => checkRunFolder(asked)); // before anything is loaded, which can take minutes
   const settings = await inTurn(ranks, () => withFiles(asked, out));
   const say = (text: string): void => void out.write(`${text}\n`);
-  if (asked.fit)
-    Object.assign(
-      settings,
-      onFirst(ranks, () => fitted(settings, given, say)),
-    );
+  if (asked.fit) {
+    if (ranks.world > 1)
+      throw new UserError(
+        "fit: looks at one process, and several train here. Leave fit out; revmoe plan --fit shows ways to choose from.",
+      );
+    Object.assign(settings, asked.resume === "" ? fitted(settings, given, say) : fittedBefore(settings, given));
+  }
   say(describeSettings(settings));
   const run = await explaining(settings, null, () => prepareRun(settings, out, ranks));
   const stop = requestedStop(settings.resume === "" ? null : settings.resume);
@@ -144,6 +147,20 @@ function fitted(
     `fit: ${words.join(", ") || "as asked"}; ${formatBytes(way.plan.placed.deviceBytes)} planned on ${settings.device}`,
   );
   return { ...change, fit: false };
+}
+
+/** What `fitted` chose when the run began: going on, it stays so, whatever is free now. Errors: UserError where there is no record of it. */
+function fittedBefore({ output_dir }: TrainSettings, given: ReadonlySet<string>): Partial<TrainSettings> {
+  const path = join(output_dir, "config.json");
+  if (statOf(path) === undefined)
+    throw new UserError(
+      `fit: ${path}, which says what was chosen, is missing. Give the settings of the run instead of fit.`,
+    );
+  const recorded = JSON.parse(readWholeFile(path).toString()) as TrainSettings;
+  return {
+    ...Object.fromEntries(CHANGED.filter((name) => !given.has(name)).map((name) => [name, recorded[name]])),
+    fit: false,
+  };
 }
 
 /** Runs `work`; running out of memory becomes a sentence that says what would fit. */

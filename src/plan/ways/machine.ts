@@ -64,6 +64,8 @@ export const CARD_NAMES: readonly string[] = CARDS.map(({ name }) => name);
 const DISK_RATE = 1.5 * GB;
 const MEMORY_RATE = 20 * GB;
 
+const PROCESS_BYTES = 400 * 2 ** 20;
+
 const plain = (name: string): string => name.toLowerCase().replaceAll(/nvidia|geforce|[^a-z0-9]/g, "");
 
 /** A card by its name, or by its memory. Errors: UserError for what is neither. */
@@ -100,13 +102,26 @@ export function machineOf({ gpu, memory, disk, device, folder }: Described): Mac
   const card = gpu !== "" ? cardOf(gpu) : isCpu(device) ? null : cardHere(deviceIndex(device));
   return {
     card,
-    memoryBytes: parseBytes(memory) ?? process.availableMemory(),
+    // Node and the engine, and freed blocks that are kept for reuse, come on top of what is planned.
+    memoryBytes: parseBytes(memory) ?? Math.max(0, process.availableMemory() - PROCESS_BYTES),
     diskBytes: parseBytes(disk) ?? freeBytes(folder),
     // Nothing that is no number: a processor that is too slow to be measured is slow.
     flops: card === null ? Math.max(1e9, productFlops(fastestDtype("cpu"))) : 0,
     ...{ memoryRate: MEMORY_RATE, diskRate: DISK_RATE },
   };
 }
+
+/** The listed card that a driver's name speaks of: that with the longest name in it, and of several sizes the nearest. */
+export function listedAs(name: string, bytes: number): Card | undefined {
+  const keyOf = (each: Card): string => plain(each.name.replace(/ \d+GB$/, ""));
+  return CARDS.filter((each) => plain(name).includes(keyOf(each))).sort(
+    (a, b) => keyOf(b).length - keyOf(a).length || Math.abs(a.bytes - bytes) - Math.abs(b.bytes - bytes),
+  )[0];
+}
+
+/** What CUDA and its libraries take of a card for themselves, and what is lost between tensors. */
+const LIBRARY_BYTES = 600 * 2 ** 20;
+const SHARE_OF_CARD = 0.97;
 
 /** The card of this number, with the memory that is free now. Errors: UserError where the driver does not tell. */
 function cardHere(index: number): Card {
@@ -117,7 +132,6 @@ function cardHere(index: number): Card {
     throw new UserError(
       `gpu: nvidia-smi does not say what cuda:${index} is. Name the card: --gpu "RTX 4090", or --gpu 24GiB.`,
     );
-  const bytes = Number(mebibytes) * 2 ** 20;
-  const known = CARDS.filter((each) => plain(name).includes(plain(each.name).replace(/\d+gb$/, "")));
-  return { ...(known.at(0) ?? cardOf(`${mebibytes}MiB`)), bytes, name };
+  const bytes = Math.max(0, SHARE_OF_CARD * Number(mebibytes) * 2 ** 20 - LIBRARY_BYTES);
+  return { ...(listedAs(name, bytes) ?? cardOf(`${mebibytes}MiB`)), bytes, name };
 }

@@ -9,7 +9,7 @@ import { planStep } from "../plan.js";
 import { resolverOf } from "../settings.js";
 import type { Geometry } from "../shadow-step.js";
 import { SIZES } from "../testing-grid.js";
-import { CARD_NAMES, cardOf, type Machine, machineOf } from "./machine.js";
+import { CARD_NAMES, cardOf, listedAs, type Machine, machineOf } from "./machine.js";
 import { flopsOfToken } from "./speed.js";
 import { findWays, shorterThatFits, storedWeightBytes, type Way } from "./ways.js";
 import { changesBetween, waysTable } from "./words.js";
@@ -147,6 +147,32 @@ test("cards are found by name or by memory; what is neither is told what there i
   assert.ok(here.card === null && here.memoryBytes > 0 && here.diskBytes > 0 && here.flops > 1e9);
   const told = machineOf({ gpu: "L4", memory: "32GiB", disk: "1TB", device: "cpu", folder: "." });
   assert.deepEqual([told.card?.name, told.memoryBytes, told.diskBytes], ["L4", 32 * GIB, 1e12]);
+});
+
+test("a card of this machine is known by what its driver calls it", () => {
+  for (const [name, gib, listed] of [
+    ["NVIDIA A100-SXM4-80GB", 79, "A100 80GB"],
+    ["NVIDIA A100-PCIE-40GB", 39, "A100 40GB"],
+    ["NVIDIA A10G", 22, "A10"],
+    ["NVIDIA L40S", 44, "L40S"],
+    ["NVIDIA L4", 22, "L4"],
+    ["NVIDIA RTX A6000", 47, "RTX A6000"],
+    ["NVIDIA H100 80GB HBM3", 79, "H100"],
+    ["NVIDIA GeForce RTX 4060 Ti", 15, "RTX 4060 Ti 16GB"],
+    ["NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 94, "RTX PRO 6000"],
+    ["Tesla T4", 15, undefined],
+    ["NVIDIA GeForce RTX 3070 Laptop GPU", 8, undefined],
+  ] as const)
+    assert.equal(listedAs(name, gib * GIB)?.name, listed, name);
+});
+
+test("a setting that is given leaves the others of its kind to be tried; what it excludes is no way", () => {
+  const on = machine("", 8 * GIB, 100 * GIB);
+  const [whole] = waysOn(tiny, on, { max_length: 512, per_device_train_batch_size: 1 });
+  const small = machine("", whole.plan.placed.deviceBytes * 0.8, 100 * GIB);
+  const asked = { max_length: 512, per_device_train_batch_size: 1, loss_tile_tokens: 1024, parameters: "device" };
+  for (const { plan } of waysOn(tiny, small, asked)) assert.equal(plan.settings.loss_tile_tokens, 1024);
+  assert.deepEqual(waysOn(tiny, machine("", MIB / 2, 100 * GIB), { method: "store", coupling: "ordinary" }), []);
 });
 
 test("the work of a token counts what takes part: 3.3 B of Qwen3-30B-A3B's parameters", () => {

@@ -136,8 +136,10 @@ function wayOf(
     (machine.card === null || placed.hostBytes <= machine.memoryBytes) &&
     placed.diskBytes + bytes.weightBytes <= machine.diskBytes;
   const { architecture } = geometry;
-  for (const change of leaner(geometry).filter(stays)) {
-    if (change.expert_group_size && expertsShareState(resolve(change), architecture)) continue;
+  for (const each of leaner(geometry)) {
+    const change = Object.fromEntries(Object.entries(each).filter(([name]) => stays({ [name]: 0 })));
+    const changed = possible(() => resolve(change));
+    if (changed === null || (change.expert_group_size && expertsShareState(changed, architecture))) continue;
     for (const split of stays(SPLIT) ? splits(settings) : [{}]) {
       let plan = planStep(resolve({ ...change, ...split }), geometry);
       if (!fits(plan)) continue;

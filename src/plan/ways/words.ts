@@ -50,7 +50,7 @@ function nameOf({
 }
 
 /** What a way may change. */
-const CHANGED = [
+export const CHANGED = [
   ...(["parameters", "blocks_on_device", "method", "coupling", "gamma", "optimizer"] as const),
   ...(["per_device_train_batch_size", "gradient_accumulation_steps"] as const),
   ...(["expert_group_size", "tile_tokens", "loss_tile_tokens"] as const),

@@ -3,6 +3,7 @@
 // call, and then the group is of no more use.
 import { RankLostError } from "../../errors.js";
 import { type GroupPlace, native } from "../binding.js";
+import { setStorage_ } from "../ops.js";
 import { scope } from "../scope.js";
 import { dtype, empty, shape, type Tensor } from "../tensor.js";
 
@@ -40,18 +41,16 @@ export const dropTicket = (ticket: Ticket): void => native.dropTicket(ticket);
 
 export const closeGroup = (): void => native.closeGroup();
 
-const setStorage = native.op("aten::set_.source_Tensor");
-
 /** Gives up a tensor's memory and values, and returns its sizes; what was sent of it keeps the memory until it has gone. */
 export function giveUpMemory(tensor: Tensor): number[] {
   const sizes = shape(tensor);
-  scope(() => void setStorage(tensor, empty([0], dtype(tensor))));
+  scope(() => void setStorage_(tensor, empty([0], dtype(tensor))));
   return sizes;
 }
 
 /** The opposite; its values are anything. */
 export const takeMemory = (tensor: Tensor, sizes: number[]): void =>
-  scope(() => void setStorage(tensor, empty(sizes, dtype(tensor))));
+  scope(() => void setStorage_(tensor, empty(sizes, dtype(tensor))));
 
 function reached<Result>(call: () => Result): Result {
   try {
