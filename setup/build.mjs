@@ -92,7 +92,7 @@ export async function buildEngine(
   if (!upToDate) {
     const files = `${stale.length} of ${units.length} files to compile`;
     say(`engine: building against ${describe(libtorch)}${cuda ? " with CUDA" : ""} in ${folder}`);
-    say(`engine: ${files}${stale.length > 3 ? "; a minute or two on two cores" : ""}`);
+    say(`engine: ${files}${stale.length > 3 ? "; two or three minutes on two cores" : ""}`);
     writeJson(join(folder, "settings.json"), settings);
     await compileAll(settings.compile, stale, objectOf, libtorch, say);
     const part = `${addon}.${process.pid}.part`;

@@ -124,8 +124,11 @@ test("where little fits, rows are split, then tiles and groups; then shorter row
   const resolve = resolverOf({ model: "-", max_length: 512 }, new Set(["model", "max_length"]));
   const asked = new Set(["max_length"]);
   assert.equal(shorterThatFits(resolve, tiny, room(MIB / 4), asked), null);
-  const short = shorterThatFits(resolve, tiny, room(peak / 6), asked);
-  if (least(room(peak / 6)).length === 0) assert.ok(short !== null && short.plan.settings.max_length < 512);
+  const leanest = Math.min(...least(room(peak / 2)).map(({ plan }) => plan.placed.deviceBytes));
+  let tooLittle = leanest / 2;
+  while (least(room(tooLittle)).length > 0) tooLittle *= 0.9;
+  const short = shorterThatFits(resolve, tiny, room(tooLittle), asked);
+  assert.ok(short !== null && short.plan.settings.max_length < 512);
   assert.deepEqual(least(machine("", 8 * GIB, 1000)), [], "the result has no room");
 });
 
@@ -167,11 +170,16 @@ test("a card of this machine is known by what its driver calls it", () => {
 });
 
 test("a setting that is given leaves the others of its kind to be tried; what it excludes is no way", () => {
-  const on = machine("", 8 * GIB, 100 * GIB);
-  const [whole] = waysOn(tiny, on, { max_length: 512, per_device_train_batch_size: 1 });
-  const small = machine("", whole.plan.placed.deviceBytes * 0.8, 100 * GIB);
-  const asked = { max_length: 512, per_device_train_batch_size: 1, loss_tile_tokens: 1024, parameters: "device" };
-  for (const { plan } of waysOn(tiny, small, asked)) assert.equal(plan.settings.loss_tile_tokens, 1024);
+  const asked = {
+    ...{ max_length: 16, per_device_train_batch_size: 1, loss_tile_tokens: 1024 },
+    ...{ optimizer: "adamw", parameters: "device", method: "reversible" },
+  };
+  const resolve = resolverOf({ model: "-", ...asked }, new Set(["model", ...Object.keys(asked)]));
+  const bytesOf = (change: Record<string, number>): number => planStep(resolve(change), tiny).placed.deviceBytes;
+  const grouped = bytesOf({ tile_tokens: 512, expert_group_size: 1 });
+  assert.ok(grouped < bytesOf({}) && grouped < bytesOf({ tile_tokens: 512 }));
+  const [way] = waysOn(tiny, machine("", grouped, 100 * GIB), asked);
+  assert.deepEqual([way.plan.settings.expert_group_size, way.plan.settings.loss_tile_tokens], [1, 1024]);
   assert.deepEqual(waysOn(tiny, machine("", MIB / 2, 100 * GIB), { method: "store", coupling: "ordinary" }), []);
 });
 

@@ -2,7 +2,7 @@
 // kernels have none, in a few small tests of theirs. `npm run emulate -- WORDS` runs any others.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
@@ -10,7 +10,10 @@ import { before, test } from "node:test";
 import { packageRoot } from "../../../setup/libtorch.mjs";
 
 /** Small tests that launch every kernel; each operator once, then what has values to compare. */
-const OWN = ["torch/ops/rules.test", "optim/passes.test", "optim/adamw.test", "optim/references.test"];
+const OWN = [
+  ...["torch/ops/rules.test", "torch/ops/activations.test", "optim/adamw.test", "optim/references.test"],
+  ...["reversible/streams.test", "reversible/loss-kernels.test", "layers/passes.test"],
+];
 
 const FAULTS: Record<string, RegExp> = {
   lonely_barrier: /block 0: of 256 threads, 1 wait at a barrier, 0 in a shuffle, 255 are done/,
@@ -59,6 +62,7 @@ test("kernels without a fault compute what they shall, also behind those that ha
 });
 
 test("our kernels have no fault, and pass their tests", () => {
+  for (const name of OWN) assert.ok(existsSync(new URL(`../../${name}.js`, import.meta.url)), name);
   const { status, stdout, stderr } = spawnSync(process.execPath, [emulate, ...OWN], { encoding: "utf8" });
   assert.equal(status, 0, `${stdout.slice(-3000)}${stderr}`);
   assert.match(stdout, /^ℹ fail 0$/m);
