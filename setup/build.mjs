@@ -235,10 +235,10 @@ export const newest = (paths) =>
 /** @param {Libtorch} libtorch */
 const describe = ({ version, root }) => `libtorch ${version} (${root})`;
 
-/** Full paths of the addon's files below native/ that end so; the emulated GPU is for tests (emulate.mjs). @param {string} ending */
+/** Full paths of the addon's files below native/ that end so; the emulated GPU is for tests (emulate.mjs), and profile/ is not the addon's. @param {string} ending */
 const list = (ending) =>
   readdirSync(nativeRoot, { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(ending) && !name.startsWith("emulated/"))
+    .filter((name) => name.endsWith(ending) && !/^(emulated|profile)\//.test(name))
     .sort()
     .map((name) => join(nativeRoot, name));
 

@@ -77,7 +77,45 @@ const gptOssParameters = ({ layers = 24, experts = 32, vocabulary = 201_088 }) =
   return 2 * vocabulary * 2880 + 2880 + layers * (attention + experts * (2880 + 1 + expert) + 2 * 2880);
 };
 
+// Qwen3-30B-A3B (Apache-2.0, the Qwen team).
+const qwen3 = ({ layers = 48, experts = 128, vocabulary = 151_936 }) => ({
+  architectures: ["Qwen3MoeForCausalLM"],
+  model_type: "qwen3_moe",
+  vocab_size: vocabulary,
+  hidden_size: 2048,
+  num_hidden_layers: layers,
+  num_attention_heads: 32,
+  num_key_value_heads: 4,
+  head_dim: 128,
+  intermediate_size: 6144,
+  moe_intermediate_size: 768,
+  num_experts: experts,
+  num_experts_per_tok: 8,
+  norm_topk_prob: true,
+  decoder_sparse_step: 1,
+  mlp_only_layers: [],
+  hidden_act: "silu",
+  attention_bias: false,
+  max_position_embeddings: 40_960,
+  rope_theta: 1_000_000,
+  rms_norm_eps: 1e-6,
+  initializer_range: 0.02,
+  attention_dropout: 0,
+  use_sliding_window: false,
+  tie_word_embeddings: false,
+  output_router_logits: false,
+  router_aux_loss_coef: 0.001,
+  torch_dtype: "bfloat16",
+});
+
+/** Embedding and head, and for each layer attention with head norms, router, experts, norms. */
+const qwen3Parameters = ({ layers = 48, experts = 128, vocabulary = 151_936 }) =>
+  2 * vocabulary * 2048 +
+  2048 +
+  layers * (2 * 2048 * (4096 + 512) + 2 * 128 + experts * 2048 + experts * 3 * 768 * 2048 + 2 * 2048);
+
 export const GEOMETRIES = {
   "qwen1.5-moe": { layers: 24, experts: 60, config: qwen, parameters: qwenParameters },
+  "qwen3-30b-a3b": { layers: 48, experts: 128, config: qwen3, parameters: qwen3Parameters },
   "gpt-oss-20b": { layers: 24, experts: 32, config: gptOss, parameters: gptOssParameters },
 };

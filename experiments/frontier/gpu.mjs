@@ -1,7 +1,8 @@
-// Steps on a GPU, each way in a process of its own: node experiments/frontier/gpu.mjs [--layers N] [--experts N] [--vocabulary N] [--tokens N]
-//   [--rows N] [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N] [--loss-tile-tokens N]
-//   [--theirs NAME,...] [--device cuda:N] [--profile]
-// The geometry of Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters) with random bfloat16 weights; one batch of real text is repeated. Ways:
+// Steps on a GPU, each way in a process of its own: node experiments/frontier/gpu.mjs [--geometry NAME] [--layers N] [--experts N]
+//   [--vocabulary N] [--tokens N] [--rows N] [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N]
+//   [--loss-tile-tokens N] [--theirs NAME,...] [--device cuda:N] [--profile]
+// A released geometry (geometry.mjs), Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters) unless said otherwise, with random bfloat16 weights; one batch
+// of real text is repeated. Ways:
 // device, host (parameters and state in main memory), disk, and checkpoint (parameters on the device, the ordinary network). The card's memory in use
 // is nvidia-smi's, which holds all that the process takes. --theirs runs transformers on the same geometry (adamw, adafactor; theirs.py).
 // --profile prints where the GPU's time goes, by kernel, of 2 layers unless said otherwise (profile.mjs), in place of the table. --device cpu tries
@@ -14,12 +15,14 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { GEOMETRIES } from "./geometry.mjs";
 import { describeStep, profileStep } from "./profile.mjs";
 
 const { values } = parseArgs({
   options: {
+    geometry: { type: "string", default: "qwen1.5-moe" },
     layers: { type: "string" },
-    experts: { type: "string", default: "60" },
+    experts: { type: "string" },
     vocabulary: { type: "string" },
     tokens: { type: "string", default: "2048" },
     rows: { type: "string", default: "4" },
@@ -40,7 +43,13 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const list = (text) => text.split(",").filter(Boolean);
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-values.layers ??= values.profile ? "2" : "24";
+const geometry = GEOMETRIES[values.geometry];
+if (!geometry) {
+  console.error(`--geometry: ${values.geometry} is not known (expected ${Object.keys(GEOMETRIES).join(", ")})`);
+  process.exit(2);
+}
+values.layers ??= values.profile ? "2" : String(geometry.layers);
+values.experts ??= String(geometry.experts);
 const onCpu = values.device === "cpu";
 const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], {
   encoding: "utf8",
@@ -67,6 +76,7 @@ for (const optimizer of list(values.theirs)) await theirs(optimizer);
 function optionsOf(way, folder, steps = Number(values.steps)) {
   const onDevice = way === "checkpoint" || way === "store";
   return {
+    geometry: values.geometry,
     layers: Number(values.layers),
     experts: Number(values.experts),
     ...(values.vocabulary === undefined ? {} : { vocabulary: Number(values.vocabulary) }),
