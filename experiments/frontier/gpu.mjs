@@ -16,7 +16,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { GEOMETRIES } from "./geometry.mjs";
-import { describeStep, profileStep } from "./profile.mjs";
+import { describeStep } from "./kernel-groups.mjs";
+import { profileStep } from "./profile.mjs";
 
 const { values } = parseArgs({
   options: {

@@ -1,16 +1,23 @@
-// Time on a GPU by kernel, by Nsight Systems (nsys) or Nsight Compute (ncu), whichever is there: a program runs with one step and with three, and
-// the difference is two steps, without what making the model launched. ncu runs kernels one by one, so its sum is what the kernels alone
-// take, without gaps and overlap. Its clocks are left as they are.
+// Time on a GPU by kernel: a program runs with one step and with three, and the difference is two steps, without what making the model launched.
+// CUPTI is asked first, by a library that CUDA loads into the program (native/profile): its times have the gaps between kernels, and the calls that
+// the program waited in. Else Nsight Systems (nsys) or Nsight Compute (ncu); ncu runs kernels one by one, so its sum is what the
+// kernels alone take. Clocks are left as they are.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-/** @typedef {{ name: string, launches: number, ms: number }} Kernel sums over a run, or of a step */
+import { resolveEngine } from "../../setup/libtorch.mjs";
+
+/**
+ * Sums over a run, or of a step. idleMs: for how long the GPU had nothing to do before it; isCall: a call of CUDA's that the program waited in.
+ * @typedef {{ name: string, launches: number, ms: number, idleMs?: number, isCall?: boolean }} Kernel
+ */
 /** @typedef {(file: string, command: string[]) => Kernel[]} Profiler runs a command; its files begin with `file` */
 
-const run = (program, args) => {
-  const ended = spawnSync(program, args, { encoding: "utf8", maxBuffer: 2 ** 30 });
+const run = (program, args, env = {}) => {
+  const ended = spawnSync(program, args, { encoding: "utf8", maxBuffer: 2 ** 30, env: { ...process.env, ...env } });
   if (ended.status === 0) return ended.stdout;
   throw new Error(`${program}: ${(ended.error?.message ?? `${ended.stdout}${ended.stderr}`).trim().slice(-1500)}`);
 };
@@ -45,8 +52,74 @@ export const readSums = (text) =>
     .filter((row) => row.Name)
     .map((row) => ({ name: row.Name, launches: numberOf(row.Instances), ms: numberOf(row["Total Time (ns)"]) / 1e6 }));
 
+/** Where CUPTI's header and library are: beside libtorch of PyPI, or in CUDA's toolkit. @returns {{ include: string[], library: string }} */
+function findCupti() {
+  const packages = join(dirname(dirname(resolveEngine().libDir)), "nvidia");
+  const toolkit = process.env.CUDA_HOME ?? "/usr/local/cuda";
+  const places = [
+    { include: [join(packages, "cu13/include")], libs: [join(packages, "cu13/lib")] },
+    {
+      include: ["cuda_cupti", "cuda_runtime"].map((name) => join(packages, name, "include")),
+      libs: [join(packages, "cuda_cupti/lib")],
+    },
+    {
+      include: [join(toolkit, "include"), join(toolkit, "extras/CUPTI/include")],
+      libs: [join(toolkit, "lib64"), join(toolkit, "extras/CUPTI/lib64")],
+    },
+  ];
+  for (const { include, libs } of places) {
+    const library = libs
+      .flatMap((folder) => ["libcupti.so.13", "libcupti.so.12", "libcupti.so"].map((name) => join(folder, name)))
+      .find(existsSync);
+    const has = (name) => include.some((folder) => existsSync(join(folder, name)));
+    if (library && has("cupti.h") && has("cuda.h")) return { include, library };
+  }
+  throw new Error(`CUPTI: no cupti.h, cuda.h and libcupti.so below ${packages} or ${toolkit}`);
+}
+
+/** The library that writes what the GPU did. @param {string} folder @returns {string} */
+function buildTimes(folder) {
+  const { include, library } = findCupti();
+  const built = join(folder, "kernel_times.so");
+  const source = fileURLToPath(new URL("../../native/profile/kernel_times.cpp", import.meta.url));
+  const flags = ["-shared", "-fPIC", "-O2", "-std=gnu++17", ...include.map((path) => `-I${path}`)];
+  run("g++", [...flags, source, library, `-Wl,-rpath,${dirname(library)}`, "-o", built]);
+  return built;
+}
+
+/** Of CUPTI: a line a kernel, copy, fill or call, with start, end and name. @param {string} text @returns {Kernel[]} */
+export function readTimes(text) {
+  const records = text
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => /** @type {[string, string, string]} */ (line.split("\t", 3)))
+    .map(([start, end, name]) => ({ start: Number(start) / 1e6, end: Number(end) / 1e6, name }))
+    .sort((a, b) => a.start - b.start);
+  /** @type {Map<string, Kernel & { idleMs: number }>} */
+  const sums = new Map();
+  let busyUntil = Number.POSITIVE_INFINITY;
+  for (const { start, end, name } of records) {
+    const isCall = name.startsWith("call ");
+    const sum = sums.get(name) ?? { name, launches: 0, ms: 0, idleMs: 0, isCall };
+    sum.launches++;
+    sum.ms += end - start;
+    if (!isCall) {
+      sum.idleMs += Math.max(0, start - busyUntil);
+      busyUntil = busyUntil === Number.POSITIVE_INFINITY ? end : Math.max(busyUntil, end);
+    }
+    sums.set(name, sum);
+  }
+  return [...sums.values()];
+}
+
 /** @type {Record<string, Profiler>} */
 const PROFILERS = {
+  cupti: (file, command) => {
+    const times = `${file}.tsv`;
+    const library = buildTimes(dirname(file));
+    run(command[0], command.slice(1), { CUDA_INJECTION64_PATH: library, REVMOE_KERNEL_TIMES: times });
+    return readTimes(readFileSync(times, "utf8"));
+  },
   nsys: (file, command) => {
     const quiet = ["--trace", "cuda", "--sample", "none", "--cpuctxsw", "none", "--force-overwrite", "true"];
     run("nsys", ["profile", ...quiet, "--output", file, ...command]);
@@ -88,63 +161,15 @@ export function ofOneStep(one, three) {
   /** @type {Map<string, Kernel>} */
   const sums = new Map();
   for (const [kernels, share] of [[three, 0.5], /** @type {const} */ ([one, -0.5])]) {
-    for (const { name, launches, ms } of /** @type {Kernel[]} */ (kernels)) {
-      const sum = sums.get(name) ?? { name, launches: 0, ms: 0 };
-      sums.set(name, { name, launches: sum.launches + launches * Number(share), ms: sum.ms + ms * Number(share) });
+    for (const { name, launches, ms, idleMs = 0, isCall } of /** @type {Kernel[]} */ (kernels)) {
+      const sum = sums.get(name) ?? { name, launches: 0, ms: 0, idleMs: 0, isCall };
+      sums.set(name, {
+        ...sum,
+        launches: sum.launches + launches * Number(share),
+        ms: sum.ms + ms * Number(share),
+        idleMs: (sum.idleMs ?? 0) + idleMs * Number(share),
+      });
     }
   }
   return [...sums.values()].filter(({ launches }) => launches > 0).sort((a, b) => b.ms - a.ms);
-}
-
-/** Names that REVMOE_KERNEL gives. */
-function ownNames() {
-  const folder = new URL("../../native/kernels/", import.meta.url);
-  const texts = readdirSync(folder).filter((name) => name.endsWith(".h"));
-  return texts.flatMap((name) =>
-    [...readFileSync(new URL(name, folder), "utf8").matchAll(/^REVMOE_KERNEL\((\w+)/gm)].map(([, kernel]) => kernel),
-  );
-}
-
-/** The first that fits. A name may have its arguments behind it. */
-const GROUPS = [
-  ["flash attention", /flash/i],
-  ["products (cuBLAS, CUTLASS)", /gemm|gemv|cutlass|cublas|nvjet|xmma|splitk|grouped_mm/i],
-  ["sorting and scans (CUB)", /radix|cub::|sort|scan/i],
-  ["ATen: reductions", /at::native.*reduce/i],
-  ["ATen: copies and casts", /at::native.*(copy|cast|CatArray|fill|FillFunctor)/i],
-  ["ATen: element by element", /at::native.*(elementwise|vectorized)/i],
-  ["ATen: other", /at::native|at::cuda/i],
-];
-
-/** @param {string} name @param {ReadonlySet<string>} own */
-export function groupOf(name, own = new Set(ownNames())) {
-  if (own.has(name.replace(/\(.*$/s, ""))) return "our kernels";
-  return GROUPS.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(name))?.[0] ?? "other";
-}
-
-/** Two tables: by group; our kernels, and the longest of the others. @param {Kernel[]} kernels */
-export function describeStep(kernels) {
-  const own = new Set(ownNames());
-  const total = kernels.reduce((sum, { ms }) => sum + ms, 0);
-  const row = ({ name, launches, ms }) =>
-    `| ${name} | ${Math.round(launches)} | ${ms.toFixed(3)} | ${((100 * ms) / total).toFixed(1)} % |`;
-  const groups = new Map();
-  for (const kernel of kernels) {
-    const name = groupOf(kernel.name, own);
-    const sum = groups.get(name) ?? { name, launches: 0, ms: 0 };
-    groups.set(name, { name, launches: sum.launches + kernel.launches, ms: sum.ms + kernel.ms });
-  }
-  const short = (kernel) => ({ ...kernel, name: kernel.name.replaceAll("|", "/").slice(0, 100) });
-  const ours = kernels.filter(({ name }) => groupOf(name, own) === "our kernels");
-  const others = kernels.filter((kernel) => !ours.includes(kernel)).slice(0, 20);
-  return [
-    "| group | launches a step | ms a step | share |",
-    "| --- | ---: | ---: | ---: |",
-    ...[...groups.values()].sort((a, b) => b.ms - a.ms).map(row),
-    row({ name: "all", launches: kernels.reduce((sum, { launches }) => sum + launches, 0), ms: total }),
-    "",
-    "| kernel | launches a step | ms a step | share |",
-    "| --- | ---: | ---: | ---: |",
-    ...[...ours, ...others].map(short).map(row),
-  ].join("\n");
 }

@@ -90,17 +90,20 @@ node -p 'const { engine } = JSON.parse(fs.readFileSync(process.argv[1]));
   `| NVRTC | ${engine.kernels.nvrtc?.version ?? engine.kernels.nvrtcFailure}; ${engine.kernels.cubins.files} cubin(s) | |`' \
   "$out/doctor.json" | tee -a "$summary"
 
-mapfile -t kernel_tests < <(find dist/torch/kernels dist/torch/ops dist/optim -name '*.test.js' ! -name 'emulated.*' | sort)
+mapfile -t kernel_tests < <(
+  find dist/torch/kernels dist/torch/ops dist/optim dist/layers dist/reversible -name '*.test.js' ! -name 'emulated.*' | sort
+)
 tests "kernels against their references" 90 kernels.log "${kernel_tests[@]}"
 tests "equal bits" 90 bits.log dist/step/step.test.js dist/step/device.test.js
 tests "planned against measured" 60 grid.log dist/plan/grid.test.js
 steps "steps, adalomo" 60 table.md --ways device --optimizer adalomo
 steps "steps, adamw8bit" 60 table.md --ways device --optimizer adamw8bit
 [[ $device == cuda ]] && steps "steps from host memory" 60 table.md --ways host --optimizer adalomo
+[[ $device == cuda ]] && steps "steps of Qwen3-30B-A3B" 60 table.md --geometry qwen3-30b-a3b --ways device --optimizer adalomo
 if [[ -n $theirs ]]; then
   steps "transformers" 90 table.md --ways "" --theirs adamw,adafactor
 fi
-[[ $device == cuda ]] && steps "profile of a layer" 90 profile.md --ways device --optimizer adalomo --layers 1 --profile
+[[ $device == cuda ]] && steps "profile of a step" 60 profile.md --ways device --optimizer adalomo --layers 24 --profile
 
 {
   for log in kernels bits grid; do

@@ -66,20 +66,21 @@ const Driver& driver() {
 
 struct Loaded {
   void* context = nullptr;
-  void* module = nullptr;
+  std::vector<void*> modules;
   std::map<std::string, void*> functions;
 };
 
 std::mutex lock;
 std::map<int, Loaded> loaded;  // by GPU
 
-void load(int index, const void* cubin) {
+void load(int index, const std::vector<const void*>& cubins) {
   const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
   const c10::DeviceGuard guard(device);
   const at::Tensor first_use = at::empty({1}, at::TensorOptions(at::kByte).device(device));  // makes the context
   Loaded made;
   driver().check(driver().context(&made.context), "cuCtxGetCurrent");
-  driver().check(driver().load(&made.module, cubin), "cuModuleLoadData");
+  for (const void* const cubin : cubins)
+    driver().check(driver().load(&made.modules.emplace_back(), cubin), "cuModuleLoadData");
   const std::lock_guard<std::mutex> hold(lock);
   loaded[index] = made;
 }
@@ -89,7 +90,10 @@ std::pair<void*, void*> context_and_function(const char* name, int index) {
   const auto found = loaded.find(index);
   TORCH_CHECK(found != loaded.end(), name, ": cuda:", index, " has no kernels loaded");
   void*& function = found->second.functions[name];
-  if (function == nullptr) driver().check(driver().function(&function, found->second.module, name), name);
+  int result = 0;
+  for (size_t i = 0; function == nullptr && i < found->second.modules.size(); i++)
+    result = driver().function(&function, found->second.modules[i], name);
+  driver().check(function == nullptr ? result : 0, name);
   return {found->second.context, function};
 }
 
@@ -112,13 +116,17 @@ void launch_on_gpu(const char* name, const void* args, size_t, int64_t items, c1
 
 void init_cuda(Napi::Env env, Napi::Object exports) {
   define(env, exports, "compileKernels", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    std::vector<std::string> options;
-    const Napi::Array given = info[2].As<Napi::Array>();
-    for (uint32_t i = 0; i < given.Length(); i++) options.push_back(given.Get(i).As<Napi::String>().Utf8Value());
+    const auto texts = [&](size_t argument) {
+      std::vector<std::string> all;
+      const Napi::Array given = info[argument].As<Napi::Array>();
+      for (uint32_t i = 0; i < given.Length(); i++) all.push_back(given.Get(i).As<Napi::String>().Utf8Value());
+      return all;
+    };
     try {
-      const std::vector<char> cubin =
-          compile_cuda(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value(), options);
-      return Napi::Buffer<char>::Copy(info.Env(), cubin.data(), cubin.size());
+      Napi::Array cubins = Napi::Array::New(info.Env());
+      for (const auto& each : compile_cuda(info[0].As<Napi::String>().Utf8Value(), texts(1), texts(2)))
+        cubins.Set(cubins.Length(), Napi::Buffer<char>::Copy(info.Env(), each.data(), each.size()));
+      return cubins;
     } catch (const std::runtime_error& failure) {
       throw Napi::Error::New(info.Env(), failure.what());
     }
@@ -147,7 +155,10 @@ void init_cuda(Napi::Env env, Napi::Object exports) {
     return facts;
   });
   define(env, exports, "loadKernels", [](const Napi::CallbackInfo& info) {
-    load(info[0].As<Napi::Number>().Int32Value(), info[1].As<Napi::Uint8Array>().Data());
+    std::vector<const void*> cubins;
+    const Napi::Array given = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < given.Length(); i++) cubins.push_back(given.Get(i).As<Napi::Uint8Array>().Data());
+    load(info[0].As<Napi::Number>().Int32Value(), cubins);
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <future>
 #include <map>
 #include <stdexcept>
 
@@ -48,17 +49,7 @@ const Nvrtc& opened(const std::string& path) {
   return found != libraries.end() ? found->second : libraries.emplace(path, Nvrtc(path)).first->second;
 }
 
-}  // namespace
-
-std::string nvrtc_version(const std::string& library) {
-  int major = 0, minor = 0;
-  opened(library).version(&major, &minor);
-  return std::to_string(major) + "." + std::to_string(minor);
-}
-
-std::vector<char> compile_cuda(const std::string& library, const std::string& source,
-                               const std::vector<std::string>& options) {
-  const Nvrtc& nvrtc = opened(library);
+std::vector<char> compile(const Nvrtc& nvrtc, const std::string& source, const std::vector<std::string>& options) {
   Program program = nullptr;
   const auto check = [&](int result, const char* doing) {
     if (result == 0) return;
@@ -82,6 +73,25 @@ std::vector<char> compile_cuda(const std::string& library, const std::string& so
   check(nvrtc.cubin(program, cubin.data()), "nvrtcGetCUBIN");
   nvrtc.destroy(&program);
   return cubin;
+}
+
+}  // namespace
+
+std::string nvrtc_version(const std::string& library) {
+  int major = 0, minor = 0;
+  opened(library).version(&major, &minor);
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+std::vector<std::vector<char>> compile_cuda(const std::string& library, const std::vector<std::string>& sources,
+                                            const std::vector<std::string>& options) {
+  const Nvrtc& nvrtc = opened(library);
+  std::vector<std::future<std::vector<char>>> compiling;
+  for (const std::string& source : sources)
+    compiling.push_back(std::async(std::launch::async, [&] { return compile(nvrtc, source, options); }));
+  std::vector<std::vector<char>> cubins;
+  for (auto& each : compiling) cubins.push_back(each.get());
+  return cubins;
 }
 
 }  // namespace revmoe

@@ -8,8 +8,10 @@ namespace revmoe {
 /** 13.0, of the library of this path, or of this name where the loader looks. Throws std::runtime_error where it cannot be opened. */
 std::string nvrtc_version(const std::string& library);
 
-/** What the source becomes for `options` (--gpu-architecture=sm_90 is one). Throws std::runtime_error with NVRTC's own log. */
-std::vector<char> compile_cuda(const std::string& library, const std::string& source,
-                               const std::vector<std::string>& options);
+/**
+ * What each source becomes for `options` (--gpu-architecture=sm_90 is one), all at the same time. Throws std::runtime_error with NVRTC's own log.
+ */
+std::vector<std::vector<char>> compile_cuda(const std::string& library, const std::vector<std::string>& sources,
+                                            const std::vector<std::string>& options);
 
 }  // namespace revmoe

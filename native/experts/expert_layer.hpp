@@ -8,7 +8,6 @@
 #include "experts/expert_groups.hpp"
 #include "experts/expert_rows.hpp"
 #include "experts/grouped_products.hpp"
-#include "kernels/gradient.h"
 
 namespace revmoe {
 
@@ -111,7 +110,8 @@ struct Gradient {
     if (sum.is_cpu() && sum.scalar_type() == at::kFloat && addend.scalar_type() == at::kBFloat16 &&
         sum.is_contiguous()) {
       const kernels::ProductArgs args{static_cast<float*>(sum.data_ptr()),
-                                      static_cast<const kernels::bfloat16*>(addend.data_ptr()), sum.numel(), !fresh};
+                                      static_cast<const kernels::bfloat16*>(addend.data_ptr()), sum.numel(), nullptr,
+                                      !fresh};
       launch(kernels::add_product_bfloat16, args, kernels::chunks_of(sum.numel()), sum.device());
     } else {
       fresh ? sum.copy_(addend) : sum.add_(addend);

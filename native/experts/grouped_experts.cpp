@@ -70,12 +70,22 @@ Made value_of(const at::Tensor& x_TD, const at::Tensor& gates_TA, at::TensorList
   return {both_RG, rows.sums(y_RD)};
 }
 
+// Zeros for experts without rows, whose gradients nothing else writes.
+void clear_without_rows(c10::ArrayRef<Gradient> sums, const Rows& rows) {
+  const at::IntArrayRef counts = rows.by_expert();
+  for (size_t i = 0; i < sums.size(); i++) {
+    at::Tensor sum = sums[i].buffer;
+    if (counts[i] == 0 && sums[i].fresh && sum.defined()) sum.zero_();
+  }
+}
+
 // dy_e' x_e of every expert, to its gradient.
 void add_products(const Grouped& grouped, const Rows& rows, c10::ArrayRef<Gradient> sums, const at::Tensor& dy,
                   const at::Tensor& x) {
   std::vector<at::Tensor> buffers;
   for (const Gradient& sum : sums) buffers.push_back(sum.buffer);
   if (grouped.add_gradients(buffers, dy, x, 0, !sums[0].fresh)) return;
+  clear_without_rows(sums, rows);
   const bool alone = std::any_of(buffers.begin(), buffers.end(), [&](const at::Tensor& buffer) {
     return buffer.defined() && buffer.scalar_type() != x.scalar_type();
   });
@@ -92,6 +102,7 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     for (const at::TensorList& some : {gate_up, down, biases}) saved.insert(saved.end(), some.begin(), some.end());
     context->save_for_backward(saved);
     auto& data = context->saved_data;
+    data["known"] = plan.rows.known();
     data["fused"] = plan.rows.fused;
     data["activation"] = std::string(plan.activation.name());
     data["interleaved"] = plan.activation.interleaved();
@@ -104,7 +115,7 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
 
   static Plan plan_of(AutogradContext* context, const at::Tensor& places_TA, const at::Tensor& counts) {
     auto& data = context->saved_data;
-    return {{places_TA, counts, data["fused"].toBool()},
+    return {{places_TA, counts, data["known"].toOptional<at::Tensor>(), data["fused"].toBool()},
             {data["activation"].toStringRef(), data["interleaved"].toBool(), data["limit"].toDouble(),
              data["alpha"].toDouble()},
             data["kept"].toTensorVector(),
@@ -134,6 +145,7 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     if (!biases.empty()) {
       const at::Tensor d_gates_R = at::empty({rows.all()}, gates_TA.options());
       const at::Tensor gates_R1 = rows.column(gates_TA, rows_RD);
+      for (const size_t which : {2, 3}) clear_without_rows(part(which), rows);
       for (const Group& group : layer.groups()) {
         const at::Tensor dy = group.of(rows_RD);
         const at::Tensor bias = biases[experts + group.expert].to(dy.scalar_type());
@@ -159,22 +171,20 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
   static std::vector<Gradient> sums_of(AutogradContext* context, const Plan& plan, at::TensorList weights,
                                        variable_list& made) {
     std::vector<Gradient> sums(weights.size());
-    const at::IntArrayRef counts = plan.rows.by_expert();
+    const auto experts = static_cast<size_t>(plan.rows.counts.numel());
     // Biases are small: where rows are kept, only those of weights wait.
-    const size_t first = plan.keeps() ? 2 * counts.size() : 0;
+    const size_t first = plan.keeps() ? 2 * experts : 0;
     auto* const written = plan.written.has_value() ? static_cast<uint8_t*>(plan.written->data_ptr()) : nullptr;
     for (size_t i = first; i < weights.size(); i++) {
       if (!context->needs_input_grad(i + 2)) continue;
-      const bool any = counts[i % counts.size()] > 0;
       at::Tensor buffer = weights[i].grad();
-      const bool fresh = !buffer.defined() || (written != nullptr && written[i / counts.size()] == 0);
-      if (!buffer.defined() && any) buffer = made[i + 2] = at::empty_like(weights[i]);
-      if (any || buffer.defined())
-        sums[i] = {buffer, fresh};  // one that is missing would end the products of all together
-      if (!any && fresh && buffer.defined()) buffer.zero_();
+      const bool fresh = !buffer.defined() || (written != nullptr && written[i / experts] == 0);
+      if (!buffer.defined() && plan.rows.by_expert()[i % experts] > 0)
+        buffer = made[i + 2] = at::empty_like(weights[i]);
+      sums[i] = {buffer, fresh};
     }
-    for (size_t i = first; written != nullptr && i < weights.size(); i += counts.size()) {
-      if (context->needs_input_grad(i + 2)) written[i / counts.size()] = 1;
+    for (size_t i = first; written != nullptr && i < weights.size(); i += experts) {
+      if (context->needs_input_grad(i + 2)) written[i / experts] = 1;
     }
     return sums;
   }
@@ -206,10 +216,11 @@ void check(const at::Tensor& x, const at::Tensor& gates, at::TensorList gate_up,
 }
 
 at::Tensor grouped_experts(const at::Tensor& x, const at::Tensor& gates, const at::Tensor& places,
-                           const at::Tensor& counts, at::TensorList gate_up, at::TensorList down, at::TensorList biases,
-                           at::TensorList kept, const c10::optional<at::Tensor>& written, bool fused, std::string name,
-                           bool interleaved, double limit, double alpha) {
-  const Plan plan{{places, counts, fused}, {name, interleaved, limit, alpha}, kept.vec(), written};
+                           const at::Tensor& counts, const c10::optional<at::Tensor>& known, at::TensorList gate_up,
+                           at::TensorList down, at::TensorList biases, at::TensorList kept,
+                           const c10::optional<at::Tensor>& written, bool fused, std::string name, bool interleaved,
+                           double limit, double alpha) {
+  const Plan plan{{places, counts, known, fused}, {name, interleaved, limit, alpha}, kept.vec(), written};
   check(x, gates, gate_up, down, biases, plan);
   const auto trained = [](at::TensorList tensors) {
     return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& each) { return each.requires_grad(); });
@@ -236,25 +247,19 @@ std::tuple<at::Tensor, at::Tensor> expert_places(const at::Tensor& experts_of, i
   return {places, counts};
 }
 
-// Those of all experts, of which only some have a sum. Experts without rows get zeros where nothing is added.
-std::vector<Gradient> some_of(at::TensorList sums, const Rows& rows, int64_t first, bool add) {
-  const at::IntArrayRef counts = rows.by_expert();
-  TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= counts.size(), "there are ", counts.size(),
-              " experts");
-  std::vector<Gradient> all(counts.size());
-  for (size_t i = 0; i < sums.size(); i++) {
-    const size_t expert = static_cast<size_t>(first) + i;
-    all[expert] = {sums[i], !add};
-    if (!add && counts[expert] == 0) all[expert].buffer.zero_();
-  }
+// Those of all experts, of which only some have a sum.
+std::vector<Gradient> some_of(at::TensorList sums, size_t experts, int64_t first, bool add) {
+  TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= experts, "there are ", experts, " experts");
+  std::vector<Gradient> all(experts);
+  for (size_t i = 0; i < sums.size(); i++) all[static_cast<size_t>(first) + i] = {sums[i], !add};
   return all;
 }
 
 // sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
 void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& counts,
-                       int64_t first, bool add) {
-  const Rows rows({}, counts, false);
-  const std::vector<Gradient> some = some_of(sums, rows, first, add);
+                       const c10::optional<at::Tensor>& known, int64_t first, bool add, bool fused) {
+  const Rows rows({}, counts, known, fused);
+  const std::vector<Gradient> some = some_of(sums, static_cast<size_t>(counts.numel()), first, add);
   const Grouped grouped(x, rows);
   if (!grouped.add_gradients(sums, dy, x, first, add)) add_products(grouped, rows, some, dy, x);
 }
@@ -263,12 +268,16 @@ void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tens
 
 TORCH_LIBRARY(revmoe, library) {
   library.def(
-      "grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor[] gate_up, Tensor[] down, Tensor[] "
+      "grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor? known, Tensor[] gate_up, Tensor[] "
+      "down, Tensor[] "
       "biases, Tensor[] kept, Tensor? written, bool fused, str activation=\"silu\", bool interleaved=False, float "
       "limit=7., float alpha=1.702) -> Tensor",
       &grouped_experts);
-  library.def("expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, int first, bool add) -> ()",
-              &expert_gradients_);
+  library.def(
+      "expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, Tensor? known, int first, bool add, "
+      "bool fused) -> ()",
+      &expert_gradients_);
+  library.def("take_products_(Tensor(a!) sums, Tensor made, Tensor counts, bool add) -> ()", &take_products);
   library.def("expert_places(Tensor experts_of, int experts) -> (Tensor, Tensor)", &expert_places);
 }
 

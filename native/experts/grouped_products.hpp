@@ -8,6 +8,7 @@
 
 #include "core/table.hpp"
 #include "experts/expert_rows.hpp"
+#include "kernels/gradient.h"
 
 /** Whether this libtorch has that kernel. */
 #define REVMOE_GROUPED_KERNEL (REVMOE_TORCH >= 210)
@@ -28,6 +29,21 @@ inline at::Tensor stack_of(at::TensorList weights) {
   }
   return first.as_strided({static_cast<int64_t>(weights.size()), first.size(0), first.size(1)},
                           {first.numel(), first.size(1), 1});
+}
+
+// sums_e = or += made_e of each expert that has rows; without rows, = or += 0.
+inline void take_products(const at::Tensor& sums, const at::Tensor& made, const at::Tensor& counts, bool add) {
+  const c10::Device device = sums.device();
+  check_dense(sums, at::kFloat, device);
+  check_dense(made, at::kBFloat16, device);
+  check_dense(counts, at::kLong, device);
+  TORCH_CHECK(sums.dim() == 3 && made.sizes() == sums.sizes() && counts.numel() == sums.size(0),
+              "sums, products and counts do not belong together");
+  const int64_t elements = sums.size(1) * sums.size(2);
+  const kernels::ProductArgs args{static_cast<float*>(sums.data_ptr()),
+                                  static_cast<const kernels::bfloat16*>(made.data_ptr()), elements,
+                                  static_cast<const int64_t*>(counts.data_ptr()), add};
+  launch(kernels::add_product_bfloat16, args, sums.size(0) * kernels::chunks_of(elements), device);
 }
 
 // Elements of gradients of weights that the grouped kernel makes at a time, in the type of the factors.
@@ -68,16 +84,12 @@ class Grouped {
       const int64_t count = std::min(most, stack.size(0) - start);
       int64_t length = 0;
       for (int64_t i = 0; i < count; i++) length += counts[first + start + i];
-      at::Tensor some = stack.narrow(0, start, count);
       if (length > 0) {
         const at::Tensor ends = ends_.narrow(0, first + start, count).sub(row);
         const at::Tensor made = product(dy.narrow(0, row, length).t(), x.narrow(0, row, length), ends);
-        for (int64_t i = 0; i < count; i++) {
-          if (counts[first + start + i] == 0) made.select(0, i).zero_();
-        }
-        add ? some.add_(made) : some.copy_(made);
+        take(stack.narrow(0, start, count), made, rows_.counts.narrow(0, first + start, count), add);
       } else if (!add) {
-        some.zero_();
+        stack.narrow(0, start, count).zero_();
       }
       row += length;
     }
@@ -89,6 +101,17 @@ class Grouped {
   static bool aligned(const at::Tensor& stack) { return stack.size(1) % 8 == 0 && stack.size(2) % 8 == 0; }
   bool fits(const at::Tensor& x) const {
     return ends_.defined() && x.stride(1) == 1 && x.stride(0) % 8 == 0 && x.size(1) % 8 == 0;
+  }
+
+  // What the kernel of products leaves for an expert without rows is not looked at.
+  void take(at::Tensor sums, const at::Tensor& made, const at::Tensor& counts, bool add) const {
+    if (rows_.fused && sums.scalar_type() == at::kFloat) return take_products(sums, made, counts, add);
+    const at::IntArrayRef known = rows_.by_expert();
+    const int64_t first = counts.storage_offset() - rows_.counts.storage_offset();
+    for (int64_t i = 0; i < made.size(0); i++) {
+      if (known[first + i] == 0) made.select(0, i).zero_();
+    }
+    add ? sums.add_(made) : sums.copy_(made);
   }
 
   static at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends) {

@@ -1,4 +1,5 @@
-// A product in bfloat16 that becomes a float32 gradient, or is added to one. An item is a chunk.
+// Products in bfloat16 that become float32 gradients, or are added to them: of one matrix, or of matrices side by side, one for each expert of
+// a layer. What the products of an expert without rows hold is not looked at: it counts as zeros. An item is a chunk of a matrix.
 #pragma once
 #include "numbers.h"
 
@@ -8,23 +9,35 @@ namespace {
 struct ProductArgs {
   float* sum;
   const bfloat16* product;
+  /** Of a matrix. */
   int64_t elements;
+  /** How many rows each expert has; null where every product counts. */
+  const int64_t* rows;
   int32_t add;
 };
 
-DEVICE void add_product(const Team& team, int64_t chunk, const ProductArgs& a) {
-  float* const sum = a.sum + chunk * kChunkElements;
-  const bfloat16* const product = a.product + chunk * kChunkElements;
+template <class Product>
+DEVICE void add_product(const Team& team, int64_t item, const ProductArgs& a) {
+  const int64_t chunks = chunks_of(a.elements), matrix = item / chunks, chunk = item % chunks;
+  const int64_t first = matrix * a.elements + chunk * kChunkElements;
+  float* const sum = a.sum + first;
+  const Product* const product = a.product + first;
   const int64_t count = chunk_size(chunk, a.elements);
-  if (a.add) {
-    team.each(count, [=](int64_t i) { sum[i] += load(product, i); });
-  } else {
-    team.each(count, [=](int64_t i) { sum[i] = load(product, i); });
+  const bool any = a.rows == nullptr || a.rows[matrix] > 0;
+  if (any && a.add) {
+    team.each_lanes(count, [=](auto zero, int64_t i) {
+      using L = decltype(zero);
+      store_lanes(sum, i, lanes_of<L>(sum + i) + lanes_of<L>(product + i));
+    });
+  } else if (any) {
+    team.each_lanes(count, [=](auto zero, int64_t i) { store_lanes(sum, i, lanes_of<decltype(zero)>(product + i)); });
+  } else if (!a.add) {
+    team.each_lanes(count, [=](auto zero, int64_t i) { store_lanes(sum, i, zero); });
   }
 }
 
 }  // namespace
 
-REVMOE_KERNEL(add_product_bfloat16, add_product, ProductArgs)
+REVMOE_KERNEL(add_product_bfloat16, add_product<bfloat16>, ProductArgs)
 
 }  // namespace revmoe::kernels

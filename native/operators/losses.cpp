@@ -67,7 +67,7 @@ void accumulate_(at::Tensor sum, const at::Tensor& x, bool first) {
   check_dense(x, at::kBFloat16, x.device());
   TORCH_CHECK(sum.sizes() == x.sizes(), "the sizes do not belong together");
   const kernels::ProductArgs args{static_cast<float*>(sum.data_ptr()),
-                                  static_cast<const kernels::bfloat16*>(x.data_ptr()), x.numel(), !first};
+                                  static_cast<const kernels::bfloat16*>(x.data_ptr()), x.numel(), nullptr, !first};
   launch(kernels::add_product_bfloat16, args, kernels::chunks_of(x.numel()), x.device());
 }
 

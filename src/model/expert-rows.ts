@@ -44,12 +44,14 @@ export interface Choices {
   gates_TA: Tensor;
   places_TA: Tensor;
   counts_E: Tensor;
+  /** The same in main memory, where they are known there. */
+  known_E: Tensor | null;
 }
 
 /** The experts' products, weighed and summed for each token. */
 export function expertsOutput(x_TD: Tensor, choices: Choices, experts: Experts, kept: Tensor[] = []): Tensor {
   const { gateUp, down, biases, activation, written = null } = experts;
-  const { gates_TA, places_TA, counts_E } = choices;
+  const { gates_TA, places_TA, counts_E, known_E } = choices;
   const isWide = dtype(x_TD) === "float64";
   const gates = cast(gates_TA, isWide ? "float64" : "float32");
   const rest: [name: ExpertActivation, interleaved?: boolean, limit?: number, alpha?: number] =
@@ -57,7 +59,7 @@ export function expertsOutput(x_TD: Tensor, choices: Choices, experts: Experts, 
       ? [activation.name, false, activation.limit, activation.alpha]
       : [activation.name];
   const fused = !isWide && hasKernels(device(x_TD));
-  return groupedExperts(x_TD, gates, places_TA, counts_E, gateUp, down, biases, kept, written, fused, ...rest);
+  return groupedExperts(x_TD, gates, places_TA, counts_E, known_E, gateUp, down, biases, kept, written, fused, ...rest);
 }
 
 /** Rows sorted by expert, and how many each has. */
@@ -67,7 +69,10 @@ interface Tile {
   inner_RF: Tensor;
   dy_RD: Tensor;
   counts_E: Tensor;
+  known_E: Tensor | null;
 }
+
+const tensorsOf = (tile: Tile): Tensor[] => Object.values(tile).filter((tensor) => tensor !== null);
 
 export class ExpertRows {
   readonly #tiles: Tile[] = [];
@@ -81,9 +86,17 @@ export class ExpertRows {
         empty([rows, columns], dtype(x_TD), device(x_TD)),
       );
       const y_TD = expertsOutput(x_TD, choices, experts, [x_RD, dBoth_R2F, inner_RF, dy_RD]);
-      const tile = { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E: detach(choices.counts_E) };
-      for (const tensor of Object.values(tile)) keep(tensor);
+      const { counts_E, known_E } = choices;
+      const tile = {
+        x_RD,
+        dBoth_R2F,
+        inner_RF,
+        dy_RD,
+        counts_E: detach(counts_E),
+        known_E: known_E && detach(known_E),
+      };
       this.#tiles.push(tile);
+      for (const tensor of tensorsOf(tile)) keep(tensor);
       return y_TD;
     });
   }
@@ -115,7 +128,7 @@ export class ExpertRows {
   }
 
   #tensors(): Tensor[] {
-    return this.#tiles.flatMap((tile) => Object.values(tile) as Tensor[]);
+    return this.#tiles.flatMap(tensorsOf);
   }
 
   /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
@@ -123,9 +136,10 @@ export class ExpertRows {
     const sums_EHW = empty([count, height, width], "float32", device(this.#tiles[0].x_RD));
     scope(() => {
       const sums = unbind(sums_EHW, 0);
-      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E }] of this.#tiles.entries()) {
+      const fused = hasKernels(device(sums_EHW));
+      for (const [i, { x_RD, dBoth_R2F, inner_RF, dy_RD, counts_E, known_E }] of this.#tiles.entries()) {
         const [dOut, into] = name === EXPERT_MATRICES.down ? [dy_RD, inner_RF] : [dBoth_R2F, x_RD];
-        expertGradients_(sums, dOut, into, counts_E, first, i > 0);
+        expertGradients_(sums, dOut, into, counts_E, known_E, first, i > 0, fused);
       }
     });
     return sums_EHW;

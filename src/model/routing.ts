@@ -1,9 +1,11 @@
 // Which experts a token goes to. Recomputation must repeat the choice of the first pass: scores close to a tie
 // would else flip and silently change the function that is differentiated. So the choice of each layer is kept (one byte
 // per token and choice up to 256 experts) and replayed; the gate values are recomputed, with their gradient.
-import { bincount, cast, cat, reshape, topk } from "../torch/ops.js";
+import { detach } from "../torch/autograd.js";
+import { isCpu } from "../torch/device.js";
+import { cast, cat, narrow, topk } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
-import { byteSize, toArray, type Tensor } from "../torch/tensor.js";
+import { byteSize, device, shape, toArray, type Tensor, to } from "../torch/tensor.js";
 
 /** Name, in all families, of the numbers that move the choice of experts and nothing else: one for each, a buffer. */
 export const CHOICE_CORRECTION = "mlp.gate.e_score_correction_bias";
@@ -11,6 +13,8 @@ export const CHOICE_CORRECTION = "mlp.gate.e_score_correction_bias";
 export interface Routing {
   /** The experts of each token, indices_TA (int64): those of the largest scores for the choice, which are asked for where it is not known. */
   choose(layer: number, scores_TE: () => Tensor, expertsPerToken: number): Tensor;
+  /** Told how many tokens of a layer each expert gets, on the device; the same in main memory where they are known there already, else null. */
+  counted(layer: number, counts_E: Tensor): Tensor | null;
   /** The routing of the tokens from `first` on, which are chosen for by themselves. */
   from(first: number): Routing;
 }
@@ -26,19 +30,25 @@ const pick = (scores_TE: () => Tensor, expertsPerToken: number): Tensor => topk(
 /** Chooses anew at every call: evaluation and generation. */
 export const freshRouting: Routing = {
   choose: (_layer, scores_TE, expertsPerToken) => pick(scores_TE, expertsPerToken),
+  counted: () => null,
   from: () => freshRouting,
 };
 
-/** Chooses at the first call of a layer and a first token, and replays at every later one. Owns the kept choices until `free`. */
+/**
+ * Chooses at the first call of a layer and a first token, and replays at every later one. Counts are looked at once, for all layers together, so that
+ * what is computed again does not wait for a GPU to count. Owns the kept choices and counts until `free`.
+ */
 export class RecordedRouting implements Routing {
   /** By layer, then by first token. */
   readonly #chosen = new Map<number, Map<number, Tensor>>();
+  readonly #counts = new Map<number, Map<number, Tensor>>();
 
   constructor(readonly numExperts: number) {}
 
   from(first: number): Routing {
     return {
       choose: (layer, scores_TE, choices) => this.choose(layer, scores_TE, choices, first),
+      counted: (layer, counts_E) => this.counted(layer, counts_E, first),
       from: (more) => this.from(first + more),
     };
   }
@@ -55,28 +65,53 @@ export class RecordedRouting implements Routing {
     return chosen;
   }
 
-  /** Tokens sent to each expert, per layer. */
+  counted(layer: number, counts_E: Tensor, first = 0): Tensor | null {
+    const tiles = this.#counts.get(layer) ?? new Map<number, Tensor>();
+    const noted = tiles.get(first);
+    if (noted === undefined) this.#counts.set(layer, tiles.set(first, keep(detach(counts_E))));
+    return noted !== undefined && isCpu(device(noted)) && !isCpu(device(counts_E)) ? noted : null;
+  }
+
+  /** Tokens sent to each expert, per layer. Waits for a GPU the first time. */
   counts(): Map<number, number[]> {
-    return scope(() => {
-      const counts = new Map<number, number[]>();
-      for (const [layer, tiles] of this.#chosen) {
-        const chosen = cat([...tiles.values()].map((tile) => reshape(tile, [-1])));
-        counts.set(layer, toArray(bincount(cast(chosen, "int64"), null, this.numExperts)));
-      }
-      return counts;
-    });
+    this.#bringCounts();
+    return new Map(
+      [...this.#counts].map(([layer, tiles]) => {
+        const counts = [...tiles.values()].map((counts_E) => toArray(counts_E));
+        return [layer, counts.reduce((sum, each) => sum.map((count, expert) => count + each[expert]))];
+      }),
+    );
   }
 
   get bytes(): number {
-    return this.#all().reduce((total, chosen) => total + byteSize(chosen), 0);
+    return tensorsIn(this.#chosen).reduce((total, chosen) => total + byteSize(chosen), 0);
   }
 
   free(): void {
-    free(...this.#all());
-    this.#chosen.clear();
+    for (const kept of [this.#chosen, this.#counts]) {
+      free(...tensorsIn(kept));
+      kept.clear();
+    }
   }
 
-  #all(): Tensor[] {
-    return [...this.#chosen.values()].flatMap((tiles) => [...tiles.values()]);
+  /** All counts into main memory, by one copy. */
+  #bringCounts(): void {
+    const noted = [...this.#counts.values()].flatMap((tiles) =>
+      [...tiles].map(([first, counts_E]) => ({ tiles, first, counts_E })),
+    );
+    if (noted.length === 0 || isCpu(device(noted[0].counts_E))) return;
+    scope(() => {
+      const all = to(cat(noted.map(({ counts_E }) => counts_E)), "int64");
+      let place = 0;
+      for (const { tiles, first, counts_E } of noted) {
+        const [experts] = shape(counts_E);
+        tiles.set(first, keep(narrow(all, 0, place, experts)));
+        place += experts;
+        free(counts_E);
+      }
+    });
   }
 }
+
+const tensorsIn = (kept: Map<number, Map<number, Tensor>>): Tensor[] =>
+  [...kept.values()].flatMap((tiles) => [...tiles.values()]);

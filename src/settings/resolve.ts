@@ -59,7 +59,8 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     if (given.has(name)) continue;
     const rule = otherwise?.find(
       (each) =>
-        given.has(each.given) && Object.entries(each.when ?? {}).every(([other, value]) => settings[other] === value),
+        given.has(each.given) &&
+        Object.entries(each.when ?? {}).every(([other, value]) => fits(settings[other], value)),
     );
     if (rule && !(isRecorded(name) && isRecorded(rule.given))) settings[name] = rule.value;
   }
@@ -70,6 +71,9 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
   if (problem !== undefined) throw new UserError(problem);
   return { settings: resolved, given };
 }
+
+const fits = (value: SettingValue, wanted: SettingValue | RegExp): boolean =>
+  wanted instanceof RegExp ? wanted.test(String(value)) : value === wanted;
 
 /** The error for a name that no row has; `subject` is how the person wrote it, with its place. */
 export function unknownSetting(table: SettingsTable, subject: string, name: string): UserError {

@@ -18,10 +18,10 @@ interface Described {
   readonly group?: string;
   /** What stands for the value in --help, as FOLDER. */
   readonly metavar?: string;
-  /** Other defaults, where a setting is given and all of `when` hold; the first that fits. */
+  /** Other defaults, where a setting is given and all of `when` hold, which are values or patterns of texts; the first that fits. */
   readonly otherwise?: readonly {
     readonly given: string;
-    readonly when?: Readonly<Record<string, SettingValue>>;
+    readonly when?: Readonly<Record<string, SettingValue | RegExp>>;
     readonly value: SettingValue;
   }[];
 }

@@ -80,15 +80,15 @@ export interface Native {
   synchronize(device: string): void;
   /** 13.0; nvrtc: a path, or a name for the loader. */
   nvrtcVersion(nvrtc: string): string;
-  /** What it makes of CUDA source. */
-  compileKernels(nvrtc: string, source: string, options: string[]): Uint8Array;
+  /** What it makes of each CUDA source, at the same time. */
+  compileKernels(nvrtc: string, sources: string[], options: string[]): Uint8Array[];
   /** Which form of the kernels runs on this CPU: plain, avx2, avx512, or emulated (native/emulated). */
   kernelsOfCpu(): string;
   /** Whether this libtorch hands out the streams that kernels are launched on. */
   launchesKernels(): boolean;
   /** 90 for sm_90; the driver's CUDA version, 13000 for 13.0. */
   gpuFacts(index: number): { capability: number; driver: number };
-  loadKernels(index: number, cubin: Uint8Array): void;
+  loadKernels(index: number, cubins: Uint8Array[]): void;
   /** See repeat.ts. */
   repeat(count: number, work: (round: number) => void): void;
   leavesOut(): boolean;

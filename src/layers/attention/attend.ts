@@ -1,5 +1,6 @@
-// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses the
-// engine's fused form where libtorch has one for the case (2.0 and newer; no window, no cache, no sinks), else tiles; in either case scores of all queries against all keys never exist.
+// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses one of the
+// engine's fused forms where libtorch has one for the case (without cache and sinks): on a GPU one call for all documents, else a call for each without a
+// window; else tiles. Scores of all queries against all keys never exist.
 import {
   cat,
   expand,
@@ -7,6 +8,7 @@ import {
   hasOp,
   mulScalar,
   narrow,
+  packedFlashAttention,
   reshape,
   select,
   transpose,
@@ -15,7 +17,7 @@ import {
 import { isCpu } from "../../torch/device.js";
 import { repeat } from "../../torch/repeat.js";
 import { scope } from "../../torch/scope.js";
-import { device, dtype, shape, type Tensor, zeros } from "../../torch/tensor.js";
+import { device, dtype, fromArray, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import { tiledAttention } from "./tiled.js";
 
 /**
@@ -40,11 +42,17 @@ export function attend(
     return scope(() =>
       attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window, undefined, sinks_H),
     );
-  const plain = shape(k_UKC)[0] === tokens && segments.every((length) => window === null || window >= length);
-  const fused =
-    plain && sinks_H === null && valueWidth <= width && hasOp("aten::scaled_dot_product_attention") && hasFlash(q_THC);
+  const inOne = shape(k_UKC)[0] === tokens && sinks_H === null && valueWidth <= width;
+  const sees = segments.every((length) => window === null || window >= length) ? null : window;
+  const fused = !inOne
+    ? null
+    : hasPacked(q_THC)
+      ? packedAttention
+      : sees === null && hasFlash(q_THC)
+        ? byDocument
+        : null;
   const out_THC = fused
-    ? narrowed(fusedAttention(q_THC, k_UKC, widened(v_UKC, width), segments), valueWidth)
+    ? narrowed(fused(q_THC, k_UKC, widened(v_UKC, width), segments, sees), valueWidth)
     : tiledAttention(q_THC, k_UKC, v_UKC, segments, window, sinks_H);
   return reshape(out_THC, [tokens, heads * valueWidth]);
 }
@@ -59,10 +67,38 @@ function widened(v_UKC: Tensor, width: number): Tensor {
 const narrowed = (out_THC: Tensor, width: number): Tensor =>
   shape(out_THC)[2] === width ? out_THC : narrow(out_THC, 2, 0, width);
 
-/** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
-const hasFlash = (q: Tensor): boolean => isCpu(device(q)) || dtype(q) === "bfloat16" || dtype(q) === "float16";
+const isHalf = (q: Tensor): boolean => dtype(q) === "bfloat16" || dtype(q) === "float16";
 
-function fusedAttention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
+/** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
+const hasFlash = (q: Tensor): boolean => hasOp("aten::scaled_dot_product_attention") && (isCpu(device(q)) || isHalf(q));
+
+/** Of the versions that have it with windows, those with a GPU; what a kernel reads begins at multiples of 16 bytes. */
+const hasPacked = (q_THC: Tensor): boolean => {
+  const width = shape(q_THC)[2];
+  return (
+    !isCpu(device(q_THC)) && isHalf(q_THC) && width % 8 === 0 && width <= 256 && hasOp("aten::_flash_attention_forward")
+  );
+};
+
+function packedAttention(
+  q_THC: Tensor,
+  k_TKC: Tensor,
+  v_TKC: Tensor,
+  segments: number[],
+  window: number | null,
+): Tensor {
+  return scope(() => {
+    const ends: number[] = [0];
+    for (const length of segments) ends.push((ends.at(-1) as number) + length);
+    const ends_S = fromArray(ends, [ends.length], "int32", device(q_THC));
+    const longest = segments.reduce((most, own) => Math.max(most, own), 0);
+    const [left, right] = window === null ? [-1, -1] : [window - 1, 0];
+    const lengths = [ends_S, ends_S, longest, longest] as const;
+    return packedFlashAttention(q_THC, k_TKC, v_TKC, ...lengths, 0, true, false, null, left, right)[0];
+  });
+}
+
+function byDocument(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);
   const outputs: Tensor[] = [];
   const attendTo = (start: number, length: number): Tensor =>

@@ -34,7 +34,8 @@ export function routedExperts(
   const gates_TA = router.gates(scores_TE, indices_TA);
 
   return scope(() => {
-    const chosen = { gates_TA, ...placesOf(indices_TA, experts.gateUp.length) };
+    const { places_TA, counts_E } = placesOf(indices_TA, experts.gateUp.length);
+    const chosen = { gates_TA, places_TA, counts_E, known_E: routing.counted(layer, counts_E) };
     const { rows } = experts;
     return rows && isRecorded() ? rows.output(x_TD, chosen, experts) : expertsOutput(x_TD, chosen, experts);
   });

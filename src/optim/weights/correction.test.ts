@@ -60,7 +60,12 @@ test("held values survive being read and stored again, bit for bit", () => {
 test("updates a hundredth of a bfloat16 step add up as they would in float32", () => {
   scope(() => {
     const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 };
-    const run = stepped(adamw(settings), full([64, 64], 1, "bfloat16"), factsOf([64, 64]), zeros([64, 64], "int8"));
+    const run = stepped(
+      adamw(settings),
+      full([64, 64], 1, "bfloat16", TEST_DEVICE),
+      factsOf([64, 64]),
+      zeros([64, 64], "int8", TEST_DEVICE),
+    );
     for (let step = 0; step < 200; step++) run.step(Array(4096).fill(1), 1e-4);
     const values = toArray(run.parameter);
     assert.ok(values.every((value) => value === values[0]));
@@ -71,7 +76,7 @@ test("updates a hundredth of a bfloat16 step add up as they would in float32", (
 test("with the same gradients, 24-bit weights stay twenty times nearer to float32 ones than rounding by chance does", () => {
   scope(() => {
     const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
-    const [start, size] = [fromArray(numbers(4096, 5), [64, 64], "float32"), [64, 64]];
+    const [start, size] = [fromArray(numbers(4096, 5), [64, 64], "float32", TEST_DEVICE), [64, 64]];
     const run = (type: "float32" | "bfloat16", correction?: Tensor): number[] => {
       setSeed(1);
       const parameter = cast(cast(start, "bfloat16"), type);
@@ -81,7 +86,10 @@ test("with the same gradients, 24-bit weights stay twenty times nearer to float3
     };
     const exact = run("float32");
     const distance = (other: number[]): number => Math.hypot(...other.map((value, i) => value - exact[i]));
-    const [corrected, rounded] = [distance(run("bfloat16", zeros(size, "int8"))), distance(run("bfloat16"))];
+    const [corrected, rounded] = [
+      distance(run("bfloat16", zeros(size, "int8", TEST_DEVICE))),
+      distance(run("bfloat16")),
+    ];
     assert.ok(20 * corrected < rounded, `${corrected} with the correction, ${rounded} without`);
   });
 });

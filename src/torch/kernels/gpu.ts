@@ -14,7 +14,7 @@ export function loadOnGpu(index: number): string | null {
     if (!native.launchesKernels()) return "this libtorch does not hand out its streams (2.11 and later do)";
     const { capability, driver } = native.gpuFacts(index);
     const libraries = nvrtcCandidates(resolveEngine().libDir);
-    native.loadKernels(index, cachedKernels(cubinFolder(), capability, driver, libraries).cubin);
+    native.loadKernels(index, cachedKernels(cubinFolder(), capability, driver, libraries).cubins);
     return null;
   } catch (failure) {
     return (failure as Error).message;

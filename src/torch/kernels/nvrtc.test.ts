@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { resolveEngine } from "../../../setup/libtorch.mjs";
 import { native } from "../binding.js";
-import { cachedKernels, compileKernels, kernelSource, nvrtcCandidates } from "./nvrtc.js";
+import { cachedKernels, compileKernels, kernelSources, nvrtcCandidates } from "./nvrtc.js";
 
 const CAPABILITIES = [80, 89, 90, 100];
 
@@ -15,7 +15,7 @@ const libraries = nvrtcCandidates(resolveEngine().libDir);
 /** Why kernels are not compiled here; undefined where they are. */
 function whyNot(): string | undefined {
   try {
-    compileKernels(80, libraries, 'extern "C" __global__ void nothing() {}');
+    compileKernels(80, libraries, ['extern "C" __global__ void nothing() {}']);
     return undefined;
   } catch (failure) {
     return `${(failure as Error).message}; pip install nvidia-cuda-nvrtc, then set REVMOE_NVRTC`;
@@ -24,33 +24,43 @@ function whyNot(): string | undefined {
 const skip = whyNot();
 
 /** Every name behind REVMOE_KERNEL( in the sources. */
-const names = [...kernelSource().matchAll(/^REVMOE_KERNEL\((\w+)/gm)].map(([, name]) => name);
+const names = [
+  ...kernelSources()
+    .join("")
+    .matchAll(/^REVMOE_KERNEL\((\w+)/gm),
+].map(([, name]) => name);
 
 for (const capability of CAPABILITIES) {
   test(`every kernel compiles for sm_${capability}`, { skip }, () => {
-    const cubin = Buffer.from(compileKernels(capability, libraries));
-    assert.equal(cubin.subarray(1, 4).toString(), "ELF");
-    for (const name of names) assert.ok(cubin.includes(`.text.${name}\0`), name);
+    const cubins = compileKernels(capability, libraries).map((cubin) => Buffer.from(cubin));
+    for (const cubin of cubins) assert.equal(cubin.subarray(1, 4).toString(), "ELF");
+    for (const name of names) assert.equal(cubins.filter((cubin) => cubin.includes(`.text.${name}\0`)).length, 1, name);
   });
 }
 
 test("what does not compile is said with file and line", { skip }, () => {
-  const source = kernelSource().replace("REVMOE_KERNEL(adamw_plain,", "REVMOE_KERNEL(adamw_plain, no such thing,");
-  assert.throws(() => compileKernels(80, libraries, source), /nvrtcCompileProgram: .*\nupdate\.h\(\d+\): error/);
+  const broken = kernelSources().map((source) =>
+    source.replace("REVMOE_KERNEL(adamw_plain,", "REVMOE_KERNEL(adamw_plain, no such thing,"),
+  );
+  assert.throws(() => compileKernels(80, libraries, broken), /nvrtcCompileProgram: .*\nupdate\.h\(\d+\): error/);
 });
 
 test("what is compiled once is kept, by all it depends on", { skip }, (t) => {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-cubins-"));
   t.after(() => rmSync(folder, { recursive: true }));
-  const first = cachedKernels(folder, 80, 13_000, libraries);
-  assert.ok(first.file !== null);
-  writeFileSync(first.file, "kept");
-  assert.equal(Buffer.from(cachedKernels(folder, 80, 13_000, libraries).cubin).toString(), "kept");
-  const other = cachedKernels(folder, 80, 13_010, libraries);
-  assert.equal(Buffer.from(other.cubin).subarray(1, 4).toString(), "ELF");
-  assert.equal(readdirSync(folder).length, 2);
+  const { files } = cachedKernels(folder, 80, 13_000, libraries);
+  assert.equal(readdirSync(folder).length, files.length);
+  writeFileSync(files[2] as string, "kept");
+  rmSync(files[1] as string);
+  const again = cachedKernels(folder, 80, 13_000, libraries);
+  assert.equal(Buffer.from(again.cubins[2]).toString(), "kept");
+  assert.equal(Buffer.from(again.cubins[1]).subarray(1, 4).toString(), "ELF");
+  assert.deepEqual(again.files, files);
+  cachedKernels(folder, 80, 13_010, libraries);
+  assert.equal(readdirSync(folder).length, 2 * files.length);
   writeFileSync(join(folder, "file"), "");
-  assert.equal(cachedKernels(join(folder, "file"), 80, 13_000, libraries).file, null, "a folder that cannot be made");
+  const unkept = cachedKernels(join(folder, "file"), 80, 13_000, libraries);
+  assert.ok(unkept.files.every((file) => file === null) && unkept.cubins.length === files.length);
 });
 
 test("kernels are named once, and each is in the source", () => {
@@ -61,7 +71,9 @@ test("kernels are named once, and each is in the source", () => {
 
 test("the source says nothing of CUDA's headers or C++'s", () => {
   assert.doesNotMatch(
-    kernelSource().replaceAll(/#ifdef __CUDACC_RTC__[\s\S]*?#endif/g, ""),
+    kernelSources()
+      .join("")
+      .replaceAll(/#ifdef __CUDACC_RTC__[\s\S]*?#endif/g, ""),
     /^#include <(?!math.h|stdint.h)/m,
   );
 });

@@ -1,5 +1,6 @@
 // NVRTC, the compiler that comes with CUDA's libraries and needs no GPU: where it is, and the kernels' text compiled by it for a GPU's
-// architecture. Results are kept in a folder by a hash of all they depend on, written by a rename, so that several processes may do it at once.
+// architecture: each file of kernels by itself, and all at the same time. Results are kept in a folder by a hash of all they depend on, written by
+// a rename, so that several processes may do it at once.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,17 +10,23 @@ import { native } from "../binding.js";
 
 const OPTIONS = ["--std=c++17", "--fmad=false", "--device-as-default-execution-space"];
 
-/** The text of all kernels, each file once, behind those that it includes, and below a line that names it. */
-export function kernelSource(folder = join(packageRoot, "native", "kernels")): string {
-  const read = new Set<string>();
-  const textOf = (name: string): string => {
-    if (read.has(name)) return "";
-    read.add(name);
-    const text = readFileSync(join(folder, name), "utf8");
-    const included = [...text.matchAll(/^#include "(.*)"$/gm)].map(([, other]) => textOf(other));
-    return `${included.join("")}#line 1 "${name}"\n${text.replaceAll(/^#(pragma once|include ").*$/gm, "")}\n`;
-  };
-  return textOf("all.h");
+const INCLUDED = /^#include "(.*)"$/gm;
+
+/** The files of kernels, as all.h has them: each behind those that it includes, whose kernels it leaves to them, and below a line that names it. */
+export function kernelSources(folder = join(packageRoot, "native", "kernels")): string[] {
+  const textOf = (name: string): string => readFileSync(join(folder, name), "utf8");
+  return [...textOf("all.h").matchAll(INCLUDED)].map(([, file]) => {
+    const read = new Set<string>();
+    const joined = (name: string): string => {
+      if (read.has(name)) return "";
+      read.add(name);
+      const text = textOf(name);
+      const included = [...text.matchAll(INCLUDED)].map(([, other]) => joined(other));
+      const own = name === file ? text : text.replaceAll(/^REVMOE_KERNEL\(.*$/gm, "");
+      return `${included.join("")}#line 1 "${name}"\n${own.replaceAll(/^#(pragma once|include ").*$/gm, "")}\n`;
+    };
+    return joined(file);
+  });
 }
 
 const NAME = /^libnvrtc\.so(\.\d+)*$/;
@@ -60,26 +67,47 @@ export function findNvrtc(libraries: readonly string[]): { library: string; vers
 }
 
 /** The kernels for an architecture (90 for sm_90). Errors: findNvrtc's; with NVRTC's own log, which names file and line. */
-export function compileKernels(capability: number, libraries: readonly string[], source = kernelSource()): Uint8Array {
+export function compileKernels(
+  capability: number,
+  libraries: readonly string[],
+  sources = kernelSources(),
+): Uint8Array[] {
   // Nothing here needs what only the very chip has, but the chips' own instructions are named so.
   const architecture = `sm_${capability}${capability >= 90 ? "a" : ""}`;
   const { library } = findNvrtc(libraries);
-  return native.compileKernels(library, source, [...OPTIONS, `--gpu-architecture=${architecture}`]);
+  return native.compileKernels(library, sources, [...OPTIONS, `--gpu-architecture=${architecture}`]);
 }
 
-/** The same from the folder, where it is there already. `version`: of the driver. */
+/** The same from the folder, where they are there already. `version`: of the driver; `files`: null for what could not be kept. */
 export function cachedKernels(folder: string, capability: number, version: number, libraries: readonly string[]) {
-  const source = kernelSource();
-  const key = createHash("sha256").update(JSON.stringify([source, OPTIONS, capability, version, libraries[0]]));
-  const file = join(folder, `${key.digest("hex").slice(0, 32)}.cubin`);
-  if (existsSync(file)) return { file, cubin: new Uint8Array(readFileSync(file)) };
-  const cubin = compileKernels(capability, libraries, source);
+  const sources = kernelSources();
+  const files = sources.map((source) => {
+    const key = createHash("sha256").update(JSON.stringify([source, OPTIONS, capability, version, libraries[0]]));
+    return join(folder, `${key.digest("hex").slice(0, 32)}.cubin`);
+  });
+  const missing = [...files.keys()].filter((i) => !existsSync(files[i]));
+  const made =
+    missing.length === 0
+      ? []
+      : compileKernels(
+          capability,
+          libraries,
+          missing.map((i) => sources[i]),
+        );
+  const cubins = files.map((file, i) =>
+    missing.includes(i) ? made[missing.indexOf(i)] : new Uint8Array(readFileSync(file)),
+  );
+  return { files: files.map((file, i) => (!missing.includes(i) || keepCubin(file, cubins[i]) ? file : null)), cubins };
+}
+
+/** Whether it could be written. */
+function keepCubin(file: string, cubin: Uint8Array): boolean {
   try {
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(dirname(file), { recursive: true });
     writeFileSync(`${file}.${process.pid}.part`, cubin);
     renameSync(`${file}.${process.pid}.part`, file);
+    return true;
   } catch {
-    return { file: null, cubin };
+    return false;
   }
-  return { file, cubin };
 }

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 import { resolveEngine } from "../../../setup/libtorch.mjs";
-import { kernelSource } from "./nvrtc.js";
+import { kernelSources } from "./nvrtc.js";
 
 /** Kernels that compute nothing in vectors, each with the reason: on which kind of CPU, or on all. */
 const WITHOUT: readonly { name: RegExp; kind?: string; why: string }[] = [
@@ -20,7 +20,11 @@ const WITHOUT: readonly { name: RegExp; kind?: string; why: string }[] = [
 const WIDEST = { avx2: "ymm", avx512: "zmm" };
 
 const folder = dirname(resolveEngine().addon);
-const names = [...kernelSource().matchAll(/^REVMOE_KERNEL\((\w+)/gm)].map(([, name]) => name);
+const names = [
+  ...kernelSources()
+    .join("")
+    .matchAll(/^REVMOE_KERNEL\((\w+)/gm),
+].map(([, name]) => name);
 const noObjdump = spawnSync("objdump", ["--version"]).error !== undefined;
 
 /** The instructions of each function of an object file. */

@@ -168,8 +168,8 @@ for (const each of CASES) {
         [0, 3],
         [3, 1],
       ]) {
-        ops.expertGradients_(of(0, first, count), kept[1], kept[0], counts, first, false);
-        ops.expertGradients_(of(1, first, count), kept[3], kept[2], counts, first, false);
+        ops.expertGradients_(of(0, first, count), kept[1], kept[0], counts, null, first, false, true);
+        ops.expertGradients_(of(1, first, count), kept[3], kept[2], counts, null, first, false, true);
       }
       for (const [i, sum] of sums.entries()) {
         const gradient = gradients[i];

@@ -1,18 +1,21 @@
-// Fused attention.
+// Fused attention: of one document, and on a GPU of all that are packed in a row.
 import { record } from "../shadow/gradients.js";
 import { drop, make, type Value } from "../shadow/values.js";
-import { newerOp, type T } from "./row.js";
+import { type N, newerOp, type T } from "./row.js";
 import { isCpu } from "../device-name.js";
 
 /** Of an H100; other cards have from 40 to 192. */
 const MULTIPROCESSORS = 132;
 
+const up = (size: number, unit: number): number => Math.ceil(size / unit) * unit;
+
 /** On a GPU, the backward pass with the same bits each time adds up gradients of queries in as many parts as keep its processors busy. */
-function flashSums({ sizes: [one, heads, tokens, width], device }: Value): Value {
-  const up = (size: number, unit: number): number => Math.ceil(size / unit) * unit;
-  const parts = Math.ceil(MULTIPROCESSORS / (one * heads));
-  return make([parts, one, up(tokens, 128), heads, up(width, width <= 128 ? 32 : 64)], "float32", device);
-}
+const flashSums = (documents: number, rows: number, heads: number, width: number, device: string): Value =>
+  make(
+    [Math.ceil(MULTIPROCESSORS / (documents * heads)), rows, heads, up(width, width <= 128 ? 32 : 64)],
+    "float32",
+    device,
+  );
 
 // The result lies [1, S, H, C]; a logarithm per query and head is kept beside queries, keys and values.
 export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout: 0, causal: boolean) => T>(
@@ -22,12 +25,44 @@ export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout
     const out = make(q.sizes, q.dtype, q.device, [tokens * heads * width, width, heads * width, 1]);
     const sums = make([one, heads, tokens], "float32", q.device);
     const result = record(out, [q, k, v], [q, k, v, out, sums], () => {
-      const work = isCpu(q.device) ? null : flashSums(q);
+      const work = isCpu(q.device) ? null : flashSums(one, one * up(tokens, 128), heads, width, q.device);
       const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
       drop(work);
       return made;
     });
     drop(sums);
     return result;
+  },
+);
+/**
+ * softmax(s q k^T + causal mask) v of documents one behind the other: q [T, H, C], k and v [T, K, C] in 16 bits, K a divisor of H; `ends` (int32) are 0 and where
+ * each document ends, `longest` its most tokens. `left` and `right`: how many keys before and behind its own a query sees; -1: all. The result is the first.
+ */
+export const packedFlashAttention = newerOp<
+  (
+    ...args: [
+      ...[q: T, k: T, v: T, ends: T, endsOfKeys: T, longest: N, longestKeys: N, dropout: 0, causal: boolean],
+      ...[debugMask: false, scale: N | null, left: N, right: N],
+    ]
+  ) => [out: T, sums: T, state: T, unused: T, mask: T]
+>(
+  "aten::_flash_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? cum_seq_q, Tensor? cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, bool return_debug_mask, *, float? scale=None, int? window_size_left=None, int? window_size_right=None, Tensor? seqused_k=None, Tensor? alibi_slopes=None) -> (Tensor output, Tensor softmax_logsumexp, Tensor rng_state, Tensor unused, Tensor debug_attn_mask)",
+  (q, k, v, ends) => {
+    const [tokens, heads, width] = q.sizes;
+    const documents = ends.count - 1;
+    const rows = tokens + 128 * documents;
+    const out = make(q.sizes, q.dtype, q.device);
+    const sums = make([heads, tokens], "float32", q.device);
+    const rest = [make([2], "int64", q.device), make([], "int64", q.device), make([0], q.dtype, q.device)];
+    const result = record(out, [q, k, v], [q, k, v, out, sums, ends, ...rest.slice(0, 2)], () => {
+      const work = flashSums(documents, rows, heads, width, q.device);
+      const dots = make([heads, rows], "float32", q.device);
+      const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
+      // Gradients of keys and values for each head, before those of a group are added up.
+      const wide = k.sizes[1] === heads ? [] : [k, v].map(() => make(q.sizes, q.dtype, q.device));
+      for (const each of [work, dots, ...wide]) drop(each);
+      return made;
+    });
+    return [result, sums, ...rest] as [Value, Value, Value, Value, Value];
   },
 );

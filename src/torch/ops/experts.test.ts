@@ -4,7 +4,21 @@ import { test } from "node:test";
 
 import { backward, detach, leaf, setGrad, takeGrad, withGrad } from "../autograd.js";
 import { engineInfo, setThreads } from "../device.js";
-import { add, cast, cat, expertGradients_, linear, mul, mulScalar_, narrow, normal_, silu, sub } from "../ops.js";
+import {
+  add,
+  takeProducts_,
+  cast,
+  cat,
+  expertGradients_,
+  fill_,
+  linear,
+  mul,
+  mulScalar_,
+  narrow,
+  normal_,
+  silu,
+  sub,
+} from "../ops.js";
 import { setSeed } from "../random.js";
 import { countsOf, expertsOnRows } from "./testing-rows.js";
 import { scope } from "../scope.js";
@@ -226,12 +240,42 @@ for (const rows of [
   });
 }
 
+test("products become sums or are added to them, and those of experts without rows count as zeros, whatever they hold", () => {
+  scope(() => {
+    // Matrices that end within a chunk, at one, and within a vector.
+    for (const [height, width] of [
+      [70, 60],
+      [64, 64],
+      [3, 5],
+    ]) {
+      const made = cast(random([3, height, width], "float32"), "bfloat16");
+      fill_(narrow(made, 0, 1, 1), Number.NaN);
+      const before = random([3, height, width], "float32");
+      const clean = cast(made, "float32");
+      fill_(narrow(clean, 0, 1, 1), 0);
+      for (const adds of [false, true]) {
+        const sums = add(before, zeros([3, height, width], "float32"));
+        takeProducts_(sums, made, countsOf([2, 0, 7]), adds);
+        assert.deepEqual(toArray(sums), toArray(adds ? add(before, clean) : clean), `${height} x ${width}, ${adds}`);
+      }
+    }
+    const sums = zeros([2, 3, 4], "float32");
+    assert.throws(
+      () => takeProducts_(sums, cast(zeros([2, 4, 3], "float32"), "bfloat16"), countsOf([1, 1]), true),
+      /do not belong together/,
+    );
+  });
+});
+
 test("rows and weights that do not belong together are refused", () => {
   scope(() => {
     const { x_RD, gateUp, down } = layerOf([2, 3], "float32");
     assert.throws(() => expertsOnRows(x_RD, gateUp, down, [2, 4]), /there are 5 rows, and the experts have 6/);
     assert.throws(() => expertsOnRows(x_RD, gateUp, down.slice(1), [2, 3]), /each expert needs its matrices/);
     assert.throws(() => expertsOnRows(x_RD, gateUp, down, [2, 3], { kept: [x_RD] }), /four tensors keep rows, not 1/);
-    assert.throws(() => expertGradients_(down, x_RD, x_RD, countsOf([2, 3]), 1, false), /there are 2 experts/);
+    assert.throws(
+      () => expertGradients_(down, x_RD, x_RD, countsOf([2, 3]), null, 1, false, true),
+      /there are 2 experts/,
+    );
   });
 });

@@ -98,6 +98,7 @@ function groupedRule(
   gates: Value,
   places: Value,
   counts: Value,
+  known: Value | null,
   gateUp: readonly Value[],
   down: readonly Value[],
   biases: readonly Value[],
@@ -112,7 +113,7 @@ function groupedRule(
   const { both, y } = forward(call);
   const trained = [...gateUp, ...down, ...biases];
   const inputs = [x, gates, ...trained];
-  const saved = [x, gates, places, counts, both, ...gateUp, ...down, ...biases, ...kept, written];
+  const saved = [x, gates, places, counts, known, both, ...gateUp, ...down, ...biases, ...kept, written];
   const result = record(y, inputs, saved, (dy, [toX, , ...to]) => backwardOf(call, dy, toX, trained, to));
   drop(both);
   return result;
@@ -189,7 +190,7 @@ function backwardOf(
 
 /**
  * y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices, whose rows are sorted by expert: `places` says which is whose, `counts` how many
- * each expert has (`expertPlaces`). `gateUp` is [2F, D], gate rows before up rows or in turn where `interleaved` ([F, D] without a gate);
+ * each expert has (`expertPlaces`), and `known` the same in main memory: without it, the way back waits for a GPU. `gateUp` is [2F, D], gate rows before up rows or in turn where `interleaved` ([F, D] without a gate);
  * `down` is [D, F]; all in any dtype, cast one at a time. `biases` are none, or those [2F] of every expert and then those [D] of every expert. Gradients of
  * weights and biases are added to those that are there; written over them where `written`, a byte for each of these four parts, is 0, and then it is 1. With `kept`, weights get
  * none, and four tensors of rows keep what they are made of: rows of x [R, D], the gradient of the first products [R, 2F] (or [R, F]), act times gate [R, F], and
@@ -201,6 +202,7 @@ export const groupedExperts = op<
     gates: T,
     places: T,
     counts: T,
+    known: T | null,
     gateUp: T[],
     down: T[],
     biases: T[],
@@ -213,7 +215,7 @@ export const groupedExperts = op<
     alpha?: N,
   ) => T
 >(
-  'revmoe::grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor[] gate_up, Tensor[] down, Tensor[] biases, Tensor[] kept, Tensor? written, bool fused, str activation="silu", bool interleaved=False, float limit=7., float alpha=1.702) -> Tensor',
+  'revmoe::grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor? known, Tensor[] gate_up, Tensor[] down, Tensor[] biases, Tensor[] kept, Tensor? written, bool fused, str activation="silu", bool interleaved=False, float limit=7., float alpha=1.702) -> Tensor',
   groupedRule,
 );
 /** The row of every choice, of rows sorted by expert and then by token, and how many each expert has. */
@@ -226,10 +228,17 @@ export const expertPlaces = op<(expertsOf: T, experts: N) => [places: T, counts:
     return [places, counts];
   },
 );
+/** sums_e (float32) = made_e (bfloat16), or with `add` += it, of each expert with rows; the products of one without count as zeros. [E, ., .] both. */
+export const takeProducts_ = op<(sums: T, made: T, counts: T, add: boolean) => void>(
+  "revmoe::take_products_(Tensor(a!) sums, Tensor made, Tensor counts, bool add) -> ()",
+  () => {},
+);
 /** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts. */
-export const expertGradients_ = op<(sums: T[], dy: T, x: T, counts: T, first: N, add: boolean) => void>(
-  "revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, int first, bool add) -> ()",
-  (sums, _dy, x, counts, first, add) => {
+export const expertGradients_ = op<
+  (sums: T[], dy: T, x: T, counts: T, known: T | null, first: N, add: boolean, fused: boolean) => void
+>(
+  "revmoe::expert_gradients_(Tensor(a!)[] sums, Tensor dy, Tensor x, Tensor counts, Tensor? known, int first, bool add, bool fused) -> ()",
+  (sums, _dy, x, counts, _known, first, add) => {
     const rows = elementsOf(counts);
     if (together(x, [x]) && sums[0].sizes.every((size) => size % 8 === 0)) {
       addTogether(sums, x);

@@ -13,10 +13,18 @@ import { dtype, fromArray, shape, toArray, zeros } from "../tensor.js";
 
 const plain = (schema: string): string => schema.replaceAll("SymInt", "int");
 
+/** Without the arguments that later versions have behind those of the row, all with a default. */
+function withoutLater(actual: string, row: string): string {
+  const own = row.slice(0, row.indexOf(") -> "));
+  const [, later = "", result] = /^((?:, [^=]+=[^,)]+)*)(\) -> .*)$/.exec(actual.slice(own.length)) ?? [];
+  return later !== "" && actual.startsWith(own) ? own + result : actual;
+}
+
 test("every row has libtorch's own schema; newer operators where they exist", () => {
   for (const { name, schema, newer } of ops.rows.values()) {
     const actual = native.schema(name);
-    if (actual !== null || !newer) assert.equal(plain(actual ?? `missing: ${name}`), schema);
+    if (actual === null && newer) continue;
+    assert.equal(withoutLater(plain(actual ?? `missing: ${name}`), newer ? schema : ""), schema);
   }
 });
 

@@ -38,9 +38,9 @@ function deltaCall(way: "forward" | "backward"): unknown[] {
     : [[f(3, 48)], weights(), state(), f(3, 12), ...given, ...rest];
 }
 /** x, gates, places and counts of 9 tokens with two choices each. */
-const routed = (): Tensor[] => {
+const routed = (): (Tensor | null)[] => {
   const places = fromArray([...Array(18).keys()], [9, 2], "int64");
-  return [f(9, 8), f(9, 2), places, countsOf([10, 8])];
+  return [f(9, 8), f(9, 2), places, countsOf([10, 8]), null];
 };
 
 type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
@@ -160,7 +160,8 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
     },
   ],
   expertPlaces: [() => [fromArray([2, 0, 1, 2], [2, 2], "int64"), 3]],
-  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), countsOf([4, 5]), 0, true]],
+  takeProducts_: [() => [f(2, 3, 4), ops.cast(f(2, 3, 4), "bfloat16"), countsOf([4, 5]), true]],
+  expertGradients_: [() => [list(2, 12, 8), f(9, 12), f(9, 8), countsOf([4, 5]), null, 0, true, true]],
   normRows: [
     () => [f(40, 6), f(6), 1e-6, false, "float32"],
     () => [ops.narrow(f(600, 2, 9), 2, 1, 6), f(6), 1e-6, true, "bfloat16"],
@@ -178,6 +179,7 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   gatedDelta_: [() => deltaCall("forward")],
   gatedDeltaBackward_: [() => deltaCall("backward")],
   flashAttention: [],
+  packedFlashAttention: [],
   crossEntropy_: [() => [of("bfloat16", 3, 6), index(), of("float64", 3, 2), 1, 0, 0.5]],
   divergence_: [() => [f(3, 6), 1, 0, f(3, 6), 1, 0, of("float64", 3, 2), 4, null]],
   accumulate_: [() => [f(4, 6), of("bfloat16", 4, 6), true]],

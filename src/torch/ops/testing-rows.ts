@@ -24,5 +24,5 @@ export function expertsOnRows(
   const gates = full([count, 1], 1, isWide ? "float64" : "float32");
   const places = fromArray([...Array(count).keys()], [count, 1], "int64");
   const fused = !isWide && hasKernels("cpu");
-  return groupedExperts(x, gates, places, countsOf(rows), gateUp, down, biases, kept, null, fused, ...activation);
+  return groupedExperts(x, gates, places, countsOf(rows), null, gateUp, down, biases, kept, null, fused, ...activation);
 }

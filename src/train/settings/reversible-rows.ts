@@ -138,10 +138,12 @@ export const REVERSIBLE_ROWS = {
   tile_tokens: {
     kind: "integer",
     default: 4096,
+    otherwise: [{ given: "device", when: { device: /^cuda/ }, value: 8192 }],
     min: 0,
     group: REVERSIBLE,
     about:
-      "tokens that pass a feed-forward layer at once; fewer take less memory on long sequences, with smaller products; 0: all",
+      "tokens that pass a feed-forward layer at once, 8192 on a GPU unless said otherwise; fewer take less memory on long sequences, with " +
+      "smaller products; 0: all",
   },
   expert_group_size: {
     kind: "integer",
