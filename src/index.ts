@@ -2,6 +2,10 @@
 // Groups follow the way of the data: a model, rows, a network, a step, a run, what is done with the result.
 export { UserError } from "./errors.js";
 
+// What most programs need: a run, its plan, a trained model.
+export { type Rows, train, type Training, type TrainOptions, type TrainResult } from "./library/train.js";
+export type { Settings } from "./library/settings.js";
+
 // The engine: tensors are integer handles, freed by scopes; operators by name; bytes alive and at their peak.
 export { engineInfo, setThreads, synchronize } from "./torch/device.js";
 export { type Ledger, ledger, resetPeak } from "./torch/memory.js";
@@ -81,8 +85,8 @@ export { type Phase, phaseAt } from "./train/phases.js";
 export { runStep, type Stepped } from "./train/run-step.js";
 export type { RunState } from "./train/run-state.js";
 export { stepOptions } from "./train/step-options.js";
-export { type Outcome, train } from "./train/loop.js";
-export type { RunEvent, Sink } from "./metrics/record.js";
+export { type Outcome, train as trainRun } from "./train/loop.js";
+export type { EvalRecord, MessageRecord, RunEvent, Sink, StepRecord } from "./metrics/record.js";
 
 // Before a run, beside it and after it.
 export { planRun, type RunPlan } from "./plan/run-plan.js";

@@ -16,7 +16,7 @@ import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
 import { encodePrompt } from "../../generate/prompt.js";
 import { streamText } from "../../generate/stream-text.js";
-import { namedModel } from "../model/named-model.js";
+import { namedModel } from "../../hub/named-model.js";
 import type { ROWS, GenerateSettings } from "../generate.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
