@@ -3,10 +3,11 @@
 import { UserError } from "../errors.js";
 import { namedModel } from "../hub/named-model.js";
 import type { Output } from "../metrics/output.js";
-import { type Geometry, readGeometry } from "../plan/geometry.js";
+import { readGeometry } from "../plan/geometry.js";
 import type { Placed } from "../plan/placement.js";
 import { type Kept, type Plan, planStep, type SpanPeak } from "../plan/plan.js";
 import { PLAN_ROWS, PLAN_TABLE, type PlanSettings as AllPlanSettings, resolverOf } from "../plan/settings.js";
+import type { Geometry } from "../plan/shadow-step.js";
 import { type Machine, machineOf } from "../plan/ways/machine.js";
 import { findWays, type Resolve, type Way } from "../plan/ways/ways.js";
 import { changesBetween, figuresOf } from "../plan/ways/words.js";
@@ -34,12 +35,7 @@ export type PlanSettings = Omit<Settings, "output_dir" | "fit"> &
 export interface PlannedStep
   extends Pick<
     TrainSettings,
-    | "method"
-    | "coupling"
-    | "optimizer"
-    | "max_length"
-    | "per_device_train_batch_size"
-    | "gradient_accumulation_steps"
+    "method" | "coupling" | "optimizer" | "max_length" | "per_device_train_batch_size" | "gradient_accumulation_steps"
   > {
   /** The peak on the device by what takes it; `terms.peakBytes` is the whole. */
   terms: MemoryTerms;
@@ -73,7 +69,10 @@ export interface PlanReport {
  * Plans a step; loads nothing but headers and config.json. `output` is told of a model that is fetched or chosen. Errors: UserError with the
  * sentence that the command line prints.
  */
-export async function plan(settings: PlanSettings, { output }: { output?: Pick<Output, "write"> } = {}): Promise<PlanReport> {
+export async function plan(
+  settings: PlanSettings,
+  { output }: { output?: Pick<Output, "write"> } = {},
+): Promise<PlanReport> {
   const own = OF_THE_COMMAND.find((name) => Object.hasOwn(settings, name));
   if (own !== undefined)
     throw new UserError(`${own}: only the command line has it; the library plans one work at a time. Leave it out.`);
