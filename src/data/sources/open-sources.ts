@@ -53,11 +53,9 @@ export async function openGivenRows(
   name: string,
   settings: SourceSettings,
 ): Promise<OpenSources> {
-  const { files, ...stream } = oneStream(
-    [await openSource({ file: name }, [openGiven(rows, name)], settings)],
-    settings,
-  );
-  return { ...stream, files: [] };
+  if (rows.length === 0) throw new UserError(`${name}: there is no row (expected at least one).`);
+  const opened = await openSource({ file: name }, [openGiven(rows, name)], settings);
+  return { ...oneStream([opened], settings), files: [] };
 }
 
 function oneStream(opened: readonly OpenedSource[], settings: SourceSettings): OpenSources {
