@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 
-import { settingsMarkdown } from "./train/settings/settings.js";
+import { settingsMarkdown, settingsSchema } from "./train/settings/settings.js";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const SRC = join(ROOT, "src");
@@ -136,9 +136,14 @@ test("files are short and open with what they are for", () => {
   }
 });
 
-test("docs/settings.md is what the table of settings says", () => {
+test("docs/settings.md and its schema are what the table of settings says", () => {
   const written = readFileSync(join(ROOT, "docs/settings.md"), "utf8");
   assert.ok(written.includes(settingsMarkdown().trim()), "run: node dist/docs.js");
+  assert.equal(
+    readFileSync(join(ROOT, "docs/settings.schema.json"), "utf8"),
+    settingsSchema(),
+    "run: node dist/docs.js",
+  );
 });
 
 /** Campaigns that end runs look inside, as the tests do. */
