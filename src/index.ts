@@ -9,7 +9,11 @@ export { plan, type PlannedStep, type PlannedWay, type PlanReport, type PlanSett
 export { open, type OpenModel, type OpenOptions } from "./library/open.js";
 export type { GenerateOptions } from "./library/generate-settings.js";
 export type { Generation } from "./library/generation.js";
-export type { ModelFacts } from "./plan/model-facts.js";
+export type { FittingPlan, LayerRun, ModelFacts } from "./plan/model-facts.js";
+export type { Kept, SpanPeak } from "./plan/plan.js";
+export type { Placed } from "./plan/placement.js";
+export type { Card, Machine } from "./plan/ways/machine.js";
+export type { NetworkDescription } from "./network/description.js";
 
 // The engine: tensors are integer handles, freed by scopes; operators by name; bytes alive and at their peak.
 export { engineInfo, setThreads, synchronize } from "./torch/device.js";
@@ -91,7 +95,7 @@ export { runStep, type Stepped } from "./train/run-step.js";
 export type { RunState } from "./train/run-state.js";
 export { stepOptions } from "./train/step-options.js";
 export { type Outcome, train as trainRun } from "./train/loop.js";
-export type { EvalRecord, MessageRecord, RunEvent, Sink, StepRecord } from "./metrics/record.js";
+export type { EvalRecord, ExpertLoad, Inverse, MessageRecord, RunEvent, Sink, StepRecord } from "./metrics/record.js";
 
 // Before a run, beside it and after it.
 export { planRun, type RunPlan } from "./plan/run-plan.js";
