@@ -16,7 +16,7 @@ const PAGES = {
 };
 
 const OTHERS = ["CHANGELOG.md", "LOG.md", "CONTRIBUTING.md", "SECURITY.md"];
-const EXAMPLES = ["examples/tiny-moe/README.md", "examples/moby-dick/README.md"];
+const EXAMPLES = ["examples/tiny-moe/README.md", "examples/moby-dick/README.md", "examples/qwen1.5-moe-a2.7b/README.md"];
 
 const named = Object.values(PAGES).flat();
 const there = readdirSync(join(ROOT, "docs"))

@@ -184,7 +184,14 @@ test("the tree in the README is the tree on disk", () => {
   assert.deepEqual(at(2).sort(), [...foldersOf("src"), ...foldersOf("native")].sort(), "src and native");
 });
 
-const pages = ["", "docs/", "examples/", "examples/tiny-moe/", "examples/moby-dick/"].flatMap((folder) =>
+const pages = [
+  "",
+  "docs/",
+  "examples/",
+  "examples/tiny-moe/",
+  "examples/moby-dick/",
+  "examples/qwen1.5-moe-a2.7b/",
+].flatMap((folder) =>
   readdirSync(join(ROOT, folder))
     .filter((name) => name.endsWith(".md"))
     .map((name) => folder + name),
