@@ -7,7 +7,7 @@ import type { TRAIN_ROWS } from "../train/settings/rows.js";
 
 /**
  * Settings of a run, by the names of docs/settings.md: `model` and `output_dir`, `train_file` unless rows are given, and any others. Those that
- * are left out have their defaults. Numbers, booleans, maps and lists may be given as such or as the text of a flag.
+ * are left out have their defaults. Sources of rows may be a list, as in a settings file.
  */
 export type Settings = Omit<SettingsInput<typeof TRAIN_ROWS>, "train_file"> & {
   train_file?: SettingsInput<typeof TRAIN_ROWS>["train_file"];
