@@ -1,5 +1,5 @@
-// The site of these pages: npm run docs:site. Pages are README.md and docs/*.md as they are; a link that leads nowhere, and a page that no
-// list names, fail the build. Files that pages link to and that are no pages are copied beside them.
+// The site of these pages: npm run docs:site. Pages are README.md and docs/*.md as they are; a link that leads nowhere, and
+// a page that no list names, fail the build. Files that pages link to and that are no pages are copied beside them.
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,13 +16,14 @@ const PAGES = {
 };
 
 const OTHERS = ["CHANGELOG.md", "LOG.md", "CONTRIBUTING.md", "SECURITY.md"];
-const EXAMPLES = ["examples/tiny-moe/README.md", "examples/moby-dick/README.md", "examples/qwen1.5-moe-a2.7b/README.md"];
+const EXAMPLES = ["tiny-moe", "moby-dick", "qwen1.5-moe-a2.7b"].map((name) => `examples/${name}/README.md`);
 
 const named = Object.values(PAGES).flat();
 const there = readdirSync(join(ROOT, "docs"))
   .filter((name) => name.endsWith(".md"))
   .map((name) => name.slice(0, -3));
-for (const name of there) if (!named.includes(name)) throw new Error(`docs/${name}.md is in no list of .vitepress/config.mjs`);
+for (const name of there)
+  if (!named.includes(name)) throw new Error(`docs/${name}.md is in no list of .vitepress/config.mjs`);
 
 const titleOf = (page) => /^# (.*)$/m.exec(readFileSync(join(ROOT, page), "utf8"))?.[1].replaceAll("`", "") ?? page;
 
