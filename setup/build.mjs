@@ -39,7 +39,8 @@ export async function buildEngine(
 ) {
   const folder = join(root, libtorch.id);
   const before = readSettings(folder);
-  const driver = hasNvidiaDriver();
+  // A container's image is built where there is no driver, for machines that have one.
+  const driver = process.env.REVMOE_CUDA === "1" || hasNvidiaDriver();
   // Trying to load CUDA takes a second: not done again where it went well.
   const cudaLoads =
     before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;

@@ -2,6 +2,19 @@
 // Groups follow the way of the data: a model, rows, a network, a step, a run, what is done with the result.
 export { UserError } from "./errors.js";
 
+// What most programs need: a run, its plan, a trained model.
+export { type Rows, train, type Training, type TrainOptions, type TrainResult } from "./library/train.js";
+export type { Settings } from "./library/settings.js";
+export { plan, type PlannedStep, type PlannedWay, type PlanReport, type PlanSettings } from "./library/plan.js";
+export { open, type OpenModel, type OpenOptions } from "./library/open.js";
+export type { GenerateOptions } from "./library/generate-settings.js";
+export type { Generation } from "./library/generation.js";
+export type { FittingPlan, LayerRun, ModelFacts } from "./plan/model-facts.js";
+export type { Kept, SpanPeak } from "./plan/plan.js";
+export type { Placed } from "./plan/placement.js";
+export type { Card, Machine } from "./plan/ways/machine.js";
+export type { NetworkDescription } from "./network/description.js";
+
 // The engine: tensors are integer handles, freed by scopes; operators by name; bytes alive and at their peak.
 export { engineInfo, setThreads, synchronize } from "./torch/device.js";
 export { type Ledger, ledger, resetPeak } from "./torch/memory.js";
@@ -81,8 +94,8 @@ export { type Phase, phaseAt } from "./train/phases.js";
 export { runStep, type Stepped } from "./train/run-step.js";
 export type { RunState } from "./train/run-state.js";
 export { stepOptions } from "./train/step-options.js";
-export { type Outcome, train } from "./train/loop.js";
-export type { RunEvent, Sink } from "./metrics/record.js";
+export { type Outcome, train as trainRun } from "./train/loop.js";
+export type { EvalRecord, ExpertLoad, Inverse, MessageRecord, RunEvent, Sink, StepRecord } from "./metrics/record.js";
 
 // Before a run, beside it and after it.
 export { planRun, type RunPlan } from "./plan/run-plan.js";

@@ -60,3 +60,10 @@ test("coupling.mjs: a coupling of one's own, whose rebuilt gradient has the bits
   assert.equal(rebuilt, stored);
   assert.match(out, /^rebuilt streams off by 0$/m);
 });
+
+test("train.mjs: a plan, a run on rows of the program, and its result asked", () => {
+  const out = printed("train.mjs", 6);
+  assert.match(out, /^a step takes \d+ MiB$/m);
+  assertLearns(out, 6);
+  assert.match(out, /^finished\nThe sum of.+/m);
+});

@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 
-import { settingsMarkdown } from "./train/settings/settings.js";
+import { settingsMarkdown, settingsSchema } from "./train/settings/settings.js";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const SRC = join(ROOT, "src");
@@ -38,6 +38,7 @@ const DOWNHILL: Record<string, string[]> = {
   verify: ["torch", "model", "families", "optim", "data", "checkpoint", "upcycle", "network", "step", "train"],
   plan: [...RUNS, "metrics", "train", "generate"],
   compare: [...RUNS, "train"],
+  library: [...RUNS, "metrics", "hub", "train", "generate", "plan"],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */
@@ -135,9 +136,14 @@ test("files are short and open with what they are for", () => {
   }
 });
 
-test("docs/settings.md is what the table of settings says", () => {
+test("docs/settings.md and its schema are what the table of settings says", () => {
   const written = readFileSync(join(ROOT, "docs/settings.md"), "utf8");
   assert.ok(written.includes(settingsMarkdown().trim()), "run: node dist/docs.js");
+  assert.equal(
+    readFileSync(join(ROOT, "docs/settings.schema.json"), "utf8"),
+    settingsSchema(),
+    "run: node dist/docs.js",
+  );
 });
 
 /** Campaigns that end runs look inside, as the tests do. */
@@ -178,7 +184,14 @@ test("the tree in the README is the tree on disk", () => {
   assert.deepEqual(at(2).sort(), [...foldersOf("src"), ...foldersOf("native")].sort(), "src and native");
 });
 
-const pages = ["", "docs/", "examples/", "examples/tiny-moe/", "examples/moby-dick/"].flatMap((folder) =>
+const pages = [
+  "",
+  "docs/",
+  "examples/",
+  "examples/tiny-moe/",
+  "examples/moby-dick/",
+  "examples/qwen1.5-moe-a2.7b/",
+].flatMap((folder) =>
   readdirSync(join(ROOT, folder))
     .filter((name) => name.endsWith(".md"))
     .map((name) => folder + name),

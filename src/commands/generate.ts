@@ -1,101 +1,12 @@
-// `revmoe generate`: goes on from a prompt, or answers it. Its words and settings; the work is in run/generate.ts.
-import { TRAIN_ROWS } from "../train/settings/rows.js";
-import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
+// `revmoe generate`: goes on from a prompt, or answers it. Its words; the settings are in src/library, the work in run/generate.ts.
+import { GENERATE_TABLE, type GENERATE_ROWS } from "../library/generate-settings.js";
 import type { Command } from "./command.js";
 
-const MODEL = "Model and prompt";
-const SAMPLING = "Choice of tokens";
-const MACHINE = "Machine";
-
-export const ROWS = {
-  model: {
-    kind: "string",
-    required: true,
-    metavar: "FOLDER",
-    group: MODEL,
-    about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
-  },
-  prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
-  chat: {
-    kind: "boolean",
-    default: false,
-    group: MODEL,
-    about: "take the prompt as a user's message, in the form of the chat template",
-  },
-  as: {
-    kind: "choice",
-    choices: ["auto", "trained", "ordinary"],
-    default: "auto",
-    group: MODEL,
-    about: "the network as it was trained, or the ordinary one; auto: as trained where the folder has revmoe.json",
-  },
-  max_new_tokens: {
-    kind: "integer",
-    default: 128,
-    min: 1,
-    group: SAMPLING,
-    about: "tokens at most; by default no more than the model has positions for",
-  },
-  temperature: {
-    kind: "number",
-    default: 0.8,
-    min: 0,
-    group: SAMPLING,
-    about: "divides the logits; 0: always the likeliest token",
-  },
-  top_p: {
-    kind: "number",
-    default: 0.95,
-    above: 0,
-    max: 1,
-    group: SAMPLING,
-    about: "draw from the fewest tokens that have this much of the probability; 1: from all",
-  },
-  top_k: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    group: SAMPLING,
-    about: "draw from this many likeliest tokens; 0: from all",
-  },
-  seed: {
-    kind: "integer",
-    default: 42,
-    min: 0,
-    max: Number.MAX_SAFE_INTEGER,
-    group: SAMPLING,
-    about: "of the draws; the same gives the same text",
-  },
-  device: { ...TRAIN_ROWS.device, group: MACHINE },
-  threads: { ...TRAIN_ROWS.threads, group: MACHINE },
-  compute_dtype: {
-    ...TRAIN_ROWS.compute_dtype,
-    group: MACHINE,
-    about: "type of the weights and products; auto: what the device multiplies fastest",
-  },
-} as const satisfies SettingRows;
-
-export type GenerateSettings = SettingsOf<typeof ROWS>;
-
-export const command: Command<typeof ROWS> = {
+export const command: Command<typeof GENERATE_ROWS> = {
   name: "generate",
   usage: "revmoe generate --model FOLDER --prompt TEXT [--setting value ...]",
   example: 'revmoe generate --model runs/first --prompt "Once upon a time" --max-new-tokens 64',
-  settings: {
-    rows: ROWS,
-    elsewhere: { do_sample: "Use temperature: 0 always takes the likeliest token.", max_length: "Use max_new_tokens." },
-    check: checkSampling,
-  },
+  settings: GENERATE_TABLE,
   json: true,
   load: () => import("./run/generate.js"),
 };
-
-/** Draws have settings that the likeliest token does not. */
-function checkSampling({ temperature }: GenerateSettings, at: Given): string | undefined {
-  const idle = temperature === 0 ? ["top_p", "top_k", "seed"].find((name) => at.has(name)) : undefined;
-  if (idle === undefined) return undefined;
-  return (
-    `${at.subject(idle)} has no effect: ${at.mention("temperature")} always takes the likeliest token. ` +
-    `Remove ${idle}, or set temperature above 0.`
-  );
-}

@@ -66,4 +66,8 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     about: "Fine-tune the tiny model of examples/ on real text and show what it took",
     load: async () => (await import("./quickstart.js")).command,
   },
+  completion: {
+    about: "Print a script with which bash, zsh or fish completes commands, flags and choices",
+    load: async () => (await import("./completion.js")).command,
+  },
 };

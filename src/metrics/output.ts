@@ -22,7 +22,12 @@ export function canRedraw(output: Output, env: Environment = process.env): boole
   return output.isTTY === true && env.TERM !== "dumb";
 }
 
-/** Whether to colour: only on such a terminal, and not when NO_COLOR is set to anything (no-color.org). */
+/**
+ * Whether to colour: on such a terminal, unless NO_COLOR is set to anything (no-color.org). FORCE_COLOR says it for every output and is
+ * the stronger of the two, as in Node: 0 or false is no, anything else yes.
+ */
 export function canColor(output: Output, env: Environment = process.env): boolean {
-  return canRedraw(output, env) && !env.NO_COLOR;
+  const { FORCE_COLOR: force, NO_COLOR: no } = env;
+  if (force) return force !== "0" && force !== "false";
+  return canRedraw(output, env) && !no;
 }

@@ -75,6 +75,16 @@ type OneOf<Row> = Row extends { kind: "choice"; choices: readonly (infer Choice)
 /** The record that a table's rows describe. */
 export type SettingsOf<Rows extends SettingRows> = { -readonly [Name in keyof Rows]: ValueOf<Rows[Name]> };
 
+/** What a program may give for one setting; a text that may be written as a list of sources may be given as one. */
+type GivenValue<Row> = Row extends { fromList: unknown } ? ValueOf<Row> | readonly unknown[] : ValueOf<Row>;
+
+type RequiredOf<Rows> = { [Name in keyof Rows]: Rows[Name] extends { required: true } ? Name : never }[keyof Rows];
+
+/** Settings as a program gives them: what the table requires, and of all others those that it wants. */
+export type SettingsInput<Rows extends SettingRows> = { [Name in RequiredOf<Rows>]: GivenValue<Rows[Name]> } & {
+  [Name in Exclude<keyof Rows, RequiredOf<Rows>>]?: GivenValue<Rows[Name]>;
+};
+
 export interface SettingsTable<Rows extends SettingRows = SettingRows> {
   readonly rows: Rows;
   /** Names that other trainers use, and what to use here; completes "NAME is unknown. ". */

@@ -16,7 +16,7 @@ export interface Entry {
 const LONGEST_SHOWN = 300;
 
 /** -1/16, where a number is asked for: in a file too, which knows no fractions. */
-const FRACTION = /^([-+]?\d+)\/([1-9]\d*)$/;
+export const FRACTION = /^([-+]?\d+)\/([1-9]\d*)$/;
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 
 /** The checked value of an entry. */

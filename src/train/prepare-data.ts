@@ -9,7 +9,7 @@ import { cacheKey } from "../data/prepared/key.js";
 import { prepareDocuments, type Prepared } from "../data/prepared/prepare.js";
 import type { TokenizerInput } from "../data/prepared/tokenizer-input.js";
 import { isMixed } from "../data/sources/mix.js";
-import { openSources, type OpenSources } from "../data/sources/open-sources.js";
+import { openGivenRows, openSources, type OpenSources } from "../data/sources/open-sources.js";
 import { parseSources } from "../data/sources/parse.js";
 import { unreadVariables } from "../data/template/unread-variables.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
@@ -22,11 +22,15 @@ import type { TrainSettings } from "./settings/settings.js";
 export type DataSettings = Omit<DocumentSettings, "train_on"> &
   Pick<TrainSettings, "train_on" | "train_file" | "validation_file" | "validation_rows" | "dataset_cache" | "seed">;
 
+/** Rows that a program gives, by the setting which would name their files. */
+export type GivenRows = Partial<Record<"train_file" | "validation_file", readonly unknown[]>>;
+
 export interface DataTools {
   tokenizer: Tokenizer;
   input: TokenizerInput;
   /** For progress. */
   out?: Output;
+  given?: GivenRows;
 }
 
 export interface RunRows {
@@ -44,7 +48,7 @@ export interface RunRows {
 /** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
 export async function readData(settings: DataSettings, tools: DataTools): Promise<RunRows> {
   const { validation_rows: count } = settings;
-  const rows = await openRows("train_file", settings);
+  const rows = await openRows("train_file", settings, tools.given);
   const split = holdBack(rows.batches(), count);
   const trained = await prepare(settings, tools, rows, ["all but", count], () => someLeft(split, settings));
   const held = async function* (): AsyncGenerator<RowBatch> {
@@ -53,7 +57,7 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
     yield* split.held();
   };
   try {
-    const others = settings.validation_file ? await openRows("validation_file", settings) : undefined;
+    const others = settings.validation_file ? await openRows("validation_file", settings, tools.given) : undefined;
     const evaluated = others
       ? await prepare(settings, tools, others, ["all but", 0], () => others.batches())
       : count > 0
@@ -79,11 +83,17 @@ function mixNotes({ sources, rowsTaken }: OpenSources): string[] {
   return isMixed(sources) ? [`rows are drawn by weight until a source is at its end: ${words.join(", ")}`] : [];
 }
 
-/** The rows that a setting names. */
-export const openRows = (
+/** The rows that a setting names, or those that are given in its place. */
+export function openRows(
   name: "train_file" | "validation_file",
   settings: Pick<DataSettings, "train_file" | "validation_file" | "format" | "columns" | "seed">,
-): Promise<OpenSources> => openSources(parseSources(settings[name], name), settings);
+  given: GivenRows = {},
+): Promise<OpenSources> {
+  const rows = given[name];
+  return rows === undefined
+    ? openSources(parseSources(settings[name], name), settings)
+    : openGivenRows(rows, settings[name], settings);
+}
 
 async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataSettings): AsyncGenerator<RowBatch> {
   let left = false;
@@ -107,18 +117,20 @@ function prepare(
   batches: () => AsyncIterable<RowBatch>,
 ): Promise<Prepared> {
   const ours = documentSettings(settings);
-  const key = settings.dataset_cache
-    ? cacheKey({
-        files: files.map(({ path }) => path),
-        tokenizer: tools.input,
-        others: { settings: ours, part, sources, order: isMixed(sources) ? settings.seed : 0 },
-      })
-    : undefined;
+  // The cache knows rows by the content of their files.
+  const key =
+    settings.dataset_cache && files.length > 0
+      ? cacheKey({
+          files: files.map(({ path }) => path),
+          tokenizer: tools.input,
+          others: { settings: ours, part, sources, order: isMixed(sources) ? settings.seed : 0 },
+        })
+      : undefined;
   const folder = join(cacheFolder(process.env), "rows");
   const size = files.reduce((sum, { path }) => sum + (statOf(path)?.size ?? 0), 0);
   return prepareDocuments({
     ...tools,
-    share: () => files.reduce((sum, { bytesRead }) => sum + bytesRead(), 0) / size,
+    share: () => (size === 0 ? undefined : files.reduce((sum, { bytesRead }) => sum + bytesRead(), 0) / size),
     batches,
     settings: ours,
     cache: key === undefined ? undefined : { folder, key },

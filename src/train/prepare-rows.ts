@@ -15,7 +15,7 @@ import { withAddedTokens } from "./files/added-tokens.js";
 import { withGivenFiles } from "./files/given-files.js";
 import { withTrainedEnd } from "./files/result-files.js";
 import { checkSameData, withFingerprint } from "./folder/resume-checks.js";
-import { readData, type RunRows } from "./prepare-data.js";
+import { type GivenRows, readData, type RunRows } from "./prepare-data.js";
 import { findResumed, type Resumed } from "./prepare-resumed.js";
 import { readLeftOut } from "./recovery/left-out.js";
 import type { TrainSettings } from "./settings/settings.js";
@@ -42,6 +42,7 @@ export async function beginRows(
   made: { documents?: Documents[] },
   ranks: Collectives,
   out?: Output,
+  rows?: GivenRows,
 ): Promise<BegunRows> {
   const opened = withFilesKept(openSource(asked.model));
   // A folder that is no model of ours is refused before rows are read and tokens made.
@@ -51,18 +52,18 @@ export async function beginRows(
   const resumed = findResumed(asked);
   const loaded = loadWithInput(given);
   const { tokenizer } = loaded;
-  const read = await inTurn(ranks, () => readData(asked, { ...loaded, out }));
+  const read = await inTurn(ranks, () => readData(asked, { ...loaded, out, given: rows }));
   const { documents, evalDocuments } = read;
   made.documents = [documents, evalDocuments];
   const { source, notes: endNotes } = withTrainedEnd(given, tokenizer, documents);
-  const rows = withFingerprint({
+  const fingerprinted = withFingerprint({
     documents,
     evalDocuments,
     tokenizer: source.readFile("tokenizer.json"),
     chatTemplate: tokenizer.chatTemplate,
   });
-  const { fingerprint } = rows;
-  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(asked, resumed, rows)] : [];
+  const { fingerprint } = fingerprinted;
+  const resumeNotes = resumed ? [...resumed.notes, ...checkSameData(asked, resumed, fingerprinted)] : [];
   const data = new Batches(documents, {
     rows: asked.per_device_train_batch_size,
     max_length: asked.max_length,

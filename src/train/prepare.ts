@@ -32,7 +32,7 @@ import {
   statesOf,
   withFittingGrid,
 } from "./prepare-network.js";
-import { checkTokens } from "./prepare-data.js";
+import { checkTokens, type GivenRows } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
 import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
@@ -71,16 +71,16 @@ export interface Run extends Course {
 }
 
 /**
- * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are. Of several ranks the
- * first has the folder, and the others write nothing.
+ * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are, and `rows` take the
+ * place of files. Of several ranks the first has the folder, and the others write nothing.
  * Errors: UserError, and nothing is left.
  */
-export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALONE): Promise<Run> {
+export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALONE, rows?: GivenRows): Promise<Run> {
   checkForRanks(asked, ranks);
   const folder = folderFor(ranks, asked);
   const made: Made = {};
   try {
-    return await makeRun(asked, made, folder, ranks, out);
+    return await makeRun(asked, made, folder, ranks, out, rows);
   } catch (failure) {
     for (const documents of made.documents ?? []) documents.close();
     made.state?.close();
@@ -108,11 +108,12 @@ async function makeRun(
   folder: RunFolder,
   ranks: Collectives,
   out?: Output,
+  rows?: GivenRows,
 ): Promise<Run> {
   useDevice(asked.device);
   setThreads(threadsFor(ranks, asked));
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
-  const begun = await beginRows(asked, made, ranks, out);
+  const begun = await beginRows(asked, made, ranks, out, rows);
   const { source, data, resumed, startStep, totalSteps, read, tokenizer, fingerprint } = begun;
   // Its working copy takes the place of the one that is there.
   if (STORES[asked.parameters].lies === "files") folder.begin();

@@ -16,7 +16,7 @@ import { resolveSources } from "../../hub/datasets.js";
 import { freeModel } from "../../model/model.js";
 import { setThreads, useDevice } from "../../torch/device.js";
 import type { ROWS } from "../eval.js";
-import { namedModel } from "../model/named-model.js";
+import { namedModel } from "../../hub/named-model.js";
 
 /** Which settings a task has beside those that all have. */
 const TASK_ROWS: Record<Task, string[]> = {

@@ -3,7 +3,7 @@ import { formatBytes, formatCount, parseBytes } from "../../format.js";
 import { type ModelFacts, modelFacts } from "../../plan/model-facts.js";
 import type { CommandInput } from "../command.js";
 import type { ROWS } from "../info.js";
-import { namedModel } from "../model/named-model.js";
+import { namedModel } from "../../hub/named-model.js";
 
 export async function run({ settings, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
   const { folder } = await namedModel(settings.model, "describe", { out: err, preferCached: true });

@@ -2,32 +2,29 @@
 // fits a memory, or lays all methods side by side. Where nothing fits, the least that was planned is printed, and exit code 2 follows.
 import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../../format.js";
-import { type PLAN_ROWS, resolverOf } from "../../plan/settings.js";
+import { beginPlan, machineFor, stepAsData, waysAsData } from "../../library/plan.js";
+import type { PLAN_ROWS } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
-import { readGeometry } from "../../plan/geometry.js";
 import { STORES } from "../../store/registry.js";
 import { engineInfo, isCpu, setThreads } from "../../torch/device.js";
 import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
 import { checkDrawing, writeDrawing } from "../drawing/drawing.js";
-import { namedModel } from "../model/named-model.js";
 import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
 import { largestThatFits, waysToFit } from "../../plan/choose.js";
-import { cardOf, type Machine, machineOf } from "../../plan/ways/machine.js";
+import { cardOf, type Machine } from "../../plan/ways/machine.js";
 import { findWays, shorterThatFits, storedWeightBytes, type Way } from "../../plan/ways/ways.js";
-import { describeMachine, figuresOf, waysTable } from "../../plan/ways/words.js";
+import { describeMachine, waysTable } from "../../plan/ways/words.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
   if (asked.svg !== "") checkDrawing(asked.svg);
-  const { folder: model } = await namedModel(asked.model, "plan", { out: err, preferCached: true });
   const onCard = asked.gpu !== "" && asked.largest ? { device: "cuda" } : {};
-  const resolve = resolverOf({ ...asked, ...onCard, model }, new Set([...given, ...Object.keys(onCard)]));
-  const settings = resolve({});
-  const geometry = readGeometry(settings);
+  const begun = await beginPlan(asked, given, err, onCard);
+  const { settings, geometry, resolve } = begun;
   setThreads(settings.threads);
   const ownBytes = processBytes();
   const print = (value: unknown, text: string): void =>
@@ -38,22 +35,17 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     const work = `${asked.model}, ${steps} x ${rows} x ${length} tokens, ${settings.optimizer}`;
     if (asked.svg !== "") writeDrawing(asked.svg, planChart(compared, work));
     print(
-      compared.map(({ name, plan }) => ({ name, ...shown(plan) })),
+      compared.map(({ name, plan }) => ({ name, ...stepAsData(plan) })),
       `${work}\n\n${compareTable(compared)}${asked.svg === "" ? "" : `\n\nbars: ${asked.svg}`}`,
     );
     return 0;
   }
   if (!asked.largest && ["fit", "gpu", "memory", "disk"].some((name) => given.has(name))) {
     const withoutCard = asked.gpu === "" && isCpu(settings.device) && engineInfo().cudaDevices > 0;
-    const machine = machineOf({ ...asked, folder: process.cwd() });
+    const machine = machineFor(asked);
     const ways = findWays(resolve, geometry, machine, given);
-    const told = ways.map((way) => ({
-      ...figuresOf(way),
-      quality: way.quality,
-      flags: trainFlags({ ...way.plan.settings, model: asked.model }),
-    }));
     print(
-      { machine, ways: told },
+      { machine, ways: waysAsData(begun, ways) },
       `on a machine with ${describeMachine(machine)}${withoutCard ? "; without its GPU, which --device cuda adds" : ""}\n${ways.length > 0 ? `\n${waysTable(ways, asked.model)}` : ""}`,
     );
     if (ways.length === 0)
@@ -96,7 +88,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
           ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
         );
   const value = {
-    ...shown(plan),
+    ...stepAsData(plan),
     fits: choice?.fits ?? null,
     processBytes: ownBytes,
     stepMs: estimate,
@@ -129,22 +121,4 @@ function nothingFits(
   return new UserError(
     `no way to take a step of rows of ${length} tokens fits ${describeMachine(machine)}, in memory or from disk. ${remedy}`,
   );
-}
-
-/** A plan for machines: without the settings that were not asked for. */
-function shown({ settings, terms, kept, spans, placed }: Plan): Record<string, unknown> {
-  const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
-    settings;
-  return {
-    method,
-    coupling,
-    optimizer,
-    max_length,
-    per_device_train_batch_size,
-    gradient_accumulation_steps,
-    terms,
-    kept,
-    spans,
-    placed,
-  };
 }

@@ -4,6 +4,7 @@ import { UserError } from "../../errors.js";
 import { columnsRead, unreadColumns } from "../conversations/registry.js";
 import { detectFormat, renameColumns } from "../conversation.js";
 import type { RowFormat } from "../conversations/row-kind.js";
+import { openGiven } from "../formats/given-rows.js";
 import { openFile, type OpenFile } from "../formats/open-file.js";
 import type { Row } from "../rows.js";
 import { filesOf } from "./files.js";
@@ -27,7 +28,7 @@ export interface RowBatch {
 
 export interface OpenSources {
   sources: readonly Source[];
-  /** Every file that is read, in order; for what is kept by the content of files. */
+  /** Every file that is read, in order; for what is kept by the content of files. None of rows that a program gives. */
   files: readonly OpenFile[];
   /** What rows hold, one for each source. */
   formats: readonly RowFormat[];
@@ -42,7 +43,23 @@ export interface OpenSources {
 /** Opens what `parseSources` read. Errors: UserError for files and for the first rows; later rows are refused as they come. */
 export async function openSources(sources: readonly Source[], settings: SourceSettings): Promise<OpenSources> {
   const opened: OpenedSource[] = [];
-  for (const source of sources) opened.push(await openSource(source, settings));
+  for (const source of sources) opened.push(await openSource(source, await openFiles(source), settings));
+  return oneStream(opened, settings);
+}
+
+/** The same of rows that a program gives; `name` is what messages call them. */
+export async function openGivenRows(
+  rows: readonly unknown[],
+  name: string,
+  settings: SourceSettings,
+): Promise<OpenSources> {
+  if (rows.length === 0) throw new UserError(`${name}: there is no row (expected at least one).`);
+  const opened = await openSource({ file: name }, [openGiven(rows, name)], settings);
+  return { ...oneStream([opened], settings), files: [] };
+}
+
+function oneStream(opened: readonly OpenedSource[], settings: SourceSettings): OpenSources {
+  const sources = opened.map(({ source }) => source);
   let taken = opened.map(() => 0);
   return {
     sources,
@@ -90,8 +107,7 @@ interface OpenedSource {
   rows(): AsyncIterable<Row[]>;
 }
 
-async function openSource(source: Source, settings: SourceSettings): Promise<OpenedSource> {
-  const files = await openFiles(source);
+async function openSource(source: Source, files: OpenFile[], settings: SourceSettings): Promise<OpenedSource> {
   const rows = (): AsyncIterable<Row[]> => rowsOfSource(source, files);
   const columns = source.columns ?? settings.columns;
   const first = await firstRows(rows());

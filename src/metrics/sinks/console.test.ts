@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { stripVTControlCharacters } from "node:util";
 
 import { consoleSink } from "./console.js";
 import { canColor, canRedraw, type Output } from "../output.js";
@@ -191,7 +192,7 @@ test("numbers that are not finite are shown as such", () => {
   ]);
 });
 
-test("redrawing and colour depend on the terminal, TERM and NO_COLOR", () => {
+test("redrawing and colour depend on the terminal, TERM, NO_COLOR and FORCE_COLOR", () => {
   const terminal = new Recorder(true);
   assert.equal(canRedraw(terminal, {}), true);
   assert.equal(canRedraw(terminal, { TERM: "dumb" }), false);
@@ -200,4 +201,38 @@ test("redrawing and colour depend on the terminal, TERM and NO_COLOR", () => {
   assert.equal(canColor(terminal, { NO_COLOR: "" }), true);
   assert.equal(canColor(terminal, { NO_COLOR: "1" }), false);
   assert.equal(canColor(terminal, { TERM: "dumb" }), false);
+  const file = new Recorder(false);
+  for (const [env, forFile, forTerminal] of [
+    [{ FORCE_COLOR: "1" }, true, true],
+    [{ FORCE_COLOR: "3", NO_COLOR: "1" }, true, true],
+    [{ FORCE_COLOR: "1", TERM: "dumb" }, true, true],
+    [{ FORCE_COLOR: "0" }, false, false],
+    [{ FORCE_COLOR: "false" }, false, false],
+    [{ FORCE_COLOR: "" }, false, true],
+    [{ FORCE_COLOR: "", NO_COLOR: "1" }, false, false],
+  ] as const) {
+    assert.equal(canColor(file, env), forFile, JSON.stringify(env));
+    assert.equal(canColor(terminal, env), forTerminal, JSON.stringify(env));
+    assert.equal(canRedraw(file, env), false);
+  }
+});
+
+test("forced colours reach a file, a line for each event, and NO_COLOR leaves no sequence of them", () => {
+  const shown = (env: Record<string, string>, isTTY: boolean): string => {
+    const out = new Recorder(isTTY, 200);
+    const sink = consoleSink({ out, totalSteps: 100, env });
+    sink.write(stepEvent());
+    sink.write(EVAL);
+    sink.write({ kind: "message", step: 12, message: "beware", level: "warning" });
+    sink.close();
+    return out.text;
+  };
+  const plain = shown({}, false);
+  const forced = shown({ FORCE_COLOR: "1" }, false);
+  assert.equal(stripVTControlCharacters(plain), plain);
+  assert.equal(stripVTControlCharacters(forced), plain);
+  for (const line of forced.trimEnd().split("\n")) assert.notEqual(stripVTControlCharacters(line), line);
+  const colors = /\[\d+m/;
+  assert.doesNotMatch(shown({ NO_COLOR: "1" }, true), colors);
+  assert.match(shown({}, true), colors);
 });

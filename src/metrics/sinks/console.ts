@@ -31,11 +31,12 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
   const timeLeft = estimator(totalSteps);
   let last: { record: StepRecord; leftMs: number } | null = null;
 
+  const lineOf = (fields: string[]): string => (color ? fields.map(paintField) : fields).join(GAP);
   const drawProgress = (): void => {
     if (!last) return;
     // The last column stays free: writing into it makes some terminals wrap. Some say 0 when they do not know.
     const fields = fitted(progressFields(last.record, totalSteps, last.leftMs), (out.columns || 80) - 1);
-    writeRaw(out, CLEAR_LINE + (color ? fields.map(paintField) : fields).join(GAP));
+    writeRaw(out, CLEAR_LINE + lineOf(fields));
   };
   const above = (line: string, style: string): void => {
     const painted = color && style !== "" ? `${style}${line}${PLAIN}` : line;
@@ -50,7 +51,7 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
       else {
         last = { record: event, leftMs: timeLeft(event) };
         if (redraw) drawProgress();
-        else out.write(`${progressFields(event, totalSteps, last.leftMs).join(GAP)}\n`);
+        else above(lineOf(progressFields(event, totalSteps, last.leftMs)), "");
       }
     },
     close: () => {

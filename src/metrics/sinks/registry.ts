@@ -20,11 +20,16 @@ export const REPORT_TO_ABOUT = onRequest.map(({ name, about }) => `${name}: ${ab
 /** Whether a file of this name in a run's folder was written by a sink. */
 export const isReport = (name: string): boolean => SINKS.some(({ owns }) => owns?.(name));
 
-/** Opens the sinks that every run has and those in `reportTo`. Errors: UserError of one that cannot begin. */
-export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "warn">): Sink {
+/**
+ * Opens the sinks that every run has and those in `reportTo`; `own` is a program's, which is told all that the first is told. Errors:
+ * UserError of one that cannot begin.
+ */
+export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "warn">, own?: Sink): Sink {
   const sinks: Sink[] = [];
-  const warn = (message: string): void =>
-    sinks[0]?.write({ kind: "message", step: run.startStep, message, level: "warning" });
+  const warn = (message: string): void => {
+    for (const sink of [sinks[0], own])
+      sink?.write({ kind: "message", step: run.startStep, message, level: "warning" });
+  };
   const all: Sink = {
     write: (event) => sinks.forEach((sink) => sink.write(event)),
     close: () => sinks.forEach((sink) => sink.close()),
@@ -32,6 +37,7 @@ export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "w
   try {
     for (const { name, open } of SINKS.filter((kind) => kind.always || reportTo.includes(kind.name)))
       sinks.push(sayingFailures(open({ ...run, warn }), name, warn));
+    if (own) sinks.push(own);
   } catch (failure) {
     all.close();
     throw failure;

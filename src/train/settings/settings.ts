@@ -4,6 +4,7 @@ import { checkTrainSettings } from "./checks.js";
 import { describeTable, tableMarkdown } from "../../settings/help.js";
 import { type Resolved, resolveTable, type Sources } from "../../settings/resolve.js";
 import { TRAIN_ELSEWHERE, TRAIN_ROWS, type TrainSettings } from "./rows.js";
+import { schemaOf } from "../../settings/schema.js";
 import type { SettingsTable } from "../../settings/table.js";
 
 export { helpText } from "../../settings/help.js";
@@ -23,6 +24,11 @@ export function resolveSettings(sources: Sources): Resolved<typeof TRAIN_ROWS> {
 /** For the start of a run: model, data and output, and what differs from the defaults, a line each. */
 export function describeSettings(settings: TrainSettings): string {
   return describeTable(TRAIN_TABLE, settings);
+}
+
+/** Of a settings file, for editors: the text of docs/settings.schema.json. */
+export function settingsSchema(): string {
+  return `${JSON.stringify(schemaOf(TRAIN_TABLE, "Settings of revmoe train"), null, 2)}\n`;
 }
 
 /** All settings as Markdown tables. */

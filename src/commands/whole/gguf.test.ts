@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { openSource } from "../checkpoint/source.js";
-import { runCli } from "../cli/program.js";
-import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
-import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../train/testing-run.js";
-import { COMMANDS } from "./registry.js";
+import { openSource } from "../../checkpoint/source.js";
+import { runCli } from "../../cli/program.js";
+import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../../train/testing-run.js";
+import { COMMANDS } from "../registry.js";
 
-const MIXTRAL = fileURLToPath(new URL("../../test/golden/gguf/mixtral-window.gguf", import.meta.url));
+const MIXTRAL = fileURLToPath(new URL("../../../test/golden/gguf/mixtral-window.gguf", import.meta.url));
 const TEXT = "The sum of 3 and 4, in other words.";
 
 async function generate(model: string): Promise<unknown> {

@@ -8,10 +8,10 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-import { filesOf, startHub } from "../hub/testing-hub.js";
-import { makeWorkplace } from "../train/testing-run.js";
+import { filesOf, startHub } from "../../hub/testing-hub.js";
+import { makeWorkplace } from "../../train/testing-run.js";
 
-const CLI = fileURLToPath(new URL("../cli.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 
 interface Running {
   child: ChildProcess;

@@ -4,10 +4,10 @@ import { utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 
-import { runCli } from "../../cli/program.js";
-import type { Output } from "../../metrics/output.js";
-import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../../train/testing-run.js";
-import { COMMANDS } from "../registry.js";
+import { runCli } from "../cli/program.js";
+import type { Output } from "../metrics/output.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../train/testing-run.js";
+import { COMMANDS } from "../commands/registry.js";
 import { namedModel } from "./named-model.js";
 
 test("of a run's folder the result, or else the newest checkpoint; any other folder as it is", async (t) => {

@@ -1,7 +1,7 @@
 // From what --model says to the folder of one model, for commands that read it: a folder as it is, a name fetched from a hub, and
 // of a run's folder its result, or else its newest checkpoint. What is chosen there is said.
-import { findModel, type FoundModel } from "../../checkpoint/run/find-model.js";
-import { type ResolveOptions, resolveModel } from "../../hub/resolve.js";
+import { findModel, type FoundModel } from "../checkpoint/run/find-model.js";
+import { type ResolveOptions, resolveModel } from "./resolve.js";
 
 /** `to` completes "give its path to ... it instead". Errors: UserError as of `resolveModel`, and for a run that has saved nothing yet. */
 export async function namedModel(model: string, to: string, options: ResolveOptions): Promise<FoundModel> {

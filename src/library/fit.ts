@@ -1,0 +1,54 @@
+// What `train` does with fit: the fastest way that this machine has room for, chosen when a run begins and kept when it goes on.
+import { join } from "node:path";
+
+import { UserError } from "../errors.js";
+import { formatBytes } from "../format.js";
+import { readGeometry } from "../plan/geometry.js";
+import { resolverOf } from "../plan/settings.js";
+import { machineOf } from "../plan/ways/machine.js";
+import { findWays } from "../plan/ways/ways.js";
+import { CHANGED, changesBetween, describeMachine } from "../plan/ways/words.js";
+import { readWholeFile, statOf } from "../read-file.js";
+import type { TrainSettings } from "../train/settings/settings.js";
+
+/** What the fastest way that fits this machine changes, which is said. Errors: UserError where none fits. */
+export function fitted(
+  settings: TrainSettings,
+  given: ReadonlySet<string>,
+  say: (line: string) => void,
+): Partial<TrainSettings> {
+  const machine = machineOf({
+    gpu: "",
+    memory: settings.memory_limit,
+    disk: "",
+    device: settings.device,
+    folder: settings.output_dir,
+  });
+  const asked = new Set([...given, "device"]);
+  const [way] = findWays(resolverOf({ ...settings }, asked), readGeometry(settings), machine, asked);
+  if (way === undefined)
+    throw new UserError(
+      `fit: no way to take a step of rows of ${settings.max_length} tokens fits ${describeMachine(machine)}. ` +
+        "Use shorter rows or a smaller model; revmoe plan says what fits where.",
+    );
+  const change = changesBetween(settings, way.plan.settings);
+  const words = Object.entries(change).map(([name, value]) => `${name} ${value}`);
+  say(
+    `fit: ${words.join(", ") || "as asked"}; ${formatBytes(way.plan.placed.deviceBytes)} planned on ${settings.device}`,
+  );
+  return { ...change, fit: false };
+}
+
+/** What `fitted` chose when the run began: going on, it stays so, whatever is free now. Errors: UserError where there is no record of it. */
+export function fittedBefore({ output_dir }: TrainSettings, given: ReadonlySet<string>): Partial<TrainSettings> {
+  const path = join(output_dir, "config.json");
+  if (statOf(path) === undefined)
+    throw new UserError(
+      `fit: ${path}, which says what was chosen, is missing. Give the settings of the run instead of fit.`,
+    );
+  const recorded = JSON.parse(readWholeFile(path).toString()) as TrainSettings;
+  return {
+    ...Object.fromEntries(CHANGED.filter((name) => !given.has(name)).map((name) => [name, recorded[name]])),
+    fit: false,
+  };
+}

@@ -1,0 +1,99 @@
+// The settings of `generate`, for the command and for programs: which model goes on from what, and how tokens are chosen.
+import type { Given, SettingRows, SettingsInput, SettingsOf, SettingsTable } from "../settings/table.js";
+import { TRAIN_ROWS } from "../train/settings/rows.js";
+
+const MODEL = "Model and prompt";
+const SAMPLING = "Choice of tokens";
+const MACHINE = "Machine";
+
+export const GENERATE_ROWS = {
+  model: {
+    kind: "string",
+    required: true,
+    metavar: "FOLDER",
+    group: MODEL,
+    about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
+  },
+  prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
+  chat: {
+    kind: "boolean",
+    default: false,
+    group: MODEL,
+    about: "take the prompt as a user's message, in the form of the chat template",
+  },
+  as: {
+    kind: "choice",
+    choices: ["auto", "trained", "ordinary"],
+    default: "auto",
+    group: MODEL,
+    about: "the network as it was trained, or the ordinary one; auto: as trained where the folder has revmoe.json",
+  },
+  max_new_tokens: {
+    kind: "integer",
+    default: 128,
+    min: 1,
+    group: SAMPLING,
+    about: "tokens at most; by default no more than the model has positions for",
+  },
+  temperature: {
+    kind: "number",
+    default: 0.8,
+    min: 0,
+    group: SAMPLING,
+    about: "divides the logits; 0: always the likeliest token",
+  },
+  top_p: {
+    kind: "number",
+    default: 0.95,
+    above: 0,
+    max: 1,
+    group: SAMPLING,
+    about: "draw from the fewest tokens that have this much of the probability; 1: from all",
+  },
+  top_k: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: SAMPLING,
+    about: "draw from this many likeliest tokens; 0: from all",
+  },
+  seed: {
+    kind: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    group: SAMPLING,
+    about: "of the draws; the same gives the same text",
+  },
+  device: { ...TRAIN_ROWS.device, group: MACHINE },
+  threads: { ...TRAIN_ROWS.threads, group: MACHINE },
+  compute_dtype: {
+    ...TRAIN_ROWS.compute_dtype,
+    group: MACHINE,
+    about: "type of the weights and products; auto: what the device multiplies fastest",
+  },
+} as const satisfies SettingRows;
+
+export type GenerateSettings = SettingsOf<typeof GENERATE_ROWS>;
+
+/** How a model is opened. */
+export type OpenSettings = Pick<SettingsInput<typeof GENERATE_ROWS>, "as" | "device" | "threads" | "compute_dtype">;
+
+/** How a text goes on. */
+export type GenerateOptions = Omit<SettingsInput<typeof GENERATE_ROWS>, keyof OpenSettings | "model" | "prompt">;
+
+export const GENERATE_TABLE: SettingsTable<typeof GENERATE_ROWS> = {
+  rows: GENERATE_ROWS,
+  elsewhere: { do_sample: "Use temperature: 0 always takes the likeliest token.", max_length: "Use max_new_tokens." },
+  check: checkSampling,
+};
+
+/** Draws have settings that the likeliest token does not. */
+function checkSampling({ temperature }: GenerateSettings, at: Given): string | undefined {
+  const idle = temperature === 0 ? ["top_p", "top_k", "seed"].find((name) => at.has(name)) : undefined;
+  if (idle === undefined) return undefined;
+  return (
+    `${at.subject(idle)} has no effect: ${at.mention("temperature")} always takes the likeliest token. ` +
+    `Remove ${idle}, or set temperature above 0.`
+  );
+}

@@ -1,0 +1,156 @@
+// `plan(settings)` for programs: what a training step will take, by term and place, before any weight is read, and the ways that fit a
+// machine. `revmoe plan` shows the same. What it returns is plain data.
+import { UserError } from "../errors.js";
+import { namedModel } from "../hub/named-model.js";
+import type { Output } from "../metrics/output.js";
+import { readGeometry } from "../plan/geometry.js";
+import type { Placed } from "../plan/placement.js";
+import { type Kept, type Plan, planStep, type SpanPeak } from "../plan/plan.js";
+import { PLAN_ROWS, PLAN_TABLE, type PlanSettings as AllPlanSettings, resolverOf } from "../plan/settings.js";
+import type { Geometry } from "../plan/shadow-step.js";
+import { type Machine, machineOf } from "../plan/ways/machine.js";
+import { findWays, type Resolve, type Way } from "../plan/ways/ways.js";
+import { changesBetween, figuresOf } from "../plan/ways/words.js";
+import { trainFlags } from "../plan/words.js";
+import { unknownSetting } from "../settings/resolve.js";
+import { flagOf, type SettingsInput, type SettingsTable } from "../settings/table.js";
+import type { MemoryTerms } from "../step/memory-terms.js";
+import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
+import { TRAIN_TABLE } from "../train/settings/settings.js";
+import { readSettings, type Settings } from "./settings.js";
+
+/** What is for the eyes, or chooses the work itself. */
+const OF_THE_COMMAND = ["compare", "svg", "largest", "calibrate"] as const;
+type OwnRows = Omit<typeof PLAN_ROWS, keyof typeof TRAIN_ROWS | (typeof OF_THE_COMMAND)[number]>;
+
+/**
+ * Settings of a step, and of a machine where ways are asked for: `fit: true` for the one at hand, or any of `gpu`, `memory` and `disk`, as in
+ * `{ gpu: "RTX 4090", memory: "64GiB" }`. Settings of a run that do not matter to memory, such as `learning_rate`, may be among them: they are
+ * checked and have no part in the plan.
+ */
+export type PlanSettings = Omit<Settings, "output_dir" | "fit"> &
+  Partial<Pick<Settings, "output_dir">> &
+  Partial<SettingsInput<OwnRows>>;
+
+/** A step as planned. All sizes are bytes. */
+export interface PlannedStep
+  extends Pick<
+    TrainSettings,
+    "method" | "coupling" | "optimizer" | "max_length" | "per_device_train_batch_size" | "gradient_accumulation_steps"
+  > {
+  /** The peak on the device by what takes it; `terms.peakBytes` is the whole. */
+  terms: MemoryTerms;
+  kept: Kept;
+  /** The highest totals, the highest first. */
+  spans: SpanPeak[];
+  /** On the device, in main memory beside it, and in files. */
+  placed: Placed;
+}
+
+/** A way to take the step that fits the machine. */
+export interface PlannedWay extends ReturnType<typeof figuresOf> {
+  /** What it costs in quality, in words; empty where it is ordinary fine-tuning with AdamW. */
+  quality: string;
+  /** What it changes of the settings that were given, for `train`. */
+  settings: Partial<TrainSettings>;
+  /** Its command line. */
+  flags: string;
+}
+
+export interface PlanReport {
+  /** The step with the settings as they were given. */
+  step: PlannedStep;
+  /** The machine that was described, or is here; null where no ways were asked for. */
+  machine: Machine | null;
+  /** The best first; none where none fits, or none were asked for. */
+  ways: PlannedWay[];
+}
+
+/**
+ * Plans a step; loads nothing but headers and config.json. `output` is told of a model that is fetched or chosen. Errors: UserError with the
+ * sentence that the command line prints.
+ */
+export async function plan(
+  settings: PlanSettings,
+  { output }: { output?: Pick<Output, "write"> } = {},
+): Promise<PlanReport> {
+  const own = OF_THE_COMMAND.find((name) => Object.hasOwn(settings, name));
+  if (own !== undefined)
+    throw new UserError(`${own}: only the command line has it; the library plans one work at a time. Leave it out.`);
+  const resolved = readSettings(PLAN_TABLE, planned(settings));
+  const begun = await beginPlan(resolved.settings, resolved.given, { write: (text) => output?.write(text) });
+  const asksWays = (["fit", "gpu", "memory", "disk"] as const).some((name) => resolved.given.has(name));
+  const machine = asksWays ? machineFor(resolved.settings) : null;
+  return {
+    step: stepAsData(planStep(begun.settings, begun.geometry)),
+    machine,
+    ways: machine === null ? [] : waysAsData(begun, findWays(begun.resolve, begun.geometry, machine, resolved.given)),
+  };
+}
+
+const KNOWN: SettingsTable = { ...TRAIN_TABLE, rows: { ...TRAIN_ROWS, ...PLAN_ROWS }, check: undefined };
+
+/** The settings that a plan knows; the others are checked as those of a run. */
+function planned(settings: PlanSettings): Record<string, unknown> {
+  const isOthers = (name: string): boolean => name in TRAIN_ROWS && !(name in PLAN_ROWS);
+  const entries = Object.entries(settings);
+  const unknown = entries.find(([name]) => !(name in TRAIN_ROWS || name in PLAN_ROWS));
+  if (unknown) throw unknownSetting(KNOWN, flagOf(unknown[0]), unknown[0]);
+  const ofRun = Object.fromEntries(entries.filter(([name]) => name in TRAIN_ROWS && name !== "fit"));
+  readSettings(TRAIN_TABLE, { train_file: "-", output_dir: "-", ...ofRun });
+  return Object.fromEntries(entries.filter(([name]) => !isOthers(name)));
+}
+
+/** What plans of one model are made of. */
+export interface BegunPlan {
+  /** As they were named: a folder or a name on the hub. */
+  model: string;
+  settings: TrainSettings;
+  geometry: Geometry;
+  /** The settings with a change. */
+  resolve: Resolve;
+}
+
+/** Reads the model of settings that are checked. `extra` are settings that follow from others. */
+export async function beginPlan(
+  asked: AllPlanSettings,
+  given: ReadonlySet<string>,
+  out: Output,
+  extra: Partial<TrainSettings> = {},
+): Promise<BegunPlan> {
+  const { folder } = await namedModel(asked.model, "plan", { out, preferCached: true });
+  const names = new Set([...given, ...Object.keys(extra)]);
+  const resolve = resolverOf({ ...asked, ...extra, model: folder }, names);
+  const settings = resolve({});
+  return { model: asked.model, settings, geometry: readGeometry(settings), resolve };
+}
+
+/** The machine that a plan is for. */
+export const machineFor = (asked: AllPlanSettings): Machine => machineOf({ ...asked, folder: process.cwd() });
+
+/** Ways as plain data, with what each changes. */
+export const waysAsData = ({ model, settings }: BegunPlan, ways: readonly Way[]): PlannedWay[] =>
+  ways.map((way) => ({
+    ...figuresOf(way),
+    quality: way.quality,
+    settings: changesBetween(settings, way.plan.settings),
+    flags: trainFlags({ ...way.plan.settings, model }),
+  }));
+
+/** A plan without the settings that were not asked for. */
+export function stepAsData({ settings, terms, kept, spans, placed }: Plan): PlannedStep {
+  const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
+    settings;
+  return {
+    method,
+    coupling,
+    optimizer,
+    max_length,
+    per_device_train_batch_size,
+    gradient_accumulation_steps,
+    terms,
+    kept,
+    spans,
+    placed,
+  };
+}

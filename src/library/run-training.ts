@@ -1,0 +1,132 @@
+// The whole of a run, for the command and for programs: from settings to a folder with its records and result. What it says goes to `out`,
+// what it measures to its sinks. Touches no signals, no environment and no current folder; the engine's threads, device and memory limit
+// are the process's, so one run at a time.
+import { renameSync } from "node:fs";
+import { join } from "node:path";
+
+import { writeFileDurably } from "../checkpoint/files/disk.js";
+import { latestCheckpoint } from "../checkpoint/run/checkpoints.js";
+import { UserError } from "../errors.js";
+import { resolveSources } from "../hub/datasets.js";
+import { namedModel } from "../hub/named-model.js";
+import type { Output } from "../metrics/output.js";
+import type { Sink } from "../metrics/record.js";
+import { openSinks } from "../metrics/sinks/registry.js";
+import { type Collectives, inTurn, onFirst } from "../parallel/collectives.js";
+import { readGeometry } from "../plan/geometry.js";
+import { explainOutOfMemory, isOutOfMemory } from "../plan/out-of-memory.js";
+import { planRun, type RunPlan } from "../plan/run-plan.js";
+import { watching } from "../plan/watch.js";
+import { planLine } from "../plan/words.js";
+import { describeMemory } from "../step/memory-terms.js";
+import { limitMemory, NO_LIMIT } from "../torch/memory.js";
+import { checkRunFolder } from "../train/folder/run-folder.js";
+import { type Outcome, train } from "../train/loop.js";
+import { freeRun, prepareRun, type Run } from "../train/prepare.js";
+import type { GivenRows } from "../train/prepare-data.js";
+import { describeSettings, type TrainSettings } from "../train/settings/settings.js";
+import type { StopSignal } from "../train/stop/stop.js";
+import { fitted, fittedBefore } from "./fit.js";
+import { describeRun } from "./run-words.js";
+
+export interface TrainingCall {
+  settings: TrainSettings;
+  /** The names of the settings that were asked for. */
+  given: ReadonlySet<string>;
+  /** Rows in place of the files of `train_file` and `validation_file`. */
+  rows?: GivenRows;
+  ranks: Collectives;
+  out: Output;
+  /** Gets every event beside the run's own sinks; closed at the end. */
+  sink?: Sink;
+  /** Called once, when there is a run to stop; `resumed` is the checkpoint that it went on from. */
+  listen(resumed: string | null): StopSignal;
+}
+
+/** Trains to the end or the stop; nothing is left in memory. Errors: UserError. */
+export async function runTraining(call: TrainingCall): Promise<Outcome> {
+  const { settings: asked, given, ranks, out } = call;
+  onFirst(ranks, () => checkRunFolder(asked)); // before anything is loaded, which can take minutes
+  const settings = await inTurn(ranks, () => withFiles(call));
+  const say = (text: string): void => void out.write(`${text}\n`);
+  if (asked.fit) {
+    if (ranks.world > 1)
+      throw new UserError(
+        "fit: looks at one process, and several train here. Leave fit out; revmoe plan --fit shows ways to choose from.",
+      );
+    Object.assign(settings, asked.resume === "" ? fitted(settings, given, say) : fittedBefore(settings, given));
+  }
+  say(describeSettings(settings));
+  const run = await explaining(settings, null, () => prepareRun(settings, out, ranks, call.rows));
+  const stop = call.listen(settings.resume === "" ? null : settings.resume);
+  let sink: Sink | null = null;
+  // Before the first step there is nothing to keep.
+  let finished = run.startStep === 0;
+  try {
+    sink = ranks.rank === 0 ? beginRecords(run, call) : { write() {}, close() {} };
+    finished = false;
+    for (const line of describeRun(run)) say(line);
+    const planned = planRun(run);
+    say(`plan of a step: ${planLine(planned.plan)}`);
+    // Phases before the last train less, and may have a teacher beside them.
+    const watched = run.phases.length > 1 ? sink : watching(sink, planned);
+    const outcome = await explaining(run.settings, planned, () => train(run, watched, stop));
+    finished = true;
+    if (outcome.memory) say(`peak of a step: ${describeMemory(outcome.memory)}`);
+    return outcome;
+  } finally {
+    try {
+      sink?.close();
+    } finally {
+      freeRun(run, finished);
+    }
+  }
+}
+
+/** From here on model and data are files, also in what the run records: resuming needs no network. */
+async function withFiles({ settings: asked, rows, out }: TrainingCall): Promise<TrainSettings> {
+  const hub = { out, preferCached: asked.resume !== "" };
+  const { folder } = await namedModel(asked.model, "train", hub);
+  const filesOf = async (name: "train_file" | "validation_file"): Promise<string> =>
+    rows?.[name] === undefined ? resolveSources(asked[name], name, hub) : asked[name];
+  return {
+    ...asked,
+    model: folder,
+    train_file: await filesOf("train_file"),
+    validation_file: await filesOf("validation_file"),
+  };
+}
+
+/** Runs `work`; running out of memory becomes a sentence that says what would fit. */
+async function explaining<Result>(
+  settings: TrainSettings,
+  planned: RunPlan | null,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (failure) {
+    if (!isOutOfMemory(failure)) throw failure;
+    const geometry = planned?.geometry ?? readGeometry(settings);
+    limitMemory(NO_LIMIT); // for what is done to explain
+    const lastCheckpoint = latestCheckpoint(settings.output_dir);
+    throw explainOutOfMemory(failure, { settings, geometry, plan: planned?.plan ?? null, lastCheckpoint });
+  }
+}
+
+/** Writes config.json into the run's folder and begins its metrics. */
+function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, { out, sink }: TrainingCall): Sink {
+  const path = join(settings.output_dir, "config.json");
+  // As the settings of another run, the file must not remove one.
+  writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
+  const about = {
+    dir: settings.output_dir,
+    startStep,
+    lineDue: startStep > 0 && startStep % settings.logging_steps === 0,
+    evaluatesAgain: resumedFrom?.inPlace === true,
+    totalSteps,
+    out,
+  };
+  return openSinks(settings.report_to, about, sink);
+}
