@@ -13,21 +13,21 @@ namespace revmoe {
 // Where the rows of each token are, how many each expert has, and whether kernels go through them.
 class Rows {
  public:
-  Rows(at::Tensor places_TA, at::Tensor counts, const c10::optional<at::Tensor>& known, bool fused)
-      : places_TA(std::move(places_TA)), counts(std::move(counts)), fused(fused), host_(known.value_or(at::Tensor())) {}
+  Rows(at::Tensor places_TA, at::Tensor counts, c10::optional<at::Tensor> known, bool fused)
+      : places_TA(std::move(places_TA)), counts(std::move(counts)), known(std::move(known)), fused(fused) {}
 
   const at::Tensor places_TA;
   const at::Tensor counts;
+  // The same in main memory, where they are known there.
+  const c10::optional<at::Tensor> known;
   const bool fused;
 
   int64_t all() const { return places_TA.numel(); }
 
-  // How many each expert has, where they are known here; else none.
-  c10::optional<at::Tensor> known() const { return host_.defined() ? c10::make_optional(host_) : c10::nullopt; }
 
   // How many each expert has. On a GPU, this waits for it where they are not known.
   at::IntArrayRef by_expert() const {
-    if (!host_.defined()) host_ = counts.to(at::kCPU, at::kLong).contiguous();
+    if (!host_.defined()) host_ = known.value_or(counts).to(at::kCPU, at::kLong).contiguous();
     return {static_cast<const int64_t*>(host_.data_ptr()), static_cast<size_t>(host_.numel())};
   }
 

@@ -102,7 +102,7 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     for (const at::TensorList& some : {gate_up, down, biases}) saved.insert(saved.end(), some.begin(), some.end());
     context->save_for_backward(saved);
     auto& data = context->saved_data;
-    data["known"] = plan.rows.known();
+    data["known"] = plan.rows.known;
     data["fused"] = plan.rows.fused;
     data["activation"] = std::string(plan.activation.name());
     data["interleaved"] = plan.activation.interleaved();

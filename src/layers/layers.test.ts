@@ -367,11 +367,14 @@ test("recorded routing replays its choice where scores tie or change, and frees 
     assert.deepEqual(toArray(routing.choose(0, () => changed, 2)), first);
     assert.notDeepEqual(toArray(freshRouting.choose(0, () => changed, 2)), first);
     assert.equal(routing.bytes, 4);
-    const counts = routing.counts().get(0) as number[];
-    assert.equal(
-      counts.reduce((sum, count) => sum + count, 0),
-      4,
-    );
+    const counted = (sent: number[]): Tensor | null => routing.counted(0, fromArray(sent, [4], "int64"));
+    for (const sent of [
+      [1, 0, 2, 1],
+      [9, 9, 9, 9],
+    ])
+      assert.equal(counted(sent), null, "on a CPU they are there already");
+    routing.from(2).counted(0, fromArray([0, 3, 0, 1], [4], "int64"));
+    assert.deepEqual([...routing.counts()], [[0, [1, 3, 2, 2]]]);
     const many = new RecordedRouting(300);
     many.choose(0, () => random([2, 300], "float32"), 3);
     assert.equal(many.bytes, 12);
