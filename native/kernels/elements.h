@@ -127,7 +127,8 @@ DEVICE double sum_of(const Worker& worker, int64_t n, const F& f, Of&&... of) {
     }(of.template load<whole.value>(i, n - i)...);
     return own;
   };
-  if (in_whole(n, of...)) return worker.template sum<double>(groups_of(n), [&](int64_t i) { return of_group(Yes(), i); });
+  if (in_whole(n, of...))
+    return worker.template sum<double>(groups_of(n), [&](int64_t i) { return of_group(Yes(), i); });
   return worker.template sum<double>(groups_of(n), [&](int64_t i) { return of_group(No(), i); });
 }
 
@@ -136,22 +137,18 @@ template <class T, int64_t kElements>
 struct Held {
 #ifdef REVMOE_GPU
   static_assert(kElements <= 32 * kNeighbours, "a thread of a warp has its neighbours");
-  Neighbours<T> own;
+  Neighbours<T> own{};
   DEVICE Neighbours<T>& at(int64_t) { return own; }
 #else
   Neighbours<T> of[kElements];
   DEVICE Neighbours<T>& at(int64_t i) { return of[i]; }
 #endif
-  /** The largest f(x), at least zero, of n. */
+  /** The largest f(x), at least zero, of n; f(0) is zero, which is what a GPU's thread has behind the last. */
   template <class Worker, class F>
   DEVICE T most(const Worker& worker, int64_t n, const F& f) {
-    const bool whole = in_whole(n);
     return worker.template most<T>(groups_of(n), 0, [&](int64_t group) {
       T own = 0;
-      for (int each = 0; each < kNeighbours; each++) {
-        const T x = f(at(group).of[each]);
-        own = x > own && (whole || each < n - group * kNeighbours) ? x : own;
-      }
+      for (const T x : at(group).of) own = f(x) > own ? f(x) : own;
       return own;
     });
   }

@@ -17,7 +17,7 @@ constexpr int32_t kMagnitudes = 24 * 128 + 8;
 
 /** The dynamic map in ascending order, the middle between each value and the next, and the code of the smallest float32 with given upper 16 bits. */
 template <bool kSigned>
-struct Map {
+struct alignas(uint64_t) Map {
   float values[256], bounds[256];
   uint8_t lowest[kMagnitudes], lowest_negative[kMagnitudes];
 
@@ -62,10 +62,9 @@ constexpr Map<kSigned> kMap;
 template <bool kSigned>
 DEVICE const Map<kSigned>& near(const Team& team) {
 #ifdef REVMOE_GPU
-  using Word = uint64_t;
-  constexpr int64_t kWords = sizeof(Map<kSigned>) / sizeof(Word);
-  __shared__ Word words[kWords];
-  team.each(kWords, [](int64_t i) { words[i] = reinterpret_cast<const Word*>(&kMap<kSigned>)[i]; });
+  constexpr int64_t kWords = sizeof(Map<kSigned>) / sizeof(uint64_t);
+  __shared__ uint64_t words[kWords];
+  team.each(kWords, [](int64_t i) { words[i] = reinterpret_cast<const uint64_t*>(&kMap<kSigned>)[i]; });
   return *reinterpret_cast<const Map<kSigned>*>(words);
 #else
   return kMap<kSigned>;
@@ -96,7 +95,11 @@ DEVICE void update_block(const Worker& worker, int64_t block, const AdamW8bitArg
                          const Map<false>& of_v) {
   const int64_t first = block * kBlockElements;
   const int64_t n = a.elements - first < kBlockElements ? a.elements - first : kBlockElements;
-  const float m_scale = a.m.scales[block], v_scale = a.v.scales[block];
+  // By whoever writes it later.
+  const auto scale_of = [&](const float* scales) {
+    return worker.template sum<float>(1, [=](int64_t) { return scales[block]; });
+  };
+  const float m_scale = scale_of(a.m.scales), v_scale = scale_of(a.v.scales);
   Held<float, kBlockElements> m, v;
   each_of(
       worker, n,

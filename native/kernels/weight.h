@@ -21,7 +21,7 @@ struct WeightArgs {
   }
 };
 
-/** From an element of it on, as the others. */
+/** Elements from one of the weight on, as those of elements.h; so are the others. */
 struct Plain : Changed<float> {
   DEVICE Plain(const WeightArgs& args, int64_t first) : Changed<float>{static_cast<float*>(args.values) + first} {}
 };

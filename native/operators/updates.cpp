@@ -79,12 +79,10 @@ void adamw8bit_(at::Tensor w, const OptionalTensor& correction, int64_t seed, in
   const auto moment = [&](const at::Tensor& codes, const at::Tensor& scales) {
     return kernels::MomentArgs{stored.beside<uint8_t>(codes), stored.beside<float>(scales, blocks)};
   };
-  const kernels::AdamW8bitArgs args{stored.args(),
-                                    adam_args(gradient_scale, beta1, beta2, epsilon, keep, rate, scale),
-                                    moment(m, m_scale),
-                                    moment(v, v_scale),
-                                    stored.beside(g),
-                                    w.numel()};
+  const kernels::AdamW8bitArgs args{
+      stored.args(),      adam_args(gradient_scale, beta1, beta2, epsilon, keep, rate, scale),
+      moment(m, m_scale), moment(v, v_scale),
+      stored.beside(g),   w.numel()};
   launch(stored.among(kernels::adamw8bit_plain, kernels::adamw8bit_rounded, kernels::adamw8bit_corrected), args,
          (blocks + kernels::kBlocksOfItem - 1) / kernels::kBlocksOfItem, w.device());
 }
