@@ -79,8 +79,8 @@ void write_all() {
 
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
   bool ready = cuptiActivityRegisterCallbacks(requested, completed) == CUPTI_SUCCESS;
-  for (const auto kind : {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY, CUPTI_ACTIVITY_KIND_MEMSET,
-                          CUPTI_ACTIVITY_KIND_RUNTIME, CUPTI_ACTIVITY_KIND_DRIVER})
+  for (const auto kind : {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY,
+                          CUPTI_ACTIVITY_KIND_MEMSET, CUPTI_ACTIVITY_KIND_RUNTIME, CUPTI_ACTIVITY_KIND_DRIVER})
     ready = ready && cuptiActivityEnable(kind) == CUPTI_SUCCESS;
   if (ready) std::atexit(write_all);
   return ready;
