@@ -44,25 +44,28 @@ constexpr int64_t kMostHeight = 256;
 /** Rows whose gradients are in registers together. */
 constexpr int kRowsAtOnce = 4;
 
-/** Adds the squares of some columns of some rows to their sums, and leaves those of the rows in the warp's lanes: lane l has row l kRows / 32. */
+/** Adds the squares of a thread's columns of some rows to both's sums. */
 template <int kRows, bool kWhole>
-DEVICE void add_squares(const float* g, int64_t count, const FactoredArgs& a, double* columns, double* rows) {
+DEVICE void add_squares(const float* g, int64_t count, const FactoredArgs& a, Neighbours<double>& columns,
+                        double* rows) {
   Neighbours<float> x[kRows];
   for (int row = 0; row < kRows; row++) x[row] = take<kWhole>(g + row * a.columns, count);
   for (int row = 0; row < kRows; row++) {
     for (int each = 0; each < kNeighbours; each++) {
       const float scaled = x[row].of[each] * a.gradient_scale;
       const double square = kWhole || each < count ? scaled * scaled + kGradientFloor : 0;
-      columns[each] += square;
+      columns.of[each] += square;
       rows[row] += square;
     }
   }
 }
 
+/** The same for a warp. Lane l is given the sum of row l kRows / 32. */
 template <int kRows>
-DEVICE double strip_of_rows(const float* g, int64_t count, bool aligned, const FactoredArgs& a, double* columns) {
+DEVICE double strip_of_rows(const float* g, int64_t count, bool whole, const FactoredArgs& a,
+                            Neighbours<double>& columns) {
   double rows[kRows] = {};
-  if (aligned && count >= kNeighbours) {
+  if (whole) {
     add_squares<kRows, true>(g, count, a, columns, rows);
   } else if (count > 0) {
     add_squares<kRows, false>(g, count, a, columns, rows);
@@ -74,22 +77,25 @@ DEVICE double strip_of_rows(const float* g, int64_t count, bool aligned, const F
 DEVICE void band_squares(const Team& team, int64_t first, int64_t height, const FactoredArgs& a, double* column_sums) {
   __shared__ double parts[kMostHeight][kParts];
   const int64_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const bool aligned = a.columns % kNeighbours == 0 && is_aligned(a.g);
+  const bool aligned = a.columns % kNeighbours == 0 && is_aligned(a.g) && is_aligned(column_sums);
   for (int64_t strip = warp; strip == warp || strip * 32 * kNeighbours < a.columns; strip += kParts) {
-    const int64_t column = (strip * 32 + lane) * kNeighbours;
+    const int64_t column = (strip * 32 + lane) * kNeighbours, count = a.columns - column;
+    const bool whole = aligned && count >= kNeighbours;
     const float* g = a.g + first * a.columns + column;
-    double columns[kNeighbours] = {};
+    Neighbours<double> columns{};
     const auto add = [&](int64_t row, int rows, double sum) {
       double& part = parts[row + lane * rows / 32][warp];
       if (lane * rows % 32 == 0) part = strip == warp ? sum : part + sum;
     };
     int64_t row = 0;
     for (; row + kRowsAtOnce <= height; row += kRowsAtOnce, g += kRowsAtOnce * a.columns)
-      add(row, kRowsAtOnce, strip_of_rows<kRowsAtOnce>(g, a.columns - column, aligned, a, columns));
-    for (; row < height; row++, g += a.columns)
-      add(row, 1, strip_of_rows<1>(g, a.columns - column, aligned, a, columns));
-    for (int each = 0; each < kNeighbours; each++)
-      if (column + each < a.columns) column_sums[column + each] = columns[each];
+      add(row, kRowsAtOnce, strip_of_rows<kRowsAtOnce>(g, count, whole, a, columns));
+    for (; row < height; row++, g += a.columns) add(row, 1, strip_of_rows<1>(g, count, whole, a, columns));
+    if (whole) {
+      put<true>(column_sums + column, count, columns);
+    } else {
+      put<false>(column_sums + column, count, columns);
+    }
   }
   team.sync();
   team.each(height, [&](int64_t row) {
