@@ -15,13 +15,13 @@ constexpr float kSmallest = 1.0f / (1 << 24);
 constexpr int32_t kSmallestUpper = 103 * 128;
 constexpr int32_t kMagnitudes = 24 * 128 + 8;
 
-/** The dynamic map in ascending order, the middle between each value and the next, and the code of the smallest float32 with given upper 16 bits. */
+/** The dynamic map in ascending order, the middle between each value and the next, and the code of the smallest float32 with given upper 16 bits, of the negative ones behind. */
 template <bool kSigned>
 struct alignas(uint64_t) Map {
   float values[256], bounds[256];
-  uint8_t lowest[kMagnitudes], lowest_negative[kMagnitudes];
+  uint8_t lowest[2 * kMagnitudes];
 
-  constexpr Map() : values(), bounds(), lowest(), lowest_negative() {
+  constexpr Map() : values(), bounds(), lowest() {
     constexpr double kDecades[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
     constexpr int kZero = kSigned ? 127 : 0;
     int code = kZero + 1;
@@ -43,7 +43,7 @@ struct alignas(uint64_t) Map {
       while (bounds[above] < smallest) above++;
       while (below > 0 && bounds[below - 1] >= -smallest - power * 65535 / (1 << 23)) below--;
       lowest[i] = static_cast<uint8_t>(above);
-      lowest_negative[i] = static_cast<uint8_t>(below);
+      lowest[kMagnitudes + i] = static_cast<uint8_t>(below);
     }
   }
 
@@ -51,7 +51,8 @@ struct alignas(uint64_t) Map {
   DEVICE uint8_t code_of(float share) const {
     const float size = magnitude(share);
     const int32_t at = static_cast<int32_t>(bits_of(size > kSmallest ? size : kSmallest) >> 16) - kSmallestUpper;
-    const int32_t code = (kSigned && share < 0 ? lowest_negative : lowest)[at];
+    const int32_t negative = kSigned ? static_cast<int32_t>(bits_of(share) >> 31) * kMagnitudes : 0;
+    const int32_t code = lowest[at + negative];
     return static_cast<uint8_t>(code + (share > bounds[code] ? 1 : 0));
   }
 };
@@ -103,21 +104,29 @@ DEVICE void update_block(const Worker& worker, int64_t block, const AdamW8bitArg
   Held<float, kBlockElements> m, v;
   each_of(
       worker, n,
-      [&](float& w, float& mean, float& square, float g, uint8_t m_code, uint8_t v_code) {
+      [&](float& mean, float& square, float g, uint8_t m_code, uint8_t v_code) {
         g *= a.adam.gradient_scale;
         mean = a.adam.mean(of_m.values[m_code] * m_scale, g);
         square = a.adam.square(of_v.values[v_code] * v_scale, g);
-        w = a.adam.moved(w, mean, square);
       },
-      Weight(a.weight, first), m, v, Read<float>{a.g + first}, Read<uint8_t>{a.m.codes + first},
-      Read<uint8_t>{a.v.codes + first});
+      m, v, Read<float>{a.g + first}, Read<uint8_t>{a.m.codes + first}, Read<uint8_t>{a.v.codes + first});
+  each_of(
+      worker, n, [&](float& w, float mean, float square) { w = a.adam.moved(w, mean, square); },
+      Weight(a.weight, first), m, v);
   const float m_most = m.most(worker, n, magnitude), v_most = v.most(worker, n, magnitude);
   const float m_share = share_of(m_most), v_share = share_of(v_most);
   each_of(
       worker, n,
+      [&](float& mean, float& square) {
+        mean *= m_share;
+        square *= v_share;
+      },
+      m, v);
+  each_of(
+      worker, n,
       [&](uint8_t& m_code, uint8_t& v_code, float mean, float square) {
-        m_code = of_m.code_of(mean * m_share);
-        v_code = of_v.code_of(square * v_share);
+        m_code = of_m.code_of(mean);
+        v_code = of_v.code_of(square);
       },
       Written<uint8_t>(a.m.codes + first), Written<uint8_t>(a.v.codes + first), m, v);
   worker.once([&] {
