@@ -8,12 +8,6 @@
 namespace revmoe::kernels {
 namespace {
 
-/** Rows of a band whose squares are in registers together: a GPU then writes sums of columns that many times less often. */
-#ifdef REVMOE_GPU
-constexpr int kFactorRows = 8;
-#else
-constexpr int kFactorRows = 1;
-#endif
 /** Columns of an item that ends sums of columns. */
 constexpr int64_t kFactorColumns = 256;
 constexpr float kGradientFloor = 1e-30f;
@@ -25,8 +19,8 @@ struct FactoredArgs {
   /** Averages of g^2, [matrices, rows] and [matrices, columns]; of a vector, one for each element, and none. */
   float* row;
   float* column;
-  /** Of a matrix; rows of a band and bands. */
-  int64_t rows, columns, elements, height, bands;
+  /** Of a matrix; rows of a band and bands; rows of all matrices. */
+  int64_t rows, columns, elements, height, bands, all_rows;
   /** [matrices, bands, columns]; [matrices, rows, 2]: of the update, of the weights. */
   double* column_sums;
   double* squares;
@@ -43,37 +37,98 @@ struct FactoredArgs {
   DEVICE float averaged(float average, float value) const { return average * keep + fresh * value; }
 };
 
-template <int kRows>
-DEVICE void add_rows(const Team& team, const FactoredArgs& a, int64_t row, double* column_sums) {
-  const float* const g = a.g + row * a.columns;
-  const int64_t columns = a.columns;
-  const float scale = a.gradient_scale;
-  double sums[kRows];
-  team.sums(columns, sums, [=](int64_t i, double* squares) {
-    double column = column_sums[i];
-    for (int each = 0; each < kRows; each++) {
-      const float x = g[each * columns + i] * scale;
-      squares[each] = x * x + kGradientFloor;
-      column += squares[each];
+#ifdef REVMOE_GPU
+
+/** Of a band. */
+constexpr int64_t kMostHeight = 256;
+/** Rows whose gradients are in registers together. */
+constexpr int kRowsAtOnce = 4;
+
+/** Adds the squares of a thread's columns of some rows to both's sums. */
+template <int kRows, bool kWhole>
+DEVICE void add_squares(const float* g, int64_t count, const FactoredArgs& a, Neighbours<double>& columns,
+                        double* rows) {
+  Neighbours<float> x[kRows];
+  for (int row = 0; row < kRows; row++) x[row] = take<kWhole>(g + row * a.columns, count);
+  for (int row = 0; row < kRows; row++) {
+    for (int each = 0; each < kNeighbours; each++) {
+      const float scaled = x[row].of[each] * a.gradient_scale;
+      const double square = kWhole || each < count ? scaled * scaled + kGradientFloor : 0;
+      columns.of[each] += square;
+      rows[row] += square;
     }
-    column_sums[i] = column;
-  });
-  team.once([&] {
-    for (int each = 0; each < kRows; each++)
-      a.row[row + each] = a.averaged(a.row[row + each], static_cast<float>(sums[each] / columns));
-  });
+  }
 }
+
+/** The same for a warp. Lane l is given the sum of row l kRows / 32. */
+template <int kRows>
+DEVICE double strip_of_rows(const float* g, int64_t count, bool whole, const FactoredArgs& a,
+                            Neighbours<double>& columns) {
+  double rows[kRows] = {};
+  if (whole) {
+    add_squares<kRows, true>(g, count, a, columns, rows);
+  } else if (count > 0) {
+    add_squares<kRows, false>(g, count, a, columns, rows);
+  }
+  return warp_sums(rows);
+}
+
+/** A warp adds strips of columns from above to below, so that nobody waits for anybody; what each has of a row meets at the end. */
+DEVICE void band_squares(const Team& team, int64_t first, int64_t height, const FactoredArgs& a, double* column_sums) {
+  __shared__ double parts[kMostHeight][kParts];
+  const int64_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const bool aligned = a.columns % kNeighbours == 0 && is_aligned(a.g) && is_aligned(column_sums);
+  for (int64_t strip = warp; strip == warp || strip * 32 * kNeighbours < a.columns; strip += kParts) {
+    const int64_t column = (strip * 32 + lane) * kNeighbours, count = a.columns - column;
+    const bool whole = aligned && count >= kNeighbours;
+    const float* g = a.g + first * a.columns + column;
+    Neighbours<double> columns{};
+    const auto add = [&](int64_t row, int rows, double sum) {
+      double& part = parts[row + lane * rows / 32][warp];
+      if (lane * rows % 32 == 0) part = strip == warp ? sum : part + sum;
+    };
+    int64_t row = 0;
+    for (; row + kRowsAtOnce <= height; row += kRowsAtOnce, g += kRowsAtOnce * a.columns)
+      add(row, kRowsAtOnce, strip_of_rows<kRowsAtOnce>(g, count, whole, a, columns));
+    for (; row < height; row++, g += a.columns) add(row, 1, strip_of_rows<1>(g, count, whole, a, columns));
+    if (whole) {
+      put<true>(column_sums + column, count, columns);
+    } else {
+      put<false>(column_sums + column, count, columns);
+    }
+  }
+  team.sync();
+  team.each(height, [&](int64_t row) {
+    double sum = 0;
+    for (int part = 0; part < kParts; part++) sum += parts[row][part];
+    a.row[first + row] = a.averaged(a.row[first + row], static_cast<float>(sum / a.columns));
+  });
+  team.sync();
+}
+
+#else
+
+DEVICE void band_squares(const Team& team, int64_t first, int64_t height, const FactoredArgs& a, double* column_sums) {
+  team.each(a.columns, [=](int64_t i) { column_sums[i] = 0; });
+  for (int64_t row = first; row < first + height; row++) {
+    const float* const g = a.g + row * a.columns;
+    const float scale = a.gradient_scale;
+    const double sum = team.sum<double>(a.columns, [=](int64_t i) {
+      const float x = g[i] * scale;
+      const double square = x * x + kGradientFloor;
+      column_sums[i] += square;
+      return square;
+    });
+    a.row[row] = a.averaged(a.row[row], static_cast<float>(sum / a.columns));
+  }
+}
+
+#endif
 
 DEVICE void factored_bands(const Team& team, int64_t band, const FactoredArgs& a) {
   const int64_t matrix = band / a.bands, of_matrix = band % a.bands * a.height;
-  const int64_t count = a.height < a.rows - of_matrix ? a.height : a.rows - of_matrix;
-  const int64_t first = matrix * a.rows + of_matrix;
-  double* const column_sums = a.column_sums + band * a.columns;
-  // Who sets a column to zero is who adds to it.
-  team.each(a.columns, [=](int64_t i) { column_sums[i] = 0; });
-  int64_t row = 0;
-  for (; row + kFactorRows <= count; row += kFactorRows) add_rows<kFactorRows>(team, a, first + row, column_sums);
-  for (; row < count; row++) add_rows<1>(team, a, first + row, column_sums);
+  const int64_t height = a.height < a.rows - of_matrix ? a.height : a.rows - of_matrix;
+  band_squares(team, matrix * a.rows + of_matrix, height, a, a.column_sums + band * a.columns);
 }
 
 /** Items of a matrix: some of its columns each, and one for the mean over its rows. */
@@ -92,6 +147,7 @@ DEVICE void factored_averages(const Team& team, int64_t item, const FactoredArgs
   team.each(left < kFactorColumns ? left : kFactorColumns, [=](int64_t i) {
     const double* const sums = a.column_sums + matrix * a.bands * a.columns + first + i;
     double sum = 0;
+#pragma unroll 16
     for (int64_t band = 0; band < a.bands; band++) sum += sums[band * a.columns];
     const int64_t at = matrix * a.columns + first + i;
     const float average = a.averaged(a.column[at], static_cast<float>(sum / a.rows));
@@ -102,57 +158,66 @@ DEVICE void factored_averages(const Team& team, int64_t item, const FactoredArgs
 
 /** The update of a row before the learning rate: g / sqrt(row column / mean of row). */
 struct RowUpdate {
-  const float* g;
-  const float* column_factor;
+  Read<float> g, column_factor;
   float row_factor, scale;
   DEVICE RowUpdate(const FactoredArgs& a, int64_t row)
-      : g(a.g + row * a.columns),
-        column_factor(a.column_factor + row / a.rows * a.columns),
+      : g{a.g + row * a.columns},
+        column_factor{a.column_factor + row / a.rows * a.columns},
         row_factor(1 / square_root(a.row[row] / a.row_mean[row / a.rows])),
         scale(a.gradient_scale) {}
-  DEVICE float operator()(int64_t i) const { return g[i] * scale * column_factor[i] * row_factor; }
+  DEVICE float operator()(float own, float column) const { return own * scale * column * row_factor; }
+  DEVICE const Read<float>& beside() const { return column_factor; }
 };
 
 /** The same of a chunk of a vector. */
 struct ChunkUpdate {
-  const float* g;
-  const float* average;
+  Read<float> g, average;
   float scale;
   DEVICE ChunkUpdate(const FactoredArgs& a, int64_t chunk)
-      : g(a.g + chunk * kChunkElements), average(a.row + chunk * kChunkElements), scale(a.gradient_scale) {}
-  DEVICE float operator()(int64_t i) const { return g[i] * scale * (1 / square_root(average[i])); }
+      : g{a.g + chunk * kChunkElements}, average{a.row + chunk * kChunkElements}, scale(a.gradient_scale) {}
+  DEVICE float operator()(float own, float square) const { return own * scale * (1 / square_root(square)); }
+  DEVICE const Read<float>& beside() const { return average; }
 };
 
-template <class Weight, class Update>
-DEVICE void square_sums(const Team& team, int64_t item, int64_t first, int64_t n, const FactoredArgs& a, Update u) {
-  const Weight w(a.weight);
-  const double of_update = team.sum<double>(n, [=](int64_t i) {
-    const double own = u(i);
-    return own * own;
-  });
-  const double of_weights = !a.relative ? 0 : team.sum<double>(n, [=](int64_t i) {
-    const double own = w.load(first + i);
-    return own * own;
-  });
-  team.once([=] {
+template <class Weight, class Worker, class Update>
+DEVICE void square_sums(const Worker& worker, int64_t item, int64_t first, int64_t n, const FactoredArgs& a,
+                        const Update& update) {
+  const auto square = [](double own) { return own * own; };
+  const double of_update = sum_of(
+      worker, n, [=](float g, float beside) { return square(update(g, beside)); }, update.g, update.beside());
+  const double of_weights = !a.relative ? 0 : sum_of(worker, n, square, Weight(a.weight, first));
+  worker.once([=] {
     a.squares[2 * item] = of_update;
     a.squares[2 * item + 1] = of_weights;
   });
 }
 
+DEVICE int64_t row_items(int64_t rows) { return (rows + kParts - 1) / kParts; }
+
+/** f(row, worker) for each row of an item. */
+template <class F>
+DEVICE void each_row(const Team& team, int64_t item, const FactoredArgs& a, F f) {
+  const int64_t first = item * kParts, left = a.all_rows - first;
+  team.split(left < kParts ? left : kParts, [=](int64_t part, const auto& worker) { f(first + part, worker); });
+}
+
 template <class Weight>
-DEVICE void factored_squares(const Team& team, int64_t row, const FactoredArgs& a) {
-  square_sums<Weight>(team, row, row * a.columns, a.columns, a, RowUpdate(a, row));
+DEVICE void factored_squares(const Team& team, int64_t item, const FactoredArgs& a) {
+  each_row(team, item, a, [&](int64_t row, const auto& worker) {
+    square_sums<Weight>(worker, row, row * a.columns, a.columns, a, RowUpdate(a, row));
+  });
 }
 
 template <class Weight>
 DEVICE void vector_squares(const Team& team, int64_t chunk, const FactoredArgs& a) {
   const int64_t first = chunk * kChunkElements, n = chunk_size(chunk, a.elements);
-  team.each(n, [=](int64_t element) {
-    const int64_t i = first + element;
-    const float x = a.g[i] * a.gradient_scale;
-    a.row[i] = a.averaged(a.row[i], x * x + kGradientFloor);
-  });
+  each_of(
+      team, n,
+      [&](float& average, float g) {
+        const float x = g * a.gradient_scale;
+        average = a.averaged(average, x * x + kGradientFloor);
+      },
+      Changed<float>{a.row + first}, Read<float>{a.g + first});
   team.sync();
   square_sums<Weight>(team, chunk, first, n, a, ChunkUpdate(a, chunk));
 }
@@ -169,16 +234,20 @@ DEVICE void factored_steps(const Team& team, int64_t matrix, const FactoredArgs&
   });
 }
 
-template <class Weight, class Update>
-DEVICE void step(const Team& team, int64_t first, int64_t n, const FactoredArgs& a, const float* steps, Update u) {
-  const Weight w(a.weight);
+template <class Weight, class Worker, class Update>
+DEVICE void step(const Worker& worker, int64_t first, int64_t n, const FactoredArgs& a, const float* steps,
+                 const Update& update) {
   const float keep = steps[0], rate = steps[1];
-  team.each(n, [=](int64_t i) { w.store(first + i, w.load(first + i) * keep - rate * u(i)); });
+  each_of(
+      worker, n, [&](float& w, float g, float beside) { w = w * keep - rate * update(g, beside); },
+      Weight(a.weight, first), update.g, update.beside());
 }
 
 template <class Weight>
-DEVICE void factored_update(const Team& team, int64_t row, const FactoredArgs& a) {
-  step<Weight>(team, row * a.columns, a.columns, a, a.steps + 2 * (row / a.rows), RowUpdate(a, row));
+DEVICE void factored_update(const Team& team, int64_t item, const FactoredArgs& a) {
+  each_row(team, item, a, [&](int64_t row, const auto& worker) {
+    step<Weight>(worker, row * a.columns, a.columns, a, a.steps + 2 * (row / a.rows), RowUpdate(a, row));
+  });
 }
 
 template <class Weight>

@@ -76,6 +76,30 @@ struct Most {
   DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
 };
 
+/** Of all lanes of a warp, for each of them. */
+template <class T, class Join>
+DEVICE T warp_together(T own, Join join) {
+  for (int mask = 16; mask > 0; mask /= 2) own = join(own, __shfl_xor_sync(0xffffffffu, own, mask));
+  return own;
+}
+
+/** Several sums at a time, of which lane l is given that of number l kSums / 32: lanes exchange the halves that they do not end. */
+template <int kSums>
+DEVICE double warp_sums(double (&own)[kSums]) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  int mask = 16;
+#pragma unroll
+  for (int half = kSums / 2; half > 0; half /= 2, mask /= 2) {
+    const bool upper = (lane & mask) != 0;
+    for (int i = 0; i < half; i++) {
+      const double other = __shfl_xor_sync(0xffffffffu, upper ? own[i] : own[i + half], mask);
+      own[i] = (upper ? own[i + half] : own[i]) + other;
+    }
+  }
+  for (; mask > 0; mask /= 2) own[0] += __shfl_xor_sync(0xffffffffu, own[0], mask);
+  return own[0];
+}
+
 /** A warp of a team. */
 struct Part {
   template <class F>
@@ -90,25 +114,22 @@ struct Part {
   DEVICE T sum(int64_t n, F f) const {
     T own = 0;
     for (int64_t i = threadIdx.x % 32; i < n; i += 32) own += f(i);
-    for (int mask = 16; mask > 0; mask /= 2) own += __shfl_xor_sync(0xffffffffu, own, mask);
-    return own;
+    return warp_together(own, Plus<T>());
   }
-};
-
-/** A number for each of the few elements of an item: in a register of the thread whose element it is. */
-template <class T, int64_t kElements>
-struct OfEach {
-  static_assert(kElements <= kThreads, "a thread has one");
-  T own;
-  DEVICE T& operator[](int64_t) { return own; }
+  template <class T, class F>
+  DEVICE T most(int64_t n, T least, F f) const {
+    T own = least;
+    for (int64_t i = threadIdx.x % 32; i < n; i += 32) own = Most<T>()(f(i), own);
+    return warp_together(own, Most<T>());
+  }
 };
 
 /** A block of kThreads threads. */
 struct Team {
-  /** f(i, part) for every i below n, which is at most kParts: each by a part of the team, whose sums are of it alone. */
+  /** f(i, part) for every i below n: each by a part of the team, whose sums are of it alone. */
   template <class F>
   DEVICE void split(int64_t n, F f) const {
-    if (threadIdx.x / 32 < n) f(static_cast<int64_t>(threadIdx.x / 32), Part());
+    for (int64_t i = threadIdx.x / 32; i < n; i += kParts) f(i, Part());
   }
   /** f(i) for every i below n, in any order. */
   template <class F>
@@ -135,17 +156,6 @@ struct Team {
     for (int64_t i = threadIdx.x; i < n; i += kThreads) own += f(i);
     return together(own, Plus<T>());
   }
-  /** Several sums at a time: f(i, terms) gives what i adds to each. */
-  template <int kSums, class T, class F>
-  DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
-    T own[kSums] = {};
-    for (int64_t i = threadIdx.x; i < n; i += kThreads) {
-      T terms[kSums];
-      f(i, terms);
-      for (int sum = 0; sum < kSums; sum++) own[sum] += terms[sum];
-    }
-    for (int sum = 0; sum < kSums; sum++) all[sum] = together(own[sum], Plus<T>());
-  }
   /** Largest f(i), `least` where there is none. Not a number where one is first. */
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
@@ -163,7 +173,7 @@ struct Team {
   template <class T, class Join>
   DEVICE T together(T own, Join join) const {
     __shared__ T of_warp[kThreads / 32];
-    for (int mask = 16; mask > 0; mask /= 2) own = join(own, __shfl_xor_sync(0xffffffffu, own, mask));
+    own = warp_together(own, join);
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = own;
     __syncthreads();
     T all = of_warp[0];
@@ -184,11 +194,6 @@ DEVICE void raise_to(uint64_t* most, uint64_t value) {
 
 #else
 
-template <class T, int64_t kElements>
-struct OfEach {
-  T of[kElements];
-  DEVICE T& operator[](int64_t i) { return of[i]; }
-};
 /** Floats that go through a thread's registers together: what a cache line has. */
 using Lanes __attribute__((vector_size(64))) = float;
 
@@ -231,28 +236,6 @@ struct Team {
       for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
     }
     return sum + lanes[0];
-  }
-  template <int kSums, class T, class F>
-  DEVICE void sums(int64_t n, T (&all)[kSums], F f) const {
-    constexpr int kLanes = 128 / sizeof(T);
-    T lanes[kSums][kLanes] = {};
-    T terms[kSums];
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-#pragma GCC unroll 1
-      for (int lane = 0; lane < kLanes; lane++) {
-        T own[kSums];
-        f(i + lane, own);
-        for (int sum = 0; sum < kSums; sum++) lanes[sum][lane] += own[sum];
-      }
-    }
-    for (int sum = 0; sum < kSums; sum++) all[sum] = 0;
-    for (; i < n; i++) {
-      f(i, terms);
-      for (int sum = 0; sum < kSums; sum++) all[sum] += terms[sum];
-    }
-    for (int sum = 0; sum < kSums; sum++)
-      for (int lane = 0; lane < kLanes; lane++) all[sum] += lanes[sum][lane];
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {

@@ -17,19 +17,18 @@ struct MoveArgs {
 
 template <class Weight>
 DEVICE void move(const Team& team, int64_t chunk, const MoveArgs& a) {
-  const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
-    const int64_t i = first + element;
-    w.store(i, w.load(i) * a.keep - a.rate * a.u[i]);
-  });
+  each_of(
+      team, chunk_size(chunk, a.elements), [&](float& w, float u) { w = w * a.keep - a.rate * u; },
+      Weight(a.weight, first), Read<float>{a.u + first});
 }
 
 template <class Weight>
 DEVICE void store_weight(const Team& team, int64_t chunk, const MoveArgs& a) {
-  const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t i) { w.store(first + i, a.u[first + i]); });
+  each_of(
+      team, chunk_size(chunk, a.elements), [](float& w, float u) { w = u; }, Weight(a.weight, first),
+      Read<float>{a.u + first});
 }
 
 /** Of AdamW in either width of state. `new1` is 1 - beta1, as float64 has it. */
@@ -57,17 +56,16 @@ struct AdamWArgs {
 
 template <class Weight>
 DEVICE void adamw(const Team& team, int64_t chunk, const AdamWArgs& a) {
-  const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
-    const int64_t i = first + element;
-    const float g = a.g[i] * a.adam.gradient_scale;
-    const float m = a.adam.mean(a.m[i], g);
-    const float v = a.adam.square(a.v[i], g);
-    a.m[i] = m;
-    a.v[i] = v;
-    w.store(i, a.adam.moved(w.load(i), m, v));
-  });
+  each_of(
+      team, chunk_size(chunk, a.elements),
+      [&](float& w, float& m, float& v, float g) {
+        g *= a.adam.gradient_scale;
+        m = a.adam.mean(m, g);
+        v = a.adam.square(v, g);
+        w = a.adam.moved(w, m, v);
+      },
+      Weight(a.weight, first), Changed<float>{a.m + first}, Changed<float>{a.v + first}, Read<float>{a.g + first});
 }
 
 struct BufferArgs {
@@ -83,40 +81,41 @@ struct BufferArgs {
 
 template <class Weight>
 DEVICE void sgd(const Team& team, int64_t chunk, const BufferArgs& a) {
-  const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
-    const int64_t i = first + element;
-    const float b = a.buffer[i] * a.beta1 + a.g[i] * a.gradient_scale;
-    a.buffer[i] = b;
-    w.store(i, w.load(i) * a.keep - a.rate * b);
-  });
+  each_of(
+      team, chunk_size(chunk, a.elements),
+      [&](float& w, float& b, float g) {
+        b = b * a.beta1 + g * a.gradient_scale;
+        w = w * a.keep - a.rate * b;
+      },
+      Weight(a.weight, first), Changed<float>{a.buffer + first}, Read<float>{a.g + first});
 }
 
 template <class Weight>
 DEVICE void lion(const Team& team, int64_t chunk, const BufferArgs& a) {
-  const Weight w(a.weight);
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
-    const int64_t i = first + element;
-    const float g = a.g[i] * a.gradient_scale;
-    const float m = a.buffer[i];
-    const float c = m * a.beta1 + a.new1 * g;
-    a.buffer[i] = m * a.beta2 + a.new2 * g;
-    w.store(i, w.load(i) * a.keep - (c > 0 ? a.rate : (c < 0 ? -a.rate : 0.0f)));
-  });
+  each_of(
+      team, chunk_size(chunk, a.elements),
+      [&](float& w, float& m, float g) {
+        g *= a.gradient_scale;
+        const float c = m * a.beta1 + a.new1 * g;
+        m = m * a.beta2 + a.new2 * g;
+        w = w * a.keep - (c > 0 ? a.rate : (c < 0 ? -a.rate : 0.0f));
+      },
+      Weight(a.weight, first), Changed<float>{a.buffer + first}, Read<float>{a.g + first});
 }
 
 /** Muon's: the gradient becomes the direction that is orthogonalised. */
 DEVICE void nesterov(const Team& team, int64_t chunk, const BufferArgs& a) {
   const int64_t first = chunk * kChunkElements;
-  team.each(chunk_size(chunk, a.elements), [=](int64_t element) {
-    const int64_t i = first + element;
-    const float g = a.g[i] * a.gradient_scale;
-    const float b = a.buffer[i] + a.new1 * (g - a.buffer[i]);
-    a.buffer[i] = b;
-    a.g[i] = b - (b - g) * a.new1;
-  });
+  each_of(
+      team, chunk_size(chunk, a.elements),
+      [&](float& b, float& g) {
+        g *= a.gradient_scale;
+        b += a.new1 * (g - b);
+        g = b - (b - g) * a.new1;
+      },
+      Changed<float>{a.buffer + first}, Changed<float>{a.g + first});
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// AdamW with moments in 8 bits (src/optim/state/block-quantize.ts) in one pass. An item is a block of elements that share a scale: their
-// largest magnitude.
+// AdamW with moments in 8 bits (src/optim/state/block-quantize.ts) in one pass. Blocks of elements share a scale: their largest magnitude. An item
+// is so many blocks that it pays to have the maps near, in a GPU's shared memory; a warp does a block.
 #pragma once
 #include "update.h"
 
@@ -7,29 +7,79 @@ namespace revmoe::kernels {
 namespace {
 
 constexpr int64_t kBlockElements = 256;
+constexpr int64_t kBlocksOfItem = 32;
 /** Of a block of zeros, so that nothing is divided by zero. */
 constexpr float kSmallestScale = 1e-38f;
+/** 2^-24, below which all is nearest to zero; its upper 16 bits, and how many go on from there to more than 1. */
+constexpr float kSmallest = 1.0f / (1 << 24);
+constexpr int32_t kSmallestUpper = 103 * 128;
+constexpr int32_t kMagnitudes = 24 * 128 + 8;
 
-/** A moment as codes and scales, and the map: its 256 values, the middle between each and the next, and the code of the smallest float32 with given upper 16 bits. */
+/** The dynamic map in ascending order, the middle between each value and the next, and the code of the smallest float32 with given upper 16 bits, of the negative ones behind. */
+template <bool kSigned>
+struct alignas(uint64_t) Map {
+  float values[256], bounds[256];
+  uint8_t lowest[2 * kMagnitudes];
+
+  constexpr Map() : values(), bounds(), lowest() {
+    constexpr double kDecades[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
+    constexpr int kZero = kSigned ? 127 : 0;
+    int code = kZero + 1;
+    for (int decade = 0; decade < 7; decade++) {
+      const int count = (kSigned ? 1 : 2) << decade;
+      for (int i = 0; i < count; i++, code++) {
+        values[code] = static_cast<float>(kDecades[decade] * (0.1 + 0.9 * (i + 0.5) / count));
+        if (kSigned) values[2 * kZero - code] = -values[code];
+      }
+    }
+    values[255] = 1;
+    for (int i = 0; i < 255; i++) bounds[i] = static_cast<float>((static_cast<double>(values[i]) + values[i + 1]) / 2);
+    bounds[255] = 2;
+    int above = kZero, below = kZero;
+    double power = kSmallest;
+    for (int i = 0; i < kMagnitudes; i++) {
+      if (i > 0 && i % 128 == 0) power *= 2;
+      const double smallest = power * (1 + i % 128 / 128.0);
+      while (bounds[above] < smallest) above++;
+      while (below > 0 && bounds[below - 1] >= -smallest - power * 65535 / (1 << 23)) below--;
+      lowest[i] = static_cast<uint8_t>(above);
+      lowest[kMagnitudes + i] = static_cast<uint8_t>(below);
+    }
+  }
+
+  /** The nearest value's. No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
+  DEVICE uint8_t code_of(float share) const {
+    const float size = magnitude(share);
+    const int32_t at = static_cast<int32_t>(bits_of(size > kSmallest ? size : kSmallest) >> 16) - kSmallestUpper;
+    const int32_t negative = kSigned ? static_cast<int32_t>(bits_of(share) >> 31) * kMagnitudes : 0;
+    const int32_t code = lowest[at + negative];
+    return static_cast<uint8_t>(code + (share > bounds[code] ? 1 : 0));
+  }
+};
+template <bool kSigned>
+constexpr Map<kSigned> kMap;
+
+/** A map, copied to where a team has it near: a GPU's shared memory. */
+template <bool kSigned>
+DEVICE const Map<kSigned>& near(const Team& team) {
+#ifdef REVMOE_GPU
+  constexpr int64_t kWords = sizeof(Map<kSigned>) / sizeof(uint64_t);
+  __shared__ uint64_t words[kWords];
+  team.each(kWords, [](int64_t i) { words[i] = reinterpret_cast<const uint64_t*>(&kMap<kSigned>)[i]; });
+  return *reinterpret_cast<const Map<kSigned>*>(words);
+#else
+  return kMap<kSigned>;
+#endif
+}
+
+/** A moment as codes and scales. */
 struct MomentArgs {
   uint8_t* codes;
   float* scales;
-  const float* values;
-  const float* bounds;
-  const uint8_t* lowest;
 };
 
-/** What of the scale it is, between -1 and 1. */
-DEVICE float share_of(float x, float scale) {
-  const float share = x / (scale > kSmallestScale ? scale : kSmallestScale);
-  return share < -1.0f ? -1.0f : (share > 1.0f ? 1.0f : share);
-}
-
-/** The nearest value's. No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
-DEVICE uint8_t code_of(const MomentArgs& a, float share) {
-  const int32_t code = a.lowest[(static_cast<int32_t>(bits_of(share)) >> 16) + 32768];
-  return static_cast<uint8_t>(code + (share > a.bounds[code] ? 1 : 0));
-}
+/** What makes numbers between -1 and 1 of those of a block, up to the last bit. */
+DEVICE float share_of(float scale) { return 1 / (scale > kSmallestScale ? scale : kSmallestScale); }
 
 struct AdamW8bitArgs {
   WeightArgs weight;
@@ -39,35 +89,61 @@ struct AdamW8bitArgs {
   int64_t elements;
 };
 
-template <class Weight>
-DEVICE void adamw8bit(const Team& team, int64_t block, const AdamW8bitArgs& a) {
-  const Weight w(a.weight);
+DEVICE int64_t blocks_of(int64_t elements) { return (elements + kBlockElements - 1) / kBlockElements; }
+
+template <class Weight, class Worker>
+DEVICE void update_block(const Worker& worker, int64_t block, const AdamW8bitArgs& a, const Map<true>& of_m,
+                         const Map<false>& of_v) {
   const int64_t first = block * kBlockElements;
-  const int64_t left = a.elements - first;
-  const int64_t n = left < kBlockElements ? left : kBlockElements;
-  const float m_scale = a.m.scales[block], v_scale = a.v.scales[block];
-  OfEach<float, kBlockElements> m, v;
-  team.each(n, [&](int64_t element) {
-    const int64_t i = first + element;
-    const float g = a.g[i] * a.adam.gradient_scale;
-    m[element] = a.adam.mean(a.m.values[a.m.codes[i]] * m_scale, g);
-    v[element] = a.adam.square(a.v.values[a.v.codes[i]] * v_scale, g);
-  });
-  team.each(n, [&](int64_t i) { w.store(first + i, a.adam.moved(w.load(first + i), m[i], v[i])); });
-  const float m_most = team.most<float>(n, 0.0f, [&](int64_t i) { return magnitude(m[i]); });
-  const float v_most = team.most<float>(n, 0.0f, [&](int64_t i) { return magnitude(v[i]); });
-  team.each(n, [&](int64_t i) {
-    m[i] = share_of(m[i], m_most);
-    v[i] = share_of(v[i], v_most);
-  });
-  team.each(n, [&](int64_t i) {
-    a.m.codes[first + i] = code_of(a.m, m[i]);
-    a.v.codes[first + i] = code_of(a.v, v[i]);
-  });
-  team.once([=] {
+  const int64_t n = a.elements - first < kBlockElements ? a.elements - first : kBlockElements;
+  // By whoever writes it later.
+  const auto scale_of = [&](const float* scales) {
+    return worker.template sum<float>(1, [=](int64_t) { return scales[block]; });
+  };
+  const float m_scale = scale_of(a.m.scales), v_scale = scale_of(a.v.scales);
+  Held<float, kBlockElements> m, v;
+  each_of(
+      worker, n,
+      [&](float& mean, float& square, float g, uint8_t m_code, uint8_t v_code) {
+        g *= a.adam.gradient_scale;
+        mean = a.adam.mean(of_m.values[m_code] * m_scale, g);
+        square = a.adam.square(of_v.values[v_code] * v_scale, g);
+      },
+      m, v, Read<float>{a.g + first}, Read<uint8_t>{a.m.codes + first}, Read<uint8_t>{a.v.codes + first});
+  each_of(
+      worker, n, [&](float& w, float mean, float square) { w = a.adam.moved(w, mean, square); },
+      Weight(a.weight, first), m, v);
+  const float m_most = m.most(worker, n, magnitude), v_most = v.most(worker, n, magnitude);
+  const float m_share = share_of(m_most), v_share = share_of(v_most);
+  each_of(
+      worker, n,
+      [&](float& mean, float& square) {
+        mean *= m_share;
+        square *= v_share;
+      },
+      m, v);
+  each_of(
+      worker, n,
+      [&](uint8_t& m_code, uint8_t& v_code, float mean, float square) {
+        m_code = of_m.code_of(mean);
+        v_code = of_v.code_of(square);
+      },
+      Written<uint8_t>(a.m.codes + first), Written<uint8_t>(a.v.codes + first), m, v);
+  worker.once([&] {
     a.m.scales[block] = m_most;
     a.v.scales[block] = v_most;
   });
+}
+
+template <class Weight>
+DEVICE void adamw8bit(const Team& team, int64_t item, const AdamW8bitArgs& a) {
+  const Map<true>& m = near<true>(team);
+  const Map<false>& v = near<false>(team);
+  team.sync();
+  const int64_t first = item * kBlocksOfItem, left = blocks_of(a.elements) - first;
+  team.split(left < kBlocksOfItem ? left : kBlocksOfItem,
+             [&](int64_t block, const auto& worker) { update_block<Weight>(worker, first + block, a, m, v); });
+  team.sync();
 }
 
 }  // namespace

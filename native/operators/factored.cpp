@@ -59,8 +59,8 @@ void factored_(at::Tensor w, const c10::optional<at::Tensor>& correction, int64_
   args.rows = rows;
   args.columns = columns;
   args.elements = elements;
-  // By the matrix alone, so that it has the same bits among others: a 32nd of its rows, in eights, at most 256.
-  args.height = std::min<int64_t>((rows + 255) / 256, 32) * 8;
+  // By the matrix alone, so that it has the same bits among others: a 64th of its rows, in eights, at most 256.
+  args.height = std::min<int64_t>((rows + 511) / 512, 32) * 8;
   args.bands = (rows + args.height - 1) / args.height;
   const int64_t most = (device.is_cpu() ? kTogetherOnCpu : kTogetherOnGpu) / elements;
   const int64_t together = std::min(std::max<int64_t>(1, most), matrices);
@@ -74,15 +74,16 @@ void factored_(at::Tensor w, const c10::optional<at::Tensor>& correction, int64_
   args.steps = space.take<float>(together * 2);
   for (int64_t done = 0; done < matrices; done += together) {
     const int64_t count = std::min(together, matrices - done);
+    args.all_rows = count * rows;
     launch(kernels::factored_bands_of, args, count * args.bands, device);
     launch(kernels::factored_averages_of, args, count * kernels::column_items(columns), device);
     launch(stored.among(kernels::factored_squares_plain, kernels::factored_squares_rounded,
                         kernels::factored_squares_corrected),
-           args, count * rows, device);
+           args, kernels::row_items(args.all_rows), device);
     launch(kernels::factored_steps_of, args, count, device);
     launch(stored.among(kernels::factored_update_plain, kernels::factored_update_rounded,
                         kernels::factored_update_corrected),
-           args, count * rows, device);
+           args, kernels::row_items(args.all_rows), device);
     args.g += count * elements;
     args.row += count * rows;
     args.column += count * columns;

@@ -71,29 +71,20 @@ void adamw_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_
          kernels::chunks_of(w.numel()), w.device());
 }
 
-// `map` is [2, 256]: values, and bounds behind each.
-kernels::MomentArgs moment_args(const Stored& stored, const at::Tensor& codes, const at::Tensor& scales,
-                                const at::Tensor& map, const at::Tensor& lowest) {
-  const int64_t blocks = (stored.w.numel() + kernels::kBlockElements - 1) / kernels::kBlockElements;
-  const auto* const values = stored.beside<float>(map, 512);
-  return {stored.beside<uint8_t>(codes), stored.beside<float>(scales, blocks), values, values + 256,
-          stored.beside<uint8_t>(lowest, 65536)};
-}
-
 void adamw8bit_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_t first, at::Tensor m,
-                at::Tensor m_scale, const at::Tensor& m_map, const at::Tensor& m_lowest, at::Tensor v,
-                at::Tensor v_scale, const at::Tensor& v_map, const at::Tensor& v_lowest, const at::Tensor& g,
-                double gradient_scale, double beta1, double beta2, double epsilon, double keep, double rate,
-                double scale) {
+                at::Tensor m_scale, at::Tensor v, at::Tensor v_scale, const at::Tensor& g, double gradient_scale,
+                double beta1, double beta2, double epsilon, double keep, double rate, double scale) {
   const Stored stored{w, correction, seed, first};
-  const kernels::AdamW8bitArgs args{stored.args(),
-                                    adam_args(gradient_scale, beta1, beta2, epsilon, keep, rate, scale),
-                                    moment_args(stored, m, m_scale, m_map, m_lowest),
-                                    moment_args(stored, v, v_scale, v_map, v_lowest),
-                                    stored.beside(g),
-                                    w.numel()};
+  const int64_t blocks = kernels::blocks_of(w.numel());
+  const auto moment = [&](const at::Tensor& codes, const at::Tensor& scales) {
+    return kernels::MomentArgs{stored.beside<uint8_t>(codes), stored.beside<float>(scales, blocks)};
+  };
+  const kernels::AdamW8bitArgs args{
+      stored.args(),      adam_args(gradient_scale, beta1, beta2, epsilon, keep, rate, scale),
+      moment(m, m_scale), moment(v, v_scale),
+      stored.beside(g),   w.numel()};
   launch(stored.among(kernels::adamw8bit_plain, kernels::adamw8bit_rounded, kernels::adamw8bit_corrected), args,
-         m_scale.numel(), w.device());
+         (blocks + kernels::kBlocksOfItem - 1) / kernels::kBlocksOfItem, w.device());
 }
 
 kernels::BufferArgs momentum_args(const Stored& stored, const at::Tensor& buffer, const at::Tensor& g,
@@ -144,8 +135,7 @@ TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   library.def("move_(" REVMOE_STORED "Tensor u, float keep, float rate) -> ()", &move_);
   library.def("adamw_(" REVMOE_STORED "Tensor(c!) m, Tensor(d!) v, " REVMOE_ADAM, &adamw_);
   library.def("adamw8bit_(" REVMOE_STORED
-              "Tensor(c!) m, Tensor(d!) m_scale, Tensor m_map, Tensor m_lowest, Tensor(e!) v, Tensor(f!) v_scale, "
-              "Tensor v_map, Tensor v_lowest, " REVMOE_ADAM,
+              "Tensor(c!) m, Tensor(d!) m_scale, Tensor(e!) v, Tensor(f!) v_scale, " REVMOE_ADAM,
               &adamw8bit_);
   library.def("sgd_(" REVMOE_STORED
               "Tensor(c!) buffer, Tensor g, float gradient_scale, float momentum, float keep, float rate) -> ()",

@@ -53,10 +53,6 @@ function blockwise(settings: AdamWSettings, parameter: ParameterFacts): Rule {
         });
       }),
     kernel: ({ stored }, gradient, { m, m_scale, v, v_scale }, update) =>
-      scope(() => {
-        const [signed, unsigned] = [true, false].map((each) => new BlockQuantizer(each, device(gradient)));
-        const moments = [m, m_scale, ...signed.tables, v, v_scale, ...unsigned.tables] as const;
-        adamw8bit_(...stored, ...moments, gradient, ...adamNumbers(settings, parameter, update));
-      }),
+      adamw8bit_(...stored, m, m_scale, v, v_scale, gradient, ...adamNumbers(settings, parameter, update)),
   };
 }

@@ -27,8 +27,9 @@ const random = (size: number[], seed: number, deviation = 1): Tensor => {
 };
 
 const STORAGES = ["float32", "bfloat16", "corrected"] as const;
-// Bands and blocks cut short, chunks and tiles too; several bands; a matrix of one row, one column; a vector of several chunks.
-const SHAPES = [[3, 67, 41], [2, 300, 19], [530, 9], [1, 5000], [77, 1], [9001], [5]];
+// Bands and blocks cut short, chunks and tiles too; several bands; rows that a GPU takes in whole accesses, more than its warps take at a time;
+// a matrix of one row, one column; a vector of several chunks.
+const SHAPES = [[3, 67, 41], [2, 300, 19], [530, 9], [13, 2312], [1, 5000], [77, 1], [9001], [5]];
 const OPTIMIZERS: Optimizer[] = OPTIMIZER_NAMES.map((optimizer) =>
   makeOptimizer({
     optimizer,

@@ -93,14 +93,11 @@ export class BlockQuantizer {
   readonly #code: Tensor;
   readonly #bounds: Tensor;
   readonly #lowest: Tensor;
-  /** The map as kernels take it. */
-  readonly tables: [map: Tensor, lowest: Tensor];
 
   constructor(signed: boolean, on: string) {
     const { map, lowest } = tables(signed);
-    this.tables = [fromArray(map, [2, map.length / 2], "float32", on), fromArray(lowest, [lowest.length], "uint8", on)];
-    this.#lowest = this.tables[1];
-    [this.#code, this.#bounds] = unbind(this.tables[0]);
+    this.#lowest = fromArray(lowest, [lowest.length], "uint8", on);
+    [this.#code, this.#bounds] = unbind(fromArray(map, [2, map.length / 2], "float32", on));
   }
 
   /** value = code[q] * scale of its block. */

@@ -18,13 +18,8 @@ const index = (): Tensor => fromArray([2, 0, 1], [3], "int64");
 const turned = (): Tensor => ops.transpose(f(6, 4), 0, 1);
 const list = (count: number, ...size: number[]): Tensor[] => Array.from({ length: count }, () => f(...size));
 
-/** A moment in 8 bits with its map. */
-const moment = (count: number): Tensor[] => [
-  of("uint8", count),
-  f(Math.ceil(count / 256)),
-  f(2, 256),
-  of("uint8", 65_536),
-];
+/** A moment in 8 bits. */
+const moment = (count: number): Tensor[] => [of("uint8", count), f(Math.ceil(count / 256))];
 const DELTA: ops.DeltaSizes = { keyHeads: 2, shared: 2, keyWidth: 4, valueWidth: 3, taps: 4, chunk: 2 };
 /** Of three tokens, whose rows lie in one tensor. */
 function deltaCall(way: "forward" | "backward"): unknown[] {

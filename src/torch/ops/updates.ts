@@ -36,10 +36,10 @@ export const adamw_ = op<(...args: [...StoredArgs, m: T, v: T, g: T, ...AdamNumb
   `revmoe::adamw_(${STORED}, Tensor(c!) m, Tensor(d!) v, ${ADAM}) -> ()`,
   nothing,
 );
-/** A moment in 8 bits, and its map (optim/state/block-quantize.ts). */
-export type MomentArgs = [codes: T, scales: T, map: T, lowest: T];
+/** A moment in 8 bits (optim/state/block-quantize.ts). */
+export type MomentArgs = [codes: T, scales: T];
 export const adamw8bit_ = op<(...args: [...StoredArgs, ...MomentArgs, ...MomentArgs, g: T, ...AdamNumbers]) => void>(
-  `revmoe::adamw8bit_(${STORED}, Tensor(c!) m, Tensor(d!) m_scale, Tensor m_map, Tensor m_lowest, Tensor(e!) v, Tensor(f!) v_scale, Tensor v_map, Tensor v_lowest, ${ADAM}) -> ()`,
+  `revmoe::adamw8bit_(${STORED}, Tensor(c!) m, Tensor(d!) m_scale, Tensor(e!) v, Tensor(f!) v_scale, ${ADAM}) -> ()`,
   nothing,
 );
 /** b = momentum b + g;  w = keep w - rate b. */
@@ -77,7 +77,7 @@ export const factored_ = op<
   (w, _correction, _seed, _first, _row, _column, _g, rows, columns) => {
     const most = Math.floor((isCpu(w.device) ? 2 ** 20 : 2 ** 28) / (rows * columns));
     const together = Math.min(Math.max(1, most), w.count / (rows * columns));
-    const bands = Math.ceil(rows / (8 * Math.min(Math.ceil(rows / 256), 32)));
+    const bands = Math.ceil(rows / (8 * Math.min(Math.ceil(rows / 512), 32)));
     workspace(w, together * (8 * bands * columns + 16 * rows + 4 * columns + 12));
   },
 );
