@@ -38,6 +38,7 @@ const DOWNHILL: Record<string, string[]> = {
   verify: ["torch", "model", "families", "optim", "data", "checkpoint", "upcycle", "network", "step", "train"],
   plan: [...RUNS, "metrics", "train", "generate"],
   compare: [...RUNS, "train"],
+  dashboard: ["metrics", "checkpoint"],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */

@@ -36,6 +36,7 @@ import { readWholeFile, statOf } from "../../read-file.js";
 import { namedModel } from "../model/named-model.js";
 import { requestedStop } from "../../train/stop/stop-signals.js";
 import { explainOutOfMemory, isOutOfMemory } from "../../plan/out-of-memory.js";
+import { PLAN_FILE } from "../../checkpoint/run/marker.js";
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
 import { readGeometry } from "../../plan/geometry.js";
 import { NO_LIMIT, limitMemory } from "../../torch/memory.js";
@@ -85,6 +86,10 @@ async function trainAs(
     for (const line of await describeRun(run)) say(line);
     const planned = planRun(run);
     say(`plan of a step: ${planLine(planned.plan)}`);
+    if (ranks.rank === 0) {
+      const { totalSteps } = run;
+      writeRecord(join(settings.output_dir, PLAN_FILE), { totalSteps, memory: planned.plan.terms });
+    }
     // Phases before the last train less, and may have a teacher beside them.
     const watched = run.phases.length > 1 ? sink : watching(sink, planned);
     // Else Node's room for short-lived objects, 2 to 32 MB, grows and shrinks while a run goes on, and hides what a leak would be.
@@ -182,10 +187,8 @@ async function explaining<Result>(
 
 /** Writes config.json into the run's folder and begins its metrics. */
 function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out: Output): Sink {
-  const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
-  writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
-  renameSync(`${path}.new`, path);
+  writeRecord(join(settings.output_dir, "config.json"), { ...settings, overwrite_output_dir: false });
   return openSinks(settings.report_to, {
     dir: settings.output_dir,
     startStep,
@@ -194,6 +197,11 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out
     totalSteps,
     out,
   });
+}
+
+function writeRecord(path: string, record: object): void {
+  writeFileDurably(`${path}.new`, `${JSON.stringify(record, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
 }
 
 async function describeRun(run: Run): Promise<string[]> {

@@ -21,6 +21,7 @@ const RECORD: StepRecord = {
   liveBytes: 2 ** 30,
   rssBytes: 2 ** 31,
   streamBytes: 1024,
+  ...{ weightBytes: 512, stateBytes: 256, gradientBytes: 128, keptBytes: 64, teacherBytes: 0, workBytes: 32 },
   bitBytes: 512,
   reconstructionError: 0,
   inverse: null,
