@@ -36,7 +36,9 @@ export function findRuns(folders: readonly string[]): Found {
       if (!found.has(id)) found.set(id, { id, name: relative(folder, dir) || basename(path), dir });
     }
     if (found.size === before && statOf(folder)?.isDirectory())
-      notes.push(`${folder}: no run is in this folder yet. revmoe train --output-dir ${join(folder, "NAME")} makes one.`);
+      notes.push(
+        `${folder}: no run is in this folder yet. revmoe train --output-dir ${join(folder, "NAME")} makes one.`,
+      );
   }
   const runs = [...found.values()];
   const count = (name: string): number => runs.filter((run) => run.name === name).length;
@@ -59,7 +61,8 @@ function runsIn(folder: string, levels: number, notes: string[]): string[] {
     if (levels === 0) return [];
     const entries = readdirSync(folder, { withFileTypes: true });
     const links = entries.filter((entry) => entry.isSymbolicLink()).length;
-    if (links > 0) notes.push(`${folder}: ${formatNumberOf(links, "link")} in it not followed. Name what they lead to.`);
+    if (links > 0)
+      notes.push(`${folder}: ${formatNumberOf(links, "link")} in it not followed. Name what they lead to.`);
     const inner = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith("."));
     return inner
       .map(({ name }) => join(folder, name))

@@ -83,9 +83,9 @@ async function trainAs(
   try {
     sink = ranks.rank === 0 ? beginRecords(run, out) : { write() {}, close() {} };
     finished = false;
-    for (const line of await describeRun(run)) say(line);
     const planned = planRun(run);
-    say(`plan of a step: ${planLine(planned.plan)}`);
+    for (const message of [...(await describeRun(run)), `plan of a step: ${planLine(planned.plan)}`])
+      sink.write({ kind: "message", step: run.startStep, message, level: "info" });
     if (ranks.rank === 0) {
       const { totalSteps } = run;
       writeRecord(join(settings.output_dir, PLAN_FILE), { totalSteps, memory: planned.plan.terms });

@@ -102,7 +102,9 @@ function evalLine({ step, evalLoss, evalPerplexity, evalMeanTokenAccuracy, netwo
 
 /** Prompt and text as JSON texts, so that a line stays a line. */
 function sampleLine({ step, prompt, text }: SampleRecord): string {
-  return visibleText(`sample at step ${step}: ${JSON.stringify(cutText(prompt, 200))} -> ${JSON.stringify(cutText(text, 600))}`);
+  return visibleText(
+    `sample at step ${step}: ${JSON.stringify(cutText(prompt, 200))} -> ${JSON.stringify(cutText(text, 600))}`,
+  );
 }
 
 function messageLine({ level, message }: MessageRecord): string {
