@@ -119,7 +119,12 @@ export class Chart {
       legend: { show: false },
       cursor: {
         sync: { key: SYNC.key, scales: ["x", null] },
-        bind: { dblclick: () => () => this.place.dispatchEvent(new Event("show-all", { bubbles: true })) },
+        bind: {
+          dblclick: () => () => {
+            this.place.dispatchEvent(new Event("show-all", { bubbles: true }));
+            return null;
+          },
+        },
         drag: { x: true, y: false },
         points: { size: 7 },
         y: false,

@@ -22,6 +22,7 @@ const CHARTS = [
     about: "Of each step, after warm-up and schedule.",
     figure: "learningRate",
     format: format.rate,
+    axis: format.short,
   },
   {
     title: "Gradient norm",

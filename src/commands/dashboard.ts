@@ -6,7 +6,8 @@ export const ROWS = {
   runs: {
     kind: "string",
     list: true,
-    metavar: "FOLDER",
+    wholeWords: true,
+    metavar: "FOLDER...",
     default: ["runs"],
     about: "folders of runs, or folders that hold runs; may stand without the flag",
   },
