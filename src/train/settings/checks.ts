@@ -17,7 +17,6 @@ import { tooManyTokens } from "../../settings/limits.js";
 import type { Given } from "../../settings/table.js";
 import { COURSE_PROBLEMS } from "./course-checks.js";
 import { ROW_PROBLEMS } from "./row-checks.js";
-import { SAMPLE_PROBLEMS } from "./sample-rows.js";
 import type { Problem, TrainSettings } from "./rows.js";
 
 const PROBLEMS: readonly Problem[] = [
@@ -164,7 +163,6 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("max_grad_norm")} limits all gradients together, and ${at.mention("max_block_grad_norm")} each block's by itself. ` +
       "Remove one of the two.",
   ...COURSE_PROBLEMS,
-  ...SAMPLE_PROBLEMS,
   ({ weights_dtype, weights_correction }, at) =>
     weights_dtype === "float32" &&
     weights_correction !== "none" &&

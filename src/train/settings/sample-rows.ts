@@ -1,6 +1,5 @@
-// The settings of `train` for samples of text while it trains, and which of them would have no effect.
+// The settings of `train` for samples of text while it trains.
 import type { SettingRows } from "../../settings/table.js";
-import type { Problem } from "./rows.js";
 
 const GROUP = "Samples of text";
 
@@ -31,11 +30,3 @@ export const SAMPLE_ROWS = {
       "tokens of a sample at most. Each passes all blocks by itself: with parameters in host memory or on disk it reads them all",
   },
 } as const satisfies SettingRows;
-
-export const SAMPLE_PROBLEMS: readonly Problem[] = (["sample_steps", "sample_tokens"] as const).map(
-  (name): Problem =>
-    ({ sample_prompts: prompts }, at) =>
-      prompts.length === 0 &&
-      at.has(name) &&
-      `${at.subject(name)} has no effect: there is nothing to go on from. Remove ${name}, or set sample_prompts.`,
-);
