@@ -35,7 +35,7 @@ export class Chart {
     this.place = make("div", {
       class: "plot",
       tabindex: 0,
-      role: "img",
+      role: "slider",
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
     });
     this.none = make("p", { class: "none" }, "Nothing yet: this comes with the first step.");
@@ -62,10 +62,9 @@ export class Chart {
     const isEmpty = this.#lines.length === 0;
     this.none.hidden = !isEmpty;
     this.place.hidden = isEmpty;
-    this.place.setAttribute(
-      "aria-label",
-      `${this.what.title}: ${this.what.about} Now ${reading || "nothing"}. Arrow keys read single steps.`,
-    );
+    this.place.setAttribute("aria-label", `${this.what.title} by steps. ${this.what.about}`);
+    this.place.setAttribute("aria-valuetext", reading);
+    ["min", "max"].forEach((end, i) => this.place.setAttribute(`aria-value${end}`, String(range[i])));
     if (isEmpty) return this.#drop();
     const data = /** @type {uPlot.AlignedData} */ (uPlot.join(this.#lines.map(({ x, y }) => [x, y])));
     const shape = JSON.stringify([
@@ -131,7 +130,9 @@ export class Chart {
       },
       scales: {
         x: { time: false, range: (_, low, high) => [low ?? 0, high ?? 1] },
-        y: log ? { distr: 3 } : { range: (_, low, high) => spread(this.what.bytes ? 0 : low, high) },
+        y: log
+          ? { distr: 3, range: (_, low, high) => [(low ?? 1) / 1.05, (high ?? 10) * 1.05] }
+          : { range: (_, low, high) => spread(this.what.bytes ? 0 : low, high) },
       },
       axes: [
         {
@@ -146,6 +147,7 @@ export class Chart {
           size: 64,
           space: 34,
           ...(this.what.bytes && { incrs: BYTE_STEPS }),
+          ...(log && { splits: (_, __, low, high) => logTicks(low, high), filter: (_, ticks) => ticks }),
           values: (_, values) =>
             values.map((value) => (value === null ? "" : (this.what.axis ?? this.what.format)(value))),
         },
@@ -183,6 +185,8 @@ export class Chart {
     const step = plot.data[0][idx];
     this.tip.replaceChildren(make("p", {}, `Step ${step.toLocaleString("en-US")}`), make("table", {}, ...rows));
     this.tip.hidden = false;
+    this.place.setAttribute("aria-valuenow", String(step));
+    this.place.setAttribute("aria-valuetext", this.tip.innerText.replaceAll(/\s+/g, " "));
     const at = plot.over.offsetLeft + plot.valToPos(step, "x") + this.place.offsetLeft;
     const isRight = at > this.element.clientWidth / 2;
     this.tip.style.setProperty("left", isRight ? "auto" : `${at + 14}px`);
@@ -233,4 +237,16 @@ function spread(low, high) {
   if (low === null || high === null) return [0, 1];
   const air = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
   return [low >= 0 ? Math.max(0, low - air) : low - air, high + air];
+}
+
+/** Round values for a log scale, also where it spans less than a decade. @param {number} low @param {number} high */
+function logTicks(low, high) {
+  if (high / low > 10) {
+    const decades = Array.from({ length: 40 }, (_, i) => 10 ** (i - 20));
+    return decades.flatMap((decade) => [decade, 2 * decade, 5 * decade]).filter((tick) => tick >= low && tick <= high);
+  }
+  const power = 10 ** Math.floor(Math.log10((high - low) / 4));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= (high - low) / 4) ?? power;
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
 }

@@ -4,7 +4,7 @@ import * as format from "./format.js";
 
 /** @typedef {import("./store.js").Run} Run @typedef {import("./chart.js").Line} Line */
 
-/** @type {{ title: string, about: string, note?: string, figure: string, format: (value: number) => string, axis?: (value: number) => string, log?: boolean, bytes?: boolean, also?: (run: Run) => Line[], wide?: boolean }[]} */
+/** @type {{ title: string, about: string, note?: string, figure: string, format: (value: number) => string, axis?: (value: number) => string, log?: boolean, bytes?: boolean, exact?: boolean, also?: (run: Run) => Line[], wide?: boolean }[]} */
 const CHARTS = [
   {
     title: "Loss",
@@ -21,6 +21,7 @@ const CHARTS = [
     title: "Learning rate",
     about: "Of each step, after warm-up and schedule.",
     figure: "learningRate",
+    exact: true,
     format: format.rate,
     axis: format.short,
   },
@@ -50,6 +51,7 @@ const CHARTS = [
     note: "Dashed: as planned.",
     figure: "peakBytes",
     bytes: true,
+    exact: true,
     format: format.bytes,
     also: planned,
   },
@@ -66,7 +68,10 @@ export function courseCharts(place) {
     update: (runs, detail, { smoothing, log }) => {
       const range = stepsOf(runs);
       for (const { what, chart } of charts) {
-        const lines = runs.flatMap((run) => [...linesOf(run, what.figure, smoothing), ...(what.also?.(run) ?? [])]);
+        const lines = runs.flatMap((run) => [
+          ...linesOf(run, what.figure, what.exact ? 0 : smoothing),
+          ...(what.also?.(run) ?? []),
+        ]);
         const last = detail?.record.steps.values[what.figure].findLast((value) => value !== null);
         const reading = last === undefined || last === null ? "" : what.format(last);
         chart.update(lines, { log, range, reading, color: detail ? runColor(detail) : "--muted" });

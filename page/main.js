@@ -56,18 +56,21 @@ function go(by) {
 }
 
 const sections = ["charts", "memory", "experts", "samples", "log", "settings"];
-const jumps = sections.map((id, i) => [String(i + 1), { about: `Go to: ${id}`, run: () => byId(id).focus() }]);
-listenToKeys({
-  j: { about: "Next run in detail", run: () => go(1) },
-  k: { about: "Run before it in detail", run: () => go(-1) },
-  x: {
+listenToKeys([
+  { keys: ["j", "k"], about: "Next run in detail, or the one before it", run: (key) => go(key === "j" ? 1 : -1) },
+  {
+    keys: ["x"],
     about: "Show or hide this run in the charts",
     run: () => store.detail && store.setShown(store.detail, !store.detail.shown),
   },
-  l: { about: "Log scale, on or off", run: () => byId("log-scale").click() },
-  t: { about: "Theme: system, light, dark", run: nextTheme },
-  "/": { about: "Filter settings", run: () => byId("settings-filter").focus() },
-  ...Object.fromEntries(jumps),
-});
+  {
+    keys: sections.map((_, i) => String(i + 1)),
+    about: `Go to ${sections.join(", ")}`,
+    run: (key) => byId(sections[Number(key) - 1]).focus(),
+  },
+  { keys: ["/"], about: "Filter the settings", run: () => byId("settings-filter").focus() },
+  { keys: ["l"], about: "Log scale, on or off", run: () => byId("log-scale").click() },
+  { keys: ["t"], about: "Theme: system, light, dark", run: nextTheme },
+]);
 document.addEventListener("keydown", ({ key }) => key === "Escape" && course.showAll());
 store.refresh();

@@ -75,10 +75,11 @@ export function updateSettings(detail, shown) {
     const isWanted = `${name} ${values.join(" ")}`.toLowerCase().includes(wanted) && (differ || !differOnly);
     if (!isWanted) return [];
     const cells = values.map((value) => make("td", { class: `cell ${value ? "" : "unset"}` }, value || "not set"));
-    return [
-      make("tr", { class: differ && "differ" }, make("th", { scope: "row", class: "cell label" }, name), ...cells),
-    ];
+    const label = make("th", { scope: "row", class: "cell label" }, ...breakable(name));
+    return [{ differ, row: make("tr", { class: differ && "differ" }, label, ...cells) }];
   });
+  // What differs first; all else in the order of the settings.
+  const sorted = rows.toSorted((a, b) => Number(b.differ) - Number(a.differ)).map(({ row }) => row);
   const columns = runs.map((run) =>
     make("th", { scope: "col", class: "cell column" }, swatch(`--run-${run.color}`), run.name),
   );
@@ -94,9 +95,12 @@ export function updateSettings(detail, shown) {
   );
   show(
     byId("settings-body"),
-    rows.length === 0 ? [none] : [make("table", { class: "settings" }, head, make("tbody", {}, ...rows))],
+    rows.length === 0 ? [none] : [make("table", { class: "settings" }, head, make("tbody", {}, ...sorted))],
   );
 }
+
+/** A name that may go on in the next line behind its low lines. @param {string} name */
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]);
 
 /** @param {unknown} value */
 const textOf = (value) => (typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value));
