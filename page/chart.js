@@ -1,5 +1,5 @@
 // One chart: lines of several runs over steps, by uPlot, with a tooltip, and a cursor that all charts share. Arrow keys move the cursor of a
-// chart that has the focus; Esc and a double click show everything again.
+// chart that has the focus. A double click asks, by the event show-all, that every chart shows all steps again.
 import uPlot from "./uplot.js";
 import { make, colorOf, swatch } from "./dom.js";
 
@@ -199,7 +199,6 @@ export class Chart {
     const last = this.#length - 1;
     const at = this.#plot?.cursor.idx ?? last;
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
-    if (event.key === "Escape") this.showAll();
     if (to === undefined) return;
     event.preventDefault();
     this.#toIndex(Math.min(last, Math.max(0, to)));

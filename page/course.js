@@ -106,7 +106,7 @@ function linesOf(run, figure, smoothing) {
   if (smoothing === 0) return [{ ...line, y, look: "line" }];
   return [
     { ...line, y, look: "faint" },
-    { ...line, y: smoothed(y, smoothing), look: "line" },
+    { ...line, label: "smoothed", y: smoothed(y, smoothing), look: "line" },
   ];
 }
 

@@ -105,7 +105,7 @@ function drawMap(canvas, load, measure, { low, high }) {
     const some = load.slice(Math.floor((i * load.length) / columns), Math.floor(((i + 1) * load.length) / columns));
     return layers.map((_layer, row) => Math.max(...some.map((each) => measure.of(each.layers[row] ?? {}) || 0)));
   });
-  const top = Math.max(measure.top, ...values.flat());
+  const top = values.flat().reduce((most, value) => Math.max(most, value), measure.top);
   low.textContent = `${measure.ends[0]} (even)`;
   high.textContent = /** @type {(top: number) => string} */ (measure.ends[1])(top);
   const shades = Array.from({ length: SHADES }, (_, i) => rgbOf(colorOf(`--heat-${i}`)));
