@@ -9,7 +9,7 @@ const CHARTS = [
   {
     title: "Loss",
     about: "Mean over trained tokens, in nats. Lower is better.",
-    note: "Solid: rows that are trained on. Dashed: held-out rows. Rings: held-out rows, for the network as it is exported.",
+    note: "Solid: rows trained on. Dashed: held-out rows. Rings: held-out rows, as the exported network.",
     figure: "loss",
     format: format.loss,
     axis: format.short,
@@ -83,18 +83,18 @@ export function courseCharts(place) {
 
 const runColor = (/** @type {Run} */ run) => `--run-${run.color}`;
 
-/** The first and the last step of all charts, so that a place is the same step in each. @param {Run[]} runs @returns {[number, number]} */
+/** The steps of all charts, so that a place is the same step in each; a little wider, lest marks at its ends are cut. @param {Run[]} runs @returns {[number, number]} */
 function stepsOf(runs) {
-  const steps = runs.flatMap(
-    ({
-      record: {
-        steps: { step },
-        evals,
-      },
-    }) => [step[0], step.at(-1), evals.trained.step[0]],
-  );
-  const known = steps.filter((each) => each !== undefined);
-  return known.length === 0 ? [0, 1] : [Math.min(...known), Math.max(...known, Math.min(...known) + 1)];
+  const ends = runs.flatMap(({ record: { steps, evals } }) => [
+    steps.step[0],
+    steps.step.at(-1),
+    evals.trained.step[0],
+  ]);
+  const known = ends.filter((each) => each !== undefined);
+  if (known.length === 0) return [0, 1];
+  const [first, last] = [Math.min(...known), Math.max(...known)];
+  const air = Math.max(0.5, (last - first) / 80);
+  return [first - air, last + air];
 }
 
 /** @param {Run} run @param {string} figure @param {number} smoothing @returns {Line[]} */

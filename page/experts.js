@@ -40,6 +40,8 @@ export function expertMap() {
   /** @type {Run | null} */
   let run = null;
   let at = { column: 0, row: 0 };
+  /** Whether a person chose the cell; else it is in the newest column. */
+  let isChosen = false;
   const draw = () => drawMap(canvas, run?.record.load ?? [], MEASURES[choice.value], { low, high });
   choice.addEventListener("change", draw);
   new ResizeObserver(() => run && draw()).observe(place);
@@ -56,17 +58,20 @@ export function expertMap() {
     const { width, height } = canvas.getBoundingClientRect();
     if (load.length === 0 || event.offsetX < LEFT || event.offsetY > height - BOTTOM) return;
     const column = Math.floor(((event.offsetX - LEFT) / (width - LEFT)) * load.length);
+    isChosen = true;
     read({ column, row: Math.floor((event.offsetY / (height - BOTTOM)) * load[0].layers.length) });
   });
   canvas.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (move === undefined || !run) return;
     event.preventDefault();
+    isChosen = true;
     read({ column: at.column + move[0], row: at.row + move[1] });
   });
   return {
     /** @param {Run} of */
     update: (of) => {
+      if (run !== of) isChosen = false;
       run = of;
       const { load, steps } = of.record;
       none.hidden = load.length > 0;
@@ -76,7 +81,7 @@ export function expertMap() {
           ? "This model has no layers with experts."
           : "Nothing yet: this comes with the first step.";
       if (load.length === 0) return;
-      if (reading.textContent === "" || at.column >= load.length) read({ column: load.length - 1, row: 0 });
+      read(isChosen ? at : { column: load.length - 1, row: 0 });
       canvas.setAttribute(
         "aria-label",
         `Spread of tokens over experts: ${load[0].layers.length} layers, ${load.length} steps. Arrow keys read single cells.`,
@@ -131,7 +136,8 @@ function drawLabels(pen, { load, layers, wide, tall, height }) {
       pen.fillText(row === 0 ? `layer ${layer}` : String(layer), LEFT - 6, (row + 0.5) * tall);
   const everyStep = Math.max(1, Math.ceil(70 / wide));
   for (const [column, { step }] of load.entries()) {
-    if (column % everyStep !== 0) continue;
+    const isNearEnd = (load.length - column) * wide < 20;
+    if (column % everyStep !== 0 || isNearEnd) continue;
     pen.textAlign = column === 0 ? "left" : "center";
     pen.fillText(
       column === 0 ? `step ${step}` : format.whole(step),

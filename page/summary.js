@@ -103,7 +103,7 @@ export function updateSummary(run) {
     ["Peak memory", format.bytes(record.highest?.peakBytes), plan ? `${format.bytes(plan)} planned` : "no plan"],
     left === null
       ? ["Time in steps", format.duration(took), "without evaluations"]
-      : ["Time left", format.duration(left), `${format.duration(took)} in steps so far`],
+      : ["Time left", format.duration(left), `${format.duration(took)} so far`],
   ];
   show(
     byId("figures"),

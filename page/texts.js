@@ -14,6 +14,10 @@ const entry = (step, kind, ...words) =>
     make("p", {}, ...words),
   );
 
+/** A text whose line breaks are marks, so that samples can be compared at a glance. @param {string} text */
+const inOneParagraph = (text) =>
+  text.split("\n").flatMap((line, i) => (i === 0 ? [line] : [make("span", { class: "prompt" }, " ↵ "), line]));
+
 /** What the network writes behind a prompt, the newest first. @param {Run} run */
 export function updateSamples({ record: { samples } }) {
   const choice = byId("samples-prompt");
@@ -27,7 +31,7 @@ export function updateSamples({ record: { samples } }) {
   const ours = samples.filter((each) => each.prompt === prompt).slice(-MOST_SAMPLES);
   const rows = ours
     .toReversed()
-    .map(({ step, text }) => entry(step, "", make("span", { class: "prompt" }, prompt), make("span", {}, text)));
+    .map(({ step, text }) => entry(step, "", make("span", { class: "prompt" }, prompt), ...inOneParagraph(text)));
   const none = [
     make("p", { class: "none" }, "This run takes no samples. To see what the network writes as it learns, train with:"),
     make("pre", {}, make("code", {}, '--sample-prompts "Call me" --sample-steps 20')),
