@@ -126,6 +126,8 @@ export class Chart {
         },
         drag: { x: true, y: false },
         points: { size: 7 },
+        // No mark for a line that has nothing at this step.
+        dataIdx: (plot, line, index) => (plot.data[line][index] === undefined ? null : index),
         y: false,
       },
       scales: {

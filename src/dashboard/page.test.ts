@@ -142,6 +142,36 @@ for (const colorScheme of ["light", "dark"] as const) {
   });
 }
 
+test("a tooltip between steps says the nearest; zooming into one chart zooms into all, and Esc ends it", {
+  skip,
+}, async (t) => {
+  const folder = makeFolder(t);
+  makeRun(folder, "a", 20);
+  const page = await opened(t, [folder]);
+  const over = page.locator(".u-over").first();
+  await over.waitFor();
+  const { x, y, width } = (await over.boundingBox()) as { x: number; y: number; width: number };
+  // From step 0.5 to 20.5, as the charts are.
+  const at = (step: number): number => x + (width * (step - 0.5)) / 20;
+  await page.mouse.move(at(7.4), y + 50);
+  assert.match(await textOf(page, ".tip:not([hidden])"), /^Step 7\s+a\s+3\.3000$/);
+  const widths = (): Promise<unknown> =>
+    page.evaluate("[...document.querySelectorAll('.u-select')].map((each) => each.offsetWidth > 0)");
+  await page.mouse.move(at(5), y + 50);
+  await page.mouse.down();
+  await page.mouse.move(at(9), y + 60, { steps: 4 });
+  assert.deepEqual(await widths(), Array(6).fill(true));
+  await page.mouse.up();
+  // The place of step 7 is now in the middle.
+  await page.mouse.move(x + width / 2, y + 50);
+  assert.match(await textOf(page, ".tip:not([hidden])"), /^Step 7\b/);
+  await page.mouse.move(x + width - 2, y + 50);
+  assert.match(await textOf(page, ".tip:not([hidden])"), /^Step 9\b/);
+  await page.keyboard.press("Escape");
+  await page.mouse.move(at(20), y + 50);
+  assert.match(await textOf(page, ".tip:not([hidden])"), /^Step 20\b/);
+});
+
 test("a folder without runs, and a run before its first line, say so", { skip }, async (t) => {
   const folder = makeFolder(t);
   const page = await opened(t, [folder]);
