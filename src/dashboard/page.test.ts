@@ -157,9 +157,9 @@ test("a tooltip between steps says the nearest; zooming into one chart zooms int
   assert.match(await textOf(page, ".tip:not([hidden])"), /^Step 7\s+a\s+3\.3000$/);
   const widths = (): Promise<unknown> =>
     page.evaluate("[...document.querySelectorAll('.u-select')].map((each) => each.offsetWidth > 0)");
-  await page.mouse.move(at(5), y + 50);
+  await page.mouse.move(at(4.7), y + 50);
   await page.mouse.down();
-  await page.mouse.move(at(9), y + 60, { steps: 4 });
+  await page.mouse.move(at(9.3), y + 60, { steps: 4 });
   assert.deepEqual(await widths(), Array(6).fill(true));
   await page.mouse.up();
   // The place of step 7 is now in the middle.

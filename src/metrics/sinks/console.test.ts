@@ -78,6 +78,17 @@ test("a plain stream gets a line per event and no escape sequences", () => {
   );
 });
 
+test("a sample is a line, whatever is in it", () => {
+  const out = new Recorder(false);
+  const sink = consoleSink({ out, totalSteps: 100, env: {} });
+  const text = ` "Ishmael".\n\u001b[2J\u202e${"x".repeat(900)}`;
+  sink.write({ kind: "sample", step: 20, prompt: "Call me\n", text, network: "trained" });
+  assert.match(
+    out.text,
+    /^sample at step 20: "Call me\\n" -> " \\"Ishmael\\"\.\\n\\u001b\[2J\\u202ex+ \[\.\.\. \d+ characters \.\.\.\] x+"\n$/,
+  );
+});
+
 test("router losses stand behind the loss where they are on", () => {
   const out = new Recorder(false);
   consoleSink({ out, totalSteps: 100, env: {} }).write(stepEvent({ auxLoss: 2.01234, zLoss: 5.5 }));
