@@ -36,6 +36,18 @@ test("what setup/ imports is packed with it", { skip }, () => {
   }
 });
 
+test("the dashboard's page is packed, with all that it names", { skip }, () => {
+  const files = packed.filter((path) => path.startsWith("page/"));
+  assert.ok(files.includes("page/index.html"));
+  for (const file of files) {
+    const text = readFileSync(join(packageRoot, file), "utf8");
+    for (const [, name] of text.matchAll(/(?:"\/page\/|from "\.\/)([\w.-]+)"/g)) {
+      // From their package, by the server.
+      if (!name.startsWith("uplot.")) assert.ok(files.includes(`page/${name}`), `${file}: ${name}`);
+    }
+  }
+});
+
 test("no test is packed, nor what only tests use", { skip }, () => {
   assert.deepEqual(
     packed.filter((path) => /\.test\.|\/testing-|^(src|test|experiments|native\/emulated|dist\/fuzz)\//.test(path)),

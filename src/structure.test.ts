@@ -32,13 +32,14 @@ const DOWNHILL: Record<string, string[]> = {
   store: ["torch", "model", "optim", "checkpoint"],
   network: ["torch", "parallel", "model", "families", "reversible", "data", "checkpoint", "store"],
   step: ["torch", "parallel", "model", "reversible", "optim", "data", "metrics", "checkpoint", "store", "network"],
-  train: [...RUNS, "metrics", "hub"],
   generate: ["torch", "model", "families", "reversible", "data", "checkpoint", "store", "network"],
+  train: [...RUNS, "metrics", "hub", "generate"],
   eval: ["settings", "model", "families", "data", "checkpoint", "network", "train", "generate"],
   verify: ["torch", "model", "families", "optim", "data", "checkpoint", "upcycle", "network", "step", "train"],
   plan: [...RUNS, "metrics", "train", "generate"],
   compare: [...RUNS, "train"],
   library: [...RUNS, "metrics", "hub", "train", "generate", "plan"],
+  dashboard: ["metrics", "checkpoint"],
 };
 const ALL = Object.keys(DOWNHILL);
 /** Above all others: the command line, and the fuzzer, which looks into everything ("": also files of src/ itself). */

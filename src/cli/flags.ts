@@ -73,7 +73,8 @@ export function ownWords(
   return { own: words.slice(0, end), passed: words.slice(end) };
 }
 
-const takesSeveral = (row: SettingRow): boolean => row.kind === "string" && row.fromList !== undefined;
+const takesSeveral = (row: SettingRow): boolean =>
+  row.kind === "string" && (row.fromList !== undefined || row.wholeWords === true);
 
 /** The words from here to the next flag or settings file: what a flag has that takes several, at least one. */
 function wordsFrom(words: readonly string[], start: number): string[] {

@@ -18,6 +18,10 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     about: "Start a command as several ranks that train one model together",
     load: async () => (await import("./launch.js")).command,
   },
+  dashboard: {
+    about: "Show runs in a browser, while they train and after: loss, memory, experts, samples, settings",
+    load: async () => (await import("./dashboard.js")).command,
+  },
   data: {
     about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
     load: async () => (await import("./data.js")).command,

@@ -13,7 +13,7 @@ import { ledger, resetPeak } from "../torch/memory.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import type { Network } from "../network/network.js";
 import type { NetworkDescription } from "../network/description.js";
-import { Decoder } from "./decoder.js";
+import { Decoder, type DecoderOptions } from "./decoder.js";
 import { describedNetwork, fullLogits, tinyNetwork } from "./testing-network.js";
 
 setThreads(1);
@@ -21,8 +21,8 @@ setThreads(1);
 const TOKENS = Array.from({ length: 30 }, (_, i) => (i * i * 31 + 17 * i + 3) % 97);
 
 /** Logits behind the last token of each piece. */
-function pieceLogits(network: Network, pieces: number[], tileTokens?: number): Float32Array[] {
-  const decoder = new Decoder(network, { tileTokens });
+function pieceLogits(network: Network, pieces: number[], options?: DecoderOptions): Float32Array[] {
+  const decoder = new Decoder(network, options);
   let start = 0;
   const logits = pieces.map((length) => decoder.advance(Int32Array.from(TOKENS.slice(start, (start += length)))));
   decoder.close();
@@ -64,14 +64,14 @@ for (const description of [
     const before = ledger(TEST_DEVICE);
     const expected = fullLogits(network, TOKENS);
     assert.ok(Math.max(...expected[29]) - Math.min(...expected[29]) > 1, "the logits differ enough to compare");
-    for (const [pieces, tileTokens] of [
-      [[11, ...new Array<number>(19).fill(1)], undefined],
-      [[1, 4, 20, 5], undefined],
-      [[25, 1, 4], 8],
-      [[16, 14], 8],
+    for (const [pieces, options] of [
+      [[11, ...new Array<number>(19).fill(1)], {}],
+      [[1, 4, 20, 5], { holdsBlocks: false }],
+      [[25, 1, 4], { tileTokens: 8 }],
+      [[16, 14], { tileTokens: 8, holdsBlocks: false }],
     ] as const) {
       let end = 0;
-      for (const [i, logits] of pieceLogits(network, [...pieces], tileTokens).entries()) {
+      for (const [i, logits] of pieceLogits(network, [...pieces], options).entries()) {
         end += pieces[i];
         assertClose(logits, expected[end - 1], tolerance);
       }
@@ -102,7 +102,7 @@ for (const [model_type, changes] of [
       [[25, 1, 4], 8],
     ] as const) {
       let end = 0;
-      for (const [i, logits] of pieceLogits(network, [...pieces], tileTokens).entries()) {
+      for (const [i, logits] of pieceLogits(network, [...pieces], { tileTokens }).entries()) {
         end += pieces[i];
         assertClose(logits, expected[end - 1], 1e-4);
       }
@@ -117,7 +117,7 @@ test("frequencies that depend on the length are those of the whole prompt, not o
     const network = tinyNetwork(ordinary, float, each);
     const [whole] = pieceLogits(network, [30]);
     assertClose(whole, fullLogits(network, TOKENS)[29], 1e-4);
-    assertClose(pieceLogits(network, [30], 8)[0], [...whole], 1e-4);
+    assertClose(pieceLogits(network, [30], { tileTokens: 8 })[0], [...whole], 1e-4);
     freeModel(network.model);
   }
 });

@@ -1,5 +1,5 @@
-// A network that reads a sequence piece by piece: tokens in, logits of what follows them out. Holds every block's
-// weights in compute form and the keys and values of all tokens read, until `close`.
+// A network that reads a sequence piece by piece: tokens in, logits of what follows them out. Holds the keys and values of all tokens
+// read, until `close`, and every block's weights in compute form, unless it is to open one block after the other each time.
 import { makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import { scaleLogits_ } from "../reversible/logits.js";
@@ -14,22 +14,28 @@ import { GrowingCache } from "./cache.js";
 // Tokens that pass the network at once: attention's scores of a long prompt would else take T * T * H numbers.
 const TILE_TOKENS = 1024;
 
+export interface DecoderOptions {
+  tileTokens?: number;
+  /** Without, weights take one block's memory, and are brought into compute form again for each token. */
+  holdsBlocks?: boolean;
+}
+
 export class Decoder {
   readonly #network: Network;
   readonly #cache = new GrowingCache();
-  readonly #segments: { segment: Segment; units: OpenUnit[] }[];
-  readonly #head: OpenWeights;
+  readonly #segments: { segment: Segment; held: OpenUnit[] }[];
+  readonly #head: OpenWeights | null;
   readonly #tileTokens: number;
   #length = 0;
 
-  constructor(network: Network, { tileTokens = TILE_TOKENS }: { tileTokens?: number } = {}) {
+  constructor(network: Network, { tileTokens = TILE_TOKENS, holdsBlocks = true }: DecoderOptions = {}) {
     this.#network = network;
     this.#tileTokens = tileTokens;
     this.#segments = segmentsOf(network).map((segment) => ({
       segment,
-      units: segment.units.map((layers) => new OpenUnit(network, layers)),
+      held: holdsBlocks ? segment.units.map((layers) => new OpenUnit(network, layers)) : [],
     }));
-    this.#head = openHead(network);
+    this.#head = holdsBlocks ? openHead(network) : null;
   }
 
   /** Reads further tokens, at least one, and returns the logits of the token after them. */
@@ -43,8 +49,8 @@ export class Decoder {
   }
 
   close(): void {
-    for (const { units } of this.#segments) for (const unit of units) unit.close();
-    this.#head.close();
+    for (const { held } of this.#segments) for (const unit of held) unit.close();
+    this.#head?.close();
     this.#cache.free();
   }
 
@@ -60,10 +66,12 @@ export class Decoder {
       length,
     });
     let hidden_TD = embed(this.#network, tokens_T);
-    for (const { segment, units } of this.#segments) {
+    for (const { segment, held } of this.#segments) {
       let streams = segment.coupling.begin(hidden_TD, segment.format);
-      for (const [i, unit] of units.entries()) {
+      for (const [i, layers] of segment.units.entries()) {
+        const unit = held[i] ?? new OpenUnit(this.#network, layers);
         const after = passForward(i, unit, { context, streams, dStreams: [], kept: [] }, segment).streams;
+        if (held.length === 0) unit.close();
         free(...streams);
         streams = after;
       }
@@ -75,15 +83,17 @@ export class Decoder {
 
   #logits(hidden_TD: Tensor): Float32Array {
     const { model, computeDtype } = this.#network;
-    const { norm, head } = outerNames(this.#network);
+    const { norm, head: headName } = outerNames(this.#network);
     const last_1D = narrow(hidden_TD, 0, shape(hidden_TD)[0] - 1, 1);
-    const normed_1D = model.architecture.finalNorm(this.#head.get(norm.name), last_1D, computeDtype);
+    const head = this.#head ?? openHead(this.#network);
+    const normed_1D = model.architecture.finalNorm(head.get(norm.name), last_1D, computeDtype);
     const logits_1V = scaleLogits_(
       model.architecture.scales,
-      to(linear(normed_1D, this.#head.get(head.name)), "float32"),
+      to(linear(normed_1D, head.get(headName.name)), "float32"),
     );
     const logits = new Float32Array(numel(logits_1V));
     readBytes(logits_1V, 0, new Uint8Array(logits.buffer));
+    if (this.#head === null) head.close();
     return logits;
   }
 }

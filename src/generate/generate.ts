@@ -15,6 +15,8 @@ export interface GenerateOptions {
   seed?: number;
   /** Tokens that end the text; they are not part of it. */
   stopIds?: Iterable<number>;
+  /** As of the decoder. */
+  holdsBlocks?: boolean;
 }
 
 /**
@@ -31,9 +33,9 @@ export function generateTokens(
 }
 
 function* follow(network: Network, prompt_T: Int32Array, options: GenerateOptions): Generator<number, void, undefined> {
-  const { maxNewTokens, temperature = 0, topK = 0, topP = 1, seed = 42 } = options;
+  const { maxNewTokens, temperature = 0, topK = 0, topP = 1, seed = 42, holdsBlocks } = options;
   const stopIds = new Set(options.stopIds);
-  const decoder = new Decoder(network);
+  const decoder = new Decoder(network, { holdsBlocks });
   try {
     let unread_T = prompt_T;
     for (let made = 0; made < maxNewTokens; made++) {

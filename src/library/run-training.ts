@@ -5,6 +5,7 @@ import { renameSync } from "node:fs";
 import { join } from "node:path";
 
 import { writeFileDurably } from "../checkpoint/files/disk.js";
+import { PLAN_FILE } from "../checkpoint/run/marker.js";
 import { latestCheckpoint } from "../checkpoint/run/checkpoints.js";
 import { UserError } from "../errors.js";
 import { resolveSources } from "../hub/datasets.js";
@@ -65,9 +66,13 @@ export async function runTraining(call: TrainingCall): Promise<Outcome> {
   try {
     sink = ranks.rank === 0 ? beginRecords(run, call) : { write() {}, close() {} };
     finished = false;
-    for (const line of describeRun(run)) say(line);
     const planned = planRun(run);
-    say(`plan of a step: ${planLine(planned.plan)}`);
+    for (const message of [...describeRun(run), `plan of a step: ${planLine(planned.plan)}`])
+      sink.write({ kind: "message", step: run.startStep, message, level: "info" });
+    if (ranks.rank === 0) {
+      const { totalSteps } = run;
+      writeRecord(join(settings.output_dir, PLAN_FILE), { totalSteps, memory: planned.plan.terms });
+    }
     // Phases before the last train less, and may have a teacher beside them.
     const watched = run.phases.length > 1 ? sink : watching(sink, planned);
     const outcome = await explaining(run.settings, planned, () => train(run, watched, stop));
@@ -116,10 +121,8 @@ async function explaining<Result>(
 
 /** Writes config.json into the run's folder and begins its metrics. */
 function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, { out, sink }: TrainingCall): Sink {
-  const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
-  writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
-  renameSync(`${path}.new`, path);
+  writeRecord(join(settings.output_dir, "config.json"), { ...settings, overwrite_output_dir: false });
   const about = {
     dir: settings.output_dir,
     startStep,
@@ -129,4 +132,9 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, { o
     out,
   };
   return openSinks(settings.report_to, about, sink);
+}
+
+function writeRecord(path: string, record: object): void {
+  writeFileDurably(`${path}.new`, `${JSON.stringify(record, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
 }

@@ -1,4 +1,4 @@
-// What a run reports, as plain records: a step, an evaluation, a message; and the sink that takes them. The fields of a
+// What a run reports, as plain records: a step, an evaluation, a sample of text, a message; and the sink that takes them. The fields of a
 // record are the keys of a line of metrics.jsonl, so renaming one breaks every reader of old runs.
 
 /** How tokens were spread over the experts of one layer in one step. */
@@ -22,7 +22,25 @@ export interface Inverse {
   diverged: number[];
 }
 
-export interface StepRecord {
+/** The peak of a step as a sum of terms, in bytes of tensors on the device. */
+export interface MemoryTerms {
+  weightBytes: number;
+  stateBytes: number;
+  /** Of the largest gradient that was alive at once. */
+  gradientBytes: number;
+  streamBytes: number;
+  /** Kept from the forward pass: stored bits and routing, block inputs, or graphs. */
+  keptBytes: number;
+  /** Hidden states of the teacher, until the loss. */
+  teacherBytes: number;
+  /** The rest: a block's activations, the loss tile, the optimizer's tile. */
+  workBytes: number;
+  /** Most bytes of tensors alive at once during the step. */
+  peakBytes: number;
+}
+
+/** `MemoryTerms` are those of this step. */
+export interface StepRecord extends MemoryTerms {
   /** Optimizer steps done, this one included. */
   step: number;
   /** What the step trains: adapters alone, the original network's logits, or everything by labels. */
@@ -44,13 +62,10 @@ export interface StepRecord {
   /** All tokens of the step, trained or not. */
   tokensPerSecond: number;
   stepMs: number;
-  /** Most bytes of tensors alive at once during the step. */
-  peakBytes: number;
   /** Bytes of tensors alive after the step. */
   liveBytes: number;
   /** Resident memory of the process. */
   rssBytes: number;
-  streamBytes: number;
   /** The bits that the coupling drops and keeps, packed. */
   bitBytes: number;
   /** Largest difference between a stream and its rebuilt form; null where it was not measured. */
@@ -80,9 +95,19 @@ export interface MessageRecord {
   level: "info" | "warning";
 }
 
+/** What the network makes of a prompt behind a step, always with the likeliest token. */
+export interface SampleRecord {
+  step: number;
+  prompt: string;
+  /** What follows the prompt. */
+  text: string;
+  network: "trained" | "ordinary";
+}
+
 export type RunEvent =
   | ({ kind: "step" } & StepRecord)
   | ({ kind: "eval" } & EvalRecord)
+  | ({ kind: "sample" } & SampleRecord)
   | ({ kind: "message" } & MessageRecord);
 
 /** Takes the events of a run in their order. */

@@ -45,6 +45,8 @@ export type SettingRow = Described &
         readonly expected?: string;
         /** A list is taken too, in a file or as several words behind a flag, and kept as this text. */
         readonly fromList?: (list: readonly unknown[]) => string;
+        /** Of a list: a word is a value with all its commas, and several words may stand behind the flag. */
+        readonly wholeWords?: boolean;
       } & OneOrList<string>)
     | ({ readonly kind: "integer" | "number" } & Range & OneOrList<number>)
     | ({ readonly kind: "boolean" } & Default<boolean>)

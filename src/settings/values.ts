@@ -40,7 +40,7 @@ function convert(row: SettingRow, entry: Entry): SettingValue | undefined {
   if (!isList(row)) return convertOne(row, entry);
   const parts: unknown[] = Array.isArray(value)
     ? value
-    : typeof value === "string" && place === null
+    : typeof value === "string" && place === null && !(row.kind === "string" && row.wholeWords === true)
       ? value.split(",")
       : [value];
   const values = parts.map((part) =>

@@ -1,24 +1,14 @@
 // The peak of a step as a sum of terms, so that a reader sees what takes the memory. All figures but the last are counted;
 // the working set is what remains: a block's activations, the loss tile, the optimiser's tile.
 import { formatBytes } from "../format.js";
+import type { MemoryTerms } from "../metrics/record.js";
 import { weightBytes } from "../model/model.js";
 import { ledger } from "../torch/memory.js";
 import type { Network } from "../network/network.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 import type { StepResult } from "./step.js";
 
-export interface MemoryTerms {
-  weightBytes: number;
-  stateBytes: number;
-  gradientBytes: number;
-  streamBytes: number;
-  /** Kept from the forward pass: stored bits and routing, block inputs, or graphs. */
-  keptBytes: number;
-  /** Hidden states of the teacher, until the loss. */
-  teacherBytes: number;
-  workBytes: number;
-  peakBytes: number;
-}
+export type { MemoryTerms };
 
 /** Terms of the peak since the ledger was last reset, after a step. */
 export function memoryTerms(network: Network, states: OptimizerStates, result: StepResult): MemoryTerms {

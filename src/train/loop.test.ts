@@ -301,6 +301,12 @@ test("records of steps are complete and sensible", async (t) => {
     assert.equal(liveBytes, steps[0].liveBytes);
     // Two streams of 24 int32 per token, their gradients in float32; eight bits per element and block of one stream.
     assert.equal(streamBytes, Math.round(tokens) * 24 * 4 * (2 + 2));
+    const terms = [record.weightBytes, record.stateBytes, record.gradientBytes, streamBytes, record.keptBytes];
+    assert.ok([...terms, record.workBytes].every((bytes) => bytes > 0));
+    assert.equal(
+      [...terms, record.workBytes, record.teacherBytes].reduce((sum, bytes) => sum + bytes, 0),
+      peakBytes,
+    );
     assert.equal(bitBytes, (Math.round(tokens) * 24 * 3 * 8) / 8);
     assert.deepEqual(
       record.expertLoad.map(({ layer }) => layer),
@@ -369,7 +375,9 @@ const FIELDS = [
   "epoch",
   "expertLoad",
   "gradNorm",
+  "gradientBytes",
   "inverse",
+  "keptBytes",
   "learningRate",
   "liveBytes",
   "loss",
@@ -378,11 +386,15 @@ const FIELDS = [
   "phase",
   "reconstructionError",
   "rssBytes",
+  "stateBytes",
   "step",
   "stepMs",
   "streamBytes",
+  "teacherBytes",
   "tokensPerSecond",
   "trainedTokens",
+  "weightBytes",
+  "workBytes",
   "zLoss",
 ];
 

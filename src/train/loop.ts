@@ -1,4 +1,4 @@
-// The training loop, one page: step, report, evaluate, save, and a look whether the run shall stop. Events go to the sink; what a step
+// The training loop, one page: step, report, evaluate, sample, save, and a look whether the run shall stop. Events go to the sink; what a step
 // does is in run-step.ts, what it measures in step.ts, what follows when it goes wrong in recovery.ts, the result in end-run.ts. Stops
 // after the step in which a stop is asked for, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
@@ -14,6 +14,7 @@ import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
 import { Recovery } from "./recovery/recovery.js";
 import { StepReport } from "./course/report-step.js";
+import { sampleRun } from "./samples/sample.js";
 import { agreedStop, type StopSignal } from "./stop/stop.js";
 import { dueAfter, willSave } from "./course/when-due.js";
 
@@ -40,6 +41,7 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
     const measured =
       due.evaluation || step === run.state.phase.lastStep ? evaluateRun(run, sink, step, "trained") : null;
     if (measured !== null) evaluated = step;
+    if (due.samples) sampleRun(run, sink, step);
     const bestBefore = bestModel.best && { ...bestModel.best };
     const isBest = measured !== null && bestModel.count(measured);
     const isKept = isBest && settings.load_best_model_at_end;
@@ -59,7 +61,10 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
     // Also when that was asked for while saving.
     return stops() ? folder : null;
   };
-  if (startStep === 0) evaluateAtStart(run, sink);
+  if (startStep === 0) {
+    evaluateAtStart(run, sink);
+    sampleRun(run, sink, 0);
+  }
   let done = startStep;
   if (stop.aborted && done < totalSteps) return { stopped: true, steps: done, folder: "", memory };
   // A kill can fall between a step that lasts by itself and what follows it.

@@ -37,6 +37,7 @@ import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
 import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
 import { makeStore } from "./prepare-store.js";
+import { readPrompts, type Samples } from "./samples/prompts.js";
 import { stepsPerEpoch } from "./course/run-length.js";
 import { type Course, RunState } from "./run-state.js";
 import type { RunFolder } from "./folder/run-folder.js";
@@ -68,6 +69,8 @@ export interface Run extends Course {
   /** Where the run went on from; nothing for one that began. */
   readonly resumedFrom?: ResumedFrom;
   readonly tokenizer: Tokenizer;
+  /** What the network goes on from while it trains. */
+  readonly samples: Samples;
 }
 
 /**
@@ -115,6 +118,7 @@ async function makeRun(
   limitMemory(parseBytes(asked.memory_limit) ?? NO_LIMIT);
   const begun = await beginRows(asked, made, ranks, out, rows);
   const { source, data, resumed, startStep, totalSteps, read, tokenizer, fingerprint } = begun;
+  const samples = readPrompts(asked, { source, tokenizer, formats: read.report.formats });
   // Its working copy takes the place of the one that is there.
   if (STORES[asked.parameters].lies === "files") folder.begin();
   const { course, state, store } = makeTrained(asked, made, begun, ranks);
@@ -144,6 +148,7 @@ async function makeRun(
     startStep,
     folder,
     tokenizer,
+    samples,
     resumedFrom: resumed && { folder: resumed.folder, inPlace: resumed.inPlace },
     notes: [
       ...folder.notes,

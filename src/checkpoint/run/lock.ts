@@ -57,9 +57,17 @@ export function takeLock(dir: string): RunLock {
 
 /** Throws a UserError when a process that may be alive has the lock of `dir`; takes nothing. */
 export function checkUnlocked(dir: string): void {
+  const holder = holderOf(dir);
+  if (holder) throw inUse(dir, holder);
+}
+
+/** Whether a process that may be alive trains in `dir`. */
+export const isLocked = (dir: string): boolean => holderOf(dir) !== null;
+
+function holderOf(dir: string): Holder | null {
   const holder = readHolder(join(dir, LOCK_FILE));
   const last = holder && lastAfter(dir, holder);
-  if (last && stateOf(last) !== "gone") throw inUse(dir, last);
+  return last && stateOf(last) !== "gone" ? last : null;
 }
 
 const afterOf = (dir: string, { token }: Holder): string => join(dir, `${LOCK_FILE}.after-${token}`);

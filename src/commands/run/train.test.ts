@@ -338,6 +338,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
     "config.json",
     "final",
     "metrics.jsonl",
+    "plan.json",
     "run.json",
   ]);
   assert.deepEqual(readdirSync(join(place.out(), "checkpoint-2")).sort(), [
@@ -350,7 +351,15 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
     "tokenizer_config.json",
     "trainer_state.json",
   ]);
-  const kinds = metricsOf(place.out()).map((event) => `${event.kind} ${event.step}`);
+  const events = metricsOf(place.out());
+  const begun = events.findIndex(({ kind }) => kind === "eval");
+  const atStart = events.slice(0, begun).map((event) => (event.kind === "message" ? event.message : event.kind));
+  assert.match(atStart.join("\n"), /^engine: .*\nmodel: .*\nnetwork: [\s\S]*\nsteps: 4; .*\nplan of a step: .* = .*$/);
+  const plan = JSON.parse(readFileSync(join(place.out(), "plan.json"), "utf8")) as Record<string, unknown>;
+  const [step] = events.filter(({ kind }) => kind === "step") as unknown as Record<string, number>[];
+  // Each term that is planned is measured.
+  assert.deepEqual([plan.totalSteps, Object.keys(plan.memory as object).every((term) => term in step)], [4, true]);
+  const kinds = events.slice(begun).map((event) => `${event.kind} ${event.step}`);
   assert.deepEqual(kinds, [
     ...[
       "eval 0",
@@ -386,7 +395,13 @@ test("Ctrl-C saves a checkpoint after the step, says how to go on, and that work
   );
   const [, folder, step] =
     /^stopped; go on with: revmoe train \.\.\. --resume (\S+\/checkpoint-(\d+))$/m.exec(out) ?? assert.fail(out);
-  assert.deepEqual(readdirSync(place.out()).sort(), [`checkpoint-${step}`, "config.json", "metrics.jsonl", "run.json"]);
+  assert.deepEqual(readdirSync(place.out()).sort(), [
+    `checkpoint-${step}`,
+    "config.json",
+    "metrics.jsonl",
+    "plan.json",
+    "run.json",
+  ]);
   const done = stepsOf(place.out());
   assert.equal(done.length, Number(step));
 
@@ -414,6 +429,7 @@ test("overwriting a run forgets its lines and its checkpoints", async (t) => {
     "config.json",
     "final",
     "metrics.jsonl",
+    "plan.json",
     "run.json",
   ]);
   assert.deepEqual(
@@ -450,6 +466,7 @@ test("a disk that fills up between steps: said, the run goes on, and what was sa
       "config.json",
       "final",
       "metrics.jsonl",
+      "plan.json",
       "run.json",
     ]);
     assert.equal(stepsOf(output_dir).length, 9);

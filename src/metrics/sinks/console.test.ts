@@ -22,6 +22,7 @@ const RECORD: StepRecord = {
   liveBytes: 2 ** 30,
   rssBytes: 2 ** 31,
   streamBytes: 1024,
+  ...{ weightBytes: 512, stateBytes: 256, gradientBytes: 128, keptBytes: 64, teacherBytes: 0, workBytes: 32 },
   bitBytes: 512,
   reconstructionError: 0,
   inverse: null,
@@ -75,6 +76,17 @@ test("a plain stream gets a line per event and no escape sequences", () => {
       "saved runs/a/checkpoint-12",
       "",
     ].join("\n"),
+  );
+});
+
+test("a sample is a line, whatever is in it", () => {
+  const out = new Recorder(false);
+  const sink = consoleSink({ out, totalSteps: 100, env: {} });
+  const text = ` "Ishmael".\n\u001b[2J\u202e${"x".repeat(900)}`;
+  sink.write({ kind: "sample", step: 20, prompt: "Call me\n", text, network: "trained" });
+  assert.match(
+    out.text,
+    /^sample at step 20: "Call me\\n" -> " \\"Ishmael\\"\.\\n\\u001b\[2J\\u202ex+ \[\.\.\. \d+ characters \.\.\.\] x+"\n$/,
   );
 });
 

@@ -2,7 +2,7 @@
 // lines of their own above it; elsewhere a plain line per event. Writes to the given output only and owns nothing else.
 import { cutText, formatBytes, formatCount, formatDuration, visibleText } from "../../format.js";
 import { canColor, canRedraw, type Output, writeRaw } from "../output.js";
-import type { EvalRecord, MessageRecord, Sink, StepRecord } from "../record.js";
+import type { EvalRecord, MessageRecord, SampleRecord, Sink, StepRecord } from "../record.js";
 import type { SinkKind } from "./sink.js";
 
 export interface ConsoleOptions {
@@ -47,6 +47,7 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
   return {
     write: (event) => {
       if (event.kind === "eval") above(evalLine(event), BOLD);
+      else if (event.kind === "sample") above(sampleLine(event), "");
       else if (event.kind === "message") above(messageLine(event), event.level === "warning" ? YELLOW : "");
       else {
         last = { record: event, leftMs: timeLeft(event) };
@@ -98,6 +99,13 @@ function evalLine({ step, evalLoss, evalPerplexity, evalMeanTokenAccuracy, netwo
   const which = network === "trained" ? "as trained" : "as the ordinary network";
   const numbers = `loss ${formatLoss(evalLoss)}, perplexity ${formatPerplexity(evalPerplexity)}, accuracy ${formatShare(evalMeanTokenAccuracy)}`;
   return `eval at step ${step}: ${numbers} (${which})`;
+}
+
+/** Prompt and text as JSON texts, so that a line stays a line. */
+function sampleLine({ step, prompt, text }: SampleRecord): string {
+  return visibleText(
+    `sample at step ${step}: ${JSON.stringify(cutText(prompt, 200))} -> ${JSON.stringify(cutText(text, 600))}`,
+  );
 }
 
 function messageLine({ level, message }: MessageRecord): string {

@@ -33,6 +33,7 @@ const stepEvent = (step: number, loss = 2.5): RunEvent => ({
   liveBytes: 1024,
   rssBytes: 8192,
   streamBytes: 256,
+  ...{ weightBytes: 512, stateBytes: 256, gradientBytes: 128, keptBytes: 64, teacherBytes: 0, workBytes: 32 },
   bitBytes: 16,
   reconstructionError: 0,
   inverse: null,

@@ -28,7 +28,7 @@ export interface JsonlOptions {
   resumeStep?: number;
   /** Whether `resumeStep` was to leave a line: where a kill came between a step that lasts and its line, a message says so. */
   lineDue?: boolean;
-  /** Whether what follows `resumeStep`, its evaluation, is made again, so that lines of it are dropped. */
+  /** Whether what follows `resumeStep`, its evaluation and samples, is made again, so that lines of it are dropped. */
   evaluatesAgain?: boolean;
   /** Told once when lines begin to be dropped, and once when they are written again. */
   warn?: (message: string) => void;
@@ -94,7 +94,9 @@ function dropLinesAfter(path: string, step: number, evaluatesAgain: boolean): Li
   const content = orUserError(path, () => readIfThere(path));
   if (content === null) return null;
   const upTo = step <= 0 ? [] : linesUpTo(path, content, step);
-  const kept = upTo.filter((line) => !(evaluatesAgain && line.step === step && line.kind === "eval"));
+  const kept = upTo.filter(
+    (line) => !(evaluatesAgain && line.step === step && (line.kind === "eval" || line.kind === "sample")),
+  );
   const temporary = temporaryOf(path);
   orUserError(temporary, () => {
     const file = openSync(temporary, "w");

@@ -56,7 +56,7 @@ function nextName(dir: string): string {
 type Scalar = readonly [tag: string, value: number];
 
 function scalarsOf(event: RunEvent): Scalar[] {
-  if (event.kind === "message") return [];
+  if (event.kind === "message" || event.kind === "sample") return [];
   if (event.kind === "eval") {
     const side = event.network === "trained" ? "eval" : "eval_ordinary";
     return [

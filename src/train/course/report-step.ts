@@ -43,7 +43,7 @@ export class StepReport {
     const { network } = state;
     synchronize(network.device);
     const stepMs = performance.now() - began;
-    const { peakBytes, liveBytes } = ledger(network.device);
+    const { liveBytes } = ledger(network.device);
     const memory = memoryTerms(network, states, result);
     this.#since.push(result);
     if (step % settings.logging_steps !== 0 && step !== totalSteps) return memory;
@@ -55,7 +55,7 @@ export class StepReport {
       phase: phase.name,
       learningRate,
       stepMs,
-      peakBytes,
+      ...memory,
       liveBytes,
       epoch: epochOf(this.#run),
       loss: means.loss ?? result.loss,
@@ -64,7 +64,6 @@ export class StepReport {
       trainedTokens: result.trainedTokens,
       tokensPerSecond: (batches.reduce((sum, { tokens }) => sum + tokens.length, 0) / stepMs) * 1000,
       rssBytes: process.memoryUsage.rss(),
-      streamBytes: result.streamBytes,
       bitBytes: result.bitBytes,
       reconstructionError: result.reconstructionError,
       inverse: result.inverse,

@@ -1,5 +1,5 @@
 // Settings of a run's course that exclude each other or would have no effect: its length, evaluating, saving, the best network,
-// what it reports.
+// what it reports, samples.
 import type { Given } from "../../settings/table.js";
 import type { Problem, TrainSettings } from "./rows.js";
 import { savesAtAll } from "./saving.js";
@@ -35,7 +35,14 @@ export const COURSE_PROBLEMS: readonly Problem[] = [
     at.has("early_stopping_threshold") &&
     `${at.subject("early_stopping_threshold")} has no effect: ${at.mention("early_stopping_patience")} stops no run early. ` +
       "Remove one of the two.",
+  (settings, at) => withoutPrompts("sample_steps", settings, at),
+  (settings, at) => withoutPrompts("sample_tokens", settings, at),
 ];
+
+const withoutPrompts = (name: string, { sample_prompts: prompts }: TrainSettings, at: Given): string | false =>
+  prompts.length === 0 &&
+  at.has(name) &&
+  `${at.subject(name)} has no effect: there is nothing to go on from. Remove ${name}, or set sample_prompts.`;
 
 const withoutRows = (name: string, asked: boolean, { validation_file, validation_rows }: TrainSettings, at: Given) =>
   asked &&

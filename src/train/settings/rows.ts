@@ -9,6 +9,7 @@ import { UPDATE_ROWS } from "./optimizer-rows.js";
 import { DISTILL_ROWS, REVERSIBLE_ROWS } from "./reversible-rows.js";
 import { ROUTER_ROWS } from "./router-rows.js";
 import { RUN_ROWS } from "./run-rows.js";
+import { SAMPLE_ROWS } from "./sample-rows.js";
 import { STABILITY_ROWS } from "./stability-rows.js";
 
 export const TRAIN_ROWS = {
@@ -20,6 +21,7 @@ export const TRAIN_ROWS = {
   ...STABILITY_ROWS,
   ...ROUTER_ROWS,
   ...LENGTH_ROWS,
+  ...SAMPLE_ROWS,
   ...RUN_ROWS,
 } as const satisfies SettingRows;
 

@@ -1,0 +1,2 @@
+// The server has the library at this address.
+export { default } from "uplot";

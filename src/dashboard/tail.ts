@@ -1,0 +1,73 @@
+// What has come to metrics.jsonl since a reader looked last: whole lines from an offset on. Holds nothing between calls. A last line
+// that is half written is left for the next call; a line that is no event is counted, and the rest is read. A file that was replaced
+// (the run went on from an earlier step) is read from its beginning, which is said.
+import { closeSync, constants, fstatSync, readSync } from "node:fs";
+
+import { openForReading } from "../read-file.js";
+
+/** Where a reader stands: as the last piece said. */
+export interface Place {
+  /** Of the file that was read; empty for none yet. */
+  file: string;
+  offset: number;
+}
+
+export interface Piece extends Place {
+  events: { kind: string; step: number }[];
+  /** Whole lines in this piece. */
+  lines: number;
+  /** Which of them, from 1, are no events. */
+  broken: number[];
+  /** The reader has to forget what it has: this piece is the beginning. */
+  restarted: boolean;
+  /** More lines can be had at once. */
+  more: boolean;
+}
+
+export const PIECE_BYTES = 4 * 2 ** 20;
+const NEWLINE = 10;
+
+/** Links are refused, so that nothing outside the run's folder is read. Errors: UserError. */
+export function readPiece(path: string, place: Place, pieceBytes = PIECE_BYTES): Piece {
+  const opened = openForReading(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const { ino, size } = fstatSync(opened);
+    const file = String(ino);
+    const goesOn = file === place.file && place.offset <= size;
+    const offset = goesOn ? place.offset : 0;
+    const bytes = Buffer.alloc(Math.min(pieceBytes, size - offset));
+    const filled = bytes.subarray(0, readSync(opened, bytes, 0, bytes.length, offset));
+    const end = filled.lastIndexOf(NEWLINE) + 1;
+    // Longer than any event: what there is of it is taken for a broken line.
+    const isEndless = end === 0 && filled.length === pieceBytes;
+    const whole = isEndless ? filled : filled.subarray(0, end);
+    const next = offset + whole.length;
+    const more = next < size && filled.length === pieceBytes;
+    return { ...eventsIn(whole), file, offset: next, restarted: !goesOn && place.file !== "", more };
+  } finally {
+    closeSync(opened);
+  }
+}
+
+function eventsIn(bytes: Buffer): Pick<Piece, "events" | "lines" | "broken"> {
+  const lines = bytes.length === 0 ? [] : bytes.toString().replace(/\n$/, "").split("\n");
+  const events: Piece["events"] = [];
+  const broken: number[] = [];
+  for (const [i, line] of lines.entries()) {
+    const event = eventOf(line);
+    if (event === null) broken.push(i + 1);
+    else events.push(event);
+  }
+  return { events, lines: lines.length, broken };
+}
+
+function eventOf(line: string): Piece["events"][number] | null {
+  try {
+    const event = JSON.parse(line) as { kind?: unknown; step?: unknown } | null;
+    return typeof event?.kind === "string" && typeof event.step === "number"
+      ? (event as Piece["events"][number])
+      : null;
+  } catch {
+    return null;
+  }
+}

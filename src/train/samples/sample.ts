@@ -1,0 +1,31 @@
+// What the network writes behind a run's prompts, between steps. Reads the network as it is and changes nothing that training looks at: no
+// generator is drawn from, and blocks are open one at a time, so that weights take no more memory than in a step.
+import { UserError } from "../../errors.js";
+import { generateTokens } from "../../generate/generate.js";
+import { streamText } from "../../generate/stream-text.js";
+import type { Sink } from "../../metrics/record.js";
+import { asEvaluated } from "../../network/network.js";
+import { onFirst } from "../../parallel/collectives.js";
+import { during } from "../../torch/span.js";
+import type { Run } from "../prepare.js";
+
+/** To the sink, as what was written behind `step`. Of several ranks the first writes, and the others wait. */
+export function sampleRun(run: Run, sink: Sink, step: number): void {
+  const { samples, ranks } = run;
+  if (samples.prompts.length > 0) onFirst(ranks, () => during("samples", () => writeSamples(run, sink, step)));
+}
+
+function writeSamples({ samples: { prompts, stopIds }, state, tokenizer }: Run, sink: Sink, step: number): void {
+  const network = asEvaluated(state.network);
+  try {
+    for (const { text: prompt, ids, maxNewTokens } of prompts) {
+      const tokens = generateTokens(network, ids, { maxNewTokens, stopIds, holdsBlocks: false });
+      const text = [...streamText(tokens, tokenizer, ids)].join("");
+      sink.write({ kind: "sample", step, prompt, text, network: network === state.network ? "trained" : "ordinary" });
+    }
+  } catch (failure) {
+    // Values that are not finite are seen to by the steps.
+    if (!(failure instanceof UserError)) throw failure;
+    sink.write({ kind: "message", step, message: `samples: ${failure.message}`, level: "warning" });
+  }
+}
