@@ -1,14 +1,14 @@
 // `revmoe train`: settings in, a run folder out. Prints what it found and chose, then one progress line. How it is stopped is in
 // stop-signals.ts.
 import { renameSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { setFlagsFromString } from "node:v8";
 
 import { writeFileDurably } from "../../checkpoint/files/disk.js";
 import { formatBytes, formatCount, formatNumberOf } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
-import { openSinks } from "../../metrics/sinks/registry.js";
-import type { Sink } from "../../metrics/record.js";
+import { checkSinks, openSinks } from "../../metrics/sinks/registry.js";
+import type { RunEnd, Sink } from "../../metrics/record.js";
 import type { DataReport } from "../../data/make-documents.js";
 import { quoted } from "../../data/limits.js";
 import { planRun, type RunPlan } from "../../plan/run-plan.js";
@@ -63,7 +63,11 @@ async function trainAs(
   given: ReadonlySet<string>,
   out: Output,
 ): Promise<number> {
-  onFirst(ranks, () => checkRunFolder(asked)); // before anything is loaded, which can take minutes
+  // Before anything is loaded, which can take minutes.
+  onFirst(ranks, () => {
+    checkRunFolder(asked);
+    checkSinks(asked.report_to);
+  });
   const settings = await inTurn(ranks, () => withFiles(asked, out));
   const say = (text: string): void => void out.write(`${text}\n`);
   if (asked.fit) {
@@ -79,6 +83,7 @@ async function trainAs(
   let sink: Sink | null = null;
   // Before the first step there is nothing to keep.
   let finished = run.startStep === 0;
+  let end: RunEnd = "failed";
   try {
     sink = ranks.rank === 0 ? beginRecords(run, out) : { write() {}, close() {} };
     finished = false;
@@ -91,12 +96,13 @@ async function trainAs(
     setFlagsFromString("--semi-space-growth-factor=1");
     const { stopped, folder, memory } = await explaining(run.settings, planned, () => train(run, watched, stop));
     finished = true;
+    end = stopped ? "stopped" : "finished";
     if (memory) say(`peak of a step: ${describeMemory(memory)}`);
     if (!stopped) return 0;
     say(folder === "" ? "stopped before the first step" : `stopped; go on with: revmoe train ... --resume ${folder}`);
     return stop.exitCode;
   } finally {
-    sink?.close();
+    sink?.close(end);
     stop.forget();
     freeRun(run, finished);
   }
@@ -181,7 +187,9 @@ async function explaining<Result>(
 }
 
 /** Writes config.json into the run's folder and begins its metrics. */
-function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out: Output): Sink {
+function beginRecords(run: Run, out: Output): Sink {
+  const { settings, startStep, totalSteps, resumedFrom, ranks } = run;
+  const { architecture } = run.state.network.model;
   const path = join(settings.output_dir, "config.json");
   // As the settings of another run, the file must not remove one.
   writeFileDurably(`${path}.new`, `${JSON.stringify({ ...settings, overwrite_output_dir: false }, null, 2)}\n`);
@@ -192,21 +200,28 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, out
     lineDue: startStep > 0 && startStep % settings.logging_steps === 0,
     evaluatesAgain: resumedFrom?.inPlace === true,
     totalSteps,
+    name: settings.run_name || basename(resolve(settings.output_dir)),
+    params: {
+      ...{ ...settings, model_type: architecture.modelType, parameter_count: parametersOf(run) },
+      ...{ total_steps: totalSteps, ranks: ranks.world },
+    },
     out,
   });
 }
+
+const parametersOf = ({ state }: Run): number =>
+  allParameters(state.network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
 
 async function describeRun(run: Run): Promise<string[]> {
   const { states, totalSteps, startStep, settings, ranks } = run;
   const { network } = run.state;
   const { version, threads } = engineInfo();
-  const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
   const { coupling, format } = network;
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
     ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with all parameters and ${perRank(settings)}`] : []),
-    `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
+    `model: ${network.model.architecture.modelType}, ${formatCount(parametersOf(run))} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
     ...(STORES[settings.parameters].lies === "files"
