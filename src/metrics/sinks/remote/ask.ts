@@ -11,7 +11,10 @@ const LONGEST_WORDS = 300;
 export function asking({ url, headers, secrets }: Target, requestMs: number): Ask {
   const clean = (words: string): string =>
     cutText(
-      secrets.reduce((text, secret) => text.replaceAll(secret, "***"), words).replaceAll(/\s+/g, " "),
+      secrets
+        .reduce((text, secret) => text.replaceAll(secret, "***"), words)
+        .replaceAll(/\s+/g, " ")
+        .replace(/[. ]+$/, ""),
       LONGEST_WORDS,
     );
   return async (path, body, { method } = {}) => {

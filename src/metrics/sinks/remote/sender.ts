@@ -77,9 +77,7 @@ let refused = false;
 
 /** Calls `work` until it succeeds. Errors: Refused, OutOfTime. */
 async function untilDone<Result>(work: () => Promise<Result>): Promise<Result> {
-  let restMs = limits.restMs;
-  for (let triesAtEnd = 0; ; ) {
-    if (end !== null && (triesAtEnd++ === limits.endTries || Date.now() >= deadline)) throw new OutOfTime();
+  for (let [tries, triesAtEnd] = [0, 0]; ; ) {
     try {
       const result = await work();
       if (silent) say(`${url} answers again`);
@@ -91,8 +89,9 @@ async function untilDone<Result>(work: () => Promise<Result>): Promise<Result> {
         say(`${url} fails (${(failure as Error).message}). Training goes on, and it is asked again.`, "warning");
       silent = true;
     }
-    await rest(end === null ? restMs : Math.max(0, Math.min(restMs, deadline - Date.now())));
-    restMs = Math.min(limits.longestRestMs, 2 * restMs);
+    if (end === null) await rest(Math.min(limits.longestRestMs, limits.restMs * 2 ** tries++));
+    else if (++triesAtEnd === limits.endTries || Date.now() >= deadline) throw new OutOfTime();
+    else await rest(Math.min(limits.restMs * triesAtEnd, deadline - Date.now()));
   }
 }
 
@@ -134,7 +133,8 @@ try {
 } catch (failure) {
   if (!(failure instanceof OutOfTime) && !refused)
     say(`${url} ${failure instanceof Refused ? failure.message : failure}. Nothing more is sent there.`, "warning");
-  else if (failure instanceof OutOfTime && waiting.length === 0) say(`${url} was not told that the run has ended`, "warning");
+  else if (failure instanceof OutOfTime && waiting.length === 0)
+    say(`${url} was not told that the run has ended`, "warning");
 } finally {
   Atomics.store(state, 0, 1);
   Atomics.notify(state, 0);
