@@ -103,8 +103,8 @@ export const GOALS = ["balanced", "quality", "speed", "memory"] as const;
 export type Goal = (typeof GOALS)[number];
 
 export const GOALS_ABOUT =
-  "balanced: the best that takes at most half as long again as the fastest; quality: nothing that changes what is learnt; " +
-  "speed: the fastest; memory: the least";
+  "Of the ways that fit, balanced: the best that takes at most half as long again as the fastest; quality: the fastest that changes nothing of " +
+  "what is learnt; speed: the fastest; memory: the one that needs least";
 
 export type PlanSettings = SettingsOf<typeof PLAN_ROWS>;
 

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 
 import type * as Yaml from "yaml";
 
+import { formatNumber } from "../format.js";
 import { showDefault, wrap } from "./help.js";
 import type { SettingRows, SettingValue } from "./table.js";
 
@@ -34,13 +35,15 @@ export function settingsFileText<Rows extends SettingRows>(
 }
 
 /** Lines that begin with spaces, commands, stay whole. */
-const comment = (line: string): string =>
-  (line === "" || line.startsWith(" ") ? [line] : wrap(line, WIDTH - 2))
-    .map((each) => `# ${each}`.trimEnd())
-    .join("\n");
+function comment(line: string): string {
+  // A name may hold a line break, which must not end the comment.
+  const text = line.replaceAll(/[\r\n\u0085\u2028\u2029]+/g, " ");
+  const lines = text.startsWith(" ") ? [text] : wrap(text, WIDTH - 2);
+  return lines.map((each) => `# ${each}`.trimEnd()).join("\n");
+}
 
 function yamlOf(value: SettingValue): string {
-  if (typeof value === "object") return JSON.stringify(value);
+  if (typeof value === "number") return formatNumber(value);
   const { stringify } = createRequire(import.meta.url)("yaml") as typeof Yaml;
-  return stringify(value, { lineWidth: 0 }).trim();
+  return stringify(value, { lineWidth: 0, collectionStyle: "flow", blockQuote: false }).trim();
 }

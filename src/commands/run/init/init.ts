@@ -42,12 +42,9 @@ export async function run(call: CommandInput<typeof ROWS>, input: Input = proces
   checkOutput(settings);
   // Who gives what nothing can be taken for gives all that is to be said.
   const asks = settings.model === "" || settings.train_file === "";
-  const asker = asks ? openAsker(input, err) : null;
+  const intro = `revmoe init writes ${settings.output}. An empty answer takes what stands in brackets; Ctrl-C leaves.`;
+  const asker = asks ? openAsker(input, err, { intro }) : null;
   try {
-    if (asker)
-      err.write(
-        `revmoe init writes ${settings.output}. An empty answer takes what stands in brackets; Ctrl-C leaves.\n`,
-      );
     await make(call, asker);
     return 0;
   } catch (failure) {
@@ -89,7 +86,7 @@ async function make(
   const { ways, max_length } = lookForWays(model, data, machine, wanted);
   if (max_length < wanted) say(`rows of ${wanted} tokens do not fit there: they are cut at ${max_length}`);
   if (asker && ways.length > 1) for (const goal of GOALS) say(`${goal}: ${wayWords(wayFor(goal, ways), data)}`);
-  const goal = await one(
+  const goal = await (ways.length > 1 ? one : oneByOne(null, given))(
     { flag: "--goal", about: `What matters most. ${GOALS_ABOUT}`, standard: settings.goal, read: goalOf },
     settings.goal,
   );
@@ -118,7 +115,7 @@ async function make(
   };
   // As train will read it.
   resolveSettings({ flags: chosen });
-  const command = `revmoe train ${settings.output}`;
+  const command = `revmoe train ${shellWord(settings.output)}`;
   const head = headOf({ model, data, machine, goal, plan: wayWords(way, data), command });
   const offered = OFFERED.filter((name) => !(name in chosen));
   write(settings, settingsFileText(TRAIN_ROWS, { head, settings: chosen, offered }));
@@ -131,6 +128,8 @@ async function make(
     out.write(`${command}\n`);
   }
 }
+
+const shellWord = (word: string): string => (/^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 /** What most people set next. */
 const OFFERED = [

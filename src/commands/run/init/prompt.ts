@@ -1,5 +1,6 @@
 // Questions to a person, one after the other, each with its default. A wrong answer gets its sentence and the question again. On a terminal
 // Ctrl-C and Ctrl-D leave; answers may also come from a pipe, which must not keep a script waiting. Owns the reading of stdin until `close`.
+import { homedir } from "node:os";
 import { createInterface } from "node:readline/promises";
 import { Writable } from "node:stream";
 
@@ -28,10 +29,17 @@ export class Left extends Error {}
 
 export type Input = NodeJS.ReadableStream & { isTTY?: boolean; setRawMode?(on: boolean): unknown };
 
+export interface AskerOptions {
+  intro: string;
+  silenceMs?: number;
+}
+
 /** How long a pipe may be silent: a script's stdin is often one in which nothing ever comes. */
 const SILENCE_MS = 5000;
 
-export function openAsker(input: Input, out: Output, silenceMs = SILENCE_MS): Asker {
+/** `intro` is a line before the first question. */
+export function openAsker(input: Input, out: Output, { intro, silenceMs = SILENCE_MS }: AskerOptions): Asker {
+  let opening = `${intro}\n`;
   const terminal = input.isTTY === true;
   const shown = new Writable({
     write: (chunk: Buffer, _, done) => {
@@ -43,29 +51,34 @@ export function openAsker(input: Input, out: Output, silenceMs = SILENCE_MS): As
   const next = lines[Symbol.asyncIterator]();
   lines.on("SIGINT", () => lines.close());
 
-  const line = async (flag: string): Promise<string> => {
-    // Only while something is asked: else Ctrl-C would wait for what is computed between two questions.
-    if (terminal) input.setRawMode?.(true);
-    lines.prompt();
+  /** The next line, or undefined at the end of all of them. */
+  const line = async (): Promise<string | undefined> => {
     const { value, done } = terminal ? await next.next() : await inTime(next.next(), silenceMs);
-    if (terminal) input.setRawMode?.(false);
-    if (done !== true) {
-      if (!terminal) writeRaw(out, `${value}\n`);
-      return value.trim();
-    }
+    return done === true ? undefined : value.trim();
+  };
+  const typed = async (prompt: string): Promise<string> => {
+    // Only while something is asked: else Ctrl-C would wait for what is computed between two questions.
+    input.setRawMode?.(true);
+    lines.setPrompt(prompt);
+    lines.prompt();
+    const text = await line();
+    input.setRawMode?.(false);
+    if (text !== undefined) return text;
     writeRaw(out, "\n");
-    if (terminal) throw new Left();
-    throw new UserError(
-      `${flag} is missing (expected it as a flag: stdin is no terminal, and no answer came from it). Give ${flag}, or run this in a terminal.`,
-    );
+    throw new Left();
   };
 
   return {
     ask: async ({ flag, about, standard, read }) => {
-      out.write(`\n${about}\n`);
-      lines.setPrompt(`${flag.slice(2)}${standard === undefined ? "" : ` [${standard}]`}> `);
-      for (;;) {
-        const text = (await line(flag)) || standard;
+      const prompt = `${flag.slice(2)}${standard === undefined ? "" : ` [${standard}]`}> `;
+      for (let again = false; ; again = true) {
+        // Without a terminal a question is shown once it is answered: a script that forgot a flag reads one sentence.
+        const piped = terminal ? undefined : await line();
+        if (!terminal && piped === undefined) throw missing(flag);
+        if (!again) out.write(`${opening}\n${about}\n`);
+        opening = "";
+        if (piped !== undefined) out.write(`${prompt}${piped}\n`);
+        const text = (piped ?? (await typed(prompt))).replace(/^~(?=\/|$)/, homedir()) || standard;
         try {
           if (text === undefined) throw new UserError(`${flag.slice(2)}: nothing was typed (expected an answer).`);
           return await read(text);
@@ -78,6 +91,11 @@ export function openAsker(input: Input, out: Output, silenceMs = SILENCE_MS): As
     close: () => lines.close(),
   };
 }
+
+const missing = (flag: string): UserError =>
+  new UserError(
+    `${flag} is missing (expected as a flag: stdin is no terminal, and no answer comes from it). Give ${flag}, or run this in a terminal.`,
+  );
 
 async function inTime(
   next: Promise<IteratorResult<string>>,
