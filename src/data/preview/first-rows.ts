@@ -3,7 +3,6 @@
 import type { DocumentSettings } from "../make-documents.js";
 import type { OpenSources } from "../sources/open-sources.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { LONGEST } from "../../settings/limits.js";
 import { shownRows } from "./shown-rows.js";
 
 export interface RowsLook {
@@ -26,15 +25,14 @@ const MOST_ROWS = 1000;
 const MOST_TOKENS = 2e6;
 const MOST_COUNTED = 200_000;
 
-/** Errors: UserError that names the row. */
+/** With the `max_length` of the settings that cuts nothing. Errors: UserError that names the row. */
 export async function lookAtRows(
   opened: Pick<OpenSources, "batches" | "formats">,
   tools: { tokenizer: Tokenizer; settings: DocumentSettings },
 ): Promise<RowsLook> {
-  const settings = { ...tools.settings, max_length: LONGEST };
   const lengths: number[] = [];
   let [tokens, trained] = [0, 0];
-  for await (const row of shownRows(opened.batches(), MOST_ROWS, { ...tools, settings, names: new Map() })) {
+  for await (const row of shownRows(opened.batches(), MOST_ROWS, { ...tools, names: new Map() })) {
     lengths.push(row.tokens + row.cutTokens);
     tokens += row.tokens + row.cutTokens;
     trained += row.trainedTokens;

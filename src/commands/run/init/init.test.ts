@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { runCli } from "../../../cli/program.js";
+import { COMMANDS } from "../../registry.js";
 import { resolveSettings } from "../../../train/settings/settings.js";
 import type { Way } from "../../../plan/ways/ways.js";
 import { wayFor } from "../../../plan/ways/goal.js";
@@ -106,41 +108,63 @@ test("answers of a pipe, wrong ones among them, make the same file as flags", (t
   assert.deepEqual([told.file, told.command, told.settings.device], ["b.yaml", "revmoe train b.yaml", "cuda"]);
 });
 
-test("what is missing or wrong is one sentence, and leaves nothing", (t) => {
-  const { folder, revmoe, left } = place(t);
-  mkdirSync(join(folder, "held"));
-  mkdirSync(join(folder, "foreign"));
-  writeFileSync(join(folder, "foreign/notes.txt"), "");
-  writeFileSync(join(folder, "there.yaml"), "mine");
-  const before = left();
+test("a flag that is missing is named, and leaves nothing", (t) => {
+  const { revmoe, left } = place(t);
   for (const [words, message, input] of [
     [[], /^revmoe: --model is missing .*Give --model/],
     [["--model", MODEL], /--train-file is missing .*Give --train-file/],
-    [["--train-file", "rows.jsonl"], /--model is missing/],
+    [["--train-file", "rows.jsonl"], /^revmoe: --model is missing/],
     [["--model", MODEL], /nothing\.jsonl: .*\n(?:.*\n)*revmoe: --train-file is missing/, "nothing.jsonl\n"],
-    [["there.yaml", ...FLAGS], /output: there\.yaml is there already.*--force/],
-    [["held", ...FLAGS], /output: held is a folder/],
-    [["no/a.yaml", ...FLAGS], /output: the folder no does not exist/],
-    [["a.txt", ...FLAGS], /output: a\.txt is no name for a settings file/],
-    [["--model", "nothere", "--train-file", "rows.jsonl"], /nothere: no such folder/],
-    [["--model", MODEL, "--train-file", "nothere.jsonl"], /nothere\.jsonl: there is no such file/],
-    [[...FLAGS, "--gpu", "RTX 9999"], /gpu: "RTX 9999" is not known/],
-    [[...FLAGS, "--memory", "64"], /--memory 64 is not possible/],
-    [[...FLAGS, "--memory", "1MiB"], /no way to take a step .* fits 1\.00 MiB/],
-    [[...FLAGS, "--goal", "qualty"], /--goal qualty is not possible .*Did you mean quality/],
-    [[...FLAGS, "--output-dir", "foreign"], /output_dir: foreign holds notes\.txt/],
-    [[...FLAGS, "--max-length", "1"], /--?max.length/],
-    [[...FLAGS, "--learning-rate", "1"], /--learning-rate is unknown/],
   ] as [string[], RegExp, string?][]) {
     const { code, err, out } = revmoe(["init", ...words], input);
-    assert.equal(code, 2, `${words.join(" ")}: ${err}`);
+    assert.deepEqual([code, out, left()], [2, "", []], err);
     assert.match(err, message);
-    assert.equal(out, "");
-    assert.deepEqual(left(), before, words.join(" "));
   }
-  assert.equal(readFileSync(join(folder, "there.yaml"), "utf8"), "mine");
-  assert.equal(revmoe(["init", "there.yaml", ...FLAGS, "--force"]).code, 0);
-  assert.match(readFileSync(join(folder, "there.yaml"), "utf8"), /^# Fine-tunes/);
+});
+
+test("what is wrong is one sentence, and leaves nothing", async (t) => {
+  const { folder, left } = place(t);
+  const at = (name: string): string => join(folder, name);
+  const flags = ["--model", MODEL, "--train-file", at("rows.jsonl")];
+  const init = async (...words: string[]) => {
+    let [out, err] = ["", ""];
+    const program = { version: () => "1", commands: COMMANDS };
+    const into = (take: (text: string) => void) => ({ write: take });
+    const code = await runCli(
+      program,
+      ["init", ...words],
+      into((text) => (out += text)),
+      into((text) => (err += text)),
+    );
+    return { code, out, err };
+  };
+  for (const name of ["held", "foreign"]) mkdirSync(at(name));
+  writeFileSync(at("foreign/notes.txt"), "");
+  writeFileSync(at("there.yaml"), "mine");
+  const before = left();
+  const refusals: [string[], RegExp][] = [
+    [[at("there.yaml"), ...flags], /there\.yaml is there already.*--force/],
+    [[at("held"), ...flags], /output: .*held is a folder/],
+    [[at("no/a.yaml"), ...flags], /output: the folder .*no does not exist/],
+    [[at("a.txt"), ...flags], /output: .*a\.txt is no name for a settings file/],
+    [[at("a.yaml"), "--model", "nothere", "--train-file", "x"], /nothere: no such folder/],
+    [[at("a.yaml"), "--model", MODEL, "--train-file", "nothere.jsonl"], /nothere\.jsonl: there is no such file/],
+    [[at("a.yaml"), ...flags, "--gpu", "RTX 9999"], /gpu: "RTX 9999" is not known/],
+    [[at("a.yaml"), ...flags, "--memory", "64"], /--memory 64 is not possible/],
+    [[at("a.yaml"), ...flags, "--memory", "1MiB"], /no way to take a step .* fits 1\.00 MiB/],
+    [[at("a.yaml"), ...flags, "--goal", "qualty"], /--goal qualty is not possible .*Did you mean quality/],
+    [[at("a.yaml"), ...flags, "--output-dir", at("foreign")], /output_dir: .*foreign holds notes\.txt/],
+    [[at("a.yaml"), ...flags, "--max-length", "1"], /--max-length 1 is not possible/],
+    [[at("a.yaml"), ...flags, "--learning-rate", "1"], /--learning-rate is unknown/],
+  ];
+  for (const [words, message] of refusals) {
+    const { code, err, out } = await init(...words);
+    assert.deepEqual([code, out, left()], [2, "", before], `${words.join(" ")}: ${err}`);
+    assert.match(err, message);
+  }
+  assert.equal(readFileSync(at("there.yaml"), "utf8"), "mine");
+  assert.equal((await init(at("there.yaml"), ...flags, "--force")).code, 0);
+  assert.match(readFileSync(at("there.yaml"), "utf8"), /^# Fine-tunes/);
 });
 
 test("a name with a line break ends no comment, and a command is quoted where it has to be", (t) => {

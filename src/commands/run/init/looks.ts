@@ -12,6 +12,7 @@ import { resolverOf } from "../../../plan/settings.js";
 import { type Machine, machineOf } from "../../../plan/ways/machine.js";
 import { findWays, shorterThatFits, type Way } from "../../../plan/ways/ways.js";
 import { describeMachine, figuresOf, nameOf } from "../../../plan/ways/words.js";
+import { LONGEST } from "../../../settings/limits.js";
 import { engineInfo, isCpu } from "../../../torch/device.js";
 import { documentSettings, openRows } from "../../../train/prepare-data.js";
 import { resolveSettings } from "../../../train/settings/settings.js";
@@ -47,7 +48,10 @@ export async function lookAtData(given: string, { folder }: ModelLook, out: Outp
   const train_file = await resolveSources(given, "train_file", { out });
   const rows = await openRows("train_file", { ...settings, train_file });
   const { tokenizer } = loadWithInput(openSource(folder));
-  const look = await lookAtRows(rows, { tokenizer, settings: documentSettings(settings) });
+  const look = await lookAtRows(rows, {
+    tokenizer,
+    settings: documentSettings({ ...settings, max_length: LONGEST }),
+  });
   const count = `${look.hasMore ? "more than " : ""}${formatNumberOf(look.rows, "row")}`;
   const first = look.seen < look.rows ? `the first ${look.seen.toLocaleString("en-US")}` : "they";
   const words =
