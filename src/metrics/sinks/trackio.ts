@@ -41,9 +41,10 @@ export function connect({ target, name, params, known }: Described, ask: Ask): S
   const { project } = target;
   let count = 0;
   const log = async (logs: readonly { step: number; metrics: Record<string, number | string>; log_id: string }[]) => {
-    const own = { project, run: name, run_id: id, config: params };
+    // The settings stand in the first of them: the server takes them from there.
+    const [first, ...rest] = logs.map((each) => ({ project, run: name, run_id: id, ...each }));
     const answer = await ask("/api/bulk_log", {
-      kwargs: { logs: logs.map((each) => ({ ...own, ...each })), hf_token: null },
+      kwargs: { logs: [{ ...first, config: params }, ...rest], hf_token: null },
     });
     if (typeof answer.error === "string") throw new Refused(`answers: ${answer.error}`, 400, "");
   };

@@ -1,5 +1,5 @@
 // Weights & Biases, by the requests that its own client makes: `upsertBucket` of its GraphQL makes the run or goes on with it, and the
-// file stream takes lines of history, each at its place, so that one that is sent twice is there once. test/sinks/check.mjs compares them
+// file stream takes lines of history, each at its place, so that one that is sent twice is there once. test/golden/check_servers.py compares them
 // with those of the real client. A run's `_step` counts lines; charts have train/global_step as their axis, as transformers' callback has it.
 import { UserError } from "../../errors.js";
 import { basic, readAddress } from "./remote/address.js";

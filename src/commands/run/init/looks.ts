@@ -53,9 +53,9 @@ export async function lookAtData(given: string, { folder }: ModelLook, out: Outp
     settings: documentSettings({ ...settings, max_length: LONGEST }),
   });
   const count = `${look.hasMore ? "more than " : ""}${formatNumberOf(look.rows, "row")}`;
-  const first = look.seen < look.rows ? `the first ${look.seen.toLocaleString("en-US")}` : "they";
+  const first = look.seen < look.rows ? `the first ${look.seen.toLocaleString("en-US")}` : "them";
   const words =
-    `${count} of format ${look.formats.join(" and ")}; ${first} have ${look.median} tokens in the middle and ${look.longest} at most, ` +
+    `${count} of format ${look.formats.join(" and ")}; of ${first} the median has ${look.median} tokens and the longest ${look.longest}, ` +
     `${Math.round(100 * look.trainedShare)} % trained`;
   return { ...look, given, words };
 }
