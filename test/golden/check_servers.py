@@ -177,6 +177,8 @@ def check_trackio(folder, url):
     runs = ask("get_runs_for_project", project="revmoe-check")
     check("trackio: one run", [run["name"] if isinstance(run, dict) else run for run in runs], ["first"])
     run = runs[0] if isinstance(runs[0], dict) else {"name": runs[0], "id": None}
+    configs = json.dumps(ask("get_run_configs", project="revmoe-check"))
+    check("trackio: settings", '"model_type": "qwen2_moe"' in configs, True)
     logs = ask("get_logs", project="revmoe-check", run=run["name"], run_id=run["id"])
     found = {}
     for log in logs:

@@ -87,13 +87,14 @@ export function remoteSink(
     },
     close: (end = "finished") => {
       post({ end });
-      if (failure === null) Atomics.wait(state, 0, 0, all.endMs + all.requestMs + GRACE_MS);
+      const waited = failure === null && Atomics.wait(state, 0, 0, all.endMs + all.requestMs + GRACE_MS);
       hear();
       const unsent = written - Atomics.load(state, 1);
+      const why = failure !== null ? ` (${failure.message})` : waited === "timed-out" ? ", which is slow" : "";
       if (unsent > 0)
         run.say(
-          `${name}: ${unsent} of ${written} records were not sent to ${target.url}` +
-            `${failure === null ? "" : ` (${failure.message})`}; ${join(run.dir, METRICS_FILE)} has all of them`,
+          `${name}: ${unsent} of ${written} records were not sent to ${target.url}${why}; ` +
+            `${join(run.dir, METRICS_FILE)} has all of them`,
           "warning",
         );
       void thread.terminate();

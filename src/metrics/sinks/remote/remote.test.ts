@@ -248,6 +248,14 @@ function PATHS(name: Name): string {
   return { mlflow: "log-batch", trackio: "bulk_log", wandb: "file_stream" }[name];
 }
 
+test("a server that is too slow for the end of a run is said to be slow", async (t) => {
+  const server = await startServer(t, [{ path: "/", how: "hangs" }]);
+  // The thread is still in its first request when the end has waited long enough.
+  const { warnings } = report(t, "trackio", server.url, { limits: { requestMs: 60_000, endMs: -59_990 } });
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /^trackio: 3 of 3 records were not sent to http:\S+, which is slow; /);
+});
+
 test("MLflow: a run whose making was not answered is found again, and one that was removed is made anew", async (t) => {
   const lost = await startServer(t, [{ path: "runs/create", how: "lost", times: 1 }]);
   const dir = folder(t);
