@@ -97,7 +97,7 @@ function serve(faults: Fault[], port: NonNullable<typeof parentPort>): void {
     const { authorization, "x-trackio-write-token": token } = request.headers;
     const body = (text === "" ? {} : JSON.parse(text)) as Record<string, unknown>;
     all.push({ path, body, key: String(authorization ?? token ?? "") });
-    if (fault?.how === "lost") return request.destroy();
+    if (fault?.how === "lost") return request.socket.destroy();
     const answer = answerOf(path, body, all) as { status?: number; body?: unknown };
     send(response, answer.status ?? 200, answer.status === undefined ? answer : answer.body);
   });
