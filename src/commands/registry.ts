@@ -10,6 +10,10 @@ export interface RegisteredCommand {
 }
 
 export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
+  init: {
+    about: "Ask a few questions, and write the settings file of a run that fits the machine",
+    load: async () => (await import("./init.js")).command,
+  },
   train: {
     about: "Fine-tune all parameters of a Mixture-of-Experts model",
     load: async () => (await import("./train.js")).command,

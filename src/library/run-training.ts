@@ -2,7 +2,7 @@
 // what it measures to its sinks. Touches no signals, no environment and no current folder; the engine's threads, device and memory limit
 // are the process's, so one run at a time.
 import { renameSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 
 import { writeFileDurably } from "../checkpoint/files/disk.js";
 import { PLAN_FILE } from "../checkpoint/run/marker.js";
@@ -11,8 +11,8 @@ import { UserError } from "../errors.js";
 import { resolveSources } from "../hub/datasets.js";
 import { namedModel } from "../hub/named-model.js";
 import type { Output } from "../metrics/output.js";
-import type { Sink } from "../metrics/record.js";
-import { openSinks } from "../metrics/sinks/registry.js";
+import type { RunEnd, Sink } from "../metrics/record.js";
+import { checkSinks, openSinks } from "../metrics/sinks/registry.js";
 import { type Collectives, inTurn, onFirst } from "../parallel/collectives.js";
 import { readGeometry } from "../plan/geometry.js";
 import { explainOutOfMemory, isOutOfMemory } from "../plan/out-of-memory.js";
@@ -28,7 +28,7 @@ import type { GivenRows } from "../train/prepare-data.js";
 import { describeSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { StopSignal } from "../train/stop/stop.js";
 import { fitted, fittedBefore } from "./fit.js";
-import { describeRun } from "./run-words.js";
+import { describeRun, parametersOf } from "./run-words.js";
 
 export interface TrainingCall {
   settings: TrainSettings;
@@ -47,7 +47,11 @@ export interface TrainingCall {
 /** Trains to the end or the stop; nothing is left in memory. Errors: UserError. */
 export async function runTraining(call: TrainingCall): Promise<Outcome> {
   const { settings: asked, given, ranks, out } = call;
-  onFirst(ranks, () => checkRunFolder(asked)); // before anything is loaded, which can take minutes
+  // Before anything is loaded, which can take minutes.
+  onFirst(ranks, () => {
+    checkRunFolder(asked);
+    checkSinks(asked.report_to);
+  });
   const settings = await inTurn(ranks, () => withFiles(call));
   const say = (text: string): void => void out.write(`${text}\n`);
   if (asked.fit) {
@@ -63,6 +67,7 @@ export async function runTraining(call: TrainingCall): Promise<Outcome> {
   let sink: Sink | null = null;
   // Before the first step there is nothing to keep.
   let finished = run.startStep === 0;
+  let end: RunEnd = "failed";
   try {
     sink = ranks.rank === 0 ? beginRecords(run, call) : { write() {}, close() {} };
     finished = false;
@@ -77,11 +82,12 @@ export async function runTraining(call: TrainingCall): Promise<Outcome> {
     const watched = run.phases.length > 1 ? sink : watching(sink, planned);
     const outcome = await explaining(run.settings, planned, () => train(run, watched, stop));
     finished = true;
+    end = outcome.stopped ? "stopped" : "finished";
     if (outcome.memory) say(`peak of a step: ${describeMemory(outcome.memory)}`);
     return outcome;
   } finally {
     try {
-      sink?.close();
+      sink?.close(end);
     } finally {
       freeRun(run, finished);
     }
@@ -120,7 +126,8 @@ async function explaining<Result>(
 }
 
 /** Writes config.json into the run's folder and begins its metrics. */
-function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, { out, sink }: TrainingCall): Sink {
+function beginRecords(run: Run, { out, sink }: TrainingCall): Sink {
+  const { settings, startStep, totalSteps, resumedFrom, ranks } = run;
   // As the settings of another run, the file must not remove one.
   writeRecord(join(settings.output_dir, "config.json"), { ...settings, overwrite_output_dir: false });
   const about = {
@@ -129,6 +136,11 @@ function beginRecords({ settings, startStep, totalSteps, resumedFrom }: Run, { o
     lineDue: startStep > 0 && startStep % settings.logging_steps === 0,
     evaluatesAgain: resumedFrom?.inPlace === true,
     totalSteps,
+    name: settings.run_name || basename(resolve(settings.output_dir)),
+    params: {
+      ...{ ...settings, model_type: run.state.network.model.architecture.modelType },
+      ...{ parameter_count: parametersOf(run), total_steps: totalSteps, ranks: ranks.world },
+    },
     out,
   };
   return openSinks(settings.report_to, about, sink);

@@ -4,25 +4,28 @@ import { join } from "node:path";
 import { quoted } from "../data/limits.js";
 import type { DataReport } from "../data/make-documents.js";
 import { formatBytes, formatCount, formatNumberOf } from "../format.js";
-import { allParameters, weightBytes } from "../model/model.js";
+import { parameterCount, placedParameters, weightBytes } from "../model/model.js";
 import { STORES } from "../store/registry.js";
 import { engineInfo } from "../torch/device.js";
-import { dtype, numel } from "../torch/tensor.js";
+import { dtype } from "../torch/tensor.js";
 import { batchesPerStep, stepsPerEpoch } from "../train/course/run-length.js";
 import type { Run } from "../train/prepare.js";
 import type { TrainSettings } from "../train/settings/settings.js";
+
+/** Of the whole model, wherever they lie. */
+export const parametersOf = ({ state }: Run): number =>
+  parameterCount(placedParameters(state.network.model.architecture));
 
 export function describeRun(run: Run): string[] {
   const { states, totalSteps, startStep, settings, ranks } = run;
   const { network } = run.state;
   const { version, threads } = engineInfo();
-  const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
   const { coupling, format } = network;
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
     ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with all parameters and ${perRank(settings)}`] : []),
-    `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
+    `model: ${network.model.architecture.modelType}, ${formatCount(parametersOf(run))} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
     ...(STORES[settings.parameters].lies === "files"

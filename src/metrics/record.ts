@@ -110,8 +110,12 @@ export type RunEvent =
   | ({ kind: "sample" } & SampleRecord)
   | ({ kind: "message" } & MessageRecord);
 
+/** How a run came to its end: all its steps made, stopped by a person, or by an error. */
+export type RunEnd = "finished" | "stopped" | "failed";
+
 /** Takes the events of a run in their order. */
 export interface Sink {
   write(event: RunEvent): void;
-  close(): void;
+  /** Once; `end` is "finished" unless it is said. */
+  close(end?: RunEnd): void;
 }

@@ -57,12 +57,15 @@ export interface ModelFacts {
   templates: string[];
   /** Tokens that end a text, and a turn of a chat, by name. */
   ends: { text: string[]; turn: string | undefined };
-  /** The fastest way to take a step on this machine's processor; null where none fits. */
+  /** The fastest way to take a step on this machine's processor; null where none fits, or none was looked for. */
   fits: FittingPlan | null;
 }
 
-/** Errors: UserError as of `openSource`, and for weights that do not fit config.json. */
-export function modelFacts(folder: string, memory: string): ModelFacts {
+/**
+ * `memory`: of this machine, for what fits, as a size or nothing; null looks for none. Errors: UserError as of `openSource`, and for weights
+ * that do not fit config.json.
+ */
+export function modelFacts(folder: string, memory: string | null): ModelFacts {
   const source = openSource(folder);
   const description = readNetworkFile(folder);
   const architecture = extensionOf(description)(readArchitecture(source.config, source.configPath));
@@ -98,7 +101,7 @@ export function modelFacts(folder: string, memory: string): ModelFacts {
       decoding: source.decoding,
       passing: { tensors: passing.length, bytes: sourceBytes(passing), first: passing[0]?.name },
       ...wordsOf(source),
-      fits: fittingPlan(folder, { architecture, dtypeOf }, memory),
+      fits: memory === null ? null : fittingPlan(folder, { architecture, dtypeOf }, memory),
     };
   } finally {
     weights.close();

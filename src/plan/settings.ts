@@ -98,6 +98,14 @@ export const PLAN_ROWS = {
   },
 } as const satisfies SettingRows;
 
+/** What a person wants most of the ways that fit; ways/goal.ts picks. */
+export const GOALS = ["balanced", "quality", "speed", "memory"] as const;
+export type Goal = (typeof GOALS)[number];
+
+export const GOALS_ABOUT =
+  "Of the ways that fit, balanced: the best that takes at most half as long again as the fastest; quality: the fastest that changes nothing of " +
+  "what is learnt; speed: the fastest; memory: the one that needs least";
+
 export type PlanSettings = SettingsOf<typeof PLAN_ROWS>;
 
 export const PLAN_TABLE: SettingsTable<typeof PLAN_ROWS> = {

@@ -30,12 +30,14 @@ function helpWords(row: SettingRow): string {
   return `${row.about} (${row.required === true ? "required" : `default ${showDefault(row)}`})`;
 }
 
-function showDefault(row: SettingRow): string {
+/** A default as words. */
+export function showDefault(row: SettingRow): string {
   const words = Array.isArray(row.default) ? row.default.map(showValue).join(",") : showValue(row.default);
   return words === "" || words === '""' || words === "{}" ? "none" : words;
 }
 
-function wrap(text: string, width: number): string[] {
+/** Lines of at most so many letters; a longer word has one for itself. */
+export function wrap(text: string, width: number): string[] {
   const lines = [""];
   for (const word of text.split(" ")) {
     const last = lines[lines.length - 1];

@@ -17,7 +17,11 @@ export const jsonlKind: SinkKind = {
   about: `a line of JSON for each event, in ${METRICS_FILE}`,
   always: true,
   owns: (name) => name === METRICS_FILE || name === temporaryOf(METRICS_FILE),
-  open: ({ dir, startStep, ...run }) => jsonlSink(join(dir, METRICS_FILE), { ...run, resumeStep: startStep || -1 }),
+  open: ({ dir, startStep, say, lineDue, evaluatesAgain }) =>
+    jsonlSink(join(dir, METRICS_FILE), {
+      ...{ lineDue, evaluatesAgain, resumeStep: startStep || -1 },
+      warn: (message) => say(message, "warning"),
+    }),
 };
 
 export interface JsonlOptions {

@@ -18,7 +18,7 @@ test("every run has the console and metrics.jsonl, whatever report_to says", (t)
     startStep: 0,
     lineDue: false,
     evaluatesAgain: false,
-    totalSteps: 3,
+    ...{ totalSteps: 3, name: "run", params: {} },
     out: { write: (part) => (text += part) },
   });
   sink.write({ kind: "message", step: 1, message: "hello", level: "info" });
@@ -45,7 +45,7 @@ test("a sink that cannot begin ends the run before its first step", (t) => {
         startStep: 1,
         lineDue: false,
         evaluatesAgain: false,
-        totalSteps: 3,
+        ...{ totalSteps: 3, name: "run", params: {} },
         out: { write: () => {} },
       }),
     (failure: unknown) =>

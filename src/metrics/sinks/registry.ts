@@ -3,11 +3,14 @@
 import type { Sink } from "../record.js";
 import { consoleKind } from "./console.js";
 import { jsonlKind } from "./jsonl.js";
+import { mlflow } from "./mlflow.js";
 import type { ReportedRun, SinkKind } from "./sink.js";
 import { tensorboard } from "./tensorboard.js";
+import { trackio } from "./trackio.js";
+import { wandb } from "./wandb.js";
 
 /** The first shows the warnings of the others. */
-const SINKS: readonly SinkKind[] = [consoleKind, jsonlKind, tensorboard];
+const SINKS: readonly SinkKind[] = [consoleKind, jsonlKind, tensorboard, mlflow, trackio, wandb];
 
 const onRequest = SINKS.filter(({ always }) => !always);
 
@@ -20,23 +23,33 @@ export const REPORT_TO_ABOUT = onRequest.map(({ name, about }) => `${name}: ${ab
 /** Whether a file of this name in a run's folder was written by a sink. */
 export const isReport = (name: string): boolean => SINKS.some(({ owns }) => owns?.(name));
 
+/** The values of report_to for which run_name is of use. */
+export const REPORTS_WITH_NAME: readonly string[] = SINKS.filter(({ hasRunName }) => hasRunName).map(
+  ({ name }) => name,
+);
+
+const chosen = (reportTo: readonly string[]): SinkKind[] =>
+  SINKS.filter(({ always, name }) => always || reportTo.includes(name));
+
+/** Looks whether those in `reportTo` could begin. Errors: UserError. */
+export const checkSinks = (reportTo: readonly string[]): void => chosen(reportTo).forEach(({ check }) => check?.());
+
 /**
  * Opens the sinks that every run has and those in `reportTo`; `own` is a program's, which is told all that the first is told. Errors:
  * UserError of one that cannot begin.
  */
-export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "warn">, own?: Sink): Sink {
+export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "say">, own?: Sink): Sink {
   const sinks: Sink[] = [];
-  const warn = (message: string): void => {
-    for (const sink of [sinks[0], own])
-      sink?.write({ kind: "message", step: run.startStep, message, level: "warning" });
+  const say: ReportedRun["say"] = (message, level) => {
+    for (const sink of [sinks[0], own]) sink?.write({ kind: "message", step: run.startStep, message, level });
   };
   const all: Sink = {
     write: (event) => sinks.forEach((sink) => sink.write(event)),
-    close: () => sinks.forEach((sink) => sink.close()),
+    close: (end) => sinks.forEach((sink) => sink.close(end)),
   };
   try {
-    for (const { name, open } of SINKS.filter((kind) => kind.always || reportTo.includes(kind.name)))
-      sinks.push(sayingFailures(open({ ...run, warn }), name, warn));
+    for (const { name, open } of chosen(reportTo))
+      sinks.push(sayingFailures(open({ ...run, say }), name, (message) => say(message, "warning")));
     if (own) sinks.push(own);
   } catch (failure) {
     all.close();
@@ -60,9 +73,9 @@ export function sayingFailures(sink: Sink, name: string, warn: (message: string)
           warn(`${name}: ${messageOf(failure)} Training goes on; events are missing until it is written.`);
       }
     },
-    close: () => {
+    close: (end) => {
       try {
-        sink.close();
+        sink.close(end);
       } catch (failure) {
         warn(`${name}: ${messageOf(failure)} Its last events may be missing.`);
       }

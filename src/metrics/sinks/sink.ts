@@ -13,9 +13,13 @@ export interface ReportedRun {
   lineDue: boolean;
   evaluatesAgain: boolean;
   totalSteps: number;
+  /** What it is called where it is reported. */
+  name: string;
+  /** What a reader of its numbers wants to know of it: its settings and facts. */
+  params: Readonly<Record<string, unknown>>;
   out: Output;
   /** Tells the person at once. */
-  warn(message: string): void;
+  say(message: string, level: "info" | "warning"): void;
 }
 
 export interface SinkKind {
@@ -25,6 +29,10 @@ export interface SinkKind {
   about: string;
   /** Whether every run has it; report_to does not name it then. */
   always?: boolean;
+  /** Whether what it makes is called by run_name. */
+  hasRunName?: boolean;
+  /** Looks, before anything is loaded, whether it could begin. Errors: UserError. */
+  check?(): void;
   /** Whether a file of this name in a run's folder is its own: it goes when the run is overwritten. */
   owns?(name: string): boolean;
   /**

@@ -1,11 +1,12 @@
 // Event files for TensorBoard, in the run's folder itself: `tensorboard --logdir runs` shows a run by its folder's name. A
 // file for each start, as frames of TensorFlow's record format around Event messages, both written here by hand: scalars
-// need five fields. Scalars are named as transformers names them. The sink owns its open file until `close`.
+// need five fields. The sink owns its open file until `close`.
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-import type { RunEvent, Sink } from "../record.js";
+import type { Sink } from "../record.js";
 import { openForAppending, whyNot } from "./append.js";
+import { type Scalar, scalarsOf } from "./scalars.js";
 import type { SinkKind } from "./sink.js";
 
 /** With the second of its start: TensorBoard reads the files of a folder in the order of their names. */
@@ -51,32 +52,6 @@ function nextName(dir: string): string {
   const names = existsSync(dir) ? readdirSync(dir) : [];
   const seconds = names.map((name) => Number(EVENT_FILE.exec(name)?.[1] ?? 0));
   return `events.out.tfevents.${Math.max(Math.floor(Date.now() / 1000), ...seconds.map((each) => each + 1))}.revmoe`;
-}
-
-type Scalar = readonly [tag: string, value: number];
-
-function scalarsOf(event: RunEvent): Scalar[] {
-  if (event.kind === "message" || event.kind === "sample") return [];
-  if (event.kind === "eval") {
-    const side = event.network === "trained" ? "eval" : "eval_ordinary";
-    return [
-      [`${side}/loss`, event.evalLoss],
-      [`${side}/perplexity`, event.evalPerplexity],
-      [`${side}/mean_token_accuracy`, event.evalMeanTokenAccuracy],
-    ];
-  }
-  const scalars: [string, number | null][] = [
-    ["loss", event.loss],
-    ["mean_token_accuracy", event.meanTokenAccuracy],
-    ["learning_rate", event.learningRate],
-    ["grad_norm", event.gradNorm],
-    ["epoch", event.epoch],
-    ["tokens_per_second", event.tokensPerSecond],
-    ["peak_bytes", event.peakBytes],
-    ["aux_loss", event.auxLoss],
-    ["z_loss", event.zLoss],
-  ];
-  return scalars.flatMap(([name, value]) => (value === null ? [] : [[`train/${name}`, value] as const]));
 }
 
 // Protocol buffers: event.proto and summary.proto of TensorFlow. A field is its number and wire type, then its value.

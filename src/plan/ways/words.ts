@@ -30,7 +30,7 @@ export function figuresOf({ plan, seconds }: Way) {
 }
 
 /** "host, 12 blocks stay; checkpoint; adafactor" */
-function nameOf({
+export function nameOf({
   parameters,
   blocks_on_device: blocks,
   method,

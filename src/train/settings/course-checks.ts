@@ -1,5 +1,6 @@
 // Settings of a run's course that exclude each other or would have no effect: its length, evaluating, saving, the best network,
 // what it reports, samples.
+import { REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
 import type { Given } from "../../settings/table.js";
 import type { Problem, TrainSettings } from "./rows.js";
 import { savesAtAll } from "./saving.js";
@@ -14,6 +15,10 @@ export const COURSE_PROBLEMS: readonly Problem[] = [
   (settings, at) => withoutRows("eval_strategy", settings.eval_strategy === "epoch", settings, at),
   ({ report_to: names }, at) =>
     names.includes("none") && names.length > 1 && `${at.subject("report_to")} names none beside others. Remove none.`,
+  ({ run_name, report_to: names }, at) =>
+    run_name !== "" &&
+    !names.some((name) => REPORTS_WITH_NAME.includes(name)) &&
+    `${at.subject("run_name")} has no effect: ${at.mention("report_to")} has none of ${REPORTS_WITH_NAME.join(", ")}. Remove run_name, or add one of them.`,
   ({ save_strategy, save_steps, save_total_limit, load_best_model_at_end: best }, at) =>
     save_total_limit > 0 &&
     !best &&

@@ -1,5 +1,5 @@
 // The settings of `train` for what happens around the steps: evaluation, checkpoints, metrics, going on, and the seed.
-import { REPORT_TO, REPORT_TO_ABOUT } from "../../metrics/sinks/registry.js";
+import { REPORT_TO, REPORT_TO_ABOUT, REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Evaluation, checkpoints and the run";
@@ -91,6 +91,13 @@ export const RUN_ROWS = {
     default: ["none"],
     group: GROUP,
     about: `where else metrics go, beside the terminal and metrics.jsonl. ${REPORT_TO_ABOUT}`,
+  },
+  run_name: {
+    kind: "string",
+    default: "",
+    metavar: "NAME",
+    group: GROUP,
+    about: `what the run is called where ${REPORTS_WITH_NAME.join(", ")} of report_to show it; none: the name of output_dir`,
   },
   resume: {
     kind: "string",

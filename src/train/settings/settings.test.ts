@@ -120,6 +120,7 @@ const FLAGS = `
 --disk-full-wait N = 10
 --logging-steps N = 1
 --report-to NAME,... = ["none"]
+--run-name NAME = ""
 --resume FOLDER = ""
 --rank-timeout N = 1800
 --seed N = 42

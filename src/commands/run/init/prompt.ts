@@ -1,0 +1,111 @@
+// Questions to a person, one after the other, each with its default. A wrong answer gets its sentence and the question again. On a terminal
+// Ctrl-C and Ctrl-D leave; answers may also come from a pipe, which must not keep a script waiting. Owns the reading of stdin until `close`.
+import { homedir } from "node:os";
+import { createInterface } from "node:readline/promises";
+import { Writable } from "node:stream";
+
+import { UserError } from "../../../errors.js";
+import { type Output, writeRaw } from "../../../metrics/output.js";
+
+export interface Question<Answer> {
+  /** The setting it stands for, and the flag that answers it. */
+  flag: string;
+  /** One line: what it is for. */
+  about: string;
+  /** Taken when nothing is typed; without one, something must be. */
+  standard?: string;
+  /** Errors: a UserError, whose sentence is shown before it is asked again. */
+  read(text: string): Promise<Answer> | Answer;
+}
+
+export interface Asker {
+  /** Errors: Left; a UserError where a pipe has no answer. */
+  ask<Answer>(question: Question<Answer>): Promise<Answer>;
+  close(): void;
+}
+
+/** The person has left. */
+export class Left extends Error {}
+
+export type Input = NodeJS.ReadableStream & { isTTY?: boolean; setRawMode?(on: boolean): unknown };
+
+export interface AskerOptions {
+  intro: string;
+  silenceMs?: number;
+}
+
+/** How long a pipe may be silent: a script's stdin is often one in which nothing ever comes. */
+const SILENCE_MS = 5000;
+
+/** `intro` is a line before the first question. */
+export function openAsker(input: Input, out: Output, { intro, silenceMs = SILENCE_MS }: AskerOptions): Asker {
+  let opening = `${intro}\n`;
+  const terminal = input.isTTY === true;
+  const shown = new Writable({
+    write: (chunk: Buffer, _, done) => {
+      writeRaw(out, chunk.toString());
+      done();
+    },
+  });
+  const lines = createInterface({ input, output: Object.assign(shown, { columns: out.columns }), terminal });
+  const next = lines[Symbol.asyncIterator]();
+  lines.on("SIGINT", () => lines.close());
+
+  /** The next line, or undefined at the end of all of them. */
+  const line = async (): Promise<string | undefined> => {
+    const { value, done } = terminal ? await next.next() : await inTime(next.next(), silenceMs);
+    return done === true ? undefined : value.trim();
+  };
+  const typed = async (prompt: string): Promise<string> => {
+    // Only while something is asked: else Ctrl-C would wait for what is computed between two questions.
+    input.setRawMode?.(true);
+    lines.setPrompt(prompt);
+    lines.prompt();
+    const text = await line();
+    input.setRawMode?.(false);
+    if (text !== undefined) return text;
+    writeRaw(out, "\n");
+    throw new Left();
+  };
+
+  return {
+    ask: async ({ flag, about, standard, read }) => {
+      const prompt = `${flag.slice(2)}${standard === undefined ? "" : ` [${standard}]`}> `;
+      for (let again = false; ; again = true) {
+        // Without a terminal a question is shown once it is answered: a script that forgot a flag reads one sentence.
+        const piped = terminal ? undefined : await line();
+        if (!terminal && piped === undefined) throw missing(flag);
+        if (!again) out.write(`${opening}\n${about}\n`);
+        opening = "";
+        if (piped !== undefined) out.write(`${prompt}${piped}\n`);
+        const text = (piped ?? (await typed(prompt))).replace(/^~(?=\/|$)/, homedir()) || standard;
+        try {
+          if (text === undefined) throw new UserError(`${flag.slice(2)}: nothing was typed (expected an answer).`);
+          return await read(text);
+        } catch (failure) {
+          if (!(failure instanceof UserError)) throw failure;
+          out.write(`  ${failure.message}\n`);
+        }
+      }
+    },
+    close: () => lines.close(),
+  };
+}
+
+const missing = (flag: string): UserError =>
+  new UserError(
+    `${flag} is missing (expected as a flag: stdin is no terminal, and no answer comes from it). Give ${flag}, or run this in a terminal.`,
+  );
+
+async function inTime(
+  next: Promise<IteratorResult<string>>,
+  silenceMs: number,
+): Promise<IteratorResult<string, undefined>> {
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<IteratorReturnResult<undefined>>((resolve) => {
+    timer = setTimeout(() => resolve({ done: true, value: undefined }), silenceMs);
+  });
+  const first = await Promise.race([next, silence]);
+  clearTimeout(timer);
+  return first as IteratorResult<string, undefined>;
+}

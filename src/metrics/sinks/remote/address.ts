@@ -1,0 +1,33 @@
+// The address of a server as a person gives it in the environment: checked, and without the name, password and keys that may stand in it.
+import { UserError } from "../../../errors.js";
+
+export interface Address {
+  url: string;
+  /** Of `scheme://user:password@host`; empty where there is none. */
+  user: string;
+  password: string;
+  /** What stands behind the question mark. */
+  query: URLSearchParams;
+}
+
+/** `example` shows what is expected. Errors: UserError, which does not show the value: it may hold a key. */
+export function readAddress(sink: string, variable: string, value: string | undefined, example: string): Address {
+  const expected = `(expected http:// or https://, as ${example})`;
+  if (!value)
+    throw new UserError(`report_to: ${sink} needs the address of its server in ${variable} ${expected}. Set it.`);
+  const url = URL.canParse(value) ? new URL(value) : null;
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new UserError(
+      `report_to: ${variable} is no address that ${sink} can be reached at ${expected}. Set another.`,
+    );
+  return {
+    url: `${url.origin}${url.pathname}`.replace(/\/+$/, ""),
+    user: decodeURIComponent(url.username),
+    password: decodeURIComponent(url.password),
+    query: url.searchParams,
+  };
+}
+
+/** The value of the header `authorization`. */
+export const basic = (user: string, password: string): string =>
+  `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
