@@ -16,6 +16,8 @@ import { STORES } from "../store/registry.js";
 import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
+import { ALONE } from "../parallel/collectives.js";
+import { sharedOptions } from "../train/prepare-store.js";
 import { stepOptions } from "../train/step-options.js";
 import { trainStep } from "../step/step.js";
 
@@ -96,6 +98,7 @@ function shadowNetwork(settings: TrainSettings, { architecture, dtypeOf }: Geome
   const extended = extensionOf(describeNetwork(settings))(architecture);
   const store = STORES[settings.parameters].makePlanned({
     ...{ device, architecture: extended },
+    shared: sharedOptions(settings, extended, ALONE),
     blocksOnDevice: settings.blocks_on_device,
   });
   const make = store.allocate(

@@ -11,16 +11,40 @@ import { readArchitecture } from "../families/registry.js";
 import { rollBack } from "../store/disk/undo-log.js";
 import { workingFolder } from "../store/disk/working-copy.js";
 import { STORES } from "../store/registry.js";
-import type { ParameterStore } from "../store/store.js";
+import type { ParameterStore, SharedOptions } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
-import { makeOptimizer } from "../optim/registry.js";
+import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import type { Architecture } from "../model/architecture.js";
+import type { Collectives } from "../parallel/collectives.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
-import { plannedStateBytes } from "../step/optimizer-states.js";
+import { plannedState, plannedStateBytes, type StateOptions } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
 
+/** What a store of ranks has to know of a run of these settings. */
+export function sharedOptions(
+  settings: TrainSettings,
+  architecture: Architecture,
+  ranks: SharedOptions["ranks"],
+): SharedOptions {
+  const optimizer = runOptimizer(settings);
+  return {
+    ranks,
+    stateOf: (placed, dtype) => plannedState(optimizer, architecture, placed, dtype, correctionOf(settings)),
+    stateBlock: optimizerEntry(settings.optimizer).stateBlock ?? 1,
+  };
+}
+
+const runOptimizer = (settings: TrainSettings): Optimizer =>
+  makeOptimizer(settings, settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype);
+
+const correctionOf = ({ weights_correction }: TrainSettings): StateOptions => ({
+  weightsCorrection: weights_correction === "8bit",
+});
+
 /** The store of a run; the caller closes it. */
-export function makeStore(settings: TrainSettings, source: ModelSource): ParameterStore {
-  const { parameters, device, durability, output_dir, compute_dtype: asked } = settings;
+export function makeStore(settings: TrainSettings, source: ModelSource, ranks: Collectives): ParameterStore {
+  const { parameters, device, durability, output_dir } = settings;
   const architecture = extensionOf(
     describeNetwork(settings),
     settings.adapter_init,
@@ -31,10 +55,8 @@ export function makeStore(settings: TrainSettings, source: ModelSource): Paramet
     folder: workingFolder(output_dir),
     durability,
     blocksOnDevice: settings.blocks_on_device,
-    stateBytes: (dtype) =>
-      plannedStateBytes(makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked), architecture, dtype, {
-        weightsCorrection: settings.weights_correction === "8bit",
-      }),
+    stateBytes: (dtype) => plannedStateBytes(runOptimizer(settings), architecture, dtype, correctionOf(settings)),
+    shared: sharedOptions(settings, architecture, ranks),
   });
 }
 

@@ -11,6 +11,8 @@ import type { Output } from "../metrics/output.js";
 import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { ALONE, type Collectives } from "../parallel/collectives.js";
+import type { SharedReads } from "../parallel/shared-reads.js";
+import { sharedReads } from "./folder/shared-saves.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -46,6 +48,8 @@ import { dtypeNote, endNote, lengthNote } from "./files/source-notes.js";
 
 /** All of a run. What changes with its steps is in `state`, `states` and `data`, and in the model's tensors. */
 export interface Run extends Course {
+  /** How ranks read of one another what they share; null where each has all. */
+  readonly shared: SharedReads | null;
   /** Held until `freeRun`. */
   readonly folder: RunFolder;
   readonly state: RunState;
@@ -125,7 +129,7 @@ async function makeRun(
     startStep,
     totalSteps,
     weightBytes: savedBytes(model),
-    stateBytes: states.bytes,
+    stateBytes: states.savedBytes,
   });
   folder.begin();
   const bestModel = new BestModel(settings, resumed?.state.best);
@@ -134,6 +138,7 @@ async function makeRun(
   return {
     ...course,
     state,
+    shared: sharedReads(course, model, store.sharing),
     data,
     documents: [read.documents, read.evalDocuments],
     fingerprint,
@@ -168,7 +173,7 @@ function makeTrained(
   { source, resumed, read: { documents, evalDocuments }, startStep, totalSteps }: BegunRows,
   ranks: Collectives,
 ): { course: Course; state: RunState; store: ParameterStore } {
-  const store = makeStore(asked, source);
+  const store = makeStore(asked, source, ranks);
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;

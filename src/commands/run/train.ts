@@ -40,8 +40,8 @@ import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
 import { readGeometry } from "../../plan/geometry.js";
 import { NO_LIMIT, limitMemory } from "../../torch/memory.js";
 import { engineInfo } from "../../torch/device.js";
-import { allParameters, weightBytes } from "../../model/model.js";
-import { dtype, numel } from "../../torch/tensor.js";
+import { parameterCount, placedParameters, weightBytes } from "../../model/model.js";
+import { dtype } from "../../torch/tensor.js";
 
 export async function run({ settings, given, out }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   const place = rankPlace(process.env);
@@ -200,12 +200,13 @@ async function describeRun(run: Run): Promise<string[]> {
   const { states, totalSteps, startStep, settings, ranks } = run;
   const { network } = run.state;
   const { version, threads } = engineInfo();
-  const parameters = allParameters(network.model).reduce((sum, tensor) => sum + numel(tensor), 0);
+  const parameters = parameterCount(placedParameters(network.model.architecture));
+  const held = STORES[settings.parameters].lies === "ranks" ? "a share of the parameters" : "all parameters";
   const { coupling, format } = network;
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
-    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with all parameters and ${perRank(settings)}`] : []),
+    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with ${held} and ${perRank(settings)}`] : []),
     `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,

@@ -44,6 +44,7 @@ const NO_GROUP = {
   gatherBytes: noGroup,
   startSum: noGroup,
   startSend: noGroup,
+  startReceive: noGroup,
   awaitTicket: noGroup,
   dropTicket: noGroup,
   receive: noGroup,
