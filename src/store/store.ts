@@ -97,6 +97,8 @@ export interface SharedOptions {
   stateOf: (placed: PlacedParameter, dtype: DType) => StateLayout;
   /** Elements that share some of it. */
   stateBlock: number;
+  /** Who holds what, by full name, where that follows from a larger model than this one. */
+  shares?: ReadonlyMap<string, readonly Rows[]>;
 }
 
 /** What stores are made from; each takes what it needs. */

@@ -35,8 +35,7 @@ function rowsTogether({ spec: { shape, experts } }: PlacedParameter, stateBlock:
 const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** By rank. */
-export function heldBytes(planned: readonly Planned[], options: Options): HeldBytes[] {
-  const shares = sharesOf(planned, options);
+export function heldBytes(planned: readonly Planned[], shares: Shares, options: Pick<Options, "stateOf">): HeldBytes[] {
   const weights = loadsOf(
     shares,
     planned.map((each) => ({ placed: each.placed, bytes: weightBytesOf(each) })),

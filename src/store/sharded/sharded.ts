@@ -61,7 +61,7 @@ export class ShardedStore implements ParameterStore {
   }
 
   readonly allocate: Allocate = (planned) => {
-    this.#shares = sharesOf(planned, this.#shared);
+    this.#shares = this.#shared.shares ?? sharesOf(planned, this.#shared);
     const types = new Map(planned.map(({ placed, dtype }) => [nameOf(placed), dtype]));
     return (placed) => {
       const { spec } = placed;
