@@ -12,7 +12,14 @@ import { STORES } from "../store/registry.js";
 import type { HeldBytes } from "../store/store.js";
 import { UserError } from "../errors.js";
 import { plannedRank } from "./planned-ranks.js";
-import { type Geometry, plannedShares, type ShadowStep, shadowStep, type StoredBytes, storedBytes } from "./shadow-step.js";
+import {
+  type Geometry,
+  plannedShares,
+  type ShadowStep,
+  shadowStep,
+  type StoredBytes,
+  storedBytes,
+} from "./shadow-step.js";
 
 /** Runs of blocks after which ranks have as many gradients on their way as they ever have. */
 const BLOCKS_IN_FLIGHT = 6;

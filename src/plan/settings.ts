@@ -88,7 +88,8 @@ export const PLAN_ROWS = {
     min: 1,
     max: MOST_RANKS,
     group: PLAN,
-    about: "processes that train together: the plan of one of them; where they share weights and state (parameters sharded), of the one with most",
+    about:
+      "processes that train together: the plan of one of them; where they share weights and state (parameters sharded), of the one with most",
   },
   compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
   svg: {
@@ -148,7 +149,9 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.calibrate && settings.compare) {
     return `${at.subject("calibrate")} times one way of training, and ${at.mention("compare")} shows all of them. Give one of the two.`;
   }
-  const one = (["fit", "gpu", "memory", "disk", "largest", "compare", "calibrate"] as const).find((name) => at.has(name));
+  const one = (["fit", "gpu", "memory", "disk", "largest", "compare", "calibrate"] as const).find((name) =>
+    at.has(name),
+  );
   if (settings.ranks > 1 && one !== undefined)
     return `${at.subject(one)} looks at one process, and ${at.mention("ranks")} at one of several. Remove one of the two.`;
   const machine = (["fit", "gpu", "memory", "disk", "largest"] as const).find((name) => at.has(name));

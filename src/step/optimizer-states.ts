@@ -210,14 +210,18 @@ export function plannedStateBytes(
   );
 }
 
-/** The state of one parameter that need not exist. */
+/** The state of one parameter that need not exist, and whether rows of it are updated by themselves. */
 export const plannedState = (
   optimizer: Optimizer,
   architecture: Architecture,
   placed: PlacedParameter,
   weightsDtype: DType,
   options: StateOptions = {},
-): StateLayout => (placed.spec.buffer ? {} : plan(optimizer, architecture, placed, weightsDtype, options).layout);
+): { layout: StateLayout; elementwise: boolean } => {
+  if (placed.spec.buffer) return { layout: {}, elementwise: false };
+  const { layout, rule } = plan(optimizer, architecture, placed, weightsDtype, options);
+  return { layout, elementwise: rule.elementwise === true };
+};
 
 /** Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` says how a weight is stored. */
 export function plannedStates(

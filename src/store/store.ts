@@ -93,8 +93,8 @@ export interface ParameterStore {
 /** Of ranks that share what is stored. */
 export interface SharedOptions {
   ranks: Pick<Collectives, "rank" | "world" | "gather" | "reads">;
-  /** The state of a weight of this dtype. */
-  stateOf: (placed: PlacedParameter, dtype: DType) => StateLayout;
+  /** The state of a weight of this dtype, and whether any rows of it may be updated by themselves. */
+  stateOf: (placed: PlacedParameter, dtype: DType) => { layout: StateLayout; elementwise: boolean };
   /** Elements that share some of it. */
   stateBlock: number;
   /** Who holds what, by full name, where that follows from a larger model than this one. */

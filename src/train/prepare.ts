@@ -12,7 +12,6 @@ import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { ALONE, type Collectives } from "../parallel/collectives.js";
 import type { SharedReads } from "../parallel/shared-reads.js";
-import { sharedReads } from "./folder/shared-saves.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -38,7 +37,7 @@ import { checkTokens } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
 import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
-import { makeStore } from "./prepare-store.js";
+import { makeStore, sharedReads } from "./prepare-store.js";
 import { stepsPerEpoch } from "./course/run-length.js";
 import { type Course, RunState } from "./run-state.js";
 import type { RunFolder } from "./folder/run-folder.js";
@@ -138,7 +137,7 @@ async function makeRun(
   return {
     ...course,
     state,
-    shared: sharedReads(course, model, store.sharing),
+    shared: sharedReads(ranks, state.network, states),
     data,
     documents: [read.documents, read.evalDocuments],
     fingerprint,

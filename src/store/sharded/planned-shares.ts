@@ -18,16 +18,20 @@ export const sharesOf = (planned: readonly Planned[], { ranks, stateOf, stateBlo
   shareOut(
     planned.map((each) => ({
       placed: each.placed,
-      bytes: weightBytesOf(each) + layoutBytes(stateOf(each.placed, each.dtype)),
-      together: rowsTogether(each.placed, stateBlock),
+      bytes: weightBytesOf(each) + layoutBytes(stateOf(each.placed, each.dtype).layout),
+      together: rowsTogether(each.placed, stateOf(each.placed, each.dtype).elementwise, stateBlock),
     })),
     ranks.world,
   );
 
-/** Matrices of experts can be told apart, where no block of state is of two. Their biases are one vector. */
-function rowsTogether({ spec: { shape, experts } }: PlacedParameter, stateBlock: number): number {
-  const [rows, ...rest] = shape;
-  if (!experts || rest.length !== 2) return rows;
+/**
+ * Experts can be told apart, where no block of state is of two, and words where each is updated by itself. Biases of experts are one vector, and all
+ * else is too small to be divided.
+ */
+function rowsTogether({ layer, spec }: PlacedParameter, elementwise: boolean, stateBlock: number): number {
+  const [rows, ...rest] = spec.shape;
+  const areWords = layer < 0 && rest.length === 1 && elementwise;
+  if (!areWords && !(spec.experts && rest.length === 2)) return rows;
   const together = stateBlock / greatestDivisor(elementsOf(rest), stateBlock);
   return rows % together === 0 ? together : rows;
 }
@@ -42,7 +46,7 @@ export function heldBytes(planned: readonly Planned[], shares: Shares, options: 
   );
   const states = loadsOf(
     shares,
-    planned.map(({ placed, dtype }) => ({ placed, bytes: layoutBytes(options.stateOf(placed, dtype)) })),
+    planned.map(({ placed, dtype }) => ({ placed, bytes: layoutBytes(options.stateOf(placed, dtype).layout) })),
   );
   return weights.map((weightBytes, rank) => ({ weightBytes, stateBytes: states[rank] }));
 }

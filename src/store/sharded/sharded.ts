@@ -125,7 +125,7 @@ export class ShardedStore implements ParameterStore {
   }
 
   update<T>(part: number, work: (change: Change) => T): T {
-    this.#open.settle(part);
+    this.#gathering?.settle(part);
     return work((stored, change) => change(stored));
   }
 

@@ -1,6 +1,7 @@
-// Who holds what of a model that ranks share. Matrices stay whole, so that every optimizer treats them as in one process: a stack of experts is divided
-// between experts, all else is one rank's. Bytes of weights and state are evened out over the whole model: what is not divided is dealt out first, the
-// largest first, and experts fill up what each rank has less than the others. Follows from sizes alone, so every rank finds the same.
+// Who holds what of a model that ranks share. What an optimizer looks at as one thing stays whole, so that it is updated as in one process: a stack of
+// experts is divided between experts, embedding and head between words where the optimizer treats each element by itself, all else is one rank's.
+// Bytes of weights and state are evened out over the whole model: what is not divided is dealt out first, the largest first, and the rest fills up
+// what each rank has less than the others. Follows from sizes alone, so every rank finds the same.
 import type { PlacedParameter, Rows } from "../../model/model.js";
 import { nameOf } from "../store.js";
 

@@ -2,27 +2,14 @@
 // one expert where these are written one by one. So nobody ever holds the whole. Owns nothing.
 import type { NamedTensor } from "../../checkpoint/run/state.js";
 import type { SaveOptions } from "../../checkpoint/save.js";
-import { type Model, parameterOf, placedParameters, type Rows } from "../../model/model.js";
+import { parameterOf, placedParameters, type Rows } from "../../model/model.js";
 import { elementsOf } from "../../optim/optimizer.js";
 import { onFirst, onFirstLater } from "../../parallel/collectives.js";
-import { SharedReads } from "../../parallel/shared-reads.js";
-import { nameOf, type Sharing } from "../../store/store.js";
+import { nameOf } from "../../store/store.js";
 import { narrow, view } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { dtype, empty, type Tensor } from "../../torch/tensor.js";
-import type { Course } from "../run-state.js";
 import type { Run } from "../prepare.js";
-
-/** What the ranks of a run read of one another between steps; null where each has all. */
-export function sharedReads({ states, ranks }: Course, model: Model, sharing: Sharing | null): SharedReads | null {
-  if (sharing === null) return null;
-  const own = (): Map<string, Tensor> =>
-    new Map([
-      ...placedParameters(model.architecture).map((placed) => [nameOf(placed), parameterOf(model, placed)] as const),
-      ...states.tensors().map(({ name, tensor }) => [name, tensor] as const),
-    ]);
-  return new SharedReads(ranks, own);
-}
 
 /** As `onFirst`, of work that saves. */
 export function onFirstSaving<T>({ ranks, shared }: Run, work: () => T): T {
