@@ -9,7 +9,7 @@ import { listCheckpoints, OPTIMIZER_FILE } from "../../checkpoint/run/checkpoint
 import type { TrainSettings } from "../settings/settings.js";
 import { checkPairs, pairFor } from "./testing-pairs.js";
 import { trainOnRanks } from "./testing-ranks.js";
-import { makeWorkplace, runTraining, weightsOf } from "../testing-run.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../testing-run.js";
 
 const SHARDED = { parameters: "sharded" } as const;
 const ROUTER = { router_aux_loss_coef: 0.05, router_z_loss_coef: 0.01, router_jitter_noise: 0.05 };
@@ -116,4 +116,43 @@ test("what two ranks save goes on with one and with three, and the other way, wi
   assert.equal(saw[0][0].failure, null);
   for (const folder of [first[1].outcome.folder, alone.outcome.folder, saw[0][0].outcome.folder])
     assert.ok(weightsOf(folder).equals(weightsOf(ran.outcome.folder)), folder);
+});
+
+test("bad values: all leave the batch out, or go back, as one process does", async (t) => {
+  const place = makeWorkplace(t);
+  const constant = { ...SHARDED, max_steps: 6, save_steps: 2, lr_scheduler_type: "constant", packing: false } as const;
+  const pairs = [
+    pairFor(place, "back", { ...constant, on_nonfinite: "rollback", optimizer: "adamw8bit" }),
+    pairFor(place, "anew", { ...constant, on_nonfinite: "rollback", save_steps: 0 }),
+    pairFor(place, "skip", { ...constant, on_nonfinite: "skip", max_grad_norm: 0.5 }),
+  ];
+  const { saw } = await checkPairs(
+    place,
+    pairs.map((pair) => ({ ...pair, poisoned: true })),
+  );
+  for (const ran of saw[0]) assert.match(ran.messages.join("\n"), /(Back to \S+|Nothing was changed)/);
+});
+
+test("what is said where ranks that share cannot train", async (t) => {
+  const place = makeWorkplace(t);
+  const alone = settingsFor(place, SHARDED);
+  await assert.rejects(
+    runTraining(alone),
+    /^UserError: parameters: sharded shares them out over several ranks, and one process trains here\./,
+  );
+  const saw = await trainOnRanks(place.folder, 2, [
+    {
+      settings: settingsFor(place, {
+        ...SHARDED,
+        learning_rate: 1e30,
+        on_nonfinite: "stop",
+        output_dir: place.out("bad"),
+      }),
+    },
+    { settings: settingsFor(place, { ...SHARDED, expert_group_size: 2, output_dir: place.out("groups") }) },
+  ]);
+  for (const cases of saw) {
+    assert.match(cases[0].failure ?? "", /^step 2: rank \d: .*The end of step 1 is saved/);
+    assert.match(cases[1].failure ?? "", /^expert_group_size: 2 is for one process, and 2 ranks train here/);
+  }
 });

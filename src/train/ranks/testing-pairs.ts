@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { StepRecord } from "../../metrics/record.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { type Ran, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
-import { blankFirst, trainOnRanks } from "./testing-ranks.js";
+import { blankFirst, poison, trainOnRanks } from "./testing-ranks.js";
 
 const SAME = (step: StepRecord) => {
   const { loss, meanTokenAccuracy, gradNorm, trainedTokens, epoch, learningRate, reconstructionError } = step;
@@ -21,6 +21,7 @@ export interface Pair {
   one: TrainSettings;
   two: TrainSettings;
   blank?: boolean;
+  poisoned?: boolean;
 }
 
 export function pairFor(place: Workplace, name: string, changes: Partial<TrainSettings>): Pair {
@@ -47,11 +48,11 @@ export async function checkPairs(
   const saw = await trainOnRanks(
     place.folder,
     ranks,
-    pairs.map(({ two, blank }) => ({ settings: two, blank })),
+    pairs.map(({ two, blank, poisoned }) => ({ settings: two, blank, poisoned })),
   );
   const one: Ran[] = [];
   for (const [i, pair] of pairs.entries()) {
-    const ran = await runTraining(pair.one, pair.blank ? { look: blankFirst } : {});
+    const ran = await runTraining(pair.one, { look: pair.blank ? blankFirst : pair.poisoned ? poison : undefined });
     one.push(ran);
     for (const [rank, cases] of saw.entries()) {
       const { failure, steps, evals } = cases[i];
