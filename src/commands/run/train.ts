@@ -201,14 +201,17 @@ async function describeRun(run: Run): Promise<string[]> {
   const { network } = run.state;
   const { version, threads } = engineInfo();
   const parameters = parameterCount(placedParameters(network.model.architecture));
-  const held = STORES[settings.parameters].lies === "ranks" ? "a share of the parameters" : "all parameters";
+  const isShared = STORES[settings.parameters].lies === "ranks";
+  const held = isShared ? "a share of the parameters" : "all parameters";
   const { coupling, format } = network;
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
     ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with ${held} and ${perRank(settings)}`] : []),
     `model: ${network.model.architecture.modelType}, ${formatCount(parameters)} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
-      `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
+      (isShared
+        ? `(${formatBytes(weightBytes(network.model))} on rank 0), optimizer state ${formatBytes(states.bytes)} there`
+        : `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`),
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
     ...(STORES[settings.parameters].lies === "files"
       ? [

@@ -71,6 +71,17 @@ test("the same in other families, and where the head is the embedding", async (t
   ]);
 });
 
+test("phases, a teacher and corrections of the router's choice", async (t) => {
+  const place = makeWorkplace(t);
+  const corrected = makeWorkplace(t, "deepseek3-moonlight");
+  await checkPairs(place, [
+    pairFor(place, "adapters", { ...SHARDED, coupling: "revffn", adapter_steps: 2, max_grad_norm: 0.5 }),
+    pairFor(place, "teacher", { ...SHARDED, distill_steps: 2 }),
+    pairFor(corrected, "corrected", { ...SHARDED, router_bias_update_rate: 0.01, optimizer: "lion" }),
+    pairFor(corrected, "random", { ...SHARDED, init_weights: "random", optimizer: "sgd" }),
+  ]);
+});
+
 test("experts without a token, and a rank without one that is trained", async (t) => {
   const place = makeWorkplace(t);
   const texts = Array.from({ length: 14 }, (_, i) => (i % 2 === 0 ? "A" : "The sum of all is more.".slice(0, 2 + i)));
