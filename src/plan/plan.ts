@@ -11,6 +11,7 @@ import { beyondCounting } from "../torch/shadow.js";
 import { STORES } from "../store/registry.js";
 import type { HeldBytes } from "../store/store.js";
 import { UserError } from "../errors.js";
+import { stepTraffic } from "./traffic.js";
 import { plannedRank } from "./planned-ranks.js";
 import {
   type Geometry,
@@ -44,6 +45,8 @@ export interface Plan {
   /** The highest totals on the device, the highest first: the first is the peak. */
   spans: SpanPeak[];
   placed: Placed;
+  /** Of several ranks: how many, and the bytes that one sends in a step, in the mean. */
+  ranks: { count: number; sentBytes: number };
 }
 
 /**
@@ -76,11 +79,12 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
       batches?.length ?? micro,
     ),
   );
-  return describe(
+  const plan = describe(
     settings,
     extended(planned, depths, geometry.architecture.layers.length),
     shared ? { hostBytes: 0, held: shared.held[most] } : storedBytes(settings, geometry),
   );
+  return { ...plan, ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world } };
 }
 
 /** The rank that holds most. */
@@ -116,7 +120,7 @@ function extended(steps: ShadowStep[], places: number[], wanted: number): Shadow
   };
 }
 
-function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes): Plan {
+function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes): Omit<Plan, "ranks"> {
   const { bitBytes, routingBytes, hostBytes } = step;
   const { terms, elsewhereBytes } = onDevice(settings, step.terms, stored.held);
   const spans = [...step.spans].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);

@@ -132,7 +132,7 @@ function nothingFits(
 }
 
 /** A plan for machines: without the settings that were not asked for. */
-function shown({ settings, terms, kept, spans, placed }: Plan): Record<string, unknown> {
+function shown({ settings, terms, kept, spans, placed, ranks }: Plan): Record<string, unknown> {
   const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
     settings;
   return {
@@ -146,5 +146,6 @@ function shown({ settings, terms, kept, spans, placed }: Plan): Record<string, u
     kept,
     spans,
     placed,
+    ranks,
   };
 }

@@ -9,6 +9,7 @@ import { readArchitecture } from "../../families/registry.js";
 import { parameterCount, placedParameters } from "../../model/model.js";
 import { planStep } from "../../plan/plan.js";
 import { plannedShares } from "../../plan/shadow-step.js";
+import { stepTraffic } from "../../plan/traffic.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../testing-run.js";
 import { trainOnRanks } from "./testing-ranks.js";
@@ -70,31 +71,35 @@ test("weights and state are shares of the whole, as planned, and so is the peak"
   }
 });
 
-test("bytes that are sent in a step follow from the parameters alone", async (t) => {
+test("bytes that are sent in a step follow from the parameters alone, as the plan says", async (t) => {
   const place = makeLargerWorkplace(t);
-  const { architecture } = geometryOf(place);
-  const parameters = parameterCount(placedParameters(architecture));
-  const behind = placedParameters(architecture).filter(
-    ({ spec }) => spec.name === "model.norm.weight" || spec.name === "lm_head.weight",
-  );
+  const tied = makeWorkplace(t, "hf-tied");
+  const config = (path: string) => readArchitecture(JSON.parse(readFileSync(join(path, "config.json"), "utf8")), path);
+  const cases: [Workplace, Partial<TrainSettings>][] = [
+    [place, {}],
+    [place, { gradient_accumulation_steps: 3 }],
+    [place, { max_grad_norm: 1, optimizer: "adalomo" }],
+    [tied, { max_grad_norm: 1 }],
+    [tied, { parameters: "device" }],
+  ];
   for (const world of [2, 3]) {
-    const cases = [1, 3].map((gradient_accumulation_steps) => ({
-      settings: settingsFor(place, {
-        ...WORK,
-        gradient_accumulation_steps,
-        output_dir: place.out(`sent-${world}-${gradient_accumulation_steps}`),
-      }),
-    }));
-    const saw = await trainOnRanks(place.folder, world, cases);
-    const { held } = plannedShares(cases[0].settings, geometryOf(place), world);
-    // Weights on both ways, but for what is behind the blocks; gradients in float32 from rank to rank, and from the last to who holds the parameter;
-    // the norm of each part.
-    const gathered = 2 * (world - 1) * (2 * parameters - parameterCount(behind));
-    const summed = 4 * ((world - 1) * parameters + parameters - held[world - 1].weightBytes / 2);
-    const norms = 8 * (world - 1) * (architecture.layers.length + 2);
-    for (const i of cases.keys()) {
+    const settings = cases.map(([of, changes], i) =>
+      settingsFor(of, { ...WORK, ...changes, output_dir: place.out(`sent-${world}-${i}`) }),
+    );
+    const saw = await trainOnRanks(
+      place.folder,
+      world,
+      settings.map((each) => ({ settings: each })),
+    );
+    for (const [i, each] of settings.entries()) {
       const sent = saw.reduce((sum, ran) => sum + ran[i].sent[0], 0);
-      assert.equal(sent, gathered + summed + norms, `${world} ranks, case ${i}`);
+      const geometry = { architecture: config(cases[i][0].model), dtypeOf: () => "bfloat16" as const };
+      assert.equal(sent, stepTraffic(each, geometry, world), `${world} ranks, case ${i}`);
     }
   }
+  // With weights in bfloat16, nearly 8 bytes a parameter and another rank, and 4 to bring what is whole to who holds it.
+  const geometry = geometryOf(place);
+  const parameters = parameterCount(placedParameters(geometry.architecture));
+  const perRank = stepTraffic(settingsFor(place, WORK), geometry, 8) / 8;
+  assert.ok(Math.abs(perRank / ((parameters * (8 + 4 / 8) * 7) / 8) - 1) < 0.02);
 });
