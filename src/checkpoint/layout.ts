@@ -1,10 +1,10 @@
 // How a parameter of the model lies on disk: as it is in memory (the fused form of transformers 5), one matrix per expert and
 // part, each a slice of the stacked tensor, or stacked with each matrix turned. Loading and saving share these names and forms.
 import type { Layout } from "../model/architecture.js";
-import type { PlacedParameter, Rows } from "../model/model.js";
+import type { PlacedParameter } from "../model/model.js";
 import { copy_, narrow, reshape, select, transpose } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { shape, type Tensor } from "../torch/tensor.js";
+import { type Rows, shape, type Tensor } from "../torch/tensor.js";
 import type { Folder } from "./model-files.js";
 
 /** One tensor on disk; `slice` says which rows of which expert it is of a stacked parameter, null for all of it. */

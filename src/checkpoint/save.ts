@@ -12,12 +12,11 @@ import {
   parameterOf,
   placedParameters,
   type PlacedParameter,
-  type Rows,
   storedDtype,
 } from "../model/model.js";
 import { cast } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
+import { type Rows, type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
 import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";

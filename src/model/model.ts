@@ -11,6 +11,7 @@ import {
   empty,
   numel,
   type DType,
+  type Rows,
   type Tensor,
 } from "../torch/tensor.js";
 import { makeAdapter } from "./adapters.js";
@@ -41,12 +42,6 @@ export interface PlacedParameter {
   spec: ParameterSpec;
   /** Prefix of the name on disk. */
   prefix: string;
-}
-
-/** Some rows of a parameter's first dimension, one after the other. */
-export interface Rows {
-  first: number;
-  count: number;
 }
 
 /** Which rows of a parameter this process holds, where several share a model. */

@@ -1,7 +1,7 @@
 // What ranks do together: the processes that train one model, each with a part of every step's micro-batches. For one process all of it is there,
 // too, and does nothing, so that a step is written once. Every rank makes the same calls in the same order.
 import { UserError } from "../errors.js";
-import type { Tensor } from "../torch/tensor.js";
+import type { Rows, Tensor } from "../torch/tensor.js";
 
 export interface Collectives {
   /** From 0. */
@@ -20,12 +20,6 @@ export interface Collectives {
   at(where: string): void;
   /** Waits for all ranks, and leaves. */
   close(): void;
-}
-
-/** In the first dimension of a tensor. */
-export interface Rows {
-  first: number;
-  count: number;
 }
 
 /** Which rows a rank needs of the sum of a part's gradient; null for all. */

@@ -14,8 +14,8 @@ import {
 } from "../torch/comm/group.js";
 import { narrow } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { empty, fromArray, item, shape, type Tensor } from "../torch/tensor.js";
-import type { Collectives, GradientSums, NeededRows, Rows } from "./collectives.js";
+import { type Rows, empty, fromArray, item, shape, type Tensor } from "../torch/tensor.js";
+import type { Collectives, GradientSums, NeededRows } from "./collectives.js";
 import { tagsOf } from "./tags.js";
 
 type Named = Readonly<Record<string, Tensor>>;

@@ -20,14 +20,13 @@ import {
   type Model,
   type PlacedParameter,
   placedWeights,
-  type Rows,
   type Trains,
 } from "../model/model.js";
 import type { NamedTensor } from "../checkpoint/run/state.js";
 import { fill_, narrow } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";
 import { free, scope } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
+import { type Rows, byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
 import { deviceStore } from "../store/device.js";
 import { type Change, nameOf, type ParameterStore, type StateStore } from "../store/store.js";
 import { parameterFacts } from "./parameter-facts.js";

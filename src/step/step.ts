@@ -157,7 +157,6 @@ export function trainStep(
       gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options, network)).gradNorm, maxGradNorm);
       microBatches.forEach(restore);
       solutions.length = 0;
-      // Graphs of blocks that are shared out are made once.
       if (method.holdsBlocks) pass.forward(microBatches);
     }
     const rate = router?.correctionRate ?? 0;

@@ -3,11 +3,11 @@
 // A part is a block, or one end of the network. Stored tensors belong to the model and the optimizer.
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import type { Architecture } from "../model/architecture.js";
-import type { Allocate, Model, PlacedParameter, Rows } from "../model/model.js";
+import type { Allocate, Model, PlacedParameter } from "../model/model.js";
 import type { State, StateLayout } from "../optim/optimizer.js";
 import type { Collectives, NeededRows } from "../parallel/collectives.js";
 import { embedding } from "../torch/ops.js";
-import { device, type DType, fromArray, type Tensor } from "../torch/tensor.js";
+import { type Rows, device, type DType, fromArray, type Tensor } from "../torch/tensor.js";
 import type { StoreTimes } from "./times.js";
 
 /** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */

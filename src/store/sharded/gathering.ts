@@ -1,12 +1,11 @@
 // One pass over the parts of a network whose weights lie on several ranks: whole weights of the part at hand and of the one behind it, which comes
 // meanwhile. What this rank holds is offered to all others from the beginning, so that each may be as far ahead or behind as it is. Owns the copies
 // until the pass ends.
-import type { Rows } from "../../model/model.js";
 import type { RemoteReads } from "../../parallel/collectives.js";
 import { assert } from "../../errors.js";
 import { copy_, narrow } from "../../torch/ops.js";
 import { free, keep, scope } from "../../torch/scope.js";
-import { byteSize, device, dtype, empty, type Tensor } from "../../torch/tensor.js";
+import { type Rows, byteSize, device, dtype, empty, type Tensor } from "../../torch/tensor.js";
 
 /** A parameter, of which this rank holds the rows `own`. */
 export interface SharedWeight {

@@ -3,10 +3,10 @@
 import { assert, BadValuesError } from "../../errors.js";
 import type { WrittenProgress } from "../../checkpoint/run/state.js";
 import type { Architecture } from "../../model/architecture.js";
-import { type Allocate, placedParameters, type PlacedParameter, type Rows } from "../../model/model.js";
+import { type Allocate, placedParameters, type PlacedParameter } from "../../model/model.js";
 import type { StateLayout } from "../../optim/optimizer.js";
 import { keep } from "../../torch/scope.js";
-import { type DType, empty, shape, type Tensor } from "../../torch/tensor.js";
+import { type Rows, type DType, empty, shape, type Tensor } from "../../torch/tensor.js";
 import { statesOn } from "../device.js";
 import {
   type Change,

@@ -2,7 +2,8 @@
 // experts is divided between experts, embedding and head between words where the optimizer treats each element by itself, all else is one rank's.
 // Bytes of weights and state are evened out over the whole model: what is not divided is dealt out first, the largest first, and the rest fills up
 // what each rank has less than the others. Follows from sizes alone, so every rank finds the same.
-import type { PlacedParameter, Rows } from "../../model/model.js";
+import type { Rows } from "../../torch/tensor.js";
+import type { PlacedParameter } from "../../model/model.js";
 import { nameOf } from "../store.js";
 
 export interface Shared {

@@ -2,13 +2,13 @@
 // one expert where these are written one by one. So nobody ever holds the whole. Owns nothing.
 import type { NamedTensor } from "../../checkpoint/run/state.js";
 import type { SaveOptions } from "../../checkpoint/save.js";
-import { parameterOf, placedParameters, type Rows } from "../../model/model.js";
+import { parameterOf, placedParameters } from "../../model/model.js";
 import { elementsOf } from "../../optim/optimizer.js";
 import { onFirst, onFirstLater } from "../../parallel/collectives.js";
 import { nameOf } from "../../store/store.js";
 import { narrow, view } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
-import { dtype, empty, type Tensor } from "../../torch/tensor.js";
+import { type Rows, dtype, empty, type Tensor } from "../../torch/tensor.js";
 import type { Run } from "../prepare.js";
 
 /** As `onFirst`, of work that saves. */
