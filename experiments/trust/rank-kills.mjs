@@ -65,9 +65,9 @@ async function start(parameters, output, restarts) {
   });
 }
 
-/** Until the first rank has made a step in this life, and a while more; false where it ended before. */
+/** Until the first rank has saved something in this life, without which there is nothing to go on from, and a while more; false where it ended before. */
 async function moment(first) {
-  while (!/step \d+\//.test(first.said)) {
+  while (!first.said.includes("saved ")) {
     if (first.code !== undefined) return false;
     await sleep(10);
   }
