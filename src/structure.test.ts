@@ -29,7 +29,7 @@ const DOWNHILL: Record<string, string[]> = {
   data: ["metrics", "checkpoint"],
   hub: ["families", "data", "checkpoint", "metrics"],
   upcycle: ["torch", "model", "layers", "families", "checkpoint"],
-  store: ["torch", "model", "optim", "checkpoint"],
+  store: ["torch", "parallel", "model", "optim", "checkpoint"],
   network: ["torch", "parallel", "model", "families", "reversible", "data", "checkpoint", "store"],
   step: ["torch", "parallel", "model", "reversible", "optim", "data", "metrics", "checkpoint", "store", "network"],
   generate: ["torch", "model", "families", "reversible", "data", "checkpoint", "store", "network"],

@@ -1,5 +1,5 @@
-// Several processes as one group: a store where they meet, and Gloo between them, as libtorch's c10d has them. Calls wait, but for `send` and
-// `sum`, which return a ticket to wait for. A call that fails has the code RANK_LOST: then the group is of no more use. Tensors lie in main memory.
+// Several processes as one group: a store where they meet, and Gloo between them, as libtorch's c10d has them. Calls wait, but for those
+// that start something and return a ticket to wait for. A call that fails has the code RANK_LOST: then the group is of no more use. Tensors lie in main memory.
 #if __has_include(<torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>)
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -209,6 +209,12 @@ void init_comm(Napi::Env env, Napi::Object exports) {
     guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
       std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0))};
       return gloo.recv(bytes, number(info, 1), number(info, 2))->wait();
+    });
+  });
+  define(env, exports, "startReceive", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0), /*keeps=*/true)};
+      return ticket(info, gloo.recv(bytes, number(info, 1), number(info, 2)));
     });
   });
   define(env, exports, "broadcast", [](const Napi::CallbackInfo& info) {

@@ -4,7 +4,7 @@ import type { Layout } from "../model/architecture.js";
 import type { PlacedParameter } from "../model/model.js";
 import { copy_, narrow, reshape, select, transpose } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { shape, type Tensor } from "../torch/tensor.js";
+import { type Rows, shape, type Tensor } from "../torch/tensor.js";
 import type { Folder } from "./model-files.js";
 
 /** One tensor on disk; `slice` says which rows of which expert it is of a stacked parameter, null for all of it. */
@@ -59,16 +59,26 @@ export function valueOnDisk(parameter: Tensor, piece: DiskTensor): Tensor {
   return scope(() => reshape(swapped(parameter, [size[0], ...turned.toReversed()]), size));
 }
 
-/** Brings what a disk tensor holds to its part of a parameter; one matrix after the other where they are turned. */
-export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder): void {
+/** The piece as one of the rows alone that are held of a parameter; null where it is none of them. */
+export function pieceWithin(piece: DiskTensor, { first, count }: Rows): DiskTensor | null {
+  if (piece.slice === null) return piece;
+  const expert = piece.slice.expert - first;
+  return expert >= 0 && expert < count ? { ...piece, slice: { ...piece.slice, expert } } : null;
+}
+
+/** Brings what a disk tensor holds to its part of a parameter, of which `rows` are there; one matrix after the other where they are turned. */
+export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder, rows: Rows): void {
   const { name, turned } = piece;
   if (turned === undefined) {
-    scope(() => void copy_(viewOf(parameter, piece), folder.read(name)));
+    const within = pieceWithin(piece, rows);
+    if (within === null) return;
+    const held = (value: Tensor): Tensor => (piece.slice ? value : narrow(value, 0, rows.first, rows.count));
+    scope(() => void copy_(viewOf(parameter, within), held(folder.read(name))));
     return;
   }
-  for (let index = 0; index < piece.shape[0]; index++) {
+  for (let index = rows.first; index < rows.first + rows.count; index++) {
     scope(() => {
-      const into = select(parameter, 0, index);
+      const into = select(parameter, 0, index - rows.first);
       const matrix = folder.readOne?.(name, index) ?? select(folder.read(name), 0, index);
       void copy_(into, reshape(swapped(matrix, [1, ...turned]), shape(into)));
     });

@@ -6,8 +6,10 @@ import { readArchitecture } from "../families/registry.js";
 import type { Architecture } from "../model/architecture.js";
 import { makeAdapter } from "../model/adapters.js";
 import {
-  buildModel,
   type Allocate,
+  allRows,
+  buildModel,
+  type HeldRows,
   inMemory,
   type Model,
   type PlacedParameter,
@@ -35,6 +37,8 @@ export interface LoadOptions {
   seed?: number;
   /** Where the parameters are to lie; memory of `device` unless said otherwise. */
   allocate?: Allocate;
+  /** Of a model that several processes share, the rows that are read here. Asked for when all is allocated. */
+  held?: HeldRows;
   /** Whether files of weights are compared with their checksums, where there are any; true unless said otherwise. */
   verify?: boolean;
 }
@@ -50,7 +54,8 @@ const MANY = 10_000;
  * rotary frequencies, and the head when it is tied to the embedding.
  */
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
-  const { weightsDtype, device, extend = (as) => as, seed = 0, allocate = inMemory(device), verify = true } = options;
+  const { weightsDtype, device, extend = (as) => as, seed = 0, verify = true } = options;
+  const { allocate = inMemory(device), held = allRows } = options;
   const source = typeof from === "string" ? openSource(from) : from;
   const architecture = extend(readArchitecture(source.config, source.configPath));
   const folder = source.openWeights();
@@ -68,11 +73,13 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
     const model = buildModel(architecture, (placed) => {
       const parameter = room(placed);
       const index = made.push(parameter) - 1;
+      const rows = held(placed);
+      if (rows.count === 0) return parameter;
       if (isNewAdapter(folder, placed)) {
         scope(() => void copy_(parameter, makeAdapter(placed.spec, [seed, index], dtypeOf(placed), device)));
       } else {
         const pieces = matched.get(fullName(placed)) as DiskTensor[];
-        for (const piece of pieces) copyPiece_(parameter, piece, folder);
+        for (const piece of pieces) copyPiece_(parameter, piece, folder, rows);
       }
       return parameter;
     });

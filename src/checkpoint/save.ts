@@ -6,15 +6,22 @@ import { join } from "node:path";
 
 import { assert, UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
-import { type Model, type PlacedParameter, placedParameters, storedDtype } from "../model/model.js";
+import {
+  allRows,
+  type Model,
+  parameterOf,
+  placedParameters,
+  type PlacedParameter,
+  storedDtype,
+} from "../model/model.js";
 import { cast } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
+import { type Rows, type DType, dtype as dtypeOf, type Tensor } from "../torch/tensor.js";
 import { configText, olderKeys } from "./config-text.js";
 import { writeFileDurably } from "./files/disk.js";
 import { checkFinite } from "./finite.js";
 import { INDEX_FILE, SINGLE_FILE } from "./folder.js";
-import { diskTensors, fullName, valueOnDisk } from "./layout.js";
+import { diskTensors, fullName, pieceWithin, valueOnDisk } from "./layout.js";
 import { type Replaced, saveFolder } from "./files/save-folder.js";
 import { byteLength } from "./safetensors/header.js";
 import { sourceBytes, type TensorSource, writeSafetensors } from "./safetensors/writer.js";
@@ -39,7 +46,11 @@ export interface SaveOptions extends WriteOptions {
   layout?: Layout;
   /** The dtype on disk; each parameter's own unless said otherwise. */
   dtype?: DType;
+  /** Reads rows of a parameter, for the caller's scope, where the model may hold others of them or none. */
+  readRows?: ReadRows;
 }
+
+type ReadRows = (placed: PlacedParameter, rows: Rows) => Tensor;
 
 export interface FolderContent {
   tensors: TensorSource[];
@@ -59,7 +70,7 @@ export function saveModel(dir: string, model: Model, options: SaveOptions): stri
 }
 
 function writeModel(folder: string, dir: string, model: Model, options: SaveOptions): void {
-  const { layout = "per-expert", dtype } = options;
+  const { layout = "per-expert", dtype, readRows } = options;
   const { source: config } = model.architecture;
   const addedKeys = layout === "per-expert" ? olderKeys(config) : {};
   const passed = model.passed?.tensors ?? [];
@@ -67,7 +78,7 @@ function writeModel(folder: string, dir: string, model: Model, options: SaveOpti
   const check = (value: Tensor, name: string): void => {
     if (!isPassed.has(name)) checkFinite(value, name, dir);
   };
-  const tensors = [...modelTensors(model, { layout, dtype }), ...passed];
+  const tensors = [...modelTensors(model, { layout, dtype, readRows }), ...passed];
   writeContent(folder, { tensors, config, addedKeys, check }, options);
 }
 
@@ -95,25 +106,25 @@ function checkedSource(source: TensorSource, check: (value: Tensor, name: string
 }
 
 /** A model's parameters under their names on disk, in the order of the forward pass; each is made when it is read. */
-export function modelTensors(model: Model, options: { layout: Layout; dtype?: DType }): TensorSource[] {
+export function modelTensors(
+  model: Model,
+  options: { layout: Layout; dtype?: DType; readRows?: ReadRows },
+): TensorSource[] {
   return placedParameters(model.architecture).flatMap((placed) => {
     const parameter = parameterOf(model, placed);
+    assert(parameter !== undefined, `the model has no parameter ${fullName(placed)}`);
     const dtype = storedDtype(placed, options.dtype ?? dtypeOf(parameter));
-    return diskTensors(placed, options.layout).map(
-      (piece): TensorSource => ({
-        name: piece.name,
-        shape: piece.shape,
-        dtype,
-        read: () => scope(() => cast(valueOnDisk(parameter, piece), dtype)),
-      }),
-    );
+    return diskTensors(placed, options.layout).map((piece): TensorSource => {
+      const all = allRows(placed);
+      const rows = options.readRows && piece.slice ? { first: piece.slice.expert, count: 1 } : all;
+      const read = (): Tensor =>
+        cast(
+          valueOnDisk(options.readRows?.(placed, rows) ?? parameter, pieceWithin(piece, rows) as typeof piece),
+          dtype,
+        );
+      return { name: piece.name, shape: piece.shape, dtype, read: () => scope(read) };
+    });
   });
-}
-
-function parameterOf(model: Model, placed: PlacedParameter): Tensor {
-  const parameter = (placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name];
-  assert(parameter !== undefined, `the model has no parameter ${fullName(placed)}`);
-  return parameter;
 }
 
 function writeWeights(folder: string, tensors: TensorSource[], maxShardBytes: number): void {

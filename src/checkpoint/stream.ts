@@ -4,7 +4,7 @@
 import { assert } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import type { Architecture } from "../model/architecture.js";
-import { placedParameters } from "../model/model.js";
+import { allRows, placedParameters } from "../model/model.js";
 import { scope } from "../torch/scope.js";
 import { dtype, empty, type Tensor, to } from "../torch/tensor.js";
 import { checkWeightFiles } from "./files/check-files.js";
@@ -40,7 +40,7 @@ export function streamModel(source: ModelSource, device: string): StreamedModel 
           return to(stored, dtype(stored), device);
         }
         const stacked = empty(placed.spec.shape, dtypeOnDisk(folder, pieces), device);
-        for (const piece of pieces) copyPiece_(stacked, piece, folder);
+        for (const piece of pieces) copyPiece_(stacked, piece, folder, allRows(placed));
         return stacked;
       });
     };

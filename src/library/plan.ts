@@ -45,6 +45,8 @@ export interface PlannedStep
   spans: SpanPeak[];
   /** On the device, in main memory beside it, and in files. */
   placed: Placed;
+  /** Of several ranks: how many, and the bytes that one sends in a step, in the mean. */
+  ranks: Plan["ranks"];
 }
 
 /** A way to take the step that fits the machine. */
@@ -82,7 +84,7 @@ export async function plan(
   const asksWays = (["fit", "gpu", "memory", "disk"] as const).some((name) => resolved.given.has(name));
   const machine = asksWays ? machineFor(resolved.settings) : null;
   return {
-    step: stepAsData(planStep(begun.settings, begun.geometry)),
+    step: stepAsData(planStep(begun.settings, begun.geometry, undefined, resolved.settings.ranks)),
     machine,
     ways: machine === null ? [] : waysAsData(begun, findWays(begun.resolve, begun.geometry, machine, resolved.given)),
   };
@@ -138,7 +140,7 @@ export const waysAsData = ({ model, settings }: BegunPlan, ways: readonly Way[])
   }));
 
 /** A plan without the settings that were not asked for. */
-export function stepAsData({ settings, terms, kept, spans, placed }: Plan): PlannedStep {
+export function stepAsData({ settings, terms, kept, spans, placed, ranks }: Plan): PlannedStep {
   const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
     settings;
   return {
@@ -152,5 +154,6 @@ export function stepAsData({ settings, terms, kept, spans, placed }: Plan): Plan
     kept,
     spans,
     placed,
+    ranks,
   };
 }

@@ -20,13 +20,16 @@ export function describeRun(run: Run): string[] {
   const { states, totalSteps, startStep, settings, ranks } = run;
   const { network } = run.state;
   const { version, threads } = engineInfo();
+  const isShared = STORES[settings.parameters].lies === "ranks";
+  const held = isShared ? "a share of the parameters" : "all parameters";
+  const there = isShared ? " on rank 0" : "";
   const { coupling, format } = network;
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
-    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with all parameters and ${perRank(settings)}`] : []),
+    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with ${held} and ${perRank(settings)}`] : []),
     `model: ${network.model.architecture.modelType}, ${formatCount(parametersOf(run))} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
-      `(${formatBytes(weightBytes(network.model))}), optimizer state ${formatBytes(states.bytes)}`,
+      `(${formatBytes(weightBytes(network.model))}${there}), optimizer state ${formatBytes(states.bytes)}${there}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
     ...(STORES[settings.parameters].lies === "files"
       ? [

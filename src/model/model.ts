@@ -11,6 +11,7 @@ import {
   empty,
   numel,
   type DType,
+  type Rows,
   type Tensor,
 } from "../torch/tensor.js";
 import { makeAdapter } from "./adapters.js";
@@ -42,6 +43,11 @@ export interface PlacedParameter {
   /** Prefix of the name on disk. */
   prefix: string;
 }
+
+/** Which rows of a parameter this process holds, where several share a model. */
+export type HeldRows = (placed: PlacedParameter) => Rows;
+
+export const allRows: HeldRows = ({ spec: { shape } }) => ({ first: 0, count: shape[0] });
 
 /** Which parameters are trained, by place and name; `layer` -1 stands for the outer ones. */
 export type Trains = (layer: number, name: string) => boolean;
@@ -85,8 +91,8 @@ export function buildModel(architecture: Architecture, make: (placed: PlacedPara
 }
 
 /**
- * Makes room for parameters before they have values: told of all of them with their dtypes, it returns where each one lies. They are
- * asked for in the order of the forward pass, each one filled before the next. The model owns them.
+ * Makes room for parameters before they have values: told of all of them with their dtypes, it returns where each one lies, or the rows of it that
+ * are held. They are asked for in the order of the forward pass, each one filled before the next. The model owns them.
  */
 export type Allocate = (planned: { placed: PlacedParameter; dtype: DType }[]) => (placed: PlacedParameter) => Tensor;
 
@@ -108,6 +114,7 @@ export function randomModel(
   dtype: DType,
   device: string,
   allocate: Allocate = inMemory(device),
+  held: HeldRows = allRows,
 ): Model {
   const room = allocate(
     placedParameters(architecture).map((placed) => ({ placed, dtype: storedDtype(placed, dtype) })),
@@ -116,11 +123,21 @@ export function randomModel(
   return buildModel(architecture, (placed) => {
     const { spec } = placed;
     const parameter = room(placed);
-    if (spec.adapter) scope(() => void copy_(parameter, makeAdapter(spec, [seed, index++], dtype, device)));
+    const { first, count } = held(placed);
+    const own = index++;
+    if (count === 0) return parameter;
+    if (spec.adapter) scope(() => void copy_(parameter, makeAdapter(spec, [seed, own], dtype, device)));
+    else if (spec.init !== "normal") fill_(parameter, spec.init === "ones" ? 1 : 0);
     else {
-      setSeed(seedFor(seed, index++));
-      if (spec.init === "normal") fillNormal(parameter, architecture.initializerRange, device);
-      else fill_(parameter, spec.init === "ones" ? 1 : 0);
+      setSeed(seedFor(seed, own));
+      if (count === spec.shape[0]) fillNormal(parameter, architecture.initializerRange, device);
+      else
+        scope(() => {
+          // Numbers are drawn in the order of the whole.
+          const whole = empty(spec.shape, dtypeOf(parameter), deviceOf(parameter));
+          fillNormal(whole, architecture.initializerRange, device);
+          copy_(parameter, narrow(whole, 0, first, count));
+        });
     }
     return parameter;
   });
@@ -153,12 +170,22 @@ export const parameterCount = (specs: PlacedParameter[]): number =>
 export const weightBytes = (model: Model): number =>
   allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
 
-/** Bytes of a model as it is saved. */
-export const savedBytes = (model: Model): number =>
-  (model.passed?.tensors ?? []).reduce(
-    (total, { dtype, shape }) => total + shape.reduce((product, size) => product * size, DTYPES[dtype]),
-    weightBytes(model),
-  );
+/** Where a parameter lies in a model. */
+export const parameterOf = ({ outer, blocks }: Model, { layer, spec }: PlacedParameter): Tensor =>
+  (layer < 0 ? outer : blocks[layer])[spec.name];
+
+/** Bytes of a model as it is saved, which is whole. */
+export function savedBytes(model: Model): number {
+  const bytesOf = (type: DType, shape: readonly number[]): number =>
+    shape.reduce((product, size) => product * size, DTYPES[type]);
+  return [
+    ...placedParameters(model.architecture).map((placed) => ({
+      dtype: dtypeOf(parameterOf(model, placed)),
+      shape: placed.spec.shape,
+    })),
+    ...(model.passed?.tensors ?? []),
+  ].reduce((total, { dtype, shape }) => total + bytesOf(dtype, shape), 0);
+}
 
 export function freeModel(model: Model): void {
   free(...allParameters(model));

@@ -11,17 +11,18 @@ import type { Parameters } from "./model.js";
 
 /**
  * One float32 tensor per parameter, where the parameters are or on a device: zero at first, but for those that hold anything until their first
- * gradient is written (`isUnfilled`). The caller owns and frees them.
+ * gradient is written (`isUnfilled`). `shapeOf` where a parameter is a part of one. The caller owns and frees them.
  */
 export function makeGradients(
   parameters: Parameters,
   on?: string,
   isUnfilled: (name: string) => boolean = () => false,
+  shapeOf: (parameter: Tensor) => number[] = shape,
 ): Parameters {
   return scope(() => {
     const made = Object.entries(parameters).map(([name, parameter]) => {
       const make = isUnfilled(name) ? empty : zeros;
-      return [name, make(shape(parameter), "float32", on ?? device(parameter))] as const;
+      return [name, make(shapeOf(parameter), "float32", on ?? device(parameter))] as const;
     });
     return Object.fromEntries(made.map(([name, gradient]) => [name, keep(gradient)]));
   });

@@ -11,7 +11,17 @@ import { type BatchState, freeBatch, passForward } from "../reversible/methods/m
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { abs, amax, narrow } from "../torch/ops.js";
 import { item, type Tensor } from "../torch/tensor.js";
-import { asOrdinary, embed, type Network, OpenUnit, openHead, outerNames, segmentsOf } from "./network.js";
+import { EMBEDDING, HEAD } from "../store/store.js";
+import {
+  asOrdinary,
+  embed,
+  forwardOrder,
+  type Network,
+  OpenUnit,
+  openHead,
+  outerNames,
+  segmentsOf,
+} from "./network.js";
 
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
@@ -29,27 +39,35 @@ export function evaluate(
   accuracy: number;
 } {
   let [total, right, tokens] = [0, 0, 0];
-  const share = shareOf(ranks, batches.length);
-  const found = agreed(ranks, () => {
+  const [first, end] = shareOf(ranks, batches.length);
+  let done = 0;
+  const use = (from: number, to: number): (Losses & { tokens: number })[] => {
     const own: (Losses & { tokens: number })[] = [];
-    overHidden(network, partOf(batches, ...share), (hidden_TD, batch, open) => {
+    overHidden(network, batches.slice(from, to), (hidden_TD, batch, open) => {
       own.push({ ...lossesOf(network, open, hidden_TD, batch.labels), tokens: batch.trainedTokens });
-      seen(own.length);
+      seen(++done);
     });
     return own;
-  });
-  for (const sums of found.flat()) {
-    total += sums.total;
-    right += sums.right;
-    tokens += sums.tokens;
+  };
+  // As many passes on every rank, and at its end perhaps of nothing: others read its weights.
+  const found: ReturnType<typeof use>[][] = [];
+  for (let from = 0; from < Math.ceil(batches.length / ranks.world); from += GROUP) {
+    const [start, stop] = [first + from, first + from + GROUP].map((at) => Math.min(at, end));
+    found.push(inPass(network, () => agreed(ranks, () => use(start, stop))));
+  }
+  for (let rank = 0; rank < ranks.world; rank++) {
+    for (const sums of found.flatMap((group) => group[rank])) {
+      total += sums.total;
+      right += sums.right;
+      tokens += sums.tokens;
+    }
   }
   return { loss: total / tokens, accuracy: right / tokens };
 }
 
-const partOf = (batches: BatchList, first: number, end: number): BatchList => ({
-  length: end - first,
-  slice: (from, to) => batches.slice(first + from, Math.min(first + to, end)),
-});
+/** A pass of an evaluation, from the embedding to the head. */
+const inPass = <T>(network: Network, work: () => T): T =>
+  network.store.pass([EMBEDDING, ...forwardOrder(segmentsOf(network)), HEAD], work);
 
 export const evaluateLoss = (...of: Parameters<typeof evaluate>): number => evaluate(...of).loss;
 
@@ -61,7 +79,7 @@ export function documentLosses(
 ): number[] {
   const found: number[] = [];
   let done = 0;
-  overHidden(network, batches, (hidden_TD, { segments, labels }, open) => {
+  const measure = (hidden_TD: Tensor, { segments, labels }: Batch, open: OpenWeights): void => {
     let start = 0;
     for (const length of segments) {
       const [from, end] = [start, (start += length)];
@@ -70,26 +88,25 @@ export function documentLosses(
       );
     }
     seen(++done);
-  });
+  };
+  for (let start = 0; start < batches.length; start += GROUP)
+    inPass(network, () => overHidden(network, batches.slice(start, start + GROUP), measure));
   return found;
 }
 
 /** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
 function overHidden(
   network: Network,
-  batches: BatchList,
+  group: Batch[],
   use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void,
 ): void {
-  for (let start = 0; start < batches.length; start += GROUP) {
-    const group = batches.slice(start, start + GROUP);
-    const hidden = hiddenStates(network, group);
-    const open = openHead(network);
-    try {
-      for (const [i, hidden_TD] of hidden.entries()) scope(() => use(hidden_TD, group[i], open));
-    } finally {
-      open.close();
-      free(...hidden);
-    }
+  const hidden = hiddenStates(network, group);
+  const open = openHead(network);
+  try {
+    for (const [i, hidden_TD] of hidden.entries()) scope(() => use(hidden_TD, group[i], open));
+  } finally {
+    open.close();
+    free(...hidden);
   }
 }
 
@@ -166,9 +183,11 @@ export function largestHidden(network: Network, batch: Batch): number {
       scope(() => item(amax(abs(stream)))),
     );
   };
-  scope(() => look(embed(network, batch.tokens)));
-  free(...hiddenStates(asOrdinary(network), [batch], look));
-  return largest;
+  return inPass(network, () => {
+    scope(() => look(embed(network, batch.tokens)));
+    free(...hiddenStates(asOrdinary(network), [batch], look));
+    return largest;
+  });
 }
 
 function lossesOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: Int32Array): Losses {

@@ -14,10 +14,9 @@ import type { ExpertRows } from "../model/expert-rows.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { HEAD, type ParameterStore } from "../store/store.js";
-import { embedding } from "../torch/ops.js";
 import { during } from "../torch/span.js";
 import { scope } from "../torch/scope.js";
-import { device as deviceOf, fromArray, type DType, type Tensor, to } from "../torch/tensor.js";
+import { type DType, type Tensor, to } from "../torch/tensor.js";
 
 /** How the blocks are shared out; by default each is a unit of the network's coupling. */
 export interface Division {
@@ -88,6 +87,12 @@ function unitsOf(from: number, end: number, size: number): number[][] {
   }
   return units;
 }
+
+/** The blocks in the order in which a pass opens them. */
+export const forwardOrder = (segments: readonly Segment[]): number[] => segments.flatMap(({ units }) => units.flat());
+
+export const backwardOrder = (segments: readonly Segment[]): number[] =>
+  segments.toReversed().flatMap(({ units }) => units.toReversed().flat());
 
 /** The same weights as the network that everyone runs: what `final/` is in other tools. */
 export function asOrdinary(network: Network): Network {
@@ -220,11 +225,10 @@ export function openHead(network: Network): OpenWeights {
 
 /** The hidden state in front of the first block, in the float type of the streams. Rows are read where the embedding is stored: a step needs few of them. */
 export function embed(network: Network, tokens_T: ArrayLike<number>): Tensor {
-  const { format, device, model } = network;
+  const { format, device, model, store } = network;
   return scope(() => {
     const weight_VD = model.outer[outerNames(network).embedding.name];
-    const indices_T = fromArray(tokens_T, [tokens_T.length], "int64", deviceOf(weight_VD));
-    const embedded_TD = to(embedding(weight_VD, indices_T), format.floatDtype, device);
+    const embedded_TD = to(store.lookUp(weight_VD, tokens_T), format.floatDtype, device);
     return scaleEmbedding(model.architecture.scales, embedded_TD);
   });
 }

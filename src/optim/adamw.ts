@@ -51,6 +51,7 @@ export function adamw(settings: AdamWSettings): Optimizer {
 export function adamwRule(settings: AdamWSettings, parameter: ParameterFacts): Rule {
   const moment = { shape: parameter.shape, dtype: "float32" } as const;
   return {
+    elementwise: true,
     layout: { m: moment, v: moment },
     update: (weight, gradient, { m, v }, update) =>
       forTiles(gradient, (start, count) => {

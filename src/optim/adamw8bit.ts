@@ -37,6 +37,7 @@ function blockwise(settings: AdamWSettings, parameter: ParameterFacts): Rule {
   const code = { shape: parameter.shape, dtype: "uint8" } as const;
   const scale = { shape: [Math.ceil(elementsOf(parameter.shape) / BLOCK_ELEMENTS)], dtype: "float32" } as const;
   return {
+    elementwise: true,
     layout: { m: code, m_scale: scale, v: code, v_scale: scale },
     update: (weight, gradient, state, update) =>
       scope(() => {

@@ -37,6 +37,7 @@ export function lion({ beta1, beta2, weightDecay }: LionSettings): Optimizer {
   return {
     name: "lion",
     rule: (parameter) => ({
+      elementwise: true,
       layout: { m: { shape: parameter.shape, dtype: "float32" } },
       update: (weight, gradient, { m }, update) =>
         forTiles(gradient, (start, count) => {

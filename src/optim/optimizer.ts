@@ -39,6 +39,8 @@ export interface ScaledUpdate extends Update {
 export interface Rule {
   /** The state tensors by name, all zero before the first step. */
   readonly layout: StateLayout;
+  /** Whether an element's update depends on no other, but for those that share a block of state: then any rows may be updated by themselves. */
+  readonly elementwise?: true;
   /**
    * Updates the weight and the state in place; the gradient (float32) may be overwritten. All three are the whole parameter's, or those
    * of some of its matrices side by side, state then as a row of elements.

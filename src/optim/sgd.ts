@@ -42,6 +42,7 @@ export function sgd({ momentum, weightDecay }: SgdSettings, name = "sgd"): Optim
   return {
     name,
     rule: (parameter) => ({
+      elementwise: true,
       layout: momentum > 0 ? { buffer: { shape: parameter.shape, dtype: "float32" } } : ({} as StateLayout),
       update: (weight, gradient, { buffer }, update) =>
         forTiles(gradient, (start, count) => {

@@ -1,7 +1,7 @@
 // What ranks do together: the processes that train one model, each with a part of every step's micro-batches. For one process all of it is there,
 // too, and does nothing, so that a step is written once. Every rank makes the same calls in the same order.
 import { UserError } from "../errors.js";
-import type { Tensor } from "../torch/tensor.js";
+import type { Rows, Tensor } from "../torch/tensor.js";
 
 export interface Collectives {
   /** From 0. */
@@ -10,11 +10,35 @@ export interface Collectives {
   readonly world: number;
   /** Every rank's value, in their order; anything that v8.serialize takes, numbers to the bit. */
   gather<T>(value: T): T[];
-  /** Of one pass over a step's micro-batches. */
-  sums(): GradientSums;
+  /** Of one pass over a step's micro-batches, of whose sums every rank needs some rows; all unless said otherwise. */
+  sums(needed?: NeededRows): GradientSums;
+  /** Of one pass in which ranks read tensors of one another. */
+  reads(): RemoteReads;
+  /** Bytes of tensors that this rank has sent to others so far. */
+  sentBytes(): number;
   /** `where` the run is, for the error of a rank that is lost. */
   at(where: string): void;
   /** Waits for all ranks, and leaves. */
+  close(): void;
+}
+
+/** Which rows a rank needs of the sum of a part's gradient; null for all. */
+export type NeededRows = (part: number, name: string, rank: number) => Rows | null;
+
+/** None: the norm is all that is asked for. */
+export const NO_ROWS: NeededRows = () => ({ first: 0, count: 0 });
+
+/** Tensors that are read by others under a number, which says the same on all ranks. */
+export interface RemoteReads {
+  /** Each of the ranks `to` will read the tensor once. Until it is `settled` it must not change. */
+  offer(number: number, tensor: Tensor, to: readonly number[]): void;
+  /** Begins to read what a rank offers; what is returned waits until it is there. */
+  read(number: number, from: number, into: Tensor): () => void;
+  /** Waits until a tensor that was offered has been read. */
+  settled(number: number): void;
+  /** Waits until all have been. */
+  finish(): void;
+  /** Gives up what is on its way. */
   close(): void;
 }
 
@@ -27,8 +51,16 @@ export interface GradientSums {
   enter(): void;
   /** In front of this rank's first micro-batch: puts into `gradients`, which are zero, what the ranks before it have summed. */
   begin(part: number, gradients: Readonly<Record<string, Tensor>>): void;
-  /** Behind its last one. `whole` is called when they are the sums of all, now or later; calls keep their order. */
-  end(part: number, gradients: Readonly<Record<string, Tensor>>, whole: () => void): void;
+  /**
+   * Behind its last one. `whole` is called when they are the sums of all, now or later, cut down to the rows that this rank needs; calls keep their
+   * order. What one rank measures of whole gradients is told to all.
+   */
+  end(
+    part: number,
+    gradients: Readonly<Record<string, Tensor>>,
+    measure: () => number,
+    whole: (measured: number) => void,
+  ): void;
   /** Behind its last one, of gradients that are added to a second time, from rank 0 on, after `resume`. */
   pause(part: number, gradients: Readonly<Record<string, Tensor>>): void;
   resume(part: number, gradients: Readonly<Record<string, Tensor>>): void;
@@ -46,12 +78,14 @@ export const ALONE: Collectives = {
   sums: () => ({
     enter() {},
     begin() {},
-    end: (_part, _gradients, whole) => whole(),
+    end: (_part, _gradients, measure, whole) => whole(measure()),
     pause() {},
     resume() {},
     finish() {},
     close() {},
   }),
+  reads: () => ({ offer() {}, read: () => () => {}, settled() {}, finish() {}, close() {} }),
+  sentBytes: () => 0,
   at() {},
   close() {},
 };

@@ -10,14 +10,17 @@ import {
   gatherBytes,
   hasGroups,
   openGroup,
+  sentBytes,
   startSum,
 } from "../torch/comm/group.js";
 import { engineInfo } from "../torch/device.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, toArray } from "../torch/tensor.js";
-import { ALONE, type Collectives, type GradientSums } from "./collectives.js";
+import { ALONE, type Collectives, type GradientSums, type RemoteReads } from "./collectives.js";
 import type { RankPlace } from "./launch-names.js";
 import { orderedSums } from "./ordered-sums.js";
+import { remoteReads } from "./remote-reads.js";
+import { tagsOf } from "./tags.js";
 
 /** `seconds` that a rank may wait for another. Errors: UserError; RankLostError where the others are not there in time. */
 export function joinRanks(place: RankPlace | null, seconds: number): Collectives {
@@ -52,7 +55,9 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     rank,
     world,
     gather: <T>(value: T) => named(() => gatherBytes(serialize(value)).map((bytes) => deserialize(bytes) as T)),
-    sums: () => namedSums(orderedSums({ rank, world }, ++pass), named),
+    sums: (needed) => namedSums(orderedSums({ rank, world }, ++pass, needed), named),
+    reads: () => namedReads(remoteReads(tagsOf(++pass)), named),
+    sentBytes,
     at: (place) => {
       where = place;
     },
@@ -76,9 +81,20 @@ type Named = <Result>(call: () => Result, more?: string) => Result;
 const namedSums = ({ enter, begin, end, pause, resume, finish, close }: GradientSums, named: Named): GradientSums => ({
   enter: () => named(enter),
   begin: (part, of) => named(() => begin(part, of), partName(part)),
-  end: (part, of, whole) => named(() => end(part, of, whole), partName(part)),
+  end: (part, of, measure, whole) => named(() => end(part, of, measure, whole), partName(part)),
   pause: (part, of) => named(() => pause(part, of), partName(part)),
   resume: (part, of) => named(() => resume(part, of), partName(part)),
+  finish: () => named(finish),
+  close,
+});
+
+const namedReads = ({ offer, read, settled, finish, close }: RemoteReads, named: Named): RemoteReads => ({
+  offer: (number, tensor, to) => named(() => offer(number, tensor, to)),
+  read: (number, from, into) => {
+    const wait = named(() => read(number, from, into));
+    return () => named(wait);
+  },
+  settled: (number) => named(() => settled(number)),
   finish: () => named(finish),
   close,
 });

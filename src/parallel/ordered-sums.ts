@@ -1,36 +1,46 @@
 // Sums of gradients that have the same bits for every number of ranks. Rank 0 adds up its micro-batches, and hands the sum to rank 1, which adds its own
 // to it, and so on: the additions of one process, in its order. Meanwhile rank 0 is at its next block, so that W ranks work side by side, each a block
-// behind the one before it, and a backward pass over L blocks takes the time of L + W - 1. The last rank has the whole, and sends it to all.
+// behind the one before it, and a backward pass over L blocks takes the time of L + W - 1. The last rank has the whole, measures it, and sends every
+// rank the number and the rows that it needs.
 import {
   awaitTicket,
   dropTicket,
   giveUpMemory,
+  keepRows,
   receive,
   startSend,
   takeMemory,
   type Ticket,
 } from "../torch/comm/group.js";
-import type { Tensor } from "../torch/tensor.js";
-import type { Collectives, GradientSums } from "./collectives.js";
+import { narrow } from "../torch/ops.js";
+import { scope } from "../torch/scope.js";
+import { type Rows, empty, fromArray, item, shape, type Tensor } from "../torch/tensor.js";
+import type { Collectives, GradientSums, NeededRows } from "./collectives.js";
+import { tagsOf } from "./tags.js";
 
 type Named = Readonly<Record<string, Tensor>>;
 
 interface Waiting {
   stage: number;
-  gradients: readonly Tensor[];
-  tags: readonly number[];
+  part: number;
+  gradients: Named;
+  /** Known by the last rank, and by the others when they hear of it. */
+  measured: number;
   sent: readonly Ticket[];
   /** Of the gradients, whose memory is given up until the whole comes; null while they have some. */
   sizes: number[][] | null;
-  whole: () => void;
+  whole: (measured: number) => void;
 }
 
-const MOST_TAGS = 1 << 18;
 /** Stages by which a whole is looked at later than it may be there, so that a rank which is late for a moment keeps nobody waiting. */
 const SLACK = 1;
 
 /** `pass` is another number each time, so that what a pass that was given up has left behind is nothing to the next. */
-export function orderedSums({ rank, world }: Pick<Collectives, "rank" | "world">, pass: number): GradientSums {
+export function orderedSums(
+  { rank, world }: Pick<Collectives, "rank" | "world">,
+  pass: number,
+  needed: NeededRows = () => null,
+): GradientSums {
   const last = world - 1;
   /** As many stages as the last rank is behind this one. */
   const delay = last - rank;
@@ -40,29 +50,59 @@ export function orderedSums({ rank, world }: Pick<Collectives, "rank" | "world">
   const known = new Map<string, number>();
   let [stage, ended] = [0, false];
 
+  const tag = tagsOf(pass);
   /** Names come up in the same order on all ranks. A head that is the embedding is one tensor of two parts. */
   const tagOf = (part: number, name: string): number => {
     const key = part < 0 ? name : `${part} ${name}`;
     if (!known.has(key)) known.set(key, 2 * known.size);
-    return (pass % (2 ** 31 / MOST_TAGS)) * MOST_TAGS + (known.get(key) as number);
+    return tag(known.get(key) as number);
   };
   /** Behind the tag of a sum that goes on. */
-  const wholeTag = (tag: number): number => tag + 1;
+  const wholeTag = (part: number, name: string): number => tagOf(part, name) + 1;
+  const measureTag = (part: number): number => tagOf(part, `measure ${part}`);
+  const rowsFor = (other: number, part: number, name: string, gradient: Tensor): Rows =>
+    needed(part, name, other) ?? { first: 0, count: shape(gradient)[0] };
   const send = (part: number, gradients: Named, to: number): Ticket[] =>
     Object.entries(gradients).map(([name, gradient]) => startSend(gradient, to, tagOf(part, name)));
   const receiveFrom = (from: number, part: number, gradients: Named): void => {
     for (const [name, gradient] of Object.entries(gradients)) receive(gradient, from, tagOf(part, name));
   };
-  const settle = ({ gradients, tags, sent, sizes, whole }: Waiting): void => {
+  /** To every other rank what is measured, and its rows of the whole. */
+  const sendWhole = (part: number, gradients: Named, measured: number): Ticket[] =>
+    scope(() => {
+      const told = fromArray([measured], [1], "float64");
+      return others.flatMap((other) => [
+        startSend(told, other, measureTag(part)),
+        ...Object.entries(gradients).flatMap(([name, gradient]) => {
+          const { first, count } = rowsFor(other, part, name, gradient);
+          return count > 0 ? [startSend(narrow(gradient, 0, first, count), other, wholeTag(part, name))] : [];
+        }),
+      ]);
+    });
+  const hear = (part: number): number =>
+    scope(() => {
+      const told = empty([1], "float64");
+      receive(told, last, measureTag(part));
+      return item(told);
+    });
+  const settle = (each: Waiting): void => {
+    const { part, gradients, sent, sizes, whole } = each;
     if (sizes === null) sent.forEach(awaitTicket);
-    sizes?.forEach((each, i) => takeMemory(gradients[i], each));
-    if (rank < last) gradients.forEach((gradient, i) => receive(gradient, last, wholeTag(tags[i])));
-    whole();
+    if (rank < last) {
+      each.measured = hear(part);
+      for (const [i, [name, gradient]] of Object.entries(gradients).entries()) {
+        const [all, ...rest] = sizes?.[i] ?? shape(gradient);
+        const count = needed(part, name, rank)?.count ?? all;
+        if (sizes !== null || count < all) takeMemory(gradient, [count, ...rest]);
+        if (count > 0) receive(gradient, last, wholeTag(part, name));
+      }
+    }
+    whole(each.measured);
   };
   /** What the next rank has had time to receive is in nobody's way until it is whole. */
   const leave = (each: Waiting): void => {
     each.sent.forEach(awaitTicket);
-    each.sizes = each.gradients.map(giveUpMemory);
+    each.sizes = Object.values(each.gradients).map(giveUpMemory);
   };
 
   return {
@@ -77,15 +117,18 @@ export function orderedSums({ rank, world }: Pick<Collectives, "rank" | "world">
       for (const name of Object.keys(gradients)) tagOf(part, name);
       if (rank > 0) receiveFrom(rank - 1, part, gradients);
     },
-    end(part, gradients, whole) {
+    end(part, gradients, measure, whole) {
       ended = true;
-      const all = Object.values(gradients);
-      const tags = Object.keys(gradients).map((name) => tagOf(part, name));
-      const sent =
-        rank < last
-          ? send(part, gradients, rank + 1)
-          : others.flatMap((other) => all.map((gradient, i) => startSend(gradient, other, wholeTag(tags[i]))));
-      waiting.push({ stage, gradients: all, tags, sent, sizes: null, whole });
+      measureTag(part);
+      const measured = rank < last ? 0 : measure();
+      const sent = rank < last ? send(part, gradients, rank + 1) : sendWhole(part, gradients, measured);
+      if (rank === last) {
+        for (const [name, gradient] of Object.entries(gradients)) {
+          const { first, count } = rowsFor(rank, part, name, gradient);
+          if (count < shape(gradient)[0]) keepRows(gradient, first, count);
+        }
+      }
+      waiting.push({ stage, part, gradients, measured, sent, sizes: null, whole });
     },
     pause(part, gradients) {
       paused.push(...send(part, gradients, (rank + 1) % world));

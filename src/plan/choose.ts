@@ -126,7 +126,7 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
     if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name }, ` --optimizer ${name}`);
   if (STORES[settings.parameters].lies === "device" && !METHODS[settings.method].holdsBlocks) {
     for (const name of STORE_NAMES)
-      if (STORES[name].lies !== "device" && (!isCpu(settings.device) || !STORES[name].needsGpu))
+      if (!["device", "ranks"].includes(STORES[name].lies) && (!isCpu(settings.device) || !STORES[name].needsGpu))
         tiled({ parameters: name }, ` --parameters ${name}`);
   }
   if (!METHODS[settings.method].rebuilds && settings.coupling !== ORDINARY.coupling)

@@ -8,7 +8,22 @@ import { sizedBatch } from "../train/full-batch.js";
 import { atDepth, depthsOf } from "./depths.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
-import { type Geometry, type ShadowStep, shadowStep, type StoredBytes, storedBytes } from "./shadow-step.js";
+import { STORES } from "../store/registry.js";
+import type { HeldBytes } from "../store/store.js";
+import { UserError } from "../errors.js";
+import { stepTraffic } from "./traffic.js";
+import { plannedRank } from "./planned-ranks.js";
+import {
+  type Geometry,
+  plannedShares,
+  type ShadowStep,
+  shadowStep,
+  type StoredBytes,
+  storedBytes,
+} from "./shadow-step.js";
+
+/** Runs of blocks after which ranks have as many gradients on their way as they ever have. */
+const BLOCKS_IN_FLIGHT = 6;
 
 export interface SpanPeak {
   name: string;
@@ -30,20 +45,32 @@ export interface Plan {
   /** The highest totals on the device, the highest first: the first is the peak. */
   spans: SpanPeak[];
   placed: Placed;
+  /** Of several ranks: how many, and the bytes that one sends in a step, in the mean. */
+  ranks: { count: number; sentBytes: number };
 }
 
-/** The plan of a step of these settings; `batches` are the micro-batches, full ones where there are none. */
-export function planStep(settings: TrainSettings, geometry: Geometry, batches?: SizedBatch[]): Plan {
+/**
+ * The plan of a step of these settings; `batches` are the micro-batches, full ones where there are none. Of several ranks it is that of one: where they
+ * share weights and state, of the one that has most of them.
+ */
+export function planStep(settings: TrainSettings, geometry: Geometry, batches?: SizedBatch[], world = 1): Plan {
   const micro = settings.gradient_accumulation_steps;
+  const isShared = STORES[settings.parameters].lies === "ranks";
+  if (isShared && world === 1)
+    throw new UserError(`parameters: ${settings.parameters} shares them out over ranks. Say over how many: --ranks 2.`);
+  const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
+  const most = shared ? heaviest(shared.held) : 0;
+  const ranks = plannedRank(most, world);
   const step = (depth: number, count: number): ShadowStep =>
     shadowStep(
       settings,
       { ...geometry, architecture: atDepth(geometry.architecture, depth) },
       batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)),
+      { ranks, shares: shared?.shares },
     );
   const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
   const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
-  const depths = depthsOf(settings, geometry.architecture, 2);
+  const depths = depthsOf(settings, geometry.architecture, world > 1 ? BLOCKS_IN_FLIGHT : 2);
   // Rows of the outer list are depths.
   const planned = depths.map((depth) =>
     extended(
@@ -52,11 +79,18 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
       batches?.length ?? micro,
     ),
   );
-  return describe(
+  const plan = describe(
     settings,
     extended(planned, depths, geometry.architecture.layers.length),
-    storedBytes(settings, geometry),
+    shared ? { hostBytes: 0, held: shared.held[most] } : storedBytes(settings, geometry),
   );
+  return { ...plan, ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world } };
+}
+
+/** The rank that holds most. */
+function heaviest(held: readonly HeldBytes[]): number {
+  const bytes = held.map(({ weightBytes, stateBytes }) => weightBytes + stateBytes);
+  return bytes.indexOf(Math.max(...bytes));
 }
 
 /** From figures at one place, or at two places on a line, to those at `wanted`. */
@@ -86,7 +120,7 @@ function extended(steps: ShadowStep[], places: number[], wanted: number): Shadow
   };
 }
 
-function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes): Plan {
+function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes): Omit<Plan, "ranks"> {
   const { bitBytes, routingBytes, hostBytes } = step;
   const { terms, elsewhereBytes } = onDevice(settings, step.terms, stored.held);
   const spans = [...step.spans].map(([name, bytes]): [string, number] => [name, Math.max(0, bytes - elsewhereBytes)]);

@@ -100,7 +100,7 @@ for (const [where, device, fused] of [
       const settings = settingsOf({ per_device_train_batch_size: 1, ...point.flags, device });
       const batches = new Array(settings.gradient_accumulation_steps).fill(sizedBatch(settings));
       const planned = (repeat: typeof everyRound): ShadowStep =>
-        shadowStep(settings, geometryOf(point), batches, engineOf(repeat, fused));
+        shadowStep(settings, geometryOf(point), batches, { engine: engineOf(repeat, fused) });
       const short = planned(fewRounds);
       few += operatorCalls();
       const whole = planned(everyRound);
@@ -120,7 +120,7 @@ test("as much is counted for long rows as for short ones, and for many rows as f
     for (const fused of [false, true]) {
       const callsOf = (flags: Point["flags"]): number => {
         const settings = settingsOf({ per_device_train_batch_size: 1, ...flags });
-        shadowStep(settings, geometryOf(point), [sizedBatch(settings)], engineOf(fewRounds, fused));
+        shadowStep(settings, geometryOf(point), [sizedBatch(settings)], { engine: engineOf(fewRounds, fused) });
         return operatorCalls();
       };
       const ofLengths = [15, 17, 20, 24].map((power) => callsOf({ max_length: 2 ** power }));

@@ -18,7 +18,7 @@ export interface RunPlan {
   geometry: Geometry;
 }
 
-export function planRun({ settings, source, state, data, startStep, totalSteps }: Run): RunPlan {
+export function planRun({ settings, source, state, data, startStep, totalSteps, ranks }: Run): RunPlan {
   const { model } = state.network;
   // Asked now: the engine that plans knows nothing of these tensors.
   const types = [model.outer, ...model.blocks].map((parameters) =>
@@ -42,7 +42,7 @@ export function planRun({ settings, source, state, data, startStep, totalSteps }
   data.restore(from);
   const longest = largest.reduce((most, batch) => (batch.tokens.length > most.tokens.length ? batch : most));
   const planned = largest.length > FEW ? largest.map(() => longest) : largest;
-  return { plan: planStep(settings, geometry, planned), geometry };
+  return { plan: planStep(settings, geometry, planned, ranks.world), geometry };
 }
 
 const tokensOf = (batches: Batch[]): number => batches.reduce((sum, { tokens }) => sum + tokens.length, 0);

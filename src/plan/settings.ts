@@ -9,6 +9,7 @@ import { parseBytes } from "../format.js";
 import { isCpu } from "../torch/device.js";
 
 const PLAN = "The plan";
+const MOST_RANKS = 1024;
 const row = TRAIN_ROWS;
 
 /** Those of `train`. */
@@ -81,6 +82,15 @@ export const PLAN_ROWS = {
     about:
       "the largest micro-batch of rows of max_length that fits the card of gpu, or memory; where one row does not, the longest length",
   },
+  ranks: {
+    kind: "integer",
+    default: 1,
+    min: 1,
+    max: MOST_RANKS,
+    group: PLAN,
+    about:
+      "processes that train together: the plan of one of them; where they share weights and state (parameters sharded), of the one with most",
+  },
   compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
   svg: {
     kind: "string",
@@ -147,6 +157,11 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.calibrate && settings.compare) {
     return `${at.subject("calibrate")} times one way of training, and ${at.mention("compare")} shows all of them. Give one of the two.`;
   }
+  const one = (["fit", "gpu", "memory", "disk", "largest", "compare", "calibrate"] as const).find((name) =>
+    at.has(name),
+  );
+  if (settings.ranks > 1 && one !== undefined)
+    return `${at.subject(one)} looks at one process, and ${at.mention("ranks")} at one of several. Remove one of the two.`;
   const machine = (["fit", "gpu", "memory", "disk", "largest"] as const).find((name) => at.has(name));
   for (const other of ["compare", "calibrate"] as const) {
     if (machine !== undefined && settings[other] && (other === "compare" || !settings.largest))

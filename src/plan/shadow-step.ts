@@ -13,9 +13,14 @@ import { type MemoryTerms, memoryTerms } from "../step/memory-terms.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { type Phase, trainsOf } from "../train/phases.js";
 import { STORES } from "../store/registry.js";
+import type { Shares } from "../store/sharded/shares.js";
 import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { networkOf, statesOf } from "../train/prepare-network.js";
 import type { TrainSettings } from "../train/settings/settings.js";
+import { ALONE, type Collectives } from "../parallel/collectives.js";
+import { heldBytes, sharesOf } from "../store/sharded/planned-shares.js";
+import { plannedRank } from "./planned-ranks.js";
+import { sharedOptions } from "../train/prepare-store.js";
 import { stepOptions } from "../train/step-options.js";
 import { trainStep } from "../step/step.js";
 
@@ -45,20 +50,29 @@ export const plannedPhase = ({ learning_rate }: TrainSettings): Phase => ({
   peakLearningRate: learning_rate,
 });
 
+export interface ShadowOptions {
+  engine?: typeof onShadow;
+  /** Of several ranks, one. */
+  ranks?: Collectives;
+  /** Who holds what of the whole model, where they share it. */
+  shares?: Shares;
+}
+
 export function shadowStep(
   settings: TrainSettings,
   geometry: Geometry,
   batches: SizedBatch[],
-  engine = onShadow,
+  { engine = onShadow, ranks = ALONE, shares }: ShadowOptions = {},
 ): ShadowStep {
   return engine(() => {
     const { device } = settings;
     // Blocks that stay on the device add what they take, wherever they are among the others.
-    const { store, network, states } = shadowNetwork({ ...settings, blocks_on_device: 0 }, geometry);
+    const { store, network, states } = shadowNetwork({ ...settings, blocks_on_device: 0 }, geometry, ranks, shares);
     resetPeak(device);
-    const result = during("streams", () =>
-      trainStep(network, states, batches, stepOptions(settings, plannedPhase(settings), 1)),
-    );
+    const options = { ...stepOptions(settings, plannedPhase(settings), 1), ranks };
+    // Every rank has as many.
+    const ofAll = Array.from({ length: ranks.world }, () => batches).flat();
+    const result = during("streams", () => trainStep(network, states, ofAll, options));
     const { bitBytes, routingBytes } = result;
     // Told as if they were on the device; where they are is said by placement.ts.
     const all = { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
@@ -82,25 +96,40 @@ export interface StoredBytes {
   held: HeldBytes;
 }
 
-export const storedBytes = (settings: TrainSettings, geometry: Geometry): StoredBytes =>
-  STORES[settings.parameters].lies === "memory"
-    ? onShadow(() => {
-        const { hostBytes, held } = shadowNetwork(settings, geometry).store;
-        return { hostBytes, held: held ?? NOTHING_HELD };
-      })
-    : { hostBytes: 0, held: NOTHING_HELD };
+export function storedBytes(settings: TrainSettings, geometry: Geometry): StoredBytes {
+  if (STORES[settings.parameters].lies !== "memory") return { hostBytes: 0, held: NOTHING_HELD };
+  return onShadow(() => {
+    const { hostBytes, held } = shadowNetwork(settings, geometry, ALONE).store;
+    return { hostBytes, held: held ?? NOTHING_HELD };
+  });
+}
 
-function shadowNetwork(settings: TrainSettings, { architecture, dtypeOf }: Geometry) {
+/** How so many ranks share weights and state, and what each of them holds. */
+export function plannedShares(
+  settings: TrainSettings,
+  geometry: Geometry,
+  world: number,
+): { shares: Shares; held: HeldBytes[] } {
+  const architecture = extensionOf(describeNetwork(settings))(geometry.architecture);
+  const planned = plannedParameters(architecture, geometry);
+  const options = sharedOptions(settings, architecture, plannedRank(0, world));
+  const shares = sharesOf(planned, options);
+  return { shares, held: heldBytes(planned, shares, options) };
+}
+
+const plannedParameters = (architecture: Architecture, { dtypeOf }: Geometry) =>
+  placedParameters(architecture).map((placed) => ({ placed, dtype: storedDtype(placed, dtypeOf(placed)) }));
+
+function shadowNetwork(settings: TrainSettings, geometry: Geometry, ranks: Collectives, shares?: Shares) {
   const { device, threads } = settings;
   setThreads(threads);
-  const extended = extensionOf(describeNetwork(settings))(architecture);
+  const extended = extensionOf(describeNetwork(settings))(geometry.architecture);
   const store = STORES[settings.parameters].makePlanned({
     ...{ device, architecture: extended },
+    shared: { ...sharedOptions(settings, extended, ranks), shares },
     blocksOnDevice: settings.blocks_on_device,
   });
-  const make = store.allocate(
-    placedParameters(extended).map((placed) => ({ placed, dtype: storedDtype(placed, dtypeOf(placed)) })),
-  );
+  const make = store.allocate(plannedParameters(extended, geometry));
   const model = during("weights", () => buildModel(extended, make));
   const network = { ...networkOf(settings, model, store), trains: trainsOf(plannedPhase(settings), settings, model) };
   const states = during("optimizer state", () => statesOf(settings, network));

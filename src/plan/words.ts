@@ -32,7 +32,7 @@ export function planLine(plan: Plan): string {
 
 /** `processBytes`: what the process takes in main memory beside all that is planned. */
 export function describePlan(plan: Plan, processBytes: number): string {
-  const { settings, spans, placed, terms } = plan;
+  const { settings, spans, placed, terms, ranks } = plan;
   const above = spans.map(({ name, bytes }) => ({ name, bytes: bytes - terms.weightBytes - terms.stateBytes }));
   const {
     per_device_train_batch_size: rows,
@@ -47,6 +47,9 @@ export function describePlan(plan: Plan, processBytes: number): string {
   return [
     `a step of ${steps} micro-batch${steps === 1 ? "" : "es"} of ${rows} x ${length} tokens, ${settings.method}, ${settings.coupling}, ${settings.optimizer}`,
     `takes ${formatBytes(placed.deviceBytes)} on ${device}${host}${disk}`,
+    ...(ranks.count > 1
+      ? [`as one of ${ranks.count} ranks, each of which sends ${formatBytes(ranks.sentBytes)} to others in the mean`]
+      : []),
     `and about ${formatBytes(processBytes)} of main memory for Node, the engine and freed blocks kept for reuse`,
     "",
     formatTable(["by term", ""], shown(partsOf(plan).filter(({ bytes }) => bytes > 0))),

@@ -8,7 +8,8 @@ import { byteSize, item, type Tensor } from "../torch/tensor.js";
 import type { BlockPass } from "./block-pass.js";
 import type { BlockUpdates } from "./block-updates.js";
 import type { MicroBatch } from "./micro-batch.js";
-import { embed, type Network, type Segment } from "../network/network.js";
+import { backwardOrder, embed, type Network, type Segment } from "../network/network.js";
+import { EMBEDDING, HEAD } from "../store/store.js";
 import { embeddingGradient, headAndLoss } from "./outer-gradients.js";
 import type { Teacher } from "./teacher.js";
 
@@ -39,7 +40,8 @@ export interface Ended {
 
 /** From the streams behind the last block to the embedding; `updates` is closed. */
 export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
-  return from.network.store.backward(updates.applies, () => {
+  const { store } = from.network;
+  const pass = (): BackwardResult => {
     try {
       return backward(from, updates);
     } catch (failure) {
@@ -47,7 +49,9 @@ export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
     } finally {
       updates.close();
     }
-  });
+  };
+  const parts = [HEAD, ...backwardOrder(from.segments), EMBEDDING];
+  return store.pass(parts, () => store.backward(updates.applies, pass));
 }
 
 function backward(from: Ended, updates: BlockUpdates): BackwardResult {

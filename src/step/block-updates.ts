@@ -7,7 +7,7 @@ import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
-import { ALONE, type Collectives, type GradientSums } from "../parallel/collectives.js";
+import { ALONE, type Collectives, type GradientSums, NO_ROWS } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
@@ -74,7 +74,7 @@ export class BlockUpdates {
     this.#place = place;
     this.#states = states;
     this.#options = options;
-    this.#sums = (options.ranks ?? ALONE).sums();
+    this.#sums = (options.ranks ?? ALONE).sums(states === null ? NO_ROWS : place.store.sharing?.needed);
   }
 
   /** Whether gradients are applied, and not only measured. */
@@ -96,7 +96,8 @@ export class BlockUpdates {
   begin(part: number, parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
     this.#sums.enter();
     const unfilled = this.beginsSums ? isUnfilled : undefined;
-    const gradients = during("gradient", () => makeGradients(parameters, this.#place.device, unfilled));
+    const { device, store } = this.#place;
+    const gradients = during("gradient", () => makeGradients(parameters, device, unfilled, store.sharing?.shapeOf));
     this.#alive.add(gradients);
     this.#note();
     this.#sums.begin(part, gradients);
@@ -131,10 +132,11 @@ export class BlockUpdates {
     look: () => void = () => {},
   ): void {
     const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
-    this.#sums.end(part, own, () => {
+    const measure = (): number => gradientNorm(Object.values(own));
+    this.#sums.end(part, own, measure, (norm) => {
       try {
         look();
-        this.#apply({ part, parameters, gradients, names });
+        this.#apply({ part, parameters, gradients, names }, norm);
       } catch (failure) {
         this.#known = failure;
         throw failure;
@@ -169,13 +171,15 @@ export class BlockUpdates {
     this.#sums.finish();
   }
 
-  #apply(of: PartGradients): void {
+  /** `wholeNorm` is that of what is no row. */
+  #apply(of: PartGradients, wholeNorm: number): void {
     const { part, gradients, names } = of;
     const states = this.#states;
+    const known = new PartNorm(part, wholeNorm);
     const norm =
       states === null
-        ? this.#measure(of, true).value
-        : this.#place.store.update(part, (change) => this.#update(of, states, change));
+        ? this.#measure(of, known).value
+        : this.#place.store.update(part, (change) => this.#update(of, { known, states, change }));
     this.#squaredNorm += norm * norm;
     const { whole, rows } = gradients;
     for (const name of names) {
@@ -189,7 +193,10 @@ export class BlockUpdates {
   }
 
   /** Returns the norm of the part's gradients before clipping. */
-  #update(of: PartGradients, states: OptimizerStates, change: Change): number {
+  #update(
+    of: PartGradients,
+    { known, states, change }: { known: PartNorm; states: OptimizerStates; change: Change },
+  ): number {
     const { part, parameters, gradients, names } = of;
     const {
       step,
@@ -201,7 +208,7 @@ export class BlockUpdates {
     } = this.#options;
     // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
     const isMeasured = maxBlockGradNorm > 0;
-    const norm = this.#measure(of, isMeasured);
+    const norm = isMeasured ? this.#measure(of, known) : known;
     const own = seedFor(seed, step, part + 2);
     // For optimizers that draw.
     setSeed(own);
@@ -216,7 +223,7 @@ export class BlockUpdates {
       for (const name of names) states.update(part, name, parameters[name], gradients.whole[name], update);
     });
     this.#forExperts(gradients.rows, parameters, (name, firstExpert, gradient) => {
-      if (!isMeasured) norm.add([gradient]);
+      if (!isMeasured) norm.add(gradientNorm([gradient]));
       during("optimizer update", () =>
         states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
       );
@@ -225,10 +232,9 @@ export class BlockUpdates {
     return norm.value;
   }
 
-  #measure({ part, parameters, gradients, names }: PartGradients, withExperts: boolean): PartNorm {
-    const norm = new PartNorm(part);
-    norm.add(names.map((name) => gradients.whole[name]));
-    if (withExperts) this.#forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add([gradient]));
+  /** Adds the norms of experts whose gradients are made of rows. */
+  #measure({ parameters, gradients }: PartGradients, norm: PartNorm): PartNorm {
+    this.#forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add(gradientNorm([gradient])));
     return norm;
   }
 
@@ -260,10 +266,15 @@ export class BlockUpdates {
 class PartNorm {
   value = 0;
 
-  constructor(readonly part: number) {}
+  constructor(
+    readonly part: number,
+    whole: number,
+  ) {
+    this.add(whole);
+  }
 
-  add(gradients: Tensor[]): void {
-    this.value = Math.hypot(this.value, gradientNorm(gradients));
+  add(norm: number): void {
+    this.value = Math.hypot(this.value, norm);
     if (Number.isFinite(this.value)) return;
     throw new BadValuesError(
       `the gradient of ${this.part < 0 ? "the embedding or head" : `block ${this.part}`} is not a finite number.`,

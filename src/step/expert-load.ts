@@ -7,7 +7,7 @@ import { CHOICE_CORRECTION } from "../model/routing.js";
 import type { Change } from "../store/store.js";
 import { add_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
-import { device, fromArray, shape } from "../torch/tensor.js";
+import { device, fromArray, numel, shape } from "../torch/tensor.js";
 
 /** Per sparse layer: busiest over mean, entropy of the shares in nats, experts without a token. */
 export function expertLoad(counts: Map<number, number[]>): ExpertLoad[] {
@@ -35,6 +35,8 @@ export const correctingChoice =
     const tokens = counts.get(layer);
     const correction = parameters[CHOICE_CORRECTION];
     if (tokens === undefined || correction === undefined || !trains(layer, CHOICE_CORRECTION)) return;
+    // It is another rank's.
+    if (numel(correction) === 0) return;
     const mean = tokens.reduce((sum, count) => sum + count, 0) / tokens.length;
     const moves = tokens.map((count) => rate * Math.sign(mean - count));
     scope(() =>

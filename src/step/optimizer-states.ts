@@ -2,6 +2,7 @@
 import { assert } from "../errors.js";
 import {
   applyRule,
+  elementsOf,
   layoutBytes,
   type Optimizer,
   type ParameterFacts,
@@ -13,11 +14,19 @@ import {
 import { range } from "../optim/tiles.js";
 import { openWeight } from "../optim/weights/weight.js";
 import type { Architecture } from "../model/architecture.js";
-import { type Model, type PlacedParameter, placedWeights, type Trains } from "../model/model.js";
+import {
+  allRows,
+  type HeldRows,
+  type Model,
+  type PlacedParameter,
+  placedWeights,
+  type Trains,
+} from "../model/model.js";
+import type { NamedTensor } from "../checkpoint/run/state.js";
 import { fill_, narrow } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";
 import { free, scope } from "../torch/scope.js";
-import { byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
+import { type Rows, byteSize, device, type DType, dtype, numel, shape, type Tensor } from "../torch/tensor.js";
 import { deviceStore } from "../store/device.js";
 import { type Change, nameOf, type ParameterStore, type StateStore } from "../store/store.js";
 import { parameterFacts } from "./parameter-facts.js";
@@ -47,6 +56,8 @@ interface Entry {
   facts: ParameterFacts;
   rule: Rule;
   state: State;
+  /** Which of its rows are held, and updated, here. */
+  rows: Rows;
 }
 
 export class OptimizerStates {
@@ -57,6 +68,7 @@ export class OptimizerStates {
   readonly #model: Model;
   readonly #options: StateOptions;
   readonly #store: StateStore;
+  readonly #held: HeldRows;
 
   constructor(
     readonly optimizer: Optimizer,
@@ -66,6 +78,7 @@ export class OptimizerStates {
     this.#model = model;
     this.#options = options;
     const all = placedWeights(model.architecture);
+    this.#held = store.sharing?.rows ?? allRows;
     this.#store = store.allocateState(all.map((placed) => ({ placed, layout: this.#plan(placed).layout })));
     for (const [place, placed] of all.entries())
       if (trains?.(placed.layer, placed.spec.name) ?? true) this.#add(placed, place);
@@ -96,14 +109,14 @@ export class OptimizerStates {
 
   #add(placed: PlacedParameter, place: number, state = this.#store.open(placed)): Entry {
     const { facts, rule } = this.#plan(placed);
-    const entry = { place, facts, rule, state };
+    const entry = { place, facts, rule, state, rows: this.#held(placed) };
     this.#entries.set(nameOf(placed), entry);
     return entry;
   }
 
   /**
    * Updates a parameter with its gradient times `gradientScale`; negative layers are outer parameters. With `firstExpert`, the
-   * gradient is that of some of a stack of experts, and only these are updated.
+   * gradient is that of some of a stack of experts, and only these are updated. Where rows of it are held, `whole` and the gradient have these.
    */
   update(
     layer: number,
@@ -115,12 +128,14 @@ export class OptimizerStates {
     this.updates++;
     const full = (layer < 0 ? "" : this.#model.architecture.layers[layer].prefix) + name;
     const entry = this.#entries.get(full) as Entry;
+    const { rows } = entry;
+    if (rows.count === 0) return;
     scope(() => {
       const { parameter, state } =
         firstExpert === undefined
           ? { parameter: whole, ...entry }
           : someExperts(entry, whole, firstExpert, shape(gradient)[0]);
-      const first = firstExpert === undefined ? 0 : (firstExpert * numel(whole)) / shape(whole)[0];
+      const first = (rows.first + (firstExpert ?? 0)) * (numel(whole) / rows.count);
       change({ parameter, ...state }, ({ parameter: stored, ...here }) => {
         const weight = openWeight(stored, { correction: here.correction, seed: seedFor(seed, entry.place), first });
         applyRule(entry.rule, weight, gradient, here, update);
@@ -128,10 +143,27 @@ export class OptimizerStates {
     });
   }
 
-  /** Every state tensor with its name in a checkpoint: kind, then the parameter's name. */
-  tensors(): { name: string; tensor: Tensor }[] {
-    return [...this.#entries].flatMap(([name, { state }]) =>
-      Object.entries(state).map(([kind, tensor]) => ({ name: `${kind}.${name}`, tensor })),
+  /** Every state tensor with its name in a checkpoint: kind, then the parameter's name; and of what it is a part, where it is one. */
+  tensors(): (NamedTensor & { of: string })[] {
+    return [...this.#entries].flatMap(([name, { state, rule, facts, rows }]) =>
+      Object.entries(state).map(([kind, tensor]) => {
+        // A correction is as large as its weight.
+        const size = rule.layout[kind]?.shape ?? facts.shape;
+        const first = (elementsOf(size) * rows.first) / facts.shape[0];
+        return {
+          ...{ name: `${kind}.${name}`, of: name, tensor },
+          ...(rows.count < facts.shape[0] ? { part: { shape: size, first } } : {}),
+        };
+      }),
+    );
+  }
+
+  /** Bytes of it as it is saved, which is whole. */
+  get savedBytes(): number {
+    return [...this.#entries.values()].reduce(
+      (total, { rule, facts, state }) =>
+        total + layoutBytes(rule.layout) + (state.correction === undefined ? 0 : elementsOf(facts.shape)),
+      0,
     );
   }
 
@@ -176,6 +208,19 @@ export function plannedStateBytes(
     0,
   );
 }
+
+/** The state of one parameter that need not exist, and whether rows of it are updated by themselves. */
+export const plannedState = (
+  optimizer: Optimizer,
+  architecture: Architecture,
+  placed: PlacedParameter,
+  weightsDtype: DType,
+  options: StateOptions = {},
+): { layout: StateLayout; elementwise: boolean } => {
+  if (placed.spec.buffer) return { layout: {}, elementwise: false };
+  const { layout, rule } = plan(optimizer, architecture, placed, weightsDtype, options);
+  return { layout, elementwise: rule.elementwise === true };
+};
 
 /** Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` says how a weight is stored. */
 export function plannedStates(

@@ -23,9 +23,10 @@ import {
   streamBytesOf,
 } from "./micro-batch.js";
 import { correctingChoice } from "./expert-load.js";
-import { type Network, type Segment, segmentsOf } from "../network/network.js";
+import { forwardOrder, type Network, type Segment, segmentsOf } from "../network/network.js";
+import { EMBEDDING } from "../store/store.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { NOTHING_OBSERVED, RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import { NOTHING_OBSERVED, type Observed, RouterLosses, type RouterLossSettings } from "./router-losses.js";
 import type { Teacher } from "./teacher.js";
 import { passBack } from "./backward.js";
 
@@ -66,6 +67,12 @@ export interface StepResult {
   zLoss: number | null;
   /** Tokens per expert, by layer. */
   expertCounts: Map<number, number[]>;
+}
+
+/** What all ranks are told of one's forward pass. */
+interface Began {
+  counts: Map<number, number[]>;
+  observed: Observed;
 }
 
 /**
@@ -110,7 +117,9 @@ export function trainStep(
     const beginning = { segment: first, step, seed, jitterNoise, observer: routerLosses, report: reportOf(first) };
     const live = (): number => ledger(network.device).liveBytes - network.store.copiedBytes;
     let [liveBefore, beganBytes] = [0, 0];
-    const found = agreed(ranks, () => {
+    const forward = (work: () => Began): Began[] =>
+      network.store.pass([EMBEDDING, ...forwardOrder(segments)], () => agreed(ranks, work));
+    const found = forward(() => {
       for (let index = from; index < end; index++)
         microBatches.push(startMicroBatch(network, batches[index], index, beginning));
       // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.

@@ -3,7 +3,14 @@
 import { inMemory } from "../model/model.js";
 import { free, keep } from "../torch/scope.js";
 import { zeros } from "../torch/tensor.js";
-import { type ParameterStore, type PlannedState, type StateStore, type StoreKind, nameOf } from "./store.js";
+import {
+  type ParameterStore,
+  type PlannedState,
+  type StateStore,
+  type StoreKind,
+  lookUpStored,
+  nameOf,
+} from "./store.js";
 import { NO_TIME } from "./times.js";
 
 export const deviceStore = (device: string): ParameterStore => ({
@@ -12,8 +19,11 @@ export const deviceStore = (device: string): ParameterStore => ({
   hostBytes: 0,
   allocate: inMemory(device),
   allocateState: (planned) => statesOn(device, planned),
+  sharing: null,
   openModel: () => null,
   begin: () => {},
+  pass: (_parts, work) => work(),
+  lookUp: lookUpStored,
   load: (_part, open) => open((stored) => stored),
   backward: (_updates, pass) => pass(),
   update: (_part, work) => work((stored, change) => change(stored)),
@@ -31,7 +41,8 @@ export const device: StoreKind = {
   makePlanned: ({ device }) => deviceStore(device),
 };
 
-function statesOn(device: string, planned: PlannedState[]): StateStore {
+/** State in the memory of a device, made when it is opened. */
+export function statesOn(device: string, planned: PlannedState[]): StateStore {
   const layouts = new Map(planned.map(({ placed, layout }) => [nameOf(placed), layout]));
   return {
     open: (placed) =>

@@ -17,6 +17,7 @@ import {
   type Change,
   type HeldBytes,
   type InUse,
+  lookUpStored,
   nameOf,
   NOTHING_HELD,
   type ParameterStore,
@@ -40,6 +41,7 @@ const isHeld = (i: number, held: number, count: number): boolean =>
   Math.floor(((i + 1) * held) / count) > Math.floor((i * held) / count);
 
 export class HostStore implements ParameterStore {
+  readonly sharing = null;
   readonly held: HeldBytes = { ...NOTHING_HELD };
   readonly #device: string;
   readonly #partOf: (placed: PlacedParameter) => number;
@@ -120,6 +122,12 @@ export class HostStore implements ParameterStore {
   }
 
   begin(): void {}
+
+  pass<T>(_parts: readonly number[], work: () => T): T {
+    return work();
+  }
+
+  readonly lookUp = lookUpStored;
 
   load<T>(part: number, open: (inUse: InUse) => T): T {
     this.#load(part);

@@ -8,6 +8,7 @@ import { after, test } from "node:test";
 
 import { readArchitecture } from "../families/registry.js";
 import { freeModel, type Model, type PlacedParameter, placedParameters, randomModel } from "../model/model.js";
+import { ALONE } from "../parallel/collectives.js";
 import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { ledger } from "../torch/memory.js";
 import { addScalar_, fill_ } from "../torch/ops.js";
@@ -31,7 +32,7 @@ const weightOf = ({ outer, blocks }: Model, part: number): Tensor => {
 };
 const first = (values: ArrayLike<number>): number => values[0];
 const loaded = (store: ParameterStore, model: Model, part: number): number =>
-  store.load(part, (inUse) => first(toArray(inUse(weightOf(model, part)))));
+  store.pass([part], () => store.load(part, (inUse) => first(toArray(inUse(weightOf(model, part))))));
 
 for (const [name, blocksOnDevice] of [...STORE_NAMES.map((each) => [each, 0] as const), ["host", 1] as const]) {
   test(`${name}${blocksOnDevice > 0 ? ", a block on the device" : ""}: weights and state are kept and changed as a step asks`, (t) => {
@@ -43,6 +44,7 @@ for (const [name, blocksOnDevice] of [...STORE_NAMES.map((each) => [each, 0] as 
       architecture,
       folder,
       durability: "step",
+      shared: { ranks: ALONE, stateOf: () => ({ layout: {}, elementwise: false }), stateBlock: 1 },
       stateBytes: () => 2 ** 20,
       blocksOnDevice,
     });

@@ -5,7 +5,9 @@ import type { WrittenProgress } from "../checkpoint/run/state.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Allocate, Model, PlacedParameter } from "../model/model.js";
 import type { State, StateLayout } from "../optim/optimizer.js";
-import type { DType, Tensor } from "../torch/tensor.js";
+import type { Collectives, NeededRows } from "../parallel/collectives.js";
+import { embedding } from "../torch/ops.js";
+import { type Rows, device, type DType, fromArray, type Tensor } from "../torch/tensor.js";
 import type { StoreTimes } from "./times.js";
 
 /** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
@@ -40,6 +42,16 @@ export interface HeldBytes {
 
 export const NOTHING_HELD: HeldBytes = { weightBytes: 0, stateBytes: 0 };
 
+/** How ranks share what is stored, of which each has some rows. */
+export interface Sharing {
+  /** Those that a rank has of a parameter: this one, unless said otherwise. */
+  rows(placed: PlacedParameter, rank?: number): Rows;
+  /** The shape of the parameter that a stored tensor is of. */
+  shapeOf(stored: Tensor): number[];
+  /** Of a gradient, as of its parameter. */
+  readonly needed: NeededRows;
+}
+
 export interface ParameterStore {
   /** Bytes of weights and state that stay in the device's memory; null where all do. */
   readonly held: HeldBytes | null;
@@ -47,6 +59,8 @@ export interface ParameterStore {
   readonly copiedBytes: number;
   /** Bytes of main memory that hold all parts beside the device. */
   readonly hostBytes: number;
+  /** Null where this process has all. */
+  readonly sharing: Sharing | null;
   /** Where the weights of a model lie that is being made. */
   readonly allocate: Allocate;
   /** Where optimizer state lies; told of all parameters, trained or not yet. */
@@ -55,8 +69,12 @@ export interface ParameterStore {
   openModel(): Model | null;
   /** Weights and state are those of the end of a step; training begins. */
   begin(progress: WrittenProgress): void;
+  /** Parts are loaded in `work` alone, and in this order. */
+  pass<T>(parts: readonly number[], work: () => T): T;
   /** Calls `open` when the weights of a part are there, while the next part's are brought. What it returns may be used until it is freed. */
   load<T>(part: number, open: (inUse: InUse) => T): T;
+  /** Rows of the stored embedding, where it is stored; for the caller's scope. */
+  lookUp(stored: Tensor, tokens_T: ArrayLike<number>): Tensor;
   /** A backward pass, which updates parts or only measures. */
   backward<T>(updates: boolean, pass: () => T): T;
   /** Weights and state of a part are changed by `change` alone. */
@@ -72,6 +90,17 @@ export interface ParameterStore {
   close(finished: boolean): void;
 }
 
+/** Of ranks that share what is stored. */
+export interface SharedOptions {
+  ranks: Pick<Collectives, "rank" | "world" | "gather" | "reads">;
+  /** The state of a weight of this dtype, and whether any rows of it may be updated by themselves. */
+  stateOf: (placed: PlacedParameter, dtype: DType) => { layout: StateLayout; elementwise: boolean };
+  /** Elements that share some of it. */
+  stateBlock: number;
+  /** Who holds what, by full name, where that follows from a larger model than this one. */
+  shares?: ReadonlyMap<string, readonly Rows[]>;
+}
+
 /** What stores are made from; each takes what it needs. */
 export interface StoreOptions {
   /** Where the step computes. */
@@ -82,6 +111,8 @@ export interface StoreOptions {
   durability: "snapshot" | "step";
   /** Bytes of optimizer state of weights of this dtype. */
   stateBytes: (weightsDtype: DType) => number;
+  /** Nothing for a store of one process. */
+  shared?: SharedOptions;
   /** Blocks whose weights and state stay in the device's memory, where the others do not. */
   blocksOnDevice: number;
 }
@@ -91,15 +122,15 @@ export interface StoreKind {
   /** For the help, behind its name; nothing where the name says it. */
   about?: string;
   /**
-   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, or in files of the run's folder. Files
-   * outlive a run that is cut off, and the system keeps in memory what of them it has room for.
+   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, in files of the run's folder, or a share in the memory
+   * of each rank. Files outlive a run that is cut off, and the system keeps in memory what of them it has room for.
    */
-  lies: "device" | "memory" | "files";
+  lies: "device" | "memory" | "files" | "ranks";
   /** Whether it is of use only beside a device with memory of its own. */
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;
   /** For a plan, on an engine that only counts bytes; touches no file. */
-  makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "blocksOnDevice">): ParameterStore;
+  makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "blocksOnDevice" | "shared">): ParameterStore;
 }
 
 /** All parts in the order of the forward pass. */
@@ -112,3 +143,7 @@ export function partOf({ outer }: Architecture, { layer, spec }: PlacedParameter
 
 /** A parameter's full name. */
 export const nameOf = ({ prefix, spec }: PlacedParameter): string => prefix + spec.name;
+
+/** Rows of an embedding by tokens, for the caller's scope. */
+export const lookUpStored = (weight_VD: Tensor, tokens_T: ArrayLike<number>): Tensor =>
+  embedding(weight_VD, fromArray(tokens_T, [tokens_T.length], "int64", device(weight_VD)));

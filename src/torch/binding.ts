@@ -107,6 +107,7 @@ export interface Native {
   startSend(tensor: Handle, to: number, tag: number): number;
   awaitTicket(ticket: number): void;
   dropTicket(ticket: number): void;
+  startReceive(into: Handle, from: number, tag: number): number;
   receive(into: Handle, from: number, tag: number): void;
   broadcast(tensor: Handle, from: number): void;
   closeGroup(): void;
@@ -220,6 +221,7 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   startSend: true,
   awaitTicket: true,
   dropTicket: true,
+  startReceive: true,
   receive: true,
   broadcast: true,
   closeGroup: true,

@@ -14,6 +14,12 @@ import { isCpu } from "./device-name.js";
 
 export { DTYPES, type DType, type Tensor };
 
+/** Some rows of a tensor's first dimension, one after the other. */
+export interface Rows {
+  first: number;
+  count: number;
+}
+
 export const shape = (t: Tensor): number[] => native.sizes(t);
 export const dtype = (t: Tensor): DType => native.dtype(t) as DType;
 export const device = (t: Tensor): string => native.device(t);

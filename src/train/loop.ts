@@ -6,9 +6,9 @@ import { setImmediate } from "node:timers/promises";
 import type { Sink } from "../metrics/record.js";
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { resetPeak } from "../torch/memory.js";
-import { onFirst } from "../parallel/collectives.js";
 import { endRun } from "./course/end-run.js";
 import { evaluateAtStart, evaluateRun } from "./course/evaluation.js";
+import { onFirstSaving } from "./folder/shared-saves.js";
 import { saveBetween, saveStopped } from "./folder/safe-saves.js";
 import { type Phase, phaseAt } from "./phases.js";
 import type { Run } from "./prepare.js";
@@ -49,7 +49,7 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
     const stops = (): boolean => stop.aborted && step < totalSteps && !bestModel.isExhausted;
     if (!due.checkpoint && !isKept && !stops()) return null;
     const save = stops() ? saveStopped : saveBetween;
-    const folder = onFirst(ranks, () => save(run, sink, step));
+    const folder = onFirstSaving(run, () => save(run, sink, step));
     if (folder === null) {
       // What was not saved cannot be the result.
       if (isKept) bestModel.restore(bestBefore);

@@ -58,6 +58,7 @@ export function makeModel(
       extend,
       seed,
       allocate,
+      held: store.sharing?.rows,
       verify: resumed === undefined,
     });
     // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
@@ -70,6 +71,7 @@ export function makeModel(
     weightsDtype === "auto" ? "float32" : weightsDtype,
     settings.device,
     allocate,
+    store.sharing?.rows,
   );
 }
 

@@ -11,16 +11,44 @@ import { readArchitecture } from "../families/registry.js";
 import { rollBack } from "../store/disk/undo-log.js";
 import { workingFolder } from "../store/disk/working-copy.js";
 import { STORES } from "../store/registry.js";
-import type { ParameterStore } from "../store/store.js";
+import { nameOf, type ParameterStore, type SharedOptions } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";
-import { makeOptimizer } from "../optim/registry.js";
+import type { Tensor } from "../torch/tensor.js";
+import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import type { Architecture } from "../model/architecture.js";
+import { parameterOf, placedParameters } from "../model/model.js";
+import type { Network } from "../network/network.js";
+import type { Collectives } from "../parallel/collectives.js";
+import { SharedReads } from "../parallel/shared-reads.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
-import { plannedStateBytes } from "../step/optimizer-states.js";
+import { type OptimizerStates, plannedState, plannedStateBytes, type StateOptions } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
 
+/** What a store of ranks has to know of a run of these settings. */
+export function sharedOptions(
+  settings: TrainSettings,
+  architecture: Architecture,
+  ranks: SharedOptions["ranks"],
+): SharedOptions {
+  const optimizer = runOptimizer(settings);
+  return {
+    ranks,
+    stateOf: (placed, dtype) => plannedState(optimizer, architecture, placed, dtype, correctionOf(settings)),
+    stateBlock: optimizerEntry(settings.optimizer).stateBlock ?? 1,
+  };
+}
+
+const runOptimizer = (settings: TrainSettings): Optimizer =>
+  makeOptimizer(settings, settings.compute_dtype === "auto" ? fastestDtype(settings.device) : settings.compute_dtype);
+
+const correctionOf = ({ weights_correction }: TrainSettings): StateOptions => ({
+  weightsCorrection: weights_correction === "8bit",
+});
+
 /** The store of a run; the caller closes it. */
-export function makeStore(settings: TrainSettings, source: ModelSource): ParameterStore {
-  const { parameters, device, durability, output_dir, compute_dtype: asked } = settings;
+export function makeStore(settings: TrainSettings, source: ModelSource, ranks: Collectives): ParameterStore {
+  const { parameters, device, durability, output_dir } = settings;
   const architecture = extensionOf(
     describeNetwork(settings),
     settings.adapter_init,
@@ -31,11 +59,24 @@ export function makeStore(settings: TrainSettings, source: ModelSource): Paramet
     folder: workingFolder(output_dir),
     durability,
     blocksOnDevice: settings.blocks_on_device,
-    stateBytes: (dtype) =>
-      plannedStateBytes(makeOptimizer(settings, asked === "auto" ? fastestDtype(device) : asked), architecture, dtype, {
-        weightsCorrection: settings.weights_correction === "8bit",
-      }),
+    stateBytes: (dtype) => plannedStateBytes(runOptimizer(settings), architecture, dtype, correctionOf(settings)),
+    shared: sharedOptions(settings, architecture, ranks),
   });
+}
+
+/** What the ranks of a run read of one another between steps; null where each has all. */
+export function sharedReads(
+  ranks: Collectives,
+  { model, store }: Network,
+  states: OptimizerStates,
+): SharedReads | null {
+  if (store.sharing === null) return null;
+  const own = (): Map<string, Tensor> =>
+    new Map([
+      ...placedParameters(model.architecture).map((placed) => [nameOf(placed), parameterOf(model, placed)] as const),
+      ...states.tensors().map(({ name, tensor }) => [name, tensor] as const),
+    ]);
+  return new SharedReads(ranks, own);
 }
 
 /** Refuses to go on from a checkpoint before the step that is in the working copy, which only a run on disk goes on from. */

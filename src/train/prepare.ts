@@ -11,6 +11,7 @@ import type { Output } from "../metrics/output.js";
 import { freeModel, type Model, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { ALONE, type Collectives } from "../parallel/collectives.js";
+import type { SharedReads } from "../parallel/shared-reads.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
@@ -36,7 +37,7 @@ import { checkTokens, type GivenRows } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
 import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
-import { makeStore } from "./prepare-store.js";
+import { makeStore, sharedReads } from "./prepare-store.js";
 import { readPrompts, type Samples } from "./samples/prompts.js";
 import { stepsPerEpoch } from "./course/run-length.js";
 import { type Course, RunState } from "./run-state.js";
@@ -47,6 +48,8 @@ import { dtypeNote, endNote, lengthNote } from "./files/source-notes.js";
 
 /** All of a run. What changes with its steps is in `state`, `states` and `data`, and in the model's tensors. */
 export interface Run extends Course {
+  /** How ranks read of one another what they share; null where each has all. */
+  readonly shared: SharedReads | null;
   /** Held until `freeRun`. */
   readonly folder: RunFolder;
   readonly state: RunState;
@@ -130,7 +133,7 @@ async function makeRun(
     startStep,
     totalSteps,
     weightBytes: savedBytes(model),
-    stateBytes: states.bytes,
+    stateBytes: states.savedBytes,
   });
   folder.begin();
   const bestModel = new BestModel(settings, resumed?.state.best);
@@ -139,6 +142,7 @@ async function makeRun(
   return {
     ...course,
     state,
+    shared: sharedReads(ranks, state.network, states),
     data,
     documents: [read.documents, read.evalDocuments],
     fingerprint,
@@ -174,7 +178,7 @@ function makeTrained(
   { source, resumed, read: { documents, evalDocuments }, startStep, totalSteps }: BegunRows,
   ranks: Collectives,
 ): { course: Course; state: RunState; store: ParameterStore } {
-  const store = makeStore(asked, source);
+  const store = makeStore(asked, source, ranks);
   made.store = store;
   const model = during("loading weights", () => makeModel(asked, source, resumed, store));
   made.model = model;

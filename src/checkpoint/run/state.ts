@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 import { excerpt, UserError } from "../../errors.js";
-import { copy_ } from "../../torch/ops.js";
+import { copy_, narrow, reshape, view } from "../../torch/ops.js";
 import { generatorState, setGeneratorState } from "../../torch/random.js";
 import { scope } from "../../torch/scope.js";
-import { byteSize, dtype, fromArray, readBytes, shape, type Tensor } from "../../torch/tensor.js";
+import { byteSize, dtype, fromArray, numel, readBytes, shape, type Tensor } from "../../torch/tensor.js";
 import { OPTIMIZER_FILE, STATE_FILE } from "./checkpoints.js";
 import { writeFileDurably } from "../files/disk.js";
 import { checkFinite, notFinite } from "../finite.js";
@@ -22,6 +22,10 @@ const VERSION = 1;
 export interface NamedTensor {
   name: string;
   tensor: Tensor;
+  /** The parameter whose state it is. */
+  of?: string;
+  /** Where this process has some elements alone: the shape of the whole, and which is the first of them. */
+  part?: { shape: readonly number[]; first: number };
 }
 
 interface Progress {
@@ -45,6 +49,8 @@ export interface WrittenProgress extends Progress {
 export interface WrittenState extends WrittenProgress {
   /** The optimiser's state. */
   tensors: NamedTensor[];
+  /** Reads the whole of what this process has a part of, for the caller's scope. */
+  readWhole?: (named: NamedTensor) => Tensor;
 }
 
 export interface ReadProgress extends Progress {
@@ -64,18 +70,20 @@ export interface SavedRun extends ReadProgress {
 }
 
 /** Writes the state of a run into an existing folder that `saveFolder` puts in its place. */
-export function writeSavedRun(dir: string, { tensors, ...progress }: WrittenState): void {
+export function writeSavedRun(dir: string, { tensors, readWhole, ...progress }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
-    tensors.map(({ name, tensor }) => ({
-      name,
-      dtype: dtype(tensor),
-      shape: shape(tensor),
-      read: () => finite(tensor, name, dir),
+    tensors.map((named) => ({
+      name: named.name,
+      dtype: dtype(named.tensor),
+      shape: wholeShape(named),
+      read: () => finite(readWhole?.(named) ?? named.tensor, named.name, dir),
     })),
   );
   writeFileDurably(join(dir, STATE_FILE), progressText(progress));
 }
+
+const wholeShape = ({ tensor, part }: NamedTensor): number[] => [...(part?.shape ?? shape(tensor))];
 
 function finite(tensor: Tensor, name: string, where: string): Tensor {
   checkFinite(tensor, name, where);
@@ -131,12 +139,16 @@ export function readProgress(path: string): ReadProgress {
 function restoreTensors(path: string, tensors: NamedTensor[]): void {
   const file = openSafetensors(path);
   try {
-    for (const { name, tensor } of tensors) checkFits(file, name, tensor);
+    for (const named of tensors) checkFits(file, named);
     const wanted = new Set(tensors.map(({ name }) => name));
     const extra = [...file.entries.keys()].find((name) => !wanted.has(name));
     if (extra !== undefined) throw unlike(file, extra, "saved, but not part of this run's optimiser");
-    for (const { name, tensor } of tensors) {
-      scope(() => void copy_(tensor, file.read(name)));
+    for (const { name, tensor, part } of tensors) {
+      scope(() => {
+        const saved = file.read(name);
+        const own = part ? narrow(view(saved, [-1]), 0, part.first, numel(tensor)) : saved;
+        void copy_(tensor, reshape(own, shape(tensor)));
+      });
       const found = notFinite(tensor);
       if (found === undefined) continue;
       throw new UserError(
@@ -148,11 +160,12 @@ function restoreTensors(path: string, tensors: NamedTensor[]): void {
   }
 }
 
-function checkFits(file: SafetensorsFile, name: string, tensor: Tensor): void {
+function checkFits(file: SafetensorsFile, named: NamedTensor): void {
+  const { name, tensor } = named;
   const entry = file.entries.get(name);
   if (!entry) throw unlike(file, name, "not saved");
   const saved = `${entry.dtype} [${entry.shape.join(", ")}]`;
-  const needed = `${dtype(tensor)} [${shape(tensor).join(", ")}]`;
+  const needed = `${dtype(tensor)} [${wholeShape(named).join(", ")}]`;
   if (saved !== needed) throw unlike(file, name, `saved as ${saved}, but ${needed} in this run`);
 }
 

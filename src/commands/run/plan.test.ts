@@ -44,6 +44,31 @@ test("a plan names its terms and spans; --json is one document", () => {
   assert.ok(document.processBytes > 100 * 2 ** 20, `${document.processBytes}`);
 });
 
+test("of several ranks it is the plan of one, with what it sends", () => {
+  const shared = ["plan", ...SMALL, "--parameters", "sharded"];
+  const read = (...words: string[]) =>
+    JSON.parse(revmoe(...words, "--json").stdout) as {
+      terms: { weightBytes: number };
+      ranks: { count: number; sentBytes: number };
+    };
+  const alone = read("plan", ...SMALL);
+  const two = read(...shared, "--ranks", "2");
+  assert.deepEqual([alone.ranks, two.ranks.count], [{ count: 1, sentBytes: 0 }, 2]);
+  assert.ok(two.ranks.sentBytes > alone.terms.weightBytes);
+  assert.ok(two.terms.weightBytes < 0.75 * alone.terms.weightBytes);
+  assert.match(
+    revmoe(...shared, "--ranks", "2").stdout,
+    /^as one of 2 ranks, each of which sends [\d.]+ [KM]iB to others/m,
+  );
+  for (const [words, says] of [
+    [shared, /^revmoe: parameters: sharded shares them out over ranks\. Say over how many: --ranks 2\.\n$/],
+    [[...shared, "--ranks", "2", "--fit"], /--fit looks at one process, and --ranks 2 at one of several\. Remove one/],
+  ] as const) {
+    const { status, stderr } = revmoe(...words);
+    assert.deepEqual([status, says.test(stderr)], [2, true], stderr);
+  }
+});
+
 test("--largest prints flags that train takes; too little is a sentence and exit code 2", () => {
   const fits = revmoe("plan", ...SMALL, "--largest", "--memory", "2MB", "--json");
   assert.equal(fits.status, 0, fits.stderr);

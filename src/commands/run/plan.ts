@@ -62,7 +62,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
       ? cardOf(asked.gpu).bytes
       : (parseBytes(asked.memory) as number);
   const choice = limit === null ? null : largestThatFits(settings, geometry, limit);
-  const plan = choice?.plan ?? planStep(settings, geometry);
+  const plan = choice?.plan ?? planStep(settings, geometry, undefined, asked.ranks);
   const estimate = asked.calibrate ? stepMs(plan.settings, geometry) : null;
   const notes: string[] = [];
   if (estimate !== null) {

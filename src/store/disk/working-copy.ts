@@ -24,6 +24,7 @@ import {
   EMBEDDING,
   HEAD,
   type InUse,
+  lookUpStored,
   nameOf,
   NOTHING_HELD,
   type ParameterStore,
@@ -42,6 +43,7 @@ import { isCpu } from "../../torch/device.js";
 export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
 
 export class WorkingCopy implements ParameterStore {
+  readonly sharing = null;
   readonly held = NOTHING_HELD;
   readonly copiedBytes = 0;
   /** Mapped files, of which the system keeps what it has memory for. */
@@ -172,6 +174,12 @@ export class WorkingCopy implements ParameterStore {
     sync(this.#folder);
     this.begin(fill());
   }
+
+  pass<T>(_parts: readonly number[], work: () => T): T {
+    return work();
+  }
+
+  readonly lookUp = lookUpStored;
 
   load<T>(part: number, open: (inUse: InUse) => T): T {
     this.#load(part);

@@ -3,9 +3,9 @@
 // call, and then the group is of no more use.
 import { RankLostError } from "../../errors.js";
 import { type GroupPlace, native } from "../binding.js";
-import { setStorage_ } from "../ops.js";
+import { clone, narrow, setStorage_ } from "../ops.js";
 import { scope } from "../scope.js";
-import { dtype, empty, shape, type Tensor } from "../tensor.js";
+import { byteSize, dtype, empty, shape, type Tensor } from "../tensor.js";
 
 export type { GroupPlace };
 
@@ -21,12 +21,23 @@ export const openGroup = (place: GroupPlace): void => reached(() => native.openG
 /** What every rank has given, in their order; the bytes may differ in number. */
 export const gatherBytes = (own: Uint8Array): Uint8Array[] => reached(() => native.gatherBytes(own));
 
+let sent = 0;
+
+/** Bytes of tensors that were sent to single ranks since the process began. */
+export const sentBytes = (): number => sent;
+
 /** Begins to put the sum over all ranks in the place of each one's tensor, which is float32. */
 export const startSum = (tensor: Tensor): Ticket => reached(() => native.startSum(tensor) as Ticket);
 
 /** Messages of one tag arrive in their order. */
-export const startSend = (tensor: Tensor, to: number, tag: number): Ticket =>
-  reached(() => native.startSend(tensor, to, tag) as Ticket);
+export function startSend(tensor: Tensor, to: number, tag: number): Ticket {
+  sent += byteSize(tensor);
+  return reached(() => native.startSend(tensor, to, tag) as Ticket);
+}
+
+/** The opposite of `startSend`; the tensor's values are anything until the ticket was waited for. */
+export const startReceive = (into: Tensor, from: number, tag: number): Ticket =>
+  reached(() => native.startReceive(into, from, tag) as Ticket);
 
 export const receive = (into: Tensor, from: number, tag: number): void =>
   reached(() => native.receive(into, from, tag));
@@ -51,6 +62,10 @@ export function giveUpMemory(tensor: Tensor): number[] {
 /** The opposite; its values are anything. */
 export const takeMemory = (tensor: Tensor, sizes: number[]): void =>
   scope(() => void setStorage_(tensor, empty(sizes, dtype(tensor))));
+
+/** Cuts a tensor down to rows of its first dimension; what is sent of it keeps the whole until that has gone. */
+export const keepRows = (tensor: Tensor, first: number, count: number): void =>
+  scope(() => void setStorage_(tensor, clone(narrow(tensor, 0, first, count))));
 
 function reached<Result>(call: () => Result): Result {
   try {

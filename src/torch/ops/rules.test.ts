@@ -127,7 +127,7 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   newZeros: [() => [[4, 6], "bfloat16", null, "cpu"]],
   newFull: [() => [[4, 6], 3, "int16", null, "cpu"]],
   arange: [() => [3, 9, "int64", null, "cpu"]],
-  setStorage_: [],
+  setStorage_: [() => [f(4, 6), f(2, 3)]],
   readItem: [() => [f(1)]],
   toDevice: [() => [f(4, 6), "cpu", "float32"], () => [f(4, 6), "cpu", "bfloat16"]],
   cast: [() => [f(4, 6), "bfloat16"], () => [f(4, 6), "float32"], () => [f(4, 6), "float32", false, true]],

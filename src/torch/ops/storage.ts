@@ -4,7 +4,7 @@ import { castTo } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { dimOf } from "../shadow/shapes.js";
 import { hold, make, type Value, viewOf } from "../shadow/values.js";
-import { type DType, type N, op, type T, neverPlanned } from "./row.js";
+import { type DType, type N, op, type T } from "./row.js";
 import { writtenOver } from "./rules.js";
 
 const fresh = (sizes: readonly number[], dtype: DType, _layout: null, device: string): Value =>
@@ -70,5 +70,8 @@ export const cat = op<(tensors: T[], dim?: N) => T>(
 /** The memory, sizes and values of another tensor; what the tensor had is given up. */
 export const setStorage_ = op<(x: T, source: T) => T>(
   "aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)",
-  neverPlanned("ranks give up memory with it"),
+  (x, source) => {
+    x.takeStorage(source);
+    return x;
+  },
 );

@@ -43,13 +43,24 @@ const NO_GROUP = {
   openGroup: noGroup,
   gatherBytes: noGroup,
   startSum: noGroup,
-  startSend: noGroup,
-  awaitTicket: noGroup,
-  dropTicket: noGroup,
-  receive: noGroup,
   broadcast: noGroup,
   closeGroup: noGroup,
 };
+
+/** Messages that nobody gets: what is on its way is held until it was waited for. */
+function shadowMessages(at: (handle: Handle) => Value) {
+  const held = new Map<number, Value>();
+  let tickets = 0;
+  const start = (handle: Handle): number => {
+    held.set(++tickets, hold(at(handle)));
+    return tickets;
+  };
+  const end = (ticket: number): void => {
+    drop(held.get(ticket) ?? null);
+    held.delete(ticket);
+  };
+  return { startSend: start, startReceive: start, awaitTicket: end, dropTicket: end, receive: () => {} };
+}
 const NO_FILES = {
   mapFile: noFiles,
   mapShared: noFiles,
@@ -157,6 +168,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     ...NO_FILES,
     ...NO_KERNELS,
     ...NO_GROUP,
+    ...shadowMessages(at),
     copyAsync: () => {},
     awaitCopies: () => {},
     setGradMode: setRecording,

@@ -60,12 +60,19 @@ export class Value {
   accumulator: Node | null = null;
 
   constructor(
-    readonly storage: Storage,
-    readonly sizes: readonly number[],
-    readonly strides: readonly number[],
+    public storage: Storage,
+    public sizes: readonly number[],
+    public strides: readonly number[],
     readonly dtype: DType,
   ) {
     storage.holders++;
+  }
+
+  /** Another's storage and sizes in place of its own. */
+  takeStorage({ storage, sizes, strides }: Value): void {
+    storage.holders++;
+    this.storage.release();
+    Object.assign(this, { storage, sizes, strides });
   }
 
   get device(): string {

@@ -2,11 +2,11 @@
 import { existsSync } from "node:fs";
 
 import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
-import { onFirstLater } from "../../parallel/collectives.js";
 import type { Sink } from "../../metrics/record.js";
 import { formatLoss } from "../../metrics/sinks/console.js";
 import { ordinary } from "../../reversible/couplings/ordinary.js";
 import { evaluateRun } from "./evaluation.js";
+import { onFirstSavingLater } from "../folder/shared-saves.js";
 import { saveResult } from "../folder/safe-saves.js";
 import type { Run } from "../prepare.js";
 import { goBack } from "../recovery/go-back.js";
@@ -18,7 +18,7 @@ export async function endRun(run: Run, sink: Sink, done: number, stop: StopSigna
     sink.write({ kind: "message", step: done, message, level });
   if (run.settings.load_best_model_at_end) say(...loadBest(run, done));
   if (run.state.network.coupling !== ordinary) evaluateRun(run, sink, done, "ordinary");
-  const folder = await onFirstLater(run.ranks, () => saveResult(run, sink, stop));
+  const folder = await onFirstSavingLater(run, () => saveResult(run, sink, stop));
   say(`saved ${folder}`);
   const unlike = unlikeTrained(run, folder);
   if (unlike !== null) say(unlike, "warning");

@@ -8,6 +8,7 @@ import { listCheckpoints, pruneCheckpoints, writeSavedRun } from "../../checkpoi
 import { type SaveOptions, saveModel } from "../../checkpoint/save.js";
 import { writeNetworkFile } from "../../network/description.js";
 import type { Run } from "../prepare.js";
+import { readersOf } from "./shared-saves.js";
 
 /** Told what became of files that a person had in a folder which is replaced. */
 type Say = (note: string) => void;
@@ -28,6 +29,7 @@ export function saveCheckpoint(run: Run, step: number, say: Say = () => {}): str
       data: fingerprint,
       best: bestModel.best,
       tensors: states.tensors(),
+      readWhole: readersOf(run).readWhole,
     });
   };
   save(run, step, folder, { verify: false, extraFiles }, say);
@@ -45,9 +47,9 @@ export function saveFinal(run: Run, say: Say = () => {}, name = "final"): string
 
 function save(run: Run, step: number, folder: string, options: Omit<SaveOptions, "source">, say: Say): void {
   try {
-    saveModel(folder, run.state.network.model, { source: run.source, replaced: "ours or older", ...options }).forEach(
-      say,
-    );
+    const { readRows } = readersOf(run);
+    const own = { source: run.source, replaced: "ours or older", readRows } as const;
+    saveModel(folder, run.state.network.model, { ...own, ...options }).forEach(say);
   } catch (failure) {
     throw failure instanceof NotFiniteError ? explained(failure, run, step, folder) : failure;
   }

@@ -8,13 +8,22 @@ import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
-  if (world === 1) return;
   const { device, parameters, expert_group_size: groups } = settings;
+  const { lies } = STORES[parameters];
+  if (world === 1 && lies === "ranks")
+    throw new UserError(
+      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or use --parameters device.`,
+    );
+  if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>
     new UserError(`${name}: ${value} is for one process, and ${world} ranks train here: ${why}`);
   if (!isCpu(device)) throw refused("device", device, "their sums go over main memory. Use --device cpu, or one rank.");
-  if (STORES[parameters].lies !== "device")
-    throw refused("parameters", parameters, "every rank has all of them in its memory. Use --parameters device.");
+  if (lies !== "device" && lies !== "ranks")
+    throw refused(
+      "parameters",
+      parameters,
+      "every rank has all of them in its memory, or its share. Use --parameters device or sharded.",
+    );
   if (groups > 0) throw refused("expert_group_size", groups, "they add whole gradients. Remove it.");
 }
 

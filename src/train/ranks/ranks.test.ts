@@ -5,66 +5,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import type { StepRecord } from "../../metrics/record.js";
 import { listCheckpoints } from "../../checkpoint/run/state.js";
 import type { TrainSettings } from "../settings/settings.js";
-import { blankFirst, trainOnRanks } from "./testing-ranks.js";
-import { makeWorkplace, type Ran, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
-
-const SAME = (step: StepRecord) => {
-  const { loss, meanTokenAccuracy, gradNorm, trainedTokens, epoch, learningRate, reconstructionError } = step;
-  const { expertLoad, auxLoss, zLoss, inverse } = step;
-  return {
-    ...{ loss, meanTokenAccuracy, gradNorm, trainedTokens, epoch, learningRate, reconstructionError },
-    ...{ expertLoad, auxLoss, zLoss, inverse },
-  };
-};
-
-/** Settings of one process, and the same work for two: half the micro-batches each. */
-interface Pair {
-  name: string;
-  one: TrainSettings;
-  two: TrainSettings;
-  blank?: boolean;
-}
-
-function pairFor(place: Workplace, name: string, changes: Partial<TrainSettings>): Pair {
-  const { gradient_accumulation_steps: own = 1, ...others } = changes;
-  const of = (ranks: number): TrainSettings =>
-    settingsFor(place, {
-      max_steps: 5,
-      ...others,
-      gradient_accumulation_steps: ranks * own,
-      output_dir: place.out(`${name}-${ranks}`),
-    });
-  return { name, one: of(2), two: { ...of(2), gradient_accumulation_steps: own, output_dir: place.out(`${name}-1`) } };
-}
-
-async function checkPairs(
-  place: Workplace,
-  pairs: Pair[],
-  ranks = 2,
-): Promise<{ one: Ran[]; saw: Awaited<ReturnType<typeof trainOnRanks>> }> {
-  const saw = await trainOnRanks(
-    place.folder,
-    ranks,
-    pairs.map(({ two, blank }) => ({ settings: two, blank })),
-  );
-  const one: Ran[] = [];
-  for (const [i, pair] of pairs.entries()) {
-    const ran = await runTraining(pair.one, pair.blank ? { look: blankFirst } : {});
-    one.push(ran);
-    for (const [rank, cases] of saw.entries()) {
-      const { failure, steps, evals } = cases[i];
-      const where = `${pair.name}, rank ${rank}`;
-      assert.equal(failure, null, where);
-      assert.deepEqual(steps.map(SAME), ran.steps.map(SAME), where);
-      assert.deepEqual(evals, ran.evals, where);
-    }
-    assert.ok(weightsOf(saw[0][i].outcome.folder).equals(weightsOf(ran.outcome.folder)), `${pair.name}: weights`);
-  }
-  return { one, saw };
-}
+import { checkPairs, pairFor } from "./testing-pairs.js";
+import { trainOnRanks } from "./testing-ranks.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../testing-run.js";
 
 const ROUTER = { router_aux_loss_coef: 0.05, router_z_loss_coef: 0.01, router_jitter_noise: 0.05 };
 

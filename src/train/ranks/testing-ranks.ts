@@ -10,6 +10,7 @@ import { shareOf } from "../../parallel/collectives.js";
 import { joinRanks } from "../../parallel/join.js";
 import { freePort, launchRanks } from "../../parallel/launch.js";
 import { rankPlace } from "../../parallel/launch-names.js";
+import { mulScalar } from "../../torch/ops.js";
 import type { Run } from "../prepare.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { type Ran, runTraining } from "../testing-run.js";
@@ -20,6 +21,8 @@ export interface RankCase {
   stopAt?: number;
   /** The first micro-batch of every step has no token that is trained. */
   blank?: boolean;
+  /** The gradient of every step that has a certain row is infinite behind the head. */
+  poisoned?: boolean;
   /** Rank 1 alone meets bad values in a backward pass, and ends with them. */
   spoilt?: boolean;
 }
@@ -28,6 +31,8 @@ export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
   messages: string[];
   /** Trained tokens of this rank's share of every step. */
   ownTokens: number[];
+  /** Bytes that this rank sent to others in every step but the last. */
+  sent: number[];
   failure: string | null;
 }
 
@@ -54,6 +59,21 @@ export function blankFirst({ data }: Run): void {
   };
 }
 
+/** From now on steps with the row that is the tenth have a gradient that is no number, which all ranks know when the head is updated already. */
+export function poison({ data, state: { network } }: Run): void {
+  let isBad = false;
+  const next = data.nextStep.bind(data);
+  data.nextStep = (most) => {
+    const placed = next(most);
+    isBad = placed.some(({ batch }) => batch.places?.some((place) => place.endsWith(":10")));
+    return placed;
+  };
+  const { coupling } = network;
+  const beginGradient: typeof coupling.beginGradient = (streams) =>
+    isBad ? mulScalar(coupling.beginGradient(streams), Number.POSITIVE_INFINITY) : coupling.beginGradient(streams);
+  Object.assign(network, { coupling: { ...coupling, beginGradient } });
+}
+
 function spoilBackward({ state: { network } }: Run): void {
   const beginGradient = (): never => {
     throw new BadValuesError("a value is spoilt.", "");
@@ -64,15 +84,18 @@ function spoilBackward({ state: { network } }: Run): void {
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt, blank, spoilt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+  for (const { settings, stopAt, blank, poisoned, spoilt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
     const ownTokens: number[] = [];
+    const sentBefore: number[] = [];
     const look = (run: Run): void => {
       if (blank) blankFirst(run);
+      if (poisoned) poison(run);
       if (spoilt && ranks.rank === 1) spoilBackward(run);
       const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {
         const placed = next(most);
+        sentBefore.push(ranks.sentBytes());
         const own = placed.slice(...shareOf(ranks, placed.length));
         ownTokens.push(own.reduce((sum, { batch }) => sum + batch.trainedTokens, 0));
         return placed;
@@ -81,7 +104,8 @@ async function trainCases(path: string): Promise<void> {
     try {
       const ran = await runTraining(settings, { ranks, look, stopAt: ranks.rank === 1 ? stopAt : undefined });
       const messages = ran.events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
-      saw.push({ ...ran, messages, ownTokens, failure: null });
+      const sent = sentBefore.slice(1).map((bytes, i) => bytes - sentBefore[i]);
+      saw.push({ ...ran, messages, ownTokens, sent, failure: null });
     } catch (failure) {
       if (spoilt) throw failure;
       saw.push({ failure: (failure as Error).message } as RankSaw);

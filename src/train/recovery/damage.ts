@@ -10,8 +10,14 @@ export interface Damage {
   state?: string;
 }
 
-/** Null where all is well. */
-export function findDamage({ state: { network }, states }: Run): Damage | null {
+/** Null where all is well, on all ranks; else what the first has found that found something. */
+export function findDamage(run: Run): Damage | null {
+  const own = ownDamage(run);
+  if (run.state.network.store.sharing === null) return own;
+  return run.ranks.gather(own).find((found) => found !== null) ?? null;
+}
+
+function ownDamage({ state: { network }, states }: Run): Damage | null {
   const { architecture, outer, blocks } = network.model;
   const bad = placedParameters(architecture).find(({ layer, spec }) =>
     notFinite((layer < 0 ? outer : blocks[layer])[spec.name]),

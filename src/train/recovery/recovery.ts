@@ -13,6 +13,7 @@ import { addLeftOut, forgetLeftOut } from "./left-out.js";
 import { learningRateIn, type Phase } from "../phases.js";
 import type { Run } from "../prepare.js";
 import { runStep, type Stepped } from "../run-step.js";
+import { onFirstSaving } from "../folder/shared-saves.js";
 import { saveCheckpoint } from "../folder/snapshot.js";
 import { LossCourse } from "./spikes.js";
 
@@ -121,7 +122,7 @@ export class Recovery {
       run.state.moveTo(step - 1);
       // Nothing older is removed for it: who knows when the trouble began.
       const kept = { ...run, settings: { ...run.settings, save_total_limit: 0 } };
-      const folder = onFirst(run.ranks, () => saveCheckpoint(kept, step - 1));
+      const folder = onFirstSaving(run, () => saveCheckpoint(kept, step - 1));
       return `${limit}The end of step ${step - 1} is saved: go on with --resume ${folder}, a lower learning_rate or --on-nonfinite skip.`;
     }
     const kept = newest?.folder

@@ -16,7 +16,7 @@ import { LONGEST } from "../../../settings/limits.js";
 import { engineInfo, isCpu } from "../../../torch/device.js";
 import { documentSettings, openRows } from "../../../train/prepare-data.js";
 import { resolveSettings } from "../../../train/settings/settings.js";
-import { namedModel } from "../../model/named-model.js";
+import { namedModel } from "../../../hub/named-model.js";
 
 export interface ModelLook {
   /** As it was given, and the folder it is in. */

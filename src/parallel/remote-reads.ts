@@ -1,0 +1,41 @@
+// Tensors that ranks read from one another. Who has one offers it under a number, without waiting; who wants it begins to read it into memory of
+// its own, and waits when the values are needed. Threads of Gloo carry them meanwhile, so that a rank which computes keeps nobody waiting. Owns
+// what is on its way; tensors stay the caller's.
+import { awaitTicket, dropTicket, startReceive, startSend, type Ticket } from "../torch/comm/group.js";
+import type { Tensor } from "../torch/tensor.js";
+import type { RemoteReads } from "./collectives.js";
+
+/** `tagOf` says the tag of a number. */
+export function remoteReads(tagOf: (number: number) => number): RemoteReads {
+  const offered = new Map<number, Ticket[]>();
+  const reading = new Set<Ticket>();
+  const settled = (number: number): void => {
+    const tickets = offered.get(number) ?? [];
+    offered.delete(number);
+    tickets.forEach(awaitTicket);
+  };
+  return {
+    offer(number: number, tensor: Tensor, to: readonly number[]) {
+      offered.set(
+        number,
+        to.map((rank) => startSend(tensor, rank, tagOf(number))),
+      );
+    },
+    read(number, from, into) {
+      const ticket = startReceive(into, from, tagOf(number));
+      reading.add(ticket);
+      return () => {
+        if (reading.delete(ticket)) awaitTicket(ticket);
+      };
+    },
+    settled,
+    finish() {
+      for (const number of [...offered.keys()]) settled(number);
+    },
+    close() {
+      for (const ticket of [...[...offered.values()].flat(), ...reading]) dropTicket(ticket);
+      offered.clear();
+      reading.clear();
+    },
+  };
+}

@@ -1,0 +1,41 @@
+// What ranks send one another in a step, counted from the parameters: it does not depend on tokens or on how many micro-batches a step has. All
+// parameters are taken as trained.
+import { elementsOf } from "../optim/optimizer.js";
+import { STORES } from "../store/registry.js";
+import { EMBEDDING, HEAD, partOf } from "../store/store.js";
+import { placedParameters, storedDtype } from "../model/model.js";
+import { DTYPES } from "../torch/tensor.js";
+import type { TrainSettings } from "../train/settings/settings.js";
+import { type Geometry, plannedShares } from "./shadow-step.js";
+
+const GRADIENT_BYTES = DTYPES.float32;
+const NORM_BYTES = DTYPES.float64;
+
+/** Bytes of tensors that so many ranks send in a step, all together. */
+export function stepTraffic(settings: TrainSettings, geometry: Geometry, world: number): number {
+  if (world === 1) return 0;
+  const { architecture, dtypeOf } = geometry;
+  const others = world - 1;
+  const placedAll = placedParameters(architecture);
+  const isTied = architecture.outer.head === null;
+  const isShared = STORES[settings.parameters].lies === "ranks";
+  const shares = isShared ? plannedShares(settings, geometry, world).shares : null;
+  let [forward, backward, summed, applied] = [0, 0, 0, 0];
+  for (const placed of placedAll) {
+    const { spec, prefix } = placed;
+    const elements = elementsOf(spec.shape);
+    const weight = isShared ? others * elements * DTYPES[storedDtype(placed, dtypeOf(placed))] : 0;
+    const part = partOf(architecture, placed);
+    const isBoth = isTied && part === EMBEDDING;
+    if (part !== HEAD) forward += weight;
+    backward += isBoth ? 2 * weight : weight;
+    if (spec.buffer) continue;
+    // From rank to rank; of a tensor of both ends, once around before that.
+    summed += GRADIENT_BYTES * elements * (isBoth ? others + world : others);
+    const away = shares === null ? others : 1 - (shares.get(prefix + spec.name)?.[others].count ?? 0) / spec.shape[0];
+    applied += GRADIENT_BYTES * elements * away;
+  }
+  const norms = NORM_BYTES * others * (architecture.layers.length + 2);
+  const passes = settings.max_grad_norm > 0 ? 2 : 1;
+  return forward + passes * (backward + summed + norms) + applied;
+}

@@ -1,0 +1,105 @@
+// What ranks that share weights and state hold and send: each a share of the bytes, as the plan says, and as many bytes a step whatever the accumulation.
+import assert from "node:assert/strict";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+
+import type { MemoryTerms } from "../../step/memory-terms.js";
+import { readArchitecture } from "../../families/registry.js";
+import { parameterCount, placedParameters } from "../../model/model.js";
+import { planStep } from "../../plan/plan.js";
+import { plannedShares } from "../../plan/shadow-step.js";
+import { stepTraffic } from "../../plan/traffic.js";
+import type { TrainSettings } from "../settings/settings.js";
+import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../testing-run.js";
+import { trainOnRanks } from "./testing-ranks.js";
+
+/** Eight blocks of 16 experts, random: large beside what a step takes for its tokens. */
+function makeLargerWorkplace(t: TestContext): Workplace {
+  const place = makeWorkplace(t);
+  const path = join(place.model, "config.json");
+  const tiny = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+  const layers = 8;
+  const sizes = {
+    ...{ hidden_size: 64, num_hidden_layers: layers, num_experts: 16, moe_intermediate_size: 48, mlp_only_layers: [] },
+    ...{ shared_expert_intermediate_size: 64, layer_types: new Array(layers).fill("full_attention"), vocab_size: 512 },
+  };
+  writeFileSync(path, JSON.stringify({ ...tiny, ...sizes }));
+  rmSync(join(place.model, "model.safetensors"));
+  return place;
+}
+
+const geometryOf = (place: Workplace) => ({
+  architecture: readArchitecture(JSON.parse(readFileSync(join(place.model, "config.json"), "utf8")), "config.json"),
+  dtypeOf: () => "bfloat16" as const,
+});
+
+const WORK: Partial<TrainSettings> = {
+  ...{ init_weights: "random", weights_dtype: "bfloat16", parameters: "sharded", max_steps: 2 },
+  ...{ gradient_accumulation_steps: 1 },
+};
+
+test("weights and state are shares of the whole, as planned, and so is the peak", async (t) => {
+  const place = makeLargerWorkplace(t);
+  const geometry = geometryOf(place);
+  const alone = settingsFor(place, { ...WORK, parameters: "device", output_dir: place.out("alone") });
+  const whole = (await runTraining(alone)).outcome.memory as MemoryTerms;
+  const wanted = { 2: ["adamw", "adalomo"], 3: ["adamw8bit"] } as const;
+  for (const world of [2, 3] as const) {
+    const cases = wanted[world].map((optimizer) => ({
+      settings: settingsFor(place, { ...WORK, optimizer, output_dir: place.out(`${world}-${optimizer}`) }),
+    }));
+    const saw = await trainOnRanks(place.folder, world, cases);
+    for (const [i, { settings }] of cases.entries()) {
+      const { held } = plannedShares(settings, geometry, world);
+      const terms = saw.map((ran) => ran[i].outcome.memory as MemoryTerms);
+      assert.deepEqual(
+        terms.map(({ weightBytes, stateBytes }) => ({ weightBytes, stateBytes })),
+        held,
+      );
+      const where = `${world} ranks, ${settings.optimizer}`;
+      for (const { weightBytes } of terms)
+        assert.ok(Math.abs((weightBytes * world) / whole.weightBytes - 1) < 0.02, `${where}: ${weightBytes}`);
+      const measured = Math.max(...terms.map(({ peakBytes }) => peakBytes));
+      const { peakBytes: planned } = planStep(settings, geometry, undefined, world).terms;
+      const error = planned / measured - 1;
+      t.diagnostic(
+        `${where}: planned ${planned}, measured ${measured}, ${(100 * error).toFixed(2)} %; alone ${whole.peakBytes}`,
+      );
+      assert.ok(Math.abs(error) < 0.05, `${where}: planned ${planned}, measured ${measured}`);
+    }
+  }
+});
+
+test("bytes that are sent in a step follow from the parameters alone, as the plan says", async (t) => {
+  const place = makeLargerWorkplace(t);
+  const tied = makeWorkplace(t, "hf-tied");
+  const config = (path: string) => readArchitecture(JSON.parse(readFileSync(join(path, "config.json"), "utf8")), path);
+  const cases: [Workplace, Partial<TrainSettings>][] = [
+    [place, {}],
+    [place, { gradient_accumulation_steps: 3 }],
+    [place, { max_grad_norm: 1, optimizer: "adalomo" }],
+    [tied, { max_grad_norm: 1 }],
+    [tied, { parameters: "device" }],
+  ];
+  for (const world of [2, 3]) {
+    const settings = cases.map(([of, changes], i) =>
+      settingsFor(of, { ...WORK, ...changes, output_dir: place.out(`sent-${world}-${i}`) }),
+    );
+    const saw = await trainOnRanks(
+      place.folder,
+      world,
+      settings.map((each) => ({ settings: each })),
+    );
+    for (const [i, each] of settings.entries()) {
+      const sent = saw.reduce((sum, ran) => sum + ran[i].sent[0], 0);
+      const geometry = { architecture: config(cases[i][0].model), dtypeOf: () => "bfloat16" as const };
+      assert.equal(sent, stepTraffic(each, geometry, world), `${world} ranks, case ${i}`);
+    }
+  }
+  // With weights in bfloat16, nearly 8 bytes a parameter and another rank, and 4 to bring what is whole to who holds it.
+  const geometry = geometryOf(place);
+  const parameters = parameterCount(placedParameters(geometry.architecture));
+  const perRank = stepTraffic(settingsFor(place, WORK), geometry, 8) / 8;
+  assert.ok(Math.abs(perRank / ((parameters * (8 + 4 / 8) * 7) / 8) - 1) < 0.02);
+});
