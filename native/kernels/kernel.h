@@ -49,8 +49,9 @@ namespace {
 /** Elements of a chunk: what an item of an element-wise kernel takes. A multiple of the 256 that share a scale in 8-bit state. */
 constexpr int64_t kChunkElements = 4096;
 
-/** Rows of an item of a kernel that splits its team: one for each warp of a GPU's. */
+/** Rows of an item of a kernel that splits its team: one for each warp of a GPU's; or, where they are short, for each 8 threads. */
 constexpr int64_t kParts = 8;
+constexpr int64_t kSmallParts = 32;
 
 DEVICE int64_t chunks_of(int64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
@@ -76,21 +77,24 @@ struct Most {
   DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
 };
 
-/** A warp of a team. */
+/** A warp of a team, or so many neighbours of one. */
+template <int kLanes>
 struct Part {
+  static constexpr int kSize = kLanes;
   template <class F>
   DEVICE void each(int64_t n, F f) const {
-    for (int64_t i = threadIdx.x % 32; i < n; i += 32) f(i);
+    for (int64_t i = threadIdx.x % kLanes; i < n; i += kLanes) f(i);
   }
   template <class F>
   DEVICE void once(F f) const {
-    if (threadIdx.x % 32 == 0) f();
+    if (threadIdx.x % kLanes == 0) f();
   }
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
+    const unsigned lanes = (0xffffffffu >> (32 - kLanes)) << (threadIdx.x % 32 / kLanes * kLanes);
     T own = 0;
-    for (int64_t i = threadIdx.x % 32; i < n; i += 32) own += f(i);
-    for (int mask = 16; mask > 0; mask /= 2) own += __shfl_xor_sync(0xffffffffu, own, mask);
+    for (int64_t i = threadIdx.x % kLanes; i < n; i += kLanes) own += f(i);
+    for (int mask = kLanes / 2; mask > 0; mask /= 2) own += __shfl_xor_sync(lanes, own, mask);
     return own;
   }
 };
@@ -105,10 +109,12 @@ struct OfEach {
 
 /** A block of kThreads threads. */
 struct Team {
-  /** f(i, part) for every i below n, which is at most kParts: each by a part of the team, whose sums are of it alone. */
-  template <class F>
+  static constexpr int kSize = kThreads;
+  /** f(i, part) for every i below n, which is at most kInto: each by a part of the team, whose sums are of it alone. */
+  template <int64_t kInto = kParts, class F>
   DEVICE void split(int64_t n, F f) const {
-    if (threadIdx.x / 32 < n) f(static_cast<int64_t>(threadIdx.x / 32), Part());
+    constexpr int kLanes = kThreads / kInto;
+    if (threadIdx.x / kLanes < n) f(static_cast<int64_t>(threadIdx.x / kLanes), Part<kLanes>());
   }
   /** f(i) for every i below n, in any order. */
   template <class F>
@@ -194,7 +200,7 @@ using Lanes __attribute__((vector_size(64))) = float;
 
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {
-  template <class F>
+  template <int64_t kInto = kParts, class F>
   DEVICE void split(int64_t n, F f) const {
     for (int64_t i = 0; i < n; i++) f(i, *this);
   }
