@@ -135,7 +135,8 @@ void fault(const char* what) {
 
 uint64_t exchanged(uint64_t own, unsigned lanes, int mask) {
   const unsigned lane = threadIdx.x % kWarp, other = lane ^ static_cast<unsigned>(mask);
-  if (other >= kWarp || mask == 0 || (lanes >> lane & lanes >> other & 1) == 0) fault("a shuffle with a thread that is not meant");
+  if (other >= kWarp || mask == 0 || (lanes >> lane & lanes >> other & 1) == 0)
+    fault("a shuffle with a thread that is not meant");
   fibers[threadIdx.x].lanes = lanes;
   fibers[threadIdx.x].given = own;
   pause(State::in_shuffle);

@@ -91,6 +91,12 @@ struct Columns {
   DEVICE At<n> up(At<n> at) const {
     return {interleaved ? 2 * at.first + 1 : (Act::kGated ? width + at.first : at.first)};
   }
+  /** Those in turn. */
+  DEVICE Pair load(int64_t i) const { return {kernels::load(row, 2 * i), kernels::load(row, 2 * i + 1)}; }
+  DEVICE void store(int64_t i, Pair pair) const {
+    kernels::store(row, 2 * i, pair.gate);
+    kernels::store(row, 2 * i + 1, pair.up);
+  }
 };
 
 struct Forward {
@@ -116,22 +122,37 @@ struct Backward {
     const Columns<Act, interleaved, T> both{static_cast<T*>(a.both) + place * (Act::kGated ? 2 : 1) * a.width, a.width};
     T* const inner = static_cast<T*>(a.inner) + place * a.width;
     const float row_gate = a.gates[choice];
-    const float d_gate = sum_at<kTogether, float>(team, a.width, a.even(), [=](auto at) {
-      auto gate = load(both.row, both.gate(at)), up = load(both.row, both.up(at)), d = load(inner, at);
-      float sum = 0;
-      at.each([&](int k) {
-        const float value = Act::value(a, gate[k], up[k]);
-        const Pair gradient = Act::gradient(a, gate[k], up[k], row_gate * d[k]);
-        sum += d[k] * value;
-        d[k] = row_gate * value;
-        gate[k] = gradient.gate;
-        up[k] = gradient.up;
+    float d_gate;
+    if constexpr (interleaved) {
+      // A loop that does both has no vectors on a CPU.
+      d_gate = team.sum<float>(a.width, [=](int64_t i) {
+        const Pair x = both.load(i);
+        return load(inner, i) * Act::value(a, x.gate, x.up);
       });
-      store(inner, at, d);
-      if (Act::kGated) store(both.row, both.gate(at), gate);
-      store(both.row, both.up(at), up);
-      return sum;
-    });
+      team.each(a.width, [=](int64_t i) {
+        const Pair x = both.load(i);
+        const float d = row_gate * load(inner, i);
+        store(inner, i, row_gate * Act::value(a, x.gate, x.up));
+        both.store(i, Act::gradient(a, x.gate, x.up, d));
+      });
+    } else {
+      d_gate = sum_at<kTogether, float>(team, a.width, a.even(), [=](auto at) {
+        auto gate = load(both.row, both.gate(at)), up = load(both.row, both.up(at)), d = load(inner, at);
+        float sum = 0;
+        at.each([&](int k) {
+          const float value = Act::value(a, gate[k], up[k]);
+          const Pair gradient = Act::gradient(a, gate[k], up[k], row_gate * d[k]);
+          sum += d[k] * value;
+          d[k] = row_gate * value;
+          gate[k] = gradient.gate;
+          up[k] = gradient.up;
+        });
+        store(inner, at, d);
+        if (Act::kGated) store(both.row, both.gate(at), gate);
+        store(both.row, both.up(at), up);
+        return sum;
+      });
+    }
     team.once([=] { a.d_gates[choice] = d_gate; });
   }
 };

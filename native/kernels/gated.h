@@ -13,9 +13,7 @@ struct GatedArgs {
   /** Dense, as all that is written. */
   void* y;
 
-  DEVICE bool even() const {
-    return of_gate.even(gate) && of_x.even(x) && aligned(y) && of_x.width % kTogether == 0;
-  }
+  DEVICE bool even() const { return of_gate.even(gate) && of_x.even(x) && aligned(y) && of_x.width % kTogether == 0; }
 };
 
 struct GatedGradientArgs {

@@ -222,12 +222,14 @@ struct Team {
   }
   DEVICE void sync() const {}
 
+  /** f(i) may also write what is element i's. */
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
     constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC ivdep
 #pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) lanes[lane] += f(i + lane);
     }

@@ -77,7 +77,8 @@ struct LogSum {
       own = now;
     });
     most = most_of_team(team, own);
-    sum = team.sum<double>(kThreads, [&](int64_t) { return static_cast<double>(own_sum) * exponential_down(own - most); });
+    sum = team.sum<double>(kThreads,
+                           [&](int64_t) { return static_cast<double>(own_sum) * exponential_down(own - most); });
 #else
     for (int64_t first = 0; first < n; first += kNearElements) {
       const int64_t count = n - first < kNearElements ? n - first : kNearElements;

@@ -184,10 +184,10 @@ DEVICE float sum_back(const Worker& worker, const Turn pairs, int64_t width, boo
   const float still = from(0, pairs.start) + from(pairs.end(), width);
   if (pairs.half == 0) return still;
   return still + sum_at<kTogether, float>(worker, pairs.half, even, [=](auto at) {
-    auto a = load(dy, pairs.left(at)), b = a;
-    turn_some_back(pairs, dy, at, a, b);
-    return f(pairs.first(at), a) + f(pairs.second(at), b);
-  });
+           auto a = load(dy, pairs.left(at)), b = a;
+           turn_some_back(pairs, dy, at, a, b);
+           return f(pairs.first(at), a) + f(pairs.second(at), b);
+         });
 }
 
 /** With n = x * scale, w = weight + plus:  dx = scale (g w - n mean(g w n)),  d weight = sum of g n. */
@@ -248,9 +248,7 @@ DEVICE void norm_gradient(const Team& team, int64_t item, const NormGradientArgs
   norm_strip<X, Y, Still>(team, item, a);
 }
 
-DEVICE int64_t parts_from(int64_t first, int64_t all) {
-  return all - first < kSmallParts ? all - first : kSmallParts;
-}
+DEVICE int64_t parts_from(int64_t first, int64_t all) { return all - first < kSmallParts ? all - first : kSmallParts; }
 
 template <class X, class Turn>
 DEVICE void heads(const Team& team, int64_t item, const NormArgs& a) {

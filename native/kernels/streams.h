@@ -187,6 +187,11 @@ struct MomentumArgs {
   double scale, opposite;  // of y: those of gamma and of -gamma
   int32_t shift, slot;
   int32_t sign;  // of gamma: -1 or 1; 0 where v is left out, which is zero then
+
+  /** Whether a GPU's threads take several elements at a time; the same in all rows, so that a byte is always the same thread's. */
+  DEVICE bool even() const {
+    return aligned(p_next, v_next, p, v, y, bits) && (bits == nullptr || elements * slot / 8 % 16 == 0);
+  }
 };
 
 /** Returns the largest key that one of the team has seen. */
@@ -208,8 +213,7 @@ DEVICE UnsignedOf<Whole> momentum_row(const Team& team, int64_t first, int64_t c
   const int32_t mask = (1 << shift) - 1;
   const int32_t others = place == 0 ? 0 : 255;  // the first elements of bytes find nothing in them yet
   Unsigned most = 0;
-  const bool even = aligned(p_next, v_next, p, v, y, bits);
-  each_at<kWholesTogether>(team, count, even, [&](auto at) {
+  each_at<kWholesTogether>(team, count, a.even(), [&](auto at) {
     const auto branch = load(y, at);
     auto next = some_of(v, at), sum = next;
     if (!kBack) sum = some_of(p, at);
@@ -250,8 +254,8 @@ DEVICE void momentum_rows(const Team& team, int64_t chunk, const MomentumArgs& a
   } else {
     const int64_t bytes = a.elements * a.slot / 8;
     for (int32_t row = 0; row < 8 / a.slot; row++)
-      most = larger(most, momentum_row<Whole, Y, kBack, true, kSigns>(team, row * bytes + first, chunk_size(chunk, bytes),
-                                                                      row * a.slot, a.bits + first, a));
+      most = larger(most, momentum_row<Whole, Y, kBack, true, kSigns>(
+                              team, row * bytes + first, chunk_size(chunk, bytes), row * a.slot, a.bits + first, a));
   }
   note<Whole>(team, most_of_team(team, most), a.flags);
 }
