@@ -39,7 +39,7 @@ at::Tensor square_sum(at::TensorList tensors) {
     launch(kernels::total_of, args, chunks, device);
     sums = totals;
   } while (sums.numel() > 1);
-  return sums.view({});
+  return sums.squeeze(0);
 }
 
 void store_weight_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_t first,
