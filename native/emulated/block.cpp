@@ -32,6 +32,7 @@ struct Fiber {
   bool begun = false;
   ucontext_t entry;
   jmp_buf at;
+  unsigned lanes;
   uint64_t given, taken;
 };
 
@@ -81,12 +82,19 @@ int count(State state, int first = 0, int end = kThreads) {
       std::count_if(fibers + first, fibers + end, [=](const Fiber& each) { return each.state == state; }));
 }
 
-// Whether a warp's threads, who wait in a shuffle, go on.
-bool shuffle(int first) {
-  if (count(State::in_shuffle, first, first + kWarp) != kWarp) return false;
-  for (int thread = first; thread < first + kWarp; thread++) {
-    fibers[thread].taken = fibers[thread].given;
-    fibers[thread].state = State::ready;
+// Whether the threads of a warp go on that this one waits for in a shuffle.
+bool shuffle(int thread) {
+  if (fibers[thread].state != State::in_shuffle) return false;
+  const unsigned lanes = fibers[thread].lanes;
+  Fiber* const warp = fibers + thread / kWarp * kWarp;
+  for (int lane = 0; lane < kWarp; lane++) {
+    const bool meant = (lanes >> lane & 1) != 0;
+    if (meant && (warp[lane].state != State::in_shuffle || warp[lane].lanes != lanes)) return false;
+  }
+  for (int lane = 0; lane < kWarp; lane++) {
+    if ((lanes >> lane & 1) == 0) continue;
+    warp[lane].taken = warp[lane].given;
+    warp[lane].state = State::ready;
   }
   return true;
 }
@@ -105,7 +113,7 @@ void run_block() {
       for (Fiber& each : fibers) each.state = State::ready;
       moved = true;
     }
-    for (int first = 0; first < kThreads; first += kWarp) moved = shuffle(first) || moved;
+    for (int thread = 0; thread < kThreads; thread++) moved = shuffle(thread) || moved;
     if (moved) continue;
     const std::string where = "of 256 threads, " + std::to_string(count(State::at_barrier)) + " wait at a barrier, " +
                               std::to_string(count(State::in_shuffle)) + " in a shuffle, " +
@@ -126,7 +134,10 @@ void fault(const char* what) {
 }
 
 uint64_t exchanged(uint64_t own, unsigned lanes, int mask) {
-  if (lanes != 0xffffffffu || mask <= 0 || mask >= kWarp) fault("a shuffle of a part of a warp");
+  const unsigned lane = threadIdx.x % kWarp, other = lane ^ static_cast<unsigned>(mask);
+  if (other >= kWarp || mask == 0 || (lanes >> lane & lanes >> other & 1) == 0)
+    fault("a shuffle with a thread that is not meant");
+  fibers[threadIdx.x].lanes = lanes;
   fibers[threadIdx.x].given = own;
   pause(State::in_shuffle);
   return fibers[threadIdx.x ^ static_cast<unsigned>(mask % kWarp)].taken;

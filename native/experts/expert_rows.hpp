@@ -24,7 +24,6 @@ class Rows {
 
   int64_t all() const { return places_TA.numel(); }
 
-
   // How many each expert has. On a GPU, this waits for it where they are not known.
   at::IntArrayRef by_expert() const {
     if (!host_.defined()) host_ = known.value_or(counts).to(at::kCPU, at::kLong).contiguous();

@@ -2,7 +2,7 @@
 // row; and from the gradient of that, those of gate and up and of the row's gate. An item is a choice, which has a row of its own. Values are
 // float32 between loads and stores, and the same there and on the way back.
 #pragma once
-#include "numbers.h"
+#include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
@@ -19,6 +19,9 @@ struct ActivationArgs {
   float limit, alpha;
   /** Which of the structures below, and whether gate and up lie in turn. */
   int32_t what, interleaved;
+
+  /** Whether a GPU's threads take several columns at a time. */
+  DEVICE bool even() const { return aligned(both, inner) && width % kTogether == 0 && !interleaved; }
 };
 
 /** Gate and up, or their gradients. */
@@ -80,12 +83,19 @@ template <class Act, bool interleaved, class T>
 struct Columns {
   T* row;
   int64_t width;
-  DEVICE int64_t gate(int64_t i) const { return interleaved ? 2 * i : i; }
-  DEVICE int64_t up(int64_t i) const { return interleaved ? 2 * i + 1 : (Act::kGated ? width + i : i); }
-  DEVICE Pair load(int64_t i) const { return {kernels::load(row, gate(i)), kernels::load(row, up(i))}; }
+  template <int n>
+  DEVICE At<n> gate(At<n> at) const {
+    return {interleaved ? 2 * at.first : at.first};
+  }
+  template <int n>
+  DEVICE At<n> up(At<n> at) const {
+    return {interleaved ? 2 * at.first + 1 : (Act::kGated ? width + at.first : at.first)};
+  }
+  /** Those in turn. */
+  DEVICE Pair load(int64_t i) const { return {kernels::load(row, 2 * i), kernels::load(row, 2 * i + 1)}; }
   DEVICE void store(int64_t i, Pair pair) const {
-    if (Act::kGated) kernels::store(row, gate(i), pair.gate);
-    kernels::store(row, up(i), pair.up);
+    kernels::store(row, 2 * i, pair.gate);
+    kernels::store(row, 2 * i + 1, pair.up);
   }
 };
 
@@ -96,9 +106,11 @@ struct Forward {
     const Columns<Act, interleaved, T> both{static_cast<T*>(a.both) + place * (Act::kGated ? 2 : 1) * a.width, a.width};
     T* const inner = static_cast<T*>(a.inner) + place * a.width;
     const float row_gate = a.gates[choice];
-    team.each(a.width, [=](int64_t i) {
-      const Pair x = both.load(i);
-      store(inner, i, row_gate * Act::value(a, x.gate, x.up));
+    each_at<kTogether>(team, a.width, a.even(), [=](auto at) {
+      const auto gate = load(both.row, both.gate(at));
+      auto values = load(both.row, both.up(at));
+      at.each([&](int k) { values[k] = row_gate * Act::value(a, gate[k], values[k]); });
+      store(inner, at, values);
     });
   }
 };
@@ -110,17 +122,38 @@ struct Backward {
     const Columns<Act, interleaved, T> both{static_cast<T*>(a.both) + place * (Act::kGated ? 2 : 1) * a.width, a.width};
     T* const inner = static_cast<T*>(a.inner) + place * a.width;
     const float row_gate = a.gates[choice];
-    const float d_gate = team.sum<float>(a.width, [=](int64_t i) {
-      const Pair x = both.load(i);
-      return load(inner, i) * Act::value(a, x.gate, x.up);
-    });
+    float d_gate;
+    if constexpr (interleaved) {
+      // A loop that does both has no vectors on a CPU.
+      d_gate = team.sum<float>(a.width, [=](int64_t i) {
+        const Pair x = both.load(i);
+        return load(inner, i) * Act::value(a, x.gate, x.up);
+      });
+      team.each(a.width, [=](int64_t i) {
+        const Pair x = both.load(i);
+        const float d = row_gate * load(inner, i);
+        store(inner, i, row_gate * Act::value(a, x.gate, x.up));
+        both.store(i, Act::gradient(a, x.gate, x.up, d));
+      });
+    } else {
+      d_gate = sum_at<kTogether, float>(team, a.width, a.even(), [=](auto at) {
+        auto gate = load(both.row, both.gate(at)), up = load(both.row, both.up(at)), d = load(inner, at);
+        float sum = 0;
+        at.each([&](int k) {
+          const float value = Act::value(a, gate[k], up[k]);
+          const Pair gradient = Act::gradient(a, gate[k], up[k], row_gate * d[k]);
+          sum += d[k] * value;
+          d[k] = row_gate * value;
+          gate[k] = gradient.gate;
+          up[k] = gradient.up;
+        });
+        store(inner, at, d);
+        if (Act::kGated) store(both.row, both.gate(at), gate);
+        store(both.row, both.up(at), up);
+        return sum;
+      });
+    }
     team.once([=] { a.d_gates[choice] = d_gate; });
-    team.each(a.width, [=](int64_t i) {
-      const Pair x = both.load(i);
-      const float d = row_gate * load(inner, i);
-      store(inner, i, row_gate * Act::value(a, x.gate, x.up));
-      both.store(i, Act::gradient(a, x.gate, x.up, d));
-    });
   }
 };
 

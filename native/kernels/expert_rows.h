@@ -1,13 +1,14 @@
 // Tokens and the rows of their experts: A choices a token, rows sorted by expert and then by token. `places` says for every choice which row is its own,
 // so that nothing is added by two at a time and each sum has the order of a token's choices.
 #pragma once
-#include "numbers.h"
+#include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
 
 /** Choices of a chunk. */
-constexpr int64_t kChunkChoices = 1024;
+constexpr int64_t kChunkChoices = 256;
+constexpr int64_t kChunksTogether = 16;
 
 struct PlacesArgs {
   const int64_t* experts_of;
@@ -23,17 +24,31 @@ struct PlacesArgs {
   }
 };
 
+#ifdef REVMOE_GPU
+/** The experts of a chunk's choices where all threads are near them; -1 where it has fewer. */
+DEVICE const int32_t* near_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
+  __shared__ int32_t near[kChunkChoices];
+  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
+  const int64_t count = a.size(chunk);
+  team.sync();
+  team.each(kChunkChoices, [&](int64_t i) { near[i] = i < count ? static_cast<int32_t>(chosen[i]) : -1; });
+  team.sync();
+  return near;
+}
+#endif
+
 // On a GPU each thread counts for experts of its own and reads all choices of the chunk; on a CPU one goes through them.
 DEVICE void count_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
-  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
   int64_t* const own = a.starts + chunk * a.experts;
 #ifdef REVMOE_GPU
-  team.each(a.experts, [&](int64_t expert) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < a.size(chunk); i++) count += chosen[i] == expert;
+  const int32_t* const chosen = near_choices(team, chunk, a);
+  team.each(a.experts, [=](int64_t expert) {
+    int32_t count = 0;
+    for (int i = 0; i < kChunkChoices; i++) count += chosen[i] == static_cast<int32_t>(expert);
     own[expert] = count;
   });
 #else
+  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
   team.each(a.experts, [=](int64_t expert) { own[expert] = 0; });
   for (int64_t i = 0; i < a.size(chunk); i++) own[chosen[i]]++;
 #endif
@@ -51,27 +66,32 @@ DEVICE void start_rows(const Team& team, int64_t, const PlacesArgs& a) {
   team.each(a.experts, [&](int64_t expert) {
     int64_t next = 0;
     for (int64_t before = 0; before < expert; before++) next += a.counts[before];
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      int64_t& start = a.starts[chunk * a.experts + expert];
-      const int64_t count = start;
-      start = next;
-      next += count;
+    // Several at a time, read before any is written.
+    for (int64_t first = 0; first < chunks; first += kChunksTogether) {
+      int64_t count[kChunksTogether];
+      for (int64_t k = 0; k < kChunksTogether; k++)
+        count[k] = first + k < chunks ? a.starts[(first + k) * a.experts + expert] : 0;
+      for (int64_t k = 0; k < kChunksTogether && first + k < chunks; k++) {
+        a.starts[(first + k) * a.experts + expert] = next;
+        next += count[k];
+      }
     }
   });
 }
 
 DEVICE void place_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
-  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
   int64_t* const places = a.places + chunk * kChunkChoices;
   int64_t* const next = a.starts + chunk * a.experts;
 #ifdef REVMOE_GPU
-  team.each(a.experts, [&](int64_t expert) {
+  const int32_t* const chosen = near_choices(team, chunk, a);
+  team.each(a.experts, [=](int64_t expert) {
     int64_t row = next[expert];
-    for (int64_t i = 0; i < a.size(chunk); i++) {
-      if (chosen[i] == expert) places[i] = row++;
+    for (int i = 0; i < kChunkChoices; i++) {
+      if (chosen[i] == static_cast<int32_t>(expert)) places[i] = row++;
     }
   });
 #else
+  const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
   for (int64_t i = 0; i < a.size(chunk); i++) places[i] = next[chosen[i]]++;
 #endif
 }
@@ -81,6 +101,8 @@ struct ExpertRowsArgs {
   void* rows;
   const int64_t* places;
   int64_t choices, width;
+
+  DEVICE bool even() const { return aligned(of_tokens, rows) && width % kTogether == 0; }
 };
 
 /** Each row becomes its token's. An item is a token. */
@@ -89,7 +111,7 @@ DEVICE void gather_rows(const Team& team, int64_t token, const ExpertRowsArgs& a
   const T* const from = static_cast<const T*>(a.of_tokens) + token * a.width;
   for (int64_t choice = 0; choice < a.choices; choice++) {
     T* const row = static_cast<T*>(a.rows) + a.places[token * a.choices + choice] * a.width;
-    team.each(a.width, [=](int64_t i) { row[i] = from[i]; });
+    each_at<kTogether>(team, a.width, a.even(), [=](auto at) { put_some(row, at, some_of(from, at)); });
   }
 }
 
@@ -100,10 +122,13 @@ DEVICE void sum_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
   for (int choice = 0; choice < N; choice++)
     row[choice] = static_cast<const T*>(a.rows) + a.places[token * N + choice] * a.width;
   T* const into = static_cast<T*>(a.of_tokens) + token * a.width;
-  team.each(a.width, [=](int64_t i) {
-    float sum = load(row[0], i);
-    for (int choice = 1; choice < N; choice++) sum += load(row[choice], i);
-    store(into, i, sum);
+  each_at<kTogether>(team, a.width, a.even(), [=](auto at) {
+    auto sum = load(row[0], at);
+    for (int choice = 1; choice < N; choice++) {
+      const auto next = load(row[choice], at);
+      at.each([&](int k) { sum[k] += next[k]; });
+    }
+    store(into, at, sum);
   });
 }
 

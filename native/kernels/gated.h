@@ -12,6 +12,8 @@ struct GatedArgs {
   const void* x;
   /** Dense, as all that is written. */
   void* y;
+
+  DEVICE bool even() const { return of_gate.even(gate) && of_x.even(x) && aligned(y) && of_x.width % kTogether == 0; }
 };
 
 struct GatedGradientArgs {
@@ -50,11 +52,17 @@ DEVICE int64_t rows_from(int64_t first, const RowsArgs& of) {
 template <class T, class Function>
 DEVICE void gated(const Team& team, int64_t item, const GatedArgs& a) {
   const int64_t first = item * kParts;
+  const bool even = a.even();
   team.split(rows_from(first, a.of_x), [=](int64_t row, const auto& part) {
     const T* const gate = static_cast<const T*>(a.gate) + a.of_gate.at(first + row);
     const T* const x = static_cast<const T*>(a.x) + a.of_x.at(first + row);
     T* const y = static_cast<T*>(a.y) + (first + row) * a.of_x.width;
-    part.each(a.of_x.width, [=](int64_t i) { store(y, i, Function::of(load(gate, i)).value * load(x, i)); });
+    each_at<kTogether>(part, a.of_x.width, even, [=](auto at) {
+      const auto of_gate = load(gate, at);
+      auto values = load(x, at);
+      at.each([&](int k) { values[k] = Function::of(of_gate[k]).value * values[k]; });
+      store(y, at, values);
+    });
   });
 }
 
@@ -62,17 +70,23 @@ template <class T, class Function>
 DEVICE void gated_gradient(const Team& team, int64_t item, const GatedGradientArgs& a) {
   const int64_t first = item * kParts;
   const GatedArgs forward = a.forward;
+  const bool even = forward.even() && a.of_dy.even(a.dy) && aligned(a.d_gate);
   team.split(rows_from(first, forward.of_x), [=](int64_t row, const auto& part) {
     const T* const gate = static_cast<const T*>(forward.gate) + forward.of_gate.at(first + row);
     const T* const x = static_cast<const T*>(forward.x) + forward.of_x.at(first + row);
     const T* const dy = static_cast<const T*>(a.dy) + a.of_dy.at(first + row);
     T* const dx = static_cast<T*>(forward.y) + (first + row) * forward.of_x.width;
     T* const d_gate = static_cast<T*>(a.d_gate) + (first + row) * forward.of_x.width;
-    part.each(forward.of_x.width, [=](int64_t i) {
-      const Gate f = Function::of(load(gate, i));
-      const float g = load(dy, i);
-      store(d_gate, i, g * load(x, i) * f.slope);
-      store(dx, i, g * f.value);
+    each_at<kTogether>(part, forward.of_x.width, even, [=](auto at) {
+      const auto of_gate = load(gate, at);
+      auto values = load(x, at), g = load(dy, at);
+      at.each([&](int k) {
+        const Gate f = Function::of(of_gate[k]);
+        values[k] = g[k] * values[k] * f.slope;
+        g[k] = g[k] * f.value;
+      });
+      store(d_gate, at, values);
+      store(dx, at, g);
     });
   });
 }

@@ -1,7 +1,7 @@
 // Products in bfloat16 that become float32 gradients, or are added to them: of one matrix, or of matrices side by side, one for each expert of
 // a layer. What the products of an expert without rows hold is not looked at: it counts as zeros. An item is a chunk of a matrix.
 #pragma once
-#include "numbers.h"
+#include "elements.h"
 
 namespace revmoe::kernels {
 namespace {
@@ -21,18 +21,18 @@ DEVICE void add_product(const Team& team, int64_t item, const ProductArgs& a) {
   const int64_t chunks = chunks_of(a.elements), matrix = item / chunks, chunk = item % chunks;
   const int64_t first = matrix * a.elements + chunk * kChunkElements;
   float* const sum = a.sum + first;
-  const Product* const product = a.product + first;
+  const Read<Product> product{a.product + first};
   const int64_t count = chunk_size(chunk, a.elements);
   const bool any = a.rows == nullptr || a.rows[matrix] > 0;
   if (any && a.add) {
-    team.each_lanes(count, [=](auto zero, int64_t i) {
-      using L = decltype(zero);
-      store_lanes(sum, i, lanes_of<L>(sum + i) + lanes_of<L>(product + i));
-    });
+    each_of(
+        team, count, [](float& sum, Product own) { sum += load(&own, 0); }, Changed<float>{sum}, product);
   } else if (any) {
-    team.each_lanes(count, [=](auto zero, int64_t i) { store_lanes(sum, i, lanes_of<decltype(zero)>(product + i)); });
+    each_of(
+        team, count, [](float& sum, Product own) { sum = load(&own, 0); }, Written<float>(sum), product);
   } else if (!a.add) {
-    team.each_lanes(count, [=](auto zero, int64_t i) { store_lanes(sum, i, zero); });
+    each_of(
+        team, count, [](float& sum) { sum = 0; }, Written<float>(sum));
   }
 }
 

@@ -49,8 +49,9 @@ namespace {
 /** Elements of a chunk: what an item of an element-wise kernel takes. A multiple of the 256 that share a scale in 8-bit state. */
 constexpr int64_t kChunkElements = 4096;
 
-/** Rows of an item of a kernel that splits its team: one for each warp of a GPU's. */
+/** Rows of an item of a kernel that splits its team: one for each warp of a GPU's; or, where they are short, for each 8 threads. */
 constexpr int64_t kParts = 8;
+constexpr int64_t kSmallParts = 32;
 
 DEVICE int64_t chunks_of(int64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
@@ -76,10 +77,11 @@ struct Most {
   DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
 };
 
-/** Of all lanes of a warp, for each of them. */
-template <class T, class Join>
-DEVICE T warp_together(T own, Join join) {
-  for (int mask = 16; mask > 0; mask /= 2) own = join(own, __shfl_xor_sync(0xffffffffu, own, mask));
+/** Of so many neighbouring lanes of a warp, for each of them. */
+template <int kLanes = 32, class T, class Join>
+DEVICE T lanes_together(T own, Join join) {
+  const unsigned lanes = (0xffffffffu >> (32 - kLanes)) << (threadIdx.x % 32 / kLanes * kLanes);
+  for (int mask = kLanes / 2; mask > 0; mask /= 2) own = join(own, __shfl_xor_sync(lanes, own, mask));
   return own;
 }
 
@@ -100,36 +102,40 @@ DEVICE double warp_sums(double (&own)[kSums]) {
   return own[0];
 }
 
-/** A warp of a team. */
+/** A warp of a team, or so many neighbours of one. */
+template <int kLanes>
 struct Part {
+  static constexpr int kSize = kLanes;
   template <class F>
   DEVICE void each(int64_t n, F f) const {
-    for (int64_t i = threadIdx.x % 32; i < n; i += 32) f(i);
+    for (int64_t i = threadIdx.x % kLanes; i < n; i += kLanes) f(i);
   }
   template <class F>
   DEVICE void once(F f) const {
-    if (threadIdx.x % 32 == 0) f();
+    if (threadIdx.x % kLanes == 0) f();
   }
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
     T own = 0;
-    for (int64_t i = threadIdx.x % 32; i < n; i += 32) own += f(i);
-    return warp_together(own, Plus<T>());
+    for (int64_t i = threadIdx.x % kLanes; i < n; i += kLanes) own += f(i);
+    return lanes_together<kLanes>(own, Plus<T>());
   }
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
     T own = least;
-    for (int64_t i = threadIdx.x % 32; i < n; i += 32) own = Most<T>()(f(i), own);
-    return warp_together(own, Most<T>());
+    for (int64_t i = threadIdx.x % kLanes; i < n; i += kLanes) own = Most<T>()(f(i), own);
+    return lanes_together<kLanes>(own, Most<T>());
   }
 };
 
 /** A block of kThreads threads. */
 struct Team {
-  /** f(i, part) for every i below n: each by a part of the team, whose sums are of it alone. */
-  template <class F>
+  static constexpr int kSize = kThreads;
+  /** f(i, part) for every i below n: each by a part of the team, of which there are kInto, and whose sums are of it alone. */
+  template <int64_t kInto = kParts, class F>
   DEVICE void split(int64_t n, F f) const {
-    for (int64_t i = threadIdx.x / 32; i < n; i += kParts) f(i, Part());
+    constexpr int kLanes = kThreads / kInto;
+    for (int64_t i = threadIdx.x / kLanes; i < n; i += kInto) f(i, Part<kLanes>());
   }
   /** f(i) for every i below n, in any order. */
   template <class F>
@@ -173,7 +179,7 @@ struct Team {
   template <class T, class Join>
   DEVICE T together(T own, Join join) const {
     __shared__ T of_warp[kThreads / 32];
-    own = warp_together(own, join);
+    own = lanes_together(own, join);
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = own;
     __syncthreads();
     T all = of_warp[0];
@@ -199,7 +205,7 @@ using Lanes __attribute__((vector_size(64))) = float;
 
 /** One thread; the compiler makes vectors of its loops. */
 struct Team {
-  template <class F>
+  template <int64_t kInto = kParts, class F>
   DEVICE void split(int64_t n, F f) const {
     for (int64_t i = 0; i < n; i++) f(i, *this);
   }
@@ -221,12 +227,14 @@ struct Team {
   }
   DEVICE void sync() const {}
 
+  /** f(i) may also write what is element i's. */
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
     constexpr int kLanes = 128 / sizeof(T);
     T lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC ivdep
 #pragma GCC unroll 1
       for (int lane = 0; lane < kLanes; lane++) lanes[lane] += f(i + lane);
     }

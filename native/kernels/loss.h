@@ -2,7 +2,7 @@
 // exponentials, and once more to become the gradient, in its place. An item is a row. What is measured of it is two numbers in float64: its
 // loss, and 1 where its label has the largest logit. The equations are those of src/reversible/objectives.ts.
 #pragma once
-#include "numbers.h"
+#include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
@@ -41,14 +41,21 @@ struct Logits {
         cap(args.cap),
         slope_at_zero(args.slope),
         inverse(args.cap > 0 ? 1 / args.cap : 0) {}
-  DEVICE float operator()(int64_t i) const {
-    const float z = load(values, i) * factor;
-    return kCapped && cap > 0 ? cap * hyperbolic_tangent(z) : z;
+  template <int n>
+  DEVICE Some<float, n> operator()(At<n> at) const {
+    auto y = load(values, at);
+    at.each([&](int k) {
+      y[k] = y[k] * factor;
+      if (kCapped) y[k] = cap > 0 ? cap * hyperbolic_tangent(y[k]) : y[k];
+    });
+    return y;
   }
+  DEVICE float operator()(int64_t i) const { return (*this)(At<1>{i})[0]; }
   DEVICE float slope(float y) const {
     return kCapped ? slope_at_zero * (1 - (y * inverse) * (y * inverse)) : slope_at_zero;
   }
   DEVICE void store(int64_t i, float value) const { kernels::store(values, i, value); }
+  DEVICE bool even(int64_t n) const { return aligned(values) && n % kTogether == 0; }
 };
 
 /** log of the sum of the exponentials of n logits, as the largest of them and the sum beside it. */
@@ -58,6 +65,21 @@ struct LogSum {
 
   template <class Z>
   DEVICE LogSum(const Team& team, int64_t n, const Z& z) {
+#ifdef REVMOE_GPU
+    // Each thread with the largest of its own: a row is read once.
+    float own = kLeast, own_sum = 0;
+    each_at<kTogether>(team, n, z.even(n), [&](auto at) {
+      const auto y = z(at);
+      float now = own;
+      at.each([&](int k) { now = y[k] > now ? y[k] : now; });
+      own_sum *= exponential_down(own - now);
+      at.each([&](int k) { own_sum += exponential_down(y[k] - now); });
+      own = now;
+    });
+    most = most_of_team(team, own);
+    sum = team.sum<double>(kThreads,
+                           [&](int64_t) { return static_cast<double>(own_sum) * exponential_down(own - most); });
+#else
     for (int64_t first = 0; first < n; first += kNearElements) {
       const int64_t count = n - first < kNearElements ? n - first : kNearElements;
       const float before = most;
@@ -66,6 +88,7 @@ struct LogSum {
       sum = sum * exponential_down(before - now) +
             team.sum<float>(count, [=](int64_t i) { return exponential_down(z(first + i) - now); });
     }
+#endif
   }
   DEVICE double value() const { return log(sum) + most; }
 };
@@ -96,9 +119,10 @@ DEVICE void cross_entropy_row(const Team& team, int64_t row, const CrossEntropyA
   if (!a.gradient) return;
   const float share = static_cast<float>(a.scale / all.sum);
   const auto gradient = [=](float y) { return exponential_down(y - all.most) * share; };
-  team.each(a.vocabulary, [=](int64_t i) {
-    const float y = z(i);
-    z.store(i, gradient(y) * z.slope(y));
+  each_at<kTogether>(team, a.vocabulary, z.even(a.vocabulary), [=](auto at) {
+    auto y = z(at);
+    at.each([&](int k) { y[k] = gradient(y[k]) * z.slope(y[k]); });
+    store(z.values, at, y);
   });
   team.sync();
   team.once([=] {

@@ -21,6 +21,11 @@ struct NormArgs {
   const void* cos;
   const void* sin;
   int64_t start, half;
+
+  /** Whether a GPU's threads take several features at a time. */
+  DEVICE bool even() const {
+    return of_x.even(x) && aligned(y, weight, cos, sin) && (of_x.width | start | half) % kTogether == 0;
+  }
 };
 
 struct NormGradientArgs {
@@ -31,6 +36,8 @@ struct NormGradientArgs {
   /** Rows of a strip, and for each strip the sum of its rows' gradients of the weight. */
   int64_t height;
   float* sums;
+
+  DEVICE bool even() const { return forward.even() && of_dy.even(dy) && aligned(sums); }
 };
 
 /** The pairs of a row that turn: where they are in x, and by how much. */
@@ -40,76 +47,147 @@ struct Pairs {
   const Table* sin;
   int64_t start, half;
   DEVICE Pairs(const NormArgs& a, int64_t row)
-      : cos(static_cast<const Table*>(a.cos) + row / a.of_x.heads * 2 * a.half),
-        sin(static_cast<const Table*>(a.sin) + row / a.of_x.heads * 2 * a.half),
+      : cos(static_cast<const Table*>(a.cos) + a.of_x.token_of(row) * 2 * a.half),
+        sin(static_cast<const Table*>(a.sin) + a.of_x.token_of(row) * 2 * a.half),
         start(a.start),
         half(a.half) {}
-  DEVICE int64_t first(int64_t i) const { return start + (kNeighbours ? 2 * i : i); }
-  DEVICE int64_t second(int64_t i) const { return start + (kNeighbours ? 2 * i + 1 : i + half); }
+  /** Both features of some pairs, as they lie in x. */
+  template <int n>
+  DEVICE At<n> first(At<n> at) const {
+    return {start + (kNeighbours ? 2 * at.first : at.first)};
+  }
+  template <int n>
+  DEVICE At<n> second(At<n> at) const {
+    return {start + (kNeighbours ? 2 * at.first + n : half + at.first)};
+  }
+  /** From neighbours to the first features of all pairs and the second ones; and back. */
+  template <int n>
+  DEVICE static void part(Some<float, n>& a, Some<float, n>& b) {
+    if (!kNeighbours) return;
+    const Some<float, n> low = a, high = b;
+    At<n>::each([&](int k) {
+      a[k] = 2 * k < n ? low[2 * k] : high[2 * k - n];
+      b[k] = 2 * k + 1 < n ? low[2 * k + 1] : high[2 * k + 1 - n];
+    });
+  }
+  template <int n>
+  DEVICE static void join(Some<float, n>& a, Some<float, n>& b) {
+    if (!kNeighbours) return;
+    const Some<float, n> firsts = a, seconds = b;
+    At<n>::each([&](int k) {
+      a[k] = k % 2 == 0 ? firsts[k / 2] : seconds[k / 2];
+      b[k] = (n + k) % 2 == 0 ? firsts[(n + k) / 2] : seconds[(n + k) / 2];
+    });
+  }
   /** In what they become. */
-  DEVICE int64_t left(int64_t i) const { return start + i; }
-  DEVICE int64_t right(int64_t i) const { return start + half + i; }
+  template <int n>
+  DEVICE At<n> left(At<n> at) const {
+    return {start + at.first};
+  }
+  template <int n>
+  DEVICE At<n> right(At<n> at) const {
+    return {start + half + at.first};
+  }
   DEVICE int64_t end() const { return start + 2 * half; }
 };
 
-/** y = f of each feature, turned. */
+/** y = f of some features, turned. */
 template <class Turn, class Worker, class Y, class F>
-DEVICE void turn(const Worker& worker, const Turn pairs, int64_t width, Y* y, F f) {
-  worker.each(pairs.half, [=](int64_t i) {
-    const float a = f(pairs.first(i)), b = f(pairs.second(i));
-    const float cos = load(pairs.cos, i), sin = load(pairs.sin, i);
-    store(y, pairs.left(i), a * cos - b * sin);
-    store(y, pairs.right(i), b * cos + a * sin);
+DEVICE void turn(const Worker& worker, const Turn pairs, int64_t width, bool even, Y* y, F f) {
+  each_at<kTogether>(worker, pairs.half, even, [=](auto at) {
+    auto a = f(pairs.first(at)), b = f(pairs.second(at));
+    const auto cos = load(pairs.cos, at), sin = load(pairs.sin, at);
+    pairs.part(a, b);
+    at.each([&](int k) {
+      const float left = a[k] * cos[k] - b[k] * sin[k];
+      b[k] = b[k] * cos[k] + a[k] * sin[k];
+      a[k] = left;
+    });
+    store(y, pairs.left(at), a);
+    store(y, pairs.right(at), b);
   });
   const int64_t end = pairs.end();
-  worker.each(pairs.start, [=](int64_t i) { store(y, i, f(i)); });
-  worker.each(width - end, [=](int64_t i) { store(y, end + i, f(end + i)); });
+  each_at<kTogether>(worker, pairs.start, even, [=](auto at) { store(y, at, f(at)); });
+  each_at<kTogether>(worker, width - end, even, [=](auto at) {
+    at.first += end;
+    store(y, at, f(at));
+  });
 }
 
 template <class X, class Y, class Turn, class Worker>
 DEVICE void norm_row(const Worker& worker, int64_t row, const NormArgs& a) {
   const X* const x = static_cast<const X*>(a.x) + a.of_x.at(row);
   const int64_t width = a.of_x.width;
+  const bool even = a.even();
   Y* const y = static_cast<Y*>(a.y) + row * width;
   const Turn pairs(a, row);
-  if (a.weight == nullptr) return turn(worker, pairs, width, y, [=](int64_t i) { return load(x, i); });
-  const double squares =
-      worker.template sum<double>(width, [=](int64_t i) { return static_cast<double>(load(x, i)) * load(x, i); });
+  if (a.weight == nullptr) return turn(worker, pairs, width, even, y, [=](auto at) { return load(x, at); });
+  const double squares = sum_at<kTogether, double>(worker, width, even, [=](auto at) {
+    const auto values = load(x, at);
+    double sum = 0;
+    at.each([&](int k) { sum += static_cast<double>(values[k]) * values[k]; });
+    return sum;
+  });
   const float scale = static_cast<float>(1 / square_root(squares / static_cast<double>(width) + a.epsilon));
   if (a.scale != nullptr) worker.once([=] { a.scale[row] = scale; });
   const float* const weight = a.weight;
   const float plus = a.plus;
-  turn(worker, pairs, width, y, [=](int64_t i) { return load(x, i) * scale * (weight[i] + plus); });
+  turn(worker, pairs, width, even, y, [=](auto at) {
+    auto values = load(x, at);
+    const auto own = load(weight, at);
+    at.each([&](int k) { values[k] = values[k] * scale * (own[k] + plus); });
+    return values;
+  });
 }
 
-/** f(i, g) for each feature i of x, with g the gradient of what was made of it before it turned. */
+/** Of some pairs, the gradients of both features before they turned. */
+template <class Turn, class Y, int n>
+DEVICE void turn_some_back(const Turn& pairs, const Y* dy, At<n> at, Some<float, n>& a, Some<float, n>& b) {
+  a = load(dy, pairs.left(at));
+  b = load(dy, pairs.right(at));
+  const auto cos = load(pairs.cos, at), sin = load(pairs.sin, at);
+  at.each([&](int k) {
+    const float first = a[k] * cos[k] + b[k] * sin[k];
+    b[k] = b[k] * cos[k] - a[k] * sin[k];
+    a[k] = first;
+  });
+  pairs.join(a, b);
+}
+
+/** f(at, g) for some features of x, with g the gradients of what was made of them before it turned. */
 template <class Turn, class Worker, class Y, class F>
-DEVICE void turn_back(const Worker& worker, const Turn pairs, int64_t width, const Y* dy, F f) {
-  worker.each(pairs.half, [=](int64_t i) {
-    const float a = load(dy, pairs.left(i)), b = load(dy, pairs.right(i));
-    const float cos = load(pairs.cos, i), sin = load(pairs.sin, i);
-    f(pairs.first(i), a * cos + b * sin);
-    f(pairs.second(i), b * cos - a * sin);
+DEVICE void turn_back(const Worker& worker, const Turn pairs, int64_t width, bool even, const Y* dy, F f) {
+  each_at<kTogether>(worker, pairs.half, even, [=](auto at) {
+    auto a = load(dy, pairs.left(at)), b = a;
+    turn_some_back(pairs, dy, at, a, b);
+    f(pairs.first(at), a);
+    f(pairs.second(at), b);
   });
   const int64_t end = pairs.end();
-  worker.each(pairs.start, [=](int64_t i) { f(i, load(dy, i)); });
-  worker.each(width - end, [=](int64_t i) { f(end + i, load(dy, end + i)); });
+  each_at<kTogether>(worker, pairs.start, even, [=](auto at) { f(at, load(dy, at)); });
+  each_at<kTogether>(worker, width - end, even, [=](auto at) {
+    at.first += end;
+    f(at, load(dy, at));
+  });
 }
 
-/** The sum of f(i, g) likewise. */
+/** The sum of f(at, g) likewise. */
 template <class Turn, class Worker, class Y, class F>
-DEVICE float sum_back(const Worker& worker, const Turn pairs, int64_t width, const Y* dy, F f) {
+DEVICE float sum_back(const Worker& worker, const Turn pairs, int64_t width, bool even, const Y* dy, F f) {
   const auto from = [&](int64_t first, int64_t end) {
     if (first == end) return 0.0f;
-    return worker.template sum<float>(end - first, [=](int64_t i) { return f(first + i, load(dy, first + i)); });
+    return sum_at<kTogether, float>(worker, end - first, even, [=](auto at) {
+      at.first += first;
+      return f(at, load(dy, at));
+    });
   };
   const float still = from(0, pairs.start) + from(pairs.end(), width);
   if (pairs.half == 0) return still;
-  return still + worker.template sum<float>(pairs.half, [=](int64_t i) {
-    const float a = load(dy, pairs.left(i)), b = load(dy, pairs.right(i));
-    const float cos = load(pairs.cos, i), sin = load(pairs.sin, i);
-    return f(pairs.first(i), a * cos + b * sin) + f(pairs.second(i), b * cos - a * sin);
-  });
+  return still + sum_at<kTogether, float>(worker, pairs.half, even, [=](auto at) {
+           auto a = load(dy, pairs.left(at)), b = a;
+           turn_some_back(pairs, dy, at, a, b);
+           return f(pairs.first(at), a) + f(pairs.second(at), b);
+         });
 }
 
 /** With n = x * scale, w = weight + plus:  dx = scale (g w - n mean(g w n)),  d weight = sum of g n. */
@@ -117,6 +195,7 @@ template <class X, class Y, class Turn, class Worker>
 DEVICE void norm_strip(const Worker& worker, int64_t strip, const NormGradientArgs& a) {
   const NormArgs& forward = a.forward;
   const int64_t width = forward.of_x.width;
+  const bool even = a.even();
   float* const sums = a.sums + strip * width;
   const float* const weight = forward.weight;
   const float plus = forward.plus;
@@ -127,24 +206,37 @@ DEVICE void norm_strip(const Worker& worker, int64_t strip, const NormGradientAr
     X* const dx = static_cast<X*>(forward.y) + row * width;
     const Turn pairs(forward, row);
     if (weight == nullptr) {
-      turn_back(worker, pairs, width, dy, [=](int64_t i, float g) { store(dx, i, g); });
+      turn_back(worker, pairs, width, even, dy, [=](auto at, const auto& g) { store(dx, at, g); });
       continue;
     }
     const float scale = forward.scale[row];
-    const float product =
-        sum_back(worker, pairs, width, dy, [=](int64_t i, float g) { return g * (weight[i] + plus) * load(x, i); });
+    const float product = sum_back(worker, pairs, width, even, dy, [=](auto at, const auto& g) {
+      const auto own = load(x, at), of_weight = load(weight, at);
+      float sum = 0;
+      at.each([&](int k) { sum += g[k] * (of_weight[k] + plus) * own[k]; });
+      return sum;
+    });
     const float mean = product * scale * scale / static_cast<float>(width);
     // A feature is always the same thread's, so that nothing waits for zeros of others.
     const bool further = row > first;
-    turn_back(worker, pairs, width, dy, [=](int64_t i, float g) {
-      const float own = load(x, i);
-      sums[i] = (further ? sums[i] : 0) + g * own * scale;
-      store(dx, i, scale * (g * (weight[i] + plus) - own * mean));
+    turn_back(worker, pairs, width, even, dy, [=](auto at, const auto& g) {
+      auto own = load(x, at), sum = own;
+      const auto of_weight = load(weight, at);
+      if (further) sum = load(sums, at);
+      at.each([&](int k) {
+        sum[k] = (further ? sum[k] : 0) + g[k] * own[k] * scale;
+        own[k] = scale * (g[k] * (of_weight[k] + plus) - own[k] * mean);
+      });
+      store(sums, at, sum);
+      store(dx, at, own);
     });
   }
 }
 
-using Still = Pairs<float, false>;
+/** No pairs. */
+struct Still : Pairs<float, false> {
+  DEVICE Still(const NormArgs& a, int64_t row) : Pairs(a, row) { start = half = 0; }
+};
 
 /** An item is a row, and a strip; of what turns, as many of them as a team has parts. */
 template <class X, class Y>
@@ -156,19 +248,19 @@ DEVICE void norm_gradient(const Team& team, int64_t item, const NormGradientArgs
   norm_strip<X, Y, Still>(team, item, a);
 }
 
-DEVICE int64_t parts_from(int64_t first, int64_t all) { return all - first < kParts ? all - first : kParts; }
+DEVICE int64_t parts_from(int64_t first, int64_t all) { return all - first < kSmallParts ? all - first : kSmallParts; }
 
 template <class X, class Turn>
 DEVICE void heads(const Team& team, int64_t item, const NormArgs& a) {
-  const int64_t first = item * kParts;
-  team.split(parts_from(first, a.of_x.rows),
-             [=](int64_t i, const auto& part) { norm_row<X, X, Turn>(part, first + i, a); });
+  const int64_t first = item * kSmallParts;
+  team.split<kSmallParts>(parts_from(first, a.of_x.rows),
+                          [=](int64_t i, const auto& part) { norm_row<X, X, Turn>(part, first + i, a); });
 }
 template <class X, class Turn>
 DEVICE void heads_gradient(const Team& team, int64_t item, const NormGradientArgs& a) {
-  const int64_t first = item * kParts;
-  team.split(parts_from(first, (a.forward.of_x.rows + a.height - 1) / a.height),
-             [=](int64_t i, const auto& part) { norm_strip<X, X, Turn>(part, first + i, a); });
+  const int64_t first = item * kSmallParts;
+  team.split<kSmallParts>(parts_from(first, (a.forward.of_x.rows + a.height - 1) / a.height),
+                          [=](int64_t i, const auto& part) { norm_strip<X, X, Turn>(part, first + i, a); });
 }
 
 // Tables are as wide as what turns, or float32; "n": neighbours.

@@ -24,12 +24,14 @@ DEVICE void chunk_squares(const Team& team, int64_t chunk, const SquaresArgs& a)
 struct TotalArgs {
   const double* sums;
   int64_t count;
-  double* total;
+  double* totals;
 };
 
-DEVICE void total_of_sums(const Team& team, int64_t, const TotalArgs& a) {
-  const double total = team.sum<double>(a.count, [=](int64_t i) { return a.sums[i]; });
-  team.once([=] { *a.total = total; });
+/** Of a chunk of sums; sums of these are brought together in the same way until one is left. */
+DEVICE void total_of_sums(const Team& team, int64_t chunk, const TotalArgs& a) {
+  const double* const sums = a.sums + chunk * kChunkElements;
+  const double total = team.sum<double>(chunk_size(chunk, a.count), [=](int64_t i) { return sums[i]; });
+  team.once([=] { a.totals[chunk] = total; });
 }
 
 }  // namespace

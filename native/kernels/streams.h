@@ -3,7 +3,7 @@
 // that the way back has every bit. An item is a chunk of elements; where bits are kept, a chunk of their bytes.
 // What leaves half of the range is noted in two flags: the largest such product, and the largest such element of a stream.
 #pragma once
-#include "numbers.h"
+#include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
@@ -100,6 +100,9 @@ DEVICE void note(const Team& team, UnsignedOf<Whole> key, uint64_t* flags) {
   team.once([=] { raise_to(flags + (is_product ? 0 : 1), bits_of(value)); });
 }
 
+/** What a thread of a GPU takes of a stream at a time. */
+constexpr int kWholesTogether = 4;
+
 struct StreamAddArgs {
   void* out;
   const void* stream;  // null for zeros; may be `out`
@@ -184,11 +187,17 @@ struct MomentumArgs {
   double scale, opposite;  // of y: those of gamma and of -gamma
   int32_t shift, slot;
   int32_t sign;  // of gamma: -1 or 1; 0 where v is left out, which is zero then
+
+  /** Whether a GPU's threads take several elements at a time; the same in all rows, so that a byte is always the same thread's. */
+  DEVICE bool even() const {
+    return aligned(p_next, v_next, p, v, y, bits) && (bits == nullptr || elements * slot / 8 % 16 == 0);
+  }
 };
 
+/** Returns the largest key that one of the team has seen. */
 template <class Whole, class Y, bool kBack, bool kBits, bool kSigns>
-DEVICE void momentum_row(const Team& team, int64_t first, int64_t count, int32_t at, uint8_t* bits,
-                         const MomentumArgs& a) {
+DEVICE UnsignedOf<Whole> momentum_row(const Team& team, int64_t first, int64_t count, int32_t place, uint8_t* bits,
+                                      const MomentumArgs& a) {
   using Unsigned = UnsignedOf<Whole>;
   Whole* const p_next = static_cast<Whole*>(a.p_next) + first;
   Whole* const v_next = static_cast<Whole*>(a.v_next) + first;
@@ -202,40 +211,53 @@ DEVICE void momentum_row(const Team& team, int64_t first, int64_t count, int32_t
   const Whole negative = a.sign < 0 ? -1 : 0;
   const Whole kept = a.sign == 0 ? 0 : -1;
   const int32_t mask = (1 << shift) - 1;
-  const int32_t others = at == 0 ? 0 : 255;  // the first elements of bytes find nothing in them yet
-  const auto key = team.most_of_each<Unsigned>(count, 0, [=](int64_t i) {
-    const Whole turned = kSigns ? signs.mask(i) : 0;
-    const Whole flip = negative ^ turned;
-    Unsigned key;
-    const FloatOf<Whole> factor = turned == 0 ? scale : opposite;
-    const Whole step = rounded<Whole>(static_cast<FloatOf<Whole>>(load(y, i)) * factor, &key);
-    if (kBack) {
-      const Whole share = flipped<Whole>(plus<Whole>(v[i], flipped<Whole>(step, -1)), flip);
-      const Whole low = kBits ? (bits[i] >> at) & mask : 0;
-      v_next[i] = static_cast<Whole>(static_cast<Unsigned>(share) << shift) | low;
-      return key;
-    }
-    if (kBits) bits[i] = static_cast<uint8_t>((bits[i] & others) | ((static_cast<int32_t>(v[i]) & mask) << at));
-    const Whole next = plus<Whole>(step, flipped<Whole>((v[i] >> shift) & kept, flip));
-    const Whole sum = plus<Whole>(p[i], next);
-    v_next[i] = next;
-    p_next[i] = sum;
-    return larger(key, larger(magnitude_of(next), magnitude_of(sum)));
+  const int32_t others = place == 0 ? 0 : 255;  // the first elements of bytes find nothing in them yet
+  Unsigned most = 0;
+  each_at<kWholesTogether>(team, count, a.even(), [&](auto at) {
+    const auto branch = load(y, at);
+    auto next = some_of(v, at), sum = next;
+    if (!kBack) sum = some_of(p, at);
+    Some<uint8_t, at.kSize> byte{};
+    if (kBits) byte = some_of(bits, at);
+    at.each([&](int k) {
+      const Whole turned = kSigns ? signs.mask(at.first + k) : 0;
+      const Whole flip = negative ^ turned;
+      Unsigned key;
+      const FloatOf<Whole> factor = turned == 0 ? scale : opposite;
+      const Whole step = rounded<Whole>(static_cast<FloatOf<Whole>>(branch[k]) * factor, &key);
+      if (kBack) {
+        const Whole share = flipped<Whole>(plus<Whole>(next[k], flipped<Whole>(step, -1)), flip);
+        const Whole low = kBits ? (byte[k] >> place) & mask : 0;
+        next[k] = static_cast<Whole>(static_cast<Unsigned>(share) << shift) | low;
+      } else {
+        if (kBits)
+          byte[k] = static_cast<uint8_t>((byte[k] & others) | ((static_cast<int32_t>(next[k]) & mask) << place));
+        next[k] = plus<Whole>(step, flipped<Whole>((next[k] >> shift) & kept, flip));
+        sum[k] = plus<Whole>(sum[k], next[k]);
+        key = larger(key, larger(magnitude_of(next[k]), magnitude_of(sum[k])));
+      }
+      most = larger(key, most);
+    });
+    if (kBits && !kBack) put_some(bits, at, byte);
+    put_some(v_next, at, next);
+    if (!kBack) put_some(p_next, at, sum);
   });
-  note<Whole>(team, key, a.flags);
+  return most;
 }
 
 template <class Whole, class Y, bool kBack, bool kSigns>
 DEVICE void momentum_rows(const Team& team, int64_t chunk, const MomentumArgs& a) {
-  if (a.bits == nullptr) {
-    const int64_t count = chunk_size(chunk, a.elements);
-    return momentum_row<Whole, Y, kBack, false, kSigns>(team, chunk * kChunkElements, count, 0, nullptr, a);
-  }
-  const int64_t bytes = a.elements * a.slot / 8;
   const int64_t first = chunk * kChunkElements;
-  for (int32_t row = 0; row < 8 / a.slot; row++)
-    momentum_row<Whole, Y, kBack, true, kSigns>(team, row * bytes + first, chunk_size(chunk, bytes), row * a.slot,
-                                                a.bits + first, a);
+  UnsignedOf<Whole> most = 0;
+  if (a.bits == nullptr) {
+    most = momentum_row<Whole, Y, kBack, false, kSigns>(team, first, chunk_size(chunk, a.elements), 0, nullptr, a);
+  } else {
+    const int64_t bytes = a.elements * a.slot / 8;
+    for (int32_t row = 0; row < 8 / a.slot; row++)
+      most = larger(most, momentum_row<Whole, Y, kBack, true, kSigns>(
+                              team, row * bytes + first, chunk_size(chunk, bytes), row * a.slot, a.bits + first, a));
+  }
+  note<Whole>(team, most_of_team(team, most), a.flags);
 }
 
 template <class Whole, class Y, bool kBack>

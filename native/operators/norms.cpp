@@ -23,7 +23,7 @@ using torch::autograd::variable_list;
 
 // Rows of a strip, unless that makes more than so many strips.
 constexpr int64_t kStripRows = 16;
-constexpr int64_t kMostStrips = 1024;
+constexpr int64_t kMostStrips = 8192;
 
 struct How {
   double epsilon;
@@ -87,7 +87,9 @@ Pair pair_for(const at::Tensor& x, const optional<at::Tensor>& cos, const How& h
 }
 
 // A kernel's items: rows or strips, or some of them at a time where heads turn.
-int64_t items_of(int64_t count, bool turns) { return turns ? (count + kernels::kParts - 1) / kernels::kParts : count; }
+int64_t items_of(int64_t count, bool turns) {
+  return turns ? (count + kernels::kSmallParts - 1) / kernels::kSmallParts : count;
+}
 
 at::Tensor forward_of(const at::Tensor& x, const optional<at::Tensor>& weight, const optional<at::Tensor>& cos,
                       const optional<at::Tensor>& sin, const How& how, float* scale = nullptr) {

@@ -22,8 +22,7 @@ at::Tensor square_sum(at::TensorList tensors) {
   int64_t count = 0;
   for (const at::Tensor& x : tensors) count += kernels::chunks_of(x.numel());
   const auto doubles = at::TensorOptions(at::kDouble).device(device);
-  const at::Tensor sums = at::empty({count}, doubles);
-  at::Tensor total = at::empty({}, doubles);
+  at::Tensor sums = at::empty({count}, doubles);
   auto* of_chunk = static_cast<double*>(sums.data_ptr());
   for (const at::Tensor& x : tensors) {
     check_dense(x, at::kFloat, device);
@@ -32,10 +31,15 @@ at::Tensor square_sum(at::TensorList tensors) {
            kernels::SquaresArgs{static_cast<const float*>(x.data_ptr()), x.numel(), of_chunk}, chunks, device);
     of_chunk += chunks;
   }
-  const kernels::TotalArgs args{static_cast<const double*>(sums.data_ptr()), count,
-                                static_cast<double*>(total.data_ptr())};
-  launch(kernels::total_of, args, 1, device);
-  return total;
+  do {
+    const int64_t chunks = kernels::chunks_of(sums.numel());
+    const at::Tensor totals = at::empty({chunks}, doubles);
+    const kernels::TotalArgs args{static_cast<const double*>(sums.data_ptr()), sums.numel(),
+                                  static_cast<double*>(totals.data_ptr())};
+    launch(kernels::total_of, args, chunks, device);
+    sums = totals;
+  } while (sums.numel() > 1);
+  return sums.squeeze(0);
 }
 
 void store_weight_(at::Tensor w, const OptionalTensor& correction, int64_t seed, int64_t first,

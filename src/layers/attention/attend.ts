@@ -10,12 +10,10 @@ import {
   narrow,
   packedFlashAttention,
   reshape,
-  select,
   transpose,
   unsqueeze,
 } from "../../torch/ops.js";
 import { isCpu } from "../../torch/device.js";
-import { repeat } from "../../torch/repeat.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, fromArray, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import { tiledAttention } from "./tiled.js";
@@ -98,29 +96,31 @@ function packedAttention(
   });
 }
 
+// Documents of one length that follow one another go together: each call would take a part of every tensor, and its way back zeros around that.
 function byDocument(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, segments: number[]): Tensor {
   const [heads, width] = shape(q_THC).slice(1);
-  const outputs: Tensor[] = [];
-  const attendTo = (start: number, length: number): Tensor =>
+  const runs = runsOf(segments);
+  const outputs = runs.map(({ start, length, count }) =>
     scope(() => {
-      const document = (t: Tensor): Tensor => unsqueeze(transpose(narrow(t, 0, start, length), 0, 1), 0);
+      const documents = (t_TKC: Tensor): Tensor => {
+        const run = runs.length === 1 ? t_TKC : narrow(t_TKC, 0, start, count * length);
+        return transpose(reshape(run, [count, length, ...shape(t_TKC).slice(1)]), 1, 2);
+      };
       const repeated = (t_TKC: Tensor): Tensor => {
         const groups = shape(t_TKC)[1];
-        const t_1KSC = document(t_TKC);
-        if (groups === heads) return t_1KSC;
-        return reshape(expand(unsqueeze(t_1KSC, 2), [1, groups, heads / groups, length, width]), [
-          1,
+        const t_BKSC = documents(t_TKC);
+        if (groups === heads) return t_BKSC;
+        return reshape(expand(unsqueeze(t_BKSC, 2), [count, groups, heads / groups, length, width]), [
+          count,
           heads,
           length,
           width,
         ]);
       };
-      const out_1HSC = flashAttention(document(q_THC), repeated(k_TKC), repeated(v_TKC), null, 0, true);
-      return transpose(select(out_1HSC, 0, 0), 0, 1);
-    });
-  for (const { start, length, count } of runsOf(segments)) {
-    repeat(count, (document) => outputs.push(attendTo(start + document * length, length)));
-  }
+      const out_BHSC = flashAttention(documents(q_THC), repeated(k_TKC), repeated(v_TKC), null, 0, true);
+      return reshape(transpose(out_BHSC, 1, 2), [count * length, heads, width]);
+    }),
+  );
   return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
 }
 

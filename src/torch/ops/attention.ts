@@ -17,15 +17,15 @@ const flashSums = (documents: number, rows: number, heads: number, width: number
     device,
   );
 
-// The result lies [1, S, H, C]; a logarithm per query and head is kept beside queries, keys and values.
+// The result lies [B, S, H, C]; a logarithm per query and head is kept beside queries, keys and values.
 export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout: 0, causal: boolean) => T>(
   "aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor",
   (q, k, v) => {
-    const [one, heads, tokens, width] = q.sizes;
+    const [documents, heads, tokens, width] = q.sizes;
     const out = make(q.sizes, q.dtype, q.device, [tokens * heads * width, width, heads * width, 1]);
-    const sums = make([one, heads, tokens], "float32", q.device);
+    const sums = make([documents, heads, tokens], "float32", q.device);
     const result = record(out, [q, k, v], [q, k, v, out, sums], () => {
-      const work = isCpu(q.device) ? null : flashSums(one, one * up(tokens, 128), heads, width, q.device);
+      const work = isCpu(q.device) ? null : flashSums(documents, documents * up(tokens, 128), heads, width, q.device);
       const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
       drop(work);
       return made;

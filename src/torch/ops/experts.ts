@@ -224,7 +224,7 @@ export const expertPlaces = op<(expertsOf: T, experts: N) => [places: T, counts:
   (expertsOf, experts) => {
     const places = make(expertsOf.sizes, "int64", expertsOf.device);
     const counts = sharedEvenly(expertsOf, experts);
-    drop(make([Math.ceil(expertsOf.count / 1024), experts], "int64", expertsOf.device));
+    drop(make([Math.ceil(expertsOf.count / 256), experts], "int64", expertsOf.device));
     return [places, counts];
   },
 );

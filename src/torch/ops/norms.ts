@@ -10,7 +10,7 @@ const rowsOf = ({ sizes, count }: Value): number => count / (sizes.at(-1) as num
 const withRows = (x: Value): Value => (x.sizes.at(-1) === 1 || x.strides.at(-1) === 1 ? hold(x) : contiguous(x));
 
 /** As native/operators/norms.cpp and native/kernels/rows.h have them. */
-const [STRIP_ROWS, MOST_STRIPS, ROWS_TOGETHER] = [16, 1024, 16];
+const [STRIP_ROWS, MOST_STRIPS, ROWS_TOGETHER] = [16, 8192, 16];
 const stripsOf = (rows: number): number => Math.ceil(rows / Math.max(STRIP_ROWS, Math.ceil(rows / MOST_STRIPS)));
 
 /** Takes `x` over. */

@@ -1,6 +1,6 @@
 // Updates of weights by the addon's kernels (native/kernels), each in one pass; factored ones in three. All in place. The weight is of any storage,
 // the rest dense: float32, and uint8 codes. The gradient is multiplied by `gradientScale` on the way, and `keep` is what decay leaves of a weight.
-import { drop, make, type Value } from "../shadow/values.js";
+import { drop, make, type Value, viewOf } from "../shadow/values.js";
 import { isCpu } from "../device-name.js";
 import { type N, op, type T } from "./row.js";
 import { nothing } from "./rules.js";
@@ -12,8 +12,13 @@ const STORED = "Tensor(a!) w, Tensor(b!)? correction, int seed, int first";
 /** Sum of the squares of dense float32 tensors on one device, in float64, where they lie. */
 export const squareSum = op<(tensors: T[]) => T>("revmoe::square_sum(Tensor[] tensors) -> Tensor", (tensors) => {
   const chunks = tensors.reduce((sum, { count, copies }) => sum + Math.ceil(count / 4096) * copies, 0);
-  const sums = make([chunks], "float64", tensors[0].device);
-  const total = make([], "float64", tensors[0].device);
+  let sums = make([chunks], "float64", tensors[0].device);
+  do {
+    const totals = make([Math.ceil(sums.count / 4096)], "float64", tensors[0].device);
+    drop(sums);
+    sums = totals;
+  } while (sums.count > 1);
+  const total = viewOf(sums, [], []);
   drop(sums);
   return total;
 });
