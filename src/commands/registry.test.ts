@@ -11,7 +11,7 @@ const DIST = fileURLToPath(new URL("../", import.meta.url));
 
 /** What --help does not load: the work of commands. Registries, whose entries have settings, come with what they register. */
 const WORK =
-  /^(commands\/(run|dashboard|completion\/print)|dashboard|data\/(?!conversations\/row-kind|sources\/as-text|trained-parts)|hub|upcycle|step|generate|eval|verify|fuzz|library\/(?!generate-settings)|(train|plan)\/(?!settings)|compare\/(?!settings|setting-rows|cases))/;
+  /^(commands\/((run|dashboard)\/|completion\/print)|dashboard|data\/(?!conversations\/row-kind|sources\/as-text|trained-parts)|hub|upcycle|step|generate|eval|verify|fuzz|library\/(?!generate-settings)|(train|plan)\/(?!settings)|compare\/(?!settings|setting-rows|cases))/;
 
 /** Adds a compiled file and all that it imports statically, by the path below dist/. */
 function addImports(file: string, found: Set<string>): void {

@@ -42,7 +42,7 @@ export async function run(call: CommandInput<typeof ROWS>, input: Input = proces
   checkOutput(settings);
   // Who gives what nothing can be taken for gives all that is to be said.
   const asks = settings.model === "" || settings.train_file === "";
-  const intro = `revmoe init writes ${settings.output}. An empty answer takes what stands in brackets; Ctrl-C leaves.`;
+  const intro = `This writes ${settings.output}. An empty answer takes what stands in brackets; Ctrl-C leaves.`;
   const asker = asks ? openAsker(input, err, { intro }) : null;
   try {
     await make(call, asker);
