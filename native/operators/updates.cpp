@@ -5,6 +5,8 @@
 //   revmoe::nesterov_                the momentum of Muon, and its direction in place of the gradient
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "kernels/squares.h"
 #include "kernels/update8bit.h"
 #include "operators/stored.hpp"
@@ -32,7 +34,7 @@ at::Tensor square_sum(at::TensorList tensors) {
     of_chunk += chunks;
   }
   do {
-    const int64_t chunks = kernels::chunks_of(sums.numel());
+    const int64_t chunks = std::max<int64_t>(1, kernels::chunks_of(sums.numel()));
     const at::Tensor totals = at::empty({chunks}, doubles);
     const kernels::TotalArgs args{static_cast<const double*>(sums.data_ptr()), sums.numel(),
                                   static_cast<double*>(totals.data_ptr())};

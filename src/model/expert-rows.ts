@@ -69,10 +69,11 @@ interface Tile {
   inner_RF: Tensor;
   dy_RD: Tensor;
   counts_E: Tensor;
+  /** The routing's. */
   known_E: Tensor | null;
 }
 
-const tensorsOf = (tile: Tile): Tensor[] => Object.values(tile).filter((tensor) => tensor !== null);
+const ownOf = ({ known_E: _, ...own }: Tile): Tensor[] => Object.values(own);
 
 export class ExpertRows {
   readonly #tiles: Tile[] = [];
@@ -93,10 +94,10 @@ export class ExpertRows {
         inner_RF,
         dy_RD,
         counts_E: detach(counts_E),
-        known_E: known_E && detach(known_E),
+        known_E,
       };
       this.#tiles.push(tile);
-      for (const tensor of tensorsOf(tile)) keep(tensor);
+      for (const tensor of ownOf(tile)) keep(tensor);
       return y_TD;
     });
   }
@@ -128,7 +129,7 @@ export class ExpertRows {
   }
 
   #tensors(): Tensor[] {
-    return this.#tiles.flatMap(tensorsOf);
+    return this.#tiles.flatMap(ownOf);
   }
 
   /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */

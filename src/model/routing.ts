@@ -41,7 +41,11 @@ export const freshRouting: Routing = {
 export class RecordedRouting implements Routing {
   /** By layer, then by first token. */
   readonly #chosen = new Map<number, Map<number, Tensor>>();
+  /** Where they lie; known in main memory once they were looked at, unless they were there before. */
   readonly #counts = new Map<number, Map<number, Tensor>>();
+  #sent: Map<number, number[]> | null = null;
+  /** Whether counts lie on a device that has to be waited for. */
+  #isApart = false;
 
   constructor(readonly numExperts: number) {}
 
@@ -67,20 +71,28 @@ export class RecordedRouting implements Routing {
 
   counted(layer: number, counts_E: Tensor, first = 0): Tensor | null {
     const tiles = this.#counts.get(layer) ?? new Map<number, Tensor>();
-    const noted = tiles.get(first);
-    if (noted === undefined) this.#counts.set(layer, tiles.set(first, keep(detach(counts_E))));
-    return noted !== undefined && isCpu(device(noted)) && !isCpu(device(counts_E)) ? noted : null;
+    if (this.#sent === null) {
+      if (!tiles.has(first)) this.#counts.set(layer, tiles.set(first, keep(detach(counts_E))));
+      return null;
+    }
+    return tiles.get(first) ?? null;
   }
 
-  /** Tokens sent to each expert, per layer. Waits for a GPU the first time. */
-  counts(): Map<number, number[]> {
+  /** Tokens sent to each expert, per layer. Waits for a GPU the first time, behind which all is known. */
+  counts(): ReadonlyMap<number, number[]> {
+    if (this.#sent !== null) return this.#sent;
     this.#bringCounts();
-    return new Map(
+    this.#sent = new Map(
       [...this.#counts].map(([layer, tiles]) => {
         const counts = [...tiles.values()].map((counts_E) => toArray(counts_E));
-        return [layer, counts.reduce((sum, each) => sum.map((count, expert) => count + each[expert]))];
+        const sent = Array.from({ length: this.numExperts }, (_, expert) =>
+          counts.reduce((sum, each) => sum + each[expert], 0),
+        );
+        return [layer, sent];
       }),
     );
+    if (!this.#isApart) this.#freeCounts();
+    return this.#sent;
   }
 
   get bytes(): number {
@@ -88,10 +100,14 @@ export class RecordedRouting implements Routing {
   }
 
   free(): void {
-    for (const kept of [this.#chosen, this.#counts]) {
-      free(...tensorsIn(kept));
-      kept.clear();
-    }
+    free(...tensorsIn(this.#chosen));
+    this.#chosen.clear();
+    this.#freeCounts();
+  }
+
+  #freeCounts(): void {
+    free(...tensorsIn(this.#counts));
+    this.#counts.clear();
   }
 
   /** All counts into main memory, by one copy. */
@@ -99,7 +115,8 @@ export class RecordedRouting implements Routing {
     const noted = [...this.#counts.values()].flatMap((tiles) =>
       [...tiles].map(([first, counts_E]) => ({ tiles, first, counts_E })),
     );
-    if (noted.length === 0 || isCpu(device(noted[0].counts_E))) return;
+    this.#isApart = noted.length > 0 && !isCpu(device(noted[0].counts_E));
+    if (!this.#isApart) return;
     scope(() => {
       const all = to(cat(noted.map(({ counts_E }) => counts_E)), "int64");
       let place = 0;

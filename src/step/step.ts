@@ -209,7 +209,7 @@ function summary(solutions: [number, Solution][]): Inverse | null {
   };
 }
 
-function addCounts(maps: Map<number, number[]>[]): Map<number, number[]> {
+function addCounts(maps: ReadonlyMap<number, number[]>[]): Map<number, number[]> {
   const totals = new Map<number, number[]>();
   for (const map of maps) {
     for (const [layer, counts] of map)

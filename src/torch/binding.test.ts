@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 const DIST = fileURLToPath(new URL("../", import.meta.url));
 /** Files that do their work when they are imported. */
-const PROGRAMS = /^(cli|docs|fuzz\/fuzz|.*worker)\.js$/;
+const PROGRAMS = /^(cli|docs|fuzz\/fuzz|.*(worker|\/sender))\.js$/;
 
 const run = (text: string, env: Record<string, string>) =>
   spawnSync(process.execPath, ["--input-type=module", "--eval", text], {

@@ -1,7 +1,7 @@
 // metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so that a killed run keeps all
 // its lines. A number that is not finite is null. A line that cannot be written is dropped whole, and said: no disk ends a run
 // here.
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, readSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { UserError } from "../../errors.js";
@@ -82,6 +82,23 @@ export function jsonlSink(path: string, options: JsonlOptions = {}): Sink {
 }
 
 // JSON.stringify already writes NaN and the infinities as null.
+/** What a run says before its first step fits in so many bytes. */
+const SAID_BEFORE_BYTES = 1 << 16;
+
+/** Whether the file at `path`, which may be missing, has lines of more than what a run says of itself before its first step. */
+export function tellsOfSteps(path: string): boolean {
+  if (!existsSync(path)) return false;
+  const file = openSync(path, "r");
+  try {
+    const bytes = Buffer.alloc(SAID_BEFORE_BYTES);
+    const read = readSync(file, bytes, 0, bytes.length, 0);
+    const lines = bytes.toString("utf8", 0, read).split("\n").filter(Boolean);
+    return read === bytes.length || lines.some((line) => !line.startsWith('{"kind":"message","step":0,'));
+  } finally {
+    closeSync(file);
+  }
+}
+
 const lineOf = (event: RunEvent): string => visibleText(`${JSON.stringify(event)}\n`);
 
 const temporaryOf = (path: string): string => `${path}.tmp`;

@@ -14,7 +14,7 @@ export const squareSum = op<(tensors: T[]) => T>("revmoe::square_sum(Tensor[] te
   const chunks = tensors.reduce((sum, { count, copies }) => sum + Math.ceil(count / 4096) * copies, 0);
   let sums = make([chunks], "float64", tensors[0].device);
   do {
-    const totals = make([Math.ceil(sums.count / 4096)], "float64", tensors[0].device);
+    const totals = make([Math.max(1, Math.ceil(sums.count / 4096))], "float64", tensors[0].device);
     drop(sums);
     sums = totals;
   } while (sums.count > 1);

@@ -156,8 +156,10 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
       into.fill(0);
       if (storage.elements === null || dtype !== "int64") return;
       const view = new DataView(into.buffer, into.byteOffset, into.byteLength);
+      const { elements } = storage;
+      // A tensor that stands for several has their elements one behind the other.
       for (let i = 0; i * 8 < into.byteLength; i++)
-        view.setBigInt64(i * 8, BigInt(storage.elements[byteOffset / 8 + i]), true);
+        view.setBigInt64(i * 8, BigInt(elements[(byteOffset / 8 + i) % elements.length]), true);
     },
     writeBytes: (handle, byteOffset, from) => {
       const { storage, dtype } = at(handle);
@@ -225,9 +227,10 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
 }
 
 /** Whether a graph is recorded, and a result that depends on an input with a gradient is no part of it. */
-const recordsNothing = (result: Result, given: readonly Argument[]): boolean =>
-  [result].flat().some((each) => typeof each === "object" && !each.requiresGrad && each.dtype.includes("float")) &&
-  records(given.flat().filter(isValue));
+const recordsNothing = (result: Result, given: readonly Argument[]): boolean => {
+  const made = [result].flat().filter((each) => typeof each === "object" && each.dtype.includes("float")) as Value[];
+  return made.length > 0 && !made.some(({ requiresGrad }) => requiresGrad) && records(given.flat().filter(isValue));
+};
 
 const isValue = (argument: Argument): argument is Value =>
   typeof argument === "object" && argument !== null && "storage" in argument;

@@ -22,7 +22,7 @@ import {
 import { settleFolders } from "../../checkpoint/files/save-folder.js";
 import { parseSources } from "../../data/sources/parse.js";
 import { placeOf } from "../../data/sources/glob.js";
-import { METRICS_FILE } from "../../metrics/sinks/jsonl.js";
+import { METRICS_FILE, tellsOfSteps } from "../../metrics/sinks/jsonl.js";
 import { UserError } from "../../errors.js";
 import type { TrainSettings } from "../settings/settings.js";
 
@@ -182,8 +182,7 @@ function checkContent(settings: Place): void {
 }
 
 const isUsed = (dir: string): boolean =>
-  runParts(dir).some((name) => !isLeft(dir, name)) ||
-  (statSync(join(dir, METRICS_FILE), { throwIfNoEntry: false })?.size ?? 0) > 0;
+  runParts(dir).some((name) => !isLeft(dir, name)) || tellsOfSteps(join(dir, METRICS_FILE));
 
 function waysOn(dir: string): string {
   if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
