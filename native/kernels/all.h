@@ -1,5 +1,6 @@
 // Every kernel, for whoever compiles them all.
 #pragma once
+#include "rows.h"
 #include "streams.h"
 #include "gated.h"
 #include "norm.h"

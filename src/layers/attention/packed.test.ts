@@ -23,11 +23,13 @@ const [T, C] = [SEGMENTS.reduce((sum, length) => sum + length, 0), 64];
 
 /** Values, then gradients, as float32. */
 function run(attention: (q: Tensor, k: Tensor, v: Tensor) => Tensor, inputs: Tensor[], dOut: Tensor): number[][] {
-  return scope(() => {
+  const results: number[][] = [];
+  scope(() => {
     const graph = record(inputs, (q, k, v) => reshape(attention(q, k, v), [T, -1]));
-    const out = toArray(cast(graph.y, "float32"));
-    return [out, ...backwardThrough(graph, dOut).map((each) => toArray(cast(each as Tensor, "float32")))];
+    results.push(toArray(cast(graph.y, "float32")));
+    for (const each of backwardThrough(graph, dOut)) results.push(toArray(cast(each as Tensor, "float32")));
   });
+  return results;
 }
 
 for (const [heads, groups] of [

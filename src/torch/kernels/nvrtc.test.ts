@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { resolveEngine } from "../../../setup/libtorch.mjs";
+import { packageRoot, resolveEngine } from "../../../setup/libtorch.mjs";
 import { native } from "../binding.js";
 import { cachedKernels, compileKernels, kernelSources, nvrtcCandidates } from "./nvrtc.js";
 
@@ -23,12 +23,13 @@ function whyNot(): string | undefined {
 }
 const skip = whyNot();
 
-/** Every name behind REVMOE_KERNEL( in the sources. */
-const names = [
-  ...kernelSources()
-    .join("")
-    .matchAll(/^REVMOE_KERNEL\((\w+)/gm),
-].map(([, name]) => name);
+const folder = join(packageRoot, "native", "kernels");
+/** Every name behind REVMOE_KERNEL( in the files. */
+const names = readdirSync(folder)
+  .filter((name) => name.endsWith(".h"))
+  .flatMap((name) => [...readFileSync(join(folder, name), "utf8").matchAll(/^REVMOE_KERNEL\((\w+)/gm)])
+  .map(([, name]) => name)
+  .filter((name) => name !== "name");
 
 for (const capability of CAPABILITIES) {
   test(`every kernel compiles for sm_${capability}`, { skip }, () => {
@@ -66,6 +67,8 @@ test("what is compiled once is kept, by all it depends on", { skip }, (t) => {
 test("kernels are named once, and each is in the source", () => {
   assert.ok(names.length > 0);
   assert.equal(new Set(names).size, names.length);
+  for (const name of names)
+    assert.equal(kernelSources().filter((source) => source.includes(`\nREVMOE_KERNEL(${name},`)).length, 1, name);
   assert.ok(names.every((name) => /^[a-z0-9_]+$/.test(name)));
 });
 
