@@ -10,12 +10,12 @@ import { elementsOf } from "../../optim/optimizer.js";
 import type { Plan } from "../plan.js";
 import type { Machine } from "./machine.js";
 
-/** Of the peak, what products reach with all that is between them: measured steps (docs/results.md). */
-const REACHED_ON_CARD = 0.28;
+/** Of the peak, what products reach with all that is between them: measured steps (docs/benchmarks.md; 0.32 to 0.39 on an H200). */
+const REACHED_ON_CARD = 0.37;
 const REACHED_ON_CPU = 0.3;
-/** The same of an update's passes over memory, and of copies over the link. */
-const REACHED_BY_UPDATES = 0.3;
-const REACHED_BY_COPIES = 0.6;
+/** The same of an update's passes over memory (0.46 and 0.57 there), and of copies over the link, which alone reach 0.82. */
+const REACHED_BY_UPDATES = { onCard: 0.5, onCpu: 0.3 };
+const REACHED_BY_COPIES = 0.7;
 
 /** Multiplications and additions, each one, of a forward pass of the blocks and of the head for a token. */
 export function flopsOfToken(architecture: Architecture, length: number): { blocks: number; head: number } {
@@ -51,8 +51,9 @@ export function stepSeconds(
     card === null ? flops / (machine.flops * REACHED_ON_CPU) : flops / (card.tflops * 1e12 * REACHED_ON_CARD);
   const weights = placedWeights(architecture).reduce((sum, { spec }) => sum + elementsOf(spec.shape), 0);
   // Weight and state in and out, the gradient of 4 bytes written once and read twice.
-  const updating =
-    (2 * (weightBytes + stateBytes) + 12 * weights) / ((card?.memoryRate ?? machine.memoryRate) * REACHED_BY_UPDATES);
+  const rate =
+    card === null ? machine.memoryRate * REACHED_BY_UPDATES.onCpu : card.memoryRate * REACHED_BY_UPDATES.onCard;
+  const updating = (2 * (weightBytes + stateBytes) + 12 * weights) / rate;
   const moved = movedSeconds();
   return Math.max(computing + updating, moved);
 
