@@ -2,6 +2,7 @@
 #pragma once
 #include "rows.h"
 #include "streams.h"
+#include "momentum.h"
 #include "gated.h"
 #include "norm.h"
 #include "loss.h"

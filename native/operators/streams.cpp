@@ -1,4 +1,4 @@
-// Steps of residual streams on a grid of whole numbers, in one pass each (native/kernels/streams.h):
+// Steps of residual streams on a grid of whole numbers, in one pass each (native/kernels/streams.h, momentum.h):
 //   revmoe::stream_add_         out = stream + round(scale y)
 //   revmoe::stream_float_       x = unit stream as float32, after another stream was taken from it where there is one
 //   revmoe::momentum_, revmoe::momentum_back_   the momentum coupling with its dropped bits, there and back
@@ -6,7 +6,7 @@
 // Streams are dense int32 or int64, what is rounded is float32 or bfloat16, `flags` are the two float64 numbers of streams.h.
 #include <torch/library.h>
 
-#include "kernels/streams.h"
+#include "kernels/momentum.h"
 #include "operators/launch.hpp"
 
 namespace revmoe {
