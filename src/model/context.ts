@@ -1,7 +1,8 @@
 // What a micro-batch carries through every block: document lengths, tables of positions, the routing of its tokens, and, when
 // generating, what each layer keeps of the tokens before. Its tensors belong to whoever made the context.
+import { isCpu } from "../torch/device.js";
 import { free } from "../torch/scope.js";
-import type { DType, Tensor } from "../torch/tensor.js";
+import { type DType, fromArray, type Tensor } from "../torch/tensor.js";
 import { type Rotary, type RotaryTables, rotaryTables } from "./rotary.js";
 import type { RouterObserver, Routing } from "./routing.js";
 
@@ -18,6 +19,8 @@ export interface LayerCache {
 export interface Context {
   /** Document lengths in order; attention stays inside a document. */
   segments: number[];
+  /** 0 and where each document ends (int32), on a GPU; brought there once, since it is waited for. Null on a CPU, and with a cache. */
+  ends_S: Tensor | null;
   /** By their index in `Architecture.rotary`. */
   rotary: RotaryTables[];
   computeDtype: DType;
@@ -36,11 +39,25 @@ export function makeContext(
   segments: number[],
   options: { computeDtype: DType; device: string; routing: Routing; cache?: LayerCache; length?: number },
 ): Context {
-  const { computeDtype, routing, cache } = options;
+  const { computeDtype, device, routing, cache } = options;
   const length = options.length ?? segments.reduce((most, own) => Math.max(most, own), 0);
   const tables = rotary.map((each) => rotaryTables(each, positions_T, length, options));
-  return { segments, rotary: tables, computeDtype, routing, cache };
+  return {
+    segments,
+    ends_S: isCpu(device) || cache ? null : endsOf(segments, device),
+    rotary: tables,
+    computeDtype,
+    routing,
+    cache,
+  };
 }
 
-export const freeContext = ({ rotary }: Context): void =>
-  free(...rotary.flatMap(({ cos_TR, sin_TR }) => [cos_TR, sin_TR]));
+/** Of documents one behind the other: 0 and where each ends, int32. */
+export function endsOf(segments: readonly number[], device: string): Tensor {
+  const ends = [0];
+  for (const length of segments) ends.push(ends[ends.length - 1] + length);
+  return fromArray(ends, [ends.length], "int32", device);
+}
+
+export const freeContext = ({ ends_S, rotary }: Context): void =>
+  free(...(ends_S === null ? [] : [ends_S]), ...rotary.flatMap(({ cos_TR, sin_TR }) => [cos_TR, sin_TR]));

@@ -13,16 +13,17 @@ import {
   transpose,
   unsqueeze,
 } from "../../torch/ops.js";
+import { endsOf } from "../../model/context.js";
 import { isCpu } from "../../torch/device.js";
 import { scope } from "../../torch/scope.js";
-import { device, dtype, fromArray, shape, type Tensor, zeros } from "../../torch/tensor.js";
+import { device, dtype, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import { tiledAttention } from "./tiled.js";
 
 /**
  * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*V], V the width of values, which may be another
  * than that of queries and keys. With a `window`, a query sees so many keys, its own the last. With a cache there is one document,
  * and the queries are its last tokens. The `scale` s is 1 / sqrt(C) unless it is given. `sinks_H` are a score for each head that its
- * queries have beside those of keys, and whose share of the softmax goes nowhere.
+ * queries have beside those of keys, and whose share of the softmax goes nowhere. `ends_S`: see `Context`; made here where it is not given.
  */
 export function attend(
   q_THC: Tensor,
@@ -32,13 +33,14 @@ export function attend(
   window: number | null = null,
   scale?: number,
   sinks_H: Tensor | null = null,
+  ends_S: Tensor | null = null,
 ): Tensor {
   const [tokens, heads, width] = shape(q_THC);
   const valueWidth = shape(v_UKC)[2];
   // The engine's own forms divide by sqrt(C).
   if (scale !== undefined && scale !== width ** -0.5)
     return scope(() =>
-      attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window, undefined, sinks_H),
+      attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window, undefined, sinks_H, ends_S),
     );
   const inOne = shape(k_UKC)[0] === tokens && sinks_H === null && valueWidth <= width;
   const sees = segments.every((length) => window === null || window >= length) ? null : window;
@@ -50,7 +52,7 @@ export function attend(
         ? byDocument
         : null;
   const out_THC = fused
-    ? narrowed(fused(q_THC, k_UKC, widened(v_UKC, width), segments, sees), valueWidth)
+    ? narrowed(fused(q_THC, k_UKC, widened(v_UKC, width), segments, sees, ends_S), valueWidth)
     : tiledAttention(q_THC, k_UKC, v_UKC, segments, window, sinks_H);
   return reshape(out_THC, [tokens, heads * valueWidth]);
 }
@@ -84,14 +86,13 @@ function packedAttention(
   v_TKC: Tensor,
   segments: number[],
   window: number | null,
+  ends_S: Tensor | null,
 ): Tensor {
   return scope(() => {
-    const ends: number[] = [0];
-    for (const length of segments) ends.push((ends.at(-1) as number) + length);
-    const ends_S = fromArray(ends, [ends.length], "int32", device(q_THC));
+    const ends = ends_S ?? endsOf(segments, device(q_THC));
     const longest = segments.reduce((most, own) => Math.max(most, own), 0);
     const [left, right] = window === null ? [-1, -1] : [window - 1, 0];
-    const lengths = [ends_S, ends_S, longest, longest] as const;
+    const lengths = [ends, ends, longest, longest] as const;
     return packedFlashAttention(q_THC, k_TKC, v_TKC, ...lengths, 0, true, false, null, left, right)[0];
   });
 }

@@ -43,7 +43,7 @@ const weightsOf = (tensors: Named): Weights => ({
   linear: (name, x) => linear(x, tensors[`${name}.weight`]),
 });
 const contextOf = (segments: number[], computeDtype: DType, cache?: GrowingCache) => ({
-  ...{ segments, rotary: [], computeDtype, routing: freshRouting, cache },
+  ...{ segments, ends_S: null, rotary: [], computeDtype, routing: freshRouting, cache },
 });
 
 interface Course {

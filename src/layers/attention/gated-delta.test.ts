@@ -120,6 +120,7 @@ const weightsOf = (tensors: Named): Weights => ({
 
 const contextOf = (segments: number[], cache?: GrowingCache): Context => ({
   segments,
+  ends_S: null,
   rotary: [],
   computeDtype: "float64",
   routing: freshRouting,

@@ -109,7 +109,8 @@ function evaluate(
   let v_TKC = scope(() => heads("v", numKeyValueHeads));
   if (!gate) free(h_TD);
   if (context.cache) ({ k_TKC, v_TKC } = context.cache.extend(layer, { k_TKC, v_TKC }));
-  const attended_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks ? weights.get(SINKS) : null);
+  const sinks_H = sinks ? weights.get(SINKS) : null;
+  const attended_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks_H, context.ends_S);
   const out_TN = both_THN ? throughGate(attended_TN, narrow(both_THN, 2, headDim, headDim)) : attended_TN;
   return cast(weights.linear("self_attn.o_proj", out_TN), dtype(x_TD));
 }

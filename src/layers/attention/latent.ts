@@ -117,13 +117,13 @@ function attendToHeads(
   { numHeads, plainWidth, turningWidth, valueWidth, scale }: LatentAttention,
   weights: Weights,
   { q_THC, c_TL, kTurned_T1R }: Projected,
-  { segments }: Context,
+  { segments, ends_S }: Context,
 ): Tensor {
   return scope(() => {
     const made_THN = reshape(weights.linear("self_attn.kv_b_proj", c_TL), [-1, numHeads, plainWidth + valueWidth]);
     const kTurned_THR = expand(kTurned_T1R, [-1, numHeads, turningWidth]);
     const k_THC = cat([narrow(made_THN, 2, 0, plainWidth), kTurned_THR], 2);
-    return attend(q_THC, k_THC, narrow(made_THN, 2, plainWidth, valueWidth), segments, null, scale);
+    return attend(q_THC, k_THC, narrow(made_THN, 2, plainWidth, valueWidth), segments, null, scale, null, ends_S);
   });
 }
 
