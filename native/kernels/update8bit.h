@@ -18,10 +18,14 @@ constexpr int32_t kMagnitudes = 24 * 128 + 8;
 /** The dynamic map in ascending order, the middle between each value and the next, and the code of the smallest float32 with given upper 16 bits, of the negative ones behind. */
 template <bool kSigned>
 struct alignas(uint64_t) Map {
-  float values[256], bounds[256];
-  uint8_t lowest[2 * kMagnitudes];
+  float values[256] = {}, bounds[256] = {};
+  uint8_t lowest[2 * kMagnitudes] = {};
+#ifndef REVMOE_GPU
+  /** The same for all upper 16 bits: too large for a GPU's shared memory, and less to do for each element. */
+  uint8_t by_upper[1 << 16] = {};
+#endif
 
-  constexpr Map() : values(), bounds(), lowest() {
+  constexpr Map() {
     constexpr double kDecades[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
     constexpr int kZero = kSigned ? 127 : 0;
     int code = kZero + 1;
@@ -45,14 +49,26 @@ struct alignas(uint64_t) Map {
       lowest[i] = static_cast<uint8_t>(above);
       lowest[kMagnitudes + i] = static_cast<uint8_t>(below);
     }
+#ifndef REVMOE_GPU
+    for (int upper = 0; upper < 1 << 16; upper++) by_upper[upper] = lowest[place_of(upper)];
+#endif
+  }
+
+  /** In `lowest`, of a float32's upper 16 bits. */
+  DEVICE static constexpr int32_t place_of(int32_t upper) {
+    const int32_t at = (upper & 0x7fff) - kSmallestUpper;
+    const int32_t negative = kSigned && upper >> 15 != 0 ? kMagnitudes : 0;
+    return (at < 0 ? 0 : (at < kMagnitudes ? at : kMagnitudes - 1)) + negative;
   }
 
   /** The nearest value's. No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
   DEVICE uint8_t code_of(float share) const {
-    const float size = magnitude(share);
-    const int32_t at = static_cast<int32_t>(bits_of(size > kSmallest ? size : kSmallest) >> 16) - kSmallestUpper;
-    const int32_t negative = kSigned ? static_cast<int32_t>(bits_of(share) >> 31) * kMagnitudes : 0;
-    const int32_t code = lowest[at + negative];
+    const auto upper = static_cast<int32_t>(bits_of(share) >> 16);
+#ifdef REVMOE_GPU
+    const int32_t code = lowest[place_of(upper)];
+#else
+    const int32_t code = by_upper[upper];
+#endif
     return static_cast<uint8_t>(code + (share > bounds[code] ? 1 : 0));
   }
 };
