@@ -16,6 +16,7 @@ RUN npx tsc && npm prune --omit=dev && rm -r src tsconfig.json
 COPY native native
 COPY bin bin
 COPY export export
+COPY page page
 COPY examples examples
 
 FROM program AS cpu-engine

@@ -52,6 +52,12 @@ test("what is copied from here is there, and is sent", () => {
   const copies = file.getCOPYs().filter((copy: Copy) => copy.getFromFlag() === null);
   const sources = copies.flatMap((copy) => copy.getArguments().map(String).slice(0, -1));
   assert.ok(sources.length > 8);
+  const { files } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { files: string[] };
+  const folders = files.filter(
+    (name) => /^\w+$/.test(name) && existsSync(join(ROOT, name)) && !["dist", "docs"].includes(name),
+  );
+  assert.ok(folders.includes("page"));
+  for (const folder of folders) assert.ok(sources.includes(folder), `a program needs ${folder}`);
   for (const source of sources) {
     assert.ok(existsSync(join(ROOT, source)), source);
     assert.ok(ignored.includes(`!${source}`), `.dockerignore lets ${source} through`);

@@ -112,7 +112,7 @@ DEVICE void update_block(const Worker& worker, int64_t block, const AdamW8bitArg
                          const Map<false>& of_v) {
   const int64_t first = block * kBlockElements;
   const int64_t n = a.elements - first < kBlockElements ? a.elements - first : kBlockElements;
-  // By whoever writes it later.
+  // By a sum, which all threads of the worker must reach: none reads a scale that another has written already.
   const auto scale_of = [&](const float* scales) {
     return worker.template sum<float>(1, [=](int64_t) { return scales[block]; });
   };

@@ -46,9 +46,20 @@ export function fittedBefore({ output_dir }: TrainSettings, given: ReadonlySet<s
     throw new UserError(
       `fit: ${path}, which says what was chosen, is missing. Give the settings of the run instead of fit.`,
     );
-  const recorded = JSON.parse(readWholeFile(path).toString()) as TrainSettings;
-  return {
-    ...Object.fromEntries(CHANGED.filter((name) => !given.has(name)).map((name) => [name, recorded[name]])),
-    fit: false,
-  };
+  const recorded = recordedIn(path);
+  const chosen = CHANGED.filter((name) => !given.has(name) && Object.hasOwn(recorded, name));
+  return { ...Object.fromEntries(chosen.map((name) => [name, recorded[name]])), fit: false };
+}
+
+function recordedIn(path: string): Record<string, unknown> {
+  const unreadable = new UserError(
+    `fit: ${path}, which says what was chosen, is no record of settings. Give the settings of the run instead of fit.`,
+  );
+  try {
+    const recorded: unknown = JSON.parse(readWholeFile(path).toString());
+    if (typeof recorded !== "object" || recorded === null || Array.isArray(recorded)) throw unreadable;
+    return recorded as Record<string, unknown>;
+  } catch (failure) {
+    throw failure instanceof SyntaxError ? unreadable : failure;
+  }
 }

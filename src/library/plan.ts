@@ -17,7 +17,7 @@ import { flagOf, type SettingsInput, type SettingsTable } from "../settings/tabl
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { TRAIN_TABLE } from "../train/settings/settings.js";
-import { readSettings, type Settings } from "./settings.js";
+import { checkObject, readSettings, type Settings } from "./settings.js";
 
 /** What is for the eyes, or chooses the work itself. */
 const OF_THE_COMMAND = ["compare", "svg", "largest", "calibrate"] as const;
@@ -76,6 +76,7 @@ export async function plan(
   settings: PlanSettings,
   { output }: { output?: Pick<Output, "write"> } = {},
 ): Promise<PlanReport> {
+  checkObject(settings);
   const own = OF_THE_COMMAND.find((name) => Object.hasOwn(settings, name));
   if (own !== undefined)
     throw new UserError(`${own}: only the command line has it; the library plans one work at a time. Leave it out.`);

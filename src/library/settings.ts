@@ -13,13 +13,18 @@ export type Settings = Omit<SettingsInput<typeof TRAIN_ROWS>, "train_file"> & {
   train_file?: SettingsInput<typeof TRAIN_ROWS>["train_file"];
 };
 
+/** Errors: UserError for settings of a program that are no object. */
+export function checkObject(settings: unknown): void {
+  if (typeof settings !== "object" || settings === null)
+    throw new UserError(`settings: ${String(settings)} is no object (expected names and values, as { model: "..." }).`);
+}
+
 /** A table's settings from a program's. Errors: UserError, with the sentences of the command line. */
 export function readSettings<Rows extends SettingRows>(
   table: SettingsTable<Rows>,
   settings: Readonly<Record<string, unknown>>,
 ): Resolved<Rows> {
-  if (typeof settings !== "object" || settings === null)
-    throw new UserError(`settings: ${String(settings)} is no object (expected names and values, as { model: "..." }).`);
+  checkObject(settings);
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   return resolveTable(table, { flags: Object.fromEntries(given) as Record<string, SettingValue> });
 }

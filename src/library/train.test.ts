@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 import { ledger } from "../torch/memory.js";
@@ -106,6 +107,26 @@ test("rows that are evaluated on are given, too, and a run of given rows goes on
   );
   const { steps } = await train(further, { rows, validationRows: rows.slice(0, 3) }).result;
   assert.equal(steps, 3);
+});
+
+test("a failure waits for whoever looks later, several may wait for a step, and a limit ends with its run", async (t) => {
+  const place = makeWorkplace(t);
+  const failed = train(asked(place, { model: join(place.folder, "none") }));
+  await setTimeout(50);
+  await assert.rejects(stepsOf(failed), { name: "UserError" });
+  await assert.rejects(train(5 as never).result, /^UserError: settings: 5 is no object/);
+
+  const iterator = train(asked(place, { max_steps: 2 }))[Symbol.asyncIterator]();
+  const steps = await Promise.all(Array.from({ length: 4 }, () => iterator.next()));
+  assert.deepEqual(
+    steps.map(({ value }) => value?.step),
+    [1, 2, undefined, undefined],
+  );
+
+  // Refused behind the limit, which is smaller than what the next run needs.
+  const limited = asked(place, { memory_limit: "1MiB", sample_prompts: [""], output_dir: place.out("limited") });
+  await assert.rejects(train(limited).result, { name: "UserError" });
+  await train(asked(place, { output_dir: place.out("after") })).result;
 });
 
 test("what is wrong is a sentence of the command line, wherever it is awaited", async (t) => {

@@ -8,7 +8,7 @@ import type { MemoryTerms } from "../step/memory-terms.js";
 import type { GivenRows } from "../train/prepare-data.js";
 import { TRAIN_TABLE } from "../train/settings/settings.js";
 import { runTraining } from "./run-training.js";
-import { readSettings, type Settings } from "./settings.js";
+import { checkObject, readSettings, type Settings } from "./settings.js";
 
 /** Rows as objects of any of the kinds of docs/data.md, as `{ text }` or `{ messages }`. They are read once, before the first step. */
 export type Rows = Iterable<object> | AsyncIterable<object>;
@@ -77,6 +77,8 @@ export function train(settings: Settings, options: TrainOptions = {}): Training 
     },
   };
   const result = work(settings, options, { write, close() {} }, stop).then((outcome) => ({ ...outcome, record }));
+  // Whoever awaits or iterates is told, also when that comes later than the failure.
+  result.catch(() => {});
   return {
     result,
     [Symbol.asyncIterator]() {
@@ -105,6 +107,7 @@ async function work(
   sink: Sink,
   stop: { readonly aborted: boolean },
 ): Promise<Omit<TrainResult, "record">> {
+  checkObject(settings);
   const given: GivenRows = {
     ...(rows !== undefined && { train_file: await collected(rows, "rows") }),
     ...(validationRows !== undefined && { validation_file: await collected(validationRows, "validationRows") }),
@@ -150,21 +153,26 @@ async function collected(rows: Rows, name: string): Promise<object[]> {
 class Listener {
   readonly #kept: StepRecord[] = [];
   #ended: { failure: unknown } | "well" | null = null;
-  #waiting: (() => void) | null = null;
+  /** Those who asked before a step was there. */
+  #waiting: (() => void)[] = [];
 
   add(step: StepRecord): void {
     this.#kept.push(step);
-    this.#waiting?.();
+    this.#wake();
   }
 
   end(failed: { failure: unknown } | null): void {
     this.#ended = failed ?? "well";
-    this.#waiting?.();
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   async next(): Promise<IteratorResult<StepRecord, undefined>> {
     while (this.#kept.length === 0 && this.#ended === null)
-      await new Promise<void>((resolve) => (this.#waiting = resolve));
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
     const step = this.#kept.shift();
     if (step !== undefined) return { done: false, value: step };
     if (this.#ended === "well" || this.#ended === null) return { done: true, value: undefined };

@@ -95,6 +95,7 @@ export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALO
     // A working copy of many gigabytes must not stay behind a wrong setting.
     made.store?.close(false);
     folder.abandon();
+    if (asked.memory_limit !== "") limitMemory(NO_LIMIT);
     throw failure;
   }
 }

@@ -9,6 +9,7 @@ import {
   mulScalar,
   narrow,
   packedFlashAttention,
+  packsDocuments,
   reshape,
   transpose,
   unsqueeze,
@@ -72,12 +73,11 @@ const isHalf = (q: Tensor): boolean => dtype(q) === "bfloat16" || dtype(q) === "
 /** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
 const hasFlash = (q: Tensor): boolean => hasOp("aten::scaled_dot_product_attention") && (isCpu(device(q)) || isHalf(q));
 
-/** Of the versions that have it with windows, those with a GPU; what a kernel reads begins at multiples of 16 bytes. */
+/** Of heads that its kernels know, which read from multiples of 16 bytes on. */
 const hasPacked = (q_THC: Tensor): boolean => {
   const width = shape(q_THC)[2];
-  return (
-    !isCpu(device(q_THC)) && isHalf(q_THC) && width % 8 === 0 && width <= 256 && hasOp("aten::_flash_attention_forward")
-  );
+  const fits = !isCpu(device(q_THC)) && isHalf(q_THC) && width % 8 === 0 && width <= 256;
+  return fits && packsDocuments(device(q_THC));
 };
 
 function packedAttention(

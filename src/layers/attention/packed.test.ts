@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { isCpu } from "../../torch/device.js";
 import { backwardThrough, record } from "../../torch/graph.js";
-import { cast, hasOp, normal_, reshape } from "../../torch/ops.js";
+import { cast, normal_, packsDocuments, reshape } from "../../torch/ops.js";
 import { setSeed } from "../../torch/random.js";
 import { scope } from "../../torch/scope.js";
 import { type Tensor, toArray, zeros } from "../../torch/tensor.js";
@@ -14,7 +14,7 @@ import { attend } from "./attend.js";
 import { tiledAttention } from "./tiled.js";
 
 const skip =
-  isCpu(TEST_DEVICE) || !hasOp("aten::_flash_attention_forward")
+  isCpu(TEST_DEVICE) || !packsDocuments(TEST_DEVICE)
     ? "needs REVMOE_TEST_DEVICE=cuda and a libtorch that packs documents"
     : false;
 

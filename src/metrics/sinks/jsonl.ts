@@ -81,7 +81,6 @@ export function jsonlSink(path: string, options: JsonlOptions = {}): Sink {
   };
 }
 
-// JSON.stringify already writes NaN and the infinities as null.
 /** What a run says before its first step fits in so many bytes. */
 const SAID_BEFORE_BYTES = 1 << 16;
 
@@ -99,6 +98,7 @@ export function tellsOfSteps(path: string): boolean {
   }
 }
 
+// JSON.stringify already writes NaN and the infinities as null.
 const lineOf = (event: RunEvent): string => visibleText(`${JSON.stringify(event)}\n`);
 
 const temporaryOf = (path: string): string => `${path}.tmp`;

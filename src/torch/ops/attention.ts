@@ -2,7 +2,8 @@
 import { record } from "../shadow/gradients.js";
 import { drop, make, type Value } from "../shadow/values.js";
 import { type N, newerOp, type T } from "./row.js";
-import { isCpu } from "../device-name.js";
+import { native } from "../binding.js";
+import { deviceIndex, isCpu } from "../device-name.js";
 
 /** Of an H100; other cards have from 40 to 192. */
 const MULTIPROCESSORS = 132;
@@ -34,6 +35,20 @@ export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout
     return result;
   },
 );
+const PACKED = "aten::_flash_attention_forward";
+const packs = new Map<string, boolean>();
+
+/** Whether the operator below runs on a GPU: libtorch's with windows (2.5 and later), on cards from Ampere on. A plan takes a card for one of these. */
+export function packsDocuments(on: string): boolean {
+  if (!native.hasOp(PACKED)) return false;
+  if (!native.hasElements()) return true;
+  const known = packs.get(on) ?? (hasWindows() && native.gpuFacts(deviceIndex(on)).capability >= 80);
+  packs.set(on, known);
+  return known;
+}
+
+const hasWindows = (): boolean => native.schema(PACKED)?.includes("window_size_left") === true;
+
 /**
  * softmax(s q k^T + causal mask) v of documents one behind the other: q [T, H, C], k and v [T, K, C] in 16 bits, K a divisor of H; `ends` (int32) are 0 and where
  * each document ends, `longest` its most tokens. `left` and `right`: how many keys before and behind its own a query sees; -1: all. The result is the first.

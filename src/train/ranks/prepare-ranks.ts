@@ -8,7 +8,7 @@ import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
-  const { device, parameters, expert_group_size: groups } = settings;
+  const { device, parameters, expert_group_size: groups, sample_prompts: prompts } = settings;
   const { lies } = STORES[parameters];
   if (world === 1 && lies === "ranks")
     throw new UserError(
@@ -25,6 +25,10 @@ export function checkForRanks(settings: TrainSettings, { world }: Collectives): 
       "every rank has all of them in its memory, or its share. Use --parameters device or sharded.",
     );
   if (groups > 0) throw refused("expert_group_size", groups, "they add whole gradients. Remove it.");
+  if (prompts.length > 0 && lies === "ranks")
+    throw new UserError(
+      `sample_prompts: samples are written by a rank that has all parameters, and ${parameters} shares them out. Remove sample_prompts, or use --parameters device.`,
+    );
 }
 
 const NOT_OURS: RunFolder = { notes: [], begin() {}, close() {}, abandon() {} };

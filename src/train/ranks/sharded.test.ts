@@ -161,9 +161,11 @@ test("what is said where ranks that share cannot train", async (t) => {
       }),
     },
     { settings: settingsFor(place, { ...SHARDED, expert_group_size: 2, output_dir: place.out("groups") }) },
+    { settings: settingsFor(place, { ...SHARDED, sample_prompts: ["a"], output_dir: place.out("samples") }) },
   ]);
   for (const cases of saw) {
     assert.match(cases[0].failure ?? "", /^step 2: rank \d: .*The end of step 1 is saved/);
     assert.match(cases[1].failure ?? "", /^expert_group_size: 2 is for one process, and 2 ranks train here/);
+    assert.match(cases[2].failure ?? "", /^sample_prompts: samples are written by a rank that has all parameters/);
   }
 });
