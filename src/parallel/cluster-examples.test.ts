@@ -30,9 +30,9 @@ test("the JobSet gives each pod its rank, and the address of the first", () => {
       "batch.kubernetes.io/job-completion-index": `${pod}`,
       "jobset.sigs.k8s.io/restart-attempt": "1",
     };
-    const valueOf = ({ value, valueFrom }: Variable): string | undefined =>
+    const said = ({ value, valueFrom }: Variable): string | undefined =>
       value ?? annotations[/^metadata\.annotations\['(.*)'\]$/.exec(valueFrom?.fieldRef.fieldPath ?? "")?.[1] ?? ""];
-    const env = Object.fromEntries(container.env.map((each: Variable) => [each.name, valueOf(each)]));
+    const env = Object.fromEntries(container.env.map((each: Variable) => [each.name, said(each)]));
     assert.deepEqual(rankPlace(env), {
       ...{ rank: pod, world: completions, localRank: 0, serves: pod === 0, restarts: 1 },
       ...{ host: `${metadata.name}-${name}-0-0.${metadata.name}`, port: container.ports[0].containerPort },
