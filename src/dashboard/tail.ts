@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, readSync } from "node:fs";
 
+import { isEvent } from "./event-shape.js";
 import { openForReading } from "../read-file.js";
 
 /** Where a reader stands: as the last piece said. */
@@ -72,10 +73,8 @@ function eventsIn(bytes: Buffer): Pick<Piece, "events" | "lines" | "broken"> {
 
 function eventOf(line: string): Piece["events"][number] | null {
   try {
-    const event = JSON.parse(line) as { kind?: unknown; step?: unknown } | null;
-    return typeof event?.kind === "string" && typeof event.step === "number"
-      ? (event as Piece["events"][number])
-      : null;
+    const event: unknown = JSON.parse(line);
+    return isEvent(event) ? event : null;
   } catch {
     return null;
   }
