@@ -4,8 +4,8 @@
 import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, readSync } from "node:fs";
 
-import { isEvent } from "./event-shape.js";
 import { openForReading } from "../read-file.js";
+import { isEvent } from "./event-shape.js";
 
 /** Where a reader stands: as the last piece said. */
 export interface Place {
