@@ -48,8 +48,9 @@ export function expertMap() {
 
   const read = (/** @type {{ column: number, row: number }} */ cell) => {
     const load = run?.record.load ?? [];
-    at = { column: clamp(cell.column, load.length), row: clamp(cell.row, load[0]?.layers.length ?? 0) };
-    const { step, layers } = load[at.column];
+    const column = clamp(cell.column, load.length);
+    const { step, layers } = load[column];
+    at = { column, row: clamp(cell.row, layers.length) };
     const found = layers[at.row];
     reading.textContent = `Step ${step.toLocaleString("en-US")}, layer ${found.layer}: busiest expert ${MEASURES[0].say(MEASURES[0].of(found))}; ${MEASURES[1].say(found.dead)}`;
   };

@@ -62,12 +62,13 @@ export class RunRecord {
       if (event.step <= (this.steps.step.at(-1) ?? -1)) this.#forgetFrom(event.step);
       append(this.steps, event);
       if (event.expertLoad?.length > 0) this.load.push({ step: event.step, layers: event.expertLoad });
-      if (event.peakBytes >= (this.highest?.peakBytes ?? 0)) this.highest = { ...event, expertLoad: undefined };
-    } else if (event.kind === "eval") {
+      if (typeof event.peakBytes === "number" && event.peakBytes >= (this.highest?.peakBytes ?? 0))
+        this.highest = { ...event, expertLoad: undefined };
+    } else if (event.kind === "eval" && Object.hasOwn(this.evals, event.network)) {
       const to = this.evals[event.network];
       // The network that is kept may be measured once more at the end.
-      if (to && to.step.at(-1) === event.step) cut(to, event.step);
-      if (to) append(to, event);
+      if (to.step.at(-1) === event.step) cut(to, event.step);
+      append(to, event);
     } else if (event.kind === "sample") this.samples.push(event);
     else if (event.kind === "message") this.messages.push(event);
   }

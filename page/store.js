@@ -11,6 +11,7 @@ import { RunRecord } from "./record.js";
  * @property {boolean} shown
  * @property {any} about what the server says of it
  * @property {RunRecord} record
+ * @property {{ file: string, offset: number, updatedAt?: number }} place how far its metrics are in `record`
  */
 
 const LIVE_MS = 1000;
@@ -29,7 +30,6 @@ export class Store {
   /** What keeps the page from being right; empty where nothing does. */
   trouble = "";
   loaded = false;
-  #places = new Map();
   #timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   #busy = false;
 
@@ -47,18 +47,19 @@ export class Store {
       const { runs, notes, folders } = await ask("/api/runs");
       Object.assign(this, { notes, folders, trouble: "" });
       this.#merge(runs);
-      for (const run of this.runs.filter(({ shown }) => shown)) await this.#follow(run);
+      for (const run of this.runs.filter(({ shown }) => shown))
+        await this.#follow(run).catch(({ message }) => run.about.notes.push(message));
     } catch (failure) {
-      this.trouble =
-        failure instanceof TypeError
-          ? "The server does not answer. Start revmoe dashboard again; this page goes on by itself."
-          : `${/** @type {Error} */ (failure).message}`;
+      this.trouble = /** @type {Error} */ (failure).message;
     }
     this.#busy = false;
     this.loaded = true;
-    this.changed();
-    const isLive = this.runs.some(({ about }) => about.active);
-    this.#timer = setTimeout(() => this.refresh(), isLive ? LIVE_MS : REST_MS);
+    try {
+      this.changed();
+    } finally {
+      const isLive = this.runs.some(({ about }) => about.active);
+      this.#timer = setTimeout(() => this.refresh(), isLive ? LIVE_MS : REST_MS);
+    }
   }
 
   /** @param {any[]} found */
@@ -73,6 +74,7 @@ export class Store {
         color: this.#freeColor(known),
         shown,
         record: new RunRecord(),
+        place: { file: "", offset: 0 },
       };
       known.set(about.id, /** @type {Run} */ (Object.assign(run, { about, name: about.name, dir: about.dir })));
       return /** @type {Run} */ (run);
@@ -91,14 +93,13 @@ export class Store {
 
   /** Fetches what has come to a run's metrics. @param {Run} run */
   async #follow(run) {
-    const place = this.#places.get(run.id) ?? { file: "", offset: 0, updatedAt: undefined };
+    const { place } = run;
     if (place.updatedAt === run.about.updatedAt) return;
     for (let more = true; more; ) {
       const piece = await ask(`/api/runs/${run.id}/metrics?file=${place.file}&offset=${place.offset}`);
       if (piece.restarted) run.record = new RunRecord();
       run.record.add(piece);
       Object.assign(place, { file: piece.file, offset: piece.offset });
-      this.#places.set(run.id, place);
       more = piece.more;
     }
     place.updatedAt = run.about.updatedAt;
@@ -120,7 +121,9 @@ export class Store {
 
 /** @param {string} address */
 async function ask(address) {
-  const answer = await fetch(address);
+  const answer = await fetch(address).catch(() => {
+    throw new Error("The server does not answer. Start revmoe dashboard again; this page goes on by itself.");
+  });
   const found = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(found.problem ?? `The server answers ${answer.status} to ${address}.`);
   return found;

@@ -63,7 +63,7 @@ function brokenLines(broken) {
     broken.length === 1
       ? `line ${first} of metrics.jsonl is`
       : `${broken.length} lines of metrics.jsonl, the first of them line ${first}, are`;
-  return `${which} no event and left out (expected a JSON object with kind and step). The rest is shown.`;
+  return `${which} no event and left out (expected a JSON object as training writes it). The rest is shown.`;
 }
 
 /** Of the run in detail, and of the others that are shown beside it. @param {Run} detail @param {Run[]} shown */

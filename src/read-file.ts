@@ -1,12 +1,15 @@
 // Reading files that people name. Only ordinary files are read: a pipe or a device could keep a reader waiting for ever, or
 // never end. Every failure of the system becomes a sentence with the path and the reason.
-import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, type Stats, statSync } from "node:fs";
 
 import { UserError } from "./errors.js";
 import { formatBytes } from "./format.js";
 
 /** The largest file that is read as one text: configuration, tokenizers and indexes are at most a tenth of it. */
 const LARGEST_TEXT_BYTES = 400 * 2 ** 20;
+
+/** The largest file that is read of those which a run writes about itself. */
+const LARGEST_RUN_FILE_BYTES = 4 * 2 ** 20;
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
@@ -59,25 +62,45 @@ export function reading<T>(path: string, read: () => T): T {
 }
 
 /** Opens an ordinary file; the caller closes it. Errors: UserError. */
-export function openForReading(path: string, flags = constants.O_RDONLY): number {
-  return reading(path, () => {
-    // Without waiting for the other end of a pipe.
-    const file = openSync(path, flags | constants.O_NONBLOCK);
-    try {
-      const stats = fstatSync(file);
-      if (stats.isDirectory()) throw new UserError(`${path}: is a folder (expected a file).`);
-      if (!stats.isFile()) throw new UserError(`${path}: is ${kindOf(stats)} (expected an ordinary file).`);
-      return file;
-    } catch (failure) {
-      closeSync(file);
-      throw failure;
-    }
-  });
-}
+export const openForReading = (path: string, flags = constants.O_RDONLY): number =>
+  reading(path, () => openOrdinary(path, flags));
 
 /** The bytes of an ordinary file that fits memory. Errors: UserError. */
-export function readWholeFile(path: string, largest = LARGEST_TEXT_BYTES): Buffer {
-  const file = openForReading(path);
+export const readWholeFile = (path: string, largest = LARGEST_TEXT_BYTES): Buffer =>
+  reading(path, () => readUpTo(path, largest, constants.O_RDONLY));
+
+/** The text of a file that a run wrote about itself, never through a link. Errors: the system's; UserError for what is no small ordinary file. */
+export const readRunFile = (path: string): string =>
+  readUpTo(path, LARGEST_RUN_FILE_BYTES, constants.O_RDONLY | constants.O_NOFOLLOW).toString();
+
+function openOrdinary(path: string, flags: number): number {
+  // Without waiting for the other end of a pipe.
+  const file = openUnlessLink(path, flags | constants.O_NONBLOCK);
+  try {
+    const stats = fstatSync(file);
+    if (stats.isDirectory()) throw new UserError(`${path}: is a folder (expected a file).`);
+    if (!stats.isFile()) throw new UserError(`${path}: is ${kindOf(stats)} (expected an ordinary file).`);
+    return file;
+  } catch (failure) {
+    closeSync(file);
+    throw failure;
+  }
+}
+
+/** With O_NOFOLLOW, the system gives a link and links in a circle the same name. */
+function openUnlessLink(path: string, flags: number): number {
+  try {
+    return openSync(path, flags);
+  } catch (failure) {
+    const { code } = failure as NodeJS.ErrnoException;
+    if (code === "ELOOP" && flags & constants.O_NOFOLLOW && lstatSync(path).isSymbolicLink())
+      throw new UserError(`${path}: is a link, which is not followed (expected an ordinary file).`);
+    throw failure;
+  }
+}
+
+function readUpTo(path: string, largest: number, flags: number): Buffer {
+  const file = openOrdinary(path, flags);
   try {
     const { size } = fstatSync(file);
     if (size > largest) {
@@ -85,7 +108,7 @@ export function readWholeFile(path: string, largest = LARGEST_TEXT_BYTES): Buffe
         `${path}: has ${formatBytes(size)} (expected at most ${formatBytes(largest)}). This is no file of its kind.`,
       );
     }
-    return reading(path, () => readFileSync(file));
+    return readFileSync(file);
   } finally {
     closeSync(file);
   }

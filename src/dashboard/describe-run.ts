@@ -1,13 +1,12 @@
 // A run as its folder tells it, beside its metrics: settings, plan, and whether a process is at work there. Reads files only; what is
 // missing or cannot be read is a note, for a run that has just begun or was cut off has not all of them.
-import { closeSync, constants, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { isLocked } from "../checkpoint/run/lock.js";
 import { PLAN_FILE } from "../checkpoint/run/marker.js";
 import { METRICS_FILE } from "../metrics/sinks/jsonl.js";
 import type { MemoryTerms } from "../metrics/record.js";
-import { openForReading, statOf } from "../read-file.js";
+import { reading, readRunFile, statOf } from "../read-file.js";
 import type { FoundRun } from "./find-runs.js";
 
 export interface RunDescription extends FoundRun {
@@ -44,14 +43,12 @@ function readRecord(dir: string, name: string, notes: string[]): Record<string, 
   return attempt(() => {
     const path = join(dir, name);
     if (statOf(path) === undefined) return null;
-    const file = openForReading(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    const text = reading(path, () => readRunFile(path));
     try {
-      const value: unknown = JSON.parse(readFileSync(file, "utf8"));
+      const value: unknown = JSON.parse(text);
       if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
     } catch {
       // Said below, as is what is no object.
-    } finally {
-      closeSync(file);
     }
     notes.push(`${name}: cannot be understood (expected a JSON object).`);
     return null;

@@ -1,12 +1,13 @@
 // The server as a browser, and as another site's page would, sees it.
 import assert from "node:assert/strict";
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 
 import { takeLock } from "../checkpoint/run/lock.js";
-import type { RunDescription } from "./describe-run.js";
+import { describeRun, type RunDescription } from "./describe-run.js";
 import { checkFolders, findRuns } from "./find-runs.js";
 import { startDashboard } from "./server.js";
 import type { Piece } from "./tail.js";
@@ -151,6 +152,72 @@ test("a run is described, followed, and seen to be at work", async (t) => {
   assert.equal((await described()).active, false);
   writeFileSync(join(dir, "config.json"), "{");
   assert.deepEqual((await described()).notes, ["config.json: cannot be understood (expected a JSON object)."]);
+});
+
+test("a pipe in the place of any file of a run keeps nobody waiting", (t) => {
+  const folder = makeFolder(t);
+  const names = ["run.json", "config.json", "plan.json", "run.lock", "metrics.jsonl"];
+  for (const name of names) {
+    const dir = makeRun(folder, name, 1);
+    rmSync(join(dir, name), { force: true });
+    execFileSync("mkfifo", [join(dir, name)]);
+  }
+  // In a process of its own, which can be ended: a pipe would hold it for ever.
+  const look = `const { startDashboard } = await import(${JSON.stringify(new URL("server.js", import.meta.url))});
+    const { url, close } = await startDashboard([${JSON.stringify(folder)}], 0);
+    const { runs } = await (await fetch(url + "api/runs")).json();
+    for (const { id } of runs) await (await fetch(url + "api/runs/" + id + "/metrics")).json();
+    console.log(JSON.stringify(runs));
+    await close();`;
+  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", look], { timeout: 30_000 });
+  assert.ok(stdout.length > 0, `no answer: ${stderr}`);
+  const runs = JSON.parse(String(stdout)) as RunDescription[];
+  assert.deepEqual(
+    runs.map(({ name }) => name),
+    names.filter((name) => name !== "run.json").sort(),
+  );
+  for (const { name, notes } of runs.filter(({ name }) => name !== "metrics.jsonl"))
+    assert.match(notes.join(), new RegExp(`/${name}: is a pipe \\(expected an ordinary file\\)\\.`), name);
+});
+
+test("no file of a run is read through a link, nor one named by its lock, which is said", async (t) => {
+  const folder = makeFolder(t);
+  const names = ["run.json", "config.json", "plan.json", "run.lock", "metrics.jsonl"];
+  for (const name of names) {
+    const dir = makeRun(folder, name, 1);
+    const elsewhere = join(folder, `${name}.elsewhere`);
+    if (name === "run.lock") writeFileSync(elsewhere, "{}");
+    else renameSync(join(dir, name), elsewhere);
+    symlinkSync(elsewhere, join(dir, name));
+  }
+  // Of an earlier version, by its settings alone: those of another program must not make it a run.
+  const older = makeRun(folder, "older", 1);
+  rmSync(join(older, "run.json"));
+  rmSync(join(older, "config.json"));
+  writeFileSync(join(folder, "config.elsewhere"), '{"train_file":"a","output_dir":"b"}');
+  symlinkSync(join(folder, "config.elsewhere"), join(older, "config.json"));
+  const url = await served(t, [folder]);
+  const runs = await runsAt(url);
+  assert.deepEqual(
+    runs.map(({ name }) => name),
+    names.filter((name) => name !== "run.json").sort(),
+  );
+  for (const { id, name, notes } of runs) {
+    const { text } = await ask(url, `/api/runs/${id}/metrics`);
+    const said = name === "metrics.jsonl" ? text : notes.join();
+    assert.match(said, new RegExp(`/${name}: is a link, which is not followed`), name);
+  }
+});
+
+test("a lock that is half written is not waited for, and leads to no other file", (t) => {
+  const dir = makeRun(makeFolder(t), "first", 1);
+  t.mock.method(Atomics, "wait", () => assert.fail("the server stands still"));
+  for (const text of ["", '{"pid":1,"tok', '{"pid":1,"token":"/../config.json"}']) {
+    writeFileSync(join(dir, "run.lock"), text);
+    const { active, notes } = describeRun({ id: "", name: "first", dir });
+    assert.equal(active, false);
+    assert.match(notes.join(), /run\.lock: cannot be read \(expected the process that trains/, text);
+  }
 });
 
 test("runs are found in folders of runs, each once; what is not shown is said", (t) => {

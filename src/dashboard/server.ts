@@ -82,8 +82,8 @@ function dashboardApp(folders: readonly string[]): Hono {
     const run = findRuns(folders).runs.find(({ id }) => id === c.req.param("id"));
     if (run === undefined) return c.json({ problem: "There is no such run (any more)." }, 404);
     const { file: from = "", offset = "0" } = c.req.query();
-    if (!/^\d{0,20}$/.test(from) || !/^\d{1,15}$/.test(offset))
-      return c.json({ problem: "file and offset are numbers, as the last answer gave them." }, 400);
+    if (!/^(\d{1,20}-[\da-f]{16})?$/.test(from) || !/^\d{1,15}$/.test(offset))
+      return c.json({ problem: "file and offset are as the last answer gave them." }, 400);
     return c.json(newLines(join(run.dir, METRICS_FILE), { file: from, offset: Number(offset) }));
   });
   app.notFound((c) => c.text("There is nothing at this address.\n", 404));

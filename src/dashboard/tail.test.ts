@@ -102,6 +102,26 @@ test("a file that was replaced or cut is read anew, which is said", (t) => {
   assert.deepEqual([readPiece(path, grown).restarted, readPiece(path, grown).offset], [true, 0]);
 });
 
+test("a run that began anew is told from the one it replaced, though its file has the same number", (t) => {
+  const step = (loss: number, at: number): object => ({ ...stepLine(at), loss });
+  for (const [before, after] of [
+    [1, 1],
+    [2, 9],
+    [30, 30],
+  ]) {
+    const dir = makeFolder(t);
+    const path = join(dir, "metrics.jsonl");
+    for (let at = 1; at <= before; at++) addLine(dir, step(2, at));
+    const old = readPiece(path, START);
+    // Emptied and written again, which keeps the number surely; removed and made again, most file systems keep it.
+    truncateSync(path, 0);
+    for (let at = 1; at <= after; at++) addLine(dir, step(3, at));
+    const anew = readPiece(path, old);
+    assert.deepEqual([anew.restarted, anew.events.length], [true, after], `${before} lines, then ${after}`);
+    assert.equal(readPiece(path, anew).restarted, false);
+  }
+});
+
 test("a link, a folder and a file that is not there are refused", (t) => {
   const dir = makeFolder(t);
   writeFileSync(join(dir, "secret"), `${JSON.stringify(stepLine(1))}\n`);

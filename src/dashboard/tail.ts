@@ -1,13 +1,15 @@
 // What has come to metrics.jsonl since a reader looked last: whole lines from an offset on. Holds nothing between calls. A last line
 // that is half written is left for the next call; a line that is no event is counted, and the rest is read. A file that was replaced
-// (the run went on from an earlier step) is read from its beginning, which is said.
+// (the run went on from an earlier step, or began anew) is read from its beginning, which is said.
+import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, readSync } from "node:fs";
 
 import { openForReading } from "../read-file.js";
+import { isEvent } from "./event-shape.js";
 
 /** Where a reader stands: as the last piece said. */
 export interface Place {
-  /** Of the file that was read; empty for none yet. */
+  /** Of the file that was read, and of what it holds before `offset`; empty for none yet. */
   file: string;
   offset: number;
 }
@@ -26,14 +28,15 @@ export interface Piece extends Place {
 
 export const PIECE_BYTES = 4 * 2 ** 20;
 const NEWLINE = 10;
+const MARK_BYTES = 4096;
 
 /** Links are refused, so that nothing outside the run's folder is read. Errors: UserError. */
 export function readPiece(path: string, place: Place, pieceBytes = PIECE_BYTES): Piece {
   const opened = openForReading(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const { ino, size } = fstatSync(opened);
-    const file = String(ino);
-    const goesOn = file === place.file && place.offset <= size;
+    const nameAt = (offset: number): string => `${ino}-${markBefore(opened, offset)}`;
+    const goesOn = place.offset <= size && place.file === nameAt(place.offset);
     const offset = goesOn ? place.offset : 0;
     const bytes = Buffer.alloc(Math.min(pieceBytes, size - offset));
     const filled = bytes.subarray(0, readSync(opened, bytes, 0, bytes.length, offset));
@@ -43,10 +46,17 @@ export function readPiece(path: string, place: Place, pieceBytes = PIECE_BYTES):
     const whole = isEndless ? filled : filled.subarray(0, end);
     const next = offset + whole.length;
     const more = next < size && filled.length === pieceBytes;
-    return { ...eventsIn(whole), file, offset: next, restarted: !goesOn && place.file !== "", more };
+    return { ...eventsIn(whole), file: nameAt(next), offset: next, restarted: !goesOn && place.file !== "", more };
   } finally {
     closeSync(opened);
   }
+}
+
+/** Tells a new file that was given the number of a removed one, which many file systems do: its times and losses are others. */
+function markBefore(file: number, offset: number): string {
+  const bytes = Buffer.alloc(Math.min(MARK_BYTES, offset));
+  readSync(file, bytes, 0, bytes.length, offset - bytes.length);
+  return createHash("sha256").update(bytes).digest("hex").slice(0, 16);
 }
 
 function eventsIn(bytes: Buffer): Pick<Piece, "events" | "lines" | "broken"> {
@@ -63,10 +73,8 @@ function eventsIn(bytes: Buffer): Pick<Piece, "events" | "lines" | "broken"> {
 
 function eventOf(line: string): Piece["events"][number] | null {
   try {
-    const event = JSON.parse(line) as { kind?: unknown; step?: unknown } | null;
-    return typeof event?.kind === "string" && typeof event.step === "number"
-      ? (event as Piece["events"][number])
-      : null;
+    const event: unknown = JSON.parse(line);
+    return isEvent(event) ? event : null;
   } catch {
     return null;
   }

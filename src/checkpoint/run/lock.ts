@@ -2,11 +2,12 @@
 // A lock whose process is gone is followed by at most one other: whoever makes run.lock.after-TOKEN, where TOKEN is of the
 // lock that is stale, has taken over, and then moves its own lock into the place of that one. Readers need no lock.
 // Limits: a process on another machine cannot be seen from here, so its lock is left alone.
-import { constants, copyFileSync, linkSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { constants, copyFileSync, linkSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 
 import { UserError } from "../../errors.js";
+import { readRunFile } from "../../read-file.js";
 import { reasonOf, writeFileDurably } from "../files/disk.js";
 import { type ProcessIdentity, stateOf, thisProcess } from "./process-identity.js";
 
@@ -61,21 +62,21 @@ export function checkUnlocked(dir: string): void {
   if (holder) throw inUse(dir, holder);
 }
 
-/** Whether a process that may be alive trains in `dir`. */
-export const isLocked = (dir: string): boolean => holderOf(dir) !== null;
+/** Whether a process that may be alive trains in `dir`. Does not wait. Errors: UserError for a lock that cannot be read, or not yet. */
+export const isLocked = (dir: string): boolean => holderOf(dir, 1) !== null;
 
-function holderOf(dir: string): Holder | null {
-  const holder = readHolder(join(dir, LOCK_FILE));
-  const last = holder && lastAfter(dir, holder);
+function holderOf(dir: string, tries = TRIES): Holder | null {
+  const holder = readHolder(join(dir, LOCK_FILE), tries);
+  const last = holder && lastAfter(dir, holder, tries);
   return last && stateOf(last) !== "gone" ? last : null;
 }
 
 const afterOf = (dir: string, { token }: Holder): string => join(dir, `${LOCK_FILE}.after-${token}`);
 
 /** Those who took over from `holder` and from each other were killed before they moved their lock into its place. */
-function lastAfter(dir: string, holder: Holder): Holder {
-  const next = readHolder(afterOf(dir, holder));
-  return next === null ? holder : lastAfter(dir, next);
+function lastAfter(dir: string, holder: Holder, tries = TRIES): Holder {
+  const next = readHolder(afterOf(dir, holder), tries);
+  return next === null ? holder : lastAfter(dir, next, tries);
 }
 
 function held(dir: string, mine: Holder, stale: Holder | null): RunLock {
@@ -121,11 +122,11 @@ const TRIES = 50;
 const TRY_MS = 20;
 
 /** Who made the lock at `path`; null without one. One that is still being written is waited for. */
-function readHolder(path: string): Holder | null {
-  for (let tries = 0; tries < TRIES; tries++) {
+function readHolder(path: string, tries = TRIES): Holder | null {
+  for (let left = tries; left > 0; left--) {
     const holder = tryRead(path);
     if (holder !== undefined) return holder;
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TRY_MS);
+    if (left > 1) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, TRY_MS);
   }
   throw new UserError(
     `${path}: cannot be read (expected the process that trains in this folder). If none does, remove the file.`,
@@ -135,12 +136,15 @@ function readHolder(path: string): Holder | null {
 /** Null without a file; undefined when it holds no lock, or no whole one. */
 function tryRead(path: string): Holder | null | undefined {
   try {
-    const holder = JSON.parse(readFileSync(path, "utf8")) as Holder | null;
-    return typeof holder?.token === "string" && Number.isSafeInteger(holder.pid) && holder.pid > 0 ? holder : undefined;
+    const holder = JSON.parse(readRunFile(path)) as Holder | null;
+    // The token becomes a part of a file's name.
+    const isNamed = typeof holder?.token === "string" && /^[\w-]+$/.test(holder.token);
+    return isNamed && Number.isSafeInteger(holder.pid) && holder.pid > 0 ? holder : undefined;
   } catch (failure) {
     if (failure instanceof SyntaxError) return undefined;
     if ((failure as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new UserError(`${path}: cannot be read: ${reasonOf(failure)}. If no run is at work here, remove it.`);
+    const why = failure instanceof UserError ? failure.message : `${path}: cannot be read: ${reasonOf(failure)}.`;
+    throw new UserError(`${why} If no run is at work here, remove it.`);
   }
 }
 

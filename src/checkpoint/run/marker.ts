@@ -1,11 +1,12 @@
 // How a run's folder is told from any other: run.json, written before anything else is; in folders of earlier versions,
 // what only a run leaves. And which names in it are a run's own: the rest of a folder is the person's. Reads and writes
 // run.json only.
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { METRICS_FILE } from "../../metrics/sinks/jsonl.js";
 import { isReport } from "../../metrics/sinks/registry.js";
+import { readRunFile } from "../../read-file.js";
 import { listCheckpoints, STATE_FILE } from "./checkpoints.js";
 import { sync, writeFileDurably } from "../files/disk.js";
 
@@ -75,7 +76,7 @@ function isFolder(dir: string): boolean {
 
 function readObject(path: string): Record<string, unknown> {
   try {
-    const parsed: unknown = JSON.parse(readFileSync(path, "utf8"));
+    const parsed: unknown = JSON.parse(readRunFile(path));
     return typeof parsed === "object" && parsed !== null ? (parsed as Record<string, unknown>) : {};
   } catch {
     return {};
