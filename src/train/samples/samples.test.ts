@@ -78,11 +78,12 @@ test("prompts from a file, and those that cannot be", async (t) => {
     [join(place.folder, "none.txt"), /sample_prompts: there is no file .*none\.txt .*Mend the path/],
     ["rows.jsonl", /there is no file rows\.jsonl/],
     [write("empty.txt", "\n \n"), /empty\.txt has no lines/],
-    [write("many.txt", "a\n".repeat(101)), /there are 101 prompts \(expected at most 100/],
-    ["", /it has no tokens/],
-    ["The sum of ".repeat(200), /positions/],
+    [write("many.txt", "a\n".repeat(101)), /there are 102 prompts \(expected at most 100/],
+    ["", /^sample_prompts, prompt 2: it has no tokens \(expected at least one\)\. Give a text to go on from\.$/],
+    ["The sum of ".repeat(200), /^sample_prompts, prompt 2: its \d+ tokens go beyond .*\. Shorten the prompt\.$/],
+    [write("long", `The sum\n${"12 ".repeat(2000)}`), /^sample_prompts, prompt 3: its \d+ tokens go beyond/],
   ] as const)
-    await assert.rejects(runTraining({ ...settings, sample_prompts: [prompt] }), { name: "UserError", message });
+    await assert.rejects(runTraining({ ...settings, sample_prompts: ["9", prompt] }), { name: "UserError", message });
 });
 
 test("settings without prompts to use them are refused; a prompt keeps its commas", () => {
