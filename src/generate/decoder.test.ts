@@ -11,9 +11,10 @@ import { floatStreams } from "../reversible/streams.js";
 import { setThreads } from "../torch/device.js";
 import { ledger, resetPeak } from "../torch/memory.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
-import type { Network } from "../network/network.js";
+import { type Network, outerNames } from "../network/network.js";
 import type { NetworkDescription } from "../network/description.js";
 import { Decoder, type DecoderOptions } from "./decoder.js";
+import { generateTokens } from "./generate.js";
 import { describedNetwork, fullLogits, tinyNetwork } from "./testing-network.js";
 
 setThreads(1);
@@ -150,4 +151,33 @@ test("a prompt's streams do not pile up over the blocks, nor its tiles", () => {
   assert.equal(peakOf(12) - peakOf(4), 8 * cacheBytes);
   // Attention is lean in either case; what is smaller is the rest.
   assert.ok(peakOf(1, 32) < 0.8 * peakOf(1), `${peakOf(1, 32)} ${peakOf(1)}`);
+});
+
+test("whatever fails, nothing stays alive", () => {
+  const network: Network = { ...tinyNetwork(momentum(0.25)), computeDtype: "bfloat16" };
+  const { architecture } = network.model;
+  const failing = new Error("fails");
+  const fail = (): never => {
+    throw failing;
+  };
+  const last = architecture.layers.length - 1;
+  const layers = [...architecture.layers];
+  layers[last] = { ...layers[last], feedForward: { ...layers[last].feedForward, evaluate: fail } };
+  const outer = Object.defineProperty({ ...network.model.outer }, outerNames(network).norm.name, { get: fail });
+  const withArchitecture = (changes: object): Network => ({
+    ...network,
+    model: { ...network.model, architecture: { ...architecture, ...changes } },
+  });
+  const before = ledger(TEST_DEVICE);
+  for (const [words, broken] of [
+    ["in a block", withArchitecture({ layers })],
+    ["behind the blocks", withArchitecture({ finalNorm: fail })],
+    ["as the head opens", { ...network, model: { ...network.model, outer } }],
+  ] as const)
+    for (const holdsBlocks of [true, false]) {
+      assert.throws(() => [...generateTokens(broken, [5, 80, 3], { maxNewTokens: 2, holdsBlocks })], failing);
+      const { tensors, liveBytes } = ledger(TEST_DEVICE);
+      assert.deepEqual([tensors, liveBytes], [before.tensors, before.liveBytes], `${words}, ${holdsBlocks}`);
+    }
+  freeModel(network.model);
 });

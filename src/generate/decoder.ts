@@ -24,18 +24,23 @@ export class Decoder {
   readonly #network: Network;
   readonly #cache = new GrowingCache();
   readonly #segments: { segment: Segment; held: OpenUnit[] }[];
-  readonly #head: OpenWeights | null;
+  #head: OpenWeights | null = null;
   readonly #tileTokens: number;
   #length = 0;
 
   constructor(network: Network, { tileTokens = TILE_TOKENS, holdsBlocks = true }: DecoderOptions = {}) {
     this.#network = network;
     this.#tileTokens = tileTokens;
-    this.#segments = segmentsOf(network).map((segment) => ({
-      segment,
-      held: holdsBlocks ? segment.units.map((layers) => new OpenUnit(network, layers)) : [],
-    }));
-    this.#head = holdsBlocks ? openHead(network) : null;
+    this.#segments = segmentsOf(network).map((segment) => ({ segment, held: [] }));
+    if (!holdsBlocks) return;
+    try {
+      for (const { segment, held } of this.#segments)
+        for (const layers of segment.units) held.push(new OpenUnit(network, layers));
+      this.#head = openHead(network);
+    } catch (failure) {
+      this.close();
+      throw failure;
+    }
   }
 
   /** Reads further tokens, at least one, and returns the logits of the token after them. */
@@ -70,10 +75,13 @@ export class Decoder {
       let streams = segment.coupling.begin(hidden_TD, segment.format);
       for (const [i, layers] of segment.units.entries()) {
         const unit = held[i] ?? new OpenUnit(this.#network, layers);
-        const after = passForward(i, unit, { context, streams, dStreams: [], kept: [] }, segment).streams;
-        if (held.length === 0) unit.close();
-        free(...streams);
-        streams = after;
+        try {
+          const after = passForward(i, unit, { context, streams, dStreams: [], kept: [] }, segment).streams;
+          free(...streams);
+          streams = after;
+        } finally {
+          if (held.length === 0) unit.close();
+        }
       }
       hidden_TD = segment.coupling.end(streams, segment.format);
     }
@@ -86,14 +94,17 @@ export class Decoder {
     const { norm, head: headName } = outerNames(this.#network);
     const last_1D = narrow(hidden_TD, 0, shape(hidden_TD)[0] - 1, 1);
     const head = this.#head ?? openHead(this.#network);
-    const normed_1D = model.architecture.finalNorm(head.get(norm.name), last_1D, computeDtype);
-    const logits_1V = scaleLogits_(
-      model.architecture.scales,
-      to(linear(normed_1D, head.get(headName.name)), "float32"),
-    );
-    const logits = new Float32Array(numel(logits_1V));
-    readBytes(logits_1V, 0, new Uint8Array(logits.buffer));
-    if (this.#head === null) head.close();
-    return logits;
+    try {
+      const normed_1D = model.architecture.finalNorm(head.get(norm.name), last_1D, computeDtype);
+      const logits_1V = scaleLogits_(
+        model.architecture.scales,
+        to(linear(normed_1D, head.get(headName.name)), "float32"),
+      );
+      const logits = new Float32Array(numel(logits_1V));
+      readBytes(logits_1V, 0, new Uint8Array(logits.buffer));
+      return logits;
+    } finally {
+      if (this.#head === null) head.close();
+    }
   }
 }

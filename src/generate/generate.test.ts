@@ -136,7 +136,7 @@ test("every position up to the last can be used, none beyond", () => {
       61,
       /max_new_tokens: 61 behind a prompt of 5 go beyond .*embeddings is 64\)\. Set max_new_tokens to at most 60\.$/,
     );
-    refuses(65, 1, /1 behind a prompt of 65 .*Shorten the prompt\.$/);
+    refuses(65, 1, /^prompt: its 65 tokens go beyond .*embeddings is 64\)\. Shorten the prompt\.$/);
     assert.equal([...generateTokens(network, new Array<number>(64).fill(1), { maxNewTokens: 1 })].length, 1);
   });
 });

@@ -54,24 +54,30 @@ export const roomBehind = ({ maxPositions }: Architecture, promptTokens: number)
   // The last token is never read, so it needs no position.
   maxPositions + 1 - promptTokens;
 
-/** Throws the errors of `generateTokens`, for those who want to know before they load weights. */
-export function checkPrompt(architecture: Architecture, promptIds: ArrayLike<number>, maxNewTokens: number): void {
+/** Throws the errors of `generateTokens`, for those who want to know before they load weights. `place` names the prompt in them. */
+export function checkPrompt(
+  architecture: Architecture,
+  promptIds: ArrayLike<number>,
+  maxNewTokens: number,
+  place = "prompt",
+): void {
   const { vocabSize, maxPositions } = architecture;
   if (promptIds.length === 0) {
-    throw new UserError("prompt: it has no tokens (expected at least one). Give a text to go on from.");
+    throw new UserError(`${place}: it has no tokens (expected at least one). Give a text to go on from.`);
   }
   const foreign = Array.from(promptIds).find((id) => id >= vocabSize);
   if (foreign !== undefined) {
     throw new UserError(
-      `prompt: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` +
+      `${place}: token ${foreign} is outside the model's vocabulary of ${vocabSize}. ` +
         "The tokenizer.json does not belong to this model.",
     );
   }
   const room = roomBehind(architecture, promptIds.length);
   if (maxNewTokens <= room) return;
+  const positions = `the model's positions (max_position_embeddings is ${maxPositions})`;
   throw new UserError(
-    `max_new_tokens: ${maxNewTokens} behind a prompt of ${promptIds.length} go beyond the model's positions ` +
-      `(max_position_embeddings is ${maxPositions}). ` +
-      `${room > 0 ? `Set max_new_tokens to at most ${room}` : "Shorten the prompt"}.`,
+    room > 0
+      ? `max_new_tokens: ${maxNewTokens} behind a prompt of ${promptIds.length} go beyond ${positions}. Set max_new_tokens to at most ${room}.`
+      : `${place}: its ${promptIds.length} tokens go beyond ${positions}. Shorten the prompt.`,
   );
 }

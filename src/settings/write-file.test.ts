@@ -26,9 +26,17 @@ test("what is written is what is read, and what is offered is not set", (t) => {
   const awkward = ["yes", "2024", "1e3", "a: b # c", "- x", "[1]", "'", '"', "~", "#x", "a\nmodel: b", "", " x "];
   fc.assert(
     fc.property(
-      fc.oneof(fc.constantFrom(...awkward), fc.string()).filter((text) => text !== ""),
+      fc
+        .oneof(
+          fc.constantFrom(...awkward),
+          fc.string(),
+          fc
+            .array(fc.constantFrom("yes", "x.jsonl", "a: b", "- a", "#c", " ", "...", "\t"))
+            .map((all) => all.join("\n")),
+        )
+        .filter((text) => text !== ""),
       fc.double({ noNaN: true, noDefaultInfinity: true }),
-      fc.array(fc.constantFrom("a", "b, c", "none"), { minLength: 1, maxLength: 1 }),
+      fc.uniqueArray(fc.constantFrom("a", "b, c", "none", "two\nlines", "long".repeat(20)), { minLength: 1 }),
       fc.boolean(),
       (model, gamma, names, packs) => {
         const head = [`Trains ${model}`, "", "  a command"];
@@ -44,6 +52,18 @@ test("what is written is what is read, and what is offered is not set", (t) => {
     ),
     { seed: 1, numRuns: 300 },
   );
+});
+
+test("each setting takes one line, whatever breaks are in it", () => {
+  for (const model of ["yes\nx.jsonl", "a\n\nb", "x\r\ny", "\nseed"]) {
+    const names = [model, "b"];
+    const text = settingsFileText(ROWS, { head: [], settings: { model, names }, offered: [] });
+    const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+    assert.deepEqual(
+      lines.map((line) => line.split(":")[0]),
+      ["model", "names"],
+    );
+  }
 });
 
 test("comments are the table's words, in short lines", () => {

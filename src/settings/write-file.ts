@@ -45,5 +45,7 @@ function comment(line: string): string {
 function yamlOf(value: SettingValue): string {
   if (typeof value === "number") return formatNumber(value);
   const { stringify } = createRequire(import.meta.url)("yaml") as typeof Yaml;
-  return stringify(value, { lineWidth: 0, collectionStyle: "flow", blockQuote: false }).trim();
+  const text = stringify(value, { lineWidth: 0, collectionStyle: "flow", blockQuote: false }).trim();
+  // Over several lines it would have to be indented, and a comment would end; JSON, which is YAML too, stays on one.
+  return text.includes("\n") ? JSON.stringify(value) : text;
 }

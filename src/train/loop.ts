@@ -41,9 +41,10 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
     const measured =
       due.evaluation || step === run.state.phase.lastStep ? evaluateRun(run, sink, step, "trained") : null;
     if (measured !== null) evaluated = step;
-    if (due.samples) sampleRun(run, sink, step);
     const bestBefore = bestModel.best && { ...bestModel.best };
     const isBest = measured !== null && bestModel.count(measured);
+    // Those of the end are the result's.
+    if (due.samples && step < totalSteps && !bestModel.isExhausted) sampleRun(run, sink, step);
     const isKept = isBest && settings.load_best_model_at_end;
     if (isBest) bestModel.keep(step, measured);
     const stops = (): boolean => stop.aborted && step < totalSteps && !bestModel.isExhausted;

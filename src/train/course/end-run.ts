@@ -10,6 +10,7 @@ import { onFirstSavingLater } from "../folder/shared-saves.js";
 import { saveResult } from "../folder/safe-saves.js";
 import type { Run } from "../prepare.js";
 import { goBack } from "../recovery/go-back.js";
+import { sampleRun } from "../samples/sample.js";
 import type { StopSignal } from "../stop/stop.js";
 
 /** Behind the last step, `done`; returns the folder of the result. Errors: as `saveResult`. */
@@ -17,6 +18,7 @@ export async function endRun(run: Run, sink: Sink, done: number, stop: StopSigna
   const say = (message: string, level: "info" | "warning" = "info"): void =>
     sink.write({ kind: "message", step: done, message, level });
   if (run.settings.load_best_model_at_end) say(...loadBest(run, done));
+  sampleRun(run, sink, done);
   if (run.state.network.coupling !== ordinary) evaluateRun(run, sink, done, "ordinary");
   const folder = await onFirstSavingLater(run, () => saveResult(run, sink, stop));
   say(`saved ${folder}`);

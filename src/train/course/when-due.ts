@@ -22,14 +22,14 @@ const willEndEpoch = ({ settings, data, ranks }: Where): boolean =>
 const isDue = (strategy: TrainSettings["save_strategy"], every: number, step: number, epoch: boolean): boolean =>
   strategy === "steps" ? every > 0 && step % every === 0 : strategy === "epoch" && epoch;
 
-/** Behind `step`, which was just made. Behind the last one there are an evaluation and samples, and a checkpoint where there are any. */
+/** Behind `step`, which was just made. Behind the last one there is an evaluation, and a checkpoint where there are any. */
 export function dueAfter(run: Where, step: number): Record<"evaluation" | "samples" | "checkpoint", boolean> {
   const { settings, totalSteps } = run;
   const { eval_strategy, eval_steps, save_strategy, save_steps, sample_steps } = settings;
   const epoch = endsEpoch(run);
   return {
     evaluation: step === totalSteps || isDue(eval_strategy, eval_steps, step, epoch),
-    samples: step === totalSteps || isDue("steps", sample_steps, step, epoch),
+    samples: isDue("steps", sample_steps, step, epoch),
     checkpoint: savesAtAll(settings) && (step === totalSteps || isDue(save_strategy, save_steps, step, epoch)),
   };
 }

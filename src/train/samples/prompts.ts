@@ -49,15 +49,12 @@ export function readPrompts(asked: Asked, { source, tokenizer, formats }: Known)
   const isOfTurns = formats.some((format) => ROW_KINDS[format].makes.includes("messages"));
   const chat = isOfTurns && tokenizer.chatTemplate !== undefined;
   const architecture = texts.length === 0 ? null : readArchitecture(source.config, source.configPath);
-  const prompts = texts.map((text) => {
-    const { ids } = encodePrompt(tokenizer, text, {
-      chat,
-      kwargs: asked.chat_template_kwargs,
-      place: "sample_prompts",
-    });
+  const prompts = texts.map((text, i) => {
+    const place = `sample_prompts, prompt ${i + 1}`;
+    const { ids } = encodePrompt(tokenizer, text, { chat, kwargs: asked.chat_template_kwargs, place });
     if (architecture === null) return { text, ids, maxNewTokens: 0 };
     const maxNewTokens = Math.max(1, Math.min(asked.sample_tokens, roomBehind(architecture, ids.length)));
-    checkPrompt(architecture, ids, maxNewTokens);
+    checkPrompt(architecture, ids, maxNewTokens, place);
     return { text, ids, maxNewTokens };
   });
   return { prompts, stopIds: prompts.length === 0 ? new Set() : findStopIds(source, tokenizer, { chat }) };

@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
 import { openSource } from "../../checkpoint/source.js";
 import { generateTokens } from "../../generate/generate.js";
+import { findStopIds } from "../../generate/stop-ids.js";
 import { openNetwork } from "../../generate/open-network.js";
 import type { SampleRecord } from "../../metrics/record.js";
 import { freeModel } from "../../model/model.js";
@@ -42,24 +43,42 @@ for (const changes of [
   });
 }
 
-test("the last sample is what the saved network says", async (t) => {
-  const place = makeWorkplace(t);
-  const ran = await runTraining(
-    settingsFor(place, { max_steps: 6, ...PROMPTS, sample_steps: 0, weights_dtype: "float32", save_steps: 6 }),
-  );
-  const folder = join(place.out(), "checkpoint-6");
-  const source = openSource(folder);
-  const tokenizer = loadTokenizer(source);
-  const network = openNetwork(source, { as: "trained", device: TEST_DEVICE, computeDtype: "float32" });
-  for (const prompt of PROMPTS.sample_prompts) {
-    const ids = tokenizer.encode(prompt);
-    const said = tokenizer.decode([...generateTokens(network, ids, { maxNewTokens: PROMPTS.sample_tokens })]);
-    const [first, last] = samplesOf(ran).filter((sample) => sample.prompt === prompt);
-    assert.deepEqual([first.step, last.step, last.text], [0, 6, said]);
-    assert.equal(last.network, "trained");
-  }
-  freeModel(network.model);
-});
+/** At this rate step 2 is better than step 3. */
+const RISING = { max_steps: 9, validation_rows: 2, eval_steps: 1, learning_rate: 0.3 } as const;
+for (const changes of [
+  { max_steps: 6, sample_steps: 0 },
+  { max_steps: 6, sample_steps: 3, save_steps: 6 },
+  { ...RISING, max_steps: 3, sample_steps: 2, load_best_model_at_end: true },
+  { ...RISING, sample_steps: 0, early_stopping_patience: 1 },
+  { ...RISING, sample_steps: 1, early_stopping_patience: 1, load_best_model_at_end: true },
+] as const) {
+  test(`the last sample is what the saved network says, once: ${JSON.stringify(changes)}`, async (t) => {
+    const place = makeWorkplace(t);
+    const steady = { weights_dtype: "float32", lr_scheduler_type: "constant" } as const;
+    const ran = await runTraining(settingsFor(place, { ...PROMPTS, ...steady, ...changes }));
+    const { folder, steps } = ran.outcome;
+    if ("early_stopping_patience" in changes) assert.ok(steps < RISING.max_steps, `${steps} steps`);
+    const source = openSource(folder);
+    const tokenizer = loadTokenizer(source);
+    const stopIds = findStopIds(source, tokenizer, { chat: false });
+    const network = openNetwork(source, { as: "trained", device: TEST_DEVICE, computeDtype: "float32" });
+    for (const prompt of PROMPTS.sample_prompts) {
+      const ids = tokenizer.encode(prompt);
+      const said = tokenizer.decode([
+        ...generateTokens(network, ids, { maxNewTokens: PROMPTS.sample_tokens, stopIds }),
+      ]);
+      const samples = samplesOf(ran).filter((sample) => sample.prompt === prompt);
+      const every = changes.sample_steps || steps;
+      const between = Array.from({ length: Math.ceil(steps / every) }, (_, i) => i * every);
+      assert.deepEqual(
+        samples.map(({ step }) => step),
+        [...between, steps],
+      );
+      assert.deepEqual([samples.at(-1)?.text, samples.at(-1)?.network], [said, "trained"]);
+    }
+    freeModel(network.model);
+  });
+}
 
 test("prompts from a file, and those that cannot be", async (t) => {
   const place = makeWorkplace(t);
@@ -78,11 +97,12 @@ test("prompts from a file, and those that cannot be", async (t) => {
     [join(place.folder, "none.txt"), /sample_prompts: there is no file .*none\.txt .*Mend the path/],
     ["rows.jsonl", /there is no file rows\.jsonl/],
     [write("empty.txt", "\n \n"), /empty\.txt has no lines/],
-    [write("many.txt", "a\n".repeat(101)), /there are 101 prompts \(expected at most 100/],
-    ["", /it has no tokens/],
-    ["The sum of ".repeat(200), /positions/],
+    [write("many.txt", "a\n".repeat(101)), /there are 102 prompts \(expected at most 100/],
+    ["", /^sample_prompts, prompt 2: it has no tokens \(expected at least one\)\. Give a text to go on from\.$/],
+    ["The sum of ".repeat(200), /^sample_prompts, prompt 2: its \d+ tokens go beyond .*\. Shorten the prompt\.$/],
+    [write("long", `The sum\n${"12 ".repeat(2000)}`), /^sample_prompts, prompt 3: its \d+ tokens go beyond/],
   ] as const)
-    await assert.rejects(runTraining({ ...settings, sample_prompts: [prompt] }), { name: "UserError", message });
+    await assert.rejects(runTraining({ ...settings, sample_prompts: ["9", prompt] }), { name: "UserError", message });
 });
 
 test("settings without prompts to use them are refused; a prompt keeps its commas", () => {

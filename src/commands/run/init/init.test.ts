@@ -2,7 +2,19 @@
 // leaves nothing.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -141,10 +153,20 @@ test("what is wrong is one sentence, and leaves nothing", async (t) => {
   for (const name of ["held", "foreign"]) mkdirSync(at(name));
   writeFileSync(at("foreign/notes.txt"), "");
   writeFileSync(at("there.yaml"), "mine");
+  for (const [name, to] of [
+    ["nowhere.yaml", "gone.yaml"],
+    ["link.yaml", "there.yaml"],
+    ["held.yaml", "held"],
+  ])
+    symlinkSync(at(to), at(name));
   const before = left();
   const refusals: [string[], RegExp][] = [
     [[at("there.yaml"), ...flags], /there\.yaml is there already.*--force/],
     [[at("held"), ...flags], /output: .*held is a folder/],
+    [[at("nowhere.yaml"), "--model", "nothere"], /output: .*nowhere\.yaml is there already.*--force/],
+    [[at("link.yaml"), "--model", "nothere"], /output: .*link\.yaml is there already.*--force/],
+    [[at("held.yaml"), ...flags, "--force"], /output: .*held\.yaml is a folder/],
+    [[at("there.yaml/a.yaml"), "--model", "nothere"], /output: the folder .*there\.yaml does not exist/],
     [[at("no/a.yaml"), ...flags], /output: the folder .*no does not exist/],
     [[at("a.txt"), ...flags], /output: .*a\.txt is no name for a settings file/],
     [[at("a.yaml"), "--model", "nothere", "--train-file", "x"], /nothere: no such folder/],
@@ -165,16 +187,28 @@ test("what is wrong is one sentence, and leaves nothing", async (t) => {
   assert.equal(readFileSync(at("there.yaml"), "utf8"), "mine");
   assert.equal((await init(at("there.yaml"), ...flags, "--force")).code, 0);
   assert.match(readFileSync(at("there.yaml"), "utf8"), /^# Fine-tunes/);
+  writeFileSync(at("there.yaml"), "mine");
+  const open = openSync(at("there.yaml"), "r");
+  for (const name of ["there.yaml", "nowhere.yaml", "link.yaml"]) {
+    assert.equal((await init(at(name), ...flags, "--force")).code, 0);
+    assert.ok(lstatSync(at(name)).isFile(), name);
+  }
+  // A new file takes the old one's place: what was there is whole until then.
+  assert.equal(readFileSync(open, "utf8"), "mine");
+  closeSync(open);
+  assert.deepEqual(left(), before);
 });
 
 test("a name with a line break ends no comment, and a command is quoted where it has to be", (t) => {
   const { folder, revmoe } = place(t);
-  writeFileSync(join(folder, "a\nseed: 7\n.jsonl"), readFileSync(join(folder, "rows.jsonl")));
-  const { code, out, err } = revmoe(["init", "my run.yaml", "--model", MODEL, "--train-file", "a\nseed: 7\n.jsonl"]);
-  assert.equal(code, 0, err);
-  assert.equal(out, "revmoe train 'my run.yaml'\n");
-  const { settings } = resolveSettings({ file: join(folder, "my run.yaml") });
-  assert.deepEqual([settings.seed, settings.train_file], [42, "a\nseed: 7\n.jsonl"]);
+  for (const [i, name] of ["a\nseed: 7\n.jsonl", "yes\nx.jsonl"].entries()) {
+    writeFileSync(join(folder, name), readFileSync(join(folder, "rows.jsonl")));
+    const { code, out, err } = revmoe(["init", `my ${i}.yaml`, "--model", MODEL, "--train-file", name]);
+    assert.equal(code, 0, err);
+    assert.equal(out, `revmoe train 'my ${i}.yaml'\n`);
+    const { settings } = resolveSettings({ file: join(folder, `my ${i}.yaml`) });
+    assert.deepEqual([settings.seed, settings.train_file], [42, name]);
+  }
 });
 
 test("lengths, held-out rows and batches follow the rows", () => {

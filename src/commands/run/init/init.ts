@@ -1,15 +1,16 @@
 // `revmoe init`: asks for what no flag says, or takes flags alone; looks at the model, the rows and the machine; writes a settings file with
 // the way that fits and its plan. Nothing is written before all is known.
-import { existsSync, writeFileSync } from "node:fs";
+import { lstatSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
 
+import { writeFileDurably } from "../../../checkpoint/files/disk.js";
 import { nearestName, UserError } from "../../../errors.js";
 import { parseBytes } from "../../../format.js";
 import { GOALS, GOALS_ABOUT, type Goal } from "../../../plan/settings.js";
 import { cardOf } from "../../../plan/ways/machine.js";
 import { wayFor } from "../../../plan/ways/goal.js";
 import { changesBetween } from "../../../plan/ways/words.js";
-import { statOf } from "../../../read-file.js";
+import { reading, statOf } from "../../../read-file.js";
 import { flagOf, type SettingValue } from "../../../settings/table.js";
 import { settingsFileText } from "../../../settings/write-file.js";
 import { checkRunFolder } from "../../../train/folder/run-folder.js";
@@ -224,23 +225,31 @@ const headOf = ({ model, data, machine, goal, plan, command }: Known): string[] 
 ];
 
 function checkOutput({ output, force }: Pick<Settings, "output" | "force">): void {
-  const at = statOf(output);
-  if (at?.isDirectory())
+  const folder = dirname(output);
+  if (!statOf(folder)?.isDirectory())
+    throw new UserError(`output: the folder ${folder} does not exist. Make it, or choose another name.`);
+  // Not what a link leads to: it may lead nowhere.
+  const at = reading(output, () => lstatSync(output, { throwIfNoEntry: false }));
+  if (at && statOf(output)?.isDirectory())
     throw new UserError(`output: ${output} is a folder (expected a file). Name the file inside it.`);
-  if (at !== undefined && !force)
+  if (at && !force)
     throw new UserError(
       `output: ${output} is there already. Choose another name, or write over it with ${flagOf("force")}.`,
     );
-  if (!existsSync(dirname(output)))
-    throw new UserError(`output: the folder ${dirname(output)} does not exist. Make it, or choose another name.`);
   if (!/\.ya?ml$/.test(output))
     throw new UserError(
       `output: ${output} is no name for a settings file (expected one that ends in .yaml). Choose another.`,
     );
 }
 
-/** Errors: UserError where a file has come there meanwhile; those of the system. */
+/** Whole or not at all; a link is replaced, not what it leads to. Errors: UserError, also where a file has come there meanwhile. */
 function write({ output, force }: Pick<Settings, "output" | "force">, text: string): void {
-  checkOutput({ output, force });
-  writeFileSync(output, text, { flag: force ? "w" : "wx" });
+  const draft = `${output}.${process.pid}.new`;
+  try {
+    writeFileDurably(draft, text);
+    checkOutput({ output, force });
+    renameSync(draft, output);
+  } finally {
+    rmSync(draft, { force: true });
+  }
 }

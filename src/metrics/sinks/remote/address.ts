@@ -20,10 +20,19 @@ export function readAddress(sink: string, variable: string, value: string | unde
     throw new UserError(
       `report_to: ${variable} is no address that ${sink} can be reached at ${expected}. Set another.`,
     );
+  const decoded = (text: string): string => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      throw new UserError(
+        `report_to: ${variable}: a % in its name or password begins no escape (expected %25 for a % itself). Mend it.`,
+      );
+    }
+  };
   return {
     url: `${url.origin}${url.pathname}`.replace(/\/+$/, ""),
-    user: decodeURIComponent(url.username),
-    password: decodeURIComponent(url.password),
+    user: decoded(url.username),
+    password: decoded(url.password),
     query: url.searchParams,
   };
 }
@@ -31,3 +40,14 @@ export function readAddress(sink: string, variable: string, value: string | unde
 /** The value of the header `authorization`. */
 export const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
+
+/** Errors: UserError where a key has a character that cannot be sent, so that no request could ever be made; it does not show the key. */
+export function checkHeaders(sink: string, headers: Readonly<Record<string, string>>): void {
+  try {
+    new Headers(headers);
+  } catch {
+    throw new UserError(
+      `report_to: a key for ${sink} has a line break or a character that no header can hold (expected letters, digits and signs). Copy it again.`,
+    );
+  }
+}

@@ -9,6 +9,7 @@ import type { Sink } from "../../record.js";
 import { METRICS_FILE } from "../jsonl.js";
 import { scalarsOf } from "../scalars.js";
 import type { ReportedRun, SinkKind } from "../sink.js";
+import { checkHeaders } from "./address.js";
 import type { FromSender, Limits, SenderData, ToSender } from "./sender.js";
 import type { KnownRun, Target } from "./service.js";
 
@@ -31,9 +32,15 @@ const GRACE_MS = 1000;
 const MEGABYTES = 128;
 
 /** A kind of sink that is a server. */
-export function remoteKind(remote: Remote): SinkKind & { remote: Remote } {
-  const { name, about, target } = remote;
+export function remoteKind(given: Remote): SinkKind & { remote: Remote } {
+  const { name, about } = given;
   const file = keptIn(name);
+  const target: Remote["target"] = (environment) => {
+    const found = given.target(environment);
+    checkHeaders(name, found.headers);
+    return found;
+  };
+  const remote = { ...given, target };
   return {
     ...{ name, about, remote, hasRunName: true },
     owns: (entry) => entry === file || entry === `${file}.new`,

@@ -316,6 +316,16 @@ test("what the environment lacks is said before anything is loaded, and no key i
     [trackio, { TRACKIO_SERVER_URL: "https://a-b.hf.space" }, /trackio needs a key .*HF_TOKEN/],
     [wandb, {}, /wandb needs a key \(expected WANDB_API_KEY\)/],
     [wandb, { WANDB_API_KEY: KEY, WANDB_MODE: "offline" }, /WANDB_MODE is offline.*metrics\.jsonl/],
+    [mlflow, { MLFLOW_TRACKING_URI: `http://u:${KEY}%zz@127.0.0.1:9` }, /MLFLOW_TRACKING_URI: a % .*expected %25/],
+    [mlflow, { MLFLOW_TRACKING_URI: `http://%E0%A4%A:${KEY}@127.0.0.1:9` }, /MLFLOW_TRACKING_URI: a % /],
+    [wandb, { WANDB_API_KEY: KEY, WANDB_BASE_URL: `http://${KEY}%@127.0.0.1:9` }, /WANDB_BASE_URL: a % /],
+    [
+      mlflow,
+      { MLFLOW_TRACKING_URI: "http://127.0.0.1:9", MLFLOW_TRACKING_TOKEN: `${KEY}\u0142` },
+      /a key for mlflow has a line break or/,
+    ],
+    [trackio, { TRACKIO_SERVER_URL: `http://127.0.0.1:9/?write_token=${KEY}%E2%80%A6` }, /a key for trackio has/],
+    [trackio, { TRACKIO_SERVER_URL: "https://a-b.hf.space", HF_TOKEN: `${KEY}\nx` }, /a key for trackio has/],
     [wandb, { WANDB_API_KEY: KEY, WANDB_BASE_URL: `ftp://${KEY}` }, /WANDB_BASE_URL is no address/],
   ] as const) {
     assert.throws(
