@@ -8,9 +8,9 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /** Every page of docs/, by what a reader wants. */
 const PAGES = {
-  "Fine-tuning": ["guide", "data", "prepared-rows", "course", "settings", "stability", "router", "revffn"],
+  "Fine-tuning": ["guide", "first-settings", "data", "prepared-rows", "course", "settings", "stability", "router", "revffn"],
   Machines: ["tiers", "ranks", "hub", "docker"],
-  "Runs and results": ["runs", "checkpoints", "quality", "results", "benchmarks"],
+  "Runs and results": ["runs", "dashboard", "reporting", "checkpoints", "quality", "results", "benchmarks"],
   "Programs and shells": ["library", "shell"],
   "How it is made": ["architecture", "extending", "dependencies", "fuzzing"],
 };

@@ -25,6 +25,16 @@ const PAGES = [
     .map((name) => `docs/${name}`),
 );
 
+test("the site of the docs lists every page, and no other", async () => {
+  // Loading it throws where a page of docs/ is in no list, or a listed one is missing.
+  const { default: site } = (await import(new URL("../../.vitepress/config.mjs", import.meta.url).href)) as {
+    default: { themeConfig: { sidebar: { items?: { link: string }[] }[] } };
+  };
+  const listed = site.themeConfig.sidebar.flatMap(({ items = [] }) => items.map(({ link }) => link));
+  for (const page of PAGES.filter((page) => page.startsWith("docs/")))
+    assert.ok(listed.includes(`/${page.slice(0, -3)}`), page);
+});
+
 interface Shown {
   page: string;
   line: string;
