@@ -7,7 +7,7 @@
 // thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
 // Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
 // On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
-// grouped kernel, all experts at once; on the way forward nothing waits for the GPU then.
+// grouped kernel, all experts at once; nothing waits for the GPU then on the way forward, nor on the way back where `known` has the counts.
 // With `kept`, four tensors of rows, no gradients of weights are made: they keep what these are made of, rows of x, the gradient of the first products, the second products'
 // input, and dy. revmoe::expert_gradients_ makes the gradients of some experts
 // of them, in the same way as the whole backward pass does, and so with the same bits.

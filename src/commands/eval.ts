@@ -1,4 +1,5 @@
 // `revmoe eval`: how good a model is on a file of rows. Its words and settings; the work is in run/eval.ts.
+import { MACHINE_ROWS } from "../library/generate-settings.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
@@ -6,7 +7,6 @@ import type { Command } from "./command.js";
 const WHAT = "What is measured";
 const LOSS = "Rows of task loss, unless said otherwise as the run had them";
 const ASKING = "Questions";
-const MACHINE = "Machine";
 
 export const ROWS = {
   model: {
@@ -73,13 +73,7 @@ export const ROWS = {
     group: ASKING,
     about: "tokens of an answer at most, in task exact-match",
   },
-  device: { ...TRAIN_ROWS.device, group: MACHINE },
-  threads: { ...TRAIN_ROWS.threads, group: MACHINE },
-  compute_dtype: {
-    ...TRAIN_ROWS.compute_dtype,
-    group: MACHINE,
-    about: "type of the weights and products; auto: what the device multiplies fastest",
-  },
+  ...MACHINE_ROWS,
 } as const satisfies SettingRows;
 
 export type EvalSettings = SettingsOf<typeof ROWS>;

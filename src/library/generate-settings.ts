@@ -6,6 +6,17 @@ const MODEL = "Model and prompt";
 const SAMPLING = "Choice of tokens";
 const MACHINE = "Machine";
 
+/** Where a network computes that is not trained; for every command that has one. */
+export const MACHINE_ROWS = {
+  device: { ...TRAIN_ROWS.device, group: MACHINE },
+  threads: { ...TRAIN_ROWS.threads, group: MACHINE },
+  compute_dtype: {
+    ...TRAIN_ROWS.compute_dtype,
+    group: MACHINE,
+    about: "type of the weights and products; auto: what the device multiplies fastest",
+  },
+} as const satisfies SettingRows;
+
 export const GENERATE_ROWS = {
   model: {
     kind: "string",
@@ -65,13 +76,7 @@ export const GENERATE_ROWS = {
     group: SAMPLING,
     about: "of the draws; the same gives the same text",
   },
-  device: { ...TRAIN_ROWS.device, group: MACHINE },
-  threads: { ...TRAIN_ROWS.threads, group: MACHINE },
-  compute_dtype: {
-    ...TRAIN_ROWS.compute_dtype,
-    group: MACHINE,
-    about: "type of the weights and products; auto: what the device multiplies fastest",
-  },
+  ...MACHINE_ROWS,
 } as const satisfies SettingRows;
 
 export type GenerateSettings = SettingsOf<typeof GENERATE_ROWS>;

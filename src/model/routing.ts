@@ -41,7 +41,7 @@ export const freshRouting: Routing = {
 export class RecordedRouting implements Routing {
   /** By layer, then by first token. */
   readonly #chosen = new Map<number, Map<number, Tensor>>();
-  /** Where they lie; known in main memory once they were looked at, unless they were there before. */
+  /** How many tokens each expert got: on the device until they are looked at, then in main memory; gone then where that is the device. */
   readonly #counts = new Map<number, Map<number, Tensor>>();
   #sent: Map<number, number[]> | null = null;
   /** Whether counts lie on a device that has to be waited for. */

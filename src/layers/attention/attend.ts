@@ -1,6 +1,6 @@
 // Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses one of the
-// engine's fused forms where libtorch has one for the case (without cache and sinks): on a GPU one call for all documents, else a call for each without a
-// window; else tiles. Scores of all queries against all keys never exist.
+// engine's fused forms where libtorch has one for the case (without cache and sinks): on a GPU one call for all documents, else without
+// a window one for documents of one length that follow each other; else tiles. Scores of all queries against all keys never exist.
 import {
   cat,
   expand,

@@ -1,4 +1,4 @@
-// Streams on a grid of whole numbers: by the kernels (native/kernels/streams.h), a pass over memory for each step; by libtorch's operators on a
+// Streams on a grid of whole numbers: by the kernels (native/kernels/streams.h, momentum.h), a pass over memory for each step; by libtorch's operators on a
 // device without them. Both give the same bits.
 import { hasKernels } from "../../torch/kernels/kernels.js";
 import { contiguous, momentum_, momentumBack_, streamAdd_, streamFloat_ } from "../../torch/ops.js";

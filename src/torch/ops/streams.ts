@@ -1,4 +1,4 @@
-// Steps of residual streams on a grid of whole numbers, in one pass each (native/kernels/streams.h). All in place, of dense tensors; `flags` are
+// Steps of residual streams on a grid of whole numbers, in one pass each (native/kernels/streams.h, momentum.h). All in place, of dense tensors; `flags` are
 // two float64 numbers, raised to the largest product and the largest element that leave half of the stream's range, in units of the grid.
 import { type N, op, type T } from "./row.js";
 import { nothing } from "./rules.js";
