@@ -11,9 +11,11 @@ export interface Collectives {
   /** Every rank's value, in their order; anything that v8.serialize takes, numbers to the bit. */
   gather<T>(value: T): T[];
   /** Of one pass over a step's micro-batches, of whose sums every rank needs some rows; all unless said otherwise. */
-  sums(needed?: NeededRows): GradientSums;
+  sums(needed?: NeededRows, order?: SumOrder): GradientSums;
   /** Of one pass in which ranks read tensors of one another. */
   reads(): RemoteReads;
+  /** For what ranks compute together in one step. */
+  exchange(): RowExchange;
   /** Bytes of tensors that this rank has sent to others so far. */
   sentBytes(): number;
   /** `where` the run is, for the error of a rank that is lost. */
@@ -22,11 +24,29 @@ export interface Collectives {
   close(): void;
 }
 
+/**
+ * How gradients of ranks are added: "ordered" as one process would, each rank behind the one before it, for the same bits; "direct" when each has its
+ * own, without that wait and with less traffic. "ordered" unless said otherwise.
+ */
+export const SUM_ORDERS = ["ordered", "direct"] as const;
+export type SumOrder = (typeof SUM_ORDERS)[number];
+
 /** Which rows a rank needs of the sum of a part's gradient; null for all. */
 export type NeededRows = (part: number, name: string, rank: number) => Rows | null;
 
 /** None: the norm is all that is asked for. */
 export const NO_ROWS: NeededRows = () => ({ first: 0, count: 0 });
+
+/**
+ * Sends the first `sent[0]` rows to the first of `among`, the next ones to the second, and so on, this rank among them; returns what they sent to it,
+ * in their order, `received[i]` rows from each. All of them make the call, with rows of one type and width.
+ */
+export type RowExchange = (
+  rows: Tensor,
+  among: readonly number[],
+  sent: readonly number[],
+  received: readonly number[],
+) => Tensor;
 
 /** Tensors that are read by others under a number, which says the same on all ranks. */
 export interface RemoteReads {
@@ -43,10 +63,12 @@ export interface RemoteReads {
 }
 
 /**
- * The gradients of a part of the network on their way to sums over the micro-batches of all ranks, which are added in the order that one process has:
- * all of rank 0, then all of rank 1, ... Tensors stay the caller's, alive until they are `whole`.
+ * The gradients of a part of the network on their way to sums over the micro-batches of all ranks. Tensors stay the caller's, alive until they are
+ * `whole`.
  */
 export interface GradientSums {
+  /** Whether this rank's gradients begin with nothing, and not with what others have summed. */
+  readonly beginsHere: boolean;
   /** In front of a part: what has become whole meanwhile is seen to, so that its gradients are gone when the next ones are made. */
   enter(): void;
   /** In front of this rank's first micro-batch: puts into `gradients`, which are zero, what the ranks before it have summed. */
@@ -76,6 +98,7 @@ export const ALONE: Collectives = {
   world: 1,
   gather: (value) => [value],
   sums: () => ({
+    beginsHere: true,
     enter() {},
     begin() {},
     end: (_part, _gradients, measure, whole) => whole(measure()),
@@ -85,6 +108,7 @@ export const ALONE: Collectives = {
     close() {},
   }),
   reads: () => ({ offer() {}, read: () => () => {}, settled() {}, finish() {}, close() {} }),
+  exchange: () => (rows) => rows,
   sentBytes: () => 0,
   at() {},
   close() {},

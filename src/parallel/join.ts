@@ -16,7 +16,9 @@ import {
 import { engineInfo } from "../torch/device.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, toArray } from "../torch/tensor.js";
-import { ALONE, type Collectives, type GradientSums, type RemoteReads } from "./collectives.js";
+import { ALONE, type Collectives, type GradientSums, type RemoteReads, type SumOrder } from "./collectives.js";
+import { directSums } from "./direct-sums.js";
+import { rowExchange } from "./exchange.js";
 import type { RankPlace } from "./launch-names.js";
 import { orderedSums } from "./ordered-sums.js";
 import { remoteReads } from "./remote-reads.js";
@@ -55,8 +57,12 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     rank,
     world,
     gather: <T>(value: T) => named(() => gatherBytes(serialize(value)).map((bytes) => deserialize(bytes) as T)),
-    sums: (needed) => namedSums(orderedSums({ rank, world }, ++pass, needed), named),
+    sums: (needed, order = "ordered") => namedSums(SUMS[order]({ rank, world }, ++pass, needed), named),
     reads: () => namedReads(remoteReads(tagsOf(++pass)), named),
+    exchange: () => {
+      const rows = rowExchange(rank, tagsOf(++pass)(0));
+      return (...call) => named(() => rows(...call));
+    },
     sentBytes,
     at: (place) => {
       where = place;
@@ -78,14 +84,17 @@ const plainReason = (message: string): string =>
 /** `more`: where in a step. */
 type Named = <Result>(call: () => Result, more?: string) => Result;
 
-const namedSums = ({ enter, begin, end, pause, resume, finish, close }: GradientSums, named: Named): GradientSums => ({
-  enter: () => named(enter),
-  begin: (part, of) => named(() => begin(part, of), partName(part)),
-  end: (part, of, measure, whole) => named(() => end(part, of, measure, whole), partName(part)),
-  pause: (part, of) => named(() => pause(part, of), partName(part)),
-  resume: (part, of) => named(() => resume(part, of), partName(part)),
-  finish: () => named(finish),
-  close,
+const SUMS: Record<SumOrder, typeof orderedSums> = { ordered: orderedSums, direct: directSums };
+
+const namedSums = (sums: GradientSums, named: Named): GradientSums => ({
+  beginsHere: sums.beginsHere,
+  enter: () => named(sums.enter),
+  begin: (part, of) => named(() => sums.begin(part, of), partName(part)),
+  end: (part, of, measure, whole) => named(() => sums.end(part, of, measure, whole), partName(part)),
+  pause: (part, of) => named(() => sums.pause(part, of), partName(part)),
+  resume: (part, of) => named(() => sums.resume(part, of), partName(part)),
+  finish: () => named(sums.finish),
+  close: sums.close,
 });
 
 const namedReads = ({ offer, read, settled, finish, close }: RemoteReads, named: Named): RemoteReads => ({

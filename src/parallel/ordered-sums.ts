@@ -106,6 +106,7 @@ export function orderedSums(
   };
 
   return {
+    beginsHere: rank === 0,
     enter() {
       if (ended) stage++;
       ended = false;

@@ -1,6 +1,8 @@
 // One of several ranks, as a plan sees it: it sends and receives as in a run, on an engine where that is memory alone, and what others say is what it
 // says itself.
 import { ALONE, type Collectives } from "../parallel/collectives.js";
+import { directSums } from "../parallel/direct-sums.js";
+import { rowExchange } from "../parallel/exchange.js";
 import { orderedSums } from "../parallel/ordered-sums.js";
 import { remoteReads } from "../parallel/remote-reads.js";
 import { tagsOf } from "../parallel/tags.js";
@@ -13,7 +15,11 @@ export const plannedRank = (rank: number, world: number): Collectives =>
         rank,
         world,
         gather: (value) => Array.from({ length: world }, () => value),
-        // More ranks look at a whole later, and hold nothing for it until then: two are enough, and few blocks tell of many.
-        sums: (needed) => orderedSums({ rank: 0, world: 2 }, 1, needed && ((part, name) => needed(part, name, rank))),
+        // In order, more ranks look at a whole later, and hold nothing for it until then: two are enough, and few blocks tell of many.
+        sums: (needed, order) => {
+          if (order === "direct") return directSums({ rank, world }, 1, needed);
+          return orderedSums({ rank: 0, world: 2 }, 1, needed && ((part, name) => needed(part, name, rank)));
+        },
         reads: () => remoteReads(tagsOf(1)),
+        exchange: () => rowExchange(rank, tagsOf(1)(0)),
       };

@@ -16,6 +16,7 @@ export function stepTraffic(settings: TrainSettings, geometry: Geometry, world: 
   if (world === 1) return 0;
   const { architecture, dtypeOf } = geometry;
   const others = world - 1;
+  const isOrdered = settings.rank_sums === "ordered";
   const placedAll = placedParameters(architecture);
   const isTied = architecture.outer.head === null;
   const isShared = STORES[settings.parameters].lies === "ranks";
@@ -30,12 +31,14 @@ export function stepTraffic(settings: TrainSettings, geometry: Geometry, world: 
     if (part !== HEAD) forward += weight;
     backward += isBoth ? 2 * weight : weight;
     if (spec.buffer) continue;
-    // From rank to rank; of a tensor of both ends, once around before that.
-    summed += GRADIENT_BYTES * elements * (isBoth ? others + world : others);
-    const away = shares === null ? others : 1 - (shares.get(prefix + spec.name)?.[others].count ?? 0) / spec.shape[0];
+    // In order from rank to rank, and of a tensor of both ends once around before that; else each rank's to where rows are summed.
+    summed += GRADIENT_BYTES * elements * (isBoth && isOrdered ? others + world : others);
+    const rowsOfLast = shares?.get(prefix + spec.name)?.[others].count ?? 0;
+    const away = shares === null ? others : isOrdered ? 1 - rowsOfLast / spec.shape[0] : 0;
     applied += GRADIENT_BYTES * elements * away;
   }
-  const norms = NORM_BYTES * others * (architecture.layers.length + 2);
+  // The last rank's in order; else every rank's.
+  const norms = NORM_BYTES * others * (isOrdered ? 1 : world) * (architecture.layers.length + 2);
   const passes = settings.max_grad_norm > 0 ? 2 : 1;
   return forward + passes * (backward + summed + norms) + applied;
 }

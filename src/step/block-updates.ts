@@ -7,7 +7,7 @@ import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
-import { ALONE, type Collectives, type GradientSums, NO_ROWS } from "../parallel/collectives.js";
+import { ALONE, type Collectives, type GradientSums, NO_ROWS, type SumOrder } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
@@ -31,6 +31,8 @@ export interface UpdateOptions {
   also?: (part: number, parameters: Parameters, change: Change) => void;
   /** Those that make the step together, each with its share of the micro-batches; one process by itself unless said otherwise. */
   ranks?: Collectives;
+  /** How they add up gradients; see `SumOrder`. */
+  sumOrder?: SumOrder;
 }
 
 /** Where gradients are made and updates happen. */
@@ -74,7 +76,10 @@ export class BlockUpdates {
     this.#place = place;
     this.#states = states;
     this.#options = options;
-    this.#sums = (options.ranks ?? ALONE).sums(states === null ? NO_ROWS : place.store.sharing?.needed);
+    this.#sums = (options.ranks ?? ALONE).sums(
+      states === null ? NO_ROWS : place.store.sharing?.needed,
+      options.sumOrder,
+    );
   }
 
   /** Whether gradients are applied, and not only measured. */
@@ -89,7 +94,7 @@ export class BlockUpdates {
 
   /** Whether sums of gradients begin on this rank, and not with what another has added. */
   get beginsSums(): boolean {
-    return (this.#options.ranks ?? ALONE).rank === 0;
+    return this.#sums.beginsHere;
   }
 
   /** Gradients for some parameters of a part: zero, or anything where sums begin here and are written first, or what other ranks have added already. */

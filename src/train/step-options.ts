@@ -16,6 +16,7 @@ export function stepOptions(settings: TrainSettings, phase: Phase, step: number)
     maxBlockGradNorm: settings.max_block_grad_norm,
     expertGroupSize: settings.expert_group_size,
     seed: settings.seed,
+    sumOrder: settings.rank_sums,
     router: {
       auxCoef: routerIsTrained ? settings.router_aux_loss_coef : 0,
       auxType: settings.router_aux_loss_type,

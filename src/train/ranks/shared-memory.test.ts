@@ -44,10 +44,13 @@ test("weights and state are shares of the whole, as planned, and so is the peak"
   const geometry = geometryOf(place);
   const alone = settingsFor(place, { ...WORK, parameters: "device", output_dir: place.out("alone") });
   const whole = (await runTraining(alone)).outcome.memory as MemoryTerms;
-  const wanted = { 2: ["adamw", "adalomo"], 3: ["adamw8bit"] } as const;
+  const wanted: Record<number, Partial<TrainSettings>[]> = {
+    2: [{ optimizer: "adamw" }, { optimizer: "adalomo" }, { optimizer: "adalomo", rank_sums: "direct" }],
+    3: [{ optimizer: "adamw8bit" }, { optimizer: "lion", rank_sums: "direct" }],
+  };
   for (const world of [2, 3] as const) {
-    const cases = wanted[world].map((optimizer) => ({
-      settings: settingsFor(place, { ...WORK, optimizer, output_dir: place.out(`${world}-${optimizer}`) }),
+    const cases = wanted[world].map((changes, i) => ({
+      settings: settingsFor(place, { ...WORK, ...changes, output_dir: place.out(`${world}-${i}`) }),
     }));
     const saw = await trainOnRanks(place.folder, world, cases);
     for (const [i, { settings }] of cases.entries()) {
@@ -81,6 +84,8 @@ test("bytes that are sent in a step follow from the parameters alone, as the pla
     [place, { max_grad_norm: 1, optimizer: "adalomo" }],
     [tied, { max_grad_norm: 1 }],
     [tied, { parameters: "device" }],
+    [tied, { parameters: "device", max_grad_norm: 1, rank_sums: "direct" }],
+    [place, { rank_sums: "direct", gradient_accumulation_steps: 2 }],
   ];
   for (const world of [2, 3]) {
     const settings = cases.map(([of, changes], i) =>
@@ -102,4 +107,6 @@ test("bytes that are sent in a step follow from the parameters alone, as the pla
   const parameters = parameterCount(placedParameters(geometry.architecture));
   const perRank = stepTraffic(settingsFor(place, WORK), geometry, 8) / 8;
   assert.ok(Math.abs(perRank / ((parameters * (8 + 4 / 8) * 7) / 8) - 1) < 0.02);
+  const direct = stepTraffic(settingsFor(place, { ...WORK, rank_sums: "direct" }), geometry, 8) / 8;
+  assert.ok(Math.abs(direct / ((parameters * 8 * 7) / 8) - 1) < 0.02);
 });

@@ -1,5 +1,6 @@
 // The settings of `train` for what happens around the steps: evaluation, checkpoints, metrics, going on, and the seed.
 import { REPORT_TO, REPORT_TO_ABOUT, REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
+import { SUM_ORDERS } from "../../parallel/collectives.js";
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Evaluation, checkpoints and the run";
@@ -113,6 +114,14 @@ export const RUN_ROWS = {
     max: 604800,
     group: GROUP,
     about: "of several ranks: seconds that one waits for another before the run ends; more than a save takes",
+  },
+  rank_sums: {
+    kind: "choice",
+    choices: SUM_ORDERS,
+    default: "ordered",
+    group: GROUP,
+    about:
+      "of several ranks: ordered adds gradients as one process would, for its bits, each rank a block behind the one before it; direct adds them when each rank has its own: no such wait and less traffic, the same bits every time, but others for another number of ranks",
   },
   seed: {
     kind: "integer",
