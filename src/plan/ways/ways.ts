@@ -78,9 +78,9 @@ export function findWays(resolve: Resolve, geometry: Geometry, machine: Machine,
   const optimizers = stays({ optimizer: "" }) ? OPTIMIZERS : AS_ASKED;
   const methods = stays({ method: "", coupling: "", gamma: 0 }) ? METHODS : AS_ASKED;
   const stores: Change[] = stays({ parameters: "" })
-    ? STORE_NAMES.filter((name) => STORES[name].lies !== "ranks" && (!onCpu || !STORES[name].needsGpu)).map(
-        (parameters) => ({ parameters }),
-      )
+    ? STORE_NAMES.filter((name) => !STORES[name].shared && (!onCpu || !STORES[name].needsGpu)).map((parameters) => ({
+        parameters,
+      }))
     : [{}];
   const found: Way[] = [];
   let fastest = Number.POSITIVE_INFINITY;
