@@ -84,8 +84,8 @@ const fail = (what) => {
 
 for (const parameters of layouts) {
   const undisturbed = join(folder, `${parameters}-whole`);
-  for (const { ended, complained } of await start(parameters, undisturbed, 0))
-    if ((await ended) !== 0) throw new Error(`an undisturbed run failed: ${complained}`);
+  for (const rank of await start(parameters, undisturbed, 0))
+    if ((await rank.ended) !== 0) throw new Error(`an undisturbed run failed: ${rank.complained}`);
   let [kills, runs] = [0, 0];
   while (kills < wanted) {
     const output = join(folder, `${parameters}-${runs++}`);
@@ -102,7 +102,7 @@ for (const parameters of layouts) {
         const sentences = other.complained.trim().split("\n");
         if (code !== LOST || sentences.length !== 1) fail(`rank ${1 - killed} ended with ${code}: ${other.complained}`);
       } else {
-        for (const { ended, complained } of ranks) if ((await ended) !== 0) fail(`a run failed: ${complained}`);
+        for (const rank of ranks) if ((await rank.ended) !== 0) fail(`a run failed: ${rank.complained}`);
         if (failures > 0) break;
       }
     }
