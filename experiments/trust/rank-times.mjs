@@ -1,10 +1,11 @@
 // What `revmoe plan --link` says of a step of several ranks beside what it takes: node experiments/trust/rank-times.mjs [rounds=3]
-// One process, then 2 and 4 on this machine over loopback, in each layout, in turns; medians of their steps. The link's speed is that of a socket of
-// this machine, measured first. Ranks beyond the number of cores share them, which the plan does not know: its computing is stretched by that.
+// 2 and 4 ranks on this machine over loopback, in each layout, in turns; medians of their steps. The link's speed is that of a socket of this machine,
+// measured first. What computing takes is that of as many processes that have nothing to do with one another, at work side by side: ranks on one machine
+// share its cores, which the plan does not know. Printed is what a step takes beside that, and what the plan says of the same.
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -82,41 +83,48 @@ const loopback = () =>
     });
   });
 
-/** Seconds of the steps of a run. */
-async function measure(ranks, parameters) {
-  const output = join(folder, "run");
-  const run = { ...WORK, "train-file": rows, "init-weights": "random", parameters, "max-steps": STEPS };
-  const words = ["train", ...flags({ ...run, "output-dir": output })];
-  await revmoe(...(ranks === 1 ? words : ["launch", "--nproc", `${ranks}`, ...words]));
-  const records = readFileSync(join(output, "metrics.jsonl"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line));
-  rmSync(output, { recursive: true });
-  return records
-    .filter(({ kind }) => kind === "step")
-    .slice(SKIPPED)
-    .map(({ stepMs }) => stepMs / 1000);
+/** Seconds of the steps of a run of so many ranks; or of as many runs at once, each by itself. */
+async function measure(count, parameters) {
+  const run = { ...WORK, "train-file": rows, "init-weights": "random", "max-steps": STEPS };
+  const output = (i) => join(folder, `run-${i}`);
+  const words = (i) => ["train", ...flags({ ...run, parameters: parameters ?? "device", "output-dir": output(i) })];
+  const outputs = parameters === null ? Array.from({ length: count }, (_, i) => i) : [0];
+  if (parameters === null) await Promise.all(outputs.map((i) => revmoe(...words(i))));
+  else await revmoe("launch", "--nproc", `${count}`, ...words(0));
+  return outputs.flatMap((i) => {
+    const lines = readFileSync(join(output(i), "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n");
+    rmSync(output(i), { recursive: true });
+    const steps = lines.map((line) => JSON.parse(line)).filter(({ kind }) => kind === "step");
+    return steps.slice(SKIPPED).map(({ stepMs }) => stepMs / 1000);
+  });
 }
 
 const link = await loopback();
-const cases = [[1, "device"], ...[2, 4].flatMap((ranks) => LAYOUTS.map((parameters) => [ranks, parameters]))];
-const measured = cases.map(() => []);
-for (let round = 0; round < rounds; round++)
-  for (const [i, [ranks, parameters]] of cases.entries()) measured[i].push(...(await measure(ranks, parameters)));
-const [alone] = measured.map(median);
-console.log(`a socket carries ${(link / 1e9).toFixed(2)} GB/s; one process: ${alone.toFixed(3)} s a step`);
+console.log(`a socket carries ${(link / 1e9).toFixed(2)} GB/s`);
 for (const ranks of [2, 4]) {
-  const words = flags({ ...WORK, ranks, link: `${(link / 1e9).toFixed(3)}GB/s` });
-  const { layouts } = JSON.parse(await revmoe("plan", ...words, "--json"));
-  for (const { settings, computing, exchange, hidden, seconds } of layouts) {
-    const i = cases.findIndex(([count, parameters]) => count === ranks && parameters === settings.parameters);
-    const taken = median(measured[i]);
-    // What the plan adds to computing, on that of one process here.
-    const expected = alone * (seconds / computing) * Math.max(1, ranks / availableParallelism());
+  const cases = [null, ...LAYOUTS];
+  const measured = cases.map(() => []);
+  for (let round = 0; round < rounds; round++)
+    for (const [i, parameters] of cases.entries()) measured[i].push(...(await measure(ranks, parameters)));
+  const [apart] = measured.map(median);
+  const planOf = async (speed) => {
+    const words = flags({ ...WORK, ranks, link: `${(speed / 1e9).toFixed(3)}GB/s` });
+    const { layouts } = JSON.parse(await revmoe("plan", ...words, "--json"));
+    // Processes by themselves update all, as replicas do.
+    return { layouts, computing: layouts.find(({ settings }) => settings.parameters === "device").computing };
+  };
+  const { computing } = await planOf(link);
+  console.log(`${ranks} processes by themselves: ${apart.toFixed(3)} s a step; planned ${computing.toFixed(3)} s`);
+  // A link that is to the planned computing as this one is to the real.
+  const { layouts, computing: planned } = await planOf((link * apart) / computing);
+  for (const { settings, exchange, hidden, seconds } of layouts) {
+    const taken = median(measured[cases.indexOf(settings.parameters)]);
+    const [is, says] = [taken / apart, seconds / planned];
     console.log(
-      `${ranks} ranks, ${settings.parameters}: ${taken.toFixed(3)} s; planned ${seconds.toFixed(3)} s (computing ${computing.toFixed(3)}, link ${exchange.toFixed(3)}, ` +
-        `${Math.round(100 * hidden)} % hidden); of one process's computing ${expected.toFixed(3)} s: measured / that ${(taken / expected).toFixed(2)}`,
+      `${ranks} ranks, ${settings.parameters}: ${taken.toFixed(3)} s, ${is.toFixed(2)} of that; planned ${says.toFixed(2)} (link ${(exchange / planned).toFixed(2)}, ` +
+        `${Math.round(100 * hidden)} % hidden); measured / planned ${(is / says).toFixed(2)}`,
     );
   }
 }
