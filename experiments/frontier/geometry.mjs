@@ -114,8 +114,40 @@ const qwen3Parameters = ({ layers = 48, experts = 128, vocabulary = 151_936 }) =
   2048 +
   layers * (2 * 2048 * (4096 + 512) + 2 * 128 + experts * 2048 + experts * 3 * 768 * 2048 + 2 * 2048);
 
+// Mixtral-8x7B-v0.1 (Apache-2.0, Mistral AI).
+const mixtral = ({ layers = 32, experts = 8, vocabulary = 32_000 }) => ({
+  architectures: ["MixtralForCausalLM"],
+  model_type: "mixtral",
+  vocab_size: vocabulary,
+  hidden_size: 4096,
+  num_hidden_layers: layers,
+  num_attention_heads: 32,
+  num_key_value_heads: 8,
+  intermediate_size: 14_336,
+  num_local_experts: experts,
+  num_experts_per_tok: 2,
+  hidden_act: "silu",
+  max_position_embeddings: 32_768,
+  rope_theta: 1_000_000,
+  rms_norm_eps: 1e-5,
+  initializer_range: 0.02,
+  attention_dropout: 0,
+  sliding_window: null,
+  tie_word_embeddings: false,
+  output_router_logits: false,
+  router_aux_loss_coef: 0.02,
+  torch_dtype: "bfloat16",
+});
+
+/** Embedding and head, and for each layer attention, router, experts, norms. */
+const mixtralParameters = ({ layers = 32, experts = 8, vocabulary = 32_000 }) =>
+  2 * vocabulary * 4096 +
+  4096 +
+  layers * (2 * 4096 * (4096 + 1024) + experts * 4096 + experts * 3 * 14_336 * 4096 + 2 * 4096);
+
 export const GEOMETRIES = {
   "qwen1.5-moe": { layers: 24, experts: 60, config: qwen, parameters: qwenParameters },
   "qwen3-30b-a3b": { layers: 48, experts: 128, config: qwen3, parameters: qwen3Parameters },
+  "mixtral-8x7b": { layers: 32, experts: 8, config: mixtral, parameters: mixtralParameters },
   "gpt-oss-20b": { layers: 24, experts: 32, config: gptOss, parameters: gptOssParameters },
 };

@@ -114,7 +114,8 @@ export type Goal = (typeof GOALS)[number];
 
 export const GOALS_ABOUT =
   "Of the ways that fit, balanced: the best that takes at most half as long again as the fastest; quality: the fastest that changes nothing of " +
-  "what is learnt; speed: the fastest; memory: the one that needs least";
+  "what is learnt; speed: the fastest; memory: the one that needs least of the card's memory (without a card, of main memory), from disk too, " +
+  "and the fastest where others need at most a tenth more";
 
 export type PlanSettings = SettingsOf<typeof PLAN_ROWS>;
 

@@ -16,7 +16,8 @@ import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
 import { largestThatFits, waysToFit } from "../../plan/choose.js";
 import { cardOf, type Machine } from "../../plan/ways/machine.js";
-import { findWays, shorterThatFits, storedWeightBytes, type Way } from "../../plan/ways/ways.js";
+import { storedWeightBytes } from "../../plan/ways/space.js";
+import { findWays, shorterThatFits, type Way } from "../../plan/ways/ways.js";
 import { describeMachine, waysTable } from "../../plan/ways/words.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 

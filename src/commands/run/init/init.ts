@@ -84,14 +84,14 @@ async function make(
   const machine = await askMachine(one, settings);
   say(machine.words);
   const wanted = settings.max_length || lengthFor(data, model.facts.maxPositions);
-  const { ways, max_length } = lookForWays(model, data, machine, wanted);
+  const { ways, lean, max_length } = lookForWays(model, data, machine, wanted);
   if (max_length < wanted) say(`rows of ${wanted} tokens do not fit there: they are cut at ${max_length}`);
-  if (asker && ways.length > 1) for (const goal of GOALS) say(`${goal}: ${wayWords(wayFor(goal, ways), data)}`);
-  const goal = await (ways.length > 1 ? one : oneByOne(null, given))(
+  if (asker) for (const goal of GOALS) say(`${goal}: ${wayWords(wayFor(goal, ways, lean), data)}`);
+  const goal = await one(
     { flag: "--goal", about: `What matters most. ${GOALS_ABOUT}`, standard: settings.goal, read: goalOf },
     settings.goal,
   );
-  const way = wayFor(goal, ways);
+  const way = wayFor(goal, ways, lean);
   const runs = `runs/${basename(settings.output).replace(/\.\w+$/, "")}`;
   const output_dir = await one(
     {

@@ -10,7 +10,8 @@ import { readGeometry } from "../../../plan/geometry.js";
 import { type ModelFacts, modelFacts } from "../../../plan/model-facts.js";
 import { resolverOf } from "../../../plan/settings.js";
 import { type Machine, machineOf } from "../../../plan/ways/machine.js";
-import { findWays, shorterThatFits, type Way } from "../../../plan/ways/ways.js";
+import type { Resolve } from "../../../plan/ways/space.js";
+import { findWays, leanWay, shorterThatFits, type Way } from "../../../plan/ways/ways.js";
 import { describeMachine, figuresOf, nameOf } from "../../../plan/ways/words.js";
 import { LONGEST } from "../../../settings/limits.js";
 import { engineInfo, isCpu } from "../../../torch/device.js";
@@ -101,6 +102,8 @@ export const batchFor = (look: RowsLook, max_length: number): number =>
 
 export interface WaysLook {
   ways: Way[];
+  /** Looks for the one with least memory; takes a while at its first call. */
+  lean(): Way;
   /** What rows are cut to for want of memory, where they are. */
   max_length: number;
 }
@@ -116,14 +119,19 @@ export function lookForWays(
   const asked = new Set(["model", "max_length", "device"]);
   const resolve = resolverOf(work, new Set(Object.keys(work)));
   const geometry = readGeometry(resolve({}));
+  const found = (ways: Way[], max_length: number): WaysLook => {
+    let lean: Way | null = null;
+    const ofLength: Resolve = (change) => resolve({ ...change, max_length });
+    return { ways, max_length, lean: () => (lean ??= leanWay(ofLength, geometry, machine, asked) ?? ways[0]) };
+  };
   const ways = findWays(resolve, geometry, machine, asked);
-  if (ways.length > 0) return { ways, max_length };
+  if (ways.length > 0) return found(ways, max_length);
   const shorter = shorterThatFits(resolve, geometry, machine, asked);
   if (shorter === null)
     throw new UserError(
       `no way to take a step of this model fits ${words}, in memory or from disk. Use a smaller model, or a machine with more memory or disk.`,
     );
-  return { ways: [shorter], max_length: shorter.plan.settings.max_length };
+  return found([shorter], shorter.plan.settings.max_length);
 }
 
 /** "adamw, checkpoint: 1.2 GiB, ~3.2s a step, ~12m an epoch (reversible: ...)" */
