@@ -14,7 +14,7 @@ import { findWays, type Way } from "../plan/ways/ways.js";
 import { changesBetween, figuresOf } from "../plan/ways/words.js";
 import { trainFlags } from "../plan/words.js";
 import { unknownSetting } from "../settings/resolve.js";
-import { flagOf, type SettingsInput, type SettingsTable } from "../settings/table.js";
+import type { SettingsInput, SettingsTable } from "../settings/table.js";
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { TRAIN_TABLE } from "../train/settings/settings.js";
@@ -99,7 +99,7 @@ function planned(settings: PlanSettings): Record<string, unknown> {
   const isOthers = (name: string): boolean => name in TRAIN_ROWS && !(name in PLAN_ROWS);
   const entries = Object.entries(settings);
   const unknown = entries.find(([name]) => !(name in TRAIN_ROWS || name in PLAN_ROWS));
-  if (unknown) throw unknownSetting(KNOWN, flagOf(unknown[0]), unknown[0]);
+  if (unknown) throw unknownSetting(KNOWN, unknown[0], unknown[0]);
   const ofRun = Object.fromEntries(entries.filter(([name]) => name in TRAIN_ROWS && name !== "fit"));
   readSettings(TRAIN_TABLE, { train_file: "-", output_dir: "-", ...ofRun });
   return Object.fromEntries(entries.filter(([name]) => !isOthers(name)));

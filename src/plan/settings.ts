@@ -150,7 +150,7 @@ export function resolverOf(
 
 function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.svg !== "" && !settings.compare) {
-    return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add --compare, or remove svg.`;
+    return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add compare, or remove svg.`;
   }
   const way = settings.compare ? WAY_ROWS.find((name) => at.has(name)) : undefined;
   if (way !== undefined)
@@ -183,7 +183,7 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
 
 function checkLargest(settings: PlanSettings, at: Given): string | undefined {
   const limit = settings.gpu !== "" ? "gpu" : "memory";
-  if (settings[limit] === "") return `${at.subject("largest")} needs a limit. Add --memory, or --gpu.`;
+  if (settings[limit] === "") return `${at.subject("largest")} needs a limit. Add memory, or gpu.`;
   for (const other of ["per_device_train_batch_size", "fit"] as const) {
     if (at.has(other))
       return `${at.subject(other)} has no effect: ${at.mention("largest")} chooses. Remove one of the two.`;

@@ -56,7 +56,7 @@ export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void
     return;
   }
   const hint =
-    replaced === "nothing" && readManifest(target) ? ", or replace this one with --overwrite-output-dir" : "";
+    replaced === "nothing" && readManifest(target) ? ", or replace this one with overwrite_output_dir" : "";
   throw new UserError(`${target}: is not replaced, because ${problem}. Choose another folder${hint}.`);
 }
 

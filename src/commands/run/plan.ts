@@ -19,6 +19,7 @@ import { cardOf, type Machine } from "../../plan/ways/machine.js";
 import { storedWeightBytes } from "../../plan/ways/space.js";
 import { findWays, shorterThatFits, type Way } from "../../plan/ways/ways.js";
 import { describeMachine, waysTable } from "../../plan/ways/words.js";
+import { flagOf } from "../../settings/table.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
@@ -86,7 +87,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     choice === null || choice.fits || limit === null
       ? []
       : waysToFit(plan.settings, geometry, limit).map(
-          ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
+          ({ change, plan: way }) => `${flagsOf(change)} (${formatBytes(way.placed.deviceBytes)})`,
         );
   const value = {
     ...stepAsData(plan),
@@ -100,6 +101,11 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
   if (choice !== null && !choice.fits) throw tooLarge(limit as number, plan, ways);
   return 0;
 }
+
+const flagsOf = (change: Partial<TrainSettings>): string =>
+  Object.entries(change)
+    .map(([name, value]) => `${flagOf(name)} ${value}`)
+    .join(" ");
 
 /** Said after the least that was planned. */
 function tooLarge(limit: number, { settings, placed }: Plan, ways: string[]): UserError {

@@ -12,22 +12,23 @@ export function checkForRanks(settings: TrainSettings, { world }: Collectives): 
   const { lies } = STORES[parameters];
   if (world === 1 && lies === "ranks")
     throw new UserError(
-      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or use --parameters device.`,
+      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or set parameters to device.`,
     );
   if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>
     new UserError(`${name}: ${value} is for one process, and ${world} ranks train here: ${why}`);
-  if (!isCpu(device)) throw refused("device", device, "their sums go over main memory. Use --device cpu, or one rank.");
+  if (!isCpu(device))
+    throw refused("device", device, "their sums go over main memory. Set device to cpu, or use one rank.");
   if (lies !== "device" && lies !== "ranks")
     throw refused(
       "parameters",
       parameters,
-      "every rank has all of them in its memory, or its share. Use --parameters device or sharded.",
+      "every rank has all of them in its memory, or its share. Set parameters to device or sharded.",
     );
   if (groups > 0) throw refused("expert_group_size", groups, "they add whole gradients. Remove it.");
   if (prompts.length > 0 && lies === "ranks")
     throw new UserError(
-      `sample_prompts: samples are written by a rank that has all parameters, and ${parameters} shares them out. Remove sample_prompts, or use --parameters device.`,
+      `sample_prompts: samples are written by a rank that has all parameters, and ${parameters} shares them out. Remove sample_prompts, or set parameters to device.`,
     );
 }
 
