@@ -116,9 +116,9 @@ test("train --fit takes the first way, says what it changes, and leaves what is 
     "lion",
   );
   assert.equal(status, 0, stderr);
-  assert.match(stdout, /^fit: method checkpoint, coupling ordinary.*planned on cpu$/m);
+  assert.match(stdout, /^fit: method store, coupling ordinary.*planned on cpu$/m);
   const config = JSON.parse(readFileSync(join(place.out("fit"), "config.json"), "utf8")) as Record<string, unknown>;
-  assert.deepEqual([config.method, config.optimizer, config.fit], ["checkpoint", "lion", false]);
+  assert.deepEqual([config.method, config.optimizer, config.fit], ["store", "lion", false]);
   const again = revmoe(
     "train",
     ...work,
@@ -153,11 +153,11 @@ test("--compare draws what it tabulates", (t) => {
 
 const REFUSED: [string[], RegExp][] = [
   [["--memory", "much"], /--memory much is not possible \(expected a size such as 8GiB or 500MB\)/],
-  [["--svg", "x.svg"], /--svg x\.svg has nothing to draw.*Add --compare/],
+  [["--svg", "x.svg"], /--svg x\.svg has nothing to draw.*Add compare/],
   [["--compare", "--coupling", "additive"], /--coupling additive has no effect: --compare.* shows all of them/],
   [["--compare", "--memory", "1GiB"], /--compare looks at one work or way, and --memory 1GiB chooses it/],
   [["--calibrate", "--gpu", "H100"], /--calibrate looks at one work or way, and --gpu H100 chooses it/],
-  [["--largest"], /--largest needs a limit\. Add --memory, or --gpu/],
+  [["--largest"], /--largest needs a limit\. Add memory, or gpu/],
   [["--largest", "--memory", "1GiB", "--disk", "1GiB"], /--disk 1GiB has no effect/],
   [["--gpu", "Voodoo"], /gpu: "Voodoo" is not known \(expected RTX/],
   [["--gpu", "H100", "--device", "cpu"], /--gpu H100 has no effect: --device cpu computes on the processor/],

@@ -82,6 +82,19 @@ for (const kind of Object.keys(KINDS)) {
   });
 }
 
+test("rows with other names of columns are read as is said, and the file says so", (t) => {
+  const { folder, revmoe } = place(t);
+  const rows = Array.from({ length: 50 }, (_, i) => JSON.stringify({ question: `Say ${i}.`, answer: ` It is ${i}.` }));
+  writeFileSync(join(folder, "mine.jsonl"), rows.join("\n"));
+  const words = ["init", "--model", MODEL, "--train-file", "mine.jsonl"];
+  const { err } = revmoe(words);
+  assert.match(err, /have the keys "question", "answer" .* Rename them with the setting columns/);
+  const { code } = revmoe([...words, "--columns", "prompt=question,completion=answer"]);
+  assert.equal(code, 0);
+  const { settings } = resolveSettings({ file: join(folder, "train.yaml") });
+  assert.deepEqual(settings.columns, { prompt: "question", completion: "answer" });
+});
+
 test("answers of a pipe, wrong ones among them, make the same file as flags", (t) => {
   const { folder, revmoe } = place(t);
   const answers = [

@@ -72,11 +72,15 @@ async function make(
     settings.model,
   );
   say(model.words);
+  // What tells how rows are to be read, and is not asked for.
+  const ofRows = Object.fromEntries(
+    (["format", "columns"] as const).filter((name) => given.has(name)).map((name) => [name, settings[name]]),
+  );
   const data = await one(
     {
       flag: "--train-file",
       about: `The rows to train on: ${TRAIN_ROWS.train_file.about.replace(/^rows to train on: /, "")}`,
-      read: (text) => lookAtData(text, model, err),
+      read: (text) => lookAtData(text, model, ofRows, err),
     },
     settings.train_file as string,
   );
@@ -107,6 +111,7 @@ async function make(
     ...{
       model: model.given,
       train_file: data.given,
+      ...ofRows,
       ...(held > 0 ? { validation_rows: held } : {}),
       output_dir,
       max_length,

@@ -13,6 +13,7 @@ import { type Machine, machineOf } from "../../../plan/ways/machine.js";
 import type { Resolve } from "../../../plan/ways/space.js";
 import { findWays, leanWay, shorterThatFits, type Way } from "../../../plan/ways/ways.js";
 import { describeMachine, figuresOf, nameOf } from "../../../plan/ways/words.js";
+import type { SettingValue } from "../../../settings/table.js";
 import { LONGEST } from "../../../settings/limits.js";
 import { engineInfo, isCpu } from "../../../torch/device.js";
 import { documentSettings, openRows } from "../../../train/prepare-data.js";
@@ -43,9 +44,14 @@ export interface DataLook extends RowsLook {
   words: string;
 }
 
-/** As a run with these rows would read them. Errors: UserError for files, rows, and rows that the model has no template for. */
-export async function lookAtData(given: string, { folder }: ModelLook, out: Output): Promise<DataLook> {
-  const { settings } = resolveSettings({ flags: { model: folder, train_file: given, output_dir: "-" } });
+/** As a run with these rows, and `ofRows` of their format and columns, would read them. Errors: UserError for files, rows, and rows that the model has no template for. */
+export async function lookAtData(
+  given: string,
+  { folder }: ModelLook,
+  ofRows: Readonly<Record<string, SettingValue>>,
+  out: Output,
+): Promise<DataLook> {
+  const { settings } = resolveSettings({ flags: { model: folder, train_file: given, output_dir: "-", ...ofRows } });
   const train_file = await resolveSources(given, "train_file", { out });
   const rows = await openRows("train_file", { ...settings, train_file });
   const { tokenizer } = loadWithInput(openSource(folder));
