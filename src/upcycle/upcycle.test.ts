@@ -325,7 +325,7 @@ test("bad input: one sentence, and no folder is left", (t) => {
     [
       config({}),
       { to: "mixtral", decoderSparseStep: 2 },
-      /mixtral has experts in every layer.*--to qwen3_moe or qwen2_moe/,
+      /mixtral has experts in every layer.*Set to: qwen3_moe or qwen2_moe/,
     ],
     [join(temporaryFolder(t), "none"), {}, /no such folder/],
   ];

@@ -43,7 +43,7 @@ test("what fits depends on the memory, and words are one screen", async () => {
   const model = at("examples/tiny-moe");
   assert.match(
     (await info(model, "--memory", "1GiB")).out,
-    /training here {2}--method checkpoint --coupling ordinary: \d/,
+    /training here {2}--method store --coupling ordinary: \d/,
   );
   assert.match(
     (await info(model, "--memory", "65MiB")).out,
