@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { plan } from "../../dist/index.js";
+import { plan } from "revmoe";
 import { GEOMETRIES } from "../frontier/geometry.mjs";
 
 const [draws = "40", seed = "1"] = process.argv.slice(2);
@@ -66,7 +66,7 @@ function drawn(onCard) {
   };
 }
 
-/** How far down the lists of the tool a choice stands. @param {import("../../dist/index.js").PlannedWay["settings"]} settings */
+/** How far down the lists of the tool a choice stands. @param {import("revmoe").PlannedWay["settings"]} settings */
 const givesUp = ({ method = "reversible", optimizer = "adamw" }) =>
   Math.max(0, ["adamw", "adamw8bit", "adafactor"].indexOf(optimizer)) +
   (method === "reversible" ? OPTIMIZERS.length : 0);
