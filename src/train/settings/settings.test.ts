@@ -123,6 +123,7 @@ const FLAGS = `
 --run-name NAME = ""
 --resume FOLDER = ""
 --rank-timeout N = 1800
+--rank-sums ordered|direct = ordered
 --seed N = 42
 `;
 
