@@ -69,7 +69,10 @@ test("of several ranks it is the plan of one, with what it sends", () => {
   const [command] = /^the fastest that fits: revmoe train .*$/m.exec(linked.stdout) ?? [];
   assert.equal(revmoe("plan", ...(command?.split(" ").slice(6, -4) ?? []), "--ranks", "64").status, 0, linked.stderr);
   for (const [words, says] of [
-    [["plan", ...SMALL, "--link", "1GB/s"], /^revmoe: --link 1GB\/s has no effect: one process sends nothing\. Set ranks/],
+    [
+      ["plan", ...SMALL, "--link", "1GB/s"],
+      /^revmoe: --link 1GB\/s has no effect: one process sends nothing\. Set ranks/,
+    ],
     [["plan", ...SMALL, "--ranks", "2", "--link", "0GB/s"], /--link 0GB\/s carries nothing \(expected a speed/],
     [["plan", ...SMALL, "--ranks", "2", "--link", "1GB"], /--link 1GB is not possible \(expected a speed such as 50GB/],
     [["plan", ...SMALL, "--ranks", "2", "--link", "1GB/s", "--gpu", "H100"], /--gpu H100 looks at one process/],
