@@ -35,12 +35,16 @@ interface Iterate {
   before: { g: Tensor; f: Tensor } | null;
 }
 
-/** The last iterate, for the caller's scope; a tensor of its own unless it is `start`. */
+/**
+ * The last iterate, for the caller's scope; a tensor of its own unless it is `start`. Where several hold the tokens and evaluate g together, `largest`
+ * finds the residual of all, so that they stop together.
+ */
 export function solve(
   g: (x: Tensor) => Tensor,
   start: Tensor,
   format: StreamFormat,
   settings: SolverSettings,
+  largest: (residual: number) => number = (residual) => residual,
 ): { x: Tensor; solution: Solution } {
   const { iterations, tolerance } = settings;
   let at: Iterate = { x: start, before: null };
@@ -50,7 +54,7 @@ export function solve(
       const value = g(at.x);
       const value_F = format.toFloat(value);
       const f = sub(value_F, format.toFloat(at.x));
-      const residual = item(amax(abs(f)));
+      const residual = largest(item(amax(abs(f))));
       residuals.push(residual);
       const hopeless = !(residual < HOPELESS * Math.max(residuals[0], tolerance));
       done = residual <= tolerance || hopeless || residuals.length === iterations;

@@ -8,11 +8,15 @@ import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
-  const { device, parameters, expert_group_size: groups, sample_prompts: prompts } = settings;
+  const { device, parameters, expert_group_size: groups, sample_prompts: prompts, sequence_ranks: together } = settings;
   const { lies } = STORES[parameters];
   if (world === 1 && lies === "ranks")
     throw new UserError(
       `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or use --parameters device.`,
+    );
+  if (world % together > 0)
+    throw new UserError(
+      `sequence_ranks: ${together} hold each micro-batch together, and there are ${world} in all (expected a multiple of ${together}). Start as many (revmoe launch --nproc ${together} train ...), or remove it.`,
     );
   if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>
