@@ -28,8 +28,8 @@ export interface Spread {
   readonly first: number;
   /** The first `sent[0]` rows go to the first of them, and so on; returns what they sent, in their order, `received[i]` rows from each. */
   exchange(rows: Tensor, sent: readonly number[], received: readonly number[]): Tensor;
-  /** Of a number that each of them has, the largest. */
-  largest(value: number): number;
+  /** What each of them gives, in order. */
+  each(value: number): number[];
 }
 
 export interface Context {

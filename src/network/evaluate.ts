@@ -201,7 +201,7 @@ export function largestHidden(network: Network, batch: Batch, ranks: Collectives
     group.together(() => {
       scope(() => look(embed(network, held.tokens)));
       free(...hiddenStates(asOrdinary(network), [held], look));
-      return group.largest(largest);
+      return Math.max(...group.each(largest));
     }),
   );
 }

@@ -12,7 +12,7 @@ export interface HeldBatch extends SizedBatch {
 export function heldBatch(batch: SizedBatch, group: SequenceGroup): HeldBatch {
   if (group.size === 1) return batch;
   const tokens = group.share(batch.tokens.length);
-  const { place, exchange, largest } = group;
+  const { place, exchange, each } = group;
   const first = tokens.slice(0, place).reduce((sum, count) => sum + count, 0);
   const part = (values: ArrayLike<number>): number[] =>
     Array.from({ length: tokens[place] }, (_, i) => values[first + i]);
@@ -24,6 +24,6 @@ export function heldBatch(batch: SizedBatch, group: SequenceGroup): HeldBatch {
     segments: batch.segments,
     // Of a batch of sizes alone there are no labels to look at: then all count.
     trainedTokens: labels.filter((label) => label !== NO_LABEL).length,
-    spread: { tokens, place, first, exchange, largest },
+    spread: { tokens, place, first, exchange, each },
   };
 }

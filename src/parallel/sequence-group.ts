@@ -15,8 +15,8 @@ export interface SequenceGroup {
   share(tokens: number): number[];
   /** The first `sent[0]` rows go to the first rank, and so on; returns what they sent, in their order. Errors: BadValuesError where another has met one. */
   exchange(rows: Tensor, sent: readonly number[], received: readonly number[]): Tensor;
-  /** The largest of what each rank gives. */
-  largest(value: number): number;
+  /** What each rank gives, in order. */
+  each(value: number): number[];
   /** `work` in which rows are exchanged. Errors: a BadValuesError of one rank is one on all. */
   together<T>(work: () => T): T;
 }
@@ -38,7 +38,7 @@ export function sequenceGroup(ranks: Pick<Collectives, "rank" | "world" | "excha
       return end - first;
     });
   if (size === 1)
-    return { ...common, share, exchange: (rows) => rows, largest: (value) => value, together: (work) => work() };
+    return { ...common, share, exchange: (rows) => rows, each: (value) => [value], together: (work) => work() };
   const members = Array.from({ length: size }, (_, i) => rank * size + i);
   const rows = ranks.exchange();
   const ones = new Array<number>(size).fill(1);
@@ -57,7 +57,7 @@ export function sequenceGroup(ranks: Pick<Collectives, "rank" | "world" | "excha
       meet(0);
       return rows(of, members, sent, received);
     },
-    largest: (value) => Math.max(value, ...meet(value)),
+    each: (value) => meet(value).map((found, i) => (i === place ? value : found)),
     together: (work) => {
       try {
         const made = work();

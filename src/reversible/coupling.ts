@@ -45,8 +45,8 @@ export interface Pass {
   signs_T1?: Tensor;
   /** Told how an inverse that is solved by iteration went. */
   report?: (solution: Solution) => void;
-  /** Of a number that each of those has who hold the tokens together, the largest; nothing where all tokens are here. */
-  largest?: (value: number) => number;
+  /** What each of those gives who hold the tokens together, in order; left out where all tokens are here. */
+  each?: (value: number) => number[];
 }
 
 export interface Coupling {

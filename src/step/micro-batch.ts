@@ -62,7 +62,7 @@ export function startMicroBatch(network: Network, batch: HeldBatch, index: numbe
       kept: [],
       signs,
       report,
-      largest: spread?.largest,
+      each: spread?.each,
     };
     return { batch, routing, context, parts: [part], saved: [], dHidden_TD: null };
   });
@@ -77,8 +77,8 @@ export function enterNext(
   const part = parts[parts.length - 1];
   const { streams } = part;
   const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(keep);
-  const { signs, largest } = parts[0];
-  parts.push({ context, streams: begun, dStreams: [], kept: [], signs, report, largest });
+  const { signs, each } = parts[0];
+  parts.push({ context, streams: begun, dStreams: [], kept: [], signs, report, each });
   if (rebuilds) return;
   free(...streams.filter((stream) => !begun.includes(stream)));
   part.streams = [];

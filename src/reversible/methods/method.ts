@@ -34,7 +34,7 @@ export interface BatchState<Context> {
   /** Told how the inverse of a unit went, where it is solved by iteration. */
   report?: (unit: number, solution: Solution) => void;
   /** See `Pass`. */
-  largest?: (value: number) => number;
+  each?: (value: number) => number[];
 }
 
 export interface Method<Name extends string = string> {
@@ -70,8 +70,8 @@ export function passOf<Context>(
   wanted: Pick<Pass, "wantBits" | "overwrite"> = { wantBits: false },
 ): Pass {
   const report = (solution: Solution): void => batch.report?.(unit, solution);
-  const { largest } = batch;
-  return { unit, ...wanted, report, largest, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
+  const { each } = batch;
+  return { unit, ...wanted, report, each, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
 }
 
 // The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.

@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { test } from "node:test";
 
 import type { StepRecord } from "../../metrics/record.js";
-import { makeWorkplace, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
+import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../testing-run.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { trainOnRanks } from "./testing-ranks.js";
 
@@ -13,7 +13,7 @@ import { trainOnRanks } from "./testing-ranks.js";
 const NEAR = 1e-5;
 
 const together = (changes: Partial<TrainSettings>): Partial<TrainSettings> => ({
-  max_steps: 3,
+  max_steps: 2,
   sequence_ranks: 2,
   ...changes,
 });
@@ -22,22 +22,24 @@ interface Case {
   name: string;
   place: Workplace;
   changes: Partial<TrainSettings>;
+  /** Relative; NEAR unless said otherwise. */
+  near?: number;
 }
 
-function assertNear(actual: number | null, expected: number | null, where: string): void {
-  if (expected === null || actual === null) return assert.equal(actual, expected, where);
-  assert.ok(Math.abs(actual - expected) <= NEAR * Math.abs(expected), `${where}: ${actual}, expected ${expected}`);
+function assertNear(actual: number | null, expected: number | null, near: number, where: string): void {
+  if (expected === null || actual === null) assert.equal(actual, expected, where);
+  else assert.ok(Math.abs(actual - expected) <= near * Math.abs(expected), `${where}: ${actual}, expected ${expected}`);
 }
 
-function assertSteps(actual: StepRecord[], expected: StepRecord[], where: string): void {
+function assertSteps(actual: StepRecord[], expected: StepRecord[], near: number, where: string): void {
   assert.equal(actual.length, expected.length, where);
   for (const [i, { loss, gradNorm, trainedTokens, auxLoss, zLoss, expertLoad }] of expected.entries()) {
     const step = actual[i];
     const at = `${where}, step ${i + 1}`;
-    assertNear(step.loss, loss, `${at}, loss`);
-    assertNear(step.gradNorm, gradNorm, `${at}, norm`);
-    assertNear(step.auxLoss, auxLoss, `${at}, aux`);
-    assertNear(step.zLoss, zLoss, `${at}, z`);
+    assertNear(step.loss, loss, near, `${at}, loss`);
+    assertNear(step.gradNorm, gradNorm, near, `${at}, norm`);
+    assertNear(step.auxLoss, auxLoss, near, `${at}, aux`);
+    assertNear(step.zLoss, zLoss, near, `${at}, z`);
     assert.equal(step.trainedTokens, trainedTokens, at);
     assert.deepEqual(step.expertLoad, expertLoad, at);
   }
@@ -53,7 +55,7 @@ async function compare(folder: string, world: number, cases: Case[]): Promise<vo
     world,
     settings.map((each) => ({ settings: each })),
   );
-  for (const [i, { name, place, changes }] of cases.entries()) {
+  for (const [i, { name, place, changes, near = NEAR }] of cases.entries()) {
     const { gradient_accumulation_steps: micro = 1, sequence_ranks: size = 2 } = changes;
     const one = settingsFor(place, {
       ...together(changes),
@@ -64,19 +66,19 @@ async function compare(folder: string, world: number, cases: Case[]): Promise<vo
     for (const [rank, ran] of saw.entries()) {
       const where = `${name}, rank ${rank} of ${world}`;
       assert.equal(ran[i].failure, null, where);
-      assertSteps(ran[i].steps, alone.steps, where);
+      assertSteps(ran[i].steps, alone.steps, near, where);
       assert.deepEqual(
         ran[i].evals.map(({ evalLoss }) => evalLoss),
         saw[0][i].evals.map(({ evalLoss }) => evalLoss),
       );
       for (const [at, { evalLoss }] of alone.evals.entries())
-        assertNear(ran[i].evals[at].evalLoss, evalLoss, `${where}, held out`);
+        assertNear(ran[i].evals[at].evalLoss, evalLoss, near, `${where}, held out`);
     }
   }
 }
 
-test("families", async (t) => {
-  const names = process.env.FAMS?.split(",") ?? [
+test("attention by heads has the numbers of one process in every kind of it", async (t) => {
+  const goldens = [
     "hf-tiny",
     "gptoss-plain",
     "deepseek3-moonlight",
@@ -85,12 +87,59 @@ test("families", async (t) => {
     "glm4-plain",
     "olmoe-plain",
   ];
-  const cases = names.map((golden) => ({
-    name: golden,
-    place: makeWorkplace(t, golden),
-    changes: { max_grad_norm: 0.5, router_aux_loss_coef: 0.05 },
-  }));
+  const changes = { max_grad_norm: 0.5, router_aux_loss_coef: 0.05 };
+  const cases = goldens.map((golden) => ({ name: golden, place: makeWorkplace(t, golden), changes }));
   await compare(cases[0].place.folder, 2, cases);
 });
-void writeFileSync;
-void weightsOf;
+
+test("methods, couplings, tiles, noise and stores", async (t) => {
+  const place = makeWorkplace(t);
+  const tied = makeWorkplace(t, "hf-tied");
+  const ofCase = (name: string, changes: Partial<TrainSettings>, where = place): Case => ({
+    name,
+    place: where,
+    changes,
+  });
+  // Its inverse is as good as its iteration, which rounding moves.
+  const halves = (name: string, changes: Partial<TrainSettings>): Case => ({
+    ...ofCase(name, { coupling: "revffn", ...changes }),
+    near: 1e-3,
+  });
+  const cases = [
+    ofCase("checkpoint", {
+      method: "checkpoint",
+      coupling: "ordinary",
+      validation_rows: 2,
+      per_device_eval_batch_size: 1,
+    }),
+    ofCase("graphs", { method: "store", coupling: "ordinary", max_grad_norm: 0.5 }),
+    ofCase("drawn", { coupling: "bdia", blocks_per_step: 1 }),
+    ofCase("additive", { coupling: "additive" }),
+    ofCase("units", { blocks_per_step: 3, gradient_accumulation_steps: 2 }),
+    halves("halves", { fixed_point_iterations: 5 }),
+    halves("hints", { reconstruction: "stored_hint", adapter_sharing: "stream" }),
+    halves("anderson", { fixed_point_anderson: true }),
+    ofCase("tiles", { tile_tokens: 7, loss_tile_tokens: 5, router_jitter_noise: 0.05, router_z_loss_coef: 0.01 }),
+    ofCase("taught", { distill_steps: 1, coupling: "additive" }),
+    ofCase("tied", { parameters: "sharded", max_grad_norm: 0.5 }, tied),
+    ofCase("shared", { parameters: "sharded", checkpoint_first_blocks: 1 }),
+  ];
+  for (const world of [2, 4]) await compare(place.folder, world, cases);
+});
+
+test("documents of any length, cut anywhere, and fewer tokens than ranks", async (t) => {
+  const place = makeWorkplace(t);
+  const texts = Array.from({ length: 14 }, (_, i) =>
+    i % 2 === 0 ? "A" : "The sum of all is more. ".repeat(3).slice(0, 2 + 3 * i),
+  );
+  writeFileSync(place.rows, texts.map((text) => `${JSON.stringify({ text })}\n`).join(""));
+  const ofCase = (name: string, changes: Partial<TrainSettings>): Case => ({ name, place, changes });
+  const rows = { packing: false, shuffle: false };
+  const cases = [
+    ofCase("short", { ...rows, max_steps: 4 }),
+    ofCase("whole", { ...rows, max_steps: 3, sequence_ranks: 4 }),
+    ofCase("packed", { sequence_ranks: 4, max_grad_norm: 1 }),
+    ofCase("several", { ...rows, per_device_train_batch_size: 3, sequence_ranks: 4, coupling: "revffn" }),
+  ];
+  await compare(place.folder, 4, cases);
+});
