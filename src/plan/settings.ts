@@ -55,6 +55,7 @@ export const PLANNED_ROWS = {
   router_aux_loss_coef: row.router_aux_loss_coef,
   router_z_loss_coef: row.router_z_loss_coef,
   router_jitter_noise: row.router_jitter_noise,
+  sequence_ranks: row.sequence_ranks,
 } as const satisfies SettingRows;
 
 export const PLAN_ROWS = {

