@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { test } from "node:test";
 
 import type { StepRecord } from "../../metrics/record.js";
-import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../testing-run.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { trainOnRanks } from "./testing-ranks.js";
 
@@ -150,4 +150,73 @@ test("documents of any length, cut anywhere, and fewer tokens than ranks", async
     ofCase("several", { ...rows, per_device_train_batch_size: 3, sequence_ranks: 4, coupling: "additive" }),
   ];
   await compare(place.folder, 4, cases);
+});
+
+test("bad values that one rank meets in the forward pass are met by all, and the step is made with other batches", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = settingsFor(place, { ...together({}), on_nonfinite: "skip" });
+  for (const world of [2, 4]) {
+    const saw = await trainOnRanks(place.folder, world, [{ settings, spoiltForward: true }]);
+    for (const [{ failure, messages, steps }] of saw) {
+      assert.equal(failure, null);
+      assert.match(messages.join("\n"), /step 2: rank 1: a value is spoilt\. .*Nothing was changed/);
+      assert.deepEqual(
+        steps.map(({ loss }) => loss),
+        saw[0][0].steps.map(({ loss }) => loss),
+      );
+    }
+  }
+});
+
+test("the same bits every time", async (t) => {
+  const place = makeWorkplace(t);
+  const changes = together({ max_grad_norm: 0.5, router_aux_loss_coef: 0.05 });
+  const cases = ["first", "second"].map((name) => ({
+    settings: settingsFor(place, { ...changes, output_dir: place.out(name) }),
+  }));
+  const [[first, second]] = await trainOnRanks(place.folder, 4, cases);
+  assert.deepEqual(
+    first.steps.map(({ loss, gradNorm }) => [loss, gradNorm]),
+    second.steps.map(({ loss, gradNorm }) => [loss, gradNorm]),
+  );
+  assert.ok(weightsOf(first.outcome.folder).equals(weightsOf(second.outcome.folder)));
+});
+
+test("rebuilt streams have the gradients of stored ones", async (t) => {
+  const place = makeWorkplace(t);
+  const methods = ["reversible", "checkpoint", "store"] as const;
+  const cases = methods.map((method) => ({
+    settings: settingsFor(place, { ...together({}), method, output_dir: place.out(method) }),
+  }));
+  const [all] = await trainOnRanks(place.folder, 2, cases);
+  for (const { failure } of all) assert.equal(failure, null);
+  const [rebuilt, ...stored] = all.map(({ outcome }) => weightsOf(outcome.folder));
+  for (const [i, weights] of stored.entries()) assert.ok(weights.equals(rebuilt), methods[i + 1]);
+});
+
+test("what such ranks cannot do is said before the run", async (t) => {
+  const place = makeWorkplace(t);
+  const linear = makeWorkplace(t, "qwen35-plain");
+  const refused = (where: Workplace, changes: Partial<TrainSettings>) => ({ settings: settingsFor(where, changes) });
+  await assert.rejects(
+    runTraining(settingsFor(place, together({}))),
+    /^UserError: sequence_ranks: 2 hold each micro-batch together, and there are 1 in all \(expected a multiple of 2\)/,
+  );
+  assert.throws(
+    () => settingsFor(place, together({ rank_sums: "ordered" })),
+    /^UserError: --rank-sums ordered makes ranks wait .* --sequence-ranks 2 .*Remove rank_sums, or set it to direct/,
+  );
+  const saw = await trainOnRanks(place.folder, 3, [
+    refused(place, { sequence_ranks: 2 }),
+    refused(place, { sequence_ranks: 3 }),
+  ]);
+  const four = await trainOnRanks(place.folder, 4, [refused(linear, { sequence_ranks: 4 })]);
+  for (const cases of saw) {
+    assert.match(cases[0].failure ?? "", /^sequence_ranks: 2 hold .* there are 3 in all/);
+    assert.match(
+      cases[1].failure ?? "",
+      /^sequence_ranks: 3 ranks cannot share out the heads of attention of .* \(expected 1, 2, 4\)/,
+    );
+  }
+  for (const [{ failure }] of four) assert.match(failure ?? "", /^sequence_ranks: 4 ranks cannot .* \(expected 1, 2\)/);
 });
