@@ -123,6 +123,8 @@ const FLAGS = `
 --run-name NAME = ""
 --resume FOLDER = ""
 --rank-timeout N = 1800
+--rank-sums ordered|direct = ordered
+--sequence-ranks N = 1
 --seed N = 42
 `;
 
