@@ -9,7 +9,7 @@ import { atDepth, depthsOf } from "./depths.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
 import { STORES } from "../store/registry.js";
-import type { HeldBytes } from "../store/store.js";
+import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { UserError } from "../errors.js";
 import { stepTraffic } from "./traffic.js";
 import { plannedRank } from "./planned-ranks.js";
@@ -55,7 +55,7 @@ export interface Plan {
  */
 export function planStep(settings: TrainSettings, geometry: Geometry, batches?: SizedBatch[], world = 1): Plan {
   const micro = settings.gradient_accumulation_steps;
-  const isShared = STORES[settings.parameters].lies === "ranks";
+  const { shared: isShared, lies } = STORES[settings.parameters];
   if (isShared && world === 1)
     throw new UserError(`parameters: ${settings.parameters} shares them out over ranks. Say over how many: --ranks 2.`);
   const { sequence_ranks: together } = settings;
@@ -88,13 +88,19 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const plan = describe(
     settings,
     whole,
-    shared ? { hostBytes: 0, held: shared.held[most] } : storedBytes(settings, geometry),
+    shared ? ofShare(shared.held[most], lies === "files") : storedBytes(settings, geometry),
   );
   return {
     ...plan,
     ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world + whole.exchangedBytes },
   };
 }
+
+const ofShare = (held: HeldBytes, inFiles: boolean): StoredBytes => ({
+  hostBytes: 0,
+  held: inFiles ? NOTHING_HELD : held,
+  fileBytes: held.weightBytes + held.stateBytes,
+});
 
 /** The rank that holds most. */
 function heaviest(held: readonly HeldBytes[]): number {
@@ -140,6 +146,10 @@ function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes
     terms,
     kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
     spans: spans.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
-    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, storedBytes: stored.hostBytes }),
+    placed: placementOf(settings, terms, {
+      hostBytes,
+      elsewhereBytes: stored.fileBytes ?? elsewhereBytes,
+      storedBytes: stored.hostBytes,
+    }),
   };
 }

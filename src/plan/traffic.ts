@@ -19,7 +19,7 @@ export function stepTraffic(settings: TrainSettings, geometry: Geometry, world: 
   const isOrdered = settings.rank_sums === "ordered";
   const placedAll = placedParameters(architecture);
   const isTied = architecture.outer.head === null;
-  const isShared = STORES[settings.parameters].lies === "ranks";
+  const isShared = STORES[settings.parameters].shared;
   const shares = isShared ? plannedShares(settings, geometry, world).shares : null;
   let [forward, backward, summed, applied] = [0, 0, 0, 0];
   for (const placed of placedAll) {

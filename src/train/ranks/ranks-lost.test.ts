@@ -2,6 +2,7 @@
 // then started again ends in the bits of one that nothing befell. By the command line, in processes of their own.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -66,6 +67,7 @@ const made = async ({ said, ended }: Started, step: number): Promise<void> => {
 for (const [parameters, together] of [
   ["device", 1],
   ["sharded", 1],
+  ["sharded-disk", 1],
   ["device", 2],
 ] as const) {
   test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: parameters ${parameters}, sequence_ranks ${together}`, (t) =>
@@ -77,7 +79,7 @@ async function killEach(t: TestContext, parameters: string, together: number): P
   // Long enough that the kill falls into it; where ranks share, often into a save, for which one reads of the other.
   const long = {
     ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, parameters },
-    ...(parameters === "sharded" ? { "save-steps": 1 } : {}),
+    ...(parameters === "device" ? {} : { "save-steps": 1 }),
     "sequence-ranks": together,
   };
   for (const killed of [1, 0]) {
@@ -105,6 +107,10 @@ async function killEach(t: TestContext, parameters: string, together: number): P
     for (const rank of whole) assert.equal(await rank.ended, 0, rank.complained());
     const [resumed, unhurt] = [output, place.out(`whole-${killed}`)].map((folder) => weightsOf(join(folder, "final")));
     assert.ok(resumed.equals(unhurt));
+    assert.deepEqual(
+      readdirSync(output).filter((name) => name.startsWith("working")),
+      [],
+    );
   }
 }
 

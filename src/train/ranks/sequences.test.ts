@@ -129,6 +129,7 @@ test("methods, couplings, tiles, noise and stores", async (t) => {
     ofCase("tiles", { tile_tokens: 7, loss_tile_tokens: 5, router_jitter_noise: 0.05, router_z_loss_coef: 0.01 }),
     ofCase("taught", { distill_steps: 1, coupling: "additive" }),
     ofCase("shared", { parameters: "sharded", checkpoint_first_blocks: 1 }),
+    ofCase("files", { parameters: "sharded-disk" }),
   ];
   await compare(place.folder, 2, cases);
   await compare(place.folder, 4, ofBoth);

@@ -2,6 +2,7 @@
 // both ways out. Those of rows and of a run's course are in files of their own. Ranges of single settings are in their rows.
 import { isCpu } from "../../torch/device.js";
 import { STORES } from "../../store/registry.js";
+import { hasAllOnDevice } from "../../store/store.js";
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "../../optim/registry.js";
 import { couplingOf, describeNetwork, ORDINARY } from "../../network/description.js";
@@ -94,10 +95,15 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("blocks_on_device")} has no effect: only parameters host has it, not ${at.mention("parameters")}. ` +
       "Remove blocks_on_device, or set parameters to host.",
   ({ parameters, method }, at) =>
-    STORES[parameters].lies !== "device" &&
+    !hasAllOnDevice(STORES[parameters]) &&
     METHODS[method].holdsBlocks &&
     `${at.subject("parameters")} saves nothing: ${at.mention("method")} holds the weights of every block. ` +
       "Set method to reversible or checkpoint, or remove parameters.",
+  ({ parameters, durability }, at) =>
+    STORES[parameters].shared &&
+    STORES[parameters].lies === "files" &&
+    durability === "step" &&
+    `${at.subject("durability")} is of one process: with ${at.mention("parameters")} ranks go on from checkpoints. Remove durability, and set save_steps.`,
   ({ parameters }, at) =>
     STORES[parameters].lies !== "files" &&
     at.has("durability") &&
