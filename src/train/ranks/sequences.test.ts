@@ -194,6 +194,21 @@ test("rebuilt streams have the gradients of stored ones", async (t) => {
   for (const [i, weights] of stored.entries()) assert.ok(weights.equals(rebuilt), methods[i + 1]);
 });
 
+test("a run goes on with other groups, and in one process", async (t) => {
+  const place = makeWorkplace(t);
+  const output_dir = place.out("moving");
+  const course = { lr_scheduler_type: "constant", warmup_steps: 1, save_steps: 2 } as const;
+  const upTo = (max_steps: number, changes: Partial<TrainSettings>): TrainSettings =>
+    settingsFor(place, { ...course, max_steps, output_dir, ...changes });
+  const goesOn = { overwrite_output_dir: false, resume: "latest" };
+  const of = { name: "moving", place, changes: {} };
+  const alone = await runTraining(upTo(6, { output_dir: place.out("alone") }));
+  const [[first]] = await trainOnRanks(place.folder, 2, [{ settings: upTo(2, { sequence_ranks: 2 }) }]);
+  const [[second]] = await trainOnRanks(place.folder, 4, [{ settings: upTo(4, { ...goesOn, sequence_ranks: 4 }) }]);
+  const third = await runTraining(upTo(6, goesOn));
+  assertSteps([...first.steps, ...second.steps, ...third.steps], alone.steps, { ...of, near: 1e-4 }, "moving");
+});
+
 test("what such ranks cannot do is said before the run", async (t) => {
   const place = makeWorkplace(t);
   const linear = makeWorkplace(t, "qwen35-plain");
