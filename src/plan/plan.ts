@@ -57,11 +57,13 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const micro = settings.gradient_accumulation_steps;
   const { shared: isShared, lies } = STORES[settings.parameters];
   if (isShared && world === 1)
-    throw new UserError(`parameters: ${settings.parameters} shares them out over ranks. Say over how many: --ranks 2.`);
+    throw new UserError(
+      `parameters: ${settings.parameters} shares them out over ranks. Say over how many, as ranks: 2.`,
+    );
   const { sequence_ranks: together } = settings;
   if (world % together > 0)
     throw new UserError(
-      `sequence_ranks: ${together} hold each micro-batch together, and the plan is of ${world} in all (expected a multiple of ${together}). Add --ranks ${together}.`,
+      `sequence_ranks: ${together} hold each micro-batch together, and the plan is of ${world} in all (expected a multiple of ${together}). Say how many there are, as ranks: ${together}.`,
     );
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;
