@@ -27,7 +27,7 @@ export function describeRun(run: Run): string[] {
   const bits = settings.method === "reversible" && format.exact ? coupling.storedBits : 0;
   return [
     `engine: libtorch ${version} on ${network.device}, ${threads} thread(s), computing in ${network.computeDtype}`,
-    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with ${held} and ${perRank(settings)}`] : []),
+    ...(ranks.world > 1 ? [`ranks: ${ranks.world}, each with ${held}${perRank(settings)}`] : []),
     `model: ${network.model.architecture.modelType}, ${formatCount(parametersOf(run))} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}${there}), optimizer state ${formatBytes(states.bytes)}${there}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
@@ -44,8 +44,10 @@ export function describeRun(run: Run): string[] {
   ];
 }
 
-const perRank = ({ gradient_accumulation_steps: most }: TrainSettings): string =>
-  `${most} ${most === 1 ? "micro-batch" : "micro-batches"} of a step`;
+function perRank({ gradient_accumulation_steps: most, sequence_ranks: together }: TrainSettings): string {
+  const batches = `${most} ${most === 1 ? "micro-batch" : "micro-batches"} of a step`;
+  return together === 1 ? ` and ${batches}` : `; groups of ${together} hold ${batches} together`;
+}
 
 function describeEpoch({ settings, data: { batchesPerEpoch: batches }, ranks }: Run): string {
   const most = batchesPerStep(settings, ranks);

@@ -71,6 +71,8 @@ export interface Branch {
   parameters: ParameterSpec[];
   /** What it was made from, for who describes a model. */
   settings: object;
+  /** Of attention: heads, which several ranks can share out; those of keys and values can be repeated for some, unless they are part of a state. */
+  heads?: { query: number; keyValue: number; areStates?: true };
   /**
    * x_TD -> the addition, in the dtype of x. Attention takes keys and values from `memory_TD` where it is given; feed-forward
    * treats each token by itself.

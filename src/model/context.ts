@@ -16,8 +16,24 @@ export interface LayerCache {
   replace(layer: number, state: Record<string, Tensor>): void;
 }
 
+/**
+ * How several hold a micro-batch together: each some of its tokens, one behind the other, and for attention some heads of all of them. All of them
+ * make the same calls in the same order.
+ */
+export interface Spread {
+  /** How many tokens each has, in order. */
+  readonly tokens: readonly number[];
+  /** This one's place among them, and its first token. */
+  readonly place: number;
+  readonly first: number;
+  /** The first `sent[0]` rows go to the first of them, and so on; returns what they sent, in their order, `received[i]` rows from each. */
+  exchange(rows: Tensor, sent: readonly number[], received: readonly number[]): Tensor;
+  /** What each of them gives, in order. */
+  each(value: number): number[];
+}
+
 export interface Context {
-  /** Document lengths in order; attention stays inside a document. */
+  /** Document lengths in order; attention stays inside a document. Of all tokens, where several hold them. */
   segments: number[];
   /** 0 and where each document ends (int32), on a GPU; brought there once, since it is waited for. Null on a CPU, and with a cache. */
   ends_S: Tensor | null;
@@ -26,8 +42,10 @@ export interface Context {
   computeDtype: DType;
   routing: Routing;
   cache?: LayerCache;
+  /** Where others hold tokens of it, too; else all are here. Tables and routing are of those that are. */
+  spread?: Spread;
   /** In training alone: what looks at the router's logits, and noise on the input of a layer with experts.
-   * A tile are the rows from `first` on, of so many tokens in all. */
+   * A tile are the rows from `first` on, of so many tokens in all, those that others hold among them. */
   routerObserver?: RouterObserver;
   jitter?: (h_ND: Tensor, layer: number, tile?: { first: number; tokens: number }) => Tensor;
 }
@@ -37,9 +55,16 @@ export function makeContext(
   { rotary }: { rotary: Rotary[] },
   positions_T: ArrayLike<number>,
   segments: number[],
-  options: { computeDtype: DType; device: string; routing: Routing; cache?: LayerCache; length?: number },
+  options: {
+    computeDtype: DType;
+    device: string;
+    routing: Routing;
+    cache?: LayerCache;
+    spread?: Spread;
+    length?: number;
+  },
 ): Context {
-  const { computeDtype, device, routing, cache } = options;
+  const { computeDtype, device, routing, cache, spread } = options;
   const length = options.length ?? segments.reduce((most, own) => Math.max(most, own), 0);
   const tables = rotary.map((each) => rotaryTables(each, positions_T, length, options));
   return {
@@ -49,6 +74,7 @@ export function makeContext(
     computeDtype,
     routing,
     cache,
+    spread,
   };
 }
 

@@ -1,10 +1,11 @@
 // Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
-import type { Batch, BatchList, SizedBatch } from "../data/batches.js";
+import type { Batch, BatchList } from "../data/batches.js";
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import type { OpenWeights } from "../model/weights.js";
 import { agreed } from "../parallel/agreed.js";
 import { ALONE, type Collectives, shareOf } from "../parallel/collectives.js";
+import { sequenceGroup } from "../parallel/sequence-group.js";
 import { type Losses, losses } from "../reversible/loss.js";
 import { crossEntropy } from "../reversible/objectives.js";
 import { type BatchState, freeBatch, passForward } from "../reversible/methods/method.js";
@@ -12,6 +13,7 @@ import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { abs, amax, narrow } from "../torch/ops.js";
 import { item, type Tensor } from "../torch/tensor.js";
 import { EMBEDDING, HEAD } from "../store/store.js";
+import { type HeldBatch, heldBatch } from "./held-batch.js";
 import {
   asOrdinary,
   embed,
@@ -26,12 +28,16 @@ import {
 /** Micro-batches that pass a block before the next block is opened. */
 const GROUP = 16;
 
-/** Over all trained tokens of `batches`, of which each of `ranks` sees a share; `seen` is told how many batches are done. */
+/**
+ * Over all trained tokens of `batches`, of which each of `ranks` sees a share, or a part of each of a share where `sequenceRanks` of them hold a
+ * batch together; `seen` is told how many batches are done.
+ */
 export function evaluate(
   network: Network,
   batches: BatchList,
   seen: (batches: number) => void = () => {},
   ranks: Collectives = ALONE,
+  sequenceRanks = 1,
 ): {
   /** Mean cross-entropy. */
   loss: number;
@@ -39,11 +45,13 @@ export function evaluate(
   accuracy: number;
 } {
   let [total, right, tokens] = [0, 0, 0];
-  const [first, end] = shareOf(ranks, batches.length);
+  const group = sequenceGroup(ranks, sequenceRanks);
+  const [first, end] = shareOf(group.among, batches.length);
   let done = 0;
   const use = (from: number, to: number): (Losses & { tokens: number })[] => {
     const own: (Losses & { tokens: number })[] = [];
-    overHidden(network, batches.slice(from, to), (hidden_TD, batch, open) => {
+    const held = batches.slice(from, to).map((batch) => heldBatch(batch, group));
+    overHidden(network, held, (hidden_TD, batch, open) => {
       own.push({ ...lossesOf(network, open, hidden_TD, batch.labels), tokens: batch.trainedTokens });
       seen(++done);
     });
@@ -51,9 +59,9 @@ export function evaluate(
   };
   // As many passes on every rank, and at its end perhaps of nothing: others read its weights.
   const found: ReturnType<typeof use>[][] = [];
-  for (let from = 0; from < Math.ceil(batches.length / ranks.world); from += GROUP) {
+  for (let from = 0; from < Math.ceil(batches.length / group.among.world); from += GROUP) {
     const [start, stop] = [first + from, first + from + GROUP].map((at) => Math.min(at, end));
-    found.push(inPass(network, () => agreed(ranks, () => use(start, stop))));
+    found.push(inPass(network, () => agreed(ranks, () => group.together(() => use(start, stop)))));
   }
   for (let rank = 0; rank < ranks.world; rank++) {
     for (const sums of found.flatMap((group) => group[rank])) {
@@ -95,10 +103,10 @@ export function documentLosses(
 }
 
 /** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
-function overHidden(
+function overHidden<Held extends HeldBatch>(
   network: Network,
-  group: Batch[],
-  use: (hidden_TD: Tensor, batch: Batch, open: OpenWeights) => void,
+  group: Held[],
+  use: (hidden_TD: Tensor, batch: Held, open: OpenWeights) => void,
 ): void {
   const hidden = hiddenStates(network, group);
   const open = openHead(network);
@@ -111,7 +119,11 @@ function overHidden(
 }
 
 /** Hidden states behind the last block, before the final norm; the caller frees them. */
-export function hiddenStates(network: Network, batches: Batch[], look: (stream: Tensor) => void = () => {}): Tensor[] {
+export function hiddenStates(
+  network: Network,
+  batches: HeldBatch[],
+  look: (stream: Tensor) => void = () => {},
+): Tensor[] {
   const embedded: Tensor[] = [];
   try {
     for (const { tokens } of batches) embedded.push(keep(embed(network, tokens)));
@@ -125,13 +137,13 @@ export function hiddenStates(network: Network, batches: Batch[], look: (stream: 
 /** The same from the hidden states in front of the first block, which it consumes. */
 export function throughBlocks(
   network: Network,
-  batches: SizedBatch[],
+  batches: HeldBatch[],
   hidden: Tensor[],
   look: (stream: Tensor) => void = () => {},
 ): Tensor[] {
   const { model, computeDtype, device } = network;
-  const contexts = batches.map(({ positions, segments }) =>
-    makeContext(model.architecture, positions, segments, { computeDtype, device, routing: freshRouting }),
+  const contexts = batches.map(({ positions, segments, spread }) =>
+    makeContext(model.architecture, positions, segments, { computeDtype, device, routing: freshRouting, spread }),
   );
   let unit: OpenUnit | null = null;
   let states: BatchState<Context>[] = [];
@@ -175,7 +187,9 @@ export function throughBlocks(
 }
 
 /** Largest size of an element of the ordinary network's hidden state in front of, between and behind blocks. */
-export function largestHidden(network: Network, batch: Batch): number {
+export function largestHidden(network: Network, batch: Batch, ranks: Collectives = ALONE, sequenceRanks = 1): number {
+  const group = sequenceGroup(ranks, sequenceRanks);
+  const held = heldBatch(batch, group);
   let largest = 0;
   const look = (stream: Tensor): void => {
     largest = Math.max(
@@ -183,14 +197,16 @@ export function largestHidden(network: Network, batch: Batch): number {
       scope(() => item(amax(abs(stream)))),
     );
   };
-  return inPass(network, () => {
-    scope(() => look(embed(network, batch.tokens)));
-    free(...hiddenStates(asOrdinary(network), [batch], look));
-    return largest;
-  });
+  return inPass(network, () =>
+    group.together(() => {
+      scope(() => look(embed(network, held.tokens)));
+      free(...hiddenStates(asOrdinary(network), [held], look));
+      return Math.max(...group.each(largest));
+    }),
+  );
 }
 
-function lossesOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: Int32Array): Losses {
+function lossesOf(network: Network, open: OpenWeights, hidden_TD: Tensor, labels_T: ArrayLike<number>): Losses {
   const { model, computeDtype, lossTileTokens } = network;
   const { norm, head } = outerNames(network);
   const normed_TD = model.architecture.finalNorm(open.get(norm.name), hidden_TD, computeDtype);

@@ -190,7 +190,12 @@ const contextFrom = (context: Context, first: number): Context => ({
   ...context,
   routing: context.routing.from(first),
   jitter:
-    context.jitter && ((h_ND, layer) => context.jitter!(h_ND, layer, { first, tokens: tokensOf(context.segments) })),
+    context.jitter &&
+    ((h_ND, layer) =>
+      context.jitter!(h_ND, layer, {
+        first: (context.spread?.first ?? 0) + first,
+        tokens: tokensOf(context.segments),
+      })),
 });
 
 const tokensOf = (segments: number[]): number => segments.reduce((sum, length) => sum + length, 0);

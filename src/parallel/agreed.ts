@@ -1,8 +1,9 @@
 // What ranks must agree on in a step: that a forward pass went well on all of them, and at its end that they are still the same network.
 import { BadValuesError, UserError } from "../errors.js";
 import type { Collectives } from "./collectives.js";
+import { FollowingError } from "./sequence-group.js";
 
-type Found<T> = { value: T } | { what: string; advice: string };
+type Found<T> = { value: T } | { what: string; advice: string; follows: boolean };
 
 /** What `work` gives on every rank, in their order. Errors: on all of them the BadValuesError of the first rank that met one. */
 export function agreed<T>(ranks: Collectives, work: () => T): T[] {
@@ -11,12 +12,15 @@ export function agreed<T>(ranks: Collectives, work: () => T): T[] {
     own = { value: work() };
   } catch (failure) {
     if (!(failure instanceof BadValuesError) || ranks.world === 1) throw failure;
-    own = { what: failure.what, advice: failure.advice };
+    own = { what: failure.what, advice: failure.advice, follows: failure instanceof FollowingError };
   }
-  return ranks.gather(own).map((found, rank) => {
-    if ("value" in found) return found.value;
-    throw new BadValuesError(`rank ${rank}: ${found.what}`, found.advice);
-  });
+  const all = ranks.gather(own);
+  const failed = all.flatMap((found, rank) => ("value" in found ? [] : [{ ...found, rank }]));
+  if (failed.length > 0) {
+    const { rank, what, advice } = failed.find(({ follows }) => !follows) ?? failed[0];
+    throw new BadValuesError(`rank ${rank}: ${what}`, advice);
+  }
+  return all.map((found) => (found as { value: T }).value);
 }
 
 /** Errors: UserError where ranks have other results of the same step, which follow from the same weights. */

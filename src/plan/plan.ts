@@ -60,6 +60,11 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
     throw new UserError(
       `parameters: ${settings.parameters} shares them out over ranks. Say over how many, as ranks: 2.`,
     );
+  const { sequence_ranks: together } = settings;
+  if (world % together > 0)
+    throw new UserError(
+      `sequence_ranks: ${together} hold each micro-batch together, and the plan is of ${world} in all (expected a multiple of ${together}). Say how many there are, as ranks: ${together}.`,
+    );
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;
   const ranks = plannedRank(most, world);
@@ -81,12 +86,16 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
       batches?.length ?? micro,
     ),
   );
+  const whole = extended(planned, depths, geometry.architecture.layers.length);
   const plan = describe(
     settings,
-    extended(planned, depths, geometry.architecture.layers.length),
+    whole,
     shared ? ofShare(shared.held[most], lies === "files") : storedBytes(settings, geometry),
   );
-  return { ...plan, ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world } };
+  return {
+    ...plan,
+    ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world + whole.exchangedBytes },
+  };
 }
 
 const ofShare = (held: HeldBytes, inFiles: boolean): StoredBytes => ({
@@ -125,6 +134,7 @@ function extended(steps: ShadowStep[], places: number[], wanted: number): Shadow
     bitBytes: along(from.bitBytes, to.bitBytes),
     routingBytes: along(from.routingBytes, to.routingBytes),
     hostBytes: along(from.hostBytes, to.hostBytes),
+    exchangedBytes: along(from.exchangedBytes, to.exchangedBytes),
   };
 }
 

@@ -55,6 +55,7 @@ export const PLANNED_ROWS = {
   router_aux_loss_coef: row.router_aux_loss_coef,
   router_z_loss_coef: row.router_z_loss_coef,
   router_jitter_noise: row.router_jitter_noise,
+  sequence_ranks: row.sequence_ranks,
 } as const satisfies SettingRows;
 
 export const PLAN_ROWS = {
@@ -174,6 +175,8 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
     if (!((parseRate(settings.link) ?? 0) > 0))
       return `${at.subject("link")} carries nothing (expected a speed such as 50GB/s). Give what it does carry.`;
   }
+  if (settings.link !== "" && settings.sequence_ranks > 1)
+    return `${at.subject("link")} makes estimates for ranks with micro-batches of their own, and ${at.mention("sequence_ranks")} hold each together. Remove one of the two.`;
   // With a link they say what each rank has.
   const ofMachine = settings.link === "" ? (["memory", "disk"] as const) : [];
   const one = (["fit", "gpu", ...ofMachine, "largest", "compare", "calibrate"] as const).find((name) => at.has(name));

@@ -40,6 +40,8 @@ export interface ShadowStep {
   spans: Map<string, number>;
   /** Beside it in main memory, where the device has memory of its own: block inputs or stored bits that wait there. */
   hostBytes: number;
+  /** What the rank sends to those that hold its micro-batches together with it. */
+  exchangedBytes: number;
 }
 
 /** The phase that trains all that is trained, by labels; others train less, and may have a teacher beside them. */
@@ -70,8 +72,9 @@ export function shadowStep(
     const { store, network, states } = shadowNetwork({ ...settings, blocks_on_device: 0 }, geometry, ranks, shares);
     resetPeak(device);
     const options = { ...stepOptions(settings, plannedPhase(settings), 1), ranks };
-    // Every rank has as many.
-    const ofAll = Array.from({ length: ranks.world }, () => batches).flat();
+    // Every rank has as many, or every group of those that hold them together.
+    const ofAll = Array.from({ length: ranks.world / settings.sequence_ranks }, () => batches).flat();
+    const before = ranks.sentBytes();
     const result = during("streams", () => trainStep(network, states, ofAll, options));
     const { bitBytes, routingBytes } = result;
     // Told as if they were on the device; where they are is said by placement.ts.
@@ -84,6 +87,7 @@ export function shadowStep(
       routingBytes,
       spans: new Map([...shadowSpans(device)].map(([name, bytes]) => [name, bytes + elsewhereBytes])),
       hostBytes: isCpu(device) ? 0 : ledger("cpu").peakBytes - store.hostBytes,
+      exchangedBytes: ranks.sentBytes() - before,
     };
   });
 }

@@ -1,5 +1,5 @@
-// What ranks send one another in a step, counted from the parameters: it does not depend on tokens or on how many micro-batches a step has. All
-// parameters are taken as trained.
+// What ranks send one another of weights and gradients in a step, counted from the parameters: it does not depend on tokens or on how many
+// micro-batches a step has. All parameters are taken as trained. What ranks that hold micro-batches together exchange is counted by a planned step.
 import { elementsOf } from "../optim/optimizer.js";
 import { STORES } from "../store/registry.js";
 import { EMBEDDING, HEAD, partOf } from "../store/store.js";

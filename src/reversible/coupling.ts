@@ -45,6 +45,8 @@ export interface Pass {
   signs_T1?: Tensor;
   /** Told how an inverse that is solved by iteration went. */
   report?: (solution: Solution) => void;
+  /** What each of those gives who hold the tokens together, in order; left out where all tokens are here. */
+  each?: (value: number) => number[];
 }
 
 export interface Coupling {

@@ -35,12 +35,16 @@ interface Iterate {
   before: { g: Tensor; f: Tensor } | null;
 }
 
-/** The last iterate, for the caller's scope; a tensor of its own unless it is `start`. */
+/**
+ * The last iterate, for the caller's scope; a tensor of its own unless it is `start`. Where several hold the tokens and evaluate g together, `each` is
+ * what each of them gives, so that they mix alike and stop together.
+ */
 export function solve(
   g: (x: Tensor) => Tensor,
   start: Tensor,
   format: StreamFormat,
   settings: SolverSettings,
+  each: (value: number) => number[] = (value) => [value],
 ): { x: Tensor; solution: Solution } {
   const { iterations, tolerance } = settings;
   let at: Iterate = { x: start, before: null };
@@ -50,13 +54,13 @@ export function solve(
       const value = g(at.x);
       const value_F = format.toFloat(value);
       const f = sub(value_F, format.toFloat(at.x));
-      const residual = item(amax(abs(f)));
+      const residual = Math.max(...each(item(amax(abs(f)))));
       residuals.push(residual);
       const hopeless = !(residual < HOPELESS * Math.max(residuals[0], tolerance));
       done = residual <= tolerance || hopeless || residuals.length === iterations;
       if (done) return { x: value, before: null };
       return {
-        x: format.fromFloat(mix(format.toFloat(at.x), { g: value_F, f }, at.before, settings)),
+        x: format.fromFloat(mix(format.toFloat(at.x), { g: value_F, f }, at.before, settings, each)),
         before: { g: value_F, f },
       };
     });
@@ -81,12 +85,14 @@ function mix(
   now: { g: Tensor; f: Tensor },
   before: { g: Tensor; f: Tensor } | null,
   { damping, anderson }: SolverSettings,
+  each: (value: number) => number[],
 ): Tensor {
   if (anderson && before !== null) {
     // theta minimises |f - theta (f - f_before)|; the iterate is the same mixture of the values of g.
     const change = sub(now.f, before.f);
-    const size = item(sum(mul(change, change)));
-    const theta = size > 0 ? item(sum(mul(now.f, change))) / size : 0;
+    const inner = (a: Tensor): number => each(item(sum(mul(a, change)))).reduce((total, part) => total + part, 0);
+    const size = inner(change);
+    const theta = size > 0 ? inner(now.f) / size : 0;
     return sub(now.g, mulScalar(sub(now.g, before.g), theta));
   }
   return damping === 1 ? now.g : add(x, mulScalar(now.f, damping));

@@ -1,7 +1,6 @@
 // A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
 // Owns all of these, and alone changes what it holds; `freeMicroBatch` releases what is left. What it holds can be saved, for a second
 // backward pass from the same place.
-import type { SizedBatch } from "../data/batches.js";
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
@@ -12,11 +11,12 @@ import { seedFor } from "../torch/random.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, dtype, fromValues, type Tensor } from "../torch/tensor.js";
 import { routerJitter } from "./jitter.js";
+import type { HeldBatch } from "../network/held-batch.js";
 import { embed, type Network, type Segment } from "../network/network.js";
 import type { RouterLosses } from "./router-losses.js";
 
 interface Held {
-  batch: SizedBatch;
+  batch: HeldBatch;
   routing: RecordedRouting;
   context: Context;
   /** One for each segment that it has reached. */
@@ -42,18 +42,28 @@ export interface Beginning {
 }
 
 /** The micro-batch in front of the first block; `index` is its place in the step. */
-export function startMicroBatch(network: Network, batch: SizedBatch, index: number, beginning: Beginning): MicroBatch {
+export function startMicroBatch(network: Network, batch: HeldBatch, index: number, beginning: Beginning): MicroBatch {
   const { model, computeDtype, device } = network;
   const { segment, step, seed, jitterNoise, observer, report } = beginning;
   return scope(() => {
     // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
     const streams = segment.coupling.begin(embed(network, batch.tokens), segment.format);
     const routing = new RecordedRouting(model.architecture.experts.count);
-    const context = makeContext(model.architecture, batch.positions, batch.segments, { computeDtype, device, routing });
+    const { positions, segments, spread } = batch;
+    const of = { computeDtype, device, routing, spread };
+    const context = makeContext(model.architecture, positions, segments, of);
     context.routerObserver = observer ?? undefined;
     if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
     const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
-    const part = { context, streams: streams.map(keep), dStreams: [], kept: [], signs, report };
+    const part = {
+      context,
+      streams: streams.map(keep),
+      dStreams: [],
+      kept: [],
+      signs,
+      report,
+      each: spread?.each,
+    };
     return { batch, routing, context, parts: [part], saved: [], dHidden_TD: null };
   });
 }
@@ -67,7 +77,8 @@ export function enterNext(
   const part = parts[parts.length - 1];
   const { streams } = part;
   const begun = scope(() => after.coupling.begin(before.coupling.end(streams, before.format), after.format)).map(keep);
-  parts.push({ context, streams: begun, dStreams: [], kept: [], signs: parts[0].signs, report });
+  const { signs, each } = parts[0];
+  parts.push({ context, streams: begun, dStreams: [], kept: [], signs, report, each });
   if (rebuilds) return;
   free(...streams.filter((stream) => !begun.includes(stream)));
   part.streams = [];
@@ -101,13 +112,19 @@ export function leaveBackward(microBatch: Held, index: number, { coupling }: Seg
   }
 }
 
-/** +-1 for each document and unit, from what identifies them, so that nothing is kept. */
-function drawnSigns({ segments, tokens }: SizedBatch, device: string, place: number[]): (unit: number) => Tensor {
+/** +-1 for each document and unit, from what identifies them, so that nothing is kept; of the tokens that are here. */
+function drawnSigns(
+  { segments, tokens, spread }: HeldBatch,
+  device: string,
+  place: number[],
+): (unit: number) => Tensor {
   const signsOf = (unit: number): number[] =>
     segments.flatMap((length, document) =>
       new Array<number>(length).fill(seedFor(...place, unit, document) % 2 === 0 ? 1 : -1),
     );
-  return (unit) => fromValues(() => signsOf(unit), [tokens.length, 1], "float32", device);
+  const { first = 0 } = spread ?? {};
+  const ownOf = (unit: number): number[] => signsOf(unit).slice(first, first + tokens.length);
+  return (unit) => fromValues(() => ownOf(unit), [tokens.length, 1], "float32", device);
 }
 
 /** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */

@@ -8,6 +8,7 @@ import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
 import { ALONE, shareOf } from "../parallel/collectives.js";
+import { sequenceGroup } from "../parallel/sequence-group.js";
 import { bitBytes, hostBytes, type Method } from "../reversible/methods/method.js";
 import { ledger } from "../torch/memory.js";
 import { agreed, checkAlike } from "../parallel/agreed.js";
@@ -23,6 +24,7 @@ import {
   streamBytesOf,
 } from "./micro-batch.js";
 import { correctingChoice } from "./expert-load.js";
+import { heldBatch } from "../network/held-batch.js";
 import { forwardOrder, type Network, type Segment, segmentsOf } from "../network/network.js";
 import { EMBEDDING } from "../store/store.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -38,6 +40,8 @@ export interface StepOptions extends UpdateOptions {
   router?: RouterLossSettings & { jitterNoise: number; correctionRate?: number };
   /** Whose logits are learnt, at every token; without it, the labels. */
   teacher?: Teacher;
+  /** How many ranks hold each micro-batch together; their gradients are added "direct". 1 unless said otherwise. */
+  sequenceRanks?: number;
 }
 
 export interface StepResult {
@@ -85,7 +89,7 @@ export function trainStep(
   batches: SizedBatch[],
   options: StepOptions,
 ): StepResult {
-  const { method, step, seed, router, teacher, maxGradNorm = 0, ranks = ALONE } = options;
+  const { method, step, seed, router, teacher, maxGradNorm = 0, ranks = ALONE, sequenceRanks = 1 } = options;
   const trainedTokens = batches.reduce(
     (total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens),
     0,
@@ -100,7 +104,8 @@ export function trainStep(
   const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
   const segments = segmentsOf(network);
   const [first] = segments;
-  const [from, end] = shareOf(ranks, batches.length);
+  const group = sequenceGroup(ranks, sequenceRanks);
+  const [from, end] = shareOf(group.among, batches.length);
   const solutions: [number, Solution][] = [];
   const reportOf =
     ({ firstLayer = 0 }: Segment): Report =>
@@ -118,10 +123,10 @@ export function trainStep(
     const live = (): number => ledger(network.device).liveBytes - network.store.copiedBytes;
     let [liveBefore, beganBytes] = [0, 0];
     const forward = (work: () => Began): Began[] =>
-      network.store.pass([EMBEDDING, ...forwardOrder(segments)], () => agreed(ranks, work));
+      network.store.pass([EMBEDDING, ...forwardOrder(segments)], () => agreed(ranks, () => group.together(work)));
     const found = forward(() => {
       for (let index = from; index < end; index++)
-        microBatches.push(startMicroBatch(network, batches[index], index, beginning));
+        microBatches.push(startMicroBatch(network, heldBatch(batches[index], group), index, beginning));
       // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
       if (maxGradNorm > 0 && method.holdsBlocks) microBatches.forEach(save);
       liveBefore = live();

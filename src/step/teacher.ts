@@ -3,7 +3,6 @@
 // hidden states stay, until the loss. Owns the mapped files until `close`.
 import type { ModelSource } from "../checkpoint/source.js";
 import { type StreamedModel, streamModel } from "../checkpoint/stream.js";
-import type { SizedBatch } from "../data/batches.js";
 import type { OpenWeights } from "../model/weights.js";
 import { divergence, type Objective } from "../reversible/objectives.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
@@ -12,6 +11,7 @@ import { ledger } from "../torch/memory.js";
 import { free, keep, scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
 import { throughBlocks } from "../network/evaluate.js";
+import type { HeldBatch } from "../network/held-batch.js";
 import { embed, type Network, openHead, outerNames } from "../network/network.js";
 import { deviceStore } from "../store/device.js";
 
@@ -49,7 +49,7 @@ export class Teacher {
   }
 
   /** A forward pass over the micro-batches, layer by layer; the caller frees what it returns. */
-  targets(batches: SizedBatch[]): TeacherTargets {
+  targets(batches: HeldBatch[]): TeacherTargets {
     const { device } = this.#network;
     const before = ledger(device).liveBytes;
     const hidden = this.#pass(batches);
@@ -90,7 +90,7 @@ export class Teacher {
     this.#streamed.close();
   }
 
-  #pass(batches: SizedBatch[]): Tensor[] {
+  #pass(batches: HeldBatch[]): Tensor[] {
     const { name } = outerNames(this.#network).embedding;
     const embedded = this.#with([name], (network) => batches.map(({ tokens }) => embed(network, tokens))).map(keep);
     return throughBlocks(this.#network, batches, embedded);

@@ -28,6 +28,7 @@ import {
 } from "../network/description.js";
 import { largestHidden } from "../network/evaluate.js";
 import type { Network } from "../network/network.js";
+import type { Collectives } from "../parallel/collectives.js";
 import { OptimizerStates } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
 import { Teacher } from "../step/teacher.js";
@@ -88,6 +89,7 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
   if (problem !== false) throw new UserError(problem);
   checkDivision(settings, model.architecture.layers.length);
   checkGroups(settings, model.architecture);
+  checkSequences(settings, model.architecture);
   return {
     model,
     ...networkParts(description, settings),
@@ -106,12 +108,13 @@ export function withFittingGrid(
   model: Model,
   documents: Documents,
   store: ParameterStore,
+  ranks: Collectives,
 ): TrainSettings {
   const { stream_fraction_bits: given, max_length } = settings;
   if (given > 0 || describeNetwork(settings).stream !== "int32") return settings;
   const first = Array.from({ length: Math.min(16, documents.length) }, (_, i) => documents.document(i));
   const [batch] = sequentialBatches(inMemory(first), { rows: 1, max_length }).slice(0, 1);
-  const largest = largestHidden(networkOf(settings, model, store), batch);
+  const largest = largestHidden(networkOf(settings, model, store), batch, ranks, settings.sequence_ranks);
   return { ...settings, stream_fraction_bits: fittingFractionBits(largest, FRACTION_BITS.int32) };
 }
 
@@ -215,6 +218,22 @@ function checkGroups(settings: TrainSettings, architecture: Architecture): void 
   throw new UserError(
     `expert_group_size: ${size} would divide blocks of ${optimizerEntry(optimizer).stateBlock} elements that experts of ${architecture.hiddenSize} x ${architecture.experts.width} share ` +
       `in the state of ${optimizer}. Remove it, or use another optimizer.`,
+  );
+}
+
+/** Attention is shared out by heads; of those of keys and values, one may be repeated for several ranks, unless a state goes with it. */
+function checkSequences({ sequence_ranks: asked, model }: TrainSettings, { layers }: Architecture): void {
+  const heads = layers.flatMap(({ attention }) => attention.heads ?? []);
+  const fits = (ranks: number): boolean =>
+    heads.every(
+      ({ query, keyValue, areStates }) =>
+        query % ranks === 0 && (keyValue % ranks === 0 || (!areStates && ranks % keyValue === 0)),
+    );
+  if (fits(asked)) return;
+  const most = Math.min(...heads.map(({ query }) => query));
+  const possible = Array.from({ length: most }, (_, i) => i + 1).filter(fits);
+  throw new UserError(
+    `sequence_ranks: ${asked} ranks cannot share out the heads of attention of ${model} (expected ${possible.join(", ")}).`,
   );
 }
 

@@ -188,7 +188,7 @@ function makeTrained(
   checkRouter(asked, model.architecture);
   checkOptimizer(asked, model);
   checkFrozen(asked.freeze, model);
-  const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store);
+  const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store, ranks);
   const phases = phasesOf(settings, totalSteps);
   const network = {
     ...networkOf(settings, model, store),

@@ -17,6 +17,7 @@ export function stepOptions(settings: TrainSettings, phase: Phase, step: number)
     expertGroupSize: settings.expert_group_size,
     seed: settings.seed,
     sumOrder: settings.rank_sums,
+    sequenceRanks: settings.sequence_ranks,
     router: {
       auxCoef: routerIsTrained ? settings.router_aux_loss_coef : 0,
       auxType: settings.router_aux_loss_type,

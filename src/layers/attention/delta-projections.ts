@@ -1,5 +1,5 @@
 // How the matrices that project a hidden state lie in layers with a gated delta rule: one for each kind, or grouped by key head.
-import { narrow, reshape } from "../../torch/ops.js";
+import { cat, narrow, reshape } from "../../torch/ops.js";
 import { shape, type Tensor } from "../../torch/tensor.js";
 
 interface Heads {
@@ -77,6 +77,36 @@ export function groupedProjections({ keyHeads, keyWidth, valueHeads, valueWidth 
       a_TH: { matrix: 1, first: shared, step: 2 * shared, width: shared },
     },
   };
+}
+
+/** Whether heads of keys, with all that belongs to them, follow one another in a matrix; else all queries are in front of all keys, and so on. */
+const isGrouped = ({ places }: Projections, matrix: number): boolean =>
+  Object.values(places).some((place) => place.matrix === matrix && place.step !== place.width);
+
+/** The same of one of so many equal parts of the heads. */
+export function projectionsOfPart(projections: Projections, parts: number): Projections {
+  const { keyHeads, matrices, places } = projections;
+  const ofPart = (place: Place): Place =>
+    isGrouped(projections, place.matrix) ? place : { ...place, first: place.first / parts };
+  return {
+    keyHeads: keyHeads / parts,
+    matrices: matrices.map(({ name, rows }) => ({ name, rows: rows / parts })),
+    places: Object.fromEntries(
+      Object.entries(places).map(([name, place]) => [name, ofPart(place)]),
+    ) as Projections["places"],
+  };
+}
+
+/** What a matrix made, [T, parts, N], each part as `projectionsOfPart` has it. */
+export function byParts(projections: Projections, matrix: number, t_TN: Tensor, parts: number): Tensor {
+  const { keyHeads, places } = projections;
+  const [tokens, width] = shape(t_TN);
+  if (isGrouped(projections, matrix)) return reshape(t_TN, [tokens, parts, width / parts]);
+  const own = Object.values(places).filter((place) => place.matrix === matrix);
+  const apart = own.map((place) =>
+    reshape(narrow(t_TN, 1, place.first, keyHeads * place.width), [tokens, parts, (keyHeads * place.width) / parts]),
+  );
+  return apart.length === 1 ? apart[0] : cat(apart, 2);
 }
 
 /** The parts of what the matrices made, in their order: views, or copies where heads are apart. */

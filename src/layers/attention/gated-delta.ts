@@ -2,19 +2,21 @@
 // the gated delta rule in each head of values, and a norm behind which a gate is. From the projections to the gate it runs in float32
 // (float64 for float64), tile by tile (scan.ts). When generating, a layer keeps its states and the last inputs of the
 // convolution, whatever the length of the text.
-import { cast, contiguous, transpose, view } from "../../torch/ops.js";
+import { cast, cat, contiguous, narrow, transpose, view } from "../../torch/ops.js";
+import { junction } from "../../torch/graph.js";
 import { hasKernels } from "../../torch/kernels/kernels.js";
-import { scope } from "../../torch/scope.js";
-import { device, dtype, type DType, type Tensor, zeros } from "../../torch/tensor.js";
+import { free, scope } from "../../torch/scope.js";
+import { device, dtype, type DType, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, Weights } from "../../model/architecture.js";
-import type { Context } from "../../model/context.js";
+import type { Context, Spread } from "../../model/context.js";
 import { normSpec, rmsNorm } from "../norm.js";
 import { wide } from "../wide.js";
 import { kernelTile } from "./delta-kernels.js";
-import { split } from "./delta-projections.js";
+import { byParts, projectionsOfPart, split } from "./delta-projections.js";
 import { referenceTile } from "./delta-reference.js";
 import type { GatedDelta } from "./delta-settings.js";
 import { differentiated, scan } from "./scan.js";
+import { ownPart, toHeads, toTokens } from "./spread.js";
 
 /** Tokens of a chunk of the delta rule, and of what is computed again at once. */
 export interface DeltaLimits {
@@ -30,6 +32,7 @@ const limitsOn = (on: string): DeltaLimits =>
 export const gatedDeltaAttention = (layer: number, settings: GatedDelta, limits?: DeltaLimits): Branch => ({
   kind: "gated delta rule",
   settings,
+  heads: { query: settings.keyHeads, keyValue: settings.keyHeads, areStates: true },
   parameters: parametersOf(settings),
   evaluate: (weights, x_TD, context, memory_TD = x_TD) =>
     evaluate(settings, limits ?? limitsOn(device(x_TD)), layer, weights, { x_TD, memory_TD }, context),
@@ -64,24 +67,33 @@ function parametersOf({
 }
 
 function evaluate(
-  settings: GatedDelta,
+  whole: GatedDelta,
   { chunk, tile }: DeltaLimits,
   layer: number,
   weights: Weights,
   { x_TD, memory_TD }: { x_TD: Tensor; memory_TD: Tensor },
-  { computeDtype, segments, cache }: Context,
+  { computeDtype, segments, cache, spread }: Context,
 ): Tensor {
+  // Where tokens are spread, a few heads of all of them are here.
+  const settings = spread ? settingsOfPart(whole, spread.tokens.length) : whole;
   const { keyHeads, keyWidth, valueHeads, valueWidth, kernel, projections } = settings;
   const project = (t_TD: Tensor): Tensor[] =>
     scope(() => {
-      const h_TD = rmsNorm(t_TD, weights.get(NORM), settings.normEpsilon, computeDtype, settings.normForm);
+      const normed_TD = rmsNorm(t_TD, weights.get(NORM), settings.normEpsilon, computeDtype, settings.normForm);
+      // What each matrix makes of it is moved by itself.
+      const h_TD = spread ? junction(normed_TD) : normed_TD;
       return projections.matrices.map(({ name }) => weights.linear(`linear_attn.${name}`, h_TD));
     });
-  const own = project(x_TD);
-  const ofMemory = memory_TD === x_TD ? [] : project(memory_TD);
+  const made = project(x_TD);
+  const madeOfMemory = memory_TD === x_TD ? [] : project(memory_TD);
+  const rows = spread ? rowsOfPart(whole, spread, [...made, ...madeOfMemory]) : [...made, ...madeOfMemory];
+  const [own, ofMemory] = [rows.slice(0, made.length), rows.slice(made.length)];
   const channels = 2 * keyHeads * keyWidth + valueHeads * valueWidth;
   // A view, for what a custom function is given belongs to it.
-  const used = (name: string, ...size: number[]): Tensor => view(weights.get(`linear_attn.${name}`), size);
+  const used = (name: string, ...size: number[]): Tensor => {
+    const t = weights.get(`linear_attn.${name}`);
+    return view(spread && name !== "norm.weight" ? weightOfPart(whole, spread, name, t) : t, size);
+  };
   const type: DType = computeDtype === "float64" ? "float64" : "float32";
   const inKernels = hasKernels(device(x_TD)) && (computeDtype === "float32" || computeDtype === "bfloat16");
   const ofWeights = [
@@ -100,7 +112,7 @@ function evaluate(
   );
   const out_TN = scan(
     {
-      rows: [...own, ...ofMemory],
+      rows,
       weights: inKernels ? scope(() => widened(ofWeights)) : ofWeights,
       state,
       segments,
@@ -123,7 +135,37 @@ function evaluate(
         }),
   );
   cache?.replace(layer, { before: state[0], state: state[1] });
-  return cast(weights.linear("linear_attn.out_proj", out_TN), dtype(x_TD));
+  const tokens_TN = spread ? toTokens(spread, out_TN) : out_TN;
+  return cast(weights.linear("linear_attn.out_proj", tokens_TN), dtype(x_TD));
+}
+
+/** Of one of so many equal parts of the heads. */
+const settingsOfPart = (settings: GatedDelta, parts: number): GatedDelta => ({
+  ...settings,
+  keyHeads: settings.keyHeads / parts,
+  valueHeads: settings.valueHeads / parts,
+  projections: projectionsOfPart(settings.projections, parts),
+});
+
+/** From what the matrices made of this rank's tokens to what they made for its heads of all tokens, each dense; frees what it is given. */
+function rowsOfPart({ projections }: GatedDelta, spread: Spread, made: Tensor[]): Tensor[] {
+  const { length } = projections.matrices;
+  return made.flatMap((t_TN, i) => {
+    const moved = scope(() => toHeads(spread, [byParts(projections, i % length, t_TN, spread.tokens.length)]));
+    free(t_TN);
+    return moved;
+  });
+}
+
+/** The part of this rank's heads; of the convolution, channels of queries, keys and values. */
+function weightOfPart({ keyHeads, keyWidth }: GatedDelta, spread: Spread, name: string, t: Tensor): Tensor {
+  if (name !== "conv1d.weight") return ownPart(spread, t);
+  const [channels, keys] = [shape(t)[0], keyHeads * keyWidth];
+  return scope(() => {
+    const places = [0, keys, 2 * keys, channels];
+    const part = (i: number): Tensor => ownPart(spread, narrow(t, 0, places[i], places[i + 1] - places[i]));
+    return cat([0, 1, 2].map(part), 0);
+  });
 }
 
 /** As the kernels take them: in float32, the convolution tap by tap. */

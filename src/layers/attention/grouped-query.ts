@@ -9,7 +9,7 @@ import type { Context } from "../../model/context.js";
 import { gated } from "../gated.js";
 import { type NormForm, normSpec, rmsNorm } from "../norm.js";
 import { rotate } from "../rotate.js";
-import { attend } from "./attend.js";
+import { attendIn } from "./spread.js";
 
 export interface GroupedQuery {
   hiddenSize: number;
@@ -41,6 +41,7 @@ export interface GroupedQuery {
 export const groupedQueryAttention = (layer: number, settings: GroupedQuery): Branch => ({
   kind: `${settings.gate ? "gated " : ""}attention${settings.window === null ? "" : ` in a window of ${settings.window}`}`,
   settings,
+  heads: { query: settings.numHeads, keyValue: settings.numKeyValueHeads },
   parameters: parametersOf(settings),
   evaluate: (weights, x_TD, context, memory_TD = x_TD) =>
     evaluate(settings, layer, weights, { x_TD, memory_TD }, context),
@@ -110,7 +111,7 @@ function evaluate(
   if (!gate) free(h_TD);
   if (context.cache) ({ k_TKC, v_TKC } = context.cache.extend(layer, { k_TKC, v_TKC }));
   const sinks_H = sinks ? weights.get(SINKS) : null;
-  const attended_TN = attend(q_THC, k_TKC, v_TKC, context.segments, window, scale, sinks_H, context.ends_S);
+  const attended_TN = attendIn(context, { q_THC, k_UKC: k_TKC, v_UKC: v_TKC }, { window, scale, sinks_H });
   const out_TN = both_THN ? throughGate(attended_TN, narrow(both_THN, 2, headDim, headDim)) : attended_TN;
   return cast(weights.linear("self_attn.o_proj", out_TN), dtype(x_TD));
 }

@@ -9,6 +9,7 @@ import type { Context, LayerCache } from "../../model/context.js";
 import { normSpec, rmsNorm } from "../norm.js";
 import { rotate } from "../rotate.js";
 import { attend } from "./attend.js";
+import { attendIn } from "./spread.js";
 
 export interface LatentAttention {
   hiddenSize: number;
@@ -36,6 +37,7 @@ const LATENT_EPSILON = 1e-6;
 export const latentAttention = (layer: number, settings: LatentAttention): Branch => ({
   kind: settings.queryRank === null ? "latent attention" : "latent attention, latent queries",
   settings,
+  heads: { query: settings.numHeads, keyValue: settings.numHeads },
   parameters: parametersOf(settings),
   evaluate: (weights, x_TD, context, memory_TD = x_TD) =>
     evaluate(settings, layer, weights, { x_TD, memory_TD }, context),
@@ -117,13 +119,13 @@ function attendToHeads(
   { numHeads, plainWidth, turningWidth, valueWidth, scale }: LatentAttention,
   weights: Weights,
   { q_THC, c_TL, kTurned_T1R }: Projected,
-  { segments, ends_S }: Context,
+  context: Context,
 ): Tensor {
   return scope(() => {
     const made_THN = reshape(weights.linear("self_attn.kv_b_proj", c_TL), [-1, numHeads, plainWidth + valueWidth]);
     const kTurned_THR = expand(kTurned_T1R, [-1, numHeads, turningWidth]);
     const k_THC = cat([narrow(made_THN, 2, 0, plainWidth), kTurned_THR], 2);
-    return attend(q_THC, k_THC, narrow(made_THN, 2, plainWidth, valueWidth), segments, null, scale, null, ends_S);
+    return attendIn(context, { q_THC, k_UKC: k_THC, v_UKC: narrow(made_THN, 2, plainWidth, valueWidth) }, { scale });
   });
 }
 

@@ -153,7 +153,7 @@ export function revffn(settings: RevffnSettings): Coupling {
       const y1_TD = format.plus(x1_TD, attend(x1_TD));
       const y2_TD = format.plus(x2_TD, apply("feedForward", format.toFloat(y1_TD)));
       if (!settings.storedHint || !pass.wantBits) return { streams: [y1_TD, y2_TD], bits: null };
-      const { x } = solve((from) => format.plus(y1_TD, attend(from), -1), startOf(y1_TD), format, settings);
+      const { x } = solve((from) => format.plus(y1_TD, attend(from), -1), startOf(y1_TD), format, settings, pass.each);
       return { streams: [y1_TD, y2_TD], bits: packHint(sub(x1_TD, x)) };
     },
     reverse: ([dy1_TD, dy2_TD], visit, known, format, pass) => {
@@ -166,7 +166,8 @@ export function revffn(settings: RevffnSettings): Coupling {
         const solid_TD = format.plus_(y2_TD, feedForward.y_TD, -1);
         const attend = (from_TD: Tensor): Tensor =>
           known.apply("attention", format.toFloat(from_TD), format.toFloat(solid_TD));
-        const { x, solution } = solve((from) => format.plus(y1_TD, attend(from), -1), startOf(y1_TD), format, settings);
+        const g = (from: Tensor): Tensor => format.plus(y1_TD, attend(from), -1);
+        const { x, solution } = solve(g, startOf(y1_TD), format, settings, pass.each);
         pass.report?.(solution);
         [x1_TD, x2_TD] = [known.bits === null ? x : add(x, unpackHint(known.bits, x)), solid_TD];
       }

@@ -33,6 +33,8 @@ export interface BatchState<Context> {
   signs?: (unit: number) => Tensor;
   /** Told how the inverse of a unit went, where it is solved by iteration. */
   report?: (unit: number, solution: Solution) => void;
+  /** See `Pass`. */
+  each?: (value: number) => number[];
 }
 
 export interface Method<Name extends string = string> {
@@ -68,7 +70,8 @@ export function passOf<Context>(
   wanted: Pick<Pass, "wantBits" | "overwrite"> = { wantBits: false },
 ): Pass {
   const report = (solution: Solution): void => batch.report?.(unit, solution);
-  return { unit, ...wanted, report, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
+  const { each } = batch;
+  return { unit, ...wanted, report, each, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
 }
 
 // The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.

@@ -28,9 +28,9 @@ export function evaluateRun(run: Run, sink: Sink, step: number, as: "trained" | 
 }
 
 /** An evaluation that meets values that are not finite is said, and ends no training: what it measured is saved or mended by the steps. */
-function measuredOrNaN(network: Network, { evalBatches, ranks }: Run, sink: Sink, step: number): Evaluated {
+function measuredOrNaN(network: Network, { evalBatches, ranks, settings }: Run, sink: Sink, step: number): Evaluated {
   try {
-    return evaluate(network, evalBatches, undefined, ranks);
+    return evaluate(network, evalBatches, undefined, ranks, settings.sequence_ranks);
   } catch (failure) {
     if (!(failure instanceof BadValuesError)) throw failure;
     sink.write({ kind: "message", step, message: `evaluation: ${failure.message}`, level: "warning" });

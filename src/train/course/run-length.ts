@@ -4,17 +4,15 @@ import type { Collectives } from "../../parallel/collectives.js";
 import type { TrainSettings } from "../settings/settings.js";
 
 type Ranks = Pick<Collectives, "world">;
-type Sizes = Pick<TrainSettings, "gradient_accumulation_steps" | "max_steps" | "num_train_epochs">;
+type StepSizes = Pick<TrainSettings, "gradient_accumulation_steps" | "sequence_ranks">;
+type Sizes = StepSizes & Pick<TrainSettings, "max_steps" | "num_train_epochs">;
 
-/** Micro-batches of a step, over all ranks. */
-export const batchesPerStep = (settings: Pick<Sizes, "gradient_accumulation_steps">, { world }: Ranks): number =>
-  settings.gradient_accumulation_steps * world;
+/** Micro-batches of a step, over all ranks, of which some may hold each together. */
+export const batchesPerStep = (settings: StepSizes, { world }: Ranks): number =>
+  (settings.gradient_accumulation_steps * world) / settings.sequence_ranks;
 
-export const stepsPerEpoch = (
-  settings: Pick<Sizes, "gradient_accumulation_steps">,
-  batchesPerEpoch: number,
-  ranks: Ranks,
-): number => Math.ceil(batchesPerEpoch / batchesPerStep(settings, ranks));
+export const stepsPerEpoch = (settings: StepSizes, batchesPerEpoch: number, ranks: Ranks): number =>
+  Math.ceil(batchesPerEpoch / batchesPerStep(settings, ranks));
 
 /** At least one. */
 export const totalStepsOf = (settings: Sizes, batchesPerEpoch: number, ranks: Ranks): number =>

@@ -8,11 +8,15 @@ import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
-  const { device, parameters, expert_group_size: groups } = settings;
+  const { device, parameters, expert_group_size: groups, sequence_ranks: together } = settings;
   const { lies, shared } = STORES[parameters];
   if (world === 1 && shared)
     throw new UserError(
       `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or set parameters to ${lies === "files" ? "disk" : "device"}.`,
+    );
+  if (world % together > 0)
+    throw new UserError(
+      `sequence_ranks: ${together} hold each micro-batch together, and there are ${world} in all (expected a multiple of ${together}). Start as many (revmoe launch --nproc ${together} train ...), or remove it.`,
     );
   if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>

@@ -64,17 +64,23 @@ const made = async ({ said, ended }: Started, step: number): Promise<void> => {
   }
 };
 
-for (const parameters of ["device", "sharded", "sharded-disk"]) {
-  test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: parameters ${parameters}`, (t) =>
-    killEach(t, parameters));
+for (const [parameters, together] of [
+  ["device", 1],
+  ["sharded", 1],
+  ["sharded-disk", 1],
+  ["device", 2],
+] as const) {
+  test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: parameters ${parameters}, sequence_ranks ${together}`, (t) =>
+    killEach(t, parameters, together));
 }
 
-async function killEach(t: TestContext, parameters: string): Promise<void> {
+async function killEach(t: TestContext, parameters: string, together: number): Promise<void> {
   const place = makeWorkplace(t);
   // Long enough that the kill falls into it; where ranks share, often into a save, for which one reads of the other.
   const long = {
     ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, parameters },
     ...(parameters === "device" ? {} : { "save-steps": 1 }),
+    "sequence-ranks": together,
   };
   for (const killed of [1, 0]) {
     const output = place.out(`killed-${killed}`);

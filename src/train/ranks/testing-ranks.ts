@@ -26,6 +26,8 @@ export interface RankCase {
   poisoned?: boolean;
   /** Rank 1 alone meets bad values in a backward pass, and ends with them. */
   spoilt?: boolean;
+  /** The same in the forward pass of step 2, the first time. */
+  spoiltForward?: boolean;
 }
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
@@ -83,16 +85,36 @@ function spoilBackward({ state: { network } }: Run): void {
   Object.assign(network, { coupling: { ...network.coupling, beginGradient } });
 }
 
+function spoilForward({ data, state: { network } }: Run): void {
+  let steps = 0;
+  const next = data.nextStep.bind(data);
+  data.nextStep = (most) => {
+    steps++;
+    return next(most);
+  };
+  const { coupling } = network;
+  let passes = 0;
+  const forward: typeof coupling.forward = (...of) => {
+    // In the middle of the blocks.
+    if (steps === 2 && ++passes === 2) throw new BadValuesError("a value is spoilt.", "");
+    return coupling.forward(...of);
+  };
+  Object.assign(network, { coupling: { ...coupling, forward } });
+}
+
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt, blank, poisoned, spoilt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+  for (const { settings, stopAt, blank, poisoned, spoilt, spoiltForward } of JSON.parse(
+    readFileSync(path, "utf8"),
+  ) as RankCase[]) {
     const ownTokens: number[] = [];
     const sentBefore: number[] = [];
     const look = (run: Run): void => {
       if (blank) blankFirst(run);
       if (poisoned) poison(run);
       if (spoilt && ranks.rank === 1) spoilBackward(run);
+      if (spoiltForward && ranks.rank === 1) spoilForward(run);
       const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {

@@ -146,6 +146,11 @@ const PROBLEMS: readonly Problem[] = [
     at.has("decay_ratio") &&
     `${at.subject("decay_ratio")} has no effect with ${at.mention("lr_scheduler_type")}. ` +
       "Remove decay_ratio, or set lr_scheduler_type to warmup_stable_decay.",
+  ({ sequence_ranks: ranks, rank_sums: order }, at) =>
+    ranks > 1 &&
+    order === "ordered" &&
+    `${at.subject("rank_sums")} makes ranks wait for one another's gradients, while with ${at.mention("sequence_ranks")} they compute each block together. ` +
+      "Remove rank_sums, or set it to direct.",
   ...ROW_PROBLEMS,
   ({ router_aux_loss_coef: coef }, at) =>
     coef === 0 &&

@@ -119,9 +119,19 @@ export const RUN_ROWS = {
     kind: "choice",
     choices: SUM_ORDERS,
     default: "ordered",
+    otherwise: [{ given: "sequence_ranks", when: { sequence_ranks: /^(?!1$)/ }, value: "direct" }],
     group: GROUP,
     about:
-      "of several ranks: ordered adds gradients as one process would, for its bits, each rank a block behind the one before it; direct adds them when each rank has its own: no such wait and less traffic, the same bits every time, but others for another number of ranks",
+      "of several ranks: ordered adds gradients as one process would, for its bits, each rank a block behind the one before it; direct adds them when each rank has its own: no such wait and less traffic, the same bits every time, but others for another number of ranks; direct with sequence_ranks",
+  },
+  sequence_ranks: {
+    kind: "integer",
+    default: 1,
+    min: 1,
+    max: 1024,
+    group: GROUP,
+    about:
+      "of several ranks: so many hold each micro-batch together, for long rows: attention is shared out by heads, all else by tokens; must divide the number of ranks, and the heads of the model",
   },
   seed: {
     kind: "integer",

@@ -124,6 +124,7 @@ const FLAGS = `
 --resume FOLDER = ""
 --rank-timeout N = 1800
 --rank-sums ordered|direct = ordered
+--sequence-ranks N = 1
 --seed N = 42
 `;
 
