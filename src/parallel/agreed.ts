@@ -2,7 +2,10 @@
 import { BadValuesError, UserError } from "../errors.js";
 import type { Collectives } from "./collectives.js";
 
-type Found<T> = { value: T } | { what: string; advice: string };
+type Found<T> = { value: T } | { what: string; advice: string; isTold: boolean };
+
+/** What all ranks have been told of. */
+export class ToldError extends BadValuesError {}
 
 /** What `work` gives on every rank, in their order. Errors: on all of them the BadValuesError of the first rank that met one. */
 export function agreed<T>(ranks: Collectives, work: () => T): T[] {
@@ -11,11 +14,11 @@ export function agreed<T>(ranks: Collectives, work: () => T): T[] {
     own = { value: work() };
   } catch (failure) {
     if (!(failure instanceof BadValuesError) || ranks.world === 1) throw failure;
-    own = { what: failure.what, advice: failure.advice };
+    own = { what: failure.what, advice: failure.advice, isTold: failure instanceof ToldError };
   }
   return ranks.gather(own).map((found, rank) => {
     if ("value" in found) return found.value;
-    throw new BadValuesError(`rank ${rank}: ${found.what}`, found.advice);
+    throw new ToldError(found.isTold ? found.what : `rank ${rank}: ${found.what}`, found.advice);
   });
 }
 

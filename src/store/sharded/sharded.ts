@@ -43,6 +43,7 @@ export class ShardedStore implements ParameterStore {
   readonly #weights = new Map<number, SharedWeight[]>();
   readonly #shapes = new Map<Tensor, number[]>();
   #gathering: Gathering | null = null;
+  #expertsStay = false;
 
   constructor({ device, architecture, shared }: Options) {
     assert(shared !== undefined, "nobody to share with");
@@ -54,6 +55,7 @@ export class ShardedStore implements ParameterStore {
       placedParameters(architecture).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]),
     );
     this.sharing = {
+      expertsStay: () => this.#expertsStay,
       rows: (placed, rank = own) => this.#rows(placed)[rank],
       shapeOf: (stored) => this.#shapes.get(stored) ?? shape(stored),
       needed: (part, name, rank) => this.#rows(this.#named(part, name))[rank],
@@ -61,6 +63,7 @@ export class ShardedStore implements ParameterStore {
   }
 
   readonly allocate: Allocate = (planned) => {
+    this.#expertsStay = this.#shared.expertsStay?.(planned) ?? false;
     this.#shares = this.#shared.shares ?? sharesOf(planned, this.#shared);
     const types = new Map(planned.map(({ placed, dtype }) => [nameOf(placed), dtype]));
     return (placed) => {
@@ -70,7 +73,7 @@ export class ShardedStore implements ParameterStore {
       const stored = keep(empty([count, ...rest], types.get(nameOf(placed)) as DType, this.#device));
       this.#shapes.set(stored, spec.shape);
       const part = partOf(this.#architecture, placed);
-      const weight = { stored, shape: spec.shape, rows: this.#rows(placed) };
+      const weight = { name: spec.name, stored, shape: spec.shape, rows: this.#rows(placed) };
       this.#weights.set(part, [...(this.#weights.get(part) ?? []), weight]);
       return stored;
     };
@@ -94,10 +97,15 @@ export class ShardedStore implements ParameterStore {
   begin(): void {}
 
   /** Errors in values are met by all ranks, and each stays until all are at the end: others still need what it holds. */
-  pass<T>(parts: readonly number[], work: () => T): T {
+  pass<T>(parts: readonly number[], work: () => T, stays: (name: string) => boolean = () => false): T {
     assert(this.#gathering === null, "a pass within a pass");
     const { ranks } = this.#shared;
-    const gathering = new Gathering(parts, (part) => this.#weightsOf(part), ranks.reads(), ranks);
+    const gathering = new Gathering(
+      parts,
+      (part) => this.#weightsOf(part).filter(({ name }) => part < 0 || !stays(name)),
+      ranks.reads(),
+      ranks,
+    );
     this.#gathering = gathering;
     try {
       const result = work();

@@ -103,6 +103,17 @@ const PROBLEMS: readonly Problem[] = [
     at.has("durability") &&
     `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
       "Remove durability, or set parameters to disk.",
+  ({ parameters, share_experts: shared }, at) =>
+    STORES[parameters].lies !== "ranks" &&
+    shared !== "weights" &&
+    `${at.subject("share_experts")} has no effect: only parameters sharded has it, not ${at.mention("parameters")}. ` +
+      "Remove share_experts, or set parameters to sharded.",
+  ({ share_experts: shared, rank_sums: sums }, at) =>
+    shared === "rows" &&
+    sums === "ordered" &&
+    at.has("rank_sums") &&
+    `${at.subject("share_experts")} adds gradients as rank_sums direct does, not as ${at.mention("rank_sums")}: all ranks are at the same block at the same time. ` +
+      "Remove one of the two, or set rank_sums to direct.",
   ({ coupling, stream }, at) =>
     coupling === ORDINARY.coupling &&
     stream !== "int32" &&

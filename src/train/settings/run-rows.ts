@@ -123,6 +123,14 @@ export const RUN_ROWS = {
     about:
       "of several ranks: ordered adds gradients as one process would, for its bits, each rank a block behind the one before it; direct adds them when each rank has its own: no such wait and less traffic, the same bits every time, but others for another number of ranks",
   },
+  share_experts: {
+    kind: "choice",
+    choices: ["weights", "rows", "auto"],
+    default: "weights",
+    group: GROUP,
+    about:
+      "with parameters sharded: weights brings those of a block's experts to every rank; rows leaves them where they are and sends rows of tokens there and back, which is less for short steps, with sums of gradients as rank_sums direct has them; auto: what sends less",
+  },
   seed: {
     kind: "integer",
     default: 42,
