@@ -16,7 +16,7 @@ const PAGES = {
 };
 
 const OTHERS = ["CHANGELOG.md", "LOG.md", "CONTRIBUTING.md", "SECURITY.md"];
-const EXAMPLES = ["tiny-moe", "moby-dick", "qwen1.5-moe-a2.7b"].map((name) => `examples/${name}/README.md`);
+const EXAMPLES = ["tiny-moe", "moby-dick", "released"].map((name) => `examples/${name}/README.md`);
 
 const named = Object.values(PAGES).flat();
 const there = readdirSync(join(ROOT, "docs"))

@@ -38,6 +38,7 @@ export {
 // Models: a folder, a .gguf file or a name on a hub; in memory; saved and exported.
 export { resolveModel } from "./hub/resolve.js";
 export { type ModelSource, openSource } from "./checkpoint/source.js";
+export { readArchitecture } from "./families/registry.js";
 export type { Architecture, Layer, ParameterSpec } from "./model/architecture.js";
 export { freeModel, type Model, parameterCount, type PlacedParameter, placedParameters } from "./model/model.js";
 export { loadModel } from "./checkpoint/load.js";

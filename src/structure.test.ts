@@ -185,17 +185,11 @@ test("the tree in the README is the tree on disk", () => {
   assert.deepEqual(at(2).sort(), [...foldersOf("src"), ...foldersOf("native")].sort(), "src and native");
 });
 
-const pages = [
-  "",
-  "docs/",
-  "examples/",
-  "examples/tiny-moe/",
-  "examples/moby-dick/",
-  "examples/qwen1.5-moe-a2.7b/",
-].flatMap((folder) =>
-  readdirSync(join(ROOT, folder))
-    .filter((name) => name.endsWith(".md"))
-    .map((name) => folder + name),
+const pages = ["", "docs/", "examples/", "examples/tiny-moe/", "examples/moby-dick/", "examples/released/"].flatMap(
+  (folder) =>
+    readdirSync(join(ROOT, folder))
+      .filter((name) => name.endsWith(".md"))
+      .map((name) => folder + name),
 );
 
 test("links between the pages lead somewhere", () => {

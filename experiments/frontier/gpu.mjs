@@ -8,20 +8,20 @@
 // --profile prints where the GPU's time goes, by kernel, of 2 layers unless said otherwise (profile.mjs), in place of the table. --device cpu tries
 // all of it on a CPU, but for the card's memory.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { GEOMETRIES } from "./geometry.mjs";
+import { configOf, GEOMETRIES } from "./geometry.mjs";
 import { describeStep } from "./kernel-groups.mjs";
 import { profileStep } from "./profile.mjs";
 
 const { values } = parseArgs({
   options: {
-    geometry: { type: "string", default: "qwen1.5-moe" },
+    geometry: { type: "string", default: "qwen1.5-moe-a2.7b" },
     layers: { type: "string" },
     experts: { type: "string" },
     vocabulary: { type: "string" },
@@ -44,13 +44,15 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const list = (text) => text.split(",").filter(Boolean);
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-const geometry = GEOMETRIES[values.geometry];
-if (!geometry) {
-  console.error(`--geometry: ${values.geometry} is not known (expected ${Object.keys(GEOMETRIES).join(", ")})`);
+if (!GEOMETRIES.includes(values.geometry)) {
+  console.error(`--geometry: ${values.geometry} is not known (expected ${GEOMETRIES.join(", ")})`);
   process.exit(2);
 }
-values.layers ??= values.profile ? "2" : String(geometry.layers);
-values.experts ??= String(geometry.experts);
+const numbers = Object.fromEntries(
+  ["layers", "experts", "vocabulary"].flatMap((name) => (values[name] ? [[name, Number(values[name])]] : [])),
+);
+if (values.profile) numbers.layers ??= 2;
+const config = configOf(values.geometry, numbers);
 const onCpu = values.device === "cpu";
 const card = spawnSync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"], {
   encoding: "utf8",
@@ -78,9 +80,7 @@ function optionsOf(way, folder, steps = Number(values.steps)) {
   const onDevice = way === "checkpoint" || way === "store";
   return {
     geometry: values.geometry,
-    layers: Number(values.layers),
-    experts: Number(values.experts),
-    ...(values.vocabulary === undefined ? {} : { vocabulary: Number(values.vocabulary) }),
+    ...numbers,
     tokens: Number(values.tokens),
     rows: Number(values.rows),
     microBatches: Number(values["micro-batches"]),
@@ -105,7 +105,9 @@ function profiled(way) {
       return [process.execPath, here("./work.mjs"), JSON.stringify(optionsOf(way, own, steps))];
     });
     const tokens = Number(values.tokens) * Number(values.rows) * Number(values["micro-batches"]);
-    console.log(`\n${way}, ${values.optimizer}, ${values.layers} layers, ${tokens} tokens; kernels by ${by}\n`);
+    console.log(
+      `\n${way}, ${values.optimizer}, ${config.num_hidden_layers} layers, ${tokens} tokens; kernels by ${by}\n`,
+    );
     console.log(describeStep(kernels));
   } catch (failure) {
     console.error(failure.message);
@@ -146,8 +148,11 @@ async function ours(way) {
 }
 
 async function theirs(optimizer) {
-  const given = ["layers", "experts", "tokens", "rows", "steps"].map((name) => values[name]);
-  const { events } = await watched("python3", [here("./theirs.py"), optimizer, ...given]);
+  const folder = mkdtempSync(join(values.dir, "revmoe-theirs-"));
+  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  const { tokens, rows, steps } = values;
+  const { events } = await watched("python3", [here("./theirs.py"), optimizer, folder, tokens, rows, steps]);
+  rmSync(folder, { recursive: true });
   console.log(events.map(({ text, ...rest }) => text ?? JSON.stringify(rest)).join("\n"));
 }
 

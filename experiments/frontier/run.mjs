@@ -1,4 +1,4 @@
-// Billions of parameters, all trained, with the weights on disk: node experiments/frontier/run.mjs [--geometry qwen1.5-moe|gpt-oss-20b]
+// Billions of parameters, all trained, with the weights on disk: node experiments/frontier/run.mjs [--geometry NAME]
 //   [--layers N] [--experts N] [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
 //   [--durability snapshot|step] [--dir FOLDER] [--json FILE]
 // A released geometry, by default that of Qwen1.5-MoE-A2.7B, with random bfloat16 weights, which are made in the folder on disk and removed at the end,
@@ -12,11 +12,11 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { GEOMETRIES } from "./geometry.mjs";
+import { configOf, GEOMETRIES, parametersOf } from "./geometry.mjs";
 
 const { values } = parseArgs({
   options: {
-    geometry: { type: "string", default: "qwen1.5-moe" },
+    geometry: { type: "string", default: "qwen1.5-moe-a2.7b" },
     layers: { type: "string" },
     experts: { type: "string" },
     tokens: { type: "string", default: "1024" },
@@ -31,13 +31,12 @@ const { values } = parseArgs({
     json: { type: "string" },
   },
 });
-const released = GEOMETRIES[values.geometry];
-if (released === undefined) {
-  console.error(`--geometry ${values.geometry}: is not known (expected ${Object.keys(GEOMETRIES).join(", ")}).`);
+if (!GEOMETRIES.includes(values.geometry)) {
+  console.error(`--geometry ${values.geometry}: is not known (expected ${GEOMETRIES.join(", ")}).`);
   process.exit(2);
 }
-const [layers, experts] = [Number(values.layers ?? released.layers), Number(values.experts ?? released.experts)];
-const parameters = released.parameters({ layers, experts });
+const [layers, experts] = [values.layers, values.experts].map((given) => given && Number(given));
+const parameters = parametersOf(configOf(values.geometry, { layers, experts }));
 const needed = 2 * parameters * (values.durability === "step" ? 2 : 1) * 1.03 + 3e9;
 const { bavail, bsize } = statfsSync(values.dir);
 if (bavail * bsize < needed) {

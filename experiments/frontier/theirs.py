@@ -1,18 +1,15 @@
-# The same geometry in transformers: python3 experiments/frontier/theirs.py adamw|adafactor LAYERS EXPERTS TOKENS ROWS STEPS
+# The same geometry in transformers: python3 experiments/frontier/theirs.py adamw|adafactor FOLDER TOKENS ROWS STEPS,
+# FOLDER with a config.json
 # bfloat16 weights and state, gradient checkpointing, grouped experts, torch's fused AdamW or transformers' Adafactor: what its Trainer does with
 # one card and bf16 weights. Prints one row, or that memory ran out.
 import sys
 import time
 
 import torch
-from transformers import Adafactor, AutoModelForCausalLM, Qwen2MoeConfig
+from transformers import Adafactor, AutoConfig, AutoModelForCausalLM
 
-name, layers, experts, tokens, rows, steps = sys.argv[1], *map(int, sys.argv[2:])
-config = Qwen2MoeConfig(
-    vocab_size=151_936, hidden_size=2048, num_hidden_layers=layers, num_attention_heads=16, num_key_value_heads=16, intermediate_size=5632,
-    moe_intermediate_size=1408, shared_expert_intermediate_size=5632, num_experts=experts, num_experts_per_tok=4, norm_topk_prob=False,
-    rope_theta=1e6, max_position_embeddings=8192,
-)
+name, folder, tokens, rows, steps = *sys.argv[1:3], *map(int, sys.argv[3:])
+config = AutoConfig.from_pretrained(folder)
 words = f"transformers, checkpointing, {name}, {rows * tokens} tokens a step"
 torch.manual_seed(0)
 torch.set_default_dtype(torch.bfloat16)

@@ -22,7 +22,7 @@ import {
   trainStep,
 } from "revmoe";
 import { makeData } from "../../examples/make-data.mjs";
-import { GEOMETRIES } from "./geometry.mjs";
+import { configOf } from "./geometry.mjs";
 
 const options = JSON.parse(process.argv[2]);
 const { folder, tokens, steps, rate, parameters = "disk", device = "cpu" } = options;
@@ -32,7 +32,7 @@ const model = join(folder, "model");
 mkdirSync(model, { recursive: true });
 writeFileSync(
   join(model, "config.json"),
-  JSON.stringify(GEOMETRIES[options.geometry ?? "qwen1.5-moe"].config(options), null, 2),
+  JSON.stringify(configOf(options.geometry ?? "qwen1.5-moe-a2.7b", options), null, 2),
 );
 const tiny = fileURLToPath(new URL("../../examples/tiny-moe", import.meta.url));
 for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(tiny, file), join(model, file));

@@ -18,7 +18,7 @@ const PAGES = [
   "SECURITY.md",
   "examples/tiny-moe/README.md",
   "examples/moby-dick/README.md",
-  "examples/qwen1.5-moe-a2.7b/README.md",
+  "examples/released/README.md",
 ].concat(
   readdirSync(join(ROOT, "docs"))
     .filter((name) => name.endsWith(".md"))

@@ -19,7 +19,7 @@ import { resolveSettings } from "../../train/settings/settings.js";
 
 const EXAMPLES = fileURLToPath(new URL("../../../examples/", import.meta.url));
 const SMALL = join(EXAMPLES, "tiny-moe/config.json");
-const LARGE = join(EXAMPLES, "qwen1.5-moe-a2.7b/config.json");
+const LARGE = join(EXAMPLES, "released/qwen1.5-moe-a2.7b/config.json");
 
 const BLOCKS = 48;
 const TOKENS = 32_768;
