@@ -11,6 +11,7 @@ import { beyondCounting } from "../torch/shadow.js";
 import { STORES } from "../store/registry.js";
 import type { HeldBytes } from "../store/store.js";
 import { UserError } from "../errors.js";
+import { checkExpertSharing, sharingNotes } from "../train/ranks/expert-sharing.js";
 import { stepTraffic } from "./traffic.js";
 import { plannedRank } from "./planned-ranks.js";
 import {
@@ -46,7 +47,7 @@ export interface Plan {
   spans: SpanPeak[];
   placed: Placed;
   /** Of several ranks: how many, and the bytes that one sends in a step, in the mean. */
-  ranks: { count: number; sentBytes: number };
+  ranks: { count: number; sentBytes: number; notes: string[] };
 }
 
 /**
@@ -58,12 +59,13 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const isShared = STORES[settings.parameters].lies === "ranks";
   if (isShared && world === 1)
     throw new UserError(`parameters: ${settings.parameters} shares them out over ranks. Say over how many: --ranks 2.`);
+  checkExpertSharing(settings, geometry.architecture);
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;
   const ranks = plannedRank(most, world);
   const step = (depth: number, count: number): ShadowStep =>
     shadowStep(
-      settings,
+      { ...settings, share_experts: shared?.experts.stay ? "rows" : "weights" },
       { ...geometry, architecture: atDepth(geometry.architecture, depth) },
       batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)),
       { ranks, shares: shared?.shares },
@@ -84,7 +86,8 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
     extended(planned, depths, geometry.architecture.layers.length),
     shared ? { hostBytes: 0, held: shared.held[most] } : storedBytes(settings, geometry),
   );
-  return { ...plan, ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world } };
+  const notes = shared ? sharingNotes(settings, shared.experts, world) : [];
+  return { ...plan, ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world, notes } };
 }
 
 /** The rank that holds most. */

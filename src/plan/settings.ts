@@ -55,6 +55,8 @@ export const PLANNED_ROWS = {
   router_aux_loss_coef: row.router_aux_loss_coef,
   router_z_loss_coef: row.router_z_loss_coef,
   router_jitter_noise: row.router_jitter_noise,
+  rank_sums: row.rank_sums,
+  share_experts: row.share_experts,
 } as const satisfies SettingRows;
 
 export const PLAN_ROWS = {

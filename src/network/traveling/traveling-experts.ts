@@ -64,7 +64,12 @@ export class TravelingExperts implements ExpertsElsewhere {
    * `work` on each of this rank's micro-batches, and then what others still need of these layers; `open` gives a layer's experts, of which this rank's
    * matrices alone.
    */
-  inTurn<Each>(layers: number[], microBatches: readonly Each[], open: (layer: number) => Experts, work: (each: Each) => void): void {
+  inTurn<Each>(
+    layers: number[],
+    microBatches: readonly Each[],
+    open: (layer: number) => Experts,
+    work: (each: Each) => void,
+  ): void {
     this.#open = open;
     for (const [slot, each] of microBatches.entries()) {
       this.#slot = slot;
@@ -141,9 +146,8 @@ export class TravelingExperts implements ExpertsElsewhere {
       }
       if (round.kind === "none") return [];
       this.#round++;
-      const isOwn = round.ranks.includes(ranks.rank);
-      const made = scope(() => this.#take(round, wishes, isOwn && sent !== null ? sent() : null));
-      if (isOwn) return made;
+      if (sent !== null && round.ranks.includes(ranks.rank)) return scope(() => this.#take(round, wishes, sent()));
+      scope(() => void this.#take(round, wishes, null));
     }
   }
 

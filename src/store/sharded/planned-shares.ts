@@ -15,10 +15,7 @@ type Options = Omit<SharedOptions, "ranks"> & { ranks: { world: number } };
 
 const weightBytesOf = ({ placed: { spec }, dtype }: Planned): number => elementsOf(spec.shape) * DTYPES[dtype];
 
-export function sharesOf(
-  planned: readonly Planned[],
-  { ranks, stateOf, stateBlock, expertsStay }: Options,
-): Shares {
+export function sharesOf(planned: readonly Planned[], { ranks, stateOf, stateBlock, expertsStay }: Options): Shares {
   const all = planned.map((each) => ({
     placed: each.placed,
     bytes: weightBytesOf(each) + layoutBytes(stateOf(each.placed, each.dtype).layout),
@@ -31,9 +28,7 @@ export function sharesOf(
   for (const each of all.filter(isMatrix))
     ofLayer.set(each.placed.layer, [...(ofLayer.get(each.placed.layer) ?? []), each]);
   const layers = [...ofLayer.values()];
-  const shares = new Map(
-    shareOut([...all.filter((each) => !isMatrix(each)), ...layers.map(asOne)], ranks.world),
-  );
+  const shares = new Map(shareOut([...all.filter((each) => !isMatrix(each)), ...layers.map(asOne)], ranks.world));
   for (const [first, ...others] of layers)
     for (const { placed } of others) shares.set(nameOf(placed), shares.get(nameOf(first.placed)) as readonly Rows[]);
   return shares;

@@ -1,7 +1,9 @@
 // How ranks that share parameters come to use experts of one another: weights are gathered, or rows of tokens go to the rank that holds them. Bytes of
 // both follow from the settings and the sizes of experts: weights from the parameters alone, rows from tokens.
+import { UserError } from "../../errors.js";
+import { formatBytes } from "../../format.js";
 import { elementsOf } from "../../optim/optimizer.js";
-import { type Architecture, isRouted } from "../../model/architecture.js";
+import { type Architecture, hasExperts, isRouted } from "../../model/architecture.js";
 import { isExpertMatrix } from "../../model/expert-rows.js";
 import type { PlacedParameter } from "../../model/model.js";
 import { STORES } from "../../store/registry.js";
@@ -51,4 +53,27 @@ export function expertsStay(settings: TrainSettings, architecture: Architecture,
   if (settings.share_experts === "rows") return true;
   const { weightBytes, rowBytes } = expertTraffic(settings, architecture, planned);
   return rowBytes * tokensOf(settings) < weightBytes;
+}
+
+/** Errors: UserError where there are no experts. */
+export function checkExpertSharing({ share_experts: shared, model }: TrainSettings, architecture: Architecture): void {
+  if (shared === "weights" || hasExperts(architecture)) return;
+  throw new UserError(`share_experts: ${shared} has no effect: no layer of ${model} has experts. Remove it.`);
+}
+
+/** What is said where weights are not simply brought. */
+export function sharingNotes(
+  settings: TrainSettings,
+  { stay, weightBytes, rowBytes }: ExpertTraffic & { stay: boolean },
+  world: number,
+): string[] {
+  if (settings.share_experts === "weights") return [];
+  const each = (bytes: number): string => formatBytes((bytes * (world - 1)) / world);
+  const tokens = tokensOf(settings);
+  const says = [
+    `share_experts ${settings.share_experts}: ${stay ? "experts stay on their ranks, and rows of tokens travel" : "weights of experts are brought to every rank"}`,
+    `a rank sends up to ${each(rowBytes * tokens)} of rows in a step of ${tokens} tokens, or ${each(weightBytes)} of weights and gradients; rows are less below ${Math.round(weightBytes / rowBytes)} tokens`,
+  ].join("; ");
+  const isReplaced = stay && settings.rank_sums === "ordered";
+  return [isReplaced ? `${says}; gradients are added as rank_sums direct has them` : says];
 }
