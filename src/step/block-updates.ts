@@ -7,6 +7,7 @@ import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { ToldError } from "../parallel/agreed.js";
 import { ALONE, type Collectives, type GradientSums, NO_ROWS, type SumOrder } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
@@ -175,7 +176,8 @@ export class BlockUpdates {
   /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
   asKnown(failure: unknown): unknown {
     const { world } = this.#options.ranks ?? ALONE;
-    if (world === 1 || failure === this.#known || !(failure instanceof BadValuesError)) return failure;
+    if (world === 1 || failure === this.#known || failure instanceof ToldError) return failure;
+    if (!(failure instanceof BadValuesError)) return failure;
     return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
   }
 

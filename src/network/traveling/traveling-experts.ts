@@ -171,7 +171,7 @@ export class TravelingExperts implements ExpertsElsewhere {
       this.#exchange(of ?? this.#none(columns, type), this.#all, sent, received);
     const { width, computeDtype } = this.#options;
     const wide = computeDtype === "float64" ? "float64" : "float32";
-    const x_RD = travel(own && own.x_RD, width, computeDtype);
+    const x_RD = travel(own?.x_RD ?? null, width, computeDtype);
     const gates_R1 = travel(own?.gates_R ? unsqueeze(own.gates_R, 1) : null, 1, wide);
     const graph = this.#compute(wish, { x_RD, gates_R1, arrived });
     if (wish.kind === "record")

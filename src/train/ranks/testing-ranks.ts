@@ -25,6 +25,8 @@ export interface RankCase {
   poisoned?: boolean;
   /** Rank 1 alone meets bad values in a backward pass, and ends with them. */
   spoilt?: boolean;
+  /** Rank 1 alone meets bad values in the first pass over its micro-batches, when so many blocks have begun. */
+  spoiltBlock?: number;
 }
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
@@ -81,16 +83,29 @@ function spoilBackward({ state: { network } }: Run): void {
   Object.assign(network, { coupling: { ...network.coupling, beginGradient } });
 }
 
+function spoilForward({ state: { network } }: Run, blocks: number): void {
+  const { coupling } = network;
+  let begun = 0;
+  const forward: typeof coupling.forward = (...of) => {
+    if (++begun === blocks) throw new BadValuesError("a value is spoilt.", "");
+    return coupling.forward(...of);
+  };
+  Object.assign(network, { coupling: { ...coupling, forward } });
+}
+
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt, blank, poisoned, spoilt } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+  for (const { settings, stopAt, blank, poisoned, spoilt, spoiltBlock } of JSON.parse(
+    readFileSync(path, "utf8"),
+  ) as RankCase[]) {
     const ownTokens: number[] = [];
     const sentBefore: number[] = [];
     const look = (run: Run): void => {
       if (blank) blankFirst(run);
       if (poisoned) poison(run);
       if (spoilt && ranks.rank === 1) spoilBackward(run);
+      if (spoiltBlock !== undefined && ranks.rank === 1) spoilForward(run, spoiltBlock);
       const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {

@@ -1,12 +1,14 @@
 // Runs of ranks whose experts stay where they are, while rows of tokens go there and back: one process's numbers but for the last places, the same every
 // time, whatever the family and the optimizer.
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import type { TrainSettings } from "../settings/settings.js";
-import { makeWorkplace, runTraining, weightsOf, type Workplace } from "../testing-run.js";
+import { makeWorkplace, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
 import { type Pair, pairFor } from "./testing-pairs.js";
-import { trainOnRanks } from "./testing-ranks.js";
+import { blankFirst, trainOnRanks } from "./testing-ranks.js";
 
 const ROWS = { parameters: "sharded", share_experts: "rows" } as const;
 const ROUTER = { router_aux_loss_coef: 0.05, router_z_loss_coef: 0.01, router_jitter_noise: 0.05 };
@@ -23,16 +25,20 @@ function assertNear(actual: number | null, expected: number | null, step: number
 
 /** Runs each pair twice on so many ranks, and compares with one process and the same micro-batches. */
 async function checkNear(place: Workplace, pairs: Pair[], world = 2): Promise<void> {
-  const again = pairs.map(({ two }) => ({ settings: { ...two, output_dir: `${two.output_dir}-again` } }));
-  const saw = await trainOnRanks(place.folder, world, [...pairs.map(({ two: settings }) => ({ settings })), ...again]);
-  for (const [i, { name, one, two }] of pairs.entries()) {
+  const cases = pairs.map(({ two: settings, blank }) => ({ settings, blank }));
+  const again = cases.map((each) => ({
+    ...each,
+    settings: { ...each.settings, output_dir: `${each.settings.output_dir}-again` },
+  }));
+  const saw = await trainOnRanks(place.folder, world, [...cases, ...again]);
+  for (const [i, { name, one, two, blank }] of pairs.entries()) {
     const { failure, steps, outcome } = saw[0][i];
     assert.equal(failure, null, name);
     const micro = two.gradient_accumulation_steps * world;
-    const alone = await runTraining({
-      ...one,
-      ...{ share_experts: "weights", rank_sums: "ordered", gradient_accumulation_steps: micro },
-    });
+    const alone = await runTraining(
+      { ...one, share_experts: "weights", gradient_accumulation_steps: micro },
+      { look: blank ? blankFirst : undefined },
+    );
     assert.equal(steps.length, alone.steps.length);
     for (const [step, { loss, gradNorm, trainedTokens, auxLoss, zLoss, expertLoad }] of alone.steps.entries()) {
       const where = `${name}, ${world} ranks`;
@@ -87,4 +93,82 @@ test("other families", async (t) => {
 test("three ranks, more than there are micro-batches at the end of an epoch", async (t) => {
   const place = makeWorkplace(t);
   await checkNear(place, [pairFor(place, "three", { ...ROWS, max_grad_norm: 0.5, ...ROUTER })], 3);
+});
+
+test("gradients rebuilt from outputs are those of inputs that were kept, and of an inverse by iteration", async (t) => {
+  const place = makeWorkplace(t);
+  const settings = (name: string, changes: Partial<TrainSettings>) =>
+    settingsFor(place, {
+      ...ROWS,
+      max_steps: 3,
+      gradient_accumulation_steps: 2,
+      ...ROUTER,
+      ...changes,
+      output_dir: place.out(name),
+    });
+  const cases = [settings("rebuilt", {}), settings("kept", { method: "checkpoint" })];
+  const saw = await trainOnRanks(
+    place.folder,
+    2,
+    cases.map((each) => ({ settings: each })),
+  );
+  for (const { failure } of saw.flat()) assert.equal(failure, null);
+  const [rebuilt, kept] = saw[0].map(({ outcome }) => weightsOf(outcome.folder));
+  assert.ok(rebuilt.equals(kept));
+  const iterated = { coupling: "revffn", max_steps: 2, gradient_accumulation_steps: 2 } as const;
+  await checkNear(place, [pairFor(place, "iterated", { ...ROWS, ...iterated })]);
+});
+
+test("experts without a token, and a rank without one that is trained", async (t) => {
+  const place = makeWorkplace(t);
+  const texts = Array.from({ length: 14 }, (_, i) => (i % 2 === 0 ? "A" : "The sum of all is more.".slice(0, 2 + i)));
+  writeFileSync(place.rows, texts.map((text) => `${JSON.stringify({ text })}\n`).join(""));
+  const short = { ...ROWS, packing: false, shuffle: false, max_grad_norm: 1, ...ROUTER };
+  await checkNear(place, [{ ...pairFor(place, "short", short), blank: true }]);
+});
+
+test("what is saved goes on with other numbers of ranks, and where weights are brought", async (t) => {
+  const place = makeWorkplace(t);
+  // Six micro-batches a step.
+  const of = (ranks: number, out: string, changes: Partial<TrainSettings> = {}): TrainSettings =>
+    settingsFor(place, {
+      ...{ ...ROWS, max_steps: 6, save_steps: 3, optimizer: "adamw8bit", gradient_accumulation_steps: 6 / ranks },
+      ...{ output_dir: place.out(out), ...changes },
+    });
+  const [first] = await trainOnRanks(place.folder, 2, [
+    { settings: of(2, "two"), stopAt: 4 },
+    { settings: of(2, "whole") },
+  ]);
+  const resume = join(place.out("two"), "checkpoint-4");
+  const [again] = await trainOnRanks(place.folder, 2, [
+    { settings: of(2, "again", { resume }) },
+    { settings: of(2, "brought", { resume, share_experts: "weights" }) },
+  ]);
+  const [three] = await trainOnRanks(place.folder, 3, [{ settings: of(3, "three", { resume }) }]);
+  const alone = await runTraining(of(1, "alone", { resume, parameters: "device", share_experts: "weights" }));
+  for (const { failure } of [...first, ...again, ...three]) assert.equal(failure, null);
+  assert.ok(weightsOf(again[0].outcome.folder).equals(weightsOf(first[1].outcome.folder)));
+  for (const { steps } of [again[1], three[0], alone])
+    for (const [i, { loss }] of steps.entries()) assertNear(loss, again[0].steps[i].loss, i, "resumed");
+});
+
+test("bad values: all leave the batch out, or go back; of one rank alone, all hear", async (t) => {
+  const place = makeWorkplace(t);
+  const constant = { ...ROWS, max_steps: 6, save_steps: 2, lr_scheduler_type: "constant", packing: false } as const;
+  const of = (name: string, changes: Partial<TrainSettings>) =>
+    settingsFor(place, { ...constant, ...changes, output_dir: place.out(name) });
+  const saw = await trainOnRanks(place.folder, 2, [
+    { settings: of("back", { on_nonfinite: "rollback", optimizer: "adamw8bit" }), poisoned: true },
+    { settings: of("skip", { on_nonfinite: "skip", max_grad_norm: 0.5 }), poisoned: true },
+    { settings: of("bad", { on_nonfinite: "stop", learning_rate: 1e30 }) },
+    { settings: of("one", { on_nonfinite: "stop" }), spoiltBlock: 3 },
+  ]);
+  for (const cases of saw) {
+    for (const { failure, messages } of cases.slice(0, 2)) {
+      assert.equal(failure, null);
+      assert.match(messages.join("\n"), /(Back to \S+|Nothing was changed)/);
+    }
+    assert.match(cases[2].failure ?? "", /^step 2: rank \d: .*The end of step 1 is saved/);
+    assert.match(cases[3].failure ?? "", /^step 1: rank 1: a value is spoilt/);
+  }
 });

@@ -123,6 +123,8 @@ const FLAGS = `
 --run-name NAME = ""
 --resume FOLDER = ""
 --rank-timeout N = 1800
+--rank-sums ordered|direct = ordered
+--share-experts weights|rows|auto = weights
 --seed N = 42
 `;
 
