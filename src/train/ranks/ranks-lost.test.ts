@@ -63,17 +63,22 @@ const made = async ({ said, ended }: Started, step: number): Promise<void> => {
   }
 };
 
-for (const parameters of ["device", "sharded"]) {
-  test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: parameters ${parameters}`, (t) =>
-    killEach(t, parameters));
+const LAYOUTS: Record<string, string>[] = [
+  { parameters: "device" },
+  { parameters: "sharded" },
+  { parameters: "sharded", "share-experts": "rows" },
+];
+for (const layout of LAYOUTS) {
+  test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: ${Object.values(layout).join(", ")}`, (t) =>
+    killEach(t, layout));
 }
 
-async function killEach(t: TestContext, parameters: string): Promise<void> {
+async function killEach(t: TestContext, layout: Record<string, string>): Promise<void> {
   const place = makeWorkplace(t);
   // Long enough that the kill falls into it; where ranks share, often into a save, for which one reads of the other.
   const long = {
-    ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, parameters },
-    ...(parameters === "sharded" ? { "save-steps": 1 } : {}),
+    ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, ...layout },
+    ...(layout.parameters === "sharded" ? { "save-steps": 1 } : {}),
   };
   for (const killed of [1, 0]) {
     const output = place.out(`killed-${killed}`);
