@@ -33,6 +33,8 @@ export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
   messages: string[];
   /** Trained tokens of this rank's share of every step. */
   ownTokens: number[];
+  /** All tokens of every step, of all ranks. */
+  tokens: number[];
   /** Bytes that this rank sent to others in every step but the last. */
   sent: number[];
   failure: string | null;
@@ -100,6 +102,7 @@ async function trainCases(path: string): Promise<void> {
     readFileSync(path, "utf8"),
   ) as RankCase[]) {
     const ownTokens: number[] = [];
+    const tokens: number[] = [];
     const sentBefore: number[] = [];
     const look = (run: Run): void => {
       if (blank) blankFirst(run);
@@ -111,6 +114,7 @@ async function trainCases(path: string): Promise<void> {
       data.nextStep = (most) => {
         const placed = next(most);
         sentBefore.push(ranks.sentBytes());
+        tokens.push(placed.reduce((sum, { batch }) => sum + batch.tokens.length, 0));
         const own = placed.slice(...shareOf(ranks, placed.length));
         ownTokens.push(own.reduce((sum, { batch }) => sum + batch.trainedTokens, 0));
         return placed;
@@ -120,7 +124,7 @@ async function trainCases(path: string): Promise<void> {
       const ran = await runTraining(settings, { ranks, look, stopAt: ranks.rank === 1 ? stopAt : undefined });
       const messages = ran.events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
       const sent = sentBefore.slice(1).map((bytes, i) => bytes - sentBefore[i]);
-      saw.push({ ...ran, messages, ownTokens, sent, failure: null });
+      saw.push({ ...ran, messages, ownTokens, tokens, sent, failure: null });
     } catch (failure) {
       if (spoilt) throw failure;
       saw.push({ failure: (failure as Error).message } as RankSaw);
