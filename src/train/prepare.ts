@@ -176,10 +176,11 @@ async function makeRun(
 }
 
 /** How ranks use experts of one another. */
-function expertNotes(settings: TrainSettings, { architecture, ...model }: Model, { world }: Collectives): string[] {
+function expertNotes(settings: TrainSettings, model: Model, { world }: Collectives): string[] {
+  const { architecture } = model;
   const planned = placedParameters(architecture).map((placed) => ({
     placed,
-    dtype: dtype(parameterOf({ architecture, ...model }, placed)),
+    dtype: dtype(parameterOf(model, placed)),
   }));
   const stay = expertsStay(settings, architecture, planned);
   return sharingNotes(settings, { stay, ...expertTraffic(settings, architecture, planned) }, world);

@@ -103,14 +103,13 @@ export class TravelingExperts implements ExpertsElsewhere {
     layer: number,
   ): Tensor {
     const counts = toArray(counts_E);
-    const wide = dtype(x_TD) === "float64" ? "float64" : "float32";
     let of = -1;
     const slot = this.#slot;
     const forward = (): { output: Tensor; saved: Tensor[] } => {
       const token_R = tokensOfRows(places_TA);
       const sent = (): Sent => ({
         x_RD: indexSelect(x_TD, 0, token_R),
-        gates_R: byRow(places_TA, cast(gates_TA, wide)),
+        gates_R: byRow(places_TA, cast(gates_TA, this.#gatesDtype)),
       });
       const turn = this.#turns.get(layer) ?? 0;
       const wish: Wish = isRecorded()
@@ -170,9 +169,8 @@ export class TravelingExperts implements ExpertsElsewhere {
     const travel = (of: Tensor | null, columns: number, type: DType): Tensor =>
       this.#exchange(of ?? this.#none(columns, type), this.#all, sent, received);
     const { width, computeDtype } = this.#options;
-    const wide = computeDtype === "float64" ? "float64" : "float32";
     const x_RD = travel(own?.x_RD ?? null, width, computeDtype);
-    const gates_R1 = travel(own?.gates_R ? unsqueeze(own.gates_R, 1) : null, 1, wide);
+    const gates_R1 = travel(own?.gates_R ? unsqueeze(own.gates_R, 1) : null, 1, this.#gatesDtype);
     const graph = this.#compute(wish, { x_RD, gates_R1, arrived });
     if (wish.kind === "record")
       this.#recorded.set(this.#round, { slot: wish.slot, ranks: round.ranks, sent, received, graph: graph.kept });
@@ -201,9 +199,9 @@ export class TravelingExperts implements ExpertsElsewhere {
     const { sent, received, graph } = this.#at(of);
     const { width, computeDtype } = this.#options;
     this.#recorded.delete(of);
-    const wide = computeDtype === "float64" ? "float64" : "float32";
     const dy_RD = this.#exchange(own?.x_RD ?? this.#none(width, computeDtype), this.#all, sent, received);
-    const [dx_RD, dGates_R1] = graph === null ? [dy_RD, this.#none(1, wide)] : backwardThrough(graph, dy_RD);
+    const none = (): Tensor[] => [dy_RD, this.#none(1, this.#gatesDtype)];
+    const [dx_RD, dGates_R1] = graph === null ? none() : backwardThrough(graph, dy_RD);
     assert(dx_RD !== null && dGates_R1 !== null, "experts do not depend on their rows");
     const [dxBack_RD, dGatesBack_R1] = [dx_RD, dGates_R1].map((each) =>
       this.#exchange(each, this.#all, received, sent),
@@ -226,6 +224,10 @@ export class TravelingExperts implements ExpertsElsewhere {
     const recorded = this.#recorded.get(of);
     assert(recorded !== undefined, `round ${of} has no way back`);
     return recorded;
+  }
+
+  get #gatesDtype(): DType {
+    return this.#options.computeDtype === "float64" ? "float64" : "float32";
   }
 
   #none(columns: number, type: DType): Tensor {

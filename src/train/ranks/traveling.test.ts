@@ -95,6 +95,18 @@ test("three ranks, more than there are micro-batches at the end of an epoch", as
   await checkNear(place, [pairFor(place, "three", { ...ROWS, max_grad_norm: 0.5, ...ROUTER })], 3);
 });
 
+test("phases, a teacher and corrections of the router's choice", async (t) => {
+  const place = makeWorkplace(t);
+  const corrected = makeWorkplace(t, "deepseek3-moonlight");
+  await checkNear(place, [
+    pairFor(place, "adapters", { ...ROWS, coupling: "revffn", adapter_steps: 2, max_grad_norm: 0.5, optimizer: "sgd" }),
+    pairFor(place, "teacher", { ...ROWS, distill_steps: 2 }),
+    pairFor(corrected, "corrected", { ...ROWS, router_bias_update_rate: 0.01, optimizer: "sgd" }),
+    pairFor(place, "frozen", { ...ROWS, freeze_router: true, freeze: ["*experts*"], optimizer: "lion" }),
+    pairFor(place, "rounded", { ...ROWS, weights_dtype: "bfloat16", weights_correction: "8bit", max_steps: 2 }),
+  ]);
+});
+
 test("gradients rebuilt from outputs are those of inputs that were kept, and of an inverse by iteration", async (t) => {
   const place = makeWorkplace(t);
   const settings = (name: string, changes: Partial<TrainSettings>) =>
