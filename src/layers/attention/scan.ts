@@ -7,7 +7,7 @@ import { add_, copy_, fill_, narrow, select } from "../../torch/ops.js";
 import { repeat } from "../../torch/repeat.js";
 import { free, scope } from "../../torch/scope.js";
 import { device, dtype, type DType, empty, shape, type Tensor, zeros } from "../../torch/tensor.js";
-import { runsOf } from "./attend.js";
+import { runsOf } from "./fused.js";
 
 export interface Scan {
   /** A row for each token. */

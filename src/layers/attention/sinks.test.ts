@@ -1,4 +1,4 @@
-// Attention with sinks in tiles of any size against one graph through all scores, head by head: values, and the gradients of
+// Attention with sinks, in tiles of any size and by the engine's fused form where it has one, against one graph through all scores, head by head: values, and the gradients of
 // queries, keys, values and sinks.
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -23,9 +23,10 @@ import {
 } from "../../torch/ops.js";
 import { setSeed } from "../../torch/random.js";
 import { scope } from "../../torch/scope.js";
-import { fromArray, type Tensor, toArray, zeros } from "../../torch/tensor.js";
+import { fromArray, shape, type Tensor, toArray, zeros } from "../../torch/tensor.js";
 import { attend } from "./attend.js";
 import { tiledAttention } from "./tiled.js";
+import type { Limits } from "./tiles.js";
 
 const [T, H, K, C] = [23, 4, 2, 6];
 
@@ -65,6 +66,8 @@ function whole(inputs: Tensor[], dOut_THC: Tensor, mask_TT: Tensor): number[][] 
 // Scores of sinks far above those of keys, and far below, must neither overflow nor vanish.
 for (const [segments, window, size] of [
   [[23], null, 1],
+  [[9, 1, 13], null, 1],
+  [[8, 8, 7], null, 300],
   [[9, 1, 13], 4, 1],
   [[9, 1, 13], 3, 300],
 ] as const) {
@@ -75,11 +78,18 @@ for (const [segments, window, size] of [
       const [k, v] = [random([T, K, C]), random([T, K, C])];
       const sinks = fromArray([0.3 * size, -1.2 * size, 0, 2 * size], [H], "float64");
       const expected = whole([q, k, v, sinks], dOut, maskOf(segments, window));
-      assertNear(toArray(attend(q, k, v, [...segments], window, undefined, sinks)), expected[4], "attend");
-      for (const limits of [
-        { scores: 40, rows: 4, keys: 5 },
-        { scores: 100, rows: 7, keys: 7 },
-        { scores: 1e6, rows: 256, keys: 2048 },
+      type Attention = (q: Tensor, k: Tensor, v: Tensor, sinks: Tensor) => Tensor;
+      const tiled =
+        (limits: Limits): Attention =>
+        (q, k, v, z) =>
+          tiledAttention(q, k, v, [...segments], window, z, limits);
+      const chosen: Attention = (q, k, v, z) => reshape(attend(q, k, v, [...segments], window, undefined, z), shape(q));
+      assertNear(toArray(chosen(q, k, v, sinks)), expected[4], "attend");
+      for (const attention of [
+        chosen,
+        tiled({ scores: 40, rows: 4, keys: 5 }),
+        tiled({ scores: 100, rows: 7, keys: 7 }),
+        tiled({ scores: 1e6, rows: 256, keys: 2048 }),
       ]) {
         for (const frozen of [false, true]) {
           const { blocks } = ledger();
@@ -87,7 +97,7 @@ for (const [segments, window, size] of [
             const used = frozen ? sinks : leaf(sinks);
             const graph = record([q, k, v], (...inputs) => {
               const [q, k, v] = inputs.map((t) => mulScalar(t, 1));
-              return tiledAttention(q, k, v, [...segments], window, used, limits);
+              return attention(q, k, v, used);
             });
             assertNear(toArray(graph.y), expected[4], "values");
             const gradients = [...backwardThrough(graph, dOut), takeGrad(used)];

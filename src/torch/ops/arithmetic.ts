@@ -103,6 +103,8 @@ export const softplus = op<(a: T) => T>(
 export const sigmoid = op<(a: T) => T>("aten::sigmoid(Tensor self) -> Tensor", unary("result"));
 /** Of running maxima, which have no gradient. */
 export const maximum = op<(a: T, b: T) => T>("aten::maximum(Tensor self, Tensor other) -> Tensor", plainPair);
+/** log(exp(a) + exp(b)) */
+export const logAddExp = op<(a: T, b: T) => T>("aten::logaddexp(Tensor self, Tensor other) -> Tensor", plainPair);
 export const lerp_ = op<(self: T, end: T, weight: N) => T>(
   "aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)",
   changed,

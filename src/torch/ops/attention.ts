@@ -35,6 +35,24 @@ export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout
     return result;
   },
 );
+/** The same on a CPU outside of a graph, with the logarithm of each query's and head's sum beside it. */
+export const flashForward = newerOp<(q: T, k: T, v: T, dropout: 0, causal: boolean) => [out: T, sums: T]>(
+  "aten::_scaled_dot_product_flash_attention_for_cpu(Tensor query, Tensor key, Tensor value, float dropout_p=0., bool is_causal=False, *, Tensor? attn_mask=None, float? scale=None) -> (Tensor output, Tensor logsumexp)",
+  (q) => {
+    const [documents, heads, tokens, width] = q.sizes;
+    const out = make(q.sizes, q.dtype, q.device, [tokens * heads * width, width, heads * width, 1]);
+    return [out, make([documents, heads, tokens], q.dtype === "float64" ? "float64" : "float32", q.device)];
+  },
+);
+
+/** Its gradients, of what `out` and `sums` say it was. */
+export const flashBackward = newerOp<
+  (dOut: T, q: T, k: T, v: T, out: T, sums: T, dropout: 0, causal: boolean) => [dq: T, dk: T, dv: T]
+>(
+  "aten::_scaled_dot_product_flash_attention_for_cpu_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, float dropout_p, bool is_causal, *, Tensor? attn_mask=None, float? scale=None) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value)",
+  (_dOut, q, k, v) => [q, k, v].map(({ sizes, dtype, device }) => make(sizes, dtype, device)) as [Value, Value, Value],
+);
+
 const PACKED = "aten::_flash_attention_forward";
 const packs = new Map<string, boolean>();
 
@@ -48,6 +66,19 @@ export function packsDocuments(on: string): boolean {
 }
 
 const hasWindows = (): boolean => native.schema(PACKED)?.includes("window_size_left") === true;
+
+function packedGradients(q: Value, k: Value, v: Value, ends: Value): Value[] {
+  const [tokens, heads, width] = q.sizes;
+  const documents = ends.count - 1;
+  const rows = tokens + 128 * documents;
+  const work = flashSums(documents, rows, heads, width, q.device);
+  const dots = make([heads, rows], "float32", q.device);
+  const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
+  // Gradients of keys and values for each head, before those of a group are added up.
+  const wide = k.sizes[1] === heads ? [] : [k, v].map(() => make(q.sizes, q.dtype, q.device));
+  for (const each of [work, dots, ...wide]) drop(each);
+  return made;
+}
 
 /**
  * softmax(s q k^T + causal mask) v of documents one behind the other: q [T, H, C], k and v [T, K, C] in 16 bits, K a divisor of H; `ends` (int32) are 0 and where
@@ -63,21 +94,26 @@ export const packedFlashAttention = newerOp<
 >(
   "aten::_flash_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? cum_seq_q, Tensor? cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, bool return_debug_mask, *, float? scale=None, int? window_size_left=None, int? window_size_right=None, Tensor? seqused_k=None, Tensor? alibi_slopes=None) -> (Tensor output, Tensor softmax_logsumexp, Tensor rng_state, Tensor unused, Tensor debug_attn_mask)",
   (q, k, v, ends) => {
-    const [tokens, heads, width] = q.sizes;
-    const documents = ends.count - 1;
-    const rows = tokens + 128 * documents;
+    const [tokens, heads] = q.sizes;
     const out = make(q.sizes, q.dtype, q.device);
     const sums = make([heads, tokens], "float32", q.device);
     const rest = [make([2], "int64", q.device), make([], "int64", q.device), make([0], q.dtype, q.device)];
-    const result = record(out, [q, k, v], [q, k, v, out, sums, ends, ...rest.slice(0, 2)], () => {
-      const work = flashSums(documents, rows, heads, width, q.device);
-      const dots = make([heads, rows], "float32", q.device);
-      const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
-      // Gradients of keys and values for each head, before those of a group are added up.
-      const wide = k.sizes[1] === heads ? [] : [k, v].map(() => make(q.sizes, q.dtype, q.device));
-      for (const each of [work, dots, ...wide]) drop(each);
-      return made;
-    });
+    const result = record(out, [q, k, v], [q, k, v, out, sums, ends, ...rest.slice(0, 2)], () =>
+      packedGradients(q, k, v, ends),
+    );
     return [result, sums, ...rest] as [Value, Value, Value, Value, Value];
   },
+);
+
+/** Its gradients, of what `out` and `sums` say it was; `state` and `unused` are the forward pass's. */
+export const packedFlashBackward = newerOp<
+  (
+    ...args: [
+      ...[dOut: T, q: T, k: T, v: T, out: T, sums: T, ends: T, endsOfKeys: T, longest: N, longestKeys: N],
+      ...[dropout: 0, causal: boolean, state: T, unused: T, scale: N | null, left: N, right: N],
+    ]
+  ) => [dq: T, dk: T, dv: T]
+>(
+  "aten::_flash_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, Tensor cum_seq_q, Tensor cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, Tensor rng_state, Tensor unused, *, float? scale=None, int? window_size_left=None, int? window_size_right=None) -> (Tensor, Tensor, Tensor)",
+  (_dOut, q, k, v, _out, _sums, ends) => packedGradients(q, k, v, ends) as [Value, Value, Value],
 );

@@ -1,0 +1,137 @@
+// The engine's fused forms of attention: on a GPU one call for all documents, with a window or without; else, without a window, one for documents of one
+// length that follow each other. Results belong to the caller's scope.
+import {
+  cat,
+  expand,
+  flashAttention,
+  flashBackward,
+  flashForward,
+  hasOp,
+  narrow,
+  packedFlashAttention,
+  packedFlashBackward,
+  packsDocuments,
+  reshape,
+  transpose,
+  unsqueeze,
+} from "../../torch/ops.js";
+import { endsOf } from "../../model/context.js";
+import { isCpu } from "../../torch/device.js";
+import { junction } from "../../torch/graph.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
+import { type SinkForm, sinksFor, withSinks } from "./sinks.js";
+
+/** Documents one behind the other; `ends_S`: see `Context`, made where it is not given. */
+interface Documents {
+  segments: number[];
+  window: number | null;
+  ends_S: Tensor | null;
+}
+
+/** As `attend`, to [T, H, C], with keys and values of the same tokens and of one width. */
+type FusedAttention = (
+  q_THC: Tensor,
+  k_TKC: Tensor,
+  v_TKC: Tensor,
+  documents: Documents,
+  sinks_H: Tensor | null,
+) => Tensor;
+
+/** The form that knows the case; null where none does. */
+export function fusedAttention(
+  q_THC: Tensor,
+  { sees, hasSinks }: { sees: number | null; hasSinks: boolean },
+): FusedAttention | null {
+  if (hasPacked(q_THC)) return packedAttention;
+  return sees === null && (hasSinks ? hasFlashWithSinks(q_THC) : hasFlash(q_THC)) ? byDocument : null;
+}
+
+const isHalf = (q: Tensor): boolean => dtype(q) === "bfloat16" || dtype(q) === "float16";
+
+/** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
+const hasFlash = (q: Tensor): boolean => hasOp("aten::scaled_dot_product_attention") && (isCpu(device(q)) || isHalf(q));
+
+const hasFlashWithSinks = (q: Tensor): boolean =>
+  isCpu(device(q)) && hasOp("aten::_scaled_dot_product_flash_attention_for_cpu");
+
+/** Of heads that its kernels know, which read from multiples of 16 bytes on. */
+const hasPacked = (q_THC: Tensor): boolean => {
+  const width = shape(q_THC)[2];
+  const fits = !isCpu(device(q_THC)) && isHalf(q_THC) && width % 8 === 0 && width <= 256;
+  return fits && packsDocuments(device(q_THC));
+};
+
+const packedAttention: FusedAttention = (q_THC, k_TKC, v_TKC, { segments, window, ends_S }, sinks_H) =>
+  scope(() => {
+    const ends = ends_S ?? endsOf(segments, device(q_THC));
+    const longest = segments.reduce((most, own) => Math.max(most, own), 0);
+    const [left, right] = window === null ? [-1, -1] : [window - 1, 0];
+    const lengths = [ends, ends, longest, longest] as const;
+    const form: SinkForm = {
+      forward: (q, k, v) => {
+        const [out, sums, ...rest] = packedFlashAttention(q, k, v, ...lengths, 0, true, false, null, left, right);
+        return { out, sums, rest: rest.slice(0, 2) };
+      },
+      gradient: (dOut, [q, k, v], { out, sums, rest: [state, unused] }) =>
+        packedFlashBackward(dOut, q, k, v, out, sums, ...lengths, 0, true, state, unused, null, left, right),
+      headsFirst: (t_THC) => transpose(t_THC, 0, 1),
+    };
+    if (sinks_H !== null) return withSinks([q_THC, k_TKC, v_TKC], sinksFor(q_THC, sinks_H), form);
+    return packedFlashAttention(q_THC, k_TKC, v_TKC, ...lengths, 0, true, false, null, left, right)[0];
+  });
+
+const ON_CPU: SinkForm = {
+  forward: (q, k, v) => {
+    const [out, sums] = flashForward(q, k, v, 0, true);
+    return { out, sums, rest: [] };
+  },
+  gradient: (dOut, [q, k, v], { out, sums }) => flashBackward(dOut, q, k, v, out, sums, 0, true),
+  headsFirst: (t_BHSC) => t_BHSC,
+};
+
+// Documents of one length that follow one another go together: each call would take a part of every tensor, and its way back zeros around that.
+const byDocument: FusedAttention = (q_THC, k_TKC, v_TKC, { segments }, sinks_H) => {
+  const [heads, width] = shape(q_THC).slice(1);
+  const runs = runsOf(segments);
+  const share = (t: Tensor): Tensor => (sinks_H !== null && runs.length > 1 ? junction(t) : t);
+  const [q, k, v] = [q_THC, k_TKC, v_TKC].map(share);
+  const sinks_H1 = sinks_H && share(sinksFor(q_THC, sinks_H));
+  const outputs = runs.map(({ start, length, count }) =>
+    scope(() => {
+      const documents = (t_TKC: Tensor): Tensor => {
+        const run = runs.length === 1 ? t_TKC : narrow(t_TKC, 0, start, count * length);
+        return transpose(reshape(run, [count, length, ...shape(t_TKC).slice(1)]), 1, 2);
+      };
+      const repeated = (t_TKC: Tensor): Tensor => {
+        const groups = shape(t_TKC)[1];
+        const t_BKSC = documents(t_TKC);
+        if (groups === heads) return t_BKSC;
+        return reshape(expand(unsqueeze(t_BKSC, 2), [count, groups, heads / groups, length, width]), [
+          count,
+          heads,
+          length,
+          width,
+        ]);
+      };
+      const of: [Tensor, Tensor, Tensor] = [documents(q), repeated(k), repeated(v)];
+      const out_BHSC =
+        sinks_H1 === null ? flashAttention(...of, null, 0, true) : withSinks(of, reshape(sinks_H1, [-1, 1]), ON_CPU);
+      return reshape(transpose(out_BHSC, 1, 2), [count * length, heads, width]);
+    }),
+  );
+  return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
+};
+
+/** Documents of one length that follow one another. */
+export function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
+  const runs: { start: number; length: number; count: number }[] = [];
+  let start = 0;
+  for (const length of segments) {
+    const last = runs.at(-1);
+    if (last?.length === length) last.count++;
+    else runs.push({ start, length, count: 1 });
+    start += length;
+  }
+  return runs;
+}
