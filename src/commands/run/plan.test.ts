@@ -53,12 +53,16 @@ test("of several ranks it is the plan of one, with what it sends", () => {
     };
   const alone = read("plan", ...SMALL);
   const two = read(...shared, "--ranks", "2");
-  assert.deepEqual([alone.ranks, two.ranks.count], [{ count: 1, sentBytes: 0 }, 2]);
+  assert.deepEqual([alone.ranks, two.ranks.count], [{ count: 1, sentBytes: 0, notes: [] }, 2]);
   assert.ok(two.ranks.sentBytes > alone.terms.weightBytes);
   assert.ok(two.terms.weightBytes < 0.75 * alone.terms.weightBytes);
   assert.match(
     revmoe(...shared, "--ranks", "2").stdout,
     /^as one of 2 ranks, each of which sends [\d.]+ [KM]iB to others/m,
+  );
+  assert.match(
+    revmoe(...shared, "--ranks", "2", "--share-experts", "rows").stdout,
+    /^share_experts rows: experts stay on their ranks, .* rows are less below \d+ tokens; gradients are added as rank_sums direct has them$/m,
   );
   for (const [words, says] of [
     [shared, /^revmoe: parameters: sharded shares them out over ranks\. Say over how many: --ranks 2\.\n$/],

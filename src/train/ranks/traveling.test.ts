@@ -32,7 +32,7 @@ async function checkNear(place: Workplace, pairs: Pair[], world = 2): Promise<vo
   }));
   const saw = await trainOnRanks(place.folder, world, [...cases, ...again]);
   for (const [i, { name, one, two, blank }] of pairs.entries()) {
-    const { failure, steps, outcome } = saw[0][i];
+    const { failure, steps, evals, outcome } = saw[0][i];
     assert.equal(failure, null, name);
     const micro = two.gradient_accumulation_steps * world;
     const alone = await runTraining(
@@ -40,6 +40,8 @@ async function checkNear(place: Workplace, pairs: Pair[], world = 2): Promise<vo
       { look: blank ? blankFirst : undefined },
     );
     assert.equal(steps.length, alone.steps.length);
+    for (const [at, { evalLoss }] of alone.evals.entries())
+      assertNear(evals[at].evalLoss, evalLoss, EARLY, `${name}: held-out loss`);
     for (const [step, { loss, gradNorm, trainedTokens, auxLoss, zLoss, expertLoad }] of alone.steps.entries()) {
       const where = `${name}, ${world} ranks`;
       assert.equal(steps[step].trainedTokens, trainedTokens, where);
@@ -56,9 +58,10 @@ async function checkNear(place: Workplace, pairs: Pair[], world = 2): Promise<vo
   }
 }
 
-test("plain", async (t) => {
+test("two ranks have one process's numbers; what evaluates them brings weights", async (t) => {
   const place = makeWorkplace(t);
-  await checkNear(place, [pairFor(place, "plain", ROWS)]);
+  const held = { validation_rows: 2, eval_steps: 2, per_device_eval_batch_size: 1 };
+  await checkNear(place, [pairFor(place, "plain", { ...ROWS, ...held })]);
 });
 
 test("several optimizers, clipping, losses of the router, tiles and units", async (t) => {
@@ -129,6 +132,12 @@ test("gradients rebuilt from outputs are those of inputs that were kept, and of 
   assert.ok(rebuilt.equals(kept));
   const iterated = { coupling: "revffn", max_steps: 2, gradient_accumulation_steps: 2 } as const;
   await checkNear(place, [pairFor(place, "iterated", { ...ROWS, ...iterated })]);
+});
+
+test("where there are no experts it is refused", async (t) => {
+  const dense = makeWorkplace(t, "dense/qwen2");
+  const [[{ failure }]] = await trainOnRanks(dense.folder, 2, [{ settings: settingsFor(dense, ROWS) }]);
+  assert.match(failure ?? "", /^share_experts: rows has no effect: no layer of .* has experts\. Remove it\.$/);
 });
 
 test("experts without a token, and a rank without one that is trained", async (t) => {
