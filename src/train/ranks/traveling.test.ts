@@ -8,6 +8,7 @@ import { test } from "node:test";
 import type { TrainSettings } from "../settings/settings.js";
 import { makeWorkplace, runTraining, settingsFor, weightsOf, type Workplace } from "../testing-run.js";
 import { type Pair, pairFor } from "./testing-pairs.js";
+import { makeLargerWorkplace } from "./testing-larger.js";
 import { blankFirst, trainOnRanks } from "./testing-ranks.js";
 
 const ROWS = { parameters: "sharded", share_experts: "rows" } as const;
@@ -135,8 +136,9 @@ test("gradients rebuilt from outputs are those of inputs that were kept, and of 
 });
 
 test("where there are no experts it is refused", async (t) => {
-  const dense = makeWorkplace(t, "dense/qwen2");
-  const [[{ failure }]] = await trainOnRanks(dense.folder, 2, [{ settings: settingsFor(dense, ROWS) }]);
+  const dense = makeLargerWorkplace(t, { mlp_only_layers: [0, 1, 2, 3, 4, 5, 6, 7] });
+  const settings = settingsFor(dense, { ...ROWS, init_weights: "random" });
+  const [[{ failure }]] = await trainOnRanks(dense.folder, 2, [{ settings }]);
   assert.match(failure ?? "", /^share_experts: rows has no effect: no layer of .* has experts\. Remove it\.$/);
 });
 
