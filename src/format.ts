@@ -25,6 +25,13 @@ export function parseBytes(text: string): number | undefined {
   return Math.round(Number(digits) * (binary ? 1024 : 1000) ** power);
 }
 
+/** A number of bytes a second, as `parseRate` takes it. */
+export const BYTES_A_SECOND = new RegExp(`${BYTES.source.slice(0, -1)}/s$`, "i");
+
+/** "50GB/s" -> 5e10; undefined for anything else. */
+export const parseRate = (text: string): number | undefined =>
+  BYTES_A_SECOND.test(text.trim()) ? parseBytes(text.trim().slice(0, -"/s".length)) : undefined;
+
 /** 0.00001 -> "1e-5"; halves of halves, which have many digits, as fractions: "-1/256". */
 export function formatNumber(value: number): string {
   const parts = 1 / Math.abs(value);

@@ -3,7 +3,7 @@
 // then both are started again as torchrun does. In the end the weights must be those of a run that nothing happened to. A line per layout; exits with 1
 // on any failure.
 import { spawn } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 const [wanted, seed] = [Number(process.argv[2] ?? 20), Number(process.argv[3] ?? 1)];
-const layouts = process.argv.length > 4 ? process.argv.slice(4) : ["device", "sharded"];
+const layouts = process.argv.length > 4 ? process.argv.slice(4) : ["device", "sharded", "sharded-disk"];
 const LOST = 138;
 const MOST_WAIT_MS = 2500;
 
@@ -84,8 +84,8 @@ const fail = (what) => {
 
 for (const parameters of layouts) {
   const undisturbed = join(folder, `${parameters}-whole`);
-  for (const { ended, complained } of await start(parameters, undisturbed, 0))
-    if ((await ended) !== 0) throw new Error(`an undisturbed run failed: ${complained}`);
+  for (const rank of await start(parameters, undisturbed, 0))
+    if ((await rank.ended) !== 0) throw new Error(`an undisturbed run failed: ${rank.complained}`);
   let [kills, runs] = [0, 0];
   while (kills < wanted) {
     const output = join(folder, `${parameters}-${runs++}`);
@@ -102,12 +102,14 @@ for (const parameters of layouts) {
         const sentences = other.complained.trim().split("\n");
         if (code !== LOST || sentences.length !== 1) fail(`rank ${1 - killed} ended with ${code}: ${other.complained}`);
       } else {
-        for (const { ended, complained } of ranks) if ((await ended) !== 0) fail(`a run failed: ${complained}`);
+        for (const rank of ranks) if ((await rank.ended) !== 0) fail(`a run failed: ${rank.complained}`);
         if (failures > 0) break;
       }
     }
     if (failures > 0) break;
     if (!weightsOf(output).equals(weightsOf(undisturbed))) fail(`${output}: other weights than undisturbed`);
+    const left = readdirSync(output).filter((name) => name.startsWith("working"));
+    if (left.length > 0) fail(`${output}: ${left.join(", ")} left behind`);
   }
   console.log(`parameters ${parameters}: ${kills} kills in ${runs} runs, ${failures} failures`);
 }

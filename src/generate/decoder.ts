@@ -8,6 +8,7 @@ import { passForward } from "../reversible/methods/method.js";
 import { linear, narrow } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { numel, readBytes, shape, type Tensor, to } from "../torch/tensor.js";
+import { inPass } from "../network/evaluate.js";
 import { embed, type Network, OpenUnit, openHead, outerNames, type Segment, segmentsOf } from "../network/network.js";
 import { GrowingCache } from "./cache.js";
 
@@ -48,10 +49,12 @@ export class Decoder {
     const length = this.#length + tokens_T.length;
     const last = Math.max(0, Math.ceil(tokens_T.length / this.#tileTokens) - 1) * this.#tileTokens;
     for (let start = 0; start < last; start += this.#tileTokens) {
-      scope(() => void this.#hidden(tokens_T.subarray(start, start + this.#tileTokens), length));
+      this.#inPass(() => void this.#hidden(tokens_T.subarray(start, start + this.#tileTokens), length));
     }
-    return scope(() => this.#logits(this.#hidden(tokens_T.subarray(last), length)));
+    return this.#inPass(() => this.#logits(this.#hidden(tokens_T.subarray(last), length)));
   }
+
+  readonly #inPass = <T>(work: () => T): T => inPass(this.#network, () => scope(work));
 
   close(): void {
     for (const { held } of this.#segments) for (const unit of held) unit.close();

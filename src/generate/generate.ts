@@ -17,6 +17,8 @@ export interface GenerateOptions {
   stopIds?: Iterable<number>;
   /** As of the decoder. */
   holdsBlocks?: boolean;
+  /** What becomes of a token that was picked; that token unless said otherwise. */
+  agreed?: (token: number) => number;
 }
 
 /**
@@ -33,13 +35,22 @@ export function generateTokens(
 }
 
 function* follow(network: Network, prompt_T: Int32Array, options: GenerateOptions): Generator<number, void, undefined> {
-  const { maxNewTokens, temperature = 0, topK = 0, topP = 1, seed = 42, holdsBlocks } = options;
+  const {
+    maxNewTokens,
+    temperature = 0,
+    topK = 0,
+    topP = 1,
+    seed = 42,
+    holdsBlocks,
+    agreed = (token) => token,
+  } = options;
   const stopIds = new Set(options.stopIds);
   const decoder = new Decoder(network, { holdsBlocks });
   try {
     let unread_T = prompt_T;
     for (let made = 0; made < maxNewTokens; made++) {
-      const token = pickToken(decoder.advance(unread_T), { temperature, topK, topP, seed }, prompt_T.length + made);
+      const how = { temperature, topK, topP, seed };
+      const token = agreed(pickToken(decoder.advance(unread_T), how, prompt_T.length + made));
       if (stopIds.has(token)) return;
       yield token;
       unread_T = Int32Array.of(token);

@@ -1,6 +1,7 @@
 // `plan(settings)` for programs: what a training step will take, by term and place, before any weight is read, and the ways that fit a
 // machine. `revmoe plan` shows the same. What it returns is plain data.
 import { UserError } from "../errors.js";
+import { parseRate } from "../format.js";
 import { namedModel } from "../hub/named-model.js";
 import type { Output } from "../metrics/output.js";
 import { readGeometry } from "../plan/geometry.js";
@@ -9,6 +10,8 @@ import { type Kept, type Plan, planStep, type SpanPeak } from "../plan/plan.js";
 import { PLAN_ROWS, PLAN_TABLE, type PlanSettings as AllPlanSettings, resolverOf } from "../plan/settings.js";
 import type { Geometry } from "../plan/shadow-step.js";
 import { type Machine, machineOf } from "../plan/ways/machine.js";
+import { planLayouts } from "../plan/layouts/times.js";
+import { layoutAsData } from "../plan/layouts/words.js";
 import { findWays, type Resolve, type Way } from "../plan/ways/ways.js";
 import { changesBetween, figuresOf } from "../plan/ways/words.js";
 import { trainFlags } from "../plan/words.js";
@@ -59,6 +62,9 @@ export interface PlannedWay extends ReturnType<typeof figuresOf> {
   flags: string;
 }
 
+/** How ranks can divide the step, and an estimate of what that takes: bytes, seconds, and whether the machine has room. */
+export type PlannedLayoutData = ReturnType<typeof layoutAsData>;
+
 export interface PlanReport {
   /** The step with the settings as they were given. */
   step: PlannedStep;
@@ -66,6 +72,8 @@ export interface PlanReport {
   machine: Machine | null;
   /** The best first; none where none fits, or none were asked for. */
   ways: PlannedWay[];
+  /** Of several ranks whose `link` is given, the fastest that fits first. */
+  layouts: PlannedLayoutData[];
 }
 
 /**
@@ -82,12 +90,17 @@ export async function plan(
     throw new UserError(`${own}: only the command line has it; the library plans one work at a time. Leave it out.`);
   const resolved = readSettings(PLAN_TABLE, planned(settings));
   const begun = await beginPlan(resolved.settings, resolved.given, { write: (text) => output?.write(text) });
-  const asksWays = (["fit", "gpu", "memory", "disk"] as const).some((name) => resolved.given.has(name));
-  const machine = asksWays ? machineFor(resolved.settings) : null;
+  const { ranks, link } = resolved.settings;
+  const asksWays = ranks === 1 && (["fit", "gpu", "memory", "disk"] as const).some((name) => resolved.given.has(name));
+  const machine = asksWays || link !== "" ? machineFor(resolved.settings) : null;
   return {
-    step: stepAsData(planStep(begun.settings, begun.geometry, undefined, resolved.settings.ranks)),
+    step: stepAsData(planStep(begun.settings, begun.geometry, undefined, ranks)),
     machine,
-    ways: machine === null ? [] : waysAsData(begun, findWays(begun.resolve, begun.geometry, machine, resolved.given)),
+    ways:
+      machine === null || !asksWays
+        ? []
+        : waysAsData(begun, findWays(begun.resolve, begun.geometry, machine, resolved.given)),
+    layouts: machine === null || link === "" ? [] : layoutsFor(begun, resolved, machine).map(layoutAsData),
   };
 }
 
@@ -130,6 +143,13 @@ export async function beginPlan(
 
 /** The machine that a plan is for. */
 export const machineFor = (asked: AllPlanSettings): Machine => machineOf({ ...asked, folder: process.cwd() });
+
+/** Layouts of as many ranks as were asked for. */
+export const layoutsFor = (
+  { resolve, geometry }: BegunPlan,
+  { settings: { ranks, link }, given }: { settings: AllPlanSettings; given: ReadonlySet<string> },
+  machine: Machine,
+) => planLayouts(resolve, geometry, { machine, world: ranks, link: parseRate(link) as number, asked: given });
 
 /** Ways as plain data, with what each changes. */
 export const waysAsData = ({ model, settings }: BegunPlan, ways: readonly Way[]): PlannedWay[] =>

@@ -20,7 +20,7 @@ export function describeRun(run: Run): string[] {
   const { states, totalSteps, startStep, settings, ranks } = run;
   const { network } = run.state;
   const { version, threads } = engineInfo();
-  const isShared = STORES[settings.parameters].lies === "ranks";
+  const { lies, shared: isShared } = STORES[settings.parameters];
   const held = isShared ? "a share of the parameters" : "all parameters";
   const there = isShared ? " on rank 0" : "";
   const { coupling, format } = network;
@@ -31,9 +31,9 @@ export function describeRun(run: Run): string[] {
     `model: ${network.model.architecture.modelType}, ${formatCount(parametersOf(run))} parameters in ${dtype(Object.values(network.model.outer)[0])} ` +
       `(${formatBytes(weightBytes(network.model))}${there}), optimizer state ${formatBytes(states.bytes)}${there}`,
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
-    ...(STORES[settings.parameters].lies === "files"
+    ...(lies === "files"
       ? [
-          `parameters: on disk in ${join(settings.output_dir, "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
+          `parameters: on disk in ${join(settings.output_dir, isShared ? "working-rank-N" : "working")}; after a crash, --resume latest goes on from the last ${settings.durability}`,
         ]
       : []),
     ...run.notes.map((note) => `note: ${note}`),

@@ -65,8 +65,8 @@ export function evaluate(
   return { loss: total / tokens, accuracy: right / tokens };
 }
 
-/** A pass of an evaluation, from the embedding to the head. */
-const inPass = <T>(network: Network, work: () => T): T =>
+/** A pass from the embedding to the head. */
+export const inPass = <T>(network: Network, work: () => T): T =>
   network.store.pass([EMBEDDING, ...forwardOrder(segmentsOf(network)), HEAD], work);
 
 export const evaluateLoss = (...of: Parameters<typeof evaluate>): number => evaluate(...of).loss;

@@ -6,6 +6,7 @@ import { OPTIMIZERS } from "../optim/registry.js";
 import { DEFAULT_METHOD, METHODS } from "../reversible/methods/registry.js";
 import { expertsShareState } from "../train/prepare-network.js";
 import { STORE_NAMES, STORES } from "../store/registry.js";
+import { hasAllOnDevice } from "../store/store.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { isCpu } from "../torch/device.js";
 import { type Plan, planStep } from "./plan.js";
@@ -124,9 +125,9 @@ export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryByt
     tries.push(with_({ max_length: length }, `--max-length ${length}`));
   for (const { name, isProposedForMemory } of OPTIMIZERS)
     if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name }, ` --optimizer ${name}`);
-  if (STORES[settings.parameters].lies === "device" && !METHODS[settings.method].holdsBlocks) {
+  if (hasAllOnDevice(STORES[settings.parameters]) && !METHODS[settings.method].holdsBlocks) {
     for (const name of STORE_NAMES)
-      if (!["device", "ranks"].includes(STORES[name].lies) && (!isCpu(settings.device) || !STORES[name].needsGpu))
+      if (STORES[name].lies !== "device" && !STORES[name].shared && (!isCpu(settings.device) || !STORES[name].needsGpu))
         tiled({ parameters: name }, ` --parameters ${name}`);
   }
   if (!METHODS[settings.method].rebuilds && settings.coupling !== ORDINARY.coupling)

@@ -6,6 +6,7 @@ import { COMPARED_METHODS, METHODS } from "../reversible/methods/registry.js";
 import { resolveSettings, type TrainSettings } from "../train/settings/settings.js";
 import type { SettingRow, SettingValue } from "../settings/table.js";
 import { STORES } from "../store/registry.js";
+import { hasAllOnDevice } from "../store/store.js";
 import { type Plan, planStep } from "./plan.js";
 import { PLANNED_ROWS, WAY_ROWS } from "./settings.js";
 import type { Geometry } from "./shadow-step.js";
@@ -35,7 +36,7 @@ export function comparePlans(settings: TrainSettings, geometry: Geometry): Compa
     ({ method }) =>
       (method !== "checkpoint-offload" || !isCpu(settings.device)) &&
       // It holds the weights of every block.
-      (!METHODS[method].holdsBlocks || STORES[settings.parameters].lies === "device"),
+      (!METHODS[method].holdsBlocks || hasAllOnDevice(STORES[settings.parameters])),
   );
   return ways.map((way) => {
     // Its graphs make every gradient of a block at once.

@@ -1,7 +1,7 @@
 // Where the bytes of a plan are: the device's memory, main memory, files. Its definition says where a store has weights and state.
 import type { MemoryTerms } from "../step/memory-terms.js";
 import { STORES } from "../store/registry.js";
-import type { HeldBytes } from "../store/store.js";
+import { type HeldBytes, hasAllOnDevice } from "../store/store.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { isCpu } from "../torch/device.js";
 
@@ -20,7 +20,7 @@ export function onDevice(
   terms: MemoryTerms,
   held: HeldBytes,
 ): { terms: MemoryTerms; elsewhereBytes: number } {
-  if (STORES[parameters].lies === "device") return { terms, elsewhereBytes: 0 };
+  if (hasAllOnDevice(STORES[parameters])) return { terms, elsewhereBytes: 0 };
   const elsewhereBytes = terms.weightBytes + terms.stateBytes - held.weightBytes - held.stateBytes;
   return {
     terms: { ...terms, ...held, peakBytes: terms.peakBytes - elsewhereBytes },

@@ -9,7 +9,7 @@ import { atDepth, depthsOf } from "./depths.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
 import { STORES } from "../store/registry.js";
-import type { HeldBytes } from "../store/store.js";
+import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { UserError } from "../errors.js";
 import { checkExpertSharing, sharingNotes } from "../train/ranks/expert-sharing.js";
 import { stepTraffic } from "./traffic.js";
@@ -56,7 +56,7 @@ export interface Plan {
  */
 export function planStep(settings: TrainSettings, geometry: Geometry, batches?: SizedBatch[], world = 1): Plan {
   const micro = settings.gradient_accumulation_steps;
-  const isShared = STORES[settings.parameters].lies === "ranks";
+  const { shared: isShared, lies } = STORES[settings.parameters];
   if (isShared && world === 1)
     throw new UserError(`parameters: ${settings.parameters} shares them out over ranks. Say over how many: --ranks 2.`);
   checkExpertSharing(settings, geometry.architecture);
@@ -84,11 +84,17 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const plan = describe(
     settings,
     extended(planned, depths, geometry.architecture.layers.length),
-    shared ? { hostBytes: 0, held: shared.held[most] } : storedBytes(settings, geometry),
+    shared ? ofShare(shared.held[most], lies === "files") : storedBytes(settings, geometry),
   );
   const notes = shared ? sharingNotes(settings, shared.experts, world) : [];
   return { ...plan, ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world, notes } };
 }
+
+const ofShare = (held: HeldBytes, inFiles: boolean): StoredBytes => ({
+  hostBytes: 0,
+  held: inFiles ? NOTHING_HELD : held,
+  fileBytes: held.weightBytes + held.stateBytes,
+});
 
 /** The rank that holds most. */
 function heaviest(held: readonly HeldBytes[]): number {
@@ -133,6 +139,10 @@ function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes
     terms,
     kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
     spans: spans.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
-    placed: placementOf(settings, terms, { hostBytes, elsewhereBytes, storedBytes: stored.hostBytes }),
+    placed: placementOf(settings, terms, {
+      hostBytes,
+      elsewhereBytes: stored.fileBytes ?? elsewhereBytes,
+      storedBytes: stored.hostBytes,
+    }),
   };
 }

@@ -5,7 +5,7 @@ import { SIZE_OR_NONE } from "../settings/size.js";
 import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { resolveSettings } from "../train/settings/settings.js";
 import type { Given, SettingRows, SettingsOf, SettingsTable, SettingValue } from "../settings/table.js";
-import { parseBytes } from "../format.js";
+import { BYTES_A_SECOND, parseBytes, parseRate } from "../format.js";
 import { isCpu } from "../torch/device.js";
 
 const PLAN = "The plan";
@@ -93,6 +93,16 @@ export const PLAN_ROWS = {
     about:
       "processes that train together: the plan of one of them; where they share weights and state (parameters sharded), of the one with most",
   },
+  link: {
+    kind: "string",
+    default: "",
+    metavar: "SIZE/s",
+    pattern: new RegExp(`^$|${BYTES_A_SECOND.source}`, "i"),
+    expected: "a speed such as 50GB/s",
+    group: PLAN,
+    about:
+      "what the link of one rank to the others carries in a second: with ranks, the layouts that they can have, the fastest that fits first, with an estimate of a step's time",
+  },
   compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
   svg: {
     kind: "string",
@@ -159,9 +169,19 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.calibrate && settings.compare) {
     return `${at.subject("calibrate")} times one way of training, and ${at.mention("compare")} shows all of them. Give one of the two.`;
   }
-  const one = (["fit", "gpu", "memory", "disk", "largest", "compare", "calibrate"] as const).find((name) =>
-    at.has(name),
-  );
+  if (settings.link !== "") {
+    if (settings.ranks === 1)
+      return `${at.subject("link")} has no effect: one process sends nothing. Add --ranks, or remove link.`;
+    if (!((parseRate(settings.link) ?? 0) > 0))
+      return `${at.subject("link")} carries nothing (expected a speed such as 50GB/s). Give what it does carry.`;
+    if (settings.share_experts !== "weights" || settings.rank_sums !== "ordered") {
+      const other = settings.share_experts !== "weights" ? "share_experts" : "rank_sums";
+      return `${at.subject(other)} is of one plan, and ${at.mention("link")} compares layouts that bring weights and add gradients in order. Remove one of the two.`;
+    }
+  }
+  // With a link they say what each rank has.
+  const ofMachine = settings.link === "" ? (["memory", "disk"] as const) : [];
+  const one = (["fit", "gpu", ...ofMachine, "largest", "compare", "calibrate"] as const).find((name) => at.has(name));
   if (settings.ranks > 1 && one !== undefined)
     return `${at.subject(one)} looks at one process, and ${at.mention("ranks")} at one of several. Remove one of the two.`;
   const machine = (["fit", "gpu", "memory", "disk", "largest"] as const).find((name) => at.has(name));

@@ -95,6 +95,8 @@ export interface StoredBytes {
   hostBytes: number;
   /** On the device. */
   held: HeldBytes;
+  /** In files, where no step at another depth tells. */
+  fileBytes?: number;
 }
 
 export function storedBytes(settings: TrainSettings, geometry: Geometry): StoredBytes {

@@ -25,7 +25,7 @@ export function stepTraffic(
   const others = world - 1;
   const placedAll = placedParameters(architecture);
   const isTied = architecture.outer.head === null;
-  const isShared = STORES[settings.parameters].lies === "ranks";
+  const isShared = STORES[settings.parameters].shared;
   const shared = isShared ? plannedShares(settings, geometry, world) : null;
   const { shares = null, experts = null } = shared ?? {};
   const isOrdered = settings.rank_sums === "ordered" && !experts?.stay;

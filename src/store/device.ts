@@ -36,6 +36,7 @@ export const deviceStore = (device: string): ParameterStore => ({
 
 export const device: StoreKind = {
   lies: "device",
+  shared: false,
   needsGpu: false,
   make: ({ device }) => deviceStore(device),
   makePlanned: ({ device }) => deviceStore(device),

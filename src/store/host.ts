@@ -287,6 +287,7 @@ export class HostStore implements ParameterStore {
 export const host: StoreKind = {
   about: "in host memory beside a GPU",
   lies: "memory",
+  shared: false,
   needsGpu: true,
   make: (options) => new HostStore(options),
   makePlanned: (options) => new HostStore(options),

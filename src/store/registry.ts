@@ -2,10 +2,10 @@
 import { device } from "./device.js";
 import { disk } from "./disk/working-copy.js";
 import { host } from "./host.js";
-import { sharded } from "./sharded/sharded.js";
+import { sharded, shardedDisk } from "./sharded/sharded.js";
 import type { StoreKind } from "./store.js";
 
-const KINDS = { device, host, disk, sharded } as const;
+const KINDS = { device, host, disk, sharded, "sharded-disk": shardedDisk } as const;
 
 export type StoreName = keyof typeof KINDS;
 

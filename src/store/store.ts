@@ -126,16 +126,22 @@ export interface StoreKind {
   /** For the help, behind its name; nothing where the name says it. */
   about?: string;
   /**
-   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, in files of the run's folder, or a share in the memory
-   * of each rank. Files outlive a run that is cut off, and the system keeps in memory what of them it has room for.
+   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, or in files of the run's folder, of which the system
+   * keeps in memory what it has room for.
    */
-  lies: "device" | "memory" | "files" | "ranks";
+  lies: "device" | "memory" | "files";
+  /** Whether that is a share of them on each of several ranks. */
+  shared: boolean;
   /** Whether it is of use only beside a device with memory of its own. */
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;
   /** For a plan, on an engine that only counts bytes; touches no file. */
   makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "blocksOnDevice" | "shared">): ParameterStore;
 }
+
+/** Whether a process has all weights and state in the memory of its device. */
+export const hasAllOnDevice = ({ lies, shared }: Pick<StoreKind, "lies" | "shared">): boolean =>
+  lies === "device" && !shared;
 
 /** All parts in the order of the forward pass. */
 export const partsOf = ({ layers }: Architecture): number[] => [EMBEDDING, ...layers.map((_, i) => i), HEAD];

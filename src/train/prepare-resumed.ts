@@ -5,8 +5,7 @@ import { UserError } from "../errors.js";
 import { DESCRIBED_SETTINGS } from "../reversible/couplings/registry.js";
 import { openCheckpoint, openNewestCheckpoint } from "./folder/resume-checks.js";
 import type { ResumedFrom } from "./prepare-network.js";
-import { refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
-import { STORES } from "../store/registry.js";
+import { goesOnInPlace, refuseIdleCopy, unfinishedRun } from "./prepare-store.js";
 import { isSame, type SettingValue } from "../settings/table.js";
 import { showValue } from "../settings/values.js";
 import type { TrainSettings } from "./settings/settings.js";
@@ -71,7 +70,7 @@ function latestRun(settings: TrainSettings): Found {
   const { output_dir } = settings;
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;
   const unfinished = unfinishedRun(settings, newest + 1);
-  if (STORES[settings.parameters].lies !== "files") refuseIdleCopy(output_dir, newest);
+  if (!goesOnInPlace(settings)) refuseIdleCopy(output_dir, newest);
   if (unfinished)
     return {
       folder: unfinished.folder,

@@ -81,6 +81,10 @@ export function sharedReads(
   return new SharedReads(ranks, own);
 }
 
+/** Whether a run goes on with the files in which its parameters lie. Ranks go on from checkpoints: one may have made a step that another has not. */
+export const goesOnInPlace = ({ parameters }: Pick<TrainSettings, "parameters">): boolean =>
+  STORES[parameters].lies === "files" && !STORES[parameters].shared;
+
 /** Refuses to go on from a checkpoint before the step that is in the working copy, which only a run on disk goes on from. */
 export function refuseIdleCopy(outputDir: string, newest: number): void {
   const path = join(workingFolder(outputDir), STATE_FILE);
@@ -95,12 +99,12 @@ export function refuseIdleCopy(outputDir: string, newest: number): void {
 
 /** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
 export function unfinishedRun(
-  { parameters, output_dir }: TrainSettings,
+  settings: TrainSettings,
   step: number,
 ): { folder: string; progress: ReadProgress } | undefined {
-  const folder = workingFolder(output_dir);
+  const folder = workingFolder(settings.output_dir);
   const path = join(folder, STATE_FILE);
-  if (STORES[parameters].lies !== "files" || !existsSync(path)) return undefined;
+  if (!goesOnInPlace(settings) || !existsSync(path)) return undefined;
   const progress = readProgress(path);
   if (progress.step < step) return undefined;
   rollBack(folder, progress.step);

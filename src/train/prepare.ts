@@ -10,7 +10,7 @@ import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import type { Output } from "../metrics/output.js";
 import { freeModel, type Model, parameterOf, placedParameters, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
-import { ALONE, type Collectives } from "../parallel/collectives.js";
+import { ALONE, type Collectives, onFirst } from "../parallel/collectives.js";
 import type { SharedReads } from "../parallel/shared-reads.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
@@ -126,7 +126,7 @@ async function makeRun(
   const { source, data, resumed, startStep, totalSteps, read, tokenizer, fingerprint } = begun;
   const samples = readPrompts(asked, { source, tokenizer, formats: read.report.formats });
   // Its working copy takes the place of the one that is there.
-  if (STORES[asked.parameters].lies === "files") folder.begin();
+  if (STORES[asked.parameters].lies === "files") onFirst(ranks, () => folder.begin());
   const { course, state, store } = makeTrained(asked, made, begun, ranks);
   const { settings, states } = course;
   const { model } = state.network;

@@ -51,9 +51,13 @@ export function isRunFolder(dir: string): boolean {
   return isFolder(dir) && listCheckpoints(dir).length > 0;
 }
 
-/** Folders that a run makes in its own: checkpoints, results, the working copy, and what a killed save of them leaves. */
+/** Folders that a run makes in its own: checkpoints, results, working copies, and what a killed save of them leaves. */
 export const isRunPart = (name: string): boolean =>
-  /^((checkpoint-\d+|final(-\d+)?)(\.partial|\.revmoe-previous)?|working)$/.test(name);
+  isWorkingCopy(name) || /^(checkpoint-\d+|final(-\d+)?)(\.partial|\.revmoe-previous)?$/.test(name);
+
+/** Parameters and state on disk, of a run or of one of its ranks. */
+export const isWorkingCopy = (name: string): boolean =>
+  name === WORKING_FOLDER || new RegExp(`^${WORKING_FOLDER}-rank-\\d+$`).test(name);
 
 /** What a killed save leaves beside the folder that it was to make. */
 export const isUnfinished = (name: string): boolean => isRunPart(name) && name.includes(".");

@@ -64,7 +64,24 @@ test("of several ranks it is the plan of one, with what it sends", () => {
     revmoe(...shared, "--ranks", "2", "--share-experts", "rows").stdout,
     /^share_experts rows: experts stay on their ranks, .* rows are less below \d+ tokens; gradients are added as rank_sums direct has them$/m,
   );
+  const files = read("plan", ...SMALL, "--parameters", "sharded-disk", "--ranks", "2") as { placed?: object };
+  assert.deepEqual(Object.keys(files.placed ?? {}), ["deviceBytes", "hostBytes", "diskBytes"]);
+  const linked = revmoe("plan", ...SMALL, "--ranks", "64", "--link", "50GB/s", "--memory", "8GiB");
+  assert.match(linked.stdout, /^layouts of 64 ranks, each with 8\.00 GiB of main memory, .* and a link of 50GB\/s$/m);
+  for (const name of ["replicas", "shares in memory", "shares in files"])
+    assert.match(linked.stdout, new RegExp(`^${name} .* % +~`, "m"));
+  const [command] = /^the fastest that fits: revmoe train .*$/m.exec(linked.stdout) ?? [];
+  assert.equal(revmoe("plan", ...(command?.split(" ").slice(6, -4) ?? []), "--ranks", "64").status, 0, linked.stderr);
   for (const [words, says] of [
+    [["plan", ...SMALL, "--link", "1GB/s"], /^revmoe: --link 1GB\/s has no effect: one process sends nothing\. Add/],
+    [
+      [...shared, "--ranks", "2", "--link", "1GB/s", "--share-experts", "rows"],
+      /--share-experts rows is of one plan, and --link 1GB\/s compares layouts/,
+    ],
+    [["plan", ...SMALL, "--ranks", "2", "--link", "0GB/s"], /--link 0GB\/s carries nothing \(expected a speed/],
+    [["plan", ...SMALL, "--ranks", "2", "--link", "1GB"], /--link 1GB is not possible \(expected a speed such as 50GB/],
+    [["plan", ...SMALL, "--ranks", "2", "--link", "1GB/s", "--gpu", "H100"], /--gpu H100 looks at one process/],
+    [["plan", ...SMALL, "--ranks", "2", "--memory", "1GB"], /--memory 1GB looks at one process/],
     [shared, /^revmoe: parameters: sharded shares them out over ranks\. Say over how many: --ranks 2\.\n$/],
     [[...shared, "--ranks", "2", "--fit"], /--fit looks at one process, and --ranks 2 at one of several\. Remove one/],
   ] as const) {

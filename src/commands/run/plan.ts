@@ -2,7 +2,7 @@
 // fits a memory, or lays all methods side by side. Where nothing fits, the least that was planned is printed, and exit code 2 follows.
 import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../../format.js";
-import { beginPlan, machineFor, stepAsData, waysAsData } from "../../library/plan.js";
+import { beginPlan, layoutsFor, machineFor, stepAsData, waysAsData } from "../../library/plan.js";
 import type { PLAN_ROWS } from "../../plan/settings.js";
 import type { CommandInput } from "../command.js";
 import { STORES } from "../../store/registry.js";
@@ -11,6 +11,7 @@ import { processBytes } from "../../torch/memory.js";
 import { comparePlans } from "../../plan/compare.js";
 import { compareTable, describePlan, trainFlags } from "../../plan/words.js";
 import { checkDrawing, writeDrawing } from "../drawing/drawing.js";
+import { layoutAsData, layoutsTable } from "../../plan/layouts/words.js";
 import { planChart } from "../../plan/svg.js";
 import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
@@ -40,7 +41,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     );
     return 0;
   }
-  if (!asked.largest && ["fit", "gpu", "memory", "disk"].some((name) => given.has(name))) {
+  if (!asked.largest && asked.link === "" && ["fit", "gpu", "memory", "disk"].some((name) => given.has(name))) {
     const withoutCard = asked.gpu === "" && isCpu(settings.device) && engineInfo().cudaDevices > 0;
     const machine = machineFor(asked);
     const ways = findWays(resolve, geometry, machine, given);
@@ -65,6 +66,14 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
   const plan = choice?.plan ?? planStep(settings, geometry, undefined, asked.ranks);
   const estimate = asked.calibrate ? stepMs(plan.settings, geometry) : null;
   const notes: string[] = [];
+  const machine = asked.link === "" ? null : machineFor(asked);
+  const layouts = machine === null ? [] : layoutsFor(begun, { settings: asked, given }, machine);
+  if (machine !== null)
+    notes.push(
+      `layouts of ${asked.ranks} ranks, each with ${describeMachine(machine)} and a link of ${asked.link}`,
+      "",
+      layoutsTable(layouts, asked.model),
+    );
   if (estimate !== null) {
     const {
       gradient_accumulation_steps: steps,
@@ -94,6 +103,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     stepMs: estimate,
     flags: choice?.fits ? choice.flags : null,
     waysToFit: ways,
+    ...(machine === null ? {} : { machine, layouts: layouts.map(layoutAsData) }),
   };
   print(value, [describePlan(plan, ownBytes), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
   if (choice !== null && !choice.fits) throw tooLarge(limit as number, plan, ways);

@@ -31,31 +31,49 @@ export function flopsOfToken(architecture: Architecture, length: number): { bloc
   return { blocks, head: 2 * hiddenSize * vocabSize };
 }
 
-/** Seconds of a step of a plan. `weightBytes` and `stateBytes`: of the whole model, wherever they lie. */
-export function stepSeconds(
+/** Seconds of what a step does. */
+export interface StepParts {
+  forward: number;
+  /** Of one backward pass, and how many there are. */
+  backward: number;
+  backwards: number;
+  updating: number;
+  /** Of copies of weights and state, meanwhile. */
+  moved: number;
+}
+
+/** Weights and state of the whole model, wherever they lie, or a rank's share of them. */
+type Stored = Record<"weightBytes" | "stateBytes", number>;
+
+/** Seconds of a step of a plan. */
+export function stepSeconds(plan: Plan, architecture: Architecture, stored: Stored, machine: Machine): number {
+  const { forward, backward, backwards, updating, moved } = stepParts(plan, architecture, stored, machine);
+  return Math.max(forward + backwards * backward + updating, moved);
+}
+
+export function stepParts(
   { settings, terms }: Plan,
   architecture: Architecture,
-  { weightBytes, stateBytes }: { weightBytes: number; stateBytes: number },
+  { weightBytes, stateBytes }: Stored,
   machine: Machine,
-): number {
+): StepParts {
   const { parameters, method, max_length, max_grad_norm, gradient_accumulation_steps, per_device_train_batch_size } =
     settings;
   const tokens = gradient_accumulation_steps * per_device_train_batch_size * max_length;
   const { blocks, head } = flopsOfToken(architecture, max_length);
   const again = METHODS[method].holdsBlocks ? 0 : 1;
   // A limit on the norm of all gradients takes the way back twice.
-  const passes = 1 + (again + 2) * (max_grad_norm > 0 ? 2 : 1);
-  const flops = tokens * (blocks * passes + head * 3);
+  const backwards = max_grad_norm > 0 ? 2 : 1;
   const { card } = machine;
-  const computing =
-    card === null ? flops / (machine.flops * REACHED_ON_CPU) : flops / (card.tflops * 1e12 * REACHED_ON_CARD);
+  const flops = card === null ? machine.flops * REACHED_ON_CPU : card.tflops * 1e12 * REACHED_ON_CARD;
+  const forward = (tokens * blocks) / flops;
+  const backward = (tokens * (blocks * (again + 2) + (head * 3) / backwards)) / flops;
   const weights = placedWeights(architecture).reduce((sum, { spec }) => sum + elementsOf(spec.shape), 0);
   // Weight and state in and out, the gradient of 4 bytes written once and read twice.
   const rate =
     card === null ? machine.memoryRate * REACHED_BY_UPDATES.onCpu : card.memoryRate * REACHED_BY_UPDATES.onCard;
   const updating = (2 * (weightBytes + stateBytes) + 12 * weights) / rate;
-  const moved = movedSeconds();
-  return Math.max(computing + updating, moved);
+  return { forward, backward, backwards, updating, moved: movedSeconds() };
 
   /** Weights come twice, those that changed go once, state comes and goes. */
   function movedSeconds(): number {

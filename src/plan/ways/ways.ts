@@ -78,9 +78,9 @@ export function findWays(resolve: Resolve, geometry: Geometry, machine: Machine,
   const optimizers = stays({ optimizer: "" }) ? OPTIMIZERS : AS_ASKED;
   const methods = stays({ method: "", coupling: "", gamma: 0 }) ? METHODS : AS_ASKED;
   const stores: Change[] = stays({ parameters: "" })
-    ? STORE_NAMES.filter((name) => STORES[name].lies !== "ranks" && (!onCpu || !STORES[name].needsGpu)).map(
-        (parameters) => ({ parameters }),
-      )
+    ? STORE_NAMES.filter((name) => !STORES[name].shared && (!onCpu || !STORES[name].needsGpu)).map((parameters) => ({
+        parameters,
+      }))
     : [{}];
   const found: Way[] = [];
   let fastest = Number.POSITIVE_INFINITY;
@@ -126,7 +126,7 @@ function wayOf(
 ): Omit<Way, "quality"> | null {
   const settings = possible(resolve);
   if (settings === null) return null;
-  const bytes = bytesOf(settings, geometry);
+  const bytes = storedBytesOf(settings, geometry);
   const most = machine.card?.bytes ?? machine.memoryBytes;
   const { lies } = STORES[settings.parameters];
   const all = bytes.weightBytes + bytes.stateBytes;
@@ -153,7 +153,7 @@ function wayOf(
 }
 
 /** The settings, unless what was asked for excludes them. */
-function possible(resolve: Resolve): TrainSettings | null {
+export function possible(resolve: Resolve): TrainSettings | null {
   try {
     return resolve({});
   } catch (failure) {
@@ -176,7 +176,8 @@ export const storedWeightBytes = ({ architecture, dtypeOf }: Geometry): number =
     0,
   );
 
-function bytesOf(settings: TrainSettings, geometry: Geometry) {
+/** Of all weights and state. */
+export function storedBytesOf(settings: TrainSettings, geometry: Geometry) {
   const { architecture, dtypeOf } = geometry;
   const [first] = placedWeights(architecture);
   const stateBytes = plannedStateBytes(makeOptimizer(settings, "float32"), architecture, dtypeOf(first), {

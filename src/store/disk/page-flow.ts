@@ -40,6 +40,13 @@ export class PageFlow {
     for (const file of waited) file.awaitRead();
   }
 
+  /** Waits for all pages of a part that is about to be changed behind its turn: what comes next stays as it is. */
+  return(part: number): void {
+    const files = this.#all(part);
+    this.#bringFiles(files);
+    for (const file of files) file.awaitRead();
+  }
+
   changed(part: number): void {
     for (const file of this.#all(part)) {
       this.#use(file);
@@ -62,7 +69,11 @@ export class PageFlow {
   }
 
   #bring(part: number): void {
-    for (const file of this.#files(part)) {
+    this.#bringFiles(this.#files(part));
+  }
+
+  #bringFiles(files: SharedMapping[]): void {
+    for (const file of files) {
       this.#use(file);
       this.#dropOldest();
       file.readAhead();

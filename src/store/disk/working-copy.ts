@@ -42,6 +42,9 @@ import { isCpu } from "../../torch/device.js";
 
 export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
 
+/** That of a rank which has a share, beside `folder`. */
+export const rankFolder = (folder: string, rank: number): string => `${folder}-rank-${rank}`;
+
 export class WorkingCopy implements ParameterStore {
   readonly sharing = null;
   readonly held = NOTHING_HELD;
@@ -191,7 +194,9 @@ export class WorkingCopy implements ParameterStore {
   }
 
   update<T>(part: number, work: (change: Change) => T): T {
-    if (part !== this.#flow.current) this.#load(part);
+    // The embedding has its turn here; rows are looked up without it.
+    if (part === EMBEDDING) this.#load(part);
+    else if (part !== this.#flow.current) this.#times.measure("waitMs", () => this.#flow.return(part));
     this.#times.measure("logMs", () => {
       if (this.#log !== null && !this.#changed.has(part)) this.#log.append(this.#step + 1, this.#mappings(part));
     });
@@ -298,6 +303,7 @@ const throughCopies =
 export const disk: StoreKind = {
   about: "in files in output_dir/working, updated in place",
   lies: "files",
+  shared: false,
   needsGpu: false,
   make: (options) => new WorkingCopy(options),
   // As if all were on the device; plan/placement.ts says where it is.

@@ -26,6 +26,7 @@ const NONE: Copies = { of: new Map(), awaited: [] };
 export class Gathering {
   readonly #parts: readonly number[];
   readonly #weightsOf: (part: number) => readonly SharedWeight[];
+  readonly #bring: (part: number) => void;
   readonly #reads: RemoteReads;
   readonly #rank: number;
   /** Of a part's first message. */
@@ -34,15 +35,19 @@ export class Gathering {
   #loaded = NONE;
   #next = NONE;
 
-  /** `parts` in the order in which they will be loaded; one that is not is read nevertheless, since it is offered. */
+  /**
+   * `parts` in the order in which they will be loaded; one that is not is read nevertheless, since it is offered. `bring` waits until what this rank
+   * holds of a part is at hand.
+   */
   constructor(
     parts: readonly number[],
-    weightsOf: (part: number) => readonly SharedWeight[],
+    { weightsOf, bring }: { weightsOf: (part: number) => readonly SharedWeight[]; bring: (part: number) => void },
     reads: RemoteReads,
     { rank, world }: { rank: number; world: number },
   ) {
     this.#parts = parts;
     this.#weightsOf = weightsOf;
+    this.#bring = bring;
     this.#reads = reads;
     this.#rank = rank;
     const others = Array.from({ length: world }, (_, each) => each).filter((each) => each !== rank);
@@ -102,6 +107,7 @@ export class Gathering {
     const part = this.#parts[at];
     const number = this.#numbers.get(part) as number;
     const copies: Copies = { of: new Map(), awaited: [] };
+    this.#bring(part);
     scope(() => {
       for (const [i, { stored, shape, rows }] of this.#weightsOf(part).entries()) {
         if (rows[this.#rank].count === shape[0]) continue;

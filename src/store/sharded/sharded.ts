@@ -1,17 +1,19 @@
-// Weights and optimizer state that ranks share: each has its rows of every parameter (see shares.ts) in its memory, and changes these alone. A part is
-// whole on a rank while it is in use, and the next one while it comes. Owns copies of parts; what is stored belongs to the model and the optimizer.
+// Weights and optimizer state that ranks share: each has its rows of every parameter (see shares.ts) in a store of its own, in memory or in files, and
+// changes these alone. A part is whole on a rank while it is in use, and the next one while it comes. Owns copies of parts and that store; what is
+// stored belongs to the model and the optimizer.
 import { assert, BadValuesError } from "../../errors.js";
 import type { WrittenProgress } from "../../checkpoint/run/state.js";
 import type { Architecture } from "../../model/architecture.js";
 import { type Allocate, placedParameters, type PlacedParameter } from "../../model/model.js";
 import type { StateLayout } from "../../optim/optimizer.js";
-import { keep } from "../../torch/scope.js";
-import { type Rows, type DType, empty, shape, type Tensor } from "../../torch/tensor.js";
-import { statesOn } from "../device.js";
+import { type Rows, shape, type Tensor } from "../../torch/tensor.js";
+import { deviceStore } from "../device.js";
+import { rankFolder, WorkingCopy } from "../disk/working-copy.js";
 import {
   type Change,
   EMBEDDING,
   HEAD,
+  type HeldBytes,
   type InUse,
   lookUpStored,
   nameOf,
@@ -24,31 +26,31 @@ import {
   type StoreKind,
   type StoreOptions,
 } from "../store.js";
-import { NO_TIME, type StoreTimes } from "../times.js";
+import type { StoreTimes } from "../times.js";
 import { Gathering, type SharedWeight } from "./gathering.js";
-import { sharesOf } from "./planned-shares.js";
+import { heldBytes, sharesOf } from "./planned-shares.js";
 import type { Shares } from "./shares.js";
 
-type Options = Pick<StoreOptions, "device" | "architecture" | "shared">;
+type Options = Pick<StoreOptions, "architecture" | "shared">;
 
 export class ShardedStore implements ParameterStore {
-  readonly held = null;
-  readonly hostBytes = 0;
   readonly sharing: Sharing;
-  readonly #device: string;
+  readonly #own: ParameterStore;
   readonly #shared: SharedOptions;
   readonly #architecture: Architecture;
   readonly #placed: ReadonlyMap<string, PlacedParameter>;
   #shares: Shares = new Map();
+  #ownStateBytes = 0;
   readonly #weights = new Map<number, SharedWeight[]>();
   readonly #shapes = new Map<Tensor, number[]>();
   #gathering: Gathering | null = null;
   #expertsStay = false;
 
-  constructor({ device, architecture, shared }: Options) {
+  /** `own` has what is this rank's. */
+  constructor({ architecture, shared }: Options, own: ParameterStore) {
     assert(shared !== undefined, "nobody to share with");
-    const { rank: own } = shared.ranks;
-    this.#device = device;
+    const { rank: ownRank } = shared.ranks;
+    this.#own = own;
     this.#shared = shared;
     this.#architecture = architecture;
     this.#placed = new Map(
@@ -56,7 +58,7 @@ export class ShardedStore implements ParameterStore {
     );
     this.sharing = {
       expertsStay: () => this.#expertsStay,
-      rows: (placed, rank = own) => this.#rows(placed)[rank],
+      rows: (placed, rank = ownRank) => this.#rows(placed)[rank],
       shapeOf: (stored) => this.#shapes.get(stored) ?? shape(stored),
       needed: (part, name, rank) => this.#rows(this.#named(part, name))[rank],
     };
@@ -65,12 +67,11 @@ export class ShardedStore implements ParameterStore {
   readonly allocate: Allocate = (planned) => {
     this.#expertsStay = this.#shared.expertsStay?.(planned) ?? false;
     this.#shares = this.#shared.shares ?? sharesOf(planned, this.#shared);
-    const types = new Map(planned.map(({ placed, dtype }) => [nameOf(placed), dtype]));
+    this.#ownStateBytes = heldBytes(planned, this.#shares, this.#shared)[this.#shared.ranks.rank].stateBytes;
+    const room = this.#own.allocate(planned.map((each) => ({ ...each, placed: this.#ownRows(each.placed) })));
     return (placed) => {
       const { spec } = placed;
-      const [, ...rest] = spec.shape;
-      const { count } = this.sharing.rows(placed);
-      const stored = keep(empty([count, ...rest], types.get(nameOf(placed)) as DType, this.#device));
+      const stored = room(this.#ownRows(placed));
       this.#shapes.set(stored, spec.shape);
       const part = partOf(this.#architecture, placed);
       const weight = { name: spec.name, stored, shape: spec.shape, rows: this.#rows(placed) };
@@ -80,32 +81,48 @@ export class ShardedStore implements ParameterStore {
   };
 
   allocateState(planned: PlannedState[]): StateStore {
-    return statesOn(
-      this.#device,
-      planned.map(({ placed, layout }) => ({ placed, layout: cut(layout, placed, this.sharing.rows(placed)) })),
+    return this.#own.allocateState(
+      planned.map(({ placed, layout }) => ({
+        placed: this.#ownRows(placed),
+        layout: cut(layout, placed, this.sharing.rows(placed)),
+      })),
     );
   }
 
-  get copiedBytes(): number {
-    return this.#gathering?.bytes ?? 0;
+  /** Of optimizer state that is this rank's; known when weights are allocated. */
+  get ownStateBytes(): number {
+    return this.#ownStateBytes;
   }
 
+  get held(): HeldBytes | null {
+    return this.#own.held;
+  }
+
+  get hostBytes(): number {
+    return this.#own.hostBytes;
+  }
+
+  get copiedBytes(): number {
+    return this.#own.copiedBytes + (this.#gathering?.bytes ?? 0);
+  }
+
+  /** What one rank was cut off with may be a step ahead of another's. */
   openModel(): null {
     return null;
   }
 
-  begin(): void {}
+  begin(progress: WrittenProgress): void {
+    this.#own.begin(progress);
+  }
 
   /** Errors in values are met by all ranks, and each stays until all are at the end: others still need what it holds. */
   pass<T>(parts: readonly number[], work: () => T, stays: (name: string) => boolean = () => false): T {
     assert(this.#gathering === null, "a pass within a pass");
     const { ranks } = this.#shared;
-    const gathering = new Gathering(
-      parts,
-      (part) => this.#weightsOf(part).filter(({ name }) => part < 0 || !stays(name)),
-      ranks.reads(),
-      ranks,
-    );
+    const weightsOf = (part: number): readonly SharedWeight[] =>
+      this.#weightsOf(part).filter(({ name }) => part < 0 || !stays(name));
+    const bring = (part: number): void => this.#own.load(part, () => {});
+    const gathering = new Gathering(parts, { weightsOf, bring }, ranks.reads(), ranks);
     this.#gathering = gathering;
     try {
       const result = work();
@@ -128,30 +145,34 @@ export class ShardedStore implements ParameterStore {
     return lookUpStored(this.#open.load(EMBEDDING)(stored), tokens_T);
   }
 
-  backward<T>(_updates: boolean, pass: () => T): T {
-    return pass();
+  backward<T>(updates: boolean, pass: () => T): T {
+    return this.#own.backward(updates, pass);
   }
 
   update<T>(part: number, work: (change: Change) => T): T {
     this.#gathering?.settle(part);
-    return work((stored, change) => change(stored));
+    return this.#own.update(part, work);
   }
 
-  finishStep(): void {}
+  finishStep(progress: WrittenProgress): void {
+    this.#own.finishStep(progress);
+  }
 
   undoStep(): boolean {
-    return false;
+    return this.#own.undoStep();
   }
 
   replace(fill: () => WrittenProgress): void {
-    fill();
+    this.#own.replace(fill);
   }
 
   takeTimes(): StoreTimes {
-    return NO_TIME;
+    return this.#own.takeTimes();
   }
 
-  close(): void {}
+  close(finished: boolean): void {
+    this.#own.close(finished);
+  }
 
   get #open(): Gathering {
     assert(this.#gathering !== null, "parts are loaded outside of a pass");
@@ -162,6 +183,12 @@ export class ShardedStore implements ParameterStore {
     const rows = this.#shares.get(nameOf(placed));
     assert(rows !== undefined, `no share of ${nameOf(placed)}`);
     return rows;
+  }
+
+  /** The parameter as this rank has it. */
+  #ownRows(placed: PlacedParameter): PlacedParameter {
+    const [, ...rest] = placed.spec.shape;
+    return { ...placed, spec: { ...placed.spec, shape: [this.sharing.rows(placed).count, ...rest] } };
   }
 
   #named(part: number, name: string): PlacedParameter {
@@ -189,10 +216,33 @@ function cut(layout: StateLayout, { spec }: PlacedParameter, { count }: Rows): S
   );
 }
 
+const inMemory = (options: Pick<StoreOptions, "device"> & Options): ParameterStore =>
+  new ShardedStore(options, deviceStore(options.device));
+
 export const sharded: StoreKind = {
   about: "of several ranks, a share on each",
-  lies: "ranks",
+  lies: "device",
+  shared: true,
   needsGpu: false,
-  make: (options) => new ShardedStore(options),
-  makePlanned: (options) => new ShardedStore(options),
+  make: inMemory,
+  makePlanned: inMemory,
+};
+
+export const shardedDisk: StoreKind = {
+  about: "the same, each share in files in output_dir/working-rank-N",
+  lies: "files",
+  shared: true,
+  needsGpu: false,
+  make: (options) => {
+    const { folder, shared } = options;
+    const own = new WorkingCopy({
+      ...options,
+      folder: rankFolder(folder, shared?.ranks.rank ?? 0),
+      stateBytes: () => store.ownStateBytes,
+    });
+    const store: ShardedStore = new ShardedStore(options, own);
+    return store;
+  },
+  // As if all were on the device; plan/placement.ts says where it is.
+  makePlanned: inMemory,
 };

@@ -1,6 +1,16 @@
 // Which folders a run writes to, and what it removes and puts right there.
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join, relative } from "node:path";
 import { test } from "node:test";
 
@@ -244,9 +254,13 @@ test("a working copy that was never ready is no run: a new one may begin there, 
   writeMarker(place.out(), { replacing: false });
   mkdirSync(join(place.out(), "working"));
   writeFileSync(join(place.out(), "working", "head.safetensors"), "");
+  for (const rank of [0, 12]) mkdirSync(join(place.out(), `working-rank-${rank}`));
+  mkdirSync(join(place.out(), "working-rank-one"));
   const { notes, close } = openRunFolder(asked(place));
   close();
-  assert.match(notes.join(), /^removed \S+working, from which no run can go on: it was killed before/);
+  assert.match(notes[0], /^removed \S+working, from which no run can go on: it was killed before/);
+  assert.match(notes[1], /^removed what ranks that were killed left in \S+: working-rank-0, working-rank-12$/);
+  rmdirSync(join(place.out(), "working-rank-one"));
   await runTraining(asked(place, { max_steps: 1, parameters: "disk" }));
   assert.deepEqual(listOf(place.out()), ["final", "run.json"]);
 });

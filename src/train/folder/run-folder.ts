@@ -13,6 +13,7 @@ import {
   isRunFolder,
   isRunRecord,
   isUnfinished,
+  isWorkingCopy,
   readMarker,
   RUN_FILE,
   runParts,
@@ -189,11 +190,11 @@ function waysOn(dir: string): string {
   return hasWorkingCopy(dir) ? ", go on with --resume latest --parameters disk" : "";
 }
 
-/** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands. */
+/** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands, as one rank's never does. */
 const isLeft = (dir: string, name: string): boolean =>
-  isUnfinished(name) || (name === WORKING_FOLDER && !hasWorkingCopy(dir));
+  isUnfinished(name) || (isWorkingCopy(name) && !hasWorkingCopy(dir, name));
 
-const hasWorkingCopy = (dir: string): boolean => existsSync(join(dir, WORKING_FOLDER, STATE_FILE));
+const hasWorkingCopy = (dir: string, name = WORKING_FOLDER): boolean => existsSync(join(dir, name, STATE_FILE));
 
 const INPUTS = ["model", "train_file", "validation_file", "resume"] as const;
 
@@ -216,7 +217,7 @@ function checkRemovable(settings: Place): void {
         `${used}: ${settings[used]} is in ${part} of the run that --overwrite-output-dir removes. Choose another output_dir, or copy it first.`,
       );
     }
-    const foreign = isUnfinished(part) || part === WORKING_FOLDER ? undefined : foreignPath(path);
+    const foreign = isUnfinished(part) || isWorkingCopy(part) ? undefined : foreignPath(path);
     if (foreign !== undefined) {
       throw new UserError(
         `output_dir: ${foreign} was not written by a run, and --overwrite-output-dir would remove it. Move it away, or choose another folder.`,
@@ -245,12 +246,17 @@ function tidy(dir: string): string[] {
   const settled = settleFolders(dir);
   const left = runParts(dir).filter((name) => isLeft(dir, name));
   for (const name of left) remove(dir, name);
-  const removed = left.map((name) =>
-    name === WORKING_FOLDER
-      ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had --durability snapshot`
-      : `removed ${name}, which a save that was cut off left in ${dir}`,
-  );
-  return [...settled, ...removed];
+  const ofRanks = left.filter((name) => isWorkingCopy(name) && name !== WORKING_FOLDER);
+  const removed = left
+    .filter((name) => !ofRanks.includes(name))
+    .map((name) =>
+      name === WORKING_FOLDER
+        ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had --durability snapshot`
+        : `removed ${name}, which a save that was cut off left in ${dir}`,
+    );
+  const shares =
+    ofRanks.length === 0 ? [] : [`removed what ranks that were killed left in ${dir}: ${ofRanks.join(", ")}`];
+  return [...settled, ...removed, ...shares];
 }
 
 function remove(dir: string, name: string): void {

@@ -49,7 +49,7 @@ export const tokensOf = (settings: TrainSettings): number =>
 
 /** Whether experts stay where they are, and rows go there. */
 export function expertsStay(settings: TrainSettings, architecture: Architecture, planned: Planned): boolean {
-  if (STORES[settings.parameters].lies !== "ranks" || settings.share_experts === "weights") return false;
+  if (!STORES[settings.parameters].shared || settings.share_experts === "weights") return false;
   if (settings.share_experts === "rows") return true;
   const { weightBytes, rowBytes } = expertTraffic(settings, architecture, planned);
   return rowBytes * tokensOf(settings) < weightBytes;

@@ -8,27 +8,23 @@ import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
-  const { device, parameters, expert_group_size: groups, sample_prompts: prompts } = settings;
-  const { lies } = STORES[parameters];
-  if (world === 1 && lies === "ranks")
+  const { device, parameters, expert_group_size: groups } = settings;
+  const { lies, shared } = STORES[parameters];
+  if (world === 1 && shared)
     throw new UserError(
-      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or use --parameters device.`,
+      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or use --parameters ${lies === "files" ? "disk" : "device"}.`,
     );
   if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>
     new UserError(`${name}: ${value} is for one process, and ${world} ranks train here: ${why}`);
   if (!isCpu(device)) throw refused("device", device, "their sums go over main memory. Use --device cpu, or one rank.");
-  if (lies !== "device" && lies !== "ranks")
+  if (!shared && lies !== "device")
     throw refused(
       "parameters",
       parameters,
-      "every rank has all of them in its memory, or its share. Use --parameters device or sharded.",
+      "every rank has all of them in its memory, or a share. Use --parameters device, sharded or sharded-disk.",
     );
   if (groups > 0) throw refused("expert_group_size", groups, "they add whole gradients. Remove it.");
-  if (prompts.length > 0 && lies === "ranks")
-    throw new UserError(
-      `sample_prompts: samples are written by a rank that has all parameters, and ${parameters} shares them out. Remove sample_prompts, or use --parameters device.`,
-    );
 }
 
 const NOT_OURS: RunFolder = { notes: [], begin() {}, close() {}, abandon() {} };

@@ -2,6 +2,7 @@
 // then started again ends in the bits of one that nothing befell. By the command line, in processes of their own.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -66,6 +67,7 @@ const made = async ({ said, ended }: Started, step: number): Promise<void> => {
 const LAYOUTS: Record<string, string>[] = [
   { parameters: "device" },
   { parameters: "sharded" },
+  { parameters: "sharded-disk" },
   { parameters: "sharded", "share-experts": "rows" },
 ];
 for (const layout of LAYOUTS) {
@@ -78,7 +80,7 @@ async function killEach(t: TestContext, layout: Record<string, string>): Promise
   // Long enough that the kill falls into it; where ranks share, often into a save, for which one reads of the other.
   const long = {
     ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, ...layout },
-    ...(layout.parameters === "sharded" ? { "save-steps": 1 } : {}),
+    ...(layout.parameters === "device" ? {} : { "save-steps": 1 }),
   };
   for (const killed of [1, 0]) {
     const output = place.out(`killed-${killed}`);
@@ -105,6 +107,10 @@ async function killEach(t: TestContext, layout: Record<string, string>): Promise
     for (const rank of whole) assert.equal(await rank.ended, 0, rank.complained());
     const [resumed, unhurt] = [output, place.out(`whole-${killed}`)].map((folder) => weightsOf(join(folder, "final")));
     assert.ok(resumed.equals(unhurt));
+    assert.deepEqual(
+      readdirSync(output).filter((name) => name.startsWith("working")),
+      [],
+    );
   }
 }
 

@@ -52,6 +52,26 @@ test("weights and state are shares of the whole, as planned, and so is the peak"
   }
 });
 
+test("shares in files take no memory but that of a step, and the files are as large as planned", async (t) => {
+  const place = makeLargerWorkplace(t);
+  const geometry = geometryOf(place);
+  const memory = settingsFor(place, { ...WORK, output_dir: place.out("memory") });
+  const files = settingsFor(place, { ...WORK, parameters: "sharded-disk", output_dir: place.out("files") });
+  const saw = await trainOnRanks(place.folder, 2, [{ settings: memory }, { settings: files }]);
+  const { placed, terms: planned } = planStep(files, geometry, undefined, 2);
+  const { held } = plannedShares(files, geometry, 2);
+  assert.equal(placed.diskBytes, Math.max(...held.map(({ weightBytes, stateBytes }) => weightBytes + stateBytes)));
+  for (const [rank, ran] of saw.entries()) {
+    const [inMemory, inFiles] = ran.map(({ outcome }) => outcome.memory as MemoryTerms);
+    assert.deepEqual([inFiles.weightBytes, inFiles.stateBytes], [0, 0]);
+    const own = held[rank].weightBytes + held[rank].stateBytes;
+    assert.ok(Math.abs((inMemory.peakBytes - inFiles.peakBytes) / own - 1) < 0.02, `rank ${rank}`);
+  }
+  const measured = Math.max(...saw.map(([, { outcome }]) => outcome.memory?.peakBytes ?? 0));
+  t.diagnostic(`planned ${planned.peakBytes}, measured ${measured}; ${placed.diskBytes} in files`);
+  assert.ok(Math.abs(planned.peakBytes / measured - 1) < 0.05, `planned ${planned.peakBytes}, measured ${measured}`);
+});
+
 test("bytes that are sent in a step follow from the parameters alone, as the plan says", async (t) => {
   const place = makeLargerWorkplace(t);
   const tied = makeWorkplace(t, "hf-tied");

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 
 import { NO_LABEL } from "../../data/batches.js";
 import { BadValuesError } from "../../errors.js";
+import type { SampleRecord } from "../../metrics/record.js";
 import { shareOf } from "../../parallel/collectives.js";
 import { joinRanks } from "../../parallel/join.js";
 import { freePort, launchRanks } from "../../parallel/launch.js";
@@ -31,6 +32,7 @@ export interface RankCase {
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
   messages: string[];
+  samples: SampleRecord[];
   /** Trained tokens of this rank's share of every step. */
   ownTokens: number[];
   /** All tokens of every step, of all ranks. */
@@ -123,8 +125,9 @@ async function trainCases(path: string): Promise<void> {
     try {
       const ran = await runTraining(settings, { ranks, look, stopAt: ranks.rank === 1 ? stopAt : undefined });
       const messages = ran.events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
+      const samples = ran.events.filter((event) => event.kind === "sample");
       const sent = sentBefore.slice(1).map((bytes, i) => bytes - sentBefore[i]);
-      saw.push({ ...ran, messages, ownTokens, tokens, sent, failure: null });
+      saw.push({ ...ran, messages, samples, ownTokens, tokens, sent, failure: null });
     } catch (failure) {
       if (spoilt) throw failure;
       saw.push({ failure: (failure as Error).message } as RankSaw);

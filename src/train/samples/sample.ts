@@ -9,17 +9,24 @@ import { onFirst } from "../../parallel/collectives.js";
 import { during } from "../../torch/span.js";
 import type { Run } from "../prepare.js";
 
-/** To the sink, as what was written behind `step`. Of several ranks the first writes, and the others wait. */
+/**
+ * To the sink, as what was written behind `step`. Of several ranks the first writes, and the others wait; where none has all weights, all write the
+ * same, with the first one's tokens.
+ */
 export function sampleRun(run: Run, sink: Sink, step: number): void {
-  const { samples, ranks } = run;
-  if (samples.prompts.length > 0) onFirst(ranks, () => during("samples", () => writeSamples(run, sink, step)));
+  const { samples, ranks, state } = run;
+  if (samples.prompts.length === 0) return;
+  const write = (): void => during("samples", () => writeSamples(run, sink, step));
+  if (state.network.store.sharing === null) onFirst(ranks, write);
+  else write();
 }
 
-function writeSamples({ samples: { prompts, stopIds }, state, tokenizer }: Run, sink: Sink, step: number): void {
+function writeSamples({ samples: { prompts, stopIds }, state, tokenizer, ranks }: Run, sink: Sink, step: number): void {
   const network = asEvaluated(state.network);
+  const agreed = network.store.sharing === null ? undefined : (token: number) => ranks.gather(token)[0];
   try {
     for (const { text: prompt, ids, maxNewTokens } of prompts) {
-      const tokens = generateTokens(network, ids, { maxNewTokens, stopIds, holdsBlocks: false });
+      const tokens = generateTokens(network, ids, { maxNewTokens, stopIds, holdsBlocks: false, agreed });
       const text = [...streamText(tokens, tokenizer, ids)].join("");
       sink.write({ kind: "sample", step, prompt, text, network: network === state.network ? "trained" : "ordinary" });
     }

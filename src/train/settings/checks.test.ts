@@ -64,7 +64,7 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
   ],
   [
     { share_experts: "auto" },
-    "--share-experts auto has no effect: only parameters sharded has it, not parameters device (the default). " +
+    "--share-experts auto has no effect: only sharded and sharded-disk have it, not parameters device (the default). " +
       "Remove share_experts, or set parameters to sharded.",
   ],
   [

@@ -1,7 +1,8 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Those of rows and of a run's course are in files of their own. Ranges of single settings are in their rows.
 import { isCpu } from "../../torch/device.js";
-import { STORES } from "../../store/registry.js";
+import { STORE_NAMES, STORES } from "../../store/registry.js";
+import { hasAllOnDevice } from "../../store/store.js";
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "../../optim/registry.js";
 import { couplingOf, describeNetwork, ORDINARY } from "../../network/description.js";
@@ -94,19 +95,24 @@ const PROBLEMS: readonly Problem[] = [
     `${at.subject("blocks_on_device")} has no effect: only parameters host has it, not ${at.mention("parameters")}. ` +
       "Remove blocks_on_device, or set parameters to host.",
   ({ parameters, method }, at) =>
-    STORES[parameters].lies !== "device" &&
+    !hasAllOnDevice(STORES[parameters]) &&
     METHODS[method].holdsBlocks &&
     `${at.subject("parameters")} saves nothing: ${at.mention("method")} holds the weights of every block. ` +
       "Set method to reversible or checkpoint, or remove parameters.",
+  ({ parameters, durability }, at) =>
+    STORES[parameters].shared &&
+    STORES[parameters].lies === "files" &&
+    durability === "step" &&
+    `${at.subject("durability")} is of one process: with ${at.mention("parameters")} ranks go on from checkpoints. Remove durability, and set save_steps.`,
   ({ parameters }, at) =>
     STORES[parameters].lies !== "files" &&
     at.has("durability") &&
     `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
       "Remove durability, or set parameters to disk.",
   ({ parameters, share_experts: shared }, at) =>
-    STORES[parameters].lies !== "ranks" &&
+    !STORES[parameters].shared &&
     shared !== "weights" &&
-    `${at.subject("share_experts")} has no effect: only parameters sharded has it, not ${at.mention("parameters")}. ` +
+    `${at.subject("share_experts")} has no effect: only ${STORE_NAMES.filter((name) => STORES[name].shared).join(" and ")} have it, not ${at.mention("parameters")}. ` +
       "Remove share_experts, or set parameters to sharded.",
   ({ share_experts: shared, rank_sums: sums }, at) =>
     shared === "rows" &&

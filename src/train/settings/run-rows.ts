@@ -129,7 +129,7 @@ export const RUN_ROWS = {
     default: "weights",
     group: GROUP,
     about:
-      "with parameters sharded: weights brings those of a block's experts to every rank; rows leaves them where they are and sends rows of tokens there and back, which is less for short steps, with sums of gradients as rank_sums direct has them; auto: what sends less",
+      "where ranks share parameters: weights brings those of a block's experts to every rank; rows leaves them where they are and sends rows of tokens there and back, which is less for short steps, with sums of gradients as rank_sums direct has them; auto: what sends less",
   },
   seed: {
     kind: "integer",
