@@ -76,6 +76,7 @@ test("several optimizers, clipping, losses of the router, tiles and units", asyn
     ["tiles", { tile_tokens: 16, packing: false, gradient_accumulation_steps: 2 }],
     ["tiles of units", { tile_tokens: 16, packing: false, blocks_per_step: 2, gradient_accumulation_steps: 2 }],
     ["checkpoint", { method: "checkpoint", coupling: "ordinary", freeze: ["lm_head.weight"] }],
+    ["files", { parameters: "sharded-disk", optimizer: "adamw8bit" }],
   ];
   await checkNear(
     place,
