@@ -291,7 +291,7 @@ test("a folder is replaced by request alone, and by that only one of ours", () =
     writeFileSync(join(to, "README.md"), "card");
     assert.throws(
       () => exportFolder(to, dir, options),
-      /to: is not replaced, because it holds .*or replace this one with --overwrite-output-dir/,
+      /to: is not replaced, because it holds .*or replace this one with overwrite_output_dir/,
     );
     assert.match(
       exportFolder(to, dir, { ...options, overwrite: true }).notes.join(),

@@ -28,7 +28,7 @@ test("a family without classes there is refused by name", () => {
     assert.throws(() => trainedConfig({ model_type: family }, {}), {
       name: "UserError",
       message: new RegExp(
-        `^as: trained is not possible for "${family}" \\(expected qwen2_moe, .*\\)\\. Use --as ordinary\\.$`,
+        `^as: trained is not possible for "${family}" \\(expected qwen2_moe, .*\\)\\. Set as to ordinary\\.$`,
       ),
     });
   }

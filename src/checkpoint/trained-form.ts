@@ -50,7 +50,7 @@ export function trainedConfig(
   const family = String(config.model_type);
   if (!Object.hasOwn(CLASSES, family)) {
     throw new UserError(
-      `as: trained is not possible for ${excerpt(family)} (expected ${Object.keys(CLASSES).join(", ")}). Use --as ordinary.`,
+      `as: trained is not possible for ${excerpt(family)} (expected ${Object.keys(CLASSES).join(", ")}). Set as to ordinary.`,
     );
   }
   const stem = `RevMoe${CLASSES[family]}`;

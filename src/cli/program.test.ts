@@ -206,7 +206,7 @@ test("the exit code is the command's, and only that command is loaded", async ()
 
 test("help of the whole lists the commands", async () => {
   const expected = [
-    "revmoe 1.2.3: fine-tune all parameters of Mixture-of-Experts language models on one machine",
+    "revmoe 1.2.3: fine-tune all parameters of Mixture-of-Experts language models, on one machine or several",
     "",
     "Usage: revmoe COMMAND [...]",
     "",

@@ -81,7 +81,7 @@ function registered({ commands }: Program, name: string): RegisteredCommand {
 
 function programHelp(program: Program): string {
   return [
-    `revmoe ${program.version()}: fine-tune all parameters of Mixture-of-Experts language models on one machine`,
+    `revmoe ${program.version()}: fine-tune all parameters of Mixture-of-Experts language models, on one machine or several`,
     "",
     "Usage: revmoe COMMAND [...]",
     "",

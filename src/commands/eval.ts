@@ -53,6 +53,7 @@ export const ROWS = {
     about: "in prompt and completion, the completion only",
   },
   max_length: { ...TRAIN_ROWS.max_length, group: LOSS, about: "tokens of a row at most; also of a pack of choices" },
+  excess_length_strategy: { ...TRAIN_ROWS.excess_length_strategy, group: LOSS },
   per_device_eval_batch_size: {
     ...TRAIN_ROWS.per_device_eval_batch_size,
     group: LOSS,

@@ -15,6 +15,8 @@ export const ROWS = {
   },
   model: { ...TRAIN_ROWS.model, required: false, default: "" },
   train_file: { ...TRAIN_ROWS.train_file, required: false, default: "" },
+  format: TRAIN_ROWS.format,
+  columns: TRAIN_ROWS.columns,
   output_dir: {
     ...{ kind: "string", default: "", metavar: "FOLDER", group: TRAIN_ROWS.output_dir.group },
     about: `${TRAIN_ROWS.output_dir.about}; none: runs/ and the name of the settings file`,

@@ -76,7 +76,7 @@ test("settings without effect and methods without a row are refused with the way
     ],
     [{ coupling: ["additive"], gamma: [0.5] }, /--gamma .* has no effect/],
     [{ methods: ["store"], stream: "int64" }, /--stream int64 has no effect: only the ordinary network/],
-    [{ svg: "x.svg" }, /--svg x\.svg has nothing to draw: .* --layers 4,24,48\.$/],
+    [{ svg: "x.svg" }, /--svg x\.svg has nothing to draw: .* layers 4,24,48\.$/],
     [{ svg: "x.svg", layers: [4] }, /--svg x\.svg has nothing to draw/],
     [
       { memory_limit: "1GiB", device: "cuda" },

@@ -16,7 +16,7 @@ export const BENCH_TABLE: SettingsTable<typeof BENCH_ROWS> = {
     method: "Use methods.",
     max_steps: "Use steps.",
     gpus: "Use device.",
-    output_dir: "Nothing is saved; use --json, or svg for a drawing.",
+    output_dir: "Nothing is saved; use json, or svg for a drawing.",
   },
   check: checkBench,
 };
@@ -50,7 +50,7 @@ function checkBench(settings: BenchSettings, at: Given): string | undefined {
     return `${at.subject("stream")} has no effect: only the ordinary network is compared. Remove stream, or add ${DEFAULT_COUPLING} to coupling.`;
   }
   if (settings.svg !== "" && settings.layers.length < 2) {
-    return `${at.subject("svg")} has nothing to draw: memory against depth needs two depths. Give them, as --layers 4,24,48.`;
+    return `${at.subject("svg")} has nothing to draw: memory against depth needs two depths. Give them, as layers 4,24,48.`;
   }
   if (settings.memory_limit !== "" && !isCpu(settings.device)) {
     return `${at.subject("memory_limit")} has no effect: it limits the cpu, not ${at.mention("device")}. Remove one of the two.`;

@@ -250,6 +250,6 @@ test("a port that is in use is said", async (t) => {
   const port = Number(new URL(url).port);
   await assert.rejects(startDashboard([], port), {
     name: "UserError",
-    message: `port: ${port} is in use. Choose another with --port, or 0 for any that is free.`,
+    message: `port: ${port} is in use. Choose another port, or 0 for any that is free.`,
   });
 });

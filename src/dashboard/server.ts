@@ -33,7 +33,7 @@ export async function startDashboard(folders: readonly string[], port: number): 
     const why = { EADDRINUSE: "is in use", EACCES: "is not for this user" }[failure.code ?? ""];
     throw why === undefined
       ? failure
-      : new UserError(`port: ${port} ${why}. Choose another with --port, or 0 for any that is free.`);
+      : new UserError(`port: ${port} ${why}. Choose another port, or 0 for any that is free.`);
   });
   const address = server.address() as { port: number };
   return {

@@ -30,10 +30,11 @@ function pick({
   train_on,
   chat_template_kwargs,
   max_length,
+  excess_length_strategy,
   per_device_eval_batch_size,
 }: typeof TRAIN_ROWS) {
   const trained = { assistant_only_loss, completion_only_loss, train_on, chat_template_kwargs };
-  return { format, columns, ...trained, max_length, per_device_eval_batch_size };
+  return { format, columns, ...trained, max_length, excess_length_strategy, per_device_eval_batch_size };
 }
 
 /** The rows of `file` as batches for the model in `folder`, read as the run did that made it, where there is one. */

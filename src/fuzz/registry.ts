@@ -4,7 +4,7 @@ import { ggufReader } from "./gguf-reader.js";
 import { cacheReader, hubIndexReader, listingReader } from "./hub-readers.js";
 import type { Reader } from "./reader.js";
 import { cardReader, rowReaders, sourcesReader } from "./row-readers.js";
-import { flagsReader, metricsReader, settingsReader, stateReader } from "./run-readers.js";
+import { dashboardReader, flagsReader, metricsReader, settingsReader, stateReader } from "./run-readers.js";
 import { conversationReader, taskReader, templateReader, tokenizerReader } from "./text-readers.js";
 import {
   indexReader,
@@ -43,6 +43,7 @@ export const READERS: readonly Reader[] = [
   flagsReader,
   stateReader,
   metricsReader,
+  dashboardReader,
   listingReader,
   hubIndexReader,
   cacheReader,

@@ -7,6 +7,7 @@ import { parseFlags } from "../cli/flags.js";
 import type { Command } from "../commands/command.js";
 import { COMMANDS as REGISTRY } from "../commands/registry.js";
 import { UserError } from "../errors.js";
+import { type Place, readPiece } from "../dashboard/tail.js";
 import { jsonlSink } from "../metrics/sinks/jsonl.js";
 import { resolveTable } from "../settings/resolve.js";
 import { flagOf } from "../settings/table.js";
@@ -155,5 +156,22 @@ export const metricsReader: Reader = {
     const path = join(folder, "metrics.jsonl");
     writeFileSync(path, input);
     jsonlSink(path, { resumeStep: 2 }).close();
+  },
+};
+
+export const dashboardReader: Reader = {
+  ...metricsReader,
+  name: "metrics.jsonl of the dashboard",
+  open: (folder) => (input) => {
+    const path = join(folder, "metrics.jsonl");
+    writeFileSync(path, input);
+    // In pieces as small as a line, so that cuts fall everywhere; each has to come to an end.
+    let place: Place = { file: "", offset: 0 };
+    for (let more = true; more; ) {
+      const piece = readPiece(path, place, 64);
+      if (piece.more && piece.offset <= place.offset)
+        throw new Error(`a piece ends where it begins, at ${place.offset}`);
+      [place, more] = [piece, piece.more];
+    }
   },
 };

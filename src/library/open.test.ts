@@ -80,11 +80,11 @@ test("what is wrong is a sentence: at opening, or when a text is asked for, befo
   const before = alive();
   await assert.rejects(open(join(place.folder, "none")), { name: "UserError" });
   await assert.rejects(open(place.model, { as: "trained" }), /^UserError: as: trained is not possible/);
-  await assert.rejects(open(place.model, { device: "tpu" }), /^UserError: --device tpu is not possible/);
+  await assert.rejects(open(place.model, { device: "tpu" }), /^UserError: device tpu is not possible/);
   const model = await open(place.model, OPTIONS);
   const cases: [string, object, RegExp][] = [
-    ["The ", { temperatur: 1 }, /^--temperatur is unknown\. Did you mean --temperature\?$/],
-    ["The ", { temperature: 0, top_p: 0.5 }, /^--top-p 0\.5 has no effect/],
+    ["The ", { temperatur: 1 }, /^temperatur is unknown\. Did you mean temperature\?$/],
+    ["The ", { temperature: 0, top_p: 0.5 }, /^top_p 0\.5 has no effect/],
     ["The ", { max_new_tokens: 100000 }, /^max_new_tokens: 100000 behind a prompt of 4 go beyond/],
     ["", {}, /prompt/],
     ["The ", { chat: true }, /has no chat template/],

@@ -99,8 +99,8 @@ class Opened implements OpenModel {
     const tokenizer = this.#tokenizer;
     if (chat && tokenizer.chatTemplate === undefined) {
       throw new UserError(
-        `--chat: ${this.#asked.model} has no chat template (expected chat_template in tokenizer_config.json, or the file ` +
-          "chat_template.jinja). Leave --chat out, or add the model's template.",
+        `chat: ${this.#asked.model} has no chat template (expected chat_template in tokenizer_config.json, or the file ` +
+          "chat_template.jinja). Leave chat out, or add the model's template.",
       );
     }
     const promptIds = encodePrompt(tokenizer, prompt, { chat }).ids;

@@ -45,8 +45,8 @@ test("settings of a run may be planned as they are, with the same step; they are
   const run = { ...SETTINGS, train_file: "none.jsonl", output_dir: "none", learning_rate: 1e-4, max_steps: 7 };
   assert.deepEqual((await plan(run)).step, (await plan(SETTINGS)).step);
   const cases: [PlanSettings, RegExp][] = [
-    [{ ...run, learning_rate: -1 }, /^--learning-rate -1 is not possible/],
-    [{ ...run, learnin_rate: 1 } as PlanSettings, /^--learnin-rate is unknown\. Did you mean --learning-rate\?$/],
+    [{ ...run, learning_rate: -1 }, /^learning_rate -1 is not possible/],
+    [{ ...run, learnin_rate: 1 } as PlanSettings, /^learnin_rate is unknown\. Did you mean learning_rate\?$/],
     [{ ...SETTINGS, gpu: "RTX 9999 Ultra" }, /RTX 9999 Ultra/],
     [{ ...SETTINGS, compare: true } as PlanSettings, /^compare: only the command line has it/],
     [{ ...SETTINGS, model: "./none" }, /none/],

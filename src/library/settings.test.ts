@@ -45,7 +45,7 @@ test("undefined is not given, so that a default stands, and a setting without ef
   const bdia = { ...REQUIRED, train_file: "a", coupling: "additive" as const };
   const { given } = readSettings(TRAIN_TABLE, { ...bdia, gamma: undefined, max_steps: undefined });
   assert.deepEqual([...given].sort(), ["coupling", "model", "output_dir", "train_file"]);
-  assert.throws(() => readSettings(TRAIN_TABLE, { ...bdia, gamma: 0.5 }), /^UserError: --gamma 0\.5 has no effect/);
+  assert.throws(() => readSettings(TRAIN_TABLE, { ...bdia, gamma: 0.5 }), /^UserError: gamma 0\.5 has no effect/);
   for (const none of [null, undefined, 5, "model"])
     assert.throws(() => readSettings(TRAIN_TABLE, none as never), /^UserError: settings: \S+ is no object/);
 });

@@ -19,12 +19,12 @@ export function checkObject(settings: unknown): void {
     throw new UserError(`settings: ${String(settings)} is no object (expected names and values, as { model: "..." }).`);
 }
 
-/** A table's settings from a program's. Errors: UserError, with the sentences of the command line. */
+/** A table's settings from a program's. Errors: UserError, with the sentences of the command line, which name settings instead of flags. */
 export function readSettings<Rows extends SettingRows>(
   table: SettingsTable<Rows>,
   settings: Readonly<Record<string, unknown>>,
 ): Resolved<Rows> {
   checkObject(settings);
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
-  return resolveTable(table, { flags: Object.fromEntries(given) as Record<string, SettingValue> });
+  return resolveTable(table, { flags: Object.fromEntries(given) as Record<string, SettingValue>, byName: true });
 }

@@ -135,14 +135,10 @@ test("what is wrong is a sentence of the command line, wherever it is awaited", 
   const cycle: Record<string, unknown> = {};
   cycle.text = cycle;
   const cases: [Settings, Parameters<typeof train>[1], RegExp][] = [
-    [
-      { ...asked(place), learnin_rate: 1 } as Settings,
-      {},
-      /^--learnin-rate is unknown\. Did you mean --learning-rate\?$/,
-    ],
-    [asked(place, { learning_rate: -1 }), {}, /^--learning-rate -1 is not possible \(expected/],
-    [asked(place, { coupling: "additive", gamma: 0.5 }), {}, /^--gamma 0\.5 has no effect: only couplings/],
-    [bare, {}, /^--train-file FILE\.\.\. is missing/],
+    [{ ...asked(place), learnin_rate: 1 } as Settings, {}, /^learnin_rate is unknown\. Did you mean learning_rate\?$/],
+    [asked(place, { learning_rate: -1 }), {}, /^learning_rate -1 is not possible \(expected/],
+    [asked(place, { coupling: "additive", gamma: 0.5 }), {}, /^gamma 0\.5 has no effect: only couplings/],
+    [bare, {}, /^train_file is missing/],
     [asked(place), { rows: [] }, /^train_file: rows are given in its place\. Give one of the two\.$/],
     [bare, { rows: [] }, /^train_file \(rows given\): there is no row \(expected at least one\)\.$/],
     [bare, { rows: [{ text: "a" }, 5] as object[] }, /^train_file \(rows given\):2: the row is the number 5/],

@@ -48,19 +48,33 @@ export class OpenWeights implements Weights {
   ) {
     const isRouted = specs.some(({ experts }) => experts);
     this.written = isRouted ? keep(full([EXPERT_PARAMETERS.length], 1, "uint8")) : null;
-    for (const { name, experts, buffer, wide } of specs) {
-      // Autograd makes no gradient of a weight that is no leaf.
-      const isLeaf = trains(name) && !buffer;
-      const open = (value: Tensor): Tensor => (isLeaf ? leaf(value) : detach(value));
-      const made = scope(() => {
-        const stored = read(name);
-        const used = wide && computeDtype !== "float64" ? "float32" : computeDtype;
-        const value = to(stored, experts || buffer ? dtype(stored) : used, on ?? device(stored));
-        return experts ? unbind(value, 0).map(open) : open(value);
-      });
-      this.#tensors.set(name, made);
-      for (const tensor of [made].flat()) keep(tensor);
+    try {
+      for (const spec of specs) this.#open(spec, read, computeDtype, trains, on);
+    } catch (failure) {
+      // What was opened before belongs to nobody else.
+      this.close();
+      throw failure;
     }
+  }
+
+  #open(
+    { name, experts, buffer, wide }: ParameterSpec,
+    read: (name: string) => Tensor,
+    computeDtype: DType,
+    trains: (name: string) => boolean,
+    on: string | undefined,
+  ): void {
+    // Autograd makes no gradient of a weight that is no leaf.
+    const isLeaf = trains(name) && !buffer;
+    const open = (value: Tensor): Tensor => (isLeaf ? leaf(value) : detach(value));
+    const made = scope(() => {
+      const stored = read(name);
+      const used = wide && computeDtype !== "float64" ? "float32" : computeDtype;
+      const value = to(stored, experts || buffer ? dtype(stored) : used, on ?? device(stored));
+      return experts ? unbind(value, 0).map(open) : open(value);
+    });
+    this.#tensors.set(name, made);
+    for (const tensor of [made].flat()) keep(tensor);
   }
 
   get(name: string): Tensor {

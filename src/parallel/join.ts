@@ -51,7 +51,7 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
   };
   named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds }));
   named(() => trial(rank, world));
-  remedy = "This rank ends, too; the other's own words say why. Start all again with --resume latest.";
+  remedy = "This rank ends, too; the other's own words say why. Start all again with resume: latest.";
   let pass = 0;
   return {
     rank,

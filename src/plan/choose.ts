@@ -88,56 +88,50 @@ function largest(
 }
 
 export interface WayOut {
-  words: string;
+  change: Partial<TrainSettings>;
   plan: Plan;
 }
 
 /** Changes that need less memory and leave the mathematics of a step alone as far as they can, the mildest first; those that fit. */
 export function waysToFit(settings: TrainSettings, geometry: Geometry, memoryBytes: number): WayOut[] {
   const { per_device_train_batch_size: rows, gradient_accumulation_steps: steps } = settings;
-  const tries: [Partial<TrainSettings>, string][] = [];
+  const tries: Partial<TrainSettings>[] = [];
   for (let fewer = rows; fewer > 1; ) {
     fewer = largestDivisorBelow(rows, fewer);
-    const more = (steps * rows) / fewer;
-    tries.push([
-      { per_device_train_batch_size: fewer, gradient_accumulation_steps: more },
-      `--per-device-train-batch-size ${fewer} --gradient-accumulation-steps ${more}`,
-    ]);
+    tries.push({ per_device_train_batch_size: fewer, gradient_accumulation_steps: (steps * rows) / fewer });
   }
-  const small = tries.at(-1) ?? [{}, ""];
-  const with_ = (change: Partial<TrainSettings>, words: string): [Partial<TrainSettings>, string] => [
-    { ...small[0], ...change },
-    [small[1], words].filter((each) => each !== "").join(" "),
-  ];
-  const tiles = { tile_tokens: 512, loss_tile_tokens: 256 };
-  const tiled = (change: Partial<TrainSettings>, words: string): void => {
+  const small = tries.at(-1) ?? {};
+  const tiles = { ...small, tile_tokens: 512, loss_tile_tokens: 256 };
+  const tiled = (change: Partial<TrainSettings>): void => {
     const asked = { ...settings, ...change };
     if (asked.expert_group_size > 0 && expertsShareState(asked, geometry.architecture)) return;
-    tries.push(with_({ ...tiles, ...change }, `--tile-tokens 512 --loss-tile-tokens 256${words}`));
+    tries.push({ ...tiles, ...change });
     // Fewer gradients, but rows in their place: less memory where a step has few tokens.
     const size = smallGroup(asked, geometry);
-    const groups = { ...tiles, ...change, expert_group_size: size ?? 0 };
-    if (size !== null)
-      tries.push(with_(groups, `--tile-tokens 512 --loss-tile-tokens 256${words} --expert-group-size ${size}`));
+    if (size !== null) tries.push({ ...tiles, ...change, expert_group_size: size });
   };
-  tiled({}, "");
-  for (let length = settings.max_length >> 1; length >= 128; length >>= 1)
-    tries.push(with_({ max_length: length }, `--max-length ${length}`));
+  tiled({});
+  for (let length = settings.max_length >> 1; length >= 128; length >>= 1) tries.push({ ...small, max_length: length });
   for (const { name, isProposedForMemory } of OPTIMIZERS)
-    if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name }, ` --optimizer ${name}`);
+    if (isProposedForMemory && name !== settings.optimizer) tiled({ optimizer: name });
   if (hasAllOnDevice(STORES[settings.parameters]) && !METHODS[settings.method].holdsBlocks) {
     for (const name of STORE_NAMES)
       if (STORES[name].lies !== "device" && !STORES[name].shared && (!isCpu(settings.device) || !STORES[name].needsGpu))
-        tiled({ parameters: name }, ` --parameters ${name}`);
+        tiled({ parameters: name });
   }
   if (!METHODS[settings.method].rebuilds && settings.coupling !== ORDINARY.coupling)
-    tries.push([{ method: DEFAULT_METHOD }, `--method ${DEFAULT_METHOD}`]);
+    tries.push({ method: DEFAULT_METHOD });
   const found: WayOut[] = [];
-  for (const [change, words] of tries) {
+  for (const change of tries) {
     // More of what is enough already is no other way.
-    if (found.some((way) => words.startsWith(way.words))) continue;
+    if (
+      found.some((way) =>
+        Object.entries(way.change).every(([name, value]) => value === change[name as keyof TrainSettings]),
+      )
+    )
+      continue;
     const plan = planStep({ ...settings, ...change }, geometry);
-    if (bytesOf(plan) <= memoryBytes) found.push({ words, plan });
+    if (bytesOf(plan) <= memoryBytes) found.push({ change, plan });
     if (found.length === 2) break;
   }
   return found;

@@ -7,6 +7,7 @@ import type { TrainSettings } from "../train/settings/settings.js";
 import { waysToFit } from "./choose.js";
 import type { Plan } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";
+import { settingWords } from "./words.js";
 
 export interface Circumstances {
   settings: TrainSettings;
@@ -49,12 +50,12 @@ export function explainOutOfMemory(
   const ways = geometry === null || room === null ? [] : waysToFit(settings, geometry, room);
   const remedy =
     ways.length > 0
-      ? `These would fit: ${ways.map(({ words, plan: way }) => `${words} (${formatBytes(way.terms.peakBytes)})`).join("; or ")}.`
+      ? `These would fit: ${ways.map(({ change, plan: way }) => `${settingWords(change)} (${formatBytes(way.terms.peakBytes)})`).join("; or ")}.`
       : "Use a smaller model, fewer tokens or more memory; revmoe plan says what fits.";
   const rest =
     lastCheckpoint === null
       ? "No checkpoint was written yet."
-      : `${lastCheckpoint} is whole: go on from it with --resume latest.`;
+      : `${lastCheckpoint} is whole: go on from it with resume: latest.`;
   const told = figures.length === 0 ? firstLine(failure.message) : figures.join(", ");
   return new UserError(`${settings.device}: out of memory in ${span} (${told}). ${remedy} ${rest}`);
 }

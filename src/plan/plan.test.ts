@@ -19,7 +19,7 @@ import { type Geometry, shadowStep } from "./shadow-step.js";
 import { planChart } from "./svg.js";
 import { settingsOf, SIZES } from "./testing-grid.js";
 import { watching } from "./watch.js";
-import { trainFlags } from "./words.js";
+import { settingWords, trainFlags } from "./words.js";
 
 function geometryOf(sizes: Record<string, unknown> = {}): Geometry {
   const source = { ...SIZES, model_type: "qwen3_moe", ...sizes };
@@ -153,12 +153,14 @@ test("another optimizer is a way out by itself where rows take more than gradien
   const limit = with_(long, { optimizer: "lomo" }) + 1000;
   assert.ok(with_(long, { optimizer: "lomo", expert_group_size: 1 }) > limit);
   assert.ok(
-    waysToFit(long, geometry, limit).some(({ words }) => words.endsWith("--loss-tile-tokens 256 --optimizer lomo")),
+    waysToFit(long, geometry, limit).some(({ change }) =>
+      settingWords(change).endsWith("loss_tile_tokens: 256, optimizer: lomo"),
+    ),
   );
   const short = settingsOf(SHORT);
   const less = with_(short, { expert_group_size: 1 });
   assert.ok(less < with_(short, {}));
-  assert.ok(waysToFit(short, geometry, less).some(({ words }) => words.endsWith("--expert-group-size 1")));
+  assert.ok(waysToFit(short, geometry, less).some(({ change }) => change.expert_group_size === 1));
   const shared = geometryOf({ mlp_only_layers: [], moe_intermediate_size: 46 });
   const grouped = settingsOf({ ...SHORT, expert_group_size: 1 });
   assert.ok(waysToFit(grouped, shared, 1e12).length > 0);
@@ -168,10 +170,10 @@ test("another optimizer is a way out by itself where rows take more than gradien
     "every other optimizer is tried, but none whose state experts would share",
   );
   const stored = settingsOf({ method: "store", coupling: "ordinary", max_length: 16, per_device_train_batch_size: 1 });
-  assert.ok(waysToFit(stored, geometry, 1e12).every(({ words }) => !words.includes("group")));
+  assert.ok(waysToFit(stored, geometry, 1e12).every(({ change }) => !("expert_group_size" in change)));
 });
 
-test("running out of memory is told by span, bytes, flags that fit and the last checkpoint", () => {
+test("running out of memory is told by span, bytes, settings that fit and the last checkpoint", () => {
   const geometry = geometryOf();
   const settings = settingsOf({ max_length: 64, per_device_train_batch_size: 4, memory_limit: "5MB" });
   const failure = Object.assign(
@@ -192,8 +194,8 @@ test("running out of memory is told by span, bytes, flags that fit and the last 
     message,
     /^cpu: out of memory in attention, backward \(1\.00 MiB asked, 4\.00 MiB in use, 787 KiB free of memory_limit 5MB, planned to reach/,
   );
-  assert.match(message, /These would fit: --per-device-train-batch-size /);
-  assert.match(message, /runs\/a\/checkpoint-7 is whole: go on from it with --resume latest\.$/);
+  assert.match(message, /These would fit: per_device_train_batch_size: /);
+  assert.match(message, /runs\/a\/checkpoint-7 is whole: go on from it with resume: latest\.$/);
   const onCuda = {
     settings: { ...settings, device: "cuda", memory_limit: "" },
     geometry: null,

@@ -58,7 +58,9 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const micro = settings.gradient_accumulation_steps;
   const { shared: isShared, lies } = STORES[settings.parameters];
   if (isShared && world === 1)
-    throw new UserError(`parameters: ${settings.parameters} shares them out over ranks. Say over how many: --ranks 2.`);
+    throw new UserError(
+      `parameters: ${settings.parameters} shares them out over ranks. Say over how many, as ranks: 2.`,
+    );
   checkExpertSharing(settings, geometry.architecture);
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;

@@ -126,7 +126,8 @@ export type Goal = (typeof GOALS)[number];
 
 export const GOALS_ABOUT =
   "Of the ways that fit, balanced: the best that takes at most half as long again as the fastest; quality: the fastest that changes nothing of " +
-  "what is learnt; speed: the fastest; memory: the one that needs least";
+  "what is learnt; speed: the fastest; memory: the one that needs least of the card's memory (without a card, of main memory), from disk too, " +
+  "and the fastest where others need at most a tenth more";
 
 export type PlanSettings = SettingsOf<typeof PLAN_ROWS>;
 
@@ -161,7 +162,7 @@ export function resolverOf(
 
 function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   if (settings.svg !== "" && !settings.compare) {
-    return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add --compare, or remove svg.`;
+    return `${at.subject("svg")} has nothing to draw: it shows methods side by side. Add compare, or remove svg.`;
   }
   const way = settings.compare ? WAY_ROWS.find((name) => at.has(name)) : undefined;
   if (way !== undefined)
@@ -171,7 +172,7 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
   }
   if (settings.link !== "") {
     if (settings.ranks === 1)
-      return `${at.subject("link")} has no effect: one process sends nothing. Add --ranks, or remove link.`;
+      return `${at.subject("link")} has no effect: one process sends nothing. Set ranks, or remove link.`;
     if (!((parseRate(settings.link) ?? 0) > 0))
       return `${at.subject("link")} carries nothing (expected a speed such as 50GB/s). Give what it does carry.`;
     if (settings.share_experts !== "weights" || settings.rank_sums !== "ordered") {
@@ -204,7 +205,7 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
 
 function checkLargest(settings: PlanSettings, at: Given): string | undefined {
   const limit = settings.gpu !== "" ? "gpu" : "memory";
-  if (settings[limit] === "") return `${at.subject("largest")} needs a limit. Add --memory, or --gpu.`;
+  if (settings[limit] === "") return `${at.subject("largest")} needs a limit. Add memory, or gpu.`;
   for (const other of ["per_device_train_batch_size", "fit"] as const) {
     if (at.has(other))
       return `${at.subject(other)} has no effect: ${at.mention("largest")} chooses. Remove one of the two.`;

@@ -78,6 +78,12 @@ export function compareTable(compared: Compared[]): string {
   return formatTable(header, rows);
 }
 
+/** "parameters: disk, tile_tokens: 512", as in a settings file. */
+export const settingWords = (change: Partial<TrainSettings>): string =>
+  Object.entries(change)
+    .map(([name, value]) => `${name}: ${value}`)
+    .join(", ");
+
 /** The command line of `train` with these settings: what differs from the defaults. */
 export function trainFlags(settings: TrainSettings): string {
   const flags = Object.entries(TRAIN_ROWS).flatMap(([name, row]) => {

@@ -203,7 +203,7 @@ test("a value that leaves the grid, or is no number, is refused with the way out
   bothWays(() => {
     assert.throws(
       () => grid.fromFloat(floats(20_000)),
-      /UserError: a branch of the network: a stream value of 2\.00e\+4 leaves the grid \(limit 16384\)\. Use fewer bits \(--stream-fraction-bits\)/,
+      /UserError: a branch of the network: a stream value of 2\.00e\+4 leaves the grid \(limit 16384\)\. Set fewer stream_fraction_bits/,
     );
     assert.throws(() => grid.fromFloat(floats(-1e30)), /1\.00e\+30 leaves the grid .*No grid holds that/);
     for (const value of [Number.NaN, -Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {

@@ -90,7 +90,7 @@ test("a path that is no file is refused", () => {
   for (const name of ["rows.jsonl", "rows.csv.gz", "Rows.PARQUET"]) {
     const rows = join(folder, name);
     writeFileSync(rows, '{"text": "a"}\n');
-    const message = `${rows}: rows, by its name (expected a YAML file of settings). Give rows with --train-file.`;
+    const message = `${rows}: rows, by its name (expected a YAML file of settings). Give rows as train_file.`;
     assert.throws(() => readSettingsFile(rows), { name: "UserError", message });
   }
   assert.throws(() => readSettingsFile(folder), {

@@ -88,6 +88,6 @@ function readText(path: string): string {
   if (stats.isDirectory())
     throw new UserError(`${path}: is a folder (expected a YAML file of settings). Name the file inside it.`);
   if (ROWS_NAME.test(path))
-    throw new UserError(`${path}: rows, by its name (expected a YAML file of settings). Give rows with --train-file.`);
+    throw new UserError(`${path}: rows, by its name (expected a YAML file of settings). Give rows as train_file.`);
   return readWholeFile(path, LARGEST_BYTES).toString("utf8");
 }

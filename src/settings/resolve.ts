@@ -19,6 +19,8 @@ export interface Sources {
   file?: string;
   /** By name, with dashes or underscores: text as typed, or a value given by a program. */
   flags?: Readonly<Record<string, SettingValue>>;
+  /** Whether a program gave those in `flags`: messages speak of names then. */
+  byName?: boolean;
 }
 
 export interface Resolved<Rows extends SettingRows> {
@@ -29,6 +31,7 @@ export interface Resolved<Rows extends SettingRows> {
 
 /** Puts flags, file and defaults together and checks the whole; all errors are the person's to mend. */
 export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows>, sources: Sources): Resolved<Rows> {
+  const { byName = false } = sources;
   const entries = new Map<string, Entry>();
   for (const entry of sources.file === undefined ? [] : readSettingsFile(sources.file)) {
     if (!Object.hasOwn(table.rows, entry.name)) throw unknownSetting(table, `${entry.place} ${entry.name}`, entry.name);
@@ -36,8 +39,8 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
   }
   for (const [flag, value] of Object.entries(sources.flags ?? {})) {
     const name = nameOf(flag);
-    if (!Object.hasOwn(table.rows, name)) throw unknownSetting(table, flagOf(name), name);
-    entries.set(name, { name, value, text: null, place: null });
+    if (!Object.hasOwn(table.rows, name)) throw unknownSetting(table, byName ? name : flagOf(name), name);
+    entries.set(name, { name, value, text: null, place: null, byName });
   }
 
   // Of a run's own record, config.json, which holds every setting as it was.
@@ -64,7 +67,7 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     );
     if (rule && !(isRecorded(name) && isRecorded(rule.given))) settings[name] = rule.value;
   }
-  if (missing.length > 0) throw missingSettings(table.rows, missing, sources.file);
+  if (missing.length > 0) throw missingSettings(table.rows, missing, sources);
 
   const resolved = settings as SettingsOf<Rows>;
   const problem = table.check?.(resolved, speakOf(settings, given, entries));
@@ -82,19 +85,23 @@ export function unknownSetting(table: SettingsTable, subject: string, name: stri
   const near = nearestName(name, Object.keys(table.rows));
   const spelled = near !== undefined && subject.startsWith("--") ? flagOf(near) : near;
   return new UserError(
-    `${subject} is unknown. ${spelled === undefined ? "See the known ones with --help." : `Did you mean ${spelled}?`}`,
+    `${subject} is unknown. ${spelled === undefined ? seeAll(!subject.startsWith("--")) : `Did you mean ${spelled}?`}`,
   );
 }
 
-function missingSettings(rows: SettingRows, missing: string[], file: string | undefined): UserError {
-  const flags = missing.map((name) => `${flagOf(name)} ${metavar(rows[name])}`).join(", ");
+const seeAll = (byName: boolean): string => (byName ? "docs/settings.md has all." : "See the known ones with --help.");
+
+function missingSettings(rows: SettingRows, missing: string[], { file, byName = false }: Sources): UserError {
+  const flags = missing.map((name) => (byName ? name : `${flagOf(name)} ${metavar(rows[name])}`)).join(", ");
   const verb = missing.length === 1 ? "is" : "are";
   if (file !== undefined) {
     return new UserError(`${file}: ${missing.join(", ")} ${verb} missing. Add to the file, or give ${flags}.`);
   }
   const row = rows[missing[0]];
   const expected = missing.length === 1 ? ` (expected ${expectation(row)}: ${row.about})` : "";
-  return new UserError(`${flags} ${verb} missing${expected}. See --help.`);
+  return new UserError(
+    `${flags} ${verb} missing${expected}. ${byName ? `Give ${missing.length === 1 ? "it" : "them"}.` : "See --help."}`,
+  );
 }
 
 function speakOf(settings: Record<string, SettingValue>, given: Set<string>, entries: Map<string, Entry>): Given {
@@ -120,6 +127,7 @@ function speakOf(settings: Record<string, SettingValue>, given: Set<string>, ent
 const listWords = (value: SettingValue): string | null => (Array.isArray(value) ? value.join(",") : null);
 
 function flagWords(name: string, entry: Entry): string {
+  if (entry.byName === true) return `${name} ${showEntry(entry)}`;
   if (entry.value === true) return flagOf(name);
   if (entry.value === false) return flagOf(`no_${name}`);
   return `${flagOf(name)} ${showEntry(entry)}`;

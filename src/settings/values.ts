@@ -11,6 +11,8 @@ export interface Entry {
   value: unknown;
   text: string | null;
   place: string | null;
+  /** Given by a program, which knows names and no flags. */
+  byName?: boolean;
 }
 
 const LONGEST_SHOWN = 300;
@@ -21,10 +23,8 @@ const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 
 /** The checked value of an entry. */
 export function readEntry(row: SettingRow, entry: Entry): SettingValue {
-  const subject =
-    entry.place === null
-      ? `${flagOf(entry.name)} ${showEntry(entry)}`
-      : `${entry.place} ${entry.name} ${showEntry(entry)}`;
+  const given = entry.place === null && entry.byName !== true ? flagOf(entry.name) : entry.name;
+  const subject = `${entry.place === null ? "" : `${entry.place} `}${given} ${showEntry(entry)}`;
   const expected = `(expected ${expectation(isTooLarge(row, entry.value) ? { ...row, max: MOST_OF_ANY } : row)})`;
   if (entry.value === null) {
     throw new UserError(`${entry.place} ${entry.name} has no value ${expected}. Give one, or remove the line.`);

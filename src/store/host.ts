@@ -238,7 +238,7 @@ export class HostStore implements ParameterStore {
       const bytes = layOut(wanted).slabs.reduce((sum, each) => sum + each, 0);
       throw new UserError(
         `parameters: host needs ${formatBytes(bytes)} of main memory that stays there (pinned), which the system refused: ` +
-          `${(failure as Error).message.split("\n")[0].slice(0, 200)}. Use --parameters disk, an optimizer with less state, or more memory.`,
+          `${(failure as Error).message.split("\n")[0].slice(0, 200)}. Set parameters to disk, or use an optimizer with less state, or more memory.`,
       );
     }
   }

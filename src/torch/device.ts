@@ -46,7 +46,7 @@ export function checkDevice(device: string): void {
   const { cudaDevices, version } = native.engine();
   if (parts[1] === "cuda" && Number(parts[2] ?? 0) >= cudaDevices) {
     throw new UserError(
-      `device: ${device} is not there: libtorch ${version} sees ${cudaDevices} CUDA device(s). Use --device cpu, or see: revmoe doctor`,
+      `device: ${device} is not there: libtorch ${version} sees ${cudaDevices} CUDA device(s). Set device to cpu, or see: revmoe doctor`,
     );
   }
 }

@@ -39,7 +39,7 @@ function checkSame(settings: TrainSettings, before: Record<string, unknown>, fol
   for (const name of FIXED) {
     if (before[name] === undefined || isSame(settings[name], before[name] as SettingValue)) continue;
     throw new UserError(
-      `${name}: ${showValue(settings[name])} here, but ${folder} was trained with ${showValue(before[name])}. Give the same value, or start a new run with --model ${folder}.`,
+      `${name}: ${showValue(settings[name])} here, but ${folder} was trained with ${showValue(before[name])}. Give the same value, or start a new run with model: ${folder}.`,
     );
   }
 }

@@ -93,7 +93,7 @@ export function refuseIdleCopy(outputDir: string, newest: number): void {
   const back = newest < 0 ? "" : `, or name ${checkpointFolder(outputDir, newest)} to go back to it`;
   throw new UserError(
     `resume: ${workingFolder(outputDir)} holds step ${step} of this run, whose parameters were on disk` +
-      `${newest < 0 ? " and which has no checkpoint" : `; the newest checkpoint is of step ${newest}`}. Add --parameters disk to go on from step ${step}${back}.`,
+      `${newest < 0 ? " and which has no checkpoint" : `; the newest checkpoint is of step ${newest}`}. Set parameters to disk to go on from step ${step}${back}.`,
   );
 }
 

@@ -45,7 +45,7 @@ export function chooseTarget(dense: DenseModel, to: "auto" | Target, shape: Expe
   if (to !== "auto") {
     if (possible.includes(to)) return makeTarget(dense, to, shape);
     throw new UserError(
-      `decoder_sparse_step ${shape.decoderSparseStep}: ${to} has experts in every layer (expected 1). Choose --to ${possible.join(" or ")}.`,
+      `decoder_sparse_step ${shape.decoderSparseStep}: ${to} has experts in every layer (expected 1). Set to: ${possible.join(" or ")}.`,
     );
   }
   const made = possible.map((each) => makeTarget(dense, each, shape));

@@ -146,7 +146,7 @@ test("slices that a token does not pick whole are refused, and said when allowed
   const shape = { expertWidth: 12, numExperts: 6, expertsPerToken: 2 };
   assert.throws(
     () => make(t, "llama", shape),
-    /loses of the 3 slices of the MLP, a token's 2 experts are not whole copies.*--allow-inexact/,
+    /loses of the 3 slices of the MLP, a token's 2 experts are not whole copies.*allow_inexact/,
   );
   const { plan, error, folder } = make(t, "llama", { ...shape, allowInexact: true });
   assert.deepEqual([plan.equal, plan.lost.length], [false, 1]);
@@ -195,7 +195,7 @@ test("what a family cannot express is named, refused, and dropped when allowed",
     assert.equal(plan.equal, false);
     assert.ok(error > 100 * EQUAL, `${name} -> ${to}: ${error}`);
   }
-  assert.throws(() => make(t, "llama", { allowInexact: true }), /--allow-inexact has no effect: nothing is lost/);
+  assert.throws(() => make(t, "llama", { allowInexact: true }), /allow_inexact has no effect: nothing is lost/);
 });
 
 test("dtypes: kept, float16 widened, or as asked; the function is equal up to their rounding", (t) => {
@@ -325,7 +325,7 @@ test("bad input: one sentence, and no folder is left", (t) => {
     [
       config({}),
       { to: "mixtral", decoderSparseStep: 2 },
-      /mixtral has experts in every layer.*--to qwen3_moe or qwen2_moe/,
+      /mixtral has experts in every layer.*Set to: qwen3_moe or qwen2_moe/,
     ],
     [join(temporaryFolder(t), "none"), {}, /no such folder/],
   ];

@@ -109,10 +109,10 @@ const idleParameters = (architecture: Architecture): number => {
 
 function checkLoss(model: string, from: string, { architecture, lost }: TargetModel, allowed: boolean): void {
   if (lost.length === 0 && allowed)
-    throw new UserError("--allow-inexact has no effect: nothing is lost here. Remove it.");
+    throw new UserError("allow_inexact has no effect: nothing is lost here. Remove it.");
   if (lost.length === 0 || allowed) return;
   throw new UserError(
     `${model}: as ${architecture.modelType}, this ${from} model would not compute the same at the start: it loses ${lost.join("; ")}. ` +
-      `Choose other experts or another --to (${TARGETS.join(", ")}), or accept it with --allow-inexact.`,
+      `Choose other experts or another to (${TARGETS.join(", ")}), or accept it with allow_inexact.`,
   );
 }

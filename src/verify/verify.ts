@@ -87,7 +87,7 @@ function checkRecords(path: string, parts: string[], report: Report): void {
     if (name.endsWith(".partial"))
       report("note", join(path, name), "was left by a save that was cut off; it can be removed");
     if (name.endsWith(".revmoe-previous"))
-      report("note", join(path, name), "was left by a save that was cut off; --resume puts it right");
+      report("note", join(path, name), "was left by a save that was cut off; resume puts it right");
     if (name === "working")
       report("note", join(path, name), "is the working copy of a run that has not ended; it is not checked");
   }

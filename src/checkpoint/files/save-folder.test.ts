@@ -148,7 +148,7 @@ test("a folder that is not ours is not replaced, a file neither; an empty one is
     save(join(folder, "ours"), { [MODEL]: "1" });
     refuses(
       "ours",
-      /ours: is not replaced, because it holds .* Choose another folder, or replace this one with --overwrite-output-dir/,
+      /ours: is not replaced, because it holds .* Choose another folder, or replace this one with overwrite_output_dir/,
       "nothing",
     );
     put(folder, { file: "f" });

@@ -55,8 +55,7 @@ export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void
     checkSide(`${target}.partial`);
     return;
   }
-  const hint =
-    replaced === "nothing" && readManifest(target) ? ", or replace this one with --overwrite-output-dir" : "";
+  const hint = replaced === "nothing" && readManifest(target) ? ", or replace this one with overwrite_output_dir" : "";
   throw new UserError(`${target}: is not replaced, because ${problem}. Choose another folder${hint}.`);
 }
 

@@ -51,6 +51,31 @@ const QUESTIONS = [
   { question: "What is 2 and 2?", answer: 4 },
 ];
 
+test("rows that are too long are cut, or left out where that is asked or the run did so", async (t) => {
+  const file = rowsFile(t, [
+    { text: "Call me Ishmael." },
+    { text: "The whale swims in the wide, wide sea. ".repeat(8) },
+  ]);
+  const short = ["--file", file, "--max-length", "32"];
+  const [cut] = await results("--model", TINY, ...short);
+  const [dropped] = await results("--model", TINY, ...short, "--excess-length-strategy", "drop");
+  assert.deepEqual([cut.dropped, dropped.dropped], [0, 1]);
+  assert.ok((dropped.tokens as number) < 32 && (cut.tokens as number) > 32);
+  const place = makeWorkplace(t);
+  await runTraining(settingsFor(place, { max_steps: 1 }));
+  // As `train` records a run.
+  writeFileSync(join(place.out(), "metrics.jsonl"), "");
+  writeFileSync(join(place.out(), "config.json"), JSON.stringify({ excess_length_strategy: "drop" }));
+  const longer = rowsFile(t, [{ text: "ab" }, { text: "ab".repeat(100) }]);
+  const [asTheRun] = await results("--model", place.out(), "--file", longer, "--max-length", "32");
+  const [cutAgain] = await results(
+    ...["--model", place.out(), "--file", longer, "--max-length", "32", "--excess-length-strategy", "truncate"],
+  );
+  assert.deepEqual([asTheRun.dropped, cutAgain.dropped], [1, 0]);
+  const choices = await run("--model", TINY, "--file", rowsFile(t, CHOICES), "--excess-length-strategy", "drop");
+  assert.equal(choices.code, 2);
+});
+
 for (const changes of [
   { gamma: 0.5 },
   { coupling: "additive" },

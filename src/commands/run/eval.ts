@@ -26,6 +26,7 @@ const TASK_ROWS: Record<Task, string[]> = {
     "assistant_only_loss",
     "completion_only_loss",
     "max_length",
+    "excess_length_strategy",
     "per_device_eval_batch_size",
   ],
   choice: ["template", "chat", "max_length", "per_device_eval_batch_size"],

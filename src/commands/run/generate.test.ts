@@ -145,7 +145,7 @@ test("--chat puts the prompt into the template; a beginning-of-text token goes b
   assert.equal((await document("--model", begun, ...words)).promptTokens, 2);
   const written = ["--prompt", "<|endoftext|>hello", "--max-new-tokens", "2"];
   assert.equal((await document("--model", begun, ...written)).promptTokens, 2);
-  await refused(["--model", begun, ...words, "--chat"], /--chat: .* has no chat template .*Leave --chat out/);
+  await refused(["--model", begun, ...words, "--chat"], /chat: .* has no chat template .*Leave chat out/);
 });
 
 test("bad input: exit code 2, and one line that says what to do", async (t) => {

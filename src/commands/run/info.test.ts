@@ -41,10 +41,7 @@ test("layers by kind, parameters, dtype, decoding, templates and ends are those 
 
 test("what fits depends on the memory, and words are one screen", async () => {
   const model = at("examples/tiny-moe");
-  assert.match(
-    (await info(model, "--memory", "1GiB")).out,
-    /training here {2}--method checkpoint --coupling ordinary: \d/,
-  );
+  assert.match((await info(model, "--memory", "1GiB")).out, /training here {2}--method store --coupling ordinary: \d/);
   assert.match(
     (await info(model, "--memory", "65MiB")).out,
     /--parameters disk .* in files for one row of 2048 tokens/,

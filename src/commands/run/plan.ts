@@ -17,8 +17,10 @@ import { type Plan, planStep } from "../../plan/plan.js";
 import { stepMs } from "../../plan/calibrate.js";
 import { largestThatFits, waysToFit } from "../../plan/choose.js";
 import { cardOf, type Machine } from "../../plan/ways/machine.js";
-import { findWays, shorterThatFits, storedWeightBytes, type Way } from "../../plan/ways/ways.js";
+import { storedWeightBytes } from "../../plan/ways/space.js";
+import { findWays, shorterThatFits, type Way } from "../../plan/ways/ways.js";
 import { describeMachine, waysTable } from "../../plan/ways/words.js";
+import { flagOf } from "../../settings/table.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 
 export async function run({ settings: asked, given, json, out, err }: CommandInput<typeof PLAN_ROWS>): Promise<number> {
@@ -94,7 +96,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     choice === null || choice.fits || limit === null
       ? []
       : waysToFit(plan.settings, geometry, limit).map(
-          ({ words, plan: way }) => `${words} (${formatBytes(way.placed.deviceBytes)})`,
+          ({ change, plan: way }) => `${flagsOf(change)} (${formatBytes(way.placed.deviceBytes)})`,
         );
   const value = {
     ...stepAsData(plan),
@@ -109,6 +111,11 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
   if (choice !== null && !choice.fits) throw tooLarge(limit as number, plan, ways);
   return 0;
 }
+
+const flagsOf = (change: Partial<TrainSettings>): string =>
+  Object.entries(change)
+    .map(([name, value]) => `${flagOf(name)} ${value}`)
+    .join(" ");
 
 /** Said after the least that was planned. */
 function tooLarge(limit: number, { settings, placed }: Plan, ways: string[]): UserError {

@@ -264,7 +264,7 @@ const REFUSALS: Refusal[] = [
       writeFileSync(join(out(), "metrics.jsonl"), "{}\n");
       writeFileSync(join(out(), "config.json"), '{"train_file": "a.jsonl", "output_dir": "runs/a"}');
     },
-    says: /output_dir: \S+run already holds a run\. Choose another folder, or start anew with --overwrite-output-dir/,
+    says: /output_dir: \S+run already holds a run\. Choose another folder, or start anew with overwrite_output_dir/,
   },
   {
     name: "a model that overwriting would remove",
@@ -274,7 +274,7 @@ const REFUSALS: Refusal[] = [
         writeFileSync(join(out(), "checkpoint-3", name), "");
       return { model: join(out(), "checkpoint-3"), overwrite_output_dir: "true" };
     },
-    says: /model: \S+checkpoint-3 is in checkpoint-3 of the run that --overwrite-output-dir removes/,
+    says: /model: \S+checkpoint-3 is in checkpoint-3 of the run that overwrite_output_dir removes/,
   },
   {
     name: "a device that is not there",
@@ -458,7 +458,7 @@ test("a disk that fills up between steps: said, the run goes on, and what was sa
     );
     assert.match(
       ended.out,
-      /^warning: .*checkpoint-3\S*: cannot be written: the disk is full \(.* needed, .* free\)\. .* Nothing that was saved before was touched\. Training goes on; the newest checkpoint is \S+checkpoint-2, from which --resume latest goes on; the next try is at step 4\.$/m,
+      /^warning: .*checkpoint-3\S*: cannot be written: the disk is full \(.* needed, .* free\)\. .* Nothing that was saved before was touched\. Training goes on; the newest checkpoint is \S+checkpoint-2, from which resume: latest goes on; the next try is at step 4\.$/m,
     );
     assert.deepEqual(readdirSync(output_dir).sort(), [
       "checkpoint-1",

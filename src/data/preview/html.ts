@@ -10,7 +10,7 @@ pre { font: 13px/1.5 ui-monospace, monospace; background: #f6f6f6; padding: 1rem
 .row span { border-right: 1px solid #0002 }
 .t { background: #c9efcf } .s { color: #777 } .t.s { color: #176a2b }
 h2 { font-size: 1rem; margin: 1.6rem 0 .4rem }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #222 } .row { border-color: #444 } .t { background: #1d4a27 } .t.s { color: #8fd6a0 } }`;
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #222 } .row { border-color: #444 } .row span { border-color: #fff4 } .t { background: #1d4a27 } .t.s { color: #8fd6a0 } }`;
 
 export function rowsPage(title: string, summary: readonly string[], rows: readonly ShownRow[]): string {
   const shown = rows.map(

@@ -15,6 +15,7 @@ interface Decoded {
   version?: string;
   restart: boolean;
   scalars: Record<string, number>;
+  texts?: Record<string, string>;
 }
 
 function folderFor(t: TestContext): string {
@@ -54,8 +55,19 @@ function decode(message: Buffer): Decoded {
       event.restart = [...fieldsOf(value as Buffer)].some(([name, status]) => name === 1 && status === 1);
     if (field !== 5) continue;
     for (const [, scalar] of fieldsOf(value as Buffer)) {
-      const { 1: tag, 2: number } = Object.fromEntries(fieldsOf(scalar as Buffer)) as Record<number, Buffer>;
-      event.scalars[String(tag)] = number.readFloatLE();
+      const {
+        1: tag,
+        2: number,
+        8: tensor,
+        9: about,
+      } = Object.fromEntries(fieldsOf(scalar as Buffer)) as Record<number, Buffer>;
+      if (tensor === undefined) event.scalars[String(tag)] = number.readFloatLE();
+      else {
+        const { 1: type, 8: text } = Object.fromEntries(fieldsOf(tensor)) as { 1: number; 8: Buffer };
+        assert.equal(type, 7);
+        assert.ok(about.includes("text"));
+        event.texts = { ...event.texts, [String(tag)]: String(text) };
+      }
     }
   }
   return event;
@@ -86,6 +98,28 @@ const step = (number: number, loss = number / 2): RunEvent =>
 const evaluation = (at: number, network: "trained" | "ordinary"): RunEvent => ({
   kind: "eval",
   ...{ step: at, epoch: 1, evalLoss: 1.5, evalPerplexity: 4.5, evalMeanTokenAccuracy: 0.5, network },
+});
+
+test("samples are texts, numbered by their prompts, and shown as they are", (t) => {
+  const dir = folderFor(t);
+  const sink = tensorboardSink(dir, 0);
+  const sample = (step: number, prompt: string, text: string): RunEvent => ({
+    kind: "sample",
+    ...{ step, prompt, text, network: "trained" },
+  });
+  sink.write(sample(0, "Call me", " **Ishmael**.\n# No title"));
+  sink.write(sample(0, "Once", " upon"));
+  sink.write(sample(4, "Call me", " \u00e4\n"));
+  sink.close();
+  const [, ...events] = eventsIn(dir);
+  assert.deepEqual(
+    events.map(({ step, texts }) => [step, texts]),
+    [
+      [0, { "samples/1": "    Call me **Ishmael**.\n    # No title" }],
+      [0, { "samples/2": "    Once upon" }],
+      [4, { "samples/1": "    Call me \u00e4\n    " }],
+    ],
+  );
 });
 
 test("scalars are named as transformers names them; messages leave nothing", (t) => {

@@ -1,10 +1,10 @@
 // Event files for TensorBoard, in the run's folder itself: `tensorboard --logdir runs` shows a run by its folder's name. A
 // file for each start, as frames of TensorFlow's record format around Event messages, both written here by hand: scalars
-// need five fields. The sink owns its open file until `close`.
+// and texts need a dozen fields. The sink owns its open file until `close`.
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-import type { Sink } from "../record.js";
+import type { RunEvent, Sink } from "../record.js";
 import { openForAppending, whyNot } from "./append.js";
 import { type Scalar, scalarsOf } from "./scalars.js";
 import type { SinkKind } from "./sink.js";
@@ -33,13 +33,19 @@ export function tensorboardSink(dir: string, startStep: number): Sink {
   // Written with the first event, so that a full disk at the start ends no run either.
   let opening = [versionEvent(), ...(startStep > 0 ? [restartEvent(startStep + 1)] : [])];
   let last = startStep;
+  const prompts: string[] = [];
+  const valuesOf = (event: RunEvent): Uint8Array[] => {
+    if (event.kind !== "sample") return scalarsOf(event).map(scalarValue);
+    if (!prompts.includes(event.prompt)) prompts.push(event.prompt);
+    return [textValue(`samples/${prompts.indexOf(event.prompt) + 1}`, `${event.prompt}${event.text}`)];
+  };
   return {
     write: (event) => {
-      const scalars = scalarsOf(event);
-      if (scalars.length === 0) return;
+      const values = valuesOf(event);
+      if (values.length === 0) return;
       // A run that went back to an earlier step takes those after it again.
       const again = event.kind === "step" && event.step <= last ? [restartEvent(event.step)] : [];
-      write(...opening, ...again, scalarEvent(event.step, scalars));
+      write(...opening, ...again, summaryEvent(event.step, values));
       opening = [];
       if (event.kind === "step") last = event.step;
     },
@@ -54,11 +60,12 @@ function nextName(dir: string): string {
   return `events.out.tfevents.${Math.max(Math.floor(Date.now() / 1000), ...seconds.map((each) => each + 1))}.revmoe`;
 }
 
-// Protocol buffers: event.proto and summary.proto of TensorFlow. A field is its number and wire type, then its value.
+// Protocol buffers: event.proto, summary.proto and tensor.proto of TensorFlow. A field is its number and wire type, then its value.
 const VARINT = 0;
 const DOUBLE = 1;
 const BYTES = 2;
 const FLOAT = 5;
+const DT_STRING = 7;
 const key = (field: number, type: number): Uint8Array => varint(field * 8 + type);
 
 const versionEvent = (): Uint8Array => Buffer.concat([wallTime(), bytesField(3, Buffer.from("brain.Event:2"))]);
@@ -67,13 +74,26 @@ const versionEvent = (): Uint8Array => Buffer.concat([wallTime(), bytesField(3, 
 const restartEvent = (step: number): Uint8Array =>
   Buffer.concat([wallTime(), stepField(step), bytesField(7, Buffer.concat([key(1, VARINT), varint(1)]))]);
 
-function scalarEvent(step: number, scalars: readonly Scalar[]): Uint8Array {
-  const values = scalars.map(([tag, value]) => {
-    const number = Buffer.alloc(4);
-    number.writeFloatLE(value);
-    return bytesField(1, Buffer.concat([bytesField(1, Buffer.from(tag)), key(2, FLOAT), number]));
-  });
-  return Buffer.concat([wallTime(), stepField(step), bytesField(5, Buffer.concat(values))]);
+const summaryEvent = (step: number, values: Uint8Array[]): Uint8Array =>
+  Buffer.concat([
+    wallTime(),
+    stepField(step),
+    bytesField(5, Buffer.concat(values.map((value) => bytesField(1, value)))),
+  ]);
+
+function scalarValue([tag, value]: Scalar): Uint8Array {
+  const number = Buffer.alloc(4);
+  number.writeFloatLE(value);
+  return Buffer.concat([bytesField(1, Buffer.from(tag)), key(2, FLOAT), number]);
+}
+
+/** A tensor of one string for the plugin "text", which shows Markdown: indented, so that it stays as it is. */
+function textValue(tag: string, text: string): Uint8Array {
+  const shown = Buffer.from(text.replace(/^/gm, "    "));
+  const one = bytesField(2, Buffer.concat([key(1, VARINT), varint(1)]));
+  const tensor = Buffer.concat([key(1, VARINT), varint(DT_STRING), bytesField(2, one), bytesField(8, shown)]);
+  const plugin = bytesField(1, bytesField(1, Buffer.from("text")));
+  return Buffer.concat([bytesField(1, Buffer.from(tag)), bytesField(8, tensor), bytesField(9, plugin)]);
 }
 
 function wallTime(): Uint8Array {

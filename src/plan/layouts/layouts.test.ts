@@ -8,7 +8,7 @@ import { resolveSettings } from "../../train/settings/settings.js";
 import type { Geometry } from "../shadow-step.js";
 import { stepTraffic } from "../traffic.js";
 import type { Machine } from "../ways/machine.js";
-import type { Resolve } from "../ways/ways.js";
+import type { Resolve } from "../ways/space.js";
 import { LAYOUTS, sentOf } from "./layouts.js";
 import { layoutTimes, planLayouts } from "./times.js";
 

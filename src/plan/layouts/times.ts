@@ -8,7 +8,7 @@ import { type Plan, planStep } from "../plan.js";
 import { type Geometry, plannedShares } from "../shadow-step.js";
 import type { Machine } from "../ways/machine.js";
 import { type StepParts, stepParts } from "../ways/speed.js";
-import { possible, type Resolve, storedBytesOf } from "../ways/ways.js";
+import { possible, type Resolve, storedBytesOf } from "../ways/space.js";
 import { type Layout, LAYOUTS, type LinkBytes, sentOf } from "./layouts.js";
 
 export interface LayoutTimes {

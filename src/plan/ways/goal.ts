@@ -1,24 +1,19 @@
 // Of the ways that fit, the one for what a person wants most.
 import type { Goal } from "../settings.js";
-import type { Way } from "./ways.js";
+import { least, type Way } from "./ways.js";
 
-type Pick = (ways: readonly Way[]) => Way;
+const secondsOf = ({ seconds }: Way): number => seconds;
 
-const least =
-  (of: (way: Way) => number): Pick =>
-  (ways) =>
-    ways.reduce((best, way) => (of(way) < of(best) ? way : best));
-
-const PICKS: Readonly<Record<Goal, Pick>> = {
+const PICKS: Readonly<Record<Goal, (ways: readonly Way[], lean: () => Way) => Way>> = {
   // As `findWays` puts them.
   balanced: (ways) => ways[0],
   quality: (ways) => {
     const exact = ways.filter(({ quality }) => quality === "");
-    return exact.length > 0 ? least(({ seconds }) => seconds)(exact) : ways[0];
+    return exact.length > 0 ? least(exact, secondsOf) : ways[0];
   },
-  speed: least(({ seconds }) => seconds),
-  memory: least(({ plan }) => plan.placed.deviceBytes),
+  speed: (ways) => least(ways, secondsOf),
+  memory: (_ways, lean) => lean(),
 };
 
-/** `ways` holds at least one. */
-export const wayFor = (goal: Goal, ways: readonly Way[]): Way => PICKS[goal](ways);
+/** `ways` holds at least one; `lean` looks for the one with least memory, which takes a while. */
+export const wayFor = (goal: Goal, ways: readonly Way[], lean: () => Way): Way => PICKS[goal](ways, lean);

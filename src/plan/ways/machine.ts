@@ -130,7 +130,7 @@ function cardHere(index: number): Card {
   const [, name, mebibytes] = /^(.*), (\d+)$/m.exec(stdout ?? "") ?? [];
   if (status !== 0 || name === undefined)
     throw new UserError(
-      `gpu: nvidia-smi does not say what cuda:${index} is. Name the card: --gpu "RTX 4090", or --gpu 24GiB.`,
+      `gpu: nvidia-smi does not say what cuda:${index} is. Name the card, as gpu: "RTX 4090" or gpu: 24GiB.`,
     );
   const bytes = Math.max(0, SHARE_OF_CARD * Number(mebibytes) * 2 ** 20 - LIBRARY_BYTES);
   return { ...(listedAs(name, bytes) ?? cardOf(`${mebibytes}MiB`)), bytes, name };

@@ -1,24 +1,12 @@
-// The ways in which a step of given work can be taken on a machine: where weights and state lie, what is kept, which optimizer, tiles,
-// groups of experts, and how many micro-batches its rows become. What was asked for stays as it is. A way that gives up something has to be
-// faster for it. The first is the best that takes at most half as long again as the fastest.
-import { UserError } from "../../errors.js";
-import { hasExperts } from "../../model/architecture.js";
-import { placedParameters, placedWeights, storedDtype } from "../../model/model.js";
-import { DTYPES } from "../../torch/types.js";
-import { elementsOf } from "../../optim/optimizer.js";
-import { makeOptimizer } from "../../optim/registry.js";
-import { ORDINARY } from "../../network/description.js";
-import { DEFAULT_METHOD } from "../../reversible/methods/registry.js";
-import { STORE_NAMES, STORES } from "../../store/registry.js";
-import { plannedStateBytes } from "../../step/optimizer-states.js";
-import { expertsShareState } from "../../train/prepare-network.js";
-import type { SettingValue } from "../../settings/table.js";
-import { isCpu } from "../../torch/device-name.js";
+// The ways in which a step of given work can be taken on a machine. Of ways of one quality the fastest is found; one that gives up something
+// has to be faster for it. The first is the best that takes at most half as long again as the fastest. `leanWay` looks for least memory instead.
+import { STORES } from "../../store/registry.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 import { withBlocksOnDevice } from "../choose.js";
 import { type Plan, planStep } from "../plan.js";
 import type { Geometry } from "../shadow-step.js";
 import type { Machine } from "./machine.js";
+import { type Options, optionsOf, type Resolve, type Space, spaceOf } from "./space.js";
 import { stepSeconds } from "./speed.js";
 
 export interface Way {
@@ -29,74 +17,33 @@ export interface Way {
   quality: string;
 }
 
-/** A change of settings. */
-type Change = Readonly<Record<string, SettingValue>>;
-interface Choice {
-  change: Change;
-  quality: string;
-}
+/** A way before it is known what it costs. */
+type Planned = Omit<Way, "quality">;
 
-const AS_ASKED: readonly Choice[] = [{ change: {}, quality: "" }];
-
-/** Methods from the exact to the leanest. */
-const METHODS: readonly Choice[] = [
-  { change: { method: "checkpoint", coupling: ORDINARY.coupling }, quality: "" },
-  { change: { method: DEFAULT_METHOD }, quality: "reversible: loss within 0.3 % of the ordinary network's" },
-];
-
-/** Optimizers from the best known to the leanest. */
-const OPTIMIZERS: readonly Choice[] = [
-  { change: { optimizer: "adamw" }, quality: "" },
-  { change: { optimizer: "adamw8bit" }, quality: "moments in 8 bits" },
-  { change: { optimizer: "adafactor" }, quality: "no momentum" },
-];
-
-/** What needs less memory and costs little time, the mildest first. */
-function leaner({ architecture }: Geometry): { [name: string]: number }[] {
-  const tiles = { tile_tokens: 512, loss_tile_tokens: 256 };
-  const group = Math.max(1, architecture.experts.count >> 3);
-  return [{}, tiles, ...(hasExperts(architecture) ? [{ ...tiles, expert_group_size: group }] : [])];
-}
-
-/** Rows to a micro-batch, and how many of them make the step: as asked, or fewer at a time. */
-function splits({ per_device_train_batch_size: rows, gradient_accumulation_steps: steps }: TrainSettings) {
-  const divisors = Array.from({ length: rows }, (_, i) => rows - i).filter((each) => rows % each === 0);
-  return divisors.map((each) => ({
-    per_device_train_batch_size: each,
-    gradient_accumulation_steps: (steps * rows) / each,
-  }));
-}
-
-/** Settings of `train` with what was asked and a change of what was not. */
-export type Resolve = (change: Change) => TrainSettings;
+/** How much faster a way has to be that gives up something, or that tiles and groups more, whose small cost is not estimated. */
+export const WORTH = 1.1;
+/** How much longer than the fastest the first may take. */
+const LONGER = 1.5;
+const SHORTEST = 128;
 
 /** Those that fit; `asked` are names of settings that stay. Empty where nothing fits. */
 export function findWays(resolve: Resolve, geometry: Geometry, machine: Machine, asked: ReadonlySet<string>): Way[] {
-  const stays = (change: Change): boolean => Object.keys(change).every((name) => !asked.has(name));
-  const device: Change = stays({ device: "" }) ? { device: machine.card === null ? "cpu" : "cuda" } : {};
-  const onCpu = isCpu(resolve(device).device);
-  const optimizers = stays({ optimizer: "" }) ? OPTIMIZERS : AS_ASKED;
-  const methods = stays({ method: "", coupling: "", gamma: 0 }) ? METHODS : AS_ASKED;
-  const stores: Change[] = stays({ parameters: "" })
-    ? STORE_NAMES.filter((name) => !STORES[name].shared && (!onCpu || !STORES[name].needsGpu)).map((parameters) => ({
-        parameters,
-      }))
-    : [{}];
+  const space = spaceOf(resolve, machine, asked);
   const found: Way[] = [];
   let fastest = Number.POSITIVE_INFINITY;
-  for (const method of methods) {
-    for (const optimizer of optimizers) {
+  for (const { changes, quality } of space.choices) {
+    const ways = changes.flatMap((change) => {
       // The nearer weights lie, the faster: one store is enough.
-      for (const store of stores) {
-        const change = { ...device, ...optimizer.change, ...method.change, ...store };
-        const way = wayOf((more) => resolve({ ...change, ...more }), geometry, machine, stays);
-        if (way === null) continue;
-        const quality = [optimizer.quality, method.quality].filter((each) => each !== "").join("; ");
-        if (way.seconds * WORTH < fastest) found.push({ ...way, quality });
-        fastest = Math.min(fastest, way.seconds);
-        break;
+      for (const store of space.stores) {
+        const way = wayOf((more) => resolve({ ...change, ...store, ...more }), geometry, machine, space);
+        if (way !== null) return [way];
       }
-    }
+      return [];
+    });
+    if (ways.length === 0) continue;
+    const way = least(ways, ({ seconds }) => seconds);
+    if (way.seconds * WORTH < fastest) found.push({ ...way, quality });
+    fastest = Math.min(fastest, way.seconds);
   }
   // The best that takes not much longer than the fastest, then by time.
   const best = found.find(({ seconds }) => seconds <= LONGER * fastest);
@@ -117,71 +64,66 @@ export function shorterThatFits(
   return null;
 }
 
-/** The mildest change with which these settings fit, with its time; null where none does. */
-function wayOf(
+/** Of ways that need at most a tenth more of the device's memory than the leanest, the fastest; null where none fits. */
+export function leanWay(
   resolve: Resolve,
   geometry: Geometry,
   machine: Machine,
-  stays: (change: Change) => boolean,
-): Omit<Way, "quality"> | null {
-  const settings = possible(resolve);
-  if (settings === null) return null;
-  const bytes = storedBytesOf(settings, geometry);
-  const most = machine.card?.bytes ?? machine.memoryBytes;
-  const { lies } = STORES[settings.parameters];
-  const all = bytes.weightBytes + bytes.stateBytes;
-  // Sure not to fit: nothing has to be planned for that. The result needs room on the disk in any case.
-  if (all > (lies === "device" ? most : lies === "memory" ? machine.memoryBytes : machine.diskBytes)) return null;
-  if (bytes.weightBytes > machine.diskBytes) return null;
-  const fits = ({ placed }: Plan): boolean =>
-    placed.deviceBytes <= most &&
-    (machine.card === null || placed.hostBytes <= machine.memoryBytes) &&
-    placed.diskBytes + bytes.weightBytes <= machine.diskBytes;
-  const { architecture } = geometry;
-  for (const each of leaner(geometry)) {
-    const change = Object.fromEntries(Object.entries(each).filter(([name]) => stays({ [name]: 0 })));
-    const changed = possible(() => resolve(change));
-    if (changed === null || (change.expert_group_size && expertsShareState(changed, architecture))) continue;
-    for (const split of stays(SPLIT) ? splits(settings) : [{}]) {
-      let plan = planStep(resolve({ ...change, ...split }), geometry);
-      if (!fits(plan)) continue;
-      if (lies === "memory" && stays({ blocks_on_device: 0 })) plan = withBlocksOnDevice(plan, geometry, most);
-      return { plan, seconds: stepSeconds(plan, architecture, bytes, machine) };
-    }
-  }
-  return null;
-}
-
-/** The settings, unless what was asked for excludes them. */
-export function possible(resolve: Resolve): TrainSettings | null {
-  try {
-    return resolve({});
-  } catch (failure) {
-    if (failure instanceof UserError) return null;
-    throw failure;
-  }
-}
-
-/** How much faster a way has to be that gives up something. */
-const WORTH = 1.1;
-/** How much longer than the fastest the first may take. */
-const LONGER = 1.5;
-const SHORTEST = 128;
-const SPLIT = { per_device_train_batch_size: 0, gradient_accumulation_steps: 0 };
-
-/** Of all weights, wherever they lie. */
-export const storedWeightBytes = ({ architecture, dtypeOf }: Geometry): number =>
-  placedParameters(architecture).reduce(
-    (sum, each) => sum + elementsOf(each.spec.shape) * DTYPES[storedDtype(each, dtypeOf(each))],
-    0,
+  asked: ReadonlySet<string>,
+): Way | null {
+  const space = spaceOf(resolve, machine, asked);
+  const found: Way[] = [];
+  for (const { changes, quality } of space.choices)
+    for (const change of changes)
+      for (const store of space.stores) {
+        const options = optionsOf((more) => resolve({ ...change, ...store, ...more }), geometry, machine, space);
+        // Fewest rows at a time take least.
+        const rows = Math.min(...(options?.settings ?? []).map((each) => each.per_device_train_batch_size));
+        for (const settings of options?.settings ?? []) {
+          if (settings.per_device_train_batch_size > rows) continue;
+          const way = timed(planStep(settings, geometry), options as Options, geometry, machine);
+          if (options?.fits(way.plan)) found.push({ ...way, quality });
+        }
+      }
+  if (found.length === 0) return null;
+  const leanest = Math.min(...found.map(deviceBytesOf));
+  return least(
+    found.filter((way) => deviceBytesOf(way) <= LEAN * leanest),
+    ({ seconds }) => seconds,
   );
-
-/** Of all weights and state. */
-export function storedBytesOf(settings: TrainSettings, geometry: Geometry) {
-  const { architecture, dtypeOf } = geometry;
-  const [first] = placedWeights(architecture);
-  const stateBytes = plannedStateBytes(makeOptimizer(settings, "float32"), architecture, dtypeOf(first), {
-    weightsCorrection: settings.weights_correction === "8bit",
-  });
-  return { weightBytes: storedWeightBytes(geometry), stateBytes };
 }
+
+const LEAN = 1.1;
+const deviceBytesOf = ({ plan }: Way): number => plan.placed.deviceBytes;
+
+/** The mildest change with which these settings fit, unless what a leaner one leaves free makes a step faster; null where none fits. */
+function wayOf(resolve: Resolve, geometry: Geometry, machine: Machine, space: Space): Planned | null {
+  const options = optionsOf(resolve, geometry, machine, space);
+  if (options === null || options.settings.length === 0) return null;
+  const { lies } = STORES[options.settings[0].parameters];
+  const firstWithin = (most_s: number, of: readonly TrainSettings[]): Planned | null => {
+    for (const each of of) {
+      let plan = planStep(each, geometry);
+      if (!options.fits(plan)) continue;
+      if (lies === "memory" && space.stays({ blocks_on_device: 0 }))
+        plan = withBlocksOnDevice(plan, geometry, options.most);
+      const way = timed(plan, options, geometry, machine);
+      if (way.seconds <= most_s) return way;
+    }
+    return null;
+  };
+  // Elsewhere, room that is left makes nothing faster.
+  const gains = lies === "memory" || (lies === "files" && machine.card === null);
+  if (!gains) return firstWithin(Number.POSITIVE_INFINITY, options.settings);
+  const leanest = firstWithin(Number.POSITIVE_INFINITY, [...options.settings].reverse());
+  return leanest && (firstWithin(WORTH * leanest.seconds, options.settings) ?? leanest);
+}
+
+const timed = (plan: Plan, { bytes }: Options, { architecture }: Geometry, machine: Machine): Planned => ({
+  plan,
+  seconds: stepSeconds(plan, architecture, bytes, machine),
+});
+
+/** The first of those with the least; there is at least one. */
+export const least = <Each extends Planned>(ways: readonly Each[], of: (way: Each) => number): Each =>
+  ways.reduce((best, way) => (of(way) < of(best) ? way : best));

@@ -105,7 +105,7 @@ export const REVFFN = defineCoupling({
   // Which adapters there are. How the inverse is solved is no part of the network.
   fields: { adapters: { setting: "adapter_sharing" } },
   kept: "hints",
-  whenDiverged: "Use --reconstruction stored_hint, more damping, or coupling momentum.",
+  whenDiverged: "Set reconstruction to stored_hint, more damping, or coupling momentum.",
   compared: [{}],
   checks: [
     ({ fixed_point_anderson, fixed_point_damping }, at) =>

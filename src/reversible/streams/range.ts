@@ -84,7 +84,7 @@ const WIDEST = 2 ** 30;
 function outOfRange(largest: number, limit: number, where: string): BadValuesError {
   const remedy =
     largest < WIDEST
-      ? "Use fewer bits (--stream-fraction-bits) or --stream int64."
+      ? "Set fewer stream_fraction_bits, or stream to int64."
       : "No grid holds that: the learning rate may be too high, or the weights damaged.";
   return new BadValuesError(
     `${where}: a stream value of ${largest.toPrecision(3)} leaves the grid (limit ${limit}).`,

@@ -47,7 +47,7 @@ export function openPartFile(path: string): PartFile {
   } catch (failure) {
     if (!(failure instanceof UserError)) throw failure;
     throw new UserError(
-      failure.message.replace(AGAIN, "Resume from a checkpoint-N folder, or start anew with --overwrite-output-dir."),
+      failure.message.replace(AGAIN, "Resume from a checkpoint-N folder, or start anew with overwrite_output_dir."),
     );
   }
   const mapping = new SharedMapping(path);

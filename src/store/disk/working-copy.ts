@@ -284,7 +284,7 @@ export class WorkingCopy implements ParameterStore {
     const found = tensor === undefined ? "missing" : `${dtypeOf(tensor)} [${shapeOf(tensor).join(", ")}]`;
     throw new UserError(
       `${file?.mapping.path ?? this.#path(part, "weights")}: ${name} is ${found} (expected ${dtype ?? "numbers"} [${shape.join(", ")}]). ` +
-        "The working copy is of another model or optimizer: resume from a checkpoint-N folder, or start anew with --overwrite-output-dir.",
+        "The working copy is of another model or optimizer: resume from a checkpoint-N folder, or start anew with overwrite_output_dir.",
     );
   }
 }

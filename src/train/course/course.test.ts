@@ -178,7 +178,7 @@ test("a run that has ended without checkpoints says how its result is trained fu
   const { outcome } = await runTraining(settings);
   await assert.rejects(runTraining({ ...onGoing(settings), max_steps: 4 }), {
     name: "UserError",
-    message: new RegExp(`has ended, and left no checkpoint to go on from .*--model ${outcome.folder} .*save_steps`),
+    message: new RegExp(`has ended, and left no checkpoint to go on from .*model: ${outcome.folder} .*save_steps`),
   });
   const further = { ...settings, model: outcome.folder, output_dir: place.out("further") };
   assert.equal((await runTraining(further)).outcome.steps, 2);

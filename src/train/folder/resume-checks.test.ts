@@ -62,7 +62,7 @@ for (const file of ["model.safetensors", "optimizer.safetensors", "trainer_state
     flip(join(newest, file));
     await refused(
       { ...settings, resume: newest },
-      new RegExp(`checkpoint-3/${file} has changed: its SHA-256 is .*newest that is whole: --resume ${older}$`),
+      new RegExp(`checkpoint-3/${file} has changed: its SHA-256 is .*newest that is whole, resume: ${older}$`),
     );
     const { notes, startStep } = await notesOf({ ...settings, resume: "latest" });
     assert.equal(startStep, 2);
@@ -102,7 +102,7 @@ test("a manifest that is damaged is damage, and no missing one: resuming and loa
     writeFileSync(join(newest, MANIFEST_FILE), text);
     await refused(
       { ...settings, resume: newest },
-      /checkpoint-3\/revmoe-manifest\.json is damaged, or of a newer version\..*--resume .*checkpoint-2$/,
+      /checkpoint-3\/revmoe-manifest\.json is damaged, or of a newer version\..*resume: .*checkpoint-2$/,
     );
     assert.match(
       (await notesOf({ ...settings, resume: "latest" })).notes[0],
@@ -259,7 +259,7 @@ for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFIN
         assert.ok(failure instanceof NotFiniteError && failure instanceof UserError);
         assert.match(
           failure.message,
-          /^step 4: model\.layers\.1\.post_attention_layernorm\.weight holds (NaN|an infinite value) .*--resume .*checkpoint-3/,
+          /^step 4: model\.layers\.1\.post_attention_layernorm\.weight holds (NaN|an infinite value) .*resume: .*checkpoint-3/,
         );
         return true;
       });

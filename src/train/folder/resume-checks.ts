@@ -36,7 +36,7 @@ export function openCheckpoint(folder: string): CheckedRun {
   const step = /^checkpoint-(\d+)$/.exec(basename(folder))?.[1];
   const older = step === undefined ? undefined : newestWhole(dirname(folder), Number(step)).found;
   throw new UserError(
-    `${read} ${older ? `Go on from the newest that is whole: --resume ${older.folder}` : "There is no whole checkpoint before it: start anew, or restore the file from a copy."}`,
+    `${read} ${older ? `Go on from the newest that is whole, resume: ${older.folder}` : "There is no whole checkpoint before it: start anew, or restore the file from a copy."}`,
   );
 }
 
@@ -50,9 +50,7 @@ export function openNewestCheckpoint(outputDir: string): CheckedRun {
     };
   if (damaged.length === 0) throw nothingToResume(outputDir);
   const others = damaged.length > 1 ? ` Nor are the ${damaged.length - 1} before it whole.` : "";
-  throw new UserError(
-    `${damaged[0]}${others} Start anew with --overwrite-output-dir, or restore the file from a copy.`,
-  );
+  throw new UserError(`${damaged[0]}${others} Start anew with overwrite_output_dir, or restore the file from a copy.`);
 }
 
 function newestWhole(outputDir: string, before = Number.POSITIVE_INFINITY): { found?: CheckedRun; damaged: string[] } {
@@ -137,7 +135,7 @@ export function checkSameData(
   if (changes.length > 0) {
     throw new UserError(
       `resume: the data is not what ${folder} was trained on: ${changes.join("; ")}. ` +
-        `Give the run's own data and tokenizer, or start a new run with --model ${folder}.`,
+        `Give the run's own data and tokenizer, or start a new run with model: ${folder}.`,
     );
   }
   return heldOutNotes(folder, before.heldOut, data);

@@ -137,7 +137,7 @@ test("a folder with a run is refused with what can be done, and one of an earlie
   const place = makeWorkplace(t);
   await runTraining(asked(place, { max_steps: 2, save_steps: 1 }));
   const message =
-    /already holds a run\. Choose another folder, go on with --resume latest, or start anew with --overwrite/;
+    /already holds a run\. Choose another folder, go on with resume: latest, or start anew with overwrite/;
   await assert.rejects(runTraining(asked(place)), { name: "UserError", message });
   const elsewhere = /already holds a run, and \S+checkpoint-1 is of another\./;
   cpSync(join(place.out(), "checkpoint-1"), place.out("other/checkpoint-1"), { recursive: true });
@@ -219,7 +219,7 @@ test("what is trained from is not overwritten, however it is named, and neither 
     const settings = asked(place, { overwrite_output_dir: true, ...changes });
     assert.throws(() => checkRunFolder(settings), {
       name: "UserError",
-      message: /of the run that --overwrite-output-dir removes/,
+      message: /of the run that overwrite_output_dir removes/,
     });
   }
   for (const file of ["final/README.md", "checkpoint-1/plots", "checkpoint-2/model.ckpt"]) {
@@ -283,19 +283,19 @@ test("a second run in the folder is refused while the first is at work, which is
   assert.deepEqual(weights(outcome.folder), weights(whole.outcome.folder));
 });
 
-test("a run on disk that was killed says how to go on when --parameters disk is forgotten", async (t) => {
+test("a run on disk that was killed says how to go on when parameters: disk is forgotten", async (t) => {
   const place = makeWorkplace(t);
   await makeOldRun(place);
   for (const step of [4, 2, 1]) rmSync(join(place.out(), `checkpoint-${step}`), { recursive: true, force: true });
   rmSync(join(place.out(), "checkpoint-3"), { recursive: true });
   const forgotten = asked(place, { resume: "latest" });
   const first =
-    /working holds step 3 of this run, whose parameters were on disk and which has no checkpoint\. Add --parameters disk to go on from step 3\.$/;
+    /working holds step 3 of this run, whose parameters were on disk and which has no checkpoint\. Set parameters to disk to go on from step 3\.$/;
   await assert.rejects(runTraining(forgotten), { name: "UserError", message: first });
   cpSync(join(place.out(), "working"), join(place.out(), "checkpoint-2"), { recursive: true });
   const second =
-    /; the newest checkpoint is of step 2\. Add --parameters disk to go on from step 3, or name \S+checkpoint-2 to go back to it\.$/;
+    /; the newest checkpoint is of step 2\. Set parameters to disk to go on from step 3, or name \S+checkpoint-2 to go back to it\.$/;
   await assert.rejects(runTraining(forgotten), { name: "UserError", message: second });
-  const begin = /already holds a run\. .*go on with --resume latest/;
+  const begin = /already holds a run\. .*go on with resume: latest/;
   await assert.rejects(runTraining(asked(place)), { name: "UserError", message: begin });
 });

@@ -62,17 +62,17 @@ export function checkRunFolder(settings: Place): void {
   if (resume === "latest" && latestCheckpoint(dir) === null && !hasWorkingCopy(dir)) throw nothingToResume(dir);
 }
 
-/** What to do in place of `--resume latest` where there is no checkpoint. */
+/** What to do in place of `resume: latest` where there is no checkpoint. */
 export function nothingToResume(dir: string): UserError {
   const begin =
     existsSync(dir) && isUsed(dir)
-      ? "Start anew with --overwrite-output-dir in place of --resume"
-      : "Leave --resume out to begin";
+      ? "Start anew with overwrite_output_dir in place of resume"
+      : "Leave resume out to begin";
   const [partly] = existsSync(dir) ? runParts(dir).filter((name) => /^checkpoint-\d+$/.test(name)) : [];
   const final = join(dir, "final");
   if (partly === undefined && existsSync(join(final, "config.json"))) {
     return new UserError(
-      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with --model ${final} and without --resume; ` +
+      `resume: the run in ${dir} has ended, and left no checkpoint to go on from (it had no save_steps). Train its result further in another output_dir with model: ${final} and without resume; ` +
         "with save_steps, that run can go on after its end.",
     );
   }
@@ -177,7 +177,7 @@ function checkContent(settings: Place): void {
   else if (!resumesHere(settings) && isUsed(dir)) {
     const why = resume === "" ? "already holds a run" : `already holds a run, and ${resume} is of another`;
     throw new UserError(
-      `output_dir: ${dir} ${why}. Choose another folder${waysOn(dir)}, or start anew with --overwrite-output-dir, which removes that run.`,
+      `output_dir: ${dir} ${why}. Choose another folder${waysOn(dir)}, or start anew with overwrite_output_dir, which removes that run.`,
     );
   }
 }
@@ -186,8 +186,8 @@ const isUsed = (dir: string): boolean =>
   runParts(dir).some((name) => !isLeft(dir, name)) || tellsOfSteps(join(dir, METRICS_FILE));
 
 function waysOn(dir: string): string {
-  if (latestCheckpoint(dir) !== null) return ", go on with --resume latest";
-  return hasWorkingCopy(dir) ? ", go on with --resume latest --parameters disk" : "";
+  if (latestCheckpoint(dir) !== null) return ", go on with resume: latest";
+  return hasWorkingCopy(dir) ? ", go on with resume: latest and parameters: disk" : "";
 }
 
 /** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands, as one rank's never does. */
@@ -214,13 +214,13 @@ function checkRemovable(settings: Place): void {
     );
     if (used) {
       throw new UserError(
-        `${used}: ${settings[used]} is in ${part} of the run that --overwrite-output-dir removes. Choose another output_dir, or copy it first.`,
+        `${used}: ${settings[used]} is in ${part} of the run that overwrite_output_dir removes. Choose another output_dir, or copy it first.`,
       );
     }
     const foreign = isUnfinished(part) || isWorkingCopy(part) ? undefined : foreignPath(path);
     if (foreign !== undefined) {
       throw new UserError(
-        `output_dir: ${foreign} was not written by a run, and --overwrite-output-dir would remove it. Move it away, or choose another folder.`,
+        `output_dir: ${foreign} was not written by a run, and overwrite_output_dir would remove it. Move it away, or choose another folder.`,
       );
     }
   }
@@ -251,7 +251,7 @@ function tidy(dir: string): string[] {
     .filter((name) => !ofRanks.includes(name))
     .map((name) =>
       name === WORKING_FOLDER
-        ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had --durability snapshot`
+        ? `removed ${join(dir, name)}, from which no run can go on: it was killed before the first step, or had durability: snapshot`
         : `removed ${name}, which a save that was cut off left in ${dir}`,
     );
   const shares =

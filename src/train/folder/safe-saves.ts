@@ -109,7 +109,7 @@ function newest({ settings }: Run): string {
   const checkpoint = latestCheckpoint(settings.output_dir);
   return checkpoint === null
     ? "no checkpoint was saved yet"
-    : `the newest checkpoint is ${checkpoint}, from which --resume latest goes on`;
+    : `the newest checkpoint is ${checkpoint}, from which resume: latest goes on`;
 }
 
 const sentence = (clause: string): string => `${clause[0].toUpperCase()}${clause.slice(1)}.`;

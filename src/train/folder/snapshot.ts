@@ -63,6 +63,6 @@ function explained({ tensor, value }: NotFiniteError, { settings }: Run, step: n
     `step ${step}: ${tensor} holds ${value} (expected finite numbers), so ${folder} is not saved, and nothing that was saved before was touched. ` +
       (last === undefined
         ? "No checkpoint was saved before: start anew with a lower learning_rate and with save_steps."
-        : `Go on from the last good checkpoint with a lower learning_rate: --resume ${checkpointFolder(settings.output_dir, last)}`),
+        : `Go on with a lower learning_rate from the last good checkpoint, resume: ${checkpointFolder(settings.output_dir, last)}`),
   );
 }

@@ -12,17 +12,18 @@ export function checkForRanks(settings: TrainSettings, { world }: Collectives): 
   const { lies, shared } = STORES[parameters];
   if (world === 1 && shared)
     throw new UserError(
-      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or use --parameters ${lies === "files" ? "disk" : "device"}.`,
+      `parameters: ${parameters} shares them out over several ranks, and one process trains here. Start several (revmoe launch --nproc 2 train ...), or set parameters to ${lies === "files" ? "disk" : "device"}.`,
     );
   if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>
     new UserError(`${name}: ${value} is for one process, and ${world} ranks train here: ${why}`);
-  if (!isCpu(device)) throw refused("device", device, "their sums go over main memory. Use --device cpu, or one rank.");
+  if (!isCpu(device))
+    throw refused("device", device, "their sums go over main memory. Set device to cpu, or use one rank.");
   if (!shared && lies !== "device")
     throw refused(
       "parameters",
       parameters,
-      "every rank has all of them in its memory, or a share. Use --parameters device, sharded or sharded-disk.",
+      "every rank has all of them in its memory, or a share. Set parameters to device, sharded or sharded-disk.",
     );
   if (groups > 0) throw refused("expert_group_size", groups, "they add whole gradients. Remove it.");
 }

@@ -89,7 +89,7 @@ async function killEach(t: TestContext, layout: Record<string, string>): Promise
     ranks[killed].process.kill("SIGKILL");
     const other = ranks[1 - killed];
     assert.equal(await other.ended, RankLostError.exitCode, other.complained());
-    const sentence = `^revmoe: rank ${1 - killed} of 2: rank ${killed} has ended or does not answer within 60 s, at step \\d+.*: [^\\n]*Start all again with --resume latest\\.\\n$`;
+    const sentence = `^revmoe: rank ${1 - killed} of 2: rank ${killed} has ended or does not answer within 60 s, at step \\d+.*: [^\\n]*Start all again with resume: latest\\.\\n$`;
     assert.match(other.complained(), new RegExp(sentence));
     const kept = listCheckpoints(output);
     assert.ok(kept.length > 0);

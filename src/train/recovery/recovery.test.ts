@@ -142,7 +142,7 @@ test("stop keeps what is good: the end of the step before where nothing was chan
       "loss",
       { on_nonfinite: "stop" },
       "before",
-      /Weights and optimizer state are finite: .* The end of step (\d+) is saved: go on with --resume/,
+      /Weights and optimizer state are finite: .* The end of step (\d+) is saved: go on with resume:/,
     ],
     [
       "gradient",

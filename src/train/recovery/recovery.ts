@@ -123,13 +123,13 @@ export class Recovery {
       // Nothing older is removed for it: who knows when the trouble began.
       const kept = { ...run, settings: { ...run.settings, save_total_limit: 0 } };
       const folder = onFirstSaving(run, () => saveCheckpoint(kept, step - 1));
-      return `${limit}The end of step ${step - 1} is saved: go on with --resume ${folder}, a lower learning_rate or --on-nonfinite skip.`;
+      return `${limit}The end of step ${step - 1} is saved: go on with resume: ${folder}, and a lower learning_rate or on_nonfinite: skip.`;
     }
     const kept = newest?.folder
       ? `The last checkpoint is ${newest.folder}.`
       : "There is no checkpoint: nothing was saved.";
     if (wasDamaged) return kept;
-    return `${limit}${kept} Lower learning_rate, or let --on-nonfinite rollback leave the batch out.`;
+    return `${limit}${kept} Lower learning_rate, or let on_nonfinite: rollback leave the batch out.`;
   }
 
   #leaveOut(batches: PlacedBatch[]): void {
@@ -204,7 +204,7 @@ function reasonOf(
   if (half) return "Other parameters were updated before that was known.";
   if (damage === null) {
     const doubt = "Weights and optimizer state are finite: the batch, or a learning rate that is too high, made it so.";
-    return advice.includes("--stream") ? advice : doubt;
+    return advice.includes("stream_fraction_bits") ? advice : doubt;
   }
   const found = `${describeDamage(damage)} ${damage.weight && damage.state ? "were" : "was"} not finite before`;
   const sentence =

@@ -82,6 +82,19 @@ for (const kind of Object.keys(KINDS)) {
   });
 }
 
+test("rows with other names of columns are read as is said, and the file says so", (t) => {
+  const { folder, revmoe } = place(t);
+  const rows = Array.from({ length: 50 }, (_, i) => JSON.stringify({ question: `Say ${i}.`, answer: ` It is ${i}.` }));
+  writeFileSync(join(folder, "mine.jsonl"), rows.join("\n"));
+  const words = ["init", "--model", MODEL, "--train-file", "mine.jsonl"];
+  const { err } = revmoe(words);
+  assert.match(err, /have the keys "question", "answer" .* Rename them with the setting columns/);
+  const { code } = revmoe([...words, "--columns", "prompt=question,completion=answer"]);
+  assert.equal(code, 0);
+  const { settings } = resolveSettings({ file: join(folder, "train.yaml") });
+  assert.deepEqual(settings.columns, { prompt: "question", completion: "answer" });
+});
+
 test("answers of a pipe, wrong ones among them, make the same file as flags", (t) => {
   const { folder, revmoe } = place(t);
   const answers = [
@@ -234,7 +247,12 @@ test("a goal picks one of the ways", () => {
   const way = (seconds: number, deviceBytes: number, quality: string) =>
     ({ seconds, quality, plan: { placed: { deviceBytes } } }) as Way;
   const ways = [way(5, 50, "some"), way(9, 90, ""), way(4, 60, "more"), way(8, 10, "most"), way(7, 80, "")];
-  const picked = (["balanced", "quality", "speed", "memory"] as const).map((goal) => ways.indexOf(wayFor(goal, ways)));
+  const picked = (["balanced", "quality", "speed", "memory"] as const).map((goal) =>
+    ways.indexOf(wayFor(goal, ways, () => ways[3])),
+  );
   assert.deepEqual(picked, [0, 4, 2, 3]);
-  assert.equal(wayFor("quality", ways.slice(0, 1)), ways[0]);
+  assert.equal(
+    wayFor("quality", ways.slice(0, 1), () => ways[3]),
+    ways[0],
+  );
 });

@@ -72,11 +72,15 @@ async function make(
     settings.model,
   );
   say(model.words);
+  // What tells how rows are to be read, and is not asked for.
+  const ofRows = Object.fromEntries(
+    (["format", "columns"] as const).filter((name) => given.has(name)).map((name) => [name, settings[name]]),
+  );
   const data = await one(
     {
       flag: "--train-file",
       about: `The rows to train on: ${TRAIN_ROWS.train_file.about.replace(/^rows to train on: /, "")}`,
-      read: (text) => lookAtData(text, model, err),
+      read: (text) => lookAtData(text, model, ofRows, err),
     },
     settings.train_file as string,
   );
@@ -84,14 +88,14 @@ async function make(
   const machine = await askMachine(one, settings);
   say(machine.words);
   const wanted = settings.max_length || lengthFor(data, model.facts.maxPositions);
-  const { ways, max_length } = lookForWays(model, data, machine, wanted);
+  const { ways, lean, max_length } = lookForWays(model, data, machine, wanted);
   if (max_length < wanted) say(`rows of ${wanted} tokens do not fit there: they are cut at ${max_length}`);
-  if (asker && ways.length > 1) for (const goal of GOALS) say(`${goal}: ${wayWords(wayFor(goal, ways), data)}`);
-  const goal = await (ways.length > 1 ? one : oneByOne(null, given))(
+  if (asker) for (const goal of GOALS) say(`${goal}: ${wayWords(wayFor(goal, ways, lean), data)}`);
+  const goal = await one(
     { flag: "--goal", about: `What matters most. ${GOALS_ABOUT}`, standard: settings.goal, read: goalOf },
     settings.goal,
   );
-  const way = wayFor(goal, ways);
+  const way = wayFor(goal, ways, lean);
   const runs = `runs/${basename(settings.output).replace(/\.\w+$/, "")}`;
   const output_dir = await one(
     {
@@ -107,6 +111,7 @@ async function make(
     ...{
       model: model.given,
       train_file: data.given,
+      ...ofRows,
       ...(held > 0 ? { validation_rows: held } : {}),
       output_dir,
       max_length,

@@ -10,8 +10,10 @@ import { readGeometry } from "../../../plan/geometry.js";
 import { type ModelFacts, modelFacts } from "../../../plan/model-facts.js";
 import { resolverOf } from "../../../plan/settings.js";
 import { type Machine, machineOf } from "../../../plan/ways/machine.js";
-import { findWays, shorterThatFits, type Way } from "../../../plan/ways/ways.js";
+import type { Resolve } from "../../../plan/ways/space.js";
+import { findWays, leanWay, shorterThatFits, type Way } from "../../../plan/ways/ways.js";
 import { describeMachine, figuresOf, nameOf } from "../../../plan/ways/words.js";
+import type { SettingValue } from "../../../settings/table.js";
 import { LONGEST } from "../../../settings/limits.js";
 import { engineInfo, isCpu } from "../../../torch/device.js";
 import { documentSettings, openRows } from "../../../train/prepare-data.js";
@@ -42,9 +44,14 @@ export interface DataLook extends RowsLook {
   words: string;
 }
 
-/** As a run with these rows would read them. Errors: UserError for files, rows, and rows that the model has no template for. */
-export async function lookAtData(given: string, { folder }: ModelLook, out: Output): Promise<DataLook> {
-  const { settings } = resolveSettings({ flags: { model: folder, train_file: given, output_dir: "-" } });
+/** As a run with these rows, and `ofRows` of their format and columns, would read them. Errors: UserError for files, rows, and rows that the model has no template for. */
+export async function lookAtData(
+  given: string,
+  { folder }: ModelLook,
+  ofRows: Readonly<Record<string, SettingValue>>,
+  out: Output,
+): Promise<DataLook> {
+  const { settings } = resolveSettings({ flags: { model: folder, train_file: given, output_dir: "-", ...ofRows } });
   const train_file = await resolveSources(given, "train_file", { out });
   const rows = await openRows("train_file", { ...settings, train_file });
   const { tokenizer } = loadWithInput(openSource(folder));
@@ -101,6 +108,8 @@ export const batchFor = (look: RowsLook, max_length: number): number =>
 
 export interface WaysLook {
   ways: Way[];
+  /** Looks for the one with least memory; takes a while at its first call. */
+  lean(): Way;
   /** What rows are cut to for want of memory, where they are. */
   max_length: number;
 }
@@ -116,14 +125,19 @@ export function lookForWays(
   const asked = new Set(["model", "max_length", "device"]);
   const resolve = resolverOf(work, new Set(Object.keys(work)));
   const geometry = readGeometry(resolve({}));
+  const found = (ways: Way[], max_length: number): WaysLook => {
+    let lean: Way | null = null;
+    const ofLength: Resolve = (change) => resolve({ ...change, max_length });
+    return { ways, max_length, lean: () => (lean ??= leanWay(ofLength, geometry, machine, asked) ?? ways[0]) };
+  };
   const ways = findWays(resolve, geometry, machine, asked);
-  if (ways.length > 0) return { ways, max_length };
+  if (ways.length > 0) return found(ways, max_length);
   const shorter = shorterThatFits(resolve, geometry, machine, asked);
   if (shorter === null)
     throw new UserError(
       `no way to take a step of this model fits ${words}, in memory or from disk. Use a smaller model, or a machine with more memory or disk.`,
     );
-  return { ways: [shorter], max_length: shorter.plan.settings.max_length };
+  return found([shorter], shorter.plan.settings.max_length);
 }
 
 /** "adamw, checkpoint: 1.2 GiB, ~3.2s a step, ~12m an epoch (reversible: ...)" */
