@@ -2,7 +2,7 @@
 // every micro-batch carries through it. A family makes one from config.json; layers/ has the branches. Interfaces alone.
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { Context } from "./context.js";
-import type { ExpertRows } from "./expert-rows.js";
+import type { ExpertRows, Experts, ExpertsElsewhere } from "./expert-rows.js";
 import type { Rotary } from "./rotary.js";
 
 export interface Architecture {
@@ -78,6 +78,8 @@ export interface Branch {
    * treats each token by itself.
    */
   evaluate(weights: Weights, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor;
+  /** Of a layer that routes. */
+  experts?(weights: Weights): Experts;
 }
 
 /** How layers that route lie on disk: as models are released, or stacked as transformers 5 has them in memory. */
@@ -124,6 +126,8 @@ export interface Weights {
   readonly expertRows?: ExpertRows | null;
   /** Which of the experts' gradients hold something when their backward pass comes; without it, all do. See `groupedExperts`. */
   readonly written?: Tensor | null;
+  /** Where rows of tokens go, if not all experts are here. */
+  readonly elsewhere?: ExpertsElsewhere | null;
 }
 
 /** A layer's parameters in the order of the forward pass. */

@@ -11,6 +11,10 @@ import { byteSize, device, dtype, empty, shape, type Tensor } from "../torch/ten
 /** Names of the stacked matrices of routed experts, in all families. */
 export const EXPERT_MATRICES = { gateUp: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj" } as const;
 
+/** Whether a parameter of a block is one of these. */
+export const isExpertMatrix = ({ name }: { name: string }): boolean =>
+  name === EXPERT_MATRICES.gateUp || name === EXPERT_MATRICES.down;
+
 /** Names of their stacked biases, where they have some. */
 export const EXPERT_BIASES = {
   gateUp: `${EXPERT_MATRICES.gateUp}_bias`,
@@ -37,6 +41,12 @@ export interface Experts {
   activation: Activation;
   /** See `Weights`. */
   written?: Tensor | null;
+}
+
+/** Experts of which other processes hold some. */
+export interface ExpertsElsewhere {
+  /** The same as `expertsOutput` of all experts of a layer. `x_TD` and the gates have a gradient, and no other use, in what is recorded. */
+  output(x_TD: Tensor, choices: Omit<Choices, "known_E">, layer: number): Tensor;
 }
 
 /** Which experts tokens go to: gates_TA, and the row of each choice where rows are sorted by expert, of which each expert has `counts_E`. */

@@ -6,7 +6,7 @@ import { fill_, linear, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, device, dtype, empty, full, readBytes, shape, type Tensor, to, zeros } from "../torch/tensor.js";
 import type { ParameterSpec, Weights } from "./architecture.js";
-import { EXPERT_PARAMETERS, type ExpertRows } from "./expert-rows.js";
+import { EXPERT_PARAMETERS, type ExpertRows, type ExpertsElsewhere } from "./expert-rows.js";
 import type { Parameters } from "./model.js";
 
 /**
@@ -44,6 +44,7 @@ export class OpenWeights implements Weights {
     computeDtype: DType,
     trains: (name: string) => boolean = () => true,
     on?: string,
+    readonly elsewhere: ExpertsElsewhere | null = null,
   ) {
     const isRouted = specs.some(({ experts }) => experts);
     this.written = isRouted ? keep(full([EXPERT_PARAMETERS.length], 1, "uint8")) : null;

@@ -1,5 +1,6 @@
 // A model seen through its couplings: the function that is trained, evaluated and sampled. Says which blocks pass which
 // coupling together, and opens blocks (their weights in compute form), the embedding before and the head behind them.
+import { assert } from "../errors.js";
 import type { Branch, Coupling } from "../reversible/coupling.js";
 import type { Block, Net } from "../reversible/methods/method.js";
 import { ordinary } from "../reversible/couplings/ordinary.js";
@@ -9,8 +10,9 @@ import { bridged } from "../model/adapters.js";
 import type { Context } from "../model/context.js";
 import { readArchitecture } from "../families/registry.js";
 import { layerParameters, type ParameterSpec } from "../model/architecture.js";
+import type { TravelingExperts } from "./traveling/traveling-experts.js";
 import { scaleEmbedding } from "../model/scales.js";
-import type { ExpertRows } from "../model/expert-rows.js";
+import type { ExpertRows, Experts } from "../model/expert-rows.js";
 import type { Model, Parameters, Trains } from "../model/model.js";
 import { OpenWeights } from "../model/weights.js";
 import { HEAD, type ParameterStore } from "../store/store.js";
@@ -45,6 +47,8 @@ export interface Network {
   readonly trains?: Trains;
   /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
   readonly tileTokens?: number;
+  /** Where experts stay on the ranks that hold them. */
+  readonly traveling?: TravelingExperts;
 }
 
 /** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
@@ -122,7 +126,7 @@ export class OpenUnit implements Block<Context> {
     readonly layers: number[],
   ) {
     const { architecture, blocks } = network.model;
-    const { read = (layer, name) => blocks[layer][name], computeDtype, device, store } = network;
+    const { read = (layer, name) => blocks[layer][name], computeDtype, device, store, traveling } = network;
     this.#network = network;
     const open = (layer: number): OpenWeights =>
       store.load(layer, (inUse) => {
@@ -133,6 +137,7 @@ export class OpenUnit implements Block<Context> {
           computeDtype,
           trainsIn(network, layer),
           device,
+          traveling,
         );
       });
     this.#weights = during(WEIGHTS_IN_USE, () => layers.map(open));
@@ -163,6 +168,14 @@ export class OpenUnit implements Block<Context> {
       };
       return { attention: [mixing], feedForward: [tokenwise], both: [mixing, tokenwise] }[branch];
     });
+  }
+
+  /** Of one of its layers, which routes. */
+  experts(layer: number): Experts {
+    const { feedForward } = this.#network.model.architecture.layers[layer];
+    const experts = feedForward.experts?.(this.#weights[this.layers.indexOf(layer)]);
+    assert(experts !== undefined, `layer ${layer} does not route`);
+    return experts;
   }
 
   /** From now on, backward adds the gradients of the i-th block to `whole` of the i-th, and keeps rows of its experts where there is a place for them. */

@@ -3,7 +3,10 @@ import { BadValuesError, UserError } from "../errors.js";
 import type { Collectives } from "./collectives.js";
 import { FollowingError } from "./sequence-group.js";
 
-type Found<T> = { value: T } | { what: string; advice: string; follows: boolean };
+type Found<T> = { value: T } | { what: string; advice: string; isTold: boolean; follows: boolean };
+
+/** What all ranks have been told of. */
+export class ToldError extends BadValuesError {}
 
 /** What `work` gives on every rank, in their order. Errors: on all of them the BadValuesError of the first rank that met one. */
 export function agreed<T>(ranks: Collectives, work: () => T): T[] {
@@ -12,13 +15,14 @@ export function agreed<T>(ranks: Collectives, work: () => T): T[] {
     own = { value: work() };
   } catch (failure) {
     if (!(failure instanceof BadValuesError) || ranks.world === 1) throw failure;
-    own = { what: failure.what, advice: failure.advice, follows: failure instanceof FollowingError };
+    const [isTold, follows] = [failure instanceof ToldError, failure instanceof FollowingError];
+    own = { what: failure.what, advice: failure.advice, isTold, follows };
   }
   const all = ranks.gather(own);
   const failed = all.flatMap((found, rank) => ("value" in found ? [] : [{ ...found, rank }]));
   if (failed.length > 0) {
-    const { rank, what, advice } = failed.find(({ follows }) => !follows) ?? failed[0];
-    throw new BadValuesError(`rank ${rank}: ${what}`, advice);
+    const { rank, what, advice, isTold } = failed.find(({ follows }) => !follows) ?? failed[0];
+    throw new ToldError(isTold ? what : `rank ${rank}: ${what}`, advice);
   }
   return all.map((found) => (found as { value: T }).value);
 }

@@ -11,6 +11,7 @@ import { beyondCounting } from "../torch/shadow.js";
 import { STORES } from "../store/registry.js";
 import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { UserError } from "../errors.js";
+import { checkExpertSharing, sharingNotes } from "../train/ranks/expert-sharing.js";
 import { stepTraffic } from "./traffic.js";
 import { plannedRank } from "./planned-ranks.js";
 import {
@@ -46,7 +47,7 @@ export interface Plan {
   spans: SpanPeak[];
   placed: Placed;
   /** Of several ranks: how many, and the bytes that one sends in a step, in the mean. */
-  ranks: { count: number; sentBytes: number };
+  ranks: { count: number; sentBytes: number; notes: string[] };
 }
 
 /**
@@ -65,12 +66,13 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
     throw new UserError(
       `sequence_ranks: ${together} hold each micro-batch together, and the plan is of ${world} in all (expected a multiple of ${together}). Say how many there are, as ranks: ${together}.`,
     );
+  checkExpertSharing(settings, geometry.architecture);
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;
   const ranks = plannedRank(most, world);
   const step = (depth: number, count: number): ShadowStep =>
     shadowStep(
-      settings,
+      { ...settings, share_experts: shared?.experts.stay ? "rows" : "weights" },
       { ...geometry, architecture: atDepth(geometry.architecture, depth) },
       batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)),
       { ranks, shares: shared?.shares },
@@ -92,10 +94,9 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
     whole,
     shared ? ofShare(shared.held[most], lies === "files") : storedBytes(settings, geometry),
   );
-  return {
-    ...plan,
-    ranks: { count: world, sentBytes: stepTraffic(settings, geometry, world) / world + whole.exchangedBytes },
-  };
+  const notes = shared ? sharingNotes(settings, shared.experts, world) : [];
+  const sentBytes = stepTraffic(settings, geometry, world) / world + whole.exchangedBytes;
+  return { ...plan, ranks: { count: world, sentBytes, notes } };
 }
 
 const ofShare = (held: HeldBytes, inFiles: boolean): StoredBytes => ({

@@ -20,6 +20,7 @@ import type { TrainSettings } from "../train/settings/settings.js";
 import { ALONE, type Collectives } from "../parallel/collectives.js";
 import { heldBytes, sharesOf } from "../store/sharded/planned-shares.js";
 import { plannedRank } from "./planned-ranks.js";
+import { type ExpertTraffic, expertsStay, expertTraffic } from "../train/ranks/expert-sharing.js";
 import { sharedOptions } from "../train/prepare-store.js";
 import { stepOptions } from "../train/step-options.js";
 import { trainStep } from "../step/step.js";
@@ -115,12 +116,17 @@ export function plannedShares(
   settings: TrainSettings,
   geometry: Geometry,
   world: number,
-): { shares: Shares; held: HeldBytes[] } {
+): { shares: Shares; held: HeldBytes[]; experts: ExpertTraffic & { stay: boolean } } {
   const architecture = extensionOf(describeNetwork(settings))(geometry.architecture);
   const planned = plannedParameters(architecture, geometry);
   const options = sharedOptions(settings, architecture, plannedRank(0, world));
   const shares = sharesOf(planned, options);
-  return { shares, held: heldBytes(planned, shares, options) };
+  const stay = expertsStay(settings, architecture, planned);
+  return {
+    shares,
+    held: heldBytes(planned, shares, options),
+    experts: { stay, ...expertTraffic(settings, architecture, planned) },
+  };
 }
 
 const plannedParameters = (architecture: Architecture, { dtypeOf }: Geometry) =>

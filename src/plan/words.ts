@@ -48,7 +48,10 @@ export function describePlan(plan: Plan, processBytes: number): string {
     `a step of ${steps} micro-batch${steps === 1 ? "" : "es"} of ${rows} x ${length} tokens, ${settings.method}, ${settings.coupling}, ${settings.optimizer}`,
     `takes ${formatBytes(placed.deviceBytes)} on ${device}${host}${disk}`,
     ...(ranks.count > 1
-      ? [`as one of ${ranks.count} ranks, each of which sends ${formatBytes(ranks.sentBytes)} to others in the mean`]
+      ? [
+          `as one of ${ranks.count} ranks, each of which sends ${formatBytes(ranks.sentBytes)} to others in the mean`,
+          ...ranks.notes,
+        ]
       : []),
     `and about ${formatBytes(processBytes)} of main memory for Node, the engine and freed blocks kept for reuse`,
     "",

@@ -40,7 +40,7 @@ export interface Ended {
 
 /** From the streams behind the last block to the embedding; `updates` is closed. */
 export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
-  const { store } = from.network;
+  const { store, traveling } = from.network;
   const pass = (): BackwardResult => {
     try {
       return backward(from, updates);
@@ -51,16 +51,20 @@ export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
     }
   };
   const parts = [HEAD, ...backwardOrder(from.segments), EMBEDDING];
-  return store.pass(parts, () => store.backward(updates.applies, pass));
+  return store.pass(parts, () => store.backward(updates.applies, pass), traveling?.stays);
 }
 
 function backward(from: Ended, updates: BlockUpdates): BackwardResult {
   const { network, pass, segments, microBatches } = from;
   const [first, last] = [segments[0], segments[segments.length - 1]];
-  const { measured, tied, teacherBytes } = lossOf(from, last, updates);
-  const gradientOfStreamBytes =
-    microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0) * last.coupling.numStreams;
-  pass.backward(microBatches, updates);
+  const throughBlocks = () => {
+    const { teacherBytes, ...loss } = lossOf(from, last, updates);
+    const hiddenBytes = microBatches.reduce((sum, { dHidden_TD }) => sum + byteSize(dHidden_TD as Tensor), 0);
+    pass.backward(microBatches, updates);
+    return { ...loss, teacherBytes, gradientOfStreamBytes: hiddenBytes * last.coupling.numStreams };
+  };
+  const { measured, tied, teacherBytes, gradientOfStreamBytes } =
+    network.traveling?.together(throughBlocks) ?? throughBlocks();
   const rebuilt = pass.methodOf(first).rebuilds;
   const reconstructionError = rebuilt
     ? Math.max(...microBatches.map((microBatch) => errorOf(network, first, microBatch)))

@@ -56,7 +56,7 @@ export class BlockPass {
     for (const [unit, layers] of segment.units.entries()) {
       const block = this.#unit(layers);
       during("streams", () => {
-        for (const { parts } of microBatches) method.forward<Context>(unit, block, parts[index], segment);
+        this.#inTurn(block, microBatches, ({ parts }) => method.forward<Context>(unit, block, parts[index], segment));
       });
       if (!method.holdsBlocks) this.#leave(layers);
     }
@@ -73,13 +73,20 @@ export class BlockPass {
       const gradients = layers.map((layer) => updates.beginBlock(layer, trainedInBlock(model, layer, trains)));
       block.collectInto(gradients, updates.beginsSums);
       during("streams, backward", () => {
-        for (const { parts } of microBatches) method.backward<Context>(unit, block, parts[index], segment);
+        this.#inTurn(block, microBatches, ({ parts }) => method.backward<Context>(unit, block, parts[index], segment));
       });
       block.finishGradients();
       this.#leave(layers);
       for (const [i, layer] of [...layers.entries()].reverse()) updates.apply(layer, model.blocks[layer], gradients[i]);
     }
     for (const microBatch of microBatches) leaveBackward(microBatch, index, segment);
+  }
+
+  /** `work` on all micro-batches, and on what other ranks send meanwhile to experts of this one. */
+  #inTurn(block: OpenUnit, microBatches: MicroBatch[], work: (microBatch: MicroBatch) => void): void {
+    const { traveling } = this.#net;
+    if (traveling) traveling.inTurn(block.layers, microBatches, (layer) => block.experts(layer), work);
+    else microBatches.forEach(work);
   }
 
   #unit(layers: number[]): OpenUnit {

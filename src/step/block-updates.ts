@@ -7,11 +7,12 @@ import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
 import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { ToldError } from "../parallel/agreed.js";
 import { ALONE, type Collectives, type GradientSums, NO_ROWS, type SumOrder } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free } from "../torch/scope.js";
-import { byteSize, type Tensor } from "../torch/tensor.js";
+import { byteSize, shape, type Tensor } from "../torch/tensor.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
@@ -39,6 +40,8 @@ export interface UpdateOptions {
 export interface UpdatePlace {
   device: string;
   store: ParameterStore;
+  /** Of parameters that stay, the gradient is made where they are held, whole. */
+  traveling?: { stays(name: string): boolean };
 }
 
 /** A block's gradient on its way: whole tensors, and rows in place of those of its experts. */
@@ -78,7 +81,8 @@ export class BlockUpdates {
     this.#options = options;
     this.#sums = (options.ranks ?? ALONE).sums(
       states === null ? NO_ROWS : place.store.sharing?.needed,
-      options.sumOrder,
+      // Ranks whose rows meet are at the same block at the same time.
+      place.traveling ? "direct" : options.sumOrder,
     );
   }
 
@@ -102,10 +106,13 @@ export class BlockUpdates {
     this.#sums.enter();
     const unfilled = this.beginsSums ? isUnfilled : undefined;
     const { device, store } = this.#place;
-    const gradients = during("gradient", () => makeGradients(parameters, device, unfilled, store.sharing?.shapeOf));
+    const own = new Set(Object.entries(parameters).flatMap(([name, stored]) => (this.#stays(name) ? [stored] : [])));
+    const shapeOf = (stored: Tensor): number[] =>
+      own.has(stored) ? shape(stored) : (store.sharing?.shapeOf ?? shape)(stored);
+    const gradients = during("gradient", () => makeGradients(parameters, device, unfilled, shapeOf));
     this.#alive.add(gradients);
     this.#note();
-    this.#sums.begin(part, gradients);
+    this.#sums.begin(part, this.#summed(gradients));
     return gradients;
   }
 
@@ -114,7 +121,9 @@ export class BlockUpdates {
    * its experts where these go in groups.
    */
   beginBlock(layer: number, parameters: Parameters): BlockGradients {
-    const isExpert = (name: string): boolean => EXPERT_PARAMETERS.includes(name);
+    // Of others, this rank writes its own experts' alone.
+    const isExpert = (name: string): boolean =>
+      EXPERT_PARAMETERS.includes(name) && (this.#place.traveling === undefined || this.#stays(name));
     const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
     const inGroups = (name: string): boolean => matrices.includes(name);
     const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
@@ -138,7 +147,7 @@ export class BlockUpdates {
   ): void {
     const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
     const measure = (): number => gradientNorm(Object.values(own));
-    this.#sums.end(part, own, measure, (norm) => {
+    this.#sums.end(part, this.#summed(own), measure, (norm) => {
       try {
         look();
         this.#apply({ part, parameters, gradients, names }, norm);
@@ -167,7 +176,8 @@ export class BlockUpdates {
   /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
   asKnown(failure: unknown): unknown {
     const { world } = this.#options.ranks ?? ALONE;
-    if (world === 1 || failure === this.#known || !(failure instanceof BadValuesError)) return failure;
+    if (world === 1 || failure === this.#known || failure instanceof ToldError) return failure;
+    if (!(failure instanceof BadValuesError)) return failure;
     return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
   }
 
@@ -250,6 +260,15 @@ export class BlockUpdates {
         work(name, first, gradient);
       }),
     );
+  }
+
+  #stays(name: string): boolean {
+    return this.#place.traveling?.stays(name) ?? false;
+  }
+
+  /** Those that ranks add up. */
+  #summed(gradients: Parameters): Parameters {
+    return Object.fromEntries(Object.entries(gradients).filter(([name]) => !this.#stays(name)));
   }
 
   #note(more = 0): void {

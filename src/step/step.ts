@@ -2,12 +2,12 @@
 // every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
 // block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
 // a first backward pass measures and discards, a second one updates.
-import { BadValuesError, UserError } from "../errors.js";
+import { assert, BadValuesError, UserError } from "../errors.js";
 import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
-import { ALONE, shareOf } from "../parallel/collectives.js";
+import { ALONE, type Collectives, shareOf } from "../parallel/collectives.js";
 import { sequenceGroup } from "../parallel/sequence-group.js";
 import { bitBytes, hostBytes, type Method } from "../reversible/methods/method.js";
 import { ledger } from "../torch/memory.js";
@@ -24,7 +24,10 @@ import {
   streamBytesOf,
 } from "./micro-batch.js";
 import { correctingChoice } from "./expert-load.js";
+import { EXPERT_MATRICES } from "../model/expert-rows.js";
+import { placedParameters } from "../model/model.js";
 import { heldBatch } from "../network/held-batch.js";
+import { TravelingExperts } from "../network/traveling/traveling-experts.js";
 import { forwardOrder, type Network, type Segment, segmentsOf } from "../network/network.js";
 import { EMBEDDING } from "../store/store.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -84,12 +87,14 @@ interface Began {
  * Frees all it made, also when it throws.
  */
 export function trainStep(
-  network: Network,
+  stored: Network,
   states: OptimizerStates,
   batches: SizedBatch[],
   options: StepOptions,
 ): StepResult {
   const { method, step, seed, router, teacher, maxGradNorm = 0, ranks = ALONE, sequenceRanks = 1 } = options;
+  const traveling = stored.store.sharing?.expertsStay() ? travelingExperts(stored, ranks) : undefined;
+  const network = { ...stored, traveling };
   const trainedTokens = batches.reduce(
     (total, batch) => total + (teacher ? batch.tokens.length : batch.trainedTokens),
     0,
@@ -123,7 +128,11 @@ export function trainStep(
     const live = (): number => ledger(network.device).liveBytes - network.store.copiedBytes;
     let [liveBefore, beganBytes] = [0, 0];
     const forward = (work: () => Began): Began[] =>
-      network.store.pass([EMBEDDING, ...forwardOrder(segments)], () => agreed(ranks, () => group.together(work)));
+      network.store.pass(
+        [EMBEDDING, ...forwardOrder(segments)],
+        () => agreed(ranks, () => traveling?.together(work) ?? group.together(work)),
+        traveling?.stays,
+      );
     const found = forward(() => {
       for (let index = from; index < end; index++)
         microBatches.push(startMicroBatch(network, heldBatch(batches[index], group), index, beginning));
@@ -189,8 +198,22 @@ export function trainStep(
   } finally {
     microBatches.forEach(freeMicroBatch);
     pass.close();
+    traveling?.close();
     watch.close();
   }
+}
+
+function travelingExperts({ model, store, computeDtype, device }: Network, ranks: Collectives): TravelingExperts {
+  const { sharing } = store;
+  assert(sharing !== null, "experts stay where all are everywhere");
+  const all = Array.from({ length: ranks.world }, (_, rank) => rank);
+  const rows = new Map(
+    placedParameters(model.architecture)
+      .filter(({ spec }) => spec.name === EXPERT_MATRICES.gateUp)
+      .map((placed) => [placed.layer, all.map((rank) => sharing.rows(placed, rank))] as const),
+  );
+  const rowsOf = (layer: number) => rows.get(layer) ?? null;
+  return new TravelingExperts({ ranks, rowsOf, width: model.architecture.hiddenSize, computeDtype, device });
 }
 
 const sum = <T>(items: T[], size: (item: T) => number): number => items.reduce((total, item) => total + size(item), 0);

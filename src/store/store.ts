@@ -48,6 +48,8 @@ export interface Sharing {
   rows(placed: PlacedParameter, rank?: number): Rows;
   /** The shape of the parameter that a stored tensor is of. */
   shapeOf(stored: Tensor): number[];
+  /** Whether experts are used by the rank that holds them, when training; known when there is a model. */
+  expertsStay(): boolean;
   /** Of a gradient, as of its parameter. */
   readonly needed: NeededRows;
 }
@@ -69,8 +71,8 @@ export interface ParameterStore {
   openModel(): Model | null;
   /** Weights and state are those of the end of a step; training begins. */
   begin(progress: WrittenProgress): void;
-  /** Parts are loaded in `work` alone, and in this order. */
-  pass<T>(parts: readonly number[], work: () => T): T;
+  /** Parts are loaded in `work` alone, and in this order. Of those of a block that `stay`, each rank is given what it holds. */
+  pass<T>(parts: readonly number[], work: () => T, stays?: (name: string) => boolean): T;
   /** Calls `open` when the weights of a part are there, while the next part's are brought. What it returns may be used until it is freed. */
   load<T>(part: number, open: (inUse: InUse) => T): T;
   /** Rows of the stored embedding, where it is stored; for the caller's scope. */
@@ -97,6 +99,8 @@ export interface SharedOptions {
   stateOf: (placed: PlacedParameter, dtype: DType) => { layout: StateLayout; elementwise: boolean };
   /** Elements that share some of it. */
   stateBlock: number;
+  /** Whether experts are used by the rank that holds them, all matrices of each by one. */
+  expertsStay?: (planned: readonly { placed: PlacedParameter; dtype: DType }[]) => boolean;
   /** Who holds what, by full name, where that follows from a larger model than this one. */
   shares?: ReadonlyMap<string, readonly Rows[]>;
 }

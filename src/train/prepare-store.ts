@@ -23,6 +23,7 @@ import type { Collectives } from "../parallel/collectives.js";
 import { SharedReads } from "../parallel/shared-reads.js";
 import { describeNetwork, extensionOf } from "../network/description.js";
 import { type OptimizerStates, plannedState, plannedStateBytes, type StateOptions } from "../step/optimizer-states.js";
+import { expertsStay } from "./ranks/expert-sharing.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 /** What a store of ranks has to know of a run of these settings. */
@@ -35,6 +36,7 @@ export function sharedOptions(
   return {
     ranks,
     stateOf: (placed, dtype) => plannedState(optimizer, architecture, placed, dtype, correctionOf(settings)),
+    expertsStay: (planned) => expertsStay(settings, architecture, planned),
     stateBlock: optimizerEntry(settings.optimizer).stateBlock ?? 1,
   };
 }

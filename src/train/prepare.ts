@@ -8,13 +8,14 @@ import type { DataReport } from "../data/make-documents.js";
 import type { DataFingerprint } from "../data/fingerprint.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import type { Output } from "../metrics/output.js";
-import { freeModel, type Model, savedBytes } from "../model/model.js";
+import { freeModel, type Model, parameterOf, placedParameters, savedBytes } from "../model/model.js";
 import { parseBytes } from "../format.js";
 import { ALONE, type Collectives, onFirst } from "../parallel/collectives.js";
 import type { SharedReads } from "../parallel/shared-reads.js";
 import { useDevice, setThreads } from "../torch/device.js";
 import { limitMemory, NO_LIMIT } from "../torch/memory.js";
 import { during } from "../torch/span.js";
+import { dtype } from "../torch/tensor.js";
 import { BestModel } from "./course/best-model.js";
 import { checkOptimizer, clippingNotes } from "./check-optimizer.js";
 import { STORES } from "../store/registry.js";
@@ -36,6 +37,7 @@ import {
 import { checkTokens, type GivenRows } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
+import { checkExpertSharing, expertsStay, expertTraffic, sharingNotes } from "./ranks/expert-sharing.js";
 import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
 import { makeStore, sharedReads } from "./prepare-store.js";
 import { readPrompts, type Samples } from "./samples/prompts.js";
@@ -162,6 +164,7 @@ async function makeRun(
       ...ofFiles,
       ...begun.addedNotes,
       ...room,
+      ...expertNotes(settings, model, ranks),
       ...(resumed ? [] : firstNotes(settings, state, begun)),
     ],
     converted: isConverted(settings, state.description),
@@ -170,6 +173,17 @@ async function makeRun(
       max_length: settings.max_length,
     }),
   };
+}
+
+/** How ranks use experts of one another. */
+function expertNotes(settings: TrainSettings, model: Model, { world }: Collectives): string[] {
+  const { architecture } = model;
+  const planned = placedParameters(architecture).map((placed) => ({
+    placed,
+    dtype: dtype(parameterOf(model, placed)),
+  }));
+  const stay = expertsStay(settings, architecture, planned);
+  return sharingNotes(settings, { stay, ...expertTraffic(settings, architecture, planned) }, world);
 }
 
 /** The network with its optimizer state, in the store that it lies in, as it is at the start. */
@@ -186,6 +200,7 @@ function makeTrained(
   if (resumed) passFrom(source, model);
   for (const some of [documents, evalDocuments]) checkTokens(some, model.architecture.vocabSize);
   checkRouter(asked, model.architecture);
+  checkExpertSharing(asked, model.architecture);
   checkOptimizer(asked, model);
   checkFrozen(asked.freeze, model);
   const settings = resumed?.settings ?? withFittingGrid(asked, model, documents, store, ranks);

@@ -53,12 +53,16 @@ test("of several ranks it is the plan of one, with what it sends", () => {
     };
   const alone = read("plan", ...SMALL);
   const two = read(...shared, "--ranks", "2");
-  assert.deepEqual([alone.ranks, two.ranks.count], [{ count: 1, sentBytes: 0 }, 2]);
+  assert.deepEqual([alone.ranks, two.ranks.count], [{ count: 1, sentBytes: 0, notes: [] }, 2]);
   assert.ok(two.ranks.sentBytes > alone.terms.weightBytes);
   assert.ok(two.terms.weightBytes < 0.75 * alone.terms.weightBytes);
   assert.match(
     revmoe(...shared, "--ranks", "2").stdout,
     /^as one of 2 ranks, each of which sends [\d.]+ [KM]iB to others/m,
+  );
+  assert.match(
+    revmoe(...shared, "--ranks", "2", "--share-experts", "rows").stdout,
+    /^share_experts rows: experts stay on their ranks, .* rows are less below \d+ tokens; gradients are added as rank_sums direct has them$/m,
   );
   const files = read("plan", ...SMALL, "--parameters", "sharded-disk", "--ranks", "2") as { placed?: object };
   assert.deepEqual(Object.keys(files.placed ?? {}), ["deviceBytes", "hostBytes", "diskBytes"]);
@@ -72,6 +76,10 @@ test("of several ranks it is the plan of one, with what it sends", () => {
     [
       ["plan", ...SMALL, "--link", "1GB/s"],
       /^revmoe: --link 1GB\/s has no effect: one process sends nothing\. Set ranks/,
+    ],
+    [
+      [...shared, "--ranks", "2", "--link", "1GB/s", "--share-experts", "rows"],
+      /--share-experts rows is of one plan, and --link 1GB\/s compares layouts/,
     ],
     [["plan", ...SMALL, "--ranks", "2", "--link", "0GB/s"], /--link 0GB\/s carries nothing \(expected a speed/],
     [["plan", ...SMALL, "--ranks", "2", "--link", "1GB"], /--link 1GB is not possible \(expected a speed such as 50GB/],

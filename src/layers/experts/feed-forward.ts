@@ -1,9 +1,10 @@
 // The feed-forward branch of a layer that routes: norm, routed experts, with or without a shared one.
+import { junction } from "../../torch/graph.js";
 import { add, cast, mul, sigmoid } from "../../torch/ops.js";
 import { dtype, type Tensor } from "../../torch/tensor.js";
 import type { Branch, ParameterSpec, StackedExperts, Weights } from "../../model/architecture.js";
 import type { Context } from "../../model/context.js";
-import { type Activation, EXPERT_BIASES, EXPERT_MATRICES } from "../../model/expert-rows.js";
+import { type Activation, EXPERT_BIASES, EXPERT_MATRICES, type Experts } from "../../model/expert-rows.js";
 import { CHOICE_CORRECTION } from "../../model/routing.js";
 import { FEED_FORWARD_NORM, unit, unitParameters } from "../dense.js";
 import { type NormForm, normSpec, rmsNorm } from "../norm.js";
@@ -60,6 +61,7 @@ export const routedFeedForward = (layer: number, settings: RoutedFeedForward): B
   settings,
   parameters: parametersOf(settings),
   evaluate: (weights, x_TD, context) => evaluate(settings, layer, weights, x_TD, context),
+  experts: (weights) => expertsOf(settings, weights),
 });
 
 /** What a family's shared experts are called. */
@@ -103,6 +105,14 @@ function parametersOf(settings: RoutedFeedForward): ParameterSpec[] {
   ];
 }
 
+const expertsOf = (settings: RoutedFeedForward, weights: Weights): Experts => ({
+  gateUp: weights.experts(EXPERT_MATRICES.gateUp),
+  down: weights.experts(EXPERT_MATRICES.down),
+  biases: settings.bias ? Object.values(EXPERT_BIASES).flatMap((name) => weights.experts(name)) : [],
+  activation: settings.activation ?? SILU,
+  written: weights.written,
+});
+
 function evaluate(
   settings: RoutedFeedForward,
   layer: number,
@@ -117,15 +127,14 @@ function evaluate(
     context.computeDtype,
     settings.normForm,
   );
-  const h_TD = context.jitter?.(normed_TD, layer) ?? normed_TD;
+  const { elsewhere = null } = weights;
+  const moved_TD = context.jitter?.(normed_TD, layer) ?? normed_TD;
+  const h_TD = elsewhere ? junction(moved_TD) : moved_TD;
   const { expertsPerToken, router, sharedGate = true, wideRouter = false } = settings;
   const experts = {
-    gateUp: weights.experts(EXPERT_MATRICES.gateUp),
-    down: weights.experts(EXPERT_MATRICES.down),
-    biases: settings.bias ? Object.values(EXPERT_BIASES).flatMap((name) => weights.experts(name)) : [],
-    activation: settings.activation ?? SILU,
+    ...expertsOf(settings, weights),
     rows: weights.expertRows,
-    written: weights.written,
+    elsewhere,
     expertsPerToken,
     router,
     correction: settings.correction ? weights.get(CHOICE_CORRECTION) : null,

@@ -1,12 +1,12 @@
 // A mixture over routed experts. Each choice of a token has a row, sorted by expert, so that each expert does one product per matrix, and a token's
 // rows are summed in the order of its choices: no scattered additions, so the result has the same bits every time.
-import { isRecorded } from "../../torch/graph.js";
+import { isRecorded, junction } from "../../torch/graph.js";
 import { hasKernels } from "../../torch/kernels/kernels.js";
 import { bincount, expertPlaces, reshape, sortStable } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { device, shape, type Tensor } from "../../torch/tensor.js";
 import type { Context } from "../../model/context.js";
-import { type ExpertRows, type Experts, expertsOutput } from "../../model/expert-rows.js";
+import { type ExpertRows, type Experts, type ExpertsElsewhere, expertsOutput } from "../../model/expert-rows.js";
 import { probabilities, type Router } from "./router.js";
 
 export interface RoutedExperts extends Experts {
@@ -16,17 +16,20 @@ export interface RoutedExperts extends Experts {
   correction?: Tensor | null;
   /** See `Weights`. */
   rows?: ExpertRows | null;
+  elsewhere?: ExpertsElsewhere | null;
 }
 
-/** sum_k g_k(x) expert_k(x) over the experts chosen by the router's logits; x_TD -> [T, D]. */
+/** sum_k g_k(x) expert_k(x) over the experts chosen by the router's logits; x_TD -> [T, D]. Where experts are elsewhere, `x_TD` is a junction. */
 export function routedExperts(
   x_TD: Tensor,
-  logits_TE: Tensor,
+  given_TE: Tensor,
   experts: RoutedExperts,
   layer: number,
   { routing, routerObserver }: Pick<Context, "routing" | "routerObserver">,
 ): Tensor {
-  const { router, correction = null, expertsPerToken: choices } = experts;
+  const { router, correction = null, expertsPerToken: choices, elsewhere = null } = experts;
+  // Losses on logits are differentiated before what lies behind the gates.
+  const logits_TE = elsewhere ? junction(given_TE) : given_TE;
   const scores_TE = router.scores(logits_TE);
   const seen = (): Tensor => (router.scores === probabilities ? scores_TE : probabilities(logits_TE));
   routerObserver?.observe(layer, logits_TE, seen);
@@ -34,9 +37,10 @@ export function routedExperts(
   const gates_TA = router.gates(scores_TE, indices_TA);
 
   return scope(() => {
-    const { places_TA, counts_E } = placesOf(indices_TA, experts.gateUp.length);
+    const { places_TA, counts_E } = placesOf(indices_TA, shape(logits_TE)[1]);
     const chosen = { gates_TA, places_TA, counts_E, known_E: routing.counted(layer, counts_E) };
     const { rows } = experts;
+    if (elsewhere) return elsewhere.output(reshape(x_TD, shape(x_TD)), chosen, layer);
     return rows && isRecorded() ? rows.output(x_TD, chosen, experts) : expertsOutput(x_TD, chosen, experts);
   });
 }

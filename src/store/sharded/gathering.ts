@@ -9,6 +9,7 @@ import { type Rows, byteSize, device, dtype, empty, type Tensor } from "../../to
 
 /** A parameter, of which this rank holds the rows `own`. */
 export interface SharedWeight {
+  name: string;
   stored: Tensor;
   shape: number[];
   /** By rank. */

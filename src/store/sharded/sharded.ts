@@ -44,6 +44,7 @@ export class ShardedStore implements ParameterStore {
   readonly #weights = new Map<number, SharedWeight[]>();
   readonly #shapes = new Map<Tensor, number[]>();
   #gathering: Gathering | null = null;
+  #expertsStay = false;
 
   /** `own` has what is this rank's. */
   constructor({ architecture, shared }: Options, own: ParameterStore) {
@@ -56,6 +57,7 @@ export class ShardedStore implements ParameterStore {
       placedParameters(architecture).map((placed) => [`${placed.layer} ${placed.spec.name}`, placed]),
     );
     this.sharing = {
+      expertsStay: () => this.#expertsStay,
       rows: (placed, rank = ownRank) => this.#rows(placed)[rank],
       shapeOf: (stored) => this.#shapes.get(stored) ?? shape(stored),
       needed: (part, name, rank) => this.#rows(this.#named(part, name))[rank],
@@ -63,6 +65,7 @@ export class ShardedStore implements ParameterStore {
   }
 
   readonly allocate: Allocate = (planned) => {
+    this.#expertsStay = this.#shared.expertsStay?.(planned) ?? false;
     this.#shares = this.#shared.shares ?? sharesOf(planned, this.#shared);
     this.#ownStateBytes = heldBytes(planned, this.#shares, this.#shared)[this.#shared.ranks.rank].stateBytes;
     const room = this.#own.allocate(planned.map((each) => ({ ...each, placed: this.#ownRows(each.placed) })));
@@ -71,7 +74,7 @@ export class ShardedStore implements ParameterStore {
       const stored = room(this.#ownRows(placed));
       this.#shapes.set(stored, spec.shape);
       const part = partOf(this.#architecture, placed);
-      const weight = { stored, shape: spec.shape, rows: this.#rows(placed) };
+      const weight = { name: spec.name, stored, shape: spec.shape, rows: this.#rows(placed) };
       this.#weights.set(part, [...(this.#weights.get(part) ?? []), weight]);
       return stored;
     };
@@ -113,10 +116,11 @@ export class ShardedStore implements ParameterStore {
   }
 
   /** Errors in values are met by all ranks, and each stays until all are at the end: others still need what it holds. */
-  pass<T>(parts: readonly number[], work: () => T): T {
+  pass<T>(parts: readonly number[], work: () => T, stays: (name: string) => boolean = () => false): T {
     assert(this.#gathering === null, "a pass within a pass");
     const { ranks } = this.#shared;
-    const weightsOf = (part: number): readonly SharedWeight[] => this.#weightsOf(part);
+    const weightsOf = (part: number): readonly SharedWeight[] =>
+      this.#weightsOf(part).filter(({ name }) => part < 0 || !stays(name));
     const bring = (part: number): void => this.#own.load(part, () => {});
     const gathering = new Gathering(parts, { weightsOf, bring }, ranks.reads(), ranks);
     this.#gathering = gathering;

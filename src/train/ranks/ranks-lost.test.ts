@@ -64,23 +64,24 @@ const made = async ({ said, ended }: Started, step: number): Promise<void> => {
   }
 };
 
-for (const [parameters, together] of [
-  ["device", 1],
-  ["sharded", 1],
-  ["sharded-disk", 1],
-  ["device", 2],
-] as const) {
-  test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: parameters ${parameters}, sequence_ranks ${together}`, (t) =>
-    killEach(t, parameters, together));
+const LAYOUTS: Record<string, string | number>[] = [
+  { parameters: "device" },
+  { parameters: "sharded" },
+  { parameters: "sharded-disk" },
+  { parameters: "device", "sequence-ranks": 2 },
+  { parameters: "sharded", "share-experts": "rows" },
+];
+for (const layout of LAYOUTS) {
+  test(`a rank that is killed ends the other, and both go on from the last checkpoint with the same bits: ${JSON.stringify(layout)}`, (t) =>
+    killEach(t, layout));
 }
 
-async function killEach(t: TestContext, parameters: string, together: number): Promise<void> {
+async function killEach(t: TestContext, layout: Record<string, string | number>): Promise<void> {
   const place = makeWorkplace(t);
   // Long enough that the kill falls into it; where ranks share, often into a save, for which one reads of the other.
   const long = {
-    ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, parameters },
-    ...(parameters === "device" ? {} : { "save-steps": 1 }),
-    "sequence-ranks": together,
+    ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, ...layout },
+    ...(layout.parameters === "device" ? {} : { "save-steps": 1 }),
   };
   for (const killed of [1, 0]) {
     const output = place.out(`killed-${killed}`);

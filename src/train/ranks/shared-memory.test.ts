@@ -1,38 +1,16 @@
 // What ranks that share weights and state hold and send: each a share of the bytes, as the plan says, and as many bytes a step whatever the accumulation.
 import assert from "node:assert/strict";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 
 import type { MemoryTerms } from "../../step/memory-terms.js";
-import { readArchitecture } from "../../families/registry.js";
 import { parameterCount, placedParameters } from "../../model/model.js";
 import { planStep } from "../../plan/plan.js";
 import { plannedShares } from "../../plan/shadow-step.js";
 import { stepTraffic } from "../../plan/traffic.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace } from "../testing-run.js";
+import { geometryOf, makeLargerWorkplace } from "./testing-larger.js";
 import { trainOnRanks } from "./testing-ranks.js";
-
-/** Eight blocks of 16 experts, random: large beside what a step takes for its tokens. */
-function makeLargerWorkplace(t: TestContext): Workplace {
-  const place = makeWorkplace(t);
-  const path = join(place.model, "config.json");
-  const tiny = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
-  const layers = 8;
-  const sizes = {
-    ...{ hidden_size: 64, num_hidden_layers: layers, num_experts: 16, moe_intermediate_size: 48, mlp_only_layers: [] },
-    ...{ shared_expert_intermediate_size: 64, layer_types: new Array(layers).fill("full_attention"), vocab_size: 512 },
-  };
-  writeFileSync(path, JSON.stringify({ ...tiny, ...sizes }));
-  rmSync(join(place.model, "model.safetensors"));
-  return place;
-}
-
-const geometryOf = (place: Workplace) => ({
-  architecture: readArchitecture(JSON.parse(readFileSync(join(place.model, "config.json"), "utf8")), "config.json"),
-  dtypeOf: () => "bfloat16" as const,
-});
 
 const WORK: Partial<TrainSettings> = {
   ...{ init_weights: "random", weights_dtype: "bfloat16", parameters: "sharded", max_steps: 2 },
@@ -97,7 +75,6 @@ test("shares in files take no memory but that of a step, and the files are as la
 test("bytes that are sent in a step follow from the parameters alone, as the plan says", async (t) => {
   const place = makeLargerWorkplace(t);
   const tied = makeWorkplace(t, "hf-tied");
-  const config = (path: string) => readArchitecture(JSON.parse(readFileSync(join(path, "config.json"), "utf8")), path);
   const cases: [Workplace, Partial<TrainSettings>][] = [
     [place, {}],
     [place, { gradient_accumulation_steps: 3 }],
@@ -118,8 +95,7 @@ test("bytes that are sent in a step follow from the parameters alone, as the pla
     );
     for (const [i, each] of settings.entries()) {
       const sent = saw.reduce((sum, ran) => sum + ran[i].sent[0], 0);
-      const geometry = { architecture: config(cases[i][0].model), dtypeOf: () => "bfloat16" as const };
-      assert.equal(sent, stepTraffic(each, geometry, world), `${world} ranks, case ${i}`);
+      assert.equal(sent, stepTraffic(each, geometryOf(cases[i][0]), world), `${world} ranks, case ${i}`);
     }
   }
   // With weights in bfloat16, nearly 8 bytes a parameter and another rank, and 4 to bring what is whole to who holds it.

@@ -28,6 +28,8 @@ export interface RankCase {
   spoilt?: boolean;
   /** The same in the forward pass of step 2, the first time. */
   spoiltForward?: boolean;
+  /** Rank 1 alone meets bad values in the first pass over its micro-batches, when so many blocks have begun. */
+  spoiltBlock?: number;
 }
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
@@ -35,6 +37,8 @@ export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
   samples: SampleRecord[];
   /** Trained tokens of this rank's share of every step. */
   ownTokens: number[];
+  /** All tokens of every step, of all ranks. */
+  tokens: number[];
   /** Bytes that this rank sent to others in every step but the last. */
   sent: number[];
   failure: string | null;
@@ -99,27 +103,40 @@ function spoilForward({ data, state: { network } }: Run): void {
     if (steps === 2 && ++passes === 2) throw new BadValuesError("a value is spoilt.", "");
     return coupling.forward(...of);
   };
+  Object.assign(network, { coupling: { ...network.coupling, forward } });
+}
+
+function spoilBlock({ state: { network } }: Run, blocks: number): void {
+  const { coupling } = network;
+  let begun = 0;
+  const forward: typeof coupling.forward = (...of) => {
+    if (++begun === blocks) throw new BadValuesError("a value is spoilt.", "");
+    return coupling.forward(...of);
+  };
   Object.assign(network, { coupling: { ...coupling, forward } });
 }
 
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt, blank, poisoned, spoilt, spoiltForward } of JSON.parse(
+  for (const { settings, stopAt, blank, poisoned, spoilt, spoiltForward, spoiltBlock } of JSON.parse(
     readFileSync(path, "utf8"),
   ) as RankCase[]) {
     const ownTokens: number[] = [];
+    const tokens: number[] = [];
     const sentBefore: number[] = [];
     const look = (run: Run): void => {
       if (blank) blankFirst(run);
       if (poisoned) poison(run);
       if (spoilt && ranks.rank === 1) spoilBackward(run);
       if (spoiltForward && ranks.rank === 1) spoilForward(run);
+      if (spoiltBlock !== undefined && ranks.rank === 1) spoilBlock(run, spoiltBlock);
       const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {
         const placed = next(most);
         sentBefore.push(ranks.sentBytes());
+        tokens.push(placed.reduce((sum, { batch }) => sum + batch.tokens.length, 0));
         const own = placed.slice(...shareOf(ranks, placed.length));
         ownTokens.push(own.reduce((sum, { batch }) => sum + batch.trainedTokens, 0));
         return placed;
@@ -130,7 +147,7 @@ async function trainCases(path: string): Promise<void> {
       const messages = ran.events.flatMap((event) => (event.kind === "message" ? [event.message] : []));
       const samples = ran.events.filter((event) => event.kind === "sample");
       const sent = sentBefore.slice(1).map((bytes, i) => bytes - sentBefore[i]);
-      saw.push({ ...ran, messages, samples, ownTokens, sent, failure: null });
+      saw.push({ ...ran, messages, samples, ownTokens, tokens, sent, failure: null });
     } catch (failure) {
       if (spoilt) throw failure;
       saw.push({ failure: (failure as Error).message } as RankSaw);

@@ -63,6 +63,16 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "Remove durability, or set parameters to disk.",
   ],
   [
+    { share_experts: "auto" },
+    "--share-experts auto has no effect: only sharded and sharded-disk have it, not parameters device (the default). " +
+      "Remove share_experts, or set parameters to sharded.",
+  ],
+  [
+    { parameters: "sharded", share_experts: "rows", rank_sums: "ordered" },
+    "--share-experts rows adds gradients as rank_sums direct does, not as --rank-sums ordered: all ranks are at the same block at the same time. " +
+      "Remove one of the two, or set rank_sums to direct.",
+  ],
+  [
     { coupling: "additive", gamma: "0.25" },
     "--gamma 0.25 has no effect: only couplings momentum and bdia have it, not --coupling additive. " +
       "Remove gamma, or set coupling to momentum.",

@@ -1,7 +1,7 @@
 // The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
 // both ways out. Those of rows and of a run's course are in files of their own. Ranges of single settings are in their rows.
 import { isCpu } from "../../torch/device.js";
-import { STORES } from "../../store/registry.js";
+import { STORE_NAMES, STORES } from "../../store/registry.js";
 import { hasAllOnDevice } from "../../store/store.js";
 import { parseBytes } from "../../format.js";
 import { OPTIMIZERS_WITH } from "../../optim/registry.js";
@@ -109,6 +109,17 @@ const PROBLEMS: readonly Problem[] = [
     at.has("durability") &&
     `${at.subject("durability")} has no effect: only parameters disk has it, not ${at.mention("parameters")}. ` +
       "Remove durability, or set parameters to disk.",
+  ({ parameters, share_experts: shared }, at) =>
+    !STORES[parameters].shared &&
+    shared !== "weights" &&
+    `${at.subject("share_experts")} has no effect: only ${STORE_NAMES.filter((name) => STORES[name].shared).join(" and ")} have it, not ${at.mention("parameters")}. ` +
+      "Remove share_experts, or set parameters to sharded.",
+  ({ share_experts: shared, rank_sums: sums }, at) =>
+    shared === "rows" &&
+    sums === "ordered" &&
+    at.has("rank_sums") &&
+    `${at.subject("share_experts")} adds gradients as rank_sums direct does, not as ${at.mention("rank_sums")}: all ranks are at the same block at the same time. ` +
+      "Remove one of the two, or set rank_sums to direct.",
   ({ coupling, stream }, at) =>
     coupling === ORDINARY.coupling &&
     stream !== "int32" &&
@@ -146,6 +157,10 @@ const PROBLEMS: readonly Problem[] = [
     at.has("decay_ratio") &&
     `${at.subject("decay_ratio")} has no effect with ${at.mention("lr_scheduler_type")}. ` +
       "Remove decay_ratio, or set lr_scheduler_type to warmup_stable_decay.",
+  ({ sequence_ranks: ranks, share_experts: shared }, at) =>
+    ranks > 1 &&
+    shared === "rows" &&
+    `${at.subject("share_experts")} cannot be had with ${at.mention("sequence_ranks")}: ranks would wait for rows of one another in two ways. Remove one of the two.`,
   ({ sequence_ranks: ranks, rank_sums: order }, at) =>
     ranks > 1 &&
     order === "ordered" &&

@@ -133,6 +133,14 @@ export const RUN_ROWS = {
     about:
       "of several ranks: so many hold each micro-batch together, for long rows: attention is shared out by heads, all else by tokens; must divide the number of ranks, and the heads of the model",
   },
+  share_experts: {
+    kind: "choice",
+    choices: ["weights", "rows", "auto"],
+    default: "weights",
+    group: GROUP,
+    about:
+      "where ranks share parameters: weights brings those of a block's experts to every rank; rows leaves them where they are and sends rows of tokens there and back, which is less for short steps, with sums of gradients as rank_sums direct has them; auto: what sends less",
+  },
   seed: {
     kind: "integer",
     default: 42,

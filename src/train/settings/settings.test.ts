@@ -125,6 +125,7 @@ const FLAGS = `
 --rank-timeout N = 1800
 --rank-sums ordered|direct = ordered
 --sequence-ranks N = 1
+--share-experts weights|rows|auto = weights
 --seed N = 42
 `;
 

@@ -1,0 +1,81 @@
+// How ranks that share parameters come to use experts of one another: weights are gathered, or rows of tokens go to the rank that holds them. Bytes of
+// both follow from the settings and the sizes of experts: weights from the parameters alone, rows from tokens.
+import { UserError } from "../../errors.js";
+import { formatBytes } from "../../format.js";
+import { elementsOf } from "../../optim/optimizer.js";
+import { type Architecture, hasExperts, isRouted } from "../../model/architecture.js";
+import { isExpertMatrix } from "../../model/expert-rows.js";
+import type { PlacedParameter } from "../../model/model.js";
+import { STORES } from "../../store/registry.js";
+import { fastestDtype } from "../../torch/device.js";
+import { DTYPES, type DType } from "../../torch/tensor.js";
+import type { TrainSettings } from "../settings/settings.js";
+
+type Planned = readonly { placed: PlacedParameter; dtype: DType }[];
+
+/** Bytes of a step, of which a rank of W sends (W - 1) / W in the mean. */
+export interface ExpertTraffic {
+  /** Of gathered weights and of their gradients. */
+  weightBytes: number;
+  /** Of rows there and back, for each of its tokens. */
+  rowBytes: number;
+}
+
+/** What the experts of a model need in a step; tokens of a solution by iteration are not known, and left out. */
+export function expertTraffic(settings: TrainSettings, architecture: Architecture, planned: Planned): ExpertTraffic {
+  const { max_grad_norm, blocks_per_step: size, compute_dtype, device } = settings;
+  const backwards = max_grad_norm > 0 ? 2 : 1;
+  const matrices = planned.filter(({ placed }) => isExpertMatrix(placed.spec));
+  const weightBytes = matrices.reduce(
+    (sum, { placed, dtype }) =>
+      sum + elementsOf(placed.spec.shape) * ((1 + backwards) * DTYPES[dtype] + backwards * DTYPES.float32),
+    0,
+  );
+  // Forward, rebuilt and back; all but the last block of a unit once more, in front of these.
+  const trips = 1 + backwards * (2 + (size - 1) / size);
+  const numbers = DTYPES[compute_dtype === "auto" ? fastestDtype(device) : compute_dtype];
+  const layers = architecture.layers.filter(isRouted).length;
+  const { perToken } = architecture.experts;
+  return {
+    weightBytes,
+    // A row there and one back, and a gate or its gradient.
+    rowBytes: layers * perToken * trips * (2 * architecture.hiddenSize * numbers + DTYPES.float32),
+  };
+}
+
+/** Of a rank and step, at most. */
+export const tokensOf = (settings: TrainSettings): number =>
+  settings.per_device_train_batch_size * settings.max_length * settings.gradient_accumulation_steps;
+
+/** Whether experts stay where they are, and rows go there. */
+export function expertsStay(settings: TrainSettings, architecture: Architecture, planned: Planned): boolean {
+  if (!STORES[settings.parameters].shared || settings.share_experts === "weights") return false;
+  if (settings.share_experts === "rows") return true;
+  // Those of a group wait for one another in attention, and rounds of rows wait for all.
+  if (settings.sequence_ranks > 1) return false;
+  const { weightBytes, rowBytes } = expertTraffic(settings, architecture, planned);
+  return rowBytes * tokensOf(settings) < weightBytes;
+}
+
+/** Errors: UserError where there are no experts. */
+export function checkExpertSharing({ share_experts: shared, model }: TrainSettings, architecture: Architecture): void {
+  if (shared === "weights" || hasExperts(architecture)) return;
+  throw new UserError(`share_experts: ${shared} has no effect: no layer of ${model} has experts. Remove it.`);
+}
+
+/** What is said where weights are not simply brought. */
+export function sharingNotes(
+  settings: TrainSettings,
+  { stay, weightBytes, rowBytes }: ExpertTraffic & { stay: boolean },
+  world: number,
+): string[] {
+  if (settings.share_experts === "weights") return [];
+  const each = (bytes: number): string => formatBytes((bytes * (world - 1)) / world);
+  const tokens = tokensOf(settings);
+  const says = [
+    `share_experts ${settings.share_experts}: ${stay ? "experts stay on their ranks, and rows of tokens travel" : "weights of experts are brought to every rank"}`,
+    `a rank sends up to ${each(rowBytes * tokens)} of rows in a step of ${tokens} tokens, or ${each(weightBytes)} of weights and gradients; rows are less below ${Math.round(weightBytes / rowBytes)} tokens`,
+  ].join("; ");
+  const isReplaced = stay && settings.rank_sums === "ordered";
+  return [isReplaced ? `${says}; gradients are added as rank_sums direct has them` : says];
+}
