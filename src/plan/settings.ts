@@ -176,10 +176,8 @@ function checkPlan(settings: PlanSettings, at: Given): string | undefined {
       return `${at.subject("link")} has no effect: one process sends nothing. Set ranks, or remove link.`;
     if (!((parseRate(settings.link) ?? 0) > 0))
       return `${at.subject("link")} carries nothing (expected a speed such as 50GB/s). Give what it does carry.`;
-    if (settings.share_experts !== "weights" || settings.rank_sums !== "ordered") {
-      const other = settings.share_experts !== "weights" ? "share_experts" : "rank_sums";
-      return `${at.subject(other)} is of one plan, and ${at.mention("link")} compares layouts that bring weights and add gradients in order. Remove one of the two.`;
-    }
+    if (settings.share_experts === "auto")
+      return `${at.subject("share_experts")} is of one plan, and ${at.mention("link")} compares both ways. Remove one of the two.`;
   }
   if (settings.link !== "" && settings.sequence_ranks > 1)
     return `${at.subject("link")} makes estimates for ranks with micro-batches of their own, and ${at.mention("sequence_ranks")} hold each together. Remove one of the two.`;

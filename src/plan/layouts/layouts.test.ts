@@ -53,11 +53,11 @@ test("a pass takes the longer of computing and exchange, the first block's excha
 for (const golden of ["hf-tiny", "hf-tied", "gptoss-plain"]) {
   test(`${golden}: the busiest link carries no less than the mean of what is counted, and of shares little more`, () => {
     const geometry = geometryOf(golden);
-    const sent = sentOf(geometry);
     for (const { name, change, linkBytes } of LAYOUTS) {
       for (const world of [2, 3, 8, 64]) {
         for (const max_grad_norm of [0, 1]) {
           const settings = resolve({ ...(change as object), max_grad_norm });
+          const sent = sentOf(geometry, settings);
           const { forward, measuring, updating } = linkBytes(sent, world);
           const busiest = forward + updating + (max_grad_norm > 0 ? measuring : 0);
           const ratio = busiest / (stepTraffic(settings, geometry, world) / world);
@@ -81,19 +81,27 @@ test("the fastest that fits comes first, and what was asked for stays", () => {
   const all = plan({});
   assert.deepEqual(
     all.map(({ fits }) => fits),
-    [true, true, true],
+    new Array(8).fill(true),
   );
   assert.ok(all.every(({ seconds }, i) => i === 0 || seconds >= all[i - 1].seconds));
   const peakOf = (parameters: string): number =>
-    all.find(({ layout }) => layout.change.parameters === parameters)?.plan.placed.deviceBytes ?? 0;
+    all.find(({ layout: { change } }) => change.parameters === parameters && change.rank_sums === "ordered")?.plan
+      .placed.deviceBytes ?? 0;
   assert.ok(peakOf("device") > peakOf("sharded") && peakOf("sharded") > peakOf("sharded-disk"));
-  const [first, ...others] = plan({ memoryBytes: peakOf("sharded-disk") });
+  const inOrder = [["rank_sums", "share_experts"], { rank_sums: "ordered" }] as const;
+  const [first, ...others] = plan({ memoryBytes: peakOf("sharded-disk") }, [...inOrder[0]], inOrder[1]);
   assert.deepEqual([first.layout.change.parameters, first.fits], ["sharded-disk", true]);
   assert.ok(others.every(({ fits }) => !fits));
-  assert.ok(plan({ memoryBytes: peakOf("sharded-disk"), diskBytes: 1000 }).every(({ fits }) => !fits));
-  const asked = plan({}, ["parameters"], { parameters: "sharded" });
-  assert.deepEqual(
-    asked.map(({ layout }) => layout.change.parameters),
-    ["sharded"],
-  );
+  const noDisk = { memoryBytes: peakOf("sharded-disk"), diskBytes: 1000 };
+  assert.ok(plan(noDisk, [...inOrder[0]], inOrder[1]).every(({ fits }) => !fits));
+  const asked = plan({}, ["parameters", "rank_sums"], { parameters: "sharded", rank_sums: "direct" });
+  assert.deepEqual(asked.map(({ layout }) => layout.name).sort(), [
+    "shares in memory, direct sums",
+    "shares in memory, rows to experts",
+  ]);
+  // Without a wait for those before, and with less to send.
+  for (const { layout, seconds } of all) {
+    const direct = all.find(({ layout: { name } }) => name === `${layout.name}, direct sums`);
+    if (direct) assert.ok(direct.seconds < seconds, layout.name);
+  }
 });

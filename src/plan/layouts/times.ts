@@ -2,6 +2,7 @@
 // next one needs and what the last one has left is on its way: a pass takes the longer of the two. Nothing hides the first of a pass, and where
 // sums have an order the first ranks wait for the last. What this leaves out: the wait for one's own slower neighbours, and the time that a processor
 // takes to send. The link's speed is what it carries, not what it is sold as.
+import { hasExperts } from "../../model/architecture.js";
 import { STORES } from "../../store/registry.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 import { type Plan, planStep } from "../plan.js";
@@ -37,8 +38,10 @@ export function planLayouts(
     Object.entries(change).every(
       ([name, value]) => !asked.has(name) || settings[name as keyof TrainSettings] === value,
     );
-  const sent = sentOf(geometry);
-  const found = LAYOUTS.filter(({ change }) => stays(change)).flatMap((layout): PlannedLayout[] => {
+  const sent = sentOf(geometry, settings);
+  const isPossible = ({ change, needsExperts }: Layout): boolean =>
+    stays(change) && (!needsExperts || hasExperts(geometry.architecture));
+  const found = LAYOUTS.filter(isPossible).flatMap((layout): PlannedLayout[] => {
     const changed = possible(() => resolve(layout.change as Parameters<Resolve>[0]));
     if (changed === null) return [];
     const plan = planStep(changed, geometry, undefined, world);

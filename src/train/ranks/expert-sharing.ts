@@ -23,24 +23,27 @@ export interface ExpertTraffic {
 
 /** What the experts of a model need in a step; tokens of a solution by iteration are not known, and left out. */
 export function expertTraffic(settings: TrainSettings, architecture: Architecture, planned: Planned): ExpertTraffic {
-  const { max_grad_norm, blocks_per_step: size, compute_dtype, device } = settings;
-  const backwards = max_grad_norm > 0 ? 2 : 1;
+  const backwards = settings.max_grad_norm > 0 ? 2 : 1;
   const matrices = planned.filter(({ placed }) => isExpertMatrix(placed.spec));
   const weightBytes = matrices.reduce(
     (sum, { placed, dtype }) =>
       sum + elementsOf(placed.spec.shape) * ((1 + backwards) * DTYPES[dtype] + backwards * DTYPES.float32),
     0,
   );
-  // Forward, rebuilt and back; all but the last block of a unit once more, in front of these.
-  const trips = 1 + backwards * (2 + (size - 1) / size);
+  const { forward, backward } = tripBytes(settings, architecture);
+  return { weightBytes, rowBytes: forward + backwards * backward };
+}
+
+/** Bytes of rows there and back for each token, in a forward and in a backward pass. */
+export function tripBytes(
+  { blocks_per_step: size, compute_dtype, device }: TrainSettings,
+  { layers, experts, hiddenSize }: Architecture,
+): { forward: number; backward: number } {
   const numbers = DTYPES[compute_dtype === "auto" ? fastestDtype(device) : compute_dtype];
-  const layers = architecture.layers.filter(isRouted).length;
-  const { perToken } = architecture.experts;
-  return {
-    weightBytes,
-    // A row there and one back, and a gate or its gradient.
-    rowBytes: layers * perToken * trips * (2 * architecture.hiddenSize * numbers + DTYPES.float32),
-  };
+  // A row there and one back, and a gate or its gradient.
+  const trip = layers.filter(isRouted).length * experts.perToken * (2 * hiddenSize * numbers + DTYPES.float32);
+  // Rebuilt and back; all but the last block of a unit once more, in front of these.
+  return { forward: trip, backward: trip * (2 + (size - 1) / size) };
 }
 
 /** Of a rank and step, at most. */
