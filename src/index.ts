@@ -5,7 +5,14 @@ export { UserError } from "./errors.js";
 // What most programs need: a run, its plan, a trained model.
 export { type Rows, train, type Training, type TrainOptions, type TrainResult } from "./library/train.js";
 export type { Settings } from "./library/settings.js";
-export { plan, type PlannedStep, type PlannedWay, type PlanReport, type PlanSettings } from "./library/plan.js";
+export {
+  plan,
+  type PlannedLayoutData,
+  type PlannedStep,
+  type PlannedWay,
+  type PlanReport,
+  type PlanSettings,
+} from "./library/plan.js";
 export { open, type OpenModel, type OpenOptions } from "./library/open.js";
 export type { GenerateOptions } from "./library/generate-settings.js";
 export type { Generation } from "./library/generation.js";

@@ -5,7 +5,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { parameterCount, placedParameters, readArchitecture } from "revmoe";
 
 const RELEASED = new URL("../../examples/released/", import.meta.url);
-export const GEOMETRIES = readdirSync(RELEASED).filter((name) => !name.includes(".md"));
+export const GEOMETRIES = readdirSync(RELEASED, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }) => name);
 
 /** What families call the number of experts. */
 const EXPERT_KEYS = ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"];

@@ -2,14 +2,12 @@
 // Needs Chromium (apt install chromium). Those of the dashboard show runs, and are taken by hand.
 //   node experiments/pictures/pictures.mjs
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { chromium } from "playwright-core";
-
-import { GEOMETRIES } from "../frontier/geometry.mjs";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "revmoe-pictures-"));
@@ -62,7 +60,7 @@ const escaped = (text) =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("-", "\u2011");
 
 function planPage() {
-  file("config.json", JSON.stringify(GEOMETRIES["qwen3-30b-a3b"].config({})));
+  file("config.json", readFileSync(join(root, "examples/released/qwen3-30b-a3b/config.json"), "utf8"));
   const machine = ["--gpu", "RTX 4090", "--memory", "64GiB", "--disk", "1TiB"];
   const printed = revmoe("plan", "--model", "config.json", ...machine).replaceAll("config.json", "Qwen3-30B-A3B");
   const typed = 'revmoe plan --model Qwen3-30B-A3B --gpu "RTX 4090" --memory 64GiB --disk 1TiB';

@@ -12,7 +12,11 @@ import { fileURLToPath } from "node:url";
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 const rounds = Number(process.argv[2] ?? 3);
-const LAYOUTS = ["device", "sharded", "sharded-disk"];
+const LAYOUTS = ["device", "sharded", "sharded-disk"].flatMap((parameters) => [
+  { parameters, rank_sums: "ordered" },
+  { parameters, rank_sums: "direct" },
+  ...(parameters === "device" ? [] : [{ parameters, rank_sums: "direct", share_experts: "rows" }]),
+]);
 const STEPS = 6;
 /** The first ones pay for what is touched for the first time. */
 const SKIPPED = 2;
@@ -54,7 +58,7 @@ const revmoe = (...words) =>
     child.stderr.on("data", (chunk) => (complained += chunk));
     child.on("close", (code) => (code === 0 ? resolve(said) : reject(new Error(`${words.join(" ")}: ${complained}`))));
   });
-const flags = (settings) => Object.entries(settings).map(([name, value]) => `--${name}=${value}`);
+const flags = (settings) => Object.entries(settings).map(([name, value]) => `--${name.replaceAll("_", "-")}=${value}`);
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 /** Bytes a second through a socket of this machine. */
@@ -84,12 +88,12 @@ const loopback = () =>
   });
 
 /** Seconds of the steps of a run of so many ranks; or of as many runs at once, each by itself. */
-async function measure(count, parameters) {
+async function measure(count, layout) {
   const run = { ...WORK, "train-file": rows, "init-weights": "random", "max-steps": STEPS };
   const output = (i) => join(folder, `run-${i}`);
-  const words = (i) => ["train", ...flags({ ...run, parameters: parameters ?? "device", "output-dir": output(i) })];
-  const outputs = parameters === null ? Array.from({ length: count }, (_, i) => i) : [0];
-  if (parameters === null) await Promise.all(outputs.map((i) => revmoe(...words(i))));
+  const words = (i) => ["train", ...flags({ ...run, ...layout, "output-dir": output(i) })];
+  const outputs = layout === null ? Array.from({ length: count }, (_, i) => i) : [0];
+  if (layout === null) await Promise.all(outputs.map((i) => revmoe(...words(i))));
   else await revmoe("launch", "--nproc", `${count}`, ...words(0));
   return outputs.flatMap((i) => {
     const lines = readFileSync(join(output(i), "metrics.jsonl"), "utf8")
@@ -107,7 +111,7 @@ for (const ranks of [2, 4]) {
   const cases = [null, ...LAYOUTS];
   const measured = cases.map(() => []);
   for (let round = 0; round < rounds; round++)
-    for (const [i, parameters] of cases.entries()) measured[i].push(...(await measure(ranks, parameters)));
+    for (const [i, layout] of cases.entries()) measured[i].push(...(await measure(ranks, layout)));
   const [apart] = measured.map(median);
   const planOf = async (speed) => {
     const words = flags({ ...WORK, ranks, link: `${(speed / 1e9).toFixed(3)}GB/s` });
@@ -119,11 +123,12 @@ for (const ranks of [2, 4]) {
   console.log(`${ranks} processes by themselves: ${apart.toFixed(3)} s a step; planned ${computing.toFixed(3)} s`);
   // A link that is to the planned computing as this one is to the real.
   const { layouts, computing: planned } = await planOf((link * apart) / computing);
-  for (const { settings, exchange, hidden, seconds } of layouts) {
-    const taken = median(measured[cases.indexOf(settings.parameters)]);
+  for (const { name, settings, exchange, hidden, seconds } of layouts) {
+    const isMeant = (layout) => layout && Object.entries(layout).every(([key, value]) => settings[key] === value);
+    const taken = median(measured[cases.findLastIndex(isMeant)]);
     const [is, says] = [taken / apart, seconds / planned];
     console.log(
-      `${ranks} ranks, ${settings.parameters}: ${taken.toFixed(3)} s, ${is.toFixed(2)} of that; planned ${says.toFixed(2)} (link ${(exchange / planned).toFixed(2)}, ` +
+      `${ranks} ranks, ${name}: ${taken.toFixed(3)} s, ${is.toFixed(2)} of that; planned ${says.toFixed(2)} (link ${(exchange / planned).toFixed(2)}, ` +
         `${Math.round(100 * hidden)} % hidden); measured / planned ${(is / says).toFixed(2)}`,
     );
   }

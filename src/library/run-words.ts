@@ -33,7 +33,7 @@ export function describeRun(run: Run): string[] {
     `network: ${coupling.name}, ${settings.method}, streams ${format.name}${bits > 0 ? `, ${bits} stored bits per element and block` : ""}`,
     ...(lies === "files"
       ? [
-          `parameters: on disk in ${join(settings.output_dir, isShared ? "working-rank-N" : "working")}; after a crash, resume: latest goes on from the last ${settings.durability}`,
+          `parameters: on disk in ${join(settings.output_dir, isShared ? "working-rank-N" : "working")}; after a crash, resume: latest goes on from the last ${isShared ? "checkpoint (save_steps)" : settings.durability}`,
         ]
       : []),
     ...run.notes.map((note) => `note: ${note}`),

@@ -6,6 +6,8 @@ import type { SequenceGroup } from "../parallel/sequence-group.js";
 /** Tokens, labels and positions are of the part that is here, `segments` of the whole. */
 export interface HeldBatch extends SizedBatch {
   spread?: Spread;
+  /** Whether what is here stands for no token, for there are fewer than ranks: nothing counts it, and nothing is learnt of it. */
+  isFill?: boolean;
 }
 
 /** What of it is this rank's. Where it has fewer tokens than there are ranks, each has one: the last are documents of one token, and no label. */
@@ -26,6 +28,7 @@ export function heldBatch(whole: SizedBatch, group: SequenceGroup): HeldBatch {
     // Of a batch of sizes alone there are no labels to look at: then all count.
     trainedTokens: labels.filter((label) => label !== NO_LABEL).length,
     spread: { tokens, place, first, exchange, each },
+    isFill: first >= whole.tokens.length,
   };
 }
 

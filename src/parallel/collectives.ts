@@ -88,6 +88,8 @@ export interface GradientSums {
   resume(part: number, gradients: Readonly<Record<string, Tensor>>): void;
   /** Returns when everything is whole. */
   finish(): void;
+  /** In place of `finish`, where all ranks give up at the same place: what they have begun to send arrives, so that it is in nobody's way later. */
+  giveUp(): void;
   /** Gives up what is not whole. */
   close(): void;
 }
@@ -105,6 +107,7 @@ export const ALONE: Collectives = {
     pause() {},
     resume() {},
     finish() {},
+    giveUp() {},
     close() {},
   }),
   reads: () => ({ offer() {}, read: () => () => {}, settled() {}, finish() {}, close() {} }),

@@ -175,6 +175,12 @@ export function directSums(
     finish() {
       while (waiting.length > 0) settle(waiting.shift() as Waiting);
     },
+    giveUp() {
+      for (const { sent, coming } of waiting) {
+        sent.splice(0).forEach(awaitTicket);
+        for (const each of coming.flatMap(({ parts }) => parts)) if (each !== null) awaitTicket(each.ticket);
+      }
+    },
     close() {
       for (const { sent, coming } of waiting.splice(0)) {
         sent.forEach(dropTicket);

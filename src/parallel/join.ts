@@ -32,6 +32,8 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
       `${place.source}: this libtorch brings no processes together (it has no Gloo). Train in one process, or see: revmoe doctor`,
     );
   const { rank, world, host, port, serves, restarts } = place;
+  /** The same on all ranks whenever they do something together. */
+  let step = "";
   let where = `the start, at ${host}:${port}`;
   let remedy = `Start all ranks, where they reach that address, and with one version of libtorch (here ${engineInfo().version}).`;
   /** With two, there is but one that can be lost. */
@@ -56,7 +58,15 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
   return {
     rank,
     world,
-    gather: <T>(value: T) => named(() => gatherBytes(serialize(value)).map((bytes) => deserialize(bytes) as T)),
+    gather: <T>(value: T) => {
+      const all = named(() => gatherBytes(serialize([step, value])).map((bytes) => deserialize(bytes) as [string, T]));
+      const other = all.findIndex(([at]) => at !== step);
+      if (other >= 0)
+        throw new UserError(
+          `rank ${rank} of ${world} is at ${step || "the start"}, and rank ${other} at ${all[other][0] || "the start"} (expected the same): one of them has met an error that the others have not. Start all again with resume: latest.`,
+        );
+      return all.map(([, value]) => value);
+    },
     sums: (needed, order = "ordered") => namedSums(SUMS[order]({ rank, world }, ++pass, needed), named),
     reads: () => namedReads(remoteReads(tagsOf(++pass)), named),
     exchange: () => {
@@ -66,6 +76,7 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     sentBytes,
     at: (place) => {
       where = place;
+      step = place;
     },
     close: () => {
       named(() => gatherBytes(new Uint8Array()));
@@ -94,6 +105,7 @@ const namedSums = (sums: GradientSums, named: Named): GradientSums => ({
   pause: (part, of) => named(() => sums.pause(part, of), partName(part)),
   resume: (part, of) => named(() => sums.resume(part, of), partName(part)),
   finish: () => named(sums.finish),
+  giveUp: () => named(sums.giveUp),
   close: sums.close,
 });
 

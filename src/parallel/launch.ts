@@ -1,6 +1,7 @@
 // Starts the ranks of a run as processes of this machine, under the names that torchrun gives. Rank 0 has the terminal; lines of the others go to stderr
 // with their rank before them. The first that fails ends all. Owns the processes until all have ended.
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
@@ -93,14 +94,13 @@ function endOf(child: ChildProcess): Promise<{ code: number; how: string }> {
   });
 }
 
-/** A port of this machine that nobody listens on now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** A port of this machine that nobody listens on now, below those that the system gives to connections: one could have it before it is used. */
+export async function freePort(): Promise<number> {
+  const port = randomInt(16_384, 32_768);
+  const isFree = await new Promise<boolean>((resolve) => {
     const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
+    server.on("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
   });
+  return isFree ? port : freePort();
 }

@@ -142,6 +142,8 @@ export function orderedSums(
       for (const each of waiting.splice(0)) settle(each);
       paused.splice(0).forEach(awaitTicket);
     },
+    // What a rank sends waits for one that asks, and those that give up ask for nothing more.
+    giveUp() {},
     close() {
       for (const { sent, sizes } of waiting.splice(0)) if (sizes === null) sent.forEach(dropTicket);
       paused.splice(0).forEach(dropTicket);

@@ -1,4 +1,4 @@
-// Running out of memory as one sentence: what was being done, what was asked beside what is in use, which flags would fit,
+// Running out of memory as one sentence: what was being done, what was asked beside what is in use, which settings would fit,
 // and where the last checkpoint is.
 import { UserError } from "../errors.js";
 import { formatBytes, parseBytes } from "../format.js";

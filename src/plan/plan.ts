@@ -12,6 +12,7 @@ import { STORES } from "../store/registry.js";
 import { type HeldBytes, NOTHING_HELD } from "../store/store.js";
 import { UserError } from "../errors.js";
 import { checkExpertSharing, sharingNotes } from "../train/ranks/expert-sharing.js";
+import { checkForRanks } from "../train/ranks/prepare-ranks.js";
 import { stepTraffic } from "./traffic.js";
 import { plannedRank } from "./planned-ranks.js";
 import {
@@ -66,6 +67,7 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
     throw new UserError(
       `sequence_ranks: ${together} hold each micro-batch together, and the plan is of ${world} in all (expected a multiple of ${together}). Say how many there are, as ranks: ${together}.`,
     );
+  if (world > 1) checkForRanks(settings, { world });
   checkExpertSharing(settings, geometry.architecture);
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;
@@ -95,7 +97,9 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
     shared ? ofShare(shared.held[most], lies === "files") : storedBytes(settings, geometry),
   );
   const notes = shared ? sharingNotes(settings, shared.experts, world) : [];
-  const sentBytes = stepTraffic(settings, geometry, world) / world + whole.exchangedBytes;
+  // Rows to experts are in the traffic already.
+  const exchangedBytes = shared?.experts.stay ? 0 : whole.exchangedBytes;
+  const sentBytes = stepTraffic(settings, geometry, world) / world + exchangedBytes;
   return { ...plan, ranks: { count: world, sentBytes, notes } };
 }
 

@@ -93,8 +93,9 @@ function lossOf(
   const batches = microBatches.map(({ batch }) => batch);
   const targets = teacher?.targets(batches);
   try {
-    const objectives =
-      targets?.objectives ?? batches.map(({ labels, trainedTokens }) => crossEntropy(labels, trainedTokens));
+    const objectives = batches.map(({ labels, trainedTokens, isFill }, i) =>
+      targets && !isFill ? targets.objectives[i] : crossEntropy(labels, trainedTokens),
+    );
     return {
       ...headAndLoss(network, last, microBatches, updates, { objectives, lossScale, watch }),
       teacherBytes: targets?.bytes ?? 0,

@@ -85,7 +85,7 @@ export class BlockPass {
   /** `work` on all micro-batches, and on what other ranks send meanwhile to experts of this one. */
   #inTurn(block: OpenUnit, microBatches: MicroBatch[], work: (microBatch: MicroBatch) => void): void {
     const { traveling } = this.#net;
-    if (traveling) traveling.inTurn(block.layers, microBatches, (layer) => block.experts(layer), work);
+    if (traveling) traveling.inTurn(microBatches, (layer) => block.experts(layer), work);
     else microBatches.forEach(work);
   }
 

@@ -176,7 +176,11 @@ export class BlockUpdates {
   /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
   asKnown(failure: unknown): unknown {
     const { world } = this.#options.ranks ?? ALONE;
-    if (world === 1 || failure === this.#known || failure instanceof ToldError) return failure;
+    if (world === 1) return failure;
+    if (failure === this.#known || failure instanceof ToldError) {
+      this.#sums.giveUp();
+      return failure;
+    }
     if (!(failure instanceof BadValuesError)) return failure;
     return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
   }

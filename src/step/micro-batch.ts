@@ -52,7 +52,7 @@ export function startMicroBatch(network: Network, batch: HeldBatch, index: numbe
     const { positions, segments, spread } = batch;
     const of = { computeDtype, device, routing, spread };
     const context = makeContext(model.architecture, positions, segments, of);
-    context.routerObserver = observer ?? undefined;
+    context.routerObserver = batch.isFill ? undefined : (observer ?? undefined);
     if (jitterNoise > 0) context.jitter = routerJitter(jitterNoise, seed, step, index);
     const signs = network.coupling.drawsSigns ? drawnSigns(batch, device, [seed, step, index]) : undefined;
     const part = {

@@ -142,7 +142,7 @@ export function trainStep(
       beganBytes = sum(microBatches, ({ parts }) => streamBytesOf(parts));
       pass.forward(microBatches);
       return {
-        counts: addCounts(microBatches.map(({ routing }) => routing.counts())),
+        counts: addCounts(microBatches.flatMap(({ batch, routing }) => (batch.isFill ? [] : [routing.counts()]))),
         observed: routerLosses?.observed ?? NOTHING_OBSERVED,
       };
     });

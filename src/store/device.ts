@@ -43,7 +43,7 @@ export const device: StoreKind = {
 };
 
 /** State in the memory of a device, made when it is opened. */
-export function statesOn(device: string, planned: PlannedState[]): StateStore {
+function statesOn(device: string, planned: PlannedState[]): StateStore {
   const layouts = new Map(planned.map(({ placed, layout }) => [nameOf(placed), layout]));
   return {
     open: (placed) =>

@@ -70,8 +70,9 @@ test("of several ranks it is the plan of one, with what it sends", () => {
   assert.match(linked.stdout, /^layouts of 64 ranks, each with 8\.00 GiB of main memory, .* and a link of 50GB\/s$/m);
   for (const name of ["replicas", "shares in memory", "shares in files"])
     assert.match(linked.stdout, new RegExp(`^${name} .* % +~`, "m"));
-  const [command] = /^the fastest that fits: revmoe train .*$/m.exec(linked.stdout) ?? [];
-  const again = revmoe("plan", ...(command?.split(" ").slice(6, -4) ?? []), "--ranks", "64");
+  const [, command] =
+    /^the fastest that fits, on each of the 64 ranks .*: revmoe train (.*) --train-file/m.exec(linked.stdout) ?? [];
+  const again = revmoe("plan", ...command.split(" "), "--ranks", "64");
   assert.equal(again.status, 0, again.stderr);
   for (const [words, says] of [
     [
@@ -87,6 +88,18 @@ test("of several ranks it is the plan of one, with what it sends", () => {
     [["plan", ...SMALL, "--ranks", "2", "--link", "1GB/s", "--gpu", "H100"], /--gpu H100 looks at one process/],
     [["plan", ...SMALL, "--ranks", "2", "--memory", "1GB"], /--memory 1GB looks at one process/],
     [shared, /^revmoe: parameters: sharded shares them out over ranks\. Say over how many, as ranks: 2\.\n$/],
+    [
+      ["plan", ...SMALL, "--ranks", "2", "--expert-group-size", "2"],
+      /^revmoe: expert_group_size: 2 is for one process, and 2 ranks train here/,
+    ],
+    [
+      ["plan", ...SMALL, "--ranks", "2", "--parameters", "disk", "--link", "1GB/s"],
+      /^revmoe: parameters: disk is for one process/,
+    ],
+    [
+      ["plan", ...SMALL, "--ranks", "2", "--link", "1GB/s", "--memory", "1kB", "--disk", "1kB"],
+      /^revmoe: ranks: no layout of 2 fits/,
+    ],
     [[...shared, "--ranks", "2", "--fit"], /--fit looks at one process, and --ranks 2 at one of several\. Remove one/],
   ] as const) {
     const { status, stderr } = revmoe(...words);

@@ -96,7 +96,8 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
     choice === null || choice.fits || limit === null
       ? []
       : waysToFit(plan.settings, geometry, limit).map(
-          ({ change, plan: way }) => `${flagsOf(change)} (${formatBytes(way.placed.deviceBytes)})`,
+          ({ change, plan: way }) =>
+            `${flagsOf({ ...rowsOf(plan.settings), ...change })} (${formatBytes(way.placed.deviceBytes)})`,
         );
   const value = {
     ...stepAsData(plan),
@@ -109,8 +110,18 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
   };
   print(value, [describePlan(plan, ownBytes), ...(notes.length > 0 ? [""] : []), ...notes].join("\n"));
   if (choice !== null && !choice.fits) throw tooLarge(limit as number, plan, ways);
+  if (layouts.length > 0 && !layouts.some(({ fits }) => fits))
+    throw new UserError(
+      `ranks: no layout of ${asked.ranks} fits (expected one that does). Use more, or a larger machine.`,
+    );
   return 0;
 }
+
+/** The least work that was looked at. */
+const rowsOf = ({ max_length, per_device_train_batch_size }: TrainSettings): Partial<TrainSettings> => ({
+  max_length,
+  per_device_train_batch_size,
+});
 
 const flagsOf = (change: Partial<TrainSettings>): string =>
   Object.entries(change)

@@ -61,22 +61,17 @@ export class TravelingExperts implements ExpertsElsewhere {
   readonly stays = (name: string): boolean => isExpertMatrix({ name });
 
   /**
-   * `work` on each of this rank's micro-batches, and then what others still need of these layers; `open` gives a layer's experts, of which this rank's
+   * `work` on each of this rank's micro-batches, and then what others still need of these blocks, or to say that one has failed; `open` gives a layer's experts, of which this rank's
    * matrices alone.
    */
-  inTurn<Each>(
-    layers: number[],
-    microBatches: readonly Each[],
-    open: (layer: number) => Experts,
-    work: (each: Each) => void,
-  ): void {
+  inTurn<Each>(microBatches: readonly Each[], open: (layer: number) => Experts, work: (each: Each) => void): void {
     this.#open = open;
     for (const [slot, each] of microBatches.entries()) {
       this.#slot = slot;
       this.#turns.clear();
       work(each);
     }
-    if (layers.some((layer) => this.#options.rowsOf(layer) !== null)) this.#until(ALL_SENT, null);
+    this.#until(ALL_SENT, null);
     this.#open = null;
   }
 

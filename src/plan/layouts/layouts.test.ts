@@ -48,6 +48,10 @@ test("a pass takes the longer of computing and exchange, the first block's excha
   assert.ok(Math.abs(slow.seconds - (14 + 10 + 12 + 2.9)) < 1e-9);
   assert.ok(Math.abs(slow.hidden - (1 - 12.9 / 29)) < 1e-9);
   assert.equal(times(0, 0, 0, 0, 99).seconds, 99);
+  // Rows are waited for, and nothing hides them: 3 on the way there, 2 on each way back.
+  const awaited = { forward: 3e9, backward: 2e9 };
+  const rows = layoutTimes(parts, { forward: 0, measuring: 0, updating: 0, awaited }, { ...whole, behind: 0 });
+  assert.deepEqual(rows, { computing: 26, exchange: 7, seconds: 33, hidden: 0 });
 });
 
 for (const golden of ["hf-tiny", "hf-tied", "gptoss-plain"]) {
@@ -58,8 +62,9 @@ for (const golden of ["hf-tiny", "hf-tied", "gptoss-plain"]) {
         for (const max_grad_norm of [0, 1]) {
           const settings = resolve({ ...(change as object), max_grad_norm });
           const sent = sentOf(geometry, settings);
-          const { forward, measuring, updating } = linkBytes(sent, world);
-          const busiest = forward + updating + (max_grad_norm > 0 ? measuring : 0);
+          const { forward, measuring, updating, awaited = { forward: 0, backward: 0 } } = linkBytes(sent, world);
+          const rows = awaited.forward + awaited.backward * (max_grad_norm > 0 ? 2 : 1);
+          const busiest = forward + updating + rows + (max_grad_norm > 0 ? measuring : 0);
           const ratio = busiest / (stepTraffic(settings, geometry, world) / world);
           const where = `${name}, ${world} ranks, limit ${max_grad_norm}: ${ratio}`;
           // Shares of a model this small are not even.

@@ -30,6 +30,8 @@ export interface LinkBytes {
   /** A backward pass that only measures the norm of all gradients, and the one that updates. */
   measuring: number;
   updating: number;
+  /** In each pass beside these, what is waited for while nothing is computed; nothing unless said otherwise. */
+  awaited?: { forward: number; backward: number };
 }
 
 export interface Layout {
@@ -88,12 +90,13 @@ const SHARES_DIRECT: Way = {
   behind: () => 0,
 };
 
-/** Weights and gradients of experts stay where they are. */
+/** Weights and gradients of experts stay where they are; a layer waits for its rows. */
 const ROWS: Way = {
   linkBytes: ({ weights, gradients, experts, rows }, world) => {
     const brought = weights - experts.weights;
-    const backward = away(brought + gradients - experts.gradients + rows.backward, world);
-    return { forward: away(brought + rows.forward, world), measuring: backward, updating: backward };
+    const backward = away(brought + gradients - experts.gradients, world);
+    const awaited = { forward: away(rows.forward, world), backward: away(rows.backward, world) };
+    return { forward: away(brought, world), measuring: backward, updating: backward, awaited };
   },
   behind: () => 0,
 };

@@ -1,5 +1,5 @@
 // How long a step takes in each layout of ranks that are alike, by the speed of one's machine and of its link. While a rank computes a block, what the
-// next one needs and what the last one has left is on its way: a pass takes the longer of the two. Nothing hides the first of a pass, and where
+// next one needs and what the last one has left is on its way: a pass takes the longer of the two. Nothing hides the first of a pass, nor rows to experts, and where
 // sums have an order the first ranks wait for the last. What this leaves out: the wait for one's own slower neighbours, and the time that a processor
 // takes to send. The link's speed is what it carries, not what it is sold as.
 import { hasExperts } from "../../model/architecture.js";
@@ -12,7 +12,7 @@ import { type StepParts, stepParts } from "../ways/speed.js";
 import { possible, type Resolve, storedBytesOf } from "../ways/space.js";
 import { type Layout, LAYOUTS, type LinkBytes, sentOf } from "./layouts.js";
 
-export interface LayoutTimes {
+interface LayoutTimes {
   /** Seconds of a rank's own work, of what its link carries, and of a step. */
   computing: number;
   exchange: number;
@@ -59,20 +59,26 @@ export function layoutTimes(
   bytes: LinkBytes,
   { blocks, behind, link }: { blocks: number; behind: number; link: number },
 ): LayoutTimes {
+  const { awaited = { forward: 0, backward: 0 } } = bytes;
   const passes = [
-    { computing: forward, bytes: bytes.forward, behind: 0 },
-    ...new Array(backwards - 1).fill({ computing: backward, bytes: bytes.measuring, behind }),
-    { computing: backward + updating, bytes: bytes.updating, behind },
+    { computing: forward, bytes: bytes.forward, awaited: awaited.forward, behind: 0 },
+    ...new Array(backwards - 1).fill({
+      computing: backward,
+      bytes: bytes.measuring,
+      awaited: awaited.backward,
+      behind,
+    }),
+    { computing: backward + updating, bytes: bytes.updating, awaited: awaited.backward, behind },
   ];
   let [computing, exchange, seconds, seen] = [0, 0, 0, 0];
   for (const pass of passes) {
     const carried = pass.bytes / link;
-    const first = carried / blocks;
+    const bare = carried / blocks + pass.awaited / link;
     const longer = Math.max(pass.computing, carried);
     computing += pass.computing;
-    exchange += carried;
-    seen += longer - pass.computing + first;
-    seconds += longer * (1 + pass.behind / blocks) + first;
+    exchange += carried + pass.awaited / link;
+    seen += longer - pass.computing + bare;
+    seconds += longer * (1 + pass.behind / blocks) + bare;
   }
   const hidden = exchange === 0 ? 1 : Math.max(0, 1 - seen / exchange);
   return { computing, exchange, seconds: Math.max(seconds, moved), hidden };

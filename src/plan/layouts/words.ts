@@ -13,25 +13,24 @@ export function layoutAsData({ layout, plan, fits, computing, exchange, hidden, 
 
 /** `model` as a person named it. */
 export function layoutsTable(layouts: readonly PlannedLayout[], model: string): string {
-  const header = ["layout", "memory", "files", "computing", "link", "hidden", "a step", "tokens/s", ""];
+  const header = ["layout", "memory", "files", "computing", "link", "hidden", "a step", "tokens/s"];
   const time = (seconds: number): string => `~${formatDuration(1000 * seconds)}`;
   const rows = layouts.map((each) => {
     const { name, deviceBytes, diskBytes, computing, exchange, hidden, seconds, tokensPerSecond, fits } =
       layoutAsData(each);
     return [
-      name,
+      fits ? name : `${name} (does not fit)`,
       formatBytes(deviceBytes),
       diskBytes === 0 ? "" : formatBytes(diskBytes),
       ...[computing, exchange].map(time),
       `${Math.round(100 * hidden)} %`,
       time(seconds),
       String(Number(tokensPerSecond.toPrecision(2))),
-      fits ? "" : "does not fit",
     ];
   });
   const [best] = layouts;
   const choice = best?.fits
-    ? `the fastest that fits: ${trainFlags({ ...best.plan.settings, model })}`
-    : "none of them fits: use more ranks, shorter rows, or an optimizer with less state";
+    ? `the fastest that fits, on each of the ${best.plan.ranks.count} ranks (revmoe launch starts them): ${trainFlags({ ...best.plan.settings, model })}`
+    : "none of them fits: use more ranks, fewer or shorter rows, smaller tiles, or an optimizer with less state";
   return `${formatTable(header, rows)}\n\n${choice}`;
 }

@@ -21,7 +21,7 @@ export interface Way {
 type Planned = Omit<Way, "quality">;
 
 /** How much faster a way has to be that gives up something, or that tiles and groups more, whose small cost is not estimated. */
-export const WORTH = 1.1;
+const WORTH = 1.1;
 /** How much longer than the fastest the first may take. */
 const LONGER = 1.5;
 const SHORTEST = 128;

@@ -87,6 +87,11 @@ export class Gathering {
     this.#reads.finish();
   }
 
+  /** Waits for what this rank began to read: given up on its way, it would stand in front of all that comes behind it. */
+  arrive(): void {
+    for (const { awaited } of [this.#loaded, this.#next]) for (const wait of awaited.splice(0)) wait();
+  }
+
   close(): void {
     this.#reads.close();
     for (const { of } of [this.#loaded, this.#next]) free(...of.values());

@@ -129,7 +129,10 @@ export class ShardedStore implements ParameterStore {
       gathering.finish();
       return result;
     } catch (failure) {
-      if (failure instanceof BadValuesError) ranks.gather(null);
+      if (failure instanceof BadValuesError) {
+        gathering.arrive();
+        ranks.gather(null);
+      }
       throw failure;
     } finally {
       this.#gathering = null;

@@ -31,8 +31,8 @@ export function endNote({ formats, fields }: DataReport, { eosId }: Tokenizer): 
 }
 
 /** float16 has too little range to be trained in. */
-export function dtypeNote({ weights_dtype }: TrainSettings, source: ModelSource): string[] {
-  if (weights_dtype !== "auto" || !holdsFloat16(source)) return [];
+export function dtypeNote({ weights_dtype, init_weights }: TrainSettings, source: ModelSource): string[] {
+  if (init_weights === "random" || weights_dtype !== "auto" || !holdsFloat16(source)) return [];
   return [
     "the model's weights are float16, which has too little range to train in: they are trained and saved as float32, which is twice the size. " +
       "weights_dtype bfloat16 keeps the size; revmoe export --dtype float16 makes the result float16 again",

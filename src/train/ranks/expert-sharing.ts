@@ -73,6 +73,10 @@ export function sharingNotes(
   world: number,
 ): string[] {
   if (settings.share_experts === "weights") return [];
+  if (settings.sequence_ranks > 1)
+    return [
+      `share_experts ${settings.share_experts}: weights of experts are brought to every rank, for with sequence_ranks rows cannot travel`,
+    ];
   const each = (bytes: number): string => formatBytes((bytes * (world - 1)) / world);
   const tokens = tokensOf(settings);
   const says = [

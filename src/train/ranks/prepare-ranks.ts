@@ -7,7 +7,7 @@ import { openRunFolder, type RunFolder } from "../folder/run-folder.js";
 import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
-export function checkForRanks(settings: TrainSettings, { world }: Collectives): void {
+export function checkForRanks(settings: TrainSettings, { world }: Pick<Collectives, "world">): void {
   const { device, parameters, expert_group_size: groups, sequence_ranks: together } = settings;
   const { lies, shared } = STORES[parameters];
   if (world === 1 && shared)

@@ -214,7 +214,10 @@ test("a run goes on with other groups, and in one process", async (t) => {
 test("what such ranks cannot do is said before the run", async (t) => {
   const place = makeWorkplace(t);
   const linear = makeWorkplace(t, "qwen35-plain");
-  const refused = (where: Workplace, changes: Partial<TrainSettings>) => ({ settings: settingsFor(where, changes) });
+  const refused = (where: Workplace, changes: Partial<TrainSettings>) => ({
+    settings: settingsFor(where, changes),
+    fails: true,
+  });
   await assert.rejects(
     runTraining(settingsFor(place, together({}))),
     /^UserError: sequence_ranks: 2 hold each micro-batch together, and there are 1 in all \(expected a multiple of 2\)/,

@@ -118,7 +118,7 @@ test("what is said where shares on disk cannot be", async (t) => {
   const place = makeWorkplace(t);
   await assert.rejects(
     runTraining(settingsFor(place, ON_DISK)),
-    /^UserError: parameters: sharded-disk shares them out over several ranks, and one process trains here\..* use --parameters disk\./,
+    /^UserError: parameters: sharded-disk shares them out over several ranks, and one process trains here\..* set parameters to disk\./,
   );
   assert.throws(
     () => settingsFor(place, { ...ON_DISK, durability: "step" }),

@@ -18,6 +18,8 @@ import { type Ran, runTraining } from "../testing-run.js";
 
 export interface RankCase {
   settings: TrainSettings;
+  /** All ranks end it with a failure; any other ends the processes, for ranks would not be at the same case any more. */
+  fails?: boolean;
   /** Rank 1 alone is asked to stop in this step. */
   stopAt?: number;
   /** The first micro-batch of every step has no token that is trained. */
@@ -119,7 +121,7 @@ function spoilBlock({ state: { network } }: Run, blocks: number): void {
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, stopAt, blank, poisoned, spoilt, spoiltForward, spoiltBlock } of JSON.parse(
+  for (const { settings, fails, stopAt, blank, poisoned, spoilt, spoiltForward, spoiltBlock } of JSON.parse(
     readFileSync(path, "utf8"),
   ) as RankCase[]) {
     const ownTokens: number[] = [];
@@ -149,7 +151,7 @@ async function trainCases(path: string): Promise<void> {
       const sent = sentBefore.slice(1).map((bytes, i) => bytes - sentBefore[i]);
       saw.push({ ...ran, messages, samples, ownTokens, tokens, sent, failure: null });
     } catch (failure) {
-      if (spoilt) throw failure;
+      if (!fails) throw failure;
       saw.push({ failure: (failure as Error).message } as RankSaw);
     }
   }
