@@ -134,7 +134,7 @@ test('"latest" without a checkpoint is an error that says so', async (t) => {
   const place = makeWorkplace(t);
   await assert.rejects(runTraining(settingsFor(place, { resume: "latest" })), {
     name: "UserError",
-    message: /^resume: no complete checkpoint-N folder in .*run\. Leave --resume out/,
+    message: /^resume: no complete checkpoint-N folder in .*run\. Leave resume out/,
   });
 });
 
@@ -533,7 +533,7 @@ test("a resumed run keeps its network and its data's order; a new one from its w
     ["packing", false],
   ] as const) {
     const message = new RegExp(
-      `^${name}: ${value} here, but .*checkpoint-2 was trained with .*start a new run with --model`,
+      `^${name}: ${value} here, but .*checkpoint-2 was trained with .*start a new run with model: `,
     );
     await assert.rejects(runTraining({ ...settings, [name]: value, resume: folder }), { name: "UserError", message });
   }

@@ -260,7 +260,7 @@ for (const [name, changes] of [
       model.architecture = { ...model.architecture, finalNorm: (...of) => spoil(finalNorm(...of)) };
     };
     await assert.rejects(runTraining(settings, { look: spoilt }), {
-      message: /^step 5: .* The end of step 4 is saved: go on with --resume /,
+      message: /^step 5: .* The end of step 4 is saved: go on with resume: /,
     });
     const resumed = await runTraining({ ...settings, resume: "latest" });
     assert.deepEqual(resumed.losses, whole.losses.slice(4));

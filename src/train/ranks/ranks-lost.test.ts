@@ -83,7 +83,8 @@ async function killEach(t: TestContext, layout: Record<string, string | number>)
     ...{ "max-steps": 400, "rank-timeout": 60, "lr-scheduler-type": "constant", "warmup-steps": 1, ...layout },
     ...(layout.parameters === "device" ? {} : { "save-steps": 1 }),
   };
-  for (const killed of [1, 0]) {
+  // Each rank once, where what is done on them differs.
+  for (const killed of layout.parameters === "sharded" ? [1, 0] : [1]) {
     const output = place.out(`killed-${killed}`);
     const ranks = await startTwo(t, place, { ...long, "output-dir": output });
     await made(ranks[0], 3);
