@@ -76,7 +76,7 @@ export function openFolder(dir: string): Folder {
   throw new UserError(
     pickled
       ? `${dir}: ${pickled} but no ${SINGLE_FILE}. Convert it: load it in transformers and call save_pretrained.`
-      : `${dir}: no weights (expected ${SINGLE_FILE}, or ${INDEX_FILE} with its shards).`,
+      : `${dir}: no weights (expected ${SINGLE_FILE}, or ${INDEX_FILE} with its shards). Plans need no weights: give them the file config.json in place of its folder.`,
   );
 }
 

@@ -38,7 +38,7 @@ import { checkTokens, type GivenRows } from "./prepare-data.js";
 import { type BegunRows, beginRows } from "./prepare-rows.js";
 import { checkFrozen } from "./frozen.js";
 import { checkExpertSharing, expertsStay, expertTraffic, sharingNotes } from "./ranks/expert-sharing.js";
-import { checkForRanks, folderFor, threadsFor } from "./ranks/prepare-ranks.js";
+import { checkForRanks, folderFor, sumNotes, threadsFor } from "./ranks/prepare-ranks.js";
 import { makeStore, sharedReads } from "./prepare-store.js";
 import { readPrompts, type Samples } from "./samples/prompts.js";
 import { stepsPerEpoch } from "./course/run-length.js";
@@ -165,6 +165,7 @@ async function makeRun(
       ...begun.addedNotes,
       ...room,
       ...expertNotes(settings, model, ranks),
+      ...sumNotes(settings, ranks),
       ...(resumed ? [] : firstNotes(settings, state, begun)),
     ],
     converted: isConverted(settings, state.description),

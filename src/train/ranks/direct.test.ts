@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { makeWorkplace, runTraining, settingsFor, weightsOf } from "../testing-run.js";
+import type { Run } from "../prepare.js";
 import type { TrainSettings } from "../settings/settings.js";
 import { pairFor } from "./testing-pairs.js";
 import { type RankSaw, trainOnRanks } from "./testing-ranks.js";
@@ -68,4 +69,11 @@ test("experts without a token, and a rank without one that is trained", async (t
       saw[0][0].steps.map(({ loss }) => loss),
     );
   }
+});
+
+test("in one process there is nothing to add up, which is said", async (t) => {
+  const settings = settingsFor(makeWorkplace(t), { ...DIRECT, max_steps: 1 });
+  const look = ({ notes }: Run): void =>
+    assert.ok(notes.includes("rank_sums direct has no effect: one process trains"), notes.join("\n"));
+  await runTraining(settings, { look });
 });

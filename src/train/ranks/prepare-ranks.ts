@@ -46,3 +46,7 @@ export function folderFor(ranks: Collectives, settings: TrainSettings): RunFolde
 /** What the launcher gave each process of a machine, where nothing was asked; 0: all. */
 export const threadsFor = ({ world }: Collectives, { threads }: TrainSettings): number =>
   threads === 0 && world > 1 ? Number(process.env.OMP_NUM_THREADS) || 0 : threads;
+
+/** What is said of sums where there are none. */
+export const sumNotes = ({ rank_sums }: Readonly<TrainSettings>, { world }: Pick<Collectives, "world">): string[] =>
+  world > 1 || rank_sums === "ordered" ? [] : [`rank_sums ${rank_sums} has no effect: one process trains`];

@@ -122,7 +122,7 @@ export const RUN_ROWS = {
     otherwise: [{ given: "sequence_ranks", when: { sequence_ranks: /^(?!1$)/ }, value: "direct" }],
     group: GROUP,
     about:
-      "of several ranks: ordered adds gradients as one process would, for its bits, each rank a block behind the one before it; direct adds them when each rank has its own: no such wait and less traffic, the same bits every time, but others for another number of ranks; direct with sequence_ranks",
+      "how ranks add gradients. ordered: as one process, for its bits; each rank is a block behind the one before it. direct: without that wait and with less to send; bits depend on the number of ranks. With sequence_ranks: direct",
   },
   sequence_ranks: {
     kind: "integer",
@@ -131,7 +131,7 @@ export const RUN_ROWS = {
     max: 1024,
     group: GROUP,
     about:
-      "of several ranks: so many hold each micro-batch together, for long rows: attention is shared out by heads, all else by tokens; must divide the number of ranks, and the heads of the model",
+      "how many ranks hold each micro-batch together, for long rows: attention is shared out by heads, all else by tokens. Must divide the number of ranks, and the heads of the model",
   },
   share_experts: {
     kind: "choice",
@@ -139,7 +139,7 @@ export const RUN_ROWS = {
     default: "weights",
     group: GROUP,
     about:
-      "where ranks share parameters: weights brings those of a block's experts to every rank; rows leaves them where they are and sends rows of tokens there and back, which is less for short steps, with sums of gradients as rank_sums direct has them; auto: what sends less",
+      "where ranks share parameters. weights: a block's experts are brought to every rank. rows: they stay, and rows of tokens go there and back, which is less to send in short steps; gradients are added as with rank_sums direct. auto: what sends less",
   },
   seed: {
     kind: "integer",
