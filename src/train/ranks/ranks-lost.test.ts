@@ -84,7 +84,7 @@ async function killEach(t: TestContext, layout: Record<string, string | number>)
     ...(layout.parameters === "device" ? {} : { "save-steps": 1 }),
   };
   // Each rank once, where what is done on them differs.
-  for (const killed of layout.parameters === "sharded" ? [1, 0] : [1]) {
+  for (const killed of Object.values(layout).join() === "sharded" ? [1, 0] : [1]) {
     const output = place.out(`killed-${killed}`);
     const ranks = await startTwo(t, place, { ...long, "output-dir": output });
     await made(ranks[0], 3);

@@ -85,7 +85,8 @@ test("bytes that are sent in a step follow from the parameters alone, as the pla
     [place, { rank_sums: "direct", gradient_accumulation_steps: 2 }],
   ];
   for (const world of [2, 3]) {
-    const settings = cases.map(([of, changes], i) =>
+    const some = world === 2 ? cases : cases.filter(([of, changes]) => of === place && !changes.optimizer);
+    const settings = some.map(([of, changes], i) =>
       settingsFor(of, { ...WORK, ...changes, output_dir: place.out(`sent-${world}-${i}`) }),
     );
     const saw = await trainOnRanks(
@@ -95,7 +96,7 @@ test("bytes that are sent in a step follow from the parameters alone, as the pla
     );
     for (const [i, each] of settings.entries()) {
       const sent = saw.reduce((sum, ran) => sum + ran[i].sent[0], 0);
-      assert.equal(sent, stepTraffic(each, geometryOf(cases[i][0]), world), `${world} ranks, case ${i}`);
+      assert.equal(sent, stepTraffic(each, geometryOf(some[i][0]), world), `${world} ranks, case ${i}`);
     }
   }
   // With weights in bfloat16, nearly 8 bytes a parameter and another rank, and 4 to bring what is whole to who holds it.

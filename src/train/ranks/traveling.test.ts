@@ -11,7 +11,7 @@ import { type Pair, pairFor } from "./testing-pairs.js";
 import { makeLargerWorkplace } from "./testing-larger.js";
 import { blankFirst, trainOnRanks } from "./testing-ranks.js";
 
-const ROWS = { parameters: "sharded", share_experts: "rows" } as const;
+const ROWS = { parameters: "sharded", share_experts: "rows", max_steps: 3 } as const;
 const ROUTER = { router_aux_loss_coef: 0.05, router_z_loss_coef: 0.01, router_jitter_noise: 0.05 };
 
 /** Steps until weights of small gradients, whose update has the size of any, have moved apart; and what is left of nearness then. */
