@@ -129,7 +129,7 @@ test("methods, couplings, tiles, noise and stores", async (t) => {
     // Here the iteration does not converge: what is stored tells of the rest.
     ofCase("linear", { coupling: "revffn", method: "checkpoint" }, makeWorkplace(t, "qwen35-plain")),
     ofCase("tiles", { tile_tokens: 7, loss_tile_tokens: 5, router_jitter_noise: 0.05, router_z_loss_coef: 0.01 }),
-    ofCase("taught", { distill_steps: 1, coupling: "additive" }),
+    ofCase("taught", { distill_steps: 1, coupling: "additive", optimizer: "sgd" }),
     ofCase("shared", { parameters: "sharded", checkpoint_first_blocks: 1 }),
     ofCase("files", { parameters: "sharded-disk" }),
   ];
@@ -145,9 +145,12 @@ test("documents of any length, cut anywhere, and fewer tokens than ranks", async
   writeFileSync(place.rows, texts.map((text) => `${JSON.stringify({ text })}\n`).join(""));
   const ofCase = (name: string, changes: Partial<TrainSettings>): Case => ({ name, place, changes });
   const rows = { packing: false, shuffle: false };
+  // Of so few tokens, many gradients are as small as their rounding, of which AdamW makes whole steps.
+  const filled = { ...rows, max_steps: 3, sequence_ranks: 4, optimizer: "sgd", router_z_loss_coef: 0.01 } as const;
   const cases = [
     ofCase("short", { ...rows, max_steps: 4 }),
-    { ...ofCase("filled", { ...rows, max_steps: 3, sequence_ranks: 4 }), isFilled: true },
+    { ...ofCase("filled", filled), isFilled: true },
+    { ...ofCase("filled, taught", { ...filled, distill_steps: 1, coupling: "additive" }), isFilled: true },
     ofCase("packed", { sequence_ranks: 4, max_grad_norm: 1 }),
     ofCase("several", { ...rows, per_device_train_batch_size: 3, sequence_ranks: 4, coupling: "additive" }),
   ];
