@@ -1,4 +1,5 @@
 // Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
+import { BadValuesError } from "../errors.js";
 import { hasKernels } from "../torch/kernels/kernels.js";
 import { add_, cast, narrow, square, squareSum, vectorNorm, view } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
@@ -34,4 +35,25 @@ export function squareSumOf(tensors: Tensor[]): Tensor {
 /** The factor that brings `norm` down to `limit` (0: no limit), as torch.nn.utils.clip_grad_norm_. */
 export function clipFactor(norm: number, limit: number): number {
   return limit > 0 && norm > limit ? limit / (norm + 1e-6) : 1;
+}
+
+/** The norm of a part's gradients, as they become known. Errors: BadValuesError where it is no number. */
+export class PartNorm {
+  value = 0;
+
+  constructor(
+    readonly part: number,
+    whole: number,
+  ) {
+    this.add(whole);
+  }
+
+  add(norm: number): void {
+    this.value = Math.hypot(this.value, norm);
+    if (Number.isFinite(this.value)) return;
+    throw new BadValuesError(
+      `the gradient of ${this.part < 0 ? "the embedding or head" : `block ${this.part}`} is not a finite number.`,
+      "Lower learning_rate or resume from the last checkpoint.",
+    );
+  }
 }

@@ -1,6 +1,6 @@
 // Sums of gradients in which ranks do not wait for one another's backward passes: each adds up its own micro-batches, and then every rank sends every
-// other the rows that this one sums, in the order of the ranks. Bits are the same every time, but other ones for another number of ranks. Half of
-// what `orderedSums` sends at its ends goes: 4 bytes x parameters x (W - 1) / W to where rows are summed, and as many again where all need the whole.
+// other the rows that this one sums, in the order of the ranks. Bits are the same every time, but other ones for another number of ranks. A rank sends
+// 4 bytes x parameters x (W - 1) / W to where rows are summed, and as many again where all need the whole.
 import {
   awaitTicket,
   dropTicket,
@@ -14,7 +14,7 @@ import { add_, copy_, narrow, setStorage_ } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { device, dtype, empty, fromArray, item, type Rows, shape, type Tensor } from "../torch/tensor.js";
 import { type Collectives, type GradientSums, type NeededRows, NO_ROWS, shareOf } from "./collectives.js";
-import { tagsOf } from "./tags.js";
+import { gradientTags } from "./tags.js";
 
 type Named = Readonly<Record<string, Tensor>>;
 
@@ -47,19 +47,9 @@ export function directSums(
 ): GradientSums {
   const others = Array.from({ length: world }, (_, other) => other).filter((other) => other !== rank);
   const waiting: Waiting[] = [];
-  const known = new Map<string, number>();
   let [stage, ended] = [0, false];
 
-  const tag = tagsOf(pass);
-  /** Names come up in the same order on all ranks. */
-  const numberOf = (part: number, name: string): number => {
-    const key = `${part} ${name}`;
-    if (!known.has(key)) known.set(key, known.size);
-    return known.get(key) as number;
-  };
-  const partTag = (part: number, name: string): number => tag(2 * numberOf(part, name));
-  const wholeTag = (part: number, name: string): number => partTag(part, name) + 1;
-  const measureTag = (part: number): number => partTag(part, "");
+  const tags = gradientTags(pass);
   /** Those that a rank sums: what it needs, or a share of what all need, or of what is only measured. */
   const summed = (of: number, part: number, name: string, rows: number): Rows => {
     const own = needed === NO_ROWS ? null : needed(part, name, of);
@@ -74,13 +64,15 @@ export function directSums(
       for (const other of others) {
         const { first, count } = summed(other, each.part, name, rows);
         if (count === 0) continue;
-        scope(() => void each.sent.push(startSend(narrow(gradient, 0, first, count), other, partTag(each.part, name))));
+        scope(
+          () => void each.sent.push(startSend(narrow(gradient, 0, first, count), other, tags.sum(each.part, name))),
+        );
       }
       const { count } = summed(rank, each.part, name, rows);
       const parts = Array.from({ length: world }, (_, from) => {
         if (from === rank || count === 0) return null;
         const part = scope(() => keep(empty([count, ...rest], dtype(gradient), device(gradient))));
-        return { part, ticket: startReceive(part, from, partTag(each.part, name)) };
+        return { part, ticket: startReceive(part, from, tags.sum(each.part, name)) };
       });
       each.coming.push({ name, parts });
     }
@@ -118,11 +110,11 @@ export function directSums(
       scope(() => {
         const own = rowsOf(rank);
         const whole = empty(sizes[i], dtype(gradient), device(gradient));
-        const sent = own.count === 0 ? [] : others.map((other) => startSend(gradient, other, wholeTag(part, name)));
+        const sent = own.count === 0 ? [] : others.map((other) => startSend(gradient, other, tags.whole(part, name)));
         if (own.count > 0) copy_(narrow(whole, 0, own.first, own.count), gradient);
         for (const other of others) {
           const { first, count } = rowsOf(other);
-          if (count > 0) receive(narrow(whole, 0, first, count), other, wholeTag(part, name));
+          if (count > 0) receive(narrow(whole, 0, first, count), other, tags.whole(part, name));
         }
         sent.forEach(awaitTicket);
         setStorage_(gradient, whole);
@@ -134,11 +126,11 @@ export function directSums(
   const together = (part: number, own: number): number =>
     scope(() => {
       const told = fromArray([own], [1], "float64");
-      const sent = others.map((other) => startSend(told, other, measureTag(part)));
+      const sent = others.map((other) => startSend(told, other, tags.measure(part)));
       const norms = Array.from({ length: world }, (_, from) => {
         if (from === rank) return own;
         const heard = empty([1], "float64");
-        receive(heard, from, measureTag(part));
+        receive(heard, from, tags.measure(part));
         return item(heard);
       });
       sent.forEach(awaitTicket);
@@ -164,7 +156,7 @@ export function directSums(
     begin() {},
     end(part, gradients, measure, whole) {
       ended = true;
-      measureTag(part);
+      tags.measure(part);
       const sizes = Object.values(gradients).map(shape);
       const each: Waiting = { stage, part, gradients, sizes, sent: [], coming: [], measure, whole };
       waiting.push(each);

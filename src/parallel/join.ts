@@ -32,9 +32,8 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
       `${place.source}: this libtorch brings no processes together (it has no Gloo). Train in one process, or see: revmoe doctor`,
     );
   const { rank, world, host, port, serves, restarts } = place;
-  /** The same on all ranks whenever they do something together. */
-  let step = "";
-  let where = `the start, at ${host}:${port}`;
+  /** The same on all ranks whenever they do something together; none at the start. */
+  let where = "";
   let remedy = `Start all ranks, where they reach that address, and with one version of libtorch (here ${engineInfo().version}).`;
   /** With two, there is but one that can be lost. */
   const other = world === 2 ? `rank ${1 - rank}` : "another rank";
@@ -47,7 +46,7 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
         throw new UserError(
           `rank ${rank} of ${world}: ${failure.message} (expected the same). Set up one version on every machine.`,
         );
-      const what = `rank ${rank} of ${world}: ${other} has ended or does not answer within ${seconds} s, at ${where}${more}`;
+      const what = `rank ${rank} of ${world}: ${other} has ended or does not answer within ${seconds} s, at ${where || `the start, at ${host}:${port}`}${more}`;
       throw new RankLostError(`${what}: ${plainReason(failure.message)}. ${remedy}`);
     }
   };
@@ -59,11 +58,11 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     rank,
     world,
     gather: <T>(value: T) => {
-      const all = named(() => gatherBytes(serialize([step, value])).map((bytes) => deserialize(bytes) as [string, T]));
-      const other = all.findIndex(([at]) => at !== step);
+      const all = named(() => gatherBytes(serialize([where, value])).map((bytes) => deserialize(bytes) as [string, T]));
+      const other = all.findIndex(([at]) => at !== where);
       if (other >= 0)
         throw new UserError(
-          `rank ${rank} of ${world} is at ${step || "the start"}, and rank ${other} at ${all[other][0] || "the start"} (expected the same): one of them has met an error that the others have not. Start all again with resume: latest.`,
+          `rank ${rank} of ${world} is at ${where || "the start"}, and rank ${other} at ${all[other][0] || "the start"} (expected the same): one of them has met an error that the others have not. Start all again with resume: latest.`,
         );
       return all.map(([, value]) => value);
     },
@@ -76,7 +75,6 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     sentBytes,
     at: (place) => {
       where = place;
-      step = place;
     },
     close: () => {
       named(() => gatherBytes(new Uint8Array()));

@@ -16,7 +16,7 @@ import { narrow } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type Rows, empty, fromArray, item, shape, type Tensor } from "../torch/tensor.js";
 import type { Collectives, GradientSums, NeededRows } from "./collectives.js";
-import { tagsOf } from "./tags.js";
+import { gradientTags } from "./tags.js";
 
 type Named = Readonly<Record<string, Tensor>>;
 
@@ -47,42 +47,32 @@ export function orderedSums(
   const others = Array.from({ length: last }, (_, other) => other);
   const waiting: Waiting[] = [];
   const paused: Ticket[] = [];
-  const known = new Map<string, number>();
   let [stage, ended] = [0, false];
 
-  const tag = tagsOf(pass);
-  /** Names come up in the same order on all ranks. A head that is the embedding is one tensor of two parts. */
-  const tagOf = (part: number, name: string): number => {
-    const key = part < 0 ? name : `${part} ${name}`;
-    if (!known.has(key)) known.set(key, 2 * known.size);
-    return tag(known.get(key) as number);
-  };
-  /** Behind the tag of a sum that goes on. */
-  const wholeTag = (part: number, name: string): number => tagOf(part, name) + 1;
-  const measureTag = (part: number): number => tagOf(part, `measure ${part}`);
+  const tags = gradientTags(pass);
   const rowsFor = (other: number, part: number, name: string, gradient: Tensor): Rows =>
     needed(part, name, other) ?? { first: 0, count: shape(gradient)[0] };
   const send = (part: number, gradients: Named, to: number): Ticket[] =>
-    Object.entries(gradients).map(([name, gradient]) => startSend(gradient, to, tagOf(part, name)));
+    Object.entries(gradients).map(([name, gradient]) => startSend(gradient, to, tags.sum(part, name)));
   const receiveFrom = (from: number, part: number, gradients: Named): void => {
-    for (const [name, gradient] of Object.entries(gradients)) receive(gradient, from, tagOf(part, name));
+    for (const [name, gradient] of Object.entries(gradients)) receive(gradient, from, tags.sum(part, name));
   };
   /** To every other rank what is measured, and its rows of the whole. */
   const sendWhole = (part: number, gradients: Named, measured: number): Ticket[] =>
     scope(() => {
       const told = fromArray([measured], [1], "float64");
       return others.flatMap((other) => [
-        startSend(told, other, measureTag(part)),
+        startSend(told, other, tags.measure(part)),
         ...Object.entries(gradients).flatMap(([name, gradient]) => {
           const { first, count } = rowsFor(other, part, name, gradient);
-          return count > 0 ? [startSend(narrow(gradient, 0, first, count), other, wholeTag(part, name))] : [];
+          return count > 0 ? [startSend(narrow(gradient, 0, first, count), other, tags.whole(part, name))] : [];
         }),
       ]);
     });
   const hear = (part: number): number =>
     scope(() => {
       const told = empty([1], "float64");
-      receive(told, last, measureTag(part));
+      receive(told, last, tags.measure(part));
       return item(told);
     });
   const settle = (each: Waiting): void => {
@@ -94,7 +84,7 @@ export function orderedSums(
         const [all, ...rest] = sizes?.[i] ?? shape(gradient);
         const count = needed(part, name, rank)?.count ?? all;
         if (sizes !== null || count < all) takeMemory(gradient, [count, ...rest]);
-        if (count > 0) receive(gradient, last, wholeTag(part, name));
+        if (count > 0) receive(gradient, last, tags.whole(part, name));
       }
     }
     whole(each.measured);
@@ -115,12 +105,12 @@ export function orderedSums(
       for (const each of waiting) if (each.sizes === null && each.stage < stage - 1) leave(each);
     },
     begin(part, gradients) {
-      for (const name of Object.keys(gradients)) tagOf(part, name);
+      for (const name of Object.keys(gradients)) tags.sum(part, name);
       if (rank > 0) receiveFrom(rank - 1, part, gradients);
     },
     end(part, gradients, measure, whole) {
       ended = true;
-      measureTag(part);
+      tags.measure(part);
       const measured = rank < last ? 0 : measure();
       const sent = rank < last ? send(part, gradients, rank + 1) : sendWhole(part, gradients, measured);
       if (rank === last) {

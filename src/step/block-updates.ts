@@ -6,7 +6,7 @@ import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-
 import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
 import type { Change, ParameterStore } from "../store/store.js";
-import { clipFactor, gradientNorm } from "../optim/clip.js";
+import { clipFactor, gradientNorm, PartNorm } from "../optim/clip.js";
 import { ToldError } from "../parallel/agreed.js";
 import { ALONE, type Collectives, type GradientSums, NO_ROWS, type SumOrder } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
@@ -287,26 +287,5 @@ export class BlockUpdates {
     for (const rows of this.#rows) rows.free();
     this.#alive.clear();
     this.#rows.clear();
-  }
-}
-
-/** The norm of a part's gradients, as they become known. Errors: BadValuesError where it is no number. */
-class PartNorm {
-  value = 0;
-
-  constructor(
-    readonly part: number,
-    whole: number,
-  ) {
-    this.add(whole);
-  }
-
-  add(norm: number): void {
-    this.value = Math.hypot(this.value, norm);
-    if (Number.isFinite(this.value)) return;
-    throw new BadValuesError(
-      `the gradient of ${this.part < 0 ? "the embedding or head" : `block ${this.part}`} is not a finite number.`,
-      "Lower learning_rate or resume from the last checkpoint.",
-    );
   }
 }

@@ -2,12 +2,12 @@
 // every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
 // block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
 // a first backward pass measures and discards, a second one updates.
-import { assert, BadValuesError, UserError } from "../errors.js";
+import { BadValuesError, UserError } from "../errors.js";
 import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
 import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
-import { ALONE, type Collectives, shareOf } from "../parallel/collectives.js";
+import { ALONE, shareOf } from "../parallel/collectives.js";
 import { sequenceGroup } from "../parallel/sequence-group.js";
 import { bitBytes, hostBytes, type Method } from "../reversible/methods/method.js";
 import { ledger } from "../torch/memory.js";
@@ -24,10 +24,8 @@ import {
   streamBytesOf,
 } from "./micro-batch.js";
 import { correctingChoice } from "./expert-load.js";
-import { EXPERT_MATRICES } from "../model/expert-rows.js";
-import { placedParameters } from "../model/model.js";
 import { heldBatch } from "../network/held-batch.js";
-import { TravelingExperts } from "../network/traveling/traveling-experts.js";
+import { travelingExperts } from "../network/traveling/traveling-experts.js";
 import { forwardOrder, type Network, type Segment, segmentsOf } from "../network/network.js";
 import { EMBEDDING } from "../store/store.js";
 import type { OptimizerStates } from "./optimizer-states.js";
@@ -201,19 +199,6 @@ export function trainStep(
     traveling?.close();
     watch.close();
   }
-}
-
-function travelingExperts({ model, store, computeDtype, device }: Network, ranks: Collectives): TravelingExperts {
-  const { sharing } = store;
-  assert(sharing !== null, "experts stay where all are everywhere");
-  const all = Array.from({ length: ranks.world }, (_, rank) => rank);
-  const rows = new Map(
-    placedParameters(model.architecture)
-      .filter(({ spec }) => spec.name === EXPERT_MATRICES.gateUp)
-      .map((placed) => [placed.layer, all.map((rank) => sharing.rows(placed, rank))] as const),
-  );
-  const rowsOf = (layer: number) => rows.get(layer) ?? null;
-  return new TravelingExperts({ ranks, rowsOf, width: model.architecture.hiddenSize, computeDtype, device });
 }
 
 const sum = <T>(items: T[], size: (item: T) => number): number => items.reduce((total, item) => total + size(item), 0);

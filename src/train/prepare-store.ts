@@ -9,7 +9,7 @@ import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import { rollBack } from "../store/disk/undo-log.js";
-import { workingFolder } from "../store/disk/working-copy.js";
+import { workingFolder } from "../checkpoint/run/marker.js";
 import { STORES } from "../store/registry.js";
 import { nameOf, type ParameterStore, type SharedOptions } from "../store/store.js";
 import { fastestDtype } from "../torch/device.js";

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 
 import { listCheckpoints, STATE_FILE } from "../checkpoint/run/checkpoints.js";
-import { workingFolder } from "../store/disk/working-copy.js";
+import { workingFolder } from "../checkpoint/run/marker.js";
 import type { TrainSettings } from "./settings/settings.js";
 import { freeRun, prepareRun } from "./prepare.js";
 import { train } from "./loop.js";

@@ -55,6 +55,11 @@ export function isRunFolder(dir: string): boolean {
 export const isRunPart = (name: string): boolean =>
   isWorkingCopy(name) || /^(checkpoint-\d+|final(-\d+)?)(\.partial|\.revmoe-previous)?$/.test(name);
 
+export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
+
+/** That of a rank which has a share, beside `folder`. */
+export const rankFolder = (folder: string, rank: number): string => `${folder}-rank-${rank}`;
+
 /** Parameters and state on disk, of a run or of one of its ranks. */
 export const isWorkingCopy = (name: string): boolean =>
   name === WORKING_FOLDER || new RegExp(`^${WORKING_FOLDER}-rank-\\d+$`).test(name);

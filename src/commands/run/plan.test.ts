@@ -119,6 +119,15 @@ test("--largest prints flags that train takes; too little is a sentence and exit
   assert.equal(none.status, 2);
   assert.match(none.stdout, /optimizer state/);
   assert.match(none.stderr, /^revmoe: largest: nothing fits 1000 B: 1 row of 32 tokens takes [\d.]+ KiB\. .*\n$/);
+  const lean = revmoe("plan", ...SMALL, "--largest", "--memory", "200kB", "--json");
+  const { waysToFit } = JSON.parse(lean.stdout) as { waysToFit: string[] };
+  assert.ok(waysToFit.length > 0, lean.stderr);
+  for (const way of waysToFit) {
+    const flags = way.replace(/ \(.*/, "").split(" ");
+    const again = revmoe("plan", "--model", FOLDER, "--compute-dtype", "float32", "--threads", "1", ...flags, "--json");
+    const { placed } = JSON.parse(again.stdout) as { placed: { deviceBytes: number } };
+    assert.ok(placed.deviceBytes <= 200_000, `${way}: ${placed.deviceBytes}`);
+  }
   const told = revmoe("plan", ...SMALL, "--largest", "--memory", "1kB", "--json");
   assert.equal(told.status, 2);
   assert.equal((JSON.parse(told.stdout) as { fits: boolean }).fits, false);

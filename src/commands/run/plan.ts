@@ -112,7 +112,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
   if (choice !== null && !choice.fits) throw tooLarge(limit as number, plan, ways);
   if (layouts.length > 0 && !layouts.some(({ fits }) => fits))
     throw new UserError(
-      `ranks: no layout of ${asked.ranks} fits (expected one that does). Use more, or a larger machine.`,
+      `ranks: no layout of ${asked.ranks} fits. Use more, fewer or shorter rows, smaller tiles, an optimizer with less state, or larger machines.`,
     );
   return 0;
 }

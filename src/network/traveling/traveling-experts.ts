@@ -2,10 +2,18 @@
 // the ranks, and are computed together. So gradients of experts' matrices are whole where they are made. All ranks make the same rounds (rounds.ts),
 // those without rows too. Owns the graphs of rounds until their way back, or `close`.
 import { assert, BadValuesError } from "../../errors.js";
-import { type Experts, type ExpertsElsewhere, expertsOutput, isExpertMatrix } from "../../model/expert-rows.js";
+import {
+  EXPERT_MATRICES,
+  type Experts,
+  type ExpertsElsewhere,
+  expertsOutput,
+  isExpertMatrix,
+} from "../../model/expert-rows.js";
+import { type Model, placedParameters } from "../../model/model.js";
 import { agreed, ToldError } from "../../parallel/agreed.js";
 import type { Collectives, RowExchange } from "../../parallel/collectives.js";
 import { backwardThrough, customFunction, freeGraph, type Graph, isRecorded, record } from "../../torch/graph.js";
+import type { ParameterStore } from "../../store/store.js";
 import { detach } from "../../torch/autograd.js";
 import { cast, indexSelect, reshape, unsqueeze } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
@@ -40,6 +48,31 @@ interface Recorded {
 }
 
 const ALL_SENT: Wish = { kind: "none" };
+
+/** Those of a model whose store leaves experts where they are. */
+export function travelingExperts(
+  {
+    model,
+    store,
+    computeDtype,
+    device,
+  }: Pick<TravelOptions, "computeDtype" | "device"> & {
+    model: Model;
+    store: ParameterStore;
+  },
+  ranks: Collectives,
+): TravelingExperts {
+  const { sharing } = store;
+  assert(sharing !== null, "experts stay where all are everywhere");
+  const all = Array.from({ length: ranks.world }, (_, rank) => rank);
+  const rows = new Map(
+    placedParameters(model.architecture)
+      .filter(({ spec }) => spec.name === EXPERT_MATRICES.gateUp)
+      .map((placed) => [placed.layer, all.map((rank) => sharing.rows(placed, rank))] as const),
+  );
+  const rowsOf = (layer: number) => rows.get(layer) ?? null;
+  return new TravelingExperts({ ranks, rowsOf, width: model.architecture.hiddenSize, computeDtype, device });
+}
 
 export class TravelingExperts implements ExpertsElsewhere {
   readonly #options: TravelOptions;

@@ -11,7 +11,7 @@ export function layoutAsData({ layout, plan, fits, computing, exchange, hidden, 
   return { name: layout.name, settings: layout.change, ...plan.placed, ...times, fits };
 }
 
-/** `model` as a person named it. */
+/** `model` as a person named it; the layout to take is said where one fits. */
 export function layoutsTable(layouts: readonly PlannedLayout[], model: string): string {
   const header = ["layout", "memory", "files", "computing", "link", "hidden", "a step", "tokens/s"];
   const time = (seconds: number): string => `~${formatDuration(1000 * seconds)}`;
@@ -29,8 +29,8 @@ export function layoutsTable(layouts: readonly PlannedLayout[], model: string): 
     ];
   });
   const [best] = layouts;
-  const choice = best?.fits
-    ? `the fastest that fits, on each of the ${best.plan.ranks.count} ranks (revmoe launch starts them): ${trainFlags({ ...best.plan.settings, model })}`
-    : "none of them fits: use more ranks, fewer or shorter rows, smaller tiles, or an optimizer with less state";
-  return `${formatTable(header, rows)}\n\n${choice}`;
+  const table = formatTable(header, rows);
+  if (!best?.fits) return table;
+  const { settings, ranks } = best.plan;
+  return `${table}\n\nthe fastest that fits, on each of the ${ranks.count} ranks (revmoe launch starts them): ${trainFlags({ ...settings, model })}`;
 }

@@ -24,6 +24,8 @@ type Planned = Omit<Way, "quality">;
 const WORTH = 1.1;
 /** How much longer than the fastest the first may take. */
 const LONGER = 1.5;
+/** How much more than the leanest a way may need that is looked at for memory. */
+const LEAN = 1.1;
 const SHORTEST = 128;
 
 /** Those that fit; `asked` are names of settings that stay. Empty where nothing fits. */
@@ -93,7 +95,6 @@ export function leanWay(
   );
 }
 
-const LEAN = 1.1;
 const deviceBytesOf = ({ plan }: Way): number => plan.placed.deviceBytes;
 
 /** The mildest change with which these settings fit, unless what a leaner one leaves free makes a step faster; null where none fits. */

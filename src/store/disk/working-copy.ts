@@ -7,7 +7,6 @@ import { join } from "node:path";
 
 import { STATE_FILE } from "../../checkpoint/run/checkpoints.js";
 import { checkFreeSpace, makeFolders, sync, writeFileDurably } from "../../checkpoint/files/disk.js";
-import { WORKING_FOLDER } from "../../checkpoint/run/marker.js";
 import { progressText, type WrittenProgress } from "../../checkpoint/run/state.js";
 import { byteLength } from "../../checkpoint/safetensors/header.js";
 import { UserError } from "../../errors.js";
@@ -39,11 +38,6 @@ import { deviceStore } from "../device.js";
 import { Stopwatch, type StoreTimes } from "../times.js";
 import { rollBack, UNDO_FILE, UndoLog } from "./undo-log.js";
 import { isCpu } from "../../torch/device.js";
-
-export const workingFolder = (outputDir: string): string => join(outputDir, WORKING_FOLDER);
-
-/** That of a rank which has a share, beside `folder`. */
-export const rankFolder = (folder: string, rank: number): string => `${folder}-rank-${rank}`;
 
 export class WorkingCopy implements ParameterStore {
   readonly sharing = null;

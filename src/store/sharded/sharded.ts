@@ -2,13 +2,14 @@
 // changes these alone. A part is whole on a rank while it is in use, and the next one while it comes. Owns copies of parts and that store; what is
 // stored belongs to the model and the optimizer.
 import { assert, BadValuesError } from "../../errors.js";
+import { rankFolder } from "../../checkpoint/run/marker.js";
 import type { WrittenProgress } from "../../checkpoint/run/state.js";
 import type { Architecture } from "../../model/architecture.js";
 import { type Allocate, placedParameters, type PlacedParameter } from "../../model/model.js";
 import type { StateLayout } from "../../optim/optimizer.js";
 import { type Rows, shape, type Tensor } from "../../torch/tensor.js";
 import { deviceStore } from "../device.js";
-import { rankFolder, WorkingCopy } from "../disk/working-copy.js";
+import { WorkingCopy } from "../disk/working-copy.js";
 import {
   type Change,
   EMBEDDING,

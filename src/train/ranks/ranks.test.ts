@@ -116,8 +116,10 @@ test("what several ranks cannot do is said by all", async (t) => {
     { settings: refused, fails: true },
     { settings: { ...bad, output_dir: join(place.folder, "no-run") }, fails: true },
     { settings: { ...bad, learning_rate: 1e30, on_nonfinite: "stop" }, fails: true },
+    { settings: settingsFor(place, { output_dir: place.out("astray") }), astray: true, fails: true },
   ]);
   for (const [rank, cases] of saw.entries()) {
+    assert.match(cases[3].failure ?? "", /^rank \d of 2 is at step \d, and rank \d at step \d \(expected the same\)/);
     assert.match(cases[0].failure ?? "", /^parameters: disk is for one process, and 2 ranks train here/);
     assert.match(cases[1].failure ?? "", rank === 0 ? /^output_dir/ : /^rank 0: output_dir/);
     assert.match(

@@ -32,6 +32,10 @@ export interface RankCase {
   spoiltForward?: boolean;
   /** Rank 1 alone meets bad values in the first pass over its micro-batches, when so many blocks have begun. */
   spoiltBlock?: number;
+  /** The same in its first backward pass, when so many have begun. */
+  spoiltBack?: number;
+  /** Rank 1 alone is elsewhere in the run than the others. */
+  astray?: boolean;
 }
 
 export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
@@ -108,22 +112,32 @@ function spoilForward({ data, state: { network } }: Run): void {
   Object.assign(network, { coupling: { ...network.coupling, forward } });
 }
 
-function spoilBlock({ state: { network } }: Run, blocks: number): void {
+function spoilBlock({ state: { network } }: Run, way: "forward" | "reverse", blocks: number): void {
   const { coupling } = network;
   let begun = 0;
-  const forward: typeof coupling.forward = (...of) => {
+  const passed = coupling[way] as (...of: unknown[]) => unknown;
+  const spoilt = (...of: unknown[]): unknown => {
     if (++begun === blocks) throw new BadValuesError("a value is spoilt.", "");
-    return coupling.forward(...of);
+    return passed(...of);
   };
-  Object.assign(network, { coupling: { ...coupling, forward } });
+  Object.assign(network, { coupling: { ...coupling, [way]: spoilt } });
 }
 
 async function trainCases(path: string): Promise<void> {
   const ranks = joinRanks(rankPlace(process.env), 60);
   const saw: RankSaw[] = [];
-  for (const { settings, fails, stopAt, blank, poisoned, spoilt, spoiltForward, spoiltBlock } of JSON.parse(
-    readFileSync(path, "utf8"),
-  ) as RankCase[]) {
+  for (const {
+    settings,
+    fails,
+    stopAt,
+    blank,
+    poisoned,
+    spoilt,
+    spoiltForward,
+    spoiltBlock,
+    spoiltBack,
+    astray,
+  } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
     const ownTokens: number[] = [];
     const tokens: number[] = [];
     const sentBefore: number[] = [];
@@ -132,7 +146,12 @@ async function trainCases(path: string): Promise<void> {
       if (poisoned) poison(run);
       if (spoilt && ranks.rank === 1) spoilBackward(run);
       if (spoiltForward && ranks.rank === 1) spoilForward(run);
-      if (spoiltBlock !== undefined && ranks.rank === 1) spoilBlock(run, spoiltBlock);
+      if (spoiltBlock !== undefined && ranks.rank === 1) spoilBlock(run, "forward", spoiltBlock);
+      if (spoiltBack !== undefined && ranks.rank === 1) spoilBlock(run, "reverse", spoiltBack);
+      if (astray) {
+        ranks.at(ranks.rank === 1 ? "step 9" : "step 1");
+        ranks.gather(null);
+      }
       const { data } = run;
       const next = data.nextStep.bind(data);
       data.nextStep = (most) => {

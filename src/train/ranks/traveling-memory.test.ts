@@ -60,6 +60,13 @@ test("memory and bytes that are sent are as planned, and less than where weights
   }
 });
 
+test("a plan counts rows once", (t) => {
+  const place = makeLargerWorkplace(t);
+  const settings = settingsFor(place, { ...WORK, rank_sums: "direct" });
+  const geometry = geometryOf(place);
+  assert.equal(planStep(settings, geometry, undefined, 4).ranks.sentBytes, stepTraffic(settings, geometry, 4) / 4);
+});
+
 test("auto takes what sends less, and says so", (t) => {
   const place = makeLargerWorkplace(t);
   const geometry = geometryOf(place);

@@ -136,6 +136,21 @@ test("gradients rebuilt from outputs are those of inputs that were kept, and of 
   await checkNear(place, [pairFor(place, "iterated", { ...ROWS, ...iterated })]);
 });
 
+test("bad values of one rank in a block are heard by all on the way back, with experts and without", async (t) => {
+  const place = makeLargerWorkplace(t, { mlp_only_layers: [0, 1, 2, 3] });
+  const settings = settingsFor(place, { ...ROWS, init_weights: "random", on_nonfinite: "stop" });
+  const at = [2, 6];
+  const saw = await trainOnRanks(
+    place.folder,
+    2,
+    at.map((spoiltBack) => ({
+      settings: { ...settings, output_dir: place.out(`back-${spoiltBack}`) },
+      ...{ spoiltBack, fails: true },
+    })),
+  );
+  for (const { failure } of saw.flat()) assert.match(failure ?? "", /^step 1: rank 1: a value is spoilt/);
+});
+
 test("where there are no experts it is refused", async (t) => {
   const dense = makeLargerWorkplace(t, { mlp_only_layers: [0, 1, 2, 3, 4, 5, 6, 7] });
   const settings = settingsFor(dense, { ...ROWS, init_weights: "random" });
