@@ -23,13 +23,13 @@ import {
   startMicroBatch,
   streamBytesOf,
 } from "./micro-batch.js";
-import { correctingChoice } from "./expert-load.js";
+import { correctingChoice } from "./router/expert-load.js";
 import { heldBatch } from "../network/held-batch.js";
 import { travelingExperts } from "../network/traveling/traveling-experts.js";
 import { forwardOrder, type Network, type Segment, segmentsOf } from "../network/network.js";
 import { EMBEDDING } from "../store/store.js";
 import type { OptimizerStates } from "./optimizer-states.js";
-import { NOTHING_OBSERVED, type Observed, RouterLosses, type RouterLossSettings } from "./router-losses.js";
+import { NOTHING_OBSERVED, type Observed, RouterLosses, type RouterLossSettings } from "./router/losses.js";
 import type { Teacher } from "./teacher.js";
 import { passBack } from "./backward.js";
 
