@@ -10,11 +10,11 @@ import type { StepResult } from "./step.js";
 
 export type { MemoryTerms };
 
-/** Terms of the peak since the ledger was last reset, after a step. */
+/** Terms of the peak since the ledger was last reset. Call it after a step. */
 export function memoryTerms(network: Network, states: OptimizerStates, result: StepResult): MemoryTerms {
   const { peakBytes } = ledger(network.device);
   const { gradientBytes, streamBytes, keptBytes, teacherBytes } = result;
-  // Elsewhere, they are no part of what the device has allocated.
+  // A store that holds weights and states elsewhere says what of them is on the device.
   const own = network.store.held ?? { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
   const terms = { ...own, gradientBytes, streamBytes, keptBytes, teacherBytes };
   return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };
