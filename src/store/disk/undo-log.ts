@@ -29,7 +29,7 @@ export class UndoLog {
 
   constructor(folder: string) {
     this.#path = join(folder, UNDO_FILE);
-    // Appending: after `clear` the next record is the first byte of the file again.
+    // The file is opened for appending: after `clear`, the next record begins at its first byte again.
     this.#file = openSync(
       this.#path,
       constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND,
