@@ -24,7 +24,10 @@ export interface Batch {
   places?: string[];
 }
 
-/** A batch as a step takes it. An engine without elements looks at no value of the arrays, so a plan may have sizes alone. */
+/**
+ * A batch as a step takes it. An engine without elements looks at no value of the arrays, so a plan may have sizes
+ * alone.
+ */
 export interface SizedBatch extends Pick<Batch, "segments" | "trainedTokens"> {
   tokens: ArrayLike<number>;
   labels: ArrayLike<number>;

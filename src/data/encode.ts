@@ -1,8 +1,10 @@
-// One sample into token ids, and for each id whether the loss of predicting it counts.  A text of trained and other
-// parts is encoded part by part, not as a whole in which the parts are then searched. The boundaries are those of
-// inference: the prompt is encoded alone, up to the header "assistant\n" or its own end, and the model goes on from
-// there token by token. Encoding the whole could merge the last letters of the prompt with the first of the answer into
-// a token that generation never sees. At an end marker, which is a special token, both ways give the same ids.
+// One sample into token ids, and for each id whether the loss of predicting it counts.
+//
+// A text of trained and other parts is encoded part by part, not as a whole in which the parts are then searched. The
+// boundaries are those of inference: the prompt is encoded alone, up to the header "assistant\n" or its own end, and
+// the model goes on from there token by token. Encoding the whole could merge the last letters of the prompt with the
+// first of the answer into a token that generation never sees. At an end marker, which is a special token, both ways
+// give the same ids.
 import type { Message, Sample } from "./conversations/sample.js";
 import type { Document } from "./documents.js";
 import { type ChatOptions, renderChat, type Span } from "./template/template.js";

@@ -1,5 +1,6 @@
-// A model in memory: its settings and its parameters in storage dtype, one record per block. The model owns its tensors;
-// `freeModel` releases them. Where parameters come from (a checkpoint, or random numbers here) is the caller's choice.
+// A model in memory: its settings and its parameters in storage dtype, one record per block. The model owns its
+// tensors; `freeModel` releases them. Where parameters come from (a checkpoint, or random numbers here) is the caller's
+// choice.
 import { copy_, fill_, narrow, normal_, view } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";

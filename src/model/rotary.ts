@@ -1,5 +1,5 @@
-// Rotary positions (RoFormer, arXiv 2104.09864): the frequencies of a kind of attention, stretched for longer texts in the
-// ways of modeling_rope_utils.py of transformers 5, and the tables that a micro-batch carries.
+// Rotary positions (RoFormer, arXiv 2104.09864): the frequencies of a kind of attention, stretched for longer texts in
+// the ways of modeling_rope_utils.py of transformers 5, and the tables that a micro-batch carries.
 import { cast, cat, cos, mulScalar, outer, sin } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type DType, fromArray, type Tensor } from "../torch/tensor.js";

@@ -1,10 +1,9 @@
-// The factored second moment of Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5), as transformers.Adafactor
-// and lomo_optim.AdaLomo compute it, on which both optimisers here are built. For each matrix, with b_t = 1 - t^-decay:
+// The factored second moment of Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5), as in
+// transformers.Adafactor and lomo_optim.AdaLomo. For each matrix, with b_t = 1 - t^-decay:
 //   r = b_t r + (1 - b_t) mean over columns of (g^2 + 1e-30);  c the same over rows;  V = r c' / mean(r)
 //   u = g / sqrt(V);  u /= max(1, rms(u) / clip);  a = lr, or lr * max(1e-3, rms(w));  w -= a * decay * w;  w -= a u
 // State: r and c in float32, 4 bytes per row and column of every matrix, so of every expert; a vector has all of V.
-// The reference passes bands of rows and overwrites the gradient; the kernels pass it three times, all matrices at
-// once.
+// The reference passes bands of rows and overwrites the gradient; the kernels pass it three times, all matrices at once.
 import type { SettingRows, SettingsOf } from "../settings/table.js";
 import {
   add_,

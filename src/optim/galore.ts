@@ -5,9 +5,8 @@
 // P comes from eigenvectors of G'G (or GG'), in a third of the time of decomposing G. As published, the moments stay
 // when P changes, so signs matter. The paper leaves signs to LAPACK; here a new direction points to the side of the one
 // that it replaces. State: 4 bytes x r x (2 longer + shorter side) per matrix, so per expert. Matrices of the blocks
-// whose shorter side exceeds r are projected; all others have AdamW. An expert that no token reached when P is due
-// keeps its P, or gets its first P with its first gradient (galore_torch takes an arbitrary one). Decay comes first, as
-// in AdamW.
+// whose shorter side exceeds r are projected; all else has AdamW. An expert that no token reached when P is due keeps
+// its P, or gets one with its first gradient (galore_torch takes an arbitrary one). Decay comes first, as in AdamW.
 import {
   abs,
   addScalar_,

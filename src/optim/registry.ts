@@ -1,5 +1,5 @@
-// All optimizers. The choices of `--optimizer`, its settings with their types, checks, help, docs and what the plan proposes
-// follow from this list and from what each file exports (entry.ts).
+// All optimizers. The choices of `--optimizer`, its settings with their types, checks, help, docs and what the plan
+// proposes follow from this list and from what each file exports (entry.ts).
 import type { SettingRow, SettingRows, SettingsOf } from "../settings/table.js";
 import type { DType } from "../torch/tensor.js";
 import { ADAFACTOR } from "./adafactor.js";

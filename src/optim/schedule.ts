@@ -1,5 +1,5 @@
-// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak, or constant with
-// cosine decay at the end.
+// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak, or
+// constant with cosine decay at the end.
 
 export const SCHEDULES = ["cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"] as const;
 export type ScheduleType = (typeof SCHEDULES)[number];

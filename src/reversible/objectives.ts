@@ -83,8 +83,8 @@ export interface Taught {
 }
 
 /**
- * KL(teacher || student) at temperature t, times t^2 so that gradients keep their size (Hinton, Vinyals and Dean, arXiv 1503.02531),
- * over all positions. With p = softmax(teacher / t) and q = softmax(z / t):
+ * KL(teacher || student) at temperature t, times t^2 so that gradients keep their size (Hinton, Vinyals and Dean, arXiv
+ * 1503.02531), over all positions. With p = softmax(teacher / t) and q = softmax(z / t):
  *   loss = t^2 sum_n sum_v p_nv (log p_nv - log q_nv),  dz_n = t (q_n - p_n)
  */
 export function divergence({ hidden_TD, head_VD, scales, temperature }: Taught): Objective {

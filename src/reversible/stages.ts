@@ -73,7 +73,10 @@ export function recordStages<Context>(
   }
 }
 
-/** Gradients from dy_TD through recorded graphs, which are freed; `dh_TD` is the gradient of later stages' input, if any. */
+/**
+ * Gradients from dy_TD through recorded graphs, which are freed; `dh_TD` is the gradient of later stages' input, if
+ * any.
+ */
 export function backwardStages(graphs: BranchGraphs, dy_TD: Tensor, dh_TD: Tensor | null = null): InputGradients {
   return scope(() => {
     let dMemory_TD: Tensor | null = null;

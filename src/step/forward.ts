@@ -51,7 +51,10 @@ interface Seen {
   observed: Observed;
 }
 
-/** Passes this rank's share of `batches` through all blocks. Errors: BadValuesError, on all ranks, where values are not finite. */
+/**
+ * Passes this rank's share of `batches` through all blocks. Errors: BadValuesError, on all ranks, where values are not
+ * finite.
+ */
 export function passForward(batches: readonly SizedBatch[], passing: Passing): Forward {
   const { network, segments, pass, microBatches, beginning, routerLosses, ranks } = passing;
   const group = sequenceGroup(ranks, passing.sequenceRanks);

@@ -1,5 +1,5 @@
-// The peak of a step as a sum of terms, so that a reader sees what takes the memory. All figures but the last are counted;
-// the working set is what remains: a block's activations, the loss tile, the optimiser's tile.
+// The peak of a step as a sum of terms, so that a reader sees what takes the memory. All figures but the last are
+// counted; the working set is what remains: a block's activations, the loss tile, the optimizer's tile.
 import { formatBytes } from "../format.js";
 import type { MemoryTerms } from "../metrics/record.js";
 import { weightBytes } from "../model/model.js";

@@ -1,6 +1,6 @@
-// A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
-// Owns all of these, and alone changes what it holds; `freeMicroBatch` releases what is left. What it holds can be
-// saved, so that a second backward pass starts from the same place.
+// A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has
+// reached. Owns all of these, and alone changes what it holds; `freeMicroBatch` releases what is left. What it holds
+// can be saved, so that a second backward pass starts from the same place.
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";

@@ -1,9 +1,11 @@
 // Which part of the text a template writes for each message, found with one more rendering for any number of messages:
 // where a loop over the messages begins and ends one message's turn, the rendering writes marks. The marks are valid if
 // the text without them is the original text, each message has exactly one part, and of other messages only the role
-// was read for it.  In its part, the assistant's turn begins after the header and ends with its end marker. Probes show
-// both: the header is what a generation prompt adds, without thoughts that it may open; a marker is what follows the
-// words of a turn, be it the last or an earlier one.
+// was read for it.
+//
+// In its part, the assistant's turn begins after the header and ends with its end marker. Probes show both: the header
+// is what a generation prompt adds, without thoughts that it may open; a marker is what follows the words of a turn, be
+// it the last or an earlier one.
 import type { Message } from "../conversations/sample.js";
 import { type Part, Watch } from "./watch.js";
 import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";

@@ -1,5 +1,5 @@
-// Router jitter: in training, the input of a layer with experts is multiplied, element by element, by uniform noise from
-// [1 - epsilon, 1 + epsilon), before the router and all experts (transformers' MixtralSparseMoeBlock; the input
+// Router jitter: in training, the input of a layer with experts is multiplied, element by element, by uniform noise
+// from [1 - epsilon, 1 + epsilon), before the router and all experts (transformers' MixtralSparseMoeBlock; the input
 // jitter of Switch Transformers, arXiv 2101.03961). Noise follows from its place alone, so recomputation draws the
 // same. It is drawn for all tokens, and a tile takes its rows of it; so tiles do not change it.
 import { cast, mul, narrow, uniform_ } from "../../torch/ops.js";

@@ -1,9 +1,9 @@
-// Losses on the router's raw logits z, over all S layers that route and all T tokens of a step (prompts count, padding does not
-// exist; micro-batches make one whole). p = softmax(z) in float32; c_le tokens sent to expert e in layer l; k choices:
-//   aux, pooled  E sum_e F_e P_e, F_e = sum_l c_le / (S T), P_e the mean of p_e over layers and tokens: k at balance. Switch
-//                Transformers, arXiv 2101.03961, eq. 4-6, as transformers' load_balancing_loss_func pools it
-//   aux, layer   mean over layers of E/k sum_e f_le P_le, f_le = c_le / T, P_le of this layer: 1 at balance. Megatron-LM's
-//                switch_load_balancing_loss_func, which adds layers up: its coefficient is ours divided by S
+// Losses on the router's raw logits z, over all S layers that route and all T tokens of a step: prompts count, padding
+// does not exist, micro-batches are one. p = softmax(z) in float32; c_le tokens of layer l go to expert e; k choices:
+//   aux, pooled  E sum_e F_e P_e, F_e = sum_l c_le / (S T), P_e the mean of p_e over layers and tokens: k at balance.
+//                Switch Transformers, arXiv 2101.03961, eq. 4-6, as transformers' load_balancing_loss_func pools it
+//   aux, layer   mean over layers of E/k sum_e f_le P_le, f_le = c_le / T, P_le of this layer: 1 at balance. As
+//                Megatron-LM's switch_load_balancing_loss_func, which adds layers up: its coefficient is ours / S
 //   z            mean over layers and tokens of logsumexp(z)^2: ST-MoE, arXiv 2202.08906, eq. 5
 // Counts have no gradient. So with w_le = the factor of sum_t p_te above, dz = p (w - sum_j p_j w_j). This needs the
 // counts, which are known after the forward pass; it is added where a block is differentiated. No logits are stored.

@@ -1,5 +1,5 @@
-// What a run writes: checkpoint-N, from which it resumes exactly, and final/, the result. Both are Hugging Face folders of
-// the ordinary architecture with revmoe.json beside, saved whole or not at all.
+// What a run writes: checkpoint-N, from which it resumes exactly, and final/, the result. Both are Hugging Face folders
+// of the ordinary architecture with revmoe.json beside, saved whole or not at all.
 import { join } from "node:path";
 
 import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
