@@ -41,8 +41,8 @@ export interface Context {
    */
   segments: number[];
   /**
-   * On a GPU: 0 and where each document ends (int32), brought there once, since that waits for it. Null on a CPU, and
-   * with a cache.
+   * On a GPU: 0 and where each document ends (int32), brought there once, since each time waits for the GPU. Null on a
+   * CPU, and with a cache.
    */
   ends_S: Tensor | null;
   /** Tables by their index in `Architecture.rotary`. */

@@ -89,7 +89,7 @@ export class RecordedRouting implements Routing {
     return tiles.get(first) ?? null;
   }
 
-  /** Tokens sent to each expert, by layer. The first call waits for a GPU; no choice may follow it. */
+  /** Tokens sent to each expert, by layer. The first call waits for a GPU and fixes the counts. */
   counts(): ReadonlyMap<number, number[]> {
     if (this.#sent !== null) return this.#sent;
     this.#bringCounts();

@@ -50,7 +50,7 @@ export interface Sharing {
   shapeOf(stored: Tensor): number[];
   /** Whether, in training, only the rank that holds an expert uses it. Known once there is a model. */
   expertsStay(): boolean;
-  /** Which rows of a gradient a rank needs: those of its parameter. */
+  /** The rows of a gradient's sum that a rank needs: those that it holds of the parameter. */
   readonly needed: NeededRows;
 }
 

@@ -1,5 +1,5 @@
 // One run at a time in a folder: run.lock names the process that writes there, and is made in one move with its
-// content. If its process is gone, exactly one other can take over: the one that makes run.lock.after-TOKEN, with the
+// content. If its process is gone, at most one other can take over: the one that makes run.lock.after-TOKEN, with the
 // stale lock's TOKEN, and then moves its own lock into place. Readers need no lock. Limit: a process on another machine
 // cannot be seen from here, so its lock is respected.
 import { constants, copyFileSync, linkSync, readdirSync, renameSync, rmSync } from "node:fs";

@@ -90,8 +90,8 @@ const ON_CPU: SinkForm = {
   headsFirst: (t_BHSC) => t_BHSC,
 };
 
-// Consecutive documents of one length share a call. A call of its own takes a part of every tensor, and its backward
-// pass fills the rest of each with zeros.
+// Consecutive documents of one length share a call. A call for each would take a part of every tensor, and its backward
+// pass would fill the rest of each with zeros.
 const byDocument: FusedAttention = (q_THC, k_TKC, v_TKC, { segments }, sinks_H) => {
   const [heads, width] = shape(q_THC).slice(1);
   const runs = runsOf(segments);

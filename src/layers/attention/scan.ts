@@ -124,7 +124,9 @@ export const differentiated = (operators: Operators): TileWork => ({
   },
 });
 
-/** Moves a gradient; zeros if the operators did not use the input (rows that only another tile's part uses). */
+/**
+ * Moves a gradient; writes zeros if the operators did not use the tensor, as with rows that only the other input needs.
+ */
 function moveGrad(from: Tensor, to: Tensor): void {
   const gradient = takeGrad(from);
   if (gradient === null) fill_(to, 0);

@@ -1,9 +1,9 @@
-// Sinks for fused forms of attention, which have none themselves. A form returns the output o and each query's L =
-// log(sum of exp(S)). With the sink z of a head,
+// Sinks for fused forms of attention, which have none themselves. A form returns the output o and, for each query, the
+// logarithm L of its sum of exp(S). With the sink z of a head,
 //   L' = log(exp(L) + exp(z)),  o' = o exp(L - L')
 // A form's backward pass makes P = exp(S - L) and rowsum(do * o) from its arguments. Given o' and L' instead of o and
-// L, it makes the gradients with sinks; dz = -sum over queries of exp(z - L') rowsum(do * o'). tiled.ts explains S, P
-// and sinks.
+// L, it makes the gradients with sinks; dz = -sum over queries of exp(z - L') rowsum(do * o'). See tiled.ts for S and
+// P.
 import { cast, exp_, logAddExp, mul_, neg, reshape, sub, sumDim, unsqueeze } from "../../torch/ops.js";
 import { customFunction, ownInput } from "../../torch/graph.js";
 import { scope } from "../../torch/scope.js";

@@ -35,8 +35,8 @@ const chosen = (reportTo: readonly string[]): SinkKind[] =>
 export const checkSinks = (reportTo: readonly string[]): void => chosen(reportTo).forEach(({ check }) => check?.());
 
 /**
- * Opens the sinks that every run has and those in `reportTo`. `own` is a program's sink, which gets the same warnings
- * as the first. Errors: UserError of a sink that cannot begin.
+ * Opens the sinks that every run has and those in `reportTo`. `own` is a program's sink; it gets all events, and the
+ * same warnings as the first. Errors: UserError of a sink that cannot begin.
  */
 export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "say">, own?: Sink): Sink {
   const sinks: Sink[] = [];

@@ -15,7 +15,7 @@ interface Where {
 /** Whether the last step ended an epoch. */
 const endsEpoch = ({ data }: Where): boolean => data.state().position === 0;
 
-/** Whether the next step will end an epoch. If batches are left out, another step may end one as well. */
+/** Whether the next step will end an epoch. If batches are left out, it may do so even if this says no. */
 const willEndEpoch = ({ settings, data, ranks }: Where): boolean =>
   data.state().position + batchesPerStep(settings, ranks) >= data.batchesPerEpoch;
 
