@@ -2,8 +2,7 @@
 // logarithm L of its sum of exp(S). With the sink z of a head,
 //   L' = log(exp(L) + exp(z)),  o' = o exp(L - L')
 // A form's backward pass makes P = exp(S - L) and rowsum(do * o) from its arguments. Given o' and L' instead of o and
-// L, it makes the gradients with sinks; dz = -sum over queries of exp(z - L') rowsum(do * o'). See tiled.ts for S and
-// P.
+// L, it makes the gradients with sinks; dz = -sum over queries of exp(z - L') rowsum(do * o'). S, P: tiled.ts.
 import { cast, exp_, logAddExp, mul_, neg, reshape, sub, sumDim, unsqueeze } from "../../torch/ops.js";
 import { customFunction, ownInput } from "../../torch/graph.js";
 import { scope } from "../../torch/scope.js";

@@ -56,7 +56,7 @@ const aboutUses = (couplings: readonly { name: string; gamma?: GammaUse }[]): st
     .map(({ name, gamma }) => `${name} ${gamma?.about}`)
     .join("; ");
 
-/** Stored bits are packed into whole bytes, so eight elements must fit a whole number of them. */
+/** Why a hidden size is not possible: stored bits are packed eight elements to a whole number of bytes. */
 export function packingProblem({ gamma, gamma_final, stream }: SharedSettings, hiddenSize: number): string | false {
   const bits = Math.max(keptBits(gamma), keptBits(gamma_final || gamma));
   return (

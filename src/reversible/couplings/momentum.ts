@@ -1,9 +1,9 @@
 // Momentum coupling (Momentum ResNets, arXiv 2102.07870, eq. 2), with f the whole block's addition:
 //   v' = gamma v + (1 - gamma) f(p);  p' = p + v'       back: p = p' - v';  v = (v' - (1 - gamma) f(p)) / gamma
-// v starts at zero. After the last block the remaining momentum is flushed: hidden = p + v gamma / (1 - gamma). gamma
-// -> 0 is the ordinary network; gamma = -1 is the midpoint rule (arXiv 2512.02056, eq. 2.4) and stores nothing; gamma =
-// +-2^-m drops m low bits of v per element and block, which are kept and put back. A smaller gamma is nearer to the
-// ordinary network but keeps more bits: 4 bits at 1/16, a byte at 1/256.
+// v starts at zero. After the last block the remaining momentum is flushed: hidden = p + v gamma / (1 - gamma).
+// gamma -> 0 is the ordinary network. gamma = -1 is the midpoint rule (arXiv 2512.02056, eq. 2.4) and stores nothing.
+// gamma = +-2^-m drops m low bits of v per element and block, which are kept and put back. A smaller size is nearer to
+// the ordinary network but keeps more bits: 4 bits at 1/16, a byte at 1/256.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../../errors.js";
 import { formatNumber } from "../../format.js";
