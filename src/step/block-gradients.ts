@@ -1,5 +1,6 @@
-// The gradients of a step that exist at a moment: one block's, made of zeros, or of rows of its experts from which theirs are made by groups.
-// Owns every gradient and all rows until they are freed, or `close`; counts the most bytes that were alive at once.
+// The gradients of a step that exist at one moment: a block's, as tensors of zeros; where its experts' gradients are
+// made group by group, rows from which they are made. Owns all gradients and rows until they are freed, or `close`;
+// counts the peak of bytes.
 import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
 import type { Parameters } from "../model/model.js";
 import { makeGradients } from "../model/weights.js";
@@ -12,11 +13,11 @@ import { byteSize, shape, type Tensor } from "../torch/tensor.js";
 export interface UpdatePlace {
   device: string;
   store: ParameterStore;
-  /** Of parameters that stay, the gradient is made where they are held, whole. */
+  /** Says which parameters stay with the rank that holds them; such a gradient is made there, whole. */
   traveling?: { stays(name: string): boolean };
 }
 
-/** A block's gradient on its way: whole tensors, and rows in place of those of its experts. */
+/** A block's gradient on its way: whole tensors; for experts in groups, rows instead. */
 export interface BlockGradients {
   whole: Parameters;
   rows: ExpertRows | null;
@@ -33,13 +34,13 @@ export class LiveGradients {
   readonly #rows = new Set<ExpertRows>();
   peakBytes = 0;
 
-  /** `expertGroupSize`: experts of a block whose gradients exist at a time; 0: all. */
+  /** `expertGroupSize`: how many experts of a block have gradients at the same time; 0: all. */
   constructor(place: UpdatePlace, expertGroupSize: number) {
     this.#place = place;
     this.#expertGroupSize = expertGroupSize;
   }
 
-  /** Of zeros, or of anything for those that are written first. */
+  /** Makes gradients of zeros; those that `isUnfilled` names may hold anything, since they are written first. */
   make(parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
     const { device, store } = this.#place;
     const own = new Set(Object.entries(parameters).flatMap(([name, stored]) => (this.#stays(name) ? [stored] : [])));
@@ -51,7 +52,7 @@ export class LiveGradients {
     return gradients;
   }
 
-  /** A place for rows of a block's experts, where it has such and their gradients are made by groups. */
+  /** Makes a place for rows, if the block has experts whose gradients are made group by group; else null. */
   makeRows(parameters: Parameters): ExpertRows | null {
     if (!Object.keys(parameters).some((name) => this.inGroups(name))) return null;
     const rows = new ExpertRows();
@@ -59,22 +60,25 @@ export class LiveGradients {
     return rows;
   }
 
-  /** Whether a gradient is made of rows, some experts' at a time. */
+  /** Whether a gradient is made of rows, for a group of experts at a time. */
   inGroups(name: string): boolean {
     return this.#expertGroupSize > 0 && (Object.values(EXPERT_MATRICES) as string[]).includes(name);
   }
 
-  /** Whether the backward pass of a block writes a gradient before anything is added to it: of others, this rank writes its own experts' alone. */
+  /**
+   * Whether a block's backward pass writes this gradient before anything is added to it. Where rows travel between
+   * ranks, a rank writes only its own experts' part of a gradient that does not stay.
+   */
   isWrittenFirst(name: string): boolean {
     return EXPERT_PARAMETERS.includes(name) && (this.#place.traveling === undefined || this.#stays(name));
   }
 
-  /** Those that ranks add up. */
+  /** The gradients that ranks add up. */
   summed(gradients: Parameters): Parameters {
     return Object.fromEntries(Object.entries(gradients).filter(([name]) => !this.#stays(name)));
   }
 
-  /** Makes the gradients of experts from rows, group by group; `work` may keep none. */
+  /** Makes the gradients of experts from rows, group by group. `work` must not keep them: each is freed after it. */
   forExperts(rows: ExpertRows | null, parameters: Parameters, work: ExpertWork): void {
     during("gradient", () =>
       rows?.forGroups(parameters, this.#expertGroupSize, (name, first, gradient) => {
@@ -84,7 +88,7 @@ export class LiveGradients {
     );
   }
 
-  /** Frees those in `names`, and the rows. */
+  /** Frees the whole gradients in `names`, and all rows. */
   free({ whole, rows }: BlockGradients, names: readonly string[]): void {
     for (const name of names) {
       free(whole[name]);

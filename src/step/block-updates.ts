@@ -1,6 +1,6 @@
-// Gradients of a step from their first zero to the update: one block's at a time, summed over ranks, clipped, applied and freed; of its experts,
-// where asked, a group's at a time. Owns what is on its way to a sum, and by `LiveGradients` every gradient, until they are applied, or `close`.
-// Without optimiser states it only measures.
+// Gradients of a step from zeros to the update: one block's at a time is summed over ranks, clipped, applied and freed;
+// with `expertGroupSize`, its experts' group by group. Owns gradients that wait for a sum and, through `LiveGradients`,
+// all others, until they are applied, or `close`. Without optimizer states it only measures.
 import { BadValuesError, UserError } from "../errors.js";
 import type { Parameters } from "../model/model.js";
 import type { Change } from "../store/store.js";
@@ -15,25 +15,28 @@ import type { OptimizerStates } from "./optimizer-states.js";
 export interface UpdateOptions {
   /** 1 for the first step. */
   step: number;
-  /** Steps of the optimizer since its states were zero, this one included; `step` by default. */
+  /** Steps of the optimizer since its states were zero, including this one; `step` by default. */
   optimizerStep?: number;
   learningRate: number;
-  /** Factor on every gradient, from the norm of them all; nothing for 1. */
+  /** Factor on every gradient, computed from the norm of all of them; 1 by default. */
   gradientScale?: number;
   /** Largest norm of one block's gradient; 0: no limit. */
   maxBlockGradNorm: number;
-  /** Experts of a block whose gradients exist at a time; 0 or nothing: all. Where a limit needs their norm first, they are made twice. */
+  /**
+   * How many experts of a block have gradients at a time; 0 or nothing: all. A limit that needs their norm makes them
+   * twice.
+   */
   expertGroupSize?: number;
   seed: number;
-  /** What else changes a part when it is updated, behind the optimizer. */
+  /** Changes a part further, after the optimizer has updated it. */
   also?: (part: number, parameters: Parameters, change: Change) => void;
-  /** Those that make the step together, each with its share of the micro-batches; one process by itself unless said otherwise. */
+  /** The ranks that make the step together, each with its share of the micro-batches; one process by default. */
   ranks?: Collectives;
   /** How they add up gradients; see `SumOrder`. */
   sumOrder?: SumOrder;
 }
 
-/** What `apply` is given. */
+/** The arguments of `apply`. */
 interface PartGradients {
   part: number;
   parameters: Parameters;
@@ -47,7 +50,7 @@ export class BlockUpdates {
   readonly #place: UpdatePlace;
   readonly #live: LiveGradients;
   readonly #sums: GradientSums;
-  /** What was thrown over whole gradients, as on every rank. */
+  /** An error that every rank has met over the same whole gradients. */
   #known: unknown = null;
   #squaredNorm = 0;
 
@@ -58,7 +61,7 @@ export class BlockUpdates {
     this.#live = new LiveGradients(place, options.expertGroupSize ?? 0);
     this.#sums = (options.ranks ?? ALONE).sums(
       states === null ? NO_ROWS : place.store.sharing?.needed,
-      // Ranks whose rows meet are at the same block at the same time.
+      // Ranks that send each other rows of tokens are at the same block at the same time.
       place.traveling ? "direct" : options.sumOrder,
     );
   }
@@ -73,17 +76,20 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Bytes of the most gradients, and rows in their place, that were alive at once. */
+  /** Most bytes of gradients, and of rows in their place, that were alive at once. */
   get peakBytes(): number {
     return this.#live.peakBytes;
   }
 
-  /** Whether sums of gradients begin on this rank, and not with what another has added. */
+  /** Whether sums of gradients begin on this rank. If not, they begin with what another rank has added. */
   get beginsSums(): boolean {
     return this.#sums.beginsHere;
   }
 
-  /** Gradients for some parameters of a part: zero, or anything where sums begin here and are written first, or what other ranks have added already. */
+  /**
+   * Makes gradients for some parameters of a part. They hold what other ranks have added already. Where sums begin
+   * here, they are zero, or anything for those that `isUnfilled` names.
+   */
   begin(part: number, parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
     this.#sums.enter();
     const gradients = this.#live.make(parameters, this.beginsSums ? isUnfilled : undefined);
@@ -92,8 +98,8 @@ export class BlockUpdates {
   }
 
   /**
-   * The same for those of a block, where gradients of experts hold anything until they are written (`finishGradients`), with a place for rows of
-   * its experts where these go in groups.
+   * `begin` for a block. Gradients of experts hold anything until they are written (`finishGradients`). Experts whose
+   * gradients are made group by group get a place for rows instead.
    */
   beginBlock(layer: number, parameters: Parameters): BlockGradients {
     const live = this.#live;
@@ -103,8 +109,8 @@ export class BlockUpdates {
   }
 
   /**
-   * Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them; where other ranks add to them,
-   * that is later, at `finish` at the latest. Before, `look` is called.
+   * Clips and applies the gradients of a part (see store/store.ts), or only those in `names`, then frees them. Where
+   * other ranks add to them, that happens later, at `finish` at the latest. `look` is called just before.
    */
   apply(
     part: number,
@@ -126,7 +132,10 @@ export class BlockUpdates {
     });
   }
 
-  /** This rank has added what it has at first to a gradient that is added to once more, from the first rank on, after `resume`. */
+  /**
+   * Passes on what this rank has added so far. After `resume`, all ranks add to the gradient again, from the first one
+   * on.
+   */
   pause(part: number, gradients: Parameters): void {
     this.#sums.pause(part, gradients);
   }
@@ -136,12 +145,15 @@ export class BlockUpdates {
     this.#sums.resume(part, gradients);
   }
 
-  /** Every rank's value, in their order. */
+  /** Every rank's value, in the order of ranks. */
   gather<T>(value: T): T[] {
     return (this.#options.ranks ?? ALONE).gather(value);
   }
 
-  /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
+  /**
+   * What to throw for `failure`. One that this rank alone has met must end the run: recovery here would leave the
+   * others waiting.
+   */
   asKnown(failure: unknown): unknown {
     const { world } = this.#options.ranks ?? ALONE;
     if (world === 1) return failure;
@@ -153,12 +165,12 @@ export class BlockUpdates {
     return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
   }
 
-  /** Everything that was given to `apply` is applied. */
+  /** Waits until everything that was given to `apply` is applied. */
   finish(): void {
     this.#sums.finish();
   }
 
-  /** `wholeNorm` is that of what is no row. */
+  /** `wholeNorm` is the norm of the whole gradients, without experts in groups. */
   #apply(of: PartGradients, wholeNorm: number): void {
     const { part, gradients, names } = of;
     const states = this.#states;
@@ -185,11 +197,11 @@ export class BlockUpdates {
       maxBlockGradNorm,
       seed,
     } = this.#options;
-    // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
+    // Experts in groups are measured first only where the clip factor needs their norm: it makes their gradients twice.
     const isMeasured = maxBlockGradNorm > 0;
     const norm = isMeasured ? this.#measure(of, known) : known;
     const own = seedFor(seed, step, part + 2);
-    // For optimizers that draw.
+    // For optimizers that draw random numbers.
     setSeed(own);
     const update = {
       step: optimizerStep,
@@ -211,7 +223,7 @@ export class BlockUpdates {
     return norm.value;
   }
 
-  /** Adds the norms of experts whose gradients are made of rows. */
+  /** Adds the norms of the experts whose gradients are made of rows. */
   #measure({ parameters, gradients }: PartGradients, norm: PartNorm): PartNorm {
     this.#live.forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add(gradientNorm([gradient])));
     return norm;

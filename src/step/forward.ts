@@ -1,5 +1,6 @@
-// The forward pass of a step: micro-batches begin, pass all blocks, and what their routers have seen is put together over all ranks. Micro-batches
-// go into the caller's list as they begin; the caller frees them, also when this throws.
+// The forward pass of a step: micro-batches begin and pass all blocks, then what their routers have seen is put
+// together over all ranks. Micro-batches go into the caller's list as they begin; the caller frees them, also when this
+// throws.
 import { BadValuesError } from "../errors.js";
 import { agreed } from "../parallel/agreed.js";
 import { type Collectives, shareOf } from "../parallel/collectives.js";
@@ -14,43 +15,46 @@ import type { BlockPass } from "./block-pass.js";
 import { type Beginning, type MicroBatch, startMicroBatch, streamBytesOf } from "./micro-batch.js";
 import { NOTHING_OBSERVED, type Observed, type RouterLosses } from "./router/losses.js";
 
-/** What passes the blocks, and how. */
+/** What `passForward` needs besides the batches. */
 export interface Passing {
   network: Network;
   segments: Segment[];
   pass: BlockPass;
   microBatches: MicroBatch[];
-  /** For every micro-batch. */
+  /** How every micro-batch begins. */
   beginning: Omit<Beginning, "observer">;
   routerLosses: RouterLosses | null;
   ranks: Collectives;
-  /** How many of them hold each micro-batch together. */
+  /** How many ranks hold each micro-batch together. */
   sequenceRanks: number;
   /** Called when all micro-batches have begun, before the first block. */
   begun: () => void;
 }
 
-/** Bytes are this rank's. */
+/** Results of a forward pass. Bytes are this rank's. */
 export interface Forward {
   /** Tokens per expert, by layer, on all ranks. */
   expertCounts: Map<number, number[]>;
-  /** Of the streams behind the last block, and of others that are kept to be rebuilt from. */
+  /** Bytes of the streams behind the last block, and of kept streams from which others are rebuilt. */
   streamBytes: number;
   /** What the method kept for the backward pass; stored bits and routing are part of it. */
   keptBytes: number;
   bitBytes: number;
   routingBytes: number;
-  /** What waits in host memory. */
+  /** Bytes that wait in host memory. */
   hostBytes: number;
 }
 
-/** What all ranks are told of one's forward pass. */
+/** What every rank tells all others of its forward pass. */
 interface Seen {
   counts: Map<number, number[]>;
   observed: Observed;
 }
 
-/** Passes this rank's share of `batches` through all blocks. Errors: BadValuesError, on all ranks, where values are not finite. */
+/**
+ * Passes this rank's share of `batches` through all blocks. Errors: BadValuesError, on all ranks, where values are not
+ * finite.
+ */
 export function passForward(batches: readonly SizedBatch[], passing: Passing): Forward {
   const { network, segments, pass, microBatches, beginning, routerLosses, ranks } = passing;
   const group = sequenceGroup(ranks, passing.sequenceRanks);
@@ -83,7 +87,7 @@ export function passForward(batches: readonly SizedBatch[], passing: Passing): F
   return {
     expertCounts,
     streamBytes: ended,
-    // What has come to live since before the first block, but for the streams themselves.
+    // What is alive now and was not before the first block, without the streams themselves.
     keptBytes: live() - before.liveBytes - (ended - before.streamBytes),
     bitBytes: sum(microBatches, ({ parts }) => sum(parts, bitBytes)),
     routingBytes: sum(microBatches, ({ routing }) => routing.bytes),
@@ -91,7 +95,10 @@ export function passForward(batches: readonly SizedBatch[], passing: Passing): F
   };
 }
 
-/** The other losses are looked at behind the head; all are before the first update. */
+/**
+ * Checks the router's losses for finite values here; other losses are checked behind the head. No weight has changed
+ * yet.
+ */
 function completeLosses(losses: RouterLosses | null, counts: Map<number, number[]>, seen: readonly Seen[]): void {
   if (losses === null) return;
   losses.complete(

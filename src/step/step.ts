@@ -1,7 +1,7 @@
-// One training step: micro-batches pass the blocks layer by layer, the loss behind the last one begins the backward pass, and
-// every block is updated as soon as its gradient is whole. At any time there exist the streams of the micro-batches, one
-// block's gradient and one block's working set. A limit on the norm of all gradients needs that norm before the first update:
-// a first backward pass measures and discards, a second one updates.
+// One training step: micro-batches pass the blocks layer by layer, the loss behind the last block begins the backward
+// pass, and every block is updated as soon as its gradient is whole. At any time there exist the streams of the
+// micro-batches, one block's gradient and one block's working set. A limit on the norm of all gradients needs that norm
+// before the first update: then a first backward pass measures and discards, and a second one updates.
 import { UserError } from "../errors.js";
 import type { SizedBatch } from "../data/batches.js";
 import type { Inverse } from "../metrics/record.js";
@@ -26,11 +26,14 @@ export interface StepOptions extends UpdateOptions {
   method: Method;
   /** Largest norm of all gradients together; 0 or nothing: no limit, and one backward pass. */
   maxGradNorm?: number;
-  /** Losses on the router's logits, noise on its input, and by how much the corrections of its choice move; without it, none. */
+  /**
+   * The router's losses, noise on its input, and the rate at which the corrections of its choice move; without it, none
+   * of these.
+   */
   router?: RouterLossSettings & { jitterNoise: number; correctionRate?: number };
-  /** Whose logits are learnt, at every token; without it, the labels. */
+  /** Gives the logits to learn, at every token; without it, the labels are learnt. */
   teacher?: Teacher;
-  /** How many ranks hold each micro-batch together; their gradients are added "direct". 1 unless said otherwise. */
+  /** How many ranks hold each micro-batch together; such ranks add gradients in the order "direct". 1 by default. */
   sequenceRanks?: number;
 }
 
@@ -47,16 +50,16 @@ export interface StepResult {
   keptBytes: number;
   bitBytes: number;
   routingBytes: number;
-  /** What waits in host memory; on the CPU it is part of `keptBytes`. */
+  /** Bytes that wait in host memory; on the CPU they are part of `keptBytes`. */
   hostBytes: number;
-  /** Bytes of the largest gradient that was alive at once. */
+  /** Most bytes of gradients that were alive at once. */
   gradientBytes: number;
-  /** What a teacher keeps until the loss, beside the weights of a block while it passes. */
+  /** Bytes that a teacher keeps until the loss; the weights of the block it passes are not counted. */
   teacherBytes: number;
   /** Largest difference between the rebuilt and the true first streams; null where the first block is not rebuilt. */
   reconstructionError: number | null;
   inverse: Inverse | null;
-  /** Load-balancing loss and z-loss of the router, without their coefficients and no part of `loss`; null where off. */
+  /** Load-balancing loss and z-loss of the router, without their coefficients, not part of `loss`; null where off. */
   auxLoss: number | null;
   zLoss: number | null;
   /** Tokens per expert, by layer. */
@@ -64,8 +67,8 @@ export interface StepResult {
 }
 
 /**
- * Loss and update of one step over its micro-batches, which all ranks are given. Figures are of all of them, but for bytes, which are this rank's.
- * Frees all it made, also when it throws.
+ * Computes the loss of one step over its micro-batches, and updates. All ranks are given all `batches`. The results are
+ * those of all ranks; only bytes are this rank's. Frees all it made, also when it throws.
  */
 export function trainStep(
   stored: Network,
@@ -90,7 +93,7 @@ export function trainStep(
   const ended = { network, pass, segments, microBatches, teacher, watch, lossScale: 1 / trainedTokens };
   const [first] = segments;
   const beginning = { segment: first, step, seed, jitterNoise: router?.jitterNoise ?? 0, report: reportOf(first) };
-  // Graphs serve once and are made anew, from the beginning; with other methods there is a backward pass to the end.
+  // Graphs serve one backward pass, so such a method saves the beginning and passes forward again. Others save the end.
   const savesBeginning = maxGradNorm > 0 && method.holdsBlocks;
   try {
     const { expertCounts, ...forward } = passForward(batches, {
@@ -133,7 +136,7 @@ export function trainStep(
   }
 }
 
-/** Errors: UserError where no token is trained, or what is asked does not go together. */
+/** Errors: UserError where no token is trained, or where the method cannot make experts' gradients in groups. */
 function trainedTokensOf(
   batches: SizedBatch[],
   { method, step, teacher, expertGroupSize }: Pick<StepOptions, "method" | "step" | "teacher" | "expertGroupSize">,
