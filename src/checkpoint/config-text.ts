@@ -51,7 +51,7 @@ function edit(text: string, wanted: Json): string {
     if (isDeepStrictEqual(value, wanted[key]) || !/^\w+$/.test(key)) continue;
     edited = Object.hasOwn(wanted, key)
       ? edited.replace(
-          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\d+(?=\\s*[,}])|\\[[^[\\]]*\\])`),
+          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\d+(?=\\s*[,}])|\\[[^[\\]]*\\]|\\{[^{}]*\\})`),
           (_, start: string) => start + spell(wanted[key], key),
         )
       : edited.replace(new RegExp(`,\\s*"${key}"\\s*:\\s*(\\{[^{}]*\\}|"[^"]*"|null)`), "");
@@ -76,29 +76,34 @@ const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
 };
 
 /**
- * What a config.json of transformers 5 must also say for transformers 4, which otherwise takes its defaults without a
- * word: `rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, and the number of experts under the family's own name.
- * Nothing where the file is in the older dialect. transformers 5 reads the same from both.
+ * What a config.json must also say for transformers 4, which otherwise takes its defaults without a word, or ends: `rope_theta`,
+ * `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, `rope_type` beside the older `type`, and the number of experts under
+ * the family's own name. Nothing where the file says it. transformers 5 reads the same from both.
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
   const [own, other] = EXPERTS_KEYS[String(source.model_type)] ?? [];
   if (own !== undefined && source[own] === undefined && source[other] !== undefined) added[own] = source[other];
-  const rope = source.rope_parameters;
-  if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
-    const { rope_theta: theta, ...scaling } = rope as Json;
-    if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
-    // Of a longrope block without a factor, transformers 4 looks for the original length at the top.
-    const length = scaling.original_max_position_embeddings;
-    if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
-      added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
-    }
-    const share = scaling.partial_rotary_factor;
-    if (share !== undefined && source.partial_rotary_factor === undefined) added.partial_rotary_factor = share;
-    added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
+  const rope = blockOf(source.rope_scaling) ?? (source.rope_scaling === undefined && blockOf(source.rope_parameters));
+  if (!rope) return added;
+  const { rope_theta: theta, ...scaling } = rope;
+  const share = scaling.partial_rotary_factor;
+  if (share !== undefined && source.partial_rotary_factor === undefined) added.partial_rotary_factor = share;
+  if (source.rope_scaling !== undefined) {
+    if (rope.rope_type === undefined && rope.type !== undefined) added.rope_scaling = { rope_type: rope.type, ...rope };
+    return added;
   }
+  if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
+  // Of a longrope block without a factor, transformers 4 looks for the original length at the top.
+  const length = scaling.original_max_position_embeddings;
+  if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
+    added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
+  }
+  added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
   return added;
 }
+
+const blockOf = (value: unknown): Json | null => (typeof value === "object" && value !== null ? (value as Json) : null);
 
 /** As JSON.stringify, but with the point that tells a real number from a whole one. */
 function spell(value: unknown, key: string): string {
