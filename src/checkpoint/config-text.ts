@@ -2,6 +2,7 @@
 // how a number is written (readers that check types strictly tell 1.0 from 1). An export adds keys at its end.
 import { isDeepStrictEqual } from "node:util";
 
+import { FAMILIES } from "../families/registry.js";
 import type { DType } from "../torch/tensor.js";
 import type { ModelFiles } from "./model-files.js";
 import { textConfig, withTextConfig } from "./config/text-config.js";
@@ -62,19 +63,6 @@ function edit(text: string, wanted: Json): string {
   return lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
 }
 
-const LOCAL = ["num_local_experts", "num_experts"] as const;
-const PLAIN = ["num_experts", "num_local_experts"] as const;
-/** What a family calls its number of experts, and what files of transformers 5 may call it instead. */
-const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
-  qwen2_moe: PLAIN,
-  qwen3_moe: PLAIN,
-  olmoe: PLAIN,
-  mixtral: LOCAL,
-  granitemoe: LOCAL,
-  minimax_m2: LOCAL,
-  gpt_oss: LOCAL,
-};
-
 /**
  * What a config.json must also say for transformers 4, which otherwise takes its defaults without a word, or ends: `rope_theta`,
  * `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, `rope_type` beside the older `type`, and the number of experts under
@@ -82,8 +70,9 @@ const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
-  const [own, other] = EXPERTS_KEYS[String(source.model_type)] ?? [];
-  if (own !== undefined && source[own] === undefined && source[other] !== undefined) added[own] = source[other];
+  const own = FAMILIES.find(({ modelType }) => modelType === source.model_type)?.expertsKeyIn4;
+  const count = source.num_experts ?? source.num_local_experts;
+  if (own !== undefined && source[own] === undefined && count !== undefined) added[own] = count;
   const rope = blockOf(source.rope_scaling) ?? (source.rope_scaling === undefined && blockOf(source.rope_parameters));
   if (!rope) return added;
   const { rope_theta: theta, ...scaling } = rope;

@@ -6,7 +6,7 @@ import { type ExpertNames, routedFeedForward } from "../layers/experts/feed-forw
 import { topLogitsRouter } from "../layers/experts/router.js";
 import { ConfigReader } from "./config-reader.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 const both = (name: string) => ({ "per-expert": name, fused: name });
@@ -30,6 +30,8 @@ const ROPE = {
 
 export const gptOss: Family = {
   modelType: "gpt_oss",
+  classes: causalClasses("GptOss"),
+  expertsKeyIn4: "num_local_experts",
   read: (file) => {
     const stretched = file.holds("rope_scaling") || file.holds("rope_parameters");
     const read = new ConfigReader(
