@@ -17,7 +17,7 @@ export const deepseekV3: Family = {
       maxPositions: 4096,
       expertsPerToken: 8,
     });
-    const router = readSigmoidRouter(read, parts.geometry, 2.5, { count: 8, kept: 4 });
+    const router = readSigmoidRouter(read, parts.geometry, { factor: 2.5, groups: { count: 8, kept: 4 } });
     const dense = read.integer("first_k_dense_replace", 3, 0);
     return latentDecoder(read, parts, { router, corrected: true, isDense: (layer) => layer < dense, shared: 1 });
   },

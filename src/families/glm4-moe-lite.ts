@@ -18,7 +18,7 @@ export const glm4MoeLite: Family = {
       expertsPerToken: 4,
     });
     const dense = denseLayers(read, parts.geometry.numLayers);
-    const router = readSigmoidRouter(read, parts.geometry, 1.8);
+    const router = readSigmoidRouter(read, parts.geometry, { factor: 1.8 });
     return latentDecoder(read, parts, { router, corrected: true, isDense: (layer) => dense[layer], shared: 1 });
   },
 };

@@ -35,7 +35,7 @@ export const glm4Moe: Family = {
     const experts = {
       ...expertsOf(geometry),
       expertWidth,
-      router: readSigmoidRouter(read, geometry, 1),
+      router: readSigmoidRouter(read, geometry, { factor: 1 }),
       wideRouter: true,
       correction: [geometry.numExperts],
       sharedWidth: sharedWidth(read, "n_shared_experts", expertWidth, 1, 1),
