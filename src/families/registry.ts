@@ -4,6 +4,7 @@ import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "./config-reader.js";
 import { deepseekV2 } from "./deepseek-v2.js";
 import { deepseekV3 } from "./deepseek-v3.js";
+import { dots1 } from "./dots1.js";
 import type { Family } from "./family.js";
 import { ernie45Moe } from "./ernie4-5-moe.js";
 import { glm4Moe } from "./glm4-moe.js";
@@ -30,6 +31,7 @@ export const FAMILIES: readonly Family[] = [
   deepseekV3,
   deepseekV2,
   glm4MoeLite,
+  dots1,
   gptOss,
   qwen3Next,
   qwen35Moe,

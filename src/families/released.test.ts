@@ -13,6 +13,7 @@ const RELEASED = new URL("../../examples/released/", import.meta.url);
 const COUNTS: Record<string, number> = {
   "deepseek-v2-lite": 15_706_484_224,
   "deepseek-v3": 671_026_419_200,
+  "dots.llm1": 142_774_381_696,
   "ernie-4.5-21b-a3b": 21_825_437_888,
   "glm-4.5-air": 106_852_251_264,
   "glm-4.7-flash": 29_943_393_920,

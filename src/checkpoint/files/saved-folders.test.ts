@@ -39,7 +39,7 @@ const OLDER = [
     "glm4_moe",
     "ernie4_5_moe",
   ],
-  ...["gpt_oss", "qwen3_next"],
+  ...["gpt_oss", "qwen3_next", "dots1"],
 ];
 const NEWER = ["minimax_m2", "glm4_moe_lite"];
 const NAMES = readdirSync(SAVED).sort();
