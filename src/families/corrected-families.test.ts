@@ -1,4 +1,4 @@
-// The families whose routers correct their choice (GLM-4.5, dots.llm1, MiniMax-M2, ERNIE-4.5): each key that they read, what they refuse, and
+// The families whose routers correct their choice (GLM-4.5, dots.llm1, Solar Open, MiniMax-M2, ERNIE-4.5): each key that they read, what they refuse, and
 // how many parameters released models have, as transformers counts them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -23,6 +23,7 @@ const SIZES = {
 const FAMILIES = {
   glm4_moe: { ...SIZES, n_routed_experts: 12, num_experts_per_tok: 3 },
   dots1: { ...SIZES, n_routed_experts: 12, num_experts_per_tok: 3, n_shared_experts: 2 },
+  solar_open: { ...SIZES, n_routed_experts: 12, num_experts_per_tok: 3 },
   minimax_m2: { ...SIZES, num_local_experts: 12, num_experts_per_tok: 3 },
   ernie4_5_moe: { ...SIZES, moe_num_experts: 12, moe_k: 3 },
 };
@@ -50,6 +51,7 @@ test("defaults are those of the classes in transformers", () => {
   assert.deepEqual(table, [
     ["glm4_moe", "none", "none", 1e-5, 1e4, 4, false, false, true, [8, false], 8, false, 131_072, 1],
     ["dots1", "none", "head", 1e-6, 1e4, 8, false, false, true, [16, false], 8, false, 2048, 0],
+    ["solar_open", "none", "none", 1e-5, 1e6, 8, false, false, true, [8, false], 8, false, 131_072, 0],
     ["minimax_m2", "none", "whole", 1e-6, 5e6, 8, false, false, false, false, 24, false, 196_608, 0],
     ["ernie4_5_moe", "none", "none", 1e-5, 5e5, 8, true, true, true, [16, false], 8, true, 131_072, 1],
   ]);
@@ -62,6 +64,7 @@ test("which layers route", () => {
   assert.deepEqual(routed("glm4_moe", { first_k_dense_replace: 3 }), [3]);
   assert.deepEqual(routed("glm4_moe", { first_k_dense_replace: 0 }), [0, 1, 2, 3]);
   assert.deepEqual(routed("dots1", { first_k_dense_replace: 2 }), [2, 3]);
+  assert.deepEqual(routed("solar_open", {}), [0, 1, 2, 3]);
   assert.deepEqual(routed("minimax_m2", {}), [0, 1, 2, 3]);
   assert.deepEqual(routed("ernie4_5_moe", { moe_layer_start_index: 0, moe_layer_interval: 2 }), [1, 3]);
   assert.deepEqual(routed("ernie4_5_moe", { moe_layer_start_index: 2, moe_layer_end_index: 2 }), [2]);
@@ -73,6 +76,9 @@ test("biases, norms of heads, and how many features turn", () => {
   assert.deepEqual([bias, queryKeyNorm], ["qkv", "head"]);
   const width = (name: Family, changes: Record<string, unknown>): number => read(name, changes).rotary[0].width;
   assert.equal(width("glm4_moe", { partial_rotary_factor: 0.25 }), 2);
+  refuses("solar_open", { partial_rotary_factor: 0.5 }, /"partial_rotary_factor" is 0\.5/);
+  assert.equal(attentionIn(read("solar_open", { attention_bias: true })).bias, "qkv");
+  assert.equal(attentionIn(read("solar_open", { head_dim: undefined })).headDim, 128);
   assert.equal(width("minimax_m2", { rotary_dim: 6 }), 6);
   assert.equal(width("minimax_m2", { rotary_dim: 6, rope_parameters: { partial_rotary_factor: 0.5 } }), 4);
   refuses("minimax_m2", { rotary_dim: 10 }, /"rotary_dim" is 10 \(expected at most 8\)/);
@@ -114,6 +120,8 @@ test("gates are shares with a factor, of a sum with a least, or the scores thems
     gates("dots1", { norm_topk_prob: true, scoring_func: "noaux_tc", routed_scaling_factor: 2.5 }),
     shares.map((share) => 2.5 * share),
   );
+  near(gates("solar_open"), shares);
+  near(gates("solar_open", { norm_topk_prob: false, routed_scaling_factor: 4 }), [1, 0.5]);
   near(gates("minimax_m2"), shares);
   near(gates("ernie4_5_moe"), shares);
   near(gates("ernie4_5_moe", { moe_norm_min: 0.5 }), [0.5, 0.25]);
@@ -133,6 +141,9 @@ test("what is not computed is refused by name", () => {
   refuses("dots1", { n_shared_experts: undefined }, /"n_shared_experts" is missing/);
   refuses("dots1", { scoring_func: "softmax" }, /"scoring_func" is "softmax" \(expected "sigmoid" or "noaux_tc"/);
   refuses("dots1", { topk_method: "greedy" }, /"topk_method" is "greedy"/);
+  refuses("solar_open", { n_routed_experts: 0 }, /"n_routed_experts" is 0 \(expected a whole number of at least 1/);
+  refuses("solar_open", { n_group: 5 }, /"n_group" is 5/);
+  refuses("solar_open", { hidden_act: "gelu" }, /"hidden_act" is "gelu"/);
   refuses("minimax_m2", { num_local_experts: 0 }, /"num_local_experts" is 0/);
   refuses("minimax_m2", { use_qk_norm: false }, /"use_qk_norm" is false/);
   refuses("minimax_m2", { use_routing_bias: false }, /"use_routing_bias" is false/);

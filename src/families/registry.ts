@@ -16,6 +16,7 @@ import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
+import { solarOpen } from "./solar-open.js";
 import { qwen3Next } from "./delta/qwen3-next.js";
 import { qwen35Moe, qwen35MoeText } from "./delta/qwen3-5-moe.js";
 
@@ -32,6 +33,7 @@ export const FAMILIES: readonly Family[] = [
   deepseekV2,
   glm4MoeLite,
   dots1,
+  solarOpen,
   gptOss,
   qwen3Next,
   qwen35Moe,

@@ -28,6 +28,7 @@ const COUNTS: Record<string, number> = {
   "qwen3-30b-a3b": 30_532_122_624,
   "qwen3-next-80b-a3b": 79_674_391_296,
   "qwen3.5-35b-a3b": 34_660_610_688,
+  "solar-open-100b": 102_651_799_552,
 };
 
 const foldersIn = (place: URL): string[] =>

@@ -24,7 +24,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 MODELS = ["hf-tiny", "hf-tied", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-window", "olmoe-plain", "olmoe-clip",
-          "granite-plain", "glm4-plain", "glm4-groups", "dots-windows", "minimax-partial", "ernie-tied",
+          "granite-plain", "glm4-plain", "glm4-groups", "dots-windows", "solar-groups", "minimax-partial", "ernie-tied",
           "deepseek3-groups", "deepseek2-lite", "glmlite-types", "gptoss-plain", "gptoss-heads", "gptoss-bare",
           "next-dense", "next-shared", "qwen35-tied", "qwen35-seeing"]
 # Transformers 4 computes another network of these, see check_export.py.

@@ -40,6 +40,7 @@ FAMILIES = {
     "glm4_moe_lite": ("Glm4MoeLite", LATENT, dict(rope_type="linear", factor=2.0)),
     "glm4_moe": ("Glm4Moe", dict(n_routed_experts=4, moe_intermediate_size=8, head_dim=8, n_group=2, topk_group=1, attention_bias=True), PARTIAL),
     "dots1": ("Dots1", dict(n_routed_experts=4, n_shared_experts=1, moe_intermediate_size=8, first_k_dense_replace=1, sliding_window=4, max_window_layers=1), None),
+    "solar_open": ("SolarOpen", dict(n_routed_experts=4, moe_intermediate_size=8, head_dim=8), dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=16)),
     "minimax_m2": ("MiniMaxM2", dict(num_local_experts=3, head_dim=8), PARTIAL),
     "ernie4_5_moe": ("Ernie4_5_Moe", dict(moe_num_experts=3, moe_k=2, moe_intermediate_size=8, moe_layer_start_index=0), None),
     "granitemoe": ("GraniteMoe", dict(num_local_experts=3, embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7),
