@@ -145,9 +145,17 @@ class ReversibleLayer:
     def attend(self, x):
         hidden = self.normed(self.input_layernorm, x)
         if not hasattr(self, "self_attn"):
-            return self.scaled(self.mixer(hidden_states=hidden, **{k: v for k, v in self.context.items() if not k.startswith("position_")}))
+            return self.scaled(self.mixer(hidden_states=hidden, **self.linear_context()))
         y, self.seen["attentions"] = self.mixer(hidden_states=hidden, **self.context)[:2]
         return self.scaled(y)
+
+    def linear_context(self):
+        """What a delta rule takes of the context: positions are none of its own. In transformers 4 its cache has another name."""
+        takes = inspect.signature(self.mixer.forward).parameters
+        if "cache_params" not in takes:
+            return {k: v for k, v in self.context.items() if not k.startswith("position_")}
+        renamed = {**self.context, "cache_params": self.context.get("past_key_values")}
+        return {k: v for k, v in renamed.items() if k in takes}
 
     def feed_forward(self, x):
         module = self.mlp if hasattr(self, "mlp") else self.block_sparse_moe
