@@ -21,8 +21,8 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 OLD = int(transformers.__version__.split(".")[0]) < 5
 # Of every family the plain model, and one whose rotary type, biases or tying show what config.json lost.
-MODELS = ["hf-tiny", "hf-tied", "qwen3-plain", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-yarn", "mixtral-window",
-          "olmoe-plain", "olmoe-short", "olmoe-clip", "granite-plain", "granite-tied", "glm4-plain", "glm4-groups", "glm4-tied",
+MODELS = ["hf-tiny", "hf-tied", "hf-odd", "qwen3-plain", "qwen3-wide", "qwen3-window", "mixtral-plain", "mixtral-yarn", "mixtral-window",
+          "olmoe-plain", "olmoe-short", "olmoe-clip", "granite-plain", "granite-tied", "granite-odd", "glm4-plain", "glm4-groups", "glm4-tied",
           "dots-plain", "dots-windows", "dots-tied", "solar-plain", "solar-groups", "solar-tied",
           "minimax-plain", "minimax-partial", "minimax-tied", "ernie-plain", "ernie-tied", "ernie-alone",
           "deepseek3-groups", "deepseek3-moonlight", "deepseek3-halves", "deepseek3-fp8", "deepseek2-lite", "deepseek2-groups", "deepseek2-biased",

@@ -69,6 +69,9 @@ TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-p
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
+    "hf-odd": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(
+        QWEN2, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, rms_norm_eps=1e-3,
+        tie_word_embeddings=False, old="type", rope=dict(rope_type="linear", rope_theta=10000.0, factor=2.0))),
     "qwen3-plain": (Qwen3MoeForCausalLM, Qwen3MoeConfig, QWEN3),
     "qwen3-wide": (Qwen3MoeForCausalLM, Qwen3MoeConfig, dict(
         QWEN3, head_dim=10, mlp_only_layers=[0], norm_topk_prob=True, attention_bias=True, tie_word_embeddings=True, old="type",
@@ -94,6 +97,10 @@ CASES = {
     "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
         GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "granite-odd": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
+        GRANITE, hidden_size=40, num_attention_heads=5, num_key_value_heads=1, num_local_experts=7, num_experts_per_tok=3, num_hidden_layers=3, intermediate_size=12,
+        embedding_multiplier=6.0, residual_multiplier=1.3, attention_multiplier=0.09, logits_scaling=0.8, rms_norm_eps=1e-3, tie_word_embeddings=True,
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16))),
     "glm4-plain": (Glm4MoeForCausalLM, Glm4MoeConfig, GLM4),
     "glm4-groups": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
         GLM4, n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=3, routed_scaling_factor=2.5, n_shared_experts=2, first_k_dense_replace=0,
