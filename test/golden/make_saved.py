@@ -26,6 +26,8 @@ EVERY = dict(vocab_size=40, hidden_size=16, num_attention_heads=4, num_key_value
 PARTIAL = dict(rope_type="default", partial_rotary_factor=0.5)
 LATENT = dict(n_routed_experts=4, moe_intermediate_size=8, num_key_value_heads=4, kv_lora_rank=6, q_lora_rank=5, qk_nope_head_dim=4, qk_rope_head_dim=2,
               v_head_dim=3, first_k_dense_replace=1, n_group=2, topk_group=1)
+DELTA = dict(moe_intermediate_size=8, shared_expert_intermediate_size=12, head_dim=8, layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2,
+             linear_key_head_dim=6, linear_num_value_heads=4, linear_value_head_dim=5, rms_norm_eps=1e-3)
 # The stem of a family's classes, its settings, and its rotary ones.
 FAMILIES = {
     "qwen2_moe": ("Qwen2Moe", dict(num_experts=3, moe_intermediate_size=8, shared_expert_intermediate_size=12), None),
@@ -45,8 +47,8 @@ FAMILIES = {
     "ernie4_5_moe": ("Ernie4_5_Moe", dict(moe_num_experts=3, moe_k=2, moe_intermediate_size=8, moe_layer_start_index=0), None),
     "granitemoe": ("GraniteMoe", dict(num_local_experts=3, embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=1.7),
                    dict(rope_type="linear", factor=2.0)),
-    "qwen3_next": ("Qwen3Next", dict(num_experts=3, moe_intermediate_size=8, shared_expert_intermediate_size=12, head_dim=8, layer_types=["linear_attention", "full_attention"],
-                                     linear_num_key_heads=2, linear_key_head_dim=6, linear_num_value_heads=4, linear_value_head_dim=5, rms_norm_eps=1e-3), PARTIAL),
+    "qwen3_next": ("Qwen3Next", dict(num_experts=3, **DELTA), PARTIAL),
+    "qwen3_5_moe_text": ("Qwen3_5Moe", dict(num_experts=3, **DELTA), PARTIAL),
 }
 THETA = 700.0
 # dtype and largest file; every family is saved in each.
@@ -55,7 +57,7 @@ FORMS = {4: {"bfloat16": "6KB", "float16": "1MB"}, 5: {"float32": "12KB", "bfloa
 
 def write(family, dtype, shard_size):
     stem, settings, rope = FAMILIES[family]
-    make_model, make_config = getattr(transformers, f"{stem}ForCausalLM"), getattr(transformers, f"{stem}Config")
+    make_model, make_config = getattr(transformers, f"{stem}ForCausalLM"), getattr(transformers, f"{stem}TextConfig" if family.endswith("_text") else f"{stem}Config")
     if VERSION == 4:
         share = (rope or {}).get("partial_rotary_factor")
         plain = rope is None or rope["rope_type"] == "default"

@@ -41,7 +41,7 @@ const OLDER = [
   ],
   ...["gpt_oss", "qwen3_next", "dots1"],
 ];
-const NEWER = ["minimax_m2", "glm4_moe_lite", "solar_open"];
+const NEWER = ["minimax_m2", "glm4_moe_lite", "solar_open", "qwen3_5_moe_text"];
 const NAMES = readdirSync(SAVED).sort();
 
 function logitsOf(folder: string, tokens: number[]): number[] {
