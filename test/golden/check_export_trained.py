@@ -5,7 +5,8 @@
     python3 test/golden/check_export_trained.py FOLDER...       # folders that were exported
 
 Compared in float32: the logits of 33 tokens, the loss, and 16 greedy tokens with a key/value cache and, unless rotation depends
-on the length, without. That the network is another one than the ordinary is checked, too, and that gradients reach every weight. Runs in transformers 4.57 and 5. Exits
+on the length, without. That the network is another one than the ordinary is checked, too, that gradients
+reach every weight, and that a model that sees takes pictures. Runs in transformers 4.57 and 5. Exits
 with 1 on a difference. Rounding to the grid can turn a difference in the last bit of a float into a whole unit of it, so networks
 on the grid agree less closely than those on float streams.
 """
@@ -19,7 +20,7 @@ import sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -120,6 +121,26 @@ def check(folder):
     return difference, apart, network["stream"]
 
 
+def picture_logits(folder, **how):
+    """Logits of 20 tokens, four of which are a picture's."""
+    config = AutoConfig.from_pretrained(folder, **how)
+    config.image_token_id = 79
+    model = AutoModelForImageTextToText.from_pretrained(folder, config=config, torch_dtype=torch.float32, **how)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 79, (1, 20), generator=generator)
+    ids[0, 5:9] = config.image_token_id
+    patches = torch.randn(16, 24, generator=generator)
+    with torch.no_grad():
+        return model(input_ids=ids, pixel_values=patches, image_grid_thw=torch.tensor([[1, 4, 4]]), mm_token_type_ids=(ids == 79).int()).logits
+
+
+def check_pictures(name):
+    """Momentum that passes all blocks as one function is the ordinary network, for pictures too."""
+    config = json.loads((HERE / name / "config.json").read_text())
+    network = {"coupling": "momentum", "gamma": -0.5, **FLOAT, "blocksPerStep": config["text_config"]["num_hidden_layers"]}
+    return norm_difference(picture_logits(export(name, network), trust_remote_code=True), picture_logits(HERE / name))
+
+
 print(f"transformers {transformers.__version__}, torch {torch.__version__}")
 worst = dict.fromkeys(TOLERANCE, 0.0)
 for folder, words in (
@@ -130,6 +151,10 @@ for folder, words in (
     difference, apart, stream = check(folder)
     worst[stream] = max(worst[stream], difference)
     print(f"{words} {difference:.1e} (the ordinary network: {apart:.1e})", flush=True)
+if len(sys.argv) == 1 and is_known("qwen35-seeing"):
+    difference = check_pictures("qwen35-seeing")
+    worst["float32"] = max(worst["float32"], difference)
+    print(f"qwen35-seeing with a picture {difference:.1e}")
 for stream, most in worst.items():
     print(f"{stream} streams: largest relative difference {most:.1e} (allowed {TOLERANCE[stream]:.0e})")
 sys.exit(0 if all(most < TOLERANCE[stream] for stream, most in worst.items()) else 1)
