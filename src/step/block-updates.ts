@@ -1,18 +1,15 @@
-// Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed; of its experts, where asked,
-// a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
+// Gradients of a step from their first zero to the update: one block's at a time, summed over ranks, clipped, applied and freed; of its experts,
+// where asked, a group's at a time. Owns what is on its way to a sum, and by `LiveGradients` every gradient, until they are applied, or `close`.
 // Without optimiser states it only measures.
 import { BadValuesError, UserError } from "../errors.js";
-import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
-import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
-import type { Change, ParameterStore } from "../store/store.js";
+import type { Change } from "../store/store.js";
 import { clipFactor, gradientNorm, PartNorm } from "../optim/clip.js";
 import { ToldError } from "../parallel/agreed.js";
 import { ALONE, type Collectives, type GradientSums, NO_ROWS, type SumOrder } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
-import { free } from "../torch/scope.js";
-import { byteSize, shape, type Tensor } from "../torch/tensor.js";
+import { type BlockGradients, LiveGradients, type UpdatePlace } from "./block-gradients.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
@@ -36,20 +33,6 @@ export interface UpdateOptions {
   sumOrder?: SumOrder;
 }
 
-/** Where gradients are made and updates happen. */
-export interface UpdatePlace {
-  device: string;
-  store: ParameterStore;
-  /** Of parameters that stay, the gradient is made where they are held, whole. */
-  traveling?: { stays(name: string): boolean };
-}
-
-/** A block's gradient on its way: whole tensors, and rows in place of those of its experts. */
-export interface BlockGradients {
-  whole: Parameters;
-  rows: ExpertRows | null;
-}
-
 /** What `apply` is given. */
 interface PartGradients {
   part: number;
@@ -58,27 +41,21 @@ interface PartGradients {
   names: string[];
 }
 
-type ExpertWork = (name: string, firstExpert: number, gradient: Tensor) => void;
-
-const bytesOf = (tensors: Tensor[]): number => tensors.reduce((sum, tensor) => sum + byteSize(tensor), 0);
-
 export class BlockUpdates {
   readonly #states: OptimizerStates | null;
   readonly #options: UpdateOptions;
   readonly #place: UpdatePlace;
-  readonly #alive = new Set<Parameters>();
-  readonly #rows = new Set<ExpertRows>();
+  readonly #live: LiveGradients;
   readonly #sums: GradientSums;
   /** What was thrown over whole gradients, as on every rank. */
   #known: unknown = null;
   #squaredNorm = 0;
-  /** Bytes of the most gradients, and rows in their place, that were alive at once. */
-  peakBytes = 0;
 
   constructor(states: OptimizerStates | null, options: UpdateOptions, place: UpdatePlace) {
     this.#place = place;
     this.#states = states;
     this.#options = options;
+    this.#live = new LiveGradients(place, options.expertGroupSize ?? 0);
     this.#sums = (options.ranks ?? ALONE).sums(
       states === null ? NO_ROWS : place.store.sharing?.needed,
       // Ranks whose rows meet are at the same block at the same time.
@@ -96,6 +73,11 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
+  /** Bytes of the most gradients, and rows in their place, that were alive at once. */
+  get peakBytes(): number {
+    return this.#live.peakBytes;
+  }
+
   /** Whether sums of gradients begin on this rank, and not with what another has added. */
   get beginsSums(): boolean {
     return this.#sums.beginsHere;
@@ -104,15 +86,8 @@ export class BlockUpdates {
   /** Gradients for some parameters of a part: zero, or anything where sums begin here and are written first, or what other ranks have added already. */
   begin(part: number, parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
     this.#sums.enter();
-    const unfilled = this.beginsSums ? isUnfilled : undefined;
-    const { device, store } = this.#place;
-    const own = new Set(Object.entries(parameters).flatMap(([name, stored]) => (this.#stays(name) ? [stored] : [])));
-    const shapeOf = (stored: Tensor): number[] =>
-      own.has(stored) ? shape(stored) : (store.sharing?.shapeOf ?? shape)(stored);
-    const gradients = during("gradient", () => makeGradients(parameters, device, unfilled, shapeOf));
-    this.#alive.add(gradients);
-    this.#note();
-    this.#sums.begin(part, this.#summed(gradients));
+    const gradients = this.#live.make(parameters, this.beginsSums ? isUnfilled : undefined);
+    this.#sums.begin(part, this.#live.summed(gradients));
     return gradients;
   }
 
@@ -121,17 +96,10 @@ export class BlockUpdates {
    * its experts where these go in groups.
    */
   beginBlock(layer: number, parameters: Parameters): BlockGradients {
-    // Of others, this rank writes its own experts' alone.
-    const isExpert = (name: string): boolean =>
-      EXPERT_PARAMETERS.includes(name) && (this.#place.traveling === undefined || this.#stays(name));
-    const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
-    const inGroups = (name: string): boolean => matrices.includes(name);
-    const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
-    const whole = this.begin(layer, kept, isExpert);
-    if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null };
-    const rows = new ExpertRows();
-    this.#rows.add(rows);
-    return { whole, rows };
+    const live = this.#live;
+    const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !live.inGroups(name)));
+    const whole = this.begin(layer, kept, (name) => live.isWrittenFirst(name));
+    return { whole, rows: live.makeRows(parameters) };
   }
 
   /**
@@ -147,7 +115,7 @@ export class BlockUpdates {
   ): void {
     const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
     const measure = (): number => gradientNorm(Object.values(own));
-    this.#sums.end(part, this.#summed(own), measure, (norm) => {
+    this.#sums.end(part, this.#live.summed(own), measure, (norm) => {
       try {
         look();
         this.#apply({ part, parameters, gradients, names }, norm);
@@ -200,15 +168,7 @@ export class BlockUpdates {
         ? this.#measure(of, known).value
         : this.#place.store.update(part, (change) => this.#update(of, { known, states, change }));
     this.#squaredNorm += norm * norm;
-    const { whole, rows } = gradients;
-    for (const name of names) {
-      free(whole[name]);
-      delete whole[name];
-    }
-    if (Object.keys(whole).length === 0) this.#alive.delete(whole);
-    if (rows === null) return;
-    rows.free();
-    this.#rows.delete(rows);
+    this.#live.free(gradients, names);
   }
 
   /** Returns the norm of the part's gradients before clipping. */
@@ -241,7 +201,7 @@ export class BlockUpdates {
     during("optimizer update", () => {
       for (const name of names) states.update(part, name, parameters[name], gradients.whole[name], update);
     });
-    this.#forExperts(gradients.rows, parameters, (name, firstExpert, gradient) => {
+    this.#live.forExperts(gradients.rows, parameters, (name, firstExpert, gradient) => {
       if (!isMeasured) norm.add(gradientNorm([gradient]));
       during("optimizer update", () =>
         states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
@@ -253,39 +213,12 @@ export class BlockUpdates {
 
   /** Adds the norms of experts whose gradients are made of rows. */
   #measure({ parameters, gradients }: PartGradients, norm: PartNorm): PartNorm {
-    this.#forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add(gradientNorm([gradient])));
+    this.#live.forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add(gradientNorm([gradient])));
     return norm;
-  }
-
-  #forExperts(rows: ExpertRows | null, parameters: Parameters, work: ExpertWork): void {
-    during("gradient", () =>
-      rows?.forGroups(parameters, this.#options.expertGroupSize as number, (name, first, gradient) => {
-        this.#note(byteSize(gradient));
-        work(name, first, gradient);
-      }),
-    );
-  }
-
-  #stays(name: string): boolean {
-    return this.#place.traveling?.stays(name) ?? false;
-  }
-
-  /** Those that ranks add up. */
-  #summed(gradients: Parameters): Parameters {
-    return Object.fromEntries(Object.entries(gradients).filter(([name]) => !this.#stays(name)));
-  }
-
-  #note(more = 0): void {
-    const gradients = [...this.#alive].flatMap((each) => Object.values(each));
-    const bytes = [...this.#rows].reduce((sum, rows) => sum + rows.bytes, bytesOf(gradients) + more);
-    this.peakBytes = Math.max(this.peakBytes, bytes);
   }
 
   close(): void {
     this.#sums.close();
-    for (const gradients of this.#alive) free(...Object.values(gradients));
-    for (const rows of this.#rows) rows.free();
-    this.#alive.clear();
-    this.#rows.clear();
+    this.#live.close();
   }
 }

@@ -10,10 +10,10 @@ import { cast } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, dtype, fromValues, type Tensor } from "../torch/tensor.js";
-import { routerJitter } from "./jitter.js";
+import { routerJitter } from "./router/jitter.js";
 import type { HeldBatch } from "../network/held-batch.js";
 import { embed, type Network, type Segment } from "../network/network.js";
-import type { RouterLosses } from "./router-losses.js";
+import type { RouterLosses } from "./router/losses.js";
 
 interface Held {
   batch: HeldBatch;

@@ -36,7 +36,7 @@ export function sharedOptions(
   return {
     ranks,
     stateOf: (placed, dtype) => plannedState(optimizer, architecture, placed, dtype, correctionOf(settings)),
-    expertsStay: (planned) => expertsStay(settings, architecture, planned),
+    expertsStay: (planned) => expertsStay(settings, architecture, planned, ranks.world),
     stateBlock: optimizerEntry(settings.optimizer).stateBlock ?? 1,
   };
 }

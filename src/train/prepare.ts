@@ -183,8 +183,8 @@ function expertNotes(settings: TrainSettings, model: Model, { world }: Collectiv
     placed,
     dtype: dtype(parameterOf(model, placed)),
   }));
-  const stay = expertsStay(settings, architecture, planned);
-  return sharingNotes(settings, { stay, ...expertTraffic(settings, architecture, planned) }, world);
+  const stay = expertsStay(settings, architecture, planned, world);
+  return sharingNotes(settings, { stay, ...expertTraffic(settings, architecture, planned, world) }, world);
 }
 
 /** The network with its optimizer state, in the store that it lies in, as it is at the start. */

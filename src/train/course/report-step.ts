@@ -2,7 +2,7 @@
 // line. Warns of what a loss alone tells: an inverse that diverged, a network that says nothing.
 import type { Sink } from "../../metrics/record.js";
 import { whenDiverged } from "../../reversible/couplings/registry.js";
-import { expertLoad } from "../../step/expert-load.js";
+import { expertLoad } from "../../step/router/expert-load.js";
 import { type MemoryTerms, memoryTerms } from "../../step/memory-terms.js";
 import { synchronize } from "../../torch/device.js";
 import { ledger } from "../../torch/memory.js";

@@ -7,14 +7,14 @@
 //   z            mean over layers and tokens of logsumexp(z)^2: ST-MoE, arXiv 2202.08906, eq. 5
 // Counts have no gradient, so with weights w_le = the factor of sum_t p_te above, dz = p (w - sum_j p_j w_j): it needs the
 // counts, which are known after the forward pass, and is added where a block is differentiated. No logits are stored.
-import { detach } from "../torch/autograd.js";
-import { addRoot } from "../torch/graph.js";
-import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { device, dtype, fromArray, item, type Tensor, toArray } from "../torch/tensor.js";
-import { type Architecture, isRouted } from "../model/architecture.js";
-import type { RouterObserver } from "../model/routing.js";
-import { assert } from "../errors.js";
+import { detach } from "../../torch/autograd.js";
+import { addRoot } from "../../torch/graph.js";
+import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, fromArray, item, type Tensor, toArray } from "../../torch/tensor.js";
+import { type Architecture, isRouted } from "../../model/architecture.js";
+import type { RouterObserver } from "../../model/routing.js";
+import { assert } from "../../errors.js";
 
 export interface RouterLossSettings {
   /** Weight of the load-balancing loss; 0: none. */

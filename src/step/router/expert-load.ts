@@ -1,13 +1,13 @@
 // How evenly tokens spread over experts, from the counts of a step, and what evens it without a loss, as DeepSeek-V3 was trained
 // (arXiv 2408.15664, algorithm 1; arXiv 2412.19437, section 2.1.2): the correction of an expert that got more tokens than the mean
 // of its layer falls by a rate, of one that got fewer it rises. No gradient has a part in it.
-import type { ExpertLoad } from "../metrics/record.js";
-import type { Parameters, Trains } from "../model/model.js";
-import { CHOICE_CORRECTION } from "../model/routing.js";
-import type { Change } from "../store/store.js";
-import { add_ } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { device, fromArray, numel, shape } from "../torch/tensor.js";
+import type { ExpertLoad } from "../../metrics/record.js";
+import type { Parameters, Trains } from "../../model/model.js";
+import { CHOICE_CORRECTION } from "../../model/routing.js";
+import type { Change } from "../../store/store.js";
+import { add_ } from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { device, fromArray, numel, shape } from "../../torch/tensor.js";
 
 /** Per sparse layer: busiest over mean, entropy of the shares in nats, experts without a token. */
 export function expertLoad(counts: Map<number, number[]>): ExpertLoad[] {

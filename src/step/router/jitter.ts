@@ -2,10 +2,10 @@
 // [1 - epsilon, 1 + epsilon), before the router and all experts (transformers' MixtralSparseMoeBlock; the input
 // jitter of Switch Transformers, arXiv 2101.03961). Noise follows from its place alone, so recomputation draws the same;
 // it is drawn for all tokens, of which a tile takes its rows, so that tiles do not change it.
-import { cast, mul, narrow, uniform_ } from "../torch/ops.js";
-import { seedFor, setSeed } from "../torch/random.js";
-import { scope } from "../torch/scope.js";
-import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
+import { cast, mul, narrow, uniform_ } from "../../torch/ops.js";
+import { seedFor, setSeed } from "../../torch/random.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, empty, shape, type Tensor } from "../../torch/tensor.js";
 
 /** h_ND -> h_ND * noise_ND, the noise in the dtype of h; `place` is what identifies the micro-batch, such as (seed, step, index). */
 export const routerJitter =
