@@ -29,7 +29,8 @@ export const ROWS = {
     choices: ["auto", "loss", "choice", "exact-match"],
     default: "auto",
     group: WHAT,
-    about: "loss and perplexity; multiple choice; exact match of a generated number; auto: seen from the rows",
+    about:
+      "loss and perplexity; multiple choice; exact match of a generated number; auto: seen from the rows, whose columns count as the run named them",
   },
   as: {
     kind: "choice",
