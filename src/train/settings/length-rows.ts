@@ -17,7 +17,7 @@ export const LENGTH_ROWS = {
     kind: "boolean",
     default: true,
     group: GROUP,
-    about: "use a new order of the rows in each epoch; false: always the order of train_file",
+    about: "a new order of the rows in each epoch; false: always the same order; without packing, that of train_file",
   },
   max_steps: {
     kind: "integer",

@@ -176,7 +176,7 @@ export const DISTILL_ROWS = {
     min: 0,
     group: DISTILL,
     about:
-      "number of steps at the start of the run (after adapter_steps) that learn the original network's logits at all tokens, instead of labels",
+      "first steps of the run, after adapter_steps, that learn the original network's logits at all tokens instead of labels",
   },
   distill_learning_rate: {
     kind: "number",
