@@ -224,7 +224,7 @@ const inMemory = (options: Pick<StoreOptions, "device"> & Options): ParameterSto
   new ShardedStore(options, deviceStore(options.device));
 
 export const sharded: StoreKind = {
-  about: "of several ranks, a share on each",
+  about: "a share on each of several ranks",
   lies: "device",
   shared: true,
   needsGpu: false,
