@@ -65,7 +65,7 @@ export function directSums(
         const { first, count } = summed(other, each.part, name, rows);
         if (count === 0) continue;
         scope(
-          () => void each.sent.push(startSend(narrow(gradient, 0, first, count), other, tags.sum(each.part, name))),
+          () => void each.sent.push(startSend(narrow(gradient, 0, first, count), [other], tags.sum(each.part, name))),
         );
       }
       const { count } = summed(rank, each.part, name, rows);
@@ -110,7 +110,7 @@ export function directSums(
       scope(() => {
         const own = rowsOf(rank);
         const whole = empty(sizes[i], dtype(gradient), device(gradient));
-        const sent = own.count === 0 ? [] : others.map((other) => startSend(gradient, other, tags.whole(part, name)));
+        const sent = own.count === 0 ? [] : [startSend(gradient, others, tags.whole(part, name))];
         if (own.count > 0) copy_(narrow(whole, 0, own.first, own.count), gradient);
         for (const other of others) {
           const { first, count } = rowsOf(other);
@@ -126,14 +126,14 @@ export function directSums(
   const together = (part: number, own: number): number =>
     scope(() => {
       const told = fromArray([own], [1], "float64");
-      const sent = others.map((other) => startSend(told, other, tags.measure(part)));
+      const sent = startSend(told, others, tags.measure(part));
       const norms = Array.from({ length: world }, (_, from) => {
         if (from === rank) return own;
         const heard = empty([1], "float64");
         receive(heard, from, tags.measure(part));
         return item(heard);
       });
-      sent.forEach(awaitTicket);
+      awaitTicket(sent);
       return Math.sqrt(norms.reduce((sum, norm) => sum + norm * norm, 0));
     });
 

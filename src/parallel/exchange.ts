@@ -24,7 +24,7 @@ export const rowExchange =
         at.into += received[i];
         if (other === rank) copy_(place, out);
         else {
-          if (sent[i] > 0) tickets.push(startSend(out, other, tag));
+          if (sent[i] > 0) tickets.push(startSend(out, [other], tag));
           if (received[i] > 0) tickets.push(startReceive(place, other, tag));
         }
       }

@@ -3,16 +3,7 @@
 import { deserialize, serialize } from "node:v8";
 
 import { RankLostError, UserError } from "../errors.js";
-import {
-  awaitTicket,
-  broadcast,
-  closeGroup,
-  gatherBytes,
-  hasGroups,
-  openGroup,
-  sentBytes,
-  startSum,
-} from "../torch/comm/group.js";
+import { broadcast, closeGroup, gatherBytes, hasGroups, openGroup, sentBytes, sum } from "../torch/comm/group.js";
 import { engineInfo } from "../torch/device.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, toArray } from "../torch/tensor.js";
@@ -24,8 +15,8 @@ import { orderedSums } from "./ordered-sums.js";
 import { remoteReads } from "./remote-reads.js";
 import { tagsOf } from "./tags.js";
 
-/** `seconds` that a rank may wait for another. Errors: UserError; RankLostError where the others are not there in time. */
-export function joinRanks(place: RankPlace | null, seconds: number): Collectives {
+/** `seconds` that a rank may wait for another; with `copiesAll` tensors travel as those of a GPU do, for tests. Errors: UserError; RankLostError where the others are not there in time. */
+export function joinRanks(place: RankPlace | null, seconds: number, { copiesAll = false } = {}): Collectives {
   if (place === null) return ALONE;
   if (!hasGroups())
     throw new UserError(
@@ -50,7 +41,7 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
       throw new RankLostError(`${what}: ${plainReason(failure.message)}. ${remedy}`);
     }
   };
-  named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds }));
+  named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds, copiesAll }));
   named(() => trial(rank, world));
   remedy = "This rank ends, too; the other's own words say why. Start all again with resume: latest.";
   let pass = 0;
@@ -124,13 +115,13 @@ const partName = (part: number): string => (part < 0 ? ", behind or before the b
 function trial(rank: number, world: number): void {
   scope(() => {
     const numbers = fromArray([rank + 1, 0.5 - rank], [2], "float32", "cpu");
-    awaitTicket(startSum(numbers));
-    const sum = (world * (world + 1)) / 2;
+    sum(numbers);
+    const all = (world * (world + 1)) / 2;
     const from = fromArray([rank], [1], "float32", "cpu");
     broadcast(from, world - 1);
     const [found, expected] = [
       [...toArray(numbers), ...toArray(from)],
-      [sum, 0.5 * world - (sum - world), world - 1],
+      [all, 0.5 * world - (all - world), world - 1],
     ];
     if (found.join() === expected.join()) return;
     throw new UserError(

@@ -7,19 +7,15 @@ import type { RemoteReads } from "./collectives.js";
 
 /** `tagOf` says the tag of a number. */
 export function remoteReads(tagOf: (number: number) => number): RemoteReads {
-  const offered = new Map<number, Ticket[]>();
+  const offered = new Map<number, Ticket>();
   const reading = new Set<Ticket>();
   const settled = (number: number): void => {
-    const tickets = offered.get(number) ?? [];
-    offered.delete(number);
-    tickets.forEach(awaitTicket);
+    const ticket = offered.get(number);
+    if (offered.delete(number)) awaitTicket(ticket as Ticket);
   };
   return {
     offer(number: number, tensor: Tensor, to: readonly number[]) {
-      offered.set(
-        number,
-        to.map((rank) => startSend(tensor, rank, tagOf(number))),
-      );
+      offered.set(number, startSend(tensor, to, tagOf(number)));
     },
     read(number, from, into) {
       const ticket = startReceive(into, from, tagOf(number));
@@ -33,7 +29,7 @@ export function remoteReads(tagOf: (number: number) => number): RemoteReads {
       for (const number of [...offered.keys()]) settled(number);
     },
     close() {
-      for (const ticket of [...[...offered.values()].flat(), ...reading]) dropTicket(ticket);
+      for (const ticket of [...offered.values(), ...reading]) dropTicket(ticket);
       offered.clear();
       reading.clear();
     },

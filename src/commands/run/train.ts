@@ -7,6 +7,9 @@ import { runTraining } from "../../library/run-training.js";
 import { type Collectives, onFirst } from "../../parallel/collectives.js";
 import { joinRanks } from "../../parallel/join.js";
 import { type RankPlace, rankPlace } from "../../parallel/launch-names.js";
+import type { Output } from "../../metrics/output.js";
+import { engineInfo, isCpu } from "../../torch/device.js";
+import { deviceLine, rankDevices } from "../../train/ranks/rank-device.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 import { requestedStop, type StopRequest } from "../../train/stop/stop-signals.js";
@@ -17,7 +20,7 @@ export async function run({ settings: asked, given, out: first }: CommandInput<t
   const ranks = joinRanks(place, asked.rank_timeout);
   // What the first says, all would.
   const out = ranks.rank === 0 ? first : { write() {} };
-  const settings = withRestart(asked, place, ranks);
+  const settings = withDevice(withRestart(asked, place, ranks), place, ranks, out);
   let stop: StopRequest | undefined;
   const listen = (resumed: string | null): StopRequest => {
     // Else Node's room for short-lived objects, 2 to 32 MB, grows and shrinks while a run goes on, and hides what a leak would be.
@@ -35,6 +38,16 @@ export async function run({ settings: asked, given, out: first }: CommandInput<t
   } finally {
     stop?.forget();
   }
+}
+
+/** Every rank on its card. */
+function withDevice(asked: TrainSettings, place: RankPlace | null, ranks: Collectives, out: Output): TrainSettings {
+  if (place === null || isCpu(asked.device)) return asked;
+  const { localRank } = place;
+  const seen = { localRank, cards: engineInfo().cudaDevices, visible: process.env.CUDA_VISIBLE_DEVICES };
+  const devices = rankDevices(ranks, asked.device, seen);
+  out.write(`${deviceLine(devices)}\n`);
+  return { ...asked, device: devices[ranks.rank] };
 }
 
 /** A launcher that starts a run again has the words it had at first: the run goes on from its newest checkpoint. */
