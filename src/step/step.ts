@@ -126,10 +126,12 @@ export function trainStep(
     const live = (): number => ledger(network.device).liveBytes - network.store.copiedBytes;
     let [liveBefore, beganBytes] = [0, 0];
     const forward = (work: () => Began): Began[] =>
-      network.store.pass(
-        [EMBEDDING, ...forwardOrder(segments)],
-        () => agreed(ranks, () => traveling?.together(work) ?? group.together(work)),
-        traveling?.stays,
+      agreed(ranks, () =>
+        network.store.pass(
+          [EMBEDDING, ...forwardOrder(segments)],
+          () => traveling?.together(work) ?? group.together(work),
+          traveling?.stays,
+        ),
       );
     const found = forward(() => {
       for (let index = from; index < end; index++)

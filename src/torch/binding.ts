@@ -110,6 +110,14 @@ export interface Native {
   startReceive(into: Handle, from: number, tag: number): number;
   broadcast(tensor: Handle, from: number): void;
   closeGroup(): void;
+  ncclFacts(library: string): { version: number; movesMainMemory: boolean };
+  ncclId(library: string): Uint8Array;
+  openLane(place: object): number;
+  roundSend(lane: number, tensor: Handle, to: number): number;
+  roundReceive(lane: number, into: Handle, from: number): number;
+  startRound(lane: number): void;
+  awaitRound(lane: number, round: number): void;
+  closeLane(lane: number): void;
 }
 
 /** Where the ranks of a group meet. */
@@ -225,6 +233,14 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   startReceive: true,
   broadcast: true,
   closeGroup: true,
+  ncclFacts: true,
+  ncclId: true,
+  openLane: true,
+  roundSend: true,
+  roundReceive: true,
+  startRound: true,
+  awaitRound: true,
+  closeLane: true,
 };
 
 let addon: Native | null = null;

@@ -29,6 +29,8 @@ export const gatherBytes = (own: Uint8Array): Uint8Array[] => reached(() => nati
 
 let sent = 0;
 
+export const countSent = (bytes: number): void => void (sent += bytes);
+
 /** Bytes of tensors that were sent to single ranks since the process began. */
 export const sentBytes = (): number => sent;
 
@@ -43,7 +45,7 @@ export const isCopied = (device: string): boolean => copiesAll || !isCpu(device)
 
 /** To each of some ranks; of a tensor on a GPU they get one copy. Messages of one tag arrive in their order. */
 export function startSend(tensor: Tensor, to: readonly number[], tag: number): Ticket {
-  sent += to.length * byteSize(tensor);
+  countSent(to.length * byteSize(tensor));
   return reached(() => native.startSend(tensor, to, tag) as Ticket);
 }
 
@@ -75,7 +77,8 @@ export const takeMemory = (tensor: Tensor, sizes: number[]): void =>
 export const keepRows = (tensor: Tensor, first: number, count: number): void =>
   scope(() => void setStorage_(tensor, clone(narrow(tensor, 0, first, count))));
 
-function reached<Result>(call: () => Result): Result {
+/** Errors: RankLostError for what the engine says is one. */
+export function reached<Result>(call: () => Result): Result {
   try {
     return call();
   } catch (failure) {

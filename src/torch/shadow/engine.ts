@@ -46,6 +46,14 @@ const NO_GROUP = {
   sum: noGroup,
   broadcast: noGroup,
   closeGroup: noGroup,
+  ncclFacts: noGroup,
+  ncclId: noGroup,
+  openLane: noGroup,
+  roundSend: noGroup,
+  roundReceive: noGroup,
+  startRound: noGroup,
+  awaitRound: noGroup,
+  closeLane: noGroup,
 };
 
 /** Messages that nobody gets: what is on its way is held until it was waited for, and its copy in main memory. */

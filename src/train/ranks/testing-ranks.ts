@@ -54,6 +54,8 @@ export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
 export interface Travel {
   /** Through copies, as those of a GPU. */
   copiesAll?: boolean;
+  /** Over this stand-in for NCCL. */
+  nccl?: string;
 }
 
 /** What each rank saw of each case, by rank. */
@@ -137,6 +139,7 @@ function spoilBlock({ state: { network } }: Run, way: "forward" | "reverse", blo
 async function trainCases(path: string): Promise<void> {
   const { cases, travel } = JSON.parse(readFileSync(path, "utf8")) as { cases: RankCase[]; travel: Travel };
   const ranks = joinRanks(rankPlace(process.env), 60, travel);
+  if (travel.nccl) ranks.useNccl(travel.nccl, "cpu");
   const saw: RankSaw[] = [];
   for (const {
     settings,

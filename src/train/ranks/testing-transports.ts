@@ -19,12 +19,12 @@ export function makeTransportCases(t: TestContext, world: number): { name: strin
     ["tied direct", { ...clipped, rank_sums: "direct" }, tied],
     ["shares", { ...sharded, blocks_per_step: 2 }],
     ["direct shares", { ...sharded, rank_sums: "direct" }],
-    ["rows", { ...sharded, share_experts: "rows" }],
+    ["rows", { ...sharded, rank_sums: "direct", share_experts: "rows" }],
   ];
   if (world === 2)
     cases.push(
       ["long rows", { ...sharded, sequence_ranks: 2, rank_sums: "direct" }],
-      ["files", { ...sharded, parameters: "sharded-disk" }],
+      ["files", { ...sharded, rank_sums: "direct", parameters: "sharded-disk" }],
     );
   return cases.map(([name, changes, at = place]) => ({
     name,
