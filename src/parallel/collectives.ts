@@ -34,6 +34,10 @@ export interface Collectives {
 export const SUM_ORDERS = ["ordered", "direct"] as const;
 export type SumOrder = (typeof SUM_ORDERS)[number];
 
+/** What carries large tensors between ranks: "gloo" through main memory, "nccl" from card to card, where all ranks are at the same block. */
+export const RANK_TRANSPORTS = ["gloo", "nccl"] as const;
+export type RankTransport = (typeof RANK_TRANSPORTS)[number];
+
 /** Which rows a rank needs of the sum of a part's gradient; null for all. */
 export type NeededRows = (part: number, name: string, rank: number) => Rows | null;
 

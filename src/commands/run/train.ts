@@ -1,15 +1,16 @@
 // `revmoe train`: settings in, a run folder out. Where this process stands among ranks, how it is stopped, and the words at the end; the
 // run itself is the library's (src/library/run-training.ts).
+import { hostname } from "node:os";
 import { setFlagsFromString } from "node:v8";
 
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
 import { runTraining } from "../../library/run-training.js";
 import { type Collectives, onFirst } from "../../parallel/collectives.js";
-import { joinRanks } from "../../parallel/join.js";
+import { type JoinedRanks, joinRanks } from "../../parallel/join.js";
 import { type RankPlace, rankPlace } from "../../parallel/launch-names.js";
 import type { Output } from "../../metrics/output.js";
-import { engineInfo, isCpu } from "../../torch/device.js";
-import { deviceLine, rankDevices } from "../../train/ranks/rank-device.js";
+import { engineInfo } from "../../torch/device.js";
+import { deviceLine, ncclLibrary, rankDevices } from "../../train/ranks/rank-device.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 import { requestedStop, type StopRequest } from "../../train/stop/stop-signals.js";
@@ -40,14 +41,18 @@ export async function run({ settings: asked, given, out: first }: CommandInput<t
   }
 }
 
-/** Every rank on its card. */
-function withDevice(asked: TrainSettings, place: RankPlace | null, ranks: Collectives, out: Output): TrainSettings {
-  if (place === null || isCpu(asked.device)) return asked;
-  const { localRank } = place;
-  const seen = { localRank, cards: engineInfo().cudaDevices, visible: process.env.CUDA_VISIBLE_DEVICES };
+/** Every rank on its card, and what carries tensors between them. */
+function withDevice(asked: TrainSettings, place: RankPlace | null, ranks: JoinedRanks, out: Output): TrainSettings {
+  if (place === null) return asked;
+  const { CUDA_VISIBLE_DEVICES: visible } = process.env;
+  const seen = { localRank: place.localRank, cards: engineInfo().cudaDevices, visible };
   const devices = rankDevices(ranks, asked.device, seen);
-  out.write(`${deviceLine(devices)}\n`);
-  return { ...asked, device: devices[ranks.rank] };
+  const device = devices[ranks.rank];
+  if (asked.rank_transport === "nccl")
+    ranks.useNccl(ncclLibrary(ranks, device, { machine: hostname(), visible }), device);
+  const line = deviceLine(devices, asked.rank_transport);
+  if (line !== null) out.write(`${line}\n`);
+  return { ...asked, device };
 }
 
 /** A launcher that starts a run again has the words it had at first: the run goes on from its newest checkpoint. */

@@ -52,7 +52,10 @@ test("other sizes than were sent are an error, and so is a rank that is gone", a
 test("NCCL is looked for beside libtorch, then where the loader looks; the real one has all functions", (t) => {
   assert.deepEqual(ncclCandidates("/nowhere/torch/lib", ""), ["libnccl.so.2"]);
   assert.deepEqual(ncclCandidates("/nowhere/torch/lib", "/own/libnccl.so"), ["/own/libnccl.so"]);
-  assert.throws(() => findNccl(["/nowhere/libnccl.so.2"]), /^Error: there is no NCCL \(\/nowhere\/libnccl\.so\.2: cannot open/);
+  assert.throws(
+    () => findNccl(["/nowhere/libnccl.so.2"]),
+    /^Error: there is no NCCL \(\/nowhere\/libnccl\.so\.2: cannot open/,
+  );
   const beside = join(dirname(dirname(resolveEngine().libDir)), "nvidia/nccl/lib");
   const real = ncclCandidates().filter((library) => library.startsWith(beside));
   if (real.length === 0) {

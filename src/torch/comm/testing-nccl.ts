@@ -55,7 +55,8 @@ function run([library, id, rankText, seconds, rounds]: string[]): string {
       const came: ReturnType<typeof full>[] = [];
       let last: Ticket | undefined;
       for (const [i, { send, receive }] of (JSON.parse(rounds) as TwoSided[]).entries()) {
-        for (const [k, size] of send.entries()) last = lane.send(full([size], 100 * rank + 10 * i + k, "float32"), [1 - rank]);
+        for (const [k, size] of send.entries())
+          last = lane.send(full([size], 100 * rank + 10 * i + k, "float32"), [1 - rank]);
         for (const size of receive) {
           came.push(full([size], -1, "float32"));
           last = lane.receive(came.at(-1) as (typeof came)[0], 1 - rank);

@@ -44,6 +44,14 @@ export function folderFor(ranks: Collectives, settings: TrainSettings): RunFolde
 export const threadsFor = ({ world }: Collectives, { threads }: TrainSettings): number =>
   threads === 0 && world > 1 ? Number(process.env.OMP_NUM_THREADS) || 0 : threads;
 
-/** What is said of sums where there are none. */
-export const sumNotes = ({ rank_sums }: Readonly<TrainSettings>, { world }: Pick<Collectives, "world">): string[] =>
-  world > 1 || rank_sums === "ordered" ? [] : [`rank_sums ${rank_sums} has no effect: one process trains`];
+/** What is said of sums, and of how they travel, where there are none. */
+export const sumNotes = (
+  { rank_sums, rank_transport }: Readonly<TrainSettings>,
+  { world }: Pick<Collectives, "world">,
+): string[] => {
+  if (world > 1 || rank_sums === "ordered") return [];
+  return [
+    `rank_sums ${rank_sums} has no effect: one process trains`,
+    ...(rank_transport === "gloo" ? [] : [`rank_transport ${rank_transport} has no effect: one process trains`]),
+  ];
+};

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ALONE } from "../../parallel/collectives.js";
-import { cardOf, deviceLine, rankDevices } from "./rank-device.js";
+import { cardOf, deviceLine, ncclLibrary, rankDevices } from "./rank-device.js";
 
 const seen = (localRank: number, cards: number, visible?: string) => ({ localRank, cards, visible });
 
@@ -26,13 +26,43 @@ test("a rank beyond the cards is refused on all ranks", () => {
   const three = {
     ...ALONE,
     world: 3,
-    gather: <T>(value: T): T[] => [{ device: "cuda:0" } as T, { device: "cuda:1" } as T, value],
+    gather: <T>(value: T): T[] => [{ found: "cuda:0" } as T, { found: "cuda:1" } as T, value],
   };
   assert.throws(() => rankDevices(three, "cuda", seen(2, 2)), { message: /^rank 2: device: cuda is the card/ });
   assert.deepEqual(rankDevices(three, "cuda", seen(2, 3)), ["cuda:0", "cuda:1", "cuda:2"]);
 });
 
 test("the devices of a run's ranks are said where there are cards", () => {
-  assert.match(deviceLine(["cuda:0", "cuda:1"]) ?? "", /^devices: rank 0 on cuda:0, rank 1 on cuda:1;/);
-  assert.equal(deviceLine(["cpu", "cpu"]), null);
+  assert.match(
+    deviceLine(["cuda:0", "cuda:1"], "gloo") ?? "",
+    /^devices: rank 0 on cuda:0, rank 1 on cuda:1;.*main memory$/,
+  );
+  assert.match(deviceLine(["cuda:0", "cuda:1"], "nccl") ?? "", /over NCCL$/);
+  assert.equal(deviceLine(["cpu", "cpu"], "gloo"), null);
+});
+
+test("NCCL needs a library and a card of its own for every rank", () => {
+  const nccl = { library: "/nccl.so", version: "2.27.3", movesMainMemory: false };
+  const two = (rank0: object) => ({
+    ...ALONE,
+    ...{ rank: 1, world: 2 },
+    gather: <T>(value: T): T[] => [rank0 as T, value],
+  });
+  const other = (changes: object) =>
+    two({ found: { library: "/other.so", version: "2.27.3", card: "a, card 0", isCard: true, ...changes } });
+  const at = { machine: "a", visible: undefined, find: () => nccl };
+  assert.equal(ncclLibrary(other({}), "cuda:1", at), "/nccl.so");
+  assert.equal(ncclLibrary(other({}), "cuda:0", { ...at, machine: "b" }), "/nccl.so");
+  assert.equal(ncclLibrary(other({}), "cuda:0", { ...at, visible: "1" }), "/nccl.so");
+  const refused = (ranks: typeof ALONE, device: string, changes: Partial<typeof at>, message: RegExp) =>
+    assert.throws(() => ncclLibrary(ranks, device, { ...at, ...changes }), { name: "UserError", message });
+  refused(
+    other({}),
+    "cuda:0",
+    {},
+    /^rank_transport: nccl needs a card for each rank, and ranks 0 and 1 share one \(a, card 0\)/,
+  );
+  refused(other({ version: "2.18.0" }), "cuda:1", {}, /rank 1 has NCCL 2\.27\.3, and rank 0 2\.18\.0/);
+  refused(other({}), "cpu", {}, /^rank 1: rank_transport: nccl sends from card to card, and device is cpu/);
+  refused(two({ problem: "there is no NCCL" }), "cuda:1", {}, /^rank 0: there is no NCCL/);
 });

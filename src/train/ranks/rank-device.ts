@@ -1,7 +1,9 @@
-// Which card a rank computes on: "cuda" is the one of its place among the ranks of its machine, as launchers have it; cuda:N is that card, also for several.
+// Which card a rank computes on: "cuda" is the one of its place among the ranks of its machine, as launchers have it; cuda:N is that card, also for
+// several. And what carries tensors between the cards.
 import { UserError } from "../../errors.js";
-import type { Collectives } from "../../parallel/collectives.js";
-import { isCpu } from "../../torch/device-name.js";
+import type { Collectives, RankTransport } from "../../parallel/collectives.js";
+import { findNccl, type NcclLibrary } from "../../torch/comm/nccl.js";
+import { deviceIndex, isCpu } from "../../torch/device-name.js";
 
 export interface SeenCards {
   /** Of this rank among those of its machine. */
@@ -24,23 +26,57 @@ export function cardOf(device: string, { localRank, cards, visible }: SeenCards)
   );
 }
 
-/** The device of every rank, in their order. Errors: on all ranks the UserError of the first that has none. */
-export function rankDevices(ranks: Collectives, device: string, seen: SeenCards): string[] {
-  let own: { device: string } | { problem: string };
+/** The device of every rank, in their order. Errors: UserError, on all ranks. */
+export const rankDevices = (ranks: Collectives, device: string, seen: SeenCards): string[] =>
+  onEach(ranks, () => cardOf(device, seen));
+
+/** The library of NCCL for this rank's device. Errors: UserError, on all ranks, where one of them has none, or two have one card. */
+export function ncclLibrary(
+  ranks: Collectives,
+  device: string,
+  { machine, visible, find = findNccl }: { machine: string; visible: string | undefined; find?: () => NcclLibrary },
+): string {
+  const found = onEach(ranks, () => {
+    const nccl = find();
+    // Of a stand-in, main memory is the card.
+    if (isCpu(device) && !nccl.movesMainMemory)
+      throw new UserError(
+        `rank_transport: nccl sends from card to card, and device is ${device}. Set rank_transport to gloo.`,
+      );
+    const index = deviceIndex(device);
+    return { ...nccl, card: `${machine}, card ${visible?.split(",")[index] ?? index}`, isCard: !isCpu(device) };
+  });
+  for (const [rank, { card, isCard, version }] of found.entries()) {
+    const first = found.findIndex((each) => each.isCard && each.card === card);
+    if (isCard && first < rank)
+      throw new UserError(
+        `rank_transport: nccl needs a card for each rank, and ranks ${first} and ${rank} share one (${card}). Set rank_transport to gloo, or device to cuda.`,
+      );
+    if (version !== found[0].version)
+      throw new UserError(
+        `rank_transport: rank ${rank} has NCCL ${version}, and rank 0 ${found[0].version} (expected the same). Set up one version on every machine.`,
+      );
+  }
+  return found[ranks.rank].library;
+}
+
+/** What `look` finds on every rank. Errors: on all ranks a UserError of the first that met one. */
+function onEach<T>(ranks: Collectives, look: () => T): T[] {
+  let own: { found: T } | { problem: string };
   try {
-    own = { device: cardOf(device, seen) };
+    own = { found: look() };
   } catch (failure) {
-    if (!(failure instanceof UserError)) throw failure;
-    own = { problem: failure.message };
+    own = { problem: (failure as Error).message };
   }
   return ranks.gather(own).map((each, rank) => {
-    if ("device" in each) return each.device;
+    if ("found" in each) return each.found;
     throw new UserError(`rank ${rank}: ${each.problem}`);
   });
 }
 
-/** What is said of it at the start; nothing of ranks on a CPU. */
-export function deviceLine(devices: readonly string[]): string | null {
-  if (devices.every(isCpu)) return null;
-  return `devices: ${devices.map((device, rank) => `rank ${rank} on ${device}`).join(", ")}; what ranks send goes through main memory`;
+/** What is said of it at the start; nothing of ranks on a CPU with Gloo. */
+export function deviceLine(devices: readonly string[], transport: RankTransport): string | null {
+  if (devices.every(isCpu) && transport === "gloo") return null;
+  const carried = transport === "nccl" ? "over NCCL" : "through main memory";
+  return `devices: ${devices.map((device, rank) => `rank ${rank} on ${device}`).join(", ")}; what ranks send goes ${carried}`;
 }

@@ -43,26 +43,46 @@ for (const world of [2, 3])
       }
   });
 
-test("a run whose batches have bad values leaves no copies behind", async (t) => {
+test("runs whose batches have bad values leave nothing behind", async (t) => {
   const place = makeWorkplace(t);
-  const skip: Partial<TrainSettings> = { on_nonfinite: "skip", max_steps: 4, max_grad_norm: 0.5 };
-  const rows = { ...skip, parameters: "sharded", share_experts: "rows" } as const;
-  const settings = [skip, { ...skip, parameters: "sharded" } as const, rows].map((changes, i) =>
-    settingsFor(place, { ...changes, output_dir: place.out(`${i}`) }),
-  );
-  const [device, sharded, travel] = settings;
-  const saw = await trainOnRanks(
-    place.folder,
-    2,
-    [
-      { settings: device, poisoned: true },
-      { settings: sharded, poisoned: true },
-      { settings: sharded, spoiltForward: true },
-      { settings: travel, spoiltBlock: 2 },
-      { settings: travel, spoiltBack: 2 },
-    ],
-    { copiesAll: true },
-  );
-  for (const ran of saw)
-    for (const { failure, steps } of ran) assert.deepEqual([failure, steps.length > 2], [null, true]);
+  const nccl = makeNcclStandIn(t);
+  for (const [way, travel, rank_sums] of [
+    ["copies", { copiesAll: true }, "ordered"],
+    ["nccl", { nccl }, "direct"],
+  ] as const) {
+    const of = (name: string, changes: Partial<TrainSettings>): TrainSettings => {
+      const skip = { on_nonfinite: "skip", max_steps: 4, max_grad_norm: 0.5, rank_sums } as const;
+      return settingsFor(place, { ...skip, ...changes, output_dir: place.out(`${name}-${way}`) });
+    };
+    const rows = { parameters: "sharded", rank_sums: "direct", share_experts: "rows" } as const;
+    const saw = await trainOnRanks(
+      place.folder,
+      2,
+      [
+        { settings: of("replicas", {}), poisoned: true },
+        { settings: of("shares", { parameters: "sharded" }), poisoned: true },
+        { settings: of("forward", { parameters: "sharded" }), spoiltForward: true },
+        { settings: of("block", rows), spoiltBlock: 2 },
+        { settings: of("back", rows), spoiltBack: 2 },
+      ],
+      travel,
+    );
+    for (const [rank, ran] of saw.entries())
+      for (const [i, { failure, steps }] of ran.entries())
+        assert.deepEqual([failure, steps.length > 2], [null, true], `${way}, rank ${rank}, case ${i}`);
+  }
+});
+
+test("what is asked of NCCL goes over it, and nothing else does", async (t) => {
+  const place = makeWorkplace(t);
+  const ran = (rank_sums: "ordered" | "direct") =>
+    trainOnRanks(
+      place.folder,
+      2,
+      [{ settings: settingsFor(place, { max_steps: 1, rank_sums, output_dir: place.out(rank_sums) }) }],
+      { nccl: "/nowhere/libnccl.so.2" },
+    );
+  // Rank 0 has said on the terminal that it cannot be opened.
+  await assert.rejects(ran("direct"), /rank 0 ended with code 1/);
+  assert.equal((await ran("ordered"))[0][0].failure, null);
 });

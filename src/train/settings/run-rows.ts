@@ -1,6 +1,6 @@
 // The settings of `train` for what happens around the steps: evaluation, checkpoints, metrics, going on, and the seed.
 import { REPORT_TO, REPORT_TO_ABOUT, REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
-import { SUM_ORDERS } from "../../parallel/collectives.js";
+import { RANK_TRANSPORTS, SUM_ORDERS } from "../../parallel/collectives.js";
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Evaluation, checkpoints and the run";
@@ -123,6 +123,14 @@ export const RUN_ROWS = {
     group: GROUP,
     about:
       "how ranks add gradients. ordered: as one process, for its bits; each rank is a block behind the one before it. direct: without that wait and with less to send; bits depend on the number of ranks. With sequence_ranks: direct",
+  },
+  rank_transport: {
+    kind: "choice",
+    choices: RANK_TRANSPORTS,
+    default: "gloo",
+    group: GROUP,
+    about:
+      "what carries tensors between ranks. gloo: through main memory. nccl: from card to card, over NVIDIA's library, with rank_sums direct and a card for each rank",
   },
   sequence_ranks: {
     kind: "integer",
