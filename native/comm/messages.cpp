@@ -1,6 +1,7 @@
 // What messages.hpp says.
 #if __has_include(<torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>)
 #define USE_C10D_GLOO
+#include <c10/core/DeviceGuard.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "comm/messages.hpp"
@@ -10,6 +11,12 @@ namespace {
 
 // A copy is as long on its way as its GPU computes what comes before it: there is nothing to be gained by looking more often.
 constexpr auto kPause = std::chrono::microseconds(20);
+
+// On the event's own GPU: a thread that asks from another one takes memory there.
+void wait_for(const c10::Event& event) {
+  const c10::DeviceGuard guard(c10::Device(event.device_type(), event.device_index()));
+  while (!event.query()) std::this_thread::sleep_for(kPause);
+}
 
 at::Tensor in_main_memory(const at::Tensor& like) {
   return at::empty(like.sizes(), at::TensorOptions(like.scalar_type()).pinned_memory(!like.device().is_cpu()));
@@ -120,7 +127,7 @@ void Messages::run() {
     std::exception_ptr failure;
     hold.unlock();
     try {
-      while (first.copied && !first.copied->query()) std::this_thread::sleep_for(kPause);
+      if (first.copied) wait_for(*first.copied);
       works = begin(first);
     } catch (...) {
       failure = std::current_exception();

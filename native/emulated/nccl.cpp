@@ -123,6 +123,10 @@ struct Communicator {
     const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
     sockaddr_un own = address_of(id, rank);
     if (bind(listening, reinterpret_cast<sockaddr*>(&own), sizeof own) != 0 || listen(listening, world) != 0) return false;
+    int own_ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, own_ends) != 0) return false;
+    out[rank] = own_ends[0];
+    in[rank] = own_ends[1];
     for (int other = 0; other < world; other++) {
       if (other == rank) continue;
       const sockaddr_un address = address_of(id, other);

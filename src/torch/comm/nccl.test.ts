@@ -4,7 +4,12 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 import { resolveEngine } from "../../../setup/libtorch.mjs";
-import { findNccl, ncclCandidates } from "./nccl.js";
+import { deviceIndex, isCpu } from "../device-name.js";
+import { amax, amin, fill_ } from "../ops.js";
+import { scope } from "../scope.js";
+import { full, item } from "../tensor.js";
+import { TEST_DEVICE } from "../testing-device.js";
+import { findNccl, Lane, ncclCandidates, ncclId } from "./nccl.js";
 import { makeNcclStandIn, sendRounds } from "./testing-nccl.js";
 
 test("rounds bring what was sent, whatever the order inside of one", async (t) => {
@@ -47,6 +52,24 @@ test("other sizes than were sent are an error, and so is a rank that is gone", a
   assert.match(sizes.join("\n"), /sizes that differ/);
   const gone = await sendRounds(library, 60, [[{ send: [4], receive: [4] }], [{ send: [], receive: [4] }]]);
   assert.match(gone[0], /^NCCL: waiting for a round: a rank is gone/);
+});
+
+test("a lane brings what a rank sends to itself, behind what computes it: on a card by the real library", (t) => {
+  const [library, device] = isCpu(TEST_DEVICE)
+    ? [makeNcclStandIn(t), "cpu"]
+    : [findNccl().library, `cuda:${deviceIndex(TEST_DEVICE)}`];
+  const lane = new Lane({ library, id: ncclId(library), rank: 0, world: 1, device, seconds: 60 });
+  for (const size of [1, 1000, 5_000_000])
+    scope(() => {
+      const [sent, came] = [0, -1].map((value) => full([size], value, "float32", device));
+      fill_(sent, size + 0.5);
+      lane.send(sent, [0]);
+      const ticket = lane.receive(came, 0);
+      lane.begin();
+      lane.wait(ticket);
+      assert.deepEqual([item(amin(came)), item(amax(came))], [size + 0.5, size + 0.5]);
+    });
+  lane.close();
 });
 
 test("NCCL is looked for beside libtorch, then where the loader looks; the real one has all functions", (t) => {
