@@ -64,5 +64,14 @@ test("NCCL needs a library and a card of its own for every rank", () => {
   );
   refused(other({ version: "2.18.0" }), "cuda:1", {}, /rank 1 has NCCL 2\.27\.3, and rank 0 2\.18\.0/);
   refused(other({}), "cpu", {}, /^rank 1: rank_transport: nccl sends from card to card, and device is cpu/);
+  const find = (): never => {
+    throw new Error("there is no NCCL (libnccl.so.2: not found)");
+  };
+  refused(
+    other({}),
+    "cuda:1",
+    { find },
+    /^rank 1: rank_transport: nccl: there is no NCCL .*\. Set REVMOE_NCCL to the library/,
+  );
   refused(two({ problem: "there is no NCCL" }), "cuda:1", {}, /^rank 0: there is no NCCL/);
 });

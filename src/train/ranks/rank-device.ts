@@ -37,7 +37,7 @@ export function ncclLibrary(
   { machine, visible, find = findNccl }: { machine: string; visible: string | undefined; find?: () => NcclLibrary },
 ): string {
   const found = onEach(ranks, () => {
-    const nccl = find();
+    const nccl = findOr(find);
     // Of a stand-in, main memory is the card.
     if (isCpu(device) && !nccl.movesMainMemory)
       throw new UserError(
@@ -58,6 +58,16 @@ export function ncclLibrary(
       );
   }
   return found[ranks.rank].library;
+}
+
+function findOr(find: () => NcclLibrary): NcclLibrary {
+  try {
+    return find();
+  } catch (failure) {
+    throw new UserError(
+      `rank_transport: nccl: ${(failure as Error).message}. Set REVMOE_NCCL to the library, or rank_transport to gloo.`,
+    );
+  }
 }
 
 /** What `look` finds on every rank. Errors: on all ranks a UserError of the first that met one. */
