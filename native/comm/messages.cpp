@@ -135,8 +135,10 @@ void Messages::run() {
     hold.lock();
     queue_.pop_front();
     // Whoever hears of it finds nothing left of it here.
-    if (failure) promise.set_exception(failure);
-    else promise.set_value(std::move(works));
+    if (failure)
+      promise.set_exception(failure);
+    else
+      promise.set_value(std::move(works));
   }
 }
 

@@ -191,8 +191,10 @@ void start(Lane& lane) {
     for (auto& [tensor, other] : *each) round.tensors.push_back(std::move(tensor));
     each->clear();
   }
-  if (lane.stream) round.event = event_of(*lane.stream);
-  else round.mark = lane.nccl->mark(lane.comm);
+  if (lane.stream)
+    round.event = event_of(*lane.stream);
+  else
+    round.mark = lane.nccl->mark(lane.comm);
   lane.rounds.push_back(std::move(round));
 }
 
@@ -200,9 +202,8 @@ void await(Lane& lane, int number) {
   TORCH_CHECK(number <= lane.started, "a round is waited for before it is begun");
   while (!lane.rounds.empty() && lane.rounds.front().number <= number) {
     const Round& round = lane.rounds.front();
-    wait(lane, "waiting for a round", [&] {
-      return round.event ? round.event->query() : lane.nccl->reached(lane.comm, round.mark) != 0;
-    });
+    wait(lane, "waiting for a round",
+         [&] { return round.event ? round.event->query() : lane.nccl->reached(lane.comm, round.mark) != 0; });
     lane.rounds.pop_front();
   }
 }

@@ -122,7 +122,8 @@ struct Communicator {
     in.assign(world, -1);
     const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
     sockaddr_un own = address_of(id, rank);
-    if (bind(listening, reinterpret_cast<sockaddr*>(&own), sizeof own) != 0 || listen(listening, world) != 0) return false;
+    if (bind(listening, reinterpret_cast<sockaddr*>(&own), sizeof own) != 0 || listen(listening, world) != 0)
+      return false;
     int own_ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, own_ends) != 0) return false;
     out[rank] = own_ends[0];
