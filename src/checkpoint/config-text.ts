@@ -1,5 +1,5 @@
-// The text of a saved config.json: the source's own text with what differs exchanged, so that nothing else changes, not even
-// how a number is written (readers that check types strictly tell 1.0 from 1). An export adds keys at its end.
+// The text of a saved config.json: the source's own text with only the differing values replaced, so all else stays as
+// it was, even the spelling of numbers (strict readers distinguish 1.0 and 1). An export adds keys at its end.
 import { isDeepStrictEqual } from "node:util";
 
 import type { DType } from "../torch/tensor.js";
@@ -15,15 +15,15 @@ const WHOLE_KEYS = [
   ...["streamFractionBits", "blocksPerStep", "ordinaryFirst", "ordinaryLast"],
 ];
 
-/** The type of weights that are not there, by what a config.json says of itself. */
+/** The dtype of weights that are not there, as config.json states it. */
 export function statedDtype(config: Json): DType {
   const stated = [config, textConfig(config)].flatMap(({ dtype, torch_dtype }) => dtype ?? torch_dtype ?? []);
   return stated[0] === "bfloat16" ? "bfloat16" : "float32";
 }
 
 /**
- * config.json for weights of `dtype`, with the keys `added`: the text in `files`, edited, if it then says the same as
- * `source`, else `source` written out.
+ * config.json for weights of `dtype`, with the keys `added`: the text in `files`, edited, if its meaning is then that
+ * of `source`; else `source` written anew.
  */
 export function configText(files: ModelFiles, source: Json, dtype: DType, added: Json = {}): string {
   const exchangedIn = (config: Json): Json =>
@@ -36,14 +36,17 @@ export function configText(files: ModelFiles, source: Json, dtype: DType, added:
   return saysTheSame(edited, wanted) ? edited : jsonText(wanted);
 }
 
-/** A JSON object with some keys changed; all else as it was written, where that can be. */
+/** A JSON object with some keys changed. If possible, all else stays as it was written. */
 export function jsonWith(text: string, changes: Json): string {
   const wanted = { ...parse(text), ...changes };
   const edited = edit(text, wanted);
   return saysTheSame(edited, wanted) ? edited : jsonText(wanted);
 }
 
-/** `text` with plain values exchanged, keys left out and keys added; whether it says what is wanted is still to be seen. */
+/**
+ * `text` with plain values replaced, keys removed and keys added; the caller checks whether the result is what was
+ * wanted.
+ */
 function edit(text: string, wanted: Json): string {
   const stated = parse(text);
   let edited = text;
@@ -64,7 +67,7 @@ function edit(text: string, wanted: Json): string {
 
 const LOCAL = ["num_local_experts", "num_experts"] as const;
 const PLAIN = ["num_experts", "num_local_experts"] as const;
-/** What a family calls its number of experts, and what files of transformers 5 may call it instead. */
+/** A family's key for its number of experts, and the key that files of transformers 5 may have instead. */
 const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
   qwen2_moe: PLAIN,
   qwen3_moe: PLAIN,
@@ -76,9 +79,9 @@ const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
 };
 
 /**
- * What a config.json of transformers 5 must also say for transformers 4, which otherwise takes its defaults without a
- * word: `rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, and the number of experts under the family's own name.
- * Nothing where the file is in the older dialect. transformers 5 reads the same from both.
+ * Keys that transformers 4 needs in a config.json of transformers 5; without them it silently takes its defaults:
+ * `rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, and the number of experts under
+ * the family's own key. Empty if the file is in the older form. transformers 5 reads the same from both forms.
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
@@ -88,7 +91,7 @@ export function olderKeys(source: Json): Json {
   if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
     const { rope_theta: theta, ...scaling } = rope as Json;
     if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
-    // Of a longrope block without a factor, transformers 4 looks for the original length at the top.
+    // For a longrope block without a factor, transformers 4 looks for the original length at the top level.
     const length = scaling.original_max_position_embeddings;
     if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
       added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
@@ -100,7 +103,7 @@ export function olderKeys(source: Json): Json {
   return added;
 }
 
-/** As JSON.stringify, but with the point that tells a real number from a whole one. */
+/** Like JSON.stringify, but keeps the point that distinguishes a float from a whole number. */
 function spell(value: unknown, key: string): string {
   if (Array.isArray(value)) return `[${value.map((item) => spell(item, key)).join(", ")}]`;
   if (typeof value === "object" && value !== null) {
@@ -110,10 +113,10 @@ function spell(value: unknown, key: string): string {
   return Number.isInteger(value) && !WHOLE_KEYS.includes(key) ? (value as number).toFixed(1) : JSON.stringify(value);
 }
 
-/** Keys whose numbers are floats: readers that check types strictly tell 1.0 from 1. */
+/** Keys whose numbers are floats, for strict readers that distinguish 1.0 and 1. */
 const WHOLE_FLOATS = /("(?:rope_theta|(?:\w+_)?factor|beta_fast|beta_slow|clip_qkv)": \d+)(?=[,\n])/g;
 
-/** A JSON file that no text was given for, with the floats of a config.json as floats. */
+/** The text of a JSON file that has no original text, with config.json's floats written as floats. */
 export const jsonText = (content: object): string =>
   `${JSON.stringify(content, null, 2).replace(WHOLE_FLOATS, "$1.0")}\n`;
 

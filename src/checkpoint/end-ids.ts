@@ -1,5 +1,5 @@
-// Which tokens end a text, as the files of a model say it: read from them, and put before those that are there already.
-// transformers' generate takes them from generation_config.json, and from config.json where there is no such file.
+// Which tokens end a text, according to a model's files: reads them, and puts another one first. transformers' generate
+// takes them from generation_config.json, and from config.json if that file is missing.
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 
@@ -9,16 +9,16 @@ import { textConfig } from "./config/text-config.js";
 
 export const GENERATION_FILE = "generation_config.json";
 const CONFIG_FILE = "config.json";
-/** What transformers takes from config.json for a generation_config.json that is not there. */
+/** Keys that transformers takes from config.json if generation_config.json is missing. */
 const SHARED_KEYS = ["bos_token_id", "pad_token_id", "decoder_start_token_id"];
 
 type Json = Record<string, unknown>;
 
-/** The end tokens that a file names: an id, a list of them, null or absent. Errors: UserError when it is no JSON object. */
+/** The end tokens that a file names: an id, a list, null or missing. Errors: UserError when it holds no JSON object. */
 export const endIdsIn = (files: ModelFiles, name: string): number[] => idsOf(read(files, name)?.value);
 
 /**
- * The text of generation_config.json with `id` first among its end tokens; undefined where transformers has it so already. `usual` is
+ * The text of generation_config.json with `id` first among its end tokens; undefined if it is first already. `usual` is
  * the tokenizer's end token, for a model whose files name none.
  */
 export function withEndFirst(files: ModelFiles, id: number, usual?: number): string | undefined {
@@ -32,7 +32,7 @@ export function withEndFirst(files: ModelFiles, id: number, usual?: number): str
     ([key, value]) => SHARED_KEYS.includes(key) && value !== null,
   );
   const wanted = { ...(own?.value ?? Object.fromEntries(shared)), eos_token_id: ids };
-  // In the text, so that numbers stay written as they are: 1.0 is another type than 1 to transformers.
+  // Edited as text, so numbers keep their spelling: for transformers, 1.0 and 1 have different types.
   const list = `"eos_token_id": [${ids.join(", ")}]`;
   const edits = [/"eos_token_id"\s*:\s*(?:null|\d+|\[[\s\d,]*\])/, /^\s*\{(?=\s*")/].map((place, i) =>
     own?.text.replace(place, i === 0 ? list : `{\n  ${list},`),

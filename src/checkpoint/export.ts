@@ -1,7 +1,7 @@
-// From one checkpoint folder to another of the same weights, as the ordinary network or as the one that was trained: other
-// names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is one
-// tensor, or one stack of experts. The written folder is opened again and every tensor compared, bit for bit, before it
-// takes its place.
+// From one checkpoint folder to another with the same weights, as the ordinary network or as the trained one: with
+// other names, another dtype, other shards. Tensors go from the mapped source to the file one at a time, so the peak is
+// one tensor, or one stack of experts. The written folder is opened again, and every tensor is compared bit for bit,
+// before it takes its place.
 import type { Architecture, Layout } from "../model/architecture.js";
 import { isDeepStrictEqual } from "node:util";
 
@@ -30,31 +30,36 @@ import { sourceBytes, type TensorSource } from "./safetensors/writer.js";
 import { copyModeling, trainedConfig, type TrainedForm } from "./trained-form.js";
 
 export interface ExportOptions {
-  /** "per-expert" also says in config.json what transformers 4 needs, see `olderKeys`. */
+  /** With "per-expert", config.json also says what transformers 4 needs, see `olderKeys`. */
   layout: Layout;
-  /** "auto" keeps the dtype of every tensor; a stack of experts of several dtypes becomes float32. "mxfp4" packs experts, beside bfloat16. */
+  /**
+   * "auto" keeps every tensor's dtype, but a stack of experts of several dtypes becomes float32. "mxfp4" packs experts;
+   * all else is bfloat16.
+   */
   dtype: "auto" | "mxfp4" | DType;
   maxShardBytes: number;
-  /** Whether `dir` may be a folder that this program saved, which is replaced; without, it is new or empty. */
+  /** Whether `dir` may be a folder that this program saved, which is then replaced; if not, it must be new or empty. */
   overwrite?: boolean;
-  /** Writes the network that was trained, as transformers loads it; the ordinary one without. */
+  /** Writes the trained network, in the form that transformers loads; without it, the ordinary network. */
   trained?: TrainedForm;
 }
 
 export interface Exported {
-  /** The dtype of most bytes, but for what is packed. */
+  /** The dtype of most bytes, without packed ones. */
   dtype: DType;
   tensors: number;
   bytes: number;
-  /** Tensors of the source that no parameter stands for: rotary frequencies, and the head when it is tied. */
+  /** Tensors of the source that are not written: rotary frequencies, and the head if it is tied. */
   leftOut: string[];
   /** Keys added to config.json for transformers 4. */
   addedKeys: string[];
-  /** What is to be said of tensors that pass through, of links that were not copied, and of files that a person had in the folder that was replaced. */
+  /**
+   * Notes on tensors that pass through, on links that were not copied, and on a person's files in the replaced folder.
+   */
   notes: string[];
 }
 
-/** Largest finite values; what is beyond them would become infinite. */
+/** Largest finite value of each dtype; anything larger would become infinite. */
 const LARGEST: Partial<Record<DType, number>> = {
   float16: 65504,
   bfloat16: 2 ** 127 * (2 - 2 ** -7),
@@ -63,9 +68,9 @@ const LARGEST: Partial<Record<DType, number>> = {
 };
 
 /**
- * Writes the model in `source` as the folder `dir`, which exists afterwards completely or, after a failure, as it was
+ * Writes the model in `source` as the folder `dir`. Afterwards the folder is complete or, after a failure, as it was
  * before. Errors: UserError as `loadModel`; when a weight is not finite or not representable; when `dir` may not be
- * replaced; without room on the disk.
+ * replaced; when the disk has no room.
  */
 export function exportFolder(dir: string, source: string, options: ExportOptions): Exported {
   const from = openSource(source);
@@ -119,7 +124,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
   }
 }
 
-/** Throws when config.json reads back as another model. */
+/** Errors: an error if config.json reads back as another model. */
 function checkReopened(folder: string, stated: Record<string, unknown>): void {
   const { config, path } = readConfig(folder);
   const differing = Object.keys(stated).find(
@@ -131,7 +136,7 @@ function checkReopened(folder: string, stated: Record<string, unknown>): void {
   );
 }
 
-/** What an export changes in config.json. */
+/** Keys of config.json that an export changes. */
 const DTYPE_OR_CLASS = ["dtype", "torch_dtype", "architectures"];
 
 function piecesOf(matched: Map<string, DiskTensor[]>, placed: PlacedParameter, source: string): DiskTensor[] {
@@ -179,7 +184,10 @@ function checkPackable(architecture: Architecture, asTrained: boolean, source: s
   );
 }
 
-/** One stack in MXFP4: the bytes of the source where it is packed already, as others would have the same values but not always the same bytes. */
+/**
+ * One stack in MXFP4. If it is packed in the source, its bytes are copied, since packing again gives the same values
+ * but not always the same bytes.
+ */
 function packedExperts(folder: Folder, { name, shape }: DiskTensor): TensorSource[] {
   const released = [name + BLOCKS, name + SCALES].map((part) => [part, folder.packed?.tensors.get(part)] as const);
   if (released.every(([, found]) => found !== undefined)) {
@@ -203,9 +211,9 @@ function stack(folder: Folder, { spec }: PlacedParameter, pieces: DiskTensor[], 
   return made;
 }
 
-/** The value itself, when `dtype` can hold all of it. */
+/** Returns the value, if `dtype` can hold all of it. */
 function checked(value: Tensor, dtype: DType, name: string, source: string): Tensor {
-  // A NaN makes the size NaN, which is not at most anything.
+  // With a NaN the size is NaN, and no comparison with it is true.
   const size = largestSize(value);
   const largest = LARGEST[dtype] ?? 0;
   if (size <= largest) return value;

@@ -1,4 +1,4 @@
-// Whether numbers are numbers: one pass over a tensor, on its own device, with two scalars as the result.
+// Whether values are finite: one pass over a tensor, on its own device, with two scalars as the result.
 import { UserError } from "../errors.js";
 import { amax, amin, aminmax, isInf, isNan, sum } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -6,7 +6,7 @@ import { dtype, item, numel, type Tensor } from "../torch/tensor.js";
 
 export type NotFinite = "NaN" | "an infinite value";
 
-/** Weights or state that are no numbers any more; nothing is saved with them. */
+/** Weights or state that are not finite any more; nothing is saved with them. */
 export class NotFiniteError extends UserError {
   constructor(
     readonly tensor: string,
@@ -17,17 +17,17 @@ export class NotFiniteError extends UserError {
   }
 }
 
-/** The largest absolute value; NaN where any is. */
+/** The largest absolute value; NaN if any value is. */
 export function largestSize(value: Tensor): number {
   if (numel(value) === 0) return 0;
   return scope(() => {
-    // Without float16 on a CPU (libtorch 1.13).
+    // On a CPU, libtorch 1.13 has no `aminmax` for float16.
     const [least, most] = (dtype(value) === "float16" ? [amin(value), amax(value)] : aminmax(value)).map(item);
     return Math.max(most, -least);
   });
 }
 
-/** What a tensor holds beside numbers; undefined when nothing, as in every tensor of whole numbers. */
+/** What a tensor holds that is not finite; undefined if nothing, as in every tensor of whole numbers. */
 export function notFinite(value: Tensor): NotFinite | undefined {
   if (!/float/.test(dtype(value))) return undefined;
   const size = largestSize(value);
@@ -40,7 +40,7 @@ export function countNotFinite(value: Tensor): { nan: number; infinite: number }
   return scope(() => ({ nan: item(sum(isNan(value))), infinite: item(sum(isInf(value))) }));
 }
 
-/** Throws a NotFiniteError, whose sentence begins with `where`, when a tensor holds anything but numbers. */
+/** Errors: NotFiniteError, whose message begins with `where`, when a tensor holds a value that is not finite. */
 export function checkFinite(value: Tensor, name: string, where: string): void {
   const found = notFinite(value);
   if (found === undefined) return;

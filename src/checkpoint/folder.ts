@@ -1,4 +1,4 @@
-// A Hugging Face folder as one set of named tensors, whether its weights are one file or shards with an index, and its
+// A Hugging Face folder as one set of named tensors, whether its weights are one file or shards with an index; and its
 // config.json. The folder object owns the mappings of its files until `close`.
 import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -12,25 +12,25 @@ import { openSafetensors, type SafetensorsFile, type TensorEntry } from "./safet
 import { familyConfig } from "./trained-form.js";
 
 export const SINGLE_FILE = "model.safetensors";
-/** Levels of JSON; config.json has four. */
+/** Most levels of nested JSON; config.json has four. */
 const DEEPEST = 50;
 export const INDEX_FILE = "model.safetensors.index.json";
-/** Of a checkpoint-N, beside the model. */
+/** Files of a checkpoint-N, beside the model. */
 export const STATE_FILE = "trainer_state.json";
 export const OPTIMIZER_FILE = "optimizer.safetensors";
 
 const SHARD = /^model-\d{5,}-of-\d{5,}\.safetensors$/;
 
-/** Whether a reader takes a file for weights, or for the state of a run, by its name alone. */
+/** Whether a reader takes a file as weights, or as the state of a run, because of its name. */
 export const isWeightsName = (name: string): boolean => name === SINGLE_FILE || name === INDEX_FILE || SHARD.test(name);
 export const isStateName = (name: string): boolean => name === STATE_FILE || name === OPTIMIZER_FILE;
 
 export interface ReadConfig {
-  /** The parsed config.json in the family's own form, as it is of float weights. */
+  /** The parsed config.json in the family's own form, as for weights that are not quantised. */
   config: Record<string, unknown>;
   /** Its path, for errors about it. */
   path: string;
-  /** How the weights beside it are decoded; null where they are floats, or in no format of ours. */
+  /** How the weights beside it are decoded; null if they are floats, or in a format that we do not know. */
   quantisation: Quantisation | null;
 }
 
@@ -56,13 +56,13 @@ export function readConfig(dir: string): ReadConfig {
   return { path, ...readQuantisation(familyConfig(config), path) };
 }
 
-/** A config.json by itself. */
+/** The same for a config.json without a folder. */
 export const readConfigFile = (path: string): ReadConfig => ({
   path,
   ...readQuantisation(readJsonObject(path), path),
 });
 
-/** All tensors of a folder's weights, as they lie on disk; only headers are read. */
+/** All tensors of a folder's weights as they lie on disk; reads only headers. */
 export function openFolder(dir: string): Folder {
   checkFolder(dir);
   if (existsSync(join(dir, SINGLE_FILE))) {
@@ -80,11 +80,11 @@ export function openFolder(dir: string): Folder {
   );
 }
 
-/** A JSON file that must hold an object; both failures name the file. */
+/** A JSON file that must hold an object. Errors: UserError that names the file. */
 export const readJsonObject = (path: string): Record<string, unknown> =>
   parseJsonObject(() => readWholeFile(path).toString("utf8"), path);
 
-/** As `readJsonObject`, for a text from anywhere. */
+/** The same for a text from anywhere; `path` is its name in errors. */
 export function parseJsonObject(text: () => string, path: string): Record<string, unknown> {
   let parsed: unknown;
   try {
@@ -103,7 +103,7 @@ export function parseJsonObject(text: () => string, path: string): Record<string
   return parsed as Record<string, unknown>;
 }
 
-/** Whoever walks such a value, to copy or to compare it, would run out of stack. */
+/** Whether a value is nested so deeply that code which copies or compares it would run out of stack. */
 function isDeep(value: object): boolean {
   let level: unknown[] = [value];
   for (let depth = 0; depth <= DEEPEST; depth++) {
@@ -143,7 +143,7 @@ function openShards(dir: string): Folder {
         );
       const file = openSafetensors(join(dir, shard));
       files.set(shard, file);
-      // Tensors that the index does not list are kept, so that whoever loads can refuse them by name.
+      // Tensors that the index does not list are kept, so that the loader can refuse them by name.
       for (const name of file.entries.keys()) fileOf.set(name, file);
     }
     const tensors = new Map<string, TensorEntry>();

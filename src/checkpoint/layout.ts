@@ -1,5 +1,6 @@
-// How a parameter of the model lies on disk: as it is in memory (the fused form of transformers 5), one matrix per expert and
-// part, each a slice of the stacked tensor, or stacked with each matrix turned. Loading and saving share these names and forms.
+// How a parameter of the model lies on disk: as in memory (the fused form of transformers 5); as one matrix per expert
+// and part, each a slice of the stacked tensor; or stacked with each matrix turned. Loading and saving share these
+// names and forms.
 import type { Layout } from "../model/architecture.js";
 import type { PlacedParameter } from "../model/model.js";
 import { copy_, narrow, reshape, select, transpose } from "../torch/ops.js";
@@ -7,12 +8,14 @@ import { scope } from "../torch/scope.js";
 import { type Rows, shape, type Tensor } from "../torch/tensor.js";
 import type { Folder } from "./model-files.js";
 
-/** One tensor on disk; `slice` says which rows of which expert it is of a stacked parameter, null for all of it. */
+/** One tensor on disk. `slice` says which rows of which expert of a stacked parameter it holds; null: all of it. */
 export interface DiskTensor {
   name: string;
   shape: number[];
   slice: { expert: number; firstRow: number } | null;
-  /** Of a stack whose matrices lie otherwise than in memory: how each is seen there to have its first and last dimension swapped. */
+  /**
+   * For a stack whose matrices are turned on disk: the shape in which the first and last dimension of each are swapped.
+   */
   turned?: number[];
 }
 
@@ -23,7 +26,7 @@ export const fullName = ({ prefix, spec }: PlacedParameter): string => prefix + 
 export const nameOnDisk = ({ prefix, spec }: PlacedParameter, layout: Layout): string =>
   prefix + (spec.onDisk?.[layout] ?? spec.name);
 
-/** The tensors on disk that make up a parameter; both layouts agree where there are no experts, but for some names. */
+/** The tensors on disk that make up a parameter. Without experts both layouts agree, except for some names. */
 export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor[] {
   const { prefix, spec } = placed;
   const { template, parts } = spec.experts ?? {};
@@ -46,27 +49,27 @@ export function diskTensors(placed: PlacedParameter, layout: Layout): DiskTensor
   ).flat();
 }
 
-/** The part of a parameter that a disk tensor stands for, as it lies in memory: a view, for the caller's scope. */
+/** The part of a parameter that a disk tensor holds, as it lies in memory: a view, for the caller's scope. */
 export function viewOf(parameter: Tensor, { shape, slice }: DiskTensor): Tensor {
   if (!slice) return parameter;
   return scope(() => narrow(select(parameter, 0, slice.expert), 0, slice.firstRow, shape[0]));
 }
 
-/** The same as it lies on disk: a copy where that is turned. */
+/** The same part as it lies on disk; a copy if it is turned there. */
 export function valueOnDisk(parameter: Tensor, piece: DiskTensor): Tensor {
   const { turned, shape: size } = piece;
   if (turned === undefined) return viewOf(parameter, piece);
   return scope(() => reshape(swapped(parameter, [size[0], ...turned.toReversed()]), size));
 }
 
-/** The piece as one of the rows alone that are held of a parameter; null where it is none of them. */
+/** The piece relative to the rows that are held of a parameter; null if it is not among them. */
 export function pieceWithin(piece: DiskTensor, { first, count }: Rows): DiskTensor | null {
   if (piece.slice === null) return piece;
   const expert = piece.slice.expert - first;
   return expert >= 0 && expert < count ? { ...piece, slice: { ...piece.slice, expert } } : null;
 }
 
-/** Brings what a disk tensor holds to its part of a parameter, of which `rows` are there; one matrix after the other where they are turned. */
+/** Copies a disk tensor into its part of a parameter, of which `rows` are held; matrix by matrix if they are turned. */
 export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder, rows: Rows): void {
   const { name, turned } = piece;
   if (turned === undefined) {
@@ -85,5 +88,5 @@ export function copyPiece_(parameter: Tensor, piece: DiskTensor, folder: Folder,
   }
 }
 
-/** A stack seen as `sizes`, the first and the last dimension of each of its matrices swapped. */
+/** A stack viewed as `sizes`, with the first and last dimension of each matrix swapped. */
 const swapped = (stack: Tensor, sizes: number[]): Tensor => transpose(reshape(stack, sizes), 1, sizes.length - 1);

@@ -1,5 +1,5 @@
-// From a model's source to a model. Every tensor is matched against config.json before the first byte is read, so
-// a folder that does not fit fails at once, with every difference counted. Weights are copied tensor by tensor from the
+// From a model's source to a model. Every tensor is matched against config.json before the first byte is read, so a
+// folder that does not fit fails at once, with all differences counted. Weights are copied tensor by tensor from the
 // mapped files, experts straight into their slice of the stacked tensor: the peak is the model plus at most one tensor.
 import { UserError } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
@@ -27,31 +27,31 @@ import { type ModelSource, openSource } from "./source.js";
 
 export interface LoadOptions {
   /**
-   * "auto" takes each tensor as it is on disk if it is float32 or bfloat16, and as float32 otherwise (float16 has too
-   * little range to be trained in). Experts that are stacked from both kinds become float32.
+   * "auto" keeps a tensor's dtype if it is float32 or bfloat16 on disk, else takes float32 (float16 has too little
+   * range for training). A stack of experts of both dtypes becomes float32.
    */
   weightsDtype: "auto" | DType;
   device: string;
-  /** Adds parameters to the family that the weights may lack; those that all lack are made from `seed`. */
+  /** Adds parameters to the family. If the weights have none of them, they are made from `seed`. */
   extend?: (architecture: Architecture) => Architecture;
   seed?: number;
-  /** Where the parameters are to lie; memory of `device` unless said otherwise. */
+  /** Gives the parameters their places; memory of `device` by default. */
   allocate?: Allocate;
-  /** Of a model that several processes share, the rows that are read here. Asked for when all is allocated. */
+  /** The rows that this process reads, of a model that several share. Called when everything is allocated. */
   held?: HeldRows;
-  /** Whether files of weights are compared with their checksums, where there are any; true unless said otherwise. */
+  /** Whether files of weights are compared with their checksums, if there are any; true by default. */
   verify?: boolean;
 }
 
 const FLOATS: DType[] = ["float32", "bfloat16", "float16", "float64"];
 const SHOWN = 5;
-/** Missing tensors that are still counted by name. */
+/** Up to this many missing tensors are still counted by name. */
 const MANY = 10_000;
 
 /**
- * The model of `from`, a source or the path of one, in memory of its own; the caller frees it with `freeModel`.
- * Throws a UserError that names what is missing, of another shape, extra, or changed since it was saved. What passes through is kept; ignored extras: stored
- * rotary frequencies, and the head when it is tied to the embedding.
+ * The model of `from`, a source or its path, in its own memory; the caller frees it with `freeModel`. Tensors that pass
+ * through are kept. Ignored: stored rotary frequencies, and the head if it is tied to the embedding. Errors: UserError
+ * that names tensors that are missing, of another shape, extra, or changed since they were saved.
  */
 export function loadModel(from: ModelSource | string, options: LoadOptions): Model {
   const { weightsDtype, device, extend = (as) => as, seed = 0, verify = true } = options;
@@ -92,24 +92,24 @@ export function loadModel(from: ModelSource | string, options: LoadOptions): Mod
   }
 }
 
-/** The type in which pieces are stacked. */
+/** The dtype in which pieces are stacked. */
 export function dtypeOnDisk(folder: Folder, pieces: DiskTensor[]): DType {
   return pieces.every(({ name }) => folder.tensors.get(name)?.dtype === "bfloat16") ? "bfloat16" : "float32";
 }
 
-/** bfloat16 for a folder of bfloat16 alone. */
+/** bfloat16 if all tensors of a folder are, else float32. */
 export const commonDtype = (folder: Folder): DType =>
   [...folder.tensors.values()].every(({ dtype }) => dtype === "bfloat16") ? "bfloat16" : "float32";
 
-/** Whether this is an adapter, and the folder is of a model that never had any. */
+/** Whether this is an adapter, and the folder has no adapters at all. */
 const isNewAdapter = (folder: Folder, { spec }: PlacedParameter): boolean =>
   spec.adapter !== undefined && ![...folder.tensors.keys()].some(isAdapterName);
 
 const isAdapterName = (name: string): boolean => name.includes(".adapters.");
 
 /**
- * For each parameter by its full name, the tensors on disk that make it up; the layout is found out for each one. Errors:
- * UserError as `loadModel`.
+ * The tensors on disk that make up each parameter, by its full name; each may have its own layout. Errors: UserError as
+ * `loadModel`.
  */
 export function matchTensors(folder: Folder, architecture: Architecture): Map<string, DiskTensor[]> {
   const matched = new Map<string, DiskTensor[]>();
@@ -135,7 +135,7 @@ export function matchTensors(folder: Folder, architecture: Architecture): Map<st
       }
     }
   }
-  // The ordinary network of a folder with adapters is its weights without them.
+  // A folder with adapters holds the ordinary network, too: its weights without them.
   const ignorable = (name: string): boolean =>
     isIgnorable(name, architecture) || (!architecture.adapters && isAdapterName(name));
   const passing = new Set(passingNames(folder, architecture));
@@ -151,7 +151,7 @@ export function matchTensors(folder: Folder, architecture: Architecture): Map<st
   return matched;
 }
 
-/** Refuses settings of another order of size than the weights before the names of all their tensors are made. */
+/** Refuses settings that describe far more tensors than there are, before all their names are made. */
 function checkCount(folder: Folder, placed: PlacedParameter[], { layers, experts }: Architecture): void {
   const described = placed.reduce((sum, { spec }) => sum + (spec.experts ? spec.shape[0] : 1), 0);
   const found = folder.tensors.size;

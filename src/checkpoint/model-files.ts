@@ -1,17 +1,20 @@
-// What a model is read from, whatever holds it: its settings, its tokenizer's files and its weights. How each is opened is in
-// source.ts and gguf/open.ts.
+// What a model is read from, in whatever form: its settings, its tokenizer's files and its weights. source.ts and
+// gguf/open.ts open them.
 import type { Tensor } from "../torch/tensor.js";
 import type { TensorEntry } from "./safetensors/header.js";
 
 /** The files beside the weights, by the names they have in a Hugging Face folder. */
 export interface ModelFiles {
-  /** As the person gave it, for errors. */
+  /** As the person wrote it, for errors. */
   path: string;
-  /** The bytes of the file `name`, undefined where there is none. */
+  /** The bytes of a file; undefined if it does not exist. */
   readFile(name: string): Uint8Array | undefined;
-  /** Where the file `name` is, when it is a link that leaves the model's folder: it is read, but no copy of it is saved. */
+  /**
+   * The target of a link that leaves the model's folder; such a file is read, but not copied to what is saved. Else
+   * undefined.
+   */
   outside?(name: string): string | undefined;
-  /** Names of the files in a folder beside them; none where there is no such folder, or nothing but single files. */
+  /** Names of the files in a folder beside them; empty if there is none, or if only single files can be read. */
   list?(folder: string): string[];
 }
 
@@ -19,15 +22,18 @@ export type StoredTensor = Pick<TensorEntry, "dtype" | "shape" | "eightBits">;
 
 /** One set of named tensors, whatever files they lie in. */
 export interface Folder {
-  /** What errors about the weights name. */
+  /** The name of the weights in errors. */
   dir: string;
-  /** The dtype is what a tensor is kept in unless another is asked for: what is decoded may be wider when it is read. */
+  /**
+   * Tensors by name. The dtype is the one to keep a tensor in by default; a decoded tensor may be wider when it is
+   * read.
+   */
   tensors: Map<string, StoredTensor>;
   /** A tensor for the caller's scope, see `SafetensorsFile.read`. */
   read(name: string): Tensor;
-  /** The part of such a tensor at `index` of its first dimension, where that takes less than reading all of it. */
+  /** The part of a tensor at `index` of its first dimension, where that takes less than reading the whole. */
   readOne?(name: string, index: number): Tensor;
-  /** The same as it lies on disk, where tensors here are decoded; closed with this. */
+  /** The same folder as it lies on disk, if tensors here are decoded; closed together with this. */
   packed?: Folder;
   close(): void;
 }
@@ -36,15 +42,15 @@ export interface Folder {
 export interface ModelSource extends ModelFiles {
   /** config.json, parsed. */
   config: Record<string, unknown>;
-  /** What errors about `config` name. */
+  /** The name of `config` in errors. */
   configPath: string;
-  /** What is to be said of weights that are decoded. */
+  /** A note, if weights are decoded. */
   decoding?: string;
   /** The weights under their Hugging Face names; the caller closes them. */
   openWeights(): Folder;
 }
 
-/** What a folder may hold beside config.json and weights. */
+/** Files that a folder may have beside config.json and weights. */
 export const COPIED_FILES = [
   "tokenizer.json",
   "tokenizer_config.json",

@@ -1,5 +1,6 @@
-// Chat templates beside the default one, which newer folders have as files of a folder. What we save is flat, so there all
-// templates of such a model stand in tokenizer_config.json, as a list of {name, template}, which older readers know, too.
+// Chat templates other than the default one, which newer models keep as files in a folder. What we save has no folders,
+// so all templates of such a model go into tokenizer_config.json, as a list of {name, template}; older readers know
+// this form, too.
 import { join } from "node:path";
 
 import { parseJsonObject } from "./folder.js";
@@ -16,7 +17,7 @@ export const namedTemplateFiles = (files: Pick<ModelFiles, "list">): string[] =>
     .sort()
     .map((name) => `${TEMPLATE_FOLDER}/${name}`);
 
-/** The files that are copied, with named templates moved into tokenizer_config.json where there are any. */
+/** The copied files; if there are named templates, they are moved into tokenizer_config.json. */
 export function foldTemplates(files: ModelFiles, copied: Map<string, Uint8Array>): Map<string, Uint8Array> {
   const named = namedTemplateFiles(files)
     .filter((name) => files.outside?.(name) === undefined)

@@ -1,5 +1,6 @@
-// Tensors of a checkpoint that pass through: no forward pass here uses them, and whoever serves the model may, such as layers that
-// predict further tokens. They are copied as they are, byte for byte; those of a quantised release are decoded when they are written.
+// Tensors of a checkpoint that pass through: no forward pass here uses them, but programs that serve the model may,
+// such as layers that predict further tokens. They are copied byte for byte; those of a quantised release are decoded
+// when they are written.
 import type { Architecture } from "../model/architecture.js";
 import type { PassedTensors } from "../model/model.js";
 import { formatBytes } from "../format.js";
@@ -8,18 +9,18 @@ import { scope } from "../torch/scope.js";
 import type { Folder, ModelSource, StoredTensor } from "./model-files.js";
 import { sourceBytes, type TensorPlan, type TensorSource } from "./safetensors/writer.js";
 
-/** Their names in a folder, in its order. */
+/** Names of the tensors that pass through, in the folder's order. */
 export const passingNames = ({ tensors }: Pick<Folder, "tensors">, { passThrough }: Architecture): string[] =>
   passThrough === undefined ? [] : [...tensors.keys()].filter((name) => passThrough.test(name));
 
-/** Those of an open folder, as they are to be written. */
+/** The tensors that pass through from an open folder, as they will be written. */
 export const passingSources = (folder: Folder, architecture: Architecture): TensorSource[] =>
   passingNames(folder, architecture).map((name) => {
     const { dtype, shape } = folder.tensors.get(name) as StoredTensor;
     return { name, dtype, shape, read: () => scope(() => cast(folder.read(name), dtype)) };
   });
 
-/** Those of a source, which stays open for them; undefined where there are none. */
+/** The tensors that pass through from a source, which stays open for them; undefined if there are none. */
 export function passingFrom(source: ModelSource, architecture: Architecture): PassedTensors | undefined {
   if (architecture.passThrough === undefined) return undefined;
   const folder = source.openWeights();
@@ -29,7 +30,7 @@ export function passingFrom(source: ModelSource, architecture: Architecture): Pa
   return undefined;
 }
 
-/** A sentence about them; none where there are none. */
+/** A note about them; empty if there are none. */
 export function passingNote(passing: TensorPlan[], from: string): string[] {
   if (passing.length === 0) return [];
   const [{ name }] = passing;

@@ -1,5 +1,5 @@
 // From a model to a Hugging Face folder: config.json, weights in one file or in shards with an index, and the
-// tokenizer's files as they were. Tensors are read one at a time, so saving takes no memory beyond one tensor. Then the
+// tokenizer's files unchanged. Tensors are read one at a time, so saving takes no memory beyond one tensor. Then the
 // folder is opened again and every byte compared before it takes its place. Does not free the model.
 import type { Layout } from "../model/architecture.js";
 import { join } from "node:path";
@@ -31,22 +31,22 @@ import { compareFolder } from "./verify.js";
 export interface WriteOptions {
   /** Where the model came from: its tokenizer and generation files are copied. */
   source: ModelFiles;
-  /** Largest file of weights in bytes, 5e9 unless said otherwise; a tensor larger than that is a file of its own. */
+  /** Most bytes of a file of weights, 5e9 by default; a larger tensor gets a file of its own. */
   maxShardBytes?: number;
-  /** Writes further files into the folder while it is not yet in its place. */
+  /** Writes further files into the folder before it takes its place. */
   extraFiles?: (side: string) => void;
-  /** Whether the written weights are read again and compared; true unless said otherwise. */
+  /** Whether the written weights are read again and compared; true by default. */
   verify?: boolean;
-  /** What may be replaced; "ours" unless said otherwise. */
+  /** What may be replaced; "ours" by default. */
   replaced?: Replaced;
 }
 
 export interface SaveOptions extends WriteOptions {
-  /** How experts lie on disk; "per-expert", which every loader reads, unless said otherwise. */
+  /** How experts lie on disk; by default "per-expert", which every loader reads. */
   layout?: Layout;
-  /** The dtype on disk; each parameter's own unless said otherwise. */
+  /** The dtype on disk; by default each parameter's own. */
   dtype?: DType;
-  /** Reads rows of a parameter, for the caller's scope, where the model may hold others of them or none. */
+  /** Reads rows of a parameter, for the caller's scope, if the model here may lack them. */
   readRows?: ReadRows;
 }
 
@@ -54,7 +54,7 @@ type ReadRows = (placed: PlacedParameter, rows: Rows) => Tensor;
 
 export interface FolderContent {
   tensors: TensorSource[];
-  /** The source's config.json but for the dtype, and what the written one says beside it. */
+  /** The source's config.json except for the dtype; `addedKeys` are added to the written one. */
   config: Record<string, unknown>;
   addedKeys?: Record<string, unknown>;
   /** Called with every tensor as it is written, on its own device. */
@@ -62,8 +62,8 @@ export interface FolderContent {
 }
 
 /**
- * Saves a model as the folder `dir`, which exists afterwards completely or, after a failure, as it was before. Returns what
- * is to be said of files that a person had there. Errors: NotFiniteError for a weight that is no number; else UserError.
+ * Saves a model as the folder `dir`. Afterwards the folder is complete or, after a failure, as it was before. Returns
+ * notes on a person's files that were there. Errors: NotFiniteError for a weight that is not finite; else UserError.
  */
 export function saveModel(dir: string, model: Model, options: SaveOptions): string[] {
   return saveFolder(dir, (side) => writeModel(side, dir, model, options), options.replaced);
@@ -162,10 +162,10 @@ function splitIntoShards(tensors: TensorSource[], maxShardBytes: number): Tensor
   return shards;
 }
 
-/** The dtype that most bytes of floats are stored in. */
+/** The dtype of most of the floats' bytes. */
 export function mainDtype(tensors: TensorSource[]): DType {
   const bytes = new Map<DType, number>();
-  // What is packed is no dtype of config.json.
+  // Packed tensors have no dtype of config.json.
   const floats = tensors.filter(({ dtype }) => dtype !== "uint8");
   for (const { dtype, shape } of floats) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength(dtype, shape));
   return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];

@@ -1,5 +1,5 @@
-// Where a model comes from: its settings, its tokenizer's files and its weights, whatever holds them. Everything that
-// takes a model as input goes through here. Nothing stays open but between `openWeights` and the `close` of its result.
+// Where a model comes from: its settings, its tokenizer's files and its weights, in whatever form. All code that takes
+// a model as input goes through here. Files are open only between `openWeights` and the `close` of its result.
 import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
@@ -14,7 +14,7 @@ import type { Quantisation } from "./quantised/format.js";
 
 export { COPIED_FILES, type ModelFiles, type ModelSource } from "./model-files.js";
 
-/** The model at `path`, a Hugging Face folder or a .gguf file. Throws a UserError when there is none. */
+/** The model at `path`, a Hugging Face folder or a .gguf file. Errors: UserError when there is none. */
 export function openSource(path: string): ModelSource {
   if (/\.gguf$/i.test(path) && statOf(path)?.isDirectory() !== true) return openGguf(path);
   const { config, path: configPath, quantisation } = readConfig(path);
@@ -56,7 +56,10 @@ export function folderFiles(dir: string): ModelFiles {
   };
 }
 
-/** Whether a file is in the folder, or in the blobs of the cache of a hub that the folder is part of (ours, or that of Hugging Face). */
+/**
+ * Whether a file is in the folder, or in the blobs of the hub cache (ours or Hugging Face's) that the folder belongs
+ * to.
+ */
 function staysInside(real: string, folder: string): boolean {
   if (real.startsWith(`${folder}/`)) return true;
   const isBlob = /^[0-9a-f]{40}([0-9a-f]{24})?$/.test(basename(real));
@@ -65,7 +68,7 @@ function staysInside(real: string, folder: string): boolean {
   return isBlob && isCommit && dirname(real) === join(model, "blobs");
 }
 
-/** The files beside config.json that a saved copy of a model has. */
+/** The files beside config.json that are copied when a model is saved. */
 export function copiedFiles(files: ModelFiles): Map<string, Uint8Array> {
   const copied = new Map<string, Uint8Array>();
   for (const name of COPIED_FILES) {
@@ -75,7 +78,7 @@ export function copiedFiles(files: ModelFiles): Map<string, Uint8Array> {
   return foldTemplates(files, copied);
 }
 
-/** What is to be said of a source whose model is saved again. */
+/** Notes on a source whose model is saved again. */
 export const sourceNotes = (source: ModelSource): string[] => [
   ...(source.decoding === undefined ? [] : [source.decoding]),
   ...filesLeftOut(source),
@@ -93,7 +96,7 @@ export function filesLeftOut(files: ModelFiles): string[] {
   });
 }
 
-/** The source with its small files as they are now, whatever becomes of the folder. */
+/** The source with its small files as they are now, even if the folder changes. */
 export function withFilesKept(source: ModelSource): ModelSource {
   const templates = namedTemplateFiles(source);
   const names = ["config.json", ...COPIED_FILES, ...templates];
@@ -106,7 +109,7 @@ export function withFilesKept(source: ModelSource): ModelSource {
   };
 }
 
-/** The source with some of its small files exchanged; `undefined` for one that it is to be without. */
+/** The source with some of its small files replaced; `undefined` removes one. */
 export function withFiles(source: ModelSource, changed: Record<string, Uint8Array | undefined>): ModelSource {
   const isChanged = (name: string): boolean => Object.hasOwn(changed, name);
   return {

@@ -1,6 +1,6 @@
-// A model's parameters read from its source one at a time, for a forward pass that never holds the model. What lies on disk as it is
-// used is a view of the mapped file; experts one by one are stacked or turned, and quantised weights made float32, when they are read.
-// Owns the mappings until `close`.
+// A model's parameters, read from its source one at a time, for a forward pass that never holds the whole model. A
+// parameter that lies on disk as it is used is a view of the mapped file. Single experts are stacked, turned ones
+// turned back, and quantised weights decoded to float32, when they are read. Owns the mappings until `close`.
 import { assert } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import type { Architecture } from "../model/architecture.js";
@@ -14,12 +14,15 @@ import type { ModelSource } from "./source.js";
 
 export interface StreamedModel {
   architecture: Architecture;
-  /** A parameter by its place, -1 for the outer ones, in the type it has on disk, not to be changed; for the caller's scope. */
+  /**
+   * A parameter by its layer (-1: outer parameters) and name, in its dtype on disk; do not change it. For the caller's
+   * scope.
+   */
   read(layer: number, name: string): Tensor;
   close(): void;
 }
 
-/** The ordinary network of a source. Throws a UserError as `loadModel` does, before anything is read. */
+/** The ordinary network of a source. Errors: UserError as `loadModel`, before anything is read. */
 export function streamModel(source: ModelSource, device: string): StreamedModel {
   const architecture = readArchitecture(source.config, source.configPath);
   const folder = source.openWeights();

@@ -1,4 +1,5 @@
-// For the tests of this folder: a tiny model with sparse and dense layers, temporary folders, and files by their bytes.
+// For the tests of this folder: a tiny model with sparse and dense layers, temporary folders, and files given by their
+// bytes.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,7 +26,7 @@ export const CONFIG = {
   tie_word_embeddings: false,
   torch_dtype: "float32",
 };
-/** The same as a file has it, with numbers that JavaScript would write otherwise. */
+/** The same as text, with numbers that JavaScript would write differently. */
 export const CONFIG_TEXT = JSON.stringify(CONFIG, null, 1).replace(
   /\}$/,
   ', "rope_theta": 10000.0, "rms_norm_eps": 1e-06 }\n',
@@ -48,7 +49,7 @@ export function withFolder(body: (folder: string) => void): void {
   }
 }
 
-/** The full names of parameters that are not bit for bit the same in two models. */
+/** The full names of parameters whose bits differ between two models. */
 export function differences(a: Model, b: Model): string[] {
   return placedParameters(a.architecture)
     .filter(({ layer, spec }) => {
@@ -58,7 +59,7 @@ export function differences(a: Model, b: Model): string[] {
     .map(fullName);
 }
 
-/** A safetensors file from any header (object or text) and data, right or wrong. */
+/** A safetensors file made of any header (object or text) and data, right or wrong. */
 export function writeRaw(path: string, header: unknown, data: Uint8Array = new Uint8Array()): void {
   const text = Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
   const length = Buffer.alloc(8);

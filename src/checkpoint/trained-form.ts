@@ -1,7 +1,7 @@
-// What makes a folder load in transformers as the network that was trained: config.json names classes of our own, and
-// says in `revmoe` which network it is; export/modeling_revmoe.py, which has the classes, is copied beside it. The model
-// type is not the family's, so that whoever does not run the code refuses the folder, and does not take it for the
-// ordinary network.
+// What makes a folder load in transformers as the network that was trained: config.json names our own classes and
+// describes the network under the key `revmoe`; export/modeling_revmoe.py, which has the classes, is copied beside it.
+// The model type is not the family's, so a program that does not run this code refuses the folder instead of taking it
+// for the ordinary network.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,10 +13,10 @@ import { writeFileDurably } from "./files/disk.js";
 const MODELING_FILE = "modeling_revmoe.py";
 const MODELING_SOURCE = fileURLToPath(new URL(`../../export/${MODELING_FILE}`, import.meta.url));
 
-/** The key of config.json that says which network it is. */
+/** The key of config.json that describes the network. */
 export const NETWORK_KEY = "revmoe";
 
-/** The stem of the names of a family's classes in transformers. */
+/** Stems of the names of families' classes in transformers. */
 const CLASSES: Record<string, string> = {
   qwen2_moe: "Qwen2Moe",
   qwen3_moe: "Qwen3Moe",
@@ -34,15 +34,18 @@ const CLASSES: Record<string, string> = {
   qwen3_5_moe_text: "Qwen3_5Moe",
 };
 
-/** How an export is told which network it is; `network` is written as it is. */
+/** Tells an export which network it writes; `network` is written unchanged. */
 export interface TrainedForm {
   network: object;
   extend: (architecture: Architecture) => Architecture;
-  /** Writes what else our own readers need beside it. */
+  /** Writes the other files that our own readers need. */
   extraFiles: (folder: string) => void;
 }
 
-/** A family's config.json as that of a network of ours, and the keys it has beside the family's. Errors: UserError for a family that export/ has no classes of. */
+/**
+ * Turns a family's config.json into that of our network; `addedKeys` are its additional keys. Errors: UserError for a
+ * family without classes in export/.
+ */
 export function trainedConfig(
   config: Record<string, unknown>,
   network: object,
@@ -64,7 +67,7 @@ export function trainedConfig(
   };
 }
 
-/** The family's own config.json of one that `trainedConfig` made; any other as it is. */
+/** Undoes `trainedConfig`: returns the family's own config.json; any other unchanged. */
 export function familyConfig(config: Record<string, unknown>): Record<string, unknown> {
   const { model_type: type } = config;
   const family = (typeof type === "string" && /^revmoe_(\w+)$/.exec(type)?.[1]) || "";

@@ -1,5 +1,5 @@
-// Saved weights against those in memory, bit for bit, tensor by tensor. Bits and not values: a NaN equals itself here,
-// and a zero differs from a negative zero.
+// Compares saved weights with those in memory, bit for bit, tensor by tensor. Bits, not values: a NaN equals itself
+// here, and zero differs from negative zero.
 import { UserError } from "../errors.js";
 import { contiguous, equal, reshape, viewDtype } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -10,8 +10,8 @@ import type { TensorSource } from "./safetensors/writer.js";
 const INTEGERS: Record<number, DType> = { 1: "int8", 2: "int16", 4: "int32", 8: "int64" };
 
 /**
- * Throws a UserError that names the first tensor of `folder` that is not, name, dtype, shape and bits, one of
- * `tensors`.
+ * Errors: UserError that names the first tensor of `folder` that does not equal one of `tensors` in name, dtype, shape
+ * and bits.
  */
 export function compareFolder(folder: string, tensors: TensorSource[]): void {
   const opened = openFolder(folder);
@@ -31,7 +31,7 @@ export function compareFolder(folder: string, tensors: TensorSource[]): void {
   }
 }
 
-/** Whether two tensors, on any devices, have one dtype, one shape and the same bits. */
+/** Whether two tensors, on any devices, have the same dtype, shape and bits. */
 export function sameBits(a: Tensor, b: Tensor): boolean {
   const type = dtype(a);
   if (type !== dtype(b) || shape(a).join() !== shape(b).join()) return false;

@@ -1,4 +1,5 @@
-// `revmoe bench`: methods compared on the same work. Its words; the settings are in src/compare, the work in run/bench.ts.
+// `revmoe bench`: compares methods on the same work. Its words; the settings are in src/compare, the work in
+// run/bench.ts.
 import type { BENCH_ROWS } from "../compare/setting-rows.js";
 import { BENCH_TABLE } from "../compare/settings.js";
 import type { Command } from "./command.js";

@@ -1,33 +1,34 @@
-// What a command of the command line is: its words, its settings, and a door to the work it does. A command's own file is
-// light, for its --help loads it: it imports settings, with the registries they follow from, and other words only. Its line in
-// `revmoe --help` is in registry.ts. The work is in run/NAME.ts, loaded when the command is run, and may import the whole library.
+// What a command of the command line is: its words, its settings, and a way to load its work. A command's own file is
+// light, because --help loads it: it imports only settings, the registries that they follow from, and other words. Its
+// line in `revmoe --help` is in registry.ts. The work is in run/NAME.ts, which is loaded when the command runs and may
+// import the whole library.
 import type { Output } from "../metrics/output.js";
 import type { SettingRows, SettingsOf, SettingsTable } from "../settings/table.js";
 
-/** The word that may stand without a flag; several where its setting takes several. */
+/** A word that may stand without a flag; several words if its setting takes several. */
 export interface Positional {
-  /** How the usage line calls it, as CONFIG.yaml. */
+  /** Its name in the usage line, as CONFIG.yaml. */
   label: string;
   about: string;
-  /** The setting it fills; without one it is the settings file. */
+  /** The setting that it fills; without one it is the settings file. */
   setting?: string;
 }
 
 export interface CommandInput<Rows extends SettingRows = SettingRows> {
   settings: SettingsOf<Rows>;
-  /** The names of the settings that the person gave; all others are defaults. */
+  /** Names of the settings that the person gave; all others are defaults. */
   given: ReadonlySet<string>;
   /** Whether --json was given: then `out` gets one JSON document and nothing else. */
   json: boolean;
-  /** Of a command with `passesOn`, the words from the first on that is no flag of its own. */
+  /** For a command with `passesOn`: the words from the first one that is not its own flag. */
   passed?: readonly string[];
   out: Output;
   err: Output;
 }
 
-/** The module run/NAME.ts. */
+/** What the module run/NAME.ts exports. */
 export interface Work<Rows extends SettingRows = SettingRows> {
-  /** Returns the exit code: 0 when all is well. */
+  /** Returns the exit code: 0 if all is well. */
   run(input: CommandInput<Rows>): Promise<number>;
 }
 
@@ -36,15 +37,15 @@ export interface Command<Rows extends SettingRows = SettingRows> {
   name: string;
   /** After "Usage: ", as "revmoe train [CONFIG.yaml] [--setting value ...]". */
   usage: string;
-  /** One command line, or several lines, that can be pasted. */
+  /** An example that can be pasted: one command line or several. */
   example: string;
   settings: SettingsTable<Rows>;
   positional?: Positional;
-  /** What words behind its flags are, where it hands them on unread. */
+  /** What the words behind its flags are, if it passes them on unread. */
   passesOn?: Pick<Positional, "label" | "about">;
-  /** Whether --json is understood. */
+  /** Whether it takes --json. */
   json?: boolean;
-  /** What --json prints, where it is not one document. */
+  /** What --json prints, if it is not one document. */
   jsonAbout?: string;
   /** `() => import("./run/NAME.js")` */
   load(): Promise<Work<Rows>>;

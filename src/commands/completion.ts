@@ -1,4 +1,5 @@
-// `revmoe completion`: prints a script with which a shell completes commands, flags and choices. Its words; the work is in completion/.
+// `revmoe completion`: prints a script by which a shell completes commands, flags and choices. Its words; the work is
+// in completion/.
 import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";
 

@@ -1,4 +1,4 @@
-// `revmoe dashboard`: runs as a page in a browser. Its words and settings; the work is in dashboard/run.ts.
+// `revmoe dashboard`: shows runs as a page in a browser. Its words and settings; the work is in dashboard/run.ts.
 import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";
 

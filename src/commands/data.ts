@@ -1,4 +1,4 @@
-// `revmoe data`: rows as the model will see them. Its words and settings; the work is in run/data.ts.
+// `revmoe data`: shows rows as the model will see them. Its words and settings; the work is in run/data.ts.
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";

@@ -1,4 +1,5 @@
-// `revmoe doctor`: what was found on this machine, and what is missing. Its words; the work is in run/doctor.ts.
+// `revmoe doctor`: reports what was found on this machine, and what is missing. Its words; the work is in
+// run/doctor.ts.
 import type { Command } from "./command.js";
 
 export const command: Command = {

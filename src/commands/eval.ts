@@ -1,4 +1,4 @@
-// `revmoe eval`: how good a model is on a file of rows. Its words and settings; the work is in run/eval.ts.
+// `revmoe eval`: measures how good a model is on a file of rows. Its words and settings; the work is in run/eval.ts.
 import { MACHINE_ROWS } from "../library/generate-settings.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Given, SettingRows, SettingsOf } from "../settings/table.js";

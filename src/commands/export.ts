@@ -1,4 +1,5 @@
-// `revmoe export`: a run's result as a Hugging Face folder. Its words and settings; the work is in run/export.ts.
+// `revmoe export`: writes a run's result as a Hugging Face folder. Its words and settings; the work is in
+// run/export.ts.
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import { SIZE } from "../settings/size.js";
 import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
@@ -99,7 +100,7 @@ export const command: Command<typeof ROWS> = {
   load: () => import("./run/export.js"),
 };
 
-/** What concerns the loss has no effect without rows to measure it on. */
+/** Refuses settings of the held-out loss without rows to measure it on. */
 function checkLoss({ validation_file: file }: ExportSettings, at: Given): string | undefined {
   const idle = file ? undefined : ["device", "threads", "compute_dtype"].find((name) => at.has(name));
   if (idle === undefined) return undefined;

@@ -1,4 +1,5 @@
-// `revmoe generate`: goes on from a prompt, or answers it. Its words; the settings are in src/library, the work in run/generate.ts.
+// `revmoe generate`: continues a prompt, or answers it. Its words; the settings are in src/library, the work in
+// run/generate.ts.
 import { GENERATE_TABLE, type GENERATE_ROWS } from "../library/generate-settings.js";
 import type { Command } from "./command.js";
 

@@ -1,4 +1,4 @@
-// `revmoe info`: what a model is, on one screen. Its words and settings; the work is in run/info.ts.
+// `revmoe info`: describes a model on one screen. Its words and settings; the work is in run/info.ts.
 import { SIZE_OR_NONE } from "../settings/size.js";
 import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";

@@ -1,4 +1,5 @@
-// `revmoe init`: a settings file for `train`, from a few questions or flags. Its words and settings; the work is in run/init/.
+// `revmoe init`: writes a settings file for `train`, from a few questions or flags. Its words and settings; the work is
+// in run/init/.
 import { GOALS, GOALS_ABOUT, PLAN_ROWS } from "../plan/settings.js";
 import type { SettingRows } from "../settings/table.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";

@@ -1,4 +1,5 @@
-// `revmoe plan`: what a training step will take. Its words; the settings are in src/plan, the work in run/plan.ts.
+// `revmoe plan`: predicts what a training step will take. Its words; the settings are in src/plan, the work in
+// run/plan.ts.
 import { PLAN_TABLE, type PLAN_ROWS } from "../plan/settings.js";
 import type { Command } from "./command.js";
 

@@ -1,8 +1,9 @@
-// `revmoe quickstart`: the whole path on a model that comes along. Its words and settings; the work is in run/quickstart.ts.
+// `revmoe quickstart`: the whole way on a small model that comes with the program. Its words and settings; the work is
+// in run/quickstart.ts.
 import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";
 
-/** Where quickstarts lie unless told otherwise. */
+/** The default folder of quickstarts. */
 export const FOLDER = "runs/quickstart";
 
 export const ROWS = {

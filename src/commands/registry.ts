@@ -1,11 +1,11 @@
-// Every command, in the order of `revmoe --help`, with its line there: nothing else of a command is loaded for it. A new one is an
-// entry here, a file of words and settings in this folder, and a file in run/ for its work.
+// Every command, in the order of `revmoe --help`, with its line there; --help loads nothing else of it. A new command
+// is an entry here, a file of words and settings in this folder, and a file in run/ for its work.
 import type { Command } from "./command.js";
 
 export interface RegisteredCommand {
   /** One line for `revmoe --help`: a capital letter, a verb first, no full stop. */
   readonly about: string;
-  /** Its words and settings, which are loaded when it is asked for. */
+  /** Its words and settings, which are loaded when the command is used. */
   load(): Promise<Command>;
 }
 

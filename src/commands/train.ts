@@ -1,4 +1,5 @@
-// `revmoe train`: settings in, a run folder out. Its words; the settings are in src/train/settings, the work in run/train.ts.
+// `revmoe train`: settings in, a run folder out. Its words; the settings are in src/train/settings, the work in
+// run/train.ts.
 import { TRAIN_TABLE } from "../train/settings/settings.js";
 import type { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { Command } from "./command.js";

@@ -1,4 +1,5 @@
-// `revmoe upcycle`: a dense model becomes a mixture of experts. Its words and settings; the work is in run/upcycle.ts.
+// `revmoe upcycle`: turns a dense model into a mixture of experts. Its words and settings; the work is in
+// run/upcycle.ts.
 import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
 

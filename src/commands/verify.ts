@@ -1,4 +1,4 @@
-// `revmoe verify`: whether something saved is what it was. Its words and settings; the work is in run/verify.ts.
+// `revmoe verify`: checks whether something saved is what it was. Its words and settings; the work is in run/verify.ts.
 import type { SettingRows } from "../settings/table.js";
 import type { Command } from "./command.js";
 

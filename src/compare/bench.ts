@@ -1,6 +1,6 @@
-// Compares methods on the same work. Each row has a process of its own. The rows of one depth and length are alive
-// together and take turns, a step each in alternating order, so that a noisy machine disturbs all alike. A row that runs
-// out of memory beside others is run again by itself: what it says then is its status.
+// Compares methods on the same work. Each row has its own process. The rows of one depth and length are alive together
+// and take turns, one step each in alternating order, so that a noisy machine disturbs all alike. A row that runs out
+// of memory beside others is run again alone; the second result is its status.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,11 +22,11 @@ import { OUT_OF_MEMORY, RowFailure, WorkerProcess } from "./worker-process.js";
 
 export interface BenchResult {
   model: string;
-  /** Of a step; of the longest, where max_length is a list. */
+  /** Tokens of a step; of the longest one, if max_length is a list. */
   tokens: number;
   rows: BenchRow[];
   device: string;
-  /** Measured steps of each row. */
+  /** Number of measured steps of each row. */
   steps: number;
   engine: Start["engine"] | null;
   notes: string[];
@@ -39,7 +39,7 @@ export interface BenchOptions {
   signal?: AbortSignal;
 }
 
-/** Errors: UserError for what would make every row fail. Anything else that goes wrong is the status of its row. */
+/** Errors: UserError for what would make every row fail. Any other failure is the status of its row. */
 export async function bench(settings: BenchSettings, options: BenchOptions = {}): Promise<BenchResult> {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-bench-"));
   try {
@@ -50,9 +50,9 @@ export async function bench(settings: BenchSettings, options: BenchOptions = {})
   }
 }
 
-/** What would make every row fail is said before the first. */
+/** Errors: UserError, before the first row, for what would make every row fail. */
 async function checkWork({ model, layers, device, seed, train_file: file }: BenchSettings): Promise<void> {
-  // Without opening it: the rows are processes of their own.
+  // Checked without opening the device, as the rows are other processes.
   checkDevice(device);
   for (const depth of layers.length > 0 ? layers : [null]) {
     const { source, path, own } = readModelConfig(model, depth);
@@ -69,7 +69,7 @@ async function checkWork({ model, layers, device, seed, train_file: file }: Benc
   for await (const { rows, format } of batches()) for (const row of rows) readSample(row, format);
 }
 
-/** The rows that take turns: those of one depth and length. */
+/** Groups of rows that take turns: those of one depth and length. */
 function cellsOf(settings: BenchSettings): Entry[][] {
   const cells = new Map<string, Entry[]>();
   for (const each of casesOf(settings)) {
@@ -84,7 +84,7 @@ function cellsOf(settings: BenchSettings): Entry[][] {
 class Bench {
   readonly #memoryLimitBytes: number | null;
   #engine: Start["engine"] | null = null;
-  /** The network whose gradients by method store are in the file, and whether they are. */
+  /** The network whose gradients by method store are in the file, and whether the file has them. */
   #stored = { key: "", there: false };
   /** By network and work: why there are no gradients of method store. */
   readonly #unstored = new Map<string, string>();
@@ -114,7 +114,7 @@ class Bench {
     return { model, tokens, rows, device, steps, engine: this.#engine, notes: this.#notes(cells.flat()) };
   }
 
-  /** Starts every row of a cell; then a step of each that is not counted, and the measured ones. */
+  /** Starts every row of a cell; then makes one step of each that is not counted, and the measured ones. */
   async #takeTurns(cell: Entry[]): Promise<void> {
     const running = new Map<Entry, WorkerProcess>();
     const turn = async (entry: Entry, take: (worker: WorkerProcess) => Promise<void>): Promise<void> => {
@@ -163,7 +163,10 @@ class Bench {
     };
   }
 
-  /** Writes the gradients of method store where they are not those of this row's network yet; whether they are there now. */
+  /**
+   * Writes the gradients of method store, unless the file has those of this row's network; returns whether it has them
+   * now.
+   */
   async #storedGradients(entry: Entry): Promise<boolean> {
     const key = workOf(entry);
     if (this.#stored.key === key) return this.#stored.there;

@@ -1,5 +1,5 @@
-// Every combination of a bench's lists as settings of `train`, which decide what is possible together: the ordinary
-// network has no reversible row and no gamma. Nothing is run here.
+// Every combination of a bench's lists as settings of `train`, whose checks decide what is possible together: for
+// instance, the ordinary network has no reversible row and no gamma. Nothing is run here.
 import { UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
 import { ORDINARY } from "../network/description.js";
@@ -12,15 +12,15 @@ import type { BenchSettings } from "./setting-rows.js";
 export interface Case {
   method: TrainSettings["method"];
   coupling: TrainSettings["coupling"];
-  /** Null where the coupling has none. */
+  /** Null if the coupling has none. */
   gamma: number | null;
   optimizer: TrainSettings["optimizer"];
-  /** Number of blocks; null for the model's own. */
+  /** Number of blocks; null: the model's own. */
   layers: number | null;
   settings: TrainSettings;
 }
 
-/** The rows in their order: depth, length, network, method, optimiser. */
+/** The rows in order: depth, length, network, method, optimizer. */
 export function casesOf(settings: BenchSettings): Case[] {
   const depths = settings.layers.length > 0 ? settings.layers : [null];
   return depths.flatMap((layers) => settings.max_length.flatMap((maxLength) => casesAt(settings, layers, maxLength)));
@@ -53,16 +53,16 @@ function casesAt(settings: BenchSettings, layers: number | null, maxLength: numb
       }
     }
   }
-  // Rows of one network stand together: they are compared with the same stored gradients.
+  // Rows of one network follow each other, because they are compared with the same stored gradients.
   const networks = [...new Set([...cases.values()].map(networkKey))];
   return networks.flatMap((key) => [...cases.values()].filter((each) => networkKey(each) === key));
 }
 
-/** What decides the function that is trained, beside its depth and its data. */
+/** What decides the function that is trained, beside depth and data. */
 export const networkKey = ({ coupling, gamma }: Case): string =>
   gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`;
 
-/** Settings of `train` with those of `optional` that have an effect; undefined where the fixed ones exclude each other. */
+/** Settings of `train` with those of `optional` that have an effect; undefined if the fixed ones exclude each other. */
 function resolve(
   bench: BenchSettings,
   maxLength: number,

@@ -1,9 +1,9 @@
-// A config.json at another depth, so that memory can be measured against it. Nothing is read or written.
+// A config.json with another depth, so that memory can be measured against depth. Nothing is read or written.
 import { textConfig, withTextConfig } from "../checkpoint/config/text-config.js";
 
 /**
- * The same model with `layers` blocks. A list with an entry per block (layer_types and its like) is cut, or goes on from
- * its beginning; numbers of blocks beyond the depth are dropped from mlp_only_layers.
+ * The same model with `layers` blocks. A list with an entry per block (such as layer_types) is cut, or repeated from
+ * its beginning; numbers of blocks beyond the depth are removed from mlp_only_layers.
  */
 export function atDepth(config: Readonly<Record<string, unknown>>, layers: number): Record<string, unknown> {
   const source = textConfig(config);

@@ -1,6 +1,6 @@
-// How exact a coupling's backward pass is on a small model of the real code: what rebuilding leaves of the first streams, and
-// the gradients beside those of stored activations, with random weights and with trained ones. An experiment trains and
-// owns its model until `close`; training keeps activations, so that it is the same whatever the inverse is worth.
+// How exact a coupling's backward pass is, on a small model of the real code: the error of the rebuilt first streams,
+// and the gradients compared with those of stored activations, with random and with trained weights. An experiment owns
+// its model until `close`. It trains with stored activations, so training does not depend on the inverse.
 import { type Batch, NO_LABEL } from "../data/batches.js";
 import { UserError } from "../errors.js";
 import { withAdapters } from "../model/adapters.js";
@@ -36,19 +36,19 @@ const CONFIG = {
 export interface Exactness {
   /** Largest difference of an element of the rebuilt first streams. */
   reconstructionError: number;
-  /** Norm of the gradients' difference to those of stored activations, over the norm of those; NaN where one is not finite. */
+  /** Norm of the difference to the gradients of stored activations / norm of those; NaN if either is not finite. */
   gradientError: number;
 }
 
 export interface Experiment {
-  /** Steps on successive pieces of the text; the loss of each. */
+  /** Makes steps on successive pieces of the text; returns the loss of each. */
   train(steps: number, learningRate: number): number[];
-  /** Null where the rebuilt values leave the range of numbers. `other` has the same forward pass and another backward pass. */
+  /** Null if rebuilt values leave the range of numbers. `other` has the same forward pass and another backward pass. */
   measure(format: StreamFormat, computeDtype: DType, other?: Coupling): Exactness | null;
   close(): void;
 }
 
-/** Text as bytes; a step sees `documents` pieces of `length` bytes. */
+/** Text as bytes; a step reads `documents` pieces of `length` bytes. */
 export interface Reading {
   text: Uint8Array;
   documents: number;
@@ -76,7 +76,7 @@ export function openExperiment(coupling: Coupling, numLayers: number, reading: R
       }),
     measure: (format, computeDtype, other = coupling) => {
       const network = networkOf(model, other, format, computeDtype);
-      // A piece that no step has seen yet.
+      // A piece that no step has read yet.
       const batch = pieceOf(reading, 1_000_003);
       const memory = memorizeGradients();
       const take = (method: "store" | "reversible"): StepResult =>

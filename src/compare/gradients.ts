@@ -1,6 +1,6 @@
-// All gradients of a step, written to a file or compared with those in it, as they come: head, blocks from the last to
-// the first, embedding. Both are optimisers that change nothing, so a step hands them its gradients and needs no other
-// way in. float32, in tiles; whoever makes one closes it. Small models' gradients are compared in memory.
+// All gradients of a step, as they come, written to a file or compared with those in it: head, blocks from the last to
+// the first, embedding. Both are optimizers that change nothing, so a step gives them its gradients without any other
+// interface. float32, in tiles; the maker closes it. Gradients of small models are compared in memory.
 import { closeSync, openSync, readSync } from "node:fs";
 
 import { writeAll } from "../checkpoint/files/disk.js";
@@ -25,7 +25,10 @@ export function writeGradients(path: string): Witness {
   };
 }
 
-/** `relativeError` is the norm of the difference to the gradients in `path` over the norm of those, summed in float64. */
+/**
+ * `relativeError` is the norm of the difference to the gradients in `path`, divided by the norm of those, summed in
+ * float64.
+ */
 export function compareGradients(path: string): Witness & { relativeError(): number } {
   const file = openSync(path, "r");
   const { add, relativeError } = distance();
@@ -38,7 +41,7 @@ export function compareGradients(path: string): Witness & { relativeError(): num
   return { optimizer, relativeError, close: () => closeSync(file) };
 }
 
-/** `next` is the optimiser of one step: the first step's gradients are kept, the second's compared with them. */
+/** `next` makes the optimizer of one step: the first step's gradients are kept, the second's are compared with them. */
 export function memorizeGradients(): { next(): Optimizer; relativeError(): number } {
   const stored: Float32Array[] = [];
   const { add, relativeError } = distance();

@@ -1,9 +1,11 @@
-// The rows of a bench: what a row says, and how its steps come together in it. Plain data.
+// The rows of a bench: the figures of a row, and how they are made from its steps. Plain data.
 import type { Case } from "./cases.js";
 import type { StepFigures } from "./work.js";
 
 const FIGURES = {
-  /** Bytes of the step with the highest peak; `peakBytes` is weights, states, gradient, streams, kept and work together. */
+  /**
+   * From the step with the highest peak; `peakBytes` is the sum of weights, states, gradient, streams, kept and work.
+   */
   peakBytes: null,
   /** The step's peak above what was alive before it. */
   activationBytes: null,
@@ -15,28 +17,31 @@ const FIGURES = {
   workBytes: null,
   /** Stored bits, part of `keptBytes`. */
   bitBytes: null,
-  /** What waits in host memory; on the cpu part of `keptBytes`. */
+  /** Bytes that wait in host memory; on the cpu part of `keptBytes`. */
   hostBytes: null,
-  /** Most physical memory of the process, code and libraries included. */
+  /** Most physical memory of the process, including code and libraries. */
   rssPeakBytes: null,
   tokensPerSecond: null,
-  /** Median of the measured steps. */
+  /** Median over the measured steps. */
   stepMs: null,
-  /** Of the last step. */
+  /** Loss of the last step. */
   loss: null,
-  /** Norm of the difference to the gradients of method store on the same network and batch, over the norm of those. */
+  /**
+   * Norm of the difference to the gradients of method store on the same network and batch, divided by the norm of
+   * those.
+   */
   gradRelativeError: null,
 };
 
-/** A figure is null where there is none, as after running out of memory. */
+/** A figure is null if there is none, as after running out of memory. */
 export type BenchRow = Record<keyof typeof FIGURES, number | null> & {
   method: Case["method"];
   coupling: Case["coupling"];
-  /** Null where the coupling has none. */
+  /** Null if the coupling has none. */
   gamma: number | null;
   optimizer: Case["optimizer"];
   layers: number;
-  /** Of one step, all micro-batches together. */
+  /** Tokens of one step, all micro-batches together. */
   tokens: number;
   maxLength: number;
   /** "ok", "out of memory", or "failed: " and a sentence. */
@@ -82,12 +87,12 @@ export function addStep({ row, steps }: Entry, figures: StepFigures, rssPeakByte
     tokensPerSecond: median(steps.map(({ tokens, stepMs }) => (tokens / stepMs) * 1000)),
     rssPeakBytes,
   });
-  // Some engines cannot say what was alive on their device.
+  // Some engines do not know what was alive on their device.
   if (row.peakBytes === 0)
     Object.assign(row, { peakBytes: null, activationBytes: null, workBytes: null, keptBytes: null });
 }
 
-/** A row that failed has no figures; "ok" begins it anew. */
+/** Removes the figures of a row; with "ok" the row begins anew, else it has failed. */
 export function setStatus(entry: Entry, status: string): void {
   entry.steps = [];
   Object.assign(entry.row, FIGURES, { status });

@@ -1,5 +1,5 @@
-// The settings of `bench`, each once. What a training run has too is taken from the table of `train`, so that new couplings and
-// optimisers are here by themselves; some become lists, and every combination of the lists is a row.
+// The settings of `bench`, each once. Those that a training run has, too, come from the table of `train`, so new
+// couplings and optimizers appear here by themselves. Some become lists; every combination of the lists is a row.
 import { MOST } from "../families/config-reader.js";
 import { LONGEST } from "../settings/limits.js";
 import { DEFAULT_COUPLING } from "../reversible/couplings/registry.js";

@@ -21,7 +21,7 @@ export const BENCH_TABLE: SettingsTable<typeof BENCH_ROWS> = {
   check: checkBench,
 };
 
-/** Settings for `bench` from those that differ from the defaults; refuses what the command line would. */
+/** Settings of `bench` from those that differ from the defaults; refuses what the command line would refuse. */
 export function resolveBench(given: Partial<BenchSettings> & Pick<BenchSettings, "model">): BenchSettings {
   return resolveTable(BENCH_TABLE, { flags: given }).settings;
 }

@@ -1,5 +1,5 @@
-// Activation memory against depth as an SVG: a line per method, legible on light and on dark paper, text as text. What
-// ran out of memory is a cross at the upper edge.
+// Activation memory against depth as an SVG: a line per method, readable on light and on dark paper, with text as text.
+// A row that ran out of memory is a cross at the upper edge.
 import { formatBytes } from "../format.js";
 import type { BenchRow } from "./rows.js";
 import { linesByDepth, shortStatus } from "./table.js";
@@ -7,10 +7,10 @@ import { linesByDepth, shortStatus } from "./table.js";
 const WIDTH = 760;
 const PLOT = { left: 78, top: 56, width: 650, height: 300 };
 const LEGEND_LINE = 19;
-// Told apart by most colour-blind readers too, and of middling lightness; shapes and dashes help the rest.
+// Colours that most colour-blind readers can distinguish, of medium lightness; shapes and dashes help the others.
 const COLORS = ["#3b82c4", "#d9822b", "#2a9d74", "#c2528b", "#8a6fd1", "#a08a1f"];
 const DASHES = ["", "7 4", "2 3"];
-// One grey that is legible on white and on black: not every viewer knows what paper it has.
+// One grey that is readable on white and on black, since some viewers do not know their background.
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #777; }
   .title { font-size: 15px; font-weight: 600; }
@@ -18,7 +18,7 @@ const STYLE = `
   .grid { stroke: #8884; fill: none; }
 `;
 
-/** The rows need two depths at least; `subtitle` says what was run. */
+/** The rows need at least two depths; `subtitle` says what was run. */
 export function depthChart(rows: BenchRow[], subtitle: string): string {
   const lines = linesByDepth(rows);
   const depths = [...new Set(rows.map(({ layers }) => layers))].sort((a, b) => a - b);
@@ -85,7 +85,7 @@ function legendWords(name: string, points: BenchRow[]): string {
   return `${name}: ${figure} at ${last.layers} blocks`;
 }
 
-/** 1, 2, 4, 8, ... of a binary unit: readers of bytes count in doublings. */
+/** 1, 2, 4, 8, ... of a binary unit, since bytes are counted in doublings. */
 const niceStep = (bytes: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, bytes)));
 
 const px = (value: number): string => String(Math.round(value * 10) / 10);

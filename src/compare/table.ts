@@ -1,4 +1,4 @@
-// A bench's rows as text for people: time and peak beside checkpointing, memory by term, and memory against depth.
+// A bench's rows as text for people: time and peak relative to checkpointing, memory by term, and memory against depth.
 import { formatBytes, formatNumber, formatTable } from "../format.js";
 import type { BenchResult } from "./bench.js";
 import type { BenchRow } from "./rows.js";
@@ -7,7 +7,9 @@ import type { BenchRow } from "./rows.js";
 const networkName = ({ coupling, gamma }: BenchRow): string =>
   gamma === null ? coupling : `${coupling} ${formatNumber(gamma)}`;
 
-/** What tells a line of one depth from the others: method, network, and the optimiser and length where there are several. */
+/**
+ * What distinguishes a line from others of one depth: method, network, and optimizer and length if there are several.
+ */
 function lineName(row: BenchRow, rows: BenchRow[]): string {
   const several = (of: (row: BenchRow) => unknown): boolean => new Set(rows.map(of)).size > 1;
   const extra = [
@@ -17,7 +19,7 @@ function lineName(row: BenchRow, rows: BenchRow[]): string {
   return [`${row.method}, ${networkName(row)}`, ...extra].filter((part) => part !== false).join(", ");
 }
 
-/** The row to compare with: checkpointing of the same work, of the ordinary network where that was run. */
+/** The row to compare with: checkpointing of the same work, with the ordinary network if that was run. */
 function baseline(row: BenchRow, rows: BenchRow[]): BenchRow | undefined {
   const same = rows.filter(
     ({ method, layers, maxLength, optimizer }) =>
@@ -34,7 +36,7 @@ function ratio(value: number | null, base: number | null | undefined): string {
   return value === null || !base ? "-" : `${(value / base).toFixed(2)}x`;
 }
 
-/** "out of memory" or "failed"; the sentence of a failure stands below the tables. */
+/** "out of memory" or "failed"; the reason of a failure is below the tables. */
 export const shortStatus = ({ status }: BenchRow): string => status.split(":")[0];
 
 function errorWords(error: number | null): string {
@@ -124,7 +126,7 @@ function memoryTable(cell: BenchRow[], rows: BenchRow[]): string {
   );
 }
 
-/** Activation peaks by depth, a line per method; nothing where there is one depth. */
+/** Activation peaks by depth, a line per method; empty if there is only one depth. */
 function depthTables(rows: BenchRow[]): string[] {
   const depths = [...new Set(rows.map(({ layers }) => layers))].sort((a, b) => a - b);
   if (depths.length < 2) return [];
@@ -145,7 +147,7 @@ function depthTables(rows: BenchRow[]): string[] {
   ];
 }
 
-/** Rows that differ in depth alone, in the order of depth. */
+/** Rows that differ only in depth, in the order of depth. */
 export function linesByDepth(rows: BenchRow[]): { name: string; points: BenchRow[] }[] {
   const lines = new Map<string, BenchRow[]>();
   for (const row of rows) {

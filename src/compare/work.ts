@@ -1,5 +1,5 @@
-// What one process of a bench does: builds the model of one case, compares its gradients and takes steps when told to.
-// Nothing is freed: the end of the process is the end of all it made.
+// What one process of a bench does: builds the model of one case, compares its gradients, and makes steps when it is
+// told to. Nothing is freed, since the process ends afterwards.
 import { readConfig, readConfigFile } from "../checkpoint/folder.js";
 import { statedDtype } from "../checkpoint/config-text.js";
 import { folderFiles } from "../checkpoint/source.js";
@@ -49,7 +49,10 @@ export interface StepFigures extends MemoryTerms {
   hostBytes: number;
 }
 
-/** Builds the model and takes its gradients where the job wants them; `step` then trains it by one step at every call. */
+/**
+ * Builds the model, and writes or compares its gradients if the job asks for it; then each call of `step` trains it by
+ * one step.
+ */
 export async function openWork({ settings, layers, gradients, memoryLimitBytes }: Job): Promise<{
   start: Start;
   step: () => StepFigures;
@@ -80,7 +83,7 @@ export async function openWork({ settings, layers, gradients, memoryLimitBytes }
   return { start: { gradRelativeError, engine }, step };
 }
 
-/** The config.json of a folder or of a file by itself, at a depth; `own` says whether that is the file's own. */
+/** The config.json of a folder, or a single file, at a depth; `own`: that depth is the file's own. */
 export function readModelConfig(
   model: string,
   layers: number | null,
@@ -98,7 +101,7 @@ function makeModel({ model, weights_dtype: weightsDtype, device, seed }: TrainSe
   return randomModel(architecture, seed, weightsDtype === "auto" ? statedDtype(source) : weightsDtype, device);
 }
 
-/** Micro-batches of each step: rows of random tokens that follow from (seed, step), or the file's. */
+/** Micro-batches of each step: rows of random tokens that follow from (seed, step), or rows of the file. */
 async function supply(settings: TrainSettings, { architecture }: Model): Promise<(step: number) => Batch[]> {
   const {
     train_file: file,

@@ -1,5 +1,5 @@
-// A worker as its parent sees it. A row has a process of its own, so that what one method leaves behind cannot help or
-// harm the next, and running out of memory ends a row and not the bench: every end of the process is an answer.
+// A worker as its parent sees it. Each row has its own process, so that leftovers of one method do not affect the next,
+// and running out of memory ends only the row. Every end of the process is an answer.
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
@@ -11,7 +11,7 @@ const WORKER = fileURLToPath(new URL("./worker.js", import.meta.url));
 
 export const OUT_OF_MEMORY = "out of memory";
 
-/** A row that cannot go on; the message is its status: "out of memory", or "failed: " and why. */
+/** A row that cannot go on; the message is its status: "out of memory", or "failed: " and the reason. */
 export class RowFailure extends Error {}
 
 export class WorkerProcess {
@@ -19,7 +19,7 @@ export class WorkerProcess {
   readonly #ended: Promise<null>;
   #said = "";
 
-  /** The caller ends it; an abort of `signal` does too. `script` is for tests. */
+  /** The caller ends it; aborting `signal` does, too. `script` is for tests. */
   constructor({ signal, script = WORKER }: { signal?: AbortSignal; script?: string } = {}) {
     settleWaiting(); // Once for all rows.
     this.#child = fork(script, {
@@ -73,7 +73,7 @@ function failureOf(answer: Answer): Error {
   return new RowFailure(answer.outOfMemory ? OUT_OF_MEMORY : `failed: ${answer.message}`);
 }
 
-/** The system ends a process that asks for too much with SIGKILL; V8 and the C++ library end themselves. */
+/** The system ends a process that uses too much memory with SIGKILL; V8 and the C++ library end themselves. */
 function statusAtEnd(code: number | null, signal: string | null, said: string): string {
   if (signal === "SIGKILL" || /heap out of memory|bad_alloc/.test(said)) return OUT_OF_MEMORY;
   const last = said.trim().split("\n").at(-1) ?? "";

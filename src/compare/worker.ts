@@ -1,5 +1,5 @@
-// The process of one row: takes a job from its parent, then a step at each further message, and answers each with figures
-// or with what went wrong. Ends with its parent.
+// The process of one row: takes a job from its parent, then makes a step at each further message, and answers each with
+// figures or an error. Ends with its parent.
 import { readFileSync, writeFileSync } from "node:fs";
 
 import { type Job, openWork, type Start, type StepFigures } from "./work.js";
@@ -12,14 +12,14 @@ export type Answer =
   | { kind: "step"; figures: StepFigures; rssPeakBytes: number }
   | { kind: "failure"; outOfMemory: boolean; message: string };
 
-// Where the system has to end a process, it should be this one and not the bench.
+// If the system has to end a process for want of memory, it should be this one and not the bench.
 try {
   writeFileSync("/proc/self/oom_score_adj", "1000");
 } catch {
   // Not Linux, or not allowed: then the system chooses.
 }
 
-/** Most bytes of physical memory that this process ever had, code and libraries included. */
+/** Most bytes of physical memory that this process has had, including code and libraries. */
 function rssPeakBytes(): number {
   try {
     return Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;

@@ -1,13 +1,13 @@
 // Documents into micro-batches. A batch is its documents end to end, without padding: positions begin again with each
-// document, no label looks past its end, and attention is kept apart by `segments`. The order of an epoch follows from
-// (seed, epoch) alone, so that a run can go on from a BatchState without replaying what it has seen.
-// Documents are borrowed and never changed; the arrays of a batch belong to the caller.
+// document, no label looks past a document's end, and `segments` keep attention inside it. The order of an epoch
+// follows from (seed, epoch) alone, so a run can go on from a BatchState without replaying what it has seen. Documents
+// are borrowed and never changed; the caller owns the arrays of a batch.
 import { assert, UserError } from "../errors.js";
 import type { Document, Documents } from "./documents.js";
 import { type Bins, packLengths, singly } from "./packing/pack.js";
 import { permutation } from "./shuffle.js";
 
-/** The label of a position where no loss is taken. */
+/** The label of a position without a loss. */
 export const NO_LABEL = -100;
 
 export interface Batch {
@@ -20,30 +20,33 @@ export interface Batch {
   segments: number[];
   /** How many labels are not -100. */
   trainedTokens: number;
-  /** The row that each document comes from; nothing where there are no rows. */
+  /** The row that each document comes from; missing where there are no rows. */
   places?: string[];
 }
 
-/** A batch as a step takes it. An engine without elements looks at no value of the arrays, so a plan may have sizes alone. */
+/**
+ * A batch as a step takes it. An engine without elements looks at no value of the arrays, so a plan may have sizes
+ * alone.
+ */
 export interface SizedBatch extends Pick<Batch, "segments" | "trainedTokens"> {
   tokens: ArrayLike<number>;
   labels: ArrayLike<number>;
   positions: ArrayLike<number>;
 }
 
-/** Where the next batch stands: batch `position` of `epoch`, both from 0. */
+/** The place of the next batch: batch `position` of `epoch`, both from 0. */
 export interface BatchState {
   epoch: number;
   position: number;
 }
 
 export interface BatchSettings {
-  /** Rows of a batch: bins of at most max_length tokens with packing, else documents. */
+  /** Rows of a batch: with packing, bins of at most max_length tokens; else documents. */
   rows: number;
   max_length: number;
   packing: boolean;
   seed: number;
-  /** Whether each epoch has an order of its own; without, every one has the rows' own. True unless said otherwise. */
+  /** Whether each epoch has its own order; if not, all have the order of the rows. True by default. */
   shuffle?: boolean;
 }
 
@@ -67,17 +70,17 @@ export class Batches {
     this.batchesPerEpoch = Math.ceil(this.bins.length / settings.rows);
   }
 
-  /** `next` passes over this batch from now on. */
+  /** From now on, `next` skips this batch. */
   leaveOut({ epoch, position }: BatchState): void {
     this.leftOut.add(`${epoch}/${position}`);
   }
 
-  /** The next batch that is not left out. The last of an epoch may have fewer rows; the one after it begins the next epoch. */
+  /** The next batch that is not left out. The last batch of an epoch may have fewer rows. */
   next(): Batch {
     return this.nextPlaced().batch;
   }
 
-  /** The same, and which one it is. */
+  /** The next batch and its place. */
   nextPlaced(): { at: BatchState; batch: Batch } {
     const { rows } = this.settings;
     this.passLeftOut();
@@ -94,7 +97,7 @@ export class Batches {
     };
   }
 
-  /** The batches of an optimizer step: `most` of them, or as many as the epoch has left. */
+  /** The batches of an optimizer step: `most` of them, or as many as the epoch still has. */
   nextStep(most: number): { at: BatchState; batch: Batch }[] {
     const placed: { at: BatchState; batch: Batch }[] = [];
     while (placed.length < most) {
@@ -120,7 +123,7 @@ export class Batches {
       position + 1 < this.batchesPerEpoch ? { epoch, position: position + 1 } : { epoch: epoch + 1, position: 0 };
   }
 
-  /** Where `next` is; what is left out is passed over when it is called. */
+  /** The place of the next batch, which may be one that `next` skips. */
   state(): BatchState {
     return { ...this.at };
   }
@@ -139,14 +142,14 @@ export class Batches {
   }
 }
 
-/** Batches that are made when they are asked for; an array is one, too. */
+/** Batches that are made when they are asked for; an array is a BatchList, too. */
 export interface BatchList {
   readonly length: number;
-  /** As an array's. */
+  /** Like an array's `slice`. */
   slice(start: number, end: number): Batch[];
 }
 
-/** All documents once and in their order, as many to a batch as fit in rows * max_length tokens. For evaluation. */
+/** All documents once, in order, as many in a batch as fit in rows * max_length tokens. For evaluation. */
 export function sequentialBatches(
   documents: Documents,
   { rows, max_length }: { rows: number; max_length: number },

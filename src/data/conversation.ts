@@ -1,5 +1,5 @@
-// What rows mean: columns get our names, the format is found from the first rows, then each row is read as its kind says
-// (conversations/). All complaints name the row.
+// What rows mean: columns get our names, the first rows tell the format, then each row is read as its kind says
+// (conversations/). All errors name the row.
 import { UserError } from "../errors.js";
 import { meant } from "./conversations/misspelling.js";
 import { columnsRead, ROW_KINDS } from "./conversations/registry.js";
@@ -11,8 +11,8 @@ const COLUMN_NAMES = [...new Set(ROW_FORMATS.flatMap(columnsRead))];
 const ROWS_LOOKED_AT = 100;
 
 /**
- * The rows with columns renamed: `columns` maps our name to the file's, as {prompt: "question"}. Without `check`, for later
- * rows, names that no row has are taken.
+ * The rows with renamed columns: `columns` maps our names to the file's, as {prompt: "question"}. `check` refuses names
+ * that no row has; later rows are not checked.
  */
 export function renameColumns(rows: Row[], columns: Readonly<Record<string, string>>, check = true): Row[] {
   const wanted = Object.entries(columns);
@@ -41,7 +41,7 @@ export function renameColumns(rows: Row[], columns: Readonly<Record<string, stri
 
 const RENAME = 'Rename them with the setting columns, as in columns: {prompt: "question", completion: "answer"}.';
 
-/** The format all of the first rows have. Errors: UserError with the keys found and the formats known. */
+/** The format that all of the first rows have. Errors: UserError with the keys found and the formats known. */
 export function detectFormat(rows: Row[], wanted: RowFormat | "auto"): RowFormat {
   const first = rows.slice(0, ROWS_LOOKED_AT);
   const formats = wanted === "auto" ? ROW_FORMATS : [wanted];
@@ -67,11 +67,11 @@ export function readSample(row: Row, format: RowFormat): Sample {
   );
 }
 
-/** Whether a row is one to predict, of any format. */
+/** Whether an object is a row of any format. */
 export const isSample = (value: Record<string, unknown>): boolean =>
   ROW_FORMATS.some((format) => lacks(value, format) === undefined);
 
-/** A column that a row of a format must have, and this one has not or has as null. */
+/** A column that a row of this format needs and this row lacks, or has as null. */
 function lacks(value: Record<string, unknown>, format: RowFormat): string | undefined {
   const lacking = ROW_KINDS[format].needs.map((keys) =>
     keys.find((key) => value[key] === undefined || value[key] === null),
@@ -82,7 +82,7 @@ function lacks(value: Record<string, unknown>, format: RowFormat): string | unde
 const neededWords = (format: RowFormat): string =>
   ROW_KINDS[format].needs.map((keys) => keys.map((key) => `"${key}"`).join(" and ")).join(" or ");
 
-/** Where the first row has a format, and a later one has not, that one is named. */
+/** Errors: UserError that names a later row which lacks the format of the first row. */
 function checkAlike([head, ...others]: Row[], formats: readonly RowFormat[]): void {
   const format = formats.find((each) => lacks(head.value, each) === undefined);
   const other = format && others.find(({ value }) => lacks(value, format) !== undefined);
@@ -93,7 +93,7 @@ function checkAlike([head, ...others]: Row[], formats: readonly RowFormat[]): vo
   );
 }
 
-/** A null in place of what a format needs, in a sentence: it counts as no such key. */
+/** A sentence for a message if a needed key is null, since null counts as missing. */
 export function emptyIn(rows: Row[], keys: readonly string[]): string {
   for (const { value, place } of rows) {
     const key = keys.find((each) => value[each] === null);

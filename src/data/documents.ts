@@ -1,9 +1,10 @@
-// Documents: token ids, with a mark at those that are trained. They lie in memory or in a file (prepared/documents-file.ts);
-// who makes batches of them, or a fingerprint, does not know which. How rows become documents is in make-documents.ts.
+// Documents: token ids, and for each whether it is trained. They lie in memory or in a file
+// (prepared/documents-file.ts); code that makes batches or fingerprints of them does not know which. make-documents.ts
+// makes documents of rows.
 
 export interface Document {
   tokens: Int32Array;
-  /** 1: the loss is taken where this token is the one predicted. The first is never predicted: 0. */
+  /** 1: the loss of predicting this token counts. The first token is never predicted: 0. */
   trained: Uint8Array;
   /** The row it comes from. */
   place: string;
@@ -11,11 +12,11 @@ export interface Document {
 
 export interface Documents {
   readonly length: number;
-  /** Tokens of a document, without reading it. */
+  /** Number of tokens of a document, without reading it. */
   lengthOf(index: number): number;
-  /** The caller owns what is read from a file, and must not change what is in memory. */
+  /** The caller owns a document that is read from a file, and must not change one in memory. */
   document(index: number): Document;
-  /** Taken when a file was written, so that nobody need read it for them. */
+  /** Facts that were noted when a file was written, so that the file need not be read for them. */
   readonly facts?: DocumentFacts;
   /** Closes the file. */
   close(): void;
@@ -30,7 +31,7 @@ export interface DocumentFacts {
 export interface RowsFingerprint {
   documents: number;
   tokens: number;
-  /** Of all documents in their order. */
+  /** Digest of all documents in order. */
   digest: string;
   /** Eight digits for each of at most `MOST_PARTS` runs of documents; they tell where a difference begins. */
   parts: string;
@@ -43,7 +44,7 @@ export const inMemory = (documents: readonly Document[]): Documents => ({
   close: () => {},
 });
 
-/** All of them, one after the other. */
+/** All documents, one after the other. */
 export function* eachDocument(documents: Documents): Generator<Document> {
   for (let i = 0; i < documents.length; i++) yield documents.document(i);
 }

@@ -1,10 +1,10 @@
-// One sample into token ids, and for each whether the loss is taken where it is the one predicted.
+// One sample into token ids, and for each id whether the loss of predicting it counts.
 //
-// A text whose parts differ in that is encoded part by part, not as a whole with the parts looked up afterwards. The
-// boundaries are where inference has them: the prompt is encoded alone, up to the header "assistant\n" or its own end,
-// and the model goes on from there token by token. Encoding the whole could merge the last letters of the prompt with
-// the first of the answer into a token that generation never sees. At an end marker, which is a special token, both
-// ways give the same ids.
+// A text of trained and other parts is encoded part by part, not as a whole in which the parts are then searched. The
+// boundaries are those of inference: the prompt is encoded alone, up to the header "assistant\n" or its own end, and
+// the model goes on from there token by token. Encoding the whole could merge the last letters of the prompt with the
+// first of the answer into a token that generation never sees. At an end marker, which is a special token, both ways
+// give the same ids.
 import type { Message, Sample } from "./conversations/sample.js";
 import type { Document } from "./documents.js";
 import { type ChatOptions, renderChat, type Span } from "./template/template.js";
@@ -12,22 +12,22 @@ import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type { TrainedParts, TrainOn } from "./trained-parts.js";
 import { trainedSpans } from "./trained-spans.js";
 
-/** What a row may say of itself. */
+/** What a row may say of its own training and rendering. */
 export interface RowChoice {
-  /** For each of its messages, the prompt's first, whether it is trained where such turns are. All are if absent. */
+  /** For each of its messages, the prompt's first: whether it is trained if such turns are. If missing, all are. */
   trains?: boolean[];
   /** Variables for the chat template, beside those of the settings. */
   kwargs?: Record<string, unknown>;
 }
 export type WeighedSample = Sample & RowChoice;
 
-/** Tokens of a document that follow one another and are trained alike. */
+/** Consecutive tokens of a document that are all trained or all not. */
 interface Part {
   ids: ArrayLike<number>;
   trained: boolean;
 }
 
-/** The caller owns the document. Errors: UserError that names `place`. */
+/** Encodes a sample; the caller owns the document. Errors: UserError that names `place`. */
 export const encodeSample = (
   sample: WeighedSample,
   tokenizer: Tokenizer,
@@ -55,7 +55,7 @@ function samplesParts(sample: WeighedSample, tokenizer: Tokenizer, settings: Tra
   }
 }
 
-/** With the tokens that begin and end a text, where the text has not written them itself. The end is learnt. */
+/** Adds the tokens that begin and end a text, unless the text has them itself. The end is trained. */
 function withEnds(parts: Part[], { bosId, eosId, addBos }: Tokenizer): Part[] {
   const first = parts.find(({ ids }) => ids.length > 0)?.ids[0];
   const last = Array.from(parts[parts.length - 1].ids).at(-1);
@@ -93,7 +93,7 @@ function conversation(
   return encodeSpans(tokenizer, text, trained);
 }
 
-/** Tokens that were made elsewhere, as they are. */
+/** Tokens that were made elsewhere, unchanged. */
 function tokenParts({ ids, trained }: Sample & { kind: "tokens" }): Part[] {
   const parts: Part[] = [];
   for (let start = 0, end = 0; start < ids.length; start = end) {

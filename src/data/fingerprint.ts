@@ -1,6 +1,6 @@
-// What a run was trained on, in a few kilobytes: a checkpoint keeps it, and a run that goes on compares it with the data it
-// is given. Digests are taken of tokens and of what of them is trained, document by document in their order, so that it
-// does not matter where files lie or how they are written.
+// What a run was trained on, in a few kilobytes. A checkpoint keeps it, and a resumed run compares it with its data.
+// Digests are taken of tokens and of which are trained, document by document in order, so it does not matter where
+// files lie or how they are written.
 import { createHash } from "node:crypto";
 
 import { type Document, type Documents, eachDocument, type RowsFingerprint } from "./documents.js";
@@ -55,7 +55,10 @@ export function fingerprintRows(documents: Documents): RowsFingerprint {
   };
 }
 
-/** The first documents and the last where `now` can begin to differ from what `before` was taken of; null when nowhere, or when their numbers differ. */
+/**
+ * The first and the last document at which `now` may begin to differ from `before`; null if nowhere, or if their
+ * numbers of documents differ.
+ */
 export function firstDifference(before: RowsFingerprint, now: RowsFingerprint): { first: number; last: number } | null {
   const parts = now.parts.length / PART_DIGITS;
   if (before.documents !== now.documents || before.parts.length !== now.parts.length) return null;
@@ -65,7 +68,7 @@ export function firstDifference(before: RowsFingerprint, now: RowsFingerprint): 
   return { first: from, last: to - 1 };
 }
 
-/** Whether the same documents are there in another order; false when there are too many to tell. */
+/** Whether both have the same documents in different order; false if there are too many to tell. */
 export function isReordered(before: RowsFingerprint, now: RowsFingerprint): boolean {
   if (before.documents !== now.documents || now.documents > MOST_PARTS) return false;
   return partsOf(before).sort().join() === partsOf(now).sort().join();
@@ -77,7 +80,7 @@ export function sharedDocuments(some: Documents, others: Documents): Document[] 
   return [...eachDocument(some)].filter((_, i) => known.has(digestOf(some, i, i + 1)));
 }
 
-/** What a checkpoint has under the fingerprint's name, or null when it is none. */
+/** A fingerprint that was read from a checkpoint; null if the value is not one. */
 export function readFingerprint(value: unknown): DataFingerprint | null {
   const { trained, heldOut, tokenizer, template } = (value ?? {}) as Partial<Record<keyof DataFingerprint, unknown>>;
   if (
@@ -118,7 +121,7 @@ function digestOf(documents: Documents, from: number, to: number): string {
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-/** JSON without its blanks: another program writes the same tokenizer otherwise. */
+/** JSON without white space, since another program may lay out the same tokenizer differently. */
 function withoutLayout(json: Uint8Array): string {
   const text = Buffer.from(json).toString("utf8");
   try {

@@ -1,28 +1,28 @@
-// JSON read without loss, for chat templates that print values as Python does. JavaScript's own reading forgets three
-// things, and only where a text has them is the value another than JSON.parse's:
+// JSON read without loss, for chat templates that print values as Python does. JavaScript's own parser loses three
+// things. Only where a text has them do values differ from those of JSON.parse:
 //   an integer beyond 2^53       is a bigint: 9007199254740993n
-//   a float that is whole, 10.0  is a JsonFloat, an object that counts as its number: Number(x), x + 1, x > 2
-//   keys like "2", "1"           are kept in the text's order by orderedKeys(object); Object.keys has them sorted, in front
-// All else reads as ever: value.messages[0].content. JSON.stringify refuses a bigint and forgets the other two, and so does
-// structuredClone: send the text to a worker, not the value. A spread keeps the order of keys.
+//   a float that is whole, 10.0  is a JsonFloat, an object that converts to its number: Number(x), x + 1, x > 2
+//   keys like "2", "1"           keep the text's order in orderedKeys(object); Object.keys sorts them to the front
+// JSON.stringify refuses a bigint and loses the other two, and so does structuredClone: send the text to a worker, not
+// the value. A spread keeps the order of keys.
 
 /** A whole number that was written as a float. */
 export class JsonFloat extends Number {}
 
-/** Under this name an object that needs it carries its keys in order. */
+/** The property in which an object that needs it carries its keys in order. */
 const ORDER = Symbol("revmoe.keys");
 type Ordered = Record<string, unknown> & { [ORDER]?: string[] };
 
-/** Whether a text may hold such a number, or such a key. Found inside strings, too: that costs time alone. */
+/** Whether a text may hold such a number, or such a key. A match inside a string costs only time. */
 const UNUSUAL_NUMBER = /(?:^|[[:,])\s*-?(?:[\d.]{16}|\d+\.0+(?!\d)|\d+(?:\.\d+)?[eE])/;
 const UNUSUAL_KEY = /"(?:\d|\\u003\d){1,10}"\s*:/;
 
-/** Strings, a key's with its colon, and numbers. */
+/** Matches strings (a key with its colon) and numbers. */
 const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[\d.eE+-]*/gs;
-// A Unicode noncharacter before a letter marks what is more than the string that stands there.
+// A Unicode noncharacter; with a letter behind it, it marks a string that stands for another value.
 const MARK = "\uFDD3";
 
-/** The value of a JSON text, be it a row or a part of one. Errors: SyntaxError, as JSON.parse. */
+/** Parses a row or a part of one. Errors: SyntaxError, like JSON.parse. */
 export function parseJsonRow(text: string): unknown {
   const plain: unknown = JSON.parse(text);
   if (!UNUSUAL_NUMBER.test(text) && !UNUSUAL_KEY.test(text)) return plain;
@@ -40,7 +40,7 @@ export function parseJsonRow(text: string): unknown {
   }
 }
 
-/** The keys in the order of the text, for objects of any origin. */
+/** An object's keys in the order of the text; works for objects of any origin. */
 export function orderedKeys(object: object): string[] {
   const keys = Object.keys(object);
   const written = (object as Ordered)[ORDER];
@@ -49,7 +49,7 @@ export function orderedKeys(object: object): string[] {
   return [...written.filter((key) => Object.hasOwn(object, key)), ...keys.filter((key) => !known.has(key))];
 }
 
-/** Whether a number's text is a whole number that JavaScript holds, or a fraction that it does not round to a whole one. */
+/** Whether JavaScript holds a number exactly: a safe whole number, or a fraction that is not rounded to a whole one. */
 function isPlain(number: string): boolean {
   const value = Number(number);
   return /[.eE]/.test(number) ? Number.isFinite(value) && !Number.isInteger(value) : Number.isSafeInteger(value);

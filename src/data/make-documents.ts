@@ -1,5 +1,5 @@
-// Rows into documents, with a report of what became of them. This is the way for rows that are all in memory; prepared/ does
-// the same by threads, with a cache, and reports as is done here.
+// Rows into documents, with a report of what became of them. This is for rows that are all in memory; prepared/ does
+// the same with threads and a cache, and makes the same report.
 import { UserError } from "../errors.js";
 import { detectFormat, renameColumns } from "./conversation.js";
 import type { RowFormat } from "./conversations/row-kind.js";
@@ -11,19 +11,22 @@ import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 export interface DocumentSettings extends EncodeSettings {
   format: RowFormat | "auto";
-  /** The file's column by our name, as {prompt: "question"}. */
+  /** The file's columns by our names, as {prompt: "question"}. */
   columns: Record<string, string>;
 }
 
-/** Counts of tokens are those of the documents that are kept. */
+/** Counts of tokens cover only the documents that are kept. */
 export interface DataReport extends RowCounts {
-  /** What rows hold, of each source another at most. */
+  /** What rows hold; each source may differ. */
   formats: readonly RowFormat[];
   /** trainedTokens / tokens. */
   trainedShare: number;
 }
 
-/** Rows that are all in memory. Errors: UserError for rows that cannot be read as the format says, and when no token is trained. */
+/**
+ * For rows that are all in memory. Errors: UserError for rows that are not as the format says, and when no token is
+ * trained.
+ */
 export function makeDocuments(
   rows: Row[],
   tokenizer: Tokenizer,
@@ -35,7 +38,7 @@ export function makeDocuments(
   return { documents, report: reportOf([format], addCounts(NO_ROWS, counts), rows[0].place, settings) };
 }
 
-/** `place` is the first row's. Errors: UserError when no token is trained. */
+/** `place` is that of the first row. Errors: UserError when no token is trained. */
 export function reportOf(
   formats: readonly RowFormat[],
   counts: RowCounts,

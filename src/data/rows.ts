@@ -1,15 +1,15 @@
-// What a row of a data file is: an object, and the place it came from, so that each later complaint can name file and row.
-// How rows are read is in formats/, what they mean in conversations/. Also the words for values in messages.
+// A row of a data file: an object, and the place it came from, so that each error can name file and row. formats/ reads
+// rows, conversations/ knows what they mean. Also has the words for values in messages.
 import { UserError } from "../errors.js";
 import { quoted } from "./limits.js";
 
 export interface Row {
   value: Record<string, unknown>;
-  /** Where the row stands, as in "data/train.jsonl:17". */
+  /** File and line of the row, as in "data/train.jsonl:17". */
   place: string;
 }
 
-/** Errors: UserError for a row that is no object. */
+/** Errors: UserError for a row that is not an object. */
 export function asObject(value: unknown, place: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new UserError(`${place}: the row is ${describe(value)} (expected an object such as {"text": "..."}).`);
@@ -28,7 +28,7 @@ export function describe(value: unknown): string {
 
 const SHOWN_KEYS = 12;
 
-/** Names in quotation marks for a message, as many as one can hold. */
+/** Names in quotation marks for a message, as many as fit. */
 export function keyList(names: readonly string[]): string {
   const shown = names
     .slice(0, SHOWN_KEYS)

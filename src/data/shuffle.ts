@@ -1,7 +1,7 @@
-// Seeded random orders that are the same on every machine. An order depends on (seed, stream) alone: epoch 7 can
-// be had without making epochs 0 to 6. Not for cryptography, and apart from the engine's own generator.
+// Seeded random orders that are the same on every machine. An order depends on (seed, stream) alone, so epoch 7 needs
+// no epochs 0 to 6. Not for cryptography, and separate from the engine's generator.
 
-/** Next whole number in [0, 2^32). */
+/** Returns the next whole number in [0, 2^32). */
 export type Generator32 = () => number;
 
 /** xoshiro128** of Blackman and Vigna (2018), from four 32-bit words that are not all zero. */
@@ -20,7 +20,7 @@ export function xoshiro128(state: readonly [number, number, number, number]): Ge
   };
 }
 
-/** A generator for a seed and a stream of it; streams of one seed are unrelated. Both are whole numbers up to 2^53. */
+/** A generator for one stream of a seed; streams of one seed are unrelated. Both are whole numbers up to 2^53. */
 export function seededGenerator(seed: number, stream: number): Generator32 {
   const words = [seed, stream].flatMap((value) => [value >>> 0, Math.floor(value / 2 ** 32) >>> 0]);
   let hash = 0;
@@ -40,7 +40,7 @@ export function permutation(length: number, seed: number, stream: number): Int32
   return order;
 }
 
-/** Evenly from [0, bound): draws that would favour small numbers are drawn again. */
+/** Even over [0, bound): draws that would favour small numbers are repeated. */
 function below(bound: number, next: Generator32): number {
   const even = 2 ** 32 - (2 ** 32 % bound);
   for (;;) {

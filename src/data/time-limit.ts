@@ -1,13 +1,13 @@
-// Work that a stranger's text decides about, stopped when it takes too long: a loop that does not end, a pattern that
-// tries every way. Only the engine can stop those, and it does so for scripts: the work is called from one. That costs
-// 0.1 ms, so rows are worked off many to a script. Work must change nothing outside until it is done, as it is done
-// again where the machine, not the work, was slow.
+// Work that a stranger's text decides about, stopped when it takes too long: an endless loop, a pattern that tries all
+// ways. Only the JavaScript engine can stop that, and only for scripts, so the work is called from a script. That costs
+// 0.1 ms, so one script handles many rows. Work must change nothing outside before it is done, since it is repeated if
+// the machine, not the work, was slow.
 import { Script } from "node:vm";
 import { isMainThread } from "node:worker_threads";
 
 import { UserError } from "../errors.js";
 
-/** What is going on, for the message should it be stopped: as in "the chat template", and what to do about it. */
+/** What is going on, for the error if it is stopped, as in "the chat template"; and what to do about it. */
 export interface Activity {
   what: string;
   remedy: string;
@@ -16,16 +16,16 @@ export interface Activity {
 const SLOT = Symbol.for("revmoe.work");
 const script = new Script('globalThis[Symbol.for("revmoe.work")]()');
 const slot = globalThis as { [SLOT]?: () => void };
-/** Rows share a script for so long. */
+/** Rows share a script for about this long. */
 const SLICE_SECONDS = 0.5;
-/** Where the machine was busy with other things, or asleep, the work gets so many times its time, once. */
+/** If the machine was busy or asleep, the work gets its time multiplied by this, once. */
 const PATIENCE = 4;
 
 let current: Activity | undefined;
 
 /**
- * What `work` returns. Inside other such work the outer limit holds, and only the activity changes.
- * Errors: UserError when it takes more than `seconds`, behind what `place` says then.
+ * Returns the result of `work`. Inside other such work, only the activity changes, and the outer limit holds. Errors:
+ * UserError if it takes more than `seconds`; the message begins with `place`.
  */
 export function inTime<T>(seconds: () => number, activity: Activity, work: () => T, place?: () => string): T {
   const outer = current;
@@ -37,7 +37,7 @@ export function inTime<T>(seconds: () => number, activity: Activity, work: () =>
   }
 }
 
-/** `work` of each item, for which it may take `secondsFor` it. Errors: as inTime; `place` names the item. */
+/** Runs `work` for each item, for at most `secondsFor` it. Errors: as inTime; `place` names the item. */
 export function eachInTime<T, R>(
   items: T[],
   activity: Activity,
@@ -64,7 +64,10 @@ export function eachInTime<T, R>(
   return done;
 }
 
-/** What this thread has taken; of a thread beside the first one, where Node cannot tell, nothing: it gets the patience. */
+/**
+ * Processor time of this thread. 0 if Node cannot tell, in other threads than the first: then it counts as a slow
+ * machine.
+ */
 function cpuSeconds(): number {
   const { threadCpuUsage } = process as { threadCpuUsage?: () => NodeJS.CpuUsage };
   const usage = threadCpuUsage?.() ?? (isMainThread ? process.cpuUsage() : { user: 0, system: 0 });

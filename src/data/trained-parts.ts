@@ -1,10 +1,10 @@
-// What of a row is trained, as settings say it. Imports nothing: the settings have the names.
+// What of a row is trained, in the words of settings. Imports nothing, since the settings import the names.
 
 /**
- * What is trained of a row. Texts without a prompt are trained whole.
- *   assistant   turns of the assistant, those of a prompt included; of prompt and completion as texts, the completion
- *   last        the last of these turns
- *   completion  turns of the assistant in the completion; in rows without one, as assistant
+ * What of a row is trained. Texts without a prompt are always trained whole.
+ *   assistant   turns of the assistant, also in a prompt; if prompt and completion are texts, the completion
+ *   last        only the last of these turns
+ *   completion  turns of the assistant in the completion; in rows without one, like assistant
  *   all         every token
  */
 export type TrainOn = "assistant" | "last" | "completion" | "all";
@@ -12,11 +12,11 @@ export const TRAIN_ON = ["assistant", "last", "completion", "all"] as const sati
 
 /** Which parts of a sample are trained. */
 export interface TrainedParts {
-  /** In conversations, only the assistant's turns are trained. */
+  /** Whether only the assistant's turns of a conversation are trained. */
   assistant_only_loss: boolean;
-  /** Of prompt and completion, only the completion is trained. */
+  /** Whether only the completion of a prompt and completion is trained. */
   completion_only_loss: boolean;
-  /** In place of both. */
+  /** Replaces both. */
   train_on?: TrainOn;
   /** Variables for the chat template, as {enable_thinking: false}. */
   chat_template_kwargs?: Record<string, unknown>;

@@ -1,5 +1,5 @@
-// Which characters of a conversation are trained: turns of the assistant, chosen by what is wanted and by what the row says
-// of each message. Where it cannot be told which characters are a message's, the row is refused.
+// Which characters of a conversation are trained: turns of the assistant, chosen by the setting and by what the row
+// says of each message. A row is refused if a message's characters are not certain.
 import { UserError } from "../errors.js";
 import type { Message } from "./conversations/sample.js";
 import type { TrainOn } from "./trained-parts.js";
@@ -8,9 +8,9 @@ import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 interface Choice {
   wanted: TrainOn;
-  /** How many of the messages are the prompt's; 0 in rows without one. */
+  /** How many of the messages belong to the prompt; 0 in rows without one. */
   prompted: number;
-  /** For each message, whether it is trained where such turns are; all are if absent. */
+  /** For each message, whether it is trained if such turns are; if missing, all are. */
   trains: boolean[] | undefined;
 }
 
@@ -33,17 +33,17 @@ export function trainedSpans(
   const isChosen = (end: number, turn: number): boolean =>
     trains?.[turn] !== false && (begin !== undefined && wanted === "completion" ? end > begin : turn >= first);
   const chosen = trained.filter(([, end], i) => isChosen(end, turns[i]));
-  // Some templates count the end of the header to the turn; it stands in the prompt.
+  // Some templates count the end of the header as part of the turn; but it is in the prompt.
   return { text, trained: chosen.map(([start, end]) => [Math.max(start, begin ?? 0), end]) };
 }
 
-/** Where the prompt ends in the text; undefined where the template renders it otherwise when more follows. */
+/** The end of the prompt in the text; undefined if the template renders the prompt differently when more follows. */
 function promptEnd(tokenizer: Tokenizer, prompt: Message[], options: ChatOptions, text: string): number | undefined {
   const asked = renderChat(tokenizer, prompt, { addGenerationPrompt: true, ...options });
   return text.startsWith(asked) ? asked.length : undefined;
 }
 
-/** All of the text but messages that the row says are not trained: of the assistant's, their headers are. */
+/** The whole text except messages that the row says are not trained; for the assistant's, the header stays trained. */
 function allBut(
   tokenizer: Tokenizer,
   messages: Message[],

@@ -1,11 +1,14 @@
-// The token that ends a turn of the assistant in a chat template: what a model that is trained on conversations learns to
-// stop with, which need not be the end token that its files name.
+// The token that ends a turn of the assistant in a chat template. A model that is trained on conversations learns to
+// stop with it; its files may name another end token.
 import { renderChat } from "./template/template.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 
 const PROBE = "probe";
 
-/** The special token that follows an assistant's words, if one does. Errors: UserError without a template, or when it refuses. */
+/**
+ * The special token that follows an assistant's words; undefined if none does. Errors: UserError without a template, or
+ * if it refuses.
+ */
 export function turnEnd(tokenizer: Tokenizer): number | undefined {
   const turns = [
     { role: "user", content: "?" },
@@ -14,6 +17,6 @@ export function turnEnd(tokenizer: Tokenizer): number | undefined {
   const text = renderChat(tokenizer, turns, { addGenerationPrompt: false });
   const tail = text.slice(text.lastIndexOf(PROBE) + PROBE.length).trimStart();
   const first = tokenizer.encode(tail, PROBE).at(0);
-  // Special tokens are those that decoding leaves out.
+  // Decoding leaves out special tokens.
   return first !== undefined && tokenizer.decode([first]) === "" ? first : undefined;
 }

@@ -1,6 +1,6 @@
-// What layers keep of all tokens so far, for one sequence, under names of each layer's own: rows, one for each token, in a buffer that
-// doubles when it is full, so that a token costs no copy of what came before; and states, which do not grow. The cache owns its
-// tensors until `free`.
+// What layers keep of all tokens so far, for one sequence; each layer has its own names. Rows, one for each token, lie
+// in a buffer that doubles when it is full, so a new token does not copy earlier ones. States do not grow. The cache
+// owns its tensors until `free`.
 import type { LayerCache } from "../model/context.js";
 import { cast, copy_, narrow } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
@@ -15,7 +15,7 @@ export class GrowingCache implements LayerCache {
   readonly #rows = new Map<string, Rows>();
   readonly #states = new Map<number, Record<string, Tensor>>();
 
-  /** `startTokens`: for how many tokens a layer has room at first. */
+  /** `startTokens`: the number of tokens for which a layer has room at first. */
   constructor(readonly startTokens = 256) {}
 
   /** The returned tensors are views for the caller's scope; the next `extend` of the layer does not change them. */
@@ -57,7 +57,7 @@ export class GrowingCache implements LayerCache {
   }
 }
 
-/** Room for `capacity` tokens that are like those of `t`. */
+/** Room for `capacity` rows with the shape of those of `t`. */
 const room = (t: Tensor, capacity: number): Tensor =>
   keep(empty([capacity, ...shape(t).slice(1)], dtype(t), device(t)));
 

@@ -1,5 +1,6 @@
-// A network that reads a sequence piece by piece: tokens in, logits of what follows them out. Holds the keys and values of all tokens
-// read, until `close`, and every block's weights in compute form, unless it is to open one block after the other each time.
+// A network that reads a sequence piece by piece: tokens in, logits of the next token out. Until `close` it holds the
+// keys and values of all tokens read, and every block's weights in compute form, unless it opens one block after the
+// other each time.
 import { makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
 import { scaleLogits_ } from "../reversible/logits.js";
@@ -17,7 +18,7 @@ const TILE_TOKENS = 1024;
 
 export interface DecoderOptions {
   tileTokens?: number;
-  /** Without, weights take one block's memory, and are brought into compute form again for each token. */
+  /** If not, weights take one block's memory, and are brought into compute form again for each token. */
   holdsBlocks?: boolean;
 }
 
@@ -62,7 +63,9 @@ export class Decoder {
     this.#cache.free();
   }
 
-  /** Hidden states behind the last block; what is made on the way is for the caller's scope. `length`: of the text so far. */
+  /**
+   * Hidden states behind the last block; temporaries belong to the caller's scope. `length` is that of the text so far.
+   */
   #hidden(tokens_T: Int32Array, length: number): Tensor {
     const { model, computeDtype, device } = this.#network;
     const positions = Array.from(tokens_T, (_, i) => this.#length + i);

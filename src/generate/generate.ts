@@ -1,5 +1,5 @@
-// Token after token from a network: the prompt is read once, then each token alone, with the keys and values of those
-// before. Whatever is opened is closed when the last token is out, the consumer stops early, or something fails.
+// Generates token after token: the prompt is read once, then each token alone, with the keys and values of those
+// before. Everything that is opened is closed when the last token is out, the consumer stops early, or something fails.
 import { UserError } from "../errors.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Network } from "../network/network.js";
@@ -8,22 +8,22 @@ import { pickToken } from "./sample.js";
 
 export interface GenerateOptions {
   maxNewTokens: number;
-  /** 0, which is also the default, always takes the likeliest token. */
+  /** 0 always takes the likeliest token; it is the default. */
   temperature?: number;
   topK?: number;
   topP?: number;
   seed?: number;
   /** Tokens that end the text; they are not part of it. */
   stopIds?: Iterable<number>;
-  /** As of the decoder. */
+  /** See `DecoderOptions`. */
   holdsBlocks?: boolean;
-  /** What becomes of a token that was picked; that token unless said otherwise. */
+  /** Maps a token that was picked to the one that is used, so that ranks agree; by default the same token. */
   agreed?: (token: number) => number;
 }
 
 /**
- * The tokens that follow `promptIds`. A consumer that does not run to the end must call `return`, as `break` in a
- * for-of does. Errors: UserError, at once, for a prompt that is empty, foreign to the vocabulary or too long.
+ * The tokens that follow `promptIds`. A consumer that stops early must call `return`, as `break` in a for-of loop does.
+ * Errors: UserError, at once, for a prompt that is empty, has ids outside of the vocabulary, or is too long.
  */
 export function generateTokens(
   network: Network,
@@ -60,12 +60,12 @@ function* follow(network: Network, prompt_T: Int32Array, options: GenerateOption
   }
 }
 
-/** How many new tokens a model has positions for; negative where the prompt itself is too long. */
+/** Number of new tokens for which a model has positions; negative if the prompt itself is too long. */
 export const roomBehind = ({ maxPositions }: Architecture, promptTokens: number): number =>
   // The last token is never read, so it needs no position.
   maxPositions + 1 - promptTokens;
 
-/** Throws the errors of `generateTokens`, for those who want to know before they load weights. `place` names the prompt in them. */
+/** Throws the errors of `generateTokens`, for use before weights are loaded. `place` names the prompt in them. */
 export function checkPrompt(
   architecture: Architecture,
   promptIds: ArrayLike<number>,

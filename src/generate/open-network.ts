@@ -1,5 +1,6 @@
-// From a folder to a network that can be run: its weights, and the coupling they were trained with or the ordinary one.
-// Weights are loaded in the compute dtype, so that open blocks need no copies. The caller frees them with `freeModel`.
+// From a folder to a network that can be run: its weights, and either the coupling they were trained with or the
+// ordinary one. Weights are loaded in the compute dtype, so open blocks need no copies. The caller frees them with
+// `freeModel`.
 import { loadModel } from "../checkpoint/load.js";
 import type { ModelSource } from "../checkpoint/source.js";
 import { UserError } from "../errors.js";
@@ -17,13 +18,15 @@ import {
 } from "../network/description.js";
 
 export interface OpenOptions {
-  /** "auto" is "trained" where the folder says how it was, and "ordinary" elsewhere. */
+  /** "auto": "trained" if the folder says how it was trained, else "ordinary". */
   as: "auto" | "trained" | "ordinary";
   device: string;
   computeDtype: "auto" | DType;
 }
 
-/** Which network a folder is run as. Errors: UserError for "trained" when the folder does not say how it was. */
+/**
+ * The network as which a folder is run. Errors: UserError for "trained" if the folder does not say how it was trained.
+ */
 export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDescription {
   if (as === "ordinary") return ORDINARY;
   const stated = statedNetwork(folder);
@@ -36,7 +39,7 @@ export function chooseNetwork(folder: string, as: OpenOptions["as"]): NetworkDes
   return stated ?? ORDINARY;
 }
 
-/** Of a coupling that draws noise in training, the network without it. */
+/** Opens a network; if its coupling draws noise in training, the network without it. */
 export function openNetwork(from: ModelSource | string, { as, device, computeDtype: asked }: OpenOptions): Network {
   const description = chooseNetwork(typeof from === "string" ? from : from.path, as);
   const computeDtype = asked === "auto" ? fastestDtype(device) : asked;

@@ -1,5 +1,5 @@
-// From words to the tokens that a model goes on from: as they are, behind the beginning-of-text token where the tokenizer puts
-// one, or as a user's message in the tokenizer's chat template.
+// From words to the tokens that a model continues: the words as they are, after the beginning-of-text token if the
+// tokenizer puts one; or as a user's message in the tokenizer's chat template.
 import { renderChat } from "../data/template/template.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
@@ -11,7 +11,7 @@ export interface PromptOptions {
   place?: string;
 }
 
-/** Tokens of a prompt, and its text as a continuation is encoded behind it. */
+/** Tokens of a prompt, and the text after which a continuation is encoded. */
 export function encodePrompt(
   tokenizer: Tokenizer,
   words: string,

@@ -6,16 +6,17 @@ import { UserError } from "../errors.js";
 export interface Sampling {
   /** Divides the logits; 0 always takes the likeliest token. */
   temperature: number;
-  /** Only this many likeliest tokens; 0 for all. */
+  /** Only this many of the likeliest tokens; 0: all. */
   topK: number;
-  /** Only the fewest likeliest tokens that have this much of the probability together; 1 for all. */
+  /** Only the fewest likeliest tokens whose probabilities sum to at least this; 1: all. */
   topP: number;
   seed: number;
 }
 
 /**
- * softmax(logits / temperature), cut to the top k, renormalised, cut to the top p (nucleus sampling, arXiv 1904.09751),
- * drawn from. Of equal logits the lower id counts as the likelier. Errors: UserError when a logit is NaN or infinite.
+ * Draws from softmax(logits / temperature), cut to the top k, renormalised, then cut to the top p (nucleus sampling,
+ * arXiv 1904.09751). Of equal logits, the lower id counts as likelier. Errors: UserError when a logit is NaN or
+ * infinite.
  */
 export function pickToken(logits: ArrayLike<number>, sampling: Sampling, position: number): number {
   const { temperature, topK, topP, seed } = sampling;
@@ -39,8 +40,8 @@ function likeliest(logits: ArrayLike<number>): number {
   return best;
 }
 
-// Sorting all ids by weight would take most of the time of a token: a vocabulary has 150,000. So each cut first leaves
-// out, by a bound on the weight, what cannot belong to it.
+// Sorting all ids by weight would take most of a token's time, since a vocabulary has 150,000. So each cut first uses a
+// bound on the weight to drop ids that cannot belong to it.
 
 function topKIds(weights: Float64Array, topK: number): Int32Array {
   const least = weights.slice().sort()[weights.length - topK];
@@ -49,7 +50,7 @@ function topKIds(weights: Float64Array, topK: number): Int32Array {
 
 function topPIds(weights: Float64Array, ids: Int32Array, topP: number): Int32Array {
   const total = sumOf(weights, ids);
-  // All ids below this bound have less than 1 - topP together, so the others reach topP without them.
+  // All ids with weights below this bound have less than 1 - topP together, so the others reach topP without them.
   const least = ((1 - topP) * total) / ids.length;
   const kept = byWeight(
     ids.filter((id) => weights[id] >= least),
@@ -71,7 +72,7 @@ function idsOfAtLeast(weights: Float64Array, least: number): Int32Array {
 const byWeight = (ids: Int32Array, weights: Float64Array): Int32Array =>
   ids.sort((a, b) => weights[b] - weights[a] || a - b);
 
-/** The id in whose share of the summed weights the point `share` of [0, 1) lies. */
+/** The id whose part of the summed weights contains the point `share` in [0, 1). */
 function draw(weights: Float64Array, ids: Int32Array, share: number): number {
   let left = share * sumOf(weights, ids);
   let last = ids[0];
@@ -81,7 +82,7 @@ function draw(weights: Float64Array, ids: Int32Array, share: number): number {
     left -= weights[last];
     if (left < 0) return last;
   }
-  // Reached only when rounding leaves a rest.
+  // Reached only if rounding leaves a rest.
   return last;
 }
 

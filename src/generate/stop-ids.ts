@@ -1,5 +1,5 @@
-// Which tokens end a text: those that the model's files name, and in a chat the one that its template puts behind a turn,
-// which need not be among them.
+// Which tokens end a text: those that the model's files name, and in a chat also the one that its template puts after a
+// turn, which the files may not name.
 import { endIdsIn, GENERATION_FILE } from "../checkpoint/end-ids.js";
 import type { ModelFiles } from "../checkpoint/source.js";
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";

@@ -1,18 +1,18 @@
-// Token ids into text as they come. A character may be spread over tokens, and a token may read differently behind
-// another one, so tokens are decoded together with those before them, and held back until their last character is
-// whole.
+// Token ids into text as they come. A character may need several tokens, and a token may decode differently after
+// another one. So tokens are decoded together with those before them, and held back until their last character is
+// complete.
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 
 const REPLACEMENT = "\uFFFD";
 
-// Prompt tokens that the first new one is decoded behind.
+// Number of prompt tokens that are decoded together with the first new one.
 const CONTEXT_TOKENS = 8;
 
-// A character has four bytes at most, but tokens may end inside one several times in a row. Beyond this many, the bytes
-// are no text, and waiting for more would not mend it.
+// A character has four bytes at most, but several tokens in a row may end inside one. After this many, the bytes are no
+// text, and waiting for more would not help.
 const MOST_HELD = 32;
 
-/** Pieces of text that join to what `tokens` say behind `promptIds`; none is empty. */
+/** Pieces of text that join to the text of `tokens` after `promptIds`; none is empty. */
 export function* streamText(
   tokens: Iterable<number>,
   tokenizer: Pick<Tokenizer, "decode">,

@@ -1,4 +1,4 @@
-// For the tests of this folder: tiny random networks, and the logits that a pass over the whole sequence gives.
+// For the tests of this folder: tiny random networks, and the logits of a pass over the whole sequence.
 import { scaleLogits_ } from "../reversible/logits.js";
 import { readArchitecture } from "../families/registry.js";
 import { TINY_QWEN2_MOE } from "../families/testing-config.js";
@@ -37,7 +37,7 @@ export function tinyNetwork(
   };
 }
 
-/** The same of what a folder may say it was trained as. */
+/** The same for any network that a folder may describe. */
 export function describedNetwork(description: NetworkDescription, changes: Record<string, unknown> = {}): Network {
   const source = { ...CONFIG, ...changes };
   const architecture = extensionOf(description, "random")(readArchitecture(source, "tiny"));

@@ -1,6 +1,6 @@
-// The cache of what is fetched. models/org/name/ or datasets/org/name/ holds blobs/ (files by checksum, whole or .part), a
-// folder of links for each commit, and refs/ with one record for each revision, and of a data set for each part of it, written
-// last: what has a record is complete and needs no network.
+// The cache of downloads. models/org/name/ or datasets/org/name/ holds blobs/ (files by checksum, whole or .part), a
+// folder of links for each commit, and refs/ with a record for each revision (and for each part of a data set). A
+// record is written last: what has a record is complete and needs no network.
 import { mkdirSync, readFileSync, renameSync, statfsSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 
@@ -16,12 +16,12 @@ import { readRepository, type RemoteFile, type Repository } from "./repository.j
 import { type Connection, HubUnreachable } from "./request.js";
 
 export interface HubOptions {
-  /** Where progress and what was chosen go. */
+  /** Gets progress, and what was chosen. */
   out: Output;
-  /** Takes a revision that is complete in the cache without asking whether the hub has a newer commit. */
+  /** Whether to take a revision that is complete in the cache without asking the hub for a newer commit. */
   preferCached?: boolean;
   env?: Environment;
-  /** Failures in a row before giving up, and the wait after the first. */
+  /** Number of consecutive failures before giving up, and the wait after the first. */
   attempts?: number;
   waitMs?: number;
   limits?: Partial<Limits>;
@@ -30,13 +30,13 @@ export interface HubOptions {
 export interface Wanted {
   repo: RepoName;
   kind: Connection["kind"];
-  /** The name of the record that says it is complete. */
+  /** Name of the record that marks it as complete. */
   record: string;
 }
 
 /**
- * The folder of the commit that a revision is now, or was when the hub was last reached. `fetch` gets what is new and writes
- * the record. Errors: UserError.
+ * The folder of a revision's present commit, or of its last known one if the hub cannot be reached. `fetch` downloads
+ * what is new; then the record is written. Errors: UserError.
  */
 export async function resolveCached(
   { repo, kind, record }: Wanted,
@@ -51,7 +51,7 @@ export async function resolveCached(
   const connection: Connection = { repo, kind, ...hubOf(env), attempts, waitMs, limits, say };
   let repository: Repository;
   try {
-    // Who has a complete copy need not wait for a hub that is away.
+    // With a complete copy there is no need to wait long for a hub that does not answer.
     const hurried = {
       ...connection,
       attempts: 1,
@@ -93,7 +93,7 @@ export function checkRoom(files: RemoteFile[], blobs: string, { given }: RepoNam
   );
 }
 
-/** The file of a commit's folder, as a link to its bytes. */
+/** Makes the file in a commit's folder, as a link to its bytes. */
 export function link(folder: string, { path, hash }: RemoteFile, blobs: string): void {
   const place = join(folder, path);
   makeFolders(dirname(place));
@@ -107,7 +107,7 @@ export function link(folder: string, { path, hash }: RemoteFile, blobs: string):
 
 const recordPath = (place: string, record: string): string => join(place, "refs", `${encodeURIComponent(record)}.json`);
 
-/** The record of a revision whose files are all there in their full length. */
+/** The record of a revision, if all its files are there in full length; else undefined. */
 export function readRecord(place: string, name: string): Repository | undefined {
   try {
     const record = JSON.parse(readFileSync(recordPath(place, name), "utf8")) as Repository;

@@ -1,5 +1,5 @@
-// Data sets by name: sources such as org/name[test] are fetched, those files alone that are asked for, and become the folders
-// that hold them, so that what reads rows knows no hub, and a run that goes on needs no network.
+// Data sets by name. For sources such as org/name[test], only the files asked for are downloaded, and the name is
+// replaced by their folder. So readers of rows need no hub, and a resumed run needs no network.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
@@ -18,7 +18,7 @@ import { fetchProgress, type FetchProgress, SILENT } from "./progress.js";
 import type { RemoteFile, Repository } from "./repository.js";
 import { type Connection, pageOf } from "./request.js";
 
-/** What a setting gives as data, with folders for names of sets. Errors: UserError, as resolveModel. */
+/** The sources of a setting, with folders instead of names of sets. Errors: UserError, as resolveModel. */
 export async function resolveSources(given: string, setting: string, options: HubOptions): Promise<string> {
   if (given === "") return given;
   const sources = parseSources(given, setting);
@@ -32,7 +32,7 @@ export async function resolveSources(given: string, setting: string, options: Hu
   return sourcesAsText(resolved);
 }
 
-/** A name on the hub; undefined for what is here, for globs, and for what ends as files of rows do. */
+/** A name on the hub; undefined for what exists here, for globs, and for names with the ending of a file of rows. */
 const nameOf = ({ file }: Source): RepoName | undefined =>
   existsSync(file) || isGlob(file) || isKnownName(file) ? undefined : parseName(file);
 

@@ -1,6 +1,6 @@
-// One file from a hub to a place named by its checksum. A transfer that breaks off, or is killed, leaves NAME.part, and
-// goes on behind its last byte; only bytes with the right checksum get the name. Every byte is written at its own offset
-// and none is ever cut off, so processes that fetch the same file at once do no harm.
+// Downloads one file from a hub to a place named by its checksum. An interrupted transfer leaves NAME.part, and
+// continues after its last byte; only bytes with the right checksum get the name. Every byte is written at its own
+// offset and none is ever cut off, so several processes may download the same file at once.
 import { createHash, type Hash } from "node:crypto";
 import { constants, statSync } from "node:fs";
 import { type FileHandle, open, rename } from "node:fs/promises";
@@ -14,14 +14,17 @@ import { type Connection, HubUnreachable, request, withRetries } from "./request
 
 export const blobPath = (blobs: string, { hash }: RemoteFile): string => join(blobs, hash);
 
-/** Bytes of a file that still have to come. */
+/** Number of bytes of a file that are still missing. */
 export function missingBytes(blobs: string, file: RemoteFile): number {
   const path = blobPath(blobs, file);
   if (sizeOf(path) === file.bytes) return 0;
   return Math.max(0, file.bytes - (sizeOf(`${path}.part`) ?? 0));
 }
 
-/** Fetches `file` from `url` into the folder `blobs`, unless it is there. Errors: UserError for network, disk and checksum. */
+/**
+ * Downloads `file` from `url` into the folder `blobs`, unless it is there. Errors: UserError for network, disk and
+ * checksum.
+ */
 export async function download(
   file: RemoteFile,
   { url, blobs, connection, progress }: { url: string; blobs: string; connection: Connection; progress: FetchProgress },
@@ -37,7 +40,7 @@ export async function download(
     const transfer = { file, url, part, handle, connection, progress };
     const left = await readPart(file, handle);
     const none = { at: 0, hash: newHash(file) };
-    // What an earlier process left may be damaged: then all of it is fetched again.
+    // If what an earlier process left is damaged, all of it is downloaded again.
     if (!(await fill(transfer, left)) && !(left.at > 0 && (await fill(transfer, none)))) {
       const { repo, endpoint } = connection;
       throw new UserError(
@@ -49,7 +52,7 @@ export async function download(
     await handle.close();
   }
   await onDisk(path, file, () => rename(part, path)).catch((failure) => {
-    // Another process that fetched the same file was first.
+    // Another process that downloaded the same file was first.
     if (sizeOf(path) !== file.bytes) throw failure;
   });
   progress.end();
@@ -64,13 +67,13 @@ interface Transfer {
   progress: FetchProgress;
 }
 
-/** The first `at` bytes, and their checksum so far. */
+/** The first `at` bytes of a file, and their checksum so far. */
 interface Beginning {
   at: number;
   hash: Hash;
 }
 
-/** Goes on from a beginning to the end of the file; returns whether the checksum is right. */
+/** Continues from a beginning to the end of the file; returns whether the checksum is right. */
 async function fill(
   { file, url, part, handle, connection, progress }: Transfer,
   beginning: Beginning,
@@ -99,7 +102,7 @@ async function fill(
   return hash.digest("hex") === file.hash;
 }
 
-/** What an earlier process left; nothing when it is more than the whole. */
+/** What an earlier process left; nothing if it is longer than the whole file. */
 async function readPart(file: RemoteFile, handle: FileHandle): Promise<Beginning> {
   const hash = newHash(file);
   const { size } = await handle.stat();
@@ -116,7 +119,7 @@ async function readPart(file: RemoteFile, handle: FileHandle): Promise<Beginning
   return { at, hash };
 }
 
-/** Git's checksum of a file covers a head with its length (git-scm.com, "Git Objects"). */
+/** Git's checksum of a file covers a header with its length (git-scm.com, "Git Objects"). */
 const newHash = ({ hash, bytes }: RemoteFile): Hash =>
   hash.length === 64 ? createHash("sha256") : createHash("sha1").update(`blob ${bytes}\0`);
 

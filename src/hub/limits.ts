@@ -1,24 +1,26 @@
-// What a hub may take before it is given up: a server that never ends, in bytes, in pages or in silence, must not hold a
-// person for hours without a word. Owns the timers of one request, until `stop`.
+// How much a hub may take before it is given up. A server that sends bytes, pages or silence without end must not hold
+// a person for hours without a message. Owns the timers of one request, until `stop`.
 import { UserError } from "../errors.js";
 import { formatBytes, formatDuration } from "../format.js";
 
 export interface Limits {
-  /** Milliseconds in which an answer's bytes must grow by `leastBytes`, or end. A whole JSON answer must come in this time. */
+  /**
+   * In this many milliseconds an answer must grow by `leastBytes`, or end. A whole JSON answer must come in this time.
+   */
   silenceMs: number;
-  /** Fewer bytes are no progress. */
+  /** Fewer bytes do not count as progress. */
   leastBytes: number;
-  /** Milliseconds without progress before a line says what is waited for. */
+  /** Milliseconds without progress before a message says what is waited for. */
   noticeMs: number;
-  /** Of one JSON answer. */
+  /** Most bytes of one JSON answer. */
   answerBytes: number;
-  /** Files, pages and milliseconds of the list of what a repository holds. */
+  /** Most files, pages and milliseconds of a repository's list of files. */
   files: number;
   pages: number;
   listingMs: number;
-  /** Longest rest that a hub may ask for. */
+  /** Longest pause that a hub may ask for. */
   restMs: number;
-  /** Largest file that is no weights: configuration, index, tokenizer. */
+  /** Most bytes of a file that is not weights: configuration, index, tokenizer. */
   sideFileBytes: number;
 }
 
@@ -34,10 +36,10 @@ export const LIMITS: Limits = {
   sideFileBytes: 256 * 2 ** 20,
 };
 
-/** The time of day in so many milliseconds, as "14:03:22". */
+/** The time of day in `ms` milliseconds, as "14:03:22". */
 export const timeIn = (ms: number): string => new Date(Date.now() + ms).toTimeString().slice(0, 8);
 
-/** Aborts a request that makes no progress; before that, says what is waited for. */
+/** Aborts a request that makes no progress; before that, prints what is waited for. */
 export class Patience {
   readonly #abort = new AbortController();
   readonly #limits: Limits;
@@ -47,13 +49,13 @@ export class Patience {
   #bytes = 0;
   #saidAt = Number.NEGATIVE_INFINITY;
 
-  /** `what` is what is waited for; with `whole`, nothing but the end is progress. */
+  /** `what` is waited for; with `whole`, only the end counts as progress. */
   constructor(what: string, limits: Limits, { say, whole }: { say: (line: string) => void; whole: boolean }) {
     this.#limits = limits;
     this.#whole = whole;
     const { silenceMs, noticeMs } = limits;
     this.#notice = setTimeout(() => {
-      // A slow network is no news each time.
+      // With a slow network, the message is not repeated each time.
       if (performance.now() - this.#saidAt < silenceMs) return;
       this.#saidAt = performance.now();
       say(
@@ -88,7 +90,7 @@ export class Patience {
   }
 }
 
-/** Refuses a further page of a list that does not end: one page too many, one seen before, or too late. */
+/** Refuses another page of an endless list: one page too many, a page seen before, or a page that is too late. */
 export function pageGuard(given: string, endpoint: string, { pages, listingMs }: Limits): (url: string) => void {
   const seen = new Set<string>();
   const until = performance.now() + listingMs;

@@ -1,5 +1,5 @@
-// What a model's name on a Hugging Face hub looks like, and where hub and cache are by the environment: HF_ENDPOINT,
-// HF_TOKEN, REVMOE_CACHE, XDG_CACHE_HOME. Reads no files and asks nobody.
+// The form of a model's name on a Hugging Face hub, and the places of hub and cache according to the environment:
+// HF_ENDPOINT, HF_TOKEN, REVMOE_CACHE, XDG_CACHE_HOME. Reads no files and makes no requests.
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -8,11 +8,11 @@ import { UserError } from "../errors.js";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface RepoName {
-  /** As given: org/name or org/name@revision. */
+  /** As it was given: org/name or org/name@revision. */
   given: string;
   /** org/name. */
   id: string;
-  /** A branch, a tag or a commit; "main" when none was given. */
+  /** A branch, a tag or a commit; "main" by default. */
   revision: string;
 }
 
@@ -27,12 +27,12 @@ export function parseName(given: string): RepoName | undefined {
 
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
 
-/** The folder of all that is fetched. */
+/** The folder of all downloads. */
 export function cacheFolder(env: Environment): string {
   return resolve(env.REVMOE_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "revmoe"));
 }
 
-/** Errors: UserError when HF_ENDPOINT or HF_TOKEN cannot be what they should. */
+/** Errors: UserError if HF_ENDPOINT or HF_TOKEN have an impossible value. */
 export function hubOf(env: Environment): { endpoint: string; token: string | undefined } {
   const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
   if (!/^https?:\/\//.test(endpoint) || !URL.canParse(endpoint)) {

@@ -1,13 +1,13 @@
-// A download as a person watches it: on a terminal one line, rewritten once a second at most; elsewhere a line per file.
-// Writes to the given output only.
+// Shows a download to a person: on a terminal as one line, rewritten once a second at most; elsewhere as a line per
+// file. Writes only to the given output.
 import { formatBytes, formatDuration, visibleText } from "../format.js";
 import { canRedraw, type Output, writeRaw } from "../metrics/output.js";
 import type { RemoteFile } from "./repository.js";
 
 export interface FetchProgress {
-  /** `at` bytes of the file are there; said again when a file starts anew. */
+  /** `at` bytes of the file are there; called again if a file starts anew. */
   begin(file: RemoteFile, at: number): void;
-  /** Further bytes of the file came over the network. */
+  /** More bytes of the file came over the network. */
   arrived(bytes: number): void;
   /** The file is complete. */
   end(): void;
@@ -17,7 +17,7 @@ export interface FetchProgress {
 export interface ProgressOptions {
   out: Output;
   files: readonly RemoteFile[];
-  /** Milliseconds of a clock. */
+  /** Returns the milliseconds of a clock. */
   now?: () => number;
   env?: Readonly<Record<string, string | undefined>>;
 }

@@ -12,7 +12,7 @@ import { type Connection, fetchFor } from "./request.js";
 export interface RemoteFile {
   path: string;
   bytes: number;
-  /** SHA-256 of a large file; the git blob's SHA-1 of any other. In hexadecimal. */
+  /** In hexadecimal: SHA-256 of a large file; SHA-1 of the git blob of any other. */
   hash: string;
 }
 
@@ -21,12 +21,12 @@ export interface Repository {
   files: RemoteFile[];
 }
 
-/** Asks the hub. Errors: HubUnreachable; UserError for a refusal or for an answer that is not a hub's. */
+/** Asks the hub. Errors: HubUnreachable; UserError for a refusal, or for an answer that is not a hub's. */
 export async function readRepository(connection: Connection): Promise<Repository> {
   const { repo, kind, endpoint } = connection;
   const access = { hubUrl: endpoint, fetch: fetchFor(connection, pageGuard(repo.given, endpoint, connection.limits)) };
   try {
-    // Half of the time that a command takes to start, and of use to few.
+    // Loading it takes half of a command's start-up time, and few commands need it.
     const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
     const asked = { name: repo.id, revision: repo.revision, additionalFields: ["sha" as const], ...access };
     const { sha: commit } = kind === "dataset" ? await datasetInfo(asked) : await modelInfo(asked);
@@ -50,7 +50,7 @@ export async function readRepository(connection: Connection): Promise<Repository
   }
 }
 
-/** What the library hands on as it came. */
+/** Checks a file from the library, which passes on the hub's answer unchecked. */
 function checkedFile(file: RemoteFile): RemoteFile {
   const { path, bytes, hash } = file as { [key in keyof RemoteFile]: unknown };
   if (typeof path === "string" && Number.isInteger(bytes) && (bytes as number) >= 0 && typeof hash === "string")
@@ -62,15 +62,15 @@ const SIDE_FILES = new Set(["config.json", "revmoe.json", ...COPIED_FILES]);
 
 export interface Needed {
   config: RemoteFile;
-  /** Of sharded weights; names the shards. */
+  /** The index of sharded weights, which names the shards. */
   index: RemoteFile | undefined;
   /** All weights in one file. */
   single: RemoteFile | undefined;
-  /** Tokenizer and the like. */
+  /** Tokenizer and similar files. */
   others: RemoteFile[];
 }
 
-/** Errors: UserError when there is no config.json or no safetensors. */
+/** Errors: UserError if there is no config.json, or no safetensors. */
 export function chooseFiles({ files }: Repository, given: string): Needed {
   const named = (name: string): RemoteFile | undefined => files.find(({ path }) => path === name);
   const config = named("config.json");
@@ -99,7 +99,7 @@ const NAMED_TEMPLATE = new RegExp(`^${TEMPLATE_FOLDER}/\\w[\\w.-]*\\.jinja$`);
 
 const SHARD = /^\w[\w.+-]*$/;
 
-/** The files that the text of an index names. Errors: UserError when it is no index, or one of them is not there. */
+/** The files that the text of an index names. Errors: UserError if it is not an index, or if one of them is missing. */
 export function shardsOf(indexText: string, { files }: Repository, given: string): RemoteFile[] {
   let names: Set<unknown>;
   try {

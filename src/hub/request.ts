@@ -1,5 +1,5 @@
-// Requests to a hub: with the token where it belongs, tried again when the hub or the network fails, and every refusal
-// as one sentence. Limits: no proxy, as Node's fetch has none; the token goes to the hub's own address alone.
+// Requests to a hub: with the token where it belongs, repeated when the hub or the network fails, and with every
+// refusal as one sentence. Limits: no proxy, as Node's fetch has none; the token goes only to the hub's own address.
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { UserError } from "../errors.js";
@@ -12,21 +12,21 @@ export interface Connection {
   kind: "model" | "dataset";
   endpoint: string;
   token: string | undefined;
-  /** How often in a row something may fail; without progress between. */
+  /** Number of consecutive failures, without progress in between. */
   attempts: number;
-  /** Before the second attempt; doubles from then on. */
+  /** Wait before the second attempt; it doubles each time. */
   waitMs: number;
   limits: Limits;
-  /** Takes a line for the person, while something is waited for. */
+  /** Gets a line for the person, while something is waited for. */
   say: (line: string) => void;
 }
 
-/** The network or the hub fails, which may pass. */
+/** The network or the hub fails; this may pass. */
 export class HubUnreachable extends UserError {
   constructor(
     { repo, endpoint }: Connection,
     readonly why: string,
-    /** How long the hub asks to be left alone. */
+    /** How long the hub asks to wait. */
     readonly restMs = 0,
   ) {
     super(
@@ -38,13 +38,13 @@ export class HubUnreachable extends UserError {
 export interface Answer {
   status: number;
   headers: Headers;
-  /** The body as it comes. Errors: HubUnreachable when it breaks off, or stands still for longer than the limits say. */
+  /** The body as it comes. Errors: HubUnreachable if it breaks off, or stops for longer than the limits allow. */
   chunks: AsyncIterable<Uint8Array>;
 }
 
 /**
- * One attempt at a GET. With `whole`, all of the answer must come in the time that is else that of silence. Errors:
- * HubUnreachable, or a UserError for what will not pass.
+ * Makes one attempt at a GET. With `whole`, the whole answer must come within the time that is otherwise the limit of
+ * silence. Errors: HubUnreachable, or a UserError for a failure that will not pass.
  */
 export async function request(
   connection: Connection,
@@ -57,7 +57,7 @@ export async function request(
   const patience = new Patience(`${origin}${pathname}`, limits, { say, whole });
   let response: Response;
   try {
-    // Ranges count the bytes of the file itself, not of a compressed form. Redirects to other hosts drop the token.
+    // Ranges count bytes of the file itself, not of a compressed form. Redirects to other hosts drop the token.
     response = await fetch(url, {
       headers: {
         ...headers,
@@ -101,14 +101,14 @@ function failureOf(connection: Connection, { status, headers }: Response): UserE
   );
 }
 
-/** A Retry-After in milliseconds, given as seconds or as a date; 0 for none. */
+/** A Retry-After header, in seconds or as a date, in milliseconds; 0 if there is none. */
 function restOf(stated: string | null): number {
   if (!stated) return 0;
   const ms = /^\d/.test(stated) ? 1000 * Number(stated) : Date.parse(stated) - Date.now();
   return Math.max(0, ms || 0);
 }
 
-/** Calls `once` until it succeeds; attempts are counted anew whenever `progress`, in bytes, has grown. */
+/** Calls `once` until it succeeds; whenever `progress`, in bytes, has grown, attempts are counted anew. */
 export async function withRetries<T>(
   { endpoint, attempts, waitMs, limits, say }: Connection,
   once: () => Promise<T>,
@@ -130,7 +130,7 @@ export async function withRetries<T>(
   }
 }
 
-/** `fetch` for @huggingface/hub: whole answers of a limited size, with retries. `check` refuses an address. */
+/** `fetch` for @huggingface/hub: whole answers of limited size, with retries. `check` may refuse an address. */
 export function fetchFor(connection: Connection, check: (url: string) => void): typeof fetch {
   return (input) => {
     check(String(input));
@@ -153,14 +153,14 @@ const tooLarge = ({ repo, endpoint, limits }: Connection): UserError =>
     `${repo.given}: ${endpoint} does not answer as a hub does: more than ${formatBytes(limits.answerBytes)} where it lists files. Check HF_ENDPOINT.`,
   );
 
-/** What the system says, under what fetch makes of it. */
+/** The system's own message beneath that of fetch. */
 export function reasonOf(failure: unknown): string {
   const { message, cause } = failure as Error;
   if (!(cause instanceof Error)) return message;
   return cause.message || (cause as NodeJS.ErrnoException).code || message;
 }
 
-/** Where a person, and a download, finds it. */
+/** The address of its page, below which its files are, too. */
 export const pageOf = ({ repo, kind, endpoint }: Connection): string =>
   `${endpoint}/${kind === "dataset" ? "datasets/" : ""}${repo.id}`;
 

@@ -1,5 +1,5 @@
-// From what --model says to a folder: an existing path as it is, or org/name[@revision] fetched from a Hugging Face hub.
-// The cache is that of cached.ts.
+// From --model to a folder: an existing path as it is, or org/name[@revision] downloaded from a Hugging Face hub. The
+// cache is that of cached.ts.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -15,14 +15,14 @@ import { chooseFiles, type RemoteFile, type Repository, shardsOf } from "./repos
 import type { Connection } from "./request.js";
 
 export interface ResolveOptions extends HubOptions {
-  /** Refuses a config.json before hours of download; by default a family that cannot be trained. */
+  /** Checks config.json before hours of download; by default it refuses a family that cannot be trained. */
   check?: (config: Record<string, unknown>, path: string) => void;
 }
 
 /**
- * The folder of a model. A branch or tag is looked up on the hub each time, and taken from the cache when the hub cannot
- * be reached; a commit that is complete in the cache needs no request. The cache owns the folder: it must not be changed.
- * Errors: UserError in one sentence for whatever prevents it; what has arrived is used by the next call.
+ * The folder of a model. A branch or tag is looked up on the hub each time, and taken from the cache if the hub cannot
+ * be reached; a commit that is complete in the cache needs no request. The cache owns the folder: do not change it.
+ * Errors: UserError for everything that prevents it; the next call uses what has arrived.
  */
 export async function resolveModel(model: string, options: ResolveOptions): Promise<string> {
   if (existsSync(model)) return model;
@@ -36,7 +36,10 @@ export async function resolveModel(model: string, options: ResolveOptions): Prom
   );
 }
 
-/** The folder of a name that is complete in the cache, without asking the hub; undefined when it is not there, or no name. */
+/**
+ * The folder of a name that is complete in the cache, without asking the hub; undefined if it is not there, or is not a
+ * name.
+ */
 export function cachedFolder(model: string, env: Environment = process.env): string | undefined {
   const repo = parseName(model);
   const place = repo && join(cacheFolder(env), "models", repo.id);

@@ -1,17 +1,17 @@
-// For tests: ways in which a hub answers without end, or not at all. Every one of them would go on for ever; who asked has to
-// hang up.
+// For tests: ways in which a hub answers endlessly, or not at all. Each would go on for ever; the client has to hang
+// up.
 import type { ServerResponse } from "node:http";
 
 interface Asked {
   url: URL;
-  /** Files by path, and where large ones are. */
+  /** Files by path, and the address of large ones. */
   hub: { files: Map<string, Buffer>; store: string };
 }
 type Fault = (response: ServerResponse, asked: Asked) => void;
 
 const CHUNK = Buffer.alloc(1 << 16, " ");
 
-/** Sends a chunk again and again, as fast as it is taken, or one each so many milliseconds. */
+/** Sends a chunk again and again, as fast as it is taken, or one every `everyMs` milliseconds. */
 function pour(response: ServerResponse, chunk: Buffer, everyMs = 0): void {
   let next: NodeJS.Timeout | NodeJS.Immediate;
   const send = (): void => {
@@ -34,13 +34,13 @@ const page = (response: ServerResponse, next: string): void => {
 };
 
 export const WAYS = {
-  /** The connection is taken, and no word is said. */
+  /** Accepts the connection, and sends nothing. */
   silent: () => {},
   "silent behind the headers": (response) => response.writeHead(200, JSON_TYPE).flushHeaders(),
   "a byte at a time": (response) => pour(response.writeHead(200, JSON_TYPE), Buffer.from("["), 5),
   endless: (response) => pour(response.writeHead(200, JSON_TYPE), CHUNK),
   "endless behind an error": (response) => pour(response.writeHead(418, JSON_TYPE), CHUNK),
-  /** The file, and then more and more. */
+  /** Sends the file, and then more and more. */
   "longer than stated": (response, { url, hub }) => {
     response.writeHead(200);
     response.write(hub.files.get(url.pathname.slice(1)));

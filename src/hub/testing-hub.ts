@@ -1,5 +1,5 @@
-// For tests: a hub on the loopback interface that speaks the paths of huggingface.co which a download uses, with faults on
-// demand. Large files (safetensors) are redirected to another port, as the real one sends them to its storage.
+// For tests: a hub on the loopback interface with the paths of huggingface.co that a download uses, and with faults on
+// demand. Large files (safetensors) are redirected to another port, as the real hub redirects to its storage.
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -11,25 +11,25 @@ import { type Way, WAYS } from "./testing-hub-faults.js";
 
 export interface TestingHub {
   endpoint: string;
-  /** Where large files are. */
+  /** The address of large files. */
   store: string;
-  /** Files of org/name, be it asked for as a model or as a data set, by path; may be changed, which makes a new commit. */
+  /** Files of org/name by path, for a model or a data set of this name; changing them makes a new commit. */
   files: Map<string, Buffer>;
   commit(): string;
-  /** "GET /path" of every request, with " bytes=N-" behind it for a range and " token" when one came. */
+  /** "GET /path" of every request, followed by " bytes=N-" for a range and " token" if one was sent. */
   seen: string[];
   faults: {
-    /** Answers the first requests whose path holds this with these statuses, one after another. */
+    /** Answers the first requests whose path contains `path` with these statuses, one after another. */
     statuses?: { path: string; codes: number[]; errorCode?: string };
-    /** Breaks the connection, or leaves it open without a word, after this share of the named file's bytes. */
+    /** Breaks the connection, or leaves it open silently, after this share of the named file's bytes. */
     cut?: { file: string; share: number; times: number; hang?: boolean };
     ignoreRanges?: boolean;
-    /** Sends other bytes than it states for this file. */
+    /** Sends wrong bytes for this file. */
     damaged?: string;
-    /** States another size for a file in the list. */
+    /** States a wrong size for a file in the list. */
     stated?: { file: string; bytes: number };
     token?: string;
-    /** Answers requests whose path holds this in one of the ways of testing-hub-faults.ts. */
+    /** Answers requests whose path contains `path` in one of the ways of testing-hub-faults.ts. */
     odd?: { path: string; way: Way };
   };
   close(): void;
@@ -45,7 +45,7 @@ const isLarge = (path: string): boolean => path.endsWith(".safetensors");
 export const filesOf = (folder: string): Map<string, Buffer> =>
   new Map(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]));
 
-/** A running hub; closed after the test. */
+/** A running hub, closed after the test. */
 export async function startHub(t: TestContext, files: Map<string, Buffer>): Promise<TestingHub> {
   const servers = [
     createServer((request, response) => answer(request, response)),
@@ -99,7 +99,7 @@ export async function startHub(t: TestContext, files: Map<string, Buffer>): Prom
       response.writeHead(200, { "content-type": "application/json", ...headers });
       response.end(JSON.stringify(value));
     }
-    /** The files of one folder, or of all, two entries to a page. */
+    /** The files of one folder, or of all folders, two entries per page. */
     function tree(folder: string, from: number): void {
       const recursive = url.searchParams.get("recursive") === "true";
       const inside = [...files].filter(([name]) => recursive || dirname(name) === (folder || "."));

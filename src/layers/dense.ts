@@ -6,7 +6,7 @@ import type { Branch, ParameterSpec, Weights } from "../model/architecture.js";
 import { gated } from "./gated.js";
 import { type NormForm, normSpec, rmsNorm } from "./norm.js";
 
-/** The norm in front of a feed-forward layer. */
+/** Name of the norm before a feed-forward layer. */
 export const FEED_FORWARD_NORM = "post_attention_layernorm.weight";
 
 export interface Dense {
@@ -14,11 +14,11 @@ export interface Dense {
   /** Inner width. */
   width: number;
   normEpsilon: number;
-  /** "n rounded" unless said otherwise. */
+  /** Form of its norm; "n rounded" by default. */
   normForm?: NormForm;
 }
 
-/** Of a gated unit under `prefix`. */
+/** Parameters of a gated unit under `prefix`. */
 export function unitParameters(prefix: string, D: number, width: number): ParameterSpec[] {
   const matrix = (name: string, ...shape: number[]): ParameterSpec => ({
     name: `${prefix}.${name}_proj.weight`,
@@ -28,7 +28,7 @@ export function unitParameters(prefix: string, D: number, width: number): Parame
   return [matrix("gate", width, D), matrix("up", width, D), matrix("down", D, width)];
 }
 
-/** down(silu(gate x) * (up x)), the gated unit under `prefix`. */
+/** down(silu(gate x) * (up x)) with the weights under `prefix`. */
 export function unit(weights: Weights, prefix: string, x_ND: Tensor): Tensor {
   return scope(() => {
     const inner_NF = scope(() =>

@@ -1,4 +1,4 @@
-// A product with a gate: f(gate) x, of the same sizes.
+// A product with a gate: f(gate) x, elementwise, both of the same shape.
 import { runOn } from "../torch/kernels/kernels.js";
 import { type GateFunction, gatedProduct, mul, sigmoid, silu } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";

@@ -1,6 +1,6 @@
-// Root-mean-square normalisation: n = x / sqrt(mean(x^2) + eps) in float32 (float64 for float64), times a weight, in the compute
-// dtype. Families differ in whether n or the product is rounded to it, and the reference agrees with the RMSNorm of their classes in
-// transformers; the kernel rounds once, which makes no difference in float32.
+// Root-mean-square normalisation: n = x / sqrt(mean(x^2) + eps) in float32 (float64 for float64), times a weight, in
+// the compute dtype. Families differ in whether n or the product is rounded to it. The reference agrees with their
+// RMSNorm classes in transformers; the kernel rounds once, which makes no difference in float32.
 import { runOn } from "../torch/kernels/kernels.js";
 import { addScalar, cast, meanDim, mul, normRows, rsqrt, square } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
@@ -8,7 +8,7 @@ import { type DType, dtype, type Tensor } from "../torch/tensor.js";
 import type { ParameterSpec } from "../model/architecture.js";
 import { wide } from "./wide.js";
 
-/** What is rounded to the compute dtype: n, or its product in float32 with a weight, or with 1 + a weight that starts at 0. */
+/** What is rounded to the compute dtype: n; or its float32 product with w; or with 1 + w, where w starts at 0. */
 export type NormForm = "n rounded" | "product rounded" | "product with 1 + w rounded";
 
 export const normSpec = (name: string, width: number, form: NormForm = "n rounded"): ParameterSpec => ({

@@ -8,15 +8,16 @@ import { type NormForm, rmsNorm } from "./norm.js";
 import { wide } from "./wide.js";
 
 export interface Turning {
-  /** Of each head, before it turns; none unless said otherwise. */
+  /** Norm of each head, before it is rotated; none by default. */
   norm?: { weight_C: Tensor; epsilon: number; form?: NormForm } | null;
-  /** The first feature that turns; 0 unless said otherwise. */
+  /** The first feature that is rotated; 0 by default. */
   start?: number;
 }
 
 /**
- * x cos + turn(x) sin on R features of each head from `start` on, turn([a, b]) = [-b, a] on halves of them; the others pass. x_THC -> the
- * same shape. Features that were neighbours come back as halves, which scores do not notice where queries and keys both do.
+ * x cos + turn(x) sin on R features of each head from `start` on, with turn([a, b]) = [-b, a] on their halves; other
+ * features pass unchanged. x_THC -> the same shape. Pairs of neighbours come back as halves; scores do not change if
+ * queries and keys both do.
  */
 export function rotate(x_THC: Tensor, tables: RotaryTables, { norm = null, start = 0 }: Turning = {}): Tensor {
   const { cos_TR, sin_TR, neighbours = false } = tables;
@@ -41,7 +42,7 @@ function turned(x_THC: Tensor, { cos_TR, sin_TR, neighbours }: RotaryTables, sta
   return cat([...still(0, start), rotated_THR, ...still(end, features - end)], 2);
 }
 
-/** Features 2i in front, then 2i+1. */
+/** Reorders features: all 2i first, then all 2i+1. */
 function asHalves(x_THR: Tensor): Tensor {
   const [tokens, heads, turning] = shape(x_THR);
   const pairs_THP2 = reshape(x_THR, [tokens, heads, turning / 2, 2]);

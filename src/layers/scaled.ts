@@ -1,4 +1,4 @@
-// A branch times a number, as families multiply what is added to the residual stream.
+// A branch times a factor, for families that scale what is added to the residual stream.
 import { mulScalar } from "../torch/ops.js";
 import type { Branch } from "../model/architecture.js";
 

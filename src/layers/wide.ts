@@ -1,6 +1,6 @@
-// Float32 for what is not to be computed in less.
+// Float32 for what must not be computed in less.
 import { cast } from "../torch/ops.js";
 import { dtype, type Tensor } from "../torch/tensor.js";
 
-/** In float32, or float64 where it is that; itself where it is already. */
+/** `t` in float32 (float64 stays float64); `t` itself if it has that dtype. */
 export const wide = (t: Tensor): Tensor => cast(t, dtype(t) === "float64" ? "float64" : "float32");

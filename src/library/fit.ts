@@ -1,4 +1,5 @@
-// What `train` does with fit: the fastest way that this machine has room for, chosen when a run begins and kept when it goes on.
+// The setting `fit` of `train`: the fastest way for which this machine has room; chosen when a run begins, kept when it
+// goes on.
 import { join } from "node:path";
 
 import { UserError } from "../errors.js";
@@ -11,7 +12,7 @@ import { CHANGED, changesBetween, describeMachine } from "../plan/ways/words.js"
 import { readWholeFile, statOf } from "../read-file.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 
-/** What the fastest way that fits this machine changes, which is said. Errors: UserError where none fits. */
+/** The settings that the fastest fitting way changes; prints them. Errors: UserError if no way fits. */
 export function fitted(
   settings: TrainSettings,
   given: ReadonlySet<string>,
@@ -39,7 +40,10 @@ export function fitted(
   return { ...change, fit: false };
 }
 
-/** What `fitted` chose when the run began: going on, it stays so, whatever is free now. Errors: UserError where there is no record of it. */
+/**
+ * What `fitted` chose when the run began; a resumed run keeps it, whatever is free now. Errors: UserError if there is
+ * no record of it.
+ */
 export function fittedBefore({ output_dir }: TrainSettings, given: ReadonlySet<string>): Partial<TrainSettings> {
   const path = join(output_dir, "config.json");
   if (statOf(path) === undefined)

@@ -1,4 +1,4 @@
-// The settings of `generate`, for the command and for programs: which model goes on from what, and how tokens are chosen.
+// The settings of `generate`, for the command and for programs: which model continues what, and how tokens are chosen.
 import type { Given, SettingRows, SettingsInput, SettingsOf, SettingsTable } from "../settings/table.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 
@@ -6,7 +6,7 @@ const MODEL = "Model and prompt";
 const SAMPLING = "Choice of tokens";
 const MACHINE = "Machine";
 
-/** Where a network computes that is not trained; for every command that has one. */
+/** Where a network is computed that is not trained; for every command that has one. */
 export const MACHINE_ROWS = {
   device: { ...TRAIN_ROWS.device, group: MACHINE },
   threads: { ...TRAIN_ROWS.threads, group: MACHINE },
@@ -84,7 +84,7 @@ export type GenerateSettings = SettingsOf<typeof GENERATE_ROWS>;
 /** How a model is opened. */
 export type OpenSettings = Pick<SettingsInput<typeof GENERATE_ROWS>, "as" | "device" | "threads" | "compute_dtype">;
 
-/** How a text goes on. */
+/** How a text is continued. */
 export type GenerateOptions = Omit<SettingsInput<typeof GENERATE_ROWS>, keyof OpenSettings | "model" | "prompt">;
 
 export const GENERATE_TABLE: SettingsTable<typeof GENERATE_ROWS> = {
@@ -93,7 +93,7 @@ export const GENERATE_TABLE: SettingsTable<typeof GENERATE_ROWS> = {
   check: checkSampling,
 };
 
-/** Draws have settings that the likeliest token does not. */
+/** Refuses settings of random draws if the likeliest token is always taken. */
 function checkSampling({ temperature }: GenerateSettings, at: Given): string | undefined {
   const idle = temperature === 0 ? ["top_p", "top_k", "seed"].find((name) => at.has(name)) : undefined;
   if (idle === undefined) return undefined;

@@ -1,4 +1,5 @@
-// A text that is being generated: its pieces, for one loop, and what they took. Leaving the loop frees the keys and values of the text.
+// A text that is being generated: its pieces, for one loop, and its counts and times. Leaving the loop frees its keys
+// and values.
 import { setImmediate } from "node:timers/promises";
 
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
@@ -8,13 +9,13 @@ import { streamText } from "../generate/stream-text.js";
 interface Generating {
   tokenizer: Tokenizer;
   promptIds: number[];
-  /** Begins. */
+  /** Begins to generate. */
   tokens(): Generator<number, void, undefined>;
   ended(): void;
 }
 
 export class Generation implements AsyncIterable<string> {
-  /** Tokens of the prompt, as the model reads it. */
+  /** Number of tokens of the prompt, as the model reads it. */
   readonly promptTokens: number;
   readonly #of: Generating;
   readonly #times: number[] = [];
@@ -27,18 +28,18 @@ export class Generation implements AsyncIterable<string> {
     this.promptTokens = of.promptIds.length;
   }
 
-  /** Tokens so far. */
+  /** Number of tokens so far. */
   get tokens(): number {
     return this.#times.length;
   }
 
-  /** Mean milliseconds of the tokens after the first, which waits for the prompt; null while there are none. */
+  /** Mean milliseconds per token after the first, which waits for the prompt; null before there are any. */
   get msPerToken(): number | null {
     const times = this.#times;
     return times.length > 1 ? (times[times.length - 1] - times[0]) / (times.length - 1) : null;
   }
 
-  /** Pieces that join to the text; none is empty. Once: a text is not generated again. */
+  /** Pieces that join to the text; none is empty. Can be read only once. */
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
     const { tokenizer, promptIds, ended } = this.#of;
     if (this.#tokens) throw new UserError("generate: this text was read already. Ask for it again.");
@@ -46,7 +47,7 @@ export class Generation implements AsyncIterable<string> {
     try {
       for (const piece of streamText(this.#timed(this.#tokens), tokenizer, promptIds)) {
         yield piece;
-        // Others get their turn: what was written reaches its pipe.
+        // Lets other work run, so that what was written reaches its pipe.
         await setImmediate();
         if (this.#stopped) throw new UserError("generate: the model was closed before the text ended.");
       }
@@ -56,7 +57,7 @@ export class Generation implements AsyncIterable<string> {
     }
   }
 
-  /** Ends it, and frees what it holds. @internal */
+  /** Ends the text, and frees what it holds. @internal */
   stop(): void {
     this.#stopped = true;
     this.#tokens?.return();

@@ -1,5 +1,6 @@
-// `open(folder)` for programs: a model to be asked. Files are looked at when it is opened; weights are loaded when the first text is wanted,
-// and freed by `close`. Prints nothing unless it is given an output. The device and the number of threads are the process's.
+// `open(folder)` for programs: a model that generates text. Files are checked when it is opened; weights are loaded for
+// the first text, and freed by `close`. It prints nothing unless it is given an output. Device and number of threads
+// belong to the process.
 import { openSource } from "../checkpoint/source.js";
 import { loadTokenizer, type Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
@@ -20,24 +21,27 @@ import { Generation } from "./generation.js";
 import { readSettings } from "./settings.js";
 
 export interface OpenOptions extends OpenSettings {
-  /** Gets notes, as which folder of a run was taken and how a download goes; without it they are not said. */
+  /** Gets notes, such as which folder of a run is used and how a download goes; without it, there are none. */
   output?: Pick<Output, "write">;
 }
 
 /** An open model. Close it, or let `using` do so. */
 export interface OpenModel {
-  /** The folder or file that was opened; of a run's folder its result, or else its newest checkpoint. */
+  /** The folder or file that was opened; for a run's folder, its result or else its newest checkpoint. */
   readonly folder: string;
-  /** The network as which it computes: with the coupling it was trained with, or the ordinary one. */
+  /** The network that it computes: with the coupling it was trained with, or the ordinary one. */
   readonly network: NetworkDescription;
-  /** What `revmoe info` says: family, layers, parameters, bytes, templates. Found out when it is first asked for; reads no weights. */
+  /**
+   * What `revmoe info` says: family, layers, parameters, bytes, templates. Collected at the first use; reads no
+   * weights.
+   */
   readonly info: ModelFacts;
   /**
-   * The text that follows a prompt, in pieces as they come; weights are loaded for the first. Errors: UserError, at once, for a prompt that is
-   * empty or too long and for options that are not possible.
+   * The text that follows a prompt, in pieces as they come; the first text loads the weights. Errors: UserError, at
+   * once, for a prompt that is empty or too long, and for impossible options.
    */
   generate(prompt: string, options?: GenerateOptions): Generation;
-  /** Frees the weights, and ends what is being generated. More than once is once. */
+  /** Frees the weights, and ends texts that are being generated. A second call does nothing. */
   close(): void;
   [Symbol.dispose](): void;
 }
@@ -138,7 +142,7 @@ class Opened implements OpenModel {
     this.close();
   }
 
-  /** Tokens at most: fewer than the default where the model has no positions for it. Whatever is wrong is found out before weights are read. */
+  /** Most tokens: fewer than the default if the model has no positions for it. Errors come before weights are read. */
   #within(wanted: number, asked: boolean, promptIds: number[]): number {
     const architecture = readArchitecture(this.#source.config, this.#source.configPath);
     const room = roomBehind(architecture, promptIds.length);

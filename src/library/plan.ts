@@ -1,5 +1,5 @@
-// `plan(settings)` for programs: what a training step will take, by term and place, before any weight is read, and the ways that fit a
-// machine. `revmoe plan` shows the same. What it returns is plain data.
+// `plan(settings)` for programs: what a training step will take, by term and place, before any weight is read, and the
+// ways that fit a machine. `revmoe plan` shows the same. Returns plain data.
 import { UserError } from "../errors.js";
 import { parseRate } from "../format.js";
 import { namedModel } from "../hub/named-model.js";
@@ -23,63 +23,63 @@ import { TRAIN_ROWS, type TrainSettings } from "../train/settings/rows.js";
 import { TRAIN_TABLE } from "../train/settings/settings.js";
 import { checkObject, readSettings, type Settings } from "./settings.js";
 
-/** What is for the eyes, or chooses the work itself. */
+/** Settings for the eyes, and settings that choose the work itself. */
 const OF_THE_COMMAND = ["compare", "svg", "largest", "calibrate"] as const;
 type OwnRows = Omit<typeof PLAN_ROWS, keyof typeof TRAIN_ROWS | (typeof OF_THE_COMMAND)[number]>;
 
 /**
- * Settings of a step, and of a machine where ways are asked for: `fit: true` for the one at hand, or any of `gpu`, `memory` and `disk`, as in
- * `{ gpu: "RTX 4090", memory: "64GiB" }`. Settings of a run that do not matter to memory, such as `learning_rate`, may be among them: they are
- * checked and have no part in the plan.
+ * Settings of a step and, to get ways, of a machine: `fit: true` for this one, or any of `gpu`, `memory` and `disk`, as
+ * in `{ gpu: "RTX 4090", memory: "64GiB" }`. Other settings of a run, such as `learning_rate`, may be given: they are
+ * checked, but do not change the plan.
  */
 export type PlanSettings = Omit<Settings, "output_dir" | "fit"> &
   Partial<Pick<Settings, "output_dir">> &
   Partial<SettingsInput<OwnRows>>;
 
-/** A step as planned. All sizes are bytes. */
+/** A planned step. All sizes are bytes. */
 export interface PlannedStep
   extends Pick<
     TrainSettings,
     "method" | "coupling" | "optimizer" | "max_length" | "per_device_train_batch_size" | "gradient_accumulation_steps"
   > {
-  /** The peak on the device by what takes it; `terms.peakBytes` is the whole. */
+  /** The peak on the device, by term; `terms.peakBytes` is the total. */
   terms: MemoryTerms;
   kept: Kept;
-  /** The highest totals, the highest first. */
+  /** The spans with the highest totals, the highest first. */
   spans: SpanPeak[];
-  /** On the device, in main memory beside it, and in files. */
+  /** Bytes on the device, in main memory beside it, and in files. */
   placed: Placed;
-  /** Of several ranks: how many, and the bytes that one sends in a step, in the mean. */
+  /** With several ranks: how many, and the mean bytes that one sends in a step. */
   ranks: Plan["ranks"];
 }
 
-/** A way to take the step that fits the machine. */
+/** A way to make the step that fits the machine. */
 export interface PlannedWay extends ReturnType<typeof figuresOf> {
-  /** What it costs in quality, in words; empty where it is ordinary fine-tuning with AdamW. */
+  /** What it costs in quality, in words; empty if it is ordinary fine-tuning with AdamW. */
   quality: string;
-  /** What it changes of the settings that were given, for `train`. */
+  /** The settings that it changes, for `train`. */
   settings: Partial<TrainSettings>;
   /** Its command line. */
   flags: string;
 }
 
-/** How ranks can divide the step, and an estimate of what that takes: bytes, seconds, and whether the machine has room. */
+/** How ranks can divide the step, with an estimate of bytes and seconds, and whether the machine has room. */
 export type PlannedLayoutData = ReturnType<typeof layoutAsData>;
 
 export interface PlanReport {
   /** The step with the settings as they were given. */
   step: PlannedStep;
-  /** The machine that was described, or is here; null where no ways were asked for. */
+  /** The machine that was described, or this one; null if no ways were asked for. */
   machine: Machine | null;
-  /** The best first; none where none fits, or none were asked for. */
+  /** The best first; empty if none fits, or if none were asked for. */
   ways: PlannedWay[];
-  /** Of several ranks whose `link` is given, the fastest that fits first. */
+  /** With several ranks and a `link`: the fastest layout that fits comes first. */
   layouts: PlannedLayoutData[];
 }
 
 /**
- * Plans a step; loads nothing but headers and config.json. `output` is told of a model that is fetched or chosen. Errors: UserError with the
- * sentence that the command line prints.
+ * Plans a step; loads only headers and config.json. `output` gets notes on a model that is fetched or chosen. Errors:
+ * UserError with the message that the command line prints.
  */
 export async function plan(
   settings: PlanSettings,
@@ -107,7 +107,7 @@ export async function plan(
 
 const KNOWN: SettingsTable = { ...TRAIN_TABLE, rows: { ...TRAIN_ROWS, ...PLAN_ROWS }, check: undefined };
 
-/** The settings that a plan knows; the others are checked as those of a run. */
+/** The settings that a plan uses; all others are checked as settings of a run. */
 function planned(settings: PlanSettings): Record<string, unknown> {
   const isOthers = (name: string): boolean => name in TRAIN_ROWS && !(name in PLAN_ROWS);
   const entries = Object.entries(settings);
@@ -118,17 +118,17 @@ function planned(settings: PlanSettings): Record<string, unknown> {
   return Object.fromEntries(entries.filter(([name]) => !isOthers(name)));
 }
 
-/** What plans of one model are made of. */
+/** What all plans of one model share. */
 export interface BegunPlan {
-  /** As they were named: a folder or a name on the hub. */
+  /** The model's name as it was given: a folder or a name on the hub. */
   model: string;
   settings: TrainSettings;
   geometry: Geometry;
-  /** The settings with a change. */
+  /** Resolves the settings with a change. */
   resolve: Resolve;
 }
 
-/** Reads the model of settings that are checked. `extra` are settings that follow from others. */
+/** Reads the model of checked settings. `extra` are settings that follow from others. */
 export async function beginPlan(
   asked: AllPlanSettings,
   given: ReadonlySet<string>,
@@ -145,14 +145,14 @@ export async function beginPlan(
 /** The machine that a plan is for. */
 export const machineFor = (asked: AllPlanSettings): Machine => machineOf({ ...asked, folder: process.cwd() });
 
-/** Layouts of as many ranks as were asked for. */
+/** Layouts for the number of ranks that was asked for. */
 export const layoutsFor = (
   { resolve, geometry }: BegunPlan,
   { settings: { ranks, link }, given }: { settings: AllPlanSettings; given: ReadonlySet<string> },
   machine: Machine,
 ) => planLayouts(resolve, geometry, { machine, world: ranks, link: parseRate(link) as number, asked: given });
 
-/** Ways as plain data, with what each changes. */
+/** Ways as plain data, each with the settings that it changes. */
 export const waysAsData = ({ model, settings }: BegunPlan, ways: readonly Way[]): PlannedWay[] =>
   ways.map((way) => ({
     ...figuresOf(way),
@@ -161,7 +161,7 @@ export const waysAsData = ({ model, settings }: BegunPlan, ways: readonly Way[])
     flags: trainFlags({ ...way.plan.settings, model }),
   }));
 
-/** A plan without the settings that were not asked for. */
+/** A plan as plain data, with only the main settings. */
 export function stepAsData({ settings, terms, kept, spans, placed, ranks }: Plan): PlannedStep {
   const { method, coupling, optimizer, max_length, per_device_train_batch_size, gradient_accumulation_steps } =
     settings;

@@ -1,6 +1,6 @@
-// The whole of a run, for the command and for programs: from settings to a folder with its records and result. What it says goes to `out`,
-// what it measures to its sinks. Touches no signals, no environment and no current folder; the engine's threads, device and memory limit
-// are the process's, so one run at a time.
+// A whole run, for the command and for programs: from settings to a folder with its records and result. Messages go to
+// `out`, measurements to its sinks. It touches no signals, environment or current folder. The engine's threads, device
+// and memory limit belong to the process, so there can be one run at a time.
 import { renameSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 
@@ -32,22 +32,22 @@ import { describeRun, parametersOf } from "./run-words.js";
 
 export interface TrainingCall {
   settings: TrainSettings;
-  /** The names of the settings that were asked for. */
+  /** Names of the settings that were given. */
   given: ReadonlySet<string>;
-  /** Rows in place of the files of `train_file` and `validation_file`. */
+  /** Rows instead of the files of `train_file` and `validation_file`. */
   rows?: GivenRows;
   ranks: Collectives;
   out: Output;
-  /** Gets every event beside the run's own sinks; closed at the end. */
+  /** Gets every event, in addition to the run's own sinks; closed at the end. */
   sink?: Sink;
-  /** Called once, when there is a run to stop; `resumed` is the checkpoint that it went on from. */
+  /** Called once, when there is a run to stop; `resumed` is the checkpoint from which it goes on. */
   listen(resumed: string | null): StopSignal;
 }
 
-/** Trains to the end or the stop; nothing is left in memory. Errors: UserError. */
+/** Trains to the end or the stop; frees all memory. Errors: UserError. */
 export async function runTraining(call: TrainingCall): Promise<Outcome> {
   const { settings: asked, given, ranks, out } = call;
-  // Before anything is loaded, which can take minutes.
+  // Checked before anything is loaded, which can take minutes.
   onFirst(ranks, () => {
     checkRunFolder(asked);
     checkSinks(asked.report_to);
@@ -78,7 +78,7 @@ export async function runTraining(call: TrainingCall): Promise<Outcome> {
       const { totalSteps } = run;
       writeRecord(join(settings.output_dir, PLAN_FILE), { totalSteps, memory: planned.plan.terms });
     }
-    // Phases before the last train less, and may have a teacher beside them.
+    // Phases before the last train less, and may have a teacher, so the plan does not fit them.
     const watched = run.phases.length > 1 ? sink : watching(sink, planned);
     const outcome = await explaining(run.settings, planned, () => train(run, watched, stop));
     finished = true;
@@ -94,7 +94,7 @@ export async function runTraining(call: TrainingCall): Promise<Outcome> {
   }
 }
 
-/** From here on model and data are files, also in what the run records: resuming needs no network. */
+/** Replaces names of model and data by files, also in what the run records, so that resuming needs no network. */
 async function withFiles({ settings: asked, rows, out }: TrainingCall): Promise<TrainSettings> {
   const hub = { out, preferCached: asked.resume !== "" };
   const { folder } = await namedModel(asked.model, "train", hub);
@@ -108,7 +108,7 @@ async function withFiles({ settings: asked, rows, out }: TrainingCall): Promise<
   };
 }
 
-/** Runs `work`; running out of memory becomes a sentence that says what would fit. */
+/** Runs `work`; if memory runs out, throws an error that says what would fit. */
 async function explaining<Result>(
   settings: TrainSettings,
   planned: RunPlan | null,
@@ -128,7 +128,7 @@ async function explaining<Result>(
 /** Writes config.json into the run's folder and begins its metrics. */
 function beginRecords(run: Run, { out, sink }: TrainingCall): Sink {
   const { settings, startStep, totalSteps, resumedFrom, ranks } = run;
-  // As the settings of another run, the file must not remove one.
+  // As the settings file of another run, it must not make that run remove one.
   writeRecord(join(settings.output_dir, "config.json"), { ...settings, overwrite_output_dir: false });
   const about = {
     dir: settings.output_dir,

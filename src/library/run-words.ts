@@ -1,4 +1,4 @@
-// What a run says of itself before its first step: engine, model, network, notes, rows and steps, a line each.
+// What a run says before its first step: engine, model, network, notes, rows and steps, one line each.
 import { join } from "node:path";
 
 import { quoted } from "../data/limits.js";
@@ -12,7 +12,7 @@ import { batchesPerStep, stepsPerEpoch } from "../train/course/run-length.js";
 import type { Run } from "../train/prepare.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 
-/** Of the whole model, wherever they lie. */
+/** Number of parameters of the whole model, wherever they lie. */
 export const parametersOf = ({ state }: Run): number =>
   parameterCount(placedParameters(state.network.model.architecture));
 

@@ -1,5 +1,6 @@
-// `train(settings)` for programs: a run that is watched by iterating over its steps, stopped by an AbortSignal or by leaving the loop, and
-// awaited by its result. Prints nothing unless it is given an output. Its folder is what `revmoe train` would have written.
+// `train(settings)` for programs. A program watches the run by iterating over its steps, stops it by an AbortSignal or
+// by leaving the loop, and awaits its result. It prints nothing unless it is given an output. Its folder is what
+// `revmoe train` would write.
 import { UserError } from "../errors.js";
 import type { Output } from "../metrics/output.js";
 import type { RunEvent, Sink, StepRecord } from "../metrics/record.js";
@@ -10,55 +11,66 @@ import { TRAIN_TABLE } from "../train/settings/settings.js";
 import { runTraining } from "./run-training.js";
 import { checkObject, readSettings, type Settings } from "./settings.js";
 
-/** Rows as objects of any of the kinds of docs/data.md, as `{ text }` or `{ messages }`. They are read once, before the first step. */
+/**
+ * Rows as objects of any kind in docs/data.md, as `{ text }` or `{ messages }`. They are read once, before the first
+ * step.
+ */
 export type Rows = Iterable<object> | AsyncIterable<object>;
 
 export interface TrainOptions {
-  /** Stops the run at the end of the step, and saves a checkpoint from which `resume: "latest"` goes on. */
+  /** Stops the run at the end of the step, with a checkpoint from which `resume: "latest"` goes on. */
   signal?: AbortSignal;
-  /** What is trained on, in place of `train_file`. */
+  /** Rows to train on, instead of `train_file`. */
   rows?: Rows;
-  /** What is evaluated on, in place of `validation_file`. */
+  /** Rows to evaluate on, instead of `validation_file`. */
   validationRows?: Rows;
-  /** Gets the lines that `revmoe train` prints, as `process.stdout` would; nothing is printed without it. */
+  /** Gets the lines that `revmoe train` prints, like `process.stdout`; without it nothing is printed. */
   output?: Pick<Output, "write">;
-  /** Is told every event as it comes: steps, evaluations, messages. What it throws ends the run. */
+  /** Called with every event as it comes: steps, evaluations, messages. If it throws, the run ends. */
   onEvent?: (event: RunEvent) => void;
 }
 
 export interface TrainResult {
-  /** The folder written last: `final`, or the checkpoint with which the run stopped; null where it was stopped before its first step. */
+  /**
+   * The folder written last: `final`, or the checkpoint with which the run stopped; null if it was stopped before its
+   * first step.
+   */
   folder: string | null;
   /** Whether it was stopped before its end. */
   stopped: boolean;
-  /** Steps done, with those of the run that was resumed. */
+  /** Number of steps done, including those of the run that was resumed. */
   steps: number;
-  /** The last step that was reported (see `logging_steps`); null where there was none to do. */
+  /** The last step that was reported (see `logging_steps`); null if there was no step to do. */
   record: StepRecord | null;
-  /** Bytes of the last step's peak by term; null where there was no step to do. */
+  /** Bytes of the last step's peak, by term; null if there was no step to do. */
   memory: MemoryTerms | null;
 }
 
 /** A run under way. */
 export interface Training extends AsyncIterable<StepRecord> {
-  /** Settled when the run has ended and freed what it held. Rejects with a UserError for what can be mended, and else with a defect. */
+  /**
+   * Settles when the run has ended and freed what it held. Rejects with a UserError, or with another error for a
+   * defect.
+   */
   readonly result: Promise<TrainResult>;
-  /** The steps from now on, one record for each that is reported. Leaving the loop early stops the run, as the signal does. */
+  /**
+   * The steps from now on, one record for each reported step. Leaving the loop early stops the run, like the signal.
+   */
   [Symbol.asyncIterator](): AsyncIterator<StepRecord, undefined>;
 }
 
-/** Threads, device and memory limit are the engine's, of which a process has one. */
+/** The folder of the run that is under way. A process has one run at a time, since it has one engine. */
 let underWay: string | null = null;
 
 /**
- * Fine-tunes all parameters of a model; the run begins at once. One run at a time in a process; runs that follow each other do not depend on
- * each other.
+ * Fine-tunes all parameters of a model; the run begins at once. A process can have one run at a time; consecutive runs
+ * do not depend on each other.
  *
  *     const run = train({ model: "base", train_file: "chats.jsonl", output_dir: "runs/first" });
  *     for await (const { step, loss } of run) console.log(step, loss);
  *     const { folder } = await run.result;
  *
- * Errors arrive where the run is awaited or iterated over: UserError with the sentence that the command line prints.
+ * Errors arrive where the run is awaited or iterated over: UserError with the message that the command line prints.
  */
 export function train(settings: Settings, options: TrainOptions = {}): Training {
   const listeners = new Set<Listener>();
@@ -77,7 +89,7 @@ export function train(settings: Settings, options: TrainOptions = {}): Training 
     },
   };
   const result = work(settings, options, { write, close() {} }, stop).then((outcome) => ({ ...outcome, record }));
-  // Whoever awaits or iterates is told, also when that comes later than the failure.
+  // A failure is reported to those who await or iterate, even if they do so later.
   result.catch(() => {});
   return {
     result,
@@ -130,7 +142,7 @@ async function work(
       ...resolved,
       rows: given,
       ranks: ALONE,
-      // A terminal's width and colours are not asked for: lines are whole and plain.
+      // Lines are whole and plain, without a terminal's width and colours.
       out: { write: (text) => output?.write(text) },
       sink,
       listen: () => stop,
@@ -149,11 +161,11 @@ async function collected(rows: Rows, name: string): Promise<object[]> {
   return all;
 }
 
-/** Steps for one loop: kept until it asks for them. */
+/** Steps for one loop, kept until it asks for them. */
 class Listener {
   readonly #kept: StepRecord[] = [];
   #ended: { failure: unknown } | "well" | null = null;
-  /** Those who asked before a step was there. */
+  /** Callbacks of those who wait for the next step. */
   #waiting: (() => void)[] = [];
 
   add(step: StepRecord): void {

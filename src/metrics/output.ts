@@ -1,18 +1,21 @@
-// Where text goes: the part of a Node stream that reports need, so that tests can hand in a plain object. Decides once
-// whether a stream is a terminal that can be redrawn and coloured. Holds no state.
+// Where text goes: the part of a Node stream that reports need, so that tests can pass a plain object. Decides in one
+// place whether a stream is a terminal that can be redrawn and coloured. Holds no state.
 
 export interface Output {
   /** Lines for people. */
   write(text: string): unknown;
-  /** Text with control sequences of our own, or that must not lose a byte; where there is no such way, `write` takes it as it is. */
+  /**
+   * Writes text with our own control sequences, or text that must not lose a byte; without this, `write` takes such
+   * text unchanged.
+   */
   raw?(text: string): unknown;
-  /** Ends a line that `raw` has left open, if there is one. */
+  /** Ends a line that `raw` has left open, if any. */
   endLine?(): void;
   isTTY?: boolean;
   columns?: number;
 }
 
-/** Writes text as it is. */
+/** Writes text unchanged. */
 export const writeRaw = (out: Output, text: string): void => void (out.raw ? out.raw(text) : out.write(text));
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -23,8 +26,8 @@ export function canRedraw(output: Output, env: Environment = process.env): boole
 }
 
 /**
- * Whether to colour: on such a terminal, unless NO_COLOR is set to anything (no-color.org). FORCE_COLOR says it for every output and is
- * the stronger of the two, as in Node: 0 or false is no, anything else yes.
+ * Whether to colour: on such a terminal, unless NO_COLOR has any value (no-color.org). FORCE_COLOR decides for every
+ * output and overrides NO_COLOR, as in Node: 0 or false means no, anything else yes.
  */
 export function canColor(output: Output, env: Environment = process.env): boolean {
   const { FORCE_COLOR: force, NO_COLOR: no } = env;

@@ -1,24 +1,25 @@
-// What a run reports, as plain records: a step, an evaluation, a sample of text, a message; and the sink that takes them. The fields of a
-// record are the keys of a line of metrics.jsonl, so renaming one breaks every reader of old runs.
+// What a run reports, as plain records: a step, an evaluation, a sample of text, a message; and the sink that takes
+// them. The fields of a record are the keys of a line of metrics.jsonl, so renaming one breaks every reader of old
+// runs.
 
-/** How tokens were spread over the experts of one layer in one step. */
+/** How tokens are spread over the experts of one layer in one step. */
 export interface ExpertLoad {
   layer: number;
   /** Tokens of the busiest expert over the mean of all experts; 1 is even. */
   maxOverMean: number;
-  /** Of the shares, in nats; ln(number of experts) is even. */
+  /** Entropy of the experts' shares, in nats; ln(number of experts) is even. */
   entropy: number;
-  /** Experts that got no token. */
+  /** Number of experts without a token. */
   dead: number;
 }
 
-/** Over all blocks and micro-batches of a step. */
+/** How inverses by iteration went, over all blocks and micro-batches of a step. */
 export interface Inverse {
-  /** Mean evaluations of a branch per block. */
+  /** Mean number of evaluations of a branch per block. */
   iterations: number;
-  /** Largest change by the last evaluation. */
+  /** Largest change in the last evaluation. */
   residual: number;
-  /** Blocks that ended further off than they began. */
+  /** Blocks whose last residual was not below the first. */
   diverged: number[];
 }
 
@@ -26,7 +27,7 @@ export interface Inverse {
 export interface MemoryTerms {
   weightBytes: number;
   stateBytes: number;
-  /** Of the largest gradient that was alive at once. */
+  /** Most bytes of gradients that were alive at once. */
   gradientBytes: number;
   streamBytes: number;
   /** Kept from the forward pass: stored bits and routing, block inputs, or graphs. */
@@ -39,25 +40,26 @@ export interface MemoryTerms {
   peakBytes: number;
 }
 
-/** `MemoryTerms` are those of this step. */
+/** One step; `MemoryTerms` are those of this step. */
 export interface StepRecord extends MemoryTerms {
-  /** Optimizer steps done, this one included. */
+  /** Number of optimizer steps done, including this one. */
   step: number;
-  /** What the step trains: adapters alone, the original network's logits, or everything by labels. */
+  /** What the step trains: only adapters, the original network's logits, or everything by labels. */
   phase: "adapters" | "distillation" | "full";
-  /** Passes over the training rows done, as a fraction. */
+  /** Passes over the training rows so far, as a fraction. */
   epoch: number;
   /**
-   * Mean over a step's trained tokens, in nats: cross-entropy, or in distillation the divergence of all tokens. Where not every step
-   * has a line, this and the accuracy are means of the steps since the last line; all else is of this step.
+   * Mean over a step's trained tokens, in nats: cross-entropy, or in distillation the divergence over all tokens. If
+   * not every step has a line, loss and accuracy are means over the steps since the last line; all else is of this
+   * step.
    */
   loss: number;
-  /** Share of the trained tokens for which the network gives the most to the one that follows; null in distillation. */
+  /** Share of the trained tokens whose next token has the largest logit; null in distillation. */
   meanTokenAccuracy: number | null;
   learningRate: number;
-  /** Norm over all parameters, before clipping. */
+  /** Norm of the gradients of all parameters, before clipping. */
   gradNorm: number;
-  /** Tokens of this step whose loss was taken. */
+  /** Number of tokens of this step that have a loss. */
   trainedTokens: number;
   /** All tokens of the step, trained or not. */
   tokensPerSecond: number;
@@ -66,16 +68,16 @@ export interface StepRecord extends MemoryTerms {
   liveBytes: number;
   /** Resident memory of the process. */
   rssBytes: number;
-  /** The bits that the coupling drops and keeps, packed. */
+  /** Bytes of the stored bits, packed. */
   bitBytes: number;
   /** Largest difference between a stream and its rebuilt form; null where it was not measured. */
   reconstructionError: number | null;
-  /** How the iterations went that rebuild blocks; null where inverses are explicit. */
+  /** How iterations went that rebuild blocks; null if inverses are explicit. */
   inverse: Inverse | null;
   expertLoad: ExpertLoad[];
-  /** Load-balancing loss without its coefficient, no part of `loss`; null where it is off. */
+  /** Load-balancing loss without its coefficient, not part of `loss`; null if it is off. */
   auxLoss: number | null;
-  /** Router z-loss without its coefficient, no part of `loss`; null where it is off. */
+  /** Router z-loss without its coefficient, not part of `loss`; null if it is off. */
   zLoss: number | null;
 }
 
@@ -85,7 +87,7 @@ export interface EvalRecord {
   evalLoss: number;
   evalPerplexity: number;
   evalMeanTokenAccuracy: number;
-  /** Which network: with the coupling it was trained with, or as the ordinary one that is exported. */
+  /** Which network: with the coupling it is trained with, or the ordinary one that is exported. */
   network: "trained" | "ordinary";
 }
 
@@ -95,11 +97,11 @@ export interface MessageRecord {
   level: "info" | "warning";
 }
 
-/** What the network makes of a prompt behind a step, always with the likeliest token. */
+/** How the network continues a prompt after a step, always with the likeliest token. */
 export interface SampleRecord {
   step: number;
   prompt: string;
-  /** What follows the prompt. */
+  /** The text after the prompt. */
   text: string;
   network: "trained" | "ordinary";
 }
@@ -110,12 +112,12 @@ export type RunEvent =
   | ({ kind: "sample" } & SampleRecord)
   | ({ kind: "message" } & MessageRecord);
 
-/** How a run came to its end: all its steps made, stopped by a person, or by an error. */
+/** How a run ended: after all its steps, stopped by a person, or by an error. */
 export type RunEnd = "finished" | "stopped" | "failed";
 
-/** Takes the events of a run in their order. */
+/** Takes the events of a run, in order. */
 export interface Sink {
   write(event: RunEvent): void;
-  /** Once; `end` is "finished" unless it is said. */
+  /** To be called once; `end` is "finished" by default. */
   close(end?: RunEnd): void;
 }

@@ -1,6 +1,6 @@
-// What this process prints, all of it through one owner: text for people has its control characters made visible, and never runs into a
-// progress line that is still open. What cannot be written (a full disk, a reader or a terminal that is gone) is dropped: printing
-// ends no run. Owns no file.
+// All that this process prints, through one owner. Text for people has its control characters made visible, and never
+// runs into a progress line that is still open. What cannot be written (a full disk, a reader or a terminal that is
+// gone) is dropped, so printing never ends a run. Owns no file.
 import { closeSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
 
@@ -10,11 +10,13 @@ import type { Output } from "./output.js";
 export interface Terminal {
   out: Output;
   err: Output;
-  /** Why something for `out` was dropped, as an error code; null when nothing was, or when its reader had left. */
+  /**
+   * The error code for which something for `out` was dropped; null if nothing was dropped, or if its reader had left.
+   */
   lost(): string | null;
 }
 
-/** Writes some of the bytes to a file descriptor and says how many. */
+/** Writes some of the bytes to a file descriptor; returns their number. */
 type Write = (fd: number, bytes: Uint8Array) => number;
 
 const CLEAR_LINE = "\x1b[2K";
@@ -23,7 +25,7 @@ const ERR = 2;
 
 export function openTerminal(write: Write = writeSync, isTerminal: (fd: number) => boolean = isatty): Terminal {
   const [out, err] = [new Descriptor(OUT, write), new Descriptor(ERR, write)];
-  // The one that has begun a line which its next text is meant to replace or go on with.
+  // The stream that has an unfinished line, which its next text will replace or continue.
   let open: Descriptor | null = null;
   const outputOf = (to: Descriptor): Output => {
     const isTTY = isTerminal(to.fd);
@@ -51,7 +53,8 @@ export function openTerminal(write: Write = writeSync, isTerminal: (fd: number) 
 }
 
 /**
- * When the process ends, lets go of a terminal that was closed meanwhile: Node aborts when it cannot set that terminal's modes back.
+ * When the process ends, closes terminals that were closed meanwhile: Node aborts if it cannot reset a terminal's
+ * modes.
  */
 export function forgetClosedTerminal(): void {
   const terminals = [0, OUT, ERR].filter((fd) => isatty(fd));
@@ -75,7 +78,7 @@ class Descriptor {
     this.#write = write;
   }
 
-  /** All of the text, or the rest of it is dropped. */
+  /** Writes the whole text; if that fails, drops the rest. */
   put(text: string): void {
     const bytes = Buffer.from(this.#torn ? `\n${text}` : text);
     let done = 0;

@@ -1,6 +1,6 @@
-// Adapters that let branches of width D run on streams of width D/2 (RevFFN, arXiv 2512.20920): P_up [D, D/2] in front of
-// a branch, P_down [D/2, D] behind it. The paper has a pair per layer; whether both streams share it, and how it starts,
-// it leaves open. The pretrained norms stay where they were, behind P_up.
+// Adapters that let branches of width D run on streams of width D/2 (RevFFN, arXiv 2512.20920): P_up [D, D/2] in front
+// of a branch, P_down [D/2, D] behind it. The paper has a pair per layer. It does not say whether both streams share a
+// pair, nor how adapters start; so settings do. The pretrained norms stay where they were, behind P_up.
 import { cast, linear, normal_ } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
@@ -12,11 +12,11 @@ export interface AdapterSettings {
   /** One pair per layer, or one per stream of it. */
   sharing: "layer" | "stream";
   /**
-   * random: normal with variance 1 / inputs. identity: P_up puts a stream where its half of the hidden state was and zero
-   * elsewhere, P_down takes that half; with one pair per layer, the first half.
+   * random: normal with variance 1 / inputs. identity: P_up puts a stream in its half of the hidden state and zero
+   * elsewhere, P_down takes that half; with one pair per layer, it is the first half.
    */
   init: "random" | "identity";
-  /** Blocks at either end that stay ordinary and have none. */
+  /** Numbers of blocks at both ends that stay ordinary and have no adapters. */
   ordinaryFirst?: number;
   ordinaryLast?: number;
 }
@@ -24,7 +24,9 @@ export interface AdapterSettings {
 const nameOf = (part: "up" | "down", stream: 1 | 2, sharing: AdapterSettings["sharing"]): string =>
   `adapters.${part}${sharing === "layer" ? "" : `_${stream}`}.weight`;
 
-/** The same family with adapters among the parameters of each block that is not ordinary; they are first in the order of the forward pass. */
+/**
+ * The same architecture with adapters in each block that is not ordinary. In the order of parameters they come first.
+ */
 export function withAdapters(architecture: Architecture, settings: AdapterSettings): Architecture {
   const { sharing, init, ordinaryFirst = 0, ordinaryLast = 0 } = settings;
   const streams = sharing === "layer" ? ([1] as const) : ([1, 2] as const);
@@ -41,7 +43,7 @@ export function withAdapters(architecture: Architecture, settings: AdapterSettin
   return { ...architecture, adapters: sharing, layers };
 }
 
-/** A new adapter; the caller owns it. */
+/** Makes an adapter; the caller owns it. */
 export function makeAdapter(
   { name, shape, adapter }: ParameterSpec,
   seed: number[],
@@ -62,7 +64,10 @@ export function makeAdapter(
   });
 }
 
-/** P_down branch(P_up x; keys and values from P_up memory), [T, D/2] in the dtype of x: `from` one stream, memory from the second, added `to` one. */
+/**
+ * P_down branch(P_up x; keys and values from P_up memory), [T, D/2] in the dtype of x. x is stream `from`, memory
+ * stream 2; the result is for stream `to`.
+ */
 export function bridged(
   branch: Branch,
   { from, to }: { from: 1 | 2; to: 1 | 2 },

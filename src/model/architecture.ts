@@ -1,5 +1,5 @@
-// What a model is, and nothing of training: its layers, each of two branches, its parameters with their names on disk, and what
-// every micro-batch carries through it. A family makes one from config.json; layers/ has the branches. Interfaces alone.
+// What a model is, without training: layers of two branches each, parameters with their names on disk, and what every
+// micro-batch carries through them. A family makes one from config.json; branches are in layers/. Only interfaces.
 import type { DType, Tensor } from "../torch/tensor.js";
 import type { Context } from "./context.js";
 import type { ExpertRows, Experts, ExpertsElsewhere } from "./expert-rows.js";
@@ -13,16 +13,19 @@ export interface Architecture {
   hiddenSize: number;
   maxPositions: number;
   initializerRange: number;
-  /** Of the layers that route; 0 experts where none does. */
+  /** Sizes in the layers that route; 0 experts where none does. */
   experts: ExpertSizes;
-  /** The tables of positions that attention takes from the context, by their index. */
+  /** The tables of positions that the context holds; attention names one by its index. */
   rotary: Rotary[];
   scales: Scales;
   layers: Layer[];
   outer: OuterParameters;
   /** x_TD -> norm(x) in `computeDtype`, in front of the head. */
   finalNorm(weight_D: Tensor, x_TD: Tensor, computeDtype: DType): Tensor;
-  /** Names on disk of tensors that no forward pass here uses, and that a copy of the model keeps: prediction layers, towers. */
+  /**
+   * Matches names on disk of tensors that no forward pass here uses but a copy of the model keeps: prediction layers,
+   * towers.
+   */
   passThrough?: RegExp;
   /** Which adapters the blocks have, where they run on streams of half the width. */
   adapters?: "layer" | "stream";
@@ -31,7 +34,7 @@ export interface Architecture {
 export interface ExpertSizes {
   count: number;
   perToken: number;
-  /** Inner width of one. */
+  /** Inner width of one expert. */
   width: number;
 }
 
@@ -42,47 +45,50 @@ export interface OuterParameters {
   head: ParameterSpec | null;
 }
 
-/** Factors outside the layers; what gradients they bring is in scales.ts. */
+/** Factors outside the layers; scales.ts has their gradients. */
 export interface Scales {
   /** Multiplies embedded tokens. */
   embedding: number;
   /** Multiplies logits. */
   logits: number;
-  /** c of logits c tanh(z / c), behind the factor; null for none. */
+  /** c of c tanh(z / c), applied after the factor; null: no cap. */
   softCap: number | null;
 }
 
 export interface Layer {
-  /** Layers of one kind have parameters of the same shapes and do the same work: one can stand for another in a plan. */
+  /** Layers of one kind have parameters of the same shapes and do the same work, so a plan counts one for all. */
   kind: string;
-  /** Prefix of its names on disk. */
+  /** Prefix of its parameters' names on disk. */
   prefix: string;
   attention: Branch;
   feedForward: Branch;
-  /** Those that let its branches run on streams of half the width, where it has any; see adapters.ts. */
+  /** Adapters that let its branches run on streams of half the width, if it has any; see adapters.ts. */
   adapters?: ParameterSpec[];
 }
 
 /** A function of the residual stream whose value is added to it. */
 export interface Branch {
-  /** What it is, in words that are equal for branches of equal work and shapes. */
+  /** What it is, in words; branches of equal work and shapes have equal words. */
   kind: string;
   /** In the order of the forward pass. */
   parameters: ParameterSpec[];
-  /** What it was made from, for who describes a model. */
+  /** The settings it was made from, for code that describes a model. */
   settings: object;
-  /** Of attention: heads, which several ranks can share out; those of keys and values can be repeated for some, unless they are part of a state. */
+  /**
+   * Heads of an attention branch, which ranks can divide among them. Heads of keys and values may be repeated for that,
+   * unless they belong to a state.
+   */
   heads?: { query: number; keyValue: number; areStates?: true };
   /**
-   * x_TD -> the addition, in the dtype of x. Attention takes keys and values from `memory_TD` where it is given; feed-forward
-   * treats each token by itself.
+   * x_TD -> the addition, in the dtype of x. Attention takes keys and values from `memory_TD` if it is given;
+   * feed-forward treats each token by itself.
    */
   evaluate(weights: Weights, x_TD: Tensor, context: Context, memory_TD?: Tensor): Tensor;
-  /** Of a layer that routes. */
+  /** The experts of a layer that routes. */
   experts?(weights: Weights): Experts;
 }
 
-/** How layers that route lie on disk: as models are released, or stacked as transformers 5 has them in memory. */
+/** How experts lie on disk: one by one, as models are released, or stacked, as transformers 5 has them in memory. */
 export type Layout = "per-expert" | "fused";
 
 export interface ParameterSpec {
@@ -90,43 +96,52 @@ export interface ParameterSpec {
   name: string;
   shape: number[];
   init: "normal" | "ones" | "zeros";
-  /** The name on disk in a layout, where it is another one. */
+  /** Its name on disk in a layout, if that is another one. */
   onDisk?: Partial<Record<Layout, string>>;
   /** Whether these weights choose the experts. */
   router?: true;
-  /** Whether a product with it is made in float32, whatever the compute dtype. */
+  /** Whether products with it are in float32, whatever the compute dtype. */
   wide?: true;
-  /** No weight: float32 wherever it is, whatever dtype weights have, and never trained; it has no gradient, no norm and no optimizer state. */
+  /**
+   * Not a weight: always float32, whatever dtype weights have, and never trained. It has no gradient, norm or optimizer
+   * state.
+   */
   buffer?: true;
-  /** Stacked over experts. */
+  /** How it is stacked, if it is a stack of experts. */
   experts?: StackedExperts;
-  /** Not of the pretrained model: how it starts, and which stream it serves. */
+  /** For adapters, which no pretrained model has: how it starts, and which stream it serves. */
   adapter?: { init: "random" | "identity"; stream: 1 | 2 };
 }
 
 export interface StackedExperts {
-  /** How one expert's matrices are named on disk; none where they are stacked there too. */
+  /** The name on disk of one expert's matrix; missing where experts are stacked there, too. */
   template?: string;
-  /** The matrices that are stacked in rows, in their order. */
+  /** The projections that are stacked in rows, in order. */
   parts: string[];
   /**
-   * How one expert's lies on disk, where that is not as in memory: there it has this `shape`, and seen as `seen` its first and last
-   * dimension are swapped. For those without a template.
+   * For experts without a template whose order on disk differs from memory. On disk one expert has this `shape`; viewed
+   * as `seen`, its first and last dimension are swapped.
    */
   turned?: { shape: number[]; seen: number[] };
 }
 
-/** A block's parameters in compute form: matrices by name, stacked ones as one tensor per expert, in the dtype they are stored in. */
+/**
+ * A block's parameters in compute form: matrices by name; stacked ones as one tensor per expert, in the dtype they are
+ * stored in.
+ */
 export interface Weights {
   get(name: string): Tensor;
   experts(name: string): Tensor[];
-  /** x W' + b with NAME.weight and, where there is one, NAME.bias: the one door for a product with a weight. */
+  /** x W' + b with NAME.weight and, if it exists, NAME.bias. Every product with a weight is made here. */
   linear(name: string, x_TD: Tensor): Tensor;
-  /** Where rows of experts are kept instead of gradients made of them, in what is recorded from now on; without it, gradients are made. */
+  /**
+   * Takes the rows that experts' gradients are made of, in what is recorded from now on. Without it, gradients are made
+   * at once.
+   */
   readonly expertRows?: ExpertRows | null;
-  /** Which of the experts' gradients hold something when their backward pass comes; without it, all do. See `groupedExperts`. */
+  /** Which experts' gradients hold values when their backward pass begins; without it, all do. See `groupedExperts`. */
   readonly written?: Tensor | null;
-  /** Where rows of tokens go, if not all experts are here. */
+  /** Passes rows of tokens to experts on other ranks, if not all experts are here. */
   readonly elsewhere?: ExpertsElsewhere | null;
 }
 
@@ -137,7 +152,7 @@ export const layerParameters = ({ adapters = [], attention, feedForward }: Layer
   ...feedForward.parameters,
 ];
 
-/** Whether its tokens choose among experts. */
+/** Whether a layer's tokens choose among experts. */
 export const isRouted = ({ feedForward }: Layer): boolean => feedForward.parameters.some(({ router }) => router);
 
 export const hasExperts = ({ layers }: Architecture): boolean => layers.some(isRouted);

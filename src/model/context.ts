@@ -1,56 +1,69 @@
-// What a micro-batch carries through every block: document lengths, tables of positions, the routing of its tokens, and, when
-// generating, what each layer keeps of the tokens before. Its tensors belong to whoever made the context.
+// What a micro-batch carries through every block: document lengths, tables of positions, the routing of its tokens,
+// and, in generation, what each layer keeps of earlier tokens. Whoever made the context owns its tensors.
 import { isCpu } from "../torch/device.js";
 import { free } from "../torch/scope.js";
 import { type DType, fromArray, type Tensor } from "../torch/tensor.js";
 import { type Rotary, type RotaryTables, rotaryTables } from "./rotary.js";
 import type { RouterObserver, Routing } from "./routing.js";
 
-/** What layers keep of earlier tokens, each under names of its own. */
+/** What layers keep of earlier tokens; each layer has its own names. */
 export interface LayerCache {
-  /** Appends rows, one for each new token, to those of the same names, and returns all of them. */
+  /** Appends one row for each new token to the rows kept under the same names, and returns all rows. */
   extend<Name extends string>(layer: number, rows: Record<Name, Tensor>): Record<Name, Tensor>;
-  /** What `replace` kept last for the layer; null where it has kept nothing. */
+  /** What `replace` kept last for the layer; null if nothing. */
   recall(layer: number): Record<string, Tensor> | null;
-  /** Keeps copies of tensors that do not grow, in place of those of before. */
+  /** Keeps copies of tensors that do not grow, instead of those kept before. */
   replace(layer: number, state: Record<string, Tensor>): void;
 }
 
 /**
- * How several hold a micro-batch together: each some of its tokens, one behind the other, and for attention some heads of all of them. All of them
- * make the same calls in the same order.
+ * How several ranks hold a micro-batch together: each has a run of its tokens and, inside attention, some heads of all
+ * tokens. All ranks make the same calls in the same order.
  */
 export interface Spread {
-  /** How many tokens each has, in order. */
+  /** Each rank's number of tokens, in order. */
   readonly tokens: readonly number[];
-  /** This one's place among them, and its first token. */
+  /** This rank's place among them, and its first token. */
   readonly place: number;
   readonly first: number;
-  /** The first `sent[0]` rows go to the first of them, and so on; returns what they sent, in their order, `received[i]` rows from each. */
+  /**
+   * Sends the first `sent[0]` rows to the first rank, and so on. Returns the rows that the ranks sent, in order:
+   * `received[i]` rows of rank i.
+   */
   exchange(rows: Tensor, sent: readonly number[], received: readonly number[]): Tensor;
-  /** What each of them gives, in order. */
+  /** Every rank's value, in order. */
   each(value: number): number[];
 }
 
 export interface Context {
-  /** Document lengths in order; attention stays inside a document. Of all tokens, where several hold them. */
+  /**
+   * Document lengths in order; attention stays inside a document. With `spread`, they are those of all ranks' tokens.
+   */
   segments: number[];
-  /** 0 and where each document ends (int32), on a GPU; brought there once, since it is waited for. Null on a CPU, and with a cache. */
+  /**
+   * On a GPU: 0 and where each document ends (int32), brought there once, since each time waits for the GPU. Null on a
+   * CPU, and with a cache.
+   */
   ends_S: Tensor | null;
-  /** By their index in `Architecture.rotary`. */
+  /** Tables by their index in `Architecture.rotary`. */
   rotary: RotaryTables[];
   computeDtype: DType;
   routing: Routing;
   cache?: LayerCache;
-  /** Where others hold tokens of it, too; else all are here. Tables and routing are of those that are. */
+  /** Set where other ranks hold tokens of the micro-batch. Tables and routing cover only the tokens held here. */
   spread?: Spread;
-  /** In training alone: what looks at the router's logits, and noise on the input of a layer with experts.
-   * A tile are the rows from `first` on, of so many tokens in all, those that others hold among them. */
+  /**
+   * Only in training: what looks at the router's logits, and the noise on the input of a layer with experts. A tile is
+   * the rows from `first` on, out of `tokens` in all, other ranks' included.
+   */
   routerObserver?: RouterObserver;
   jitter?: (h_ND: Tensor, layer: number, tile?: { first: number; tokens: number }) => Tensor;
 }
 
-/** The caller frees it. `length` counts the positions of the whole text where these are a part of it; else it is that of the longest document. */
+/**
+ * Makes a context; the caller frees it. `length` is the number of positions of the whole text, if these are a part of
+ * it; by default that of the longest document.
+ */
 export function makeContext(
   { rotary }: { rotary: Rotary[] },
   positions_T: ArrayLike<number>,
@@ -78,7 +91,7 @@ export function makeContext(
   };
 }
 
-/** Of documents one behind the other: 0 and where each ends, int32. */
+/** 0 and where each of consecutive documents ends, int32. */
 export function endsOf(segments: readonly number[], device: string): Tensor {
   const ends = [0];
   for (const length of segments) ends.push(ends[ends.length - 1] + length);

@@ -1,6 +1,6 @@
-// What the gradients of a routed layer's experts are made of, kept so that they can be made later, a few experts at a time: for every
-// tile of tokens the rows that entered each product and the gradients that came back to it. Where an expert gets far fewer rows than it
-// has columns, that is far less than the gradients. Owns what it keeps until `free`.
+// What gradients of routed experts are made of, kept so that they can be made later, a few experts at a time: for every
+// tile of tokens, the rows that entered each product and the gradients that came back to it. Where an expert gets far
+// fewer rows than it has columns, they take far less than the gradients. Owns what it keeps until `free`.
 import { detach } from "../torch/autograd.js";
 import { hasKernels } from "../torch/kernels/kernels.js";
 import { cast, type ExpertActivation, expertGradients_, groupedExperts, reshape, unbind } from "../torch/ops.js";
@@ -15,18 +15,18 @@ export const EXPERT_MATRICES = { gateUp: "mlp.experts.gate_up_proj", down: "mlp.
 export const isExpertMatrix = ({ name }: { name: string }): boolean =>
   name === EXPERT_MATRICES.gateUp || name === EXPERT_MATRICES.down;
 
-/** Names of their stacked biases, where they have some. */
+/** Names of the experts' stacked biases, which only some families have. */
 export const EXPERT_BIASES = {
   gateUp: `${EXPERT_MATRICES.gateUp}_bias`,
   down: `${EXPERT_MATRICES.down}_bias`,
 } as const;
 
-/** All of them, in the order in which `groupedExperts` takes them. */
+/** All of these names, in the order in which `groupedExperts` takes them. */
 export const EXPERT_PARAMETERS: readonly string[] = [EXPERT_MATRICES, EXPERT_BIASES].flatMap((names) =>
   Object.values(names),
 );
 
-/** What is computed between the two products of an expert; native/experts/expert_activation.hpp has the equations. */
+/** The function between an expert's two products; native/experts/expert_activation.hpp has the equations. */
 export type Activation =
   | { name: Exclude<ExpertActivation, "clamped_swiglu"> }
   | { name: "clamped_swiglu"; limit: number; alpha: number };
@@ -36,29 +36,35 @@ export interface Experts {
   /** Gate and up in one matrix each: rows 0..F-1 are the gate. */
   gateUp: Tensor[];
   down: Tensor[];
-  /** None, or those of gate and up of every expert and then those of down. */
+  /** Empty, or the biases of gate and up of every expert, then those of down. */
   biases: Tensor[];
   activation: Activation;
-  /** See `Weights`. */
+  /** See `written` of `Weights`. */
   written?: Tensor | null;
 }
 
-/** Experts of which other processes hold some. */
+/** The experts of a layer, of which other ranks hold some. */
 export interface ExpertsElsewhere {
-  /** The same as `expertsOutput` of all experts of a layer. `x_TD` and the gates have a gradient, and no other use, in what is recorded. */
+  /**
+   * Like `expertsOutput` for all experts of a layer. When recorded, `x_TD` and the gates must have a gradient, and no
+   * other use.
+   */
   output(x_TD: Tensor, choices: Omit<Choices, "known_E">, layer: number): Tensor;
 }
 
-/** Which experts tokens go to: gates_TA, and the row of each choice where rows are sorted by expert, of which each expert has `counts_E`. */
+/**
+ * Which experts tokens go to: their gates, the row of each choice when rows are sorted by expert, and each expert's
+ * number of rows.
+ */
 export interface Choices {
   gates_TA: Tensor;
   places_TA: Tensor;
   counts_E: Tensor;
-  /** The same in main memory, where they are known there. */
+  /** counts_E in main memory, if they are known there. */
   known_E: Tensor | null;
 }
 
-/** The experts' products, weighed and summed for each token. */
+/** y_t = sum_a gate_ta expert_a(x_t): the experts' outputs, weighted and summed for each token, [T, D]. */
 export function expertsOutput(x_TD: Tensor, choices: Choices, experts: Experts, kept: Tensor[] = []): Tensor {
   const { gateUp, down, biases, activation, written = null } = experts;
   const { gates_TA, places_TA, counts_E, known_E } = choices;
@@ -72,14 +78,14 @@ export function expertsOutput(x_TD: Tensor, choices: Choices, experts: Experts, 
   return groupedExperts(x_TD, gates, places_TA, counts_E, known_E, gateUp, down, biases, kept, written, fused, ...rest);
 }
 
-/** Rows sorted by expert, and how many each has. */
+/** Rows sorted by expert, and each expert's number of rows. */
 interface Tile {
   x_RD: Tensor;
   dBoth_R2F: Tensor;
   inner_RF: Tensor;
   dy_RD: Tensor;
   counts_E: Tensor;
-  /** The routing's. */
+  /** Owned by the routing. */
   known_E: Tensor | null;
 }
 
@@ -88,7 +94,10 @@ const ownOf = ({ known_E: _, ...own }: Tile): Tensor[] => Object.values(own);
 export class ExpertRows {
   readonly #tiles: Tile[] = [];
 
-  /** The same, of which the backward pass keeps rows and makes no gradient of a weight. Only inside a recording that is differentiated. */
+  /**
+   * Like `expertsOutput`, but the backward pass keeps rows and makes no gradient of a weight. Only inside a recording
+   * that is differentiated.
+   */
   output(x_TD: Tensor, choices: Choices, experts: Experts): Tensor {
     return scope(() => {
       const [width, inner] = shape(experts.down[0]);
@@ -113,8 +122,8 @@ export class ExpertRows {
   }
 
   /**
-   * Runs `work` on the float32 gradients of `size` experts after the other of each stacked matrix in `parameters`, `first` the first of
-   * them.
+   * Calls `work` with the float32 gradients of each stacked matrix in `parameters`, for `size` experts at a time;
+   * `first` is the first of these experts.
    */
   forGroups(
     parameters: Record<string, Tensor>,
@@ -142,7 +151,7 @@ export class ExpertRows {
     return this.#tiles.flatMap(ownOf);
   }
 
-  /** dW_e = dy_e' x_e of each of `count` experts, summed over the tiles in their order. */
+  /** dW_e = dy_e' x_e for each of `count` experts, summed over the tiles in order. */
   #gradient(name: string, [, height, width]: number[], first: number, count: number): Tensor {
     const sums_EHW = empty([count, height, width], "float32", device(this.#tiles[0].x_RD));
     scope(() => {

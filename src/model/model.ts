@@ -1,5 +1,6 @@
-// A model in memory: its settings and its parameters in storage dtype, one record per block. The model owns its tensors;
-// `freeModel` releases them. Where parameters come from (a checkpoint, or random numbers here) is the caller's choice.
+// A model in memory: its settings and its parameters in storage dtype, one record per block. The model owns its
+// tensors; `freeModel` releases them. Where parameters come from (a checkpoint, or random numbers here) is the caller's
+// choice.
 import { copy_, fill_, narrow, normal_, view } from "../torch/ops.js";
 import { seedFor, setSeed } from "../torch/random.js";
 import { free, keep, scope } from "../torch/scope.js";
@@ -25,18 +26,18 @@ export interface Model {
   outer: Parameters;
   /** Block parameters by name without the block's prefix. */
   blocks: Parameters[];
-  /** What passes through (see `Architecture`); undefined where nothing does. */
+  /** Tensors that pass through (see `passThrough` of `Architecture`); undefined if there are none. */
   passed?: PassedTensors;
 }
 
-/** Tensors by their names on disk. They lie in the files they came from, which need not have a name any more, until `close`. */
+/** Tensors by their names on disk. Until `close` they lie in their files, even if these have been deleted. */
 export interface PassedTensors {
-  /** `read` is for the caller's scope. */
+  /** The tensor that `read` returns belongs to the caller's scope. */
   tensors: { name: string; dtype: DType; shape: number[]; read(): Tensor }[];
   close(): void;
 }
 
-/** One parameter of a model with its place: `layer` -1 stands for the outer parameters. */
+/** One parameter of a model with its place: `layer` -1 means the outer parameters. */
 export interface PlacedParameter {
   layer: number;
   spec: ParameterSpec;
@@ -49,20 +50,20 @@ export type HeldRows = (placed: PlacedParameter) => Rows;
 
 export const allRows: HeldRows = ({ spec: { shape } }) => ({ first: 0, count: shape[0] });
 
-/** Which parameters are trained, by place and name; `layer` -1 stands for the outer ones. */
+/** Which parameters are trained, by place and name; `layer` -1 means the outer parameters. */
 export type Trains = (layer: number, name: string) => boolean;
 
-/** Those of `parameters`, none of them a buffer, that are trained. */
+/** The trained ones of `parameters`, which must hold no buffer. */
 export const trainedOf = (parameters: Parameters, layer: number, trains: Trains = () => true): Parameters =>
   Object.fromEntries(Object.entries(parameters).filter(([name]) => trains(layer, name)));
 
-/** Those of a block that are trained. */
+/** The trained parameters of a block. */
 export function trainedInBlock({ architecture, blocks }: Model, layer: number, trains?: Trains): Parameters {
   const weights = layerParameters(architecture.layers[layer]).filter(({ buffer }) => !buffer);
   return trainedOf(Object.fromEntries(weights.map(({ name }) => [name, blocks[layer][name]])), layer, trains);
 }
 
-/** In which dtype a parameter lies where weights have `dtype`. */
+/** The dtype in which a parameter is stored if weights have `dtype`. */
 export const storedDtype = ({ spec }: PlacedParameter, dtype: DType): DType => (spec.buffer ? "float32" : dtype);
 
 /** Every parameter of a model in the order of the forward pass. */
@@ -76,11 +77,11 @@ export function placedParameters({ outer: { embedding, norm, head }, layers }: A
   ];
 }
 
-/** Those that can be trained. */
+/** Every parameter that can be trained. */
 export const placedWeights = (architecture: Architecture): PlacedParameter[] =>
   placedParameters(architecture).filter(({ spec }) => !spec.buffer);
 
-/** A model whose parameters `make` supplies one by one; `make` hands over ownership. */
+/** A model whose parameters `make` makes one by one; the model owns them. */
 export function buildModel(architecture: Architecture, make: (placed: PlacedParameter) => Tensor): Model {
   const outer: Parameters = {};
   const blocks: Parameters[] = architecture.layers.map(() => ({}));
@@ -91,12 +92,13 @@ export function buildModel(architecture: Architecture, make: (placed: PlacedPara
 }
 
 /**
- * Makes room for parameters before they have values: told of all of them with their dtypes, it returns where each one lies, or the rows of it that
- * are held. They are asked for in the order of the forward pass, each one filled before the next. The model owns them.
+ * Makes room for parameters before they have values. Given all of them with their dtypes, it returns a function to each
+ * one's tensor, which has only the rows held here. Call it in the order of the forward pass, and fill each tensor
+ * before the next call. The model owns them.
  */
 export type Allocate = (planned: { placed: PlacedParameter; dtype: DType }[]) => (placed: PlacedParameter) => Tensor;
 
-/** Each parameter by itself, as `make` makes it when it is asked for. */
+/** Room for each parameter by itself, made by `make` when it is asked for. */
 export const oneByOne =
   (make: (shape: number[], dtype: DType) => Tensor): Allocate =>
   (planned) => {
@@ -104,10 +106,13 @@ export const oneByOne =
     return ({ prefix, spec }) => keep(make(spec.shape, types.get(prefix + spec.name) as DType));
   };
 
-/** Memory of a device. */
+/** Room in a device's memory. */
 export const inMemory = (device: string): Allocate => oneByOne((shape, dtype) => empty(shape, dtype, device));
 
-/** Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases; drawn on `device`, wherever they lie (float64, which is for tests, where they lie). */
+/**
+ * Random parameters as transformers initialises them: normal(0, initializer_range), ones for norms, zeros for biases.
+ * They are drawn on `device`, wherever they lie (float64, for tests: drawn where they lie).
+ */
 export function randomModel(
   architecture: Architecture,
   seed: number,
@@ -133,7 +138,7 @@ export function randomModel(
       if (count === spec.shape[0]) fillNormal(parameter, architecture.initializerRange, device);
       else
         scope(() => {
-          // Numbers are drawn in the order of the whole.
+          // Numbers are drawn for the whole parameter, so its rows do not depend on the ranks.
           const whole = empty(spec.shape, dtypeOf(parameter), deviceOf(parameter));
           fillNormal(whole, architecture.initializerRange, device);
           copy_(parameter, narrow(whole, 0, first, count));
@@ -143,7 +148,8 @@ export function randomModel(
   });
 }
 
-// Tiles in float32, which the engine draws several times faster than it draws bfloat16, and which need no second copy.
+// Tiles are drawn in float32: the engine draws it several times faster than bfloat16, and tiles need no second copy of
+// the whole.
 const DRAWN_ELEMENTS = 1 << 20;
 
 function fillNormal(parameter: Tensor, deviation: number, device: string): void {
@@ -170,11 +176,11 @@ export const parameterCount = (specs: PlacedParameter[]): number =>
 export const weightBytes = (model: Model): number =>
   allParameters(model).reduce((total, parameter) => total + byteSize(parameter), 0);
 
-/** Where a parameter lies in a model. */
+/** The tensor of a parameter in a model. */
 export const parameterOf = ({ outer, blocks }: Model, { layer, spec }: PlacedParameter): Tensor =>
   (layer < 0 ? outer : blocks[layer])[spec.name];
 
-/** Bytes of a model as it is saved, which is whole. */
+/** Bytes of a model as it is saved: whole, not this rank's rows alone. */
 export function savedBytes(model: Model): number {
   const bytesOf = (type: DType, shape: readonly number[]): number =>
     shape.reduce((product, size) => product * size, DTYPES[type]);

@@ -1,5 +1,5 @@
-// Rotary positions (RoFormer, arXiv 2104.09864): the frequencies of a kind of attention, stretched for longer texts in the
-// ways of modeling_rope_utils.py of transformers 5, and the tables that a micro-batch carries.
+// Rotary positions (RoFormer, arXiv 2104.09864): the frequencies of a kind of attention, stretched for longer texts in
+// the ways of modeling_rope_utils.py of transformers 5, and the tables that a micro-batch carries.
 import { cast, cat, cos, mulScalar, outer, sin } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { type DType, fromArray, type Tensor } from "../torch/tensor.js";
@@ -11,11 +11,11 @@ export interface Rope {
 }
 
 export interface Rotary extends Rope {
-  /** How many features of a head turn, R; the others pass. */
+  /** How many features of a head are rotated, R; the others pass unchanged. */
   width: number;
-  /** Whether the pairs that turn are features 2i and 2i+1; i and i + R/2 unless said otherwise. */
+  /** Whether features 2i and 2i+1 make a pair; by default i and i + R/2 do. */
   neighbours?: true;
-  /** Whether heads turn in float32, whatever the compute dtype. */
+  /** Whether heads are rotated in float32, whatever the compute dtype. */
   wide?: true;
 }
 
@@ -42,8 +42,8 @@ export type RopeScaling =
   | { type: "llama3"; factor: number; lowFactor: number; highFactor: number; originalPositions: number };
 
 /**
- * Radians per position for each pair of a head's features, rounded to float32, and what cosines and sines are multiplied
- * by. `length` is the largest position plus one: "dynamic" and "longrope" depend on it.
+ * Radians per position for each pair of a head's features, rounded to float32, and the factor on cosines and sines.
+ * `length` is the largest position plus one; "dynamic" and "longrope" depend on it.
  */
 export function rotaryFrequencies(
   rope: Rope,
@@ -82,7 +82,8 @@ function stretched(plain: number[], { theta, scaling }: Rope, headDim: number, l
       return plain.map((frequency, i) => frequency / factors[i]);
     }
     case "yarn": {
-      // Between the pairs that turn betaFast and betaSlow times over the original length, a ramp from kept to divided.
+      // Between the pairs that make betaFast and betaSlow turns over the original length, a ramp leads from kept to
+      // divided.
       const pairOf = (turns: number): number =>
         (headDim * Math.log(scaling.originalPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
       const [fast, slow] = [pairOf(scaling.betaFast), pairOf(scaling.betaSlow)];
@@ -95,7 +96,8 @@ function stretched(plain: number[], { theta, scaling }: Rope, headDim: number, l
       });
     }
     case "llama3":
-      // Wavelengths above the original length over lowFactor are divided, those below it over highFactor kept.
+      // Wavelengths above the original length / lowFactor are divided; those below the original length / highFactor are
+      // kept.
       return plain.map((frequency) => {
         const turns = (scaling.originalPositions * frequency) / (2 * Math.PI);
         const kept = Math.min(Math.max((turns - scaling.lowFactor) / (scaling.highFactor - scaling.lowFactor), 0), 1);
@@ -104,15 +106,18 @@ function stretched(plain: number[], { theta, scaling }: Rope, headDim: number, l
   }
 }
 
-/** cos and sin of each position's angles, R features wide: both of a pair, R/2 apart, have the same. */
+/** cos and sin of each position's angles, R columns: the two features of a pair, R/2 apart, have the same values. */
 export interface RotaryTables {
   cos_TR: Tensor;
   sin_TR: Tensor;
-  /** See `Rotary`; these tables are in the order of pairs R/2 apart all the same. */
+  /** See `Rotary`; even then, the tables are in the order of pairs R/2 apart. */
   neighbours?: true;
 }
 
-/** Computed in float32 and rounded once, as transformers does. `length`: the largest position plus one. The caller frees them. */
+/**
+ * Makes tables, computed in float32 and rounded once, as in transformers. `length`: the largest position plus one. The
+ * caller frees them.
+ */
 export function rotaryTables(
   rotary: Rotary,
   positions_T: ArrayLike<number>,

@@ -1,33 +1,41 @@
-// Which experts a token goes to. Recomputation must repeat the choice of the first pass: scores close to a tie
-// would else flip and silently change the function that is differentiated. So the choice of each layer is kept (one byte
-// per token and choice up to 256 experts) and replayed; the gate values are recomputed, with their gradient.
+// Which experts a token goes to. Recomputation must repeat the choice of the first pass: else scores close to a tie
+// would flip and silently change the function that is differentiated. So each layer's choice is kept (one byte per
+// token and choice up to 256 experts) and replayed; the gate values are recomputed, with their gradient.
 import { detach } from "../torch/autograd.js";
 import { isCpu } from "../torch/device.js";
 import { cast, cat, narrow, topk } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { byteSize, device, shape, toArray, type Tensor, to } from "../torch/tensor.js";
 
-/** Name, in all families, of the numbers that move the choice of experts and nothing else: one for each, a buffer. */
+/**
+ * In all families, the name of the numbers that move the choice of experts and nothing else: one per expert, a buffer.
+ */
 export const CHOICE_CORRECTION = "mlp.gate.e_score_correction_bias";
 
 export interface Routing {
-  /** The experts of each token, indices_TA (int64): those of the largest scores for the choice, which are asked for where it is not known. */
+  /**
+   * The experts of each token, indices_TA (int64): those of the largest scores. `scores_TE` is called only if the
+   * choice is not known yet.
+   */
   choose(layer: number, scores_TE: () => Tensor, expertsPerToken: number): Tensor;
-  /** Told how many tokens of a layer each expert gets, on the device; the same in main memory where they are known there already, else null. */
+  /**
+   * Notes how many rows of a layer each expert gets. Returns the counts in main memory if they are known there already,
+   * else null.
+   */
   counted(layer: number, counts_E: Tensor): Tensor | null;
-  /** The routing of the tokens from `first` on, which are chosen for by themselves. */
+  /** The routing of the tokens from `first` on, which have choices of their own. */
   from(first: number): Routing;
 }
 
 /** Sees the router's raw logits while training, for losses on them; see `Context.routerObserver`. */
 export interface RouterObserver {
-  /** Called once for every tile of tokens; where a graph is recorded, the losses become a part of it. */
+  /** Called once for every tile of tokens; where a graph is recorded, the losses become part of it. */
   observe(layer: number, logits_TE: Tensor, probabilities_TE: () => Tensor): void;
 }
 
 const pick = (scores_TE: () => Tensor, expertsPerToken: number): Tensor => topk(scores_TE(), expertsPerToken, -1)[1];
 
-/** Chooses anew at every call: evaluation and generation. */
+/** Chooses anew at every call; for evaluation and generation. */
 export const freshRouting: Routing = {
   choose: (_layer, scores_TE, expertsPerToken) => pick(scores_TE, expertsPerToken),
   counted: () => null,
@@ -35,16 +43,19 @@ export const freshRouting: Routing = {
 };
 
 /**
- * Chooses at the first call of a layer and a first token, and replays at every later one. Counts are looked at once, for all layers together, so that
- * what is computed again does not wait for a GPU to count. Owns the kept choices and counts until `free`.
+ * Chooses at the first call for a layer and a first token, and replays at later ones. Counts of all layers are read at
+ * once, so recomputation does not wait for a GPU to count. Owns the kept choices and counts until `free`.
  */
 export class RecordedRouting implements Routing {
-  /** By layer, then by first token. */
+  /** Choices by layer, then by first token. */
   readonly #chosen = new Map<number, Map<number, Tensor>>();
-  /** How many tokens each expert got: on the device until they are looked at, then in main memory; gone then where that is the device. */
+  /**
+   * Each expert's counts, by layer and first token. They lie on the device until `counts` moves them to main memory; on
+   * a CPU it frees them.
+   */
   readonly #counts = new Map<number, Map<number, Tensor>>();
   #sent: Map<number, number[]> | null = null;
-  /** Whether counts lie on a device that has to be waited for. */
+  /** Whether reading counts waits for their device. */
   #isApart = false;
 
   constructor(readonly numExperts: number) {}
@@ -78,7 +89,7 @@ export class RecordedRouting implements Routing {
     return tiles.get(first) ?? null;
   }
 
-  /** Tokens sent to each expert, per layer. Waits for a GPU the first time, behind which all is known. */
+  /** Tokens sent to each expert, by layer. The first call waits for a GPU and fixes the counts. */
   counts(): ReadonlyMap<number, number[]> {
     if (this.#sent !== null) return this.#sent;
     this.#bringCounts();
@@ -110,7 +121,7 @@ export class RecordedRouting implements Routing {
     this.#counts.clear();
   }
 
-  /** All counts into main memory, by one copy. */
+  /** Moves all counts to main memory, by one copy. */
   #bringCounts(): void {
     const noted = [...this.#counts.values()].flatMap((tiles) =>
       [...tiles].map(([first, counts_E]) => ({ tiles, first, counts_E })),

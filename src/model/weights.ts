@@ -1,6 +1,6 @@
-// A block's parameters brought into compute form: leaves in the compute dtype (float32 for wide ones), but for experts, whose product casts one at a time, so
-// that a block of them in compute form never exists. Each expert is a leaf of its own whose gradient goes straight into its slice
-// of the block's buffer, so no gradient ever exists twice.
+// A block's parameters in compute form: leaves in the compute dtype (float32 for wide ones). Experts keep their stored
+// dtype and are cast one at a time in their product, so a block's experts never exist in compute form. Each expert is a
+// leaf whose gradient goes straight into its slice of the block's buffer, so no gradient ever exists twice.
 import { detach, leaf, setGrad } from "../torch/autograd.js";
 import { fill_, linear, unbind } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
@@ -10,8 +10,9 @@ import { EXPERT_PARAMETERS, type ExpertRows, type ExpertsElsewhere } from "./exp
 import type { Parameters } from "./model.js";
 
 /**
- * One float32 tensor per parameter, where the parameters are or on a device: zero at first, but for those that hold anything until their first
- * gradient is written (`isUnfilled`). `shapeOf` where a parameter is a part of one. The caller owns and frees them.
+ * Makes one float32 tensor per parameter, where the parameters are or on device `on`. It is zero, or holds anything if
+ * `isUnfilled`, as its first gradient is written over that. `shapeOf` gives the whole shape where a parameter is a
+ * part. The caller owns and frees them.
  */
 export function makeGradients(
   parameters: Parameters,
@@ -35,8 +36,8 @@ export class OpenWeights implements Weights {
   #gradients: Parameters = {};
 
   /**
-   * Makes leaves of the parameters that are trained; the copies it needs when compute dtype or device (`on`) differ live until
-   * `close`. What `read` makes for it, one parameter at a time, belongs to a scope.
+   * Makes leaves of the trained parameters. Copies in another dtype or on another device (`on`) live until `close`.
+   * `read` is called for one parameter at a time; what it makes belongs to a scope here.
    */
   constructor(
     read: (name: string) => Tensor,
@@ -51,7 +52,7 @@ export class OpenWeights implements Weights {
     try {
       for (const spec of specs) this.#open(spec, read, computeDtype, trains, on);
     } catch (failure) {
-      // What was opened before belongs to nobody else.
+      // Nobody else would free what was opened before.
       this.close();
       throw failure;
     }
@@ -64,7 +65,7 @@ export class OpenWeights implements Weights {
     trains: (name: string) => boolean,
     on: string | undefined,
   ): void {
-    // Autograd makes no gradient of a weight that is no leaf.
+    // Autograd makes no gradient for a tensor that is not a leaf.
     const isLeaf = trains(name) && !buffer;
     const open = (value: Tensor): Tensor => (isLeaf ? leaf(value) : detach(value));
     const made = scope(() => {
@@ -90,9 +91,9 @@ export class OpenWeights implements Weights {
   }
 
   /**
-   * From now on, backward adds each parameter's gradient to its tensor in `gradients`, which has none for what is not trained, and none
-   * for experts where their rows are kept. Where those of experts are `unfilled`, the first are written over what they hold, and
-   * `finishGradients` has to be called behind the last.
+   * From now on, backward adds each parameter's gradient to its tensor in `gradients`. What is not trained has none
+   * there, nor have experts whose `rows` are kept. If experts' tensors are `unfilled`, first gradients are written over
+   * what they hold; then call `finishGradients` after the last one.
    */
   collectInto(gradients: Parameters, rows: ExpertRows | null = null, unfilled = false): void {
     this.expertRows = rows;
@@ -110,7 +111,7 @@ export class OpenWeights implements Weights {
     });
   }
 
-  /** Zeros in place of gradients that nothing was written to. */
+  /** Fills with zeros the gradients that nothing was written to. */
   finishGradients(): void {
     if (this.written === null) return;
     const bytes = new Uint8Array(EXPERT_PARAMETERS.length);

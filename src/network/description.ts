@@ -1,5 +1,5 @@
 // revmoe.json: which network a folder's weights were trained as. It stands beside the ordinary config.json, which other
-// tools read; without it a folder is the ordinary network.
+// tools read; a folder without it holds the ordinary network.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
@@ -26,7 +26,7 @@ import type { Division } from "./network.js";
 
 export const NETWORK_FILE = "revmoe.json";
 
-/** The fields of a coupling's own are in its definition. */
+/** A network as revmoe.json describes it. A coupling's own fields are in its definition. */
 export interface NetworkDescription extends Partial<Division>, DescribedFields {
   coupling: CouplingName;
   stream: "int32" | "int64" | "float32";
@@ -46,7 +46,7 @@ export interface NetworkSettings extends DescribedSettings {
   checkpoint_last_blocks: number;
 }
 
-/** `gamma` is that of the moment, where it changes during a run. */
+/** Describes a network with these settings; `gamma` is its present value, where it changes during a run. */
 export function describeNetwork(settings: NetworkSettings, gamma = settings.gamma): NetworkDescription {
   const {
     coupling,
@@ -68,17 +68,17 @@ export function describeNetwork(settings: NetworkSettings, gamma = settings.gamm
   };
 }
 
-/** `settings` where the network is trained, for how its inverse is computed. */
+/** Makes the coupling; `settings` say how its inverse is computed, and are needed for training only. */
 export const couplingOf = (description: NetworkDescription, settings?: CouplingSettings): Coupling =>
   makeCoupling(description, settings);
 
-/** What a network adds to a family: adapters, where its streams are narrower than the model. */
+/** What a network adds to a family's architecture: adapters, where its streams are narrower than the model. */
 export const extensionOf =
   ({ adapters, ordinaryFirst, ordinaryLast }: NetworkDescription, init: AdapterSettings["init"] = "identity") =>
   (architecture: Architecture): Architecture =>
     adapters ? withAdapters(architecture, { sharing: adapters, init, ordinaryFirst, ordinaryLast }) : architecture;
 
-/** What of a network a description says. */
+/** The parts of a network that a description decides. */
 export function networkParts(
   description: NetworkDescription,
   settings?: CouplingSettings,
@@ -97,10 +97,13 @@ export function formatOf({ stream, streamFractionBits }: NetworkDescription): St
     : gridStreams(stream, streamFractionBits ?? FRACTION_BITS[stream]);
 }
 
-/** What a folder says of itself; the ordinary network when it says nothing. */
+/** What a folder says of its network; the ordinary network if it says nothing. */
 export const readNetworkFile = (folder: string): NetworkDescription => statedNetwork(folder) ?? ORDINARY;
 
-/** What a folder says of itself: in revmoe.json, or in config.json where transformers saved it anew. */
+/**
+ * What a folder says of its network: in revmoe.json, or in a config.json that transformers saved again. Errors:
+ * UserError.
+ */
 export function statedNetwork(folder: string): NetworkDescription | undefined {
   const own = join(folder, NETWORK_FILE);
   const path = existsSync(own) ? own : join(folder, "config.json");
@@ -111,7 +114,7 @@ export function statedNetwork(folder: string): NetworkDescription | undefined {
     if (read === undefined) return undefined;
     if (isDescription(read)) return read;
   } catch {
-    // A config.json that cannot be read is complained about by whoever reads the model.
+    // A config.json that cannot be read is reported where the model is read.
     if (path !== own) return undefined;
   }
   const it = path === own ? "it" : `its key ${NETWORK_KEY}`;

@@ -1,4 +1,4 @@
-// Held-out loss of a network: forward passes alone, layer-major over groups of micro-batches, nothing kept.
+// Held-out loss of a network: only forward passes, layer-major over groups of micro-batches; nothing is kept.
 import type { Batch, BatchList } from "../data/batches.js";
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { freshRouting } from "../model/routing.js";
@@ -29,8 +29,8 @@ import {
 const GROUP = 16;
 
 /**
- * Over all trained tokens of `batches`, of which each of `ranks` sees a share, or a part of each of a share where `sequenceRanks` of them hold a
- * batch together; `seen` is told how many batches are done.
+ * Measures all trained tokens of `batches`. Each of `ranks` takes a share of the batches; where `sequenceRanks` of them
+ * hold a batch together, each takes a part of it. `seen` is called with the number of batches done.
  */
 export function evaluate(
   network: Network,
@@ -41,7 +41,7 @@ export function evaluate(
 ): {
   /** Mean cross-entropy. */
   loss: number;
-  /** The share that has the largest logit. */
+  /** The share of trained tokens whose label has the largest logit. */
   accuracy: number;
 } {
   let [total, right, tokens] = [0, 0, 0];
@@ -57,7 +57,7 @@ export function evaluate(
     });
     return own;
   };
-  // As many passes on every rank, and at its end perhaps of nothing: others read its weights.
+  // Every rank makes equally many passes, the last ones perhaps with no batch: other ranks read its weights.
   const found: ReturnType<typeof use>[][] = [];
   for (let from = 0; from < Math.ceil(batches.length / group.among.world); from += GROUP) {
     const [start, stop] = [first + from, first + from + GROUP].map((at) => Math.min(at, end));
@@ -73,7 +73,7 @@ export function evaluate(
   return { loss: total / tokens, accuracy: right / tokens };
 }
 
-/** A pass from the embedding to the head. */
+/** Runs `work` as one pass of the store, from the embedding to the head. */
 export const inPass = <T>(network: Network, work: () => T): T =>
   network.store.pass([EMBEDDING, ...forwardOrder(segmentsOf(network)), HEAD], work);
 
@@ -102,7 +102,7 @@ export function documentLosses(
   return found;
 }
 
-/** Calls `use` with what is behind the last block for each batch, in order; what it makes is freed. */
+/** Calls `use` with the hidden states behind the last block, for each batch in order; frees all it makes. */
 function overHidden<Held extends HeldBatch>(
   network: Network,
   group: Held[],
@@ -134,7 +134,7 @@ export function hiddenStates(
   return throughBlocks(network, batches, embedded, look);
 }
 
-/** The same from the hidden states in front of the first block, which it consumes. */
+/** The same from the hidden states in front of the first block, which it frees. */
 export function throughBlocks(
   network: Network,
   batches: HeldBatch[],
@@ -170,7 +170,7 @@ export function throughBlocks(
       for (const state of states) {
         const hidden_TD = keep(scope(() => coupling.end(state.streams, format)));
         hidden.push(hidden_TD);
-        // A hidden state can be a stream itself; it is no longer the batch's.
+        // A stream can be the hidden state itself, which the batch no longer owns.
         state.streams = state.streams.filter((stream) => stream !== hidden_TD);
         freeBatch(state);
       }
@@ -186,7 +186,7 @@ export function throughBlocks(
   }
 }
 
-/** Largest size of an element of the ordinary network's hidden state in front of, between and behind blocks. */
+/** Largest absolute value in the ordinary network's hidden state in front of, between and behind blocks. */
 export function largestHidden(network: Network, batch: Batch, ranks: Collectives = ALONE, sequenceRanks = 1): number {
   const group = sequenceGroup(ranks, sequenceRanks);
   const held = heldBatch(batch, group);

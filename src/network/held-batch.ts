@@ -1,16 +1,22 @@
-// A micro-batch as a rank has it: all of it, or, where several ranks hold it together, a run of its tokens beside the documents of the whole.
+// A micro-batch as a rank has it: the whole, or, where several ranks hold it together, a run of its tokens.
 import { NO_LABEL, type SizedBatch } from "../data/batches.js";
 import type { Spread } from "../model/context.js";
 import type { SequenceGroup } from "../parallel/sequence-group.js";
 
-/** Tokens, labels and positions are of the part that is here, `segments` of the whole. */
+/** Tokens, labels and positions are those held here; `segments` are those of the whole micro-batch. */
 export interface HeldBatch extends SizedBatch {
   spread?: Spread;
-  /** Whether what is here stands for no token, for there are fewer than ranks: nothing counts it, and nothing is learnt of it. */
+  /**
+   * Whether this rank has only a filler token, because there are fewer tokens than ranks. Nothing counts it or learns
+   * from it.
+   */
   isFill?: boolean;
 }
 
-/** What of it is this rank's. Where it has fewer tokens than there are ranks, each has one: the last are documents of one token, and no label. */
+/**
+ * This rank's part of a micro-batch. If tokens are fewer than ranks, documents of one filler token without a label make
+ * up for it.
+ */
 export function heldBatch(whole: SizedBatch, group: SequenceGroup): HeldBatch {
   if (group.size === 1) return whole;
   const batch = filledUp(whole, group.size);
@@ -25,7 +31,7 @@ export function heldBatch(whole: SizedBatch, group: SequenceGroup): HeldBatch {
     labels,
     positions: part(batch.positions),
     segments: batch.segments,
-    // Of a batch of sizes alone there are no labels to look at: then all count.
+    // A batch of sizes alone has no labels; then every token counts as trained.
     trainedTokens: labels.filter((label) => label !== NO_LABEL).length,
     spread: { tokens, place, first, exchange, each },
     isFill: first >= whole.tokens.length,

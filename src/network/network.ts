@@ -1,5 +1,6 @@
 // A model seen through its couplings: the function that is trained, evaluated and sampled. Says which blocks pass which
-// coupling together, and opens blocks (their weights in compute form), the embedding before and the head behind them.
+// coupling together, and opens blocks (their weights in compute form), the embedding before them and the head behind
+// them.
 import { assert } from "../errors.js";
 import type { Branch, Coupling } from "../reversible/coupling.js";
 import type { Block, Net } from "../reversible/methods/method.js";
@@ -20,11 +21,11 @@ import { during } from "../torch/span.js";
 import { scope } from "../torch/scope.js";
 import { type DType, type Tensor, to } from "../torch/tensor.js";
 
-/** How the blocks are shared out; by default each is a unit of the network's coupling. */
+/** How blocks are divided into units; by default each is a unit of the network's coupling. */
 export interface Division {
-  /** Blocks that the coupling passes as one function. */
+  /** Number of blocks that the coupling passes as one function. */
   blocksPerStep: number;
-  /** Blocks at either end that stay ordinary: their inputs are kept where others are rebuilt. */
+  /** Numbers of blocks at both ends that stay ordinary: their inputs are kept while other blocks are rebuilt. */
   ordinaryFirst: number;
   ordinaryLast: number;
 }
@@ -36,26 +37,26 @@ export interface Network {
   readonly division?: Division;
   readonly bitsOnHost?: boolean;
   readonly computeDtype: DType;
-  /** Where it is computed; parameters may lie elsewhere. */
+  /** The device that computes; parameters may lie elsewhere. */
   readonly device: string;
   /** Where parameters lie while no block uses them. */
   readonly store: ParameterStore;
   readonly lossTileTokens: number;
-  /** Reads a block's parameter, for the scope of the caller, where the model does not hold it. */
+  /** Reads a block's parameter that the model does not hold; the caller's scope owns it. */
   readonly read?: (layer: number, name: string) => Tensor;
   /** Which parameters are trained; all by default. */
   readonly trains?: Trains;
-  /** Tokens that pass a feed-forward layer at once; 0 or nothing for all. */
+  /** How many tokens pass a feed-forward layer at once; 0 or nothing: all. */
   readonly tileTokens?: number;
-  /** Where experts stay on the ranks that hold them. */
+  /** Set where experts stay on the ranks that hold them. */
   readonly traveling?: TravelingExperts;
 }
 
-/** A run of blocks that pass one coupling. Between segments there is the one hidden state of the ordinary network. */
+/** A run of blocks that pass one coupling. Between segments there is one hidden state, as in the ordinary network. */
 export interface Segment extends Net {
   /** The layers of each unit, in order. */
   units: number[][];
-  /** Whether it is ordinary in a network that is not. */
+  /** Whether it is an ordinary end of a network that is not ordinary. */
   ordinaryEnd: boolean;
 }
 
@@ -98,7 +99,7 @@ export const forwardOrder = (segments: readonly Segment[]): number[] => segments
 export const backwardOrder = (segments: readonly Segment[]): number[] =>
   segments.toReversed().flatMap(({ units }) => units.toReversed().flat());
 
-/** The same weights as the network that everyone runs: what `final/` is in other tools. */
+/** The same weights as the network that everyone runs: as other tools run `final/`. */
 export function asOrdinary(network: Network): Network {
   const { model } = network;
   return {
@@ -110,10 +111,10 @@ export function asOrdinary(network: Network): Network {
   };
 }
 
-/** The network that is meant when it is not being trained: without training noise. */
+/** The network to use when it is not trained: without training noise. */
 export const asEvaluated = (network: Network): Network => (network.coupling.drawsSigns ? asOrdinary(network) : network);
 
-/** The span in which weights are brought into compute form. */
+/** Name of the span in which weights are brought into compute form. */
 export const WEIGHTS_IN_USE = "weights in compute form";
 
 /** The blocks of a unit with their weights open; `close` frees what opening made. */
@@ -170,7 +171,7 @@ export class OpenUnit implements Block<Context> {
     });
   }
 
-  /** Of one of its layers, which routes. */
+  /** The experts of one of its layers, which must route. */
   experts(layer: number): Experts {
     const { feedForward } = this.#network.model.architecture.layers[layer];
     const experts = feedForward.experts?.(this.#weights[this.layers.indexOf(layer)]);
@@ -178,12 +179,15 @@ export class OpenUnit implements Block<Context> {
     return experts;
   }
 
-  /** From now on, backward adds the gradients of the i-th block to `whole` of the i-th, and keeps rows of its experts where there is a place for them. */
+  /**
+   * From now on, backward adds gradients of the i-th block to `whole` of `gradients[i]`, and keeps rows of its experts
+   * in `rows` if it has them.
+   */
   collectInto(gradients: { whole: Parameters; rows: ExpertRows | null }[], unfilled: boolean): void {
     for (const [i, { whole, rows }] of gradients.entries()) this.#weights[i].collectInto(whole, rows, unfilled);
   }
 
-  /** Behind the last of them: gradients of experts may hold anything until then. */
+  /** To be called after the last backward: gradients of experts may hold anything until then. */
   finishGradients(): void {
     for (const weights of this.#weights) weights.finishGradients();
   }
@@ -198,7 +202,7 @@ const trainsIn =
   (name: string): boolean =>
     trains(layer, name);
 
-/** The context of the tokens from `first` on, for what treats each token by itself. */
+/** The context of the tokens from `first` on, for a stage that treats each token by itself. */
 const contextFrom = (context: Context, first: number): Context => ({
   ...context,
   routing: context.routing.from(first),
@@ -241,7 +245,10 @@ export function openHead(network: Network): OpenWeights {
   );
 }
 
-/** The hidden state in front of the first block, in the float type of the streams. Rows are read where the embedding is stored: a step needs few of them. */
+/**
+ * The hidden state in front of the first block, [T, D], in the float dtype of the streams. Only the rows needed are
+ * read from the stored embedding.
+ */
 export function embed(network: Network, tokens_T: ArrayLike<number>): Tensor {
   const { format, device, model, store } = network;
   return scope(() => {

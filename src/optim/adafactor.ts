@@ -1,6 +1,6 @@
-// Adafactor without first moment (Shazeer & Stern, arXiv 1804.04235), as transformers' Trainer runs it: the learning rate
-// is that of the schedule (`relative_step=False`); relative to the weights only when asked for (`scale_parameter`, which
-// the paper has and the Trainer switches off). Equations, floors and bytes are in factored.ts.
+// Adafactor without first moment (Shazeer & Stern, arXiv 1804.04235), as transformers' Trainer runs it: the learning
+// rate is the schedule's (`relative_step=False`). `scale_parameter`, which the paper has and the Trainer switches off,
+// makes it relative to the weights. Equations, floors and bytes are in factored.ts.
 import { defineOptimizer } from "./entry.js";
 import { FACTORED_ROWS, factored, factoredSettings, type FactoredSettings } from "./factored.js";
 import type { Optimizer } from "./optimizer.js";

@@ -1,8 +1,8 @@
-// AdaLomo (Lv et al., arXiv 2310.10195, algorithm 1; lomo_optim.AdaLomo): LOMO with a factored second moment and grouped
-// update normalisation, u / max(1, rms(u)) * max(1e-3, rms(w)) for each matrix. That is Adafactor's update with a learning
-// rate relative to the weights and nothing else; what the paper adds is that it is applied as soon as a gradient is there, which
-// here is true of every optimiser. The decay 1 - t^-0.8 is that of its code (the paper writes a constant). Equations,
-// floors and bytes are in factored.ts. Its code decays norms too; here no optimiser does.
+// AdaLomo (Lv et al., arXiv 2310.10195, algorithm 1; lomo_optim.AdaLomo): LOMO with a factored second moment and
+// grouped update normalisation, u / max(1, rms(u)) * max(1e-3, rms(w)) for each matrix. This is exactly Adafactor's
+// update with a learning rate relative to the weights. The paper adds that it is applied as soon as a gradient exists;
+// here every optimizer is. The decay 1 - t^-0.8 is that of its code (the paper writes a constant). Its code decays
+// norms, too; no optimizer here does. Equations, floors and bytes are in factored.ts.
 import { defineOptimizer } from "./entry.js";
 import { FACTORED_ROWS, factored, factoredSettings, type FactoredSettings } from "./factored.js";
 import type { Optimizer } from "./optimizer.js";

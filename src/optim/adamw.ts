@@ -17,7 +17,7 @@ export interface AdamWSettings {
   weightDecay: number;
 }
 
-/** For every optimizer that has AdamW's moments. */
+/** Settings of every optimizer with AdamW's moments. */
 export const ADAM_ROWS = {
   adam_beta1: { kind: "number", default: 0.9, min: 0, below: 1, about: "decay of Adam's mean of gradients" },
   adam_beta2: { kind: "number", default: 0.95, min: 0, below: 1, about: "decay of Adam's mean of squared gradients" },
@@ -63,7 +63,7 @@ export function adamwRule(settings: AdamWSettings, parameter: ParameterFacts): R
   };
 }
 
-/** What AdamW's kernels are told beside tensors. */
+/** What AdamW's kernels are given beside tensors. */
 export function adamNumbers(
   { beta1, beta2, epsilon, weightDecay }: AdamWSettings,
   parameter: ParameterFacts,
@@ -86,7 +86,7 @@ export function updateMoments(
   return addScalar_(mulScalar_(sqrt(v), 1 / Math.sqrt(1 - beta2 ** step)), epsilon);
 }
 
-/** The whole update of one tile, given its float32 moments, which change too. */
+/** The whole update of one tile. Changes its weights and its `moments`, which are float32. */
 export function updateTile(
   settings: AdamWSettings,
   parameter: ParameterFacts,

@@ -1,7 +1,7 @@
-// AdamW with block-wise 8-bit state (Dettmers et al., arXiv 2110.02861; bitsandbytes.optim.AdamW8bit): moments are decoded,
-// updated and used in float32, then stored in 8 bits: m by the signed, v by the unsigned dynamic map.
-// State: 2 bytes per element and 8 per 256 elements. As in bitsandbytes, parameters below 4096 elements keep float32 state;
-// as in the paper (section 2.3) and transformers' Trainer, so does the embedding, whose gradients are sparse and uneven.
+// AdamW with block-wise 8-bit state (Dettmers et al., arXiv 2110.02861; bitsandbytes.optim.AdamW8bit): moments are
+// decoded, updated and used in float32, then stored in 8 bits: m by the signed, v by the unsigned dynamic map. State: 2
+// bytes per element and 8 per 256 elements. As in bitsandbytes, parameters below 4096 elements keep float32 state; as
+// in the paper (section 2.3) and transformers' Trainer, so does the embedding, whose gradients are sparse and uneven.
 import { adamw8bit_ } from "../torch/ops.js";
 import { device, type Tensor } from "../torch/tensor.js";
 import { ADAM_ROWS, adamSettings, type AdamWSettings, adamNumbers, adamwRule, updateTile } from "./adamw.js";

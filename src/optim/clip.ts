@@ -1,4 +1,4 @@
-// Gradient norms, per block: while updates happen in the backward pass, one block's gradient is all there ever is.
+// Gradient norms, per block, because updates happen in the backward pass: no more than one block's gradient exists.
 import { BadValuesError } from "../errors.js";
 import { hasKernels } from "../torch/kernels/kernels.js";
 import { add_, cast, narrow, square, squareSum, vectorNorm, view } from "../torch/ops.js";
@@ -6,14 +6,14 @@ import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, item, numel, type Tensor, zeros } from "../torch/tensor.js";
 
-// Summed in float32, before the tiles' sums are added in float64.
+// Elements that are summed in float32. The sums of such tiles are added in float64.
 const TILE_ELEMENTS = 1 << 24;
 
-/** Euclidean norm over all the tensors together. A GPU is waited for once. */
+/** Euclidean norm of all tensors together. Waits for a GPU once. */
 export const gradientNorm = (gradients: Tensor[]): number =>
   gradients.length === 0 ? 0 : scope(() => Math.sqrt(item(squareSumOf(gradients))));
 
-/** Sum of the squares of all elements, in float64, where the tensors lie. */
+/** Sum of the squares of all elements, as a float64 scalar on the tensors' device. */
 export function squareSumOf(tensors: Tensor[]): Tensor {
   const on = device(tensors[0]);
   if (hasKernels(on) && tensors.every((tensor) => dtype(tensor) === "float32")) return squareSum(tensors);
@@ -32,12 +32,12 @@ export function squareSumOf(tensors: Tensor[]): Tensor {
   });
 }
 
-/** The factor that brings `norm` down to `limit` (0: no limit), as torch.nn.utils.clip_grad_norm_. */
+/** The factor that brings `norm` down to `limit` (0: no limit), as in torch.nn.utils.clip_grad_norm_. */
 export function clipFactor(norm: number, limit: number): number {
   return limit > 0 && norm > limit ? limit / (norm + 1e-6) : 1;
 }
 
-/** The norm of a part's gradients, as they become known. Errors: BadValuesError where it is no number. */
+/** The norm of a part's gradients; `add` takes in more of them. Errors: BadValuesError where it is not finite. */
 export class PartNorm {
   value = 0;
 

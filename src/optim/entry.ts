@@ -1,5 +1,5 @@
-// What the file of an optimizer exports about it, so that it is named in one other place, the list in registry.ts. Types
-// only, and the function that infers them: the settings that `make` and `check` see are those that its rows describe.
+// What an optimizer's file exports about it, so that only one other place names it: the list in registry.ts. It has
+// types only, and a function that infers them: `make` and `check` see exactly the settings of the optimizer's rows.
 import type { SettingRows, SettingsOf } from "../settings/table.js";
 import type { DType } from "../torch/tensor.js";
 import type { Optimizer, ParameterFacts } from "./optimizer.js";
@@ -14,19 +14,22 @@ export interface OptimizerEntry<Name extends string, Rows extends SettingRows, M
   readonly name: Name;
   /** Bytes of state per parameter, in words: "8", "below 0.05". */
   readonly stateBytes: string;
-  /** The lowest and the highest learning rate that are good for all parameters of a pretrained model. */
+  /** The lowest and the highest good learning rate when all parameters of a pretrained model are trained. */
   readonly goodRates: readonly [number, number];
-  /** Its settings, without a group. Optimizers that share a setting have the same row: one object, not two that are alike. */
+  /** Its settings, without a group. Optimizers that share a setting share the row: one object, not two equal ones. */
   readonly rows: Rows;
   /** Those of its settings that decide the size of its state: `plan` has them too. */
   readonly memoryRows?: MemoryRows;
-  /** Its updates do not grow with the gradient, so that clipping does little. */
+  /** Whether its updates do not grow with the gradient, so that clipping does little. */
   readonly ignoresGradientSize?: boolean;
-  /** Elements side by side that share a piece of state; experts can be updated in groups where each is whole blocks. */
+  /**
+   * Number of neighbouring elements that share a piece of state. Experts can be updated in groups if each is whole
+   * blocks.
+   */
   readonly stateBlock?: number;
   /** Whether `plan` proposes it where memory is short. */
   readonly isProposedForMemory?: boolean;
-  /** `productDtype` is the type of matrix products that are no part of the network. */
+  /** `productDtype` is the dtype of the optimizer's own matrix products. */
   make(settings: SettingsOf<Rows> & SettingsOf<MemoryRows> & EverySettings, productDtype: DType): Optimizer;
   /** Why its settings have no effect on a model, as the sentence of a `UserError`; undefined where they have one. */
   check?(
@@ -35,7 +38,7 @@ export interface OptimizerEntry<Name extends string, Rows extends SettingRows, M
   ): string | undefined;
 }
 
-/** The entry as given, with its exact types. */
+/** Returns the entry with its exact types. */
 export const defineOptimizer = <
   const Name extends string,
   const Rows extends SettingRows,

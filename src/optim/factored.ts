@@ -1,9 +1,9 @@
-// The factored second moment of Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5), as transformers.Adafactor
-// and lomo_optim.AdaLomo compute it, on which both optimisers here are built. For each matrix, with b_t = 1 - t^-decay:
+// The factored second moment of Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5), as in
+// transformers.Adafactor and lomo_optim.AdaLomo. For each matrix, with b_t = 1 - t^-decay:
 //   r = b_t r + (1 - b_t) mean over columns of (g^2 + 1e-30);  c the same over rows;  V = r c' / mean(r)
 //   u = g / sqrt(V);  u /= max(1, rms(u) / clip);  a = lr, or lr * max(1e-3, rms(w));  w -= a * decay * w;  w -= a u
 // State: r and c in float32, 4 bytes per row and column of every matrix, so of every expert; a vector has all of V.
-// The reference works through bands of rows and overwrites the gradient; the kernels pass it three times, all matrices side by side.
+// The reference passes bands of rows and overwrites the gradient; the kernels pass it three times, all matrices at once.
 import type { SettingRows, SettingsOf } from "../settings/table.js";
 import {
   add_,
@@ -39,7 +39,7 @@ export interface FactoredSettings {
   weightDecay: number;
 }
 
-/** For every optimizer with the factored second moment. */
+/** Settings of every optimizer with the factored second moment. */
 export const FACTORED_ROWS = {
   update_rms_clip: {
     kind: "number",
@@ -103,17 +103,17 @@ function factoredRule(settings: FactoredSettings, parameter: ParameterFacts): Ru
   };
 }
 
-/** x = b x + (1 - b) new. */
+/** x = b x + (1 - b) value. */
 const average_ = (x: Tensor, value: Tensor, b: number): Tensor => add_(mulScalar_(x, b), value, 1 - b);
 const squaresOf = (g: Tensor): Tensor => addScalar_(square(g), GRADIENT_FLOOR);
 
-/** Updates V with the gradient, and divides it by sqrt(V). */
+/** Updates V with the gradient, then divides the gradient by sqrt(V). */
 function divideVector(gradient: Tensor, variance: Tensor, keep: number): void {
   average_(variance, squaresOf(gradient), keep);
   mul_(gradient, rsqrt(variance));
 }
 
-/** The same of one matrix of the gradient, by r and c. */
+/** The same for one matrix of the gradient, with V from r and c. */
 function divideMatrix(gradient: Tensor, { row, column }: State, matrix: Matrix, keep: number): void {
   const { index, rows, columns } = matrix;
   const row_N = range(row, index * rows, rows);

@@ -1,12 +1,12 @@
-// GaLore with AdamW (Zhao et al., arXiv 2403.03507, algorithm 2; galore_torch.GaLoreAdamW, projection "std"): the moments
-// live in the r leading singular directions of the gradient, on the shorter side, found anew every `updateGap` steps.
+// GaLore with AdamW (Zhao et al., arXiv 2403.03507, algorithm 2; galore_torch.GaLoreAdamW, projection "std"): the
+// moments live in the r leading singular directions of the gradient's shorter side, found anew every `updateGap` steps.
 //   rows >= columns: G = U S V', P = V_r, R = G P;  else P = U_r, R = P' G;  N = AdamW's direction of R
 //   w -= lr * decay * w;  w -= lr * scale * (N P'  or  P N)
-// P comes from the eigenvectors of G'G (or GG'), a third of the time of a decomposition of G. The moments stay when P
-// changes, as published, so signs matter, which the paper leaves to LAPACK: here a new direction points to the side of the
-// one before it in its place. State: 4 bytes x r x (2 longer + shorter side) for every matrix, so for every expert. Matrices of the blocks
-// whose shorter side exceeds r are projected; all else has AdamW. An expert that no token reached when P is due keeps its
-// P, or gets its first with its first gradient (galore_torch takes an arbitrary one). Decay comes first, as in AdamW.
+// P comes from eigenvectors of G'G (or GG'), in a third of the time of decomposing G. As published, the moments stay
+// when P changes, so signs matter. The paper leaves signs to LAPACK; here a new direction points to the side of the one
+// that it replaces. State: 4 bytes x r x (2 longer + shorter side) per matrix, so per expert. Matrices of the blocks
+// whose shorter side exceeds r are projected; all else has AdamW. An expert that no token reached when P is due keeps
+// its P, or gets one with its first gradient (galore_torch takes an arbitrary one). Decay comes first, as in AdamW.
 import {
   abs,
   addScalar_,
@@ -135,7 +135,7 @@ function galoreRule(settings: GaloreSettings, parameter: ParameterFacts): Rule {
   };
 }
 
-/** [shorter side, rank]: orthonormal, spanning the leading singular directions of a matrix on its shorter side. */
+/** Orthonormal [shorter side, rank] that spans the leading singular directions of a matrix, on its shorter side. */
 function leadingDirections(G: Tensor, rank: number): Tensor {
   return scope(() => {
     const turned = transpose(G, 0, 1);
@@ -145,7 +145,7 @@ function leadingDirections(G: Tensor, rank: number): Tensor {
   });
 }
 
-/** `directions`, each with the sign that gives it a product of at least zero with the column of `before` in its place. */
+/** `directions`, with signs such that the product of each column with the same column of `before` is at least zero. */
 function alike(directions: Tensor, before: Tensor): Tensor {
   const against = cast(lt(sumDim(mul(directions, before), [0], true), 0), "float32");
   return mul(directions, addScalar_(mulScalar_(against, -2), 1));

@@ -1,7 +1,9 @@
-// Lion (Chen et al., arXiv 2302.06675, algorithm 2; lion-pytorch): every element moves by the learning rate, in the direction
-// of the sign of a mean of gradients that weighs the newest more than the mean that is kept does.
+// Lion (Chen et al., arXiv 2302.06675, algorithm 2; lion-pytorch): every element moves by the learning rate, in the
+// direction of the sign of a mean of gradients. This mean gives the newest gradient more weight than the mean that is
+// kept does.
 //   w -= lr * decay * w;  w -= lr * sign(b1 m + (1 - b1) g);  m = b2 m + (1 - b2) g
-// State: m in float32, 4 bytes per element. No decay of norms and biases. An element whose gradients were all zero stays.
+// State: m in float32, 4 bytes per element. No decay of norms and biases. An element whose gradients were all zero
+// stays.
 import { add_, lion_, mulScalar, mulScalar_, sign_ } from "../torch/ops.js";
 import { defineOptimizer } from "./entry.js";
 import { keptOf, type Optimizer } from "./optimizer.js";

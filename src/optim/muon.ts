@@ -1,11 +1,11 @@
-// Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon; torch.optim.Muon with nesterov): momentum, orthogonalised.
+// Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon; torch.optim.Muon, nesterov): orthogonalised momentum.
 //   b = mu b + (1 - mu) g;  d = (1 - mu) g + mu b;  X = d / |d|, with at most as many rows as columns
 //   five times: A = X X';  X = 3.4445 X + (-4.7750 A + 2.0315 A A) X
 //   w -= lr * decay * w;  w -= lr * 0.2 sqrt(max(rows, columns)) X
-// The last factor gives updates the root mean square of AdamW's (Moonlight, arXiv 2502.16982, equation 4), so one learning
-// rate serves both: every matrix of a block, each expert's by itself, routers included, has Muon; embedding, head, norms,
-// biases and matrices of one row or column have AdamW (as in Moonlight's code). State: b in float32, 4 bytes per element.
-// Workspace: five times one matrix. Products are in `productDtype`; torch's are always in bfloat16.
+// The last factor gives updates the root mean square of AdamW's (Moonlight, arXiv 2502.16982, equation 4), so one
+// learning rate serves both. Every matrix of a block has Muon, each expert's by itself, routers too. Embedding, head,
+// norms, biases and matrices of one row or column have AdamW (as in Moonlight's code). State: b in float32, 4 bytes per
+// element. Workspace: five times one matrix. Products are in `productDtype`; torch's are always in bfloat16.
 import { addmm, cast, clamp_, div, lerp_, mm, nesterov_, reshape, sqrt, transpose } from "../torch/ops.js";
 import { repeat } from "../torch/repeat.js";
 import { free, scope } from "../torch/scope.js";
@@ -83,7 +83,7 @@ function muonRule({ momentum, weightDecay, productDtype }: MuonSettings, paramet
   };
 }
 
-/** U S' V' of the singular value decomposition U S V', with S' near one: Newton-Schulz on x / |x|, in `dtype`. */
+/** U S' V' for the singular value decomposition x = U S V', with S' near one: Newton-Schulz on x / |x|, in `dtype`. */
 export function orthogonalize(x: Tensor, dtype: DType): Tensor {
   const [a, b, c] = COEFFICIENTS;
   const [rows, columns] = shape(x);

@@ -1,20 +1,23 @@
-// What every optimiser offers: for a parameter, a rule: which state it keeps and how it updates in place. Layouts are
-// plain shapes, so that state can be planned without being made. State tensors belong to whoever made them.
+// What every optimizer offers: a rule for each parameter, which says what state it keeps and how it updates in place.
+// Layouts are plain shapes, so state can be planned without being made. Whoever made state tensors owns them.
 import { mulScalar_ } from "../torch/ops.js";
 import { type DType, DTYPES, type Tensor } from "../torch/tensor.js";
 import type { StoredWeight, Weight } from "./weights/weight.js";
 
-/** What an optimiser may ask of a parameter before it exists. */
+/** What an optimizer may know of a parameter before it exists. */
 export interface ParameterFacts {
   /** Name on disk; fused for stacked experts. */
   name: string;
   shape: number[];
   /**
-   * What it does in the network, because some optimisers treat these apart: `hidden` are the matrices of the blocks,
-   * `vector` norms and biases.
+   * What it does in the network, since some optimizers treat these apart: `hidden` is a matrix of a block, `vector` a
+   * norm or bias.
    */
   kind: "hidden" | "embedding" | "head" | "vector";
-  /** Matrices side by side in memory: for stacked experts one per expert and projection, as checkpoints name them; else 1. */
+  /**
+   * Number of matrices side by side in memory: for stacked experts one per expert and projection, as checkpoints name
+   * them; else 1.
+   */
   matrices: number;
   /** Rows and columns of one matrix; a vector is one row. */
   rows: number;
@@ -39,16 +42,19 @@ export interface ScaledUpdate extends Update {
 export interface Rule {
   /** The state tensors by name, all zero before the first step. */
   readonly layout: StateLayout;
-  /** Whether an element's update depends on no other, but for those that share a block of state: then any rows may be updated by themselves. */
+  /**
+   * Whether an element's update depends on no other element, except those of its block of state. Then any rows may be
+   * updated alone.
+   */
   readonly elementwise?: true;
   /**
-   * Updates the weight and the state in place; the gradient (float32) may be overwritten. All three are the whole parameter's, or those
-   * of some of its matrices side by side, state then as a row of elements.
+   * Updates the weight and the state in place; may overwrite the gradient (float32). All three are whole, or cut to the
+   * same matrices; cut state is a flat row of elements.
    */
   update(weight: Weight, gradient: Tensor, state: State, update: Update): void;
   /**
-   * The same by the addon's kernels, which multiply the gradient by its scale on the way; `update` is then what it is compared with, and
-   * what runs where there are none. Who wraps a rule wraps both, or leaves this out.
+   * The same by the addon's kernels, which also apply the gradient's scale. `update` is the reference that the kernels
+   * are tested by, and runs where there are none. Code that wraps a rule must wrap both, or leave this out.
    */
   kernel?(weight: StoredWeight, gradient: Tensor, state: State, update: ScaledUpdate): void;
 }
@@ -58,7 +64,7 @@ export interface Optimizer {
   rule(parameter: ParameterFacts): Rule;
 }
 
-/** Updates by a rule: by its kernels where it has some that know the weight. */
+/** Updates by a rule: by its kernels, if it has some that can change the weight. */
 export function applyRule(
   rule: Rule,
   weight: Weight,
@@ -76,7 +82,7 @@ export function applyRule(
 
 const isStored = (weight: Weight): weight is StoredWeight => weight.stored !== null;
 
-/** What decoupled decay leaves of a weight in a step; norms and biases do not decay. */
+/** The factor of decoupled decay on a weight in one step, 1 - lr decay; 1 for norms and biases. */
 export const keptOf = ({ kind }: ParameterFacts, { learningRate }: Update, weightDecay: number): number =>
   kind === "vector" ? 1 : 1 - learningRate * weightDecay;
 

@@ -1,5 +1,5 @@
-// All optimizers. The choices of `--optimizer`, its settings with their types, checks, help, docs and what the plan proposes
-// follow from this list and from what each file exports (entry.ts).
+// All optimizers. The choices of `--optimizer`, its settings with their types, checks, help, docs and what the plan
+// proposes follow from this list and from what each file exports (entry.ts).
 import type { SettingRow, SettingRows, SettingsOf } from "../settings/table.js";
 import type { DType } from "../torch/tensor.js";
 import { ADAFACTOR } from "./adafactor.js";
@@ -33,14 +33,14 @@ const inGroup = (rows: SettingRows): SettingRows =>
 const rowsOf = ({ rows, memoryRows }: Entry): SettingRows => ({ ...memoryRows, ...rows });
 
 export const OPTIMIZER_NAMES: readonly OptimizerName[] = OPTIMIZERS.map(({ name }) => name);
-/** The rows of `OptimizerSettings`. */
+/** The rows of all optimizers' settings. */
 export const OPTIMIZER_ROWS = inGroup(Object.assign({}, ...OPTIMIZERS.map(rowsOf))) as Rows;
 /** Those of them that decide the size of the state. */
 export const OPTIMIZER_MEMORY_ROWS = inGroup(
   Object.assign({}, ...OPTIMIZERS.map(({ memoryRows }) => memoryRows)),
 ) as MemoryRows;
 
-/** Which optimizers have a setting, for each that not all have. */
+/** For each setting, the optimizers that have it. */
 export const OPTIMIZERS_WITH: Readonly<Record<string, readonly OptimizerName[]>> = Object.fromEntries(
   Object.keys(OPTIMIZER_ROWS).map((row) => [
     row,
@@ -55,8 +55,8 @@ const DEFAULTS = Object.fromEntries(
 ) as OptimizerSettings;
 
 /**
- * The optimizer of settings named as those of `train`; what is left out has its default, and `weight_decay` is 0.
- * `productDtype` is the type of matrix products that are no part of the network.
+ * Makes an optimizer from settings, named as those of `train`. A missing one has its default; `weight_decay` is then 0.
+ * `productDtype` is the dtype of the optimizer's own matrix products.
  */
 export function makeOptimizer(
   settings: Partial<OptimizerSettings> & { optimizer: OptimizerName; weight_decay?: number },
@@ -78,7 +78,7 @@ export const goodRatesInWords = (): string =>
     .map(([rates, names]) => `${rates} with ${names}`)
     .join(", ");
 
-/** The names of all optimizers that have the same words, "a, b and c", by these words. */
+/** Groups optimizers by what `words` says of them: pairs of these words and their names, "a, b and c". */
 function grouped(words: (entry: Entry) => string): [string, string][] {
   const groups = new Map<string, string[]>();
   for (const entry of OPTIMIZERS) groups.set(words(entry), [...(groups.get(words(entry)) ?? []), entry.name]);

@@ -1,5 +1,5 @@
-// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak, or constant with
-// cosine decay at the end.
+// Learning rate over the steps: a linear warm-up, then constant, linear or cosine decay to a share of the peak, or
+// constant with cosine decay at the end.
 
 export const SCHEDULES = ["cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"] as const;
 export type ScheduleType = (typeof SCHEDULES)[number];
@@ -16,8 +16,8 @@ export interface Schedule {
 }
 
 /**
- * gamma at `step` (from 1): halved again and again until it is `final` for the last of the `share * totalSteps` steps at
- * the end, every value for as many steps. A `final` of 0 leaves it as it is.
+ * gamma at `step` (from 1). It is halved until it is `final`, in the last `share * totalSteps` steps, each value for
+ * the same number of steps. With `final` 0 it does not change.
  */
 export function gammaAt(
   step: number,
@@ -30,16 +30,17 @@ export function gammaAt(
   return gamma / 2 ** Math.min(halvings, Math.max(0, done));
 }
 
-/** The rate of step `step`, counted from 1. Warm-up ends with the peak at step `warmupSteps`. */
+/** The learning rate at `step` (from 1). Warm-up reaches the peak at step `warmupSteps`. */
 export function learningRateAt(step: number, schedule: Schedule): number {
   const { type, peak, warmupSteps, totalSteps, minRatio, decayRatio = 0.1 } = schedule;
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
   if (type === "constant" || type === "constant_with_warmup") return peak;
-  // What falls falls from here on, in one step at least.
+  // Decay begins behind this step, and takes at least one step.
   const stable =
     type === "warmup_stable_decay" ? totalSteps - Math.max(1, Math.round(decayRatio * totalSteps)) : warmupSteps;
   const from = Math.max(warmupSteps, stable);
-  // The share is reached one step after the last, so that a share of 0 does not make the last step idle.
+  // The final share would be reached one step after the last, so that with a share of 0 the last step still does
+  // something.
   const progress = Math.min(1, Math.max(0, step - from) / (Math.max(0, totalSteps - from) + 1));
   const share = type === "linear" ? 1 - progress : (1 + Math.cos(Math.PI * progress)) / 2;
   return peak * (minRatio + (1 - minRatio) * share);

@@ -1,8 +1,8 @@
-// Stochastic gradient descent with momentum (torch.optim.SGD, dampening 0), and LOMO, which is the same without momentum
-// (Lv et al., arXiv 2306.09782, equation 1: one parameter is updated as soon as its gradient is there):
+// Stochastic gradient descent with momentum (torch.optim.SGD, dampening 0), and LOMO, which is the same without
+// momentum (Lv et al., arXiv 2306.09782, equation 1: a parameter is updated as soon as its gradient exists):
 //   b = momentum b + g;  w -= lr * decay * w;  w -= lr * b
-// State: b in float32, 4 bytes per element; LOMO none. Decay is decoupled as in LOMO's own code and in AdamW; torch's SGD
-// adds it to the gradient instead. No decay of norms and biases.
+// State: b in float32, 4 bytes per element; LOMO has none. Decay is decoupled as in LOMO's own code and in AdamW;
+// torch's SGD adds it to the gradient instead. No decay of norms and biases.
 import { add_, mulScalar_, sgd_ } from "../torch/ops.js";
 import { defineOptimizer } from "./entry.js";
 import { keptOf, type Optimizer, type StateLayout } from "./optimizer.js";

@@ -1,4 +1,4 @@
-// For tests of optimisers: a parameter with its rule and state, stepped by given gradients.
+// For tests of optimizers: a parameter with its rule and state, stepped by given gradients.
 import { seedFor } from "../torch/random.js";
 import { scope } from "../torch/scope.js";
 import { dtype, fromArray, type Tensor, to, zeros } from "../torch/tensor.js";

@@ -1,6 +1,6 @@
-// Work through a tensor in tiles, which bound the workspace of every optimiser: four megabytes of float32 on a CPU, where threads
-// that wait go to sleep and waking them costs more than a smaller tile's place in the cache gains; more on a GPU, where each call
-// costs microseconds however little it does.
+// Work through a tensor in tiles, which bound the workspace of every optimizer. On a CPU a tile is four megabytes of
+// float32: waiting threads go to sleep, and waking them costs more than a smaller tile would gain in the cache. On a
+// GPU it is larger, since each call costs microseconds however little it does.
 import { narrow, view } from "../torch/ops.js";
 import { forEachTile } from "../torch/repeat.js";
 import { scope } from "../torch/scope.js";
@@ -11,7 +11,7 @@ import { isCpu } from "../torch/device.js";
 const CPU_ELEMENTS = 1 << 20;
 const GPU_ELEMENTS = 1 << 24;
 
-/** Elements that are worked on at once. */
+/** Most elements of a tile. */
 const tileElements = (tensor: Tensor): number => (isCpu(device(tensor)) ? CPU_ELEMENTS : GPU_ELEMENTS);
 
 /** Runs `work` on consecutive ranges that cover the elements of `tensor`, each in a scope of its own. */
@@ -34,7 +34,10 @@ export interface Matrix {
 export const matricesIn = (tensor: Tensor, { rows, columns }: Omit<Matrix, "index">): number =>
   numel(tensor) / (rows * columns);
 
-/** Runs `work` on bands of whole rows of one matrix in `tensor`: the band's first row, its rows, where its elements start. */
+/**
+ * Runs `work` on bands of whole rows of one matrix in `tensor`, with the band's first row, its number of rows, and its
+ * first element.
+ */
 export function forBands(
   tensor: Tensor,
   { index, rows, columns }: Matrix,

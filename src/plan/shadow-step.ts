@@ -121,11 +121,11 @@ export function plannedShares(
   const planned = plannedParameters(architecture, geometry);
   const options = sharedOptions(settings, architecture, plannedRank(0, world));
   const shares = sharesOf(planned, options);
-  const stay = expertsStay(settings, architecture, planned);
+  const stay = expertsStay(settings, architecture, planned, world);
   return {
     shares,
     held: heldBytes(planned, shares, options),
-    experts: { stay, ...expertTraffic(settings, architecture, planned) },
+    experts: { stay, ...expertTraffic(settings, architecture, planned, world) },
   };
 }
 

@@ -1,14 +1,14 @@
-// Solves x = g(x) by iteration, for couplings whose inverse is implicit. Converges when g contracts, which nothing
-// guarantees: what happened is reported. Deterministic, so a second call on the same bits ends in the same bits.
+// Solves x = g(x) by iteration, for couplings whose inverse is implicit. It converges when g contracts, which nothing
+// guarantees; so the outcome is reported. It is deterministic: a second call on the same bits ends in the same bits.
 import { abs, add, amax, mul, mulScalar, sub, sum } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { item, type Tensor } from "../torch/tensor.js";
 import type { StreamFormat } from "./streams.js";
 
 export interface SolverSettings {
-  /** Evaluations of g at most. */
+  /** Most evaluations of g. */
   iterations: number;
-  /** Largest change of an element at which to stop; 0: until nothing changes. */
+  /** Stop when no element changes by more; 0: when nothing changes. */
   tolerance: number;
   /** Where to start: at the block's output, or at zero. */
   start: "output" | "zero";
@@ -22,22 +22,22 @@ export interface Solution {
   iterations: number;
   /** max |g(x) - x| at the last evaluation. */
   residual: number;
-  /** Whether the last evaluation was further off than the first. */
+  /** Whether the last residual is above the tolerance and not smaller than the first. */
   diverged: boolean;
 }
 
-/** Stops when the residual has grown by this factor: what follows would leave the range of numbers. */
+/** Stops when the residual has grown by this factor: further values would leave the range of numbers. */
 const HOPELESS = 100;
 
-/** An iterate, and what the one before it was: g(x) and g(x) - x in floats. */
+/** An iterate x; `before` has g(x) and g(x) - x of the iterate before it, as floats. */
 interface Iterate {
   x: Tensor;
   before: { g: Tensor; f: Tensor } | null;
 }
 
 /**
- * The last iterate, for the caller's scope; a tensor of its own unless it is `start`. Where several hold the tokens and evaluate g together, `each` is
- * what each of them gives, so that they mix alike and stop together.
+ * Returns the last iterate, for the caller's scope; it is a new tensor unless it is `start`. Where several ranks hold
+ * the tokens and evaluate g together, `each` gathers their values, so that all mix alike and stop together.
  */
 export function solve(
   g: (x: Tensor) => Tensor,

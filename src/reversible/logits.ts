@@ -1,47 +1,49 @@
-// Logits of a tile, and what becomes of them before they are measured: a factor and a soft cap, with their gradient. Works in place;
-// without them, nothing is computed.
+// What happens to a tile's logits before they are measured: a factor and a soft cap, with their gradient. Works in
+// place; without factor and cap, nothing is computed.
 import { addScalar_, mul_, mulScalar, mulScalar_, neg, square, tanh_ } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import type { Tensor } from "../torch/tensor.js";
 
 export interface LogitScales {
-  /** Multiplies them. */
+  /** Factor on the logits. */
   logits: number;
-  /** c of c tanh(z / c), behind the factor; null for none. */
+  /** c of c tanh(z / c), applied after the factor; null: no cap. */
   softCap: number | null;
 }
 
-/** Logits of some of the positions that are looked at. */
+/** Logits of a tile of the positions that are measured. */
 export interface Tile {
-  /** As the head's product leaves them. */
+  /** As the product with the head gives them. */
   logits_NV: Tensor;
-  /** What becomes of them before they are measured. */
+  /** Applied to them before they are measured. */
   scales: LogitScales;
-  /** Which of the positions is the first. */
+  /** Index of the tile's first position among all that are measured. */
   first: number;
-  /** For what is measured, float64: the loss of each, and 1 where its label has the largest logit (without labels, 0). */
+  /**
+   * Where results go, in float64: each position's loss, and 1 if its label has the largest logit (without labels, 0).
+   */
   figures_N2: Tensor;
 }
 
-/** Scales whose logits are those of the others divided by a temperature. */
+/** Scales that give the logits of the old ones, divided by a temperature. */
 export const tempered = ({ logits, softCap }: LogitScales, temperature: number): LogitScales => ({
   logits: logits / temperature,
   softCap: softCap === null ? null : softCap / temperature,
 });
 
-/** y = c tanh(s z / c) of logits z, or s z without a cap; in their storage. */
+/** y = c tanh(s z / c), or s z without a cap; overwrites the logits z. */
 export function scaleLogits_({ logits, softCap }: LogitScales, z_NV: Tensor): Tensor {
   if (softCap === null) return logits === 1 ? z_NV : mulScalar_(z_NV, logits);
   return mulScalar_(tanh_(mulScalar_(z_NV, logits / softCap)), softCap);
 }
 
-/** What is needed of y, before it is overwritten, for the gradient: dy/dz = s (1 - (y / c)^2). Null without a cap, where it is s. */
+/** dy/dz = s (1 - (y / c)^2), to be taken before y is overwritten. Null without a cap, where it is the number s. */
 export function slopeOfLogits({ logits, softCap }: LogitScales, y_NV: Tensor): Tensor | null {
   if (softCap === null) return null;
   return scope(() => mulScalar_(addScalar_(neg(square(mulScalar(y_NV, 1 / softCap))), 1), logits));
 }
 
-/** dz = slope dy, in the storage of dy. */
+/** dz = slope dy; overwrites dy. */
 export function throughLogits_({ logits }: LogitScales, slope: Tensor | null, dy_NV: Tensor): Tensor {
   if (slope !== null) return mul_(dy_NV, slope);
   return logits === 1 ? dy_NV : mulScalar_(dy_NV, logits);

@@ -1,6 +1,6 @@
-// The losses of objectives.ts made of ATen's operators: for float64, for a GPU without kernels, and as the test of the kernels. Value and
-// gradient are in closed form, and computed in float32 or float64; the gradient ends in the place of the logits. Beside bfloat16 logits, 4
-// bytes are taken for each; of a teacher's, twice 4 more in either type.
+// The losses of objectives.ts made of ATen's operators: for float64, for a GPU without kernels, and to test the
+// kernels. Value and gradient are in closed form, and computed in float32 or float64; the gradient overwrites the
+// logits. A bfloat16 logit takes 4 more bytes; with a teacher, a logit of either type takes 8 more.
 import {
   addScalar_,
   amax,
@@ -38,7 +38,7 @@ export function crossEntropyReference({ logits_NV, scales, figures_N2 }: Tile, l
     const exp_NV = exp_(y_NV);
     const sum_N1 = sumDim(exp_NV, [1], true);
     copy_(narrow(figures_N2, 1, 0, 1), sub(log(sum_N1), target_N1));
-    // The largest logit is zero by now, so that one look at the label's tells. A tie is right.
+    // The largest logit is zero now, so the label's logit alone tells. A tie counts as right.
     copy_(narrow(figures_N2, 1, 1, 1), addScalar_(sign_(target_N1), 1));
     if (scale === null) return;
     mul_(exp_NV, mulScalar(reciprocal(sum_N1), scale));
@@ -69,11 +69,11 @@ export function divergenceReference(
   });
 }
 
-/** Where logits are wide enough, in their place. */
+/** Scaled logits, wide enough to compute with; in place if they are wide already. */
 const scaled = (logits_NV: Tensor, scales: LogitScales): Tensor =>
   scaleLogits_(scales, cast(logits_NV, dtype(logits_NV) === "float64" ? "float64" : "float32"));
 
-/** Leaves a gradient in the place of the logits, where it is not there yet. */
+/** Writes a gradient over the logits, unless it is there already. */
 function leave(gradient_NV: Tensor, logits_NV: Tensor): void {
   if (dtype(gradient_NV) !== dtype(logits_NV)) copy_(logits_NV, gradient_NV);
 }

@@ -1,6 +1,6 @@
-// A loss over the vocabulary in tiles of tokens: full logits never exist. Only the rows of the objective are looked at. Value
-// and gradient are computed together and in place, so nothing of a tile is kept: a logit takes the bytes of its type, and a teacher's as
-// much. What is measured stays on the device until it is read.
+// A loss over the vocabulary in tiles of tokens: full logits never exist. Only the rows of the objective are used.
+// Value and gradient are computed together and in place, so nothing of a tile is kept. A logit takes the bytes of its
+// type; a teacher's logit takes as much. Results stay on the device until they are read.
 import { hasKernels } from "../torch/kernels/kernels.js";
 import {
   cat,
@@ -25,8 +25,8 @@ import { isCpu } from "../torch/device.js";
 import type { LogitScales } from "./logits.js";
 import type { Objective } from "./objectives.js";
 
-// Elements of the head's gradient that are formed at once beside the buffer they are added to; a product of bfloat16 takes some three
-// times as much for a moment.
+// Elements of the head's gradient that are computed at once, beside the buffer they are added to. A product in bfloat16
+// takes about three times as much for a moment.
 const PRODUCT_ELEMENTS = 1 << 22;
 
 export interface LossTile {
@@ -34,18 +34,18 @@ export interface LossTile {
   head_VD: Tensor;
   objective: Objective;
   tileTokens: number;
-  /** Of the architecture: what becomes of logits before they are measured. */
+  /** The architecture's scales, applied to logits before they are measured. */
   scales: LogitScales;
 }
 
 export interface Losses {
-  /** Sum of the losses of the objective's rows. */
+  /** Sum of the losses over the objective's rows. */
   total: number;
-  /** Of these rows, how many have the largest logit at their label; of an objective without labels, 0. */
+  /** Number of these rows whose label has the largest logit; 0 for an objective without labels. */
   right: number;
 }
 
-/** The head's gradient, dense float32 or wider. Where it is empty, the first product is written over what it holds. */
+/** The head's gradient, dense, float32 or wider. If `isEmpty`, the first product overwrites it. */
 export interface HeadGradient {
   sum_VD: Tensor;
   isEmpty: boolean;
@@ -53,15 +53,15 @@ export interface HeadGradient {
 
 export const losses = (of: LossTile): Losses => scope(() => readLosses([measured(of, null, () => {})])[0]);
 
-/** What each of several calls of `lossAndGradient` says of its rows. Waits for the device, once. */
+/** Reads the sums of several calls of `lossAndGradient`, in one wait for the device. */
 export function readLosses(all: readonly Tensor[]): Losses[] {
   const numbers = all.length === 0 ? [] : scope(() => toArray(cat([...all])));
   return all.map((_, i) => ({ total: numbers[2 * i], right: numbers[2 * i + 1] }));
 }
 
 /**
- * As `losses`, and gradients times `scale`: the head's is added to `head` (null: not wanted), that of the hidden state returned, and
- * with it, float64 [2] for `readLosses`.
+ * Like `losses`, with gradients times `scale`: adds the head's to `head` (null: not wanted), and returns that of the
+ * hidden state. `sums_2`, float64 [2], is for `readLosses`.
  */
 export function lossAndGradient(
   of: LossTile,
@@ -80,7 +80,10 @@ export function lossAndGradient(
   });
 }
 
-/** The sums of what is measured of the rows. Each tile's gradients, or with a scale of null what is left of its logits, are for `use`. */
+/**
+ * Sums of the measured figures, over all rows. `use` gets each tile's gradient of the logits; with scale null, their
+ * useless rest.
+ */
 function measured(
   { hidden_TD, head_VD, objective, tileTokens, scales }: LossTile,
   scale: number | null,
@@ -104,7 +107,10 @@ function measured(
   });
 }
 
-/** Adds products of a [V, N] and b [N, D] of `type` to the head's gradient. What it needs beside it is the caller's scope's. */
+/**
+ * Makes a function that adds a product of a [V, N] and b [N, D] of `type` to the head's gradient. Its buffer belongs to
+ * the caller's scope.
+ */
 function adding(head: HeadGradient, type: ReturnType<typeof dtype>): (a_VN: Tensor, b_ND: Tensor) => void {
   const { sum_VD } = head;
   const on = device(sum_VD);
@@ -115,7 +121,7 @@ function adding(head: HeadGradient, type: ReturnType<typeof dtype>): (a_VN: Tens
     return isEmpty;
   };
   if (dtype(sum_VD) === type) return (a, b) => void addmm_(sum_VD, a, b, isFirst() ? 0 : 1, 1);
-  // Products of `type` can be added to what is wider by themselves.
+  // Here, one operator adds a product of `type` to a wider sum.
   if (type === "bfloat16" && !isCpu(on) && hasOp("aten::addmm.dtype_out"))
     return (a, b) => void addmmWide(sum_VD, a, b, "float32", isFirst() ? 0 : 1, 1, sum_VD);
   const together = Math.min(vocabulary, Math.max(1, Math.floor(PRODUCT_ELEMENTS / width)));

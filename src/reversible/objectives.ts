@@ -1,5 +1,5 @@
-// What the logits of a tile of tokens are measured by: tokens to predict, or the logits of a teacher. Value and gradient are in
-// closed form, in one pass of a kernel where there is one, and the gradient takes the place of the logits.
+// What a tile's logits are measured against: tokens to predict, or the logits of a teacher. Value and gradient are in
+// closed form, in one pass of a kernel where there is one; the gradient overwrites the logits.
 import { assert } from "../errors.js";
 import { hasKernels } from "../torch/kernels/kernels.js";
 import { crossEntropy_, divergence_, linear, narrow } from "../torch/ops.js";
@@ -9,29 +9,32 @@ import { type LogitScales, tempered, type Tile } from "./logits.js";
 import { crossEntropyReference, divergenceReference } from "./loss-reference.js";
 
 export interface Objective {
-  /** How many positions of a micro-batch have logits that are looked at. */
+  /** How many positions of a micro-batch are measured. */
   readonly count: number;
-  /** What is needed of it on a device, for the caller's scope. */
+  /** Brings what it needs to a device, for the caller's scope. */
   on(device: string): OpenObjective;
 }
 
 export interface OpenObjective {
-  /** The positions that are looked at, in order, int64. */
+  /** The positions that are measured, in order, int64. */
   positions_N: Tensor;
-  /** Measures a tile. With a scale, logits become `scale` times the gradient of the sum of the losses; without, they are of no use afterwards. */
+  /**
+   * Measures a tile. With a scale, overwrites the logits with `scale` times the gradient of the summed losses; with
+   * null, they are of no use afterwards.
+   */
   measure(tile: Tile, scale: number | null): void;
 }
 
 const inKernels = ({ logits_NV }: Tile): boolean =>
   ["float32", "bfloat16"].includes(dtype(logits_NV)) && hasKernels(device(logits_NV));
 
-/** For the kernels. */
+/** Factor and cap as the kernels take them: cap 0 is none. */
 const factorAndCap = ({ logits, softCap }: LogitScales): [number, number] => [logits, softCap ?? 0];
 
 /**
- * Cross-entropy with the token to predict per position; negative where nothing is trained:
+ * Cross-entropy with the token to predict at each position; a negative label is not trained:
  *   loss = sum_n (logsumexp(z_n) - z_n[label_n]),  dz_n = softmax(z_n) - onehot(label_n)
- * `trained` is how many are not negative; labels are looked at when they are needed.
+ * `trained` is the number of labels that are not negative; labels are read only when they are needed.
  */
 export function crossEntropy(labels_T: ArrayLike<number>, trained = countTrained(labels_T)): Objective {
   return {
@@ -69,19 +72,19 @@ function trainedPositions(labels_T: ArrayLike<number>, count: number): Int32Arra
   return positions;
 }
 
-/** What a teacher says of a micro-batch: its hidden states behind the final norm, and its head. They stay the caller's. */
+/** A teacher's output for a micro-batch: hidden states behind the final norm, and its head. The caller owns them. */
 export interface Taught {
   hidden_TD: Tensor;
   head_VD: Tensor;
-  /** Of the architecture: what becomes of its logits. */
+  /** Scales of the teacher's architecture. */
   scales: LogitScales;
-  /** Divides the logits of both. */
+  /** Divides the logits of teacher and student. */
   temperature: number;
 }
 
 /**
- * KL(teacher || student) at temperature t, times t^2 so that gradients keep their size (Hinton, Vinyals and Dean, arXiv 1503.02531),
- * over all positions. With p = softmax(teacher / t) and q = softmax(z / t):
+ * KL(teacher || student) at temperature t, times t^2 so that gradients keep their size (Hinton, Vinyals and Dean, arXiv
+ * 1503.02531), over all positions. With p = softmax(teacher / t) and q = softmax(z / t):
  *   loss = t^2 sum_n sum_v p_nv (log p_nv - log q_nv),  dz_n = t (q_n - p_n)
  */
 export function divergence({ hidden_TD, head_VD, scales, temperature }: Taught): Objective {

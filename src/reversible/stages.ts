@@ -1,8 +1,8 @@
-// A branch as a chain of stages, each adding to the residual stream: h_i+1 = h_i + g_i(h_i), and f(x) = sum of all g_i(h_i).
-// Stages that treat each token by itself pass in tiles of tokens, so that what a tile needs inside (routed rows of experts, unless
-// they are kept for gradients in groups) never exists for all tokens. The last stage of a block is differentiated tile by tile as it is evaluated. Evaluated,
-// recorded or rebuilt, tiles and the order of sums are the same, and so are the bits. A branch with a memory (a second input,
-// see `Apply`) has one stage, which is not tokenwise.
+// A branch as a chain of stages, each adding to the residual stream: h_i+1 = h_i + g_i(h_i), and f(x) = sum of all
+// g_i(h_i). Tokenwise stages pass in tiles of tokens, so what a tile needs inside (routed rows of experts, unless they
+// are kept for gradients in groups) never exists for all tokens. A block's last stage is differentiated tile by tile as
+// it is evaluated. Tiles and the order of sums are the same for evaluating, recording and rebuilding, so bits are, too.
+// A branch with a memory (a second input, see `Apply`) has one stage, which is not tokenwise.
 import { record, backwardThrough, freeGraph, type Graph } from "../torch/graph.js";
 import { detach } from "../torch/autograd.js";
 import { add, copy_, narrow } from "../torch/ops.js";
@@ -15,13 +15,13 @@ import { device, dtype, empty, shape, type Tensor } from "../torch/tensor.js";
 export interface Stage<Context> {
   /** Whether each token is treated by itself. */
   tokenwise: boolean;
-  /** What its evaluation is called where memory is told apart. */
+  /** The name of its span, under which its memory is counted. */
   span: string;
-  /** g(h_ND) in the dtype of h_ND, of the tokens from `first` on. */
+  /** g(h_ND) in the dtype of h_ND; `first` is the index of its first token. */
   evaluate(h_ND: Tensor, context: Context, first: number, memory_TD?: Tensor): Tensor;
 }
 
-/** What a branch is evaluated at. */
+/** The inputs of a branch. */
 interface Input<Context> {
   x_TD: Tensor;
   context: Context;
@@ -30,16 +30,18 @@ interface Input<Context> {
   memory_TD?: Tensor;
 }
 
-/** Gradients of a branch's inputs; that of the memory is null where there is none. */
+/** Gradients of a branch's inputs; `dMemory_TD` is null without a memory. */
 interface InputGradients {
   dx_TD: Tensor;
   dMemory_TD: Tensor | null;
 }
 
-/** The graphs of a branch's stages, each tile by tile. Owned by whoever recorded them, until they are differentiated. */
+/**
+ * The graphs of a branch's stages, each tile by tile. Whoever recorded them owns them until they are differentiated.
+ */
 export type BranchGraphs = Graph[][];
 
-/** f(x_TD), added to the sum of stages before these where there are some; nothing is kept. */
+/** f(x_TD), added to `before_TD`, the sum of the stages before, if there are some; keeps nothing. */
 export function evaluateStages<Context>(
   stages: Stage<Context>[],
   input: Input<Context>,
@@ -50,7 +52,7 @@ export function evaluateStages<Context>(
   );
 }
 
-/** The same with its graphs. */
+/** The same, and its graphs. */
 export function recordStages<Context>(
   stages: Stage<Context>[],
   input: Input<Context>,
@@ -71,7 +73,10 @@ export function recordStages<Context>(
   }
 }
 
-/** Gradients from dy_TD through recorded graphs, which are freed; `dh_TD` is the gradient of later stages' input, if any. */
+/**
+ * Gradients from dy_TD through recorded graphs, which are freed; `dh_TD` is the gradient of later stages' input, if
+ * any.
+ */
 export function backwardStages(graphs: BranchGraphs, dy_TD: Tensor, dh_TD: Tensor | null = null): InputGradients {
   return scope(() => {
     let dMemory_TD: Tensor | null = null;
@@ -90,8 +95,8 @@ export function backwardStages(graphs: BranchGraphs, dy_TD: Tensor, dh_TD: Tenso
 }
 
 /**
- * f(x_TD), and the gradients from dy_TD. Of several blocks only the sum in front of each is held: all but the last are evaluated
- * once more, so that no more than one block's graph exists.
+ * f(x_TD), and the gradients from dy_TD. If the stages are several blocks, only the sum in front of each is held, and
+ * all but the last are evaluated once more; so one block's graph exists at a time.
  */
 export function differentiateStages<Context>(
   stages: Stage<Context>[],
@@ -116,8 +121,8 @@ export function differentiateStages<Context>(
 }
 
 /**
- * One block of them: its last stage tile by tile as it is evaluated, those before it from their graphs. `dh_TD`: the gradient of
- * the next block's input; without a next block, the sum up to the end is the branch's value. Frees before_TD.
+ * Differentiates one block: its last stage tile by tile as it is evaluated, earlier ones from their graphs. `dh_TD` is
+ * the gradient of the next block's input. Without a next block, `y_TD` is the branch's value. Frees before_TD.
  */
 function differentiateBlock<Context>(
   stages: Stage<Context>[],
@@ -160,7 +165,7 @@ export function freeGraphs(graphs: BranchGraphs): void {
   graphs.length = 0;
 }
 
-/** Blocks end with a stage that treats each token by itself. */
+/** A block ends with a tokenwise stage, so a stage that is not tokenwise begins the next one. */
 function blocksOf<Context>(stages: Stage<Context>[]): Stage<Context>[][] {
   const blocks: Stage<Context>[][] = [];
   stages.forEach((stage, i) => {
@@ -170,7 +175,7 @@ function blocksOf<Context>(stages: Stage<Context>[]): Stage<Context>[][] {
   return blocks;
 }
 
-/** before_TD + sum of g_i(h_i), where `of` is g of a tile, one stage after the other. */
+/** before_TD + sum of g_i(h_i); `of` evaluates g_i for a tile. */
 function alongStages<Context>(
   stages: Stage<Context>[],
   input: Input<Context>,
@@ -204,7 +209,7 @@ function recordTile<Context>(
   return during(stage.span, () => record(inputs, (h, memory) => stage.evaluate(h, context, first, memory)));
 }
 
-/** Of the tokens, then of the memory where there is one. */
+/** Gradients of the tokens, then of the memory if there is one. */
 function inputGradients(graph: Graph, dy_ND: Tensor): Tensor[] {
   return backwardThrough(graph, dy_ND).map((gradient) => {
     assert(gradient !== null, "a branch does not depend on its input");
@@ -230,7 +235,7 @@ const rows = (t_TD: Tensor, start: number, length: number): Tensor =>
 const plus = (f_TD: Tensor | null, y_ND: Tensor, start: number): Tensor =>
   f_TD === null ? y_ND : add(rows(f_TD, start, shape(y_ND)[0]), y_ND);
 
-/** Results of `of` for tiles of rows, put together; all have the shape of `like` in its rows. */
+/** Calls `of` for tiles of rows and joins its `count` results; each has the shape of `like`. */
 function inTiles(like: Tensor, tile: number, count: number, of: (start: number, length: number) => Tensor[]): Tensor[] {
   const [tokens] = shape(like);
   if (tokens <= tile) return scope(() => of(0, tokens));

@@ -1,5 +1,6 @@
-// The backward pass of a step, from the streams behind the last block to the embedding: once to update, and once before that where
-// the norm of all gradients must be known first. Owns the gradients on the way; micro-batches are the caller's.
+// The backward pass of a step, from the streams behind the last block to the embedding. It runs once to update; where
+// the norm of all gradients must be known first, it runs once before that. Owns the gradients on the way; the caller
+// owns micro-batches.
 import { crossEntropy } from "../reversible/objectives.js";
 import type { Watch } from "../reversible/streams.js";
 import { abs, amax, sub } from "../torch/ops.js";
@@ -20,7 +21,7 @@ export interface BackwardResult {
   gradientBytes: number;
   gradientOfStreamBytes: number;
   reconstructionError: number | null;
-  /** What the teacher's targets took until the loss was known. */
+  /** Bytes of the teacher's targets, which are held until the loss is known. */
   teacherBytes: number;
 }
 
@@ -30,15 +31,15 @@ export interface Ended {
   pass: BlockPass;
   segments: Segment[];
   microBatches: MicroBatch[];
-  /** Whose logits are learnt, asked anew in every backward pass; without it, the labels. */
+  /** Gives the targets, anew in every backward pass; without it, the labels are the targets. */
   teacher?: Teacher;
-  /** Looked at where the loss is. */
+  /** Looked at beside the loss, to learn whether streams are sound. */
   watch: Watch;
   /** 1 / trained tokens of the step. */
   lossScale: number;
 }
 
-/** From the streams behind the last block to the embedding; `updates` is closed. */
+/** Runs the backward pass, from the streams behind the last block to the embedding; closes `updates`. */
 export function passBack(from: Ended, updates: BlockUpdates): BackwardResult {
   const { store, traveling } = from.network;
   const pass = (): BackwardResult => {
@@ -83,7 +84,7 @@ function backward(from: Ended, updates: BlockUpdates): BackwardResult {
   };
 }
 
-/** A teacher's targets go as soon as they are learnt. */
+/** Loss and its gradient; frees a teacher's targets at its end. */
 function lossOf(
   from: Ended,
   last: Segment,

@@ -1,6 +1,6 @@
-// The layer-major passes of a step: every micro-batch passes block 1, then block 2, ...; in the backward pass each block is
-// rebuilt, differentiated for every micro-batch into its one gradient, updated and left. Owns the blocks it opens
-// until they are left, or `close`.
+// The layer-major passes of a step: every micro-batch passes block 1, then block 2, and so on. In the backward pass
+// each block is rebuilt, differentiated for every micro-batch into its one gradient, updated and closed. Owns the
+// blocks it opens until they are closed.
 import type { Context } from "../model/context.js";
 import { trainedInBlock } from "../model/model.js";
 import { checkpoint } from "../reversible/methods/checkpoint.js";
@@ -15,7 +15,7 @@ export class BlockPass {
   readonly #segments: Segment[];
   readonly #method: Method;
   readonly #reportOf: (segment: Segment) => Report;
-  /** Open units by their first layer; with a method that holds blocks, all of them during the step. */
+  /** Open units by their first layer. A method that holds blocks keeps all of them here during the step. */
   readonly #open = new Map<number, OpenUnit>();
 
   constructor(net: Network, segments: Segment[], method: Method, reportOf: (segment: Segment) => Report) {
@@ -25,7 +25,7 @@ export class BlockPass {
     this.#reportOf = reportOf;
   }
 
-  /** What a segment's blocks keep of the forward pass. */
+  /** The method by which a segment's blocks keep what the backward pass needs. */
   methodOf({ ordinaryEnd }: Segment): Method {
     return ordinaryEnd && this.#method.rebuilds ? checkpoint : this.#method;
   }
@@ -34,7 +34,7 @@ export class BlockPass {
     for (const index of this.#segments.keys()) this.#forward(index, microBatches);
   }
 
-  /** From each micro-batch's `dHidden_TD` behind the last block to that before the first; every block is updated. */
+  /** Takes each micro-batch's `dHidden_TD` from behind the last block to before the first; updates every block. */
   backward(microBatches: MicroBatch[], updates: BlockUpdates): void {
     for (const index of [...this.#segments.keys()].reverse()) this.#backward(index, microBatches, updates);
   }
@@ -82,7 +82,7 @@ export class BlockPass {
     for (const microBatch of microBatches) leaveBackward(microBatch, index, segment);
   }
 
-  /** `work` on all micro-batches, and on what other ranks send meanwhile to experts of this one. */
+  /** Does `work` for all micro-batches; meanwhile serves what other ranks send to this rank's experts. */
   #inTurn(block: OpenUnit, microBatches: MicroBatch[], work: (microBatch: MicroBatch) => void): void {
     const { traveling } = this.#net;
     if (traveling) traveling.inTurn(microBatches, (layer) => block.experts(layer), work);

@@ -1,56 +1,42 @@
-// Gradients of a step from their first zero to the update: one block's at a time, clipped, applied and freed; of its experts, where asked,
-// a group's at a time, made from the rows that were kept. Owns every gradient and all rows until they are applied, or `close`.
-// Without optimiser states it only measures.
+// Gradients of a step from zeros to the update: one block's at a time is summed over ranks, clipped, applied and freed;
+// with `expertGroupSize`, its experts' group by group. Owns gradients that wait for a sum and, through `LiveGradients`,
+// all others, until they are applied, or `close`. Without optimizer states it only measures.
 import { BadValuesError, UserError } from "../errors.js";
-import { EXPERT_MATRICES, EXPERT_PARAMETERS, ExpertRows } from "../model/expert-rows.js";
-import { makeGradients } from "../model/weights.js";
 import type { Parameters } from "../model/model.js";
-import type { Change, ParameterStore } from "../store/store.js";
+import type { Change } from "../store/store.js";
 import { clipFactor, gradientNorm, PartNorm } from "../optim/clip.js";
 import { ToldError } from "../parallel/agreed.js";
 import { ALONE, type Collectives, type GradientSums, NO_ROWS, type SumOrder } from "../parallel/collectives.js";
 import { during } from "../torch/span.js";
 import { seedFor, setSeed } from "../torch/random.js";
-import { free } from "../torch/scope.js";
-import { byteSize, shape, type Tensor } from "../torch/tensor.js";
+import { type BlockGradients, LiveGradients, type UpdatePlace } from "./block-gradients.js";
 import type { OptimizerStates } from "./optimizer-states.js";
 
 export interface UpdateOptions {
   /** 1 for the first step. */
   step: number;
-  /** Steps of the optimizer since its states were zero, this one included; `step` by default. */
+  /** Steps of the optimizer since its states were zero, including this one; `step` by default. */
   optimizerStep?: number;
   learningRate: number;
-  /** Factor on every gradient, from the norm of them all; nothing for 1. */
+  /** Factor on every gradient, computed from the norm of all of them; 1 by default. */
   gradientScale?: number;
   /** Largest norm of one block's gradient; 0: no limit. */
   maxBlockGradNorm: number;
-  /** Experts of a block whose gradients exist at a time; 0 or nothing: all. Where a limit needs their norm first, they are made twice. */
+  /**
+   * How many experts of a block have gradients at a time; 0 or nothing: all. A limit that needs their norm makes them
+   * twice.
+   */
   expertGroupSize?: number;
   seed: number;
-  /** What else changes a part when it is updated, behind the optimizer. */
+  /** Changes a part further, after the optimizer has updated it. */
   also?: (part: number, parameters: Parameters, change: Change) => void;
-  /** Those that make the step together, each with its share of the micro-batches; one process by itself unless said otherwise. */
+  /** The ranks that make the step together, each with its share of the micro-batches; one process by default. */
   ranks?: Collectives;
   /** How they add up gradients; see `SumOrder`. */
   sumOrder?: SumOrder;
 }
 
-/** Where gradients are made and updates happen. */
-export interface UpdatePlace {
-  device: string;
-  store: ParameterStore;
-  /** Of parameters that stay, the gradient is made where they are held, whole. */
-  traveling?: { stays(name: string): boolean };
-}
-
-/** A block's gradient on its way: whole tensors, and rows in place of those of its experts. */
-export interface BlockGradients {
-  whole: Parameters;
-  rows: ExpertRows | null;
-}
-
-/** What `apply` is given. */
+/** The arguments of `apply`. */
 interface PartGradients {
   part: number;
   parameters: Parameters;
@@ -58,30 +44,24 @@ interface PartGradients {
   names: string[];
 }
 
-type ExpertWork = (name: string, firstExpert: number, gradient: Tensor) => void;
-
-const bytesOf = (tensors: Tensor[]): number => tensors.reduce((sum, tensor) => sum + byteSize(tensor), 0);
-
 export class BlockUpdates {
   readonly #states: OptimizerStates | null;
   readonly #options: UpdateOptions;
   readonly #place: UpdatePlace;
-  readonly #alive = new Set<Parameters>();
-  readonly #rows = new Set<ExpertRows>();
+  readonly #live: LiveGradients;
   readonly #sums: GradientSums;
-  /** What was thrown over whole gradients, as on every rank. */
+  /** An error that every rank has met over the same whole gradients. */
   #known: unknown = null;
   #squaredNorm = 0;
-  /** Bytes of the most gradients, and rows in their place, that were alive at once. */
-  peakBytes = 0;
 
   constructor(states: OptimizerStates | null, options: UpdateOptions, place: UpdatePlace) {
     this.#place = place;
     this.#states = states;
     this.#options = options;
+    this.#live = new LiveGradients(place, options.expertGroupSize ?? 0);
     this.#sums = (options.ranks ?? ALONE).sums(
       states === null ? NO_ROWS : place.store.sharing?.needed,
-      // Ranks whose rows meet are at the same block at the same time.
+      // Ranks that send each other rows of tokens are at the same block at the same time.
       place.traveling ? "direct" : options.sumOrder,
     );
   }
@@ -96,47 +76,41 @@ export class BlockUpdates {
     return Math.sqrt(this.#squaredNorm);
   }
 
-  /** Whether sums of gradients begin on this rank, and not with what another has added. */
+  /** Most bytes of gradients, and of rows in their place, that were alive at once. */
+  get peakBytes(): number {
+    return this.#live.peakBytes;
+  }
+
+  /** Whether sums of gradients begin on this rank. If not, they begin with what another rank has added. */
   get beginsSums(): boolean {
     return this.#sums.beginsHere;
   }
 
-  /** Gradients for some parameters of a part: zero, or anything where sums begin here and are written first, or what other ranks have added already. */
+  /**
+   * Makes gradients for some parameters of a part. They hold what other ranks have added already. Where sums begin
+   * here, they are zero, or anything for those that `isUnfilled` names.
+   */
   begin(part: number, parameters: Parameters, isUnfilled?: (name: string) => boolean): Parameters {
     this.#sums.enter();
-    const unfilled = this.beginsSums ? isUnfilled : undefined;
-    const { device, store } = this.#place;
-    const own = new Set(Object.entries(parameters).flatMap(([name, stored]) => (this.#stays(name) ? [stored] : [])));
-    const shapeOf = (stored: Tensor): number[] =>
-      own.has(stored) ? shape(stored) : (store.sharing?.shapeOf ?? shape)(stored);
-    const gradients = during("gradient", () => makeGradients(parameters, device, unfilled, shapeOf));
-    this.#alive.add(gradients);
-    this.#note();
-    this.#sums.begin(part, this.#summed(gradients));
+    const gradients = this.#live.make(parameters, this.beginsSums ? isUnfilled : undefined);
+    this.#sums.begin(part, this.#live.summed(gradients));
     return gradients;
   }
 
   /**
-   * The same for those of a block, where gradients of experts hold anything until they are written (`finishGradients`), with a place for rows of
-   * its experts where these go in groups.
+   * `begin` for a block. Gradients of experts hold anything until they are written (`finishGradients`). Experts whose
+   * gradients are made group by group get a place for rows instead.
    */
   beginBlock(layer: number, parameters: Parameters): BlockGradients {
-    // Of others, this rank writes its own experts' alone.
-    const isExpert = (name: string): boolean =>
-      EXPERT_PARAMETERS.includes(name) && (this.#place.traveling === undefined || this.#stays(name));
-    const matrices: readonly string[] = this.#options.expertGroupSize ? Object.values(EXPERT_MATRICES) : [];
-    const inGroups = (name: string): boolean => matrices.includes(name);
-    const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !inGroups(name)));
-    const whole = this.begin(layer, kept, isExpert);
-    if (!Object.keys(parameters).some(inGroups)) return { whole, rows: null };
-    const rows = new ExpertRows();
-    this.#rows.add(rows);
-    return { whole, rows };
+    const live = this.#live;
+    const kept = Object.fromEntries(Object.entries(parameters).filter(([name]) => !live.inGroups(name)));
+    const whole = this.begin(layer, kept, (name) => live.isWrittenFirst(name));
+    return { whole, rows: live.makeRows(parameters) };
   }
 
   /**
-   * Clips and applies the gradients of a part (see store/store.ts), or those of them in `names`, then frees them; where other ranks add to them,
-   * that is later, at `finish` at the latest. Before, `look` is called.
+   * Clips and applies the gradients of a part (see store/store.ts), or only those in `names`, then frees them. Where
+   * other ranks add to them, that happens later, at `finish` at the latest. `look` is called just before.
    */
   apply(
     part: number,
@@ -147,7 +121,7 @@ export class BlockUpdates {
   ): void {
     const own = Object.fromEntries(names.map((name) => [name, gradients.whole[name]]));
     const measure = (): number => gradientNorm(Object.values(own));
-    this.#sums.end(part, this.#summed(own), measure, (norm) => {
+    this.#sums.end(part, this.#live.summed(own), measure, (norm) => {
       try {
         look();
         this.#apply({ part, parameters, gradients, names }, norm);
@@ -158,7 +132,10 @@ export class BlockUpdates {
     });
   }
 
-  /** This rank has added what it has at first to a gradient that is added to once more, from the first rank on, after `resume`. */
+  /**
+   * Passes on what this rank has added so far. After `resume`, all ranks add to the gradient again, from the first one
+   * on.
+   */
   pause(part: number, gradients: Parameters): void {
     this.#sums.pause(part, gradients);
   }
@@ -168,12 +145,15 @@ export class BlockUpdates {
     this.#sums.resume(part, gradients);
   }
 
-  /** Every rank's value, in their order. */
+  /** Every rank's value, in the order of ranks. */
   gather<T>(value: T): T[] {
     return (this.#options.ranks ?? ALONE).gather(value);
   }
 
-  /** Bad values that this rank alone has met would be mended here, while the others wait: then the run ends. */
+  /**
+   * What to throw for `failure`. One that this rank alone has met must end the run: recovery here would leave the
+   * others waiting.
+   */
   asKnown(failure: unknown): unknown {
     const { world } = this.#options.ranks ?? ALONE;
     if (world === 1) return failure;
@@ -185,12 +165,12 @@ export class BlockUpdates {
     return new UserError(`${failure.message} One rank of ${world} has met this alone, so the run ends.`);
   }
 
-  /** Everything that was given to `apply` is applied. */
+  /** Waits until everything that was given to `apply` is applied. */
   finish(): void {
     this.#sums.finish();
   }
 
-  /** `wholeNorm` is that of what is no row. */
+  /** `wholeNorm` is the norm of the whole gradients, without experts in groups. */
   #apply(of: PartGradients, wholeNorm: number): void {
     const { part, gradients, names } = of;
     const states = this.#states;
@@ -200,15 +180,7 @@ export class BlockUpdates {
         ? this.#measure(of, known).value
         : this.#place.store.update(part, (change) => this.#update(of, { known, states, change }));
     this.#squaredNorm += norm * norm;
-    const { whole, rows } = gradients;
-    for (const name of names) {
-      free(whole[name]);
-      delete whole[name];
-    }
-    if (Object.keys(whole).length === 0) this.#alive.delete(whole);
-    if (rows === null) return;
-    rows.free();
-    this.#rows.delete(rows);
+    this.#live.free(gradients, names);
   }
 
   /** Returns the norm of the part's gradients before clipping. */
@@ -225,11 +197,11 @@ export class BlockUpdates {
       maxBlockGradNorm,
       seed,
     } = this.#options;
-    // Experts in groups are measured first only where the clip factor needs their norm, since that makes their gradients twice.
+    // Experts in groups are measured first only where the clip factor needs their norm: it makes their gradients twice.
     const isMeasured = maxBlockGradNorm > 0;
     const norm = isMeasured ? this.#measure(of, known) : known;
     const own = seedFor(seed, step, part + 2);
-    // For optimizers that draw.
+    // For optimizers that draw random numbers.
     setSeed(own);
     const update = {
       step: optimizerStep,
@@ -241,7 +213,7 @@ export class BlockUpdates {
     during("optimizer update", () => {
       for (const name of names) states.update(part, name, parameters[name], gradients.whole[name], update);
     });
-    this.#forExperts(gradients.rows, parameters, (name, firstExpert, gradient) => {
+    this.#live.forExperts(gradients.rows, parameters, (name, firstExpert, gradient) => {
       if (!isMeasured) norm.add(gradientNorm([gradient]));
       during("optimizer update", () =>
         states.update(part, name, parameters[name], gradient, { ...update, firstExpert }),
@@ -251,41 +223,14 @@ export class BlockUpdates {
     return norm.value;
   }
 
-  /** Adds the norms of experts whose gradients are made of rows. */
+  /** Adds the norms of the experts whose gradients are made of rows. */
   #measure({ parameters, gradients }: PartGradients, norm: PartNorm): PartNorm {
-    this.#forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add(gradientNorm([gradient])));
+    this.#live.forExperts(gradients.rows, parameters, (_name, _first, gradient) => norm.add(gradientNorm([gradient])));
     return norm;
-  }
-
-  #forExperts(rows: ExpertRows | null, parameters: Parameters, work: ExpertWork): void {
-    during("gradient", () =>
-      rows?.forGroups(parameters, this.#options.expertGroupSize as number, (name, first, gradient) => {
-        this.#note(byteSize(gradient));
-        work(name, first, gradient);
-      }),
-    );
-  }
-
-  #stays(name: string): boolean {
-    return this.#place.traveling?.stays(name) ?? false;
-  }
-
-  /** Those that ranks add up. */
-  #summed(gradients: Parameters): Parameters {
-    return Object.fromEntries(Object.entries(gradients).filter(([name]) => !this.#stays(name)));
-  }
-
-  #note(more = 0): void {
-    const gradients = [...this.#alive].flatMap((each) => Object.values(each));
-    const bytes = [...this.#rows].reduce((sum, rows) => sum + rows.bytes, bytesOf(gradients) + more);
-    this.peakBytes = Math.max(this.peakBytes, bytes);
   }
 
   close(): void {
     this.#sums.close();
-    for (const gradients of this.#alive) free(...Object.values(gradients));
-    for (const rows of this.#rows) rows.free();
-    this.#alive.clear();
-    this.#rows.clear();
+    this.#live.close();
   }
 }

@@ -1,5 +1,5 @@
-// The peak of a step as a sum of terms, so that a reader sees what takes the memory. All figures but the last are counted;
-// the working set is what remains: a block's activations, the loss tile, the optimiser's tile.
+// The peak of a step as a sum of terms, so that a reader sees what takes the memory. All figures but the last are
+// counted; the working set is what remains: a block's activations, the loss tile, the optimizer's tile.
 import { formatBytes } from "../format.js";
 import type { MemoryTerms } from "../metrics/record.js";
 import { weightBytes } from "../model/model.js";
@@ -10,11 +10,11 @@ import type { StepResult } from "./step.js";
 
 export type { MemoryTerms };
 
-/** Terms of the peak since the ledger was last reset, after a step. */
+/** Terms of the peak since the ledger was last reset. Call it after a step. */
 export function memoryTerms(network: Network, states: OptimizerStates, result: StepResult): MemoryTerms {
   const { peakBytes } = ledger(network.device);
   const { gradientBytes, streamBytes, keptBytes, teacherBytes } = result;
-  // Elsewhere, they are no part of what the device has allocated.
+  // A store that holds weights and states elsewhere says what of them is on the device.
   const own = network.store.held ?? { weightBytes: weightBytes(network.model), stateBytes: states.bytes };
   const terms = { ...own, gradientBytes, streamBytes, keptBytes, teacherBytes };
   return { ...terms, workBytes: peakBytes - Object.values(terms).reduce((sum, bytes) => sum + bytes, 0), peakBytes };

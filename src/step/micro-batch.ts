@@ -1,6 +1,6 @@
-// A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has reached.
-// Owns all of these, and alone changes what it holds; `freeMicroBatch` releases what is left. What it holds can be saved, for a second
-// backward pass from the same place.
+// A micro-batch on its way through a step: its context, its routing, and its streams in every segment that it has
+// reached. Owns all of these, and alone changes what it holds; `freeMicroBatch` releases what is left. What it holds
+// can be saved, so that a second backward pass starts from the same place.
 import { type Context, freeContext, makeContext } from "../model/context.js";
 import { RecordedRouting } from "../model/routing.js";
 import type { Solution } from "../reversible/fixed-point.js";
@@ -10,10 +10,10 @@ import { cast } from "../torch/ops.js";
 import { seedFor } from "../torch/random.js";
 import { free, isAlive, keep, scope } from "../torch/scope.js";
 import { byteSize, dtype, fromValues, type Tensor } from "../torch/tensor.js";
-import { routerJitter } from "./jitter.js";
+import { routerJitter } from "./router/jitter.js";
 import type { HeldBatch } from "../network/held-batch.js";
 import { embed, type Network, type Segment } from "../network/network.js";
-import type { RouterLosses } from "./router-losses.js";
+import type { RouterLosses } from "./router/losses.js";
 
 interface Held {
   batch: HeldBatch;
@@ -23,11 +23,11 @@ interface Held {
   parts: BatchState<Context>[];
   /** What `restore` goes back to. */
   saved: BatchState<Context>[];
-  /** Of the hidden state behind the segment that is being differentiated. */
+  /** Gradient of the hidden state behind the segment that is differentiated next. */
   dHidden_TD: Tensor | null;
 }
 
-/** As others see it: they read it, and let a method pass its parts through blocks. */
+/** A micro-batch as others see it: they read it, and let a method pass its parts through blocks. */
 export type MicroBatch = Readonly<Held>;
 
 export type Report = (unit: number, solution: Solution) => void;
@@ -46,7 +46,8 @@ export function startMicroBatch(network: Network, batch: HeldBatch, index: numbe
   const { model, computeDtype, device } = network;
   const { segment, step, seed, jitterNoise, observer, report } = beginning;
   return scope(() => {
-    // First, because it fails when the embedding holds what is no finite number; the tables behind it would stay alive.
+    // First, because it throws when the embedding holds a value that is not finite; tables made before it would stay
+    // alive.
     const streams = segment.coupling.begin(embed(network, batch.tokens), segment.format);
     const routing = new RecordedRouting(model.architecture.experts.count);
     const { positions, segments, spread } = batch;
@@ -68,7 +69,10 @@ export function startMicroBatch(network: Network, batch: HeldBatch, index: numbe
   });
 }
 
-/** From the streams behind one segment to those in front of the next. They are freed unless they will be rebuilt from. */
+/**
+ * Makes the streams in front of the next segment. Frees those behind the last one, unless its method rebuilds from
+ * them.
+ */
 export function enterNext(
   microBatch: Held,
   { before, after, report, rebuilds }: { before: Segment; after: Segment; report: Report; rebuilds: boolean },
@@ -84,12 +88,12 @@ export function enterNext(
   part.streams = [];
 }
 
-/** The gradient behind the last block is known, and belongs to the micro-batch. */
+/** Takes the gradient behind the last block; from now on the micro-batch owns it. */
 export function beginBackward(microBatch: Held, dHidden_TD: Tensor): void {
   microBatch.dHidden_TD = keep(dHidden_TD);
 }
 
-/** From the gradient behind a segment to those of its streams. */
+/** Turns the gradient behind a segment into the gradients of its streams. */
 export function enterBackward(microBatch: Held, index: number, { coupling }: Segment): void {
   const part = microBatch.parts[index];
   const dHidden_TD = microBatch.dHidden_TD as Tensor;
@@ -98,13 +102,13 @@ export function enterBackward(microBatch: Held, index: number, { coupling }: Seg
   microBatch.dHidden_TD = null;
 }
 
-/** From the gradients of a segment's streams to that in front of it. */
+/** Turns the gradients of a segment's streams into the gradient in front of it. */
 export function leaveBackward(microBatch: Held, index: number, { coupling }: Segment): void {
   const part = microBatch.parts[index];
   const dHidden_TD = keep(scope(() => coupling.beginGradient(part.dStreams)));
   microBatch.dHidden_TD = dHidden_TD;
   part.dStreams = part.dStreams.filter((stream) => stream !== dHidden_TD);
-  // The first segment's rebuilt streams are compared with the truth before they go.
+  // The first segment's rebuilt streams are compared with the true ones before they are freed.
   if (index > 0) freeBatch(part);
   else {
     free(...part.dStreams);
@@ -112,7 +116,10 @@ export function leaveBackward(microBatch: Held, index: number, { coupling }: Seg
   }
 }
 
-/** +-1 for each document and unit, from what identifies them, so that nothing is kept; of the tokens that are here. */
+/**
+ * +1 or -1 for each document and unit, one value per token held here. They follow from seed and place, so none are
+ * kept.
+ */
 function drawnSigns(
   { segments, tokens, spread }: HeldBatch,
   device: string,
@@ -127,7 +134,10 @@ function drawnSigns(
   return (unit) => fromValues(() => ownOf(unit), [tokens.length, 1], "float32", device);
 }
 
-/** Notes what it holds now, without gradients: streams are copied, since couplings rebuild in place; what a method keeps is shared. */
+/**
+ * Saves what it holds now, without gradients. Streams are copied, since couplings rebuild in place; what a method keeps
+ * is shared.
+ */
 export function save(microBatch: Held): void {
   scope(() => {
     const copies = microBatch.parts.map(({ streams }) =>
@@ -147,7 +157,7 @@ export function save(microBatch: Held): void {
   });
 }
 
-/** Frees what it holds and goes on from what was saved; losses behind the last block and gradients are to be taken anew. */
+/** Frees what it holds and goes back to what was saved. Loss and gradients must be computed again. */
 export function restore(microBatch: Held): void {
   microBatch.parts.forEach(freeBatch);
   if (microBatch.dHidden_TD !== null) free(microBatch.dHidden_TD);

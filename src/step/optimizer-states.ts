@@ -1,4 +1,5 @@
-// The optimiser's rule and state for every trained parameter of a model, by place and name. Owns the state until `free`.
+// The optimizer's rule and state for every trained parameter of a model, by place and name. Owns the state until
+// `free`.
 import { assert } from "../errors.js";
 import {
   applyRule,
@@ -32,7 +33,7 @@ import { type Change, nameOf, type ParameterStore, type StateStore } from "../st
 import { parameterFacts } from "./parameter-facts.js";
 
 export interface StateOptions {
-  /** Whether bfloat16 weights have a correction that makes 24 bits of them, instead of stochastic rounding. */
+  /** Whether a bfloat16 weight has a correction, which makes 24 bits with it, instead of stochastic rounding. */
   weightsCorrection?: boolean;
   /** What is trained and has a state; all by default. */
   trains?: Trains;
@@ -42,26 +43,26 @@ export interface StateOptions {
 
 /** A step's update of a parameter. */
 export interface ParameterUpdate extends ScaledUpdate {
-  /** Of the random bits of this part in this step. */
+  /** Seed of the random bits of this part in this step. */
   seed: number;
-  /** The first of the experts that the gradient is of; nothing for a gradient of the whole. */
+  /** First expert that the gradient belongs to; nothing if it is the whole parameter's gradient. */
   firstExpert?: number;
   /** The store's way to change what is stored. */
   change: Change;
 }
 
 interface Entry {
-  /** Its place among all parameters, which tells its random bits from theirs. */
+  /** Its place among all parameters; its random bits follow from it. */
   place: number;
   facts: ParameterFacts;
   rule: Rule;
   state: State;
-  /** Which of its rows are held, and updated, here. */
+  /** Which of its rows this rank holds and updates. */
   rows: Rows;
 }
 
 export class OptimizerStates {
-  /** How many updates of parameters were begun: who compares two counts knows whether anything has changed between. */
+  /** How many updates of parameters were begun. Two equal counts mean that nothing has changed in between. */
   updates = 0;
   /** By full name on disk (fused names for experts). */
   readonly #entries = new Map<string, Entry>();
@@ -85,7 +86,8 @@ export class OptimizerStates {
   }
 
   /**
-   * From now on `trains` says what is trained, each with a state as before the first step. What is part of a weight, its correction, stays.
+   * From now on, `trains` says what is trained. States begin at zero again; a correction stays, since it is part of its
+   * weight.
    */
   restart(trains: Trains = () => true): void {
     const model = this.#model;
@@ -115,8 +117,9 @@ export class OptimizerStates {
   }
 
   /**
-   * Updates a parameter with its gradient times `gradientScale`; negative layers are outer parameters. With `firstExpert`, the
-   * gradient is that of some of a stack of experts, and only these are updated. Where rows of it are held, `whole` and the gradient have these.
+   * Updates a parameter with its gradient times `gradientScale`; layer -1 means outer parameters. With `firstExpert`,
+   * the gradient is that of some experts of a stack, and only these are updated. Where this rank holds some rows only,
+   * `whole` and the gradient have only these rows.
    */
   update(
     layer: number,
@@ -143,7 +146,10 @@ export class OptimizerStates {
     });
   }
 
-  /** Every state tensor with its name in a checkpoint: kind, then the parameter's name; and of what it is a part, where it is one. */
+  /**
+   * Every state tensor with its name in a checkpoint ("KIND.PARAMETER"); `part` says where a rank's rows lie in the
+   * whole.
+   */
   tensors(): (NamedTensor & { of: string })[] {
     return [...this.#entries].flatMap(([name, { state, rule, facts, rows }]) =>
       Object.entries(state).map(([kind, tensor]) => {
@@ -158,7 +164,7 @@ export class OptimizerStates {
     );
   }
 
-  /** Bytes of it as it is saved, which is whole. */
+  /** Bytes of all state as it is saved: whole, not this rank's rows alone. */
   get savedBytes(): number {
     return [...this.#entries.values()].reduce(
       (total, { rule, facts, state }) =>
@@ -196,7 +202,7 @@ function someExperts(
   };
 }
 
-/** State bytes of a model that need not exist: what `OptimizerStates` would take, exactly. */
+/** State bytes of a model that need not exist: exactly what `OptimizerStates` would take. */
 export function plannedStateBytes(
   optimizer: Optimizer,
   architecture: Architecture,
@@ -209,7 +215,7 @@ export function plannedStateBytes(
   );
 }
 
-/** The state of one parameter that need not exist, and whether rows of it are updated by themselves. */
+/** State of one parameter that need not exist, and whether its rows can be updated independently. */
 export const plannedState = (
   optimizer: Optimizer,
   architecture: Architecture,
@@ -222,7 +228,10 @@ export const plannedState = (
   return { layout, elementwise: rule.elementwise === true };
 };
 
-/** Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` says how a weight is stored. */
+/**
+ * Every state tensor of a model that need not exist, by its name in a checkpoint; `dtypeOf` gives a weight's stored
+ * dtype.
+ */
 export function plannedStates(
   optimizer: Optimizer,
   architecture: Architecture,

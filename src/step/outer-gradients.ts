@@ -1,5 +1,5 @@
-// The two ends of a step outside the blocks: loss, final norm and head behind the last one, the embedding before the
-// first. A head that is the embedding is updated once, after both gave their gradient.
+// The two ends of a step outside the blocks: loss, final norm and head behind the last block, the embedding before the
+// first. A head that is also the embedding is updated once, after both have added to its gradient.
 import { BadValuesError } from "../errors.js";
 import { type Parameters, trainedOf } from "../model/model.js";
 import { scaleEmbedding } from "../model/scales.js";
@@ -20,10 +20,10 @@ import { type Network, openHead, outerNames, type Segment, WEIGHTS_IN_USE } from
 const DOUBT = "The learning rate may be too high, or the weights damaged.";
 
 /**
- * The loss of the step, an objective for each micro-batch, and of every micro-batch the gradient behind `last`; `lossScale` is
- * 1 / trained tokens. Updates final norm and head where they are trained, once streams are known to be sound. What was measured is known when
- * `updates` have finished. Returned
- * gradients are the embedding's so far, where it is the head.
+ * Measures the loss of the step, with one objective for each micro-batch, and gives every micro-batch the gradient
+ * behind segment `last`; `lossScale` is 1 / trained tokens. Updates final norm and head where they are trained, once
+ * the streams are known to be sound. `measured` may be called when `updates` have finished; `tied` is the gradient of a
+ * head that is also the embedding, so far.
  */
 export function headAndLoss(
   network: Network,
@@ -79,7 +79,7 @@ interface Head {
   lossScale: number;
 }
 
-/** Sums for `readLosses`. */
+/** Loss of one micro-batch, as sums for `readLosses`; gives it its gradient. */
 function lossOf(
   network: Network,
   { coupling, format }: Segment,
@@ -110,7 +110,10 @@ function lossOf(
   );
 }
 
-/** Where the embedding is trained, adds the gradients in front of the first block to its rows, and updates it; `tied` is what the head left. */
+/**
+ * Adds the gradients in front of the first block to the embedding's rows and updates it, if it is trained; `tied` is
+ * from `headAndLoss`.
+ */
 export function embeddingGradient(
   network: Network,
   microBatches: MicroBatch[],

@@ -1,6 +1,7 @@
-// What an optimiser is told of a parameter: what it does in the network, and which matrices it consists of. A stacked tensor
-// of experts is as many matrices as its checkpoint names on disk, so that an optimiser which looks at matrices treats each
-// expert's gate, up and down projection by itself, as it would where these are tensors of their own. Biases of experts are one vector.
+// What an optimizer is told of a parameter: what it does in the network, and which matrices it consists of. A stacked
+// tensor of experts counts as many matrices as its checkpoint names on disk. So an optimizer that looks at matrices
+// treats each expert's gate, up and down projection as it would treat separate tensors. Biases of experts are one
+// vector.
 import type { Architecture } from "../model/architecture.js";
 import type { PlacedParameter } from "../model/model.js";
 import type { ParameterFacts } from "../optim/optimizer.js";

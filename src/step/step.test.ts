@@ -367,7 +367,8 @@ test("a unit of several blocks holds the gradient of each and the sums in front 
   ] as const) {
     assert.equal(unit.gradient, size * single.gradient);
     const more = unit.peak - single.peak - (unit.gradient - single.gradient);
-    assert.ok(more <= (size + 1) * sum, `${more / sum} sums with ${size} blocks`);
+    // A few numbers of their own, such as norms, are alive at one peak and not at the other.
+    assert.ok(more <= (size + 1) * sum + 64, `${more / sum} sums with ${size} blocks`);
   }
 });
 

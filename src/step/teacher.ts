@@ -1,6 +1,6 @@
-// The network that a run started from, as the teacher of what it became: the ordinary network of the original weights, read
-// block by block from their files while micro-batches pass, so that there is no second copy of the model. Of a pass only the final
-// hidden states stay, until the loss. Owns the mapped files until `close`.
+// The network that a run started from, as the teacher of what it became: the ordinary network of the original weights.
+// It is read block by block from its files while micro-batches pass, so there is no second copy of the model. Only the
+// final hidden states of a pass stay, until the loss. Owns the mapped files until `close`.
 import type { ModelSource } from "../checkpoint/source.js";
 import { type StreamedModel, streamModel } from "../checkpoint/stream.js";
 import type { OpenWeights } from "../model/weights.js";
@@ -19,7 +19,7 @@ import { deviceStore } from "../store/device.js";
 export interface TeacherTargets {
   /** One for each micro-batch. */
   objectives: Objective[];
-  /** Bytes alive until `free`: hidden states, and the head where it is no view of its file. */
+  /** Bytes alive until `free`: hidden states, and the head unless it is a view of its file. */
   bytes: number;
   free(): void;
 }
@@ -48,7 +48,7 @@ export class Teacher {
     };
   }
 
-  /** A forward pass over the micro-batches, layer by layer; the caller frees what it returns. */
+  /** Passes the micro-batches forward, layer by layer; the caller frees the result. */
   targets(batches: HeldBatch[]): TeacherTargets {
     const { device } = this.#network;
     const before = ledger(device).liveBytes;
@@ -108,7 +108,7 @@ export class Teacher {
     );
   }
 
-  /** Runs `fn` with some outer parameters at hand. */
+  /** Runs `fn` with some outer parameters loaded. */
   #with<Result>(names: string[], fn: (network: Network) => Result): Result {
     return scope(() => {
       const outer = Object.fromEntries(names.map((name) => [name, this.#streamed.read(-1, name)]));

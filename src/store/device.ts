@@ -1,5 +1,5 @@
-// The plain store: weights and optimizer state stay in the memory of the device that computes, and are read and changed there.
-// State exists for what is trained alone. Owns nothing: the tensors belong to the model and the optimizer.
+// The plain store: weights and optimizer state stay in the memory of the device that computes; they are read and
+// changed there. Only trained parameters have state. Owns nothing: the tensors belong to the model and the optimizer.
 import { inMemory } from "../model/model.js";
 import { free, keep } from "../torch/scope.js";
 import { zeros } from "../torch/tensor.js";

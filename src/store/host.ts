@@ -1,7 +1,8 @@
-// Parameters and optimizer state in main memory, pinned, while a GPU computes. The part that was loaded last is on the device; the
-// one behind it is copied there meanwhile, in a backward pass with its state; what an update changed goes back while the next part
-// computes. Some blocks may stay on the device, evenly among the others, so that copies go on while these compute. Owns slabs of main
-// memory and copies on the device; the stored tensors belong to the model and the optimizer.
+// Parameters and optimizer state in pinned main memory, while a GPU computes. The part that was loaded last is on the
+// device. Meanwhile the next part is copied there, in a backward pass with its state; what an update changed is copied
+// back while the next part computes. Some blocks may stay on the device, spread evenly among the others, so that copies
+// go on while they compute. Owns slabs of main memory and copies on the device; the stored tensors belong to the model
+// and the optimizer.
 import { UserError } from "../errors.js";
 import { formatBytes } from "../format.js";
 import type { Allocate, PlacedParameter } from "../model/model.js";
@@ -30,13 +31,13 @@ import {
 } from "./store.js";
 import { Stopwatch, type StoreTimes } from "./times.js";
 
-/** Copies of a part on the device, by what they are copies of. */
+/** Copies of a part on the device, by the stored tensor that they copy. */
 interface Copies {
   part: number;
   of: Map<Tensor, Tensor>;
 }
 
-/** Whether one of `held` blocks of `count`, spread evenly, is block i. */
+/** Whether block i stays on the device, where `held` of `count` blocks do, spread evenly. */
 const isHeld = (i: number, held: number, count: number): boolean =>
   Math.floor(((i + 1) * held) / count) > Math.floor((i * held) / count);
 
@@ -52,13 +53,13 @@ export class HostStore implements ParameterStore {
   readonly #slabs: Tensor[] = [];
   #loaded: Copies | null = null;
   #next: Copies | null = null;
-  /** Parts that are on their way to main memory since the step began. */
+  /** Parts whose copy back to main memory was begun in this step. */
   readonly #sent = new Set<number>();
-  /** Whether the parts that are loaded will be updated, and need their state. */
+  /** Whether parts that are loaded will be updated, and so need their state. */
   #updates = false;
   readonly #times = new Stopwatch();
 
-  /** Without a GPU, which is for tests, the host is its own device: the same copies, not pinned and not asynchronous. */
+  /** Without a GPU (for tests), the host is its own device: the same copies, but neither pinned nor asynchronous. */
   constructor({
     device,
     architecture,
@@ -148,7 +149,7 @@ export class HostStore implements ParameterStore {
     try {
       return this.#times.measure("updateMs", () => work(this.#change));
     } finally {
-      // Of experts in groups only what is stored was changed; of an update that was cut off, only the copy.
+      // The copy differs from what is stored: experts in groups were changed only there, a failed update only here.
       this.#dropLoaded();
     }
   }

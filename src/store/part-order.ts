@@ -1,5 +1,5 @@
-// The order in which a step needs the parts of a network: up in the forward pass, down in the backward pass. From the part at
-// hand follows the one that will be next.
+// The order in which a step needs the parts of a network: up in the forward pass, down in the backward pass. The part
+// that is in use tells the next one.
 
 export class PartOrder {
   readonly #order: number[];
@@ -10,7 +10,7 @@ export class PartOrder {
     this.#order = order;
   }
 
-  /** Goes to a part; returns the part behind it, if there is one; of those that are `wanted`, if not all are. */
+  /** Goes to a part; returns the next part that is `wanted`, if there is one. */
   enter(part: number, wanted: (part: number) => boolean = () => true): number | undefined {
     const index = this.#order.indexOf(part);
     if (index !== this.#index) this.#direction = index > this.#index ? 1 : -1;
@@ -27,7 +27,10 @@ export class PartOrder {
     return this.#order[this.#index];
   }
 
-  /** Whether a part needs its state: on the way down parts are updated, and both ends are entered then, or to evaluate. */
+  /**
+   * Whether a part needs its state: on the way down every part is updated. Both ends are entered only then, or in
+   * evaluation.
+   */
   isUpdated(part: number): boolean {
     return this.#direction < 0 || part === this.#order[0] || part === this.#order[this.#order.length - 1];
   }

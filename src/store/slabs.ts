@@ -1,6 +1,6 @@
-// Many tensors in few allocations. Pinned memory is given by powers of two, so that tensors by themselves would take up to twice what
-// they hold; here they lie side by side in slabs that are powers of two, and what is left over is a few percent.
-// Slabs are the caller's; so are the tensors, which are views of them.
+// Many tensors in few allocations. Pinned memory comes in powers of two, so single tensors would take up to twice their
+// bytes. Here they lie side by side in slabs of such sizes, and a few percent are unused. The caller owns the slabs and
+// the tensors, which are views of them.
 import { narrow, view, viewDtype } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { type DType, DTYPES, type Tensor } from "../torch/tensor.js";
@@ -17,7 +17,10 @@ const MOST_BYTES = 2 ** 34;
 const sizeOf = ({ shape, dtype }: Wanted): number =>
   Math.ceil((shape.reduce((product, each) => product * each, 1) * DTYPES[dtype]) / ALIGNMENT) * ALIGNMENT;
 
-/** The sizes of slabs, and for each tensor which one holds it and from where: the first that has as much left, else a new one, as large as what is left has use for. */
+/**
+ * Sizes of slabs, and for each tensor its slab and offset. A tensor goes to the first slab with enough room. If there
+ * is none, a new slab is made, as large as the remaining tensors can fill.
+ */
 export function layOut(wanted: Wanted[]): { slabs: number[]; places: { slab: number; offset: number }[] } {
   const sizes = wanted.map(sizeOf);
   let left = sizes.reduce((sum, bytes) => sum + bytes, 0);
@@ -37,7 +40,7 @@ export function layOut(wanted: Wanted[]): { slabs: number[]; places: { slab: num
   return { slabs: slabs.map(({ bytes }) => bytes), places };
 }
 
-/** The tensors by name, with whatever `make` leaves in so many bytes. */
+/** Makes the slabs with `make`, and the tensors in them by name; their values are whatever `make` leaves. */
 export function allocateSlabs(
   wanted: Wanted[],
   make: (bytes: number) => Tensor,

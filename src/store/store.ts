@@ -1,6 +1,6 @@
-// Where parameters and optimizer state lie while no block uses them, as a training step sees it. Weights are read in `load`,
-// changed in `update`, and a backward pass runs in `backward`: what a store does before and behind these cannot be forgotten.
-// A part is a block, or one end of the network. Stored tensors belong to the model and the optimizer.
+// Where parameters and optimizer state lie while no block uses them, as a training step sees it. Weights are read in
+// `load` and changed in `update`; a backward pass runs in `backward`. So a store's work before and after these cannot
+// be forgotten. A part is a block, or one end of the network. Stored tensors belong to the model and the optimizer.
 import type { WrittenProgress } from "../checkpoint/run/state.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Allocate, Model, PlacedParameter } from "../model/model.js";
@@ -10,7 +10,7 @@ import { embedding } from "../torch/ops.js";
 import { type Rows, device, type DType, fromArray, type Tensor } from "../torch/tensor.js";
 import type { StoreTimes } from "./times.js";
 
-/** Parts outside the blocks, which have their layer's number: final norm and head, and the embedding. */
+/** Numbers of the parts outside the blocks: final norm and head, and the embedding. A block has its layer's number. */
 export const HEAD = -1;
 export const EMBEDDING = -2;
 
@@ -20,18 +20,18 @@ export interface PlannedState {
 }
 
 export interface StateStore {
-  /** The state of a parameter that is to be trained: zero, or as an earlier run left it in the store. */
+  /** The state of a parameter that will be trained: zero, or as an earlier run left it in the store. */
   open(placed: PlacedParameter): State;
-  /** The parameter is no longer trained. Opened anew, its state is zero. */
+  /** Ends the training of a parameter. If it is opened again, its state is zero. */
   release(state: State): void;
 }
 
-/** Where a stored tensor of the part being loaded is to be read. What `load` returns may share its memory. */
+/** Where to read a stored tensor of the part that is loaded. What `load` returns may share its memory. */
 export type InUse = (stored: Tensor) => Tensor;
 
 /**
- * Gives `change` tensors on the device with the values of stored ones, by the same names, and stores what it makes of them. Of the caller's
- * scope, or the store's own.
+ * Gives `change` the values of stored tensors, by the same names, on the device, and stores what it makes of them.
+ * These tensors belong to the caller's scope or to the store.
  */
 export type Change = (stored: Record<string, Tensor>, change: (onDevice: Record<string, Tensor>) => void) => void;
 
@@ -42,70 +42,80 @@ export interface HeldBytes {
 
 export const NOTHING_HELD: HeldBytes = { weightBytes: 0, stateBytes: 0 };
 
-/** How ranks share what is stored, of which each has some rows. */
+/** How ranks share what is stored: each has some rows. */
 export interface Sharing {
-  /** Those that a rank has of a parameter: this one, unless said otherwise. */
+  /** The rows of a parameter that a rank has; this rank by default. */
   rows(placed: PlacedParameter, rank?: number): Rows;
-  /** The shape of the parameter that a stored tensor is of. */
+  /** The whole shape of the parameter that a stored tensor is part of. */
   shapeOf(stored: Tensor): number[];
-  /** Whether experts are used by the rank that holds them, when training; known when there is a model. */
+  /** Whether, in training, only the rank that holds an expert uses it. Known once there is a model. */
   expertsStay(): boolean;
-  /** Of a gradient, as of its parameter. */
+  /** The rows of a gradient's sum that a rank needs: those that it holds of the parameter. */
   readonly needed: NeededRows;
 }
 
 export interface ParameterStore {
   /** Bytes of weights and state that stay in the device's memory; null where all do. */
   readonly held: HeldBytes | null;
-  /** Bytes of the device that hold copies of parts, in use and on the way. */
+  /** Bytes of the device that hold copies of parts, in use or on their way. */
   readonly copiedBytes: number;
-  /** Bytes of main memory that hold all parts beside the device. */
+  /** Bytes of main memory that hold parts beside the device. */
   readonly hostBytes: number;
-  /** Null where this process has all. */
+  /** Null where this process holds everything. */
   readonly sharing: Sharing | null;
-  /** Where the weights of a model lie that is being made. */
+  /** Gives the weights of a new model their places. */
   readonly allocate: Allocate;
-  /** Where optimizer state lies; told of all parameters, trained or not yet. */
+  /** Gives optimizer state its place; `planned` has all parameters, trained or not yet. */
   allocateState(planned: PlannedState[]): StateStore;
-  /** The model that a run which was cut off left here; null where nothing outlives a run. */
+  /** The model that an interrupted run left here; null where nothing outlives a run. */
   openModel(): Model | null;
-  /** Weights and state are those of the end of a step; training begins. */
+  /** Weights and state are now those of the end of a step; training begins. */
   begin(progress: WrittenProgress): void;
-  /** Parts are loaded in `work` alone, and in this order. Of those of a block that `stay`, each rank is given what it holds. */
+  /**
+   * Runs `work`, which alone may load parts, in this order. Of a block's parameters that `stay`, each rank gets only
+   * what it holds.
+   */
   pass<T>(parts: readonly number[], work: () => T, stays?: (name: string) => boolean): T;
-  /** Calls `open` when the weights of a part are there, while the next part's are brought. What it returns may be used until it is freed. */
+  /**
+   * Calls `open` when a part's weights are there, while the next part's are fetched. The result may be used until it is
+   * freed.
+   */
   load<T>(part: number, open: (inUse: InUse) => T): T;
-  /** Rows of the stored embedding, where it is stored; for the caller's scope. */
+  /** Rows of the stored embedding, on the device that stores it; for the caller's scope. */
   lookUp(stored: Tensor, tokens_T: ArrayLike<number>): Tensor;
-  /** A backward pass, which updates parts or only measures. */
+  /** Runs a backward pass, which updates parts or only measures. */
   backward<T>(updates: boolean, pass: () => T): T;
-  /** Weights and state of a part are changed by `change` alone. */
+  /** Runs `work`, whose argument is the only way to change weights and state of a part. */
   update<T>(part: number, work: (change: Change) => T): T;
   finishStep(progress: WrittenProgress): void;
-  /** Brings weights and state back to the end of the step before; false where what this one has changed was not kept. */
+  /** Brings weights and state back to the end of the step before; false if this step's old values were not kept. */
   undoStep(): boolean;
-  /** `fill` replaces weights and state, and returns whose they are. A crash meanwhile leaves nothing of them to go on from. */
+  /**
+   * `fill` replaces weights and state, and returns their progress. After a crash in it, nothing is left to go on from.
+   */
   replace(fill: () => WrittenProgress): void;
-  /** What the steps since the last call spent beside computing. */
+  /** The times that steps since the last call spent beside computing. */
   takeTimes(): StoreTimes;
-  /** Releases what the store holds, after the model and the state; `finished`: nobody needs what it kept any more. */
+  /**
+   * Frees what the store holds, after the model and the state. `finished`: nobody needs what it kept on disk any more.
+   */
   close(finished: boolean): void;
 }
 
-/** Of ranks that share what is stored. */
+/** Options of ranks that share what is stored. */
 export interface SharedOptions {
   ranks: Pick<Collectives, "rank" | "world" | "gather" | "reads">;
-  /** The state of a weight of this dtype, and whether any rows of it may be updated by themselves. */
+  /** The state of a weight of this dtype, and whether any of its rows may be updated alone. */
   stateOf: (placed: PlacedParameter, dtype: DType) => { layout: StateLayout; elementwise: boolean };
-  /** Elements that share some of it. */
+  /** Number of neighbouring elements that share a piece of state. */
   stateBlock: number;
-  /** Whether experts are used by the rank that holds them, all matrices of each by one. */
+  /** Whether only the rank that holds an expert uses it; then one rank holds all matrices of it. */
   expertsStay?: (planned: readonly { placed: PlacedParameter; dtype: DType }[]) => boolean;
-  /** Who holds what, by full name, where that follows from a larger model than this one. */
+  /** Which rank holds what, by full name, where a larger model than this one decides that. */
   shares?: ReadonlyMap<string, readonly Rows[]>;
 }
 
-/** What stores are made from; each takes what it needs. */
+/** Arguments of stores; each store takes what it needs. */
 export interface StoreOptions {
   /** Where the step computes. */
   device: string;
@@ -113,29 +123,29 @@ export interface StoreOptions {
   /** A folder of the store's own, which need not exist. */
   folder: string;
   durability: "snapshot" | "step";
-  /** Bytes of optimizer state of weights of this dtype. */
+  /** Bytes of optimizer state, if weights have this dtype. */
   stateBytes: (weightsDtype: DType) => number;
-  /** Nothing for a store of one process. */
+  /** Missing for a store of one process. */
   shared?: SharedOptions;
-  /** Blocks whose weights and state stay in the device's memory, where the others do not. */
+  /** Number of blocks whose weights and state stay in the device's memory, where the others do not. */
   blocksOnDevice: number;
 }
 
 /** A row of the registry. */
 export interface StoreKind {
-  /** For the help, behind its name; nothing where the name says it. */
+  /** Its help, behind its name; missing where the name says enough. */
   about?: string;
   /**
-   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, or in files of the run's folder, of which the system
-   * keeps in memory what it has room for.
+   * Where weights and optimizer state lie: in the device's memory, in main memory beside it, or in files of the run's
+   * folder, which the system keeps in memory as far as there is room.
    */
   lies: "device" | "memory" | "files";
-  /** Whether that is a share of them on each of several ranks. */
+  /** Whether each of several ranks holds only a share of them. */
   shared: boolean;
-  /** Whether it is of use only beside a device with memory of its own. */
+  /** Whether it is useful only with a device that has memory of its own. */
   needsGpu: boolean;
   make(options: StoreOptions): ParameterStore;
-  /** For a plan, on an engine that only counts bytes; touches no file. */
+  /** Makes a store for a plan, on an engine that only counts bytes; touches no file. */
   makePlanned(options: Pick<StoreOptions, "device" | "architecture" | "blocksOnDevice" | "shared">): ParameterStore;
 }
 

@@ -1,13 +1,13 @@
-// What a step spends on parameters that lie elsewhere, in milliseconds. Work inside work is counted for both.
+// What a step spends on parameters that lie elsewhere, in milliseconds. Nested work counts for both measurements.
 
 export interface StoreTimes {
-  /** Waiting for a part to be there; on a GPU, which waits by itself, asking for it. */
+  /** Waiting for a part; on a GPU, which waits by itself, only asking for it. */
   waitMs: number;
-  /** Norm, clipping and update of weights and state, and the gradients of experts in groups. */
+  /** Norm, clipping and update of weights and state, and making gradients of experts in groups. */
   updateMs: number;
-  /** Keeping old bytes before they are changed. */
+  /** Saving old bytes before they are changed. */
   logMs: number;
-  /** Waiting at the end of a step until all changes are kept. */
+  /** Waiting at the end of a step until all changes are stored. */
   syncMs: number;
 }
 

@@ -86,6 +86,9 @@ export function toArray(t: Tensor): number[] {
   }
 }
 
+/** The same; null from an engine without elements. */
+export const valuesIfAny = (t: Tensor): number[] | null => (native.hasElements() ? toArray(t) : null);
+
 /** The one element of a tensor. */
 export const item = (t: Tensor): number => Number(readItem(t));
 

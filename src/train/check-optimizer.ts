@@ -1,4 +1,4 @@
-// What a run says about its optimizer before it starts. Holds nothing; refuses what would have no effect on the model at hand.
+// What a run says about its optimizer before it starts. Holds nothing; refuses settings without effect on the model.
 import { UserError } from "../errors.js";
 import { type Model, placedWeights } from "../model/model.js";
 import { optimizerEntry } from "../optim/registry.js";
@@ -6,7 +6,7 @@ import { parameterFacts } from "../step/parameter-facts.js";
 import { dtype } from "../torch/tensor.js";
 import type { TrainSettings } from "./settings/rows.js";
 
-/** What the person should know of clipping that they pay for. */
+/** Notes on clipping that costs a backward pass and does little. */
 export function clippingNotes({ optimizer, max_grad_norm: limit }: TrainSettings): string[] {
   if (limit === 0 || !optimizerEntry(optimizer).ignoresGradientSize) return [];
   return [
@@ -14,7 +14,7 @@ export function clippingNotes({ optimizer, max_grad_norm: limit }: TrainSettings
   ];
 }
 
-/** Refuses settings of the optimiser that have no effect on this model. */
+/** Errors: UserError for settings of the optimizer that have no effect on this model. */
 export function checkOptimizer(settings: TrainSettings, model: Model): void {
   const { weights_correction } = settings;
   const type = dtype(Object.values(model.outer)[0]);

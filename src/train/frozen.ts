@@ -1,11 +1,14 @@
-// Which parameters the setting `freeze` names, by the names that they have in a checkpoint.
+// Which parameters the setting `freeze` names, by their names in a checkpoint.
 import { diskTensors, fullName, nameOnDisk } from "../checkpoint/layout.js";
 import { UserError } from "../errors.js";
 import { type Model, type PlacedParameter, placedParameters, placedWeights, type Trains } from "../model/model.js";
 
 type Shape = Pick<Model, "architecture">;
 
-/** Whether a parameter is frozen. Errors: UserError for a part of what is trained as one. */
+/**
+ * Returns whether a parameter is frozen. Errors: UserError if a pattern names a part of a tensor that can only be
+ * trained as one.
+ */
 export function frozenBy(patterns: readonly string[], { architecture }: Shape): Trains {
   if (patterns.length === 0) return () => false;
   const placed = placedParameters(architecture);
@@ -13,7 +16,7 @@ export function frozenBy(patterns: readonly string[], { architecture }: Shape): 
   return (layer, name) => frozen.has(`${layer} ${name}`);
 }
 
-/** Refuses a pattern that names nothing in this model, and patterns that leave nothing to train. */
+/** Errors: UserError for a pattern that names nothing in this model, and for patterns that leave nothing to train. */
 export function checkFrozen(patterns: readonly string[], model: Shape): void {
   const placed = placedParameters(model.architecture);
   const weights = placedWeights(model.architecture);

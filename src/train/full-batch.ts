@@ -1,12 +1,12 @@
-// A batch without a file: rows of random tokens, each as long as it may be and one document, all tokens but the last trained.
-// For benches, and for plans: shorter documents take less, since attention of a row is largest when it is one document.
+// A batch without a file: rows of random tokens, each one document of max_length, of which all tokens but the last are
+// trained. For benches and plans, as the largest case: attention takes most when a row is one document.
 import { type Batch, NO_LABEL, type SizedBatch } from "../data/batches.js";
 import { seedFor } from "../torch/random.js";
 import type { TrainSettings } from "./settings/rows.js";
 
 type Sizes = Pick<TrainSettings, "per_device_train_batch_size" | "max_length">;
 
-/** A full batch of which only sizes are known, for an engine that looks at nothing else. */
+/** A full batch that has only sizes, for an engine that reads no values. */
 export function sizedBatch({ per_device_train_batch_size: rows, max_length: length }: Sizes): SizedBatch {
   const values = { length: rows * length };
   return {
@@ -18,7 +18,7 @@ export function sizedBatch({ per_device_train_batch_size: rows, max_length: leng
   };
 }
 
-/** Random tokens by `seed`. */
+/** A full batch of random tokens that follow from `seed`. */
 export function fullBatch(
   { per_device_train_batch_size: rows, max_length: length }: Sizes,
   vocabSize: number,

@@ -1,6 +1,6 @@
-// The training loop, one page: step, report, evaluate, sample, save, and a look whether the run shall stop. Events go to the sink; what a step
-// does is in run-step.ts, what it measures in step.ts, what follows when it goes wrong in recovery.ts, the result in end-run.ts. Stops
-// after the step in which a stop is asked for, with a checkpoint.
+// The training loop on one page: step, report, evaluate, sample, save, and check whether to stop. Events go to the
+// sink. A step is in run-step.ts, its figures in step.ts, what follows a failed step in recovery.ts, the result in
+// end-run.ts. When a stop is asked for, the loop ends after the step, with a checkpoint.
 import { setImmediate } from "node:timers/promises";
 
 import type { Sink } from "../metrics/record.js";
@@ -35,7 +35,9 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
   const say = (step: number, message: string): void => sink.write({ kind: "message", step, message, level: "info" });
   let memory: MemoryTerms | null = null;
   let evaluated = -1;
-  /** Evaluates and saves what is due after a step; returns the folder with which the run stops, or null when it goes on. */
+  /**
+   * Evaluates and saves what is due after a step; returns the folder with which the run stops, or null if it goes on.
+   */
   const follow = (step: number): string | null => {
     const due = dueAfter(run, step);
     const measured =
@@ -43,7 +45,7 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
     if (measured !== null) evaluated = step;
     const bestBefore = bestModel.best && { ...bestModel.best };
     const isBest = measured !== null && bestModel.count(measured);
-    // Those of the end are the result's.
+    // The samples after the last step are those of the result.
     if (due.samples && step < totalSteps && !bestModel.isExhausted) sampleRun(run, sink, step);
     const isKept = isBest && settings.load_best_model_at_end;
     if (isBest) bestModel.keep(step, measured);
@@ -52,14 +54,14 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
     const save = stops() ? saveStopped : saveBetween;
     const folder = onFirstSaving(run, () => save(run, sink, step));
     if (folder === null) {
-      // What was not saved cannot be the result.
+      // A best model that was not saved cannot be the result.
       if (isKept) bestModel.restore(bestBefore);
       return null;
     }
     recovery.saved(step, folder);
     stop.saved?.(folder);
     say(step, `saved ${folder}`);
-    // Also when that was asked for while saving.
+    // Asked again, since a stop may have been asked for while saving.
     return stops() ? folder : null;
   };
   if (startStep === 0) {
@@ -68,7 +70,7 @@ export async function train(run: Run, sink: Sink, asked: StopSignal = { aborted:
   }
   let done = startStep;
   if (stop.aborted && done < totalSteps) return { stopped: true, steps: done, folder: "", memory };
-  // A kill can fall between a step that lasts by itself and what follows it.
+  // A kill can come between a step that lasts by itself and what follows the step.
   const stoppedWith = startStep > 0 && run.resumedFrom?.inPlace ? follow(startStep) : null;
   if (stoppedWith !== null) return { stopped: true, steps: startStep, folder: stoppedWith, memory };
   while (done < totalSteps && !bestModel.isExhausted) {

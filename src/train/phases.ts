@@ -1,5 +1,5 @@
-// The phases of a run, one after the other: steps that share what is trained, what the loss is and a course of the learning rate. Each
-// begins with optimizer states of zero. A run has one phase unless settings ask for more.
+// The phases of a run, one after the other. Steps of a phase share what is trained, what the loss is, and one course of
+// the learning rate. Each phase begins with optimizer states of zero. A run has one phase unless settings ask for more.
 import { UserError } from "../errors.js";
 import type { Model, Trains } from "../model/model.js";
 import { learningRateAt } from "../optim/schedule.js";
@@ -8,7 +8,10 @@ import { frozenBy } from "./frozen.js";
 import type { TrainSettings } from "./settings/settings.js";
 
 export interface Phase {
-  /** adapters: they alone are trained; distillation: the loss is the divergence from a teacher; full: what settings say, by labels. */
+  /**
+   * adapters: only adapters are trained; distillation: the loss is the divergence from a teacher; full: what the
+   * settings say, with labels.
+   */
   name: "adapters" | "distillation" | "full";
   /** From 1. */
   firstStep: number;
@@ -16,7 +19,7 @@ export interface Phase {
   peakLearningRate: number;
 }
 
-/** The phases of `totalSteps` steps in their order; those without steps are left out. */
+/** The phases of `totalSteps` steps, in order; those without steps are left out. */
 export function phasesOf(settings: TrainSettings, totalSteps: number): Phase[] {
   const { adapter_steps: adapters, distill_steps: distillation, learning_rate: rate } = settings;
   if (adapters + distillation > totalSteps) {
@@ -42,11 +45,11 @@ export function phasesOf(settings: TrainSettings, totalSteps: number): Phase[] {
     .filter(({ firstStep, lastStep }) => lastStep >= firstStep);
 }
 
-/** The phase of a step; before the first step, the first. */
+/** The phase of a step; step 0 is in the first. */
 export const phaseAt = (phases: readonly Phase[], step: number): Phase =>
   phases.find(({ lastStep }) => lastStep >= step) ?? phases[phases.length - 1];
 
-/** Each phase has a warm-up and a decay of its own, by the same settings. */
+/** Each phase has its own warm-up and decay, by the same settings. */
 export function learningRateIn(
   { firstStep, lastStep, peakLearningRate }: Phase,
   step: number,
@@ -63,9 +66,9 @@ export function learningRateIn(
   });
 }
 
-/** What a phase trains of a model. */
+/** Which parameters of a model a phase trains. */
 export function trainsOf({ name: phase }: Phase, { freeze, freeze_router }: TrainSettings, model: Model): Trains {
-  // Records of earlier versions have no such setting.
+  // Records of earlier versions have no setting `freeze`.
   const isFrozen = frozenBy(freeze ?? [], model);
   if (phase === "adapters") {
     const adapters = adapterNames(model);

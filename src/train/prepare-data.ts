@@ -1,4 +1,5 @@
-// From the settings' files of rows to documents, trained and held out, and whether a model has all of their tokens.
+// From the files of rows that settings name to documents, trained and held out; and whether a model has all of their
+// tokens.
 import { join } from "node:path";
 
 import { type Documents, eachDocument, inMemory } from "../data/documents.js";
@@ -22,13 +23,13 @@ import type { TrainSettings } from "./settings/settings.js";
 export type DataSettings = Omit<DocumentSettings, "train_on"> &
   Pick<TrainSettings, "train_on" | "train_file" | "validation_file" | "validation_rows" | "dataset_cache" | "seed">;
 
-/** Rows that a program gives, by the setting which would name their files. */
+/** Rows that a program gives, by the setting that would otherwise name their files. */
 export type GivenRows = Partial<Record<"train_file" | "validation_file", readonly unknown[]>>;
 
 export interface DataTools {
   tokenizer: Tokenizer;
   input: TokenizerInput;
-  /** For progress. */
+  /** Where progress is shown. */
   out?: Output;
   given?: GivenRows;
 }
@@ -38,21 +39,24 @@ export interface RunRows {
   documents: Documents;
   evalDocuments: Documents;
   report: DataReport;
-  /** What the files are and what their rows hold, a line for each source. */
+  /** What the files are and what their rows hold, one line per source. */
   found: string[];
   notes: string[];
-  /** Whether the trained ones were kept from an earlier start. */
+  /** Whether the trained documents come from the cache of an earlier start. */
   fromCache: boolean;
 }
 
-/** The rows of settings as documents, trained and held out. Errors: UserError for rows and for settings that do not fit them. */
+/**
+ * Reads the rows that settings name as documents, trained and held out. Errors: UserError for rows, and for settings
+ * that do not fit them.
+ */
 export async function readData(settings: DataSettings, tools: DataTools): Promise<RunRows> {
   const { validation_rows: count } = settings;
   const rows = await openRows("train_file", settings, tools.given);
   const split = holdBack(rows.batches(), count);
   const trained = await prepare(settings, tools, rows, ["all but", count], () => someLeft(split, settings));
   const held = async function* (): AsyncGenerator<RowBatch> {
-    // Those that were taken from the cache were not read.
+    // Rows that came from the cache were not read, so pass them to reach the held-out ones.
     if (trained.fromCache) for await (const _ of split.batches());
     yield* split.held();
   };
@@ -76,14 +80,14 @@ export async function readData(settings: DataSettings, tools: DataTools): Promis
   }
 }
 
-/** How many rows of each source were drawn, where they were. */
+/** How many rows of each source were drawn, if they are drawn by weight. */
 function mixNotes({ sources, rowsTaken }: OpenSources): string[] {
   const counts = rowsTaken();
   const words = sources.map(({ file }, i) => `${counts[i]} of ${file}`);
   return isMixed(sources) ? [`rows are drawn by weight until a source is at its end: ${words.join(", ")}`] : [];
 }
 
-/** The rows that a setting names, or those that are given in its place. */
+/** The rows that a setting names, or those given instead. */
 export function openRows(
   name: "train_file" | "validation_file",
   settings: Pick<DataSettings, "train_file" | "validation_file" | "format" | "columns" | "seed">,
@@ -108,7 +112,7 @@ async function* someLeft(split: HeldBack, { train_file, validation_rows }: DataS
   );
 }
 
-/** `part` says which of the rows they are. */
+/** Makes documents of rows; `part` says which rows of the files they are. */
 function prepare(
   settings: DataSettings,
   tools: DataTools,
@@ -117,7 +121,7 @@ function prepare(
   batches: () => AsyncIterable<RowBatch>,
 ): Promise<Prepared> {
   const ours = documentSettings(settings);
-  // The cache knows rows by the content of their files.
+  // The cache finds rows by the content of their files.
   const key =
     settings.dataset_cache && files.length > 0
       ? cacheKey({
@@ -137,7 +141,10 @@ function prepare(
   });
 }
 
-/** What decides tokens and what of them is trained, and nothing else: all of it, or the cache would take others' tokens for its own. */
+/**
+ * Settings that decide tokens and which are trained. It must have all of them, or the cache would give documents of
+ * other settings; and no others.
+ */
 const DOCUMENT_SETTINGS = {
   format: true,
   columns: true,
@@ -156,7 +163,7 @@ export const documentSettings = (settings: Omit<DocumentSettings, "train_on"> & 
     ),
   ) as unknown as DocumentSettings;
 
-/** Refuses a document with a token that the model does not have. */
+/** Errors: UserError for a document with a token that the model does not have. */
 export function checkTokens(documents: Documents, vocabSize: number): void {
   if (documents.facts && documents.facts.largestToken < vocabSize) return;
   for (const { tokens, place } of eachDocument(documents)) {

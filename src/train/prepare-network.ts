@@ -1,5 +1,5 @@
-// From settings to the network and the optimiser of a run: a model is loaded or made, seen through its coupling, and
-// settings that this model cannot have are refused. The caller owns the model.
+// From settings to the network and the optimizer of a run: a model is loaded or made, and seen through its coupling.
+// Settings that this model cannot have are refused. The caller owns the model.
 import { makeOptimizer, optimizerEntry } from "../optim/registry.js";
 import { UserError } from "../errors.js";
 import { loadModel } from "../checkpoint/load.js";
@@ -33,7 +33,7 @@ import { OptimizerStates } from "../step/optimizer-states.js";
 import type { TrainSettings } from "./settings/settings.js";
 import { Teacher } from "../step/teacher.js";
 
-/** The run that is resumed: its folder, and whether that is the working copy itself. */
+/** Where a resumed run goes on: a folder, and whether that is the working copy itself. */
 export interface ResumedFrom {
   folder: string;
   inPlace: boolean;
@@ -52,7 +52,7 @@ export function makeModel(
   const kept = resumed?.inPlace ? store.openModel() : null;
   if (kept) return kept;
   if (resumed || settings.init_weights === "checkpoint") {
-    // What is resumed was checked when it was found.
+    // A resumed folder was checked when it was found.
     const model = loadModel(resumed?.folder ?? source, {
       weightsDtype,
       device,
@@ -62,7 +62,7 @@ export function makeModel(
       held: store.sharing?.rows,
       verify: resumed === undefined,
     });
-    // A checkpoint's config.json has keys added for other readers; the result's follows from the source's.
+    // A checkpoint's config.json has keys added for other readers. The result's config.json is made from the source's.
     model.architecture.source = source.config;
     return model;
   }
@@ -76,13 +76,16 @@ export function makeModel(
   );
 }
 
-/** What passes through a run that is resumed is its source's: a checkpoint can be removed before the run ends, and its files would take room until then. */
+/**
+ * Takes a resumed run's tensors that pass through from its source: its checkpoint may be removed before it ends, but
+ * would take room until then.
+ */
 export function passFrom(source: ModelSource, model: Model): void {
   model.passed?.close();
   model.passed = passingFrom(source, model.architecture);
 }
 
-/** The model as these settings train it; the model stays the caller's. */
+/** The model as these settings train it; the caller still owns the model. */
 export function networkOf(settings: TrainSettings, model: Model, store = deviceStore(settings.device)): Network {
   const description = describeNetwork(settings);
   const problem = widthProblem(settings, model.architecture.hiddenSize);
@@ -102,7 +105,9 @@ export function networkOf(settings: TrainSettings, model: Model, store = deviceS
   };
 }
 
-/** The settings with as many fractional bits as this model's hidden states leave, where that number is open. */
+/**
+ * Settings with stream_fraction_bits filled in, if it is left open: as many bits as this model's hidden states allow.
+ */
 export function withFittingGrid(
   settings: TrainSettings,
   model: Model,
@@ -118,7 +123,7 @@ export function withFittingGrid(
   return { ...settings, stream_fraction_bits: fittingFractionBits(largest, FRACTION_BITS.int32) };
 }
 
-/** Optimiser state for what the network trains; the caller frees it. */
+/** Optimizer state for what the network trains; the caller frees it. */
 export const statesOf = (settings: TrainSettings, { model, trains, computeDtype, store }: Network): OptimizerStates =>
   new OptimizerStates(makeOptimizer(settings, computeDtype), model, {
     weightsCorrection: settings.weights_correction === "8bit",
@@ -126,7 +131,7 @@ export const statesOf = (settings: TrainSettings, { model, trains, computeDtype,
     store,
   });
 
-/** The original network for a run that distils it; the caller closes it. */
+/** The original network, for a run that distils it; else null. The caller closes it. */
 export function teacherOf(
   settings: TrainSettings,
   source: ModelSource,
@@ -168,7 +173,7 @@ export function notesOf(settings: TrainSettings, description: NetworkDescription
   return [`${model} was trained as ${couplingOf(before).name}; this run trains it as ${coupling.name}`];
 }
 
-/** What transformers would take from config.json in training, and a run here takes from its settings alone. */
+/** Notes on what transformers would take from config.json in training; a run here takes it only from its settings. */
 export function configNotes(settings: TrainSettings, { source }: Architecture): string[] {
   const note = (key: "router_aux_loss_coef" | "router_jitter_noise", asks: boolean): string[] =>
     asks && Number(source[key]) > 0 && settings[key] === 0
@@ -202,7 +207,7 @@ export function checkRouter(settings: TrainSettings, architecture: Architecture)
   );
 }
 
-/** Whether pieces of the optimizer's state would belong to two experts. */
+/** Whether a piece of the optimizer's state would belong to two experts. */
 export const expertsShareState = (
   { optimizer }: Pick<TrainSettings, "optimizer">,
   { hiddenSize, experts }: Pick<Architecture, "hiddenSize" | "experts">,
@@ -221,7 +226,9 @@ function checkGroups(settings: TrainSettings, architecture: Architecture): void 
   );
 }
 
-/** Attention is shared out by heads; of those of keys and values, one may be repeated for several ranks, unless a state goes with it. */
+/**
+ * Ranks share attention by heads. A head of keys and values may be repeated for several ranks, unless it has a state.
+ */
 function checkSequences({ sequence_ranks: asked, model }: TrainSettings, { layers }: Architecture): void {
   const heads = layers.flatMap(({ attention }) => attention.heads ?? []);
   const fits = (ranks: number): boolean =>

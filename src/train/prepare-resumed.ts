@@ -1,5 +1,5 @@
-// Where a run that is resumed goes on: which checkpoint, or the working copy of a run that was cut off, and whether the settings
-// are those that it can go on with. Reads only, but for a working copy, which is brought back to the end of its last whole step.
+// Where a resumed run goes on: from which checkpoint, or from the working copy of an interrupted run; and whether its
+// settings allow that. Reads only, except that a working copy is brought back to the end of its last whole step.
 import { listCheckpoints, type SavedRun } from "../checkpoint/run/state.js";
 import { UserError } from "../errors.js";
 import { DESCRIBED_SETTINGS } from "../reversible/couplings/registry.js";
@@ -10,7 +10,10 @@ import { isSame, type SettingValue } from "../settings/table.js";
 import { showValue } from "../settings/values.js";
 import type { TrainSettings } from "./settings/settings.js";
 
-/** What a run cannot change midway: the network it trains, what its optimiser keeps, and the order of its data, in which it has a position. */
+/**
+ * What a run cannot change midway: its network, what its optimizer keeps, and the order of its data, in which it has a
+ * position.
+ */
 const FIXED = [
   "coupling",
   ...DESCRIBED_SETTINGS,
@@ -50,11 +53,13 @@ interface Found extends ResumedFrom {
 }
 
 export interface Resumed extends Found {
-  /** What was asked, with the grid that the run began with where that is left open. */
+  /** The settings that were asked for, with the grid that the run began with if they leave it open. */
   settings: TrainSettings;
 }
 
-/** The run that `resume` names; undefined for one that begins. Errors: UserError where it cannot go on with these settings. */
+/**
+ * The run that `resume` names; undefined if it is empty. Errors: UserError if the run cannot go on with these settings.
+ */
 export function findResumed(asked: TrainSettings): Resumed | undefined {
   if (!asked.resume) return undefined;
   const found = asked.resume === "latest" ? latestRun(asked) : { ...openCheckpoint(asked.resume), inPlace: false };
@@ -65,7 +70,7 @@ export function findResumed(asked: TrainSettings): Resumed | undefined {
   return { ...found, settings };
 }
 
-/** The working copy of a run that was cut off, where it is ahead of every checkpoint; else the newest checkpoint that is whole. */
+/** The working copy of an interrupted run, if it is ahead of every checkpoint; else the newest whole checkpoint. */
 function latestRun(settings: TrainSettings): Found {
   const { output_dir } = settings;
   const newest = listCheckpoints(output_dir).at(-1) ?? -1;

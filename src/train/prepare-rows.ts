@@ -1,5 +1,5 @@
-// From settings to what a run is trained on: the model's files with all that the run adds to them, rows as batches, and the step at
-// which an earlier run stopped. Reads no weights. The caller owns the documents.
+// From settings to what a run is trained on: the model's files with all that the run adds, rows as batches, and the
+// step at which an earlier run stopped. Reads no weights. The caller owns the documents.
 import { type ModelSource, openSource, withFilesKept } from "../checkpoint/source.js";
 import { Batches } from "../data/batches.js";
 import type { Documents } from "../data/documents.js";
@@ -22,7 +22,7 @@ import type { TrainSettings } from "./settings/settings.js";
 
 /** What a run is trained on, from which batch on, and for how many steps. */
 export interface BegunRows {
-  /** With all that the run adds to it. */
+  /** The model's files, with all that the run adds to them. */
   source: ModelSource;
   tokenizer: Tokenizer;
   resumed: Resumed | undefined;
@@ -36,7 +36,7 @@ export interface BegunRows {
   endNotes: string[];
 }
 
-/** What it opens is in `made` from when it is there, for the caller to close. Errors: UserError. */
+/** Puts what it opens into `made` at once, for the caller to close, also when it throws. Errors: UserError. */
 export async function beginRows(
   asked: TrainSettings,
   made: { documents?: Documents[] },
@@ -45,7 +45,7 @@ export async function beginRows(
   rows?: GivenRows,
 ): Promise<BegunRows> {
   const opened = withFilesKept(openSource(asked.model));
-  // A folder that is no model of ours is refused before rows are read and tokens made.
+  // Refuses a folder that holds no model we know, before rows are read and encoded.
   readArchitecture(opened.config, opened.configPath);
   const added = withAddedTokens(opened, asked);
   const given = withGivenFiles(added.source, asked);

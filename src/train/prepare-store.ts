@@ -1,5 +1,5 @@
-// Where the parameters of a run lie: from settings to the store, and from a working copy that a crash left behind to the step
-// that it can go on from.
+// Where the parameters of a run lie: from settings to the store, and from the working copy that a crash left to the
+// step from which it can go on.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
@@ -26,7 +26,7 @@ import { type OptimizerStates, plannedState, plannedStateBytes, type StateOption
 import { expertsStay } from "./ranks/expert-sharing.js";
 import type { TrainSettings } from "./settings/settings.js";
 
-/** What a store of ranks has to know of a run of these settings. */
+/** What a store that ranks share must know of a run with these settings. */
 export function sharedOptions(
   settings: TrainSettings,
   architecture: Architecture,
@@ -36,7 +36,7 @@ export function sharedOptions(
   return {
     ranks,
     stateOf: (placed, dtype) => plannedState(optimizer, architecture, placed, dtype, correctionOf(settings)),
-    expertsStay: (planned) => expertsStay(settings, architecture, planned),
+    expertsStay: (planned) => expertsStay(settings, architecture, planned, ranks.world),
     stateBlock: optimizerEntry(settings.optimizer).stateBlock ?? 1,
   };
 }
@@ -66,7 +66,7 @@ export function makeStore(settings: TrainSettings, source: ModelSource, ranks: C
   });
 }
 
-/** What the ranks of a run read of one another between steps; null where each has all. */
+/** How the ranks of a run read from each other between steps; null where each has everything. */
 export function sharedReads(
   ranks: Collectives,
   { model, store }: Network,
@@ -81,11 +81,17 @@ export function sharedReads(
   return new SharedReads(ranks, own);
 }
 
-/** Whether a run goes on with the files in which its parameters lie. Ranks go on from checkpoints: one may have made a step that another has not. */
+/**
+ * Whether a run goes on with the files in which its parameters lie. Ranks go on from checkpoints, as one may have made
+ * a step that another has not.
+ */
 export const goesOnInPlace = ({ parameters }: Pick<TrainSettings, "parameters">): boolean =>
   STORES[parameters].lies === "files" && !STORES[parameters].shared;
 
-/** Refuses to go on from a checkpoint before the step that is in the working copy, which only a run on disk goes on from. */
+/**
+ * Errors: UserError if the working copy is at a later step than checkpoint `newest`; only a run on disk can go on from
+ * it.
+ */
 export function refuseIdleCopy(outputDir: string, newest: number): void {
   const path = join(workingFolder(outputDir), STATE_FILE);
   const step = existsSync(path) ? readProgress(path).step : -1;
@@ -97,7 +103,10 @@ export function refuseIdleCopy(outputDir: string, newest: number): void {
   );
 }
 
-/** Where a run can go on in its working copy, which is brought back to the end of that step; undefined where there is none, or it is before `step`. */
+/**
+ * The working copy that a run can go on in, brought back to the end of its last whole step; undefined if there is none,
+ * or its step is below `step`.
+ */
 export function unfinishedRun(
   settings: TrainSettings,
   step: number,

@@ -1,5 +1,6 @@
-// From settings to everything a run needs: rows become batches, a folder becomes a network with optimiser state, at the
-// step where an earlier run stopped. Makes the run's folder and holds it; the caller owns the run and frees it with `freeRun`.
+// From settings to everything a run needs: rows become batches, a folder becomes a network with optimizer state, at the
+// step where an earlier run stopped. Makes and holds the run's folder; the caller owns the run and frees it with
+// `freeRun`.
 import { passingNote } from "../checkpoint/pass-through.js";
 import { sourceNotes } from "../checkpoint/source.js";
 import { type Batches, type BatchList, sequentialBatches } from "../data/batches.js";
@@ -48,40 +49,40 @@ import { checkRoom } from "./folder/run-room.js";
 import type { TrainSettings } from "./settings/settings.js";
 import { dtypeNote, endNote, lengthNote } from "./files/source-notes.js";
 
-/** All of a run. What changes with its steps is in `state`, `states` and `data`, and in the model's tensors. */
+/** A whole run. What changes with its steps is in `state`, `states`, `data` and the model's tensors. */
 export interface Run extends Course {
-  /** How ranks read of one another what they share; null where each has all. */
+  /** How ranks read what they share from each other; null where each has everything. */
   readonly shared: SharedReads | null;
   /** Held until `freeRun`. */
   readonly folder: RunFolder;
   readonly state: RunState;
   readonly data: Batches;
-  /** What batches are made of; closed by `freeRun`. */
+  /** The documents that batches are made of; closed by `freeRun`. */
   readonly documents: readonly Documents[];
-  /** What `data` and the held-out rows are, as checkpoints keep it. */
+  /** Identifies `data` and the held-out rows, as checkpoints keep it. */
   readonly fingerprint: DataFingerprint;
   readonly evalBatches: BatchList;
   readonly report: DataReport;
-  /** What the files of rows are, a line for each source. */
+  /** What the files of rows are, one line per source. */
   readonly found: readonly string[];
-  /** What the person should know of these settings and did not ask. */
+  /** What a person should know of these settings without asking. */
   readonly notes: string[];
-  /** Whether weights of the ordinary network begin to be trained as another one. */
+  /** Whether weights of the ordinary network begin to be trained as another network. */
   readonly converted: boolean;
-  /** Steps already done by the run that is resumed. */
+  /** Number of steps that the resumed run has done already. */
   readonly startStep: number;
   readonly bestModel: BestModel;
-  /** Where the run went on from; nothing for one that began. */
+  /** Where the run went on from; undefined for a new run. */
   readonly resumedFrom?: ResumedFrom;
   readonly tokenizer: Tokenizer;
-  /** What the network goes on from while it trains. */
+  /** The prompts that the network continues while it trains. */
   readonly samples: Samples;
 }
 
 /**
- * Makes the run and holds its folder, where no other can be made until `freeRun`; `out` is told how far the rows are, and `rows` take the
- * place of files. Of several ranks the first has the folder, and the others write nothing.
- * Errors: UserError, and nothing is left.
+ * Makes the run and holds its folder: nobody else can make one there until `freeRun`. `out` shows the progress of
+ * reading rows; `rows` replace files. With several ranks, the first holds the folder and the others write nothing.
+ * Errors: UserError; then nothing is left behind.
  */
 export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALONE, rows?: GivenRows): Promise<Run> {
   checkForRanks(asked, ranks);
@@ -94,7 +95,7 @@ export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALO
     made.state?.close();
     made.states?.free();
     if (made.model) freeModel(made.model);
-    // A working copy of many gigabytes must not stay behind a wrong setting.
+    // A working copy of many gigabytes must not stay after a wrong setting.
     made.store?.close(false);
     folder.abandon();
     if (asked.memory_limit !== "") limitMemory(NO_LIMIT);
@@ -102,7 +103,7 @@ export async function prepareRun(asked: TrainSettings, out?: Output, ranks = ALO
   }
 }
 
-/** What is to be released when the rest of the preparation is refused. */
+/** What must be freed when the rest of the preparation is refused. */
 interface Made {
   documents?: Documents[];
   store?: ParameterStore;
@@ -125,7 +126,7 @@ async function makeRun(
   const begun = await beginRows(asked, made, ranks, out, rows);
   const { source, data, resumed, startStep, totalSteps, read, tokenizer, fingerprint } = begun;
   const samples = readPrompts(asked, { source, tokenizer, formats: read.report.formats });
-  // Its working copy takes the place of the one that is there.
+  // The working copy of this run replaces the one that is there.
   if (STORES[asked.parameters].lies === "files") onFirst(ranks, () => folder.begin());
   const { course, state, store } = makeTrained(asked, made, begun, ranks);
   const { settings, states } = course;
@@ -176,18 +177,18 @@ async function makeRun(
   };
 }
 
-/** How ranks use experts of one another. */
+/** Notes on how ranks use each other's experts. */
 function expertNotes(settings: TrainSettings, model: Model, { world }: Collectives): string[] {
   const { architecture } = model;
   const planned = placedParameters(architecture).map((placed) => ({
     placed,
     dtype: dtype(parameterOf(model, placed)),
   }));
-  const stay = expertsStay(settings, architecture, planned);
-  return sharingNotes(settings, { stay, ...expertTraffic(settings, architecture, planned) }, world);
+  const stay = expertsStay(settings, architecture, planned, world);
+  return sharingNotes(settings, { stay, ...expertTraffic(settings, architecture, planned, world) }, world);
 }
 
-/** The network with its optimizer state, in the store that it lies in, as it is at the start. */
+/** The network and its optimizer state as they are at the start, in the store that holds them. */
 function makeTrained(
   asked: TrainSettings,
   made: Made,
@@ -219,7 +220,7 @@ function makeTrained(
   return { course, state, store };
 }
 
-/** What is said of a run that begins, and not again where it goes on. */
+/** Notes for a new run, which are not repeated when it goes on. */
 function firstNotes(
   settings: Readonly<TrainSettings>,
   { network, description }: RunState,
@@ -237,7 +238,7 @@ function firstNotes(
   ];
 }
 
-/** `finished` says that a checkpoint or the result holds all that the run has done. */
+/** Frees all of a run. `finished`: a checkpoint or the result holds everything that the run has done. */
 export function freeRun(run: Run, finished = false): void {
   const { model, store } = run.state.network;
   run.state.close();

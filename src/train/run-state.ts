@@ -1,6 +1,6 @@
-// What of a run depends on the step it is at: which parameters are trained, gamma, and whether a teacher is there. It changes in
-// `moveTo` and nowhere else; whoever needs it reads it there and keeps none of it for a later step. Owns the teacher; the model, its
-// store and the optimizer's states are the run's.
+// What of a run depends on its step: which parameters are trained, gamma, and the teacher. Only `moveTo` changes it;
+// others read it here, and keep none of it for a later step. Owns the teacher; the run owns the model, its store and
+// the optimizer's states.
 import type { ModelSource } from "../checkpoint/source.js";
 import { gammaAt } from "../optim/schedule.js";
 import { couplingOf, describeNetwork, type NetworkDescription } from "../network/description.js";
@@ -19,7 +19,7 @@ export interface Course {
   readonly totalSteps: number;
   readonly phases: readonly Phase[];
   readonly states: OptimizerStates;
-  /** Those that train together; one process by itself in most runs. */
+  /** The processes that train together; in most runs one process by itself. */
   readonly ranks: Collectives;
 }
 
@@ -30,7 +30,10 @@ export class RunState {
   #description: NetworkDescription;
   #teacher: Teacher | null = null;
 
-  /** After `step`, with states of what its phase trains, as `network` says. Errors: UserError where there is nothing to distil from. */
+  /**
+   * The state after `step`; optimizer states are those of what `network` trains. Errors: UserError if there is nothing
+   * to distil from.
+   */
   constructor(course: Course, network: Network, step: number) {
     this.#course = course;
     this.#phase = phaseAt(course.phases, step);
@@ -38,7 +41,7 @@ export class RunState {
     this.#description = describeNetwork(course.settings);
     this.moveTo(step);
     const { adapter_steps, distill_steps } = course.settings;
-    // Before the steps that need it, so that what is wrong with it is said before the first.
+    // Opened before the steps that need it, so that errors come before the first step.
     if (step < adapter_steps + distill_steps) this.#teacher = this.#openTeacher();
   }
 
@@ -46,12 +49,12 @@ export class RunState {
     return this.#phase;
   }
 
-  /** As it is trained in this step. */
+  /** The network as this step trains it. */
   get network(): Network {
     return this.#network;
   }
 
-  /** The same as a folder says it. */
+  /** The description of `network`, as a folder holds it. */
   get description(): NetworkDescription {
     return this.#description;
   }
@@ -63,7 +66,10 @@ export class RunState {
     return this.#teacher ?? undefined;
   }
 
-  /** The run as it is in `step`, ahead or back. In another phase than before, optimizer states are zero, of what that phase trains. */
+  /**
+   * Moves the run to `step`, ahead or back. If the phase changes, optimizer states begin at zero, for what that phase
+   * trains.
+   */
   moveTo(step: number): void {
     const { settings, phases, states, totalSteps } = this.#course;
     const phase = phaseAt(phases, step);

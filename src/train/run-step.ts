@@ -1,5 +1,5 @@
-// One step of a run as its settings have it: the run's state of this step, the next batches, and the parameter store's end of the
-// step. The loop and the benchmarks that keep their own books call it.
+// One step of a run as its settings say: moves the run's state to the step, takes the next batches, and ends the step
+// in the parameter store. The loop calls it, and benchmarks that record figures of their own.
 import type { Batch } from "../data/batches.js";
 import { during } from "../torch/span.js";
 import { batchesPerStep } from "./course/run-length.js";
@@ -13,7 +13,7 @@ export interface Stepped {
   learningRate: number;
 }
 
-/** `check` looks at what the updates have made, and throws, before the step counts as done. */
+/** Makes a step. `check` looks at the updated weights, and may throw, before the step counts as done. */
 export function runStep(run: Run, step: number, check: () => void = () => {}): Stepped {
   const { settings, data, state, states, ranks } = run;
   state.moveTo(step);

@@ -1,11 +1,11 @@
-// What of the settings a step is told; for runs, and for plans of them.
+// The options of a step, from settings; for runs, and for plans of them.
 import { METHODS } from "../reversible/methods/registry.js";
 import { learningRateIn, type Phase } from "./phases.js";
 import type { TrainSettings } from "./settings/rows.js";
 import type { StepOptions } from "../step/step.js";
 
 export function stepOptions(settings: TrainSettings, phase: Phase, step: number): StepOptions {
-  // These are there to move the router.
+  // Router losses, noise and corrections are there to move the router.
   const routerIsTrained = phase.name !== "adapters";
   return {
     method: METHODS[settings.method],

@@ -1,5 +1,6 @@
-// A run that is killed again and again, for tests: `crashingRun` begins it in processes of their own, each killed with SIGKILL
-// at its moment by a thread that does not wait for the step, and lets the last one end. As a program, this file is that process.
+// A run that is killed again and again, for tests: `crashingRun` begins it in processes of its own. A thread that does
+// not wait for the step kills each with SIGKILL at its moment; the last process runs to the end. As a program, this
+// file is such a process.
 import { spawn } from "node:child_process";
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -15,15 +16,15 @@ import { train } from "./loop.js";
 /** What one process did. */
 export interface Life {
   killed: boolean;
-  /** The step it went on from; null when it was killed before it was ready. */
+  /** The step from which it went on; null if it was killed before it was ready. */
   startStep: number | null;
   /** Losses of the steps that it reported as done, by step. */
   losses: Map<number, number>;
-  /** Of the steps that it reported. */
+  /** Times of the steps that it reported. */
   stepMs: number[];
 }
 
-/** Runs and kills after each of `delaysMs`, counted from the beginning of training; then once to the end. */
+/** Runs, and kills after each of `delaysMs`, counted from the beginning of training; then runs once to the end. */
 export async function crashingRun(settings: TrainSettings, delaysMs: number[]): Promise<Life[]> {
   const lives: Life[] = [];
   for (const delayMs of [...delaysMs, null]) {

@@ -19,11 +19,14 @@ const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 
 export interface Workplace {
   folder: string;
-  /** Three blocks, the middle one dense, unless another golden model is asked for; float32; 80 tokens of which the tokenizer uses 69. */
+  /**
+   * Three blocks, the middle one dense, unless another golden model is asked for; float32; 80 tokens, of which the
+   * tokenizer uses 69.
+   */
   model: string;
-  /** Fourteen short texts, of which two fit in a pack of 64 tokens: seven micro-batches of one row an epoch. */
+  /** Fourteen short texts; two fit in a pack of 64 tokens. So an epoch has seven micro-batches of one row. */
   rows: string;
-  /** The folder of a run; nothing is there yet. */
+  /** The path of a run's folder, which does not exist yet. */
   out(name?: string): string;
 }
 
@@ -47,7 +50,7 @@ export function makeWorkplace(t: TestContext, golden = "hf-tiny"): Workplace {
   return { folder, model, rows, out: (name = "run") => join(folder, name) };
 }
 
-/** Ten steps of one micro-batch at a rate at which the tiny model learns, unless `changes` say otherwise. */
+/** Ten steps of one micro-batch, at a rate at which the tiny model learns, unless `changes` say otherwise. */
 export function settingsFor({ model, rows, out }: Workplace, changes: Partial<TrainSettings> = {}): TrainSettings {
   return resolveSettings({
     flags: {
@@ -76,14 +79,14 @@ export interface Ran {
 }
 
 export interface RunOptions {
-  /** Asks for a stop in this step; as a signal, it is heard when the event loop turns. */
+  /** The step in which a stop is asked for. Like a signal, it is noticed when the event loop turns. */
   stopAt?: number;
   /** Called before the first step. */
   look?: (run: Run) => void;
   ranks?: Collectives;
 }
 
-/** Trains to the end or the stop; asserts that nothing is alive afterwards that was not alive before, also on failure. */
+/** Trains to the end or the stop. Asserts that all tensors made are freed afterwards, also on failure. */
 export async function runTraining(settings: TrainSettings, { stopAt, look, ranks }: RunOptions = {}): Promise<Ran> {
   const events: RunEvent[] = [];
   const controller = new AbortController();

@@ -1,10 +1,10 @@
-// Models that also see or hear have the settings of their text model under `text_config` of config.json; those of text alone have them
-// at the top. Who reads or changes such a setting outside of the families goes through here.
+// Models that also see or hear have their text model's settings under `text_config` of config.json; text models have
+// them at the top. All code outside of the families reads and changes such settings here.
 type Json = Record<string, unknown>;
 
 const KEY = "text_config";
 
-/** The settings of the text model: `text_config` where there is one, else all of them. */
+/** The settings of the text model: `text_config` if it exists, else all of them. */
 export const textConfig = (config: Readonly<Json>): Json => nestedIn(config) ?? config;
 
 /** config.json with some settings of its text model changed. */

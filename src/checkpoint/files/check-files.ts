@@ -1,6 +1,6 @@
-// The files of a folder against what was recorded when they were written: the manifest of a folder that we saved, or the
-// names of the blobs in the cache of a hub, ours or that of Hugging Face, which are checksums. Lengths first, which cost
-// nothing; then every byte.
+// Compares the files of a folder with what was recorded when they were written: the manifest of a folder that we saved,
+// or the names of blobs in a hub's cache (ours or Hugging Face's), which are checksums. It compares lengths first, as
+// this costs nothing, then every byte.
 import { existsSync, lstatSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
@@ -11,24 +11,24 @@ import { MANIFEST_FILE, readManifest } from "./manifest.js";
 
 interface Expected {
   name: string;
-  /** Unknown in a hub's cache. */
+  /** Undefined in a hub's cache, where it is not known. */
   bytes?: number;
   kind: Checksum;
   hash: string;
-  /** Where the bytes are, for what is to be done about them. */
+  /** Where the bytes really are, for advice on what to do. */
   real: string;
 }
 
 export interface FileProblem {
   file: string;
-  /** Completes "FILE ". */
+  /** Completes the sentence "FILE ". */
   problem: string;
-  /** Where a hub's cache has it. */
+  /** Its place in a hub's cache. */
   blob?: string;
 }
 
 export interface Checked {
-  /** What the checksums come from; null where there are none. */
+  /** Where the checksums come from; null if there are none. */
   by: "manifest" | "hub" | null;
   files: number;
   bytes: number;
@@ -67,7 +67,7 @@ export function checkFiles(folder: string, wanted: (name: string) => boolean = (
   return { by: manifest ? "manifest" : expected.length > 0 ? "hub" : null, files: expected.length, bytes, problems };
 }
 
-/** Throws a UserError when a file of weights in `folder` is not what was recorded; a folder without records passes. */
+/** Errors: UserError when a file of weights in `folder` differs from its record. A folder without records passes. */
 export function checkWeightFiles(folder: string): void {
   if (!isFolder(folder)) return;
   const [damaged] = checkFiles(folder, isWeightsName).problems;
@@ -81,11 +81,11 @@ export function checkWeightFiles(folder: string): void {
   );
 }
 
-/** Files of a checkpoint that a run does not go on with when they have changed. */
+/** Files of a checkpoint that must be unchanged for a run to go on from it. */
 const NEEDED_TO_RESUME = (name: string): boolean =>
   isWeightsName(name) || isStateName(name) || name === "config.json" || name === "revmoe.json";
 
-/** What is damaged of the files that a run needs to go on from a checkpoint; `by` is null for one without a manifest. */
+/** Damage in the files that a run needs to go on from a checkpoint; `by` is null for one without a manifest. */
 export const checkCheckpoint = (folder: string): Checked => checkFiles(folder, NEEDED_TO_RESUME);
 
 function recordedIn(folder: string, files: Map<string, { bytes: number; sha256: string }>): Expected[] {
@@ -98,7 +98,7 @@ function recordedIn(folder: string, files: Map<string, { bytes: number; sha256: 
   }));
 }
 
-/** Links into a folder blobs/ whose names are checksums. */
+/** Links into a folder blobs/, whose names are checksums. */
 function blobsIn(folder: string): Expected[] {
   return readdirSync(folder).flatMap((name) => {
     const path = join(folder, name);

@@ -1,6 +1,6 @@
-// Writing that must reach the disk, and what went wrong when it does not: the failure names the file, how much was to
-// be written and how much room there is. Checksums are taken on the way, so that nothing is read again for them. Nothing
-// here decides what is written.
+// Writing that must reach the disk. A failure becomes an error that names the file, how much was to be written and how
+// much room there is. Checksums are computed while writing, so nothing is read again for them. This file does not
+// decide what is written.
 import { createHash } from "node:crypto";
 import {
   closeSync,
@@ -19,7 +19,7 @@ import { UserError } from "../../errors.js";
 import { formatBytes } from "../../format.js";
 import { naming } from "../../read-file.js";
 
-/** What a file that was written holds. */
+/** What a written file holds. */
 export interface FileRecord {
   bytes: number;
   /** In hexadecimal. */
@@ -28,7 +28,10 @@ export interface FileRecord {
 
 const recordings = new Map<string, Map<string, FileRecord>>();
 
-/** Runs `write` and returns a record, by name, of every file that `writeDurably` put directly into `folder` meanwhile. */
+/**
+ * Runs `write`, and returns a record, by name, of every file that `writeDurably` wrote directly into `folder`
+ * meanwhile.
+ */
 export function recordWrites(folder: string, write: () => void): Map<string, FileRecord> {
   const records = new Map<string, FileRecord>();
   recordings.set(folder, records);
@@ -62,7 +65,7 @@ export function writeDurably(path: string, bytes: number, fill: (append: (chunk:
   if (hash) records?.set(basename(path), { bytes: written, sha256: hash.digest("hex") });
 }
 
-/** Appends every byte to an open file: a disk that fills up takes part of them, without a word, before it refuses the rest. */
+/** Appends all bytes to an open file. A disk that fills up silently takes some of them before it refuses the rest. */
 export function writeAll(file: number, bytes: Uint8Array, wrote: (count: number) => void = () => {}): void {
   for (let done = 0; done < bytes.length; ) {
     const count = writeSync(file, bytes, done, bytes.length - done);
@@ -71,19 +74,19 @@ export function writeAll(file: number, bytes: Uint8Array, wrote: (count: number)
   }
 }
 
-/** Writes a small file whole. */
+/** Writes a small file as a whole. */
 export function writeFileDurably(path: string, content: string | Uint8Array): void {
   const bytes = Buffer.from(content);
   writeDurably(path, bytes.length, (append) => append(bytes));
 }
 
-/** Asks the system to put a folder, with every file directly in it, on the disk. */
+/** Asks the system to put a folder and every file directly in it on the disk. */
 export function syncFolder(folder: string): void {
   for (const entry of readdirSync(folder, { withFileTypes: true })) if (entry.isFile()) sync(join(folder, entry.name));
   sync(folder);
 }
 
-/** As `syncFolder`, for the list of names alone: after a rename. */
+/** The same for a single path, such as a folder's list of names after a rename. */
 export function sync(path: string): void {
   const opened = openSync(path, "r");
   try {
@@ -93,7 +96,7 @@ export function sync(path: string): void {
   }
 }
 
-/** A failure of the system while writing as a UserError; any other is returned as it is. */
+/** Turns a system error while writing into a UserError; returns any other failure unchanged. */
 export function diskFailure(path: string, bytes: number, written: number, failure: unknown): unknown {
   if (!(failure instanceof Error) || !("errno" in failure)) return failure;
   const { code, message } = failure as NodeJS.ErrnoException;
@@ -119,7 +122,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENAMETOOLONG: "its name is too long for the file system",
 };
 
-/** Why the system refused, in words where there are any. */
+/** Why the system refused, in words if they are known. */
 export function reasonOf(failure: unknown): string {
   const { code = "", syscall = "", message } = failure as NodeJS.ErrnoException;
   if (code === "ENOENT" && /^(mkdir|access)$/.test(syscall))
@@ -127,19 +130,19 @@ export function reasonOf(failure: unknown): string {
   return REASONS[code] ?? message;
 }
 
-/** What the system refused, behind the sentences that were made of it; undefined when it was something else. */
+/** The system error behind a failure or its causes; undefined if there is none. */
 export function refusalOf(failure: unknown): NodeJS.ErrnoException | undefined {
   if (!(failure instanceof Error)) return undefined;
   return "errno" in failure ? (failure as NodeJS.ErrnoException) : refusalOf(failure.cause);
 }
 
-/** Whether the system refused for want of room. */
+/** Whether the system refused because the disk is full. */
 export const isFull = (failure: unknown): boolean =>
   ["ENOSPC", "EDQUOT"].includes((failure as NodeJS.ErrnoException).code ?? "");
 
 /**
- * Makes a folder and those above it; returns the ones that were not there, the topmost first. One at a time, because
- * Node's own way of making several calls every refusal ENOENT. Throws the system's error.
+ * Makes a folder and its missing parents; returns those that it made, the topmost first. It makes them one at a time,
+ * since Node's own way reports every refusal as ENOENT. Throws the system's error.
  */
 export function makeFolders(path: string): string[] {
   const missing: string[] = [];
@@ -150,7 +153,7 @@ export function makeFolders(path: string): string[] {
   return missing;
 }
 
-/** Throws a UserError when the disk of `folder`, which need not exist yet, has no room for `bytes`. */
+/** Errors: UserError when the disk of `folder`, which need not exist yet, has no room for `bytes`. */
 export function checkFreeSpace(folder: string, bytes: number): void {
   const free = freeBytes(folder);
   if (free >= bytes) return;
@@ -159,7 +162,7 @@ export function checkFreeSpace(folder: string, bytes: number): void {
   );
 }
 
-/** What is free on the disk of `folder`, which need not exist yet; infinite where the file system does not count. */
+/** Free bytes on the disk of `folder`, which need not exist yet; infinite if the file system does not count them. */
 export function freeBytes(folder: string): number {
   let existing = resolve(folder);
   while (!existsSync(existing)) existing = dirname(existing);

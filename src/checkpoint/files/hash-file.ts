@@ -1,11 +1,11 @@
-// Checksums of files. Many bytes are hashed by several threads, a file each, while this one waits: half of a large model's
-// checksum time is saved on two cores, most of it on sixteen. Reads through a buffer of 1 MiB; owns its threads.
+// Checksums of files. Many bytes are hashed by several threads, a file each, while this one waits. For a large model
+// that saves half of the time on two cores, most of it on sixteen. Reads through a buffer of 1 MiB; owns its threads.
 import { createHash, type Hash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads";
 
-/** "git" is SHA-1 of a blob as git counts it, with its length before it (git-scm.com, "Git Objects"). */
+/** "git" is the SHA-1 of a blob as git computes it, with its length in front (git-scm.com, "Git Objects"). */
 export type Checksum = "sha256" | "git";
 
 export interface HashedFile {
@@ -16,17 +16,17 @@ export interface HashedFile {
 const hashOf = (kind: Checksum, bytes: number): Hash =>
   kind === "sha256" ? createHash("sha256") : createHash("sha1").update(`blob ${bytes}\0`);
 
-/** Below this, starting threads takes longer than they save. */
+/** For fewer bytes, starting threads takes longer than they save. */
 const FEW_BYTES = 256 * 2 ** 20;
 const MOST_THREADS = 8;
 
-/** The checksums in hexadecimal, in order; of a file that cannot be read, what the system says, as `{ failure }`. */
+/** The checksums in hexadecimal, in order; for a file that cannot be read, `{ failure }` with the system's message. */
 export function hashFiles(files: HashedFile[]): (string | { failure: string })[] {
   const sizes = files.map(({ path }) => statSync(path, { throwIfNoEntry: false })?.size ?? 0);
   const threads = Math.min(files.length, availableParallelism(), MOST_THREADS);
   const bytes = sizes.reduce((sum, each) => sum + each, 0);
   if (threads < 2 || bytes < FEW_BYTES) return files.map(hashOrFailure);
-  // Large ones first, so that no thread is left with one at the end.
+  // Large files go first, so that no thread is left with one at the end.
   const order = files.map((_, i) => i).sort((a, b) => sizes[b] - sizes[a]);
   return hashByThreads(files, order, threads);
 }
@@ -54,7 +54,7 @@ export function hashOrFailure(file: HashedFile): string | { failure: string } {
 }
 
 function hashByThreads(files: HashedFile[], order: number[], threads: number): (string | { failure: string })[] {
-  /** The next place in `order`, and how many threads have ended. */
+  /** Two counters: the next place in `order`, and the number of threads that have ended. */
   const shared = new Int32Array(new SharedArrayBuffer(8));
   const ports = Array.from({ length: threads }, () => new MessageChannel());
   const workers = ports.map(

@@ -1,4 +1,4 @@
-// A thread of `hashFiles`: takes the next file of the list until there is none, and sends each checksum as it has it.
+// A thread of `hashFiles`: takes the next file of the list until none is left, and sends each checksum once it has it.
 import { type MessagePort, workerData } from "node:worker_threads";
 
 import { type HashedFile, hashOrFailure } from "./hash-file.js";

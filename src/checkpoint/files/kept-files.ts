@@ -1,6 +1,6 @@
-// What a person has in a folder of ours that is replaced: files that its manifest does not know, and files of ours that
-// were changed since they were saved. They go over into the new folder, one rename each, so that a kill at any moment
-// leaves each of them in one of the two folders; what is left of the old one then is ours alone, and is removed.
+// A person's files in a folder of ours that is replaced: files that its manifest does not list, and files of ours that
+// were changed since they were saved. They are moved into the new folder with one rename each, so after a kill each is
+// in one of the two folders. All that remains in the old folder is ours, and is removed.
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,18 +11,18 @@ import { type Manifest, MANIFEST_FILE, readManifest } from "./manifest.js";
 import { COPIED_FILES } from "../model-files.js";
 
 const OLDER_MARK = "revmoe.json";
-/** By these a folder is known as one that we saved. */
+/** Files by which a folder is recognized as one that we saved. */
 export const MARKS = [MANIFEST_FILE, OLDER_MARK];
 
 const isPartByName = (name: string): boolean => isWeightsName(name) || isStateName(name) || MARKS.includes(name);
 const SAVED_NAMES = new Set(["config.json", "modeling_revmoe.py", ...COPIED_FILES]);
 
-/** Whether a folder without a manifest is a checkpoint or a result of this program from before there were manifests. */
+/** Whether a folder without a manifest is a checkpoint or result that this program saved before manifests existed. */
 export const isOlderResult = (folder: string): boolean => existsSync(join(folder, OLDER_MARK));
 
 /**
- * Moves what is a person's from `old` into `target`, which takes its place, and removes the rest of `old`. A name that
- * `target` has, or that would make the file part of the model, becomes NAME.kept. Returns a sentence for each file.
+ * Moves a person's files from `old` into `target`, which replaces it, and removes the rest of `old`. A file whose name
+ * `target` has, or whose name would make it part of the model, becomes NAME.kept. Returns a sentence for each file.
  */
 export function moveKeptFiles(old: string, target: string): string[] {
   const notes: string[] = [];
@@ -47,13 +47,16 @@ export function moveKeptFiles(old: string, target: string): string[] {
   }
   if (stuck) return notes;
   if (notes.length > 0) sync(target);
-  // The manifest goes last, so that what a kill leaves is still known as ours.
+  // The manifest goes last, so that after a kill the rest is still known as ours.
   for (const name of readdirSync(old)) if (name !== MANIFEST_FILE) rmSync(join(old, name), { force: true });
   rmSync(old, { recursive: true, force: true });
   return notes;
 }
 
-/** What is not ours in a folder, by name alone: all that its manifest does not know; without one, what we never write. */
+/**
+ * Names in a folder that are not ours: all that its manifest does not list; without a manifest, names that we never
+ * write.
+ */
 export function foreignEntries(folder: string): string[] {
   const manifest = readManifest(folder);
   const isOurs = (name: string): boolean =>
@@ -63,7 +66,7 @@ export function foreignEntries(folder: string): string[] {
     .map(({ name }) => name);
 }
 
-/** Whether a file is what we saved; in a checkpoint, weights and state are the run's own, and never a person's edit. */
+/** Whether a file is as we saved it. In a checkpoint, weights and state belong to the run and count as unchanged. */
 function isUnchanged(folder: string, name: string, { files }: Manifest): boolean {
   const known = files.get(name);
   if (known === undefined) return false;
@@ -72,7 +75,7 @@ function isUnchanged(folder: string, name: string, { files }: Manifest): boolean
   return statSync(path).size === known.bytes && hashOrFailure({ path, kind: "sha256" }) === known.sha256;
 }
 
-/** Without a manifest: whether the new folder stands for the file. */
+/** For a folder without a manifest: whether the new folder replaces the file. */
 function isReplaced(old: string, name: string, target: string): boolean {
   if (isPartByName(name)) return true;
   return existsSync(join(target, name)) && readFileSync(join(old, name)).equals(readFileSync(join(target, name)));

@@ -1,6 +1,6 @@
-// revmoe-manifest.json: what a folder that we saved holds, with length and checksum of every file. It is written last, so
-// a folder with one is complete; it tells damage from change, and what is ours from what a person added. Other tools
-// pass over it.
+// revmoe-manifest.json: what a folder that we saved holds, with length and checksum of every file. It is written last,
+// so a folder that has it is complete. It distinguishes damage from change, and our files from those that a person
+// added. Other tools ignore it.
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -14,11 +14,14 @@ const VERSION = 1;
 export interface Manifest {
   /** The version of the program that wrote it. */
   program: string;
-  /** By name; all directly in the folder. */
+  /** Records by name; all files are directly in the folder. */
   files: Map<string, FileRecord>;
 }
 
-/** Writes the manifest of a filled folder. `records` are those of `recordWrites`; what was written past it is read. */
+/**
+ * Writes the manifest of a filled folder. `records` come from `recordWrites`; files that were written in other ways are
+ * read.
+ */
 export function writeManifest(folder: string, records: Map<string, FileRecord>): void {
   const files = readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name !== MANIFEST_FILE)
@@ -41,7 +44,7 @@ export function writeManifest(folder: string, records: Map<string, FileRecord>):
   writeFileDurably(join(folder, MANIFEST_FILE), `${text}\n`);
 }
 
-/** The manifest of a folder; undefined where there is none, or what is there is none that we understand. */
+/** The manifest of a folder; undefined if it is missing, or not in a form that we understand. */
 export function readManifest(folder: string): Manifest | undefined {
   const path = join(folder, MANIFEST_FILE);
   if (!existsSync(path)) return undefined;

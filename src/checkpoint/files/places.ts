@@ -1,5 +1,5 @@
-// Where a folder really lies: by real path and by what the file system calls the same folder, so that links, "..", the
-// case of letters and mounts do not hide that one folder lies in another. Reads only.
+// Where a folder really lies: by real path and by the file system's own identity, so that links, "..", the case of
+// letters and mounts do not hide that one folder lies in another. Reads only.
 import { existsSync, lstatSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 
@@ -7,7 +7,9 @@ import { UserError } from "../../errors.js";
 import { INDEX_FILE, SINGLE_FILE } from "../folder.js";
 import { isRunFolder, isRunPart } from "../run/marker.js";
 
-/** The path without links, also of what does not exist yet. "a/.." is dropped first, as wherever paths are joined. */
+/**
+ * The path without links, even if it does not exist yet. "a/.." is removed first, as everywhere that paths are joined.
+ */
 export function realPath(path: string, links = 40): string {
   const whole = resolve(path);
   if (existsSync(whole)) return realpathSync.native(whole);
@@ -21,11 +23,11 @@ export function liesIn(path: string, folder: string): boolean {
   return upwardsFrom(path).some((each) => each === outer || isSameFolder(each, outer));
 }
 
-/** Whether a folder holds weights itself, and so is a model's. */
+/** Whether a folder itself holds weights, and so is a model's folder. */
 export const holdsWeights = (dir: string): boolean =>
   existsSync(join(dir, SINGLE_FILE)) || existsSync(join(dir, INDEX_FILE));
 
-/** The run whose part `path` is, or lies in: its checkpoint-N, final or working copy. */
+/** The run of which `path` is, or lies in, a part: checkpoint-N, final or working copy. */
 function runAround(path: string): { run: string; part: string } | undefined {
   return upwardsFrom(path)
     .map((each) => ({ run: dirname(each), part: basename(each) }))
@@ -33,8 +35,8 @@ function runAround(path: string): { run: string; part: string } | undefined {
 }
 
 /**
- * Refuses a place for a folder that is made from `model`: in the model's own, around it, or among what a run writes and
- * replaces. `name` is the setting that the place came from. Errors: UserError.
+ * Refuses a place for a folder that is made from `model`: in the model's folder, around it, or in what a run writes and
+ * replaces. `name` is the setting that gave the place. Errors: UserError.
  */
 export function checkPlaceBesideModel(dir: string, model: string, name = "output_dir"): void {
   checkOutsideOfModel(dir, model, name);
@@ -45,7 +47,7 @@ export function checkPlaceBesideModel(dir: string, model: string, name = "output
     throw new UserError(`${name}: ${dir} is the folder of a run. Choose another folder.`);
 }
 
-/** As `checkPlaceBesideModel`, for a run's own folder, which may hold the model that is trained on. */
+/** The same for a run's own folder, which may contain the model that is trained. */
 export function checkOutsideOfModel(dir: string, model: string, name = "output_dir"): void {
   if (existsSync(model) && statSync(model).isDirectory() && liesIn(dir, model)) {
     const where =
@@ -60,7 +62,7 @@ export function checkOutsideOfModel(dir: string, model: string, name = "output_d
   }
 }
 
-/** The real path and all folders above it. */
+/** The real path, and all folders above it. */
 function upwardsFrom(path: string): string[] {
   const found = [realPath(path)];
   for (let at = found[0]; dirname(at) !== at; at = dirname(at)) found.push(dirname(at));

@@ -1,7 +1,7 @@
-// A folder that exists completely or not at all: it is filled beside its place under the name DIR.partial, gets its
-// manifest, is put on the disk, and renamed. A folder that was there before stands aside until then, and is back after any
-// failure; what a person has in it goes over into the new one, see kept-files.ts. Limit: two processes must not save to
-// one place at once.
+// A folder that exists completely or not at all. It is filled beside its place under the name DIR.partial, gets its
+// manifest, is put on the disk, and is renamed. A folder that was there before is set aside until then, and returns
+// after any failure; a person's files in it move into the new one, see kept-files.ts. Limit: two processes must not
+// save to one place at the same time.
 import { existsSync, lstatSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 
@@ -10,16 +10,19 @@ import { makeFolders, reasonOf, recordWrites, sync, syncFolder } from "./disk.js
 import { foreignEntries, isOlderResult, moveKeptFiles } from "./kept-files.js";
 import { readManifest, writeManifest } from "./manifest.js";
 
-/** What may be replaced: nothing but an empty folder; a folder with our manifest; also a run's from before there were manifests. */
+/**
+ * What may be replaced: only an empty folder; or one with our manifest; or also a run's folder from before manifests
+ * existed.
+ */
 export type Replaced = "nothing" | "ours" | "ours or older";
 
-/** The old folder meanwhile; a name that nobody gives a folder of his own, because what is under it is removed. */
+/** Ending of the old folder's name meanwhile. Nobody names a folder like this, as what has this name is removed. */
 const ASIDE = ".revmoe-previous";
 
 /**
- * Calls `fill` with an empty folder to write to, and puts the result in place of `dir`. Returns what is to be said of
- * files that a person had there. Throws a UserError, and leaves `dir` as it was, when something fails, or when `dir`
- * holds anything that may not be replaced.
+ * Calls `fill` with an empty folder to write to, and puts the result in the place of `dir`. Returns notes on a person's
+ * files that were there. Errors: UserError when something fails, or when `dir` holds anything that may not be replaced;
+ * `dir` is then as it was.
  */
 export function saveFolder(dir: string, fill: (side: string) => void, replaced: Replaced = "ours"): string[] {
   const target = placeOf(dir);
@@ -44,7 +47,7 @@ export function saveFolder(dir: string, fill: (side: string) => void, replaced: 
   return [...notes, ...settleFolder(target)];
 }
 
-/** Throws the UserError that `saveFolder` would throw before it begins. */
+/** Errors: the UserError that `saveFolder` would throw before it begins. */
 export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void {
   const target = placeOf(dir);
   const above = nearestAbove(target);
@@ -60,8 +63,8 @@ export function checkReplaceable(dir: string, replaced: Replaced = "ours"): void
 }
 
 /**
- * Ends what a kill left of an earlier save to `dir`: the old folder comes back, or what a person had in it goes over into
- * the new one. Returns what is to be said.
+ * Completes an earlier save to `dir` that was killed: the old folder returns, or a person's files in it move into the
+ * new one. Returns notes.
  */
 function settleFolder(dir: string): string[] {
   const target = placeOf(dir);
@@ -73,7 +76,7 @@ function settleFolder(dir: string): string[] {
   return [`${target} is the one from before: a save that was to replace it was cut off`];
 }
 
-/** As `settleFolder`, of every folder in `parent`. */
+/** `settleFolder` for every folder in `parent`. */
 export function settleFolders(parent: string): string[] {
   if (!existsSync(parent)) return [];
   const left = readdirSync(parent).filter((name) => name.endsWith(ASIDE));
@@ -93,7 +96,7 @@ function putInPlace(target: string, side: string, aside: string): void {
   }
 }
 
-/** A save that was cut off leaves known names only: anything else at this place is a person's. */
+/** Errors: UserError if DIR.partial has names that an interrupted save would not leave, as these are a person's. */
 function checkSide(side: string): void {
   const status = lstatSync(side, { throwIfNoEntry: false });
   if (status === undefined) return;
@@ -105,13 +108,13 @@ function checkSide(side: string): void {
   );
 }
 
-/** What there is of the folders above `path`. */
+/** The nearest folder above `path` that exists. */
 function nearestAbove(path: string): string {
   const above = dirname(path);
   return existsSync(above) ? above : nearestAbove(above);
 }
 
-/** What is in the way of a new folder at `dir`; undefined when nothing is. */
+/** Why there can be no new folder at `dir`; undefined if there can. */
 export function whyNotReplaced(dir: string, replaced: Replaced): string | undefined {
   const target = placeOf(dir);
   if (!existsSync(target)) return isLink(target) ? "it is a link that leads nowhere" : undefined;
@@ -127,7 +130,7 @@ export function whyNotReplaced(dir: string, replaced: Replaced): string | undefi
   if (readManifest(target) === undefined && !(replaced === "ours or older" && isOlderResult(target))) {
     return `it holds ${names[0]}, and no manifest says that it was saved by this program`;
   }
-  // What is on another disk cannot go over into the new folder.
+  // Files on another disk cannot be renamed into the new folder.
   const { dev } = statSync(target);
   const mounted = names.find((name) => lstatSync(join(target, name)).dev !== dev);
   return mounted === undefined ? undefined : `another disk is mounted in it at ${mounted}`;

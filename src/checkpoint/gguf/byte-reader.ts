@@ -1,19 +1,19 @@
-// Little-endian values one after the other from a file, through a window of it. A read beyond the end says that the file
-// is cut off. The caller closes it.
+// Reads little-endian values one after the other from a file, through a window. A read beyond the end is an error that
+// says the file is cut off. The caller closes the reader.
 import { closeSync, fstatSync, readSync } from "node:fs";
 
 import { UserError } from "../../errors.js";
 import { openForReading } from "../../read-file.js";
 
 const WINDOW_BYTES = 1 << 20;
-/** Several times the largest head of any released model: what goes on for longer is no head. */
+/** Most bytes of a head: several times the largest head of any released model. */
 const MOST_BYTES = 1 << 27;
 
 export class ByteReader {
   readonly #file: number;
   #window = Buffer.alloc(0);
   #windowStart = 0;
-  /** Of the file, in bytes. */
+  /** Size of the file in bytes. */
   readonly size: number;
   /** Where the next value begins, in bytes from the start of the file. */
   position = 0;
@@ -55,7 +55,7 @@ export class ByteReader {
     return this.bytes(4).readUInt32LE();
   }
 
-  /** As a double: exact below 2^53, which counts and offsets of real files are. */
+  /** As a double: exact below 2^53, as counts and offsets in real files are. */
   uint64(): number {
     return Number(this.bytes(8).readBigUInt64LE());
   }

@@ -1,5 +1,5 @@
-// config.json of a GGUF file: the metadata of its architecture in the words of Hugging Face, and what llama.cpp takes for
-// granted said aloud. What would change the network and has no such words is refused.
+// config.json for a GGUF file: its architecture's metadata under the names of Hugging Face, and llama.cpp's assumptions
+// written out. Metadata that would change the network but has no such name is refused.
 import { excerpt, UserError } from "../../errors.js";
 import { ConfigReader, MOST } from "../../families/config-reader.js";
 import type { GgufHeader } from "./header.js";
@@ -7,7 +7,7 @@ import type { Naming } from "./names.js";
 import { readRopeScaling } from "./rope.js";
 
 interface Facts {
-  /** Metadata under `key("...")`. */
+  /** Reads metadata by `key("...")`. */
   read: ConfigReader;
   key: (name: string) => string;
   header: GgufHeader;
@@ -17,9 +17,9 @@ interface Facts {
 interface Family {
   modelType: string;
   className: string;
-  /** llama.cpp turns neighbouring pairs of features here, and stores queries and keys to match. */
+  /** Whether llama.cpp rotates neighbouring pairs of features here, and stores queries and keys to match. */
   interleaved?: boolean;
-  /** What the family has beside what all have. */
+  /** Keys that only this family has. */
   more(facts: Facts): Record<string, unknown>;
 }
 
@@ -80,7 +80,7 @@ const FAMILIES: Record<string, Family> = {
   },
 };
 
-/** Metadata that other networks than ours have: without effect at 0 or 1, and refused elsewhere. */
+/** Metadata of networks other than ours: without effect at 0 or 1, refused with other values. */
 const FOREIGN = [
   "expert_weights_scale",
   "expert_gating_func",
@@ -93,7 +93,10 @@ const FOREIGN = [
   "embedding_scale",
 ];
 
-/** config.json of the file, and how its tensors are named. Throws a UserError for an unknown architecture, and for what is missing. */
+/**
+ * config.json of the file, and how its tensors are named. Errors: UserError for an unknown architecture, and for
+ * missing metadata.
+ */
 export function readGgufConfig(header: GgufHeader): { config: Record<string, unknown>; naming: Naming } {
   const { path, metadata, tensors } = header;
   const read = new ConfigReader(metadata, path);
@@ -141,7 +144,7 @@ export function readGgufConfig(header: GgufHeader): { config: Record<string, unk
   return { config, naming };
 }
 
-/** What the two Qwen families with experts share; `norm`: whether llama.cpp rescales the gates of this family. */
+/** What the two Qwen families with experts have in common; `norm`: whether llama.cpp rescales the family's gates. */
 function qwenExperts({ read, key, header, layers }: Facts, norm: boolean): Record<string, unknown> {
   const dense = Array.from({ length: layers }, (_, i) => i).filter(
     (i) => !header.tensors.has(`blk.${i}.ffn_gate_inp.weight`),
@@ -161,7 +164,7 @@ function qwenExperts({ read, key, header, layers }: Facts, norm: boolean): Recor
   };
 }
 
-/** Rows of a matrix, which metadata need not say. */
+/** Number of rows of a matrix, which metadata need not state. */
 function rowsOf({ path, tensors }: GgufHeader, stem: string, layer?: number): number {
   const name = `${layer === undefined ? "" : `blk.${layer}.`}${stem}.weight`;
   const rows = tensors.get(name)?.shape.at(-2);
@@ -169,7 +172,7 @@ function rowsOf({ path, tensors }: GgufHeader, stem: string, layer?: number): nu
   return rows;
 }
 
-/** Where a text begins and ends; a chat may end its turns with a token of its own. */
+/** Tokens that begin and end a text; a chat may have its own token for the end of a turn. */
 function endTokens(metadata: GgufHeader["metadata"]): Record<string, unknown> {
   const id = (name: string): unknown => metadata[`tokenizer.ggml.${name}_token_id`];
   const ends = [...new Set([id("eos"), id("eot")])].filter((each) => each !== undefined);

@@ -1,5 +1,5 @@
-// Quantised blocks to float32. The arithmetic is that of gguf-py's `quants.py`, operation by operation in float32, so the
-// bits are the same. One tensor, or one expert of it, at a time; the result is for the caller's scope.
+// Quantised blocks to float32. The arithmetic follows gguf-py's `quants.py`, operation by operation in float32, so bits
+// are the same. It decodes one tensor, or one expert of it, at a time; the result belongs to the caller's scope.
 import { assert } from "../../errors.js";
 import { empty, readBytes, type Tensor, writeBytes } from "../../torch/tensor.js";
 import type { BlockType } from "./types.js";
@@ -9,7 +9,7 @@ type Unpack = (from: Uint8Array, at: number, out: Float32Array, to: number) => v
 
 const { fround } = Math;
 
-/** float32 by the 16 bits of a float16; a table, because JavaScript has no such type everywhere. */
+/** The float32 of each float16, by its 16 bits; a table, since not every JavaScript engine has float16. */
 const HALVES = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
   const sign = bits >> 15 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
@@ -20,7 +20,7 @@ const HALVES = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
 const half = (from: Uint8Array, at: number): number => HALVES[from[at] | (from[at + 1] << 8)];
 const signed = (byte: number): number => (byte << 24) >> 24;
 
-/** Blocks of 32 with one scale: elements i and i + 16 share byte i; a fifth bit stands in `high`. */
+/** Blocks of 32 elements with one scale: elements i and i + 16 share byte i; `fifth` bits follow separately. */
 function nibbles({ minimum, fifth }: { minimum: boolean; fifth: boolean }): Unpack {
   const offset = minimum ? 0 : fifth ? 16 : 8;
   return (from, at, out, to) => {
@@ -40,7 +40,7 @@ function nibbles({ minimum, fifth }: { minimum: boolean; fifth: boolean }): Unpa
   };
 }
 
-/** Blocks of 256 in 8 groups of 32, each with a scale and a minimum of 6 bits packed into 12 bytes. */
+/** Blocks of 256 elements in 8 groups of 32, each group with a scale and a minimum of 6 bits, packed into 12 bytes. */
 function groups({ fifth }: { fifth: boolean }): Unpack {
   return (from, at, out, to) => {
     const [scale, least] = [half(from, at), half(from, at + 2)];
@@ -72,7 +72,8 @@ const UNPACK: Record<string, Unpack> = {
   },
   Q4_K: groups({ fifth: false }),
   Q5_K: groups({ fifth: true }),
-  // Per half of 128: 64 bytes of low nibbles, 32 bytes of pairs of high bits; a signed scale for every 16 elements.
+  // For each half of 128 elements: 64 bytes of low nibbles, 32 bytes of pairs of high bits; a signed scale per 16
+  // elements.
   Q6_K: (from, at, out, to) => {
     const scale = half(from, at + 208);
     for (let i = 0; i < 256; i++) {
@@ -85,10 +86,10 @@ const UNPACK: Record<string, Unpack> = {
   },
 };
 
-/** Blocks that are unpacked at once: no second copy of a tensor is made. */
+/** Number of blocks that are unpacked at once, so that no second copy of a tensor is made. */
 const SLAB_BLOCKS = 8192;
 
-/** The bytes from `begin` to `end` of a file, blocks of a quantised type, as float32 of `shape`. */
+/** Bytes `begin` to `end` of a file, which are blocks of a quantised type, as float32 of `shape`. */
 export function dequantize(
   file: Tensor,
   { begin, end }: { begin: number; end: number },

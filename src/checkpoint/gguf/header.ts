@@ -1,5 +1,5 @@
-// The head of a GGUF file: metadata by key, then name, shape, type and place of every tensor. All of it is read at once
-// and checked, so that a file that is cut off or lies about places is refused before a weight is read. Layout by
+// The head of a GGUF file: metadata by key, then name, shape, type and place of every tensor. It is read and checked as
+// a whole, so a file that is cut off or has wrong places is refused before a weight is read. The layout is in
 // docs/gguf.md of ggml, versions 2 and 3, little-endian.
 import { excerpt, UserError } from "../../errors.js";
 import { ByteReader } from "./byte-reader.js";
@@ -10,7 +10,7 @@ export type MetadataValue = string | number | boolean | string[] | number[] | bo
 export interface GgufTensor {
   name: string;
   type: BlockType;
-  /** Row-major, as everywhere here; the file has it the other way round. */
+  /** Row-major, as everywhere here; the file has the reverse order. */
   shape: number[];
   /** The file, and absolute byte offsets in it; `end` is one past the last. */
   path: string;
@@ -25,11 +25,11 @@ export interface GgufHeader {
 }
 
 const AGAIN = "Download it again.";
-/** Many times the tokens and merges of any vocabulary. */
+/** Most elements of an array: many times the tokens and merges of any vocabulary. */
 const MOST_ELEMENTS = 10_000_000;
 const STRING = 8;
 const ARRAY = 9;
-/** Scalars by their number in the file: bytes, and how they are read. */
+/** Scalar types by their number in the file: bytes, and a function that reads them. */
 const SCALARS: Record<number, { bytes: number; read: (bytes: Buffer) => number | boolean }> = {
   0: { bytes: 1, read: (b) => b.readUInt8() },
   1: { bytes: 1, read: (b) => b.readInt8() },
@@ -44,7 +44,7 @@ const SCALARS: Record<number, { bytes: number; read: (bytes: Buffer) => number |
   12: { bytes: 8, read: (b) => b.readDoubleLE() },
 };
 
-/** The decimal of fewest digits that is this float32, which is what the file's maker wrote: 1e-5, not 9.99999974e-6. */
+/** The shortest decimal that gives this float32, as the file's maker wrote it: 1e-5, not 9.99999974e-6. */
 function shortest(value: number): number {
   for (let digits = 1; digits < 9; digits++) {
     const short = Number(value.toPrecision(digits));
@@ -155,7 +155,7 @@ function readTensors(
   return tensors;
 }
 
-/** One entry, with offsets from the start of the data. */
+/** One entry; its offsets are from the start of the data. */
 function readTensor(reader: ByteReader): GgufTensor {
   const { path } = reader;
   const name = reader.string();

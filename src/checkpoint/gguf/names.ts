@@ -1,5 +1,5 @@
-// GGUF's tensor names as those of Hugging Face, and what has to be undone on the way: experts that are stacked in one
-// tensor become one each, and the heads' rows that llama.cpp reorders for its rotary embedding go back to their places.
+// GGUF's tensor names as Hugging Face's. Experts that are stacked in one tensor become one tensor each, and rows of
+// heads that llama.cpp reorders for its rotary embedding return to their places.
 import type { GgufTensor } from "./header.js";
 
 /** One tensor under its Hugging Face name: a whole GGUF tensor, or one expert of it. */
@@ -7,16 +7,16 @@ export interface NamedPiece {
   name: string;
   source: GgufTensor;
   shape: number[];
-  /** Which of the stacked experts; null for all of the tensor. */
+  /** Which of the stacked experts; null: the whole tensor. */
   expert: number | null;
-  /** Heads whose rows are interleaved, see `restoreHeads`; 0 for none. */
+  /** Number of heads whose rows are interleaved, see `restoreHeads`; 0: none. */
   interleavedHeads: number;
 }
 
 export interface Naming {
-  /** The routed layer: its own name and those of an expert's matrices. */
+  /** Names of the routed layer and of an expert's matrices. */
   routed: { prefix: string; gate: string; up: string; down: string };
-  /** Heads of queries and keys where llama.cpp interleaves them; null where it leaves them alone. */
+  /** Numbers of heads of queries and keys if llama.cpp interleaves them; else null. */
   interleaved: { heads: number; keyValueHeads: number } | null;
 }
 
@@ -42,10 +42,12 @@ const BLOCK: Record<string, string> = {
   ffn_up_shexp: "mlp.shared_expert.up_proj",
   ffn_down_shexp: "mlp.shared_expert.down_proj",
 };
-/** Settings in the form of a tensor; `config.ts` reads them. */
+/** Settings in the form of a tensor, which rope.ts reads. */
 export const ROPE_FACTORS = "rope_freqs.weight";
 
-/** The pieces of a GGUF tensor; one that has no Hugging Face name keeps its own, so that whoever loads refuses it by name. */
+/**
+ * The pieces of a GGUF tensor. One without a Hugging Face name keeps its own, so that the loader refuses it by name.
+ */
 export function namePieces(source: GgufTensor, naming: Naming): NamedPiece[] {
   const whole = (name: string, shape = source.shape, interleavedHeads = 0): NamedPiece[] => [
     { name, source, shape, expert: null, interleavedHeads },
@@ -60,7 +62,7 @@ export function namePieces(source: GgufTensor, naming: Naming): NamedPiece[] {
   const { prefix, ...matrices } = naming.routed;
   if (stem === "ffn_gate_inp") return whole(named(`${prefix}.gate`));
   const matrix = matrices[/^ffn_(gate|up|down)(_exps)?$/.exec(stem)?.[1] as keyof typeof matrices];
-  // Files made before 2024-04 have a tensor per expert.
+  // Files made before 2024-04 have one tensor per expert.
   if (matrix && single !== undefined) return whole(named(`${prefix}.experts.${single}.${matrix}`));
   if (matrix && stem.endsWith("_exps")) {
     const [experts, ...shape] = source.shape;
@@ -73,7 +75,7 @@ export function namePieces(source: GgufTensor, naming: Naming): NamedPiece[] {
     }));
   }
   if (!Object.hasOwn(BLOCK, stem) || single !== undefined) return whole(source.name);
-  // The gate of the shared expert is one row, which GGUF has as a vector.
+  // The shared expert's gate is one row, which GGUF stores as a vector.
   if (stem === "ffn_gate_inp_shexp") return whole(named(BLOCK[stem]), [1, source.shape.at(-1) as number]);
   const { interleaved } = naming;
   const heads = interleaved && { attn_q: interleaved.heads, attn_k: interleaved.keyValueHeads }[stem];

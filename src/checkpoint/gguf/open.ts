@@ -1,6 +1,7 @@
-// A .gguf file as a model's source: config.json and the tokenizer's files made from its metadata, and its weights under
-// their Hugging Face names. Quantised weights are float32 when they are read, one tensor or one expert at a time: float32
-// holds every value that a block can mean, bfloat16 does not. Several files of one model (-00001-of-0000N) count as one.
+// A .gguf file as a model's source: config.json and the tokenizer's files are made from its metadata, and its weights
+// have their Hugging Face names. Quantised weights become float32 when they are read, one tensor or one expert at a
+// time: float32 holds every value of a block, bfloat16 does not. Several files of one model (-00001-of-0000N) count as
+// one.
 import { existsSync } from "node:fs";
 
 import { assert, UserError } from "../../errors.js";
@@ -16,7 +17,7 @@ import { type GgufHeader, readHeader } from "./header.js";
 import { type NamedPiece, type Naming, namePieces } from "./names.js";
 import { tokenizerFiles } from "./tokenizer.js";
 
-/** The model in the file at `path`. Throws a UserError when the file is damaged, or holds what we cannot read. */
+/** The model in the file at `path`. Errors: UserError when the file is damaged, or holds what we cannot read. */
 export function openGguf(path: string): ModelSource {
   const header = withOtherParts(readHeader(path));
   const { config, naming } = readGgufConfig(header);
@@ -33,7 +34,7 @@ export function openGguf(path: string): ModelSource {
   };
 }
 
-/** The first file of several with the tensors of them all. */
+/** The first of several files, with the tensors of all of them. */
 function withOtherParts(first: GgufHeader): GgufHeader {
   const { path, metadata } = first;
   const { "split.count": count = 1, "split.no": number = 0 } = metadata as Record<string, number>;
@@ -94,8 +95,8 @@ function readPiece(mapping: Tensor, { source, shape, expert, name }: NamedPiece)
 }
 
 /**
- * llama.cpp turns neighbouring features of a head, transformers those half a head apart, so the converter moves row
- * t * C/2 + j of each head to 2 j + t (`permute` in its LlamaModel). Moved back here.
+ * llama.cpp rotates neighbouring features of a head, transformers those half a head apart. So the converter moves row t
+ * * C/2 + j of each head to 2 j + t (`permute` in its LlamaModel). This moves rows back.
  */
 function restoreHeads(stored: Tensor, { shape: [rows, ...rest], interleavedHeads: heads }: NamedPiece): Tensor {
   if (heads === 0) return stored;

@@ -1,21 +1,21 @@
-// How a byte-level vocabulary cuts text before it merges: a GGUF file says it by a name, `tokenizer.ggml.pre`, that
-// llama.cpp gives a pattern. Here the same as the parts of tokenizer.json that the models were released with. A name that
-// is not here is refused: other cuts would train on tokens that the model has never seen.
+// How a byte-level vocabulary splits text before it merges. A GGUF file gives a name for that, `tokenizer.ggml.pre`,
+// and llama.cpp has a pattern for each name. Here each name has the parts of tokenizer.json that its models were
+// released with. Other names are refused, since other splits would train on tokens that the model has never seen.
 import { excerpt, UserError } from "../../errors.js";
 
 export interface PreTokenization {
   normalizer: object | null;
   pre_tokenizer: object;
-  /** A word that is a token as a whole is not built from merges. */
+  /** Whether a word that is itself a token is taken as a whole, without merges. */
   ignoreMerges: boolean;
-  /** Where the file does not say: whether a text begins with the beginning-of-text token. */
+  /** Whether a text begins with the beginning-of-text token, if the file does not say it. */
   addBos: boolean;
 }
 
 const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const WORDS = "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
 const SIGNS_AND_SPACES = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-/** As `SIGNS_AND_SPACES`, with slashes behind signs. */
+/** `SIGNS_AND_SPACES` with slashes after signs. */
 const SIGNS_SLASHES_AND_SPACES = SIGNS_AND_SPACES.replace("[\\r\\n]*", "[\\r\\n/]*");
 const UPPER = "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}";
 const LOWER = "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}";
@@ -59,7 +59,7 @@ const TEKKEN: PreTokenization = {
     `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]*[${LOWER}]+|[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]+[${LOWER}]*|\\p{N}|${SIGNS_SLASHES_AND_SPACES}`,
   ),
 };
-/** llama.cpp's own, for files whose maker did not know better: it cuts by one pattern after another. */
+/** llama.cpp's default, for files that name nothing better: it splits by one pattern after another. */
 const DEFAULT: PreTokenization = {
   ...GPT2,
   pre_tokenizer: sequence(split("[\\p{P}$+<=>^~|]+"), byteLevel(true), split("\\p{N}+"), split("[0-9][0-9][0-9]")),

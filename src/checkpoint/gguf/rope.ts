@@ -1,5 +1,5 @@
-// How a GGUF file stretches its rotary embedding: by metadata, or by a tensor of factors, in which llama.cpp has the scaling
-// of Llama 3.1. Given back as `rope_scaling` of config.json.
+// How a GGUF file stretches its rotary embedding: by metadata, or by a tensor of factors, in which llama.cpp stores the
+// scaling of Llama 3.1. Returned as `rope_scaling` of config.json.
 import { closeSync, readSync } from "node:fs";
 
 import { excerpt, UserError } from "../../errors.js";
@@ -16,11 +16,12 @@ interface Given {
   headDim: number;
 }
 
-/** The settings that every release with this scaling has (Llama 3.1, 3.2 and 3.3); a GGUF file keeps their result alone. */
+/** Most bytes of the tensor of factors. */
 const MOST_BYTES = 1 << 20;
+/** Settings of every release with this scaling (Llama 3.1, 3.2 and 3.3); a GGUF file keeps only their result. */
 const LLAMA3 = { rope_type: "llama3", low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
 
-/** `rope_scaling`, or null for none. Throws a UserError for what is not known here. */
+/** `rope_scaling`, or null for none. Errors: UserError for a scaling that is not known here. */
 export function readRopeScaling({ read, key, header, theta, headDim }: Given): Record<string, unknown> | null {
   const { tensors, path } = header;
   const factors = tensors.get(ROPE_FACTORS);
@@ -49,7 +50,10 @@ export function readRopeScaling({ read, key, header, theta, headDim }: Given): R
   };
 }
 
-/** What each frequency is divided by, as the converter of llama.cpp writes it, recognised again. */
+/**
+ * The llama3 scaling whose divisors of frequencies are in the tensor, as llama.cpp's converter writes them; null if all
+ * are 1.
+ */
 function llama3(tensor: GgufTensor, theta: number, headDim: number): Record<string, unknown> | null {
   const found = readFloats(tensor);
   const factor = Math.max(...found);

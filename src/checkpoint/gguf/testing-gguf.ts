@@ -1,4 +1,4 @@
-// For the tests of this folder: GGUF files by their parts, right or wrong, and where the golden ones are.
+// For the tests of this folder: GGUF files made from parts, right or wrong, and the places of the golden ones.
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -13,7 +13,7 @@ export interface RawTensor {
   dimensions: number[];
   type: number;
   data: Uint8Array;
-  /** Where the header says it is; right after the one before unless given. */
+  /** Its place according to the header; by default right after the tensor before. */
   offset?: number;
 }
 
@@ -72,7 +72,7 @@ export function writeGguf(
   writeFileSync(path, Buffer.concat([padded(Buffer.concat(head)), ...tensors.map(({ data }) => padded(data))]));
 }
 
-/** A tensor of float32 values in the order of the file. */
+/** A tensor of float32 values in file order. */
 export const floats = (name: string, dimensions: number[], values: ArrayLike<number>): RawTensor => ({
   name,
   dimensions,
@@ -80,7 +80,7 @@ export const floats = (name: string, dimensions: number[], values: ArrayLike<num
   data: new Uint8Array(Float32Array.from(values).buffer),
 });
 
-/** A tiny dense llama without tensors but for the embedding. */
+/** A tiny dense llama, with the embedding as its only tensor. */
 export const LLAMA: Record<string, MetadataValue> = {
   "general.architecture": "llama",
   "llama.block_count": 1,

@@ -1,5 +1,6 @@
-// tokenizer.json and tokenizer_config.json of a GGUF file from its `tokenizer.*` metadata: byte-level BPE ("gpt2"), and
-// SentencePiece's BPE ("llama"), whose merges follow from the scores of its pieces. Other models are refused by name.
+// tokenizer.json and tokenizer_config.json of a GGUF file, from its `tokenizer.*` metadata: byte-level BPE ("gpt2"),
+// and SentencePiece's BPE ("llama"), whose merges follow from the scores of its pieces. Other models are refused by
+// name.
 import { excerpt, UserError } from "../../errors.js";
 import type { MetadataValue } from "./header.js";
 import { preTokenization } from "./pre-tokenizers.js";
@@ -12,17 +13,17 @@ const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 const UNUSED = 5;
-/** SentencePiece's sign for a space. */
+/** SentencePiece's mark for a space. */
 const SPACE = "\u2581";
 
 interface Vocabulary {
   tokens: string[];
-  /** `NORMAL` throughout where the file does not say. */
+  /** All `NORMAL` if the file does not say. */
   kinds: number[];
   ids: Record<string, number>;
 }
 
-/** Both files by name, as what JSON will hold. Throws a UserError for what is missing or not known here. */
+/** Both files by name, as the content of their JSON. Errors: UserError for missing and unknown metadata. */
 export function tokenizerFiles(metadata: Metadata, path: string): Record<string, object> {
   const vocabulary = readVocabulary(metadata, path);
   const model = metadata["tokenizer.ggml.model"];
@@ -63,7 +64,7 @@ export function tokenizerFiles(metadata: Metadata, path: string): Record<string,
   };
 }
 
-/** A text; or a list of {name, template} where the file has several, whose names are in a list of their own. */
+/** One text; or a list of {name, template} if the file has several, whose names it lists separately. */
 function chatTemplates(metadata: Metadata): unknown {
   const plain = metadata["tokenizer.chat_template"];
   const names = metadata["tokenizer.chat_templates"];
@@ -82,7 +83,7 @@ function readVocabulary(metadata: Metadata, path: string): Vocabulary {
     );
   const kinds =
     list<number>(metadata, "token_type", path, tokens.length) ?? new Array<number>(tokens.length).fill(NORMAL);
-  // Tokens that fill up the embedding are in no released tokenizer.json.
+  // Tokens that only fill up the embedding are in no released tokenizer.json.
   const ids = Object.fromEntries(
     tokens.map((token, id) => [token, id]).filter((_, id) => kinds[id] !== UNUSED),
   ) as Record<string, number>;
@@ -172,8 +173,8 @@ const ask = (metadata: Metadata, name: string, fallback: boolean): boolean =>
   (metadata[`tokenizer.ggml.${name}`] ?? fallback) as boolean;
 
 /**
- * Every way to join two pieces to a third, best score of the result first: SentencePiece's BPE joins the neighbours whose
- * result scores highest, which is what merges in this order do.
+ * Every way to join two pieces to a third, best score of the result first. SentencePiece's BPE joins the neighbours
+ * whose result scores highest, and merges in this order do the same.
  */
 function mergesOf({ tokens, kinds, ids }: Vocabulary, scores: number[]): [string, string][] {
   const found: { left: number; right: number; made: number }[] = [];
@@ -183,7 +184,7 @@ function mergesOf({ tokens, kinds, ids }: Vocabulary, scores: number[]): [string
   };
   for (const [made, token] of tokens.entries()) {
     if (pieceAt(token) !== made) continue;
-    // Between characters, not between the halves of one.
+    // Cuts between characters, not between the two UTF-16 units of one.
     let cut = 0;
     for (const character of token) {
       cut += character.length;
@@ -195,7 +196,7 @@ function mergesOf({ tokens, kinds, ids }: Vocabulary, scores: number[]): [string
   return found.map(({ left, right }) => [tokens[left], tokens[right]]);
 }
 
-/** bos_token, eos_token and so on, for those that the file names. */
+/** bos_token, eos_token and so on, as far as the file names them. */
 function specialTokens(metadata: Metadata, { tokens }: Vocabulary, path: string): Record<string, string> {
   const named: Record<string, string> = {};
   for (const [name, key] of Object.entries({ bos: "bos", eos: "eos", unk: "unknown", pad: "padding" })) {
@@ -211,7 +212,7 @@ function specialTokens(metadata: Metadata, { tokens }: Vocabulary, path: string)
   return named;
 }
 
-/** Tokens that are found in a text before anything else; special ones are left out of what is shown. */
+/** Tokens that are found in a text before all others; special ones are left out of decoded text. */
 function addedTokens({ tokens, kinds, ids }: Vocabulary, named: string[]): object[] {
   const always = new Set(named.map((token) => ids[token]));
   return tokens.flatMap((content, id) => {
@@ -221,7 +222,7 @@ function addedTokens({ tokens, kinds, ids }: Vocabulary, named: string[]): objec
   });
 }
 
-/** Puts a token before or behind a text, as the file asks for. */
+/** A template that puts a token before or after a text, as the file asks for. */
 function surround(before: string | undefined, behind: string | undefined, { ids }: Vocabulary): object | null {
   if (before === undefined && behind === undefined) return null;
   const token = (id: string, type_id: number): object => ({ SpecialToken: { id, type_id } });

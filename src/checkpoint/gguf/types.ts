@@ -1,4 +1,4 @@
-// The element types of GGUF: which we read, and how long a block of each is. Numbers and block sizes agree with
+// The element types of GGUF: which of them we read, and how long a block of each is. Numbers and block sizes agree with
 // `GGMLQuantizationType` and `GGML_QUANT_SIZES` of gguf-py 0.19.
 import type { DType } from "../../torch/tensor.js";
 
@@ -29,7 +29,7 @@ export const TYPES: Record<number, BlockType> = {
   30: plain("BF16", 2, "bfloat16"),
 };
 
-/** The names of the others. */
+/** Names of types that we do not read. */
 const OTHERS: Record<number, string> = {
   9: "Q8_1",
   10: "Q2_K",

@@ -1,5 +1,6 @@
-// What a format of quantised releases is: which `quantization_config` of config.json is its, and how a folder of its packed tensors
-// is seen as one of ordinary tensors under ordinary names, each decoded when it is read. Nothing is decoded ahead or kept.
+// What a format of quantised releases is: which `quantization_config` of config.json belongs to it, and how a folder of
+// its packed tensors is seen as one of ordinary tensors with ordinary names. Each is decoded when it is read; nothing
+// is decoded ahead or kept.
 import { assert } from "../../errors.js";
 import type { ConfigReader } from "../../families/config-reader.js";
 import { select } from "../../torch/ops.js";
@@ -8,7 +9,7 @@ import type { DType, Tensor } from "../../torch/tensor.js";
 import type { Folder } from "../model-files.js";
 
 export interface QuantisedFormat {
-  /** `quant_method` as such files have it. */
+  /** The `quant_method` of such files. */
   method: string;
   /** Reads the rest of quantization_config. Errors: UserError for a variant that is not decoded. */
   open(read: ConfigReader): Quantisation;
@@ -17,11 +18,12 @@ export interface QuantisedFormat {
 export interface Quantisation {
   /** What the weights are, for a note: "FP8 in blocks of 128 x 128". */
   words: string;
-  /** A dtype that holds every value as it is: decoded to it, whatever config.json states. */
+  /** A dtype that holds every value exactly. If given, weights are decoded to it, whatever config.json states. */
   exactIn?: DType;
   /**
-   * `packed` with decoded tensors in place of packed ones and their scales. What is returned owns `packed`. `stated` is the dtype
-   * that config.json gives the weights. Errors: UserError for packed tensors and scales that do not fit together.
+   * Returns `packed` with decoded tensors in place of packed ones and their scales; the result owns `packed`. `stated`
+   * is the weights' dtype according to config.json. Errors: UserError for packed tensors and scales that do not fit
+   * together.
    */
   decoded(packed: Folder, stated: DType): Folder;
 }
@@ -30,7 +32,7 @@ export interface Quantisation {
 export interface DecodedTensor {
   name: string;
   shape: number[];
-  /** What it is kept in unless another dtype is asked for; what is read may be wider. */
+  /** The dtype to keep it in by default; it may be wider when it is read. */
   dtype: DType;
   /** For the caller's scope. */
   read(): Tensor;
@@ -38,7 +40,7 @@ export interface DecodedTensor {
   readOne?(index: number): Tensor;
 }
 
-/** `packed` with `tensors` beside what it has, but for those in `hidden`. */
+/** `packed` with `tensors` added and those in `hidden` removed. */
 export function withDecoded(packed: Folder, tensors: DecodedTensor[], hidden: Iterable<string>): Folder {
   const made = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const gone = new Set(hidden);

@@ -1,6 +1,7 @@
-// FP8 as DeepSeek-V3 is released: each matrix in float8_e4m3fn, with a factor for every block of it (128 x 128 there) in a second
-// tensor, `weight_scale_inv`, which is multiplied by in spite of its name. Blocks at the lower and right end may be cut off. Older
-// libtorch has no 8-bit floats, so that bytes are looked up in a table; the product is one of float32, as in transformers.
+// FP8 as DeepSeek-V3 is released: each matrix is float8_e4m3fn, with a factor for every block of it (128 x 128 there)
+// in a second tensor. That tensor is called `weight_scale_inv`, but values are multiplied by it. Blocks at the lower
+// and right edge may be smaller. Older libtorch has no 8-bit floats, so bytes are looked up in a table; the product is
+// in float32, as in transformers.
 import { UserError } from "../../errors.js";
 import type { ConfigReader } from "../../families/config-reader.js";
 import { cast, copy_, expand, indexSelect, mul, narrow, reshape, select, unsqueeze } from "../../torch/ops.js";
@@ -16,7 +17,7 @@ type Block = [rows: number, columns: number];
 
 const SCALE = "_scale_inv";
 const NOT_SCALES = new Set(["int64", "int32", "int16", "int8", "bool"]);
-/** Elements that are decoded at once, more or less: what is made meanwhile takes three times their float32. */
+/** About how many elements are decoded at once; temporaries take three times their float32. */
 const TILE = 2 ** 20;
 
 export const fp8Blocks: QuantisedFormat = {
@@ -64,13 +65,13 @@ function checkScales(packed: Folder, name: string, shape: number[], [rows, colum
   );
 }
 
-/** Of each block, in float32. */
+/** The scale of each block, in float32. */
 function readScales(packed: Folder, name: string): Tensor {
   const stored = packed.read(name + SCALE);
   return dtype(stored) === "uint8" ? lookUp(stored, EXPONENTS) : cast(stored, "float32");
 }
 
-/** The float32 matrix of bytes and scales, or as many as lie side by side. */
+/** The float32 matrix of bytes and scales, or a stack of such matrices. */
 function decode(bytes: Tensor, scales: Tensor, block: Block): Tensor {
   const sizes = shape(bytes);
   const decoded = empty(sizes, "float32");
@@ -98,7 +99,10 @@ function decodeMatrix_(decoded_NK: Tensor, bytes_NK: Tensor, scales_RC: Tensor, 
   );
 }
 
-/** float8_e4m3fn: a sign, 4 bits of exponent around 7, 3 of fraction; no infinity, and not a number where all bits but the sign are set. */
+/**
+ * float8_e4m3fn: a sign, 4 bits of exponent with bias 7, 3 bits of fraction. No infinity; NaN if all bits but the sign
+ * are set.
+ */
 const E4M3 = Array.from({ length: 256 }, (_, byte) => {
   const [sign, exponent, fraction] = [byte >> 7 ? -1 : 1, (byte >> 3) & 15, byte & 7];
   if (exponent === 15 && fraction === 7) return Number.NaN;

@@ -1,4 +1,4 @@
-// Bytes that stand for numbers, and the scales that formats share.
+// Tables that turn bytes into numbers, and the scales that several formats share.
 import { cast, indexSelect, reshape } from "../../torch/ops.js";
 import { fromArray, type Tensor, shape } from "../../torch/tensor.js";
 
@@ -6,5 +6,5 @@ import { fromArray, type Tensor, shape } from "../../torch/tensor.js";
 export const lookUp = (bytes: Tensor, table: number[]): Tensor =>
   reshape(indexSelect(fromArray(table, [256], "float32"), 0, cast(reshape(bytes, [-1]), "int32")), shape(bytes));
 
-/** float8_e8m0fnu: powers of two around 2^0 at 127. */
+/** float8_e8m0fnu: powers of two, 2^0 at byte 127. */
 export const EXPONENTS = Array.from({ length: 256 }, (_, byte) => (byte === 255 ? Number.NaN : 2 ** (byte - 127)));

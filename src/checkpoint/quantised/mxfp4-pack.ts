@@ -1,6 +1,6 @@
-// Weights to MXFP4 (see mxfp4.ts) by the rule of its standard: the largest of a block has the exponent of 4 or 6, values are rounded to
-// the nearest, ties to even fractions, and what is beyond 6 becomes 6. What MXFP4 holds already keeps its values; it keeps its bytes
-// too where each block has a 4 or a 6.
+// Weights to MXFP4 (see mxfp4.ts) by the rule of its standard: the largest value of a block gets the exponent of 4 or
+// 6, values are rounded to the nearest, ties to even fractions, and values beyond 6 become 6. Values that MXFP4 can
+// hold stay the same; their bytes do, too, if each block has a 4 or a 6.
 import { UserError } from "../../errors.js";
 import {
   abs,
@@ -31,18 +31,21 @@ import { lookUp } from "./look-up.js";
 import { BLOCK_BYTES, BLOCKS, SCALES } from "./mxfp4.js";
 
 const BLOCK = 2 * BLOCK_BYTES;
-/** Elements that are packed at once, more or less: what is made meanwhile takes fifteen times their float32. */
+/** About how many elements are packed at once; temporaries take fifteen times their float32. */
 const TILE = 2 ** 18;
-/** One over the power of two of each scale. */
+/** 1 / the power of two of each scale. */
 const INVERSES = Array.from({ length: 256 }, (_, byte) => 2 ** (127 - byte));
 
-/** What config.json says of weights with packed experts. */
+/** The entry of config.json for weights with packed experts. */
 export const QUANTIZATION_CONFIG = {
   quant_method: "mxfp4",
   modules_to_not_convert: ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
 };
 
-/** NAME_blocks and NAME_scales of a stack [experts, in, out], of which `read` gives one expert's; each is made when it is read. */
+/**
+ * NAME_blocks and NAME_scales of a stack [experts, in, out]; `read` gives one expert's matrix. Each is made when it is
+ * read.
+ */
 export function packedSources(
   name: string,
   [experts, columns, rows]: number[],
@@ -71,7 +74,7 @@ interface Packed {
   scales_RG: Tensor;
 }
 
-/** A finite matrix in blocks of its rows, a few rows at a time; for the caller's scope. */
+/** Packs a finite matrix in blocks of its rows, a few rows at a time; for the caller's scope. */
 export function pack(values_RC: Tensor): Packed {
   const [rows, columns] = shape(values_RC);
   const blocks_RGB = empty([rows, columns / BLOCK, BLOCK_BYTES], "uint8");
@@ -91,7 +94,7 @@ function packRows(values_RC: Tensor): Packed {
     const [rows, columns] = shape(values_RC);
     const values_RGV = reshape(contiguous(cast(values_RC, "float32")), [rows, columns / BLOCK, BLOCK]);
     const scales_RG = scope(() => {
-      // Bits 23 and above of a size are its exponent plus 127.
+      // Bits 23 and above of an absolute value are its exponent plus 127.
       const exponents_RG = floorDivide(viewDtype(amax(abs(values_RGV), [-1]), "int32"), full([], 2 ** 23, "int32"));
       return cast(clamp(addScalar(exponents_RG, -2), 0, 254), "uint8");
     });
@@ -106,7 +109,9 @@ function packRows(values_RC: Tensor): Packed {
   });
 }
 
-/** Which of 0, 0.5, 1, 1.5, 2, 3, 4 and 6 is the nearest: their places grow by 2 for each 1, then by 1, then by 1/2. */
+/**
+ * The index of the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6: it grows by 2 per unit up to 2, by 1 up to 4, then by 1/2.
+ */
 function placesOf(sizes: Tensor): Tensor {
   const to2 = mulScalar(clamp(sizes, 0, 2), 2);
   const to4 = clamp(addScalar(sizes, -2), 0, 2);

@@ -1,6 +1,7 @@
-// MXFP4 as gpt-oss is released (OCP Microscaling Formats 1.0): experts' matrices in 4-bit floats (a sign, 2 bits of exponent, 1 of
-// fraction), 32 of a row with one power of two. NAME_blocks holds two in a byte, the first in the lower half, and NAME_scales the
-// powers, both [experts, out, ...]; NAME itself is [experts, in, out] in transformers. Every value is exact in bfloat16.
+// MXFP4 as gpt-oss is released (OCP Microscaling Formats 1.0): experts' matrices in 4-bit floats (a sign, 2 bits of
+// exponent, 1 of fraction); 32 of a row share a power of two. NAME_blocks holds two values in a byte, the first in the
+// lower half, and NAME_scales the powers; both are [experts, out, ...], while NAME is [experts, in, out] in
+// transformers. Every value is exact in bfloat16.
 import { UserError } from "../../errors.js";
 import { cast, copy_, indexSelect, mul_, reshape, select, transpose, unsqueeze } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
@@ -11,10 +12,10 @@ import { EXPONENTS, lookUp } from "./look-up.js";
 
 export const BLOCKS = "_blocks";
 export const SCALES = "_scales";
-/** Bytes of a block, of two values each. */
+/** Bytes of a block; each holds two values. */
 export const BLOCK_BYTES = 16;
 
-/** The sizes of the sixteen values; bit 3 is the sign. */
+/** The absolute values of the eight codes; bit 3 is the sign. */
 export const SIZES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
 const numberOf = (bits: number): number => (bits & 8 ? -1 : 1) * SIZES[bits & 7];
 const PAIRS = Array.from({ length: 256 }, (_, byte) => [numberOf(byte & 15), numberOf(byte >> 4)]).flat();
@@ -51,7 +52,7 @@ function decodedTensor(packed: Folder, name: string): DecodedTensor {
   return { name, shape: [experts, columns, rows], dtype: "bfloat16", read, readOne };
 }
 
-/** Experts, rows and blocks of a row. */
+/** Numbers of experts, rows, and blocks of a row. */
 function checkedSizes(packed: Folder, name: string): number[] {
   const blocks = packed.tensors.get(name + BLOCKS) as StoredTensor;
   const scales = packed.tensors.get(name + SCALES);
@@ -68,7 +69,7 @@ function refuse({ dir }: Folder, name: string, found: StoredTensor | undefined, 
   throw new UserError(`${dir}: ${name} ${is} (expected ${expected}, as MXFP4 is). Download it again.`);
 }
 
-/** bytes_RGB and scales_RG to bfloat16 of R rows and 2 G B columns. */
+/** bytes_RGB and scales_RG to bfloat16, with R rows and 2 G B columns. */
 function decodeMatrix(bytes_RGB: Tensor, scales_RG: Tensor): Tensor {
   const [rows, blocks, bytes] = shape(bytes_RGB);
   return scope(() => {

@@ -1,4 +1,4 @@
-// The only list of formats of quantised releases. One that is not here is refused by whoever reads the architecture.
+// The only list of formats of quantised releases. Reading the architecture refuses any other format.
 import { ConfigReader } from "../../families/config-reader.js";
 import { fp8Blocks } from "./fp8-blocks.js";
 import { mxfp4 } from "./mxfp4.js";
@@ -9,8 +9,9 @@ const FORMATS: readonly QuantisedFormat[] = [fp8Blocks, mxfp4];
 const KEY = "quantization_config";
 
 /**
- * How weights beside a config.json are decoded, null where they are not quantised, or in no format of ours; and the config.json of the
- * decoded model, which says nothing of it, but the dtype where that is left to the format. Errors: UserError for a variant of a format that is not decoded.
+ * How the weights beside a config.json are decoded, null if they are not quantised or in an unknown format; and the
+ * config.json of the decoded model, without its quantization_config, but with the dtype if that was left to the format.
+ * Errors: UserError for a variant of a format that is not decoded.
  */
 export function readQuantisation(
   config: Record<string, unknown>,
@@ -23,7 +24,7 @@ export function readQuantisation(
   if (!format) return { config, quantisation: null };
   const quantisation = format.open(new ConfigReader(settings, `${where}: ${KEY}`));
   const { exactIn } = quantisation;
-  // Releases in such a format may leave the dtype to it.
+  // Releases in such a format may leave out the dtype.
   const says = "dtype" in plain || "torch_dtype" in plain || exactIn === undefined;
   return { config: says ? plain : { ...plain, torch_dtype: exactIn }, quantisation };
 }

@@ -1,5 +1,5 @@
-// The checkpoint-N folders of a run: which there are, which is the newest, and removing old ones. A folder counts when
-// everything a run needs to go on is in it. Removing takes what is ours; what a person put into a checkpoint stays there.
+// The checkpoint-N folders of a run: lists them, finds the newest, and removes old ones. A folder counts if it has
+// everything that a run needs to go on. Only our files are removed; a person's files in a checkpoint stay.
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
@@ -29,8 +29,9 @@ export function latestCheckpoint(outputDir: string): string | null {
 
 /**
  * Removes all complete checkpoints but the newest `keep`, and what a killed removal or save left; 0 keeps all. Returns
- * the removed steps. `current` is the step the run is at: later checkpoints are of a run that went back before them,
- * so they count as the oldest. The one of step `needed` stays, and counts as one of the newest, beside which there is always another.
+ * the removed steps. `current` is the run's step: later checkpoints are from before the run went back, so they count as
+ * the oldest. The checkpoint of step `needed` stays and counts as one of the newest; there is always another one beside
+ * it.
  */
 export function pruneCheckpoints(
   outputDir: string,
@@ -50,8 +51,9 @@ export function pruneCheckpoints(
   return removed;
 }
 
-// Renamed first, so that a removal cut short never leaves something that looks like a checkpoint. With files of a person in
-// it, the folder stays with these and what marks it as ours, so that a checkpoint of this step can take its place.
+// The folder is renamed first, so a removal cut short never leaves something like a checkpoint. If a person's files are
+// in it, the folder stays with these and with the files that mark it as ours, so that a checkpoint of this step can
+// replace it.
 function removeCheckpoint(folder: string): void {
   const foreign = foreignEntries(folder);
   if (foreign.length === 0) {

@@ -10,18 +10,18 @@ import { INDEX_FILE, SINGLE_FILE } from "../folder.js";
 
 export interface FoundModel {
   folder: string;
-  /** The run's folder, when that was given. */
+  /** The run's folder, if that was given. */
   run?: string;
-  /** A checkpoint written after `folder`, which is the result of an earlier end of the run. */
+  /** A newer checkpoint than `folder`, if `folder` is the result of an earlier end of the run. */
   newer?: string;
 }
 
 const CONFIG = "config.json";
 const hasWeights = (dir: string): boolean => existsSync(join(dir, SINGLE_FILE)) || existsSync(join(dir, INDEX_FILE));
 
-/** The model at `path`: the folder itself, or of a run final/, or else the newest complete checkpoint. */
+/** The model at `path`: the folder itself, or a run's final/, or else its newest complete checkpoint. */
 export function findModel(path: string): FoundModel {
-  // Whoever reads it says what is wrong with it.
+  // The reader of this path says what is wrong with it.
   if (statOf(path)?.isDirectory() !== true) return { folder: path };
   const final = join(path, "final");
   if (hasWeights(path)) return { folder: path };
@@ -29,7 +29,7 @@ export function findModel(path: string): FoundModel {
   if (hasWeights(final))
     return { folder: final, run: path, newer: checkpoint && isNewer(checkpoint, final) ? checkpoint : undefined };
   if (checkpoint) return { folder: checkpoint, run: path };
-  // What else a folder may lack is the reader's to say; only a run's can be told apart here.
+  // The reader says what else a folder lacks. Only a run's folder can be recognized here.
   if (existsSync(join(path, "metrics.jsonl"))) {
     throw new UserError(
       `${path}: this run has no final/ and no complete checkpoint-N yet. Let it train to its first checkpoint.`,

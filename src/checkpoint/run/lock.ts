@@ -1,7 +1,7 @@
-// One run at a time in a folder: run.lock names the process that writes there, and is made in one move with its content.
-// A lock whose process is gone is followed by at most one other: whoever makes run.lock.after-TOKEN, where TOKEN is of the
-// lock that is stale, has taken over, and then moves its own lock into the place of that one. Readers need no lock.
-// Limits: a process on another machine cannot be seen from here, so its lock is left alone.
+// One run at a time in a folder: run.lock names the process that writes there, and is made in one move with its
+// content. If its process is gone, at most one other can take over: the one that makes run.lock.after-TOKEN, with the
+// stale lock's TOKEN, and then moves its own lock into place. Readers need no lock. Limit: a process on another machine
+// cannot be seen from here, so its lock is respected.
 import { constants, copyFileSync, linkSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
@@ -14,19 +14,22 @@ import { type ProcessIdentity, stateOf, thisProcess } from "./process-identity.j
 export const LOCK_FILE = "run.lock";
 
 export interface RunLock {
-  /** Of the lock that a killed run left here. */
+  /** A note on the lock that a killed run left here. */
   note: string | null;
   release(): void;
 }
 
 interface Holder extends ProcessIdentity {
-  /** Of this lock and no other. */
+  /** Identifies this lock. */
   token: string;
   /** When it was taken, ISO 8601. */
   since: string;
 }
 
-/** Takes the lock of a folder, which exists. Errors: UserError when another process has it; the system's when it cannot write. */
+/**
+ * Takes the lock of an existing folder. Errors: UserError when another process has it; the system's when it cannot
+ * write.
+ */
 export function takeLock(dir: string): RunLock {
   const mine: Holder = { ...thisProcess(), token: randomUUID(), since: new Date().toISOString() };
   const lock = join(dir, LOCK_FILE);
@@ -43,7 +46,8 @@ export function takeLock(dir: string): RunLock {
       if (stateOf(last) !== "gone") throw inUse(dir, last);
       const claim = afterOf(dir, last);
       if (!createAs(draft, claim)) continue;
-      // Without this, who read the stale lock long ago could take over from a run that took over and has ended since.
+      // Else a process that read the stale lock long ago could take over from a run that has taken over and ended
+      // since.
       if (readHolder(lock)?.token !== stale.token) {
         rmSync(claim, { force: true });
         continue;
@@ -56,13 +60,16 @@ export function takeLock(dir: string): RunLock {
   }
 }
 
-/** Throws a UserError when a process that may be alive has the lock of `dir`; takes nothing. */
+/** Errors: UserError when a process that may be alive has the lock of `dir`. Takes nothing. */
 export function checkUnlocked(dir: string): void {
   const holder = holderOf(dir);
   if (holder) throw inUse(dir, holder);
 }
 
-/** Whether a process that may be alive trains in `dir`. Does not wait. Errors: UserError for a lock that cannot be read, or not yet. */
+/**
+ * Whether a process that may be alive trains in `dir`. Does not wait. Errors: UserError for a lock that cannot be read,
+ * even if only not yet.
+ */
 export const isLocked = (dir: string): boolean => holderOf(dir, 1) !== null;
 
 function holderOf(dir: string, tries = TRIES): Holder | null {
@@ -73,7 +80,10 @@ function holderOf(dir: string, tries = TRIES): Holder | null {
 
 const afterOf = (dir: string, { token }: Holder): string => join(dir, `${LOCK_FILE}.after-${token}`);
 
-/** Those who took over from `holder` and from each other were killed before they moved their lock into its place. */
+/**
+ * The last process that took over from `holder`, directly or in turn; those before it were killed before they moved
+ * their lock.
+ */
 function lastAfter(dir: string, holder: Holder, tries = TRIES): Holder {
   const next = readHolder(afterOf(dir, holder), tries);
   return next === null ? holder : lastAfter(dir, next, tries);
@@ -91,7 +101,7 @@ function held(dir: string, mine: Holder, stale: Holder | null): RunLock {
   return { note, release };
 }
 
-/** What processes left that were killed while they took the lock. */
+/** Removes what processes left that were killed while they took the lock. */
 function removeLeft(dir: string, mine: Holder): void {
   for (const name of readdirSync(dir).filter((each) => each.startsWith(`${LOCK_FILE}.`))) {
     const left = tryRead(join(dir, name));
@@ -99,7 +109,7 @@ function removeLeft(dir: string, mine: Holder): void {
   }
 }
 
-/** Makes `path` with the content of `draft`, in one move where the file system has hard links; false when it exists. */
+/** Makes `path` with the content of `draft`, in one move if the file system has hard links; false if it exists. */
 function createAs(draft: string, path: string): boolean {
   try {
     linkSync(draft, path);
@@ -121,7 +131,7 @@ function createAs(draft: string, path: string): boolean {
 const TRIES = 50;
 const TRY_MS = 20;
 
-/** Who made the lock at `path`; null without one. One that is still being written is waited for. */
+/** The maker of the lock at `path`; null without a lock. Waits for a lock that is still being written. */
 function readHolder(path: string, tries = TRIES): Holder | null {
   for (let left = tries; left > 0; left--) {
     const holder = tryRead(path);
@@ -133,11 +143,11 @@ function readHolder(path: string, tries = TRIES): Holder | null {
   );
 }
 
-/** Null without a file; undefined when it holds no lock, or no whole one. */
+/** Null without a file; undefined if it holds no whole lock. */
 function tryRead(path: string): Holder | null | undefined {
   try {
     const holder = JSON.parse(readRunFile(path)) as Holder | null;
-    // The token becomes a part of a file's name.
+    // The token becomes part of a file name.
     const isNamed = typeof holder?.token === "string" && /^[\w-]+$/.test(holder.token);
     return isNamed && Number.isSafeInteger(holder.pid) && holder.pid > 0 ? holder : undefined;
   } catch (failure) {

@@ -1,18 +1,19 @@
-// Which process holds something, in words that another process can check later: a number alone is given to another
-// process once the first has ended, so when it began and on which start of which machine go with it. Owns nothing.
+// Identifies a process so that another process can check it later. A number alone is not enough, since the system gives
+// it to another process once the first has ended; so the process's start, the machine and its boot go with it. Owns
+// nothing.
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 
 export interface ProcessIdentity {
   pid: number;
   host: string;
-  /** Empty where the system does not say. */
+  /** Empty if the system does not say. */
   machine: string;
-  /** Of this start of the machine; empty where the system does not say. */
+  /** Identifies this boot of the machine; empty if the system does not say. */
   boot: string;
-  /** Containers count processes apart; empty where the system does not. */
+  /** Containers number processes separately; empty if the system does not say. */
   pidNamespace: string;
-  /** In ticks since the machine started; empty where the system does not say. */
+  /** Start of the process in ticks since the machine's boot; empty if the system does not say. */
   started: string;
 }
 
@@ -27,7 +28,7 @@ export function thisProcess(): ProcessIdentity {
   };
 }
 
-/** "gone" is certain; "unknown" is a process that cannot be seen from here. */
+/** "gone" is certain; "unknown" means that the process cannot be seen from here. */
 export function stateOf(one: ProcessIdentity): "alive" | "gone" | "unknown" {
   const here = thisProcess();
   if (one.host !== here.host || one.machine !== here.machine) return "unknown";
@@ -36,7 +37,7 @@ export function stateOf(one: ProcessIdentity): "alive" | "gone" | "unknown" {
   try {
     process.kill(one.pid, 0);
   } catch (failure) {
-    // Anything else says that it is there, and another user's.
+    // Any other error says that the process exists and is another user's.
     if ((failure as NodeJS.ErrnoException).code === "ESRCH") return "gone";
   }
   const status = statusOf(one.pid);
@@ -44,7 +45,10 @@ export function stateOf(one: ProcessIdentity): "alive" | "gone" | "unknown" {
   return status.ended || status.started !== one.started ? "gone" : "alive";
 }
 
-/** proc(5): the name, in parentheses, may hold anything; state is the first field after it, the start the twentieth. */
+/**
+ * From proc(5): the name, in parentheses, may hold anything; the state is the first field after it, the start the
+ * twentieth.
+ */
 function statusOf(pid: number): { ended: boolean; started: string } | undefined {
   const text = orEmpty(() => readFileSync(`/proc/${pid}/stat`, "latin1"));
   if (text === "") return undefined;

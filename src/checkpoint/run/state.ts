@@ -1,5 +1,5 @@
 // What a checkpoint-N folder holds beside the model so that a run goes on exactly where it stopped: trainer_state.json
-// and optimizer.safetensors. Which tensors those are is the training loop's matter; here they have names and bytes.
+// and optimizer.safetensors. The training loop decides which tensors these are; here they have names and bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
@@ -24,38 +24,38 @@ export interface NamedTensor {
   tensor: Tensor;
   /** The parameter whose state it is. */
   of?: string;
-  /** Where this process has some elements alone: the shape of the whole, and which is the first of them. */
+  /** Set if this process has only some elements: the shape of the whole, and the index of the first element here. */
   part?: { shape: readonly number[]; first: number };
 }
 
 interface Progress {
   /** Steps done. */
   step: number;
-  /** Where the data goes on. */
+  /** The place where the data goes on. */
   batches: { epoch: number; position: number };
 }
 
 export interface WrittenProgress extends Progress {
   /** Resolved settings of the run; anything that JSON can hold. */
   settings: object;
-  /** What the run is trained on, so that it goes on with nothing else; anything that JSON can hold. */
+  /** Identifies what the run is trained on, so that it goes on with the same; anything that JSON can hold. */
   data?: object | null;
-  /** Which evaluation was the best so far; anything that JSON can hold. */
+  /** The best evaluation so far; anything that JSON can hold. */
   best?: object | null;
-  /** State of random generators by device, see `generatorStates`; for work that draws in sequence. */
+  /** States of random generators by device, see `generatorStates`; for work that draws in sequence. */
   generators?: Record<string, string> | null;
 }
 
 export interface WrittenState extends WrittenProgress {
-  /** The optimiser's state. */
+  /** The optimizer's state. */
   tensors: NamedTensor[];
-  /** Reads the whole of what this process has a part of, for the caller's scope. */
+  /** Reads the whole of a tensor of which this process has a part, for the caller's scope. */
   readWhole?: (named: NamedTensor) => Tensor;
 }
 
 export interface ReadProgress extends Progress {
   settings: Record<string, unknown>;
-  /** As it is in the file, unchecked; null where an older version left it out. */
+  /** As in the file, unchecked; null if an older version left it out. */
   data: unknown;
   best: unknown;
   generators: Record<string, string> | null;
@@ -63,13 +63,13 @@ export interface ReadProgress extends Progress {
 
 export interface SavedRun extends ReadProgress {
   /**
-   * Copies the saved optimiser state into these tensors. Throws a UserError before the first copy when names, shapes or
-   * dtypes differ: the optimiser or the model is not that of the run; and after it when the state holds no numbers.
+   * Copies the saved optimizer state into these tensors. Errors: UserError before the first copy when names, shapes or
+   * dtypes differ, so that optimizer or model is not the run's; after the copies when the state is not finite.
    */
   restore(tensors: NamedTensor[]): void;
 }
 
-/** Writes the state of a run into an existing folder that `saveFolder` puts in its place. */
+/** Writes the state of a run into an existing folder, which `saveFolder` then puts in its place. */
 export function writeSavedRun(dir: string, { tensors, readWhole, ...progress }: WrittenState): void {
   writeSafetensors(
     join(dir, OPTIMIZER_FILE),
@@ -90,7 +90,7 @@ function finite(tensor: Tensor, name: string, where: string): Tensor {
   return tensor;
 }
 
-/** What trainer_state.json says. */
+/** The text of trainer_state.json. */
 export const progressText = ({
   step,
   batches,
@@ -101,7 +101,7 @@ export const progressText = ({
 }: WrittenProgress): string =>
   `${JSON.stringify({ version: VERSION, step, batches, settings, data, best, generators }, null, 2)}\n`;
 
-/** The state of the run in a checkpoint folder; the optimiser's file is checked for completeness too. */
+/** The state of the run in a checkpoint folder; also checks that the optimizer's file is complete. */
 export function readSavedRun(dir: string): SavedRun {
   for (const file of [STATE_FILE, OPTIMIZER_FILE]) {
     if (!existsSync(join(dir, file))) {
@@ -116,7 +116,7 @@ export function readSavedRun(dir: string): SavedRun {
   return { ...progress, restore: (tensors) => restoreTensors(optimizer, tensors) };
 }
 
-/** The file that `progressText` is the text of. */
+/** Reads a file that was written with `progressText`. */
 export function readProgress(path: string): ReadProgress {
   const { version, step, batches, settings, data = null, best = null, generators } = readJsonObject(path);
   if (version !== VERSION) {
@@ -174,7 +174,7 @@ const unlike = (file: SafetensorsFile, name: string, problem: string): UserError
     `${file.path}: ${name}: ${problem}. Resume with the model and optimizer settings that the run was started with.`,
   );
 
-/** The full state of the generators of these devices, as a checkpoint keeps it. */
+/** The full states of these devices' generators, as a checkpoint keeps them. */
 export function generatorStates(devices: string[]): Record<string, string> {
   return Object.fromEntries(
     devices.map((device) =>
@@ -188,7 +188,7 @@ export function generatorStates(devices: string[]): Record<string, string> {
   );
 }
 
-/** Sets the generators as `generatorStates` found them. */
+/** Sets the generators to the states that `generatorStates` returned. */
 export function restoreGenerators(states: Record<string, string>): void {
   for (const [device, text] of Object.entries(states)) {
     const bytes = Buffer.from(text, "base64");

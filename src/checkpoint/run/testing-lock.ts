@@ -1,10 +1,10 @@
-// As a program: takes the lock of a folder, says "taken" or what is in the way, and holds it until it is killed or stdin
-// ends. For tests of locks among processes.
+// A program for tests of locks between processes: takes the lock of a folder, prints "taken" or what is in the way, and
+// holds the lock until it is killed or stdin ends.
 import { UserError } from "../../errors.js";
 import { takeLock } from "./lock.js";
 
 const [dir, at] = process.argv.slice(2);
-// All who were started together try at one moment.
+// All processes that were started together try at the same moment.
 while (Date.now() < Number(at));
 try {
   const { note, release } = takeLock(dir);

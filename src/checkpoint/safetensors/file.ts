@@ -1,6 +1,6 @@
-// Reading a safetensors file through a mapping: opening costs the header alone, a tensor's pages are read when touched.
-// The file object owns the mapping until `close`; a tensor that was read before and is still alive stays valid after
-// it.
+// Reads a safetensors file through a mapping: opening it costs only the header, and a tensor's pages are read when they
+// are touched. The file object owns the mapping until `close`; a tensor that was read before and is still alive stays
+// valid after it.
 import { assert } from "../../errors.js";
 import { clone, narrow, reshape, viewDtype } from "../../torch/ops.js";
 import { free, keep, scope } from "../../torch/scope.js";
@@ -24,7 +24,7 @@ export interface SafetensorsFile {
 /** Opens the file at `path`; the whole header is checked at once, see `readHeader`. */
 export function openSafetensors(path: string): SafetensorsFile {
   const { entries, metadata } = readHeader(path);
-  // The file may have changed since its head was read.
+  // The file may have changed since its header was read.
   const bytes = [...entries.values()].reduce((most, { end }) => Math.max(most, end), 1);
   const mapping = keep(mapFile(path, bytes));
   return {

@@ -1,19 +1,19 @@
-// The head of a safetensors file: 8 bytes of length, then JSON that says dtype, shape and place of every tensor. All of
-// it is checked here, because a header that lies about places would give wrong weights without a word. Limits: the
-// dtypes of `DTYPE_ON_DISK`, and two of 8 bits as bytes; others are refused by name.
+// The header of a safetensors file: 8 bytes of length, then JSON with dtype, shape and place of every tensor. All of it
+// is checked here, because wrong places would silently give wrong weights. Limits: the dtypes of `DTYPE_ON_DISK`, and
+// two 8-bit types as bytes; others are refused by name.
 import { closeSync, fstatSync, readSync } from "node:fs";
 
 import { excerpt, UserError } from "../../errors.js";
 import { openForReading } from "../../read-file.js";
 import { type DType, DTYPES } from "../../torch/tensor.js";
 
-/** Numbers of 8 bits that are no type of ours: 4 bits of exponent and 3 of fraction, or an exponent alone. */
+/** 8-bit numbers that are no dtype here: 4 bits of exponent and 3 of fraction, or only an exponent. */
 export type EightBits = "F8_E4M3" | "F8_E8M0";
 
 export interface TensorEntry {
   name: string;
   dtype: DType;
-  /** What the bytes of a uint8 tensor mean, where they are no whole numbers; see quantised/. */
+  /** The meaning of a uint8 tensor's bytes, if they are not whole numbers; see quantised/. */
   eightBits?: EightBits;
   shape: number[];
   /** Absolute byte offsets in the file; `end` is one past the last. */
@@ -42,16 +42,16 @@ const DTYPE_BY_NAME = new Map(Object.entries(DTYPE_ON_DISK).map(([dtype, name]) 
 
 const EIGHT_BITS: readonly string[] = ["F8_E4M3", "F8_E8M0"] satisfies EightBits[];
 
-/** The remedy of whatever `readHeader` refuses. */
+/** The advice with every error of `readHeader`. */
 export const AGAIN = "Download or save it again.";
-/** As in the reader of the format's authors. */
+/** The limit of the reader by the format's authors. */
 const LONGEST_HEADER = 100_000_000;
 const MOST_DIMENSIONS = 8;
 
 export const byteLength = (dtype: DType, shape: number[]): number =>
   shape.reduce((product, size) => product * size, DTYPES[dtype]);
 
-/** Reads and checks the head of the file at `path`. */
+/** Reads and checks the header of the file at `path`. */
 export function readHeader(path: string): Header {
   const file = openForReading(path);
   try {

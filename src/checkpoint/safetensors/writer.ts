@@ -1,4 +1,4 @@
-// Writing a safetensors file tensor by tensor: at any time one tensor is on the CPU and one buffer of 8 MiB is in use,
+// Writes a safetensors file tensor by tensor: at any time one tensor is on the CPU and one buffer of 8 MiB is in use,
 // whatever the size of the file. The file is complete when the function returns, not before: see save-folder.ts.
 import { assert } from "../../errors.js";
 import { contiguous } from "../../torch/ops.js";
@@ -15,11 +15,12 @@ import {
 import { writeDurably } from "../files/disk.js";
 import { byteLength, DTYPE_ON_DISK } from "./header.js";
 
-/** What a header says of a tensor. */
+/** A header's entry for a tensor. */
 export type TensorPlan = Pick<TensorSource, "name" | "dtype" | "shape">;
 
 /**
- * A tensor to be written; `read` is called when its turn comes, on any device, and what it makes is freed after.
+ * A tensor to be written. `read` is called in its turn and may return a tensor on any device, which is freed
+ * afterwards.
  */
 export interface TensorSource {
   name: string;
@@ -30,11 +31,11 @@ export interface TensorSource {
 
 const BUFFER_BYTES = 8 * 2 ** 20;
 
-/** Bytes that the tensors take in a file, without its header. */
+/** Bytes of the tensors in a file, without its header. */
 export const sourceBytes = (tensors: TensorPlan[]): number =>
   tensors.reduce((total, { dtype, shape }) => total + byteLength(dtype, shape), 0);
 
-/** Wide elements come first, so that every tensor is aligned to its element size. */
+/** Sorts wide elements to the front, so that every tensor is aligned to its element size. */
 export const inFileOrder = <Plan extends TensorPlan>(tensors: Plan[]): Plan[] =>
   [...tensors].sort((a, b) => DTYPES[b.dtype] - DTYPES[a.dtype]);
 
@@ -49,7 +50,7 @@ export function writeSafetensors(path: string, tensors: TensorSource[], metadata
   });
 }
 
-/** The head of a file of these tensors, in this order; its length is a multiple of `alignment`. */
+/** The header of a file of these tensors, in this order; its length is a multiple of `alignment`. */
 export function encodeHeader(tensors: TensorPlan[], metadata: Record<string, string>, alignment = 8): Buffer {
   const fields: [string, unknown][] = Object.keys(metadata).length > 0 ? [["__metadata__", metadata]] : [];
   let begin = 0;

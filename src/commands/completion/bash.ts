@@ -57,7 +57,7 @@ complete -F _revmoe revmoe
 `;
 }
 
-/** Words that need no quoting beside this: names, flags and choices have no blanks. */
+/** Words that need no other quoting, since names, flags and choices have no blanks. */
 const words = (list: readonly string[]): string => `"${list.join(" ")}"`;
 
 function offer(values: Values): string {

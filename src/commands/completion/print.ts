@@ -1,4 +1,5 @@
-// `revmoe completion`: gathers what can be typed from the registry of commands and their tables, and prints it as the shell's script.
+// `revmoe completion`: gathers what can be typed from the registry of commands and their tables, and prints it as a
+// shell's script.
 import type { ROWS } from "../completion.js";
 import type { CommandInput } from "../command.js";
 import { COMMANDS } from "../registry.js";

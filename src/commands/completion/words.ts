@@ -1,16 +1,16 @@
-// What can be typed behind `revmoe`, as far as a shell can complete it: commands, their flags, and the values of flags. It follows from the
-// registry and the tables of settings.
+// What can be typed after `revmoe`, as far as a shell can complete it: commands, their flags, and the values of flags.
+// All of it follows from the registry and the tables of settings.
 import { flagOf, type SettingRow } from "../../settings/table.js";
 import type { Command } from "../command.js";
 
-/** Values that are known, files, or none: something that only the person knows, or no value at all. */
+/** Known values; or files; or "own": a value that only the person knows; or null: no value at all. */
 export type Values = { kind: "choices"; choices: readonly string[] } | { kind: "files" } | { kind: "own" } | null;
 
 export interface TypedFlag {
-  /** With its dashes. */
+  /** The flag with its dashes. */
   flag: string;
   about: string;
-  /** Null for one that takes none. */
+  /** Null for a flag without a value. */
   values: Values;
 }
 
@@ -18,9 +18,9 @@ export interface TypedCommand {
   name: string;
   about: string;
   flags: TypedFlag[];
-  /** Of the word that stands without a flag. */
+  /** Values of the word that stands without a flag. */
   alone: Values;
-  /** Whether the words behind its flags are another command's. */
+  /** Whether the words after its flags are another command. */
   passesOn: boolean;
 }
 
@@ -39,7 +39,7 @@ export function typedCommand(about: string, { name, settings, positional, json, 
   };
 }
 
-/** Of a switch the form that changes something. */
+/** A switch gets the form that changes something. */
 function typedFlag(name: string, row: SettingRow): TypedFlag {
   const about = firstPart(row.about);
   if (row.kind === "boolean" && row.default === true)
@@ -47,12 +47,12 @@ function typedFlag(name: string, row: SettingRow): TypedFlag {
   return { flag: flagOf(name), about, values: valuesOf(row) };
 }
 
-/** Text of which nothing says what it is may name a file; a metavar in capitals says so. */
+/** A text without a described form may name a file, if its metavar says so. */
 function valuesOf(row: SettingRow): Values {
   if (row.kind === "boolean") return null;
   if (row.kind === "choice") return { kind: "choices", choices: row.choices };
   if (row.kind === "integer" || row.kind === "number")
-    // Where the list is long it is said in words instead.
+    // A long list is described in words instead.
     return row.oneOf === undefined || row.expected !== undefined
       ? { kind: "own" }
       : { kind: "choices", choices: row.oneOf.map(String) };
@@ -61,12 +61,12 @@ function valuesOf(row: SettingRow): Values {
 
 const LONGEST = 70;
 
-/** A line of a list has no room for more. */
+/** The first part of a description, as much as fits into a line of a list. */
 function firstPart(about: string): string {
   const [first] = about.split(/[;:(]/);
   const part = first.trim();
   return part.length <= LONGEST ? part : `${part.slice(0, part.lastIndexOf(" ", LONGEST))} ...`;
 }
 
-/** In single quotes, for any of the shells. */
+/** In single quotes; `quote` is how the shell writes a quote within them. */
 export const quotedFor = (text: string, quote: string): string => `'${text.replaceAll("'", quote)}'`;

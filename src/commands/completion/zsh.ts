@@ -24,7 +24,7 @@ if [[ $funcstack[1] == _revmoe ]]; then _revmoe "$@"; else compdef _revmoe revmo
 }
 
 function commandCase({ name, flags, alone, passesOn }: TypedCommand): string {
-  // What it hands on is completed as if it stood alone.
+  // Words that are passed on are completed as a command line of their own.
   const rest = passesOn
     ? ["'*:: :{words=(revmoe $words); ((CURRENT++)); _revmoe}'"]
     : alone === null

@@ -1,4 +1,5 @@
-// `revmoe dashboard`: serves the page until it is stopped by Ctrl-C or SIGTERM. Reads the folders of runs and changes nothing.
+// `revmoe dashboard`: serves the page until it is stopped by Ctrl-C or SIGTERM. Reads the folders of runs and changes
+// nothing.
 import { checkFolders, findRuns } from "../../dashboard/find-runs.js";
 import { startDashboard } from "../../dashboard/server.js";
 import { formatNumberOf } from "../../format.js";
@@ -7,7 +8,7 @@ import type { ROWS } from "../dashboard.js";
 
 export async function run({ settings, given, json, out, err }: CommandInput<typeof ROWS>): Promise<number> {
   const { runs: folders, port } = settings;
-  // The folder of the default may come with the first run.
+  // The default folder may not exist until the first run.
   if (given.has("runs")) checkFolders(folders);
   const { runs, notes } = findRuns(folders);
   const dashboard = await startDashboard(folders, port);

@@ -1,12 +1,12 @@
-// The drawing that `--svg FILE` asks for. Looked at before hours of work and written after them: until then an older drawing
-// stays, and what is no drawing is never replaced.
+// The drawing that `--svg FILE` asks for. Its place is checked before hours of work, and written after them. Until then
+// an older drawing stays; a file that is not a drawing is never replaced.
 import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
 import { reasonOf } from "../../checkpoint/files/disk.js";
 import { UserError } from "../../errors.js";
 
-/** Refuses a place that a drawing could not, or must not, be written to; writes nothing. Errors: UserError. */
+/** Errors: UserError for a place where a drawing cannot or must not be written. Writes nothing. */
 export function checkDrawing(path: string): void {
   trying(path, () => {
     if (!existsSync(path)) return accessSync(dirname(path), constants.W_OK | constants.X_OK);

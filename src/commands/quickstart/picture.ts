@@ -1,5 +1,5 @@
-// What the quickstart's small model cannot show by itself: the memory of deep networks and long rows, method by method, and how a model of
-// 14 billion parameters is trained on this machine. All of it is planned; nothing is loaded.
+// What the quickstart's small model cannot show by itself: the memory of deep networks and long rows with each method,
+// and how a model of 14 billion parameters is trained on this machine. All of it is planned; nothing is loaded.
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -23,7 +23,7 @@ const LARGE = join(EXAMPLES, "released/qwen1.5-moe-a2.7b/config.json");
 
 const BLOCKS = 48;
 const TOKENS = 32_768;
-/** Of a row of the large model. */
+/** Tokens of a row of the large model. */
 const LARGE_TOKENS = 1024;
 
 const METHODS: readonly Readonly<Record<string, string>>[] = [
@@ -32,7 +32,10 @@ const METHODS: readonly Readonly<Record<string, string>>[] = [
   { method: "reversible" },
 ];
 
-/** A step of the quickstart's model, as wide and with 48 blocks, on one row of 32,768 tokens: by each method, the largest first. */
+/**
+ * Plans of a step of the quickstart's model with 48 blocks, on one row of 32,768 tokens, with each method; the largest
+ * first.
+ */
 export function deepPlans(): Compared[] {
   const { config, path } = readConfigFile(SMALL);
   const architecture = readArchitecture(
@@ -50,7 +53,7 @@ export const deepTitle = `${BLOCKS} blocks of the quickstart's model, one row of
 
 const COLUMNS = 44;
 
-/** Bars for a terminal: what is kept for the backward pass, and all else. */
+/** Bars for a terminal, in two parts: what is kept for the backward pass, and the rest. */
 export function bars(compared: readonly Compared[]): string {
   const most = Math.max(...compared.map(({ plan }) => plan.terms.peakBytes));
   const wide = (bytes: number): number => Math.round((bytes / most) * COLUMNS);
@@ -63,7 +66,7 @@ export function bars(compared: readonly Compared[]): string {
   return [...lines, `${" ".repeat(width)}  █ kept for the backward pass  ░ weights, optimizer, working set`].join("\n");
 }
 
-/** Two sentences on the plans. */
+/** Two sentences about the plans. */
 export function deepWords([store, checkpoint, reversible]: readonly Compared[]): string[] {
   const kept = ({ plan }: Compared): string => formatBytes(plan.terms.keptBytes);
   const peak = ({ plan }: Compared): string => formatBytes(plan.terms.peakBytes);
@@ -73,7 +76,7 @@ export function deepWords([store, checkpoint, reversible]: readonly Compared[]):
   ];
 }
 
-/** One sentence on a model of 14 billion parameters; `folder` is on the disk that its parameters would lie on. */
+/** One sentence about a model of 14 billion parameters; `folder` is on the disk where its parameters would lie. */
 export function largeWords(folder: string, device = "cpu"): string {
   const given = { model: LARGE, parameters: "disk", max_length: LARGE_TOKENS, per_device_train_batch_size: 1, device };
   const asked = new Set(Object.keys(given));
@@ -88,7 +91,7 @@ export function largeWords(folder: string, device = "cpu"): string {
   );
 }
 
-/** Where no way fits, `way` is undefined. */
+/** `way` is undefined if none fits. */
 export function sentence(model: string, machine: Machine, way: Way | undefined): string {
   if (way === undefined)
     return `${model}, would not fit this machine (${describeMachine(machine)}), not even with its weights in files.`;

@@ -1,5 +1,5 @@
-// `revmoe bench`: methods compared on the same work. Tables for people, or one JSON document; on request a drawing of
-// memory against depth. Ctrl-C ends the running process and leaves nothing behind.
+// `revmoe bench`: compares methods on the same work. Prints tables for people, or one JSON document; on request it
+// draws memory against depth. Ctrl-C ends the running process and leaves nothing behind.
 import { describeBench } from "../../compare/table.js";
 import type { BENCH_ROWS } from "../../compare/setting-rows.js";
 import { checkDrawing, writeDrawing } from "../drawing/drawing.js";

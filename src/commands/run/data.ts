@@ -1,5 +1,5 @@
-// `revmoe data`: the first rows as the model sees them, then what all rows are together. With --json a line for each row, and
-// the summary beside it, for people, on the other stream.
+// `revmoe data`: shows the first rows as the model sees them, then a summary of all rows. With --json it prints one
+// line of JSON per row, and the summary for people on the other stream.
 import { join } from "node:path";
 
 import { findModel } from "../../checkpoint/run/find-model.js";
@@ -54,7 +54,7 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   if (typeof vocab === "number") checkTokens(documents, Math.max(vocab, loaded.tokenizer.vocabSize));
   const summary = summarize(documents, (id) => names.has(id), settings);
   documents.close();
-  // A folder with a tokenizer alone tells nothing of both.
+  // A folder with only a tokenizer does not say how many positions or tokens a model has.
   const maxPositions = typeof positions === "number" ? positions : Number.POSITIVE_INFINITY;
   const tokenName = (id: number): string => names.get(id) ?? JSON.stringify(loaded.tokenizer.decode([id]));
   const lines = summaryLines({
@@ -74,14 +74,14 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   return 0;
 }
 
-/** A folder that holds a tokenizer and no model is enough. */
+/** A folder with a tokenizer but no model is enough. */
 function sourceOf(folder: string): ModelSource {
   const configPath = join(folder, "config.json");
   if (statOf(folder)?.isDirectory() !== true || statOf(configPath)) return openSource(folder);
   return { ...folderFiles(folder), config: {}, configPath, openWeights: () => openSource(folder).openWeights() };
 }
 
-/** The place where it says more than file and row. */
+/** Includes the place only if it says more than file and row. */
 function jsonLine(shown: ShownRow, file: string): string {
   const { row, place, tokens, trainedTokens, cutTokens, documents, texts } = shown;
   return JSON.stringify({

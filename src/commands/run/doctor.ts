@@ -1,5 +1,5 @@
-// `revmoe doctor`: what was found on this machine, what is missing, and how to get it. Exit code 1 when there is no
-// engine, so that scripts can ask.
+// `revmoe doctor`: reports what was found on this machine, what is missing, and how to get it. Exit code 1 means that
+// there is no engine, so scripts can ask for it.
 import { installLine, setUpCommand, sourceName, waysToGetLibtorch } from "../../../setup/libtorch.mjs";
 import { formatBytes } from "../../format.js";
 import type { CommandInput } from "../command.js";
@@ -18,7 +18,7 @@ export async function run({ json, out }: CommandInput): Promise<number> {
   return facts.engine ? 0 : 1;
 }
 
-/** What is missing or could be better, most pressing first. */
+/** What is missing or could be better, the most urgent first. */
 export function adviceFor(facts: Facts): Advice[] {
   const { engine, found, nvidiaDriver } = facts;
   if (!engine) {
@@ -81,7 +81,7 @@ type Place = NonNullable<Facts["found"]>;
 
 const sourceOf = ({ source, root }: Place): string => `${sourceName(source)} (${root})`;
 
-/** Why this libtorch and no other is used, and how to have another. */
+/** Why this libtorch is used, and how to use another. */
 function whyThis({ source }: Place): string {
   if (source === "LIBTORCH") return "LIBTORCH is set";
   const another = `for another: LIBTORCH=/path ${setUpCommand}`;

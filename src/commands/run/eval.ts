@@ -1,5 +1,5 @@
-// `revmoe eval`: how good a model is on a file of rows: held-out loss and perplexity, multiple choice by likelihood, or
-// exact match of generated answers; as it was trained, as the ordinary network, or both.
+// `revmoe eval`: measures how good a model is on a file of rows: held-out loss and perplexity, multiple choice by
+// likelihood, or exact match of generated answers; with the trained network, the ordinary network, or both.
 import { UserError } from "../../errors.js";
 import { formatDuration } from "../../format.js";
 import type { Output } from "../../metrics/output.js";
@@ -18,7 +18,7 @@ import { setThreads, useDevice } from "../../torch/device.js";
 import type { ROWS } from "../eval.js";
 import { namedModel } from "../../hub/named-model.js";
 
-/** Which settings a task has beside those that all have. */
+/** Settings that a task has beside those that all tasks have. */
 const TASK_ROWS: Record<Task, string[]> = {
   loss: [
     "format",
@@ -38,7 +38,7 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   useDevice(device);
   setThreads(threads);
   const { folder, run } = await namedModel(settings.model, "measure", { out: err });
-  // Whatever can be wrong is found out before the weights are read, which may take minutes.
+  // All errors are found before the weights are read, which may take minutes.
   const source = openSource(folder);
   const views = settings.as === "both" ? (["trained", "ordinary"] as const) : ([settings.as] as const);
   for (const as of views) chooseNetwork(folder, as);
@@ -50,9 +50,9 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   const ofRun = dataSettings(folder, run);
   const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, ofRun.columns)) : settings.task;
   checkTask(task, given);
-  // A file may have our names, though the run's had names of its own.
+  // The file may have our names of columns, even if the run's file had others.
   const columns = hasColumns(rows, ofRun.columns) ? ofRun.columns : {};
-  // What is trained is said here otherwise.
+  // Here, the given settings decide what is trained.
   const overrules = given.has("assistant_only_loss") || given.has("completion_only_loss");
   const data = { ...ofRun, columns, ...own, ...(overrules && { train_on: "auto" as const }) };
   const measure = prepareTask(task, rows, { source, tokenizer: loadTokenizer(source), data, ...settings });
@@ -78,11 +78,11 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   return 0;
 }
 
-/** Names for columns, or a format, are given for rows to predict, whatever else these could be. */
+/** Names of columns, or a format, are only given for rows to predict; so the task is "loss". */
 const taskOf = (given: ReadonlySet<string>): Task | undefined =>
   ["columns", "format"].some((name) => given.has(name)) ? "loss" : undefined;
 
-/** A setting of another task would be without effect. */
+/** Errors: UserError for a setting of another task, which would have no effect. */
 function checkTask(task: Task, given: ReadonlySet<string>): void {
   const own = TASK_ROWS[task];
   const idle = Object.values(TASK_ROWS)
@@ -95,7 +95,7 @@ function checkTask(task: Task, given: ReadonlySet<string>): void {
   );
 }
 
-/** Tells how far it is, at most every few seconds. */
+/** Reports progress, at most every few seconds. */
 function progressOf(err: Output, name: string): (share: number) => void {
   const start = performance.now();
   let told = start;

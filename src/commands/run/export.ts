@@ -1,6 +1,6 @@
-// `revmoe export`: a run's result as a Hugging Face folder, as the ordinary network of its weights or, with the code that
-// transformers needs for it, as the network that was trained, in the layout, dtype and shards asked for; any other
-// checkpoint folder can be laid out anew the same way. Success is reported after everything was compared.
+// `revmoe export`: writes a run's result as a Hugging Face folder, in the layout, dtype and shards asked for: as the
+// ordinary network of its weights, or as the trained network with the code that transformers needs for it. Any other
+// checkpoint folder can be rewritten in the same way. It reports success after everything was compared.
 import { readdirSync } from "node:fs";
 import { UserError } from "../../errors.js";
 import { formatBytes, parseBytes } from "../../format.js";
@@ -77,7 +77,10 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   return 0;
 }
 
-/** Some couplings make a function of the weights that the ordinary network is not near; of others it is the result. */
+/**
+ * Some couplings' functions are far from the ordinary network's; for those, the ordinary network is not the result and
+ * must be asked for with rows.
+ */
 async function refuseOther(folder: string, { as, validation_file: file }: ExportSettings): Promise<void> {
   const description = readNetworkFile(folder);
   const { name, conversion, drawsSigns } = couplingOf(description);

@@ -1,5 +1,5 @@
-// `revmoe generate`: goes on from a prompt, or answers it, and prints the text as it comes. With --json the text comes
-// at once, with counts and the time of a token.
+// `revmoe generate`: continues a prompt, or answers it, and prints the text as it comes. With --json the text is
+// printed at the end, with counts and the time per token.
 import { visibleText } from "../../format.js";
 import type { GENERATE_ROWS } from "../../library/generate-settings.js";
 import { open } from "../../library/open.js";
@@ -15,7 +15,7 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
     let text = "";
     for await (const piece of generation) {
       text += piece;
-      // A file or a program gets every byte; a terminal would obey some of them.
+      // A file or a program gets every byte; a terminal would act on control characters.
       if (!json) writeRaw(out, out.isTTY ? visibleText(piece) : piece);
     }
     const { tokens, promptTokens, msPerToken } = generation;

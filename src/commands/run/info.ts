@@ -1,4 +1,4 @@
-// `revmoe info`: what a model is and what it takes, a line for each thing. Reads headers and config.json, no weights.
+// `revmoe info`: describes a model and what it takes, one line per fact. Reads headers and config.json, no weights.
 import { formatBytes, formatCount, parseBytes } from "../../format.js";
 import { type ModelFacts, modelFacts } from "../../plan/model-facts.js";
 import type { CommandInput } from "../command.js";

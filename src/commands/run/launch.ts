@@ -1,4 +1,4 @@
-// `revmoe launch`: the same words in several processes, each told which rank it is.
+// `revmoe launch`: runs the same command in several processes, and tells each its rank.
 import { fileURLToPath } from "node:url";
 
 import { UserError } from "../../errors.js";
@@ -23,7 +23,7 @@ export async function run({ settings, passed = [], err }: CommandInput<typeof RO
   return launchRanks([process.execPath, PROGRAM, ...passed], place, err);
 }
 
-/** What was asked, else what Kubeflow says. Errors: UserError. */
+/** The places that were asked for, else those that Kubeflow gives. Errors: UserError. */
 export async function nodePlace(
   { nproc, nnodes, node_rank, master_addr, master_port }: SettingsOf<typeof ROWS>,
   env: NodeJS.ProcessEnv,

@@ -1,5 +1,5 @@
-// This machine, as `doctor` reports it: engine, processor, memory, disk. Only finds out; the words are doctor's. Where the
-// engine cannot be loaded, all else is still found.
+// Facts of this machine for `doctor`: engine, processor, memory, disk. It only collects them; doctor words them. If the
+// engine cannot be loaded, all other facts are still collected.
 import { readFileSync, statfsSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { basename } from "node:path";
@@ -17,20 +17,20 @@ export interface EngineFacts {
   builtAt: string;
   threads: number;
   cudaDevices: number;
-  /** Whether libtorch's CUDA libraries are linked; if not though it has them, why. */
+  /** Whether libtorch's CUDA libraries are linked; `cudaRefused` says why not, if it has them. */
   cuda: boolean;
   cudaRefused: string | null;
   /** The library that computes float32 products. */
   blas: string;
   /** Whether several processes can train together. */
   groups: boolean;
-  /** What may carry tensors between cards. */
+  /** What can carry tensors between cards. */
   nccl: { library: string; version: string } | null;
-  /** The widest instructions that libtorch's own kernels use. */
+  /** The widest instruction set that libtorch's own kernels use. */
   libtorchKernels: string;
-  /** The addon's own: on which devices they run, and what compiles them. */
+  /** The addon's kernels: on which devices they run, and what compiles them. */
   kernels: KernelFacts;
-  /** Products of matrices on the CPU, 1e9 multiplications and additions per second; 0 is too slow to wait for. */
+  /** Speed of matrix products on the CPU, in 1e9 multiplications and additions per second; 0: too slow to wait for. */
   float32Gflops: number;
   bfloat16Gflops: number;
 }
@@ -39,7 +39,7 @@ export interface Facts {
   node: string;
   processor: string;
   cores: number;
-  /** Instruction sets that matter, and whether the processor has them. */
+  /** Relevant instruction sets, and whether the processor has each. */
   instructions: Record<string, boolean>;
   nvidiaDriver: boolean;
   memory: { totalBytes: number; availableBytes: number };
@@ -47,15 +47,15 @@ export interface Facts {
   engine: EngineFacts | null;
   /** Why there is no engine. */
   engineFailure: string | null;
-  /** The libtorch that a set-up would take now; null when there is none. */
+  /** The libtorch that a set-up would use now; null if there is none. */
   found: Pick<Engine, "version" | "source" | "root"> | null;
-  /** Why the one that was chosen cannot be taken: a LIBTORCH of no use, or a remembered one that is gone. */
+  /** Why the chosen libtorch cannot be used: LIBTORCH is wrong, or the remembered one is gone. */
   foundFailure: string | null;
 }
 
 const INSTRUCTIONS = { AVX2: "avx2", AVX512: "avx512f", "AVX512-BF16": "avx512_bf16", AMX: "amx_bf16" };
 
-/** Takes a second or two: the engine is loaded and multiplies. */
+/** Takes a second or two, since it loads the engine and multiplies matrices. */
 export async function gatherFacts(folder = process.cwd()): Promise<Facts> {
   const cpuinfo = readText("/proc/cpuinfo");
   const flags = new Set(/^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1].split(" "));
@@ -73,7 +73,7 @@ export async function gatherFacts(folder = process.cwd()): Promise<Facts> {
     cores: availableParallelism(),
     instructions: Object.fromEntries(Object.entries(INSTRUCTIONS).map(([name, flag]) => [name, flags.has(flag)])),
     nvidiaDriver: hasNvidiaDriver(),
-    // A container may be allowed less than the machine has.
+    // A container may be allowed less memory than the machine has.
     memory: {
       totalBytes: Math.min(totalmem(), process.constrainedMemory() || totalmem()),
       availableBytes: process.availableMemory(),
@@ -116,7 +116,7 @@ function ncclFound(): EngineFacts["nccl"] {
   }
 }
 
-/** Names the BLAS from the libraries that this process has loaded, else from libtorch's own account. */
+/** The name of the BLAS, from the libraries that this process has loaded, else from libtorch's description. */
 export function blasOf(config: string, maps: string): string {
   const loaded = maps.split("\n").map((line) => basename(line.split(/\s+/)[5] ?? ""));
   const fast = loaded.find((name) => /^lib(openblas|mkl|blis|atlas)/.test(name));

@@ -1,5 +1,6 @@
-// `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. Chooses the largest work that
-// fits a memory, or lays all methods side by side. Where nothing fits, the least that was planned is printed, and exit code 2 follows.
+// `revmoe plan`: what a training step of a model will take, by term, before anything is loaded. It chooses the largest
+// work that fits a memory, or compares all methods. If nothing fits, it prints the smallest plan, and exits with code
+// 2.
 import { UserError } from "../../errors.js";
 import { formatBytes, formatDuration, parseBytes } from "../../format.js";
 import { beginPlan, layoutsFor, machineFor, stepAsData, waysAsData } from "../../library/plan.js";
@@ -117,7 +118,7 @@ export async function run({ settings: asked, given, json, out, err }: CommandInp
   return 0;
 }
 
-/** The least work that was looked at. */
+/** Rows and length of the smallest work that was planned. */
 const rowsOf = ({ max_length, per_device_train_batch_size }: TrainSettings): Partial<TrainSettings> => ({
   max_length,
   per_device_train_batch_size,
@@ -128,7 +129,7 @@ const flagsOf = (change: Partial<TrainSettings>): string =>
     .map(([name, value]) => `${flagOf(name)} ${value}`)
     .join(" ");
 
-/** Said after the least that was planned. */
+/** The error that follows the smallest plan. */
 function tooLarge(limit: number, { settings, placed }: Plan, ways: string[]): UserError {
   const { per_device_train_batch_size: rows, max_length: length } = settings;
   return new UserError(

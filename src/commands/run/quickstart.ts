@@ -1,6 +1,7 @@
-// `revmoe quickstart`: the whole path on a model that comes with the repository. Fine-tunes it, all parameters, on
-// Moby-Dick with reversible blocks; shows held-out loss and a sample of text before and after, the memory of a step by
-// term beside checkpointing and storing, and what that comes to for deep and for large models. Under three minutes on two cores.
+// `revmoe quickstart`: the whole way on a model that comes with the repository. It fine-tunes all its parameters on
+// Moby-Dick with reversible blocks. It shows held-out loss and a sample of text before and after, the memory of a step
+// by term beside checkpointing and storing, and what that means for deep and for large models. It takes under three
+// minutes on two cores.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,7 +30,7 @@ import { FOLDER, type ROWS } from "../quickstart.js";
 import { bars, deepPlans, deepTitle, deepWords, largeWords } from "../quickstart/picture.js";
 
 const PROMPT = "The old captain looked at the sea and";
-/** In the run's folder. */
+/** File in the run's folder. */
 const PICTURE = "memory.svg";
 const EXAMPLES = fileURLToPath(new URL("../../../examples/", import.meta.url));
 
@@ -82,7 +83,10 @@ export async function run({ settings, out }: CommandInput<typeof ROWS>): Promise
   }
 }
 
-/** Only what a quickstart left is replaced without a word: it has no checkpoint, and lies where quickstarts do. */
+/**
+ * Refuses to replace a run silently, unless a quickstart left it: then it has no checkpoint and lies in the default
+ * folder.
+ */
 function checkFolder(dir: string): void {
   if (!existsSync(dir) || !isRunFolder(dir) || (dir === FOLDER && listCheckpoints(dir).length === 0)) return;
   throw new UserError(
@@ -108,7 +112,10 @@ function quickSettings({ output_dir, max_steps, threads }: SettingsOf<typeof ROW
   }).settings;
 }
 
-/** One step with each method on the same tokens, with a learning rate of zero; the others train the ordinary network. */
+/**
+ * Makes one step with each method on the same tokens, with learning rate zero; all but reversible use the ordinary
+ * network.
+ */
 async function compareMethods(run: Run): Promise<Map<string, MemoryTerms>> {
   const batches = [run.data.next()];
   const rows = new Map<string, MemoryTerms>();
@@ -144,7 +151,7 @@ function memoryTable(rows: Map<string, MemoryTerms>, layers: number): string {
   );
 }
 
-/** Forty tokens after the prompt from the weights as they are now. */
+/** Forty tokens after the prompt, by the weights as they are now. */
 async function sample({ state: { network }, source }: Run, as: "trained" | "ordinary"): Promise<string> {
   const tokenizer = loadTokenizer(source);
   const seen = as === "trained" ? network : asOrdinary(network);

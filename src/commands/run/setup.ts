@@ -1,4 +1,4 @@
-// `revmoe setup`: the set-up of `npm run setup` for an installed package, where that script is not the person's. Gets what is
+// `revmoe setup`: does what `npm run setup` does, for an installed package, which has no such script. It gets what is
 // missing and builds the engine, in the package's folder or in the person's cache.
 import { sourceName } from "../../../setup/libtorch.mjs";
 import { setUp } from "../../../setup/setup.mjs";
@@ -11,7 +11,7 @@ export async function run({ out, err }: CommandInput): Promise<number> {
     return 0;
   } catch (failure) {
     if ((failure as Error).name !== "SetupError") throw failure;
-    // As it is and not as a UserError: what a compiler or apt-get said keeps its lines.
+    // Printed as it is, since the output of a compiler or apt-get has several lines, which a UserError would lose.
     err.write(`revmoe: ${(failure as Error).message}\n`);
     return 2;
   }

@@ -1,5 +1,5 @@
-// `revmoe train`: settings in, a run folder out. Where this process stands among ranks, how it is stopped, and the words at the end; the
-// run itself is the library's (src/library/run-training.ts).
+// `revmoe train`: settings in, a run folder out. This file has the process's place among ranks, how it is stopped, and
+// the words at the end; the run itself is in the library (src/library/run-training.ts).
 import { hostname } from "node:os";
 import { setFlagsFromString } from "node:v8";
 
@@ -19,12 +19,13 @@ import type { CommandInput } from "../command.js";
 export async function run({ settings: asked, given, out: first }: CommandInput<typeof TRAIN_ROWS>): Promise<number> {
   const place = rankPlace(process.env);
   const ranks = joinRanks(place, asked.rank_timeout);
-  // What the first says, all would.
+  // Only the first rank prints, since all would print the same.
   const out = ranks.rank === 0 ? first : { write() {} };
   const settings = withDevice(withRestart(asked, place, ranks), place, ranks, out);
   let stop: StopRequest | undefined;
   const listen = (resumed: string | null): StopRequest => {
-    // Else Node's room for short-lived objects, 2 to 32 MB, grows and shrinks while a run goes on, and hides what a leak would be.
+    // Without this, Node's space for short-lived objects, 2 to 32 MB, grows and shrinks during a run, and would hide a
+    // leak.
     setFlagsFromString("--semi-space-growth-factor=1");
     return (stop = requestedStop(resumed));
   };
@@ -55,7 +56,7 @@ function withDevice(asked: TrainSettings, place: RankPlace | null, ranks: Joined
   return { ...asked, device };
 }
 
-/** A launcher that starts a run again has the words it had at first: the run goes on from its newest checkpoint. */
+/** A launcher that starts a run again uses the original words; so the run goes on from its newest checkpoint. */
 function withRestart(asked: TrainSettings, place: RankPlace | null, ranks: Collectives): TrainSettings {
   if (place === null || place.restarts === 0 || asked.resume !== "") return asked;
   const isThere = onFirst(ranks, () => latestCheckpoint(asked.output_dir) !== null);

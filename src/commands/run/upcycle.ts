@@ -1,5 +1,5 @@
-// `revmoe upcycle`: a dense model becomes a mixture of experts that computes the same at first, to be trained further.
-// Says before it writes what comes out and whether its function is equal.
+// `revmoe upcycle`: turns a dense model into a mixture of experts that at first computes the same, to be trained
+// further. Before it writes, it says what the result will be and whether its function is equal.
 import { formatBytes, formatCount } from "../../format.js";
 import { upcycle, type UpcyclePlan } from "../../upcycle/upcycle.js";
 import type { CommandInput } from "../command.js";
@@ -36,7 +36,7 @@ export async function run({ settings, json, out, err }: CommandInput<typeof ROWS
   return 0;
 }
 
-/** What comes out, in four lines. */
+/** The result, described in four lines. */
 export function describe(plan: UpcyclePlan, noise: number): string {
   const { numExperts, expertsPerToken, expertWidth, sharedExpertWidth, sparseLayers, layers } = plan;
   const shared = sharedExpertWidth > 0 ? `, and a shared one of width ${sharedExpertWidth}` : "";

@@ -1,5 +1,5 @@
-// `revmoe verify`: whether a model, a checkpoint, a whole run or a cached model is what it was when it was saved, and fits
-// itself. One line for each thing; exit code 0 when no problem was found, 2 when one was.
+// `revmoe verify`: checks whether a model, a checkpoint, a whole run or a cached model is what it was when it was
+// saved, and is consistent. Prints one line per finding; exit code 0 if there is no problem, else 2.
 import type { Finding, Level } from "../../verify/findings.js";
 import type { CommandInput } from "../command.js";
 import { existsSync } from "node:fs";

@@ -1,4 +1,4 @@
-// Instructions as Alpaca has them, with a system prompt and earlier turns as LLaMA-Factory has them. Read as a conversation.
+// Instructions as in Alpaca, with a system prompt and earlier turns as in LLaMA-Factory. Read as a conversation.
 import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import { fromJsonText, readOptionalText, readText, readTools } from "./fields.js";
@@ -21,7 +21,7 @@ export const alpaca: RowKind = {
   },
 };
 
-/** The instruction, and on a line of its own what it is about. */
+/** The instruction and, on a line of its own, its input. */
 export function withInput(instruction: string, input: unknown, place: string): string {
   const about = readOptionalText(input, "input", place);
   return about === undefined ? instruction : `${instruction}\n${about}`;

@@ -1,5 +1,5 @@
-// Fields of rows that kinds have in common: texts, and lists that may be written as JSON. Tables that want one type a column
-// keep lists so. Errors name the row and the field.
+// Fields that several kinds of rows have: texts, and lists that may be written as JSON, as tables with one type per
+// column keep them. Errors name the row and the field.
 import { UserError } from "../../errors.js";
 import { parseJsonRow } from "../json-values.js";
 import { describe } from "../rows.js";
@@ -9,11 +9,11 @@ export function readText(value: unknown, key: string, place: string): string {
   throw new UserError(`${place}: ${key} is ${describe(value)} (expected a text).`);
 }
 
-/** A text that may be missing, null or empty: then undefined. */
+/** A text; undefined if it is missing, null or empty. */
 export const readOptionalText = (value: unknown, key: string, place: string): string | undefined =>
   value === undefined || value === null || value === "" ? undefined : readText(value, key, place);
 
-/** The value of a JSON text, where the text is of a list or an object; any other value as it is. */
+/** The parsed value of a text that is the JSON of a list or an object; any other value unchanged. */
 export function fromJsonText(value: unknown): unknown {
   if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
   try {
@@ -23,7 +23,7 @@ export function fromJsonText(value: unknown): unknown {
   }
 }
 
-/** Descriptions of tools: a list, the JSON of one, or a list of JSON texts. */
+/** Descriptions of tools: a list, the JSON of a list, or a list of JSON texts. */
 export function readTools(value: unknown, place: string): unknown[] | undefined {
   if (value === undefined || value === null || value === "") return undefined;
   const list = fromJsonText(value);
@@ -36,7 +36,7 @@ export function readTools(value: unknown, place: string): unknown[] | undefined 
   throw new UserError(`${place}: tools is ${describe(value)} (expected a list of tool descriptions, or no such key).`);
 }
 
-/** The row's own variables for the chat template: a map, or the JSON of one. */
+/** The row's own variables for the chat template: a map, or the JSON of a map. */
 export function readKwargs(value: unknown, place: string): { kwargs?: Record<string, unknown> } {
   if (value === undefined || value === null || value === "") return {};
   const map = fromJsonText(value);

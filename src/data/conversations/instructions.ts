@@ -1,16 +1,17 @@
 // What a message says about its own training. Trainers call it by different names, and all of them are obeyed: weight
-// (OpenAI, Mistral), train and training (Axolotl), loss (ms-swift). Such a key is taken out of the message: no template shows it.
+// (OpenAI, Mistral), train and training (Axolotl), loss (ms-swift). The key is removed from the message, as no template
+// shows it.
 import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import type { Message } from "./sample.js";
 
 const OBEYED = ["weight", "train", "training", "loss"];
-/** Instructions of other trainers for parts of a turn, or for more than yes and no. */
+/** Instructions of other trainers for parts of a turn, or with more than two values. */
 const NOT_OBEYED = ["train_detail", "training_detail", "loss_scale", "loss_mask", "trainable", "masked"];
 
 /**
- * The message without its instruction, and whether it may be trained. Errors: UserError for an instruction that cannot be
- * obeyed, and for two that disagree.
+ * Returns the message without its instruction, and whether it may be trained. Errors: UserError for an instruction that
+ * cannot be obeyed, and for two that disagree.
  */
 export function takeInstruction(message: Message, where: string): { message: Message; trains: boolean } {
   const unknown = NOT_OBEYED.find((key) => message[key] !== undefined && message[key] !== null);
@@ -44,11 +45,11 @@ export function takeInstruction(message: Message, where: string): { message: Mes
   return { message: rest, trains: first.value };
 }
 
-/** Undefined for null, which a table fills in. */
+/** true or false; undefined for null, with which tables fill empty cells. */
 function yesOrNo(value: unknown, key: string, where: string): boolean | undefined {
   if (value === null || value === undefined) return undefined;
   if (typeof value === "boolean") return value;
-  // A whole float of a table is an object that counts as its number.
+  // A whole float from a table is an object that converts to its number.
   const number = typeof value === "number" || value instanceof Number ? Number(value) : undefined;
   if (number === 0 || number === 1) return number === 1;
   throw new UserError(

@@ -1,4 +1,4 @@
-// Conversations as OpenAI and transformers have them: messages with roles, tools beside them.
+// Conversations as in OpenAI's and transformers' format: messages with roles, tools beside them.
 import { readKwargs, readOptionalText, readTools } from "./fields.js";
 import { readMessages, withSystem } from "./read-messages.js";
 import type { RowKind } from "./row-kind.js";

@@ -1,7 +1,7 @@
 // A name that may be a misspelling of a known one.
 import { nearestName } from "../../errors.js";
 
-/** Letters of a name: finding what it is near to takes as long as it is. */
+/** Letters of a name that are compared; the search takes time in proportion. */
 const LONGEST_NAME = 60;
 
 /** ` Did you mean "prompt"?`, or nothing. */

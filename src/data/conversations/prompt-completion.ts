@@ -1,4 +1,4 @@
-// A prompt and its completion: two texts, or two lists of messages. An input beside a text is a part of the prompt.
+// A prompt and its completion: two texts, or two lists of messages. An input beside two texts belongs to the prompt.
 import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import { withInput } from "./alpaca.js";
@@ -44,7 +44,7 @@ export const promptCompletion: RowKind = {
   },
 };
 
-/** A text that is the JSON of messages is a list; any other stays a text. */
+/** The list, if a text is the JSON of messages; any other value unchanged. */
 function listOrText(value: unknown): unknown {
   const read = fromJsonText(value);
   const isMessages =

@@ -1,5 +1,5 @@
-// A list of messages, as OpenAI has them ({"role", "content"}) or as ShareGPT has them ({"from", "value"}); a list as JSON
-// text too. Content is a text, or a list of parts that are texts. Errors name the row and the message.
+// A list of messages, in OpenAI's form ({"role", "content"}) or ShareGPT's ({"from", "value"}), or such a list as JSON
+// text. Content is a text, or a list of parts that are texts. Errors name the row and the message.
 import { UserError } from "../../errors.js";
 import { parseJsonRow } from "../json-values.js";
 import { quoted } from "../limits.js";
@@ -11,7 +11,7 @@ import type { Message } from "./sample.js";
 
 const ROLES = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
 
-/** ShareGPT's names of roles. Calls of tools are turns of their own there. */
+/** ShareGPT's names of roles. There, calls of tools are turns of their own. */
 const SPEAKERS: Readonly<Record<string, string>> = {
   human: "user",
   user: "user",
@@ -30,11 +30,11 @@ const SPEAKERS: Readonly<Record<string, string>> = {
 
 export interface ReadMessages {
   messages: Message[];
-  /** As in Sample: there where a message is not to be trained. */
+  /** As in `Sample`: only present if some message must not be trained. */
   trains?: boolean[];
 }
 
-/** `key` is what the column is called. */
+/** `key` is the name of the column. */
 export function readMessages(value: unknown, key: string, place: string): ReadMessages {
   const list = fromJsonText(value);
   if (!Array.isArray(list) || list.length === 0) {
@@ -50,7 +50,7 @@ export function readMessages(value: unknown, key: string, place: string): ReadMe
   return { messages: read.map(({ message }) => message), ...(trains.includes(false) && { trains }) };
 }
 
-/** The system's message in front. Errors: UserError where the messages begin with another. */
+/** Puts the system's message in front. Errors: UserError if the messages begin with another one. */
 export function withSystem(read: ReadMessages, system: string | undefined, place: string): ReadMessages {
   if (system === undefined) return read;
   const [first] = read.messages;
@@ -86,7 +86,7 @@ function readMessage(item: unknown, where: string): Message {
   return message;
 }
 
-/** Parts follow each other without anything between, as templates that take parts put them. */
+/** Joins parts without anything between them, as templates that take parts do. */
 function joinParts(parts: unknown[], where: string): string {
   return parts
     .map((part, i) => {
@@ -115,7 +115,7 @@ function readTurn({ from, value, ...others }: Record<string, unknown>, where: st
   return { ...others, role, content: value as string };
 }
 
-/** {"name", "arguments"}, or a list of them, mostly as JSON text. */
+/** {"name", "arguments"}, or a list of such objects, usually as JSON text. */
 function readCalls(value: unknown, where: string): unknown[] {
   let calls = value;
   if (typeof value === "string") {

@@ -22,7 +22,7 @@ export const columnsRead = (format: RowFormat): readonly string[] => [
   ...ROW_KINDS[format].reads,
 ];
 
-/** The columns of a row that hold something and are not read. */
+/** The columns of a row that hold something but are not read. */
 export function unreadColumns(value: Readonly<Record<string, unknown>>, format: RowFormat): string[] {
   const read = columnsRead(format);
   const idle = ROW_KINDS[format].idle?.(value) ?? [];

@@ -1,20 +1,20 @@
-// What a kind of row is: the columns that tell it, those that it reads, and how it is read. A kind is a name here, one file
-// that exports a `RowKind`, and a line in registry.ts. Imports no values: the settings have the names.
+// What a kind of row is: the columns that identify it, the columns it reads, and how it is read. A kind is a name here,
+// one file that exports a `RowKind`, and a line in registry.ts. Imports no values, since the settings import the names.
 import type { Row } from "../rows.js";
 import type { Sample } from "./sample.js";
 
-/** As the setting `format` has them, in the order in which they are looked for. */
+/** Names for the setting `format`, in the order in which kinds are tried. */
 export const ROW_FORMATS = ["messages", "sharegpt", "prompt_completion", "alpaca", "text", "tokens"] as const;
 export type RowFormat = (typeof ROW_FORMATS)[number];
 
 export interface RowKind {
   /** The kinds of samples that its rows become. */
   makes: readonly Sample["kind"][];
-  /** The columns without which a row is not of this kind: all of one of these lists. */
+  /** Lists of columns; a row of this kind has all columns of one of the lists. */
   needs: readonly (readonly string[])[];
-  /** Columns that are read where they are there, beside those. */
+  /** Other columns that are read if a row has them. */
   reads: readonly string[];
-  /** Of those, what a row has no place for. */
+  /** Columns of `reads` that have no use in this row. */
   idle?(value: Readonly<Record<string, unknown>>): readonly string[];
   /** The checked content. Errors: UserError that names the row and the field. */
   readSample(row: Row): Sample;

@@ -1,5 +1,5 @@
-// What a row means once it is read: a conversation, a prompt with its completion, text, or tokens made elsewhere. Content is
-// handed to the template untouched, and so are keys that only a template knows (tool_calls, reasoning_content).
+// What a row means once it is read: a conversation, a prompt with its completion, text, or tokens made elsewhere.
+// Content reaches the template unchanged, also keys that only a template knows (tool_calls, reasoning_content).
 
 export interface Message {
   role: string;
@@ -10,7 +10,7 @@ export interface Message {
 
 interface Conversation {
   tools: unknown[] | undefined;
-  /** Whether each message may be trained, where a row says so: false is never trained, true is as its role is. */
+  /** What a row says of its messages' training: false is never trained, true is trained if its role is. */
   trains?: boolean[];
   /** Variables for the chat template, beside those of the settings. */
   kwargs?: Record<string, unknown>;
@@ -18,9 +18,9 @@ interface Conversation {
 
 export type Sample =
   | ({ kind: "messages"; messages: Message[] } & Conversation)
-  /** `trains` has the prompt's messages, then the completion's. */
+  /** `trains` has the prompt's messages first, then the completion's. */
   | ({ kind: "chat_completion"; prompt: Message[]; completion: Message[] } & Conversation)
   | { kind: "completion"; prompt: string; completion: string }
   | { kind: "text"; text: string }
-  /** `trained` has 1 where the loss is taken for the token itself, as it is predicted. */
+  /** `trained` is 1 where the loss of predicting this token counts. */
   | { kind: "tokens"; ids: Int32Array; trained: Uint8Array };

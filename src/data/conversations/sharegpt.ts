@@ -1,4 +1,4 @@
-// Conversations as ShareGPT has them: turns of {"from", "value"}, a system prompt and tools beside them.
+// Conversations in ShareGPT's form: turns of {"from", "value"}, a system prompt and tools beside them.
 import { readKwargs, readOptionalText, readTools } from "./fields.js";
 import { readMessages, withSystem } from "./read-messages.js";
 import type { RowKind } from "./row-kind.js";

@@ -1,11 +1,11 @@
-// Rows that are tokens already: input_ids, with labels (-100 where nothing is trained), or a mask with 1 where a token is
-// trained, or all trained. What attention_mask leaves out is padding and goes.
+// Rows that are tokens already: input_ids, with labels (-100: not trained) or a mask (1: trained); without these, all
+// are trained. Tokens that attention_mask leaves out are padding, and are removed.
 import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import { fromJsonText } from "./fields.js";
 import type { RowKind } from "./row-kind.js";
 
-/** By one of these, the first that a row has. */
+/** Columns that say what is trained; the first that a row has counts. */
 const MASKS = ["labels", "completion_mask", "assistant_masks", "loss_mask"];
 const UNTRAINED = -100;
 const LARGEST_ID = 2 ** 31 - 1;
@@ -48,7 +48,7 @@ function byLabel(label: number, id: number, i: number, place: string): number {
   );
 }
 
-/** A list of the length of the ids; of zeros and ones, if not labels. */
+/** A list as long as the ids; its values are 0 and 1, unless they are labels. */
 function beside(value: Record<string, unknown>, key: string, ids: number[], place: string): number[] {
   const list = readNumbers(value[key], key, place);
   if (list.length !== ids.length)

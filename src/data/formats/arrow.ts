@@ -1,5 +1,5 @@
-// Arrow: the stream that `datasets` keeps its sets in, and the file form, also known as Feather 2. Read by record batches.
-// Limit: buffers compressed by lz4 are refused.
+// Arrow: the stream format in which `datasets` keeps its sets, and the file format, also known as Feather 2. Read by
+// record batches. Limit: buffers compressed by lz4 are refused.
 import type { Codec } from "apache-arrow/ipc/compression/registry";
 import type { DataType, Vector } from "apache-arrow";
 import type { ByteBuffer } from "flatbuffers";
@@ -13,7 +13,7 @@ import { plainLeaf, withoutNulls } from "./table-values.js";
 const MAGIC = "ARROW1";
 const MAGIC_BYTES = 8;
 const WORD = 8;
-/** Of lists whose items take no room, as those of nulls. */
+/** Items allowed beside the bytes of a list, for lists whose items take no room, such as nulls. */
 const SPARE_ITEMS = 100_000;
 const CONTINUATION = 0xffffffff;
 
@@ -53,8 +53,8 @@ async function* rowsOf({ path, bytes }: FileInput): AsyncGenerator<[Row, number]
 }
 
 /**
- * The stream that a file of either form holds: the file form has it between a magic word and a table of contents. Pieces
- * are of whole words, as the library looks at numbers where they lie, which the machine wants at multiples of 8.
+ * The stream inside a file of either format; the file format has a magic word before it and a table of contents behind
+ * it. Chunks are whole words, since the library reads numbers in place, and the machine needs them at multiples of 8.
  */
 async function* inWords(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let left = new Uint8Array();
@@ -74,7 +74,7 @@ async function* inWords(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
 
 let checked = false;
 
-/** A damaged file may say that a list has billions of entries, through which the library would walk for minutes. */
+/** Refuses a vector that a damaged file says has billions of entries; the library would walk through it for minutes. */
 function checkVectors(buffers: ByteBuffer): void {
   if (checked) return;
   checked = true;
@@ -86,7 +86,7 @@ function checkVectors(buffers: ByteBuffer): void {
   };
 }
 
-/** The library, loaded when there is a file for it. */
+/** The library; loaded only when a file needs it. */
 async function load() {
   const [{ DataType: is, RecordBatchReader, CompressionType, compressionRegistry }, { decompress }, { ByteBuffer }] =
     await Promise.all([import("apache-arrow"), import("fzstd"), import("flatbuffers")]);
@@ -117,7 +117,7 @@ async function load() {
     if (is.isDecimal(type)) return plainLeaf(Number(`${String(value)}e-${type.scale}`), true);
     return plainLeaf(value, is.isFloat(type));
   };
-  /** Damaged offsets make lists of billions of items: so many may come from the next rows. */
+  /** Sets how many list items the next rows may have, since damaged offsets make lists of billions. */
   const allow = (items: number): void => void (itemsLeft = items);
   return { RecordBatchReader, plain, allow };
 }

@@ -1,12 +1,12 @@
-// Rows one by one into batches. A batch is small enough that several can wait in memory, and large enough that handing it
+// Collects rows into batches. A batch is small enough that several can wait in memory, and large enough that passing it
 // on costs nothing.
 import type { Row } from "../rows.js";
 
 const ROWS_AT_ONCE = 512;
-/** Of the bytes that the rows were read from. */
+/** Bytes of the file that a batch's rows were read from, at most about this many. */
 const BYTES_AT_ONCE = 1 << 22;
 
-/** Each row comes with the bytes that it took in the file, as far as they are known. */
+/** Each row comes with its number of bytes in the file, as far as known. */
 export async function* inBatches(
   rows: AsyncIterable<[row: Row, bytes: number]> | Iterable<[row: Row, bytes: number]>,
 ): AsyncGenerator<Row[]> {

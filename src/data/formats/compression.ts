@@ -1,5 +1,5 @@
-// Compressions that may be around a file of lines or text: gzip and zstd, known by their first bytes. What comes out is
-// bounded by what went in, so that a small file that would fill the memory or the day ends in a sentence.
+// Compressions around a file of lines or text: gzip and zstd, known by their first bytes. The output is bounded by the
+// input's size, so a small file that would fill the memory or take a day ends in an error message.
 import { pipeline, Readable, type Transform } from "node:stream";
 import zlib from "node:zlib";
 import { UserError } from "../../errors.js";
@@ -9,7 +9,7 @@ import { FORMAT_LIMITS } from "./limits.js";
 
 export interface Compression {
   name: string;
-  /** Of file names; what stands before it says what is inside. */
+  /** Endings of file names; the part before tells the format inside. */
   endings: readonly string[];
   magic: readonly number[];
   expand(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
@@ -29,16 +29,16 @@ const zstd: Compression = {
   expand: (bytes) => (makeZstd ? through(bytes, makeZstd()) : withFzstd(bytes)),
 };
 
-/** Node has it from 22.15 on. */
+/** Node has zstd from 22.15 on. */
 const makeZstd = (zlib as { createZstdDecompress?: () => Transform }).createZstdDecompress;
 
 export const COMPRESSIONS: readonly Compression[] = [gzip, zstd];
 
-/** By the first bytes of a file. */
+/** The compression of a file, by its first bytes; undefined for none. */
 export const compressionOf = (head: Uint8Array): Compression | undefined =>
   COMPRESSIONS.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
 
-/** What is inside. Errors: UserError for damage, and for more than the limits allow. */
+/** The decompressed bytes. Errors: UserError for damage, and for more bytes than the limits allow. */
 export async function* expanded(
   bytes: AsyncIterable<Uint8Array>,
   { name, expand }: Compression,
@@ -71,13 +71,13 @@ export async function* expanded(
   }
 }
 
-/** Node's own streams. Both ends are closed when nobody wants more. */
+/** Runs bytes through one of Node's own streams. Both ends are closed when the reader stops. */
 async function* through(bytes: AsyncIterable<Uint8Array>, stream: Transform): AsyncGenerator<Uint8Array> {
   pipeline(Readable.from(bytes, { objectMode: false }), stream, () => {});
   for await (const chunk of stream) yield chunk as Uint8Array;
 }
 
-/** For versions of Node that have no zstd. */
+/** zstd for versions of Node that have none. */
 async function* withFzstd(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const { Decompress } = await import("fzstd");
   let ready: Uint8Array[] = [];
@@ -85,7 +85,7 @@ async function* withFzstd(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
     if (chunk.length > 0) ready.push(chunk);
   });
   for await (const chunk of bytes) {
-    // In small pieces: each may become a thousand times its size before it is looked at.
+    // In small pieces, since each may grow a thousandfold before its size is checked.
     for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
       stream.push(chunk.subarray(at, at + PIECE_BYTES));
       yield* ready;

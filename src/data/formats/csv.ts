@@ -1,5 +1,5 @@
-// Tables as text: commas, semicolons or tabs between cells, names of the columns in the first line. Every cell is a text; a
-// list in one, such as messages, is written as JSON.
+// Tables as text: cells between commas, semicolons or tabs, column names in the first line. Every cell is a text; a
+// list in a cell, such as messages, is written as JSON.
 import { Readable } from "node:stream";
 import { UserError } from "../../errors.js";
 import { quoted } from "../limits.js";
@@ -77,7 +77,7 @@ function namesOf(record: string[], path: string): string[] {
   return names;
 }
 
-/** The one that the first line has most of. */
+/** The separator that occurs most often in the first line. */
 async function delimiterOf(bytes: AsyncIterable<Uint8Array>, among: string[]): Promise<string> {
   if (among.length === 1) return among[0];
   for await (const chunk of bytes) {
@@ -88,7 +88,7 @@ async function delimiterOf(bytes: AsyncIterable<Uint8Array>, among: string[]): P
   return among[0];
 }
 
-/** Bytes that are no UTF-8 are refused here: the parser would replace them in silence. */
+/** Errors: UserError for bytes that are not UTF-8; the parser would replace them silently. */
 async function* strictUtf8(bytes: AsyncIterable<Uint8Array>, path: string): AsyncGenerator<Uint8Array> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let line = 1;

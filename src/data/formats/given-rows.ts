@@ -1,11 +1,11 @@
-// Rows that a program gives instead of files. They are read as a file of JSON lines would be, so that a row means the same however it
-// comes: what JSON leaves out is left out, and the program's own objects are never changed.
+// Rows that a program gives instead of files. They are read like a file of JSON lines, so a row means the same in both
+// cases: what JSON leaves out is left out, and the program's own objects are never changed.
 import { UserError } from "../../errors.js";
 import { describe } from "../rows.js";
 import { jsonl } from "./jsonl.js";
 import type { OpenFile } from "./open-file.js";
 
-/** Opens rows under a name, with which messages say where one stands: "train_file (rows given):3". */
+/** Opens rows under a name that messages use for their places: "train_file (rows given):3". */
 export function openGiven(rows: readonly unknown[], path: string): OpenFile {
   const input = { path, bytes: () => linesOf(rows, path), compression: undefined };
   return { path, format: jsonl, compression: undefined, rows: () => jsonl.read(input), bytesRead: () => 0 };
@@ -24,7 +24,7 @@ function lineOf(row: unknown, place: string): string {
       `${place}: the row cannot be written as JSON: ${(failure as Error).message.split("\n", 1)[0]}.`,
     );
   }
-  // Of a function, for example.
+  // A function, for example, has no JSON.
   if (line === undefined)
     throw new UserError(`${place}: the row is ${describe(row)} (expected an object such as {"text": "..."}).`);
   return line;

@@ -1,5 +1,5 @@
-// JSON in one piece: an array of objects, an object that has the rows under "data", "train" or "rows", or lines of objects,
-// as some sets name their JSON lines. Parsed as a whole, up to 500 MiB; lines are read as a stream.
+// JSON in one piece: an array of objects, or an object with the rows under "data", "train" or "rows"; or JSON lines,
+// which some sets name .json. A file is parsed as a whole, up to 500 MiB; lines are read as a stream.
 import { UserError } from "../../errors.js";
 import { parseJsonRow } from "../json-values.js";
 import { quoted } from "../limits.js";
@@ -10,7 +10,7 @@ import { jsonl } from "./jsonl.js";
 import { FORMAT_LIMITS } from "./limits.js";
 import { wholeText } from "./lines.js";
 
-/** Names under which files keep their rows. */
+/** Keys under which files keep their rows. */
 const WRAPPERS = ["data", "train", "rows"];
 
 export const json: FileFormat = {
@@ -26,7 +26,7 @@ export const json: FileFormat = {
 const isWrapped = (head: Uint8Array): boolean =>
   new RegExp(`^\\s*\\{\\s*"(${WRAPPERS.join("|")})"\\s*:\\s*\\[`).test(Buffer.from(head).toString("utf8"));
 
-/** Whether the first line is an object by itself and another follows. */
+/** Whether the first line is a whole object and another line follows. */
 async function holdsLines({ bytes }: FileInput): Promise<boolean> {
   let head = "";
   for await (const chunk of bytes()) {
@@ -68,9 +68,11 @@ function wrapped(value: unknown, path: string): unknown[] {
   );
 }
 
-/** JSON.parse tells no line: the objects of the array are parsed one by one until the first that is damaged. */
+/**
+ * Finds the damage, since JSON.parse names no line: parses the array's objects one by one up to the first damaged one.
+ */
 function placeOfDamage(text: string, path: string): string {
-  // Under a name, the array is one deeper.
+  // Under a key, the array is one level deeper.
   let depth = text.trimStart().startsWith("{") ? -1 : 0;
   let row = 0;
   let start = 0;

@@ -1,5 +1,5 @@
-// JSON lines: one object a line; blank lines count as lines and hold no row. Read line by line, so the size of the file is
-// bounded by nothing.
+// JSON lines: one object per line; blank lines count as lines but hold no row. Read line by line, so the file may have
+// any size.
 import { UserError } from "../../errors.js";
 import { parseJsonRow } from "../json-values.js";
 import { quoted } from "../limits.js";

@@ -1,11 +1,11 @@
-// Lines and texts of a stream of bytes. A line is bounded, so that a file that never ends one, or a compressed file that
-// holds little but zeros, ends in a sentence. What is returned is the caller's.
+// Lines and texts from a stream of bytes. The length of a line is bounded, so a file without line ends, or a compressed
+// file of zeros, ends in an error message. The caller owns the results.
 import { UserError } from "../../errors.js";
 import { FORMAT_LIMITS } from "./limits.js";
 
 const NEWLINE = 10;
 
-/** The lines of a stream, without their newlines, and counted from 1. Errors: UserError for a line beyond the limit. */
+/** The lines of a stream without their newlines, numbered from 1. Errors: UserError for a line beyond the limit. */
 export async function* linesOf(
   bytes: AsyncIterable<Uint8Array>,
   path: string,
@@ -30,7 +30,7 @@ export async function* linesOf(
   if (parts.length > 0) yield { line: Buffer.concat(parts), number: number + 1 };
 }
 
-/** All of a stream as one text. Errors: UserError where it is beyond the limit, or no UTF-8. */
+/** A whole stream as one text. Errors: UserError if it is beyond the limit, or not UTF-8. */
 export async function wholeText(bytes: AsyncIterable<Uint8Array>, path: string): Promise<string> {
   const parts: Uint8Array[] = [];
   let held = 0;
@@ -54,7 +54,7 @@ function tooLong(place: string, what: string): UserError {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-/** A byte-order mark is left out. Errors: UserError that names `place`. */
+/** Decodes UTF-8 without its byte-order mark. Errors: UserError that names `place`. */
 export function decodeUtf8(bytes: Uint8Array, place: string): string {
   try {
     return utf8.decode(bytes);

@@ -1,5 +1,5 @@
-// One file of rows: what it is, and its rows as a stream. The file is opened when its rows are asked for, and closed when
-// they end or nobody wants more.
+// One file of rows: its format, and its rows as a stream. The file is opened when rows are asked for, and closed when
+// they end or the reader stops.
 import { closeSync, readSync } from "node:fs";
 import { openForReading } from "../../read-file.js";
 import type { Row } from "../rows.js";
@@ -13,15 +13,15 @@ const CHUNK_BYTES = 1 << 20;
 export interface OpenFile {
   path: string;
   format: FileFormat;
-  /** Around the format, as "gzip". */
+  /** The compression around the format, such as "gzip". */
   compression: string | undefined;
   /** Each call reads the file anew. */
   rows(): AsyncIterable<Row[]>;
-  /** Bytes of the file that were read for rows last asked for. */
+  /** Bytes read from the file by the last call of `rows`. */
   bytesRead(): number;
 }
 
-/** `wanted` is the name of a format, or undefined to find out. Errors: UserError. */
+/** `wanted` is the name of a format; undefined: recognize it. Errors: UserError. */
 export async function openFile(path: string, wanted?: string): Promise<OpenFile> {
   const around = compressionOf(await headOf(fileBytes(path)));
   let read = 0;

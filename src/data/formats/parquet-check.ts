@@ -1,11 +1,11 @@
-// What a Parquet file says of itself, looked at before the library believes it: the columns are those of the schema, so that
-// no reading is begun which nobody waits for, and the pages have no more values than they and their rows can hold, so that a
-// few damaged bytes do not fill the memory or the day.
+// Checks what a Parquet file says of itself before the library believes it. Its columns must be those of the schema, so
+// that no read begins that nobody awaits. Its pages must not have more values than they and their rows can hold, so
+// that a few damaged bytes do not fill the memory or take a day.
 import type { AsyncBuffer, ColumnMetaData, RowGroup, SchemaTree } from "hyparquet";
 import { getPhysicalColumns } from "hyparquet/src/schema.js";
 import { deserializeTCompactProtocol } from "hyparquet/src/thrift.js";
 
-/** Values that a byte, and a row, may stand for: bits, and lists whose items are all alike. */
+/** Most values that a byte may hold (bits), and that a row may hold (lists of equal items). */
 const PER_BYTE = 16;
 const PER_ROW = 4;
 const SPARE = 1_000_000;
@@ -47,5 +47,5 @@ async function checkPages(file: AsyncBuffer, column: ColumnMetaData, rows: numbe
   }
 }
 
-/** Of a column in a row group. */
+/** Most values of a column in a row group. */
 const MOST_VALUES = 2 ** 27;

@@ -1,5 +1,6 @@
-// Parquet, compressed by snappy, zstd, gzip, brotli or lz4. Read by row groups, and the rows of large ones in
-// pieces: memory follows the group, about ten times its bytes, and not the file. Not inside another compression: the table of contents stands at the end.
+// Parquet, compressed by snappy, zstd, gzip, brotli or lz4. Read by row groups, large ones in pieces: memory follows
+// the size of a group, about ten times its bytes, not that of the file. Not inside another compression, since its table
+// of contents is at the end.
 import { closeSync, fstatSync, readSync } from "node:fs";
 import type { AsyncBuffer, FileMetaData, RowGroup, SchemaTree } from "hyparquet";
 import { UserError } from "../../errors.js";
@@ -52,7 +53,7 @@ async function* rowsOf({ path, compression }: FileInput): AsyncGenerator<[Row, n
   }
 }
 
-/** Parts of row groups that fit memory, in order. */
+/** Parts of row groups that fit into memory, in order. */
 function* pieces(
   { row_groups: groups }: FileMetaData,
   path: string,
@@ -97,7 +98,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const stringFromBytes = (bytes: Uint8Array | undefined): string | undefined => bytes && utf8.decode(bytes);
 const jsonFromBytes = (bytes: Uint8Array | undefined): unknown => bytes && parseJsonRow(utf8.decode(bytes));
 
-/** What the library throws at a damaged file, be it what it may, as a sentence. */
+/** Turns anything that the library throws at a damaged file into a UserError. */
 async function reading<T>(path: string, what: string, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
@@ -111,13 +112,13 @@ async function reading<T>(path: string, what: string, work: () => T | Promise<T>
 
 type Expand = (input: Uint8Array, length: number) => Uint8Array;
 
-/** Into what the page says it has, and not what the stream in it says. */
+/** Expands to the length that the page states, not to the one in the zstd stream. */
 const expandZstd =
   (expand: (input: Uint8Array, output: Uint8Array) => Uint8Array): Expand =>
   (input, length) =>
     expand(input, new Uint8Array(length));
 
-/** An empty page, which one of the library's functions does not take, is not expanded; one beyond the limit neither. */
+/** Skips empty pages, which one of the library's functions does not take; throws for pages beyond the limit. */
 const bounded =
   (expand: Expand): Expand =>
   (input, length) => {
@@ -125,7 +126,7 @@ const bounded =
     return length === 0 ? new Uint8Array() : expand(input, length);
   };
 
-/** The library, loaded when there is a file for it. */
+/** The library; loaded only when a file needs it. */
 async function load() {
   const [library, { isListLike, isMapLike }, expanders, { checkGroup }] = await Promise.all([
     import("hyparquet"),

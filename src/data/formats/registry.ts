@@ -1,4 +1,4 @@
-// The file formats, in the order in which they are looked for. A new one is a file and a line here.
+// The file formats, in the order in which they are tried. A new one is a file and a line here.
 import { UserError } from "../../errors.js";
 import { arrow } from "./arrow.js";
 import { COMPRESSIONS } from "./compression.js";
@@ -14,7 +14,10 @@ export const FORMATS: readonly FileFormat[] = [json, jsonl, csv, tsv, parquet, a
 export const FORMAT_NAMES: readonly string[] = FORMATS.map(({ name }) => name);
 export const ENDINGS: readonly string[] = FORMATS.flatMap(({ endings }) => endings);
 
-/** By the ending of its name without a compression's, else by its first bytes. Errors: UserError where neither tells. */
+/**
+ * A file's format by the ending of its name, without a compression's ending; else by its first bytes. Errors: UserError
+ * if neither tells.
+ */
 export function formatOfFile(path: string, head: Uint8Array): FileFormat {
   const name = nameInside(path);
   const named = FORMATS.find(({ endings }) => endings.some((ending) => name.endsWith(ending)));
@@ -26,7 +29,7 @@ export function formatOfFile(path: string, head: Uint8Array): FileFormat {
   );
 }
 
-/** Whether a file's name is of a known format. */
+/** Whether a file's name has the ending of a known format. */
 export const isKnownName = (path: string): boolean => ENDINGS.some((ending) => nameInside(path).endsWith(ending));
 
 function nameInside(path: string): string {

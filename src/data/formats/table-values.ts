@@ -1,13 +1,13 @@
-// Values of typed tables (Parquet, Arrow) as JSON would have had them. A table has every field in every row and fills what
-// a row does not have with null: such keys are left out again. Whole floats stay floats, as Python prints them: 10.0.
+// Values of typed tables (Parquet, Arrow) as they would be in JSON. A table has every field in every row, and null
+// where a row has no value: such keys are removed. Whole floats stay floats, as Python prints them: 10.0.
 import { JsonFloat } from "../json-values.js";
 
-/** A struct without the fields that it does not have. */
+/** A struct without the fields that are null. */
 export function withoutNulls(entries: Iterable<readonly [string, unknown]>): Record<string, unknown> {
   return Object.fromEntries([...entries].filter(([, value]) => value !== null && value !== undefined));
 }
 
-/** A single value; `isFloat` where the column's type is one. Bytes that are no text stay bytes, which no reader takes. */
+/** A single value; `isFloat`: the column's type is a float. Bytes stay bytes, which no reader takes. */
 export function plainLeaf(value: unknown, isFloat: boolean): unknown {
   if (value === undefined || value === null) return null;
   if (typeof value === "number") return isFloat && Number.isInteger(value) ? new JsonFloat(value) : value;

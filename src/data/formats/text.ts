@@ -1,4 +1,4 @@
-// Plain text: the whole file is one row, {"text": ...}. A folder of texts is one row a file. Up to 500 MiB each.
+// Plain text: the whole file is one row, {"text": ...}. A folder of texts has one row per file. Up to 500 MiB each.
 import type { FileFormat } from "./format.js";
 import { wholeText } from "./lines.js";
 

@@ -1,9 +1,9 @@
-// Putting documents of many lengths into few bins: best-fit decreasing. Longest first, each goes to the bin with the
-// least room that still takes it, else into a new one. Bins stand in stacks by their free room, and a tree over the
-// rooms finds the next stack that is not empty, so a document costs log(capacity) however many bins there are.
+// Packs documents of many lengths into few bins: best-fit decreasing. The longest goes first; each goes into the bin
+// with the least room that still takes it, else into a new bin. Bins are in stacks by their free room, and a tree over
+// the rooms finds the next non-empty stack. So a document costs log(capacity), however many bins there are.
 import { assert } from "../../errors.js";
 
-/** Bins of document indices, in two flat lists, as there may be millions. */
+/** Bins of document indices, in two flat arrays, since there may be millions. */
 export interface Bins {
   readonly length: number;
   /** The indices in a bin; the caller must not change them. */
@@ -14,8 +14,8 @@ export interface Bins {
 export const singly = (length: number): Bins => ({ length, of: (bin) => Int32Array.of(bin) });
 
 /**
- * Bins of document indices, none over `capacity`, each index once. The same lengths always give the same bins;
- * there are at worst about 11/9 times the fewest possible (Johnson 1973).
+ * Bins of document indices; no bin exceeds `capacity`, each index occurs once. The same lengths always give the same
+ * bins; in the worst case there are about 11/9 times as many as possible at least (Johnson 1973).
  */
 export function packLengths(lengths: ArrayLike<number>, capacity: number): Bins {
   const binOf = new Int32Array(lengths.length);
@@ -32,7 +32,7 @@ export function packLengths(lengths: ArrayLike<number>, capacity: number): Bins 
   return grouped(order, binOf, count);
 }
 
-/** A counting sort by bin, that keeps `order` within one. */
+/** A counting sort by bin, which keeps `order` within each bin. */
 function grouped(order: Int32Array, binOf: Int32Array, length: number): Bins {
   const ends = new Int32Array(length + 1);
   for (const bin of binOf) ends[bin + 1]++;
@@ -43,7 +43,7 @@ function grouped(order: Int32Array, binOf: Int32Array, length: number): Bins {
   return { length, of: (bin) => members.subarray(ends[bin], ends[bin + 1]) };
 }
 
-/** Indices by falling length, equal lengths in their order: a counting sort, as lengths are small whole numbers. */
+/** Indices by falling length, equal lengths in order: a counting sort, since lengths are small whole numbers. */
 function longestFirst(lengths: ArrayLike<number>, capacity: number): Int32Array {
   const starts = new Int32Array(capacity + 2);
   for (let i = 0; i < lengths.length; i++) {
@@ -60,10 +60,10 @@ function longestFirst(lengths: ArrayLike<number>, capacity: number): Int32Array 
   return order;
 }
 
-/** Bins by free room. Bins without room are forgotten. */
+/** Bins by free room. Full bins are forgotten. */
 class Rooms {
   private readonly stacks: (number[] | undefined)[];
-  /** A binary tree in an array, leaves from `leaves` on: 1 where a stack below is not empty. */
+  /** A binary tree in an array, with leaves from `leaves` on: 1 where some stack below is not empty. */
   private readonly filled: Uint8Array;
   private readonly leaves: number;
 
@@ -73,7 +73,7 @@ class Rooms {
     this.stacks = new Array<number[] | undefined>(capacity + 1);
   }
 
-  /** The least room of at least `length` that some bin has, or -1. */
+  /** The least room, at least `length`, that some bin has; else -1. */
   leastOf(length: number): number {
     let node = this.leaves + length;
     while (this.filled[node] === 0) {

@@ -1,6 +1,6 @@
-// Prepared rows on disk, a file for each set of ingredients, under the name that key.ts makes. A file that is being written is
-// called .partial and gets its name when it is whole. The folder is bounded: what was used longest ago goes first. It may be
-// removed at any time: nothing is lost but time.
+// Prepared rows on disk, a file for each set of ingredients, under the name that key.ts makes. A file that is being
+// written is called .partial, and renamed once it is whole. The folder's size is bounded: the least recently used files
+// are removed first. Removing the folder at any time loses nothing but time.
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
@@ -22,12 +22,12 @@ export interface Bounds {
 
 const BOUNDS: Bounds = { files: 32, bytes: 64 * 2 ** 30 };
 const ENDING = ".documents";
-/** What is being written is written to all the time. */
+/** After this long without a write, a .partial file is no longer being written. */
 const STALE_MS = 15 * 60 * 1000;
 
 export const entryPath = ({ folder, key }: CacheEntry): string => join(folder, key + ENDING);
 
-/** The documents that are kept, or undefined; a damaged file is removed, and `note` is told. */
+/** The documents in the cache, or undefined. A damaged file is removed, and `note` is called. */
 export function openEntry(
   entry: CacheEntry,
   note: (line: string) => void,
@@ -46,7 +46,7 @@ export function openEntry(
   }
 }
 
-/** Documents as they come: in memory until `toDisk`, and again where the disk refuses, which is said. */
+/** Collects documents: in memory until `toDisk`, then in a file; if the disk refuses, in memory again, with a note. */
 export class DocumentStore {
   private readonly held: Document[] = [];
   private readonly partial: string;
@@ -64,7 +64,7 @@ export class DocumentStore {
     this.orInMemory(documents, (writer) => writer.add(documents));
   }
 
-  /** From here on the documents go into the cache, those that are there first. */
+  /** From now on documents go into the cache, beginning with those collected so far. */
   toDisk(): void {
     if (!this.entry || this.writer) return;
     try {
@@ -78,7 +78,7 @@ export class DocumentStore {
     this.orInMemory(first, (writer) => writer.add(first));
   }
 
-  /** All of them; in a file they are on the disk for good, with `about`. */
+  /** All documents; if they are in a file, it is durable now, and has `about`. */
   finish(about: unknown): Documents {
     let kept: Documents | undefined;
     this.orInMemory([], (writer) => (kept = writer.finish(about)));
@@ -94,7 +94,7 @@ export class DocumentStore {
     return kept;
   }
 
-  /** Removes what is not finished. */
+  /** Removes an unfinished file. */
   abandon(): void {
     if (!this.writer) return;
     this.writer.close();
@@ -102,7 +102,7 @@ export class DocumentStore {
     attempt(() => rmSync(this.partial, { force: true }));
   }
 
-  /** What the disk refuses is kept in memory, with all that was written before. */
+  /** Writes; if the disk refuses, keeps these documents and all written before in memory. */
   private orInMemory(documents: readonly Document[], write: (writer: DocumentsWriter) => void): void {
     if (!this.writer) return;
     try {
@@ -124,7 +124,7 @@ export class DocumentStore {
   }
 }
 
-/** Removes what was used longest ago, but not `newest`, and what killed runs left. */
+/** Removes the least recently used files, but not `newest`, and what killed runs left. */
 export function makeRoom(folder: string, newest: string, bounds = BOUNDS): void {
   const files = readdirSync(folder)
     .map((name) => join(folder, name))
@@ -145,7 +145,7 @@ export function makeRoom(folder: string, newest: string, bounds = BOUNDS): void 
   for (const { path } of [...stale, ...tooMany]) attempt(() => rmSync(path, { force: true }));
 }
 
-/** What another process may have done already, or forbidden. */
+/** Does work that another process may have done already, or that the system may refuse. */
 function attempt(work: () => void): void {
   try {
     work();

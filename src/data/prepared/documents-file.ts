@@ -1,6 +1,6 @@
-// Documents in a file: each is written once, as it comes, and read when a batch wants it, so that memory holds twelve bytes a
-// document. Behind the documents stand their lengths and places in the file, then a record in JSON, then the record's own
-// length and digest; the record has the digest of all before it. Numbers are little-endian, as on every machine that Node runs on.
+// Documents in a file: each is written once, as it comes, and read when a batch needs it, so memory holds twelve bytes
+// per document. After the documents come their lengths and offsets, then a record in JSON, then the record's length and
+// digest; the record has the digest of all before it. Numbers are little-endian, as on every machine that Node runs on.
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, fsyncSync, openSync, readSync } from "node:fs";
 
@@ -8,15 +8,15 @@ import { writeAll } from "../../checkpoint/files/disk.js";
 import type { Document, DocumentFacts, Documents } from "../documents.js";
 import { fingerprintRows } from "../fingerprint.js";
 
-/** What is kept beside the documents. */
+/** The record behind the documents. */
 export interface FileRecord {
   documents: number;
-  /** Bytes of the documents, where the index begins. */
+  /** Bytes of all documents; the index begins there. */
   bytes: number;
-  /** Of documents and index, in hexadecimal. */
+  /** Digest of documents and index, in hexadecimal. */
   sha256: string;
   facts: DocumentFacts;
-  /** The writer's own. */
+  /** Anything that the writer adds. */
   about: unknown;
 }
 
@@ -38,7 +38,7 @@ export class DocumentsWriter {
     this.file = openSync(path, "w+", 0o600);
   }
 
-  /** All of them or none. */
+  /** Writes all of these documents or none. */
   add(documents: readonly Document[]): void {
     const parts = documents.map(bytesOf);
     const whole = Buffer.concat(parts);
@@ -52,7 +52,7 @@ export class DocumentsWriter {
     }
   }
 
-  /** Puts all on the disk; the file stays open for who reads what is returned. */
+  /** Makes the file durable; it stays open for the documents that are returned. */
   finish(about: unknown): Documents {
     const index = this.index();
     const facts = { fingerprint: fingerprintRows(documentsIn(this.file, index)), largestToken: this.largestToken };
@@ -68,7 +68,7 @@ export class DocumentsWriter {
     return documentsIn(this.file, index, facts);
   }
 
-  /** What was written so far, when it cannot go on. */
+  /** The documents written so far, if the file cannot be finished. */
   written(): Documents {
     return documentsIn(this.file, this.index());
   }
@@ -93,7 +93,10 @@ interface Index {
   bytes: number;
 }
 
-/** The documents of a finished file, which stays open until they are closed. A file that is not whole is an Error that says why. */
+/**
+ * The documents of a finished file, which stays open until they are closed. Errors: an Error that says why a file is
+ * not whole.
+ */
 export function openDocuments(path: string): { documents: Documents; about: unknown } {
   const file = openSync(path, "r");
   try {
@@ -150,7 +153,7 @@ function documentsIn(file: number, { lengths, offsets, bytes }: Index, facts?: D
   };
 }
 
-/** Tokens, a bit for each that says whether it is trained, and the place. */
+/** Tokens, a bit per token for whether it is trained, and the place. */
 function bytesOf({ tokens, trained, place }: Document): Uint8Array {
   const bits = new Uint8Array(Math.ceil(tokens.length / 8));
   for (let i = 0; i < trained.length; i++) bits[i >> 3] |= trained[i] << (i & 7);
@@ -168,7 +171,7 @@ function documentIn(bytes: Uint8Array, length: number): Document {
 const bytesIn = ({ buffer, byteOffset, byteLength }: NodeJS.TypedArray): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
 
-/** In memory of its own, aligned for numbers. */
+/** Reads bytes into memory of their own, aligned for numbers. */
 function read(file: number, position: number, length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {

@@ -1,5 +1,5 @@
-// Rows into documents: each row is read, rendered and encoded within its time, then cut or split at max_length; those of
-// which nothing is trained are left out. The work of one thread; the caller owns the documents.
+// Rows into documents: each row is read, rendered and encoded within a time limit, then cut or split at max_length;
+// rows without a trained token are left out. This is the work of one thread; the caller owns the documents.
 import { readSample } from "../conversation.js";
 import type { RowFormat } from "../conversations/row-kind.js";
 import type { Sample } from "../conversations/sample.js";
@@ -16,26 +16,29 @@ import { addLengths, countLength, type LengthFacts, NO_LENGTHS } from "./length-
 
 export interface EncodeSettings extends TrainedParts {
   max_length: number;
-  /** What becomes of longer rows; they are cut unless said otherwise. */
+  /** What happens to longer rows; they are cut by default. */
   excess_length_strategy?: "truncate" | "drop";
 }
 
 export interface RowCounts {
   rows: number;
-  /** Of the documents that are kept, as are trainedTokens. */
+  /** Tokens of the documents that are kept; so are trainedTokens. */
   tokens: number;
   trainedTokens: number;
-  /** Conversations and completions cut at max_length. */
+  /** Number of conversations and completions that were cut at max_length. */
   truncated: number;
-  /** Texts longer than max_length, which became several documents. */
+  /** Number of texts longer than max_length, which became several documents. */
   split: number;
-  /** Documents left out: no token of them is trained, they are shorter than two, or too long and not to be cut. */
+  /**
+   * Number of documents left out: without a trained token, with fewer than two tokens, or too long where rows may not
+   * be cut.
+   */
   dropped: number;
-  /** Of whole rows. */
+  /** Lengths of whole rows. */
   lengths: LengthFacts;
   /** Keys of conversations, and whether the chat template shows them. */
   fields: readonly SeenField[];
-  /** Columns that hold something and are not read, with the rows in which they do. */
+  /** Columns that hold something but are not read, each with its number of rows. */
   unusedColumns: Readonly<Record<string, number>>;
 }
 
@@ -63,7 +66,7 @@ export const addCounts = (a: RowCounts, b: RowCounts): RowCounts => ({
   unusedColumns: added(a.unusedColumns, b.unusedColumns),
 });
 
-/** Where each row has names of its own, nobody wants them all. */
+/** Most names that are counted; each row may have names of its own. */
 const MOST_NAMES = 50;
 const OTHER_NAMES = "others";
 
@@ -95,7 +98,7 @@ const LIMITS = {
   place: ({ place }: Row): string => `${place}: `,
 };
 
-/** Each row whole, and what it means. Errors: UserError that names the row. */
+/** Encodes each row whole; returns its documents and their samples. Errors: UserError that names the row. */
 export const encodeWhole = (
   rows: Row[],
   format: RowFormat,
@@ -110,7 +113,7 @@ export const encodeWhole = (
 /** Encodes rows of one format, one call after another. Errors: UserError that names the row. */
 export type RowEncoder = (rows: Row[], format: RowFormat) => EncodedRows;
 
-/** What one call saw of the template, the next need not look for again. */
+/** What one call has learnt of the template is kept for the next. */
 export function rowEncoder(tokenizer: Tokenizer, settings: EncodeSettings): RowEncoder {
   const watch = watchFields(tokenizer);
   return (rows, format) => {
@@ -149,7 +152,7 @@ function watchSample(watch: FieldWatch, sample: Sample, place: string, settings:
   watch.see({ messages, tools: sample.tools, place, kwargs });
 }
 
-/** What max_length leaves of a row: a text goes on in further documents, all else is cut. */
+/** What max_length leaves of a row: a text is split into several documents, all else is cut. */
 export function piecesOf(whole: Document, format: RowFormat, longest: number): Document[] {
   if (whole.tokens.length <= longest) return [whole];
   return format === "text" ? split(whole, longest) : [slice(whole, 0, longest)];
@@ -161,7 +164,10 @@ function slice({ tokens, trained, place }: Document, start: number, end: number)
   return piece;
 }
 
-/** Consecutive pieces of at most `longest` tokens. The last but one gives up a token, lest the last have only one. */
+/**
+ * Consecutive pieces of at most `longest` tokens. If the last would have only one token, the one before gives up a
+ * token.
+ */
 function split(document: Document, longest: number): Document[] {
   const pieces: Document[] = [];
   const { length } = document.tokens;

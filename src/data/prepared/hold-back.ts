@@ -1,10 +1,10 @@
-// The last rows of a stream kept apart from the others, without knowing beforehand how many there are.
+// Keeps the last rows of a stream apart from the others, without knowing beforehand how many rows there are.
 import type { RowBatch } from "../sources/open-sources.js";
 
 export interface HeldBack {
-  /** All rows but the last `count`; to be read once. */
+  /** All rows but the last `count`; may be read only once. */
   batches(): AsyncGenerator<RowBatch>;
-  /** The last ones, when `batches` is at its end. */
+  /** The last rows, once `batches` has ended. */
   held(): RowBatch[];
 }
 

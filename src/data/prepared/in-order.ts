@@ -1,5 +1,5 @@
-// Rows to documents in the order of the rows: here while that takes no time to speak of, then in threads. What is read but
-// not yet taken is bounded by the threads' room.
+// Rows to documents, in the order of the rows: on this thread for the first moment, then on several threads. The
+// threads' room bounds what is read but not yet taken.
 import type { RowBatch } from "../sources/open-sources.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type EncodedRows, rowEncoder } from "./encode-rows.js";
@@ -7,7 +7,7 @@ import { type Work, Workers } from "./workers.js";
 
 export interface EncodeOptions extends Work {
   tokenizer: Tokenizer;
-  /** Milliseconds after which threads are started, as starting them takes a second of each processor. */
+  /** Milliseconds after which threads are started; starting them takes a second of each processor. */
   aloneMs?: number;
   threads?: number;
 }
@@ -15,7 +15,7 @@ export interface EncodeOptions extends Work {
 const ALONE_MS = 1000;
 const ROWS_AT_ONCE = 64;
 
-/** Errors: those of the first row that has one, when all before it have been taken. */
+/** Errors: those of the first row that has one, after all documents before it. */
 export async function* encodedInOrder(
   batches: AsyncIterable<RowBatch>,
   { tokenizer, aloneMs = ALONE_MS, threads, ...work }: EncodeOptions,

@@ -1,5 +1,5 @@
-// The name of prepared rows in the cache: a digest of all that decides their tokens and what of them is trained. Files count
-// by their content, so that a file that was changed is prepared anew, and one that was only touched is not.
+// The name of prepared rows in the cache: a digest of all that decides their tokens and which are trained. Files count
+// by content: a changed file is prepared anew, a file with only a new date is not.
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
@@ -7,17 +7,17 @@ import { hashFiles } from "../../checkpoint/files/hash-file.js";
 import type { TokenizerInput } from "./tokenizer-input.js";
 
 export interface Ingredients {
-  /** The files with the rows, in their order, as the person named them: places in messages begin so. */
+  /** The files with the rows, in order, as the person named them, since places in messages begin with these names. */
   files: readonly string[];
   tokenizer: TokenizerInput;
-  /** Whatever else: settings, which part of the rows. It must be JSON; the order of keys does not count. */
+  /** All else: settings, which part of the rows. It must be JSON; the order of keys does not matter. */
   others: unknown;
 }
 
-/** To be raised when the same rows become other documents, or files of documents are written otherwise. */
+/** Must be raised when the same rows become other documents, or when the format of their files changes. */
 const VERSION = 2;
 
-/** Undefined where a file cannot be read: who reads its rows will say why. */
+/** Undefined if a file cannot be read; reading its rows will say why. */
 export function cacheKey({ files, tokenizer, others }: Ingredients): string | undefined {
   const digests = hashFiles(files.map((path) => ({ path, kind: "sha256" })));
   if (digests.some((digest) => typeof digest !== "string")) return undefined;
@@ -34,7 +34,7 @@ export function cacheKey({ files, tokenizer, others }: Ingredients): string | un
   return sha256(sorted(all)).slice(0, 40);
 }
 
-/** This release and the libraries that render and encode. */
+/** Versions of this release and of the libraries that render and encode. */
 function release(): unknown {
   const { version, dependencies } = JSON.parse(
     readFileSync(new URL("../../../package.json", import.meta.url), "utf8"),
@@ -42,7 +42,7 @@ function release(): unknown {
   return { version, dependencies };
 }
 
-/** The date, where a template may write it. */
+/** The date, if a template may write it; else empty. */
 function today({ files }: TokenizerInput): string {
   const isDated = [...files].some(
     ([name, bytes]) =>

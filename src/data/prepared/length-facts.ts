@@ -1,12 +1,15 @@
-// How long rows are before anything is cut, and what each max_length would cost: sums that threads can add up. Lengths fall
-// into classes by powers of two: class k holds lengths above 2^(k-1) up to 2^k.
+// How long rows are before they are cut, and what each max_length would cost, as sums that threads can add up. Lengths
+// are in classes by powers of two: class k holds lengths above 2^(k-1) up to 2^k.
 import type { Document } from "../documents.js";
 
 export interface LengthFacts {
   longest: number;
-  /** Rows of each class. */
+  /** Number of rows in each class. */
   rows: number[];
-  /** With max_length 2^k: tokens that are cut off, trained ones among them, and rows that lose all trained tokens. */
+  /**
+   * At index k, with max_length 2^k: tokens that are cut off, trained ones among them, and rows that lose all trained
+   * tokens.
+   */
   lost: number[];
   trainedLost: number[];
   emptied: number[];
@@ -25,7 +28,7 @@ export const addLengths = (a: LengthFacts, b: LengthFacts): LengthFacts => ({
 const sums = (a: number[], b: number[]): number[] =>
   Array.from({ length: Math.max(a.length, b.length) }, (_, k) => (a[k] ?? 0) + (b[k] ?? 0));
 
-/** Adds a row to `facts`; `isCut`: whether what is too long is lost, and not trained as further documents. */
+/** Adds a row to `facts`. `isCut`: the excess is lost, not trained as further documents. */
 export function countLength(facts: LengthFacts, { tokens, trained }: Document, isCut: boolean): void {
   const { length } = tokens;
   facts.longest = Math.max(facts.longest, length);

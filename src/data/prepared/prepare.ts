@@ -1,5 +1,5 @@
-// Rows into documents, once: taken from the cache where the same were prepared before, else encoded, by threads where that
-// takes long, and kept for the next start. Rows that take no time to speak of stay in memory and leave no file.
+// Rows into documents, once: from the cache if the same rows were prepared before; else encoded, with threads if that
+// takes long, and cached for the next start. Rows that take only a moment stay in memory and leave no file.
 import type { Documents } from "../documents.js";
 import { type DataReport, type DocumentSettings, reportOf } from "../make-documents.js";
 import type { Output } from "../../metrics/output.js";
@@ -13,18 +13,18 @@ import { rowProgress } from "./progress.js";
 import type { TokenizerInput } from "./tokenizer-input.js";
 
 export interface Preparation {
-  /** Asked for once, where nothing is kept. */
+  /** Called once, if nothing is in the cache. */
   batches(): AsyncIterable<RowBatch>;
-  /** Of the rows, the share that was read so far, where it is known. */
+  /** The share of the rows that was read so far, if it is known. */
   share?(): number | undefined;
   tokenizer: Tokenizer;
   input: TokenizerInput;
   settings: DocumentSettings;
-  /** Undefined to keep nothing. */
+  /** Undefined: cache nothing. */
   cache: CacheEntry | undefined;
-  /** For progress. */
+  /** Where progress is shown. */
   out?: Output;
-  /** As many as there are processors unless it is said. */
+  /** Number of threads; by default that of processors. */
   threads?: number;
   /** Milliseconds before threads and the cache are used. */
   aloneMs?: number;
@@ -34,14 +34,14 @@ export interface Prepared {
   /** The caller closes them. */
   documents: Documents;
   report: DataReport;
-  /** What the template does not show; where they are kept, or why they are not. */
+  /** What the template does not show, and where rows are cached, or why they are not. */
   notes: string[];
   fromCache: boolean;
 }
 
 /**
- * Errors: UserError for the first row that has one, when no token of all rows is trained, and when the chat template does not
- * show what the assistant writes.
+ * Errors: UserError for the first row that has an error, when no token of all rows is trained, and when the chat
+ * template does not show what the assistant writes.
  */
 export async function prepareDocuments(preparation: Preparation): Promise<Prepared> {
   const { cache, out } = preparation;

@@ -1,10 +1,10 @@
-// Preparing rows as a person watches it: on a terminal one line, rewritten once a second at most; elsewhere a line every half
-// minute. Nothing is said of what takes a moment. Writes to the given output only.
+// Shows the preparation of rows: on a terminal as one line, rewritten once a second at most; elsewhere as a line every
+// half minute. Nothing is shown if it takes only a moment. Writes only to the given output.
 import { formatCount, formatDuration } from "../../format.js";
 import { canRedraw, type Output, writeRaw } from "../../metrics/output.js";
 
 export interface RowProgress {
-  /** So many rows are prepared in all; `share` of the whole, where it is known. */
+  /** `rows` rows are prepared so far; `share` is their share of all, if it is known. */
   at(rows: number, share: number | undefined): void;
   close(): void;
 }

@@ -1,5 +1,5 @@
-// Rows on their way to another thread. What JSON.parse forgets of a text, json-values.ts keeps, and copying between threads
-// forgets it again: rows that hold such a value go as text, all others as they are.
+// Rows on their way to another thread. Copying between threads loses those values that json-values.ts keeps and
+// JSON.parse would lose. So rows with such a value go as text, all others as they are.
 import { JsonFloat, orderedKeys, parseJsonRow } from "../json-values.js";
 import type { Row } from "../rows.js";
 
@@ -13,7 +13,7 @@ export const fromMessage = (message: RowMessage): Row => ({
   value: "value" in message ? message.value : (parseJsonRow(message.text) as Row["value"]),
 });
 
-/** Walks without recursion, be it ever so deep. */
+/** Walks without recursion, so depth does not matter. */
 function isPlain(value: unknown): boolean {
   const left = [value];
   while (left.length > 0) {

@@ -1,17 +1,17 @@
-// A tokenizer on its way to other threads, and into the key of the cache: the files that made it, as they were read. So a
-// thread has the same tokenizer whatever becomes of the folder meanwhile, and no file that counts can be forgotten.
+// A tokenizer on its way to other threads, and into the key of the cache: the files that it was made of, as they were
+// read. So all threads have the same tokenizer even if the folder changes, and no file that matters can be forgotten.
 import type { TokenizerFiles } from "../tokenizer/files.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/tokenizer.js";
 
 export interface TokenizerInput {
   path: string;
-  /** By name; undefined for one that was looked for and is not there. */
+  /** Contents by name; undefined for a file that was looked for but does not exist. */
   files: ReadonlyMap<string, Uint8Array | undefined>;
-  /** Names of the files in folders that were looked into. */
+  /** Names of the files in each folder that was listed. */
   lists: ReadonlyMap<string, string[]>;
 }
 
-/** The tokenizer, and what was read for it. Errors: as loadTokenizer. */
+/** The tokenizer, and all that was read for it. Errors: as loadTokenizer. */
 export function loadWithInput(from: TokenizerFiles): { tokenizer: Tokenizer; input: TokenizerInput } {
   const files = new Map<string, Uint8Array | undefined>();
   const lists = new Map<string, string[]>();
@@ -29,6 +29,6 @@ export function loadWithInput(from: TokenizerFiles): { tokenizer: Tokenizer; inp
   return { tokenizer, input: { path: from.path, files, lists } };
 }
 
-/** The same tokenizer again. */
+/** The same tokenizer, made again. */
 export const loadFromInput = ({ path, files, lists }: TokenizerInput): Tokenizer =>
   loadTokenizer({ path, readFile: (name) => files.get(name), list: (folder) => lists.get(folder) ?? [] });

@@ -1,4 +1,4 @@
-// A thread of workers.ts: has a tokenizer of its own, and answers each message of rows with their documents or the error.
+// A thread of workers.ts. It has its own tokenizer, and answers each message of rows with their documents or an error.
 import { parentPort, workerData } from "node:worker_threads";
 
 import { UserError } from "../../errors.js";

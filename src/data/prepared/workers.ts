@@ -1,5 +1,5 @@
-// Threads that encode rows, each with a tokenizer of its own. A thread has few questions at a time and answers them in their
-// order, so memory is bounded by threads, not by rows. Threads are ended by `close`, whatever they are at.
+// Threads that encode rows, each with its own tokenizer. A thread has few questions at a time and answers them in
+// order, so memory is bounded by the number of threads, not of rows. `close` ends threads even at work.
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 
@@ -20,7 +20,7 @@ export interface Question {
   format: RowFormat;
 }
 
-/** Documents end to end. */
+/** Several documents end to end. */
 export interface PackedRows {
   lengths: number[];
   places: string[];
@@ -31,26 +31,26 @@ export interface PackedRows {
 
 export type Answer = PackedRows | { failure: { message: string; stack: string | undefined; isRefusal: boolean } };
 
-/** Each takes the memory of a tokenizer, 100 to 400 MB. */
+/** Most threads. Each takes the memory of a tokenizer, 100 to 400 MB. */
 const MOST_THREADS = 8;
 const QUESTIONS_EACH = 2;
-/** A row of the longest text that is taken needs about this much. */
+/** Memory of a thread; a row of the longest text that is allowed needs about this much. */
 const MEGABYTES_EACH = 4096;
 
 export class Workers {
   private readonly threads: Thread[];
 
-  /** `count`: as many as there are processors, up to eight, unless it is said. */
+  /** `count`: by default the number of processors, at most eight. */
   constructor(work: Work, count = Math.min(availableParallelism(), MOST_THREADS)) {
     this.threads = Array.from({ length: count }, () => new Thread(work));
   }
 
-  /** How many questions keep all threads at work. */
+  /** Number of questions that keeps all threads busy. */
   get room(): number {
     return this.threads.length * QUESTIONS_EACH;
   }
 
-  /** Errors: those of the row, as if it were encoded here; a UserError where a thread runs out of memory. */
+  /** Errors: those of the row, as if it were encoded here; UserError if a thread runs out of memory. */
   encode(rows: Row[], format: RowFormat): Promise<EncodedRows> {
     const idlest = this.threads.reduce((a, b) => (b.asked < a.asked ? b : a));
     return idlest.ask({ rows: rows.map(toMessage), format });

@@ -1,5 +1,5 @@
-// What rows are, from the first of them: their kind, how long they are, how much of them is trained; and how many there are. For a choice of
-// settings before a run reads them all. A look at large files takes seconds.
+// A look at the first rows: their kind, how long they are, how much of them is trained; and the number of all rows. It
+// helps to choose settings before a run reads them all. A look at large files takes seconds.
 import type { DocumentSettings } from "../make-documents.js";
 import type { OpenSources } from "../sources/open-sources.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -7,12 +7,12 @@ import { shownRows } from "./shown-rows.js";
 
 export interface RowsLook {
   formats: readonly string[];
-  /** All rows; or, where there are more than are counted, that many. */
+  /** Number of all rows; at most as many as are counted. */
   rows: number;
   hasMore: boolean;
-  /** Rows that were looked at. */
+  /** Number of rows that were encoded. */
   seen: number;
-  /** Of these, in tokens: what half of them, and all but one in a hundred, do not exceed. */
+  /** Their lengths in tokens: half of the rows do not exceed `median`, 99 of 100 do not exceed `most99`. */
   median: number;
   most99: number;
   longest: number;
@@ -25,7 +25,7 @@ const MOST_ROWS = 1000;
 const MOST_TOKENS = 2e6;
 const MOST_COUNTED = 200_000;
 
-/** With the `max_length` of the settings that cuts nothing. Errors: UserError that names the row. */
+/** Looks at rows, with `settings` whose max_length cuts nothing. Errors: UserError that names the row. */
 export async function lookAtRows(
   opened: Pick<OpenSources, "batches" | "formats">,
   tools: { tokenizer: Tokenizer; settings: DocumentSettings },

@@ -1,5 +1,5 @@
-// Rows and their summary as one page for a browser, without scripts and without anything from elsewhere. Each token is a box
-// with its id; what is trained is green. All text is escaped.
+// Rows and their summary as one HTML page, without scripts and without anything from elsewhere. Each token is a box
+// with its id; trained tokens are green. All text is escaped.
 import type { ShownRow } from "./shown-rows.js";
 import type { TokenText } from "./token-text.js";
 import { rowTitle } from "./words.js";

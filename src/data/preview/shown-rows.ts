@@ -1,5 +1,5 @@
-// The first rows of a file one by one, as a run would train on them: encoded here, cut or split, with the text of each token.
-// A row of which nothing is trained is shown, too.
+// The first rows of a file one by one, as a run would train on them: encoded, cut or split, with the text of each
+// token. Rows without a trained token are shown, too.
 import type { Document } from "../documents.js";
 import type { DocumentSettings } from "../make-documents.js";
 import { encodeWhole, piecesOf, trainedIn } from "../prepared/encode-rows.js";
@@ -11,13 +11,13 @@ export interface ShownRow {
   /** From 1. */
   row: number;
   place: string;
-  /** Of what max_length leaves. */
+  /** Tokens that max_length leaves; trainedTokens are among them. */
   tokens: number;
   trainedTokens: number;
   cutTokens: number;
-  /** More than one where a text is split. */
+  /** More than one if a text is split. */
   documents: number;
-  /** Of these tokens, or all: a letter at a time, which takes long where there are millions. */
+  /** Texts of tokens in a range, or of all. It decodes token by token, which takes long for millions. */
   texts(from?: number, to?: number): TokenText[];
 }
 

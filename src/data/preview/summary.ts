@@ -1,25 +1,25 @@
-// What all rows together are, found by one pass over their documents: how long, what they end with, which are the same, and
-// how full packs are. Holds eight bytes a document.
+// A summary of all rows, made in one pass over their documents: how long they are, what they end with, which are equal,
+// and how full packs are. Holds eight bytes per document.
 import { createHash } from "node:crypto";
 
 import type { Documents } from "../documents.js";
 import { packLengths } from "../packing/pack.js";
 
 export interface RowsSummary {
-  /** Length that so many documents do not exceed. */
+  /** Lengths that half of the documents, and 95 of 100, do not exceed. */
   median: number;
   most95: number;
   longest: number;
-  /** Documents that are as an earlier one, token for token and mark for mark. */
+  /** Number of documents that equal an earlier one in all tokens and marks. */
   duplicates: number;
-  /** The first of them: its place, and that of the one before it. */
+  /** The first of them: its place, and that of the equal one before it. */
   firstDuplicate: [place: string, like: string] | undefined;
   /**
-   * Tokens that end a trained part, with their numbers, the most frequent first; cut rows do not count. Where one token stands
-   * behind a special one and is none itself, as a line break in some templates, the special one is it.
+   * Tokens that end a trained part, each with its count, the most frequent first; cut rows are not counted. If an
+   * ordinary token follows a special one, as a line break does in some templates, the special one counts.
    */
   ends: [id: number, times: number][];
-  /** With packing: packs, and the share of them that is filled. */
+  /** With packing: the number of packs, and the share of their room that is filled. */
   packs: { count: number; filled: number } | undefined;
 }
 
@@ -79,5 +79,5 @@ function duplicatesIn(
   return { duplicates, firstDuplicate: undefined };
 }
 
-/** Of digests that occur several times: an example is enough. */
+/** Most digests, of those that occur several times, that are looked for: one example is enough. */
 const MOST_LOOKED_FOR = 1000;

@@ -1,5 +1,5 @@
-// Tokens as a person reads them: each with its own letters, special ones by name. The letters of all tokens together are the
-// text. Where several tokens make one letter, the last of them has it.
+// Tokens as a person reads them: each with its own letters, special tokens by name. All letters together are the text.
+// If several tokens make one letter, the last of them has it.
 import type { Document } from "../documents.js";
 import type { TokenizerInput } from "../prepared/tokenizer-input.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -11,9 +11,9 @@ export interface TokenText {
   special: boolean;
 }
 
-/** What a decoder gives for the beginning of a letter. */
+/** What a decoder returns for an incomplete letter. */
 const UNFINISHED = "\uFFFD";
-/** No letter has more bytes, so what is unfinished after as many tokens is no letter. */
+/** No letter has more bytes, so what is incomplete after this many tokens is not a letter. */
 const MOST_BYTES = 4;
 
 /** Special tokens by id, from tokenizer.json. */
@@ -31,7 +31,7 @@ export function tokenTexts(
   names: ReadonlyMap<number, string>,
 ): TokenText[] {
   const texts: TokenText[] = [];
-  /** Tokens before this one, whose text is known: some decoders treat the first of a text otherwise. */
+  /** Earlier tokens whose text is known; some decoders treat the first token of a text differently. */
   let context: number[] = [];
   let pending: number[] = [];
   for (const [i, id] of tokens.entries()) {
@@ -51,7 +51,7 @@ export function tokenTexts(
   return texts;
 }
 
-/** As one text, with what is trained between « and ». */
+/** All texts joined, with trained parts between « and ». */
 export function markedText(texts: readonly TokenText[]): string {
   let marked = "";
   let open = false;

@@ -1,5 +1,5 @@
-// Rows and their summary as lines for people. On a terminal with colours what is trained is green and special tokens are dim;
-// elsewhere what is trained stands between « and ».
+// Rows and their summary as lines for people. On a terminal with colours, trained tokens are green and special tokens
+// dim; elsewhere, trained parts are between « and ».
 import { formatCount, formatNumberOf, formatTable, visibleText } from "../../format.js";
 import type { DataReport } from "../make-documents.js";
 import { quoted } from "../limits.js";
@@ -10,11 +10,11 @@ import { markedText, type TokenText } from "./token-text.js";
 const GREEN = "\x1b[32m";
 const DIM = "\x1b[2m";
 const PLAIN = "\x1b[0m";
-/** Tokens of a long row that are shown, from its beginning and its end. */
+/** Tokens that are shown of a long row, at its beginning and its end. */
 const HEAD = 600;
 const TAIL = 200;
 const BAR = 40;
-/** No max_length below 2^4 is worth a line. */
+/** max_length below 2^4 gets no line. */
 const SHORTEST = 4;
 
 export const rowTitle = ({ row, place, tokens, trainedTokens, cutTokens, documents }: ShownRow): string =>
@@ -22,7 +22,7 @@ export const rowTitle = ({ row, place, tokens, trainedTokens, cutTokens, documen
   (cutTokens > 0 ? `, ${numbers(cutTokens)} more cut off at max_length` : "") +
   (documents > 1 ? `, split into ${documents}` : "");
 
-/** The tokens of a row as text, a long one without its middle; harmless on a terminal. */
+/** The text of a row's tokens, a long one without its middle; safe to print on a terminal. */
 export function rowText({ tokens, texts }: ShownRow, color: boolean): string {
   const show = color ? coloured : (some: readonly TokenText[]) => visibleText(markedText(some));
   if (tokens <= HEAD + TAIL) return show(texts());
@@ -44,9 +44,9 @@ export interface Summarized {
   report: DataReport;
   summary: RowsSummary;
   max_length: number;
-  /** The text of a token, special ones by name. */
+  /** The text of a token; a special token's name. */
   tokenName(id: number): string;
-  /** What the files are, a line for each source. */
+  /** What the files are, one line per source. */
   found: readonly string[];
   notes: readonly string[];
 }
@@ -90,7 +90,7 @@ function histogram({ lengths: { rows } }: DataReport): string[] {
   ];
 }
 
-/** From the length at which nothing is cut down to where most is. */
+/** Costs of max_length, from the length at which nothing is cut down to one at which most is. */
 function costs({ formats, rows, lengths }: DataReport): string[] {
   if (formats.every((format) => format === "text")) return ["no max_length costs tokens: longer texts are split"];
   const cutAt = (k: number): number => lengths.rows.slice(k + 1).reduce((sum, count) => sum + count, 0);

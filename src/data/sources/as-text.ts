@@ -1,7 +1,7 @@
-// Sources as one text, as records of one kind have them. Imports no values: the settings use it.
+// Sources as one text, for records that hold only one type. Imports no values, since the settings use it.
 import type { Source } from "./source.js";
 
-/** A list of sources as text that `parseSources` reads, for records of one kind. */
+/** A list of sources as a text that `parseSources` reads. */
 export function sourcesAsText(list: readonly unknown[]): string {
   const plain = list.map((item) => (isFileAlone(item) ? item.file : item));
   return plain.every((item) => typeof item === "string" && !/,|^\[/.test(item))
@@ -9,7 +9,7 @@ export function sourcesAsText(list: readonly unknown[]): string {
     : JSON.stringify(list);
 }
 
-/** A map that has nothing but a name, which is not read otherwise as text. */
+/** A map with only a name, which means the same when written as text. */
 const isFileAlone = (item: unknown): item is { file: string } =>
   typeof item === "object" &&
   item !== null &&

@@ -1,5 +1,5 @@
-// Which files of a folder, or of a set on a hub, are the rows that are asked for: by the card of the set (the head of its
-// README.md), else by names such as train.jsonl, test-00000.parquet or validation/a.csv. Looks at names alone.
+// Which files of a folder, or of a set on a hub, hold the rows that are asked for: by the card of the set (the head of
+// its README.md), else by names such as train.jsonl, test-00000.parquet or validation/a.csv. Looks only at names.
 import type * as Yaml from "yaml";
 import { UserError } from "../../errors.js";
 import { isKnownName } from "../formats/registry.js";
@@ -9,20 +9,20 @@ import type { Source } from "./source.js";
 
 export const CARD = "README.md";
 
-/** Words for a split in names of files; the first is its own. */
+/** Words for a split in file names; the first is the split's own name. */
 const SPLITS = [
   ["train", "training"],
   ["validation", "valid", "val", "dev"],
   ["test", "testing", "eval", "evaluation"],
 ];
 
-/** What sets keep beside their rows. */
+/** Files that sets keep beside their rows. */
 const BESIDE =
   /(^|\/)(dataset_infos?|dataset_dict|state|config|[\w-]*_config|README|LICENSE|CHANGELOG|requirements)\.(json|md|txt)$/i;
 
 export const DEFAULT_SPLIT = "train";
 
-/** Of paths relative to the set, those of its split. Errors: UserError that says what there is. */
+/** The paths, relative to the set, that belong to the split. Errors: UserError that lists what there is. */
 export async function chooseFiles(paths: readonly string[], source: Source, card = ""): Promise<string[]> {
   const data = paths.filter((path) => isKnownName(path) && !BESIDE.test(path));
   if (data.length === 0)
@@ -34,7 +34,7 @@ export async function chooseFiles(paths: readonly string[], source: Source, card
 interface Config {
   name: string;
   isDefault: boolean;
-  /** Patterns of files by split. */
+  /** Patterns of files, by split. */
   splits: Map<string, string[]>;
 }
 
@@ -78,7 +78,7 @@ function byName(data: string[], { file, subset, split }: Source): string[] {
   throw noSplit(file, wanted, others);
 }
 
-/** By a word of its name or of its folders, or by the beginning of its name where the split is a name of its own. */
+/** By a word in its name or folders; for a split with an unusual name, by the beginning of the file's name. */
 function isOfSplit(path: string, split: string): boolean {
   const words = SPLITS.find(([name]) => name === split) ?? [split];
   const parts = path.toLowerCase().split(/[/._\-\s\d]+/);
@@ -95,7 +95,7 @@ const noSplit = (file: string, split: string, found: string[]): UserError =>
     `${file}: has no split "${split}" (found ${keyList(found) || "none"}). Name one, as in ${file}[${found[0] ?? "test"}], or files by a glob.`,
   );
 
-/** The YAML between the first two lines of dashes. */
+/** The YAML between the first two lines of dashes; undefined without it. */
 async function headOfCard(card: string): Promise<unknown> {
   const [, head] = /^---\r?\n([\s\S]*?)\r?\n---/.exec(card) ?? [];
   if (head === undefined || head.length > LONGEST_HEAD) return undefined;

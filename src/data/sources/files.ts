@@ -1,5 +1,5 @@
-// The files that a source's name stands for: the file itself, those that a glob fits, or those of a folder: one that
-// `datasets` saved, one with a card, or any other. Sorted by name, or in the order that `datasets` wrote down.
+// The files that a source's name stands for: the file itself, those that match a glob, or those of a folder: saved by
+// `datasets`, with a card, or any other. Sorted by name, or in the order that `datasets` wrote down.
 import { join } from "node:path";
 import { UserError } from "../../errors.js";
 import { readWholeFile, statOf } from "../../read-file.js";
@@ -8,10 +8,10 @@ import { CARD, chooseFiles, DEFAULT_SPLIT } from "./choose-files.js";
 import { filesIn, globFiles, isGlob } from "./glob.js";
 import type { Source } from "./source.js";
 
-/** Largest of what sets write beside their rows. */
+/** Most bytes of the small files that sets have beside their rows. */
 const SIDE_BYTES = 2 ** 26;
 
-/** Errors: UserError where there is none. */
+/** Errors: UserError if there are none. */
 export async function filesOf(source: Source): Promise<string[]> {
   const { file, split, subset } = source;
   const stats = statOf(file);

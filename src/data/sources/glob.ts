@@ -1,5 +1,5 @@
-// Names with stars: * and ? within a folder's name, ** over folders, [abc] for one of some letters. Links are followed, and
-// hidden files are left out, as a shell does. Limit: no {a,b}; the shell has done that.
+// Names with wildcards: * and ? within one folder's name, ** across folders, [abc] for one of these letters. Like a
+// shell, it follows links and leaves out hidden files. Limit: no {a,b}, which the shell expands itself.
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../errors.js";
@@ -8,7 +8,7 @@ import { FORMAT_LIMITS } from "../formats/limits.js";
 
 export const isGlob = (name: string): boolean => /[*?[]/.test(name);
 
-/** Whether a path relative to some folder fits a pattern. */
+/** Whether a path, relative to some folder, matches a pattern. */
 export function fitsGlob(pattern: string, path: string): boolean {
   const source = pattern
     .split(/(\*\*\/|\*\*|\*|\?|\[[^\]/]+\])/)
@@ -28,11 +28,11 @@ const WILD: Readonly<Record<string, string>> = {
 
 const literal = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
-/** The folder that a glob is looked for in; any other name as it is. */
+/** The folder in which a glob is searched; any other name unchanged. */
 export const placeOf = (name: string): string =>
   statOf(name) !== undefined || !isGlob(name) ? name : parted(name).root;
 
-/** The files that fit, sorted. Errors: UserError where there are too many to look through. */
+/** The files that match, sorted. Errors: UserError if there are too many to search. */
 export function globFiles(pattern: string): string[] {
   const { root, wild } = parted(pattern);
   if (statOf(root)?.isDirectory() !== true) return [];
@@ -42,7 +42,7 @@ export function globFiles(pattern: string): string[] {
     .map((path) => join(root, path));
 }
 
-/** The folders before the first with a star, and the rest. */
+/** The folders before the first wildcard, and the rest. */
 function parted(pattern: string): { root: string; wild: string } {
   const parts = pattern.split("/");
   const count = parts.findIndex(isGlob);
@@ -50,7 +50,7 @@ function parted(pattern: string): { root: string; wild: string } {
   return { root, wild: parts.slice(count).join("/") };
 }
 
-/** Files in a folder, and in those within it, by their path relative to it, sorted. */
+/** Files in a folder and its folders, by their paths relative to it, sorted. */
 export function filesIn(root: string, depth = Number.POSITIVE_INFINITY): string[] {
   const found: string[] = [];
   const folders: [path: string, depth: number][] = [["", 1]];

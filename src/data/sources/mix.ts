@@ -1,9 +1,9 @@
-// Rows of several streams as one. Without weights the streams follow each other. With weights each next row is drawn from
-// a stream with its share as the chance, the same for a seed on every machine, until the stream that is drawn is at its end:
-// no row is taken twice, and the shares hold for all that was taken.
+// Rows of several streams as one. Without weights, streams follow each other. With weights, each row is drawn from a
+// stream with its share as the probability, the same for one seed on every machine, until a stream is drawn that has
+// ended. So no row is taken twice, and the shares hold for all rows taken.
 import { seededGenerator } from "../shuffle.js";
 
-/** A number of its own among the streams of a seed. */
+/** The number of this use of a seed, different from its other streams. */
 const STREAM = 0x6d6978;
 
 export interface Weighted<T> {
@@ -11,11 +11,11 @@ export interface Weighted<T> {
   items: AsyncIterable<T[]>;
 }
 
-/** Whether the order of rows is drawn. */
+/** Whether the order of rows is random. */
 export const isMixed = (streams: readonly { weight?: number | undefined }[]): boolean =>
   streams.length > 1 && streams.every(({ weight }) => weight !== undefined);
 
-/** Batches with the number of the stream they are from; the order within a stream is kept. Closes all streams at its end. */
+/** Batches, each with the number of its stream, which keeps its order. Closes all streams at the end. */
 export async function* mixed<T>(streams: readonly Weighted<T>[], seed: number): AsyncGenerator<[T[], number]> {
   if (!isMixed(streams)) {
     for (const [i, { items }] of streams.entries()) for await (const batch of items) yield [batch, i];
@@ -73,7 +73,7 @@ class OneByOne<T> {
   }
 }
 
-/** The first `count` items of a stream, which is closed then. */
+/** The first `count` items of a stream, which is then closed. */
 export async function* firstOf<T>(batches: AsyncIterable<T[]>, count: number): AsyncGenerator<T[]> {
   let left = count;
   for await (const batch of batches) {

@@ -1,5 +1,5 @@
-// From sources to one stream of rows: names become files, the first rows of each source tell what its rows hold, columns get
-// our names, and several sources are mixed. What was found is told in notes.
+// From sources to one stream of rows: names become files, the first rows of each source tell what its rows hold,
+// columns get our names, and several sources are mixed. Notes say what was found.
 import { UserError } from "../../errors.js";
 import { columnsRead, unreadColumns } from "../conversations/registry.js";
 import { detectFormat, renameColumns } from "../conversation.js";
@@ -12,15 +12,15 @@ import { firstOf, isMixed, mixed } from "./mix.js";
 import type { Source } from "./source.js";
 
 export interface SourceSettings {
-  /** What rows hold, where a source does not say it. */
+  /** What rows hold, unless a source says it. */
   format: RowFormat | "auto";
-  /** Columns of the files by our names, where a source does not have its own. */
+  /** The files' columns by our names, unless a source has its own. */
   columns: Readonly<Record<string, string>>;
-  /** Of the order in which weighted sources are mixed. */
+  /** Seed of the order in which weighted sources are mixed. */
   seed: number;
 }
 
-/** Rows of one source, with our names for their columns; `readSample(row, format)` reads each. */
+/** Rows of one source, with our names of columns; `readSample(row, format)` reads each. */
 export interface RowBatch {
   rows: Row[];
   format: RowFormat;
@@ -28,26 +28,29 @@ export interface RowBatch {
 
 export interface OpenSources {
   sources: readonly Source[];
-  /** Every file that is read, in order; for what is kept by the content of files. None of rows that a program gives. */
+  /** All files that are read, in order; empty for rows that a program gives. The cache uses their contents. */
   files: readonly OpenFile[];
-  /** What rows hold, one for each source. */
+  /** What rows hold, for each source. */
   formats: readonly RowFormat[];
-  /** What was found out and not asked for, a line each. */
+  /** What was found out without being asked for, one line each. */
   notes: readonly string[];
-  /** Each call reads from the first row on, in the same order. */
+  /** Reads the rows; each call begins at the first row, with the same order. */
   batches(): AsyncIterable<RowBatch>;
-  /** Rows that the last call of `batches` took of each source. */
+  /** Number of rows of each source that the last call of `batches` took. */
   rowsTaken(): number[];
 }
 
-/** Opens what `parseSources` read. Errors: UserError for files and for the first rows; later rows are refused as they come. */
+/**
+ * Opens sources from `parseSources`. Errors: UserError for files and for the first rows; later rows are checked as they
+ * come.
+ */
 export async function openSources(sources: readonly Source[], settings: SourceSettings): Promise<OpenSources> {
   const opened: OpenedSource[] = [];
   for (const source of sources) opened.push(await openSource(source, await openFiles(source), settings));
   return oneStream(opened, settings);
 }
 
-/** The same of rows that a program gives; `name` is what messages call them. */
+/** The same for rows that a program gives; `name` is their name in messages. */
 export async function openGivenRows(
   rows: readonly unknown[],
   name: string,
@@ -84,7 +87,7 @@ function oneStream(opened: readonly OpenedSource[], settings: SourceSettings): O
 
 const ROWS_AT_ONCE = 512;
 
-/** Drawn rows come few at a time: those that follow each other and hold the same are put together. */
+/** Drawn rows come in small batches; joins consecutive ones of the same format. */
 async function* joined(batches: AsyncIterable<RowBatch>): AsyncGenerator<RowBatch> {
   let held: RowBatch | undefined;
   for await (const { rows, format } of batches) {
@@ -149,7 +152,7 @@ function noteOf({ file }: Source, files: readonly OpenFile[], format: RowFormat,
   return `${file}: ${count}${kinds.join(" and ")}, rows of format ${format} (${read.join(", ")})`;
 }
 
-/** The rows of sources one after the other, all or the first; for what needs them at once. Errors: UserError. */
+/** All rows of the sources in order, or the first `atMost`; for code that needs them at once. Errors: UserError. */
 export async function readAllRows(sources: readonly Source[], atMost = Number.POSITIVE_INFINITY): Promise<Row[]> {
   const all: Row[] = [];
   for (const source of sources) {

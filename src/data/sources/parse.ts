@@ -1,5 +1,5 @@
-// The text or the list of sources as given, read and checked. As text, each source is FILE[SPLIT:ROWS]:WEIGHT, where all
-// behind FILE may be left out, with commas between. A name that exists as it stands is taken as it stands.
+// Reads and checks the text or the list of sources. As text, each source is FILE[SPLIT:ROWS]:WEIGHT with commas
+// between; everything after FILE is optional. A name that exists as it is written is taken as it is.
 import { existsSync } from "node:fs";
 import { nearestName, UserError } from "../../errors.js";
 import { ROW_FORMATS } from "../conversations/row-kind.js";
@@ -27,7 +27,7 @@ function partsOf(text: string, setting: string): unknown[] {
   return jsonList(text, setting) ?? text.split(",").map((part) => part.trim());
 }
 
-/** A list that YAML had, as JSON. Undefined for a name, which may begin with a bracket, too, as globs do. */
+/** A list from YAML, as JSON. Undefined for a name, which may also begin with a bracket, as globs do. */
 function jsonList(text: string, setting: string): unknown[] | undefined {
   if (!/^\s*\[/.test(text)) return undefined;
   try {

@@ -1,21 +1,22 @@
-// What is asked for as data: one file or several, globs, folders, and sets on a hub, each with a weight, a number of rows
-// and names of its own. Written as text, "a.jsonl:0.7,b/*.parquet[:1000]:0.3", or as a list of names and maps. Reads no files.
+// What is asked for as data: one file or several, globs, folders, and sets on a hub, each with a weight, a number of
+// rows and its own names of columns. As text it is "a.jsonl:0.7,b/*.parquet[:1000]:0.3", else a list of names and maps.
+// Reads no files.
 
 export interface Source {
   /** A path, a glob, a folder, or org/name[@revision] on a hub. */
   file: string;
-  /** Share of the rows, against the weights of the others; undefined where no source has one. */
+  /** Share of the rows, relative to the others' weights; undefined if no source has a weight. */
   weight?: number;
-  /** Rows at most, from the first. */
+  /** Most rows, counted from the first. */
   rows?: number;
-  /** Of a folder or a set: "train" unless given. */
+  /** Split of a folder or set; "train" by default. */
   split?: string;
-  /** Of a set that has several configurations. */
+  /** Configuration of a set that has several. */
   subset?: string;
-  /** What a row holds; the setting's where not given. */
+  /** What a row holds; by default, what the setting says. */
   format?: string;
-  /** The file's own columns by our names; the setting's where not given. */
+  /** The file's columns by our names; by default, those of the setting. */
   columns?: Readonly<Record<string, string>>;
-  /** Name of the file's format, where neither ending nor content tell it. */
+  /** The file's format, if neither its ending nor its content tells it. */
   file_format?: string;
 }

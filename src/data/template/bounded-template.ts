@@ -1,6 +1,6 @@
-// A chat template as a program that ends. The template library runs whatever it is given; here each expression it
-// evaluates is counted, what it makes is measured, and what could not be stopped is bounded before it begins: lists of
-// numbers, searches. How long all takes is bounded by the caller.
+// Runs a chat template so that it always ends. The template library runs anything it is given. Here each expression
+// that it evaluates is counted, and what it makes is measured. What cannot be stopped later is bounded before it
+// begins: lists of numbers, searches. The caller bounds the total time.
 import { Environment, Template } from "@huggingface/jinja";
 import { TEMPLATE_LIMITS as LIMITS, LimitExceeded } from "../limits.js";
 import { BoundedInterpreter, tooDeep } from "./interpreter.js";
@@ -8,7 +8,7 @@ import { type Scope, toValue } from "./python/values.js";
 import type { Watch } from "./watch.js";
 
 const dated = new Template("{{ strftime_now(format) }}");
-/** What every template knows; nothing of it can change, so all share it. */
+/** Variables of every template. They cannot change, so all templates share them. */
 const globals = scopeOf({
   true: true,
   false: false,
@@ -29,7 +29,7 @@ function scopeOf(variables: Record<string, unknown>, outer?: Scope): Scope {
   return scope;
 }
 
-/** Errors: LimitExceeded for one that is too long, SyntaxError and others for one that cannot be read. */
+/** Errors: LimitExceeded for a template that is too long, SyntaxError and others for one that cannot be parsed. */
 export function readTemplate(source: string): Template {
   if (source.length > LIMITS.source)
     throw new LimitExceeded(`it has ${source.length} characters (expected at most ${LIMITS.source})`);
@@ -37,12 +37,12 @@ export function readTemplate(source: string): Template {
     if (blanks.length <= LIMITS.blanks) continue;
     throw new LimitExceeded(`it has ${blanks.length} blanks in a row at ${index} (expected at most ${LIMITS.blanks})`);
   }
-  // As jinja2 reads a template, be it written on whatever machine.
+  // jinja2 reads line ends of every machine like this.
   const text = source.replaceAll(/\r\n?/g, "\n");
   return named(() => new Template(text));
 }
 
-/** The text; with `watch`, marked by it. Errors: LimitExceeded, and what the template itself throws. */
+/** The rendered text; with `watch`, it has marks. Errors: LimitExceeded, and what the template itself throws. */
 export function renderTemplate(template: Template, variables: Record<string, unknown>, watch?: Watch): string {
   return named(() => {
     const scope = scopeOf(variables, globals);
@@ -51,7 +51,7 @@ export function renderTemplate(template: Template, variables: Record<string, unk
   });
 }
 
-/** The engine's own limits, by our names. */
+/** Turns the engine's own limits into LimitExceeded. */
 function named<T>(work: () => T): T {
   try {
     return work();
@@ -63,7 +63,7 @@ function named<T>(work: () => T): T {
   }
 }
 
-/** As Python's: the numbers from `first` up to `end`, or from 0 up to `first`. */
+/** Python's range: the numbers from `first` up to `end`, or from 0 up to `first`. */
 function range(first: number, end?: number, step = 1): number[] {
   const [from, to] = end === undefined ? [0, first] : [first, end];
   if (step === 0) throw new Error("range() step must not be zero");

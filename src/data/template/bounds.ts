@@ -1,8 +1,8 @@
-// What no counting of steps can stop is refused before it begins: a search that compares too many letters, lines indented
-// too far, texts repeated too often.
+// Counting steps cannot stop everything. This refuses the rest before it begins: searches over too many letters, too
+// much indentation, texts repeated too often.
 import { TEMPLATE_LIMITS as LIMITS, LimitExceeded } from "../limits.js";
 
-/** Whether a search that nothing can stop would, in the worst case, compare too many letters. */
+/** Whether a search, which nothing can stop, would compare too many letters in the worst case. */
 export function mayTakeLong(part: string, whole: string): boolean {
   return part.length * Math.max(0, whole.length - part.length + 1) > LIMITS.search;
 }

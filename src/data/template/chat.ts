@@ -1,5 +1,5 @@
-// One rendering of a conversation: the template that the tokenizer has for it, the variables that transformers gives to it,
-// and what is said where there is none or it refuses. Compiled templates are kept as long as their tokenizer.
+// One rendering of a conversation: the tokenizer's template for it, the variables that transformers would give to it,
+// and the messages if there is no template or it refuses. Compiled templates live as long as their tokenizer.
 import type { Template } from "@huggingface/jinja";
 import { UserError } from "../../errors.js";
 import type { Message } from "../conversations/sample.js";
@@ -12,9 +12,9 @@ import type { Watch } from "./watch.js";
 export interface ChatOptions {
   /** Tool descriptions, for templates that show them. */
   tools?: unknown[];
-  /** More variables for the template, as {enable_thinking: false}. */
+  /** Additional variables for the template, as {enable_thinking: false}. */
   kwargs?: Record<string, unknown>;
-  /** The row, for messages about it. */
+  /** The row's place, for messages. */
   place?: string;
 }
 
@@ -23,16 +23,16 @@ export interface Chat extends ChatOptions {
   messages: Message[];
 }
 
-// Unicode noncharacters: no text that is meant for exchange has them.
+// Unicode noncharacters, which no text for exchange contains.
 export const OPEN = "\uFDD0";
 export const CLOSE = "\uFDD1";
 export const PROBE = "\uFDD2probe\uFDD2";
 
 export interface Compiled {
   plain: Template;
-  /** Writes OPEN and CLOSE where {% generation %} begins and ends; undefined when the template has no such tags. */
+  /** Writes OPEN and CLOSE where {% generation %} begins and ends; undefined if the template has no such tags. */
   marked: Template | undefined;
-  /** What was found out about the template with probes, by a name of who found it out. */
+  /** Facts about the template that probes have found, by name. */
   known: Map<string, unknown>;
 }
 
@@ -43,7 +43,9 @@ const ROLES_SHOWN = 20;
 
 const compiled = new WeakMap<Tokenizer, Map<string, Compiled>>();
 
-/** The tokenizer's template for a conversation: one named tool_use where the row has tools, as transformers chooses. */
+/**
+ * The tokenizer's template for a conversation. Like transformers, takes the one named tool_use if the row has tools.
+ */
 export function compile(tokenizer: Tokenizer, { tools, place }: ChatOptions): Compiled {
   const source = (tools !== undefined ? tokenizer.chatTemplates.tool_use : undefined) ?? tokenizer.chatTemplate;
   if (source === undefined) {
@@ -69,7 +71,7 @@ export function compile(tokenizer: Tokenizer, { tools, place }: ChatOptions): Co
 
 function readBoth(source: string): Compiled {
   try {
-    // Statements before and after the sentinel keep what tags do to the white space around them.
+    // Statements before and after the sentinel treat the white space around them as the tags do.
     const blank = "{%$1 set revmoe_mark = 0 %}";
     const marking = source.replace(
       /\{%(-?)\s*(end)?generation\s*(-?)%\}/g,
@@ -83,7 +85,7 @@ function readBoth(source: string): Compiled {
   }
 }
 
-/** What `find` returns, found out once for each template, variables of the template, and whether there are tools. */
+/** Calls `find` once for each template, its variables, and with or without tools; then returns the known result. */
 export function once<T>({ known }: Compiled, name: string, { tools, kwargs }: ChatOptions, find: () => T): T {
   const variables = JSON.stringify(kwargs ?? {}, (_, value: unknown) =>
     typeof value === "bigint" ? String(value) : value,
@@ -91,12 +93,12 @@ export function once<T>({ known }: Compiled, name: string, { tools, kwargs }: Ch
   const key = `${name} ${tools === undefined} ${variables}`;
   if (known.has(key)) return known.get(key) as T;
   const found = find();
-  // What one row does not tell, another may.
+  // Another row may tell what this one does not.
   if (found !== undefined) known.set(key, found);
   return found;
 }
 
-/** The text. Errors: UserError where the template refuses the messages; LimitExceeded. */
+/** The rendered text. Errors: UserError if the template refuses the messages; LimitExceeded. */
 export function run(template: Template, chat: Chat, addGenerationPrompt: boolean, watch?: Watch): string {
   const { tokenizer, messages, tools, kwargs, place } = chat;
   const variables = {
@@ -121,10 +123,13 @@ export function run(template: Template, chat: Chat, addGenerationPrompt: boolean
   }
 }
 
-/** Names under which models and services know thoughts; transformers gives them to a template under the first two. */
+/** Keys of thoughts in models and services; transformers gives them to a template as the first two. */
 export const THOUGHTS = ["reasoning_content", "thinking", "reasoning"];
 
-/** A message as transformers gives it to a template: without empty keys, and thoughts by the names that templates read. */
+/**
+ * A message as transformers gives it to a template: without null keys, and with thoughts under the keys that templates
+ * read.
+ */
 function shown(message: Message): Record<string, unknown> {
   const thought = THOUGHTS.map((key) => message[key]).find((value) => value !== undefined && value !== null);
   const isPlain = thought === undefined && !Object.values(message).includes(null);
@@ -134,7 +139,10 @@ function shown(message: Message): Record<string, unknown> {
   return thought === undefined ? kept : { thinking: thought, ...kept, reasoning_content: thought };
 }
 
-/** As run, of the first `count` messages and `more`; undefined where the template wants another beginning. Errors: LimitExceeded. */
+/**
+ * Like `run` for the first `count` messages and `more`; undefined if the template refuses such a beginning. Errors:
+ * LimitExceeded.
+ */
 export function tryRun(
   template: Template,
   chat: Chat,

@@ -1,6 +1,6 @@
-// The template library's interpreter, with Python's values and scopes in place of JavaScript's, and with bounds: each
-// expression it evaluates is counted, what it makes is measured. It overrides methods of the library by name, which the
-// types of the library do not show: an upgrade must pass this folder's golden tests.
+// The template library's interpreter, with Python's values and scopes instead of JavaScript's, and with limits: each
+// evaluated expression is counted, and what it makes is measured. It overrides methods of the library by name, which
+// the library's types do not show; so an upgrade must pass this folder's golden tests.
 import { Environment, Interpreter } from "@huggingface/jinja";
 import { getHeapStatistics } from "node:v8";
 import { TEMPLATE_LIMITS as LIMITS, LimitExceeded, sizeOf } from "../limits.js";
@@ -14,7 +14,7 @@ import { boolOf, dictOf, hasKeys, integerOf, isList, isText, isTrue, isUndefined
 import { listOf, numberOf, type Scope, str, textOf, UNDEFINED, type Value } from "./python/values.js";
 import type { Watch } from "./watch.js";
 
-/** What is looked at here of a statement, by the names the parser gives. */
+/** The parts of a statement that are used here, by the parser's names. */
 interface Node {
   type: string;
   value: unknown;
@@ -49,17 +49,17 @@ interface Library {
 }
 const LibraryInterpreter = Interpreter as unknown as new (scope: Scope) => Library;
 
-/** {% break %} and {% continue %}, on their way to the loop. */
+/** {% break %} and {% continue %}, thrown to the loop. */
 class LoopControl extends Error {
-  /** What the body had written before. */
+  /** What the loop's body has written before. */
   text = "";
 }
 
-/** Statements, whose value is not printed. */
+/** Statements whose value is not printed. */
 const SILENT = new Set(["Set", "Macro", "Comment"]);
-/** A value that is already known, in place of the expression for it. */
+/** Type of a node that holds a known value instead of an expression. */
 const KNOWN = "Known";
-/** Memory is looked at when about so many bytes may have been made. */
+/** Memory is measured each time about this many bytes may have been made. */
 const LOOK_AFTER = 1 << 24;
 
 export const tooDeep = (): LimitExceeded =>
@@ -92,7 +92,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
       this.weigh(value);
       return value;
     } finally {
-      // Also behind {% break %} and {% continue %}, which are errors that the loop catches.
+      // Also after {% break %} and {% continue %}, which are errors that the loop catches.
       this.depth--;
     }
   }
@@ -132,7 +132,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
     return super.evaluateTestExpression({ ...node, operand: known(operand) }, scope);
   }
 
-  /** x.name looks for a method first and for a key then, x["name"] the other way round. */
+  /** x.name looks for a method first, then for a key; x["name"] does the reverse. */
   override evaluateMemberExpression(node: Node, scope: Scope): Value {
     const object = this.evaluate(node.object, scope);
     if (isUndefined(object)) {
@@ -209,7 +209,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
     if (this.unlooked > LOOK_AFTER) this.lookAtMemory();
   }
 
-  /** A long conversation may make long texts. */
+  /** The limit grows with the conversation, which may make long texts. */
   private checkSize(kind: string, size: number, most: number): void {
     this.given ??= 4 * sizeOf(this.variables);
     if (size > most + this.given)
@@ -227,7 +227,7 @@ export class BoundedInterpreter extends LibraryInterpreter {
 
 const known = (value: Value): Node => ({ type: KNOWN, value }) as Node;
 
-/** The scope, with the names of a loop given their values. */
+/** Sets the names of a loop to the values of an item; returns the scope. */
 function bind(names: Node, item: Value, scope: Scope): Scope {
   if (names.type === "Identifier") {
     scope.setVariable(names.value as string, item as never);

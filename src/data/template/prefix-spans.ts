@@ -1,13 +1,14 @@
-// The span of a turn where its template does not show it by itself: between the renderings of ever longer prefixes of the
-// conversation, each the beginning of the next; or by a search for the turn's words between the header that the generation
-// prompt shows and the end marker that a probe shows. Each takes a rendering of all before the turn, and more.
+// The span of a turn if its template does not show it by itself. One way: between renderings of longer and longer
+// prefixes of the conversation, if each begins the next. Another: a search for the turn's words between the header that
+// the generation prompt shows and the end marker that a probe shows. Each takes at least one rendering of all before
+// the turn.
 import type { Message } from "../conversations/sample.js";
 import type { Template } from "@huggingface/jinja";
 import { mayTakeLong } from "./bounds.js";
 import { type Chat, PROBE, tryRun } from "./chat.js";
 import type { Span } from "./turn-segments.js";
 
-/** The span of messages[i], searched for from `searched` on where that is given; undefined where it cannot be told for certain. */
+/** The span of messages[i]; a search begins at `searched`, if that is given. Undefined if the span is not certain. */
 export function spanByPrefix(
   chat: Chat,
   template: Template,
@@ -20,12 +21,12 @@ export function spanByPrefix(
   return span ?? (searched === undefined ? undefined : searchedSpan(chat, template, text, i, before, searched));
 }
 
-/** All before a turn, with the generation prompt. */
+/** The text before a turn, with the generation prompt. */
 function promptOf(chat: Chat, template: Template, text: string, i: number): string | undefined {
   const prompt = tryRun(template, chat, i, true);
   if (i > 0) return prompt;
-  // Some templates write the generation prompt in their loop over the messages, of which a conversation that begins with
-  // the assistant has none before it, and some refuse to render none: what they add behind a question tells the header.
+  // Some templates write the generation prompt in their loop over messages, or refuse to render none; a conversation
+  // that begins with the assistant has none before it. Then what a template adds after a question is the header.
   const question: Message[] = [{ role: "user", content: PROBE }];
   const bare = tryRun(template, chat, 0, false, question);
   const asked = tryRun(template, chat, 0, true, question);
@@ -35,7 +36,7 @@ function promptOf(chat: Chat, template: Template, text: string, i: number): stri
   return found === -1 ? undefined : text.slice(0, found + header.length);
 }
 
-/** The span between "all before, and the generation prompt" and "all up to this turn", if both begin the whole text. */
+/** The span between the prompt for a turn and the text up to and including the turn, if both begin the whole text. */
 function prefixSpan(
   chat: Chat,
   template: Template,
@@ -50,14 +51,14 @@ function prefixSpan(
   const content = (chat.messages[i].content ?? "").trim();
   const found = content === "" || mayTakeLong(content, turn) ? -1 : turn.lastIndexOf(content);
   const tail = found === -1 ? turn : turn.slice(found + content.length);
-  // White space alone is itself the end marker.
+  // If there is only white space, it is the end marker.
   const ending = tail.trim() === "" ? turn : turn.trimEnd();
   return [before.length, before.length + ending.length];
 }
 
 /**
- * The span of a turn whose rendering depends on what follows it: some templates show only the last turn's thoughts.
- * It begins behind the header, and the end marker must follow the content at once.
+ * The span of a turn whose rendering depends on later turns: some templates show only the last turn's thoughts. It
+ * begins after the header, and the end marker must follow the content at once.
  */
 function searchedSpan(
   chat: Chat,
@@ -85,7 +86,7 @@ function searchedSpan(
   return undefined;
 }
 
-/** Where the next assistant header from `cursor` on ends; the header is what the generation prompt adds. */
+/** The end of the next assistant header from `cursor` on; the header is what the generation prompt adds. */
 function behindHeader(
   chat: Chat,
   template: Template,

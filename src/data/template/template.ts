@@ -1,8 +1,8 @@
-// Chat templates: a conversation as the text the model knows, and which characters of it the assistant wrote.
-// Templates do not tell the latter, so it is found in three ways, the surest that works: {% generation %} tags; the part of
-// the text that the template writes for a message (turn-segments.ts); renderings of all before a turn (prefix-spans.ts).
-// What cannot be verified is refused. A turn's span ends behind its end marker, which the model must learn to write, but
-// before white space after that.
+// Chat templates: a conversation as the text that the model knows, and which characters of it the assistant wrote.
+// Templates do not say the latter, so there are three ways to find it, and the surest one that works is used: {%
+// generation %} tags; the part of the text that the template writes for a message (turn-segments.ts); renderings of all
+// before a turn (prefix-spans.ts). What cannot be verified is refused. A turn's span includes its end marker, which the
+// model must learn to write, but not white space after it.
 import type { Message } from "../conversations/sample.js";
 import { ROW_LIMITS, secondsFor } from "../limits.js";
 import { inTime } from "../time-limit.js";
@@ -25,12 +25,12 @@ import { frameOf, renderSegments, type Span, spanIn } from "./turn-segments.js";
 
 export type { ChatOptions, Span };
 
-/** A conversation as text, and where in it the assistant's turns are. */
+/** A conversation as text, with the spans of the assistant's turns. */
 export interface Masked {
   text: string;
-  /** In order; turns of which nothing is shown have none. */
+  /** Spans in order; a turn that is not shown has none. */
   trained: Span[];
-  /** The place of the message that each of `trained` belongs to. */
+  /** The index of the message that each of `trained` belongs to. */
   turns: number[];
 }
 
@@ -39,7 +39,9 @@ const RENDERING = {
   remedy: `The conversation is far too long, or the template does not end. Shorten the row. ${MEND}`,
 };
 
-/** The conversation as text. Errors: UserError when there is no template, it refuses the messages, or goes beyond a limit. */
+/**
+ * The conversation as text. Errors: UserError if there is no template, or if it refuses the messages or passes a limit.
+ */
 export function renderChat(
   tokenizer: Tokenizer,
   messages: Message[],
@@ -49,16 +51,16 @@ export function renderChat(
 }
 
 /**
- * The conversation as text, and the spans of it that the assistant's turns are, in order.
- * Errors: as renderChat, and UserError when the spans cannot be told for certain.
+ * The conversation as text, and the spans of the assistant's turns in it, in order. Errors: as renderChat, and
+ * UserError if the spans are not certain.
  */
 export function renderWithMask(tokenizer: Tokenizer, messages: Message[], options: ChatOptions = {}): Masked {
   return rendering({ tokenizer, messages, ...options }, masked);
 }
 
 /**
- * The conversation as text, and the part of it that each message is, headers and end markers included; undefined for those
- * whose part is not sure. Errors: as renderChat.
+ * The conversation as text, and each message's part of it, with header and end marker; undefined if a part is not
+ * certain. Errors: as renderChat.
  */
 export function renderWithTurns(
   tokenizer: Tokenizer,
@@ -126,7 +128,10 @@ function tagged(compiled: Compiled, chat: Chat, text: string, marked: string): M
   return { text, trained, turns: turnsOf(compiled, chat, trained) };
 }
 
-/** Whose the tagged spans are: one each of the assistant's messages, or else those in whose parts they lie. */
+/**
+ * The messages that tagged spans belong to: the assistant's messages if there are as many, else those whose parts hold
+ * the spans.
+ */
 function turnsOf(compiled: Compiled, chat: Chat, trained: Span[]): number[] {
   const answers = chat.messages.flatMap(({ role }, i) => (role === "assistant" ? [i] : []));
   if (answers.length === trained.length) return answers;

@@ -1,6 +1,6 @@
-// Arguments of tool calls that a row has as JSON text, as services answer them. Many templates write arguments with
-// `tojson`, which would quote such a text once more, or go over their names: they get the object that the text is. Which a
-// template does is seen from a rendering of one call, once. Templates that write a text as it is get the text.
+// Arguments of tool calls that a row has as JSON text, as services return them. Many templates write arguments with
+// `tojson`, which would quote the text again, or iterate over their names: they get the parsed object. Templates that
+// write a text as it is get the text. One rendering of a call shows what a template does.
 import type { Message } from "../conversations/sample.js";
 import { parseJsonRow } from "../json-values.js";
 import { type Chat, type Compiled, once, tryRun } from "./chat.js";
@@ -10,7 +10,7 @@ type Call = Record<string, unknown>;
 const NAME = "revmoe";
 const TEXT = `{"${NAME}": "probe"}`;
 
-/** The chat, with arguments as the template takes them. */
+/** The chat, with arguments in the form that the template needs. */
 export function withParsedArguments(compiled: Compiled, chat: Chat): Chat {
   if (!chat.messages.some((message) => callsOf(message).some(hasText))) return chat;
   const messages = chat.messages.map((message) => {
@@ -34,7 +34,7 @@ const withArguments = (call: Call, value: unknown): Call =>
     ? { ...call, function: { ...call.function, arguments: value } }
     : { ...call, arguments: value };
 
-/** The call with its arguments as an object, where the text is one. */
+/** The call with its arguments as an object, if they are the text of one. */
 function parsed(call: Call): Call {
   const { arguments: text } = functionOf(call);
   if (typeof text !== "string") return call;
@@ -46,7 +46,7 @@ function parsed(call: Call): Call {
   }
 }
 
-/** Whether the template writes a text of arguments as it is, or does not write arguments at all. */
+/** Whether the template writes arguments that are a text as they are, or does not write arguments at all. */
 function takesText(compiled: Compiled, chat: Chat, call: Call): boolean {
   const shown = (value: unknown, tools: unknown[] | undefined): string | undefined => {
     const messages: Message[] = [
@@ -55,7 +55,7 @@ function takesText(compiled: Compiled, chat: Chat, call: Call): boolean {
     ];
     return tryRun(compiled.plain, { ...chat, tools, messages }, messages.length, false);
   };
-  // Tools belong to a row, and a template may refuse them. Some templates need some.
+  // Tools differ from row to row, and a template may refuse them, or need some.
   const decide = (tools: unknown[] | undefined): boolean | undefined => {
     const [text, object] = [shown(TEXT, tools), shown(JSON.parse(TEXT), tools)];
     if (text?.includes(TEXT)) return true;

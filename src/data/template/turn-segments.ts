@@ -1,10 +1,11 @@
-// Which part of the text a template writes for which message, told by one more rendering, be the messages ever so many:
-// where a loop over the messages begins and ends the turn of one, the rendering writes marks. They count where the text
-// without them is the text, each message has one such part, and nothing of other messages but their role is read for it.
+// Which part of the text a template writes for each message, found with one more rendering for any number of messages:
+// where a loop over the messages begins and ends one message's turn, the rendering writes marks. The marks are valid if
+// the text without them is the original text, each message has exactly one part, and of other messages only the role
+// was read for it.
 //
-// In its part a turn of the assistant begins behind the header and ends with its end marker. Both are known from probes:
-// the header is what a prompt for generation adds, without thoughts that it may open; a marker is what stands behind the
-// words of a turn, be it the last or an earlier one.
+// In its part, the assistant's turn begins after the header and ends with its end marker. Probes show both: the header
+// is what a generation prompt adds, without thoughts that it may open; a marker is what follows the words of a turn, be
+// it the last or an earlier one.
 import type { Message } from "../conversations/sample.js";
 import { type Part, Watch } from "./watch.js";
 import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";
@@ -12,12 +13,12 @@ import { type Chat, type Compiled, once, PROBE, run, tryRun } from "./chat.js";
 /** Character range [start, end) of a text. */
 export type Span = [start: number, end: number];
 
-/** What the template writes for which message. */
+/** A rendering, and the part of each message. */
 export interface Rendered {
   text: string;
-  /** The part of each message by its place; undefined for those whose part is not sure. */
+  /** The part of each message, by index; undefined if it is not certain. */
   segments: (Span | undefined)[];
-  /** Messages with whose part the template writes something of others. */
+  /** Messages for which the template also reads something of other messages. */
   mixed: Set<number>;
 }
 
@@ -25,7 +26,7 @@ export function renderSegments(compiled: Compiled, chat: Chat, addGenerationProm
   const { plain } = compiled;
   const watch = new Watch();
   const { text, parts } = watch.read(run(plain, chat, addGenerationPrompt, watch));
-  // Where the template cannot look at what a loop wrote, marks change nothing.
+  // If the template cannot read what a loop wrote, marks change nothing.
   const isText = parts !== undefined && once(compiled, "output", chat, () => !keepsOutput(plain.parsed));
   const whole = isText ? text : run(plain, chat, addGenerationPrompt);
   const { mixed } = watch;
@@ -44,7 +45,7 @@ function segmentsOf(parts: Part[], mixed: Set<number>): (Span | undefined)[] {
   return segments;
 }
 
-/** Whether a template has blocks whose output it can look at: macros, calls, filters, and variables set to a block. */
+/** Whether a template has blocks whose output it can read: macros, calls, filters, and variables set to a block. */
 function keepsOutput(program: unknown): boolean {
   const left = [program];
   while (left.length > 0) {
@@ -61,18 +62,18 @@ function keepsOutput(program: unknown): boolean {
 interface Frame {
   /** Possible headers, the longest first. */
   headers: string[];
-  /** Possible end markers, without blanks around them. */
+  /** Possible end markers, trimmed. */
   markers: string[];
-  /** What the template puts behind all turns, without blanks at its end. */
+  /** What the template writes after all turns, without blanks at its end. */
   tail: string;
 }
 
 const QUESTION: Message = { role: "user", content: PROBE.replace("probe", "question") };
 const ANSWER: Message = { role: "assistant", content: PROBE };
 
-/** Undefined where probes do not tell it. */
+/** Undefined if probes do not show it. */
 export function frameOf(compiled: Compiled, chat: Chat): Frame | undefined {
-  // Tools belong to a row. Some templates need some.
+  // Tools differ from row to row; but some templates need some.
   const find = (): Frame | undefined => findFrame(compiled, { ...chat, tools: undefined }) ?? findFrame(compiled, chat);
   return once(compiled, "frame", chat, find);
 }
@@ -99,14 +100,14 @@ function findFrame(compiled: Compiled, chat: Chat): Frame | undefined {
     return after === undefined || more !== undefined ? [] : [{ before, after, tail }];
   });
   if (around.length === 0) return undefined;
-  // A prompt may open thoughts that turns do not have: then the header is what both have.
+  // A prompt may open thoughts that turns do not have. Then the header is what both have.
   const headers = new Set([whole, ...around.map(({ before }) => common(before, whole))]);
   if (whole.trim() === "" && around.some(({ before }) => before.trim() !== "")) return undefined;
   const sorted = [...headers].filter((header) => whole.trim() === "" || header.trim() !== "");
   return {
     headers: sorted.sort((a, b) => b.length - a.length),
     markers: [...new Set(around.map(({ after }) => after.trim()))],
-    // The first of them is what a turn is followed by where it is the last.
+    // The first probe's tail is what follows a turn that is the last.
     tail: around[0].tail,
   };
 }
@@ -117,7 +118,9 @@ function common(a: string, b: string): string {
   return a.slice(0, length);
 }
 
-/** The span of messages[i], a turn of the assistant, in its part; undefined where it has not what turns are known to have. */
+/**
+ * The span of messages[i], a turn of the assistant, in its part; undefined if the part lacks what the frame requires.
+ */
 export function spanIn({ text, segments }: Rendered, i: number, content: string, frame: Frame): Span | undefined {
   const segment = segments[i];
   if (segment === undefined) return undefined;
@@ -133,12 +136,12 @@ export function spanIn({ text, segments }: Rendered, i: number, content: string,
   const isLast = i === segments.length - 1 && frame.tail !== "" && text.slice(last).trimEnd() === frame.tail;
   if (isLast) return [start, last + frame.tail.length];
   if (isEnded) return [start, trimmed];
-  // A turn that only calls may end otherwise. Then its end marker must not be what the next turn's part begins with.
+  // A turn with only tool calls may end differently. Then no known end marker may follow its part.
   const next = segments.slice(i + 1).find((part) => part !== undefined)?.[0] ?? text.length;
   const isWhole = text.slice(last, next).trim() === "";
   const follows = text.slice(last).trimStart();
   if (!isWhole || frame.markers.some((marker) => marker !== "" && follows.startsWith(marker))) return undefined;
-  // White space alone is itself the end marker.
+  // If there is only white space, it is the end marker.
   const isBlank = trimmed <= start || (words !== "" && text.slice(start, trimmed).endsWith(words));
   return [start, isBlank && frame.markers.includes("") ? last : Math.max(start, trimmed)];
 }

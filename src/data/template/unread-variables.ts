@@ -1,4 +1,4 @@
-// Variables given to a chat template that none of its words names: a name written wrongly, or for another model.
+// Variables for a chat template that its source does not mention: misspelled, or meant for another model.
 import { quoted } from "../limits.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 

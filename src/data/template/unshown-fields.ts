@@ -1,5 +1,5 @@
-// What a chat template does not show: a key of the rows that the text is the same without. It is found out from a few rows
-// that have the key, by rendering each with and without it; all rows are counted.
+// What a chat template does not show: a key of the rows without which the text is the same. A few rows with the key are
+// rendered with and without it to find out; all rows are counted.
 import { UserError } from "../../errors.js";
 import { formatNumberOf } from "../../format.js";
 import type { Message } from "../conversations/sample.js";
@@ -8,9 +8,9 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { THOUGHTS } from "./chat.js";
 import { type ChatOptions, renderChat } from "./template.js";
 
-/** A key that is not shown, of so many rows; `place` names the first. */
+/** A key that is not shown, and its number of rows; `place` names the first of them. */
 export interface UnshownField {
-  /** As messages have it; "tools" of a row, "content" with the role it is not shown of, as in "content of role tool", or EARLIER. */
+  /** A key of messages; or "tools" of a row, "content of role ROLE", or EARLIER. */
   key: string;
   rows: number;
   place: string | undefined;
@@ -24,28 +24,31 @@ interface Field extends SeenField {
   tried: number;
 }
 
-/** Rows that a key is looked for in the text of, until one shows it: a template may show it in some places only. */
+/**
+ * A key is searched for in the texts of this many rows, until one shows it, since a template may show it only in some
+ * places.
+ */
 const ROWS_TRIED = 20;
-/** Not for a template to show: the turn's role, and what says whether it is trained. */
+/** Keys that a template need not show: role, content, and those that say whether a turn is trained. */
 const OTHERS = new Set(["role", "content", "weight", "train"]);
 const PROBE = "\uFDD2";
 const EARLIER = "thoughts before the last question";
 const THOUGHT_END = "</think>";
 
-/** Takes in rows one after the other, and tells what of them is not shown. */
+/** Takes rows one after the other, and finds what of them is not shown. */
 export interface FieldWatch {
-  /** Errors: as renderChat, for a row that the template refuses as it is. */
+  /** Errors: as renderChat, if the template refuses the row. */
   see(conversation: Conversation): void;
-  /** All keys of the rows seen since the last call: for who sums up what several threads saw. */
+  /** All keys of the rows seen since the last call, to be summed over threads. */
   taken(): SeenField[];
 }
 
-/** A key of some rows, and whether the template was ever seen to show it. */
+/** A key of some rows, and whether the template has shown it at least once. */
 export interface SeenField extends UnshownField {
   isShown: boolean;
 }
 
-/** What was seen of the rows of `a` and, behind them, of `b`. */
+/** The sum of what was seen of rows `a` and of later rows `b`. */
 export function addFields(a: readonly SeenField[], b: readonly SeenField[]): SeenField[] {
   const sum = new Map(a.map((field) => [field.key, field]));
   for (const field of b) {
@@ -82,8 +85,8 @@ export function watchFields(tokenizer: Tokenizer, kwargs?: Record<string, unknow
 }
 
 /**
- * Notes about what is not shown, a sentence each. Errors: UserError where that is what the assistant writes, and is to be
- * trained: calls of tools, its words.
+ * Notes about what is not shown, one sentence each. Errors: UserError if that is part of what the assistant writes and
+ * will be trained: its words, its calls of tools.
  */
 export function unshownNotes(fields: UnshownField[]): string[] {
   const remedy =
@@ -139,7 +142,7 @@ const contentOf = (role: string): string => `content of role ${role}`;
 const isEmpty = (value: unknown): boolean =>
   value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0);
 
-/** A template that refuses a row without the key uses it. */
+/** A template that refuses a row without the key uses the key, so it counts as shown. */
 function isShown(tokenizer: Tokenizer, conversation: Conversation, key: string): boolean {
   const { messages, tools, place, ...options } = conversation;
   const whole = renderChat(tokenizer, messages, { tools, place, ...options, addGenerationPrompt: false });
@@ -151,7 +154,7 @@ function isShown(tokenizer: Tokenizer, conversation: Conversation, key: string):
   return other !== whole;
 }
 
-/** The message without that, or with another in its place where templates do otherwise without one. */
+/** The message without the key, or with another value if templates behave differently without one. */
 function without(message: Message, key: string): Message {
   if (key === contentOf(message.role)) {
     const { content } = message;
@@ -161,12 +164,12 @@ function without(message: Message, key: string): Message {
   }
   const { tool_calls: calls } = message;
   if (key === "tool_calls" && Array.isArray(calls)) return { ...message, tool_calls: calls.map(otherCall) };
-  // Names of thoughts stand for one another.
+  // All keys of thoughts mean the same, so they are removed together.
   const goes = THOUGHTS.includes(key) ? THOUGHTS : [key];
   return Object.fromEntries(Object.entries(message).filter(([name]) => !goes.includes(name))) as Message;
 }
 
-/** Other thoughts before the last question, in keys of their own and within the content. */
+/** Other thoughts before the last question, both in their own keys and within the content. */
 function otherThoughts(messages: Message[]): Message[] {
   const others = earlier(messages).map((message) => {
     if (!hasThoughts(message)) return message;
@@ -178,7 +181,7 @@ function otherThoughts(messages: Message[]): Message[] {
   return [...others, ...messages.slice(others.length)];
 }
 
-/** A call of another function with other arguments: templates show both or one of them. */
+/** A call of another function with other arguments, since templates may show only one of the two. */
 function otherCall(call: unknown): unknown {
   if (typeof call !== "object" || call === null) return `${String(call)}${PROBE}`;
   const { function: inner } = call as { function?: unknown };

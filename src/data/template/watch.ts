@@ -1,13 +1,13 @@
-// Looks on while a template renders: marks what it writes in a loop's turn of a message, and notes what it reads of others
-// then. A new one for each rendering.
+// Watches a template while it renders: marks what a loop writes in one message's turn, and notes what it reads of other
+// messages meanwhile. Needs a new one for each rendering.
 import { isList, type Value } from "./python/values.js";
 
-// Unicode noncharacters: no text that is meant for exchange has them.
+// Unicode noncharacters, which no text for exchange contains.
 const BEGIN = "\uFDD4";
 const END = "\uFDD5";
 const MARKS = /\uFDD4(\d+);|\uFDD5/g;
 
-/** What was written in a turn of a message: text from `start` up to `end`. */
+/** What was written in a message's turn: text from `start` up to `end`. */
 export interface Part {
   message: number;
   start: number;
@@ -15,7 +15,10 @@ export interface Part {
 }
 
 export class Watch {
-  /** Messages for which something of another was read, beside its role: what is written then need not be theirs. */
+  /**
+   * Messages during which something else than the role of another message was read; then the text may not be theirs
+   * alone.
+   */
   readonly mixed = new Set<number>();
   private readonly places = new Map<Value, number>();
   private turn: number | undefined;
@@ -26,7 +29,7 @@ export class Watch {
     if (isList(list)) for (const [i, message] of list.value.entries()) this.places.set(message, i);
   }
 
-  /** A loop goes on to `item`: what to give back when it leaves it. A loop inside a message's turn belongs to that turn. */
+  /** A loop goes on to `item`; the result is for `leave`. A loop inside a message's turn belongs to that turn. */
   enter(item: Value): { message: number; outer: number | undefined } | undefined {
     const message = this.places.get(item);
     if (message === undefined) return undefined;
@@ -35,7 +38,7 @@ export class Watch {
     return { message, outer };
   }
 
-  /** What a loop wrote for an item, with marks around it where that is a message. */
+  /** What a loop wrote for an item; marked if the item is a message. */
   leave(turn: ReturnType<Watch["enter"]>, written: string): string {
     if (turn === undefined) return written;
     const { message, outer } = turn;
@@ -45,14 +48,14 @@ export class Watch {
     return `${BEGIN}${message};${written}${END}`;
   }
 
-  /** A key of `object` is read. */
+  /** To be called when a key of `object` is read. */
   reads(object: Value, key: string): void {
     if (this.turn === undefined || key === "role") return;
     const message = this.places.get(object);
     if (message !== undefined && message !== this.turn) this.mixed.add(this.turn);
   }
 
-  /** A marked text without its marks, and what they say: nothing where the text has more of them than were written. */
+  /** A marked text without its marks, and the parts they mark; undefined if it has more marks than were written. */
   read(marked: string): { text: string; parts: Part[] | undefined } {
     const parts: Part[] = [];
     const open: Part[] = [];

@@ -1,5 +1,6 @@
-// The tokenizer library on texts and settings that nobody vouches for: what it does ends within a limit, in tokens or in a
-// sentence that names the file. Long texts of tokenizers without a pre-tokenizer are cut between words for it, where no
+// The tokenizer library for texts and settings from strangers: what it does ends within a limit, in tokens or in an
+// error that names the file. For tokenizers without a pre-tokenizer, long texts are cut between words that no token
+// joins, since the library could not hold them whole.
 // token reaches across: it could not hold them whole.
 import { Tokenizer as JsonTokenizer } from "@huggingface/tokenizers";
 import { UserError } from "../../errors.js";
@@ -14,18 +15,18 @@ export interface BoundedTokenizer {
   inner: JsonTokenizer;
   /** One more than the largest id. */
   vocabSize: number;
-  /** Undefined for a part without a token, where the vocabulary has none for the unknown. */
+  /** A part is undefined if it has no token and the vocabulary has none for unknown parts. */
   encode(text: string, addSpecialTokens: boolean): (number | undefined)[];
   decode(ids: number[], cleanUp: boolean): string;
 }
 
-/** SentencePiece's sign for a space, before a word. */
+/** SentencePiece's mark for a space before a word. */
 const SPACE = "\u2581";
-/** Letters above which a text is cut between words. */
+/** Longer texts are cut between words. */
 const UNCUT = 4096;
 const PATTERNS_SHOWN = 3;
 
-/** `bytes` is the length of the file, which decides how long it may take. Errors: UserError that names `path`. */
+/** `bytes`, the length of the file, sets the time limit. Errors: UserError that names `path`. */
 export function openTokenizer(json: Json, config: Json, path: string, bytes: number): BoundedTokenizer {
   const remedy = `${patternsOf(json)} Fetch the model's files again, from a source you trust.`;
   const opening = { what: `${path}: reading the tokenizer`, remedy };
@@ -78,7 +79,7 @@ export function openTokenizer(json: Json, config: Json, path: string, bytes: num
 }
 
 function open(json: Json, config: Json, path: string): JsonTokenizer {
-  // The library wants every part to be present, though null; files in the wild leave some out.
+  // The library needs every part to be present, even if it is null; some real files leave parts out.
   const parts = {
     normalizer: null,
     pre_tokenizer: null,
@@ -116,7 +117,7 @@ function boundNormalizer(tokenizer: JsonTokenizer, path: string): void {
   tokenizer.normalizer = Object.assign(bounded, { normalize: bounded }) as unknown as typeof normalizer;
 }
 
-/** The model gets words that it can hold. */
+/** Gives the model only words that it can hold. */
 function boundWords(tokenizer: JsonTokenizer, json: Json, path: string): void {
   const model = tokenizer.model as { encode(words: string[]): string[] };
   const encode = model.encode.bind(model);
@@ -133,7 +134,9 @@ function boundWords(tokenizer: JsonTokenizer, json: Json, path: string): void {
   };
 }
 
-/** Before the signs of a space, where no token has one behind another letter, so that none is lost. */
+/**
+ * Cuts words before marks of a space. It does so only if no token has one behind another letter, so no token is lost.
+ */
 function cutter(model: Json): (word: string) => string[] {
   const tokens = Array.isArray(model.vocab)
     ? model.vocab.map((entry: unknown[]) => String(entry[0]))
@@ -145,7 +148,7 @@ function cutter(model: Json): (word: string) => string[] {
   return (word) => word.match(new RegExp(`${SPACE}+[^${SPACE}]*|[^${SPACE}]+`, "gu")) ?? [word];
 }
 
-/** The regular expressions of a tokenizer, in words: they are what takes long. */
+/** The regular expressions of a tokenizer, in words, since they are what may take long. */
 function patternsOf(json: Json): string {
   const found: string[] = [];
   const left: unknown[] = [json.normalizer, json.pre_tokenizer, json.decoder];

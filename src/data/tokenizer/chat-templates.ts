@@ -1,6 +1,6 @@
-// The chat templates of a model, by name. Files come first, as in transformers: chat_template.jinja is the one named
-// default, and those in additional_chat_templates/ have the names of their files. Where there are none,
-// tokenizer_config.json has a text, which is the default, or a list of {name, template}.
+// The chat templates of a model, by name. Files come first, as in transformers: chat_template.jinja is the template
+// named default, and files in additional_chat_templates/ give their names to theirs. Without files,
+// tokenizer_config.json has either one text, the default, or a list of {name, template}.
 import { join } from "node:path";
 
 import { UserError } from "../../errors.js";
@@ -11,14 +11,17 @@ const TEMPLATE_FILE = "chat_template.jinja";
 export const TEMPLATE_FOLDER = "additional_chat_templates";
 const ENDING = ".jinja";
 
-/** Those files of named templates that a model has, as FOLDER/NAME. */
+/** Paths of a model's named templates, as FOLDER/NAME. */
 const templateFiles = (files: Pick<TokenizerFiles, "list">): string[] =>
   (files.list?.(TEMPLATE_FOLDER) ?? [])
     .filter((name) => name.endsWith(ENDING) && name.length > ENDING.length)
     .sort()
     .map((name) => `${TEMPLATE_FOLDER}/${name}`);
 
-/** `config` is tokenizer_config.json. The one named default is first. Errors: UserError when it holds no template. */
+/**
+ * `config` is tokenizer_config.json. The template named default is first. Errors: UserError for a template that is no
+ * text.
+ */
 export function findTemplates(files: TokenizerFiles, config: Json): Record<string, string> {
   const found: [string, string | undefined][] = [["default", readText(files, TEMPLATE_FILE)]];
   for (const file of templateFiles(files)) {
@@ -33,7 +36,7 @@ export function findTemplates(files: TokenizerFiles, config: Json): Record<strin
   return Object.fromEntries(named);
 }
 
-/** The template of a conversation without tools: the one named default, or else the first. */
+/** The template for a conversation without tools: the one named default, else the first. */
 export const plainTemplate = (templates: Record<string, string>): string | undefined =>
   Object.hasOwn(templates, "default") ? templates.default : Object.values(templates)[0];
 

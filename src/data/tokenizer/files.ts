@@ -1,5 +1,5 @@
-// The small files that a tokenizer is made of, by name, wherever they are: read as text or as a JSON object, and refused
-// in a sentence when they are damaged or larger than any model's.
+// The small files that a tokenizer is made of, by name, wherever they are: read as text or as a JSON object. Damaged
+// ones, and ones larger than any model's, are refused.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -12,7 +12,7 @@ export type Json = Record<string, unknown>;
 export interface TokenizerFiles {
   path: string;
   readFile(name: string): Uint8Array | undefined;
-  /** Names of the files in a folder beside them; none where there is no such folder, or nothing but single files. */
+  /** Names of the files in a folder beside them; empty if there is none, or if only single files can be read. */
   list?(folder: string): string[];
 }
 
@@ -24,7 +24,7 @@ export function folderFiles(folder: string): TokenizerFiles {
   };
 }
 
-/** Undefined where there is no such file. Errors: UserError for one that is too large. */
+/** Undefined if there is no such file. Errors: UserError for one that is too large. */
 export function readText(files: TokenizerFiles, name: string): string | undefined {
   const bytes = files.readFile(name);
   if (bytes === undefined || bytes.length <= LIMITS.file) return bytes && Buffer.from(bytes).toString("utf8");
@@ -34,7 +34,7 @@ export function readText(files: TokenizerFiles, name: string): string | undefine
   );
 }
 
-/** Undefined where there is no such file; `bytes` is its length. Errors: UserError when it holds no JSON object. */
+/** Undefined if there is no such file; `bytes` is its length. Errors: UserError if it holds no JSON object. */
 export function readObject(files: TokenizerFiles, name: string): { value: Json; bytes: number } | undefined {
   const text = readText(files, name);
   if (text === undefined) return undefined;

@@ -1,5 +1,5 @@
-// Which tokens a model gives a part: the beginning of a text, its end, and so on. tokenizer_config.json names them; in
-// folders of older transformers special_tokens_map.json does, which then goes first, as it does there.
+// Which tokens have a role in a model: the beginning of a text, its end, and so on. tokenizer_config.json names them.
+// In folders of older transformers special_tokens_map.json does, too, and then takes precedence, as it does there.
 import { join } from "node:path";
 
 import { type Json, readObject, type TokenizerFiles } from "./files.js";
@@ -10,13 +10,16 @@ const NAMED = /^(bos|eos|unk|pad|sep|cls|mask)_token$/;
 
 export interface NamedToken {
   content: string;
-  /** The file that says so. */
+  /** The file that names the token. */
   path: string;
 }
 
-/** By the names that chat templates use. `config` is tokenizer_config.json. Errors: UserError for a damaged file. */
+/**
+ * Named tokens, by the names that chat templates use. `config` is tokenizer_config.json. Errors: UserError for a
+ * damaged file.
+ */
 export function namedTokens(files: TokenizerFiles, config: Json): Map<string, NamedToken> {
-  // A newer config says all of its tokens itself, and an older file beside it counts no more.
+  // A newer config names all of its tokens itself; then an older file beside it is ignored.
   const older = config.added_tokens_decoder === undefined ? (readObject(files, OLDER)?.value ?? {}) : {};
   const tokens = new Map<string, NamedToken>();
   for (const [file, named] of [[CONFIG, config] as const, [OLDER, older] as const]) {

@@ -1,5 +1,5 @@
-// For this folder's tests alone: a byte-level BPE of 256 bytes, eight merges and three special tokens, written to a folder
-// as a checkpoint has it; and chat templates in the shapes that models come with.
+// Only for this folder's tests: a byte-level BPE of 256 bytes, eight merges and three special tokens, written to a
+// folder like a checkpoint's; and chat templates in the shapes that models come with.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,12 +10,12 @@ import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 const MERGES = ["h e", "l l", "he ll", "hell o", "\u0120 w", "o r", "\u010A \u010A", "a b"];
 export const SPECIAL = { endoftext: 264, imStart: 265, imEnd: 266 };
 
-/** ChatML, as Qwen2 has it. */
+/** ChatML, as in Qwen2. */
 export const CHATML =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}" +
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/** ChatML over lines, with tags around what the assistant writes. */
+/** ChatML over several lines, with tags around what the assistant writes. */
 export const CHATML_TAGGED = `{%- for message in messages %}
   {{- '<|im_start|>' + message.role + '\\n' }}
   {%- if message.role == 'assistant' %}
@@ -32,7 +32,7 @@ export const CHATML_TAGGED = `{%- for message in messages %}
 {%- endif %}
 `;
 
-/** In the manner of Qwen3: thoughts, be they empty, stand in the turns after the last question alone, and are taken out of earlier ones. */
+/** Like Qwen3: only turns after the last question have thoughts, even if empty; earlier turns lose theirs. */
 export const CHATML_THINKING = `{%- set ns = namespace(last=0) %}
 {%- for message in messages %}
   {%- if message.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}
@@ -63,7 +63,7 @@ export const CHATML_THINKING = `{%- set ns = namespace(last=0) %}
 {%- endif %}
 `;
 
-/** Byte-level spelling: printable Latin-1 stands for itself, the other bytes for characters from U+0100 on. */
+/** Byte-level spelling: a printable Latin-1 byte stands for itself, other bytes become characters from U+0100 on. */
 function byteCharacters(): string[] {
   let next = 256;
   return Array.from({ length: 256 }, (_, byte) => {
@@ -105,7 +105,7 @@ export function tokenizerJson(): Record<string, unknown> {
   };
 }
 
-/** A folder with the given files, removed after the test; values that are no text are written as JSON. */
+/** A folder with the given files, removed after the test; values that are not texts are written as JSON. */
 export function folderOf(t: TestContext, files: Record<string, unknown>): string {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-data-"));
   t.after(() => rmSync(folder, { recursive: true }));

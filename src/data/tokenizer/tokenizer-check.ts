@@ -1,5 +1,5 @@
-// What tokenizer.json must hold before the tokenizer library gets it. The library believes all it reads: it makes lists as
-// long as the largest id, joins whatever texts it is told to, and drops in silence what a merge makes that is no token.
+// Checks tokenizer.json before the tokenizer library reads it. The library believes everything: it makes lists as long
+// as the largest id, joins any texts it is told to, and silently drops the result of a merge that is not a token.
 import { UserError } from "../../errors.js";
 import { TOKENIZER_LIMITS as LIMITS, quoted } from "../limits.js";
 
@@ -7,7 +7,7 @@ type Json = Record<string, unknown>;
 
 const DAMAGED = "The file is damaged, or no tokenizer; fetch it again.";
 
-/** The checked vocabulary's size: one more than the largest id. Errors: UserError with the entry that is wrong. */
+/** The size of the checked vocabulary: one more than the largest id. Errors: UserError with the entry that is wrong. */
 export function checkTokenizer(json: Json, path: string): number {
   const refuse = (what: string, expected: string): never => {
     throw new UserError(`${path}: ${what} (expected ${expected}). ${DAMAGED}`);
@@ -38,7 +38,7 @@ function named(vocab: unknown, refuse: Refuse): [string, unknown][] {
   return entries;
 }
 
-/** Unigram's: a list of tokens with their scores, whose places are their ids. */
+/** A Unigram vocabulary: a list of tokens with scores; their places are their ids. */
 function scored(vocab: unknown[], refuse: Refuse): [unknown, number][] {
   if (vocab.length === 0 || vocab.length > LIMITS.entries)
     refuse(`vocab has ${vocab.length} entries`, `1 to ${LIMITS.entries}`);
@@ -50,7 +50,7 @@ function scored(vocab: unknown[], refuse: Refuse): [unknown, number][] {
   });
 }
 
-/** Both sides of a merge and what it makes are tokens. */
+/** Both sides of a merge and its result must be tokens. */
 function checkMerges(model: Json, vocab: Json, refuse: Refuse): void {
   const { merges } = model;
   if (merges === undefined && model.type !== "BPE") return;
@@ -88,7 +88,7 @@ function addedIds(added: unknown, isId: (id: unknown) => id is number, refuse: R
   });
 }
 
-/** Texts that are put before or in place of others are short, and lengths are lengths. */
+/** Texts that are inserted or replace others must be short, and lengths must be lengths. */
 function checkParts(parts: unknown[], refuse: Refuse): void {
   const left = [...parts];
   while (left.length > 0) {

@@ -1,6 +1,6 @@
-// The tokenizer of a model: tokenizer.json does the work; which tokens begin and end a text, and the chat templates, are in
-// the files beside it. Nothing is added to a text that it does not have: beginning- and end-of-text tokens are put in by
-// the caller, who knows what begins and what ends.
+// The tokenizer of a model. tokenizer.json does the work; the files beside it have the chat templates, and say which
+// tokens begin and end a text. Nothing is added to a text: the caller, who knows what begins and ends, adds those
+// tokens.
 import { join } from "node:path";
 import { UserError } from "../../errors.js";
 import { type BoundedTokenizer, openTokenizer } from "./bounded-tokenizer.js";
@@ -13,15 +13,15 @@ export type { TokenizerFiles } from "./files.js";
 
 export interface Tokenizer {
   /**
-   * Token ids of a text; special tokens written in it become their ids, and none are added. With `after`, the text that
-   * goes before, the ids are those of a continuation: some tokenizers put a space before a text that begins.
+   * Token ids of a text; special tokens written in it become their ids, and none are added. With `after`, the text
+   * before it, the ids are those of a continuation: some tokenizers put a space only before a text that begins.
    */
   encode(text: string, after?: string): number[];
-  /** The text of ids, special tokens left out; ids beyond the vocabulary are left out, too. */
+  /** The text of ids; special tokens and ids beyond the vocabulary are left out. */
   decode(ids: ArrayLike<number>): string;
-  /** The token of an id as tokenizer.json spells it; undefined for an id that is none. */
+  /** The token of an id as tokenizer.json spells it; undefined if there is none. */
   nameOf(id: number): string | undefined;
-  /** The id of a token, as tokenizer.json spells it; undefined where there is none. */
+  /** The id of a token as tokenizer.json spells it; undefined if there is none. */
   idOf(token: string): number | undefined;
   /** One more than the largest id. */
   vocabSize: number;
@@ -29,15 +29,15 @@ export interface Tokenizer {
   bosId: number | undefined;
   /** Whether a text on its own begins with the beginning-of-text token. */
   addBos: boolean;
-  /** The one named default, or the only one: for conversations that ask for no other. */
+  /** The template named default, or the only one; for conversations without tools. */
   chatTemplate: string | undefined;
-  /** All of them by name, as "default", "tool_use", "rag". */
+  /** All templates by name, as "default", "tool_use", "rag". */
   chatTemplates: Record<string, string>;
-  /** By the names that chat templates use: bos_token, eos_token and so on. */
+  /** Special tokens by the names that chat templates use: bos_token, eos_token and so on. */
   specialTokens: Record<string, string>;
 }
 
-/** The files beside tokenizer.json may be missing. Errors: UserError without tokenizer.json, or when malformed. */
+/** Files beside tokenizer.json may be missing. Errors: UserError without tokenizer.json, or for a malformed file. */
 export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
   const files = typeof from === "string" ? folderFiles(from) : from;
   const path = join(files.path, "tokenizer.json");
@@ -84,13 +84,13 @@ export function loadTokenizer(from: TokenizerFiles | string): Tokenizer {
   };
 }
 
-// The last is a byte of its own where bytes stand in for unknown letters, and merges with nothing.
+// The last one is a token of its own where bytes stand for unknown letters, and merges with nothing.
 const GUARDS = ["\n", ".", "\u0001"];
 
 /**
- * Encoding that knows how to continue. A tokenizer may put a space before each text, and a special token may swallow
- * the blanks behind it. So the continuation is encoded behind a short text whose ids are then cut off: the special
- * token that really goes before, or else a sign that merges with nothing.
+ * Encodes a continuation. A tokenizer may put a space before each text, and a special token may swallow the blanks
+ * after it. So the continuation is encoded after a short text, whose ids are then cut off: the special token that
+ * really comes before, or a sign that merges with nothing.
  */
 function continuingEncoder(tokenizer: BoundedTokenizer, json: Json, path: string): Tokenizer["encode"] {
   const plain = (text: string): number[] => {

@@ -1,13 +1,13 @@
-// What the tokenizer library made of a word, remembered. The library keeps ten thousand words itself, and moves each to the end of
-// its list whenever it comes up again, which takes as long as the rest of the work; and it spells every word in bytes anew.
+// Remembers what the tokenizer library made of a word. The library itself keeps ten thousand words, but moves a word to
+// the end of its list at each use, which takes as long as all other work; and it spells every word in bytes anew.
 import type { Tokenizer as JsonTokenizer } from "@huggingface/tokenizers";
 
-/** About 20 MB of them. */
+/** About 20 MB of words. */
 const MOST_WORDS = 1 << 17;
-/** Longer ones come up once. */
+/** Longer words hardly repeat. */
 const LONGEST = 64;
 
-/** When it is full, it begins anew: that costs less than to know which word was used last. */
+/** When it is full, it begins anew, which costs less than tracking which word was used last. */
 class Memo<Value> {
   private readonly values = new Map<string, Value>();
 
@@ -34,7 +34,7 @@ interface Part {
   pre_tokenize(text: string | string[], options: unknown): string[];
 }
 
-/** The tokenizer makes the same of every text as before. */
+/** Adds memory to a tokenizer; it encodes every text as before. */
 export function rememberWords(tokenizer: JsonTokenizer): void {
   const model = tokenizer.model as unknown as { cache?: unknown };
   if (model.cache !== undefined) model.cache = new Memo<string[]>();
@@ -42,7 +42,7 @@ export function rememberWords(tokenizer: JsonTokenizer): void {
   for (const part of [whole, ...(whole?.tokenizers ?? [])]) if (part && spellsWords(part)) rememberSpelling(part);
 }
 
-/** Bytes as letters, a word at a time: what is made of it depends on nothing else. */
+/** Whether a part spells bytes as letters, word by word: then the result depends on the word alone. */
 const spellsWords = ({ config, use_regex, add_prefix_space }: Part): boolean =>
   config?.type === "ByteLevel" && use_regex === false && add_prefix_space === false;
 

@@ -1,5 +1,6 @@
-// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32. Uses one of the
-// engine's fused forms where libtorch has one for the case, without a cache (fused.ts), else tiles. Scores of all queries against all keys never exist.
+// Causal self-attention over packed documents: grouped key/value heads, an optional sliding window, softmax in float32.
+// Without a cache it uses one of libtorch's fused forms, if one knows the case (fused.ts); else tiles. Scores of all
+// queries against all keys never exist.
 import { cat, mulScalar, narrow, reshape } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor, zeros } from "../../torch/tensor.js";
@@ -7,10 +8,11 @@ import { fusedAttention } from "./fused.js";
 import { tiledAttention } from "./tiled.js";
 
 /**
- * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*V], V the width of values, which may be another
- * than that of queries and keys. With a `window`, a query sees so many keys, its own the last. With a cache there is one document,
- * and the queries are its last tokens. The `scale` s is 1 / sqrt(C) unless it is given. `sinks_H` are a score for each head that its
- * queries have beside those of keys, and whose share of the softmax goes nowhere. `ends_S`: see `Context`; made here where it is not given.
+ * softmax(s q k^T + causal mask) v within each document, heads side by side: [T, H*V]. V is the width of values, which
+ * may differ from that of queries and keys. With a `window`, a query sees that many keys, its own the last. With a
+ * cache there is one document, and the queries are its last tokens. The `scale` s is 1 / sqrt(C) by default. `sinks_H`
+ * is one more score per head for each of its queries; its share of the softmax goes to no value. `ends_S`: see
+ * `Context`; made here if it is not given.
  */
 export function attend(
   q_THC: Tensor,
@@ -24,7 +26,7 @@ export function attend(
 ): Tensor {
   const [tokens, heads, width] = shape(q_THC);
   const valueWidth = shape(v_UKC)[2];
-  // The engine's own forms divide by sqrt(C).
+  // Fused forms divide by sqrt(C).
   if (scale !== undefined && scale !== width ** -0.5)
     return scope(() =>
       attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window, undefined, sinks_H, ends_S),
@@ -40,7 +42,7 @@ export function attend(
   return reshape(out_THC, [tokens, heads * valueWidth]);
 }
 
-/** With zeros behind each head's values: the fused form wants them as wide as keys. */
+/** Appends zeros to each head's values, because fused forms need them as wide as keys. */
 function widened(v_UKC: Tensor, width: number): Tensor {
   const [keys, groups, own] = shape(v_UKC);
   if (own === width) return v_UKC;

@@ -1,11 +1,11 @@
-// A tile of a layer with a gated delta rule in kernels, both ways.
+// A tile of a layer with a gated delta rule, forward and backward, in kernels.
 import { contiguous, deltaFloats, fill_, gatedDelta_, gatedDeltaBackward_, sizesOf } from "../../torch/ops.js";
 import { device, empty, shape, type Tensor } from "../../torch/tensor.js";
 import type { Place } from "./delta-projections.js";
 import type { GatedDelta } from "./delta-settings.js";
 import type { TileWork } from "./scan.js";
 
-/** `apart`: keys, values, rates and decays come from rows of their own, behind those of queries and gates. */
+/** `apart`: keys, values, rates and decays come from matrices of their own, listed after those of queries and gates. */
 export function kernelTile(settings: GatedDelta, chunk: number, apart: boolean): TileWork {
   const { keyHeads, keyWidth, valueHeads, valueWidth, kernel, normEpsilon, projections } = settings;
   const sizes = { keyHeads, shared: valueHeads / keyHeads, keyWidth, valueWidth, taps: kernel, chunk };
@@ -20,7 +20,7 @@ export function kernelTile(settings: GatedDelta, chunk: number, apart: boolean):
     forward: ({ rows, weights, state }, out_TN) =>
       gatedDelta_(out_TN, rows, weights, state, workFor(out_TN, "forward"), places, sizesOf(sizes), normEpsilon),
     backward: ({ rows, weights, state }, { dOut_TN, dRows, dWeights, dState }) => {
-      // Each of the rows has columns that are not used.
+      // Each matrix has columns that are not used, so their gradient must be zero.
       if (apart) for (const t of dRows) fill_(t, 0);
       const work = workFor(dOut_TN, "backward");
       const gradients = [dRows, dWeights, dState, contiguous(dOut_TN)] as const;

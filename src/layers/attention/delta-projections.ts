@@ -1,4 +1,5 @@
-// How the matrices that project a hidden state lie in layers with a gated delta rule: one for each kind, or grouped by key head.
+// Where the projections of a hidden state lie in layers with a gated delta rule: in one matrix per kind, or grouped by
+// key head.
 import { cat, narrow, reshape } from "../../torch/ops.js";
 import { shape, type Tensor } from "../../torch/tensor.js";
 
@@ -9,7 +10,9 @@ interface Heads {
   valueWidth: number;
 }
 
-/** Queries, keys, values and gates, heads side by side; and what rates and decays are made of, a number for each head of values. */
+/**
+ * Queries q, keys k, values v and gates z, heads side by side; b gives rates and a decays, one number per value head.
+ */
 export interface Projected {
   q_TN: Tensor;
   k_TN: Tensor;
@@ -19,7 +22,10 @@ export interface Projected {
   a_TH: Tensor;
 }
 
-/** Where a part lies in what the matrices made: in which, from which column on, how far heads of keys are apart, and how wide they are. */
+/**
+ * Where a part lies in the projections: its matrix, its first column, the distance between key heads, and its width per
+ * key head.
+ */
 export interface Place {
   matrix: number;
   first: number;
@@ -33,7 +39,7 @@ export interface Projections {
   places: Record<keyof Projected, Place>;
 }
 
-/** in_proj_qkv, in_proj_z, in_proj_b, in_proj_a: Qwen3.5. */
+/** in_proj_qkv, in_proj_z, in_proj_b, in_proj_a, as in Qwen3.5. */
 export function plainProjections({ keyHeads, keyWidth, valueHeads, valueWidth }: Heads): Projections {
   const [keys, values] = [keyHeads * keyWidth, valueHeads * valueWidth];
   const shared = valueHeads / keyHeads;
@@ -57,7 +63,7 @@ export function plainProjections({ keyHeads, keyWidth, valueHeads, valueWidth }:
   };
 }
 
-/** in_proj_qkvz and in_proj_ba, whose rows are grouped by key head, with the heads of values that share it: Qwen3-Next. */
+/** in_proj_qkvz and in_proj_ba, as in Qwen3-Next: rows are grouped by key head, with the value heads that share it. */
 export function groupedProjections({ keyHeads, keyWidth, valueHeads, valueWidth }: Heads): Projections {
   const shared = valueHeads / keyHeads;
   const values = shared * valueWidth;
@@ -79,11 +85,13 @@ export function groupedProjections({ keyHeads, keyWidth, valueHeads, valueWidth 
   };
 }
 
-/** Whether heads of keys, with all that belongs to them, follow one another in a matrix; else all queries are in front of all keys, and so on. */
+/**
+ * Whether a matrix has key head after key head, each with all its parts; else all queries precede all keys, and so on.
+ */
 const isGrouped = ({ places }: Projections, matrix: number): boolean =>
   Object.values(places).some((place) => place.matrix === matrix && place.step !== place.width);
 
-/** The same of one of so many equal parts of the heads. */
+/** The projections of one of `parts` equal parts of the heads. */
 export function projectionsOfPart(projections: Projections, parts: number): Projections {
   const { keyHeads, matrices, places } = projections;
   const ofPart = (place: Place): Place =>
@@ -97,7 +105,7 @@ export function projectionsOfPart(projections: Projections, parts: number): Proj
   };
 }
 
-/** What a matrix made, [T, parts, N], each part as `projectionsOfPart` has it. */
+/** What a matrix made, as [T, parts, N]; each part lies as `projectionsOfPart` says. */
 export function byParts(projections: Projections, matrix: number, t_TN: Tensor, parts: number): Tensor {
   const { keyHeads, places } = projections;
   const [tokens, width] = shape(t_TN);
@@ -109,7 +117,7 @@ export function byParts(projections: Projections, matrix: number, t_TN: Tensor, 
   return apart.length === 1 ? apart[0] : cat(apart, 2);
 }
 
-/** The parts of what the matrices made, in their order: views, or copies where heads are apart. */
+/** Splits what the matrices made into the parts of `Projected`: views, or copies where key heads are apart. */
 export function split({ keyHeads, places }: Projections, made: Tensor[]): Projected {
   const part = ({ matrix, first, step, width }: Place): Tensor => {
     const t_TN = made[matrix];

@@ -1,5 +1,5 @@
-// All that a layer with a gated delta rule does to a tile between its projections, in operators that have gradients: what runs in float64,
-// and what the kernels are compared with.
+// All that a layer with a gated delta rule does to a tile between its projections, in operators that have gradients:
+// used in float64, and to test the kernels.
 import {
   add,
   addScalar,
@@ -30,7 +30,7 @@ import type { GatedDelta } from "./delta-settings.js";
 import type { Operators } from "./scan.js";
 import { shortConvolution } from "./short-convolution.js";
 
-/** Everything between the projections, of a tile of tokens. */
+/** Everything between the projections, for a tile of tokens: convolution, silu, delta rule, norm, gate. */
 export function referenceTile(
   { keyHeads, keyWidth, valueHeads, valueWidth, normEpsilon }: Omit<GatedDelta, "projections">,
   { q_TN, k_TN, v_TN, z_TN, b_TH, a_TH }: Projected,
@@ -67,11 +67,11 @@ export function referenceTile(
   });
 }
 
-/** x / |x|, each head by itself. */
+/** x / |x| for each head. */
 const unitLength = (x_THC: Tensor): Tensor =>
   scope(() => mul(x_THC, rsqrt(addScalar(sumDim(square(x_THC), [-1], true), 1e-6))));
 
-/** Each head `times` times, one behind the other. */
+/** Repeats each head `times` times in place: heads 0, 0, ..., 1, 1, ... */
 function repeated(x_THC: Tensor, times: number): Tensor {
   const [tokens, heads, width] = shape(x_THC);
   if (times === 1) return x_THC;

@@ -1,7 +1,7 @@
-// The gated delta rule (Gated DeltaNet, arXiv 2412.06464). A head has a state S, which a token lets fade, corrects, and reads:
+// The gated delta rule (Gated DeltaNet, arXiv 2412.06464). A head has a state S; a token fades, corrects and reads it:
 //   S <- e^g S,  S <- S + b k (v - S^T k)^T,  o = S^T q
-// In chunks of tokens (section 3.3 there) all but the way of the state from chunk to chunk is a few products of matrices: with
-// G = cumsum(g) within a chunk and P_ij = e^(G_i - G_j) for j <= i, else 0,
+// In chunks of tokens (section 3.3 there) only S goes from chunk to chunk; the rest are products of matrices, with
+//   G = cumsum(g) within a chunk and P_ij = e^(G_i - G_j) for j <= i, else 0,
 //   (I + strict lower part of (b K K^T) * P) [U, W] = [b V, b e^G K],  V' = U - W S,
 //   O = e^G Q S + (Q K^T * P) V',  S <- e^(G_last) S + (e^(G_last - G) K)^T V'
 import {
@@ -24,7 +24,7 @@ import {
 import { scope } from "../../torch/scope.js";
 import { device, dtype, full, shape, type Tensor, zeros } from "../../torch/tensor.js";
 
-/** Of a row of tokens, each head apart: g and b are `logDecay` and `rate`. */
+/** Inputs of the rule, for each token and head; `logDecay` is g and `rate` is b. */
 export interface DeltaTokens {
   q_THC: Tensor;
   k_THC: Tensor;
@@ -33,7 +33,10 @@ export interface DeltaTokens {
   rate_TH: Tensor;
 }
 
-/** From the state before the tokens, what each of them reads, and the state behind them. `longest`: tokens of a chunk. */
+/**
+ * Starts from the state before the tokens; returns what each token reads, and the state after them. `longest`: most
+ * tokens of a chunk.
+ */
 export function deltaRule(
   { q_THC, k_THC, v_THV, logDecay_TH, rate_TH }: DeltaTokens,
   state_HCV: Tensor,
@@ -53,7 +56,7 @@ export function deltaRule(
     );
   const unchunked = (t_NHSV: Tensor): Tensor =>
     narrow(reshape(transpose(t_NHSV, 1, 2), [chunks * size, heads, valueWidth]), 0, 0, tokens);
-  // Chunk by chunk: [H, S, N] of each.
+  // Splits by chunk, to one [H, S, N] each.
   const apart = (t_MSN: Tensor): Tensor[] => unbind(reshape(t_MSN, [chunks, heads, ...shape(t_MSN).slice(1)]), 0);
 
   return scope(() => {
@@ -63,7 +66,7 @@ export function deltaRule(
       const [decay_MS1, rate_MS1] = [logDecay_TH, rate_TH].map(chunked);
       const triangle = (value: number, diagonal: number): Tensor =>
         triu(full([size, size], value, dtype(q_THC), device(q_THC)), diagonal);
-      // A product, for on a GPU running sums have other bits each time.
+      // A product instead of a running sum, which on a GPU has other bits each time.
       const sum_MS1 = unsqueeze(mm(reshape(decay_MS1, [-1, size]), triangle(1, 0)), 2);
       const closed_SS = triangle(Number.NEGATIVE_INFINITY, 1);
       const between_MSS = exp(add(sub(sum_MS1, transpose(sum_MS1, 1, 2)), closed_SS));
@@ -100,7 +103,7 @@ export function deltaRule(
   });
 }
 
-/** With rows of zeros behind, which change no state. */
+/** Appends rows of zeros, which change no state. */
 function padded(t_THN: Tensor, tokens: number): Tensor {
   const [own, ...rest] = shape(t_THN);
   return own === tokens ? t_THN : cat([t_THN, zeros([tokens - own, ...rest], dtype(t_THN), device(t_THN))], 0);

@@ -5,14 +5,14 @@ import type { Projections } from "./delta-projections.js";
 export interface GatedDelta {
   hiddenSize: number;
   normEpsilon: number;
-  /** Of the norm in front; "n rounded" unless said otherwise. */
+  /** Form of the input norm; "n rounded" by default. */
   normForm?: NormForm;
   keyHeads: number;
   keyWidth: number;
-  /** A multiple of the key heads: so many follow one another that share a key head. */
+  /** A multiple of the key heads; consecutive value heads share a key head. */
   valueHeads: number;
   valueWidth: number;
-  /** Tokens that the convolution sees, its own the last. */
+  /** Number of tokens that the convolution sees, the present one last. */
   kernel: number;
   projections: Projections;
 }

@@ -1,5 +1,5 @@
-// The engine's fused forms of attention: on a GPU one call for all documents, with a window or without; else, without a window, one for documents of one
-// length that follow each other. Results belong to the caller's scope.
+// The engine's fused forms of attention. On a GPU one call covers all documents, with or without a window. Otherwise,
+// without a window, one call covers consecutive documents of one length. Results belong to the caller's scope.
 import {
   cat,
   expand,
@@ -22,14 +22,14 @@ import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
 import { type SinkForm, sinksFor, withSinks } from "./sinks.js";
 
-/** Documents one behind the other; `ends_S`: see `Context`, made where it is not given. */
+/** Documents end to end; `ends_S`: see `Context`; made here if it is not given. */
 interface Documents {
   segments: number[];
   window: number | null;
   ends_S: Tensor | null;
 }
 
-/** As `attend`, to [T, H, C], with keys and values of the same tokens and of one width. */
+/** Like `attend`, but the result is [T, H, C], and keys and values are of the same tokens and one width. */
 type FusedAttention = (
   q_THC: Tensor,
   k_TKC: Tensor,
@@ -38,7 +38,7 @@ type FusedAttention = (
   sinks_H: Tensor | null,
 ) => Tensor;
 
-/** The form that knows the case; null where none does. */
+/** The fused form for this case; null if there is none. */
 export function fusedAttention(
   q_THC: Tensor,
   { sees, hasSinks }: { sees: number | null; hasSinks: boolean },
@@ -49,13 +49,13 @@ export function fusedAttention(
 
 const isHalf = (q: Tensor): boolean => dtype(q) === "bfloat16" || dtype(q) === "float16";
 
-/** On a GPU, fused attention in float32 is another kernel, whose backward pass has other bits each time. */
+/** On a GPU, float32 would use another fused kernel, whose backward pass has other bits each time. */
 const hasFlash = (q: Tensor): boolean => hasOp("aten::scaled_dot_product_attention") && (isCpu(device(q)) || isHalf(q));
 
 const hasFlashWithSinks = (q: Tensor): boolean =>
   isCpu(device(q)) && hasOp("aten::_scaled_dot_product_flash_attention_for_cpu");
 
-/** Of heads that its kernels know, which read from multiples of 16 bytes on. */
+/** Whether the packed kernels know heads like these. They read from multiples of 16 bytes. */
 const hasPacked = (q_THC: Tensor): boolean => {
   const width = shape(q_THC)[2];
   const fits = !isCpu(device(q_THC)) && isHalf(q_THC) && width % 8 === 0 && width <= 256;
@@ -90,7 +90,8 @@ const ON_CPU: SinkForm = {
   headsFirst: (t_BHSC) => t_BHSC,
 };
 
-// Documents of one length that follow one another go together: each call would take a part of every tensor, and its way back zeros around that.
+// Consecutive documents of one length share a call. A call for each would take a part of every tensor, and its backward
+// pass would fill the rest of each with zeros.
 const byDocument: FusedAttention = (q_THC, k_TKC, v_TKC, { segments }, sinks_H) => {
   const [heads, width] = shape(q_THC).slice(1);
   const runs = runsOf(segments);
@@ -123,7 +124,7 @@ const byDocument: FusedAttention = (q_THC, k_TKC, v_TKC, { segments }, sinks_H) 
   return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
 };
 
-/** Documents of one length that follow one another. */
+/** Groups consecutive documents of one length; `start` is the first token of a group. */
 export function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
   const runs: { start: number; length: number; count: number }[] = [];
   let start = 0;

@@ -1,7 +1,7 @@
-// The linear attention of Qwen3-Next and Qwen3.5 (Gated DeltaNet, arXiv 2412.06464): a short convolution over queries, keys and values,
-// the gated delta rule in each head of values, and a norm behind which a gate is. From the projections to the gate it runs in float32
-// (float64 for float64), tile by tile (scan.ts). When generating, a layer keeps its states and the last inputs of the
-// convolution, whatever the length of the text.
+// The linear attention of Qwen3-Next and Qwen3.5 (Gated DeltaNet, arXiv 2412.06464): a short convolution over queries,
+// keys and values, the gated delta rule in each value head, then a norm and a gate. Between the projections it runs in
+// float32 (float64 for float64), tile by tile (scan.ts). In generation, a layer keeps its states and the convolution's
+// last inputs; their size does not grow with the text.
 import { cast, cat, contiguous, narrow, transpose, view } from "../../torch/ops.js";
 import { junction } from "../../torch/graph.js";
 import { hasKernels } from "../../torch/kernels/kernels.js";
@@ -18,13 +18,13 @@ import type { GatedDelta } from "./delta-settings.js";
 import { differentiated, scan } from "./scan.js";
 import { ownPart, toHeads, toTokens } from "./spread.js";
 
-/** Tokens of a chunk of the delta rule, and of what is computed again at once. */
+/** `chunk`: tokens of a chunk of the delta rule. `tile`: tokens that are recomputed at once. */
 export interface DeltaLimits {
   chunk: number;
   tile: number;
 }
 
-// Elsewhere than on a processor, a call costs more than what it computes, unless it is large.
+// On a GPU a small call costs more than what it computes, so tiles are larger there.
 const limitsOn = (on: string): DeltaLimits =>
   on.startsWith("cpu") ? { chunk: 64, tile: 256 } : { chunk: 64, tile: 1024 };
 
@@ -74,13 +74,13 @@ function evaluate(
   { x_TD, memory_TD }: { x_TD: Tensor; memory_TD: Tensor },
   { computeDtype, segments, cache, spread }: Context,
 ): Tensor {
-  // Where tokens are spread, a few heads of all of them are here.
+  // Where ranks hold a micro-batch together, this one has some heads of all tokens.
   const settings = spread ? settingsOfPart(whole, spread.tokens.length) : whole;
   const { keyHeads, keyWidth, valueHeads, valueWidth, kernel, projections } = settings;
   const project = (t_TD: Tensor): Tensor[] =>
     scope(() => {
       const normed_TD = rmsNorm(t_TD, weights.get(NORM), settings.normEpsilon, computeDtype, settings.normForm);
-      // What each matrix makes of it is moved by itself.
+      // Each matrix uses it, and each result is moved by itself.
       const h_TD = spread ? junction(normed_TD) : normed_TD;
       return projections.matrices.map(({ name }) => weights.linear(`linear_attn.${name}`, h_TD));
     });
@@ -89,7 +89,7 @@ function evaluate(
   const rows = spread ? rowsOfPart(whole, spread, [...made, ...madeOfMemory]) : [...made, ...madeOfMemory];
   const [own, ofMemory] = [rows.slice(0, made.length), rows.slice(made.length)];
   const channels = 2 * keyHeads * keyWidth + valueHeads * valueWidth;
-  // A view, for what a custom function is given belongs to it.
+  // A view, because a custom function owns what it is given.
   const used = (name: string, ...size: number[]): Tensor => {
     const t = weights.get(`linear_attn.${name}`);
     return view(spread && name !== "norm.weight" ? weightOfPart(whole, spread, name, t) : t, size);
@@ -102,7 +102,7 @@ function evaluate(
     used("dt_bias", valueHeads),
     used("norm.weight", valueWidth),
   ];
-  // The kernels keep the states of heads that share a key side by side.
+  // The kernels keep the states of the heads that share a key side by side.
   const stateSize = inKernels
     ? [keyHeads, keyWidth, (valueHeads / keyHeads) * valueWidth]
     : [valueHeads, keyWidth, valueWidth];
@@ -139,7 +139,7 @@ function evaluate(
   return cast(weights.linear("linear_attn.out_proj", tokens_TN), dtype(x_TD));
 }
 
-/** Of one of so many equal parts of the heads. */
+/** The settings of one of `parts` equal parts of the heads. */
 const settingsOfPart = (settings: GatedDelta, parts: number): GatedDelta => ({
   ...settings,
   keyHeads: settings.keyHeads / parts,
@@ -147,7 +147,10 @@ const settingsOfPart = (settings: GatedDelta, parts: number): GatedDelta => ({
   projections: projectionsOfPart(settings.projections, parts),
 });
 
-/** From what the matrices made of this rank's tokens to what they made for its heads of all tokens, each dense; frees what it is given. */
+/**
+ * Turns what the matrices made, from all heads of this rank's tokens to its heads of all tokens, each dense. Frees its
+ * arguments.
+ */
 function rowsOfPart({ projections }: GatedDelta, spread: Spread, made: Tensor[]): Tensor[] {
   const { length } = projections.matrices;
   return made.flatMap((t_TN, i) => {
@@ -157,7 +160,7 @@ function rowsOfPart({ projections }: GatedDelta, spread: Spread, made: Tensor[])
   });
 }
 
-/** The part of this rank's heads; of the convolution, channels of queries, keys and values. */
+/** The part of a weight for this rank's heads; of the convolution, its channels of queries, keys and values. */
 function weightOfPart({ keyHeads, keyWidth }: GatedDelta, spread: Spread, name: string, t: Tensor): Tensor {
   if (name !== "conv1d.weight") return ownPart(spread, t);
   const [channels, keys] = [shape(t)[0], keyHeads * keyWidth];
@@ -168,7 +171,7 @@ function weightOfPart({ keyHeads, keyWidth }: GatedDelta, spread: Spread, name: 
   });
 }
 
-/** As the kernels take them: in float32, the convolution tap by tap. */
+/** Weights as the kernels take them: in float32, the convolution tap by tap. */
 function widened([conv_NK, ...others]: Tensor[]): Tensor[] {
   return [contiguous(transpose(wide(conv_NK), 0, 1)), ...others.map(wide)];
 }

@@ -1,5 +1,6 @@
-// The attention branch that most families share: norm, projections with or without biases, optional norm and clipping of
-// queries and keys, rotary positions, grouped heads with an optional window, an optional gate on what they return, output projection.
+// The attention branch that most families share: norm, projections with or without biases, optional norm and clipping
+// of queries and keys, rotary positions, grouped heads with an optional window and an optional gate on the result,
+// output projection.
 import { junction } from "../../torch/graph.js";
 import { cast, clamp, narrow, reshape } from "../../torch/ops.js";
 import { free, scope } from "../../torch/scope.js";
@@ -17,23 +18,26 @@ export interface GroupedQuery {
   numKeyValueHeads: number;
   headDim: number;
   normEpsilon: number;
-  /** "n rounded" unless said otherwise. */
+  /** Form of its norms; "n rounded" by default. */
   normForm?: NormForm;
   /** Which projections have a bias: none, all, or query, key and value. */
   bias: "none" | "qkv" | "all";
-  /** What RMSNorm of queries and keys runs over: nothing, each head, or the vector of all heads. */
+  /** What the RMSNorm of queries and keys runs over: nothing, each head, or all heads as one vector. */
   queryKeyNorm: "none" | "head" | "whole";
-  /** Largest size of an element of queries, keys and values; null for no limit. */
+  /** Largest absolute value of queries, keys and values; null: no limit. */
   clip: number | null;
-  /** How many tokens a query sees, itself included; null for all before it. */
+  /** Number of tokens that a query sees, including its own; null: all before it. */
   window: number | null;
-  /** What scores are multiplied by; 1 / sqrt(headDim) unless said otherwise. */
+  /** Factor on scores; 1 / sqrt(headDim) by default. */
   scale?: number;
-  /** Whether each head has a learnt sink, see `attend`; false unless said otherwise. */
+  /** Whether each head has a learnt sink, see `attend`; false by default. */
   sinks?: boolean;
-  /** Whether what a head returns is multiplied by the sigmoid of a gate, which the query's projection makes behind each head's query; false unless said otherwise. */
+  /**
+   * Whether a head's result is multiplied by the sigmoid of a gate; false by default. The query projection makes each
+   * head's gate, right behind its query.
+   */
   gate?: boolean;
-  /** Its table among those of the context; null where it knows no positions. */
+  /** Index of its table in `Context.rotary`; null without positions. */
   rotary: number | null;
 }
 
@@ -89,7 +93,7 @@ function evaluate(
   const hMemory_TD = memory_TD === x_TD ? h_TD : normed(memory_TD, "input_layernorm.weight");
   const project = (name: "q" | "k" | "v"): Tensor =>
     weights.linear(`self_attn.${name}_proj`, name === "q" ? h_TD : hMemory_TD);
-  // Queries go through attention, gates around it.
+  // Junctions: a query and a gate use the same product, one through attention, one around it.
   const both_THN = gate ? scope(() => junction(reshape(project("q"), [-1, numHeads, 2 * headDim]))) : null;
   const heads = (name: "q" | "k" | "v", count: number): Tensor => {
     const projected_TN = name === "q" && both_THN ? narrow(both_THN, 2, 0, headDim) : project(name);
@@ -97,7 +101,7 @@ function evaluate(
       queryKeyNorm === "whole" && name !== "v" ? normed(projected_TN, `self_attn.${name}_norm.weight`) : projected_TN;
     return reshape(clip === null ? whole_TN : clamp(whole_TN, -clip, clip), [-1, count, headDim]);
   };
-  // A head's norm goes with its rotation.
+  // The norm of a head is computed together with its rotation.
   const placed = (name: "q" | "k", t_THC: Tensor): Tensor => {
     const weight = `self_attn.${name}_norm.weight`;
     if (rotary === null) return queryKeyNorm === "head" ? normed(t_THC, weight) : t_THC;

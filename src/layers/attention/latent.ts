@@ -1,6 +1,7 @@
-// Latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values of all heads are made of one narrow latent per token
-// and of one rotated key that all heads share; queries may have a latent too. When generating, latent and rotated key are all that is
-// kept of a token: instead of keys and values made again, queries and results go through the matrices that make them.
+// Latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values of all heads are made from one narrow
+// latent per token and from one rotated key that all heads share; queries may have a latent, too. In generation only
+// latent and rotated key are kept of a token. Keys and values are not made again: queries and results go through the
+// matrices that would make them.
 import { bmm, cast, cat, expand, narrow, reshape, transpose } from "../../torch/ops.js";
 import { free, scope } from "../../torch/scope.js";
 import { dtype, type Tensor } from "../../torch/tensor.js";
@@ -15,22 +16,22 @@ export interface LatentAttention {
   hiddenSize: number;
   numHeads: number;
   normEpsilon: number;
-  /** Width of the latent of queries; null where they are made of the hidden state. */
+  /** Width of the queries' latent; null if they are made from the hidden state. */
   queryRank: number | null;
   keyValueRank: number;
-  /** Features of each head's queries and keys that do not turn, P, and that do, R; and those of its values, V. */
+  /** Features of each head: P of queries and keys that are not rotated, R that are, V of values. */
   plainWidth: number;
   turningWidth: number;
   valueWidth: number;
-  /** Whether the projections of the hidden state into latents, and the one of the output, have biases. */
+  /** Whether the projections from the hidden state into latents and the output projection have biases. */
   bias: boolean;
-  /** Which table of positions turns it: index in `Context.rotary`. */
+  /** Index of its table in `Context.rotary`. */
   rotary: number;
-  /** What scores are multiplied by. */
+  /** Factor on scores. */
   scale: number;
 }
 
-/** Of the norms of both latents: that of their class, whatever a file says of the others. */
+/** Epsilon of both latents' norms: the default of their class, whatever config.json says of other norms. */
 const LATENT_EPSILON = 1e-6;
 
 /** x_TD -> attention(norm(x)) in the dtype of x; without a window. */
@@ -66,7 +67,10 @@ function parametersOf(settings: LatentAttention): ParameterSpec[] {
   ];
 }
 
-/** Of new tokens: queries, whose second part has turned, the normalised latent c of keys and values, and the shared key, turned. */
+/**
+ * For new tokens: queries with rotated second part, the normalised latent c of keys and values, and the rotated shared
+ * key.
+ */
 interface Projected {
   q_THC: Tensor;
   c_TL: Tensor;
@@ -114,7 +118,7 @@ function project(
   };
 }
 
-/** Each head's own keys and values, [T, H*V]. */
+/** Attention with each head's own keys and values, [T, H*V]. */
 function attendToHeads(
   { numHeads, plainWidth, turningWidth, valueWidth, scale }: LatentAttention,
   weights: Weights,
@@ -130,8 +134,9 @@ function attendToHeads(
 }
 
 /**
- * The same by another way, which keeps [U, L + R] numbers of all U tokens: with the rows W_k and W_v of a head in `kv_b_proj`,
- * q . (W_k c) = (W_k' q) . c and sum_s p_s W_v c_s = W_v sum_s p_s c_s.
+ * The same result from latents, so that [U, L + R] numbers are kept for all U tokens. With a head's rows W_k and W_v of
+ * `kv_b_proj`,
+ *   q . (W_k c) = (W_k' q) . c  and  sum_s p_s W_v c_s = W_v sum_s p_s c_s
  */
 function attendToLatents(
   { numHeads, plainWidth, turningWidth, valueWidth, keyValueRank, scale }: LatentAttention,

@@ -1,6 +1,7 @@
-// A function of rows of tokens and a state that goes on from row to row, in tiles of tokens: kept are the state in front of each
-// tile, the rows and the output; the backward pass goes through the tiles backwards and computes each again. At a document's start the
-// state is zeros. What is done to a tile is the caller's: both ways of it, or operators that have gradients (`differentiated`).
+// A function of rows of tokens and of a state that goes on from row to row, in tiles of tokens. It keeps the state
+// before each tile, the rows and the output; the backward pass visits tiles in reverse and computes each again. At a
+// document's start the state is zero. The caller gives the work on a tile: forward and backward, or operators that have
+// gradients (`differentiated`).
 import { backward, leaf, takeGrad, withGrad } from "../../torch/autograd.js";
 import { customFunction, isRecorded, ownInput } from "../../torch/graph.js";
 import { add_, copy_, fill_, narrow, select } from "../../torch/ops.js";
@@ -10,28 +11,31 @@ import { device, dtype, type DType, empty, shape, type Tensor, zeros } from "../
 import { runsOf } from "./fused.js";
 
 export interface Scan {
-  /** A row for each token. */
+  /** Tensors with a row for each token. */
   rows: Tensor[];
-  /** What every tile uses; each gets its gradient in one sum. */
+  /** Tensors that every tile uses; their gradients are summed over tiles. */
   weights: Tensor[];
-  /** Before the first token; it is changed in place to what is behind the last. */
+  /** The state before the first token; changed in place to the state after the last. */
   state: Tensor[];
   /** Document lengths in order. */
   segments: number[];
   tileTokens: number;
-  /** Of a row of the output. */
+  /** Width of the output's rows. */
   width: number;
   type: DType;
 }
 
-/** What a tile's work is given: its rows, and the state before it. */
+/** What the work on a tile gets: its rows, the weights, and the state before it. */
 export interface TileInput {
   rows: Tensor[];
   weights: Tensor[];
   state: Tensor[];
 }
 
-/** Gradients of a tile: of its output; of rows, to be written; of weights, to be added to; and of the state behind it. */
+/**
+ * Gradients of a tile. Work reads that of the output, writes those of rows, adds to those of weights, and replaces that
+ * of the state.
+ */
 export interface TileGradients {
   dOut_TN: Tensor;
   dRows: Tensor[];
@@ -40,13 +44,16 @@ export interface TileGradients {
 }
 
 export interface TileWork {
-  /** Writes the output, and turns the state into that behind the tile. */
+  /** Writes the output, and changes the state to the state after the tile. */
   forward(input: TileInput, out_TN: Tensor): void;
-  /** Writes and adds the gradients, and turns that of the state behind into that of `state`, which stays as it is. */
+  /**
+   * Writes and adds gradients, and turns `dState` from that of the state after the tile into that of `state`; leaves
+   * `state` as it is.
+   */
   backward(input: TileInput, gradients: TileGradients): void;
 }
 
-/** Of one tile, in operators that have gradients; it changes nothing that it is given. */
+/** A tile's function in operators that have gradients; it changes none of its inputs. */
 export type Operators = (input: TileInput) => { out_TN: Tensor; state: Tensor[] };
 
 interface Tile {
@@ -54,11 +61,11 @@ interface Tile {
   rows: number;
   isFirst: boolean;
   isLast: boolean;
-  /** Among the tiles that are not the first of their document. */
+  /** Its number among the tiles that are not first in their document. */
   further: number;
 }
 
-/** The output's rows, [T, width]. */
+/** Returns the output's rows, [T, width]. */
 export function scan({ rows, state, segments, tileTokens, width, type, ...given }: Scan, work: TileWork): Tensor {
   const weights = isRecorded() ? scope(() => given.weights.map(ownInput)) : given.weights;
   const [tokens, on] = [shape(rows[0])[0], device(rows[0])];
@@ -99,7 +106,7 @@ export function scan({ rows, state, segments, tileTokens, width, type, ...given 
   return customFunction([...rows, ...weights], forward, gradient);
 }
 
-/** Records a tile's operators in the backward pass and differentiates them. */
+/** Work made of operators: the backward pass records and differentiates them. */
 export const differentiated = (operators: Operators): TileWork => ({
   forward: (input, out_TN) => {
     const made = operators(input);
@@ -117,14 +124,16 @@ export const differentiated = (operators: Operators): TileWork => ({
   },
 });
 
-/** Zeros of what no work uses, as rows that would be of another input. */
+/**
+ * Moves a gradient; writes zeros if the operators did not use the tensor, as with rows that only the other input needs.
+ */
 function moveGrad(from: Tensor, to: Tensor): void {
   const gradient = takeGrad(from);
   if (gradient === null) fill_(to, 0);
   else copy_(to, gradient);
 }
 
-/** Tiles of all documents, in their order or backwards. */
+/** Calls `work` for the tiles of all documents, in order or in reverse. */
 function forEachTileOf(
   segments: number[],
   tileTokens: number,

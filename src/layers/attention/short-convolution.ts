@@ -1,11 +1,12 @@
-// A causal convolution over a few tokens, each channel by itself, as a sum of shifted products: the same bits every time.
+// A causal convolution over a few tokens, for each channel by itself, as a sum of shifted products: the same bits every
+// time.
 import { add, cat, mul, narrow, select } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { shape, type Tensor } from "../../torch/tensor.js";
 
 /**
- * y_t = sum_j w_j x_(t-K+1+j) for x_TN, weight_NK and the K - 1 rows before the first, `before_PN`; and those before whatever
- * follows the last.
+ * y_t = sum_j w_j x_(t-K+1+j) for x_TN and weight_NK; `before_PN` has the K - 1 rows before the first. Also returns the
+ * K - 1 rows before whatever follows the last.
  */
 export function shortConvolution(
   x_TN: Tensor,

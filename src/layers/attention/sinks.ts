@@ -1,7 +1,8 @@
-// Sinks for fused forms of attention, which know none. From what they return, the output o and the logarithm L of each query's sum of exp(S):
+// Sinks for fused forms of attention, which have none themselves. A form returns the output o and, for each query, the
+// logarithm L of its sum of exp(S). With the sink z of a head,
 //   L' = log(exp(L) + exp(z)),  o' = o exp(L - L')
-// with the sink z of a head. Their backward pass forms P = exp(S - L) and rowsum(do * o) from what it is given, so of o' and L' in the places of o and L it
-// makes the gradients with sinks; dz = -sum over queries of exp(z - L') rowsum(do * o'). What S, P and sinks are: tiled.ts.
+// A form's backward pass makes P = exp(S - L) and rowsum(do * o) from its arguments. Given o' and L' instead of o and
+// L, it makes the gradients with sinks; dz = -sum over queries of exp(z - L') rowsum(do * o'). S, P: tiled.ts.
 import { cast, exp_, logAddExp, mul_, neg, reshape, sub, sumDim, unsqueeze } from "../../torch/ops.js";
 import { customFunction, ownInput } from "../../torch/graph.js";
 import { scope } from "../../torch/scope.js";
@@ -9,29 +10,29 @@ import { type DType, dtype, shape, type Tensor } from "../../torch/tensor.js";
 
 type Inputs = [q: Tensor, k: Tensor, v: Tensor];
 
-/** What a form returns, and what it wants to see again for its gradient. */
+/** What a form returns, and what it needs again for its gradient. */
 interface Made {
   out: Tensor;
-  /** Logarithms, [..., H, T]. */
+  /** L of each query, [..., H, T]. */
   sums: Tensor;
   rest: Tensor[];
 }
 
-/** A fused form, outside of a graph. */
+/** A fused form, called outside of a graph. */
 export interface SinkForm {
   forward(...inputs: Inputs): Made;
   gradient(dOut: Tensor, inputs: Inputs, made: Made): Tensor[];
-  /** An output as [..., H, T, C], without a copy. */
+  /** Views an output as [..., H, T, C], without a copy. */
   headsFirst(out: Tensor): Tensor;
 }
 
 const wideLike = (t: Tensor): DType => (dtype(t) === "float64" ? "float64" : "float32");
 
-/** The sink of each head as an input of `withSinks`, for heads like these. */
+/** Each head's sink as an input of `withSinks`, [H, 1], for queries like `q`. */
 export const sinksFor = (q: Tensor, sinks_H: Tensor): Tensor =>
   scope(() => ownInput(reshape(cast(sinks_H, wideLike(q)), [-1, 1])));
 
-/** The form's output with a sink of each head; of the caller's scope. */
+/** The form's output with sinks; it belongs to the caller's scope. */
 export function withSinks(inputs: Inputs, sinks_H1: Tensor, { forward, gradient, headsFirst }: SinkForm): Tensor {
   const wide = wideLike(inputs[0]);
   return customFunction(

@@ -1,5 +1,6 @@
-// Attention over tokens that several ranks hold (DeepSpeed-Ulysses, arXiv 2309.14509): from some tokens of all heads to all tokens of some heads
-// and, behind attention, back. Gradients go the same ways in the other direction. Where all tokens are here, nothing moves.
+// Attention over tokens that several ranks hold (DeepSpeed-Ulysses, arXiv 2309.14509): from all heads of some tokens to
+// some heads of all tokens and, after attention, back. Gradients go the opposite ways. Where all tokens are here,
+// nothing moves.
 import type { Context, Spread } from "../../model/context.js";
 import { customFunction } from "../../torch/graph.js";
 import { cat, contiguous, expand, narrow, reshape, transpose, unsqueeze, view } from "../../torch/ops.js";
@@ -13,7 +14,10 @@ export interface Heads {
   v_UKC: Tensor;
 }
 
-/** As `attend` in the context of a micro-batch; `sinks_H` are those of all heads. Frees queries, keys and values where they are spread. */
+/**
+ * `attend` in the context of a micro-batch; `sinks_H` has all heads. Frees queries, keys and values where ranks share
+ * them.
+ */
 export function attendIn(
   { segments, ends_S, spread }: Pick<Context, "segments" | "ends_S" | "spread">,
   { q_THC, k_UKC, v_UKC }: Heads,
@@ -35,13 +39,13 @@ export function attendIn(
   });
 }
 
-/** This rank's of what has one row for each head. */
+/** This rank's part of a tensor with equally many rows for each head. */
 export function ownPart({ tokens, place }: Spread, t_HN: Tensor): Tensor {
   const each = shape(t_HN)[0] / tokens.length;
   return narrow(t_HN, 0, place * each, each);
 }
 
-/** [T, ranks, N]: a part of the heads for each rank; fewer heads than ranks are repeated. */
+/** [T, ranks, N]: a part of the heads for each rank; if heads are fewer than ranks, they are repeated. */
 function headsByRank(t_THC: Tensor, ranks: number): Tensor {
   const [tokens, heads, width] = shape(t_THC);
   if (heads >= ranks) return reshape(t_THC, [tokens, ranks, (heads / ranks) * width]);
@@ -49,7 +53,9 @@ function headsByRank(t_THC: Tensor, ranks: number): Tensor {
   return reshape(repeated, [tokens, ranks, width]);
 }
 
-/** From parts of each rank's tokens for every rank, [own tokens, ranks, N], to this rank's parts of all tokens, [T, N]. */
+/**
+ * From parts of this rank's tokens for every rank, [own tokens, ranks, N], to this rank's part of all tokens, [T, N].
+ */
 export function toHeads(spread: Spread, parts: Tensor[]): Tensor[] {
   const { tokens, place } = spread;
   const whole_TN = scope(() => {
@@ -72,14 +78,14 @@ export function toHeads(spread: Spread, parts: Tensor[]): Tensor[] {
   });
 }
 
-/** The opposite of one such part: [T, N] to [own tokens, ranks * N]. */
+/** The reverse, for one tensor: from [T, N] to [own tokens, ranks * N]. */
 export function toTokens(spread: Spread, t_TN: Tensor): Tensor {
   const { tokens, place } = spread;
   const [own, width] = [tokens[place], shape(t_TN)[1]];
   return scope(() => {
     const rows_MN = exchanged(
       spread,
-      // What a custom function is given belongs to it.
+      // A view, because a custom function owns what it is given.
       view(t_TN, shape(t_TN)),
       tokens,
       tokens.map(() => own),

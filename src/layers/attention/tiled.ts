@@ -1,10 +1,11 @@
-// Exact attention where the engine has no fused form for it: tiles of queries, each over chunks of the keys that they see, so
-// that scores never exist for more than a tile. Kept are the output and one number per query and head; the backward pass forms the
-// scores again, chunk by chunk.
+// Exact attention where the engine has no fused form: tiles of queries, each over chunks of the keys that it sees, so
+// scores never exist for more than a tile. Kept are the output and one number per query and head; the backward pass
+// forms scores again, chunk by chunk.
 //   S = q k^T / sqrt(C) + mask,  L = logsumexp(S),  P = exp(S - L),  o = P v
 //   dv = P^T do,  dS = P * (do v^T - rowsum(do * o)),  dq = dS k / sqrt(C),  dk = dS^T q / sqrt(C)
-// (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2). A sink z of a head is one more score of every query, for a key whose value
-// is 0 (StreamingLLM, arXiv 2309.17453; gpt-oss): L = logsumexp([S, z]),  dz = -sum over queries of exp(z - L) rowsum(do * o)
+// (FlashAttention-2, arXiv 2307.08691, algorithms 1 and 2). A sink z of a head (StreamingLLM, arXiv 2309.17453;
+// gpt-oss) is one more score of every query, for a key with value 0:
+//   L = logsumexp([S, z]),  dz = -sum over queries of exp(z - L) rowsum(do * o)
 import { customFunction, ownInput } from "../../torch/graph.js";
 import { forEachTile } from "../../torch/repeat.js";
 import { free, scope } from "../../torch/scope.js";
@@ -39,21 +40,25 @@ import {
 import { device, dtype, type DType, empty, full, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import { limitsOn, type Tile, tilesOf } from "./tiles.js";
 
-/** Keys [key, key + keys) for a tile, and what its scores are added to: null where every query sees every key. */
+/**
+ * Keys [key, key + keys) of a tile, and the mask that is added to their scores; null where every query sees every key.
+ */
 interface Chunk {
   key: number;
   keys: number;
   mask_RS: Tensor | null;
 }
 
-/** Of the chunks so far: sums of exp(S - max) v and of exp(S - max). */
+/** Sums over the chunks so far: of exp(S - max) v and of exp(S - max). */
 interface Running {
   out_KRC: Tensor;
   max_KR1: Tensor;
   sum_KR1: Tensor;
 }
 
-/** As `attend`, from q_THC, k_UKC and v_UKC to [T, H, C]; C of values and results may be another than that of queries and keys. */
+/**
+ * `attend` from q_THC, k_UKC and v_UKC to [T, H, C]; C of values and results may differ from that of queries and keys.
+ */
 export function tiledAttention(
   q_THC: Tensor,
   k_UKC: Tensor,
@@ -78,10 +83,11 @@ export function tiledAttention(
     copy_(queriesOf(t_THN, tile), reshape(values_KRN, [tile.groups * shared, tile.rows, -1]));
   const keysOf = (t_UKC: Tensor, { group, groups }: Tile, { key, keys }: Chunk): Tensor =>
     transpose(narrow(narrow(t_UKC, 0, key, keys), 1, group, groups), 0, 1);
-  // Keys are masked in the first chunk, by the window, and in the last two, where the tile ends: the others are alike.
+  // Masks are needed in the first chunk, for the window, and in the last two, where the tile ends; all others need
+  // none.
   const forChunks = (tile: Tile, work: (chunk: Chunk) => void): void =>
     forEachTile(tile.keys, limits.keys, (start, keys) => {
-      // Row i stands at the key of the chunk's column `past` + i.
+      // Row i of the tile is at column `past` + i of the chunk.
       const past = tile.keys - start - tile.rows;
       const mask_NS = maskOf(tile.rows, keys, past, window, q_THC);
       const mask_RS = mask_NS && reshape(expand(unsqueeze(mask_NS, 0), [shared, tile.rows, keys]), [1, -1, keys]);
@@ -92,7 +98,7 @@ export function tiledAttention(
     return cast(baddbmm(to_KRS, q_KRC, transpose(k_KSC, 1, 2), 1, width ** -0.5), wide);
   };
   const sinks_1H1 = sinks_H && scope(() => ownInput(reshape(cast(sinks_H, wide), [1, heads, 1])));
-  /** What there is before the first chunk. */
+  /** The running sums before the first chunk: those of the sinks, or null. */
   const start = (tile: Tile): Running | null => {
     if (sinks_1H1 === null) return null;
     const max_KR1 = stackedOf(expand(sinks_1H1, [tile.row + tile.rows, heads, 1]), tile);
@@ -174,7 +180,7 @@ export function tiledAttention(
   return customFunction([q_THC, k_UKC, v_UKC, ...(sinks_1H1 === null ? [] : [sinks_1H1])], forward, gradient);
 }
 
-// What scores are added to: 0 where a query sees a key, -inf where it does not; null where all see all.
+// The mask: 0 where a query sees a key, -inf where it does not; null where all see all.
 function maskOf(rows: number, columns: number, past: number, window: number | null, like: Tensor): Tensor | null {
   const ahead = past + 1 < columns;
   const behind = window !== null && past + rows > window;

@@ -1,18 +1,19 @@
-// Which tiles of queries attention goes through, and which keys each of them sees. A tile needs the more memory the more chunks of
-// keys it sees and the larger the last one is, and leaves nothing behind: an engine that only counts is given the largest alone.
+// Which tiles of queries attention passes, and which keys each of them sees. A tile needs more memory if it sees more
+// chunks of keys or a larger last chunk, and leaves nothing behind. So an engine that only counts is given only the
+// largest tiles.
 import { isCpu } from "../../torch/device.js";
 import { leavesOut } from "../../torch/repeat.js";
 
 export interface Limits {
-  /** Scores of one chunk. In the backward pass there are two such tensors. */
+  /** Most scores of a chunk. The backward pass has two such tensors. */
   scores: number;
-  /** More rows than this do not make products faster, and waste more on keys that are masked. */
+  /** Most rows of a tile. More would not make products faster, and would waste more on masked keys. */
   rows: number;
-  /** Keys of a chunk; no fewer than rows, so that every query sees some of the first. */
+  /** Most keys of a chunk; not fewer than rows, so that every query sees some of the first chunk's. */
   keys: number;
 }
 
-// On a processor a chunk's scores should stay in its caches; elsewhere products should be large.
+// On a CPU a chunk's scores should fit its caches; on a GPU products should be large.
 export const limitsOn = (on: string): Limits =>
   isCpu(on) ? { scores: 2 ** 18, rows: 256, keys: 512 } : { scores: 2 ** 26, rows: 1024, keys: 16_384 };
 
@@ -27,27 +28,30 @@ export interface Tile {
 }
 
 export interface Heads {
-  /** Keys before the first query. */
+  /** Number of keys before the first query. */
   cached: number;
   window: number | null;
-  /** Key heads, and the query heads that share one. */
+  /** Number of key heads, and of query heads that share one. */
   groups: number;
   shared: number;
 }
 
-/** Tiles of the documents of these lengths, in order. */
+/** Tiles of documents of these lengths, in order; on an engine that only counts, the largest tiles. */
 export function tilesOf(segments: number[], heads: Heads, limits: Limits): Tile[] {
   if (!leavesOut()) return [...everyTile(segments, heads, limits, () => 0)];
   const lengths = [...new Set(segments)];
   return largestOf([...everyTile(lengths, heads, limits, wholePeriods)], heads, limits);
 }
 
-/** `skip` says how many tokens to pass over, from a place in a document where a tile begins that has so many rows. */
+/**
+ * Yields tiles. `skip` returns how many tokens to pass over, given the place in a document and the rows of the tile
+ * that begins there.
+ */
 function* everyTile(segments: number[], heads: Heads, limits: Limits, skip: typeof wholePeriods): Generator<Tile> {
   const { cached, window, groups, shared } = heads;
   let start = 0;
   for (const length of segments) {
-    // Half of a tile's last scores are masked: a short document is worth more tiles.
+    // Half of the scores in a tile's last chunk are masked, so a short document gets several tiles.
     const most = Math.min(limits.rows, Math.max(64, Math.ceil(length / 4)));
     for (let done = 0, rows: number; done < length; done += rows) {
       const first = window === null ? 0 : Math.max(0, cached + done + 1 - window);
@@ -55,7 +59,7 @@ function* everyTile(segments: number[], heads: Heads, limits: Limits, skip: type
       rows = Math.min(length - done, most, Math.max(1, Math.floor(limits.scores / (shared * reach))));
       const passed = skip({ done, rows, length, most }, heads, limits);
       if (passed > 0) {
-        // What comes then begins like this one.
+        // The tiles behind what is skipped begin like this one.
         done += passed - rows;
         continue;
       }
@@ -73,8 +77,9 @@ function* everyTile(segments: number[], heads: Heads, limits: Limits, skip: type
 }
 
 /**
- * Where tiles have come to be of as many rows each, the same chunks come again after a period, with more of them before (in front of a window:
- * as many). All periods but the last can be passed over: its tiles need at least as much.
+ * Once all tiles have the same number of rows, chunks repeat after a period, only with more of them before (behind the
+ * window's length: with as many). All periods but the last can be skipped, since its tiles need at least as much
+ * memory.
  */
 function wholePeriods(
   { done, rows, length, most }: { done: number; rows: number; length: number; most: number },
@@ -93,7 +98,10 @@ function greatestDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestDivisor(b, a % b);
 }
 
-/** Those of the tiles of as many rows and heads, with masks in the same chunks, that no other one exceeds in chunks and in keys of the last. */
+/**
+ * Among tiles with equal rows, heads and masked chunks, those that no other exceeds both in chunks and in keys of the
+ * last chunk.
+ */
 function largestOf(tiles: Tile[], { window }: Heads, limits: Limits): Tile[] {
   const found = new Map<string, { tile: Tile; chunks: number; last: number }[]>();
   for (const tile of tiles.reverse()) {

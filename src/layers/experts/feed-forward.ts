@@ -1,4 +1,4 @@
-// The feed-forward branch of a layer that routes: norm, routed experts, with or without a shared one.
+// The feed-forward branch of a layer that routes: norm, routed experts, and perhaps a shared expert.
 import { junction } from "../../torch/graph.js";
 import { add, cast, mul, sigmoid } from "../../torch/ops.js";
 import { dtype, type Tensor } from "../../torch/tensor.js";
@@ -12,16 +12,19 @@ import { wide } from "../wide.js";
 import { routedExperts } from "./routed.js";
 import type { Router } from "./router.js";
 
-/** Names on disk, where they are not those in memory. */
+/** Names on disk that differ from those in memory. */
 export interface ExpertNames {
   router?: ParameterSpec["onDisk"];
   correction?: ParameterSpec["onDisk"];
   routerBias?: ParameterSpec["onDisk"];
   gateUp?: ParameterSpec["onDisk"];
   down?: ParameterSpec["onDisk"];
-  /** Whether matrices of experts lie as [in, out], columns of gate and up in turn, and their biases likewise. */
+  /** Whether experts' matrices lie as [in, out] with columns of gate and up alternating, and their biases likewise. */
   turned?: true;
-  /** One expert's matrices, where they are released one by one: {expert} and {part} of the template stand for its number and a name. */
+  /**
+   * Names of matrices that are released expert by expert; {expert} and {part} in the template stand for a number and a
+   * name.
+   */
   each?: { template: string; gate: string; up: string; down: string };
 }
 
@@ -32,23 +35,26 @@ export const USUAL_NAMES: ExpertNames = {
 export interface RoutedFeedForward {
   hiddenSize: number;
   normEpsilon: number;
-  /** "n rounded" unless said otherwise. */
+  /** Form of its norm; "n rounded" by default. */
   normForm?: NormForm;
   numExperts: number;
   expertsPerToken: number;
   expertWidth: number;
   router: Router;
-  /** Whether logits are made in float32, whatever the compute dtype. */
+  /** Whether logits are computed in float32, whatever the compute dtype. */
   wideRouter?: boolean;
-  /** Whether the router, and every product of an expert, adds a bias; false unless said otherwise. */
+  /** Whether the router and every product of an expert add a bias; false by default. */
   bias?: boolean;
-  /** Of the experts; "silu" unless said otherwise. */
+  /** The experts' activation; "silu" by default. */
   activation?: Activation;
-  /** Shape of a number for each expert that is added where the choice is made (see `Choice`), and nowhere else; without it there is none. */
+  /**
+   * Shape of the numbers, one per expert, that are added only where experts are chosen (see `Choice`); without it there
+   * are none.
+   */
   correction?: number[];
-  /** Width of the shared expert; 0 where there is none. */
+  /** Width of the shared expert; 0: there is none. */
   sharedWidth: number;
-  /** Whether the shared expert has a sigmoid gate of its own; true unless said otherwise. */
+  /** Whether the shared expert has its own sigmoid gate; true by default. */
   sharedGate?: boolean;
   names: ExpertNames;
 }
@@ -64,7 +70,7 @@ export const routedFeedForward = (layer: number, settings: RoutedFeedForward): B
   experts: (weights) => expertsOf(settings, weights),
 });
 
-/** What a family's shared experts are called. */
+/** The name of a family's shared experts. */
 const sharedName = ({ sharedGate = true }: RoutedFeedForward): string =>
   sharedGate ? "mlp.shared_expert" : "mlp.shared_experts";
 
@@ -142,7 +148,7 @@ function evaluate(
   const logits_TE = weights.linear("mlp.gate", wideRouter ? wide(h_TD) : h_TD);
   const routed_TD = routedExperts(h_TD, logits_TE, experts, layer, context);
   if (settings.sharedWidth === 0) return cast(routed_TD, dtype(x_TD));
-  // The gate first: gradients of the input are added in the order of its uses.
+  // The gate comes first: gradients of the input are added in the order of its uses.
   const gate_T1 = sharedGate ? sigmoid(weights.linear(SHARED_GATE, h_TD)) : null;
   const shared_TD = unit(weights, sharedName(settings), h_TD);
   return cast(add(routed_TD, gate_T1 === null ? shared_TD : mul(gate_T1, shared_TD)), dtype(x_TD));

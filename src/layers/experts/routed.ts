@@ -1,5 +1,6 @@
-// A mixture over routed experts. Each choice of a token has a row, sorted by expert, so that each expert does one product per matrix, and a token's
-// rows are summed in the order of its choices: no scattered additions, so the result has the same bits every time.
+// A mixture of routed experts. Each choice of a token has a row; rows are sorted by expert, so each expert does one
+// product per matrix. A token's rows are summed in the order of its choices: nothing is added in random order, so bits
+// are the same every time.
 import { isRecorded, junction } from "../../torch/graph.js";
 import { hasKernels } from "../../torch/kernels/kernels.js";
 import { bincount, expertPlaces, reshape, sortStable } from "../../torch/ops.js";
@@ -12,14 +13,17 @@ import { probabilities, type Router } from "./router.js";
 export interface RoutedExperts extends Experts {
   expertsPerToken: number;
   router: Router;
-  /** See `Choice`. */
+  /** See `Choice` in router.ts. */
   correction?: Tensor | null;
-  /** See `Weights`. */
+  /** See `expertRows` and `elsewhere` of `Weights`. */
   rows?: ExpertRows | null;
   elsewhere?: ExpertsElsewhere | null;
 }
 
-/** sum_k g_k(x) expert_k(x) over the experts chosen by the router's logits; x_TD -> [T, D]. Where experts are elsewhere, `x_TD` is a junction. */
+/**
+ * sum_k g_k(x) expert_k(x) over the experts chosen by the logits `given_TE`; x_TD -> [T, D]. With experts elsewhere,
+ * `x_TD` must be a junction.
+ */
 export function routedExperts(
   x_TD: Tensor,
   given_TE: Tensor,
@@ -28,7 +32,7 @@ export function routedExperts(
   { routing, routerObserver }: Pick<Context, "routing" | "routerObserver">,
 ): Tensor {
   const { router, correction = null, expertsPerToken: choices, elsewhere = null } = experts;
-  // Losses on logits are differentiated before what lies behind the gates.
+  // With a junction, losses on logits are differentiated before what lies behind the gates.
   const logits_TE = elsewhere ? junction(given_TE) : given_TE;
   const scores_TE = router.scores(logits_TE);
   const seen = (): Tensor => (router.scores === probabilities ? scores_TE : probabilities(logits_TE));

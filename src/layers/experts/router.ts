@@ -1,5 +1,5 @@
-// How tokens choose experts, in three parts: scores from the router's logits, what is compared for the choice, and the gates that
-// weigh what the chosen ones return. A family names one of each.
+// How tokens choose experts, in three functions: scores from the router's logits, the numbers that are compared for the
+// choice, and gates, the weights of the chosen experts' results. A family names one of each.
 import {
   add,
   addScalar,
@@ -23,21 +23,21 @@ import { scope } from "../../torch/scope.js";
 import { device, dtype, full, shape, type Tensor, zeros } from "../../torch/tensor.js";
 import { wide } from "../wide.js";
 
-/** logits_TE -> scores_TE, which gates are made of. */
+/** logits_TE -> scores_TE, from which gates are made. */
 export type Scores = (logits_TE: Tensor) => Tensor;
 
 /**
- * scores_TE -> what the choice takes the largest of, without a gradient. `correction`, where a family has one, is a number for each
- * expert that makes it wanted more or less.
+ * scores_TE -> numbers whose largest are chosen, without a gradient. `correction`, in families that have one, is a
+ * number per expert that raises or lowers its chance.
  */
 export type Choice = (scores_TE: Tensor, correction: Tensor | null) => Tensor;
 
-/** scores_TE and indices_TA of the chosen -> gates_TA. */
+/** scores_TE and indices_TA of the chosen experts -> gates_TA. */
 export type Gates = (scores_TE: Tensor, indices_TA: Tensor) => Tensor;
 
 export interface Router {
   scores: Scores;
-  /** The scores themselves where it is missing. */
+  /** Chooses by the scores themselves if it is missing. */
   choice?: Choice;
   gates: Gates;
 }
@@ -49,21 +49,24 @@ export const probabilities: Scores = (logits_TE) =>
 /** The logits themselves. */
 export const rawLogits: Scores = (logits_TE) => logits_TE;
 
-/** Each expert by itself, 1 / (1 + exp(-z)), in float32 (float64 for float64). */
+/** 1 / (1 + exp(-z)) of each expert's logit, in float32 (float64 for float64). */
 export const sigmoids: Scores = (logits_TE) => sigmoid(wide(logits_TE));
 
 /** The scores plus the correction. */
 export const correctedChoice: Choice = (scores_TE, correction) =>
   correction === null ? detach(scores_TE) : add(detach(scores_TE), correction);
 
-/** Experts in `count` groups of equal size, of which a token may choose from the best `kept` alone; a group is as good as its best expert, or as its best two together. */
+/**
+ * `count` groups of experts of equal size. A token may choose only from the best `kept`; a group is as good as its best
+ * expert, or its best two together.
+ */
 export interface Groups {
   count: number;
   kept: number;
   rank: "best" | "best two";
 }
 
-/** The scores plus the correction; minus infinity in groups that are not among the best. */
+/** The scores plus the correction; minus infinity in groups that are not kept. */
 export const groupedChoice = ({ count, kept, rank }: Groups): Choice =>
   kept === count
     ? correctedChoice
@@ -85,10 +88,10 @@ export const groupedChoice = ({ count, kept, rank }: Groups): Choice =>
           return reshape(add(choice_TGM, barred_TGM), [tokens, experts]);
         });
 
-/** The scores of the chosen. */
+/** The chosen experts' scores. */
 export const chosenScores: Gates = (scores_TE, indices_TA) => gather(scores_TE, 1, indices_TA);
 
-/** The scores of the chosen, divided by what is made of their sum. */
+/** The chosen experts' scores, divided by `divisor` of their sum. */
 const sharesOf =
   (divisor: (sum_T1: Tensor) => Tensor): Gates =>
   (scores_TE, indices_TA) => {
@@ -96,29 +99,32 @@ const sharesOf =
     return div(chosen_TA, divisor(sumDim(chosen_TA, [-1], true)));
   };
 
-/** The scores of the chosen, divided by their sum. */
+/** The chosen experts' scores, divided by their sum. */
 export const chosenShares: Gates = sharesOf((sum_T1) => sum_T1);
 
-/** The same, where the sum is at least so much. */
+/** The same with a divisor of at least `least`. */
 export const sharesOfAtLeast = (least: number): Gates => sharesOf((sum_T1) => clamp(sum_T1, least));
 
-/** Gates times a number; they themselves where it is 1. */
+/** Gates times a factor; `gates` itself if it is 1. */
 export const scaledGates = (gates: Gates, factor: number): Gates =>
   factor === 1 ? gates : (scores_TE, indices_TA) => mulScalar(gates(scores_TE, indices_TA), factor);
 
-/** softmax over the chosen alone. */
+/** softmax over the chosen experts' logits. */
 export const softmaxOfChosen: Gates = (scores_TE, indices_TA) => probabilities(gather(scores_TE, 1, indices_TA));
 
-/** Softmax over all, then the largest, rescaled to sum to one or as they are: Mixtral, Qwen-MoE, OLMoE. */
+/** Softmax over all, then the largest, divided by their sum or as they are: Mixtral, Qwen-MoE, OLMoE. */
 export const softmaxRouter = (normalize: boolean): Router => ({
   scores: probabilities,
   gates: normalize ? chosenShares : chosenScores,
 });
 
-/** The largest logits, then softmax over these: Granite, gpt-oss. */
+/** The largest logits, then softmax over them: Granite, gpt-oss. */
 export const topLogitsRouter: Router = { scores: rawLogits, gates: softmaxOfChosen };
 
-/** Sigmoids, of which the largest are chosen with a correction and by groups: DeepSeek-V3 and its kin. Shares are of their sum and 1e-20. */
+/**
+ * Sigmoids; the largest are chosen, with a correction and by groups: DeepSeek-V3 and its kin. Normalised gates divide
+ * by their sum + 1e-20.
+ */
 export const sigmoidRouter = (groups: Groups, normalize: boolean, factor: number): Router => ({
   scores: sigmoids,
   choice: groupedChoice(groups),

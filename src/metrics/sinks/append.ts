@@ -1,22 +1,22 @@
-// A file that only grows, by whole pieces: one that cannot be written (a full disk) leaves nothing of itself, so that what
-// is read later is never torn. Owns its open file until `close`.
+// A file that only grows, by whole pieces: a piece that cannot be written (a full disk) leaves nothing behind, so
+// readers never find half of one. Owns its open file until `close`.
 import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from "node:fs";
 
 import { UserError } from "../../errors.js";
 
 export interface AppendedFile {
-  /** All of the bytes or none, handed to the system before this returns. Throws what the system says. */
+  /** Writes all of the bytes or none, before it returns. Throws the system's error. */
   append(bytes: Uint8Array): void;
   close(): void;
 }
 
-/** Makes the file when it is missing. Errors: UserError. */
+/** Makes the file if it is missing. Errors: UserError. */
 export function openForAppending(path: string): AppendedFile {
   const file = orUserError(path, () => openSync(path, "a"));
   let size = fstatSync(file).size;
   return {
     append: (bytes) => {
-      // What was cut short and could not be taken back at once.
+      // Removes an incomplete piece that could not be removed at once.
       if (fstatSync(file).size > size) ftruncateSync(file, size);
       writeWhole(file, bytes);
       size += bytes.length;
@@ -25,7 +25,7 @@ export function openForAppending(path: string): AppendedFile {
   };
 }
 
-/** All bytes or none: a piece cut short by a full disk is taken back. */
+/** Writes all bytes or none: a piece that a full disk cut short is removed. */
 export function writeWhole(file: number, bytes: Uint8Array): void {
   let written = 0;
   try {
@@ -54,7 +54,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   EISDIR: "a folder has this name (expected a file). Move it away, or choose another output_dir.",
 };
 
-/** What `action` returns; what the system refuses becomes a UserError that says what to do. */
+/** Returns the result of `action`; turns a system error into a UserError that says what to do. */
 export function orUserError<T>(path: string, action: () => T): T {
   try {
     return action();

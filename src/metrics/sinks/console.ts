@@ -1,5 +1,6 @@
-// A run as a person watches it: on a terminal one progress line, rewritten in place, with evaluations and messages on
-// lines of their own above it; elsewhere a plain line per event. Writes to the given output only and owns nothing else.
+// Shows a run to a person: on a terminal as one progress line, rewritten in place, with evaluations and messages on
+// lines of their own above it; elsewhere as a plain line per event. Writes only to the given output and owns nothing
+// else.
 import { cutText, formatBytes, formatCount, formatDuration, visibleText } from "../../format.js";
 import { canColor, canRedraw, type Output, writeRaw } from "../output.js";
 import type { EvalRecord, MessageRecord, SampleRecord, Sink, StepRecord } from "../record.js";
@@ -34,7 +35,8 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
   const lineOf = (fields: string[]): string => (color ? fields.map(paintField) : fields).join(GAP);
   const drawProgress = (): void => {
     if (!last) return;
-    // The last column stays free: writing into it makes some terminals wrap. Some say 0 when they do not know.
+    // The last column stays free, because writing into it makes some terminals wrap. Some report 0 columns if they do
+    // not know.
     const fields = fitted(progressFields(last.record, totalSteps, last.leftMs), (out.columns || 80) - 1);
     writeRaw(out, CLEAR_LINE + lineOf(fields));
   };
@@ -63,7 +65,7 @@ export function consoleSink({ out, totalSteps, env }: ConsoleOptions): Sink {
   };
 }
 
-/** The progress line's parts, the dearest first: a narrow terminal drops them from the end. */
+/** The parts of the progress line, the most important first; a narrow terminal drops parts from the end. */
 function progressFields(record: StepRecord, totalSteps: number, leftMs: number): string[] {
   return [
     `step ${record.step}/${totalSteps}`,
@@ -79,7 +81,7 @@ function progressFields(record: StepRecord, totalSteps: number, leftMs: number):
   ];
 }
 
-/** As many whole parts as fit; the first is cut when even it does not. */
+/** As many whole parts as fit; if not even the first fits, it is cut. */
 function fitted(fields: string[], width: number): string[] {
   let used = fields[0].length;
   let count = 1;
@@ -101,7 +103,7 @@ function evalLine({ step, evalLoss, evalPerplexity, evalMeanTokenAccuracy, netwo
   return `eval at step ${step}: ${numbers} (${which})`;
 }
 
-/** Prompt and text as JSON texts, so that a line stays a line. */
+/** Prompt and text are written as JSON, so that they stay on one line. */
 function sampleLine({ step, prompt, text }: SampleRecord): string {
   return visibleText(
     `sample at step ${step}: ${JSON.stringify(cutText(prompt, 200))} -> ${JSON.stringify(cutText(text, 600))}`,
@@ -115,7 +117,10 @@ function messageLine({ level, message }: MessageRecord): string {
 
 const TIMED_STEPS = 9;
 
-/** Time left from the median of the last steps: one during which the process was held (Ctrl-Z, a sleeping laptop) spoils nothing. */
+/**
+ * Estimates the time left by the median of the last steps, so that one long pause of the process (Ctrl-Z, a sleeping
+ * laptop) does not matter.
+ */
 function estimator(totalSteps: number): (record: StepRecord) => number {
   const times: number[] = [];
   return ({ step, stepMs }) => {
@@ -125,14 +130,14 @@ function estimator(totalSteps: number): (record: StepRecord) => number {
   };
 }
 
-/** Not a number where there are none. */
+/** NaN if there are no values. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** 2.3456; "nan" and "inf" as they are. */
+/** Four decimals, such as 2.3456; NaN and infinity as "nan" and "inf". */
 export function formatLoss(loss: number): string {
   if (!Number.isFinite(loss)) return formatOdd(loss);
   return loss >= 1e4 ? loss.toExponential(3) : loss.toFixed(4);

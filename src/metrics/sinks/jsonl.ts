@@ -1,6 +1,6 @@
-// metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so that a killed run keeps all
-// its lines. A number that is not finite is null. A line that cannot be written is dropped whole, and said: no disk ends a run
-// here.
+// metrics.jsonl: a line of JSON per event, handed to the system before `write` returns, so a killed run keeps all its
+// lines. A number that is not finite becomes null. A line that cannot be written is dropped whole, with a warning: a
+// full disk does not end the run here.
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, readSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
@@ -26,19 +26,19 @@ export const jsonlKind: SinkKind = {
 
 export interface JsonlOptions {
   /**
-   * The step that the run goes on from: lines of later steps are dropped, for they will be run again; 0 begins anew.
-   * Without it, lines are added to what is there.
+   * The step from which the run goes on: lines of later steps are dropped, because these steps will be made again; 0
+   * begins anew. Without it, lines are appended.
    */
   resumeStep?: number;
-  /** Whether `resumeStep` was to leave a line: where a kill came between a step that lasts and its line, a message says so. */
+  /** Whether `resumeStep` should have a line. If a kill came between the step and its line, a message says so. */
   lineDue?: boolean;
-  /** Whether what follows `resumeStep`, its evaluation and samples, is made again, so that lines of it are dropped. */
+  /** Whether the evaluation and samples after `resumeStep` are made again, so that their lines are dropped. */
   evaluatesAgain?: boolean;
-  /** Told once when lines begin to be dropped, and once when they are written again. */
+  /** Called once when lines begin to be dropped, and once when they are written again. */
   warn?: (message: string) => void;
 }
 
-/** Adds events to the file at `path`, which is made when missing. */
+/** Appends events to the file at `path`, which is made if it is missing. */
 export function jsonlSink(path: string, options: JsonlOptions = {}): Sink {
   const { resumeStep, lineDue = false, evaluatesAgain = false, warn = () => {} } = options;
   const kept = resumeStep === undefined ? null : dropLinesAfter(path, resumeStep, evaluatesAgain);
@@ -81,10 +81,10 @@ export function jsonlSink(path: string, options: JsonlOptions = {}): Sink {
   };
 }
 
-/** What a run says before its first step fits in so many bytes. */
+/** What a run writes before its first step fits in this many bytes. */
 const SAID_BEFORE_BYTES = 1 << 16;
 
-/** Whether the file at `path`, which may be missing, has lines of more than what a run says of itself before its first step. */
+/** Whether the file at `path`, which may be missing, has more than what a run writes before its first step. */
 export function tellsOfSteps(path: string): boolean {
   if (!existsSync(path)) return false;
   const file = openSync(path, "r");
@@ -110,7 +110,9 @@ interface Line {
   message?: unknown;
 }
 
-/** Keeps the lines up to `step`, in a new file that replaces the old one in a single move; returns them, or null without a file. */
+/**
+ * Keeps the lines up to `step`, in a new file that replaces the old one in one move. Returns them; null without a file.
+ */
 function dropLinesAfter(path: string, step: number, evaluatesAgain: boolean): Line[] | null {
   const content = orUserError(path, () => readIfThere(path));
   if (content === null) return null;
@@ -140,7 +142,7 @@ function linesUpTo(path: string, content: Buffer, step: number): Line[] {
   let line = 1;
   for (let start = 0; start < content.length; line++) {
     const end = content.indexOf(10, start);
-    // A last line without its newline was cut short when the run was killed.
+    // A last line without a newline was cut short when the run was killed.
     if (end < 0) break;
     const bytes = content.subarray(start, end + 1);
     const event = eventOf(bytes);

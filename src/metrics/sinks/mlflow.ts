@@ -1,6 +1,6 @@
-// MLflow's tracking server, by its REST interface, version 2.0. The experiment is made when it is missing. Settings are the parameters
-// of the run; numbers have the names of transformers' callback for MLflow. A run that is resumed goes on as the same one; what a step that
-// is made again measures stands beside what it measured first.
+// MLflow's tracking server, by its REST interface, version 2.0. The experiment is made if it is missing. Settings
+// become parameters of the run; numbers have the names of transformers' callback for MLflow. A resumed run continues
+// the same run there; if a step is made again, its numbers are added to those of the first time.
 import { basic, readAddress } from "./remote/address.js";
 import { remoteKind } from "./remote/remote-sink.js";
 import { type Ask, type Described, Refused, type Service, type Target } from "./remote/service.js";
@@ -29,13 +29,13 @@ export const mlflow = remoteKind({
   },
 });
 
-/** What the server takes in one request. */
+/** Limits of one request. */
 const MOST_PARAMS = 100;
 const MOST_NUMBERS = 1000;
 const LONGEST_PARAM = 6000;
 
 const STATUS = { finished: "FINISHED", stopped: "KILLED", failed: "FAILED" };
-/** By this a run is found whose making was not answered. */
+/** The tag by which a run is found if the server's answer to making it was lost. */
 const OWN_TAG = "revmoe.id";
 
 export function connect({ target, name, params, known }: Described, ask: Ask): Service {
@@ -49,7 +49,7 @@ export function connect({ target, name, params, known }: Described, ask: Ask): S
       await call("runs/update", { run_id: id, status: "RUNNING" });
       return true;
     } catch (failure) {
-      // It was removed there.
+      // The run was removed on the server.
       if (failure instanceof Refused && !failure.isAboutKeys) return false;
       throw failure;
     }
@@ -117,10 +117,10 @@ async function experimentOf(
   }
 }
 
-/** loss, eval_loss: as transformers has it here, and elsewhere train/loss and eval/loss. */
+/** loss, eval_loss: transformers' names here; elsewhere they are train/loss and eval/loss. */
 const metricName = (tag: string): string => tag.replace(/^train\//, "").replace("/", "_");
 
-/** NaN and the infinities have names in this JSON. */
+/** In this JSON, NaN and infinities are strings. */
 const number = (value: number): number | string => (Number.isFinite(value) ? value : String(value));
 
 const paramText = (value: unknown): string =>

@@ -1,5 +1,5 @@
-// Every kind of sink. A new one is a file and a line here. Opens those of a run as one sink, of which a part that fails
-// ends nothing.
+// Every kind of sink. A new one is a file and a line here. Opens a run's sinks as one sink; if one of them fails, the
+// others go on.
 import type { Sink } from "../record.js";
 import { consoleKind } from "./console.js";
 import { jsonlKind } from "./jsonl.js";
@@ -9,7 +9,7 @@ import { tensorboard } from "./tensorboard.js";
 import { trackio } from "./trackio.js";
 import { wandb } from "./wandb.js";
 
-/** The first shows the warnings of the others. */
+/** The first sink shows the warnings of the others. */
 const SINKS: readonly SinkKind[] = [consoleKind, jsonlKind, tensorboard, mlflow, trackio, wandb];
 
 const onRequest = SINKS.filter(({ always }) => !always);
@@ -17,13 +17,13 @@ const onRequest = SINKS.filter(({ always }) => !always);
 /** The values of report_to. */
 export const REPORT_TO: readonly string[] = ["none", ...onRequest.map(({ name }) => name)];
 
-/** Each with what it writes, for the help. */
+/** Each value with what it writes, for the help. */
 export const REPORT_TO_ABOUT = onRequest.map(({ name, about }) => `${name}: ${about}`).join("; ");
 
 /** Whether a file of this name in a run's folder was written by a sink. */
 export const isReport = (name: string): boolean => SINKS.some(({ owns }) => owns?.(name));
 
-/** The values of report_to for which run_name is of use. */
+/** The values of report_to that use run_name. */
 export const REPORTS_WITH_NAME: readonly string[] = SINKS.filter(({ hasRunName }) => hasRunName).map(
   ({ name }) => name,
 );
@@ -31,12 +31,12 @@ export const REPORTS_WITH_NAME: readonly string[] = SINKS.filter(({ hasRunName }
 const chosen = (reportTo: readonly string[]): SinkKind[] =>
   SINKS.filter(({ always, name }) => always || reportTo.includes(name));
 
-/** Looks whether those in `reportTo` could begin. Errors: UserError. */
+/** Checks whether the sinks in `reportTo` could begin. Errors: UserError. */
 export const checkSinks = (reportTo: readonly string[]): void => chosen(reportTo).forEach(({ check }) => check?.());
 
 /**
- * Opens the sinks that every run has and those in `reportTo`; `own` is a program's, which is told all that the first is told. Errors:
- * UserError of one that cannot begin.
+ * Opens the sinks that every run has and those in `reportTo`. `own` is a program's sink; it gets all events, and the
+ * same warnings as the first. Errors: UserError of a sink that cannot begin.
  */
 export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "say">, own?: Sink): Sink {
   const sinks: Sink[] = [];
@@ -58,7 +58,7 @@ export function openSinks(reportTo: readonly string[], run: Omit<ReportedRun, "s
   return all;
 }
 
-/** The sink, with what it throws said once, and once more when it works again. */
+/** Wraps a sink: if it throws, that is said once, and once more when it works again. */
 export function sayingFailures(sink: Sink, name: string, warn: (message: string) => void): Sink {
   let missing = 0;
   return {

@@ -1,9 +1,10 @@
-// The numbers of an event by name, as every sink beside the console and metrics.jsonl shows them. Named as transformers names them.
+// The numbers of an event by name, for every sink but the console and metrics.jsonl. The names are those of
+// transformers.
 import type { RunEvent } from "../record.js";
 
 export type Scalar = readonly [tag: string, value: number];
 
-/** None for a message or a sample. What was not measured is left out. */
+/** Empty for a message or a sample. What was not measured is left out. */
 export function scalarsOf(event: RunEvent): Scalar[] {
   if (event.kind === "message" || event.kind === "sample") return [];
   if (event.kind === "eval") {

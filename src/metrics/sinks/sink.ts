@@ -1,24 +1,25 @@
-// What a kind of sink is: a place that a run's events go to. Its file exports everything about it, and a line in registry.ts
-// makes it known: the setting report_to, its help and docs, and what the folder of a run may hold follow from there.
+// What a kind of sink is: a place where a run's events go. Its file exports everything about it, and a line in
+// registry.ts makes it known; the setting report_to, its help and docs, and the names of its files in a run's folder
+// follow from there.
 import type { Output } from "../output.js";
 import type { Sink } from "../record.js";
 
-/** A run, as far as its sinks are concerned. */
+/** A run, as its sinks see it. */
 export interface ReportedRun {
-  /** The run's folder; it exists. */
+  /** The run's folder, which exists. */
   dir: string;
-  /** Steps that were done before: events of later steps, left by a run that is resumed, are void. */
+  /** Number of steps done before: events of later steps, left by the run that is resumed, are void. */
   startStep: number;
-  /** Whether a line of `startStep` was due, and whether that step's evaluation is made again. */
+  /** Whether `startStep` should have a line, and whether its evaluation is made again. */
   lineDue: boolean;
   evaluatesAgain: boolean;
   totalSteps: number;
-  /** What it is called where it is reported. */
+  /** The run's name in reports. */
   name: string;
-  /** What a reader of its numbers wants to know of it: its settings and facts. */
+  /** Settings and facts of the run, for readers of its numbers. */
   params: Readonly<Record<string, unknown>>;
   out: Output;
-  /** Tells the person at once. */
+  /** Shows the person a message at once. */
   say(message: string, level: "info" | "warning"): void;
 }
 
@@ -27,17 +28,17 @@ export interface SinkKind {
   name: string;
   /** What it writes, in a few words for the help. */
   about: string;
-  /** Whether every run has it; report_to does not name it then. */
+  /** Whether every run has it; then it is not a value of report_to. */
   always?: boolean;
-  /** Whether what it makes is called by run_name. */
+  /** Whether run_name names what it makes. */
   hasRunName?: boolean;
-  /** Looks, before anything is loaded, whether it could begin. Errors: UserError. */
+  /** Checks, before anything is loaded, whether it could begin. Errors: UserError. */
   check?(): void;
-  /** Whether a file of this name in a run's folder is its own: it goes when the run is overwritten. */
+  /** Whether a file with this name in a run's folder is its own; such a file is removed when the run is overwritten. */
   owns?(name: string): boolean;
   /**
-   * Begins or goes on. The caller closes the sink. May throw a UserError, which ends the run before its first step. What
-   * `write` throws ends no run: it is said, and the event is missing.
+   * Begins, or continues a resumed run. The caller closes the sink. Errors: a UserError, which ends the run before its
+   * first step. What `write` throws does not end the run: it is reported, and the event is missing.
    */
   open(run: ReportedRun): Sink;
 }

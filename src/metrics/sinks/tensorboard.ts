@@ -1,6 +1,6 @@
-// Event files for TensorBoard, in the run's folder itself: `tensorboard --logdir runs` shows a run by its folder's name. A
-// file for each start, as frames of TensorFlow's record format around Event messages, both written here by hand: scalars
-// and texts need a dozen fields. The sink owns its open file until `close`.
+// Event files for TensorBoard, directly in the run's folder: `tensorboard --logdir runs` shows a run under its folder's
+// name. Each start has a file, with frames of TensorFlow's record format around Event messages. Both are written here
+// by hand, since scalars and texts need only a dozen fields. The sink owns its open file until `close`.
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
@@ -9,7 +9,9 @@ import { openForAppending, whyNot } from "./append.js";
 import { type Scalar, scalarsOf } from "./scalars.js";
 import type { SinkKind } from "./sink.js";
 
-/** With the second of its start: TensorBoard reads the files of a folder in the order of their names. */
+/**
+ * The name has the second of the start, because TensorBoard reads the files of a folder in the order of their names.
+ */
 const EVENT_FILE = /^events\.out\.tfevents\.(\d+)\.revmoe$/;
 
 export const tensorboard: SinkKind = {
@@ -19,7 +21,7 @@ export const tensorboard: SinkKind = {
   open: ({ dir, startStep }) => tensorboardSink(dir, startStep),
 };
 
-/** Goes on after `startStep`: TensorBoard forgets what earlier files say of later steps. */
+/** Continues after `startStep`: TensorBoard then drops what earlier files say of later steps. */
 export function tensorboardSink(dir: string, startStep: number): Sink {
   const path = join(dir, nextName(dir));
   const file = openForAppending(path);
@@ -30,7 +32,7 @@ export function tensorboardSink(dir: string, startStep: number): Sink {
       throw new Error(`${path}: ${whyNot(failure)}`);
     }
   };
-  // Written with the first event, so that a full disk at the start ends no run either.
+  // Written with the first event, so that a full disk at the start does not end the run either.
   let opening = [versionEvent(), ...(startStep > 0 ? [restartEvent(startStep + 1)] : [])];
   let last = startStep;
   const prompts: string[] = [];
@@ -43,7 +45,7 @@ export function tensorboardSink(dir: string, startStep: number): Sink {
     write: (event) => {
       const values = valuesOf(event);
       if (values.length === 0) return;
-      // A run that went back to an earlier step takes those after it again.
+      // A run that went back to an earlier step makes the steps after it again.
       const again = event.kind === "step" && event.step <= last ? [restartEvent(event.step)] : [];
       write(...opening, ...again, summaryEvent(event.step, values));
       opening = [];
@@ -53,14 +55,15 @@ export function tensorboardSink(dir: string, startStep: number): Sink {
   };
 }
 
-/** Later than every file there is, also when the clock was set back. */
+/** A later second than that of every existing file, even if the clock was set back. */
 function nextName(dir: string): string {
   const names = existsSync(dir) ? readdirSync(dir) : [];
   const seconds = names.map((name) => Number(EVENT_FILE.exec(name)?.[1] ?? 0));
   return `events.out.tfevents.${Math.max(Math.floor(Date.now() / 1000), ...seconds.map((each) => each + 1))}.revmoe`;
 }
 
-// Protocol buffers: event.proto, summary.proto and tensor.proto of TensorFlow. A field is its number and wire type, then its value.
+// Protocol buffers: event.proto, summary.proto and tensor.proto of TensorFlow. A field is its number and wire type,
+// then its value.
 const VARINT = 0;
 const DOUBLE = 1;
 const BYTES = 2;
@@ -70,7 +73,7 @@ const key = (field: number, type: number): Uint8Array => varint(field * 8 + type
 
 const versionEvent = (): Uint8Array => Buffer.concat([wallTime(), bytesField(3, Buffer.from("brain.Event:2"))]);
 
-/** A SessionLog with status START: all that was said of this step and later ones is void. */
+/** A SessionLog with status START: everything said before of this and later steps is void. */
 const restartEvent = (step: number): Uint8Array =>
   Buffer.concat([wallTime(), stepField(step), bytesField(7, Buffer.concat([key(1, VARINT), varint(1)]))]);
 
@@ -87,7 +90,10 @@ function scalarValue([tag, value]: Scalar): Uint8Array {
   return Buffer.concat([bytesField(1, Buffer.from(tag)), key(2, FLOAT), number]);
 }
 
-/** A tensor of one string for the plugin "text", which shows Markdown: indented, so that it stays as it is. */
+/**
+ * A tensor of one string for the plugin "text", which shows Markdown; the text is indented so that it is shown
+ * unchanged.
+ */
 function textValue(tag: string, text: string): Uint8Array {
   const shown = Buffer.from(text.replace(/^/gm, "    "));
   const one = bytesField(2, Buffer.concat([key(1, VARINT), varint(1)]));
@@ -107,14 +113,14 @@ const stepField = (step: number): Uint8Array => Buffer.concat([key(2, VARINT), v
 const bytesField = (field: number, bytes: Uint8Array): Uint8Array =>
   Buffer.concat([key(field, BYTES), varint(bytes.length), bytes]);
 
-/** Seven bits a byte, the lowest first. */
+/** Seven bits per byte, the lowest first. */
 function varint(value: number): Uint8Array {
   const bytes: number[] = [];
   for (; value >= 128; value = Math.floor(value / 128)) bytes.push((value % 128) + 128);
   return Buffer.from([...bytes, value]);
 }
 
-/** A record: its length, a checksum of that, the message, a checksum of that. */
+/** A record: its length, a checksum of the length, the message, a checksum of the message. */
 function frame(message: Uint8Array): Uint8Array {
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(message.length));

@@ -1,6 +1,6 @@
-// The server of trackio, by its HTTP interface of version 1: `bulk_log` takes records, each with an id of ours, so that one that is sent
-// twice is there once. Limits: no local store as its Python package has, and no making of Spaces. What a step that is made again measures
-// stands beside what it measured first.
+// The server of trackio, by its HTTP interface of version 1: `bulk_log` takes records, each with an id of ours, so that
+// a record sent twice is stored once. Limits: no local store like that of its Python package, and no making of Spaces.
+// If a step is made again, its numbers are added to those of the first time.
 import { UserError } from "../../errors.js";
 import { readAddress } from "./remote/address.js";
 import { remoteKind } from "./remote/remote-sink.js";
@@ -41,14 +41,14 @@ export function connect({ target, name, params, known }: Described, ask: Ask): S
   const { project } = target;
   let count = 0;
   const log = async (logs: readonly { step: number; metrics: Record<string, number | string>; log_id: string }[]) => {
-    // The settings stand in the first of them: the server takes them from there.
+    // The first record also has the settings; the server takes them from there.
     const [first, ...rest] = logs.map((each) => ({ project, run: name, run_id: id, ...each }));
     const answer = await ask("/api/bulk_log", {
       kwargs: { logs: [{ ...first, config: params }, ...rest], hf_token: null },
     });
     if (typeof answer.error === "string") throw new Refused(`answers: ${answer.error}`, 400, "");
   };
-  /** The id of a record, the same in every try. */
+  /** The id of a record, which is the same in every try. */
   const ids = new WeakMap<object, string>();
   const idOf = (point: object): string => {
     const known = ids.get(point) ?? `${start}-${count++}`;
@@ -70,10 +70,10 @@ export function connect({ target, name, params, known }: Described, ask: Ask): S
           log_id: idOf(point),
         })),
       ),
-    // A run there has no end: its last record is it.
+    // Runs have no end on this server; they end with their last record.
     end: async () => {},
   };
 }
 
-/** NaN and the infinities have names there. */
+/** The server takes NaN and infinities as strings. */
 const number = (value: number): number | string => (Number.isFinite(value) ? value : String(value));

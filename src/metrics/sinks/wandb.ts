@@ -1,13 +1,14 @@
-// Weights & Biases, by the requests that its own client makes: `upsertBucket` of its GraphQL makes the run or goes on with it, and the
-// file stream takes lines of history, each at its place, so that one that is sent twice is there once. test/golden/check_servers.py compares them
-// with those of the real client. A run's `_step` counts lines; charts have train/global_step as their axis, as transformers' callback has it.
+// Weights & Biases, by the requests that its own client makes: `upsertBucket` of its GraphQL makes the run or continues
+// it, and the file stream takes lines of history, each with its place, so that a line sent twice is stored once.
+// test/golden/check_servers.py compares these requests with those of the real client. A run's `_step` counts lines;
+// charts have train/global_step as their axis, as with transformers' callback.
 import { UserError } from "../../errors.js";
 import { basic, readAddress } from "./remote/address.js";
 import { remoteKind } from "./remote/remote-sink.js";
 import { type Ask, type Described, type Point, Refused, type Service, type Target } from "./remote/service.js";
 
 const CLOUD = "https://api.wandb.ai";
-/** Where a person sees what is at CLOUD. */
+/** The site on which a person sees what is at CLOUD. */
 const CLOUD_PAGES = "https://wandb.ai";
 
 export const wandb = remoteKind({
@@ -46,7 +47,7 @@ interface Bucket {
 }
 
 const AXIS = "train/global_step";
-/** Records of metrics in numbered fields: the axis, and that all others are drawn over it. */
+/** Definitions of metrics, with numbered fields: the axis, and that all others are drawn over it. */
 const METRICS = [
   { "1": AXIS, "6": [3], "7": [] },
   { "2": "*", "5": 1, "6": [1], "7": [] },
@@ -58,7 +59,7 @@ export function connect({ target, name, params, known }: Described, ask: Ask): S
   const began = Date.now();
   const summary: Record<string, number> = {};
   let stream = "";
-  /** Lines that the server has. */
+  /** Number of lines that the server has. */
   let lines = 0;
   return {
     begin: async () => {
@@ -103,14 +104,14 @@ const lineOf = ({ step, time, values }: Point, line: number, began: number): str
     ["_runtime", Math.max(0, time - began) / 1000],
   ]);
 
-/** As JSON in which NaN and the infinities stand as they are, as the client writes them. */
+/** JSON with NaN and infinities unquoted, as the client writes them. */
 const object = (entries: readonly (readonly [string, number])[]): string =>
   `{${entries.map(([key, value]) => `${JSON.stringify(key)}:${value}`).join(",")}}`;
 
 const errorsIn = ({ errors }: Record<string, unknown>): string =>
   (errors as { message?: string }[] | undefined)?.[0]?.message ?? "it says nothing of it";
 
-/** Eight letters and digits, as the client makes them. */
+/** Eight letters and digits, as in the client. */
 const newId = (): string =>
   Array.from(
     crypto.getRandomValues(new Uint8Array(8)),

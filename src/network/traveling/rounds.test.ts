@@ -4,8 +4,15 @@ import { test } from "node:test";
 
 import { nextRound, type Wish } from "./rounds.js";
 
-const value = (layer: number): Wish => ({ kind: "value", layer, counts: [] });
-const record = (slot: number, layer: number, turn: number): Wish => ({ kind: "record", layer, slot, turn, counts: [] });
+const value = (layer: number): Wish => ({ kind: "value", layer, counts: [], tokens: [] });
+const record = (slot: number, layer: number, turn: number): Wish => ({
+  kind: "record",
+  layer,
+  slot,
+  turn,
+  counts: [],
+  tokens: [],
+});
 const NONE: Wish = { kind: "none" };
 const nobody = (): readonly number[] => [];
 

@@ -4,10 +4,10 @@
 import { assert } from "../../errors.js";
 
 export type Wish =
-  /** Experts' values for `counts` rows of each of a layer, without a way back. */
-  | { kind: "value"; layer: number; counts: readonly number[] }
+  /** Values of a layer's experts, each for as many choices as `counts` says, of `tokens` that go to each rank; without a way back. */
+  | { kind: "value"; layer: number; counts: readonly number[]; tokens: readonly number[] }
   /** The same with one. `turn` counts those of the layer in the micro-batch `slot`, of those of a rank. */
-  | { kind: "record"; layer: number; slot: number; turn: number; counts: readonly number[] }
+  | { kind: "record"; layer: number; slot: number; turn: number; counts: readonly number[]; tokens: readonly number[] }
   /** The way back of the round `of`. */
   | { kind: "gradient"; slot: number; of: number }
   | { kind: "none" }

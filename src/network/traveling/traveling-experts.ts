@@ -1,25 +1,22 @@
-// Experts that stay on the ranks that hold them, while rows of tokens go there and back: every rank's rows for one expert meet on its rank, in the order of
-// the ranks, and are computed together. So gradients of experts' matrices are whole where they are made. All ranks make the same rounds (rounds.ts),
-// those without rows too. Owns the graphs of rounds until their way back, or `close`.
+// Experts that stay on the ranks that hold them, while rows of tokens go there and back. A token goes once to each rank that it needs, and comes back as
+// the sum over the experts of that rank. The rows of all ranks for one expert are computed together, in the order of the ranks, so the gradients of
+// its matrices are whole where they are made. All ranks make the same rounds (rounds.ts), those without rows too. Owns the graphs of rounds until
+// their way back, or `close`.
 import { assert, BadValuesError } from "../../errors.js";
-import {
-  EXPERT_MATRICES,
-  type Experts,
-  type ExpertsElsewhere,
-  expertsOutput,
-  isExpertMatrix,
-} from "../../model/expert-rows.js";
+import { EXPERT_MATRICES, type Experts, type ExpertsElsewhere, isExpertMatrix } from "../../model/expert-rows.js";
 import { type Model, placedParameters } from "../../model/model.js";
 import { agreed, ToldError } from "../../parallel/agreed.js";
 import type { Collectives, RowExchange } from "../../parallel/collectives.js";
-import { backwardThrough, customFunction, freeGraph, type Graph, isRecorded, record } from "../../torch/graph.js";
+import { backwardThrough, customFunction, freeGraph, type Graph, isRecorded } from "../../torch/graph.js";
 import type { ParameterStore } from "../../store/store.js";
 import { detach } from "../../torch/autograd.js";
-import { cast, indexSelect, reshape, unsqueeze } from "../../torch/ops.js";
+import { cast, cat, indexSelect, reshape, unsqueeze } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
-import { type DType, dtype, empty, type Rows, type Tensor, toArray, writeBytes } from "../../torch/tensor.js";
+import { type DType, dtype, empty, type Rows, shape, type Tensor, toArray } from "../../torch/tensor.js";
+import { reachedShare } from "./reached-share.js";
 import { nextRound, type Round, type Wish } from "./rounds.js";
-import { byChoice, byRow, placesOfArrived, sumsOfRows, tokensOfRows, totals } from "./token-rows.js";
+import { throughExperts } from "./through-experts.js";
+import { byChoice, byRow, outgoing, setsByRank, sum, sumsOfRows } from "./token-rows.js";
 
 export interface TravelOptions {
   ranks: Collectives;
@@ -30,19 +27,23 @@ export interface TravelOptions {
   device: string;
 }
 
-/** Rows of this rank by expert, and their gates where they have some. */
+/** Of this rank: a row of every token that goes to a rank, by rank; on the way there, gate and number (see `Outgoing`) of every choice, by expert. */
 interface Sent {
-  x_RD: Tensor;
-  gates_R: Tensor | null;
+  x_SD: Tensor;
+  choices_R2: Tensor | null;
+}
+
+/** How many go to each rank, and how many come from each. */
+interface Trip {
+  sent: number[];
+  received: number[];
 }
 
 /** A round that is to be gone back. */
 interface Recorded {
-  slot: number;
   ranks: readonly number[];
-  /** Rows to each rank, and from each. */
-  sent: number[];
-  received: number[];
+  tokens: Trip;
+  choices: Trip;
   /** Null where no row came. */
   graph: Graph | null;
 }
@@ -131,27 +132,40 @@ export class TravelingExperts implements ExpertsElsewhere {
     layer: number,
   ): Tensor {
     const counts = toArray(counts_E);
+    const [tokens, perToken] = shape(places_TA);
     let of = -1;
     const slot = this.#slot;
     const forward = (): { output: Tensor; saved: Tensor[] } => {
-      const token_R = tokensOfRows(places_TA);
-      const sent = (): Sent => ({
-        x_RD: indexSelect(x_TD, 0, token_R),
-        gates_R: byRow(places_TA, cast(gates_TA, this.#gatesDtype)),
-      });
+      const rows = this.#rowsOf(layer);
+      const expected = (): number[] =>
+        rows.map(({ count }) => Math.round(tokens * reachedShare(perToken, counts.length, count)));
+      const choices = rows.map(({ first, count }) => sum(counts.slice(first, first + count)));
+      const going = outgoing(places_TA, choices, expected, this.#gatesDtype);
+      const { token_S } = going;
+      const sent = (): Sent => {
+        const gates_R = byRow(places_TA, cast(gates_TA, this.#gatesDtype));
+        const choices_R2 = cat(
+          [gates_R, going.number_R].map((each) => unsqueeze(each, 1)),
+          1,
+        );
+        return { x_SD: indexSelect(x_TD, 0, token_S), choices_R2 };
+      };
+      const said = { layer, counts, tokens: going.tokens };
       const turn = this.#turns.get(layer) ?? 0;
-      const wish: Wish = isRecorded()
-        ? { kind: "record", layer, slot, turn, counts }
-        : { kind: "value", layer, counts };
+      const wish: Wish = isRecorded() ? { kind: "record", slot, turn, ...said } : { kind: "value", ...said };
       if (wish.kind === "record") this.#turns.set(layer, turn + 1);
-      const [y_RD] = this.#until(wish, sent);
+      const [y_SD] = this.#until(wish, sent);
       of = this.#round;
-      return { output: sumsOfRows(places_TA, y_RD), saved: [token_R, detach(places_TA)] };
+      return {
+        output: sumsOfRows(y_SD, tokens, setsByRank(token_S, going.tokens)),
+        saved: [token_S, detach(places_TA)],
+      };
     };
-    const gradient = (dy_TD: Tensor, _output: Tensor, [token_R, places]: Tensor[]): Tensor[] => {
-      const sent = (): Sent => ({ x_RD: indexSelect(dy_TD, 0, token_R), gates_R: null });
-      const [dx_RD, dGates_R] = this.#until({ kind: "gradient", slot, of }, sent);
-      return [sumsOfRows(places, dx_RD), cast(byChoice(places, dGates_R), dtype(gates_TA))];
+    const gradient = (dy_TD: Tensor, _output: Tensor, [token_S, places]: Tensor[]): Tensor[] => {
+      const sets = setsByRank(token_S, this.#at(of).tokens.sent);
+      const sent = (): Sent => ({ x_SD: indexSelect(dy_TD, 0, token_S), choices_R2: null });
+      const [dx_SD, dGates_R] = this.#until({ kind: "gradient", slot, of }, sent);
+      return [sumsOfRows(dx_SD, tokens, sets), cast(byChoice(places, dGates_R), dtype(gates_TA))];
     };
     return customFunction([x_TD, gates_TA], forward, gradient);
   }
@@ -180,69 +194,67 @@ export class TravelingExperts implements ExpertsElsewhere {
 
   #take(round: Round, wishes: readonly Wish[], own: Sent | null): Tensor[] {
     const wish = wishes[round.ranks[0]];
-    if (wish.kind === "gradient") return this.#back(wish.of, own);
+    if (wish.kind === "gradient") return this.#differentiate(wish.of, own);
     assert(wish.kind === "value" || wish.kind === "record", "nothing is wished for");
     const { rank } = this.#options.ranks;
-    const rows = this.#options.rowsOf(wish.layer);
-    assert(rows !== null, `layer ${wish.layer} has no experts`);
-    const countsOf = (from: number, to: number): readonly number[] => {
+    const rows = this.#rowsOf(wish.layer);
+    /** What a rank has said of this round, if it is one of its ranks. */
+    const saidBy = (from: number) => {
       const said = wishes[from];
-      const { first, count } = rows[to];
-      if (!round.ranks.includes(from) || !("counts" in said)) return new Array<number>(count).fill(0);
-      return said.counts.slice(first, first + count);
+      return round.ranks.includes(from) && "counts" in said ? said : null;
     };
-    const arrived = this.#all.map((from) => countsOf(from, rank));
-    const sent = this.#all.map((to) => sum(countsOf(rank, to)));
-    const received = arrived.map(sum);
-    const travel = (of: Tensor | null, columns: number, type: DType): Tensor =>
-      this.#exchange(of ?? this.#none(columns, type), this.#all, sent, received);
+    const countsOf = (from: number, to: number): readonly number[] => {
+      const { first, count } = rows[to];
+      return saidBy(from)?.counts.slice(first, first + count) ?? new Array<number>(count).fill(0);
+    };
+    const counts = this.#all.map((from) => countsOf(from, rank));
+    const choices = { sent: this.#all.map((to) => sum(countsOf(rank, to))), received: counts.map(sum) };
+    const tokensOf = (from: number, to: number): number => saidBy(from)?.tokens[to] ?? 0;
+    const tokens = {
+      sent: this.#all.map((to) => tokensOf(rank, to)),
+      received: this.#all.map((from) => tokensOf(from, rank)),
+    };
     const { width, computeDtype } = this.#options;
-    const x_RD = travel(own?.x_RD ?? null, width, computeDtype);
-    const gates_R1 = travel(own?.gates_R ? unsqueeze(own.gates_R, 1) : null, 1, this.#gatesDtype);
-    const graph = this.#compute(wish, { x_RD, gates_R1, arrived });
-    if (wish.kind === "record")
-      this.#recorded.set(this.#round, { slot: wish.slot, ranks: round.ranks, sent, received, graph: graph.kept });
-    return [this.#exchange(graph.y_RD, this.#all, received, sent)];
+    const x_SD = this.#there(own?.x_SD ?? this.#none(width, computeDtype), tokens);
+    const choices_R2 = this.#there(own?.choices_R2 ?? this.#none(2, this.#gatesDtype), choices);
+    const came = { x_SD, choices_R2, counts, tokens: tokens.received };
+    const { y_SD, graph } = throughExperts(came, () => this.#expertsOf(wish.layer), wish.kind === "record");
+    if (wish.kind === "record") this.#recorded.set(this.#round, { ranks: round.ranks, tokens, choices, graph });
+    return [this.#back(y_SD, tokens)];
   }
 
-  #compute(
-    { kind, layer }: Wish & { layer: number },
-    { x_RD, gates_R1, arrived }: { x_RD: Tensor; gates_R1: Tensor; arrived: readonly (readonly number[])[] },
-  ): { y_RD: Tensor; kept: Graph | null } {
-    const { device } = this.#options;
-    const counts = totals(arrived);
-    if (sum(counts) === 0) return { y_RD: x_RD, kept: null };
-    const counts_E = empty([counts.length], "int64");
-    writeBytes(counts_E, 0, new Uint8Array(BigInt64Array.from(counts, BigInt).buffer));
-    const chosen = { places_TA: placesOfArrived(arrived, device), counts_E, known_E: counts_E };
-    const experts = this.#expertsOf(layer);
-    const output = (x: Tensor, gates_TA: Tensor): Tensor => expertsOutput(x, { ...chosen, gates_TA }, experts);
-    if (kind === "value") return { y_RD: output(x_RD, gates_R1), kept: null };
-    const kept = record([x_RD, gates_R1], output);
-    return { y_RD: detach(kept.y), kept };
-  }
-
-  /** Gradients of the rows that a round had, and of their gates. */
-  #back(of: number, own: Sent | null): Tensor[] {
-    const { sent, received, graph } = this.#at(of);
+  /** Gradients of the rows that a round had, and of the gates of their choices. */
+  #differentiate(of: number, own: Sent | null): Tensor[] {
+    const { tokens, choices, graph } = this.#at(of);
     const { width, computeDtype } = this.#options;
     this.#recorded.delete(of);
-    const dy_RD = this.#exchange(own?.x_RD ?? this.#none(width, computeDtype), this.#all, sent, received);
-    const none = (): Tensor[] => [dy_RD, this.#none(1, this.#gatesDtype)];
-    const [dx_RD, dGates_R1] = graph === null ? none() : backwardThrough(graph, dy_RD);
-    assert(dx_RD !== null && dGates_R1 !== null, "experts do not depend on their rows");
-    const [dxBack_RD, dGatesBack_R1] = [dx_RD, dGates_R1].map((each) =>
-      this.#exchange(each, this.#all, received, sent),
-    );
-    return [dxBack_RD, reshape(dGatesBack_R1, [-1])];
+    const dy_SD = this.#there(own?.x_SD ?? this.#none(width, computeDtype), tokens);
+    const none = (): Tensor[] => [dy_SD, this.#none(1, this.#gatesDtype)];
+    const [dx_SD, dGates_R1] = graph === null ? none() : backwardThrough(graph, dy_SD);
+    assert(dx_SD !== null && dGates_R1 !== null, "experts do not depend on their rows");
+    return [this.#back(dx_SD, tokens), reshape(this.#back(dGates_R1, choices), [-1])];
+  }
+
+  #there(rows: Tensor, { sent, received }: Trip): Tensor {
+    return this.#exchange(rows, this.#all, sent, received);
+  }
+
+  #back(rows: Tensor, { sent, received }: Trip): Tensor {
+    return this.#exchange(rows, this.#all, received, sent);
+  }
+
+  #rowsOf(layer: number): readonly Rows[] {
+    const rows = this.#options.rowsOf(layer);
+    assert(rows !== null, `layer ${layer} has no experts`);
+    return rows;
   }
 
   /** Biases are whole everywhere: those of this rank's experts. */
   #expertsOf(layer: number): Experts {
-    const { ranks, rowsOf } = this.#options;
+    const { ranks } = this.#options;
     assert(this.#open !== null, "rows arrive between blocks");
     const experts = this.#open(layer);
-    const { first, count } = (rowsOf(layer) as readonly Rows[])[ranks.rank];
+    const { first, count } = this.#rowsOf(layer)[ranks.rank];
     const all = experts.biases.length / 2;
     const biases = experts.biases.filter((_, i) => i % all >= first && i % all < first + count);
     return { ...experts, biases };
@@ -262,5 +274,3 @@ export class TravelingExperts implements ExpertsElsewhere {
     return empty([0, columns], type, this.#options.device);
   }
 }
-
-const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);

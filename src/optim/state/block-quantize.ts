@@ -1,6 +1,6 @@
-// Block-wise 8-bit quantisation (Dettmers et al., arXiv 2110.02861, section 2; as in bitsandbytes): 256 elements share a
-// scale, their largest magnitude, and each is the nearest of the 256 values of a dynamic map: a decade of exponent and a
-// fraction that is the finer the higher the decade. Tensors made here belong to the caller's scope.
+// Block-wise 8-bit quantisation (Dettmers et al., arXiv 2110.02861, section 2; as in bitsandbytes): 256 elements share
+// a scale, their largest magnitude. Each element becomes the nearest of the 256 values of a dynamic map, which has a
+// decade of exponent and a fraction that is finer in higher decades. Tensors made here belong to the caller's scope.
 import {
   abs,
   add_,
@@ -24,7 +24,7 @@ import { range } from "../tiles.js";
 
 export const BLOCK_ELEMENTS = 256;
 const DECADES = 7;
-/** Of a block of zeros, so that nothing is divided by zero. */
+/** Least divisor, so that a block of zeros divides nothing by zero. */
 const SMALLEST_SCALE = 1e-38;
 
 /** Values of the dynamic map in ascending order: 0, 1 and the middles of equal intervals of [0.1, 1] in each decade. */
@@ -41,13 +41,13 @@ export function dynamicMap(signed: boolean): number[] {
 }
 
 interface Tables {
-  /** The values, and behind them the middle between each and the next; infinite behind the last. */
+  /** The map's values; behind them, the middle between each value and the next, infinite behind the last. */
   map: number[];
-  /** The code of the smallest float32 with given upper 16 bits, counted from the most negative pattern. */
+  /** The code of the smallest float32 with given upper 16 bits; index 0 is the most negative pattern of bits. */
   lowest: Uint8Array;
 }
 
-/** How many bounds lie below a number is its code, so values on a bound go down. */
+/** The code is the number of bounds below a value, so a value on a bound goes down. */
 const codeOf = (value: number, bounds: number[]): number => {
   let [low, high] = [0, bounds.length - 1];
   while (low < high) {
@@ -80,7 +80,7 @@ function tables(signed: boolean): Tables {
   return found;
 }
 
-/** Whole blocks first, then what remains as one smaller block. */
+/** Calls `work` for all whole blocks at once, then for the rest as one smaller block. */
 function eachPart(elements: number, work: (start: number, blocks: number, size: number) => void): void {
   const blocks = Math.floor(elements / BLOCK_ELEMENTS);
   const rest = elements % BLOCK_ELEMENTS;
@@ -88,7 +88,7 @@ function eachPart(elements: number, work: (start: number, blocks: number, size: 
   if (rest > 0) work(elements - rest, 1, rest);
 }
 
-/** One map on a device, for as long as the caller's scope. */
+/** One map on a device. It lives as long as the caller's scope. */
 export class BlockQuantizer {
   readonly #code: Tensor;
   readonly #bounds: Tensor;
@@ -100,7 +100,7 @@ export class BlockQuantizer {
     [this.#code, this.#bounds] = unbind(fromArray(map, [2, map.length / 2], "float32", on));
   }
 
-  /** value = code[q] * scale of its block. */
+  /** value = code[q] * scale of its block, float32. */
   decode(q_N: Tensor, scale_B: Tensor): Tensor {
     return scope(() => {
       const x_N = indexSelect(this.#code, 0, cast(q_N, "int32"));
@@ -114,7 +114,7 @@ export class BlockQuantizer {
     });
   }
 
-  /** Stores `x_N` (float32) as codes and scales; may overwrite it. */
+  /** Stores `x_N` (float32) as codes and scales; may overwrite `x_N`. */
   encode(x_N: Tensor, q_N: Tensor, scale_B: Tensor): void {
     eachPart(numel(x_N), (start, blocks, size) =>
       scope(() => {
@@ -127,8 +127,8 @@ export class BlockQuantizer {
     );
   }
 
-  // A search through 255 bounds is slow on a CPU. The upper 16 bits of a float32 already say which code it has or that it
-  // is one below, since no two bounds have these bits in common.
+  // A search through 255 bounds is slow on a CPU. The upper 16 bits of a float32 give its code or the one below, since
+  // no two bounds share these bits.
   #nearest(share_N: Tensor): Tensor {
     const code_N = scope(() => {
       const high_N = addScalar_(shiftRight(viewDtype(share_N, "int32"), 16), 32_768);

@@ -1,7 +1,7 @@
-// Stochastic rounding of float32 to bfloat16: the dropped 16 bits decide by chance, so that an update smaller than half a
-// step is not lost but happens with the matching probability. Unbiased: E[rounded] = value. The random bits of an element follow from a seed
-// and its number, by the hash of native/kernels/numbers.h, so that they are the same for any tiles, groups of experts and threads. This is the
-// reference, in whole numbers of 64 bits: the same bits as the kernels'.
+// Stochastic rounding of float32 to bfloat16: the 16 dropped bits are the probability of rounding up, so an update
+// smaller than half a step is not lost. Unbiased: E[rounded] = value. An element's random bits follow from a seed and
+// its number, by the hash of native/kernels/numbers.h; so they do not depend on tiles, groups of experts or threads.
+// This is the reference, in 64-bit whole numbers; it gives the same bits as the kernels.
 import {
   add_,
   addScalar_,
@@ -23,7 +23,7 @@ import { device, numel, type Tensor } from "../../torch/tensor.js";
 
 const LOW_32 = 2 ** 32 - 1;
 
-/** Random bits for elements `first` to `first + count`, as int32 below 2^16. `seed`: whole, from 0, below 2^53. */
+/** Random bits for elements `first` to `first + count`, as int32 below 2^16. `seed`: a whole number in [0, 2^53). */
 function randomBits(seed: number, first: number, count: number, on: string): Tensor {
   return scope(() => {
     const counter_N = arange(first, first + count, "int64", null, on);
@@ -44,12 +44,12 @@ function randomBits(seed: number, first: number, count: number, on: string): Ten
 }
 
 /**
- * Adds 16 random bits below the kept ones and cuts. May overwrite `value_N`, elements `first` and those behind it; the result goes to `into_N`
- * (bfloat16).
+ * Adds 16 random bits below the kept ones and cuts. `first` is the number of the first element. May overwrite
+ * `value_N`; the result goes to `into_N` (bfloat16).
  */
 export function roundStochastically(value_N: Tensor, into_N: Tensor, seed: number, first: number): void {
   const count = numel(value_N);
   const sums_N = add_(viewDtype(value_N, "int32"), randomBits(seed, first, count, device(value_N)));
-  // Their upper halves, as they lie in memory.
+  // The upper half of each sum, as it lies in memory.
   copy_(viewDtype(into_N, "int16"), select(view(viewDtype(sums_N, "int16"), [count, 2]), 1, 1));
 }

@@ -1,5 +1,5 @@
-// A stored weight as optimisers see it: float32 values, read and changed tile by tile. How they are stored is decided
-// here: in float32 as they are; in bfloat16 with stochastic rounding; in bfloat16 with a correction that makes 24 bits.
+// A stored weight as optimizers see it: float32 values, read and changed tile by tile. How they are stored is decided
+// here: plain float32; bfloat16 with stochastic rounding; or bfloat16 with a correction that makes 24 bits.
 import { hasKernels } from "../../torch/kernels/kernels.js";
 import { add_, cast, copy_, move_, mulScalar_, type StoredArgs, storeWeight_ } from "../../torch/ops.js";
 import { device, dtype, numel, type Tensor } from "../../torch/tensor.js";
@@ -8,9 +8,9 @@ import { roundStochastically } from "./rounding.js";
 import { range } from "../tiles.js";
 
 export interface Weight {
-  /** What kernels that load and store its elements are given. Null where there are none, or they do not know its dtype. */
+  /** Arguments for kernels that load and store its elements. Null where there are no kernels, or none for its dtype. */
   readonly stored: StoredArgs | null;
-  /** The values of a range as float32, not to be changed. Belongs to the scope. */
+  /** The values of a range as float32; do not change them. They belong to the scope. */
   read(start: number, count: number): Tensor;
   /** Lets `change` work in place on the float32 values of a range, and stores them. */
   edit(start: number, count: number, change: (w_N: Tensor) => void): void;
@@ -18,19 +18,22 @@ export interface Weight {
   move(start: number, u_N: Tensor, keep: number, rate: number): void;
 }
 
-/** One that kernels can change. */
+/** A weight that kernels can change. */
 export type StoredWeight = Weight & { readonly stored: StoredArgs };
 
 export interface WeightOptions {
-  /** int8, one per element: it and the bfloat16 together are the weight. */
+  /** int8, one per element; with the bfloat16 it makes the weight. */
   correction?: Tensor;
-  /** Of the random bits that bfloat16 is rounded by: well mixed (`seedFor`), since seeds that are near give near elements the same bits. */
+  /**
+   * Seed of the random bits of rounding, well mixed (`seedFor`): neighbouring seeds give neighbouring elements the same
+   * bits.
+   */
   seed: number;
-  /** Number of the first element among these, where the parameter is a part of one. */
+  /** Number of the first element within the whole parameter, where `parameter` is a part of it. */
   first?: number;
 }
 
-/** The weight in `parameter`. */
+/** Opens `parameter` as a weight. */
 export function openWeight(parameter: Tensor, { correction, seed, first = 0 }: WeightOptions): Weight {
   const type = dtype(parameter);
   const hasStored = hasKernels(device(parameter)) && (type === "float32" || type === "bfloat16");

@@ -61,7 +61,7 @@ for (const golden of ["hf-tiny", "hf-tied", "gptoss-plain"]) {
       for (const world of [2, 3, 8, 64]) {
         for (const max_grad_norm of [0, 1]) {
           const settings = resolve({ ...(change as object), max_grad_norm });
-          const sent = sentOf(geometry, settings);
+          const sent = sentOf(geometry, settings, world);
           const { forward, measuring, updating, awaited = { forward: 0, backward: 0 } } = linkBytes(sent, world);
           const rows = awaited.forward + awaited.backward * (max_grad_norm > 0 ? 2 : 1);
           const busiest = forward + updating + rows + (max_grad_norm > 0 ? measuring : 0);

@@ -121,7 +121,7 @@ export const LAYOUTS: readonly Layout[] = STORED.flatMap(({ where, parameters, o
   ];
 });
 
-export function sentOf({ architecture, dtypeOf }: Geometry, settings: TrainSettings): Sent {
+export function sentOf({ architecture, dtypeOf }: Geometry, settings: TrainSettings, world: number): Sent {
   const all = placedParameters(architecture);
   const weightsOf = (some: PlacedParameter[]): number =>
     some.reduce((sum, each) => sum + DTYPES[storedDtype(each, dtypeOf(each))] * elementsOf(each.spec.shape), 0);
@@ -130,7 +130,7 @@ export function sentOf({ architecture, dtypeOf }: Geometry, settings: TrainSetti
   const isTied = (placed: PlacedParameter): boolean =>
     architecture.outer.head === null && partOf(architecture, placed) === EMBEDDING;
   const experts = all.filter(({ spec }) => isExpertMatrix(spec));
-  const trips = tripBytes(settings, architecture);
+  const trips = tripBytes(settings, architecture, world);
   const tokens = tokensOf(settings);
   return {
     weights: weightsOf(all),

@@ -38,7 +38,7 @@ export function planLayouts(
     Object.entries(change).every(
       ([name, value]) => !asked.has(name) || settings[name as keyof TrainSettings] === value,
     );
-  const sent = sentOf(geometry, settings);
+  const sent = sentOf(geometry, settings, world);
   const isPossible = ({ change, needsExperts }: Layout): boolean =>
     stays(change) && (!needsExperts || hasExperts(geometry.architecture));
   const found = LAYOUTS.filter(isPossible).flatMap((layout): PlannedLayout[] => {

@@ -1,7 +1,7 @@
 // Additive coupling of two full-width streams (RevNet, arXiv 1707.04585, eq. 6-7; Reformer, arXiv 2001.04451):
 //   a' = a + F(b);  b' = b + G(a')       back: b = b' - G(a');  a = a' - F(b)
-// F attention, G feed-forward; both streams start as the embedding and end as their mean. Nothing is stored. It is no
-// ordinary network, so it suits models trained this way.
+// F is attention, G feed-forward. Both streams start as the embedding; their mean is the result. Nothing is stored.
+// This is not the ordinary network, so it suits models trained this way.
 import { add, add_, clone, mulScalar } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";
 import { defineCoupling } from "./definition.js";

@@ -1,8 +1,8 @@
 // BDIA (bidirectional integration approximation, arXiv 2407.09093), with f the whole block's addition:
 //   p' = gamma p_before + (1 - gamma) p + (1 + gamma) f(p),  gamma = +-2^-m drawn for every document and block
-// With v = p - p_before this is the momentum update of factor -gamma, and shares its arithmetic and its stored bits. The
-// first block is an ordinary step. gamma has mean 0, so training is noise around the ordinary network, which is the one
-// that is evaluated and exported.
+// With v = p - p_before this is the momentum update with factor -gamma, and shares its arithmetic and its stored bits.
+// The first block is an ordinary step. gamma has mean 0, so training is noise around the ordinary network; that network
+// is evaluated and exported.
 import { assert } from "../../errors.js";
 import { formatNumber } from "../../format.js";
 import { mulScalar } from "../../torch/ops.js";

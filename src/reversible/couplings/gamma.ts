@@ -1,16 +1,20 @@
-// gamma, the factor on the momentum of some couplings: the values there are, its settings, and what it asks of a model.
+// gamma, the factor on the momentum of some couplings: its possible values, its settings, and what it requires of a
+// model.
 import type { SettingRows } from "../../settings/table.js";
 import { keptBits, MOST_BITS } from "../streams.js";
 import { type GammaUse, REVERSIBLE_GROUP as group, type SharedSettings } from "./definition.js";
 
-// +-1/2, +-1/4 to +-1/256: factors that shift bits.
+// +-1/2, +-1/4 to +-1/256: multiplying by these shifts bits.
 const POWERS = Array.from({ length: MOST_BITS }, (_, m) => 2 ** -(m + 1)).flatMap((size) => [size, -size]);
 const POWERS_IN_WORDS = `+ or - one of 1/2, 1/4, 1/8 to 1/${2 ** MOST_BITS}`;
 
 export const GAMMAS = [-1, ...POWERS];
 export const GAMMAS_IN_WORDS = `-1, or ${POWERS_IN_WORDS}`;
 
-/** Of files without gamma: they are of the time when there was one default. That of runs may change, a folder's network must not. */
+/**
+ * Files without gamma come from when there was one default, 0.25. The default of runs may change; a saved network must
+ * not.
+ */
 export const GAMMA_FIELD = { setting: "gamma", before: 0.25 } as const;
 
 /** The settings of gamma, for the couplings that use it. */
@@ -52,7 +56,7 @@ const aboutUses = (couplings: readonly { name: string; gamma?: GammaUse }[]): st
     .map(({ name, gamma }) => `${name} ${gamma?.about}`)
     .join("; ");
 
-/** Stored bits are packed eight elements to a whole number of bytes. */
+/** Why a hidden size is not possible: stored bits are packed eight elements to a whole number of bytes. */
 export function packingProblem({ gamma, gamma_final, stream }: SharedSettings, hiddenSize: number): string | false {
   const bits = Math.max(keptBits(gamma), keptBits(gamma_final || gamma));
   return (

@@ -1,9 +1,9 @@
 // Momentum coupling (Momentum ResNets, arXiv 2102.07870, eq. 2), with f the whole block's addition:
 //   v' = gamma v + (1 - gamma) f(p);  p' = p + v'       back: p = p' - v';  v = (v' - (1 - gamma) f(p)) / gamma
-// v starts at zero, and after the last block the momentum still under way is flushed: hidden = p + v gamma / (1 - gamma).
-// gamma -> 0 is the ordinary network; gamma = -1 is the midpoint rule (arXiv 2512.02056, eq. 2.4) and stores nothing;
-// gamma = +-2^-m drops m low bits of v per element and block, which are kept and brought back.
-// The smaller its size, the more bits are kept and the nearer is the ordinary network: 4 bits at 1/16, a byte at 1/256.
+// v starts at zero. After the last block the remaining momentum is flushed: hidden = p + v gamma / (1 - gamma).
+// gamma -> 0 is the ordinary network. gamma = -1 is the midpoint rule (arXiv 2512.02056, eq. 2.4) and stores nothing.
+// gamma = +-2^-m drops m low bits of v per element and block, which are kept and put back. A smaller size is nearer to
+// the ordinary network but keeps more bits: 4 bits at 1/16, a byte at 1/256.
 //   gradients, with g = dv' + dp': df = (1 - gamma) g;  dp = dp' + (df/dp)^T df;  dv = gamma g
 import { UserError } from "../../errors.js";
 import { formatNumber } from "../../format.js";
@@ -22,7 +22,7 @@ export const MOMENTUM = defineCoupling({
   rows: {},
   planned: [],
   gamma: {
-    // Without a grid every block divides by gamma, and rounding grows with that.
+    // Without a grid every block divides by gamma, and rounding grows as 1/gamma.
     otherwise: [{ given: "stream", when: { stream: "float32", coupling: "momentum" }, value: -1 }],
   },
   fields: { gamma: GAMMA_FIELD },
@@ -35,7 +35,10 @@ export function momentum(gamma: number): Coupling {
   return { ...momentumUnits(gamma, () => ({ gamma })), name: `momentum(${formatNumber(gamma)})` };
 }
 
-/** The update above; the factors of all passes have the size of `gamma`, or are 0. `gamma` itself counts at the flush. */
+/**
+ * The update above. `factorOf` gives each pass its factor, of the size of `gamma` or 0; `gamma` itself is used in the
+ * flush.
+ */
 export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): Coupling {
   if (!GAMMAS.includes(gamma)) {
     throw new UserError(
@@ -47,7 +50,7 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
     reversible: true,
     numStreams: 2,
     storedBits: keptBits(gamma),
-    // The momentum under way grows with gamma: see the quality study for how far off that is.
+    // The remaining momentum grows with gamma; the quality study shows how far off that is.
     conversion: gamma === -1 ? "different" : "close",
     drawsSigns: false,
     takesUnits: true,
@@ -74,7 +77,7 @@ export function momentumUnits(gamma: number, factorOf: (pass: Pass) => Factor): 
   };
 }
 
-/** df of g = dv' + dp'; leaves dv in place of dv'. */
+/** df from g = dv' + dp'; overwrites dv' with dv. */
 function branchGradient_(dp_TD: Tensor, dv_TD: Tensor, { gamma, signs_T1 }: Factor): Tensor {
   if (hasKernels(device(dv_TD)) && dtype(dv_TD) === "float32") {
     const df_TD = empty(shape(dv_TD), "float32", device(dv_TD));

@@ -1,4 +1,4 @@
-// The network as everyone runs it: one stream, p' = p + f(p). Not reversible; here for comparison, for export, and for
+// The network as everyone runs it: one stream, p' = p + f(p). Not reversible; it serves comparison, export, and
 // evaluation of what was exported.
 import { add_ } from "../../torch/ops.js";
 import type { Coupling } from "../coupling.js";

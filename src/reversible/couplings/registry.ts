@@ -1,5 +1,5 @@
-// Every coupling there is, in the order of --help. A new one is a file beside this and a line in the list; settings, their
-// checks, what revmoe.json may say and what plans compare follow from its definition.
+// Every coupling, in the order of --help. A new one is a file beside this and a line in the list; settings, their
+// checks, the fields of revmoe.json and what plans compare follow from its definition.
 import type { Given, SettingRow, SettingRows, SettingsOf } from "../../settings/table.js";
 import type { Coupling } from "../coupling.js";
 import { ADDITIVE } from "./additive.js";
@@ -11,7 +11,7 @@ import { ORDINARY } from "./ordinary.js";
 import { REVFFN } from "./revffn.js";
 
 const ALL = [MOMENTUM, BDIA, ADDITIVE, REVFFN, ORDINARY] as const;
-/** The same, where it does not matter which one it is. */
+/** The same list with one common type, for code that treats all alike. */
 const EVERY = ALL as readonly CouplingDefinition[];
 
 type Definition = (typeof ALL)[number];
@@ -32,9 +32,9 @@ type SettingOf<One> = One extends { fields: infer Fields }
   ? Extract<Fields[keyof Fields], { setting: string }>["setting"]
   : never;
 
-/** Settings of `train` that one coupling alone has, of all of them. */
+/** All settings of `train` that belong to one coupling. */
 export const COUPLING_ROWS = Object.assign({}, ...ALL.map(({ rows }) => rows)) as Intersection<RowsOf<Definition>>;
-/** Those that decide memory. */
+/** Those of them that decide memory. */
 export const PLANNED_COUPLING_ROWS = Object.assign(
   {},
   ...EVERY.map(({ rows, planned }) => Object.fromEntries(planned.map((name) => [name, rows[name]]))),
@@ -44,15 +44,15 @@ export const SHARED_COUPLING_ROWS = gammaRows(ALL);
 
 type AllRows = typeof COUPLING_ROWS & typeof SHARED_COUPLING_ROWS;
 export type CouplingSettings = SettingsOf<AllRows>;
-/** What a description may say of a coupling, beside its name. */
+/** The fields that a description may have for its coupling, beside the name. */
 export type DescribedFields = Partial<Intersection<DescribedOf<Definition>>>;
-/** The settings that descriptions say. */
+/** The settings that descriptions hold. */
 export type DescribedSettings = Pick<CouplingSettings, SettingOf<Definition>>;
 
 const definitionOf = (name: CouplingName): CouplingDefinition =>
   EVERY.find((each) => each.name === name) as CouplingDefinition;
 
-/** The settings whose value decides the network. */
+/** Names of the settings whose value decides the network. */
 export const DESCRIBED_SETTINGS = [
   ...new Set(EVERY.flatMap(({ fields }) => Object.values(fields).map((f) => f.setting))),
 ] as (keyof DescribedSettings)[];
@@ -68,7 +68,7 @@ export const isCouplingName = (name: unknown): name is CouplingName =>
 export const hasGamma = (name: CouplingName): boolean => definitionOf(name).gamma !== undefined;
 export const COUPLINGS_WITH_GAMMA = COUPLING_NAMES.filter(hasGamma);
 
-/** What a description says of a coupling with these settings. */
+/** The fields of a description for a coupling with these settings. */
 export const describeCoupling = (name: CouplingName, settings: DescribedSettings): DescribedFields =>
   Object.fromEntries(
     Object.entries(definitionOf(name).fields).map(([field, { setting }]) => [
@@ -77,7 +77,10 @@ export const describeCoupling = (name: CouplingName, settings: DescribedSettings
     ]),
   );
 
-/** Whether all fields are there that this coupling needs, and those of any coupling say what can be said. */
+/**
+ * Whether `read` has all fields that this coupling needs, and every coupling's field in it has a possible type or
+ * choice.
+ */
 export const isDescribed = (name: CouplingName, read: Readonly<Record<string, unknown>>): boolean =>
   EVERY.every((definition) =>
     Object.entries(definition.fields).every(([field, { setting, before }]) => {
@@ -89,7 +92,9 @@ export const isDescribed = (name: CouplingName, read: Readonly<Record<string, un
 
 const ROWS: AllRows = { ...COUPLING_ROWS, ...SHARED_COUPLING_ROWS };
 
-/** The coupling of a description; `settings` where it is trained, for how its inverse is computed. */
+/**
+ * Makes the coupling of a description; `settings` say how its inverse is computed, and are needed for training only.
+ */
 export function makeCoupling(
   { coupling, ...described }: { coupling: CouplingName } & DescribedFields,
   settings?: CouplingSettings,
@@ -100,12 +105,12 @@ export function makeCoupling(
   return make(Object.fromEntries(whole), settings as SettingsOf<SettingRows> | undefined);
 }
 
-/** The word of a plan for what is kept for the inverse beside streams and stored bits. */
+/** A plan's word for what is kept for the inverse beside streams and stored bits. */
 export const keptOf = (name: CouplingName): string | undefined => definitionOf(name).kept;
 
 export const whenDiverged = (name: CouplingName): string => definitionOf(name).whenDiverged ?? "";
 
-/** What plans side by side show of couplings that rebuild. */
+/** The rebuilding couplings that plans show side by side. */
 export const COMPARED_COUPLINGS: readonly { coupling: CouplingName; gamma?: number }[] = COUPLING_NAMES.flatMap(
   (name) => definitionOf(name).compared.map((settings) => ({ coupling: name, ...settings })),
 );
@@ -118,7 +123,10 @@ interface Chosen extends CouplingSettings, SharedSettings {
 export const widthProblem = (settings: Chosen, hiddenSize: number): string | false =>
   definitionOf(settings.coupling).widthProblem?.(settings as never, hiddenSize) ?? false;
 
-/** The first problem of settings that a coupling alone has: given with another, with nothing to rebuild, or excluding each other. */
+/**
+ * The first problem with a coupling's own settings: given with another coupling, without effect as nothing is rebuilt,
+ * or excluding each other.
+ */
 export function couplingProblem(settings: Chosen, rebuilds: boolean, at: Given): string | false {
   for (const { name, rows } of ALL) {
     const idle = name === settings.coupling ? undefined : Object.keys(rows).find((row) => at.has(row));

@@ -1,8 +1,8 @@
 // The paper's block (RevFFN, arXiv 2512.20920): the hidden state is split into halves x1 and x2 of width D/2.
 //   y1 = x1 + F(queries from x1; keys and values from x2);  y2 = x2 + G(y1)
-// with F attention and G feed-forward, bridged to full width by adapters that the block owns. Back: x2 = y2 - G(y1) is
-// explicit; x1 = y1 - F(x1; x2) is a fixed point, as good as F contracts. With `storedHint` the forward pass solves it too
-// and keeps the few low bits by which the solution is off, so that the inverse is exact on the grid.
+// with F attention and G feed-forward, brought to full width by adapters that the block owns. Back: x2 = y2 - G(y1) is
+// explicit; x1 = y1 - F(x1; x2) is a fixed point, as exact as F contracts. With `storedHint` the forward pass solves
+// it, too, and keeps the few low bits by which the solution is off; so the inverse is exact on the grid.
 import { assert } from "../../errors.js";
 import type { SettingRows } from "../../settings/table.js";
 import { add, add_, addScalar, amax, amin, bitAnd, cat, cast, narrow, sub } from "../../torch/ops.js";
@@ -102,7 +102,7 @@ export const REVFFN = defineCoupling({
     "fixed_point_damping",
     "fixed_point_anderson",
   ],
-  // Which adapters there are. How the inverse is solved is no part of the network.
+  // The field says which adapters exist. How the inverse is solved is not part of the network.
   fields: { adapters: { setting: "adapter_sharing" } },
   kept: "hints",
   whenDiverged: "Set reconstruction to stored_hint, more damping, or coupling momentum.",
@@ -132,7 +132,7 @@ export const REVFFN = defineCoupling({
 });
 
 export interface RevffnSettings extends SolverSettings {
-  /** Whether the forward pass keeps what makes the inverse exact; integer streams alone. */
+  /** Whether the forward pass keeps what makes the inverse exact; only for integer streams. */
   storedHint: boolean;
 }
 
@@ -185,16 +185,16 @@ export function revffn(settings: RevffnSettings): Coupling {
 
 function halves(x_TD: Tensor): Tensor[] {
   const half = shape(x_TD)[1] / 2;
-  // Copies: a view would keep the whole alive, and streams are changed in place.
+  // Copies, because a view would keep the whole tensor alive, and streams are changed in place.
   return [0, half].map((start) => cast(narrow(x_TD, 1, start, half), dtype(x_TD), false, true));
 }
 
-/** Bits for a signed correction: as many as its largest element needs; null when it is zero everywhere. */
+/** Packs a signed difference in as many bits as its largest element needs; null when it is zero everywhere. */
 function packHint(off_TD: Tensor): Tensor | null {
   const [least, most] = [item(amin(off_TD)), item(amax(off_TD))];
   if (least === 0 && most === 0) return null;
   const bits = [1, 2, 4, 8].find((width) => least >= -(2 ** (width - 1)) && most < 2 ** (width - 1));
-  // What 8 bits do not hold is kept as it is; then the iteration is no use here, and its report says so.
+  // What does not fit 8 bits is kept whole. Then the iteration is of no use here, and its report says so.
   return bits === undefined || numel(off_TD) % 8 !== 0 ? off_TD : packBits(off_TD, bits);
 }
 

@@ -1,5 +1,5 @@
-// Keeps the input streams of every block, and runs a block again before it is differentiated. The same with the inputs in
-// host memory (on the CPU that is where they are).
+// Keeps the input streams of every block, and runs a block again before it is differentiated. checkpoint-offload keeps
+// them in host memory; on the CPU both are the same.
 import { assert } from "../../errors.js";
 import { free, isAlive, keep, scope } from "../../torch/scope.js";
 import { device, dtype, type Tensor, to } from "../../torch/tensor.js";
@@ -7,7 +7,7 @@ import type { Apply, Branch } from "../coupling.js";
 import { type BranchGraphs, differentiateStages, recordStages } from "../stages.js";
 import { backwardLast, type Method, passForward, passOf, replace, reverseKept } from "./method.js";
 
-/** Ends a coupling's forward pass. */
+/** Thrown to end a coupling's forward pass early, at its last branch. */
 class LastBranch {
   constructor(
     readonly branch: Branch,
@@ -36,7 +36,8 @@ const checkpointing = <Name extends string>(name: Name, onHost: boolean, about?:
       const back = host.map((stream) => to(stream, dtype(stream), device(batch.dStreams[0])));
       const inputs = [...here, ...replace(host, back)];
       batch.kept[unit] = { inputs, graphs };
-      // The last branch is evaluated when its gradient is at hand: the coupling's forward pass ends where it asks for it.
+      // The last branch is evaluated only when its gradient is known, so the coupling's forward pass ends where it asks
+      // for it.
       let last: LastBranch | null = null;
       const apply: Apply = (branch, x_TD, memory_TD) => {
         if (graphs.length === branches - 1) {

@@ -1,5 +1,5 @@
-// What a training step keeps of the forward pass: what a method is, and what all methods do alike over the same couplings
-// and branch functions. A unit is what a coupling passes at once: a block, or several blocks as one function.
+// What a method is (what a training step keeps of the forward pass), and what all methods do alike over the same
+// couplings and branch functions. A unit is what a coupling passes at once: a block, or several blocks as one function.
 // All methods call the same `coupling.reverse`, so their gradients agree to the last bit wherever recomputation does.
 import { free, isAlive, keep, scope } from "../../torch/scope.js";
 import { byteSize, type Tensor } from "../../torch/tensor.js";
@@ -9,12 +9,15 @@ import type { Solution } from "../fixed-point.js";
 import { backwardStages, type BranchGraphs, evaluateStages, freeGraphs, type Stage } from "../stages.js";
 import type { StreamFormat } from "../streams.js";
 
-/** A block with its weights bound; a stage's `context` is the micro-batch's own. */
+/** A block with its weights; the `context` of its stages belongs to the micro-batch. */
 export interface Block<Context> {
   stages(branch: Branch): Stage<Context>[];
 }
 
-/** What a method keeps of a block: dropped bits (reversible), input streams (checkpoint; `host`: away), or graphs (store). */
+/**
+ * What a method keeps of a block: stored bits (reversible), input streams (checkpoint; `host`: in host memory), or
+ * graphs (store).
+ */
 interface Kept {
   bits?: Tensor;
   inputs?: Tensor[];
@@ -27,21 +30,21 @@ export interface BatchState<Context> {
   context: Context;
   streams: Tensor[];
   dStreams: Tensor[];
-  /** Per unit, whatever the method keeps. */
+  /** What the method keeps, for each unit. */
   kept: Kept[];
-  /** +-1 per token [T, 1], the same at every call with one unit; for couplings that draw. */
+  /** +-1 per token [T, 1], the same at every call with one unit; for couplings that draw signs. */
   signs?: (unit: number) => Tensor;
-  /** Told how the inverse of a unit went, where it is solved by iteration. */
+  /** Called with the outcome of a unit's inverse, where it is solved by iteration. */
   report?: (unit: number, solution: Solution) => void;
-  /** See `Pass`. */
+  /** See `each` of `Pass`. */
   each?: (value: number) => number[];
 }
 
 export interface Method<Name extends string = string> {
   readonly name: Name;
-  /** Completes "what is kept of the forward pass: " in the help; left out where that of another says it. */
+  /** Completes "what is kept of the forward pass: " in the help; left out where another method's text covers it. */
   readonly about?: string;
-  /** Whether inputs are rebuilt from outputs, for which the coupling must be reversible. */
+  /** Whether inputs are rebuilt from outputs; then the coupling must be reversible. */
   readonly rebuilds: boolean;
   /** What is kept of each block beside streams and stored bits, in the words of a plan. */
   readonly kept: string;
@@ -54,15 +57,15 @@ export interface Method<Name extends string = string> {
 export interface Net {
   coupling: Coupling;
   format: StreamFormat;
-  /** What unit 0 is called in errors; the others count on from it. */
+  /** Number of unit 0 in errors; the other units count on from it. */
   firstLayer?: number;
   /** Whether stored bits wait in host memory. */
   bitsOnHost?: boolean;
-  /** Tokens that pass a tokenwise stage at once; 0 or nothing for all. */
+  /** How many tokens pass a tokenwise stage at once; 0 or nothing: all. */
   tileTokens?: number;
 }
 
-/** For the scope of the caller. */
+/** Arguments of one pass through the coupling; their tensors belong to the caller's scope. */
 export function passOf<Context>(
   unit: number,
   batch: BatchState<Context>,
@@ -74,7 +77,7 @@ export function passOf<Context>(
   return { unit, ...wanted, report, each, ...(coupling.drawsSigns ? { signs_T1: batch.signs?.(unit) } : {}) };
 }
 
-// The streams of a batch are owned by nobody but the batch: they are kept out of scopes and freed when replaced.
+// A batch owns its streams: they are kept out of scopes, and freed when replaced.
 export function replace(old: Tensor[], next: Tensor[]): Tensor[] {
   for (const tensor of next) keep(tensor);
   for (const tensor of old) if (!next.includes(tensor) && isAlive(tensor)) free(tensor);
@@ -86,7 +89,10 @@ export const applyTo =
   (branch, x_TD, memory_TD) =>
     evaluateStages(block.stages(branch), { x_TD, context, tileTokens, memory_TD });
 
-/** The streams behind a unit, checked; for the caller's scope, but for those of the batch that were overwritten. */
+/**
+ * Passes a unit and checks the streams behind it. They belong to the caller's scope, unless they overwrite the batch's
+ * streams.
+ */
 export function passForward<Context>(
   unit: number,
   block: Block<Context>,
@@ -103,7 +109,7 @@ export function passForward<Context>(
   );
 }
 
-/** Bytes of the stored bits, the only part of the reversible method that grows with depth. */
+/** Bytes of the stored bits. They are the only part of the reversible method that grows with depth. */
 export function bitBytes<Context>(batch: BatchState<Context>): number {
   return batch.kept.reduce((total, { bits }) => total + (bits === undefined ? 0 : byteSize(bits)), 0);
 }
@@ -113,7 +119,7 @@ export function hostBytes<Context>(batch: BatchState<Context>): number {
   return batch.kept.flatMap(({ host = [] }) => host).reduce((total, stream) => total + byteSize(stream), 0);
 }
 
-/** Releases whatever a batch still owns; after a failed step too. */
+/** Frees all that a batch still owns; also after a failed step. */
 export function freeBatch<Context>(batch: BatchState<Context>): void {
   const kept = batch.kept.flatMap(({ bits, inputs = [], host = [] }) => [
     ...(bits === undefined ? [] : [bits]),
@@ -127,7 +133,7 @@ export function freeBatch<Context>(batch: BatchState<Context>): void {
   batch.kept = [];
 }
 
-/** Backpropagates through the last of the recorded branches, and drops it. */
+/** Backpropagates through the last recorded branch, and removes it. */
 export function backwardLast(graphs: BranchGraphs[], dy_TD: Tensor): ReturnType<typeof backwardStages> {
   const last = graphs.at(-1);
   assert(last, "more branches were visited than recorded");
@@ -136,7 +142,7 @@ export function backwardLast(graphs: BranchGraphs[], dy_TD: Tensor): ReturnType<
   return gradients;
 }
 
-/** The backward pass through a unit of which something else than its streams is kept. */
+/** The backward pass through a unit when streams are not rebuilt. */
 export function reverseKept<Context>(unit: number, batch: BatchState<Context>, net: Net, visit: Visit): void {
   const { coupling, format } = net;
   batch.streams = replace(batch.streams, []); // the last unit's outputs: only rebuilding needs them

@@ -1,4 +1,4 @@
-// Every method there is, in the order of --help: a file beside this and a line in the list.
+// Every method, in the order of --help: a file beside this and a line in the list.
 import { checkpoint, checkpointOffload } from "./checkpoint.js";
 import type { Method } from "./method.js";
 import { reversible } from "./reversible.js";
@@ -11,7 +11,10 @@ export const METHOD_NAMES: readonly MethodName[] = ALL.map(({ name }) => name);
 export const METHODS = Object.fromEntries(ALL.map((method) => [method.name, method])) as Record<MethodName, Method>;
 export const DEFAULT_METHOD = reversible.name;
 
-/** In the order in which they are compared: from what keeps most, the measure, to what keeps least. */
+/**
+ * In the order in which they are compared: from the one that keeps most, which others are measured against, to the one
+ * that keeps least.
+ */
 export const COMPARED_METHODS = [
   ...METHOD_NAMES.filter((name) => METHODS[name].holdsBlocks),
   ...METHOD_NAMES.filter((name) => !METHODS[name].holdsBlocks && !METHODS[name].rebuilds),

@@ -1,5 +1,5 @@
-// Keeps every block's graph: nothing is computed twice, and memory grows with depth. The measure that the others are compared
-// with.
+// Keeps every block's graph: nothing is computed twice, and memory grows with depth. The other methods are compared
+// with it.
 import { scope } from "../../torch/scope.js";
 import type { Apply } from "../coupling.js";
 import { type BranchGraphs, recordStages } from "../stages.js";

@@ -1,4 +1,4 @@
-// The low bits of whole numbers that a factor of +-2^-m drops: how many there are, and packed into bytes.
+// The low bits of whole numbers that a factor of +-2^-m drops: how many there are, and how they are packed into bytes.
 import { assert } from "../../errors.js";
 import { bitAnd_, bitOr_, cast, narrow, reshape, shiftLeft_, shiftRight, view } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
@@ -17,14 +17,14 @@ export function storedBits(gamma: number): number {
   return bits;
 }
 
-/** Bits that are kept per element: m of 3 takes a nibble and m above 4 a byte, since a byte holds whole elements. */
+/** Bits that are kept per element. A byte holds whole elements, so m = 3 takes 4 bits, and m above 4 takes 8. */
 export const keptBits = (gamma: number): number => slotBits(storedBits(gamma));
 
 // m bits per element, 8/m elements to a byte. Byte i holds elements i, i+n, i+2n, ...: whole
 // ranges are shifted and joined, which needs no strided access.
 const slotBits = (bits: number): number => (bits > 4 ? 8 : bits === 3 ? 4 : bits);
 
-/** Bytes of `count` elements, with so many bits kept of each. */
+/** Bytes of `count` elements with `slot` bits each. */
 export function packedBytes(count: number, slot: number): number {
   assert((count * slot) % 8 === 0, `${count} elements do not fill bytes of ${8 / slot}`);
   return (count * slot) / 8;
@@ -38,12 +38,12 @@ export function packBits(stream: Tensor, bits: number): Tensor {
     const rows = view(bitAnd_(cast(stream, "uint8", false, true), 2 ** bits - 1), [8 / slot, bytes]);
     const packed = reshape(narrow(rows, 0, 0, 1), [-1]);
     for (let i = 1; i < 8 / slot; i++) bitOr_(packed, shiftLeft_(reshape(narrow(rows, 0, i, 1), [-1]), i * slot));
-    // `packed` is a view of the first rows; the copy lets the rest go.
+    // `packed` is a view of the first rows; a copy lets the rest be freed.
     return cast(packed, "uint8", false, true);
   });
 }
 
-/** `into` or the unpacked bits, in place. */
+/** `into` or (bitwise) the unpacked bits; overwrites `into`. */
 export function unpackInto_(into: Tensor, packed: Tensor, bits: number): Tensor {
   const slot = slotBits(bits);
   const rows = view(into, [8 / slot, numel(packed)]);

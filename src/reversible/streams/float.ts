@@ -1,4 +1,4 @@
-// Streams in a float dtype: nothing to round, nothing to store, and nothing that a kernel would do in fewer passes.
+// Streams in a float dtype: nothing is rounded or stored, and a kernel would not save a pass.
 import { add_, cast, mul, mulScalar, mulScalar_ } from "../../torch/ops.js";
 import type { StreamFormat } from "./format.js";
 import { byOperators, flip_, largestOf } from "./operators.js";

@@ -1,4 +1,5 @@
-// Streams on a grid by libtorch's operators: where there are no kernels, and what the kernels are measured by.
+// Streams on a grid by libtorch's operators: for devices without kernels, and as the reference that kernels are tested
+// by.
 import { assert } from "../../errors.js";
 import { add_, cast, mul, mulScalar, mulScalar_, neg_, round_, shiftLeft_, shiftRight, sub_ } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
@@ -7,12 +8,12 @@ import type { StreamFormat } from "./format.js";
 import { byOperators, type Facts, flip_, largestOf } from "./operators.js";
 import type { Range } from "./range.js";
 
-/** On the grid of `range`, in whole numbers. */
+/** The format on the grid of `range`, in whole numbers. */
 export function gridReference(facts: Facts, type: "int32" | "int64", range: Range): StreamFormat {
   const { unit } = range;
   const wide = type === "int64" ? "float64" : "float32";
   return byOperators(facts, {
-    // One product: times a power of two no bit is lost, and every temporary is gone before the next is made.
+    // One product, as a factor of a power of two loses no bit; each temporary is freed before the next is made.
     fromFloat: (y, factor, factors_T1) =>
       scope(() => {
         const rounded = scope(() => {

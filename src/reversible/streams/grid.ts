@@ -1,5 +1,5 @@
-// Streams on a grid of whole numbers: by the kernels (native/kernels/streams.h, momentum.h), a pass over memory for each step; by libtorch's operators on a
-// device without them. Both give the same bits.
+// Streams on a grid of whole numbers. Kernels (native/kernels/streams.h, momentum.h) take one pass over memory for each
+// operation; on a device without them libtorch's operators do the work. Both give the same bits.
 import { hasKernels } from "../../torch/kernels/kernels.js";
 import { contiguous, momentum_, momentumBack_, streamAdd_, streamFloat_ } from "../../torch/ops.js";
 import { device, empty, numel, shape, type Tensor } from "../../torch/tensor.js";
@@ -9,10 +9,13 @@ import { gridReference } from "./grid-reference.js";
 import type { Facts } from "./operators.js";
 import { Range } from "./range.js";
 
-/** Streams on the grid of 2^-fractionBits. Branches see float32 in either case; int64 is rounded from float64. */
+/**
+ * Streams on the grid of 2^-fractionBits. Branches see float32 with both types; an int64 value is rounded to it from
+ * float64.
+ */
 export function gridStreams(type: "int32" | "int64", fractionBits: number): StreamFormat {
   const unit = 2 ** fractionBits;
-  // Half the range: the sum of two checked values cannot wrap.
+  // Half of the type's range, so that the sum of two checked values cannot wrap.
   const range = new Range(unit, (type === "int32" ? 2 ** 30 : 2 ** 62) / unit);
   const facts: Facts = { name: `${type}/${fractionBits}`, exact: true, floatDtype: "float32" };
   const reference = gridReference(facts, type, range);
@@ -78,8 +81,8 @@ function byKernels(facts: Facts, type: "int32" | "int64", range: Range): StreamF
 const slotOf = ({ gamma }: Factor): number => (gamma === 0 ? 0 : keptBits(gamma));
 
 /**
- * The most fractional bits, `usual` at most, with which an int32 grid holds values of four times `largest`: pretrained
- * networks have a few elements that are thousands of times the others, and they grow while training.
+ * Fractional bits of an int32 grid: as many as possible, at most `usual`, if it must hold four times `largest`.
+ * Pretrained networks have a few elements that are thousands of times the others, and these grow in training.
  */
 export const fittingFractionBits = (largest: number, usual: number): number =>
   Math.max(0, Math.min(usual, Math.floor(30 - Math.log2(4 * largest))));

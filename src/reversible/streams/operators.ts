@@ -1,19 +1,23 @@
-// A stream format by libtorch's operators, a pass over memory each, from the few things in which formats differ.
+// A stream format by libtorch's operators, each a pass over memory, built from the few functions in which formats
+// differ.
 import { add, add_, addScalar, aminmax, cast, mul_, mulScalar, sub_ } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import { dtype, item, type Tensor } from "../../torch/tensor.js";
 import { type Factor, NO_WATCH, type StreamFormat } from "./format.js";
 
-/** What formats differ in. */
+/** The functions in which formats differ. */
 export interface Arithmetic {
-  /** factor * y as a stream, where there are factors of tokens [T, 1] by these. */
+  /** factor * y as a stream; if `factors_T1` [T, 1] is given, these factors replace `factor`. */
   fromFloat(y: Tensor, factor: number, factors_T1?: Tensor): Tensor;
   toFloat(stream: Tensor): Tensor;
   /** sum + factor * stream, the product rounded down to the grid, in place of `sum`. */
   addScaled_(sum: Tensor, stream: Tensor, factor: Factor): Tensor;
   /** The low bits that `addScaled_` drops, packed; null when it drops none. */
   droppedBits(stream: Tensor, factor: Factor): Tensor | null;
-  /** The stream of which `addScaled_` makes `scaled` out of zeros, given the dropped bits; in place of `scaled`, where it is a grid. */
+  /**
+   * Undoes `addScaled_` on zeros: from `scaled` and the dropped bits back to the stream; on a grid, in place of
+   * `scaled`.
+   */
   unscale_(scaled: Tensor, bits: Tensor | null, factor: Factor): Tensor;
   check(stream: Tensor, where: string): void;
 }
@@ -48,14 +52,14 @@ export function byOperators(facts: Facts, arithmetic: Arithmetic): StreamFormat 
   };
 }
 
-/** 1 - factor, as `fromFloat` takes it. */
+/** 1 - factor, as the arguments of `fromFloat`. */
 const restOf = ({ gamma, signs_T1 }: Factor): [number, Tensor?] =>
   signs_T1 === undefined ? [1 - gamma] : [1, addScalar(mulScalar(signs_T1, -gamma), 1)];
 
 export const flip_ = (stream: Tensor, { signs_T1 }: Factor): Tensor =>
   signs_T1 === undefined ? stream : mul_(stream, cast(signs_T1, dtype(stream)));
 
-/** Not a number where an element is. */
+/** Largest absolute value; NaN if an element is. */
 export const largestOf = (t: Tensor): number =>
   scope(() => {
     const [least, most] = aminmax(t).map(item);

@@ -1,6 +1,7 @@
-// Whether streams on a grid stay within half of its range, so that no sum wraps. Kernels note the largest of what does not in two numbers
-// beside them (src/torch/ops/streams.ts); a range owns these, and looks at them behind a block on a CPU, where that costs nothing. On a GPU it
-// would wait for the block, so a step looks once it knows its loss, and at its end.
+// Checks that streams on a grid stay within half of its range, so that no sum wraps. Kernels note the largest values
+// beyond it in two numbers (src/torch/ops/streams.ts). A range owns these numbers. On a CPU it looks at them behind
+// each block, which costs nothing. On a GPU that would wait for the block, so a step looks once it knows its loss, and
+// at its end.
 import { BadValuesError } from "../../errors.js";
 import { isCpu } from "../../torch/device-name.js";
 import { free, keep } from "../../torch/scope.js";
@@ -11,17 +12,17 @@ const BRANCH = "a branch of the network";
 const BLOCK = "a block of the network";
 
 export class Range {
-  /** Of whoever watches now; made on the device of the first kernel. */
+  /** The two numbers of the watch that is open; made on the device of its first kernel. */
   #flags: Tensor | null = null;
   #watching = false;
 
-  /** The grid's units in 1, and the value where half of its range ends. */
+  /** `unit`: grid steps in 1. `limit`: the value at half of the grid's range. */
   constructor(
     readonly unit: number,
     readonly limit: number,
   ) {}
 
-  /** Runs `fn` and looks at what its kernels noted; within another watch, that looks. */
+  /** Runs `fn` and looks at what its kernels noted. Inside another watch, that watch looks. */
   during<Result>(where: string, fn: () => Result): Result {
     if (this.#watching) return fn();
     this.#watching = true;
@@ -34,7 +35,7 @@ export class Range {
     }
   }
 
-  /** Calls a kernel with the flags. */
+  /** Calls a kernel with the flags to note in. */
   noted(device: string, kernel: (flags: Tensor) => void): void {
     this.during(BLOCK, () => {
       this.#flags ??= flagsOn(device);
@@ -42,7 +43,7 @@ export class Range {
     });
   }
 
-  /** A watch that nobody else ends. */
+  /** Opens a watch; only its holder ends it. */
   hold(device: string): Watch {
     this.#watching = true;
     this.#flags = flagsOn(device);
@@ -51,7 +52,7 @@ export class Range {
 
   watch = (device: string): Watch => (isCpu(device) ? NO_WATCH : this.hold(device));
 
-  /** Throws for a product or an element of this size, in units of the grid. */
+  /** Throws if a product or an element, in units of the grid, is beyond the limit. */
   check(product: number, element: number, where: string): void {
     const { unit, limit } = this;
     if (!(product / unit < limit))
@@ -78,7 +79,7 @@ export function notFinite(where: string): BadValuesError {
   return new BadValuesError(`${where}: a value is not a finite number.`, "The model's weights may be damaged.");
 }
 
-/** The limit of int64 with its usual 32 fractional bits. */
+/** The limit of int64 with its usual 32 fractional bits: a wider grid does not exist. */
 const WIDEST = 2 ** 30;
 
 function outOfRange(largest: number, limit: number, where: string): BadValuesError {

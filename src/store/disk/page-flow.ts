@@ -1,37 +1,37 @@
-// Which pages of a working copy are in memory. Parts are used up and down, so the next one is known: it is read ahead while
-// this one computes. What was changed is written back at once. Pages stay in memory as long as there is room, and the part used
-// longest ago is let go first: in an order that turns at both ends, that is the one needed last.
+// Which pages of a working copy are in memory. Parts are used up and down, so the next one is known: it is read ahead
+// while the present one computes. Changes are written back at once. Pages stay in memory while there is room; the part
+// used longest ago is dropped first. In an order that turns at both ends, that part is needed last.
 import { readFileSync } from "node:fs";
 import { freemem } from "node:os";
 
 import type { SharedMapping } from "../../torch/mapping.js";
 import { PartOrder } from "../part-order.js";
 
-/** Memory that page cache leaves to everything else. */
+/** Bytes of memory that the page cache leaves to everything else. */
 const RESERVE_BYTES = 2 ** 30;
 
 interface Part {
   weights: SharedMapping;
-  /** Absent where the optimizer keeps nothing of it. */
+  /** Missing where the optimizer has no state for it. */
   state?: SharedMapping;
 }
 
 export class PageFlow {
   readonly #order: PartOrder;
   readonly #parts = new Map<number, Part>();
-  /** Files with pages in memory, the one used last at the end. */
+  /** Files with pages in memory, the last used at the end. */
   readonly #resident = new Set<SharedMapping>();
 
   constructor(order: number[]) {
     this.#order = new PartOrder(order);
   }
 
-  /** Makes a part known, or more of it. */
+  /** Sets the files of a part; called again when it has more of them. */
   set(part: number, files: Part): void {
     this.#parts.set(part, files);
   }
 
-  /** Waits for the pages of a part, and begins to read those of the part behind it. */
+  /** Waits for the pages of a part, and begins to read those of the next part. */
   enter(part: number): void {
     const ahead = this.#order.enter(part);
     this.#bring(part);
@@ -40,7 +40,7 @@ export class PageFlow {
     for (const file of waited) file.awaitRead();
   }
 
-  /** Waits for all pages of a part that is about to be changed behind its turn: what comes next stays as it is. */
+  /** Waits for all pages of a part that is changed after its turn; which part is next does not change. */
   return(part: number): void {
     const files = this.#all(part);
     this.#bringFiles(files);
@@ -89,7 +89,7 @@ export class PageFlow {
     const most = availableBytes() - RESERVE_BYTES;
     let bytes = [...this.#resident].reduce((sum, file) => sum + file.bytes, 0);
     const files = [...this.#resident];
-    // The newest are those of the part in use and of the next one.
+    // The newest files belong to the part in use and the next one.
     for (const file of files.slice(0, Math.max(0, files.length - 4))) {
       if (bytes <= most) return;
       file.drop();
@@ -99,7 +99,7 @@ export class PageFlow {
   }
 }
 
-/** Memory that could hold pages: free, or page cache already. */
+/** Bytes of memory that could hold pages: free, or page cache already. */
 function availableBytes(): number {
   try {
     const kib = /^MemAvailable:\s+(\d+) kB/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1];

@@ -1,5 +1,5 @@
-// The file of a part: a safetensors file that is mapped and written in place, so that its tensors are ordinary tensors whose
-// changes reach the disk. The tensors are views: whoever takes them frees them before `mapping` is closed.
+// The file of a part: a safetensors file that is mapped and written in place, so its tensors are ordinary tensors whose
+// changes reach the disk. The tensors are views: whoever takes them must free them before `mapping` is closed.
 import { UserError } from "../../errors.js";
 import { AGAIN, readHeader } from "../../checkpoint/safetensors/header.js";
 import { readEntry } from "../../checkpoint/safetensors/file.js";
@@ -19,11 +19,15 @@ export interface PartFile {
   tensors: Map<string, Tensor>;
 }
 
-// As in memory: the last bits of a product can depend on where its factors lie (MKL's, of one row with a matrix).
+// Tensors in memory are aligned like this, too. The last bits of a product can depend on where its factors lie (with
+// MKL, for one row times a matrix).
 const ALIGNMENT = 64;
 const PADDING = "padding.";
 
-/** Makes the file at `path`, all zero, with its place on the disk taken. Every tensor begins at a multiple of 64 bytes. */
+/**
+ * Makes the file at `path`, all zero, with its space on the disk reserved. Every tensor begins at a multiple of 64
+ * bytes. Errors: UserError.
+ */
 export function createPartFile(path: string, tensors: PartTensor[]): PartFile {
   const ordered = inFileOrder(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] }))).flatMap(
     padded,
@@ -54,7 +58,7 @@ export function openPartFile(path: string): PartFile {
   return { mapping, tensors: viewsOf(path, mapping) };
 }
 
-/** The format allows no gaps, so what fills them is a tensor too. */
+/** The format allows no gaps, so the padding is a tensor, too. */
 function padded(plan: TensorPlan): TensorPlan[] {
   const missing = (ALIGNMENT - (sourceBytes([plan]) % ALIGNMENT)) % ALIGNMENT;
   return missing === 0 ? [plan] : [plan, { name: `${PADDING}${plan.name}`, dtype: "uint8", shape: [missing] }];

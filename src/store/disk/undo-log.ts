@@ -1,6 +1,6 @@
-// The old bytes of what a step changes, on the disk before the change begins. A record is a head, the bytes of one file of
-// the working copy, and a mark that is written when these have reached the disk: a file whose record has no mark is unchanged.
-// Heads and marks are 512 bytes of text.
+// The old bytes of what a step changes; they are on the disk before the change begins. A record is a head, the bytes of
+// one file of the working copy, and a mark, written when the bytes have reached the disk. So a file whose record has no
+// mark is unchanged. Heads and marks are 512 bytes of text.
 import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 
@@ -29,7 +29,7 @@ export class UndoLog {
 
   constructor(folder: string) {
     this.#path = join(folder, UNDO_FILE);
-    // Appending: after `clear` the next record is the first byte of the file again.
+    // The file is opened for appending: after `clear`, the next record begins at its first byte again.
     this.#file = openSync(
       this.#path,
       constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND,
@@ -37,7 +37,10 @@ export class UndoLog {
     );
   }
 
-  /** Keeps the bytes of these files as they are before `step`; they may be changed when it returns. */
+  /**
+   * Saves the bytes of these files as they are before `step`. They may be changed once it returns. Errors: UserError if
+   * the disk is full.
+   */
   append(step: number, files: SharedMapping[]): void {
     const bytes = files.reduce((sum, each) => sum + each.bytes, 0);
     try {
@@ -67,8 +70,8 @@ export class UndoLog {
 }
 
 /**
- * Brings the working copy in `folder` back to the end of step `finished`; returns the files that it restored. Errors: UserError, before
- * the first file is touched, when a record is of no file that is there.
+ * Brings the working copy in `folder` back to the end of step `finished`; returns the files that it restored. Errors:
+ * UserError when a record names a file that is not there; nothing is changed then.
  */
 export function rollBack(folder: string, finished: number): string[] {
   const path = join(folder, UNDO_FILE);
@@ -89,11 +92,11 @@ export function rollBack(folder: string, finished: number): string[] {
 }
 
 interface SavedFile extends Head {
-  /** Where the old bytes begin. */
+  /** Offset of the old bytes in the log. */
   from: number;
 }
 
-/** The records of `step` that were finished. There are none where the step before was finished and the log not yet emptied. */
+/** The finished records of `step`. There are none if step `step - 1` ended but the log was not emptied yet. */
 function readRecords(log: number, step: number): SavedFile[] {
   const records: SavedFile[] = [];
   const size = fstatSync(log).size;

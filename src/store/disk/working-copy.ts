@@ -1,7 +1,8 @@
-// The parameters and the optimizer state of a run on disk: a folder with a file of weights and one of state for every part,
-// mapped and updated in place. With durability "snapshot" it is worth nothing after a crash: the run goes back to its last
-// checkpoint. With "step" an undo log and the state of the trainer beside it bring it back to the end of the last step.
-// Owns files and mappings; the tensors belong to the model and the optimizer, and what of them is alive is freed by `close`.
+// The parameters and the optimizer state of a run on disk: a folder with a file of weights and one of state for every
+// part, mapped and updated in place. With durability "snapshot" it is worth nothing after a crash: the run goes back to
+// its last checkpoint. With "step", an undo log and the trainer's state beside it bring it back to the end of the last
+// step. Owns files and mappings. The tensors belong to the model and the optimizer; `close` frees those that are still
+// alive.
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
@@ -43,7 +44,7 @@ export class WorkingCopy implements ParameterStore {
   readonly sharing = null;
   readonly held = NOTHING_HELD;
   readonly copiedBytes = 0;
-  /** Mapped files, of which the system keeps what it has memory for. */
+  /** 0, because files are mapped: the system keeps as much of them in memory as it has room for. */
   readonly hostBytes = 0;
   readonly #folder: string;
   readonly #architecture: Architecture;
@@ -56,9 +57,9 @@ export class WorkingCopy implements ParameterStore {
   #log: UndoLog | null = null;
   #step = 0;
   readonly #times = new Stopwatch();
-  /** Whether the files are those of an earlier run. */
+  /** Whether the files come from an earlier run. */
   #opened = false;
-  /** Whether a later run could go on with the folder as it is. */
+  /** Whether a later run can go on with the folder as it is. */
   #lasts = false;
 
   constructor(options: StoreOptions) {
@@ -69,7 +70,7 @@ export class WorkingCopy implements ParameterStore {
     this.#flow = new PageFlow(partsOf(options.architecture));
   }
 
-  /** Makes the folder anew, for whatever fills a model with values. */
+  /** Makes the folder anew, for a model that is then filled with values. */
   readonly allocate: Allocate = (planned) => {
     rmSync(this.#folder, { recursive: true, force: true });
     const weightBytes = planned.reduce((sum, { placed, dtype }) => sum + byteLength(dtype, placed.spec.shape), 0);
@@ -137,7 +138,7 @@ export class WorkingCopy implements ParameterStore {
     return { open, release };
   }
 
-  /** Weights and state are those of the end of a step: from here on the promise of `durability` holds. */
+  /** Weights and state are now those of the end of a step; from here on the promise of `durability` holds. */
   begin(progress: WrittenProgress): void {
     this.#step = progress.step;
     if (this.#options.durability === "step") {
@@ -188,7 +189,7 @@ export class WorkingCopy implements ParameterStore {
   }
 
   update<T>(part: number, work: (change: Change) => T): T {
-    // The embedding has its turn here; rows are looked up without it.
+    // The embedding's turn is here: looking up its rows does not load it.
     if (part === EMBEDDING) this.#load(part);
     else if (part !== this.#flow.current) this.#times.measure("waitMs", () => this.#flow.return(part));
     this.#times.measure("logMs", () => {
@@ -200,7 +201,7 @@ export class WorkingCopy implements ParameterStore {
     return made;
   }
 
-  /** The step is done. Where every step is to last, it does when this returns. */
+  /** Ends a step. With durability "step", all its changes are on the disk when this returns. */
   finishStep(progress: WrittenProgress): void {
     this.#step = progress.step;
     this.#times.measure("syncMs", () => {
@@ -285,7 +286,7 @@ export class WorkingCopy implements ParameterStore {
 
 const inPlace: Change = (stored, change) => change(stored);
 
-/** Mapped files are main memory, which another device than the CPU cannot change. */
+/** A device other than the CPU cannot change mapped files, which are main memory. */
 const throughCopies =
   (device: string): Change =>
   (stored, change) => {
@@ -300,6 +301,6 @@ export const disk: StoreKind = {
   shared: false,
   needsGpu: false,
   make: (options) => new WorkingCopy(options),
-  // As if all were on the device; plan/placement.ts says where it is.
+  // Planned as if all were on the device; plan/placement.ts says where it is.
   makePlanned: ({ device }) => deviceStore(device),
 };

@@ -1,5 +1,5 @@
-// Which evaluation of a run is the best so far, and whether it is time to stop because none has been better for long. What it
-// knows is kept with every checkpoint, so that a run that goes on decides as one that was not stopped. Owns nothing else.
+// Which evaluation of a run is the best so far, and whether to stop because none has been better for long. Checkpoints
+// keep what it knows, so a resumed run decides like one that was not stopped. Owns nothing else.
 import type { TrainSettings } from "../settings/settings.js";
 
 type Wishes = Pick<
@@ -12,13 +12,13 @@ export interface Evaluated {
   accuracy: number;
 }
 
-/** As a checkpoint keeps it. */
+/** The best evaluation, as a checkpoint keeps it. */
 export interface BestSoFar {
-  /** The step behind which the best was measured. */
+  /** The step after which the best was measured. */
   step: number;
   /** Its loss, or its accuracy. */
   value: number;
-  /** Evaluations since, one after the other, that were not better by the threshold. */
+  /** Number of evaluations in a row since then that were not better by the threshold. */
   without: number;
 }
 
@@ -26,7 +26,7 @@ export class BestModel {
   readonly #settings: Wishes;
   #best: BestSoFar | null = null;
 
-  /** `saved` is what a checkpoint says; what is not of its form counts as nothing. */
+  /** `saved` is from a checkpoint; a value of another form counts as nothing. */
   constructor(settings: Wishes, saved: unknown = null) {
     this.#settings = settings;
     this.restore(saved);
@@ -42,18 +42,21 @@ export class BestModel {
     return this.#best;
   }
 
-  /** The step whose checkpoint must stay. */
+  /** The step whose checkpoint must not be removed. */
   get neededStep(): number | undefined {
     return this.#settings.load_best_model_at_end ? this.#best?.step : undefined;
   }
 
-  /** Whether as many evaluations as early_stopping_patience says were no better. */
+  /** Whether early_stopping_patience evaluations in a row were no better. */
   get isExhausted(): boolean {
     const { early_stopping_patience: patience } = this.#settings;
     return patience > 0 && (this.#best?.without ?? 0) >= patience;
   }
 
-  /** Counts an evaluation; whether it is the best so far, which `keep` then notes. As in transformers, the threshold is for the count alone. */
+  /**
+   * Counts an evaluation, and returns whether it is the best so far; then call `keep`. As in transformers, the
+   * threshold affects only the count.
+   */
   count(evaluated: Evaluated): boolean {
     const value = this.#valueOf(evaluated);
     const gain = this.#best === null ? Number.POSITIVE_INFINITY : this.#gain(value, this.#best.value);

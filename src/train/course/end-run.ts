@@ -1,4 +1,4 @@
-// The end of a run: which of its networks is the result, what is said of it, and final/.
+// The end of a run: which of its networks is the result, what is said of it, and saving final/.
 import { existsSync } from "node:fs";
 
 import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
@@ -13,7 +13,7 @@ import { goBack } from "../recovery/go-back.js";
 import { sampleRun } from "../samples/sample.js";
 import type { StopSignal } from "../stop/stop.js";
 
-/** Behind the last step, `done`; returns the folder of the result. Errors: as `saveResult`. */
+/** Ends a run after its last step, `done`; returns the folder of the result. Errors: as `saveResult`. */
 export async function endRun(run: Run, sink: Sink, done: number, stop: StopSignal): Promise<string> {
   const say = (message: string, level: "info" | "warning" = "info"): void =>
     sink.write({ kind: "message", step: done, message, level });
@@ -44,7 +44,7 @@ function loadBest(run: Run, done: number): [message: string, level: "info" | "wa
   return [`the result is the best network: ${words}, of ${folder}`, "info"];
 }
 
-/** A word where nobody has measured how far the ordinary network is from one that computes something else. */
+/** A warning if nothing has measured how far the trained network is from the ordinary one that other tools load. */
 function unlikeTrained({ state, evalBatches }: Run, folder: string): string | null {
   const { coupling } = state.network;
   if (coupling.conversion !== "different" || evalBatches.length > 0) return null;

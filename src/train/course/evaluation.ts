@@ -1,4 +1,5 @@
-// Held-out rows, measured between the steps of a run: on the network as it is trained, or on the ordinary one that its weights make.
+// Held-out rows, measured between the steps of a run: on the network as it is trained, or on the ordinary one with its
+// weights.
 import { BadValuesError } from "../../errors.js";
 import type { Sink } from "../../metrics/record.js";
 import { formatLoss } from "../../metrics/sinks/console.js";
@@ -9,7 +10,7 @@ import type { Evaluated } from "./best-model.js";
 import type { Run } from "../prepare.js";
 import { epochOf } from "./report-step.js";
 
-/** To the sink as what was measured behind `step`; null without rows for it. */
+/** Measures held-out rows and writes the result to the sink, as of `step`; null without such rows. */
 export function evaluateRun(run: Run, sink: Sink, step: number, as: "trained" | "ordinary"): Evaluated | null {
   if (run.evalBatches.length === 0) return null;
   const network = as === "trained" ? asEvaluated(run.state.network) : asOrdinary(run.state.network);
@@ -27,7 +28,7 @@ export function evaluateRun(run: Run, sink: Sink, step: number, as: "trained" | 
   return measured;
 }
 
-/** An evaluation that meets values that are not finite is said, and ends no training: what it measured is saved or mended by the steps. */
+/** NaN and a warning if values are not finite. That ends no training: the steps repair the network or end the run. */
 function measuredOrNaN(network: Network, { evalBatches, ranks, settings }: Run, sink: Sink, step: number): Evaluated {
   try {
     return evaluate(network, evalBatches, undefined, ranks, settings.sequence_ranks);
@@ -38,10 +39,13 @@ function measuredOrNaN(network: Network, { evalBatches, ranks, settings }: Run, 
   }
 }
 
-/** In the quality study, networks that began more than this share above the pretrained one did not catch up with ordinary fine-tuning. */
+/**
+ * In the quality study, networks that began worse than the pretrained one by more than this share did not catch up with
+ * ordinary fine-tuning.
+ */
 const LOST_SHARE = 0.01;
 
-/** Before the first step, with a word where conversion has cost much. */
+/** Evaluates before the first step; warns if conversion has cost much. */
 export function evaluateAtStart(run: Run, sink: Sink): void {
   const pretrained = run.converted ? evaluateRun(run, sink, 0, "ordinary") : null;
   const converted = evaluateRun(run, sink, 0, "trained");

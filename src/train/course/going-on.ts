@@ -1,4 +1,4 @@
-// A run that goes on with another length than it was to have: what its schedules do then, in words.
+// Notes for a run that goes on with another length than before: what its schedules do then.
 import { UserError } from "../../errors.js";
 import { learningRateIn, phaseAt, phasesOf } from "../phases.js";
 import type { Resumed } from "../prepare-resumed.js";
@@ -6,7 +6,7 @@ import type { Collectives } from "../../parallel/collectives.js";
 import { totalStepsOf } from "./run-length.js";
 import type { TrainSettings } from "../settings/settings.js";
 
-/** Notes for a run of `totalSteps` that goes on. Errors: UserError when more steps are done than it is to have. */
+/** Notes for a resumed run of `totalSteps`. Errors: UserError when it has done more steps already. */
 export function lengthNotes(
   { settings, state, folder }: Resumed,
   totalSteps: number,

@@ -1,8 +1,8 @@
-// What a step took and gave, as the line of metrics that is due; losses and accuracies are means over the steps since the last
-// line. Warns of what a loss alone tells: an inverse that diverged, a network that says nothing.
+// Figures of a step as a line of metrics, when one is due; losses and accuracies are means over the steps since the
+// last line. Warns of two things: an inverse that diverged, and a network that ignores its input.
 import type { Sink } from "../../metrics/record.js";
 import { whenDiverged } from "../../reversible/couplings/registry.js";
-import { expertLoad } from "../../step/expert-load.js";
+import { expertLoad } from "../../step/router/expert-load.js";
 import { type MemoryTerms, memoryTerms } from "../../step/memory-terms.js";
 import { synchronize } from "../../torch/device.js";
 import { ledger } from "../../torch/memory.js";
@@ -13,12 +13,12 @@ import type { Stepped } from "../run-step.js";
 export interface Made {
   step: number;
   phase: Phase;
-  /** On the clock of `performance`. */
+  /** Its start on the clock of `performance`. */
   began: number;
   made: Stepped;
 }
 
-/** Values that are averaged from one line to the next; null where any of them is missing. */
+/** Values that are averaged over the steps of a line; null where one of them is missing. */
 type Averaged = Record<"loss" | "accuracy" | "auxLoss" | "zLoss", number | null>;
 
 export class StepReport {
@@ -32,12 +32,12 @@ export class StepReport {
     this.#sink = sink;
   }
 
-  /** What comes next is no continuation of what was: another phase, or a step that is made again. */
+  /** Begins new means: the next step is in another phase, or is made again. */
   restart(): void {
     this.#since = [];
   }
 
-  /** Returns the peak of the step by term. */
+  /** Writes a step's line if it is due; returns the peak of the step by term. */
   write({ step, phase, began, made: { result, batches, learningRate } }: Made): MemoryTerms {
     const { settings, state, states, totalSteps } = this.#run;
     const { network } = state;
@@ -84,13 +84,16 @@ export class StepReport {
     const { state, totalSteps } = this.#run;
     const { vocabSize } = state.network.model.architecture;
     if (state.phase.name === "distillation" || !isUniform(loss, vocabSize)) return;
-    // Once, and once more where it is about to be saved.
+    // Said once, and again at the end, when the network is about to be saved.
     if (!this.#saidNothing || step === totalSteps) say(deadNetwork(vocabSize));
     this.#saidNothing = true;
   }
 }
 
-/** Whether every token of `vocabSize` has the same chance, to what float32 can tell: what no network does that has learnt or was just made. */
+/**
+ * Whether all `vocabSize` tokens are equally likely, as far as float32 can tell. No network that has learnt or was just
+ * made does that.
+ */
 const isUniform = (loss: number, vocabSize: number): boolean =>
   Math.abs(loss - Math.log(vocabSize)) <= 2e-6 * Math.log(vocabSize);
 

@@ -1,4 +1,4 @@
-// When a run evaluates, writes samples and saves: by steps, behind epochs, and behind its last step.
+// When a run evaluates, writes samples and saves: by steps, after epochs, and after its last step.
 import type { Batches } from "../../data/batches.js";
 import { savesAtAll } from "../settings/saving.js";
 import type { Collectives } from "../../parallel/collectives.js";
@@ -12,17 +12,20 @@ interface Where {
   ranks: Pick<Collectives, "world">;
 }
 
-/** Whether the step that was made last ended an epoch. */
+/** Whether the last step ended an epoch. */
 const endsEpoch = ({ data }: Where): boolean => data.state().position === 0;
 
-/** Whether the step that is made next will; where batches are left out, it may end one all the same. */
+/** Whether the next step will end an epoch. If batches are left out, it may do so even if this says no. */
 const willEndEpoch = ({ settings, data, ranks }: Where): boolean =>
   data.state().position + batchesPerStep(settings, ranks) >= data.batchesPerEpoch;
 
 const isDue = (strategy: TrainSettings["save_strategy"], every: number, step: number, epoch: boolean): boolean =>
   strategy === "steps" ? every > 0 && step % every === 0 : strategy === "epoch" && epoch;
 
-/** Behind `step`, which was just made. Behind the last one there is an evaluation, and a checkpoint where there are any. */
+/**
+ * What is due after `step`, which was just made. After the last step an evaluation is, and a checkpoint if the run
+ * saves any.
+ */
 export function dueAfter(run: Where, step: number): Record<"evaluation" | "samples" | "checkpoint", boolean> {
   const { settings, totalSteps } = run;
   const { eval_strategy, eval_steps, save_strategy, save_steps, sample_steps } = settings;
@@ -34,6 +37,6 @@ export function dueAfter(run: Where, step: number): Record<"evaluation" | "sampl
   };
 }
 
-/** Whether `step`, which is made next, will be saved by these settings. */
+/** Whether these settings will save after `step`, which is the next to be made. */
 export const willSave = (run: Where, step: number): boolean =>
   step === run.totalSteps || isDue(run.settings.save_strategy, run.settings.save_steps, step, willEndEpoch(run));

@@ -1,6 +1,6 @@
-// Tokens that a run adds to a model's vocabulary: the tokenizer gets them behind those it has, and embedding and head get a row for
-// each, which is the mean of the rows that were there. Rows that a model has beyond its tokenizer are taken first. The source then
-// has the larger tensors, so that whoever loads, plans or saves it needs to know nothing of this.
+// Tokens that a run adds to a model's vocabulary. The tokenizer gets them after its own; embedding and head get a row
+// for each, the mean of their rows. Rows that a model has beyond its tokenizer are used first. The source then has the
+// larger tensors, so loading, planning and saving need not know of this.
 import { jsonWith } from "../../checkpoint/config-text.js";
 import type { Folder } from "../../checkpoint/model-files.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
@@ -16,7 +16,7 @@ import type { TrainSettings } from "../settings/settings.js";
 type Wanted = Pick<TrainSettings, "add_tokens" | "add_special_tokens">;
 type Json = Record<string, unknown>;
 
-/** Errors: UserError for a token that is empty, or named twice. */
+/** The source with the wanted tokens. Errors: UserError for a token that is empty, or named twice. */
 export function withAddedTokens(source: ModelSource, wanted: Wanted): { source: ModelSource; notes: string[] } {
   const { add_tokens: plain, add_special_tokens: special } = wanted;
   const all = [...plain, ...special];
@@ -82,7 +82,7 @@ function fileChanges(source: ModelSource, added: Added[], rows: number): Record<
     changes["config.json"] = jsonWith(config, withTextConfig(JSON.parse(config) as Json, { vocab_size: rows }));
   const named = read("tokenizer_config.json");
   const decoder = named === undefined ? undefined : (JSON.parse(named) as Json).added_tokens_decoder;
-  // Where it is there, transformers 4 takes the tokens from it.
+  // transformers 4 takes the tokens from this key, if it exists.
   if (named !== undefined && typeof decoder === "object" && decoder !== null) {
     const more = Object.fromEntries(entries.map(({ id, ...entry }) => [id, entry]));
     changes["tokenizer_config.json"] = jsonWith(named, { added_tokens_decoder: { ...decoder, ...more } });
@@ -90,7 +90,7 @@ function fileChanges(source: ModelSource, added: Added[], rows: number): Record<
   return Object.fromEntries(Object.entries(changes).map(([name, text]) => [name, Buffer.from(text)]));
 }
 
-/** Rows of embedding and head, from the first of a new token on. */
+/** Numbers of rows of embedding and head before and after, and the range of those of new tokens. */
 interface Rows {
   before: number;
   after: number;
@@ -98,14 +98,14 @@ interface Rows {
   endOfNew: number;
 }
 
-/** The source's weights with embedding and head of that many rows. */
+/** The source's weights, with embedding and head grown to these rows. */
 function withRows(source: ModelSource, rows: Rows): Folder {
   const folder = source.openWeights();
   const { config, configPath } = source;
   const { embedding, head } = readArchitecture(config, configPath).outer;
   const changed = [embedding, head].flatMap((spec) => {
     const entry = spec && folder.tensors.get(spec.name);
-    // What does not fit config.json is refused by who loads it.
+    // A tensor that does not fit config.json is refused when it is loaded.
     return spec && entry?.shape[0] === rows.before ? [[spec.name, entry] as const] : [];
   });
   const grown = new Map(

@@ -1,5 +1,5 @@
-// A model's small files as the settings of a run want them: another chat template, another end token. What is saved has them, so
-// that whoever loads it reads texts as they were trained.
+// A model's small files with what the settings of a run replace: the chat template, the end token. Results are saved
+// with them, so that other tools read texts as they were trained.
 import { jsonWith } from "../../checkpoint/config-text.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
 import { loadTokenizer } from "../../data/tokenizer/tokenizer.js";
@@ -18,7 +18,7 @@ export function withGivenFiles(source: ModelSource, { chat_template, eos_token }
   return eos_token === "" ? templated : withEndToken(templated, eos_token);
 }
 
-/** It stands for all that the model had. */
+/** Replaces all templates of the model. */
 function withTemplate(source: ModelSource, path: string): ModelSource {
   if (statOf(path)?.isFile() !== true) {
     throw new UserError(
@@ -28,7 +28,7 @@ function withTemplate(source: ModelSource, path: string): ModelSource {
   const template = readWholeFile(path);
   const config = source.readFile(CONFIG);
   const text = config && Buffer.from(config).toString("utf8");
-  // Readers differ in which of the two they take.
+  // Readers differ in which of the two files they take the template from.
   const changed = text?.includes('"chat_template"')
     ? { [CONFIG]: Buffer.from(jsonWith(text, { chat_template: template.toString("utf8") })) }
     : {};

@@ -1,5 +1,5 @@
-// The small files of what a run saves, where they are not the source's: a model that learns to end its turns with another token than
-// its files name must say so, or other tools run on past every end. Makes no tensors.
+// The small files of what a run saves, where they differ from the source's. If a model learns to end its turns with
+// another token than its files name, they must say so, or other tools run on past every end. Makes no tensors.
 import { GENERATION_FILE, withEndFirst } from "../../checkpoint/end-ids.js";
 import { type ModelSource, withFiles } from "../../checkpoint/source.js";
 import { type Document, type Documents, eachDocument } from "../../data/documents.js";
@@ -12,7 +12,10 @@ export interface ResultFiles {
   notes: string[];
 }
 
-/** The source as its result names end tokens: first the one that `documents` train behind a turn of the assistant, then those it has. */
+/**
+ * The source with the result's end tokens: first the one that `documents` train after a turn of the assistant, then the
+ * source's.
+ */
 export function withTrainedEnd(source: ModelSource, tokenizer: Tokenizer, documents: Documents): ResultFiles {
   const end = endOfTurns(tokenizer);
   if (end === undefined || !isTrained(documents, end)) return { source, notes: [] };
@@ -28,7 +31,7 @@ export function withTrainedEnd(source: ModelSource, tokenizer: Tokenizer, docume
   };
 }
 
-/** A template that refuses two plain turns tells nothing of their end. */
+/** The end token of a turn; undefined if the template refuses two plain turns. */
 function endOfTurns(tokenizer: Tokenizer): number | undefined {
   if (tokenizer.chatTemplate === undefined) return undefined;
   try {

@@ -1,5 +1,5 @@
-// What a person should know of a model's files before a run begins, and did not ask: types that are not kept, lengths that it does
-// not know, an end that texts will not have.
+// Notes on a model's files before a run begins: a dtype that is not kept, lengths that it does not know, texts that
+// will have no end token.
 import type { ModelSource } from "../../checkpoint/source.js";
 import { ROW_KINDS } from "../../data/conversations/registry.js";
 import type { DataReport } from "../../data/make-documents.js";
@@ -30,7 +30,7 @@ export function endNote({ formats, fields }: DataReport, { eosId }: Tokenizer): 
   ];
 }
 
-/** float16 has too little range to be trained in. */
+/** A note that float16 weights are trained as float32, since float16 has too little range. */
 export function dtypeNote({ weights_dtype, init_weights }: TrainSettings, source: ModelSource): string[] {
   if (init_weights === "random" || weights_dtype !== "auto" || !holdsFloat16(source)) return [];
   return [

@@ -1,17 +1,18 @@
-// For tests of runs on conversations: the tiny model's tokenizer with tokens that open and end turns, and a template that has them.
+// For tests of runs on conversations: the tiny model's tokenizer with tokens that open and end turns, and a template
+// that uses them.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Workplace } from "../testing-run.js";
 
-/** The tiny model has 80 rows of an embedding, of which the letters use 69. */
+/** Ids of the turn tokens. The tiny model's embedding has 80 rows, of which the letters use 69. */
 export const TURN = { start: 70, end: 71 };
 
 export const CHAT_TEMPLATE =
   "{% for message in messages %}<|im_start|>{{ message.role }}.{{ message.content }}<|im_end|>{% endfor %}" +
   "{% if add_generation_prompt %}<|im_start|>assistant.{% endif %}";
 
-/** Makes the workplace's model one with a chat template, and its rows conversations; `config` goes into tokenizer_config.json. */
+/** Gives the workplace's model a chat template and conversations as rows; `config` goes into tokenizer_config.json. */
 export function makeChatPlace({ model, rows }: Workplace, config: Record<string, unknown> = {}): void {
   const path = join(model, "tokenizer.json");
   const json = JSON.parse(readFileSync(path, "utf8")) as { added_tokens: object[] };

@@ -1,5 +1,5 @@
-// Whether a run can go on from a checkpoint: its files are what was saved, and the data is that of the run. What cannot be
-// refused is said as a note. Reads only.
+// Whether a run can go on from a checkpoint: its files are what was saved, and the data is the same. Differences that
+// do no harm become notes. Reads only.
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
@@ -25,7 +25,10 @@ export interface CheckedRun {
   notes: string[];
 }
 
-/** The run in a checkpoint folder. Throws a UserError that names the damaged file, and the checkpoint to resume from instead. */
+/**
+ * The run in a checkpoint folder. Errors: UserError that names the damaged file, and the checkpoint to resume from
+ * instead.
+ */
 export function openCheckpoint(folder: string): CheckedRun {
   if (!existsSync(folder))
     throw new UserError(
@@ -40,7 +43,10 @@ export function openCheckpoint(folder: string): CheckedRun {
   );
 }
 
-/** The newest checkpoint of a run that is whole; what is wrong with newer ones is in its notes. Throws a UserError when there is none. */
+/**
+ * The newest whole checkpoint of a run; its notes say what is wrong with newer ones. Errors: UserError when there is
+ * none.
+ */
 export function openNewestCheckpoint(outputDir: string): CheckedRun {
   const { found, damaged } = newestWhole(outputDir);
   if (found)
@@ -80,7 +86,7 @@ function tryCheckpoint(folder: string): CheckedRun | string {
   return { folder, state, notes: checked.by === null ? [unchecked] : [] };
 }
 
-/** Settings that change what is trained; others may change when a run goes on. */
+/** Settings that decide what is trained. Others may change when a run goes on. */
 const DATA_SETTINGS = [
   "train_file",
   "format",
@@ -109,8 +115,8 @@ export const withFingerprint = (data: Parameters<typeof fingerprintData>[0]): Ru
 });
 
 /**
- * Compares the data with that of the run that is resumed. Returns what is to be said; throws a UserError that names what
- * has changed when other rows would be trained, another tokenizer is used, or held-out rows were trained on.
+ * Compares the data with the data of the resumed run, and returns notes. Errors: UserError that names what has changed,
+ * when other rows would be trained, another tokenizer is used, or held-out rows were trained on.
  */
 export function checkSameData(
   settings: TrainSettings,

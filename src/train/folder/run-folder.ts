@@ -1,6 +1,6 @@
-// The folder of a run: a new or empty one, or one that a run wrote before; nobody else's. Held by a lock from `openRunFolder`
-// to `close`. What a killed run left half done is put right and said. A run that is overwritten is first declared void, and
-// then removed, so that a kill in between leaves the old run as it was or nothing that a resume could take for one.
+// The folder of a run: new, empty, or written by a run before; no other folder. A lock holds it from `openRunFolder` to
+// `close`. What a killed run left half done is put right, and a note says so. A run that is overwritten is first marked
+// as void and then removed, so after a kill in between the old run is either as it was or not resumable.
 import { accessSync, constants, existsSync, lstatSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 
@@ -30,11 +30,11 @@ import type { TrainSettings } from "../settings/settings.js";
 export interface RunFolder {
   /** What was found and put right. */
   notes: string[];
-  /** The folder is this run's from here on, and the run that it replaces is gone. More than once is once. */
+  /** Takes the folder for this run, and removes the run that it replaces. A second call does nothing. */
   begin(): void;
   /** Releases the lock. */
   close(): void;
-  /** As `close`, of a run that was refused: an empty folder that was made for it is removed. */
+  /** Like `close`, for a run that was refused: also removes folders that were made for it and are empty. */
   abandon(): void;
 }
 
@@ -47,7 +47,7 @@ type Place = Pick<
 export function checkRunFolder(settings: Place): void {
   const { output_dir: dir, resume } = settings;
   checkOutsideOfModel(dir, settings.model);
-  // Before it is removed as what a kill left.
+  // Checked before it is removed as the remains of a kill.
   if (isUnfinished(basename(resolve(resume)))) {
     throw new UserError(
       `resume: ${resume} is what a save that was cut off left (expected a checkpoint-N folder). Give another, or "latest".`,
@@ -58,11 +58,11 @@ export function checkRunFolder(settings: Place): void {
     checkUnlocked(dir);
     checkContent(settings);
   }
-  // Seen before the lock is taken, lest a run that can begin meets the lock of one that cannot.
+  // Checked before the lock is taken, so that a run that cannot begin does not lock out one that can.
   if (resume === "latest" && latestCheckpoint(dir) === null && !hasWorkingCopy(dir)) throw nothingToResume(dir);
 }
 
-/** What to do in place of `resume: latest` where there is no checkpoint. */
+/** The error for `resume: latest` without a checkpoint; it says what to do instead. */
 export function nothingToResume(dir: string): UserError {
   const begin =
     existsSync(dir) && isUsed(dir)
@@ -109,7 +109,7 @@ export function openRunFolder(settings: Place): RunFolder {
       removeRun(dir);
       notes.push(`a run in ${dir} was being overwritten when that was cut off; the rest of it is removed`);
     }
-    // Again, for another run may have ended here since.
+    // Checked again, since another run may have ended here in the meantime.
     checkContent(settings);
     if (!isReplaced(settings)) notes.push(...tidy(dir));
     if (settings.overwrite_output_dir && !isReplaced(settings))
@@ -131,7 +131,7 @@ export function openRunFolder(settings: Place): RunFolder {
   };
 }
 
-/** Bytes of what overwriting will remove. */
+/** Bytes that overwriting will remove. */
 export function replacedBytes(settings: Place): number {
   const { output_dir: dir } = settings;
   if (!isReplaced(settings)) return 0;
@@ -142,7 +142,7 @@ export function replacedBytes(settings: Place): number {
     .reduce((sum, file) => sum + lstatSync(file).blocks * 512, 0);
 }
 
-/** Whether the run that is in the folder is to make place: one cannot both go on with it and replace it. */
+/** Whether the run in the folder will be removed; not if it is resumed, even with overwrite_output_dir. */
 export const isReplaced = (settings: Place): boolean => settings.overwrite_output_dir && !resumesHere(settings);
 
 const resumesHere = ({ resume, output_dir: dir }: Place): boolean =>
@@ -157,11 +157,11 @@ function checkKind(dir: string): void {
   );
 }
 
-/** Files that say whose a folder is. Another program's run.json is not one of them. */
+/** Whether a file only says whose the folder is. Another program's run.json does not. */
 const isTrace = (dir: string, name: string): boolean =>
   name.startsWith(LOCK_FILE) || name === `${RUN_FILE}.new` || (name === RUN_FILE && readMarker(dir) !== undefined);
 
-/** Whether nothing in a folder is of any use to a run that goes on. */
+/** Whether a folder holds nothing that a resumed run could use. */
 const isBare = (dir: string): boolean => readdirSync(dir).every((name) => isTrace(dir, name));
 
 function checkContent(settings: Place): void {
@@ -190,7 +190,10 @@ function waysOn(dir: string): string {
   return hasWorkingCopy(dir) ? ", go on with resume: latest and parameters: disk" : "";
 }
 
-/** Whether a part is of no use to anybody: a save that was cut off, or a working copy that does not say where it stands, as one rank's never does. */
+/**
+ * Whether a part is useless: an interrupted save, or a working copy that does not say at which step it is, as one
+ * rank's never does.
+ */
 const isLeft = (dir: string, name: string): boolean =>
   isUnfinished(name) || (isWorkingCopy(name) && !hasWorkingCopy(dir, name));
 
@@ -198,7 +201,7 @@ const hasWorkingCopy = (dir: string, name = WORKING_FOLDER): boolean => existsSy
 
 const INPUTS = ["model", "train_file", "validation_file", "resume"] as const;
 
-/** The places that a setting names; of a glob, the folder that it is looked for in. */
+/** The paths that a setting names; for a glob, the folder in which it is searched. */
 function inputsOf(settings: Place, name: (typeof INPUTS)[number]): string[] {
   const given = settings[name];
   if (given === "") return [];
@@ -226,7 +229,10 @@ function checkRemovable(settings: Place): void {
   }
 }
 
-/** Something in a checkpoint or a result, or that itself, which no save made. A link is the person's, but what it leads to stays. */
+/**
+ * A path in a checkpoint or result, or that itself, which no save made. A link is not one: it is removed, and its
+ * target stays.
+ */
 function foreignPath(path: string): string | undefined {
   const status = lstatSync(path);
   if (status.isSymbolicLink()) return undefined;
@@ -241,7 +247,7 @@ function removeRun(dir: string): void {
   writeMarker(dir, { replacing: false });
 }
 
-/** Puts right what a run that was killed left; returns what was done. */
+/** Puts right what a killed run left; returns notes. */
 function tidy(dir: string): string[] {
   const settled = settleFolders(dir);
   const left = runParts(dir).filter((name) => isLeft(dir, name));
@@ -269,7 +275,7 @@ function remove(dir: string, name: string): void {
   }
 }
 
-/** Of folders that were just made, those that are still empty, the innermost first. */
+/** Removes folders that were just made and are still empty, the innermost first. */
 function removeEmpty(made: string[]): void {
   for (const folder of [...made].reverse()) {
     if (!existsSync(folder) || readdirSync(folder).length > 0) return;

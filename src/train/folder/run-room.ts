@@ -1,5 +1,5 @@
-// Before the first step: whether what a run will save has a place. What is certain to be written must fit on the disk and
-// be allowed; what may run out later is said. Reads only.
+// Before the first step: is there room for what a run will save? What will certainly be written must fit on the disk
+// and be allowed; what may not fit later is a note. Reads only.
 import { accessSync, constants, existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -18,13 +18,13 @@ export interface Saving {
   stepsPerEpoch: number;
   startStep: number;
   totalSteps: number;
-  /** Of the model as it is saved. */
+  /** Bytes of the model as it is saved. */
   weightBytes: number;
-  /** Of the optimizer's state, which a checkpoint holds beside the model. */
+  /** Bytes of the optimizer's state, which a checkpoint has beside the model. */
   stateBytes: number;
 }
 
-/** Refuses a run whose result could not be saved; returns what should be known of the others. Errors: UserError. */
+/** Errors: UserError if the result of the run could not be saved. Returns notes on saves that may fail later. */
 export function checkRoom(saving: Saving): string[] {
   const { settings } = saving;
   const dir = settings.output_dir;
@@ -63,7 +63,7 @@ export function finalProblem(dir: string): string | undefined {
   }
 }
 
-/** How much more the disk will hold at its fullest: `certain` is at least needed, `most` when all checkpoints stay. */
+/** Most bytes that the disk will hold for the run: `certain` in any case, `most` if all checkpoints stay. */
 function bytesToSave({ settings, stepsPerEpoch, startStep, totalSteps, weightBytes, stateBytes }: Saving): {
   certain: number;
   most: number;
@@ -71,7 +71,7 @@ function bytesToSave({ settings, stepsPerEpoch, startStep, totalSteps, weightByt
   const { save_total_limit: limit, output_dir: dir } = settings;
   const checkpoint = weightBytes + stateBytes;
   const saves = savesBetween(settings, startStep, totalSteps, stepsPerEpoch);
-  // A limit removes the oldest, but not before the next one is whole.
+  // A limit removes the oldest one, but only once the next one is whole.
   const present = isReplaced(settings) ? 0 : listCheckpoints(dir).length;
   const kept = limit > 0 ? Math.min(saves, Math.max(0, limit - present)) : saves;
   const atOnce = limit > 0 ? Math.min(saves, kept + 1) : saves;
@@ -79,7 +79,7 @@ function bytesToSave({ settings, stepsPerEpoch, startStep, totalSteps, weightByt
   return { most, certain: limit > 0 ? most : Math.min(saves, 1) * checkpoint + weightBytes };
 }
 
-/** Checkpoints of the steps to come by settings alone, the last step's among them. */
+/** Number of checkpoints still to come that the settings ask for, including the last step's. */
 function savesBetween(settings: TrainSettings, startStep: number, totalSteps: number, stepsPerEpoch: number): number {
   if (!savesAtAll(settings) || startStep === totalSteps) return 0;
   const every = settings.save_strategy === "epoch" ? stepsPerEpoch : settings.save_steps;

@@ -1,6 +1,6 @@
-// Saves that the disk refuses, without losing the run. Between steps the refusal is said and the run goes on, for the next
-// save may find room. The result is saved under another name where its own is taken, and waits where the disk is full.
-// Errors of anything but the disk are not touched.
+// Saves that the disk refuses, without losing the run. Between steps the run reports it and goes on, since the next
+// save may find room. The result is saved under another name if its own is taken, and waits while the disk is full.
+// Errors that are not the disk's are thrown on.
 import { setTimeout as sleep } from "node:timers/promises";
 import { join } from "node:path";
 
@@ -15,7 +15,7 @@ import { finalProblem } from "./run-room.js";
 import { saveCheckpoint, saveFinal } from "./snapshot.js";
 import type { StopSignal } from "../stop/stop.js";
 
-/** Saves a checkpoint and goes on when the disk refuses it; returns the folder, or null. */
+/** Saves a checkpoint, and goes on if the disk refuses it; returns the folder, or null. */
 export function saveBetween(run: Run, sink: Sink, step: number): string | null {
   try {
     return saveCheckpoint(run, step, warningTo(sink, step));
@@ -36,7 +36,7 @@ function nextTry({ settings, totalSteps }: Run, step: number): string {
   return `the next try is at ${next < totalSteps ? `step ${next}` : "the end"}.`;
 }
 
-/** Saves a checkpoint of a run that is asked to stop. Errors: UserError, which says from where one can go on. */
+/** Saves a checkpoint of a run that was asked to stop. Errors: UserError that says from where it can go on. */
 export function saveStopped(run: Run, sink: Sink, step: number): string {
   try {
     return saveCheckpoint(run, step, warningTo(sink, step));
@@ -49,7 +49,7 @@ export function saveStopped(run: Run, sink: Sink, step: number): string {
 }
 
 /**
- * Saves the result and returns its folder. Errors: UserError when it had to be saved under another name, or when the disk
+ * Saves the result and returns its folder. Errors: UserError if it had to be saved under another name, or if the disk
  * stayed full; `stop` ends the waiting.
  */
 export async function saveResult(run: Run, sink: Sink, stop: StopSignal = { aborted: false }): Promise<string> {

@@ -1,5 +1,6 @@
-// Saves of a run whose weights and state several ranks share: the first writes, and reads from the others what it has not, one parameter at a time, or
-// one expert where these are written one by one. So nobody ever holds the whole. Owns nothing.
+// Saves of a run whose ranks share weights and state. The first rank writes, and reads what it lacks from the others:
+// one parameter at a time, or one expert where experts are written one by one. So no rank ever holds the whole. Owns
+// nothing.
 import type { NamedTensor } from "../../checkpoint/run/state.js";
 import type { SaveOptions } from "../../checkpoint/save.js";
 import { parameterOf, placedParameters } from "../../model/model.js";
@@ -11,7 +12,7 @@ import { scope } from "../../torch/scope.js";
 import { type Rows, dtype, empty, type Tensor } from "../../torch/tensor.js";
 import type { Run } from "../prepare.js";
 
-/** As `onFirst`, of work that saves. */
+/** `onFirst` for work that saves: meanwhile the other ranks serve what the first one reads. */
 export function onFirstSaving<T>({ ranks, shared }: Run, work: () => T): T {
   if (shared === null) return onFirst(ranks, work);
   if (ranks.rank > 0) shared.serve();
@@ -24,7 +25,7 @@ export async function onFirstSavingLater<T>({ ranks, shared }: Run, work: () => 
   return onFirstLater(ranks, () => shared.readingLater(work));
 }
 
-/** How a save reads weights and state; nothing where this process has all. */
+/** How a save reads weights and state from other ranks; empty where this process has everything. */
 export function readersOf(run: Run): {
   readRows?: SaveOptions["readRows"];
   readWhole?: (named: NamedTensor) => Tensor;
@@ -34,7 +35,7 @@ export function readersOf(run: Run): {
   const { sharing } = store;
   if (sharing === null || shared === null) return {};
   const placedAll = new Map(placedParameters(model.architecture).map((placed) => [nameOf(placed), placed]));
-  /** `wanted` rows of what is named, as large as `size`, and shared as the parameter `of`. */
+  /** Rows `wanted` of tensor `name`, whose whole size is `size`, and which is shared like the parameter `of`. */
   const read = (name: string, of: string, like: Tensor, size: readonly number[], wanted?: Rows): Tensor => {
     const placed = placedAll.get(of);
     if (placed === undefined) throw new Error(`no parameter ${of}`);

@@ -1,5 +1,5 @@
-// What a run writes: checkpoint-N, from which it resumes exactly, and final/, the result. Both are Hugging Face folders of
-// the ordinary architecture with revmoe.json beside, saved whole or not at all.
+// What a run writes: checkpoint-N, from which it resumes exactly, and final/, the result. Both are Hugging Face folders
+// of the ordinary architecture with revmoe.json beside, saved whole or not at all.
 import { join } from "node:path";
 
 import { checkpointFolder } from "../../checkpoint/run/checkpoints.js";
@@ -10,12 +10,12 @@ import { writeNetworkFile } from "../../network/description.js";
 import type { Run } from "../prepare.js";
 import { readersOf } from "./shared-saves.js";
 
-/** Told what became of files that a person had in a folder which is replaced. */
+/** Told what happened to a person's files in a folder that is replaced. */
 type Say = (note: string) => void;
 
 /**
- * Saves the run after `step`, and only then removes older checkpoints; returns the folder. Errors: NotFiniteError, and all
- * that was saved stays, when weights or state are no numbers any more.
+ * Saves the run after `step`, and only then removes older checkpoints; returns the folder. Errors: NotFiniteError when
+ * weights or state are not finite; all that was saved before stays.
  */
 export function saveCheckpoint(run: Run, step: number, say: Say = () => {}): string {
   const { settings, states, data, fingerprint, bestModel } = run;
@@ -38,7 +38,10 @@ export function saveCheckpoint(run: Run, step: number, say: Say = () => {}): str
   return folder;
 }
 
-/** Saves the trained model, reopened and compared before success is reported; returns the folder. Errors: as `saveCheckpoint`. */
+/**
+ * Saves the trained model; reopens and compares it before reporting success; returns the folder. Errors: as
+ * `saveCheckpoint`.
+ */
 export function saveFinal(run: Run, say: Say = () => {}, name = "final"): string {
   const folder = join(run.settings.output_dir, name);
   save(run, run.totalSteps, folder, { extraFiles: (side) => writeNetworkFile(side, run.state.description) }, say);

@@ -9,6 +9,7 @@ import type { PlacedParameter } from "../../model/model.js";
 import { STORES } from "../../store/registry.js";
 import { fastestDtype } from "../../torch/device.js";
 import { DTYPES, type DType } from "../../torch/tensor.js";
+import { reachedShare } from "../../network/traveling/reached-share.js";
 import type { TrainSettings } from "../settings/settings.js";
 
 type Planned = readonly { placed: PlacedParameter; dtype: DType }[];
@@ -21,8 +22,13 @@ export interface ExpertTraffic {
   rowBytes: number;
 }
 
-/** What the experts of a model need in a step; tokens of a solution by iteration are not known, and left out. */
-export function expertTraffic(settings: TrainSettings, architecture: Architecture, planned: Planned): ExpertTraffic {
+/** What the experts of a model need in a step of so many ranks; tokens of a solution by iteration are not known, and left out. */
+export function expertTraffic(
+  settings: TrainSettings,
+  architecture: Architecture,
+  planned: Planned,
+  world: number,
+): ExpertTraffic {
   const backwards = settings.max_grad_norm > 0 ? 2 : 1;
   const matrices = planned.filter(({ placed }) => isExpertMatrix(placed.spec));
   const weightBytes = matrices.reduce(
@@ -30,20 +36,26 @@ export function expertTraffic(settings: TrainSettings, architecture: Architectur
       sum + elementsOf(placed.spec.shape) * ((1 + backwards) * DTYPES[dtype] + backwards * DTYPES.float32),
     0,
   );
-  const { forward, backward } = tripBytes(settings, architecture);
+  const { forward, backward } = tripBytes(settings, architecture, world);
   return { weightBytes, rowBytes: forward + backwards * backward };
 }
 
-/** Bytes of rows there and back for each token, in a forward and in a backward pass. */
+/** Bytes of rows there and back for each token, in a forward and in a backward pass; its experts are spread evenly over the ranks. */
 export function tripBytes(
   { blocks_per_step: size, compute_dtype, device }: TrainSettings,
   { layers, experts, hiddenSize }: Architecture,
+  world: number,
 ): { forward: number; backward: number } {
+  const { count, perToken } = experts;
+  const routed = layers.filter(isRouted).length;
   const numbers = DTYPES[compute_dtype === "auto" ? fastestDtype(device) : compute_dtype];
-  // A row there and one back, and a gate or its gradient.
-  const trip = layers.filter(isRouted).length * experts.perToken * (2 * hiddenSize * numbers + DTYPES.float32);
-  // Rebuilt and back; all but the last block of a unit once more, in front of these.
-  return { forward: trip, backward: trip * (2 + (size - 1) / size) };
+  // A row there and one back for each rank that the token reaches.
+  const rows = routed * world * reachedShare(perToken, count, count / world) * 2 * hiddenSize * numbers;
+  const choices = routed * perToken * DTYPES.float32;
+  // With gates and numbers of rows.
+  const forward = rows + 2 * choices;
+  // Rebuilt, all but the last block of a unit once more, and with gradients of gates.
+  return { forward, backward: forward * (1 + (size - 1) / size) + rows + choices };
 }
 
 /** Of a rank and step, at most. */
@@ -51,12 +63,17 @@ export const tokensOf = (settings: TrainSettings): number =>
   settings.per_device_train_batch_size * settings.max_length * settings.gradient_accumulation_steps;
 
 /** Whether experts stay where they are, and rows go there. */
-export function expertsStay(settings: TrainSettings, architecture: Architecture, planned: Planned): boolean {
+export function expertsStay(
+  settings: TrainSettings,
+  architecture: Architecture,
+  planned: Planned,
+  world: number,
+): boolean {
   if (!STORES[settings.parameters].shared || settings.share_experts === "weights") return false;
   if (settings.share_experts === "rows") return true;
   // Those of a group wait for one another in attention, and rounds of rows wait for all.
   if (settings.sequence_ranks > 1) return false;
-  const { weightBytes, rowBytes } = expertTraffic(settings, architecture, planned);
+  const { weightBytes, rowBytes } = expertTraffic(settings, architecture, planned, world);
   return rowBytes * tokensOf(settings) < weightBytes;
 }
 

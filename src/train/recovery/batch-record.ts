@@ -1,4 +1,4 @@
-// The batches of a step that went wrong, written out for a person: token ids, which of them are learnt, the rows they come
+// The batches of a failed step, written to a file for a person: token ids, which of them are learnt, the rows they come
 // from, and their text.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ export interface StepRecordFacts {
   step: number;
   message: string;
   learningRate: number;
-  /** Null where it is not a number. */
+  /** Null if it is not finite. */
   loss: number | null;
 }
 
@@ -22,7 +22,7 @@ export interface PlacedBatch {
   batch: Batch;
 }
 
-/** The batches that a step which began at `at` takes; where the data is afterwards, it was before. */
+/** The batches of the step that began at `at`; leaves the position of the data as it was. */
 export function batchesFrom({ data, settings, ranks }: Run, at: BatchState): PlacedBatch[] {
   const before = data.state();
   data.restore(at);
@@ -31,7 +31,10 @@ export function batchesFrom({ data, settings, ranks }: Run, at: BatchState): Pla
   return batches;
 }
 
-/** Writes KIND-step-N.json into the run's folder; returns its path, or why there is none: training does not end for it. */
+/**
+ * Writes KIND-step-N.json into the run's folder. Returns its path, or why it could not be written: that does not end
+ * training.
+ */
 export function recordBatches(
   { settings, tokenizer, ranks }: Run,
   facts: StepRecordFacts,
@@ -59,7 +62,7 @@ function documentsOf({ tokens, labels, segments, places }: Batch, { decode }: Ru
   return segments.map((length, i) => {
     const [from, to] = [start, (start += length)];
     const ids = Array.from(tokens.subarray(from, to));
-    // A label is the token behind its place: the mask says which tokens are learnt.
+    // A label is the next token; so a token is learnt if the label before it is set.
     const trained = ids.map((_, t) => (t > 0 && labels[from + t - 1] !== NO_LABEL ? 1 : 0));
     return { place: places?.[i] ?? null, tokens: ids, trained, text: decode(ids) };
   });

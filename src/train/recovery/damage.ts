@@ -1,16 +1,16 @@
-// Whether the weights and optimizer states of a run are numbers still: one pass over all of them, for when something went wrong
-// and before what is made lasts.
+// Whether all weights and optimizer states of a run are still finite: one pass over all of them, when something went
+// wrong and before something is saved.
 import { notFinite } from "../../checkpoint/finite.js";
 import { placedParameters } from "../../model/model.js";
 import type { Run } from "../prepare.js";
 
-/** The first of each that holds what is not a finite number. */
+/** Names of the first weight and the first state that are not finite. */
 export interface Damage {
   weight?: string;
   state?: string;
 }
 
-/** Null where all is well, on all ranks; else what the first has found that found something. */
+/** Null if all is finite on all ranks; else what the first rank with damage has found. */
 export function findDamage(run: Run): Damage | null {
   const own = ownDamage(run);
   if (run.state.network.store.sharing === null) return own;

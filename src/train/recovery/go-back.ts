@@ -1,5 +1,5 @@
-// Back to an earlier place of the course of a run, in the same process and the same memory: weights, optimizer state, data and
-// phase as a checkpoint has them, or as they were before the first step.
+// Takes a run back to an earlier place of its course, in the same process and memory: weights, optimizer state, data
+// and phase become those of a checkpoint, or those before the first step.
 import { readSavedRun, type WrittenProgress } from "../../checkpoint/run/state.js";
 import { freeModel, type Allocate } from "../../model/model.js";
 import { detach } from "../../torch/autograd.js";
@@ -8,7 +8,7 @@ import { keep } from "../../torch/scope.js";
 import type { Run } from "../prepare.js";
 import { makeModel } from "../prepare-network.js";
 
-/** Where a run can go back to: the end of a step, in a checkpoint; without one, before the first step. */
+/** A place a run can go back to: the end of a step, in a checkpoint; with folder null, before the first step. */
 export interface Place {
   step: number;
   folder: string | null;
@@ -23,7 +23,7 @@ function replaceAll(
   { step, folder }: Place,
 ): WrittenProgress {
   const { model, store } = state.network;
-  // What is read goes where the weights are: for a moment each has a second name.
+  // Values are read into the weights in place, so for a moment each weight has a second handle.
   const allocate: Allocate = () => (placed) =>
     keep(detach((placed.layer < 0 ? model.outer : model.blocks[placed.layer])[placed.spec.name]));
   freeModel(makeModel(settings, source, folder === null ? undefined : { folder, inPlace: false }, store, allocate));

@@ -1,5 +1,5 @@
-// left-out.json in a run's folder: the batches that a run has left out for good, so that a run that is resumed before
-// them leaves them out, too.
+// left-out.json in a run's folder: the batches that a run has left out for good. A run that is resumed at an earlier
+// step leaves them out, too.
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
@@ -12,7 +12,7 @@ const LEFT_OUT_FILE = "left-out.json";
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-/** None where there is no such file. Errors: UserError when it is malformed. */
+/** The batches left out; empty if there is no such file. Errors: UserError when it is malformed. */
 export function readLeftOut(outputDir: string): BatchState[] {
   const path = join(outputDir, LEFT_OUT_FILE);
   if (!existsSync(path)) return [];
@@ -25,7 +25,7 @@ export function readLeftOut(outputDir: string): BatchState[] {
   return (batches as BatchState[]).map(({ epoch, position }) => ({ epoch, position }));
 }
 
-/** Adds batches to the file, whole when this returns. */
+/** Adds batches to the file; it is written durably when this returns. */
 export function addLeftOut(outputDir: string, more: BatchState[]): void {
   const path = join(outputDir, LEFT_OUT_FILE);
   mkdirSync(outputDir, { recursive: true });
@@ -33,5 +33,5 @@ export function addLeftOut(outputDir: string, more: BatchState[]): void {
   renameSync(`${path}.new`, path);
 }
 
-/** For a run that begins: what an earlier one in this folder left out is nothing to it. */
+/** For a new run, to which the file of an earlier run in this folder does not apply. */
 export const forgetLeftOut = (outputDir: string): void => rmSync(join(outputDir, LEFT_OUT_FILE), { force: true });

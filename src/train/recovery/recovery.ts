@@ -1,5 +1,5 @@
-// What a run does when a step meets values that are not finite: it ends, makes the step with other batches, or goes back, as
-// `on_nonfinite` says, and never goes on from half an update. Owns nothing but its own record; the run is the caller's.
+// What a run does when a step meets values that are not finite. As `on_nonfinite` says, it ends, makes the step with
+// other batches, or goes back; it never goes on from half an update. Owns only its own record; the caller owns the run.
 import { existsSync } from "node:fs";
 
 import { BadValuesError, UserError } from "../../errors.js";
@@ -17,23 +17,26 @@ import { onFirstSaving } from "../folder/shared-saves.js";
 import { saveCheckpoint } from "../folder/snapshot.js";
 import { LossCourse } from "./spikes.js";
 
-/** Beyond this many, a spike is a line without a file. */
+/** After this many, a spike is reported without a file. */
 const MOST_SPIKE_RECORDS = 20;
 
 export class Recovery {
   readonly #run: Run;
   readonly #sink: Sink;
-  /** Newest last. */
+  /** Places to go back to, the newest last. */
   readonly #places: Place[] = [];
   readonly #course: LossCourse;
   #recoveries = 0;
   #spikes = 0;
-  /** Up to this step, weights are looked at after every update: one of them spoilt what a later step could not compute with. */
+  /**
+   * Up to this step, weights are checked after every update: some update before it spoilt what a step could not compute
+   * with.
+   */
   #suspectUntil = 0;
-  /** The step at whose end all weights and states were last found to be numbers; -1 for none. */
+  /** The last step after which all weights and states were found to be finite; -1: none. */
   #soundAfter = -1;
 
-  /** Errors: UserError when the run goes on from what is damaged already. */
+  /** Errors: UserError when the run would go on from damaged weights or state. */
   constructor(run: Run, sink: Sink) {
     const { settings, startStep, resumedFrom } = run;
     this.#run = run;
@@ -50,14 +53,14 @@ export class Recovery {
     );
   }
 
-  /** A checkpoint was saved. */
+  /** To be called when a checkpoint was saved. */
   saved(step: number, folder: string): void {
     this.#places.push({ step, folder });
   }
 
   /**
-   * Makes `step`; or, where it cannot be, returns the step at whose end the run now is, so that the next one is made. `lasts` says that
-   * its result is about to be saved. Errors: UserError when the run ends here.
+   * Makes `step`. If that fails, returns the number of the step at whose end the run is now; the loop makes the next
+   * one. `lasts`: the step's result is about to be saved. Errors: UserError when the run ends here.
    */
   attempt(step: number, phase: Phase, lasts: boolean): Stepped | number {
     const run = this.#run;
@@ -101,7 +104,8 @@ export class Recovery {
     const policy = this.#recoveries > settings.nonfinite_limit ? "stop" : settings.on_nonfinite;
     if (policy === "stop" || (policy === "skip" && !whole))
       throw new UserError(`${said} ${this.#stop(step, whole, damage !== null && from !== null)}`);
-    // Damage that was there before the step, or may have been, is not its batch's doing: then the steps are made again, each one watched.
+    // If damage was, or may have been, there before the step, its batches are not to blame. Then earlier steps are made
+    // again, and each one is checked.
     if (damage === null || (half && this.#soundAfter === step - 1)) this.#leaveOut(batches);
     if (whole) {
       this.#say(step, `${said} Nothing was changed; the step is made with the next batch.`);
@@ -110,7 +114,7 @@ export class Recovery {
     return this.#goBack(step, said);
   }
 
-  /** Keeps what is good; returns what to say of it. */
+  /** Saves what is good; returns words on what to go on from. */
   #stop(step: number, whole: boolean, wasDamaged: boolean): string {
     const run = this.#run;
     const newest = this.#newest();
@@ -120,7 +124,7 @@ export class Recovery {
         : "";
     if (whole && step - 1 > (newest?.step ?? 0) && step - 1 > run.startStep) {
       run.state.moveTo(step - 1);
-      // Nothing older is removed for it: who knows when the trouble began.
+      // Older checkpoints are kept, as nobody knows when the trouble began.
       const kept = { ...run, settings: { ...run.settings, save_total_limit: 0 } };
       const folder = onFirstSaving(run, () => saveCheckpoint(kept, step - 1));
       return `${limit}The end of step ${step - 1} is saved: go on with resume: ${folder}, and a lower learning_rate or on_nonfinite: skip.`;
@@ -139,7 +143,7 @@ export class Recovery {
     onFirst(ranks, () => addLeftOut(settings.output_dir, places));
   }
 
-  /** To the newest place that is not damaged itself. */
+  /** Goes back to the newest place that is not damaged itself. */
   #goBack(step: number, said: string): number {
     const run = this.#run;
     this.#suspectUntil = Math.max(this.#suspectUntil, step);
@@ -159,7 +163,7 @@ export class Recovery {
     throw new UserError(`${said} There is no whole checkpoint to go back to. Resume from an older one, or start anew.`);
   }
 
-  /** The newest place that is still there. */
+  /** The newest place whose folder still exists. */
   #newest(): Place | undefined {
     while (this.#places.length > 0) {
       const { folder } = this.#places[this.#places.length - 1];
@@ -194,7 +198,7 @@ function checkUpdate(run: Run): void {
     throw new BadValuesError(`the update left values that are not finite in ${describeDamage(damage)}.`, "");
 }
 
-/** `from`: what the run began with, in its first step. */
+/** Why a step failed, in words. `from`: what the run began with, if this is its first step. */
 function reasonOf(
   { advice }: BadValuesError,
   damage: Damage | null,

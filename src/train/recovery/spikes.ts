@@ -1,17 +1,18 @@
-// The course of a loss, and whether the next value is far above it: measured by medians, which one spike does not move.
+// The course of a loss, and whether a new value is far above it. It is measured by medians, which one spike does not
+// move.
 import { median } from "../../metrics/sinks/console.js";
 
-/** A median and the spread about it, as a standard deviation where losses are normal. */
+/** A median, and the spread around it: the standard deviation, if losses are normally distributed. */
 export interface Course {
   median: number;
   spread: number;
 }
 
-/** Below this many losses there is no course. */
+/** With fewer losses than this, there is no course. */
 const FEWEST = 10;
-/** Of a normal distribution, the standard deviation over the median distance from the median. */
+/** For a normal distribution: standard deviation / median distance from the median. */
 const SIGMAS = 1.4826;
-/** A course that hardly moves must not make a spike of everything. */
+/** Least spread, so that a course that hardly moves does not make every loss a spike. */
 const LEAST_SPREAD = 0.02;
 
 export class LossCourse {
@@ -22,7 +23,7 @@ export class LossCourse {
     readonly threshold: number,
   ) {}
 
-  /** Adds a loss to the course; the course before it when it is far above, else null. */
+  /** Adds a loss to the course. Returns the course before it if the loss is far above, else null. */
   note(loss: number): Course | null {
     const course = this.#losses.length < FEWEST ? null : courseOf(this.#losses);
     this.#losses.push(loss);
@@ -32,7 +33,7 @@ export class LossCourse {
       : null;
   }
 
-  /** A phase with another loss begins. */
+  /** Begins a new course, for a phase with another loss. */
   restart(): void {
     this.#losses.length = 0;
   }

@@ -1,5 +1,5 @@
-// The prompts of a run's samples as tokens, in the form that its rows have: where these are conversations, a prompt is a user's message in the
-// chat template. All that can be wrong with them is found here, before weights are read.
+// The prompts of a run's samples as tokens, in the form of its rows: if these are conversations, a prompt is a user's
+// message in the chat template. All errors in prompts are found here, before weights are read.
 import { existsSync } from "node:fs";
 
 import type { ModelSource } from "../../checkpoint/source.js";
@@ -17,7 +17,7 @@ import type { TrainSettings } from "../settings/settings.js";
 export interface SamplePrompt {
   text: string;
   ids: number[];
-  /** Tokens of a sample at most. */
+  /** Most tokens of a sample. */
   maxNewTokens: number;
 }
 
@@ -27,14 +27,14 @@ export interface Samples {
 }
 
 type Asked = Pick<TrainSettings, "sample_prompts" | "sample_tokens" | "chat_template_kwargs">;
-/** What a run knows before its weights. */
+/** What a run knows before its weights are read. */
 interface Known {
   source: ModelSource;
   tokenizer: Tokenizer;
   formats: readonly RowFormat[];
 }
 
-/** What is meant as the name of a file, and not as a text. */
+/** Matches what is meant as the name of a file, not as a text. */
 const FILE_NAME = /^\S+\.(txt|text|md|jsonl?|csv)$/i;
 const MOST_PROMPTS = 100;
 

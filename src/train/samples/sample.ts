@@ -1,5 +1,6 @@
-// What the network writes behind a run's prompts, between steps. Reads the network as it is and changes nothing that training looks at: no
-// generator is drawn from, and blocks are open one at a time, so that weights take no more memory than in a step.
+// What the network writes after a run's prompts, between steps. Reads the network as it is, and changes nothing that
+// training uses: it draws from no generator, and opens one block at a time, so weights take no more memory than in a
+// step.
 import { UserError } from "../../errors.js";
 import { generateTokens } from "../../generate/generate.js";
 import { streamText } from "../../generate/stream-text.js";
@@ -10,8 +11,8 @@ import { during } from "../../torch/span.js";
 import type { Run } from "../prepare.js";
 
 /**
- * To the sink, as what was written behind `step`. Of several ranks the first writes, and the others wait; where none has all weights, all write the
- * same, with the first one's tokens.
+ * Writes samples to the sink, as of `step`. With several ranks the first makes them and the others wait; where no rank
+ * has all weights, all make the same samples, with the first one's tokens.
  */
 export function sampleRun(run: Run, sink: Sink, step: number): void {
   const { samples, ranks, state } = run;
@@ -31,7 +32,7 @@ function writeSamples({ samples: { prompts, stopIds }, state, tokenizer, ranks }
       sink.write({ kind: "sample", step, prompt, text, network: network === state.network ? "trained" : "ordinary" });
     }
   } catch (failure) {
-    // Values that are not finite are seen to by the steps.
+    // The steps deal with values that are not finite.
     if (!(failure instanceof UserError)) throw failure;
     sink.write({ kind: "message", step, message: `samples: ${failure.message}`, level: "warning" });
   }

@@ -1,5 +1,6 @@
-// The settings of `train` that exclude each other, or would have no effect: each a sentence that names both sides and
-// both ways out. Those of rows and of a run's course are in files of their own. Ranges of single settings are in their rows.
+// Checks of settings of `train` that exclude each other or would have no effect. Each is a sentence that names both
+// sides and both ways out. Checks of rows and of a run's course have their own files; ranges of single settings are in
+// their rows.
 import { isCpu } from "../../torch/device.js";
 import { STORE_NAMES, STORES } from "../../store/registry.js";
 import { hasAllOnDevice } from "../../store/store.js";

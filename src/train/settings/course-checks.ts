@@ -1,5 +1,5 @@
-// Settings of a run's course that exclude each other or would have no effect: its length, evaluating, saving, the best network,
-// what it reports, samples.
+// Checks of settings of a run's course that exclude each other or would have no effect: length, evaluation, saving, the
+// best network, reports, samples.
 import { REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
 import type { Given } from "../../settings/table.js";
 import type { Problem, TrainSettings } from "./rows.js";
@@ -55,7 +55,7 @@ const withoutRows = (name: string, asked: boolean, { validation_file, validation
   validation_rows === 0 &&
   `${at.subject(name)} has no effect: there is nothing to evaluate on. Remove ${name}, or set validation_file or validation_rows.`;
 
-/** What compares evaluations needs some between start and end. */
+/** A setting that compares evaluations needs some between start and end. */
 const withoutEvaluations = (name: string, asked: boolean, settings: TrainSettings, at: Given): string | false =>
   withoutRows(name, asked, settings, at) ||
   (asked &&
@@ -63,7 +63,7 @@ const withoutEvaluations = (name: string, asked: boolean, settings: TrainSetting
     `${at.subject(name)} needs evaluations to choose from: ${at.mention(settings.eval_strategy === "no" ? "eval_strategy" : "eval_steps")} makes one, at the end. ` +
       `Set eval_steps, or eval_strategy to epoch, or remove ${name}.`);
 
-/** The steps of a strategy that does not go by steps. */
+/** Refuses the number of steps of a strategy that does not count steps. */
 const otherStrategy = (of: "save" | "eval", strategy: string, at: Given): string | false =>
   strategy !== "steps" &&
   at.has(`${of}_steps`) &&

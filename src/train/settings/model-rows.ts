@@ -1,4 +1,4 @@
-// The settings of `train` that say what is trained on what: the model, the rows, and how rows become documents.
+// The settings of `train` that say which model is trained, on which rows, and how rows become documents.
 import { ROW_FORMATS } from "../../data/conversations/row-kind.js";
 import { sourcesAsText } from "../../data/sources/as-text.js";
 import { TRAIN_ON } from "../../data/trained-parts.js";

@@ -1,5 +1,5 @@
-// The settings of `train` for the update: the rule, its learning rate over the run, and limits on gradients. What one rule alone
-// has stands in its own file, and comes in with the registry.
+// The settings of `train` for updates: the optimizer, its learning rate over the run, and limits on gradients. Settings
+// of one optimizer are in its own file, and come in with the registry.
 import {
   goodRatesInWords,
   OPTIMIZER_GROUP,

@@ -1,5 +1,5 @@
-// The settings of `train` for routers: the losses on their logits, noise, their correction, and whether they are trained at all. What each does:
-// docs/router.md.
+// The settings of `train` for routers: losses on their logits, noise, their correction, and whether they are trained.
+// docs/router.md says what each does.
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Router";

@@ -1,4 +1,4 @@
-// Settings of rows, and of what of them is trained, that exclude each other or would have no effect.
+// Checks of settings of rows, and of which tokens are trained, that exclude each other or would have no effect.
 import type { Given } from "../../settings/table.js";
 import type { Problem } from "./rows.js";
 

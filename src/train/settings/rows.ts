@@ -1,6 +1,6 @@
-// The settings of `train`, each once: the type, flags, --help, the check of config files, the docs and the record saved
-// with a run all follow from these rows. They stand in a file for each subject; the order here is that of the help. Names are those of
-// TRL and transformers where they have one.
+// The settings of `train`, each once. The type, flags, --help, the check of config files, the docs and the record saved
+// with a run all follow from these rows. Each subject has a file of rows; the order here is that of the help. Names are
+// those of TRL and transformers where they have one.
 import { COUPLING_ROWS } from "../../reversible/couplings/registry.js";
 import type { Given, SettingRows, SettingsOf } from "../../settings/table.js";
 import { LENGTH_ROWS } from "./length-rows.js";
@@ -27,10 +27,10 @@ export const TRAIN_ROWS = {
 
 export type TrainSettings = SettingsOf<typeof TRAIN_ROWS>;
 
-/** What is wrong with settings together, as a whole message. */
+/** A check of several settings: a whole message, or false. */
 export type Problem = (settings: TrainSettings, given: Given) => string | false;
 
-/** What other trainers call things, for people who bring their config along. */
+/** Names in other trainers, for people who bring their config along. */
 export const TRAIN_ELSEWHERE = {
   model_name_or_path: "Use model: a folder, or a name on the hub.",
   dataset: "Use train_file: files, a folder, or a name on the hub.",

@@ -1,4 +1,4 @@
-// What several settings say together of the checkpoints of a run.
+// What several settings together say of the checkpoints of a run.
 import type { TrainSettings } from "./rows.js";
 
 /** Whether a run saves checkpoints by itself. */

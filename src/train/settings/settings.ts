@@ -1,5 +1,5 @@
-// The settings of `train`, put together: its rows, its checks, and how they are read, shown and documented. What is
-// read is plain data; the caller owns it.
+// The settings of `train`, put together: rows, checks, and how they are read, shown and documented. They are plain
+// data; the caller owns it.
 import { checkTrainSettings } from "./checks.js";
 import { describeTable, tableMarkdown } from "../../settings/help.js";
 import { type Resolved, resolveTable, type Sources } from "../../settings/resolve.js";
@@ -16,17 +16,20 @@ export const TRAIN_TABLE: SettingsTable<typeof TRAIN_ROWS> = {
   check: checkTrainSettings,
 };
 
-/** Flags before the YAML file before defaults; anything unknown, impossible or without effect is refused. */
+/**
+ * Resolves settings: flags before the YAML file before defaults. Errors: UserError for what is unknown, impossible or
+ * without effect.
+ */
 export function resolveSettings(sources: Sources): Resolved<typeof TRAIN_ROWS> {
   return resolveTable(TRAIN_TABLE, sources);
 }
 
-/** For the start of a run: model, data and output, and what differs from the defaults, a line each. */
+/** For the start of a run: model, data and output, and settings that differ from the defaults, one line each. */
 export function describeSettings(settings: TrainSettings): string {
   return describeTable(TRAIN_TABLE, settings);
 }
 
-/** Of a settings file, for editors: the text of docs/settings.schema.json. */
+/** The schema of a settings file, for editors: the text of docs/settings.schema.json. */
 export function settingsSchema(): string {
   return `${JSON.stringify(schemaOf(TRAIN_TABLE, "Settings of revmoe train"), null, 2)}\n`;
 }

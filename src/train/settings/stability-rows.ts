@@ -1,5 +1,5 @@
-// The settings of `train` for steps that go wrong: values that are not finite, and losses far above their course. What they
-// promise, and how: docs/stability.md.
+// The settings of `train` for failed steps: values that are not finite, and losses far above their course.
+// docs/stability.md says what they promise, and how.
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Stability";

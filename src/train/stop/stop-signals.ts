@@ -1,6 +1,6 @@
-// How a run is asked to stop: Ctrl-C, SIGTERM or a terminal that closes (SIGHUP). The first is acknowledged at once, also in the middle of a
-// step, which then ends and is saved; a second Ctrl-C or SIGTERM leaves without this step, and says what is left. The listening is the process's:
-// one run at a time.
+// How a run is asked to stop: Ctrl-C, SIGTERM, or a closed terminal (SIGHUP). The first signal is acknowledged at once,
+// even within a step; the step then ends and is saved. A second Ctrl-C or SIGTERM leaves without this step, and says
+// what is left. Signals belong to the process, so this is for one run at a time.
 import { isatty } from "node:tty";
 
 import { forgetStop, listenForStop, setStopWords, stopSignal, type StopWords } from "../../torch/signals.js";
@@ -8,9 +8,9 @@ import { forgetStop, listenForStop, setStopWords, stopSignal, type StopWords } f
 export interface StopRequest {
   /** Whether a stop was asked for. */
   readonly aborted: boolean;
-  /** The exit code of a process that a signal ended: 128 and its number. */
+  /** The exit code of a process that a signal ended: 128 + its number. */
   readonly exitCode: number;
-  /** `folder` is the newest that a run can go on from. */
+  /** Says that the run can go on from `folder` now. */
   saved(folder: string): void;
   forget(): void;
 }
@@ -18,10 +18,10 @@ export interface StopRequest {
 const STDOUT = 1;
 const STDERR = 2;
 
-/** Listens from now on; `from` is what the run could go on from already. */
+/** Listens from now on; `from` is the folder that the run could go on from already. */
 export function requestedStop(from: string | null): StopRequest {
   const onTerminal = isatty(STDOUT);
-  // A progress line may stand where the words go.
+  // Clears a progress line that may stand where the words go.
   const clear = onTerminal && process.env.TERM !== "dumb" ? "\r\x1b[2K" : "";
   const words = (folder: string | null): StopWords => ({
     acknowledged: `${clear}stopping: a checkpoint is saved when this step ends; once more to leave at once, without this step\n`,

@@ -1,15 +1,17 @@
-// How a run learns that it shall stop. The command's is in stop-signals.ts.
+// How a run learns that it must stop. The command's way is in stop-signals.ts.
 
 import type { Collectives } from "../../parallel/collectives.js";
 
-/** An AbortSignal, or anything that says as much. */
+/** An AbortSignal, or any object with the same property. */
 export interface StopSignal {
   readonly aborted: boolean;
-  /** Told of every checkpoint. */
+  /** Called with the folder of every checkpoint. */
   saved?(folder: string): void;
 }
 
-/** All ranks stop where one of them shall; each look at `aborted` is one of all. */
+/**
+ * A signal on which all ranks stop if one of them must. Reading `aborted` is a collective call: every rank must do it.
+ */
 export function agreedStop(asked: StopSignal, ranks: Collectives): StopSignal {
   if (ranks.world === 1) return asked;
   return {

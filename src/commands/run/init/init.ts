@@ -1,5 +1,5 @@
-// `revmoe init`: asks for what no flag says, or takes flags alone; looks at the model, the rows and the machine; writes a settings file with
-// the way that fits and its plan. Nothing is written before all is known.
+// `revmoe init`: asks for what flags do not say, or uses flags alone; looks at the model, the rows and the machine;
+// writes a settings file with the way that fits, and its plan. It writes nothing before everything is known.
 import { lstatSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname } from "node:path";
 
@@ -37,11 +37,11 @@ const THIS_MACHINE = "this one";
 
 type Settings = CommandInput<typeof ROWS>["settings"];
 
-/** `input` is where answers come from. */
+/** Answers are read from `input`. */
 export async function run(call: CommandInput<typeof ROWS>, input: Input = process.stdin): Promise<number> {
   const { settings, err } = call;
   checkOutput(settings);
-  // Who gives what nothing can be taken for gives all that is to be said.
+  // If both settings without a default are given, nothing is asked.
   const asks = settings.model === "" || settings.train_file === "";
   const intro = `This writes ${settings.output}. An empty answer takes what stands in brackets; Ctrl-C leaves.`;
   const asker = asks ? openAsker(input, err, { intro }) : null;
@@ -72,7 +72,7 @@ async function make(
     settings.model,
   );
   say(model.words);
-  // What tells how rows are to be read, and is not asked for.
+  // Settings that tell how rows are read, and that are not asked for.
   const ofRows = Object.fromEntries(
     (["format", "columns"] as const).filter((name) => given.has(name)).map((name) => [name, settings[name]]),
   );
@@ -119,7 +119,7 @@ async function make(
     ...(machine.device === "cpu" ? {} : { device: machine.device }),
     ...changesOf(way.plan.settings),
   };
-  // As train will read it.
+  // Checks the settings as `train` will.
   resolveSettings({ flags: chosen });
   const command = `revmoe train ${shellWord(settings.output)}`;
   const head = headOf({ model, data, machine, goal, plan: wayWords(way, data), command });
@@ -137,7 +137,7 @@ async function make(
 
 const shellWord = (word: string): string => (/^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-/** What most people set next. */
+/** Settings that most people change next. */
 const OFFERED = [
   ...(["num_train_epochs", "learning_rate", "per_device_train_batch_size", "validation_file"] as const),
   ...(["eval_steps", "save_steps", "report_to", "seed"] as const),
@@ -145,7 +145,7 @@ const OFFERED = [
 
 type One = <Answer>(question: Question<Answer>, value: string) => Promise<Answer>;
 
-/** The answer of a flag, or of the person where none was given and somebody is asked. */
+/** The answer of a flag; without a flag, the person's, if there is somebody to ask. */
 const oneByOne =
   (asker: Asker | null, given: ReadonlySet<string>): One =>
   async (question, value) =>
@@ -204,7 +204,7 @@ function freeFolder(output_dir: string, { folder }: ModelLook): string {
   return output_dir;
 }
 
-/** What the way changes of what is set anyway. */
+/** What the way changes beside the settings that are written anyway. */
 function changesOf(settings: TrainSettings): Readonly<Record<string, SettingValue>> {
   const { model, train_file, output_dir } = settings;
   return changesBetween(resolveSettings({ flags: { model, train_file, output_dir } }).settings, settings);
@@ -233,7 +233,7 @@ function checkOutput({ output, force }: Pick<Settings, "output" | "force">): voi
   const folder = dirname(output);
   if (!statOf(folder)?.isDirectory())
     throw new UserError(`output: the folder ${folder} does not exist. Make it, or choose another name.`);
-  // Not what a link leads to: it may lead nowhere.
+  // Looks at a link itself, as its target may be missing.
   const at = reading(output, () => lstatSync(output, { throwIfNoEntry: false }));
   if (at && statOf(output)?.isDirectory())
     throw new UserError(`output: ${output} is a folder (expected a file). Name the file inside it.`);
@@ -247,7 +247,10 @@ function checkOutput({ output, force }: Pick<Settings, "output" | "force">): voi
     );
 }
 
-/** Whole or not at all; a link is replaced, not what it leads to. Errors: UserError, also where a file has come there meanwhile. */
+/**
+ * Writes the file whole or not at all; a link is replaced, not its target. Errors: UserError, also if a file has
+ * appeared there meanwhile.
+ */
 function write({ output, force }: Pick<Settings, "output" | "force">, text: string): void {
   const draft = `${output}.${process.pid}.new`;
   try {

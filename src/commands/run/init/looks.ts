@@ -1,4 +1,5 @@
-// What `init` looks at before it chooses: the model, the rows and the machine, each with a line or two in words, and the ways that fit them.
+// What `init` looks at before it chooses: the model, the rows and the machine, each described in a line or two, and the
+// ways that fit them.
 import { loadWithInput } from "../../../data/prepared/tokenizer-input.js";
 import { lookAtRows, type RowsLook } from "../../../data/preview/first-rows.js";
 import { openSource } from "../../../checkpoint/source.js";
@@ -21,7 +22,7 @@ import { resolveSettings } from "../../../train/settings/settings.js";
 import { namedModel } from "../../../hub/named-model.js";
 
 export interface ModelLook {
-  /** As it was given, and the folder it is in. */
+  /** The name that was given, and the folder of the model. */
   given: string;
   folder: string;
   facts: ModelFacts;
@@ -44,7 +45,10 @@ export interface DataLook extends RowsLook {
   words: string;
 }
 
-/** As a run with these rows, and `ofRows` of their format and columns, would read them. Errors: UserError for files, rows, and rows that the model has no template for. */
+/**
+ * Reads the rows as a run would, with `ofRows` as their format and columns. Errors: UserError for files, rows, and rows
+ * for which the model has no template.
+ */
 export async function lookAtData(
   given: string,
   { folder }: ModelLook,
@@ -73,48 +77,48 @@ export interface MachineLook {
   words: string;
 }
 
-/** This machine with its GPU, or another that is described. Errors: UserError for a card that is not known. */
+/** This machine with its GPU, or another one that is described. Errors: UserError for an unknown card. */
 export function lookAtMachine(described: { gpu: string; memory: string; disk: string }): MachineLook {
   const device = described.gpu !== "" || engineInfo().cudaDevices > 0 ? "cuda" : "cpu";
   const machine = machineOf({ ...described, device, folder: process.cwd() });
   return { machine, device, words: describeMachine(machine) };
 }
 
-/** Where a text is longer, it is split, and nothing is lost. */
+/** Most tokens for texts; longer ones are split, and nothing is lost. */
 const TEXT_LENGTH = 2048;
 const SHORTEST = 64;
-/** So many steps an epoch, where there are as many packs of rows. */
+/** Least number of steps of an epoch, if there are as many packs of rows. */
 const FEW_STEPS = 20;
-/** A share of the rows, and so many at most, is held out where there are enough. */
+/** This share of the rows is held out, at most so many, and only if there are enough rows. */
 const HELD_SHARE = 0.05;
 const MOST_HELD = 200;
 const FEWEST_ROWS = 40;
 
-/** The least power of two that cuts no more than one row in a hundred. */
+/** The least power of two at which no more than one row in a hundred is cut. */
 export function lengthFor({ formats, most99, longest }: RowsLook, maxPositions: number): number {
   const wanted = formats.every((format) => format === "text") ? Math.min(TEXT_LENGTH, longest) : most99;
   return Math.min(maxPositions, Math.max(SHORTEST, 2 ** Math.ceil(Math.log2(Math.max(2, wanted)))));
 }
 
-/** Rows that are held out; 0 where there are few. */
+/** Number of rows that are held out; 0 if there are few rows. */
 export const heldOut = ({ rows }: RowsLook): number =>
   rows < FEWEST_ROWS ? 0 : Math.min(MOST_HELD, Math.floor(HELD_SHARE * rows));
 
 const tokensOf = ({ rows, meanTokens }: RowsLook): number => rows * meanTokens;
 
-/** Of packs that hold `max_length` tokens, at most as many as is usual, and fewer of few. */
+/** Packs of `max_length` tokens in a batch: the usual number at most, fewer if there are few packs. */
 export const batchFor = (look: RowsLook, max_length: number): number =>
   Math.min(4, Math.max(1, Math.floor(tokensOf(look) / max_length / FEW_STEPS)));
 
 export interface WaysLook {
   ways: Way[];
-  /** Looks for the one with least memory; takes a while at its first call. */
+  /** Finds the way with the least memory; its first call takes a while. */
   lean(): Way;
-  /** What rows are cut to for want of memory, where they are. */
+  /** The length to which rows are cut if memory is short. */
   max_length: number;
 }
 
-/** The ways to take a step of such rows. Errors: UserError where none fits. */
+/** The ways to make a step with such rows. Errors: UserError if none fits. */
 export function lookForWays(
   model: ModelLook,
   data: RowsLook,

@@ -1,5 +1,6 @@
-// Questions to a person, one after the other, each with its default. A wrong answer gets its sentence and the question again. On a terminal
-// Ctrl-C and Ctrl-D leave; answers may also come from a pipe, which must not keep a script waiting. Owns the reading of stdin until `close`.
+// Questions to a person, one after the other, each with its default. After a wrong answer the person sees the error and
+// the question again. On a terminal Ctrl-C and Ctrl-D leave. Answers may also come from a pipe, which must not keep a
+// script waiting. Owns the reading of stdin until `close`.
 import { homedir } from "node:os";
 import { createInterface } from "node:readline/promises";
 import { Writable } from "node:stream";
@@ -8,23 +9,23 @@ import { UserError } from "../../../errors.js";
 import { type Output, writeRaw } from "../../../metrics/output.js";
 
 export interface Question<Answer> {
-  /** The setting it stands for, and the flag that answers it. */
+  /** The flag that would answer it, by its setting. */
   flag: string;
-  /** One line: what it is for. */
+  /** One line that says what it is for. */
   about: string;
-  /** Taken when nothing is typed; without one, something must be. */
+  /** The answer if nothing is typed; without it, something must be typed. */
   standard?: string;
-  /** Errors: a UserError, whose sentence is shown before it is asked again. */
+  /** Errors: a UserError; its message is shown, and the question is asked again. */
   read(text: string): Promise<Answer> | Answer;
 }
 
 export interface Asker {
-  /** Errors: Left; a UserError where a pipe has no answer. */
+  /** Errors: Left; a UserError if a pipe has no answer. */
   ask<Answer>(question: Question<Answer>): Promise<Answer>;
   close(): void;
 }
 
-/** The person has left. */
+/** Thrown when the person leaves. */
 export class Left extends Error {}
 
 export type Input = NodeJS.ReadableStream & { isTTY?: boolean; setRawMode?(on: boolean): unknown };
@@ -34,7 +35,7 @@ export interface AskerOptions {
   silenceMs?: number;
 }
 
-/** How long a pipe may be silent: a script's stdin is often one in which nothing ever comes. */
+/** How long a pipe may be silent, since a script's stdin is often a pipe in which nothing ever comes. */
 const SILENCE_MS = 5000;
 
 /** `intro` is a line before the first question. */
@@ -51,13 +52,13 @@ export function openAsker(input: Input, out: Output, { intro, silenceMs = SILENC
   const next = lines[Symbol.asyncIterator]();
   lines.on("SIGINT", () => lines.close());
 
-  /** The next line, or undefined at the end of all of them. */
+  /** The next line; undefined at the end of all lines. */
   const line = async (): Promise<string | undefined> => {
     const { value, done } = terminal ? await next.next() : await inTime(next.next(), silenceMs);
     return done === true ? undefined : value.trim();
   };
   const typed = async (prompt: string): Promise<string> => {
-    // Only while something is asked: else Ctrl-C would wait for what is computed between two questions.
+    // Only during a question; else Ctrl-C would not work while something is computed between two questions.
     input.setRawMode?.(true);
     lines.setPrompt(prompt);
     lines.prompt();
@@ -72,7 +73,8 @@ export function openAsker(input: Input, out: Output, { intro, silenceMs = SILENC
     ask: async ({ flag, about, standard, read }) => {
       const prompt = `${flag.slice(2)}${standard === undefined ? "" : ` [${standard}]`}> `;
       for (let again = false; ; again = true) {
-        // Without a terminal a question is shown once it is answered: a script that forgot a flag reads one sentence.
+        // Without a terminal a question is shown only once it is answered, so a script that forgot a flag gets one
+        // sentence.
         const piped = terminal ? undefined : await line();
         if (!terminal && piped === undefined) throw missing(flag);
         if (!again) out.write(`${opening}\n${about}\n`);

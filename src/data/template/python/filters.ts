@@ -1,12 +1,13 @@
-// Filters as jinja2 has them, where the template library's own differ in what they print, take or refuse: lengths are in
-// characters, what is joined or trimmed is printed as Python does it first, places and names of arguments are Python's.
+// Filters as in jinja2, where the template library's own differ in what they print, take or refuse. Lengths are in
+// characters, values are printed as in Python before they are joined or trimmed, and names and order of arguments are
+// Python's.
 import { boundIndent } from "../bounds.js";
 import { capitalize, linesOf, pairsOf, strip } from "./methods.js";
 import { toJson } from "./json.js";
 import { dictOf, floatOf, hasKeys, integerOf, isDict, isInteger, isList, isNone, isText, isTrue } from "./values.js";
 import { isUndefined, itemsOf, listOf, numberOf, str, textOf, typeOf, UNDEFINED, type Value } from "./values.js";
 
-/** Arguments of a filter by the names of its parameters. */
+/** Arguments of a filter, by the names of its parameters. */
 type Arguments = Partial<Record<string, Value>>;
 interface Filter {
   parameters?: string[];
@@ -25,7 +26,7 @@ function indent(value: Value, { width, first, blank }: Arguments): Value {
   return textOf([begin + head, ...lines.map((line) => (all || line !== "" ? before + line : line))].join("\n"));
 }
 
-/** Not str.title(): jinja2 begins a word behind blanks, hyphens and brackets alone. */
+/** Differs from str.title(): in jinja2 a word begins only after blanks, hyphens and brackets. */
 const titled = (text: string): string =>
   text
     .split(/([-\s({[<]+)/)
@@ -140,7 +141,7 @@ function usually(value: Value, { default_value: usual, boolean }: Arguments): Va
   return isMissing ? (usual ?? textOf("")) : value;
 }
 
-/** As jinja2 does it unless told otherwise: large and small letters alike. */
+/** jinja2's default: ignores case. */
 function sortedByKey(value: Value): Value {
   if (!isDict(value)) throw new Error(`'${typeOf(value)}' object has no attribute 'items'`);
   const keyed = [...value.value].map((entry) => ({ entry, key: entry[0].toLowerCase() }));
@@ -148,7 +149,7 @@ function sortedByKey(value: Value): Value {
   return dictOf(new Map(keyed.map(({ entry }) => entry)));
 }
 
-/** What a filter of that name makes of a value; undefined where it is left to the library. */
+/** The result of a filter; undefined if it is left to the library. */
 export function filtered(name: string, value: Value, args: Value[], named: Map<string, Value>): Value | undefined {
   const filter = Object.hasOwn(FILTERS, name) ? FILTERS[name] : undefined;
   if (filter === undefined || (name === "dictsort" && args.length + named.size > 0)) return undefined;

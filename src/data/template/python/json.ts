@@ -1,4 +1,4 @@
-// The filter `tojson` as transformers has it: Python's json.dumps, which keeps letters beyond ASCII unless told otherwise.
+// The filter `tojson` as in transformers: Python's json.dumps, which by default keeps non-ASCII letters.
 import { boundIndent } from "../bounds.js";
 import {
   compareTexts,
@@ -16,13 +16,13 @@ import { typeOf, type Value } from "./values.js";
 
 interface Style {
   ascii: boolean;
-  /** Before each level of a line; undefined where all is one line. */
+  /** Indentation per level; undefined: all on one line. */
   indent: string | undefined;
   separators: [item: string, key: string];
   sorted: boolean;
 }
 
-/** `named` by Python's parameters. Errors: for what has no JSON: undefined values, functions. */
+/** `named` are Python's parameters. Errors: for values without JSON: undefined, functions. */
 export function toJson(value: Value, named: Partial<Record<string, Value>>): string {
   const { ensure_ascii: ascii, indent, separators, sort_keys: sorted } = named;
   const style: Style = {
@@ -78,7 +78,7 @@ function enclose([open, close]: string, items: string[], { indent, separators }:
 }
 
 function text(value: string, { ascii }: Style): string {
-  // JSON.stringify alone writes halves of characters as escapes; Python leaves them.
+  // Only JSON.stringify escapes lone surrogates; Python leaves them.
   const quoted = JSON.stringify(value).replaceAll(/\\\\|\\u(d[89a-f][0-9a-f]{2})/g, (found, code?: string) =>
     code === undefined ? found : String.fromCharCode(Number.parseInt(code, 16)),
   );

@@ -1,7 +1,7 @@
-// The variable `loop` of a {% for %}, as jinja2 has it.
+// The variable `loop` of a {% for %}, as in jinja2.
 import { boolOf, callableOf, integerOf, UNDEFINED, type Value } from "./values.js";
 
-/** What a loop knows of itself, made when it is asked for: most ask for little. */
+/** Facts of a loop, made when they are asked for; most loops ask for few. */
 export class Loop extends Map<string, Value> {
   constructor(
     private readonly items: Value[],

@@ -1,16 +1,16 @@
-// What values can do in a template by Python's names: methods of texts, lists and objects, white space as Python knows it.
-// Those that are not here are the template library's own, where it has them.
+// Methods of texts, lists and objects in a template, by Python's names, with Python's white space. Other methods are
+// the template library's own, if it has them.
 import { boundSearch } from "../bounds.js";
 import { boolOf, callableOf, equal, integerOf, isDict, isInteger, isList, isNone, isText } from "./values.js";
 import { listOf, textOf, tupleOf, typeOf, UNDEFINED, type Value } from "./values.js";
 
-/** What Python's str.isspace() holds for. */
+/** The characters for which Python's str.isspace() is true. */
 const BLANK = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const WORD = `${BLANK.replace("[", "[^")}+`;
 const BLANKS = new RegExp(BLANK);
 const LINE_END = "\\r\\n|[\\n-\\r\\x1c-\\x1e\\x85\\u2028\\u2029]";
 
-/** As Python's strip, lstrip and rstrip: takes blanks, or letters of `letters`, off both ends or one. */
+/** Python's strip, lstrip and rstrip: removes blanks, or the letters in `letters`, from both ends or one. */
 export function strip(text: string, ends: "strip" | "lstrip" | "rstrip", letters?: string): string {
   const set = letters === undefined ? undefined : new Set(letters);
   const goes = (letter: string): boolean => (set === undefined ? BLANKS.test(letter) : set.has(letter));
@@ -30,17 +30,17 @@ export function strip(text: string, ends: "strip" | "lstrip" | "rstrip", letters
 
 export const capitalize = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1).toLowerCase();
 
-/** As Python's str.title(): each run of letters begins large and goes on small. */
+/** Python's str.title(): each run of letters begins with a capital and goes on in small letters. */
 export const title = (text: string): string => text.replaceAll(/\p{L}+/gu, capitalize);
 
-/** As Python's str.splitlines(). */
+/** Python's str.splitlines(). */
 export function linesOf(text: string): string[] {
   const lines = text.split(new RegExp(LINE_END));
   if (lines.at(-1) === "") lines.pop();
   return lines;
 }
 
-/** A name and a value each. */
+/** Tuples of name and value. */
 export const pairsOf = (dict: Map<string, Value>): Value[] =>
   [...dict].map(([key, value]) => tupleOf([textOf(key), value]));
 
@@ -124,19 +124,19 @@ const LIST_METHODS: Record<string, Method<Value[]>> = {
 const known = <T>(methods: Record<string, Method<T>>, name: string, self: T): Value | undefined =>
   Object.hasOwn(methods, name) ? callableOf((args) => methods[name](self, ...args)) : undefined;
 
-/** The method of that name; undefined where the value has none. */
+/** The method of this name; undefined if the value has none. */
 export function methodOf(value: Value, name: string): Value | undefined {
   if (isList(value)) return known(LIST_METHODS, name, value.value);
   if (isText(value)) {
     return name === "length" ? undefined : (known(TEXT_METHODS, name, value.value) ?? value.builtins.get(name));
   }
-  // Others that the library gives to objects, such as dictsort, are filters in Python.
+  // Other methods that the library gives to objects, such as dictsort, are filters in Python.
   if (!isDict(value)) return undefined;
   if (name === "items") return callableOf(() => listOf(pairsOf(value.value)));
   return ["get", "keys", "values"].includes(name) ? value.builtins.get(name) : undefined;
 }
 
-/** Arguments in the order of `names`, be they given by place or by name; undefined where one is not given. */
+/** Arguments in the order of `names`, given by position or by name; undefined for missing ones. */
 function inOrder(args: Value[], names: string[]): (Value | undefined)[] {
   const last = args.at(-1);
   const isNamed = last?.type === "KeywordArgumentsValue";
@@ -145,7 +145,7 @@ function inOrder(args: Value[], names: string[]): (Value | undefined)[] {
   return names.map((name, i) => byPlace[i] ?? byName.get(name));
 }
 
-/** Where an index of Python's, which may count from the end, points in so many; undefined where nowhere. */
+/** The place that Python's index, which may be negative, means among `length`; undefined if there is none. */
 export function placeOf(index: Value, length: number): number | undefined {
   if (!isInteger(index) && index.type !== "BooleanValue") return undefined;
   const place = Number(index.value);

@@ -1,14 +1,16 @@
-// Operators between values as Python has them: whole numbers of any size, texts that join only texts, lists and objects
-// that equal by what they hold. Errors are Python's, as the caller shows them to who wrote the template.
+// Operators between values as in Python: whole numbers of any size, texts that join only texts, lists and objects that
+// are compared by content. Errors are Python's, since the caller shows them to the author of the template.
 import { LimitExceeded } from "../../limits.js";
 import { boundRepeat, boundSearch } from "../bounds.js";
 import { boolOf, compare, equal, floatOf, hasKeys, integerOf, isList, isText, itemsOf } from "./values.js";
 import { isUndefined, listOf, numberOf, str, textOf, typeOf, type Value } from "./values.js";
 
-/** Digits, in bits, of the longest number that ** may make. */
+/** Most bits of a number that ** may make. */
 const LONGEST_POWER = 4096;
 
-/** `left operator right`, for all but `and` and `or`. Errors: for types that Python's operator does not take. */
+/**
+ * `left operator right`, for all operators but `and` and `or`. Errors: for types that Python's operator does not take.
+ */
 export function operate(operator: string, left: Value, right: Value): Value {
   switch (operator) {
     case "==":
@@ -91,7 +93,7 @@ function withFloats(operator: string, a: number, b: number): number {
   }
 }
 
-/** In numbers where all fits into them, else in bigints. */
+/** Computes in numbers if all values fit, else in bigints. */
 function withIntegers(operator: string, a: number | bigint, b: number | bigint): number | bigint {
   if (operator === "**" && bits(a) * Number(b) > LONGEST_POWER)
     throw new LimitExceeded(`it makes a number of more than ${LONGEST_POWER} bits`);

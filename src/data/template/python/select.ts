@@ -1,4 +1,4 @@
-// The filters that choose items of a list by a test, as jinja2 has them.
+// The filters that select items of a list by a test, as in jinja2.
 import { holds } from "./tests.js";
 import { hasKeys, isTrue, itemsOf, listOf, str, UNDEFINED, type Value } from "./values.js";
 

@@ -1,5 +1,5 @@
-// Tests (`x is string`) as jinja2 has them, where the template library's own hold for other values: a bool is a number, an
-// object can be iterated, and so can what is undefined.
+// Tests (`x is string`) as in jinja2, where the template library's own differ: a bool is a number, and both an object
+// and an undefined value can be iterated.
 import { equal, isDict, isInteger, isList, isNone, isText, isTrue, isUndefined, NONE, numberOf } from "./values.js";
 import { str, typeOf, type Value } from "./values.js";
 
@@ -7,7 +7,7 @@ type Test = (value: Value, other: Value) => boolean;
 
 const isBool = ({ type }: Value): boolean => type === "BooleanValue";
 const canBeIterated: Test = (value) => isText(value) || isList(value) || isDict(value) || isUndefined(value);
-/** Neither holds of a fraction. */
+/** odd and even; both are false for a fraction. */
 const leaves =
   (rest: number): Test =>
   (value) => {
@@ -17,7 +17,7 @@ const leaves =
     return Math.abs(left) === rest;
   };
 
-/** Of what prints no letter that can be large or small, neither holds. */
+/** Both are false for a text without letters that have case. */
 const isLower = (text: string): boolean => text === text.toLowerCase() && text !== text.toUpperCase();
 const isUpper = (text: string): boolean => text === text.toUpperCase() && text !== text.toLowerCase();
 
@@ -46,7 +46,7 @@ const TESTS: Record<string, Test> = {
   "!=": (value, other) => !equal(value, other),
 };
 
-/** Whether a test of that name holds; undefined where there is none here. */
+/** Whether a test holds; undefined if it is not defined here. */
 export function holds(name: string, value: Value, other: Value = NONE): boolean | undefined {
   return Object.hasOwn(TESTS, name) ? TESTS[name](value, other) : undefined;
 }

@@ -1,10 +1,10 @@
-// Values in a template as Python has them: how they print, what equals what, what comes before what. They are the template
-// library's own values; but an integer beyond 2^53 holds a bigint. What a row holds is turned into them here, once for
-// each rendering, by the rules of json-values.ts.
+// Values in a template as in Python: how they print, which are equal, which come first. They are the template library's
+// own values, but an integer beyond 2^53 holds a bigint. A row's content is turned into them here, once for each
+// rendering, by the rules of json-values.ts.
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import { orderedKeys } from "../../json-values.js";
 
-/** The library does not give out its classes: what is used of a value, by the library's names. */
+/** The parts of a value that are used here, by the library's names; the library does not export its classes. */
 export interface Value {
   type: string;
   value: unknown;
@@ -12,7 +12,7 @@ export interface Value {
   __bool__(): { value: boolean };
 }
 export type Scope = InstanceType<typeof Environment>;
-/** What a template can call. Arguments given by name come last, in a KeywordArgumentsValue. */
+/** A function that a template can call. Arguments given by name come last, in a KeywordArgumentsValue. */
 export type Callable = (args: Value[], scope: Scope) => Value;
 type Make = new (value?: unknown) => Value;
 
@@ -24,7 +24,7 @@ const Bool = classOf(true);
 const List = classOf([]);
 const Dict = classOf({});
 const Func = classOf(() => 0);
-// Tuples come from a template alone.
+// Only a template can make tuples.
 const [pair] = new Template("{{ (1, 2) }}").parsed.body;
 const Tuple = new Interpreter().evaluate(pair, new Environment()).constructor as unknown as Make;
 
@@ -37,13 +37,13 @@ export const listOf = (value: Value[]): Value => new List(value);
 export const tupleOf = (value: Value[]): Value => new Tuple(value);
 export const dictOf = (value: Map<string, Value>): Value => new Dict(value);
 export const callableOf = (value: Callable): Value => new Func(value);
-/** A bigint that is held only where a number would not do. */
+/** Holds a bigint only if a number would lose digits. */
 export const integerOf = (value: number | bigint): Value =>
   new Integer(typeof value === "bigint" && Number.isSafeInteger(Number(value)) ? Number(value) : value);
 
 export const isText = (value: Value): value is Value & { value: string } => value.type === "StringValue";
 export const isList = (value: Value): value is Value & { value: Value[] } => Array.isArray(value.value);
-/** Of a namespace, too. */
+/** True for a namespace, too. */
 export const hasKeys = (value: Value): value is Value & { value: Map<string, Value> } => value.value instanceof Map;
 export const isDict = (value: Value): value is Value & { value: Map<string, Value> } =>
   hasKeys(value) && value.type !== "NamespaceValue";
@@ -66,7 +66,7 @@ const NAMES: Record<string, string> = {
 /** Python's name of a value's type, for messages. */
 export const typeOf = ({ type }: Value): string => NAMES[type] ?? "dict";
 
-/** What a row or a setting holds, as a template's value. */
+/** The content of a row or a setting, as a template's value. */
 export function toValue(given: unknown): Value {
   if (typeof given === "string") return new Text(given);
   if (typeof given === "boolean") return new Bool(given);
@@ -83,12 +83,12 @@ export function toValue(given: unknown): Value {
   return new Environment().set("given", given) as unknown as Value;
 }
 
-/** As Python's str(). */
+/** Python's str(). */
 export function str(value: Value): string {
   return isText(value) ? value.value : isUndefined(value) ? "" : repr(value);
 }
 
-/** As Python's repr(): what stands in a list. Errors: for a function, which Python prints with its address. */
+/** Python's repr(), which lists use for their items. Errors: for a function, which Python prints with its address. */
 function repr(value: Value): string {
   if (isText(value)) return quote(value.value);
   if (isNone(value)) return "None";
@@ -108,7 +108,7 @@ function repr(value: Value): string {
   throw new Error("a function is printed");
 }
 
-/** As Python's repr(float): the shortest digits that mean this number. */
+/** Python's repr(float): the shortest digits that give this number. */
 export function floatText(value: number): string {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
@@ -134,13 +134,13 @@ function quote(text: string): string {
   return mark + escaped + mark;
 }
 
-/** The number that an int, a float or a bool is. */
+/** The number of an int, a float or a bool; undefined for others. */
 export function numberOf({ type, value }: Value): number | bigint | undefined {
   if (type === "BooleanValue") return value === true ? 1 : 0;
   return type === "IntegerValue" || type === "FloatValue" ? (value as number | bigint) : undefined;
 }
 
-/** As Python's ==. */
+/** Python's ==. */
 export function equal(a: Value, b: Value): boolean {
   const [x, y] = [numberOf(a), numberOf(b)];
   // biome-ignore lint/suspicious/noDoubleEquals: a bigint and a number are equal by == alone
@@ -157,7 +157,7 @@ export function equal(a: Value, b: Value): boolean {
   return a.type === b.type && a.value === b.value;
 }
 
-/** Below, at or above 0 as a comes before, with or behind b. Errors: for types that have no order, as in Python. */
+/** Negative, 0 or positive as a comes before, with or after b. Errors: for types without an order, as in Python. */
 export function compare(a: Value, b: Value, operator: string): number {
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x !== undefined && y !== undefined) return x < y ? -1 : x > y ? 1 : 0;
@@ -172,7 +172,7 @@ export function compare(a: Value, b: Value, operator: string): number {
   throw new Error(`'${operator}' not supported between instances of '${typeOf(a)}' and '${typeOf(b)}'`);
 }
 
-/** By code points; JavaScript compares halves of them. */
+/** Compares by code points; JavaScript itself compares by UTF-16 units. */
 export function compareTexts(a: string, b: string): number {
   let i = 0;
   while (i < a.length && a[i] === b[i]) i++;
@@ -180,7 +180,7 @@ export function compareTexts(a: string, b: string): number {
   return (a.codePointAt(i) ?? -1) - (b.codePointAt(i) ?? -1);
 }
 
-/** What a loop goes over: characters, items, keys; nothing of what is undefined. Errors: for all else. */
+/** What a loop goes over: characters, items, keys; nothing for an undefined value. Errors: for all else. */
 export function itemsOf(value: Value): Value[] {
   if (isText(value)) return Array.from(value.value, textOf);
   if (isList(value)) return value.value;

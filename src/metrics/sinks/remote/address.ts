@@ -1,16 +1,17 @@
-// The address of a server as a person gives it in the environment: checked, and without the name, password and keys that may stand in it.
+// Reads a server's address from the environment: checks it, and separates user name, password and keys that it may
+// contain.
 import { UserError } from "../../../errors.js";
 
 export interface Address {
   url: string;
-  /** Of `scheme://user:password@host`; empty where there is none. */
+  /** From `scheme://user:password@host`; empty without it. */
   user: string;
   password: string;
-  /** What stands behind the question mark. */
+  /** The part after the question mark. */
   query: URLSearchParams;
 }
 
-/** `example` shows what is expected. Errors: UserError, which does not show the value: it may hold a key. */
+/** `example` shows what is expected. Errors: UserError, which does not show the value, since it may hold a key. */
 export function readAddress(sink: string, variable: string, value: string | undefined, example: string): Address {
   const expected = `(expected http:// or https://, as ${example})`;
   if (!value)
@@ -41,7 +42,10 @@ export function readAddress(sink: string, variable: string, value: string | unde
 export const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
 
-/** Errors: UserError where a key has a character that cannot be sent, so that no request could ever be made; it does not show the key. */
+/**
+ * Errors: UserError if a key has a character that cannot be sent, so that every request would fail; it does not show
+ * the key.
+ */
 export function checkHeaders(sink: string, headers: Readonly<Record<string, string>>): void {
   try {
     new Headers(headers);

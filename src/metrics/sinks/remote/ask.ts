@@ -1,13 +1,14 @@
-// One request to a server that takes a run's numbers: JSON out, JSON in, with a time limit and a limit of size. Failures become words
-// that hold no key. Limits: no proxy, as Node's fetch has none; redirects are refused, for a key goes to the address that was given alone.
+// One request to a server that takes a run's numbers: JSON out, JSON in, with limits of time and size. Errors are
+// described in words without keys. Limits: no proxy, as Node's fetch has none; redirects are refused, since a key must
+// go only to the given address.
 import { cutText } from "../../../format.js";
 import { type Ask, Refused, type Target, Unanswered } from "./service.js";
 
-/** Answers are a few lines. */
+/** Most bytes of an answer; answers are a few lines. */
 const LARGEST_ANSWER = 2 ** 20;
 const LONGEST_WORDS = 300;
 
-/** `requestMs`: from the first byte that is sent to the last that comes. */
+/** `requestMs`: from the first byte sent to the last byte received. */
 export function asking({ url, headers, secrets }: Target, requestMs: number): Ask {
   const clean = (words: string): string =>
     cutText(
@@ -68,14 +69,14 @@ function parsed(text: string): Record<string, unknown> | undefined {
   }
 }
 
-/** MLflow has `message`, trackio `error`, W&B `errors`. */
+/** The server's message: MLflow has `message`, trackio `error`, W&B `errors`. */
 function messageIn(answer: Record<string, unknown> | undefined): string | undefined {
   const { message, error, errors } = answer ?? {};
   const found = message ?? error ?? (errors as { message?: unknown }[] | undefined)?.[0]?.message;
   return typeof found === "string" ? found : undefined;
 }
 
-/** What the system says, under what fetch makes of it. */
+/** The system's own message beneath that of fetch. */
 function reasonOf(failure: unknown, requestMs: number): string {
   const { name, message, cause } = failure as Error;
   if (name === "TimeoutError") return `no answer in ${requestMs / 1000} s`;

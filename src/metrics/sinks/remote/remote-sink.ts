@@ -1,6 +1,6 @@
-// A sink whose events go to a server: this side, in the main thread, hands them to a thread of their own (sender.ts) and never waits,
-// but for a moment at the end of the run. What the thread has to say is said at the next event: a step leaves no turn to the event loop.
-// Owns the thread until `close`.
+// A sink whose events go to a server. This side, in the main thread, passes them to a thread (sender.ts) and never
+// waits, except for a moment at the end of the run. The thread's messages are shown at the next event, because a step
+// does not let the event loop run. Owns the thread until `close`.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads";
@@ -19,7 +19,7 @@ export interface Remote {
   about: string;
   /** `import.meta.url` of the module that exports `connect`. */
   module: string;
-  /** Where to report to. Errors: UserError for what is missing in the environment, or wrong. */
+  /** The server to report to. Errors: UserError if the environment lacks something, or something in it is wrong. */
   target(environment: Readonly<Record<string, string | undefined>>): Target;
 }
 
@@ -27,11 +27,11 @@ const LIMITS: Limits = {
   ...{ collectMs: 2000, requestMs: 10_000, restMs: 1000, longestRestMs: 60_000 },
   ...{ endMs: 15_000, endTries: 3, mostWaiting: 10_000 },
 };
-/** Beyond its own limit, for the thread to come to its end. */
+/** Extra time for the thread to end, beyond its own limit. */
 const GRACE_MS = 1000;
 const MEGABYTES = 128;
 
-/** A kind of sink that is a server. */
+/** A kind of sink that reports to a server. */
 export function remoteKind(given: Remote): SinkKind & { remote: Remote } {
   const { name, about } = given;
   const file = keptIn(name);
@@ -49,7 +49,7 @@ export function remoteKind(given: Remote): SinkKind & { remote: Remote } {
   };
 }
 
-/** The file of a run's folder that keeps the run as the server knows it. */
+/** The file in a run's folder that keeps the run's id on the server. */
 const keptIn = (name: string): string => `reported-${name}.json`;
 
 export function remoteSink(
@@ -110,7 +110,7 @@ export function remoteSink(
   };
 }
 
-/** The run that this folder's went to before, on the same server. */
+/** The run on the same server to which this folder's run reported before. */
 function readKnown(file: string, url: string): KnownRun | null {
   try {
     const known = JSON.parse(readFileSync(file, "utf8")) as Partial<KnownRun>;

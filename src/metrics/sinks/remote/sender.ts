@@ -1,5 +1,6 @@
-// A thread that sends a run's numbers to one server, so that a step never waits for it: a step keeps the main thread busy for minutes.
-// Collects, sends in batches, and tries again after longer and longer rests. Says once that the server does not answer. What waits is bounded.
+// A thread that sends a run's numbers to one server, so that a step never waits for it, nor it for a step, which may
+// keep the main thread busy for minutes. It collects numbers, sends them in batches, and retries after longer and
+// longer pauses. It reports once that the server does not answer. The number of waiting points is bounded.
 import { renameSync, writeFileSync } from "node:fs";
 import { type MessagePort, workerData } from "node:worker_threads";
 
@@ -11,13 +12,13 @@ export interface Limits {
   /** How long numbers are collected before they are sent. */
   collectMs: number;
   requestMs: number;
-  /** Before the second try; doubles up to the longest. */
+  /** Pause before the second try; it doubles up to `longestRestMs`. */
   restMs: number;
   longestRestMs: number;
-  /** How long the end of a run waits for what is still to be sent, and in how many tries. */
+  /** How long, and with how many tries, the end of a run waits for what is still to be sent. */
   endMs: number;
   endTries: number;
-  /** More are not kept. */
+  /** Most points that wait; more are dropped. */
   mostWaiting: number;
 }
 
@@ -26,17 +27,17 @@ export interface SenderData {
   module: string;
   described: Described;
   limits: Limits;
-  /** Where the run, as the server knows it, is kept. */
+  /** The file that keeps the run's id on the server. */
   file: string;
   port: MessagePort;
-  /** [0]: 1 when all is done; [1]: points that the server took. */
+  /** [0]: 1 when all is done; [1]: number of points that the server took. */
   state: Int32Array;
 }
 
 export type ToSender = { point: Point } | { end: RunEnd };
 export type FromSender = { level: "info" | "warning"; message: string };
 
-/** Of one request; MLflow takes 1000 numbers. */
+/** Most points of one request; MLflow takes 1000 numbers. */
 const MOST_POINTS = 50;
 
 const { module, described, limits, file, port, state } = workerData as SenderData;
@@ -46,7 +47,7 @@ const { url } = described.target;
 
 const waiting: Point[] = [];
 let end: RunEnd | null = null;
-/** Of the clock; set when the run ends. */
+/** Time of the clock; set when the run ends. */
 let deadline = Number.POSITIVE_INFINITY;
 let wake = (): void => {};
 
@@ -58,7 +59,7 @@ port.on("message", (message: ToSender) => {
   } else if (waiting.length < limits.mostWaiting) waiting.push(message.point);
 });
 
-/** Until the time is over or the run ends. */
+/** Waits until the time is over or the run ends. */
 const rest = (ms: number): Promise<void> =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
@@ -68,10 +69,10 @@ const rest = (ms: number): Promise<void> =>
     };
   });
 
-/** The run is over, and with it the time to try again. */
+/** Thrown when the run is over and there is no time left to try again. */
 class OutOfTime extends Error {}
 
-/** What was said already. */
+/** What has been reported already. */
 let silent = false;
 let refused = false;
 

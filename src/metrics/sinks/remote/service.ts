@@ -1,65 +1,68 @@
-// What a server that takes a run's numbers is to the thread that talks to it, and the two ways in which it can fail. A file in the
-// folder above implements `Service` for each server. Plain data crosses from thread to thread.
+// What a server that takes a run's numbers is for the thread that talks to it, and the two ways in which it can fail. A
+// file in the folder above implements `Service` for each server. Only plain data passes between threads.
 import type { Scalar } from "../scalars.js";
 import type { RunEnd } from "../../record.js";
 
 /** What was measured at one moment. */
 export interface Point {
   step: number;
-  /** Of the clock, in milliseconds. */
+  /** Time of the clock, in milliseconds. */
   time: number;
   values: readonly Scalar[];
 }
 
-/** Where to report to, read from the environment. */
+/** The server to report to, read from the environment. */
 export interface Target {
-  /** Without a slash at its end, and without a name or password. */
+  /** Without a final slash, and without a user name or password. */
   url: string;
   headers: Readonly<Record<string, string>>;
-  /** Keys and passwords: no message shows them. */
+  /** Keys and passwords, which no message shows. */
   secrets: readonly string[];
-  /** The project, or experiment, that the run belongs to. */
+  /** The project, or experiment, of the run. */
   project: string;
-  /** Who owns the project, where that has to be said. */
+  /** The owner of the project, if the server must be told. */
   owner?: string;
 }
 
-/** The run as a server knows it: kept in the run's folder, so that a run that is resumed goes on there. */
+/** A run's id on the server; kept in the run's folder, so that a resumed run continues there. */
 export interface KnownRun {
-  /** Of the server. */
+  /** The server's address. */
   url: string;
   id: string;
 }
 
 export interface Described {
   target: Target;
-  /** What the run is called there. */
+  /** The run's name on the server. */
   name: string;
   params: Readonly<Record<string, unknown>>;
-  /** That of a run that is resumed; null for a new one. */
+  /** The id of a resumed run; null for a new one. */
   known: KnownRun | null;
 }
 
-/** Each call is made again when it failed in a way that may pass, so each must bear being made twice. Errors: Unanswered, Refused. */
+/**
+ * A call that fails temporarily is repeated, so each call must have the same effect if it is made twice. Errors:
+ * Unanswered, Refused.
+ */
 export interface Service {
-  /** Makes the run, or goes on with the known one. `page` is where a person sees it. */
+  /** Makes the run, or continues the known one. `page` is its address for a person. */
   begin(): Promise<{ id: string; page: string }>;
   send(points: readonly Point[]): Promise<void>;
   end(how: RunEnd): Promise<void>;
 }
 
-/** One request; `ask` in ask.ts with its time limit. Returns what the JSON of the answer says. */
+/** Makes one request, with a time limit (ask.ts). Returns the answer's JSON. */
 export type Ask = (path: string, body: unknown, more?: { method?: "GET" }) => Promise<Record<string, unknown>>;
 
-/** What a sink's module exports beside its kind. */
+/** What a sink's module exports, beside its kind. */
 export interface ServiceModule {
   connect(run: Described, ask: Ask): Service;
 }
 
-/** The network or the server fails, which may pass. */
+/** The network or the server fails; this may pass. */
 export class Unanswered extends Error {}
 
-/** The server answers that it does not take this, which will not pass. `status` is that of HTTP; `code` is the server's own word. */
+/** The server refuses, which will not pass. `status` is that of HTTP; `code` is the server's own. */
 export class Refused extends Error {
   constructor(
     message: string,

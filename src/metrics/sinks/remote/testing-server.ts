@@ -1,5 +1,5 @@
-// For tests: a server on the loopback interface, in a thread of its own, since a sink that ends keeps the main thread waiting. Speaks as
-// much of MLflow, trackio and W&B as sinks ask for, keeps what it got, and fails on demand.
+// For tests: a server on the loopback interface, in its own thread, since a sink that ends keeps the main thread
+// waiting. It implements as much of MLflow, trackio and W&B as sinks use, keeps what it got, and fails on demand.
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -7,17 +7,17 @@ import type { TestContext } from "node:test";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 
 export interface Fault {
-  /** A part of the path of the requests it falls on. */
+  /** A part of the path of the requests that fail. */
   path: string;
-  /** `lost`: it does what is asked, and breaks the connection in place of an answer. */
+  /** `lost`: it does what is asked, and closes the connection instead of answering. */
   how: "hangs" | "lost" | { status: number; body?: unknown };
-  /** On so many of them; all, unless it is said. */
+  /** How many requests fail; all by default. */
   times?: number;
 }
 
 export interface Got {
   path: string;
-  /** What came as its header `authorization` or `x-trackio-write-token`. */
+  /** Value of the header `authorization` or `x-trackio-write-token`. */
   key: string;
   body: Record<string, unknown>;
 }
@@ -41,7 +41,7 @@ export async function startServer(t: TestContext, faults: Fault[] = []): Promise
   };
 }
 
-/** What each path answers; `n` counts the requests for it. */
+/** The answer for each path. */
 function answerOf(path: string, body: Record<string, unknown>, all: readonly Got[]): unknown {
   const before = all.filter((each) => each.path === path).length - 1;
   if (path.includes("get-by-name")) {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { CHOICE_CORRECTION } from "../model/routing.js";
-import { scope } from "../torch/scope.js";
-import { fromArray, toArray } from "../torch/tensor.js";
+import { CHOICE_CORRECTION } from "../../model/routing.js";
+import { scope } from "../../torch/scope.js";
+import { fromArray, toArray } from "../../torch/tensor.js";
 import { correctingChoice, expertLoad } from "./expert-load.js";
 
 const near = (actual: number, expected: number): void =>

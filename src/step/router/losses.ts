@@ -1,20 +1,20 @@
-// Losses on the router's raw logits z, over all S layers that route and all T tokens of a step (prompts count, padding does not
-// exist; micro-batches make one whole). p = softmax(z) in float32; c_le tokens sent to expert e in layer l; k choices:
-//   aux, pooled  E sum_e F_e P_e, F_e = sum_l c_le / (S T), P_e the mean of p_e over layers and tokens: k at balance. Switch
-//                Transformers, arXiv 2101.03961, eq. 4-6, as transformers' load_balancing_loss_func pools it
-//   aux, layer   mean over layers of E/k sum_e f_le P_le, f_le = c_le / T, P_le of this layer: 1 at balance. Megatron-LM's
-//                switch_load_balancing_loss_func, which adds layers up: its coefficient is ours divided by S
+// Losses on the router's raw logits z, over all S layers that route and all T tokens of a step: prompts count, padding
+// does not exist, micro-batches are one. p = softmax(z) in float32; c_le tokens of layer l go to expert e; k choices:
+//   aux, pooled  E sum_e F_e P_e, F_e = sum_l c_le / (S T), P_e the mean of p_e over layers and tokens: k at balance.
+//                Switch Transformers, arXiv 2101.03961, eq. 4-6, as transformers' load_balancing_loss_func pools it
+//   aux, layer   mean over layers of E/k sum_e f_le P_le, f_le = c_le / T, P_le of this layer: 1 at balance. As
+//                Megatron-LM's switch_load_balancing_loss_func, which adds layers up: its coefficient is ours / S
 //   z            mean over layers and tokens of logsumexp(z)^2: ST-MoE, arXiv 2202.08906, eq. 5
-// Counts have no gradient, so with weights w_le = the factor of sum_t p_te above, dz = p (w - sum_j p_j w_j): it needs the
-// counts, which are known after the forward pass, and is added where a block is differentiated. No logits are stored.
-import { detach } from "../torch/autograd.js";
-import { addRoot } from "../torch/graph.js";
-import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../torch/ops.js";
-import { scope } from "../torch/scope.js";
-import { device, dtype, fromArray, item, type Tensor, toArray } from "../torch/tensor.js";
-import { type Architecture, isRouted } from "../model/architecture.js";
-import type { RouterObserver } from "../model/routing.js";
-import { assert } from "../errors.js";
+// Counts have no gradient. So with w_le = the factor of sum_t p_te above, dz = p (w - sum_j p_j w_j). This needs the
+// counts, which are known after the forward pass; it is added where a block is differentiated. No logits are stored.
+import { detach } from "../../torch/autograd.js";
+import { addRoot } from "../../torch/graph.js";
+import { add, cast, logsumexp, mul, mulScalar, softmax, square, sub, sumDim } from "../../torch/ops.js";
+import { scope } from "../../torch/scope.js";
+import { device, dtype, fromArray, item, type Tensor, toArray } from "../../torch/tensor.js";
+import { type Architecture, isRouted } from "../../model/architecture.js";
+import type { RouterObserver } from "../../model/routing.js";
+import { assert } from "../../errors.js";
 
 export interface RouterLossSettings {
   /** Weight of the load-balancing loss; 0: none. */
@@ -26,21 +26,21 @@ export interface RouterLossSettings {
 
 type Counts = ReadonlyMap<number, readonly number[]>;
 
-/** What the routers of some micro-batches said, by layer, in the order of their tiles. */
+/** What the routers of some micro-batches reported, by layer, in the order of their tiles. */
 export interface Observed {
-  /** Of each expert's probabilities over the tokens of a tile. */
+  /** For each tile: sum of each expert's probability over its tokens. */
   probabilitySums: ReadonlyMap<number, readonly number[][]>;
-  /** Of logsumexp(z)^2 over the tokens of a tile. */
+  /** For each tile: sum of logsumexp(z)^2 over its tokens. */
   squareSums: ReadonlyMap<number, readonly number[]>;
 }
 
 export const NOTHING_OBSERVED: Observed = { probabilitySums: new Map(), squareSums: new Map() };
 
-/** The losses of one step, which the routers of all micro-batches report to. */
+/** The losses of one step; the routers of all micro-batches report to it. */
 export class RouterLosses implements RouterObserver {
-  /** This rank's. */
+  /** What this rank's routers reported. */
   readonly observed = { probabilitySums: new Map<number, number[][]>(), squareSums: new Map<number, number[]>() };
-  /** Of all. */
+  /** Sums over all ranks. */
   readonly #probabilitySums = new Map<number, number[]>();
   #squareSum = 0;
   #counts: Counts | null = null;
@@ -58,8 +58,9 @@ export class RouterLosses implements RouterObserver {
   }
 
   /**
-   * Ends the forward pass: tokens sent to each expert, by layer, and what all ranks have observed, in their order. Gradients can be asked for.
-   * Numbers are added layer by layer and in the order of micro-batches, whoever had them.
+   * Ends the forward pass: takes the tokens sent to each expert, by layer, and what all ranks have observed, in their
+   * order. Gradients can be computed from now on. Sums run in the order of micro-batches, so they do not depend on the
+   * ranks.
    */
   complete(counts: Counts, observed: readonly Observed[]): void {
     this.#counts = counts;
@@ -96,7 +97,7 @@ export class RouterLosses implements RouterObserver {
     }
   }
 
-  /** S T: tokens over all sparse layers. */
+  /** S T: tokens times sparse layers. */
   get #rows(): number {
     return this.tokens * this.architecture.layers.filter(isRouted).length;
   }
