@@ -76,7 +76,8 @@ function onEach<T>(ranks: Collectives, look: () => T): T[] {
   try {
     own = { found: look() };
   } catch (failure) {
-    own = { problem: (failure as Error).message };
+    if (!(failure instanceof UserError)) throw failure;
+    own = { problem: failure.message };
   }
   return ranks.gather(own).map((each, rank) => {
     if ("found" in each) return each.found;
