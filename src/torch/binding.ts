@@ -103,14 +103,21 @@ export interface Native {
   hasGroups(): boolean;
   openGroup(place: GroupPlace): void;
   gatherBytes(own: Uint8Array): Uint8Array[];
-  startSum(tensor: Handle): number;
-  startSend(tensor: Handle, to: number, tag: number): number;
+  sum(tensor: Handle): void;
+  startSend(tensor: Handle, to: readonly number[], tag: number): number;
   awaitTicket(ticket: number): void;
   dropTicket(ticket: number): void;
   startReceive(into: Handle, from: number, tag: number): number;
-  receive(into: Handle, from: number, tag: number): void;
   broadcast(tensor: Handle, from: number): void;
   closeGroup(): void;
+  ncclFacts(library: string): { version: number; movesMainMemory: boolean };
+  ncclId(library: string): Uint8Array;
+  openLane(place: object): number;
+  roundSend(lane: number, tensor: Handle, to: number): number;
+  roundReceive(lane: number, into: Handle, from: number): number;
+  startRound(lane: number): void;
+  awaitRound(lane: number, round: number): void;
+  closeLane(lane: number): void;
 }
 
 /** Where the ranks of a group meet. */
@@ -125,6 +132,8 @@ export interface GroupPlace {
   prefix: string;
   /** That any call may take. */
   seconds: number;
+  /** Tensors in main memory go through copies, as those of a GPU do: for tests. */
+  copiesAll?: boolean;
 }
 
 /** What the addon leaves to this side. */
@@ -217,14 +226,21 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   hasGroups: true,
   openGroup: true,
   gatherBytes: true,
-  startSum: true,
+  sum: true,
   startSend: true,
   awaitTicket: true,
   dropTicket: true,
   startReceive: true,
-  receive: true,
   broadcast: true,
   closeGroup: true,
+  ncclFacts: true,
+  ncclId: true,
+  openLane: true,
+  roundSend: true,
+  roundReceive: true,
+  startRound: true,
+  awaitRound: true,
+  closeLane: true,
 };
 
 let addon: Native | null = null;

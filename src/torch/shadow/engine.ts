@@ -2,6 +2,7 @@
 // on tensors that have sizes and no elements. Running a training step on it says what the step will need. What has to be
 // read from a tensor is a plain guess: numbers are 1, tokens are shared evenly among experts.
 import type { Handle, Native, OpArgument } from "../binding.js";
+import { isCpu } from "../device-name.js";
 import type { Argument, Result } from "../ops/row.js";
 import { rows } from "../ops.js";
 
@@ -42,24 +43,39 @@ const NO_GROUP = {
   hasGroups: () => false,
   openGroup: noGroup,
   gatherBytes: noGroup,
-  startSum: noGroup,
+  sum: noGroup,
   broadcast: noGroup,
   closeGroup: noGroup,
+  ncclFacts: noGroup,
+  ncclId: noGroup,
+  openLane: noGroup,
+  roundSend: noGroup,
+  roundReceive: noGroup,
+  startRound: noGroup,
+  awaitRound: noGroup,
+  closeLane: noGroup,
 };
 
-/** Messages that nobody gets: what is on its way is held until it was waited for. */
+/** Messages that nobody gets: what is on its way is held until it was waited for, and its copy in main memory. */
 function shadowMessages(at: (handle: Handle) => Value) {
-  const held = new Map<number, Value>();
+  const held = new Map<number, Value[]>();
   let tickets = 0;
-  const start = (handle: Handle): number => {
-    held.set(++tickets, hold(at(handle)));
+  const start = (values: Value[]): number => {
+    held.set(++tickets, values);
     return tickets;
   };
+  const copies = (of: Value): Value[] => (isCpu(of.device) ? [] : [make(of.sizes, of.dtype, "cpu")]);
   const end = (ticket: number): void => {
-    drop(held.get(ticket) ?? null);
+    for (const value of held.get(ticket) ?? []) drop(value);
     held.delete(ticket);
   };
-  return { startSend: start, startReceive: start, awaitTicket: end, dropTicket: end, receive: () => {} };
+  return {
+    // A copy is made soon; then the tensor is held no more.
+    startSend: (handle: Handle) => start(isCpu(at(handle).device) ? [hold(at(handle))] : copies(at(handle))),
+    startReceive: (handle: Handle) => start([hold(at(handle)), ...copies(at(handle))]),
+    awaitTicket: end,
+    dropTicket: end,
+  };
 }
 const NO_FILES = {
   mapFile: noFiles,

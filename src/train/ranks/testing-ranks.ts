@@ -50,10 +50,23 @@ export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
   failure: string | null;
 }
 
+/** How tensors travel between the ranks of all cases. */
+export interface Travel {
+  /** Through copies, as those of a GPU. */
+  copiesAll?: boolean;
+  /** Over this stand-in for NCCL. */
+  nccl?: string;
+}
+
 /** What each rank saw of each case, by rank. */
-export async function trainOnRanks(folder: string, nproc: number, cases: RankCase[]): Promise<RankSaw[][]> {
+export async function trainOnRanks(
+  folder: string,
+  nproc: number,
+  cases: RankCase[],
+  travel: Travel = {},
+): Promise<RankSaw[][]> {
   const path = join(folder, "cases.json");
-  writeFileSync(path, JSON.stringify(cases));
+  writeFileSync(path, JSON.stringify({ cases, travel }));
   const place = { nproc, nnodes: 1, nodeRank: 0, host: "127.0.0.1", port: await freePort() };
   const said: string[] = [];
   const command = [process.execPath, fileURLToPath(import.meta.url), path];
@@ -124,7 +137,9 @@ function spoilBlock({ state: { network } }: Run, way: "forward" | "reverse", blo
 }
 
 async function trainCases(path: string): Promise<void> {
-  const ranks = joinRanks(rankPlace(process.env), 60);
+  const { cases, travel } = JSON.parse(readFileSync(path, "utf8")) as { cases: RankCase[]; travel: Travel };
+  const ranks = joinRanks(rankPlace(process.env), 60, travel);
+  if (travel.nccl) ranks.useNccl(travel.nccl, "cpu");
   const saw: RankSaw[] = [];
   for (const {
     settings,
@@ -137,7 +152,7 @@ async function trainCases(path: string): Promise<void> {
     spoiltBlock,
     spoiltBack,
     astray,
-  } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+  } of cases) {
     const ownTokens: number[] = [];
     const tokens: number[] = [];
     const sentBefore: number[] = [];

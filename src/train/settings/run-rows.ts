@@ -1,6 +1,6 @@
 // The settings of `train` for what happens around the steps: evaluation, checkpoints, metrics, going on, and the seed.
 import { REPORT_TO, REPORT_TO_ABOUT, REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
-import { SUM_ORDERS } from "../../parallel/collectives.js";
+import { RANK_TRANSPORTS, SUM_ORDERS } from "../../parallel/collectives.js";
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Evaluation, checkpoints and the run";
@@ -125,6 +125,14 @@ export const RUN_ROWS = {
     group: GROUP,
     about:
       "how ranks add up gradients; ordered: in the order of one process, with the same bits; each rank is a block behind the one before it; direct: without that delay and with less to send, but bits depend on the number of ranks. With sequence_ranks always direct",
+  },
+  rank_transport: {
+    kind: "choice",
+    choices: RANK_TRANSPORTS,
+    default: "gloo",
+    group: GROUP,
+    about:
+      "what carries tensors between ranks. gloo: through main memory. nccl: from card to card, over NVIDIA's library, with rank_sums direct and a card for each rank",
   },
   sequence_ranks: {
     kind: "integer",
