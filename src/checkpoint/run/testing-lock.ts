@@ -4,7 +4,9 @@ import { UserError } from "../../errors.js";
 import { takeLock } from "./lock.js";
 
 const [dir, at] = process.argv.slice(2);
-// All who were started together try at one moment.
+// All who were started together try at one moment: asleep until it is near, so that they are not in one another's way.
+const asleep = Number(at) - Date.now() - 50;
+if (asleep > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, asleep);
 while (Date.now() < Number(at));
 try {
   const { note, release } = takeLock(dir);
