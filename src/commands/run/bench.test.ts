@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import type { BenchResult } from "../../compare/bench.js";
 import { makeWorkplace } from "../../train/testing-run.js";
-import { revmoe } from "../testing-command.js";
+import { revmoe } from "../../cli/testing-command.js";
 
 const FOLDER = fileURLToPath(new URL("../../../test/golden/hf-tiny", import.meta.url));
 const QUICK = [

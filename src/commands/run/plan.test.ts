@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { makeWorkplace, weightsOf } from "../../train/testing-run.js";
-import { revmoe } from "../testing-command.js";
+import { revmoe } from "../../cli/testing-command.js";
 
 const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 const FOLDER = fileURLToPath(new URL("../../../test/golden/hf-tiny", import.meta.url));

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { writeRaw } from "../../checkpoint/testing-model.js";
 import type { RunEvent } from "../../metrics/record.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../../train/testing-run.js";
-import { revmoe } from "../testing-command.js";
+import { revmoe } from "../../cli/testing-command.js";
 
 const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 

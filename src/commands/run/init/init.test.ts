@@ -23,7 +23,7 @@ import { fileURLToPath } from "node:url";
 import { resolveSettings } from "../../../train/settings/settings.js";
 import type { Way } from "../../../plan/ways/ways.js";
 import { wayFor } from "../../../plan/ways/goal.js";
-import { revmoe as called } from "../../testing-command.js";
+import { revmoe as called } from "../../../cli/testing-command.js";
 import { batchFor, heldOut, lengthFor } from "./looks.js";
 
 const CLI = fileURLToPath(new URL("../../../cli.js", import.meta.url));

@@ -1,7 +1,7 @@
 // For tests of commands: the command line in this process. Another one loads the engine again, which takes longer than most commands do; a test
 // starts one where streams, signals or the end of a process are what it is about.
-import { runCli } from "../cli/program.js";
-import { COMMANDS } from "./registry.js";
+import { runCli } from "./program.js";
+import { COMMANDS } from "../commands/registry.js";
 
 export interface Called {
   status: number;
