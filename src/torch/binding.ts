@@ -295,15 +295,22 @@ export const fileCutShort = (path: string): UserError =>
 
 type Call = (...args: unknown[]) => unknown;
 
-const plain =
-  (name: keyof Native): Call =>
-  (...args) => {
+/** The same for what is no operator. */
+function plain(name: keyof Native): Call {
+  let of: Native | null = null;
+  let call: Call;
+  return (...args) => {
+    if (of === null || of !== engine) {
+      of = engine ?? start();
+      call = of[name] as Call;
+    }
     try {
-      return ((engine ?? start())[name] as Call)(...args);
+      return call(...args);
     } catch (failure) {
       throw inWords(failure);
     }
   };
+}
 
 /** What the engine of the moment exports. Nothing is loaded before the first call. */
 export const native = {
