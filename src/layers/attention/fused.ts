@@ -3,6 +3,7 @@
 // of the engine's covers consecutive documents of one length. Results belong to the caller's scope.
 import {
   cat,
+  contiguous,
   documentAttention,
   documentAttentionGradient,
   expand,
@@ -20,7 +21,7 @@ import {
 } from "../../torch/ops.js";
 import { endsOf } from "../../model/context.js";
 import { engineInfo, isCpu } from "../../torch/device.js";
-import { customFunction, junction } from "../../torch/graph.js";
+import { customFunction } from "../../torch/graph.js";
 import { wantsReference } from "../../torch/kernels/kernels.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
@@ -119,52 +120,88 @@ const packedAttention: FusedAttention = (q_THC, k_TKC, v_TKC, { segments, window
     return packedFlashAttention(q_THC, k_TKC, v_TKC, ...lengths, 0, true, false, null, left, right)[0];
   });
 
-const ON_CPU: SinkForm = {
-  forward: (q, k, v) => {
-    const [out, sums] = flashForward(q, k, v, 0, true);
-    return { out, sums, rest: [] };
-  },
-  gradient: (dOut, [q, k, v], { out, sums }) => flashBackward(dOut, q, k, v, out, sums, 0, true),
-  headsFirst: (t_BHSC) => t_BHSC,
+interface DocumentRun {
+  /** The first token. */
+  start: number;
+  length: number;
+  /** How many documents of this length. */
+  count: number;
+}
+
+/** Rows of a run's documents, [B, H, S, C]. */
+const documentsOf = (t_THC: Tensor, { start, length, count }: DocumentRun): Tensor =>
+  transpose(reshape(narrow(t_THC, 0, start, count * length), [count, length, ...shape(t_THC).slice(1)]), 1, 2);
+
+/** The opposite, [B S, H, C]. */
+const tokensOf = (t_BHSC: Tensor): Tensor => {
+  const [count, heads, length, width] = shape(t_BHSC);
+  return reshape(transpose(t_BHSC, 1, 2), [count * length, heads, width]);
 };
+
+/** Each head of keys or values for all heads of queries that share it. */
+function repeated(t_TKC: Tensor, heads: number): Tensor {
+  const [tokens, groups, width] = shape(t_TKC);
+  if (groups === heads) return t_TKC;
+  return reshape(expand(unsqueeze(t_TKC, 2), [tokens, groups, heads / groups, width]), [tokens, heads, width]);
+}
 
 // Consecutive documents of one length share a call. A call for each would take a part of every tensor, and its backward
 // pass would fill the rest of each with zeros.
 const byDocument: FusedAttention = (q_THC, k_TKC, v_TKC, { segments }, sinks_H) => {
-  const [heads, width] = shape(q_THC).slice(1);
+  const [, heads] = shape(q_THC);
   const runs = runsOf(segments);
-  const share = (t: Tensor): Tensor => (sinks_H !== null && runs.length > 1 ? junction(t) : t);
-  const [q, k, v] = [q_THC, k_TKC, v_TKC].map(share);
-  const sinks_H1 = sinks_H && share(sinksFor(q_THC, sinks_H));
-  const outputs = runs.map(({ start, length, count }) =>
-    scope(() => {
-      const documents = (t_TKC: Tensor): Tensor => {
-        const run = runs.length === 1 ? t_TKC : narrow(t_TKC, 0, start, count * length);
-        return transpose(reshape(run, [count, length, ...shape(t_TKC).slice(1)]), 1, 2);
-      };
-      const repeated = (t_TKC: Tensor): Tensor => {
-        const groups = shape(t_TKC)[1];
-        const t_BKSC = documents(t_TKC);
-        if (groups === heads) return t_BKSC;
-        return reshape(expand(unsqueeze(t_BKSC, 2), [count, groups, heads / groups, length, width]), [
-          count,
-          heads,
-          length,
-          width,
-        ]);
-      };
-      const of: [Tensor, Tensor, Tensor] = [documents(q), repeated(k), repeated(v)];
-      const out_BHSC =
-        sinks_H1 === null ? flashAttention(...of, null, 0, true) : withSinks(of, reshape(sinks_H1, [-1, 1]), ON_CPU);
-      return reshape(transpose(out_BHSC, 1, 2), [count * length, heads, width]);
-    }),
-  );
-  return outputs.length === 1 ? outputs[0] : cat(outputs, 0);
+  return scope(() => {
+    const inputs: [Tensor, Tensor, Tensor] = [q_THC, repeated(k_TKC, heads), repeated(v_TKC, heads)];
+    if (sinks_H !== null) return withSinks(inputs, sinksFor(q_THC, sinks_H), flashByRun(runs));
+    const outputs = runs.map((run) => {
+      const [q, k, v] = inputs.map((t) => documentsOf(t, run));
+      return tokensOf(flashAttention(q, k, v, null, 0, true));
+    });
+    return joined(outputs, 0);
+  });
 };
 
-/** Groups consecutive documents of one length; `start` is the first token of a group. */
-export function runsOf(segments: number[]): { start: number; length: number; count: number }[] {
-  const runs: { start: number; length: number; count: number }[] = [];
+/** All runs in one function, since what queries, keys and values are made of can be differentiated once. */
+const flashByRun = (runs: readonly DocumentRun[]): SinkForm => ({
+  forward: (...inputs) => {
+    const made = runs.map((run) => {
+      const [q, k, v] = inputs.map((t) => documentsOf(t, run));
+      const [out, sums_BHS] = flashForward(q, k, v, 0, true);
+      const sums_HBS = transpose(sums_BHS, 0, 1);
+      return { out: tokensOf(out), sums: reshape(sums_HBS, [shape(sums_HBS)[0], run.count * run.length]) };
+    });
+    const out = joined(
+      made.map((each) => each.out),
+      0,
+    );
+    const sums = joined(
+      made.map((each) => each.sums),
+      1,
+    );
+    return { out, sums, rest: [] };
+  },
+  gradient: (dOut, inputs, { out, sums }) => {
+    const made = runs.map((run) => {
+      const [d, q, k, v, o] = [dOut, ...inputs, out].map((t) => documentsOf(t, run));
+      const sums_HT = narrow(sums, 1, run.start, run.count * run.length);
+      const sums_HBS = reshape(sums_HT, [shape(sums)[0], run.count, run.length]);
+      return flashBackward(d, q, k, v, o, contiguous(transpose(sums_HBS, 0, 1)), 0, true).map(tokensOf);
+    });
+    return inputs.map((_, i) =>
+      joined(
+        made.map((each) => each[i]),
+        0,
+      ),
+    );
+  },
+  headsFirst: (t_THC) => transpose(t_THC, 0, 1),
+});
+
+const joined = (parts: Tensor[], dim: number): Tensor => (parts.length === 1 ? parts[0] : cat(parts, dim));
+
+/** Groups consecutive documents of one length. */
+export function runsOf(segments: number[]): DocumentRun[] {
+  const runs: DocumentRun[] = [];
   let start = 0;
   for (const length of segments) {
     const last = runs.at(-1);
