@@ -1,5 +1,5 @@
-// Random state. Work that must be repeatable seeds the engine from what identifies it (`seedFor`), so that a resumed run
-// needs no saved state; the generators' full state is here for work that draws in sequence.
+// Random state. Repeatable work seeds the engine from what identifies it (`seedFor`), so a resumed run needs no saved
+// state. The generators' full state is for work that draws in sequence.
 import { native } from "./binding.js";
 import type { Tensor } from "./tensor.js";
 
