@@ -1,4 +1,4 @@
-// The tables of step.mjs: every row, and for each dtype and optimizer ours against the best of theirs.
+// The tables of step.mjs: every row, and for each dtype and optimizer our best compared with theirs.
 
 const median = (numbers) => {
   const sorted = numbers.toSorted((a, b) => a - b);
@@ -11,7 +11,7 @@ const table = (head, lines) => {
   for (const line of lines) console.log(`| ${line.join(" | ")} |`);
 };
 
-/** Median and best seconds, median processor seconds. */
+/** Median and best of seconds, median of processor seconds. */
 function summary({ steps }) {
   const seconds = steps.map((step) => step.seconds);
   return {
