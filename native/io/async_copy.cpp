@@ -1,5 +1,5 @@
-// Copies between main memory and a GPU on streams of their own, one for each direction, so that they go on while it computes. Without CUDA's
-// headers: through libtorch's interface to any device that has streams.
+// Copies between main memory and a GPU, with one stream for each direction, so that they run while the GPU computes.
+// Needs no CUDA headers: uses libtorch's interface to any device with streams.
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -23,7 +23,7 @@ c10::Stream copy_stream(c10::Device device, bool out) {
 
 c10::Stream computing(c10::Device device) { return c10::impl::VirtualGuardImpl(device.type()).getStream(device); }
 
-// What `after` is asked from now on waits for what `before` was asked so far.
+// Work queued on `after` from now on waits for the work queued on `before` so far.
 void order(const c10::Stream& before, const c10::Stream& after) {
   c10::Event event(before.device_type());
   event.record(before);
@@ -41,7 +41,7 @@ void copy_async(at::Tensor to, const at::Tensor& from) {
   order(computing(there.device()), copies);
   const c10::StreamGuard guard(copies);
   to.copy_(from, /*non_blocking=*/true);
-  // Whoever reads a copy waits for it first; what is copied out may be freed at once.
+  // A reader of a copy to the GPU waits for it first; the source of a copy from the GPU may be freed at once.
   if (out) there.record_stream(copies);
 }
 
