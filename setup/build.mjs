@@ -24,13 +24,14 @@ const KINDS_OF_X64 = {
   avx512: ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 };
 
-/** @typedef {{ source: string, object: string, flags: string[] }} Unit an object file, and the flags that it alone has */
+/** @typedef {{ source: string, object: string, flags: string[] }} Unit an object file, and its own flags */
 
 /**
  * Builds the engine of this libtorch where it is missing or out of date.
  * @param {Libtorch} libtorch
  * @param {{ say?: (line: string) => void, asDefault?: boolean, root?: string, flags?: string[], loadEnv?: NodeJS.ProcessEnv }} [options]
- *   root: the folder in place of build/; flags: further ones, for compiling and linking; loadEnv: what a process needs to load the result
+ *   root: the folder that replaces build/; flags: more flags for compiling and linking; loadEnv: environment of a process
+ *   that loads the result
  * @returns {Promise<Engine>}
  */
 export async function buildEngine(

@@ -68,7 +68,7 @@ export interface Native {
   setLibraryBytes(index: number, bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
-  /** What decides how much memory the experts' operators take (native/experts/expert_groups.hpp, native/experts/grouped_products.hpp). */
+  /** The numbers that decide how much memory the experts' operators take (expert_groups.hpp, grouped_products.hpp). */
   expertLimits(): ExpertLimits;
   /** For how many rows an expert's products are computed if it has `rows` of a 16-bit type on a CPU. */
   steadyRows(rows: number): number;

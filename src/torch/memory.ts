@@ -71,7 +71,7 @@ export function resetPeak(device = "cpu"): void {
 
 export const NO_LIMIT = Number.MAX_SAFE_INTEGER;
 
-/** From now on, an allocation on the CPU that would bring the live bytes above `bytes` fails with code OUT_OF_MEMORY. */
+/** From now on, a CPU allocation that would bring the live bytes above `bytes` fails with code OUT_OF_MEMORY. */
 export const limitMemory = (bytes: number): void => native.setMemoryLimit(bytes);
 
 /**

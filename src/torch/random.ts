@@ -6,7 +6,10 @@ import type { Tensor } from "./tensor.js";
 /** Seeds every generator of the engine. */
 export const setSeed = (seed: number): void => native.setSeed(seed);
 
-/** A well-mixed seed (48 bits; libtorch's CPU generator uses the low 32) from the numbers that identify a piece of work, such as (run seed, step, block). */
+/**
+ * A well-mixed seed (48 bits; libtorch's CPU generator uses the low 32) from the numbers that identify a piece of work,
+ * such as (run seed, step, block).
+ */
 export function seedFor(...parts: number[]): number {
   let high = 0x9e3779b9;
   let low = 0x85ebca6b;
