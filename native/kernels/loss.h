@@ -9,8 +9,8 @@ namespace revmoe::kernels {
 namespace {
 
 /**
- * After this many elements the sum is rescaled to the largest logit so far: few enough that they are still near for the
- * second read.
+ * After this many elements the sum is rescaled to the largest logit so far: few enough that they are still in the cache
+ * for the second read.
  */
 constexpr int64_t kNearElements = 8192;
 /** Below every logit, but finite, so that a difference is a number. */

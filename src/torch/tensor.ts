@@ -1,5 +1,6 @@
 // Tensors as integer handles into the native table: making them, asking them, moving their bytes. A handle made inside
-// `scope` belongs to the scope; one made outside belongs to the caller, who frees it. A stale handle is an error.
+// `scope` belongs to the scope; one made outside belongs to the caller, who frees it. Using a stale handle is always an
+// error.
 //
 // Shape letters, one legend for the whole project (x_TD is [T, D]; a gradient is d + the name; `fn_` works in place):
 //   T tokens in the packed batch   D model width        H query heads      K key/value heads   C head width
